@@ -1,0 +1,45 @@
+# syntax=docker/dockerfile:1
+
+FROM python:3.13-slim AS builder
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /src
+
+# The build tools stay in this stage. What is locked changes less often than the code, so it comes first.
+COPY requirements-build.lock requirements.lock ./
+RUN python -m venv /opt/build \
+    && /opt/build/bin/pip install --quiet --require-hashes -r requirements-build.lock \
+    && python -m venv /opt/turnwire \
+    && /opt/turnwire/bin/pip install --quiet --require-hashes -r requirements.lock
+
+COPY pyproject.toml README.md LICENSE ./
+COPY gateway gateway
+COPY providers providers
+COPY store store
+COPY static static
+RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
+    && /opt/turnwire/bin/pip install --quiet --no-deps --no-index dist/*.whl \
+    && /opt/turnwire/bin/pip uninstall --quiet --yes pip
+
+
+FROM python:3.13-slim
+COPY --from=builder /opt/turnwire /opt/turnwire
+ENV PATH=/opt/turnwire/bin:$PATH PYTHONUNBUFFERED=1
+
+# The embedded store keeps its file in the working directory: mount a volume here to keep conversations.
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin turnwire \
+    && install --directory --owner=turnwire /data
+USER turnwire
+WORKDIR /data
+VOLUME /data
+
+# A container listens on every interface, and without authentication Turnwire refuses to: everybody who
+# reaches it would be the one local user. Where only you can reach it, say so when you start it:
+#   docker run -p 127.0.0.1:8000:8000 -e TURNWIRE_INSECURE=1 turnwire
+# ENV TURNWIRE_INSECURE=1
+
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ.get(\"PORT\", \"8000\")}/health', timeout=2)"]
+
+# SIGTERM drains: give it time with `docker stop --time` (TURNWIRE_DRAIN_S and a little more).
+CMD ["turnwire", "serve", "--host", "0.0.0.0"]

@@ -1,0 +1,84 @@
+# make run    starts the gateway from a fresh clone; all it needs is Python >= 3.11
+# make test   everything that CI runs: lint, types, import contracts, tests with coverage
+# make lint   the checks that need no test      make format  rewrites the code in the project's style
+# make lock   resolves the lock files anew      make clean   removes the environment and the caches
+
+# Set PYTHON to choose an interpreter; otherwise the newest one that will do is taken.
+PYTHON ?=
+PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
+UV ?= uv
+# `make lock LOCK_FLAGS=--upgrade` moves every pin; without it only what pyproject.toml demands moves.
+LOCK_FLAGS ?=
+
+BIN := .venv/bin
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input -q
+COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock' $(LOCK_FLAGS)
+
+.PHONY: run test lint format lock clean prepare
+.DELETE_ON_ERROR:
+
+run: .venv/.run
+	@$(BIN)/turnwire serve
+
+test: lint prepare
+	$(BIN)/pytest -n 2 --dist loadfile --cov
+
+# Redis, Chromium and Go, for the tests that run them.
+prepare:
+	@tests/prepare.sh
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Each lock is held to the one before, so that they can be installed on top of each other.
+lock:
+	@command -v $(UV) >/dev/null || { echo "make lock needs uv: install it, or say where it is with UV=" >&2; exit 1; }
+	$(COMPILE) --group build -o requirements-build.lock
+	$(COMPILE) pyproject.toml -c requirements-build.lock -o requirements.lock
+	$(COMPILE) pyproject.toml --group dev -c requirements-build.lock -c requirements.lock -o requirements-dev.lock
+
+clean:
+	rm -rf .venv .coverage .coverage.* coverage.xml htmlcov build dist tests/artifacts
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written last, so an interrupted step is done again and a finished one costs nothing.
+.venv/.created:
+	@found=; bare=; \
+	for python in $(PYTHONS); do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		if "$$python" -c 'import ensurepip, venv' 2>/dev/null; then found=$$python; break; fi; \
+		bare=$$python; \
+	done; \
+	if [ -n "$$found" ]; then \
+		echo "Creating .venv with $$("$$found" --version)"; \
+		"$$found" -m venv --clear .venv; \
+	elif [ -n "$$bare" ]; then \
+		echo "$$bare can't create a virtual environment: its ensurepip is missing." >&2; \
+		echo "On Debian and Ubuntu: apt install python3-venv" >&2; \
+		exit 1; \
+	else \
+		echo "Turnwire needs Python 3.11 or newer; tried: $(PYTHONS)." >&2; \
+		echo "Install one, or say where it is: make PYTHON=/path/to/python3 run" >&2; \
+		exit 1; \
+	fi
+	@touch $@
+
+.venv/.run: .venv/.created requirements.lock requirements-build.lock pyproject.toml
+	@echo "Installing Turnwire into .venv"
+	@$(PIP_INSTALL) --require-hashes -r requirements-build.lock -r requirements.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: .venv/.run requirements-dev.lock
+	@echo "Installing the development tools into .venv"
+	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@

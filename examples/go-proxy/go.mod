@@ -1,0 +1,3 @@
+module turnwire/examples/go-proxy
+
+go 1.22

@@ -1,0 +1,1 @@
+"""Protocol, turns, connections, HTTP: everything between a client and a provider."""

@@ -1,0 +1,139 @@
+"""From a `turn.start` to a turn that the store has accepted: checks, content digest, place, and `turn.started`."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+from msgspec import structs
+
+from gateway.errors import ApiError
+from gateway.events import TurnStarted
+from gateway.hub import TurnStream
+from gateway.ids import new_id, now_ms
+from gateway.protocol import TurnStart
+from gateway.shapes import MessageBody, encode_body, message_view, preview, title_of
+from providers.base import Part, Role, TextPart, ToolResultPart
+from store.base import Accepted, Conflict, ConversationRecord, MessageRecord, NewTurn, NotFound, Store
+
+_CONTENT = msgspec.json.Encoder(order="deterministic")
+
+
+def check_start(request: TurnStart, input_bytes_max: int) -> None:
+    """The rules of `turn.start` that need more than one field. Raises `ApiError`."""
+    if request.messages is not None:
+        for name in ("conversation", "parent", "input"):
+            if getattr(request, name) is not None:
+                raise ApiError(
+                    "invalid_request", f"Send either messages or {name}, not both. Leave one out.", path=name
+                )
+        if not request.messages:
+            raise ApiError("invalid_request", "messages is empty. Send at least one.", path="messages")
+    elif request.input is None and request.parent is None:
+        raise ApiError("invalid_request", "There is nothing to answer. Send input, or messages.", path="input")
+    elif request.input is not None and not parts_of(request.input):
+        raise ApiError("invalid_request", "input is empty. Send some text.", path="input")
+    elif request.parent is not None and request.conversation is None:
+        raise ApiError(
+            "invalid_request", "parent needs the conversation that it is in. Send both.", path="conversation"
+        )
+    size = len(_CONTENT.encode([request.input, request.messages, request.system]))
+    if size > input_bytes_max:
+        raise ApiError("too_large", f"The input takes {size} bytes; {input_bytes_max} are allowed. Shorten it.")
+
+
+def parts_of(given: str | list[Part]) -> list[Part]:
+    """Input as parts."""
+    if isinstance(given, list):
+        return given
+    return [TextPart(given)] if given else []
+
+
+def content_of(request: TurnStart) -> tuple[bytes, bytes]:
+    """The request without what may differ in a repeated start (law 6), as JSON, and its digest."""
+    content = _CONTENT.encode(structs.replace(request, id=None, metadata=None, on_disconnect="continue"))
+    return content, hashlib.sha256(content).digest()
+
+
+async def accept(
+    store: Store,
+    stream: TurnStream,
+    request: TurnStart,
+    content: bytes,
+    model: str,
+    behind: TurnStream | None,
+) -> Accepted:
+    """Store the turn. `behind` is the running turn whose answer this one follows. Raises `ApiError`."""
+    now = now_ms()
+    question = None
+    parts = parts_of(request.input or [])
+    if parts:
+        role: Role = "tool" if all(isinstance(part, ToolResultPart) for part in parts) else "user"
+        question = MessageRecord(
+            id=new_id("m"),
+            parent=None,
+            role=role,
+            created_ms=now,
+            body=encode_body(MessageBody(parts)),
+            turn=stream.turn,
+        )
+    fresh = request.messages is None and request.conversation is None
+    new = NewTurn(
+        user=stream.user,
+        turn=stream.turn,
+        digest=stream.digest,
+        request=content,
+        epoch=stream.epoch,
+        message=new_id("m"),
+        stateless=request.messages is not None,
+        conversation=request.conversation,
+        new_conversation=_new_conversation(stream.user, request, now) if fresh else None,
+        title=title_of(parts),
+        input=question,
+        parent=behind.message if behind is not None and request.parent is None else request.parent,
+        parent_pending=behind is not None and request.parent is None,
+        model=model,
+        now_ms=now,
+    )
+    try:
+        return await store.accept(new)
+    except Conflict:
+        raise conflict(stream.turn) from None
+    except NotFound as missing:
+        raise ApiError("not_found", f"There is no such {missing.what}. Check the id.", path=missing.what) from None
+
+
+def conflict(turn: str) -> ApiError:
+    """The id was used for another content."""
+    return ApiError("conflict", f"The turn id {turn} was used for another request. Use a new id.", path="turn")
+
+
+def _new_conversation(user: str, request: TurnStart, now: int) -> ConversationRecord:
+    return ConversationRecord(
+        id=new_id("c"),
+        user=user,
+        title="",
+        system=request.system,
+        model=request.model,
+        metadata=b"{}",
+        head=None,
+        revision=0,
+        created_ms=now,
+        updated_ms=now,
+    )
+
+
+def started(stream: TurnStream, accepted: Accepted, *, queued: bool) -> TurnStarted:
+    """The turn's first event."""
+    turn = accepted.turn
+    return TurnStarted(
+        turn=stream.turn,
+        seq=1,
+        epoch=turn.epoch,
+        status="queued" if queued else "running",
+        conversation=turn.conversation,
+        model=turn.model,
+        input=None if accepted.input is None else preview(message_view(accepted.input)),
+        message=turn.message,
+        parent=turn.parent,
+    )

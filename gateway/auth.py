@@ -1,0 +1,46 @@
+"""Who may open a connection: the rules for `Host` and `Origin`, and the principal of a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from gateway.errors import ApiError
+from gateway.settings import LOOPBACK_NAMES, Settings
+
+LOCAL_USER = "local"
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+def header(headers: Headers, name: bytes) -> str | None:
+    """The first header of that (lower-case) name."""
+    return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a `Host` value, with or without a port, names this machine's loopback."""
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        return False
+    return name is not None and (name in LOOPBACK_NAMES or name.endswith(".localhost"))
+
+
+def check_host(headers: Headers, settings: Settings) -> None:
+    """With auth off, a page of another site must not reach us by a name that it made point here (DNS rebinding)."""
+    if settings.loopback_only and not is_loopback(header(headers, b"host") or ""):
+        raise ApiError("forbidden", "Auth is off, so only loopback names are served. Open the page as 127.0.0.1.")
+
+
+def check_origin(headers: Headers, settings: Settings) -> None:
+    """Browsers may connect from the page's own origin and from those that the operator listed."""
+    origin = header(headers, b"origin")
+    if origin is None or origin in settings.allowed_origins:
+        return
+    scheme, _, authority = origin.partition("://")
+    if scheme in {"http", "https"} and authority.lower() == (header(headers, b"host") or "").lower():
+        return
+    raise ApiError(
+        "forbidden", "This origin may not connect. The operator can list it in TURNWIRE_ALLOWED_ORIGINS."
+    )

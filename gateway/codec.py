@@ -1,0 +1,193 @@
+"""JSON and MessagePack: a frame to bytes, and a client's bytes to a request, with every refusal typed.
+
+Both carry the same maps: string keys, finite numbers, no extension types, no binary.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from gateway.errors import ApiError
+from gateway.protocol import DEPTH_MAX, AnyRequest, Ping, TurnStart
+
+_JSON_ENCODER = msgspec.json.Encoder()
+_MSGPACK_ENCODER = msgspec.msgpack.Encoder()
+_WHERE = re.compile(r" - at (?:`key` in )?`\$\.?(.*)`$")
+
+
+class FrameError(Exception):
+    """A frame that can't be used. `id` is the request's, where it could be read."""
+
+    def __init__(self, error: ApiError, request_id: str | None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.id = request_id
+
+
+class _Envelope(Struct):
+    """Just enough of a broken frame to answer it."""
+
+    id: Any = None
+    type: Any = None
+
+
+class Codec:
+    """One way to write frames. `binary` says which WebSocket opcode carries it."""
+
+    __slots__ = (
+        "_decode_any",
+        "_decode_envelope",
+        "_decode_request",
+        "binary",
+        "encode",
+        "index",
+        "name",
+        "subprotocol",
+    )
+
+    def __init__(
+        self,
+        index: int,
+        name: Literal["json", "msgpack"],
+        encode: Callable[[Any], bytes],
+        decode_request: Callable[[bytes | str], AnyRequest],
+        decode_envelope: Callable[[bytes | str], _Envelope],
+        decode_any: Callable[[bytes | str], Any],
+    ) -> None:
+        self.index = index
+        self.name = name
+        self.binary = name == "msgpack"
+        self.subprotocol = f"turnwire.v1.{name}"
+        self.encode = encode
+        self._decode_request = decode_request
+        self._decode_envelope = decode_envelope
+        self._decode_any = decode_any
+
+    def decode(self, data: bytes | str) -> AnyRequest:
+        """A client's frame as a request. Raises `FrameError`."""
+        try:
+            request = self._decode_request(data)
+            _check_free_values(request)
+        except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
+            cause = RecursionError() if self._is_too_deep(data) else error
+            raise FrameError(_as_api_error(cause), self._read_id(data)) from None
+        return request
+
+    def _is_too_deep(self, data: bytes | str) -> bool:
+        """Only asked of a refused frame: its depth names the cause better than the first wrong type does."""
+        try:
+            _check_value(self._decode_any(data), "", 1)
+        except RecursionError:
+            return True
+        except (msgspec.DecodeError, UnicodeError, ApiError):
+            return False
+        return False
+
+    def _read_id(self, data: bytes | str) -> str | None:
+        try:
+            found = self._decode_envelope(data).id
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return None
+        return found if isinstance(found, str) and 0 < len(found) <= 64 else None
+
+
+def _as_api_error(error: Exception) -> ApiError:
+    """Unreadable, an unknown type or field: `invalid_frame`. A wrong value: `invalid_request` with its path."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, RecursionError):
+        return ApiError("invalid_frame", f"The frame nests deeper than {DEPTH_MAX} levels. Flatten it.")
+    text = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        return ApiError("invalid_frame", f"The frame can't be decoded: {_shown(text)}. Send one map per frame.")
+    found = _WHERE.search(text)
+    path = found.group(1) if found else None
+    reason = _shown(_WHERE.sub("", text))
+    if "unknown field" in text or path in {None, "", "type"}:
+        return ApiError("invalid_frame", f"{reason}. Check type and field names against the protocol.", path=path)
+    return ApiError("invalid_request", f"{reason}. Correct the field.", path=path)
+
+
+def _shown(reason: str) -> str:
+    return reason if len(reason) <= 160 else reason[:160] + "…"
+
+
+def _check_free_values(request: AnyRequest) -> None:
+    """Values without a schema, and floats, obey the rules that the typed decoder can't state."""
+    metadata = getattr(request, "metadata", None)
+    if metadata is not None:
+        _check_value(metadata, "metadata", 2)
+    if isinstance(request, Ping):
+        _check_value(request.t, "t", 2)
+    elif isinstance(request, TurnStart):
+        params = request.params
+        for name in ("temperature", "top_p"):
+            _check_value(getattr(params, name), f"params.{name}", 3)
+        _check_value(params.response_format, "params.response_format", 3)
+        _check_value(params.demo, "params.demo", 3)
+        for n, tool in enumerate(request.tools or ()):
+            _check_value(tool.parameters, f"tools[{n}].parameters", 4)
+
+
+def _check_value(value: Any, path: str, depth: int) -> None:
+    if depth > DEPTH_MAX:
+        raise RecursionError
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ApiError("invalid_frame", "Map keys are strings here. Change the key.", path=path)
+            _check_value(inner, path, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_value(inner, path, depth + 1)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ApiError("invalid_frame", "Numbers are finite here. Change the number.", path=path)
+    elif value is not None and not isinstance(value, str | int):
+        raise ApiError("invalid_frame", "Binary and extension types aren't known here. Use base64.", path=path)
+
+
+def encoded_size(text: str) -> int:
+    """Bytes that `text` takes inside a frame, in the costlier codec."""
+    return max(len(_JSON_ENCODER.encode(text)), len(_MSGPACK_ENCODER.encode(text)))
+
+
+def split_text(text: str, bytes_max: int) -> list[str]:
+    """Cut `text` into pieces that each take at most `bytes_max` in a frame. Joined they are `text`."""
+    if len(text) * 6 <= bytes_max or encoded_size(text) <= bytes_max:
+        return [text]
+    middle = len(text) // 2
+    return split_text(text[:middle], bytes_max) + split_text(text[middle:], bytes_max)
+
+
+def clip_text(text: str, bytes_max: int) -> str:
+    """The longest simple prefix of `text` that takes at most `bytes_max` in a frame."""
+    while encoded_size(text) > bytes_max:
+        text = text[: max(len(text) * bytes_max // (encoded_size(text) + 1), 0)]
+    return text
+
+
+JSON = Codec(
+    0,
+    "json",
+    _JSON_ENCODER.encode,
+    msgspec.json.Decoder(AnyRequest).decode,
+    msgspec.json.Decoder(_Envelope).decode,
+    msgspec.json.decode,
+)
+MSGPACK = Codec(
+    1,
+    "msgpack",
+    _MSGPACK_ENCODER.encode,
+    msgspec.msgpack.Decoder(AnyRequest).decode,  # type: ignore[arg-type]
+    msgspec.msgpack.Decoder(_Envelope).decode,  # type: ignore[arg-type]
+    msgspec.msgpack.decode,  # type: ignore[arg-type]
+)
+CODECS: tuple[Codec, ...] = (JSON, MSGPACK)
+BY_SUBPROTOCOL: dict[str, Codec] = {codec.subprotocol: codec for codec in CODECS}

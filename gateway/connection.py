@@ -1,0 +1,246 @@
+"""One WebSocket: an opening, a reader that never waits for work, a writer that waits for the socket, a close.
+
+It owns nothing that must outlive it: when the reader ends, the writer is cancelled, attachments drop, and the
+turns go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+from gateway import auth
+from gateway.codec import BY_SUBPROTOCOL, JSON, Codec
+from gateway.errors import CODES, ApiError, CloseCode, ErrorBody
+from gateway.events import GoingAway, Heartbeat, Limits, Ready
+from gateway.ids import new_id, now_ms
+from gateway.outbox import Outbox
+from gateway.protocol import PROTOCOL
+from gateway.services import Services
+from gateway.session import Session
+
+log = logging.getLogger("turnwire.connection")
+
+Scope = MutableMapping[str, Any]
+AsgiMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiMessage]]
+Send = Callable[[AsgiMessage], Awaitable[None]]
+
+READS_BEFORE_YIELD = 16
+WRITES_BEFORE_YIELD = 16
+HEARTBEAT_STEPS = 10
+
+
+class Connections:
+    """The open connections of this process; the ASGI application behind `/ws`."""
+
+    def __init__(self, services: Callable[[], Services]) -> None:
+        self._find_services = services
+        self._open: set[Connection] = set()
+
+    @property
+    def _services(self) -> Services:
+        return self._find_services()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one WebSocket from its opening to its end."""
+        await receive()
+        try:
+            codec = self._admit(scope)
+        except ApiError as refused:
+            await _refuse(send, refused.body)
+            return
+        chosen = codec.subprotocol if scope["subprotocols"] else None
+        await send({"type": "websocket.accept", "subprotocol": chosen})
+        connection = Connection(self._services, codec, send)
+        self._open.add(connection)
+        try:
+            await connection.run(receive)
+        finally:
+            self._open.discard(connection)
+
+    def _admit(self, scope: Scope) -> Codec:
+        """Check the opening and choose the codec. Raises `ApiError`."""
+        settings = self._services.settings
+        auth.check_host(scope["headers"], settings)
+        auth.check_origin(scope["headers"], settings)
+        if self._services.runner.draining:
+            raise ApiError("shutting_down")
+        offered: list[str] = scope["subprotocols"]
+        if not offered:
+            return JSON
+        for name in offered:
+            if name in BY_SUBPROTOCOL:
+                return BY_SUBPROTOCOL[name]
+        raise ApiError(
+            "invalid_request", f"None of the offered subprotocols is known. Offer {' or '.join(BY_SUBPROTOCOL)}."
+        )
+
+    async def beat(self) -> None:
+        """Heartbeats for all connections, by one task."""
+        interval_s = self._services.settings.heartbeat_s
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(interval_s / HEARTBEAT_STEPS)
+            now = loop.time()
+            for connection in tuple(self._open):
+                connection.beat(now, interval_s)
+
+    def announce_leaving(self, deadline_ms: int, reconnect_after_ms: int) -> None:
+        """Tell everyone that this instance goes."""
+        for connection in self._open:
+            connection.outbox.put(GoingAway("shutdown", deadline_ms, reconnect_after_ms))
+
+    async def close_all(self, timeout_s: float) -> None:
+        """Close every connection with 4503, once what waits for it is sent."""
+        for connection in tuple(self._open):
+            connection.close_when_drained(CloseCode.DRAINING, "this instance is shutting down")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._open:
+                    await asyncio.sleep(0.02)
+
+
+async def _refuse(send: Send, body: ErrorBody) -> None:
+    status = CODES[body.code].http_status
+    payload = JSON.encode({"error": body, "subprotocols": list(BY_SUBPROTOCOL)})
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(payload))]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": payload})
+
+
+class Connection:
+    """One accepted WebSocket of one principal."""
+
+    def __init__(self, services: Services, codec: Codec, send: Send) -> None:
+        self.id = new_id("cn")
+        settings = services.settings
+        self._services = services
+        self._codec = codec
+        self._send = send
+        self._wake = asyncio.Event()
+        self._closing: tuple[CloseCode, str] | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._sent_at = asyncio.get_running_loop().time()
+        self.outbox = Outbox(codec, settings.outbox_bytes, self._wake.set, self._on_overflow)
+
+    async def run(self, receive: Receive) -> None:
+        """Until the client or the gateway closes."""
+        log.info("connection opened connection=%s codec=%s", self.id, self._codec.name)
+        async with asyncio.TaskGroup() as tasks:
+            requests: set[asyncio.Task[None]] = set()
+
+            def spawn(work: Coroutine[Any, Any, None]) -> None:
+                task = tasks.create_task(work)
+                requests.add(task)
+                task.add_done_callback(requests.discard)
+
+            session = Session(self._services, auth.LOCAL_USER, self.outbox, spawn, self._on_broken)
+            self.outbox.put(self._ready())
+            self._writer = tasks.create_task(self._write())
+            try:
+                await self._read(receive, session)
+            finally:
+                session.close()
+                for task in (self._writer, *requests):
+                    task.cancel()
+        log.info("connection closed connection=%s", self.id)
+
+    def _ready(self) -> Ready:
+        settings = self._services.settings
+        return Ready(
+            protocol=PROTOCOL,
+            connection=self.id,
+            instance=self._services.instance,
+            user=auth.LOCAL_USER,
+            heartbeat_s=settings.heartbeat_s,
+            default_model=self._services.runner.default_model,
+            limits=Limits(settings.frame_bytes, settings.input_bytes, settings.turns_per_connection),
+        )
+
+    async def _read(self, receive: Receive, session: Session) -> None:
+        """Hand every frame to the session; it starts the work and returns."""
+        key, other = ("bytes", "text") if self._codec.binary else ("text", "bytes")
+        frames = 0
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            data = message.get(key)
+            if data is None:
+                wanted = "binary" if self._codec.binary else "text"
+                self.close(CloseCode.UNSUPPORTED_DATA, f"{self._codec.subprotocol} takes {wanted} frames, not {other}")
+                continue
+            if self._closing is None:
+                session.receive(data)
+            frames += 1
+            if frames % READS_BEFORE_YIELD == 0:
+                await asyncio.sleep(0)
+
+    async def _write(self) -> None:
+        """Send what waits, as fast as the socket takes it; at the end the close frame."""
+        try:
+            await self._pump()
+        except asyncio.CancelledError:
+            # `close` interrupts a send that may never return; the close frame doesn't wait for the socket.
+            if self._closing is None:
+                raise
+        except OSError:
+            return  # the client is gone, and the reader knows
+        if self._closing is not None:
+            code, reason = self._closing
+            log.info("connection closing connection=%s code=%d reason=%r", self.id, code, reason)
+            with suppress(OSError):
+                await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
+
+    async def _pump(self) -> None:
+        outbox, send, wake = self.outbox, self._send, self._wake
+        loop = asyncio.get_running_loop()
+        binary = self._codec.binary
+        frames = 0
+        while True:
+            payload = outbox.next_frame()
+            if payload is None:
+                if self._closing is not None:
+                    return
+                wake.clear()
+                await wake.wait()
+                continue
+            if binary:
+                await send({"type": "websocket.send", "bytes": payload})
+            else:
+                await send({"type": "websocket.send", "text": payload.decode()})
+            self._sent_at = loop.time()
+            frames += 1
+            if frames % WRITES_BEFORE_YIELD == 0:
+                await asyncio.sleep(0)
+
+    def beat(self, now: float, interval_s: float) -> None:
+        """Say something if nothing was said for `interval_s`."""
+        if now - self._sent_at >= interval_s:
+            self._sent_at = now
+            self.outbox.put(Heartbeat(now_ms()))
+
+    def _on_overflow(self) -> None:
+        self.close(CloseCode.TOO_SLOW, "too slow: reconnect and attach from your positions")
+
+    def _on_broken(self) -> None:
+        self.close(CloseCode.PROTOCOL_BROKEN, "too many frames that can't be read")
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Close now; what waits is dropped."""
+        if self._closing is not None:
+            return
+        self._closing = (code, reason)
+        self.outbox.close()
+        if self._writer is not None:
+            self._writer.cancel()
+
+    def close_when_drained(self, code: CloseCode, reason: str) -> None:
+        """Close once everything that waits is sent."""
+        if self._closing is None:
+            self._closing = (code, reason)
+            self._wake.set()

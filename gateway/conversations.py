@@ -1,0 +1,192 @@
+"""The `conversation.*` and `feedback.put` requests of one client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from gateway import protocol as p
+from gateway.abort import Abort
+from gateway.codec import JSON
+from gateway.events import ConversationDeleted, ConversationUpdated, Message
+from gateway.ids import new_id, now_ms
+from gateway.outbox import Outbox
+from gateway.services import Services
+from gateway.shapes import conversation_view, message_view
+from gateway.turns import Turns
+from store.base import Change, ConversationRecord, NotFound
+
+PAGE_BYTES_MAX = 128 * 1024
+
+
+class Conversations:
+    """Conversation requests of `user`; what it watches is attached to `outbox`."""
+
+    def __init__(self, services: Services, user: str, outbox: Outbox, turns: Turns) -> None:
+        self._services = services
+        self._user = user
+        self._outbox = outbox
+        self._turns = turns
+        self._watched: set[str] = set()
+
+    def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
+        """Which method serves which request."""
+        return {
+            p.ConversationCreate: self._create,
+            p.ConversationList: self._list,
+            p.ConversationGet: self._get,
+            p.ConversationUpdate: self._update,
+            p.ConversationClear: self._clear,
+            p.ConversationDelete: self._delete,
+            p.ConversationMessages: self._messages,
+            p.ConversationAttach: self._attach,
+            p.ConversationDetach: self._detach,
+            p.FeedbackPut: self._feedback,
+        }
+
+    def close(self) -> None:
+        """Watch nothing more."""
+        for conversation in self._watched:
+            self._services.hub.unwatch(conversation, self._outbox)
+        self._watched.clear()
+
+    async def _create(self, request: p.ConversationCreate) -> dict[str, Any]:
+        if request.model is not None:
+            self._services.catalog.resolve(request.model)
+        now = now_ms()
+        conversation = ConversationRecord(
+            id=new_id("c"),
+            user=self._user,
+            title=request.title or "",
+            system=request.system,
+            model=request.model,
+            metadata=JSON.encode(request.metadata or {}),
+            head=None,
+            revision=0,
+            created_ms=now,
+            updated_ms=now,
+        )
+        await self._services.store.create_conversation(conversation)
+        return conversation_view(conversation)
+
+    async def _list(self, request: p.ConversationList) -> dict[str, Any]:
+        found, more = await self._services.store.conversations(
+            self._user, request.limit, request.before, request.query
+        )
+        views = [conversation_view(conversation) for conversation in found]
+        kept = _page(views)
+        page: dict[str, Any] = {"conversations": kept}
+        if kept and (more or len(kept) < len(views)):
+            page["next"] = kept[-1]["id"]
+        return page
+
+    async def _get(self, request: p.ConversationGet) -> dict[str, Any]:
+        return conversation_view(await self._services.store.conversation(self._user, request.conversation))
+
+    async def _update(self, request: p.ConversationUpdate) -> dict[str, Any]:
+        if request.model is not None:
+            self._services.catalog.resolve(request.model)
+        change = Change(
+            title=request.title,
+            system=request.system,
+            model=request.model,
+            metadata=None if request.metadata is None else JSON.encode(request.metadata),
+            head=request.head,
+        )
+        changed = await self._services.store.update_conversation(
+            self._user, request.conversation, change, now_ms()
+        )
+        self._tell(changed)
+        return conversation_view(changed)
+
+    async def _clear(self, request: p.ConversationClear) -> dict[str, Any]:
+        self._tell(
+            await self._services.store.clear_conversation(self._user, request.conversation, now_ms())
+        )
+        return {}
+
+    def _tell(self, changed: ConversationRecord) -> None:
+        self._services.hub.tell_watchers(
+            changed.id,
+            ConversationUpdated(
+                conversation=changed.id, revision=changed.revision, title=changed.title, head=changed.head
+            ),
+        )
+
+    async def _delete(self, request: p.ConversationDelete) -> dict[str, Any]:
+        store, hub = self._services.store, self._services.hub
+        await store.conversation(self._user, request.conversation)
+        running = hub.live_in(self._user, request.conversation)
+        for stream in running:
+            stream.signal.abort(Abort("client", "The conversation was deleted."))
+        for stream in running:
+            await stream.ended.wait()
+        await store.delete_conversation(self._user, request.conversation)
+        hub.tell_watchers(request.conversation, ConversationDeleted(request.conversation))
+        return {}
+
+    async def _messages(self, request: p.ConversationMessages) -> dict[str, Any]:
+        found, more = await self._services.store.messages(
+            self._user, request.conversation, request.limit, request.before
+        )
+        views = [message_view(record) for record in found]
+        kept: list[Message] = _page(views[::-1])[::-1]
+        page: dict[str, Any] = {"messages": kept}
+        if kept and (more or len(kept) < len(views)):
+            page["next"] = kept[0].id
+        return page
+
+    async def _attach(self, request: p.ConversationAttach) -> dict[str, Any]:
+        hub, conversation = self._services.hub, request.conversation
+        # Watched before it is read, so that no turn that starts meanwhile is missed.
+        new = conversation not in self._watched
+        self._watched.add(conversation)
+        hub.watch(conversation, self._outbox)
+        try:
+            record = await self._services.store.conversation(self._user, conversation)
+        except NotFound:
+            if new:
+                self._unwatch(conversation)
+            raise
+        positions = request.positions or {}
+        wanted = {stream.turn: (0, 0) for stream in hub.live_in(self._user, conversation) if stream.message}
+        wanted = {turn: at for turn, at in wanted.items() if turn not in self._outbox.attachments}
+        wanted |= {turn: (position.epoch, position.seq) for turn, position in positions.items()}
+        turns: dict[str, Any] = {}
+        gone: dict[str, str | None] = {}
+        for turn, (epoch, seq) in wanted.items():
+            answer = await self._turns.attach(turn, epoch, seq)
+            if "error" in answer:
+                gone[turn] = answer["error"].stored_message
+            else:
+                turns[turn] = answer
+        return {"conversation": record.id, "revision": record.revision, "turns": turns, "gone": gone}
+
+    async def _detach(self, request: p.ConversationDetach) -> dict[str, Any]:
+        if request.conversation not in self._watched:
+            await self._services.store.conversation(self._user, request.conversation)
+        self._unwatch(request.conversation)
+        return {}
+
+    def _unwatch(self, conversation: str) -> None:
+        self._watched.discard(conversation)
+        self._services.hub.unwatch(conversation, self._outbox)
+
+    async def _feedback(self, request: p.FeedbackPut) -> dict[str, Any]:
+        rating = str(request.rating)
+        await self._services.store.put_feedback(self._user, request.message, rating, request.comment, now_ms())
+        return {}
+
+
+def _page(items: list[Any]) -> list[Any]:
+    """The first of `items` that fit a page; at least one."""
+    size = 0
+    for n, item in enumerate(items):
+        size += len(msgspec.json.encode(item)) + 1
+        if size > PAGE_BYTES_MAX and n:
+            return items[:n]
+    return items
+
+

@@ -1,0 +1,151 @@
+"""A provider's batches as numbered events of one turn, with what its ending will need to know."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from gateway.abort import Abort
+from gateway.codec import clip_text, split_text
+from gateway.context import estimate_tokens
+from gateway.errors import ApiError
+from gateway.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnStatus
+from gateway.hub import TurnStream
+from gateway.outcome import Outcome
+from gateway.protocol import PIECE_BYTES_MAX
+from gateway.turn import fold
+from providers.base import (
+    ChatRequest,
+    Delta,
+    Finished,
+    FinishReason,
+    Part,
+    PartDelta,
+    PartStarted,
+    TextPart,
+    Usage,
+    UsageReported,
+)
+
+FIELD_BYTES_MAX = 2048
+SAFE_CHARS = PIECE_BYTES_MAX // 6
+
+
+class Delivery:
+    """Stamps and publishes one turn's events; knows its first token, usage and finish."""
+
+    def __init__(self, stream: TurnStream, output_bytes_max: int, began_ms: int, parent: str | None) -> None:
+        self.stream = stream
+        self.parent = parent
+        self.began_ms = began_ms
+        self._output_bytes_max = output_bytes_max
+        self._began = time.monotonic()
+        self._asked_at: float | None = None
+        self._first_at: float | None = None
+        self._question: ChatRequest | None = None
+        self._usage: Usage | None = None
+        self._finish: FinishReason | None = None
+
+    def asked(self, question: ChatRequest) -> None:
+        """The provider is about to be asked."""
+        self._question = question
+        self._asked_at = time.monotonic()
+
+    def deliver(self, batch: list[Delta]) -> None:
+        """Number and publish one batch."""
+        stream = self.stream
+        events: list[TurnEvent] = []
+        seq = stream.log.end
+        for delta in batch:
+            if type(delta) is PartDelta:
+                for event in _delta_events(stream.turn, seq, delta):
+                    seq += 1
+                    events.append(event)
+            elif type(delta) is PartStarted:
+                seq += 1
+                events.append(_part_event(stream.turn, seq, delta))
+            elif type(delta) is UsageReported:
+                self._usage = delta.usage
+            elif type(delta) is Finished:
+                self._finish = delta.reason
+        if not events:
+            return
+        if self._first_at is None:
+            self._first_at = time.monotonic()
+        stream.publish(events)
+        if stream.bytes_out > self._output_bytes_max:
+            stream.signal.abort(Abort("limit", f"The answer reached its limit of {self._output_bytes_max} bytes."))
+
+    def status(self, **fields: Any) -> None:
+        """Publish a `turn.status`."""
+        stream = self.stream
+        stream.publish([TurnStatus(turn=stream.turn, seq=stream.log.end + 1, **fields)])
+
+    def say_waiting(self) -> None:
+        """The first token is slow: say that the turn lives."""
+        if self.stream.state == "running":
+            self.status(status="waiting")
+
+    def finished(self) -> Outcome:
+        """The provider's stream is over."""
+        if self._finish is None:
+            return Outcome("failed", error=ApiError("upstream_incomplete"))
+        return Outcome("completed", finish_reason=self._finish)
+
+    def parts(self) -> list[Part]:
+        """The message so far."""
+        return fold(self.stream.log.events)
+
+    def usage(self, parts: list[Part]) -> Usage | None:
+        """What the provider counted, else an estimate; None if it was never asked."""
+        if self._usage is not None or self._question is None:
+            return self._usage
+        question = self._question
+        asked = [*(part for message in question.messages for part in message.parts), TextPart(question.system or "")]
+        return Usage(estimate_tokens(asked), estimate_tokens(parts), estimated=True)
+
+    def timing(self) -> Timing:
+        """How long it took, from acceptance on."""
+        now = time.monotonic()
+        asked_at = self._asked_at or now
+        return Timing(
+            queued_ms=_ms(asked_at - self._began),
+            total_ms=_ms(now - self._began),
+            attempts=0 if self._asked_at is None else 1,
+            ttft_ms=None if self._first_at is None else _ms(self._first_at - self._began),
+        )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _delta_events(turn: str, seq: int, delta: PartDelta) -> list[TurnDelta]:
+    """One event, or several where one wouldn't fit a frame (law 10)."""
+    text = delta.text
+    if text is not None:
+        if len(text) <= SAFE_CHARS:
+            return [TurnDelta(turn, seq + 1, delta.part, text)] if text else []
+        pieces = split_text(text, PIECE_BYTES_MAX)
+        return [TurnDelta(turn, seq + n, delta.part, piece) for n, piece in enumerate(pieces, 1)]
+    pieces = split_text(delta.signature or "", PIECE_BYTES_MAX)
+    return [TurnDelta(turn, seq + n, delta.part, None, piece) for n, piece in enumerate(pieces, 1) if piece]
+
+
+def _part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
+    def whole(text: str | None) -> str | None:
+        return None if text is None else clip_text(text, FIELD_BYTES_MAX)
+
+    return TurnPart(
+        turn=turn,
+        seq=seq,
+        part=part.part,
+        kind=part.kind,
+        call=whole(part.call),
+        name=whole(part.name),
+        url=whole(part.url),
+        title=whole(part.title),
+        text=whole(part.text),
+        media_type=whole(part.media_type),
+        redacted=part.redacted,
+    )

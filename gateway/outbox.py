@@ -1,0 +1,171 @@
+"""What waits for one connection: answers in their order, and a place in each attached turn's log. Pure.
+
+Nothing of a turn is copied here. An attachment is a cursor, so replay and live stream are one thing (law 7), a
+client that is behind gets merged frames, and what it misses costs no memory. `next_frame` is asked when the
+socket can take more. Live events that wait are counted; replay is pulled and isn't (law 11).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from gateway.codec import Codec
+from gateway.turn_log import TurnLog, event_size
+
+
+class Attachment:
+    """A connection's place in a turn's stream: everything after `cursor` is still to be sent."""
+
+    __slots__ = ("backlog", "cursor", "live_from", "log", "on_done", "opening", "outbox", "ready")
+
+    def __init__(
+        self,
+        log: TurnLog,
+        outbox: Outbox,
+        cursor: int,
+        opening: bytes | None,
+        on_done: Callable[[Attachment], None],
+    ) -> None:
+        self.log = log
+        self.outbox = outbox
+        self.cursor = cursor
+        self.live_from = log.end
+        self.backlog = 0
+        self.opening = opening
+        self.ready = False
+        self.on_done = on_done
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to send now. A position ahead of the log waits for it."""
+        return self.opening is not None or self.cursor < self.log.end
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the ending was taken."""
+        return self.log.ended and self.opening is None and self.cursor >= self.log.end
+
+    def take(self, codec: Codec) -> bytes | None:
+        """The next frame, if there is one."""
+        if self.opening is not None:
+            opening, self.opening = self.opening, None
+            return opening
+        log = self.log
+        if self.cursor >= log.end:
+            return None
+        before = self.cursor
+        payload, self.cursor = log.frame_after(before, codec)
+        if self.backlog:
+            if self.cursor == log.end:
+                taken = self.backlog
+            else:
+                first = max(before, self.live_from)
+                taken = sum([event_size(event) for event in log.events[first : self.cursor]])
+            self.backlog -= taken
+            self.outbox.waiting -= taken
+        return payload
+
+
+class Outbox:
+    """The queue of one connection. Past `bytes_max` it calls `on_overflow`, once, and takes nothing more."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        bytes_max: int,
+        on_wake: Callable[[], None],
+        on_overflow: Callable[[], None],
+    ) -> None:
+        self.codec = codec
+        self.waiting = 0
+        self.closed = False
+        self.attachments: dict[str, Attachment] = {}
+        self._bytes_max = bytes_max
+        self._on_wake = on_wake
+        self._on_overflow = on_overflow
+        self._answers: deque[tuple[bytes, list[tuple[Attachment, int]]]] = deque()
+        self._ready: deque[Attachment] = deque()
+
+    def put(self, frame: Any, behind: Iterable[Attachment] = ()) -> None:
+        """Queue one frame that belongs to no attachment; it is sent after what `behind` have in their logs now."""
+        if self.closed:
+            return
+        payload = self.codec.encode(frame)
+        self._answers.append((payload, [(attachment, attachment.log.end) for attachment in behind]))
+        self._count(len(payload))
+        self._on_wake()
+
+    def attach(self, attachment: Attachment) -> None:
+        """Follow a turn; an attachment to the same turn that was there is replaced."""
+        self.detach(attachment.log.turn)
+        self.attachments[attachment.log.turn] = attachment
+        if attachment.has_more:
+            self._enqueue(attachment)
+            self._on_wake()
+
+    def detach(self, turn: str) -> Attachment | None:
+        """Send nothing more of `turn`."""
+        attachment = self.attachments.pop(turn, None)
+        if attachment is not None:
+            self._forget(attachment)
+        return attachment
+
+    def offer(self, attachment: Attachment, size: int) -> None:
+        """The attachment's log has grown by `size` bytes."""
+        attachment.backlog += size
+        if not attachment.ready:
+            self._enqueue(attachment)
+            self._on_wake()
+        self._count(size)
+
+    def close(self) -> None:
+        """Drop everything."""
+        self.closed = True
+        for turn in list(self.attachments):
+            self.detach(turn)
+        self._answers.clear()
+        self._ready.clear()
+
+    def next_frame(self) -> bytes | None:
+        """The next frame to send: answers first, then one frame of each attached turn in rotation."""
+        while self._answers:
+            payload, behind = self._answers[0]
+            for attachment, seq in behind:
+                if attachment.cursor < seq and self.attachments.get(attachment.log.turn) is attachment:
+                    frame = attachment.take(self.codec)
+                    if frame is not None:
+                        return frame
+            self._answers.popleft()
+            self.waiting -= len(payload)
+            return payload
+        while self._ready:
+            attachment = self._ready.popleft()
+            if self.attachments.get(attachment.log.turn) is not attachment:
+                continue
+            frame = attachment.take(self.codec)
+            if attachment.has_more:
+                self._ready.append(attachment)
+            else:
+                attachment.ready = False
+                if attachment.is_done:
+                    self.detach(attachment.log.turn)
+            if frame is not None:
+                return frame
+        return None
+
+    def _enqueue(self, attachment: Attachment) -> None:
+        attachment.ready = True
+        self._ready.append(attachment)
+
+    def _forget(self, attachment: Attachment) -> None:
+        self.waiting -= attachment.backlog
+        attachment.backlog = 0
+        attachment.on_done(attachment)
+
+    def _count(self, size: int) -> None:
+        self.waiting += size
+        if self.waiting > self._bytes_max and not self.closed:
+            self.close()
+            self._on_overflow()

@@ -1,0 +1,89 @@
+"""uvicorn's settings, our protocol classes in it, and its shutdown in our order: drain first."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from collections.abc import Callable
+
+import uvicorn
+from uvicorn.server import Server as UvicornServer
+
+from gateway.app import Gateway
+from gateway.settings import Settings
+from gateway.wire import bounded
+
+GRACEFUL_SHUTDOWN_S = 5
+BACKLOG = 2048
+
+
+def configure_logging(level: str) -> None:
+    """One line per event on standard error: ids, sizes and timings, never content."""
+    logging.basicConfig(
+        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
+    )
+    # uvicorn logs paths with their query, websockets prints frames, SDKs and clients print requests.
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "asyncio"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("openai", "anthropic", "httpx2", "httpcore2", "aiohttp"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class Server(UvicornServer):
+    """uvicorn's server, with the drain before it closes sockets, and a word when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the store, listen, then say so. Raises `StoreError`."""
+        await self._gateway.open_store()
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    async def main_loop(self) -> None:
+        """Serve until a signal, then drain while everything still works."""
+        await super().main_loop()
+        await self._gateway.drain()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+def ready_line(gateway: Gateway, port: int) -> str:
+    """Where to open the page, which models have keys, and who may come in."""
+    settings = gateway.settings.model_copy(update={"port": port})
+    models = gateway.catalog.models()
+    keyed = sorted({model.type for model in models if model.available and model.key is not None})
+    keys = f"keys for {', '.join(keyed)}" if keyed else "no provider keys, the demo model needs none"
+    access = "auth is off (loopback only)" if settings.loopback_only else "AUTH IS OFF AND THE NETWORK MAY COME IN"
+    return f"Turnwire is ready: open {settings.page_url} - {keys} - {access}"
+
+
+def make_server(gateway: Gateway, settings: Settings, on_ready: Callable[[], None]) -> Server:
+    """The server of this process, not yet running."""
+    config = uvicorn.Config(
+        gateway.app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws_max_size=settings.frame_bytes,
+        ws_ping_interval=settings.ping_interval_s,
+        ws_ping_timeout=settings.ping_timeout_s,
+        ws_per_message_deflate=False,
+        forwarded_allow_ips="127.0.0.1,::1",
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+        **bounded(settings),
+    )
+    return Server(config, gateway, on_ready)

@@ -1,0 +1,23 @@
+"""What the application owns and a client's session works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.hub import Hub
+from gateway.runner import Runner
+from gateway.settings import Settings
+from providers.catalog import Catalog
+from store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One set for each process, made in `app.py`."""
+
+    instance: str
+    settings: Settings
+    store: Store
+    catalog: Catalog
+    hub: Hub
+    runner: Runner

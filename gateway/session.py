@@ -1,0 +1,174 @@
+"""What one client's requests mean. Knows no socket: it reads frames' bytes and writes to an outbox.
+
+Every handler does its work on the registry before its first await, and handlers begin in the order of their
+frames; so a cancel behind a start finds the turn, however long the store takes to accept it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
+
+from gateway import protocol as p
+from gateway.codec import CODECS, JSON, FrameError, split_text
+from gateway.conversations import Conversations
+from gateway.errors import ApiError
+from gateway.ids import from_rfc3339, now_ms
+from gateway.outbox import Attachment, Outbox
+from gateway.services import Services
+from gateway.shapes import cost_view, usage_view
+from gateway.turns import Behind, Turns
+from providers.base import ProviderError
+from store.base import NotFound, StoreError
+
+log = logging.getLogger("turnwire.session")
+
+BROKEN_FRAMES_MAX = 20
+BROKEN_FRAMES_WINDOW_S = 10.0
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+Handler = Callable[[Any], Coroutine[Any, Any, Any]]
+
+
+class Session:
+    """One client. `spawn` runs a request's work; `on_broken` is called for a client that doesn't speak the protocol."""
+
+    UNTHROTTLED: ClassVar[tuple[type, ...]] = (p.TurnCancel, p.TurnAttach, p.ConversationAttach)
+
+    def __init__(
+        self,
+        services: Services,
+        user: str,
+        outbox: Outbox,
+        spawn: Spawn,
+        on_broken: Callable[[], None],
+    ) -> None:
+        self._services = services
+        self._user = user
+        self._outbox = outbox
+        self._spawn = spawn
+        self._on_broken = on_broken
+        self._in_flight: set[str] = set()
+        self._running = 0
+        self._broken: deque[float] = deque(maxlen=BROKEN_FRAMES_MAX)
+        turns = Turns(services, user, outbox)
+        self._conversations = Conversations(services, user, outbox, turns)
+        self._handlers: dict[type[p.Request], Handler] = {
+            p.Auth: self._auth,
+            p.Ping: self._ping,
+            p.ModelsList: self._models,
+            p.UsageGet: self._usage,
+            **turns.handlers(),
+            **self._conversations.handlers(),
+        }
+
+    def receive(self, data: str | bytes) -> None:
+        """Decode one frame and start what it asks for. Never awaits, never raises."""
+        try:
+            request = self._outbox.codec.decode(data)
+        except FrameError as refused:
+            self._answer_error(refused.id, refused.error)
+            if refused.error.code == "invalid_frame":
+                self._count_broken()
+            return
+        if request.id is not None and request.id in self._in_flight:
+            self._answer_error(
+                request.id,
+                ApiError(
+                    "invalid_request", f"The id {request.id} is in flight already. Use another.", path="id"
+                ),
+            )
+            return
+        if self._running >= self._services.settings.requests_in_flight and not isinstance(
+            request, self.UNTHROTTLED
+        ):
+            self._answer_error(
+                request.id,
+                ApiError("rate_limited", "Too many requests wait for an answer. Wait for some.", retry_after_ms=100),
+            )
+            return
+        if request.id is not None:
+            self._in_flight.add(request.id)
+        self._running += 1
+        self._spawn(self._serve(request))
+
+    def close(self) -> None:
+        """The client is gone: drop its attachments; its turns go on."""
+        self._conversations.close()
+        self._outbox.close()
+
+    async def _serve(self, request: p.AnyRequest) -> None:
+        try:
+            result = await self._handlers[type(request)](request)
+        except Exception as error:
+            self._finish(request.id)
+            self._answer_error(request.id, self._as_api_error(error))
+        else:
+            self._finish(request.id)
+            if request.id is not None and result is not None:
+                self.answer(request.id, result)
+
+    def _finish(self, request_id: str | None) -> None:
+        self._running -= 1
+        if request_id is not None:
+            self._in_flight.discard(request_id)
+
+    def answer(self, request_id: str, result: Any) -> None:
+        """Answer a request, in pieces where the result is large (law 10)."""
+        behind: list[Attachment] = []
+        if isinstance(result, Behind):
+            behind, result = result.attachments, result.result
+        frame = p.Result(request_id, result)
+        if max(len(codec.encode(frame)) for codec in CODECS) <= p.PIECE_BYTES_MAX:
+            self._outbox.put(frame, behind)
+            return
+        pieces = split_text(JSON.encode(result).decode(), p.PIECE_BYTES_MAX)
+        for piece in pieces:
+            self._outbox.put(p.ResultPiece(request_id, piece), behind)
+        self._outbox.put(p.Result(request_id, pieces=len(pieces)))
+
+    def _answer_error(self, request_id: str | None, error: ApiError) -> None:
+        self._outbox.put(p.ErrorAnswer(error.body, request_id))
+
+    def _as_api_error(self, error: Exception) -> ApiError:
+        if isinstance(error, ApiError):
+            return error
+        if isinstance(error, ProviderError):
+            return ApiError.from_provider(error)
+        if isinstance(error, NotFound):
+            return ApiError("not_found", f"There is no such {error.what}. Check the id.", path=error.what)
+        if isinstance(error, StoreError):
+            log.warning("store failed: %s", error)
+            return ApiError("store_unavailable")
+        log.error("a request failed", exc_info=error)
+        return ApiError("internal")
+
+    def _count_broken(self) -> None:
+        now = time.monotonic()
+        self._broken.append(now)
+        if len(self._broken) == BROKEN_FRAMES_MAX and now - self._broken[0] <= BROKEN_FRAMES_WINDOW_S:
+            self._on_broken()
+
+    async def _auth(self, request: p.Auth) -> dict[str, Any]:
+        return {"user": self._user}
+
+    async def _ping(self, request: p.Ping) -> dict[str, Any]:
+        return {"t": now_ms() if request.t is None else request.t}
+
+    async def _models(self, request: p.ModelsList) -> dict[str, Any]:
+        return {"models": self._services.catalog.models(), "default": self._services.runner.default_model}
+
+    async def _usage(self, request: p.UsageGet) -> dict[str, Any]:
+        since_ms = None
+        if request.since is not None:
+            try:
+                since_ms = from_rfc3339(request.since)
+            except ValueError:
+                raise ApiError(
+                    "invalid_request", "since is no RFC 3339 time. Send one like 2026-01-31T00:00:00Z.", path="since"
+                ) from None
+        sums = await self._services.store.usage(self._user, request.conversation, since_ms)
+        return {"usage": usage_view(sums), "cost": cost_view(sums)}

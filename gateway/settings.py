@@ -1,0 +1,69 @@
+"""Every setting, read from the environment here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
+
+
+class Settings(BaseSettings):
+    """What an operator may set. Units stand last in a name; variables are TURNWIRE_ and the name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="TURNWIRE_", frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", validation_alias=AliasChoices("host", "HOST"))
+    port: int = Field(8000, ge=0, le=65535, validation_alias=AliasChoices("port", "PORT"))
+    store: str = "sqlite:///turnwire.db"
+    auth: Literal["none"] = "none"
+    insecure: bool = False
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    default_model: str | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    frame_bytes: int = Field(65_536, ge=1024)
+    input_bytes: int = Field(262_144, ge=1024)
+    outbox_bytes: int = Field(262_144, ge=65_536)
+    turns_per_connection: int = Field(64, ge=1)
+    requests_in_flight: int = Field(256, ge=1)
+    turn_output_bytes: int = Field(8_388_608, ge=65_536)
+
+    heartbeat_s: float = Field(15, gt=0)
+    ping_interval_s: float = Field(20, gt=0)
+    ping_timeout_s: float = Field(20, gt=0)
+    handshake_timeout_s: float = Field(10, gt=0)
+    message_timeout_s: float = Field(10, gt=0)
+    close_timeout_s: float = Field(5, gt=0)
+    disconnect_grace_s: float = Field(10, ge=0)
+    waiting_after_s: float = Field(10, gt=0)
+    turn_timeout_s: float = Field(900, gt=0)
+    turn_log_ttl_s: float = Field(
+        600, ge=0, validation_alias=AliasChoices("turn_log_ttl_s", "TURN_LOG_TTL", "TURNWIRE_TURN_LOG_TTL_S")
+    )
+    drain_s: float = Field(30, ge=0)
+    connect_timeout_s: float = Field(5, gt=0)
+    first_event_timeout_s: float = Field(60, gt=0)
+    first_event_reasoning_timeout_s: float = Field(300, gt=0)
+    event_timeout_s: float = Field(60, gt=0)
+
+    @property
+    def loopback_only(self) -> bool:
+        """Auth is off, as it always is now, and nothing says that this is meant for the network."""
+        return not self.insecure
+
+    @property
+    def page_url(self) -> str:
+        """Where a browser on this machine finds the page."""
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host
+        bracketed = f"[{host}]" if ":" in host else host
+        return f"http://{bracketed}:{self.port}"
+
+
+def environment() -> Mapping[str, str]:
+    """The process's environment, for the providers' keys and addresses."""
+    return os.environ

@@ -1,0 +1,143 @@
+"""From what the store keeps to what clients see: conversations, messages, usage and cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.codec import clip_text, encoded_size
+from gateway.events import Cost, EndStatus, Message
+from gateway.ids import rfc3339
+from providers.base import Part, TextPart, Usage
+from store.base import ConversationRecord, Counters, MessageRecord
+
+NANO = 1_000_000_000
+INPUT_TEXT_BYTES_MAX = 4096
+INPUT_BYTES_MAX = 8192
+TITLE_CHARS_MAX = 60
+
+
+class MessageBody(Struct, frozen=True, omit_defaults=True):
+    """What the store's message record does not hold of a message."""
+
+    parts: list[Part]
+    model: str | None = None
+    usage: Usage | None = None
+    cost: Cost | None = None
+    ended: EndStatus | None = None
+
+
+encode_body = msgspec.json.Encoder().encode
+_decode_body = msgspec.json.Decoder(MessageBody).decode
+
+
+def body_of(record: MessageRecord) -> MessageBody:
+    """The body of a stored message."""
+    return _decode_body(record.body)
+
+
+def message_view(record: MessageRecord) -> Message:
+    """A stored message as clients see it."""
+    body = body_of(record)
+    return Message(
+        id=record.id,
+        role=record.role,  # type: ignore[arg-type]
+        parts=body.parts,
+        parent=record.parent,
+        created_at=rfc3339(record.created_ms),
+        turn=record.turn,
+        model=body.model,
+        usage=body.usage,
+        cost=body.cost,
+        ended=body.ended,
+    )
+
+
+def conversation_view(record: ConversationRecord) -> dict[str, Any]:
+    """A conversation as clients see it; without `system` and `model` where it has none."""
+    view = {
+        "id": record.id,
+        "title": record.title,
+        "metadata": msgspec.json.decode(record.metadata),
+        "head": record.head,
+        "revision": record.revision,
+        "created_at": rfc3339(record.created_ms),
+        "updated_at": rfc3339(record.updated_ms),
+        "messages": record.messages,
+        "usage": usage_view(record.usage),
+        "cost": cost_view(record.usage),
+    }
+    if record.system is not None:
+        view["system"] = record.system
+    if record.model is not None:
+        view["model"] = record.model
+    return view
+
+
+def usage_view(sums: Counters) -> Usage:
+    """Sums as usage."""
+    return Usage(
+        sums.input_tokens,
+        sums.output_tokens,
+        sums.reasoning_tokens or None,
+        sums.cache_read_tokens or None,
+        sums.cache_write_tokens or None,
+    )
+
+
+def cost_view(sums: Counters) -> Cost | None:
+    """Sums as money; None where nothing was priced."""
+    if sums.cost_nano is None:
+        return None
+    return Cost(f"{sums.cost_nano // NANO}.{sums.cost_nano % NANO // 1000:06d}")
+
+
+def counters_of(usage: Usage | None) -> Counters:
+    """A turn's usage as counters."""
+    if usage is None:
+        return Counters()
+    return Counters(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens or 0,
+        usage.cache_read_tokens or 0,
+        usage.cache_write_tokens or 0,
+    )
+
+
+def preview(message: Message) -> Message:
+    """The message small enough for `turn.started`: long text is cut, `data` left out, and `truncated` says so."""
+    parts: list[Part] = []
+    truncated = False
+    text_left, bytes_left = INPUT_TEXT_BYTES_MAX, INPUT_BYTES_MAX
+    for part in message.parts:
+        short = _without_data(part)
+        if isinstance(short, TextPart):
+            clipped = clip_text(short.text, text_left)
+            text_left -= encoded_size(clipped)
+            short = msgspec.structs.replace(short, text=clipped)
+        size = len(encode_body(short)) + 16
+        truncated = truncated or short != part
+        if size > bytes_left:
+            truncated = True
+            break
+        bytes_left -= size
+        parts.append(short)
+    return msgspec.structs.replace(message, parts=parts, truncated=truncated)
+
+
+def _without_data(part: Part) -> Part:
+    if getattr(part, "data", None) is None:
+        return part
+    return msgspec.structs.replace(part, data=None)
+
+
+def title_of(parts: list[Part]) -> str:
+    """A first title: the first line of the first text."""
+    for part in parts:
+        if isinstance(part, TextPart) and part.text.strip():
+            line = " ".join(part.text.strip().splitlines()[0].split())
+            return line if len(line) <= TITLE_CHARS_MAX else line[: TITLE_CHARS_MAX - 1].rstrip() + "…"
+    return ""

@@ -1,0 +1,88 @@
+"""The events of one turn in memory, and the frames made of them: merged where a reader is behind. Pure.
+
+A frame is encoded once for each codec, however many sockets it goes to: readers that stand at the same place ask
+for the same frame in the same tick, so remembering the newest one is enough.
+"""
+
+from __future__ import annotations
+
+from gateway.codec import CODECS, Codec, encoded_size
+from gateway.events import TurnDelta, TurnEvent
+from gateway.protocol import PIECE_BYTES_MAX
+
+OVERHEAD_BYTES = 32
+EVENT_BYTES = 256
+
+
+def event_size(event: TurnEvent) -> int:
+    """About how many bytes the event adds to what waits for a socket (deltas merge, so their envelope is small)."""
+    if type(event) is TurnDelta:
+        text = event.text or event.signature or ""
+        return OVERHEAD_BYTES + (len(text) if text.isascii() else 3 * len(text))
+    return EVENT_BYTES
+
+
+class TurnLog:
+    """Events `seq` = 1, 2, 3 … of one turn; `events[n]` has `seq` n + 1."""
+
+    __slots__ = ("_newest", "ended", "epoch", "events", "turn")
+
+    def __init__(self, turn: str, epoch: int) -> None:
+        self.turn = turn
+        self.epoch = epoch
+        self.events: list[TurnEvent] = []
+        self.ended = False
+        self._newest: list[tuple[int, int, bytes] | None] = [None] * len(CODECS)
+
+    @property
+    def end(self) -> int:
+        """The newest `seq`; 0 while there is none."""
+        return len(self.events)
+
+    def holds(self, epoch: int | None, after: int) -> bool:
+        """Whether a client at `{epoch, after}` can be continued, now or when the log gets there."""
+        return after == 0 or epoch == self.epoch
+
+    def frame_after(self, after: int, codec: Codec) -> tuple[bytes, int]:
+        """The frame that continues position `after` < `end`, and the last `seq` that it covers."""
+        newest = self._newest[codec.index]
+        first = self.events[after]
+        if type(first) is TurnDelta:
+            last = self._last_mergeable(after, first)
+        else:
+            last = after + 1
+        if newest is not None and newest[0] == after and newest[1] == last:
+            return newest[2], last
+        payload = codec.encode(first if last == after + 1 else self._merged(after, last))
+        self._newest[codec.index] = (after, last, payload)
+        return payload, last
+
+    def _last_mergeable(self, after: int, first: TurnDelta) -> int:
+        """How far the deltas behind `after` go on in the same part and field, and still fit one frame."""
+        events = self.events
+        last = after + 1
+        if last == len(events):
+            return last
+        is_text = first.text is not None
+        size = encoded_size(first.text or first.signature or "")
+        while last < len(events):
+            following = events[last]
+            if type(following) is not TurnDelta or following.part != first.part:
+                break
+            piece = following.text if is_text else following.signature
+            if piece is None:
+                break
+            size += encoded_size(piece)
+            if size > PIECE_BYTES_MAX:
+                break
+            last += 1
+        return last
+
+    def _merged(self, after: int, last: int) -> TurnDelta:
+        pieces = [event for event in self.events[after:last] if type(event) is TurnDelta]
+        first = pieces[0]
+        if first.text is not None:
+            text = "".join([piece.text or "" for piece in pieces])
+            return TurnDelta(self.turn, last, first.part, text=text, after=after)
+        signature = "".join([piece.signature or "" for piece in pieces])
+        return TurnDelta(self.turn, last, first.part, signature=signature, after=after)

@@ -1,0 +1,173 @@
+"""Our bounds on uvicorn's protocol classes: no client can keep a socket that it doesn't serve.
+
+What uvicorn leaves open, and what closes it here: a ping timeout waits for a full buffer for ever (abort), a close
+does too (abort after `close_timeout_s`), an opening or a fragmented message has no deadline (it gets one).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from asyncio.transports import BaseTransport
+from typing import TYPE_CHECKING, Any, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+from gateway.errors import CloseCode
+from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
+
+WRITE_BUFFER_HIGH_BYTES = 32 * 1024
+SEND_BUFFER_BYTES = 64 * 1024
+FRAGMENTS_MAX = 64
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """HTTP/1.1 with a deadline for the first request's head."""
+
+    settings: Settings
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the deadline."""
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(self.settings.handshake_timeout_s, transport.abort)
+
+    def on_headers_complete(self) -> None:
+        """The head is here."""
+        self._stop_head_timer()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Drop the deadline."""
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """WebSocket with bounds on the opening, on messages, on what is buffered, and on the close."""
+
+    settings: Settings
+    _opening_timer: asyncio.TimerHandle | None = None
+    _message_timer: asyncio.TimerHandle | None = None
+    _abort_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Bound the buffers and the opening."""
+        super().connection_made(transport)
+        self.close_timeout = self.settings.close_timeout_s
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH_BYTES)
+        raw = cast("socket.socket | None", transport.get_extra_info("socket"))
+        if raw is not None:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self._opening_timer = self.loop.call_later(self.settings.handshake_timeout_s, self._check_opening)
+
+    def _check_opening(self) -> None:
+        if not self.handshake_complete:
+            self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Drop the deadlines."""
+        for timer in (self._opening_timer, self._message_timer, self._abort_timer):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def keepalive_timeout(self) -> None:
+        """A client that doesn't answer a ping doesn't read: waiting for the buffer would be for ever."""
+        super().keepalive_timeout()
+        self.transport.abort()
+
+    def shutdown(self) -> None:
+        """The server stops: close, and don't wait for ever for a client that doesn't read."""
+        super().shutdown()
+        self._abort_later()
+
+    def handle_close(self, event: Frame) -> None:
+        """The client closes: answer, and don't wait for ever until it has read the answer."""
+        super().handle_close(event)
+        self._abort_later()
+
+    def handle_parser_exception(self) -> None:
+        """The client broke the protocol: say so, and don't wait for ever until it has read that."""
+        super().handle_parser_exception()
+        self._abort_later()
+
+    def _abort_later(self) -> None:
+        if self._abort_timer is None:
+            self._abort_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+    def handle_text(self, event: Frame) -> None:
+        """Bound a message that comes in fragments."""
+        super().handle_text(event)
+        self._bound_message(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        """Bound a message that comes in fragments."""
+        super().handle_bytes(event)
+        self._bound_message(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Bound a message that comes in fragments."""
+        super().handle_cont(event)
+        self._bound_message(event)
+
+    def _bound_message(self, event: Frame) -> None:
+        if event.fin:
+            if self._message_timer is not None:
+                self._message_timer.cancel()
+                self._message_timer = None
+        elif self._message_timer is None:
+            timeout_s = self.settings.message_timeout_s
+            self._message_timer = self.loop.call_later(timeout_s, self._break, "a message took too long")
+        elif len(self.frames) > FRAGMENTS_MAX:
+            self._break(f"a message has at most {FRAGMENTS_MAX} fragments")
+
+    def _break(self, reason: str) -> None:
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.conn.fail(CloseCode.PROTOCOL_BROKEN, reason)
+        self.handle_parser_exception()
+
+    def send_receive_event_to_app(self) -> None:
+        """Refuse what isn't UTF-8 quietly: it is the client's fault and no news for the log."""
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.fail(CloseCode.INVALID_UTF8, "not UTF-8")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """As uvicorn's, but a close frame doesn't wait for a full buffer, and never outlives its timeout."""
+        if self.close_sent and self.initial_response is None:
+            raise ClientDisconnected
+        if message["type"] != "websocket.close" or not self.handshake_complete:
+            await super().send(message)
+            return
+        self.writable.set()
+        await super().send(message)
+        if self.close_timer is not None:
+            self.close_timer.cancel()
+            self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
+def bounded(settings: Settings) -> dict[str, Any]:
+    """The protocol classes for uvicorn's `Config`, with these settings."""
+    return {
+        "http": type("Http", (BoundedHttp,), {"settings": settings}),
+        "ws": type("WebSocket", (BoundedWebSocket,), {"settings": settings}),
+    }

@@ -1,0 +1,270 @@
+"""The keyless default model: deterministic text, streamed word by word, that can also fail on cue.
+
+What `params.demo` may hold is the struct `DemoOptions`. Nothing leaves this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tomllib
+from collections.abc import AsyncIterator, Iterator
+from functools import cache
+from itertools import chain, cycle, islice
+from pathlib import Path
+from typing import Annotated, Literal
+from zlib import crc32
+
+import msgspec
+from msgspec import Meta, Struct
+
+from providers.base import (
+    ChatRequest,
+    Delta,
+    ErrorCode,
+    Finished,
+    FinishReason,
+    PartDelta,
+    PartKind,
+    PartStarted,
+    ProviderError,
+    TextPart,
+    Usage,
+    UsageReported,
+)
+from providers.route import Endpoint, Route, Timeouts
+
+Fail = Literal[
+    "before",
+    "mid",
+    "overloaded",
+    "rate_limited",
+    "auth",
+    "context",
+    "timeout",
+    "stall",
+    "cut",
+    "refusal",
+    "length",
+    "content_filter",
+]
+
+ECHO_CHARS_MAX = 120
+TOKENS_MAX = 1_000_000
+REFUSAL = "I can't help with that."
+
+_token = re.compile(r"\s*\S+\s*")
+_FAILURES: dict[str, tuple[ErrorCode, str, bool]] = {
+    "before": ("upstream_error", "The demo model failed before its first token, as asked.", True),
+    "mid": ("upstream_error", "The demo model failed in the middle, as asked.", True),
+    "overloaded": ("upstream_overloaded", "The demo model is overloaded, as asked: try again soon.", True),
+    "rate_limited": (
+        "upstream_rate_limited",
+        "The demo model is rate limited, as asked: try again soon.",
+        True,
+    ),
+    "auth": ("upstream_auth", "The demo model refused the key, as asked.", False),
+    "context": (
+        "context_length_exceeded",
+        "The demo model's context is too short, as asked: send less.",
+        False,
+    ),
+    "timeout": ("upstream_timeout", "The demo model took too long, as asked: try again.", True),
+    "stall": ("upstream_timeout", "The demo model stopped sending, as asked: try again.", True),
+    "cut": ("upstream_incomplete", "The demo model's answer was cut off, as asked: try again.", True),
+}
+_ENDINGS: dict[str, FinishReason] = {
+    "length": "length",
+    "content_filter": "content_filter",
+    "refusal": "refusal",
+}
+_AT_ONCE = frozenset({"before", "overloaded", "rate_limited", "auth", "context", "refusal"})
+
+
+class DemoTool(Struct, frozen=True, forbid_unknown_fields=True):
+    """A tool call to make."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class DemoOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """What `params.demo` may say."""
+
+    rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 40.0
+    """Tokens per second; 0: as fast as possible."""
+    tokens: Annotated[int, Meta(ge=0, le=TOKENS_MAX)] | None = None
+    """How many tokens of text to stream; the text is repeated or cut to that."""
+    text: str | None = None
+    """Stream exactly this."""
+    thinking: bool | Annotated[int, Meta(ge=0, le=TOKENS_MAX)] = False
+    """A reasoning part first; a number: of so many tokens."""
+    tool: bool | DemoTool | None = None
+    """A tool call after the text; `true`: of the request's first tool."""
+    first_ms: Annotated[int, Meta(ge=0, le=600_000)] = 0
+    """How long the first token takes."""
+    fail: Fail | None = None
+    """How to fail, or to end early."""
+    fail_after: Annotated[int, Meta(ge=0, le=TOKENS_MAX)] | None = None
+    """After so many tokens; by default at once, or in the middle, as the failure's nature is."""
+
+
+class Theme(Struct, frozen=True):
+    """One text to say. `{prompt}` stands for the user's own words."""
+
+    title: str
+    thinking: str
+    text: str
+
+
+def demo_options(request: ChatRequest) -> DemoOptions:
+    """The options of a request. Raises `ProviderError` "invalid_request" that names the option."""
+    try:
+        options = msgspec.convert(request.params.demo or {}, DemoOptions)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        raise ProviderError(
+            "invalid_request",
+            f"params.demo{path.rstrip('`')}: {what}. Its options: {', '.join(_option_names)}.",
+        ) from None
+    if options.tool is True and not request.tools:
+        raise ProviderError(
+            "invalid_request", "params.demo.tool: true needs a tool in the request, or name one."
+        )
+    return options
+
+
+def demo_text(request: ChatRequest) -> str:
+    """The whole text part that a request is answered with when nothing fails."""
+    options = demo_options(request)
+    text = options.text if options.text is not None else _themed(request).text
+    return text if options.tokens is None else "".join(_cut(text, options.tokens))
+
+
+def demo_thinking(request: ChatRequest) -> str:
+    """The whole reasoning part of a request; empty without `thinking`."""
+    wanted, text = demo_options(request).thinking, _themed(request).thinking
+    if isinstance(wanted, bool):
+        return text if wanted else ""
+    return "".join(_cut(text, wanted))
+
+
+@cache
+def _themes() -> list[Theme]:
+    data = tomllib.loads(Path(__file__).with_name("demo.toml").read_text("utf-8"))
+    return msgspec.convert(data["themes"], list[Theme])
+
+
+_option_names = DemoOptions.__struct_fields__
+
+
+def _themed(request: ChatRequest) -> Theme:
+    """The theme that this prompt (and seed) always gets."""
+    prompt = " ".join(_last_words(request).split())
+    themes = _themes()
+    theme = themes[(crc32(prompt.encode("utf-8", "replace")) + (request.params.seed or 0)) % len(themes)]
+    echo = prompt if len(prompt) <= ECHO_CHARS_MAX else prompt[:ECHO_CHARS_MAX].rstrip() + "…"
+    # An echo is a quotation, never markup of its own.
+    echo = re.sub(r"([\\`*_\[\]<>#|~])", r"\\\1", echo) or "…"
+    return Theme(theme.title, theme.thinking.replace("{prompt}", echo), theme.text.replace("{prompt}", echo))
+
+
+def _last_words(request: ChatRequest) -> str:
+    for message in reversed(request.messages):
+        if message.role == "user":
+            return " ".join(part.text for part in message.parts if isinstance(part, TextPart))
+    return ""
+
+
+def _split(text: str) -> list[str]:
+    """Words with the white space around them: joined they are the text again."""
+    return _token.findall(text) or ([text] if text else [])
+
+
+def _cut(text: str, count: int) -> list[str]:
+    """The text's tokens, repeated or cut to `count` of them."""
+    tokens = _split(text) or ["…"]
+    again = [*tokens[:-1], tokens[-1].rstrip() + "\n\n"]
+    return list(islice(cycle(again), count)) if count > len(tokens) else tokens[:count]
+
+
+class Dialect:
+    """The demo model, as a provider."""
+
+    def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
+        self._stall_s = timeouts.between_events_s
+
+    async def aclose(self) -> None:
+        """Nothing: no connection is ever opened."""
+
+    async def stream(self, request: ChatRequest, route: Route) -> AsyncIterator[list[Delta]]:
+        """See `Provider`. One token a batch, at `rate`; after a pause of the loop it catches up."""
+        options = demo_options(request)
+        reasoning, text = _split(demo_thinking(request)), _split(demo_text(request))
+        stop, reason = _stop(request, options, len(reasoning) + len(text))
+        await asyncio.sleep(options.first_ms / 1000)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        for number, batch in enumerate(islice(_words(reasoning, text), stop)):
+            if number:
+                await asyncio.sleep(
+                    max(0.0, start + number / options.rate - loop.time()) if options.rate else 0
+                )
+            yield batch
+        if options.fail in _FAILURES:
+            raise await self._failure(options.fail)
+        part = (1 if reasoning else 0) + (1 if text else 0)
+        count = stop
+        if reason == "refusal":
+            yield [PartStarted(part, "refusal"), PartDelta(part, REFUSAL)]
+        elif reason == "stop" and options.tool:
+            tool = options.tool if isinstance(options.tool, DemoTool) else DemoTool(request.tools[0].name)
+            reason = "tool_calls"
+            count += 1
+            call = f"call_{crc32(tool.name.encode()):08x}"
+            yield [PartStarted(part, "tool_call", call=call, name=tool.name), PartDelta(part, tool.arguments)]
+        yield [UsageReported(_usage(request, count, min(len(reasoning), stop))), Finished(reason)]
+
+    async def _failure(self, fail: Fail | None) -> ProviderError:
+        code, message, retryable = _FAILURES[fail or "mid"]
+        if fail == "stall":
+            await asyncio.sleep(self._stall_s)
+        return ProviderError(
+            code, message, retryable=retryable, retry_after_ms=1000 if fail == "rate_limited" else None
+        )
+
+
+def _stop(request: ChatRequest, options: DemoOptions, tokens: int) -> tuple[int, FinishReason]:
+    """How many tokens come before the failure or the ending, and the ending."""
+    if options.fail is None:
+        limit = request.params.max_tokens
+        return (tokens, "stop") if limit is None or limit >= tokens else (limit, "length")
+    if options.fail_after is not None:
+        stop = min(options.fail_after, tokens)
+    else:
+        stop = 0 if options.fail in _AT_ONCE else (tokens + 1) // 2
+    return stop, _ENDINGS.get(options.fail, "stop")
+
+
+def _words(reasoning: list[str], text: list[str]) -> Iterator[list[Delta]]:
+    """What each token adds to the stream; the first of a part opens it."""
+    parts: list[tuple[PartKind, list[str]]] = [("reasoning", reasoning), ("text", text)]
+    for part, (kind, tokens) in enumerate((kind, tokens) for kind, tokens in parts if tokens):
+        yield [PartStarted(part, kind), PartDelta(part, tokens[0])]
+        for token in islice(tokens, 1, None):
+            yield [PartDelta(part, token)]
+
+
+def _usage(request: ChatRequest, output: int, reasoning: int) -> Usage:
+    said = chain(
+        [request.system or ""], (_said(part) for message in request.messages for part in message.parts)
+    )
+    return Usage(
+        input_tokens=sum(len(_split(text)) for text in said),
+        output_tokens=output,
+        reasoning_tokens=reasoning or None,
+    )
+
+
+def _said(part: object) -> str:
+    return part.text if isinstance(part, TextPart) else ""

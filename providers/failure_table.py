@@ -1,0 +1,153 @@
+"""The one table from a provider's failure (status, type, words) to our codes and our sentences. Data only."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from providers.base import ErrorCode
+
+class Rule(NamedTuple):
+    """A row: a failure whose status is one of `statuses` (any, if None) and whose words match `words`."""
+
+    code: ErrorCode
+    statuses: frozenset[int] | None
+    words: str | None
+    retryable: bool
+    message: str
+
+
+def _of(*statuses: int) -> frozenset[int]:
+    return frozenset(statuses)
+
+
+_SAYS_NO: Final = _of(0, 200, 400, 403, 413, 422, 500)
+_CHECK_KEY: Final = "{title} refused its key: check {keys} where the gateway runs and restart it."
+TRY_AGAIN: Final = "try again in a moment, or choose another model."
+
+# The first row that fits wins. A failure inside a stream has the status that its body names, else 0.
+RULES: Final[tuple[Rule, ...]] = (
+    Rule(
+        "context_length_exceeded",
+        _SAYS_NO,
+        r"context_length_exceeded|prompt (is )?too long|max(imum)? context length|context window|exceeded model token"
+        r"|input token count|input tokens exceeded|input length and .*exceed|input is too long",
+        False,
+        "The conversation is too long for this model: shorten it, or choose a model with a larger context.",
+    ),
+    Rule(
+        "content_filtered",
+        _of(0, 200, 400, 403, 422, 451),
+        r"content[_ ]filter|content[_ ]policy|content management policy|responsibleaipolicy|data_inspection_failed"
+        r"|sensitive content|unsafe content|inappropriate content|moderation|\b1301\b",
+        False,
+        "{title}'s content filter refused this request: rephrase it.",
+    ),
+    Rule(
+        "content_filtered",
+        _of(451),
+        None,
+        False,
+        "{title}'s content filter refused this request: rephrase it.",
+    ),
+    Rule(
+        "upstream_rate_limited",
+        _of(0, 200, 400, 402, 403, 429),
+        r"credit|insufficient_quota|insufficient balance|spend_limit|spending limit|billing|arrears|overdue|recharge"
+        r"|\b1113\b|exceeded your current quota",
+        False,
+        "{title} says that its account is out of credit or over its spending limit: check the account's billing.",
+    ),
+    Rule(
+        "upstream_rate_limited",
+        _of(402),
+        None,
+        False,
+        "{title} wants to be paid first: check the account's billing.",
+    ),
+    Rule("upstream_auth", _of(401), None, False, _CHECK_KEY),
+    Rule(
+        "upstream_auth",
+        _of(0, 200, 400, 403),
+        r"(invalid|incorrect|missing|expired|no)[\w\s-]{0,12}(api|access)[ _-]?(key|token)|authentication"
+        r"|api[ _-]?key (is )?(not valid|invalid|not found|expired)|api_key_invalid|security token",
+        False,
+        _CHECK_KEY,
+    ),
+    Rule(
+        "upstream_auth",
+        _of(403),
+        None,
+        False,
+        "{title} doesn't allow this with the configured key: check what the account of {keys} may use.",
+    ),
+    Rule(
+        "model_not_found",
+        _of(0, 200, 400, 404, 422),
+        r"model_not_found|model[\w\s'\"`:./-]{0,80}(does not exist|doesn't exist|not found|is not available)"
+        r"|(unknown|no such|invalid) model|model identifier|^not_found_error.*\bmodel\b",
+        False,
+        "{title} doesn't know this model, or the account may not use it: check its name.",
+    ),
+    Rule(
+        "upstream_error",
+        _of(301, 302, 303, 307, 308, 404, 405),
+        None,
+        False,
+        "There is no such service at {title}'s configured address: check its base URL where the gateway runs.",
+    ),
+    Rule("upstream_timeout", _of(408, 504, 524), None, True, "{title} took too long to answer: try again."),
+    Rule(
+        "upstream_overloaded",
+        None,
+        r"overloaded|engine_overload|at capacity|insufficient_system_resource|server is busy|resource_exhausted",
+        True,
+        "{title} is overloaded: " + TRY_AGAIN,
+    ),
+    Rule("upstream_overloaded", _of(503, 529), None, True, "{title} is overloaded: " + TRY_AGAIN),
+    Rule(
+        "upstream_rate_limited", _of(429), None, True, "{title} limits how often it may be asked: " + TRY_AGAIN
+    ),
+    Rule(
+        "invalid_request",
+        _of(413),
+        None,
+        False,
+        "The request is too large for {title}: send fewer or smaller parts.",
+    ),
+    Rule(
+        "unsupported",
+        _of(0, 200, 400, 422, 501),
+        r"(does not|doesn't|do not|not) support|unsupported|not supported",
+        False,
+        "The model doesn't support something in this request{param}: leave it out, or choose another model.",
+    ),
+    Rule(
+        "invalid_request",
+        _of(400, 422),
+        None,
+        False,
+        "{title} refused the request{param}: change what it asks for; the gateway's log has the details.",
+    ),
+    Rule("upstream_error", None, None, True, "{title} failed: " + TRY_AGAIN),
+)
+
+# Where a stream's error names no number.
+STATUS_OF_TYPE: Final = {
+    "invalid_request_error": 400,
+    "invalid_argument": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "rate_limit_reached_error": 429,
+    "insufficient_quota": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "internal_error": 500,
+    "unavailable": 503,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}

@@ -1,0 +1,254 @@
+"""The chunks of a Chat Completions stream, decoded into deltas: the fields that are used, and no others. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from providers.base import Finished, FinishReason, Usage, UsageReported
+from providers.failures import Failures
+from providers.parts import Parts
+from providers.route import Quirks
+from providers.stream import Unreadable
+from providers.think_tags import ThinkTags
+
+_FINISHED: Final[dict[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "sensitive": "content_filter",
+}
+_OVERLOADED: Final = "insufficient_system_resource"
+_FAILED: Final = frozenset({"error", "network_error", _OVERLOADED})
+
+
+class _Function(Struct, gc=False):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _ToolCall(Struct, gc=False):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Piece(Struct, gc=False):
+    """A piece of list content, or a reasoning detail."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: str | list[_Piece] | None = None
+    summary: str | None = None
+    data: str | None = None
+    signature: str | None = None
+
+
+class _Delta(Struct, gc=False):
+    content: str | list[_Piece] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: list[_Piece] | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Choice(Struct, gc=False):
+    index: int = 0
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+
+
+class _Chunk(Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+
+class ChatDecoder:
+    """One stream of chunks. See `stream.Decoder`."""
+
+    def __init__(self, quirks: Quirks, failures: Failures) -> None:
+        self.parts = Parts()
+        self.finishing = False
+        self.done = False
+        self._quirks = quirks
+        self._failures = failures
+        self._finish: str | None = None
+        self._usage: dict[str, Any] | None = None
+        self._tags = ThinkTags() if quirks.think_tags else None
+        self._calls: dict[int | str, str] = {}
+        """The id of the newest call with this key."""
+        self._nameless: dict[int | str, tuple[str, str]] = {}
+        """By key, the id and the arguments of a call whose name is still to come."""
+
+    def event(self, name: str | None, data: bytes) -> bool:
+        """See `stream.Decoder`."""
+        if data == b"[DONE]":
+            self.done = True
+            return True
+        if name == "error":
+            raise self._failures.of_event(_lenient(data))
+        try:
+            self._chunk(_decode(data))
+        except msgspec.MsgspecError:
+            for body in _lenient(data):
+                try:
+                    self._chunk(msgspec.convert(body, _Chunk, strict=False))
+                except msgspec.ValidationError as error:
+                    raise Unreadable(str(error)) from None
+        return True
+
+    def end(self) -> None:
+        """See `stream.Decoder`."""
+        if self._tags is not None:
+            for kind, text in self._tags.close():
+                self.parts.say(kind, text)
+        self.parts.close()
+        self._report()
+        if self._finish in _FAILED:
+            if self._finish == _OVERLOADED:
+                raise self._failures.overloaded(self._finish)
+            raise self._failures.of_event({"message": f"finish reason {self._finish}"})
+        if self._finish is None and not (self._quirks.ends_without_finish and self.parts.opened):
+            raise self._failures.incomplete()
+        reason = _FINISHED.get(self._finish or "stop", "stop")
+        if reason == "stop":
+            # A call that was forced ends with "stop", and a refusal has no reason of its own.
+            reason = "tool_calls" if self._calls else "refusal" if self.parts.kind == "refusal" else "stop"
+        self.parts.put(Finished(reason))
+
+    def _chunk(self, chunk: _Chunk) -> None:
+        if chunk.usage:
+            self._usage = chunk.usage
+        if chunk.error:
+            self._report()
+            raise self._failures.of_event({"error": chunk.error})
+        for choice in chunk.choices or ():
+            if choice.index != 0:
+                continue
+            if choice.usage:
+                self._usage = choice.usage
+            if choice.delta is not None:
+                self._delta(choice.delta)
+            if choice.finish_reason:
+                self._finish = choice.finish_reason
+                self.finishing = True
+
+    def _delta(self, delta: _Delta) -> None:
+        parts = self.parts
+        thought = delta.reasoning_content or delta.reasoning
+        if thought:
+            parts.say("reasoning", thought)
+        if delta.reasoning_details:
+            self._details(delta.reasoning_details, told=bool(thought))
+        content = delta.content
+        if content:
+            if isinstance(content, list):
+                self._pieces(content)
+            elif self._tags is None:
+                parts.say("text", content)
+            else:
+                for kind, text in self._tags.feed(content):
+                    parts.say(kind, text)
+        if delta.refusal:
+            parts.say("refusal", delta.refusal)
+        for call in delta.tool_calls or ():
+            self._call(call)
+
+    def _pieces(self, content: list[_Piece]) -> None:
+        for piece in content:
+            if piece.type == "thinking":
+                inner = piece.thinking
+                for thought in inner if isinstance(inner, list) else [_Piece(text=inner)]:
+                    self.parts.say("reasoning", thought.text or "")
+            else:
+                self.parts.say("text", piece.text or "")
+
+    def _details(self, details: list[_Piece], *, told: bool) -> None:
+        """Reasoning as OpenRouter details it; `told`: its text stood in a plainer field already."""
+        for detail in details:
+            if not told:
+                self.parts.say("reasoning", detail.text or detail.summary or "")
+            if signature := detail.signature or detail.data:
+                if self.parts.kind != "reasoning":
+                    self.parts.open("reasoning", redacted=detail.data is not None)
+                self.parts.sign(self.parts.opened - 1, signature)
+
+    def _call(self, call: _ToolCall) -> None:
+        function = call.function or _Function()
+        key: int | str = call.index if call.index is not None else call.id or len(self._calls) - 1
+        arguments = function.arguments or ""
+        if isinstance(arguments, dict):
+            arguments = json.dumps(arguments)
+        part = self.parts.find(key)
+        # Some hosts give every call of an answer the same index: another id is another call.
+        if part is None or (call.id and function.name and self._calls[key] != call.id):
+            call_id, before = self._nameless.pop(key, ("", ""))
+            call_id, arguments = call.id or call_id, before + arguments
+            if not function.name:
+                self._nameless[key] = (call_id, arguments)
+                return
+            self._calls[key] = call_id
+            part = self.parts.call(key, call_id or f"call_{self.parts.opened}", function.name)
+        self.parts.add(part, arguments)
+
+    def _report(self) -> None:
+        if self._usage:
+            self.parts.put(UsageReported(_usage(self._usage, self._quirks)))
+            self._usage = None
+
+
+def _usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
+    """Tokens, whatever the provider calls them and wherever it puts them."""
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    reasoning = _count(completion, "reasoning_tokens")
+    cached = next(
+        (
+            count
+            for count in (
+                _count(prompt, "cached_tokens"),
+                _count(usage, "cached_tokens"),
+                _count(usage, "prompt_cache_hit_tokens"),
+            )
+            if count is not None
+        ),
+        None,
+    )
+    output = _count(usage, "completion_tokens") or 0
+    return Usage(
+        input_tokens=_count(usage, "prompt_tokens") or 0,
+        output_tokens=output + (reasoning or 0) if quirks.usage_excludes_reasoning else output,
+        reasoning_tokens=reasoning,
+        cache_read_tokens=cached,
+        cache_write_tokens=_count(prompt, "cache_write_tokens"),
+    )
+
+
+def _count(where: object, name: str) -> int | None:
+    value = where.get(name) if isinstance(where, dict) else None
+    return int(value) if isinstance(value, int | float) else None
+
+
+def _lenient(data: bytes) -> list[Any]:
+    """What strict JSON refuses and providers send: halves of characters, and several chunks in one event."""
+    text = data.decode("utf-8", "replace")
+    try:
+        return [json.loads(text)]
+    except ValueError:
+        pass
+    try:
+        return [json.loads(line) for line in text.split("\n") if line.strip() and line.strip() != "[DONE]"]
+    except ValueError as error:
+        raise Unreadable(str(error)) from None

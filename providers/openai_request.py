@@ -1,0 +1,181 @@
+"""A chat request as the body of OpenAI's Chat Completions. Pure.
+
+Left out, because the models it goes to refuse them: what the quirks `drops` and `drops_thinking` name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from providers.base import (
+    ChatMessage,
+    ChatRequest,
+    CitationPart,
+    FilePart,
+    ImagePart,
+    Params,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolName,
+    ToolResultPart,
+)
+from providers.route import Quirks, Route
+
+# The SDK knows these by name; every other field goes into its `extra_body`.
+_NAMED = frozenset(
+    {
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "max_completion_tokens",
+        "stop",
+        "seed",
+        "response_format",
+        "reasoning_effort",
+        "tools",
+        "tool_choice",
+    }
+)
+
+
+def chat_arguments(request: ChatRequest, route: Route) -> dict[str, Any]:
+    """The arguments for `chat.completions.create`."""
+    body = chat_body(request, route)
+    extra = {name: body.pop(name) for name in list(body) if name not in _NAMED}
+    return body | {"extra_body": extra} if extra else body
+
+
+def chat_body(request: ChatRequest, route: Route) -> dict[str, Any]:
+    """The whole body, as it is sent."""
+    quirks = route.quirks
+    messages: list[dict[str, Any]] = [{"role": "system", "content": request.system}] if request.system else []
+    for message in request.messages:
+        messages.extend(_messages(message, quirks))
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": messages,
+        "stream": True,
+        "stream_options": {"include_usage": True} | quirks.stream_options,
+    }
+    body |= _tuning(request.params, quirks)
+    body |= _reasoning(request, quirks)
+    body |= quirks.body
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+        body |= quirks.tools_body
+        if request.tool_choice is not None:
+            body["tool_choice"] = _choice(request, quirks)
+    return body
+
+
+def _tuning(params: Params, quirks: Quirks) -> dict[str, Any]:
+    drops = quirks.drops if params.reasoning == "none" else quirks.drops | quirks.drops_thinking
+    given = {
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        quirks.max_tokens_field: params.max_tokens,
+        "stop": params.stop,
+        "seed": params.seed,
+        "response_format": params.response_format,
+    }
+    return {name: value for name, value in given.items() if value is not None and name not in drops}
+
+
+def _reasoning(request: ChatRequest, quirks: Quirks) -> dict[str, Any]:
+    effort = request.params.reasoning
+    if request.tools and quirks.tools_without_reasoning:
+        return {"reasoning_effort": "none"}
+    if effort is None:
+        return {}
+    if quirks.reasoning == "effort":
+        return {"reasoning_effort": quirks.efforts.get(effort, effort)}
+    if quirks.reasoning == "thinking":
+        return {"thinking": {"type": quirks.thinking_off if effort == "none" else "enabled"}}
+    return {}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    parameters = tool.parameters or {"type": "object", "properties": {}}
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
+    }
+
+
+def _choice(request: ChatRequest, quirks: Quirks) -> object:
+    choice = request.tool_choice
+    if choice == "none":
+        return "none"
+    if not quirks.tools_forced:
+        return "auto"
+    return {"type": "function", "function": {"name": choice.name}} if isinstance(choice, ToolName) else choice
+
+
+def _messages(message: ChatMessage, quirks: Quirks) -> list[dict[str, Any]]:
+    """One of our messages is one of theirs, but each tool result is a message of its own."""
+    results: list[dict[str, Any]] = [
+        {"role": "tool", "tool_call_id": part.call, "content": part.output}
+        for part in message.parts
+        if isinstance(part, ToolResultPart)
+    ]
+    if message.role == "assistant":
+        return [*_assistant(message.parts, quirks), *results]
+    rest = [part for part in message.parts if not isinstance(part, ToolResultPart)]
+    if rest:
+        role = "user" if message.role == "tool" else message.role
+        results.append({"role": role, "content": _content(rest)})
+    return results
+
+
+def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> list[dict[str, Any]]:
+    text = "".join(part.text for part in parts if isinstance(part, TextPart))
+    refusal = "".join(part.text for part in parts if isinstance(part, RefusalPart))
+    thought = "".join(part.text for part in parts if isinstance(part, ReasoningPart) and not part.redacted)
+    calls = [
+        {
+            "id": part.call,
+            "type": "function",
+            "function": {"name": part.name, "arguments": part.arguments or "{}"},
+        }
+        for part in parts
+        if isinstance(part, ToolCallPart)
+    ]
+    # A refusal goes back as what the model said: few of the providers know a field for it.
+    said: dict[str, Any] = {"role": "assistant", "content": text or refusal or None}
+    if calls:
+        said["tool_calls"] = calls
+    if quirks.reasoning_back and (thought or calls):
+        said["reasoning_content"] = thought
+    return [said] if text or refusal or calls else []
+
+
+def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
+    pieces = [piece for part in parts if (piece := _piece(part)) is not None]
+    if all(piece["type"] == "text" for piece in pieces):
+        return "\n\n".join(piece["text"] for piece in pieces)
+    return pieces
+
+
+def _piece(part: Part) -> dict[str, Any] | None:
+    match part:
+        case TextPart() | RefusalPart():
+            return {"type": "text", "text": part.text}
+        case ImagePart():
+            url = f"data:{part.media_type};base64,{part.data}" if part.data is not None else part.url
+            return {"type": "image_url", "image_url": {"url": url}}
+        case CitationPart() if part.text or part.url:
+            return {"type": "text", "text": " ".join(filter(None, (part.title, part.text, part.url)))}
+        case ToolCallPart():
+            return {"type": "text", "text": json.dumps({"tool": part.name, "arguments": part.arguments})}
+        case ReasoningPart() | ToolResultPart() | FilePart() | CitationPart():
+            return None

@@ -1,0 +1,132 @@
+"""The parts of one answer as they open and grow, gathered into the fewest deltas. Pure.
+
+A dialect says what arrived, in order; `take` gives the batch. Neighbouring pieces of one part become one
+delta.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+
+from providers.base import Delta, PartDelta, PartKind, PartStarted
+
+_surrogate = re.compile("[\ud800-\udfff]")
+_high_at_end = re.compile("[\ud800-\udbff]\\Z")
+
+
+class Parts:
+    """One answer's parts. A `key` is the dialect's own name for a part that may get more later."""
+
+    def __init__(self) -> None:
+        self._batch: list[Delta] = []
+        self._opened = 0
+        self._keys: dict[Hashable, int] = {}
+        self._kind: PartKind | None = None
+        self._part = -1
+        """The part that `_text` belongs to."""
+        self._text = ""
+        self._halves: dict[int, str] = {}
+        """By part, the first half of a surrogate pair whose second half is still to come."""
+
+    @property
+    def opened(self) -> int:
+        """How many parts there are."""
+        return self._opened
+
+    @property
+    def kind(self) -> PartKind | None:
+        """The kind of the newest part."""
+        return self._kind
+
+    def say(self, kind: PartKind, text: str) -> None:
+        """More text of `kind`: of the newest part if it is of that kind, else of a new one."""
+        if not text:
+            return
+        if self._kind != kind:
+            self.open(kind)
+        self._grow(self._opened - 1, text)
+
+    def open(self, kind: PartKind, *, key: Hashable = None, redacted: bool = False) -> int:
+        """A new part without whole fields; its number."""
+        return self.start(PartStarted(self._opened, kind, redacted=redacted), key)
+
+    def call(self, key: Hashable, call: str, name: str) -> int:
+        """A new tool call."""
+        return self.start(PartStarted(self._opened, "tool_call", call=call, name=name), key)
+
+    def cite(self, *, url: str | None, title: str | None, text: str | None) -> int:
+        """A citation, whole at once."""
+        return self.start(PartStarted(self._opened, "citation", url=url, title=title, text=text))
+
+    def start(self, started: PartStarted, key: Hashable = None) -> int:
+        """A new part as the dialect describes it; its number must be the next one."""
+        self._flush()
+        self._batch.append(started)
+        self._kind = started.kind
+        self._opened += 1
+        if key is not None:
+            self._keys[key] = started.part
+        return started.part
+
+    def find(self, key: Hashable) -> int | None:
+        """The number of the newest part with this key."""
+        return self._keys.get(key)
+
+    def forget(self, key: Hashable) -> None:
+        """The part with this key is whole; the key may be used again."""
+        self._keys.pop(key, None)
+
+    def add(self, part: int, text: str) -> None:
+        """More text of part number `part`."""
+        if text:
+            self._grow(part, text)
+
+    def sign(self, part: int, signature: str) -> None:
+        """A piece of the signature of part number `part`."""
+        if signature:
+            self._flush()
+            self._batch.append(PartDelta(part, signature=signature))
+
+    def put(self, delta: Delta) -> None:
+        """A delta that is no part's."""
+        self._flush()
+        self._batch.append(delta)
+
+    def take(self) -> list[Delta]:
+        """What came since the last call."""
+        self._flush()
+        batch, self._batch = self._batch, []
+        return batch
+
+    def close(self) -> None:
+        """The stream has ended: half a character that waited for its other half is replaced."""
+        self._flush()
+        halves, self._halves = self._halves, {}
+        for part in halves:
+            self._batch.append(PartDelta(part, "\ufffd"))
+
+    def _grow(self, part: int, text: str) -> None:
+        if self._halves or not text.isascii():
+            text = self._mend(part, text)
+        if part == self._part:
+            self._text += text
+        else:
+            self._flush()
+            self._part, self._text = part, text
+
+    def _mend(self, part: int, text: str) -> str:
+        """`text` without lone surrogates: a pair that was split over two chunks is joined."""
+        text = self._halves.pop(part, "") + text
+        if not _surrogate.search(text):
+            return text
+        if half := _high_at_end.search(text):
+            self._halves[part] = half.group()
+            text = text[: half.start()]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+    def _flush(self) -> None:
+        if self._text:
+            self._batch.append(PartDelta(self._part, self._text))
+            self._text = ""
+        self._part = -1

@@ -1,0 +1,129 @@
+"""Server-sent events out of bytes, as they come. Pure: no I/O, no decoding, no JSON.
+
+Lines end with \\n, \\r or \\r\\n only: what else Unicode calls a line break may stand inside JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+Event = tuple[str | None, bytes]
+"""The event's name (None: the stream gave none) and its data."""
+
+BARE: Final = ""
+"""The name of what is no event: neighbouring lines of another format, such as a JSON error body."""
+
+EVENT_BYTES_MAX: Final = 8 * 1024 * 1024
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class EventTooLarge(ValueError):
+    """An event is over the bound; the stream can't be followed any further."""
+
+
+class SseParser:
+    """One stream. Feed it what was read, in order; then say that it ended."""
+
+    def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
+        self._bytes_max = event_bytes_max
+        self._fresh = True
+        """Nothing but perhaps a piece of a byte order mark was fed."""
+        self._line = bytearray()
+        """The unfinished line."""
+        self._after_cr = False
+        """The last byte was \\r: an \\n that follows belongs to it."""
+        self._name: str | None = None
+        self._data: list[bytes] = []
+        self._bare: list[bytes] = []
+        self._size = 0
+        """Bytes in `_data` and `_bare`."""
+        self._events: list[Event] = []
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that this chunk completes. Raises `EventTooLarge`."""
+        if not (self._line or self._data or self._bare or self._after_cr or self._name):
+            # Most reads are whole events of the plainest form; they are worth a shorter way.
+            events = _whole(chunk) if len(chunk) <= self._bytes_max else None
+            if events is not None:
+                self._fresh = False
+                return events
+        return self._by_line(chunk)
+
+    def close(self) -> list[Event]:
+        """What was still open at the end: a last event that no empty line followed, bare lines."""
+        if self._line:
+            line = bytes(self._line)
+            self._line.clear()
+            self._take(line.removeprefix(_BOM) if self._fresh else line)
+        self._dispatch()
+        events, self._events = self._events, []
+        return events
+
+    def _by_line(self, chunk: bytes) -> list[Event]:
+        if self._after_cr and chunk:
+            chunk = chunk.removeprefix(b"\n")
+            self._after_cr = False
+        if b"\n" in chunk or b"\r" in chunk:
+            self._after_cr = chunk.endswith(b"\r")
+            lines = (bytes(self._line) + chunk).splitlines(keepends=True)
+            self._line.clear()
+            if not lines[-1].endswith((b"\n", b"\r")):
+                self._line += lines.pop()
+            if self._fresh:
+                lines[0] = lines[0].removeprefix(_BOM)
+                self._fresh = False
+            for line in lines:
+                self._take(line.rstrip(b"\r\n"))
+        else:
+            self._line += chunk
+        if self._size + len(self._line) > self._bytes_max:
+            raise EventTooLarge(f"an event is over {self._bytes_max} bytes")
+        events, self._events = self._events, []
+        return events
+
+    def _take(self, line: bytes) -> None:
+        if not line:
+            self._dispatch()
+            return
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            self._data.append(value)
+            self._grow(len(value) + 1)
+        elif field == b"event":
+            self._name = value.decode("utf-8", "replace") or None
+        elif field not in (b"", b"id", b"retry"):
+            self._bare.append(line)
+            self._grow(len(line) + 1)
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > self._bytes_max:
+            raise EventTooLarge(f"an event is over {self._bytes_max} bytes")
+
+    def _dispatch(self) -> None:
+        if self._bare:
+            self._events.append((BARE, b"\n".join(self._bare)))
+            self._bare.clear()
+        if self._data:
+            self._events.append((self._name, b"\n".join(self._data)))
+            self._data.clear()
+        self._name = None
+        self._size = 0
+
+
+def _whole(chunk: bytes) -> list[Event] | None:
+    """The events of a chunk that holds only whole `data:` and `event:`+`data:` blocks; None for any other."""
+    if not chunk.endswith(b"\n\n") or b"\r" in chunk:
+        return None
+    events: list[Event] = []
+    for block in chunk[:-2].split(b"\n\n"):
+        name: str | None = None
+        if block.startswith(b"event: "):
+            first, _, block = block[7:].partition(b"\n")
+            name = first.decode("utf-8", "replace") or None
+        if not block.startswith(b"data: ") or b"\n" in block:
+            return None
+        events.append((name, block[6:]))
+    return events

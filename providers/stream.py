@@ -1,0 +1,149 @@
+"""A provider's stream as batches of deltas: the loop that every dialect has in common.
+
+It reads, lets the decoder speak, keeps the watch, and settles how a stream ends. Dialects differ in their
+decoders.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final, Protocol
+
+import httpx2
+
+from providers.base import Delta, ProviderError
+from providers.failures import Failures
+from providers.parts import Parts
+from providers.sse import BARE, Event, EventTooLarge, SseParser
+from providers.transport import Body
+
+SETTLE_S: Final = 5.0
+"""How long a stream may stay open after its finish reason."""
+DRAIN_S: Final = 0.2
+"""How long to wait for the end of an answer that is over, so that its connection can serve again."""
+DRAIN_READS_MAX: Final = 16
+
+
+class Unreadable(ValueError):
+    """An event's data is not what its dialect says."""
+
+
+class Decoder(Protocol):
+    """What a dialect makes of its events. Pure: it gathers deltas in `parts`."""
+
+    parts: Parts
+    finishing: bool
+    """The reason for the ending is known; usage may follow."""
+    done: bool
+    """Nothing can follow."""
+
+    def event(self, name: str | None, data: bytes) -> bool:
+        """Take one event. Returns whether it shows progress. Raises `ProviderError` and `Unreadable`."""
+
+    def end(self) -> None:
+        """Take the end of the stream. Raises `ProviderError` if the answer isn't whole."""
+
+
+class DeltaStream:
+    """One answer."""
+
+    def __init__(self, body: Body, decoder: Decoder, failures: Failures, between_s: float) -> None:
+        self._body = body
+        self._decoder = decoder
+        self._failures = failures
+        self._between_s = between_s
+        self._parser = SseParser()
+        self._failure: ProviderError | None = None
+        self._ended = False
+        self._stray = b""
+        """Lines that are neither events nor JSON."""
+
+    async def next(self) -> list[Delta] | None:
+        """The batch of the next network read that holds any; None at the end. Raises `ProviderError`.
+
+        What came before a failure is given first, and the failure at the next call.
+        """
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            if self._ended:
+                await self._drain()
+                return None
+            batch = await self._read()
+            if batch:
+                return batch
+
+    async def _read(self) -> list[Delta]:
+        try:
+            chunk = await self._body.read()
+            if chunk:
+                if self._events(self._parser.feed(chunk)):
+                    self._body.due_in(SETTLE_S if self._decoder.finishing else self._between_s)
+                if self._decoder.done:
+                    self._end()
+            else:
+                self._last(self._parser.close())
+                self._end()
+        except httpx2.TransportError as error:
+            self._break_off(error)
+        except ProviderError as error:
+            self._failure = error
+        except (Unreadable, EventTooLarge) as error:
+            self._failure = self._failures.unreadable(error)
+        return self._decoder.parts.take()
+
+    def _events(self, events: list[Event]) -> bool:
+        progress = False
+        decoder = self._decoder
+        for name, data in events:
+            if decoder.done:
+                break
+            if name == BARE:
+                self._bare(data)
+            elif decoder.event(name, data):
+                progress = True
+        return progress
+
+    def _last(self, events: list[Event]) -> None:
+        try:
+            self._events(events)
+        except Unreadable:
+            # The last event of a stream that was cut off may be half an event: `end` will say so.
+            return
+
+    def _bare(self, data: bytes) -> None:
+        """Lines of another format. JSON there is the provider's way to say that it failed."""
+        try:
+            body = json.loads(data)
+        except ValueError:
+            self._stray = data
+            return
+        if isinstance(body, dict | list):
+            raise self._failures.of_event(body)
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._stray and not self._decoder.parts.opened and not self._decoder.finishing:
+            raise self._failures.unreadable(self._stray[:200])
+        self._decoder.end()
+
+    def _break_off(self, error: httpx2.TransportError) -> None:
+        """The connection broke, or stalled. If the answer had told its end before, it is whole."""
+        try:
+            if self._decoder.finishing:
+                self._end()
+            elif isinstance(error, httpx2.TimeoutException):
+                self._failure = self._failures.of_exception(error)
+            else:
+                self._failure = self._failures.incomplete(error)
+        except ProviderError as failure:
+            self._failure = failure
+
+    async def _drain(self) -> None:
+        self._body.due_in(DRAIN_S)
+        try:
+            for _ in range(DRAIN_READS_MAX):
+                if not await self._body.read():
+                    return
+        except httpx2.TransportError:
+            return

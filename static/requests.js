@@ -1,0 +1,106 @@
+/** Requests and their answers: ids, pieces, what waits while the socket is away and what is sent again after it. */
+
+import { TurnwireError } from "./turn.js";
+
+/** Requests that mean the same when they are sent twice; they survive a lost socket. */
+const REPEATABLE = new Set(["turn.start", "turn.cancel", "turn.get", "models.list", "usage.get",
+  "conversation.list", "conversation.get", "conversation.messages", "feedback.put"]);
+
+/** The requests of one connection that have no answer yet. */
+export class Requests {
+  #send;
+  #frameBytesMax = null;
+  #nextId = 1;
+  #pending = new Map();
+
+  /** @param {(text: string) => boolean} send puts a frame on the socket, false where there is none */
+  constructor(send) {
+    this.#send = send;
+  }
+
+  /** Sends a request, now or with the next socket; resolves with its result or rejects with a TurnwireError. */
+  ask(type, fields) {
+    return new Promise((resolve, reject) => {
+      const id = String(this.#nextId++);
+      const entry = { frame: { type, id, ...fields }, resolve, reject, sent: false, pieces: [] };
+      this.#pending.set(id, entry);
+      this.#put(entry);
+    });
+  }
+
+  /** Takes a frame if it belongs to a request. */
+  take(frame) {
+    const entry = this.#pending.get(frame.id);
+    if (!entry) return;
+    if (frame.type === "result.piece") {
+      entry.pieces.push(frame.text);
+      return;
+    }
+    this.#pending.delete(frame.id);
+    if (frame.type === "error") entry.reject(new TurnwireError(frame.error));
+    else entry.resolve(frame.pieces ? JSON.parse(entry.pieces.join("")) : frame.result);
+  }
+
+  /** A socket is ready: sends what waits, in its order. */
+  resume(frameBytesMax) {
+    this.#frameBytesMax = frameBytesMax;
+    for (const entry of this.#pending.values()) this.#put(entry);
+  }
+
+  /** The socket went away: what can't be repeated is lost, the rest waits. */
+  interrupt() {
+    for (const entry of this.#pending.values()) {
+      entry.pieces = [];
+      if (!REPEATABLE.has(entry.frame.type)) this.#drop(entry).reject(lost("The connection was lost before the answer came"));
+    }
+  }
+
+  /** There will be no other socket. */
+  close(reason) {
+    for (const entry of this.#pending.values()) this.#drop(entry).reject(lost(reason));
+  }
+
+  /** Whether this turn's start has no answer yet. */
+  isStarting(turn) {
+    return this.#startOf(turn) !== undefined;
+  }
+
+  /** Settles a start by what its events have said already. */
+  settleStart(turn, result) {
+    const entry = this.#startOf(turn);
+    if (entry) this.#drop(entry).resolve(result);
+  }
+
+  /** Takes back a start; false if the gateway may know it. */
+  withdrawStart(turn) {
+    const entry = this.#startOf(turn);
+    if (!entry || entry.sent) return false;
+    this.#drop(entry);
+    return true;
+  }
+
+  #startOf(turn) {
+    return [...this.#pending.values()].find(({ frame }) => frame.type === "turn.start" && frame.turn === turn);
+  }
+
+  #drop(entry) {
+    this.#pending.delete(entry.frame.id);
+    return entry;
+  }
+
+  #put(entry) {
+    if (this.#frameBytesMax === null) return;
+    const text = JSON.stringify(entry.frame);
+    if (new TextEncoder().encode(text).length > this.#frameBytesMax) {
+      this.#drop(entry).reject(new TurnwireError({ code: "too_large", message: "This is too long for one frame." }));
+      return;
+    }
+    // `sent` stays true across reconnects: the gateway may know this request even if it never answered.
+    if (this.#send(text)) entry.sent = true;
+  }
+}
+
+/** The error of whatever a lost connection took with it. */
+export function lost(reason) {
+  return new TurnwireError({ code: "connection_lost", message: `${reason}.`, retryable: true });
+}

@@ -1,0 +1,1 @@
+"""History and turn records. An event and a message are bytes to it; it knows nothing of providers or sockets."""

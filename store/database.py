@@ -1,0 +1,109 @@
+"""One SQLite file behind one thread: calls are queued in order, each is one transaction.
+
+Knows how to open, lock and close the file, and nothing of what is in it but the schema's file name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from store.base import StoreError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MEMORY = ":memory:"
+SCHEMA_VERSION = 1
+_SCHEMA = Path(__file__).with_name("embedded.sql")
+
+
+class Database:
+    """A SQLite database in WAL mode that this process alone may open."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-store")
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Open or make the file. Raises `StoreError` with what to do."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+
+    async def close(self) -> None:
+        """Let the file go, after all queued calls."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        self._thread.shutdown()
+
+    async def run(
+        self,
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run `work(connection, …)` in a transaction of its own; it commits unless it raises."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, lambda: self._transact(work, *args, **kwargs)
+        )
+
+    def _transact(
+        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        connection = self._connection
+        if connection is None:
+            raise StoreError("The store is closed.")
+        try:
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                return work(connection, *args, **kwargs)
+        except sqlite3.Error as error:
+            raise StoreError(f"The database refused: {error}.") from error
+
+    def _open(self) -> None:
+        try:
+            connection = sqlite3.connect(self._path, timeout=0.2, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"Can't open {self._path}: {error}. Check that its folder exists and may be written."
+            ) from error
+        try:
+            _prepare(connection, self._path)
+        except BaseException:
+            connection.close()
+            raise
+        connection.row_factory = sqlite3.Row
+        self._connection = connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _prepare(connection: sqlite3.Connection, path: str) -> None:
+    try:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, SCHEMA_VERSION):
+            raise StoreError(f"{path} was written by another version of Turnwire ({version}). Use another file.")
+        connection.executescript(_SCHEMA.read_text(encoding="utf-8"))
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_BUSY:
+            raise StoreError(
+                f"{path} is in use by another process. Stop that one, or give this one another file with --store."
+            ) from error
+        if code == sqlite3.SQLITE_NOTADB:
+            raise StoreError(f"{path} is not a SQLite database. Give another file with --store.") from error
+        if code == sqlite3.SQLITE_READONLY:
+            raise StoreError(f"{path} can't be written. Change its permissions, or use another file.") from error
+        raise StoreError(f"Can't use {path}: {error}. Give another file with --store.") from error
