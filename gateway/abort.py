@@ -97,11 +97,20 @@ class AbortSignal:
             raise Aborted(self.abort_reason)
         cancels_before = task.cancelling()
         fired = False
+        soon: asyncio.Handle | None = None
 
-        def interrupt(_: Abort) -> None:
+        def cancel() -> None:
             nonlocal fired
             fired = True
             task.cancel()
+
+        def interrupt(_: Abort) -> None:
+            nonlocal soon
+            if asyncio.current_task() is task:
+                # A task that cancels itself would meet it at an await behind the scope, if none comes within.
+                soon = asyncio.get_running_loop().call_soon(cancel)
+            else:
+                cancel()
 
         remove = self.add_listener(interrupt)
         try:
@@ -119,3 +128,5 @@ class AbortSignal:
                 task.uncancel()
         finally:
             remove()
+            if soon is not None:
+                soon.cancel()

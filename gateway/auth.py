@@ -9,6 +9,7 @@ from gateway.errors import ApiError
 from gateway.settings import LOOPBACK_NAMES, Settings
 
 LOCAL_USER = "local"
+NOT_IN_HOST = frozenset("@/?#\\")
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -20,6 +21,10 @@ def header(headers: Headers, name: bytes) -> str | None:
 
 def is_loopback(host: str) -> bool:
     """Whether a `Host` value, with or without a port, names this machine's loopback."""
+    if host in LOOPBACK_NAMES:
+        return True
+    if not NOT_IN_HOST.isdisjoint(host):
+        return False
     try:
         name = urlsplit(f"//{host}").hostname
     except ValueError:
@@ -29,7 +34,8 @@ def is_loopback(host: str) -> bool:
 
 def check_host(headers: Headers, settings: Settings) -> None:
     """With auth off, a page of another site must not reach us by a name that it made point here (DNS rebinding)."""
-    if settings.loopback_only and not is_loopback(header(headers, b"host") or ""):
+    hosts = [value.decode("latin-1") for key, value in headers if key == b"host"]
+    if settings.loopback_only and (len(hosts) != 1 or not is_loopback(hosts[0])):
         raise ApiError("forbidden", "Auth is off, so only loopback names are served. Open the page as 127.0.0.1.")
 
 

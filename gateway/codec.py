@@ -16,9 +16,13 @@ from msgspec import Struct
 from gateway.errors import ApiError
 from gateway.protocol import DEPTH_MAX, AnyRequest, Ping, TurnStart
 
+# What MessagePack can carry; JSON alone could carry more.
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
+
 _JSON_ENCODER = msgspec.json.Encoder()
 _MSGPACK_ENCODER = msgspec.msgpack.Encoder()
 _WHERE = re.compile(r" - at (?:`key` in )?`\$\.?(.*)`$")
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
 
 
 class FrameError(Exception):
@@ -107,10 +111,15 @@ def _as_api_error(error: Exception) -> ApiError:
     if not isinstance(error, msgspec.ValidationError):
         return ApiError("invalid_frame", f"The frame can't be decoded: {_shown(text)}. Send one map per frame.")
     found = _WHERE.search(text)
-    path = found.group(1) if found else None
+    path = found.group(1) if found else ""
     reason = _shown(_WHERE.sub("", text))
-    if "unknown field" in text or path in {None, "", "type"}:
-        return ApiError("invalid_frame", f"{reason}. Check type and field names against the protocol.", path=path)
+    missing = _MISSING.match(text)
+    if missing is not None:
+        path = f"{path}.{missing.group(1)}" if path else missing.group(1)
+    if text.startswith("Object contains unknown field") or path in {"", "type"}:
+        return ApiError(
+            "invalid_frame", f"{reason}. Check type and field names against the protocol.", path=path or None
+        )
     return ApiError("invalid_request", f"{reason}. Correct the field.", path=path)
 
 
@@ -133,6 +142,9 @@ def _check_free_values(request: AnyRequest) -> None:
         _check_value(params.demo, "params.demo", 3)
         for n, tool in enumerate(request.tools or ()):
             _check_value(tool.parameters, f"tools[{n}].parameters", 4)
+        for n, message in enumerate(request.messages or ()):
+            _check_value(message.usage, f"messages[{n}].usage", 4)
+            _check_value(message.cost, f"messages[{n}].cost", 4)
 
 
 def _check_value(value: Any, path: str, depth: int) -> None:
@@ -149,7 +161,10 @@ def _check_value(value: Any, path: str, depth: int) -> None:
     elif isinstance(value, float):
         if not math.isfinite(value):
             raise ApiError("invalid_frame", "Numbers are finite here. Change the number.", path=path)
-    elif value is not None and not isinstance(value, str | int):
+    elif isinstance(value, int):
+        if not INTEGER_MIN <= value <= INTEGER_MAX:
+            raise ApiError("invalid_frame", "Integers have 64 bits here. Send it as text.", path=path)
+    elif value is not None and not isinstance(value, str):
         raise ApiError("invalid_frame", "Binary and extension types aren't known here. Use base64.", path=path)
 
 
@@ -167,8 +182,8 @@ def split_text(text: str, bytes_max: int) -> list[str]:
 
 
 def clip_text(text: str, bytes_max: int) -> str:
-    """The longest simple prefix of `text` that takes at most `bytes_max` in a frame."""
-    while encoded_size(text) > bytes_max:
+    """A prefix of `text` that takes at most `bytes_max` in a frame; empty where nothing fits."""
+    while text and encoded_size(text) > bytes_max:
         text = text[: max(len(text) * bytes_max // (encoded_size(text) + 1), 0)]
     return text
 

@@ -16,7 +16,7 @@ from gateway.outbox import Outbox
 from gateway.services import Services
 from gateway.shapes import conversation_view, message_view
 from gateway.turns import Turns
-from store.base import Change, ConversationRecord, NotFound
+from store.base import Change, ConversationRecord, StoreError
 
 PAGE_BYTES_MAX = 128 * 1024
 
@@ -49,7 +49,7 @@ class Conversations:
     def close(self) -> None:
         """Watch nothing more."""
         for conversation in self._watched:
-            self._services.hub.unwatch(conversation, self._outbox)
+            self._services.hub.unwatch(self._user, conversation, self._outbox)
         self._watched.clear()
 
     async def _create(self, request: p.ConversationCreate) -> dict[str, Any]:
@@ -109,6 +109,7 @@ class Conversations:
 
     def _tell(self, changed: ConversationRecord) -> None:
         self._services.hub.tell_watchers(
+            self._user,
             changed.id,
             ConversationUpdated(
                 conversation=changed.id, revision=changed.revision, title=changed.title, head=changed.head
@@ -124,7 +125,7 @@ class Conversations:
         for stream in running:
             await stream.ended.wait()
         await store.delete_conversation(self._user, request.conversation)
-        hub.tell_watchers(request.conversation, ConversationDeleted(request.conversation))
+        hub.tell_watchers(self._user, request.conversation, ConversationDeleted(request.conversation))
         return {}
 
     async def _messages(self, request: p.ConversationMessages) -> dict[str, Any]:
@@ -143,10 +144,10 @@ class Conversations:
         # Watched before it is read, so that no turn that starts meanwhile is missed.
         new = conversation not in self._watched
         self._watched.add(conversation)
-        hub.watch(conversation, self._outbox)
+        hub.watch(self._user, conversation, self._outbox)
         try:
             record = await self._services.store.conversation(self._user, conversation)
-        except NotFound:
+        except StoreError:
             if new:
                 self._unwatch(conversation)
             raise
@@ -172,7 +173,7 @@ class Conversations:
 
     def _unwatch(self, conversation: str) -> None:
         self._watched.discard(conversation)
-        self._services.hub.unwatch(conversation, self._outbox)
+        self._services.hub.unwatch(self._user, conversation, self._outbox)
 
     async def _feedback(self, request: p.FeedbackPut) -> dict[str, Any]:
         rating = str(request.rating)

@@ -13,7 +13,7 @@ from gateway.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnStatus
 from gateway.hub import TurnStream
 from gateway.outcome import Outcome
 from gateway.protocol import PIECE_BYTES_MAX
-from gateway.turn import fold
+from gateway.turn import IllegalTransition, fold
 from providers.base import (
     ChatRequest,
     Delta,
@@ -42,6 +42,7 @@ class Delivery:
         self._began = time.monotonic()
         self._asked_at: float | None = None
         self._first_at: float | None = None
+        self._parts = 0
         self._question: ChatRequest | None = None
         self._usage: Usage | None = None
         self._finish: FinishReason | None = None
@@ -58,10 +59,15 @@ class Delivery:
         seq = stream.log.end
         for delta in batch:
             if type(delta) is PartDelta:
+                if not 0 <= delta.part < self._parts:
+                    raise IllegalTransition(f"a delta of part {delta.part}, which was not opened")
                 for event in _delta_events(stream.turn, seq, delta):
                     seq += 1
                     events.append(event)
             elif type(delta) is PartStarted:
+                if delta.part != self._parts:
+                    raise IllegalTransition(f"part {delta.part} where {self._parts} is next")
+                self._parts += 1
                 seq += 1
                 events.append(_part_event(stream.turn, seq, delta))
             elif type(delta) is UsageReported:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import auth
+from gateway import __version__, auth
 from gateway.codec import BY_SUBPROTOCOL, JSON
 from gateway.errors import CODES, ApiError
 from gateway.protocol import PROTOCOL
@@ -100,7 +99,7 @@ def routes(settings: Settings, services: Callable[[], Services]) -> list[BaseRou
         return Json(
             {
                 "name": "turnwire",
-                "version": version("turnwire"),
+                "version": __version__,
                 "protocol": PROTOCOL,
                 "subprotocols": list(BY_SUBPROTOCOL),
                 "instance": services().instance,

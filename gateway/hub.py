@@ -82,7 +82,7 @@ class TurnStream:
             attachment.opening = attachment.outbox.codec.encode(self._reset("the turn ended before your position"))
             attachment.cursor = 0
         if attachment.has_more:
-            attachment.live_from = attachment.cursor
+            attachment.live_from = self.log.end  # what is there already was never counted
             attachment.outbox.offer(attachment, 0)
 
     def attach(self, outbox: Outbox, epoch: int | None, after: int) -> int:
@@ -98,6 +98,7 @@ class TurnStream:
             self._disconnect_timer = None
         if attachment.is_done:
             self._attachments.discard(attachment)
+            outbox.detach(self.turn)
         else:
             outbox.attach(attachment)
         return after
@@ -133,7 +134,7 @@ class Hub:
         self._live: dict[tuple[str, str], TurnStream] = {}
         self._ended: dict[tuple[str, str], float] = {}
         self._ended_bytes = 0
-        self._watchers: dict[str, set[Outbox]] = {}
+        self._watchers: dict[tuple[str, str], set[Outbox]] = {}
         self._live_in: dict[str, list[TurnStream]] = {}
 
     def get(self, user: str, turn: str) -> TurnStream | None:
@@ -188,27 +189,27 @@ class Hub:
             del self._ended[oldest]
             self._ended_bytes -= _memory(self._streams.pop(oldest))
 
-    def watch(self, conversation: str, outbox: Outbox) -> None:
-        """Attach `outbox` to every turn of the conversation from now on."""
-        self._watchers.setdefault(conversation, set()).add(outbox)
+    def watch(self, user: str, conversation: str, outbox: Outbox) -> None:
+        """Attach `outbox` to every turn that `user` has in the conversation from now on."""
+        self._watchers.setdefault((user, conversation), set()).add(outbox)
 
-    def unwatch(self, conversation: str, outbox: Outbox) -> None:
+    def unwatch(self, user: str, conversation: str, outbox: Outbox) -> None:
         """The end of `watch`."""
-        watchers = self._watchers.get(conversation)
+        watchers = self._watchers.get((user, conversation))
         if watchers is not None:
             watchers.discard(outbox)
             if not watchers:
-                del self._watchers[conversation]
+                del self._watchers[user, conversation]
 
     def attach_watchers(self, stream: TurnStream) -> None:
         """A turn of a watched conversation begins."""
-        for outbox in self._watchers.get(stream.conversation or "", ()):
+        for outbox in self._watchers.get((stream.user, stream.conversation or ""), ()):
             if stream.turn not in outbox.attachments:
                 stream.attach(outbox, None, 0)
 
-    def tell_watchers(self, conversation: str, frame: object) -> None:
+    def tell_watchers(self, user: str, conversation: str, frame: object) -> None:
         """Send a frame that belongs to a conversation."""
-        for outbox in tuple(self._watchers.get(conversation, ())):
+        for outbox in tuple(self._watchers.get((user, conversation), ())):
             outbox.put(frame)
 
 

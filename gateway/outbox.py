@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.codec import Codec
 from gateway.turn_log import TurnLog, event_size
@@ -68,8 +68,20 @@ class Attachment:
         return payload
 
 
+class _Answer(NamedTuple):
+    """A frame of no turn. It waits until each attachment in `behind` has sent up to its `seq`."""
+
+    payload: bytes
+    behind: list[tuple[Attachment, int]]
+    pulled: bool
+
+
 class Outbox:
-    """The queue of one connection. Past `bytes_max` it calls `on_overflow`, once, and takes nothing more."""
+    """The queue of one connection. Past `bytes_max` it calls `on_overflow`, once, and takes nothing more.
+
+    An answer that the client asked for and that may be large is put as `pulled`: it isn't counted, because
+    whoever puts it waits for `is_pulled` first; `on_pulled` tells when the last of it was taken.
+    """
 
     def __init__(
         self,
@@ -77,28 +89,44 @@ class Outbox:
         bytes_max: int,
         on_wake: Callable[[], None],
         on_overflow: Callable[[], None],
+        on_pulled: Callable[[], None] = lambda: None,
     ) -> None:
         self.codec = codec
         self.waiting = 0
         self.closed = False
         self.attachments: dict[str, Attachment] = {}
+        self.on_pulled = on_pulled
         self._bytes_max = bytes_max
         self._on_wake = on_wake
         self._on_overflow = on_overflow
-        self._answers: deque[tuple[bytes, list[tuple[Attachment, int]]]] = deque()
+        self._answers: deque[_Answer] = deque()
+        self._to_pull = 0
         self._ready: deque[Attachment] = deque()
+        self._answer_is_next = True
 
-    def put(self, frame: Any, behind: Iterable[Attachment] = ()) -> None:
+    @property
+    def is_pulled(self) -> bool:
+        """Whether nothing `pulled` waits here."""
+        return self._to_pull == 0
+
+    def put(self, frame: Any, behind: Iterable[Attachment] = (), *, pulled: bool = False) -> None:
         """Queue one frame that belongs to no attachment; it is sent after what `behind` have in their logs now."""
         if self.closed:
             return
         payload = self.codec.encode(frame)
-        self._answers.append((payload, [(attachment, attachment.log.end) for attachment in behind]))
-        self._count(len(payload))
+        marks = [(attachment, attachment.log.end) for attachment in behind]
+        self._answers.append(_Answer(payload, marks, pulled))
+        if pulled:
+            self._to_pull += 1
+        else:
+            self._count(len(payload))
         self._on_wake()
 
     def attach(self, attachment: Attachment) -> None:
-        """Follow a turn; an attachment to the same turn that was there is replaced."""
+        """Follow a turn; an attachment to the same turn that was there is replaced. Nothing follows when closed."""
+        if self.closed:
+            self._forget(attachment)
+            return
         self.detach(attachment.log.turn)
         self.attachments[attachment.log.turn] = attachment
         if attachment.has_more:
@@ -129,17 +157,11 @@ class Outbox:
         self._ready.clear()
 
     def next_frame(self) -> bytes | None:
-        """The next frame to send: answers first, then one frame of each attached turn in rotation."""
-        while self._answers:
-            payload, behind = self._answers[0]
-            for attachment, seq in behind:
-                if attachment.cursor < seq and self.attachments.get(attachment.log.turn) is attachment:
-                    frame = attachment.take(self.codec)
-                    if frame is not None:
-                        return frame
-            self._answers.popleft()
-            self.waiting -= len(payload)
-            return payload
+        """The next frame to send: answers and turns by turns, and the attached turns in rotation."""
+        if self._answers and (self._answer_is_next or not self._ready):
+            self._answer_is_next = False
+            return self._next_answer()
+        self._answer_is_next = True
         while self._ready:
             attachment = self._ready.popleft()
             if self.attachments.get(attachment.log.turn) is not attachment:
@@ -153,7 +175,24 @@ class Outbox:
                     self.detach(attachment.log.turn)
             if frame is not None:
                 return frame
-        return None
+        return self._next_answer() if self._answers else None
+
+    def _next_answer(self) -> bytes:
+        """The oldest answer, or first a frame that it has to stand behind."""
+        payload, behind, pulled = self._answers[0]
+        for attachment, seq in behind:
+            if attachment.cursor < seq and self.attachments.get(attachment.log.turn) is attachment:
+                frame = attachment.take(self.codec)
+                if frame is not None:
+                    return frame
+        self._answers.popleft()
+        if pulled:
+            self._to_pull -= 1
+            if self._to_pull == 0:
+                self.on_pulled()
+        else:
+            self.waiting -= len(payload)
+        return payload
 
     def _enqueue(self, attachment: Attachment) -> None:
         attachment.ready = True

@@ -101,6 +101,7 @@ class Runner:
             return
         if not accepted.fresh:
             self._hub.discard(stream)
+            stream.state = "failed"  # here it never begins; the store has what became of it
             stream.accepted.set_result(accepted.turn)
             stream.end()
             return

@@ -49,6 +49,8 @@ class Server(UvicornServer):
         """Serve until a signal, then drain while everything still works."""
         await super().main_loop()
         await self._gateway.drain()
+        # uvicorn would raise the signal again after a clean end, and the exit code would say "killed".
+        self._captured_signals.clear()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -6,6 +6,7 @@ frames; so a cancel behind a start finds the turn, however long the store takes 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections import deque
@@ -36,6 +37,14 @@ Handler = Callable[[Any], Coroutine[Any, Any, Any]]
 class Session:
     """One client. `spawn` runs a request's work; `on_broken` is called for a client that doesn't speak the protocol."""
 
+    BROWSING: ClassVar[tuple[type, ...]] = (
+        p.TurnGet,
+        p.ConversationList,
+        p.ConversationGet,
+        p.ConversationUpdate,
+        p.ConversationMessages,
+        p.ModelsList,
+    )
     UNTHROTTLED: ClassVar[tuple[type, ...]] = (p.TurnCancel, p.TurnAttach, p.ConversationAttach)
 
     def __init__(
@@ -53,6 +62,9 @@ class Session:
         self._on_broken = on_broken
         self._in_flight: set[str] = set()
         self._running = 0
+        self._browsing = asyncio.Lock()
+        self._pulled = asyncio.Event()
+        outbox.on_pulled = self._pulled.set
         self._broken: deque[float] = deque(maxlen=BROKEN_FRAMES_MAX)
         turns = Turns(services, user, outbox)
         self._conversations = Conversations(services, user, outbox, turns)
@@ -101,6 +113,17 @@ class Session:
         self._outbox.close()
 
     async def _serve(self, request: p.AnyRequest) -> None:
+        if isinstance(request, self.BROWSING):
+            # One large answer at a time: the next is made when the client has taken the last one.
+            async with self._browsing:
+                while not self._outbox.is_pulled:
+                    self._pulled.clear()
+                    await self._pulled.wait()
+                await self._serve_now(request, pulled=True)
+        else:
+            await self._serve_now(request, pulled=False)
+
+    async def _serve_now(self, request: p.AnyRequest, *, pulled: bool) -> None:
         try:
             result = await self._handlers[type(request)](request)
         except Exception as error:
@@ -108,27 +131,27 @@ class Session:
             self._answer_error(request.id, self._as_api_error(error))
         else:
             self._finish(request.id)
-            if request.id is not None and result is not None:
-                self.answer(request.id, result)
+            if request.id is not None:
+                self._answer(request.id, result, pulled=pulled)
 
     def _finish(self, request_id: str | None) -> None:
         self._running -= 1
         if request_id is not None:
             self._in_flight.discard(request_id)
 
-    def answer(self, request_id: str, result: Any) -> None:
+    def _answer(self, request_id: str, result: Any, *, pulled: bool) -> None:
         """Answer a request, in pieces where the result is large (law 10)."""
         behind: list[Attachment] = []
         if isinstance(result, Behind):
             behind, result = result.attachments, result.result
         frame = p.Result(request_id, result)
         if max(len(codec.encode(frame)) for codec in CODECS) <= p.PIECE_BYTES_MAX:
-            self._outbox.put(frame, behind)
+            self._outbox.put(frame, behind, pulled=pulled)
             return
         pieces = split_text(JSON.encode(result).decode(), p.PIECE_BYTES_MAX)
         for piece in pieces:
-            self._outbox.put(p.ResultPiece(request_id, piece), behind)
-        self._outbox.put(p.Result(request_id, pieces=len(pieces)))
+            self._outbox.put(p.ResultPiece(request_id, piece), behind, pulled=pulled)
+        self._outbox.put(p.Result(request_id, pieces=len(pieces)), pulled=pulled)
 
     def _answer_error(self, request_id: str | None, error: ApiError) -> None:
         self._outbox.put(p.ErrorAnswer(error.body, request_id))

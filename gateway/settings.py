@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
@@ -50,6 +50,14 @@ class Settings(BaseSettings):
     first_event_timeout_s: float = Field(60, gt=0)
     first_event_reasoning_timeout_s: float = Field(300, gt=0)
     event_timeout_s: float = Field(60, gt=0)
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split_origins(cls, given: object) -> object:
+        """The variable lists origins with commas between them."""
+        if not isinstance(given, str):
+            return given
+        return tuple(origin.strip().rstrip("/") for origin in given.split(",") if origin.strip())
 
     @property
     def loopback_only(self) -> bool:

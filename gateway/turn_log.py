@@ -10,12 +10,12 @@ from gateway.codec import CODECS, Codec, encoded_size
 from gateway.events import TurnDelta, TurnEvent
 from gateway.protocol import PIECE_BYTES_MAX
 
-OVERHEAD_BYTES = 32
+OVERHEAD_BYTES = 2
 EVENT_BYTES = 256
 
 
 def event_size(event: TurnEvent) -> int:
-    """About how many bytes the event adds to what waits for a socket (deltas merge, so their envelope is small)."""
+    """About how many bytes the event adds to what waits for a socket; waiting deltas merge into few envelopes."""
     if type(event) is TurnDelta:
         text = event.text or event.signature or ""
         return OVERHEAD_BYTES + (len(text) if text.isascii() else 3 * len(text))

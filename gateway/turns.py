@@ -61,10 +61,14 @@ class Turns:
         if fresh:
             self._started.add(stream)
             stream.attach(self._outbox, None, 0)
-        record = await asyncio.shield(stream.accepted)
+        try:
+            record = await asyncio.shield(stream.accepted)
+        except ApiError:
+            self._drop(stream)
+            raise
         if not stream.log.events:
             # The store knows the id, and this process no longer holds its events.
-            self._outbox.detach(stream.turn)
+            self._drop(stream)
             self._outbox.put(TurnDetached(stream.turn, "gone"))
         elif not fresh and stream.turn not in self._outbox.attachments:
             stream.attach(self._outbox, None, 0)
@@ -75,6 +79,12 @@ class Turns:
             "status": first.status if isinstance(first, TurnStarted) else "attached",
             "epoch": record.epoch,
         }
+
+    def _drop(self, stream: TurnStream) -> None:
+        """Detach from a turn that never began here, unless its id was used again meanwhile."""
+        attachment = self._outbox.attachments.get(stream.turn)
+        if attachment is not None and attachment.log is stream.log:
+            self._outbox.detach(stream.turn)
 
     def _check_room(self, turn: str | None) -> None:
         """At most so many live turns per connection; a repeated start takes no place."""
@@ -120,7 +130,7 @@ class Turns:
             async with asyncio.timeout(CANCEL_TIMEOUT_S):
                 await stream.stopped.wait()
         if stream.outcome is None and stream.stopped.is_set():
-            return "not_found"
+            return await self._past(stream.turn)
         return "cancelled" if stream.outcome in {None, "cancelled"} else "already_ended"
 
     async def _past(self, turn: str) -> str:
@@ -154,6 +164,8 @@ class Turns:
             record = await asyncio.shield(stream.accepted)
         except ApiError:
             return {"error": _not_found(turn)}
+        if not stream.log.events:
+            return {"error": await self._missing(turn)}
         start = stream.attach(self._outbox, epoch, after)
         return {
             "conversation": record.conversation,
@@ -181,7 +193,8 @@ class Turns:
         if stream is not None and stream.live:
             with suppress(ApiError):
                 record = await asyncio.shield(stream.accepted)
-                return self._live_view(stream, record)
+                if stream.log.events and not stream.log.ended:
+                    return self._live_view(stream, record)
         record = await self._services.store.turn(self._user, request.turn)
         return await self._stored_view(record)
 

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from providers.base import ErrorCode
 
+
 class Rule(NamedTuple):
     """A row: a failure whose status is one of `statuses` (any, if None) and whose words match `words`."""
 
@@ -29,16 +30,17 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "context_length_exceeded",
         _SAYS_NO,
-        r"context_length_exceeded|prompt (is )?too long|max(imum)? context length|context window|exceeded model token"
-        r"|input token count|input tokens exceeded|input length and .*exceed|input is too long",
+        r"context_length_exceeded|prompt (is )?too long|max(imum)? context length|context window"
+        r"|exceeded model token|input token count|input tokens exceeded"
+        r"|input length and .*exceed|input is too long",
         False,
         "The conversation is too long for this model: shorten it, or choose a model with a larger context.",
     ),
     Rule(
         "content_filtered",
         _of(0, 200, 400, 403, 422, 451),
-        r"content[_ ]filter|content[_ ]policy|content management policy|responsibleaipolicy|data_inspection_failed"
-        r"|sensitive content|unsafe content|inappropriate content|moderation|\b1301\b",
+        r"content[_ ]filter|content[_ ]policy|content management policy|responsibleaipolicy"
+        r"|data_inspection_failed|sensitive content|unsafe content|inappropriate content|moderation|\b1301\b",
         False,
         "{title}'s content filter refused this request: rephrase it.",
     ),
@@ -52,10 +54,10 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "upstream_rate_limited",
         _of(0, 200, 400, 402, 403, 429),
-        r"credit|insufficient_quota|insufficient balance|spend_limit|spending limit|billing|arrears|overdue|recharge"
-        r"|\b1113\b|exceeded your current quota",
+        r"credit|insufficient_quota|insufficient balance|spend_limit|spending limit|billing|arrears|overdue"
+        r"|recharge|\b1113\b|exceeded your current quota",
         False,
-        "{title} says that its account is out of credit or over its spending limit: check the account's billing.",
+        "{title} says that the account is out of credit or over its spending limit: check its billing.",
     ),
     Rule(
         "upstream_rate_limited",
@@ -93,19 +95,24 @@ RULES: Final[tuple[Rule, ...]] = (
         _of(301, 302, 303, 307, 308, 404, 405),
         None,
         False,
-        "There is no such service at {title}'s configured address: check its base URL where the gateway runs.",
+        "{title} has no such service at the configured address: check its base URL where the gateway runs.",
     ),
     Rule("upstream_timeout", _of(408, 504, 524), None, True, "{title} took too long to answer: try again."),
     Rule(
         "upstream_overloaded",
         None,
-        r"overloaded|engine_overload|at capacity|insufficient_system_resource|server is busy|resource_exhausted",
+        r"overloaded|engine_overload|at capacity|insufficient_system_resource|server is busy"
+        r"|resource_exhausted",
         True,
         "{title} is overloaded: " + TRY_AGAIN,
     ),
     Rule("upstream_overloaded", _of(503, 529), None, True, "{title} is overloaded: " + TRY_AGAIN),
     Rule(
-        "upstream_rate_limited", _of(429), None, True, "{title} limits how often it may be asked: " + TRY_AGAIN
+        "upstream_rate_limited",
+        _of(429),
+        None,
+        True,
+        "{title} limits how often it may be asked: " + TRY_AGAIN,
     ),
     Rule(
         "invalid_request",

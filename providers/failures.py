@@ -22,6 +22,12 @@ DETAIL_CHARS_MAX: Final = 500
 
 
 _KEYLIKE: Final = re.compile(r"(?i)(bearer\s+|\b(?:sk|pk|rk|gsk|xai|key|ant|aiza|req)[-_])[\w.*-]{4,}")
+_UNREACHED: Final = (
+    httpx2.ConnectTimeout,
+    httpx2.ConnectError,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
 _PARAM: Final = re.compile(r"[A-Za-z][\w.\[\]]{0,60}")
 
 
@@ -35,7 +41,7 @@ class Reason(NamedTuple):
 
     @classmethod
     def read(cls, body: object) -> Reason:
-        """Out of the shapes that are about: an object or a text under `error`, a list of one, or fields at the top."""
+        """Out of any shape: an object or text under `error`, a list of one, fields at the top."""
         while isinstance(body, list) and body:
             body = body[0]
         if not isinstance(body, Mapping):
@@ -100,7 +106,7 @@ class Failures:
         cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__ or error
         if isinstance(cause, Stalled) and cause.started:
             return self._error("upstream_timeout", "{title} stopped sending in the middle: try again.", cause)
-        if isinstance(cause, httpx2.ConnectTimeout | httpx2.ConnectError | httpx2.ProxyError):
+        if isinstance(cause, _UNREACHED):
             message = "{title} can't be reached: check the network and the base URL where the gateway runs."
             return self._error("upstream_error", message, cause)
         if isinstance(cause, httpx2.TimeoutException):

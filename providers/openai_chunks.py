@@ -1,4 +1,4 @@
-"""The chunks of a Chat Completions stream, decoded into deltas: the fields that are used, and no others. Pure."""
+"""The chunks of a Chat Completions stream as deltas: only the fields that are used are decoded. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from providers.base import Finished, FinishReason, Usage, UsageReported
 from providers.failures import Failures
+from providers.loose_json import documents
 from providers.parts import Parts
 from providers.route import Quirks
 from providers.stream import Unreadable
@@ -92,6 +93,8 @@ class ChatDecoder:
         """The id of the newest call with this key."""
         self._nameless: dict[int | str, tuple[str, str]] = {}
         """By key, the id and the arguments of a call whose name is still to come."""
+        self._empty: set[int] = set()
+        """The calls without arguments so far."""
 
     def event(self, name: str | None, data: bytes) -> bool:
         """See `stream.Decoder`."""
@@ -99,11 +102,11 @@ class ChatDecoder:
             self.done = True
             return True
         if name == "error":
-            raise self._failures.of_event(_lenient(data))
+            raise self._failures.of_event(_documents(data))
         try:
             self._chunk(_decode(data))
-        except msgspec.MsgspecError:
-            for body in _lenient(data):
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            for body in _documents(data):
                 try:
                     self._chunk(msgspec.convert(body, _Chunk, strict=False))
                 except msgspec.ValidationError as error:
@@ -115,6 +118,8 @@ class ChatDecoder:
         if self._tags is not None:
             for kind, text in self._tags.close():
                 self.parts.say(kind, text)
+        for part in sorted(self._empty):
+            self.parts.add(part, "{}")
         self.parts.close()
         self._report()
         if self._finish in _FAILED:
@@ -184,7 +189,7 @@ class ChatDecoder:
             if signature := detail.signature or detail.data:
                 if self.parts.kind != "reasoning":
                     self.parts.open("reasoning", redacted=detail.data is not None)
-                self.parts.sign(self.parts.opened - 1, signature)
+                self.parts.sign(self.parts.newest, signature)
 
     def _call(self, call: _ToolCall) -> None:
         function = call.function or _Function()
@@ -202,7 +207,10 @@ class ChatDecoder:
                 return
             self._calls[key] = call_id
             part = self.parts.call(key, call_id or f"call_{self.parts.opened}", function.name)
-        self.parts.add(part, arguments)
+            self._empty.add(part)
+        if arguments:
+            self._empty.discard(part)
+            self.parts.add(part, arguments)
 
     def _report(self) -> None:
         if self._usage:
@@ -241,14 +249,8 @@ def _count(where: object, name: str) -> int | None:
     return int(value) if isinstance(value, int | float) else None
 
 
-def _lenient(data: bytes) -> list[Any]:
-    """What strict JSON refuses and providers send: halves of characters, and several chunks in one event."""
-    text = data.decode("utf-8", "replace")
+def _documents(data: bytes) -> list[Any]:
     try:
-        return [json.loads(text)]
-    except ValueError:
-        pass
-    try:
-        return [json.loads(line) for line in text.split("\n") if line.strip() and line.strip() != "[DONE]"]
+        return documents(data)
     except ValueError as error:
         raise Unreadable(str(error)) from None

@@ -74,7 +74,12 @@ def chat_body(request: ChatRequest, route: Route) -> dict[str, Any]:
         body["tools"] = [_tool(tool) for tool in request.tools]
         body |= quirks.tools_body
         if request.tool_choice is not None:
-            body["tool_choice"] = _choice(request, quirks)
+            choice = request.tool_choice
+            body["tool_choice"] = (
+                {"type": "function", "function": {"name": choice.name}}
+                if isinstance(choice, ToolName)
+                else choice
+            )
     return body
 
 
@@ -110,15 +115,6 @@ def _tool(tool: Tool) -> dict[str, Any]:
         "type": "function",
         "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
     }
-
-
-def _choice(request: ChatRequest, quirks: Quirks) -> object:
-    choice = request.tool_choice
-    if choice == "none":
-        return "none"
-    if not quirks.tools_forced:
-        return "auto"
-    return {"type": "function", "function": {"name": choice.name}} if isinstance(choice, ToolName) else choice
 
 
 def _messages(message: ChatMessage, quirks: Quirks) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ class Parts:
         self._opened = 0
         self._keys: dict[Hashable, int] = {}
         self._kind: PartKind | None = None
+        self._newest = -1
         self._part = -1
         """The part that `_text` belongs to."""
         self._text = ""
@@ -36,16 +37,24 @@ class Parts:
 
     @property
     def kind(self) -> PartKind | None:
-        """The kind of the newest part."""
+        """The kind of the newest part that isn't a citation."""
         return self._kind
 
+    @property
+    def newest(self) -> int:
+        """The number of the newest part that isn't a citation."""
+        return self._newest
+
     def say(self, kind: PartKind, text: str) -> None:
-        """More text of `kind`: of the newest part if it is of that kind, else of a new one."""
+        """More text of `kind`: of the newest part if it is of that kind, else of a new one.
+
+        A citation doesn't end the sentence that it stands in.
+        """
         if not text:
             return
         if self._kind != kind:
             self.open(kind)
-        self._grow(self._opened - 1, text)
+        self._grow(self._newest, text)
 
     def open(self, kind: PartKind, *, key: Hashable = None, redacted: bool = False) -> int:
         """A new part without whole fields; its number."""
@@ -63,7 +72,8 @@ class Parts:
         """A new part as the dialect describes it; its number must be the next one."""
         self._flush()
         self._batch.append(started)
-        self._kind = started.kind
+        if started.kind != "citation":
+            self._kind, self._newest = started.kind, started.part
         self._opened += 1
         if key is not None:
             self._keys[key] = started.part
@@ -72,10 +82,6 @@ class Parts:
     def find(self, key: Hashable) -> int | None:
         """The number of the newest part with this key."""
         return self._keys.get(key)
-
-    def forget(self, key: Hashable) -> None:
-        """The part with this key is whole; the key may be used again."""
-        self._keys.pop(key, None)
 
     def add(self, part: int, text: str) -> None:
         """More text of part number `part`."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
 
-from providers.base import ChatRequest, Delta, FilePart, ImagePart, Part, ProviderError
+from providers.base import ChatRequest, Delta, FilePart, ImagePart, Part, ProviderError, ToolName
 
 Feature = Literal["chat", "streaming", "thinking", "long-context", "tools", "vision"]
 DialectName = Literal["demo", "openai_chat", "anthropic"]
@@ -30,6 +30,8 @@ class Quirks(BaseModel):
     """Our word for an effort to the model's, where they differ."""
     thinking_off: Literal["disabled", "between_tools", ""] = "disabled"
     """What `params.reasoning: none` sends as the thinking type; empty where thinking can't be turned off."""
+    thinking_shown: bool = False
+    """The model thinks unasked, and hides it unless told not to."""
     reasoning_back: bool = False
     """The model wants its `reasoning_content` back with the assistant's messages."""
     tools_without_reasoning: bool = False
@@ -96,6 +98,12 @@ class Route(Struct, frozen=True):
             raise ProviderError(
                 "unsupported",
                 f"The model {self.id} can't call tools: leave them out, or choose a model with tools.",
+            )
+        forced = request.tool_choice == "required" or isinstance(request.tool_choice, ToolName)
+        if forced and not self.quirks.tools_forced:
+            raise ProviderError(
+                "unsupported",
+                f"The model {self.id} can't be made to call a tool: leave out tool_choice, or use auto.",
             )
         if self.dialect != "demo" and any(isinstance(part, FilePart) for part in _parts(request)):
             raise ProviderError(

@@ -14,7 +14,7 @@ class ThinkTags:
     """One text, as it comes. A tag may be split over chunks, so what could be the start of one waits."""
 
     def __init__(self) -> None:
-        self._state: Literal["before", "thinking", "leaving", "after"] = "before"
+        self._state: Literal["before", "entering", "thinking", "leaving", "after"] = "before"
         self._held = ""
 
     def feed(self, text: str) -> list[Piece]:
@@ -24,6 +24,8 @@ class ThinkTags:
         text, self._held = self._held + text, ""
         if self._state == "before":
             return self._before(text)
+        if self._state == "entering":
+            return self._entering(text)
         if self._state == "thinking":
             return self._thinking(text)
         return self._leaving(text)
@@ -36,13 +38,21 @@ class ThinkTags:
     def _before(self, text: str) -> list[Piece]:
         start = text.lstrip()
         if start.startswith(OPEN):
-            self._state = "thinking"
-            return self._thinking(start[len(OPEN) :].lstrip("\n"))
+            self._state = "entering"
+            return self._entering(start[len(OPEN) :])
         if OPEN.startswith(start):
             self._held = text
             return []
         self._state = "after"
         return [("text", text)]
+
+    def _entering(self, text: str) -> list[Piece]:
+        """The line breaks between the tag and the thought are of the tag."""
+        text = text.lstrip("\n")
+        if not text:
+            return []
+        self._state = "thinking"
+        return self._thinking(text)
 
     def _thinking(self, text: str) -> list[Piece]:
         thought, tag, rest = text.partition(CLOSE)
@@ -56,7 +66,7 @@ class ThinkTags:
         return [("reasoning", thought)] if thought else []
 
     def _leaving(self, text: str) -> list[Piece]:
-        """The line breaks between the tag and the answer are of the tag."""
+        """As are those between the tag and the answer."""
         text = text.lstrip("\n")
         if not text:
             return []

@@ -36,6 +36,7 @@ _MAPPED: Final[tuple[tuple[type[BaseException], type[httpx2.TransportError]], ..
     (aiohttp.ClientHttpProxyError, httpx2.ProxyError),
     (aiohttp.ClientConnectorError, httpx2.ConnectError),
     (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
+    (aiohttp.NonHttpUrlClientError, httpx2.UnsupportedProtocol),
     (aiohttp.ServerDisconnectedError, httpx2.RemoteProtocolError),
     (aiohttp.ClientPayloadError, httpx2.RemoteProtocolError),
     (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
@@ -83,6 +84,10 @@ class Body(httpx2.AsyncByteStream):
         self._started = True
         self._waited_s = seconds
         self._due = self._loop.time() + seconds
+        if self._due < self._timer.when():
+            # The first event may take longer than those after it: then the timer is late, once.
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._due, self._watch)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while piece := await self.read():
@@ -163,7 +168,7 @@ class HttpTransport(httpx2.AsyncBaseTransport):
 
     def _open(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
-            # No limit: a stream holds its connection for minutes, and a thousand of them are one process's work.
+            # No limit: a stream holds its connection for minutes, and one process has a thousand of them.
             connector=aiohttp.TCPConnector(
                 limit=0, socket_factory=_socket, keepalive_timeout=IDLE_CONNECTION_S, ttl_dns_cache=60
             ),

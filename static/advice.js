@@ -47,6 +47,7 @@ const NEXT_STEP = new Map([
   ["store_unavailable", "Try again in a moment."],
   ["shutting_down", "Try again: another instance will answer."],
   ["connection_lost", "Check the network, then try again."],
+  ["connection_closed", "What arrived is kept above. When that is put right, reload the page."],
   ["law_violation", "This is a fault of the gateway. Please report it with the browser's console."],
 ]);
 

@@ -36,6 +36,16 @@ export class Board {
     void card.finished.then(() => this.#running--);
   }
 
+  /** Takes a card away whose turn is kept no longer. */
+  remove(card) {
+    const row = card.node.parentElement;
+    card.node.remove();
+    row.dataset.count = String(row.childElementCount);
+    this.#rows = this.#rows.map((ids) => ids.filter((id) => id !== card.id)).filter((ids) => ids.length > 0);
+    if (row.childElementCount === 0) row.remove();
+    if (row === this.#row && row.childElementCount === 0) this.#row = null;
+  }
+
   startRow() {
     this.#row = el("div", { class: "row" });
     this.#rows.push([]);

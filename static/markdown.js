@@ -8,7 +8,8 @@ const HEADING = /^ {0,3}(#{1,6})\s+(.*?)(?:\s+#+)?\s*$/;
 const RULE = /^ {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*$/;
 const ITEM = /^( *)([-*+]|\d{1,9}[.)])(?:[ \t]+(.*)|$)/;
 const QUOTE = /^ {0,3}> ?(.*)$/;
-const TABLE_RULE = /^ {0,3}\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
+const ROW = /^ {0,3}\|/;
+const TABLE_RULE = /^ {0,3}\|[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
 const BLANK = /^\s*$/;
 const DEPTH_MAX = 6;
 /** Past this a paragraph is shown as it came: no answer has one this long, and parsing it anew each frame would cost. */
@@ -94,13 +95,13 @@ function readList(lines, at, depth) {
 }
 
 function startsTable(lines, at) {
-  return lines[at].includes("|") && at + 1 < lines.length && lines[at + 1].includes("|") && TABLE_RULE.test(lines[at + 1]);
+  return ROW.test(lines[at]) && at + 1 < lines.length && TABLE_RULE.test(lines[at + 1]);
 }
 
 function readTable(lines, at) {
   let next = at + 2;
   const rows = [];
-  while (next < lines.length && lines[next].includes("|")) rows.push(cells(lines[next++]));
+  while (next < lines.length && ROW.test(lines[next])) rows.push(cells(lines[next++]));
   return [{ kind: "table", head: cells(lines[at]), rows }, next - at];
 }
 

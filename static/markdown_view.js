@@ -8,11 +8,14 @@ import { parseBlocks, parseInline } from "./markdown.js";
 
 const COPIED_FOR_MS = 1_600;
 
+/** A line of only these may still turn out to be any kind of block. */
+const UNDECIDED = /^[\s\d.)#>*+\-_`~|:]*$/;
+
 /** Appends markdown to `root` as its text grows. */
 export class MarkdownView {
   #root;
   #settled = 0;
-  #tail = null;
+  #tail = [];
   #shown = "";
 
   /** @param {HTMLElement} root gets the blocks as children */
@@ -28,34 +31,41 @@ export class MarkdownView {
   update(text, open) {
     if (!text.startsWith(this.#shown)) this.#clear();
     this.#shown = text;
-    const parsed = parseBlocks(text.slice(this.#settled));
+    const rest = text.slice(this.#settled);
+    const parsed = parseBlocks(rest);
     if (parsed.length === 0) return;
-    const base = this.#settled;
-    for (const { block } of parsed.slice(0, -1)) {
-      this.#place(block, false);
-      this.#tail = null; // final: the next block gets a place of its own
-    }
-    const last = parsed.at(-1);
-    this.#settled = base + last.start;
-    this.#place(last.block, open);
+    for (const [index, { block }] of parsed.entries()) this.#place(index, block, open && index === parsed.length - 1);
+    for (const { node } of this.#tail.splice(parsed.length)) node.remove();
+    const growing = firstGrowing(rest, parsed, open);
+    this.#tail.splice(0, growing);
+    this.#settled += parsed[growing].start;
   }
 
   #clear() {
     this.#root.replaceChildren();
     this.#settled = 0;
-    this.#tail = null;
+    this.#tail = [];
   }
 
-  #place(block, open) {
-    if (this.#tail?.kind === "code" && block.kind === "code" && this.#tail.language === block.language) {
-      this.#tail.grow(block.text);
+  #place(index, block, open) {
+    const old = this.#tail[index];
+    if (old?.kind === "code" && block.kind === "code" && old.language === block.language) {
+      old.grow(block.text);
       return;
     }
     const made = block.kind === "code" ? codeBlock(block) : { kind: block.kind, node: blockNode(block, open) };
-    if (this.#tail) this.#tail.node.replaceWith(made.node);
+    if (old) old.node.replaceWith(made.node);
     else this.#root.append(made.node);
-    this.#tail = made;
+    this.#tail[index] = made;
   }
+}
+
+/** The first block that more text may change: the last, or the one before it while the last line is undecided. */
+function firstGrowing(text, parsed, open) {
+  const last = parsed.length - 1;
+  const line = text.lastIndexOf("\n") + 1;
+  const undecided = open && parsed[last].start >= line && UNDECIDED.test(text.slice(line));
+  return undecided ? Math.max(0, last - 1) : last;
 }
 
 function blockNode(block, open) {

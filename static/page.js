@@ -26,6 +26,9 @@ const FIVE = [
   "What happens when the server restarts?",
 ];
 
+/** The gateway keeps a turn's events for a time only. */
+const FORGOTTEN = new Set(["not_found", "gone"]);
+
 const connection = connect({ url: socketUrl() });
 const board = new Board(find(".board"));
 const demo = new DemoOptions(find(".demo"), find(".disclose"));
@@ -59,7 +62,12 @@ async function show(turn, about, options) {
   const ending = await card.finished;
   running.delete(card);
   showRunning();
-  if (ending.local && about.replayed) return; // it is kept no longer: its card says so
+  if (about.replayed && FORGOTTEN.has(ending.error?.code)) {
+    board.remove(card);
+    find(".empty").hidden = board.rows.length > 0;
+    void keep();
+    return;
+  }
   announce(ending.error ? `Answer ${number} failed: ${ending.error.message}` : `Answer ${number} ${endingWord(ending)}`);
 }
 
@@ -137,6 +145,7 @@ async function listModels(ready) {
 }
 
 connection.addEventListener("state", ({ detail }) => {
+  document.body.dataset.link = detail.state;
   if (detail.state === "live") void listModels(detail.ready);
 });
 new ConnectionPill(find(".connection"), connection);

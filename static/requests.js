@@ -51,13 +51,13 @@ export class Requests {
   interrupt() {
     for (const entry of this.#pending.values()) {
       entry.pieces = [];
-      if (!REPEATABLE.has(entry.frame.type)) this.#drop(entry).reject(lost("The connection was lost before the answer came"));
+      if (!REPEATABLE.has(entry.frame.type)) this.#drop(entry).reject(lost());
     }
   }
 
   /** There will be no other socket. */
   close(reason) {
-    for (const entry of this.#pending.values()) this.#drop(entry).reject(lost(reason));
+    for (const entry of this.#pending.values()) this.#drop(entry).reject(closed(reason));
   }
 
   /** Whether this turn's start has no answer yet. */
@@ -100,7 +100,13 @@ export class Requests {
   }
 }
 
-/** The error of whatever a lost connection took with it. */
-export function lost(reason) {
-  return new TurnwireError({ code: "connection_lost", message: `${reason}.`, retryable: true });
+/** The error of a request whose answer went with the connection: it may have been heard or not. */
+export function lost() {
+  const message = "The connection was lost before the answer came.";
+  return new TurnwireError({ code: "connection_lost", message, retryable: true });
+}
+
+/** The error of whatever needs a connection that will not come back. */
+export function closed(reason) {
+  return new TurnwireError({ code: "connection_closed", message: `${reason}.` });
 }

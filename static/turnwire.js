@@ -18,7 +18,7 @@
  */
 
 import { Link } from "./link.js";
-import { lost, Requests } from "./requests.js";
+import { closed, Requests } from "./requests.js";
 import { LawViolation, Turn, TurnwireError } from "./turn.js";
 
 export { LawViolation, Turn, TurnwireError };
@@ -71,7 +71,7 @@ export class Connection extends EventTarget {
 
   /** Sends a request and gives its result. Waits while the socket is away; rejects with a TurnwireError. */
   request(type, fields = {}) {
-    if (this.state.state === "closed") return Promise.reject(lost(this.state.reason));
+    if (this.state.state === "closed") return Promise.reject(closed(this.state.reason));
     return this.#requests.ask(type, fields);
   }
 
@@ -164,7 +164,7 @@ export class Connection extends EventTarget {
 
   #over(reason) {
     this.#requests.close(reason);
-    for (const turn of this.running) this.#fail(turn, lost(reason));
+    for (const turn of this.running) this.#fail(turn, closed(reason));
   }
 
   /** Goes on with turns from their positions on the present socket. */

@@ -29,14 +29,18 @@ class Database:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-store")
         self._connection: sqlite3.Connection | None = None
+        self._is_open = False
 
     async def open(self) -> None:
         """Open or make the file. Raises `StoreError` with what to do."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+        self._is_open = True
 
     async def close(self) -> None:
         """Let the file go, after all queued calls."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
+        if self._is_open:
+            self._is_open = False
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
         self._thread.shutdown()
 
     async def run(
@@ -47,6 +51,8 @@ class Database:
         **kwargs: P.kwargs,
     ) -> T:
         """Run `work(connection, …)` in a transaction of its own; it commits unless it raises."""
+        if not self._is_open:
+            raise StoreError("The store is closed.")
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, lambda: self._transact(work, *args, **kwargs)
         )
@@ -55,8 +61,7 @@ class Database:
         self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         connection = self._connection
-        if connection is None:
-            raise StoreError("The store is closed.")
+        assert connection is not None, "calls are queued, so this one came before the close"
         try:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")

@@ -1,0 +1,153 @@
+"""A chat request as the body of Anthropic's Messages. Pure.
+
+Left out, because the API has no such thing or answers 400: `seed`, and what the quirk `drops` names
+(`temperature`, `top_p`). Reasoning without its signature can't go back and is left out too.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from providers.base import (
+    ChatMessage,
+    ChatRequest,
+    CitationPart,
+    FilePart,
+    ImagePart,
+    Part,
+    ProviderError,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    ToolCallPart,
+    ToolName,
+    ToolResultPart,
+)
+from providers.route import Quirks, Route
+
+DEFAULT_MAX_TOKENS: Final = 32_000
+UNLISTED_MAX_TOKENS: Final = 8_192
+"""For a model whose limit nobody has told us."""
+_BUDGETS: Final = {"low": 2_048, "medium": 8_192, "high": 16_384, "max": 31_000}
+_BUDGET_MIN: Final = 1_024
+_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
+
+
+def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
+    """The arguments for `messages.create`. Raises `ProviderError` for an unknown response format."""
+    params, quirks = request.params, route.quirks
+    max_tokens = params.max_tokens or min(route.max_output or UNLISTED_MAX_TOKENS, DEFAULT_MAX_TOKENS)
+    body: dict[str, Any] = {
+        "model": request.model,
+        "max_tokens": max_tokens,
+        "messages": [said for message in request.messages if (said := _message(message)) is not None],
+        "stream": True,
+    }
+    if system := _system(request):
+        body["system"] = system
+    for name, value in (("temperature", params.temperature), ("top_p", params.top_p)):
+        if value is not None and name not in quirks.drops:
+            body["extra_body"] = body.get("extra_body", {}) | {name: value}
+    if params.stop:
+        body["stop_sequences"] = params.stop
+    body |= _thinking(request, quirks, max_tokens)
+    if params.response_format is not None:
+        body["output_config"] = body.get("output_config", {}) | {"format": _format(params.response_format)}
+    if request.tools:
+        body["tools"] = [
+            {
+                "name": tool.name,
+                "description": tool.description,
+                "input_schema": tool.parameters or {"type": "object", "properties": {}},
+            }
+            for tool in request.tools
+        ]
+        if request.tool_choice is not None:
+            body["tool_choice"] = (
+                {"type": "tool", "name": request.tool_choice.name}
+                if isinstance(request.tool_choice, ToolName)
+                else {"type": _CHOICES[request.tool_choice]}
+            )
+    return body
+
+
+def _system(request: ChatRequest) -> str:
+    """One text: a system message inside the conversation is of the same voice."""
+    said = [request.system or ""]
+    for message in request.messages:
+        if message.role == "system":
+            said.extend(part.text for part in message.parts if isinstance(part, TextPart))
+    return "\n\n".join(filter(None, said))
+
+
+def _thinking(request: ChatRequest, quirks: Quirks, max_tokens: int) -> dict[str, Any]:
+    effort = request.params.reasoning
+    if quirks.reasoning == "adaptive":
+        if effort == "none":
+            off = quirks.thinking_off
+            return {"thinking": {"type": off}} if off else {"output_config": {"effort": "low"}}
+        adaptive = {"thinking": {"type": "adaptive", "display": "summarized"}}
+        if effort is None:
+            return adaptive if quirks.thinking_shown else {}
+        return adaptive | {"output_config": {"effort": quirks.efforts.get(effort, effort)}}
+    if quirks.reasoning == "budget" and effort is not None:
+        budget = min(_BUDGETS.get(effort, 0), max_tokens - _BUDGET_MIN)
+        if budget >= _BUDGET_MIN:
+            return {"thinking": {"type": "enabled", "budget_tokens": budget}}
+        return {"thinking": {"type": "disabled"}}
+    return {}
+
+
+def _format(wanted: dict[str, Any]) -> dict[str, Any]:
+    inner = wanted.get("json_schema")
+    schema = inner.get("schema") if isinstance(inner, dict) else wanted.get("schema")
+    if wanted.get("type") != "json_schema" or not isinstance(schema, dict):
+        raise ProviderError(
+            "unsupported",
+            "This model takes a response_format of type json_schema only: change it or leave it out.",
+        )
+    return {"type": "json_schema", "schema": schema}
+
+
+def _message(message: ChatMessage) -> dict[str, Any] | None:
+    if message.role == "system":
+        return None
+    blocks = [block for part in message.parts if (block := _block(part)) is not None]
+    if not blocks:
+        return None
+    return {"role": "assistant" if message.role == "assistant" else "user", "content": blocks}
+
+
+def _block(part: Part) -> dict[str, Any] | None:
+    match part:
+        case TextPart(text=text) | RefusalPart(text=text):
+            # The API refuses a text block without text.
+            return {"type": "text", "text": text} if text.strip() else None
+        case ReasoningPart(signature=str(signature), redacted=True):
+            return {"type": "redacted_thinking", "data": signature}
+        case ReasoningPart(signature=str(signature)):
+            return {"type": "thinking", "thinking": part.text, "signature": signature}
+        case ToolCallPart():
+            return {"type": "tool_use", "id": part.call, "name": part.name, "input": _input(part.arguments)}
+        case ToolResultPart():
+            result = {"type": "tool_result", "tool_use_id": part.call, "content": part.output}
+            return result | {"is_error": True} if part.error else result
+        case ImagePart(data=str(data)):
+            return {
+                "type": "image",
+                "source": {"type": "base64", "media_type": part.media_type, "data": data},
+            }
+        case ImagePart():
+            return {"type": "image", "source": {"type": "url", "url": part.url}}
+        case ReasoningPart() | CitationPart() | FilePart():
+            return None
+
+
+def _input(arguments: str) -> dict[str, Any]:
+    """A call's arguments as the object that the API wants, also where the model was cut off."""
+    try:
+        parsed = json.loads(arguments or "{}")
+    except ValueError:
+        parsed = None
+    return parsed if isinstance(parsed, dict) else {"arguments": arguments}

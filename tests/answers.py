@@ -1,0 +1,167 @@
+"""What a provider's stream comes to: its batches folded into parts, usage and ending, to compare."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from providers.base import (
+    ChatMessage,
+    ChatRequest,
+    Delta,
+    Finished,
+    Params,
+    PartDelta,
+    PartStarted,
+    ProviderError,
+    TextPart,
+    Tool,
+    ToolChoice,
+    Usage,
+    UsageReported,
+)
+from providers.catalog import Catalog, Providers
+from providers.route import Quirks, Route, Timeouts
+from tests.upstream import Upstream
+
+STREAMS = Path(__file__).parent / "streams"
+KEY = "sk-test-secret-123456789"
+
+
+@dataclass
+class Answer:
+    """One folded stream. A part is its kind and text; `started` and `signatures` hold the rest of it."""
+
+    parts: list[tuple[str, str]] = field(default_factory=list)
+    started: list[PartStarted] = field(default_factory=list)
+    signatures: dict[int, str] = field(default_factory=dict)
+    usage: Usage | None = None
+    finish: str | None = None
+    error: ProviderError | None = None
+    batches: int = 0
+
+    def add(self, batch: Iterable[Delta]) -> None:
+        """Fold one batch in; parts must open in order, and nothing but usage may follow the ending."""
+        self.batches += 1
+        for delta in batch:
+            assert self.finish is None or isinstance(delta, UsageReported)
+            match delta:
+                case PartStarted():
+                    assert delta.part == len(self.parts)
+                    self.parts.append((delta.kind, ""))
+                    self.started.append(delta)
+                case PartDelta():
+                    kind, text = self.parts[delta.part]
+                    self.parts[delta.part] = (kind, text + (delta.text or ""))
+                    if delta.signature:
+                        before = self.signatures.get(delta.part, "")
+                        self.signatures[delta.part] = before + delta.signature
+                case UsageReported():
+                    self.usage = delta.usage
+                case Finished():
+                    self.finish = delta.reason
+
+    def text(self, kind: str = "text") -> str:
+        """All the text of one kind."""
+        return "".join(text for part, text in self.parts if part == kind)
+
+    @property
+    def code(self) -> str | None:
+        """The error's code."""
+        return self.error.code if self.error else None
+
+
+def fold(batches: Iterable[Iterable[Delta]]) -> Answer:
+    """The answer that these batches are."""
+    answer = Answer()
+    for batch in batches:
+        answer.add(batch)
+    return answer
+
+
+def question(
+    text: str = "Hi",
+    *,
+    model: str = "m",
+    tools: tuple[Tool, ...] = (),
+    tool_choice: ToolChoice | None = None,
+    system: str | None = None,
+    **params: Any,
+) -> ChatRequest:
+    """One user message as a request."""
+    return ChatRequest(
+        model=model,
+        messages=(ChatMessage("user", (TextPart(text),)),),
+        params=Params(**params),
+        tools=tools,
+        tool_choice=tool_choice,
+        system=system,
+    )
+
+
+def route(dialect: Any = "openai_chat", *, features: tuple[Any, ...] | None = None, **quirks: Any) -> Route:
+    """A route with these quirks, to a model that can do everything."""
+    return Route(
+        id="m",
+        model="m",
+        provider={"openai_chat": "openai"}.get(dialect, dialect),
+        title={"openai_chat": "OpenAI", "anthropic": "Anthropic", "demo": "Demo"}[dialect],
+        dialect=dialect,
+        features=("chat", "streaming", "tools", "vision") if features is None else features,
+        quirks=Quirks(**quirks),
+    )
+
+
+class Desk:
+    """The providers of one test, pointed at its upstream."""
+
+    def __init__(self, upstream: Upstream, timeouts: Timeouts) -> None:
+        self.catalog = Catalog(
+            {
+                "OPENAI_API_KEY": KEY,
+                "OPENAI_BASE_URL": upstream.openai_url,
+                "ANTHROPIC_API_KEY": KEY,
+                "ANTHROPIC_BASE_URL": upstream.anthropic_url,
+            }
+        )
+        self.providers = Providers(self.catalog, timeouts)
+
+    def stream(self, request: ChatRequest, to: Route) -> AsyncIterator[list[Delta]]:
+        """The stream as the gateway reads it."""
+        return self.providers.of(to).stream(request)
+
+    async def ask(self, request: ChatRequest, to: Route) -> Answer:
+        """The whole answer, with the error that ended it."""
+        answer = Answer()
+        try:
+            async with aclosing(cast(Any, self.stream(request, to))) as batches:
+                async for batch in batches:
+                    answer.add(batch)
+        except ProviderError as error:
+            answer.error = error
+        return answer
+
+
+@asynccontextmanager
+async def desk(timeouts: Timeouts | None = None) -> AsyncIterator[tuple[Upstream, Desk]]:
+    """An upstream, and the providers that talk to it."""
+    async with Upstream() as upstream:
+        made = Desk(upstream, timeouts or Timeouts())
+        try:
+            yield upstream, made
+        finally:
+            await made.providers.aclose()
+
+
+def recordings() -> Path:
+    """The folder of recorded streams; the test is skipped where there is none."""
+    folder = os.environ.get("TURNWIRE_RECORDED_STREAMS")
+    if not folder:
+        pytest.skip("TURNWIRE_RECORDED_STREAMS names no folder of recorded streams")
+    return Path(folder)

@@ -1,0 +1,17 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateway_process import GatewayProcess, gateway_process
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
+    """A gateway process with default settings, no key, and a store of its own."""
+    async with gateway_process(tmp_path) as process:
+        yield process

@@ -1,0 +1,182 @@
+"""Conversations over a real socket: history, branches, several devices, and what happens while one is busy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.client import Client, RequestFailed, client
+from tests.gateway_process import GatewayProcess
+
+pytestmark = pytest.mark.e2e
+
+
+async def said(c: Client, turn: str, text: str, **fields: Any) -> Any:
+    """Start a quick turn and wait for its end; the start's result."""
+    answer = await c.request(
+        "turn.start", turn=turn, input=text, params={"demo": {"rate": 0, "tokens": 5}}, **fields
+    )
+    await c.ending(turn)
+    return answer
+
+
+async def test_a_conversation_grows_branches_and_is_read_in_pages(gateway: GatewayProcess) -> None:
+    """Turns follow the head; `parent` branches and regenerates; pages come oldest first, the last page first."""
+    async with client(gateway.ws_url) as c:
+        conversation = (await said(c, "t1", "First question, which gives the title"))["conversation"]
+        await said(c, "t2", "Second", conversation=conversation)
+        page = await c.request("conversation.messages", conversation=conversation)
+        ids = [message["id"] for message in page["messages"]]
+        parents = [message["parent"] for message in page["messages"]]
+        assert parents == [None, ids[0], ids[1], ids[2]]
+        assert "next" not in page
+
+        await said(c, "edit", "Second, better", conversation=conversation, parent=ids[1])
+        regenerated = await c.request("turn.start", turn="again", conversation=conversation, parent=ids[2])
+        await c.ending("again")
+        assert regenerated["conversation"] == conversation
+        started = c.turns["again"].frames[0]
+        assert (started["input"], started["parent"]) == (None, ids[2])
+
+        whole = (await c.request("conversation.messages", conversation=conversation))["messages"]
+        assert len(whole) == 7
+        last = await c.request("conversation.messages", conversation=conversation, limit=3)
+        assert [m["id"] for m in last["messages"]] == [m["id"] for m in whole[-3:]]
+        before = await c.request("conversation.messages", conversation=conversation, limit=3, before=last["next"])
+        assert [m["id"] for m in before["messages"]] == [m["id"] for m in whole[-6:-3]]
+
+        got = await c.request("conversation.get", conversation=conversation)
+        assert got["title"] == "First question, which gives the title"
+        assert (got["messages"], got["head"]) == (7, whole[-1]["id"])
+        assert got["usage"]["output_tokens"] > 0
+        usage = await c.request("usage.get", conversation=conversation)
+        assert usage["usage"] == got["usage"]
+
+
+async def test_the_model_is_asked_with_the_branch(gateway: GatewayProcess) -> None:
+    """`clear` empties the context of later turns and leaves the history; the input tokens show what was sent."""
+    async with client(gateway.ws_url) as c:
+        conversation = (await said(c, "t1", "x" * 4000))["conversation"]
+        await said(c, "t2", "y", conversation=conversation)
+        long = c.turns["t2"].ended
+        assert long is not None
+        await c.request("conversation.clear", conversation=conversation)
+        await said(c, "t3", "y", conversation=conversation)
+        short = c.turns["t3"].ended
+        assert short is not None
+        assert short["usage"]["input_tokens"] < long["usage"]["input_tokens"] / 4
+        assert len((await c.request("conversation.messages", conversation=conversation))["messages"]) == 6
+
+
+async def test_list_update_and_delete(gateway: GatewayProcess) -> None:
+    """Conversations are listed newest first, found by title, changed, and forgotten with their running turns."""
+    async with client(gateway.ws_url) as c:
+        made = [await c.request("conversation.create", title=f"Topic {n}") for n in range(5)]
+        listed = await c.request("conversation.list", limit=2)
+        assert [item["title"] for item in listed["conversations"]] == ["Topic 4", "Topic 3"]
+        more = await c.request("conversation.list", limit=10, before=listed["next"])
+        assert [item["title"] for item in more["conversations"]] == ["Topic 2", "Topic 1", "Topic 0"]
+        found = await c.request("conversation.list", query="PIC 3")
+        assert [item["id"] for item in found["conversations"]] == [made[3]["id"]]
+
+        changed = await c.request(
+            "conversation.update", conversation=made[0]["id"], title="Renamed", metadata={"pin": True}
+        )
+        assert (changed["title"], changed["metadata"]) == ("Renamed", {"pin": True})
+        assert changed["revision"] > made[0]["revision"]
+
+        await c.request(
+            "turn.start", turn="t", input="x", conversation=made[0]["id"], params={"demo": {"tokens": 5000}}
+        )
+        await c.deltas("t", 3)
+        assert await c.request("conversation.delete", conversation=made[0]["id"]) == {}
+        assert (await c.ending("t"))["type"] == "turn.cancelled"
+        with pytest.raises(RequestFailed) as refused:
+            await c.request("conversation.get", conversation=made[0]["id"])
+        assert refused.value.code == "not_found"
+
+
+async def test_feedback_is_kept(gateway: GatewayProcess) -> None:
+    """An answer can be rated, and rated again; what isn't a rating is refused."""
+    async with client(gateway.ws_url) as c:
+        await said(c, "t", "Hello")
+        ended = c.turns["t"].ended
+        assert ended is not None
+        assert await c.request("feedback.put", message=ended["message"], rating="up") == {}
+        assert await c.request("feedback.put", message=ended["message"], rating=2, comment="meh") == {}
+        with pytest.raises(RequestFailed) as refused:
+            await c.request("feedback.put", message=ended["message"], rating=6)
+        assert refused.value.code == "invalid_request"
+
+
+async def test_every_device_sees_every_turn(gateway: GatewayProcess) -> None:
+    """Law 7: who is attached to a conversation sees running turns from 0 and later ones, whoever starts them."""
+    async with client(gateway.ws_url) as one, client(gateway.ws_url) as two:
+        conversation = (await one.request("conversation.create"))["id"]
+        demo = {"demo": {"rate": 100, "tokens": 60}}
+        await one.request("turn.start", turn="running", input="x", conversation=conversation, params=demo)
+        await one.deltas("running", 10)
+        attached = await two.request("conversation.attach", conversation=conversation)
+        assert attached["turns"]["running"]["from"] == 0
+        await one.request("turn.start", turn="later", input="y", conversation=conversation, params=demo)
+        for turn in ("running", "later"):
+            await two.ending(turn)
+            await one.ending(turn)
+            assert two.turns[turn].text() == one.turns[turn].text() != ""
+        await one.request("conversation.update", conversation=conversation, title="New")
+        await two.until(lambda: any(f["type"] == "conversation.updated" and f["title"] == "New" for f in two.frames))
+        held = two.turns["later"].position
+        again = await two.request(
+            "conversation.attach",
+            conversation=conversation,
+            positions={"later": held, "nobody": {"epoch": 1, "seq": 1}},
+        )
+        assert again["turns"]["later"]["from"] == held["seq"]
+        assert set(again["gone"]) == {"nobody"}
+        await two.request("conversation.detach", conversation=conversation)
+        await said(one, "unseen", "z", conversation=conversation)
+        await two.request("ping")
+        assert "unseen" not in two.turns
+        await one.request("conversation.delete", conversation=conversation)
+
+
+async def test_on_busy(gateway: GatewayProcess) -> None:
+    """While a turn runs, another one of its conversation runs beside it, waits, is refused, or takes its place."""
+    async with client(gateway.ws_url) as c:
+        conversation = (await c.request("conversation.create"))["id"]
+
+        async def begin(turn: str, tokens: int, **fields: Any) -> Any:
+            demo = {"demo": {"rate": 200, "tokens": tokens}}
+            return await c.request("turn.start", turn=turn, input=turn, conversation=conversation, params=demo, **fields)
+
+        await begin("first", 60)
+        with pytest.raises(RequestFailed) as refused:
+            await begin("refused", 5, on_busy="reject")
+        assert (refused.value.code, refused.value.error["retryable"]) == ("busy", True)
+        assert (await begin("queued", 20, on_busy="queue"))["status"] == "queued"
+        assert (await begin("queued-too", 2000, on_busy="queue"))["status"] == "queued"
+        await c.ending("queued")
+        first, queued = c.turns["first"].frames, c.turns["queued"].frames
+        assert c.frames.index(first[-1]) < c.frames.index(next(f for f in queued if f["type"] == "turn.part"))
+        statuses = [(f["status"], f.get("position")) for f in queued if f["type"] == "turn.status"]
+        assert statuses == [("queued", 1), ("running", None)]
+        assert queued[0]["input"]["parent"] == first[0]["message"]
+        await c.deltas("queued-too", 20)
+        assert (await begin("taking-over", 5, on_busy="interrupt"))["status"] == "running"
+        assert (await c.ending("queued-too"))["type"] == "turn.cancelled"
+        assert (await c.ending("taking-over"))["type"] == "turn.completed"
+
+
+async def test_a_stateless_turn_is_in_no_history(gateway: GatewayProcess) -> None:
+    """A turn with `messages` has no conversation, and its answer is kept with the turn."""
+    async with client(gateway.ws_url) as c:
+        message = {"role": "user", "parts": [{"kind": "text", "text": "Hello"}]}
+        started = await c.request("turn.start", turn="t", messages=[message], params={"demo": {"tokens": 7}})
+        assert started["conversation"] is None
+        await c.ending("t")
+        first = c.turns["t"].frames[0]
+        assert (first["conversation"], first["parent"], first["input"]) == (None, None, None)
+        got = await c.request("turn.get", turn="t")
+        assert got["message"]["parts"] == [{"kind": "text", "text": c.turns["t"].text()}]
+        assert (await c.request("conversation.list"))["conversations"] == []

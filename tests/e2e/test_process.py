@@ -1,0 +1,177 @@
+"""The process as an operator sees it: start, refusals, ready line, drain, and what a kill leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.client import RequestFailed, client
+from tests.gateway_process import GatewayProcess, clean_environment, gateway_process
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command and wait for its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        env=clean_environment(environment),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+async def test_it_is_ready_soon_and_says_where(tmp_path: Path) -> None:
+    """Ready within a second on a quiet machine; the last line says where, which keys, and that auth is off."""
+    began = time.monotonic()
+    async with gateway_process(tmp_path, {"KIMI_API_KEY": "canary-key"}) as gateway:
+        assert time.monotonic() - began < 3
+        assert "auth is off (loopback only)" in gateway.ready_line
+        assert "kimi" in gateway.ready_line
+        assert "canary-key" not in "".join(gateway.log)
+        assert gateway.url in gateway.ready_line
+        modules = subprocess.run(
+            [sys.executable, "-c", "import sys, gateway.app, gateway.server; print('openai' in sys.modules)"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert modules.stdout.strip() == "False"
+
+
+async def test_http_says_how_it_is(gateway: GatewayProcess) -> None:
+    """Health, readiness, information and models are served; a foreign Host is refused; the page has its CSP."""
+
+    def get(path: str, host: str | None = None) -> tuple[int, dict[str, str], bytes]:
+        request = urllib.request.Request(gateway.url + path, headers={"Host": host} if host else {})
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return answer.status, dict(answer.headers), answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, dict(error.headers), error.read()
+
+    assert (await asyncio.to_thread(get, "/health"))[0] == 200
+    assert (await asyncio.to_thread(get, "/ready"))[0] == 200
+    about = json.loads((await asyncio.to_thread(get, "/v1"))[2])
+    assert about["protocol"] == "turnwire.v1"
+    models = json.loads((await asyncio.to_thread(get, "/v1/models"))[2])["models"]
+    demo = next(model for model in models if model["id"] == "demo")
+    assert demo["available"] is True
+    assert {"id", "name", "type", "features"} <= set(demo)
+    status, headers, body = await asyncio.to_thread(get, "/")
+    assert (status, b"<title>" in body) == (200, True)
+    assert "default-src 'self'" in headers["content-security-policy"]
+    status, _, body = await asyncio.to_thread(get, "/", "evil.example")
+    assert (status, json.loads(body)["error"]["code"]) == (403, "forbidden")
+    assert (await asyncio.to_thread(get, "/static/../pyproject.toml"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "says"),
+    [
+        (["serve", "--host", "0.0.0.0"], {}, "TURNWIRE_INSECURE=1"),
+        (["serve", "--store", "nonsense://x"], {}, "sqlite:///"),
+        (["serve", "--store", "sqlite:////no/such/folder/x.db"], {}, "folder"),
+        (["serve", "--port", "99999"], {}, "port"),
+        (["serve"], {"TURNWIRE_HEARTBEAT_S": "soon"}, "heartbeat_s"),
+        (["serve", "--nonsense"], {}, "--nonsense"),
+    ],
+)
+def test_what_cant_be_served_is_said(arguments: list[str], environment: dict[str, str], says: str) -> None:
+    """A wrong option, setting or store ends the command with one sentence that says what to do."""
+    done = run(*arguments, **environment)
+    assert done.returncode in {1, 2}
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_a_busy_port_is_said(gateway: GatewayProcess, tmp_path: Path) -> None:
+    """A port that is in use ends the command with a sentence."""
+    port = gateway.url.rsplit(":", 1)[1]
+    done = await asyncio.to_thread(run, "serve", "--port", port, "--store", f"sqlite:///{tmp_path / 'other.db'}")
+    assert done.returncode == 1
+    assert "--port" in done.stderr
+
+
+async def test_a_second_process_on_the_same_file_is_refused(gateway: GatewayProcess, tmp_path: Path) -> None:
+    """Two processes on one SQLite file: the second says so and ends."""
+    store = f"sqlite:///{tmp_path / 'turnwire.db'}"
+    done = await asyncio.to_thread(run, "serve", "--port", "0", "--store", store)
+    assert done.returncode == 1
+    assert "in use by another process" in done.stderr
+
+
+async def test_sigterm_lets_running_turns_end(tmp_path: Path) -> None:
+    """SIGTERM under running turns: going_away, no new turns, the running ones complete, 4503, exit code 0."""
+    async with gateway_process(tmp_path) as gateway, client(gateway.ws_url) as c:
+        for n in range(20):
+            demo = {"demo": {"rate": 100, "tokens": 100}}
+            await c.request("turn.start", turn=f"t{n}", input="Hello", params=demo)
+        gateway.terminate()
+        await c.until(lambda: any(frame["type"] == "going_away" for frame in c.frames))
+        with pytest.raises(RequestFailed) as refused:
+            await c.request("turn.start", turn="late", input="x")
+        assert refused.value.code == "shutting_down"
+        for n in range(20):
+            assert (await c.ending(f"t{n}"))["type"] == "turn.completed"
+        assert (await c.until_closed())[0] == 4503
+        assert await gateway.wait() == 0
+
+
+async def test_turns_that_outlast_the_drain_are_ended_and_kept(tmp_path: Path) -> None:
+    """What still runs when the drain's time is over fails with `shutting_down`, its partial message kept."""
+    async with gateway_process(tmp_path, {"TURNWIRE_DRAIN_S": "0.3"}) as gateway, client(gateway.ws_url) as c:
+        demo = {"demo": {"rate": 50, "tokens": 5000}}
+        conversation = (await c.request("turn.start", turn="t", input="x", params=demo))["conversation"]
+        await c.deltas("t", 5)
+        gateway.terminate()
+        ended = await c.ending("t")
+        assert ended["error"]["code"] == "shutting_down"
+        assert await gateway.wait() == 0
+        said = c.turns["t"].text()
+    async with gateway_process(tmp_path) as gateway, client(gateway.ws_url) as c:
+        messages = (await c.request("conversation.messages", conversation=conversation))["messages"]
+        assert messages[-1]["parts"] == [{"kind": "text", "text": said}]
+        assert messages[-1]["ended"] == "failed"
+
+
+async def test_kill_9_leaves_no_turn_without_an_ending(tmp_path: Path) -> None:
+    """After kill -9 and a restart the history is there, and the turn that ran has ended `owner_lost`."""
+    async with gateway_process(tmp_path) as gateway, client(gateway.ws_url) as c:
+        demo = {"demo": {"rate": 50, "tokens": 5000}}
+        conversation = (await c.request("turn.start", turn="t", input="Hello?", params=demo))["conversation"]
+        await c.deltas("t", 5)
+        gateway.process.kill()
+        await gateway.wait()
+    async with gateway_process(tmp_path) as gateway, client(gateway.ws_url) as c:
+        got = await c.request("turn.get", turn="t")
+        assert (got["status"], got["error"]["code"]) == ("failed", "owner_lost")
+        messages = (await c.request("conversation.messages", conversation=conversation))["messages"]
+        assert [message["role"] for message in messages] == ["user", "assistant"]
+        repeated = await c.request("turn.start", turn="t", input="Hello?", params=demo)
+        assert repeated["status"] == "attached"
+        attached = await c.request("turn.attach", turn="t")
+        error = attached["turns"]["t"]["error"]
+        assert (error["code"], error["stored_message"]) == ("gone", messages[-1]["id"])
+
+
+async def test_the_last_line_of_an_ipv6_listener_can_be_opened(tmp_path: Path) -> None:
+    """Listening on ::1, the address that is printed works."""
+    if not socket.has_ipv6:
+        pytest.fail("this Python has no IPv6")
+    async with gateway_process(tmp_path, {}, "--host", "::1") as gateway, client(gateway.ws_url) as c:
+        assert c.ready["user"] == "local"

@@ -1,0 +1,184 @@
+"""Clients that don't read, don't answer or don't finish: each is gone in time, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.client import client, narrow_socket
+from tests.gateway_process import GatewayProcess, gateway_process
+
+pytestmark = pytest.mark.e2e
+
+OPENING = (
+    "GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+async def logged(gateway: GatewayProcess, text: str, timeout_s: float = 10) -> None:
+    """Wait until the gateway has logged `text`."""
+    async with asyncio.timeout(timeout_s):
+        while not any(text in line for line in gateway.log):
+            await asyncio.sleep(0.02)
+
+
+def masked(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
+    """One client frame of at most 125 bytes."""
+    key = os.urandom(4)
+    body = bytes(byte ^ key[n % 4] for n, byte in enumerate(payload))
+    return bytes([(0x80 if fin else 0) | opcode, 0x80 | len(payload)]) + key + body
+
+
+async def test_law_11_a_client_that_does_not_read_is_closed_4501(gateway: GatewayProcess) -> None:
+    """Law 11: past the bound it is closed 4501 and can resume; the turn and a fast client never wait for it."""
+    params = {"demo": {"rate": 0, "tokens": 60_000}}
+    async with (
+        client(gateway.ws_url, sock=narrow_socket(gateway.ws_url), max_queue=1) as slow,
+        client(gateway.ws_url) as fast,
+    ):
+        slow.reading.clear()
+        await slow.send("turn.start", turn="flood", input="Hello", params=params)
+        await fast.until_status("flood", "completed")
+        began = time.monotonic()
+        await fast.request("ping")
+        assert time.monotonic() - began < 1
+        await logged(gateway, "code=4501")
+        slow.reading.set()
+        assert (await slow.until_closed())[0] == 4501
+        held = slow.turns["flood"]
+    async with client(gateway.ws_url) as again, client(gateway.ws_url) as whole:
+        again.resume("flood", held)
+        await again.request("turn.attach", positions={"flood": held.position})
+        await whole.request("turn.attach", turn="flood")
+        await again.ending("flood")
+        await whole.ending("flood")
+        assert held.text() == whole.turns["flood"].text()
+
+
+async def test_a_client_that_never_reads_again_is_gone(tmp_path: Path) -> None:
+    """Closed 4501, it reads nothing, not even the close: its socket is aborted after the close timeout."""
+    environment = {"TURNWIRE_CLOSE_TIMEOUT_S": "0.5"}
+    async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as fast:
+        async with client(gateway.ws_url, sock=narrow_socket(gateway.ws_url), max_queue=1, read=False) as slow:
+            await slow.send("turn.start", turn="flood", input="Hello", params={"demo": {"rate": 0, "tokens": 60_000}})
+            await logged(gateway, "code=4501")
+            opened = fast.ready["connection"]
+            await logged(gateway, "connection closed", 5)
+            assert not any(f"connection closed connection={opened}" in line for line in gateway.log)
+            slow.socket.transport.abort()
+
+
+async def test_a_client_that_answers_no_ping_is_gone(tmp_path: Path) -> None:
+    """Its buffers are full and it answers nothing: after ping interval and timeout its socket is aborted."""
+    environment = {
+        "TURNWIRE_PING_INTERVAL_S": "0.5",
+        "TURNWIRE_PING_TIMEOUT_S": "0.5",
+        "TURNWIRE_OUTBOX_BYTES": str(64 * 1024 * 1024),
+    }
+    async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as fast:
+        async with client(gateway.ws_url, sock=narrow_socket(gateway.ws_url), max_queue=1, read=False) as slow:
+            slow.socket.transport.pause_reading()
+            await slow.send("turn.start", turn="flood", input="Hello", params={"demo": {"rate": 0, "tokens": 60_000}})
+            await logged(gateway, "connection closed", 8)
+            slow.socket.transport.abort()
+        assert (await fast.request("turn.get", turn="flood"))["status"] in {"running", "completed"}
+        gateway.terminate()
+        assert await gateway.wait(10) == 0
+
+
+async def raw(gateway: GatewayProcess) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A bare TCP connection to the gateway."""
+    parts = urlsplit(gateway.url)
+    return await asyncio.open_connection(parts.hostname, parts.port)
+
+
+async def opened(gateway: GatewayProcess) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A bare connection behind the opening handshake and the `ready` frame."""
+    reader, writer = await raw(gateway)
+    writer.write(OPENING.format(host=urlsplit(gateway.url).netloc).encode())
+    await reader.readuntil(b"\r\n\r\n")
+    head = await reader.readexactly(4)
+    await reader.readexactly(int.from_bytes(head[2:4], "big"))
+    return reader, writer
+
+
+async def until_eof(reader: asyncio.StreamReader, timeout_s: float = 8) -> bytes:
+    """All that comes until the gateway closes."""
+    async with asyncio.timeout(timeout_s):
+        try:
+            return await reader.read(-1)
+        except ConnectionResetError:
+            return b""
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /ws HTTP/1.1\r\nHost: 127"], ids=["silent", "half"])
+async def test_a_half_open_handshake_is_cut(tmp_path: Path, sent: bytes) -> None:
+    """A connection that doesn't finish its request's head is closed after the handshake timeout."""
+    async with gateway_process(tmp_path, {"TURNWIRE_HANDSHAKE_TIMEOUT_S": "0.4"}) as gateway:
+        reader, writer = await raw(gateway)
+        writer.write(sent)
+        assert await until_eof(reader) == b""
+        writer.close()
+
+
+@pytest.mark.parametrize("fragments", [70, 20_000])
+async def test_a_message_of_too_many_fragments_is_refused(gateway: GatewayProcess, fragments: int) -> None:
+    """More than 64 fragments, each of them empty: 4400 and the end, however many more are on their way."""
+    reader, writer = await opened(gateway)
+    writer.write(masked(b"{", 0x1, fin=False) + masked(b"", 0x0, fin=False) * fragments)
+    said = await until_eof(reader)
+    if fragments < 100:  # behind a flood that nobody read, TCP resets and the close frame may be lost
+        assert (4400).to_bytes(2, "big") in said
+    writer.close()
+
+
+async def test_a_message_that_takes_too_long_is_refused(tmp_path: Path) -> None:
+    """A message whose last fragment doesn't come: 4400 after the message timeout."""
+    async with gateway_process(tmp_path, {"TURNWIRE_MESSAGE_TIMEOUT_S": "0.4"}) as gateway:
+        reader, writer = await opened(gateway)
+        writer.write(masked(b"{", 0x1, fin=False))
+        assert (4400).to_bytes(2, "big") in await until_eof(reader)
+        writer.close()
+
+
+async def test_a_message_in_fragments_is_read(gateway: GatewayProcess) -> None:
+    """A message in a few fragments counts as one."""
+    reader, writer = await opened(gateway)
+    writer.write(masked(b'{"type":"ping",', 0x1, fin=False) + masked(b'"id":"1","t":7}', 0x0))
+    async with asyncio.timeout(5):
+        assert b'{"t":7}' in await reader.readuntil(b"}}")
+    writer.close()
+
+
+async def test_heartbeats_come_when_nothing_else_does(tmp_path: Path) -> None:
+    """A quiet connection hears a heartbeat for each interval; a busy one hears its turn instead."""
+    async with gateway_process(tmp_path, {"TURNWIRE_HEARTBEAT_S": "0.3"}) as gateway:
+        async with client(gateway.ws_url) as c:
+            assert c.ready["heartbeat_s"] == 0.3
+
+            def beats() -> list[dict[str, Any]]:
+                return [frame for frame in c.frames if frame["type"] == "heartbeat"]
+
+            await c.until(lambda: len(beats()) >= 2)
+            quiet = len(beats())
+            await c.request("turn.start", turn="t", input="x", params={"demo": {"rate": 50, "tokens": 50}})
+            await c.ending("t")
+            assert len(beats()) <= quiet + 1
+
+
+async def test_a_flood_does_not_starve_the_others(gateway: GatewayProcess) -> None:
+    """A turn that streams as fast as it can, on the same socket, leaves a paced turn at its pace."""
+    async with client(gateway.ws_url) as c:
+        await c.request("turn.start", turn="flood", input="x", params={"demo": {"rate": 0, "tokens": 30_000}})
+        began = time.monotonic()
+        await c.request("turn.start", turn="paced", input="x", params={"demo": {"rate": 100, "tokens": 100}})
+        await c.ending("paced")
+        assert time.monotonic() - began < 4
+        await c.ending("flood")

@@ -1,0 +1,297 @@
+"""The gateway as a process against real HTTP upstreams, through the real SDKs, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client import Client, TurnView, client
+from tests.e2e.goproxy import go_proxy, go_proxy_binary
+from tests.gateway_process import GatewayProcess, gateway_process
+from tests.upstream import Script, Upstream, chat, messages, recorded, refusal
+
+pytestmark = pytest.mark.e2e
+
+__all__ = ["go_proxy_binary"]
+
+KEY = "sk-canary-5f1b"
+MODELS = {"openai": "openai/some-model", "anthropic": "anthropic/some-model"}
+RECORDED = os.environ.get("TURNWIRE_RECORDED_STREAMS")
+
+
+@asynccontextmanager
+async def in_front_of(
+    upstream: Upstream, folder: Path, **settings: str
+) -> AsyncIterator[tuple[GatewayProcess, Client]]:
+    """A gateway whose providers are all at `upstream`, and a client of it."""
+    environment = {
+        "OPENAI_API_KEY": KEY,
+        "ANTHROPIC_API_KEY": KEY,
+        "KIMI_API_KEY": KEY,
+        "GLM_API_KEY": KEY,
+        "OPENAI_BASE_URL": upstream.openai_url,
+        "ANTHROPIC_BASE_URL": upstream.anthropic_url,
+        "KIMI_BASE_URL": upstream.openai_url,
+        "GLM_BASE_URL": upstream.openai_url,
+        "OLLAMA_BASE_URL": upstream.openai_url,
+        **settings,
+    }
+    async with gateway_process(folder, environment) as gateway, client(gateway.ws_url) as c:
+        yield gateway, c
+        everything = "".join(gateway.log) + repr(c.frames)
+        assert KEY not in everything, "law 13: the key stays in the gateway"
+        assert upstream.url.split("//")[1] not in repr(c.frames), "law 13: the host stays in the gateway"
+
+
+async def turn(c: Client, name: str, model: str, **fields: Any) -> TurnView:
+    """Start a turn and wait for its end."""
+    await c.request("turn.start", turn=name, input="Hello", model=model, **fields)
+    await c.ending(name)
+    return c.turns[name]
+
+
+@pytest.mark.parametrize(
+    ("model", "script"),
+    [
+        ("openai/some-model", chat("Hel", "lo ", "wörld 🙂", usage={"prompt_tokens": 5, "completion_tokens": 3})),
+        ("gpt-some-day", chat("Hel", "lo ", "wörld 🙂")),
+        ("kimi/some-model", chat("Hel", "lo ", "wörld 🙂")),
+        ("glm-some-day", chat("Hel", "lo ", "wörld 🙂")),
+        ("ollama/some-model", chat("Hel", "lo ", "wörld 🙂")),
+        ("anthropic/some-model", messages("Hel", "lo ", "wörld 🙂")),
+        ("claude-some-day", messages("Hel", "lo ", "wörld 🙂")),
+    ],
+)
+@pytest.mark.parametrize("write", ["event", "whole", "pieces"])
+async def test_a_provider_answers_however_its_bytes_are_cut(
+    tmp_path: Path, model: str, script: Script, write: Any
+) -> None:
+    """Event by event, whole or byte by byte, by catalog row, prefix or pattern: the text is the upstream's."""
+    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+        upstream.plays(script.but(write=write))
+        view = await turn(c, "t", model)
+        assert view.ended is not None
+        assert view.ended["type"] == "turn.completed", view.ended
+        assert view.text() == "Hello wörld 🙂"
+        assert len(upstream.asked) == 1
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+async def test_law_5_the_upstream_is_closed_when_the_cancel_is_answered(tmp_path: Path, provider: str) -> None:
+    """Law 5: in the middle of a stream, the answer to the cancel comes when the provider's connection is closed."""
+    words = [f"word{n} " for n in range(2000)]
+    script = chat(*words) if provider == "openai" else messages(*words)
+    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+        upstream.plays(script.but(rate=50))
+        await c.request("turn.start", turn="t", input="x", model=MODELS[provider])
+        asked = await upstream.next_asked(1)
+        await c.request("turn.start", turn="other", input="x", model=MODELS[provider])
+        await c.deltas("t", 10)
+        assert not asked.disconnected.is_set()
+        assert await c.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+        async with asyncio.timeout(0.5):
+            await asked.disconnected.wait()
+        assert (await c.ending("t"))["type"] == "turn.cancelled"
+        held = c.turns["other"].seq
+        await c.deltas("other", held + 5)
+        assert "".join(words).startswith(c.turns["t"].text())
+        await c.request("turn.cancel", mine=True)
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+async def test_law_5_cancel_before_the_first_token(tmp_path: Path, provider: str) -> None:
+    """Law 5: while the provider hasn't answered at all, a cancel closes its connection."""
+    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+        upstream.plays(chat("never").but(delay_s=60))
+        await c.request("turn.start", turn="t", input="x", model=MODELS[provider])
+        asked = await upstream.next_asked(1)
+        assert await c.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+        async with asyncio.timeout(0.5):
+            await asked.disconnected.wait()
+        ended = await c.ending("t")
+        assert (ended["type"], c.turns["t"].text()) == ("turn.cancelled", "")
+
+
+async def test_law_8_the_upstream_is_closed_when_nobody_is_left(tmp_path: Path) -> None:
+    """Law 8: the last attachment goes, and after the grace the provider's connection is closed."""
+    async with (
+        Upstream() as upstream,
+        in_front_of(upstream, tmp_path, TURNWIRE_DISCONNECT_GRACE_S="0.2") as (gateway, _),
+    ):
+        upstream.plays(chat(*["x "] * 2000).but(rate=50))
+        async with client(gateway.ws_url) as leaving:
+            await leaving.request(
+                "turn.start", turn="t", input="x", model="openai/m", on_disconnect="cancel"
+            )
+            await leaving.deltas("t", 5)
+        asked = await upstream.next_asked(1)
+        async with asyncio.timeout(5):
+            await asked.disconnected.wait()
+
+
+FAULTS: list[tuple[str, Script, dict[str, str], str]] = [
+    ("wrong key", refusal(401, {"error": {"message": f"Incorrect API key {KEY}", "code": "invalid_api_key"}}), {}, "upstream_auth"),
+    ("limited", refusal(429, {"error": {"message": "slow down"}}, retry_after="7"), {}, "upstream_rate_limited"),
+    ("overloaded", refusal(503, {"error": {"message": "overloaded"}}), {}, "upstream_overloaded"),
+    ("broken", refusal(500, "<html>nginx at secret-host</html>"), {}, "upstream_error"),
+    ("no model", refusal(404, {"error": {"message": "x", "code": "model_not_found"}}), {}, "model_not_found"),
+    ("too long", refusal(400, {"error": {"message": "x", "code": "context_length_exceeded"}}), {}, "context_length_exceeded"),
+    ("stalled", chat("Hel", "lo").but(stall_after=1), {"TURNWIRE_EVENT_TIMEOUT_S": "0.5"}, "upstream_timeout"),
+    ("silent", chat("x").but(delay_s=30), {"TURNWIRE_FIRST_EVENT_TIMEOUT_S": "0.5", "TURNWIRE_FIRST_EVENT_REASONING_TIMEOUT_S": "0.5"}, "upstream_timeout"),
+    ("cut", chat("Hel", "lo world").but(cut=150), {}, "upstream_incomplete"),
+    ("reset", chat("Hel", "lo world").but(cut=150, cut_by="rst"), {}, "upstream_incomplete"),
+    ("no end", chat("Hello", finish=None), {}, "upstream_incomplete"),
+]
+
+
+@pytest.mark.parametrize(("script", "settings", "code"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
+async def test_each_fault_has_its_code_and_the_others_go_on(
+    tmp_path: Path, script: Script, settings: dict[str, str], code: str
+) -> None:
+    """Law 13: what goes wrong upstream has one code and our words; a neighbour turn doesn't notice."""
+    async with Upstream() as upstream, in_front_of(upstream, tmp_path, **settings) as (_, c):
+        demo = {"demo": {"rate": 50, "tokens": 60}}
+        await c.request("turn.start", turn="neighbour", input="x", params=demo)
+        upstream.plays(script)
+        view = await turn(c, "t", "openai/m")
+        assert view.ended is not None
+        assert view.ended["type"] == "turn.failed"
+        error = view.ended["error"]
+        assert error["code"] == code
+        assert "secret-host" not in error["message"]
+        assert "Hello world".startswith(view.text())
+        if code == "upstream_rate_limited":
+            assert error["retry_after_ms"] == 7000
+        assert (await c.ending("neighbour"))["type"] == "turn.completed"
+
+
+async def test_a_provider_that_is_down_is_an_error(tmp_path: Path) -> None:
+    """A refused connection is a retryable error that names no address."""
+    async with Upstream() as upstream:
+        dead = upstream.openai_url
+    async with gateway_process(tmp_path, {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": dead}) as gateway:
+        async with client(gateway.ws_url) as c:
+            view = await turn(c, "t", "openai/m")
+            assert view.ended is not None
+            error = view.ended["error"]
+            assert (error["code"], error["retryable"]) == ("upstream_error", True)
+            assert "127.0.0.1" not in error["message"]
+
+
+async def test_the_conversation_is_sent_along(tmp_path: Path) -> None:
+    """The second turn's request carries the system prompt, the first question and its answer."""
+    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+        upstream.plays(chat("Answer one"))
+        conversation = (await c.request("conversation.create", system="Be brief."))["id"]
+        await turn(c, "t1", "openai/m", conversation=conversation)
+        await turn(c, "t2", "openai/m", conversation=conversation)
+        sent = upstream.asked[1].body["messages"]
+        assert [message["role"] for message in sent] == ["system", "user", "assistant", "user"]
+        assert "Answer one" in str(sent[2]["content"])
+
+
+async def test_starting_an_sdk_for_the_first_time_stops_no_other_turn(tmp_path: Path) -> None:
+    """The first turn of a provider imports its SDK; a paced turn beside it isn't held up by that."""
+    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+        upstream.plays(chat("Hi"))
+        await c.request("turn.start", turn="paced", input="x", params={"demo": {"rate": 100, "tokens": 300}})
+        await c.deltas("paced", 10)
+        arrived: list[float] = []
+        asking = asyncio.get_running_loop().create_task(turn(c, "t", "openai/m"))
+        while not asking.done():
+            seen = c.turns["paced"].seq
+            await c.deltas("paced", seen + 1)
+            arrived.append(time.monotonic())
+        await asking
+        gaps = [after - before for before, after in zip(arrived, arrived[1:], strict=False)]
+        assert max(gaps, default=0) < 0.5
+
+
+@pytest.mark.go
+async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_binary: Path) -> None:  # noqa: F811
+    """Law 1: through httputil.ReverseProxy frames arrive in both codecs, and a stop reaches the upstream."""
+    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (gateway, _):
+        upstream.plays(chat(*[f"w{n} " for n in range(2000)]).but(rate=200))
+        async with go_proxy(go_proxy_binary, gateway.url) as proxied:
+            ws_url = proxied.replace("http", "ws", 1) + "/ws"
+            for codec in ("json", "msgpack"):
+                async with client(ws_url, codec=codec, origin=proxied) as c:
+                    for n in range(5):
+                        demo = {"demo": {"rate": 200, "tokens": 100}}
+                        await c.request("turn.start", turn=f"{codec}{n}", input="x", params=demo)
+                    await c.request("turn.start", turn=f"{codec}-stop", input="x", model="openai/m")
+                    await c.deltas(f"{codec}-stop", 10)
+                    assert await c.request("turn.cancel", turn=f"{codec}-stop") == {
+                        "turns": {f"{codec}-stop": "cancelled"}
+                    }
+                    async with asyncio.timeout(0.5):
+                        await upstream.asked[-1].disconnected.wait()
+                    for n in range(5):
+                        assert (await c.ending(f"{codec}{n}"))["type"] == "turn.completed"
+
+
+def recordings() -> list[tuple[str, str]]:
+    """Every recorded chat stream of the folder that TURNWIRE_RECORDED_STREAMS names, with its dialect."""
+    if RECORDED is None:
+        return []
+    found = []
+    for path in sorted(Path(RECORDED).iterdir()):
+        if path.suffix in {".sse", ".txt"}:
+            if "-chat__" in path.name:
+                found.append((path.name, "openai"))
+            elif path.name.startswith("anthropic__"):
+                found.append((path.name, "anthropic"))
+    return found
+
+
+@pytest.mark.skipif(RECORDED is None, reason="TURNWIRE_RECORDED_STREAMS names no folder with recordings")
+@pytest.mark.timeout(300)
+async def test_recorded_streams_come_out_the_same_however_they_are_cut(tmp_path: Path) -> None:
+    """Each recorded stream gives the same events by event, whole, by 1 byte, with comments and CRLF, and cut off a prefix."""
+    ways: list[dict[str, Any]] = [
+        {},
+        {"write": "whole"},
+        {"write": "pieces", "piece": 1},
+        {"write": "pieces", "piece": 7, "comments": True},
+        {"crlf": True},
+    ]
+    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+        assert recordings()
+        for name, dialect in recordings():
+            assert RECORDED is not None
+            script = recorded(Path(RECORDED) / name, "anthropic" if dialect == "anthropic" else "openai-chat")
+            outcomes = []
+            for n, way in enumerate(ways):
+                size = sum(len(block) for block in script.blocks)
+                if way.get("piece") == 1 and size > 30_000:
+                    way = {"write": "pieces", "piece": 13}
+                upstream.plays(script.but(**way))
+                view = await turn(c, f"{name}-{n}".replace(".", "-")[:64], MODELS[dialect])
+                outcomes.append(comparable(view))
+            assert all(outcome == outcomes[0] for outcome in outcomes), name
+            upstream.plays(script.but(cut=size // 2))
+            cut = await turn(c, f"{name}-cut"[-64:], MODELS[dialect])
+            assert cut.ended is not None
+            assert outcomes[0]["text"].startswith(cut.text()), name
+
+
+def comparable(view: TurnView) -> dict[str, Any]:
+    """What a turn came to, without ids and times."""
+    assert view.ended is not None
+    ended = {key: view.ended.get(key) for key in ("type", "finish_reason", "usage")}
+    error = view.ended.get("error")
+    return {
+        **ended,
+        "code": error and error["code"],
+        "text": view.text(),
+        "reasoning": view.text("reasoning"),
+        "calls": view.text("tool_call"),
+        "kinds": view.kinds,
+    }

@@ -1,0 +1,119 @@
+"""Runs a real gateway as a process of its own, as an operator would."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START_TIMEOUT_S = 20
+STOP_TIMEOUT_S = 20
+KEY_VARIABLE = re.compile(r"_API_KEY$|_BASE_URL$|^TURNWIRE_(?!RECORDED)|^HOST$|^PORT$|^REDIS_")
+
+
+@dataclass
+class GatewayProcess:
+    """A running gateway. `log` is what it wrote so far."""
+
+    url: str
+    process: asyncio.subprocess.Process
+    ready_line: str
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def ws_url(self) -> str:
+        """Where its socket is."""
+        return self.url.replace("http", "ws", 1) + "/ws"
+
+    def terminate(self) -> None:
+        """Ask it to leave, as a deploy does."""
+        self.process.send_signal(signal.SIGTERM)
+
+    async def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Its exit code."""
+        async with asyncio.timeout(timeout_s):
+            return await self.process.wait()
+
+
+def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment without anybody's keys and settings, and `extra`."""
+    kept = {name: value for name, value in os.environ.items() if not KEY_VARIABLE.search(name)}
+    return {**kept, "PYTHONUNBUFFERED": "1", **extra}
+
+
+@asynccontextmanager
+async def gateway_process(
+    folder: Path, environment: Mapping[str, str] | None = None, *arguments: str
+) -> AsyncIterator[GatewayProcess]:
+    """Start a gateway on a free port with its store in `folder`; stop it at the end, however it stands.
+
+    Raises:
+        RuntimeError: it ended, or didn't say in time that it is ready; with what it wrote.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gateway",
+        "serve",
+        "--port",
+        "0",
+        "--store",
+        f"sqlite:///{folder / 'turnwire.db'}",
+        *arguments,
+        env=clean_environment(environment or {}),
+        cwd=Path(__file__).parent.parent,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        limit=2**20,
+    )
+    log: list[str] = []
+    try:
+        ready = await _ready_line(process, log)
+    except BaseException:
+        await _stop(process)
+        raise
+    found = re.search(r"http://\S+", ready)
+    assert found is not None, ready
+    reader = asyncio.get_running_loop().create_task(_follow(process, log))
+    try:
+        yield GatewayProcess(found.group(), process, ready, log)
+    finally:
+        await _stop(process)
+        await reader
+
+
+async def _ready_line(process: asyncio.subprocess.Process, log: list[str]) -> str:
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            async for line in process.stdout:
+                log.append(line.decode())
+                if log[-1].startswith("Turnwire is ready"):
+                    return log[-1]
+    except TimeoutError:
+        log.append("(not ready in time)")
+    raise RuntimeError("The gateway did not start:\n" + "".join(log))
+
+
+async def _follow(process: asyncio.subprocess.Process, log: list[str]) -> None:
+    assert process.stdout is not None
+    async for line in process.stdout:
+        log.append(line.decode())
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise

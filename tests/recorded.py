@@ -1,0 +1,117 @@
+"""Recorded streams, replayed over real HTTP in every way in which a network may bring them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from providers.base import ProviderError, Usage
+from providers.failures import Failures
+from providers.route import Endpoint, Route
+from providers.sse import SseParser
+from providers.stream import Decoder
+from tests.answers import Answer, Desk, question, recordings
+from tests.upstream import Script, Upstream, recorded
+
+MODES = ("event", "whole", "pieces", "crlf", "comments", "unframed")
+CUTS = 12
+SMALL_BYTES = 6_000
+"""A stream up to this size is replayed byte by byte; a longer one in pieces of a size that fits nothing."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one recording must come to. A part is its kind, its length and how it begins."""
+
+    parts: tuple[tuple[str, int, str], ...]
+    finish: str | None
+    usage: Usage | None
+    code: str | None = None
+    signed: tuple[int, ...] = ()
+    """The parts that have a signature."""
+    names: tuple[str, ...] = ()
+    """The tools that are called."""
+
+    def check(self, answer: Answer) -> None:
+        """Compare the whole answer."""
+        got = tuple(
+            (kind, len(text), text[: len(want[2])]) for (kind, text), want in zip(answer.parts, self.parts)
+        )
+        assert len(answer.parts) == len(self.parts)
+        assert got == self.parts
+        assert (answer.finish, answer.usage, answer.code) == (self.finish, self.usage, self.code)
+        assert tuple(answer.signatures) == self.signed
+        assert tuple(part.name for part in answer.started if part.kind == "tool_call") == self.names
+
+
+def load(file: str, api: str) -> Script:
+    """One recording, as a script."""
+    return recorded(recordings() / file, api)
+
+
+def replayed(script: Script, mode: str) -> Script:
+    """The script in one of the `MODES`."""
+    size = sum(map(len, script.blocks))
+    match mode:
+        case "whole":
+            return script.but(write="whole")
+        case "pieces":
+            return script.but(write="piece", piece=1 if size <= SMALL_BYTES else 41)
+        case "crlf":
+            return script.but(crlf=True)
+        case "comments":
+            return script.but(comments=True)
+        case "unframed":
+            return script.but(chunked=False)
+    return script
+
+
+async def replay(upstream: Upstream, desk: Desk, script: Script, to: Route) -> Answer:
+    """The answer that the whole way makes of a script: SDK, HTTP, parser, decoder."""
+    upstream.plays(script)
+    return await desk.ask(question(), to)
+
+
+def bytewise(script: Script, decoder: Decoder) -> Answer:
+    """The answer that parser and decoder make of a script's body, fed byte by byte."""
+    answer, parser, raw = Answer(), SseParser(), b"".join(script.blocks)
+    try:
+        for at in range(len(raw)):
+            for name, data in parser.feed(raw[at : at + 1]):
+                if not decoder.done:
+                    decoder.event(name, data)
+                    answer.add(decoder.parts.take())
+        decoder.end()
+    except ProviderError as error:
+        answer.error = error
+    answer.add(decoder.parts.take())
+    return answer
+
+
+def failures(title: str) -> Failures:
+    """The failures of a provider that nothing is known of."""
+    return Failures(Endpoint(title.lower(), title, "", (), ""))
+
+
+async def cut_anywhere(upstream: Upstream, desk: Desk, script: Script, to: Route, seed: int) -> None:
+    """Cut at random bytes, by FIN and by RST: a clear error, or the whole; and never a wrong word."""
+    chance = random.Random(seed)
+    size = sum(map(len, script.blocks))
+    whole = await replay(upstream, desk, script, to)
+    for number in range(CUTS):
+        cut = script.but(
+            cut=chance.randrange(size),
+            cut_by=chance.choice(("fin", "rst")),
+            chunked=chance.random() < 0.7,
+            write=chance.choice(("event", "whole")),
+        )
+        answer = await replay(upstream, desk, cut, to)
+        where = f"cut {number}: {cut.cut} of {size} bytes by {cut.cut_by}"
+        assert (answer.error is None) != (answer.finish is None), where
+        if answer.finish is not None:
+            assert (answer.finish, answer.parts) == (whole.finish, whole.parts), where
+        else:
+            assert answer.code in ("upstream_incomplete", "upstream_error", whole.code), where
+        for (kind, text), (whole_kind, whole_text) in zip(answer.parts, whole.parts, strict=False):
+            assert kind == whole_kind, where
+            assert whole_text.startswith(text) or text == "{}", where

@@ -1,0 +1,240 @@
+"""What a provider's failure becomes."""
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+
+from providers.base import ErrorCode, ProviderError
+from providers.failures import Failures, Reason, retry_after_ms
+from providers.route import Endpoint
+from providers.transport import Stalled
+from tests.answers import KEY, recordings
+
+HOST = "api.example.com"
+ENDPOINT = Endpoint("kimi", "Kimi", f"https://{HOST}/v1", ("MOONSHOT_API_KEY", "KIMI_API_KEY"), KEY)
+FAILURES = Failures(ENDPOINT)
+
+# The code that each recorded body must get, by its place in the file.
+RECORDED: list[tuple[int, str]] = [
+    (401, "upstream_auth"),
+    (403, "upstream_auth"),
+    (401, "upstream_auth"),
+    (401, "upstream_auth"),
+    (401, "upstream_auth"),
+    (401, "upstream_auth"),
+    (400, "context_length_exceeded"),
+    (400, "context_length_exceeded"),
+    (400, "context_length_exceeded"),
+    (400, "context_length_exceeded"),
+    (400, "context_length_exceeded"),
+    (400, "context_length_exceeded"),
+    (400, "invalid_request"),
+    (400, "model_not_found"),
+    (400, "model_not_found"),
+    (404, "model_not_found"),
+    (404, "model_not_found"),
+    (400, "unsupported"),
+    (400, "invalid_request"),
+    (400, "invalid_request"),
+    (400, "invalid_request"),
+    (400, "unsupported"),
+    (400, "unsupported"),
+    (400, "unsupported"),
+    (400, "invalid_request"),
+    (429, "upstream_rate_limited"),
+    (404, "upstream_error"),
+    (400, "invalid_request"),
+    (400, "invalid_request"),
+]
+
+CASES: list[tuple[int, Any, ErrorCode, bool]] = [
+    (429, {"error": {"code": "credit_balance_exhausted", "message": "x"}}, "upstream_rate_limited", False),
+    (
+        429,
+        {"error": {"code": "org_spend_limit_exceeded", "message": "x"}},
+        "upstream_rate_limited",
+        False,
+    ),
+    (429, {"error": {"type": "insufficient_quota", "message": "x"}}, "upstream_rate_limited", False),
+    (429, {"error": {"code": "1113", "message": "余额不足"}}, "upstream_rate_limited", False),
+    (429, {"error": {"message": "Rate limit reached for requests"}}, "upstream_rate_limited", True),
+    (429, {"error": {"type": "engine_overloaded_error", "message": "x"}}, "upstream_overloaded", True),
+    (402, {"error": {"message": "Payment Required"}}, "upstream_rate_limited", False),
+    (
+        400,
+        [{"error": {"code": 400, "message": "API key not valid. Pass one."}}],
+        "upstream_auth",
+        False,
+    ),
+    (400, {"code": "x", "error": "Incorrect API key provided: xai-***."}, "upstream_auth", False),
+    (403, {"error": {"message": "Country not supported"}}, "upstream_auth", False),
+    (451, {"error": {"message": "blocked"}}, "content_filtered", False),
+    (400, {"error": {"code": "content_filter", "message": "ResponsibleAIPolicy"}}, "content_filtered", False),
+    (400, {"error": {"code": "1301", "message": "x"}}, "content_filtered", False),
+    (413, "too big", "invalid_request", False),
+    (404, "<html>Not Found</html>", "upstream_error", False),
+    (404, {"error": {"message": "model 'llama9' not found"}}, "model_not_found", False),
+    (301, "", "upstream_error", False),
+    (408, "", "upstream_timeout", True),
+    (500, "", "upstream_error", True),
+    (502, "<html>Bad Gateway</html>", "upstream_error", True),
+    (503, "", "upstream_overloaded", True),
+    (504, "", "upstream_timeout", True),
+    (
+        529,
+        {"type": "error", "error": {"type": "overloaded_error", "message": "x"}},
+        "upstream_overloaded",
+        True,
+    ),
+    (422, {"detail": [{"loc": ["body"], "msg": "field required"}]}, "invalid_request", False),
+    (418, {}, "upstream_error", True),
+]
+
+
+def safe(error: ProviderError) -> None:
+    """Nothing of the provider's own words, address or key is in what a person is shown."""
+    for secret in (KEY, HOST, "http", "html"):
+        assert secret not in error.message
+    assert KEY not in error.detail
+
+
+@pytest.mark.parametrize(("status", "body", "code", "retryable"), CASES)
+def test_answers(status: int, body: Any, code: str, retryable: bool) -> None:
+    """A status and a body have one meaning."""
+    raw = body if isinstance(body, str) else json.dumps(body)
+    error = FAILURES.of_answer(status, {}, f"{raw}".encode())
+    assert (error.code, error.retryable) == (code, retryable)
+    safe(error)
+
+
+def test_recorded_answers() -> None:
+    """The recorded bodies of real providers have the meaning that a person would give them."""
+    bodies = json.loads((recordings() / "http-error-bodies.json").read_text("utf-8"))
+    got = []
+    for body in bodies:
+        error = FAILURES.of_answer(body["status"], body["headers"], body["body"].encode())
+        got.append((body["status"], error.code))
+        assert body["host"] not in error.message
+        safe(error)
+    assert got == RECORDED
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "retryable"),
+    [
+        ({"error": {"type": "overloaded_error", "message": "Overloaded"}}, "upstream_overloaded", True),
+        ({"error": {"type": "rate_limit_error", "message": "slow"}}, "upstream_rate_limited", True),
+        ({"error": {"code": 503, "message": "no", "status": "UNAVAILABLE"}}, "upstream_overloaded", True),
+        (
+            [{"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "x"}}],
+            "invalid_request",
+            False,
+        ),
+        ({"error": {"code": 502, "message": "Upstream"}}, "upstream_error", True),
+        ({"error_code": 17, "error_msg": "Open api daily request limit reached"}, "upstream_error", True),
+        ({"code": "401", "msg": "no"}, "upstream_auth", False),
+        ({"errors": [{"message": "prompt is too long: 5 tokens"}]}, "context_length_exceeded", False),
+        ({"error": "boom"}, "upstream_error", True),
+        ({"error": None}, "upstream_error", True),
+        ("boom", "upstream_error", True),
+        ([], "upstream_error", True),
+    ],
+)
+def test_events(body: Any, code: str, retryable: bool) -> None:
+    """A failure inside a stream is read from what its body says of itself."""
+    error = FAILURES.of_event(body)
+    assert (error.code, error.retryable) == (code, retryable)
+    safe(error)
+
+
+def test_key_is_named_not_shown() -> None:
+    """A refused key names its variables; the key itself is in neither the message nor the log."""
+    error = FAILURES.of_answer(401, {}, f"bad key {KEY} Bearer abcdefgh sk-live-12345678".encode())
+    assert "MOONSHOT_API_KEY or KIMI_API_KEY" in error.message
+    assert error.detail == "401   bad key *** Bearer *** sk-***"
+    assert KEY not in repr(ENDPOINT)
+    assert KEY not in f"{ENDPOINT}"
+
+
+def test_refused_parameter_is_named() -> None:
+    """Where the provider says which parameter it refuses, so do we; anything stranger stays out."""
+    for param, shown in (("temperature", True), ("messages[0].role", True), ("<b>x</b>", False)):
+        body = json.dumps({"error": {"message": "no", "param": param}}).encode()
+        assert (f"({param})" in FAILURES.of_answer(400, {}, body).message) is shown
+
+
+@pytest.mark.parametrize(
+    ("headers", "milliseconds"),
+    [
+        ({}, None),
+        ({"retry-after": "2"}, 2000),
+        ({"retry-after": "0.25"}, 250),
+        ({"retry-after-ms": "40", "retry-after": "9"}, 40),
+        ({"retry-after-ms": "0"}, None),
+        ({"retry-after-ms": "0", "retry-after": "3"}, 3000),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "99999999"}, None),
+        ({"retry-after": "Sat, 21 Nov 2026 10:00:30 GMT", "date": "Sat, 21 Nov 2026 10:00:00 GMT"}, 30_000),
+        ({"retry-after": "Sat, 21 Nov 2026 10:00:30 GMT"}, None),
+    ],
+)
+def test_retry_after(headers: dict[str, str], milliseconds: int | None) -> None:
+    """The time to wait is read in all three forms; what is no sensible time is none."""
+    assert retry_after_ms(headers) == milliseconds
+    assert FAILURES.of_answer(429, headers, b"").retry_after_ms == milliseconds
+
+
+@pytest.mark.parametrize(("said", "retryable"), [("true", True), ("false", False), ("perhaps", True)])
+def test_should_retry(said: str, retryable: bool) -> None:
+    """A provider that says whether to try again is believed."""
+    assert FAILURES.of_answer(500, {"x-should-retry": said}, b"").retryable is retryable
+    assert FAILURES.of_answer(400, {"x-should-retry": said}, b"").retryable is (said == "true")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "word"),
+    [
+        (httpx2.ConnectTimeout("x"), "upstream_error", "reached"),
+        (httpx2.ConnectError("x"), "upstream_error", "reached"),
+        (httpx2.ProxyError("x"), "upstream_error", "reached"),
+        (httpx2.ReadTimeout("x"), "upstream_timeout", "begin"),
+        (Stalled(5, started=False), "upstream_timeout", "begin"),
+        (Stalled(5, started=True), "upstream_timeout", "middle"),
+        (httpx2.RemoteProtocolError(HOST), "upstream_error", "broke"),
+        (RuntimeError("x"), "upstream_error", "broke"),
+    ],
+)
+def test_exceptions(error: Exception, code: str, word: str) -> None:
+    """The transport's exceptions, bare or inside an SDK's, are failures that may pass."""
+    wrapped = RuntimeError("Connection error.")
+    wrapped.__cause__ = error
+    for raised in (error, wrapped):
+        failure = FAILURES.of_exception(raised)
+        assert (failure.code, failure.retryable) == (code, True)
+        assert word in failure.message
+        safe(failure)
+
+
+def test_own_verdicts() -> None:
+    """An answer that broke off, that can't be read, or that ran out of resources may be tried again."""
+    verdicts = [FAILURES.incomplete(), FAILURES.unreadable(b"<"), FAILURES.overloaded("x")]
+    assert [verdict.code for verdict in verdicts] == [
+        "upstream_incomplete",
+        "upstream_error",
+        "upstream_overloaded",
+    ]
+    assert all(verdict.retryable for verdict in verdicts)
+
+
+def test_endpoint_without_keys() -> None:
+    """A provider that needs no key has still something to say when it refuses one."""
+    error = Failures(Endpoint("ollama", "Ollama", "", (), "")).of_answer(401, {}, b"")
+    assert "its key where" in error.message.replace("check ", "")
+
+
+def test_nested_text() -> None:
+    """A message that isn't text is kept as JSON, for the log."""
+    assert Reason.read({"message": {"a": 1}}).text == '{"a": 1}'

@@ -1,0 +1,321 @@
+"""Chat Completions chunks as deltas, without any network."""
+
+import json
+from typing import Any
+
+import pytest
+
+from providers.base import PartDelta, ProviderError, Usage
+from providers.failures import Failures
+from providers.openai_chunks import ChatDecoder
+from providers.route import Endpoint, Quirks
+from providers.sse import SseParser
+from providers.stream import Unreadable
+from tests.answers import STREAMS, Answer
+
+FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",), ""))
+
+
+def decode(*events: object, **quirks: Any) -> Answer:
+    """The answer that these deltas, chunks or raw data are."""
+    decoder = ChatDecoder(Quirks(**quirks), FAILURES)
+    answer = Answer()
+    try:
+        for event in events:
+            if isinstance(event, dict):
+                event = event if "choices" in event or "error" in event else {"choices": [{"delta": event}]}
+                event = json.dumps(event).encode()
+            assert isinstance(event, bytes)
+            decoder.event(None, event)
+            answer.add(decoder.parts.take())
+        decoder.end()
+    except ProviderError as error:
+        answer.error = error
+    answer.add(decoder.parts.take())
+    return answer
+
+
+def finish(reason: str | None, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"delta": {}, "finish_reason": reason, **more}]}
+
+
+def usage(**counts: Any) -> dict[str, Any]:
+    return {"choices": [], "usage": counts}
+
+
+def call(index: int | None, call_id: str | None, name: str | None, arguments: Any) -> dict[str, Any]:
+    return {
+        "tool_calls": [{"index": index, "id": call_id, "function": {"name": name, "arguments": arguments}}]
+    }
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("model_length", "length"),
+        ("max_tokens", "length"),
+        ("tool_calls", "tool_calls"),
+        ("function_call", "tool_calls"),
+        ("content_filter", "content_filter"),
+        ("sensitive", "content_filter"),
+        ("something_new", "stop"),
+    ],
+)
+def test_finish_reasons(reason: str, expected: str) -> None:
+    """Every provider's reason for ending is one of ours."""
+    assert decode({"content": "a"}, finish(reason)).finish == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("insufficient_system_resource", "upstream_overloaded"),
+        ("network_error", "upstream_error"),
+        ("error", "upstream_error"),
+    ],
+)
+def test_failed_finish(reason: str, code: str) -> None:
+    """A reason that says that the provider failed is an error, and the text until then is kept."""
+    answer = decode({"content": "a"}, finish(reason))
+    assert (answer.code, answer.text(), answer.finish) == (code, "a", None)
+
+
+@pytest.mark.parametrize("reason", [None, ""])
+def test_no_finish(reason: str | None) -> None:
+    """A stream that ends without a reason isn't whole."""
+    assert decode({"content": "a"}, finish(reason)).code == "upstream_incomplete"
+    assert decode().code == "upstream_incomplete"
+
+
+def test_quirk_ends_without_finish() -> None:
+    """A provider that never gives a reason may end so, once it has said something."""
+    assert decode({"content": "a"}, ends_without_finish=True).finish == "stop"
+    assert decode(ends_without_finish=True).code == "upstream_incomplete"
+
+
+def test_double_finish() -> None:
+    """A second reason is not a second ending."""
+    answer = decode({"content": "a"}, finish("stop"), finish("length"), b"[DONE]")
+    assert answer.finish == "length"
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"reasoning_content": "why"},
+        {"reasoning": "why"},
+        {"reasoning_content": "why", "reasoning": "why"},
+        {"reasoning": "why", "reasoning_details": [{"type": "reasoning.text", "text": "why"}]},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "why"}]},
+        {"reasoning_details": [{"type": "reasoning.summary", "summary": "why"}]},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "why"}]}]},
+        {"content": [{"type": "thinking", "thinking": "why"}]},
+    ],
+)
+def test_reasoning(delta: dict[str, Any]) -> None:
+    """Reasoning is found wherever a provider puts it, and never told twice."""
+    answer = decode(delta, {"content": "so", "reasoning_content": None}, finish("stop"))
+    assert answer.parts == [("reasoning", "why"), ("text", "so")]
+
+
+def test_reasoning_signature() -> None:
+    """A signature belongs to its reasoning; an encrypted block is reasoning that is withheld."""
+    details = [{"type": "reasoning.text", "text": "why", "signature": "s1"}]
+    answer = decode({"reasoning_details": details}, {"content": "so"}, finish("stop"))
+    assert answer.signatures == {0: "s1"}
+    answer = decode({"reasoning_details": [{"type": "reasoning.encrypted", "data": "d"}]}, finish("stop"))
+    assert (answer.parts, answer.signatures) == ([("reasoning", "")], {0: "d"})
+    assert answer.started[0].redacted
+
+
+def test_think_tags() -> None:
+    """With its quirk, reasoning inside the text is told apart; without it, text is text."""
+    pieces = [{"content": "<thi"}, {"content": "nk>why</think>\n\nso"}, finish("stop")]
+    assert decode(*pieces, think_tags=True).parts == [("reasoning", "why"), ("text", "so")]
+    assert decode(*pieces).text() == "<think>why</think>\n\nso"
+    assert decode({"content": "<think>wh"}, {"content": "y</"}, finish("length"), think_tags=True).parts == [
+        ("reasoning", "why</")
+    ]
+
+
+def test_refusal() -> None:
+    """A refusal is a part of its own and the reason of the ending."""
+    answer = decode({"refusal": "I "}, {"refusal": "can't."}, finish("stop"))
+    assert (answer.parts, answer.finish) == ([("refusal", "I can't.")], "refusal")
+
+
+def test_parallel_calls() -> None:
+    """Pieces of parallel calls find their call by index, and empty ids and names are none."""
+    answer = decode(
+        call(0, "a", "f", ""),
+        call(1, "b", "g", "{"),
+        call(0, "", "", "{}"),
+        call(1, None, None, "}"),
+        finish("stop"),
+    )
+    assert answer.parts == [("tool_call", "{}"), ("tool_call", "{}")]
+    assert [(part.call, part.name) for part in answer.started] == [("a", "f"), ("b", "g")]
+    assert answer.finish == "tool_calls"
+
+
+def test_calls_that_share_an_index() -> None:
+    """Another id at the same index is another call."""
+    answer = decode(call(0, "a", "f", "{}"), call(0, "b", "f", "[]"), finish("tool_calls"))
+    assert answer.parts == [("tool_call", "{}"), ("tool_call", "[]")]
+
+
+def test_calls_without_index() -> None:
+    """Without an index, a call's id names it, and a piece without either is of the newest call."""
+    answer = decode(call(None, "a", "f", "{"), call(None, "a", None, "}"), finish("tool_calls"))
+    assert answer.parts == [("tool_call", "{}")]
+
+
+def test_call_with_a_late_name() -> None:
+    """A call opens once its name is known, with what came before."""
+    answer = decode(call(0, "a", None, "{"), call(0, None, "f", "}"), finish("tool_calls"))
+    assert (answer.parts, answer.started[0].call) == ([("tool_call", "{}")], "a")
+
+
+def test_call_without_id_or_arguments() -> None:
+    """A call without an id gets one, and a call without arguments has an empty object of them."""
+    answer = decode(call(0, None, "f", None), finish("tool_calls"))
+    assert (answer.started[0].call, answer.parts) == ("call_0", [("tool_call", "{}")])
+
+
+def test_arguments_as_an_object() -> None:
+    """Arguments that come as an object are their JSON."""
+    assert decode(call(0, "a", "f", {"x": 1}), finish("tool_calls")).parts == [("tool_call", '{"x": 1}')]
+
+
+@pytest.mark.parametrize(
+    ("counts", "quirks", "expected"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": 4}, {}, Usage(9, 4)),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 4, "cached_tokens": 8},
+            {},
+            Usage(9, 4, cache_read_tokens=8),
+        ),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 0},
+            {},
+            Usage(9, 4, cache_read_tokens=0),
+        ),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 4,
+                "prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 2},
+                "completion_tokens_details": {"reasoning_tokens": 5},
+            },
+            {"usage_excludes_reasoning": True},
+            Usage(9, 9, reasoning_tokens=5, cache_read_tokens=3, cache_write_tokens=2),
+        ),
+        ({"prompt_tokens": None, "completion_tokens": "x", "prompt_tokens_details": None}, {}, Usage(0, 0)),
+    ],
+)
+def test_usage(counts: dict[str, Any], quirks: dict[str, Any], expected: Usage) -> None:
+    """Usage means the same whatever a provider calls it, in a last chunk or inside the choice."""
+    assert decode({"content": "a"}, finish("stop"), usage(**counts), **quirks).usage == expected
+    assert decode({"content": "a"}, finish("stop", usage=counts), **quirks).usage == expected
+
+
+def test_last_usage_wins() -> None:
+    """Of running counts the last one is reported, once."""
+    answer = decode(
+        usage(prompt_tokens=1, completion_tokens=1),
+        {"content": "a"},
+        finish("stop"),
+        usage(prompt_tokens=1, completion_tokens=7),
+    )
+    assert answer.usage == Usage(1, 7)
+
+
+def test_error_comes_before_choices() -> None:
+    """A chunk with an error is an error, though it has choices and usage too, and the usage is kept."""
+    chunk = {"error": {"code": 502, "message": "x"}, **usage(prompt_tokens=3, completion_tokens=1)}
+    answer = decode({"content": "a"}, chunk)
+    assert (answer.code, answer.usage, answer.text()) == ("upstream_error", Usage(3, 1), "a")
+
+
+@pytest.mark.parametrize("data", [b'{"error": {"code": 503}}', b'{"message": "over_capacity", "code": 503}'])
+def test_error_event(data: bytes) -> None:
+    """An event named error is one, whatever its data look like."""
+    with pytest.raises(ProviderError) as caught:
+        ChatDecoder(Quirks(), FAILURES).event("error", data)
+    assert caught.value.retryable
+
+
+def test_other_choices_are_skipped() -> None:
+    """Nobody asked for a second choice."""
+    assert decode(
+        {"choices": [{"index": 1, "delta": {"content": "b"}}]}, {"content": "a"}, finish("stop")
+    ).parts == [("text", "a")]
+
+
+def test_unknown_fields_are_skipped() -> None:
+    """Fields that we don't use may be anything."""
+    answer = decode({"content": "a", "new": [1], "role": 7}, {"choices": None}, finish("stop"))
+    assert (answer.text(), answer.finish) == ("a", "stop")
+
+
+def test_half_characters() -> None:
+    """A character that was split over two chunks is whole again, and neither chunk is lost."""
+    halves = [b'{"choices":[{"delta":{"content":"%s"}}]}' % half for half in (b"a\\ud83c", b"\\udf40b")]
+    assert decode(*halves, finish("stop")).text() == "a🍀b"
+    assert decode(halves[0], finish("stop")).text() == "a\ufffd"
+    raw = '{"choices":[{"delta":{"content":"é"}}]}'.encode()
+    assert decode(raw.replace(b"\xa9", b""), finish("stop")).text() == "\ufffd"
+
+
+def test_merged_chunks() -> None:
+    """Two chunks in one event are both read."""
+    one, two = (json.dumps({"choices": [{"delta": {"content": text}}]}).encode() for text in "ab")
+    assert decode(one + b"\n" + two, finish("stop")).text() == "ab"
+
+
+@pytest.mark.parametrize("data", [b'{"choices": [{"del', b'{"choices": 5}', b"nonsense"])
+def test_unreadable(data: bytes) -> None:
+    """A chunk that can't be read is said to be that."""
+    with pytest.raises(Unreadable):
+        ChatDecoder(Quirks(), FAILURES).event(None, data)
+
+
+@pytest.mark.parametrize(
+    ("file", "parts", "finish_reason", "code"),
+    [
+        ("chat_kimi_reasoning", [("reasoning", "Two and two."), ("text", "It's four 🍀.")], "stop", None),
+        (
+            "chat_mistral_list_content",
+            [("reasoning", "The sky is blue."), ("text", "Look up.")],
+            "length",
+            None,
+        ),
+        ("chat_parallel_tools", [("tool_call", '{"city":"Bern"}'), ("tool_call", "{}")], "tool_calls", None),
+        ("chat_error_event", [("reasoning", "Let me ")], None, "upstream_error"),
+    ],
+)
+def test_streams(
+    file: str, parts: list[tuple[str, str]], finish_reason: str | None, code: str | None
+) -> None:
+    """A stream after a provider's documented shape comes out as what it says."""
+    decoder = ChatDecoder(Quirks(), FAILURES)
+    answer = Answer()
+    try:
+        for name, data in SseParser().feed((STREAMS / f"{file}.sse").read_bytes()):
+            decoder.event(name, data)
+        decoder.end()
+    except ProviderError as error:
+        answer.error = error
+    answer.add(decoder.parts.take())
+    assert (answer.parts, answer.finish, answer.code) == (parts, finish_reason, code)
+
+
+def test_one_delta_for_one_read() -> None:
+    """What one read brings for one part is one delta."""
+    decoder = ChatDecoder(Quirks(), FAILURES)
+    for text in "abc":
+        decoder.event(None, json.dumps({"choices": [{"delta": {"content": text}}]}).encode())
+    assert decoder.parts.take()[1:] == [PartDelta(0, "abc")]

@@ -1,0 +1,72 @@
+"""Routes: what a model can't take is refused before anything is sent."""
+
+from typing import Any
+
+import pydantic
+import pytest
+
+from providers.base import (
+    ChatMessage,
+    ChatRequest,
+    FilePart,
+    ImagePart,
+    Part,
+    ProviderError,
+    TextPart,
+    Tool,
+    ToolName,
+)
+from providers.route import Endpoint, Quirks, Timeouts
+from tests.answers import KEY, question, route
+
+
+def ask(part: Part) -> ChatRequest:
+    return ChatRequest(model="m", messages=(ChatMessage("user", (TextPart("Hi"), part)),))
+
+
+@pytest.mark.parametrize(
+    ("request_", "features", "quirks", "word"),
+    [
+        (ask(ImagePart("image/png", data="A")), ("chat", "tools"), {}, "images"),
+        (question(tools=(Tool("f"),)), ("chat", "vision"), {}, "tools"),
+        (question(tool_choice="required"), ("tools",), {"tools_forced": False}, "tool_choice"),
+        (question(tool_choice=ToolName("f")), ("tools",), {"tools_forced": False}, "tool_choice"),
+        (ask(FilePart("text/plain", data="A")), ("chat", "vision"), {}, "Files"),
+    ],
+)
+def test_refuses(request_: ChatRequest, features: Any, quirks: dict[str, Any], word: str) -> None:
+    """An image, tools, a forced tool or a file that a model can't take is unsupported, naming the model."""
+    with pytest.raises(ProviderError, match=word) as caught:
+        route(features=features, **quirks).check(request_)
+    assert caught.value.code == "unsupported"
+    assert "the model m" in caught.value.message.lower()
+
+
+def test_takes_the_rest() -> None:
+    """What the model can take passes."""
+    to = route()
+    to.check(ask(ImagePart("image/png", data="A")))
+    to.check(question(tools=(Tool("f"),), tool_choice="required"))
+    route(tools_forced=False).check(question(tools=(Tool("f"),), tool_choice="auto"))
+    route("demo").check(ask(FilePart("text/plain", data="A")))
+
+
+def test_thinking_models_may_be_silent_longer() -> None:
+    """The first event of a model that thinks may take longer."""
+    timeouts = Timeouts()
+    assert timeouts.first_s(route()) == 60
+    assert timeouts.first_s(route(features=("chat", "thinking"))) == 300
+
+
+def test_key_is_never_shown() -> None:
+    """However an endpoint is printed, its key isn't."""
+    endpoint = Endpoint("openai", "OpenAI", "https://x", ("OPENAI_API_KEY",), KEY)
+    for shown in (repr(endpoint), str(endpoint), f"{endpoint}", repr([endpoint])):
+        assert KEY not in shown
+    assert "key=set" in repr(endpoint)
+
+
+def test_quirks_are_checked() -> None:
+    """A quirk that doesn't exist is a mistake in the catalog, not a wish to be ignored."""
+    with pytest.raises(pydantic.ValidationError):
+        Quirks.model_validate({"reasonning": "effort"})

@@ -1,0 +1,160 @@
+"""The loop between the network and a decoder, over real HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from providers.base import Delta, Finished, ProviderError
+from providers.failures import Failures
+from providers.openai_chunks import ChatDecoder
+from providers.route import Endpoint, Quirks, Timeouts
+from providers.stream import DeltaStream
+from providers.transport import body_of, http_client
+from tests.answers import Answer
+from tests.upstream import Script, Upstream, chat, sse
+
+FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",), ""))
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with Upstream() as upstream:
+        yield upstream
+
+
+async def read(upstream: Upstream, script: Script, between_s: float = 5) -> tuple[Answer, list[list[Delta]]]:
+    """The answer to one script, and the batches that it came in."""
+    upstream.plays(script)
+    answer, batches = Answer(), []
+    async with http_client(Timeouts(first_event_s=between_s)) as client:
+        request = client.build_request("POST", upstream.openai_url + "/chat/completions", json={})
+        response = await client.send(request, stream=True)
+        stream = DeltaStream(body_of(response), ChatDecoder(Quirks(), FAILURES), FAILURES, between_s)
+        try:
+            while (batch := await stream.next()) is not None:
+                batches.append(batch)
+                answer.add(batch)
+            assert await stream.next() is None
+        except ProviderError as error:
+            answer.error = error
+            with pytest.raises(ProviderError):
+                await stream.next()
+        await response.aclose()
+    return answer, batches
+
+
+async def test_batches(upstream: Upstream) -> None:
+    """Each read that brings something is a batch, none is empty, and the ending is the last."""
+    _, batches = await read(upstream, chat("a", {}, "b").but(rate=50))
+    assert len(batches) == 3
+    assert batches[-1] == [Finished("stop")]
+
+
+async def test_deltas_before_a_failure_come_first(upstream: Upstream) -> None:
+    """What stood before an error in the same read is not lost."""
+    script = Script((chat("a").blocks[0], sse({"error": {"code": 503}}))).but(write="whole")
+    answer, batches = await read(upstream, script)
+    assert (answer.text(), answer.code, len(batches)) == ("a", "upstream_overloaded", 1)
+
+
+@pytest.mark.parametrize(
+    ("tail", "code"),
+    [
+        (b'{"error": {"code": 503, "message": "x"}}', "upstream_overloaded"),
+        (b'[{"error": {\n  "code": 429,\n  "message": "x"}}]\n', "upstream_rate_limited"),
+        (b"data: {broken}\n\n", "upstream_error"),
+        (b"data: " + b"x" * 9_000_000, "upstream_error"),
+        (b'data: {"choices": [{"del', "upstream_incomplete"),
+        (b"dat", "upstream_incomplete"),
+        (b"", "upstream_incomplete"),
+    ],
+)
+async def test_bad_endings(upstream: Upstream, tail: bytes, code: str) -> None:
+    """Bare errors, nonsense, an endless event and half an event after good text each end as what they are."""
+    answer, _ = await read(upstream, Script((chat("a").blocks[0], tail)))
+    assert (answer.text(), answer.code, answer.finish) == ("a", code, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "retryable"),
+    [
+        (b'{"error": {"message": "Invalid API key", "code": 401}}', "upstream_auth", False),
+        (b'{"code": 1113, "msg": "balance"}', "upstream_rate_limited", False),
+        (b"<html>\n<body>Hello</body></html>", "upstream_error", True),
+        (b'"text"', "upstream_incomplete", True),
+        (b"", "upstream_incomplete", True),
+        (b"data: [DONE]\n\n", "upstream_incomplete", True),
+    ],
+)
+async def test_no_stream_at_all(upstream: Upstream, body: bytes, code: str, retryable: bool) -> None:
+    """A status of 200 with an error, a page or nothing as its body is no answer."""
+    answer, _ = await read(upstream, Script((body,)))
+    assert answer.code == code
+    assert answer.error is not None
+    assert answer.error.retryable is retryable
+
+
+async def test_finish_without_done(upstream: Upstream) -> None:
+    """A stream that has told its reason and just ends is whole, however it ends."""
+    blocks = chat("a").blocks[:-1]
+    for script in (Script(blocks), Script(blocks, chunked=False), Script(blocks).but(write="whole")):
+        answer, _ = await read(upstream, script)
+        assert (answer.text(), answer.finish, answer.error) == ("a", "stop", None)
+    length = sum(map(len, blocks))
+    answer, _ = await read(upstream, chat("a").but(cut=length, cut_by="rst"))
+    assert (answer.text(), answer.finish, answer.error) == ("a", "stop", None)
+
+
+async def test_last_event_without_an_empty_line(upstream: Upstream) -> None:
+    """A last event that no empty line follows counts, if it is whole."""
+    blocks = chat("a").blocks
+    answer, _ = await read(upstream, Script((blocks[0], blocks[1].rstrip(b"\n"))))
+    assert (answer.text(), answer.finish) == ("a", "stop")
+
+
+async def test_nothing_after_done(upstream: Upstream) -> None:
+    """What follows the end of a stream is not of it."""
+    answer, _ = await read(upstream, Script((*chat("a").blocks, *chat("b").blocks)).but(write="whole"))
+    assert answer.text() == "a"
+
+
+async def test_stall(upstream: Upstream) -> None:
+    """A stream that stops in the middle is a timeout; comments don't help it."""
+    for stalled in (
+        chat("a", "b").but(stall_after=1),
+        Script((chat("a").blocks[0], *[b": alive\n\n"] * 40)).but(rate=40),
+    ):
+        answer, _ = await read(upstream, stalled, between_s=0.2)
+        assert (answer.text(), answer.code) == ("a", "upstream_timeout")
+
+
+async def test_stall_after_the_finish(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that has told its reason need not wait long for a provider that forgets to hang up."""
+    monkeypatch.setattr("providers.stream.SETTLE_S", 0.1)
+    answer, _ = await read(upstream, chat("a").but(stall_after=2), between_s=60)
+    assert (answer.text(), answer.finish) == ("a", "stop")
+
+
+async def test_failed_finish_and_a_broken_connection(upstream: Upstream) -> None:
+    """A reason that says that the provider failed is an error also when the connection breaks then."""
+    script = chat("a", finish="network_error")
+    answer, _ = await read(upstream, script.but(cut=sum(map(len, script.blocks[:2]))))
+    assert answer.code == "upstream_error"
+
+
+async def test_end_does_not_wait_for_the_connection(upstream: Upstream) -> None:
+    """After [DONE] a provider that keeps the connection open delays nobody for long."""
+    async with asyncio.timeout(2):
+        answer, _ = await read(upstream, Script((*chat("a").blocks, b"")).but(stall_after=3), between_s=60)
+    assert answer.finish == "stop"
+
+
+async def test_chatter_after_the_end(upstream: Upstream) -> None:
+    """A provider that goes on after the end is hung up on."""
+    script = Script((*chat("a").blocks, *[b": more\n\n"] * 1000)).but(rate=500)
+    async with asyncio.timeout(3):
+        answer, _ = await read(upstream, script, between_s=60)
+    assert answer.finish == "stop"
+    async with asyncio.timeout(1):
+        await upstream.asked[0].disconnected.wait()

@@ -1,0 +1,32 @@
+"""Reasoning told apart from text by its tags."""
+
+import pytest
+
+from providers.think_tags import ThinkTags
+
+CASES = [
+    ("<think>why</think>because", "why", "because"),
+    ("<think>\nwhy\n</think>\n\nbecause", "why\n", "because"),
+    ("\n<think>why</think>because", "why", "because"),
+    ("no tags at all", "", "no tags at all"),
+    ("<b>bold</b>", "", "<b>bold</b>"),
+    ("text <think>later</think>", "", "text <think>later</think>"),
+    ("<think>never closed", "never closed", ""),
+    ("<think>a </thin b</think>c", "a </thin b", "c"),
+    ("<think></think>c", "", "c"),
+    ("<thi", "", "<thi"),
+    ("<think>a</thi", "a</thi", ""),
+    ("", "", ""),
+]
+
+
+@pytest.mark.parametrize(("raw", "reasoning", "text"), CASES)
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_split(raw: str, reasoning: str, text: str, size: int) -> None:
+    """The tags at the start are taken out, however the text is cut; anything else stays as it is."""
+    tags = ThinkTags()
+    pieces = [piece for at in range(0, len(raw), size) for piece in tags.feed(raw[at : at + size])]
+    pieces += tags.close()
+    assert "".join(piece for kind, piece in pieces if kind == "reasoning") == reasoning
+    assert "".join(piece for kind, piece in pieces if kind == "text") == text
+    assert all(piece for _, piece in pieces)

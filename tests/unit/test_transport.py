@@ -1,0 +1,288 @@
+"""The HTTP transport under the SDKs, over real sockets."""
+
+import asyncio
+import gzip
+import socket
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from providers.route import Timeouts
+from providers.transport import Body, Stalled, body_of, http_client
+from tests.upstream import Script, Upstream, chat, refusal, sse
+
+QUICK = Timeouts(connect_s=0.5, first_event_s=0.2, between_events_s=0.2)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with Upstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx2.AsyncClient]:
+    async with http_client(Timeouts()) as client:
+        yield client
+
+
+async def post(client: httpx2.AsyncClient, upstream: Upstream, **more: object) -> httpx2.Response:
+    request = client.build_request("POST", upstream.openai_url + "/chat/completions", json={"n": 1}, **more)  # type: ignore[arg-type]
+    return await client.send(request, stream=True)
+
+
+async def rest(body: Body) -> bytes:
+    return b"".join([piece async for piece in body])
+
+
+async def test_passes_on(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """Request headers and body arrive, and the answer's status, headers and body come back."""
+    upstream.plays(refusal(418, {"tea": True}, x_pot="round"))
+    response = await post(client, upstream, headers={"authorization": "Bearer k"})
+    assert await response.aread() == b'{"tea": true}'
+    assert (response.status_code, response.headers["x-pot"]) == (418, "round")
+    asked = await upstream.next_asked()
+    assert asked.body == {"n": 1}
+    assert asked.headers["authorization"] == "Bearer k"
+    assert asked.headers["accept-encoding"] == "identity"
+    assert "python" not in asked.headers.get("accept", "")
+
+
+async def test_pieces_as_they_arrive(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """A body is read in the pieces in which the network brings it, without waiting for more."""
+    upstream.plays(chat("a", "b").but(rate=20))
+    response = await post(client, upstream)
+    body = body_of(response)
+    pieces = [piece async for piece in body]
+    assert len(pieces) == 4
+    assert b"".join(pieces) == b"".join(chat("a", "b").blocks)
+    await response.aclose()
+
+
+async def test_decompresses_once(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """A compressed body comes out plain, and no header promises another compression."""
+    upstream.plays(Script((gzip.compress(b"plain"),), headers=(("content-encoding", "gzip"),)))
+    response = await post(client, upstream)
+    assert await response.aread() == b"plain"
+    assert "content-encoding" not in response.headers
+
+
+async def test_bad_compression(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """A body that isn't what its encoding says is a protocol error."""
+    upstream.plays(Script((b"this is not gzip, not at all",), headers=(("content-encoding", "gzip"),)))
+    response = await post(client, upstream)
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await response.aread()
+    await response.aclose()
+
+
+async def test_large_request(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """A request body of megabytes, as images are, arrives whole."""
+    text = "x" * 3_000_000
+    response = await client.post(upstream.openai_url + "/chat/completions", json={"image": text})
+    assert response.status_code == 200
+    assert upstream.asked[0].body["image"] == text
+
+
+async def test_connection_serves_again(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """A body that was read to its end leaves its connection for the next request."""
+    for _ in range(3):
+        response = await post(client, upstream)
+        await rest(body_of(response))
+        await response.aclose()
+    assert upstream.connections == 1
+
+
+async def test_close_hangs_up(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """Closing an unfinished answer closes the provider's connection at once."""
+    upstream.plays(chat("a", "b").but(stall_after=1))
+    response = await post(client, upstream)
+    await body_of(response).read()
+    await response.aclose()
+    async with asyncio.timeout(0.5):
+        await (await upstream.next_asked()).disconnected.wait()
+
+
+@pytest.mark.parametrize("script", [chat("a").but(delay_s=60), chat("a").but(stall_after=0)])
+async def test_cancel_hangs_up(client: httpx2.AsyncClient, upstream: Upstream, script: Script) -> None:
+    """Cancelling the reader hangs up too, before the answer's headers as well as in its body."""
+    upstream.plays(script)
+
+    async def read() -> None:
+        response = await post(client, upstream)
+        try:
+            await body_of(response).read()
+        finally:
+            await response.aclose()
+
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(read())
+        asked = await upstream.next_asked()
+        await asyncio.sleep(0.02)
+        task.cancel()
+        async with asyncio.timeout(0.5):
+            await asked.disconnected.wait()
+
+
+async def test_no_first_event(upstream: Upstream) -> None:
+    """An answer that doesn't begin is given up after the time for the first event."""
+    upstream.plays(chat("a").but(delay_s=60))
+    async with http_client(QUICK) as client:
+        with pytest.raises(httpx2.ReadTimeout):
+            await post(client, upstream)
+        async with asyncio.timeout(0.5):
+            await upstream.asked[0].disconnected.wait()
+
+
+async def test_headers_are_no_event(upstream: Upstream) -> None:
+    """The time for the first event goes on after the headers; then the connection is closed."""
+    upstream.plays(chat("a").but(stall_after=0))
+    async with http_client(QUICK) as client:
+        response = await post(client, upstream)
+        with pytest.raises(Stalled) as caught:
+            await body_of(response).read()
+        assert not caught.value.started
+        async with asyncio.timeout(0.5):
+            await upstream.asked[0].disconnected.wait()
+        await response.aclose()
+
+
+async def test_life_is_not_progress(upstream: Upstream) -> None:
+    """Bytes alone don't put the watch off: only what the reader counts does."""
+    upstream.plays(Script((b": alive\n\n",) * 50).but(rate=50))
+    async with http_client(QUICK) as client:
+        response = await post(client, upstream)
+        with pytest.raises(Stalled, match=r"0\.2 s"):
+            await rest(body_of(response))
+        await response.aclose()
+
+
+async def test_progress_puts_the_watch_off(upstream: Upstream) -> None:
+    """A stream that gets on may take far longer than the time between two events, and stall later."""
+    upstream.plays(Script((sse("x"),) * 10).but(rate=20, stall_after=9))
+    async with http_client(QUICK) as client:
+        response = await post(client, upstream)
+        body = body_of(response)
+        reads = 0
+
+        async def follow() -> None:
+            nonlocal reads
+            while await body.read():
+                reads += 1
+                body.due_in(0.2)
+
+        with pytest.raises(Stalled) as caught:
+            await follow()
+        assert reads >= 5
+        assert caught.value.started
+        await response.aclose()
+
+
+async def test_slow_reader_is_not_a_stalled_provider(upstream: Upstream) -> None:
+    """While nobody reads, the watch waits."""
+    async with http_client(QUICK) as client:
+        response = await post(client, upstream)
+        body = body_of(response)
+        await body.read()
+        await asyncio.sleep(0.5)
+        assert (await rest(body)).endswith(b"[DONE]\n\n") or upstream.asked[0].answered.is_set()
+        await response.aclose()
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+async def test_cut_body(client: httpx2.AsyncClient, upstream: Upstream, how: str) -> None:
+    """A body that is cut off is an error, not an end."""
+    upstream.plays(chat("a", "b").but(cut=40, cut_by=how))
+    response = await post(client, upstream)
+    with pytest.raises((httpx2.RemoteProtocolError, httpx2.ReadError)):
+        await rest(body_of(response))
+    await response.aclose()
+
+
+async def test_body_without_length(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """Where neither length nor chunks say it, the connection's end is the body's."""
+    upstream.plays(chat("a").but(chunked=False))
+    response = await post(client, upstream)
+    assert (await rest(body_of(response))).endswith(b"[DONE]\n\n")
+    await response.aclose()
+
+
+async def test_nobody_there(client: httpx2.AsyncClient) -> None:
+    """A refused connection is a connect error."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with pytest.raises(httpx2.ConnectError):
+            await client.get(f"http://127.0.0.1:{closed.getsockname()[1]}/")
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [("http://no.such.host.invalid/", httpx2.ConnectError), ("ftp://127.0.0.1/", httpx2.UnsupportedProtocol)],
+)
+async def test_bad_address(client: httpx2.AsyncClient, url: str, error: type[Exception]) -> None:
+    """An address without a host behind it, or of another protocol, is said to be that."""
+    with pytest.raises(error):
+        await client.get(url)
+
+
+async def test_not_http(client: httpx2.AsyncClient) -> None:
+    """An answer that isn't HTTP, and a connection that closes without one, are protocol errors."""
+    for answer in (b"SSH-2.0-nothing\r\n\r\n", b""):
+
+        async def serve(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes = answer
+        ) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(httpx2.RemoteProtocolError):
+                await client.get(f"http://127.0.0.1:{port}/")
+
+
+async def test_tls_is_needed(client: httpx2.AsyncClient) -> None:
+    """A server that doesn't speak TLS is no https server."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        with pytest.raises(httpx2.ConnectError):
+            await client.get(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+
+
+async def test_redirect_is_not_followed(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """A key goes to the configured host only: a redirect is an answer like any other."""
+    upstream.plays(refusal(307, {}, location=upstream.url + "/elsewhere"))
+    response = await post(client, upstream)
+    await response.aread()
+    assert response.status_code == 307
+    assert len(upstream.asked) == 1
+
+
+async def test_proxies_of_the_environment_are_ignored(
+    client: httpx2.AsyncClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy variable that happens to be set doesn't see our requests."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    response = await post(client, upstream)
+    await response.aread()
+    assert response.status_code == 200
+
+
+async def test_sockets_stay_awake(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """Connections probe their peer, so that one that vanished is noticed."""
+    upstream.plays(chat("a").but(stall_after=0))
+    response = await post(client, upstream)
+    connection = body_of(response)._response.connection
+    assert connection is not None
+    assert connection.transport is not None
+    raw = connection.transport.get_extra_info("socket")
+    assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    await response.aclose()

@@ -1,0 +1,299 @@
+"""A real local provider: an HTTP server that plays scripted or recorded streams, and sees who hangs up.
+
+It answers POST …/chat/completions and POST …/messages. It runs in the test's own loop; the gateway under test
+may be another process that was told `openai_url` or `anthropic_url`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+Write = Literal["event", "whole", "piece"]
+Cut = Literal["fin", "rst"]
+
+_PATHS = ("/chat/completions", "/messages")
+
+
+@dataclass(frozen=True)
+class Script:
+    """One answer: the blocks of its body, and how they are sent."""
+
+    blocks: tuple[bytes, ...]
+    write: Write = "event"
+    """An event per write; everything in one write; or pieces of `piece` bytes, whatever they cut."""
+    piece: int = 1
+    rate: float = 0
+    """Blocks per second; 0: as fast as they are written."""
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = (("content-type", "text/event-stream"),)
+    delay_s: float = 0
+    """Before the status line."""
+    cut: int | None = None
+    """After so many bytes of body, hang up."""
+    cut_by: Cut = "fin"
+    stall_after: int | None = None
+    """After so many blocks, send nothing more and stay."""
+    comments: bool = False
+    """A keep-alive comment before every block."""
+    crlf: bool = False
+    chunked: bool = True
+    """Chunked transfer encoding; otherwise the connection's end is the body's."""
+
+    def body(self) -> list[bytes]:
+        """The body in the pieces in which it is written."""
+        blocks: Iterable[bytes] = self.blocks
+        if self.comments:
+            blocks = [b": keep-alive\n\n" + block for block in blocks]
+        if self.crlf:
+            blocks = [block.replace(b"\n", b"\r\n") for block in blocks]
+        if self.write == "event":
+            return list(blocks)
+        whole = b"".join(blocks)
+        if self.write == "whole":
+            return [whole]
+        return [whole[at : at + self.piece] for at in range(0, len(whole), self.piece)]
+
+    def but(self, **changes: Any) -> Script:
+        """The same with some things different."""
+        return replace(self, **changes)
+
+
+def sse(data: object, event: str | None = None) -> bytes:
+    """One event as it is sent; text goes as it is, anything else as JSON."""
+    text = data if isinstance(data, str) else json.dumps(data)
+    return (f"event: {event}\n" if event else "").encode() + f"data: {text}\n\n".encode()
+
+
+def chat(
+    *deltas: dict[str, Any] | str, finish: str | None = "stop", usage: dict[str, Any] | None = None
+) -> Script:
+    """A Chat Completions stream of these deltas; a text stands for its content."""
+    chunks: list[dict[str, Any]] = [
+        {
+            "id": "c1",
+            "choices": [{"index": 0, "delta": {"content": delta} if isinstance(delta, str) else delta}],
+        }
+        for delta in deltas
+    ]
+    if finish is not None:
+        chunks.append({"id": "c1", "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    if usage is not None:
+        chunks.append({"id": "c1", "choices": [], "usage": usage})
+    return Script((*(sse(chunk) for chunk in chunks), sse("[DONE]")))
+
+
+def messages(*texts: str, stop: str = "end_turn") -> Script:
+    """An Anthropic Messages stream of one text block."""
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}
+    events: list[dict[str, Any]] = [
+        start,
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *(
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+            for text in texts
+        ),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": len(texts)}},
+        {"type": "message_stop"},
+    ]
+    return Script(tuple(sse(event, event["type"]) for event in events))
+
+
+def refusal(status: int, body: object, **headers: str) -> Script:
+    """An answer with an HTTP status and a JSON body (or a text, as it is)."""
+    raw = body if isinstance(body, str) else json.dumps(body)
+    named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    return Script((raw.encode(),), status=status, headers=(("content-type", "application/json"), *named))
+
+
+def recorded(path: Path, api: str) -> Script:
+    """A stream from a file: raw SSE, or one JSON object a line (`*.chunks.txt`), framed as `api` does it."""
+    raw = path.read_bytes()
+    if not path.name.endswith(".chunks.txt"):
+        return Script(tuple(block + b"\n\n" for block in raw.strip(b"\n").split(b"\n\n")))
+    lines = [line for line in raw.decode("utf-8").split("\n") if line.strip()]
+    if api == "anthropic":
+        return Script(tuple(sse(line, json.loads(line)["type"]) for line in lines))
+    return Script((*(sse(line) for line in lines), sse("[DONE]")))
+
+
+@dataclass(eq=False)
+class Asked:
+    """One request that arrived."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    disconnected: asyncio.Event = field(default_factory=asyncio.Event)
+    """The other side hung up before the answer was all sent."""
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    """The answer was all sent."""
+    connection: int = 0
+    """Which connection it came on: requests on one have the same number."""
+
+
+class Upstream:
+    """The server, from `async with`. `asked` holds every request, in order."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.connections = 0
+        self._scripts: list[Script] = [chat("Hello", ".")]
+        self._arrived = asyncio.Event()
+        self._server: asyncio.Server | None = None
+        self._open: set[_Connection] = set()
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        playing = [connection.hang_up() for connection in list(self._open)]
+        await asyncio.gather(*filter(None, playing), return_exceptions=True)
+        await self._server.wait_closed()
+
+    @property
+    def url(self) -> str:
+        """Its address, without a path."""
+        assert self._server is not None
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    @property
+    def openai_url(self) -> str:
+        """For OPENAI_BASE_URL and its kin."""
+        return self.url + "/v1"
+
+    @property
+    def anthropic_url(self) -> str:
+        """For ANTHROPIC_BASE_URL."""
+        return self.url
+
+    def plays(self, *scripts: Script) -> None:
+        """Answer the next requests with these, one each; the last goes on for good."""
+        self._scripts = list(scripts)
+
+    async def next_asked(self, number: int = 1, deadline_s: float = 5) -> Asked:
+        """Request number `number` (from 1), as soon as it has arrived."""
+        async with asyncio.timeout(deadline_s):
+            while len(self.asked) < number:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return self.asked[number - 1]
+
+    def _script(self, asked: Asked) -> Script:
+        self.asked.append(asked)
+        self._arrived.set()
+        if not asked.path.endswith(_PATHS):
+            return refusal(404, "<html>Not Found</html>")
+        return self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
+
+
+class _Connection(asyncio.Protocol):
+    """One connection: reads on while it answers, and so sees at once when the other side goes."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._received = bytearray()
+        self._asked: Asked | None = None
+        self._playing: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast, as uvloop's transports aren't asyncio's by type.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._upstream._open.add(self)
+        self._upstream.connections += 1
+        self._number = self._upstream.connections
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, end, rest = bytes(self._received).partition(b"\r\n\r\n")
+        if not end:
+            return
+        line, *fields = head.decode("latin-1").split("\r\n")
+        headers = {
+            name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)
+        }
+        length = int(headers.get("content-length", 0))
+        if len(rest) < length:
+            return
+        self._received = bytearray(rest[length:])
+        self._asked = Asked(
+            line.split()[1], headers, json.loads(rest[:length] or b"{}"), connection=self._number
+        )
+        self._playing = asyncio.get_running_loop().create_task(self._play(self._asked))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._upstream._open.discard(self)
+        if self._asked is not None and not self._asked.answered.is_set():
+            self._asked.disconnected.set()
+        if self._playing is not None:
+            self._playing.cancel()
+
+    def hang_up(self) -> asyncio.Task[None] | None:
+        """Close from this side; the task that was playing, to be awaited."""
+        self._transport.abort()
+        return self._playing
+
+    async def _play(self, asked: Asked) -> None:
+        script = self._upstream._script(asked)
+        await asyncio.sleep(script.delay_s)
+        framing = "transfer-encoding: chunked" if script.chunked else "connection: close"
+        lines = [
+            f"HTTP/1.1 {script.status} X",
+            framing,
+            *(f"{name}: {value}" for name, value in script.headers),
+        ]
+        self._transport.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        with contextlib.suppress(_CutOffError):
+            await self._send(script)
+            if script.chunked:
+                self._transport.write(b"0\r\n\r\n")
+            else:
+                self._transport.close()
+            asked.answered.set()
+
+    async def _send(self, script: Script) -> None:
+        loop = asyncio.get_running_loop()
+        start, sent = loop.time(), 0
+        for number, piece in enumerate(script.body()):
+            if number == script.stall_after:
+                await asyncio.Event().wait()
+            await asyncio.sleep(max(0.0, start + number / script.rate - loop.time()) if script.rate else 0)
+            left = None if script.cut is None else script.cut - sent
+            self._write(piece[:left], script)
+            sent += len(piece)
+            if left is not None and left <= len(piece):
+                await self._hang_up_by(script.cut_by)
+
+    def _write(self, piece: bytes, script: Script) -> None:
+        if piece:
+            self._transport.write(
+                f"{len(piece):x}\r\n".encode() + piece + b"\r\n" if script.chunked else piece
+            )
+
+    async def _hang_up_by(self, cut: Cut) -> None:
+        if cut == "rst":
+            # What was sent should arrive first: a reset throws away what the other side has not read yet.
+            await asyncio.sleep(0.01)
+            raw: socket.socket = self._transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._transport.abort()
+        else:
+            self._transport.close()
+        raise _CutOffError
+
+
+class _CutOffError(Exception):
+    """The script says to hang up here."""
