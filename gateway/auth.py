@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from gateway.errors import ApiError
 from gateway.settings import LOOPBACK_NAMES, Settings
 
 LOCAL_USER = "local"
-NOT_IN_HOST = frozenset("@/?#\\")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -21,15 +21,11 @@ def header(headers: Headers, name: bytes) -> str | None:
 
 def is_loopback(host: str) -> bool:
     """Whether a `Host` value, with or without a port, names this machine's loopback."""
-    if host in LOOPBACK_NAMES:
-        return True
-    if not NOT_IN_HOST.isdisjoint(host):
-        return False
-    try:
-        name = urlsplit(f"//{host}").hostname
-    except ValueError:
-        return False
-    return name is not None and (name in LOOPBACK_NAMES or name.endswith(".localhost"))
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return host in LOOPBACK_NAMES
+    name = found.group(1).lower()
+    return name in LOOPBACK_NAMES or name.endswith(".localhost")
 
 
 def check_host(headers: Headers, settings: Settings) -> None:

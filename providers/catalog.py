@@ -6,18 +6,26 @@ The environment comes in as a mapping and is read once. Nothing here shows a key
 from __future__ import annotations
 
 import tomllib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from providers.base import ChatRequest, Delta, Provider, ProviderError
-from providers.route import Dialect, Endpoint, ModelInfo, ModelRow, ProviderRow, Quirks, Route, Timeouts
+from providers.route import (
+    Dialect,
+    DialectName,
+    Endpoint,
+    ModelInfo,
+    ModelRow,
+    ProviderRow,
+    Quirks,
+    Route,
+    Timeouts,
+)
 
 DEFAULT_TIMEOUTS = Timeouts()
 ID_SHOWN_MAX = 80
@@ -140,6 +148,21 @@ def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str:
     return next((value for name in names if (value := environment.get(name, "").strip())), "")
 
 
+def _maker(name: DialectName) -> Callable[[Endpoint, Timeouts], Dialect]:
+    """What makes a client of this dialect. The SDK behind it is imported here and not before."""
+    if name == "demo":
+        from providers import demo
+
+        return demo.Dialect
+    if name == "anthropic":
+        from providers import anthropic
+
+        return anthropic.Dialect
+    from providers import openai_chat
+
+    return openai_chat.Dialect
+
+
 class Routed:
     """One route of a dialect, as the `Provider` that the gateway asks."""
 
@@ -168,7 +191,7 @@ class Providers:
         """The provider of this route. The first call for a dialect imports its SDK (see `prepare`)."""
         dialect = self._dialects.get(route.provider)
         if dialect is None:
-            make: Any = import_module(f"providers.{route.dialect}").Dialect
+            make = _maker(route.dialect)
             dialect = self._dialects[route.provider] = make(
                 self._catalog.endpoint(route.provider), self._timeouts
             )
@@ -178,7 +201,7 @@ class Providers:
         """Import the SDKs of the providers whose keys are set: slow, so for a thread beside the loop."""
         for model in self._catalog.models():
             if model.available and model.key is not None:
-                import_module(f"providers.{self._catalog.resolve(model.id).dialect}")
+                _maker(self._catalog.resolve(model.id).dialect)
 
     async def aclose(self) -> None:
         """Close every client."""

@@ -213,7 +213,7 @@ class Dialect:
             yield batch
         if options.fail in _FAILURES:
             raise await self._failure(options.fail)
-        part = (1 if reasoning else 0) + (1 if text else 0)
+        part = (1 if reasoning and stop else 0) + (1 if text and stop > len(reasoning) else 0)
         count = stop
         if reason == "refusal":
             yield [PartStarted(part, "refusal"), PartDelta(part, REFUSAL)]

@@ -6,6 +6,7 @@ import { viewOf } from "./part_view.js";
 import { duration, price, speed, Stopwatch } from "./stats.js";
 
 const CLOCK_EVERY_MS = 200;
+const NEAR_END_PX = 64;
 
 /** Follows a turn from its start to its ending; draws at most once per animation frame. */
 export class TurnCard {
@@ -94,6 +95,8 @@ export class TurnCard {
     cancelAnimationFrame(this.#drawing);
     this.#drawing = 0;
     const turn = this.#turn;
+    const body = this.#body;
+    const atEnd = body.scrollHeight - body.scrollTop - body.clientHeight < NEAR_END_PX;
     this.node.dataset.state = turn.status === "running" && turn.parts.length > 0 ? "streaming" : turn.status;
     setText(this.#status, statusWord(turn));
     if (turn.model) setText(this.#model, turn.model);
@@ -101,6 +104,7 @@ export class TurnCard {
     for (const [index, part] of turn.parts.entries()) {
       if (part) this.#drawPart(index, part, !turn.ended && index === turn.parts.length - 1);
     }
+    if (atEnd && !turn.ended) body.scrollTop = body.scrollHeight;
     this.#drawNumbers();
   }
 

@@ -21,9 +21,9 @@ const SUGGESTIONS = [
 const FIVE = [
   "What is a WebSocket?",
   "Why do tokens arrive in bursts?",
-  "How does a client resume a stream?",
-  "Write a haiku about latency",
-  "What happens when the server restarts?",
+  "How does a stream resume?",
+  "What is an event log?",
+  "What does Stop really stop?",
 ];
 
 /** The gateway keeps a turn's events for a time only. */

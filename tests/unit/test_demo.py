@@ -16,9 +16,9 @@ MODEL = Dialect(Endpoint("demo", "Demo", "", (), ""), Timeouts(between_events_s=
 
 
 def ask(
-    text: str = "Hello", *, tools: tuple[Tool, ...] = (), seed: int | None = None, **demo: Any
+    prompt: str = "Hello", /, *, tools: tuple[Tool, ...] = (), seed: int | None = None, **demo: Any
 ) -> ChatRequest:
-    return question(text, tools=tools, seed=seed, demo={"rate": 0} | demo)
+    return question(prompt, tools=tools, seed=seed, demo={"rate": 0} | demo)
 
 
 async def answer_to(request: ChatRequest) -> Answer:

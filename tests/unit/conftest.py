@@ -1,0 +1,31 @@
+"""Fixtures of the unit tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.services import Services
+from tests.in_process import Seat, SteeredStore, open_services, open_store, seat
+
+
+@pytest.fixture
+async def steered() -> AsyncIterator[SteeredStore]:
+    """A store in memory whose calls can be made to fail or to wait."""
+    async with open_store() as store:
+        yield store
+
+
+@pytest.fixture
+async def services(steered: SteeredStore) -> AsyncIterator[Services]:
+    """What a process has, in this loop."""
+    async with open_services(steered) as made:
+        yield made
+
+
+@pytest.fixture
+async def ann(services: Services) -> AsyncIterator[Seat]:
+    """A client of user ann."""
+    async with seat(services) as made:
+        yield made

@@ -1,0 +1,130 @@
+"""Settings: the names of their variables, their bounds, and what follows from them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.settings import Settings, environment
+
+NAMES = {"HOST", "PORT", "TURN_LOG_TTL", "TURN_LOG_TTL_S"}
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in list(os.environ):
+        if name.upper() in NAMES or name.upper().startswith("TURNWIRE_"):
+            monkeypatch.delenv(name)
+    yield
+
+
+def test_it_starts_without_any_setting() -> None:
+    """The defaults listen on loopback with a file beside the process."""
+    settings = Settings()
+    assert (settings.host, settings.port, settings.store) == ("127.0.0.1", 8000, "sqlite:///turnwire.db")
+    assert settings.loopback_only
+    assert settings.auth == "none"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "wanted"),
+    [
+        ("HOST", "::1", "host", "::1"),
+        ("PORT", "9000", "port", 9000),
+        ("TURN_LOG_TTL", "60", "turn_log_ttl_s", 60.0),
+        ("TURNWIRE_TURN_LOG_TTL_S", "61", "turn_log_ttl_s", 61.0),
+        ("TURNWIRE_STORE", "sqlite:///:memory:", "store", "sqlite:///:memory:"),
+        ("TURNWIRE_INSECURE", "1", "insecure", True),
+        ("TURNWIRE_DEFAULT_MODEL", "demo", "default_model", "demo"),
+        ("TURNWIRE_LOG_LEVEL", "debug", "log_level", "debug"),
+        ("TURNWIRE_DRAIN_S", "900", "drain_s", 900.0),
+        ("TURNWIRE_FRAME_BYTES", "2048", "frame_bytes", 2048),
+        ("TURNWIRE_ALLOWED_ORIGINS", "https://a.example", "allowed_origins", ("https://a.example",)),
+        (
+            "TURNWIRE_ALLOWED_ORIGINS",
+            " https://a.example/, http://b.example:1 ,",
+            "allowed_origins",
+            ("https://a.example", "http://b.example:1"),
+        ),
+        ("TURNWIRE_ALLOWED_ORIGINS", "", "allowed_origins", ()),
+    ],
+)
+def test_each_variable_sets_its_field(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, field: str, wanted: object
+) -> None:
+    """TURNWIRE_ and the name in capitals; HOST, PORT and TURN_LOG_TTL without it."""
+    monkeypatch.setenv(variable, value)
+    assert getattr(Settings(), field) == wanted
+    assert environment()[variable] == value
+
+
+def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command line's option wins over a variable."""
+    monkeypatch.setenv("PORT", "9000")
+    monkeypatch.setenv("TURNWIRE_STORE", "sqlite:///other.db")
+    settings = Settings(port=1, store="sqlite:///:memory:")
+    assert (settings.port, settings.store) == (1, "sqlite:///:memory:")
+
+
+@pytest.mark.parametrize("field", sorted(Settings.model_fields))
+def test_every_other_variable_has_the_prefix(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    """A variable of another program never sets anything here."""
+    if field.upper() in NAMES:
+        return
+    monkeypatch.setenv(field.upper(), "not a value of anything")
+    Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PORT", "http"),
+        ("PORT", "65536"),
+        ("PORT", "-1"),
+        ("TURNWIRE_FRAME_BYTES", "10"),
+        ("TURNWIRE_OUTBOX_BYTES", "10"),
+        ("TURNWIRE_AUTH", "everyone"),
+        ("TURNWIRE_LOG_LEVEL", "loud"),
+        ("TURNWIRE_HEARTBEAT_S", "0"),
+        ("TURNWIRE_TURN_TIMEOUT_S", "-1"),
+        ("TURN_LOG_TTL", "-1"),
+        ("TURNWIRE_INSECURE", "maybe"),
+    ],
+)
+def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """Nothing starts with a setting that can't be meant."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ValidationError) as refused:
+        Settings()
+    named = str(refused.value.errors()[0]["loc"][0]).upper()
+    assert variable.removeprefix("TURNWIRE_") in {named, "TURN_LOG_TTL"}
+
+
+def test_settings_are_frozen() -> None:
+    """What an operator set stays."""
+    with pytest.raises(ValidationError):
+        Settings().port = 1
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://127.0.0.1:8000"),
+        ("", "http://127.0.0.1:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("localhost", "http://localhost:8000"),
+    ],
+)
+def test_the_page_has_an_address_that_opens(host: str, url: str) -> None:
+    """An address to listen on everywhere isn't one to open; IPv6 has brackets."""
+    assert Settings(host=host).page_url == url
+
+
+def test_insecure_lets_the_network_in() -> None:
+    """Only if the operator says so."""
+    assert not Settings(insecure=True).loopback_only
