@@ -214,6 +214,7 @@ class Runner:
         delivery.status(status="running")
 
     async def _ask(self, stream: TurnStream, delivery: Delivery, route: Route, question: ChatRequest) -> None:
+        await self._providers.load(route)
         provider = self._providers.of(route)
         slow = asyncio.get_running_loop().call_later(self._settings.waiting_after_s, delivery.say_waiting)
         try:

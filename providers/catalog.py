@@ -5,6 +5,7 @@ The environment comes in as a mapping and is read once. Nothing here shows a key
 
 from __future__ import annotations
 
+import asyncio
 import tomllib
 from collections.abc import AsyncIterator, Callable, Mapping
 from difflib import get_close_matches
@@ -186,9 +187,10 @@ class Providers:
         self._catalog = catalog
         self._timeouts = timeouts
         self._dialects: dict[str, Dialect] = {}
+        self._loaded: set[str] = set()
 
     def of(self, route: Route) -> Provider:
-        """The provider of this route. The first call for a dialect imports its SDK (see `prepare`)."""
+        """The provider of this route. The first call for a dialect imports its SDK (see `load`)."""
         dialect = self._dialects.get(route.provider)
         if dialect is None:
             make = _maker(route.dialect)
@@ -197,11 +199,11 @@ class Providers:
             )
         return Routed(dialect, route)
 
-    def prepare(self) -> None:
-        """Import the SDKs of the providers whose keys are set: slow, so for a thread beside the loop."""
-        for model in self._catalog.models():
-            if model.available and model.key is not None:
-                _maker(self._catalog.resolve(model.id).dialect)
+    async def load(self, route: Route) -> None:
+        """Import the route's dialect with its SDK, in a thread: half a second in which the loop must not stand."""
+        if route.dialect not in self._loaded:
+            await asyncio.to_thread(import_module, f"providers.{route.dialect}")
+            self._loaded.add(route.dialect)
 
     async def aclose(self) -> None:
         """Close every client."""

@@ -185,12 +185,12 @@ async def test_asks_the_demo() -> None:
 
 
 def test_sdks_are_imported_when_they_are_needed() -> None:
-    """Catalog and demo cost no SDK; `prepare` imports those whose keys are set, and no others."""
+    """Catalog and demo cost no SDK; `load` imports that of its route, and no other."""
     code = (
-        "import sys; from providers.catalog import Catalog, Providers; c = Catalog({'OPENAI_API_KEY': 'k'});"
+        "import asyncio, sys; from providers.catalog import Catalog, Providers; c = Catalog({'OPENAI_API_KEY': 'k'});"
         "p = Providers(c); p.of(c.resolve('demo'));"
         "assert not {'openai', 'anthropic', 'aiohttp', 'httpx2'} & set(sys.modules);"
-        "p.prepare(); assert 'openai' in sys.modules; assert 'anthropic' not in sys.modules"
+        "asyncio.run(p.load(c.resolve('openai/m'))); assert 'openai' in sys.modules; assert 'anthropic' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -138,8 +138,10 @@ async def test_request() -> None:
 
 
 async def test_connection_serves_again() -> None:
-    """Answers that ended well leave their connection for the next question."""
+    """Answers that ended well leave their connection for the next question, if its end comes soon."""
     async with desk() as (upstream, providers):
+        ends_late = chat("a")
+        upstream.plays(ends_late.but(blocks=(*ends_late.blocks, b": bye\n\n"), rate=50))
         for _ in range(3):
             assert (await providers.ask(question(), ROUTE)).finish == "stop"
         assert upstream.connections == 1

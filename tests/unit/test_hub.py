@@ -1,0 +1,417 @@
+"""Live fan-out: attaching without a seam, what is kept of ended turns, watchers, and the disconnect timer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.abort import Abort
+from gateway.codec import CODECS, JSON, Codec
+from gateway.events import Heartbeat
+from gateway.hub import Hub, TurnStream
+from gateway.outbox import Outbox
+from gateway.turn import IllegalTransition
+from tests.client import TurnView
+from tests.turn_events import EPOCH, PIECES, answer, cancelled, completed, delta, part, started
+
+
+def stream_of(turn: str = "t", *, user: str = "ann", grace_s: float | None = None) -> TurnStream:
+    return TurnStream(user, turn, b"digest", EPOCH, grace_s)
+
+
+class Reader:
+    """An outbox and what its client holds of turn `t`; checks laws 1 and 2 on every frame."""
+
+    def __init__(self, codec: Codec = JSON, bytes_max: int = 10**7) -> None:
+        self.view = TurnView()
+        self.frames: list[dict[str, Any]] = []
+        self.codec = codec
+        self.outbox = Outbox(codec, bytes_max, lambda: None, lambda: None)
+
+    def take(self, count: int = 10**6) -> None:
+        for _ in range(count):
+            payload = self.outbox.next_frame()
+            if payload is None:
+                return
+            frame = msgspec.msgpack.decode(payload) if self.codec.binary else msgspec.json.decode(payload)
+            self.frames.append(frame)
+            if frame["type"] not in {"heartbeat"}:
+                self.view.take(frame)
+
+    def at(self, epoch: int, seq: int) -> Reader:
+        self.view.epoch, self.view.seq = epoch, seq
+        return self
+
+
+def say(stream: TurnStream, *texts: str) -> None:
+    for text in texts:
+        stream.publish([delta(stream.log.end + 1, text, turn=stream.turn)])
+
+
+def begin(stream: TurnStream) -> None:
+    stream.publish([started(stream.turn), part(2, turn=stream.turn)])
+
+
+async def test_each_attachment_gets_every_event_once_from_its_position() -> None:
+    """Law 7: from the start, from the middle, from the end and live, in either codec."""
+    stream, readers = stream_of(), []
+    begin(stream)
+    say(stream, "a", "b")
+    for after in (0, 3, 4):
+        for codec in CODECS:
+            reader = Reader(codec).at(EPOCH, after)
+            assert stream.attach(reader.outbox, EPOCH, after) == after
+            readers.append(reader)
+    say(stream, "c")
+    for reader in readers:
+        reader.take(1)
+    say(stream, "d")
+    stream.publish([completed(stream.log.end + 1)])
+    for reader in readers:
+        reader.take()
+        assert reader.view.ended
+        assert reader.outbox.attachments == {}
+        assert reader.outbox.waiting == 0
+    assert [reader.view.text() for reader in readers] == ["abcd"] * 2 + ["bcd"] * 2 + ["cd"] * 2
+
+
+@settings(deadline=None, max_examples=150)
+@given(PIECES, st.data())
+def test_random_interleavings_leave_no_seam(pieces: list[tuple[int, bool, str]], data: st.DataObject) -> None:
+    """Laws 1, 2, 7: publish, attach anywhere, detach, come back and drain in any order: contiguous and whole."""
+
+    async def live() -> None:
+        stream = stream_of()
+        events = answer(pieces)
+        readers = [Reader(codec) for codec in CODECS for _ in range(2)]
+        attached: set[int] = set()
+        while stream.log.end < len(events):
+            step = data.draw(st.integers(0, 5))
+            n = data.draw(st.integers(0, len(readers) - 1))
+            reader = readers[n]
+            match step:
+                case 0 | 1:
+                    count = data.draw(st.integers(1, 4))
+                    stream.publish(events[stream.log.end : stream.log.end + count])
+                case 2:
+                    # Back at the position that it holds: nothing is lost, nothing comes twice.
+                    assert stream.attach(reader.outbox, reader.view.epoch, reader.view.seq) == reader.view.seq
+                    attached.add(n)
+                case 3:
+                    reader.outbox.detach("t")
+                    attached.discard(n)
+                case _:
+                    reader.take(data.draw(st.integers(1, 5)))
+            for one in readers:
+                assert one.outbox.waiting >= 0
+        for n, reader in enumerate(readers):
+            if n not in attached and not reader.view.ended:
+                stream.attach(reader.outbox, reader.view.epoch, reader.view.seq)
+            reader.take()
+            assert reader.view.ended
+            assert reader.view.seq == len(events)
+            assert reader.view.resets == 0
+            assert reader.outbox.waiting == 0
+            said = {(f["part"], k): "" for f in reader.frames if f["type"] == "turn.delta" for k in ("text", "signature")}
+            for frame in reader.frames:
+                if frame["type"] == "turn.delta":
+                    for key in ("text", "signature"):
+                        said[frame["part"], key] += frame.get(key, "")
+            wanted = dict.fromkeys(said, "")
+            opened = 0
+            for number, is_signature, content in pieces:
+                actual = min(number, opened)
+                opened = max(opened, actual + 1)
+                wanted[actual, "signature" if is_signature else "text"] += content
+            assert said == wanted
+
+    asyncio.run(live())
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 8), st.integers(1, 12), st.lists(st.integers(1, 3), max_size=8), st.booleans())
+def test_a_position_ahead_of_the_log_waits_for_it(end: int, ahead: int, bursts: list[int], ends: bool) -> None:
+    """Law 7: ahead of the log it waits; when the log gets there it goes on; when the turn ends short of it, reset and replay."""
+
+    async def live() -> None:
+        stream = stream_of()
+        begin(stream)
+        say(stream, *"x" * end)
+        position = stream.log.end + ahead
+        reader = Reader().at(EPOCH, position)
+        assert stream.attach(reader.outbox, EPOCH, position) == position
+        for burst in bursts:
+            stream.publish([
+                part(stream.log.end + n + 1, n + 1) if n % 2 else delta(stream.log.end + n + 1, "y" * 700)
+                for n in range(burst)
+            ])
+            assert reader.outbox.waiting >= 0
+            reader.take(1)
+            assert reader.outbox.waiting >= 0
+        reached = stream.log.end >= position
+        if ends:
+            stream.publish([completed(stream.log.end + 1)])
+            reached = stream.log.end > position
+        reader.take()
+        assert reader.outbox.waiting == 0
+        if reached:
+            assert (reader.view.resets, reader.view.seq) == (0, stream.log.end)
+        elif ends:
+            assert reader.frames[0]["type"] == "turn.reset"
+            assert (reader.frames[0]["epoch"], reader.frames[0]["seq"]) == (EPOCH, 0)
+            assert (reader.view.resets, reader.view.seq) == (1, stream.log.end)
+        else:
+            assert reader.frames == []
+            assert reader.view.seq >= stream.log.end
+        assert bool(reader.view.ended) == ends
+
+    asyncio.run(live())
+
+
+@pytest.mark.parametrize(("epoch", "after"), [(EPOCH - 1, 3), (EPOCH + 1, 1), (None, 2), (EPOCH - 1, 99)])
+async def test_a_position_of_another_epoch_starts_again(epoch: int | None, after: int) -> None:
+    """Law 7: what can't be continued is answered with `from` 0, a reset and a replay, never with silence."""
+    stream, reader = stream_of(), Reader()
+    begin(stream)
+    say(stream, "a", "b")
+    assert stream.attach(reader.outbox, epoch, after) == 0
+    reader.take()
+    assert [frame["type"] for frame in reader.frames] == ["turn.reset", "turn.started", "turn.part", "turn.delta"]
+    assert reader.view.text() == "ab"
+
+
+async def test_an_ended_turn_is_replayed_and_let_go() -> None:
+    """Law 7: an attachment to an ended turn gets the rest; at its end there is nothing, and nothing stays behind."""
+    stream, reader = stream_of(), Reader()
+    begin(stream)
+    stream.publish([completed(3)])
+    assert stream.attach(reader.outbox, None, 0) == 0
+    reader.take()
+    assert reader.view.ended
+    again = Reader().at(EPOCH, 3)
+    assert stream.attach(again.outbox, EPOCH, 3) == 3
+    assert again.outbox.attachments == {}
+    beyond = Reader().at(EPOCH, 9)
+    assert stream.attach(beyond.outbox, EPOCH, 9) == 0
+    beyond.take()
+    assert beyond.view.resets == 1
+    assert beyond.view.ended
+
+
+async def test_who_holds_the_ending_gets_nothing_of_an_older_attachment() -> None:
+    """Law 2: attaching at the end of an ended turn takes the place of an attachment that was still behind."""
+    stream, reader = stream_of(), Reader()
+    begin(stream)
+    stream.attach(reader.outbox, None, 0)
+    stream.publish([completed(3)])
+    reader.at(EPOCH, 3)
+    assert stream.attach(reader.outbox, EPOCH, 3) == 3
+    reader.take()
+    assert reader.frames == []
+
+
+async def test_an_illegal_event_changes_nothing() -> None:
+    """Law 2: a batch that breaks the table is refused whole."""
+    stream, reader = stream_of(), Reader()
+    begin(stream)
+    stream.attach(reader.outbox, None, 0)
+    with pytest.raises(IllegalTransition):
+        stream.publish([cancelled(3), completed(4)])
+    assert (stream.state, stream.log.end, stream.log.ended) == ("streaming", 2, False)
+    stream.publish([cancelled(3)])
+    with pytest.raises(IllegalTransition):
+        say(stream, "late")
+    reader.take()
+    assert reader.view.ended
+
+
+async def test_one_that_overflows_slows_no_other() -> None:
+    """Law 11: the outbox past its bound is dropped from the turn; the others get everything."""
+    stream, slow, quick = stream_of(), Reader(bytes_max=2000), Reader()
+    begin(stream)
+    stream.attach(slow.outbox, None, 0)
+    stream.attach(quick.outbox, None, 0)
+    for _ in range(50):
+        say(stream, "x" * 100)
+        quick.take()
+    assert slow.outbox.closed
+    stream.publish([completed(stream.log.end + 1)])
+    quick.take()
+    assert quick.view.text() == "x" * 5000
+    again = Reader()
+    stream.attach(again.outbox, None, 0)
+    again.take()
+    assert again.view.text() == "x" * 5000
+
+
+# --- on_disconnect: cancel ---
+
+
+async def test_a_turn_that_nobody_follows_is_cancelled_after_the_grace() -> None:
+    """Law 8: when the last attachment is gone for that long the signal fires with `disconnect`."""
+    stream, one, two = stream_of(grace_s=0.01), Reader(), Reader()
+    begin(stream)
+    stream.attach(one.outbox, None, 0)
+    stream.attach(two.outbox, None, 0)
+    fired = asyncio.Event()
+    stream.signal.add_listener(lambda _: fired.set())
+    one.outbox.close()
+    await asyncio.sleep(0.03)
+    assert not fired.is_set()
+    two.outbox.detach("t")
+    await asyncio.wait_for(fired.wait(), 5)
+    assert stream.signal.abort_reason is not None
+    assert stream.signal.abort_reason.by == "disconnect"
+
+
+async def test_who_comes_back_in_time_keeps_the_turn() -> None:
+    """Law 8: an attachment within the grace stops the timer; replacing one never starts it."""
+    stream, reader = stream_of(grace_s=0.02), Reader()
+    begin(stream)
+    stream.attach(reader.outbox, None, 0)
+    stream.attach(reader.outbox, EPOCH, 1)
+    reader.outbox.detach("t")
+    stream.attach(reader.outbox, EPOCH, 2)
+    await asyncio.sleep(0.05)
+    assert not stream.signal.aborted
+
+
+async def test_without_the_wish_a_turn_goes_on() -> None:
+    """Law 8: `continue` has no timer; nor has a turn that has ended."""
+    stream, ended, reader = stream_of(), stream_of("u", grace_s=0), Reader()
+    begin(stream)
+    stream.attach(reader.outbox, None, 0)
+    begin(ended)
+    ended.attach(reader.outbox, None, 0)
+    ended.publish([completed(3, "u")])
+    ended.end()
+    reader.outbox.close()
+    await asyncio.sleep(0.01)
+    assert not stream.signal.aborted
+    assert not ended.signal.aborted
+
+
+async def test_the_end_drops_the_timers_and_wakes_who_waits() -> None:
+    """After the end no timer is left to fire."""
+    stream, reader = stream_of(grace_s=0.01), Reader()
+    begin(stream)
+    stream.attach(reader.outbox, None, 0)
+    reader.outbox.detach("t")
+    stream.signal.abort_after(0.01, Abort("limit"))
+    assert stream.running
+    stream.stopped.set()
+    assert stream.live
+    assert not stream.running
+    stream.end()
+    assert stream.ended.is_set()
+    await asyncio.sleep(0.03)
+    assert not stream.signal.aborted
+
+
+# --- the hub ---
+
+
+def lived(hub: Hub, turn: str, size: int = 0, user: str = "ann", conversation: str | None = "c") -> TurnStream:
+    """A turn that ended in the hub."""
+    stream = stream_of(turn, user=user)
+    hub.add(stream, conversation)
+    begin(stream)
+    if size:
+        say(stream, "x" * size)
+    stream.publish([completed(stream.log.end + 1, turn)])
+    hub.remember_ended(stream)
+    return stream
+
+
+async def test_turns_are_found_by_user_and_conversation() -> None:
+    """Law 12: a turn is found by its user and id; live ones by user and conversation, oldest first."""
+    hub = Hub(60)
+    mine, theirs, loose = stream_of("t"), stream_of("t", user="bob"), stream_of("loose")
+    hub.add(mine, "c")
+    hub.add(theirs, "c")
+    hub.add(loose, None)
+    assert hub.get("ann", "t") is mine
+    assert hub.get("bob", "t") is theirs
+    assert hub.get("eve", "t") is None
+    assert hub.live() == [mine, theirs, loose]
+    assert hub.live("ann") == [mine, loose]
+    assert hub.live_in("ann", "c") == [mine]
+    assert hub.live_in("ann", "elsewhere") == []
+    hub.place(loose, "c")
+    hub.place(loose, "again")
+    assert hub.live_in("ann", "c") == [mine, loose]
+    hub.discard(mine)
+    hub.discard(theirs)
+    assert hub.get("ann", "t") is None
+    assert hub.live_in("ann", "c") == [loose]
+
+
+async def test_an_ended_turn_is_kept_for_its_time() -> None:
+    """It can be resumed until the time is over; it is live no longer."""
+    hub = Hub(0.02)
+    old = lived(hub, "old")
+    assert hub.get("ann", "old") is old
+    assert hub.live() == []
+    assert hub.live_in("ann", "c") == []
+    await asyncio.sleep(0.03)
+    lived(hub, "new")
+    assert hub.get("ann", "old") is None
+    assert hub.get("ann", "new") is not None
+
+
+async def test_ended_turns_are_kept_within_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the bound the oldest go first; what they took is given back."""
+    monkeypatch.setattr("gateway.hub.ENDED_BYTES_MAX", 60_000)
+    hub = Hub(600)
+    for n in range(10):
+        lived(hub, f"t{n}", 10_000)
+    kept = [n for n in range(10) if hub.get("ann", f"t{n}")]
+    assert kept == list(range(10 - len(kept), 10))
+    assert 2 <= len(kept) <= 5
+    lived(hub, "large", 100_000)
+    assert hub.get("ann", "large") is None
+
+
+async def test_watchers_get_every_turn_of_their_own_conversation() -> None:
+    """A watched conversation's turns arrive without attaching; law 12: only those of the same user."""
+    hub, reader, stranger = Hub(60), Reader(), Reader()
+    hub.watch("ann", "c", reader.outbox)
+    hub.watch("eve", "c", stranger.outbox)
+    stream = stream_of()
+    hub.add(stream, "c")
+    hub.attach_watchers(stream)
+    hub.attach_watchers(stream)
+    begin(stream)
+    hub.tell_watchers("ann", "c", Heartbeat(1))
+    reader.take()
+    stranger.take()
+    assert {frame["type"] for frame in reader.frames} == {"turn.started", "turn.part", "heartbeat"}
+    assert stranger.frames == []
+    for conversation in ("c", "c", "unknown"):
+        hub.unwatch("ann", conversation, reader.outbox)
+    hub.unwatch("eve", "c", stranger.outbox)
+    later = stream_of("later")
+    hub.add(later, "c")
+    hub.attach_watchers(later)
+    hub.tell_watchers("ann", "c", Heartbeat(2))
+    assert "later" not in reader.outbox.attachments
+    loose = stream_of("loose")
+    hub.add(loose, None)
+    hub.attach_watchers(loose)
+
+
+async def test_two_watchers_of_one_conversation_are_independent() -> None:
+    """The end of one doesn't end the other."""
+    hub, one, two = Hub(60), Reader(), Reader()
+    hub.watch("ann", "c", one.outbox)
+    hub.watch("ann", "c", two.outbox)
+    hub.unwatch("ann", "c", one.outbox)
+    hub.tell_watchers("ann", "c", Heartbeat(1))
+    one.take()
+    two.take()
+    assert (len(one.frames), len(two.frames)) == (0, 1)
