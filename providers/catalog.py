@@ -202,7 +202,7 @@ class Providers:
     async def load(self, route: Route) -> None:
         """Import the route's dialect with its SDK, in a thread: half a second in which the loop must not stand."""
         if route.dialect not in self._loaded:
-            await asyncio.to_thread(import_module, f"providers.{route.dialect}")
+            await asyncio.to_thread(_maker, route.dialect)
             self._loaded.add(route.dialect)
 
     async def aclose(self) -> None:
