@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from gateway.abort import Abort
-from gateway.codec import clip_text, split_text
+from gateway.codec import clip_text, encoded_size, split_text
 from gateway.context import estimate_tokens
 from gateway.errors import ApiError
 from gateway.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnStatus
@@ -27,7 +27,10 @@ from providers.base import (
     UsageReported,
 )
 
-FIELD_BYTES_MAX = 2048
+ID_BYTES_MAX = 512
+TITLE_BYTES_MAX = 1024
+TEXT_BYTES_MAX = 4096
+URL_BYTES_MAX = 8192
 SAFE_CHARS = PIECE_BYTES_MAX // 6
 
 
@@ -139,19 +142,21 @@ def _delta_events(turn: str, seq: int, delta: PartDelta) -> list[TurnDelta]:
 
 
 def _part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
-    def whole(text: str | None) -> str | None:
-        return None if text is None else clip_text(text, FIELD_BYTES_MAX)
+    def cut(text: str | None, bytes_max: int) -> str | None:
+        return None if text is None else clip_text(text, bytes_max)
 
+    # Half an address is a wrong one: too long for a frame, it is left out.
+    url = part.url if part.url is None or encoded_size(part.url) <= URL_BYTES_MAX else None
     return TurnPart(
         turn=turn,
         seq=seq,
         part=part.part,
         kind=part.kind,
-        call=whole(part.call),
-        name=whole(part.name),
-        url=whole(part.url),
-        title=whole(part.title),
-        text=whole(part.text),
-        media_type=whole(part.media_type),
+        call=cut(part.call, ID_BYTES_MAX),
+        name=cut(part.name, ID_BYTES_MAX),
+        url=url,
+        title=cut(part.title, TITLE_BYTES_MAX),
+        text=cut(part.text, TEXT_BYTES_MAX),
+        media_type=cut(part.media_type, ID_BYTES_MAX),
         redacted=part.redacted,
     )

@@ -92,8 +92,8 @@ class Runner:
     ) -> None:
         try:
             began_ms = now_ms()
-            ahead = await self._make_room(request, others)
             conversation, route = await self._place(stream.user, request)
+            ahead = await self._make_room(request, others)
             behind = ahead[-1] if ahead else None
             accepted = await acceptance.accept(self._store, stream, request, content, route.id, behind)
         except Exception as error:

@@ -185,7 +185,7 @@ class Turns:
     async def _detach(self, request: p.TurnDetach) -> dict[str, Any]:
         attached = self._outbox.detach(request.turn)
         if attached is None and self._services.hub.get(self._user, request.turn) is None:
-            raise ApiError("not_found", f"There is no turn {request.turn} here. Check the id.", path="turn")
+            await self._services.store.turn(self._user, request.turn)
         return {}
 
     async def _get(self, request: p.TurnGet) -> dict[str, Any]:

@@ -39,12 +39,14 @@ class SteeredStore:
 
         async def call(*args: Any) -> Any:
             self.calls.append(name)
+            fails = self._failing.get(name, 0) > 0
+            if fails:
+                self._failing[name] -= 1
             if name in self._gates:
                 entered, gate = self._gates[name]
                 entered.set()
                 await gate.wait()
-            if self._failing.get(name, 0) > 0:
-                self._failing[name] -= 1
+            if fails:
                 raise StoreError("The store is away.")
             return await method(*args)
 
@@ -86,7 +88,9 @@ async def open_store() -> AsyncIterator[SteeredStore]:
 
 
 @asynccontextmanager
-async def open_services(store: SteeredStore, providers: Providers | None = None, **fields: Any) -> AsyncIterator[Services]:
+async def open_services(
+    store: SteeredStore, providers: Providers | None = None, **fields: Any
+) -> AsyncIterator[Services]:
     """What a process has, with the demo model; running turns are stopped at the end."""
     settings = make_settings(**fields)
     catalog = Catalog({})
@@ -102,6 +106,13 @@ async def open_services(store: SteeredStore, providers: Providers | None = None,
         )
         yield Services("in_test", settings, cast("Store", store), catalog, hub, runner)
         await runner.drain(0)
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait for what no event tells."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 class Seat:
@@ -176,7 +187,12 @@ class Seat:
     def answered(self, request_id: str) -> Frame | None:
         """The answer to a request, if it is here."""
         return next(
-            (frame for frame in self.frames if frame.get("id") == request_id and frame["type"] in {"result", "error"}), None
+            (
+                frame
+                for frame in self.frames
+                if frame.get("id") == request_id and frame["type"] in {"result", "error"}
+            ),
+            None,
         )
 
     async def answer(self, request_id: str) -> Any:
@@ -187,7 +203,11 @@ class Seat:
         if frame["type"] == "error":
             raise RequestFailed(frame["error"])
         if "pieces" in frame:
-            pieces = [one["text"] for one in self.frames if one["type"] == "result.piece" and one["id"] == request_id]
+            pieces = [
+                one["text"]
+                for one in self.frames
+                if one["type"] == "result.piece" and one["id"] == request_id
+            ]
             assert len(pieces) == frame["pieces"]
             return msgspec.json.decode("".join(pieces))
         return frame["result"]

@@ -99,7 +99,10 @@ async def missing(answer: Awaitable[object]) -> str:
 READS_AND_WRITES: dict[str, tuple[Callable[[Store, str], Awaitable[object]], str]] = {
     "conversation": (lambda store, user: store.conversation(user, "c1"), "conversation"),
     "messages": (lambda store, user: store.messages(user, "c1", 10, None), "conversation"),
-    "update": (lambda store, user: store.update_conversation(user, "c1", Change(title="x"), NOW), "conversation"),
+    "update": (
+        lambda store, user: store.update_conversation(user, "c1", Change(title="x"), NOW),
+        "conversation",
+    ),
     "clear": (lambda store, user: store.clear_conversation(user, "c1", NOW), "conversation"),
     "delete": (lambda store, user: store.delete_conversation(user, "c1"), "conversation"),
     "usage": (lambda store, user: store.usage(user, "c1", None), "conversation"),
@@ -135,7 +138,9 @@ class StoreConformance:
 
     async def test_without_a_conversation_one_is_made(self, store: Store) -> None:
         """A start that names none makes one, with the title of its first words."""
-        new = new_turn(conversation=None, new_conversation=conversation("c9", model="demo", system="Be brief."))
+        new = new_turn(
+            conversation=None, new_conversation=conversation("c9", model="demo", system="Be brief.")
+        )
         accepted = await store.accept(new)
         assert accepted.turn.conversation == "c9"
         kept = await store.conversation("ann", "c9")
@@ -180,16 +185,16 @@ class StoreConformance:
         await store.create_conversation(conversation("c2", "bob"))
         await store.accept(new_turn())
         other = await store.accept(
-            new_turn(user="bob", conversation="c2", digest=b"o", input=message("b.question"), message="b.answer")
+            new_turn(
+                user="bob", conversation="c2", digest=b"o", input=message("b.question"), message="b.answer"
+            )
         )
         assert other.fresh
 
     async def test_of_two_starts_at_once_one_is_fresh(self, store: Store) -> None:
         """Law 6: acceptance is atomic; the loser of a race gets the winner's turn."""
         await store.create_conversation(conversation())
-        starts = [
-            store.accept(new_turn(message=f"a{n}", input=message(f"q{n}"))) for n in range(8)
-        ]
+        starts = [store.accept(new_turn(message=f"a{n}", input=message(f"q{n}"))) for n in range(8)]
         accepted = await asyncio.gather(*starts)
         assert sorted(one.fresh for one in accepted) == [False] * 7 + [True]
         assert len({one.turn.message for one in accepted}) == 1
@@ -341,7 +346,11 @@ class StoreConformance:
         accepted = await store.accept(two)
         await store.accept(new_turn("three", stateless=True, conversation=None, input=None))
         found = await store.unfinished()
-        assert [(one.user, one.turn.turn) for one in found] == [("ann", "one"), ("bob", "two"), ("ann", "three")]
+        assert [(one.user, one.turn.turn) for one in found] == [
+            ("ann", "one"),
+            ("bob", "two"),
+            ("ann", "three"),
+        ]
         await store.end(ending(two, accepted))
         assert [one.turn.turn for one in await store.unfinished()] == ["one", "three"]
 
@@ -366,7 +375,9 @@ class StoreConformance:
         for n in range(120):
             await run(store, new_turn(f"t{n}"))
         branch = await store.branch("ann", "c1", "t119.answer")
-        assert [one.id for one in branch] == [f"t{n}.{kind}" for n in range(120) for kind in ("question", "answer")]
+        assert [one.id for one in branch] == [
+            f"t{n}.{kind}" for n in range(120) for kind in ("question", "answer")
+        ]
 
     async def test_messages_come_in_pages_the_last_first(self, store: Store) -> None:
         """Oldest first within a page; `before` is the first message of the page that was read last."""
@@ -450,7 +461,10 @@ class StoreConformance:
         await run(store, new_turn("other", conversation="c2"))
         before = await store.conversation("ann", "c1")
         for head in ("unknown", "other.answer"):
-            assert await missing(store.update_conversation("ann", "c1", Change(title="x", head=head), NOW)) == "head"
+            assert (
+                await missing(store.update_conversation("ann", "c1", Change(title="x", head=head), NOW))
+                == "head"
+            )
         assert await store.conversation("ann", "c1") == before
 
     async def test_a_deleted_conversation_takes_its_messages_along(self, store: Store) -> None:
@@ -483,7 +497,12 @@ class StoreConformance:
         assert await store.usage("ann", None, None) == Counters()
         await run(store, new_turn("a"), now_ms=NOW)
         await run(store, new_turn("b"), now_ms=NOW + HOUR, usage=Counters(10, 20))
-        await run(store, new_turn("c", conversation="c2"), now_ms=NOW + 2 * HOUR, usage=Counters(100, 200, cost_nano=7))
+        await run(
+            store,
+            new_turn("c", conversation="c2"),
+            now_ms=NOW + 2 * HOUR,
+            usage=Counters(100, 200, cost_nano=7),
+        )
         await store.accept(new_turn("running"))
         assert await store.usage("ann", None, None) == Counters(111, 222, 3, 4, 5, 13)
         assert await store.usage("ann", "c1", None) == Counters(11, 22, 3, 4, 5, 6)

@@ -92,7 +92,9 @@ def one_of_each() -> dict[str, TurnEvent]:
     }
 
 
-def answer(pieces: Sequence[tuple[int, bool, str]], turn: str = "t", *, ended: bool = True) -> list[TurnEvent]:
+def answer(
+    pieces: Sequence[tuple[int, bool, str]], turn: str = "t", *, ended: bool = True
+) -> list[TurnEvent]:
     """A turn's whole life: for each piece (part, is it signature, content), parts opened when first needed."""
     events: list[TurnEvent] = [started(turn)]
     opened = 0
@@ -118,7 +120,11 @@ PIECES = st.lists(
         st.booleans(),
         st.one_of(
             st.text(min_size=1, max_size=12),
-            st.builds(lambda unit, n: unit * n, st.sampled_from(["a", "é", "\n", "😀", '"', "\x01"]), st.integers(1, 2500)),
+            st.builds(
+                lambda unit, n: unit * n,
+                st.sampled_from(["a", "é", "\n", "😀", '"', "\x01"]),
+                st.integers(1, 2500),
+            ),
         ),
     ),
     max_size=30,

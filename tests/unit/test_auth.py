@@ -6,11 +6,11 @@ import pytest
 
 from gateway.auth import check_host, check_origin, header, is_loopback
 from gateway.errors import ApiError
-from gateway.settings import Settings
+from tests.in_process import make_settings
 
-DEFAULT = Settings()
-OPEN = Settings(insecure=True)
-LISTED = Settings(allowed_origins=("https://app.example", "http://localhost:3000"))
+DEFAULT = make_settings()
+OPEN = make_settings(insecure=True)
+LISTED = make_settings(allowed_origins=("https://app.example", "http://localhost:3000"))
 
 
 def headers(**values: str) -> list[tuple[bytes, bytes]]:

@@ -58,7 +58,9 @@ SCALARS = st.one_of(
 )
 FREE = st.recursive(
     SCALARS,
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 MAPS = st.dictionaries(st.text(max_size=8), FREE, max_size=3)
@@ -89,7 +91,9 @@ OPTIONAL_KEY = st.none() | KEYS
 REQUEST_ID = st.none() | KEYS
 REQUESTS = st.one_of(
     st.builds(p.Auth, id=REQUEST_ID, token=st.text(max_size=20)),
-    st.builds(p.Ping, id=REQUEST_ID, t=st.none() | st.integers(-(2**63), 2**64 - 1) | st.floats(-1e300, 1e300)),
+    st.builds(
+        p.Ping, id=REQUEST_ID, t=st.none() | st.integers(-(2**63), 2**64 - 1) | st.floats(-1e300, 1e300)
+    ),
     st.builds(
         p.TurnStart,
         id=REQUEST_ID,
@@ -100,7 +104,13 @@ REQUESTS = st.one_of(
         parent=OPTIONAL_KEY,
         messages=st.none()
         | st.lists(
-            st.builds(p.InputMessage, role=st.sampled_from(["user", "assistant"]), parts=PARTS, usage=FREE, cost=FREE),
+            st.builds(
+                p.InputMessage,
+                role=st.sampled_from(["user", "assistant"]),
+                parts=PARTS,
+                usage=FREE,
+                cost=FREE,
+            ),
             max_size=2,
         ),
         system=st.none() | st.text(max_size=20),
@@ -112,12 +122,21 @@ REQUESTS = st.one_of(
         on_disconnect=st.sampled_from(["continue", "cancel"]),
         metadata=st.none() | MAPS,
     ),
-    st.builds(p.TurnCancel, turn=OPTIONAL_KEY, turns=st.none() | st.lists(KEYS, max_size=3), mine=st.booleans()),
-    st.builds(p.TurnAttach, turn=OPTIONAL_KEY, after=st.integers(0, 2**53 - 1), positions=st.none() | POSITIONS),
+    st.builds(
+        p.TurnCancel, turn=OPTIONAL_KEY, turns=st.none() | st.lists(KEYS, max_size=3), mine=st.booleans()
+    ),
+    st.builds(
+        p.TurnAttach, turn=OPTIONAL_KEY, after=st.integers(0, 2**53 - 1), positions=st.none() | POSITIONS
+    ),
     st.builds(p.TurnDetach, turn=KEYS),
     st.builds(p.TurnGet, turn=KEYS),
     st.builds(p.ConversationCreate, title=st.none() | st.text(max_size=300), metadata=st.none() | MAPS),
-    st.builds(p.ConversationList, limit=st.integers(1, 200), before=OPTIONAL_KEY, query=st.none() | st.text(max_size=9)),
+    st.builds(
+        p.ConversationList,
+        limit=st.integers(1, 200),
+        before=OPTIONAL_KEY,
+        query=st.none() | st.text(max_size=9),
+    ),
     st.builds(p.ConversationGet, conversation=KEYS),
     st.builds(p.ConversationUpdate, conversation=KEYS, head=OPTIONAL_KEY, metadata=st.none() | MAPS),
     st.builds(p.ConversationClear, conversation=KEYS),
@@ -160,7 +179,10 @@ def test_what_is_not_json_is_an_invalid_frame(data: str) -> None:
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 def test_json_numbers_are_finite(value: str) -> None:
     """No way to write a number that isn't finite gets through JSON."""
-    assert refusal(JSON, f'{{"type":"ping","id":"7","t":{value}}}').error.code in {"invalid_frame", "invalid_request"}
+    assert refusal(JSON, f'{{"type":"ping","id":"7","t":{value}}}').error.code in {
+        "invalid_frame",
+        "invalid_request",
+    }
     free = f'{{"type":"conversation.create","metadata":{{"a":[{value}]}}}}'
     assert refusal(JSON, free).error.code in {"invalid_frame", "invalid_request"}
 
@@ -188,8 +210,14 @@ def test_integers_have_64_bits(value: int) -> None:
     for frame, path in (
         (f'{{"type":"ping","t":{value}}}', "t"),
         (f'{{"type":"conversation.create","metadata":{{"a":[{value}]}}}}', "metadata"),
-        (f'{{"type":"turn.start","messages":[{{"role":"user","parts":[],"usage":{value}}}]}}', "messages[0].usage"),
-        (f'{{"type":"turn.start","messages":[{{"role":"user","parts":[],"cost":{value}}}]}}', "messages[0].cost"),
+        (
+            f'{{"type":"turn.start","messages":[{{"role":"user","parts":[],"usage":{value}}}]}}',
+            "messages[0].usage",
+        ),
+        (
+            f'{{"type":"turn.start","messages":[{{"role":"user","parts":[],"cost":{value}}}]}}',
+            "messages[0].cost",
+        ),
     ):
         error = refusal(JSON, frame).error
         assert error.code in {"invalid_frame", "invalid_request"}
@@ -205,9 +233,9 @@ def test_binary_and_extension_types_are_refused(value: Any) -> None:
         "metadata",
         "7",
     )
-    assert refused(MSGPACK, {"type": "turn.start", "messages": [{"role": "user", "parts": [], "usage": value}]})[1] == (
-        "messages[0].usage"
-    )
+    assert refused(
+        MSGPACK, {"type": "turn.start", "messages": [{"role": "user", "parts": [], "usage": value}]}
+    )[1] == ("messages[0].usage")
     assert refusal(MSGPACK, pack({"type": "auth", "token": value})).error.code == "invalid_request"
     assert refusal(MSGPACK, pack(value)).error.code == "invalid_frame"
 
@@ -215,8 +243,14 @@ def test_binary_and_extension_types_are_refused(value: Any) -> None:
 def test_map_keys_are_strings() -> None:
     """Integer keys are refused, at the top and deep in a free map."""
     assert refusal(MSGPACK, pack({1: 2})).error.code == "invalid_frame"
-    assert refused(MSGPACK, {"type": "conversation.create", "metadata": {"a": {1: 2}}})[:2] == ("invalid_frame", "metadata")
-    assert refusal(MSGPACK, pack({"type": "conversation.create", "metadata": {1: 2}})).error.body.path == "metadata"
+    assert refused(MSGPACK, {"type": "conversation.create", "metadata": {"a": {1: 2}}})[:2] == (
+        "invalid_frame",
+        "metadata",
+    )
+    assert (
+        refusal(MSGPACK, pack({"type": "conversation.create", "metadata": {1: 2}})).error.body.path
+        == "metadata"
+    )
 
 
 @pytest.mark.parametrize("depth", [DEPTH_MAX, 200, 5000, 100_000])
@@ -239,7 +273,12 @@ def test_what_nests_too_deep_is_refused(depth: int) -> None:
         b"\x82\xa4type\xb3conversation.create\xa8metadata\x81\xa1a" + deep_pack,
     ):
         assert refusal(MSGPACK, packed).error.code == "invalid_frame"
-    assert "deeper" in refusal(JSON, f'{{"type":"conversation.create","metadata":{{"a":{deep_json}}}}}').error.body.message
+    assert (
+        "deeper"
+        in refusal(
+            JSON, f'{{"type":"conversation.create","metadata":{{"a":{deep_json}}}}}'
+        ).error.body.message
+    )
 
 
 @both
@@ -248,7 +287,10 @@ def test_the_deepest_that_is_allowed(codec: Codec) -> None:
     # The frame is level 1, metadata 2, its list 3.
     allowed = {"type": "conversation.create", "metadata": {"a": nested(DEPTH_MAX - 3)}}
     codec.decode(codec.encode(allowed))
-    assert refused(codec, {"type": "conversation.create", "metadata": {"a": nested(DEPTH_MAX - 2)}})[0] == "invalid_frame"
+    assert (
+        refused(codec, {"type": "conversation.create", "metadata": {"a": nested(DEPTH_MAX - 2)}})[0]
+        == "invalid_frame"
+    )
 
 
 @pytest.mark.parametrize(
@@ -290,7 +332,11 @@ def test_duplicate_keys_never_change_what_a_frame_is() -> None:
         ({}, "invalid_frame", "type"),
         ({"type": "ping", "x": 1}, "invalid_frame", None),
         ({"type": "turn.start", "params": {"x": 1}}, "invalid_frame", "params"),
-        ({"type": "turn.start", "input": [{"kind": "text", "text": "a", "x": 1}]}, "invalid_frame", "input[0]"),
+        (
+            {"type": "turn.start", "input": [{"kind": "text", "text": "a", "x": 1}]},
+            "invalid_frame",
+            "input[0]",
+        ),
         ({"type": "auth"}, "invalid_request", "token"),
         ({"type": "turn.attach", "positions": {"t": {"epoch": 1}}}, "invalid_request", "positions[...].seq"),
         ({"type": "turn.start", "on_busy": "unknown field"}, "invalid_request", "on_busy"),
@@ -352,7 +398,10 @@ def test_random_bytes_raise_nothing_but_frame_errors(data: bytes) -> None:
             codec.encode(error.error.body)
 
 
-@given(st.dictionaries(st.text(max_size=9), FREE, max_size=5), st.sampled_from(["ping", "turn.start", "auth", "x"]))
+@given(
+    st.dictionaries(st.text(max_size=9), FREE, max_size=5),
+    st.sampled_from(["ping", "turn.start", "auth", "x"]),
+)
 def test_random_maps_raise_nothing_but_frame_errors(frame: dict[str, Any], kind: str) -> None:
     """Nor does any map of known or unknown types."""
     for codec in CODECS:

@@ -59,14 +59,20 @@ def test_an_error_takes_its_facts_from_the_table() -> None:
 
 def test_an_error_may_say_more() -> None:
     """Message, retryable and the rest can be given; message and path are bounded."""
-    error = ApiError("gone", "x" * 9999, retryable=True, retry_after_ms=5, path="p" * 9999, stored_message="m_1")
+    error = ApiError(
+        "gone", "x" * 9999, retryable=True, retry_after_ms=5, path="p" * 9999, stored_message="m_1"
+    )
     assert error.body == ErrorBody("gone", "x" * 500, True, 5, "p" * 200, "m_1")
 
 
 def test_a_provider_error_keeps_its_code_and_loses_its_detail() -> None:
     """Law 13: the provider's own words stay behind."""
     failed = ProviderError(
-        "upstream_rate_limited", "Slow down.", retryable=True, retry_after_ms=70, detail="sk-secret at api.example"
+        "upstream_rate_limited",
+        "Slow down.",
+        retryable=True,
+        retry_after_ms=70,
+        detail="sk-secret at api.example",
     )
     assert ApiError.from_provider(failed).body == ErrorBody("upstream_rate_limited", "Slow down.", True, 70)
     refused = ApiError.from_provider(ProviderError("upstream_error", "No.", retryable=False))

@@ -65,7 +65,10 @@ def test_no_frame_is_sent_that_the_protocol_does_not_know() -> None:
 
 def test_what_is_absent_is_left_out() -> None:
     """Optional fields that say nothing aren't sent; null is sent where it means something."""
-    assert JSON.encode(TurnDelta("t", 3, 0, "x")) == b'{"type":"turn.delta","turn":"t","seq":3,"part":0,"text":"x"}'
+    assert (
+        JSON.encode(TurnDelta("t", 3, 0, "x"))
+        == b'{"type":"turn.delta","turn":"t","seq":3,"part":0,"text":"x"}'
+    )
     assert JSON.encode(TurnStatus(turn="t", seq=2, status="waiting")) == (
         b'{"type":"turn.status","turn":"t","seq":2,"status":"waiting"}'
     )
@@ -79,7 +82,14 @@ def test_an_ending_is_read_back_as_it_was_written() -> None:
     """What is stored of an ending is the ending."""
     decode = msgspec.json.Decoder(Ending).decode
     stopped = TurnCancelled(
-        turn="t", seq=9, by="limit", reason="Too long.", usage=None, cost=Cost("0.1"), timing=TIMING, message="m"
+        turn="t",
+        seq=9,
+        by="limit",
+        reason="Too long.",
+        usage=None,
+        cost=Cost("0.1"),
+        timing=TIMING,
+        message="m",
     )
     for ending in (completed(9), cancelled(9), stopped):
         assert decode(JSON.encode(ending)) == ending
@@ -99,6 +109,8 @@ def test_a_reset_names_the_epoch() -> None:
 
 def test_a_message_shows_what_it_has() -> None:
     """Id, role, parts, parent and time always; the rest where it is known."""
-    message = Message(id="m", role="user", parts=[TextPart("Hi")], parent=None, created_at="2026-01-31T00:00:00.000Z")
+    message = Message(
+        id="m", role="user", parts=[TextPart("Hi")], parent=None, created_at="2026-01-31T00:00:00.000Z"
+    )
     assert set(msgspec.to_builtins(message)) == {"id", "role", "parts", "parent", "created_at"}
     assert msgspec.to_builtins(Timing(0, 5, 1)) == {"queued_ms": 0, "total_ms": 5, "attempts": 1}

@@ -117,7 +117,12 @@ def test_random_interleavings_leave_no_seam(pieces: list[tuple[int, bool, str]],
             assert reader.view.seq == len(events)
             assert reader.view.resets == 0
             assert reader.outbox.waiting == 0
-            said = {(f["part"], k): "" for f in reader.frames if f["type"] == "turn.delta" for k in ("text", "signature")}
+            said = {
+                (f["part"], k): ""
+                for f in reader.frames
+                if f["type"] == "turn.delta"
+                for k in ("text", "signature")
+            }
             for frame in reader.frames:
                 if frame["type"] == "turn.delta":
                     for key in ("text", "signature"):
@@ -135,7 +140,9 @@ def test_random_interleavings_leave_no_seam(pieces: list[tuple[int, bool, str]],
 
 @settings(deadline=None, max_examples=100)
 @given(st.integers(0, 8), st.integers(1, 12), st.lists(st.integers(1, 3), max_size=8), st.booleans())
-def test_a_position_ahead_of_the_log_waits_for_it(end: int, ahead: int, bursts: list[int], ends: bool) -> None:
+def test_a_position_ahead_of_the_log_waits_for_it(
+    end: int, ahead: int, bursts: list[int], ends: bool
+) -> None:
     """Law 7: ahead of the log it waits; when the log gets there it goes on; when the turn ends short of it, reset and replay."""
 
     async def live() -> None:
@@ -146,10 +153,12 @@ def test_a_position_ahead_of_the_log_waits_for_it(end: int, ahead: int, bursts: 
         reader = Reader().at(EPOCH, position)
         assert stream.attach(reader.outbox, EPOCH, position) == position
         for burst in bursts:
-            stream.publish([
-                part(stream.log.end + n + 1, n + 1) if n % 2 else delta(stream.log.end + n + 1, "y" * 700)
-                for n in range(burst)
-            ])
+            stream.publish(
+                [
+                    part(stream.log.end + n + 1, n + 1) if n % 2 else delta(stream.log.end + n + 1, "y" * 700)
+                    for n in range(burst)
+                ]
+            )
             assert reader.outbox.waiting >= 0
             reader.take(1)
             assert reader.outbox.waiting >= 0
@@ -181,7 +190,12 @@ async def test_a_position_of_another_epoch_starts_again(epoch: int | None, after
     say(stream, "a", "b")
     assert stream.attach(reader.outbox, epoch, after) == 0
     reader.take()
-    assert [frame["type"] for frame in reader.frames] == ["turn.reset", "turn.started", "turn.part", "turn.delta"]
+    assert [frame["type"] for frame in reader.frames] == [
+        "turn.reset",
+        "turn.started",
+        "turn.part",
+        "turn.delta",
+    ]
     assert reader.view.text() == "ab"
 
 
@@ -316,7 +330,9 @@ async def test_the_end_drops_the_timers_and_wakes_who_waits() -> None:
 # --- the hub ---
 
 
-def lived(hub: Hub, turn: str, size: int = 0, user: str = "ann", conversation: str | None = "c") -> TurnStream:
+def lived(
+    hub: Hub, turn: str, size: int = 0, user: str = "ann", conversation: str | None = "c"
+) -> TurnStream:
     """A turn that ended in the hub."""
     stream = stream_of(turn, user=user)
     hub.add(stream, conversation)

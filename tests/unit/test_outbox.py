@@ -42,7 +42,9 @@ class Reader:
         payload = self.outbox.next_frame()
         if payload is None:
             return None
-        frame: dict[str, Any] = msgspec.msgpack.decode(payload) if self.codec.binary else msgspec.json.decode(payload)
+        frame: dict[str, Any] = (
+            msgspec.msgpack.decode(payload) if self.codec.binary else msgspec.json.decode(payload)
+        )
         return frame
 
     def drain(self) -> list[dict[str, Any]]:
@@ -90,7 +92,10 @@ class Source:
 
 def places(frames: list[dict[str, Any]]) -> list[tuple[str, int]]:
     """Turn and seq of turn frames, the number of answers."""
-    return [(frame.get("turn", "answer"), frame.get("seq", frame.get("t"))) for frame in frames]
+    return [
+        (str(frame.get("turn", "answer")), int(frame["seq"] if "turn" in frame else frame["t"]))
+        for frame in frames
+    ]
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)

@@ -101,7 +101,9 @@ async def test_an_answer_longer_than_the_outbox_is_read(services: Services, code
         page = await client.request("conversation.messages", conversation=started["conversation"])
         assert len(page["messages"][-1]["parts"][0]["text"]) > services.settings.outbox_bytes
         assert page["messages"][-1]["parts"][0]["text"] == client.turns["long"].text()
-        several = [client.send("conversation.messages", conversation=started["conversation"]) for _ in range(3)]
+        several = [
+            client.send("conversation.messages", conversation=started["conversation"]) for _ in range(3)
+        ]
         for request_id in several:
             assert await client.answer(request_id) == page
         assert not client.overflowed
@@ -193,7 +195,10 @@ async def test_numbers_at_the_edge_are_answered(ann: Seat) -> None:
     for t in (2**64 - 1, -(2**63)):
         assert await ann.request("ping", t=t) == {"t": t}
     assert await ann.request("conversation.create", metadata={"n": 2**64 - 1})
-    for frame in ('{"type":"ping","id":"x","t":%d}', '{"type":"conversation.create","id":"x","metadata":{"n":%d}}'):
+    for frame in (
+        '{"type":"ping","id":"x","t":%d}',
+        '{"type":"conversation.create","id":"x","metadata":{"n":%d}}',
+    ):
         ann.frames.clear()
         ann.send_raw(frame % 2**80)
         await ann.until(lambda: ann.answered("x"))

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from gateway.settings import Settings, environment
+
+
+def made(**fields: Any) -> Settings:
+    """Settings of this environment."""
+    return Settings(**fields)
+
 
 NAMES = {"HOST", "PORT", "TURN_LOG_TTL", "TURN_LOG_TTL_S"}
 
@@ -23,7 +30,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_it_starts_without_any_setting() -> None:
     """The defaults listen on loopback with a file beside the process."""
-    settings = Settings()
+    settings = made()
     assert (settings.host, settings.port, settings.store) == ("127.0.0.1", 8000, "sqlite:///turnwire.db")
     assert settings.loopback_only
     assert settings.auth == "none"
@@ -57,7 +64,7 @@ def test_each_variable_sets_its_field(
 ) -> None:
     """TURNWIRE_ and the name in capitals; HOST, PORT and TURN_LOG_TTL without it."""
     monkeypatch.setenv(variable, value)
-    assert getattr(Settings(), field) == wanted
+    assert getattr(made(), field) == wanted
     assert environment()[variable] == value
 
 
@@ -65,7 +72,7 @@ def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPat
     """A command line's option wins over a variable."""
     monkeypatch.setenv("PORT", "9000")
     monkeypatch.setenv("TURNWIRE_STORE", "sqlite:///other.db")
-    settings = Settings(port=1, store="sqlite:///:memory:")
+    settings = made(port=1, store="sqlite:///:memory:")
     assert (settings.port, settings.store) == (1, "sqlite:///:memory:")
 
 
@@ -75,7 +82,7 @@ def test_every_other_variable_has_the_prefix(monkeypatch: pytest.MonkeyPatch, fi
     if field.upper() in NAMES:
         return
     monkeypatch.setenv(field.upper(), "not a value of anything")
-    Settings()
+    made()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +105,7 @@ def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str
     """Nothing starts with a setting that can't be meant."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValidationError) as refused:
-        Settings()
+        made()
     named = str(refused.value.errors()[0]["loc"][0]).upper()
     assert variable.removeprefix("TURNWIRE_") in {named, "TURN_LOG_TTL"}
 
@@ -106,7 +113,7 @@ def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str
 def test_settings_are_frozen() -> None:
     """What an operator set stays."""
     with pytest.raises(ValidationError):
-        Settings().port = 1
+        made().port = 1
 
 
 @pytest.mark.parametrize(
@@ -122,9 +129,9 @@ def test_settings_are_frozen() -> None:
 )
 def test_the_page_has_an_address_that_opens(host: str, url: str) -> None:
     """An address to listen on everywhere isn't one to open; IPv6 has brackets."""
-    assert Settings(host=host).page_url == url
+    assert made(host=host).page_url == url
 
 
 def test_insecure_lets_the_network_in() -> None:
     """Only if the operator says so."""
-    assert not Settings(insecure=True).loopback_only
+    assert not made(insecure=True).loopback_only

@@ -39,7 +39,9 @@ from store.base import ConversationRecord, Counters, MessageRecord
 
 LONG = st.one_of(
     st.text(max_size=30),
-    st.builds(lambda unit, n: unit * n, st.sampled_from(["a", "é", "\x01", "😀", "\n", '"']), st.integers(0, 6000)),
+    st.builds(
+        lambda unit, n: unit * n, st.sampled_from(["a", "é", "\x01", "😀", "\n", '"']), st.integers(0, 6000)
+    ),
 )
 LONG_OR_NONE = st.none() | LONG
 ANY_PARTS = st.lists(
@@ -58,7 +60,14 @@ ANY_PARTS = st.lists(
 
 
 def message(parts: list[Part]) -> Message:
-    return Message(id="m" * 64, role="user", parts=parts, parent="p" * 64, created_at="2026-01-31T00:00:00.000Z", turn="t" * 64)
+    return Message(
+        id="m" * 64,
+        role="user",
+        parts=parts,
+        parent="p" * 64,
+        created_at="2026-01-31T00:00:00.000Z",
+        turn="t" * 64,
+    )
 
 
 @settings(deadline=2000)
@@ -161,7 +170,9 @@ def test_usage_goes_in_and_out() -> None:
 def test_a_message_is_its_record_and_its_body() -> None:
     """What the store keeps beside the body and what is in it make the message that clients see."""
     body = MessageBody([TextPart("Hi")], "demo", Usage(1, 2), Cost("0.1"), "completed")
-    record = MessageRecord(id="m", parent="p", role="assistant", created_ms=1000, body=encode_body(body), turn="t")
+    record = MessageRecord(
+        id="m", parent="p", role="assistant", created_ms=1000, body=encode_body(body), turn="t"
+    )
     assert body_of(record) == body
     assert message_view(record) == Message(
         id="m",

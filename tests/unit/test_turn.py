@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 
 from gateway.events import TurnDelta, TurnEvent, TurnPart, TurnReset
-from gateway.turn import ENDED, STATES, TRANSITIONS, IllegalTransition, State, event_name, fold, shown_status, step
+from gateway.turn import (
+    ENDED,
+    STATES,
+    TRANSITIONS,
+    IllegalTransition,
+    State,
+    event_name,
+    fold,
+    shown_status,
+    step,
+)
 from providers.base import (
     CitationPart,
     FilePart,

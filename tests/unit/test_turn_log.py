@@ -50,7 +50,9 @@ def growths(events: list[TurnEvent]) -> list[tuple[int, str, str]]:
     grown: list[tuple[int, str, str]] = []
     for event in events:
         if isinstance(event, TurnDelta):
-            field, content = ("text", event.text) if event.text is not None else ("signature", event.signature)
+            field, content = (
+                ("text", event.text) if event.text is not None else ("signature", event.signature)
+            )
             if grown and grown[-1][:2] == (event.part, field):
                 grown[-1] = (event.part, field, grown[-1][2] + (content or ""))
             else:
@@ -80,7 +82,9 @@ def grown_by(frames: list[dict[str, Any]]) -> list[tuple[int, str, str]]:
 
 
 @given(PIECES, st.data())
-def test_a_reader_at_any_pace_gets_a_contiguous_whole(pieces: list[tuple[int, bool, str]], data: st.DataObject) -> None:
+def test_a_reader_at_any_pace_gets_a_contiguous_whole(
+    pieces: list[tuple[int, bool, str]], data: st.DataObject
+) -> None:
     """Laws 1 and 10: read at any pace, frames are contiguous, small, of one part and field, and nothing is lost."""
     events = answer(pieces, LONG_TURN)
     log = TurnLog(LONG_TURN, EPOCH)
@@ -122,7 +126,14 @@ def test_neighbouring_deltas_become_one_frame_with_after(codec: Codec) -> None:
     """Law 1: a frame that covers several events says after which one it follows; a single event has no `after`."""
     log = filled(started(), part(2), delta(3, "Hel"), delta(4, "lo, "), delta(5, "you"), completed(6))
     frames, _ = read(log, codec, 2)
-    assert frames[0] == {"type": "turn.delta", "turn": "t", "seq": 5, "after": 2, "part": 0, "text": "Hello, you"}
+    assert frames[0] == {
+        "type": "turn.delta",
+        "turn": "t",
+        "seq": 5,
+        "after": 2,
+        "part": 0,
+        "text": "Hello, you",
+    }
     single, _ = read(log, codec, 4)
     assert single[0] == {"type": "turn.delta", "turn": "t", "seq": 5, "part": 0, "text": "you"}
 
@@ -144,7 +155,14 @@ def test_merging_never_crosses_a_part_a_field_or_another_event() -> None:
     )
     frames, _ = read(log, JSON, 2)
     assert [frame["seq"] for frame in frames] == [3, 5, 6, 7, 8, 9, 10, 11]
-    assert frames[1] == {"type": "turn.delta", "turn": "t", "seq": 5, "after": 3, "part": 0, "signature": "sS"}
+    assert frames[1] == {
+        "type": "turn.delta",
+        "turn": "t",
+        "seq": 5,
+        "after": 3,
+        "part": 0,
+        "signature": "sS",
+    }
 
 
 def test_merging_stops_before_a_frame_is_too_large() -> None:

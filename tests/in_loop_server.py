@@ -1,0 +1,51 @@
+"""A real server of the gateway in the test's own loop, on a free port."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.app import Gateway
+from gateway.server import Server, listen, make_server
+from gateway.settings import Settings
+from tests.in_process import make_settings
+
+
+@dataclass(frozen=True)
+class InLoopServer:
+    """A running server."""
+
+    gateway: Gateway
+    server: Server
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Where its HTTP is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        """Where its socket is."""
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+
+@asynccontextmanager
+async def serving(**fields: Any) -> AsyncIterator[InLoopServer]:
+    """Serve with these settings; at the end it drains, at once unless `drain_s` says otherwise."""
+    settings: Settings = make_settings(**{"drain_s": 0, "close_timeout_s": 0.5, **fields})
+    gateway = Gateway(settings, {})
+    listening = listen("127.0.0.1", 0)
+    ready = asyncio.Event()
+    server = make_server(gateway, settings, ready.set)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        served = tasks.create_task(server.serve(sockets=[listening]))
+        try:
+            await ready.wait()
+            yield InLoopServer(gateway, server, listening.getsockname()[1])
+        finally:
+            server.should_exit = True
+            await asyncio.wait([served])

@@ -1,0 +1,133 @@
+"""What a model is asked: the request as it stands, and the branch that it follows."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from gateway.context import chat_request, estimate_tokens, stated
+from gateway.errors import ApiError
+from gateway.protocol import InputMessage, TurnStart
+from gateway.shapes import MessageBody, encode_body
+from providers.base import (
+    ChatMessage,
+    ImagePart,
+    Params,
+    Part,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolResultPart,
+)
+from store.base import Store
+from tests.in_process import SteeredStore
+from tests.store_conformance import conversation, ending, message, new_turn
+
+
+def body(*parts: Part) -> bytes:
+    return encode_body(MessageBody(list(parts)))
+
+
+async def asked(steered: SteeredStore, request: TurnStart, turn: str) -> Any:
+    record = await steered.turn("ann", turn)
+    placed = None if record.conversation is None else await steered.conversation("ann", record.conversation)
+    return await chat_request(cast("Store", steered), "ann", record, placed, request, "upstream-name")
+
+
+def test_a_request_is_stated_with_all_that_it_says() -> None:
+    """Model, system, parameters, tools and choice go through unchanged."""
+    request = TurnStart(
+        input="Hi",
+        system="Be brief.",
+        params=Params(temperature=0.5, stop=["x"]),
+        tools=[Tool("add", "adds", {"type": "object"})],
+        tool_choice="required",
+    )
+    made = stated(request, "upstream-name")
+    assert (made.model, made.system, made.params) == ("upstream-name", "Be brief.", request.params)
+    assert (made.tools, made.tool_choice) == (tuple(request.tools or ()), "required")
+    assert made.messages == (ChatMessage("user", (TextPart("Hi"),)),)
+    assert stated(TurnStart(parent="m"), "u").messages == (ChatMessage("user", ()),)
+
+
+async def test_a_stateless_turn_is_its_own_context(steered: SteeredStore) -> None:
+    """Only role and parts of the messages count, and nothing is read."""
+    request = TurnStart(
+        messages=[
+            InputMessage(role="user", parts=[TextPart("a")], id="m", usage={"x": 1}),
+            InputMessage(role="assistant", parts=[TextPart("b", "S")]),
+        ]
+    )
+    await steered.accept(new_turn("t", stateless=True, conversation=None, input=None))
+    made = await asked(steered, request, "t")
+    assert made.messages == (
+        ChatMessage("user", (TextPart("a"),)),
+        ChatMessage("assistant", (TextPart("b", "S"),)),
+    )
+    assert "branch" not in steered.calls
+
+
+async def test_the_history_is_the_branch_to_the_question(steered: SteeredStore) -> None:
+    """In order, signatures and tools included; an answer that was stopped before its first word is left out."""
+    await steered.create_conversation(conversation(system="Be kind."))
+    history: list[tuple[Part, ...]] = [
+        (TextPart("one"), ImagePart("image/png", data="QUJD")),
+        (ReasoningPart("hm", signature="S"), ToolCallPart("c", "add", "{}")),
+        (ToolResultPart("c", "3"),),
+        (),
+        (TextPart("again"),),
+        (TextPart("three"),),
+    ]
+    for n in range(0, 6, 2):
+        new = new_turn(f"t{n}", input=message(f"q{n}", body=body(*history[n]), turn=f"t{n}"))
+        accepted = await steered.accept(new)
+        made = ending(new, accepted)
+        await steered.end(replace(made, answer=replace(made.answer, body=body(*history[n + 1]))))
+    await steered.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
+    made = await asked(steered, TurnStart(conversation="c1", input="now"), "t")
+    roles = [found.role for found in made.messages]
+    parts = [found.parts for found in made.messages]
+    assert parts == [p for p in history if p] + [(TextPart("now"),)]
+    assert roles == ["user", "assistant", "user", "user", "assistant", "user"]
+    assert made.system == "Be kind."
+    named = await asked(steered, TurnStart(conversation="c1", input="now", system="Be brief."), "t")
+    assert named.system == "Be brief."
+
+
+async def test_a_conversation_that_went_meanwhile_is_not_found(steered: SteeredStore) -> None:
+    """A branch that can't be read any more is said."""
+    await steered.create_conversation(conversation())
+    await steered.accept(new_turn("t"))
+    record = await steered.turn("ann", "t")
+    await steered.delete_conversation("ann", "c1")
+    with pytest.raises(ApiError) as missing:
+        await chat_request(
+            cast("Store", steered), "ann", record, None, TurnStart(conversation="c1", input="x"), "u"
+        )
+    assert missing.value.code == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("parts", "tokens"),
+    [
+        ([], 0),
+        ([TextPart("abcd")], 1),
+        ([TextPart("abcde")], 2),
+        ([TextPart("ééé"), ToolCallPart("c", "n", "{}"), ToolResultPart("c", "x" * 8)], 4),
+        ([ImagePart("image/png", data="x" * 1000)], 0),
+    ],
+    ids=["nothing", "four", "five", "several", "image"],
+)
+def test_tokens_are_estimated_by_bytes(parts: list[Part], tokens: int) -> None:
+    """Four bytes a token, rounded up, of text, arguments and outputs."""
+    assert estimate_tokens(parts) == tokens
+    assert estimate_tokens(tuple(parts)) == tokens
+
+
+def test_a_body_that_was_stored_is_read_back() -> None:
+    """What the context reads is what the history wrote."""
+    assert msgspec.json.decode(body(TextPart("Hi")), type=MessageBody).parts == [TextPart("Hi")]

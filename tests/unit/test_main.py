@@ -1,0 +1,166 @@
+"""The `turnwire` command: its options, and how it says why it can't serve."""
+
+from __future__ import annotations
+
+import asyncio
+import runpy
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gateway.__main__ as command
+from gateway.server import listen
+from gateway.settings import Settings
+from tests.gateway_process import gateway_process
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings with which it would have served."""
+    for name in ("HOST", "PORT"):
+        monkeypatch.delenv(name, raising=False)
+    found: list[Settings] = []
+    monkeypatch.setattr(command, "_serve", found.append)
+    return found
+
+
+@pytest.mark.parametrize("arguments", [[], ["serve"], ["--port", "8000"], ["serve", "--host", "127.0.0.1"]])
+def test_serving_is_the_default_command(served: list[Settings], arguments: list[str]) -> None:
+    """With or without its name."""
+    command.main(arguments)
+    assert (served[0].host, served[0].port) == ("127.0.0.1", 8000)
+
+
+def test_options_are_settings(served: list[Settings]) -> None:
+    """Those that are given, and only those, go before the environment."""
+    command.main(
+        ["serve", "--host", "::1", "--port", "0", "--store", "sqlite:///:memory:", "--log-level", "debug"]
+    )
+    assert (served[0].host, served[0].port, served[0].store) == ("::1", 0, "sqlite:///:memory:")
+    assert served[0].log_level == "debug"
+
+
+def test_without_arguments_it_takes_the_commands(
+    served: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the process."""
+    monkeypatch.setattr(sys, "argv", ["turnwire", "--port", "7"])
+    command.main()
+    assert served[0].port == 7
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["fly"], 2, "invalid choice"),
+        (["--nonsense"], 2, "unrecognized"),
+        (["--port", "http"], 2, "invalid int"),
+        (["--port", "70000"], 2, "The setting port is wrong"),
+        (["--log-level", "loud"], 2, "invalid choice"),
+        (["--host", "0.0.0.0"], 1, "TURNWIRE_INSECURE=1"),
+        (["--host", "example.com"], 1, "Listen on 127.0.0.1"),
+        (["--help"], 0, ""),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_is_wrong_is_said(
+    served: list[Settings], capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, words: str
+) -> None:
+    """A sentence on standard error, and an exit code; nothing is served."""
+    with pytest.raises(SystemExit) as left:
+        command.main(arguments)
+    assert left.value.code == code
+    said = capsys.readouterr()
+    assert words in said.err
+    assert "Traceback" not in said.err
+    assert served == []
+
+
+def test_a_wrong_variable_is_explained(
+    served: list[Settings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The setting's name, and what it may be."""
+    monkeypatch.setenv("TURNWIRE_HEARTBEAT_S", "never")
+    with pytest.raises(SystemExit) as left:
+        command.main([])
+    assert left.value.code == 2
+    assert "The setting heartbeat_s is wrong" in capsys.readouterr().err
+
+
+def test_with_leave_the_network_may_come_in(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    """TURNWIRE_INSECURE=1 is what the operator wants."""
+    monkeypatch.setenv("TURNWIRE_INSECURE", "1")
+    command.main(["--host", "0.0.0.0"])
+    assert served[0].host == "0.0.0.0"
+
+
+class FakeServer:
+    """A server whose run ends as a test says."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self._error = error
+
+    def run(self, sockets: list[Any]) -> None:
+        """See `Server`."""
+        for one in sockets:
+            one.close()
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--store", "postgres://host"], "Unknown store"),
+        (["--port", "{taken}"], "Choose another with --port"),
+    ],
+    ids=["store", "port"],
+)
+def test_a_start_that_fails_says_what_to_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    """A store that is none, a port that is taken: exit code 1."""
+    monkeypatch.setattr("gateway.server.configure_logging", lambda level: None)
+    with listen("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        given = ["--store", "sqlite:///:memory:", *(one.replace("{taken}", port) for one in arguments)]
+        with pytest.raises(SystemExit) as left:
+            command.main(given)
+    assert left.value.code == 1
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_run_that_ends_ends_quietly(monkeypatch: pytest.MonkeyPatch, interrupted: bool) -> None:
+    """Also by Ctrl-C."""
+    monkeypatch.setattr("gateway.server.configure_logging", lambda level: None)
+    ended = FakeServer(KeyboardInterrupt() if interrupted else None)
+    monkeypatch.setattr("gateway.server.make_server", lambda *_: ended)
+    command.main(["--store", "sqlite:///:memory:", "--port", "0"])
+
+
+async def test_it_is_a_command_that_serves_and_leaves(tmp_path: Path) -> None:
+    """`python -m gateway serve`: ready, then a signal, then exit code 0; a second one on its store is refused."""
+    async with gateway_process(tmp_path) as running:
+        assert "http://127.0.0.1:" in running.ready_line
+        with pytest.raises(RuntimeError, match="in use by another process"):
+            async with gateway_process(tmp_path):
+                raise AssertionError("two gateways on one store")
+        running.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            assert await running.wait() == 0
+
+
+def test_the_module_runs_as_a_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m gateway --help`."""
+    monkeypatch.setattr(sys, "argv", ["turnwire", "--help"])
+    monkeypatch.delitem(sys.modules, "gateway.__main__")
+    with pytest.raises(SystemExit) as left:
+        runpy.run_module("gateway", run_name="__main__")
+    assert left.value.code == 0
+    assert "realtime chat gateway" in capsys.readouterr().out

@@ -1,0 +1,101 @@
+"""uvicorn's server with our drain before its shutdown, and a word when it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.app import Gateway
+from gateway.server import configure_logging, listen, make_server, ready_line
+from store.base import StoreError
+from store.embedded import EmbeddedStore
+from tests.client import client
+from tests.in_loop_server import serving
+from tests.in_process import SLOW, make_settings
+
+
+@pytest.fixture
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {
+        name: logger.level
+        for name, logger in root.manager.loggerDict.items()
+        if isinstance(logger, logging.Logger)
+    }
+    yield
+    root.handlers[:], root.level = handlers, level
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+async def test_a_stop_drains_before_sockets_close() -> None:
+    """Asked to stop, clients hear `going_away`, turns get their endings, sockets are closed 4503, not 1012."""
+    async with serving(drain_s=0) as running, client(running.ws_url) as c:
+        await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
+        running.server.should_exit = True
+        assert (await c.ending("t"))["error"]["code"] == "shutting_down"
+        assert (await c.until_closed())[0] == 4503
+        assert c.frames[-2]["type"] in {"turn.failed", "going_away", "turn.delta"}
+
+
+async def test_a_store_that_cannot_be_opened_is_raised_before_listening(tmp_path: Path) -> None:
+    """The reason comes out as a `StoreError`, and nobody is told that it is ready."""
+    path = tmp_path / "turnwire.db"
+    holder = EmbeddedStore(str(path))
+    await holder.open()
+    settings = make_settings(store=f"sqlite:///{path}")
+    gateway = Gateway(settings, {})
+    listening = listen("127.0.0.1", 0)
+    ready = asyncio.Event()
+    with pytest.raises(StoreError, match="in use"):
+        await make_server(gateway, settings, ready.set).serve(sockets=[listening])
+    assert not ready.is_set()
+    listening.close()
+    await holder.close()
+    await gateway.store.close()
+
+
+def test_a_port_that_is_taken_is_an_error() -> None:
+    """`OSError`, for both families."""
+    with listen("127.0.0.1", 0) as taken, pytest.raises(OSError, match=r".") as refused:
+        listen("127.0.0.1", taken.getsockname()[1])
+    assert refused.value.errno == errno.EADDRINUSE
+
+
+def test_it_listens_on_ipv6() -> None:
+    """An address with colons is IPv6."""
+    try:
+        listening = listen("::1", 0)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with listening:
+        assert listening.getsockname()[0] == "::1"
+
+
+def test_the_ready_line_says_where_and_with_what() -> None:
+    """The page's address, which keys there are (by provider, never the key), and who may come in."""
+    plain = ready_line(Gateway(make_settings(), {}), 1234)
+    assert plain.startswith("Turnwire is ready: open http://127.0.0.1:1234 - ")
+    assert "no provider keys" in plain
+    assert "loopback only" in plain
+    keyed = ready_line(
+        Gateway(make_settings(insecure=True, host="0.0.0.0"), {"OPENAI_API_KEY": "sk-secret"}), 1
+    )
+    assert "keys for openai" in keyed
+    assert "THE NETWORK MAY COME IN" in keyed
+    assert "secret" not in keyed
+
+
+@pytest.mark.usefixtures("_logging_as_it_was")
+def test_logs_hold_no_content_of_others() -> None:
+    """At any level, the loggers that print paths, frames or requests stay quiet."""
+    configure_logging("debug")
+    assert logging.getLogger("turnwire.turn").isEnabledFor(logging.DEBUG)
+    for name in ("uvicorn.access", "uvicorn.error", "websockets", "openai", "anthropic", "httpx2", "aiohttp"):
+        assert not logging.getLogger(name).isEnabledFor(logging.INFO)

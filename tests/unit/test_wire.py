@@ -1,0 +1,218 @@
+"""Our bounds on uvicorn's protocol classes, over real sockets: no client keeps a socket that it doesn't serve."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.services import Services
+from tests.client import client, narrow_socket
+from tests.in_loop_server import InLoopServer, serving
+from tests.in_process import eventually
+
+OPENING = (
+    "GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
+)
+TEXT, CONTINUATION, BINARY, CLOSE = 0x1, 0x0, 0x2, 0x8
+
+
+def masked(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
+    """One client frame of at most 125 bytes."""
+    key = os.urandom(4)
+    body = bytes(byte ^ key[n % 4] for n, byte in enumerate(payload))
+    return bytes([(0x80 if fin else 0) | opcode, 0x80 | len(payload)]) + key + body
+
+
+class Raw:
+    """A bare TCP connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def rest(self) -> bytes:
+        """All that comes until the server closes."""
+        async with asyncio.timeout(10):
+            try:
+                return await self.reader.read(-1)
+            except ConnectionResetError:
+                return b""
+
+    async def closed_with(self) -> int:
+        """The code of the close frame, and that the server closed the socket."""
+        said = await self.rest()
+        at = said.rindex(b"\x88")
+        return int.from_bytes(said[at + 2 : at + 4], "big")
+
+
+@asynccontextmanager
+async def raw(server: InLoopServer, *, more: str | None = None) -> AsyncIterator[Raw]:
+    """Connect; with `more` headers given, behind the opening."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    if more is not None:
+        writer.write(OPENING.format(more=more).encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert b"101 Switching Protocols" in head
+        assert b"permessage-deflate" not in head
+    try:
+        yield Raw(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /ws HTTP/1.1\r\nHost: 127"], ids=["nothing", "half a head"])
+async def test_a_request_that_does_not_come_is_cut(sent: bytes) -> None:
+    """The head of the first request has a deadline."""
+    async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
+        connection.writer.write(sent)
+        assert await connection.rest() == b""
+
+
+async def test_a_request_in_time_is_served_beyond_the_deadline() -> None:
+    """The deadline is for the head: a connection that is kept alive stays."""
+    async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
+        for wait_s in (0.2, 0):
+            connection.writer.write(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            head = await asyncio.wait_for(connection.reader.readuntil(b"\r\n\r\n"), 10)
+            assert b"200 OK" in head
+            await connection.reader.readexactly(len('{"status":"ok"}'))
+            await asyncio.sleep(wait_s)
+
+
+async def test_an_open_socket_stays_beyond_the_deadline() -> None:
+    """A WebSocket that is open isn't an opening any more; compression is never agreed."""
+    async with serving(handshake_timeout_s=0.1) as server:
+        async with raw(server, more="Sec-WebSocket-Extensions: permessage-deflate\r\n") as connection:
+            await asyncio.sleep(0.2)
+            connection.writer.write(masked(b'{"type":"ping","id":"1","t":5}', TEXT))
+            async with asyncio.timeout(10):
+                await connection.reader.readuntil(b'"t":5')
+
+
+async def test_an_opening_without_an_end_is_cut() -> None:
+    """An upgrade that the application doesn't accept in time is cut."""
+    async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
+        connections = server.gateway._connections
+        connections._find_services = _never  # the application fails before it accepts
+        connection.writer.write(OPENING.format(more="").encode())
+        assert b"101" not in await connection.rest()
+
+
+def _never() -> Services:
+    raise RuntimeError("not ready")
+
+
+@pytest.mark.parametrize("fragments", [70, 5000])
+async def test_too_many_fragments_close_4400(fragments: int) -> None:
+    """A message has at most 64 fragments, empty or not."""
+    async with serving() as server, raw(server, more="") as connection:
+        connection.writer.write(
+            masked(b"{", TEXT, fin=False) + masked(b"", CONTINUATION, fin=False) * fragments
+        )
+        if fragments < 100:
+            assert await connection.closed_with() == 4400
+        else:
+            await connection.rest()
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+async def test_a_message_that_takes_too_long_closes_4400(opcode: int) -> None:
+    """A message whose last fragment doesn't come has a deadline."""
+    async with serving(message_timeout_s=0.1) as server, raw(server, more="") as connection:
+        connection.writer.write(masked(b"{", opcode, fin=False))
+        assert await connection.closed_with() == 4400
+
+
+async def test_a_message_in_pieces_in_time_is_read() -> None:
+    """Fragments are fine within the bounds, and the deadline ends with the message."""
+    async with serving(message_timeout_s=0.1) as server, raw(server, more="") as connection:
+        frame = b'{"type":"ping","id":"1","t":5}'
+        pieces = [frame[n : n + 3] for n in range(0, len(frame), 3)]
+        for n, piece in enumerate(pieces):
+            connection.writer.write(masked(piece, TEXT if n == 0 else CONTINUATION, fin=n == len(pieces) - 1))
+        async with asyncio.timeout(10):
+            await connection.reader.readuntil(b'"t":5')
+        await asyncio.sleep(0.2)
+        connection.writer.write(masked(b'{"type":"ping","id":"2","t":6}', TEXT))
+        async with asyncio.timeout(10):
+            await connection.reader.readuntil(b'"t":6')
+
+
+async def test_what_is_not_utf8_closes_1007(caplog: pytest.LogCaptureFixture) -> None:
+    """Quietly: it is the client's fault and no news for the log."""
+    async with serving() as server, raw(server, more="") as connection:
+        connection.writer.write(masked(b"\xff\xfe", TEXT))
+        assert await connection.closed_with() == 1007
+    assert "Traceback" not in caplog.text
+
+
+async def test_what_breaks_the_protocol_closes_1002() -> None:
+    """A frame that no client may send ends the connection, also for a client that reads nothing."""
+    async with serving(close_timeout_s=0.1) as server, raw(server, more="") as connection:
+        connection.writer.write(b"\x81\x05hello")  # not masked
+        assert await connection.closed_with() == 1002
+
+
+async def test_what_is_too_large_closes_1009() -> None:
+    """A message over the bound is refused before it is read."""
+    async with serving(frame_bytes=2048) as server, client(server.ws_url) as c:
+        await c.send_raw("x" * 3000)
+        assert (await c.until_closed())[0] == 1009
+
+
+async def test_a_client_that_answers_no_ping_is_gone() -> None:
+    """A ping timeout aborts the socket, although nobody reads the close."""
+    async with serving(ping_interval_s=0.1, ping_timeout_s=0.1) as server, raw(server, more="") as connection:
+        await connection.rest()
+
+
+async def test_a_client_that_closes_and_reads_nothing_is_gone() -> None:
+    """A close handshake that isn't finished ends after the close timeout."""
+    async with serving(close_timeout_s=0.1) as server:
+        narrow = narrow_socket(server.url)
+        reader, writer = await asyncio.open_connection(sock=narrow, limit=1024)
+        writer.write(OPENING.format(more="").encode())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(masked(b"", CLOSE))
+        await eventually(lambda: not server.gateway._connections._open)
+        writer.transport.abort()
+
+
+async def test_a_client_that_reads_nothing_does_not_hold_the_close() -> None:
+    """Law 11: 4501 to a client whose buffers are full: its socket is aborted after the close timeout."""
+    async with serving(close_timeout_s=0.2, outbox_bytes=65_536) as server:
+        slow = narrow_socket(server.url)
+        reader, writer = await asyncio.open_connection(sock=slow, limit=1024)
+        writer.write(OPENING.format(more="").encode())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        start = b'{"type":"turn.start","turn":"t","input":"Hi","params":{"demo":{"rate":0,"tokens":60000}}}'
+        writer.write(masked(start[:100], TEXT, fin=False) + masked(start[100:], CONTINUATION))
+        await eventually(lambda: server.gateway._connections._open)
+        await eventually(lambda: not server.gateway._connections._open)
+        writer.transport.abort()
+
+
+async def test_a_stop_does_not_wait_for_a_client_that_reads_nothing() -> None:
+    """The shutdown closes every socket within the close timeout."""
+    async with asyncio.timeout(15):
+        async with serving(close_timeout_s=0.2) as server, raw(server, more="") as connection:
+            connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+
+async def test_little_is_buffered_for_one_socket() -> None:
+    """The kernel's buffer is bounded, so that a slow reader is felt soon."""
+    async with serving() as server, client(server.ws_url) as c:
+        await c.request("ping")
+        (protocol,) = [
+            one for one in server.server.server_state.connections if hasattr(one, "handshake_complete")
+        ]
+        raw_socket = protocol.transport.get_extra_info("socket")
+        # Linux doubles what is asked for.
+        assert raw_socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * 64 * 1024
