@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     serve.add_argument("--store", help="where turns are kept (TURNWIRE_STORE, sqlite:///turnwire.db)")
     serve.add_argument("--log-level", choices=["debug", "info", "warning", "error"], help="(TURNWIRE_LOG_LEVEL)")
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0].startswith("-") and given[0] not in {"-h", "--help"}:
+    if not given or (given[0].startswith("-") and given[0] not in {"-h", "--help"}):
         given.insert(0, "serve")
     options = vars(parser.parse_args(given))
     options.pop("command")

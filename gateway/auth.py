@@ -43,6 +43,4 @@ def check_origin(headers: Headers, settings: Settings) -> None:
     scheme, _, authority = origin.partition("://")
     if scheme in {"http", "https"} and authority.lower() == (header(headers, b"host") or "").lower():
         return
-    raise ApiError(
-        "forbidden", "This origin may not connect. The operator can list it in TURNWIRE_ALLOWED_ORIGINS."
-    )
+    raise ApiError("forbidden", "This origin may not connect. The operator can list it in TURNWIRE_ALLOWED_ORIGINS.")

@@ -61,6 +61,7 @@ class Connections:
             await connection.run(receive)
         finally:
             self._open.discard(connection)
+            connection.finished.set()
 
     def _admit(self, scope: Scope) -> Codec:
         """Check the opening and choose the codec. Raises `ApiError`."""
@@ -101,7 +102,7 @@ class Connections:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self._open:
-                    await asyncio.sleep(0.02)
+                    await next(iter(self._open)).finished.wait()
 
 
 async def _refuse(send: Send, body: ErrorBody) -> None:
@@ -124,6 +125,7 @@ class Connection:
         self._wake = asyncio.Event()
         self._closing: tuple[CloseCode, str] | None = None
         self._writer: asyncio.Task[None] | None = None
+        self.finished = asyncio.Event()
         self._sent_at = asyncio.get_running_loop().time()
         self.outbox = Outbox(codec, settings.outbox_bytes, self._wake.set, self._on_overflow)
 

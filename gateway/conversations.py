@@ -72,9 +72,7 @@ class Conversations:
         return conversation_view(conversation)
 
     async def _list(self, request: p.ConversationList) -> dict[str, Any]:
-        found, more = await self._services.store.conversations(
-            self._user, request.limit, request.before, request.query
-        )
+        found, more = await self._services.store.conversations(self._user, request.limit, request.before, request.query)
         views = [conversation_view(conversation) for conversation in found]
         kept = _page(views)
         page: dict[str, Any] = {"conversations": kept}
@@ -95,16 +93,12 @@ class Conversations:
             metadata=None if request.metadata is None else JSON.encode(request.metadata),
             head=request.head,
         )
-        changed = await self._services.store.update_conversation(
-            self._user, request.conversation, change, now_ms()
-        )
+        changed = await self._services.store.update_conversation(self._user, request.conversation, change, now_ms())
         self._tell(changed)
         return conversation_view(changed)
 
     async def _clear(self, request: p.ConversationClear) -> dict[str, Any]:
-        self._tell(
-            await self._services.store.clear_conversation(self._user, request.conversation, now_ms())
-        )
+        self._tell(await self._services.store.clear_conversation(self._user, request.conversation, now_ms()))
         return {}
 
     def _tell(self, changed: ConversationRecord) -> None:
@@ -189,5 +183,3 @@ def _page(items: list[Any]) -> list[Any]:
         if size > PAGE_BYTES_MAX and n:
             return items[:n]
     return items
-
-

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 
 from gateway.abort import Abort, AbortSignal
-from gateway.errors import ApiError
 from gateway.events import EndStatus, TurnEvent, TurnReset
 from gateway.outbox import Attachment, Outbox
 from gateway.turn import ENDED, State, step

@@ -87,9 +87,7 @@ class Runner:
         task.add_done_callback(self._running.discard)
         return stream, True
 
-    async def _run(
-        self, stream: TurnStream, request: TurnStart, content: bytes, others: list[TurnStream]
-    ) -> None:
+    async def _run(self, stream: TurnStream, request: TurnStart, content: bytes, others: list[TurnStream]) -> None:
         try:
             began_ms = now_ms()
             conversation, route = await self._place(stream.user, request)
@@ -112,7 +110,9 @@ class Runner:
         await store_ending(self._store, self._hub, stream, delivery, outcome)
         self._hub.remember_ended(stream)
         stream.end()
-        log.info("turn ended turn=%s status=%s model=%s seq=%d", stream.turn, outcome.status, stream.model, stream.log.end)
+        log.info(
+            "turn ended turn=%s status=%s model=%s seq=%d", stream.turn, outcome.status, stream.model, stream.log.end
+        )
 
     def _reject(self, stream: TurnStream, error: Exception) -> None:
         """The turn never was: whoever asked gets the error, and the id is free again."""

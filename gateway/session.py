@@ -89,14 +89,10 @@ class Session:
         if request.id is not None and request.id in self._in_flight:
             self._answer_error(
                 request.id,
-                ApiError(
-                    "invalid_request", f"The id {request.id} is in flight already. Use another.", path="id"
-                ),
+                ApiError("invalid_request", f"The id {request.id} is in flight already. Use another.", path="id"),
             )
             return
-        if self._running >= self._services.settings.requests_in_flight and not isinstance(
-            request, self.UNTHROTTLED
-        ):
+        if self._running >= self._services.settings.requests_in_flight and not isinstance(request, self.UNTHROTTLED):
             self._answer_error(
                 request.id,
                 ApiError("rate_limited", "Too many requests wait for an answer. Wait for some.", retry_after_ms=100),

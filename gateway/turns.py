@@ -90,9 +90,7 @@ class Turns:
         """At most so many live turns per connection; a repeated start takes no place."""
         self._started = {stream for stream in self._started if stream.live}
         turns_max = self._services.settings.turns_per_connection
-        if len(self._started) >= turns_max and (
-            turn is None or self._services.hub.get(self._user, turn) is None
-        ):
+        if len(self._started) >= turns_max and (turn is None or self._services.hub.get(self._user, turn) is None):
             raise ApiError(
                 "rate_limited",
                 f"{turns_max} turns of this connection are running. Wait for one to end, or stop one.",

@@ -38,9 +38,7 @@ class TextPart(Struct, tag_field="kind", tag="text", forbid_unknown_fields=True,
     signature: str | None = None
 
 
-class ReasoningPart(
-    Struct, tag_field="kind", tag="reasoning", forbid_unknown_fields=True, omit_defaults=True
-):
+class ReasoningPart(Struct, tag_field="kind", tag="reasoning", forbid_unknown_fields=True, omit_defaults=True):
     """What the model thought. `redacted`: the text is withheld and `signature` carries the opaque block."""
 
     text: str
@@ -57,9 +55,7 @@ class ToolCallPart(Struct, tag_field="kind", tag="tool_call", forbid_unknown_fie
     signature: str | None = None
 
 
-class ToolResultPart(
-    Struct, tag_field="kind", tag="tool_result", forbid_unknown_fields=True, omit_defaults=True
-):
+class ToolResultPart(Struct, tag_field="kind", tag="tool_result", forbid_unknown_fields=True, omit_defaults=True):
     """The answer to the tool call with id `call`. `error`: the output says what went wrong."""
 
     call: str
@@ -104,16 +100,7 @@ class RefusalPart(Struct, tag_field="kind", tag="refusal", forbid_unknown_fields
     signature: str | None = None
 
 
-Part = (
-    TextPart
-    | ReasoningPart
-    | ToolCallPart
-    | ToolResultPart
-    | ImagePart
-    | FilePart
-    | CitationPart
-    | RefusalPart
-)
+Part = TextPart | ReasoningPart | ToolCallPart | ToolResultPart | ImagePart | FilePart | CitationPart | RefusalPart
 
 
 class ChatMessage(Struct, frozen=True):

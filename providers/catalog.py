@@ -45,9 +45,7 @@ class CatalogRows(BaseModel):
 @cache
 def rows() -> CatalogRows:
     """The rows that ship with this package."""
-    return CatalogRows.model_validate(
-        tomllib.loads(Path(__file__).with_name("catalog.toml").read_text("utf-8"))
-    )
+    return CatalogRows.model_validate(tomllib.loads(Path(__file__).with_name("catalog.toml").read_text("utf-8")))
 
 
 class Catalog:
@@ -194,9 +192,7 @@ class Providers:
         dialect = self._dialects.get(route.provider)
         if dialect is None:
             make = _maker(route.dialect)
-            dialect = self._dialects[route.provider] = make(
-                self._catalog.endpoint(route.provider), self._timeouts
-            )
+            dialect = self._dialects[route.provider] = make(self._catalog.endpoint(route.provider), self._timeouts)
         return Routed(dialect, route)
 
     async def load(self, route: Route) -> None:

@@ -128,9 +128,7 @@ def demo_options(request: ChatRequest) -> DemoOptions:
             f"params.demo{path.rstrip('`')}: {what}. Its options: {', '.join(_option_names)}.",
         ) from None
     if options.tool is True and not request.tools:
-        raise ProviderError(
-            "invalid_request", "params.demo.tool: true needs a tool in the request, or name one."
-        )
+        raise ProviderError("invalid_request", "params.demo.tool: true needs a tool in the request, or name one.")
     return options
 
 
@@ -207,9 +205,7 @@ class Dialect:
         start = loop.time()
         for number, batch in enumerate(islice(_words(reasoning, text), stop)):
             if number:
-                await asyncio.sleep(
-                    max(0.0, start + number / options.rate - loop.time()) if options.rate else 0
-                )
+                await asyncio.sleep(max(0.0, start + number / options.rate - loop.time()) if options.rate else 0)
             yield batch
         if options.fail in _FAILURES:
             raise await self._failure(options.fail)
@@ -256,9 +252,7 @@ def _words(reasoning: list[str], text: list[str]) -> Iterator[list[Delta]]:
 
 
 def _usage(request: ChatRequest, output: int, reasoning: int) -> Usage:
-    said = chain(
-        [request.system or ""], (_said(part) for message in request.messages for part in message.parts)
-    )
+    said = chain([request.system or ""], (_said(part) for message in request.messages for part in message.parts))
     return Usage(
         input_tokens=sum(len(_split(text)) for text in said),
         output_tokens=output,

@@ -110,22 +110,16 @@ class Failures:
             message = "{title} can't be reached: check the network and the base URL where the gateway runs."
             return self._error("upstream_error", message, cause)
         if isinstance(cause, httpx2.TimeoutException):
-            return self._error(
-                "upstream_timeout", "{title} took too long to begin its answer: try again.", cause
-            )
+            return self._error("upstream_timeout", "{title} took too long to begin its answer: try again.", cause)
         return self._error("upstream_error", "The connection to {title} broke: try again.", cause)
 
     def incomplete(self, detail: object = "the stream ended without saying why") -> ProviderError:
         """The failure of a stream that ended too early."""
-        return self._error(
-            "upstream_incomplete", "{title} broke off its answer in the middle: try again.", detail
-        )
+        return self._error("upstream_incomplete", "{title} broke off its answer in the middle: try again.", detail)
 
     def unreadable(self, detail: object) -> ProviderError:
         """The failure of a stream that doesn't speak its dialect."""
-        return self._error(
-            "upstream_error", "{title} answered with something that can't be read: try again.", detail
-        )
+        return self._error("upstream_error", "{title} answered with something that can't be read: try again.", detail)
 
     def overloaded(self, detail: object) -> ProviderError:
         """The failure of a model that ran out of its provider's resources."""

@@ -76,9 +76,7 @@ def chat_body(request: ChatRequest, route: Route) -> dict[str, Any]:
         if request.tool_choice is not None:
             choice = request.tool_choice
             body["tool_choice"] = (
-                {"type": "function", "function": {"name": choice.name}}
-                if isinstance(choice, ToolName)
-                else choice
+                {"type": "function", "function": {"name": choice.name}} if isinstance(choice, ToolName) else choice
             )
     return body
 

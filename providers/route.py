@@ -106,9 +106,7 @@ class Route(Struct, frozen=True):
                 f"The model {self.id} can't be made to call a tool: leave out tool_choice, or use auto.",
             )
         if self.dialect != "demo" and any(isinstance(part, FilePart) for part in _parts(request)):
-            raise ProviderError(
-                "unsupported", f"Files can't be sent to the model {self.id}: send their text instead."
-            )
+            raise ProviderError("unsupported", f"Files can't be sent to the model {self.id}: send their text instead.")
 
 
 def _parts(request: ChatRequest) -> Iterable[Part]:

@@ -140,10 +140,7 @@ class HttpTransport(httpx2.AsyncBaseTransport):
                 response = await session.request(
                     request.method,
                     URL(str(request.url), encoded=True),
-                    headers=[
-                        (name.decode("latin-1"), value.decode("latin-1"))
-                        for name, value in request.headers.raw
-                    ],
+                    headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
                     data=content if len(content) <= BODY_PIECE_BYTES else io.BytesIO(content),
                     allow_redirects=False,
                     ssl=self._tls() if request.url.scheme == "https" else True,
@@ -153,9 +150,7 @@ class HttpTransport(httpx2.AsyncBaseTransport):
         body = Body(response, first_s, due)
         return httpx2.Response(
             response.status,
-            headers=[
-                (name, value) for name, value in response.raw_headers if name.lower() not in _SPENT_HEADERS
-            ],
+            headers=[(name, value) for name, value in response.raw_headers if name.lower() not in _SPENT_HEADERS],
             stream=body,
             extensions={_BODY: body},
         )

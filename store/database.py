@@ -57,9 +57,7 @@ class Database:
             self._thread, lambda: self._transact(work, *args, **kwargs)
         )
 
-    def _transact(
-        self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def _transact(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         connection = self._connection
         assert connection is not None, "calls are queued, so this one came before the close"
         try:

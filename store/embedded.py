@@ -101,9 +101,7 @@ def _accept(db: sqlite3.Connection, new: NewTurn) -> Accepted:
             raise Conflict(new.turn)
         return Accepted(fresh=False, turn=_record(known))
     # An id whose day is over may be used again; the old row keeps its usage under another name.
-    db.execute(
-        "UPDATE turns SET turn = turn || '@' || n WHERE user = ? AND turn = ?", (new.user, new.turn)
-    )
+    db.execute("UPDATE turns SET turn = turn || '@' || n WHERE user = ? AND turn = ?", (new.user, new.turn))
     conversation, question, parent = (None, None, None) if new.stateless else _place(db, new)
     db.execute(
         "INSERT INTO turns (user, turn, conversation, digest, request, epoch, status, message, parent, model,"

@@ -179,9 +179,7 @@ def _update_conversation(
     return read_conversation(db, user, conversation)
 
 
-def _clear_conversation(
-    db: sqlite3.Connection, user: str, conversation: str, now_ms: int
-) -> ConversationRecord:
+def _clear_conversation(db: sqlite3.Connection, user: str, conversation: str, now_ms: int) -> ConversationRecord:
     read_conversation(db, user, conversation)
     touch(db, conversation, now_ms)
     db.execute("UPDATE conversations SET head = NULL, cleared_revision = revision WHERE id = ?", (conversation,))
@@ -232,9 +230,7 @@ def _messages(
     return [_message_record(row) for row in reversed(rows[:limit])], len(rows) > limit
 
 
-def _branch(
-    db: sqlite3.Connection, user: str, conversation: str, last: str | None
-) -> list[MessageRecord]:
+def _branch(db: sqlite3.Connection, user: str, conversation: str, last: str | None) -> list[MessageRecord]:
     if last is None:
         return []
     require_message(db, user, conversation, last, "parent")

@@ -219,9 +219,7 @@ def narrow_socket(url: str) -> socket.socket:
 
 
 @asynccontextmanager
-async def client(
-    url: str, *, codec: str | None = "json", read: bool = True, **options: Any
-) -> AsyncIterator[Client]:
+async def client(url: str, *, codec: str | None = "json", read: bool = True, **options: Any) -> AsyncIterator[Client]:
     """Connect, wait for `ready`, read all frames; close at the end."""
     subprotocols = None if codec is None else [Subprotocol(f"turnwire.v1.{codec}")]
     async with connect(url, subprotocols=subprotocols, compression=None, **options) as connection:

@@ -111,7 +111,7 @@ async def open_services(
 async def eventually(condition: Callable[[], object]) -> None:
     """Wait for what no event tells."""
     async with asyncio.timeout(TIMEOUT_S):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)
 
 
@@ -187,11 +187,7 @@ class Seat:
     def answered(self, request_id: str) -> Frame | None:
         """The answer to a request, if it is here."""
         return next(
-            (
-                frame
-                for frame in self.frames
-                if frame.get("id") == request_id and frame["type"] in {"result", "error"}
-            ),
+            (frame for frame in self.frames if frame.get("id") == request_id and frame["type"] in {"result", "error"}),
             None,
         )
 
@@ -203,11 +199,7 @@ class Seat:
         if frame["type"] == "error":
             raise RequestFailed(frame["error"])
         if "pieces" in frame:
-            pieces = [
-                one["text"]
-                for one in self.frames
-                if one["type"] == "result.piece" and one["id"] == request_id
-            ]
+            pieces = [one["text"] for one in self.frames if one["type"] == "result.piece" and one["id"] == request_id]
             assert len(pieces) == frame["pieces"]
             return msgspec.json.decode("".join(pieces))
         return frame["result"]

@@ -35,9 +35,7 @@ _numbers = itertools.count(1)
 def conversation(name: str = "c1", user: str = "ann", at: int = NOW, **fields: Any) -> ConversationRecord:
     """A new conversation's record."""
     blank: dict[str, Any] = {"title": "", "system": None, "model": None, "metadata": b"{}", "head": None}
-    return ConversationRecord(
-        id=name, user=user, revision=0, created_ms=at, updated_ms=at, **{**blank, **fields}
-    )
+    return ConversationRecord(id=name, user=user, revision=0, created_ms=at, updated_ms=at, **{**blank, **fields})
 
 
 def message(name: str, **fields: Any) -> MessageRecord:
@@ -138,9 +136,7 @@ class StoreConformance:
 
     async def test_without_a_conversation_one_is_made(self, store: Store) -> None:
         """A start that names none makes one, with the title of its first words."""
-        new = new_turn(
-            conversation=None, new_conversation=conversation("c9", model="demo", system="Be brief.")
-        )
+        new = new_turn(conversation=None, new_conversation=conversation("c9", model="demo", system="Be brief."))
         accepted = await store.accept(new)
         assert accepted.turn.conversation == "c9"
         kept = await store.conversation("ann", "c9")
@@ -150,16 +146,15 @@ class StoreConformance:
         """Law 6: the same id with the same content is the same turn, and changes nothing."""
         await store.create_conversation(conversation())
         first = await store.accept(new_turn())
-        again = await store.accept(
-            new_turn(message="other.answer", input=message("other.question"), epoch=NOW + 5)
-        )
+        again = await store.accept(new_turn(message="other.answer", input=message("other.question"), epoch=NOW + 5))
         assert not again.fresh
         assert again.turn == first.turn
         assert await missing(store.message("ann", "other.question")) == "message"
         assert (await store.conversation("ann", "c1")).messages == 1
 
     async def test_a_repeated_start_answers_an_ended_turn_for_a_day(self, store: Store) -> None:
-        """Law 6: for 24 h after its ending an id is that turn; then it may be used again, and its usage stays."""
+        """Law 6: for 24 h after its ending an id is that turn; then it may be used again, and its usage
+        stays."""
         await store.create_conversation(conversation())
         new = new_turn()
         ended = await run(store, new)
@@ -185,9 +180,7 @@ class StoreConformance:
         await store.create_conversation(conversation("c2", "bob"))
         await store.accept(new_turn())
         other = await store.accept(
-            new_turn(
-                user="bob", conversation="c2", digest=b"o", input=message("b.question"), message="b.answer"
-            )
+            new_turn(user="bob", conversation="c2", digest=b"o", input=message("b.question"), message="b.answer")
         )
         assert other.fresh
 
@@ -200,9 +193,7 @@ class StoreConformance:
         assert len({one.turn.message for one in accepted}) == 1
 
     @pytest.mark.parametrize("where", [{"conversation": "nowhere"}, {"user": "bob"}])
-    async def test_a_turn_in_no_conversation_of_the_user_is_refused(
-        self, store: Store, where: dict[str, str]
-    ) -> None:
+    async def test_a_turn_in_no_conversation_of_the_user_is_refused(self, store: Store, where: dict[str, str]) -> None:
         """Law 12: a conversation that isn't there, or is another user's, isn't found; the id stays free."""
         await store.create_conversation(conversation())
         assert await missing(store.accept(new_turn(**where))) == "conversation"
@@ -266,7 +257,8 @@ class StoreConformance:
         assert await store.unfinished() == []
 
     async def test_ending_again_changes_nothing(self, store: Store) -> None:
-        """Law 3: an ending whose answer was lost on the way may be stored again; it counts once, the first stays."""
+        """Law 3: an ending whose answer was lost on the way may be stored again; it counts once, the first
+        stays."""
         await store.create_conversation(conversation())
         new = new_turn()
         accepted = await store.accept(new)
@@ -298,7 +290,8 @@ class StoreConformance:
         assert (await store.conversation("ann", "c1")).head == "third.answer"
 
     async def test_after_a_clear_an_older_turn_does_not_move_the_head(self, store: Store) -> None:
-        """A turn that ran when the context was emptied keeps its answer, and later turns start from nothing."""
+        """A turn that ran when the context was emptied keeps its answer, and later turns start from
+        nothing."""
         await store.create_conversation(conversation())
         old = new_turn("old")
         accepted = await store.accept(old)
@@ -375,9 +368,7 @@ class StoreConformance:
         for n in range(120):
             await run(store, new_turn(f"t{n}"))
         branch = await store.branch("ann", "c1", "t119.answer")
-        assert [one.id for one in branch] == [
-            f"t{n}.{kind}" for n in range(120) for kind in ("question", "answer")
-        ]
+        assert [one.id for one in branch] == [f"t{n}.{kind}" for n in range(120) for kind in ("question", "answer")]
 
     async def test_messages_come_in_pages_the_last_first(self, store: Store) -> None:
         """Oldest first within a page; `before` is the first message of the page that was read last."""
@@ -461,10 +452,7 @@ class StoreConformance:
         await run(store, new_turn("other", conversation="c2"))
         before = await store.conversation("ann", "c1")
         for head in ("unknown", "other.answer"):
-            assert (
-                await missing(store.update_conversation("ann", "c1", Change(title="x", head=head), NOW))
-                == "head"
-            )
+            assert await missing(store.update_conversation("ann", "c1", Change(title="x", head=head), NOW)) == "head"
         assert await store.conversation("ann", "c1") == before
 
     async def test_a_deleted_conversation_takes_its_messages_along(self, store: Store) -> None:
@@ -515,7 +503,8 @@ class StoreConformance:
 
     @pytest.mark.parametrize("request_name", READS_AND_WRITES)
     async def test_strangers_see_nothing(self, store: Store, request_name: str) -> None:
-        """Law 12: what belongs to another user answers exactly as what doesn't exist, and nothing is changed."""
+        """Law 12: what belongs to another user answers exactly as what doesn't exist, and nothing is
+        changed."""
         await store.create_conversation(conversation())
         await run(store, new_turn())
         ask, what = READS_AND_WRITES[request_name]

@@ -183,19 +183,14 @@ def test_served_addresses_are_those_of_the_code() -> None:
 
     text, mark, _ = section("The same over HTTP").partition(f"{LATER}, all of the following")
     assert mark, "where does what is served end?"
-    served = {
-        route.path
-        for route in routes(Settings.model_validate({}), services)
-        if isinstance(route, Route | Mount)
-    }
+    served = {route.path for route in routes(Settings.model_validate({}), services) if isinstance(route, Route | Mount)}
     assert set(re.findall(r"`[A-Z]+ (/\S*)`", text)) == served
 
 
 def test_every_later_is_marked_in_one_way() -> None:
     """The mark stands bold, so that a search for it finds every one."""
     assert all(
-        line.count("[later]") == len(re.findall(r"\*\*[^*]*\[later\][^*]*\*\*", line))
-        for line in DOCUMENT.splitlines()
+        line.count("[later]") == len(re.findall(r"\*\*[^*]*\[later\][^*]*\*\*", line)) for line in DOCUMENT.splitlines()
     )
 
 

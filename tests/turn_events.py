@@ -53,9 +53,7 @@ def delta(seq: int, text: str = "x", number: int = 0, turn: str = "t") -> TurnDe
 
 def completed(seq: int, turn: str = "t") -> TurnCompleted:
     """The good ending."""
-    return TurnCompleted(
-        turn=turn, seq=seq, finish_reason="stop", usage=None, cost=None, timing=TIMING, message="m"
-    )
+    return TurnCompleted(turn=turn, seq=seq, finish_reason="stop", usage=None, cost=None, timing=TIMING, message="m")
 
 
 def cancelled(seq: int, turn: str = "t") -> TurnCancelled:
@@ -92,10 +90,9 @@ def one_of_each() -> dict[str, TurnEvent]:
     }
 
 
-def answer(
-    pieces: Sequence[tuple[int, bool, str]], turn: str = "t", *, ended: bool = True
-) -> list[TurnEvent]:
-    """A turn's whole life: for each piece (part, is it signature, content), parts opened when first needed."""
+def answer(pieces: Sequence[tuple[int, bool, str]], turn: str = "t", *, ended: bool = True) -> list[TurnEvent]:
+    """A turn's whole life: for each piece (part, is it signature, content), parts opened when first
+    needed."""
     events: list[TurnEvent] = [started(turn)]
     opened = 0
     for wanted, is_signature, content in pieces:

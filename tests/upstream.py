@@ -72,9 +72,7 @@ def sse(data: object, event: str | None = None) -> bytes:
     return (f"event: {event}\n" if event else "").encode() + f"data: {text}\n\n".encode()
 
 
-def chat(
-    *deltas: dict[str, Any] | str, finish: str | None = "stop", usage: dict[str, Any] | None = None
-) -> Script:
+def chat(*deltas: dict[str, Any] | str, finish: str | None = "stop", usage: dict[str, Any] | None = None) -> Script:
     """A Chat Completions stream of these deltas; a text stands for its content."""
     chunks: list[dict[str, Any]] = [
         {
@@ -96,10 +94,7 @@ def messages(*texts: str, stop: str = "end_turn") -> Script:
     events: list[dict[str, Any]] = [
         start,
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        *(
-            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
-            for text in texts
-        ),
+        *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}} for text in texts),
         {"type": "content_block_stop", "index": 0},
         {"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": len(texts)}},
         {"type": "message_stop"},
@@ -222,16 +217,12 @@ class _Connection(asyncio.Protocol):
         if not end:
             return
         line, *fields = head.decode("latin-1").split("\r\n")
-        headers = {
-            name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)
-        }
+        headers = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
         length = int(headers.get("content-length", 0))
         if len(rest) < length:
             return
         self._received = bytearray(rest[length:])
-        self._asked = Asked(
-            line.split()[1], headers, json.loads(rest[:length] or b"{}"), connection=self._number
-        )
+        self._asked = Asked(line.split()[1], headers, json.loads(rest[:length] or b"{}"), connection=self._number)
         self._playing = asyncio.get_running_loop().create_task(self._play(self._asked))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -279,9 +270,7 @@ class _Connection(asyncio.Protocol):
 
     def _write(self, piece: bytes, script: Script) -> None:
         if piece:
-            self._transport.write(
-                f"{len(piece):x}\r\n".encode() + piece + b"\r\n" if script.chunked else piece
-            )
+            self._transport.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n" if script.chunked else piece)
 
     async def _hang_up_by(self, cut: Cut) -> None:
         if cut == "rst":

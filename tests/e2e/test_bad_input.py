@@ -180,9 +180,7 @@ async def test_the_65th_turn_is_refused(tmp_path: Path) -> None:
     ],
     ids=["binary-on-json", "text-on-msgpack", "too-large-json", "too-large-msgpack"],
 )
-async def test_frames_that_close_the_socket(
-    gateway: GatewayProcess, codec: str, data: bytes | str, code: int
-) -> None:
+async def test_frames_that_close_the_socket(gateway: GatewayProcess, codec: str, data: bytes | str, code: int) -> None:
     """The wrong opcode closes 1003 and a too large frame 1009; turns of the connection go on."""
     async with client(gateway.ws_url, codec=codec) as c:
         await c.request("turn.start", turn="t", input="Hello", params={"demo": NEIGHBOUR})

@@ -14,9 +14,7 @@ pytestmark = pytest.mark.e2e
 
 async def said(c: Client, turn: str, text: str, **fields: Any) -> Any:
     """Start a quick turn and wait for its end; the start's result."""
-    answer = await c.request(
-        "turn.start", turn=turn, input=text, params={"demo": {"rate": 0, "tokens": 5}}, **fields
-    )
+    answer = await c.request("turn.start", turn=turn, input=text, params={"demo": {"rate": 0, "tokens": 5}}, **fields)
     await c.ending(turn)
     return answer
 
@@ -148,7 +146,9 @@ async def test_on_busy(gateway: GatewayProcess) -> None:
 
         async def begin(turn: str, tokens: int, **fields: Any) -> Any:
             demo = {"demo": {"rate": 200, "tokens": tokens}}
-            return await c.request("turn.start", turn=turn, input=turn, conversation=conversation, params=demo, **fields)
+            return await c.request(
+                "turn.start", turn=turn, input=turn, conversation=conversation, params=demo, **fields
+            )
 
         await begin("first", 60)
         with pytest.raises(RequestFailed) as refused:

@@ -21,9 +21,7 @@ pytestmark = pytest.mark.e2e
 def expected(prompt: str, demo: dict[str, Any]) -> str:
     """The text that the demo model says to this prompt."""
     return demo_text(
-        ChatRequest(
-            model="demo", messages=(ChatMessage("user", (TextPart(prompt),)),), params=Params(demo=demo)
-        )
+        ChatRequest(model="demo", messages=(ChatMessage("user", (TextPart(prompt),)),), params=Params(demo=demo))
     )
 
 
@@ -122,19 +120,19 @@ async def test_law_5_every_scope_of_cancel(gateway: GatewayProcess, scope: str) 
         for turn in ("a", "b"):
             await start(c, turn, demo={"tokens": 3000}, conversation=conversation)
         await start(c, "other", demo={"tokens": 100})
-        fields: dict[str, Any] = {
+        scopes: dict[str, dict[str, Any]] = {
             "turn": {"turn": "a"},
             "turns": {"turns": ["a", "b", "nobody"]},
             "conversation": {"conversation": conversation},
             "mine": {"mine": True},
-        }[scope]
+        }
         stopped: dict[str, str] = {
             "turn": {"a": "cancelled"},
             "turns": {"a": "cancelled", "b": "cancelled", "nobody": "not_found"},
             "conversation": {"a": "cancelled", "b": "cancelled"},
             "mine": {"a": "cancelled", "b": "cancelled", "other": "cancelled"},
         }[scope]
-        assert await c.request("turn.cancel", **fields) == {"turns": stopped}
+        assert await c.request("turn.cancel", **scopes[scope]) == {"turns": stopped}
         assert (await c.ending("a"))["type"] == "turn.cancelled"
         if scope != "mine":
             assert (await c.ending("other"))["type"] == "turn.completed"
@@ -299,7 +297,11 @@ async def test_law_10_large_results_come_in_pieces(gateway: GatewayProcess) -> N
 async def test_law_13_errors_are_ours(gateway: GatewayProcess) -> None:
     """Law 13: a provider's failure has a fixed code, a sentence, `retryable`, and the message is kept."""
     async with client(gateway.ws_url) as c:
-        for fail, code in {"mid": "upstream_error", "overloaded": "upstream_overloaded", "cut": "upstream_incomplete"}.items():
+        for fail, code in {
+            "mid": "upstream_error",
+            "overloaded": "upstream_overloaded",
+            "cut": "upstream_incomplete",
+        }.items():
             await start(c, fail, demo={"fail": fail, "fail_after": 5})
             ended = await c.ending(fail)
             assert ended["type"] == "turn.failed"

@@ -200,9 +200,7 @@ async def test_a_failure_shows_its_code_and_what_to_do(watched: WatchedPage) -> 
 
 async def test_hostile_output_stays_text(watched: WatchedPage) -> None:
     """Markup in an answer makes no element, and only https and mailto become links."""
-    hostile = (
-        "<img src=x onerror=alert(1)> [a](javascript:alert(1)) [b](https://b.example/) [c](data:text/html,c)"
-    )
+    hostile = "<img src=x onerror=alert(1)> [a](javascript:alert(1)) [b](https://b.example/) [c](data:text/html,c)"
     seen = await watched.page.evaluate(
         """async (text) => {
           const { MarkdownView } = await import("./static/markdown_view.js");

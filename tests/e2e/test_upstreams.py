@@ -127,9 +127,7 @@ async def test_law_8_the_upstream_is_closed_when_nobody_is_left(tmp_path: Path) 
     ):
         upstream.plays(chat(*["x "] * 2000).but(rate=50))
         async with client(gateway.ws_url) as leaving:
-            await leaving.request(
-                "turn.start", turn="t", input="x", model="openai/m", on_disconnect="cancel"
-            )
+            await leaving.request("turn.start", turn="t", input="x", model="openai/m", on_disconnect="cancel")
             await leaving.deltas("t", 5)
         asked = await upstream.next_asked(1)
         async with asyncio.timeout(5):
@@ -137,21 +135,38 @@ async def test_law_8_the_upstream_is_closed_when_nobody_is_left(tmp_path: Path) 
 
 
 FAULTS: list[tuple[str, Script, dict[str, str], str]] = [
-    ("wrong key", refusal(401, {"error": {"message": f"Incorrect API key {KEY}", "code": "invalid_api_key"}}), {}, "upstream_auth"),
+    (
+        "wrong key",
+        refusal(401, {"error": {"message": f"Incorrect API key {KEY}", "code": "invalid_api_key"}}),
+        {},
+        "upstream_auth",
+    ),
     ("limited", refusal(429, {"error": {"message": "slow down"}}, retry_after="7"), {}, "upstream_rate_limited"),
     ("overloaded", refusal(503, {"error": {"message": "overloaded"}}), {}, "upstream_overloaded"),
     ("broken", refusal(500, "<html>nginx at secret-host</html>"), {}, "upstream_error"),
     ("no model", refusal(404, {"error": {"message": "x", "code": "model_not_found"}}), {}, "model_not_found"),
-    ("too long", refusal(400, {"error": {"message": "x", "code": "context_length_exceeded"}}), {}, "context_length_exceeded"),
+    (
+        "too long",
+        refusal(400, {"error": {"message": "x", "code": "context_length_exceeded"}}),
+        {},
+        "context_length_exceeded",
+    ),
     ("stalled", chat("Hel", "lo").but(stall_after=1), {"TURNWIRE_EVENT_TIMEOUT_S": "0.5"}, "upstream_timeout"),
-    ("silent", chat("x").but(delay_s=30), {"TURNWIRE_FIRST_EVENT_TIMEOUT_S": "0.5", "TURNWIRE_FIRST_EVENT_REASONING_TIMEOUT_S": "0.5"}, "upstream_timeout"),
+    (
+        "silent",
+        chat("x").but(delay_s=30),
+        {"TURNWIRE_FIRST_EVENT_TIMEOUT_S": "0.5", "TURNWIRE_FIRST_EVENT_REASONING_TIMEOUT_S": "0.5"},
+        "upstream_timeout",
+    ),
     ("cut", chat("Hel", "lo world").but(cut=150), {}, "upstream_incomplete"),
     ("reset", chat("Hel", "lo world").but(cut=150, cut_by="rst"), {}, "upstream_incomplete"),
     ("no end", chat("Hello", finish=None), {}, "upstream_incomplete"),
 ]
 
 
-@pytest.mark.parametrize(("script", "settings", "code"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS])
+@pytest.mark.parametrize(
+    ("script", "settings", "code"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS]
+)
 async def test_each_fault_has_its_code_and_the_others_go_on(
     tmp_path: Path, script: Script, settings: dict[str, str], code: str
 ) -> None:
@@ -215,7 +230,7 @@ async def test_starting_an_sdk_for_the_first_time_stops_no_other_turn(tmp_path: 
 
 
 @pytest.mark.go
-async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_binary: Path) -> None:  # noqa: F811
+async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_binary: Path) -> None:
     """Law 1: through httputil.ReverseProxy frames arrive in both codecs, and a stop reaches the upstream."""
     async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (gateway, _):
         upstream.plays(chat(*[f"w{n} " for n in range(2000)]).but(rate=200))

@@ -105,9 +105,7 @@ def test_input_is_text_or_parts() -> None:
     assert parts_of([ToolResultPart("c", "3")]) == [ToolResultPart("c", "3")]
 
 
-async def accepted(
-    steered: SteeredStore, request: TurnStart, turn: str = "t", behind: TurnStream | None = None
-) -> Any:
+async def accepted(steered: SteeredStore, request: TurnStart, turn: str = "t", behind: TurnStream | None = None) -> Any:
     stream = TurnStream("ann", turn, b"digest", EPOCH, None)
     found = await accept(cast("Store", steered), stream, request, b"{}", "demo", behind)
     stream.message = found.turn.message
@@ -154,9 +152,7 @@ async def test_a_queued_turn_follows_the_one_ahead(steered: SteeredStore) -> Non
     where = first.conversation.id
     _, second = await accepted(steered, TurnStart(input="two", conversation=where), "b", ahead)
     assert second.input.parent == ahead.message
-    _, third = await accepted(
-        steered, TurnStart(input="three", conversation=where, parent=first.input.id), "c", ahead
-    )
+    _, third = await accepted(steered, TurnStart(input="three", conversation=where, parent=first.input.id), "c", ahead)
     assert third.input.parent == first.input.id
 
 

@@ -16,9 +16,7 @@ ROUTE = route("anthropic", reasoning="adaptive")
 
 
 def used(output: int, input_tokens: int, *, thinking: int | None = None, cached: int | None = 0) -> Usage:
-    return Usage(
-        input_tokens, output, reasoning_tokens=thinking, cache_read_tokens=cached, cache_write_tokens=cached
-    )
+    return Usage(input_tokens, output, reasoning_tokens=thinking, cache_read_tokens=cached, cache_write_tokens=cached)
 
 
 RECORDED: dict[str, Expected] = {
@@ -46,9 +44,7 @@ RECORDED: dict[str, Expected] = {
     "anthropic__refusal-sdk-fixture.txt": Expected(
         (("refusal", 39, "This request was refused due to policy."),), "refusal", used(0, 20, cached=None)
     ),
-    "anthropic__fallback-sdk-fixture.txt": Expected(
-        (("text", 12, "Hello there!"),), "stop", used(8, 25, cached=None)
-    ),
+    "anthropic__fallback-sdk-fixture.txt": Expected((("text", 12, "Hello there!"),), "stop", used(8, 25, cached=None)),
     "anthropic__incomplete-partial-json-sdk-fixture.txt": Expected(
         (("text", 135, "I'll create a comprehensive"), ("tool_call", 149, '{"filename": "taxes.txt", ')),
         "length",
@@ -137,9 +133,7 @@ async def test_event_names_are_not_needed() -> None:
             True,
         ),
         (
-            refusal(
-                404, {"type": "error", "error": {"type": "not_found_error", "message": "model: claude-9"}}
-            ),
+            refusal(404, {"type": "error", "error": {"type": "not_found_error", "message": "model: claude-9"}}),
             "model_not_found",
             False,
         ),

@@ -59,9 +59,7 @@ def test_system_messages_are_the_system() -> None:
 
 def test_tuning() -> None:
     """Parameters that the API has are sent; what it refuses is dropped, as is a seed."""
-    sent = body(
-        question(temperature=0.0, top_p=0.9, seed=1, stop=["x"]), drops=frozenset({"temperature", "top_p"})
-    )
+    sent = body(question(temperature=0.0, top_p=0.9, seed=1, stop=["x"]), drops=frozenset({"temperature", "top_p"}))
     assert sent["stop_sequences"] == ["x"]
     assert not {"temperature", "top_p", "seed", "extra_body"} & sent.keys()
     assert body(question(temperature=0.0, top_p=0.9))["extra_body"] == {"temperature": 0.0, "top_p": 0.9}
@@ -143,9 +141,7 @@ def test_tool_turn() -> None:
     """A call goes back as an object, whatever the model wrote, and its result with what went wrong."""
     assert [
         block["input"]
-        for block in blocks(
-            "assistant", *(ToolCallPart("c", "f", text) for text in ('{"a": 1}', "", "[1]", '{"a'))
-        )
+        for block in blocks("assistant", *(ToolCallPart("c", "f", text) for text in ('{"a": 1}', "", "[1]", '{"a')))
     ] == [{"a": 1}, {}, {"arguments": "[1]"}, {"arguments": '{"a'}]
     assert blocks("tool", ToolResultPart("c", "rain"), ToolResultPart("d", "no", error=True)) == [
         {"type": "tool_result", "tool_use_id": "c", "content": "rain"},

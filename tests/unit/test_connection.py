@@ -58,10 +58,7 @@ class Socket:
     def frames(self) -> list[dict[str, Any]]:
         """The frames that the client got."""
         sent = [m for m in self.messages if m["type"] == "websocket.send"]
-        return [
-            msgspec.json.decode(m["text"]) if "text" in m else msgspec.msgpack.decode(m["bytes"])
-            for m in sent
-        ]
+        return [msgspec.json.decode(m["text"]) if "text" in m else msgspec.msgpack.decode(m["bytes"]) for m in sent]
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Frames of one type."""
@@ -243,15 +240,14 @@ async def test_nonsense_closes_4400(connections: Connections) -> None:
 
 
 async def test_a_client_that_does_not_read_closes_4501(steered: SteeredStore) -> None:
-    """Law 11: past the bound the socket is closed, although it never takes another frame; the turn goes on."""
+    """Law 11: past the bound the socket is closed, although it never takes another frame; the turn goes
+    on."""
     async with open_services(steered, outbox_bytes=65_536) as services:
         async with opened(Connections(lambda: services)) as socket:
             await socket.until(lambda: socket.frames)
             socket.reads.clear()
             demo = {"rate": 0, "tokens": 30_000}
-            socket.say(
-                {"type": "turn.start", "id": "1", "turn": "t", "input": "Hi", "params": {"demo": demo}}
-            )
+            socket.say({"type": "turn.start", "id": "1", "turn": "t", "input": "Hi", "params": {"demo": demo}})
             await socket.until(lambda: socket.closed)
             assert (socket.closed or (0, ""))[0] == 4501
         stream = services.hub.get("local", "t")
@@ -291,12 +287,16 @@ async def test_when_the_client_goes_its_requests_are_dropped(
 
 async def test_an_error_that_nobody_foresaw_does_not_hang(connections: Connections) -> None:
     """A send that fails in another way than a broken socket ends the connection with it."""
-    with pytest.raises(ExceptionGroup):
+
+    async def served() -> None:
         async with opened(connections) as socket:
             await socket.until(lambda: socket.frames)
             socket.fails = ValueError("a defect")
             socket.say({"type": "ping", "id": "1"})
             await socket.until(lambda: socket.failed)
+
+    with pytest.raises(ExceptionGroup):
+        await served()
 
 
 # --- heartbeats and leaving ---
@@ -310,9 +310,7 @@ async def test_a_heartbeat_says_that_the_connection_lives(steered: SteeredStore)
             beat = tasks.create_task(connections.beat())
             async with opened(connections) as quiet, opened(connections) as busy:
                 demo = {"rate": 100, "tokens": 10_000}
-                busy.say(
-                    {"type": "turn.start", "id": "1", "turn": "t", "input": "Hi", "params": {"demo": demo}}
-                )
+                busy.say({"type": "turn.start", "id": "1", "turn": "t", "input": "Hi", "params": {"demo": demo}})
                 await quiet.until(lambda: len(quiet.of("heartbeat")) == 3)
                 assert quiet.of("heartbeat")[0]["t"] > 1_700_000_000_000
                 assert len(busy.of("heartbeat")) <= 1

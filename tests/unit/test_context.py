@@ -72,7 +72,8 @@ async def test_a_stateless_turn_is_its_own_context(steered: SteeredStore) -> Non
 
 
 async def test_the_history_is_the_branch_to_the_question(steered: SteeredStore) -> None:
-    """In order, signatures and tools included; an answer that was stopped before its first word is left out."""
+    """In order, signatures and tools included; an answer that was stopped before its first word is left
+    out."""
     await steered.create_conversation(conversation(system="Be kind."))
     history: list[tuple[Part, ...]] = [
         (TextPart("one"), ImagePart("image/png", data="QUJD")),
@@ -105,9 +106,7 @@ async def test_a_conversation_that_went_meanwhile_is_not_found(steered: SteeredS
     record = await steered.turn("ann", "t")
     await steered.delete_conversation("ann", "c1")
     with pytest.raises(ApiError) as missing:
-        await chat_request(
-            cast("Store", steered), "ann", record, None, TurnStart(conversation="c1", input="x"), "u"
-        )
+        await chat_request(cast("Store", steered), "ann", record, None, TurnStart(conversation="c1", input="x"), "u")
     assert missing.value.code == "not_found"
 
 

@@ -13,9 +13,7 @@ from tests.in_process import SLOW, Seat, SteeredStore, seat
 
 async def test_a_conversation_is_made_read_changed_and_deleted(ann: Seat) -> None:
     """Each answer is the conversation as it is then."""
-    made = await ann.request(
-        "conversation.create", title="T", system="S", model="demo", metadata={"a": [1, None]}
-    )
+    made = await ann.request("conversation.create", title="T", system="S", model="demo", metadata={"a": [1, None]})
     assert (made["title"], made["system"], made["model"], made["metadata"]) == (
         "T",
         "S",
@@ -193,15 +191,14 @@ async def test_a_turn_that_starts_while_attaching_is_not_missed(
 async def test_a_stranger_never_gets_a_turn_while_attaching(
     ann: Seat, services: Services, steered: SteeredStore
 ) -> None:
-    """Law 12: who asks to attach to another user's conversation gets nothing of it, not even before the refusal."""
+    """Law 12: who asks to attach to another user's conversation gets nothing of it, not even before the
+    refusal."""
     where = (await ann.request("conversation.create"))["id"]
     async with seat(services, "eve") as eve:
         with steered.blocked("conversation") as reading:
             attach = eve.send("conversation.attach", conversation=where)
             await reading.wait()
-            start = ann.send(
-                "turn.start", turn="t", input="Secret", conversation=where, params={"demo": {"rate": 0}}
-            )
+            start = ann.send("turn.start", turn="t", input="Secret", conversation=where, params={"demo": {"rate": 0}})
             await asyncio.sleep(0)
         await ann.answer(start)
         await ann.ending("t")
@@ -222,9 +219,7 @@ async def test_an_attach_that_the_store_refused_watches_nothing(
         await watching.request("conversation.attach", conversation=where)
         with steered.failing("conversation"):
             for client in (other, watching):
-                assert (await client.refused("conversation.attach", conversation=where))[
-                    "code"
-                ] == "store_unavailable"
+                assert (await client.refused("conversation.attach", conversation=where))["code"] == "store_unavailable"
         await ann.start("t", conversation=where)
         await watching.ending("t")
         other.drain()
@@ -282,9 +277,7 @@ async def test_a_connection_that_closes_watches_no_longer(ann: Seat, services: S
         ("conversation.detach", {}),
     ],
 )
-async def test_strangers_see_no_conversation(
-    ann: Seat, services: Services, kind: str, fields: dict[str, Any]
-) -> None:
+async def test_strangers_see_no_conversation(ann: Seat, services: Services, kind: str, fields: dict[str, Any]) -> None:
     """Law 12: another user's conversation answers exactly as one that isn't there."""
     where = (await ann.request("conversation.create", title="Mine"))["id"]
     async with seat(services, "bob") as bob:

@@ -31,9 +31,7 @@ from tests.turn_events import EPOCH, started
 TURN = "t" * 64
 TEXT = st.one_of(
     st.text(max_size=20),
-    st.builds(
-        lambda unit, n: unit * n, st.sampled_from(["a", "é", "\x01", "😀", "\n"]), st.integers(0, 9000)
-    ),
+    st.builds(lambda unit, n: unit * n, st.sampled_from(["a", "é", "\x01", "😀", "\n"]), st.integers(0, 9000)),
 )
 
 
@@ -51,13 +49,10 @@ QUESTION = ChatRequest(model="demo", messages=(ChatMessage("user", (TextPart("x"
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.booleans(), TEXT), max_size=5), st.lists(st.none() | TEXT, min_size=6, max_size=6)
-)
-def test_every_event_fits_a_frame_and_nothing_is_lost(
-    pieces: list[tuple[bool, str]], whole: list[str | None]
-) -> None:
-    """Laws 1 and 10: whatever a provider sends, events are small, numbered without a gap, and joined they are all of it."""
+@given(st.lists(st.tuples(st.booleans(), TEXT), max_size=5), st.lists(st.none() | TEXT, min_size=6, max_size=6))
+def test_every_event_fits_a_frame_and_nothing_is_lost(pieces: list[tuple[bool, str]], whole: list[str | None]) -> None:
+    """Laws 1 and 10: whatever a provider sends, events are small, numbered without a gap, and joined they
+    are all of it."""
     import asyncio
 
     made = asyncio.run(delivery())
@@ -70,12 +65,8 @@ def test_every_event_fits_a_frame_and_nothing_is_lost(
     for event in log.events:
         assert max(len(codec.encode(event)) for codec in CODECS) <= FRAME_BYTES_OUT_MAX
     deltas = [event for event in log.events if isinstance(event, TurnDelta)]
-    assert "".join(event.text or "" for event in deltas) == "".join(
-        piece for is_sig, piece in pieces if not is_sig
-    )
-    assert "".join(event.signature or "" for event in deltas) == "".join(
-        piece for is_sig, piece in pieces if is_sig
-    )
+    assert "".join(event.text or "" for event in deltas) == "".join(piece for is_sig, piece in pieces if not is_sig)
+    assert "".join(event.signature or "" for event in deltas) == "".join(piece for is_sig, piece in pieces if is_sig)
     assert all(event.text or event.signature for event in deltas)
 
 

@@ -15,9 +15,7 @@ ROUTE = route("demo")
 MODEL = Dialect(Endpoint("demo", "Demo", "", (), ""), Timeouts(between_events_s=0.05))
 
 
-def ask(
-    prompt: str = "Hello", /, *, tools: tuple[Tool, ...] = (), seed: int | None = None, **demo: Any
-) -> ChatRequest:
+def ask(prompt: str = "Hello", /, *, tools: tuple[Tool, ...] = (), seed: int | None = None, **demo: Any) -> ChatRequest:
     return question(prompt, tools=tools, seed=seed, demo={"rate": 0} | demo)
 
 

@@ -75,7 +75,8 @@ async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
 
 
 async def test_a_kill_loses_nothing_that_was_said(tmp_path: Path) -> None:
-    """Laws 3 and 9: after a kill -9 in the middle of writing, what was answered is there, and what ran is unfinished."""
+    """Laws 3 and 9: after a kill -9 in the middle of writing, what was answered is there, and what ran is
+    unfinished."""
     path = str(tmp_path / "turnwire.db")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -99,9 +100,7 @@ async def test_a_kill_loses_nothing_that_was_said(tmp_path: Path) -> None:
     for n in range(said + 1):
         assert (await store.turn("ann", f"t{n}")).status == "completed"
         assert (await store.message("ann", f"t{n}.answer")).parent == f"t{n}.question"
-    assert [one.turn.turn for one in await store.unfinished()][: said + 1] == [
-        f"open{n}" for n in range(said + 1)
-    ]
+    assert [one.turn.turn for one in await store.unfinished()][: said + 1] == [f"open{n}" for n in range(said + 1)]
     kept = await store.conversation("ann", "c1")
     messages = await store.messages("ann", "c1", 10_000, None)
     assert len(messages[0]) == kept.messages

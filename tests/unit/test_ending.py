@@ -49,7 +49,8 @@ def store_of(steered: SteeredStore) -> Store:
 
 @pytest.mark.parametrize("name", OUTCOMES)
 async def test_an_ending_is_stored_as_it_is_said(steered: SteeredStore, name: str) -> None:
-    """Laws 2 and 3: the ending in the log and the one in the store are the same; the answer stands in the history."""
+    """Laws 2 and 3: the ending in the log and the one in the store are the same; the answer stands in the
+    history."""
     stream, delivery, found = await accepted(steered)
     outcome = OUTCOMES[name]
     await store_ending(store_of(steered), Hub(60), stream, delivery, outcome)
@@ -72,15 +73,14 @@ async def test_an_ending_is_stored_as_it_is_said(steered: SteeredStore, name: st
 async def test_nobody_hears_of_an_ending_before_it_is_stored(
     steered: SteeredStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Law 3: while the store is away the ending waits, and is tried until it is stored; then it is said, once."""
+    """Law 3: while the store is away the ending waits, and is tried until it is stored; then it is said,
+    once."""
     monkeypatch.setattr("gateway.ending.RETRY_FIRST_S", 0.001)
     monkeypatch.setattr("gateway.ending.RETRY_MAX_S", 0.002)
     stream, delivery, _ = await accepted(steered)
     with steered.failing("end", 5):
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-            tasks.create_task(
-                store_ending(store_of(steered), Hub(60), stream, delivery, OUTCOMES["completed"])
-            )
+            tasks.create_task(store_ending(store_of(steered), Hub(60), stream, delivery, OUTCOMES["completed"]))
             while steered.calls.count("end") < 6:
                 assert not stream.log.ended
                 await asyncio.sleep(0)
@@ -91,7 +91,8 @@ async def test_nobody_hears_of_an_ending_before_it_is_stored(
 
 
 async def test_a_client_hears_the_ending_after_the_store_is_back(ann: Seat, steered: SteeredStore) -> None:
-    """Laws 3 and 5: with the store away a cancel is answered at once, and the ending follows when it is stored."""
+    """Laws 3 and 5: with the store away a cancel is answered at once, and the ending follows when it is
+    stored."""
     with steered.failing("end"):
         await ann.start("t", demo={"rate": 100, "tokens": 1000})
         assert await ann.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}

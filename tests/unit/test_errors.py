@@ -59,9 +59,7 @@ def test_an_error_takes_its_facts_from_the_table() -> None:
 
 def test_an_error_may_say_more() -> None:
     """Message, retryable and the rest can be given; message and path are bounded."""
-    error = ApiError(
-        "gone", "x" * 9999, retryable=True, retry_after_ms=5, path="p" * 9999, stored_message="m_1"
-    )
+    error = ApiError("gone", "x" * 9999, retryable=True, retry_after_ms=5, path="p" * 9999, stored_message="m_1")
     assert error.body == ErrorBody("gone", "x" * 500, True, 5, "p" * 200, "m_1")
 
 

@@ -65,10 +65,7 @@ def test_no_frame_is_sent_that_the_protocol_does_not_know() -> None:
 
 def test_what_is_absent_is_left_out() -> None:
     """Optional fields that say nothing aren't sent; null is sent where it means something."""
-    assert (
-        JSON.encode(TurnDelta("t", 3, 0, "x"))
-        == b'{"type":"turn.delta","turn":"t","seq":3,"part":0,"text":"x"}'
-    )
+    assert JSON.encode(TurnDelta("t", 3, 0, "x")) == b'{"type":"turn.delta","turn":"t","seq":3,"part":0,"text":"x"}'
     assert JSON.encode(TurnStatus(turn="t", seq=2, status="waiting")) == (
         b'{"type":"turn.status","turn":"t","seq":2,"status":"waiting"}'
     )
@@ -109,8 +106,6 @@ def test_a_reset_names_the_epoch() -> None:
 
 def test_a_message_shows_what_it_has() -> None:
     """Id, role, parts, parent and time always; the rest where it is known."""
-    message = Message(
-        id="m", role="user", parts=[TextPart("Hi")], parent=None, created_at="2026-01-31T00:00:00.000Z"
-    )
+    message = Message(id="m", role="user", parts=[TextPart("Hi")], parent=None, created_at="2026-01-31T00:00:00.000Z")
     assert set(msgspec.to_builtins(message)) == {"id", "role", "parts", "parent", "created_at"}
     assert msgspec.to_builtins(Timing(0, 5, 1)) == {"queued_ms": 0, "total_ms": 5, "attempts": 1}

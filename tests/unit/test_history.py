@@ -1,4 +1,5 @@
-"""What the embedded history does beyond the conformance suite: the feedback that can't be read over `Store`."""
+"""What the embedded history does beyond the conformance suite: the feedback that can't be read over
+`Store`."""
 
 from __future__ import annotations
 
@@ -26,9 +27,7 @@ async def test_feedback_is_one_row_for_a_message_and_goes_with_it(tmp_path: Path
 
     database = Database(path)
     await database.open()
-    rows = await database.run(
-        lambda db: [tuple(row) for row in db.execute("SELECT * FROM feedback").fetchall()]
-    )
+    rows = await database.run(lambda db: [tuple(row) for row in db.execute("SELECT * FROM feedback").fetchall()])
     assert rows == [("t1.answer", "ann", "2", None, NOW + 1)]
     await database.close()
 
@@ -42,8 +41,6 @@ async def test_the_request_of_an_ended_turn_is_forgotten(tmp_path: Path) -> None
     await store.create_conversation(conversation())
     await store.accept(new_turn("running", request=b"kept"))
     await run(store, new_turn("ended", request=b"forgotten"))
-    rows = await database.run(
-        lambda db: [tuple(row) for row in db.execute("SELECT turn, request FROM turns")]
-    )
+    rows = await database.run(lambda db: [tuple(row) for row in db.execute("SELECT turn, request FROM turns")])
     assert rows == [("running", b"kept"), ("ended", None)]
     await store.close()

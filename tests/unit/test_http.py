@@ -78,9 +78,7 @@ async def test_a_draining_instance_is_not_ready(http: httpx2.AsyncClient, server
     assert (await http.get("/health")).status_code == 200
 
 
-def test_the_page_is_found_in_a_package_or_a_checkout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_is_found_in_a_package_or_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inside the installed package where it is there, else beside it."""
     assert (static_folder() / "index.html").is_file()
     package = tmp_path / "gateway"

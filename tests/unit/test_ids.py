@@ -40,9 +40,7 @@ def test_a_time_with_an_offset_is_taken(text: str, ms: int) -> None:
     assert from_rfc3339(text) == ms
 
 
-@pytest.mark.parametrize(
-    "text", ["", "yesterday", "2026-01-31T00:00:00", "2026-01-31", "2026-13-01T00:00:00Z", "1"]
-)
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-01-31T00:00:00", "2026-01-31", "2026-13-01T00:00:00Z", "1"])
 def test_a_time_without_an_offset_is_refused(text: str) -> None:
     """A time that could mean another one elsewhere isn't taken."""
     with pytest.raises(ValueError, match=r"."):

@@ -36,16 +36,12 @@ def test_serving_is_the_default_command(served: list[Settings], arguments: list[
 
 def test_options_are_settings(served: list[Settings]) -> None:
     """Those that are given, and only those, go before the environment."""
-    command.main(
-        ["serve", "--host", "::1", "--port", "0", "--store", "sqlite:///:memory:", "--log-level", "debug"]
-    )
+    command.main(["serve", "--host", "::1", "--port", "0", "--store", "sqlite:///:memory:", "--log-level", "debug"])
     assert (served[0].host, served[0].port, served[0].store) == ("::1", 0, "sqlite:///:memory:")
     assert served[0].log_level == "debug"
 
 
-def test_without_arguments_it_takes_the_commands(
-    served: list[Settings], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_arguments_it_takes_the_commands(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the process."""
     monkeypatch.setattr(sys, "argv", ["turnwire", "--port", "7"])
     command.main()
@@ -143,7 +139,8 @@ def test_a_run_that_ends_ends_quietly(monkeypatch: pytest.MonkeyPatch, interrupt
 
 
 async def test_it_is_a_command_that_serves_and_leaves(tmp_path: Path) -> None:
-    """`python -m gateway serve`: ready, then a signal, then exit code 0; a second one on its store is refused."""
+    """`python -m gateway serve`: ready, then a signal, then exit code 0; a second one on its store is
+    refused."""
     async with gateway_process(tmp_path) as running:
         assert "http://127.0.0.1:" in running.ready_line
         with pytest.raises(RuntimeError, match="in use by another process"):
@@ -154,9 +151,7 @@ async def test_it_is_a_command_that_serves_and_leaves(tmp_path: Path) -> None:
             assert await running.wait() == 0
 
 
-def test_the_module_runs_as_a_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_module_runs_as_a_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """`python -m gateway --help`."""
     monkeypatch.setattr(sys, "argv", ["turnwire", "--help"])
     monkeypatch.delitem(sys.modules, "gateway.__main__")

@@ -44,9 +44,7 @@ def usage(**counts: Any) -> dict[str, Any]:
 
 
 def call(index: int | None, call_id: str | None, name: str | None, arguments: Any) -> dict[str, Any]:
-    return {
-        "tool_calls": [{"index": index, "id": call_id, "function": {"name": name, "arguments": arguments}}]
-    }
+    return {"tool_calls": [{"index": index, "id": call_id, "function": {"name": name, "arguments": arguments}}]}
 
 
 @pytest.mark.parametrize(
@@ -250,9 +248,9 @@ def test_error_event(data: bytes) -> None:
 
 def test_other_choices_are_skipped() -> None:
     """Nobody asked for a second choice."""
-    assert decode(
-        {"choices": [{"index": 1, "delta": {"content": "b"}}]}, {"content": "a"}, finish("stop")
-    ).parts == [("text", "a")]
+    assert decode({"choices": [{"index": 1, "delta": {"content": "b"}}]}, {"content": "a"}, finish("stop")).parts == [
+        ("text", "a")
+    ]
 
 
 def test_unknown_fields_are_skipped() -> None:
@@ -297,9 +295,7 @@ def test_unreadable(data: bytes) -> None:
         ("chat_error_event", [("reasoning", "Let me ")], None, "upstream_error"),
     ],
 )
-def test_streams(
-    file: str, parts: list[tuple[str, str]], finish_reason: str | None, code: str | None
-) -> None:
+def test_streams(file: str, parts: list[tuple[str, str]], finish_reason: str | None, code: str | None) -> None:
     """A stream after a provider's documented shape comes out as what it says."""
     decoder = ChatDecoder(Quirks(), FAILURES)
     answer = Answer()

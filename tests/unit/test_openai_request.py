@@ -107,9 +107,7 @@ def test_tuning() -> None:
     request = question(
         temperature=0.5, top_p=0.9, max_tokens=7, stop=["x"], seed=3, response_format={"type": "json_object"}
     )
-    body = chat_body(
-        request, route(max_tokens_field="max_completion_tokens", stream_options={"a": 1}, body={"b": 2})
-    )
+    body = chat_body(request, route(max_tokens_field="max_completion_tokens", stream_options={"a": 1}, body={"b": 2}))
     assert {name: body[name] for name in body if name not in ("model", "messages", "stream")} == {
         "stream_options": {"include_usage": True, "a": 1},
         "temperature": 0.5,
@@ -160,9 +158,7 @@ def test_reasoning_styles(quirks: dict[str, Any], effort: Any, expected: dict[st
 )
 def test_tools(choice: Any, sent: object) -> None:
     """Tools and the choice among them go in the provider's shape, with what its quirks add."""
-    body = chat_body(
-        question(tools=(TOOL, Tool("now")), tool_choice=choice), route(tools_body={"tool_stream": True})
-    )
+    body = chat_body(question(tools=(TOOL, Tool("now")), tool_choice=choice), route(tools_body={"tool_stream": True}))
     assert body["tools"][0] == {
         "type": "function",
         "function": {"name": "weather", "description": "Tells it.", "parameters": TOOL.parameters},

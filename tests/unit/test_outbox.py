@@ -42,9 +42,7 @@ class Reader:
         payload = self.outbox.next_frame()
         if payload is None:
             return None
-        frame: dict[str, Any] = (
-            msgspec.msgpack.decode(payload) if self.codec.binary else msgspec.json.decode(payload)
-        )
+        frame: dict[str, Any] = msgspec.msgpack.decode(payload) if self.codec.binary else msgspec.json.decode(payload)
         return frame
 
     def drain(self) -> list[dict[str, Any]]:
@@ -93,8 +91,7 @@ class Source:
 def places(frames: list[dict[str, Any]]) -> list[tuple[str, int]]:
     """Turn and seq of turn frames, the number of answers."""
     return [
-        (str(frame.get("turn", "answer")), int(frame["seq"] if "turn" in frame else frame["t"]))
-        for frame in frames
+        (str(frame.get("turn", "answer")), int(frame["seq"] if "turn" in frame else frame["t"])) for frame in frames
     ]
 
 
@@ -111,7 +108,8 @@ def test_answers_keep_their_order(codec: Codec) -> None:
 
 
 def test_an_answer_stands_behind_what_its_turns_had_said() -> None:
-    """Law 5: an answer put behind a turn comes after every event that the turn's log held then, and before later ones."""
+    """Law 5: an answer put behind a turn comes after every event that the turn's log held then, and before
+    later ones."""
     reader, source, other = Reader(), Source(), Source("other")
     attachment = source.attach(reader.outbox)
     other.attach(reader.outbox)
@@ -221,7 +219,8 @@ def test_a_large_answer_that_is_pulled_is_not_counted() -> None:
 
 
 def test_replay_is_pulled_and_not_counted() -> None:
-    """Laws 7 and 11: a replay, however long, never fills the bound; what is live behind it does, and is given back."""
+    """Laws 7 and 11: a replay, however long, never fills the bound; what is live behind it does, and is
+    given back."""
     reader, source = Reader(), Source()
     source.begin()
     for _ in range(100):

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from gateway import protocol as p
+from gateway.errors import ErrorBody
 
 # The table of the protocol, chapter 3, typed again by hand.
 REQUESTS = {
@@ -84,5 +85,5 @@ def test_the_answers_have_the_types_of_the_protocol() -> None:
     assert msgspec.to_builtins(p.Result("1", {})) == {"type": "result", "id": "1", "result": {}}
     assert msgspec.to_builtins(p.Result("1", pieces=2)) == {"type": "result", "id": "1", "pieces": 2}
     assert msgspec.to_builtins(p.ResultPiece("1", "x")) == {"type": "result.piece", "id": "1", "text": "x"}
-    error = msgspec.to_builtins(p.ErrorAnswer(p.ErrorBody("busy", "Wait.", True)))
+    error = msgspec.to_builtins(p.ErrorAnswer(ErrorBody("busy", "Wait.", True)))
     assert error == {"type": "error", "error": {"code": "busy", "message": "Wait.", "retryable": True}}

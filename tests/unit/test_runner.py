@@ -1,4 +1,5 @@
-"""One task per turn: starting once, standing in line, stopping, failing, draining, and ending what was left."""
+"""One task per turn: starting once, standing in line, stopping, failing, draining, and ending what was
+left."""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ async def test_a_turn_runs_from_start_to_ending(ann: Seat, services: Services) -
 
 
 async def test_a_repeated_start_asks_nobody_again(ann: Seat, services: Services) -> None:
-    """Law 6: running or ended, the same id answers `attached` and is the same turn; elsewhere it attaches from 0."""
+    """Law 6: running or ended, the same id answers `attached` and is the same turn; elsewhere it attaches
+    from 0."""
     first = await ann.start("t", demo={"rate": 500, "tokens": 20})
     again = await ann.start("t", demo={"rate": 500, "tokens": 20})
     assert again == {**first, "status": "attached"}
@@ -113,15 +115,14 @@ async def test_what_may_differ_in_a_repeated_start(ann: Seat) -> None:
 
 
 async def test_starts_at_once_are_one_turn(ann: Seat, services: Services, steered: SteeredStore) -> None:
-    """Law 6: while the store still accepts, the same start from anywhere joins it, and another content is a conflict."""
+    """Law 6: while the store still accepts, the same start from anywhere joins it, and another content is a
+    conflict."""
     async with seat(services) as other:
         with steered.blocked("accept") as accepting:
             first = ann.send("turn.start", turn="t", input="Hi", params={"demo": {"rate": 0, "tokens": 5}})
             await accepting.wait()
             again = ann.send("turn.start", turn="t", input="Hi", params={"demo": {"rate": 0, "tokens": 5}})
-            elsewhere = other.send(
-                "turn.start", turn="t", input="Hi", params={"demo": {"rate": 0, "tokens": 5}}
-            )
+            elsewhere = other.send("turn.start", turn="t", input="Hi", params={"demo": {"rate": 0, "tokens": 5}})
             wrong = other.send("turn.start", turn="t", input="Other")
             with pytest.raises(RequestFailed) as refused:
                 await other.answer(wrong)
@@ -155,7 +156,8 @@ async def test_a_start_that_this_process_forgot_is_answered_from_the_store(steer
 async def test_a_store_that_is_away_at_the_start_frees_the_id(
     ann: Seat, services: Services, steered: SteeredStore, failing: str
 ) -> None:
-    """Law 6: the start fails with `store_unavailable`, nothing is left of it, and the same id may be tried again."""
+    """Law 6: the start fails with `store_unavailable`, nothing is left of it, and the same id may be tried
+    again."""
     conversation = (await ann.request("conversation.create"))["id"]
     await ann.request("conversation.attach", conversation=conversation)
     with steered.failing(failing):
@@ -201,9 +203,7 @@ async def test_of_many_that_waited_for_a_refused_start_each_is_told(
     ],
     ids=["model", "key", "conversation", "parent", "input"],
 )
-async def test_a_start_that_cannot_be_is_refused_before_it_begins(
-    ann: Seat, fields: dict[str, Any], code: str
-) -> None:
+async def test_a_start_that_cannot_be_is_refused_before_it_begins(ann: Seat, fields: dict[str, Any], code: str) -> None:
     """An error that can be known at the start is the request's answer, not a turn."""
     if "parent" in fields:
         fields["conversation"] = (await ann.request("conversation.create"))["id"]
@@ -292,8 +292,7 @@ async def test_queue_stands_in_line(ann: Seat, services: Services) -> None:
     statuses = [(frame["status"], frame.get("position")) for frame in ann.of("c", "turn.status")]
     assert statuses == [("queued", 2), ("queued", 1), ("running", None)]
     branch = [
-        record.turn
-        for record in await services.store.branch("ann", conversation, stream_of(services, "c").message)
+        record.turn for record in await services.store.branch("ann", conversation, stream_of(services, "c").message)
     ]
     assert branch == ["a", "a", "b", "b", "c", "c"]
     order = [frame["turn"] for frame in ann.frames if frame["type"] in {"turn.completed", "turn.cancelled"}]
@@ -350,7 +349,8 @@ async def test_interrupt_stops_the_others_first(ann: Seat) -> None:
 
 
 async def test_a_cancel_before_the_acceptance_is_obeyed(ann: Seat, steered: SteeredStore) -> None:
-    """Law 5: stop means stop, also while the store still accepts the turn; it ends cancelled, and nobody is asked."""
+    """Law 5: stop means stop, also while the store still accepts the turn; it ends cancelled, and nobody is
+    asked."""
     with steered.blocked("accept") as accepting:
         start = ann.send("turn.start", turn="t", input="Hi", params={"demo": SLOW})
         await accepting.wait()
@@ -373,7 +373,8 @@ async def test_a_turn_that_is_too_long_is_stopped(steered: SteeredStore) -> None
 
 
 async def test_a_limit_met_by_the_last_batch_still_ends_the_turn(steered: SteeredStore) -> None:
-    """Law 2: a limit that fires in the provider's last batch leaves no cancellation for the store's call behind it."""
+    """Law 2: a limit that fires in the provider's last batch leaves no cancellation for the store's call
+    behind it."""
 
     async def once(_: ChatRequest) -> AsyncIterator[list[Delta]]:
         yield [PartStarted(0, "text"), PartDelta(0, "x" * 70_000), Finished("stop")]
@@ -394,7 +395,8 @@ async def test_a_turn_that_takes_too_long_is_stopped(steered: SteeredStore) -> N
 
 
 async def test_a_disconnect_cancels_a_turn_that_wants_it(steered: SteeredStore) -> None:
-    """Law 8: with `on_disconnect: cancel` a turn ends when nobody follows it for the grace; with `continue` it goes on."""
+    """Law 8: with `on_disconnect: cancel` a turn ends when nobody follows it for the grace; with `continue`
+    it goes on."""
     async with open_services(steered, disconnect_grace_s=0.02) as services:
         async with seat(services) as ann:
             await ann.start("stops", demo=SLOW, on_disconnect="cancel")
@@ -416,9 +418,7 @@ async def test_a_disconnect_cancels_a_turn_that_wants_it(steered: SteeredStore) 
         ("cut", "upstream_incomplete"),
     ],
 )
-async def test_a_provider_that_fails_fails_the_turn(
-    ann: Seat, services: Services, fail: str, code: str
-) -> None:
+async def test_a_provider_that_fails_fails_the_turn(ann: Seat, services: Services, fail: str, code: str) -> None:
     """Laws 2 and 13: the error's code, what was said until then is kept, and the usage estimated."""
     await ann.start("t", demo={"fail": fail})
     ending = await ann.ending("t")
@@ -444,15 +444,14 @@ async def unforeseen(_: ChatRequest) -> AsyncIterator[list[Delta]]:
     raise ZeroDivisionError("secret detail")
 
 
-@pytest.mark.parametrize(
-    "script", [wrong_part, part_out_of_order, unforeseen], ids=lambda script: script.__name__
-)
+@pytest.mark.parametrize("script", [wrong_part, part_out_of_order, unforeseen], ids=lambda script: script.__name__)
 async def test_a_provider_with_a_defect_fails_its_turn_alone(
     steered: SteeredStore,
     script: Callable[[ChatRequest], AsyncIterator[list[Delta]]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Laws 2 and 13: whatever a provider does, its turn ends `internal` with what was good, and the others go on."""
+    """Laws 2 and 13: whatever a provider does, its turn ends `internal` with what was good, and the others
+    go on."""
     async with open_services(steered, ScriptedProviders(script)) as services, seat(services) as ann:
         for turn in ("a", "b"):
             await ann.start(turn)
@@ -506,9 +505,7 @@ async def test_a_parent_that_was_deleted_meanwhile_fails_the_turn(ann: Seat, ste
 # --- leaving and coming back ---
 
 
-async def test_a_drain_takes_no_new_turns_and_lets_the_running_ones_end(
-    ann: Seat, services: Services
-) -> None:
+async def test_a_drain_takes_no_new_turns_and_lets_the_running_ones_end(ann: Seat, services: Services) -> None:
     """What runs may end within the time; what starts is refused; a repeated start is still answered."""
     await ann.start("t", demo={"rate": 200, "tokens": 20})
     drain = asyncio.get_running_loop().create_task(services.runner.drain(10))
@@ -542,10 +539,9 @@ async def test_a_drain_does_not_wait_for_ever_for_the_store(
     assert [one.turn.turn for one in await steered.unfinished()] == ["t"]
 
 
-async def test_what_an_earlier_process_left_is_ended(
-    steered: SteeredStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Law 9: after a crash unfinished turns are `failed` with `owner_lost`, in the history, and the head is moved."""
+async def test_what_an_earlier_process_left_is_ended(steered: SteeredStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 9: after a crash unfinished turns are `failed` with `owner_lost`, in the history, and the head is
+    moved."""
     monkeypatch.setattr("gateway.runner.CLEANUP_TIMEOUT_S", 0.01)
     with steered.failing("end"):
         async with open_services(steered) as crashed, seat(crashed) as ann:
@@ -564,9 +560,7 @@ async def test_what_an_earlier_process_left_is_ended(
             got = await ann.request("turn.get", turn=turn)
             assert (got["status"], got["error"]["code"]) == ("failed", "owner_lost")
         conversation = await ann.request("conversation.get", conversation=placed["conversation"])
-        messages = (await ann.request("conversation.messages", conversation=placed["conversation"]))[
-            "messages"
-        ]
+        messages = (await ann.request("conversation.messages", conversation=placed["conversation"]))["messages"]
         assert conversation["head"] == messages[-1]["id"]
         assert (messages[-1]["ended"], messages[-1]["parts"]) == ("failed", [])
         error = (await ann.request("turn.attach", turn="t"))["turns"]["t"]["error"]
@@ -586,9 +580,7 @@ async def test_epochs_only_grow(services: Services) -> None:
 
 async def test_a_start_never_awaits(services: Services) -> None:
     """A cancel behind a start on the same socket finds the turn: it is known before anything is awaited."""
-    stream, fresh = services.runner.start(
-        "ann", TurnStart(turn="t", input="Hi", params=Params(demo={"rate": 0}))
-    )
+    stream, fresh = services.runner.start("ann", TurnStart(turn="t", input="Hi", params=Params(demo={"rate": 0})))
     assert fresh
     assert services.hub.get("ann", "t") is stream
     with pytest.raises(ApiError):

@@ -24,9 +24,7 @@ def _logging_as_it_was() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     levels = {
-        name: logger.level
-        for name, logger in root.manager.loggerDict.items()
-        if isinstance(logger, logging.Logger)
+        name: logger.level for name, logger in root.manager.loggerDict.items() if isinstance(logger, logging.Logger)
     }
     yield
     root.handlers[:], root.level = handlers, level
@@ -35,7 +33,8 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 async def test_a_stop_drains_before_sockets_close() -> None:
-    """Asked to stop, clients hear `going_away`, turns get their endings, sockets are closed 4503, not 1012."""
+    """Asked to stop, clients hear `going_away`, turns get their endings, sockets are closed 4503, not
+    1012."""
     async with serving(drain_s=0) as running, client(running.ws_url) as c:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
         running.server.should_exit = True
@@ -84,9 +83,7 @@ def test_the_ready_line_says_where_and_with_what() -> None:
     assert plain.startswith("Turnwire is ready: open http://127.0.0.1:1234 - ")
     assert "no provider keys" in plain
     assert "loopback only" in plain
-    keyed = ready_line(
-        Gateway(make_settings(insecure=True, host="0.0.0.0"), {"OPENAI_API_KEY": "sk-secret"}), 1
-    )
+    keyed = ready_line(Gateway(make_settings(insecure=True, host="0.0.0.0"), {"OPENAI_API_KEY": "sk-secret"}), 1)
     assert "keys for openai" in keyed
     assert "THE NETWORK MAY COME IN" in keyed
     assert "secret" not in keyed

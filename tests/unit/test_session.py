@@ -93,7 +93,8 @@ async def test_a_large_result_comes_in_pieces(ann: Seat) -> None:
 
 @both
 async def test_an_answer_longer_than_the_outbox_is_read(services: Services, codec: Codec) -> None:
-    """Laws 3 and 11: a message larger than the outbox's bound can be read in the history, on a connection that stays."""
+    """Laws 3 and 11: a message larger than the outbox's bound can be read in the history, on a connection
+    that stays."""
     async with seat(services, codec=codec) as client:
         demo = {"text": "word" * 250 + " ", "tokens": 300}
         started = await client.start("long", demo=demo)
@@ -101,9 +102,7 @@ async def test_an_answer_longer_than_the_outbox_is_read(services: Services, code
         page = await client.request("conversation.messages", conversation=started["conversation"])
         assert len(page["messages"][-1]["parts"][0]["text"]) > services.settings.outbox_bytes
         assert page["messages"][-1]["parts"][0]["text"] == client.turns["long"].text()
-        several = [
-            client.send("conversation.messages", conversation=started["conversation"]) for _ in range(3)
-        ]
+        several = [client.send("conversation.messages", conversation=started["conversation"]) for _ in range(3)]
         for request_id in several:
             assert await client.answer(request_id) == page
         assert not client.overflowed

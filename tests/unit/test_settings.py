@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,11 +20,10 @@ NAMES = {"HOST", "PORT", "TURN_LOG_TTL", "TURN_LOG_TTL_S"}
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.upper() in NAMES or name.upper().startswith("TURNWIRE_"):
             monkeypatch.delenv(name)
-    yield
 
 
 def test_it_starts_without_any_setting() -> None:

@@ -39,9 +39,7 @@ from store.base import ConversationRecord, Counters, MessageRecord
 
 LONG = st.one_of(
     st.text(max_size=30),
-    st.builds(
-        lambda unit, n: unit * n, st.sampled_from(["a", "é", "\x01", "😀", "\n", '"']), st.integers(0, 6000)
-    ),
+    st.builds(lambda unit, n: unit * n, st.sampled_from(["a", "é", "\x01", "😀", "\n", '"']), st.integers(0, 6000)),
 )
 LONG_OR_NONE = st.none() | LONG
 ANY_PARTS = st.lists(
@@ -73,7 +71,8 @@ def message(parts: list[Part]) -> Message:
 @settings(deadline=2000)
 @given(ANY_PARTS)
 def test_a_preview_always_fits_its_frame(parts: list[Part]) -> None:
-    """Law 10: whatever the input, `turn.started` is a small frame, and says so if it doesn't show everything."""
+    """Law 10: whatever the input, `turn.started` is a small frame, and says so if it doesn't show
+    everything."""
     shown = preview(message(parts))
     frame = TurnStarted(
         turn="t" * 64,
@@ -170,9 +169,7 @@ def test_usage_goes_in_and_out() -> None:
 def test_a_message_is_its_record_and_its_body() -> None:
     """What the store keeps beside the body and what is in it make the message that clients see."""
     body = MessageBody([TextPart("Hi")], "demo", Usage(1, 2), Cost("0.1"), "completed")
-    record = MessageRecord(
-        id="m", parent="p", role="assistant", created_ms=1000, body=encode_body(body), turn="t"
-    )
+    record = MessageRecord(id="m", parent="p", role="assistant", created_ms=1000, body=encode_body(body), turn="t")
     assert body_of(record) == body
     assert message_view(record) == Message(
         id="m",

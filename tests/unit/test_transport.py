@@ -230,9 +230,7 @@ async def test_not_http(client: httpx2.AsyncClient) -> None:
     """An answer that isn't HTTP, and a connection that closes without one, are protocol errors."""
     for answer in (b"SSH-2.0-nothing\r\n\r\n", b""):
 
-        async def serve(
-            reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes = answer
-        ) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes = answer) -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(answer)
             writer.close()

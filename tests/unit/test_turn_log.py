@@ -50,9 +50,7 @@ def growths(events: list[TurnEvent]) -> list[tuple[int, str, str]]:
     grown: list[tuple[int, str, str]] = []
     for event in events:
         if isinstance(event, TurnDelta):
-            field, content = (
-                ("text", event.text) if event.text is not None else ("signature", event.signature)
-            )
+            field, content = ("text", event.text) if event.text is not None else ("signature", event.signature)
             if grown and grown[-1][:2] == (event.part, field):
                 grown[-1] = (event.part, field, grown[-1][2] + (content or ""))
             else:
@@ -82,10 +80,9 @@ def grown_by(frames: list[dict[str, Any]]) -> list[tuple[int, str, str]]:
 
 
 @given(PIECES, st.data())
-def test_a_reader_at_any_pace_gets_a_contiguous_whole(
-    pieces: list[tuple[int, bool, str]], data: st.DataObject
-) -> None:
-    """Laws 1 and 10: read at any pace, frames are contiguous, small, of one part and field, and nothing is lost."""
+def test_a_reader_at_any_pace_gets_a_contiguous_whole(pieces: list[tuple[int, bool, str]], data: st.DataObject) -> None:
+    """Laws 1 and 10: read at any pace, frames are contiguous, small, of one part and field, and nothing is
+    lost."""
     events = answer(pieces, LONG_TURN)
     log = TurnLog(LONG_TURN, EPOCH)
     frames: dict[str, list[dict[str, Any]]] = {codec.name: [] for codec in CODECS}
@@ -123,7 +120,8 @@ def test_a_replay_from_any_position_is_the_rest(pieces: list[tuple[int, bool, st
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 def test_neighbouring_deltas_become_one_frame_with_after(codec: Codec) -> None:
-    """Law 1: a frame that covers several events says after which one it follows; a single event has no `after`."""
+    """Law 1: a frame that covers several events says after which one it follows; a single event has no
+    `after`."""
     log = filled(started(), part(2), delta(3, "Hel"), delta(4, "lo, "), delta(5, "you"), completed(6))
     frames, _ = read(log, codec, 2)
     assert frames[0] == {

@@ -47,19 +47,19 @@ async def test_every_scope_of_a_cancel(ann: Seat, services: Services, scope: str
         for turn in ("a", "b"):
             await ann.start(turn, demo=SLOW, conversation=where)
         await ann.start("c", demo=SLOW)
-        asked: dict[str, Any] = {
+        scopes: dict[str, dict[str, Any]] = {
             "turn": {"turn": "a"},
             "turns": {"turns": ["a", "c", "a", "unknown"]},
             "conversation": {"conversation": where},
             "mine": {"mine": True},
-        }[scope]
+        }
         wanted = {
             "turn": {"a": "cancelled"},
             "turns": {"a": "cancelled", "c": "cancelled", "unknown": "not_found"},
             "conversation": {"a": "cancelled", "b": "cancelled"},
             "mine": {"a": "cancelled", "b": "cancelled", "c": "cancelled"},
         }[scope]
-        assert (await ann.request("turn.cancel", **asked))["turns"] == wanted
+        assert (await ann.request("turn.cancel", **scopes[scope]))["turns"] == wanted
         assert [stream.turn for stream in services.hub.live("bob")] == ["a"]
         running = {stream.turn for stream in services.hub.live("ann") if stream.running}
         assert running == {"a", "b", "c"} - set(wanted)
@@ -95,9 +95,7 @@ async def test_a_cancel_of_what_only_the_store_knows(steered: SteeredStore) -> N
     async with open_services(steered) as after, seat(after) as client:
         assert (await client.request("turn.cancel", turn="t"))["turns"] == {"t": "already_ended"}
         with steered.blocked("accept") as accepting:
-            again = client.send(
-                "turn.start", turn="t", input="Hello", params={"demo": {"rate": 0, "tokens": 5}}
-            )
+            again = client.send("turn.start", turn="t", input="Hello", params={"demo": {"rate": 0, "tokens": 5}})
             await accepting.wait()
             cancel = client.send("turn.cancel", turn="t")
             attach = client.send("turn.attach", turn="t")
@@ -109,9 +107,7 @@ async def test_a_cancel_of_what_only_the_store_knows(steered: SteeredStore) -> N
         assert (await client.answer(got))["status"] == "completed"
 
 
-async def test_a_cancel_does_not_wait_for_ever(
-    ann: Seat, services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cancel_does_not_wait_for_ever(ann: Seat, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 5: an upstream that doesn't close holds the answer for a bounded time only."""
     monkeypatch.setattr("gateway.turns.CANCEL_TIMEOUT_S", 0.01)
     await ann.start("t", demo=SLOW)
@@ -150,7 +146,8 @@ async def test_attaching_goes_on_where_the_client_stands(ann: Seat, services: Se
 
 
 async def test_attaching_many_at_once(ann: Seat, services: Services) -> None:
-    """Each turn of `positions` has its own answer: running, ended, unknown, or a position that can't be continued."""
+    """Each turn of `positions` has its own answer: running, ended, unknown, or a position that can't be
+    continued."""
     await ann.start("ended")
     await ann.ending("ended")
     started = await ann.start("running", demo=SLOW)

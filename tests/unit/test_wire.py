@@ -1,4 +1,5 @@
-"""Our bounds on uvicorn's protocol classes, over real sockets: no client keeps a socket that it doesn't serve."""
+"""Our bounds on uvicorn's protocol classes, over real sockets: no client keeps a socket that it doesn't
+serve."""
 
 from __future__ import annotations
 
@@ -112,9 +113,7 @@ def _never() -> Services:
 async def test_too_many_fragments_close_4400(fragments: int) -> None:
     """A message has at most 64 fragments, empty or not."""
     async with serving() as server, raw(server, more="") as connection:
-        connection.writer.write(
-            masked(b"{", TEXT, fin=False) + masked(b"", CONTINUATION, fin=False) * fragments
-        )
+        connection.writer.write(masked(b"{", TEXT, fin=False) + masked(b"", CONTINUATION, fin=False) * fragments)
         if fragments < 100:
             assert await connection.closed_with() == 4400
         else:
@@ -210,9 +209,7 @@ async def test_little_is_buffered_for_one_socket() -> None:
     """The kernel's buffer is bounded, so that a slow reader is felt soon."""
     async with serving() as server, client(server.ws_url) as c:
         await c.request("ping")
-        (protocol,) = [
-            one for one in server.server.server_state.connections if hasattr(one, "handshake_complete")
-        ]
+        (protocol,) = [one for one in server.server.server_state.connections if hasattr(one, "handshake_complete")]
         raw_socket = protocol.transport.get_extra_info("socket")
         # Linux doubles what is asked for.
         assert raw_socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * 64 * 1024
