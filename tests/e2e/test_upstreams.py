@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -210,23 +209,6 @@ async def test_the_conversation_is_sent_along(tmp_path: Path) -> None:
         sent = upstream.asked[1].body["messages"]
         assert [message["role"] for message in sent] == ["system", "user", "assistant", "user"]
         assert "Answer one" in str(sent[2]["content"])
-
-
-async def test_starting_an_sdk_for_the_first_time_stops_no_other_turn(tmp_path: Path) -> None:
-    """The first turn of a provider imports its SDK; a paced turn beside it isn't held up by that."""
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
-        upstream.plays(chat("Hi"))
-        await c.request("turn.start", turn="paced", input="x", params={"demo": {"rate": 100, "tokens": 300}})
-        await c.deltas("paced", 10)
-        arrived: list[float] = []
-        asking = asyncio.get_running_loop().create_task(turn(c, "t", "openai/m"))
-        while not asking.done():
-            seen = c.turns["paced"].seq
-            await c.deltas("paced", seen + 1)
-            arrived.append(time.monotonic())
-        await asking
-        gaps = [after - before for before, after in zip(arrived, arrived[1:], strict=False)]
-        assert max(gaps, default=0) < 0.5
 
 
 @pytest.mark.go

@@ -194,3 +194,24 @@ def test_sdks_are_imported_when_they_are_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_sdk_is_imported_beside_the_loop() -> None:
+    """While a provider's SDK is imported for the first time, the loop goes on."""
+    code = """
+import asyncio
+from providers.catalog import Catalog, Providers
+
+async def main():
+    catalog = Catalog({"OPENAI_API_KEY": "k"})
+    loading = asyncio.get_running_loop().create_task(Providers(catalog).load(catalog.resolve("openai/m")))
+    ticks = 0
+    while not loading.done():
+        await asyncio.sleep(0.001)
+        ticks += 1
+    assert ticks > 10, ticks
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

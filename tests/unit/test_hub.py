@@ -235,6 +235,18 @@ async def test_an_illegal_event_changes_nothing() -> None:
     assert reader.view.ended
 
 
+async def test_who_has_caught_up_and_then_stops_reading_is_counted() -> None:
+    """Law 11: what is live for an attachment waits in its count, also when that stood at the log's very end."""
+    stream, reader = stream_of(), Reader(bytes_max=3000)
+    begin(stream)
+    stream.attach(reader.outbox, None, 0)
+    reader.take()
+    say(stream, "x" * 1000)
+    assert reader.outbox.waiting >= 1000
+    say(stream, "x" * 1000, "x" * 1000)
+    assert reader.outbox.closed
+
+
 async def test_one_that_overflows_slows_no_other() -> None:
     """Law 11: the outbox past its bound is dropped from the turn; the others get everything."""
     stream, slow, quick = stream_of(), Reader(bytes_max=2000), Reader()
