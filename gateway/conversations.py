@@ -11,6 +11,7 @@ from gateway import protocol as p
 from gateway.abort import Abort
 from gateway.codec import JSON
 from gateway.events import ConversationDeleted, ConversationUpdated, Message
+from gateway.hub import TurnStream
 from gateway.ids import new_id, now_ms
 from gateway.outbox import Outbox
 from gateway.services import Services
@@ -113,14 +114,18 @@ class Conversations:
     async def _delete(self, request: p.ConversationDelete) -> dict[str, Any]:
         store, hub = self._services.store, self._services.hub
         await store.conversation(self._user, request.conversation)
-        running = hub.live_in(self._user, request.conversation)
-        for stream in running:
-            stream.signal.abort(Abort("client", "The conversation was deleted."))
-        for stream in running:
+        for stream in self._stop_all(request.conversation):
             await stream.ended.wait()
         await store.delete_conversation(self._user, request.conversation)
+        self._stop_all(request.conversation)  # what was accepted while the others ended
         hub.tell_watchers(self._user, request.conversation, ConversationDeleted(request.conversation))
         return {}
+
+    def _stop_all(self, conversation: str) -> list[TurnStream]:
+        running = self._services.hub.live_in(self._user, conversation)
+        for stream in running:
+            stream.signal.abort(Abort("client", "The conversation was deleted."))
+        return running
 
     async def _messages(self, request: p.ConversationMessages) -> dict[str, Any]:
         found, more = await self._services.store.messages(

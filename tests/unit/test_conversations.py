@@ -288,6 +288,20 @@ async def test_strangers_see_no_conversation(ann: Seat, services: Services, kind
     assert (await ann.request("conversation.get", conversation=where))["title"] == "Mine"
 
 
+async def test_a_turn_that_starts_while_its_conversation_is_deleted_is_stopped(
+    ann: Seat, steered: SteeredStore
+) -> None:
+    """Deleting stops the running turns, also one that the store accepted while the others were ending."""
+    where = (await ann.request("conversation.create"))["id"]
+    with steered.blocked("delete_conversation") as deleting:
+        delete = ann.send("conversation.delete", conversation=where)
+        await deleting.wait()
+        await ann.start("late", conversation=where, demo=SLOW)
+    assert await ann.answer(delete) == {}
+    assert (await ann.ending("late"))["reason"] == "The conversation was deleted."
+    assert (await ann.refused("conversation.messages", conversation=where))["code"] == "not_found"
+
+
 async def test_feedback_is_kept_for_ones_own_messages(ann: Seat, services: Services) -> None:
     """Up, down or 1 to 5, with a comment; law 12: not for another user's message."""
     await ann.start("t")
