@@ -1,6 +1,7 @@
 # make run    starts the gateway from a fresh clone; all it needs is Python >= 3.11
 # make test   everything that CI runs: lint, types, import contracts, tests with coverage
 # make lint   the checks that need no test      make format  rewrites the code in the project's style
+# make chaos  breaks instances and Redis at random under load: make chaos SECONDS=300 SEED=7
 # make lock   resolves the lock files anew      make clean   removes the environment and the caches
 
 # Set PYTHON to choose an interpreter; otherwise the newest one that will do is taken.
@@ -15,7 +16,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-inp
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' $(LOCK_FLAGS)
 
-.PHONY: run test lint format lock clean prepare
+.PHONY: run test lint format lock chaos clean prepare
 .DELETE_ON_ERROR:
 
 run: .venv/.run
@@ -23,6 +24,11 @@ run: .venv/.run
 
 test: lint prepare
 	$(BIN)/pytest -n 2 --dist loadfile --cov
+
+SECONDS ?= 60
+SEED ?=
+chaos: .venv/.dev prepare
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 # Redis, Chromium and Go, for the tests that run them.
 prepare:

@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     serve = commands.add_parser("serve", help="serve the gateway and its page (the default command)")
     serve.add_argument("--host", help="address to listen on (HOST, 127.0.0.1)")
     serve.add_argument("--port", type=int, help="port to listen on, 0 for a free one (PORT, 8000)")
-    serve.add_argument("--store", help="where turns are kept (TURNWIRE_STORE, sqlite:///turnwire.db)")
+    serve.add_argument(
+        "--store", help="sqlite:///FILE or redis://HOST:PORT (TURNWIRE_STORE or REDIS_URL, sqlite:///turnwire.db)"
+    )
     serve.add_argument("--log-level", choices=["debug", "info", "warning", "error"], help="(TURNWIRE_LOG_LEVEL)")
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or (given[0].startswith("-") and given[0] not in {"-h", "--help"}):

@@ -14,9 +14,12 @@ from gateway.events import CancelledBy
 
 
 class Abort(Struct, frozen=True):
-    """Why. `by` a person or a limit cancels the turn; `error` fails it."""
+    """Why. `by` a person or a limit cancels the turn; `error` fails it.
 
-    by: CancelledBy | Literal["error"]
+    "lost" and "handover" stop it here only: another instance has it, or shall have it.
+    """
+
+    by: CancelledBy | Literal["error", "lost", "handover"]
     reason: str | None = None
     error: ApiError | None = None
 

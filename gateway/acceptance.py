@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import msgspec
 from msgspec import structs
 
+from gateway.content import check_content
 from gateway.errors import ApiError
 from gateway.events import TurnStarted
 from gateway.hub import TurnStream
@@ -14,7 +16,16 @@ from gateway.ids import new_id, now_ms
 from gateway.protocol import TurnStart
 from gateway.shapes import MessageBody, encode_body, message_view, preview, title_of
 from providers.base import Part, Role, TextPart, ToolResultPart
-from store.base import Accepted, Conflict, ConversationRecord, MessageRecord, NewTurn, NotFound, Store
+from store.base import (
+    Accepted,
+    Conflict,
+    ConversationRecord,
+    MessageRecord,
+    NewTurn,
+    NotFound,
+    TurnRecord,
+)
+from store.interface import Store
 
 _CONTENT = msgspec.json.Encoder(order="deterministic")
 
@@ -37,6 +48,7 @@ def check_start(request: TurnStart, input_bytes_max: int) -> None:
         raise ApiError(
             "invalid_request", "parent needs the conversation that it is in. Send both.", path="conversation"
         )
+    check_content(request)
     size = len(_CONTENT.encode([request.input, request.messages, request.system]))
     if size > input_bytes_max:
         raise ApiError("too_large", f"The input takes {size} bytes; {input_bytes_max} are allowed. Shorten it.")
@@ -50,9 +62,27 @@ def parts_of(given: str | list[Part]) -> list[Part]:
 
 
 def content_of(request: TurnStart) -> tuple[bytes, bytes]:
-    """The request without what may differ in a repeated start (law 6), as JSON, and its digest."""
-    content = _CONTENT.encode(structs.replace(request, id=None, metadata=None, on_disconnect="continue"))
-    return content, hashlib.sha256(content).digest()
+    """The request as JSON, and the digest of what counts in a repeated start (law 6).
+
+    Two requests that mean the same have one digest: what is absent, empty or spelled out as its default is alike.
+    """
+    content = msgspec.to_builtins(structs.replace(request, id=None, metadata=None, on_disconnect="continue"))
+    if content.get("tool_choice") == "auto":
+        del content["tool_choice"]
+    digest = hashlib.sha256(_CONTENT.encode(_meant(content))).digest()
+    return _CONTENT.encode(structs.replace(request, id=None)), digest
+
+
+def _meant(value: Any) -> Any:
+    """The value without empty maps, empty lists and nulls in its maps, and with 2.0 as 2."""
+    if isinstance(value, dict):
+        meant = {key: _meant(inner) for key, inner in value.items()}
+        return {key: inner for key, inner in meant.items() if inner is not None and inner not in ({}, [])}
+    if isinstance(value, list):
+        return [_meant(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
 
 
 async def accept(
@@ -61,9 +91,13 @@ async def accept(
     request: TurnStart,
     content: bytes,
     model: str,
-    behind: TurnStream | None,
+    owner: str,
+    lease_ms: int,
 ) -> Accepted:
-    """Store the turn. `behind` is the running turn whose answer this one follows. Raises `ApiError`."""
+    """Store the turn, as `owner`'s. Raises `ApiError` and `StoreError`, `Busy` among them.
+
+    One that interrupts is accepted only where nothing runs: whoever calls has stopped what ran.
+    """
     now = now_ms()
     question = None
     parts = parts_of(request.input or [])
@@ -81,6 +115,8 @@ async def accept(
     new = NewTurn(
         user=stream.user,
         turn=stream.turn,
+        owner=owner,
+        lease_ms=lease_ms,
         digest=stream.digest,
         request=content,
         epoch=stream.epoch,
@@ -90,13 +126,15 @@ async def accept(
         new_conversation=_new_conversation(stream.user, request, now) if fresh else None,
         title=title_of(parts),
         input=question,
-        parent=behind.message if behind is not None and request.parent is None else request.parent,
-        parent_pending=behind is not None and request.parent is None,
+        parent=request.parent,
+        on_busy="reject" if request.on_busy == "interrupt" else request.on_busy,
         model=model,
         now_ms=now,
     )
     try:
-        return await store.accept(new)
+        accepted = await store.accept(new)
+        stream.accepted_as, stream.conversation_record = new, accepted.conversation
+        return accepted
     except Conflict:
         raise conflict(stream.turn) from None
     except NotFound as missing:
@@ -123,17 +161,16 @@ def _new_conversation(user: str, request: TurnStart, now: int) -> ConversationRe
     )
 
 
-def started(stream: TurnStream, accepted: Accepted, *, queued: bool) -> TurnStarted:
+def started(turn: TurnRecord, question: MessageRecord | None, *, queued: bool) -> TurnStarted:
     """The turn's first event."""
-    turn = accepted.turn
     return TurnStarted(
-        turn=stream.turn,
+        turn=turn.turn,
         seq=1,
         epoch=turn.epoch,
         status="queued" if queued else "running",
         conversation=turn.conversation,
         model=turn.model,
-        input=None if accepted.input is None else preview(message_view(accepted.input)),
+        input=None if question is None else preview(message_view(question)),
         message=turn.message,
         parent=turn.parent,
     )

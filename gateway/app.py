@@ -1,8 +1,10 @@
-"""The one place that wires: settings in, a Starlette application out, and what its lifespan owns."""
+"""The application: routes, and a lifespan that owns the store, the providers, and every task that outlives a request."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -10,16 +12,16 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
 from gateway.connection import Connections
-from gateway.http import PageGuard, routes
-from gateway.hub import Hub
-from gateway.ids import new_id
-from gateway.runner import Runner
+from gateway.http import PageGuard, routes, unknown_address
 from gateway.services import Services
 from gateway.settings import Settings
+from gateway.wiring import Wired, wire
 from providers.catalog import Catalog, Providers
 from providers.route import Timeouts
-from store.base import Store
 from store.connect import connect
+from store.interface import Store
+
+log = logging.getLogger("turnwire.gateway")
 
 CLOSE_TIMEOUT_S = 3.0
 RECONNECT_AFTER_MS = 1000
@@ -31,21 +33,24 @@ class Gateway:
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self.settings = settings
         self.catalog = Catalog(environment)
-        self.store: Store = connect(settings.store)
+        self.store: Store = connect(
+            settings.store_url, history_ttl_s=settings.history_ttl_s, log_ttl_s=settings.turn_log_ttl_s
+        )
         self._store_open = False
-        self._services: Services | None = None
+        self._wired: Wired | None = None
         self._connections = Connections(lambda: self.services)
         starlette = Starlette(
             routes=[WebSocketRoute("/ws", self._connections), *routes(settings, lambda: self.services)],
             lifespan=self._lifespan,
+            exception_handlers={404: unknown_address, 405: unknown_address},
         )
         self.app = PageGuard(starlette, settings)
 
     @property
     def services(self) -> Services:
         """What the lifespan has made."""
-        assert self._services is not None, "the lifespan has not begun"
-        return self._services
+        assert self._wired is not None, "the lifespan has not begun"
+        return self._wired.services
 
     async def open_store(self) -> None:
         """Open the store, once; a server does it before anything else, to say plainly what is wrong."""
@@ -56,40 +61,37 @@ class Gateway:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         settings = self.settings
-        providers = Providers(
-            self.catalog,
-            Timeouts(
-                connect_s=settings.connect_timeout_s,
-                first_event_s=settings.first_event_timeout_s,
-                first_event_reasoning_s=settings.first_event_reasoning_timeout_s,
-                between_events_s=settings.event_timeout_s,
-            ),
+        timeouts = Timeouts(
+            connect_s=settings.connect_timeout_s,
+            first_event_s=settings.first_event_timeout_s,
+            first_event_reasoning_s=settings.first_event_reasoning_timeout_s,
+            between_events_s=settings.event_timeout_s,
         )
-        hub = Hub(settings.turn_log_ttl_s)
+        providers = Providers(self.catalog, timeouts)
         await self.open_store()
         try:
             async with asyncio.TaskGroup() as tasks:
-                runner = Runner(
-                    hub=hub,
-                    store=self.store,
-                    catalog=self.catalog,
-                    providers=providers,
-                    settings=settings,
-                    tasks=tasks,
-                )
-                self._services = Services(new_id("in"), settings, self.store, self.catalog, hub, runner)
-                beat = tasks.create_task(self._connections.beat())
-                await runner.reap()
+                self._wired = wire(settings, self.store, self.catalog, providers, tasks, self._connections)
+                chores = [tasks.create_task(chore) for chore in self._wired.chores()]
+                await self._wired.begin()
                 yield
-                await runner.drain(0)
-                beat.cancel()
+                await self.services.runner.drain(0)
+                for chore in chores:
+                    chore.cancel()
         finally:
             await providers.aclose()
             await self.store.close()
 
     async def drain(self) -> None:
-        """Leave: no new turns, running ones end within `drain_s`, then the sockets close."""
-        connections, deadline_s = self._connections, self.settings.drain_s
-        connections.announce_leaving(int(deadline_s * 1000), RECONNECT_AFTER_MS)
-        await self.services.runner.drain(deadline_s)
-        await connections.close_all(CLOSE_TIMEOUT_S)
+        """Leave. With a shared store the sockets go first, and find their turns elsewhere; else they stay until the end."""
+        connections, settings = self._connections, self.settings
+        runner = self.services.runner
+        runner.draining = True
+        if self.store.shared:
+            connections.announce_leaving(0, lambda: int(RECONNECT_AFTER_MS * random.random()))
+            await connections.close_all(CLOSE_TIMEOUT_S)
+            await runner.drain(settings.drain_s)
+        else:
+            connections.announce_leaving(int(settings.drain_s * 1000), lambda: RECONNECT_AFTER_MS)
+            await runner.drain(settings.drain_s)
+            await connections.close_all(CLOSE_TIMEOUT_S)

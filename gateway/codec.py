@@ -22,6 +22,8 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
 _JSON_ENCODER = msgspec.json.Encoder()
 _MSGPACK_ENCODER = msgspec.msgpack.Encoder()
 _WHERE = re.compile(r" - at (?:`key` in )?`\$\.?(.*)`$")
+# What only MessagePack can say, keys that aren't strings, and numbers that JSON can write but nobody can hold.
+_FOREIGN = re.compile(r"got `(bytes|ext|datetime)`| - at `key` in |^Number out of range")
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 
 
@@ -83,6 +85,10 @@ class Codec:
             raise FrameError(_as_api_error(cause), self._read_id(data)) from None
         return request
 
+    def read(self, data: bytes | str) -> Any:
+        """Any value, as it is. Raises `msgspec.DecodeError`."""
+        return self._decode_any(data)
+
     def _is_too_deep(self, data: bytes | str) -> bool:
         """Only asked of a refused frame: its depth names the cause better than the first wrong type does."""
         try:
@@ -116,7 +122,7 @@ def _as_api_error(error: Exception) -> ApiError:
     missing = _MISSING.match(text)
     if missing is not None:
         path = f"{path}.{missing.group(1)}" if path else missing.group(1)
-    if text.startswith("Object contains unknown field") or path in {"", "type"}:
+    if text.startswith("Object contains unknown field") or path in {"", "type"} or _FOREIGN.search(text):
         return ApiError(
             "invalid_frame", f"{reason}. Check type and field names against the protocol.", path=path or None
         )
@@ -175,7 +181,7 @@ def encoded_size(text: str) -> int:
 
 def split_text(text: str, bytes_max: int) -> list[str]:
     """Cut `text` into pieces that each take at most `bytes_max` in a frame. Joined they are `text`."""
-    if len(text) * 6 <= bytes_max or encoded_size(text) <= bytes_max:
+    if len(text) * 6 + 2 <= bytes_max or encoded_size(text) <= bytes_max:
         return [text]
     middle = len(text) // 2
     return split_text(text[:middle], bytes_max) + split_text(text[middle:], bytes_max)

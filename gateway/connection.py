@@ -90,10 +90,15 @@ class Connections:
             for connection in tuple(self._open):
                 connection.beat(now, interval_s)
 
-    def announce_leaving(self, deadline_ms: int, reconnect_after_ms: int) -> None:
-        """Tell everyone that this instance goes."""
-        for connection in self._open:
-            connection.outbox.put(GoingAway("shutdown", deadline_ms, reconnect_after_ms))
+    def announce_leaving(self, deadline_ms: int, reconnect_after_ms: Callable[[], int]) -> None:
+        """Tell everyone that this instance goes, and each when to come back."""
+        for connection in tuple(self._open):
+            connection.outbox.put(GoingAway("shutdown", deadline_ms, reconnect_after_ms()))
+
+    def tell_all(self, frame: object) -> None:
+        """Send a frame to every connection."""
+        for connection in tuple(self._open):
+            connection.outbox.put(frame)
 
     async def close_all(self, timeout_s: float) -> None:
         """Close every connection with 4503, once what waits for it is sent."""

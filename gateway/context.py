@@ -8,8 +8,12 @@ from gateway.acceptance import parts_of
 from gateway.errors import ApiError
 from gateway.protocol import TurnStart
 from gateway.shapes import body_of
-from providers.base import ChatMessage, ChatRequest, Part
-from store.base import ConversationRecord, MessageRecord, NotFound, Store, TurnRecord
+from providers.base import ChatMessage, ChatRequest, ImagePart, Part, TextPart
+from store.base import ConversationRecord, MessageRecord, NotFound, TurnRecord
+from store.interface import Store
+
+IMAGE_TOKENS = 1600
+MESSAGE_TOKENS = 8
 
 
 def stated(request: TurnStart, upstream_model: str) -> ChatRequest:
@@ -64,3 +68,30 @@ def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
         for name in ("text", "arguments", "output"):
             size += len((getattr(part, name, None) or "").encode())
     return (size + 3) // 4
+
+
+def trimmed(question: ChatRequest, context_window: int | None, answer_tokens: int) -> tuple[ChatRequest, int]:
+    """The question without its oldest exchanges, so that it and its answer fit the window; how many messages went.
+
+    An exchange is a user's message with all that follows it up to the next one, so that a tool's call and result
+    stay together. The last exchange stays, even if it doesn't fit: then the provider says so.
+    """
+    if context_window is None:
+        return question, 0
+    left = context_window - answer_tokens - _tokens([TextPart(question.system or "")])
+    starts = [n for n, message in enumerate(question.messages) if message.role == "user"]
+    kept = len(question.messages)
+    for start in reversed(starts):
+        size = sum(_tokens(message.parts) for message in question.messages[start:kept])
+        if size > left and kept < len(question.messages):
+            break
+        left -= size
+        kept = start
+    dropped = kept if starts and kept > starts[0] else 0
+    return (structs.replace(question, messages=question.messages[dropped:]), dropped) if dropped else (question, 0)
+
+
+def _tokens(parts: list[Part] | tuple[Part, ...]) -> int:
+    """An upper estimate: three bytes a token, and an image as much as the larger ones take."""
+    images = sum(IMAGE_TOKENS for part in parts if isinstance(part, ImagePart))
+    return estimate_tokens(parts) * 4 // 3 + MESSAGE_TOKENS + images

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -10,14 +12,14 @@ import msgspec
 from gateway import protocol as p
 from gateway.abort import Abort
 from gateway.codec import JSON
+from gateway.errors import ApiError
 from gateway.events import ConversationDeleted, ConversationUpdated, Message
-from gateway.hub import TurnStream
 from gateway.ids import new_id, now_ms
 from gateway.outbox import Outbox
 from gateway.services import Services
 from gateway.shapes import conversation_view, message_view
 from gateway.turns import Turns
-from store.base import Change, ConversationRecord, StoreError
+from store.base import Change, ConversationRecord, NotFound
 
 PAGE_BYTES_MAX = 128 * 1024
 
@@ -50,7 +52,7 @@ class Conversations:
     def close(self) -> None:
         """Watch nothing more."""
         for conversation in self._watched:
-            self._services.hub.unwatch(self._user, conversation, self._outbox)
+            self._services.watchers.unwatch(self._user, conversation, self._outbox)
         self._watched.clear()
 
     async def _create(self, request: p.ConversationCreate) -> dict[str, Any]:
@@ -95,15 +97,15 @@ class Conversations:
             head=request.head,
         )
         changed = await self._services.store.update_conversation(self._user, request.conversation, change, now_ms())
-        self._tell(changed)
+        await self._tell(changed)
         return conversation_view(changed)
 
     async def _clear(self, request: p.ConversationClear) -> dict[str, Any]:
-        self._tell(await self._services.store.clear_conversation(self._user, request.conversation, now_ms()))
+        await self._tell(await self._services.store.clear_conversation(self._user, request.conversation, now_ms()))
         return {}
 
-    def _tell(self, changed: ConversationRecord) -> None:
-        self._services.hub.tell_watchers(
+    async def _tell(self, changed: ConversationRecord) -> None:
+        await self._services.watchers.tell(
             self._user,
             changed.id,
             ConversationUpdated(
@@ -112,20 +114,25 @@ class Conversations:
         )
 
     async def _delete(self, request: p.ConversationDelete) -> dict[str, Any]:
-        store, hub = self._services.store, self._services.hub
-        await store.conversation(self._user, request.conversation)
-        for stream in self._stop_all(request.conversation):
-            await stream.ended.wait()
-        await store.delete_conversation(self._user, request.conversation)
-        self._stop_all(request.conversation)  # what was accepted while the others ended
-        hub.tell_watchers(self._user, request.conversation, ConversationDeleted(request.conversation))
+        services, conversation = self._services, request.conversation
+        await services.store.conversation(self._user, conversation)
+        await self._stop_all(conversation, await services.store.active(self._user, conversation))
+        await services.store.delete_conversation(self._user, conversation)
+        await self._stop_all(conversation, [])  # what was accepted while the others ended
+        services.hub.forget(self._user, conversation)
+        await services.watchers.tell(self._user, conversation, ConversationDeleted(conversation))
         return {}
 
-    def _stop_all(self, conversation: str) -> list[TurnStream]:
-        running = self._services.hub.live_in(self._user, conversation)
-        for stream in running:
-            stream.signal.abort(Abort("client", "The conversation was deleted."))
-        return running
+    async def _stop_all(self, conversation: str, active: list[str]) -> None:
+        """Stop the turns that run here and those of `active`, wherever, and wait for their endings."""
+        services = self._services
+        wish = Abort("client", "The conversation was deleted.")
+        here = [stream.turn for stream in services.hub.live_in(self._user, conversation)]
+        running = list(dict.fromkeys([*here, *active]))
+        await asyncio.gather(*(services.stopping.cancel(self._user, turn, wish) for turn in running))
+        for turn in running:
+            with suppress(NotFound, ApiError):
+                await (await services.followers.find(self._user, turn)).wait_ended()
 
     async def _messages(self, request: p.ConversationMessages) -> dict[str, Any]:
         found, more = await self._services.store.messages(
@@ -139,20 +146,20 @@ class Conversations:
         return page
 
     async def _attach(self, request: p.ConversationAttach) -> dict[str, Any]:
-        hub, conversation = self._services.hub, request.conversation
-        # Watched before it is read, so that no turn that starts meanwhile is missed.
-        new = conversation not in self._watched
-        self._watched.add(conversation)
-        hub.watch(self._user, conversation, self._outbox)
-        try:
-            record = await self._services.store.conversation(self._user, conversation)
-        except StoreError:
-            if new:
-                self._unwatch(conversation)
-            raise
+        services, conversation = self._services, request.conversation
+        record = await services.store.conversation(self._user, conversation)
+        if conversation in self._watched:
+            active = await services.store.active(self._user, conversation)
+        else:
+            # Watched before the running turns are read, so that none that starts meanwhile is missed.
+            self._watched.add(conversation)
+            try:
+                active = await services.watchers.watch(self._user, conversation, self._outbox)
+            except BaseException:
+                self._watched.discard(conversation)
+                raise
         positions = request.positions or {}
-        wanted = {stream.turn: (0, 0) for stream in hub.live_in(self._user, conversation) if stream.message}
-        wanted = {turn: at for turn, at in wanted.items() if turn not in self._outbox.attachments}
+        wanted = {turn: (0, 0) for turn in active if turn not in self._outbox.attachments}
         wanted |= {turn: (position.epoch, position.seq) for turn, position in positions.items()}
         turns: dict[str, Any] = {}
         gone: dict[str, str | None] = {}
@@ -167,12 +174,10 @@ class Conversations:
     async def _detach(self, request: p.ConversationDetach) -> dict[str, Any]:
         if request.conversation not in self._watched:
             await self._services.store.conversation(self._user, request.conversation)
-        self._unwatch(request.conversation)
+            return {}
+        self._watched.discard(request.conversation)
+        self._services.watchers.unwatch(self._user, request.conversation, self._outbox)
         return {}
-
-    def _unwatch(self, conversation: str) -> None:
-        self._watched.discard(conversation)
-        self._services.hub.unwatch(self._user, conversation, self._outbox)
 
     async def _feedback(self, request: p.FeedbackPut) -> dict[str, Any]:
         rating = str(request.rating)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from gateway.abort import Abort
@@ -37,8 +38,16 @@ SAFE_CHARS = PIECE_BYTES_MAX // 6
 class Delivery:
     """Stamps and publishes one turn's events; knows its first token, usage and finish."""
 
-    def __init__(self, stream: TurnStream, output_bytes_max: int, began_ms: int, parent: str | None) -> None:
+    def __init__(
+        self,
+        stream: TurnStream,
+        output_bytes_max: int,
+        began_ms: int,
+        parent: str | None,
+        on_events: Callable[[TurnStream, bool], None] = lambda stream, first: None,
+    ) -> None:
         self.stream = stream
+        self._on_events = on_events
         self.parent = parent
         self.began_ms = began_ms
         self._output_bytes_max = output_bytes_max
@@ -79,16 +88,29 @@ class Delivery:
                 self._finish = delta.reason
         if not events:
             return
-        if self._first_at is None:
+        first = self._first_at is None
+        if first:
             self._first_at = time.monotonic()
         stream.publish(events)
+        self._on_events(stream, first)
         if stream.bytes_out > self._output_bytes_max:
             stream.signal.abort(Abort("limit", f"The answer reached its limit of {self._output_bytes_max} bytes."))
+
+    def publish(self, event: TurnEvent) -> None:
+        """Publish an event that the gateway itself makes."""
+        self.stream.publish([event])
+        self._on_events(self.stream, False)
 
     def status(self, **fields: Any) -> None:
         """Publish a `turn.status`."""
         stream = self.stream
-        stream.publish([TurnStatus(turn=stream.turn, seq=stream.log.end + 1, **fields)])
+        self.publish(TurnStatus(turn=stream.turn, seq=stream.log.end + 1, **fields))
+
+    def go_on(self) -> list[Part]:
+        """Continue an answer that another owner began; what it holds so far."""
+        said = self.parts()
+        self._parts = len(said)
+        return said
 
     def say_waiting(self) -> None:
         """The first token is slow: say that the turn lives."""

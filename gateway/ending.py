@@ -9,14 +9,17 @@ from msgspec import UNSET
 
 from gateway.codec import JSON
 from gateway.delivery import Delivery
+from gateway.entries import unstored
 from gateway.errors import ApiError
 from gateway.events import Ending, TurnCancelled, TurnCompleted, TurnFailed
-from gateway.hub import Hub, TurnStream
+from gateway.hub import TurnStream
 from gateway.ids import now_ms
 from gateway.outcome import Outcome
+from gateway.recreation import Recreation
 from gateway.shapes import MessageBody, counters_of, encode_body
 from providers.base import Usage
-from store.base import EndedTurn, MessageRecord, NotFound, Store, StoreError
+from store.base import EndedTurn, Fenced, LogGap, MessageRecord, NotFound, StoreError
+from store.interface import Store
 
 log = logging.getLogger("turnwire.turn")
 
@@ -24,46 +27,69 @@ RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 2.0
 
 
-async def store_ending(store: Store, hub: Hub, stream: TurnStream, delivery: Delivery, outcome: Outcome) -> None:
+async def store_ending(
+    store: Store, recreation: Recreation, stream: TurnStream, delivery: Delivery, outcome: Outcome
+) -> bool:
     """Store the answer, its usage and the ending in one step, then publish the ending.
 
-    A store that can't be reached is tried again until it can; the turn's task is what waits.
+    A store that can't be reached is tried again until it can; the turn's task is what waits. False: the turn is
+    another instance's, nothing was stored or published.
     """
     parts = delivery.parts()
     usage = delivery.usage(parts)
     ending = _ending(stream, delivery, outcome, usage)
-    record = EndedTurn(
-        user=stream.user,
+    answer = MessageRecord(
+        id=stream.message,
+        parent=delivery.parent,
+        role="assistant",
+        created_ms=now_ms(),
+        body=encode_body(MessageBody(parts, stream.model, usage, None, outcome.status)),
         turn=stream.turn,
-        epoch=stream.epoch,
-        status=outcome.status,
-        seq=ending.seq,
-        ending=JSON.encode(ending),
-        answer=MessageRecord(
-            id=stream.message,
-            parent=delivery.parent,
-            role="assistant",
-            created_ms=now_ms(),
-            body=encode_body(MessageBody(parts, stream.model, usage, None, outcome.status)),
-            turn=stream.turn,
-        ),
-        usage=counters_of(usage),
-        now_ms=now_ms(),
     )
     delay_s = RETRY_FIRST_S
+    made_anew = False
     while True:
+        record = EndedTurn(
+            user=stream.user,
+            turn=stream.turn,
+            epoch=stream.epoch,
+            status=outcome.status,
+            events=unstored(stream, ending),
+            ending=JSON.encode(ending),
+            answer=answer,
+            usage=counters_of(usage),
+            now_ms=now_ms(),
+        )
         try:
             await store.end(record)
             break
+        except Fenced:
+            return False
+        except LogGap as gap:
+            stream.stored = min(gap.end, stream.log.end)
         except NotFound:
-            log.info("turn ended after its record was deleted turn=%s", stream.turn)
-            break
+            if made_anew or stream.accepted_as is None:
+                log.warning("the store doesn't know a turn that ends turn=%s", stream.turn)
+                break
+            made_anew = await _make_anew(recreation, stream)
         except StoreError as error:
             log.warning("can't store an ending, trying again in %g s turn=%s: %s", delay_s, stream.turn, error)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_MAX_S)
-    if stream.log.events:
-        stream.publish([ending])
+    stream.publish([ending])
+    stream.stored = stream.log.end
+    return True
+
+
+async def _make_anew(recreation: Recreation, stream: TurnStream) -> bool:
+    """The store has lost the turn: whether it has it again, but for its log and its ending."""
+    try:
+        await recreation.make(stream)
+    except StoreError as error:
+        log.warning("can't make a turn anew, trying again turn=%s: %s", stream.turn, error)
+        await asyncio.sleep(RETRY_FIRST_S)
+        return False
+    return True
 
 
 def _ending(stream: TurnStream, delivery: Delivery, outcome: Outcome, usage: Usage | None) -> Ending:

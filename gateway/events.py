@@ -201,6 +201,12 @@ class ConversationDeleted(Struct, frozen=True, tag_field="type", tag="conversati
     conversation: str
 
 
+class Durability(Struct, frozen=True, tag_field="type", tag="durability"):
+    """Whether this instance reaches its store; streams go on while it doesn't, and the log catches up."""
+
+    state: Literal["ok", "degraded"]
+
+
 class GoingAway(Struct, frozen=True, tag_field="type", tag="going_away"):
     """This instance leaves; the socket closes within `deadline_ms`. Come back after `reconnect_after_ms`."""
 
@@ -209,5 +215,7 @@ class GoingAway(Struct, frozen=True, tag_field="type", tag="going_away"):
     reconnect_after_ms: int
 
 
-Unasked = TurnEvent | TurnDetached | Ready | Heartbeat | ConversationUpdated | ConversationDeleted | GoingAway
+Unasked = (
+    TurnEvent | TurnDetached | Ready | Heartbeat | ConversationUpdated | ConversationDeleted | Durability | GoingAway
+)
 Payload = Unasked | dict[str, Any]

@@ -19,6 +19,7 @@ from gateway.errors import CODES, ApiError
 from gateway.protocol import PROTOCOL
 from gateway.services import Services
 from gateway.settings import Settings
+from store.base import StoreError
 
 _SECURITY_HEADERS = {
     "content-security-policy": (
@@ -80,6 +81,13 @@ def _error(error: ApiError) -> Response:
     return Json({"error": error.body}, CODES[error.code].http_status)
 
 
+async def unknown_address(_: Request, error: Exception) -> Response:
+    """No such address, or not with that method."""
+    if getattr(error, "status_code", 404) == 405:
+        return Json({"error": ApiError("invalid_request", "This address takes another method.").body}, 405)
+    return _error(ApiError("not_found", "There is no such address. GET /v1 says what there is."))
+
+
 def routes(settings: Settings, services: Callable[[], Services]) -> list[BaseRoute]:
     """The HTTP routes of the gateway."""
     folder = static_folder()
@@ -93,6 +101,10 @@ def routes(settings: Settings, services: Callable[[], Services]) -> list[BaseRou
     async def ready(_: Request) -> Response:
         if services().runner.draining:
             return _error(ApiError("shutting_down"))
+        try:
+            await services().store.ping()
+        except StoreError:
+            return _error(ApiError("store_unavailable"))
         return Json({"status": "ready"})
 
     async def about(_: Request) -> Response:

@@ -6,13 +6,14 @@ A `TurnStream` outlives its connections. Ended ones are kept for resuming, bound
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from gateway.abort import Abort, AbortSignal
+from gateway.abort import AbortSignal
 from gateway.events import EndStatus, TurnEvent, TurnReset
 from gateway.outbox import Attachment, Outbox
 from gateway.turn import ENDED, State, step
 from gateway.turn_log import TurnLog, event_size
-from store.base import TurnRecord
+from store.base import ConversationRecord, NewTurn, TurnRecord
 
 ENDED_BYTES_MAX = 64 * 1024 * 1024
 EVENT_MEMORY_BYTES = 160
@@ -20,9 +21,12 @@ TURN_MEMORY_BYTES = 4096
 
 
 class TurnStream:
-    """One turn of this process: its log, its state, its signal, and the attachments that follow it."""
+    """One turn as this process knows it: its log, its state, its signal, and the attachments that follow it.
 
-    def __init__(self, user: str, turn: str, digest: bytes, epoch: int, disconnect_grace_s: float | None) -> None:
+    `owned`: this process runs it; else it mirrors what the owner logs. `stored`: up to where the store has the log.
+    """
+
+    def __init__(self, user: str, turn: str, digest: bytes, epoch: int) -> None:
         self.user = user
         self.turn = turn
         self.digest = digest
@@ -33,12 +37,17 @@ class TurnStream:
         self.stopped = asyncio.Event()
         self.ended = asyncio.Event()
         self.outcome: EndStatus | None = None
+        self.owned = True
+        self.stored = 0
+        self.waited_for = 0
+        self.accepted_as: NewTurn | None = None
+        self.conversation_record: ConversationRecord | None = None
         self.conversation: str | None = None
-        self.model = ""
-        self.message = ""
+        self.model = self.message = ""
         self.bytes_out = 0
         self._attachments: set[Attachment] = set()
-        self._disconnect_grace_s = disconnect_grace_s
+        self._disconnect_grace_s: float | None = None
+        self._on_abandoned: Callable[[TurnStream], object] = lambda _: None
         self._disconnect_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -54,7 +63,12 @@ class TurnStream:
     @property
     def running(self) -> bool:
         """Whether an abort can still change how it ends."""
-        return self.live and not self.stopped.is_set()
+        return self.owned and self.live and not self.stopped.is_set()
+
+    @property
+    def attached(self) -> bool:
+        """Whether a connection of this process follows it."""
+        return bool(self._attachments)
 
     def publish(self, events: list[TurnEvent]) -> None:
         """Append `events`, which continue the log, and offer them to every attachment."""
@@ -102,18 +116,74 @@ class TurnStream:
             outbox.attach(attachment)
         return after
 
+    def reload(self, log: TurnLog, state: State) -> None:
+        """Go on with another log of the same turn: the store's, where this process has said more than that."""
+        before, self.log, self.state = self.log, log, state
+        for attachment in tuple(self._attachments):
+            attachment.outbox.waiting -= attachment.backlog
+            attachment.backlog, attachment.live_from = 0, log.end
+            if not log.holds(before.epoch_of(attachment.cursor), attachment.cursor):
+                attachment.opening = attachment.outbox.codec.encode(self._reset("another instance goes on"))
+                attachment.cursor = 0
+            attachment.log = log
+            if attachment.has_more:
+                attachment.outbox.offer(attachment, 0)
+
     def _reset(self, reason: str) -> TurnReset:
         return TurnReset(self.turn, 0, self.epoch, reason)
 
     def _on_detached(self, attachment: Attachment) -> None:
         self._attachments.discard(attachment)
-        if self._attachments or self._disconnect_grace_s is None or not self.live:
+        if not self._attachments and self.live:
+            self.watch_for_abandonment()
+
+    def watch(self, grace_s: float, on_abandoned: Callable[[TurnStream], object]) -> None:
+        """Call `on_abandoned` when nobody here was attached for `grace_s`."""
+        self._disconnect_grace_s, self._on_abandoned = grace_s, on_abandoned
+        if self.log.end and not self._attachments:
+            self.watch_for_abandonment()
+
+    def watch_for_abandonment(self) -> None:
+        """Nobody here is attached: with `on_disconnect: cancel`, ask after the grace whether anybody is (law 8)."""
+        if self._disconnect_grace_s is None or not self.owned:
             return
+        if self._disconnect_timer is not None:
+            self._disconnect_timer.cancel()
         self._disconnect_timer = asyncio.get_running_loop().call_later(
             self._disconnect_grace_s,
-            self.signal.abort,
-            Abort("disconnect", "Nobody was connected to the turn any more."),
+            self._on_abandoned,
+            self,
         )
+
+    def begin_epoch(self, epoch: int) -> None:
+        """What follows is written in `epoch`. Who was ahead of the log held events that never came into it."""
+        if epoch == self.epoch:
+            return
+        self.log.begin_epoch(epoch)
+        for attachment in tuple(self._attachments):
+            if attachment.cursor > self.log.end:
+                attachment.opening = attachment.outbox.codec.encode(self._reset("another instance goes on"))
+                attachment.cursor, attachment.live_from = 0, self.log.end
+                attachment.outbox.offer(attachment, 0)
+
+    def own_again(self, epoch: int) -> None:
+        """This process runs it from now on, in a new epoch, from where the store's log ends."""
+        self.owned = True
+        self.signal = AbortSignal()
+        self.stopped.clear()
+        self.outcome = None
+        self.stored = self.log.end
+        self.begin_epoch(epoch)
+        if not self._attachments:
+            self.watch_for_abandonment()
+
+    async def wait_ended(self) -> None:
+        """Until its ending is here; a mirror is kept for that."""
+        self.waited_for += 1
+        try:
+            await self.ended.wait()
+        finally:
+            self.waited_for -= 1
 
     def end(self) -> None:
         """Nothing follows: wake who waits, drop the timers."""
@@ -161,7 +231,7 @@ class Hub:
     def _forget_live(self, stream: TurnStream) -> None:
         self._live.pop((stream.user, stream.turn), None)
         siblings = self._live_in.get(stream.conversation or "")
-        if siblings is not None:
+        if siblings is not None and stream in siblings:
             siblings.remove(stream)
             if not siblings:
                 del self._live_in[stream.conversation or ""]
@@ -188,6 +258,14 @@ class Hub:
             del self._ended[oldest]
             self._ended_bytes -= _memory(self._streams.pop(oldest))
 
+    def forget(self, user: str, conversation: str) -> None:
+        """The conversation was deleted: its ended turns can't be resumed any more."""
+        for key in list(self._ended):
+            stream = self._streams[key]
+            if stream.user == user and stream.conversation == conversation:
+                del self._ended[key]
+                self._ended_bytes -= _memory(self._streams.pop(key))
+
     def watch(self, user: str, conversation: str, outbox: Outbox) -> None:
         """Attach `outbox` to every turn that `user` has in the conversation from now on."""
         self._watchers.setdefault((user, conversation), set()).add(outbox)
@@ -199,6 +277,10 @@ class Hub:
             watchers.discard(outbox)
             if not watchers:
                 del self._watchers[user, conversation]
+
+    def watched(self, user: str, conversation: str) -> bool:
+        """Whether somebody watches it."""
+        return (user, conversation) in self._watchers
 
     def attach_watchers(self, stream: TurnStream) -> None:
         """A turn of a watched conversation begins."""

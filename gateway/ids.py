@@ -26,7 +26,7 @@ def rfc3339(ms: int) -> str:
 
 def from_rfc3339(text: str) -> int:
     """Milliseconds since 1970. Raises `ValueError` if `text` is no RFC 3339 time with an offset."""
-    moment = datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(text.upper())
     if moment.tzinfo is None:
         raise ValueError("a time needs an offset, such as Z")
     return (moment - _EPOCH) // timedelta(milliseconds=1)

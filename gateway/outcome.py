@@ -22,6 +22,7 @@ class Outcome(Struct, frozen=True):
     @classmethod
     def from_abort(cls, abort: Abort) -> Outcome:
         """What an abort makes of a turn: cancelled, or failed where it carries an error."""
+        assert abort.by not in {"lost", "handover"}, "the turn goes on elsewhere"
         if abort.by == "error":
             return cls("failed", error=abort.error or ApiError("internal"))
-        return cls("cancelled", by=abort.by, reason=abort.reason)
+        return cls("cancelled", by=abort.by, reason=abort.reason)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from gateway.errors import ErrorBody
@@ -86,6 +87,9 @@ class TurnStart(Request, frozen=True, tag="turn.start"):
     on_busy: Literal["parallel", "queue", "reject", "interrupt"] = "parallel"
     on_disconnect: Literal["continue", "cancel"] = "continue"
     metadata: Metadata | None = None
+
+
+decode_request = msgspec.json.Decoder(TurnStart).decode
 
 
 class TurnCancel(Request, frozen=True, tag="turn.cancel"):

@@ -1,31 +1,36 @@
-"""One task per turn, owned by the application: accept, ask the provider, publish, end. Cancel and drain.
+"""One task per turn, owned by the application: accepts turns, and drains them at the end.
 
-A provider's batch becomes numbered events and goes to the hub in one synchronous step; an ending goes the other
-way round, stored first and then published (law 3). Whatever stops a turn fires its `AbortSignal`.
+What a turn does once it is accepted is in `course.py`, who stops one in `stopping.py`, who takes one over in
+`takeover.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+from weakref import WeakValueDictionary
 
 from gateway import acceptance
-from gateway.abort import Abort, Aborted
-from gateway.context import chat_request, stated
+from gateway.abort import Abort
+from gateway.context import stated
+from gateway.course import Courses, Plan
 from gateway.delivery import Delivery
-from gateway.ending import store_ending
 from gateway.errors import ApiError
+from gateway.followers import Followers
 from gateway.hub import Hub, TurnStream
 from gateway.ids import new_id, now_ms
-from gateway.outcome import Outcome
+from gateway.log_writer import LogWriter
 from gateway.protocol import TurnStart
 from gateway.settings import Settings
-from providers.base import ChatRequest, ProviderError
-from providers.catalog import Catalog, Providers
+from gateway.stopping import Stopping
+from providers.base import ProviderError
+from providers.catalog import Catalog
 from providers.route import Route
-from store.base import Accepted, ConversationRecord, NotFound, Store, StoreError
+from store.base import Accepted, Busy, ConversationRecord, NotFound, StoreError, TurnRecord
+from store.interface import Store
 
 log = logging.getLogger("turnwire.turn")
 
@@ -38,20 +43,29 @@ class Runner:
     def __init__(
         self,
         *,
+        instance: str,
         hub: Hub,
         store: Store,
         catalog: Catalog,
-        providers: Providers,
         settings: Settings,
+        writer: LogWriter,
+        followers: Followers,
+        courses: Courses,
+        stopping: Stopping,
         tasks: asyncio.TaskGroup,
     ) -> None:
+        self._instance = instance
         self._hub = hub
         self._store = store
         self._catalog = catalog
-        self._providers = providers
         self._settings = settings
+        self._writer = writer
+        self._followers = followers
+        self._courses = courses
+        self._stopping = stopping
         self._tasks = tasks
         self._newest_epoch = 0
+        self._lines: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._running: set[asyncio.Task[None]] = set()
         self.draining = False
 
@@ -75,44 +89,126 @@ class Runner:
             return known, False
         if self.draining:
             raise ApiError("shutting_down")
-        others = self._hub.live_in(user, request.conversation) if request.conversation else []
-        if others and request.on_busy == "reject":
-            raise ApiError("busy", path="conversation")
-        self._newest_epoch = max(self._newest_epoch + 1, now_ms())
-        grace_s = self._settings.disconnect_grace_s if request.on_disconnect == "cancel" else None
-        stream = TurnStream(user, turn, digest, self._newest_epoch, grace_s)
+        stream = self.stream(user, turn, digest, self.next_epoch(), request)
         self._hub.add(stream, request.conversation)
-        task = self._tasks.create_task(self._run(stream, request, content, others), name=f"turn {turn}")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self.own(self._run(stream, request, content), turn)
         return stream, True
 
-    async def _run(self, stream: TurnStream, request: TurnStart, content: bytes, others: list[TurnStream]) -> None:
+    def stream(self, user: str, turn: str, digest: bytes, epoch: int, request: TurnStart) -> TurnStream:
+        """A new stream for this request."""
+        stream = TurnStream(user, turn, digest, epoch)
+        self.watch_over(stream, request)
+        return stream
+
+    def watch_over(self, stream: TurnStream, request: TurnStart) -> None:
+        """With `on_disconnect: cancel`, stop the turn when nobody is attached any more (law 8)."""
+        if request.on_disconnect == "cancel":
+            stream.watch(self._settings.disconnect_grace_s, self._stopping.on_abandoned)
+
+    def next_epoch(self) -> int:
+        """The clock in ms, and never twice the same."""
+        self._newest_epoch = max(self._newest_epoch + 1, now_ms())
+        return self._newest_epoch
+
+    def own(self, work: Coroutine[Any, Any, None], turn: str) -> None:
+        """Run a turn's work in the application's task group; what fails in it stays in it."""
+        task = self._tasks.create_task(_contained(work, turn), name=f"turn {turn}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def delivery(self, stream: TurnStream, began_ms: int, parent: str | None) -> Delivery:
+        """What stamps and publishes the turn's events, and notes them for the log."""
+        limit = self._settings.turn_output_bytes
+        return Delivery(stream, limit, began_ms, parent, lambda new, first: self._writer.note(new, urgent=first))
+
+    async def _run(self, stream: TurnStream, request: TurnStart, content: bytes) -> None:
         try:
             began_ms = now_ms()
-            conversation, route = await self._place(stream.user, request)
-            ahead = await self._make_room(request, others)
-            behind = ahead[-1] if ahead else None
-            accepted = await acceptance.accept(self._store, stream, request, content, route.id, behind)
+            async with self._in_order(stream.user, request.conversation):
+                conversation, route = await self.place(stream.user, request)
+                accepted = await self._accept(stream, request, content, route.id)
+            if accepted is None:
+                return
+            turn = accepted.turn
+            ahead = await self._followers.find_each(stream.user, accepted.ahead)
         except Exception as error:
-            self._reject(stream, error)
+            await self._refuse(stream, error)
             return
-        if not accepted.fresh:
-            self._hub.discard(stream)
-            stream.state = "failed"  # here it never begins; the store has what became of it
-            stream.accepted.set_result(accepted.turn)
-            stream.end()
+        stream.model, stream.message = turn.model, turn.message
+        stream.log.begin_epoch(turn.epoch)
+        if turn.conversation is not None:
+            self._hub.place(stream, turn.conversation)
+        self._hub.attach_watchers(stream)
+        delivery = self.delivery(stream, began_ms, turn.parent)
+        delivery.publish(acceptance.started(turn, accepted.input, queued=bool(ahead)))
+        stream.accepted.set_result(turn)
+        await self._courses.run(stream, delivery, Plan(request, turn, route, conversation, ahead))
+
+    @asynccontextmanager
+    async def _in_order(self, user: str, conversation: str | None) -> AsyncIterator[None]:
+        """Starts of one conversation are accepted in the order in which they came."""
+        if conversation is None:
+            yield
             return
-        delivery = self._open(stream, accepted, began_ms, queued=bool(ahead))
-        outcome = await self._drive(stream, delivery, request, accepted, conversation, route, ahead)
-        stream.outcome = outcome.status
-        stream.stopped.set()
-        await store_ending(self._store, self._hub, stream, delivery, outcome)
-        self._hub.remember_ended(stream)
+        line = self._lines.get((user, conversation))
+        if line is None:
+            line = self._lines[user, conversation] = asyncio.Lock()
+        async with line:
+            yield
+
+    async def _accept(self, stream: TurnStream, request: TurnStart, content: bytes, model: str) -> Accepted | None:
+        """The store's acceptance; None where the id was used before, and the stream points to that turn."""
+        lease_ms = int(self._settings.lease_s * 1000)
+        interrupted = request.conversation if request.on_busy == "interrupt" else None
+        if interrupted is not None and (known := await self._known(stream)):
+            self._point_to(stream, known)
+            return None
+        while True:
+            if interrupted is not None:
+                await self._interrupt(stream, interrupted)
+            try:
+                accepted = await acceptance.accept(
+                    self._store, stream, request, content, model, self._instance, lease_ms
+                )
+            except Busy:
+                if interrupted is None:
+                    raise ApiError("busy", path="conversation") from None
+                continue  # another instance has accepted a turn meanwhile
+            if accepted.fresh:
+                return accepted
+            self._point_to(stream, accepted.turn)
+            return None
+
+    async def _known(self, stream: TurnStream) -> TurnRecord | None:
+        """The turn that this id was accepted for, if it was (law 6). Raises `ApiError` "conflict"."""
+        try:
+            record = await self._store.turn(stream.user, stream.turn)
+        except NotFound:
+            return None
+        if record.digest != stream.digest:
+            raise acceptance.conflict(stream.turn)
+        return record
+
+    def _point_to(self, stream: TurnStream, record: TurnRecord) -> None:
+        """This start began nothing: the turn runs elsewhere, or is over."""
+        self._hub.discard(stream)
+        stream.state = "failed"
+        stream.accepted.set_result(record)
         stream.end()
-        log.info(
-            "turn ended turn=%s status=%s model=%s seq=%d", stream.turn, outcome.status, stream.model, stream.log.end
-        )
+
+    async def _refuse(self, stream: TurnStream, error: Exception) -> None:
+        """Whatever is wrong with the request now, an id that was accepted answers so."""
+        try:
+            known = (
+                None if isinstance(error, StoreError) and not isinstance(error, NotFound) else await self._known(stream)
+            )
+        except (ApiError, StoreError) as worse:
+            self._reject(stream, worse)
+            return
+        if known is None:
+            self._reject(stream, error)
+        else:
+            self._point_to(stream, known)
 
     def _reject(self, stream: TurnStream, error: Exception) -> None:
         """The turn never was: whoever asked gets the error, and the id is free again."""
@@ -134,19 +230,21 @@ class Runner:
         stream.accepted.exception()  # it counts as seen even if its connection has gone
         stream.end()
 
-    async def _make_room(self, request: TurnStart, others: list[TurnStream]) -> list[TurnStream]:
-        """Obey `on_busy`; the accepted turns to wait for, oldest first."""
-        if request.on_busy == "interrupt":
-            for other in others:
-                other.signal.abort(Abort("client", "Another turn took its place."))
-            for other in others:
-                await other.ended.wait()
-        if request.on_busy != "queue":
-            return []
-        await asyncio.gather(*(other.accepted for other in others), return_exceptions=True)
-        return [other for other in others if other.live and other.message]
+    async def _interrupt(self, stream: TurnStream, conversation: str) -> None:
+        """Stop what runs in the conversation, wherever it runs."""
+        running = await self._store.active(stream.user, conversation)
+        await asyncio.gather(
+            *(
+                self._stopping.cancel(stream.user, turn, Abort("client", "Another turn took its place."))
+                for turn in running
+            )
+        )
+        for turn in running:
+            with suppress(NotFound, ApiError):
+                await (await self._followers.find(stream.user, turn)).wait_ended()
 
-    async def _place(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
+    async def place(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
+        """The request's conversation and the route to its model. Raises `NotFound`, `ProviderError`, `StoreError`."""
         conversation = None
         if request.conversation is not None:
             conversation = await self._store.conversation(user, request.conversation)
@@ -155,94 +253,17 @@ class Runner:
         route.check(stated(request, route.model))
         return conversation, route
 
-    def _open(self, stream: TurnStream, accepted: Accepted, began_ms: int, *, queued: bool) -> Delivery:
-        """Publish `turn.started` and tell who waits for it."""
-        turn = accepted.turn
-        stream.model = turn.model
-        stream.message = turn.message
-        if turn.conversation is not None:
-            self._hub.place(stream, turn.conversation)
-        self._hub.attach_watchers(stream)
-        stream.publish([acceptance.started(stream, accepted, queued=queued)])
-        stream.accepted.set_result(turn)
-        return Delivery(stream, self._settings.turn_output_bytes, began_ms, turn.parent)
-
-    async def _drive(
-        self,
-        stream: TurnStream,
-        delivery: Delivery,
-        request: TurnStart,
-        accepted: Accepted,
-        conversation: ConversationRecord | None,
-        route: Route,
-        ahead: list[TurnStream],
-    ) -> Outcome:
-        """Ask the provider and publish what it says, until it ends in one of the ways of `Outcome`."""
-        limit = Abort("limit", f"The turn reached its time limit of {self._settings.turn_timeout_s:g} s.")
-        stream.signal.abort_after(self._settings.turn_timeout_s, limit)
-        try:
-            async with stream.signal.scope():
-                await self._wait_for(stream, ahead, delivery)
-                question = await chat_request(
-                    self._store, stream.user, accepted.turn, conversation, request, route.model
-                )
-                delivery.asked(question)
-                await self._ask(stream, delivery, route, question)
-            return delivery.finished()
-        except Aborted as aborted:
-            return Outcome.from_abort(aborted.abort)
-        except ProviderError as error:
-            log.warning("provider failed turn=%s code=%s detail=%s", stream.turn, error.code, error.detail)
-            return Outcome("failed", error=ApiError.from_provider(error))
-        except ApiError as error:
-            return Outcome("failed", error=error)
-        except StoreError as error:
-            log.warning("store failed turn=%s: %s", stream.turn, error)
-            return Outcome("failed", error=ApiError("store_unavailable"))
-        except Exception:
-            log.exception("turn failed turn=%s", stream.turn)
-            return Outcome("failed", error=ApiError("internal"))
-
-    async def _wait_for(self, stream: TurnStream, ahead: list[TurnStream], delivery: Delivery) -> None:
-        """Stand in the conversation's queue; every move forward is told."""
-        if not ahead:
-            return
-        for n, other in enumerate(ahead):
-            if not other.ended.is_set():
-                delivery.status(status="queued", position=len(ahead) - n)
-                await other.ended.wait()
-        delivery.status(status="running")
-
-    async def _ask(self, stream: TurnStream, delivery: Delivery, route: Route, question: ChatRequest) -> None:
-        await self._providers.load(route)
-        provider = self._providers.of(route)
-        slow = asyncio.get_running_loop().call_later(self._settings.waiting_after_s, delivery.say_waiting)
-        try:
-            batches: Any = provider.stream(question)
-            async with aclosing(batches):
-                async for batch in batches:
-                    delivery.deliver(batch)
-        finally:
-            slow.cancel()
-
-    async def reap(self) -> None:
-        """End what an earlier process left unfinished: nobody runs it any more (law 9)."""
-        for orphan in await self._store.unfinished():
-            stream = TurnStream(orphan.user, orphan.turn.turn, orphan.turn.digest, orphan.turn.epoch, None)
-            stream.model, stream.message = orphan.turn.model, orphan.turn.message
-            stream.conversation = orphan.turn.conversation
-            delivery = Delivery(stream, self._settings.turn_output_bytes, now_ms(), orphan.turn.parent)
-            await store_ending(
-                self._store, self._hub, stream, delivery, Outcome("failed", error=ApiError("owner_lost"))
-            )
-
     async def drain(self, timeout_s: float) -> None:
-        """Take no new turns, let the running ones end for `timeout_s`, then stop them."""
+        """Take no new turns, let the running ones end for `timeout_s`, then hand them over, or stop them."""
         self.draining = True
         await self._all_ended(timeout_s)
+        last = Abort("handover") if self._store.shared else Abort("error", error=ApiError("shutting_down"))
         for stream in self._hub.live():
-            stream.signal.abort(Abort("error", error=ApiError("shutting_down")))
-        await self._all_ended(CLEANUP_TIMEOUT_S)
+            if stream.owned:
+                stream.signal.abort(last)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLEANUP_TIMEOUT_S):
+                await asyncio.gather(*self._running, return_exceptions=True)
         for task in self._running:
             task.cancel()
 
@@ -250,4 +271,12 @@ class Runner:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 for stream in self._hub.live():
-                    await stream.ended.wait()
+                    if stream.owned:
+                        await stream.ended.wait()
+
+
+async def _contained(work: Coroutine[Any, Any, None], turn: str) -> None:
+    try:
+        await work
+    except Exception:
+        log.exception("a turn's task failed turn=%s", turn)

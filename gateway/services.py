@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.followers import Followers
 from gateway.hub import Hub
 from gateway.runner import Runner
 from gateway.settings import Settings
+from gateway.stopping import Stopping
+from gateway.watchers import Watchers
 from providers.catalog import Catalog
-from store.base import Store
+from store.interface import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,4 +23,7 @@ class Services:
     store: Store
     catalog: Catalog
     hub: Hub
+    followers: Followers
     runner: Runner
+    stopping: Stopping
+    watchers: Watchers

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -15,11 +16,16 @@ LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 class Settings(BaseSettings):
     """What an operator may set. Units stand last in a name; variables are TURNWIRE_ and the name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="TURNWIRE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="TURNWIRE_", frozen=True, extra="ignore", populate_by_name=True)
 
     host: str = Field("127.0.0.1", validation_alias=AliasChoices("host", "HOST"))
     port: int = Field(8000, ge=0, le=65535, validation_alias=AliasChoices("port", "PORT"))
-    store: str = "sqlite:///turnwire.db"
+    store: str = Field("", validation_alias=AliasChoices("TURNWIRE_STORE", "REDIS_URL"))
+    redis_host: str | None = Field(None, validation_alias=AliasChoices("redis_host", "REDIS_HOST"))
+    redis_port: int = Field(6379, validation_alias=AliasChoices("redis_port", "REDIS_PORT"))
+    redis_password: str | None = Field(
+        None, repr=False, validation_alias=AliasChoices("redis_password", "REDIS_PASSWORD")
+    )
     auth: Literal["none"] = "none"
     insecure: bool = False
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
@@ -42,9 +48,14 @@ class Settings(BaseSettings):
     disconnect_grace_s: float = Field(10, ge=0)
     waiting_after_s: float = Field(10, gt=0)
     turn_timeout_s: float = Field(900, gt=0)
-    turn_log_ttl_s: float = Field(
-        600, ge=0, validation_alias=AliasChoices("turn_log_ttl_s", "TURN_LOG_TTL", "TURNWIRE_TURN_LOG_TTL_S")
+    turn_log_ttl_s: float = Field(600, ge=0, validation_alias=AliasChoices("TURN_LOG_TTL", "TURNWIRE_TURN_LOG_TTL_S"))
+    history_ttl_s: float = Field(
+        86_400,
+        gt=0,
+        validation_alias=AliasChoices("CHAT_HISTORY_TTL", "TURNWIRE_HISTORY_TTL_S"),
     )
+    lease_s: float = Field(10, ge=0.3)
+    flush_ms: float = Field(25, ge=1, le=50)
     drain_s: float = Field(30, ge=0)
     connect_timeout_s: float = Field(5, gt=0)
     first_event_timeout_s: float = Field(60, gt=0)
@@ -58,6 +69,16 @@ class Settings(BaseSettings):
         if not isinstance(given, str):
             return given
         return tuple(origin.strip().rstrip("/") for origin in given.split(",") if origin.strip())
+
+    @property
+    def store_url(self) -> str:
+        """The store that was named, or the Redis of REDIS_HOST, or a file in the working directory."""
+        if self.store:
+            return self.store
+        if self.redis_host is None:
+            return "sqlite:///turnwire.db"
+        secret = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
+        return f"redis://{secret}{self.redis_host}:{self.redis_port}"
 
     @property
     def loopback_only(self) -> bool:

@@ -44,7 +44,12 @@ _ANY_ENDING: dict[str, State] = {"cancelled": "cancelled", "failed": "failed"}
 
 TRANSITIONS: dict[State, dict[str, State]] = {
     "accepting": {"started.running": "running", "started.queued": "queued"},
-    "queued": {"status.queued": "queued", "status.running": "running", **_ANY_ENDING},
+    "queued": {
+        "status.queued": "queued",
+        "status.running": "running",
+        "reset": "queued",
+        **_ANY_ENDING,
+    },
     "running": {
         "status.retrying": "running",
         "status.fallback": "running",
@@ -57,6 +62,7 @@ TRANSITIONS: dict[State, dict[str, State]] = {
         **_ANY_ENDING,
     },
     "streaming": {
+        "status.trimmed": "streaming",
         "status.resumed": "streaming",
         "reset": "running",
         "part": "streaming",

@@ -25,11 +25,11 @@ def event_size(event: TurnEvent) -> int:
 class TurnLog:
     """Events `seq` = 1, 2, 3 … of one turn; `events[n]` has `seq` n + 1."""
 
-    __slots__ = ("_newest", "ended", "epoch", "events", "turn")
+    __slots__ = ("_epochs", "_newest", "ended", "events", "turn")
 
     def __init__(self, turn: str, epoch: int) -> None:
         self.turn = turn
-        self.epoch = epoch
+        self._epochs = [(1, epoch)]
         self.events: list[TurnEvent] = []
         self.ended = False
         self._newest: list[tuple[int, int, bytes] | None] = [None] * len(CODECS)
@@ -39,9 +39,25 @@ class TurnLog:
         """The newest `seq`; 0 while there is none."""
         return len(self.events)
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that is being written."""
+        return self._epochs[-1][1]
+
+    def begin_epoch(self, epoch: int) -> None:
+        """What follows is written in `epoch`."""
+        if epoch != self.epoch:
+            if self._epochs[-1][0] == self.end + 1:
+                self._epochs.pop()  # nothing was written in it
+            self._epochs.append((self.end + 1, epoch))
+
+    def epoch_of(self, seq: int) -> int:
+        """The epoch in which event `seq` was written, or will be."""
+        return next(epoch for first, epoch in reversed(self._epochs) if first <= max(seq, 1))
+
     def holds(self, epoch: int | None, after: int) -> bool:
         """Whether a client at `{epoch, after}` can be continued, now or when the log gets there."""
-        return after == 0 or epoch == self.epoch
+        return after == 0 or epoch == self.epoch_of(after)
 
     def frame_after(self, after: int, codec: Codec) -> tuple[bytes, int]:
         """The frame that continues position `after` < `end`, and the last `seq` that it covers."""

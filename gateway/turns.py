@@ -20,9 +20,7 @@ from gateway.outbox import Attachment, Outbox
 from gateway.services import Services
 from gateway.shapes import MessageBody, message_view
 from gateway.turn import fold, shown_status
-from store.base import NotFound, TurnRecord
-
-CANCEL_TIMEOUT_S = 2.0
+from store.base import NotFound, StoreError, TurnRecord
 
 _decode_ending = msgspec.json.Decoder(Ending).decode
 _decode_body = msgspec.json.Decoder(MessageBody).decode
@@ -67,9 +65,14 @@ class Turns:
             self._drop(stream)
             raise
         if not stream.log.events:
-            # The store knows the id, and this process no longer holds its events.
+            # The store knows the id: another instance runs the turn, or it ended a while ago.
             self._drop(stream)
-            self._outbox.put(TurnDetached(stream.turn, "gone"))
+            try:
+                elsewhere = await self._services.followers.find(self._user, stream.turn)
+                if stream.turn not in self._outbox.attachments:
+                    elsewhere.attach(self._outbox, None, 0)
+            except (ApiError, NotFound):
+                self._outbox.put(TurnDetached(stream.turn, "gone"))
         elif not fresh and stream.turn not in self._outbox.attachments:
             stream.attach(self._outbox, None, 0)
         first = stream.log.events[0] if fresh and stream.log.events else None
@@ -97,48 +100,32 @@ class Turns:
             )
 
     async def _cancel(self, request: p.TurnCancel) -> Behind:
-        wanted = self._cancel_scope(request)
-        hub = self._services.hub
-        streams = {turn: hub.get(self._user, turn) for turn in wanted}
-        running = {turn: stream for turn, stream in streams.items() if stream is not None and stream.running}
-        for stream in running.values():
-            stream.signal.abort(Abort("client", request.reason))
-        result: dict[str, str] = {}
-        for turn in streams:
-            result[turn] = await (self._stopped(running[turn]) if turn in running else self._past(turn))
+        stopping = self._services.stopping
+        wish = Abort("client", request.reason)
+        asked = {turn: stopping.cancel(self._user, turn, wish) for turn in self._cancel_scope(request)}
+        if request.turn is None and request.turns is None:
+            with suppress(StoreError):  # away: what runs here is stopped all the same
+                for turn in await self._services.store.active(self._user, request.conversation):
+                    if turn not in asked:
+                        asked[turn] = stopping.cancel(self._user, turn, wish)
+        answers = await asyncio.gather(*asked.values())
+        result = dict(zip(asked, answers, strict=True))
         attachments = self._outbox.attachments
         return Behind({"turns": result}, [attachments[turn] for turn in result if turn in attachments])
 
     def _cancel_scope(self, request: p.TurnCancel) -> list[str]:
+        """The turns that are named, or those of the scope that this process knows to run."""
         given = [request.turn is not None, request.turns is not None, request.conversation is not None, request.mine]
         if sum(given) != 1:
             raise ApiError("invalid_request", "Say which turns: send exactly one of turn, turns, conversation, mine.")
         if request.turn is not None:
             return [request.turn]
         if request.turns is not None:
-            return request.turns
+            return list(dict.fromkeys(request.turns))
         hub = self._services.hub
         if request.conversation is not None:
             return [stream.turn for stream in hub.live_in(self._user, request.conversation)]
         return [stream.turn for stream in hub.live(self._user)]
-
-    async def _stopped(self, stream: TurnStream) -> str:
-        """Wait until the provider's connection is closed, and say what became of the turn."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CANCEL_TIMEOUT_S):
-                await stream.stopped.wait()
-        if stream.outcome is None and stream.stopped.is_set():
-            return await self._past(stream.turn)
-        return "cancelled" if stream.outcome in {None, "cancelled"} else "already_ended"
-
-    async def _past(self, turn: str) -> str:
-        """What became of a turn that isn't running."""
-        if self._services.hub.get(self._user, turn) is None:
-            try:
-                await self._services.store.turn(self._user, turn)
-            except NotFound:
-                return "not_found"
-        return "already_ended"
 
     async def _attach(self, request: p.TurnAttach) -> dict[str, Any]:
         if (request.turn is None) == (request.positions is None):
@@ -155,15 +142,13 @@ class Turns:
 
     async def attach(self, turn: str, epoch: int, after: int) -> dict[str, Any]:
         """Attach to one turn; the answer for it, which may be its error."""
-        stream = self._services.hub.get(self._user, turn)
-        if stream is None:
-            return {"error": await self._missing(turn)}
         try:
+            stream = await self._services.followers.find(self._user, turn)
             record = await asyncio.shield(stream.accepted)
-        except ApiError:
+        except NotFound:
             return {"error": _not_found(turn)}
-        if not stream.log.events:
-            return {"error": await self._missing(turn)}
+        except ApiError as failed:
+            return {"error": failed.body if failed.code == "gone" else _not_found(turn)}
         start = stream.attach(self._outbox, epoch, after)
         return {
             "conversation": record.conversation,
@@ -172,14 +157,6 @@ class Turns:
             "from": start,
         }
 
-    async def _missing(self, turn: str) -> ErrorBody:
-        """Why a turn that this process doesn't hold can't be attached."""
-        try:
-            record = await self._services.store.turn(self._user, turn)
-        except NotFound:
-            return _not_found(turn)
-        return ApiError("gone", stored_message=record.message).body
-
     async def _detach(self, request: p.TurnDetach) -> dict[str, Any]:
         attached = self._outbox.detach(request.turn)
         if attached is None and self._services.hub.get(self._user, request.turn) is None:
@@ -187,12 +164,11 @@ class Turns:
         return {}
 
     async def _get(self, request: p.TurnGet) -> dict[str, Any]:
-        stream = self._services.hub.get(self._user, request.turn)
-        if stream is not None and stream.live:
-            with suppress(ApiError):
-                record = await asyncio.shield(stream.accepted)
-                if stream.log.events and not stream.log.ended:
-                    return self._live_view(stream, record)
+        with suppress(ApiError):
+            stream = await self._services.followers.find(self._user, request.turn)
+            record = await asyncio.shield(stream.accepted)
+            if stream.log.events and not stream.log.ended:
+                return self._live_view(stream, record)
         record = await self._services.store.turn(self._user, request.turn)
         return await self._stored_view(record)
 
@@ -209,7 +185,7 @@ class Turns:
                 role="assistant",
                 parts=fold(stream.log.events),
                 parent=record.parent,
-                created_at=rfc3339(record.epoch),
+                created_at=rfc3339(record.accepted_ms),
                 turn=stream.turn,
                 model=stream.model,
             ),
@@ -243,7 +219,7 @@ class Turns:
             role="assistant",
             parts=body.parts,
             parent=None,
-            created_at=rfc3339(record.epoch),
+            created_at=rfc3339(record.accepted_ms),
             turn=record.turn,
             model=body.model,
             usage=body.usage,

@@ -141,7 +141,11 @@ class Params(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class ChatRequest(Struct, frozen=True, kw_only=True):
-    """One question to one model. `model` is the provider's own name for it."""
+    """One question to one model. `model` is the provider's own name for it.
+
+    `answered` is what the model had said when its answer broke off: go on from there. Only for a route with the
+    feature "prefill"; deltas then continue its last part, and new parts are numbered behind it.
+    """
 
     model: str
     messages: tuple[ChatMessage, ...]
@@ -149,6 +153,11 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     params: Params = Params()
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
+    answered: tuple[Part, ...] = ()
+
+    def going_on_from(self, answered: list[Part]) -> ChatRequest:
+        """The same question, with a part of its answer."""
+        return msgspec.structs.replace(self, answered=tuple(answered))
 
 
 class Usage(Struct, frozen=True, omit_defaults=True):

@@ -200,10 +200,11 @@ class Dialect:
         options = demo_options(request)
         reasoning, text = _split(demo_thinking(request)), _split(demo_text(request))
         stop, reason = _stop(request, options, len(reasoning) + len(text))
-        await asyncio.sleep(options.first_ms / 1000)
+        await asyncio.sleep(0 if request.answered else options.first_ms / 1000)
         loop = asyncio.get_running_loop()
         start = loop.time()
-        for number, batch in enumerate(islice(_words(reasoning, text), stop)):
+        batches = _unsaid(request, islice(_words(reasoning, text), stop))
+        for number, batch in enumerate(batches):
             if number:
                 await asyncio.sleep(max(0.0, start + number / options.rate - loop.time()) if options.rate else 0)
             yield batch
@@ -211,14 +212,17 @@ class Dialect:
             raise await self._failure(options.fail)
         part = (1 if reasoning and stop else 0) + (1 if text and stop > len(reasoning) else 0)
         count = stop
+        last: list[list[Delta]] = []
         if reason == "refusal":
-            yield [PartStarted(part, "refusal"), PartDelta(part, REFUSAL)]
+            last = [[PartStarted(part, "refusal"), PartDelta(part, REFUSAL)]]
         elif reason == "stop" and options.tool:
             tool = options.tool if isinstance(options.tool, DemoTool) else DemoTool(request.tools[0].name)
             reason = "tool_calls"
             count += 1
             call = f"call_{crc32(tool.name.encode()):08x}"
-            yield [PartStarted(part, "tool_call", call=call, name=tool.name), PartDelta(part, tool.arguments)]
+            last = [[PartStarted(part, "tool_call", call=call, name=tool.name), PartDelta(part, tool.arguments)]]
+        for batch in _unsaid(request, iter(last)):
+            yield batch
         yield [UsageReported(_usage(request, count, min(len(reasoning), stop))), Finished(reason)]
 
     async def _failure(self, fail: Fail | None) -> ProviderError:
@@ -249,6 +253,24 @@ def _words(reasoning: list[str], text: list[str]) -> Iterator[list[Delta]]:
         yield [PartStarted(part, kind), PartDelta(part, tokens[0])]
         for token in islice(tokens, 1, None):
             yield [PartDelta(part, token)]
+
+
+def _unsaid(request: ChatRequest, batches: Iterator[list[Delta]]) -> Iterator[list[Delta]]:
+    """The batches without what `request.answered` holds already."""
+    said = [len(str(getattr(part, "text", None) or getattr(part, "arguments", ""))) for part in request.answered]
+    for batch in batches:
+        left: list[Delta] = []
+        for delta in batch:
+            part = delta.part if isinstance(delta, PartStarted | PartDelta) else len(said)
+            if part >= len(said):
+                left.append(delta)
+            elif isinstance(delta, PartDelta) and delta.text is not None:
+                skipped = min(said[part], len(delta.text))
+                said[part] -= skipped
+                if delta.text[skipped:]:
+                    left.append(PartDelta(part, delta.text[skipped:]))
+        if left:
+            yield left
 
 
 def _usage(request: ChatRequest, output: int, reasoning: int) -> Usage:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from providers.base import ChatRequest, Delta, FilePart, ImagePart, Part, ProviderError, ToolName
 
-Feature = Literal["chat", "streaming", "thinking", "long-context", "tools", "vision"]
+Feature = Literal["chat", "streaming", "thinking", "long-context", "tools", "vision", "prefill"]
 DialectName = Literal["demo", "openai_chat", "anthropic"]
 ReasoningStyle = Literal["effort", "thinking", "adaptive", "budget", "fixed"]
 

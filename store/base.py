@@ -1,12 +1,12 @@
-"""The store's interface: accept a turn, end it, and keep conversations, messages, feedback and usage.
+"""What a store keeps and how it refuses: records of turns, logs, leases, conversations and messages.
 
-Messages, requests and endings are bytes here. Every read and write names the user: what belongs to another
+Messages, requests, events and endings are bytes here. Every read and write names the user: what belongs to another
 answers `NotFound`, exactly as what doesn't exist.
 """
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 from msgspec import Struct
 
@@ -25,6 +25,22 @@ class NotFound(StoreError):
 
 class Conflict(StoreError):
     """The turn id was used for another request in the last 24 h."""
+
+
+class Busy(StoreError):
+    """The conversation has a running turn, and the new one was not to run beside it or wait."""
+
+
+class LogGap(StoreError):
+    """The events don't continue the log. `end`: its end."""
+
+    def __init__(self, end: int) -> None:
+        super().__init__(f"the log ends at {end}")
+        self.end = end
+
+
+class Fenced(StoreError):
+    """The turn belongs to a newer epoch: whoever wrote is no longer its owner."""
 
 
 class Counters(Struct, frozen=True):
@@ -67,15 +83,17 @@ class MessageRecord(Struct, frozen=True, kw_only=True):
 
 
 class NewTurn(Struct, frozen=True, kw_only=True):
-    """A turn to accept. `digest` is the hash of its content (law 6).
+    """A turn to accept. `digest` is the hash of its content (law 6), `owner` the instance that will run it.
 
     `conversation` None with `stateless` False makes a conversation from `new_conversation`. `title` is given to a
-    conversation that has none. `parent` None means the conversation's head; `parent_pending` says that the parent
-    is the answer of a turn that still runs.
+    conversation that has none. `parent` None means the conversation's head, or with `on_busy` "queue" the answer of
+    the newest turn that still runs there. `epoch` is a proposal: the store may raise it.
     """
 
     user: str
     turn: str
+    owner: str
+    lease_ms: int
     digest: bytes
     request: bytes
     epoch: int
@@ -86,51 +104,104 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     title: str
     input: MessageRecord | None
     parent: str | None
-    parent_pending: bool
+    on_busy: Literal["parallel", "queue", "reject"]
     model: str
     now_ms: int
 
 
 class TurnRecord(Struct, frozen=True, kw_only=True):
-    """An accepted turn. `ending` is the wire's ending event; `stateless_message` the answer of a turn in no history."""
+    """An accepted turn. `seq` is the log's end; `ending` the wire's ending event, None while it runs.
 
+    `request` is kept until the ending, `stateless_message` is the answer of a turn in no history, `cancel` a stored
+    wish to stop it.
+    """
+
+    user: str
     turn: str
     conversation: str | None
     digest: bytes
+    request: bytes | None
     epoch: int
+    owner: str
     status: str
     message: str
+    input: str | None
     parent: str | None
     model: str
     seq: int
-    ending: bytes | None
-    stateless_message: bytes | None
-
-
-class Unfinished(Struct, frozen=True):
-    """A turn that its process left without an ending."""
-
-    user: str
-    turn: TurnRecord
+    accepted_ms: int
+    ending: bytes | None = None
+    stateless_message: bytes | None = None
+    cancel: bytes | None = None
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """What became of `accept`. `fresh` False: this user has used the id; `turn` is that turn."""
+    """What became of `accept`. `fresh` False: this user has used the id; `turn` is that turn.
+
+    `ahead`: with `on_busy` "queue", the ids of the conversation's turns that have to end first, oldest first.
+    """
 
     fresh: bool
     turn: TurnRecord
     conversation: ConversationRecord | None = None
     input: MessageRecord | None = None
+    ahead: tuple[str, ...] = ()
+
+
+class Append(Struct, frozen=True):
+    """Events `first` … `last` of a turn, written in `epoch`. `payload` is their encoding, opaque here."""
+
+    user: str
+    turn: str
+    epoch: int
+    first: int
+    last: int
+    payload: bytes
+
+
+class Appended(Struct, frozen=True):
+    """What became of one `Append`: `end` is the log's end now, `cancel` a stored wish to stop the turn.
+
+    "stored": it is in the log (also if it had been before). "gap": nothing was changed, write again from `end` + 1.
+    "fenced": another owner has the turn. "missing": the store knows no such turn.
+    """
+
+    outcome: Literal["stored", "gap", "fenced", "missing"]
+    end: int
+    cancel: bytes | None = None
+
+
+class LogEntry(Struct, frozen=True):
+    """What one `Append` wrote."""
+
+    epoch: int
+    first: int
+    last: int
+    payload: bytes
+
+
+class Lease(Struct, frozen=True):
+    """Whose turn a turn is. `held`: this owner still has it. `cancel` is a stored wish to stop it.
+
+    `missing`: the store knows no such turn, as after a loss; it is still held, and its owner has to make it again.
+    """
+
+    held: bool
+    cancel: bytes | None = None
+    missing: bool = False
 
 
 class EndedTurn(Struct, frozen=True, kw_only=True):
-    """An ending with all that belongs to it, stored in one step (law 3)."""
+    """An ending with all that belongs to it, stored in one step (law 3).
+
+    `events` are those that the log doesn't have yet, the ending among them, so `events.last` is its seq.
+    """
 
     user: str
     turn: str
     epoch: int
     status: Literal["completed", "cancelled", "failed"]
-    seq: int
+    events: Append
     ending: bytes
     answer: MessageRecord
     usage: Counters
@@ -145,64 +216,3 @@ class Change(Struct, frozen=True, kw_only=True):
     model: str | None = None
     metadata: bytes | None = None
     head: str | None = None
-
-
-class Store(Protocol):
-    """What the gateway needs kept. Methods raise `StoreError`; those that take an id raise `NotFound`."""
-
-    async def open(self) -> None:
-        """Ready to serve, or `StoreError` that says what to do."""
-
-    async def close(self) -> None:
-        """Flush and let go."""
-
-    async def accept(self, new: NewTurn) -> Accepted:
-        """Accept a turn with its input message in one step, or answer the turn that has its id. `Conflict`."""
-
-    async def end(self, ended: EndedTurn) -> ConversationRecord | None:
-        """Store the ending, the answer and the usage, and move the head, in one step. Repeating it is harmless."""
-
-    async def unfinished(self) -> list[Unfinished]:
-        """Turns without an ending, which no living process runs."""
-
-    async def turn(self, user: str, turn: str) -> TurnRecord:
-        """An accepted turn of the last 24 h."""
-
-    async def message(self, user: str, message: str) -> MessageRecord:
-        """One message."""
-
-    async def branch(self, user: str, conversation: str, last: str | None) -> list[MessageRecord]:
-        """The messages from the root to `last`, in order."""
-
-    async def messages(
-        self, user: str, conversation: str, limit: int, before: str | None
-    ) -> tuple[list[MessageRecord], bool]:
-        """At most `limit` messages by time, oldest first, those just before message `before`; whether there are older."""
-
-    async def create_conversation(self, conversation: ConversationRecord) -> None:
-        """Keep a new conversation."""
-
-    async def conversation(self, user: str, conversation: str) -> ConversationRecord:
-        """One conversation."""
-
-    async def conversations(
-        self, user: str, limit: int, before: str | None, query: str | None
-    ) -> tuple[list[ConversationRecord], bool]:
-        """At most `limit` conversations, last changed first, those after conversation `before`; whether there are more."""
-
-    async def update_conversation(
-        self, user: str, conversation: str, change: Change, now_ms: int
-    ) -> ConversationRecord:
-        """Apply `change`, raise the revision."""
-
-    async def clear_conversation(self, user: str, conversation: str, now_ms: int) -> ConversationRecord:
-        """Empty the head; endings of turns accepted before don't move it any more."""
-
-    async def delete_conversation(self, user: str, conversation: str) -> None:
-        """Forget it and its messages."""
-
-    async def put_feedback(self, user: str, message: str, rating: str, comment: str | None, now_ms: int) -> None:
-        """Keep a rating; a second one replaces the first."""
-
-    async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
-        """Sums over the user's ended turns."""

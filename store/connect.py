@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
-from store.base import Store, StoreError
+from store.base import StoreError
 from store.database import MEMORY
 from store.embedded import EmbeddedStore
+from store.interface import Store
 
 SQLITE_PREFIX = "sqlite:///"
+REDIS_PREFIXES = ("redis://", "rediss://", "unix://")
 
 
-def connect(url: str) -> Store:
-    """The store that `url` names, not yet open. Raises `StoreError`.
+def connect(url: str, *, history_ttl_s: float, log_ttl_s: float) -> Store:
+    """The store that `url` names, not yet open. Raises `StoreError`, which never repeats a password.
 
     `sqlite:///turnwire.db` is a file beside the process, `sqlite:////var/lib/turnwire.db` an absolute one,
-    `sqlite:///:memory:` ends with the process.
+    `sqlite:///:memory:` ends with the process. `redis://`, `rediss://` and `unix://` are a Redis that many
+    share. `history_ttl_s` is for Redis: in a file the history stays.
     """
+    if url.startswith(REDIS_PREFIXES):
+        # Only who uses Redis pays for its client.
+        from store.redis import RedisStore
+
+        return RedisStore(url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s)
     path = url.removeprefix(SQLITE_PREFIX)
     if path == url or not path:
-        raise StoreError(f"Unknown store {url.split(':', 1)[0]!r}. Give --store sqlite:///FILE or sqlite:///{MEMORY}.")
-    return EmbeddedStore(path)
+        raise StoreError(
+            f"Unknown store{_scheme(url)}. Give --store {SQLITE_PREFIX}FILE or {SQLITE_PREFIX}{MEMORY} for"
+            " one process, or --store redis://HOST:PORT/DB for many."
+        )
+    return EmbeddedStore(path, log_ttl_s=log_ttl_s)
+
+
+def _scheme(url: str) -> str:
+    """What may be shown of a URL that isn't known: anything behind the scheme may be secret."""
+    scheme, separator, _ = url.partition("://")
+    return f" {scheme!r}" if separator else ""

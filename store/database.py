@@ -15,10 +15,20 @@ from typing import Concatenate, ParamSpec, TypeVar
 from store.base import StoreError
 
 P = ParamSpec("P")
+S = TypeVar("S")
 T = TypeVar("T")
 
 MEMORY = ":memory:"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_REFUSALS = {
+    sqlite3.SQLITE_BUSY: "is in use by another process. Stop that one, or give another file with --store.",
+    sqlite3.SQLITE_CANTOPEN: "can't be opened. Check that its folder exists and may be written.",
+    sqlite3.SQLITE_NOTADB: "is not a SQLite database. Give another file with --store.",
+    sqlite3.SQLITE_READONLY: "can't be written. Change its permissions, or give another file with --store.",
+    sqlite3.SQLITE_FULL: "can't grow: its disk is full. Free some space; nothing of this call was kept.",
+    sqlite3.SQLITE_IOERR: "can't be read or written: its disk fails. Check the disk, or restore a copy.",
+    sqlite3.SQLITE_CORRUPT: "is damaged. Restore a copy, or give another file with --store.",
+}
 _SCHEMA = Path(__file__).with_name("embedded.sql")
 
 
@@ -51,29 +61,49 @@ class Database:
         **kwargs: P.kwargs,
     ) -> T:
         """Run `work(connection, …)` in a transaction of its own; it commits unless it raises."""
+        return await self._queue(lambda: self._transact(lambda db: work(db, *args, **kwargs)))
+
+    async def run_then(
+        self,
+        then: Callable[[S], None],
+        work: Callable[Concatenate[sqlite3.Connection, P], tuple[T, S]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """As `run`, for work that answers (T, S): the loop calls `then(S)` after the commit, before T.
+
+        It does so also if the caller was cancelled meanwhile: what is committed is said.
+        """
+        loop = asyncio.get_running_loop()
+
+        def transact() -> T:
+            answer, said = self._transact(lambda db: work(db, *args, **kwargs))
+            loop.call_soon_threadsafe(then, said)
+            return answer
+
+        return await self._queue(transact)
+
+    async def _queue(self, call: Callable[[], T]) -> T:
         if not self._is_open:
             raise StoreError("The store is closed.")
-        return await asyncio.get_running_loop().run_in_executor(
-            self._thread, lambda: self._transact(work, *args, **kwargs)
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
-    def _transact(self, work: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connection
         assert connection is not None, "calls are queued, so this one came before the close"
         try:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
-                return work(connection, *args, **kwargs)
+                return work(connection)
         except sqlite3.Error as error:
-            raise StoreError(f"The database refused: {error}.") from error
+            raise StoreError(_refusal(self._path, error)) from error
 
     def _open(self) -> None:
         try:
             connection = sqlite3.connect(self._path, timeout=0.2, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
-            raise StoreError(
-                f"Can't open {self._path}: {error}. Check that its folder exists and may be written."
-            ) from error
+            raise StoreError(_refusal(self._path, error)) from error
         try:
             _prepare(connection, self._path)
         except BaseException:
@@ -91,22 +121,22 @@ class Database:
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA foreign_keys = ON")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, SCHEMA_VERSION):
             raise StoreError(f"{path} was written by another version of Turnwire ({version}). Use another file.")
+        # Only now: the journal's mode is written to the file, and another version's isn't ours to change.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.create_function("casefold", 1, str.casefold, deterministic=True)
+        connection.execute("PRAGMA temp_store = MEMORY")
         connection.executescript(_SCHEMA.read_text(encoding="utf-8"))
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_BUSY:
-            raise StoreError(
-                f"{path} is in use by another process. Stop that one, or give this one another file with --store."
-            ) from error
-        if code == sqlite3.SQLITE_NOTADB:
-            raise StoreError(f"{path} is not a SQLite database. Give another file with --store.") from error
-        if code == sqlite3.SQLITE_READONLY:
-            raise StoreError(f"{path} can't be written. Change its permissions, or use another file.") from error
-        raise StoreError(f"Can't use {path}: {error}. Give another file with --store.") from error
+        raise StoreError(_refusal(path, error)) from error
+
+
+def _refusal(path: str, error: sqlite3.Error) -> str:
+    """What SQLite's error means for this file, and what to do about it."""
+    meaning = _REFUSALS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    return f"{path} can't be used: {error}." if meaning is None else f"{path} {meaning}"

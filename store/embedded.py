@@ -1,25 +1,34 @@
-"""The embedded store: everything in one SQLite file, for one process. Its conversations are in `history.py`."""
+"""The embedded store: everything in one SQLite file, for one process. Here a turn is accepted and ended.
+
+Its logs are in `embedded_log.py`, who owns a turn in `embedded_leases.py`, conversations in `history.py`.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-import time
 
 from msgspec import structs
 
 from store.base import (
     Accepted,
+    Append,
+    Appended,
+    Busy,
     Conflict,
     ConversationRecord,
     Counters,
     EndedTurn,
+    Fenced,
+    LogEntry,
+    LogGap,
     MessageRecord,
     NewTurn,
-    NotFound,
     TurnRecord,
-    Unfinished,
 )
 from store.database import Database
+from store.embedded_leases import EmbeddedLeases, drop_lease, lease
+from store.embedded_log import EmbeddedLog
+from store.embedded_turns import clock_ms, find_record, read_record, require, running_in, running_of
 from store.history import (
     COUNTERS,
     EmbeddedHistory,
@@ -30,15 +39,23 @@ from store.history import (
     require_message,
     touch,
 )
+from store.interface import conversation_channel
+from store.signals import Signal
 
-TURN_ID_TTL_MS = 24 * 3600 * 1000
 
+class EmbeddedStore(EmbeddedLeases, EmbeddedHistory):
+    """`Store` on SQLite. `path` is a file, or `:memory:` for a store that ends with the process.
 
-class EmbeddedStore(EmbeddedHistory):
-    """`Store` on SQLite. `path` is a file, or `:memory:` for a store that ends with the process."""
+    A turn's log is kept until `log_ttl_s` after its ending; the history doesn't expire.
+    """
 
-    def __init__(self, path: str) -> None:
-        super().__init__(Database(path))
+    shared = False
+
+    def __init__(self, path: str, *, log_ttl_s: float = 600) -> None:
+        database = Database(path)
+        EmbeddedLeases.__init__(self, database)
+        EmbeddedHistory.__init__(self, database)
+        self._log = EmbeddedLog(log_ttl_s)
 
     async def open(self) -> None:
         """See `Store`."""
@@ -48,94 +65,103 @@ class EmbeddedStore(EmbeddedHistory):
         """See `Store`."""
         await self._db.close()
 
+    async def ping(self) -> None:
+        """See `Store`."""
+        await self._db.run(lambda db: db.execute("SELECT 1 FROM turns LIMIT 1").fetchone())
+
     async def accept(self, new: NewTurn) -> Accepted:
         """See `Store`."""
-        return await self._db.run(_accept, new)
+        return await self._db.run_then(self._tell, _accept, new)
+
+    async def append(self, appends: list[Append]) -> list[Appended]:
+        """See `Store`."""
+        return await self._db.run_then(self._tell, self._log.append, appends)
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """See `Store`."""
-        return await self._db.run(_end, ended)
-
-    async def unfinished(self) -> list[Unfinished]:
-        """See `Store`."""
-        return await self._db.run(_unfinished)
+        return await self._db.run_then(self._tell, _end, self._log, ended)
 
     async def turn(self, user: str, turn: str) -> TurnRecord:
         """See `Store`."""
-        return await self._db.run(_turn, user, turn)
+        return await self._db.run(read_record, user, turn)
+
+    async def log(self, user: str, turn: str, after: int) -> list[LogEntry]:
+        """See `Store`."""
+        return await self._db.run(self._log.read, user, turn, after)
+
+    async def active(self, user: str, conversation: str | None) -> list[str]:
+        """See `Store`."""
+        return await self._db.run(_active, user, conversation)
 
     async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
         """See `Store`."""
         return await self._db.run(_usage, user, conversation, since_ms)
 
 
-def _record(row: sqlite3.Row) -> TurnRecord:
-    return TurnRecord(
-        turn=row["turn"],
-        conversation=row["conversation"],
-        digest=row["digest"],
-        epoch=row["epoch"],
-        status=row["status"],
-        message=row["message"],
-        parent=row["parent"],
-        model=row["model"],
-        seq=row["seq"],
-        ending=row["ending"],
-        stateless_message=row["stateless_message"],
-    )
-
-
-def _find(db: sqlite3.Connection, user: str, turn: str, now_ms: int) -> sqlite3.Row | None:
-    """The turn's row, unless it ended more than 24 h ago."""
-    row: sqlite3.Row | None = db.execute(
-        "SELECT * FROM turns WHERE user = ? AND turn = ? AND (ended_ms IS NULL OR ended_ms > ?)",
-        (user, turn, now_ms - TURN_ID_TTL_MS),
-    ).fetchone()
-    return row
-
-
-def _accept(db: sqlite3.Connection, new: NewTurn) -> Accepted:
-    known = _find(db, new.user, new.turn, new.now_ms)
+def _accept(db: sqlite3.Connection, new: NewTurn) -> tuple[Accepted, list[Signal]]:
+    known = find_record(db, new.user, new.turn)
     if known is not None:
-        if known["digest"] != new.digest:
+        if known.digest != new.digest:
             raise Conflict(new.turn)
-        return Accepted(fresh=False, turn=_record(known))
-    # An id whose day is over may be used again; the old row keeps its usage under another name.
-    db.execute("UPDATE turns SET turn = turn || '@' || n WHERE user = ? AND turn = ?", (new.user, new.turn))
-    conversation, question, parent = (None, None, None) if new.stateless else _place(db, new)
-    db.execute(
-        "INSERT INTO turns (user, turn, conversation, digest, request, epoch, status, message, parent, model,"
-        " revision, accepted_ms) VALUES (?, ?, ?, ?, ?, ?, 'running', ?, ?, ?, ?, ?)",
+        return Accepted(fresh=False, turn=known), []
+    epoch = _retire_id(db, new)
+    conversation, question, parent, ahead = (None, None, None, ()) if new.stateless else _place(db, new)
+    n = db.execute(
+        "INSERT INTO turns (user, turn, conversation, epoch, owner, status, message, input, parent, model,"
+        " revision, accepted_ms, digest, request) VALUES (?, ?, ?, ?, ?, 'running', ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.user,
             new.turn,
             conversation.id if conversation else None,
-            new.digest,
-            new.request,
-            new.epoch,
+            epoch,
+            new.owner,
             new.message,
+            question.id if question else None,
             parent,
             new.model,
             conversation.revision if conversation else 0,
             new.now_ms,
+            new.digest,
+            new.request,
         ),
-    )
-    row = _find(db, new.user, new.turn, new.now_ms)
-    assert row is not None, "the row was written in this transaction"
-    return Accepted(fresh=True, turn=_record(row), conversation=conversation, input=question)
+    ).lastrowid
+    assert n is not None, "the row was written in this transaction"
+    lease(db, n, new.lease_ms)
+    turn = read_record(db, new.user, new.turn)
+    signals = [(conversation_channel(new.user, conversation.id), new.turn.encode())] if conversation else []
+    return Accepted(fresh=True, turn=turn, conversation=conversation, input=question, ahead=ahead), signals
 
 
-def _place(db: sqlite3.Connection, new: NewTurn) -> tuple[ConversationRecord, MessageRecord | None, str | None]:
-    """Make or find the conversation and store the question in it; both, and the answer's parent."""
+def _retire_id(db: sqlite3.Connection, new: NewTurn) -> int:
+    """Free an id whose day is over; its row keeps the usage under another name. The epoch to begin with."""
+    old = db.execute("SELECT n, epoch FROM turns WHERE user = ? AND turn = ?", (new.user, new.turn)).fetchone()
+    if old is None:
+        return new.epoch
+    # No id that a client may give has an @ in it.
+    db.execute("UPDATE turns SET turn = turn || '@' || n WHERE n = ?", (old["n"],))
+    return max(new.epoch, int(old["epoch"]) + 1)
+
+
+def _place(
+    db: sqlite3.Connection, new: NewTurn
+) -> tuple[ConversationRecord, MessageRecord | None, str | None, tuple[str, ...]]:
+    """Make or find the conversation and store the question there; both, the answer's parent, who is ahead."""
     if new.conversation is None:
         assert new.new_conversation is not None, "a turn with a history needs a conversation"
         insert_conversation(db, new.new_conversation)
         conversation = new.new_conversation
     else:
         conversation = read_conversation(db, new.user, new.conversation)
-    parent = new.parent or conversation.head
-    if new.parent is not None and not new.parent_pending:
+    others = [] if new.on_busy == "parallel" else running_in(db, conversation)
+    if others and new.on_busy == "reject":
+        raise Busy("The conversation has a running turn.")
+    if new.parent is not None:
         require_message(db, new.user, conversation.id, new.parent, "parent")
+        parent: str | None = new.parent
+    else:
+        # The answers to come move the head one after the other, but for those from before a clear.
+        following = [other["message"] for other in others if other["moves_head"]]
+        parent = following[-1] if following else conversation.head
     question = None
     if new.input is not None:
         question = structs.replace(new.input, parent=parent)
@@ -143,62 +169,58 @@ def _place(db: sqlite3.Connection, new: NewTurn) -> tuple[ConversationRecord, Me
         parent = question.id
     db.execute("UPDATE conversations SET title = ? WHERE id = ? AND title = ''", (new.title, conversation.id))
     touch(db, conversation.id, new.now_ms)
-    return read_conversation(db, new.user, conversation.id), question, parent
+    ahead = tuple(other["turn"] for other in others)
+    return read_conversation(db, new.user, conversation.id), question, parent, ahead
 
 
-def _end(db: sqlite3.Connection, ended: EndedTurn) -> ConversationRecord | None:
-    row = db.execute(
-        "SELECT * FROM turns WHERE user = ? AND turn = ? AND epoch = ?", (ended.user, ended.turn, ended.epoch)
-    ).fetchone()
-    if row is None:
-        raise NotFound("turn")
+def _end(db: sqlite3.Connection, log: EmbeddedLog, ended: EndedTurn) -> tuple[ConversationRecord | None, list[Signal]]:
+    row = require(db, ended.user, ended.turn)
+    if row["epoch"] != ended.epoch:
+        raise Fenced(f"the turn is in epoch {row['epoch']}")
     conversation = row["conversation"]
-    if row["ending"] is not None:
-        return None if conversation is None else read_conversation(db, ended.user, conversation)
-    sums = {name: getattr(ended.usage, name) for name in COUNTERS}
+    if row["stored_ms"] is not None:
+        return None if conversation is None else read_conversation(db, ended.user, conversation), []
+    written, signals = log.add(db, ended.events)
+    if written.outcome != "stored" or written.end != ended.events.last:
+        raise LogGap(written.end)
     db.execute(
-        "UPDATE turns SET status = ?, seq = ?, ending = ?, ended_ms = ?, request = NULL, stateless_message = ?,"
-        f" {', '.join(f'{name} = ?' for name in COUNTERS)} WHERE n = ?",
+        "UPDATE turns SET status = ?, seq = ?, ending = ?, ended_ms = ?, stored_ms = ?, request = NULL,"
+        f" stateless_message = ?, {', '.join(f'{name} = ?' for name in COUNTERS)} WHERE n = ?",
         (
             ended.status,
-            ended.seq,
+            ended.events.last,
             ended.ending,
             ended.now_ms,
+            clock_ms(),
             ended.answer.body if conversation is None else None,
-            *sums.values(),
+            *(getattr(ended.usage, name) for name in COUNTERS),
             row["n"],
         ),
     )
-    if conversation is None:
-        return None
+    drop_lease(db, row["n"])
+    log.sweep(db)
+    return None if conversation is None else _answer(db, conversation, row["revision"], ended), signals
+
+
+def _answer(db: sqlite3.Connection, conversation: str, revision: int, ended: EndedTurn) -> ConversationRecord:
+    """Store the answer in the history, move the head there unless it was cleared meanwhile, and count."""
     insert_message(db, ended.user, conversation, ended.answer)
     touch(db, conversation, ended.now_ms)
+    sums = [getattr(ended.usage, name) for name in COUNTERS[:-1]]
+    cost = ended.usage.cost_nano
     db.execute(
         "UPDATE conversations SET head = CASE WHEN cleared_revision < ? THEN ? ELSE head END,"
         f" {', '.join(f'{name} = {name} + ?' for name in COUNTERS[:-1])},"
         " cost_nano = CASE WHEN ? IS NULL THEN cost_nano ELSE coalesce(cost_nano, 0) + ? END WHERE id = ?",
-        (
-            row["revision"],
-            ended.answer.id,
-            *(sums[name] for name in COUNTERS[:-1]),
-            ended.usage.cost_nano,
-            ended.usage.cost_nano,
-            conversation,
-        ),
+        (revision, ended.answer.id, *sums, cost, cost, conversation),
     )
     return read_conversation(db, ended.user, conversation)
 
 
-def _unfinished(db: sqlite3.Connection) -> list[Unfinished]:
-    rows = db.execute("SELECT * FROM turns WHERE ending IS NULL ORDER BY n").fetchall()
-    return [Unfinished(row["user"], _record(row)) for row in rows]
-
-
-def _turn(db: sqlite3.Connection, user: str, turn: str) -> TurnRecord:
-    row = _find(db, user, turn, time.time_ns() // 1_000_000)
-    if row is None:
-        raise NotFound("turn")
-    return _record(row)
+def _active(db: sqlite3.Connection, user: str, conversation: str | None) -> list[str]:
+    if conversation is None:
+        return running_of(db, user)
+    return [row["turn"] for row in running_in(db, read_conversation(db, user, conversation))]
 
 
 def _usage(db: sqlite3.Connection, user: str, conversation: str | None, since_ms: int | None) -> Counters:

@@ -36,35 +36,63 @@ CREATE TABLE IF NOT EXISTS messages (
 );
 CREATE INDEX IF NOT EXISTS messages_by_time ON messages (conversation, n);
 
--- `conversation` is null for stateless turns, and for those whose conversation was deleted.
+-- `conversation` is null for stateless turns, and for those whose conversation was deleted. `ended_ms` is the gateway's
+-- time of the ending, `stored_ms` this store's, by which it forgets. The wide columns stand last: reading those before
+-- them doesn't touch their pages.
 CREATE TABLE IF NOT EXISTS turns (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     user TEXT NOT NULL,
     turn TEXT NOT NULL,
     conversation TEXT REFERENCES conversations (id) ON DELETE SET NULL,
-    digest BLOB NOT NULL,
-    request BLOB,
     epoch INTEGER NOT NULL,
+    owner TEXT NOT NULL,
     status TEXT NOT NULL,
+    seq INTEGER,
+    logged INTEGER NOT NULL DEFAULT 1,
     message TEXT NOT NULL,
+    input TEXT,
     parent TEXT,
     model TEXT NOT NULL,
-    seq INTEGER NOT NULL DEFAULT 1,
     revision INTEGER NOT NULL DEFAULT 0,
-    ending BLOB,
-    stateless_message BLOB,
     accepted_ms INTEGER NOT NULL,
     ended_ms INTEGER,
+    stored_ms INTEGER,
     input_tokens INTEGER NOT NULL DEFAULT 0,
     output_tokens INTEGER NOT NULL DEFAULT 0,
     reasoning_tokens INTEGER NOT NULL DEFAULT 0,
     cache_read_tokens INTEGER NOT NULL DEFAULT 0,
     cache_write_tokens INTEGER NOT NULL DEFAULT 0,
     cost_nano INTEGER,
+    digest BLOB NOT NULL,
+    cancel BLOB,
+    request BLOB,
+    ending BLOB,
+    stateless_message BLOB,
     UNIQUE (user, turn)
 );
-CREATE INDEX IF NOT EXISTS turns_unfinished ON turns (status) WHERE ending IS NULL;
+-- The running turns are few among all that ever ran: what asks for them names this index.
+CREATE INDEX IF NOT EXISTS turns_running ON turns (user, conversation) WHERE stored_ms IS NULL;
+CREATE INDEX IF NOT EXISTS turns_with_log ON turns (stored_ms) WHERE logged;
+CREATE INDEX IF NOT EXISTS turns_by_conversation ON turns (conversation);
 CREATE INDEX IF NOT EXISTS turns_by_end ON turns (user, ended_ms);
+
+-- One row for each append; `turn` is the number of the turn's row, which outlives the reuse of an id.
+CREATE TABLE IF NOT EXISTS log (
+    n INTEGER PRIMARY KEY,
+    turn INTEGER NOT NULL REFERENCES turns (n),
+    epoch INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    payload BLOB NOT NULL
+);
+CREATE UNIQUE INDEX IF NOT EXISTS log_by_turn ON log (turn, last);
+
+-- A lease is worth nothing to the next process, which may open the file only because this one is dead: it is written
+-- in the same transactions, and never to the file. `until_s` is of the monotonic clock.
+CREATE TEMP TABLE IF NOT EXISTS leases (
+    turn INTEGER PRIMARY KEY,
+    until_s REAL NOT NULL
+);
 
 CREATE TABLE IF NOT EXISTS feedback (
     message TEXT PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,

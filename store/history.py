@@ -73,8 +73,8 @@ class EmbeddedHistory:
 def insert_conversation(db: sqlite3.Connection, new: ConversationRecord) -> None:
     """Write a new conversation's row."""
     db.execute(
-        "INSERT INTO conversations (id, user, title, system, model, metadata, head, revision, created_ms, updated_ms)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO conversations (id, user, title, system, model, metadata, head, revision, created_ms,"
+        " updated_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             new.id,
             new.user,
@@ -156,7 +156,7 @@ def _list_conversations(
         where.append("(updated_ms, n) < (?, ?)")
         values += [last["updated_ms"], last["n"]]
     if query:
-        where.append("instr(lower(title), lower(?)) > 0")
+        where.append("instr(casefold(title), casefold(?)) > 0")
         values.append(query)
     rows = db.execute(
         f"SELECT * FROM conversations WHERE {' AND '.join(where)} ORDER BY updated_ms DESC, n DESC LIMIT ?",
@@ -196,6 +196,7 @@ def touch(db: sqlite3.Connection, conversation: str, now_ms: int) -> None:
 
 def _delete_conversation(db: sqlite3.Connection, user: str, conversation: str) -> None:
     read_conversation(db, user, conversation)
+    db.execute("DELETE FROM log WHERE turn IN (SELECT n FROM turns WHERE conversation = ?)", (conversation,))
     db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
 
 

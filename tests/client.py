@@ -57,7 +57,7 @@ class TurnView:
         assert after == self.seq, f"law 1: {frame} does not continue {self.seq}"
         self.seq = frame["seq"]
         self.frames.append(frame)
-        if kind == "turn.started":
+        if kind == "turn.started" or frame.get("status") == "resumed":
             self.epoch = frame["epoch"]
         elif kind == "turn.part":
             self.kinds[frame["part"]] = frame["kind"]

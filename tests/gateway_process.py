@@ -49,9 +49,15 @@ def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 @asynccontextmanager
 async def gateway_process(
-    folder: Path, environment: Mapping[str, str] | None = None, *arguments: str
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    *arguments: str,
+    store: str | None = None,
+    forgiving: bool = False,
 ) -> AsyncIterator[GatewayProcess]:
     """Start a gateway on a free port with its store in `folder`; stop it at the end, however it stands.
+
+    `forgiving`: killing it at the end is fine, if it doesn't leave by itself.
 
     Raises:
         RuntimeError: it ended, or didn't say in time that it is ready; with what it wrote.
@@ -64,7 +70,7 @@ async def gateway_process(
         "--port",
         "0",
         "--store",
-        f"sqlite:///{folder / 'turnwire.db'}",
+        store or f"sqlite:///{folder / 'turnwire.db'}",
         *arguments,
         env=clean_environment(environment or {}),
         cwd=Path(__file__).parent.parent,
@@ -84,7 +90,7 @@ async def gateway_process(
     try:
         yield GatewayProcess(found.group(), process, ready, log)
     finally:
-        await _stop(process)
+        await _stop(process, forgiving=forgiving)
         await reader
 
 
@@ -107,7 +113,7 @@ async def _follow(process: asyncio.subprocess.Process, log: list[str]) -> None:
         log.append(line.decode())
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
+async def _stop(process: asyncio.subprocess.Process, *, forgiving: bool = False) -> None:
     if process.returncode is None:
         process.terminate()
     try:
@@ -116,4 +122,5 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
-        raise
+        if not forgiving:
+            raise

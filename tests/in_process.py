@@ -1,9 +1,10 @@
-"""The gateway's own parts in the test's loop: services around a real store, and a client without a socket."""
+"""The gateway's own parts in the test's loop: instances around a real store, and a client without a socket."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, cast
@@ -11,53 +12,74 @@ from typing import Any, cast
 import msgspec
 
 from gateway.codec import CODECS, JSON, Codec
-from gateway.hub import Hub
+from gateway.connection import Connections
+from gateway.hub import TurnStream
 from gateway.outbox import Outbox
-from gateway.runner import Runner
 from gateway.services import Services
 from gateway.session import Session
 from gateway.settings import Settings
+from gateway.wiring import Wired, wire
 from providers.catalog import Catalog, Providers
-from store.base import Store, StoreError
+from store.base import StoreError
 from store.embedded import EmbeddedStore
+from store.interface import Deliver, Store
 from tests.client import FRAME_BYTES_MAX, Frame, RequestFailed, TurnView
 
 TIMEOUT_S = 10.0
+EVERY_CALL = "*"
 
 
 class SteeredStore:
-    """A real store whose calls can be made to fail or to wait."""
+    """A real store as one instance has it, whose calls can be made to fail or to wait."""
+
+    shared = False
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.real = store
         self._failing: dict[str, int] = {}
         self._gates: dict[str, tuple[asyncio.Event, asyncio.Event]] = {}
         self.calls: list[str] = []
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
-        method = getattr(self._store, name)
+    @property
+    def as_store(self) -> Store:
+        """The same, as what it stands for."""
+        return cast("Store", self)
 
-        async def call(*args: Any) -> Any:
-            self.calls.append(name)
-            fails = self._failing.get(name, 0) > 0
-            if fails:
-                self._failing[name] -= 1
-            if name in self._gates:
-                entered, gate = self._gates[name]
-                entered.set()
-                await gate.wait()
-            if fails:
-                raise StoreError("The store is away.")
-            return await method(*args)
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        method = getattr(self.real, name)
+
+        async def call(*args: Any, **fields: Any) -> Any:
+            await self._steer(name)
+            return await method(*args, **fields)
 
         return call
 
+    async def _steer(self, name: str) -> None:
+        self.calls.append(name)
+        fails = False
+        for wanted in (name, EVERY_CALL):
+            if self._failing.get(wanted, 0) > 0:
+                self._failing[wanted] -= 1
+                fails = True
+        if name in self._gates:
+            entered, gate = self._gates[name]
+            entered.set()
+            await gate.wait()
+        if fails:
+            raise StoreError("The store is away.")
+
+    def forget_logs(self) -> None:
+        """The logs of ended turns have had their time."""
+        self.real._log._ttl_ms = 0  # type: ignore[attr-defined]
+
     @contextmanager
-    def failing(self, name: str, times: int = 10**9) -> Iterator[None]:
-        """The next `times` calls of `name` fail."""
+    def failing(self, name: str = EVERY_CALL, times: int = 10**9) -> Iterator[None]:
+        """The next `times` calls of `name`, or of anything, fail."""
         self._failing[name] = times
-        yield
-        del self._failing[name]
+        try:
+            yield
+        finally:
+            del self._failing[name]
 
     @contextmanager
     def blocked(self, name: str) -> Iterator[asyncio.Event]:
@@ -69,6 +91,62 @@ class SteeredStore:
         finally:
             del self._gates[name]
             gate.set()
+
+
+class SharedStore(SteeredStore):
+    """The same for one of several instances: it hears what the others say, unless it is deaf."""
+
+    shared = True
+
+    def __init__(self, store: Store, listeners: list[SharedStore]) -> None:
+        super().__init__(store)
+        self._listeners = listeners
+        self._followed: Counter[str] = Counter()
+        self._deliver: Deliver | None = None
+        self._on_reconnect: Callable[[], None] = lambda: None
+        self._is_deaf = False
+
+    def hear(self, channel: str, payload: bytes) -> None:
+        """What was published."""
+        if self._deliver is not None and self._followed[channel] > 0 and not self._is_deaf:
+            self._deliver(channel, payload)
+
+    async def listen(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
+        """See `Store`."""
+        self._deliver, self._on_reconnect = deliver, on_reconnect
+        self._listeners.append(self)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._listeners.remove(self)
+
+    async def follow(self, channel: str) -> None:
+        """See `Store`."""
+        await self._steer("follow")
+        self._followed[channel] += 1
+        await self.real.follow(channel)
+
+    async def unfollow(self, channel: str) -> None:
+        """See `Store`."""
+        await self._steer("unfollow")
+        self._followed[channel] -= 1
+        assert self._followed[channel] >= 0, f"{channel} was unfollowed more often than followed"
+        await self.real.unfollow(channel)
+
+    @property
+    def followed(self) -> set[str]:
+        """The channels that this instance hears."""
+        return {channel for channel, count in self._followed.items() if count}
+
+    @contextmanager
+    def deaf(self) -> Iterator[None]:
+        """Nothing that is published arrives here; at the end the subscription is back, and says so."""
+        self._is_deaf = True
+        try:
+            yield
+        finally:
+            self._is_deaf = False
+            self._on_reconnect()
 
 
 def make_settings(**fields: Any) -> Settings:
@@ -88,24 +166,136 @@ async def open_store() -> AsyncIterator[SteeredStore]:
 
 
 @asynccontextmanager
+async def open_shared_store() -> AsyncIterator[Callable[[], SharedStore]]:
+    """A store in memory for several instances: each call gives one more of them its own view of it."""
+    store = EmbeddedStore(":memory:")
+    await store.open()
+    listeners: list[SharedStore] = []
+
+    def tell(channel: str, payload: bytes) -> None:
+        for one in tuple(listeners):
+            one.hear(channel, payload)
+
+    listening = asyncio.get_running_loop().create_task(store.listen(tell, lambda: None))
+    await asyncio.sleep(0)
+    try:
+        yield lambda: SharedStore(store, listeners)
+    finally:
+        listening.cancel()
+        await asyncio.wait([listening])
+        await store.close()
+
+
+class Instance:
+    """One instance of the gateway in this loop. `told`: what it said to all of its connections."""
+
+    def __init__(self, store: SteeredStore, providers: Providers | None = None, **fields: Any) -> None:
+        self.store = store
+        self.told: list[Any] = []
+        self._settings = make_settings(**fields)
+        self._providers = providers
+        self._made: Wired | None = None
+        self._begun = asyncio.Event()
+        self._leaving = asyncio.Event()
+        self._life = asyncio.get_running_loop().create_task(self._live())
+
+    async def _live(self) -> None:
+        catalog = Catalog({})
+        providers = self._providers or Providers(catalog)
+        connections = Connections(lambda: self.services)
+        connections.tell_all = self.told.append  # type: ignore[method-assign, assignment]
+        async with asyncio.TaskGroup() as tasks:
+            wired = wire(self._settings, self.store.as_store, catalog, providers, tasks, connections)
+            self._made = wired
+            chores = [tasks.create_task(chore) for chore in wired.chores()]
+            await wired.begin()
+            self._begun.set()
+            await self._leaving.wait()
+            await wired.services.runner.drain(0)
+            for chore in chores:
+                chore.cancel()
+
+    async def begun(self) -> Instance:
+        """Wait until it serves."""
+        begun = asyncio.get_running_loop().create_task(self._begun.wait())
+        await asyncio.wait([self._life, begun], return_when=asyncio.FIRST_COMPLETED)
+        if not begun.done():
+            begun.cancel()
+            self._life.result()
+        return self
+
+    @property
+    def shared(self) -> SharedStore:
+        """Its view of a store that others use too."""
+        assert isinstance(self.store, SharedStore)
+        return self.store
+
+    @property
+    def wired(self) -> Wired:
+        """Its parts."""
+        assert self._made is not None, "it has not begun"
+        return self._made
+
+    @property
+    def services(self) -> Services:
+        """What its sessions work with."""
+        return self.wired.services
+
+    def stream(self, turn: str, user: str = "ann") -> TurnStream:
+        """A turn that it knows."""
+        found = self.services.hub.get(user, turn)
+        assert found is not None, f"{turn} is not known"
+        return found
+
+    async def kill(self) -> None:
+        """As kill -9: everything stops where it is."""
+        self._life.cancel()
+        await asyncio.wait([self._life])
+        for stream in self.services.hub.live():
+            stream.owned = False  # a dead process has no timers
+            stream.end()
+
+    async def leave(self) -> None:
+        """Drain, at once, and end. Raises what went wrong in its tasks."""
+        self._leaving.set()
+        await asyncio.wait([self._life])
+        if not self._life.cancelled():
+            self._life.result()
+
+
+@asynccontextmanager
+async def open_instance(
+    store: SteeredStore, providers: Providers | None = None, **fields: Any
+) -> AsyncIterator[Instance]:
+    """One instance, with the demo model unless `providers` are given; at the end it leaves."""
+    instance = await Instance(store, providers, **fields).begun()
+    try:
+        yield instance
+    finally:
+        await instance.leave()
+
+
+@asynccontextmanager
+async def open_pair(
+    providers: Providers | None = None, *, lease_s: float = 0.3, **fields: Any
+) -> AsyncIterator[tuple[Instance, Instance]]:
+    """Two instances on one store; those that are alive at the end leave."""
+    async with open_shared_store() as open_view:
+        pair = [await Instance(open_view(), providers, lease_s=lease_s, **fields).begun() for _ in range(2)]
+        try:
+            yield pair[0], pair[1]
+        finally:
+            for instance in pair:
+                await instance.leave()
+
+
+@asynccontextmanager
 async def open_services(
     store: SteeredStore, providers: Providers | None = None, **fields: Any
 ) -> AsyncIterator[Services]:
-    """What a process has, with the demo model; running turns are stopped at the end."""
-    settings = make_settings(**fields)
-    catalog = Catalog({})
-    hub = Hub(settings.turn_log_ttl_s)
-    async with asyncio.TaskGroup() as tasks:
-        runner = Runner(
-            hub=hub,
-            store=cast("Store", store),
-            catalog=catalog,
-            providers=providers or Providers(catalog),
-            settings=settings,
-            tasks=tasks,
-        )
-        yield Services("in_test", settings, cast("Store", store), catalog, hub, runner)
-        await runner.drain(0)
+    """What a process has; running turns are stopped at the end."""
+    async with open_instance(store, providers, **fields) as instance:
+        yield instance.services
 
 
 async def eventually(condition: Callable[[], object]) -> None:
@@ -157,7 +347,8 @@ class Seat:
             assert max(len(codec.encode(frame)) for codec in CODECS) <= FRAME_BYTES_MAX, "law 10"
             self.frames.append(frame)
             if frame["type"].startswith("turn.") and frame["type"] != "turn.detached":
-                if frame["type"] == "turn.started":
+                known = self.turns.get(frame["turn"])
+                if frame["type"] == "turn.started" and (known is None or known.seq or known.ended):
                     self.turns[frame["turn"]] = TurnView()
                 self.turns.setdefault(frame["turn"], TurnView()).take(frame)
 

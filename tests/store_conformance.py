@@ -1,35 +1,61 @@
 """What every store must do: a suite that a backend's test module inherits and gives a factory to.
 
-It knows the `Store` protocol alone. A subclass provides the fixture `store`: an open store with nothing in it.
+It knows the `Store` protocol alone. A subclass provides the fixture `open_store`: each call answers an open store on
+the same data, which is empty at first, as one more instance of the gateway would have it; the subclass closes them.
+A store that isn't `shared` is opened once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
-from msgspec.structs import replace
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from store.base import (
-    Accepted,
+    Append,
+    Appended,
+    Busy,
     Change,
     Conflict,
     ConversationRecord,
     Counters,
     EndedTurn,
+    Fenced,
+    LogEntry,
+    LogGap,
     MessageRecord,
     NewTurn,
     NotFound,
-    Store,
     StoreError,
+    TurnRecord,
 )
+from store.interface import Store, conversation_channel, instance_channel, turn_channel
+
+OpenStore = Callable[[], Awaitable[Store]]
 
 NOW = 1_795_247_464_000
 HOUR = 3_600_000
+LONG_MS = 60_000
+SHORT_MS = 60
+DEADLINE_S = 5
 _numbers = itertools.count(1)
+
+in_many_examples = settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.differing_executors,
+        HealthCheck.too_slow,
+    ],
+)
 
 
 def conversation(name: str = "c1", user: str = "ann", at: int = NOW, **fields: Any) -> ConversationRecord:
@@ -46,8 +72,10 @@ def message(name: str, **fields: Any) -> MessageRecord:
 
 
 def new_turn(turn: str = "t1", user: str = "ann", **fields: Any) -> NewTurn:
-    """A turn in conversation `c1` whose messages are named after it."""
+    """A turn in conversation `c1`, owned by instance `one`, whose messages are named after it."""
     common: dict[str, Any] = {
+        "owner": "one",
+        "lease_ms": LONG_MS,
         "digest": b"digest",
         "request": b"{}",
         "epoch": NOW,
@@ -58,33 +86,59 @@ def new_turn(turn: str = "t1", user: str = "ann", **fields: Any) -> NewTurn:
         "title": "A title",
         "input": message(f"{turn}.question", turn=turn),
         "parent": None,
-        "parent_pending": False,
+        "on_busy": "parallel",
         "model": "demo",
         "now_ms": NOW + next(_numbers),
     }
     return NewTurn(user=user, turn=turn, **{**common, **fields})
 
 
-def ending(new: NewTurn, accepted: Accepted, **fields: Any) -> EndedTurn:
-    """The good ending of an accepted turn."""
-    answer = message(new.message, parent=accepted.turn.parent, role="assistant", turn=new.turn)
+def stateless_turn(turn: str = "t1", user: str = "ann", **fields: Any) -> NewTurn:
+    """A turn in no conversation."""
+    return new_turn(turn, user, stateless=True, conversation=None, input=None, **fields)
+
+
+def piece(turn: TurnRecord, first: int, last: int, **fields: Any) -> Append:
+    """Events of a turn, written in its epoch."""
+    epoch = fields.pop("epoch", turn.epoch)
+    payload = fields.pop("payload", f"{epoch}:{first}-{last}".encode())
+    return Append(turn.user, turn.turn, epoch, first, last, payload)
+
+
+def entry(append: Append) -> LogEntry:
+    """What an append leaves in the log."""
+    return LogEntry(append.epoch, append.first, append.last, append.payload)
+
+
+def ending(turn: TurnRecord, **fields: Any) -> EndedTurn:
+    """The good ending of a turn, whose events go on from its log's end to seq 9."""
     common: dict[str, Any] = {
-        "epoch": new.epoch,
+        "epoch": turn.epoch,
         "status": "completed",
-        "seq": 9,
+        "events": piece(turn, turn.seq + 1, 9, epoch=fields.get("epoch", turn.epoch)),
         "ending": b"the ending",
-        "answer": answer,
+        "answer": message(turn.message, parent=turn.parent, role="assistant", turn=turn.turn),
         "usage": Counters(1, 2, 3, 4, 5, 6),
         "now_ms": NOW + next(_numbers),
     }
-    return EndedTurn(user=new.user, turn=new.turn, **{**common, **fields})
+    return EndedTurn(user=turn.user, turn=turn.turn, **{**common, **fields})
 
 
 async def run(store: Store, new: NewTurn, **fields: Any) -> EndedTurn:
     """Accept a turn and end it."""
-    ended = ending(new, await store.accept(new), **fields)
+    ended = ending((await store.accept(new)).turn, **fields)
     await store.end(ended)
     return ended
+
+
+async def running(store: Store, new: NewTurn | None = None) -> TurnRecord:
+    """An accepted turn, by default a stateless one of ann's."""
+    return (await store.accept(new or stateless_turn())).turn
+
+
+async def append(store: Store, *appends: Append) -> list[str]:
+    """The outcomes of writing to logs."""
+    return [appended.outcome for appended in await store.append(list(appends))]
 
 
 async def missing(answer: Awaitable[object]) -> str:
@@ -94,13 +148,53 @@ async def missing(answer: Awaitable[object]) -> str:
     return raised.value.what
 
 
+async def eventually(ask: Callable[[], Awaitable[Any]]) -> Any:
+    """What `ask` answers once that is true, asked again and again until a deadline."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not (answer := await ask()):
+            await asyncio.sleep(0.01)
+        return answer
+
+
+class Heard:
+    """What a listening store delivered: `(channel, payload)` in order. `reconnects` counts the losses."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self.reconnects = 0
+
+    def deliver(self, channel: str, payload: bytes) -> None:
+        """Take what is delivered."""
+        self.queue.put_nowait((channel, payload))
+
+    def reconnected(self) -> None:
+        """Count."""
+        self.reconnects += 1
+
+    async def next(self) -> tuple[str, bytes]:
+        """The next delivery, in time."""
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.queue.get()
+
+
+@asynccontextmanager
+async def listening(store: Store) -> AsyncIterator[Heard]:
+    """Listen until the end of the block."""
+    heard = Heard()
+    task = asyncio.get_running_loop().create_task(store.listen(heard.deliver, heard.reconnected))
+    try:
+        yield heard
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled(), "listening ends when it is cancelled, and not before"
+
+
 READS_AND_WRITES: dict[str, tuple[Callable[[Store, str], Awaitable[object]], str]] = {
     "conversation": (lambda store, user: store.conversation(user, "c1"), "conversation"),
     "messages": (lambda store, user: store.messages(user, "c1", 10, None), "conversation"),
-    "update": (
-        lambda store, user: store.update_conversation(user, "c1", Change(title="x"), NOW),
-        "conversation",
-    ),
+    "active": (lambda store, user: store.active(user, "c1"), "conversation"),
+    "update": (lambda store, user: store.update_conversation(user, "c1", Change(title="x"), NOW), "conversation"),
     "clear": (lambda store, user: store.clear_conversation(user, "c1", NOW), "conversation"),
     "delete": (lambda store, user: store.delete_conversation(user, "c1"), "conversation"),
     "usage": (lambda store, user: store.usage(user, "c1", None), "conversation"),
@@ -108,12 +202,26 @@ READS_AND_WRITES: dict[str, tuple[Callable[[Store, str], Awaitable[object]], str
     "feedback": (lambda store, user: store.put_feedback(user, "t1.answer", "up", None, NOW), "message"),
     "branch": (lambda store, user: store.branch(user, "c1", "t1.answer"), "parent"),
     "turn": (lambda store, user: store.turn(user, "t1"), "turn"),
+    "take": (lambda store, user: store.take(user, "t1", "two", NOW, LONG_MS, force=True), "turn"),
+    "wish": (lambda store, user: store.wish_cancel(user, "t1", b"stop"), "turn"),
     "list": (lambda store, user: store.conversations(user, 10, "c1", None), "before"),
 }
 
 
 class StoreConformance:
     """The laws of a store."""
+
+    @pytest.fixture
+    async def store(self, open_store: OpenStore) -> Store:
+        """An open store with nothing in it."""
+        return await open_store()
+
+    @pytest.fixture
+    async def other(self, store: Store, open_store: OpenStore) -> Store:
+        """Another instance's store on the same data."""
+        if not store.shared:
+            pytest.skip("one instance alone can use this store")
+        return await open_store()
 
     # --- accepting ---
 
@@ -123,9 +231,17 @@ class StoreConformance:
         accepted = await store.accept(new_turn())
         assert accepted.fresh
         turn = accepted.turn
-        assert (turn.turn, turn.conversation, turn.status, turn.epoch) == ("t1", "c1", "running", NOW)
-        assert (turn.message, turn.parent, turn.model) == ("t1.answer", "t1.question", "demo")
-        assert (turn.ending, turn.stateless_message, turn.digest) == (None, None, b"digest")
+        assert (turn.user, turn.turn, turn.conversation, turn.status) == ("ann", "t1", "c1", "running")
+        assert (turn.message, turn.input, turn.parent, turn.model) == (
+            "t1.answer",
+            "t1.question",
+            "t1.question",
+            "demo",
+        )
+        assert (turn.digest, turn.request, turn.owner, turn.seq) == (b"digest", b"{}", "one", 0)
+        assert (turn.ending, turn.stateless_message, turn.cancel) == (None, None, None)
+        assert turn.epoch >= NOW
+        assert accepted.ahead == ()
         assert accepted.input == message("t1.question", turn="t1")
         assert accepted.conversation == await store.conversation("ann", "c1")
         assert accepted.conversation is not None
@@ -146,25 +262,23 @@ class StoreConformance:
         """Law 6: the same id with the same content is the same turn, and changes nothing."""
         await store.create_conversation(conversation())
         first = await store.accept(new_turn())
-        again = await store.accept(new_turn(message="other.answer", input=message("other.question"), epoch=NOW + 5))
+        again = await store.accept(
+            new_turn(message="other.answer", input=message("other.question"), epoch=NOW + 5, owner="two")
+        )
         assert not again.fresh
         assert again.turn == first.turn
         assert await missing(store.message("ann", "other.question")) == "message"
         assert (await store.conversation("ann", "c1")).messages == 1
 
-    async def test_a_repeated_start_answers_an_ended_turn_for_a_day(self, store: Store) -> None:
-        """Law 6: for 24 h after its ending an id is that turn; then it may be used again, and its usage
-        stays."""
+    async def test_a_repeated_start_answers_an_ended_turn(self, store: Store) -> None:
+        """Law 6: also after its ending an id is that turn."""
         await store.create_conversation(conversation())
-        new = new_turn()
-        ended = await run(store, new)
-        day = ended.now_ms + 24 * HOUR
-        again = await store.accept(replace(new, now_ms=day - 1))
+        await run(store, new_turn())
+        again = await store.accept(new_turn(message="other.answer", input=message("other.question")))
         assert not again.fresh
-        assert again.turn.status == "completed"
-        other = new_turn(message="new.answer", input=message("new.question"), digest=b"other", now_ms=day + 1)
-        assert (await store.accept(other)).fresh
-        assert (await store.usage("ann", None, None)).output_tokens == 2
+        assert (again.turn.status, again.turn.ending) == ("completed", b"the ending")
+        with pytest.raises(Conflict):
+            await store.accept(new_turn(digest=b"other"))
 
     async def test_the_same_id_with_another_content_is_a_conflict(self, store: Store) -> None:
         """Law 6: the id of another request is refused, and nothing of the new one is kept."""
@@ -211,20 +325,12 @@ class StoreConformance:
         assert accepted.input is not None
         assert accepted.input.parent == "in-c1.question"
 
-    async def test_a_parent_may_be_still_to_come(self, store: Store) -> None:
-        """A queued turn's parent is the answer of the turn ahead, which isn't there yet."""
-        await store.create_conversation(conversation())
-        await store.accept(new_turn("first"))
-        second = await store.accept(new_turn("second", parent="first.answer", parent_pending=True))
-        assert second.input is not None
-        assert second.input.parent == "first.answer"
-
     async def test_a_turn_without_input_answers_its_parent_again(self, store: Store) -> None:
         """`parent` at a user message without input regenerates: the new answer is that message's child."""
         await store.create_conversation(conversation())
         await run(store, new_turn("first"))
         again = await store.accept(new_turn("again", input=None, parent="first.question"))
-        assert again.input is None
+        assert (again.input, again.turn.input) == (None, None)
         assert again.turn.parent == "first.question"
 
     async def test_a_title_is_given_once(self, store: Store) -> None:
@@ -237,47 +343,268 @@ class StoreConformance:
         assert (await store.conversation("ann", "c1")).title == "First"
         assert (await store.conversation("ann", "c2")).title == "Mine"
 
+    # --- a busy conversation ---
+
+    async def test_beside_a_running_turn_another_may_run(self, store: Store) -> None:
+        """`parallel`: both answer the head, and neither waits."""
+        await store.create_conversation(conversation())
+        await run(store, new_turn("old"))
+        await store.accept(new_turn("one"))
+        two = await store.accept(new_turn("two"))
+        assert two.ahead == ()
+        assert two.input is not None
+        assert two.input.parent == "old.answer"
+
+    async def test_a_queued_turn_answers_the_turn_ahead(self, store: Store) -> None:
+        """`queue`: the turns ahead are named, oldest first, and the parent is the answer of the newest of them."""
+        await store.create_conversation(conversation())
+        one = await store.accept(new_turn("one", on_busy="queue"))
+        assert one.ahead == ()
+        two = await store.accept(new_turn("two", on_busy="queue"))
+        three = await store.accept(new_turn("three", on_busy="queue"))
+        assert (two.ahead, three.ahead) == (("one",), ("one", "two"))
+        assert two.input is not None
+        assert two.input.parent == "one.answer"
+        assert three.input is not None
+        assert three.input.parent == "two.answer"
+        await store.end(ending(one.turn))
+        four = await store.accept(new_turn("four", on_busy="queue"))
+        assert four.ahead == ("two", "three")
+        assert four.turn.status == "running"
+
+    async def test_a_queued_turn_may_name_its_parent(self, store: Store) -> None:
+        """A parent that was given is the parent, whoever is ahead."""
+        await store.create_conversation(conversation())
+        await run(store, new_turn("old"))
+        await store.accept(new_turn("one"))
+        two = await store.accept(new_turn("two", on_busy="queue", parent="old.question"))
+        assert two.ahead == ("one",)
+        assert two.input is not None
+        assert two.input.parent == "old.question"
+
+    async def test_a_busy_conversation_may_refuse(self, store: Store) -> None:
+        """`reject`: refused while a turn runs there, and nothing of the new one is kept."""
+        await store.create_conversation(conversation())
+        first = await store.accept(new_turn("one", on_busy="reject"))
+        with pytest.raises(Busy):
+            await store.accept(new_turn("two", on_busy="reject"))
+        assert await missing(store.turn("ann", "two")) == "turn"
+        assert await missing(store.message("ann", "two.question")) == "message"
+        assert not (await store.accept(new_turn("one", on_busy="reject", message="other"))).fresh
+        await store.end(ending(first.turn))
+        assert (await store.accept(new_turn("two", on_busy="reject"))).fresh
+
+    async def test_active_turns_are_those_without_an_ending(self, store: Store) -> None:
+        """In the order of their acceptance; not those of other conversations, nor of none."""
+        await store.create_conversation(conversation())
+        await store.create_conversation(conversation("c2"))
+        assert await store.active("ann", "c1") == []
+        turns = [await running(store, new_turn(name)) for name in ("z", "a", "m")]
+        await store.accept(new_turn("elsewhere", conversation="c2"))
+        await store.accept(stateless_turn("nowhere"))
+        assert await store.active("ann", "c1") == ["z", "a", "m"]
+        await store.end(ending(turns[1]))
+        assert await store.active("ann", "c1") == ["z", "m"]
+        assert await store.active("ann", None) == ["z", "m", "elsewhere", "nowhere"]
+        await store.delete_conversation("ann", "c2")
+        assert await store.active("ann", None) == ["z", "m", "elsewhere", "nowhere"]
+        assert await store.active("bob", None) == []
+
+    # --- the log ---
+
+    async def test_events_are_kept_in_their_order(self, store: Store) -> None:
+        """Law 7: what was appended is read back from any seq on, entry by entry."""
+        turn = await running(store)
+        assert await store.log("ann", "t1", 0) == []
+        pieces = [piece(turn, 1, 1), piece(turn, 2, 5), piece(turn, 6, 7)]
+        assert await store.append(pieces) == [Appended("stored", 1), Appended("stored", 5), Appended("stored", 7)]
+        every = [entry(one) for one in pieces]
+        assert await store.log("ann", "t1", 0) == every
+        assert await store.log("ann", "t1", 1) == every[1:]
+        assert await store.log("ann", "t1", 3) == every[1:]
+        assert await store.log("ann", "t1", 5) == every[2:]
+        assert await store.log("ann", "t1", 7) == []
+        assert await store.log("ann", "t1", 99) == []
+        assert (await store.turn("ann", "t1")).seq == 7
+
+    async def test_a_doubled_append_is_stored_once(self, store: Store) -> None:
+        """A call whose answer was lost may be made again, also in other pieces."""
+        turn = await running(store)
+        both = [piece(turn, 1, 3), piece(turn, 4, 6)]
+        await store.append(both)
+        assert await store.append(both) == [Appended("stored", 6), Appended("stored", 6)]
+        assert await append(store, piece(turn, 2, 4), piece(turn, 1, 6)) == ["stored", "stored"]
+        assert await store.log("ann", "t1", 0) == [entry(one) for one in both]
+
+    async def test_an_append_that_does_not_continue_the_log_is_a_gap(self, store: Store) -> None:
+        """With a hole, or over the end: nothing is changed, and the end is answered."""
+        turn = await running(store)
+        assert await store.append([piece(turn, 2, 2)]) == [Appended("gap", 0)]
+        await store.append([piece(turn, 1, 3)])
+        for first, last in ((5, 5), (2, 5), (3, 4), (1, 4)):
+            assert await store.append([piece(turn, first, last)]) == [Appended("gap", 3)]
+        assert await store.append([piece(turn, 1, 3, payload=b"another")]) == [Appended("gap", 3)]
+        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 3))]
+        assert await append(store, piece(turn, 4, 4)) == ["stored"]
+
+    async def test_an_append_to_no_turn_is_missing(self, store: Store) -> None:
+        """Law 12: a turn that isn't there, and one of another user; the others of that call are written."""
+        turn = await running(store)
+        unknown = Append("ann", "unknown", turn.epoch, 1, 1, b"x")
+        theirs = Append("bob", "t1", turn.epoch, 1, 1, b"x")
+        assert await append(store, unknown, piece(turn, 1, 1), theirs) == ["missing", "stored", "missing"]
+        assert await store.log("bob", "t1", 0) == []
+        assert await store.log("ann", "unknown", 0) == []
+
+    async def test_a_former_owner_can_not_write(self, store: Store) -> None:
+        """Law 9: what a former owner still writes is refused, and its log goes on in the new epoch."""
+        turn = await running(store)
+        await store.append([piece(turn, 1, 4)])
+        taken = await store.take("ann", "t1", "two", turn.epoch, LONG_MS, force=True)
+        assert taken is not None
+        assert await append(store, piece(turn, 5, 5), piece(turn, 1, 4)) == ["fenced", "fenced"]
+        assert await append(store, piece(taken, 3, 4), piece(taken, 1, 4)) == ["gap", "gap"]
+        assert await append(store, piece(taken, 5, 6), piece(taken, 5, 6)) == ["stored", "stored"]
+        assert await append(store, piece(taken, 7, 7, epoch=taken.epoch + 1)) == ["fenced"]
+        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 4)), entry(piece(taken, 5, 6))]
+        assert await store.log("ann", "t1", 4) == [entry(piece(taken, 5, 6))]
+        assert await store.log("ann", "t1", 2) == await store.log("ann", "t1", 0)
+
+    async def test_nothing_follows_an_ending(self, store: Store) -> None:
+        """Law 2: an ended turn's log takes nothing more; what it has is still there."""
+        turn = await running(store)
+        await store.end(ending(turn))
+        assert await append(store, piece(turn, 10, 10), piece(turn, 1, 9)) == ["fenced", "stored"]
+        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 9))]
+
+    async def test_many_logs_are_written_at_once(self, store: Store) -> None:
+        """The answers come in the order of the appends, of whatever turns and users."""
+        turns = [await running(store, stateless_turn(f"t{n}", f"user{n % 3}")) for n in range(30)]
+        pieces = [piece(turn, first, first) for first in (1, 2) for turn in turns]
+        assert [one.end for one in await store.append(pieces)] == [1] * 30 + [2] * 30
+        assert await store.append([]) == []
+        for turn in turns:
+            assert [one.last for one in await store.log(turn.user, turn.turn, 0)] == [1, 2]
+
+    async def test_a_long_log_is_read_in_pieces(self, store: Store) -> None:
+        """One read is about 1 MiB at most, and the next goes on from there."""
+        turn = await running(store)
+        size = 64 * 1024
+        for n in range(1, 41):
+            await store.append([piece(turn, n, n, payload=n.to_bytes(2, "big") * (size // 2))])
+        read: list[LogEntry] = []
+        while part := await store.log("ann", "t1", read[-1].last if read else 0):
+            assert sum(len(one.payload) for one in part) <= 1.5 * 2**20
+            read += part
+        assert [one.last for one in read] == list(range(1, 41))
+        assert all(one.payload == one.last.to_bytes(2, "big") * (size // 2) for one in read)
+
+    @in_many_examples
+    @given(
+        steps=st.lists(
+            st.one_of(
+                st.just("take"),
+                st.tuples(st.integers(0, 1), st.integers(1, 12), st.integers(0, 4)),
+            ),
+            max_size=25,
+        )
+    )
+    async def test_a_log_is_always_one_contiguous_text(
+        self, store: Store, steps: list[str | tuple[int, int, int]]
+    ) -> None:
+        """Laws 1 and 9: whatever is sent, doubled, late or torn, the log has each seq once, in order."""
+        user = f"user{next(_numbers)}"
+        turn = await running(store, stateless_turn(user=user))
+        epochs, begins, end = [turn.epoch], 1, 0
+        kept: list[LogEntry] = []
+        for step in steps:
+            if isinstance(step, str):
+                taken = await store.take(user, "t1", f"owner{len(epochs)}", 1, LONG_MS, force=True)
+                assert taken is not None
+                assert (taken.epoch > epochs[-1], taken.seq) == (True, end)
+                epochs.append(taken.epoch)
+                begins = end + 1
+                continue
+            back, first, more = step
+            epoch = epochs[max(0, len(epochs) - 1 - back)]
+            new = piece(turn, first, first + more, epoch=epoch)
+            if epoch != epochs[-1]:
+                wanted = "fenced"
+            elif first == end + 1:
+                wanted, end = "stored", new.last
+                kept.append(entry(new))
+            else:
+                wanted = "stored" if first >= begins and new.last <= end else "gap"
+            (appended,) = await store.append([new])
+            assert (appended.outcome, appended.end) == (wanted, end)
+        assert await store.log(user, "t1", 0) == kept
+        for after in range(end + 1):
+            assert await store.log(user, "t1", after) == [one for one in kept if one.last > after]
+
     # --- ending ---
 
     async def test_an_ending_is_stored_with_all_that_belongs_to_it(self, store: Store) -> None:
-        """Law 3: ending, answer, usage and head in one step."""
+        """Law 3: last events, ending, answer, usage and head in one step."""
         await store.create_conversation(conversation())
-        new = new_turn()
-        accepted = await store.accept(new)
-        kept = await store.end(ending(new, accepted))
+        turn = await running(store, new_turn())
+        await store.append([piece(turn, 1, 3)])
+        last = piece(turn, 4, 9)
+        kept = await store.end(ending(turn, events=last))
         assert kept == await store.conversation("ann", "c1")
         assert kept is not None
         assert (kept.head, kept.revision, kept.messages) == ("t1.answer", 2, 2)
         assert kept.usage == Counters(1, 2, 3, 4, 5, 6)
-        turn = await store.turn("ann", "t1")
-        assert (turn.status, turn.seq, turn.ending) == ("completed", 9, b"the ending")
-        assert turn.stateless_message is None
+        ended = await store.turn("ann", "t1")
+        assert (ended.status, ended.seq, ended.ending) == ("completed", 9, b"the ending")
+        assert (ended.stateless_message, ended.request) == (None, None)
         answer = await store.message("ann", "t1.answer")
         assert (answer.parent, answer.role, answer.turn) == ("t1.question", "assistant", "t1")
-        assert await store.unfinished() == []
+        assert await store.active("ann", "c1") == []
+        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 3)), entry(last)]
 
     async def test_ending_again_changes_nothing(self, store: Store) -> None:
-        """Law 3: an ending whose answer was lost on the way may be stored again; it counts once, the first
-        stays."""
+        """Law 3: an ending whose answer was lost on the way may be stored again; it counts once, the first stays."""
         await store.create_conversation(conversation())
-        new = new_turn()
-        accepted = await store.accept(new)
-        first = ending(new, accepted)
+        turn = await running(store, new_turn())
+        first = ending(turn)
         before = await store.end(first)
         assert await store.end(first) == before
-        assert await store.end(ending(new, accepted, status="failed", ending=b"another")) == before
+        assert await store.end(ending(turn, status="failed", ending=b"another")) == before
         assert (await store.turn("ann", "t1")).ending == b"the ending"
         assert (await store.usage("ann", None, None)).input_tokens == 1
+        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 9))]
 
     async def test_only_the_turns_own_epoch_may_end_it(self, store: Store) -> None:
         """Law 9: what a former owner still writes is refused."""
         await store.create_conversation(conversation())
-        new = new_turn()
-        accepted = await store.accept(new)
-        assert await missing(store.end(ending(new, accepted, epoch=NOW - 1))) == "turn"
-        assert await missing(store.end(ending(replace(new, turn="unknown"), accepted))) == "turn"
-        assert await missing(store.end(ending(replace(new, user="bob"), accepted))) == "turn"
+        turn = await running(store, new_turn())
+        taken = await store.take("ann", "t1", "two", NOW, LONG_MS, force=True)
+        assert taken is not None
+        with pytest.raises(Fenced):
+            await store.end(ending(turn))
+        assert await missing(store.end(ending(msgspec.structs.replace(turn, turn="unknown")))) == "turn"
+        assert await missing(store.end(ending(msgspec.structs.replace(turn, user="bob")))) == "turn"
+        unchanged = await store.turn("ann", "t1")
+        assert (unchanged.ending, unchanged.status, unchanged.seq) == (None, "running", 0)
+        await store.end(ending(taken))
+        with pytest.raises(Fenced):
+            await store.end(ending(turn, ending=b"another"))
+        assert (await store.turn("ann", "t1")).ending == b"the ending"
+
+    async def test_an_ending_must_continue_the_log(self, store: Store) -> None:
+        """Law 1: with a hole, or over the log's end, nothing is changed and the end is answered."""
+        await store.create_conversation(conversation())
+        turn = await running(store, new_turn())
+        await store.append([piece(turn, 1, 3)])
+        for first, last in ((5, 6), (3, 6), (1, 6)):
+            with pytest.raises(LogGap) as raised:
+                await store.end(ending(turn, events=piece(turn, first, last)))
+            assert raised.value.end == 3
         assert (await store.turn("ann", "t1")).ending is None
+        assert await missing(store.message("ann", "t1.answer")) == "message"
+        await store.append([piece(turn, 4, 6)])
+        await store.end(ending(turn, events=piece(turn, 4, 6)))
+        assert [one.last for one in await store.log("ann", "t1", 0)] == [3, 6]
 
     async def test_the_head_follows_each_ending(self, store: Store) -> None:
         """Each stored ending moves the head; the next turn's parent is the head by default."""
@@ -290,62 +617,252 @@ class StoreConformance:
         assert (await store.conversation("ann", "c1")).head == "third.answer"
 
     async def test_after_a_clear_an_older_turn_does_not_move_the_head(self, store: Store) -> None:
-        """A turn that ran when the context was emptied keeps its answer, and later turns start from
-        nothing."""
+        """A turn that ran when the context was emptied keeps its answer, and later turns start from nothing."""
         await store.create_conversation(conversation())
-        old = new_turn("old")
-        accepted = await store.accept(old)
+        old = await running(store, new_turn("old"))
         cleared = await store.clear_conversation("ann", "c1", NOW)
         assert cleared.head is None
-        await store.end(ending(old, accepted))
+        queued = await store.accept(new_turn("queued", on_busy="queue"))
+        assert queued.ahead == ("old",)
+        assert queued.input is not None
+        assert queued.input.parent is None
+        await store.end(ending(old))
         assert (await store.conversation("ann", "c1")).head is None
         later = await store.accept(new_turn("later"))
         assert later.input is not None
         assert later.input.parent is None
-        await store.end(ending(new_turn("later"), later))
+        await store.end(ending(later.turn))
         assert (await store.conversation("ann", "c1")).head == "later.answer"
-        assert len((await store.messages("ann", "c1", 50, None))[0]) == 4
+        assert len((await store.messages("ann", "c1", 50, None))[0]) == 5
 
     async def test_an_ending_in_a_deleted_conversation_is_kept_with_the_turn(self, store: Store) -> None:
         """A conversation that is gone gets no message back; the turn still ends, and counts."""
         await store.create_conversation(conversation())
-        new = new_turn()
-        accepted = await store.accept(new)
+        turn = await running(store, new_turn())
         await store.delete_conversation("ann", "c1")
-        assert await store.end(ending(new, accepted)) is None
-        turn = await store.turn("ann", "t1")
-        assert (turn.status, turn.conversation) == ("completed", None)
+        assert await store.end(ending(turn)) is None
+        ended = await store.turn("ann", "t1")
+        assert (ended.status, ended.conversation) == ("completed", None)
         assert await missing(store.message("ann", "t1.answer")) == "message"
         assert (await store.usage("ann", None, None)).output_tokens == 2
 
     async def test_a_stateless_turn_is_in_no_history(self, store: Store) -> None:
         """Its answer is kept with the turn; there is no conversation and no message."""
-        new = new_turn(stateless=True, conversation=None, input=None)
-        accepted = await store.accept(new)
+        accepted = await store.accept(stateless_turn())
         assert (accepted.conversation, accepted.input, accepted.turn.conversation) == (None, None, None)
         assert accepted.turn.parent is None
-        assert await store.end(ending(new, accepted)) is None
+        assert await store.end(ending(accepted.turn)) is None
         assert (await store.turn("ann", "t1")).stateless_message == b"t1.answer"
         assert await missing(store.message("ann", "t1.answer")) == "message"
         assert (await store.conversations("ann", 10, None, None)) == ([], False)
         assert (await store.usage("ann", None, None)).output_tokens == 2
 
-    async def test_unfinished_turns_are_found_in_their_order(self, store: Store) -> None:
-        """Law 9: what has no ending is listed, with its user, oldest first; until it ends."""
+    # --- ownership ---
+
+    async def test_an_owner_renews_its_leases(self, store: Store) -> None:
+        """Law 9: in one call, answered in order, each with a wish to stop; others' turns and epochs are refused."""
+        turn = await running(store)
+        await store.accept(stateless_turn("t2", "bob"))
+        await store.wish_cancel("bob", "t2", b"stop")
+        held, cancelled, wrong_epoch = await store.renew(
+            "one", [("ann", "t1", turn.epoch), ("bob", "t2", turn.epoch), ("ann", "t1", turn.epoch - 1)], LONG_MS
+        )
+        assert (held.held, held.cancel, held.missing) == (True, None, False)
+        assert (cancelled.held, cancelled.cancel) == (True, b"stop")
+        assert (wrong_epoch.held, wrong_epoch.missing) == (False, False)
+        (wrong_owner,) = await store.renew("two", [("ann", "t1", turn.epoch)], LONG_MS)
+        assert not wrong_owner.held
+        assert await store.renew("one", [], LONG_MS) == []
+        await store.end(ending(turn))
+        (ended,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
+        assert not ended.held
+
+    async def test_a_lost_turn_is_missing_and_nobody_elses(self, store: Store) -> None:
+        """A store that came back empty refuses no renewal: it says that the turn is to be made again."""
+        (lost,) = await store.renew("one", [("ann", "lost", NOW)], LONG_MS)
+        assert (lost.held, lost.missing) == (True, True)
+
+    async def test_a_held_turn_can_not_be_taken(self, store: Store) -> None:
+        """Law 9: while the lease runs, and once it has ended, no one else becomes the owner."""
+        turn = await running(store)
+        assert await store.take("ann", "t1", "two", NOW + 1, LONG_MS) is None
+        assert await store.takeable() == []
+        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
+        assert lease.held
+        await store.end(ending(turn))
+        assert await store.take("ann", "t1", "two", NOW + 1, LONG_MS, force=True) is None
+        assert await missing(store.take("ann", "unknown", "two", NOW, LONG_MS)) == "turn"
+
+    async def test_a_lapsed_turn_is_found_and_taken(self, store: Store) -> None:
+        """Law 9: its taker gets the whole request and a higher epoch; the former owner is refused."""
+        turn = await running(store, stateless_turn(lease_ms=SHORT_MS))
+        assert await eventually(store.takeable) == [("ann", "t1")]
+        taken = await store.take("ann", "t1", "two", 1, LONG_MS)
+        assert taken is not None
+        assert (taken.owner, taken.request, taken.seq) == ("two", b"{}", 0)
+        assert taken.epoch > turn.epoch
+        assert await store.turn("ann", "t1") == taken
+        assert await store.takeable() == []
+        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
+        assert not lease.held
+        assert await store.take("ann", "t1", "three", 1, LONG_MS) is None
+
+    async def test_an_epoch_only_grows(self, store: Store) -> None:
+        """Law 9: at least what the taker proposes, and always above the last."""
+        turn = await running(store)
+        high = await store.take("ann", "t1", "two", turn.epoch + 5_000, LONG_MS, force=True)
+        low = await store.take("ann", "t1", "three", turn.epoch, LONG_MS, force=True)
+        assert high is not None
+        assert low is not None
+        assert high.epoch >= turn.epoch + 5_000
+        assert low.epoch > high.epoch
+
+    async def test_a_lapsed_lease_that_nobody_took_is_renewed(self, store: Store) -> None:
+        """Law 9: an owner that is late keeps its turn, if nobody was quicker."""
+        turn = await running(store, stateless_turn(lease_ms=1))
+        await eventually(store.takeable)
+        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
+        assert lease.held
+        assert await store.takeable() == []
+        assert await store.take("ann", "t1", "two", NOW, LONG_MS) is None
+
+    async def test_a_released_turn_can_be_taken_at_once(self, store: Store) -> None:
+        """An owner that leaves lets go of its turns; what isn't its own is not touched."""
+        turn = await running(store)
+        await store.release("ann", "t1", turn.epoch - 1)
+        await store.release("ann", "unknown", turn.epoch)
+        await store.release("bob", "t1", turn.epoch)
+        assert await store.takeable() == []
+        await store.release("ann", "t1", turn.epoch)
+        assert await store.takeable() == [("ann", "t1")]
+        taken = await store.take("ann", "t1", "two", NOW, LONG_MS)
+        assert taken is not None
+        await store.end(ending(taken))
+        await store.release("ann", "t1", taken.epoch)
+        assert await store.takeable() == []
+
+    async def test_of_many_takers_one_wins(self, other: Store, store: Store) -> None:
+        """Law 9: taking is one atomic step."""
+        turn = await running(store)
+        await store.release("ann", "t1", turn.epoch)
+        takes = [(store, other)[n % 2].take("ann", "t1", f"taker{n}", NOW + n, LONG_MS) for n in range(10)]
+        assert len([one for one in await asyncio.gather(*takes) if one is not None]) == 1
+
+    # --- stopping ---
+
+    async def test_a_wish_to_stop_is_kept_with_the_turn(self, store: Store) -> None:
+        """Law 5: the first wish stays; appends, renewals, reads and whoever takes the turn over carry it."""
+        turn = await running(store)
+        assert (await store.append([piece(turn, 1, 1)]))[0].cancel is None
+        assert await store.wish_cancel("ann", "t1", b"stop")
+        assert await store.wish_cancel("ann", "t1", b"later")
+        assert await store.append([piece(turn, 2, 2), piece(turn, 2, 2)]) == [Appended("stored", 2, b"stop")] * 2
+        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
+        assert lease.cancel == b"stop"
+        assert (await store.turn("ann", "t1")).cancel == b"stop"
+        taken = await store.take("ann", "t1", "two", NOW, LONG_MS, force=True)
+        assert taken is not None
+        assert taken.cancel == b"stop"
+        await store.end(ending(taken, status="cancelled"))
+        assert not await store.wish_cancel("ann", "t1", b"too late")
+
+    async def test_the_owner_is_told_of_a_wish(self, store: Store) -> None:
+        """Law 5: on its instance's channel, with the user and the turn."""
+        await running(store)
+        async with listening(store) as heard:
+            await store.follow(instance_channel("one"))
+            await store.wish_cancel("ann", "t1", b"stop")
+            channel, payload = await heard.next()
+            assert channel == instance_channel("one")
+            assert msgspec.msgpack.decode(payload, type=tuple[str, str]) == ("ann", "t1")
+
+    # --- signals ---
+
+    async def test_what_is_followed_is_heard(self, store: Store) -> None:
+        """From the return of `follow` to that of the last `unfollow`, in order, and nothing else."""
+        async with listening(store) as heard:
+            await store.follow("a")
+            await store.follow("a")
+            await store.follow("b")
+            for number in (b"1", b"2"):
+                await store.publish("a", number)
+            await store.publish("c", b"not followed")
+            await store.publish("b", b"3")
+            assert [await heard.next() for _ in range(3)] == [("a", b"1"), ("a", b"2"), ("b", b"3")]
+            await store.unfollow("a")
+            await store.publish("a", b"still heard by one")
+            assert await heard.next() == ("a", b"still heard by one")
+            await store.unfollow("a")
+            await store.unfollow("a")
+            await store.publish("a", b"heard by none")
+            await store.publish("b", b"4")
+            assert await heard.next() == ("b", b"4")
+            assert heard.reconnects == 0
+
+    async def test_a_channel_may_have_any_name(self, store: Store) -> None:
+        """Users and ids are arbitrary text, and none is a pattern."""
+        names = [turn_channel("a{b}:*?[x]%", "t"), turn_channel("ü\n\0 ", "t"), turn_channel("*", "*")]
+        async with listening(store) as heard:
+            for name in names:
+                await store.follow(name)
+            for name in names:
+                await store.publish(name, name.encode())
+            assert [await heard.next() for _ in names] == [(name, name.encode()) for name in names]
+
+    async def test_what_is_new_in_a_log_is_published(self, store: Store) -> None:
+        """Law 7: each entry once, after it is stored, also that of the ending; doubles and refusals are silent."""
+        turn = await running(store)
+        async with listening(store) as heard:
+            await store.follow(turn_channel("ann", "t1"))
+            await append(store, piece(turn, 1, 2), piece(turn, 1, 2), piece(turn, 9, 9), piece(turn, 3, 3))
+            ended = ending(await store.turn("ann", "t1"))
+            await store.end(ended)
+            await store.end(ended)
+            await store.publish(turn_channel("ann", "t1"), b"the end")
+            entries = [await heard.next() for _ in range(4)]
+            assert [one for one, _ in entries] == [turn_channel("ann", "t1")] * 4
+            decoded = [msgspec.msgpack.decode(payload, type=LogEntry) for _, payload in entries[:3]]
+            assert decoded == [entry(piece(turn, 1, 2)), entry(piece(turn, 3, 3)), entry(ended.events)]
+            assert entries[3][1] == b"the end"
+
+    async def test_a_conversation_is_told_of_its_turns(self, store: Store) -> None:
+        """A fresh turn's id is told on its conversation's channel, a repeated one's isn't."""
         await store.create_conversation(conversation())
-        await store.create_conversation(conversation("c2", "bob"))
-        await store.accept(new_turn("one"))
-        two = new_turn("two", "bob", conversation="c2")
-        accepted = await store.accept(two)
-        await store.accept(new_turn("three", stateless=True, conversation=None, input=None))
-        found = await store.unfinished()
-        assert [(one.user, one.turn.turn) for one in found] == [
-            ("ann", "one"),
-            ("bob", "two"),
-            ("ann", "three"),
-        ]
-        await store.end(ending(two, accepted))
-        assert [one.turn.turn for one in await store.unfinished()] == ["one", "three"]
+        async with listening(store) as heard:
+            await store.follow(conversation_channel("ann", "c1"))
+            await store.accept(new_turn())
+            await store.accept(new_turn(message="other"))
+            await store.accept(new_turn("t2"))
+            said = [await heard.next(), await heard.next()]
+            assert said == [(conversation_channel("ann", "c1"), name) for name in (b"t1", b"t2")]
+
+    async def test_instances_hear_each_other(self, store: Store, other: Store) -> None:
+        """Law 7: what one instance writes or says, the other hears and finds."""
+        turn = await running(store)
+        async with listening(other) as heard, listening(store) as own:
+            await other.follow(turn_channel("ann", "t1"))
+            await store.follow(instance_channel("one"))
+            await store.append([piece(turn, 1, 1)])
+            channel, payload = await heard.next()
+            assert channel == turn_channel("ann", "t1")
+            assert await other.log("ann", "t1", 0) == [msgspec.msgpack.decode(payload, type=LogEntry)]
+            await other.wish_cancel("ann", "t1", b"stop")
+            assert (await own.next())[0] == instance_channel("one")
+
+    async def test_attachments_elsewhere_are_known_for_a_while(self, store: Store) -> None:
+        """Law 8: an instance's touch counts for others, for its time, and not for itself."""
+        await running(store)
+        assert not await store.attached_elsewhere("ann", "t1", "one")
+        await store.touch("one", [("ann", "t1"), ("bob", "t1")], LONG_MS)
+        assert not await store.attached_elsewhere("ann", "t1", "one")
+        if not store.shared:
+            return
+        await store.touch("two", [("ann", "t1")], SHORT_MS)
+        await store.touch("two", [], LONG_MS)
+        assert await store.attached_elsewhere("ann", "t1", "two")
+        await eventually(lambda: _not(store.attached_elsewhere("ann", "t1", "one")))
+        await store.touch("two", [("ann", "t1")], LONG_MS)
+        assert await store.attached_elsewhere("ann", "t1", "one")
 
     # --- reading ---
 
@@ -394,6 +911,7 @@ class StoreConformance:
         await run(store, new_turn("other", conversation="c2"))
         for before in ("unknown", "other.question"):
             assert await missing(store.messages("ann", "c1", 10, before)) == "before"
+        assert await missing(store.branch("ann", "c1", "other.question")) == "parent"
 
     async def test_conversations_are_listed_last_changed_first(self, store: Store) -> None:
         """In the order of their last change, the newer one first where that is the same; in pages."""
@@ -427,6 +945,10 @@ class StoreConformance:
         assert await found("e_t") == {"b"}
         assert await found("'") == set()
         assert await found("") == await found(None) == {"a", "b", "c", "d"}
+        page, more = await store.conversations("ann", 1, None, "rain")
+        assert ([one.id for one in page], more) == (["c"], True)
+        page, more = await store.conversations("ann", 1, "c", "rain")
+        assert ([one.id for one in page], more) == (["a"], False)
 
     # --- changing ---
 
@@ -436,7 +958,7 @@ class StoreConformance:
         await run(store, new_turn())
         before = await store.conversation("ann", "c1")
         same = await store.update_conversation("ann", "c1", Change(), NOW + HOUR)
-        assert same == replace(before, revision=before.revision + 1, updated_ms=NOW + HOUR)
+        assert same == msgspec.structs.replace(before, revision=before.revision + 1, updated_ms=NOW + HOUR)
         change = Change(title="new", system="sys", model="mod", metadata=b'{"a":1}', head="t1.question")
         changed = await store.update_conversation("ann", "c1", change, NOW)
         assert (changed.title, changed.system, changed.model) == ("new", "sys", "mod")
@@ -444,6 +966,8 @@ class StoreConformance:
         assert changed.updated_ms == NOW + HOUR
         assert changed.revision == same.revision + 1
         assert await store.conversation("ann", "c1") == changed
+        emptied = await store.update_conversation("ann", "c1", Change(title="", system=""), NOW)
+        assert (emptied.title, emptied.system, emptied.model) == ("", "", "mod")
 
     async def test_the_head_must_be_a_message_of_the_conversation(self, store: Store) -> None:
         """Law 12: another conversation's message can't be a head, and nothing else of that change is kept."""
@@ -467,15 +991,19 @@ class StoreConformance:
         assert await missing(store.messages("ann", "c1", 10, None)) == "conversation"
         assert await missing(store.message("ann", "gone.answer")) == "message"
         assert await missing(store.delete_conversation("ann", "c1")) == "conversation"
+        assert [one.id for one in (await store.conversations("ann", 10, None, None))[0]] == ["c2"]
+        assert (await store.turn("ann", "gone")).conversation is None
         assert (await store.message("ann", "kept.answer")).id == "kept.answer"
         assert (await store.usage("ann", None, None)).input_tokens == 2
 
     async def test_a_second_rating_replaces_the_first(self, store: Store) -> None:
-        """Feedback is kept per message, for messages that are there."""
+        """Feedback is kept per message, for messages that are there; the message stays as it was."""
         await store.create_conversation(conversation())
         await run(store, new_turn())
+        before = await store.message("ann", "t1.answer")
         await store.put_feedback("ann", "t1.answer", "up", None, NOW)
         await store.put_feedback("ann", "t1.answer", "2", "Too long.", NOW + 1)
+        assert await store.message("ann", "t1.answer") == before
         assert await missing(store.put_feedback("ann", "unknown", "up", None, NOW)) == "message"
 
     async def test_usage_is_summed(self, store: Store) -> None:
@@ -485,35 +1013,75 @@ class StoreConformance:
         assert await store.usage("ann", None, None) == Counters()
         await run(store, new_turn("a"), now_ms=NOW)
         await run(store, new_turn("b"), now_ms=NOW + HOUR, usage=Counters(10, 20))
-        await run(
-            store,
-            new_turn("c", conversation="c2"),
-            now_ms=NOW + 2 * HOUR,
-            usage=Counters(100, 200, cost_nano=7),
-        )
+        await run(store, new_turn("c", conversation="c2"), now_ms=NOW + 2 * HOUR, usage=Counters(100, 200, cost_nano=7))
+        await run(store, stateless_turn("d"), now_ms=NOW + 3 * HOUR, usage=Counters(1000))
         await store.accept(new_turn("running"))
-        assert await store.usage("ann", None, None) == Counters(111, 222, 3, 4, 5, 13)
+        assert await store.usage("ann", None, None) == Counters(1111, 222, 3, 4, 5, 13)
         assert await store.usage("ann", "c1", None) == Counters(11, 22, 3, 4, 5, 6)
-        assert await store.usage("ann", None, NOW + HOUR) == Counters(110, 220, cost_nano=7)
+        assert await store.usage("ann", None, NOW + HOUR) == Counters(1110, 220, cost_nano=7)
         assert await store.usage("ann", "c1", NOW + HOUR) == Counters(10, 20)
+        assert await store.usage("ann", None, NOW + 4 * HOUR) == Counters()
         assert await store.usage("bob", None, None) == Counters()
         assert (await store.conversation("ann", "c1")).usage == Counters(11, 22, 3, 4, 5, 6)
 
-    # --- ownership ---
+    async def test_what_is_kept_comes_back_as_it_was(self, store: Store) -> None:
+        """Bytes are bytes, text is text, and nothing is None but what was."""
+        everything = bytes(range(256))
+        text = 'Zoë\0 said "{user}" 😀\r\n'
+        made = conversation("c1", title=text, system=text, model="", metadata=everything, head=None)
+        await store.create_conversation(made)
+        assert await store.conversation("ann", "c1") == made
+        question = message("q", body=everything, turn="t1")
+        new = new_turn(request=everything, digest=everything, input=question, model=text)
+        accepted = await store.accept(new)
+        assert (accepted.turn.request, accepted.turn.digest, accepted.turn.model) == (everything, everything, text)
+        assert accepted.input == question
+        await store.wish_cancel("ann", "t1", everything)
+        last = piece(accepted.turn, 1, 2, payload=everything)
+        answer = message("t1.answer", parent="q", body=b"", role="assistant", turn="t1")
+        await store.end(ending(accepted.turn, events=last, ending=everything, answer=answer))
+        kept = await store.turn("ann", "t1")
+        assert (kept.ending, kept.cancel) == (everything, everything)
+        assert await store.log("ann", "t1", 0) == [entry(last)]
+        assert await store.message("ann", "t1.answer") == answer
+
+    @in_many_examples
+    @given(
+        users=st.lists(st.text(min_size=1, max_size=12), min_size=2, max_size=3, unique=True),
+        name=st.text(min_size=1, max_size=8),
+    )
+    async def test_any_text_is_a_user_and_an_id(self, store: Store, users: list[str], name: str) -> None:
+        """Law 12: whatever users and conversations are called, each user has what is theirs and nothing more."""
+        own = f"{next(_numbers)}"
+        for user in users:
+            made = conversation(f"{own}{name}{users.index(user)}", own + user, title=user)
+            await store.create_conversation(made)
+        for user in users:
+            listed, more = await store.conversations(own + user, 10, None, None)
+            assert ([one.title for one in listed], more) == ([user], False)
+            theirs = f"{own}{name}{users.index(user)}"
+            for stranger in users:
+                if stranger != user:
+                    assert await missing(store.conversation(own + stranger, theirs)) == "conversation"
+
+    # --- strangers ---
 
     @pytest.mark.parametrize("request_name", READS_AND_WRITES)
     async def test_strangers_see_nothing(self, store: Store, request_name: str) -> None:
-        """Law 12: what belongs to another user answers exactly as what doesn't exist, and nothing is
-        changed."""
+        """Law 12: what belongs to another user answers exactly as what doesn't exist, and nothing is changed."""
         await store.create_conversation(conversation())
         await run(store, new_turn())
         ask, what = READS_AND_WRITES[request_name]
-        before = await store.conversation("ann", "c1")
+        before = await store.conversation("ann", "c1"), await store.turn("ann", "t1")
         assert await missing(ask(store, "bob")) == what
-        assert await store.conversation("ann", "c1") == before
+        assert (await store.conversation("ann", "c1"), await store.turn("ann", "t1")) == before
         await ask(store, "ann")
 
-    # --- closing ---
+    # --- opening and closing ---
+
+    async def test_an_open_store_can_be_reached(self, store: Store) -> None:
+        """`ping` returns while it is there."""
+        await store.ping()
 
     async def test_a_closed_store_says_so(self, store: Store) -> None:
         """After the close a call is a `StoreError`; closing again is harmless."""
@@ -521,4 +1089,10 @@ class StoreConformance:
         await store.close()
         with pytest.raises(StoreError, match="closed"):
             await store.conversation("ann", "c1")
+        with pytest.raises(StoreError):
+            await store.ping()
         await store.close()
+
+
+async def _not(answer: Awaitable[object]) -> bool:
+    return not await answer

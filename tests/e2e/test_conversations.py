@@ -180,3 +180,58 @@ async def test_a_stateless_turn_is_in_no_history(gateway: GatewayProcess) -> Non
         got = await c.request("turn.get", turn="t")
         assert got["message"]["parts"] == [{"kind": "text", "text": c.turns["t"].text()}]
         assert (await c.request("conversation.list"))["conversations"] == []
+
+
+@pytest.mark.parametrize("second", ["interrupt", "parallel", "queue"])
+async def test_starts_of_one_conversation_are_accepted_in_their_order(gateway: GatewayProcess, second: str) -> None:
+    """What is sent behind an interrupting start finds it running: it is neither lost nor interrupted by it."""
+    async with client(gateway.ws_url) as c:
+        conversation = (await c.request("conversation.create"))["id"]
+
+        async def send(turn: str, on_busy: str) -> str:
+            demo = {"demo": {"rate": 40, "tokens": 20}}
+            return await c.send(
+                "turn.start", turn=turn, input=turn, conversation=conversation, params=demo, on_busy=on_busy
+            )
+
+        await c.answer(await send("a", "parallel"))
+        for sent in [await send("b", "interrupt"), await send("c", second)]:
+            await c.answer(sent)
+        assert (await c.ending("a"))["type"] == "turn.cancelled"
+        assert (await c.ending("b"))["type"] == ("turn.cancelled" if second == "interrupt" else "turn.completed")
+        assert (await c.ending("c"))["type"] == "turn.completed"
+        answers = {turn: c.turns[turn].frames[0]["message"] for turn in "abc"}
+        parents = {turn: c.turns[turn].frames[0]["input"]["parent"] for turn in "abc"}
+        assert parents["b"] == answers["a"]
+        assert parents["c"] == (answers["a"] if second == "parallel" else answers["b"])
+
+
+async def test_the_queue_moves_when_any_turn_in_it_ends(gateway: GatewayProcess) -> None:
+    """Every move forward is told, also when a turn further back in the queue is cancelled."""
+    async with client(gateway.ws_url) as c:
+        conversation = (await c.request("conversation.create"))["id"]
+        for n in range(4):
+            demo = {"demo": {"rate": 50, "tokens": 60 if n == 0 else 2}}
+            await c.request(
+                "turn.start", turn=f"t{n}", input="x", conversation=conversation, params=demo, on_busy="queue"
+            )
+        await c.request("turn.cancel", turn="t1")
+        await c.ending("t3")
+
+        def told(turn: str) -> list[Any]:
+            return [f.get("position") for f in c.turns[turn].frames if f["type"] == "turn.status"]
+
+        assert told("t2") == [2, 1, None]
+        assert told("t3") == [3, 2, 1, None]
+
+
+async def test_a_deleted_conversation_is_gone_with_its_turns(gateway: GatewayProcess) -> None:
+    """After a delete nothing of what was said can be read or replayed; titles are found in any script's case."""
+    async with client(gateway.ws_url) as c:
+        conversation = (await said(c, "t", "ПРИВЕТ Straße"))["conversation"]
+        found = await c.request("conversation.list", query="привет STRASSE")
+        assert [one["id"] for one in found["conversations"]] == [conversation]
+        await c.request("conversation.delete", conversation=conversation)
+        answer = await c.request("turn.attach", turn="t")
+        assert answer["turns"]["t"]["error"]["code"] == "gone"
+        assert "message" not in await c.request("turn.get", turn="t")

@@ -10,19 +10,11 @@ from typing import Any
 
 import pytest
 
-from providers.base import ChatMessage, ChatRequest, Params, TextPart
-from providers.demo import demo_text
 from tests.client import Client, RequestFailed, TurnView, client, narrow_socket
+from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
 
 pytestmark = pytest.mark.e2e
-
-
-def expected(prompt: str, demo: dict[str, Any]) -> str:
-    """The text that the demo model says to this prompt."""
-    return demo_text(
-        ChatRequest(model="demo", messages=(ChatMessage("user", (TextPart(prompt),)),), params=Params(demo=demo))
-    )
 
 
 async def start(client: Client, turn: str, prompt: str = "Hello", **fields: Any) -> Any:

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.client import RequestFailed, client
+from tests.demo import expected
 from tests.gateway_process import GatewayProcess, clean_environment, gateway_process
+from tests.upstream import Upstream, chat
 
 pytestmark = pytest.mark.e2e
 
@@ -149,24 +151,48 @@ async def test_turns_that_outlast_the_drain_are_ended_and_kept(tmp_path: Path) -
         assert messages[-1]["ended"] == "failed"
 
 
-async def test_kill_9_leaves_no_turn_without_an_ending(tmp_path: Path) -> None:
-    """After kill -9 and a restart the history is there, and the turn that ran has ended `owner_lost`."""
+async def test_law_9_kill_9_and_the_sentence_is_finished_after_the_restart(tmp_path: Path) -> None:
+    """Law 9: after kill -9 in the middle the demo model goes on where the log ends; a client continues its position."""
+    demo = {"demo": {"rate": 100, "tokens": 400}}
     async with gateway_process(tmp_path) as gateway, client(gateway.ws_url) as c:
-        demo = {"demo": {"rate": 50, "tokens": 5000}}
         conversation = (await c.request("turn.start", turn="t", input="Hello?", params=demo))["conversation"]
-        await c.deltas("t", 5)
+        await c.deltas("t", 60)
         gateway.process.kill()
         await gateway.wait()
+        view = c.turns["t"]
     async with gateway_process(tmp_path) as gateway, client(gateway.ws_url) as c:
-        got = await c.request("turn.get", turn="t")
-        assert (got["status"], got["error"]["code"]) == ("failed", "owner_lost")
+        c.resume("t", view)
+        await c.request("turn.attach", positions={"t": view.position})
+        assert (await c.ending("t"))["type"] == "turn.completed"
+        view = c.turns["t"]
+        assert view.text() == expected("Hello?", demo["demo"])
+        assert any(f["type"] == "turn.status" and f["status"] == "resumed" for f in view.frames)
         messages = (await c.request("conversation.messages", conversation=conversation))["messages"]
-        assert [message["role"] for message in messages] == ["user", "assistant"]
+        assert messages[-1]["parts"] == [{"kind": "text", "text": view.text()}]
         repeated = await c.request("turn.start", turn="t", input="Hello?", params=demo)
         assert repeated["status"] == "attached"
-        attached = await c.request("turn.attach", turn="t")
-        error = attached["turns"]["t"]["error"]
-        assert (error["code"], error["stored_message"]) == ("gone", messages[-1]["id"])
+
+
+async def test_law_9_a_provider_that_cant_go_on_ends_owner_lost(tmp_path: Path) -> None:
+    """Law 9: after kill -9 a turn of another provider ends `owner_lost`, and what was said is kept."""
+    async with Upstream() as upstream:
+        environment = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": upstream.openai_url}
+        upstream.plays(chat(*[f"word{n} " for n in range(500)]).but(rate=50))
+        async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
+            started = await c.request("turn.start", turn="t", input="x", model="openai/m")
+            await c.deltas("t", 20)
+            gateway.process.kill()
+            await gateway.wait()
+            said = c.turns["t"].text()
+        async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
+            await c.request("turn.attach", turn="t")
+            assert (await c.ending("t"))["error"]["code"] == "owner_lost"
+            kept = c.turns["t"].text()
+            assert len(kept) > 20
+            assert kept.startswith(said[: len(kept)])
+            messages = await c.request("conversation.messages", conversation=started["conversation"])
+            assert messages["messages"][-1]["parts"] == [{"kind": "text", "text": kept}]
+            assert len(upstream.asked) == 1
 
 
 async def test_the_last_line_of_an_ipv6_listener_can_be_opened(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.services import Services
-from tests.in_process import Seat, SteeredStore, open_services, open_store, seat
+from tests.in_process import Instance, Seat, SteeredStore, open_pair, open_services, open_store, seat
 
 
 @pytest.fixture
@@ -28,4 +28,20 @@ async def services(steered: SteeredStore) -> AsyncIterator[Services]:
 async def ann(services: Services) -> AsyncIterator[Seat]:
     """A client of user ann."""
     async with seat(services) as made:
+        yield made
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What instances do now and then, they do often."""
+    monkeypatch.setattr("gateway.leases.REAP_S", 0.05)
+    monkeypatch.setattr("gateway.followers.POLL_S", 0.05)
+    monkeypatch.setattr("gateway.followers.TOUCH_S", 0.05)
+    monkeypatch.setattr("gateway.followers.TOUCH_TTL_MS", 400)
+
+
+@pytest.fixture
+async def pair(quick: None) -> AsyncIterator[tuple[Instance, Instance]]:
+    """Two instances on one store, with short leases."""
+    async with open_pair() as made:
         yield made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -10,10 +10,10 @@ from msgspec.structs import replace
 from gateway.acceptance import accept, check_start, content_of, parts_of, started
 from gateway.errors import ApiError
 from gateway.hub import TurnStream
-from gateway.protocol import InputMessage, TurnStart
+from gateway.protocol import InputMessage, TurnStart, decode_request
 from gateway.shapes import body_of
 from providers.base import ImagePart, Params, TextPart, Tool, ToolResultPart
-from store.base import Store
+from store.base import Accepted, Busy
 from tests.in_process import SteeredStore
 from tests.turn_events import EPOCH
 
@@ -68,13 +68,16 @@ def test_a_start_that_makes_sense_passes(fields: dict[str, Any]) -> None:
 
 
 def test_what_counts_as_content() -> None:
-    """Law 6: the frame without `id`, `metadata` and `on_disconnect`, however its maps are ordered."""
+    """Law 6: the frame without `id`, `metadata` and `on_disconnect`, however its maps are ordered; the whole
+    request is kept for whoever takes the turn over."""
     base = TurnStart(turn="t", input="Hi", params=Params(demo={"a": 1, "b": 2}))
     same = [
         replace(base, id="7"),
         replace(base, metadata={"x": 1}),
         replace(base, on_disconnect="cancel"),
-        replace(base, params=Params(demo={"b": 2, "a": 1})),
+        replace(base, params=Params(demo={"b": 2, "a": 1.0})),
+        replace(base, params=Params(demo={"a": 1, "b": 2, "c": None}, response_format={})),
+        replace(base, tools=[], tool_choice="auto"),
     ]
     digest = content_of(base)[1]
     assert {content_of(one)[1] for one in same} == {digest}
@@ -88,14 +91,13 @@ def test_what_counts_as_content() -> None:
         replace(base, system="s"),
         replace(base, params=Params(demo={"a": 1})),
         replace(base, tools=[Tool("add")]),
-        replace(base, tool_choice="auto"),
+        replace(base, tool_choice="none"),
         replace(base, on_busy="queue"),
         replace(base, messages=ONE),
     ]
     assert len({content_of(one)[1] for one in others} | {digest}) == len(others) + 1
-    content, _ = content_of(replace(base, id="7", metadata={"x": 1}))
-    assert b"metadata" not in content
-    assert b'"input":"Hi"' in content
+    asked = replace(base, id="7", metadata={"x": 1}, on_disconnect="cancel")
+    assert decode_request(content_of(asked)[0]) == replace(asked, id=None)
 
 
 def test_input_is_text_or_parts() -> None:
@@ -105,20 +107,22 @@ def test_input_is_text_or_parts() -> None:
     assert parts_of([ToolResultPart("c", "3")]) == [ToolResultPart("c", "3")]
 
 
-async def accepted(steered: SteeredStore, request: TurnStart, turn: str = "t", behind: TurnStream | None = None) -> Any:
-    stream = TurnStream("ann", turn, b"digest", EPOCH, None)
-    found = await accept(cast("Store", steered), stream, request, b"{}", "demo", behind)
-    stream.message = found.turn.message
-    return stream, found
+async def accepted(steered: SteeredStore, request: TurnStart, turn: str = "t", digest: bytes = b"digest") -> Accepted:
+    stream = TurnStream("ann", turn, digest, EPOCH)
+    found = await accept(steered.as_store, stream, request, b"{}", "demo", "in_one", 10_000)
+    assert (stream.accepted_as is not None, stream.conversation_record) == (True, found.conversation)
+    return found
 
 
 async def test_accepting_makes_a_conversation_with_its_first_words(steered: SteeredStore) -> None:
-    """System and model of the first start are the conversation's."""
-    stream, found = await accepted(steered, TurnStart(input="Hello there", system="Be brief.", model="demo"))
+    """System and model of the first start are the conversation's; the turn is its accepter's for a lease."""
+    found = await accepted(steered, TurnStart(input="Hello there", system="Be brief.", model="demo"))
+    assert found.conversation is not None
+    assert found.input is not None
     assert found.conversation.title == "Hello there"
     assert (found.conversation.system, found.conversation.model) == ("Be brief.", "demo")
     assert body_of(found.input).parts == [TextPart("Hello there")]
-    first = started(stream, found, queued=False)
+    first = started(found.turn, found.input, queued=False)
     assert (first.seq, first.epoch, first.status, first.conversation) == (
         1,
         EPOCH,
@@ -128,41 +132,51 @@ async def test_accepting_makes_a_conversation_with_its_first_words(steered: Stee
     assert first.input is not None
     assert (first.input.role, first.input.parts) == ("user", [TextPart("Hello there")])
     assert (first.message, first.parent) == (found.turn.message, found.input.id)
-    assert started(stream, found, queued=True).status == "queued"
+    assert started(found.turn, found.input, queued=True).status == "queued"
+    assert found.turn.owner == "in_one"
+    assert await steered.takeable() == []
 
 
 async def test_tool_results_are_a_message_of_the_tool(steered: SteeredStore) -> None:
     """Input of nothing but tool results has role `tool`; with text beside them it is the user's."""
-    _, found = await accepted(steered, TurnStart(input=[ToolResultPart("c", "3")]))
-    assert found.input.role == "tool"
-    _, mixed = await accepted(steered, TurnStart(input=[ToolResultPart("c", "3"), TextPart("so?")]), "u")
-    assert mixed.input.role == "user"
+    alone = await accepted(steered, TurnStart(input=[ToolResultPart("c", "3")]))
+    mixed = await accepted(steered, TurnStart(input=[ToolResultPart("c", "3"), TextPart("so?")]), "u")
+    assert [one.input.role for one in (alone, mixed) if one.input] == ["tool", "user"]
 
 
 async def test_a_stateless_turn_has_no_place(steered: SteeredStore) -> None:
     """Conversation, parent and input are null."""
-    stream, found = await accepted(steered, TurnStart(messages=ONE))
-    first = started(stream, found, queued=False)
+    found = await accepted(steered, TurnStart(messages=ONE))
+    first = started(found.turn, found.input, queued=False)
     assert (first.conversation, first.parent, first.input) == (None, None, None)
 
 
 async def test_a_queued_turn_follows_the_one_ahead(steered: SteeredStore) -> None:
     """The parent is the answer of the turn ahead, also before that exists; a parent of its own goes first."""
-    ahead, first = await accepted(steered, TurnStart(input="one"), "a")
+    first = await accepted(steered, TurnStart(input="one"), "a")
+    assert first.conversation is not None
+    assert first.input is not None
     where = first.conversation.id
-    _, second = await accepted(steered, TurnStart(input="two", conversation=where), "b", ahead)
-    assert second.input.parent == ahead.message
-    _, third = await accepted(steered, TurnStart(input="three", conversation=where, parent=first.input.id), "c", ahead)
-    assert third.input.parent == first.input.id
+    second = await accepted(steered, TurnStart(input="two", conversation=where, on_busy="queue"), "b")
+    assert second.input is not None
+    assert (second.input.parent, second.ahead) == (first.turn.message, ("a",))
+    request = TurnStart(input="three", conversation=where, parent=first.input.id, on_busy="queue")
+    third = await accepted(steered, request, "c")
+    assert third.input is not None
+    assert (third.input.parent, third.ahead) == (first.input.id, ("a", "b"))
 
 
 async def test_what_the_store_refuses_is_said_in_our_words(steered: SteeredStore) -> None:
-    """A conflict and what isn't there carry the path."""
-    await accepted(steered, TurnStart(input="one"), "a")
-    stream = TurnStream("ann", "a", b"other digest", EPOCH, None)
-    with pytest.raises(ApiError) as conflict:
-        await accept(cast("Store", steered), stream, TurnStart(input="two"), b"{}", "demo", None)
-    assert (conflict.value.code, conflict.value.body.path) == ("conflict", "turn")
-    with pytest.raises(ApiError) as missing:
-        await accepted(steered, TurnStart(input="two", conversation="nowhere"), "b")
-    assert (missing.value.code, missing.value.body.path) == ("not_found", "conversation")
+    """A conflict, what isn't there and a busy conversation carry the path."""
+    first = await accepted(steered, TurnStart(input="one"), "a")
+    assert first.conversation is not None
+    busy = TurnStart(input="two", conversation=first.conversation.id, on_busy="reject")
+    with pytest.raises(Busy):
+        await accepted(steered, busy, "c")
+    for request, turn, digest, said in (
+        (TurnStart(input="two"), "a", b"other digest", ("conflict", "turn")),
+        (TurnStart(input="two", conversation="nowhere"), "b", b"", ("not_found", "conversation")),
+    ):
+        with pytest.raises(ApiError) as refused:
+            await accepted(steered, request, turn, digest)
+        assert (refused.value.code, refused.value.body.path) == said

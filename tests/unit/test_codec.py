@@ -239,7 +239,7 @@ def test_binary_and_extension_types_are_refused(value: Any) -> None:
     assert refused(MSGPACK, {"type": "turn.start", "messages": [{"role": "user", "parts": [], "usage": value}]})[1] == (
         "messages[0].usage"
     )
-    assert refusal(MSGPACK, pack({"type": "auth", "token": value})).error.code == "invalid_request"
+    assert refusal(MSGPACK, pack({"type": "auth", "token": value})).error.code == "invalid_frame"
     assert refusal(MSGPACK, pack(value)).error.code == "invalid_frame"
 
 

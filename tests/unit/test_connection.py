@@ -120,11 +120,11 @@ async def test_the_server_speaks_first(connections: Connections) -> None:
         assert socket.messages[0] == {"type": "websocket.accept", "subprotocol": None}
         ready = socket.frames[0]
         assert ready["connection"].startswith("cn_")
-        del ready["connection"]
+        assert ready["instance"].startswith("in_")
+        del ready["connection"], ready["instance"]
         assert ready == {
             "type": "ready",
             "protocol": "turnwire.v1",
-            "instance": "in_test",
             "user": "local",
             "heartbeat_s": 15.0,
             "default_model": "demo",
@@ -322,7 +322,7 @@ async def test_leaving_is_announced_and_closes_4503(connections: Connections) ->
     async with opened(connections) as one, opened(connections) as two:
         await one.until(lambda: one.frames)
         await two.until(lambda: two.frames)
-        connections.announce_leaving(30_000, 1000)
+        connections.announce_leaving(30_000, lambda: 1000)
         closing = asyncio.get_running_loop().create_task(connections.close_all(5))
         for socket in (one, two):
             await socket.until(lambda socket=socket: socket.closed)  # type: ignore[misc]

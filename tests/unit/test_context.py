@@ -8,12 +8,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from gateway.context import chat_request, estimate_tokens, stated
+from gateway.context import chat_request, estimate_tokens, stated, trimmed
 from gateway.errors import ApiError
 from gateway.protocol import InputMessage, TurnStart
 from gateway.shapes import MessageBody, encode_body
 from providers.base import (
     ChatMessage,
+    ChatRequest,
     ImagePart,
     Params,
     Part,
@@ -23,7 +24,7 @@ from providers.base import (
     ToolCallPart,
     ToolResultPart,
 )
-from store.base import Store
+from store.interface import Store
 from tests.in_process import SteeredStore
 from tests.store_conformance import conversation, ending, message, new_turn
 
@@ -86,7 +87,7 @@ async def test_the_history_is_the_branch_to_the_question(steered: SteeredStore) 
     for n in range(0, 6, 2):
         new = new_turn(f"t{n}", input=message(f"q{n}", body=body(*history[n]), turn=f"t{n}"))
         accepted = await steered.accept(new)
-        made = ending(new, accepted)
+        made = ending(accepted.turn)
         await steered.end(replace(made, answer=replace(made.answer, body=body(*history[n + 1]))))
     await steered.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
     made = await asked(steered, TurnStart(conversation="c1", input="now"), "t")
@@ -130,3 +131,40 @@ def test_tokens_are_estimated_by_bytes(parts: list[Part], tokens: int) -> None:
 def test_a_body_that_was_stored_is_read_back() -> None:
     """What the context reads is what the history wrote."""
     assert msgspec.json.decode(body(TextPart("Hi")), type=MessageBody).parts == [TextPart("Hi")]
+
+
+def exchange(role: str, tokens: int) -> ChatMessage:
+    """A message of about so many tokens by the upper estimate."""
+    return ChatMessage(cast("Any", role), (TextPart("abc" * tokens),))
+
+
+TALK = (
+    exchange("user", 100),
+    exchange("assistant", 100),
+    exchange("user", 100),
+    exchange("assistant", 50),
+    exchange("tool", 20),
+    exchange("assistant", 50),
+    exchange("user", 100),
+)
+
+
+@pytest.mark.parametrize(
+    ("window", "kept"),
+    [(None, 7), (10_000, 7), (600, 5), (500, 5), (300, 1), (10, 1)],
+)
+def test_the_oldest_exchanges_leave_first(window: int | None, kept: int) -> None:
+    """What doesn't fit the window goes by whole exchanges, a tool's call and result together; the last one stays."""
+    question = ChatRequest(model="m", messages=TALK, system="Be brief.")
+    fitting, dropped = trimmed(question, window, 50)
+    assert (len(fitting.messages), dropped) == (kept, 7 - kept)
+    assert fitting.messages == TALK[7 - kept :]
+    assert fitting.messages[0].role == "user"
+
+
+def test_an_image_takes_room_too() -> None:
+    """A picture in an old exchange is worth many words."""
+    picture = ChatMessage("user", (ImagePart("image/png", data="eA=="),))
+    question = ChatRequest(model="m", messages=(picture, exchange("assistant", 10), exchange("user", 10)))
+    assert trimmed(question, 1000, 50)[1] == 2
+    assert trimmed(question, 3000, 50)[1] == 0

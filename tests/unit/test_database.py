@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,15 +75,18 @@ async def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert str(tmp_path) in await refusal(tmp_path)
 
 
-async def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    """A file of a later version is neither read nor changed."""
+@pytest.mark.parametrize("version", [1, SCHEMA_VERSION + 1])
+async def test_another_schema_is_refused(tmp_path: Path, version: int) -> None:
+    """A file of an earlier or a later version is neither read nor changed."""
     path = tmp_path / "turnwire.db"
     with sqlite3.connect(path) as db:
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        db.execute(f"PRAGMA user_version = {version}")
     db.close()
+    before = path.read_bytes()
     message = await refusal(path)
-    assert "another version" in message
-    assert str(SCHEMA_VERSION + 1) in message
+    assert f"another version of Turnwire ({version})" in message
+    assert "another file" in message
+    assert path.read_bytes() == before
 
 
 async def test_a_read_only_file_is_refused() -> None:
@@ -102,7 +106,7 @@ async def test_another_error_of_the_file_is_said_too(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("CREATE VIEW turns AS SELECT 1")
     db.close()
-    assert "Can't use" in await refusal(path)
+    assert "can't be used" in await refusal(path)
 
 
 async def test_a_failed_call_changes_nothing(tmp_path: Path) -> None:
@@ -120,6 +124,101 @@ async def test_a_failed_call_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no such table"):
         await database.run(lambda db: db.execute("SELECT * FROM half").fetchall())
     assert await database.run(lambda db: db.execute("SELECT 1").fetchone()[0]) == 1
+    await database.close()
+
+
+async def test_a_full_disk_is_said_and_survived(tmp_path: Path) -> None:
+    """What doesn't fit is refused whole, with what to do; reading goes on, and so does writing later."""
+    database = Database(str(tmp_path / "turnwire.db"))
+    await database.open()
+    await database.run(lambda db: db.execute("CREATE TABLE box (a)"))
+
+    def fill(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO box VALUES ('small')")
+        db.execute("INSERT INTO box VALUES (?)", (bytes(10_000_000),))
+
+    def count(db: sqlite3.Connection) -> int:
+        return int(db.execute("SELECT count(*) FROM box").fetchone()[0])
+
+    await database.run(lambda db: db.execute("PRAGMA max_page_count = 1").fetchone())
+    with pytest.raises(StoreError, match=r"disk is full\. Free some space"):
+        await database.run(fill)
+    assert await database.run(count) == 0
+    await database.run(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchone())
+    await database.run(fill)
+    assert await database.run(count) == 2
+    await database.close()
+
+
+async def test_a_damaged_file_is_said(tmp_path: Path) -> None:
+    """Pages that are no pages any more: the message says that a copy is needed."""
+    path = tmp_path / "turnwire.db"
+    database = Database(str(path))
+    await database.open()
+    await database.close()
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 8000)
+    assert "is damaged. Restore a copy" in await refusal(path)
+
+
+async def test_what_is_committed_is_told_before_it_is_answered(tmp_path: Path) -> None:
+    """In the loop, in the order of the commits; what is rolled back isn't told."""
+    database = Database(str(tmp_path / "turnwire.db"))
+    await database.open()
+    told: list[str] = []
+
+    def work(_: sqlite3.Connection, name: str) -> tuple[str, str]:
+        if name == "bad":
+            raise KeyError(name)
+        return name, f"{name} is kept"
+
+    answers = await asyncio.gather(
+        *(database.run_then(told.append, work, name) for name in ("a", "bad", "b")), return_exceptions=True
+    )
+    assert told == ["a is kept", "b is kept"]
+    assert [str(answer) for answer in answers] == ["a", "'bad'", "b"]
+    await database.close()
+
+
+async def test_what_could_not_be_committed_is_not_told(tmp_path: Path) -> None:
+    """Also where the work went well and the commit failed."""
+    database = Database(str(tmp_path / "turnwire.db"))
+    await database.open()
+    told: list[str] = []
+
+    def work(db: sqlite3.Connection) -> tuple[None, str]:
+        db.execute("PRAGMA defer_foreign_keys = ON")
+        db.execute("INSERT INTO log (turn, epoch, first, last, payload) VALUES (99, 1, 1, 1, '')")
+        return None, "kept"
+
+    with pytest.raises(StoreError, match="FOREIGN KEY"):
+        await database.run_then(told.append, work)
+    assert await database.run(lambda db: db.execute("SELECT count(*) FROM log").fetchone()[0]) == 0
+    assert told == []
+    await database.close()
+
+
+async def test_what_is_committed_is_told_though_the_caller_has_gone(tmp_path: Path) -> None:
+    """A cancelled call may be in the file already, and then the others hear of it."""
+    database = Database(str(tmp_path / "turnwire.db"))
+    await database.open()
+    begun, may_commit = asyncio.Event(), threading.Event()
+    told: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def work(_: sqlite3.Connection) -> tuple[None, str]:
+        loop.call_soon_threadsafe(begun.set)
+        may_commit.wait(10)
+        return None, "kept"
+
+    async with asyncio.TaskGroup() as tasks:
+        call = tasks.create_task(database.run_then(told.put_nowait, work))
+        await begun.wait()
+        call.cancel()
+    may_commit.set()
+    async with asyncio.timeout(10):
+        assert await told.get() == "kept"
     await database.close()
 
 

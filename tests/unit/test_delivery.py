@@ -36,7 +36,7 @@ TEXT = st.one_of(
 
 
 async def delivery(output_bytes_max: int = 10**9) -> Delivery:
-    stream = TurnStream("ann", TURN, b"", EPOCH, None)
+    stream = TurnStream("ann", TURN, b"", EPOCH)
     stream.publish([started(TURN)])
     return Delivery(stream, output_bytes_max, 0, "m_parent")
 

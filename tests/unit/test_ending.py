@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from contextlib import suppress
 
 import msgspec
 import pytest
@@ -11,13 +11,17 @@ import pytest
 from gateway.abort import Abort
 from gateway.delivery import Delivery
 from gateway.ending import store_ending
+from gateway.entries import decode_events, unstored
 from gateway.errors import ApiError
 from gateway.events import Ending
-from gateway.hub import Hub, TurnStream
+from gateway.hub import TurnStream
+from gateway.log_writer import LogWriter
 from gateway.outcome import Outcome
+from gateway.recreation import Recreation
 from gateway.shapes import body_of
 from providers.base import PartDelta, PartStarted, TextPart, Usage, UsageReported
-from store.base import Accepted, Store
+from store.base import Accepted, StoreError
+from store.embedded import EmbeddedStore
 from tests.client import RequestFailed
 from tests.in_process import Seat, SteeredStore
 from tests.store_conformance import conversation, new_turn
@@ -31,20 +35,24 @@ OUTCOMES = {
 }
 
 
-async def accepted(steered: SteeredStore) -> tuple[TurnStream, Delivery, Accepted]:
+async def accepted(steered: SteeredStore, turn: str = "t") -> tuple[TurnStream, Delivery, Accepted]:
     """A turn that has said something."""
-    await steered.create_conversation(conversation())
-    found = await steered.accept(new_turn("t", epoch=EPOCH))
-    stream = TurnStream("ann", "t", b"", EPOCH, None)
-    stream.model, stream.message = "demo", "t.answer"
-    stream.publish([started("t")])
+    with suppress(StoreError):
+        await steered.create_conversation(conversation())
+    found = await steered.accept(new_turn(turn, epoch=EPOCH))
+    stream = TurnStream("ann", turn, b"digest", EPOCH)
+    stream.model, stream.message = "demo", f"{turn}.answer"
+    stream.publish([started(turn)])
     delivery = Delivery(stream, 10**9, 0, found.turn.parent)
     delivery.deliver([PartStarted(0, "text"), PartDelta(0, "Hi"), UsageReported(Usage(3, 4))])
     return stream, delivery, found
 
 
-def store_of(steered: SteeredStore) -> Store:
-    return cast("Store", steered)
+async def end(steered: SteeredStore, stream: TurnStream, delivery: Delivery, outcome: Outcome) -> bool:
+    """Store and publish an ending, as the turn's owner does."""
+    async with asyncio.TaskGroup() as tasks:
+        recreation = Recreation(steered.as_store, LogWriter(steered.as_store, 0.025, lambda _: None), tasks)
+        return await store_ending(steered.as_store, recreation, stream, delivery, outcome)
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
@@ -53,7 +61,8 @@ async def test_an_ending_is_stored_as_it_is_said(steered: SteeredStore, name: st
     history."""
     stream, delivery, found = await accepted(steered)
     outcome = OUTCOMES[name]
-    await store_ending(store_of(steered), Hub(60), stream, delivery, outcome)
+    assert await end(steered, stream, delivery, outcome)
+    assert stream.stored == stream.log.end
     said = stream.log.events[-1]
     turn = await steered.turn("ann", "t")
     assert msgspec.json.decode(turn.ending or b"", type=Ending) == said
@@ -80,7 +89,7 @@ async def test_nobody_hears_of_an_ending_before_it_is_stored(
     stream, delivery, _ = await accepted(steered)
     with steered.failing("end", 5):
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
-            tasks.create_task(store_ending(store_of(steered), Hub(60), stream, delivery, OUTCOMES["completed"]))
+            tasks.create_task(end(steered, stream, delivery, OUTCOMES["completed"]))
             while steered.calls.count("end") < 6:
                 assert not stream.log.ended
                 await asyncio.sleep(0)
@@ -107,19 +116,45 @@ async def test_a_turn_whose_record_is_gone_still_ends(steered: SteeredStore) -> 
     """What isn't in the store any more can't be stored; who follows is told all the same."""
     stream, delivery, _ = await accepted(steered)
     stream.turn = "deleted"
-    await store_ending(store_of(steered), Hub(60), stream, delivery, OUTCOMES["completed"])
+    assert await end(steered, stream, delivery, OUTCOMES["completed"])
     assert stream.log.ended
 
 
-async def test_an_ending_without_events_is_only_stored(steered: SteeredStore) -> None:
-    """Law 9: a turn of an earlier process has nobody here who follows it."""
-    await accepted(steered)
-    stream = TurnStream("ann", "t", b"", EPOCH, None)
-    stream.message = "t.answer"
-    delivery = Delivery(stream, 10**9, 0, None)
-    await store_ending(store_of(steered), Hub(60), stream, delivery, OUTCOMES["failed"])
-    assert stream.log.events == []
-    assert (await steered.turn("ann", "t")).status == "failed"
+async def test_an_ending_of_a_former_owner_is_not_said(steered: SteeredStore) -> None:
+    """Laws 2 and 9: a turn that another instance has taken gets no ending from here."""
+    stream, delivery, _ = await accepted(steered)
+    assert await steered.take("ann", "t", "two", EPOCH + 1, 1000, force=True)
+    assert not await end(steered, stream, delivery, OUTCOMES["completed"])
+    assert not stream.log.ended
+    assert (await steered.turn("ann", "t")).status == "running"
+
+
+async def test_an_ending_goes_on_from_where_the_log_ends(steered: SteeredStore) -> None:
+    """Law 3: a flush that was answered too late, or a store that lost its newest events, leaves no gap."""
+    for stored in (0, 1, 3):
+        stream, delivery, found = await accepted(steered, f"t{stored}")
+        real = unstored(stream)
+        await steered.append([real])
+        stream.stored = stored
+        assert await end(steered, stream, delivery, OUTCOMES["completed"])
+        entries = await steered.log("ann", found.turn.turn, 0)
+        assert [event.seq for entry in entries for event in decode_events(entry.payload)] == [1, 2, 3, 4]
+
+
+async def test_an_ending_makes_a_lost_turn_anew(steered: SteeredStore) -> None:
+    """Laws 3 and 7: a store that came back empty has the turn, its conversation and its log again."""
+    stream, delivery, found = await accepted(steered)
+    stream.accepted_as, stream.conversation_record = new_turn("t", epoch=EPOCH), found.conversation
+    empty = EmbeddedStore(":memory:")
+    await empty.open()
+    try:
+        assert await end(SteeredStore(empty), stream, delivery, OUTCOMES["completed"])
+        assert (await empty.turn("ann", "t")).status == "completed"
+        assert body_of(await empty.message("ann", "t.answer")).parts == [TextPart("Hi")]
+        assert (await empty.conversation("ann", "c1")).head == "t.answer"
+        assert (await empty.log("ann", "t", 0))[-1].last == stream.log.end
+    finally:
+        await empty.close()
 
 
 async def test_deleting_waits_for_the_ending(ann: Seat, steered: SteeredStore) -> None:

@@ -41,6 +41,7 @@ OTHERS = {
     "heartbeat": "t",
     "conversation.updated": "conversation revision title head",
     "conversation.deleted": "conversation",
+    "durability": "state",
     "going_away": "reason deadline_ms reconnect_after_ms",
 }
 TYPES = {str(kind.__struct_config__.tag): kind for kind in get_args(Unasked)}

@@ -1,5 +1,4 @@
-"""What the embedded history does beyond the conformance suite: the feedback that can't be read over
-`Store`."""
+"""What the embedded history does beyond the conformance suite: feedback, which `Store` can't read."""
 
 from __future__ import annotations
 
@@ -30,17 +29,3 @@ async def test_feedback_is_one_row_for_a_message_and_goes_with_it(tmp_path: Path
     rows = await database.run(lambda db: [tuple(row) for row in db.execute("SELECT * FROM feedback").fetchall()])
     assert rows == [("t1.answer", "ann", "2", None, NOW + 1)]
     await database.close()
-
-
-async def test_the_request_of_an_ended_turn_is_forgotten(tmp_path: Path) -> None:
-    """The whole request is kept while it may be needed, until the ending and no longer."""
-    database = Database(str(tmp_path / "turnwire.db"))
-    store = EmbeddedStore(":memory:")
-    store._db = database
-    await store.open()
-    await store.create_conversation(conversation())
-    await store.accept(new_turn("running", request=b"kept"))
-    await run(store, new_turn("ended", request=b"forgotten"))
-    rows = await database.run(lambda db: [tuple(row) for row in db.execute("SELECT turn, request FROM turns")])
-    assert rows == [("running", b"kept"), ("ended", None)]
-    await store.close()

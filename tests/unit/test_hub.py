@@ -21,7 +21,10 @@ from tests.turn_events import EPOCH, PIECES, answer, cancelled, completed, delta
 
 
 def stream_of(turn: str = "t", *, user: str = "ann", grace_s: float | None = None) -> TurnStream:
-    return TurnStream(user, turn, b"digest", EPOCH, grace_s)
+    stream = TurnStream(user, turn, b"digest", EPOCH)
+    if grace_s is not None:
+        stream.watch(grace_s, lambda stream: stream.signal.abort(Abort("disconnect")))
+    return stream
 
 
 class Reader:
@@ -270,7 +273,7 @@ async def test_one_that_overflows_slows_no_other() -> None:
 
 
 async def test_a_turn_that_nobody_follows_is_cancelled_after_the_grace() -> None:
-    """Law 8: when the last attachment is gone for that long the signal fires with `disconnect`."""
+    """Law 8: when the last attachment here is gone for that long, whoever asked for that is told."""
     stream, one, two = stream_of(grace_s=0.01), Reader(), Reader()
     begin(stream)
     stream.attach(one.outbox, None, 0)

@@ -16,7 +16,10 @@ def made(**fields: Any) -> Settings:
     return Settings(**fields)
 
 
-NAMES = {"HOST", "PORT", "TURN_LOG_TTL", "TURN_LOG_TTL_S"}
+NAMES = {
+    *("HOST", "PORT", "TURN_LOG_TTL", "TURN_LOG_TTL_S", "CHAT_HISTORY_TTL", "HISTORY_TTL_S"),
+    *("REDIS_URL", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +32,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_starts_without_any_setting() -> None:
     """The defaults listen on loopback with a file beside the process."""
     settings = made()
-    assert (settings.host, settings.port, settings.store) == ("127.0.0.1", 8000, "sqlite:///turnwire.db")
+    assert (settings.host, settings.port, settings.store_url) == ("127.0.0.1", 8000, "sqlite:///turnwire.db")
     assert settings.loopback_only
     assert settings.auth == "none"
 
@@ -42,6 +45,13 @@ def test_it_starts_without_any_setting() -> None:
         ("TURN_LOG_TTL", "60", "turn_log_ttl_s", 60.0),
         ("TURNWIRE_TURN_LOG_TTL_S", "61", "turn_log_ttl_s", 61.0),
         ("TURNWIRE_STORE", "sqlite:///:memory:", "store", "sqlite:///:memory:"),
+        ("REDIS_URL", "redis://r:1", "store_url", "redis://r:1"),
+        ("REDIS_HOST", "r", "store_url", "redis://r:6379"),
+        ("REDIS_PORT", "1", "redis_port", 1),
+        ("REDIS_PASSWORD", "p", "redis_password", "p"),
+        ("CHAT_HISTORY_TTL", "60", "history_ttl_s", 60.0),
+        ("TURNWIRE_HISTORY_TTL_S", "61", "history_ttl_s", 61.0),
+        ("TURNWIRE_LEASE_S", "3", "lease_s", 3.0),
         ("TURNWIRE_INSECURE", "1", "insecure", True),
         ("TURNWIRE_DEFAULT_MODEL", "demo", "default_model", "demo"),
         ("TURNWIRE_LOG_LEVEL", "debug", "log_level", "debug"),
@@ -133,3 +143,22 @@ def test_the_page_has_an_address_that_opens(host: str, url: str) -> None:
 def test_insecure_lets_the_network_in() -> None:
     """Only if the operator says so."""
     assert not made(insecure=True).loopback_only
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        ({"REDIS_URL": "redis://there:1/2"}, "redis://there:1/2"),
+        ({"TURNWIRE_STORE": "sqlite:///x.db", "REDIS_URL": "redis://there"}, "sqlite:///x.db"),
+        ({"REDIS_HOST": "there"}, "redis://there:6379"),
+        ({"REDIS_HOST": "there", "REDIS_PORT": "7", "REDIS_PASSWORD": "a/b@c"}, "redis://:a%2Fb%40c@there:7"),
+    ],
+)
+def test_the_store_is_named_in_several_ways(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], url: str
+) -> None:
+    """A URL wins over the parts of a Redis' address; a password may hold anything and is never shown."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert made().store_url == url
+    assert "a/b@c" not in repr(made())

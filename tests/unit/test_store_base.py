@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from store.base import Conflict, Counters, NotFound, StoreError
+from store.base import Busy, Conflict, Counters, Fenced, LogGap, NotFound, StoreError
 
 
 def test_every_failure_of_a_store_is_a_store_error() -> None:
     """Whoever catches `StoreError` catches all of them."""
-    assert issubclass(NotFound, StoreError)
-    assert issubclass(Conflict, StoreError)
+    for refusal in (NotFound, Conflict, Busy, LogGap, Fenced):
+        assert issubclass(refusal, StoreError)
+
+
+def test_a_gap_says_where_the_log_ends() -> None:
+    """So that the writer goes on from there."""
+    error = LogGap(7)
+    assert (error.end, str(error)) == (7, "the log ends at 7")
 
 
 def test_not_found_names_the_field() -> None:

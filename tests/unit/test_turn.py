@@ -37,12 +37,15 @@ EVENTS = one_of_each()
 # Written by hand from the protocol, so that a change of the table is a decision.
 ALLOWED: dict[State, set[str]] = {
     "accepting": {"started.running", "started.queued"},
-    "queued": {"status.queued", "status.running", "cancelled", "failed"},
+    "queued": {"status.queued", "status.running", "reset", "cancelled", "failed"},
     "running": {
         *("status.retrying", "status.fallback", "status.waiting", "status.trimmed", "status.resumed"),
         *("reset", "part", "completed", "cancelled", "failed"),
     },
-    "streaming": {"status.resumed", "reset", "part", "delta", "completed", "cancelled", "failed"},
+    "streaming": {
+        *("status.trimmed", "status.resumed"),
+        *("reset", "part", "delta", "completed", "cancelled", "failed"),
+    },
     "completed": set(),
     "cancelled": set(),
     "failed": set(),

@@ -1,0 +1,200 @@
+"""The course of an accepted turn: its queue, its provider, its ending. Or it is lost to another instance, or handed over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.abort import Abort, Aborted
+from gateway.codec import JSON
+from gateway.context import chat_request, trimmed
+from gateway.delivery import Delivery
+from gateway.ending import store_ending
+from gateway.errors import ApiError
+from gateway.followers import Followers
+from gateway.hub import Hub, TurnStream
+from gateway.leases import Leases
+from gateway.log_writer import LogWriter
+from gateway.outcome import Outcome
+from gateway.protocol import TurnStart
+from gateway.recreation import Recreation
+from gateway.settings import Settings
+from providers.base import ChatRequest, Part, ProviderError
+from providers.catalog import Providers
+from providers.route import Route
+from store.base import ConversationRecord, StoreError, TurnRecord
+from store.interface import Store
+
+log = logging.getLogger("turnwire.turn")
+
+ANSWER_TOKENS = 4096
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a turn is to do. `answered`: what an earlier owner's provider had said, to be continued."""
+
+    request: TurnStart
+    turn: TurnRecord
+    route: Route
+    conversation: ConversationRecord | None = None
+    ahead: list[TurnStream] = field(default_factory=list)
+    answered: list[Part] = field(default_factory=list)
+
+
+class Courses:
+    """Runs accepted turns to their end, each in the task of whoever calls `run`."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        store: Store,
+        providers: Providers,
+        settings: Settings,
+        writer: LogWriter,
+        leases: Leases,
+        followers: Followers,
+        recreation: Recreation,
+    ) -> None:
+        self._hub = hub
+        self._store = store
+        self._providers = providers
+        self._settings = settings
+        self._writer = writer
+        self._leases = leases
+        self._followers = followers
+        self._recreation = recreation
+
+    async def run(self, stream: TurnStream, delivery: Delivery, plan: Plan) -> None:
+        """See the turn through."""
+        outcome = await self._drive(stream, delivery, plan)
+        await self.finish(stream, delivery, outcome)
+
+    async def finish(self, stream: TurnStream, delivery: Delivery, outcome: Outcome | None) -> None:
+        """Store and publish the ending; None: the turn goes on elsewhere."""
+        stream.outcome = None if outcome is None else outcome.status
+        stream.stopped.set()
+        if outcome is not None and await store_ending(self._store, self._recreation, stream, delivery, outcome):
+            self._hub.remember_ended(stream)
+            stream.end()
+            log.info(
+                "turn ended turn=%s status=%s model=%s seq=%d",
+                stream.turn,
+                outcome.status,
+                stream.model,
+                stream.log.end,
+            )
+            return
+        stream.signal.release()
+        abort = stream.signal.abort_reason
+        if abort is not None and abort.by == "handover":
+            await self._hand_over(stream)
+        elif abort is not None and abort.by != "lost" and abort.by != "error":
+            await self._pass_on(stream, abort)
+        log.info("turn goes on elsewhere turn=%s seq=%d", stream.turn, stream.log.end)
+        await self._followers.adopt(stream)
+
+    async def _hand_over(self, stream: TurnStream) -> None:
+        try:
+            stored = -1
+            while stored < stream.stored < stream.log.end:
+                stored = stream.stored
+                await self._writer.flush()
+            await self._store.release(stream.user, stream.turn, stream.epoch)
+        except StoreError as error:
+            log.warning("can't hand a turn over, its lease has to lapse turn=%s: %s", stream.turn, error)
+
+    async def _pass_on(self, stream: TurnStream, wish: Abort) -> None:
+        """The turn was to be stopped, and is another instance's: that one is to stop it (law 5)."""
+        try:
+            await self._store.wish_cancel(stream.user, stream.turn, JSON.encode(wish))
+        except StoreError as error:
+            log.warning("can't pass a wish to stop on turn=%s: %s", stream.turn, error)
+
+    async def _drive(self, stream: TurnStream, delivery: Delivery, plan: Plan) -> Outcome | None:
+        """Ask the provider and publish what it says, until it ends in one of the ways of `Outcome`."""
+        limit = Abort("limit", f"The turn reached its time limit of {self._settings.turn_timeout_s:g} s.")
+        stream.signal.abort_after(self._settings.turn_timeout_s, limit)
+        try:
+            async with stream.signal.scope():
+                await self._wait_for(plan.ahead, delivery)
+                question = await chat_request(
+                    self._store, stream.user, plan.turn, plan.conversation, plan.request, plan.route.model
+                )
+                if plan.request.messages is None:
+                    question, dropped = trimmed(question, plan.route.context_window, _answer_tokens(plan))
+                    if dropped:
+                        delivery.status(status="trimmed", messages=dropped)
+                if plan.answered:
+                    question = question.going_on_from(plan.answered)
+                delivery.asked(question)
+                await self._ask(stream, delivery, plan.route, question)
+            return delivery.finished()
+        except Aborted as aborted:
+            if aborted.abort.by in {"lost", "handover"}:
+                return None
+            return Outcome.from_abort(aborted.abort)
+        except ProviderError as error:
+            log.warning("provider failed turn=%s code=%s detail=%s", stream.turn, error.code, error.detail)
+            return Outcome("failed", error=ApiError.from_provider(error))
+        except ApiError as error:
+            return Outcome("failed", error=error)
+        except StoreError as error:
+            log.warning("store failed turn=%s: %s", stream.turn, error)
+            return Outcome("failed", error=ApiError("store_unavailable"))
+        except Exception:
+            log.exception("turn failed turn=%s", stream.turn)
+            return Outcome("failed", error=ApiError("internal"))
+
+    async def _wait_for(self, ahead: list[TurnStream], delivery: Delivery) -> None:
+        """Stand in the conversation's queue; every move forward is told."""
+        for other in ahead:
+            other.waited_for += 1
+        try:
+            while left := [other for other in ahead if not other.ended.is_set()]:
+                delivery.status(status="queued", position=len(left))
+                await _first_ended(left)
+        finally:
+            for other in ahead:
+                other.waited_for -= 1
+        if delivery.stream.state == "queued":
+            delivery.status(status="running")
+
+    async def _ask(self, stream: TurnStream, delivery: Delivery, route: Route, question: ChatRequest) -> None:
+        await self._providers.load(route)
+        provider = self._providers.of(route)
+        leases = self._leases
+        slow = asyncio.get_running_loop().call_later(self._settings.waiting_after_s, delivery.say_waiting)
+        try:
+            batches: Any = provider.stream(question)
+            async with aclosing(batches):
+                async for batch in batches:
+                    if leases.stale:
+                        await leases.confirm()
+                        await asyncio.sleep(0)
+                    delivery.deliver(batch)
+        finally:
+            slow.cancel()
+
+
+def _answer_tokens(plan: Plan) -> int:
+    """How much of the window is left free for the answer."""
+    wanted = plan.request.params.max_tokens
+    if wanted is not None:
+        return wanted
+    window = plan.route.context_window or 0
+    return min(plan.route.max_output or ANSWER_TOKENS, window // 4)
+
+
+async def _first_ended(streams: list[TurnStream]) -> None:
+    """Until one of them has ended."""
+    loop = asyncio.get_running_loop()
+    waiting = [loop.create_task(stream.ended.wait()) for stream in streams]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()

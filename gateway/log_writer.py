@@ -1,0 +1,115 @@
+"""Writes the logs of all turns of this process: what is new since the last flush, in one round trip (law 4).
+
+Nobody waits for it. While the store can't be reached it says so, keeps trying, and then writes from where the
+store's log ends; what is to be written stays in the turns' own logs until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.abort import Abort
+from gateway.entries import next_append
+from gateway.hub import TurnStream
+from store.base import Appended, StoreError
+from store.interface import Store
+
+log = logging.getLogger("turnwire.store")
+
+RETRY_FIRST_S = 0.05
+RETRY_MAX_S = 1.0
+
+_decode_wish = msgspec.json.Decoder(Abort).decode
+
+
+class LogWriter:
+    """The one writer of this process. `on_state` hears whether the store can be reached, when that changes."""
+
+    def __init__(self, store: Store, flush_s: float, on_state: Callable[[bool], None]) -> None:
+        self.reachable = True
+        self.failed_at = float("-inf")
+        self._store = store
+        self._flush_s = flush_s
+        self._on_state = on_state
+        self._dirty: dict[TurnStream, None] = {}
+        self._work = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._flushing = asyncio.Lock()
+        self.on_missing: Callable[[TurnStream], None] = lambda stream: None
+        """Called for a turn that the store has lost; set by who can make it anew."""
+
+    def note(self, stream: TurnStream, *, urgent: bool = False) -> None:
+        """The stream has new events. `urgent`: don't wait for the next tick."""
+        self._dirty[stream] = None
+        self._work.set()
+        if urgent:
+            self._urgent.set()
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        delay_s = RETRY_FIRST_S
+        while True:
+            await self._work.wait()
+            try:
+                async with asyncio.timeout(self._flush_s):
+                    await self._urgent.wait()
+            except TimeoutError:
+                pass
+            try:
+                await self.flush()
+                delay_s = RETRY_FIRST_S
+            except StoreError as error:
+                log.warning("can't write the log, trying again in %g s: %s", delay_s, error)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, RETRY_MAX_S)
+
+    async def flush(self) -> None:
+        """Write what is unwritten now. Raises `StoreError`; nothing is lost then."""
+        async with self._flushing:
+            self._work.clear()
+            self._urgent.clear()
+            streams = [stream for stream in self._dirty if stream.owned and stream.stored < stream.log.end]
+            self._dirty.clear()
+            if not streams:
+                return
+            try:
+                appends = [next_append(stream) for stream in streams]
+                replies = await self._store.append(appends)
+            except StoreError:
+                self._dirty.update(dict.fromkeys(streams))
+                self._work.set()
+                self.say(reachable=False)
+                raise
+            self.say(reachable=True)
+            for stream, append, reply in zip(streams, appends, replies, strict=True):
+                if stream.owned and stream.epoch == append.epoch:  # else it was lost, or taken again, meanwhile
+                    self._settle(stream, reply)
+
+    def _settle(self, stream: TurnStream, reply: Appended) -> None:
+        obey(stream, reply.cancel)
+        if reply.outcome == "fenced":
+            stream.signal.abort(Abort("lost"))
+        elif reply.outcome == "missing":
+            self.on_missing(stream)
+        else:
+            stream.stored = min(reply.end, stream.log.end)
+            if stream.stored < stream.log.end:
+                self.note(stream)
+
+    def say(self, *, reachable: bool) -> None:
+        """Whether the last call reached the store."""
+        if not reachable:
+            self.failed_at = asyncio.get_running_loop().time()
+        if reachable != self.reachable:
+            self.reachable = reachable
+            self._on_state(reachable)
+
+
+def obey(stream: TurnStream, wish: bytes | None) -> None:
+    """Stop the turn if a wish to stop it was stored."""
+    if wish is not None and stream.running:
+        stream.signal.abort(_decode_wish(wish))

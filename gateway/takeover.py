@@ -1,0 +1,143 @@
+"""Taking over a turn whose owner is dead or cut off: go on, start again, or say that the owner was lost (law 9)."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from gateway import acceptance
+from gateway.abort import Abort
+from gateway.course import Courses, Plan
+from gateway.delivery import Delivery
+from gateway.errors import ApiError
+from gateway.events import TurnDelta, TurnReset
+from gateway.followers import Followers
+from gateway.hub import Hub, TurnStream
+from gateway.log_writer import obey
+from gateway.outcome import Outcome
+from gateway.protocol import TurnStart, decode_request
+from gateway.runner import Runner
+from gateway.settings import Settings
+from providers.base import ProviderError
+from store.base import NotFound, StoreError, TurnRecord
+from store.interface import Store
+
+log = logging.getLogger("turnwire.turn")
+
+
+class Takeover:
+    """Takes turns for this instance."""
+
+    def __init__(
+        self,
+        instance: str,
+        hub: Hub,
+        store: Store,
+        settings: Settings,
+        followers: Followers,
+        courses: Courses,
+        runner: Runner,
+    ) -> None:
+        self._instance = instance
+        self._hub = hub
+        self._store = store
+        self._settings = settings
+        self._followers = followers
+        self._courses = courses
+        self._runner = runner
+        self._taking: set[tuple[str, str]] = set()
+
+    async def take_over(self, user: str, turn: str, *, force: bool = False) -> None:
+        """Become the owner of a turn that nobody runs, and see it through (law 9). Raises `StoreError`."""
+        known = self._hub.get(user, turn)
+        if self._runner.draining or (user, turn) in self._taking or (known is not None and known.owned):
+            return
+        self._taking.add((user, turn))
+        try:
+            await self._take(user, turn, force=force)
+        finally:
+            self._taking.discard((user, turn))
+
+    async def _take(self, user: str, turn: str, *, force: bool) -> None:
+        lease_ms = int(self._settings.lease_s * 1000)
+        record = await self._store.take(user, turn, self._instance, self._runner.next_epoch(), lease_ms, force=force)
+        if record is None or record.request is None:
+            return
+        log.warning("taking a turn over turn=%s epoch=%d", turn, record.epoch)
+        stream = await self._followers.find(user, turn)
+        await self._followers.catch_up(stream)
+        request = _request_of(record)
+        stream.own_again(record.epoch)
+        if request is not None:
+            self._runner.watch_over(stream, request)
+        self._hub.attach_watchers(stream)
+        self._runner.own(self._resume(stream, record, request), turn)
+        await self._followers.release(stream)
+
+    async def _resume(self, stream: TurnStream, turn: TurnRecord, request: TurnStart | None) -> None:
+        """Go on where the log ends, start again where it holds no delta, or say that the owner is lost."""
+        delivery = self._runner.delivery(stream, turn.accepted_ms, turn.parent)
+        obey(stream, turn.cancel)
+        plan = None
+        try:
+            if request is not None:
+                plan = await self._plan(stream, delivery, turn, request)
+        except (ApiError, ProviderError, NotFound) as error:
+            log.warning("can't resume turn=%s: %s", stream.turn, error)
+        except StoreError as error:
+            log.warning("can't resume now, whoever can may take it turn=%s: %s", stream.turn, error)
+            stream.signal.abort(Abort("handover"))
+            await self._courses.finish(stream, delivery, None)
+            return
+        except Exception:
+            log.exception("can't resume turn=%s", stream.turn)
+        if plan is not None:
+            await self._courses.run(stream, delivery, plan)
+            return
+        if stream.log.end == 0:
+            delivery.publish(acceptance.started(turn, None, queued=False))
+        wish = stream.signal.abort_reason
+        lost = Outcome("failed", error=ApiError("owner_lost"))
+        await self._courses.finish(stream, delivery, lost if wish is None else Outcome.from_abort(wish))
+
+    async def _plan(self, stream: TurnStream, delivery: Delivery, turn: TurnRecord, request: TurnStart) -> Plan | None:
+        """What is left to do; None where the provider can't go on from what was said."""
+        conversation, route = await self._runner.place(stream.user, request)
+        if _has_said_something(stream):
+            if "prefill" not in route.features:
+                return None
+            answered = delivery.go_on()
+            delivery.status(status="resumed", epoch=turn.epoch)
+            return Plan(request, turn, route, conversation, answered=answered)
+        ahead: list[TurnStream] = []
+        queued = stream.state == "queued" or (stream.log.end == 0 and request.on_busy == "queue")
+        if queued and turn.conversation is not None:
+            active = await self._store.active(stream.user, turn.conversation)
+            before = active[: active.index(turn.turn)] if turn.turn in active else []
+            ahead = await self._followers.find_each(stream.user, before)
+        if stream.log.end == 0:
+            question = None if turn.input is None else await self._store.message(stream.user, turn.input)
+            delivery.publish(acceptance.started(turn, question, queued=bool(ahead)))
+        else:
+            delivery.publish(
+                TurnReset(stream.turn, stream.log.end + 1, turn.epoch, "its owner was lost, it starts again")
+            )
+        return Plan(request, turn, route, conversation, ahead)
+
+
+def _has_said_something(stream: TurnStream) -> bool:
+    """Whether a delta of the attempt that was lost is in the log."""
+    for event in reversed(stream.log.events):
+        if isinstance(event, TurnDelta | TurnReset):
+            return isinstance(event, TurnDelta)
+    return False
+
+
+def _request_of(turn: TurnRecord) -> TurnStart | None:
+    """What was asked; None where another version of this gateway has stored what this one can't read."""
+    try:
+        return decode_request(turn.request or b"")
+    except msgspec.DecodeError as error:
+        log.warning("can't read a request turn=%s: %s", turn.turn, error)
+        return None

@@ -1,0 +1,110 @@
+"""The one place that wires: the parts of a running gateway, and the chores that they need done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from gateway.connection import Connections
+from gateway.course import Courses
+from gateway.events import Durability
+from gateway.followers import Followers
+from gateway.hub import Hub
+from gateway.ids import new_id
+from gateway.leases import Leases
+from gateway.log_writer import LogWriter
+from gateway.recreation import Recreation
+from gateway.runner import Runner
+from gateway.services import Services
+from gateway.settings import Settings
+from gateway.stopping import Stopping
+from gateway.takeover import Takeover
+from gateway.watchers import Watchers
+from providers.catalog import Catalog, Providers
+from store.interface import Store, instance_channel
+
+ENDED_TTL_S = 60.0
+
+_decode_wished = msgspec.msgpack.Decoder(tuple[str, str]).decode
+
+
+@dataclass(slots=True)
+class Wired:
+    """A gateway's parts. Once the `chores` run, `begin` before anything is served."""
+
+    services: Services
+    writer: LogWriter
+    leases: Leases
+    connections: Connections
+
+    async def begin(self) -> None:
+        """Hear what other instances tell this one. Raises `StoreError`."""
+        await self.services.store.follow(instance_channel(self.services.instance))
+
+    def chores(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs until it is cancelled."""
+        return [
+            self.connections.beat(),
+            self.writer.run(),
+            self.leases.keep(),
+            self.leases.reap(),
+            self.services.followers.run(),
+            self.services.store.listen(self._deliver, self._look_again),
+        ]
+
+    def _deliver(self, channel: str, payload: bytes) -> None:
+        kind = channel.partition(":")[0]
+        if kind == "turn":
+            self.services.followers.deliver(channel, payload)
+        elif kind == "conversation":
+            self.services.watchers.deliver(channel, payload)
+        else:
+            self.services.stopping.obey_wish(*_decode_wished(payload))
+
+    def _look_again(self) -> None:
+        self.services.followers.read_soon()
+        self.services.watchers.look_again()
+
+
+def wire(
+    settings: Settings,
+    store: Store,
+    catalog: Catalog,
+    providers: Providers,
+    tasks: asyncio.TaskGroup,
+    connections: Connections,
+) -> Wired:
+    """Make the parts and tell them of each other."""
+    instance = new_id("in")
+    hub = Hub(min(settings.turn_log_ttl_s, ENDED_TTL_S))
+    writer = LogWriter(
+        store,
+        settings.flush_ms / 1000,
+        lambda reachable: connections.tell_all(Durability("ok" if reachable else "degraded")),
+    )
+    followers = Followers(hub, store, instance, tasks)
+    stopping = Stopping(hub, store, followers, instance, tasks)
+    leases = Leases(hub, store, writer, instance, settings.lease_s, stopping.take)
+    recreation = Recreation(store, writer, tasks)
+    writer.on_missing = recreation.soon
+    courses = Courses(hub, store, providers, settings, writer, leases, followers, recreation)
+    runner = Runner(
+        instance=instance,
+        hub=hub,
+        store=store,
+        catalog=catalog,
+        settings=settings,
+        writer=writer,
+        followers=followers,
+        courses=courses,
+        stopping=stopping,
+        tasks=tasks,
+    )
+    stopping.take_over = Takeover(instance, hub, store, settings, followers, courses, runner).take_over
+    watchers = Watchers(hub, store, followers, tasks)
+    services = Services(instance, settings, store, catalog, hub, followers, runner, stopping, watchers)
+    return Wired(services, writer, leases, connections)

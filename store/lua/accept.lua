@@ -1,0 +1,96 @@
+-- Accept a turn: its id, request, question, conversation and lease.
+-- uses: clock, conversation
+-- KEYS[1] the user's prefix. ARGV: the turn as MessagePack, the channel of its conversation.
+-- Returns {'known', turn, whether its conversation is there}, {'fresh', turn, conversation, question, turns ahead},
+-- {'conflict'}, {'busy'} or {'not_found', what}; records are flat lists of fields.
+local p, new = KEYS[1], cmsgpack.unpack(ARGV[1])
+local turn = p .. 'turn:' .. new.turn
+
+local function fresh(id, question, ahead)
+  return {
+    'fresh', redis.call('HGETALL', turn), id and redis.call('HGETALL', p .. 'conversation:' .. id) or false,
+    question and redis.call('HGETALL', p .. 'message:' .. question) or false, ahead,
+  }
+end
+
+local known = redis.call('HMGET', turn, 'digest', 'owner', 'message', 'status', 'seq', 'conversation', 'input')
+if known[1] then
+  if known[1] ~= new.digest then
+    return {'conflict'}
+  end
+  if known[2] ~= new.owner or known[3] ~= new.message or known[4] ~= 'running' or known[5] ~= '0' then
+    local there = known[6] and redis.call('EXISTS', p .. 'conversation:' .. known[6]) or 0
+    return {'known', redis.call('HGETALL', turn), there}
+  end
+  -- The very same call: its first answer was lost on the way.
+  local ahead = {}
+  if known[6] and new.on_busy == 'queue' then
+    for _, other in ipairs(running_turns(p, 'active:' .. known[6])) do
+      if other == new.turn then
+        break
+      end
+      ahead[#ahead + 1] = other
+    end
+  end
+  return fresh(known[6], known[7], ahead)
+end
+
+local id, parent, revision, ahead = false, nil, 0, {}
+if not new.stateless then
+  id = new.conversation or new.new_conversation.id
+  local key = p .. 'conversation:' .. id
+  if new.conversation and redis.call('EXISTS', key) == 0 then
+    return {'not_found', 'conversation'}
+  end
+  local running = {}
+  if new.conversation and new.on_busy ~= 'parallel' then
+    running = running_turns(p, 'active:' .. id)
+  end
+  if new.on_busy == 'reject' and #running > 0 then
+    return {'busy'}
+  end
+  if new.parent and not has_message(p, id, new.parent) then
+    return {'not_found', 'parent'}
+  end
+  if redis.call('EXISTS', key) == 0 then
+    create_conversation(p, new.new_conversation)
+  end
+  local kept = redis.call('HMGET', key, 'head', 'title', 'cleared')
+  parent = new.parent or kept[1] or nil
+  if new.on_busy == 'queue' then
+    ahead = running
+    if #ahead > 0 and not new.parent then
+      local newest = redis.call('HMGET', p .. 'turn:' .. ahead[#ahead], 'message', 'revision')
+      -- Of a context that was emptied since, nothing is answered.
+      parent = tonumber(newest[2]) > tonumber(kept[3]) and newest[1] or parent
+    end
+  end
+  if kept[2] == '' then
+    redis.call('HSET', key, 'title', new.title)
+  end
+  touch_conversation(p, id, new.now_ms)
+  revision = tonumber(redis.call('HGET', key, 'revision'))
+  if new.input then
+    new.input.parent = parent
+    add_message(p, id, new.input)
+    parent = new.input.id
+  end
+  redis.call('ZADD', p .. 'active:' .. id, redis.call('HINCRBY', key, 'n', 1), new.turn)
+  redis.call('PEXPIRE', p .. 'active:' .. id, HISTORY_MS)
+  redis.call('PEXPIRE', p .. 'messages:' .. id, HISTORY_MS)
+end
+
+put(turn, {
+  turn = new.turn, conversation = id or nil, digest = new.digest, request = new.request, epoch = new.epoch,
+  owner = new.owner, status = 'running', message = new.message, input = new.input and new.input.id,
+  parent = parent, model = new.model, seq = 0, base = 0, epochs = text_of(new.epoch) .. ':0;',
+  accepted_ms = new.now_ms, revision = revision, lease = clock_ms() + new.lease_ms,
+})
+redis.call('PEXPIRE', turn, RUNNING_MS)
+local time = redis.call('TIME')
+redis.call('ZADD', p .. 'running', time[1] * 1000000 + time[2], new.turn)
+redis.call('PEXPIRE', p .. 'running', RUNNING_MS)
+if id then
+  redis.call('PUBLISH', CHANNEL .. ARGV[2], new.turn)
+end
+return fresh(id, new.input and new.input.id, ahead)

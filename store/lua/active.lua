@@ -1,0 +1,11 @@
+-- The turns without an ending of a conversation, or of the user.
+-- uses: clock, conversation
+-- KEYS[1] the user's prefix. ARGV: conversation ('' for all).
+-- Returns {'ok', ids, oldest first} or {'not_found', what}.
+if ARGV[1] == '' then
+  return {'ok', running_turns(KEYS[1], 'running')}
+end
+if redis.call('EXISTS', KEYS[1] .. 'conversation:' .. ARGV[1]) == 0 then
+  return {'not_found', 'conversation'}
+end
+return {'ok', running_turns(KEYS[1], 'active:' .. ARGV[1])}

@@ -1,0 +1,12 @@
+-- Empty a conversation's head; endings of turns accepted before don't move it any more.
+-- uses: clock, conversation
+-- KEYS[1] the user's prefix. ARGV: conversation, now.
+-- Returns {'ok', conversation} or {'not_found', what}.
+local key = KEYS[1] .. 'conversation:' .. ARGV[1]
+if redis.call('EXISTS', key) == 0 then
+  return {'not_found', 'conversation'}
+end
+redis.call('HDEL', key, 'head')
+touch_conversation(KEYS[1], ARGV[1], tonumber(ARGV[2]))
+redis.call('HSET', key, 'cleared', redis.call('HGET', key, 'revision'))
+return {'ok', redis.call('HGETALL', key)}

@@ -1,0 +1,10 @@
+-- Shared: Redis' clock, in ms since 1970.
+local function clock_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Shared: an integer as text; a plain concatenation would round large ones.
+local function text_of(number)
+  return string.format('%.0f', number)
+end

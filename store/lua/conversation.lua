@@ -1,0 +1,81 @@
+-- Shared: write the fields of a map that aren't nil.
+local function put(key, fields)
+  local flat = {}
+  for name, value in pairs(fields) do
+    flat[#flat + 1] = name
+    flat[#flat + 1] = value
+  end
+  redis.call('HSET', key, unpack(flat))
+end
+
+-- Shared: keep a new conversation. `n` numbers its messages and turns; `place` is its name in the user's list, which
+-- puts the newer one first where two changed in the same ms.
+local function create_conversation(p, new)
+  local time = redis.call('TIME')
+  local place = string.format('%016.0f:', time[1] * 1000000 + time[2]) .. new.id
+  local key = p .. 'conversation:' .. new.id
+  put(key, {
+    id = new.id, title = new.title, system = new.system, model = new.model, metadata = new.metadata,
+    head = new.head, revision = new.revision, created_ms = new.created_ms, updated_ms = new.updated_ms,
+    place = place, n = 0, messages = 0, cleared = 0, swept = clock_ms(),
+  })
+  redis.call('PEXPIRE', key, HISTORY_MS)
+  redis.call('ZADD', p .. 'conversations', new.updated_ms, place)
+  redis.call('PEXPIRE', p .. 'conversations', HISTORY_MS)
+end
+
+-- Shared: raise the revision, move the conversation to the top, and let it live on. Its messages are given twice
+-- the time, so that they have to be visited only now and then.
+local function touch_conversation(p, id, now_ms)
+  local key = p .. 'conversation:' .. id
+  local kept = redis.call('HMGET', key, 'updated_ms', 'place', 'swept')
+  local updated_ms = math.max(tonumber(kept[1]), now_ms)
+  redis.call('HINCRBY', key, 'revision', 1)
+  redis.call('HSET', key, 'updated_ms', updated_ms)
+  redis.call('ZADD', p .. 'conversations', updated_ms, kept[2])
+  for _, name in ipairs({'conversation:' .. id, 'messages:' .. id, 'active:' .. id, 'conversations'}) do
+    redis.call('PEXPIRE', p .. name, HISTORY_MS)
+  end
+  local clock = clock_ms()
+  if clock - tonumber(kept[3]) >= HISTORY_MS / 2 then
+    redis.call('HSET', key, 'swept', clock)
+    for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. id, 0, -1)) do
+      redis.call('PEXPIRE', p .. 'message:' .. message, 2 * HISTORY_MS)
+    end
+  end
+end
+
+-- Shared: keep a message of a conversation, behind those that are there.
+local function add_message(p, id, new)
+  local key = p .. 'message:' .. new.id
+  if redis.call('EXISTS', key) == 1 then
+    return
+  end
+  put(key, {
+    id = new.id, conversation = id, parent = new.parent, role = new.role, created_ms = new.created_ms,
+    body = new.body, turn = new.turn,
+  })
+  redis.call('PEXPIRE', key, 2 * HISTORY_MS)
+  local n = redis.call('HINCRBY', p .. 'conversation:' .. id, 'n', 1)
+  redis.call('HINCRBY', p .. 'conversation:' .. id, 'messages', 1)
+  redis.call('ZADD', p .. 'messages:' .. id, n, new.id)
+end
+
+-- Shared: the ids of the turns without an ending in a list, the user's `running` or a conversation's `active:`,
+-- oldest first. What Redis forgot is dropped.
+local function running_turns(p, list)
+  local running = {}
+  for _, turn in ipairs(redis.call('ZRANGE', p .. list, 0, -1)) do
+    if redis.call('HGET', p .. 'turn:' .. turn, 'status') == 'running' then
+      running[#running + 1] = turn
+    else
+      redis.call('ZREM', p .. list, turn)
+    end
+  end
+  return running
+end
+
+-- Shared: whether a message is in a conversation that is there.
+local function has_message(p, id, message)
+  return redis.call('HGET', p .. 'message:' .. message, 'conversation') == id
+end

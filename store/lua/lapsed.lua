@@ -1,0 +1,5 @@
+-- The members of a bucket of the index whose time is over.
+-- uses: clock
+-- KEYS[1] the bucket. ARGV: at most how many.
+-- Returns members.
+return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', clock_ms(), 'LIMIT', 0, ARGV[1])

@@ -1,0 +1,23 @@
+-- Prolong the leases of turns of one user.
+-- uses: clock
+-- KEYS[1] the user's prefix. ARGV: owner, ms, then turn and epoch of each.
+-- Returns for each 'held', 'refused' or 'missing', and its wish to stop.
+local answers, until_ms = {}, clock_ms() + tonumber(ARGV[2])
+redis.call('PEXPIRE', KEYS[1] .. 'running', RUNNING_MS)
+for at = 3, #ARGV, 2 do
+  local turn = KEYS[1] .. 'turn:' .. ARGV[at]
+  local kept = redis.call('HMGET', turn, 'epoch', 'owner', 'status', 'cancel')
+  local outcome = 'missing'
+  if kept[1] then
+    outcome = 'refused'
+    if kept[1] == ARGV[at + 1] and kept[2] == ARGV[1] and kept[3] == 'running' then
+      outcome = 'held'
+      redis.call('PEXPIRE', turn, RUNNING_MS)
+      redis.call('PEXPIRE', KEYS[1] .. 'log:' .. ARGV[at], RUNNING_MS)
+      redis.call('HSET', turn, 'lease', until_ms)
+    end
+  end
+  answers[#answers + 1] = outcome
+  answers[#answers + 1] = kept[4]
+end
+return answers

@@ -1,0 +1,28 @@
+-- Become a turn's owner.
+-- uses: clock
+-- KEYS[1] the user's prefix. ARGV: turn, owner, proposed epoch, ms, whether from a living owner too.
+-- Returns {'taken', turn, whether its conversation is there}, {'held'} (or ended) or {'not_found', what}.
+local p = KEYS[1]
+local turn = p .. 'turn:' .. ARGV[1]
+local kept = redis.call('HMGET', turn, 'epoch', 'status', 'lease', 'owner', 'proposed', 'seq', 'epochs', 'conversation')
+if not kept[1] then
+  return {'not_found', 'turn'}
+end
+if kept[2] ~= 'running' then
+  return {'held'}
+end
+local now = clock_ms()
+-- The very same call again: its first answer was lost on the way.
+local again = kept[4] == ARGV[2] and kept[5] == ARGV[3]
+if not again and ARGV[5] ~= '1' and tonumber(kept[3]) > now then
+  return {'held'}
+end
+redis.call('PEXPIRE', turn, RUNNING_MS)
+if not again then
+  local epoch = text_of(math.max(tonumber(ARGV[3]), tonumber(kept[1]) + 1))
+  redis.call('HSET', turn, 'epoch', epoch, 'owner', ARGV[2], 'proposed', ARGV[3], 'base', kept[6],
+    'epochs', kept[7] .. epoch .. ':' .. kept[6] .. ';')
+end
+redis.call('HSET', turn, 'lease', now + tonumber(ARGV[4]))
+local there = kept[8] and redis.call('EXISTS', p .. 'conversation:' .. kept[8]) or 0
+return {'taken', redis.call('HGETALL', turn), there}

@@ -1,0 +1,11 @@
+-- An instance has connections attached to turns of one user.
+-- uses: clock
+-- KEYS[1] the user's prefix. ARGV: instance, ms, then turns.
+local now, ms = clock_ms(), tonumber(ARGV[2])
+for at = 3, #ARGV do
+  local key = KEYS[1] .. 'attached:' .. ARGV[at]
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+  redis.call('ZADD', key, now + ms, ARGV[1])
+  redis.call('PEXPIRE', key, math.max(ms, redis.call('PTTL', key)))
+end
+return 1

@@ -1,0 +1,28 @@
+-- Sums over the user's ended turns.
+-- KEYS[1] the user's prefix. ARGV: conversation ('' for all), since ('' for ever).
+-- Returns {'ok', sums as text in the order of the counters} or {'not_found', what}.
+local p, sums, names = KEYS[1], {}, {COUNTERS}
+local key = p .. 'conversation:' .. ARGV[1]
+if ARGV[1] ~= '' and redis.call('EXISTS', key) == 0 then
+  return {'not_found', 'conversation'}
+end
+if ARGV[2] == '' then
+  return {'ok', redis.call('HMGET', ARGV[1] == '' and p .. 'totals' or key, unpack(names))}
+end
+for at = 1, #names do
+  sums[at] = false
+end
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', p .. 'usage', ARGV[2], '+inf')) do
+  local turn = cmsgpack.unpack(member)
+  if ARGV[1] == '' or turn[3] == ARGV[1] then
+    for at = 1, #names do
+      if turn[at + 3] then
+        sums[at] = (sums[at] or 0) + turn[at + 3]
+      end
+    end
+  end
+end
+for at = 1, #names do
+  sums[at] = sums[at] and string.format('%.0f', sums[at])
+end
+return {'ok', sums}

@@ -1,0 +1,52 @@
+"""The Redis store: shared by many instances. Its parts are in the `redis_*.py` beside, its steps in `lua/`."""
+
+from __future__ import annotations
+
+import re
+
+from store.base import StoreError
+from store.redis_history import RedisHistory
+from store.redis_keys import BUCKETS, bucket_key
+from store.redis_leases import RedisLeases
+from store.redis_link import Link
+from store.redis_signals import RedisSignals
+from store.redis_turns import RedisTurns
+
+VERSION_MIN = (6, 2)
+
+
+class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisSignals):
+    """`Store` on Redis 6.2 or newer, or Valkey. `url` is `redis://`, `rediss://` or `unix://`.
+
+    A conversation is kept for `history_ttl_s` after its last change, a log for `log_ttl_s` after the turn's ending.
+    """
+
+    shared = True
+
+    def __init__(self, url: str, *, history_ttl_s: float = 86_400, log_ttl_s: float = 600) -> None:
+        super().__init__(Link(url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s))
+
+    async def open(self) -> None:
+        """See `Store`."""
+        address = self._link.address
+        try:
+            said = await self._link.command("HELLO")
+            # Every bucket is read, so that a node which serves only a part of a cluster is found out now.
+            await self._link.commands([("ZCARD", bucket_key(number)) for number in range(BUCKETS)])
+        except StoreError as error:
+            raise StoreError(
+                f"{error} Is Redis running at {address}, and are the user and the password in --store right?"
+            ) from error
+        version = dict(zip(said[::2], said[1::2], strict=True))[b"version"].decode()
+        if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < VERSION_MIN:
+            wanted = ".".join(map(str, VERSION_MIN))
+            raise StoreError(f"Redis at {address} is {version}: {wanted} or newer, or Valkey, is needed.")
+        await self._link.load()
+
+    async def close(self) -> None:
+        """See `Store`."""
+        await self._link.close()
+
+    async def ping(self) -> None:
+        """See `Store`."""
+        await self._link.command("PING")

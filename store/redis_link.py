@@ -1,0 +1,230 @@
+"""The connections to Redis: a few, bounded in number and in time, and its errors in our words.
+
+A call takes one connection for one round trip. All of it, the wait for a connection and retries among it, has one
+deadline; what was cancelled or cut leaves no connection behind that could answer another call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from hiredis import pack_command
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import TimeoutError as TooSlow
+
+from store.base import StoreError
+from store.redis_keys import channel_prefix
+from store.redis_scripts import load_scripts
+
+CONNECTIONS_MAX = 16
+CALL_TIMEOUT_S = 2.2
+CONNECT_TIMEOUT_S = 2.0
+RETRIES = 2
+RETRY_DELAY_S = 0.1
+
+Argument = bytes | str | int
+Call = tuple[str, bytes, tuple[Argument, ...]]
+"""A script's name, its one key, and its arguments."""
+
+DENIED = (AuthenticationError, AuthorizationError, NoPermissionError)
+
+
+class Link:
+    """The way to one Redis. Raises `StoreError` alone, whose message names neither the address nor a secret."""
+
+    def __init__(self, url: str, *, history_ttl_s: float, log_ttl_s: float) -> None:
+        try:
+            options = dict[str, Any](parse_url(url))
+            self._connection_class = options.pop("connection_class", Connection)
+            self._options = {
+                **options,
+                # The deadline of a whole call is enough, and a cancellation can get lost in the client's own.
+                "socket_timeout": None,
+                "socket_connect_timeout": CONNECT_TIMEOUT_S,
+                "retry": Retry(NoBackoff(), 0),
+                "protocol": 2,
+                "driver_info": None,
+                "decode_responses": False,
+            }
+            self.address = _address(self.connection())
+        except (ValueError, TypeError):
+            # The cause may quote the URL, and with it a password.
+            raise StoreError(
+                "The store's URL can't be understood. Give --store redis://USER:PASSWORD@HOST:PORT/DB, with"
+                " percent-encoding where the password has a / or a @."
+            ) from None
+        self.channels = channel_prefix(int(options.get("db", 0)))
+        self._scripts = load_scripts(
+            channels=self.channels, history_ms=int(history_ttl_s * 1000), log_ms=int(log_ttl_s * 1000)
+        )
+        self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._idle: list[AbstractConnection] = []
+        self._closed = False
+
+    def connection(self) -> AbstractConnection:
+        """A connection of its own, not yet connected, with our time limits."""
+        made: AbstractConnection = self._connection_class(**self._options)
+        return made
+
+    async def close(self) -> None:
+        """Let go of every connection; calls fail from now on."""
+        self._closed = True
+        await self._drop_idle()
+
+    async def script(self, name: str, key: bytes, *arguments: Argument, repeatable: bool = True) -> Any:
+        """Run one script; see `scripts`."""
+        return (await self.scripts([(name, key, arguments)], repeatable=repeatable))[0]
+
+    async def scripts(self, calls: Iterable[Call], *, repeatable: bool = True) -> list[Any]:
+        """Run scripts in one round trip, each atomic by itself, and answer what they return, in order.
+
+        Where one fails the others have run all the same; that error is raised. `repeatable`: running them a second
+        time is harmless, so a call whose connection breaks is made again.
+        """
+        known = [(self._scripts[name], key, arguments) for name, key, arguments in calls]
+        commands = [("EVALSHA", script.sha, 1, key, *arguments) for script, key, arguments in known]
+        replies = await self._exchange(commands, repeatable)
+        unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            # The first call of each sends its source, and Redis knows it for those behind.
+            sent: set[bytes] = set()
+            again: list[tuple[Argument, ...]] = []
+            for at in unknown:
+                script, key, arguments = known[at]
+                with_source = script.sha not in sent
+                sent.add(script.sha)
+                opening = ("EVAL", script.source) if with_source else ("EVALSHA", script.sha)
+                again.append((*opening, 1, key, *arguments))
+            for at, reply in zip(unknown, await self._exchange(again, repeatable), strict=True):
+                replies[at] = reply
+        return await self._checked(replies)
+
+    async def load(self) -> None:
+        """Make every script known to Redis, so that the first calls need no second round trip."""
+        await self.commands([("SCRIPT", "LOAD", script.source) for script in self._scripts.values()])
+
+    async def command(self, *command: Argument, repeatable: bool = True) -> Any:
+        """Run one command."""
+        return (await self.commands([command], repeatable=repeatable))[0]
+
+    async def commands(self, commands: Sequence[tuple[Argument, ...]], *, repeatable: bool = True) -> list[Any]:
+        """Run commands in one round trip, and answer what they return, in order. Raises the first's error."""
+        return await self._checked(await self._exchange(commands, repeatable))
+
+    async def _checked(self, replies: list[Any]) -> list[Any]:
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                if isinstance(reply, ReadOnlyError):
+                    # After a failover the old primary's connections are of no use: the name leads to the new one.
+                    await self._drop_idle()
+                raise StoreError(sentence(reply)) from reply
+        return replies
+
+    async def _exchange(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
+        """The replies, errors that Redis answered among them."""
+        if self._closed:
+            raise StoreError("The store is closed.")
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                for left in reversed(range(RETRIES + 1 if repeatable else 1)):
+                    try:
+                        return await self._round_trip(commands, repeatable)
+                    except (ConnectionLost, OSError) as error:
+                        if left == 0 or isinstance(error, DENIED):
+                            raise
+                        await asyncio.sleep(random.uniform(0.1, 1) * RETRY_DELAY_S)
+        except TimeoutError as error:
+            raise StoreError("The store didn't answer in time.") from error
+        except (RedisError, OSError) as error:
+            raise StoreError(sentence(error)) from error
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _round_trip(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
+        async with self._borrowed() as connection:
+            if connection.is_connected and not repeatable and await connection.can_read():
+                # Closed or dirty while it was idle; what can't be repeated isn't sent there.
+                await connection.disconnect(nowait=True)
+            await connect(connection)
+            await connection.send_packed_command(_packed(commands), check_health=False)
+            replies = []
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+            return replies
+
+    @asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[AbstractConnection]:
+        """A connection for one round trip; it is used again only after a whole one."""
+        async with self._slots:
+            connection = self._idle.pop() if self._idle else self.connection()
+            try:
+                yield connection
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+            if self._closed:
+                await connection.disconnect(nowait=True)
+            else:
+                self._idle.append(connection)
+
+    async def _drop_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await connection.disconnect(nowait=True)
+
+
+class Linked:
+    """A part of the store that speaks over a link."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+
+def _packed(commands: Sequence[tuple[Argument, ...]]) -> bytes:
+    pack: Any = pack_command  # its annotation knows commands of one word alone
+    return b"".join(map(pack, commands))
+
+
+async def connect(connection: AbstractConnection) -> None:
+    """Connect and introduce us, if it isn't connected."""
+    await connection.connect()  # type: ignore[no-untyped-call]
+
+
+def sentence(error: Exception) -> str:
+    """What a failure of Redis means, for a person; without what Redis or the system said."""
+    if isinstance(error, OutOfMemoryError):
+        return "The store is full."
+    if isinstance(error, DENIED):
+        return "The store refuses the credentials, or what we may do with them."
+    if isinstance(error, TooSlow):
+        return "The store didn't answer in time."
+    if isinstance(error, ConnectionLost | OSError):
+        return "The store can't be reached."
+    if isinstance(error, ReadOnlyError):
+        return "The store can only be read now."
+    return "The store can't do it now."
+
+
+def _address(connection: Any) -> str:
+    if path := getattr(connection, "path", None):
+        return str(path)
+    return f"{connection.host}:{connection.port}"

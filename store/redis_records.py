@@ -1,0 +1,127 @@
+"""What goes into scripts and comes out: records as MessagePack, flat lists of fields, and outcomes that refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct, structs
+
+from store.base import (
+    Busy,
+    Conflict,
+    ConversationRecord,
+    Counters,
+    Fenced,
+    LogGap,
+    MessageRecord,
+    NotFound,
+    TurnRecord,
+)
+from store.redis_keys import raw
+
+Fields = dict[bytes, bytes]
+
+_COUNTERS = tuple(field.name.encode() for field in structs.fields(Counters))
+
+
+def packed(value: object) -> bytes:
+    """MessagePack as Redis' scripts read it: they know no bytes, so those are texts there, and what is None is left out."""
+    if isinstance(value, Struct):
+        value = structs.asdict(value)
+    if isinstance(value, str):
+        value = raw(value)
+    if isinstance(value, bytes):
+        return b"\xdb" + len(value).to_bytes(4, "big") + value
+    if isinstance(value, dict):
+        pairs = [packed(name) + packed(one) for name, one in value.items() if one is not None]
+        return b"\xdf" + len(pairs).to_bytes(4, "big") + b"".join(pairs)
+    return msgspec.msgpack.encode(value)
+
+
+def accepted(reply: list[Any]) -> list[Any]:
+    """What stands behind a reply's outcome. Raises what a refusing outcome says."""
+    outcome = reply[0]
+    if outcome == b"not_found":
+        raise NotFound(reply[1].decode())
+    if outcome == b"conflict":
+        raise Conflict("this turn id was used for another request")
+    if outcome == b"busy":
+        raise Busy("the conversation has a running turn")
+    if outcome == b"fenced":
+        raise Fenced("the turn belongs to a newer epoch")
+    if outcome == b"gap":
+        raise LogGap(reply[1])
+    return reply[1:]
+
+
+def fields(flat: list[bytes]) -> Fields:
+    """A hash as Redis lists it."""
+    names = iter(flat)
+    return dict(zip(names, names, strict=True))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def turn_record(user: str, flat: list[bytes], *, in_conversation: bool) -> TurnRecord:
+    """A turn. `in_conversation`: its conversation is there."""
+    kept = fields(flat)
+    return TurnRecord(
+        user=user,
+        turn=kept[b"turn"].decode(),
+        conversation=_text(kept.get(b"conversation")) if in_conversation else None,
+        digest=kept[b"digest"],
+        request=kept.get(b"request"),
+        epoch=int(kept[b"epoch"]),
+        owner=kept[b"owner"].decode(),
+        status=kept[b"status"].decode(),
+        message=kept[b"message"].decode(),
+        input=_text(kept.get(b"input")),
+        parent=_text(kept.get(b"parent")),
+        model=kept[b"model"].decode(),
+        seq=int(kept[b"seq"]),
+        accepted_ms=int(kept[b"accepted_ms"]),
+        ending=kept.get(b"ending"),
+        stateless_message=kept.get(b"stateless_message"),
+        cancel=kept.get(b"cancel"),
+    )
+
+
+def conversation_record(user: str, flat: list[bytes]) -> ConversationRecord:
+    """A conversation."""
+    kept = fields(flat)
+    return ConversationRecord(
+        id=kept[b"id"].decode(),
+        user=user,
+        title=kept[b"title"].decode(),
+        system=_text(kept.get(b"system")),
+        model=_text(kept.get(b"model")),
+        metadata=kept[b"metadata"],
+        head=_text(kept.get(b"head")),
+        revision=int(kept[b"revision"]),
+        created_ms=int(kept[b"created_ms"]),
+        updated_ms=int(kept[b"updated_ms"]),
+        messages=int(kept[b"messages"]),
+        usage=counters([kept.get(name) for name in _COUNTERS]),
+    )
+
+
+def message_record(flat: list[bytes]) -> MessageRecord:
+    """A message."""
+    kept = fields(flat)
+    return MessageRecord(
+        id=kept[b"id"].decode(),
+        parent=_text(kept.get(b"parent")),
+        role=kept[b"role"].decode(),
+        created_ms=int(kept[b"created_ms"]),
+        body=kept[b"body"],
+        turn=_text(kept.get(b"turn")),
+    )
+
+
+def counters(values: list[bytes | None]) -> Counters:
+    """Sums in the order of `Counters`; what was never counted has its default."""
+    named = zip(structs.fields(Counters), values, strict=True)
+    return Counters(**{field.name: int(value) for field, value in named if value is not None})

@@ -1,0 +1,130 @@
+"""`python -m tests.chaos --seconds 60 --seed 7`: random faults under load, judged by the oracle of `world.py`.
+
+Demo turns only: they can always be continued, so every one of them must complete with exactly its text, whatever
+is killed, frozen, restarted or cut meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from tests.resilient import Resilient
+from tests.world import LEASE_S, World, client_of, world
+
+CLIENTS = 4
+INSTANCES = 3
+
+
+class Chaos:
+    """One run: clients that start turns all the time, and a hand that breaks things."""
+
+    def __init__(self, made: World, pick: random.Random, seconds: float) -> None:
+        self._world = made
+        self._pick = pick
+        self._until = time.monotonic() + seconds
+        self.faults: Counter[str] = Counter()
+        self.turns = 0
+        self.characters = 0
+
+    async def client(self, who: Resilient, name: str) -> None:
+        """Start turns, some at once, and check each."""
+        pick = self._pick
+        round_ = 0
+        while time.monotonic() < self._until:
+            names = [f"{name}-{round_}-{n}" for n in range(pick.randint(1, 4))]
+            round_ += 1
+            for turn in names:
+                await self._world.start(who, turn, rate=pick.choice([50, 100, 200]), tokens=pick.randint(20, 400))
+            for turn in names:
+                await self._world.check(who, turn)
+                self.turns += 1
+                self.characters += len(who.text(turn))
+
+    async def breaker(self, clients: list[Resilient]) -> None:
+        """One fault after the other, with a little peace between them."""
+        faults = [self.kill, self.freeze, self.restart, self.redis_freezes, self.redis_restarts, self.sockets_drop]
+        while time.monotonic() < self._until:
+            fault = self._pick.choice(faults)
+            self.faults[fault.__name__] += 1
+            await fault(clients)
+            await asyncio.sleep(self._pick.uniform(0.5, 2))
+
+    def _victim(self) -> int:
+        up = [n for n, one in enumerate(self._world.instances) if one.process.returncode is None]
+        return self._pick.choice([n for n in up if n not in self._world.hidden])
+
+    async def kill(self, _: list[Resilient]) -> None:
+        """kill -9 of an instance; another one starts."""
+        self._world.kill(self._victim())
+        await self._world.add()
+
+    async def freeze(self, _: list[Resilient]) -> None:
+        """An instance stands still for up to three leases, and goes on."""
+        victim = self._victim()
+        self._world.freeze(victim)
+        await asyncio.sleep(self._pick.uniform(0.1, 3) * LEASE_S)
+        self._world.thaw(victim)
+
+    async def restart(self, _: list[Resilient]) -> None:
+        """A deploy: one instance leaves in order, another one starts."""
+        victim = self._victim()
+        await self._world.add()
+        self._world.hidden.add(victim)
+        self._world.instances[victim].terminate()
+
+    async def redis_freezes(self, _: list[Resilient]) -> None:
+        """Redis stands still for up to two leases."""
+        self._world.redis.freeze()
+        await asyncio.sleep(self._pick.uniform(0.1, 2) * LEASE_S)
+        self._world.redis.thaw()
+
+    async def redis_restarts(self, _: list[Resilient]) -> None:
+        """Redis is killed and comes back with what its file has."""
+        self._world.redis.restart(with_data=True)
+
+    async def sockets_drop(self, clients: list[Resilient]) -> None:
+        """Every client loses its socket."""
+        for who in clients:
+            if who.now is not None:
+                who.now.socket.transport.abort()
+
+
+async def run(seconds: float, seed: int) -> Chaos:
+    """One run. Raises whatever the oracle finds."""
+    pick = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        async with world(Path(folder), INSTANCES, appendonly=True) as made, AsyncExitStack() as stack:
+            chaos = Chaos(made, pick, seconds)
+            clients = [
+                await stack.enter_async_context(client_of(made, seed=seed + n, codec=pick.choice(["json", "msgpack"])))
+                for n in range(CLIENTS)
+            ]
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(chaos.breaker(clients))
+                for n, who in enumerate(clients):
+                    tasks.create_task(chaos.client(who, f"c{n}"))
+            return chaos
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    options = parser.parse_args()
+    print(f"seed {options.seed}, {options.seconds:g} s", flush=True)
+    done = asyncio.run(run(options.seconds, options.seed))
+    print(f"{done.turns} turns, {done.characters} characters, none lost or doubled; faults: {dict(done.faults)}")
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

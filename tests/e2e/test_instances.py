@@ -1,0 +1,386 @@
+"""Several instances on one Redis, and what breaks: each fault is one scenario, judged by the oracle of `tests/world.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import redis.asyncio
+
+from tests.client import Client, RequestFailed, TurnView, client
+from tests.demo import expected
+from tests.upstream import chat
+from tests.world import LEASE_S, World, client_of, moment, world
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+LONG = {"rate": 100, "tokens": 400}
+
+
+async def test_law_7_attach_through_the_other_instance_from_every_position(tmp_path: Path) -> None:
+    """Law 7: dropped at any event and attached anew at either instance, a client has each event once."""
+    pick = random.Random(11)
+    demo = {"rate": 300, "tokens": 300}
+    async with world(tmp_path) as w:
+        async with client(w.urls()[0]) as c:
+            await c.request("turn.start", turn="t", input="Hello", params={"demo": demo})
+            view = TurnView()
+            while view.ended is None:
+                async with client(pick.choice(w.urls())) as other:
+                    other.resume("t", view)
+                    held = view.position if view.epoch else {"epoch": 0, "seq": 0}
+                    answer = await other.request("turn.attach", positions={"t": held})
+                    assert answer["turns"]["t"]["from"] == held["seq"]
+                    wanted = view.seq + pick.randint(1, 60)
+                    await other.until(lambda: view.seq >= wanted or view.ended is not None)  # noqa: B023
+            assert view.text() == expected("Hello", demo)
+            assert view.resets == 0
+
+
+async def test_law_4_an_event_is_seen_elsewhere_soon(tmp_path: Path) -> None:
+    """Law 4: what one instance says is in the log, and at a client of the other, shortly after."""
+    async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:
+        await here.request("turn.start", turn="t", input="x", params={"demo": {"rate": 50, "tokens": 100}})
+        await here.deltas("t", 3)
+        await there.request("turn.attach", turn="t")
+        lags = []
+        while here.turns["t"].ended is None:
+            seq = here.turns["t"].seq
+            began = time.monotonic()
+            await there.deltas("t", seq)
+            lags.append(time.monotonic() - began)
+            await here.until(lambda: here.turns["t"].seq > seq or here.turns["t"].ended is not None)  # noqa: B023
+        assert sorted(lags)[len(lags) // 2] < 0.1
+
+
+async def test_law_5_cancel_through_the_other_instance(tmp_path: Path) -> None:
+    """Law 5: stopped through an instance that doesn't run it, the upstream is closed and everyone has the ending."""
+    async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:
+        w.upstream.plays(chat(*[f"w{n} " for n in range(2000)]).but(rate=100))
+        await here.request("turn.start", turn="t", input="x", model="openai/m")
+        await here.deltas("t", 10)
+        asked = await w.upstream.next_asked(1)
+        began = time.monotonic()
+        assert await there.request("turn.cancel", turn="t", reason="enough") == {"turns": {"t": "cancelled"}}
+        ended = await here.ending("t")
+        assert time.monotonic() - began < 1.0  # 150 ms on a quiet machine; this one is shared
+        assert (ended["type"], ended["by"], ended["reason"]) == ("turn.cancelled", "client", "enough")
+        async with asyncio.timeout(0.5):
+            await asked.disconnected.wait()
+        assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "already_ended"}}
+        await w.check_stored("t", here.turns["t"].text())
+
+
+async def test_law_5_cancel_of_a_frozen_owner(tmp_path: Path) -> None:
+    """Law 5: the owner is frozen; the instance that was asked takes the turn and ends it within 2 s and a little."""
+    async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:
+        await here.request("turn.start", turn="t", input="x", params={"demo": LONG})
+        await here.deltas("t", 20)
+        await there.request("turn.attach", turn="t")
+        w.freeze(0)
+        began = time.monotonic()
+        assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+        ended = await there.ending("t")
+        assert time.monotonic() - began < 3
+        assert ended["type"] == "turn.cancelled"
+        w.thaw(0)
+        await here.ending("t")
+        assert here.turns["t"].text() == there.turns["t"].text()
+
+
+async def test_law_6_the_same_start_on_two_instances_at_once(tmp_path: Path) -> None:
+    """Law 6: of simultaneous starts with one id on two instances exactly one asks the provider."""
+    async with world(tmp_path) as w, client(w.urls()[0]) as a, client(w.urls()[1]) as b:
+        w.upstream.plays(chat("Hel", "lo").but(rate=20))
+
+        async def start(c: Any) -> Any:
+            return await c.request("turn.start", turn="t", input="x", model="openai/m")
+
+        answers = await asyncio.gather(start(a), start(b), start(a), start(b))
+        assert sorted(answer["status"] for answer in answers) == ["attached"] * 3 + ["running"]
+        for c in (a, b):
+            await c.ending("t")
+            assert c.turns["t"].text() == "Hello"
+        assert len(w.upstream.asked) == 1
+
+
+async def test_law_8_devices_on_several_instances(tmp_path: Path) -> None:
+    """Law 8: a turn with `on_disconnect: cancel` lives while any instance has a device attached, and ends after."""
+    async with world(tmp_path) as w, client(w.urls()[1]) as watcher:
+        async with client(w.urls()[1]) as there:
+            async with client(w.urls()[0]) as here:
+                fields = {"input": "x", "params": {"demo": {"rate": 20, "tokens": 5000}}}
+                await here.request("turn.start", turn="t", on_disconnect="cancel", **fields)
+                await there.request("turn.attach", turn="t")
+                await asyncio.sleep(4)
+            await asyncio.sleep(3)
+            assert (await watcher.request("turn.get", turn="t"))["status"] == "running"
+        await watcher.until_status("t", "cancelled")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_law_9_kill_9_of_the_owner(tmp_path: Path, seed: int) -> None:
+    """Law 9: killed at a random token, the same sentences are finished by the other instance."""
+    pick = random.Random(seed)
+    async with world(tmp_path) as w, client_of(w, 0, codec=pick.choice(["json", "msgpack"])) as who:
+        for n in range(5):
+            await w.start(who, f"t{n}", **LONG)
+        await moment(pick, 0.2, 2)
+        w.kill(0)
+        for n in range(5):
+            await w.check(who, f"t{n}")
+
+
+async def test_law_9_before_the_first_token_it_starts_again(tmp_path: Path) -> None:
+    """Law 9: where no delta is in the log another instance asks the provider again, after a `turn.reset`."""
+    async with world(tmp_path) as w, client_of(w, 0) as who:
+        w.upstream.plays(chat("never").but(delay_s=60), chat("Hello ", "again"))
+        await who.start("t", input="x", model="openai/m")
+        await w.upstream.next_asked(1)
+        w.kill(0)
+        assert (await who.ending("t"))["type"] == "turn.completed"
+        assert who.text("t") == "Hello again"
+        assert len(w.upstream.asked) == 2
+
+
+async def test_law_9_a_provider_that_cant_go_on(tmp_path: Path) -> None:
+    """Law 9: after a delta of a provider that can't continue, `owner_lost` with the partial message kept."""
+    async with world(tmp_path) as w, client_of(w, 0) as who:
+        w.upstream.plays(chat(*[f"w{n} " for n in range(2000)]).but(rate=50))
+        await who.start("t", input="x", model="openai/m")
+        await who.until(lambda: who.now is not None and who.now.turns["t"].seq > 30)
+        w.kill(0)
+        ended = await who.ending("t")
+        assert ended["error"]["code"] == "owner_lost"
+        assert len(who.text("t")) > 20
+        await w.check_stored("t", who.text("t"))
+        assert len(w.upstream.asked) == 1
+
+
+async def test_law_9_a_frozen_owner_wakes_up_and_is_refused(tmp_path: Path) -> None:
+    """Law 9: frozen for three leases, it loses its turns; woken, it says nothing more and closes its upstream."""
+    async with world(tmp_path) as w, client_of(w, 0) as near, client_of(w, 1) as far:
+        w.upstream.plays(chat(*[f"w{n} " for n in range(5000)]).but(rate=50))
+        await w.start(near, "demo", **LONG)
+        await near.start("real", input="x", model="openai/m")
+        await near.until(lambda: near.now is not None and near.now.turns["real"].seq > 10)
+        asked = await w.upstream.next_asked(1)
+        far.views["demo"], far.views["real"] = TurnView(), TurnView()
+        await far.connected()
+        w.freeze(0)
+        await asyncio.sleep(3 * LEASE_S)
+        w.thaw(0)
+        async with asyncio.timeout(5):
+            await asked.disconnected.wait()
+        assert (await far.ending("real"))["error"]["code"] == "owner_lost"
+        for who in (near, far):
+            assert (await who.ending("demo"))["type"] == "turn.completed"
+            assert who.text("demo") == expected("About demo", LONG)
+            assert (await who.ending("real"))["type"] == "turn.failed"
+        assert near.text("real") == far.text("real")
+
+
+async def test_redis_frozen_for_a_moment_is_invisible(tmp_path: Path) -> None:
+    """Law 4: Redis stands still for 3 s, less than a lease; attached clients see no gap, and the log is complete after."""
+    async with world(tmp_path, TURNWIRE_LEASE_S="10") as w, client_of(w, 0) as who:
+        await w.start(who, "t", rate=100, tokens=600)
+        await asyncio.sleep(0.5)
+        w.redis.freeze()
+        before = who.now.turns["t"].seq if who.now else 0
+        await asyncio.sleep(2.5)
+        after = who.now.turns["t"].seq if who.now else 0
+        assert after > before + 120
+        await asyncio.sleep(0.5)
+        w.redis.thaw()
+        await w.check(who, "t")
+        assert who.connects == 1
+
+
+async def test_redis_away_longer_degrades_and_catches_up(tmp_path: Path) -> None:
+    """Law 4: Redis is away for several leases: clients see `degraded`, the stream goes on, and the log is whole after."""
+    async with world(tmp_path) as w, client_of(w, 0) as who:
+        await w.start(who, "t", rate=100, tokens=1200)
+        await asyncio.sleep(0.5)
+        w.redis.freeze()
+        await asyncio.sleep(4 * LEASE_S)
+        assert who.now is not None
+        states = [frame["state"] for frame in who.now.frames if frame["type"] == "durability"]
+        assert states == ["degraded"]
+        seen = who.now.turns["t"].seq
+        assert seen > 300
+        w.redis.thaw()
+        await w.check(who, "t")
+        assert who.connects == 1
+        states = [frame["state"] for frame in who.now.frames if frame["type"] == "durability"]
+        assert states == ["degraded", "ok"]
+        async with client(w.urls()[1]) as c:
+            await c.request("turn.attach", turn="t")
+            await c.ending("t")
+            assert c.turns["t"].text() == who.text("t")
+
+
+async def test_redis_comes_back_empty(tmp_path: Path) -> None:
+    """Redis loses everything: the owner re-creates its running turns, nothing is met with silence."""
+    async with world(tmp_path) as w, client_of(w, 0) as who:
+        await w.start(who, "before", rate=0, tokens=20)
+        await w.check(who, "before")
+        await w.start(who, "t", rate=100, tokens=500)
+        await asyncio.sleep(0.5)
+        w.redis.restart(with_data=False)
+        ended = await who.ending("t")
+        assert ended["type"] == "turn.completed"
+        assert who.text("t") == expected("About t", {"rate": 100, "tokens": 500})
+        async with client(w.urls()[1]) as c:
+            await c.request("turn.attach", turn="t")
+            await c.ending("t")
+            assert c.turns["t"].text() == who.text("t")
+        async with client((await w.add()).ws_url) as c:
+            gone = await c.request("turn.attach", turn="before")
+            assert gone["turns"]["before"]["error"]["code"] in {"not_found", "gone"}
+
+
+async def test_a_hundred_disconnects_within_one_turn(tmp_path: Path) -> None:
+    """Law 7: a client that loses its socket a hundred times, between two instances, has every character once."""
+    pick = random.Random(3)
+    async with world(tmp_path) as w, client_of(w, 0, 1, seed=3) as who:
+        await w.start(who, "t", rate=60, tokens=400)
+        for _ in range(100):
+            await who.drop()
+            await who.connected()
+            await moment(pick, 0, 0.03)
+        await w.check(who, "t")
+        assert who.views["t"].resets == 0
+
+
+async def test_sigterm_moves_the_sockets_and_hands_over_what_is_left(tmp_path: Path) -> None:
+    """A deploy: sockets are told to go, turns end or are handed over, the process exits, no character is lost."""
+    async with world(tmp_path) as w, client_of(w, 0) as who:
+        for n in range(10):
+            await w.start(who, f"short{n}", rate=100, tokens=150)
+            await w.start(who, f"long{n}", rate=100, tokens=700)
+        await asyncio.sleep(0.3)
+        w.hidden.add(0)
+        w.instances[0].terminate()
+        for n in range(10):
+            await w.check(who, f"short{n}")
+            await w.check(who, f"long{n}")
+        assert await w.instances[0].wait(15) == 0
+        assert any(frame["type"] == "going_away" for frame in who.frames)
+
+
+async def test_rolling_restarts(tmp_path: Path) -> None:
+    """Restarts under load: no character lost or doubled, no turn failed."""
+    async with world(tmp_path) as w, client_of(w, 0, 1, 2, 3, 4, seed=5) as who:
+        names = []
+        for round_ in range(3):
+            for n in range(5):
+                names.append(f"r{round_}-{n}")
+                await w.start(who, names[-1], rate=100, tokens=300)
+            w.hidden.add(round_)
+            w.instances[round_].terminate()
+            await w.add()
+            assert await w.instances[round_].wait(15) == 0
+        for name in names:
+            await w.check(who, name)
+
+
+async def test_a_queued_turn_whose_owner_dies(tmp_path: Path) -> None:
+    """A turn that waits in its conversation's queue is taken over too, and runs when its time comes."""
+    async with world(tmp_path) as w, client_of(w, 1) as safe, client_of(w, 0) as lost:
+        conversation = (await (await safe.connected()).request("conversation.create"))["id"]
+        await safe.start("first", input="x", conversation=conversation, params={"demo": {"rate": 50, "tokens": 250}})
+        queued = await lost.start(
+            "second", input="y", conversation=conversation, on_busy="queue", params={"demo": {"rate": 0, "tokens": 5}}
+        )
+        assert queued["status"] == "queued"
+        w.kill(0)
+        assert (await safe.ending("first"))["type"] == "turn.completed"
+        assert (await lost.ending("second"))["type"] == "turn.completed"
+        async with client(w.urls()[0]) as c:
+            messages = (await c.request("conversation.messages", conversation=conversation))["messages"]
+            assert [m["role"] for m in messages] == ["user", "user", "assistant", "assistant"]
+
+
+async def test_every_device_sees_every_turn_wherever_it_runs(tmp_path: Path) -> None:
+    """Multi-device: attached to a conversation at one instance, a client sees turns and changes of the other."""
+    async with world(tmp_path) as w, client(w.urls()[0]) as one, client(w.urls()[1]) as two:
+        conversation = (await one.request("conversation.create"))["id"]
+        await two.request("conversation.attach", conversation=conversation)
+        demo = {"demo": {"rate": 100, "tokens": 50}}
+        await one.request("turn.start", turn="t", input="x", conversation=conversation, params=demo)
+        await two.ending("t")
+        assert two.turns["t"].text() == expected("x", demo["demo"])
+        await one.request("conversation.update", conversation=conversation, title="New")
+        await two.until(lambda: any(f["type"] == "conversation.updated" and f["title"] == "New" for f in two.frames))
+        await one.request("conversation.delete", conversation=conversation)
+        await two.until(lambda: any(f["type"] == "conversation.deleted" for f in two.frames))
+
+
+async def test_few_connections_to_redis_with_2000_sockets(tmp_path: Path) -> None:
+    """One instance with 2,000 sockets and a hundred turns keeps at most 20 connections to Redis."""
+    with ExitStack() as sockets:
+        async with world(tmp_path, 1) as w, client(w.urls()[0]) as c:
+            await _crowd(w, c, sockets)
+
+
+async def _crowd(w: World, c: Client, sockets: ExitStack) -> None:
+    parts = urlsplit(w.instances[0].url)
+    opening = (
+        f"GET /ws HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
+    def open_sockets() -> None:
+        for _ in range(2000):
+            one = sockets.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=5))
+            one.sendall(opening)
+            assert one.recv(4096).startswith(b"HTTP/1.1 101")
+
+    await asyncio.to_thread(open_sockets)
+    conversations = [await c.request("conversation.create") for _ in range(20)]
+    for conversation in conversations:
+        await c.request("conversation.attach", conversation=conversation["id"])
+    for n in range(60):
+        await c.request("turn.start", turn=f"t{n}", input="x", params={"demo": {"rate": 100, "tokens": 50}})
+    for n in range(60):
+        await c.ending(f"t{n}")
+    async with redis.asyncio.Redis.from_url(w.redis.url) as admin:
+        assert len(await admin.client_list()) - 1 <= 20
+
+
+async def test_a_full_redis_refuses_new_turns_and_lets_running_ones_finish(tmp_path: Path) -> None:
+    """Redis is full: a new turn is refused with `store_unavailable`, one that runs streams on; with room again all is well."""
+    async with world(tmp_path, 1) as w, client(w.urls()[0]) as c:
+        await c.request("turn.start", turn="runs", input="x", params={"demo": {"rate": 50, "tokens": 300}})
+        await c.deltas("runs", 10)
+        async with redis.asyncio.Redis.from_url(w.redis.url) as admin:
+            await admin.config_set("maxmemory-policy", "noeviction")
+            await admin.config_set("maxmemory", "1mb")
+            with pytest.raises(RequestFailed) as refused:
+                await c.request("turn.start", turn="new", input="x")
+            assert (refused.value.code, refused.value.error["retryable"]) == ("store_unavailable", True)
+            seen = c.turns["runs"].seq
+            await c.deltas("runs", seen + 50)
+            await admin.config_set("maxmemory", "0")
+        assert (await c.ending("runs"))["type"] == "turn.completed"
+        assert (await c.request("turn.start", turn="new", input="x"))["status"] == "running"
+        await c.request("turn.cancel", turn="new")
+
+
+async def test_redis_restarted_with_its_data(tmp_path: Path) -> None:
+    """Redis is killed and comes back as its file has it: what the file lacks is written again, the text is whole."""
+    async with world(tmp_path, appendonly=True) as w, client_of(w, 0) as who:
+        for n in range(5):
+            await w.start(who, f"t{n}", rate=100, tokens=300)
+        await asyncio.sleep(1.5)
+        w.redis.restart(with_data=True)
+        for n in range(5):
+            await w.check(who, f"t{n}")
+        assert who.connects == 1

@@ -1,0 +1,268 @@
+"""Runs a private Redis as a process of its own, that a test may stop, freeze, kill and start again.
+
+And a way to it that can be cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from store.redis import RedisStore
+
+PROGRAM = "redis-server"
+START_TIMEOUT_S = 10
+
+
+class RedisProcess:
+    """A Redis on a port of its own, with its files in `folder`.
+
+    `appendonly`: what it said is stored survives a kill. `maxmemory` such as "10mb": past it writes are refused.
+    `cluster`: it is a cluster's only node, and holds scripts to the keys of one slot.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        appendonly: bool = False,
+        maxmemory: str | None = None,
+        password: str | None = None,
+        cluster: bool = False,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._password = password
+        self.port = _free_port()
+        self._arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+        if appendonly:
+            self._arguments += ["--appendonly", "yes", "--appendfsync", "always"]
+        if maxmemory is not None:
+            self._arguments += ["--maxmemory", maxmemory, "--maxmemory-policy", "noeviction"]
+        self._cluster = cluster
+        if cluster:
+            self._arguments += ["--cluster-enabled", "yes"]
+        if password is not None:
+            self._arguments += ["--requirepass", password]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is, with the password."""
+        secret = "" if self._password is None else f":{self._password}@"
+        return f"redis://{secret}127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """The running process."""
+        assert self._process is not None, "it isn't running"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, and wait until it answers. Raises `RuntimeError`."""
+        assert self._process is None, "it is running"
+        log = (self._folder / "redis.log").open("ab")
+        with log:
+            self._process = subprocess.Popen([PROGRAM, *self._arguments], stdout=log, stderr=log)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError("Redis did not start:\n" + (self._folder / "redis.log").read_text())
+            time.sleep(0.01)
+
+        if self._cluster and self.ask("CLUSTER", "INFO").count(b"cluster_state:ok") == 0:
+            self.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            while self.ask("CLUSTER", "INFO").count(b"cluster_state:ok") == 0:
+                time.sleep(0.01)
+
+    def ask(self, *command: str | bytes | int) -> Any:
+        """What it answers to a command, on a connection of its own."""
+        with redis.Redis.from_url(self.url, protocol=2) as client:
+            client.response_callbacks.clear()
+            return client.execute_command(*command)
+
+    def keys(self) -> list[bytes]:
+        """Every key that it has."""
+        found: list[bytes] = self.ask("KEYS", "*")
+        return found
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                said = connection.recv(64)
+                return said.startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """End it in order."""
+        if self._process is not None:
+            self.thaw()
+            self._process.terminate()
+            self._process.wait(START_TIMEOUT_S)
+            self._process = None
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(START_TIMEOUT_S)
+            self._process = None
+
+    def freeze(self) -> None:
+        """It goes on existing and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """It answers again."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def restart(self, *, with_data: bool = True) -> None:
+        """Kill it and start it again; without `with_data` it comes back empty."""
+        self.kill()
+        if not with_data:
+            shutil.rmtree(self._folder)
+            self._folder.mkdir()
+        self.start()
+
+
+def _free_port() -> int:
+    """A port below those that the system gives away by itself, so that it is still free after a restart."""
+    while True:
+        port = random.randrange(10_000, 20_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+@contextmanager
+def redis_process(
+    folder: Path,
+    *,
+    appendonly: bool = False,
+    maxmemory: str | None = None,
+    password: str | None = None,
+    cluster: bool = False,
+) -> Iterator[RedisProcess]:
+    """A running Redis until the end of the block. Skips the test where none is installed."""
+    if shutil.which(PROGRAM) is None:
+        pytest.skip(f"{PROGRAM} isn't installed")
+    process = RedisProcess(folder, appendonly=appendonly, maxmemory=maxmemory, password=password, cluster=cluster)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisProcess]:
+    """A Redis of the test's own, with nothing in it."""
+    with redis_process(tmp_path / "redis") as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """A Redis for tests that do it no harm."""
+    with redis_process(tmp_path_factory.mktemp("redis")) as process:
+        yield process
+
+
+class CutWay:
+    """A proxy in front of a Redis. `url` leads through it; `cut` says what becomes of the next replies."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self._cuts = 0
+        self._kept = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.url = ""
+
+    def cut(self, replies: int = 1, *, kept: int = 0) -> None:
+        """The next `replies` are cut behind `kept` bytes, after Redis has done what they answer, and their
+        connections with them."""
+        self._cuts, self._kept = replies, kept
+
+    def drop_all(self) -> None:
+        """Cut every connection now."""
+        for writer in self._writers:
+            writer.close()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        try:
+            from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:
+            writer.close()
+            return
+        self._writers |= {writer, to_redis}
+        there = asyncio.get_running_loop().create_task(self._pass(reader, to_redis, cuttable=False))
+        back = asyncio.get_running_loop().create_task(self._pass(from_redis, writer, cuttable=True))
+        self._tasks |= {there, back}
+        await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
+        writer.close()
+        to_redis.close()
+        await asyncio.wait([there, back])
+        self._tasks -= {there, back}
+        self._writers -= {writer, to_redis}
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, cuttable: bool) -> None:
+        try:
+            while data := await reader.read(65536):
+                if cuttable and self._cuts:
+                    self._cuts -= 1
+                    writer.write(data[: self._kept])
+                    await writer.drain()
+                    return
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+
+
+@asynccontextmanager
+async def cut_way(server: RedisProcess) -> AsyncIterator[CutWay]:
+    """A proxy to `server` until the end of the block."""
+    way = CutWay(server.port)
+    listener = await asyncio.start_server(way.serve, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    way.url = server.url.replace(f":{server.port}/", f":{port}/")
+    try:
+        yield way
+    finally:
+        listener.close()
+        way.drop_all()
+        async with asyncio.timeout(5):
+            while way._tasks:
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def redis_store(url: str, **options: float) -> AsyncIterator[RedisStore]:
+    """An open store on a Redis until the end of the block."""
+    store = RedisStore(url, **options)
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()

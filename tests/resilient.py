@@ -1,0 +1,123 @@
+"""A client as a good front end is one: it comes back, through whatever instance lives, and goes on where it was."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from websockets.exceptions import WebSocketException
+
+from tests.client import Client, RequestFailed, TurnView, client
+
+RETRY_S = 0.05
+DEADLINE_S = 40.0
+
+
+class Resilient:
+    """Keeps what it holds of its turns over any number of sockets. Laws 1 and 2 are checked on every frame."""
+
+    def __init__(self, urls: Callable[[], Sequence[str]], codec: str, pick: random.Random) -> None:
+        self.views: dict[str, TurnView] = {}
+        self.connects = 0
+        self.frames: list[dict[str, Any]] = []
+        self._urls = urls
+        self._codec = codec
+        self._pick = pick
+        self._stack = AsyncExitStack()
+        self.now: Client | None = None
+
+    async def connected(self) -> Client:
+        """The present connection, or a new one that is attached to every turn that hasn't ended."""
+        async with asyncio.timeout(DEADLINE_S):
+            while self.now is None or self.now.closed is not None:
+                await self.drop()
+                try:
+                    self.now = await self._stack.enter_async_context(
+                        client(self._pick.choice(list(self._urls())), codec=self._codec, open_timeout=5)
+                    )
+                    self.connects += 1
+                    await self._attach(self.now)
+                except (OSError, RequestFailed, AssertionError, EOFError, IndexError, WebSocketException) as error:
+                    if isinstance(error, AssertionError) and "law" in str(error):
+                        raise
+                    await self.drop()
+                    await asyncio.sleep(RETRY_S)
+        return self.now
+
+    async def _attach(self, now: Client) -> None:
+        live = {turn: view for turn, view in self.views.items() if view.ended is None}
+        for turn, view in live.items():
+            now.resume(turn, view)
+        held = {turn: view.position if view.epoch else {"epoch": 0, "seq": 0} for turn, view in live.items()}
+        if held:
+            answer = await now.request("turn.attach", positions=held)
+            for turn, got in answer["turns"].items():
+                assert "error" not in got, f"{turn}: {got['error']}"
+
+    async def drop(self) -> None:
+        """Lose the socket."""
+        now, self.now = self.now, None
+        if now is not None:
+            self.frames += now.frames
+            now.socket.transport.abort()
+        await self._stack.aclose()
+
+    async def start(self, turn: str, **fields: Any) -> dict[str, Any]:
+        """Start a turn; repeated with the same id until it is answered (law 6)."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                now = await self.connected()
+                now.turns.setdefault(turn, self.views.setdefault(turn, TurnView()))
+                try:
+                    started: dict[str, Any] = await now.request("turn.start", turn=turn, **fields)
+                    self.views[turn] = now.turns[turn]
+                    return started
+                except RequestFailed as failed:
+                    if not failed.error["retryable"]:
+                        raise
+                except (AssertionError, TimeoutError) as error:
+                    if "law" in str(error):
+                        raise
+                self.views[turn] = now.turns[turn]
+                await asyncio.sleep(RETRY_S)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Stay connected until `condition()` holds."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not condition():
+                now = await self.connected()
+                try:
+                    await now.until(condition, timeout_s=DEADLINE_S)
+                except (AssertionError, TimeoutError) as error:
+                    if "law" in str(error):
+                        raise
+
+    async def ending(self, turn: str) -> dict[str, Any]:
+        """Stay connected until the turn's ending."""
+
+        def ended() -> bool:
+            if self.now is not None and turn in self.now.turns:
+                self.views[turn] = self.now.turns[turn]
+            return self.views[turn].ended is not None
+
+        await self.until(ended)
+        found = self.views[turn].ended
+        assert found is not None
+        return found
+
+    def text(self, turn: str) -> str:
+        """What it holds of the turn's text."""
+        return self.views[turn].text()
+
+
+@asynccontextmanager
+async def resilient(urls: Callable[[], Sequence[str]], codec: str = "json", seed: int = 1) -> AsyncIterator[Resilient]:
+    """A resilient client of any of the gateways at `urls()`."""
+    made = Resilient(urls, codec, random.Random(seed))
+    try:
+        yield made
+    finally:
+        await made.drop()

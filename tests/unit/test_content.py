@@ -1,0 +1,57 @@
+"""What a `turn.start` asks, before a provider is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.content import check_content
+from gateway.errors import ApiError
+from gateway.protocol import TurnStart
+
+TOOL = {"name": "clock", "parameters": {"type": "object"}}
+
+
+def start(**fields: Any) -> TurnStart:
+    """A request with these fields."""
+    return msgspec.convert({"type": "turn.start", **fields}, TurnStart)
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"input": [{"kind": "text", "text": ""}]}, "input"),
+        ({"input": [{"kind": "image", "media_type": "image/png"}]}, "input[0]"),
+        ({"input": [{"kind": "image", "media_type": "image/png", "data": "eA==", "url": "https://x"}]}, "input[0]"),
+        ({"input": [{"kind": "image", "media_type": "image/png", "data": "!!!"}]}, "input[0].data"),
+        ({"input": [{"kind": "file", "media_type": "text/plain", "data": ""}]}, "input[0].data"),
+        ({"messages": [{"role": "user", "parts": []}]}, "messages[0].parts"),
+        ({"tools": [{"name": "a", "parameters": {"type": "string"}}]}, "tools[0].parameters"),
+        ({"tools": [TOOL, TOOL]}, "tools[1].name"),
+        ({"tools": [TOOL], "tool_choice": {"name": "other"}}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
+    ],
+)
+def test_what_cant_be_meant_is_refused(fields: dict[str, Any], path: str) -> None:
+    """A part without content and a tool that can't be called are named by their path."""
+    with pytest.raises(ApiError) as refused:
+        check_content(start(**fields))
+    assert (refused.value.code, refused.value.body.path) == ("invalid_request", path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": "Hello"},
+        {"input": [{"kind": "text", "text": ""}, {"kind": "image", "media_type": "image/png", "data": "eA=="}]},
+        {"input": [{"kind": "image", "media_type": "image/png", "url": "https://x/y.png"}]},
+        {"input": [{"kind": "tool_result", "call": "c", "output": ""}]},
+        {"input": "x", "tools": [TOOL], "tool_choice": {"name": "clock"}},
+        {"input": "x", "tools": [{"name": "bare"}], "tool_choice": "required"},
+    ],
+)
+def test_what_can_be_meant_passes(fields: dict[str, Any]) -> None:
+    """Everything that a provider may be asked passes."""
+    check_content(start(**fields))

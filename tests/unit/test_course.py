@@ -1,0 +1,107 @@
+"""The course of a turn: handed over, lost, or stopped while it is no longer ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from gateway.abort import Abort
+from providers.base import ChatRequest, Delta, PartDelta, PartStarted
+from tests.demo import expected
+from tests.in_process import SLOW, Instance, eventually, open_pair, seat
+from tests.scripted import ScriptedProviders
+
+Pair = tuple[Instance, Instance]
+
+
+async def test_a_drain_hands_over_what_still_runs(quick: None) -> None:
+    """A deploy: the turn is flushed and released, and another instance goes on at once, without a seam."""
+    demo = {"rate": 200, "tokens": 150}
+    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=demo)
+        await there.request("turn.attach", turn="t")
+        await there.until(lambda: "t" in there.turns and there.turns["t"].seq > 20)
+        await one.services.runner.drain(0.01)
+        for client in (here, there):
+            assert (await client.ending("t"))["type"] == "turn.completed"
+            assert (client.turns["t"].text(), client.turns["t"].resets) == (expected("Hello", demo), 0)
+        assert two.stream("t").owned
+
+
+async def test_a_large_backlog_is_handed_over_whole(quick: None) -> None:
+    """All that was said is in the log before the lease is released, however many appends that takes."""
+
+    async def floods(request: ChatRequest) -> AsyncIterator[list[Delta]]:
+        if not request.answered:
+            yield [PartStarted(0, "text"), *[PartDelta(0, "x" * 2000)] * 400]
+        await asyncio.get_running_loop().create_future()
+
+    async with (
+        open_pair(ScriptedProviders(floods), lease_s=30, outbox_bytes=10**7) as (one, two),
+        seat(one.services) as here,
+    ):
+        with one.store.failing("append"):
+            await here.start("t")
+            await eventually(lambda: one.services.hub.get("ann", "t") and one.stream("t").log.end == 402)
+            await eventually(lambda: one.told)
+        one.stream("t").signal.abort(Abort("handover"))
+        await eventually(lambda: two.services.hub.get("ann", "t") is not None and two.stream("t").owned)
+        assert two.stream("t").log.end == 403
+
+
+async def test_a_hand_over_without_the_store_waits_for_the_lease(quick: None) -> None:
+    """What can't be released lapses, and is taken then."""
+    demo = {"rate": 100, "tokens": 100}
+    async with open_pair(lease_s=0.3) as (one, two):
+        async with seat(one.services) as here:
+            await here.start("t", demo=demo)
+            await here.until(lambda: here.turns["t"].seq > 10)
+            with one.store.failing("release"):
+                one.stream("t").signal.abort(Abort("handover"))
+                await eventually(lambda: not one.stream("t").owned)
+            await one.kill()
+        async with seat(two.services) as there:
+            await eventually(lambda: two.services.hub.get("ann", "t") is not None)
+            await there.request("turn.attach", turn="t")
+            await there.ending("t")
+            assert there.turns["t"].text() == expected("Hello", demo)
+
+
+async def test_a_wish_goes_with_a_turn_that_is_lost(quick: None) -> None:
+    """Law 5: stopped here while, unknown here, another instance had it: that one stops it."""
+    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here:
+        await here.start("t", demo=SLOW)
+        with one.store.blocked("append") as flushing:
+            await flushing.wait()
+            await two.services.stopping.take_over("ann", "t", force=True)
+            assert await here.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+            assert (await here.ending("t"))["type"] == "turn.cancelled"
+        assert (await two.store.turn("ann", "t")).status == "cancelled"
+
+
+async def test_a_queue_holds_across_instances(pair: Pair) -> None:
+    """`queue`: a turn behind one that runs elsewhere starts when that one has ended, with its answer before it."""
+    one, two = pair
+    async with seat(one.services) as here, seat(two.services) as there:
+        where = (await here.start("a", demo={"rate": 100, "tokens": 30}))["conversation"]
+        assert (await there.start("b", conversation=where, on_busy="queue"))["status"] == "queued"
+        await there.ending("b")
+        await here.ending("a")
+        statuses = [(frame["status"], frame.get("position")) for frame in there.of("b", "turn.status")]
+        assert statuses == [("queued", 1), ("running", None)]
+        branch = await two.store.branch("ann", where, there.turns["b"].frames[0]["message"])
+        assert [record.turn for record in branch] == ["a", "a", "b", "b"]
+
+
+async def test_it_waits_for_all_ahead(pair: Pair) -> None:
+    """Law 4 beside it: what waits in line is held, and let go with the turn."""
+    one, two = pair
+    async with seat(one.services) as here, seat(two.services) as there:
+        where = (await here.start("a", demo=SLOW))["conversation"]
+        await here.start("b", conversation=where, demo=SLOW)
+        await there.start("c", conversation=where, on_busy="queue")
+        await there.until(lambda: there.of("c", "turn.status"))
+        assert [two.stream(turn).waited_for for turn in ("a", "b")] == [1, 1]
+        await there.request("turn.cancel", turn="c")
+        await there.ending("c")
+        assert [two.stream(turn).waited_for for turn in ("a", "b")] == [0, 0]

@@ -1,0 +1,17 @@
+"""The channels' names, which every backend and every instance must make alike."""
+
+from __future__ import annotations
+
+from store.interface import conversation_channel, instance_channel, turn_channel
+
+
+def test_each_thing_has_a_channel_of_its_own() -> None:
+    """A turn, a conversation and an instance of one name are three channels, and a user's are nobody else's."""
+    channels = [
+        turn_channel("ann", "x"),
+        turn_channel("bob", "x"),
+        conversation_channel("ann", "x"),
+        conversation_channel("bob", "x"),
+        instance_channel("x"),
+    ]
+    assert len(set(channels)) == len(channels)

@@ -1,0 +1,118 @@
+"""Leases: renewed in one call, lost when refused, confirmed after standing still, and reaped only by who can be sure."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.abort import Abort
+from tests.demo import expected
+from tests.in_process import SLOW, Instance, eventually, open_instance, open_pair, open_shared_store, seat
+
+Pair = tuple[Instance, Instance]
+
+
+async def test_a_long_turn_keeps_its_owner(pair: Pair) -> None:
+    """Renewed in time, a turn that outlasts several leases is nobody else's."""
+    one, two = pair
+    async with seat(one.services) as here:
+        await here.start("t", demo=SLOW)
+        await here.start("u", demo=SLOW)
+        renewals = one.store.calls.count("renew")
+        await eventually(lambda: one.store.calls.count("renew") >= renewals + 9)
+        assert one.stream("t").running
+        assert "take" not in two.store.calls
+
+
+async def test_a_lapsed_lease_that_nobody_took_is_renewed(quick: None) -> None:
+    """Cut off for longer than the lease, and alone: the turn goes on, and its log is whole afterwards."""
+    demo = {"rate": 200, "tokens": 200}
+    async with open_shared_store() as open_view:
+        async with open_instance(open_view(), lease_s=0.3) as one, seat(one.services) as here:
+            await here.start("t", demo=demo)
+            with one.store.failing():
+                await here.until(lambda: here.turns["t"].seq > 100)
+            assert (await here.ending("t"))["type"] == "turn.completed"
+            assert here.turns["t"].text() == expected("Hello", demo)
+            assert [frame.state for frame in one.told] == ["degraded", "ok"]
+            entries = await one.store.log("ann", "t", 0)
+            assert entries[-1].last == here.turns["t"].seq
+
+
+async def test_who_is_cut_off_loses_its_turns(quick: None) -> None:
+    """Law 9: while an owner can't reach the store another takes over; back, it stops, and its clients are whole."""
+    demo = {"rate": 100, "tokens": 200}
+    async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=demo)
+        await here.until(lambda: here.turns["t"].seq > 10)
+        with one.store.failing(), one.shared.deaf():
+            await eventually(lambda: two.services.hub.get("ann", "t") is not None and two.stream("t").owned)
+            await there.request("turn.attach", turn="t")
+            await here.until(lambda: here.turns["t"].seq > 40)
+        for client in (here, there):
+            await client.ending("t")
+            assert client.turns["t"].text() == expected("Hello", demo)
+        assert not one.stream("t").owned
+
+
+async def test_who_stood_still_asks_before_it_speaks(quick: None) -> None:
+    """Law 9: a process that was suspended for a lease renews first; a turn that was taken says nothing more."""
+    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here:
+        await here.start("t", demo=SLOW)
+        leases = one.wired.leases
+        assert not leases.stale
+        with one.store.blocked("append") as flushing:
+            await flushing.wait()
+            await two.services.stopping.take_over("ann", "t", force=True)
+            leases._checked_at -= 60
+            assert leases.stale
+            await here.until(lambda: one.stream("t").signal.aborted)
+            assert not leases.stale
+        await here.until(lambda: not one.stream("t").owned)
+        await two.services.stopping.cancel("ann", "t", Abort("client"))
+        await here.ending("t")
+        assert here.turns["t"].text() == _text(two)
+
+
+async def test_standing_still_with_the_turn_still_ours_changes_nothing(quick: None) -> None:
+    """Nobody took it: after one renewal the turn goes on; with the store away it goes on too."""
+    async with open_pair(lease_s=30) as (one, _), seat(one.services) as here:
+        await here.start("t", demo=SLOW)
+        one.wired.leases._checked_at -= 60
+        await eventually(lambda: one.store.calls.count("renew") == 1)
+        with one.store.failing():
+            one.wired.leases._checked_at -= 60
+            seq = here.turns["t"].seq
+            await here.until(lambda: here.turns["t"].seq > seq + 5)
+        assert one.stream("t").running
+
+
+async def test_nobody_reaps_whose_own_calls_fail(quick: None) -> None:
+    """An instance that may itself be cut off takes nothing for one lease."""
+    async with open_pair(lease_s=0.5) as (one, two):
+        async with seat(one.services) as here:
+            await here.start("t", demo=SLOW)
+            with two.store.failing("takeable", 1):
+                await eventually(lambda: two.told)
+            failed_at = two.wired.writer.failed_at
+            await one.kill()
+        await eventually(lambda: "take" in two.store.calls)
+        assert asyncio.get_running_loop().time() - failed_at > 0.5
+
+
+@pytest.mark.parametrize("gone", ["nobody", "deleted"])
+async def test_a_hint_may_be_wrong(quick: None, gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lapsed lease of a turn that isn't there any more is no failure of the store."""
+
+    async def takeable() -> list[tuple[str, str]]:
+        return [("ann", gone)]
+
+    async with open_pair() as (one, _):
+        monkeypatch.setattr(one.store.real, "takeable", takeable)
+        await eventually(lambda: one.store.calls.count("take") > 2)
+        assert one.told == []
+
+
+def _text(instance: Instance) -> str:
+    return "".join(getattr(event, "text", None) or "" for event in instance.stream("t").log.events)

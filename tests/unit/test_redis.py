@@ -1,0 +1,187 @@
+"""The Redis store passes the conformance suite, alone and in a cluster, and says clearly why it can't open."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store import redis_link
+from store.base import Append, Appended, StoreError
+from store.interface import Store
+from store.redis import RedisStore
+from store.redis_scripts import Script, load_scripts
+from tests.redis_process import RedisProcess, redis_process, redis_server, redis_store, shared_redis
+from tests.store_conformance import (
+    OpenStore,
+    StoreConformance,
+    conversation,
+    ending,
+    listening,
+    new_turn,
+    piece,
+    running,
+    stateless_turn,
+)
+
+__all__ = ["redis_server", "shared_redis"]
+
+
+@pytest.fixture(scope="session")
+def cluster_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """The only node of a cluster: it refuses scripts that touch keys of two slots."""
+    with redis_process(tmp_path_factory.mktemp("cluster"), cluster=True) as process:
+        yield process
+
+
+async def _instances(server: RedisProcess) -> AsyncIterator[OpenStore]:
+    server.ask("FLUSHALL")
+    async with AsyncExitStack() as stores:
+
+        async def open_store() -> Store:
+            return await stores.enter_async_context(redis_store(server.url))
+
+        yield open_store
+
+
+def strictly(**settings: Any) -> dict[str, Script]:
+    """The scripts, with the mark at which Redis looks at the slot of every key that they touch."""
+    marked = {name: b"#!lua\n" + script.source for name, script in load_scripts(**settings).items()}
+    return {name: Script(name, source, hashlib.sha1(source).hexdigest().encode()) for name, source in marked.items()}
+
+
+class TestRedis(StoreConformance):
+    """On a Redis."""
+
+    @pytest.fixture
+    async def open_store(self, shared_redis: RedisProcess) -> AsyncIterator[OpenStore]:
+        """Instances of one empty Redis."""
+        async for open_store in _instances(shared_redis):
+            yield open_store
+
+
+class TestRedisCluster(StoreConformance):
+    """In a Redis Cluster, where a script may touch the keys of one slot alone."""
+
+    @pytest.fixture
+    async def open_store(self, cluster_node: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OpenStore]:
+        """Instances of one empty cluster."""
+        monkeypatch.setattr(redis_link, "load_scripts", strictly)
+        async for open_store in _instances(cluster_node):
+            yield open_store
+
+
+async def refusal(url: str) -> str:
+    """Why a store can't be opened, with all that a log would show of it."""
+    with pytest.raises(StoreError) as raised:
+        async with redis_store(url):
+            pass
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "s3cret" not in shown
+    return str(raised.value)
+
+
+async def test_an_unreachable_redis_is_named(redis_server: RedisProcess) -> None:
+    """Opening says where nothing answers, and shows no password."""
+    redis_server.stop()
+    said = await refusal(f"redis://ann:s3cret@127.0.0.1:{redis_server.port}/0")
+    assert f"127.0.0.1:{redis_server.port}" in said
+    assert "can't be reached" in said
+
+
+async def test_a_refused_password_is_not_shown(tmp_path: Path) -> None:
+    """Opening says that the credentials are refused; with the right ones it opens."""
+    with redis_process(tmp_path / "redis", password="right") as server:
+        at = f"127.0.0.1:{server.port}"
+        for secret in ("", ":s3cret@"):
+            said = await refusal(f"redis://{secret}{at}/0")
+            assert "credentials" in said
+            assert at in said
+        async with redis_store(server.url) as store:
+            await store.ping()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3cret/x@host:port/0",
+        "redis://localhost:99999999/0?s3cret=1",
+        "redis://localhost/0?s3cret=1",
+        "http://s3cret",
+    ],
+)
+def test_a_url_that_makes_no_sense_is_not_repeated(url: str) -> None:
+    """What may hold a password is never quoted."""
+    with pytest.raises(StoreError) as raised:
+        RedisStore(url)
+    assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+
+
+async def test_an_old_redis_is_refused() -> None:
+    """A version before 6.2 is named, with what is needed."""
+
+    gone = asyncio.Event()
+
+    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(4096):
+            hello = b"*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n6.0.9\r\n"
+            writer.write(hello if b"HELLO" in data else b":0\r\n" * data.count(b"ZCARD"))
+        writer.close()
+        await writer.wait_closed()
+        gone.set()
+
+    server = await asyncio.start_server(old, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    said = await refusal(f"redis://127.0.0.1:{port}/0")
+    assert "6.0.9" in said
+    assert "6.2" in said
+    async with asyncio.timeout(5):
+        await gone.wait()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_redis_that_came_back_empty_is_filled_again(redis_server: RedisProcess) -> None:
+    """Law 9: appends and renewals say that the turn is missing, and accepting it again works."""
+    async with redis_store(redis_server.url) as store:
+        await store.create_conversation(conversation())
+        turn = await running(store, new_turn())
+        await store.append([piece(turn, 1, 3)])
+        redis_server.restart(with_data=False)
+        assert await store.append([piece(turn, 4, 4)]) == [Appended("missing", 0)]
+        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], 1000)
+        assert (lease.held, lease.missing) == (True, True)
+        await store.create_conversation(conversation())
+        again = await running(store, new_turn())
+        assert await store.append([piece(again, 1, 4)]) == [Appended("stored", 4)]
+        await store.end(ending(await store.turn("ann", "t1")))
+
+
+async def test_what_was_said_to_be_stored_survives_a_kill(tmp_path: Path) -> None:
+    """Law 3: with an append-only file, an ending outlives its Redis."""
+    with redis_process(tmp_path / "redis", appendonly=True) as server:
+        async with redis_store(server.url) as store:
+            await store.create_conversation(conversation())
+            turn = await running(store, new_turn())
+            kept = await store.end(ending(turn))
+            server.restart()
+            assert await store.conversation("ann", "c1") == kept
+            assert (await store.turn("ann", "t1")).ending == b"the ending"
+
+
+async def test_databases_of_one_redis_do_not_hear_each_other(redis_server: RedisProcess) -> None:
+    """Law 12: two gateways that share a Redis, each in a database of its own, are strangers."""
+    other_url = redis_server.url.replace("/0", "/1")
+    async with redis_store(redis_server.url) as one, redis_store(other_url) as two, listening(two) as heard:
+        await two.follow("turn:ann:t1")
+        turn = await running(one, stateless_turn())
+        assert await two.append([Append("ann", "t1", turn.epoch, 1, 1, b"x")]) == [Appended("missing", 0)]
+        await one.append([piece(turn, 1, 1)])
+        await two.publish("turn:ann:t1", b"own")
+        assert await heard.next() == ("turn:ann:t1", b"own")
