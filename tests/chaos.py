@@ -16,6 +16,8 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import redis.asyncio
+
 from tests.resilient import Resilient
 from tests.world import LEASE_S, World, client_of, world
 
@@ -50,7 +52,10 @@ class Chaos:
 
     async def breaker(self, clients: list[Resilient]) -> None:
         """One fault after the other, with a little peace between them."""
-        faults = [self.kill, self.freeze, self.restart, self.redis_freezes, self.redis_restarts, self.sockets_drop]
+        faults = [
+            *(self.kill, self.freeze, self.restart, self.sockets_drop),
+            *(self.redis_freezes, self.redis_restarts, self.redis_rolls_back, self.redis_is_full),
+        ]
         while time.monotonic() < self._until:
             fault = self._pick.choice(faults)
             self.faults[fault.__name__] += 1
@@ -89,6 +94,21 @@ class Chaos:
     async def redis_restarts(self, _: list[Resilient]) -> None:
         """Redis is killed and comes back with what its file has."""
         self._world.redis.restart(with_data=True)
+
+    async def redis_rolls_back(self, _: list[Resilient]) -> None:
+        """Redis is killed, and its file has lost the newest of what it had said was written."""
+        await asyncio.sleep(self._pick.uniform(0, 0.9))  # `everysec` may be anywhere in its second
+        self._world.redis.kill()
+        await asyncio.sleep(self._pick.uniform(0, LEASE_S))
+        self._world.redis.start()
+
+    async def redis_is_full(self, _: list[Resilient]) -> None:
+        """Redis refuses what is new for a while."""
+        async with redis.asyncio.Redis.from_url(self._world.redis.url) as admin:
+            await admin.config_set("maxmemory-policy", "noeviction")
+            await admin.config_set("maxmemory", "1mb")
+            await asyncio.sleep(self._pick.uniform(0.2, 2))
+            await admin.config_set("maxmemory", "0")
 
     async def sockets_drop(self, clients: list[Resilient]) -> None:
         """Every client loses its socket."""

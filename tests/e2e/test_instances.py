@@ -384,3 +384,21 @@ async def test_redis_restarted_with_its_data(tmp_path: Path) -> None:
         for n in range(5):
             await w.check(who, f"t{n}")
         assert who.connects == 1
+
+
+async def test_redis_rolled_back(tmp_path: Path) -> None:
+    """Redis comes back as it was a second and a half ago: the holes in the logs are found and filled by the owners."""
+    async with world(tmp_path) as w, client_of(w, 0) as who:
+        for n in range(5):
+            await w.start(who, f"t{n}", rate=100, tokens=500)
+        await asyncio.sleep(1)
+        async with redis.asyncio.Redis.from_url(w.redis.url) as admin:
+            await admin.save()
+        await asyncio.sleep(1.5)
+        w.redis.restart(with_data=True)
+        for n in range(5):
+            await w.check(who, f"t{n}")
+            async with client(w.urls()[1]) as c:
+                await c.request("turn.attach", turn=f"t{n}")
+                await c.ending(f"t{n}")
+                assert c.turns[f"t{n}"].text() == who.text(f"t{n}")
