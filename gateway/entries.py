@@ -44,4 +44,6 @@ def next_append(stream: TurnStream) -> Append:
         return append
     count = max(1, (append.last - stream.stored) * APPEND_BYTES_MAX // len(append.payload))
     events = stream.log.events[stream.stored : stream.stored + count]
-    return Append(stream.user, stream.turn, stream.epoch, stream.stored + 1, stream.stored + count, encode_events(events))
+    return Append(
+        stream.user, stream.turn, stream.epoch, stream.stored + 1, stream.stored + count, encode_events(events)
+    )
