@@ -11,10 +11,10 @@ from msgspec import structs
 from gateway.content import check_content
 from gateway.errors import ApiError
 from gateway.events import TurnStarted
-from gateway.hub import TurnStream
 from gateway.ids import new_id, now_ms
 from gateway.protocol import TurnStart
 from gateway.shapes import MessageBody, encode_body, message_view, preview, title_of
+from gateway.turn_stream import TurnStream
 from providers.base import Part, Role, TextPart, ToolResultPart
 from store.base import (
     Accepted,

@@ -15,13 +15,14 @@ from gateway.delivery import Delivery
 from gateway.ending import store_ending
 from gateway.errors import ApiError
 from gateway.followers import Followers
-from gateway.hub import Hub, TurnStream
+from gateway.hub import Hub
 from gateway.leases import Leases
 from gateway.log_writer import LogWriter
 from gateway.outcome import Outcome
 from gateway.protocol import TurnStart
 from gateway.recreation import Recreation
 from gateway.settings import Settings
+from gateway.turn_stream import TurnStream
 from providers.base import ChatRequest, Part, ProviderError
 from providers.catalog import Providers
 from providers.route import Route

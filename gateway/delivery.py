@@ -11,10 +11,10 @@ from gateway.codec import clip_text, encoded_size, split_text
 from gateway.context import estimate_tokens
 from gateway.errors import ApiError
 from gateway.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnStatus
-from gateway.hub import TurnStream
 from gateway.outcome import Outcome
 from gateway.protocol import PIECE_BYTES_MAX
 from gateway.turn import IllegalTransition, fold
+from gateway.turn_stream import TurnStream
 from providers.base import (
     ChatRequest,
     Delta,

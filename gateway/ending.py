@@ -12,11 +12,11 @@ from gateway.delivery import Delivery
 from gateway.entries import unstored
 from gateway.errors import ApiError
 from gateway.events import Ending, TurnCancelled, TurnCompleted, TurnFailed
-from gateway.hub import TurnStream
 from gateway.ids import now_ms
 from gateway.outcome import Outcome
 from gateway.recreation import Recreation
 from gateway.shapes import MessageBody, counters_of, encode_body
+from gateway.turn_stream import TurnStream
 from providers.base import Usage
 from store.base import EndedTurn, Fenced, LogGap, MessageRecord, NotFound, StoreError
 from store.interface import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.events import TurnEvent
-from gateway.hub import TurnStream
+from gateway.turn_stream import TurnStream
 from store.base import Append
 
 APPEND_BYTES_MAX = 256 * 1024

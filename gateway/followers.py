@@ -15,10 +15,11 @@ import msgspec
 
 from gateway.entries import decode_events
 from gateway.errors import ApiError
-from gateway.hub import Hub, TurnStream
+from gateway.hub import Hub
 from gateway.tasks import spawn
 from gateway.turn import ENDED, IllegalTransition, State, step
 from gateway.turn_log import TurnLog
+from gateway.turn_stream import TurnStream
 from store.base import LogEntry, NotFound, StoreError, TurnRecord
 from store.interface import Store, turn_channel
 

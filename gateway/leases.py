@@ -8,8 +8,9 @@ import random
 from collections.abc import Awaitable, Callable
 
 from gateway.abort import Abort
-from gateway.hub import Hub, TurnStream
+from gateway.hub import Hub
 from gateway.log_writer import LogWriter, obey
+from gateway.turn_stream import TurnStream
 from store.base import Lease, NotFound, StoreError
 from store.interface import Store
 

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.abort import Abort
 from gateway.entries import next_append
-from gateway.hub import TurnStream
+from gateway.turn_stream import TurnStream
 from store.base import Appended, StoreError
 from store.interface import Store
 

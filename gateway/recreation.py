@@ -7,9 +7,9 @@ import logging
 
 from msgspec import structs
 
-from gateway.hub import TurnStream
 from gateway.log_writer import LogWriter
 from gateway.tasks import spawn
+from gateway.turn_stream import TurnStream
 from store.base import NotFound, StoreError
 from store.interface import Store
 

@@ -20,12 +20,13 @@ from gateway.course import Courses, Plan
 from gateway.delivery import Delivery
 from gateway.errors import ApiError
 from gateway.followers import Followers
-from gateway.hub import Hub, TurnStream
+from gateway.hub import Hub
 from gateway.ids import new_id, now_ms
 from gateway.log_writer import LogWriter
 from gateway.protocol import TurnStart
 from gateway.settings import Settings
 from gateway.stopping import Stopping
+from gateway.turn_stream import TurnStream
 from providers.base import ProviderError
 from providers.catalog import Catalog
 from providers.route import Route

@@ -11,9 +11,10 @@ from gateway.abort import Abort
 from gateway.codec import JSON
 from gateway.errors import ApiError
 from gateway.followers import Followers
-from gateway.hub import Hub, TurnStream
+from gateway.hub import Hub
 from gateway.log_writer import obey
 from gateway.tasks import spawn
+from gateway.turn_stream import TurnStream
 from store.base import NotFound, StoreError
 from store.interface import Store
 

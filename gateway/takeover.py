@@ -13,12 +13,13 @@ from gateway.delivery import Delivery
 from gateway.errors import ApiError
 from gateway.events import TurnDelta, TurnReset
 from gateway.followers import Followers
-from gateway.hub import Hub, TurnStream
+from gateway.hub import Hub
 from gateway.log_writer import obey
 from gateway.outcome import Outcome
 from gateway.protocol import TurnStart, decode_request
 from gateway.runner import Runner
 from gateway.settings import Settings
+from gateway.turn_stream import TurnStream
 from providers.base import ProviderError
 from store.base import NotFound, StoreError, TurnRecord
 from store.interface import Store

@@ -14,12 +14,12 @@ from gateway import protocol as p
 from gateway.abort import Abort
 from gateway.errors import ApiError, ErrorBody
 from gateway.events import Ending, Message, TurnDetached, TurnFailed, TurnStarted
-from gateway.hub import TurnStream
 from gateway.ids import rfc3339
 from gateway.outbox import Attachment, Outbox
 from gateway.services import Services
 from gateway.shapes import MessageBody, message_view
 from gateway.turn import fold, shown_status
+from gateway.turn_stream import TurnStream
 from store.base import NotFound, StoreError, TurnRecord
 
 _decode_ending = msgspec.json.Decoder(Ending).decode

@@ -13,11 +13,11 @@ import msgspec
 
 from gateway.codec import CODECS, JSON, Codec
 from gateway.connection import Connections
-from gateway.hub import TurnStream
 from gateway.outbox import Outbox
 from gateway.services import Services
 from gateway.session import Session
 from gateway.settings import Settings
+from gateway.turn_stream import TurnStream
 from gateway.wiring import Wired, wire
 from providers.catalog import Catalog, Providers
 from store.base import StoreError

@@ -9,9 +9,9 @@ from msgspec.structs import replace
 
 from gateway.acceptance import accept, check_start, content_of, parts_of, started
 from gateway.errors import ApiError
-from gateway.hub import TurnStream
 from gateway.protocol import InputMessage, TurnStart, decode_request
 from gateway.shapes import body_of
+from gateway.turn_stream import TurnStream
 from providers.base import ImagePart, Params, TextPart, Tool, ToolResultPart
 from store.base import Accepted, Busy
 from tests.in_process import SteeredStore

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from gateway.codec import CODECS
 from gateway.delivery import Delivery
 from gateway.events import TurnDelta, TurnEvent, TurnPart
-from gateway.hub import TurnStream
 from gateway.protocol import FRAME_BYTES_OUT_MAX
 from gateway.turn import IllegalTransition
+from gateway.turn_stream import TurnStream
 from providers.base import (
     ChatMessage,
     ChatRequest,

@@ -14,11 +14,11 @@ from gateway.ending import store_ending
 from gateway.entries import decode_events, unstored
 from gateway.errors import ApiError
 from gateway.events import Ending
-from gateway.hub import TurnStream
 from gateway.log_writer import LogWriter
 from gateway.outcome import Outcome
 from gateway.recreation import Recreation
 from gateway.shapes import body_of
+from gateway.turn_stream import TurnStream
 from providers.base import PartDelta, PartStarted, TextPart, Usage, UsageReported
 from store.base import Accepted, StoreError
 from store.embedded import EmbeddedStore

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from gateway.entries import decode_events, encode_events, next_append, unstored
-from gateway.hub import TurnStream
+from gateway.turn_stream import TurnStream
 from tests.turn_events import EPOCH, PIECES, answer, completed, delta, one_of_each, part, started
 
 

@@ -11,8 +11,8 @@ import pytest
 from gateway.abort import Abort
 from gateway.codec import JSON
 from gateway.entries import decode_events
-from gateway.hub import TurnStream
 from gateway.log_writer import LogWriter, obey
+from gateway.turn_stream import TurnStream
 from store.base import StoreError
 from tests.in_process import SteeredStore, eventually
 from tests.store_conformance import stateless_turn

@@ -11,9 +11,9 @@ import pytest
 
 from gateway.abort import Abort
 from gateway.errors import ApiError
-from gateway.hub import TurnStream
 from gateway.protocol import TurnStart
 from gateway.services import Services
+from gateway.turn_stream import TurnStream
 from providers.base import ChatRequest, Delta, Finished, Params, PartDelta, PartStarted
 from providers.route import Route
 from tests.client import RequestFailed

@@ -1,0 +1,59 @@
+"""A turn's stream without a runner, and a reader of it without a socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from gateway.abort import Abort
+from gateway.codec import JSON, Codec
+from gateway.outbox import Outbox
+from gateway.turn_stream import TurnStream
+from tests.client import TurnView
+from tests.turn_events import EPOCH, delta, part, started
+
+
+def stream_of(turn: str = "t", *, user: str = "ann", grace_s: float | None = None) -> TurnStream:
+    """A new turn; with `grace_s` it is aborted when nobody is attached for so long."""
+    stream = TurnStream(user, turn, b"digest", EPOCH)
+    if grace_s is not None:
+        stream.watch(grace_s, lambda stream: stream.signal.abort(Abort("disconnect")))
+    return stream
+
+
+class Reader:
+    """An outbox and what its client holds of turn `t`; checks laws 1 and 2 on every frame."""
+
+    def __init__(self, codec: Codec = JSON, bytes_max: int = 10**7) -> None:
+        self.view = TurnView()
+        self.frames: list[dict[str, Any]] = []
+        self.codec = codec
+        self.outbox = Outbox(codec, bytes_max, lambda: None, lambda: None)
+
+    def take(self, count: int = 10**6) -> None:
+        """Read at most so many frames."""
+        for _ in range(count):
+            payload = self.outbox.next_frame()
+            if payload is None:
+                return
+            frame = msgspec.msgpack.decode(payload) if self.codec.binary else msgspec.json.decode(payload)
+            self.frames.append(frame)
+            if frame["type"] not in {"heartbeat"}:
+                self.view.take(frame)
+
+    def at(self, epoch: int, seq: int) -> Reader:
+        """The same, holding this position."""
+        self.view.epoch, self.view.seq = epoch, seq
+        return self
+
+
+def say(stream: TurnStream, *texts: str) -> None:
+    """The model says so."""
+    for text in texts:
+        stream.publish([delta(stream.log.end + 1, text, turn=stream.turn)])
+
+
+def begin(stream: TurnStream) -> None:
+    """Started, with one part."""
+    stream.publish([started(stream.turn), part(2, turn=stream.turn)])
