@@ -103,6 +103,8 @@ class Catalog:
             quirks=Quirks.model_validate(row.quirks | (listed.quirks if listed else {})),
             context_window=listed.context_window if listed else None,
             max_output=listed.max_output if listed else None,
+            price=listed.price if listed else None,
+            fallbacks=listed.fallbacks if listed else (),
         )
 
     def endpoint(self, provider: str) -> Endpoint:
@@ -138,7 +140,7 @@ def _endpoint(name: str, row: ProviderRow, environment: Mapping[str, str]) -> En
         title=row.title,
         base_url=_first(environment, row.base_url_variables) or row.base_url,
         keys=row.keys,
-        api_key=_first(environment, row.keys),
+        api_keys=tuple(key for part in _first(environment, row.keys).split(",") if (key := part.strip())),
     )
 
 

@@ -74,12 +74,12 @@ _TEXT_FIELDS: Final = ("message", "msg", "error_msg", "detail", "raw")
 
 
 class Failures:
-    """The table, for one endpoint: its title, the names of its keys, and the key that must not be shown."""
+    """The table, for one endpoint: its title, the names of its keys, and the keys that must not be shown."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._title = endpoint.title
         self._keys = " or ".join(endpoint.keys) or "its key"
-        self._secret = endpoint.api_key
+        self._secrets = endpoint.api_keys
 
     def of_answer(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """The failure that an HTTP answer is."""
@@ -140,7 +140,9 @@ class Failures:
     def _error(
         self, code: ErrorCode, message: str, detail: object, *, retryable: bool = True, param: str = ""
     ) -> ProviderError:
-        said = str(detail).replace(self._secret, "***") if self._secret else str(detail)
+        said = str(detail)
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
         return ProviderError(
             code,
             message.format(title=self._title, keys=self._keys, param=param),

@@ -6,7 +6,8 @@ Pure data and one check; nothing here reads the environment or opens a connectio
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, Literal, Protocol
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
@@ -56,17 +57,38 @@ class Quirks(BaseModel):
     """More fields for the body of a request with tools."""
 
 
+Amount = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
+
+
+class Price(BaseModel):
+    """What a million tokens cost. Cached input costs as much as other input where nothing else is said."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input: Amount
+    output: Amount
+    cached: Amount | None = None
+    cache_write: Amount | None = None
+    currency: str = Field(default="USD", pattern="^[A-Z]{3}$")
+
+
 class Endpoint(Struct, frozen=True):
-    """A provider as this process reaches it. Its key is never shown."""
+    """A provider as this process reaches it. `keys` are variables' names; what they hold is never shown."""
 
     provider: str
     title: str
     base_url: str
     keys: tuple[str, ...]
-    api_key: str
+    api_keys: tuple[str, ...] = ()
+    """All of them stand for the same provider and may be used in turn."""
+
+    @property
+    def api_key(self) -> str:
+        """The first key, or an empty text."""
+        return self.api_keys[0] if self.api_keys else ""
 
     def __repr__(self) -> str:
-        return f"Endpoint({self.provider!r}, key={'set' if self.api_key else 'none'})"
+        return f"Endpoint({self.provider!r}, keys={len(self.api_keys) or 'none'})"
 
 
 class Route(Struct, frozen=True):
@@ -81,6 +103,12 @@ class Route(Struct, frozen=True):
     quirks: Quirks
     context_window: int | None = None
     max_output: int | None = None
+    price: Price | None = None
+    """The catalog's, for a model that no list of prices knows."""
+    own_price: Price | None = None
+    """The operator's, which wins over any other."""
+    fallbacks: tuple[str, ...] = ()
+    """Ids of the models to ask, in this order, where this one can't answer."""
 
     @property
     def thinks(self) -> bool:
@@ -174,4 +202,6 @@ class ModelRow(BaseModel):
     features: tuple[Feature, ...]
     context_window: int | None = Field(default=None, gt=0)
     max_output: int | None = Field(default=None, gt=0)
+    price: Price | None = None
+    fallbacks: tuple[str, ...] = ()
     quirks: dict[str, Any] = {}

@@ -89,7 +89,7 @@ def bytewise(script: Script, decoder: Decoder) -> Answer:
 
 def failures(title: str) -> Failures:
     """The failures of a provider that nothing is known of."""
-    return Failures(Endpoint(title.lower(), title, "", (), ""))
+    return Failures(Endpoint(title.lower(), title, "", ()))
 
 
 async def cut_anywhere(upstream: Upstream, desk: Desk, script: Script, to: Route, seed: int) -> None:

@@ -13,7 +13,7 @@ from providers.sse import SseParser
 from providers.stream import Unreadable
 from tests.answers import STREAMS, Answer
 
-FAILURES = Failures(Endpoint("anthropic", "Anthropic", "", ("ANTHROPIC_API_KEY",), ""))
+FAILURES = Failures(Endpoint("anthropic", "Anthropic", "", ("ANTHROPIC_API_KEY",)))
 STOP: list[dict[str, Any]] = [
     {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
     {"type": "message_stop"},

@@ -143,6 +143,12 @@ def test_pasted_key() -> None:
     assert Catalog(environment).endpoint("kimi").api_key == KEY
 
 
+def test_several_keys() -> None:
+    """A variable may hold several keys with commas between them; a comma too many adds none."""
+    assert Catalog({"KIMI_API_KEY": " a, b ,,c\n"}).endpoint("kimi").api_keys == ("a", "b", "c")
+    assert Catalog({"KIMI_API_KEY": " , "}).endpoint("kimi").api_keys == ()
+
+
 async def test_keys_are_never_shown() -> None:
     """However catalog, routes and clients are printed, no key is."""
     catalog = Catalog(EVERY_KEY)

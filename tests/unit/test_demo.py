@@ -12,7 +12,7 @@ from providers.route import Endpoint, Timeouts
 from tests.answers import Answer, question, route
 
 ROUTE = route("demo")
-MODEL = Dialect(Endpoint("demo", "Demo", "", (), ""), Timeouts(between_events_s=0.05))
+MODEL = Dialect(Endpoint("demo", "Demo", "", ()), Timeouts(between_events_s=0.05))
 
 
 def ask(prompt: str = "Hello", /, *, tools: tuple[Tool, ...] = (), seed: int | None = None, **demo: Any) -> ChatRequest:

@@ -13,7 +13,7 @@ from providers.transport import Stalled
 from tests.answers import KEY, recordings
 
 HOST = "api.example.com"
-ENDPOINT = Endpoint("kimi", "Kimi", f"https://{HOST}/v1", ("MOONSHOT_API_KEY", "KIMI_API_KEY"), KEY)
+ENDPOINT = Endpoint("kimi", "Kimi", f"https://{HOST}/v1", ("MOONSHOT_API_KEY", "KIMI_API_KEY"), (KEY,))
 FAILURES = Failures(ENDPOINT)
 
 # The code that each recorded body must get, by its place in the file.
@@ -231,7 +231,7 @@ def test_own_verdicts() -> None:
 
 def test_endpoint_without_keys() -> None:
     """A provider that needs no key has still something to say when it refuses one."""
-    error = Failures(Endpoint("ollama", "Ollama", "", (), "")).of_answer(401, {}, b"")
+    error = Failures(Endpoint("ollama", "Ollama", "", ())).of_answer(401, {}, b"")
     assert "its key where" in error.message.replace("check ", "")
 
 

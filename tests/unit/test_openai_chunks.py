@@ -13,7 +13,7 @@ from providers.sse import SseParser
 from providers.stream import Unreadable
 from tests.answers import STREAMS, Answer
 
-FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",), ""))
+FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
 
 
 def decode(*events: object, **quirks: Any) -> Answer:

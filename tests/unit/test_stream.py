@@ -14,7 +14,7 @@ from providers.transport import body_of, http_client
 from tests.answers import Answer
 from tests.upstream import Script, Upstream, chat, sse
 
-FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",), ""))
+FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
 
 
 @pytest.fixture
