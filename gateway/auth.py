@@ -5,13 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from msgspec import Struct
+
 from gateway.errors import ApiError
 from gateway.settings import LOOPBACK_NAMES, Settings
 
-LOCAL_USER = "local"
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 
 Headers = Iterable[tuple[bytes, bytes]]
+
+
+class Principal(Struct, frozen=True):
+    """Whom a credential names."""
+
+    user: str
+
+
+LOCAL = Principal("local")
+"""Everyone, where auth is off."""
+
+
+async def authenticate(headers: Headers, settings: Settings) -> Principal:
+    """Whom the credential of a request or an opening names. Raises `ApiError` "unauthenticated"."""
+    return LOCAL
 
 
 def header(headers: Headers, name: bytes) -> str | None:

@@ -50,12 +50,13 @@ class Connections:
         await receive()
         try:
             codec = self._admit(scope)
+            principal = await auth.authenticate(scope["headers"], self._services.settings)
         except ApiError as refused:
             await _refuse(send, refused.body)
             return
         chosen = codec.subprotocol if scope["subprotocols"] else None
         await send({"type": "websocket.accept", "subprotocol": chosen})
-        connection = Connection(self._services, codec, send)
+        connection = Connection(self._services, codec, principal, send)
         self._open.add(connection)
         try:
             await connection.run(receive)
@@ -121,8 +122,9 @@ async def _refuse(send: Send, body: ErrorBody) -> None:
 class Connection:
     """One accepted WebSocket of one principal."""
 
-    def __init__(self, services: Services, codec: Codec, send: Send) -> None:
+    def __init__(self, services: Services, codec: Codec, principal: auth.Principal, send: Send) -> None:
         self.id = new_id("cn")
+        self._principal = principal
         settings = services.settings
         self._services = services
         self._codec = codec
@@ -145,7 +147,7 @@ class Connection:
                 requests.add(task)
                 task.add_done_callback(requests.discard)
 
-            session = Session(self._services, auth.LOCAL_USER, self.outbox, spawn, self._on_broken)
+            session = Session(self._services, self._principal.user, self.outbox, spawn, self._on_broken)
             self.outbox.put(self._ready())
             self._writer = tasks.create_task(self._write())
             try:
@@ -162,7 +164,7 @@ class Connection:
             protocol=PROTOCOL,
             connection=self.id,
             instance=self._services.instance,
-            user=auth.LOCAL_USER,
+            user=self._principal.user,
             heartbeat_s=settings.heartbeat_s,
             default_model=self._services.runner.default_model,
             limits=Limits(settings.frame_bytes, settings.input_bytes, settings.turns_per_connection),

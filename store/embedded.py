@@ -28,6 +28,7 @@ from store.base import (
 from store.database import Database
 from store.embedded_leases import EmbeddedLeases, drop_lease, lease
 from store.embedded_log import EmbeddedLog
+from store.embedded_notes import EmbeddedNotes
 from store.embedded_turns import clock_ms, find_record, read_record, require, running_in, running_of
 from store.history import (
     COUNTERS,
@@ -43,7 +44,7 @@ from store.interface import conversation_channel
 from store.signals import Signal
 
 
-class EmbeddedStore(EmbeddedLeases, EmbeddedHistory):
+class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes):
     """`Store` on SQLite. `path` is a file, or `:memory:` for a store that ends with the process.
 
     A turn's log is kept until `log_ttl_s` after its ending; the history doesn't expire.
@@ -55,6 +56,7 @@ class EmbeddedStore(EmbeddedLeases, EmbeddedHistory):
         database = Database(path)
         EmbeddedLeases.__init__(self, database)
         EmbeddedHistory.__init__(self, database)
+        EmbeddedNotes.__init__(self, database)
         self._log = EmbeddedLog(log_ttl_s)
 
     async def open(self) -> None:

@@ -101,3 +101,10 @@ CREATE TABLE IF NOT EXISTS feedback (
     comment TEXT,
     at_ms INTEGER NOT NULL
 );
+
+CREATE TABLE IF NOT EXISTS notes (
+    key TEXT PRIMARY KEY,
+    value BLOB NOT NULL,
+    until_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS notes_by_end ON notes (until_ms);

@@ -164,3 +164,14 @@ class Store(Protocol):
 
     async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
         """Sums over the user's ended turns."""
+
+    # Notes: small facts that concern no single turn, and expire: a ticket, a revocation, a key that rests
+
+    async def put_note(self, key: str, value: bytes, ttl_ms: int) -> bool:
+        """Keep `value` for `ttl_ms`, in place of what was there; whether nothing was."""
+
+    async def take_note(self, key: str) -> bytes | None:
+        """Read a note and forget it in one step: of all who ask at once, one gets it."""
+
+    async def notes(self, keys: list[str]) -> list[bytes | None]:
+        """What the notes say, in the order of `keys`, in one round trip; None where there is none."""

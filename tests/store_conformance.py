@@ -1077,6 +1077,25 @@ class StoreConformance:
         assert (await store.conversation("ann", "c1"), await store.turn("ann", "t1")) == before
         await ask(store, "ann")
 
+    # --- notes ---
+
+    async def test_a_note_is_kept_until_it_expires_and_says_whether_it_is_new(self, store: Store) -> None:
+        """A later value takes the place of an earlier one; after its time there is none."""
+        assert await store.put_note("n1", b"\x00one", LONG_MS)
+        assert not await store.put_note("n1", b"two", LONG_MS)
+        assert await store.put_note("n2", b"", SHORT_MS)
+        assert await store.notes(["n2", "nobody", "n1"]) == [b"", None, b"two"]
+        assert await store.notes([]) == []
+        await eventually(lambda: _all_gone(store, "n2"))
+        assert await store.put_note("n2", b"again", LONG_MS)
+
+    async def test_one_of_many_takes_a_note(self, store: Store) -> None:
+        """Asked at once by many, a note is given once."""
+        await store.put_note("ticket", b"ann", LONG_MS)
+        taken = await asyncio.gather(*(store.take_note("ticket") for _ in range(8)))
+        assert sorted(taken, key=bool) == [None] * 7 + [b"ann"]
+        assert await store.notes(["ticket"]) == [None]
+
     # --- opening and closing ---
 
     async def test_an_open_store_can_be_reached(self, store: Store) -> None:
@@ -1096,3 +1115,7 @@ class StoreConformance:
 
 async def _not(answer: Awaitable[object]) -> bool:
     return not await answer
+
+
+async def _all_gone(store: Store, *keys: str) -> bool:
+    return not any(value is not None for value in await store.notes(list(keys)))
