@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from ssl import SSLCertVerificationError
 from typing import Any
 
 from hiredis import pack_command
@@ -168,7 +169,7 @@ class Link:
                 try:
                     replies.append(await connection.read_response())
                 except ResponseError as error:
-                    replies.append(error)
+                    replies.append(_unwrapped(error))
             return replies
 
     @asynccontextmanager
@@ -209,12 +210,22 @@ async def connect(connection: AbstractConnection) -> None:
     await connection.connect()  # type: ignore[no-untyped-call]
 
 
+def _unwrapped(error: ResponseError) -> ResponseError:
+    """What a command in a script was refused with: Redis 6.2 puts an error of its own around it."""
+    for code, kind in (("-OOM ", OutOfMemoryError), ("-READONLY ", ReadOnlyError)):
+        if code in str(error):
+            return kind(str(error))
+    return error
+
+
 def sentence(error: Exception) -> str:
     """What a failure of Redis means, for a person; without what Redis or the system said."""
     if isinstance(error, OutOfMemoryError):
         return "The store is full."
     if isinstance(error, DENIED):
         return "The store refuses the credentials, or what we may do with them."
+    if isinstance(error.__context__, SSLCertVerificationError):
+        return "The store's certificate isn't trusted. Name who signed it: rediss://…?ssl_ca_certs=FILE."
     if isinstance(error, TooSlow):
         return "The store didn't answer in time."
     if isinstance(error, ConnectionLost | OSError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -20,10 +21,12 @@ from typing import Any
 
 import pytest
 import redis
+import trustme
 
 from store.redis import RedisStore
 
-PROGRAM = "redis-server"
+PROGRAM = os.environ.get("TURNWIRE_TEST_REDIS_SERVER", "redis-server")
+"""Another Redis, or a Valkey, to run the tests on."""
 START_TIMEOUT_S = 10
 
 
@@ -31,7 +34,8 @@ class RedisProcess:
     """A Redis on a port of its own, with its files in `folder`.
 
     `appendonly`: what it said is stored survives a kill. `maxmemory` such as "10mb": past it writes are refused.
-    `cluster`: it is a cluster's only node, and holds scripts to the keys of one slot.
+    `cluster`: it is a cluster's only node, and holds scripts to the keys of one slot. `tls`: it speaks nothing else,
+    with a certificate that `authority` in its folder has signed. `replica_of`: it copies the Redis at that port.
     """
 
     def __init__(
@@ -42,12 +46,19 @@ class RedisProcess:
         maxmemory: str | None = None,
         password: str | None = None,
         cluster: bool = False,
+        tls: bool = False,
+        replica_of: int | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._password = password
+        self._tls = tls
         self.port = _free_port()
-        self._arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+        self.authority = folder.parent / f"{folder.name}-authority.pem"
+        self._arguments = ["--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+        self._arguments += self._certified() if tls else ["--port", str(self.port)]
+        if replica_of is not None:
+            self._arguments += ["--replicaof", "127.0.0.1", str(replica_of), "--repl-diskless-sync-delay", "0"]
         if appendonly:
             self._arguments += ["--appendonly", "yes", "--appendfsync", "always"]
         if maxmemory is not None:
@@ -63,7 +74,26 @@ class RedisProcess:
     def url(self) -> str:
         """Where it is, with the password."""
         secret = "" if self._password is None else f":{self._password}@"
+        if self._tls:
+            return f"rediss://{secret}127.0.0.1:{self.port}/0?ssl_ca_certs={self.authority}"
         return f"redis://{secret}127.0.0.1:{self.port}/0"
+
+    def _certified(self) -> list[str]:
+        """Make an authority and a certificate, and what to say so that they are used."""
+        authority = trustme.CA()
+        certificate = authority.issue_cert("127.0.0.1")
+        authority.cert_pem.write_to_path(str(self.authority))
+        held = self.authority.with_name("redis-key-and-certificate.pem")
+        certificate.private_key_and_cert_chain_pem.write_to_path(str(held))
+        files = ["--tls-cert-file", str(held), "--tls-key-file", str(held), "--tls-ca-cert-file", str(self.authority)]
+        return ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no", *files]
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Of the Redis that it is, or says to be compatible with."""
+        said = re.search(rb"redis_version:([\d.]+)", self.ask("INFO", "SERVER"))
+        assert said is not None
+        return tuple(int(part) for part in said.group(1).split(b"."))
 
     @property
     def pid(self) -> int:
@@ -85,7 +115,7 @@ class RedisProcess:
             time.sleep(0.01)
 
         if self._cluster and self.ask("CLUSTER", "INFO").count(b"cluster_state:ok") == 0:
-            self.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            self.ask("CLUSTER", "ADDSLOTS", *range(16384))
             while self.ask("CLUSTER", "INFO").count(b"cluster_state:ok") == 0:
                 time.sleep(0.01)
 
@@ -102,11 +132,8 @@ class RedisProcess:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                connection.sendall(b"PING\r\n")
-                said = connection.recv(64)
-                return said.startswith((b"+PONG", b"-NOAUTH"))
-        except OSError:
+            return bool(self.ask("PING"))
+        except redis.RedisError:
             return False
 
     def stop(self) -> None:
@@ -141,6 +168,12 @@ class RedisProcess:
         self.start()
 
 
+def speaks_tls() -> bool:
+    """Whether this Redis was built with it: then it knows the option, whatever it thinks of the value."""
+    refused = subprocess.run([PROGRAM, "--tls-port", "x"], capture_output=True, check=False)
+    return b"Bad directive" not in refused.stdout + refused.stderr
+
+
 def _free_port() -> int:
     """A port below those that the system gives away by itself, so that it is still free after a restart."""
     while True:
@@ -161,13 +194,23 @@ def redis_process(
     maxmemory: str | None = None,
     password: str | None = None,
     cluster: bool = False,
+    tls: bool = False,
+    replica_of: int | None = None,
 ) -> Iterator[RedisProcess]:
     """A running Redis until the end of the block. Skips the test where none is installed."""
     if shutil.which(PROGRAM) is None:
         pytest.skip(f"{PROGRAM} isn't installed")
-    process = RedisProcess(folder, appendonly=appendonly, maxmemory=maxmemory, password=password, cluster=cluster)
-    process.start()
+    process = RedisProcess(
+        folder,
+        appendonly=appendonly,
+        maxmemory=maxmemory,
+        password=password,
+        cluster=cluster,
+        tls=tls,
+        replica_of=replica_of,
+    )
     try:
+        process.start()
         yield process
     finally:
         process.kill()

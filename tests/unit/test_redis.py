@@ -17,7 +17,7 @@ from store.base import Append, Appended, StoreError
 from store.interface import Store
 from store.redis import RedisStore
 from store.redis_scripts import Script, load_scripts
-from tests.redis_process import RedisProcess, redis_process, redis_server, redis_store, shared_redis
+from tests.redis_process import RedisProcess, redis_process, redis_server, redis_store, shared_redis, speaks_tls
 from tests.store_conformance import (
     OpenStore,
     StoreConformance,
@@ -37,6 +37,8 @@ __all__ = ["redis_server", "shared_redis"]
 def cluster_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
     """The only node of a cluster: it refuses scripts that touch keys of two slots."""
     with redis_process(tmp_path_factory.mktemp("cluster"), cluster=True) as process:
+        if process.version < (7,):
+            pytest.skip("this Redis doesn't look at the slots of the keys that a script touches")
         yield process
 
 
@@ -105,6 +107,28 @@ async def test_a_refused_password_is_not_shown(tmp_path: Path) -> None:
             assert at in said
         async with redis_store(server.url) as store:
             await store.ping()
+
+
+async def test_over_tls(tmp_path: Path) -> None:
+    """`rediss://`: calls, signals, and a log of several reads arrive; a certificate that nobody trusts is named."""
+    if not speaks_tls():
+        pytest.skip("this Redis was built without TLS")
+    with redis_process(tmp_path / "redis", password="right", tls=True) as server:
+        async with redis_store(server.url) as store, listening(store) as heard:
+            turn = await running(store, stateless_turn())
+            await store.follow("turn:ann:t1")
+            for n in range(1, 7):
+                await store.append([Append("ann", "t1", turn.epoch, n, n, b"x" * 256 * 1024)])
+                assert (await heard.next())[0] == "turn:ann:t1"
+            entries, read = [], await store.log("ann", "t1", 0)
+            while read:
+                entries += read
+                read = await store.log("ann", "t1", entries[-1].last)
+            assert [(one.first, len(one.payload)) for one in entries] == [(n, 256 * 1024) for n in range(1, 7)]
+        said = await refusal(server.url.replace("right", "s3cret").partition("?")[0])
+        assert "certificate" in said
+        assert f"127.0.0.1:{server.port}" in said
+        assert "can't be reached" in await refusal(f"redis://:s3cret@127.0.0.1:{server.port}/0")
 
 
 @pytest.mark.parametrize(

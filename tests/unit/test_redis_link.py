@@ -135,7 +135,7 @@ async def test_a_full_redis_refuses_new_turns_and_lets_the_others_end(tmp_path: 
             await store.create_conversation(conversation())
             turn = await running(store, new_turn())
             other = await running(store, stateless_turn("t2"))
-            server.ask("CONFIG", "SET", "maxmemory", "1mb")  # less than it has
+            server.ask("CONFIG", "SET", "maxmemory", "100kb")  # less than it has
             with pytest.raises(StoreError, match="full"):
                 await running(store, new_turn("t3"))
             with pytest.raises(StoreError, match="full"):
