@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
+from gateway.auth import Authenticator
 from gateway.connection import Connections
 from gateway.http import PageGuard, routes, unknown_address
 from gateway.services import Services
@@ -36,6 +37,7 @@ class Gateway:
         self.store: Store = connect(
             settings.store_url, history_ttl_s=settings.history_ttl_s, log_ttl_s=settings.turn_log_ttl_s
         )
+        self._authenticator = Authenticator(settings, self.store)
         self._store_open = False
         self._wired: Wired | None = None
         self._connections = Connections(lambda: self.services)
@@ -71,7 +73,9 @@ class Gateway:
         await self.open_store()
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._wired = wire(settings, self.store, self.catalog, providers, tasks, self._connections)
+                self._wired = wire(
+                    settings, self.store, self.catalog, providers, tasks, self._connections, self._authenticator
+                )
                 chores = [tasks.create_task(chore) for chore in self._wired.chores()]
                 await self._wired.begin()
                 yield

@@ -3,31 +3,63 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from msgspec import Struct
-
+from gateway.access import Access
 from gateway.errors import ApiError
+from gateway.principal import DEFAULT_SCOPES, Principal
 from gateway.settings import LOOPBACK_NAMES, Settings
+from store.interface import Store
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-class Principal(Struct, frozen=True):
-    """Whom a credential names."""
-
-    user: str
-
-
-LOCAL = Principal("local")
+LOCAL_USER = "local"
 """Everyone, where auth is off."""
 
 
-async def authenticate(headers: Headers, settings: Settings) -> Principal:
-    """Whom the credential of a request or an opening names. Raises `ApiError` "unauthenticated"."""
-    return LOCAL
+class Authenticator:
+    """Who may come in, by the modes of `TURNWIRE_AUTH`; one for each process."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._settings = settings
+        self._store = store
+        self._present: set[Access] = set()
+        # Whoever reaches a loopback port is the operator; whoever reaches an open one is anybody.
+        self._local = Principal(
+            user=LOCAL_USER, scopes=DEFAULT_SCOPES | {"admin"} if settings.loopback_only else DEFAULT_SCOPES
+        )
+
+    async def of(self, headers: Headers, query: bytes = b"") -> Principal:
+        """Whom the credential of a request names. `query` is the URL's, as it came.
+
+        Raises `ApiError`: "unauthenticated" without one that counts, "forbidden", "store_unavailable".
+        """
+        return self._local
+
+    def admit(
+        self,
+        principal: Principal,
+        on_expiring: Callable[[int], None] = lambda _: None,
+        on_ended: Callable[[str], None] = lambda _: None,
+    ) -> Access:
+        """Somebody comes in, for one request or for long; `leave` the answer when it is over. See `Access`."""
+        access = Access(
+            principal,
+            self._renew,
+            warning_s=60,
+            grace_s=25,
+            on_expiring=on_expiring,
+            on_ended=on_ended,
+            on_left=self._present.discard,
+        )
+        self._present.add(access)
+        return access
+
+    async def _renew(self, principal: Principal, token: str) -> Principal:
+        return principal
 
 
 def header(headers: Headers, name: bytes) -> str | None:

@@ -18,6 +18,7 @@ from gateway.errors import CODES, ApiError, CloseCode, ErrorBody
 from gateway.events import GoingAway, Heartbeat, Limits, Ready
 from gateway.ids import new_id, now_ms
 from gateway.outbox import Outbox
+from gateway.principal import Principal
 from gateway.protocol import PROTOCOL
 from gateway.services import Services
 from gateway.session import Session
@@ -50,7 +51,7 @@ class Connections:
         await receive()
         try:
             codec = self._admit(scope)
-            principal = await auth.authenticate(scope["headers"], self._services.settings)
+            principal = await self._services.authenticator.of(scope["headers"], scope["query_string"])
         except ApiError as refused:
             await _refuse(send, refused.body)
             return
@@ -122,7 +123,7 @@ async def _refuse(send: Send, body: ErrorBody) -> None:
 class Connection:
     """One accepted WebSocket of one principal."""
 
-    def __init__(self, services: Services, codec: Codec, principal: auth.Principal, send: Send) -> None:
+    def __init__(self, services: Services, codec: Codec, principal: Principal, send: Send) -> None:
         self.id = new_id("cn")
         self._principal = principal
         settings = services.settings
@@ -147,13 +148,16 @@ class Connection:
                 requests.add(task)
                 task.add_done_callback(requests.discard)
 
-            session = Session(self._services, self._principal.user, self.outbox, spawn, self._on_broken)
+            access = self._services.authenticator.admit(self._principal)
+            user = self._principal.user
+            session = Session(self._services, user, access, self.outbox, spawn, self._on_broken)
             self.outbox.put(self._ready())
             self._writer = tasks.create_task(self._write())
             try:
                 await self._read(receive, session)
             finally:
                 session.close()
+                access.leave()
                 for task in (self._writer, *requests):
                     task.cancel()
         log.info("connection closed connection=%s", self.id)

@@ -18,6 +18,7 @@ FRAME_BYTES_OUT_MAX = 16_384
 PIECE_BYTES_MAX = 15_000
 DEPTH_MAX = 32
 ID_CHARS_MAX = 64
+USER_BYTES_MAX = 255
 
 assert PIECE_BYTES_MAX + 512 < FRAME_BYTES_OUT_MAX, "a piece and its envelope must fit a frame"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.auth import Authenticator
 from gateway.followers import Followers
 from gateway.hub import Hub
 from gateway.runner import Runner
@@ -21,6 +22,7 @@ class Services:
     instance: str
     settings: Settings
     store: Store
+    authenticator: Authenticator
     catalog: Catalog
     hub: Hub
     followers: Followers

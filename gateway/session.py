@@ -14,10 +14,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
 from gateway import protocol as p
+from gateway.access import Access
 from gateway.codec import CODECS, JSON, FrameError, split_text
 from gateway.conversations import Conversations
 from gateway.errors import ApiError
-from gateway.ids import from_rfc3339, now_ms
+from gateway.ids import from_rfc3339, now_ms, rfc3339
 from gateway.outbox import Attachment, Outbox
 from gateway.services import Services
 from gateway.shapes import cost_view, usage_view
@@ -35,7 +36,10 @@ Handler = Callable[[Any], Coroutine[Any, Any, Any]]
 
 
 class Session:
-    """One client. `spawn` runs a request's work; `on_broken` is called for a client that doesn't speak the protocol."""
+    """One client, who is `user` and may do what `access` allows.
+
+    `spawn` runs a request's work; `on_broken` is called for a client that doesn't speak the protocol.
+    """
 
     BROWSING: ClassVar[tuple[type, ...]] = (
         p.TurnGet,
@@ -51,12 +55,14 @@ class Session:
         self,
         services: Services,
         user: str,
+        access: Access,
         outbox: Outbox,
         spawn: Spawn,
         on_broken: Callable[[], None],
     ) -> None:
         self._services = services
         self._user = user
+        self._access = access
         self._outbox = outbox
         self._spawn = spawn
         self._on_broken = on_broken
@@ -121,6 +127,7 @@ class Session:
 
     async def _serve_now(self, request: p.AnyRequest, *, pulled: bool) -> None:
         try:
+            self._access.check(request)
             result = await self._handlers[type(request)](request)
         except Exception as error:
             self._finish(request.id)
@@ -172,7 +179,11 @@ class Session:
             self._on_broken()
 
     async def _auth(self, request: p.Auth) -> dict[str, Any]:
-        return {"user": self._user}
+        renewed = await self._access.renew(request.token)
+        answer = {"user": renewed.user}
+        if renewed.expires_ms is not None:
+            answer["expires_at"] = rfc3339(renewed.expires_ms)
+        return answer
 
     async def _ping(self, request: p.Ping) -> dict[str, Any]:
         return {"t": now_ms() if request.t is None else request.t}

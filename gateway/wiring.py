@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.auth import Authenticator
 from gateway.connection import Connections
 from gateway.course import Courses
 from gateway.events import Durability
@@ -77,6 +78,7 @@ def wire(
     providers: Providers,
     tasks: asyncio.TaskGroup,
     connections: Connections,
+    authenticator: Authenticator,
 ) -> Wired:
     """Make the parts and tell them of each other."""
     instance = new_id("in")
@@ -106,5 +108,5 @@ def wire(
     )
     stopping.take_over = Takeover(instance, hub, store, settings, followers, courses, runner).take_over
     watchers = Watchers(hub, store, followers, tasks)
-    services = Services(instance, settings, store, catalog, hub, followers, runner, stopping, watchers)
+    services = Services(instance, settings, store, authenticator, catalog, hub, followers, runner, stopping, watchers)
     return Wired(services, writer, leases, connections)

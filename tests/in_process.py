@@ -11,9 +11,11 @@ from typing import Any, cast
 
 import msgspec
 
+from gateway.auth import Authenticator
 from gateway.codec import CODECS, JSON, Codec
 from gateway.connection import Connections
 from gateway.outbox import Outbox
+from gateway.principal import Principal
 from gateway.services import Services
 from gateway.session import Session
 from gateway.settings import Settings
@@ -203,9 +205,10 @@ class Instance:
         catalog = Catalog({})
         providers = self._providers or Providers(catalog)
         connections = Connections(lambda: self.services)
+        authenticator = Authenticator(self._settings, self.store.as_store)
         connections.tell_all = self.told.append  # type: ignore[method-assign, assignment]
         async with asyncio.TaskGroup() as tasks:
-            wired = wire(self._settings, self.store.as_store, catalog, providers, tasks, connections)
+            wired = wire(self._settings, self.store.as_store, catalog, providers, tasks, connections, authenticator)
             self._made = wired
             chores = [tasks.create_task(chore) for chore in wired.chores()]
             await wired.begin()
@@ -316,7 +319,8 @@ class Seat:
         self.wake = asyncio.Event()
         self.codec = codec
         self.outbox = Outbox(codec, services.settings.outbox_bytes, self.wake.set, self._overflow)
-        self.session = Session(services, user, self.outbox, self._spawn, self._break)
+        access = services.authenticator.admit(Principal(user=user))
+        self.session = Session(services, user, access, self.outbox, self._spawn, self._break)
         self.tasks: set[asyncio.Task[None]] = set()
         self._ids = itertools.count(1)
 

@@ -90,6 +90,7 @@ async def opened(
     socket = Socket()
     scope = {
         "type": "websocket",
+        "query_string": b"",
         "headers": LOCAL if headers is None else headers,
         "subprotocols": list(subprotocols),
     }

@@ -1,0 +1,75 @@
+"""Whom a credential names, and which of the scopes a request needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, get_args
+
+from msgspec import Struct
+
+from gateway import protocol as p
+from gateway.errors import ApiError
+
+Scope = Literal["chat", "read", "cancel", "admin", "as"]
+
+SCOPES: frozenset[str] = frozenset(get_args(Scope))
+DEFAULT_SCOPES: frozenset[Scope] = frozenset({"chat", "read", "cancel"})
+"""What a credential allows that doesn't say."""
+
+SERVICE_PREFIX = "service:"
+"""How the user that a service is by itself begins; nobody else may be called so."""
+
+NEEDED: dict[type[p.Request], Scope | None] = {
+    p.Auth: None,
+    p.Ping: None,
+    p.TurnStart: "chat",
+    p.ConversationCreate: "chat",
+    p.ConversationUpdate: "chat",
+    p.ConversationClear: "chat",
+    p.ConversationDelete: "chat",
+    p.FeedbackPut: "chat",
+    p.TurnAttach: "read",
+    p.TurnDetach: "read",
+    p.TurnGet: "read",
+    p.ConversationList: "read",
+    p.ConversationGet: "read",
+    p.ConversationMessages: "read",
+    p.ConversationAttach: "read",
+    p.ConversationDetach: "read",
+    p.ModelsList: "read",
+    p.UsageGet: "read",
+    p.TurnCancel: "cancel",
+}
+
+
+class Principal(Struct, frozen=True, kw_only=True):
+    """Who may do what. Limits and budgets count by `user`; `service` is who spoke for that user, if somebody did.
+
+    `credentials` are the names by which the credential can be revoked (`jti:…`, `key:…`); times are in ms since 1970.
+    """
+
+    user: str
+    scopes: frozenset[Scope] = DEFAULT_SCOPES
+    credentials: tuple[str, ...] = ()
+    issued_ms: int = 0
+    expires_ms: int | None = None
+    service: str | None = None
+
+    def require(self, scope: Scope | None) -> None:
+        """Raises `ApiError` "forbidden" where the credential lacks the scope."""
+        if scope is not None and scope not in self.scopes:
+            raise ApiError("forbidden", f"This needs the scope {scope}, which your credential doesn't have.")
+
+
+def known_scopes(named: Iterable[object]) -> frozenset[Scope]:
+    """Those of the names that are scopes here; a credential may carry others for others."""
+    return frozenset(name for name in named if name in SCOPES)  # type: ignore[misc]
+
+
+def check_user(user: str) -> str:
+    """The user, if that can be one: 1-255 bytes, no control characters. Raises `ValueError`."""
+    if not 0 < len(user.encode()) <= p.USER_BYTES_MAX or not user.isprintable():
+        raise ValueError("a user is 1-255 bytes of printable text")
+    if user.startswith(SERVICE_PREFIX):
+        raise ValueError(f"no user's name begins with {SERVICE_PREFIX}")
+    return user
