@@ -1,4 +1,4 @@
-"""Models, endpoints and quirks as data (`catalog.toml`), and which provider a model id means.
+"""Which provider and which model an id means, with this process's keys and addresses; and the clients for them.
 
 The environment comes in as a mapping and is read once. Nothing here shows a key or opens a connection.
 """
@@ -6,93 +6,73 @@ The environment comes in as a mapping and is read once. Nothing here shows a key
 from __future__ import annotations
 
 import asyncio
-import tomllib
-from collections.abc import AsyncIterator, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from functools import cache
-from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
+from importlib.util import find_spec
+from typing import Final
 
 from providers.base import ChatRequest, Delta, Provider, ProviderError
-from providers.route import (
-    Dialect,
-    DialectName,
-    Endpoint,
-    ModelInfo,
-    ModelRow,
-    ProviderRow,
-    Quirks,
-    Route,
-    Timeouts,
-)
+from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Quirks, Route, Timeouts
+from providers.rows import CatalogRows, ModelRow, ProviderRow, shipped_rows
 
 DEFAULT_TIMEOUTS = Timeouts()
 ID_SHOWN_MAX = 80
-
-
-class CatalogRows(BaseModel):
-    """`catalog.toml` as a whole."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    default_model: str
-    providers: dict[str, ProviderRow]
-    models: tuple[ModelRow, ...]
-
-
-@cache
-def rows() -> CatalogRows:
-    """The rows that ship with this package."""
-    return CatalogRows.model_validate(tomllib.loads(Path(__file__).with_name("catalog.toml").read_text("utf-8")))
+_VARIABLE: Final = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 
 
 class Catalog:
     """The models of one process, whose keys and addresses `environment` holds."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        data = rows()
-        self.default_model = data.default_model
-        self._providers = data.providers
-        self._models = {row.id: row for row in data.models}
-        self._endpoints = {name: _endpoint(name, row, environment) for name, row in data.providers.items()}
+    def __init__(self, environment: Mapping[str, str], rows: CatalogRows | None = None) -> None:
+        rows = rows or shipped_rows()
+        self.default_model = rows.default_model
+        self._aliases = rows.aliases
+        self._providers = {name: _whole(row, rows.providers) for name, row in rows.providers.items()}
+        self._names = {also: name for name, row in rows.providers.items() for also in (name, *row.also)}
+        self._models = {row.id: row for row in rows.models}
+        self._endpoints = {name: _endpoint(name, row, environment) for name, row in self._providers.items()}
+        self._missing = {
+            name: _missing(row, self._endpoints[name], environment) for name, row in self._providers.items()
+        }
 
     def __repr__(self) -> str:
         return f"Catalog({len(self._models)} models, {len(self._providers)} providers)"
 
     def models(self) -> list[ModelInfo]:
-        """Every model with a row of its own, in the order of the rows."""
-        return [
-            ModelInfo(
-                id=row.id,
-                name=row.name,
-                type=row.provider,
-                key=next(iter(self._providers[row.provider].keys), None),
-                features=row.features,
-                context_window=row.context_window,
-                max_output=row.max_output,
-                available=self._available(row.provider),
-            )
-            for row in self._models.values()
-        ]
+        """Every model with a row of its own that isn't hidden, in the order of the rows.
+
+        Those of a provider's variant ("kimi-cn/kimi-k3") follow where its key is set.
+        """
+        listed = [self._info(row.id, row, row.provider) for row in self._models.values() if not row.hidden]
+        for name, provider in self._providers.items():
+            if provider.variant_of and not self._missing[name]:
+                rows = [row for row in self._models.values() if row.provider == provider.variant_of and not row.hidden]
+                listed += [self._info(f"{name}/{row.id}", row, name) for row in rows]
+        return [info for info in listed if not self._providers[info.type].hidden]
+
+    def providers(self) -> list[tuple[str, ProviderRow, str]]:
+        """Every provider that isn't hidden: its name, its row, and what it needs (see `missing`)."""
+        return [(name, row, self._missing[name]) for name, row in self._providers.items() if not row.hidden]
+
+    def missing(self, provider: str) -> str:
+        """What has to be set or installed before `provider` can be asked, or an empty text."""
+        return self._missing[provider]
 
     def resolve(self, model_id: str) -> Route:
-        """The route that `model_id` stands for: by its row, by "provider/model", or by a name pattern.
+        """The route that `model_id` stands for: an alias, a row, "provider/model", or a name pattern.
 
         Raises `ProviderError`: "model_not_found", or "upstream_auth" where the provider's key isn't set.
         """
-        provider, model = self._find(model_id)
+        model_id = self._aliases.get(model_id, model_id)
+        provider, model, listed = self._find(model_id)
         row = self._providers[provider]
-        if not self._available(provider):
-            names = " or ".join(row.keys)
+        if missing := self._missing[provider]:
+            do = "install" if missing.startswith("the extra") else "set"
             raise ProviderError(
-                "upstream_auth",
-                f"The model {model_id} needs {names}: set it where the gateway runs and restart it.",
+                "upstream_auth", f"The model {model_id} needs {missing}: {do} it where the gateway runs and restart it."
             )
-        listed = self._models.get(model)
-        if listed is not None and listed.provider != provider:
-            listed = None
         return Route(
             id=model_id,
             model=model,
@@ -103,7 +83,10 @@ class Catalog:
             quirks=Quirks.model_validate(row.quirks | (listed.quirks if listed else {})),
             context_window=listed.context_window if listed else None,
             max_output=listed.max_output if listed else None,
-            price=listed.price if listed else None,
+            # Elsewhere the same model has another price.
+            price=listed.price if listed and listed.provider == provider else None,
+            own_price=listed.own_price if listed else None,
+            price_list=row.price_list,
             fallbacks=listed.fallbacks if listed else (),
         )
 
@@ -111,42 +94,99 @@ class Catalog:
         """How this process reaches `provider`."""
         return self._endpoints[provider]
 
-    def _available(self, provider: str) -> bool:
-        row = self._providers[provider]
-        return not row.keys or row.key_optional or bool(self._endpoints[provider].api_key)
+    def _info(self, model_id: str, row: ModelRow, provider: str) -> ModelInfo:
+        price = row.own_price or (row.price if row.provider == provider else None)
+        return ModelInfo(
+            id=model_id,
+            name=row.name,
+            type=provider,
+            key=next(iter(self._providers[provider].keys), None),
+            features=row.features,
+            context_window=row.context_window,
+            max_output=row.max_output,
+            price=price.shown() if price else None,
+            aliases=tuple(alias for alias, target in self._aliases.items() if target == model_id),
+            available=not self._missing[provider],
+        )
 
-    def _find(self, model_id: str) -> tuple[str, str]:
-        if model_id in self._models:
-            return self._models[model_id].provider, model_id
+    def _find(self, model_id: str) -> tuple[str, str, ModelRow | None]:
+        """The provider, its name for the model, and the model's row."""
+        if (listed := self._models.get(model_id)) is not None:
+            return listed.provider, listed.model or listed.id, listed
         prefix, _, model = model_id.partition("/")
-        if prefix in self._providers and model:
-            return prefix, model
+        if (provider := self._names.get(prefix)) is not None and model:
+            listed = self._listed(provider, model)
+            return provider, listed.model or listed.id if listed else model, listed
         for name, row in self._providers.items():
             if any(fnmatchcase(model_id, pattern) for pattern in row.patterns):
-                return name, model_id
+                return name, model_id, None
         shown = model_id if len(model_id) <= ID_SHOWN_MAX else model_id[:ID_SHOWN_MAX] + "…"
-        close = get_close_matches(model_id, self._models, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        close = get_close_matches(model_id[:ID_SHOWN_MAX], [*self._models, *self._aliases], n=3)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise ProviderError(
             "model_not_found",
             f"There is no model {shown}.{hint} The request models.list, or GET /v1/models, lists the models; "
             "a provider's other models are named provider/model.",
         )
 
+    def _listed(self, provider: str, model: str) -> ModelRow | None:
+        """The row of a provider's model, or of the provider that it is a variant of."""
+        family = {provider, self._providers[provider].variant_of}
+        rows = (row for row in self._models.values() if row.provider in family)
+        return next((row for row in rows if model in (row.id, row.model)), None)
+
+
+def _whole(row: ProviderRow, providers: Mapping[str, ProviderRow]) -> ProviderRow:
+    """A variant's row with what it has from the provider that it is a variant of."""
+    if not row.variant_of:
+        return row
+    own = {name: getattr(row, name) for name in row.model_fields_set}
+    return providers[row.variant_of].model_copy(update={"also": (), "patterns": (), **own})
+
 
 def _endpoint(name: str, row: ProviderRow, environment: Mapping[str, str]) -> Endpoint:
+    options = {option: _first(environment, names) for option, names in row.options.items()}
+    headers = {header: _filled(text, environment) for header, text in row.headers.items()}
     return Endpoint(
         provider=name,
         title=row.title,
-        base_url=_first(environment, row.base_url_variables) or row.base_url,
+        base_url=_first(environment, row.base_url_variables) or _filled(row.base_url, environment),
         keys=row.keys,
         api_keys=tuple(key for part in _first(environment, row.keys).split(",") if (key := part.strip())),
+        headers={header: text for header, text in headers.items() if text},
+        options={option: value for option, value in options.items() if value},
+        hint=row.hint,
     )
 
 
-def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str:
+def _missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str, str]) -> str:
+    if row.package and not _installed(row.package):
+        return f"the extra turnwire[{row.extra}]"
+    needs = []
+    if row.keys and not row.key_optional and not endpoint.api_keys and not _first(environment, row.credentials):
+        needs.append(" or ".join((*row.keys, *row.credentials)))
+    if row.base_url and not endpoint.base_url:
+        needs.append(" or ".join((*_VARIABLE.findall(row.base_url), *row.base_url_variables)))
+    needs += [" or ".join(row.options[option]) for option in row.required if option not in endpoint.options]
+    return " and ".join(needs)
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _first(environment: Mapping[str, str], names: Iterable[str]) -> str:
     """The first variable that is set and not blank, without the line's end that a pasted key brings along."""
     return next((value for name in names if (value := environment.get(name, "").strip())), "")
+
+
+def _filled(text: str, environment: Mapping[str, str]) -> str:
+    """The text with its variables' values; nothing, if one of them isn't set."""
+    values = {name: environment.get(name, "").strip().rstrip("/") for name in _VARIABLE.findall(text)}
+    return _VARIABLE.sub(lambda found: values[found[1]], text) if all(values.values()) else ""
 
 
 def _maker(name: DialectName) -> Callable[[Endpoint, Timeouts], Dialect]:

@@ -79,7 +79,7 @@ class Failures:
     def __init__(self, endpoint: Endpoint) -> None:
         self._title = endpoint.title
         self._keys = " or ".join(endpoint.keys) or "its key"
-        self._secrets = endpoint.api_keys
+        self._secrets = endpoint.secrets
 
     def of_answer(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """The failure that an HTTP answer is."""

@@ -29,6 +29,7 @@ class Dialect:
         self._client = AsyncOpenAI(
             api_key=endpoint.api_key or "none",
             base_url=endpoint.base_url,
+            default_headers=endpoint.headers,
             max_retries=0,
             http_client=http_client(timeouts),
         )

@@ -65,8 +65,9 @@ def chat_body(request: ChatRequest, route: Route) -> dict[str, Any]:
         "model": request.model,
         "messages": messages,
         "stream": True,
-        "stream_options": {"include_usage": True} | quirks.stream_options,
     }
+    if quirks.usage_asked:
+        body["stream_options"] = {"include_usage": True} | quirks.stream_options
     body |= _tuning(request.params, quirks)
     body |= _reasoning(request, quirks)
     body |= quirks.body
@@ -91,7 +92,11 @@ def _tuning(params: Params, quirks: Quirks) -> dict[str, Any]:
         "seed": params.seed,
         "response_format": params.response_format,
     }
-    return {name: value for name, value in given.items() if value is not None and name not in drops}
+    return {
+        quirks.renames.get(name, name): value
+        for name, value in given.items()
+        if value is not None and name not in drops
+    }
 
 
 def _reasoning(request: ChatRequest, quirks: Quirks) -> dict[str, Any]:
@@ -100,10 +105,16 @@ def _reasoning(request: ChatRequest, quirks: Quirks) -> dict[str, Any]:
         return {"reasoning_effort": "none"}
     if effort is None:
         return {}
-    if quirks.reasoning == "effort":
-        return {"reasoning_effort": quirks.efforts.get(effort, effort)}
-    if quirks.reasoning == "thinking":
-        return {"thinking": {"type": quirks.thinking_off if effort == "none" else "enabled"}}
+    match quirks.reasoning:
+        case "effort":
+            return {"reasoning_effort": quirks.efforts.get(effort, effort)}
+        case "nested":
+            return {"reasoning": {"effort": quirks.efforts.get(effort, effort)}}
+        case "thinking":
+            return {"thinking": {"type": quirks.thinking_off if effort == "none" else "enabled"}}
+        case "toggle":
+            budget = quirks.budgets.get(effort)
+            return {"enable_thinking": effort != "none"} | ({"thinking_budget": budget} if budget else {})
     return {}
 
 

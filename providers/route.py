@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from providers.base import ChatRequest, Delta, FilePart, ImagePart, Part, ProviderError, ToolName
 
 Feature = Literal["chat", "streaming", "thinking", "long-context", "tools", "vision", "prefill"]
-DialectName = Literal["demo", "openai_chat", "anthropic"]
-ReasoningStyle = Literal["effort", "thinking", "adaptive", "budget", "fixed"]
+DialectName = Literal["demo", "openai_chat", "anthropic", "anthropic_bedrock", "anthropic_vertex", "anthropic_foundry"]
+ReasoningStyle = Literal["effort", "thinking", "toggle", "nested", "adaptive", "budget", "fixed"]
 
 
 class Quirks(BaseModel):
@@ -25,10 +25,13 @@ class Quirks(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reasoning: ReasoningStyle = "effort"
-    """How `params.reasoning` is said: `effort` and `thinking` in Chat Completions, `adaptive` and `budget` in
-    Messages; `fixed`: the model can't be told."""
+    """How `params.reasoning` is said: `effort` (`reasoning_effort`), `thinking` (`thinking.type`), `toggle`
+    (`enable_thinking`, with `budgets` also `thinking_budget`) and `nested` (`reasoning.effort`) in Chat Completions,
+    `adaptive` and `budget` in Messages; `fixed`: the model can't be told."""
     efforts: dict[str, str] = {}
     """Our word for an effort to the model's, where they differ."""
+    budgets: dict[str, int] = {}
+    """Our word for an effort to a budget in tokens, for the style `toggle`."""
     thinking_off: Literal["disabled", "between_tools", ""] = "disabled"
     """What `params.reasoning: none` sends as the thinking type; empty where thinking can't be turned off."""
     thinking_shown: bool = False
@@ -40,6 +43,10 @@ class Quirks(BaseModel):
     tools_forced: bool = True
     """`tool_choice` may force a tool."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    renames: dict[str, str] = {}
+    """A parameter's name in Chat Completions to the provider's own, where they differ."""
+    usage_asked: bool = True
+    """Usage comes only when it is asked for; otherwise asking is refused, and it comes unasked."""
     drops: frozenset[str] = frozenset()
     """Parameters that the model refuses, and that are left out for it."""
     drops_thinking: frozenset[str] = frozenset()
@@ -57,6 +64,9 @@ class Quirks(BaseModel):
     """More fields for the body of a request with tools."""
 
 
+SECRET_CHARS_MIN = 16
+"""A shorter header or option is a name or a region, and no secret."""
+
 Amount = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -71,6 +81,10 @@ class Price(BaseModel):
     cache_write: Amount | None = None
     currency: str = Field(default="USD", pattern="^[A-Z]{3}$")
 
+    def shown(self) -> dict[str, str]:
+        """As a client sees it: decimal text."""
+        return {name: str(value) for name, value in self if value is not None}
+
 
 class Endpoint(Struct, frozen=True):
     """A provider as this process reaches it. `keys` are variables' names; what they hold is never shown."""
@@ -81,11 +95,23 @@ class Endpoint(Struct, frozen=True):
     keys: tuple[str, ...]
     api_keys: tuple[str, ...] = ()
     """All of them stand for the same provider and may be used in turn."""
+    headers: dict[str, str] = {}
+    """Sent with every request."""
+    options: dict[str, str] = {}
+    """What else the client of a cloud needs: a region, a project, credentials."""
+    hint: str = ""
+    """A sentence for who has a key that is refused."""
 
     @property
     def api_key(self) -> str:
         """The first key, or an empty text."""
         return self.api_keys[0] if self.api_keys else ""
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What nobody may read, in a log or elsewhere."""
+        kept = (*self.headers.values(), *self.options.values())
+        return (*self.api_keys, *(value for value in kept if len(value) >= SECRET_CHARS_MIN))
 
     def __repr__(self) -> str:
         return f"Endpoint({self.provider!r}, keys={len(self.api_keys) or 'none'})"
@@ -107,6 +133,8 @@ class Route(Struct, frozen=True):
     """The catalog's, for a model that no list of prices knows."""
     own_price: Price | None = None
     """The operator's, which wins over any other."""
+    price_list: str = ""
+    """The provider's name in `genai-prices`, where it is there."""
     fallbacks: tuple[str, ...] = ()
     """Ids of the models to ask, in this order, where this one can't answer."""
 
@@ -142,7 +170,10 @@ def _parts(request: ChatRequest) -> Iterable[Part]:
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
-    """One model as a client may choose it. `type` is its provider; `key` the variable that it needs."""
+    """One model as a client may choose it. `type` is its provider; `key` the variable that it needs.
+
+    `price` is what a million tokens cost: `input`, `output`, `cached` and `cache_write` as decimal text, `currency`.
+    """
 
     id: str
     name: str
@@ -151,6 +182,8 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     features: tuple[Feature, ...]
     context_window: int | None
     max_output: int | None
+    price: dict[str, str] | None = None
+    aliases: tuple[str, ...] = ()
     available: bool
 
 
@@ -173,35 +206,3 @@ class Dialect(Protocol):
     def stream(self, request: ChatRequest, route: Route) -> AsyncIterator[list[Delta]]: ...
 
     async def aclose(self) -> None: ...
-
-
-class ProviderRow(BaseModel):
-    """A provider, as `catalog.toml` lists it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    title: str
-    dialect: DialectName
-    base_url: str = ""
-    base_url_variables: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
-    key_optional: bool = False
-    patterns: tuple[str, ...] = ()
-    features: tuple[Feature, ...] = ("chat", "streaming")
-    quirks: dict[str, Any] = {}
-
-
-class ModelRow(BaseModel):
-    """A model, as `catalog.toml` lists it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    name: str
-    provider: str
-    features: tuple[Feature, ...]
-    context_window: int | None = Field(default=None, gt=0)
-    max_output: int | None = Field(default=None, gt=0)
-    price: Price | None = None
-    fallbacks: tuple[str, ...] = ()
-    quirks: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,10 +29,20 @@ from providers.base import (
 )
 from providers.catalog import Catalog, Providers
 from providers.route import Quirks, Route, Timeouts
+from providers.rows import shipped_rows
 from tests.upstream import Upstream
 
 STREAMS = Path(__file__).parent / "streams"
 KEY = "sk-test-secret-123456789"
+
+
+def every_key(key: str = KEY) -> dict[str, str]:
+    """An environment in which every provider of the catalog has what it needs."""
+    environment: dict[str, str] = {}
+    for row in shipped_rows().providers.values():
+        environment |= dict.fromkeys((*row.keys[:1], *re.findall(r"{(\w+)}", row.base_url)), key)
+        environment |= {row.options[option][0]: "region-1" for option in row.required}
+    return environment
 
 
 @dataclass
