@@ -170,7 +170,7 @@ def started(turn: TurnRecord, question: MessageRecord | None, *, queued: bool) -
         status="queued" if queued else "running",
         conversation=turn.conversation,
         model=turn.model,
-        input=None if question is None else preview(message_view(question)),
+        input=None if question is None else preview(message_view(question, whole=True)),
         message=turn.message,
         parent=turn.parent,
     )

@@ -7,8 +7,8 @@ from msgspec import structs
 from gateway.acceptance import parts_of
 from gateway.errors import ApiError
 from gateway.protocol import TurnStart
-from gateway.shapes import body_of
-from providers.base import ChatMessage, ChatRequest, ImagePart, Part, TextPart
+from gateway.shapes import address_in, body_of
+from providers.base import ChatMessage, ChatRequest, FilePart, ImagePart, Part, TextPart
 from store.base import ConversationRecord, MessageRecord, NotFound, TurnRecord
 from store.interface import Store
 
@@ -43,7 +43,7 @@ async def chat_request(
     """The request with its history. Raises `ApiError`."""
     asked = stated(request, upstream_model)
     if request.messages is not None:
-        return asked
+        return structs.replace(asked, messages=await _with_data(store, user, asked.messages))
     assert turn.conversation is not None, "a turn with a history has a conversation"
     try:
         branch = await store.branch(user, turn.conversation, turn.parent)
@@ -52,13 +52,44 @@ async def chat_request(
     system = asked.system
     if system is None and conversation is not None:
         system = conversation.system
-    return structs.replace(asked, messages=tuple(_context(branch)), system=system)
+    return structs.replace(asked, messages=await _with_data(store, user, tuple(_context(branch))), system=system)
 
 
 def _context(branch: list[MessageRecord]) -> list[ChatMessage]:
     """Messages with something in them; an answer that was stopped before its first word is left out."""
     found = [ChatMessage(record.role, tuple(body_of(record).parts)) for record in branch]  # type: ignore[arg-type]
     return [message for message in found if message.parts]
+
+
+async def _with_data(store: Store, user: str, messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
+    """The messages with the data that they only name by its address in the history. Raises `ApiError`."""
+    return tuple(
+        [
+            structs.replace(message, parts=tuple([await _data_of(store, user, part) for part in message.parts]))
+            if any(_address(part) for part in message.parts)
+            else message
+            for message in messages
+        ]
+    )
+
+
+def _address(part: Part) -> tuple[str, int] | None:
+    return address_in(part.url) if isinstance(part, ImagePart | FilePart) and part.url is not None else None
+
+
+async def _data_of(store: Store, user: str, part: Part) -> Part:
+    address = _address(part)
+    if address is None:
+        return part
+    message, number = address
+    try:
+        parts = body_of(await store.message(user, message)).parts
+    except NotFound:
+        parts = []
+    data = getattr(parts[number], "data", None) if number < len(parts) else None
+    if data is None:
+        raise ApiError("not_found", "The data that a part of the context names is no longer kept. Send it again.")
+    return structs.replace(part, data=data, url=None)
 
 
 def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:

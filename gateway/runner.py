@@ -75,12 +75,12 @@ class Runner:
         """The model of a turn that names none."""
         return self._settings.default_model or self._catalog.default_model
 
-    def start(self, user: str, request: TurnStart) -> tuple[TurnStream, bool]:
+    def start(self, user: str, request: TurnStart, input_bytes_max: int | None = None) -> tuple[TurnStream, bool]:
         """The turn of this request, and whether it is new; a new one runs when its `accepted` resolves.
 
         Never awaits, so that a cancel or attach behind it on the same socket finds the turn. Raises `ApiError`.
         """
-        acceptance.check_start(request, self._settings.input_bytes)
+        acceptance.check_start(request, input_bytes_max or self._settings.input_bytes)
         content, digest = acceptance.content_of(request)
         turn = request.turn or new_id("t")
         known = self._hub.get(user, turn)

@@ -59,6 +59,8 @@ class Session:
         outbox: Outbox,
         spawn: Spawn,
         on_broken: Callable[[], None],
+        *,
+        input_bytes_max: int | None = None,
     ) -> None:
         self._services = services
         self._user = user
@@ -72,7 +74,7 @@ class Session:
         self._pulled = asyncio.Event()
         outbox.on_pulled = self._pulled.set
         self._broken: deque[float] = deque(maxlen=BROKEN_FRAMES_MAX)
-        turns = Turns(services, user, outbox)
+        turns = Turns(services, user, outbox, input_bytes_max)
         self._conversations = Conversations(services, user, outbox, turns)
         self._handlers: dict[type[p.Request], Handler] = {
             p.Auth: self._auth,
@@ -127,15 +129,23 @@ class Session:
 
     async def _serve_now(self, request: p.AnyRequest, *, pulled: bool) -> None:
         try:
-            self._access.check(request)
-            result = await self._handlers[type(request)](request)
-        except Exception as error:
+            result = await self.ask(request)
+        except ApiError as error:
             self._finish(request.id)
-            self._answer_error(request.id, self._as_api_error(error))
+            self._answer_error(request.id, error)
         else:
             self._finish(request.id)
             if request.id is not None:
                 self._answer(request.id, result, pulled=pulled)
+
+    async def ask(self, request: p.AnyRequest) -> Any:
+        """The result of one request, or a `Behind` that holds it. Raises `ApiError`."""
+        try:
+            self._access.check(request)
+            return await self._handlers[type(request)](request)
+        except Exception as error:
+            failure = as_api_error(error)
+        raise failure
 
     def _finish(self, request_id: str | None) -> None:
         self._running -= 1
@@ -158,19 +168,6 @@ class Session:
 
     def _answer_error(self, request_id: str | None, error: ApiError) -> None:
         self._outbox.put(p.ErrorAnswer(error.body, request_id))
-
-    def _as_api_error(self, error: Exception) -> ApiError:
-        if isinstance(error, ApiError):
-            return error
-        if isinstance(error, ProviderError):
-            return ApiError.from_provider(error)
-        if isinstance(error, NotFound):
-            return ApiError("not_found", f"There is no such {error.what}. Check the id.", path=error.what)
-        if isinstance(error, StoreError):
-            log.warning("store failed: %s", error)
-            return ApiError("store_unavailable")
-        log.error("a request failed", exc_info=error)
-        return ApiError("internal")
 
     def _count_broken(self) -> None:
         now = time.monotonic()
@@ -202,3 +199,18 @@ class Session:
                 ) from None
         sums = await self._services.store.usage(self._user, request.conversation, since_ms)
         return {"usage": usage_view(sums), "cost": cost_view(sums)}
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """What a client is told of a request that failed; the log has the rest (law 13)."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, ProviderError):
+        return ApiError.from_provider(error)
+    if isinstance(error, NotFound):
+        return ApiError("not_found", f"There is no such {error.what}. Check the id.", path=error.what)
+    if isinstance(error, StoreError):
+        log.warning("store failed: %s", error)
+        return ApiError("store_unavailable")
+    log.error("a request failed", exc_info=error)
+    return ApiError("internal")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -10,13 +11,16 @@ from msgspec import Struct
 from gateway.codec import clip_text, encoded_size
 from gateway.events import Cost, EndStatus, Message
 from gateway.ids import rfc3339
-from providers.base import Part, TextPart, Usage
+from providers.base import FilePart, ImagePart, Part, TextPart, Usage
 from store.base import ConversationRecord, Counters, MessageRecord
 
 NANO = 1_000_000_000
 INPUT_TEXT_BYTES_MAX = 4096
+DATA_CHARS_MAX = 4096
 INPUT_BYTES_MAX = 8192
 TITLE_CHARS_MAX = 60
+
+_PART_ADDRESS = re.compile(r"/v1/messages/([A-Za-z0-9_-]{1,64})/parts/(\d{1,6})")
 
 
 class MessageBody(Struct, frozen=True, omit_defaults=True):
@@ -38,13 +42,13 @@ def body_of(record: MessageRecord) -> MessageBody:
     return _decode_body(record.body)
 
 
-def message_view(record: MessageRecord) -> Message:
-    """A stored message as clients see it."""
+def message_view(record: MessageRecord, *, whole: bool = False) -> Message:
+    """A stored message as clients see it; large `data` by its address, unless `whole`."""
     body = body_of(record)
     return Message(
         id=record.id,
         role=record.role,  # type: ignore[arg-type]
-        parts=body.parts,
+        parts=body.parts if whole else [_by_address(record.id, n, part) for n, part in enumerate(body.parts)],
         parent=record.parent,
         created_at=rfc3339(record.created_ms),
         turn=record.turn,
@@ -126,6 +130,18 @@ def preview(message: Message) -> Message:
         bytes_left -= size
         parts.append(short)
     return msgspec.structs.replace(message, parts=parts, truncated=truncated)
+
+
+def _by_address(message: str, number: int, part: Part) -> Part:
+    if not isinstance(part, ImagePart | FilePart) or part.data is None or len(part.data) <= DATA_CHARS_MAX:
+        return part
+    return msgspec.structs.replace(part, data=None, url=f"/v1/messages/{message}/parts/{number}")
+
+
+def address_in(url: str) -> tuple[str, int] | None:
+    """The message and the number of the part whose data this address is of, if it is one of ours."""
+    found = _PART_ADDRESS.fullmatch(url)
+    return None if found is None else (found.group(1), int(found.group(2)))
 
 
 def _without_data(part: Part) -> Part:

@@ -35,12 +35,13 @@ class Behind:
 
 
 class Turns:
-    """Turn requests of `user`, whose events go to `outbox`."""
+    """Turn requests of `user`, whose events go to `outbox`. `input_bytes_max`: of one start, if not the setting."""
 
-    def __init__(self, services: Services, user: str, outbox: Outbox) -> None:
+    def __init__(self, services: Services, user: str, outbox: Outbox, input_bytes_max: int | None = None) -> None:
         self._services = services
         self._user = user
         self._outbox = outbox
+        self._input_bytes_max = input_bytes_max
         self._started: set[TurnStream] = set()
 
     def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
@@ -55,7 +56,7 @@ class Turns:
 
     async def _start(self, request: p.TurnStart) -> dict[str, Any]:
         self._check_room(request.turn)
-        stream, fresh = self._services.runner.start(self._user, request)
+        stream, fresh = self._services.runner.start(self._user, request, self._input_bytes_max)
         if fresh:
             self._started.add(stream)
             stream.attach(self._outbox, None, 0)

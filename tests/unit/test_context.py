@@ -168,3 +168,29 @@ def test_an_image_takes_room_too() -> None:
     question = ChatRequest(model="m", messages=(picture, exchange("assistant", 10), exchange("user", 10)))
     assert trimmed(question, 1000, 50)[1] == 2
     assert trimmed(question, 3000, 50)[1] == 0
+
+
+async def test_data_that_is_named_by_its_address_is_put_back(steered: SteeredStore) -> None:
+    """A message as the history shows it can be sent back: the provider gets the bytes, never our address."""
+    await steered.create_conversation(conversation())
+    stored = (TextPart("look"), ImagePart("image/png", data="QUJD" * 2000, name="a.png"))
+    accepted = await steered.accept(new_turn("t0", input=message("q0", body=body(*stored), turn="t0")))
+    await steered.end(ending(accepted.turn))
+    shown = ImagePart("image/png", url="/v1/messages/q0/parts/1", name="a.png")
+    outside = ImagePart("image/png", url="https://example.com/v1/messages/q0/parts/1")
+    request = TurnStart(messages=[InputMessage(role="user", parts=[TextPart("look"), shown, outside])])
+    await steered.accept(new_turn("t", stateless=True, conversation=None, input=None))
+    made = await asked(steered, request, "t")
+    assert made.messages == (ChatMessage("user", (*stored, outside)),)
+
+
+@pytest.mark.parametrize("address", ["/v1/messages/q0/parts/0", "/v1/messages/q0/parts/7", "/v1/messages/x/parts/1"])
+async def test_data_that_is_not_there_is_said(steered: SteeredStore, address: str) -> None:
+    """A part without data, no such part, no such message: the turn fails before a provider is asked."""
+    await steered.create_conversation(conversation())
+    await steered.accept(new_turn("t0", input=message("q0", body=body(TextPart("x")), turn="t0")))
+    part = ImagePart("image/png", url=address)
+    await steered.accept(new_turn("t", stateless=True, conversation=None, input=None))
+    with pytest.raises(ApiError) as missing:
+        await asked(steered, TurnStart(messages=[InputMessage(role="user", parts=[part])]), "t")
+    assert missing.value.code == "not_found"

@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway import protocol as p
 from gateway.codec import CODECS, Codec
+from gateway.errors import ApiError
 from gateway.services import Services
 from gateway.session import BROKEN_FRAMES_MAX
 from tests.in_process import SLOW, Seat, SteeredStore, open_services, seat
@@ -217,3 +219,14 @@ async def test_a_client_that_is_gone_leaves_its_turns(services: Services) -> Non
         assert (await other.request("turn.get", turn="t"))["status"] == "running"
         await other.request("turn.attach", turn="t", epoch=stream.epoch, after=0)
         await other.until(lambda: other.turns["t"].seq > before + 3)
+
+
+async def test_a_request_can_be_asked_without_a_frame(ann: Seat, steered: SteeredStore) -> None:
+    """HTTP asks the same handlers: the result, or the error that a frame would be answered with."""
+    assert await ann.session.ask(p.Ping(t=3)) == {"t": 3}
+    with pytest.raises(ApiError) as missing:
+        await ann.session.ask(p.TurnGet(turn="unknown"))
+    assert (missing.value.code, missing.value.body.path) == ("not_found", "turn")
+    with steered.failing("usage"), pytest.raises(ApiError) as away:
+        await ann.session.ask(p.UsageGet())
+    assert away.value.code == "store_unavailable"

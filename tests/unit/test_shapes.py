@@ -13,6 +13,7 @@ from gateway.protocol import FRAME_BYTES_OUT_MAX
 from gateway.shapes import (
     INPUT_TEXT_BYTES_MAX,
     MessageBody,
+    address_in,
     body_of,
     conversation_view,
     cost_view,
@@ -183,6 +184,26 @@ def test_a_message_is_its_record_and_its_body() -> None:
         cost=Cost("0.1"),
         ended="completed",
     )
+
+
+def test_large_data_is_shown_by_its_address() -> None:
+    """Over 4 KiB a part has a url in place of its data; the stored message keeps it, and the address can be read back."""
+    small, large = ImagePart("image/png", data="A" * 4096), FilePart("text/plain", data="A" * 4100, name="a")
+    record = MessageRecord(
+        id="m_1", parent=None, role="user", created_ms=0, body=encode_body(MessageBody([small, large]))
+    )
+    shown = message_view(record).parts
+    assert shown == [small, FilePart("text/plain", url="/v1/messages/m_1/parts/1", name="a")]
+    assert address_in("/v1/messages/m_1/parts/1") == ("m_1", 1)
+    assert message_view(record, whole=True).parts == [small, large]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://host/v1/messages/m/parts/1", "/v1/messages/m/parts/x", "/v1/messages//parts/1"]
+)
+def test_other_addresses_are_left_alone(url: str) -> None:
+    """Only the gateway's own path names its data."""
+    assert address_in(url) is None
 
 
 def test_a_conversation_shows_system_and_model_where_it_has_them() -> None:
