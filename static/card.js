@@ -25,7 +25,7 @@ export class TurnCard {
   #numbers = new Map();
 
   /**
-   * @param {import("./turn.js").Turn} turn
+   * @param {import("./turnwire.js").Turn} turn
    * @param {object} about
    * @param {string} [about.prompt] what was asked; a turn that is followed says it itself
    * @param {string} [about.model] the model that was asked for

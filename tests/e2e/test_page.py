@@ -245,7 +245,7 @@ async def test_a_hole_in_the_events_is_never_passed_over(watched: WatchedPage) -
     """An event that doesn't continue what is held, or follows the ending, is refused (laws 1 and 2)."""
     refused = await watched.page.evaluate(
         """async () => {
-          const { LawViolation, Turn } = await import("./static/turn.js");
+          const { LawViolation, Turn } = await import("./static/turnwire.js");
           const begin = { type: "turn.started", turn: "t", seq: 1, epoch: 7, status: "running" };
           const part = { type: "turn.part", turn: "t", seq: 2, part: 0, kind: "text" };
           const merged = { type: "turn.delta", turn: "t", seq: 5, after: 2, part: 0, text: "abc" };

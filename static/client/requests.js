@@ -1,6 +1,6 @@
 /** Requests and their answers: ids, pieces, what waits while the socket is away and what is sent again after it. */
 
-import { TurnwireError } from "./turn.js";
+import { closed, lost, TurnwireError } from "./errors.js";
 
 /** Requests that mean the same when they are sent twice; they survive a lost socket. */
 const REPEATABLE = new Set(["turn.start", "turn.cancel", "turn.get", "models.list", "usage.get",
@@ -9,11 +9,10 @@ const REPEATABLE = new Set(["turn.start", "turn.cancel", "turn.get", "models.lis
 /** The requests of one connection that have no answer yet. */
 export class Requests {
   #send;
-  #frameBytesMax = null;
   #nextId = 1;
   #pending = new Map();
 
-  /** @param {(text: string) => boolean} send puts a frame on the socket, false where there is none */
+  /** @param {(frame: object) => boolean} send puts a frame on the socket; false where there is none, may throw `too_large` */
   constructor(send) {
     this.#send = send;
   }
@@ -34,16 +33,17 @@ export class Requests {
     if (!entry) return;
     if (frame.type === "result.piece") {
       entry.pieces.push(frame.text);
-      return;
+    } else if (frame.type === "result") {
+      this.#drop(entry).resolve(frame.pieces ? JSON.parse(entry.pieces.join("")) : frame.result);
+    } else if (frame.error.code === "shutting_down" && entry.frame.type === "turn.start") {
+      entry.sent = false; // a refused start leaves nothing behind: it is for the next socket
+    } else {
+      this.#drop(entry).reject(new TurnwireError(frame.error));
     }
-    this.#pending.delete(frame.id);
-    if (frame.type === "error") entry.reject(new TurnwireError(frame.error));
-    else entry.resolve(frame.pieces ? JSON.parse(entry.pieces.join("")) : frame.result);
   }
 
   /** A socket is ready: sends what waits, in its order. */
-  resume(frameBytesMax) {
-    this.#frameBytesMax = frameBytesMax;
+  resume() {
     for (const entry of this.#pending.values()) this.#put(entry);
   }
 
@@ -51,7 +51,7 @@ export class Requests {
   interrupt() {
     for (const entry of this.#pending.values()) {
       entry.pieces = [];
-      if (!REPEATABLE.has(entry.frame.type)) this.#drop(entry).reject(lost());
+      if (entry.sent && !REPEATABLE.has(entry.frame.type)) this.#drop(entry).reject(lost());
     }
   }
 
@@ -80,7 +80,10 @@ export class Requests {
   }
 
   #startOf(turn) {
-    return [...this.#pending.values()].find(({ frame }) => frame.type === "turn.start" && frame.turn === turn);
+    for (const entry of this.#pending.values()) {
+      if (entry.frame.type === "turn.start" && entry.frame.turn === turn) return entry;
+    }
+    return undefined;
   }
 
   #drop(entry) {
@@ -89,24 +92,11 @@ export class Requests {
   }
 
   #put(entry) {
-    if (this.#frameBytesMax === null) return;
-    const text = JSON.stringify(entry.frame);
-    if (new TextEncoder().encode(text).length > this.#frameBytesMax) {
-      this.#drop(entry).reject(new TurnwireError({ code: "too_large", message: "This is too long for one frame." }));
-      return;
+    try {
+      // `sent` stays true across reconnects: the gateway may know this request even if it never answered.
+      if (this.#send(entry.frame)) entry.sent = true;
+    } catch (error) {
+      this.#drop(entry).reject(error);
     }
-    // `sent` stays true across reconnects: the gateway may know this request even if it never answered.
-    if (this.#send(text)) entry.sent = true;
   }
-}
-
-/** The error of a request whose answer went with the connection: it may have been heard or not. */
-export function lost() {
-  const message = "The connection was lost before the answer came.";
-  return new TurnwireError({ code: "connection_lost", message, retryable: true });
-}
-
-/** The error of whatever needs a connection that will not come back. */
-export function closed(reason) {
-  return new TurnwireError({ code: "connection_closed", message: `${reason}.` });
 }

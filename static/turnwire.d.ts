@@ -1,0 +1,495 @@
+/** Types of turnwire.js. The protocol's own words and rules stand in docs/protocol.md. */
+
+export type CodecName = "json" | "msgpack";
+
+export interface Codec {
+  readonly name: CodecName;
+  readonly subprotocol: string;
+  encode(frame: unknown): string | Uint8Array;
+  decode(data: never): unknown;
+  /** The size of an encoded frame on the wire, without WebSocket's own 2 to 14 bytes. */
+  bytes(data: never): number;
+}
+
+/** Both codecs, to weigh the one against the other: `codecs.json.bytes(codecs.json.encode(frame))`. */
+export const codecs: Readonly<{
+  json: Codec & { encode(frame: unknown): string; decode(data: string): unknown; bytes(data: string): number };
+  msgpack: Codec & { encode(frame: unknown): Uint8Array; decode(data: ArrayBuffer | Uint8Array): unknown; bytes(data: ArrayBuffer | Uint8Array): number };
+}>;
+
+export interface ConnectOptions {
+  /** The gateway's socket, `ws:` or `wss:`. Default: `socketUrl()`. */
+  url?: string | URL;
+  codec?: CodecName;
+  /** Gives a credential for the `auth` frame; asked for every opening, and when it expires. */
+  token?: () => string | Promise<string>;
+  /** Gives a one-time ticket (`POST /v1/tickets`); asked for every opening. An error with `retryable: false` ends it. */
+  ticket?: () => string | Promise<string>;
+  /** Sees every frame, in and out. */
+  wire?: WireObserver | null;
+  /** Opens a socket; default `new WebSocket(url, protocols)`. */
+  socket?: (url: string, protocols: string[]) => WebSocket;
+  /** Where the ids of running turns outlive a reload; default `sessionStorage`, null: nowhere. */
+  storage?: Pick<Storage, "getItem" | "setItem"> | null;
+}
+
+export function connect(options?: ConnectOptions): Connection;
+
+/** The gateway's socket beside this page: path `ws` relative to it, so that a path prefix works. */
+export function socketUrl(page?: string): string;
+
+export type WireObserver = (entry: WireEntry) => void;
+
+export interface WireEntry {
+  direction: "in" | "out";
+  /** The frame itself: look, don't touch. A token in it is blanked. */
+  frame: Frame;
+  /** Encoded, without WebSocket's own 2 to 14 bytes. */
+  bytes: number;
+  /** In ms, by `performance.now()`. */
+  at: number;
+  codec: CodecName;
+  /** The how-manieth socket of this connection it is, from 1. */
+  socket: number;
+}
+
+export interface Traffic {
+  sockets: number;
+  in: { frames: number; bytes: number };
+  out: { frames: number; bytes: number };
+}
+
+export type LinkState =
+  | { state: "connecting" }
+  | { state: "live"; ready: Ready }
+  /** `delay_ms` null: until `online()` is called. */
+  | { state: "waiting"; delay_ms: number | null; reason: string }
+  | { state: "closed"; code: number; reason: string };
+
+export interface Ready extends Frame {
+  type: "ready";
+  protocol: string;
+  connection: string;
+  instance: string;
+  user: string;
+  heartbeat_s: number;
+  default_model: string;
+  limits: { frame_bytes: number; input_bytes: number; turns: number };
+}
+
+export interface Frame {
+  type: string;
+  [field: string]: unknown;
+}
+
+/** Types an EventTarget's events: each name with its `detail`. */
+export interface Emitter<Events> {
+  addEventListener<Name extends keyof Events & string>(
+    type: Name,
+    listener: (event: CustomEvent<Events[Name]>) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  removeEventListener<Name extends keyof Events & string>(
+    type: Name,
+    listener: (event: CustomEvent<Events[Name]>) => void,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  dispatchEvent(event: Event): boolean;
+}
+
+export interface ConnectionEvents {
+  state: LinkState;
+  /** In ms. */
+  roundtrip: number;
+  /** A turn that was started elsewhere, in an attached conversation. */
+  turn: Turn;
+  violation: LawViolation;
+  /** A frame that belongs to no turn of this connection: `durability`, `going_away`, … */
+  event: Frame;
+}
+
+export interface Connection extends Emitter<ConnectionEvents> {}
+export class Connection {
+  private constructor();
+  readonly state: LinkState;
+  /** The codec of the next socket; a live one was opened with it too. */
+  readonly codec: CodecName;
+  readonly traffic: Readonly<Traffic>;
+  wire: WireObserver | null;
+  /** The turns that have not ended, oldest first. */
+  readonly running: Turn[];
+
+  /** Starts a turn. One that runs already under this `turn` id is given instead (law 6). */
+  start(fields: StartFields & { signal?: AbortSignal }): Turn;
+  /** Follows a turn that was started elsewhere, or before a reload, from its first event on. */
+  follow(turn: string): Turn;
+  /** Follows what this tab had running before a reload; once. */
+  recall(): Turn[];
+  /** Stops several turns with one request; an unsent start is taken back and not in the answer. */
+  cancel(turns: readonly Turn[], reason?: string): Promise<Record<string, CancelOutcome>>;
+  getTurn(turn: string): Promise<TurnRecord>;
+
+  /** The same object for the same id; nothing is asked. */
+  conversation(id: string): Conversation;
+  createConversation(fields?: ConversationFields): Promise<Conversation>;
+  /** Last changed first. */
+  conversations(options?: { query?: string; limit?: number }): Pages<ConversationRecord>;
+
+  models(): Promise<{ models: Model[]; default: string }>;
+  usage(options?: { conversation?: string; since?: string }): Promise<{ usage: Usage; cost: Cost | null }>;
+  feedback(message: string, rating: "up" | "down" | 1 | 2 | 3 | 4 | 5, comment?: string): Promise<Record<string, never>>;
+  /** The round trip in ms; also measured every 10 s and told by `roundtrip`. */
+  ping(): Promise<number>;
+  /**
+   * Any request of the protocol. Waits while the socket is away; what means the same twice is sent again, anything else
+   * rejects with `connection_lost` when its answer went with the socket. Rejects with a TurnwireError.
+   */
+  request<Result = any>(type: string, fields?: Record<string, unknown>): Promise<Result>;
+
+  /** Tries to reconnect at once instead of waiting out the delay. */
+  retryNow(): void;
+  /** Goes on with another codec, on another socket; running turns go on from their positions. */
+  switchCodec(codec: CodecName): void;
+  /** Lets go of the socket as if the network had; it comes back by itself. */
+  drop(): void;
+  /** As without a network, until `online()`. */
+  offline(): void;
+  online(): void;
+  /** Reads nothing for so long; resolves when it reads on. Moves to a socket in a worker first. Browsers only. */
+  pauseReading(ms: number): Promise<void>;
+  /** Leaves for good; turns on the gateway go on, and `recall()` finds them after a reload. */
+  close(): void;
+}
+
+export interface ConversationEvents {
+  /** A turn that was started elsewhere. */
+  turn: Turn;
+  updated: { revision: number; title: string; head: string | null };
+  deleted: null;
+}
+
+export interface Conversation extends Emitter<ConversationEvents> {}
+export class Conversation {
+  private constructor();
+  readonly id: string;
+  readonly attached: boolean;
+  /** As of the last attach or update. */
+  readonly revision: number | null;
+  /** Its turns that this connection follows and that have not ended. */
+  readonly turns: Turn[];
+  start(fields: Omit<StartFields, "conversation"> & { signal?: AbortSignal }): Turn;
+  /** From now on every turn of it arrives here, also on later sockets. Attach first, then read the messages. */
+  attach(): Promise<{ conversation: string; revision: number; turns: Record<string, Attached>; gone: Record<string, string | null> }>;
+  detach(): Promise<void>;
+  get(): Promise<ConversationRecord>;
+  update(fields: ConversationFields & { head?: string }): Promise<ConversationRecord>;
+  /** Later turns start from an empty context; the history stays. */
+  clear(): Promise<Record<string, never>>;
+  delete(): Promise<Record<string, never>>;
+  /** Iterated from the newest to the oldest; `all()` gives them by time, the oldest first. */
+  messages(options?: { limit?: number }): Pages<Message, { messages: Message[]; next?: string }>;
+  /** Stops its live turns, whoever started them. */
+  cancel(reason?: string): Promise<{ turns: Record<string, CancelOutcome> }>;
+  usage(options?: { since?: string }): Promise<{ usage: Usage; cost: Cost | null }>;
+}
+
+export interface Pages<Item, Page = { next?: string; [items: string]: unknown }> extends AsyncIterable<Item> {
+  /** The pages as they came. */
+  pages(): AsyncIterableIterator<Page>;
+  all(): Promise<Item[]>;
+}
+
+/**
+ * A started turn: an async iterable of its events (one consumer; the last event is its ending; a consumer that is behind
+ * gets neighbouring deltas merged) and a promise of its message. A stopped turn resolves with what was said; a failed one
+ * rejects with a TurnwireError whose `final` is what was said. Being a promise, it is awaited when an async function
+ * returns it: hand it on as an argument, or in an object.
+ */
+export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent> {
+  private constructor();
+  readonly id: string;
+  readonly conversation: string | null;
+  readonly model: string | null;
+  /** The user's message. */
+  readonly input: Message | null;
+  readonly status: TurnStatus;
+  /** The message so far; an array that deltas change in place. */
+  readonly parts: Part[];
+  /** What a reconnect continues from. */
+  readonly position: Position;
+  /** Null until the turn has ended. */
+  readonly ending: Ending | null;
+  readonly ended: boolean;
+  /** The visible answer so far: the text parts joined. */
+  readonly text: string;
+  /** The question: the text parts of `input` joined. */
+  readonly inputText: string;
+  /** The gateway's answer to the start. */
+  readonly accepted: Promise<{ turn: string; conversation: string | null; status: string; epoch: number }>;
+  readonly done: Promise<FinalMessage>;
+  /** In ms by `performance.now()`: when it was asked, and when its first and its last delta came. */
+  readonly askedAt: number;
+  readonly firstAt: number | null;
+  readonly lastAt: number | null;
+  /** Stops it; resolves when the gateway has answered, and no more text follows (law 5). */
+  cancel(reason?: string): Promise<Record<string, CancelOutcome>>;
+  then<A = FinalMessage, B = never>(
+    fulfilled?: ((message: FinalMessage) => A | PromiseLike<A>) | null,
+    rejected?: ((error: TurnwireError) => B | PromiseLike<B>) | null,
+  ): Promise<A | B>;
+  catch<B = never>(rejected?: ((error: TurnwireError) => B | PromiseLike<B>) | null): Promise<FinalMessage | B>;
+  finally(settled?: (() => void) | null): Promise<FinalMessage>;
+  [Symbol.asyncIterator](): AsyncIterator<TurnEvent>;
+}
+
+/** When an event of a turn came, in ms by `performance.now()`; of merged deltas the first. */
+export function arrivedAt(event: TurnEvent): number;
+
+export class TurnwireError extends Error {
+  constructor(error: { code: string; message: string; retryable?: boolean; retry_after_ms?: number; path?: string; stored_message?: string });
+  /** One of the protocol's codes, or of this client: `connection_lost`, `connection_closed`, `withdrawn`, `unsupported`, `law_violation`. */
+  readonly code: string;
+  readonly retryable: boolean;
+  readonly retry_after_ms?: number;
+  readonly path?: string;
+  readonly stored_message?: string;
+  /** Of a failed turn: what was said until then. */
+  readonly final?: FinalMessage;
+}
+
+/** The gateway broke law 1 or 2. */
+export class LawViolation extends TurnwireError {
+  constructor(message: string);
+}
+
+export interface Position {
+  epoch: number;
+  seq: number;
+}
+
+export type TurnStatus =
+  | "starting" | "queued" | "running" | "waiting" | "retrying" | "fallback"
+  | "completed" | "cancelled" | "failed";
+
+export type CancelOutcome = "cancelled" | "already_ended" | "not_found";
+
+export interface StartFields {
+  turn?: string;
+  conversation?: string;
+  model?: string;
+  input?: string | Part[];
+  parent?: string;
+  messages?: Array<Pick<Message, "role" | "parts">>;
+  system?: string;
+  params?: Params;
+  tools?: Tool[];
+  tool_choice?: "auto" | "none" | "required" | { name: string };
+  on_busy?: "parallel" | "queue" | "reject" | "interrupt";
+  on_disconnect?: "continue" | "cancel";
+  metadata?: Record<string, unknown>;
+}
+
+export interface Params {
+  temperature?: number;
+  top_p?: number;
+  max_tokens?: number;
+  stop?: string[];
+  seed?: number;
+  reasoning?: "none" | "low" | "medium" | "high" | "max";
+  response_format?: Record<string, unknown>;
+  demo?: Record<string, unknown>;
+}
+
+export interface Tool {
+  name: string;
+  description?: string;
+  parameters?: Record<string, unknown>;
+}
+
+export type TurnEvent = TurnStarted | TurnStatusChanged | TurnPart | TurnDelta | TurnReset | Ending;
+
+interface OfTurn {
+  turn: string;
+  seq?: number;
+}
+
+export interface TurnStarted extends OfTurn {
+  type: "turn.started";
+  epoch: number;
+  status: "running" | "queued";
+  conversation: string | null;
+  model: string;
+  input: Message | null;
+  message: string;
+  parent: string | null;
+}
+
+export interface TurnStatusChanged extends OfTurn {
+  type: "turn.status";
+  status: "queued" | "running" | "waiting" | "retrying" | "fallback" | "trimmed" | "resumed";
+  position?: number;
+  attempt?: number;
+  delay_ms?: number;
+  model?: string;
+  messages?: number;
+  epoch?: number;
+}
+
+export interface TurnPart extends OfTurn {
+  type: "turn.part";
+  part: number;
+  kind: Part["kind"];
+  [field: string]: unknown;
+}
+
+export interface TurnDelta extends OfTurn {
+  type: "turn.delta";
+  seq: number;
+  part: number;
+  text?: string;
+  signature?: string;
+  after?: number;
+}
+
+export interface TurnReset extends OfTurn {
+  type: "turn.reset";
+  epoch: number;
+  reason: string;
+}
+
+export type Ending = TurnCompleted | TurnCancelled | TurnFailed;
+
+interface Ended extends OfTurn {
+  usage?: Usage | null;
+  cost?: Cost | null;
+  timing?: Timing;
+  message?: string;
+  /** Said by this client, not by the gateway. */
+  local?: true;
+}
+
+export interface TurnCompleted extends Ended {
+  type: "turn.completed";
+  finish_reason: "stop" | "length" | "tool_calls" | "content_filter" | "refusal";
+}
+
+export interface TurnCancelled extends Ended {
+  type: "turn.cancelled";
+  by: "client" | "disconnect" | "limit" | "admin";
+  reason?: string;
+}
+
+export interface TurnFailed extends Ended {
+  type: "turn.failed";
+  error: { code: string; message: string; retryable: boolean; retry_after_ms?: number; path?: string; stored_message?: string };
+}
+
+export interface FinalMessage {
+  /** Null where it never reached the gateway. */
+  id: string | null;
+  turn: string;
+  conversation: string | null;
+  model: string | null;
+  role: "assistant";
+  parts: Part[];
+  text: string;
+  ended: "completed" | "cancelled" | "failed";
+  finish_reason: TurnCompleted["finish_reason"] | null;
+  usage: Usage | null;
+  cost: Cost | null;
+  timing: Timing | null;
+}
+
+export type Part = { signature?: string } & (
+  | { kind: "text"; text: string }
+  | { kind: "reasoning"; text: string; redacted?: boolean }
+  | { kind: "tool_call"; call: string; name: string; arguments: string }
+  | { kind: "tool_result"; call: string; output: string; error?: boolean }
+  | { kind: "image" | "file"; media_type: string; data?: string; url?: string; name?: string }
+  | { kind: "citation"; url?: string; title?: string; text?: string }
+  | { kind: "refusal"; text: string }
+);
+
+export interface Message {
+  id: string;
+  role: "user" | "assistant" | "tool" | "system";
+  parts: Part[];
+  parent: string | null;
+  created_at: string;
+  turn?: string;
+  model?: string;
+  usage?: Usage | null;
+  cost?: Cost | null;
+  ended?: "completed" | "cancelled" | "failed";
+  truncated?: boolean;
+}
+
+export interface ConversationFields {
+  title?: string;
+  system?: string;
+  model?: string;
+  metadata?: Record<string, unknown>;
+}
+
+export interface ConversationRecord {
+  id: string;
+  title: string;
+  system?: string;
+  model?: string;
+  metadata: Record<string, unknown>;
+  head: string | null;
+  revision: number;
+  created_at: string;
+  updated_at: string;
+  messages: number;
+  usage: Usage;
+  cost: Cost | null;
+}
+
+export type Attached = { conversation: string | null; status: string; epoch: number; from: number } | { error: { code: string; message: string } };
+
+export interface TurnRecord {
+  turn: string;
+  conversation: string | null;
+  status: "queued" | "running" | "completed" | "cancelled" | "failed";
+  epoch: number;
+  seq: number;
+  model: string;
+  message?: Message;
+  usage?: Usage;
+  cost?: Cost | null;
+  error?: { code: string; message: string; retryable: boolean };
+}
+
+export interface Model {
+  id: string;
+  name: string;
+  type: string;
+  key: string | null;
+  features: string[];
+  context_window: number | null;
+  max_output: number | null;
+  available: boolean;
+}
+
+export interface Usage {
+  input_tokens: number;
+  output_tokens: number;
+  reasoning_tokens?: number;
+  cache_read_tokens?: number;
+  cache_write_tokens?: number;
+  estimated?: boolean;
+}
+
+export interface Cost {
+  amount: string;
+  currency: string;
+}
+
+/** In ms since acceptance. */
+export interface Timing {
+  queued_ms: number;
+  ttft_ms?: number;
+  total_ms: number;
+  attempts: number;
+}
