@@ -11,9 +11,8 @@ from msgspec import Struct
 
 from providers.base import Finished, FinishReason, Usage, UsageReported
 from providers.failures import Failures
-from providers.loose_json import documents
 from providers.parts import Parts
-from providers.stream import Unreadable
+from providers.stream import reread
 
 _FINISHED: Final[dict[str, FinishReason]] = {
     "end_turn": "stop",
@@ -94,18 +93,13 @@ class MessagesDecoder:
     def event(self, name: str | None, data: bytes) -> bool:
         """See `stream.Decoder`. A ping shows that the connection lives, not that the model gets on."""
         try:
-            event = _decode(data)
+            events = [_decode(data)]
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            try:
-                event = msgspec.convert(documents(data)[0], _Event, strict=False)
-            except ValueError as error:
-                raise Unreadable(str(error)) from None
-        take = _TAKE.get(event.type or name or "")
-        if take is not None:
-            take(self, event)
-        elif event.error is not None:
-            self._failed(event)
-        return take is not MessagesDecoder._pass
+            events = reread(data, _Event)
+        progress = False
+        for event in events:
+            progress = self._taken(event, name) or progress
+        return progress
 
     def end(self) -> None:
         """See `stream.Decoder`. Without `message_stop` an answer isn't whole."""
@@ -116,6 +110,14 @@ class MessagesDecoder:
         if not self.done or self._stop is None:
             raise self._failures.incomplete()
         self.parts.put(Finished(_FINISHED.get(self._stop, "stop")))
+
+    def _taken(self, event: _Event, name: str | None) -> bool:
+        take = _TAKE.get(event.type or name or "")
+        if take is not None:
+            take(self, event)
+        elif event.error is not None:
+            self._failed(event)
+        return take is not MessagesDecoder._pass
 
     def _pass(self, event: _Event) -> None:
         """Nothing: a ping."""

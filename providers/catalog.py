@@ -78,7 +78,7 @@ class Catalog:
             model=model,
             provider=provider,
             title=row.title,
-            dialect=row.dialect,
+            dialect=(listed.dialect if listed else None) or row.dialect,
             features=listed.features if listed else row.features,
             quirks=Quirks.model_validate(row.quirks | (listed.quirks if listed else {})),
             context_window=listed.context_window if listed else None,
@@ -199,6 +199,10 @@ def _maker(name: DialectName) -> Callable[[Endpoint, Timeouts], Dialect]:
         from providers import anthropic
 
         return anthropic.Dialect
+    if name == "openai_responses":
+        from providers import openai_responses
+
+        return openai_responses.Dialect
     from providers import openai_chat
 
     return openai_chat.Dialect
@@ -221,20 +225,21 @@ class Routed:
 
 
 class Providers:
-    """The provider clients of one process: one for each provider, made when it is first asked."""
+    """The provider clients of one process: one for each provider and dialect, made when it is first asked."""
 
     def __init__(self, catalog: Catalog, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
         self._catalog = catalog
         self._timeouts = timeouts
-        self._dialects: dict[str, Dialect] = {}
+        self._dialects: dict[tuple[str, DialectName], Dialect] = {}
         self._loaded: set[str] = set()
 
     def of(self, route: Route) -> Provider:
         """The provider of this route. The first call for a dialect imports its SDK (see `load`)."""
-        dialect = self._dialects.get(route.provider)
+        key = route.provider, route.dialect
+        dialect = self._dialects.get(key)
         if dialect is None:
             make = _maker(route.dialect)
-            dialect = self._dialects[route.provider] = make(self._catalog.endpoint(route.provider), self._timeouts)
+            dialect = self._dialects[key] = make(self._catalog.endpoint(route.provider), self._timeouts)
         return Routed(dialect, route)
 
     async def load(self, route: Route) -> None:

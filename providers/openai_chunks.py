@@ -13,7 +13,7 @@ from providers.failures import Failures
 from providers.loose_json import documents
 from providers.parts import Parts
 from providers.route import Quirks
-from providers.stream import Unreadable
+from providers.stream import Unreadable, reread
 from providers.think_tags import ThinkTags
 
 _FINISHED: Final[dict[str, FinishReason]] = {
@@ -104,13 +104,11 @@ class ChatDecoder:
         if name == "error":
             raise self._failures.of_event(_documents(data))
         try:
-            self._chunk(_decode(data))
+            chunks = [_decode(data)]
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            for body in _documents(data):
-                try:
-                    self._chunk(msgspec.convert(body, _Chunk, strict=False))
-                except msgspec.ValidationError as error:
-                    raise Unreadable(str(error)) from None
+            chunks = reread(data, _Chunk)
+        for chunk in chunks:
+            self._chunk(chunk)
         return True
 
     def end(self) -> None:

@@ -15,7 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from providers.base import ChatRequest, Delta, FilePart, ImagePart, Part, ProviderError, ToolName
 
 Feature = Literal["chat", "streaming", "thinking", "long-context", "tools", "vision", "prefill"]
-DialectName = Literal["demo", "openai_chat", "anthropic", "anthropic_bedrock", "anthropic_vertex", "anthropic_foundry"]
+DialectName = Literal[
+    "demo",
+    "openai_chat",
+    "openai_responses",
+    "anthropic",
+    "anthropic_bedrock",
+    "anthropic_vertex",
+    "anthropic_foundry",
+]
 ReasoningStyle = Literal["effort", "thinking", "toggle", "nested", "adaptive", "budget", "fixed"]
 
 
@@ -27,7 +35,7 @@ class Quirks(BaseModel):
     reasoning: ReasoningStyle = "effort"
     """How `params.reasoning` is said: `effort` (`reasoning_effort`), `thinking` (`thinking.type`), `toggle`
     (`enable_thinking`, with `budgets` also `thinking_budget`) and `nested` (`reasoning.effort`) in Chat Completions,
-    `adaptive` and `budget` in Messages; `fixed`: the model can't be told."""
+    `effort` in Responses, `adaptive` and `budget` in Messages; `fixed`: the model can't be told."""
     efforts: dict[str, str] = {}
     """Our word for an effort to the model's, where they differ."""
     budgets: dict[str, int] = {}

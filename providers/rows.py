@@ -61,6 +61,8 @@ class ModelRow(BaseModel):
     name: str
     provider: str
     model: str = ""
+    dialect: DialectName | None = None
+    """Where it isn't its provider's."""
     features: tuple[Feature, ...]
     context_window: int | None = Field(default=None, gt=0)
     max_output: int | None = Field(default=None, gt=0)

@@ -7,12 +7,14 @@ decoders.
 from __future__ import annotations
 
 import json
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import httpx2
+from msgspec import Struct
 
 from providers.base import Delta, ProviderError
 from providers.failures import Failures
+from providers.loose_json import documents, fitting
 from providers.parts import Parts
 from providers.sse import BARE, Event, EventTooLarge, SseParser
 from providers.transport import Body
@@ -23,9 +25,19 @@ DRAIN_S: Final = 0.2
 """How long to wait for the end of an answer that is over, so that its connection can serve again."""
 DRAIN_READS_MAX: Final = 16
 
+S = TypeVar("S", bound=Struct)
+
 
 class Unreadable(ValueError):
     """An event's data is not what its dialect says."""
+
+
+def reread(data: bytes, kind: type[S]) -> list[S]:
+    """An event that the strict decoder refused, read with patience; several, where their frames were merged."""
+    try:
+        return [fitting(document, kind) for document in documents(data)]
+    except ValueError as error:
+        raise Unreadable(str(error)) from None
 
 
 class Decoder(Protocol):

@@ -121,8 +121,8 @@ def route(dialect: Any = "openai_chat", *, features: tuple[Any, ...] | None = No
     return Route(
         id="m",
         model="m",
-        provider={"openai_chat": "openai"}.get(dialect, dialect),
-        title={"openai_chat": "OpenAI", "anthropic": "Anthropic", "demo": "Demo"}[dialect],
+        provider={"openai_chat": "openai", "openai_responses": "openai"}.get(dialect, dialect),
+        title={"anthropic": "Anthropic", "demo": "Demo"}.get(dialect, "OpenAI"),
         dialect=dialect,
         features=("chat", "streaming", "tools", "vision") if features is None else features,
         quirks=Quirks(**quirks),

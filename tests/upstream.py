@@ -1,6 +1,6 @@
 """A real local provider: an HTTP server that plays scripted or recorded streams, and sees who hangs up.
 
-It answers POST …/chat/completions and POST …/messages. It runs in the test's own loop; the gateway under test
+It answers POST …/chat/completions, …/responses and …/messages. It runs in the test's own loop; the gateway under test
 may be another process that was told `openai_url` or `anthropic_url`.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Literal, Self, cast
 Write = Literal["event", "whole", "piece"]
 Cut = Literal["fin", "rst"]
 
-_PATHS = ("/chat/completions", "/messages")
+_PATHS = ("/chat/completions", "/responses", "/messages")
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,21 @@ def messages(*texts: str, stop: str = "end_turn") -> Script:
     return Script(tuple(sse(event, event["type"]) for event in events))
 
 
+def responses(*texts: str, status: str = "completed") -> Script:
+    """A Responses stream of one message, with its numbers."""
+    at = {"output_index": 0, "content_index": 0, "item_id": "msg_1"}
+    usage = {"input_tokens": 5, "output_tokens": len(texts)}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress", "output": []}},
+        {"type": "response.output_item.added", "output_index": 0, "item": {"type": "message", "id": "msg_1"}},
+        {"type": "response.content_part.added", **at, "part": {"type": "output_text", "text": ""}},
+        *({"type": "response.output_text.delta", **at, "delta": text} for text in texts),
+        {"type": "response.output_text.done", **at, "text": "".join(texts)},
+        {"type": f"response.{status}", "response": {"id": "resp_1", "status": status, "usage": usage}},
+    ]
+    return Script(tuple(sse(event | {"sequence_number": n}, event["type"]) for n, event in enumerate(events)))
+
+
 def refusal(status: int, body: object, **headers: str) -> Script:
     """An answer with an HTTP status and a JSON body (or a text, as it is)."""
     raw = body if isinstance(body, str) else json.dumps(body)
@@ -115,7 +130,7 @@ def recorded(path: Path, api: str) -> Script:
     if not path.name.endswith(".chunks.txt"):
         return Script(tuple(block + b"\n\n" for block in raw.strip(b"\n").split(b"\n\n")))
     lines = [line for line in raw.decode("utf-8").split("\n") if line.strip()]
-    if api == "anthropic":
+    if api in ("anthropic", "openai-responses"):
         return Script(tuple(sse(line, json.loads(line)["type"]) for line in lines))
     return Script((*(sse(line) for line in lines), sse("[DONE]")))
 

@@ -219,13 +219,19 @@ async def test_keys_are_never_shown() -> None:
 
 
 async def test_one_client_for_each_provider() -> None:
-    """All routes of a provider share one client, made when it is first asked, and closed with the process."""
+    """All routes of a provider and dialect share one client, made when it is first asked, closed with the process."""
     catalog = Catalog(EVERY_KEY)
     providers = Providers(catalog)
     assert not providers._dialects
-    for model in ("gpt-6-sol", "gpt-6-luna", "claude-haiku-4-5", "kimi-k3", "demo"):
+    for model in ("gpt-6-sol", "gpt-6-luna", "openai/other", "claude-haiku-4-5", "kimi-k3", "demo"):
         await providers.of(catalog.resolve(model)).aclose()
-    assert sorted(providers._dialects) == ["anthropic", "demo", "kimi", "openai"]
+    assert sorted(providers._dialects) == [
+        ("anthropic", "anthropic"),
+        ("demo", "demo"),
+        ("kimi", "openai_chat"),
+        ("openai", "openai_chat"),
+        ("openai", "openai_responses"),
+    ]
     await providers.aclose()
     assert not providers._dialects
 

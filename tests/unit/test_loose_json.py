@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
-from providers.loose_json import documents
+from providers.loose_json import documents, fitting
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,8 @@ from providers.loose_json import documents
         (b'{"a": 1}\n{"b": 2}', [{"a": 1}, {"b": 2}]),
         (b'{"a": 1}\n\n[DONE]\n{"b": 2}\n', [{"a": 1}, {"b": 2}]),
         (b'{"a":\n 1}', [{"a": 1}]),
+        (b'{"a": 1}{"b": 2}', [{"a": 1}, {"b": 2}]),
+        (b'{"a": 1}data: {"b": 2}', [{"a": 1}, {"b": 2}]),
         (b'{"a": "\\ud83d"}', [{"a": "\ud83d"}]),
         (b'{"a": "\xff"}', [{"a": "\ufffd"}]),
     ],
@@ -28,3 +31,35 @@ def test_refuses(raw: bytes) -> None:
     """What is no JSON is an error, also when a part of it is."""
     with pytest.raises(ValueError, match=r"^Expecting"):
         documents(raw)
+
+
+class _Inner(Struct):
+    text: str | None = None
+    count: int = 0
+
+
+class _Outer(Struct):
+    name: str = ""
+    inner: _Inner | None = None
+    many: list[_Inner] | None = None
+
+
+@pytest.mark.parametrize(
+    ("document", "made"),
+    [
+        ({"name": "n", "inner": {"text": "t", "count": "3"}}, _Outer("n", _Inner("t", 3))),
+        ({"name": {"not": "a name"}, "inner": {"text": "t"}}, _Outer(inner=_Inner("t"))),
+        ({"name": "n", "inner": {"text": ["no"], "count": 2}}, _Outer("n", _Inner(count=2))),
+        ({"name": "n", "inner": 5}, _Outer("n")),
+        ({"many": [{"text": "t", "count": []}, 7]}, _Outer(many=[_Inner("t")])),
+    ],
+)
+def test_fits(document: Any, made: _Outer) -> None:
+    """A field that is of another type than ours is another field; what fits is kept, however deep it stands."""
+    assert fitting(document, _Outer) == made
+
+
+def test_no_object_fits_nothing() -> None:
+    """What is no object at all isn't made one."""
+    with pytest.raises(ValueError, match="Expected"):
+        fitting([1], _Outer)

@@ -274,7 +274,7 @@ def test_merged_chunks() -> None:
     assert decode(one + b"\n" + two, finish("stop")).text() == "ab"
 
 
-@pytest.mark.parametrize("data", [b'{"choices": [{"del', b'{"choices": 5}', b"nonsense"])
+@pytest.mark.parametrize("data", [b'{"choices": [{"del', b"5", b"[1]", b"nonsense"])
 def test_unreadable(data: bytes) -> None:
     """A chunk that can't be read is said to be that."""
     with pytest.raises(Unreadable):
