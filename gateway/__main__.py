@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from pydantic import ValidationError
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
-        _fail(_explain(error), 2)
+        _fail(_explain(error, options), 2)
     if settings.loopback_only and not is_loopback(settings.host):
         _fail(
             f"Auth is off, so {settings.host} would let everyone on the network in. Listen on 127.0.0.1, "
@@ -67,10 +67,16 @@ def _serve(settings: Settings) -> None:
         pass
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, options: Mapping[str, object]) -> str:
+    """The option or the variable that is wrong, and what it may be."""
     first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    return f"The setting {name} is wrong: {first['msg']}. See the README for what it may be."
+    name, variables = configuration.variables_of(str(next(iter(first["loc"]), "")))
+    if options.get(name) is not None:
+        wrong = f"--{name.replace('_', '-')}"
+    else:
+        known = configuration.environment()
+        wrong = " or ".join([one for one in variables if one in known] or variables)
+    return f"{wrong} is wrong: {first['msg']}. See the README for what it may be."
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -141,6 +141,29 @@ async def accept(
         raise ApiError("not_found", f"There is no such {missing.what}. Check the id.", path=missing.what) from None
 
 
+def accepted_again(turn: TurnRecord, question: MessageRecord | None, lease_ms: int) -> NewTurn:
+    """The acceptance of a turn that was taken over, for a store that loses it."""
+    return NewTurn(
+        user=turn.user,
+        turn=turn.turn,
+        owner=turn.owner,
+        lease_ms=lease_ms,
+        digest=turn.digest,
+        request=turn.request or b"",
+        epoch=turn.epoch,
+        message=turn.message,
+        stateless=turn.conversation is None,
+        conversation=turn.conversation,
+        new_conversation=None,
+        title="",
+        input=question,
+        parent=turn.parent,
+        on_busy="parallel",
+        model=turn.model,
+        now_ms=turn.accepted_ms,
+    )
+
+
 def conflict(turn: str) -> ApiError:
     """The id was used for another content."""
     return ApiError("conflict", f"The turn id {turn} was used for another request. Use a new id.", path="turn")

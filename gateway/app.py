@@ -35,7 +35,11 @@ class Gateway:
         self.settings = settings
         self.catalog = Catalog(environment)
         self.store: Store = connect(
-            settings.store_url, history_ttl_s=settings.history_ttl_s, log_ttl_s=settings.turn_log_ttl_s
+            settings.store_url,
+            history_ttl_s=settings.history_ttl_s,
+            log_ttl_s=settings.turn_log_ttl_s,
+            wait_replicas=settings.redis_wait_replicas,
+            wait_ms=settings.redis_wait_ms,
         )
         self._authenticator = Authenticator(settings, self.store)
         self._store_open = False

@@ -24,6 +24,7 @@ _MSGPACK_ENCODER = msgspec.msgpack.Encoder()
 _WHERE = re.compile(r" - at (?:`key` in )?`\$\.?(.*)`$")
 # What only MessagePack can say, keys that aren't strings, and numbers that JSON can write but nobody can hold.
 _FOREIGN = re.compile(r"got `(bytes|ext|datetime)`| - at `key` in |^Number out of range")
+_HALF_A_PAIR = re.compile(r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 
 
@@ -82,6 +83,8 @@ class Codec:
             _check_free_values(request)
         except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
             cause = RecursionError() if self._is_too_deep(data) else error
+            if not self.binary and _is_half_a_pair(str(error), str(data)):
+                cause = ApiError("invalid_frame", "The frame has half of a surrogate pair. Send whole characters.")
             raise FrameError(_as_api_error(cause), self._read_id(data)) from None
         return request
 
@@ -127,6 +130,11 @@ def _as_api_error(error: Exception) -> ApiError:
             "invalid_frame", f"{reason}. Check type and field names against the protocol.", path=path or None
         )
     return ApiError("invalid_request", f"{reason}. Correct the field.", path=path)
+
+
+def _is_half_a_pair(reason: str, data: str) -> bool:
+    """Whether that is why a JSON text was refused. Before its closing quote msgspec takes half a pair for a cut text."""
+    return "surrogate" in reason or (reason == "Input data was truncated" and _HALF_A_PAIR.search(data) is not None)
 
 
 def _shown(reason: str) -> str:

@@ -164,7 +164,7 @@ class Conversations:
         turns: dict[str, Any] = {}
         gone: dict[str, str | None] = {}
         for turn, (epoch, seq) in wanted.items():
-            answer = await self._turns.attach(turn, epoch, seq)
+            answer = await self._turns.attach(turn, epoch, seq, conversation)
             if "error" in answer:
                 gone[turn] = answer["error"].stored_message
             else:

@@ -19,8 +19,8 @@ from gateway.hub import Hub
 from gateway.tasks import spawn
 from gateway.turn import ENDED, IllegalTransition, State, step
 from gateway.turn_log import TurnLog
-from gateway.turn_stream import TurnStream
-from store.base import LogEntry, NotFound, StoreError, TurnRecord
+from gateway.turn_stream import TurnStream, mirror_of
+from store.base import LogEntry, NotFound, StoreError
 from store.interface import Store, turn_channel
 
 log = logging.getLogger("turnwire.follower")
@@ -29,6 +29,7 @@ POLL_S = 1.0
 TOUCH_S = 3.0
 TOUCH_TTL_MS = 10_000
 IDLE_S = 10.0
+QUIET_S = 3.0
 
 _decode_entry = msgspec.msgpack.Decoder(LogEntry).decode
 
@@ -36,14 +37,16 @@ _decode_entry = msgspec.msgpack.Decoder(LogEntry).decode
 class Followers:
     """The mirrors of this process: one for each turn, however many connections follow it."""
 
-    def __init__(self, hub: Hub, store: Store, instance: str, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, hub: Hub, store: Store, instance: str, lease_s: float, tasks: asyncio.TaskGroup) -> None:
         self._hub = hub
         self._store = store
         self.instance = instance
+        self._lease_s = lease_s
         self._tasks = tasks
         self._mirrors: dict[str, TurnStream] = {}
         self._heard: dict[str, float] = {}
         self._wanted: dict[str, float] = {}
+        self._missing: dict[str, float] = {}
         self._loading: dict[str, asyncio.Future[TurnStream]] = {}
         self._reading: set[str] = set()
         self._followed: set[str] = set()
@@ -114,6 +117,7 @@ class Followers:
         now = asyncio.get_running_loop().time()
         self._mirrors[channel] = stream
         self._heard[channel] = self._wanted[channel] = now
+        stream.on_followed = self._touch_soon
 
     async def adopt(self, stream: TurnStream) -> None:
         """Another instance has the turn that ran here: follow its log from now on."""
@@ -121,13 +125,15 @@ class Followers:
         stream.owned = False
         self._to_reload.add(channel)
         self._keep(channel, stream)
+        if stream.attached:
+            self._touch_soon(stream)
         self._reading.add(channel)
         await self._read(channel)
 
     async def release(self, stream: TurnStream) -> None:
         """Mirror the turn no longer."""
         channel = turn_channel(stream.user, stream.turn)
-        for kept in (self._heard, self._wanted, self._mirrors):
+        for kept in (self._heard, self._wanted, self._missing, self._mirrors):
             kept.pop(channel, None)
         self._to_reload.discard(channel)
         if channel in self._followed:
@@ -182,7 +188,7 @@ class Followers:
                     whole.events.append(event)
             if whole.end == before:
                 break
-        if not stream.owned:
+        if whole.end and not stream.owned:
             whole.ended = state in ENDED
             stream.reload(whole, state)
             self._to_reload.discard(turn_channel(stream.user, stream.turn))
@@ -199,7 +205,7 @@ class Followers:
             return
         self._heard[channel] = asyncio.get_running_loop().time()
         try:
-            fits = self._apply(stream, _decode_entry(payload))
+            fits = channel not in self._to_reload and self._apply(stream, _decode_entry(payload))
         except (msgspec.DecodeError, IllegalTransition):
             log.exception("an entry can't be applied channel=%s", channel)
             return
@@ -223,14 +229,36 @@ class Followers:
                     await self._reload(stream)
                 elif stream.live:
                     await self.catch_up(stream)
-                if not stream.live and self._mirrors.get(channel) is stream:
+                if self._mirrors.get(channel) is not stream or stream.owned:
+                    return
+                if not stream.live:
                     await self._finish(stream)
+                elif await self._is_gone(channel, stream):
+                    log.warning("nothing more can come of a turn turn=%s", stream.turn)
+                    self._hub.discard(stream)
+                    stream.let_go()
+                    await self.release(stream)
         except StoreError as error:
             log.info("can't read a log now, the next poll will channel=%s: %s", channel, error)
         except Exception:
             log.exception("following failed channel=%s", channel)
         finally:
             self._reading.discard(channel)
+
+    async def _is_gone(self, channel: str, stream: TurnStream) -> bool:
+        """Whether a silent turn ended behind what is kept of its log, or the store lost it and no owner brings it back."""
+        now = asyncio.get_running_loop().time()
+        if now - self._heard[channel] < QUIET_S:
+            return False
+        try:
+            record = await self._store.turn(stream.user, stream.turn)
+        except NotFound:
+            return now - self._missing.setdefault(channel, now) > self._lease_s
+        self._missing.pop(channel, None)
+        if record.ending is None:
+            return False
+        await self.catch_up(stream)  # it may have ended just now
+        return stream.live and not stream.owned
 
     async def run(self) -> None:
         """Poll what was not heard of, touch what is followed, drop what nobody wants; until cancelled."""
@@ -251,21 +279,16 @@ class Followers:
                     self.read_soon(channel)
             if now - touched >= TOUCH_S:
                 touched = now
-                await self._touch()
+                await self._touch([stream for stream in self._mirrors.values() if stream.attached])
 
-    async def _touch(self) -> None:
-        followed = [(stream.user, stream.turn) for stream in self._mirrors.values() if stream.attached]
+    def _touch_soon(self, stream: TurnStream) -> None:
+        """A first connection is attached: who asks before the next round has to know."""
+        spawn(self._tasks, self._touch([stream]))
+
+    async def _touch(self, followed: list[TurnStream]) -> None:
         if followed:
             try:
-                await self._store.touch(self.instance, followed, TOUCH_TTL_MS)
+                turns = [(stream.user, stream.turn) for stream in followed]
+                await self._store.touch(self.instance, turns, TOUCH_TTL_MS)
             except StoreError as error:
                 log.info("can't say what is followed here: %s", error)
-
-
-def mirror_of(record: TurnRecord) -> TurnStream:
-    """An empty mirror of a turn that the store knows."""
-    stream = TurnStream(record.user, record.turn, record.digest, record.epoch)
-    stream.owned = False
-    stream.model = record.model
-    stream.message = record.message
-    return stream

@@ -18,6 +18,7 @@ log = logging.getLogger("turnwire.lease")
 
 RENEWALS_PER_LEASE = 3
 REAP_S = 2.0
+RENEW_TIMEOUT_S = 3.0
 
 
 class Leases:
@@ -68,22 +69,24 @@ class Leases:
                 await self._renew()
 
     async def _renew(self) -> None:
+        """Renew, or say that the store can't be reached: whoever waits for this waits no longer than its time limit."""
         began = asyncio.get_running_loop().time()
         streams = [stream for stream in self._hub.live() if stream.owned and stream.message]
+        turns = [(stream.user, stream.turn, stream.epoch) for stream in streams]
+        leases: list[Lease] = []
         try:
-            if streams:
-                turns = [(stream.user, stream.turn, stream.epoch) for stream in streams]
-                leases = await self._store.renew(self._instance, turns, self.lease_ms)
-                for stream, (_, _, epoch), lease in zip(streams, turns, leases, strict=True):
-                    if stream.owned and stream.epoch == epoch:  # else it was lost, or taken again, meanwhile
-                        self._settle(stream, lease)
-                self._writer.say(reachable=True)
-            elif not self._writer.reachable:
-                await self._store.ping()
-                self._writer.say(reachable=True)
-        except StoreError as error:
+            async with asyncio.timeout(RENEW_TIMEOUT_S):
+                if turns:
+                    leases = await self._store.renew(self._instance, turns, self.lease_ms)
+                elif not self._writer.reachable:
+                    await self._store.ping()
+            self._writer.say(reachable=True)
+        except (StoreError, TimeoutError) as error:
             log.warning("can't renew leases: %s", error)
             self._writer.say(reachable=False)
+        for stream, (_, _, epoch), lease in zip(streams, turns, leases, strict=False):
+            if stream.owned and stream.epoch == epoch:  # else it was lost, or taken again, meanwhile
+                self._settle(stream, lease)
         self._checked_at = began  # an answer says how it was when the question was asked
 
     def _settle(self, stream: TurnStream, lease: Lease) -> None:

@@ -27,7 +27,7 @@ _decode_wish = msgspec.json.Decoder(Abort).decode
 
 
 class LogWriter:
-    """The one writer of this process. `on_state` hears whether the store can be reached, when that changes."""
+    """The one writer of this process. `on_state` hears that the store is away, and that the log has caught up again."""
 
     def __init__(self, store: Store, flush_s: float, on_state: Callable[[bool], None]) -> None:
         self.reachable = True
@@ -35,6 +35,8 @@ class LogWriter:
         self._store = store
         self._flush_s = flush_s
         self._on_state = on_state
+        self._degraded = False
+        self._behind: dict[TurnStream, int] = {}
         self._dirty: dict[TurnStream, None] = {}
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -82,12 +84,13 @@ class LogWriter:
             except StoreError:
                 self._dirty.update(dict.fromkeys(streams))
                 self._work.set()
+                self._behind.update((stream, stream.log.end) for stream in streams)
                 self.say(reachable=False)
                 raise
-            self.say(reachable=True)
             for stream, append, reply in zip(streams, appends, replies, strict=True):
                 if stream.owned and stream.epoch == append.epoch:  # else it was lost, or taken again, meanwhile
                     self._settle(stream, reply)
+            self.say(reachable=True)
 
     def _settle(self, stream: TurnStream, reply: Appended) -> None:
         obey(stream, reply.cancel)
@@ -101,12 +104,16 @@ class LogWriter:
                 self.note(stream)
 
     def say(self, *, reachable: bool) -> None:
-        """Whether the last call reached the store."""
+        """Whether the last call reached the store. That all is well is said when what could not be written is."""
+        self.reachable = reachable
         if not reachable:
             self.failed_at = asyncio.get_running_loop().time()
-        if reachable != self.reachable:
-            self.reachable = reachable
-            self._on_state(reachable)
+        else:
+            self._behind = {one: end for one, end in self._behind.items() if one.owned and one.stored < end}
+        degraded = not reachable or (self._degraded and bool(self._behind))
+        if degraded != self._degraded:
+            self._degraded = degraded
+            self._on_state(not degraded)
 
 
 def obey(stream: TurnStream, wish: bytes | None) -> None:

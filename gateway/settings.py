@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     redis_password: str | None = Field(
         None, repr=False, validation_alias=AliasChoices("redis_password", "REDIS_PASSWORD")
     )
+    redis_wait_replicas: int = Field(0, ge=0)
+    redis_wait_ms: int = Field(500, ge=1, le=1000)
     auth: Literal["none"] = "none"
     insecure: bool = False
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
@@ -91,6 +93,16 @@ class Settings(BaseSettings):
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host
         bracketed = f"[{host}]" if ":" in host else host
         return f"http://{bracketed}:{self.port}"
+
+
+def variables_of(given: str) -> tuple[str, tuple[str, ...]]:
+    """The setting that is called so, or that a variable of this name sets, and the variables that set it."""
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        choices = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else []
+        if given == name or given in choices:
+            return name, tuple(choice for choice in choices if choice != name) or (f"TURNWIRE_{name.upper()}",)
+    return given, (given,)
 
 
 def environment() -> Mapping[str, str]:

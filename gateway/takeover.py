@@ -21,7 +21,7 @@ from gateway.runner import Runner
 from gateway.settings import Settings
 from gateway.turn_stream import TurnStream
 from providers.base import ProviderError
-from store.base import NotFound, StoreError, TurnRecord
+from store.base import MessageRecord, NotFound, StoreError, TurnRecord
 from store.interface import Store
 
 log = logging.getLogger("turnwire.turn")
@@ -82,8 +82,9 @@ class Takeover:
         obey(stream, turn.cancel)
         plan = None
         try:
+            question = await self._remember(stream, turn)
             if request is not None:
-                plan = await self._plan(stream, delivery, turn, request)
+                plan = await self._plan(stream, delivery, turn, request, question)
         except (ApiError, ProviderError, NotFound) as error:
             log.warning("can't resume turn=%s: %s", stream.turn, error)
         except StoreError as error:
@@ -102,7 +103,22 @@ class Takeover:
         lost = Outcome("failed", error=ApiError("owner_lost"))
         await self._courses.finish(stream, delivery, lost if wish is None else Outcome.from_abort(wish))
 
-    async def _plan(self, stream: TurnStream, delivery: Delivery, turn: TurnRecord, request: TurnStart) -> Plan | None:
+    async def _remember(self, stream: TurnStream, turn: TurnRecord) -> MessageRecord | None:
+        """Keep what makes the turn anew, should the store lose it; its question. Raises `NotFound`, `StoreError`."""
+        question = None if turn.input is None else await self._store.message(stream.user, turn.input)
+        stream.accepted_as = acceptance.accepted_again(turn, question, int(self._settings.lease_s * 1000))
+        if turn.conversation is not None:
+            stream.conversation_record = await self._store.conversation(stream.user, turn.conversation)
+        return question
+
+    async def _plan(
+        self,
+        stream: TurnStream,
+        delivery: Delivery,
+        turn: TurnRecord,
+        request: TurnStart,
+        question: MessageRecord | None,
+    ) -> Plan | None:
         """What is left to do; None where the provider can't go on from what was said."""
         conversation, route = await self._runner.place(stream.user, request)
         if _has_said_something(stream):
@@ -118,7 +134,6 @@ class Takeover:
             before = active[: active.index(turn.turn)] if turn.turn in active else []
             ahead = await self._followers.find_each(stream.user, before)
         if stream.log.end == 0:
-            question = None if turn.input is None else await self._store.message(stream.user, turn.input)
             delivery.publish(acceptance.started(turn, question, queued=bool(ahead)))
         else:
             delivery.publish(

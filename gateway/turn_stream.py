@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from gateway.abort import AbortSignal
-from gateway.events import EndStatus, TurnEvent, TurnReset
+from gateway.events import EndStatus, TurnDetached, TurnEvent, TurnReset
 from gateway.outbox import Attachment, Outbox
 from gateway.turn import ENDED, State, step
 from gateway.turn_log import TurnLog, event_size
@@ -19,7 +19,8 @@ from store.base import ConversationRecord, NewTurn, TurnRecord
 class TurnStream:
     """One turn as this process knows it: its log, its state, its signal, and the attachments that follow it.
 
-    `owned`: this process runs it; else it mirrors what the owner logs. `stored`: up to where the store has the log.
+    `owned`: this process runs it; else it mirrors what the owner logs, and `on_followed` hears of the first connection
+    that is attached to it. `stored`: up to where the store has the log.
     """
 
     def __init__(self, user: str, turn: str, digest: bytes, epoch: int) -> None:
@@ -34,6 +35,7 @@ class TurnStream:
         self.ended = asyncio.Event()
         self.outcome: EndStatus | None = None
         self.owned = True
+        self.on_followed: Callable[[TurnStream], object] = lambda _: None
         self.stored = 0
         self.waited_for = 0
         self.accepted_as: NewTurn | None = None
@@ -101,6 +103,8 @@ class TurnStream:
             opening = outbox.codec.encode(self._reset("your position can't be continued"))
             after = 0
         attachment = Attachment(self.log, outbox, after, opening, self._on_detached)
+        if not self.owned and not self._attachments:
+            self.on_followed(self)
         self._attachments.add(attachment)
         if self._disconnect_timer is not None:
             self._disconnect_timer.cancel()
@@ -181,6 +185,13 @@ class TurnStream:
         finally:
             self.waited_for -= 1
 
+    def let_go(self) -> None:
+        """Nothing more of it can come: say so to those that are attached, and wake who waits."""
+        for attachment in tuple(self._attachments):
+            attachment.outbox.detach(self.turn)
+            attachment.outbox.put(TurnDetached(self.turn, "gone"))
+        self.end()
+
     def end(self) -> None:
         """Nothing follows: wake who waits, drop the timers."""
         self.signal.release()
@@ -188,3 +199,12 @@ class TurnStream:
             self._disconnect_timer.cancel()
         self.stopped.set()
         self.ended.set()
+
+
+def mirror_of(record: TurnRecord) -> TurnStream:
+    """An empty mirror of a turn that the store knows."""
+    stream = TurnStream(record.user, record.turn, record.digest, record.epoch)
+    stream.owned = False
+    stream.model = record.model
+    stream.message = record.message
+    return stream

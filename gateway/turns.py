@@ -141,8 +141,8 @@ class Turns:
             positions = {request.turn or "": (request.epoch or 0, request.after)}
         return {"turns": {turn: await self.attach(turn, *position) for turn, position in positions.items()}}
 
-    async def attach(self, turn: str, epoch: int, after: int) -> dict[str, Any]:
-        """Attach to one turn; the answer for it, which may be its error."""
+    async def attach(self, turn: str, epoch: int, after: int, conversation: str | None = None) -> dict[str, Any]:
+        """Attach to one turn, of `conversation` if that is given; the answer for it, which may be its error."""
         try:
             stream = await self._services.followers.find(self._user, turn)
             record = await asyncio.shield(stream.accepted)
@@ -150,6 +150,8 @@ class Turns:
             return {"error": _not_found(turn)}
         except ApiError as failed:
             return {"error": failed.body if failed.code == "gone" else _not_found(turn)}
+        if conversation is not None and record.conversation != conversation:
+            return {"error": _not_found(turn)}
         start = stream.attach(self._outbox, epoch, after)
         return {
             "conversation": record.conversation,

@@ -88,7 +88,7 @@ def wire(
         settings.flush_ms / 1000,
         lambda reachable: connections.tell_all(Durability("ok" if reachable else "degraded")),
     )
-    followers = Followers(hub, store, instance, tasks)
+    followers = Followers(hub, store, instance, settings.lease_s, tasks)
     stopping = Stopping(hub, store, followers, instance, tasks)
     leases = Leases(hub, store, writer, instance, settings.lease_s, stopping.take)
     recreation = Recreation(store, writer, tasks)

@@ -11,18 +11,20 @@ SQLITE_PREFIX = "sqlite:///"
 REDIS_PREFIXES = ("redis://", "rediss://", "unix://")
 
 
-def connect(url: str, *, history_ttl_s: float, log_ttl_s: float) -> Store:
+def connect(url: str, *, history_ttl_s: float, log_ttl_s: float, wait_replicas: int = 0, wait_ms: int = 500) -> Store:
     """The store that `url` names, not yet open. Raises `StoreError`, which never repeats a password.
 
     `sqlite:///turnwire.db` is a file beside the process, `sqlite:////var/lib/turnwire.db` an absolute one,
     `sqlite:///:memory:` ends with the process. `redis://`, `rediss://` and `unix://` are a Redis that many
-    share. `history_ttl_s` is for Redis: in a file the history stays.
+    share. All but `log_ttl_s` is for Redis: in a file the history stays.
     """
     if url.startswith(REDIS_PREFIXES):
         # Only who uses Redis pays for its client.
         from store.redis import RedisStore
 
-        return RedisStore(url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s)
+        return RedisStore(
+            url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s, wait_replicas=wait_replicas, wait_ms=wait_ms
+        )
     path = url.removeprefix(SQLITE_PREFIX)
     if path == url or not path:
         raise StoreError(

@@ -194,7 +194,7 @@ def _end(db: sqlite3.Connection, log: EmbeddedLog, ended: EndedTurn) -> tuple[Co
             ended.ending,
             ended.now_ms,
             clock_ms(),
-            ended.answer.body if conversation is None else None,
+            ended.answer.body if _stateless(row) else None,
             *(getattr(ended.usage, name) for name in COUNTERS),
             row["n"],
         ),
@@ -202,6 +202,11 @@ def _end(db: sqlite3.Connection, log: EmbeddedLog, ended: EndedTurn) -> tuple[Co
     drop_lease(db, row["n"])
     log.sweep(db)
     return None if conversation is None else _answer(db, conversation, row["revision"], ended), signals
+
+
+def _stateless(row: sqlite3.Row) -> bool:
+    """Whether the turn never had a conversation: the acceptance of one that has raises the revision, and notes it."""
+    return row["conversation"] is None and row["revision"] == 0
 
 
 def _answer(db: sqlite3.Connection, conversation: str, revision: int, ended: EndedTurn) -> ConversationRecord:

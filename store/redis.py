@@ -20,12 +20,22 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisSignals
     """`Store` on Redis 6.2 or newer, or Valkey. `url` is `redis://`, `rediss://` or `unix://`.
 
     A conversation is kept for `history_ttl_s` after its last change, a log for `log_ttl_s` after the turn's ending.
+    An ending waits up to `wait_ms` until `wait_replicas` replicas have it too; where they don't, that is logged.
     """
 
     shared = True
 
-    def __init__(self, url: str, *, history_ttl_s: float = 86_400, log_ttl_s: float = 600) -> None:
-        super().__init__(Link(url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s))
+    def __init__(
+        self,
+        url: str,
+        *,
+        history_ttl_s: float = 86_400,
+        log_ttl_s: float = 600,
+        wait_replicas: int = 0,
+        wait_ms: int = 500,
+    ) -> None:
+        copies = (wait_replicas, wait_ms)
+        super().__init__(Link(url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s, copies=copies))
 
     async def open(self) -> None:
         """See `Store`."""

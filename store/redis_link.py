@@ -7,6 +7,7 @@ deadline; what was cancelled or cut leaves no connection behind that could answe
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -34,6 +35,8 @@ from store.base import StoreError
 from store.redis_keys import channel_prefix
 from store.redis_scripts import load_scripts
 
+log = logging.getLogger("turnwire.store")
+
 CONNECTIONS_MAX = 16
 CALL_TIMEOUT_S = 2.2
 CONNECT_TIMEOUT_S = 2.0
@@ -48,9 +51,12 @@ DENIED = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
 class Link:
-    """The way to one Redis. Raises `StoreError` alone, whose message names neither the address nor a secret."""
+    """The way to one Redis. Raises `StoreError` alone, whose message names neither the address nor a secret.
 
-    def __init__(self, url: str, *, history_ttl_s: float, log_ttl_s: float) -> None:
+    `copies`: on how many replicas a call that is to be durable has to be, and how many ms it waits for that.
+    """
+
+    def __init__(self, url: str, *, history_ttl_s: float, log_ttl_s: float, copies: tuple[int, int] = (0, 0)) -> None:
         try:
             options = dict[str, Any](parse_url(url))
             self._connection_class = options.pop("connection_class", Connection)
@@ -75,6 +81,7 @@ class Link:
         self._scripts = load_scripts(
             channels=self.channels, history_ms=int(history_ttl_s * 1000), log_ms=int(log_ttl_s * 1000)
         )
+        self._copies = copies
         self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
         self._idle: list[AbstractConnection] = []
         self._closed = False
@@ -89,19 +96,22 @@ class Link:
         self._closed = True
         await self._drop_idle()
 
-    async def script(self, name: str, key: bytes, *arguments: Argument, repeatable: bool = True) -> Any:
+    async def script(
+        self, name: str, key: bytes, *arguments: Argument, repeatable: bool = True, durable: bool = False
+    ) -> Any:
         """Run one script; see `scripts`."""
-        return (await self.scripts([(name, key, arguments)], repeatable=repeatable))[0]
+        return (await self.scripts([(name, key, arguments)], repeatable=repeatable, durable=durable))[0]
 
-    async def scripts(self, calls: Iterable[Call], *, repeatable: bool = True) -> list[Any]:
+    async def scripts(self, calls: Iterable[Call], *, repeatable: bool = True, durable: bool = False) -> list[Any]:
         """Run scripts in one round trip, each atomic by itself, and answer what they return, in order.
 
         Where one fails the others have run all the same; that error is raised. `repeatable`: running them a second
-        time is harmless, so a call whose connection breaks is made again.
+        time is harmless, so a call whose connection breaks is made again. `durable`: it waits for the replicas.
         """
         known = [(self._scripts[name], key, arguments) for name, key, arguments in calls]
         commands = [("EVALSHA", script.sha, 1, key, *arguments) for script, key, arguments in known]
-        replies = await self._exchange(commands, repeatable)
+        exchange = self._exchange_durably if durable else self._exchange
+        replies = await exchange(commands, repeatable)
         unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             # The first call of each sends its source, and Redis knows it for those behind.
@@ -113,9 +123,19 @@ class Link:
                 sent.add(script.sha)
                 opening = ("EVAL", script.source) if with_source else ("EVALSHA", script.sha)
                 again.append((*opening, 1, key, *arguments))
-            for at, reply in zip(unknown, await self._exchange(again, repeatable), strict=True):
+            for at, reply in zip(unknown, await exchange(again, repeatable), strict=True):
                 replies[at] = reply
         return await self._checked(replies)
+
+    async def _exchange_durably(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
+        """As `_exchange`, and then until enough replicas have it, or their time is over."""
+        wanted, wait_ms = self._copies
+        if wanted == 0:
+            return await self._exchange(commands, repeatable)
+        *replies, copies = await self._exchange([*commands, ("WAIT", wanted, wait_ms)], repeatable)
+        if isinstance(copies, int) and copies < wanted and not isinstance(replies[0], NoScriptError):
+            log.warning("an ending is on %d replicas, wanted are %d", copies, wanted)
+        return replies
 
     async def load(self) -> None:
         """Make every script known to Redis, so that the first calls need no second round trip."""

@@ -88,6 +88,7 @@ class RedisTurns(Linked):
                 packed(ended),
                 entry,
                 turn_channel(ended.user, ended.turn),
+                durable=True,
             )
         )
         return conversation_record(ended.user, kept) if kept else None

@@ -301,7 +301,7 @@ async def cut_way(server: RedisProcess) -> AsyncIterator[CutWay]:
 
 
 @asynccontextmanager
-async def redis_store(url: str, **options: float) -> AsyncIterator[RedisStore]:
+async def redis_store(url: str, **options: int) -> AsyncIterator[RedisStore]:
     """An open store on a Redis until the end of the block."""
     store = RedisStore(url, **options)
     try:

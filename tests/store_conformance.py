@@ -636,13 +636,13 @@ class StoreConformance:
         assert len((await store.messages("ann", "c1", 50, None))[0]) == 5
 
     async def test_an_ending_in_a_deleted_conversation_is_kept_with_the_turn(self, store: Store) -> None:
-        """A conversation that is gone gets no message back; the turn still ends, and counts."""
+        """A conversation that is gone gets no message back; the turn still ends, and counts, and its words are gone."""
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
         await store.delete_conversation("ann", "c1")
         assert await store.end(ending(turn)) is None
         ended = await store.turn("ann", "t1")
-        assert (ended.status, ended.conversation) == ("completed", None)
+        assert (ended.status, ended.conversation, ended.stateless_message) == ("completed", None, None)
         assert await missing(store.message("ann", "t1.answer")) == "message"
         assert (await store.usage("ann", None, None)).output_tokens == 2
 

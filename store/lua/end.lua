@@ -41,7 +41,7 @@ if id then
     redis.call('HSET', key, 'head', ended.answer.id)
   end
   redis.call('PEXPIRE', p .. 'messages:' .. id, HISTORY_MS)
-else
+elseif not kept[5] then
   redis.call('HSET', turn, 'stateless_message', ended.answer.body)
 end
 

@@ -36,6 +36,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What instances do now and then, they do often."""
     monkeypatch.setattr("gateway.leases.REAP_S", 0.05)
     monkeypatch.setattr("gateway.followers.POLL_S", 0.05)
+    monkeypatch.setattr("gateway.followers.QUIET_S", 0.05)
     monkeypatch.setattr("gateway.followers.TOUCH_S", 0.05)
     monkeypatch.setattr("gateway.followers.TOUCH_TTL_MS", 400)
 

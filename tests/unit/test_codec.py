@@ -303,6 +303,14 @@ def test_lone_surrogates_and_bad_utf8_are_refused_in_json(data: str | bytes) -> 
     assert refusal(JSON, data).error.code == "invalid_frame"
 
 
+@pytest.mark.parametrize("text", ["\\ud800", "a\\uDBFFb", "\\udfff", "\\ud83d\\u0041", "\\ud83d\\ude00\\ud83d"])
+def test_half_a_surrogate_pair_is_named(text: str) -> None:
+    """The message says what is wrong with the text, wherever it stands; a frame that is cut is called so."""
+    for frame in (f'{{"type":"ping","id":"{text}"}}', f'{{"type":"conversation.create","metadata":{{"{text}":1}}}}'):
+        assert "surrogate" in refusal(JSON, frame).error.body.message
+    assert "truncated" in refusal(JSON, '{"type":"ping","id":"\\ud83d\\ude00').error.body.message
+
+
 @pytest.mark.parametrize("raw", [b"\xff", b"\xed\xa0\x80"])
 def test_lone_surrogates_and_bad_utf8_are_refused_in_msgpack(raw: bytes) -> None:
     """What isn't Unicode text never gets in."""

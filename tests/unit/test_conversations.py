@@ -175,6 +175,20 @@ async def test_an_attach_resumes_from_positions(ann: Seat, services: Services, s
         await other.until(lambda: other.turns["running"].seq > positions["running"]["seq"])
 
 
+async def test_a_position_in_a_turn_of_another_conversation_is_gone(ann: Seat) -> None:
+    """What is asked for by `positions` has to be of this conversation; nothing of it arrives."""
+    here, there = await ann.start("here"), await ann.start("there")
+    await ann.ending("here")
+    await ann.ending("there")
+    before = len(ann.of("there"))
+    positions = {turn: {"epoch": 0, "seq": 0} for turn in ("there", "here")}
+    answer = await ann.request("conversation.attach", conversation=here["conversation"], positions=positions)
+    assert (answer["gone"], list(answer["turns"])) == ({"there": None}, ["here"])
+    await ann.until(lambda: len(ann.of("here", "turn.completed")) == 2)
+    assert len(ann.of("there")) == before
+    assert there["conversation"] != here["conversation"]
+
+
 async def test_a_turn_that_starts_while_attaching_is_not_missed(
     ann: Seat, services: Services, steered: SteeredStore
 ) -> None:

@@ -10,14 +10,22 @@ from gateway.abort import Abort
 from gateway.entries import encode_events
 from gateway.events import TurnReset, TurnStatus
 from store.base import Append, NotFound, StoreError
+from store.embedded import EmbeddedStore
 from store.interface import instance_channel
 from tests.client import TurnView
 from tests.demo import expected
-from tests.in_process import SLOW, Instance, eventually, open_pair, seat
-from tests.turn_events import delta
+from tests.in_process import SLOW, Instance, Seat, eventually, open_pair, seat
+from tests.store_conformance import ending
+from tests.turn_events import cancelled, delta
 
 Pair = tuple[Instance, Instance]
+LOST_SOON = 0.3
 DEMO = {"rate": 300, "tokens": 150}
+
+
+def _detached(client: Seat, turn: str) -> list[str]:
+    """Why nothing more of the turn arrives."""
+    return [frame["reason"] for frame in client.of(turn, "turn.detached")]
 
 
 async def test_attaching_elsewhere_from_every_position(pair: Pair) -> None:
@@ -165,6 +173,80 @@ async def test_an_entry_that_makes_no_sense_harms_nobody(pair: Pair) -> None:
         two.wired._deliver("conversation:ann:unknown", b"t")
         await there.ending("t")
         assert there.turns["t"].text() == here.turns["t"].text() or here.turns["t"].ended is None
+
+
+async def test_a_former_owner_whose_log_has_expired_says_so(quick: None) -> None:
+    """Law 7: taken over and ended while this one was away, and the events are kept no longer: its clients are told."""
+    async with open_pair(lease_s=5) as (one, _), seat(one.services) as here:
+        await here.start("t", demo=SLOW)
+        await here.until(lambda: here.turns["t"].seq > 5)
+        with one.store.blocked("append") as flushing:
+            await flushing.wait()
+            record = await one.store.real.take("ann", "t", "in_other", 0, 60_000, force=True)
+            assert record is not None
+            end = record.seq + 1
+            payload = encode_events([cancelled(end)])
+            await one.store.real.end(ending(record, events=Append("ann", "t", record.epoch, end, end, payload)))
+            one.store.forget_logs()
+        await here.until(lambda: here.of("t", "turn.cancelled") or _detached(here, "t"))
+        assert _detached(here, "t") == ["gone"]
+        assert "t" not in here.outbox.attachments
+        assert one.services.hub.get("ann", "t") is None
+        answer = await here.request("turn.attach", turn="t")
+        assert answer["turns"]["t"]["error"]["code"] == "gone"
+
+
+async def test_what_the_store_lost_with_its_owner_is_gone_and_holds_up_nobody(quick: None) -> None:
+    """Nobody is left to make the turn anew: who follows it hears so, and what is queued behind it runs."""
+    empty = EmbeddedStore(":memory:")
+    await empty.open()
+    try:
+        async with open_pair(lease_s=LOST_SOON) as (one, two), seat(two.services) as there:
+            async with seat(one.services) as here:
+                where = (await here.start("first", demo=SLOW))["conversation"]
+                await there.request("turn.attach", turn="first")
+                await there.start("second", conversation=where, on_busy="queue")
+                real, two.store.real = two.store.real, empty
+                await one.kill()
+            assert (await there.ending("second"))["type"] == "turn.completed"
+            assert _detached(there, "first") == ["gone"]
+            two.store.real = real
+    finally:
+        await empty.close()
+
+
+async def test_a_turn_that_its_owner_makes_anew_is_not_gone(quick: None) -> None:
+    """The store came back empty: until the owner has seen it, who follows elsewhere waits."""
+    empty = EmbeddedStore(":memory:")
+    await empty.open()
+    try:
+        async with open_pair(lease_s=3) as (one, two), seat(one.services) as here, seat(two.services) as there:
+            await here.start("t", demo={"rate": 50, "tokens": 100})
+            await there.request("turn.attach", turn="t")
+            await there.until(lambda: "t" in there.turns)
+            real = two.store.real
+            with two.shared.deaf():
+                two.store.real = empty
+                await eventually(lambda: two.services.followers._missing)
+                one.store.real = empty
+                await there.ending("t")
+            assert there.turns["t"].text() == expected("Hello", {"rate": 50, "tokens": 100})
+            assert _detached(there, "t") == []
+            one.store.real = two.store.real = real
+    finally:
+        await empty.close()
+
+
+async def test_a_first_connection_is_told_to_the_owner_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 8: the owner asks whether somebody is attached elsewhere, and may do so before the next round of telling."""
+    monkeypatch.setattr("gateway.followers.POLL_S", 60)
+    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=SLOW)
+        await there.request("turn.attach", turn="t")
+        await eventually(lambda: "touch" in two.store.calls)
+        assert await one.store.real.attached_elsewhere("ann", "t", one.services.instance)
+        await there.request("turn.attach", turn="t")
+        assert two.store.calls.count("touch") == 1
 
 
 @pytest.mark.parametrize("further", [0, 30])

@@ -88,6 +88,19 @@ async def test_standing_still_with_the_turn_still_ours_changes_nothing(quick: No
         assert one.stream("t").running
 
 
+async def test_a_store_that_hangs_holds_up_nobody_for_long(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking whether the turns are still ours has a time limit; the stream then goes on, degraded."""
+    monkeypatch.setattr("gateway.leases.RENEW_TIMEOUT_S", 0.05)
+    async with open_pair(lease_s=30) as (one, _), seat(one.services) as here:
+        await here.start("t", demo=SLOW)
+        with one.store.blocked("renew"), one.store.blocked("append"):
+            one.wired.leases._checked_at -= 60
+            seq = here.turns["t"].seq
+            await here.until(lambda: here.turns["t"].seq > seq + 5)
+            assert [frame.state for frame in one.told] == ["degraded"]
+        assert one.stream("t").running
+
+
 async def test_nobody_reaps_whose_own_calls_fail(quick: None) -> None:
     """An instance that may itself be cut off takes nothing for one lease."""
     async with open_pair(lease_s=0.5) as (one, two):

@@ -109,6 +109,24 @@ async def test_a_store_that_is_away_is_said_and_caught_up_with(
     assert await written.logged() == [1, 2, 3, 4]
 
 
+async def test_all_is_well_only_when_the_log_has_caught_up(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 4: that the store answers again isn't enough; what was said meanwhile has to be written, new words have not."""
+    monkeypatch.setattr("gateway.entries.APPEND_BYTES_MAX", 2000)
+    stream = await written.stream()
+    written.say(stream, *["x" * 500] * 8)
+    with written.store.failing("append"), pytest.raises(StoreError):
+        await written.writer.flush()
+    behind = stream.log.end
+    written.writer.say(reachable=True)
+    assert written.writer.reachable
+    while stream.stored < behind:
+        assert written.states == [False]
+        written.say(stream, "y" * 1000)
+        await written.writer.flush()
+    assert stream.stored < stream.log.end
+    assert written.states == [False, True]
+
+
 @pytest.mark.parametrize("believed", [0, 1, 2])
 async def test_it_goes_on_from_where_the_log_ends(written: Written, believed: int) -> None:
     """A call that was stored though it seemed to fail, or one that the store has lost, mends itself."""

@@ -54,7 +54,7 @@ def test_without_arguments_it_takes_the_commands(served: list[Settings], monkeyp
         (["fly"], 2, "invalid choice"),
         (["--nonsense"], 2, "unrecognized"),
         (["--port", "http"], 2, "invalid int"),
-        (["--port", "70000"], 2, "The setting port is wrong"),
+        (["--port", "70000"], 2, "--port is wrong"),
         (["--log-level", "loud"], 2, "invalid choice"),
         (["--host", "0.0.0.0"], 1, "TURNWIRE_INSECURE=1"),
         (["--host", "example.com"], 1, "Listen on 127.0.0.1"),
@@ -75,15 +75,18 @@ def test_what_is_wrong_is_said(
     assert served == []
 
 
+@pytest.mark.parametrize(
+    "variable", ["PORT", "TURNWIRE_HEARTBEAT_S", "TURN_LOG_TTL", "TURNWIRE_TURN_LOG_TTL_S", "CHAT_HISTORY_TTL"]
+)
 def test_a_wrong_variable_is_explained(
-    served: list[Settings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    served: list[Settings], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    """The setting's name, and what it may be."""
-    monkeypatch.setenv("TURNWIRE_HEARTBEAT_S", "never")
+    """By the name under which it was set, and what it may be."""
+    monkeypatch.setenv(variable, "never")
     with pytest.raises(SystemExit) as left:
         command.main([])
     assert left.value.code == 2
-    assert "The setting heartbeat_s is wrong" in capsys.readouterr().err
+    assert f"turnwire: {variable} is wrong: Input should be a valid" in capsys.readouterr().err
 
 
 def test_with_leave_the_network_may_come_in(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:

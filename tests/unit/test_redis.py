@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from store import redis_link
-from store.base import Append, Appended, StoreError
+from store.base import Append, Appended, StoreError, TurnRecord
 from store.interface import Store
 from store.redis import RedisStore
 from store.redis_scripts import Script, load_scripts
@@ -197,6 +197,37 @@ async def test_what_was_said_to_be_stored_survives_a_kill(tmp_path: Path) -> Non
             server.restart()
             assert await store.conversation("ann", "c1") == kept
             assert (await store.turn("ann", "t1")).ending == b"the ending"
+
+
+async def test_an_ending_waits_for_the_replicas(
+    redis_server: RedisProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With `wait_replicas` an ending is answered when a replica has it; one that stands still is not waited for longer
+    than `wait_ms`, and that is logged. Nothing else waits."""
+    with redis_process(tmp_path / "replica", replica_of=redis_server.port) as replica:
+        async with redis_store(redis_server.url, wait_replicas=1, wait_ms=1000) as store, asyncio.timeout(10):
+            while b"master_link_status:up" not in replica.ask("INFO", "REPLICATION"):
+                await asyncio.sleep(0.01)
+            turns = [await running(store, stateless_turn(f"t{n}")) for n in range(3)]
+            loop = asyncio.get_running_loop()
+
+            async def took(turn: TurnRecord) -> float:
+                began = loop.time()
+                await store.end(ending(turn))
+                return loop.time() - began
+
+            assert await took(turns[0]) < 0.5
+            replica.freeze()
+            loop.call_later(0.4, replica.thaw)
+            assert 0.35 < await took(turns[1]) < 0.9
+            assert caplog.messages == []
+            replica.freeze()
+            assert 0.95 < await took(turns[2]) < 2
+            assert caplog.messages == ["an ending is on 0 replicas, wanted are 1"]
+            began = loop.time()
+            await running(store, stateless_turn("t3"))
+            assert loop.time() - began < 0.5
+            replica.thaw()
 
 
 async def test_databases_of_one_redis_do_not_hear_each_other(redis_server: RedisProcess) -> None:

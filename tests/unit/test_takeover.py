@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from gateway.codec import JSON
-from gateway.entries import encode_events
+from gateway.entries import decode_events, encode_events
 from gateway.events import TurnEvent, TurnStatus
 from providers.base import ChatRequest, Delta, Finished, PartDelta, PartStarted, TextPart
 from store.base import Append
+from store.embedded import EmbeddedStore
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, open_instance, open_pair, open_shared_store, open_store, seat
 from tests.scripted import ScriptedProviders
@@ -240,6 +241,30 @@ async def test_after_a_restart_a_turn_goes_on(quick: None) -> None:
             await client.request("turn.attach", turn="t", epoch=position["epoch"], after=0)
             await client.ending("t")
             assert client.turns["t"].text() == expected("Hello", DEMO)
+
+
+async def test_what_was_taken_over_can_be_made_anew(quick: None) -> None:
+    """The store loses a turn that the taker runs: it has what makes it anew, with its question and conversation."""
+    empty = EmbeddedStore(":memory:")
+    await empty.open()
+    try:
+        async with open_pair() as (one, two), seat(two.services) as there:
+            async with seat(one.services) as here:
+                placed = await here.start("t", demo=DEMO)
+                await here.until(lambda: here.turns["t"].seq > 20)
+                await there.request("turn.attach", turn="t")
+                await one.kill()
+            await there.until(lambda: any(f["status"] == "resumed" for f in there.of("t", "turn.status")))
+            real, two.store.real = two.store.real, empty
+            await there.ending("t")
+            assert there.turns["t"].text() == expected("Hello", DEMO)
+            seqs = [event.seq for entry in await empty.log("ann", "t", 0) for event in decode_events(entry.payload)]
+            assert seqs == list(range(1, there.turns["t"].seq + 1))
+            messages, _ = await empty.messages("ann", placed["conversation"], 10, None)
+            assert [message.role for message in messages] == ["user", "assistant"]
+            two.store.real = real
+    finally:
+        await empty.close()
 
 
 async def test_a_queued_turn_is_taken_in_its_place(quick: None) -> None:
