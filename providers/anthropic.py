@@ -16,28 +16,33 @@ from providers.anthropic_request import messages_body
 from providers.base import ChatRequest, Delta
 from providers.failures import Failures
 from providers.route import Endpoint, Route, Timeouts
-from providers.stream import DeltaStream
+from providers.stream import DeltaStream, Parser
 from providers.transport import body_of, http_client
 
 
 class Dialect:
     """Anthropic's client. See `route.Dialect`."""
 
+    NO_CREDENTIALS: tuple[type[Exception], ...] = ()
+    """What a cloud's library raises that finds no credentials, or none that count."""
+
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self._failures = Failures(endpoint)
         self._timeouts = timeouts
-        self._client = AsyncAnthropic(
-            api_key=endpoint.api_key,
-            base_url=endpoint.base_url,
-            default_headers=endpoint.headers,
-            max_retries=0,
-            http_client=http_client(timeouts),
-        )
+        self._client = self._connect(endpoint, default_headers=endpoint.headers, http_client=http_client(timeouts))
+
+    def _connect(self, endpoint: Endpoint, **settings: Any) -> Any:
+        """The SDK's client. A cloud's dialect has another one."""
+        return AsyncAnthropic(api_key=endpoint.api_key, base_url=endpoint.base_url, max_retries=0, **settings)
+
+    def _parser(self) -> Parser | None:
+        """What reads one answer's frames; None: server-sent events."""
+        return None
 
     async def stream(self, request: ChatRequest, route: Route) -> AsyncIterator[list[Delta]]:
         """See `Provider`."""
         body = messages_body(request, route)
-        create: Any = self._client.messages.with_streaming_response.create
+        create = self._client.messages.with_streaming_response.create
         timeout = httpx2.Timeout(self._timeouts.first_s(route), connect=self._timeouts.connect_s)
         try:
             async with create(**body, timeout=timeout) as response:
@@ -46,11 +51,14 @@ class Dialect:
                     MessagesDecoder(self._failures),
                     self._failures,
                     self._timeouts.between_events_s,
+                    self._parser(),
                 )
                 while (batch := await deltas.next()) is not None:
                     yield batch
         except (AnthropicError, httpx2.HTTPError) as error:
             raise self._failures.of_exception(error) from error
+        except self.NO_CREDENTIALS as error:
+            raise self._failures.no_credentials(error) from error
 
     async def aclose(self) -> None:
         """Close the client's connections."""

@@ -10,6 +10,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
@@ -191,21 +192,8 @@ def _filled(text: str, environment: Mapping[str, str]) -> str:
 
 def _maker(name: DialectName) -> Callable[[Endpoint, Timeouts], Dialect]:
     """What makes a client of this dialect. The SDK behind it is imported here and not before."""
-    if name == "demo":
-        from providers import demo
-
-        return demo.Dialect
-    if name == "anthropic":
-        from providers import anthropic
-
-        return anthropic.Dialect
-    if name == "openai_responses":
-        from providers import openai_responses
-
-        return openai_responses.Dialect
-    from providers import openai_chat
-
-    return openai_chat.Dialect
+    made: Callable[[Endpoint, Timeouts], Dialect] = import_module(f"providers.{name}").Dialect
+    return made
 
 
 class Routed:

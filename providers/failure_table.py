@@ -22,7 +22,7 @@ def _of(*statuses: int) -> frozenset[int]:
 
 
 _SAYS_NO: Final = _of(0, 200, 400, 403, 413, 422, 500)
-_CHECK_KEY: Final = "{title} refused its key: check {keys} where the gateway runs and restart it."
+CHECK_KEY: Final = "{title} refused its key: check {keys} where the gateway runs and restart it."
 TRY_AGAIN: Final = "try again in a moment, or choose another model."
 
 # The first row that fits wins. A failure inside a stream has the status that its body names, else 0.
@@ -66,14 +66,14 @@ RULES: Final[tuple[Rule, ...]] = (
         False,
         "{title} wants to be paid first: check the account's billing.",
     ),
-    Rule("upstream_auth", _of(401), None, False, _CHECK_KEY),
+    Rule("upstream_auth", _of(401), None, False, CHECK_KEY),
     Rule(
         "upstream_auth",
         _of(0, 200, 400, 403),
         r"(invalid|incorrect|missing|expired|no)[\w\s-]{0,12}(api|access)[ _-]?(key|token)|authentication"
         r"|api[ _-]?key (is )?(not valid|invalid|not found|expired)|api_key_invalid|security token",
         False,
-        _CHECK_KEY,
+        CHECK_KEY,
     ),
     Rule(
         "upstream_auth",
@@ -157,4 +157,13 @@ STATUS_OF_TYPE: Final = {
     "unavailable": 503,
     "timeout_error": 504,
     "overloaded_error": 529,
+    "validationexception": 400,
+    "accessdeniedexception": 403,
+    "resourcenotfoundexception": 404,
+    "modeltimeoutexception": 408,
+    "throttlingexception": 429,
+    "servicequotaexceededexception": 429,
+    "internalserverexception": 500,
+    "modelstreamerrorexception": 500,
+    "serviceunavailableexception": 503,
 }

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import httpx2
 
 from providers.base import ErrorCode, ProviderError
-from providers.failure_table import RULES, STATUS_OF_TYPE, TRY_AGAIN
+from providers.failure_table import CHECK_KEY, RULES, STATUS_OF_TYPE, TRY_AGAIN
 from providers.route import Endpoint
 from providers.transport import Stalled
 
@@ -79,6 +79,7 @@ class Failures:
     def __init__(self, endpoint: Endpoint) -> None:
         self._title = endpoint.title
         self._keys = " or ".join(endpoint.keys) or "its key"
+        self._hint = endpoint.hint
         self._secrets = endpoint.secrets
 
     def of_answer(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
@@ -113,6 +114,10 @@ class Failures:
             return self._error("upstream_timeout", "{title} took too long to begin its answer: try again.", cause)
         return self._error("upstream_error", "The connection to {title} broke: try again.", cause)
 
+    def no_credentials(self, error: Exception) -> ProviderError:
+        """The failure of a library that found no credentials to sign with."""
+        return self._error("upstream_auth", CHECK_KEY, error, retryable=False)
+
     def incomplete(self, detail: object = "the stream ended without saying why") -> ProviderError:
         """The failure of a stream that ended too early."""
         return self._error("upstream_incomplete", "{title} broke off its answer in the middle: try again.", detail)
@@ -143,9 +148,10 @@ class Failures:
         said = str(detail)
         for secret in self._secrets:
             said = said.replace(secret, "***")
+        sentence = message.format(title=self._title, keys=self._keys, param=param)
         return ProviderError(
             code,
-            message.format(title=self._title, keys=self._keys, param=param),
+            f"{sentence} {self._hint}" if message is CHECK_KEY and self._hint else sentence,
             retryable=retryable,
             detail=_KEYLIKE.sub(r"\1***", said)[:DETAIL_CHARS_MAX],
         )

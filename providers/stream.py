@@ -56,15 +56,25 @@ class Decoder(Protocol):
         """Take the end of the stream. Raises `ProviderError` if the answer isn't whole."""
 
 
-class DeltaStream:
-    """One answer."""
+class Parser(Protocol):
+    """What makes events of bytes. A failure in the stream's own framing is an event named `BARE`, of JSON."""
 
-    def __init__(self, body: Body, decoder: Decoder, failures: Failures, between_s: float) -> None:
+    def feed(self, chunk: bytes) -> list[Event]: ...
+
+    def close(self) -> list[Event]: ...
+
+
+class DeltaStream:
+    """One answer. Its `parser` is that of server-sent events, unless it is given."""
+
+    def __init__(
+        self, body: Body, decoder: Decoder, failures: Failures, between_s: float, parser: Parser | None = None
+    ) -> None:
         self._body = body
         self._decoder = decoder
         self._failures = failures
         self._between_s = between_s
-        self._parser = SseParser()
+        self._parser = parser or SseParser()
         self._failure: ProviderError | None = None
         self._ended = False
         self._stray = b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,20 +132,18 @@ def route(dialect: Any = "openai_chat", *, features: tuple[Any, ...] | None = No
 class Desk:
     """The providers of one test, pointed at its upstream."""
 
-    def __init__(self, upstream: Upstream, timeouts: Timeouts) -> None:
-        self.catalog = Catalog(
-            {
-                "OPENAI_API_KEY": KEY,
-                "OPENAI_BASE_URL": upstream.openai_url,
-                "ANTHROPIC_API_KEY": KEY,
-                "ANTHROPIC_BASE_URL": upstream.anthropic_url,
-            }
-        )
+    def __init__(self, upstream: Upstream, timeouts: Timeouts, environment: Mapping[str, str]) -> None:
+        self.catalog = Catalog({**addresses(upstream), **environment})
         self.providers = Providers(self.catalog, timeouts)
 
     def stream(self, request: ChatRequest, to: Route) -> AsyncIterator[list[Delta]]:
         """The stream as the gateway reads it."""
         return self.providers.of(to).stream(request)
+
+    async def turn(self, model_id: str, **fields: Any) -> Answer:
+        """What the model of this id answers to `question`."""
+        to = self.catalog.resolve(model_id)
+        return await self.ask(question(model=to.model, **fields), to)
 
     async def ask(self, request: ChatRequest, to: Route) -> Answer:
         """The whole answer, with the error that ended it."""
@@ -159,11 +157,22 @@ class Desk:
         return answer
 
 
+def addresses(upstream: Upstream) -> dict[str, str]:
+    """An environment in which every provider is at `upstream`."""
+    environment: dict[str, str] = {}
+    for row in shipped_rows().providers.values():
+        url = upstream.anthropic_url if row.dialect.startswith("anthropic") else upstream.openai_url
+        environment |= dict.fromkeys(row.base_url_variables[:1], url + "/v1" * (row.dialect == "anthropic_vertex"))
+    return environment
+
+
 @asynccontextmanager
-async def desk(timeouts: Timeouts | None = None) -> AsyncIterator[tuple[Upstream, Desk]]:
-    """An upstream, and the providers that talk to it."""
+async def desk(
+    timeouts: Timeouts | None = None, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[Upstream, Desk]]:
+    """An upstream, and the providers that talk to it: every one, or those whose keys `environment` holds."""
     async with Upstream() as upstream:
-        made = Desk(upstream, timeouts or Timeouts())
+        made = Desk(upstream, timeouts or Timeouts(), every_key() if environment is None else environment)
         try:
             yield upstream, made
         finally:

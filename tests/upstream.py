@@ -1,7 +1,7 @@
 """A real local provider: an HTTP server that plays scripted or recorded streams, and sees who hangs up.
 
-It answers POST …/chat/completions, …/responses and …/messages. It runs in the test's own loop; the gateway under test
-may be another process that was told `openai_url` or `anthropic_url`.
+It answers POST at the `_PATHS`. It runs in the test's own loop; the gateway under test may be another process that
+was told `openai_url` or `anthropic_url`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from typing import Any, Literal, Self, cast
 Write = Literal["event", "whole", "piece"]
 Cut = Literal["fin", "rst"]
 
-_PATHS = ("/chat/completions", "/responses", "/messages")
+_PATHS = (
+    "/chat/completions",
+    "/responses",
+    "/messages",
+    "/invoke-with-response-stream",
+    ":streamRawPredict",
+    "/token",
+)
 
 
 @dataclass(frozen=True)
@@ -237,7 +244,7 @@ class _Connection(asyncio.Protocol):
         if len(rest) < length:
             return
         self._received = bytearray(rest[length:])
-        self._asked = Asked(line.split()[1], headers, json.loads(rest[:length] or b"{}"), connection=self._number)
+        self._asked = Asked(line.split()[1], headers, _body(headers, rest[:length]), connection=self._number)
         self._playing = asyncio.get_running_loop().create_task(self._play(self._asked))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -297,6 +304,14 @@ class _Connection(asyncio.Protocol):
         else:
             self._transport.close()
         raise _CutOffError
+
+
+def _body(headers: dict[str, str], raw: bytes) -> dict[str, Any]:
+    """The request's body; one that isn't JSON as its text."""
+    if "json" in headers.get("content-type", ""):
+        body: dict[str, Any] = json.loads(raw or b"{}")
+        return body
+    return {"text": raw.decode("utf-8", "replace")}
 
 
 class _CutOffError(Exception):

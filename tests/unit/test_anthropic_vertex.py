@@ -1,0 +1,74 @@
+"""Vertex AI, through the real SDK and Google's real library, over real HTTP; the account is made up."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.answers import desk
+from tests.upstream import Upstream, messages, refusal
+
+MODEL = "vertex/claude-opus-5-5@20261001"
+PROJECT = {"CLOUD_ML_REGION": "europe-west1", "ANTHROPIC_VERTEX_PROJECT_ID": "my-project"}
+PATH = "/v1/projects/my-project/locations/europe-west1/publishers/anthropic/models/claude-opus-5-5@20261001:streamRawPredict"
+
+
+def service_account(folder: Path, upstream: Upstream) -> Path:
+    """A service account whose tokens the upstream issues."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = folder / "account.json"
+    account = {
+        "type": "service_account",
+        "project_id": "my-project",
+        "private_key_id": "1",
+        "private_key": key.decode(),
+        "client_email": "me@my-project.iam.gserviceaccount.com",
+        "token_uri": upstream.url + "/token",
+    }
+    path.write_text(json.dumps(account), encoding="utf-8")
+    return path
+
+
+async def test_answers_with_a_token() -> None:
+    """A token that is given is used, and the model is in the path."""
+    environment = PROJECT | {"ANTHROPIC_VERTEX_ACCESS_TOKEN": "vertex-token-0123456789"}
+    async with desk(environment=environment) as (upstream, at):
+        upstream.plays(messages("Hel", "lo"))
+        answer = await at.turn(MODEL)
+        assert (answer.text(), answer.finish, answer.error) == ("Hello", "stop", None)
+        (asked,) = upstream.asked
+        assert asked.path == PATH
+        assert asked.headers["authorization"] == "Bearer vertex-token-0123456789"
+        assert asked.body["anthropic_version"]
+        assert "model" not in asked.body
+
+
+async def test_answers_with_a_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Google's library finds the account, gets a token for it, and the token is sent."""
+    async with desk(environment=PROJECT) as (upstream, at):
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account(tmp_path, upstream)))
+        upstream.plays(
+            refusal(200, {"access_token": "issued-0123456789", "expires_in": 3600, "token_type": "Bearer"}),
+            messages("Hel", "lo"),
+        )
+        answer = await at.turn(MODEL)
+        assert (answer.text(), answer.finish, answer.error) == ("Hello", "stop", None)
+        token, asked = upstream.asked
+        assert "jwt-bearer" in token.body["text"]
+        assert (asked.path, asked.headers["authorization"]) == (PATH, "Bearer issued-0123456789")
+
+
+async def test_an_account_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that isn't issued is a refused key, with a hint where to look."""
+    async with desk(environment=PROJECT) as (upstream, at):
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account(tmp_path, upstream)))
+        upstream.plays(refusal(400, {"error": "invalid_grant", "error_description": "account not found"}))
+        answer = await at.turn(MODEL)
+        assert answer.code == "upstream_auth"
+        assert answer.error is not None
+        assert "GOOGLE_APPLICATION_CREDENTIALS" in answer.error.message
+        assert "my-project.iam" not in answer.error.message
