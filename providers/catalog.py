@@ -20,6 +20,16 @@ from providers.rows import CatalogRows, ModelRow, ProviderRow, shipped_rows
 
 DEFAULT_TIMEOUTS = Timeouts()
 ID_SHOWN_MAX = 80
+DIALECTS: Final[dict[DialectName, str]] = {
+    "demo": "providers.demo",
+    "openai_chat": "providers.openai_chat",
+    "openai_responses": "providers.openai_responses",
+    "anthropic": "providers.anthropic",
+    "anthropic_bedrock": "providers.anthropic_bedrock",
+    "anthropic_vertex": "providers.anthropic_vertex",
+    "anthropic_foundry": "providers.anthropic_foundry",
+}
+"""Where each dialect is."""
 _VARIABLE: Final = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 
 
@@ -192,7 +202,7 @@ def _filled(text: str, environment: Mapping[str, str]) -> str:
 
 def _maker(name: DialectName) -> Callable[[Endpoint, Timeouts], Dialect]:
     """What makes a client of this dialect. The SDK behind it is imported here and not before."""
-    made: Callable[[Endpoint, Timeouts], Dialect] = import_module(f"providers.{name}").Dialect
+    made: Callable[[Endpoint, Timeouts], Dialect] = import_module(DIALECTS[name]).Dialect
     return made
 
 
