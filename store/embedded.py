@@ -41,7 +41,7 @@ from store.history import (
     touch,
 )
 from store.interface import conversation_channel
-from store.signals import Signal
+from store.signals import Signal, entry_signal
 
 
 class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes):
@@ -77,7 +77,7 @@ class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes):
 
     async def append(self, appends: list[Append]) -> list[Appended]:
         """See `Store`."""
-        return await self._db.run_then(self._tell, self._log.append, appends)
+        return await self._db.run_then(self._tell_entries, self._log.append, appends)
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """See `Store`."""
@@ -182,7 +182,8 @@ def _end(db: sqlite3.Connection, log: EmbeddedLog, ended: EndedTurn) -> tuple[Co
     conversation = row["conversation"]
     if row["stored_ms"] is not None:
         return None if conversation is None else read_conversation(db, ended.user, conversation), []
-    written, signals = log.add(db, ended.events)
+    written, fresh = log.add(db, ended.events)
+    signals = [entry_signal(ended.events)] if fresh else []
     if written.outcome != "stored" or written.end != ended.events.last:
         raise LogGap(written.end)
     db.execute(

@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from itertools import accumulate
 from typing import NamedTuple
+
+import msgspec
 
 from store.base import Append, Appended, LogEntry
 from store.embedded_turns import clock_ms, find, log_end
-from store.signals import Signal, entry_signal
 
 READ_BYTES_MAX = 1024 * 1024
 SWEEP_INTERVAL_S = 60.0
 SWEEP_ROWS_MAX = 1000
 
+# A flush of many turns is two statements, each one step: between steps SQLite's thread and the event loop pass the
+# interpreter's lock to and fro, which costs more than the rows do.
+_CONTINUING = """
+SELECT json_group_array(json_array(new.key, turns.n))
+FROM json_each(?) AS new CROSS JOIN turns
+    ON turns.user = json_extract(new.value, '$[0]') AND turns.turn = json_extract(new.value, '$[1]')
+WHERE turns.epoch = json_extract(new.value, '$[2]') AND turns.stored_ms IS NULL AND turns.cancel IS NULL
+    AND json_extract(new.value, '$[3]')
+        = 1 + coalesce((SELECT last FROM log WHERE log.turn = turns.n ORDER BY last DESC LIMIT 1), 0)
+"""
+_INSERT_ALL = """
+INSERT INTO log (turn, epoch, first, last, payload)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]'), substr(?, json_extract(value, '$[4]'), json_extract(value, '$[5]'))
+FROM json_each(?)
+"""
+_encode = msgspec.json.Encoder().encode
+_decode_continuing = msgspec.json.Decoder(list[tuple[int, int]]).decode
+
 
 class Written(NamedTuple):
-    """What became of an append, and what to tell about it."""
+    """What became of an append, and whether there is something new to tell."""
 
     appended: Appended
-    signals: list[Signal]
+    fresh: bool
 
 
 class EmbeddedLog:
@@ -29,32 +50,36 @@ class EmbeddedLog:
         self._ttl_ms = int(ttl_s * 1000)
         self._sweep_at_s = 0.0
 
-    def append(self, db: sqlite3.Connection, appends: list[Append]) -> tuple[list[Appended], list[Signal]]:
-        """Write all of them: one transaction is one flush of every turn (`Store.append`)."""
-        written = [self.add(db, one) for one in appends]
+    def append(self, db: sqlite3.Connection, appends: list[Append]) -> tuple[list[Appended], list[Append]]:
+        """Write all of them (`Store.append`), and say which are new: one transaction is one flush of every turn."""
+        plain = _add_continuing(db, appends)
+        written = [
+            Written(Appended("stored", new.last), fresh=True) if at in plain else self.add(db, new)
+            for at, new in enumerate(appends)
+        ]
         self.sweep(db)
-        return [one.appended for one in written], [signal for one in written for signal in one.signals]
+        return [one.appended for one in written], [new for new, one in zip(appends, written, strict=True) if one.fresh]
 
     def add(self, db: sqlite3.Connection, new: Append) -> Written:
         """One append, judged by what the log has now."""
         row = find(db, new.user, new.turn)
         if row is None:
-            return Written(Appended("missing", 0), [])
+            return Written(Appended("missing", 0), fresh=False)
         end = log_end(db, row)
         if row["epoch"] != new.epoch:
-            return Written(Appended("fenced", end), [])
+            return Written(Appended("fenced", end), fresh=False)
         if new.last <= end and _has(db, row["n"], new):
-            return Written(Appended("stored", end, row["cancel"]), [])
+            return Written(Appended("stored", end, row["cancel"]), fresh=False)
         if row["stored_ms"] is not None:
             # Nothing follows an ending, whoever writes it.
-            return Written(Appended("fenced", end), [])
+            return Written(Appended("fenced", end), fresh=False)
         if new.first != end + 1:
-            return Written(Appended("gap", end, row["cancel"]), [])
+            return Written(Appended("gap", end, row["cancel"]), fresh=False)
         db.execute(
             "INSERT INTO log (turn, epoch, first, last, payload) VALUES (?, ?, ?, ?, ?)",
             (row["n"], new.epoch, new.first, new.last, new.payload),
         )
-        return Written(Appended("stored", new.last, row["cancel"]), [entry_signal(new)])
+        return Written(Appended("stored", new.last, row["cancel"]), fresh=True)
 
     def read(self, db: sqlite3.Connection, user: str, turn: str, after: int) -> list[LogEntry]:
         """See `Store.log`."""
@@ -95,6 +120,23 @@ class EmbeddedLog:
                 db.execute("UPDATE turns SET logged = 0 WHERE n = ?", (row["n"],))
             # A turn without any entry is work too.
             left -= max(deleted, 1)
+
+
+def _add_continuing(db: sqlite3.Connection, appends: list[Append]) -> set[int]:
+    """Write those that simply continue the log of a running turn; their places in `appends`."""
+    if len(appends) < 2 or len({(new.user, new.turn) for new in appends}) < len(appends):
+        return set()
+    keys = _encode([(new.user, new.turn, new.epoch, new.first) for new in appends]).decode()
+    (found,) = db.execute(_CONTINUING, (keys,)).fetchone()
+    places = _decode_continuing(found)
+    chosen = [appends[at] for at, _ in places]
+    ends = accumulate((len(new.payload) for new in chosen), initial=1)
+    rows = [
+        (n, new.epoch, new.first, new.last, start, len(new.payload))
+        for (_, n), new, start in zip(places, chosen, ends, strict=False)
+    ]
+    db.execute(_INSERT_ALL, (b"".join([new.payload for new in chosen]), _encode(rows).decode()))
+    return {at for at, _ in places}
 
 
 def _has(db: sqlite3.Connection, n: int, new: Append) -> bool:

@@ -61,6 +61,11 @@ class LocalSignals:
                 if channel in self._followed:
                     self._deliver(channel, payload)
 
+    def _tell_entries(self, written: Iterable[Append]) -> None:
+        """Tell of new log entries; what nobody follows, and in one process that is nearly all, isn't encoded."""
+        followed = self._followed
+        self._tell(entry_signal(new) for new in written if turn_channel(new.user, new.turn) in followed)
+
     async def touch(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:
         """See `Store`."""
         now_s = time.monotonic()

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from store.base import Append, StoreError
+from store.base import Append, Appended, LogEntry, StoreError
 from store.embedded import EmbeddedStore
 from store.embedded_log import READ_BYTES_MAX, SWEEP_INTERVAL_S, SWEEP_ROWS_MAX
 from tests.store_conformance import run, stateless_turn
@@ -61,13 +61,52 @@ async def statements(store: EmbeddedStore) -> AsyncIterator[list[str]]:
 
 
 async def test_one_flush_is_one_transaction(store: EmbeddedStore) -> None:
-    """Law 4: the entries of all turns are committed together, so that a flush costs one commit."""
+    """Law 4: the entries of all turns are written by one statement and one commit, however many turns there are."""
     epochs = {f"t{n}": await accept(store, f"t{n}") for n in range(50)}
     async with statements(store) as seen:
         written = await store.append([Append("ann", turn, epoch, 1, 2, b"x") for turn, epoch in epochs.items()])
         committed = seen.count("COMMIT")
     assert [one.outcome for one in written] == ["stored"] * 50
-    assert (committed, seen.count("INSERT")) == (1, 50)
+    assert (committed, seen.count("INSERT")) == (1, 1)
+    assert await rows(store) == 50
+    for turn, epoch in epochs.items():
+        assert await store.log("ann", turn, 0) == [LogEntry(epoch, 1, 2, b"x")]
+        assert (await store.append([Append("ann", turn, epoch, 4, 4, b"x")]))[0] == Appended("gap", 2)
+
+
+async def test_a_flush_judges_each_append_alone(store: EmbeddedStore) -> None:
+    """Law 4: what continues is written, whatever is wrong with its neighbours; payloads of any bytes stay apart."""
+    epochs = {turn: await accept(store, turn) for turn in ("plain", "gap", "fenced", "wished", "twice", "empty")}
+    await store.wish_cancel("ann", "wished", b"stop")
+    written = await store.append(
+        [
+            Append("ann", "gap", epochs["gap"], 2, 2, b"g"),
+            Append("ann", "plain", epochs["plain"], 1, 3, b"\x00\xff"),
+            Append("ann", "fenced", epochs["fenced"] - 1, 1, 1, b"f"),
+            Append("ann", "nobody", 1, 1, 1, b"n"),
+            Append("ann", "empty", epochs["empty"], 1, 1, b""),
+            Append("ann", "wished", epochs["wished"], 1, 1, b"w"),
+        ]
+    )
+    assert written == [
+        Appended("gap", 0),
+        Appended("stored", 3),
+        Appended("fenced", 0),
+        Appended("missing", 0),
+        Appended("stored", 1),
+        Appended("stored", 1, b"stop"),
+    ]
+    twice = [Append("ann", "twice", epochs["twice"], 1, 1, b"1"), Append("ann", "twice", epochs["twice"], 2, 2, b"2")]
+    assert await store.append(twice) == [Appended("stored", 1), Appended("stored", 2)]
+    logs = {turn: [entry.payload for entry in await store.log("ann", turn, 0)] for turn in epochs}
+    assert logs == {
+        "plain": [b"\x00\xff"],
+        "gap": [],
+        "fenced": [],
+        "wished": [b"w"],
+        "twice": [b"1", b"2"],
+        "empty": [b""],
+    }
 
 
 async def test_a_failed_flush_tells_nobody_and_keeps_nothing(store: EmbeddedStore) -> None:

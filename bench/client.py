@@ -1,0 +1,158 @@
+"""A client that is much cheaper than the gateway: picows, frames read by pattern, nothing kept but numbers.
+
+A token is the time at which the upstream wrote it (see `upstream.py`), so each one says how late it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from array import array
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+_TOKEN = re.compile(rb"\d{16}(?= )")
+DELTA = b"turn.delta"
+ENDINGS = (b"turn.completed", b"turn.cancelled", b"turn.failed")
+TYPE_WITHIN = 48
+"""The frame's type stands within so many bytes."""
+
+
+class Tally:
+    """What all sockets of a run have read. `late_ns`: of each token, if `keep_latency`."""
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.frames = 0
+        self.bytes = 0
+        self.ended = 0
+        self.not_completed: list[bytes] = []
+        self.keep_latency = False
+        self.late_ns = array("q")
+
+    def take(self, payload: bytes) -> None:
+        """Count the tokens of a frame that holds some."""
+        written = _TOKEN.findall(payload)
+        self.tokens += len(written)
+        if self.keep_latency:
+            now = time.monotonic_ns()
+            self.late_ns.extend([now - int(at) for at in written])
+
+
+class Socket(WSListener):  # type: ignore[misc]
+    """One connection to the gateway. `other` is told of every frame that is no delta, decoded."""
+
+    def __init__(self, tally: Tally, codec: str) -> None:
+        self.tally = tally
+        self.binary = codec == "msgpack"
+        self._decode: Callable[[bytes], Any] = msgspec.msgpack.decode if self.binary else msgspec.json.decode
+        self._encode: Callable[[Any], bytes] = msgspec.msgpack.encode if self.binary else msgspec.json.encode
+        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._firsts: dict[str, asyncio.Future[int]] = {}
+        self._endings: dict[str, asyncio.Future[Any]] = {}
+        self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.closed = asyncio.Event()
+        self._next = 0
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """See `WSListener`."""
+        self.transport = transport
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """See `WSListener`."""
+        self.closed.set()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """See `WSListener`."""
+        if frame.msg_type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+            if frame.msg_type == WSMsgType.CLOSE:
+                transport.send_close(WSCloseCode.OK)
+                transport.disconnect()
+            return
+        payload = frame.get_payload_as_bytes()
+        tally = self.tally
+        tally.frames += 1
+        tally.bytes += len(payload)
+        head = payload[:TYPE_WITHIN]
+        if DELTA in head:
+            tally.take(payload)
+            if self._firsts:
+                self._first(payload)
+            return
+        self._other(head, payload)
+
+    def _first(self, payload: bytes) -> None:
+        waiting = self._firsts.pop(self._decode(payload)["turn"], None)
+        if waiting is not None:
+            waiting.set_result(time.monotonic_ns())
+
+    def _other(self, head: bytes, payload: bytes) -> None:
+        if any(ending in head for ending in ENDINGS):
+            self.tally.ended += 1
+            event = self._decode(payload)
+            if event["type"] != "turn.completed":
+                self.tally.not_completed.append(payload)
+            waiting = self._endings.pop(event["turn"], None)
+            if waiting is not None:
+                waiting.set_result(event)
+        elif b"ready" in head and not self.ready.done():
+            self.ready.set_result(self._decode(payload))
+        elif b"result" in head or b'"error"' in head or b"\xa5error" in head:
+            answer = self._decode(payload)
+            future = self._waiting.pop(answer.get("id") or "", None)
+            if future is not None and not future.done():
+                future.set_result((time.monotonic_ns(), answer))
+
+    def send(self, frame: dict[str, Any]) -> None:
+        """Send one frame."""
+        self.transport.send(WSMsgType.BINARY if self.binary else WSMsgType.TEXT, self._encode(frame))
+
+    async def ask(self, type_: str, **fields: Any) -> tuple[int, Any]:
+        """Send a request; when its answer came (monotonic ns), and the answer. Raises RuntimeError for an error."""
+        self._next += 1
+        request = str(self._next)
+        future = self._waiting[request] = asyncio.get_running_loop().create_future()
+        self.send({"type": type_, "id": request, **fields})
+        at, answer = await future
+        if answer["type"] == "error":
+            raise RuntimeError(f"{type_} was refused: {answer['error']}")
+        return at, answer["result"]
+
+    def first_token(self, turn: str) -> asyncio.Future[int]:
+        """When the first delta of `turn` is read, in monotonic ns."""
+        future = self._firsts[turn] = asyncio.get_running_loop().create_future()
+        return future
+
+    def ending(self, turn: str) -> asyncio.Future[Any]:
+        """The ending of `turn`."""
+        future = self._endings[turn] = asyncio.get_running_loop().create_future()
+        return future
+
+
+async def open_sockets(url: str, count: int, tally: Tally, codec: str = "json") -> list[Socket]:
+    """`count` open sockets, ready to be used."""
+    address = url.replace("http", "ws", 1) + "/ws"
+    headers = {"Sec-WebSocket-Protocol": f"turnwire.v1.{codec}"}
+    sockets: list[Socket] = []
+    for start in range(0, count, 50):
+        opened = await asyncio.gather(
+            *(
+                ws_connect(lambda: Socket(tally, codec), address, extra_headers=headers, websocket_handshake_timeout=30)
+                for _ in range(start, min(count, start + 50))
+            )
+        )
+        sockets += [listener for _, listener in opened]
+    await asyncio.gather(*(socket.ready for socket in sockets))
+    return sockets
+
+
+async def close_sockets(sockets: Iterable[Socket]) -> None:
+    """Close them all."""
+    for socket in sockets:
+        socket.transport.send_close(WSCloseCode.OK)
+        socket.transport.disconnect()
+    await asyncio.gather(*(socket.closed.wait() for socket in sockets))

@@ -1,0 +1,157 @@
+"""A provider that is much cheaper than the gateway: Chat Completions over raw asyncio, paced, one chunk per token.
+
+The model's name says the pace: `paced-50-400` sends 400 tokens at 50 per second. A token is the time at which it was
+written, by the machine's one monotonic clock in ns, so that whoever reads it knows how late it is. `GET /stats` answers
+how many tokens were sent, and when which stream was closed by the other side (by the text of its question).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import time
+from typing import Final, cast
+
+import uvloop
+
+TICK_S: Final = 0.001
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+_MODEL = re.compile(r"paced-(\d+)-(\d+)$")
+_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
+    b"cache-control: no-store\r\n\r\n"
+)
+_CHUNK = (
+    b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1795247464,"model":"paced",'
+    b'"choices":[{"index":0,"delta":{"content":"%016d "},"finish_reason":null}]}\n\n'
+)
+_LAST = (
+    b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1795247464,"model":"paced",'
+    b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+    b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1795247464,"model":"paced",'
+    b'"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":%d,"total_tokens":%d}}\n\ndata: [DONE]\n\n'
+)
+
+
+def _chunked(body: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(body), body)
+
+
+class Pacer:
+    """Writes the tokens of all streams, each in its own phase of its own interval."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.streaming = 0
+        self.closed: dict[str, int] = {}
+        self._slots: dict[int, list[Stream]] = {}
+        self._tick = 0
+
+    def add(self, stream: Stream) -> None:
+        """The first token now, the next ones an interval apart."""
+        self.streaming += 1
+        self.step(stream)
+
+    def step(self, stream: Stream) -> None:
+        """Write a token, or the end."""
+        if stream.gone or stream.advance():
+            self.streaming -= 1
+            return
+        self.sent += 1
+        self._slots.setdefault(self._tick + stream.interval_ticks, []).append(stream)
+
+    async def run(self) -> None:
+        """Tick for ever; a late tick catches up."""
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        while True:
+            due = int((loop.time() - start) / TICK_S)
+            while self._tick < due:
+                self._tick += 1
+                for stream in self._slots.pop(self._tick, ()):
+                    self.step(stream)
+            await asyncio.sleep(TICK_S)
+
+
+class Stream(asyncio.Protocol):
+    """One connection; one answer at a time."""
+
+    def __init__(self, pacer: Pacer) -> None:
+        self._pacer = pacer
+        self._buffer = b""
+        self._left = self._tokens = 0
+        self._question: str | None = None
+        self.interval_ticks = 1
+        self.gone = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self.gone = True
+        if self._question is not None:
+            self._pacer.closed[self._question] = time.monotonic_ns()
+
+    def data_received(self, data: bytes) -> None:
+        """Take a request once it is whole."""
+        self._buffer += data
+        head, separator, body = self._buffer.partition(b"\r\n\r\n")
+        if not separator:
+            return
+        found = _LENGTH.search(head)
+        length = int(found.group(1)) if found else 0
+        if len(body) < length:
+            return
+        self._buffer = body[length:]
+        if head.startswith(b"GET "):
+            self._answer_stats()
+        else:
+            self._begin(json.loads(body[:length]))
+
+    def _begin(self, request: dict[str, object]) -> None:
+        paced = _MODEL.search(str(request["model"]))
+        if paced is None:
+            self._transport.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+            return
+        self.interval_ticks = max(1, round(1 / int(paced[1]) / TICK_S))
+        self._left = self._tokens = int(paced[2])
+        messages = request["messages"]
+        assert isinstance(messages, list)
+        self._question = str(messages[-1]["content"])
+        self._transport.write(_HEAD)
+        self._pacer.add(self)
+
+    def advance(self) -> bool:
+        """Write the next token; whether that was the end instead."""
+        if self._left == 0:
+            last = _chunked(_LAST % (self._tokens, self._tokens + 10)) + b"0\r\n\r\n"
+            self._transport.write(last)
+            self._question = None
+            return True
+        self._left -= 1
+        self._transport.write(_chunked(_CHUNK % time.monotonic_ns()))
+        return False
+
+    def _answer_stats(self) -> None:
+        pacer = self._pacer
+        body = json.dumps({"sent": pacer.sent, "streaming": pacer.streaming, "closed": pacer.closed}).encode()
+        self._transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    pacer = Pacer()
+    server = await loop.create_server(lambda: Stream(pacer), "127.0.0.1", 0, backlog=4096)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
+    await pacer.run()
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    uvloop.run(_serve())
