@@ -10,7 +10,7 @@ import re
 import time
 from array import array
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
@@ -43,7 +43,7 @@ class Tally:
             self.late_ns.extend([now - int(at) for at in written])
 
 
-class Socket(WSListener):  # type: ignore[misc]
+class Socket(WSListener):
     """One connection to the gateway. `other` is told of every frame that is no delta, decoded."""
 
     def __init__(self, tally: Tally, codec: str) -> None:
@@ -145,7 +145,7 @@ async def open_sockets(url: str, count: int, tally: Tally, codec: str = "json") 
                 for _ in range(start, min(count, start + 50))
             )
         )
-        sockets += [listener for _, listener in opened]
+        sockets += [cast("Socket", listener) for _, listener in opened]
     await asyncio.gather(*(socket.ready for socket in sockets))
     return sockets
 
