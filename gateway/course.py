@@ -23,7 +23,7 @@ from gateway.protocol import TurnStart
 from gateway.recreation import Recreation
 from gateway.settings import Settings
 from gateway.turn_stream import TurnStream
-from providers.base import ChatRequest, Part, ProviderError
+from providers.base import ChatRequest, Cursor, Part, ProviderError
 from providers.catalog import Providers
 from providers.route import Route
 from store.base import ConversationRecord, StoreError, TurnRecord
@@ -36,7 +36,10 @@ ANSWER_TOKENS = 4096
 
 @dataclass(slots=True)
 class Plan:
-    """What a turn is to do. `answered`: what an earlier owner's provider had said, to be continued."""
+    """What a turn is to do. `answered`: what an earlier owner's provider had said, to be continued.
+
+    `resumed`: the provider has that answer, under the stream's cursor, and goes on with it.
+    """
 
     request: TurnStart
     turn: TurnRecord
@@ -44,6 +47,7 @@ class Plan:
     conversation: ConversationRecord | None = None
     ahead: list[TurnStream] = field(default_factory=list)
     answered: list[Part] = field(default_factory=list)
+    resumed: bool = False
 
 
 class Courses:
@@ -73,6 +77,15 @@ class Courses:
         """See the turn through."""
         outcome = await self._drive(stream, delivery, plan)
         await self.finish(stream, delivery, outcome)
+        if outcome is not None and outcome.status != "completed" and stream.cursor is not None:
+            await self._stop(stream, stream.cursor)
+
+    async def _stop(self, stream: TurnStream, cursor: Cursor) -> None:
+        """Closing the connection doesn't end an answer that the provider makes in the background."""
+        try:
+            await self._providers.stop(cursor)
+        except ProviderError as error:
+            log.info("can't stop an answer at its provider turn=%s code=%s", stream.turn, error.code)
 
     async def finish(self, stream: TurnStream, delivery: Delivery, outcome: Outcome | None) -> None:
         """Store and publish the ending; None: the turn goes on elsewhere."""
@@ -129,8 +142,8 @@ class Courses:
                     question, dropped = trimmed(question, plan.route.context_window, _answer_tokens(plan))
                     if dropped:
                         delivery.status(status="trimmed", messages=dropped)
-                if plan.answered:
-                    question = question.going_on_from(plan.answered)
+                if plan.answered or plan.resumed:
+                    question = question.going_on_from(plan.answered, stream.cursor)
                 delivery.asked(question)
                 await self._ask(stream, delivery, plan.route, question)
             return delivery.finished()

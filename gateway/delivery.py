@@ -17,6 +17,7 @@ from gateway.turn import IllegalTransition, fold
 from gateway.turn_stream import TurnStream
 from providers.base import (
     ChatRequest,
+    Cursor,
     Delta,
     Finished,
     FinishReason,
@@ -82,10 +83,8 @@ class Delivery:
                 self._parts += 1
                 seq += 1
                 events.append(_part_event(stream.turn, seq, delta))
-            elif type(delta) is UsageReported:
-                self._usage = delta.usage
-            elif type(delta) is Finished:
-                self._finish = delta.reason
+            else:
+                seq = max(seq, self._note(delta, seq))
         if not events:
             return
         first = self._first_at is None
@@ -95,6 +94,24 @@ class Delivery:
         self._on_events(stream, first)
         if stream.bytes_out > self._output_bytes_max:
             stream.signal.abort(Abort("limit", f"The answer reached its limit of {self._output_bytes_max} bytes."))
+
+    def _note(self, delta: Delta, seq: int) -> int:
+        """Keep what is no part's; the log's end then."""
+        if isinstance(delta, UsageReported):
+            self._usage = delta.usage
+        elif isinstance(delta, Finished):
+            self._finish = delta.reason
+        elif isinstance(delta, Cursor):
+            self._keep(delta, seq + 1)
+        return self.stream.log.end
+
+    def _keep(self, cursor: Cursor, seq: int) -> None:
+        """Log the cursor at once, with an event that says what is true anyway: it is wanted before the first token."""
+        stream = self.stream
+        stream.cursor, stream.cursor_seq = cursor, seq
+        if stream.state == "running" and stream.log.end == seq - 1:
+            stream.publish([TurnStatus(turn=stream.turn, seq=seq, status="running")])
+            self._on_events(stream, True)
 
     def publish(self, event: TurnEvent) -> None:
         """Publish an event that the gateway itself makes."""

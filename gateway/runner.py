@@ -254,6 +254,10 @@ class Runner:
         route.check(stated(request, route.model))
         return conversation, route
 
+    def route(self, model: str) -> Route:
+        """The route of this id. Raises `ProviderError`."""
+        return self._catalog.resolve(model)
+
     async def drain(self, timeout_s: float) -> None:
         """Take no new turns, let the running ones end for `timeout_s`, then hand them over, or stop them."""
         self.draining = True

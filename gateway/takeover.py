@@ -10,6 +10,7 @@ from gateway import acceptance
 from gateway.abort import Abort
 from gateway.course import Courses, Plan
 from gateway.delivery import Delivery
+from gateway.entries import cursor_of
 from gateway.errors import ApiError
 from gateway.events import TurnDelta, TurnReset
 from gateway.followers import Followers
@@ -21,7 +22,7 @@ from gateway.runner import Runner
 from gateway.settings import Settings
 from gateway.turn_stream import TurnStream
 from providers.base import ProviderError
-from store.base import MessageRecord, NotFound, StoreError, TurnRecord
+from store.base import LogEntry, MessageRecord, NotFound, StoreError, TurnRecord
 from store.interface import Store
 
 log = logging.getLogger("turnwire.turn")
@@ -121,6 +122,13 @@ class Takeover:
     ) -> Plan | None:
         """What is left to do; None where the provider can't go on from what was said."""
         conversation, route = await self._runner.place(stream.user, request)
+        stream.cursor = cursor_of(await self._entries(stream))
+        if stream.cursor is not None:
+            answered = delivery.go_on()
+            stream.cursor_seq = stream.log.end + 1
+            delivery.status(status="resumed", epoch=turn.epoch)
+            route = self._runner.route(stream.cursor.route)
+            return Plan(request, turn, route, conversation, answered=answered, resumed=True)
         if _has_said_something(stream):
             if "prefill" not in route.features:
                 return None
@@ -140,6 +148,13 @@ class Takeover:
                 TurnReset(stream.turn, stream.log.end + 1, turn.epoch, "its owner was lost, it starts again")
             )
         return Plan(request, turn, route, conversation, ahead)
+
+    async def _entries(self, stream: TurnStream) -> list[LogEntry]:
+        """The turn's whole log, as it is stored. Raises `StoreError`."""
+        found: list[LogEntry] = []
+        while entries := await self._store.log(stream.user, stream.turn, found[-1].last if found else 0):
+            found += entries
+        return found
 
 
 def _has_said_something(stream: TurnStream) -> bool:

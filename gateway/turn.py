@@ -51,6 +51,7 @@ TRANSITIONS: dict[State, dict[str, State]] = {
         **_ANY_ENDING,
     },
     "running": {
+        "status.running": "running",
         "status.retrying": "running",
         "status.fallback": "running",
         "status.waiting": "running",

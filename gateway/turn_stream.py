@@ -13,6 +13,7 @@ from gateway.events import EndStatus, TurnDetached, TurnEvent, TurnReset
 from gateway.outbox import Attachment, Outbox
 from gateway.turn import ENDED, State, step
 from gateway.turn_log import TurnLog, event_size
+from providers.base import Cursor
 from store.base import ConversationRecord, NewTurn, TurnRecord
 
 
@@ -43,6 +44,9 @@ class TurnStream:
         self.conversation: str | None = None
         self.model = self.message = ""
         self.bytes_out = 0
+        self.cursor: Cursor | None = None
+        """By what the provider's answer can be heard again; the log keeps it with event `cursor_seq`."""
+        self.cursor_seq = 0
         self._attachments: set[Attachment] = set()
         self._disconnect_grace_s: float | None = None
         self._on_abandoned: Callable[[TurnStream], object] = lambda _: None

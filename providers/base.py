@@ -140,11 +140,22 @@ class Params(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     demo: dict[str, Any] | None = None
 
 
+class Cursor(Struct, frozen=True, tag_field="type", tag="cursor"):
+    """The provider makes this answer whether anybody listens or not: by `id` it can be heard again, or stopped.
+
+    `route` is the id of the route that was asked. A delta without a part, before the first one.
+    """
+
+    route: str
+    id: str
+
+
 class ChatRequest(Struct, frozen=True, kw_only=True):
     """One question to one model. `model` is the provider's own name for it.
 
     `answered` is what the model had said when its answer broke off: go on from there. Only for a route with the
-    feature "prefill"; deltas then continue its last part, and new parts are numbered behind it.
+    feature "prefill", or with the `cursor` that came with that answer; deltas then continue it, and new parts are
+    numbered behind it.
     """
 
     model: str
@@ -154,10 +165,11 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
     answered: tuple[Part, ...] = ()
+    cursor: Cursor | None = None
 
-    def going_on_from(self, answered: list[Part]) -> ChatRequest:
+    def going_on_from(self, answered: list[Part], cursor: Cursor | None = None) -> ChatRequest:
         """The same question, with a part of its answer."""
-        return msgspec.structs.replace(self, answered=tuple(answered))
+        return msgspec.structs.replace(self, answered=tuple(answered), cursor=cursor)
 
 
 class Usage(Struct, frozen=True, omit_defaults=True):
@@ -205,7 +217,7 @@ class Finished(Struct, frozen=True):
     reason: FinishReason
 
 
-Delta = PartStarted | PartDelta | UsageReported | Finished
+Delta = PartStarted | PartDelta | UsageReported | Finished | Cursor
 
 
 class ProviderError(Exception):

@@ -14,8 +14,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
 
-from providers.base import ChatRequest, Delta, Provider, ProviderError
-from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Quirks, Route, Timeouts
+from providers.base import ChatRequest, Cursor, Delta, Provider, ProviderError
+from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Quirks, Route, Stoppable, Timeouts
 from providers.rows import CatalogRows, ModelRow, ProviderRow, shipped_rows
 
 DEFAULT_TIMEOUTS = Timeouts()
@@ -233,12 +233,23 @@ class Providers:
 
     def of(self, route: Route) -> Provider:
         """The provider of this route. The first call for a dialect imports its SDK (see `load`)."""
+        return Routed(self._client(route), route)
+
+    def _client(self, route: Route) -> Dialect:
         key = route.provider, route.dialect
         dialect = self._dialects.get(key)
         if dialect is None:
             make = _maker(route.dialect)
             dialect = self._dialects[key] = make(self._catalog.endpoint(route.provider), self._timeouts)
-        return Routed(dialect, route)
+        return dialect
+
+    async def stop(self, cursor: Cursor) -> None:
+        """End an answer that its provider goes on making. Raises `ProviderError`."""
+        route = self._catalog.resolve(cursor.route)
+        await self.load(route)
+        dialect = self._client(route)
+        if isinstance(dialect, Stoppable):
+            await dialect.stop(cursor)
 
     async def load(self, route: Route) -> None:
         """Import the route's dialect with its SDK, in a thread: half a second in which the loop must not stand."""

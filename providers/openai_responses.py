@@ -6,18 +6,22 @@ The official SDK builds, signs and sends the request; the stream's bytes are rea
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import httpx2
-from openai import AsyncOpenAI, OpenAIError
+from openai import AsyncOpenAI, NotFoundError, OpenAIError
 
-from providers.base import ChatRequest, Delta
+from providers.base import ChatRequest, Cursor, Delta
+from providers.continued import Continued, Retold
 from providers.failures import Failures
 from providers.responses_events import ResponsesDecoder
-from providers.responses_request import responses_arguments
+from providers.responses_request import again_arguments, responses_arguments
 from providers.route import Endpoint, Route, Timeouts
 from providers.stream import DeltaStream
 from providers.transport import body_of, http_client
+
+STOP_S: Final = 2.0
+"""How long to wait until the provider has taken the wish to stop an answer."""
 
 
 class Dialect:
@@ -35,20 +39,38 @@ class Dialect:
         )
 
     async def stream(self, request: ChatRequest, route: Route) -> AsyncIterator[list[Delta]]:
-        """See `Provider`."""
-        arguments = responses_arguments(request, route)
-        create: Any = self._client.responses.with_streaming_response.create
+        """See `Provider`. With a cursor, an answer that is under way, or over, is heard again from its start."""
+        cursor = request.cursor
+        heard = None if cursor is None else Continued(request.answered)
+        kept_for = route.id if cursor is None and route.quirks.background else None
         timeout = httpx2.Timeout(self._timeouts.first_s(route), connect=self._timeouts.connect_s)
+        asks = self._client.responses.with_streaming_response
         try:
-            async with create(**arguments, timeout=timeout) as response:
+            opened: Any = (
+                asks.create(**responses_arguments(request, route), timeout=timeout)
+                if cursor is None
+                else asks.retrieve(cursor.id, **again_arguments(route), timeout=timeout)
+            )
+            async with opened as response:
                 deltas = DeltaStream(
                     body_of(response.http_response),
-                    ResponsesDecoder(route.quirks, self._failures),
+                    ResponsesDecoder(route.quirks, self._failures, kept_for),
                     self._failures,
                     self._timeouts.between_events_s,
                 )
                 while (batch := await deltas.next()) is not None:
-                    yield batch
+                    yield batch if heard is None else heard.rest(batch)
+        except Retold as error:
+            raise self._failures.incomplete(error) from error
+        except (OpenAIError, httpx2.HTTPError) as error:
+            if cursor is not None and isinstance(error, NotFoundError):
+                raise self._failures.incomplete("the answer is no longer kept") from error
+            raise self._failures.of_exception(error) from error
+
+    async def stop(self, cursor: Cursor) -> None:
+        """See `route.Stoppable`."""
+        try:
+            await self._client.responses.cancel(cursor.id, timeout=STOP_S)
         except (OpenAIError, httpx2.HTTPError) as error:
             raise self._failures.of_exception(error) from error
 

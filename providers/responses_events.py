@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from providers.base import Finished, FinishReason, PartKind, Usage, UsageReported
+from providers.base import Cursor, Finished, FinishReason, PartKind, Usage, UsageReported
 from providers.failures import Failures
 from providers.parts import Parts
 from providers.responses_items import KINDS, Annotation, Arguments, Item, Output, Piece, Place, Source
@@ -32,6 +32,7 @@ class _Incomplete(Struct, gc=False):
 
 
 class _Response(Struct, gc=False):
+    id: str | None = None
     status: str | None = None
     output: list[Item] | None = None
     usage: dict[str, Any] | None = None
@@ -63,15 +64,19 @@ _decode = msgspec.json.Decoder(_Event).decode
 
 
 class ResponsesDecoder:
-    """One stream of events. See `stream.Decoder`. An event is what its JSON says: its name may be missing."""
+    """One stream of events. See `stream.Decoder`. An event is what its JSON says: its name may be missing.
 
-    def __init__(self, quirks: Quirks, failures: Failures) -> None:
+    `kept_for`: the id of the route, where the provider keeps the answer; its id there is then told as a `Cursor`.
+    """
+
+    def __init__(self, quirks: Quirks, failures: Failures, kept_for: str | None = None) -> None:
         self.parts = Parts()
         self.finishing = False
         self.done = False
         self._output = Output(self.parts)
         self._quirks = quirks
         self._failures = failures
+        self._kept_for = kept_for
         self._finish: FinishReason | None = None
         self._usage: dict[str, Any] | None = None
 
@@ -101,6 +106,7 @@ class ResponsesDecoder:
                 self._output.say_whole(part, _place(event), source, index, event.text or event.refusal or "")
         elif (take := _TAKE.get(kind)) is not None:
             take(self, event)
+            return take is not ResponsesDecoder._begun
         elif event.error:
             self._failed(event)
         else:
@@ -120,6 +126,11 @@ class ResponsesDecoder:
         if finish == "stop":
             finish = "tool_calls" if self._output.calls else "refusal" if self.parts.kind == "refusal" else "stop"
         self.parts.put(Finished(finish))
+
+    def _begun(self, event: _Event) -> None:
+        if self._kept_for is not None and event.response is not None and event.response.id:
+            self.parts.put(Cursor(self._kept_for, event.response.id))
+            self._kept_for = None
 
     def _piece_added(self, event: _Event) -> None:
         """A piece may bring its first words along."""
@@ -209,6 +220,9 @@ def _count(where: object, name: str) -> int | None:
 
 
 _TAKE: Final[dict[str, Callable[[ResponsesDecoder, _Event], None]]] = {
+    "response.queued": ResponsesDecoder._begun,
+    "response.created": ResponsesDecoder._begun,
+    "response.in_progress": ResponsesDecoder._begun,
     "response.output_text.annotation.added": ResponsesDecoder._annotated,
     "response.content_part.added": ResponsesDecoder._piece_added,
     "response.content_part.done": ResponsesDecoder._piece_done,

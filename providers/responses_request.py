@@ -27,6 +27,8 @@ from providers.base import (
 from providers.responses_items import SIGNATURE_MARK
 from providers.route import Quirks, Route
 
+ENCRYPTED: Final = "reasoning.encrypted_content"
+
 # The SDK knows these by name; every other field goes into its `extra_body`.
 _NAMED: Final = frozenset(
     {
@@ -56,6 +58,12 @@ def responses_arguments(request: ChatRequest, route: Route) -> dict[str, Any]:
     return body | {"extra_body": extra} if extra else body
 
 
+def again_arguments(route: Route) -> dict[str, Any]:
+    """The arguments for `responses.retrieve`, to hear an answer again as it was asked for."""
+    again: dict[str, Any] = {"stream": True} | route.quirks.stream_options
+    return again | {"include": [ENCRYPTED]} if route.thinks else again
+
+
 def responses_body(request: ChatRequest, route: Route) -> dict[str, Any]:
     """The whole body, as it is sent. The provider keeps nothing: what the model thought goes along, encrypted."""
     quirks = route.quirks
@@ -66,7 +74,7 @@ def responses_body(request: ChatRequest, route: Route) -> dict[str, Any]:
         "store": False,
     }
     if route.thinks:
-        body["include"] = ["reasoning.encrypted_content"]
+        body["include"] = [ENCRYPTED]
     if request.system:
         body["instructions"] = request.system
     if quirks.stream_options:
@@ -74,6 +82,9 @@ def responses_body(request: ChatRequest, route: Route) -> dict[str, Any]:
     body |= _tuning(request.params, quirks)
     if reasoning := _reasoning(request.params, quirks):
         body["reasoning"] = reasoning
+    if quirks.background:
+        # What is to be heard again has to be kept.
+        body |= {"background": True, "store": True}
     body |= quirks.body
     if request.tools:
         body["tools"] = [_tool(tool) for tool in request.tools]

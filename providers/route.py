@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
 from decimal import Decimal
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field
 
-from providers.base import ChatRequest, Delta, FilePart, ImagePart, Part, ProviderError, ToolName
+from providers.base import ChatRequest, Cursor, Delta, FilePart, ImagePart, Part, ProviderError, ToolName
 
 Feature = Literal["chat", "streaming", "thinking", "long-context", "tools", "vision", "prefill"]
 DialectName = Literal[
@@ -65,6 +65,8 @@ class Quirks(BaseModel):
     """`completion_tokens` leaves out the reasoning."""
     ends_without_finish: bool = False
     """A stream that ends without a finish reason has ended well."""
+    background: bool = False
+    """In Responses: the provider keeps the answer and makes it to its end, so that another instance can go on with it."""
     stream_options: dict[str, Any] = {}
     body: dict[str, Any] = {}
     """More fields for every request body."""
@@ -214,3 +216,11 @@ class Dialect(Protocol):
     def stream(self, request: ChatRequest, route: Route) -> AsyncIterator[list[Delta]]: ...
 
     async def aclose(self) -> None: ...
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """A dialect whose answers go on after the connection is closed."""
+
+    async def stop(self, cursor: Cursor) -> None:
+        """End the answer at the provider. Raises `ProviderError`."""

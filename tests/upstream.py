@@ -1,6 +1,7 @@
 """A real local provider: an HTTP server that plays scripted or recorded streams, and sees who hangs up.
 
-It answers POST at the `_PATHS`. It runs in the test's own loop; the gateway under test may be another process that
+It answers POST at the `_PATHS`, and keeps what was asked for in the background: GET …/responses/ID plays that again,
+POST …/responses/ID/cancel ends it. It runs in the test's own loop; the gateway under test may be another process that
 was told `openai_url` or `anthropic_url`.
 """
 
@@ -15,10 +16,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self, cast
+from urllib.parse import parse_qsl
 
 Write = Literal["event", "whole", "piece"]
 Cut = Literal["fin", "rst"]
 
+RESPONSE = "resp_1"
+"""The id of every Responses answer here."""
 _PATHS = (
     "/chat/completions",
     "/responses",
@@ -51,12 +55,16 @@ class Script:
     comments: bool = False
     """A keep-alive comment before every block."""
     crlf: bool = False
+    began: float | None = None
+    """When the first block was made, by the loop's clock: what was due since then comes at once."""
+    skip: int = 0
+    """So many blocks are left out."""
     chunked: bool = True
     """Chunked transfer encoding; otherwise the connection's end is the body's."""
 
     def body(self) -> list[bytes]:
         """The body in the pieces in which it is written."""
-        blocks: Iterable[bytes] = self.blocks
+        blocks: Iterable[bytes] = self.blocks[self.skip :]
         if self.comments:
             blocks = [b": keep-alive\n\n" + block for block in blocks]
         if self.crlf:
@@ -114,12 +122,12 @@ def responses(*texts: str, status: str = "completed") -> Script:
     at = {"output_index": 0, "content_index": 0, "item_id": "msg_1"}
     usage = {"input_tokens": 5, "output_tokens": len(texts)}
     events: list[dict[str, Any]] = [
-        {"type": "response.created", "response": {"id": "resp_1", "status": "in_progress", "output": []}},
+        {"type": "response.created", "response": {"id": RESPONSE, "status": "in_progress", "output": []}},
         {"type": "response.output_item.added", "output_index": 0, "item": {"type": "message", "id": "msg_1"}},
         {"type": "response.content_part.added", **at, "part": {"type": "output_text", "text": ""}},
         *({"type": "response.output_text.delta", **at, "delta": text} for text in texts),
         {"type": "response.output_text.done", **at, "text": "".join(texts)},
-        {"type": f"response.{status}", "response": {"id": "resp_1", "status": status, "usage": usage}},
+        {"type": f"response.{status}", "response": {"id": RESPONSE, "status": status, "usage": usage}},
     ]
     return Script(tuple(sse(event | {"sequence_number": n}, event["type"]) for n, event in enumerate(events)))
 
@@ -153,6 +161,7 @@ class Asked:
     """The other side hung up before the answer was all sent."""
     answered: asyncio.Event = field(default_factory=asyncio.Event)
     """The answer was all sent."""
+    method: str = "POST"
     connection: int = 0
     """Which connection it came on: requests on one have the same number."""
 
@@ -164,6 +173,10 @@ class Upstream:
         self.asked: list[Asked] = []
         self.connections = 0
         self._scripts: list[Script] = [chat("Hello", ".")]
+        self._kept: dict[str, Script] = {}
+        """By id, the answers that go on in the background."""
+        self.cancelled: list[str] = []
+        """The ids of those that were stopped."""
         self._arrived = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._open: set[_Connection] = set()
@@ -211,9 +224,29 @@ class Upstream:
     def _script(self, asked: Asked) -> Script:
         self.asked.append(asked)
         self._arrived.set()
-        if not asked.path.endswith(_PATHS):
+        path, _, query = asked.path.partition("?")
+        if (kept := self._kept_answer(asked.method, path, query)) is not None:
+            return kept
+        if asked.method != "POST" or not path.endswith(_PATHS):
             return refusal(404, "<html>Not Found</html>")
-        return self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
+        script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
+        if asked.body.get("background"):
+            script = script.but(began=asyncio.get_running_loop().time())
+            self._kept[RESPONSE] = script
+        return script
+
+    def _kept_answer(self, method: str, path: str, query: str) -> Script | None:
+        """What was asked of an answer in the background: all that was made of it until now, and then the rest."""
+        name = path.split("/responses/")[-1]
+        if method == "GET" and name in self._kept:
+            after = dict(parse_qsl(query)).get("starting_after")
+            script = self._kept[name]
+            return script if after is None else script.but(skip=int(after) + 1)
+        if name.endswith("/cancel") and (name := name.removesuffix("/cancel")) in self._kept:
+            del self._kept[name]
+            self.cancelled.append(name)
+            return refusal(200, {"id": name, "object": "response", "status": "cancelled", "output": []})
+        return None
 
 
 class _Connection(asyncio.Protocol):
@@ -244,7 +277,8 @@ class _Connection(asyncio.Protocol):
         if len(rest) < length:
             return
         self._received = bytearray(rest[length:])
-        self._asked = Asked(line.split()[1], headers, _body(headers, rest[:length]), connection=self._number)
+        method, path = line.split()[:2]
+        self._asked = Asked(path, headers, _body(headers, rest[:length]), method=method, connection=self._number)
         self._playing = asyncio.get_running_loop().create_task(self._play(self._asked))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -279,8 +313,8 @@ class _Connection(asyncio.Protocol):
 
     async def _send(self, script: Script) -> None:
         loop = asyncio.get_running_loop()
-        start, sent = loop.time(), 0
-        for number, piece in enumerate(script.body()):
+        start, sent = loop.time() if script.began is None else script.began, 0
+        for number, piece in enumerate(script.body(), script.skip):
             if number == script.stall_after:
                 await asyncio.Event().wait()
             await asyncio.sleep(max(0.0, start + number / script.rate - loop.time()) if script.rate else 0)

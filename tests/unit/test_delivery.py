@@ -17,6 +17,7 @@ from gateway.turn_stream import TurnStream
 from providers.base import (
     ChatMessage,
     ChatRequest,
+    Cursor,
     Delta,
     Finished,
     PartDelta,
@@ -177,3 +178,24 @@ async def test_the_timing_counts_from_the_acceptance(monkeypatch: pytest.MonkeyP
     made.deliver([PartDelta(0, "x")])
     timing = made.timing()
     assert (timing.queued_ms, timing.attempts, timing.ttft_ms, timing.total_ms) == (500, 1, 750, 1750)
+
+
+async def test_a_cursor_is_kept_before_the_first_token() -> None:
+    """Law 9: with nothing said yet, the cursor comes with an event of its own, so that the log has it; it is no token."""
+    made = await delivery()
+    cursor = Cursor("gpt", "resp_1")
+    made.deliver([cursor, PartStarted(0, "text"), PartDelta(0, "a")])
+    assert [type(event).__name__ for event in events(made)] == ["TurnStatus", "TurnPart", "TurnDelta"]
+    assert [event.seq for event in events(made)] == [2, 3, 4]
+    assert (made.stream.cursor, made.stream.cursor_seq) == (cursor, 2)
+    alone = await delivery()
+    alone.deliver([cursor])
+    assert alone.timing().ttft_ms is None
+
+
+async def test_a_cursor_in_the_middle_goes_with_the_next_event() -> None:
+    """A cursor that comes late needs no event of its own."""
+    made = await delivery()
+    made.deliver([PartStarted(0, "text"), PartDelta(0, "a"), Cursor("gpt", "resp_1"), PartDelta(0, "b")])
+    assert [event.seq for event in events(made)] == [2, 3, 4]
+    assert made.stream.cursor_seq == 4

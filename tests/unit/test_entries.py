@@ -6,8 +6,11 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from gateway.entries import decode_events, encode_events, next_append, unstored
+from gateway.entries import cursor_of, decode_events, encode_events, next_append, unstored
+from gateway.events import TurnReset
 from gateway.turn_stream import TurnStream
+from providers.base import Cursor
+from store.base import Append, LogEntry
 from tests.turn_events import EPOCH, PIECES, answer, completed, delta, one_of_each, part, started
 
 
@@ -48,3 +51,26 @@ async def test_an_append_holds_what_the_store_lacks(monkeypatch: pytest.MonkeyPa
         assert 5 <= piece.last < 12
         assert [event.seq for event in decode_events(piece.payload)] == list(range(5, piece.last + 1))
         assert len(piece.payload) <= max(bytes_max, 200)
+
+
+def logged(append: Append) -> LogEntry:
+    """What an append writes."""
+    return LogEntry(append.epoch, append.first, append.last, append.payload)
+
+
+async def test_the_cursor_is_logged_with_its_event() -> None:
+    """Law 9: the append that holds the cursor's event holds the cursor, also when it is written again; no reader of
+    events sees it, and an answer that starts again has it no more."""
+    stream = TurnStream("ann", "t", b"", EPOCH)
+    stream.publish([started(), part(2), delta(3), delta(4)])
+    stream.cursor, stream.cursor_seq = Cursor("gpt", "resp_1"), 3
+    whole = unstored(stream)
+    assert (whole.first, whole.last) == (1, 4)
+    assert decode_events(whole.payload) == stream.log.events
+    assert cursor_of([logged(whole)]) == stream.cursor
+    stream.stored = 2
+    assert cursor_of([logged(unstored(stream))]) == stream.cursor
+    stream.stored = 3
+    assert cursor_of([logged(unstored(stream))]) is None
+    stream.publish([TurnReset("t", 5, EPOCH, "again")])
+    assert cursor_of([logged(whole), logged(unstored(stream))]) is None

@@ -2,16 +2,17 @@
 
 import asyncio
 import json
-from typing import Any
+from contextlib import aclosing
+from typing import Any, cast
 
 import pytest
 
-from providers.base import Usage
+from providers.base import CitationPart, Cursor, Delta, PartDelta, ProviderError, TextPart, Usage
 from providers.responses_events import ResponsesDecoder
 from providers.route import Quirks
 from tests.answers import KEY, desk, question, route
 from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
-from tests.upstream import refusal, responses
+from tests.upstream import RESPONSE, refusal, responses
 
 ROUTE = route("openai_responses")
 
@@ -134,3 +135,54 @@ async def test_cancel(delay_s: float) -> None:
             task.cancel()
             async with asyncio.timeout(0.5):
                 await asked.disconnected.wait()
+
+
+BACKGROUND = route("openai_responses", features=("chat", "thinking"), background=True)
+
+
+async def test_background() -> None:
+    """An answer in the background tells by what it can be heard again, and is then continued from what was heard."""
+    async with desk() as (upstream, providers):
+        upstream.plays(responses("Hel", "lo", "."))
+        batches: list[Delta] = []
+        async with aclosing(cast(Any, providers.stream(question(), BACKGROUND))) as heard:
+            async for batch in heard:
+                batches += batch
+        assert upstream.asked[0].body["background"] is True
+        assert upstream.asked[0].body["store"] is True
+        assert batches[0] == Cursor("m", RESPONSE)
+        again = question().going_on_from([TextPart("Hell")], Cursor("m", RESPONSE))
+        rest: list[Delta] = []
+        async with aclosing(cast(Any, providers.stream(again, BACKGROUND))) as heard:
+            async for batch in heard:
+                rest += batch
+        assert "".join(delta.text or "" for delta in rest if isinstance(delta, PartDelta)) == "o."
+        asked = upstream.asked[1]
+        assert asked.method == "GET"
+        assert asked.path.startswith(f"/v1/responses/{RESPONSE}?")
+        assert "stream=true" in asked.path
+        assert "reasoning.encrypted_content" in asked.path
+
+
+async def test_background_that_is_gone() -> None:
+    """An answer that the provider has forgotten, or tells otherwise, has broken off."""
+    async with desk() as (upstream, providers):
+        gone = question().going_on_from([], Cursor("m", "resp_0"))
+        assert (await providers.ask(gone, BACKGROUND)).code == "upstream_incomplete"
+        upstream.plays(responses("Hello"))
+        await providers.ask(question(), BACKGROUND)
+        other = question().going_on_from([CitationPart("u")], Cursor("m", RESPONSE))
+        assert (await providers.ask(other, BACKGROUND)).code == "upstream_incomplete"
+
+
+async def test_stop() -> None:
+    """An answer in the background is stopped by its id; a provider that doesn't know it says so."""
+    async with desk() as (upstream, providers):
+        upstream.plays(responses("Hello"))
+        await providers.ask(question(), BACKGROUND)
+        await providers.providers.stop(Cursor("gpt-6-sol", RESPONSE))
+        assert upstream.cancelled == [RESPONSE]
+        assert upstream.asked[-1].path == f"/v1/responses/{RESPONSE}/cancel"
+        with pytest.raises(ProviderError):
+            await providers.providers.stop(Cursor("gpt-6-sol", RESPONSE))
+        await providers.providers.stop(Cursor("claude-haiku-4-5", RESPONSE))

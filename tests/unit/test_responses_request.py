@@ -193,3 +193,9 @@ def test_more_fields() -> None:
     arguments = responses_arguments(question(), route("openai_responses", body={"search": True, "store": True}))
     assert arguments["extra_body"] == {"search": True}
     assert arguments["store"] is True
+
+
+def test_background() -> None:
+    """An answer that is to be heard again is kept by the provider, against the habit."""
+    body = responses_body(question(), route("openai_responses", background=True))
+    assert (body["background"], body["store"]) == (True, True)

@@ -39,8 +39,8 @@ ALLOWED: dict[State, set[str]] = {
     "accepting": {"started.running", "started.queued"},
     "queued": {"status.queued", "status.running", "reset", "cancelled", "failed"},
     "running": {
-        *("status.retrying", "status.fallback", "status.waiting", "status.trimmed", "status.resumed"),
-        *("reset", "part", "completed", "cancelled", "failed"),
+        *("status.running", "status.retrying", "status.fallback", "status.waiting", "status.trimmed"),
+        *("status.resumed", "reset", "part", "completed", "cancelled", "failed"),
     },
     "streaming": {
         *("status.trimmed", "status.resumed"),
