@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.app import Gateway
-from gateway.server import configure_logging, listen, make_server, ready_line
+from gateway.server import GC_THRESHOLDS, configure_logging, listen, make_server, ready_line
 from store.base import StoreError
 from store.embedded import EmbeddedStore
 from tests.client import client
@@ -41,6 +42,18 @@ async def test_a_stop_drains_before_sockets_close() -> None:
         assert (await c.ending("t"))["error"]["code"] == "shutting_down"
         assert (await c.until_closed())[0] == 4503
         assert c.frames[-2]["type"] in {"turn.failed", "going_away", "turn.delta"}
+
+
+async def test_collections_are_rare_and_skip_what_lives_for_ever() -> None:
+    """Once it serves, what was imported is frozen, and a collection comes after thousands of new objects."""
+    thresholds = gc.get_threshold()
+    try:
+        async with serving():
+            assert gc.get_threshold() == GC_THRESHOLDS
+            assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
 
 
 async def test_a_store_that_cannot_be_opened_is_raised_before_listening(tmp_path: Path) -> None:
