@@ -56,12 +56,13 @@ class Catalog:
 
         Those of a provider's variant ("kimi-cn/kimi-k3") follow where its key is set.
         """
-        listed = [self._info(row.id, row, row.provider) for row in self._models.values() if not row.hidden]
+        shown = [row for row in self._models.values() if not row.hidden and not self._providers[row.provider].hidden]
+        listed = [self._info(row.id, row, row.provider) for row in shown]
         for name, provider in self._providers.items():
-            if provider.variant_of and not self._missing[name]:
-                rows = [row for row in self._models.values() if row.provider == provider.variant_of and not row.hidden]
+            if provider.variant_of and not provider.hidden and not self._missing[name]:
+                rows = (row for row in shown if row.provider == provider.variant_of)
                 listed += [self._info(f"{name}/{row.id}", row, name) for row in rows]
-        return [info for info in listed if not self._providers[info.type].hidden]
+        return listed
 
     def providers(self) -> list[tuple[str, ProviderRow, str]]:
         """Every provider that isn't hidden: its name, its row, and what it needs (see `missing`)."""
@@ -77,7 +78,7 @@ class Catalog:
         Raises `ProviderError`: "model_not_found", or "upstream_auth" where the provider's key isn't set.
         """
         model_id = self._aliases.get(model_id, model_id)
-        provider, model, listed = self._find(model_id)
+        provider, model, listed = self.find(model_id)
         row = self._providers[provider]
         if missing := self._missing[provider]:
             do = "install" if missing.startswith("the extra") else "set"
@@ -110,7 +111,7 @@ class Catalog:
         return ModelInfo(
             id=model_id,
             name=row.name,
-            type=provider,
+            type=provider.partition(":")[0],
             key=next(iter(self._providers[provider].keys), None),
             features=row.features,
             context_window=row.context_window,
@@ -120,8 +121,8 @@ class Catalog:
             available=not self._missing[provider],
         )
 
-    def _find(self, model_id: str) -> tuple[str, str, ModelRow | None]:
-        """The provider, its name for the model, and the model's row."""
+    def find(self, model_id: str) -> tuple[str, str, ModelRow | None]:
+        """The provider, its name for the model, and the model's row. Raises `ProviderError` "model_not_found"."""
         if (listed := self._models.get(model_id)) is not None:
             return listed.provider, listed.model or listed.id, listed
         prefix, _, model = model_id.partition("/")
@@ -178,6 +179,8 @@ def _missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str, str
         needs.append(" or ".join((*row.keys, *row.credentials)))
     if row.base_url and not endpoint.base_url:
         needs.append(" or ".join((*_VARIABLE.findall(row.base_url), *row.base_url_variables)))
+    headers = (name for text in row.headers.values() for name in _VARIABLE.findall(text))
+    needs += [name for name in headers if not _first(environment, (name,))]
     needs += [" or ".join(row.options[option]) for option in row.required if option not in endpoint.options]
     return " and ".join(needs)
 

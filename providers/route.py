@@ -14,7 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from providers.base import ChatRequest, Cursor, Delta, FilePart, ImagePart, Part, ProviderError, ToolName
 
-Feature = Literal["chat", "streaming", "thinking", "long-context", "tools", "vision", "prefill"]
+WORD = "^[a-z][a-z0-9-]*$"
+Feature = Annotated[str, Field(pattern=WORD)]
+FEATURES = frozenset({"chat", "streaming", "thinking", "long-context", "tools", "vision", "prefill"})
+"""Those that mean something here; any other is a label for the clients."""
 DialectName = Literal[
     "demo",
     "openai_chat",

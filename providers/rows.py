@@ -5,11 +5,17 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from providers.route import DialectName, Feature, Price
+
+
+VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
+ADDRESS = r"^(https?://|\{[A-Z]|$)"
+Variable = Annotated[str, Field(pattern=VARIABLE)]
+"""The name of an environment variable. What it holds stands in no file."""
 
 
 class ProviderRow(BaseModel):
@@ -19,16 +25,16 @@ class ProviderRow(BaseModel):
 
     title: str
     dialect: DialectName = "openai_chat"
-    base_url: str = ""
-    base_url_variables: tuple[str, ...] = ()
+    base_url: str = Field(default="", pattern=ADDRESS)
+    base_url_variables: tuple[Variable, ...] = ()
     """Variables that hold another address; the first that is set wins."""
-    keys: tuple[str, ...] = ()
+    keys: tuple[Variable, ...] = ()
     """Variables that hold the key, or several with commas between them; the first that is set wins."""
     key_optional: bool = False
-    credentials: tuple[str, ...] = ()
+    credentials: tuple[Variable, ...] = ()
     """Variables of which any does instead of a key: the provider's own SDK reads the rest."""
     headers: dict[str, str] = {}
-    options: dict[str, tuple[str, ...]] = {}
+    options: dict[str, tuple[Variable, ...]] = {}
     """More of what a cloud's client needs, each with the variables that may hold it."""
     required: tuple[str, ...] = ()
     """The options without which nothing can be asked."""

@@ -8,7 +8,7 @@ import pytest
 from genai_prices import data_snapshot
 
 from providers.catalog import Catalog
-from providers.route import Quirks
+from providers.route import FEATURES, Quirks
 from providers.rows import ModelRow, ProviderRow, shipped_rows
 from tests.answers import every_key
 
@@ -34,7 +34,7 @@ def test_model_rows_are_sound() -> None:
         route = catalog.resolve(row.id)
         assert (route.model, route.provider) == (row.model or row.id, row.provider)
         assert (route.max_output or 0) <= (route.context_window or 2**31)
-        assert {"chat", "streaming"} <= set(row.features)
+        assert {"chat", "streaming"} <= set(row.features) <= FEATURES
 
 
 @pytest.mark.parametrize(("name", "row"), ROWS.providers.items())
@@ -83,7 +83,7 @@ def test_prices_are_decimal() -> None:
         {"price": {"input": "NaN", "output": "1"}},
         {"price": {"input": "1"}},
         {"price": {"input": "1", "output": "1", "currency": "dollars"}},
-        {"features": ["flying"]},
+        {"features": ["Flying High"]},
         {"context_window": 0},
         {"colour": "red"},
     ],
