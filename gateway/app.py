@@ -17,8 +17,8 @@ from gateway.http import PageGuard, routes, unknown_address
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.wiring import Wired, wire
-from providers.catalog import Catalog, Providers
-from providers.route import Timeouts
+from providers.catalog import Providers
+from providers.operator_file import open_catalog
 from store.connect import connect
 from store.interface import Store
 
@@ -33,7 +33,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self.settings = settings
-        self.catalog = Catalog(environment)
+        self.catalog = open_catalog(environment, settings.models)
         self.store: Store = connect(
             settings.store_url,
             history_ttl_s=settings.history_ttl_s,
@@ -67,13 +67,7 @@ class Gateway:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         settings = self.settings
-        timeouts = Timeouts(
-            connect_s=settings.connect_timeout_s,
-            first_event_s=settings.first_event_timeout_s,
-            first_event_reasoning_s=settings.first_event_reasoning_timeout_s,
-            between_events_s=settings.event_timeout_s,
-        )
-        providers = Providers(self.catalog, timeouts)
+        providers = Providers(self.catalog, settings.timeouts)
         await self.open_store()
         try:
             async with asyncio.TaskGroup() as tasks:

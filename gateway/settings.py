@@ -10,6 +10,8 @@ from urllib.parse import quote
 from pydantic import AliasChoices, Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from providers.route import Timeouts
+
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
@@ -32,6 +34,8 @@ class Settings(BaseSettings):
     insecure: bool = False
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     default_model: str | None = None
+    models: str | None = None
+    """The operator's file of models and providers: docs/providers.md."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     frame_bytes: int = Field(65_536, ge=1024)
@@ -81,6 +85,16 @@ class Settings(BaseSettings):
             return "sqlite:///turnwire.db"
         secret = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
         return f"redis://{secret}{self.redis_host}:{self.redis_port}"
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """How long a provider may be silent."""
+        return Timeouts(
+            connect_s=self.connect_timeout_s,
+            first_event_s=self.first_event_timeout_s,
+            first_event_reasoning_s=self.first_event_reasoning_timeout_s,
+            between_events_s=self.event_timeout_s,
+        )
 
     @property
     def loopback_only(self) -> bool:

@@ -182,7 +182,7 @@ def _missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str, str
     headers = (name for text in row.headers.values() for name in _VARIABLE.findall(text))
     needs += [name for name in headers if not _first(environment, (name,))]
     needs += [" or ".join(row.options[option]) for option in row.required if option not in endpoint.options]
-    return " and ".join(needs)
+    return " and ".join(f"({one})" if " or " in one and len(needs) > 1 else one for one in needs)
 
 
 def _installed(module: str) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -81,6 +81,11 @@ class _File(BaseModel):
     providers: dict[str, dict[str, Any]] = {}
     models: tuple[dict[str, Any], ...] = ()
     aliases: dict[str, str] = {}
+
+
+def open_catalog(environment: Mapping[str, str], path: str | None) -> Catalog:
+    """The catalog of a process, with the operator's file at `path` if there is one. Raises `CatalogError`."""
+    return Catalog(environment, operator_rows(Path(path)) if path else None)
 
 
 def operator_rows(path: Path) -> CatalogRows:

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from providers.route import DialectName, Feature, Price
 
-
 VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
 ADDRESS = r"^(https?://|\{[A-Z]|$)"
 Variable = Annotated[str, Field(pattern=VARIABLE)]

@@ -134,7 +134,7 @@ def test_base_urls(provider: str, environment: dict[str, str], url: str) -> None
     ("provider", "environment", "needs"),
     [
         ("kimi", {}, "MOONSHOT_API_KEY or KIMI_API_KEY"),
-        ("azure", {}, "AZURE_OPENAI_API_KEY and AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_BASE_URL"),
+        ("azure", {}, "AZURE_OPENAI_API_KEY and (AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_BASE_URL)"),
         ("azure", {"AZURE_OPENAI_API_KEY": "k"}, "AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_BASE_URL"),
         ("azure", {"AZURE_OPENAI_API_KEY": "k", "AZURE_OPENAI_BASE_URL": "http://x"}, ""),
         ("bedrock", {}, "AWS_BEARER_TOKEN_BEDROCK or AWS_ACCESS_KEY_ID or AWS_PROFILE"),

@@ -7,12 +7,11 @@ import runpy
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import gateway.__main__ as command
-from gateway.server import listen
+from gateway import cli_serve
 from gateway.settings import Settings
 from tests.gateway_process import gateway_process
 
@@ -23,7 +22,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     for name in ("HOST", "PORT"):
         monkeypatch.delenv(name, raising=False)
     found: list[Settings] = []
-    monkeypatch.setattr(command, "_serve", found.append)
+    monkeypatch.setattr(cli_serve, "serve", found.append)
     return found
 
 
@@ -94,51 +93,6 @@ def test_with_leave_the_network_may_come_in(served: list[Settings], monkeypatch:
     monkeypatch.setenv("TURNWIRE_INSECURE", "1")
     command.main(["--host", "0.0.0.0"])
     assert served[0].host == "0.0.0.0"
-
-
-class FakeServer:
-    """A server whose run ends as a test says."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self._error = error
-
-    def run(self, sockets: list[Any]) -> None:
-        """See `Server`."""
-        for one in sockets:
-            one.close()
-        if self._error is not None:
-            raise self._error
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--store", "postgres://host"], "Unknown store"),
-        (["--port", "{taken}"], "Choose another with --port"),
-    ],
-    ids=["store", "port"],
-)
-def test_a_start_that_fails_says_what_to_do(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
-) -> None:
-    """A store that is none, a port that is taken: exit code 1."""
-    monkeypatch.setattr("gateway.server.configure_logging", lambda level: None)
-    with listen("127.0.0.1", 0) as taken:
-        port = str(taken.getsockname()[1])
-        given = ["--store", "sqlite:///:memory:", *(one.replace("{taken}", port) for one in arguments)]
-        with pytest.raises(SystemExit) as left:
-            command.main(given)
-    assert left.value.code == 1
-    assert words in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_a_run_that_ends_ends_quietly(monkeypatch: pytest.MonkeyPatch, interrupted: bool) -> None:
-    """Also by Ctrl-C."""
-    monkeypatch.setattr("gateway.server.configure_logging", lambda level: None)
-    ended = FakeServer(KeyboardInterrupt() if interrupted else None)
-    monkeypatch.setattr("gateway.server.make_server", lambda *_: ended)
-    command.main(["--store", "sqlite:///:memory:", "--port", "0"])
 
 
 async def test_it_is_a_command_that_serves_and_leaves(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from providers.base import ProviderError
+from providers.base import ChatMessage, ChatRequest, ImagePart, ProviderError
 from providers.catalog import Catalog
-from providers.operator_file import CatalogError, operator_rows
+from providers.operator_file import CatalogError, open_catalog, operator_rows
 from providers.rows import shipped_rows
 from tests.answers import KEY, every_key
 
@@ -119,7 +119,7 @@ def test_rows_are_overridden(tmp_path: Path) -> None:
     assert route.fallbacks == ("gpt-6-luna", "fast")
     assert (route.quirks.reasoning, route.quirks.drops, route.quirks.reasoning_back) == ("effort", frozenset(), True)
     assert made.resolve("moonshot-v1").quirks.drops == {"seed"}
-    assert made.endpoint("kimi").base_url == "https://api.moonshot.ai/v1" or made.endpoint("kimi").base_url
+    assert made.endpoint("kimi").base_url == "https://proxy.example/v1"
     qwen = made.resolve("qwen3.8-max")
     assert qwen.price is not None
     assert qwen.own_price is not None
@@ -249,9 +249,14 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         operator_rows(tmp_path / "bytes")
 
 
-def test_a_feature_that_is_missing_is_missed(tmp_path: Path) -> None:
+def test_a_feature_that_is_taken_away_is_missed(tmp_path: Path) -> None:
     """An override of features counts: a model without vision takes no image."""
     made = catalog(tmp_path, '[[models]]\nid = "kimi-k3"\nfeatures = ["chat", "streaming"]')
-    assert "vision" not in made.resolve("kimi-k3").features
-    with pytest.raises(ProviderError, match="Did you mean"):
-        made.resolve("kimi-k33x")
+    image = ChatRequest(model="m", messages=(ChatMessage("user", (ImagePart("image/png", data="A"),)),))
+    with pytest.raises(ProviderError, match="can't see images"):
+        made.resolve("kimi-k3").check(image)
+
+
+def test_without_a_file_there_are_the_shipped_rows() -> None:
+    """Whoever names none has what ships."""
+    assert [model.id for model in open_catalog({}, None).models()] == [row.id for row in shipped_rows().models]

@@ -1,0 +1,47 @@
+"""What the commands of `turnwire` have in common: their settings, their catalog, and how they say that they can't go on."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from gateway import settings as configuration
+from gateway.settings import Settings
+from providers.catalog import Catalog
+from providers.operator_file import CatalogError, open_catalog
+
+FAILED = 1
+WRONGLY_CALLED = 2
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say on standard error what is wrong, and leave with `code`."""
+    print(f"turnwire: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def settings_of(options: Namespace) -> Settings:
+    """The settings of the environment and of the command's own options, which win. Leaves with 2 if one is wrong."""
+    given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, variables = configuration.variables_of(str(next(iter(first["loc"]), "")))
+        if given.get(name) is not None:
+            wrong = f"--{name.replace('_', '-')}"
+        else:
+            known = configuration.environment()
+            wrong = " or ".join([one for one in variables if one in known] or variables)
+        fail(f"{wrong} is wrong: {first['msg']}. See the README for what it may be.", WRONGLY_CALLED)
+
+
+def catalog_of(settings: Settings) -> Catalog:
+    """The catalog of this process. Leaves with 2 if the operator's file is wrong."""
+    try:
+        return open_catalog(configuration.environment(), settings.models)
+    except CatalogError as error:
+        fail(str(error), WRONGLY_CALLED)

@@ -1,0 +1,75 @@
+"""`turnwire check MODEL`, against a real upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+
+import pytest
+
+from tests.answers import KEY
+from tests.upstream import Script, Upstream, chat, refusal
+
+
+async def check(url: str, model: str) -> tuple[int | None, str, str]:
+    """The command as a process: its exit code, and what it said on both outputs."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", "check", model),
+        env={"KIMI_API_KEY": KEY, "KIMI_BASE_URL": url, "PATH": ""},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_a_model_that_answers() -> None:
+    """One small real turn, with the timings of its way."""
+    async with Upstream() as upstream:
+        upstream.plays(chat("ready", usage={"prompt_tokens": 9, "completion_tokens": 1}).but(delay_s=0.05))
+        code, out, err = await check(upstream.openai_url, "kimi/some-model")
+        assert (code, err) == (0, "")
+        assert re.fullmatch(
+            r"kimi/some-model answers, by Kimi as some-model\.\n"
+            r"  connect +\d+ ms\n  first token +\d+ ms\n  total +\d+ ms\n  tokens +9 in, 1 out\n  finish +stop\n",
+            out,
+        )
+        (asked,) = upstream.asked
+        assert (asked.body["model"], asked.body["max_tokens"]) == ("some-model", 64)
+        assert asked.headers["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("model", "script", "words"),
+    [
+        (
+            "kimi-k3",
+            refusal(401, {"error": {"message": f"bad {KEY}"}}),
+            r"refused its key.*kimi-cn/MODEL.*upstream_auth",
+        ),
+        ("kimi-k3", refusal(429, {"error": {"message": "slow"}}), "limits how often.*upstream_rate_limited"),
+        ("kimi-k3", chat("half", finish=None), "broke off.*upstream_incomplete"),
+        ("gpt-6-sol", chat("x"), "needs OPENAI_API_KEY: set it"),
+        ("kmi-k3", chat("x"), "Did you mean kimi-k3"),
+    ],
+)
+async def test_a_model_that_does_not(model: str, script: Script, words: str) -> None:
+    """Exit code 1, and the reason in a person's words, without the key."""
+    async with Upstream() as upstream:
+        upstream.plays(script)
+        code, out, err = await check(upstream.openai_url, model)
+        assert (code, out) == (1, "")
+        assert err.startswith(f"turnwire: {model} can't be used: ")
+        assert re.search(words, err, re.DOTALL), err
+        assert KEY not in err
+        assert "Traceback" not in err
+
+
+async def test_an_address_where_nobody_is() -> None:
+    """It can't be reached, and that is what is said."""
+    async with Upstream() as upstream:
+        dead = upstream.openai_url
+    code, _, err = await check(dead, "kimi-k3")
+    assert code == 1
+    assert "Kimi can't be reached: check the network and the base URL" in err
