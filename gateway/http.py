@@ -24,7 +24,7 @@ from store.base import StoreError
 _SECURITY_HEADERS = {
     "content-security-policy": (
         "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'"
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify turnwire"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",

@@ -165,7 +165,7 @@ def test_a_module_says_what_it_is_for(path: str) -> None:
     assert len(docstring.splitlines()) <= DOCSTRING_LINES_MAX
 
 
-@pytest.mark.parametrize("path", FILES)
+@pytest.mark.parametrize("path", [path for path in FILES if "/vendor/" not in path])
 def test_nothing_is_left_unfinished(path: str) -> None:
     """No mark of unfinished work stands in a file."""
     assert lines_with(UNFINISHED, path) == []

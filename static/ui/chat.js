@@ -1,0 +1,268 @@
+/**
+ * One conversation as the page holds it: its tree, its turns, and what can be done with them. Knows no DOM.
+ * Events: `structure` (messages came, went or moved), `live` (turns began or ended), `named` (it got its id), `info`.
+ */
+
+import { MessageNode, MessageTree, next, textOf } from "./tree.js";
+import { resultsOf } from "./demo_tools.js";
+
+/** The newest messages are read at once; older ones when they are asked for. */
+const FIRST_PAGES = 5;
+const FORGOTTEN = new Set(["not_found", "gone"]);
+
+export class Chat extends EventTarget {
+  id = null;
+  info = null;
+  tree = new MessageTree();
+  /** @type {Map<string, MessageNode>} the answers that stream now, by turn */
+  live = new Map();
+  /** `before` for the page of messages in front of those that are here. */
+  earlier = null;
+  missing = false;
+  #connection;
+  #named = null;
+  #attached = null;
+
+  /**
+   * @param {import("../turnwire.js").Connection} connection
+   * @param {string | null} id null: a new one, made by its first turn
+   */
+  constructor(connection, id = null) {
+    super();
+    this.#connection = connection;
+    this.id = id;
+    if (id) this.#named = Promise.resolve(id);
+  }
+
+  /** Reads what is stored and follows what runs. */
+  async load() {
+    await this.#attach();
+    this.info = await this.#ask("conversation.get");
+    this.earlier = undefined;
+    for (let page = 0; page < FIRST_PAGES && this.earlier !== null; page++) await this.#readPage();
+    const head = this.tree.get(this.info.head);
+    if (head) this.tree.choose(head);
+    this.#say("info");
+    this.#say("structure");
+  }
+
+  async readEarlier() {
+    await this.#readPage();
+    this.#say("structure");
+  }
+
+  async #readPage() {
+    const { messages, next: before } = await this.#ask("conversation.messages", this.earlier ? { before: this.earlier } : {});
+    for (const message of messages) this.tree.add(message);
+    this.earlier = before ?? null;
+  }
+
+  /**
+   * Asks, once for each model, all of them side by side where there are several.
+   * @param {object[]} parts what is said: text and images
+   * @param {object[]} asked fields of the start for each answer: `model`, `params`, `system`, `tools`
+   * @param {MessageNode} [below] where it goes on from; default: behind the path's last whole answer
+   */
+  send(parts, asked, below = this.anchor()) {
+    const beside = below.kids.some((kid) => kid.role === "user" && this.#unsettled(kid));
+    if (beside) below.spread = true;
+    const question = new MessageNode("user", { parts });
+    this.tree.move(question, below);
+    this.tree.choose(question);
+    question.spread = asked.length > 1;
+    const [first, ...others] = asked;
+    question.begun = Promise.withResolvers();
+    void this.#start(this.#answer(question), { ...first, input: input(parts) }, below).then(question.begun.resolve);
+    for (const fields of others) void this.#startBelow(question.begun.promise, question, fields);
+  }
+
+  /** Asks the same once more: another answer to the same message. */
+  regenerate(node, fields) {
+    const question = node.parent;
+    if (!question.id) {
+      // It was refused, so there is nothing on the gateway to go on from.
+      const below = question.parent;
+      this.tree.remove(question);
+      this.send(question.parts, [fields], below);
+      return;
+    }
+    this.tree.choose(question);
+    void this.#start(this.#answer(question), fields, question);
+  }
+
+  /** Says something else in a message's place: a branch of its own. */
+  edit(node, parts, fields) {
+    const below = node.parent;
+    const spread = below.spread;
+    this.send(parts, [fields], below);
+    below.spread = spread;
+    this.#say("structure");
+  }
+
+  /** Answers the tool calls of a message, and lets the model go on. */
+  async answerTools(node, fields) {
+    const results = await resultsOf(node.said.filter((part) => part?.kind === "tool_call"));
+    const told = new MessageNode("tool", { parts: results });
+    this.tree.move(told, node);
+    this.tree.choose(told);
+    void this.#start(this.#answer(told), { ...fields(results), input: results }, node);
+  }
+
+  /** Shows this branch, and lets other devices and a reload find it. */
+  choose(node) {
+    this.tree.choose(node);
+    this.#say("structure");
+    const leaf = this.tree.leaf(node);
+    const head = leaf.id && !leaf.live ? leaf : leaf.parent;
+    if (this.id && head?.id) this.#ask("conversation.update", { head: head.id }).catch(() => {});
+  }
+
+  stop(nodes = [...this.live.values()]) {
+    return this.#connection.cancel(nodes.map((node) => node.turn), "stopped on the page");
+  }
+
+  /** Where the next message goes: behind the path's last whole answer, beside what still streams. */
+  anchor() {
+    let node = this.tree.leaf();
+    for (let at = node; at; at = at.parent) {
+      if (at.role === "user" && this.#unsettled(at)) node = at.parent;
+    }
+    return node;
+  }
+
+  /** Whether this question has no whole answer on the path. */
+  #unsettled(question) {
+    for (let at = next(question); at && at.role !== "user"; at = next(at)) {
+      if (at.role === "assistant" && (at.live || !at.id)) return true;
+    }
+    return !question.id;
+  }
+
+  #answer(question) {
+    const answer = new MessageNode("assistant");
+    this.tree.move(answer, question);
+    this.tree.choose(answer);
+    return answer;
+  }
+
+  /**
+   * Starts a turn for `answer`, which goes on from `below`.
+   * @returns {Promise<object>} its ending
+   */
+  async #start(answer, { run, ...fields }, below) {
+    answer.run = run;
+    this.#say("structure");
+    let id = null;
+    while (this.#named && !id) id = await this.#named.catch(() => null);
+    // What stands at the root needs a conversation without a head, or it would go on from there.
+    if (id && !below.id && below.kids.some((kid) => kid.kids.some((answered) => answered.ended))) {
+      await this.#ask("conversation.clear").catch(() => {});
+    }
+    const place = id ? { conversation: id, ...(below.id && { parent: below.id }) } : {};
+    const turn = this.#connection.start({ ...fields, ...place });
+    if (!id) this.#name(turn);
+    return this.#run(turn, answer);
+  }
+
+  async #startBelow(asked, question, fields) {
+    const answer = this.#answer(question);
+    await asked;
+    if (question.id) await this.#start(answer, fields, question);
+    else this.tree.remove(answer);
+    this.#say("structure");
+  }
+
+  #name(turn) {
+    const named = turn.accepted.then(({ conversation }) => {
+      this.id = conversation;
+      this.#say("named");
+      this.#attach().catch(() => {});
+      return conversation;
+    });
+    this.#named = named;
+    named.catch(() => {
+      if (this.#named === named) this.#named = null;
+    });
+  }
+
+  /** Follows a turn that another page started, or this one before it was loaded anew. */
+  follow(turn) {
+    if (!this.live.has(turn.id)) void this.#run(turn, new MessageNode("assistant"));
+  }
+
+  async #run(turn, answer) {
+    answer.turn = turn;
+    this.live.set(turn.id, answer);
+    this.#say("live");
+    for await (const event of turn) {
+      if (event.type === "turn.started") this.#began(answer, event);
+      answer.changed(event);
+    }
+    this.live.delete(turn.id);
+    this.#ended(answer, turn.ending);
+  }
+
+  /** Now the gateway has named the messages and said where they stand. */
+  #began(answer, { input: asked, message, parent, model }) {
+    answer.model = model;
+    const question = answer.parent;
+    if (asked && question && !question.id) {
+      this.tree.name(question, asked.id);
+      question.created_at = asked.created_at;
+      if (asked.parent !== (question.parent.id ?? null)) this.tree.attach(question, asked.parent);
+    } else if (asked) {
+      this.tree.add(asked);
+    }
+    this.tree.name(answer, message);
+    if (answer.parent?.id !== parent) this.#placeFollowed(answer, parent);
+    answer.parent.begun?.resolve();
+    this.#say("structure");
+  }
+
+  #placeFollowed(answer, parent) {
+    this.tree.attach(answer, parent);
+    const beside = (node) => node.kids.filter((kid) => kid.live || kid.kids.some((below) => below.live)).length > 1;
+    for (const node of [answer.parent, answer.parent.parent]) if (node && beside(node)) node.spread = true;
+    if (!answer.parent.parent?.spread) this.tree.choose(answer);
+  }
+
+  #ended(answer, ending) {
+    if (FORGOTTEN.has(ending.error?.code) && !answer.id && !answer.parent) return;
+    Object.assign(answer, { ending, ended: ending.type.slice("turn.".length), usage: ending.usage, cost: ending.cost, timing: ending.timing });
+    answer.changed(ending);
+    this.#say("structure");
+    this.#say("live", { ended: answer });
+    if (ending.finish_reason === "tool_calls" && answer.run) void this.answerTools(answer, answer.run);
+  }
+
+  /** Every turn of this conversation arrives here from now on, whoever starts it. */
+  async #attach() {
+    if (this.#attached) return;
+    const conversation = this.#connection.conversation(this.id);
+    this.#attached = conversation;
+    conversation.addEventListener("turn", ({ detail }) => this.follow(detail));
+    conversation.addEventListener("updated", ({ detail }) => {
+      Object.assign((this.info ??= {}), detail);
+      this.#say("info");
+    });
+    conversation.addEventListener("deleted", () => {
+      this.missing = true;
+      this.#say("info");
+    });
+    for (const turn of conversation.turns) this.follow(turn);
+    await conversation.attach();
+  }
+
+  #ask(type, fields = {}) {
+    return this.#connection.request(type, { conversation: this.id, ...fields });
+  }
+
+  #say(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+/** Parts as a start takes them: plain words as text. */
+function input(parts) {
+  return parts.every((part) => part.kind === "text") ? textOf(parts) : parts;
+}

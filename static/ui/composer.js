@@ -1,0 +1,121 @@
+/** Where prompts are written: Enter sends, Shift+Enter makes a new line; pictures come by paste, drop or choice. */
+
+import { fittedPicture } from "./pictures.js";
+import { el, icon } from "./dom.js";
+
+const PICTURES_MAX = 4;
+
+export class Composer {
+  #form;
+  #box;
+  #send;
+  #tray;
+  #note;
+  #pictures = [];
+  #takesPictures = () => false;
+
+  /**
+   * @param {HTMLFormElement} form
+   * @param {(parts: object[]) => void} onSend
+   * @param {() => boolean} takesPictures whether the chosen model does
+   */
+  constructor(form, onSend, takesPictures) {
+    this.#form = form;
+    this.#box = form.querySelector("textarea");
+    this.#send = form.querySelector(".send");
+    this.#tray = form.querySelector(".tray");
+    this.#note = form.querySelector(".composer-note");
+    this.#takesPictures = takesPictures;
+    this.#box.addEventListener("input", () => this.update());
+    this.#box.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      form.requestSubmit();
+    });
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#submit(onSend);
+    });
+    this.#takeFiles();
+    this.update();
+  }
+
+  focus() {
+    this.#box.focus();
+  }
+
+  /** Fits what can be done to the text and the model. */
+  update() {
+    this.#send.disabled = this.#box.value.trim() === "" && this.#pictures.length === 0;
+    this.#form.querySelector(".add-picture").hidden = !this.#takesPictures();
+    // Where CSS can't size a textarea by its content, its lines do.
+    if (!CSS.supports("field-sizing", "content")) this.#box.rows = Math.min(8, this.#box.value.split("\n").length);
+  }
+
+  #submit(onSend) {
+    const text = this.#box.value.trim();
+    if (!text && this.#pictures.length === 0) return;
+    onSend([...this.#pictures.map(({ part }) => part), ...(text ? [{ kind: "text", text }] : [])]);
+    this.#box.value = "";
+    this.#pictures = [];
+    this.#tray.replaceChildren();
+    this.#say("");
+    this.update();
+  }
+
+  #takeFiles() {
+    const chooser = this.#form.querySelector("input[type=file]");
+    this.#form.querySelector(".add-picture").addEventListener("click", () => chooser.click());
+    chooser.addEventListener("change", () => {
+      void this.#add([...chooser.files]);
+      chooser.value = "";
+    });
+    this.#box.addEventListener("paste", (event) => this.#take(event, event.clipboardData));
+    addEventListener("dragover", (event) => {
+      if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
+    });
+    addEventListener("drop", (event) => this.#take(event, event.dataTransfer));
+  }
+
+  #take(event, transfer) {
+    const files = [...(transfer?.files ?? [])];
+    if (files.length === 0) return;
+    event.preventDefault();
+    void this.#add(files);
+  }
+
+  async #add(files) {
+    if (!this.#takesPictures()) {
+      this.#say("This model takes no pictures. Pick one that does.");
+      return;
+    }
+    for (const file of files.slice(0, PICTURES_MAX - this.#pictures.length)) {
+      try {
+        const part = await fittedPicture(file, PICTURES_MAX);
+        const picture = { part };
+        this.#pictures.push(picture);
+        this.#tray.append(this.#thumbnail(picture, file.name));
+        this.#say("");
+      } catch {
+        this.#say(`${file.name || "That"} isn't a picture that can be read.`);
+      }
+    }
+    this.update();
+  }
+
+  #thumbnail(picture, name) {
+    const { media_type, data } = picture.part;
+    const remove = el("button", { type: "button", class: "act", "aria-label": `Remove ${name}`, onclick: () => {
+      this.#pictures = this.#pictures.filter((other) => other !== picture);
+      thumbnail.remove();
+      this.update();
+    } }, icon("close"));
+    const thumbnail = el("span", { class: "thumbnail" }, el("img", { src: `data:${media_type};base64,${data}`, alt: name }), remove);
+    return thumbnail;
+  }
+
+  #say(text) {
+    this.#note.textContent = text;
+    this.#note.hidden = text === "";
+  }
+}

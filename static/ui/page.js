@@ -1,0 +1,233 @@
+/** The page: brings the connection, the conversations and their views together. Each of those has a file of its own. */
+
+import { connect, socketUrl } from "../turnwire.js";
+import { endingWord } from "./advice.js";
+import { Announcer } from "./announcer.js";
+import { Chat } from "./chat.js";
+import { Composer } from "./composer.js";
+import { ConnectionPill } from "./connection_pill.js";
+import { TOOLS } from "./demo_tools.js";
+import { setText } from "./dom.js";
+import { Drawer } from "./drawer.js";
+import { EndFollower } from "./follow_end.js";
+import { ModelPicker } from "./model_picker.js";
+import { Settings } from "./settings.js";
+import { Sidebar } from "./sidebar.js";
+import { followTheme } from "./theme.js";
+import { Thread } from "./thread.js";
+import { showDemos } from "./welcome.js";
+
+const CHATS_MAX = 20;
+const REFRESH_AFTER_MS = 250;
+
+const find = (selector) => document.querySelector(selector);
+
+const connection = connect({ url: socketUrl() });
+const announcer = new Announcer(find("[data-testid=announcements]"));
+const settings = new Settings(find(".settings"));
+const picker = new ModelPicker(find(".model-picker"));
+const chats = new Map();
+let current = null;
+
+const thread = new Thread(find(".thread"), {
+  stop: (message) => current.stop([message]),
+  regenerate: (message) => current.regenerate(message, fieldsFor(message.model ?? picker.value[0])),
+  edit: (message, parts) => current.edit(message, parts, fieldsFor(picker.value[0])),
+  choose: (message) => current.choose(message),
+  rate: (message, rating) => connection.request("feedback.put", { message: message.id, rating }),
+  runTools: (message) => current.answerTools(message, (results) => fieldsAfterTools(message.model, results)),
+  earlier: (chat) => void chat.readEarlier(),
+});
+const end = new EndFollower(find(".scroller"), find(".thread"), find(".to-end"));
+const composer = new Composer(find(".composer"), (parts) => send(parts, picker.value.map((model) => fieldsFor(model))), () => picker.can("vision"));
+const sidebar = new Sidebar(find(".sidebar"), connection, {
+  open: (id) => (location.hash = id),
+  deleted: (id) => {
+    chats.delete(id);
+    if (current.id === id) startNew();
+  },
+  isLive: (id) => (chats.get(id)?.live.size ?? 0) > 0,
+});
+const drawer = new Drawer(find(".drawer"), find(".drawer-toggle"));
+drawer.add("settings", "Settings", find(".settings"));
+
+/** What a start says beside its input: model, parameters, system prompt, tools. */
+function fieldsFor(model, demo) {
+  const params = settings.paramsFor(model);
+  if (demo) params.demo = demo;
+  const tools = settings.tools || demo?.tool ? TOOLS : undefined;
+  return {
+    model,
+    ...(settings.system && { system: settings.system }),
+    ...(Object.keys(params).length > 0 && { params }),
+    ...(tools && { tools, run: (results) => fieldsAfterTools(model, results) }),
+  };
+}
+
+/** The turn after a tool's answer. The demo model knows nothing, so it is told what to say. */
+function fieldsAfterTools(model, results) {
+  const said = `The answer came back: **${results.map(({ output }) => output).join("**, **")}**. It was worked out in your browser; the model only asked.`;
+  return fieldsFor(model, model === "demo" ? { rate: settings.demo.rate, text: said } : undefined);
+}
+
+function send(parts, asked) {
+  if (current.missing) startNew();
+  current.send(parts, asked);
+  announcer.say(asked.length > 1 ? `${asked.length} answers started` : "Answer started");
+  end.toEnd();
+}
+
+function show(chat) {
+  current = chat;
+  sidebar.mark(chat.id);
+  end.toEnd();
+  draw();
+}
+
+function draw() {
+  document.body.dataset.empty = String(current.tree.empty && !current.loading);
+  thread.show(current);
+  drawTitle();
+  drawLive();
+}
+
+function drawTitle() {
+  const title = current.missing ? "No such conversation" : (current.info?.title ?? (current.id ? "" : "New conversation"));
+  setText(find(".title"), title || "Untitled");
+  document.title = current.info?.title ? `${current.info.title} · Turnwire` : "Turnwire";
+  find(".missing").hidden = !current.missing;
+}
+
+function drawLive() {
+  const all = [...chats.values(), ...(chats.has(current.id) ? [] : [current])];
+  const running = all.reduce((sum, chat) => sum + chat.live.size, 0);
+  const stopAll = find(".stop-all");
+  stopAll.hidden = running === 0;
+  setText(stopAll.querySelector(".stop-words"), running > 1 ? "Stop all" : "Stop");
+  setText(stopAll.querySelector(".running-count"), running > 1 ? String(running) : "");
+  sidebar.showLive();
+}
+
+let refreshing = 0;
+function refreshSoon() {
+  clearTimeout(refreshing);
+  refreshing = setTimeout(() => void sidebar.refresh(), REFRESH_AFTER_MS);
+}
+
+function watch(chat) {
+  chat.addEventListener("structure", () => chat === current && draw());
+  chat.addEventListener("info", () => chat === current && draw());
+  chat.addEventListener("live", ({ detail }) => {
+    drawLive();
+    if (!detail?.ended) return;
+    const { ending } = detail.ended;
+    announcer.say(ending.error ? `An answer failed: ${ending.error.message}` : `An answer ${endingWord(ending)}`);
+    refreshSoon();
+  });
+  chat.addEventListener("named", () => {
+    chats.set(chat.id, chat);
+    if (chat === current) history.replaceState(null, "", `#${chat.id}`);
+    sidebar.mark(current.id);
+    refreshSoon();
+    void connection.request("conversation.get", { conversation: chat.id }).then((info) => {
+      chat.info = { ...info, ...chat.info };
+      if (chat === current) drawTitle();
+    }, () => {});
+  });
+  return chat;
+}
+
+function startNew() {
+  if (location.hash) history.pushState(null, "", location.pathname + location.search);
+  show(watch(new Chat(connection)));
+  composer.focus();
+}
+
+/** Shows what the address names. */
+function openNamed() {
+  const id = decodeURIComponent(location.hash.slice(1));
+  closeSidebar();
+  if (!id) {
+    if (!current || current.id) show(watch(new Chat(connection)));
+    return;
+  }
+  let chat = chats.get(id);
+  if (!chat) {
+    chat = watch(new Chat(connection, id));
+    chats.set(id, chat);
+    for (const [key, other] of chats) if (chats.size > CHATS_MAX && other.live.size === 0 && other !== chat) chats.delete(key);
+    chat.loading = true;
+    chat.load().catch((error) => {
+      chat.missing = error.code === "not_found" || error.code === "invalid_request";
+      chats.delete(id);
+    }).finally(() => {
+      chat.loading = false;
+      if (chat === current) draw();
+    });
+  }
+  show(chat);
+}
+
+function closeSidebar() {
+  document.body.dataset.sidebar = "closed";
+  find(".sidebar-toggle").setAttribute("aria-expanded", "false");
+}
+
+function openSidebar() {
+  document.body.dataset.sidebar = "open";
+  find(".sidebar-toggle").setAttribute("aria-expanded", "true");
+}
+
+/** The newest answer that still streams, here first. */
+function stopNewest() {
+  const newest = [...current.live.values()].at(-1);
+  if (newest) void current.stop([newest]).catch(() => {});
+}
+
+async function listModels(ready) {
+  try {
+    const { models } = await connection.request("models.list");
+    picker.show(models, ready.default_model);
+  } catch (error) {
+    console.warn("models.list:", error);
+  }
+}
+
+connection.addEventListener("state", ({ detail }) => {
+  document.body.dataset.link = detail.state;
+  if (detail.state !== "live") return;
+  void listModels(detail.ready);
+  void sidebar.refresh();
+});
+new ConnectionPill(find(".connection"), connection);
+followTheme(find(".theme"));
+picker.addEventListener("change", () => {
+  composer.update();
+  find(".demo-fields").hidden = !picker.value.includes("demo");
+});
+showDemos(find(".demos"), (text, demo) => send([{ kind: "text", text }], [fieldsFor("demo", demo)]));
+find(".stop-all").addEventListener("click", () => {
+  const nodes = [...chats.values(), current].flatMap((chat) => [...chat.live.values()]);
+  void current.stop([...new Set(nodes)]).catch(() => {});
+});
+for (const button of document.querySelectorAll(".new-conversation")) {
+  button.addEventListener("click", () => {
+    closeSidebar();
+    startNew();
+  });
+}
+find(".sidebar-toggle").addEventListener("click", () => (document.body.dataset.sidebar === "open" ? closeSidebar() : openSidebar()));
+find(".shade").addEventListener("click", closeSidebar);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !event.isComposing && !event.defaultPrevented) {
+    if (document.body.dataset.sidebar === "open") closeSidebar();
+    else stopNewest();
+  } else if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    openSidebar();
+    sidebar.focusSearch();
+  }
+});
+addEventListener("hashchange", openNamed);
+addEventListener("popstate", openNamed);
+openNamed();

@@ -1,0 +1,161 @@
+/** The conversations at the left: found by their titles, opened, renamed, deleted; a dot where something streams. */
+
+import { el, icon, setText } from "./dom.js";
+
+const SEARCH_AFTER_MS = 180;
+const PAGE = 60;
+
+export class Sidebar {
+  #list;
+  #search;
+  #connection;
+  #acts;
+  #items = new Map();
+  #found = [];
+  #next = null;
+  #current = null;
+  #asked = 0;
+
+  /**
+   * @param {HTMLElement} root
+   * @param {import("../turnwire.js").Connection} connection
+   * @param {{open: (id: string) => void, deleted: (id: string) => void, isLive: (id: string) => boolean}} acts
+   */
+  constructor(root, connection, acts) {
+    this.#list = root.querySelector(".chats");
+    this.#search = root.querySelector("input[type=search]");
+    this.#connection = connection;
+    this.#acts = acts;
+    let timer = 0;
+    this.#search.addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => void this.refresh(), SEARCH_AFTER_MS);
+    });
+    this.#search.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && this.#search.value) {
+        event.stopPropagation();
+        this.#search.value = "";
+        void this.refresh();
+      } else if (event.key === "ArrowDown") {
+        this.#list.querySelector("a")?.focus();
+      }
+    });
+  }
+
+  focusSearch() {
+    this.#search.focus();
+    this.#search.select();
+  }
+
+  /** Reads the list anew; of several readings the last one counts. */
+  async refresh() {
+    const asked = ++this.#asked;
+    const query = this.#search.value.trim();
+    try {
+      const answer = await this.#connection.request("conversation.list", { limit: PAGE, ...(query && { query }) });
+      if (asked !== this.#asked) return;
+      this.#found = answer.conversations;
+      this.#next = answer.next ?? null;
+      this.#show();
+    } catch (error) {
+      if (asked === this.#asked && error.code !== "connection_lost") this.#list.replaceChildren(el("li", { class: "none", text: error.message }));
+    }
+  }
+
+  async #more() {
+    const query = this.#search.value.trim();
+    const answer = await this.#connection.request("conversation.list", { limit: PAGE, before: this.#next, ...(query && { query }) });
+    this.#found.push(...answer.conversations);
+    this.#next = answer.next ?? null;
+    this.#show();
+  }
+
+  /** Marks the conversation that is shown. */
+  mark(id) {
+    this.#current = id;
+    for (const [key, { link }] of this.#items) {
+      if (key === id) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+  }
+
+  /** Shows where something streams. */
+  showLive() {
+    for (const [id, { item }] of this.#items) item.dataset.live = String(this.#acts.isLive(id));
+  }
+
+  #show() {
+    const rows = this.#found.map((conversation) => {
+      const known = this.#items.get(conversation.id) ?? this.#make(conversation.id);
+      setText(known.link, conversation.title || "Untitled");
+      known.link.title = conversation.title ?? "";
+      this.#items.set(conversation.id, known);
+      return known.item;
+    });
+    if (rows.length === 0) rows.push(el("li", { class: "none", text: this.#search.value ? "Nothing is called that." : "What you ask will be kept here." }));
+    if (this.#next) rows.push(el("li", {}, el("button", { type: "button", class: "quiet", text: "More", onclick: () => void this.#more() })));
+    this.#list.replaceChildren(...rows);
+    this.mark(this.#current);
+    this.showLive();
+  }
+
+  #make(id) {
+    const link = el("a", { class: "chat-link", href: `#${id}`, dir: "auto" });
+    const act = (name, label, onclick) =>
+      el("button", { type: "button", class: "act", "aria-label": label, title: label, "data-testid": name, onclick }, icon(name));
+    const item = el("li", { class: "chat-item", "data-testid": "conversation" }, link,
+      act("edit", "Rename", () => this.#rename(id)), act("bin", "Delete", () => this.#confirmDelete(id)));
+    return { item, link };
+  }
+
+  #rename(id) {
+    const { item, link } = this.#items.get(id);
+    const box = el("input", { type: "text", class: "rename", maxlength: "300", "aria-label": "Title", dir: "auto" });
+    box.value = link.textContent;
+    let left = false;
+    const leave = async (keep) => {
+      if (left) return;
+      left = true;
+      const title = box.value.trim();
+      item.replaceChild(link, box);
+      if (keep && title && title !== link.textContent) {
+        setText(link, title);
+        await this.#connection.request("conversation.update", { conversation: id, title }).catch(() => {});
+        void this.refresh();
+      }
+    };
+    box.addEventListener("blur", () => void leave(true));
+    box.addEventListener("keydown", (event) => {
+      if (event.key === "Enter") void leave(true);
+      if (event.key === "Escape") {
+        event.stopPropagation();
+        void leave(false);
+      }
+    });
+    item.replaceChild(box, link);
+    box.focus();
+    box.select();
+  }
+
+  /** The question takes the row's place, so that a second click in the same spot can't delete. */
+  #confirmDelete(id) {
+    const { item } = this.#items.get(id);
+    const before = [...item.childNodes];
+    const back = () => item.replaceChildren(...before);
+    const sure = async () => {
+      try {
+        await this.#connection.request("conversation.delete", { conversation: id });
+        this.#items.delete(id);
+        this.#found = this.#found.filter((conversation) => conversation.id !== id);
+        this.#show();
+        this.#acts.deleted(id);
+      } catch {
+        back();
+      }
+    };
+    const keep = el("button", { type: "button", class: "quiet", text: "Keep", onclick: back });
+    item.replaceChildren(el("span", { class: "sure", text: "Delete it?" }), keep,
+      el("button", { type: "button", class: "quiet bad", text: "Delete", "data-testid": "confirm-delete", onclick: () => void sure() }));
+    keep.focus();
+  }
+}

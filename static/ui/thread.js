@@ -1,0 +1,129 @@
+/**
+ * Lays a conversation's tree out: the path from top to bottom, and side by side what was asked side by side. Nodes are
+ * moved only where their place has changed; what streams inside them is no business of this file.
+ */
+
+import { AnswerView } from "./answer_view.js";
+import { el, icon } from "./dom.js";
+import { QuestionView } from "./question_view.js";
+import { next } from "./tree.js";
+
+/** More than these side by side take several rows, and less height each. */
+const MANY = 6;
+
+export class Thread {
+  #root;
+  #acts;
+  #views = new WeakMap();
+  #frames = new WeakMap();
+  #chat = null;
+
+  /**
+   * @param {HTMLElement} root
+   * @param {object} acts what can be done with a message; see AnswerView and QuestionView
+   */
+  constructor(root, acts) {
+    this.#root = root;
+    this.#acts = acts;
+  }
+
+  /** Shows a conversation as it now stands. */
+  show(chat) {
+    this.#chat = chat;
+    const rows = [];
+    if (chat.earlier) {
+      rows.push(this.#frame(chat, "earlier", () => el("button", { type: "button", class: "quiet earlier", text: "Earlier messages", onclick: () => this.#acts.earlier(chat) })));
+    }
+    for (let at = chat.tree.root; next(at); ) {
+      const { node, end } = this.#row(at);
+      rows.push(node);
+      at = end;
+    }
+    arrange(this.#root, rows);
+  }
+
+  /** What follows a message on the path: one exchange, or several side by side. */
+  #row(parent) {
+    const onPath = next(parent);
+    if (!parent.spread || parent.kids.length < 2) return this.#exchange(onPath);
+    const { node, shownEnd } = this.#columns(parent, parent.kids, onPath);
+    return { node, end: shownEnd };
+  }
+
+  #columns(parent, kids, onPath) {
+    const node = this.#frame(parent, "columns", () => el("div", { class: "columns", "data-testid": "columns" }));
+    node.dataset.count = String(kids.length);
+    node.dataset.many = String(kids.length > MANY);
+    let shownEnd = onPath;
+    const columns = kids.map((kid) => {
+      const { node: inner, end } = this.#exchange(kid);
+      const column = this.#frame(kid, "column", () => el("div", { class: "column" }));
+      column.dataset.chosen = String(kid === onPath);
+      const go = this.#frame(kid, "go", () => el("button", { type: "button", class: "go-on", onclick: () => this.#acts.choose(kid) }));
+      this.#labelGo(go, kid === onPath);
+      arrange(column, [inner, go]);
+      if (kid === onPath) shownEnd = end;
+      return column;
+    });
+    arrange(node, columns);
+    return { node, shownEnd };
+  }
+
+  #labelGo(button, chosen) {
+    if (button.getAttribute("aria-pressed") === String(chosen)) return;
+    button.setAttribute("aria-pressed", String(chosen));
+    button.replaceChildren(icon(chosen ? "down-right" : "on"), el("span", { text: chosen ? "The talk goes on from here" : "Go on from here" }));
+  }
+
+  /** A message and what follows it up to the next question. */
+  #exchange(first) {
+    const node = this.#frame(first, "exchange", () => el("section", { class: "exchange", "data-testid": "exchange" }));
+    const shown = [];
+    let at = first;
+    if (at.role === "user") {
+      const view = this.#view(at);
+      view.settle();
+      shown.push(view.node);
+      if (at.spread && at.kids.length > 1) {
+        const { node: columns, shownEnd } = this.#columns(at, at.kids, next(at));
+        arrange(node, [view.node, columns]);
+        return { node, end: shownEnd };
+      }
+      at = next(at);
+    }
+    let end = first;
+    for (; at && at.role !== "user"; at = next(at)) {
+      end = at;
+      if (at.role !== "assistant") continue;
+      const view = this.#view(at);
+      view.settle(at.kids.flatMap((kid) => (kid.role === "tool" ? kid.parts : [])));
+      shown.push(view.node);
+    }
+    arrange(node, shown);
+    return { node, end };
+  }
+
+  #view(message) {
+    let view = this.#views.get(message);
+    if (!view) {
+      view = message.role === "user" ? new QuestionView(message, this.#acts) : new AnswerView(message, this.#acts);
+      this.#views.set(message, view);
+    }
+    return view;
+  }
+
+  #frame(owner, name, make) {
+    const frames = this.#frames.get(owner) ?? new Map();
+    this.#frames.set(owner, frames);
+    if (!frames.has(name)) frames.set(name, make());
+    return frames.get(name);
+  }
+}
+
+/** Makes these the children, in this order, and leaves alone what stands right. */
+function arrange(parent, children) {
+  for (const [index, child] of children.entries()) {
+    if (parent.children[index] !== child) parent.insertBefore(child, parent.children[index] ?? null);
+  }
+  while (parent.children.length > children.length) parent.lastElementChild.remove();
+}

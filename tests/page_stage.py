@@ -1,0 +1,148 @@
+"""The bundled page in a real Chromium, as the browser tests drive it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from playwright.async_api import BrowserContext, Locator, Page, async_playwright, expect
+
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+ENDING_MS = 30_000
+
+Scheme = Literal["light", "dark"]
+
+# Keeps the page's sockets, so that a test can cut one, and turns what the page may not load into an error.
+WATCH_PAGE = """
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+  constructor(...given) { super(...given); window.sockets.push(this); }
+};
+document.addEventListener("securitypolicyviolation", (event) => {
+  console.error(`blocked by the policy: ${event.violatedDirective} ${event.blockedURI}`);
+});
+"""
+
+OTHER_DEVICE = """async ([text, demo]) => {
+  const { connect } = await import("./static/turnwire.js");
+  window.other ??= connect({ storage: null });
+  const shown = location.hash.slice(1);
+  const conversation = shown || (await other.createConversation()).id;
+  if (!shown) location.hash = conversation;
+  const turn = other.start({ conversation, model: "demo", input: "Say it", params: { demo: { rate: 0, text, ...demo } } });
+  await turn.accepted;
+}"""
+
+
+class WatchedPage:
+    """The open page and everything that a browser's console would show in red."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        page.on("console", lambda said: self.errors.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def exchange(self, prompt: str) -> Locator:
+        """What was asked and what was answered, for this prompt."""
+        asked = self.page.get_by_test_id("prompt").get_by_text(prompt, exact=True)
+        return self.page.get_by_test_id("exchange").filter(has=asked)
+
+    def turn(self, prompt: str) -> Locator:
+        """The answer to this prompt."""
+        return self.exchange(prompt).get_by_test_id("turn")
+
+    async def choose(self, *, rate: int, tokens: int, thinking: bool = False, fail: str = "never") -> None:
+        """Sets the demo model's options."""
+        await self.settings(shown=True)
+        form = self.page.get_by_test_id("settings")
+        await form.get_by_role("slider", name="Speed").fill(str(rate))
+        await form.get_by_role("slider", name="Length").fill(str(tokens))
+        await form.get_by_role("checkbox", name="Thinking").set_checked(thinking)
+        await form.get_by_role("combobox", name="Fail").select_option(label=fail)
+        await self.settings(shown=False)
+
+    async def settings(self, *, shown: bool) -> None:
+        """Opens or closes the drawer with the settings."""
+        drawer = self.page.get_by_test_id("drawer")
+        if await drawer.is_visible() != shown:
+            toggle = self.page.get_by_test_id("drawer-toggle")
+            await (toggle if shown else drawer.get_by_role("button", name="Close")).click()
+        if shown:
+            await self.page.get_by_test_id("tab-settings").click()
+
+    async def ask(self, prompt: str) -> Locator:
+        """Sends a prompt with the keyboard and gives its answer."""
+        box = self.page.get_by_test_id("prompt-box")
+        await box.fill(prompt)
+        await box.press("Enter")
+        turn = self.turn(prompt)
+        await expect(turn).to_be_visible()
+        return turn
+
+    async def say(self, text: str, **demo: Any) -> Locator:
+        """Lets the demo model say exactly this, as another device would: in the shown conversation, or in a new one."""
+        number = await self.page.get_by_test_id("turn").count()
+        await self.page.evaluate(OTHER_DEVICE, [text, demo])
+        turn = self.page.get_by_test_id("turn").nth(number)
+        await expect(turn).to_be_visible()
+        return turn
+
+    async def is_live(self) -> None:
+        """Waits for the socket to be ready."""
+        await expect(self.page.get_by_test_id("connection")).to_have_attribute("data-state", "live")
+
+
+async def said_something(turn: Locator) -> None:
+    """Waits until an answer has some words."""
+    await expect(turn.get_by_test_id("answer")).to_have_text(re.compile(r"\S+\s+\S+"))
+
+
+async def ended(turn: Locator, state: str) -> None:
+    """Waits for an answer's ending."""
+    await expect(turn).to_have_attribute("data-state", state, timeout=ENDING_MS)
+
+
+def chromium() -> Path:
+    """The browser; where there is none, CI fails and a person's run skips."""
+    if not CHROMIUM.exists():
+        missing = f"no Chromium at {CHROMIUM}: install it, or name another by the variable CHROMIUM"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return CHROMIUM
+
+
+@asynccontextmanager
+async def browser_context(
+    width: int = 1280, height: int = 800, scheme: Scheme = "light"
+) -> AsyncIterator[BrowserContext]:
+    """A browser of its own: what one test leaves in a storage is no news to another."""
+    executable = chromium()
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
+        context = await browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+        await context.add_init_script(WATCH_PAGE)
+        yield context
+        await browser.close()
+
+
+async def open_page(context: BrowserContext, url: str) -> WatchedPage:
+    """The page, open and live."""
+    watched = WatchedPage(await context.new_page())
+    await watched.page.goto(url)
+    await watched.is_live()
+    return watched
