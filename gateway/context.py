@@ -122,6 +122,14 @@ def trimmed(question: ChatRequest, context_window: int | None, answer_tokens: in
     return (structs.replace(question, messages=question.messages[dropped:]), dropped) if dropped else (question, 0)
 
 
+def fits(question: ChatRequest, context_window: int | None, answer_tokens: int) -> bool:
+    """Whether the question with its answer is within the window, as far as can be told."""
+    if context_window is None:
+        return True
+    asked = _tokens([TextPart(question.system or "")]) + sum(_tokens(message.parts) for message in question.messages)
+    return asked + answer_tokens <= context_window
+
+
 def _tokens(parts: list[Part] | tuple[Part, ...]) -> int:
     """An upper estimate: three bytes a token, and an image as much as the larger ones take."""
     images = sum(IMAGE_TOKENS for part in parts if isinstance(part, ImagePart))

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
 
 from gateway.abort import Abort, Aborted
+from gateway.asking import Asking
 from gateway.codec import JSON
-from gateway.context import chat_request, trimmed
+from gateway.context import chat_request
 from gateway.delivery import Delivery
 from gateway.ending import store_ending
 from gateway.errors import ApiError
@@ -23,15 +23,13 @@ from gateway.protocol import TurnStart
 from gateway.recreation import Recreation
 from gateway.settings import Settings
 from gateway.turn_stream import TurnStream
-from providers.base import ChatRequest, Cursor, Part, ProviderError
-from providers.catalog import Providers
+from providers.base import Cursor, Part, ProviderError
+from providers.resilience import Resilience
 from providers.route import Route
 from store.base import ConversationRecord, StoreError, TurnRecord
 from store.interface import Store
 
 log = logging.getLogger("turnwire.turn")
-
-ANSWER_TOKENS = 4096
 
 
 @dataclass(slots=True)
@@ -57,7 +55,7 @@ class Courses:
         self,
         hub: Hub,
         store: Store,
-        providers: Providers,
+        resilience: Resilience,
         settings: Settings,
         writer: LogWriter,
         leases: Leases,
@@ -66,7 +64,7 @@ class Courses:
     ) -> None:
         self._hub = hub
         self._store = store
-        self._providers = providers
+        self._resilience = resilience
         self._settings = settings
         self._writer = writer
         self._leases = leases
@@ -83,7 +81,7 @@ class Courses:
     async def _stop(self, stream: TurnStream, cursor: Cursor) -> None:
         """Closing the connection doesn't end an answer that the provider makes in the background."""
         try:
-            await self._providers.stop(cursor)
+            await self._resilience.providers.stop(cursor)
         except ProviderError as error:
             log.info("can't stop an answer at its provider turn=%s code=%s", stream.turn, error.code)
 
@@ -132,20 +130,17 @@ class Courses:
         """Ask the provider and publish what it says, until it ends in one of the ways of `Outcome`."""
         limit = Abort("limit", f"The turn reached its time limit of {self._settings.turn_timeout_s:g} s.")
         stream.signal.abort_after(self._settings.turn_timeout_s, limit)
+        deadline = asyncio.get_running_loop().time() + self._settings.turn_timeout_s
         try:
             async with stream.signal.scope():
                 await self._wait_for(plan.ahead, delivery)
                 question = await chat_request(
                     self._store, stream.user, plan.turn, plan.conversation, plan.request, plan.route.model
                 )
-                if plan.request.messages is None:
-                    question, dropped = trimmed(question, plan.route.context_window, _answer_tokens(plan))
-                    if dropped:
-                        delivery.status(status="trimmed", messages=dropped)
                 if plan.answered or plan.resumed:
                     question = question.going_on_from(plan.answered, stream.cursor)
-                delivery.asked(question)
-                await self._ask(stream, delivery, plan.route, question)
+                asking = Asking(delivery, plan.route, question, stateless=plan.request.messages is not None)
+                await self._ask(delivery, plan.route, asking, deadline, once=bool(plan.answered or plan.resumed))
             return delivery.finished()
         except Aborted as aborted:
             if aborted.abort.by in {"lost", "handover"}:
@@ -177,14 +172,16 @@ class Courses:
         if delivery.stream.state == "queued":
             delivery.status(status="running")
 
-    async def _ask(self, stream: TurnStream, delivery: Delivery, route: Route, question: ChatRequest) -> None:
-        await self._providers.load(route)
-        provider = self._providers.of(route)
+    async def _ask(self, delivery: Delivery, route: Route, asking: Asking, deadline: float, *, once: bool) -> None:
         leases = self._leases
         slow = asyncio.get_running_loop().call_later(self._settings.waiting_after_s, delivery.say_waiting)
         try:
-            batches: Any = provider.stream(question)
-            async with aclosing(batches):
+            begun = await self._resilience.begin(route, asking, deadline, once=once)
+            async with aclosing(begun.batches) as batches:
+                if leases.stale:
+                    await leases.confirm()
+                    await asyncio.sleep(0)
+                delivery.deliver(begun.first)
                 async for batch in batches:
                     if leases.stale:
                         await leases.confirm()
@@ -192,15 +189,6 @@ class Courses:
                     delivery.deliver(batch)
         finally:
             slow.cancel()
-
-
-def _answer_tokens(plan: Plan) -> int:
-    """How much of the window is left free for the answer."""
-    wanted = plan.request.params.max_tokens
-    if wanted is not None:
-        return wanted
-    window = plan.route.context_window or 0
-    return min(plan.route.max_output or ANSWER_TOKENS, window // 4)
 
 
 async def _first_ended(streams: list[TurnStream]) -> None:

@@ -28,6 +28,7 @@ from providers.base import (
     Usage,
     UsageReported,
 )
+from providers.route import Route
 
 ID_BYTES_MAX = 512
 TITLE_BYTES_MAX = 1024
@@ -56,14 +57,19 @@ class Delivery:
         self._asked_at: float | None = None
         self._first_at: float | None = None
         self._parts = 0
+        self._attempts = 0
+        self._route: Route | None = None
         self._question: ChatRequest | None = None
         self._usage: Usage | None = None
         self._finish: FinishReason | None = None
 
-    def asked(self, question: ChatRequest) -> None:
-        """The provider is about to be asked."""
+    def asked(self, route: Route, question: ChatRequest) -> None:
+        """A provider is about to be asked, for the first time or again."""
+        self._route = route
         self._question = question
-        self._asked_at = time.monotonic()
+        self._attempts += 1
+        if self._asked_at is None:
+            self._asked_at = time.monotonic()
 
     def deliver(self, batch: list[Delta]) -> None:
         """Number and publish one batch."""
@@ -159,7 +165,7 @@ class Delivery:
         return Timing(
             queued_ms=_ms(asked_at - self._began),
             total_ms=_ms(now - self._began),
-            attempts=0 if self._asked_at is None else 1,
+            attempts=self._attempts,
             ttft_ms=None if self._first_at is None else _ms(self._first_at - self._began),
         )
 

@@ -67,6 +67,10 @@ class Settings(BaseSettings):
     first_event_timeout_s: float = Field(60, gt=0)
     first_event_reasoning_timeout_s: float = Field(300, gt=0)
     event_timeout_s: float = Field(60, gt=0)
+    provider_attempts: int = Field(3, ge=1, le=10)
+    retry_wait_s: float = Field(60, ge=0)
+    breaker_failures: int = Field(5, ge=1)
+    breaker_open_s: float = Field(30, gt=0)
 
     @field_validator("allowed_origins", mode="before")
     @classmethod

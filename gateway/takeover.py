@@ -128,6 +128,7 @@ class Takeover:
             stream.cursor_seq = stream.log.end + 1
             delivery.status(status="resumed", epoch=turn.epoch)
             route = self._runner.route(stream.cursor.route)
+            stream.model = route.id
             return Plan(request, turn, route, conversation, answered=answered, resumed=True)
         if _has_said_something(stream):
             if "prefill" not in route.features:

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from gateway.events import (
@@ -108,6 +108,16 @@ def step(state: State, event: TurnEvent) -> State:
 def shown_status(state: State) -> str:
     """The state in the words of the wire."""
     return "running" if state in {"accepting", "streaming"} else state
+
+
+def model_of(events: Sequence[TurnEvent], accepted: str) -> str:
+    """The model that answers: the one that the turn was accepted for, unless it fell back."""
+    for event in reversed(events):
+        if isinstance(event, TurnReset):
+            break
+        if isinstance(event, TurnStatus) and event.model is not None:
+            return event.model
+    return accepted
 
 
 def fold(events: Iterable[TurnEvent]) -> list[Part]:

@@ -18,7 +18,7 @@ from gateway.ids import rfc3339
 from gateway.outbox import Attachment, Outbox
 from gateway.services import Services
 from gateway.shapes import MessageBody, message_view
-from gateway.turn import fold, shown_status
+from gateway.turn import fold, model_of, shown_status
 from gateway.turn_stream import TurnStream
 from store.base import NotFound, StoreError, TurnRecord
 
@@ -176,13 +176,14 @@ class Turns:
         return await self._stored_view(record)
 
     def _live_view(self, stream: TurnStream, record: TurnRecord) -> dict[str, Any]:
+        model = model_of(stream.log.events, stream.model)
         return {
             "turn": stream.turn,
             "conversation": stream.conversation,
             "status": shown_status(stream.state),
             "epoch": stream.epoch,
             "seq": stream.log.end,
-            "model": stream.model,
+            "model": model,
             "message": Message(
                 id=stream.message,
                 role="assistant",
@@ -190,19 +191,20 @@ class Turns:
                 parent=record.parent,
                 created_at=rfc3339(record.accepted_ms),
                 turn=stream.turn,
-                model=stream.model,
+                model=model,
             ),
         }
 
     async def _stored_view(self, record: TurnRecord) -> dict[str, Any]:
+        message = await self._stored_message(record)
         view: dict[str, Any] = {
             "turn": record.turn,
             "conversation": record.conversation,
             "status": record.status,
             "epoch": record.epoch,
             "seq": record.seq,
-            "model": record.model,
-            "message": await self._stored_message(record),
+            "model": (message and message.model) or record.model,
+            "message": message,
         }
         if record.ending is not None:
             ending = _decode_ending(record.ending)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.auth import Authenticator
+from gateway.circuits import Circuits
 from gateway.connection import Connections
 from gateway.course import Courses
 from gateway.events import Durability
@@ -26,6 +27,7 @@ from gateway.stopping import Stopping
 from gateway.takeover import Takeover
 from gateway.watchers import Watchers
 from providers.catalog import Catalog, Providers
+from providers.resilience import Resilience, Retries
 from store.interface import Store, instance_channel
 
 ENDED_TTL_S = 60.0
@@ -41,6 +43,7 @@ class Wired:
     writer: LogWriter
     leases: Leases
     connections: Connections
+    circuits: Circuits
 
     async def begin(self) -> None:
         """Hear what other instances tell this one. Raises `StoreError`."""
@@ -53,6 +56,7 @@ class Wired:
             self.writer.run(),
             self.leases.keep(),
             self.leases.reap(),
+            self.circuits.keep(),
             self.services.followers.run(),
             self.services.store.listen(self._deliver, self._look_again),
         ]
@@ -93,7 +97,16 @@ def wire(
     leases = Leases(hub, store, writer, instance, settings.lease_s, stopping.take)
     recreation = Recreation(store, writer, tasks)
     writer.on_missing = recreation.soon
-    courses = Courses(hub, store, providers, settings, writer, leases, followers, recreation)
+    resilience = Resilience(
+        providers,
+        Retries(
+            attempts=settings.provider_attempts,
+            wait_max_s=settings.retry_wait_s,
+            breaker_failures=settings.breaker_failures,
+            breaker_open_s=settings.breaker_open_s,
+        ),
+    )
+    courses = Courses(hub, store, resilience, settings, writer, leases, followers, recreation)
     runner = Runner(
         instance=instance,
         hub=hub,
@@ -109,4 +122,4 @@ def wire(
     stopping.take_over = Takeover(instance, hub, store, settings, followers, courses, runner).take_over
     watchers = Watchers(hub, store, followers, tasks)
     services = Services(instance, settings, store, authenticator, catalog, hub, followers, runner, stopping, watchers)
-    return Wired(services, writer, leases, connections)
+    return Wired(services, writer, leases, connections, Circuits(store, resilience.breakers))

@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
+
+from msgspec import structs
 
 from providers.base import ChatRequest, Cursor, Delta, Provider, ProviderError
 from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Quirks, Route, Stoppable, Timeouts
@@ -105,6 +108,14 @@ class Catalog:
     def endpoint(self, provider: str) -> Endpoint:
         """How this process reaches `provider`."""
         return self._endpoints[provider]
+
+    def endpoints(self) -> list[Endpoint]:
+        """Every provider that this process can ask, but for the demo."""
+        return [
+            self._endpoints[name]
+            for name, row in self._providers.items()
+            if row.dialect != "demo" and not self._missing[name]
+        ]
 
     def _info(self, model_id: str, row: ModelRow, provider: str) -> ModelInfo:
         price = row.own_price or (row.price if row.provider == provider else None)
@@ -226,24 +237,41 @@ class Routed:
 
 
 class Providers:
-    """The provider clients of one process: one for each provider and dialect, made when it is first asked."""
+    """The provider clients of one process: one for each provider, dialect and key, made when it is first asked."""
 
     def __init__(self, catalog: Catalog, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
         self._catalog = catalog
         self._timeouts = timeouts
-        self._dialects: dict[tuple[str, DialectName], Dialect] = {}
+        self._dialects: dict[tuple[str, DialectName, int], Dialect] = {}
         self._loaded: set[str] = set()
 
-    def of(self, route: Route) -> Provider:
-        """The provider of this route. The first call for a dialect imports its SDK (see `load`)."""
-        return Routed(self._client(route), route)
+    def endpoints(self) -> list[Endpoint]:
+        """See `Catalog`."""
+        return self._catalog.endpoints()
 
-    def _client(self, route: Route) -> Dialect:
-        key = route.provider, route.dialect
-        dialect = self._dialects.get(key)
+    def fallbacks(self, route: Route) -> list[Route]:
+        """The models that may be asked in place of this one; those that can't be used here are left out."""
+        found = []
+        for model_id in route.fallbacks:
+            with suppress(ProviderError):
+                found.append(self._catalog.resolve(model_id))
+        return found
+
+    def of(self, route: Route, key: str = "") -> Provider:
+        """The provider of this route, by one of its keys, or the first.
+
+        The first call for a dialect imports its SDK (see `load`).
+        """
+        return Routed(self._client(route, key), route)
+
+    def _client(self, route: Route, key: str = "") -> Dialect:
+        endpoint = self._catalog.endpoint(route.provider)
+        number = endpoint.api_keys.index(key) if key else 0
+        place = route.provider, route.dialect, number
+        dialect = self._dialects.get(place)
         if dialect is None:
-            make = _maker(route.dialect)
-            dialect = self._dialects[key] = make(self._catalog.endpoint(route.provider), self._timeouts)
+            mine = structs.replace(endpoint, api_keys=endpoint.api_keys[number : number + 1])
+            dialect = self._dialects[place] = _maker(route.dialect)(mine, self._timeouts)
         return dialect
 
     async def stop(self, cursor: Cursor) -> None:

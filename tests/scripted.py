@@ -32,7 +32,7 @@ class ScriptedProviders(Providers):
         super().__init__(Catalog({}))
         self.scripted = Scripted(script)
 
-    def of(self, route: Route) -> Provider:
+    def of(self, route: Route, key: str = "") -> Provider:
         """See `Providers`."""
         return self.scripted
 

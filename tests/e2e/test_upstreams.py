@@ -140,7 +140,7 @@ FAULTS: list[tuple[str, Script, dict[str, str], str]] = [
         {},
         "upstream_auth",
     ),
-    ("limited", refusal(429, {"error": {"message": "slow down"}}, retry_after="7"), {}, "upstream_rate_limited"),
+    ("limited", refusal(429, {"error": {"message": "slow down"}}, retry_after="120"), {}, "upstream_rate_limited"),
     ("overloaded", refusal(503, {"error": {"message": "overloaded"}}), {}, "upstream_overloaded"),
     ("broken", refusal(500, "<html>nginx at secret-host</html>"), {}, "upstream_error"),
     ("no model", refusal(404, {"error": {"message": "x", "code": "model_not_found"}}), {}, "model_not_found"),
@@ -182,7 +182,7 @@ async def test_each_fault_has_its_code_and_the_others_go_on(
         assert "secret-host" not in error["message"]
         assert "Hello world".startswith(view.text())
         if code == "upstream_rate_limited":
-            assert error["retry_after_ms"] == 7000
+            assert error["retry_after_ms"] == 120_000
         assert (await c.ending("neighbour"))["type"] == "turn.completed"
 
 

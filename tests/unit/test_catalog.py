@@ -218,19 +218,22 @@ async def test_keys_are_never_shown() -> None:
     await providers.aclose()
 
 
-async def test_one_client_for_each_provider() -> None:
-    """All routes of a provider and dialect share one client, made when it is first asked, closed with the process."""
-    catalog = Catalog(EVERY_KEY)
+async def test_one_client_for_each_provider_and_key() -> None:
+    """All routes of a provider and dialect share a client for each key, made when first asked, closed with the process."""
+    catalog = Catalog({**EVERY_KEY, "MOONSHOT_API_KEY": "one,two"})
     providers = Providers(catalog)
     assert not providers._dialects
     for model in ("gpt-6-sol", "gpt-6-luna", "openai/other", "claude-haiku-4-5", "kimi-k3", "demo"):
         await providers.of(catalog.resolve(model)).aclose()
+    for key in ("one", "two"):
+        await providers.of(catalog.resolve("kimi-k3"), key).aclose()
     assert sorted(providers._dialects) == [
-        ("anthropic", "anthropic"),
-        ("demo", "demo"),
-        ("kimi", "openai_chat"),
-        ("openai", "openai_chat"),
-        ("openai", "openai_responses"),
+        ("anthropic", "anthropic", 0),
+        ("demo", "demo", 0),
+        ("kimi", "openai_chat", 0),
+        ("kimi", "openai_chat", 1),
+        ("openai", "openai_chat", 0),
+        ("openai", "openai_responses", 0),
     ]
     await providers.aclose()
     assert not providers._dialects

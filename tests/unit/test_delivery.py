@@ -27,6 +27,7 @@ from providers.base import (
     Usage,
     UsageReported,
 )
+from tests.answers import route
 from tests.turn_events import EPOCH, started
 
 TURN = "t" * 64
@@ -138,7 +139,7 @@ async def test_usage_is_estimated_where_the_provider_is_silent() -> None:
     """Four bytes a token of what was asked and said; nothing if nobody was asked."""
     made = await delivery()
     assert made.usage([]) is None
-    made.asked(QUESTION)
+    made.asked(route(), QUESTION)
     assert made.usage([TextPart("z" * 10)]) == Usage(20, 3, estimated=True)
     made.deliver([UsageReported(Usage(7, 8)), UsageReported(Usage(9, 10))])
     assert made.usage([]) == Usage(9, 10)
@@ -171,13 +172,15 @@ async def test_the_timing_counts_from_the_acceptance(monkeypatch: pytest.MonkeyP
     now += 0.5
     timing = made.timing()
     assert (timing.queued_ms, timing.attempts, timing.ttft_ms, timing.total_ms) == (500, 0, None, 500)
-    made.asked(QUESTION)
-    now += 0.25
+    made.asked(route(), QUESTION)
+    now += 0.15
+    made.asked(route(), QUESTION)
+    now += 0.1
     made.deliver([PartStarted(0, "text")])
     now += 1
     made.deliver([PartDelta(0, "x")])
     timing = made.timing()
-    assert (timing.queued_ms, timing.attempts, timing.ttft_ms, timing.total_ms) == (500, 1, 750, 1750)
+    assert (timing.queued_ms, timing.attempts, timing.ttft_ms, timing.total_ms) == (500, 2, 750, 1750)
 
 
 async def test_a_cursor_is_kept_before_the_first_token() -> None:

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 from hypothesis import given
 
-from gateway.events import TurnDelta, TurnEvent, TurnPart, TurnReset
+from gateway.events import TurnDelta, TurnEvent, TurnPart, TurnReset, TurnStatus
 from gateway.turn import (
     ENDED,
     STATES,
@@ -16,6 +16,7 @@ from gateway.turn import (
     State,
     event_name,
     fold,
+    model_of,
     shown_status,
     step,
 )
@@ -182,3 +183,12 @@ def test_interleaved_parts_are_folded_without_losing_a_character(pieces: list[tu
             texts[event.part] += event.text or ""
             signatures[event.part] += event.signature or ""
     assert fold(events) == [TextPart(texts[n], signatures[n] or None) for n in sorted(texts)]
+
+
+def test_the_model_that_answers() -> None:
+    """The last one that the turn fell back to; a new attempt begins with the first again."""
+    back, further = (TurnStatus(turn="t", seq=n, status="fallback", model=f"m{n}") for n in (2, 3))
+    waiting = TurnStatus(turn="t", seq=4, status="waiting")
+    assert model_of([started("t"), waiting], "m") == "m"
+    assert model_of([started("t"), back, further, waiting], "m") == "m3"
+    assert model_of([started("t"), back, TurnReset("t", 3, 2, "again")], "m") == "m"

@@ -1,0 +1,105 @@
+"""A turn's question cut to each model, and what clients are told of the trying."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from gateway.asking import Asking
+from gateway.delivery import Delivery
+from gateway.events import TurnStatus
+from gateway.turn_stream import TurnStream
+from providers.base import ChatMessage, ChatRequest, ImagePart, Params, Part, ProviderError, TextPart
+from providers.route import Route
+from tests.answers import route
+from tests.turn_events import EPOCH, started
+
+LONG = "x" * 3000
+"""About a thousand tokens."""
+
+
+def delivery() -> Delivery:
+    stream = TurnStream("ann", "t", b"", EPOCH)
+    stream.publish([started("t")])
+    stream.model = "m"
+    return Delivery(stream, 10**9, 0, None)
+
+
+def conversation(*texts: str, **params: Any) -> ChatRequest:
+    roles = ("user", "assistant")
+    messages = [ChatMessage(roles[n % 2], (TextPart(text),)) for n, text in enumerate(texts)]  # type: ignore[arg-type]
+    return ChatRequest(model="wanted", messages=tuple(messages), params=Params(**params))
+
+
+def model(name: str, **fields: Any) -> Route:
+    return structs.replace(route(), id=name, model=f"upstream-{name}", **fields)
+
+
+def statuses(made: Delivery) -> list[TurnStatus]:
+    return [event for event in made.stream.log.events if isinstance(event, TurnStatus)]
+
+
+async def test_each_model_is_asked_by_its_own_name_and_with_what_it_has_room_for() -> None:
+    """The context is cut anew for a fallback's smaller window, and clients hear how much went."""
+    made = delivery()
+    wanted, small = model("wanted", context_window=9000), model("small", context_window=3000)
+    asking = Asking(made, wanted, conversation(LONG, LONG, LONG, LONG, "now"), stateless=False)
+    first = asking.question(wanted)
+    assert (first.model, len(first.messages)) == ("upstream-wanted", 5)
+    asking.asking(wanted, first)
+    second = asking.question(small)
+    assert (second.model, [part.text for part in second.messages[-1].parts]) == ("upstream-small", ["now"])  # type: ignore[union-attr]
+    asking.falling_back(small)
+    asking.asking(small, second)
+    asking.asking(small, second)
+    assert [(one.status, one.model, one.messages) for one in statuses(made)] == [
+        ("fallback", "small", None),
+        ("trimmed", None, 5 - len(second.messages)),
+    ]
+    assert made.stream.model == "small"
+    assert made.timing().attempts == 3
+
+
+async def test_a_retry_is_told_with_its_wait() -> None:
+    """Which attempt follows, and in how many milliseconds."""
+    made = delivery()
+    Asking(made, model("m"), conversation("Hi"), stateless=False).retrying(2, 700)
+    assert [(one.status, one.attempt, one.delay_ms) for one in statuses(made)] == [("retrying", 2, 700)]
+
+
+async def test_a_fallback_that_has_no_room_is_skipped() -> None:
+    """What can't be cut has to fit; the wanted model's own provider may say so itself."""
+    small = model("small", context_window=3000)
+    for question, stateless in ((conversation(LONG * 4), False), (conversation(LONG, LONG, LONG), True)):
+        asking = Asking(delivery(), model("wanted"), question, stateless=stateless)
+        with pytest.raises(ProviderError) as caught:
+            asking.question(small)
+        assert caught.value.code == "context_length_exceeded"
+        assert Asking(delivery(), small, question, stateless=stateless).question(small).model == "upstream-small"
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_what_a_model_cannot_take(wanted: bool) -> None:
+    """History counts too: an image that was sent before is one that a model without vision can't see."""
+    parts: tuple[Part, ...] = (ImagePart("image/png", data="A"),)
+    question = ChatRequest(model="m", messages=(ChatMessage("user", parts),))
+    blind = model("blind", features=("chat",))
+    asking = Asking(delivery(), blind if wanted else model("m"), question, stateless=False)
+    with pytest.raises(ProviderError, match="can't see"):
+        asking.question(blind)
+
+
+async def test_a_fallback_says_at_most_what_it_can() -> None:
+    """`max_tokens` is what the client allows, and a fallback's own limit may be lower."""
+    asking = Asking(delivery(), model("m", max_output=500), conversation("Hi", max_tokens=9000), stateless=False)
+    assert asking.question(model("m2", max_output=1000)).params.max_tokens == 1000
+    assert asking.question(model("m3")).params.max_tokens == 9000
+
+
+async def test_the_wanted_model_is_asked_for_what_the_client_said() -> None:
+    """Its own provider refuses what is too much."""
+    wanted = model("m", max_output=500)
+    asking = Asking(delivery(), wanted, conversation("Hi", max_tokens=9000), stateless=False)
+    assert asking.question(wanted).params.max_tokens == 9000
