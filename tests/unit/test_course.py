@@ -46,6 +46,7 @@ async def test_a_large_backlog_is_handed_over_whole(quick: None) -> None:
             await eventually(lambda: one.told)
         one.stream("t").signal.abort(Abort("handover"))
         await eventually(lambda: two.services.hub.get("ann", "t") is not None and two.stream("t").owned)
+        await eventually(lambda: two.stream("t").log.end >= 403)
         assert two.stream("t").log.end == 403
 
 

@@ -337,7 +337,7 @@ async def test_a_half_open_circuit_sends_one_probe() -> None:
         await asyncio.sleep(0.11)
         w.a.plays(GOOD)
         assert await w.ask() == "Hello"
-        assert await asyncio.gather(w.ask(), w.ask()) == ["Hello", "Hello"]
+        assert list(await asyncio.gather(w.ask(), w.ask())) == ["Hello", "Hello"]
 
 
 async def test_a_probe_that_is_cancelled_leaves_room_for_another() -> None:
