@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from providers.base import ChatRequest, PartDelta, ProviderError
+from providers.base import ChatRequest, Cursor, Delta, PartDelta, ProviderError
 from providers.catalog import Catalog, Providers
 from providers.resilience import Resilience, Retries
 from providers.route import Route, Timeouts
 from providers.rows import CatalogRows
 from tests.answers import question
+from tests.scripted import ScriptedProviders
 from tests.upstream import Upstream, chat, refusal
 
 DOWN = "http://127.0.0.1:9/v1"
@@ -413,3 +414,16 @@ async def test_the_demo_fails_as_it_is_told() -> None:
         with pytest.raises(ProviderError, match="as asked"):
             await resilience.begin(Catalog({}).resolve("demo"), listener, 1e9)
     assert listener.told == [("asking", "demo")] * 2
+
+
+async def test_an_answer_with_a_cursor_has_begun() -> None:
+    """Law 9: what another instance could go on with is handed out before its first word, and isn't asked for twice."""
+
+    async def slow(request: ChatRequest) -> AsyncIterator[list[Delta]]:
+        yield [Cursor("m", "resp_1")]
+        await asyncio.get_running_loop().create_future()
+
+    resilience = Resilience(ScriptedProviders(slow), Retries())
+    begun = await resilience.begin(Catalog({}).resolve("demo"), Listener(), 1e9)
+    assert begun.first == [Cursor("m", "resp_1")]
+    await begun.batches.aclose()
