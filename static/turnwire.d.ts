@@ -2,19 +2,19 @@
 
 export type CodecName = "json" | "msgpack";
 
-export interface Codec {
+export interface Codec<Encoded, Taken = Encoded> {
   readonly name: CodecName;
   readonly subprotocol: string;
-  encode(frame: unknown): string | Uint8Array;
-  decode(data: never): unknown;
+  encode(frame: unknown): Encoded;
+  decode(data: Taken): any;
   /** The size of an encoded frame on the wire, without WebSocket's own 2 to 14 bytes. */
-  bytes(data: never): number;
+  bytes(data: Taken): number;
 }
 
 /** Both codecs, to weigh the one against the other: `codecs.json.bytes(codecs.json.encode(frame))`. */
 export const codecs: Readonly<{
-  json: Codec & { encode(frame: unknown): string; decode(data: string): unknown; bytes(data: string): number };
-  msgpack: Codec & { encode(frame: unknown): Uint8Array; decode(data: ArrayBuffer | Uint8Array): unknown; bytes(data: ArrayBuffer | Uint8Array): number };
+  json: Codec<string>;
+  msgpack: Codec<Uint8Array, ArrayBuffer | Uint8Array>;
 }>;
 
 export interface ConnectOptions {

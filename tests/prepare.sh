@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Makes sure of the programs that the tests run beside Python: Redis, Chromium and Go.
+# Makes sure of the programs that the tests run beside Python: Redis, Chromium, Go and Node.
 # Installs with apt what is missing, where it may; else says what to install. In CI a missing one is an error,
 # elsewhere its tests are skipped.
 set -euo pipefail
 
 go_minimum=1.22
+node_minimum=20.19
 
 has_redis() { command -v redis-server >/dev/null; }
 
@@ -21,6 +22,20 @@ has_go() {
     [[ "$(printf '%s\n' "$go_minimum" "${version#go}" | sort -V | head -n 1)" == "$go_minimum" ]]
 }
 
+has_node() {
+    local version
+    command -v npm >/dev/null || return 1
+    version="$(node --version 2>/dev/null)" || return 1
+    [[ "$(printf '%s\n' "$node_minimum" "${version#v}" | sort -V | head -n 1)" == "$node_minimum" ]]
+}
+
+# TypeScript, for the browser client's types: only the tests need it.
+has_typescript() { [[ tests/client_library/node_modules/.package-lock.json -nt tests/client_library/package-lock.json ]]; }
+install_typescript() {
+    has_node || return 0
+    has_typescript || npm ci --prefix tests/client_library --no-audit --no-fund --loglevel error >/dev/null || true
+}
+
 as_root=""
 may_install() {
     command -v apt-get >/dev/null || return 1
@@ -34,9 +49,12 @@ missing() {
     has_redis || echo redis-server
     has_chromium || echo chromium
     has_go || echo golang-go
+    has_node || echo nodejs npm
 }
 
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
 packages="$(missing)"
+install_typescript
 [[ -z "$packages" ]] && exit 0
 
 if may_install; then
@@ -49,6 +67,7 @@ if may_install; then
     done
     hash -r
     packages="$(missing)"
+    install_typescript
     [[ -z "$packages" ]] && exit 0
 fi
 
@@ -58,6 +77,7 @@ fi
         case "$package" in
         redis-server) echo "  Redis >= 7: apt install redis-server, brew install redis" ;;
         chromium) echo "  Chromium: apt install chromium, brew install --cask chromium" ;;
+        nodejs) echo "  Node >= $node_minimum with npm: apt install nodejs npm, brew install node, or https://nodejs.org" ;;
         golang-go) echo "  Go >= $go_minimum: apt install golang-go, brew install go, or https://go.dev/dl" ;;
         esac
     done

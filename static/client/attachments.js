@@ -11,19 +11,30 @@ export class Attachments {
   #request;
   #fail;
   #socket;
-  #attachedOn = new WeakMap();
-  #detached = new WeakSet();
+  #turnOf;
+  /** The ids of the turns whose events come, or are about to come, on the present socket. */
+  #attached = new Set();
+  /** Those that were detached, or ended, since the last request was made. */
+  #detached = new Set();
   #tail = Promise.resolve();
 
   /**
    * @param {(type: string, fields: object) => Promise<object>} request
    * @param {(turn: object, error: object) => void} fail ends a turn that can't be attached
    * @param {() => number | null} socket the number of the live socket, null where there is none
+   * @param {(id: string) => import("./turn.js").Turn | undefined} turnOf a turn that is followed
    */
-  constructor(request, fail, socket) {
+  constructor(request, fail, socket, turnOf) {
     this.#request = request;
     this.#fail = fail;
     this.#socket = socket;
+    this.#turnOf = turnOf;
+  }
+
+  /** A new socket: nothing is attached to it. */
+  begin() {
+    this.#attached.clear();
+    this.#detached.clear();
   }
 
   /** Goes on with turns from their positions. */
@@ -41,28 +52,27 @@ export class Attachments {
     this.#next(() => this.#attachConversation(conversation));
   }
 
-  /** Events of the turn come on the present socket. */
+  /** Events of the turn come. */
   attached(turn) {
-    const socket = this.#socket();
-    if (socket !== null && !turn.ended) this.#attachedOn.set(turn, socket);
+    this.#attached.add(turn.id);
   }
 
-  /** They no longer do. */
+  /** They no longer do: the turn has ended, or was detached. */
   detached(turn) {
-    this.#attachedOn.delete(turn);
-    this.#detached.add(turn);
+    this.#attached.delete(turn.id);
+    this.#detached.add(turn.id);
   }
 
   async #attach(turns) {
     const left = this.#missing(turns);
     if (left.length === 0) return;
-    for (const turn of left) this.#detached.delete(turn);
+    this.#detached.clear();
     try {
       const { turns: answers } = await this.#request("turn.attach", { positions: positionsOf(left) });
       for (const turn of left) {
         const answer = answers[turn.id];
         if (answer?.error) this.#refused([turn], answer.error);
-        else if (answer) this.#taken(turn, answer);
+        else if (answer) this.#taken(turn.id, answer);
       }
     } catch (error) {
       this.#refused(left, error);
@@ -72,10 +82,11 @@ export class Attachments {
   async #attachConversation(conversation) {
     if (!conversation.attached) return;
     const left = this.#missing(conversation.turns.filter((turn) => turn.position.seq > 0));
+    this.#detached.clear();
     const positions = left.length > 0 ? positionsOf(left) : undefined;
     try {
       const answer = await this.#request("conversation.attach", { conversation: conversation.id, positions });
-      for (const turn of left) if (answer.turns[turn.id]) this.#taken(turn, answer.turns[turn.id]);
+      for (const [id, taken] of Object.entries(answer.turns)) if (!taken.error) this.#taken(id, taken);
       // What the conversation no longer has is asked for by itself: the answer says why.
       this.attach(left.filter((turn) => turn.id in answer.gone));
       conversation.taken(answer);
@@ -86,9 +97,10 @@ export class Attachments {
     }
   }
 
-  #taken(turn, answer) {
-    turn.answer(answer);
-    if (!this.#detached.has(turn)) this.attached(turn);
+  #taken(id, answer) {
+    this.#turnOf(id)?.answer(answer);
+    // The event that it is detached, or its ending, may stand before the answer.
+    if (!this.#detached.has(id)) this.#attached.add(id);
   }
 
   #refused(turns, error) {
@@ -99,8 +111,7 @@ export class Attachments {
 
   /** Those whose events don't come yet. */
   #missing(turns) {
-    const socket = this.#socket();
-    return turns.filter((turn) => !turn.ended && this.#attachedOn.get(turn) !== socket);
+    return turns.filter((turn) => !turn.ended && !this.#attached.has(turn.id));
   }
 
   /** Does it when what goes before is done, if the socket is still the same: the next one begins anew. */

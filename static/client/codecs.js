@@ -2,7 +2,6 @@
 
 import { decode, encode } from "./msgpack.js";
 
-/** @type {Record<"json" | "msgpack", import("../turnwire.js").Codec>} */
 export const codecs = Object.freeze({
   json: Object.freeze({
     name: "json",

@@ -30,6 +30,7 @@ export class Connection extends EventTarget {
     (type, fields) => this.request(type, fields),
     (turn, error) => this.#fail(turn, error),
     () => (this.state.state === "live" ? this.#link.traffic.sockets : null),
+    (id) => this.#turns.get(id),
   );
   #pingTimer = 0;
 
@@ -223,6 +224,7 @@ export class Connection extends EventTarget {
   }
 
   #resume() {
+    this.#attachments.begin();
     this.#requests.resume();
     for (const conversation of this.#conversations.values()) this.#attachments.attachConversation(conversation);
     // Those that a conversation brought along are left out when their time comes.
@@ -306,8 +308,8 @@ export class Connection extends EventTarget {
       this.request("turn.detach", { turn: turn.id }).catch(() => {}); // no more of what can't be used
       return;
     }
+    this.#attachments.attached(turn);
     if (turn.ended) this.#forget(turn, "ended");
-    else this.#attachments.attached(turn);
   }
 
   #violated(error) {
@@ -324,6 +326,7 @@ export class Connection extends EventTarget {
 
   #forget(turn, how, keep = false) {
     this.#turns.delete(turn.id);
+    this.#attachments.detached(turn);
     if (!keep) this.#live.delete(turn.id);
     this.#past.set(turn.id, how);
     if (this.#past.size > PAST_TURNS_MAX) this.#past.delete(this.#past.keys().next().value);

@@ -217,6 +217,7 @@ export class Link {
     let frame;
     try {
       frame = codec.decode(data);
+      if (typeof frame?.type !== "string") throw new TypeError("It has no type.");
     } catch (cause) {
       console.error("turnwire: a frame can't be read", cause);
       this.#letGo();

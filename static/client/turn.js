@@ -97,6 +97,7 @@ export class Turn {
     fold(this, event);
     if (event.seq !== undefined) this.position = { epoch: event.epoch ?? this.position.epoch, seq: event.seq };
     if (event.type === "turn.delta") this.#heard(at);
+    else if (event.type === "turn.started") this.#settleAccepted.resolve(acceptanceOf(event));
     this.#events.push(event, at);
     if (ENDINGS.has(event.type)) this.#end(event);
   }
@@ -154,4 +155,9 @@ export class Turn {
     const known = { id: message, turn: this.id, conversation: this.conversation, model: this.model };
     return { ...known, role: "assistant", parts: this.parts, text: this.text, ended: this.status, finish_reason, usage, cost, timing };
   }
+}
+
+/** An acceptance as the answer to a start says it. */
+function acceptanceOf({ turn, conversation, status, epoch }) {
+  return { turn, conversation, status, epoch };
 }

@@ -1,0 +1,244 @@
+"""What the browser client's tests act against, steered by HTTP from Node or a browser.
+
+Gateway processes, TCP ways to them that can be cut or turned elsewhere, and gateways that follow a script.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from tests.gateway_process import GatewayProcess, gateway_process
+from tests.redis_process import redis_process
+
+ROOT = Path(__file__).parent.parent
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+PAGE = "<!doctype html><meta charset=utf-8><title>client</title><link rel=icon href=data:,>"
+
+
+class Way:
+    """A TCP way to a gateway. Each connection is cut, as a network cuts, behind so many bytes of the gateway's."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.cuts: list[int] = []
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._passing: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        try:
+            from_gateway, to_gateway = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.close()
+            return
+        ends = {writer, to_gateway}
+        self._writers |= ends
+        cut = self.cuts.pop(0) if self.cuts else None
+        async with asyncio.TaskGroup() as passing:
+            there = passing.create_task(_carry(reader, to_gateway, None))
+            back = passing.create_task(_carry(from_gateway, writer, cut))
+            await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
+            for end in ends:
+                _reset(end)
+        self._writers -= ends
+
+    def cut_all(self) -> None:
+        """Cut every connection now."""
+        for writer in self._writers:
+            _reset(writer)
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: int | None) -> None:
+    left = cut
+    try:
+        while data := await reader.read(1500):
+            if left is not None:
+                if len(data) >= left:
+                    writer.write(data[:left])
+                    await writer.drain()
+                    return
+                left -= len(data)
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        return
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    raw = writer.get_extra_info("socket")
+    if raw is not None and not writer.is_closing():
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    writer.transport.abort()
+
+
+class Scripted:
+    """A gateway that does what its script says, one list of steps for each opening, and notes what it was told."""
+
+    def __init__(self, openings: list[list[dict[str, Any]]]) -> None:
+        self._openings = openings
+        self.seen: list[dict[str, Any]] = []
+
+    async def serve(self, request: web.Request) -> web.WebSocketResponse:
+        """One opening."""
+        opening: dict[str, Any] = {"query": dict(request.query), "frames": [], "closed": None}
+        self.seen.append(opening)
+        number = len(self.seen)
+        ws = web.WebSocketResponse(protocols=("turnwire.v1.json",))
+        await ws.prepare(request)
+        steps = self._openings[number - 1] if number <= len(self._openings) else [{"ready": {}}]
+        for step in steps:
+            if ws.closed or request.transport is None or request.transport.is_closing():
+                break
+            await self._do(ws, step, opening, number)
+        while (await self._next(ws, opening)) is not None:
+            continue
+        opening["closed"] = ws.close_code
+        return ws
+
+    async def _do(self, ws: web.WebSocketResponse, step: dict[str, Any], opening: dict[str, Any], number: int) -> None:
+        if "ready" in step:
+            limits = {"frame_bytes": 65536, "input_bytes": 262144, "turns": 64}
+            known = {"protocol": "turnwire.v1", "user": "local", "default_model": "demo", "limits": limits}
+            await ws.send_json(
+                {"type": "ready", "connection": f"cn_{number}", "heartbeat_s": 15, **known, **step["ready"]}
+            )
+        elif "send" in step:
+            await ws.send_json(step["send"])
+        elif "expect" in step:
+            while (frame := await self._next(ws, opening)) is not None and frame["type"] != step["expect"]:
+                continue
+            if frame is not None and "answer" in step and "id" in frame:
+                await ws.send_json({"type": "result", "id": frame["id"], "result": step["answer"]})
+            elif frame is not None and "refuse" in step:
+                await ws.send_json({"type": "error", "id": frame["id"], "error": step["refuse"]})
+        elif "close" in step:
+            await ws.close(code=step["close"])
+
+    async def _next(self, ws: web.WebSocketResponse, opening: dict[str, Any]) -> dict[str, Any] | None:
+        """The next frame; pings are answered by the way."""
+        while True:
+            message = await ws.receive()
+            if message.type is not WSMsgType.TEXT:
+                return None
+            frame: dict[str, Any] = message.json()
+            if frame["type"] != "ping":
+                opening["frames"].append(frame)
+                return frame
+            await ws.send_json({"type": "result", "id": frame["id"], "result": {"t": 0}})
+
+
+class Stage:
+    """Everything that a run of the tests has asked for, until its end."""
+
+    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+        self.url = ""
+        self._folder = folder
+        self._stack = stack
+        self._numbers = itertools.count(1)
+        self._gateways: dict[str, GatewayProcess] = {}
+        self._ways: dict[str, Way] = {}
+        self._scripted: dict[str, Scripted] = {}
+        self._redis: str | None = None
+
+    def application(self) -> web.Application:
+        """Its HTTP side."""
+        app = web.Application()
+        app.router.add_post("/stage/{what}", self._ask)
+        app.router.add_get("/scripted/{name}/ws", self._serve_scripted)
+        app.router.add_get("/", self._page)
+        app.router.add_static("/static", ROOT / "static")
+        app.router.add_static("/tests/client_library", ROOT / "tests" / "client_library")
+        return app
+
+    async def _page(self, _: web.Request) -> web.Response:
+        return web.Response(text=PAGE, content_type="text/html")
+
+    async def _serve_scripted(self, request: web.Request) -> web.WebSocketResponse:
+        return await self._scripted[request.match_info["name"]].serve(request)
+
+    async def _ask(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        return web.json_response(await getattr(self, f"do_{request.match_info['what']}")(**asked))
+
+    async def do_gateway(
+        self, settings: dict[str, str], redis: bool = False, folder: str | None = None
+    ) -> dict[str, str]:
+        """Start a gateway; in a `folder` that was named before it finds the store of the one before."""
+        name = f"g{next(self._numbers)}"
+        place = self._folder / (folder or name)
+        place.mkdir(exist_ok=True)
+        if redis and self._redis is None:
+            self._redis = self._stack.enter_context(redis_process(self._folder / "redis")).url
+        environment = {"TURNWIRE_ALLOWED_ORIGINS": self.url, **settings}
+        running = gateway_process(place, environment, store=self._redis if redis else None, forgiving=True)
+        self._gateways[name] = await self._stack.enter_async_context(running)
+        return {"name": name, "url": self._gateways[name].ws_url}
+
+    async def do_stop(self, name: str, kill: bool) -> dict[str, str]:
+        """End a gateway: asked to (it says goodbye first), or killed."""
+        gateway = self._gateways[name]
+        if kill:
+            gateway.process.kill()
+            await gateway.wait()
+        else:
+            gateway.terminate()
+        return {}
+
+    async def do_way(self, gateway: str) -> dict[str, str]:
+        """A way to a gateway."""
+        name = f"w{next(self._numbers)}"
+        way = self._ways[name] = Way(_port(self._gateways[gateway]))
+        server = await asyncio.start_server(way.serve, "127.0.0.1", 0)
+        self._stack.callback(way.cut_all)
+        self._stack.callback(server.close)
+        return {"name": name, "url": f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws"}
+
+    async def do_turn_way(self, name: str, gateway: str) -> dict[str, str]:
+        """From now on the way leads elsewhere, for new connections."""
+        self._ways[name].target = _port(self._gateways[gateway])
+        return {}
+
+    async def do_cut(self, name: str, cuts: list[int]) -> dict[str, str]:
+        """The next connections are cut behind so many bytes each; with none, all are cut now."""
+        self._ways[name].cuts += cuts
+        if not cuts:
+            self._ways[name].cut_all()
+        return {}
+
+    async def do_scripted(self, openings: list[list[dict[str, Any]]]) -> dict[str, str]:
+        """A gateway that follows a script."""
+        name = f"s{next(self._numbers)}"
+        self._scripted[name] = Scripted(openings)
+        return {"name": name, "url": f"{self.url.replace('http', 'ws', 1)}/scripted/{name}/ws"}
+
+    async def do_seen(self, name: str) -> list[dict[str, Any]]:
+        """What a scripted gateway was told, opening by opening."""
+        return self._scripted[name].seen
+
+
+def _port(gateway: GatewayProcess) -> int:
+    return int(gateway.url.rpartition(":")[2])
+
+
+@asynccontextmanager
+async def client_stage(folder: Path) -> AsyncIterator[Stage]:
+    """A stage on a free port until the end of the block."""
+    async with AsyncExitStack() as stack:
+        stage = Stage(folder, stack)
+        runner = web.AppRunner(stage.application(), shutdown_timeout=1)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        stage.url = f"http://{host}:{port}"
+        yield stage

@@ -1,0 +1,143 @@
+"""The browser client against real gateways, the same cases in Node and in Chromium, and its types."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from playwright.async_api import async_playwright
+
+from tests.client_stage import client_stage
+from tests.e2e.test_page import CHROMIUM_ARGS, chromium
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+__all__ = ["chromium"]
+
+CASES = Path(__file__).parents[1] / "client_library"
+STATIC = Path(__file__).parents[2] / "static"
+NAMES = sorted(
+    name for file in CASES.glob("*_cases.js") for name in re.findall(r'^test\("(.+?)", async', file.read_text(), re.M)
+)
+RUN_TIMEOUT_S = 400
+
+RUN_IN_BROWSER = """async () => {
+  const { cases, outcome } = await import("/tests/client_library/all.js");
+  const outcomes = {};
+  for (const one of cases) outcomes[one.name] = await outcome(one, location.origin);
+  return outcomes;
+}"""
+
+Outcomes = dict[str, str | None]
+
+
+def node() -> str:
+    """Node; where there is none, CI fails and a person's run skips."""
+    found = shutil.which("node")
+    if found is None:
+        missing = "Node isn't installed: tests/prepare.sh says how to get it"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+def node_flags(program: str) -> list[str]:
+    """What Node 20 needs to have a WebSocket."""
+    asked = subprocess.run([program, "-p", "typeof WebSocket"], capture_output=True, text=True, check=True)
+    return [] if asked.stdout.strip() == "function" else ["--experimental-websocket"]
+
+
+async def run_in_node(folder: Path) -> Outcomes:
+    """Every case in Node."""
+    program = node()
+    async with client_stage(folder) as stage:
+        process = await asyncio.create_subprocess_exec(
+            program,
+            *node_flags(program),
+            str(CASES / "in_node.js"),
+            stage.url,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(RUN_TIMEOUT_S):
+                said, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    outcomes: Outcomes = json.loads(said)
+    return outcomes
+
+
+async def run_in_chromium(folder: Path, program: Path) -> Outcomes:
+    """Every case in Chromium."""
+    async with client_stage(folder) as stage, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, args=CHROMIUM_ARGS)
+        page = await browser.new_page()
+        await page.goto(stage.url)
+        async with asyncio.timeout(RUN_TIMEOUT_S):
+            outcomes: Outcomes = await page.evaluate(RUN_IN_BROWSER)
+        await browser.close()
+    return outcomes
+
+
+@pytest.fixture(scope="module")
+def in_node(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    """What became of the cases in Node."""
+    return asyncio.run(run_in_node(tmp_path_factory.mktemp("node")))
+
+
+@pytest.fixture(scope="module")
+def in_chromium(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> Outcomes:
+    """What became of the cases in Chromium."""
+    return asyncio.run(run_in_chromium(tmp_path_factory.mktemp("chromium"), chromium))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_node(in_node: Outcomes, name: str) -> None:
+    """The case holds in Node."""
+    assert in_node[name] is None, in_node[name]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", NAMES)
+def test_in_chromium(in_chromium: Outcomes, name: str) -> None:
+    """The case holds in Chromium."""
+    assert in_chromium[name] is None, in_chromium[name]
+
+
+@pytest.mark.browser
+def test_every_case_holds_everywhere(in_node: Outcomes, in_chromium: Outcomes) -> None:
+    """What ran is what is listed here, and the cases that are made in a loop; the same in both."""
+    assert set(NAMES) <= set(in_node) == set(in_chromium)
+    assert {name: said for name, said in in_node.items() if said is not None} == {}
+    assert {name: said for name, said in in_chromium.items() if said is not None} == {}
+
+
+def test_the_types_name_what_the_library_exports() -> None:
+    """Every name that turnwire.js exports has its type in turnwire.d.ts."""
+    library, types = ((STATIC / f"turnwire.{suffix}").read_text() for suffix in ("js", "d.ts"))
+    listed = re.search(r"^export \{ (.+) \};$", library, re.M)
+    assert listed is not None
+    exported = set(listed.group(1).split(", ")) | set(re.findall(r"^export function (\w+)", library, re.M))
+    typed = set(re.findall(r"^export (?:class|function|const) (\w+)", types, re.M))
+    assert exported == typed
+
+
+def test_the_types_fit_a_program_that_uses_everything() -> None:
+    """TypeScript takes tests/client_library/usage.ts, and finds every mistake that it marks."""
+    compiler = CASES / "node_modules" / ".bin" / "tsc"
+    if not compiler.exists():
+        missing = "no TypeScript: run `npm ci` in tests/client_library"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    done = subprocess.run([compiler, "--project", CASES], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout
