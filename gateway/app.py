@@ -13,7 +13,7 @@ from starlette.routing import WebSocketRoute
 
 from gateway.auth import Authenticator
 from gateway.connection import Connections
-from gateway.http import PageGuard, routes, unknown_address
+from gateway.http import PageGuard, cross_origin, routes, unknown_address
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.wiring import Wired, wire
@@ -46,11 +46,11 @@ class Gateway:
         self._wired: Wired | None = None
         self._connections = Connections(lambda: self.services)
         starlette = Starlette(
-            routes=[WebSocketRoute("/ws", self._connections), *routes(settings, lambda: self.services)],
+            routes=[WebSocketRoute("/ws", self._connections), *routes(lambda: self.services, self._connections)],
             lifespan=self._lifespan,
             exception_handlers={404: unknown_address, 405: unknown_address},
         )
-        self.app = PageGuard(starlette, settings)
+        self.app = PageGuard(cross_origin(starlette, settings), settings)
 
     @property
     def services(self) -> Services:

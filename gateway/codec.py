@@ -80,12 +80,12 @@ class Codec:
         """A client's frame as a request. Raises `FrameError`."""
         try:
             request = self._decode_request(data)
-            _check_free_values(request)
+            check_free_values(request)
         except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
             cause = RecursionError() if self._is_too_deep(data) else error
             if not self.binary and _is_half_a_pair(str(error), str(data)):
                 cause = ApiError("invalid_frame", "The frame has half of a surrogate pair. Send whole characters.")
-            raise FrameError(_as_api_error(cause), self._read_id(data)) from None
+            raise FrameError(refusal(cause), self._read_id(data)) from None
         return request
 
     def read(self, data: bytes | str) -> Any:
@@ -110,7 +110,7 @@ class Codec:
         return found if isinstance(found, str) and 0 < len(found) <= 64 else None
 
 
-def _as_api_error(error: Exception) -> ApiError:
+def refusal(error: Exception) -> ApiError:
     """Unreadable, an unknown type or field: `invalid_frame`. A wrong value: `invalid_request` with its path."""
     if isinstance(error, ApiError):
         return error
@@ -141,7 +141,7 @@ def _shown(reason: str) -> str:
     return reason if len(reason) <= 160 else reason[:160] + "…"
 
 
-def _check_free_values(request: AnyRequest) -> None:
+def check_free_values(request: AnyRequest) -> None:
     """Values without a schema, and floats, obey the rules that the typed decoder can't state."""
     metadata = getattr(request, "metadata", None)
     if metadata is not None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from gateway import auth
 from gateway.codec import BY_SUBPROTOCOL, JSON, Codec
@@ -35,12 +35,23 @@ WRITES_BEFORE_YIELD = 16
 HEARTBEAT_STEPS = 10
 
 
+class Open(Protocol):
+    """A client that is here: a connection, or a stream over HTTP."""
+
+    outbox: Outbox
+    finished: asyncio.Event
+
+    def beat(self, now: float, interval_s: float) -> None: ...
+
+    def close_when_drained(self, code: CloseCode, reason: str) -> None: ...
+
+
 class Connections:
     """The open connections of this process; the ASGI application behind `/ws`."""
 
     def __init__(self, services: Callable[[], Services]) -> None:
         self._find_services = services
-        self._open: set[Connection] = set()
+        self._open: set[Open] = set()
 
     @property
     def _services(self) -> Services:
@@ -58,12 +69,20 @@ class Connections:
         chosen = codec.subprotocol if scope["subprotocols"] else None
         await send({"type": "websocket.accept", "subprotocol": chosen})
         connection = Connection(self._services, codec, principal, send)
-        self._open.add(connection)
+        self.enter(connection)
         try:
             await connection.run(receive)
         finally:
-            self._open.discard(connection)
-            connection.finished.set()
+            self.leave(connection)
+
+    def enter(self, client: Open) -> None:
+        """Somebody is here."""
+        self._open.add(client)
+
+    def leave(self, client: Open) -> None:
+        """And is gone."""
+        self._open.discard(client)
+        client.finished.set()
 
     def _admit(self, scope: Scope) -> Codec:
         """Check the opening and choose the codec. Raises `ApiError`."""

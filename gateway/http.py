@@ -1,25 +1,26 @@
-"""Plain HTTP: the page, its files, health, readiness and service information."""
+"""What is around the HTTP API: the page and its files, the rule for `Host`, security headers, other origins."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import __version__, auth
-from gateway.codec import BY_SUBPROTOCOL, JSON
-from gateway.errors import CODES, ApiError
-from gateway.protocol import PROTOCOL
+from gateway import auth
+from gateway.api.answers import HttpError, error_answer
+from gateway.api.endpoints import api_routes
+from gateway.connection import Connections
+from gateway.errors import ApiError
 from gateway.services import Services
 from gateway.settings import Settings
-from store.base import StoreError
 
 _SECURITY_HEADERS = {
     "content-security-policy": (
@@ -29,6 +30,7 @@ _SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-cache",
 }
 
@@ -37,16 +39,6 @@ def static_folder() -> Path:
     """The page's files: inside the installed package, or beside it in a checkout."""
     installed = Path(__file__).with_name("static")
     return installed if installed.is_dir() else Path(__file__).parent.parent / "static"
-
-
-class Json(Response):
-    """A JSON answer, by the gateway's own encoder."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        """The body's bytes."""
-        return JSON.encode(content)
 
 
 class PageGuard:
@@ -72,61 +64,38 @@ class PageGuard:
         try:
             auth.check_host(scope["headers"], self._settings)
         except ApiError as refused:
-            await _error(refused)(scope, receive, send_guarded)
+            await error_answer(refused)(scope, receive, send_guarded)
             return
         await self._app(scope, receive, send_guarded)
 
 
-def _error(error: ApiError) -> Response:
-    return Json({"error": error.body}, CODES[error.code].http_status)
-
-
 async def unknown_address(_: Request, error: Exception) -> Response:
     """No such address, or not with that method."""
-    if getattr(error, "status_code", 404) == 405:
-        return Json({"error": ApiError("invalid_request", "This address takes another method.").body}, 405)
-    return _error(ApiError("not_found", "There is no such address. GET /v1 says what there is."))
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        return error_answer(HttpError(405, "This address takes another method."), error.headers)
+    return error_answer(ApiError("not_found", "There is no such address. GET /v1 says what there is."))
 
 
-def routes(settings: Settings, services: Callable[[], Services]) -> list[BaseRoute]:
+def routes(services: Callable[[], Services], connections: Connections) -> list[BaseRoute]:
     """The HTTP routes of the gateway."""
     folder = static_folder()
 
     async def page(_: Request) -> Response:
         return FileResponse(folder / "index.html", media_type="text/html")
 
-    async def health(_: Request) -> Response:
-        return Json({"status": "ok"})
-
-    async def ready(_: Request) -> Response:
-        if services().runner.draining:
-            return _error(ApiError("shutting_down"))
-        try:
-            await services().store.ping()
-        except StoreError:
-            return _error(ApiError("store_unavailable"))
-        return Json({"status": "ready"})
-
-    async def about(_: Request) -> Response:
-        return Json(
-            {
-                "name": "turnwire",
-                "version": __version__,
-                "protocol": PROTOCOL,
-                "subprotocols": list(BY_SUBPROTOCOL),
-                "instance": services().instance,
-                "auth": settings.auth,
-            }
-        )
-
-    async def models(_: Request) -> Response:
-        return Json({"models": services().catalog.models(), "default": services().runner.default_model})
-
     return [
         Route("/", page),
-        Route("/health", health),
-        Route("/ready", ready),
-        Route("/v1", about),
-        Route("/v1/models", models),
+        *api_routes(services, connections),
         Mount("/static", StaticFiles(directory=folder, check_dir=False)),
     ]
+
+
+def cross_origin(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """Pages of the origins that the operator listed may read answers, with a credential that they send themselves."""
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.allowed_origins,
+        allow_methods=("GET", "POST", "PATCH", "DELETE"),
+        allow_headers=("authorization", "content-type", "last-event-id", "prefer"),
+        expose_headers=("location", "preference-applied", "retry-after"),
+    )

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
 
     frame_bytes: int = Field(65_536, ge=1024)
     input_bytes: int = Field(262_144, ge=1024)
+    body_bytes: int = Field(20_971_520, ge=65_536)
     outbox_bytes: int = Field(262_144, ge=65_536)
     turns_per_connection: int = Field(64, ge=1)
     requests_in_flight: int = Field(256, ge=1)
@@ -50,6 +51,8 @@ class Settings(BaseSettings):
     ping_timeout_s: float = Field(20, gt=0)
     handshake_timeout_s: float = Field(10, gt=0)
     message_timeout_s: float = Field(10, gt=0)
+    body_timeout_s: float = Field(60, gt=0)
+    write_timeout_s: float = Field(30, gt=0)
     close_timeout_s: float = Field(5, gt=0)
     disconnect_grace_s: float = Field(10, ge=0)
     waiting_after_s: float = Field(10, gt=0)

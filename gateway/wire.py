@@ -1,7 +1,8 @@
-"""Our bounds on uvicorn's protocol classes: no client can keep a socket that it doesn't serve.
+"""Our bounds on uvicorn's WebSockets: no client can keep a socket that it doesn't serve.
 
 What uvicorn leaves open, and what closes it here: a ping timeout waits for a full buffer for ever (abort), a close
 does too (abort after `close_timeout_s`), an opening or a fragmented message has no deadline (it gets one).
+HTTP's are in `http_wire.py`.
 """
 
 from __future__ import annotations
@@ -11,47 +12,18 @@ import socket
 from asyncio.transports import BaseTransport
 from typing import TYPE_CHECKING, Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
 from gateway.errors import CloseCode
+from gateway.http_wire import SEND_BUFFER_BYTES, WRITE_BUFFER_HIGH_BYTES, BoundedHttp
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGISendEvent
 
-WRITE_BUFFER_HIGH_BYTES = 32 * 1024
-SEND_BUFFER_BYTES = 64 * 1024
 FRAGMENTS_MAX = 64
-
-
-class BoundedHttp(HttpToolsProtocol):
-    """HTTP/1.1 with a deadline for the first request's head."""
-
-    settings: Settings
-    _head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadline."""
-        super().connection_made(transport)
-        self._head_timer = self.loop.call_later(self.settings.handshake_timeout_s, transport.abort)
-
-    def on_headers_complete(self) -> None:
-        """The head is here."""
-        self._stop_head_timer()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Drop the deadline."""
-        self._stop_head_timer()
-        super().connection_lost(exc)
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):

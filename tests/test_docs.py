@@ -15,6 +15,7 @@ from starlette.routing import Mount, Route
 
 from gateway import events, protocol
 from gateway.codec import JSON
+from gateway.connection import Connections
 from gateway.errors import CODES, CloseCode, ErrorBody
 from gateway.http import routes
 from gateway.services import Services
@@ -183,7 +184,7 @@ def test_served_addresses_are_those_of_the_code() -> None:
 
     text, mark, _ = section("The same over HTTP").partition(f"{LATER}, all of the following")
     assert mark, "where does what is served end?"
-    served = {route.path for route in routes(Settings.model_validate({}), services) if isinstance(route, Route | Mount)}
+    served = {route.path for route in routes(services, Connections(services)) if isinstance(route, Route | Mount)}
     assert set(re.findall(r"`[A-Z]+ (/\S*)`", text)) == served
 
 

@@ -1,0 +1,98 @@
+"""One row of the HTTP API: what it takes, what it answers, who serves it. Routing and the documents are made of such rows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from msgspec import Struct
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gateway import protocol as p
+from gateway.api.request_reader import read_body, read_query
+from gateway.api.visit import Visit
+from gateway.connection import Connections
+from gateway.errors import ApiError
+from gateway.principal import Principal
+from gateway.services import Services
+
+
+@dataclass(slots=True)
+class Call:
+    """One request to one operation. `streaming`: its answer has begun."""
+
+    operation: Operation
+    services: Services
+    connections: Connections
+    principal: Principal
+    scope: Scope
+    receive: Receive
+    send: Send
+    streaming: bool = False
+
+    @property
+    def headers(self) -> Headers:
+        """The request's."""
+        return Headers(scope=self.scope)
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """The values in the address."""
+        found: dict[str, str] = self.scope["path_params"]
+        return found
+
+    def query(self) -> dict[str, str]:
+        """The query's fields. Raises `ApiError`."""
+        return read_query(self.scope["query_string"], self.operation.fields)
+
+    async def body(self, bytes_max: int) -> bytes:
+        """The body. Raises `HttpError` and `ClientGone`."""
+        return await read_body(self.headers, self.receive, bytes_max)
+
+    def visit(self, *, reads: bool = False, stays: bool = False) -> Visit:
+        """A session for this request; one that `stays` for long is refused while the gateway leaves."""
+        if stays and self.services.runner.draining:
+            raise ApiError("shutting_down", retry_after_ms=1000)
+        return Visit(self.services, self.connections, self.principal, reads=reads)
+
+
+class Field(Struct, frozen=True):
+    """A request header that an operation looks at."""
+
+    name: str
+    description: str
+    pattern: str | None = None
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """One way in which an operation answers. `shape`: what a body of JSON or of events holds."""
+
+    status: int = 200
+    description: str
+    shape: object = None
+    media_types: tuple[str, ...] = ("application/json",)
+    headers: tuple[str, ...] = ()
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One method at one path. `{names}` in the path are fields of `request`; `fields` are those in query or body.
+
+    `public`: answered without a credential, to any origin.
+    """
+
+    method: str
+    path: str
+    summary: str
+    serve: Callable[[Call], Awaitable[Response | None]]
+    answers: tuple[Answer, ...]
+    request: type[p.Request] | None = None
+    fields: tuple[str, ...] = ()
+    headers: tuple[Field, ...] = ()
+    public: bool = False
+
+    @property
+    def has_body(self) -> bool:
+        """Whether `fields` stand in a body."""
+        return self.method in {"POST", "PATCH"}

@@ -1,0 +1,156 @@
+"""The table of the HTTP API: every operation, in the order of the documents."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from msgspec import Struct
+
+from gateway import protocol as p
+from gateway.api import plain_requests, turn_requests
+from gateway.api.event_formats import NDJSON, SSE
+from gateway.api.operation import Answer, Field, Operation
+from gateway.api.results import RESULTS, About, Status, TurnPlaced, TurnView
+from gateway.events import TurnDetached, TurnEvent
+
+STREAMED = TurnEvent | TurnDetached
+EVENTS = Answer(
+    description="The turn's events, until its ending or until the gateway leaves.",
+    shape=STREAMED,
+    media_types=(SSE, NDJSON),
+)
+
+
+def _fields(request: type[Struct], path: str) -> tuple[str, ...]:
+    """What of a request isn't in its path, and isn't a frame's own."""
+    return tuple(
+        name for name in request.__struct_encode_fields__ if name not in {"id", "as"} and f"{{{name}}}" not in path
+    )
+
+
+def _ask(
+    method: str,
+    path: str,
+    request: type[p.Request],
+    summary: str,
+    *,
+    status: int = 200,
+    description: str = "The result.",
+) -> Operation:
+    headers = ("Location",) if status == 201 else ()
+    return Operation(
+        method=method,
+        path=path,
+        summary=summary,
+        serve=plain_requests.ask,
+        answers=(Answer(status=status, description=description, shape=RESULTS[request], headers=headers),),
+        request=request,
+        fields=_fields(request, path),
+    )
+
+
+START = Operation(
+    method="POST",
+    path="/v1/turns",
+    summary="Ask a model: stream the answer, wait for it, or leave it running",
+    serve=turn_requests.start,
+    answers=(
+        Answer(
+            description="The turn at its ending, or its events as they come.",
+            shape=TurnView,
+            headers=("Location",),
+        ),
+        Answer(
+            status=202,
+            description="The turn is accepted.",
+            shape=TurnPlaced,
+            headers=("Location", "Preference-Applied"),
+        ),
+    ),
+    request=p.TurnStart,
+    fields=_fields(p.TurnStart, ""),
+    headers=(Field("Prefer", "`respond-async`: answer 202 at once, and attach over the socket or below."),),
+)
+
+OPERATIONS: tuple[Operation, ...] = (
+    START,
+    _ask("GET", "/v1/turns/{turn}", p.TurnGet, "How a turn stands"),
+    Operation(
+        method="GET",
+        path="/v1/turns/{turn}/events",
+        summary="Follow a turn, from the start or behind the event that Last-Event-ID names",
+        serve=turn_requests.follow,
+        answers=(EVENTS, Answer(status=204, description="Nothing comes behind the ending.")),
+        request=p.TurnAttach,
+        headers=(Field("Last-Event-ID", "The id of the last event that the client has.", r"^\d{1,16}-\d{1,16}$"),),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/turns/{turn}/cancel",
+        summary="Stop a turn",
+        serve=plain_requests.cancel,
+        answers=(Answer(description="What became of it.", shape=RESULTS[p.TurnCancel]),),
+        request=p.TurnCancel,
+        fields=("reason",),
+    ),
+    _ask("GET", "/v1/conversations", p.ConversationList, "Conversations, last changed first"),
+    _ask(
+        "POST",
+        "/v1/conversations",
+        p.ConversationCreate,
+        "Make an empty conversation",
+        status=201,
+        description="It is made.",
+    ),
+    _ask("GET", "/v1/conversations/{conversation}", p.ConversationGet, "One conversation, without its messages"),
+    _ask("PATCH", "/v1/conversations/{conversation}", p.ConversationUpdate, "Change what is given, leave the rest"),
+    _ask("DELETE", "/v1/conversations/{conversation}", p.ConversationDelete, "Stop its turns and forget it"),
+    _ask(
+        "GET",
+        "/v1/conversations/{conversation}/messages",
+        p.ConversationMessages,
+        "The whole tree by time, the last page first",
+    ),
+    _ask(
+        "DELETE",
+        "/v1/conversations/{conversation}/context",
+        p.ConversationClear,
+        "Start later turns from an empty context",
+    ),
+    Operation(
+        method="GET",
+        path="/v1/messages/{message}/parts/{number}",
+        summary="The bytes of an image or a file in a message",
+        serve=plain_requests.part,
+        answers=(Answer(description="The bytes, with the media type that they were sent with.", media_types=("*/*",)),),
+    ),
+    _ask("POST", "/v1/messages/{message}/feedback", p.FeedbackPut, "Rate an answer"),
+    _ask("GET", "/v1/models", p.ModelsList, "Which models there are, and what each can do"),
+    _ask("GET", "/v1/usage", p.UsageGet, "Tokens and cost"),
+    Operation(
+        method="GET",
+        path="/v1",
+        summary="Service information",
+        serve=plain_requests.about,
+        answers=(Answer(description="What serves here.", shape=About),),
+        public=True,
+    ),
+    Operation(
+        method="GET",
+        path="/health",
+        summary="Whether the process lives",
+        serve=plain_requests.health,
+        answers=(Answer(description="It does.", shape=Status),),
+        public=True,
+    ),
+    Operation(
+        method="GET",
+        path="/ready",
+        summary="Whether turns can be started here",
+        serve=plain_requests.ready,
+        answers=(Answer(description="They can.", shape=Status),),
+        public=True,
+    ),
+)
+
+assert set(RESULTS) == set(get_args(p.AnyRequest)), "a request without a result"
