@@ -1,0 +1,114 @@
+"""Reads a turn's events off an HTTP stream, SSE or NDJSON, and checks laws 1 and 2 on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import msgspec
+
+from tests.client import Frame, TurnView
+
+TIMEOUT_S = 20.0
+JSON = {"content-type": "application/json"}
+SSE = "text/event-stream"
+NDJSON = "application/x-ndjson"
+
+
+@asynccontextmanager
+async def http_client(url: str, **options: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the gateway at `url`."""
+    async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=TIMEOUT_S, **options) as made:
+        yield made
+
+
+class EventReader:
+    """One stream. `frames` are its numbered events, `asides` what has no number, `ids` the event ids."""
+
+    def __init__(self, response: httpx2.Response, view: TurnView) -> None:
+        self.response = response
+        self.view = view
+        self.frames: list[Frame] = []
+        self.asides: list[Frame] = []
+        self.ids: list[str] = []
+        self.retry_ms: int | None = None
+        self._lines = response.aiter_lines()
+
+    async def next(self) -> Frame | None:
+        """The next numbered event; None at the end of the stream."""
+        async with asyncio.timeout(TIMEOUT_S):
+            if self.response.headers["content-type"] == NDJSON:
+                return await self._next_line()
+            return await self._next_event()
+
+    async def _next_line(self) -> Frame | None:
+        async for line in self._lines:
+            frame = msgspec.json.decode(line)
+            if "seq" in frame:
+                return self._take(frame)
+            self.asides.append(frame)
+        return None
+
+    async def _next_event(self) -> Frame | None:
+        fields: dict[str, str] = {}
+        async for line in self._lines:
+            name, _, value = line.partition(": ")
+            if line and not name:
+                self.asides.append(msgspec.json.decode(value))
+            elif line:
+                assert name not in fields
+                fields[name] = value
+            elif "data" in fields:
+                frame: Frame = msgspec.json.decode(fields["data"])
+                assert fields["event"] == frame["type"]
+                self._take(frame)
+                assert fields["id"] == f"{self.view.epoch}-{frame['seq']}"
+                self.ids.append(fields["id"])
+                return frame
+            else:
+                if "retry" in fields:
+                    self.retry_ms = int(fields["retry"])
+                fields = {}
+        return None
+
+    def _take(self, frame: Frame) -> Frame:
+        self.frames.append(frame)
+        self.view.take(frame)
+        return frame
+
+    async def ending(self) -> Frame:
+        """Read to the ending, behind which the stream ends."""
+        while await self.next():
+            pass
+        assert self.view.ended is not None, self.frames[-3:]
+        return self.view.ended
+
+    async def until_seq(self, seq: int) -> None:
+        """Read until the event `seq` is here."""
+        while self.view.seq < seq:
+            assert await self.next() is not None
+
+
+@asynccontextmanager
+async def started(http: httpx2.AsyncClient, *, accept: str = SSE, **fields: Any) -> AsyncIterator[EventReader]:
+    """Start a turn and read its stream."""
+    async with http.stream("POST", "/v1/turns", json=fields, headers={"accept": accept}) as response:
+        if response.status_code != 200:
+            raise AssertionError((await response.aread()).decode())
+        yield EventReader(response, TurnView())
+
+
+@asynccontextmanager
+async def followed(
+    http: httpx2.AsyncClient, turn: str, view: TurnView | None = None, *, accept: str = SSE
+) -> AsyncIterator[EventReader]:
+    """Follow a turn, from where `view` stands."""
+    view = view or TurnView()
+    headers = {"accept": accept}
+    if view.epoch is not None:
+        headers["last-event-id"] = f"{view.epoch}-{view.seq}"
+    async with http.stream("GET", f"/v1/turns/{turn}/events", headers=headers) as response:
+        yield EventReader(response, view)

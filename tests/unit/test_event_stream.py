@@ -1,0 +1,102 @@
+"""A turn's events as a response: who doesn't read is let go, who has to leave is told, and each can go on."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from tests.client import TurnView, narrow_socket
+from tests.demo import expected
+from tests.http_events import NDJSON, SSE, followed, http_client, started
+from tests.in_loop_server import InLoopServer, serving
+from tests.in_process import SLOW, eventually
+
+FLOOD = {"rate": 0, "tokens": 60_000}
+
+
+async def stalled(server: InLoopServer, turn: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A client that asks for a turn's events and reads nothing."""
+    reader, writer = await asyncio.open_connection(sock=narrow_socket(server.url), limit=1024)
+    writer.transport.pause_reading()  # type: ignore[attr-defined]
+    host = urlsplit(server.url).netloc
+    writer.write(f"GET /v1/turns/{turn}/events HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    return reader, writer
+
+
+async def test_law_11_who_does_not_read_is_let_go(caplog: pytest.LogCaptureFixture) -> None:
+    """Law 11: past the bound the stream ends; the turn goes on, and the rest is there for who comes back."""
+    caplog.set_level("INFO")
+    async with serving(close_timeout_s=0.2) as server, http_client(server.url) as http:
+        body = {"turn": "t", "input": "x", "params": {"demo": {**FLOOD, "first_ms": 300}}}
+        await http.post("/v1/turns", json=body, headers={"prefer": "respond-async"})
+        _, writer = await stalled(server, "t")
+        stream = server.gateway.services.hub.get("local", "t")
+        assert stream is not None
+        await eventually(lambda: stream.attached)
+        await eventually(lambda: not stream.attached)
+        await eventually(lambda: "stream closing" in caplog.text)
+        assert stream.live
+        await eventually(lambda: not server.gateway._connections._open)
+        async with followed(http, "t") as events:
+            assert (await events.ending())["type"] == "turn.completed"
+        writer.close()
+
+
+async def test_who_reads_slowly_resumes_without_a_loss() -> None:
+    """Law 11: cut off, it goes on behind the last event that it has."""
+    async with serving(outbox_bytes=65_536, close_timeout_s=10) as server:
+        view = TurnView()
+        async with http_client(server.url, transport=httpx2.AsyncHTTPTransport(socket_options=NARROW)) as slow:
+            demo = {**FLOOD, "tokens": 40_000}
+            async with started(slow, turn="t", input="x", params={"demo": demo}) as events:
+                events.view = view
+                await events.until_seq(1)
+                stream = server.gateway.services.hub.get("local", "t")
+                assert stream is not None
+                await eventually(lambda: not stream.attached)
+                while await events.next():
+                    pass
+            assert view.ended is None
+            while view.ended is None:
+                async with followed(slow, "t", view) as again:
+                    while await again.next():
+                        pass
+            assert view.text() == expected("x", demo)
+            assert view.resets == 0
+
+
+NARROW = [(1, 8, 4096)]
+"""SOL_SOCKET, SO_RCVBUF."""
+
+
+@pytest.mark.parametrize("accept", [SSE, NDJSON])
+async def test_a_stream_of_a_gateway_that_leaves(accept: str) -> None:
+    """Its turn ends or is ended, the client is told and the response ends properly."""
+    async with serving(drain_s=0.05) as server, http_client(server.url) as http:
+        async with started(http, accept=accept, turn="t", input="x", params={"demo": SLOW}) as events:
+            await events.until_seq(3)
+            leaving = asyncio.get_running_loop().create_task(server.gateway.drain())
+            ended = await events.ending()
+            assert ended["error"]["code"] == "shutting_down"
+            told = [aside for aside in events.asides if aside["type"] == "going_away"]
+            assert len(told) == 1
+            if accept == SSE:
+                assert events.retry_ms == told[0]["reconnect_after_ms"]
+            await leaving
+    assert not server.gateway._connections._open
+
+
+async def test_a_credential_that_ends_ends_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing more is said to who may no longer hear it."""
+    async with serving() as server, http_client(server.url) as http:
+        async with started(http, turn="t", input="x", params={"demo": SLOW}) as events:
+            await events.until_seq(3)
+            (access,) = server.gateway.services.authenticator._present
+            access.revoke()
+            while await events.next():
+                pass
+            assert events.view.ended is None
+        await eventually(lambda: not server.gateway.services.authenticator._present)
