@@ -198,7 +198,7 @@ def test_every_later_is_marked_in_one_way() -> None:
 def test_every_json_block_says_whose_it_is() -> None:
     """A block is frames of a client or of the server, or an HTTP body, and is checked as such."""
     blocks = re.findall(r"^```(\S+.*)$", DOCUMENT, re.MULTILINE)
-    assert set(blocks) == {"json client", "json server", "json http"}
+    assert set(blocks) == {"json client", "json server", "json http", "sse"}
 
 
 def test_a_client_s_examples_are_requests() -> None:

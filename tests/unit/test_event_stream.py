@@ -14,7 +14,7 @@ from tests.http_events import NDJSON, SSE, followed, http_client, started
 from tests.in_loop_server import InLoopServer, serving
 from tests.in_process import SLOW, eventually
 
-FLOOD = {"rate": 0, "tokens": 60_000}
+FLOOD = {"rate": 0, "tokens": 20_000}
 
 
 async def stalled(server: InLoopServer, turn: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -29,7 +29,7 @@ async def stalled(server: InLoopServer, turn: str) -> tuple[asyncio.StreamReader
 async def test_law_11_who_does_not_read_is_let_go(caplog: pytest.LogCaptureFixture) -> None:
     """Law 11: past the bound the stream ends; the turn goes on, and the rest is there for who comes back."""
     caplog.set_level("INFO")
-    async with serving(close_timeout_s=0.2) as server, http_client(server.url) as http:
+    async with serving(close_timeout_s=0.2, outbox_bytes=65_536) as server, http_client(server.url) as http:
         body = {"turn": "t", "input": "x", "params": {"demo": {**FLOOD, "first_ms": 300}}}
         await http.post("/v1/turns", json=body, headers={"prefer": "respond-async"})
         _, writer = await stalled(server, "t")
@@ -50,7 +50,7 @@ async def test_who_reads_slowly_resumes_without_a_loss() -> None:
     async with serving(outbox_bytes=65_536, close_timeout_s=10) as server:
         view = TurnView()
         async with http_client(server.url, transport=httpx2.AsyncHTTPTransport(socket_options=NARROW)) as slow:
-            demo = {**FLOOD, "tokens": 40_000}
+            demo = FLOOD
             async with started(slow, turn="t", input="x", params={"demo": demo}) as events:
                 events.view = view
                 await events.until_seq(1)
@@ -68,7 +68,7 @@ async def test_who_reads_slowly_resumes_without_a_loss() -> None:
             assert view.resets == 0
 
 
-NARROW = [(1, 8, 4096)]
+NARROW = [(1, 8, 32768)]
 """SOL_SOCKET, SO_RCVBUF."""
 
 

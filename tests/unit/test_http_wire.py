@@ -76,10 +76,10 @@ async def test_a_slow_body_in_time_is_read() -> None:
 
 async def test_an_answer_that_is_not_read_is_cut() -> None:
     """The gateway keeps neither the socket nor the answer for a client that stopped reading."""
-    async with serving(write_timeout_s=0.3, frame_bytes=2_000_000) as server:
+    async with serving(write_timeout_s=0.3, frame_bytes=20_000_000) as server:
         _, writer = await asyncio.open_connection(sock=narrow_socket(server.url), limit=1024)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
-        body = b'{"system":"%b"}' % (b"x" * 1_500_000)
+        body = b'{"system":"%b"}' % (b"x" * 12_000_000)
         head = HEAD.format("POST /v1/conversations")
         writer.write((head + f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n").encode() + body)
         async with asyncio.timeout(10):
