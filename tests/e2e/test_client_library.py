@@ -14,7 +14,7 @@ import pytest
 from playwright.async_api import async_playwright
 
 from tests.client_stage import client_stage
-from tests.e2e.test_page import CHROMIUM_ARGS, chromium
+from tests.page_stage import CHROMIUM_ARGS, chromium
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
