@@ -89,7 +89,7 @@ async def test_http_says_how_it_is(gateway: GatewayProcess) -> None:
         (["serve", "--store", "nonsense://x"], {}, "sqlite:///"),
         (["serve", "--store", "sqlite:////no/such/folder/x.db"], {}, "folder"),
         (["serve", "--port", "99999"], {}, "port"),
-        (["serve"], {"TURNWIRE_HEARTBEAT_S": "soon"}, "heartbeat_s"),
+        (["serve"], {"TURNWIRE_HEARTBEAT_S": "soon"}, "TURNWIRE_HEARTBEAT_S"),
         (["serve", "--nonsense"], {}, "--nonsense"),
     ],
 )
