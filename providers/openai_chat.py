@@ -33,6 +33,9 @@ class Dialect:
             max_retries=0,
             http_client=http_client(timeouts),
         )
+        if endpoint.provider.partition(":")[0] != "openai":
+            # The SDK reads OPENAI_ORG_ID and OPENAI_PROJECT_ID, which are nobody else's business.
+            self._client.organization = self._client.project = None
 
     async def stream(self, request: ChatRequest, route: Route) -> AsyncIterator[list[Delta]]:
         """See `Provider`."""

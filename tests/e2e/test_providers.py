@@ -1,0 +1,148 @@
+"""Every provider of the catalog over real HTTP, through its real SDK: what it is asked, and what its answer comes to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from providers.base import Usage
+from providers.rows import shipped_rows
+from tests.answers import KEY, Answer, addresses, desk, every_key, recordings
+from tests.client import client
+from tests.gateway_process import gateway_process
+from tests.provider_shapes import RECORDED, SHAPES, Shape
+from tests.recorded import MODES, load, replayed
+from tests.unit.test_openai_chat import RECORDED as EXPECTED
+from tests.upstream import Asked, Upstream, chat
+
+pytestmark = pytest.mark.e2e
+
+
+def check_asked(asked: Asked, shape: Shape) -> None:
+    """The request as it arrived: where, by whom, and with what in it."""
+    assert asked.path == shape.path
+    # Foundry's and Azure's SDKs have a header of their own for a key.
+    seen = [asked.headers.get(name, "") for name in ("authorization", "api-key", "x-api-key")]
+    assert {f"Bearer {KEY}", KEY} & set(seen)
+    for name, value in shape.headers.items():
+        assert asked.headers[name] == value
+    for name, value in shape.sent.items():
+        assert asked.body.get(name) == value, name
+    assert not set(shape.unsent) & set(asked.body)
+
+
+def test_every_row_is_here() -> None:
+    """A provider that is added to the catalog is added here too."""
+    assert set(shipped_rows().providers) - {"demo"} <= set(SHAPES)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("mode", ["event", "whole", "pieces"])
+async def test_a_row(name: str, mode: str) -> None:
+    """One turn by the row's own dialect and quirks, however its bytes arrive."""
+    shape = SHAPES[name]
+    async with desk() as (upstream, at):
+        upstream.plays(replayed(shape.script, mode))
+        answer: Answer = await at.turn(shape.model, **shape.params)
+        assert (answer.error, answer.finish) == (None, shape.finish)
+        assert (answer.text(), answer.text("reasoning")) == (shape.text, shape.reasoning)
+        assert answer.usage == shape.usage
+        (asked,) = upstream.asked
+        check_asked(asked, shape)
+
+
+@pytest.mark.parametrize("file", RECORDED)
+async def test_a_recorded_stream_by_its_own_row(file: str) -> None:
+    """What a provider really sent comes to what was said, through its own row of the catalog."""
+    recordings()
+    expected = EXPECTED[file]
+    if file.startswith("xai-") and expected.usage is not None and expected.usage.reasoning_tokens is not None:
+        # xAI doesn't count the reasoning as output; its row knows that.
+        whole = expected.usage.output_tokens + expected.usage.reasoning_tokens
+        expected = replace(expected, usage=msgspec.structs.replace(expected.usage, output_tokens=whole))
+    async with desk() as (upstream, at):
+        for mode in MODES:
+            upstream.plays(replayed(load(file, "openai-chat"), mode))
+            expected.check(await at.turn(RECORDED[file]))
+
+
+async def test_azure_by_its_endpoint() -> None:
+    """The address of a resource is enough: the rest of the path is known."""
+    async with Upstream() as upstream:
+        environment = {
+            "AZURE_OPENAI_BASE_URL": "",
+            "AZURE_OPENAI_API_KEY": KEY,
+            "AZURE_OPENAI_ENDPOINT": upstream.url + "/",
+        }
+        async with desk(environment=environment) as (_, at):
+            assert (await at.turn("azure/my-deployment")).text() == "Hello."
+        assert upstream.asked[0].path == "/openai/v1/chat/completions"
+
+
+async def test_no_provider_gets_what_is_another_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables that the SDKs read for their own makers go to nobody else."""
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-canary")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-canary")
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-secret: canary")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-canary")
+    async with desk() as (upstream, at):
+        for name, shape in SHAPES.items():
+            upstream.plays(shape.script)
+            await at.turn(shape.model)
+            seen = repr(upstream.asked[-1].headers)
+            assert "token-canary" not in seen, name
+            assert ("org-canary" in seen) == ("proj-canary" in seen) == name.startswith("openai"), name
+            # The clouds' clients are Anthropic's own, and take its headers.
+            assert ("x-secret" in seen) == (name in ("anthropic", "bedrock", "vertex", "foundry")), name
+
+
+@pytest.mark.timeout(120)
+async def test_through_the_gateway(tmp_path: Path) -> None:
+    """The same turns over the socket: the words, the usage and the ending of each arrive, and no key and no host."""
+    async with Upstream() as upstream:
+        environment = every_key() | addresses(upstream)
+        async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
+            for name, shape in SHAPES.items():
+                upstream.plays(shape.script)
+                await c.request("turn.start", turn=name, input="Hello", model=shape.model, params=shape.params)
+                ended = await c.ending(name)
+                assert ended["type"] == "turn.completed", ended
+                view = c.turns[name]
+                assert (view.text(), view.text("reasoning")) == (shape.text, shape.reasoning), name
+                assert usage_of(ended) == shape.usage, name
+                check_asked(upstream.asked[-1], shape)
+            everything = "".join(gateway.log) + repr(c.frames)
+            assert KEY not in everything
+            assert upstream.url.split("//")[1] not in everything
+
+
+def usage_of(ended: dict[str, Any]) -> Usage:
+    """The usage of an ending's frame."""
+    return msgspec.convert(ended["usage"], Usage)
+
+
+async def test_an_address_of_the_operator_s_own(tmp_path: Path) -> None:
+    """Any address that speaks a dialect is a provider: a few lines in the operator's file."""
+    async with Upstream() as upstream:
+        file = tmp_path / "models.toml"
+        file.write_text(
+            f"""
+            [providers.acme]
+            base_url = "{upstream.url}/api/v7"
+            keys = ["ACME_KEY"]
+            headers = {{ "X-Team" = "{{ACME_TEAM}}" }}
+            """,
+            encoding="utf-8",
+        )
+        environment = {"TURNWIRE_MODELS": str(file), "ACME_KEY": KEY, "ACME_TEAM": "chat"}
+        async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
+            upstream.plays(chat("Hello"))
+            await c.request("turn.start", turn="t", input="Hi", model="acme/any/model")
+            assert (await c.ending("t"))["type"] == "turn.completed"
+            (asked,) = upstream.asked
+            assert (asked.path, asked.body["model"]) == ("/api/v7/chat/completions", "any/model")
+            assert (asked.headers["x-team"], asked.headers["authorization"]) == ("chat", f"Bearer {KEY}")
