@@ -79,13 +79,3 @@ function workerUrl() {
   trusted ??= trustedTypes.createPolicy("turnwire", { createScriptURL: () => url });
   return trusted.createScriptURL(url);
 }
-
-let policy;
-
-/** The worker's address; under Trusted Types a policy has to say that it is ours. */
-function workerUrl() {
-  const { href } = new URL("./socket_worker.js", import.meta.url);
-  if (!globalThis.trustedTypes) return href;
-  policy ??= trustedTypes.createPolicy("turnwire", { createScriptURL: () => href });
-  return policy.createScriptURL(href);
-}

@@ -11,14 +11,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from playwright.async_api import async_playwright
 
 from tests.client_stage import client_stage
-from tests.page_stage import CHROMIUM_ARGS, chromium
+from tests.page_stage import browser_context
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-
-__all__ = ["chromium"]
 
 CASES = Path(__file__).parents[1] / "client_library"
 STATIC = Path(__file__).parents[2] / "static"
@@ -76,15 +73,13 @@ async def run_in_node(folder: Path) -> Outcomes:
     return outcomes
 
 
-async def run_in_chromium(folder: Path, program: Path) -> Outcomes:
+async def run_in_chromium(folder: Path) -> Outcomes:
     """Every case in Chromium."""
-    async with client_stage(folder) as stage, async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=program, args=CHROMIUM_ARGS)
-        page = await browser.new_page()
+    async with client_stage(folder) as stage, browser_context() as context:
+        page = await context.new_page()
         await page.goto(stage.url)
         async with asyncio.timeout(RUN_TIMEOUT_S):
             outcomes: Outcomes = await page.evaluate(RUN_IN_BROWSER)
-        await browser.close()
     return outcomes
 
 
@@ -95,9 +90,9 @@ def in_node(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
 
 
 @pytest.fixture(scope="module")
-def in_chromium(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> Outcomes:
+def in_chromium(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     """What became of the cases in Chromium."""
-    return asyncio.run(run_in_chromium(tmp_path_factory.mktemp("chromium"), chromium))
+    return asyncio.run(run_in_chromium(tmp_path_factory.mktemp("chromium")))
 
 
 @pytest.mark.parametrize("name", NAMES)
