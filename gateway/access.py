@@ -77,8 +77,9 @@ class Access:
 
     def revoke(self) -> None:
         """The credential counts no longer."""
-        self.revoked = True
-        self._on_ended(REVOKED)
+        if not self.revoked:
+            self.revoked = True
+            self._on_ended(REVOKED)
 
     def leave(self) -> None:
         """The client is gone."""

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
-from gateway.auth import Authenticator
+from gateway.authenticator import Authenticator
 from gateway.connection import Connections
 from gateway.http import PageGuard, cross_origin, routes, unknown_address
 from gateway.services import Services

@@ -1,65 +1,16 @@
-"""Who may open a connection: the rules for `Host` and `Origin`, and the principal of a connection."""
+"""Who may open a connection: the rules for `Host` and `Origin`. Whom a credential names: `authenticator.py`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from gateway.access import Access
 from gateway.errors import ApiError
-from gateway.principal import DEFAULT_SCOPES, Principal
 from gateway.settings import LOOPBACK_NAMES, Settings
-from store.interface import Store
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 
 Headers = Iterable[tuple[bytes, bytes]]
-
-
-LOCAL_USER = "local"
-"""Everyone, where auth is off."""
-
-
-class Authenticator:
-    """Who may come in, by the modes of `TURNWIRE_AUTH`; one for each process."""
-
-    def __init__(self, settings: Settings, store: Store) -> None:
-        self._settings = settings
-        self._store = store
-        self._present: set[Access] = set()
-        # Whoever reaches a loopback port is the operator; whoever reaches an open one is anybody.
-        self._local = Principal(
-            user=LOCAL_USER, scopes=DEFAULT_SCOPES | {"admin"} if settings.loopback_only else DEFAULT_SCOPES
-        )
-
-    async def of(self, headers: Headers, query: bytes = b"") -> Principal:
-        """Whom the credential of a request names. `query` is the URL's, as it came.
-
-        Raises `ApiError`: "unauthenticated" without one that counts, "forbidden", "store_unavailable".
-        """
-        return self._local
-
-    def admit(
-        self,
-        principal: Principal,
-        on_expiring: Callable[[int], None] = lambda _: None,
-        on_ended: Callable[[str], None] = lambda _: None,
-    ) -> Access:
-        """Somebody comes in, for one request or for long; `leave` the answer when it is over. See `Access`."""
-        access = Access(
-            principal,
-            self._renew,
-            warning_s=60,
-            grace_s=25,
-            on_expiring=on_expiring,
-            on_ended=on_ended,
-            on_left=self._present.discard,
-        )
-        self._present.add(access)
-        return access
-
-    async def _renew(self, principal: Principal, token: str) -> Principal:
-        return principal
 
 
 def header(headers: Headers, name: bytes) -> str | None:
@@ -85,10 +36,18 @@ def check_host(headers: Headers, settings: Settings) -> None:
 
 def check_origin(headers: Headers, settings: Settings) -> None:
     """Browsers may connect from the page's own origin and from those that the operator listed."""
-    origin = header(headers, b"origin")
-    if origin is None or origin in settings.allowed_origins:
+    origins = [value.decode("latin-1") for key, value in headers if key == b"origin"]
+    if not origins or (len(origins) == 1 and origins[0] in settings.allowed_origins):
         return
-    scheme, _, authority = origin.partition("://")
-    if scheme in {"http", "https"} and authority.lower() == (header(headers, b"host") or "").lower():
+    scheme, _, authority = origins[0].partition("://")
+    own = authority.lower() == (header(headers, b"host") or "").lower()
+    if len(origins) == 1 and scheme in {"http", "https"} and own:
         return
     raise ApiError("forbidden", "This origin may not connect. The operator can list it in TURNWIRE_ALLOWED_ORIGINS.")
+
+
+def check_socket_origin(headers: Headers, settings: Settings) -> None:
+    """As `check_origin`; and where auth is on, who sends no `Origin` brings what no browser sends with a socket."""
+    check_origin(headers, settings)
+    if settings.auth != "none" and header(headers, b"origin") is None and header(headers, b"authorization") is None:
+        raise ApiError("forbidden", "Without an Origin header, send the credential as Authorization: Bearer.")

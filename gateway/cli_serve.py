@@ -41,6 +41,7 @@ def serve(settings: Settings) -> None:
     # Imported here so that a wrong option is answered at once.
     from gateway.app import Gateway
     from gateway.server import configure_logging, listen, make_server, ready_line
+    from gateway.tokens import AuthSetupError
 
     configure_logging(settings.log_level)
     try:
@@ -48,7 +49,7 @@ def serve(settings: Settings) -> None:
         listening = listen(settings.host, settings.port)
     except CatalogError as error:
         fail(str(error), WRONGLY_CALLED)
-    except StoreError as error:
+    except (StoreError, AuthSetupError) as error:
         fail(str(error), FAILED)
     except OSError as error:
         fail(f"Can't listen on {settings.host}:{settings.port}: {error.strerror}. Choose another with --port.", FAILED)

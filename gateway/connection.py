@@ -8,27 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
 
-from gateway import auth
-from gateway.codec import BY_SUBPROTOCOL, JSON, Codec
-from gateway.errors import CODES, ApiError, CloseCode, ErrorBody
-from gateway.events import GoingAway, Heartbeat, Limits, Ready
-from gateway.ids import new_id, now_ms
+from gateway.errors import CloseCode
+from gateway.events import AuthExpiring, GoingAway, Heartbeat, Limits, Ready
+from gateway.ids import new_id, now_ms, rfc3339
+from gateway.opening import Opened, Receive, Scope, Send, open_socket
 from gateway.outbox import Outbox
-from gateway.principal import Principal
-from gateway.protocol import PROTOCOL
+from gateway.protocol import PROTOCOL, Result
 from gateway.services import Services
-from gateway.session import Session
+from gateway.session import Session, auth_result
 
 log = logging.getLogger("turnwire.connection")
-
-Scope = MutableMapping[str, Any]
-AsgiMessage = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[AsgiMessage]]
-Send = Callable[[AsgiMessage], Awaitable[None]]
 
 READS_BEFORE_YIELD = 16
 WRITES_BEFORE_YIELD = 16
@@ -60,15 +53,10 @@ class Connections:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket from its opening to its end."""
         await receive()
-        try:
-            codec = self._admit(scope)
-            principal = await self._services.authenticator.of(scope["headers"], scope["query_string"])
-        except ApiError as refused:
-            await _refuse(send, refused.body)
+        opened = await open_socket(self._services, scope, receive, send)
+        if opened is None:
             return
-        chosen = codec.subprotocol if scope["subprotocols"] else None
-        await send({"type": "websocket.accept", "subprotocol": chosen})
-        connection = Connection(self._services, codec, principal, send)
+        connection = Connection(self._services, opened, send)
         self.enter(connection)
         try:
             await connection.run(receive)
@@ -83,23 +71,6 @@ class Connections:
         """And is gone."""
         self._open.discard(client)
         client.finished.set()
-
-    def _admit(self, scope: Scope) -> Codec:
-        """Check the opening and choose the codec. Raises `ApiError`."""
-        settings = self._services.settings
-        auth.check_host(scope["headers"], settings)
-        auth.check_origin(scope["headers"], settings)
-        if self._services.runner.draining:
-            raise ApiError("shutting_down")
-        offered: list[str] = scope["subprotocols"]
-        if not offered:
-            return JSON
-        for name in offered:
-            if name in BY_SUBPROTOCOL:
-                return BY_SUBPROTOCOL[name]
-        raise ApiError(
-            "invalid_request", f"None of the offered subprotocols is known. Offer {' or '.join(BY_SUBPROTOCOL)}."
-        )
 
     async def beat(self) -> None:
         """Heartbeats for all connections, by one task."""
@@ -131,30 +102,22 @@ class Connections:
                     await next(iter(self._open)).finished.wait()
 
 
-async def _refuse(send: Send, body: ErrorBody) -> None:
-    status = CODES[body.code].http_status
-    payload = JSON.encode({"error": body, "subprotocols": list(BY_SUBPROTOCOL)})
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(payload))]
-    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": payload})
-
-
 class Connection:
     """One accepted WebSocket of one principal."""
 
-    def __init__(self, services: Services, codec: Codec, principal: Principal, send: Send) -> None:
+    def __init__(self, services: Services, opened: Opened, send: Send) -> None:
         self.id = new_id("cn")
-        self._principal = principal
+        self._opened = opened
         settings = services.settings
         self._services = services
-        self._codec = codec
+        self._codec = opened.codec
         self._send = send
         self._wake = asyncio.Event()
         self._closing: tuple[CloseCode, str] | None = None
         self._writer: asyncio.Task[None] | None = None
         self.finished = asyncio.Event()
         self._sent_at = asyncio.get_running_loop().time()
-        self.outbox = Outbox(codec, settings.outbox_bytes, self._wake.set, self._on_overflow)
+        self.outbox = Outbox(opened.codec, settings.outbox_bytes, self._wake.set, self._on_overflow)
 
     async def run(self, receive: Receive) -> None:
         """Until the client or the gateway closes."""
@@ -167,10 +130,12 @@ class Connection:
                 requests.add(task)
                 task.add_done_callback(requests.discard)
 
-            access = self._services.authenticator.admit(self._principal)
-            user = self._principal.user
-            session = Session(self._services, user, access, self.outbox, spawn, self._on_broken)
+            _, principal, request = self._opened
+            access = self._services.authenticator.admit(principal, self._on_expiring, self._on_ended)
+            session = Session(self._services, principal.user, access, self.outbox, spawn, self._on_broken)
             self.outbox.put(self._ready())
+            if request is not None:
+                self.outbox.put(Result(request, auth_result(principal)))
             self._writer = tasks.create_task(self._write())
             try:
                 await self._read(receive, session)
@@ -187,7 +152,7 @@ class Connection:
             protocol=PROTOCOL,
             connection=self.id,
             instance=self._services.instance,
-            user=self._principal.user,
+            user=self._opened.principal.user,
             heartbeat_s=settings.heartbeat_s,
             default_model=self._services.runner.default_model,
             limits=Limits(settings.frame_bytes, settings.input_bytes, settings.turns_per_connection),
@@ -258,6 +223,12 @@ class Connection:
 
     def _on_overflow(self) -> None:
         self.close(CloseCode.TOO_SLOW, "too slow: reconnect and attach from your positions")
+
+    def _on_expiring(self, expires_ms: int) -> None:
+        self.outbox.put(AuthExpiring(rfc3339(expires_ms)))
+
+    def _on_ended(self, reason: str) -> None:
+        self.close(CloseCode.UNAUTHENTICATED, reason)
 
     def _on_broken(self) -> None:
         self.close(CloseCode.PROTOCOL_BROKEN, "too many frames that can't be read")

@@ -207,6 +207,12 @@ class Durability(Struct, frozen=True, tag_field="type", tag="durability"):
     state: Literal["ok", "degraded"]
 
 
+class AuthExpiring(Struct, frozen=True, tag_field="type", tag="auth.expiring"):
+    """The credential ends at `expires_at`; send `auth` with a new one, or the socket closes with 4401 soon after."""
+
+    expires_at: str
+
+
 class GoingAway(Struct, frozen=True, tag_field="type", tag="going_away"):
     """This instance leaves; the socket closes within `deadline_ms`. Come back after `reconnect_after_ms`."""
 
@@ -216,6 +222,14 @@ class GoingAway(Struct, frozen=True, tag_field="type", tag="going_away"):
 
 
 Unasked = (
-    TurnEvent | TurnDetached | Ready | Heartbeat | ConversationUpdated | ConversationDeleted | Durability | GoingAway
+    TurnEvent
+    | TurnDetached
+    | Ready
+    | Heartbeat
+    | ConversationUpdated
+    | ConversationDeleted
+    | Durability
+    | GoingAway
+    | AuthExpiring
 )
 Payload = Unasked | dict[str, Any]

@@ -76,7 +76,9 @@ def ready_line(gateway: Gateway, port: int) -> str:
     models = gateway.catalog.models()
     keyed = sorted({model.type for model in models if model.available and model.key is not None})
     keys = f"keys for {', '.join(keyed)}" if keyed else "no provider keys, the demo model needs none"
-    access = "auth is off (loopback only)" if settings.loopback_only else "AUTH IS OFF AND THE NETWORK MAY COME IN"
+    access = f"auth by {settings.auth}"
+    if settings.auth == "none":
+        access = "auth is off (loopback only)" if settings.loopback_only else "AUTH IS OFF AND THE NETWORK MAY COME IN"
     return f"Turnwire is ready: open {settings.page_url} - {keys} - {access}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.auth import Authenticator
+from gateway.authenticator import Authenticator
 from gateway.followers import Followers
 from gateway.hub import Hub
 from gateway.runner import Runner

@@ -20,6 +20,7 @@ from gateway.conversations import Conversations
 from gateway.errors import ApiError
 from gateway.ids import from_rfc3339, now_ms, rfc3339
 from gateway.outbox import Attachment, Outbox
+from gateway.principal import Principal
 from gateway.services import Services
 from gateway.shapes import cost_view, usage_view
 from gateway.turns import Behind, Turns
@@ -176,11 +177,7 @@ class Session:
             self._on_broken()
 
     async def _auth(self, request: p.Auth) -> dict[str, Any]:
-        renewed = await self._access.renew(request.token)
-        answer = {"user": renewed.user}
-        if renewed.expires_ms is not None:
-            answer["expires_at"] = rfc3339(renewed.expires_ms)
-        return answer
+        return auth_result(await self._access.renew(request.token))
 
     async def _ping(self, request: p.Ping) -> dict[str, Any]:
         return {"t": now_ms() if request.t is None else request.t}
@@ -214,3 +211,11 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError("store_unavailable")
     log.error("a request failed", exc_info=error)
     return ApiError("internal")
+
+
+def auth_result(principal: Principal) -> dict[str, Any]:
+    """The answer to `auth`."""
+    answer = {"user": principal.user}
+    if principal.expires_ms is not None:
+        answer["expires_at"] = rfc3339(principal.expires_ms)
+    return answer

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import quote
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from providers.route import Timeouts
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
+
+
+SECRET_CHARS_MIN = 32
+TOKEN_KEYS = ("secret", "public_key", "jwks_url")
+
+
+class TokenSettings(NamedTuple):
+    """By what tokens are checked; exactly one of `secret`, `public_key` and `jwks_url` is set. `prefix`: of the variables."""
+
+    prefix: str
+    secret: str | None
+    public_key: str | None
+    jwks_url: str | None
+    algorithms: tuple[str, ...]
+    issuer: str | None
+    audience: str | None
+    leeway_s: float
 
 
 class Settings(BaseSettings):
@@ -30,8 +47,25 @@ class Settings(BaseSettings):
     )
     redis_wait_replicas: int = Field(0, ge=0)
     redis_wait_ms: int = Field(500, ge=1, le=1000)
-    auth: Literal["none"] = "none"
+    auth: Literal["none", "jwt", "keys", "jwt,keys"] = "none"
     insecure: bool = False
+    jwt_secret: str | None = Field(None, repr=False, min_length=SECRET_CHARS_MIN)
+    jwt_public_key: str | None = None
+    jwt_jwks_url: str | None = Field(None, pattern=r"^https?://")
+    jwt_algorithms: Annotated[tuple[str, ...], NoDecode] = ()
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    jwt_leeway_s: float = Field(10, ge=0)
+    identity_secret: str | None = Field(None, repr=False, min_length=SECRET_CHARS_MIN)
+    identity_public_key: str | None = None
+    identity_jwks_url: str | None = Field(None, pattern=r"^https?://")
+    identity_issuer: str | None = None
+    identity_audience: str | None = None
+    api_keys: str | None = None
+    auth_timeout_s: float = Field(5, gt=0)
+    auth_warning_s: float = Field(60, ge=0)
+    auth_grace_s: float = Field(25, ge=0)
+    ticket_ttl_s: float = Field(30, gt=0)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
     default_model: str | None = None
     models: str | None = None
@@ -75,6 +109,12 @@ class Settings(BaseSettings):
     breaker_failures: int = Field(5, ge=1)
     breaker_open_s: float = Field(30, gt=0)
 
+    @field_validator("jwt_algorithms", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        """The variable lists them with commas between them."""
+        return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
+
     @field_validator("allowed_origins", mode="before")
     @classmethod
     def _split_origins(cls, given: object) -> object:
@@ -82,6 +122,49 @@ class Settings(BaseSettings):
         if not isinstance(given, str):
             return given
         return tuple(origin.strip().rstrip("/") for origin in given.split(",") if origin.strip())
+
+    @model_validator(mode="after")
+    def _check_credentials(self) -> Self:
+        """Auth has what it needs, and nothing that would be silently without effect."""
+        jwt = _one_of({name: getattr(self, f"jwt_{name}") for name in TOKEN_KEYS}, "TURNWIRE_JWT_")
+        if "jwt" in self.auth and not jwt:
+            raise ValueError(
+                "TURNWIRE_AUTH=jwt needs a key: set TURNWIRE_JWT_SECRET, TURNWIRE_JWT_PUBLIC_KEY or TURNWIRE_JWT_JWKS_URL"
+            )
+        if "jwt" not in self.auth and jwt:
+            raise ValueError("a key for tokens is set (TURNWIRE_JWT_…), but TURNWIRE_AUTH doesn't say jwt")
+        if ("keys" in self.auth) != (self.api_keys is not None):
+            raise ValueError("TURNWIRE_AUTH=keys and TURNWIRE_API_KEYS, the file with the keys, belong together")
+        named = {name: getattr(self, f"identity_{name}") for name in TOKEN_KEYS}
+        if _one_of(named, "TURNWIRE_IDENTITY_") and self.auth == "none":
+            raise ValueError("a key for X-Turnwire-Identity is set (TURNWIRE_IDENTITY_…), but auth is off")
+        return self
+
+    @property
+    def token_settings(self) -> TokenSettings | None:
+        """How users' and services' tokens are checked, if they count."""
+        if "jwt" not in self.auth:
+            return None
+        return TokenSettings(
+            "TURNWIRE_JWT_",
+            self.jwt_secret,
+            self.jwt_public_key,
+            self.jwt_jwks_url,
+            self.jwt_algorithms,
+            self.jwt_issuer,
+            self.jwt_audience,
+            self.jwt_leeway_s,
+        )
+
+    @property
+    def identity_settings(self) -> TokenSettings | None:
+        """How the tokens are checked by which a service names its user, if it may."""
+        given = (self.identity_secret, self.identity_public_key, self.identity_jwks_url)
+        if given == (None, None, None):
+            return None
+        return TokenSettings(
+            "TURNWIRE_IDENTITY_", *given, (), self.identity_issuer, self.identity_audience, self.jwt_leeway_s
+        )
 
     @property
     def store_url(self) -> str:
@@ -105,8 +188,8 @@ class Settings(BaseSettings):
 
     @property
     def loopback_only(self) -> bool:
-        """Auth is off, as it always is now, and nothing says that this is meant for the network."""
-        return not self.insecure
+        """Auth is off, and nothing says that this is meant for the network."""
+        return self.auth == "none" and not self.insecure
 
     @property
     def page_url(self) -> str:
@@ -124,6 +207,14 @@ def variables_of(given: str) -> tuple[str, tuple[str, ...]]:
         if given == name or given in choices:
             return name, tuple(choice for choice in choices if choice != name) or (f"TURNWIRE_{name.upper()}",)
     return given, (given,)
+
+
+def _one_of(given: Mapping[str, object], prefix: str) -> bool:
+    """Whether one is given. Raises `ValueError` for more than one."""
+    found = [prefix + name.upper() for name in given if given[name] is not None]
+    if len(found) > 1:
+        raise ValueError(f"{' and '.join(found)} are both set; tokens are checked by one of them")
+    return bool(found)
 
 
 def environment() -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.auth import Authenticator
+from gateway.authenticator import Authenticator
 from gateway.circuits import Circuits
 from gateway.connection import Connections
 from gateway.course import Courses
@@ -58,6 +58,7 @@ class Wired:
             self.leases.reap(),
             self.circuits.keep(),
             self.services.followers.run(),
+            *self.services.authenticator.chores(),
             self.services.store.listen(self._deliver, self._look_again),
         ]
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import msgspec
 
-from gateway.auth import Authenticator
+from gateway.authenticator import Authenticator
 from gateway.codec import CODECS, JSON, Codec
 from gateway.connection import Connections
 from gateway.outbox import Outbox

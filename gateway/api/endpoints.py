@@ -57,7 +57,7 @@ class Endpoint:
     async def _admit(self, call: Call) -> None:
         """Who calls. Raises `ApiError`."""
         auth.check_origin(call.scope["headers"], call.services.settings)
-        call.principal = await call.services.authenticator.of(call.scope["headers"])
+        call.principal = await call.services.authenticator.of(call.scope["headers"], call.scope["query_string"])
 
 
 def api_routes(services: Callable[[], Services], connections: Connections) -> list[Route]:

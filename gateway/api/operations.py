@@ -7,10 +7,10 @@ from typing import get_args
 from msgspec import Struct
 
 from gateway import protocol as p
-from gateway.api import plain_requests, turn_requests
+from gateway.api import credential_requests, plain_requests, turn_requests
 from gateway.api.event_formats import NDJSON, SSE
 from gateway.api.operation import Answer, Field, Operation
-from gateway.api.results import RESULTS, About, Status, TurnPlaced, TurnView
+from gateway.api.results import RESULTS, About, Nothing, Status, Ticket, TurnPlaced, TurnView
 from gateway.events import TurnDetached, TurnEvent
 
 STREAMED = TurnEvent | TurnDetached
@@ -127,6 +127,22 @@ OPERATIONS: tuple[Operation, ...] = (
     _ask("POST", "/v1/messages/{message}/feedback", p.FeedbackPut, "Rate an answer"),
     _ask("GET", "/v1/models", p.ModelsList, "Which models there are, and what each can do"),
     _ask("GET", "/v1/usage", p.UsageGet, "Tokens and cost"),
+    Operation(
+        method="POST",
+        path="/v1/tickets",
+        summary="Trade a credential for a ticket that opens one socket",
+        serve=credential_requests.issue,
+        answers=(Answer(description="The ticket.", shape=Ticket),),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/revocations",
+        summary="Make a token, an API key, or what was issued to a user worthless",
+        serve=credential_requests.revoke,
+        answers=(Answer(description="It counts no longer.", shape=Nothing),),
+        request=credential_requests.Revocation,
+        fields=("jti", "key", "user", "before"),
+    ),
     Operation(
         method="GET",
         path="/v1",

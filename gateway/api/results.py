@@ -29,6 +29,13 @@ class Identity(Struct, frozen=True):
     expires_at: str | UnsetType = UNSET
 
 
+class Ticket(Struct, frozen=True):
+    """A one-time ticket, and when it is too old."""
+
+    ticket: str
+    expires_at: str
+
+
 class Pong(Struct, frozen=True):
     """The number that was sent, or the server's clock in ms."""
 

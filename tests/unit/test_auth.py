@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.auth import check_host, check_origin, header, is_loopback
+from gateway.auth import check_host, check_origin, check_socket_origin, header, is_loopback
 from gateway.errors import ApiError
 from tests.in_process import make_settings
 
@@ -142,6 +142,31 @@ def test_an_origin_that_the_operator_listed_may_connect() -> None:
 def test_no_origin_is_no_browser() -> None:
     """Servers and native clients send none."""
     check_origin(headers(host="127.0.0.1:8000"), DEFAULT)
+
+
+def test_two_origins_are_none() -> None:
+    """Whoever sends two hopes that one is looked at and the other believed."""
+    listed = headers(origin="https://app.example", host="127.0.0.1:8000")
+    check_origin(listed, LISTED)
+    for second in ("https://app.example", "https://evil.example"):
+        with pytest.raises(ApiError):
+            check_origin([*listed, (b"origin", second.encode())], LISTED)
+
+
+def test_with_auth_on_a_socket_without_origin_brings_a_header() -> None:
+    """A browser always sends an origin with a socket, and never this header."""
+    locked = make_settings(auth="jwt", jwt_secret="x" * 32, allowed_origins=("https://app.example",))
+    check_host(headers(host="gateway.example"), locked)
+    check_socket_origin(headers(host="gateway.example", authorization="Bearer x"), locked)
+    check_socket_origin(headers(host="gateway.example", origin="https://app.example"), locked)
+    check_socket_origin(headers(host="127.0.0.1"), DEFAULT)
+    with pytest.raises(ApiError) as refused:
+        check_socket_origin(headers(host="gateway.example"), locked)
+    assert refused.value.code == "forbidden"
+    with pytest.raises(ApiError):
+        check_socket_origin(
+            headers(host="gateway.example", authorization="Bearer x", origin="https://evil.example"), locked
+        )
 
 
 def test_a_header_is_found_by_its_name() -> None:

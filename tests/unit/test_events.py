@@ -43,6 +43,7 @@ OTHERS = {
     "conversation.deleted": "conversation",
     "durability": "state",
     "going_away": "reason deadline_ms reconnect_after_ms",
+    "auth.expiring": "expires_at",
 }
 TYPES = {str(kind.__struct_config__.tag): kind for kind in get_args(Unasked)}
 

@@ -162,3 +162,43 @@ def test_the_store_is_named_in_several_ways(
         monkeypatch.setenv(name, value)
     assert made().store_url == url
     assert "a/b@c" not in repr(made())
+
+
+JWT = {"auth": "jwt", "jwt_secret": "x" * 32}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"auth": "jwt"}, "needs a key"),
+        ({**JWT, "jwt_public_key": "key.pem"}, "both set"),
+        ({"jwt_secret": "x" * 32}, "doesn't say jwt"),
+        ({"auth": "keys"}, "belong together"),
+        ({"api_keys": "keys"}, "belong together"),
+        ({"identity_secret": "x" * 32}, "auth is off"),
+        ({**JWT, "identity_secret": "x" * 32, "identity_jwks_url": "http://h/"}, "both set"),
+        ({"auth": "jwt", "jwt_secret": "x" * 31}, "at least 32"),
+        ({"auth": "jwt", "jwt_jwks_url": "file:///etc/passwd"}, "match pattern"),
+        ({"auth": "everyone"}, "'none', 'jwt'"),
+    ],
+)
+def test_credentials_that_do_not_fit_together_are_refused(fields: dict[str, Any], words: str) -> None:
+    """At the start, and never with the secret in the message."""
+    with pytest.raises(ValidationError, match=words) as wrong:
+        made(**fields)
+    assert "x" * 31 not in wrong.value.errors()[0]["msg"]
+
+
+def test_with_auth_the_network_may_come_in() -> None:
+    """The tokens' rules follow from the settings; lists have commas."""
+    settings = made(**JWT, jwt_algorithms="HS256, HS512", jwt_issuer="https://id.example", jwt_audience="turnwire")
+    assert not settings.loopback_only
+    rules = settings.token_settings
+    assert rules is not None
+    assert (rules.secret, rules.algorithms, rules.issuer) == ("x" * 32, ("HS256", "HS512"), "https://id.example")
+    assert settings.identity_settings is None
+    assert "x" * 32 not in repr(settings)
+    both = made(auth="jwt,keys", jwt_public_key="k", api_keys="f", identity_secret="y" * 32, identity_issuer="backend")
+    identity = both.identity_settings
+    assert identity is not None
+    assert (identity.secret, identity.issuer) == ("y" * 32, "backend")

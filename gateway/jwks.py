@@ -1,0 +1,61 @@
+"""The keys of a JWKS address: fetched in a thread, kept while it is away, asked again for a key that is unknown.
+
+A token names its key, so anybody can name keys that don't exist: such a question is passed on only now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from jwt import PyJWK, PyJWKClient
+from jwt.exceptions import PyJWTError
+
+from gateway.errors import ApiError
+
+log = logging.getLogger("turnwire.auth")
+
+REFRESH_S = 300.0
+COOLDOWN_S = 10.0
+FAILED_COOLDOWN_S = 1.0
+FETCH_TIMEOUT_S = 5.0
+
+
+class Jwks:
+    """The signing keys at `url`, by their `kid`."""
+
+    def __init__(self, url: str) -> None:
+        self._client = PyJWKClient(url, cache_jwk_set=False, timeout=FETCH_TIMEOUT_S)
+        self._keys: dict[str, PyJWK] = {}
+        self._asking = asyncio.Lock()
+        self._may_ask_at = 0.0
+
+    async def key(self, kid: str | None) -> PyJWK | None:
+        """The key of that name, if there is one. Raises `ApiError` "internal" where no key could ever be fetched."""
+        if kid is None:
+            return None
+        if kid not in self._keys:
+            async with self._asking:
+                now = asyncio.get_running_loop().time()
+                if kid not in self._keys and now >= self._may_ask_at:
+                    self._may_ask_at = now + (COOLDOWN_S if self._keys else FAILED_COOLDOWN_S)
+                    await self._fetch()
+        if not self._keys:
+            raise ApiError("internal", "The keys that check tokens can't be fetched now. Try again soon.")
+        return self._keys.get(kid)
+
+    async def keep(self) -> None:
+        """Fetch the keys now and then, so that one that was withdrawn is forgotten; until cancelled."""
+        while True:
+            async with self._asking:
+                await self._fetch()
+            await asyncio.sleep(REFRESH_S)
+
+    async def _fetch(self) -> None:
+        try:
+            async with asyncio.timeout(2 * FETCH_TIMEOUT_S):
+                found = await asyncio.to_thread(self._client.get_signing_keys, True)
+        except (PyJWTError, OSError, ValueError) as error:
+            log.warning("the keys can't be fetched, those that are known stay: %s", type(error).__name__)
+        else:
+            self._keys = {key.key_id: key for key in found if key.key_id is not None}

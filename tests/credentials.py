@@ -1,0 +1,126 @@
+"""Credentials for tests: keys and tokens of every kind, a file of API keys, and an address that serves a JWKS."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import jwt
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from gateway.api_keys import new_key
+from gateway.principal import DEFAULT_SCOPES, Scope
+
+SECRET = "a secret of the tests that has 32 characters and more"
+IDENTITY_SECRET = "another secret of the tests, for the identities of users"
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header that carries it."""
+    return {"Authorization": f"Bearer {token}"}
+
+
+def claims(user: str = "ann", **more: Any) -> dict[str, Any]:
+    """Claims that count for ten minutes; None takes one away."""
+    now = time.time()
+    made = {"sub": user, "iat": int(now), "exp": int(now) + 600, **more}
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def token(user: str = "ann", key: Any = SECRET, algorithm: str = "HS256", kid: str | None = None, **more: Any) -> str:
+    """A signed token."""
+    return jwt.encode(claims(user, **more), key, algorithm, headers=None if kid is None else {"kid": kid})
+
+
+def private_key(algorithm: str) -> PrivateKey:
+    """A fresh key for the algorithm."""
+    if algorithm.startswith(("RS", "PS")):
+        return rsa.generate_private_key(65537, 2048)
+    if algorithm == "EdDSA":
+        return ed25519.Ed25519PrivateKey.generate()
+    curves: dict[str, ec.EllipticCurve] = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
+    return ec.generate_private_key(curves[algorithm])
+
+
+def public_pem(key: PrivateKey) -> str:
+    """Its public half."""
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def public_jwk(key: PrivateKey, kid: str) -> dict[str, Any]:
+    """Its public half as a JWK."""
+    public: Any = key.public_key()
+    kind: Any = OKPAlgorithm
+    if isinstance(key, rsa.RSAPrivateKey):
+        kind = RSAAlgorithm
+    elif isinstance(key, ec.EllipticCurvePrivateKey):
+        kind = ECAlgorithm
+    return {**json.loads(kind.to_jwk(public)), "kid": kid, "use": "sig"}
+
+
+class KeyFile:
+    """A file of API keys."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "keys.jsonl"
+        self.path.write_text("# keys of the tests\n")
+
+    def add(self, user: str | None = "ann", scopes: set[Scope] | None = None, **more: Any) -> str:
+        """A new key, which is in the file then."""
+        key, line = new_key(
+            **{"user": user, "service": None, "scopes": DEFAULT_SCOPES if scopes is None else scopes, **more}
+        )
+        with self.path.open("a") as file:
+            file.write(line + "\n")
+        return key
+
+    def add_service(self, name: str = "backend", scopes: set[Scope] | None = None) -> str:
+        """A key of a service that may speak for users."""
+        return self.add(None, scopes or {"chat", "read", "cancel", "as"}, service=name)
+
+    def remove(self, key: str) -> None:
+        """Take its line away."""
+        key_id = key.split("_")[1]
+        lines = [line for line in self.path.read_text().splitlines(keepends=True) if key_id not in line]
+        self.path.write_text("".join(lines))
+
+
+class JwksServer:
+    """Serves the JWKS that it holds. `asked` counts; `status` other than 200 makes it fail."""
+
+    def __init__(self) -> None:
+        self.keys: list[dict[str, Any]] = []
+        self.asked = 0
+        self.status = 200
+        self.url = ""
+
+    async def answer(self, _: web.Request) -> web.Response:
+        """The JWKS."""
+        self.asked += 1
+        return web.json_response({"keys": self.keys}, status=self.status)
+
+
+@asynccontextmanager
+async def jwks_server() -> AsyncIterator[JwksServer]:
+    """One on a free port."""
+    server = JwksServer()
+    app = web.Application()
+    app.router.add_get("/jwks.json", server.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks.json"
+        yield server
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,112 @@
+"""The opening of a socket, with auth on: what may be the first frame, and how everything else closes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin, Subprotocol
+
+from tests.client import client
+from tests.credentials import SECRET, bearer, token
+from tests.in_loop_server import serving
+
+PAGE = Origin("https://app.example")
+JWT: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "allowed_origins": (PAGE,)}
+
+
+async def ended(url: str, *frames: str | bytes, codec: str = "json") -> tuple[list[dict[str, Any]], int]:
+    """What a socket of the page gets for these frames, and with what it is closed."""
+    got = []
+    async with connect(url, origin=PAGE, compression=None, subprotocols=[Subprotocol(f"turnwire.v1.{codec}")]) as ws:
+        try:
+            for frame in frames:
+                await ws.send(frame)
+            async for data in ws:
+                got.append(msgspec.msgpack.decode(data) if isinstance(data, bytes) else msgspec.json.decode(data))
+        except ConnectionClosed:
+            pass
+        return got, ws.close_code or 0
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
+async def test_the_first_frame_may_say_who_it_is(codec: str) -> None:
+    """`ready` comes when that is known, and then the answer; requests follow as ever."""
+    async with (
+        serving(**JWT) as server,
+        connect(server.ws_url, origin=PAGE, compression=None, subprotocols=[Subprotocol(f"turnwire.v1.{codec}")]) as ws,
+    ):
+        encode: Any = msgspec.msgpack.encode if codec == "msgpack" else lambda it: msgspec.json.encode(it).decode()
+        decode: Any = msgspec.msgpack.decode if codec == "msgpack" else msgspec.json.decode
+        await ws.send(encode({"type": "auth", "id": "1", "token": token("ann", exp=4_000_000_000)}))
+        await ws.send(encode({"type": "ping", "id": "2", "t": 5}))
+        ready, answer, pong = [decode(await ws.recv()) for _ in range(3)]
+        assert (ready["type"], ready["user"]) == ("ready", "ann")
+        assert answer["id"] == "1"
+        assert answer["result"] == {"user": "ann", "expires_at": "2096-10-02T07:06:40.000Z"}
+        assert pong["result"] == {"t": 5}
+
+
+async def test_a_header_or_a_ticket_says_it_before() -> None:
+    """No frame is waited for."""
+    async with serving(**JWT) as server:
+        async with client(server.ws_url, additional_headers=bearer(token("ann"))) as c:
+            assert c.ready["user"] == "ann"
+        auth = server.gateway.services.authenticator
+        ticket, _ = await auth.tickets.issue(await auth.of([(b"authorization", f"Bearer {token('bob')}".encode())]))
+        async with client(f"{server.ws_url}?ticket={ticket}", origin=PAGE) as c:
+            assert c.ready["user"] == "bob"
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(f"{server.ws_url}?ticket={ticket}", origin=PAGE)
+        assert refused.value.response.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "closed"),
+    [
+        ('{"type":"auth","id":"1","token":"nonsense"}', "unauthenticated", 4401),
+        ('{"type":"auth","token":"tk_nonsense"}', "unauthenticated", 4401),
+        ('{"type":"ping","id":"1"}', "unauthenticated", 4401),
+        ('{"type":"turn.start","input":"x"}', "unauthenticated", 4401),
+        ('{"type":"auth"}', "invalid_request", 4400),
+        ("nonsense", "invalid_frame", 4400),
+        ('{"type":"auth","token":"' + "x" * 4096 + '"}', "too_large", 4400),
+        (b"\x80", "too_large", 4400),
+    ],
+)
+async def test_any_other_first_frame_is_the_last(frame: str | bytes, code: str, closed: int) -> None:
+    """One error, no `ready`, and the socket closes."""
+    async with serving(**JWT) as server:
+        frames, got = await ended(server.ws_url, frame)
+        assert ([frame["error"]["code"] for frame in frames], got) == ([code], closed)
+
+
+async def test_who_says_nothing_is_closed() -> None:
+    """After the time for it, and not before."""
+    async with serving(**JWT, auth_timeout_s=0.2) as server:
+        began = time.monotonic()
+        assert await ended(server.ws_url) == ([], 4408)
+        assert 0.2 <= time.monotonic() - began < 3
+
+
+async def test_who_leaves_before_that_is_forgotten() -> None:
+    """Nothing is logged as a failure, nothing is left."""
+    async with serving(**JWT) as server:
+        async with connect(server.ws_url, origin=PAGE):
+            pass
+        async with connect(server.ws_url, origin=PAGE) as ws:
+            await ws.send('{"type":"auth","token":"nonsense"}')
+            ws.transport.abort()
+        assert not server.gateway.services.authenticator._present
+
+
+async def test_without_the_store_a_client_comes_back() -> None:
+    """It isn't told that its credential is wrong."""
+    async with serving(**JWT) as server:
+        await server.gateway.store.close()
+        frames, code = await ended(server.ws_url, '{"type":"auth","token":"' + token() + '"}')
+        assert ([frame["error"]["code"] for frame in frames], code) == (["store_unavailable"], 4503)
