@@ -30,7 +30,9 @@ def settings_of(options: Namespace) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        name, variables = configuration.variables_of(str(next(iter(first["loc"]), "")))
+        if not first["loc"]:
+            fail(f"The settings don't fit together: {first['msg'].removeprefix('Value error, ')}.", WRONGLY_CALLED)
+        name, variables = configuration.variables_of(str(first["loc"][0]))
         if given.get(name) is not None:
             wrong = f"--{name.replace('_', '-')}"
         else:

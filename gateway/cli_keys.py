@@ -28,7 +28,9 @@ def run(options: Namespace) -> None:
     named = options.scopes.split(",") if options.scopes else [*DEFAULT_SCOPES, *(["as"] if options.service else [])]
     unknown = set(named) - SCOPES
     if unknown:
-        fail(f"There is no scope {', '.join(sorted(unknown))}. Choose from {', '.join(sorted(SCOPES))}.", WRONGLY_CALLED)
+        fail(
+            f"There is no scope {', '.join(sorted(unknown))}. Choose from {', '.join(sorted(SCOPES))}.", WRONGLY_CALLED
+        )
     try:
         key, line = new_key(
             user=options.user,

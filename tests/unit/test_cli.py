@@ -41,3 +41,14 @@ def test_a_wrong_file_ends_every_command(
         catalog_of(settings_of(Namespace()))
     assert left.value.code == 2
     assert "none.toml: can't be read" in capsys.readouterr().err
+
+
+def test_settings_that_do_not_fit_together_are_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no single one's fault."""
+    monkeypatch.setenv("TURNWIRE_AUTH", "jwt")
+    with pytest.raises(SystemExit) as left:
+        settings_of(Namespace())
+    assert left.value.code == 2
+    assert "don't fit together: TURNWIRE_AUTH=jwt needs a key" in capsys.readouterr().err
