@@ -1,0 +1,192 @@
+"""Starts what is measured and what measures it, each as a process of its own, and takes a reading between two moments."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.client import Socket, Tally, close_sockets, open_sockets
+from bench.process import cpu_s, memory_bytes
+from tests.gateway_process import GatewayProcess, clean_environment, gateway_process
+from tests.redis_process import RedisProcess
+
+ROOT = Path(__file__).parent.parent
+ENDLESS_TOKENS = 1_000_000
+SETTLE_S = 1.5
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The paced provider. `url` is its base URL, `pid` its process."""
+
+    url: str
+    pid: int
+
+    def stats(self) -> dict[str, Any]:
+        """What it has sent, and when which stream was closed by the other side."""
+        with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats") as answer:
+            stats: dict[str, Any] = json.load(answer)
+        return stats
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What happened between two moments. Latencies in ms, memory in bytes."""
+
+    seconds: float
+    tokens: int
+    frames: int
+    bytes: int
+    cpu_s: float
+    upstream_cpu_s: float
+    late_ms: list[float]
+
+    def summary(self) -> dict[str, float]:
+        """The figures worth keeping."""
+        return {
+            "tokens_per_s": round(self.tokens / self.seconds),
+            "tokens_per_cpu_s": round(self.tokens / max(self.cpu_s, 0.01)),
+            "cpu": round(self.cpu_s / self.seconds, 3),
+            "cpu_per_upstream_cpu": round(self.cpu_s / max(self.upstream_cpu_s, 0.01), 2),
+            "tokens_per_frame": round(self.tokens / max(self.frames, 1), 2),
+            "bytes_per_token": round(self.bytes / max(self.tokens, 1), 1),
+            "late_p50_ms": round(quantile(self.late_ms, 0.5), 3),
+            "late_p99_ms": round(quantile(self.late_ms, 0.99), 3),
+        }
+
+
+def quantile(values: list[float], q: float) -> float:
+    """The value below which the share `q` of them lies; 0 for none."""
+    if not values:
+        return 0.0
+    ordered = sorted(values)
+    return ordered[min(int(len(ordered) * q), len(ordered) - 1)]
+
+
+@asynccontextmanager
+async def program(
+    module: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[str, int]]:
+    """Run `python -m module` and yield the first line it prints, and its process id; kill it at the end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        *arguments,
+        cwd=ROOT,
+        env=clean_environment(environment or {}),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            line = (await process.stdout.readline()).decode().strip()
+        if not line:
+            raise RuntimeError(f"{module} did not start; run python -m {module} to see why")
+        yield line, process.pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def upstream() -> AsyncIterator[Upstream]:
+    """A paced provider."""
+    async with program("bench.upstream") as (url, pid):
+        yield Upstream(url, pid)
+
+
+@asynccontextmanager
+async def gateway(
+    provider: Upstream, *, store: str | None = None, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[GatewayProcess]:
+    """A gateway as an operator runs it, with everything on, in front of `provider`."""
+    keys = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "bench", **(environment or {})}
+    with tempfile.TemporaryDirectory() as folder:
+        async with gateway_process(Path(folder), keys, store=store, forgiving=True) as running:
+            yield running
+
+
+@asynccontextmanager
+async def redis() -> AsyncIterator[str]:
+    """The URL of a Redis that is this run's alone, with its append-only file as an operator would have it."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = RedisProcess(Path(folder) / "redis")
+        server.start()
+        try:
+            yield server.url
+        finally:
+            server.kill()
+
+
+def question(turn: str, rate: int, tokens: int = ENDLESS_TOKENS) -> dict[str, Any]:
+    """The fields of a start whose answer is paced; the question's text is the turn's id."""
+    return {"turn": turn, "model": f"openai/paced-{rate}-{tokens}", "input": turn}
+
+
+@asynccontextmanager
+async def live_turns(
+    url: str, turns: int, per_socket: int, rate: int, codec: str = "json"
+) -> AsyncIterator[tuple[Tally, list[Socket]]]:
+    """So many turns that stream for as long as the block lasts."""
+    tally = Tally()
+    sockets = await open_sockets(url, turns // per_socket, tally, codec)
+    run = f"{random.getrandbits(48):x}"
+    asked = 0
+    for socket in sockets:
+        await asyncio.gather(
+            *(socket.ask("turn.start", **question(f"{run}-{asked + n}", rate)) for n in range(per_socket))
+        )
+        asked += per_socket
+    await asyncio.sleep(SETTLE_S)
+    try:
+        yield tally, sockets
+    finally:
+        for socket in sockets:
+            socket.send({"type": "turn.cancel", "mine": True})
+        await close_sockets(sockets)
+
+
+async def read(tally: Tally, pids: list[int], provider: Upstream, seconds: float) -> Reading:
+    """Watch for so long. `pids`: the processes of the gateway."""
+    tally.late_ns = type(tally.late_ns)("q")
+    tally.keep_latency = True
+    began = time.monotonic()
+    before = (tally.tokens, tally.frames, tally.bytes, sum(map(cpu_s, pids)), cpu_s(provider.pid))
+    await asyncio.sleep(seconds)
+    after = (tally.tokens, tally.frames, tally.bytes, sum(map(cpu_s, pids)), cpu_s(provider.pid))
+    tally.keep_latency = False
+    tokens, frames, size, cpu, provider_cpu = (b - a for a, b in zip(before, after, strict=True))
+    late = [late_ns / 1e6 for late_ns in tally.late_ns]
+    return Reading(time.monotonic() - began, int(tokens), int(frames), int(size), cpu, provider_cpu, late)
+
+
+def own_memory(pid: int) -> int:
+    """The process's memory now, in bytes."""
+    return memory_bytes(pid)
+
+
+def machine() -> dict[str, Any]:
+    """What it ran on."""
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        "unknown",
+    )
+    return {"cpu": model, "cores": os.cpu_count(), "python": sys.version.split()[0], "kernel": os.uname().release}

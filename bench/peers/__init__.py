@@ -1,0 +1,1 @@
+"""Gateways to compare with, each as its documentation would have it built."""

@@ -1,0 +1,46 @@
+"""The gateway that anyone would write: FastAPI, a WebSocket per conversation, the OpenAI SDK's typed stream."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+
+import uvicorn
+from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+from openai import AsyncOpenAI
+
+app = FastAPI()
+client = AsyncOpenAI(base_url=os.environ["OPENAI_BASE_URL"], api_key="bench")
+
+
+@app.websocket("/ws")
+async def chat(websocket: WebSocket) -> None:
+    """Answer questions, one after the other, as JSON frames of text."""
+    await websocket.accept()
+    try:
+        while True:
+            asked = await websocket.receive_json()
+            stream = await client.chat.completions.create(
+                model=asked["model"], messages=[{"role": "user", "content": asked["input"]}], stream=True
+            )
+            async for chunk in stream:
+                if chunk.choices and chunk.choices[0].delta.content:
+                    await websocket.send_json({"type": "turn.delta", "text": chunk.choices[0].delta.content})
+            await websocket.send_json({"type": "done"})
+    except WebSocketDisconnect:
+        pass
+
+
+async def _serve() -> None:
+    listening = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
+    config = uvicorn.Config(app, log_level="warning", ws_ping_interval=None)
+    await uvicorn.Server(config).serve(sockets=[listening])
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve())
