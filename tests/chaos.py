@@ -1,7 +1,7 @@
 """`python -m tests.chaos --seconds 60 --seed 7`: random faults under load, judged by the oracle of `world.py`.
 
 Demo turns only: they can always be continued, so every one of them must complete with exactly its text, whatever
-is killed, frozen, restarted or cut meanwhile.
+is killed, frozen, restarted or cut meanwhile. Only what Redis lost together with its owner may be lost, and is said to be.
 """
 
 from __future__ import annotations
@@ -23,18 +23,29 @@ from tests.world import LEASE_S, World, client_of, world
 
 CLIENTS = 4
 INSTANCES = 3
+FAULTS = (
+    *("kill", "freeze", "restart", "sockets_drop"),
+    *("redis_freezes", "redis_restarts", "redis_rolls_back", "redis_is_full"),
+    *("redis_loses_its_data", "replies_are_cut"),
+)
 
 
 class Chaos:
     """One run: clients that start turns all the time, and a hand that breaks things."""
 
-    def __init__(self, made: World, pick: random.Random, seconds: float) -> None:
+    def __init__(self, made: World, pick: random.Random, seconds: float, only: list[str]) -> None:
         self._world = made
         self._pick = pick
         self._until = time.monotonic() + seconds
+        self._only = only
         self.faults: Counter[str] = Counter()
         self.turns = 0
         self.characters = 0
+
+    @property
+    def lost_turns(self) -> int:
+        """Of how many turns nobody had anything any more."""
+        return self._world.lost_turns
 
     async def client(self, who: Resilient, name: str) -> None:
         """Start turns, some at once, and check each."""
@@ -47,15 +58,13 @@ class Chaos:
                 await self._world.start(who, turn, rate=pick.choice([50, 100, 200]), tokens=pick.randint(20, 400))
             for turn in names:
                 await self._world.check(who, turn)
-                self.turns += 1
-                self.characters += len(who.text(turn))
+                if turn not in who.lost:
+                    self.turns += 1
+                    self.characters += len(who.text(turn))
 
     async def breaker(self, clients: list[Resilient]) -> None:
         """One fault after the other, with a little peace between them."""
-        faults = [
-            *(self.kill, self.freeze, self.restart, self.sockets_drop),
-            *(self.redis_freezes, self.redis_restarts, self.redis_rolls_back, self.redis_is_full),
-        ]
+        faults = [getattr(self, name) for name in self._only or FAULTS]
         while time.monotonic() < self._until:
             fault = self._pick.choice(faults)
             self.faults[fault.__name__] += 1
@@ -102,6 +111,22 @@ class Chaos:
         await asyncio.sleep(self._pick.uniform(0, LEASE_S))
         self._world.redis.start()
 
+    async def redis_loses_its_data(self, _: list[Resilient]) -> None:
+        """Redis is killed and comes back with nothing; now and then an instance dies with it, and with that its turns."""
+        if self._pick.random() < 0.3:
+            self._world.kill(self._victim())
+            self._world.lose_data()
+            await self._world.add()
+        else:
+            self._world.lose_data()
+
+    async def replies_are_cut(self, _: list[Resilient]) -> None:
+        """For a while replies of Redis are lost, and the connections on which they came, after it has done what they
+        answer."""
+        for _cut in range(self._pick.randint(1, 30)):
+            self._world.way.cut(kept=self._pick.choice([0, 0, 1, 20, 200]))
+            await asyncio.sleep(self._pick.uniform(0, 0.1))
+
     async def redis_is_full(self, _: list[Resilient]) -> None:
         """Redis refuses what is new for a while."""
         async with redis.asyncio.Redis.from_url(self._world.redis.url) as admin:
@@ -117,12 +142,12 @@ class Chaos:
                 who.now.socket.transport.abort()
 
 
-async def run(seconds: float, seed: int) -> Chaos:
+async def run(seconds: float, seed: int, only: list[str]) -> Chaos:
     """One run. Raises whatever the oracle finds."""
     pick = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         async with world(Path(folder), INSTANCES, appendonly=True) as made, AsyncExitStack() as stack:
-            chaos = Chaos(made, pick, seconds)
+            chaos = Chaos(made, pick, seconds, only)
             clients = [
                 await stack.enter_async_context(client_of(made, seed=seed + n, codec=pick.choice(["json", "msgpack"])))
                 for n in range(CLIENTS)
@@ -139,10 +164,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--only", nargs="*", choices=FAULTS, default=[], help="break it in these ways alone")
     options = parser.parse_args()
     print(f"seed {options.seed}, {options.seconds:g} s", flush=True)
-    done = asyncio.run(run(options.seconds, options.seed))
+    done = asyncio.run(run(options.seconds, options.seed, options.only))
     print(f"{done.turns} turns, {done.characters} characters, none lost or doubled; faults: {dict(done.faults)}")
+    print(f"{done.lost_turns} turns were lost with Redis' data, and their clients were told")
     sys.exit(0)
 
 

@@ -84,6 +84,7 @@ class Client:
         self.socket = socket
         self.frames: list[Frame] = []
         self.turns: dict[str, TurnView] = {}
+        self.detached: dict[str, str] = {}
         self.ready: Frame = {}
         self.closed: tuple[int, str] | None = None
         self.failure: BaseException | None = None
@@ -127,6 +128,8 @@ class Client:
             self.ready = frame
         elif kind == "result.piece":
             self._pieces.setdefault(frame["id"], []).append(frame["text"])
+        elif kind == "turn.detached":
+            self.detached[frame["turn"]] = frame["reason"]
         elif kind in {"result", "error"}:
             if "pieces" in frame:
                 pieces = self._pieces.pop(frame["id"])
@@ -135,7 +138,7 @@ class Client:
             if "id" in frame:
                 assert frame["id"] not in self._answers, "one answer for each request"
                 self._answers[frame["id"]] = frame
-        elif kind.startswith("turn.") and kind != "turn.detached":
+        elif kind.startswith("turn."):
             held = self.turns.get(frame["turn"])
             if kind == "turn.started" and held is not None and held.seq > 0:
                 self.turns[frame["turn"]] = TurnView()  # a new attachment, which replays from the start

@@ -16,13 +16,22 @@ RETRY_S = 0.05
 DEADLINE_S = 40.0
 
 
+class TurnLost(Exception):
+    """No ending will come: the gateway said that it has the turn, or its events, no longer. Holds the code."""
+
+
 class Resilient:
-    """Keeps what it holds of its turns over any number of sockets. Laws 1 and 2 are checked on every frame."""
+    """Keeps what it holds of its turns over any number of sockets. Laws 1 and 2 are checked on every frame.
+
+    `lost`: the turns of which it was told that nothing more can come, and by which code.
+    """
 
     def __init__(self, urls: Callable[[], Sequence[str]], codec: str, pick: random.Random) -> None:
         self.views: dict[str, TurnView] = {}
         self.connects = 0
         self.frames: list[dict[str, Any]] = []
+        self.lost: dict[str, str] = {}
+        self._unanswered: set[str] = set()
         self._urls = urls
         self._codec = codec
         self._pick = pick
@@ -48,14 +57,17 @@ class Resilient:
         return self.now
 
     async def _attach(self, now: Client) -> None:
-        live = {turn: view for turn, view in self.views.items() if view.ended is None}
+        settled = self.lost.keys() | self._unanswered
+        live = {turn: view for turn, view in self.views.items() if view.ended is None and turn not in settled}
         for turn, view in live.items():
             now.resume(turn, view)
         held = {turn: view.position if view.epoch else {"epoch": 0, "seq": 0} for turn, view in live.items()}
         if held:
             answer = await now.request("turn.attach", positions=held)
             for turn, got in answer["turns"].items():
-                assert "error" not in got, f"{turn}: {got['error']}"
+                if "error" in got:
+                    assert got["error"]["code"] in {"not_found", "gone"}, f"{turn}: {got['error']}"
+                    self.lost[turn] = got["error"]["code"]
 
     async def drop(self) -> None:
         """Lose the socket."""
@@ -67,6 +79,13 @@ class Resilient:
 
     async def start(self, turn: str, **fields: Any) -> dict[str, Any]:
         """Start a turn; repeated with the same id until it is answered (law 6)."""
+        self._unanswered.add(turn)
+        try:
+            return await self._start(turn, fields)
+        finally:
+            self._unanswered.discard(turn)
+
+    async def _start(self, turn: str, fields: dict[str, Any]) -> dict[str, Any]:
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 now = await self.connected()
@@ -96,16 +115,19 @@ class Resilient:
                         raise
 
     async def ending(self, turn: str) -> dict[str, Any]:
-        """Stay connected until the turn's ending."""
+        """Stay connected until the turn's ending. Raises `TurnLost`."""
 
         def ended() -> bool:
-            if self.now is not None and turn in self.now.turns:
-                self.views[turn] = self.now.turns[turn]
-            return self.views[turn].ended is not None
+            if self.now is not None:
+                self.views[turn] = self.now.turns.get(turn, self.views[turn])
+                if turn in self.now.detached:
+                    self.lost[turn] = self.now.detached[turn]
+            return self.views[turn].ended is not None or turn in self.lost
 
         await self.until(ended)
         found = self.views[turn].ended
-        assert found is not None
+        if found is None:
+            raise TurnLost(self.lost[turn])
         return found
 
     def text(self, turn: str) -> str:

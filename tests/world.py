@@ -15,8 +15,8 @@ from websockets.exceptions import WebSocketException
 from tests.client import RequestFailed, client
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.redis_process import RedisProcess, redis_process
-from tests.resilient import Resilient, resilient
+from tests.redis_process import CutWay, RedisProcess, cut_way, redis_process
+from tests.resilient import Resilient, TurnLost, resilient
 from tests.upstream import Upstream
 
 LEASE_S = 1.5
@@ -24,16 +24,24 @@ SETTINGS = {"TURNWIRE_LEASE_S": str(LEASE_S), "TURNWIRE_DRAIN_S": "3", "TURNWIRE
 
 
 class World:
-    """Instances of the gateway on one Redis. `urls` lists those that may be connected to."""
+    """Instances of the gateway on one Redis. `urls` lists those that may be connected to.
 
-    def __init__(self, folder: Path, redis: RedisProcess, upstream: Upstream, stack: AsyncExitStack) -> None:
+    `way`: their way to Redis, which can be cut. `lost_turns`: of how many turns the store lost what there was.
+    """
+
+    def __init__(
+        self, folder: Path, redis: RedisProcess, way: CutWay, upstream: Upstream, stack: AsyncExitStack
+    ) -> None:
         self.folder = folder
         self.redis = redis
+        self.way = way
+        self.lost_turns = 0
         self.upstream = upstream
         self.instances: list[GatewayProcess] = []
         self.hidden: set[int] = set()
         self._stack = stack
         self._started: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._may_be_lost: set[str] = set()
 
     async def add(self, **settings: str) -> GatewayProcess:
         """Start one more instance."""
@@ -44,7 +52,7 @@ class World:
             **settings,
         }
         made = await self._stack.enter_async_context(
-            gateway_process(self.folder, environment, store=self.redis.url, forgiving=True)
+            gateway_process(self.folder, environment, store=self.way.url, forgiving=True)
         )
         self.instances.append(made)
         return made
@@ -72,14 +80,27 @@ class World:
         self.instances[number].process.send_signal(signal.SIGCONT)
         self.hidden.discard(number)
 
+    def lose_data(self) -> None:
+        """Redis is killed, and comes back empty."""
+        self.redis.restart(with_data=False)
+        self._may_be_lost |= self._started.keys()
+
     async def start(self, who: Resilient, turn: str, **demo: Any) -> dict[str, Any]:
         """Start a demo turn, and remember what it has to say."""
         self._started[turn] = (f"About {turn}", demo)
         return await who.start(turn, input=f"About {turn}", params={"demo": demo})
 
     async def check(self, who: Resilient, turn: str, *, ends: str = "turn.completed") -> None:
-        """The oracle: one ending, the text is what was to be said (or a prefix), and the history has the same."""
-        ended = await who.ending(turn)
+        """The oracle: one ending, the text is what was to be said (or a prefix), and the history has the same.
+
+        Where the store has lost the turn its client is told; silence ends in a `TimeoutError`.
+        """
+        try:
+            ended = await who.ending(turn)
+        except TurnLost as lost:
+            assert turn in self._may_be_lost, f"{turn}: {lost}, though nothing was lost"
+            self.lost_turns += 1
+            return
         assert ended["type"] == ends, ended
         prompt, demo = self._started[turn]
         whole = expected(prompt, demo)
@@ -104,6 +125,8 @@ class World:
                     async with client(url, open_timeout=2) as c:
                         got = await c.request("turn.get", turn=turn)
                 except RequestFailed as failed:
+                    if failed.code == "not_found" and turn in self._may_be_lost:
+                        return None
                     if not failed.error["retryable"]:
                         raise
                 except (OSError, WebSocketException, TimeoutError, AssertionError):
@@ -119,8 +142,8 @@ class World:
 async def world(folder: Path, instances: int = 2, *, appendonly: bool = False, **settings: str) -> AsyncIterator[World]:
     """A Redis and so many instances."""
     with redis_process(folder / "redis", appendonly=appendonly) as redis:
-        async with Upstream() as upstream, AsyncExitStack() as stack:
-            made = World(folder, redis, upstream, stack)
+        async with Upstream() as upstream, cut_way(redis) as way, AsyncExitStack() as stack:
+            made = World(folder, redis, way, upstream, stack)
             for _ in range(instances):
                 await made.add(**settings)
             try:
