@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import binascii
+from collections.abc import Iterable
 
 from gateway.errors import ApiError
-from gateway.protocol import TurnStart
-from providers.base import FilePart, ImagePart, Part, TextPart, Tool, ToolName
+from gateway.protocol import InputMessage, TurnStart
+from providers.base import (
+    ChatMessage,
+    FilePart,
+    ImagePart,
+    Part,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolName,
+    ToolResultPart,
+)
+
+_ADDRESSES = ("https://", "http://", "data:", "/v1/messages/")
 
 
 def check_content(request: TurnStart) -> None:
@@ -15,7 +28,23 @@ def check_content(request: TurnStart) -> None:
         _check_parts(request.input, "input")
     for n, message in enumerate(request.messages or ()):
         _check_parts(message.parts, f"messages[{n}].parts")
+    if (call := result_without_call(request.messages or ())) is not None:
+        raise ApiError(
+            "invalid_request", f"There is no tool call {call[:80]} before its result. Send both.", path="messages"
+        )
     _check_tools(request, request.tools or [])
+
+
+def result_without_call(messages: Iterable[ChatMessage | InputMessage]) -> str | None:
+    """The first call whose result stands there without it."""
+    calls = set()
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, ToolCallPart):
+                calls.add(part.call)
+            elif isinstance(part, ToolResultPart) and part.call not in calls:
+                return part.call
+    return None
 
 
 def _check_parts(parts: list[Part], path: str) -> None:
@@ -29,6 +58,8 @@ def _check_parts(parts: list[Part], path: str) -> None:
 def _check_data(part: ImagePart | FilePart, path: str) -> None:
     if (part.data is None) == (part.url is None):
         raise ApiError("invalid_request", "An image or file has either data or a url. Send one of them.", path=path)
+    if part.url is not None and not part.url.startswith(_ADDRESSES):
+        raise ApiError("invalid_request", "This address can't be passed on. Send one of https.", path=f"{path}.url")
     if part.data is not None:
         try:
             decoded = binascii.a2b_base64(part.data, strict_mode=True)
@@ -36,6 +67,25 @@ def _check_data(part: ImagePart | FilePart, path: str) -> None:
             decoded = b""
         if not decoded:
             raise ApiError("invalid_request", "data is not base64 of anything. Encode the bytes.", path=f"{path}.data")
+
+
+def _schema_fault(schema: object, path: str) -> str | None:
+    """Where the schema is broken, as far as every provider would refuse it."""
+    if isinstance(schema, bool):
+        return None
+    if not isinstance(schema, dict):
+        return path
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    if not isinstance(properties, dict):
+        return f"{path}.properties"
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+        return f"{path}.required"
+    if not isinstance(schema.get("type", ""), str | list):
+        return f"{path}.type"
+    inner = [(value, f"{path}.properties.{name}") for name, value in properties.items()]
+    if not isinstance(schema.get("items"), list | None):
+        inner.append((schema["items"], f"{path}.items"))
+    return next((fault for value, where in inner if (fault := _schema_fault(value, where)) is not None), None)
 
 
 def _check_tools(request: TurnStart, tools: list[Tool]) -> None:
@@ -47,6 +97,8 @@ def _check_tools(request: TurnStart, tools: list[Tool]) -> None:
                 'A tool takes a map: its parameters are a JSON schema of "type": "object".',
                 path=f"tools[{n}].parameters",
             )
+        if (fault := _schema_fault(tool.parameters, f"tools[{n}].parameters")) is not None:
+            raise ApiError("invalid_request", "This is no JSON schema. Check it.", path=fault)
         if tool.name in names[:n]:
             raise ApiError("invalid_request", f"Two tools are called {tool.name}. Rename one.", path=f"tools[{n}].name")
     choice = request.tool_choice

@@ -5,10 +5,11 @@ from __future__ import annotations
 from msgspec import structs
 
 from gateway.acceptance import parts_of
+from gateway.content import result_without_call
 from gateway.errors import ApiError
 from gateway.protocol import TurnStart
 from gateway.shapes import address_in, body_of
-from providers.base import ChatMessage, ChatRequest, FilePart, ImagePart, Part, TextPart
+from providers.base import ChatMessage, ChatRequest, FilePart, ImagePart, Part, TextPart, ToolCallPart, ToolResultPart
 from store.base import ConversationRecord, MessageRecord, NotFound, TurnRecord
 from store.interface import Store
 
@@ -52,13 +53,31 @@ async def chat_request(
     system = asked.system
     if system is None and conversation is not None:
         system = conversation.system
-    return structs.replace(asked, messages=await _with_data(store, user, tuple(_context(branch))), system=system)
+    messages = _context(branch, turn.model)
+    if (call := result_without_call(messages)) is not None:
+        raise ApiError(
+            "invalid_request",
+            f"The conversation has no tool call {call[:80]} to this result. Check the id.",
+            path="input",
+        )
+    return structs.replace(asked, messages=await _with_data(store, user, tuple(messages)), system=system)
 
 
-def _context(branch: list[MessageRecord]) -> list[ChatMessage]:
-    """Messages with something in them; an answer that was stopped before its first word is left out."""
-    found = [ChatMessage(record.role, tuple(body_of(record).parts)) for record in branch]  # type: ignore[arg-type]
-    return [message for message in found if message.parts]
+def _context(branch: list[MessageRecord], model: str) -> list[ChatMessage]:
+    """Messages with something in them, as `model` can take them.
+
+    An answer that was stopped before its first word is left out, another model's signatures too, and so are calls
+    of tools that nobody answered: every provider refuses a conversation that goes on without their results.
+    """
+    bodies = [body_of(record) for record in branch]
+    answered = {part.call for body in bodies for part in body.parts if isinstance(part, ToolResultPart)}
+    found = []
+    for record, body in zip(branch, bodies, strict=True):
+        parts = [part for part in body.parts if not isinstance(part, ToolCallPart) or part.call in answered]
+        message = ChatMessage(record.role, tuple(parts))  # type: ignore[arg-type]
+        if parts:
+            found.append(message if body.model in (None, model) else message.unsigned())
+    return found
 
 
 async def _with_data(store: Store, user: str, messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
@@ -110,7 +129,7 @@ def trimmed(question: ChatRequest, context_window: int | None, answer_tokens: in
     if context_window is None:
         return question, 0
     left = context_window - answer_tokens - _tokens([TextPart(question.system or "")])
-    starts = [n for n, message in enumerate(question.messages) if message.role == "user"]
+    starts = [n for n, message in enumerate(question.messages) if message.role == "user" and not _is_result(message)]
     kept = len(question.messages)
     for start in reversed(starts):
         size = sum(_tokens(message.parts) for message in question.messages[start:kept])
@@ -128,6 +147,10 @@ def fits(question: ChatRequest, context_window: int | None, answer_tokens: int) 
         return True
     asked = _tokens([TextPart(question.system or "")]) + sum(_tokens(message.parts) for message in question.messages)
     return asked + answer_tokens <= context_window
+
+
+def _is_result(message: ChatMessage) -> bool:
+    return any(isinstance(part, ToolResultPart) for part in message.parts)
 
 
 def _tokens(parts: list[Part] | tuple[Part, ...]) -> int:

@@ -6,7 +6,9 @@ Left out, because the API has no such thing or answers 400: `seed`, and what the
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from typing import Any, Final
 
 from providers.base import (
@@ -31,6 +33,7 @@ UNLISTED_MAX_TOKENS: Final = 8_192
 """For a model whose limit nobody has told us."""
 _BUDGETS: Final = {"low": 2_048, "medium": 8_192, "high": 16_384, "max": 31_000}
 _BUDGET_MIN: Final = 1_024
+_DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,([A-Za-z0-9+/=]+)")
 _CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 
 
@@ -114,6 +117,9 @@ def _message(message: ChatMessage) -> dict[str, Any] | None:
     if message.role == "system":
         return None
     blocks = [block for part in message.parts if (block := _block(part)) is not None]
+    # What was thought goes back with what followed it: alone, at the end, it is refused.
+    while message.role == "assistant" and blocks and blocks[-1]["type"] in ("thinking", "redacted_thinking"):
+        blocks.pop()
     if not blocks:
         return None
     return {"role": "assistant" if message.role == "assistant" else "user", "content": blocks}
@@ -133,15 +139,29 @@ def _block(part: Part) -> dict[str, Any] | None:
         case ToolResultPart():
             result = {"type": "tool_result", "tool_use_id": part.call, "content": part.output}
             return result | {"is_error": True} if part.error else result
-        case ImagePart(data=str(data)):
-            return {
-                "type": "image",
-                "source": {"type": "base64", "media_type": part.media_type, "data": data},
-            }
         case ImagePart():
-            return {"type": "image", "source": {"type": "url", "url": part.url}}
-        case ReasoningPart() | CitationPart() | FilePart():
+            return {"type": "image", "source": _source(part)}
+        case FilePart():
+            document = {"type": "document", "source": _source(part)}
+            return document | {"title": part.name} if part.name else document
+        case ReasoningPart() | CitationPart():
             return None
+
+
+def _source(part: ImagePart | FilePart) -> dict[str, Any]:
+    """Where the bytes are. An address that holds its data is none to this API, and text is not in base64."""
+    media_type, data = part.media_type, part.data
+    if data is None and (held := _DATA_URL.fullmatch(part.url or "")):
+        media_type, data = held.groups()
+    if data is None:
+        return {"type": "url", "url": part.url}
+    if isinstance(part, FilePart) and media_type.startswith("text/"):
+        return {
+            "type": "text",
+            "media_type": "text/plain",
+            "data": base64.b64decode(data).decode("utf-8", "replace"),
+        }
+    return {"type": "base64", "media_type": media_type, "data": data}
 
 
 def _input(arguments: str) -> dict[str, Any]:

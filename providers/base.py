@@ -109,6 +109,11 @@ class ChatMessage(Struct, frozen=True):
     role: Role
     parts: tuple[Part, ...]
 
+    def unsigned(self) -> ChatMessage:
+        """The same without signatures: one model's are worth nothing to another, which refuses them."""
+        bare = tuple(msgspec.structs.replace(part, signature=None) if part.signature else part for part in self.parts)
+        return ChatMessage(self.role, bare)
+
 
 class Tool(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A function that the model may call. `parameters` is a JSON schema of type object."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
-from providers.base import Finished, FinishReason, Usage, UsageReported
+from providers.base import Finished, FinishReason, UsageReported
 from providers.failures import Failures
 from providers.loose_json import documents
 from providers.parts import Parts
 from providers.route import Quirks
 from providers.stream import Unreadable, reread
 from providers.think_tags import ThinkTags
+from providers.token_counts import chat_usage
 
 _FINISHED: Final[dict[str, FinishReason]] = {
     "stop": "stop",
@@ -35,10 +37,19 @@ class _Function(Struct, gc=False):
     arguments: str | dict[str, Any] | None = None
 
 
+class _Google(Struct, gc=False):
+    thought_signature: str | None = None
+
+
+class _Extra(Struct, gc=False):
+    google: _Google | None = None
+
+
 class _ToolCall(Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
+    extra_content: _Extra | None = None
 
 
 class _Piece(Struct, gc=False):
@@ -50,20 +61,34 @@ class _Piece(Struct, gc=False):
     summary: str | None = None
     data: str | None = None
     signature: str | None = None
+    id: str | None = None
+    format: str | None = None
+    index: int | None = None
+
+
+class _Cited(Struct, gc=False):
+    url: str | None = None
+    title: str | None = None
+
+
+class _Annotation(Struct, gc=False):
+    url_citation: _Cited | None = None
 
 
 class _Delta(Struct, gc=False):
-    content: str | list[_Piece] | None = None
+    content: str | list[_Piece | str] | _Piece | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_details: list[_Piece] | None = None
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
+    annotations: list[_Annotation] | None = None
 
 
 class _Choice(Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
+    message: _Delta | None = None
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
 
@@ -71,6 +96,7 @@ class _Choice(Struct, gc=False):
 class _Chunk(Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: dict[str, Any] | None = None
+    citations: list[str] | None = None
     error: Any = None
 
 
@@ -95,6 +121,10 @@ class ChatDecoder:
         """By key, the id and the arguments of a call whose name is still to come."""
         self._empty: set[int] = set()
         """The calls without arguments so far."""
+        self._signed: set[int] = set()
+        """The thoughts that have their signature."""
+        self._pages: list[str] = []
+        """The pages that the answer rests on, as some name them beside it, in every chunk."""
 
     def event(self, name: str | None, data: bytes) -> bool:
         """See `stream.Decoder`."""
@@ -119,6 +149,8 @@ class ChatDecoder:
         for part in sorted(self._empty):
             self.parts.add(part, "{}")
         self.parts.close()
+        for page in self._pages:
+            self.parts.cite(url=page, title=None, text=None)
         self._report()
         if self._finish in _FAILED:
             if self._finish == _OVERLOADED:
@@ -135,6 +167,8 @@ class ChatDecoder:
     def _chunk(self, chunk: _Chunk) -> None:
         if chunk.usage:
             self._usage = chunk.usage
+        if chunk.citations:
+            self._pages = chunk.citations
         if chunk.error:
             self._report()
             raise self._failures.of_event({"error": chunk.error})
@@ -145,6 +179,9 @@ class ChatDecoder:
                 self._usage = choice.usage
             if choice.delta is not None:
                 self._delta(choice.delta)
+            if choice.message is not None and not self.parts.opened:
+                # Some send the answer whole, and some send it whole once more.
+                self._delta(choice.message)
             if choice.finish_reason:
                 self._finish = choice.finish_reason
                 self.finishing = True
@@ -158,8 +195,8 @@ class ChatDecoder:
             self._details(delta.reasoning_details, told=bool(thought))
         content = delta.content
         if content:
-            if isinstance(content, list):
-                self._pieces(content)
+            if not isinstance(content, str):
+                self._pieces(content if isinstance(content, list) else [content])
             elif self._tags is None:
                 parts.say("text", content)
             else:
@@ -169,10 +206,15 @@ class ChatDecoder:
             parts.say("refusal", delta.refusal)
         for call in delta.tool_calls or ():
             self._call(call)
+        for annotation in delta.annotations or ():
+            if (cited := annotation.url_citation) is not None:
+                self.parts.cite(url=cited.url, title=cited.title, text=None)
 
-    def _pieces(self, content: list[_Piece]) -> None:
+    def _pieces(self, content: Sequence[_Piece | str]) -> None:
         for piece in content:
-            if piece.type == "thinking":
+            if isinstance(piece, str):
+                self.parts.say("text", piece)
+            elif piece.type == "thinking":
                 inner = piece.thinking
                 for thought in inner if isinstance(inner, list) else [_Piece(text=inner)]:
                     self.parts.say("reasoning", thought.text or "")
@@ -185,9 +227,10 @@ class ChatDecoder:
             if not told:
                 self.parts.say("reasoning", detail.text or detail.summary or "")
             if signature := detail.signature or detail.data:
-                if self.parts.kind != "reasoning":
+                if self.parts.kind != "reasoning" or self.parts.newest in self._signed:
                     self.parts.open("reasoning", redacted=detail.data is not None)
-                self.parts.sign(self.parts.newest, signature)
+                self._signed.add(self.parts.newest)
+                self.parts.sign(self.parts.newest, _detail(detail) if self._quirks.reasoning_details else signature)
 
     def _call(self, call: _ToolCall) -> None:
         function = call.function or _Function()
@@ -209,42 +252,19 @@ class ChatDecoder:
         if arguments:
             self._empty.discard(part)
             self.parts.add(part, arguments)
+        if (extra := call.extra_content) is not None and extra.google is not None:
+            self.parts.sign(part, extra.google.thought_signature or "")
 
     def _report(self) -> None:
         if self._usage:
-            self.parts.put(UsageReported(_usage(self._usage, self._quirks)))
+            self.parts.put(UsageReported(chat_usage(self._usage, self._quirks)))
             self._usage = None
 
 
-def _usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
-    """Tokens, whatever the provider calls them and wherever it puts them."""
-    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-    reasoning = _count(completion, "reasoning_tokens")
-    cached = next(
-        (
-            count
-            for count in (
-                _count(prompt, "cached_tokens"),
-                _count(usage, "cached_tokens"),
-                _count(usage, "prompt_cache_hit_tokens"),
-            )
-            if count is not None
-        ),
-        None,
-    )
-    output = _count(usage, "completion_tokens") or 0
-    return Usage(
-        input_tokens=_count(usage, "prompt_tokens") or 0,
-        output_tokens=output + (reasoning or 0) if quirks.usage_excludes_reasoning else output,
-        reasoning_tokens=reasoning,
-        cache_read_tokens=cached,
-        cache_write_tokens=_count(prompt, "cache_write_tokens"),
-    )
-
-
-def _count(where: object, name: str) -> int | None:
-    value = where.get(name) if isinstance(where, dict) else None
-    return int(value) if isinstance(value, int | float) else None
+def _detail(detail: _Piece) -> str:
+    """A reasoning detail as it has to go back, but for its text, which is the part's."""
+    fields = ("type", "signature", "data", "id", "format", "index")
+    return json.dumps({name: value for name in fields if (value := getattr(detail, name)) is not None})
 
 
 def _documents(data: bytes) -> list[Any]:

@@ -146,22 +146,44 @@ def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> list[dict[str, Any]]:
     text = "".join(part.text for part in parts if isinstance(part, TextPart))
     refusal = "".join(part.text for part in parts if isinstance(part, RefusalPart))
     thought = "".join(part.text for part in parts if isinstance(part, ReasoningPart) and not part.redacted)
-    calls = [
-        {
-            "id": part.call,
-            "type": "function",
-            "function": {"name": part.name, "arguments": part.arguments or "{}"},
-        }
-        for part in parts
-        if isinstance(part, ToolCallPart)
-    ]
+    calls = [_call(part, quirks) for part in parts if isinstance(part, ToolCallPart)]
     # A refusal goes back as what the model said: few of the providers know a field for it.
     said: dict[str, Any] = {"role": "assistant", "content": text or refusal or None}
     if calls:
         said["tool_calls"] = calls
     if quirks.reasoning_back and (thought or calls):
         said["reasoning_content"] = thought
+    if quirks.reasoning_details and (details := _details(parts)):
+        said["reasoning_details"] = details
     return [said] if text or refusal or calls else []
+
+
+def _call(part: ToolCallPart, quirks: Quirks) -> dict[str, Any]:
+    function = {"name": part.name, "arguments": part.arguments or "{}"}
+    call = {"id": part.call, "type": "function", "function": function}
+    if quirks.signed_calls and part.signature:
+        call["extra_content"] = {"google": {"thought_signature": part.signature}}
+    return call
+
+
+def _details(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """The details of what was thought, which stand in its signature but for the text (see `openai_chunks`)."""
+    details: list[dict[str, Any]] = []
+    for part in parts:
+        if not isinstance(part, ReasoningPart):
+            continue
+        try:
+            detail = json.loads(part.signature or "")
+        except ValueError:
+            continue
+        if not isinstance(detail, dict):
+            continue
+        if detail.get("type") == "reasoning.text":
+            detail["text"] = part.text
+        elif part.text:
+            details.append({"type": "reasoning.summary", "summary": part.text})
+        details.append(detail)
+    return details
 
 
 def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
@@ -182,5 +204,8 @@ def _piece(part: Part) -> dict[str, Any] | None:
             return {"type": "text", "text": " ".join(filter(None, (part.title, part.text, part.url)))}
         case ToolCallPart():
             return {"type": "text", "text": json.dumps({"tool": part.name, "arguments": part.arguments})}
-        case ReasoningPart() | ToolResultPart() | FilePart() | CitationPart():
+        case FilePart():
+            data = f"data:{part.media_type};base64,{part.data}"
+            return {"type": "file", "file": {"filename": part.name or "file", "file_data": data}}
+        case ReasoningPart() | ToolResultPart() | CitationPart():
             return None

@@ -8,12 +8,13 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from providers.base import Cursor, Finished, FinishReason, PartKind, Usage, UsageReported
+from providers.base import Cursor, Finished, FinishReason, PartKind, UsageReported
 from providers.failures import Failures
 from providers.parts import Parts
 from providers.responses_items import KINDS, Annotation, Arguments, Item, Output, Piece, Place, Source
 from providers.route import Quirks
 from providers.stream import reread
+from providers.token_counts import responses_usage
 
 _TEXTS: Final[dict[str, tuple[PartKind, Source]]] = {
     "response.output_text": ("text", "content"),
@@ -192,7 +193,7 @@ class ResponsesDecoder:
 
     def _report(self) -> None:
         if self._usage:
-            self.parts.put(UsageReported(_usage(self._usage, self._quirks)))
+            self.parts.put(UsageReported(responses_usage(self._usage, self._quirks)))
             self._usage = None
 
 
@@ -200,23 +201,6 @@ def _place(event: _Event) -> Place:
     if event.output_index is not None:
         return event.output_index
     return event.item_id or (event.item.id if event.item else None) or ""
-
-
-def _usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
-    given, made = usage.get("input_tokens_details"), usage.get("output_tokens_details")
-    reasoning, output = _count(made, "reasoning_tokens"), _count(usage, "output_tokens") or 0
-    return Usage(
-        input_tokens=_count(usage, "input_tokens") or 0,
-        output_tokens=output + (reasoning or 0) if quirks.usage_excludes_reasoning else output,
-        reasoning_tokens=reasoning,
-        cache_read_tokens=_count(given, "cached_tokens"),
-        cache_write_tokens=_count(given, "cache_write_tokens"),
-    )
-
-
-def _count(where: object, name: str) -> int | None:
-    value = where.get(name) if isinstance(where, dict) else None
-    return int(value) if isinstance(value, int | float) else None
 
 
 _TAKE: Final[dict[str, Callable[[ResponsesDecoder, _Event], None]]] = {

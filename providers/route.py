@@ -16,7 +16,7 @@ from providers.base import ChatRequest, Cursor, Delta, FilePart, ImagePart, Part
 
 WORD = "^[a-z][a-z0-9-]*$"
 Feature = Annotated[str, Field(pattern=WORD)]
-FEATURES = frozenset({"chat", "streaming", "thinking", "long-context", "tools", "vision", "prefill"})
+FEATURES = frozenset({"chat", "streaming", "thinking", "long-context", "tools", "vision", "files", "prefill"})
 """Those that mean something here; any other is a label for the clients."""
 DialectName = Literal[
     "demo",
@@ -49,6 +49,10 @@ class Quirks(BaseModel):
     """The model thinks unasked, and hides it unless told not to."""
     reasoning_back: bool = False
     """The model wants its `reasoning_content` back with the assistant's messages."""
+    signed_calls: bool = False
+    """Tool calls carry Google's thought signature, and want it back."""
+    reasoning_details: bool = False
+    """The model wants its `reasoning_details` back, as OpenRouter has them."""
     tools_without_reasoning: bool = False
     """With tools, the only effort that the model takes in this dialect is `none`."""
     tools_forced: bool = True
@@ -174,8 +178,31 @@ class Route(Struct, frozen=True):
                 "unsupported",
                 f"The model {self.id} can't be made to call a tool: leave out tool_choice, or use auto.",
             )
-        if self.dialect != "demo" and any(isinstance(part, FilePart) for part in _parts(request)):
-            raise ProviderError("unsupported", f"Files can't be sent to the model {self.id}: send their text instead.")
+        for part in _parts(request):
+            if isinstance(part, FilePart):
+                self._check_file(part)
+        most, wanted = self.max_output, request.params.max_tokens
+        if most is not None and wanted is not None and wanted > most:
+            raise ProviderError(
+                "invalid_request",
+                f"The model {self.id} answers with {most} tokens at most: ask for no more in params.max_tokens.",
+            )
+
+    def _check_file(self, file: FilePart) -> None:
+        if self.dialect == "demo":
+            return
+        if "files" not in self.features:
+            raise ProviderError("unsupported", f"The model {self.id} can't read files: send their text instead.")
+        if self.dialect == "openai_chat" and file.data is None:
+            raise ProviderError(
+                "unsupported", f"The model {self.id} takes a file by its data only, not by its url: send the data."
+            )
+        text = file.media_type.startswith("text/") and file.data is not None
+        if self.dialect.startswith("anthropic") and file.media_type != "application/pdf" and not text:
+            raise ProviderError(
+                "unsupported",
+                f"The model {self.id} can't read files of type {file.media_type[:80]}: send a PDF, or text as data.",
+            )
 
 
 def _parts(request: ChatRequest) -> Iterable[Part]:

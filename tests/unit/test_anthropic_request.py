@@ -155,5 +155,36 @@ def test_images_and_the_rest() -> None:
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAA"}},
         {"type": "image", "source": {"type": "url", "url": "https://x"}},
     ]
-    assert blocks("user", TextPart(" "), CitationPart(), FilePart("x/y")) == []
+    assert blocks("user", TextPart(" "), CitationPart()) == []
     assert blocks("assistant", RefusalPart("No.")) == [{"type": "text", "text": "No."}]
+
+
+def test_documents() -> None:
+    """A document is a PDF, by its data or address, or plain text, which isn't sent in base64."""
+    assert blocks(
+        "user",
+        FilePart("application/pdf", data="AAA", name="a.pdf"),
+        FilePart("application/pdf", url="https://x/b.pdf"),
+        FilePart("text/markdown", data="IyBIaQ=="),
+    ) == [
+        {
+            "type": "document",
+            "source": {"type": "base64", "media_type": "application/pdf", "data": "AAA"},
+            "title": "a.pdf",
+        },
+        {"type": "document", "source": {"type": "url", "url": "https://x/b.pdf"}},
+        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "# Hi"}},
+    ]
+
+
+def test_an_address_that_holds_its_data() -> None:
+    """A data URL is taken apart: this API knows addresses of the web only."""
+    assert blocks("user", ImagePart("image/png", url="data:image/webp;base64,AAA=")) == [
+        {"type": "image", "source": {"type": "base64", "media_type": "image/webp", "data": "AAA="}}
+    ]
+
+
+def test_a_thought_alone_stays() -> None:
+    """The thought of an answer that was stopped before its first word would be refused: it is left out."""
+    thought = ReasoningPart("why", signature="s")
+    assert [block["type"] for block in blocks("assistant", thought, TextPart("a"), thought)] == ["thinking", "text"]

@@ -11,6 +11,7 @@ from gateway.content import check_content
 from gateway.errors import ApiError
 from gateway.protocol import TurnStart
 
+TYPED = {"type": "object"}
 TOOL = {"name": "clock", "parameters": {"type": "object"}}
 
 
@@ -32,6 +33,25 @@ def start(**fields: Any) -> TurnStart:
         ({"tools": [TOOL, TOOL]}, "tools[1].name"),
         ({"tools": [TOOL], "tool_choice": {"name": "other"}}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"input": [{"kind": "image", "media_type": "image/png", "url": "file:///etc/passwd"}]}, "input[0].url"),
+        (
+            {"tools": [{"name": "a", "parameters": {"type": "object", "properties": []}}]},
+            "tools[0].parameters.properties",
+        ),
+        ({"tools": [{"name": "a", "parameters": TYPED | {"required": "x"}}]}, "tools[0].parameters.required"),
+        (
+            {"tools": [{"name": "a", "parameters": TYPED | {"properties": {"x": 5}}}]},
+            "tools[0].parameters.properties.x",
+        ),
+        (
+            {"tools": [{"name": "a", "parameters": TYPED | {"properties": {"x": {"type": "array", "items": "y"}}}}]},
+            "tools[0].parameters.properties.x.items",
+        ),
+        (
+            {"tools": [{"name": "a", "parameters": TYPED | {"properties": {"x": {"type": 5}}}}]},
+            "tools[0].parameters.properties.x.type",
+        ),
+        ({"messages": [{"role": "tool", "parts": [{"kind": "tool_result", "call": "c", "output": ""}]}]}, "messages"),
     ],
 )
 def test_what_cant_be_meant_is_refused(fields: dict[str, Any], path: str) -> None:
@@ -50,6 +70,13 @@ def test_what_cant_be_meant_is_refused(fields: dict[str, Any], path: str) -> Non
         {"input": [{"kind": "tool_result", "call": "c", "output": ""}]},
         {"input": "x", "tools": [TOOL], "tool_choice": {"name": "clock"}},
         {"input": "x", "tools": [{"name": "bare"}], "tool_choice": "required"},
+        {"input": "x", "tools": [{"name": "any", "parameters": TYPED | {"properties": {"x": True, "y": {}}}}]},
+        {
+            "messages": [
+                {"role": "assistant", "parts": [{"kind": "tool_call", "call": "c", "name": "f", "arguments": "{}"}]},
+                {"role": "tool", "parts": [{"kind": "tool_result", "call": "c", "output": ""}]},
+            ]
+        },
     ],
 )
 def test_what_can_be_meant_passes(fields: dict[str, Any]) -> None:

@@ -194,3 +194,46 @@ async def test_data_that_is_not_there_is_said(steered: SteeredStore, address: st
     with pytest.raises(ApiError) as missing:
         await asked(steered, TurnStart(messages=[InputMessage(role="user", parts=[part])]), "t")
     assert missing.value.code == "not_found"
+
+
+async def test_what_another_model_signed_and_what_nobody_answered_stays_away(steered: SteeredStore) -> None:
+    """A provider refuses another's signatures, and a call without its result: the conversation goes on without."""
+    await steered.create_conversation(conversation())
+    answers = [
+        ("demo", [ReasoningPart("a", signature="S"), ToolCallPart("kept", "f", "{}"), ToolCallPart("lost", "f", "{}")]),
+        ("other", [ReasoningPart("b", signature="S"), TextPart("so")]),
+        ("demo", [ToolCallPart("open", "f", "{}")]),
+    ]
+    inputs: list[Part] = [TextPart("one"), ToolResultPart("kept", "3"), TextPart("two")]
+    for n, ((model, parts), said) in enumerate(zip(answers, inputs, strict=True)):
+        accepted = await steered.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(said), turn=f"t{n}")))
+        made = ending(accepted.turn)
+        stored = encode_body(MessageBody(cast("list[Part]", parts), model))
+        await steered.end(replace(made, answer=replace(made.answer, body=stored)))
+    await steered.accept(new_turn("t", model="demo", input=message("q", body=body(TextPart("now")), turn="t")))
+    made_of = await asked(steered, TurnStart(conversation="c1", input="now"), "t")
+    assert [found.parts for found in made_of.messages] == [
+        (TextPart("one"),),
+        (ReasoningPart("a", signature="S"), ToolCallPart("kept", "f", "{}")),
+        (ToolResultPart("kept", "3"),),
+        (ReasoningPart("b"), TextPart("so")),
+        (TextPart("two"),),
+        (TextPart("now"),),
+    ]
+
+
+async def test_a_result_without_its_call_is_refused(steered: SteeredStore) -> None:
+    """Before a provider is asked, and naming the call."""
+    await steered.create_conversation(conversation())
+    await steered.accept(new_turn("t", input=message("q", body=body(ToolResultPart("nobody", "3")), turn="t")))
+    with pytest.raises(ApiError, match="nobody") as refused:
+        await asked(steered, TurnStart(conversation="c1", input=[ToolResultPart("nobody", "3")]), "t")
+    assert refused.value.code == "invalid_request"
+
+
+def test_a_result_is_not_parted_from_its_call() -> None:
+    """An exchange begins with a question: a message that brings a tool's result belongs to the one before it."""
+    result = ChatMessage("user", (ToolResultPart("c", "abc" * 20), TextPart("and?")))
+    talk = (exchange("user", 100), exchange("assistant", 50), result, exchange("assistant", 50), exchange("user", 100))
+    fitting, dropped = trimmed(ChatRequest(model="m", messages=talk), 320, 50)
+    assert (len(fitting.messages), dropped) == (1, 4)

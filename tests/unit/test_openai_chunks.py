@@ -315,3 +315,69 @@ def test_one_delta_for_one_read() -> None:
     for text in "abc":
         decoder.event(None, json.dumps({"choices": [{"delta": {"content": text}}]}).encode())
     assert decoder.parts.take()[1:] == [PartDelta(0, "abc")]
+
+
+def test_citations() -> None:
+    """Pages come as annotations of the text, or as addresses beside every chunk; each is cited once."""
+    annotated = {"annotations": [{"type": "url_citation", "url_citation": {"url": "u", "title": "T"}}, {"type": "x"}]}
+    answer = decode({"content": "a"}, annotated, {"content": "b"}, finish("stop"))
+    assert answer.parts == [("text", "ab"), ("citation", "")]
+    assert (answer.started[1].url, answer.started[1].title) == ("u", "T")
+    beside = [
+        {"choices": [{"delta": {"content": "a"}}], "citations": ["u1"]},
+        {"choices": [{"delta": {}, "finish_reason": "stop"}], "citations": ["u1", "u2"]},
+    ]
+    assert [part.url for part in decode(*beside).started[1:]] == ["u1", "u2"]
+
+
+def test_googles_thought_signature() -> None:
+    """A call's thought signature is the call's own, wherever in the stream it comes."""
+    signed = {"index": 0, "extra_content": {"google": {"thought_signature": "sig"}}}
+    first = call(0, "c1", "f", "{}")
+    first["tool_calls"][0] |= {"extra_content": {"google": {"thought_signature": "s1"}}}
+    assert decode(first, finish("tool_calls")).signatures == {0: "s1"}
+    assert decode(call(0, "c1", "f", "{}"), {"tool_calls": [signed]}, finish("tool_calls")).signatures == {0: "sig"}
+
+
+def test_reasoning_details_are_kept_to_go_back() -> None:
+    """With the quirk, a signature is all of its detail but the text; each detail signs a part of its own."""
+    answer = decode(
+        {"reasoning_details": [{"type": "reasoning.summary", "summary": "why"}]},
+        {"reasoning_details": [{"type": "reasoning.encrypted", "data": "d", "id": "rs_1", "format": "openai"}]},
+        {"reasoning_details": [{"type": "reasoning.encrypted", "data": "e"}]},
+        finish("stop"),
+        reasoning_details=True,
+    )
+    assert answer.parts == [("reasoning", "why"), ("reasoning", "")]
+    assert {part: json.loads(signature) for part, signature in answer.signatures.items()} == {
+        0: {"type": "reasoning.encrypted", "data": "d", "id": "rs_1", "format": "openai"},
+        1: {"type": "reasoning.encrypted", "data": "e"},
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "ab",
+        ["a", "b"],
+        [{"type": "text", "text": "a"}, "b"],
+        {"type": "text", "text": "ab"},
+        [{"text": "ab"}, {"x": 1}],
+    ],
+)
+def test_content_in_every_form(content: Any) -> None:
+    """Text is text: alone, in pieces, or as one piece."""
+    assert decode({"content": content}, finish("stop")).parts == [("text", "ab")]
+
+
+def test_a_whole_message() -> None:
+    """A host that sends the message whole is heard; one that sends it whole once more isn't heard twice."""
+    whole = {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}
+    assert decode(whole).parts == [("text", "Hello")]
+    assert decode({"content": "Hel"}, {"content": "lo"}, whole).parts == [("text", "Hello")]
+
+
+def test_fields_of_another_type() -> None:
+    """A field that is of another type than ours is another field."""
+    chunk = {"choices": [{"index": "0", "delta": {"content": "a", "reasoning": {"effort": 1}}}], "usage": "none"}
+    assert decode(chunk, finish("stop")).parts == [("text", "a")]

@@ -94,9 +94,7 @@ def test_what_cannot_be_said() -> None:
     assert said("assistant", RefusalPart("No.")) == [{"role": "assistant", "content": "No."}]
     assert said("assistant") == []
     assert said("assistant", ReasoningPart("why")) == []
-    assert said("user", CitationPart(url="u", title="t"), FilePart("x/y"), CitationPart()) == [
-        {"role": "user", "content": "t u"}
-    ]
+    assert said("user", CitationPart(url="u", title="t"), CitationPart()) == [{"role": "user", "content": "t u"}]
     assert said("user", ToolCallPart("c", "f", "{}")) == [
         {"role": "user", "content": '{"tool": "f", "arguments": "{}"}'}
     ]
@@ -180,3 +178,36 @@ def test_unknown_fields_go_around_the_sdk() -> None:
     arguments = chat_arguments(question(reasoning="low"), route(reasoning="thinking"))
     assert arguments["extra_body"] == {"thinking": {"type": "enabled"}}
     assert "extra_body" not in chat_arguments(question(), route())
+
+
+def test_files() -> None:
+    """A file goes with its name, as a data URL."""
+    content = said("user", FilePart("application/pdf", data="AAA", name="a.pdf"))[0]["content"]
+    assert content == [{"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAA"}}]
+
+
+def test_signed_calls_go_back() -> None:
+    """Google's thought signature goes back with its call, and to nobody else."""
+    call = ToolCallPart("c", "f", "{}", signature="s")
+    sent = said("assistant", call, signed_calls=True)[0]["tool_calls"][0]
+    assert sent["extra_content"] == {"google": {"thought_signature": "s"}}
+    assert "extra_content" not in said("assistant", call)[0]["tool_calls"][0]
+
+
+def test_reasoning_details_go_back() -> None:
+    """OpenRouter's details go back as they came: signed text, and a summary with what is encrypted behind it."""
+    parts = (
+        ReasoningPart("why", signature='{"type": "reasoning.text", "signature": "s", "format": "x", "index": 0}'),
+        ReasoningPart("sum", signature='{"type": "reasoning.encrypted", "data": "d"}'),
+        ReasoningPart("", redacted=True, signature='{"type": "reasoning.encrypted", "data": "e"}'),
+        ReasoningPart("other", signature="no JSON"),
+        ReasoningPart("none"),
+        TextPart("so"),
+    )
+    assert said("assistant", *parts, reasoning_details=True)[0]["reasoning_details"] == [
+        {"type": "reasoning.text", "signature": "s", "format": "x", "index": 0, "text": "why"},
+        {"type": "reasoning.summary", "summary": "sum"},
+        {"type": "reasoning.encrypted", "data": "d"},
+        {"type": "reasoning.encrypted", "data": "e"},
+    ]
+    assert "reasoning_details" not in said("assistant", *parts)[0]

@@ -4,6 +4,7 @@ from typing import Any
 
 import pydantic
 import pytest
+from msgspec import structs
 
 from providers.base import (
     ChatMessage,
@@ -31,7 +32,7 @@ def ask(part: Part) -> ChatRequest:
         (question(tools=(Tool("f"),)), ("chat", "vision"), {}, "tools"),
         (question(tool_choice="required"), ("tools",), {"tools_forced": False}, "tool_choice"),
         (question(tool_choice=ToolName("f")), ("tools",), {"tools_forced": False}, "tool_choice"),
-        (ask(FilePart("text/plain", data="A")), ("chat", "vision"), {}, "Files"),
+        (ask(FilePart("text/plain", data="A")), ("chat", "vision"), {}, "files"),
     ],
 )
 def test_refuses(request_: ChatRequest, features: Any, quirks: dict[str, Any], word: str) -> None:
@@ -70,3 +71,38 @@ def test_quirks_are_checked() -> None:
     """A quirk that doesn't exist is a mistake in the catalog, not a wish to be ignored."""
     with pytest.raises(pydantic.ValidationError):
         Quirks.model_validate({"reasonning": "effort"})
+
+
+PDF = FilePart("application/pdf", data="A")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "file", "word"),
+    [
+        ("openai_chat", FilePart("application/pdf", url="https://x"), "url"),
+        ("anthropic", FilePart("application/zip", data="A"), "application/zip"),
+        ("anthropic", FilePart("text/plain", url="https://x"), "text/plain"),
+    ],
+)
+def test_files_that_a_dialect_cannot_say(dialect: str, file: FilePart, word: str) -> None:
+    """A file in a form that the provider's API doesn't have is unsupported, and the sentence says which form is."""
+    with pytest.raises(ProviderError, match=word) as caught:
+        route(dialect, features=("chat", "files")).check(ask(file))
+    assert caught.value.code == "unsupported"
+
+
+def test_files_that_pass() -> None:
+    """PDFs everywhere, text as data, and an address where the provider fetches it."""
+    for dialect in ("openai_chat", "openai_responses", "anthropic"):
+        route(dialect, features=("chat", "files")).check(ask(PDF))
+    route("anthropic", features=("files",)).check(ask(FilePart("text/csv", data="A")))
+    route("openai_responses", features=("files",)).check(ask(FilePart("application/pdf", url="https://x")))
+
+
+def test_more_than_the_model_can_say() -> None:
+    """Asking for more tokens than the model has is out of range, and the sentence says how many it has."""
+    bounded = structs.replace(route(), max_output=100)
+    bounded.check(question(max_tokens=100))
+    with pytest.raises(ProviderError, match="100 tokens at most") as caught:
+        bounded.check(question(max_tokens=101))
+    assert caught.value.code == "invalid_request"

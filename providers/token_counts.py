@@ -1,0 +1,52 @@
+"""Tokens as OpenAI's two dialects count them, and the many who call them otherwise. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from providers.base import Usage
+from providers.route import Quirks
+
+
+def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
+    """Tokens, whatever the provider calls them and wherever it puts them."""
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    reasoning = _count(completion, "reasoning_tokens")
+    cached = next(
+        (
+            count
+            for count in (
+                _count(prompt, "cached_tokens"),
+                _count(usage, "cached_tokens"),
+                _count(usage, "prompt_cache_hit_tokens"),
+            )
+            if count is not None
+        ),
+        None,
+    )
+    output = _count(usage, "completion_tokens") or 0
+    return Usage(
+        input_tokens=_count(usage, "prompt_tokens") or 0,
+        output_tokens=output + (reasoning or 0) if quirks.usage_excludes_reasoning else output,
+        reasoning_tokens=reasoning,
+        cache_read_tokens=cached,
+        cache_write_tokens=_count(prompt, "cache_write_tokens"),
+    )
+
+
+def responses_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
+    """Tokens of a Responses answer."""
+    given, made = usage.get("input_tokens_details"), usage.get("output_tokens_details")
+    reasoning, output = _count(made, "reasoning_tokens"), _count(usage, "output_tokens") or 0
+    return Usage(
+        input_tokens=_count(usage, "input_tokens") or 0,
+        output_tokens=output + (reasoning or 0) if quirks.usage_excludes_reasoning else output,
+        reasoning_tokens=reasoning,
+        cache_read_tokens=_count(given, "cached_tokens"),
+        cache_write_tokens=_count(given, "cache_write_tokens"),
+    )
+
+
+def _count(where: object, name: str) -> int | None:
+    value = where.get(name) if isinstance(where, dict) else None
+    return int(value) if isinstance(value, int | float) else None
