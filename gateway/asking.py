@@ -26,6 +26,8 @@ class Asking:
         """What to ask this model. Raises `ProviderError`: it can't take that, or, a fallback, hasn't the room for it."""
         question = structs.replace(self._question, model=route.model)
         answer_tokens = question.params.max_tokens
+        if route is not self._wanted:
+            question = structs.replace(question, messages=tuple(message.unsigned() for message in question.messages))
         if route is not self._wanted and answer_tokens is not None and route.max_output is not None:
             answer_tokens = min(answer_tokens, route.max_output)
             question = structs.replace(question, params=structs.replace(question.params, max_tokens=answer_tokens))

@@ -99,7 +99,15 @@ async def test_a_fallback_says_at_most_what_it_can() -> None:
 
 
 async def test_the_wanted_model_is_asked_for_what_the_client_said() -> None:
-    """Its own provider refuses what is too much."""
-    wanted = model("m", max_output=500)
+    """What is too much for it is refused, and what was signed for it is sent along; for a fallback both are cut."""
+    wanted, other = model("m", max_output=500), model("other", max_output=400)
     asking = Asking(delivery(), wanted, conversation("Hi", max_tokens=9000), stateless=False)
-    assert asking.question(wanted).params.max_tokens == 9000
+    with pytest.raises(ProviderError, match="500 tokens at most"):
+        asking.question(wanted)
+    signed = ChatMessage("assistant", (TextPart("Hi", "S"), TextPart("you")))
+    question = structs.replace(conversation("Hi", max_tokens=500), messages=(signed,))
+    asking = Asking(delivery(), wanted, question, stateless=False)
+    assert asking.question(wanted).messages == (signed,)
+    assert asking.question(wanted).params.max_tokens == 500
+    assert asking.question(other).messages == (ChatMessage("assistant", (TextPart("Hi"), TextPart("you"))),)
+    assert asking.question(other).params.max_tokens == 400

@@ -1,0 +1,98 @@
+"""Answers that the provider makes in the background: they outlive the instance that asked for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.client import Client, client
+from tests.upstream import RESPONSE, responses
+from tests.world import World, world
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+WORDS = [f"word{n} 🙂 " for n in range(300)]
+
+
+@asynccontextmanager
+async def instances(folder: Path) -> AsyncIterator[World]:
+    """Two of them, with OpenAI's answers made in the background."""
+    rows = folder / "models.toml"
+    rows.write_text("[providers.openai.quirks]\nbackground = true\n")
+    async with world(folder, TURNWIRE_MODELS=str(rows)) as made:
+        yield made
+
+
+def statuses(c: Client) -> list[str]:
+    """What the turn's status events say, in order."""
+    return [frame["status"] for frame in c.frames if frame.get("type") == "turn.status"]
+
+
+async def test_law_9_the_sentence_goes_on_when_its_owner_is_killed(tmp_path: Path) -> None:
+    """Law 9: the owner is killed in the middle; the other instance hears the same answer, and goes on with the rest."""
+    async with instances(tmp_path) as w, client(w.urls()[1]) as there:
+        w.upstream.plays(responses(*WORDS).but(rate=60))
+        async with client(w.urls()[0]) as here:
+            await here.request("turn.start", turn="t", input="x", model="gpt-6-sol")
+            await here.deltas("t", 30)
+            await there.request("turn.attach", turn="t")
+            w.kill(0)
+        ended = await there.ending("t", timeout_s=30)
+        assert ended["type"] == "turn.completed", ended
+        view = there.turns["t"]
+        assert (view.text(), view.resets) == ("".join(WORDS), 0)
+        assert statuses(there) == ["running", "resumed"]
+        assert [asked.method for asked in w.upstream.asked] == ["POST", "GET"]
+        assert w.upstream.asked[0].body["store"] is True
+        await w.check_stored("t", view.text())
+        assert w.upstream.cancelled == []
+
+
+async def test_law_9_before_the_first_token(tmp_path: Path) -> None:
+    """Law 9: the owner is killed while the model still thinks; nobody asks it a second time."""
+    async with instances(tmp_path) as w, client(w.urls()[1]) as there:
+        w.upstream.plays(responses("Hello", ".").but(rate=0.7))
+        async with client(w.urls()[0]) as here:
+            await here.request("turn.start", turn="t", input="x", model="gpt-6-sol")
+            await there.request("turn.attach", turn="t")
+            await there.until(lambda: "running" in statuses(there))
+            w.kill(0)
+        assert (await there.ending("t", timeout_s=30))["type"] == "turn.completed"
+        assert (there.turns["t"].text(), there.turns["t"].resets) == ("Hello.", 0)
+        assert [asked.method for asked in w.upstream.asked] == ["POST", "GET"]
+
+
+@pytest.mark.parametrize("through", [0, 1])
+async def test_law_5_a_stop_reaches_the_provider(tmp_path: Path, through: int) -> None:
+    """Law 5: closing the connection isn't enough for an answer in the background: it is cancelled where it is made."""
+    async with instances(tmp_path) as w, client(w.urls()[0]) as here:
+        async with client(w.urls()[through]) as asking:
+            w.upstream.plays(responses(*WORDS).but(rate=60))
+            await here.request("turn.start", turn="t", input="x", model="gpt-6-sol")
+            await here.deltas("t", 10)
+            assert await asking.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+            async with asyncio.timeout(2):
+                while not w.upstream.cancelled:
+                    await asyncio.sleep(0.02)
+        assert w.upstream.cancelled == [RESPONSE]
+        assert w.upstream.asked[0].disconnected.is_set()
+        assert (await here.ending("t"))["type"] == "turn.cancelled"
+
+
+async def test_law_5_a_taker_obeys_the_wish(tmp_path: Path) -> None:
+    """Law 5: the owner is dead and the turn is stopped: whoever takes it stops the answer at the provider, too."""
+    async with instances(tmp_path) as w, client(w.urls()[1]) as there:
+        w.upstream.plays(responses(*WORDS).but(rate=60))
+        async with client(w.urls()[0]) as here:
+            await here.request("turn.start", turn="t", input="x", model="gpt-6-sol")
+            await here.deltas("t", 10)
+            w.kill(0)
+        assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+        async with asyncio.timeout(5):
+            while not w.upstream.cancelled:
+                await asyncio.sleep(0.02)
+        assert w.upstream.cancelled == [RESPONSE]
