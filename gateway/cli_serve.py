@@ -56,7 +56,8 @@ def serve(settings: Settings) -> None:
     port = listening.getsockname()[1]
     server = make_server(gateway, settings, lambda: print(ready_line(gateway, port), flush=True))
     try:
-        server.run(sockets=[listening])
+        with listening:
+            server.run(sockets=[listening])
     except StoreError as error:
         fail(str(error), FAILED)
     except KeyboardInterrupt:

@@ -29,22 +29,27 @@ class FakeServer:
     ("arguments", "words"),
     [
         (["--store", "postgres://host"], "Unknown store"),
+        (["--store", "redis://:s3cret@127.0.0.1:1/0"], "can't be reached. Is Redis running at 127.0.0.1:1,"),
+        (["--store", f"sqlite:///{Path(__file__)}"], "test_cli_serve.py"),
         (["--port", "{taken}"], "Choose another with --port"),
     ],
-    ids=["store", "port"],
+    ids=["store", "unreachable", "no-database", "port"],
 )
 def test_a_start_that_fails_says_what_to_do(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
-    """A store that is none, a port that is taken: exit code 1."""
+    """A store that is none or isn't there, a port that is taken: exit code 1, one line, and no password."""
     monkeypatch.setattr("gateway.server.configure_logging", lambda level: None)
     with listen("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
-        given = ["--store", "sqlite:///:memory:", *(one.replace("{taken}", port) for one in arguments)]
+        given = ["--store", "sqlite:///:memory:", "--port", "0", *(one.replace("{taken}", port) for one in arguments)]
         with pytest.raises(SystemExit) as left:
             command.main(given)
     assert left.value.code == 1
-    assert words in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert words in said
+    assert "s3cret" not in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
