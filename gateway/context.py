@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from msgspec import structs
 
 from gateway.acceptance import parts_of
@@ -9,7 +10,18 @@ from gateway.content import result_without_call
 from gateway.errors import ApiError
 from gateway.protocol import TurnStart
 from gateway.shapes import address_in, body_of
-from providers.base import ChatMessage, ChatRequest, FilePart, ImagePart, Part, TextPart, ToolCallPart, ToolResultPart
+from providers.base import (
+    ChatMessage,
+    ChatRequest,
+    FilePart,
+    ImagePart,
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    Usage,
+)
 from store.base import ConversationRecord, MessageRecord, NotFound, TurnRecord
 from store.interface import Store
 
@@ -118,6 +130,21 @@ def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
         for name in ("text", "arguments", "output"):
             size += len((getattr(part, name, None) or "").encode())
     return (size + 3) // 4
+
+
+def estimated_usage(question: ChatRequest, said: list[Part]) -> Usage:
+    """About how many tokens a question and its answer took."""
+    asked = [*(part for message in question.messages for part in message.parts), TextPart(question.system or "")]
+    if question.tools:
+        asked.append(TextPart(msgspec.json.encode(question.tools).decode()))
+    images = sum(IMAGE_TOKENS for part in asked if isinstance(part, ImagePart))
+    thought: list[Part] = [part for part in said if isinstance(part, ReasoningPart)]
+    return Usage(
+        estimate_tokens(asked) + images,
+        estimate_tokens(said),
+        reasoning_tokens=estimate_tokens(thought) if thought else None,
+        estimated=True,
+    )
 
 
 def trimmed(question: ChatRequest, context_window: int | None, answer_tokens: int) -> tuple[ChatRequest, int]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
+
+from msgspec import structs
 
 from gateway.abort import Abort
 from gateway.codec import clip_text, encoded_size, split_text
-from gateway.context import estimate_tokens
+from gateway.context import estimated_usage
 from gateway.errors import ApiError
 from gateway.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnStatus
 from gateway.outcome import Outcome
 from gateway.protocol import PIECE_BYTES_MAX
+from gateway.shapes import NANO
 from gateway.turn import IllegalTransition, fold
 from gateway.turn_stream import TurnStream
 from providers.base import (
@@ -24,10 +28,10 @@ from providers.base import (
     Part,
     PartDelta,
     PartStarted,
-    TextPart,
     Usage,
     UsageReported,
 )
+from providers.prices import cost_usd
 from providers.route import Route
 
 ID_BYTES_MAX = 512
@@ -61,6 +65,7 @@ class Delivery:
         self._route: Route | None = None
         self._question: ChatRequest | None = None
         self._usage: Usage | None = None
+        self._cost: Decimal | None = None
         self._finish: FinishReason | None = None
 
     def asked(self, route: Route, question: ChatRequest) -> None:
@@ -104,7 +109,7 @@ class Delivery:
     def _note(self, delta: Delta, seq: int) -> int:
         """Keep what is no part's; the log's end then."""
         if isinstance(delta, UsageReported):
-            self._usage = delta.usage
+            self._usage, self._cost = delta.usage, delta.cost
         elif isinstance(delta, Finished):
             self._finish = delta.reason
         elif isinstance(delta, Cursor):
@@ -151,12 +156,30 @@ class Delivery:
         return fold(self.stream.log.events)
 
     def usage(self, parts: list[Part]) -> Usage | None:
-        """What the provider counted, else an estimate; None if it was never asked."""
-        if self._usage is not None or self._question is None:
-            return self._usage
+        """What the provider counted; an estimate of what it didn't, or not to the end; None if it was never asked."""
         question = self._question
-        asked = [*(part for message in question.messages for part in message.parts), TextPart(question.system or "")]
-        return Usage(estimate_tokens(asked), estimate_tokens(parts), estimated=True)
+        counted: Usage | None = self._usage
+        if question is None or (counted and counted.input_tokens and counted.output_tokens and self._finish):
+            return counted
+        estimate = estimated_usage(question, parts)
+        if counted is None:
+            return estimate
+        input_tokens = counted.input_tokens or estimate.input_tokens
+        output_tokens = counted.output_tokens
+        if output_tokens == 0 or (self._finish is None and estimate.output_tokens > 2 * output_tokens):
+            # Anthropic counts at the start too, and what was cut off has no other count.
+            output_tokens = estimate.output_tokens
+        estimated = (input_tokens, output_tokens) != (counted.input_tokens, counted.output_tokens)
+        return structs.replace(
+            counted, input_tokens=input_tokens, output_tokens=output_tokens, estimated=counted.estimated or estimated
+        )
+
+    def cost_nano(self, usage: Usage | None) -> int | None:
+        """What that costs, in billionths of a dollar; None where nobody knows a price."""
+        if usage is None or self._route is None:
+            return None
+        cost = cost_usd(self._route, usage, None if usage.estimated else self._cost)
+        return None if cost is None else int((cost * NANO).to_integral_value(ROUND_HALF_UP))
 
     def timing(self) -> Timing:
         """How long it took, from acceptance on."""

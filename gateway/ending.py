@@ -11,11 +11,11 @@ from gateway.codec import JSON
 from gateway.delivery import Delivery
 from gateway.entries import unstored
 from gateway.errors import ApiError
-from gateway.events import Ending, TurnCancelled, TurnCompleted, TurnFailed
+from gateway.events import Cost, Ending, TurnCancelled, TurnCompleted, TurnFailed
 from gateway.ids import now_ms
 from gateway.outcome import Outcome
 from gateway.recreation import Recreation
-from gateway.shapes import MessageBody, counters_of, encode_body
+from gateway.shapes import MessageBody, counters_of, encode_body, money
 from gateway.turn_stream import TurnStream
 from providers.base import Usage
 from store.base import EndedTurn, Fenced, LogGap, MessageRecord, NotFound, StoreError
@@ -37,13 +37,15 @@ async def store_ending(
     """
     parts = delivery.parts()
     usage = delivery.usage(parts)
-    ending = _ending(stream, delivery, outcome, usage)
+    cost_nano = delivery.cost_nano(usage)
+    cost = money(cost_nano)
+    ending = _ending(stream, delivery, outcome, usage, cost)
     answer = MessageRecord(
         id=stream.message,
         parent=delivery.parent,
         role="assistant",
         created_ms=now_ms(),
-        body=encode_body(MessageBody(parts, stream.model, usage, None, outcome.status)),
+        body=encode_body(MessageBody(parts, stream.model, usage, cost, outcome.status)),
         turn=stream.turn,
     )
     delay_s = RETRY_FIRST_S
@@ -57,7 +59,7 @@ async def store_ending(
             events=unstored(stream, ending),
             ending=JSON.encode(ending),
             answer=answer,
-            usage=counters_of(usage),
+            usage=counters_of(usage, cost_nano),
             now_ms=now_ms(),
         )
         try:
@@ -92,7 +94,7 @@ async def _make_anew(recreation: Recreation, stream: TurnStream) -> bool:
     return True
 
 
-def _ending(stream: TurnStream, delivery: Delivery, outcome: Outcome, usage: Usage | None) -> Ending:
+def _ending(stream: TurnStream, delivery: Delivery, outcome: Outcome, usage: Usage | None, cost: Cost | None) -> Ending:
     seq = stream.log.end + 1
     timing = delivery.timing()
     if outcome.status == "completed":
@@ -101,7 +103,7 @@ def _ending(stream: TurnStream, delivery: Delivery, outcome: Outcome, usage: Usa
             seq=seq,
             finish_reason=outcome.finish_reason,
             usage=usage,
-            cost=None,
+            cost=cost,
             timing=timing,
             message=stream.message,
         )
@@ -112,7 +114,7 @@ def _ending(stream: TurnStream, delivery: Delivery, outcome: Outcome, usage: Usa
             by=outcome.by,
             reason=UNSET if outcome.reason is None else outcome.reason,
             usage=usage,
-            cost=None,
+            cost=cost,
             timing=timing,
             message=stream.message,
         )
@@ -122,7 +124,7 @@ def _ending(stream: TurnStream, delivery: Delivery, outcome: Outcome, usage: Usa
         seq=seq,
         error=error.body,
         usage=usage,
-        cost=None,
+        cost=cost,
         timing=timing,
         message=stream.message,
     )

@@ -93,13 +93,19 @@ def usage_view(sums: Counters) -> Usage:
 
 def cost_view(sums: Counters) -> Cost | None:
     """Sums as money; None where nothing was priced."""
-    if sums.cost_nano is None:
+    return money(sums.cost_nano)
+
+
+def money(nano: int | None) -> Cost | None:
+    """Billionths of a dollar as money: exact, with at least six decimals."""
+    if nano is None:
         return None
-    return Cost(f"{sums.cost_nano // NANO}.{sums.cost_nano % NANO // 1000:06d}")
+    decimals = f"{nano % NANO:09d}"
+    return Cost(f"{nano // NANO}.{decimals[:6]}{decimals[6:].rstrip('0')}")
 
 
-def counters_of(usage: Usage | None) -> Counters:
-    """A turn's usage as counters."""
+def counters_of(usage: Usage | None, cost_nano: int | None) -> Counters:
+    """A turn's usage and cost as counters."""
     if usage is None:
         return Counters()
     return Counters(
@@ -108,6 +114,7 @@ def counters_of(usage: Usage | None) -> Counters:
         usage.reasoning_tokens or 0,
         usage.cache_read_tokens or 0,
         usage.cache_write_tokens or 0,
+        cost_nano,
     )
 
 

@@ -26,11 +26,13 @@ from gateway.settings import Settings
 from gateway.stopping import Stopping
 from gateway.takeover import Takeover
 from gateway.watchers import Watchers
+from providers import prices
 from providers.catalog import Catalog, Providers
 from providers.resilience import Resilience, Retries
 from store.interface import Store, instance_channel
 
 ENDED_TTL_S = 60.0
+PRICES_AFTER_S = 0.5
 
 _decode_wished = msgspec.msgpack.Decoder(tuple[str, str]).decode
 
@@ -57,6 +59,7 @@ class Wired:
             self.leases.keep(),
             self.leases.reap(),
             self.circuits.keep(),
+            _load_prices(self.services.catalog),
             self.services.followers.run(),
             *self.services.authenticator.chores(),
             self.services.store.listen(self._deliver, self._look_again),
@@ -124,3 +127,10 @@ def wire(
     watchers = Watchers(hub, store, followers, tasks)
     services = Services(instance, settings, store, authenticator, catalog, hub, followers, runner, stopping, watchers)
     return Wired(services, writer, leases, connections, Circuits(store, resilience.breakers))
+
+
+async def _load_prices(catalog: Catalog) -> None:
+    """Read the list of prices before a turn needs it, in a thread, once the gateway serves."""
+    await asyncio.sleep(PRICES_AFTER_S)
+    if any(row.price_list and not missing for _, row, missing in catalog.providers()):
+        await asyncio.to_thread(prices.load)

@@ -7,6 +7,7 @@ travels from a client to a provider and back without being copied into another t
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
@@ -211,9 +212,10 @@ class PartDelta(Struct, frozen=True, gc=False):
 
 
 class UsageReported(Struct, frozen=True):
-    """What the provider counted so far; the last one wins."""
+    """What the provider counted so far, and what that costs in US dollars, if it says so; the last one wins."""
 
     usage: Usage
+    cost: Decimal | None = None
 
 
 class Finished(Struct, frozen=True):

@@ -16,7 +16,7 @@ from providers.parts import Parts
 from providers.route import Quirks
 from providers.stream import Unreadable, reread
 from providers.think_tags import ThinkTags
-from providers.token_counts import chat_usage
+from providers.token_counts import chat_cost, chat_usage
 
 _FINISHED: Final[dict[str, FinishReason]] = {
     "stop": "stop",
@@ -257,7 +257,7 @@ class ChatDecoder:
 
     def _report(self) -> None:
         if self._usage:
-            self.parts.put(UsageReported(chat_usage(self._usage, self._quirks)))
+            self.parts.put(UsageReported(chat_usage(self._usage, self._quirks), chat_cost(self._usage, self._quirks)))
             self._usage = None
 
 

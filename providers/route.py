@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from providers.base import ChatRequest, Cursor, Delta, FilePart, ImagePart, Part, ProviderError, ToolName
 
@@ -68,6 +68,8 @@ class Quirks(BaseModel):
     """Parameters that the model refuses unless `params.reasoning` is `none`."""
     think_tags: bool = False
     """Reasoning stands as `<think>…</think>` at the start of the text."""
+    usage_has_cost: bool = False
+    """`usage.cost` is what the request costs, in US dollars."""
     usage_excludes_reasoning: bool = False
     """`completion_tokens` leaves out the reasoning."""
     ends_without_finish: bool = False
@@ -88,7 +90,7 @@ Amount = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
 class Price(BaseModel):
-    """What a million tokens cost. Cached input costs as much as other input where nothing else is said."""
+    """What a million tokens cost, in US dollars. Cached input costs as much as other input where nothing is said."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -96,7 +98,15 @@ class Price(BaseModel):
     output: Amount
     cached: Amount | None = None
     cache_write: Amount | None = None
-    currency: str = Field(default="USD", pattern="^[A-Z]{3}$")
+    currency: str = "USD"
+
+    @field_validator("currency")
+    @classmethod
+    def _only_one(cls, currency: str) -> str:
+        """Sums over turns are of one currency."""
+        if currency != "USD":
+            raise ValueError("prices are in US dollars (USD): convert this one")
+        return currency
 
     def shown(self) -> dict[str, str]:
         """As a client sees it: decimal text."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from providers.base import Usage
@@ -32,6 +33,12 @@ def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
         cache_read_tokens=cached,
         cache_write_tokens=_count(prompt, "cache_write_tokens"),
     )
+
+
+def chat_cost(usage: dict[str, Any], quirks: Quirks) -> Decimal | None:
+    """What the provider itself says that the request costs, in US dollars."""
+    cost = usage.get("cost") if quirks.usage_has_cost else None
+    return Decimal(repr(cost)) if isinstance(cost, int | float) and cost >= 0 else None
 
 
 def responses_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +54,7 @@ class Answer:
     started: list[PartStarted] = field(default_factory=list)
     signatures: dict[int, str] = field(default_factory=dict)
     usage: Usage | None = None
+    cost: Decimal | None = None
     finish: str | None = None
     error: ProviderError | None = None
     batches: int = 0
@@ -74,7 +76,7 @@ class Answer:
                         before = self.signatures.get(delta.part, "")
                         self.signatures[delta.part] = before + delta.signature
                 case UsageReported():
-                    self.usage = delta.usage
+                    self.usage, self.cost = delta.usage, delta.cost
                 case Finished():
                     self.finish = delta.reason
 

@@ -128,3 +128,93 @@ async def test_instances_share_what_fails(tmp_path: Path) -> None:
                 assert failed is not None
                 assert failed["error"]["code"] == "upstream_error"
                 assert (failed["timing"]["attempts"], len(upstream.asked)) == (0, 2)
+
+
+FALLBACKS = """
+[providers.other]
+title = "Other"
+base_url = "{other}"
+key_optional = true
+
+[[models]]
+id = "first"
+name = "First"
+provider = "openai"
+dialect = "openai_chat"
+features = ["chat", "streaming", "tools"]
+fallbacks = ["kimi/without-a-key", "blind", "second"]
+
+[[models]]
+id = "blind"
+name = "Can't call tools"
+provider = "other"
+features = ["chat", "streaming"]
+
+[[models]]
+id = "second"
+name = "Second"
+provider = "other"
+features = ["chat", "streaming", "tools"]
+price = {{ input = "1", output = "2" }}
+"""
+
+
+@pytest.mark.parametrize("how", ["stalled", "refused", "broken", "no key"])
+async def test_another_model_answers(tmp_path: Path, how: str) -> None:
+    """The first in the list that can take the request; message, price and views are its, also on another instance."""
+    tools = [{"name": "f", "parameters": {"type": "object"}}]
+    with redis_process(tmp_path / "redis") as redis:
+        async with Upstream() as first, Upstream() as other:
+            (tmp_path / "models.toml").write_text(FALLBACKS.format(other=other.openai_url))
+            settings = {
+                "OPENAI_API_KEY": "k",
+                "OPENAI_BASE_URL": "http://127.0.0.1:9/v1" if how == "refused" else first.openai_url,
+                "TURNWIRE_MODELS": str(tmp_path / "models.toml"),
+                "TURNWIRE_FIRST_EVENT_TIMEOUT_S": "0.5",
+            }
+            async with (
+                gateway_process(tmp_path, settings, store=redis.url) as one,
+                gateway_process(tmp_path, settings, store=redis.url) as two,
+                client(one.ws_url) as here,
+                client(two.ws_url) as there,
+            ):
+                answers = {"stalled": GOOD.but(stall_after=0), "no key": refusal(401, {"error": {"message": "no"}})}
+                first.plays(answers.get(how, BROKEN))
+                other.plays(chat("Other", usage={"prompt_tokens": 5, "completion_tokens": 2}))
+                view = await turn(here, "t", "first", tools=tools)
+                assert view.ended is not None
+                assert (view.ended["type"], view.text()) == ("turn.completed", "Other")
+                assert statuses(here, "t")[-1] == ("fallback", "second")
+                assert [asked.body["model"] for asked in other.asked] == ["second"]
+                assert view.ended["cost"] == {"amount": "0.000009", "currency": "USD"}
+                assert view.ended["timing"]["attempts"] == len(first.asked) + (3 if how == "refused" else 0) + 1
+                for c in (here, there):
+                    got = await c.request("turn.get", turn="t")
+                    assert (got["model"], got["message"]["model"]) == ("second", "second")
+
+
+async def test_a_fallback_that_is_running_is_seen_from_elsewhere(tmp_path: Path) -> None:
+    """While it streams, `turn.get` names the model that answers, at any instance."""
+    with redis_process(tmp_path / "redis") as redis:
+        async with Upstream() as first, Upstream() as other:
+            (tmp_path / "models.toml").write_text(FALLBACKS.format(other=other.openai_url))
+            settings = {
+                "OPENAI_API_KEY": "k",
+                "OPENAI_BASE_URL": first.openai_url,
+                "TURNWIRE_MODELS": str(tmp_path / "models.toml"),
+                "TURNWIRE_PROVIDER_ATTEMPTS": "1",
+            }
+            async with (
+                gateway_process(tmp_path, settings, store=redis.url) as one,
+                gateway_process(tmp_path, settings, store=redis.url) as two,
+                client(one.ws_url) as here,
+                client(two.ws_url) as there,
+            ):
+                first.plays(BROKEN)
+                other.plays(chat(*["word "] * 50).but(stall_after=20))
+                await here.request("turn.start", turn="t", input="x", model="first")
+                await there.request("turn.attach", turn="t")
+                await there.until(lambda: "t" in there.turns and there.turns["t"].text())
+                assert (await there.request("turn.get", turn="t"))["model"] == "blind"
+                await there.request("turn.cancel", turn="t")
+                await there.ending("t")

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from gateway.context import chat_request, estimate_tokens, stated, trimmed
+from gateway.context import chat_request, estimate_tokens, estimated_usage, stated, trimmed
 from gateway.errors import ApiError
 from gateway.protocol import InputMessage, TurnStart
 from gateway.shapes import MessageBody, encode_body
@@ -23,6 +23,7 @@ from providers.base import (
     Tool,
     ToolCallPart,
     ToolResultPart,
+    Usage,
 )
 from store.interface import Store
 from tests.in_process import SteeredStore
@@ -109,6 +110,17 @@ async def test_a_conversation_that_went_meanwhile_is_not_found(steered: SteeredS
     with pytest.raises(ApiError) as missing:
         await chat_request(cast("Store", steered), "ann", record, None, TurnStart(conversation="c1", input="x"), "u")
     assert missing.value.code == "not_found"
+
+
+def test_a_usage_is_estimated() -> None:
+    """What was asked, with prompt, tools and images; what was said, with what was thought told apart."""
+    asked = (ChatMessage("user", (TextPart("x" * 40), ImagePart("image/png", data="A"))),)
+    question = ChatRequest(model="m", messages=asked, system="y" * 40)
+    said: list[Part] = [ReasoningPart("z" * 40), TextPart("z" * 20)]
+    assert estimated_usage(question, said) == Usage(20 + 1600, 15, reasoning_tokens=10, estimated=True)
+    assert estimated_usage(question, []) == Usage(1620, 0, estimated=True)
+    tools = estimated_usage(replace(question, tools=(Tool("f", "x" * 400),)), [])
+    assert tools.input_tokens > 1720
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.codec import CODECS
 from gateway.delivery import Delivery
@@ -27,6 +29,7 @@ from providers.base import (
     Usage,
     UsageReported,
 )
+from providers.route import Price
 from tests.answers import route
 from tests.turn_events import EPOCH, started
 
@@ -139,10 +142,46 @@ async def test_usage_is_estimated_where_the_provider_is_silent() -> None:
     """Four bytes a token of what was asked and said; nothing if nobody was asked."""
     made = await delivery()
     assert made.usage([]) is None
+    assert made.cost_nano(None) is None
     made.asked(route(), QUESTION)
     assert made.usage([TextPart("z" * 10)]) == Usage(20, 3, estimated=True)
     made.deliver([UsageReported(Usage(7, 8)), UsageReported(Usage(9, 10))])
     assert made.usage([]) == Usage(9, 10)
+
+
+@pytest.mark.parametrize(
+    ("counted", "finished", "usage"),
+    [
+        (Usage(9, 10), True, Usage(9, 10)),
+        (Usage(9, 1), True, Usage(9, 1)),
+        (Usage(9, 1, cache_read_tokens=4), False, Usage(9, 25, cache_read_tokens=4, estimated=True)),
+        (Usage(9, 20), False, Usage(9, 20)),
+        (Usage(0, 10), True, Usage(20, 10, estimated=True)),
+        (Usage(9, 0), True, Usage(9, 25, estimated=True)),
+        (Usage(0, 0), False, Usage(20, 25, estimated=True)),
+    ],
+)
+async def test_what_the_provider_did_not_count_to_the_end(counted: Usage, finished: bool, usage: Usage) -> None:
+    """A count from the start of an answer that broke off, or none, is made up for, and marked."""
+    made = await delivery()
+    made.asked(route(), QUESTION)
+    made.deliver([UsageReported(counted)])
+    if finished:
+        made.deliver([Finished("stop")])
+    assert made.usage([TextPart("z" * 100)]) == usage
+
+
+async def test_the_cost_of_a_turn() -> None:
+    """Billionths of a dollar: by the price of the model that was asked last; the provider's word for a whole answer."""
+    made = await delivery()
+    priced = structs.replace(route(), price=Price(input=Decimal("0.15"), output=Decimal("0.4712345")))
+    made.asked(route(), QUESTION)
+    assert made.cost_nano(Usage(1, 1)) is None
+    made.asked(priced, QUESTION)
+    assert made.cost_nano(Usage(1, 1)) == 621, "0.621 2345 millionths"
+    made.deliver([UsageReported(Usage(1, 1), Decimal("0.25"))])
+    assert made.cost_nano(Usage(1, 1)) == 250_000_000
+    assert made.cost_nano(Usage(1, 1, estimated=True)) == 621
 
 
 async def test_an_answer_past_its_bound_fires_the_signal() -> None:

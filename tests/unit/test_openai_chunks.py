@@ -1,6 +1,7 @@
 """Chat Completions chunks as deltas, without any network."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -218,6 +219,18 @@ def test_usage(counts: dict[str, Any], quirks: dict[str, Any], expected: Usage) 
     """Usage means the same whatever a provider calls it, in a last chunk or inside the choice."""
     assert decode({"content": "a"}, finish("stop"), usage(**counts), **quirks).usage == expected
     assert decode({"content": "a"}, finish("stop", usage=counts), **quirks).usage == expected
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [(0.000669, "0.000669"), (0, "0"), (3, "3"), (-1, None), ("x", None), (None, None), (1e-7, "1E-7")],
+)
+def test_what_a_provider_says_that_it_costs(cost: object, expected: str | None) -> None:
+    """Taken as it is written, and only from a provider that means dollars."""
+    counts = usage(prompt_tokens=1, completion_tokens=1, cost=cost)
+    found = decode({"content": "a"}, finish("stop"), counts, usage_has_cost=True).cost
+    assert found == (None if expected is None else Decimal(expected))
+    assert decode({"content": "a"}, finish("stop"), counts).cost is None
 
 
 def test_last_usage_wins() -> None:

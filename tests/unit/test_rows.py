@@ -82,7 +82,7 @@ def test_prices_are_decimal() -> None:
         {"price": {"input": "-1", "output": "1"}},
         {"price": {"input": "NaN", "output": "1"}},
         {"price": {"input": "1"}},
-        {"price": {"input": "1", "output": "1", "currency": "dollars"}},
+        {"price": {"input": "1", "output": "1", "currency": "CNY"}},
         {"features": ["Flying High"]},
         {"context_window": 0},
         {"colour": "red"},

@@ -144,12 +144,13 @@ def test_a_first_title_is_the_first_line_of_the_first_text(parts: list[Part], ti
         (0, "0.000000"),
         (1_230_000, "0.001230"),
         (1_000_000_000, "1.000000"),
-        (12_345_678_901, "12.345678"),
-        (999, "0.000000"),
+        (12_345_678_901, "12.345678901"),
+        (999, "0.000000999"),
+        (326_250, "0.00032625"),
     ],
 )
 def test_money_is_decimal_text(nano: int, amount: str) -> None:
-    """Millionths of a dollar, never a float."""
+    """Exact, with at least six decimals; never a float."""
     assert cost_view(Counters(cost_nano=nano)) == Cost(amount, "USD")
 
 
@@ -161,10 +162,10 @@ def test_what_was_not_priced_has_no_cost() -> None:
 def test_usage_goes_in_and_out() -> None:
     """Counters hold what usage says; what is zero needs no word."""
     usage = Usage(10, 20, 5, 3, 2)
-    assert counters_of(usage) == Counters(10, 20, 5, 3, 2)
-    assert usage_view(counters_of(usage)) == usage
-    assert usage_view(counters_of(Usage(1, 2))) == Usage(1, 2)
-    assert counters_of(None) == Counters()
+    assert counters_of(usage, 7) == Counters(10, 20, 5, 3, 2, 7)
+    assert usage_view(counters_of(usage, None)) == usage
+    assert usage_view(counters_of(Usage(1, 2), None)) == Usage(1, 2)
+    assert counters_of(None, None) == Counters()
 
 
 def test_a_message_is_its_record_and_its_body() -> None:

@@ -1,0 +1,172 @@
+"""What turns cost, from the upstream's counts to the user's sums, over real processes and both stores."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client import Client, client
+from tests.e2e.test_upstreams import in_front_of, turn
+from tests.gateway_process import gateway_process
+from tests.redis_process import redis_process
+from tests.upstream import Script, Upstream, chat, messages, recorded, refusal
+
+pytestmark = pytest.mark.e2e
+
+RECORDED = os.environ.get("TURNWIRE_RECORDED_STREAMS")
+COUNTED = {
+    "prompt_tokens": 1000,
+    "completion_tokens": 300,
+    "cached_tokens": 256,
+    "completion_tokens_details": {"reasoning_tokens": 120},
+}
+KIMI = "0.00194776"
+"""744 at 0.95, 256 cached at 0.16, 300 at 4 dollars for a million."""
+OWN = """
+[[models]]
+id = "kimi-k2.6"
+price = { input = "10", output = "20", cached = "1" }
+"""
+
+
+def cost(amount: str) -> dict[str, str]:
+    return {"amount": amount, "currency": "USD"}
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "redis"])
+async def test_a_turns_cost_is_everywhere_it_should_be(tmp_path: Path, backend: str) -> None:
+    """Law 3: in the ending, `turn.get`, the message, the conversation and the user's sums; cancelled and failed ones too."""
+    with redis_process(tmp_path / "redis") as redis:
+        async with Upstream() as upstream:
+            environment = {
+                "KIMI_API_KEY": "k",
+                "KIMI_BASE_URL": upstream.openai_url,
+                "TURNWIRE_PROVIDER_ATTEMPTS": "1",
+            }
+            store = redis.url if backend == "redis" else None
+            async with (
+                gateway_process(tmp_path, environment, store=store) as gateway,
+                client(gateway.ws_url) as c,
+            ):
+                await _check_everywhere(c, upstream)
+
+
+async def _check_everywhere(c: Client, upstream: Upstream) -> None:
+    where = (await c.request("conversation.create"))["id"]
+    upstream.plays(chat("Hello", usage=COUNTED))
+    done = await ended(c, "done", conversation=where)
+    usage = {"input_tokens": 1000, "output_tokens": 300, "reasoning_tokens": 120, "cache_read_tokens": 256}
+    assert (done["usage"], done["cost"]) == (usage, cost(KIMI))
+    got = await c.request("turn.get", turn="done")
+    assert (got["usage"], got["cost"], got["message"]["cost"]) == (usage, cost(KIMI), cost(KIMI))
+
+    upstream.plays(chat(*["word "] * 100).but(stall_after=100))
+    await c.request("turn.start", turn="cancelled", input="x" * 400, model="kimi-k2.6", conversation=where)
+    await c.until(lambda: "cancelled" in c.turns and len(c.turns["cancelled"].text()) == 500)
+    await c.request("turn.cancel", turn="cancelled")
+    cancelled = await c.ending("cancelled")
+    assert cancelled["usage"]["estimated"] is True
+    asked, said = cancelled["usage"]["input_tokens"], cancelled["usage"]["output_tokens"]
+    assert asked >= 100
+    assert said == 125
+    nano = asked * 950 + said * 4000
+    assert cancelled["cost"] == cost(f"0.{nano:09d}".rstrip("0"))
+
+    upstream.plays(chat("Hel", "lo world").but(cut=150))
+    failed = await ended(c, "failed", conversation=where)
+    assert (failed["type"], failed["usage"]["estimated"], failed["cost"] is None) == ("turn.failed", True, False)
+
+    upstream.plays(refusal(400, {"error": {"message": "no"}}))
+    refused = await ended(c, "refused")
+    assert refused["usage"]["estimated"], "what was sent may be billed"
+
+    turns = [done, cancelled, failed]
+    kept = await c.request("conversation.get", conversation=where)
+    assert nano_of(kept["cost"]) == sum(nano_of(one["cost"]) for one in turns)
+    assert kept["usage"]["output_tokens"] == sum(one["usage"]["output_tokens"] for one in turns)
+    sums = await c.request("usage.get", conversation=where)
+    assert (sums["cost"], sums["usage"]["reasoning_tokens"]) == (kept["cost"], 120)
+    sums = await c.request("usage.get")
+    assert nano_of(sums["cost"]) == sum(nano_of(one["cost"]) for one in [*turns, refused])
+    assert (await c.request("usage.get", since="2026-01-01T00:00:00Z"))["cost"] == sums["cost"]
+
+
+def nano_of(money: dict[str, str]) -> int:
+    """Billionths of a dollar."""
+    whole, _, decimals = money["amount"].partition(".")
+    return int(whole) * 10**9 + int(decimals.ljust(9, "0"))
+
+
+async def ended(c: Client, name: str, model: str = "kimi-k2.6", **fields: Any) -> dict[str, Any]:
+    """The ending of a turn."""
+    view = await turn(c, name, model, **fields)
+    assert view.ended is not None
+    return view.ended
+
+
+async def test_the_operators_price_wins(tmp_path: Path) -> None:
+    """Over the list of prices; a model of which nobody knows a price has no cost, and neither has the demo."""
+    file = tmp_path / "models.toml"
+    file.write_text(OWN)
+    async with (
+        Upstream() as upstream,
+        in_front_of(upstream, tmp_path, TURNWIRE_MODELS=str(file)) as (_, c),
+    ):
+        upstream.plays(chat("Hello", usage=COUNTED))
+        # 744 at 10, 256 cached at 1, 300 at 20.
+        assert (await ended(c, "own"))["cost"] == cost("0.013696")
+        assert (await ended(c, "unknown", "kimi/no-such-model"))["cost"] is None
+        assert (await ended(c, "demo", "demo", params={"demo": {"tokens": 3}}))["cost"] is None
+        assert (await c.request("usage.get"))["cost"] == cost("0.013696")
+
+
+async def test_anthropic_counts_the_cached_apart(tmp_path: Path) -> None:
+    """What it read from its cache isn't in its `input_tokens`, but is in ours, at its own price."""
+    script = messages("Hel", "lo")
+    start = script.blocks[0].replace(
+        b'"input_tokens": 3', b'"input_tokens": 10, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 5'
+    )
+    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+        upstream.plays(script.but(blocks=(start, *script.blocks[1:])))
+        view = await ended(c, "t", "claude-haiku-4-5")
+        assert view["usage"] == {
+            "input_tokens": 115,
+            "output_tokens": 2,
+            "cache_read_tokens": 100,
+            "cache_write_tokens": 5,
+        }
+        # 10 at 1, 100 at 0.10, 5 at 1.25, 2 at 5.
+        assert view["cost"] == cost("0.00003625")
+
+
+PRICED = [
+    # The provider's own word.
+    ("openrouter-chat__anthropic-reasoning.sse", "openai-chat", "openrouter/anthropic/claude-sonnet-4.5", "0.000669"),
+    # 43 at 3, 282 at 15.
+    ("anthropic__thinking.sse", "anthropic", "anthropic/claude-sonnet-4-20250514", "0.004359"),
+    # 1 at 0.30 and 306 cached at 0.075; 26 and, apart, 227 of reasoning at 0.50.
+    ("xai-chat__tool-call.chunks.txt", "openai-chat", "xai/grok-3-mini", "0.00014975"),
+]
+
+
+@pytest.mark.skipif(RECORDED is None, reason="TURNWIRE_RECORDED_STREAMS names no folder with recordings")
+@pytest.mark.parametrize(("file", "api", "model", "amount"), PRICED, ids=[one[0] for one in PRICED])
+async def test_recorded_streams_have_their_price(tmp_path: Path, file: str, api: str, model: str, amount: str) -> None:
+    """From what a provider really counted to what it cost, by hand."""
+    assert RECORDED is not None
+    script: Script = recorded(Path(RECORDED) / file, api)
+    async with Upstream() as upstream:
+        more = {
+            "OPENROUTER_API_KEY": "k",
+            "OPENROUTER_BASE_URL": upstream.openai_url,
+            "XAI_API_KEY": "k",
+            "XAI_BASE_URL": upstream.openai_url,
+        }
+        async with in_front_of(upstream, tmp_path, **more) as (_, c):
+            upstream.plays(script)
+            view = await ended(c, "t", model)
+            assert (view["type"], view["cost"]) == ("turn.completed", cost(amount))
+            assert "estimated" not in view["usage"]
