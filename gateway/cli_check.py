@@ -44,8 +44,8 @@ def run(options: Namespace) -> None:
     try:
         report = asyncio.run(_check(catalog, settings, model))
     except ProviderError as error:
-        said = f"\n  detail: {error.detail}" if error.detail else ""
-        fail(f"{model} can't be used: {error.message} ({error.code}){said}", FAILED)
+        more = [f"\n  {name}: {text}" for name, text in (("detail", error.detail), ("it said", error.said)) if text]
+        fail(f"{model} can't be used: {error.message} ({error.code}){''.join(more)}", FAILED)
     print("\n".join(report))
 
 

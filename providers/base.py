@@ -230,7 +230,8 @@ Delta = PartStarted | PartDelta | UsageReported | Finished | Cursor
 class ProviderError(Exception):
     """A provider failed. `message` is ours, for a person, and holds no key, host name or raw body.
 
-    `retryable` says whether the same request may succeed later; `detail` is for the log only.
+    `retryable` says whether the same request may succeed later; `detail` is for the log only. `said` is what is left
+    of the provider's own sentence, for an operator who looks: it may speak of what it was asked, so no log has it.
     """
 
     def __init__(
@@ -248,6 +249,7 @@ class ProviderError(Exception):
         self.retryable = retryable
         self.retry_after_ms = retry_after_ms
         self.detail = detail
+        self.said = ""
 
 
 class Provider(Protocol):

@@ -31,7 +31,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "context_length_exceeded",
         _SAYS_NO,
         r"context_length_exceeded|prompt (is )?too long|max(imum)? context length|context window"
-        r"|exceeded model token|input token count|input tokens exceeded"
+        r"|exceeded model token|input token count|input tokens exceeded|range of input length"
         r"|input length and .*exceed|input is too long",
         False,
         "The conversation is too long for this model: shorten it, or choose a model with a larger context.",
@@ -40,7 +40,8 @@ RULES: Final[tuple[Rule, ...]] = (
         "content_filtered",
         _of(0, 200, 400, 403, 422, 451),
         r"content[_ ]filter|content[_ ]policy|content management policy|responsibleaipolicy"
-        r"|data_inspection_failed|sensitive content|unsafe content|inappropriate content|moderation|\b1301\b",
+        r"|data_?inspection_?failed|sensitive content|unsafe content|inappropriate content|moderation|^(\S+ )?1301\b"
+        r"|considered high risk|敏感|不安全",
         False,
         "{title}'s content filter refused this request: rephrase it.",
     ),
@@ -54,8 +55,9 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "upstream_rate_limited",
         _of(0, 200, 400, 402, 403, 429),
-        r"credit|insufficient_quota|insufficient balance|spend_limit|spending limit|billing|arrears|overdue"
-        r"|recharge|\b1113\b|exceeded your current quota",
+        r"credit[_ ]balance|\bcredits\b|insufficient_quota|insufficient balance|spend_limit|spending limit|billing"
+        r"|arrear|overdue|recharge|exceeded[_ ](your[_ ])?current[_ ]quota|(daily|total) request limit|余额|欠费"
+        r"|^(\S+ )?(111[23]|130[489]|1310)\b",
         False,
         "{title} says that the account is out of credit or over its spending limit: check its billing.",
     ),
@@ -71,9 +73,17 @@ RULES: Final[tuple[Rule, ...]] = (
         "upstream_auth",
         _of(0, 200, 400, 403),
         r"(invalid|incorrect|missing|expired|no)[\w\s-]{0,12}(api|access)[ _-]?(key|token)|authentication"
-        r"|api[ _-]?key (is )?(not valid|invalid|not found|expired)|api_key_invalid|security token",
+        r"|(api|access)[ _-]?(key|token) (is )?(not valid|invalid|not found|expired)|api_key_invalid|security token"
+        r"|invalid_iam_token|invalidapikey",
         False,
         CHECK_KEY,
+    ),
+    Rule(
+        "upstream_auth",
+        _of(0, 200, 400, 403, 451),
+        r"location is not supported|country[, ]|unsupported_country",
+        False,
+        "{title} doesn't serve the place where the gateway runs: choose a model of another provider.",
     ),
     Rule(
         "upstream_auth",
@@ -85,7 +95,8 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "model_not_found",
         _of(0, 200, 400, 404, 422),
-        r"model_not_found|model[\w\s'\"`:./-]{0,80}(does not exist|doesn't exist|not found|is not available)"
+        r"model_not_found|model[\w\s'\"`:./-]{0,80}(does not exist|doesn't exist|not exist|not found|is not available)"
+        r"|deployment_?not_?found|deployment [\w\s]{0,40}does not exist"
         r"|(unknown|no such|invalid) model|model identifier|^not_found_error.*\bmodel\b",
         False,
         "{title} doesn't know this model, or the account may not use it: check its name.",
@@ -101,12 +112,18 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "upstream_overloaded",
         None,
-        r"overloaded|engine_overload|at capacity|insufficient_system_resource|server is busy"
-        r"|resource_exhausted",
+        r"overloaded|engine_overload|at capacity|capacity exceeded|insufficient_system_resource|server is busy",
         True,
         "{title} is overloaded: " + TRY_AGAIN,
     ),
     Rule("upstream_overloaded", _of(503, 529), None, True, "{title} is overloaded: " + TRY_AGAIN),
+    Rule(
+        "upstream_rate_limited",
+        _of(0, 200),
+        r"request limit reached|rate limit|too many requests|throttl",
+        True,
+        "{title} limits how often it may be asked: " + TRY_AGAIN,
+    ),
     Rule(
         "upstream_rate_limited",
         _of(429),
@@ -151,6 +168,7 @@ STATUS_OF_TYPE: Final = {
     "rate_limit_exceeded": 429,
     "rate_limit_reached_error": 429,
     "insufficient_quota": 429,
+    "resource_exhausted": 429,
     "api_error": 500,
     "server_error": 500,
     "internal_error": 500,

@@ -1,6 +1,6 @@
 """What a provider's failure means: an answer, an event or an exception as one of our errors.
 
-The message is ours and says what to do next. The provider's own words go to the log, without keys.
+The message is ours and says what to do next. The log gets names and numbers, and none of the provider's words.
 """
 
 from __future__ import annotations
@@ -9,68 +9,24 @@ import json
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 import httpx2
 
 from providers.base import ErrorCode, ProviderError
-from providers.failure_table import CHECK_KEY, RULES, STATUS_OF_TYPE, TRY_AGAIN
+from providers.failure_table import CHECK_KEY, RULES, TRY_AGAIN
+from providers.failure_words import Reason, quiet
 from providers.route import Endpoint
 from providers.transport import Stalled
 
-DETAIL_CHARS_MAX: Final = 500
-
-
-_KEYLIKE: Final = re.compile(r"(?i)(bearer\s+|\b(?:sk|pk|rk|gsk|xai|key|ant|aiza|req)[-_])[\w.*-]{4,}")
+BODY_BYTES_READ: Final = 2_000
 _UNREACHED: Final = (
     httpx2.ConnectTimeout,
     httpx2.ConnectError,
     httpx2.ProxyError,
     httpx2.UnsupportedProtocol,
 )
-_PARAM: Final = re.compile(r"[A-Za-z][\w.\[\]]{0,60}")
-
-
-class Reason(NamedTuple):
-    """What a body says of its failure, in whatever shape."""
-
-    type: str = ""
-    code: str = ""
-    text: str = ""
-    param: str = ""
-
-    @classmethod
-    def read(cls, body: object) -> Reason:
-        """Out of any shape: an object or text under `error`, a list of one, fields at the top."""
-        while isinstance(body, list) and body:
-            body = body[0]
-        if not isinstance(body, Mapping):
-            return cls(text=str(body or ""))
-        inner = body.get("error", body.get("errors"))
-        if isinstance(inner, list) and inner:
-            inner = inner[0]
-        if isinstance(inner, str):
-            inner = {"message": inner}
-        said = inner if isinstance(inner, Mapping) else body
-        text = next((said[name] for name in _TEXT_FIELDS if said.get(name)), "")
-        return cls(
-            type=str(said.get("type") or said.get("status") or ""),
-            code=str(next((said[name] for name in ("code", "error_code") if said.get(name)), "")),
-            text=text if isinstance(text, str) else json.dumps(text),
-            param=str(said.get("param") or ""),
-        )
-
-    def status(self) -> int:
-        """The HTTP status that the body itself names, or 0."""
-        for name in (self.code, self.type):
-            if name.isdecimal() and 400 <= int(name) <= 599:
-                return int(name)
-            if name.lower() in STATUS_OF_TYPE:
-                return STATUS_OF_TYPE[name.lower()]
-        return 0
-
-
-_TEXT_FIELDS: Final = ("message", "msg", "error_msg", "detail", "raw")
+_NAME: Final = re.compile(r"[A-Za-z0-9][\w.\[\]-]{0,60}")
 
 
 class Failures:
@@ -86,10 +42,11 @@ class Failures:
         """The failure that an HTTP answer is."""
         try:
             reason = Reason.read(json.loads(body))
+            error = self._of(status, reason)
         except ValueError:
-            reason = Reason(text=body[:DETAIL_CHARS_MAX].decode("utf-8", "replace"))
-        error = self._of(status, reason)
-        error.retry_after_ms = retry_after_ms(headers)
+            error = self._of(status, Reason(text=body[:BODY_BYTES_READ].decode("utf-8", "replace")))
+            error.detail = f"{status} with a body of {len(body)} bytes that is no JSON"
+        error.retry_after_ms = retry_after_ms(headers) or error.retry_after_ms
         if (again := headers.get("x-should-retry")) in ("true", "false"):
             error.retryable = again == "true"
         return error
@@ -124,6 +81,7 @@ class Failures:
 
     def unreadable(self, detail: object) -> ProviderError:
         """The failure of a stream that doesn't speak its dialect."""
+        detail = f"{len(detail)} bytes that are no event" if isinstance(detail, bytes) else detail
         return self._error("upstream_error", "{title} answered with something that can't be read: try again.", detail)
 
     def overloaded(self, detail: object) -> ProviderError:
@@ -131,29 +89,39 @@ class Failures:
         return self._error("upstream_overloaded", "{title} is overloaded: " + TRY_AGAIN, detail)
 
     def _of(self, status: int, reason: Reason) -> ProviderError:
-        words = " ".join((reason.type, reason.code, reason.text)).strip().lower()
+        words = reason.words()
         rule = next(
             rule
             for rule in RULES
             if (rule.statuses is None or status in rule.statuses)
             and (rule.words is None or re.search(rule.words, words))
         )
-        param = f" ({reason.param})" if _PARAM.fullmatch(reason.param) else ""
-        detail = f"{status} {reason.type} {reason.code} {reason.text}"
-        return self._error(rule.code, rule.message, detail, retryable=rule.retryable, param=param)
+        type_, code, param = (self._name(name) for name in (reason.type, reason.code, reason.param))
+        error = self._error(
+            rule.code,
+            rule.message,
+            " ".join(filter(None, (str(status), type_, code, param))),
+            # Who says when to come back wants it: some say "quota" for a minute's limit too.
+            retryable=rule.retryable or (status == 429 and reason.retry_ms is not None),
+            param=f" ({param})" if param else "",
+        )
+        error.said = quiet(reason.text, self._secrets)
+        error.retry_after_ms = reason.retry_ms
+        return error
+
+    def _name(self, given: str) -> str:
+        """The name of a type, a code or a parameter, if it is one and gives nothing away."""
+        return given if _NAME.fullmatch(given) and quiet(given, self._secrets) == given else ""
 
     def _error(
         self, code: ErrorCode, message: str, detail: object, *, retryable: bool = True, param: str = ""
     ) -> ProviderError:
-        said = str(detail)
-        for secret in self._secrets:
-            said = said.replace(secret, "***")
         sentence = message.format(title=self._title, keys=self._keys, param=param)
         return ProviderError(
             code,
             f"{sentence} {self._hint}" if message is CHECK_KEY and self._hint else sentence,
             retryable=retryable,
-            detail=_KEYLIKE.sub(r"\1***", said)[:DETAIL_CHARS_MAX],
+            detail=quiet(str(detail), self._secrets),
         )
 
 

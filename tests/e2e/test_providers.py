@@ -12,12 +12,12 @@ import pytest
 from providers.base import Usage
 from providers.rows import shipped_rows
 from tests.answers import KEY, Answer, addresses, desk, every_key, recordings
-from tests.client import client
+from tests.client import RequestFailed, client
 from tests.gateway_process import gateway_process
 from tests.provider_shapes import RECORDED, SHAPES, Shape
 from tests.recorded import MODES, load, replayed
 from tests.unit.test_openai_chat import RECORDED as EXPECTED
-from tests.upstream import Asked, Upstream, chat
+from tests.upstream import Asked, Upstream, chat, refusal, sse
 
 pytestmark = pytest.mark.e2e
 
@@ -146,3 +146,70 @@ async def test_an_address_of_the_operator_s_own(tmp_path: Path) -> None:
             (asked,) = upstream.asked
             assert (asked.path, asked.body["model"]) == ("/api/v7/chat/completions", "any/model")
             assert (asked.headers["x-team"], asked.headers["authorization"]) == ("chat", f"Bearer {KEY}")
+
+
+CANARY = "canary7f3a"
+CANARIES = [
+    refusal(400, {"error": {"message": f"{CANARY} is wrong", "param": f"{CANARY}.internal.example"}}),
+    refusal(401, {"error": {"message": f"Incorrect key {KEY} of {CANARY}", "type": f"{CANARY} type"}}),
+    refusal(500, f"<html>{CANARY} at host-{CANARY}.internal</html>"),
+    refusal(200, {"error": {"message": CANARY}}),
+    chat("Hello", finish=None).but(
+        blocks=(*chat("Hello").blocks[:1], sse({"error": {"code": 500, "message": CANARY}}))
+    ),
+    chat("Hello").but(blocks=(*chat("Hello").blocks[:1], f"{CANARY} is no event\n\n".encode())),
+    chat("Hello").but(blocks=(*chat("Hello").blocks[:1], sse(f"{{{CANARY}"))),
+]
+
+
+async def test_law_13_nothing_of_a_provider_s_words_gets_out(tmp_path: Path) -> None:
+    """Law 13: whatever a provider says when it fails, neither a client nor the log at its most talkative has it."""
+    async with Upstream() as upstream:
+        environment = every_key() | addresses(upstream) | {"TURNWIRE_LOG_LEVEL": "debug"}
+        async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
+            for n, script in enumerate(CANARIES):
+                upstream.plays(script)
+                await c.request("turn.start", turn=f"t{n}", input="Hi", model="openai/m")
+                ended = await c.ending(f"t{n}")
+                assert ended["type"] == "turn.failed", ended
+            everything = "".join(gateway.log) + repr(c.frames)
+            for secret in (CANARY, KEY, upstream.url.split("//")[1]):
+                assert secret not in everything
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "words"),
+    [
+        ({"model": "kmi-k3"}, "model_not_found", "Did you mean kimi-k3"),
+        ({"model": "gpt-6-sol"}, "upstream_auth", "needs OPENAI_API_KEY: set it where the gateway runs"),
+        ({"model": "kimi-k3", "params": {"temperature": 3}}, "invalid_request", "temperature"),
+        ({"model": "claude-haiku-4-5", "params": {"max_tokens": 64_001}}, "invalid_request", "64000"),
+        ({"model": "kimi-k3", "params": {"reasoning": "very"}}, "invalid_request", "reasoning"),
+        ({"model": "kimi-k3", "params": {"max_tokens": 0}}, "invalid_request", "max_tokens"),
+    ],
+)
+async def test_what_is_wrong_is_said_before_anything_is_sent(
+    tmp_path: Path, fields: dict[str, Any], code: str, words: str
+) -> None:
+    """An unknown model, one without its key, a parameter out of its range: a code and a sentence, and no request."""
+    async with Upstream() as upstream:
+        environment = {"KIMI_API_KEY": KEY, "ANTHROPIC_API_KEY": KEY} | addresses(upstream)
+        async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
+            with pytest.raises(RequestFailed) as caught:
+                await c.request("turn.start", turn="t", input="Hi", **fields)
+            error = caught.value.error
+            assert error["code"] == code, error
+            assert words in error["message"] + error.get("path", "")
+            assert not upstream.asked
+
+
+async def test_a_key_of_another_region(tmp_path: Path) -> None:
+    """A key that is refused is met with the provider's other region, and with the variable for its address."""
+    async with Upstream() as upstream:
+        environment = {"KIMI_API_KEY": KEY, "KIMI_BASE_URL": upstream.openai_url}
+        async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
+            upstream.plays(refusal(401, {"error": {"message": "Invalid Authentication"}}))
+            await c.request("turn.start", turn="t", input="Hi", model="kimi-k3")
+            error = (await c.ending("t"))["error"]
+            assert (error["code"], error["retryable"]) == ("upstream_auth", False)
+            assert "use kimi-cn/MODEL with KIMI_CN_API_KEY, or set KIMI_BASE_URL" in error["message"]

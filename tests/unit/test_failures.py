@@ -4,10 +4,11 @@ import json
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 
 from providers.base import ErrorCode, ProviderError
-from providers.failures import Failures, Reason, retry_after_ms
+from providers.failures import Failures, retry_after_ms
 from providers.route import Endpoint
 from providers.transport import Stalled
 from tests.answers import KEY, recordings
@@ -60,6 +61,22 @@ CASES: list[tuple[int, Any, ErrorCode, bool]] = [
     (429, {"error": {"type": "insufficient_quota", "message": "x"}}, "upstream_rate_limited", False),
     (429, {"error": {"code": "1113", "message": "余额不足"}}, "upstream_rate_limited", False),
     (429, {"error": {"message": "Rate limit reached for requests"}}, "upstream_rate_limited", True),
+    (429, {"error": {"code": "1302", "message": "并发"}}, "upstream_rate_limited", True),
+    (429, {"error": {"code": "1308", "message": "已达上限"}}, "upstream_rate_limited", False),
+    (429, {"error": {"type": "exceeded_current_quota_error", "message": "x"}}, "upstream_rate_limited", False),
+    (400, {"code": "Arrearage", "message": "Access denied"}, "upstream_rate_limited", False),
+    (400, {"error": {"message": "Invalid value: 1113 is above the maximum"}}, "invalid_request", False),
+    (400, {"error": {"message": "Invalid value: 1301 tokens"}}, "invalid_request", False),
+    (400, {"error": {"message": "Invalid schema for function 'billing_credits'"}}, "invalid_request", False),
+    (403, {"error": "Your team doesn't have any credits yet"}, "upstream_rate_limited", False),
+    (400, {"error": {"message": "Your credit balance is too low"}}, "upstream_rate_limited", False),
+    (400, {"error": {"message": "User location is not supported for the API use."}}, "upstream_auth", False),
+    (403, {"error": {"code": "unsupported_country_region_territory", "message": "x"}}, "upstream_auth", False),
+    (400, {"error": {"message": "Model Not Exist", "type": "invalid_request_error"}}, "model_not_found", False),
+    (404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment"}}, "model_not_found", False),
+    (404, [{"error": {"code": 404, "message": "models/x is not found for API version v1"}}], "model_not_found", False),
+    (400, {"message": "Range of input length should be [1, 98304]"}, "context_length_exceeded", False),
+    (429, {"error": {"message": "Service tier capacity exceeded for this model."}}, "upstream_overloaded", True),
     (429, {"error": {"type": "engine_overloaded_error", "message": "x"}}, "upstream_overloaded", True),
     (402, {"error": {"message": "Payment Required"}}, "upstream_rate_limited", False),
     (
@@ -133,7 +150,11 @@ def test_recorded_answers() -> None:
             False,
         ),
         ({"error": {"code": 502, "message": "Upstream"}}, "upstream_error", True),
-        ({"error_code": 17, "error_msg": "Open api daily request limit reached"}, "upstream_error", True),
+        ({"error_code": 17, "error_msg": "Open api daily request limit reached"}, "upstream_rate_limited", False),
+        ({"error_code": 18, "error_msg": "Open api qps request limit reached"}, "upstream_rate_limited", True),
+        ({"error_code": 110, "error_msg": "Access token invalid or no longer valid"}, "upstream_auth", False),
+        ({"code": 429, "msg": "slow"}, "upstream_rate_limited", True),
+        ({"error": {"type": "throttlingException", "message": "no"}}, "upstream_rate_limited", True),
         ({"code": "401", "msg": "no"}, "upstream_auth", False),
         ({"errors": [{"message": "prompt is too long: 5 tokens"}]}, "context_length_exceeded", False),
         ({"error": "boom"}, "upstream_error", True),
@@ -153,14 +174,21 @@ def test_key_is_named_not_shown() -> None:
     """A refused key names its variables; the key itself is in neither the message nor the log."""
     error = FAILURES.of_answer(401, {}, f"bad key {KEY} Bearer abcdefgh sk-live-12345678".encode())
     assert "MOONSHOT_API_KEY or KIMI_API_KEY" in error.message
-    assert error.detail == "401   bad key *** Bearer *** sk-***"
+    assert error.detail == "401 with a body of 65 bytes that is no JSON"
+    said = FAILURES.of_answer(401, {}, json.dumps({"error": {"message": f"bad key {KEY} Bearer abcdefgh"}}).encode())
+    assert (said.detail, said.said) == ("401", "bad key *** Bearer ***")
     assert KEY not in repr(ENDPOINT)
     assert KEY not in f"{ENDPOINT}"
 
 
 def test_refused_parameter_is_named() -> None:
     """Where the provider says which parameter it refuses, so do we; anything stranger stays out."""
-    for param, shown in (("temperature", True), ("messages[0].role", True), ("<b>x</b>", False)):
+    for param, shown in (
+        ("temperature", True),
+        ("messages[0].role", True),
+        ("<b>x</b>", False),
+        ("api.example.com", False),
+    ):
         body = json.dumps({"error": {"message": "no", "param": param}}).encode()
         assert (f"({param})" in FAILURES.of_answer(400, {}, body).message) is shown
 
@@ -185,6 +213,68 @@ def test_retry_after(headers: dict[str, str], milliseconds: int | None) -> None:
     """The time to wait is read in all three forms; what is no sensible time is none."""
     assert retry_after_ms(headers) == milliseconds
     assert FAILURES.of_answer(429, headers, b"").retry_after_ms == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("body", "milliseconds", "retryable"),
+    [
+        ([{"error": {"message": "quota", "details": [{"@type": "x"}, {"retryDelay": "34.5s"}]}}], 34_500, True),
+        ({"error": {"message": "You exceeded your current quota. Please retry in 7.5s."}}, 7_500, True),
+        ({"error": {"message": "Rate limit reached. Please try again in 640ms."}}, 640, True),
+        ({"error": {"message": "Please try again in 2m."}}, 120_000, True),
+        ({"error": {"message": "You exceeded your current quota."}}, None, False),
+        ({"error": {"message": "x", "details": [{"retryDelay": "soon"}, 7]}}, None, True),
+    ],
+)
+def test_retry_after_in_the_body(body: Any, milliseconds: int | None, retryable: bool) -> None:
+    """The body may say when to come back, and then it is worth it; a header says it better."""
+    error = FAILURES.of_answer(429, {}, json.dumps(body).encode())
+    assert (error.retry_after_ms, error.retryable) == (milliseconds, retryable)
+    assert FAILURES.of_answer(429, {"retry-after": "3"}, json.dumps(body).encode()).retry_after_ms == 3000
+
+
+def test_a_key_of_another_region() -> None:
+    """A refused key is met with where else it may belong."""
+    endpoint = msgspec.structs.replace(ENDPOINT, hint="Keys are regional.")
+    assert Failures(endpoint).of_answer(401, {}, b"{}").message.endswith("restart it. Keys are regional.")
+    assert "regional" not in Failures(endpoint).of_answer(500, {}, b"{}").message
+
+
+CANARIES = (
+    "canary-key-0123456789",
+    "canary.internal.example",
+    "canary prompt",
+    "10.1.2.3",
+    "CanaryCanaryCanary0123456789",
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>canary.internal.example: canary prompt canary-key-0123456789 10.1.2.3</html>",
+        {"error": {"message": "key canary-key-0123456789 at https://canary.internal.example/x said 'canary prompt'"}},
+        {"error": {"message": 'canary.internal.example:8443 and 10.1.2.3:80: "canary prompt"', "param": CANARIES[1]}},
+        {"error": {"message": "x", "param": "canary-key-0123456789"}},
+        {"error": {"message": {"said": "canary prompt"}}},
+        {"error": {"type": "canary-key-0123456789", "code": "CanaryCanaryCanary0123456789", "message": "x"}},
+        ["canary prompt"],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("status", [0, 200, 400, 401, 403, 404, 413, 429, 451, 500, 503])
+def test_law_13_nothing_of_a_body_gets_out(status: int, body: Any) -> None:
+    """Law 13: no key, no host and nothing that was quoted reaches a client or a log, whatever a body says."""
+    failures = Failures(msgspec.structs.replace(ENDPOINT, api_keys=(CANARIES[0],)))
+    raw = body if isinstance(body, str) else json.dumps(body)
+    errors = [failures.of_answer(status, {}, raw.encode()), failures.unreadable(raw.encode())]
+    if not isinstance(body, str):
+        errors.append(failures.of_event(body))
+    for error in errors:
+        for canary in CANARIES:
+            assert canary not in error.message
+            assert canary not in error.detail
+        assert CANARIES[0] not in error.said
 
 
 @pytest.mark.parametrize(("said", "retryable"), [("true", True), ("false", False), ("perhaps", True)])
@@ -233,8 +323,3 @@ def test_endpoint_without_keys() -> None:
     """A provider that needs no key has still something to say when it refuses one."""
     error = Failures(Endpoint("ollama", "Ollama", "", ())).of_answer(401, {}, b"")
     assert "its key where" in error.message.replace("check ", "")
-
-
-def test_nested_text() -> None:
-    """A message that isn't text is kept as JSON, for the log."""
-    assert Reason.read({"message": {"a": 1}}).text == '{"a": 1}'

@@ -1,0 +1,74 @@
+"""What a provider's words are read as, and what is left of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from providers.failure_words import LOGGED_CHARS_MAX, Reason, quiet
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"error": {"type": "t", "code": "c", "message": "m", "param": "p"}}, Reason("t", "c", "m", "p")),
+        ([[{"error": {"status": "S", "code": 400, "message": "m"}}]], Reason("S", "400", "m")),
+        ({"error": "m", "code": "ignored"}, Reason(text="m")),
+        ({"code": 7, "msg": "m"}, Reason(code="7", text="m")),
+        ({"error_code": 17, "error_msg": "m"}, Reason(code="17", text="m")),
+        ({"detail": "m"}, Reason(text="m")),
+        ({"errors": [{"message": "m"}]}, Reason(text="m")),
+        ({"message": {"a": 1}}, Reason(text='{"a": 1}')),
+        ("m", Reason(text="m")),
+        (None, Reason()),
+        ([], Reason(text="")),
+    ],
+)
+def test_read(body: Any, reason: Reason) -> None:
+    """Out of any shape that providers have."""
+    assert Reason.read(body) == reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        (Reason(code="503"), 503),
+        (Reason(type="rate_limit_error", code="x"), 429),
+        (Reason(type="throttlingException"), 429),
+        (Reason(code="200"), 0),
+        (Reason(), 0),
+    ],
+)
+def test_status(reason: Reason, status: int) -> None:
+    """A body may name a status, or a type that means one."""
+    assert reason.status() == status
+
+
+def test_words() -> None:
+    """What is quoted isn't said; an apostrophe quotes nothing."""
+    reason = Reason("T", "", "Tool 'billing' doesn't exist, and it can't: `credits` or \"quota\"")
+    assert reason.words() == "t tool '' doesn't exist, and it can't: '' or ''"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("The model `gpt` isn't there", "The model '…' isn't there"),
+        ("see https://host.example/path?key=1 now", "see *** now"),
+        ("Cannot connect to host api.example.com:443 ssl", "Cannot connect to host *** ssl"),
+        ("at 127.0.0.1:8000 or localhost:11434", "at *** or ***"),
+        ("my-secret-value", "***"),
+        ("Bearer abcdefg and sk-live-1234", "Bearer *** and sk-***"),
+        ("kimi-k3.1-pro and gpt-5.2 stay", "kimi-k3.1-pro and gpt-5.2 stay"),
+        ("id 0123456789abcdef0123456789abcdef", "id ***"),
+    ],
+)
+def test_quiet(text: str, left: str) -> None:
+    """A log gets the sentence without keys, addresses and quotations."""
+    assert quiet(text, ("my-secret-value",)) == left
+
+
+def test_quiet_is_short() -> None:
+    """However much a provider says."""
+    assert len(quiet("a b " * 1000, ())) == LOGGED_CHARS_MAX
