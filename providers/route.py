@@ -172,12 +172,6 @@ class Route(Struct, frozen=True):
 
     def check(self, request: ChatRequest) -> None:
         """Raise `ProviderError` "unsupported" or "invalid_request" for a request that the model can't take."""
-        wanted = request.params.max_tokens
-        if wanted is not None and self.max_output is not None and wanted > self.max_output:
-            raise ProviderError(
-                "invalid_request",
-                f"The model {self.id} answers with at most {self.max_output} tokens: lower max_tokens.",
-            )
         if "vision" not in self.features and any(isinstance(part, ImagePart) for part in _parts(request)):
             raise ProviderError(
                 "unsupported",
