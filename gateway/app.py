@@ -14,6 +14,7 @@ from starlette.routing import WebSocketRoute
 from gateway.authenticator import Authenticator
 from gateway.connection import Connections
 from gateway.http import PageGuard, cross_origin, routes, unknown_address
+from gateway.path_prefix import PathPrefix
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.wiring import Wired, wire
@@ -50,7 +51,7 @@ class Gateway:
             lifespan=self._lifespan,
             exception_handlers={404: unknown_address, 405: unknown_address},
         )
-        self.app = PageGuard(cross_origin(starlette, settings), settings)
+        self.app = PageGuard(PathPrefix(cross_origin(starlette, settings), settings.path_prefix), settings)
 
     @property
     def services(self) -> Services:

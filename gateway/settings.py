@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import quote
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     auth_grace_s: float = Field(25, ge=0)
     ticket_ttl_s: float = Field(30, gt=0)
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    path_prefix: str = ""
     default_model: str | None = None
     models: str | None = None
     """The operator's file of models and providers: docs/providers.md."""
@@ -165,6 +167,15 @@ class Settings(BaseSettings):
         return TokenSettings(
             "TURNWIRE_IDENTITY_", *given, (), self.identity_issuer, self.identity_audience, self.jwt_leeway_s
         )
+
+    @field_validator("path_prefix")
+    @classmethod
+    def _plain_path(cls, given: str) -> str:
+        """A path with one slash before it and none behind it."""
+        if re.fullmatch(r"(?:/?[\w.~-]+)*/?", given) is None:
+            raise ValueError("a path such as /chat is needed")
+        path = given.strip("/")
+        return f"/{path}" if path else ""
 
     @property
     def store_url(self) -> str:

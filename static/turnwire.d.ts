@@ -23,7 +23,7 @@ export interface ConnectOptions {
   codec?: CodecName;
   /** Gives a credential for the `auth` frame; asked for every opening, and when it expires. */
   token?: () => string | Promise<string>;
-  /** Gives a one-time ticket (`POST /v1/tickets`); asked for every opening. An error with `retryable: false` ends it. */
+  /** Gives a one-time ticket (`POST /v1/tickets`); asked as `token` is. Of either an error with `retryable: false` ends it. */
   ticket?: () => string | Promise<string>;
   /** Sees every frame, in and out. */
   wire?: WireObserver | null;

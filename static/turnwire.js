@@ -23,7 +23,7 @@
  * - A turn's text is kept whole whatever happens to the socket. `turn.reset` starts the message over, `turn.detached`
  *   is attached again, and where the gateway keeps no more events the turn fails with `gone` and `stored_message`.
  * - A frame that breaks the contract (laws 1 and 2) fails its turn, is logged, and is sent as a `violation` event.
- * - `token` and `ticket` are functions, asked anew for every opening; `token` also when the credential expires.
+ * - `token` and `ticket` are functions, asked anew for every opening and when the credential expires.
  * - After a reload, `connection.recall()` gives the turns that this tab had running, from their first event on.
  *
  * To look inside: `wire` sees every frame in and out with its bytes, `connection.traffic` sums them. To try what it

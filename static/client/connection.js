@@ -25,7 +25,7 @@ export class Connection extends EventTarget {
   #past = new Map();
   #conversations = new Map();
   #live;
-  #token;
+  #credential;
   #attachments = new Attachments(
     (type, fields) => this.request(type, fields),
     (turn, error) => this.#fail(turn, error),
@@ -36,7 +36,7 @@ export class Connection extends EventTarget {
 
   constructor({ url, codec = "json", token, ticket, wire = null, socket, storage }) {
     super();
-    this.#token = token;
+    this.#credential = token ?? ticket; // an `auth` frame takes the one as the other
     this.#live = new LiveTurns(url, storage);
     this.#link = new Link({
       url,
@@ -250,8 +250,9 @@ export class Connection extends EventTarget {
   }
 
   async #renew() {
+    if (!this.#credential) return;
     try {
-      await this.request("auth", { token: await this.#token() });
+      await this.request("auth", { token: await this.#credential() });
     } catch (cause) {
       console.warn("turnwire: the credential could not be renewed", cause);
     }

@@ -94,7 +94,7 @@ export class Link {
       throw new TurnwireError({ code: "too_large", message: "This is too long for one frame. Shorten it, or send it over HTTP." });
     }
     this.#socket.send(data);
-    this.#count("out", frame, bytes, performance.now());
+    this.#count("out", frame.type === "auth" ? { ...frame, token: "…" } : frame, bytes, performance.now());
     return true;
   }
 
@@ -227,7 +227,7 @@ export class Link {
     this.#count("in", frame, codec.bytes(data), at);
     if (frame.type === "ready") this.#ready(frame);
     else if (frame.type === "going_away") this.#reconnectAfter_ms = frame.reconnect_after_ms ?? null;
-    else if (frame.type === "auth.expiring") this.#expiring();
+    else if (frame.type === "auth.expiring") this.#options.onExpiring();
     this.#options.onFrame(frame, at);
   }
 
@@ -236,11 +236,6 @@ export class Link {
     this.#liveSince = this.#lastArrival;
     this.#credentialRefused = false;
     this.#set({ state: "live", ready: frame });
-  }
-
-  #expiring() {
-    if (this.#options.token) this.#options.onExpiring();
-    else if (this.#options.ticket) this.#again();
   }
 
   #count(direction, frame, bytes, at) {

@@ -1,4 +1,6 @@
-import { equal, live, next, ok, refused, test, until } from "./harness.js";
+import { equal, live, next, ok, refused, saying, speech, test, until } from "./harness.js";
+
+const SECRET = "a secret of the tests, long enough to be taken";
 
 const ready = { ready: {} };
 
@@ -28,18 +30,42 @@ test("a ticket goes into the address, a new one for every opening", async (stage
   equal((await stage.seen(gateway)).map(({ query }) => query), [{ ticket: "ticket 1" }, { ticket: "ticket 2" }]);
 });
 
-test("auth.expiring: a token is renewed on the socket, a ticket by another socket", async (stage) => {
+test("auth.expiring: the credential is renewed on the socket, and never shown on the wire", async (stage) => {
   const expiring = { send: { type: "auth.expiring", expires_at: "2030-01-01T00:00:00.000Z" } };
-  const renewed = await stage.scripted([{ expect: "auth" }, ready, expiring, { expect: "auth", answer: { user: "local" } }]);
-  const one = stage.connect(renewed, { token: counted("token") });
-  await until(async () => (await stage.seen(renewed))[0]?.frames.length === 2, "it is renewed");
-  equal((await stage.seen(renewed))[0].frames[1].token, "token 2");
-  equal([one.state.state, one.traffic.sockets], ["live", 1]);
+  for (const kind of ["token", "ticket"]) {
+    const first = kind === "token" ? [{ expect: "auth" }] : [];
+    const gateway = await stage.scripted([...first, ready, expiring, { expect: "auth", answer: { user: "local" } }]);
+    const wire = [];
+    const connection = stage.connect(gateway, { [kind]: counted(kind), wire: ({ frame }) => wire.push(frame) });
+    const renewal = await until(async () => (await stage.seen(gateway))[0]?.frames[first.length], "it is renewed");
+    equal([renewal.type, renewal.token], ["auth", `${kind} 2`]);
+    equal([connection.state.state, connection.traffic.sockets], ["live", 1]);
+    ok(!JSON.stringify(wire).includes(`${kind} 2`), "the wire view has no credential");
+  }
+});
 
-  const reopened = await stage.scripted([ready, expiring], [ready]);
-  const other = stage.connect(reopened, { ticket: counted("ticket") });
-  await until(async () => (await stage.seen(reopened)).length === 2, "there is another socket");
-  await live(other);
+test("a gateway that asks who is there: tokens and tickets come in, are renewed, and turns go on", async (stage) => {
+  const settings = { TURNWIRE_AUTH: "jwt", TURNWIRE_JWT_SECRET: SECRET, TURNWIRE_AUTH_WARNING_S: "2", TURNWIRE_AUTH_GRACE_S: "1" };
+  const gateway = await stage.gateway({ settings });
+  const token = () => signed("ann", 4);
+  const tickets = `${gateway.url.replace("ws", "http").replace(/\/ws$/, "")}/v1/tickets`;
+  const ticket = async () => {
+    const answer = await fetch(tickets, { method: "POST", headers: { authorization: `Bearer ${await signed("ann", 4)}` } });
+    return (await answer.json()).ticket;
+  };
+  const socket = withOrigin(gateway);
+  const one = stage.connect(gateway, { token, socket });
+  const other = stage.connect(gateway, { ticket, socket, codec: "msgpack" });
+  await live(one);
+  equal(one.state.ready.user, "ann");
+  const text = speech(700);
+  const turn = one.start(saying(text, 100));
+  await turn.accepted;
+  const followed = other.follow(turn.id);
+  equal([(await turn).text, (await followed).text], [text, text]);
+  equal([one.traffic.sockets, one.violations, other.violations], [1, [], []]);
+  const stranger = stage.connect(gateway, { token: () => signed("bob", 60), socket });
+  await refused(stranger.follow(turn.id), "not_found");
 });
 
 test("an expired credential is replaced once, and then it is over", async (stage) => {
@@ -69,3 +95,23 @@ test("a ticket that can't be had now is asked for again; one that is refused end
   equal((await next(out, "state", ({ state }) => state === "closed")).reason, "Signed out");
   await refused(out.request("ping"), "connection_closed");
 });
+
+/** A browser says by itself where its page is from; Node has to be told. */
+function withOrigin({ url }) {
+  if (globalThis.document) return undefined;
+  const { host } = new URL(url);
+  return (address, protocols) => new WebSocket(address, { protocols, headers: { origin: `http://${host}` } });
+}
+
+/** A JWT for a user, that ends in so many seconds. */
+async function signed(user, seconds) {
+  const part = (value) => base64url(new TextEncoder().encode(JSON.stringify(value)));
+  const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: user, exp: Math.ceil(Date.now() / 1000) + seconds })}`;
+  const bytes = new TextEncoder().encode(SECRET);
+  const key = await crypto.subtle.importKey("raw", bytes, { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+  return `${text}.${base64url(new Uint8Array(await crypto.subtle.sign("HMAC", key, new TextEncoder().encode(text))))}`;
+}
+
+function base64url(bytes) {
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+}

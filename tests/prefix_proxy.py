@@ -1,0 +1,69 @@
+"""A small reverse proxy that takes a prefix off every path, or puts one before it, for pages and sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
+
+HOP_BY_HOP = {"transfer-encoding", "content-length", "content-encoding", "connection"}
+SUBPROTOCOLS = ("turnwire.v1.json", "turnwire.v1.msgpack")
+
+
+async def _relay(
+    source: ClientWebSocketResponse | web.WebSocketResponse, sink: ClientWebSocketResponse | web.WebSocketResponse
+) -> None:
+    async for message in source:
+        if message.type is WSMsgType.TEXT:
+            await sink.send_str(message.data)
+        elif message.type is WSMsgType.BINARY:
+            await sink.send_bytes(message.data)
+    await sink.close()
+
+
+class _Proxy:
+    def __init__(self, session: ClientSession, target: str, taken: str, put: str) -> None:
+        self._session = session
+        self._target = target
+        self._taken = taken
+        self._put = put
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        if not request.path.startswith(f"{self._taken}/"):
+            raise web.HTTPNotFound
+        url = f"{self._target}{self._put}{request.path_qs.removeprefix(self._taken)}"
+        # The gateway compares Origin and Host, so Host stays what the browser asked for.
+        headers = {name: request.headers[name] for name in ("Host", "Origin") if name in request.headers}
+        if request.headers.get("Upgrade") == "websocket":
+            return await self._socket(request, url, headers)
+        async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
+            kept = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
+            return web.Response(status=answer.status, headers=kept, body=await answer.read())
+
+    async def _socket(self, request: web.Request, url: str, headers: dict[str, str]) -> web.WebSocketResponse:
+        offered = request.headers.get("Sec-WebSocket-Protocol", "").replace(" ", "").split(",")
+        async with self._session.ws_connect(url, headers=headers, protocols=offered) as there:
+            here = web.WebSocketResponse(protocols=SUBPROTOCOLS)
+            await here.prepare(request)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_relay(here, there))
+                both.create_task(_relay(there, here))
+            return here
+
+
+@asynccontextmanager
+async def prefix_proxy(target: str, *, taken: str = "", put: str = "") -> AsyncIterator[str]:
+    """A proxy before `target` that takes `taken` off each path and puts `put` before the rest; yields its address."""
+    async with ClientSession(auto_decompress=False) as session:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", _Proxy(session, target, taken, put).serve)
+        runner = web.AppRunner(app, shutdown_timeout=1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            host, port = runner.addresses[0][:2]
+            yield f"http://{host}:{port}"
+        finally:
+            await runner.cleanup()
