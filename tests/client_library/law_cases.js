@@ -131,3 +131,11 @@ test("a turn whose connection is closed for good fails, and is left to a reload"
   await pause(10);
   equal((await refused(connection.start({ input: "more" }), "connection_closed")).retryable, false);
 });
+
+test("a start whose events came before its answer is not sent again: the next socket goes on from the position", async (stage) => {
+  const attach = { expect: "turn.attach", answer: { turns: { t: { conversation: "c", status: "running", epoch: 7, from: 3 } } } };
+  const { turn, gateway } = await play(stage, [ready, { expect: "turn.start" }, started(), part, delta(3, "a"), { close: 4502 }], [ready, attach, delta(4, "b"), completed(5)]);
+  equal((await turn).text, "ab");
+  equal((await turn.accepted).conversation, "c");
+  equal((await stage.seen(gateway))[1].frames.map(({ type }) => type), ["turn.attach"]);
+});
