@@ -42,6 +42,7 @@ class _Block(Struct, gc=False):
     signature: str | None = None
     data: str | None = None
     input: dict[str, Any] | None = None
+    citations: list[_Citation] | None = None
 
 
 class _StopDetails(Struct, gc=False):
@@ -103,7 +104,10 @@ class MessagesDecoder:
 
     def end(self) -> None:
         """See `stream.Decoder`. Without `message_stop` an answer isn't whole."""
-        self.parts.close()
+        if self.done:
+            for index, arguments in self._inputs.items():
+                self.parts.add(self.parts.find(index) or 0, arguments)
+            self.parts.close()
         if self._explanation:
             self.parts.say("refusal", self._explanation)
         self._report()
@@ -133,6 +137,8 @@ class MessagesDecoder:
     def _start(self, event: _Event) -> None:
         """A block of text or thinking opens its part with its first words: some stay empty."""
         index, block = event.index, event.content_block or _Block()
+        # A second message of one answer, as after a fallback, counts from 0 again.
+        self.parts.forget(index)
         if block.type == "tool_use":
             self.parts.call(index, block.id or f"call_{self.parts.opened}", block.name or "")
             self._inputs[index] = json.dumps(block.input or {})
@@ -140,6 +146,8 @@ class MessagesDecoder:
             self.parts.sign(self.parts.open("reasoning", redacted=True), block.data or "")
         elif block.type == "text":
             self.parts.say("text", block.text or "")
+            for cited in block.citations or ():
+                self._cite(cited)
         elif block.type == "thinking" and (block.thinking or block.signature):
             part = self.parts.open("reasoning", key=index)
             self.parts.add(part, block.thinking or "")
@@ -160,8 +168,11 @@ class MessagesDecoder:
         elif delta.type == "signature_delta":
             if delta.signature:
                 self.parts.sign(self._thought(index), delta.signature)
-        elif delta.type == "citations_delta" and (cited := delta.citation) is not None:
-            self.parts.cite(url=cited.url, title=cited.title or cited.document_title, text=cited.cited_text)
+        elif delta.type == "citations_delta" and delta.citation is not None:
+            self._cite(delta.citation)
+
+    def _cite(self, cited: _Citation) -> None:
+        self.parts.cite(url=cited.url, title=cited.title or cited.document_title, text=cited.cited_text)
 
     def _thought(self, index: int) -> int:
         part = self.parts.find(index)

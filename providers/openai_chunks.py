@@ -146,9 +146,12 @@ class ChatDecoder:
         if self._tags is not None:
             for kind, text in self._tags.close():
                 self.parts.say(kind, text)
-        for part in sorted(self._empty):
-            self.parts.add(part, "{}")
-        self.parts.close()
+        whole = self._finish is not None or (self._quirks.ends_without_finish and self.parts.opened > 0)
+        if whole:
+            # One that was cut off may have had arguments to come, or half a character.
+            for part in sorted(self._empty):
+                self.parts.add(part, "{}")
+            self.parts.close()
         for page in self._pages:
             self.parts.cite(url=page, title=None, text=None)
         self._report()
@@ -156,7 +159,7 @@ class ChatDecoder:
             if self._finish == _OVERLOADED:
                 raise self._failures.overloaded(self._finish)
             raise self._failures.of_event({"message": f"finish reason {self._finish}"})
-        if self._finish is None and not (self._quirks.ends_without_finish and self.parts.opened):
+        if not whole:
             raise self._failures.incomplete()
         reason = _FINISHED.get(self._finish or "stop", "stop")
         if reason == "stop":

@@ -83,6 +83,10 @@ class Parts:
         """The number of the newest part with this key."""
         return self._keys.get(key)
 
+    def forget(self, key: Hashable) -> None:
+        """What comes under this key from now on is of another part."""
+        self._keys.pop(key, None)
+
     def add(self, part: int, text: str) -> None:
         """More text of part number `part`."""
         if text:
@@ -106,7 +110,7 @@ class Parts:
         return batch
 
     def close(self) -> None:
-        """The stream has ended: half a character that waited for its other half is replaced."""
+        """The answer is whole: half a character that waited for its other half is replaced."""
         self._flush()
         halves, self._halves = self._halves, {}
         for part in halves:

@@ -116,14 +116,13 @@ class ResponsesDecoder:
 
     def end(self) -> None:
         """See `stream.Decoder`."""
+        self._report()
+        if self._finish is None and not (self._quirks.ends_without_finish and self.parts.opened):
+            # There may have been arguments to come, or half a character: nothing is made up for them.
+            raise self._failures.incomplete()
         self._output.close()
         self.parts.close()
-        self._report()
-        finish = self._finish
-        if finish is None:
-            if not (self._quirks.ends_without_finish and self.parts.opened):
-                raise self._failures.incomplete()
-            finish = "stop"
+        finish = self._finish or "stop"
         if finish == "stop":
             finish = "tool_calls" if self._output.calls else "refusal" if self.parts.kind == "refusal" else "stop"
         self.parts.put(Finished(finish))

@@ -24,6 +24,9 @@ SETTLE_S: Final = 5.0
 DRAIN_S: Final = 0.2
 """How long to wait for the end of an answer that is over, so that its connection can serve again."""
 DRAIN_READS_MAX: Final = 16
+_LINES: Final = (b"\xef\xbb\xbf", b"event", b"data", b"id", b"retry")
+_BEGINNINGS: Final = frozenset(line[:size] for line in _LINES for size in range(1, 6))
+"""What half a line of an event may be."""
 
 S = TypeVar("S", bound=Struct)
 
@@ -77,6 +80,8 @@ class DeltaStream:
         self._parser = parser or SseParser()
         self._failure: ProviderError | None = None
         self._ended = False
+        self._spoke = False
+        """There was an event: what follows may be half a line of one, but is no other format."""
         self._stray = b""
         """Lines that are neither events nor JSON."""
 
@@ -99,7 +104,9 @@ class DeltaStream:
         try:
             chunk = await self._body.read()
             if chunk:
-                if self._events(self._parser.feed(chunk)):
+                events = self._parser.feed(chunk)
+                self._spoke = self._spoke or (bool(events) and events[-1][0] != BARE)
+                if self._events(events):
                     self._body.due_in(SETTLE_S if self._decoder.finishing else self._between_s)
                 if self._decoder.done:
                     self._end()
@@ -145,7 +152,7 @@ class DeltaStream:
 
     def _end(self) -> None:
         self._ended = True
-        if self._stray and not self._decoder.parts.opened and not self._decoder.finishing:
+        if self._stray and not self._spoke and self._stray not in _BEGINNINGS:
             raise self._failures.unreadable(self._stray[:200])
         self._decoder.end()
 

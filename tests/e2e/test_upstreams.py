@@ -14,14 +14,15 @@ import pytest
 from tests.client import Client, TurnView, client
 from tests.e2e.goproxy import go_proxy, go_proxy_binary
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.upstream import Script, Upstream, chat, messages, recorded, refusal
+from tests.upstream import Script, Upstream, chat, messages, recorded, refusal, responses
 
 pytestmark = pytest.mark.e2e
 
 __all__ = ["go_proxy_binary"]
 
 KEY = "sk-canary-5f1b"
-MODELS = {"openai": "openai/some-model", "anthropic": "anthropic/some-model"}
+MODELS = {"openai": "openai/some-model", "anthropic": "anthropic/some-model", "responses": "gpt-6-sol"}
+APIS = {"openai": "openai-chat", "anthropic": "anthropic", "responses": "openai-responses"}
 RECORDED = os.environ.get("TURNWIRE_RECORDED_STREAMS")
 
 
@@ -64,6 +65,7 @@ async def turn(c: Client, name: str, model: str, **fields: Any) -> TurnView:
         ("kimi/some-model", chat("Hel", "lo ", "wörld 🙂")),
         ("glm-some-day", chat("Hel", "lo ", "wörld 🙂")),
         ("ollama/some-model", chat("Hel", "lo ", "wörld 🙂")),
+        ("gpt-6-sol", responses("Hel", "lo ", "wörld 🙂")),
         ("anthropic/some-model", messages("Hel", "lo ", "wörld 🙂")),
         ("claude-some-day", messages("Hel", "lo ", "wörld 🙂")),
     ],
@@ -82,11 +84,11 @@ async def test_a_provider_answers_however_its_bytes_are_cut(
         assert len(upstream.asked) == 1
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+@pytest.mark.parametrize("provider", MODELS)
 async def test_law_5_the_upstream_is_closed_when_the_cancel_is_answered(tmp_path: Path, provider: str) -> None:
     """Law 5: in the middle of a stream, the answer to the cancel comes when the provider's connection is closed."""
     words = [f"word{n} " for n in range(2000)]
-    script = chat(*words) if provider == "openai" else messages(*words)
+    script = {"openai": chat, "anthropic": messages, "responses": responses}[provider](*words)
     async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
         upstream.plays(script.but(rate=50))
         await c.request("turn.start", turn="t", input="x", model=MODELS[provider])
@@ -104,7 +106,7 @@ async def test_law_5_the_upstream_is_closed_when_the_cancel_is_answered(tmp_path
         await c.request("turn.cancel", mine=True)
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+@pytest.mark.parametrize("provider", MODELS)
 async def test_law_5_cancel_before_the_first_token(tmp_path: Path, provider: str) -> None:
     """Law 5: while the provider hasn't answered at all, a cancel closes its connection."""
     async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
@@ -235,16 +237,17 @@ async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_bi
 
 
 def recordings() -> list[tuple[str, str]]:
-    """Every recorded chat stream of the folder that TURNWIRE_RECORDED_STREAMS names, with its dialect."""
+    """Every recorded stream of the folder that TURNWIRE_RECORDED_STREAMS names, with its dialect."""
     if RECORDED is None:
         return []
     found = []
     for path in sorted(Path(RECORDED).iterdir()):
-        if path.suffix in {".sse", ".txt"}:
-            if "-chat__" in path.name:
-                found.append((path.name, "openai"))
-            elif path.name.startswith("anthropic__"):
-                found.append((path.name, "anthropic"))
+        if "-chat__" in path.name:
+            found.append((path.name, "openai"))
+        elif "-responses__" in path.name:
+            found.append((path.name, "responses"))
+        elif path.name.startswith("anthropic__"):
+            found.append((path.name, "anthropic"))
     return found
 
 
@@ -263,7 +266,7 @@ async def test_recorded_streams_come_out_the_same_however_they_are_cut(tmp_path:
         assert recordings()
         for name, dialect in recordings():
             assert RECORDED is not None
-            script = recorded(Path(RECORDED) / name, "anthropic" if dialect == "anthropic" else "openai-chat")
+            script = recorded(Path(RECORDED) / name, APIS[dialect])
             outcomes = []
             for n, way in enumerate(ways):
                 size = sum(len(block) for block in script.blocks)

@@ -1,0 +1,168 @@
+"""Streams as a bad network brings them: split, cut, commented and framed at random, all with one outcome."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+import httpx2
+import pytest
+
+from providers.anthropic_events import MessagesDecoder
+from providers.base import ProviderError, Usage
+from providers.openai_chunks import ChatDecoder
+from providers.responses_events import ResponsesDecoder
+from providers.route import Quirks
+from providers.stream import Decoder, DeltaStream
+from providers.transport import Body
+from tests.answers import STREAMS, Answer
+from tests.recorded import failures
+from tests.upstream import recorded
+
+FAILURES = failures("It")
+ROUNDS = 40
+BYTES_OF_ALL = 2_000_000
+"""About how much is fed of one stream: the longest are fed less often."""
+
+DECODERS: dict[str, Callable[[], Decoder]] = {
+    "chat": lambda: ChatDecoder(Quirks(), FAILURES),
+    "messages": lambda: MessagesDecoder(FAILURES),
+    "responses": lambda: ResponsesDecoder(Quirks(), FAILURES),
+}
+APIS = {"openai-chat": "chat", "anthropic": "messages", "openai-responses": "responses"}
+
+
+@dataclass
+class Fed:
+    """A body that holds these pieces, and then ends, or breaks."""
+
+    pieces: list[bytes]
+    error: httpx2.TransportError | None = None
+    due: list[float] = field(default_factory=list)
+
+    async def read(self) -> bytes:
+        """See `Body`."""
+        if self.pieces:
+            return self.pieces.pop(0)
+        if self.error is not None:
+            raise self.error
+        return b""
+
+    def due_in(self, seconds: float) -> None:
+        """See `Body`."""
+        self.due.append(seconds)
+
+
+async def outcome(dialect: str, body: Fed) -> Answer:
+    """What the whole way from bytes to deltas makes of it."""
+    stream = DeltaStream(cast(Body, body), DECODERS[dialect](), FAILURES, 60)
+    answer = Answer()
+    try:
+        while (batch := await stream.next()) is not None:
+            answer.add(batch)
+    except ProviderError as error:
+        answer.error = error
+    return answer
+
+
+def told(answer: Answer) -> tuple[object, ...]:
+    """All that there is to compare."""
+    return (answer.parts, answer.started, answer.signatures, answer.usage, answer.finish, answer.code)
+
+
+@cache
+def streams() -> dict[str, tuple[str, tuple[bytes, ...]]]:
+    """Every stream of ours, and every recording where there are some: its dialect and its blocks."""
+    found = {path.name: (path.name.split("_")[0], recorded(path, "").blocks) for path in sorted(STREAMS.iterdir())}
+    folder = os.environ.get("TURNWIRE_RECORDED_STREAMS")
+    for path in sorted(Path(folder).iterdir()) if folder else ():
+        api = path.name.split("__")[0]
+        name = "anthropic" if api == "anthropic" else f"openai-{api.rpartition('-')[2]}"
+        if "__" in path.name:
+            found[path.name] = (APIS[name], recorded(path, name).blocks)
+    return found
+
+
+def split(chance: random.Random, raw: bytes) -> list[bytes]:
+    """Pieces of random sizes, none of them empty: that would be the end."""
+    cuts = sorted(chance.sample(range(1, len(raw)), min(len(raw) - 1, chance.choice((0, 1, 5, 60, 400)))))
+    return [raw[start:end] for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True) if start < end]
+
+
+def framed(chance: random.Random, blocks: tuple[bytes, ...]) -> bytes:
+    """The same events in another dress: comments between, a byte order mark, other line ends, fields nobody asked for."""
+    between = chance.choice((b"", b": keep-alive\n\n", b"\n", b"retry: 5\n\n"))
+    raw = b"".join(between + block if chance.random() < 0.5 else block for block in blocks)
+    line_end = chance.choice((b"\n", b"\r\n", b"\r"))
+    return chance.choice((b"", b"\xef\xbb\xbf")) + raw.replace(b"\n", line_end)
+
+
+@pytest.mark.parametrize("name", streams())
+async def test_the_outcome_is_the_same_however_it_comes(name: str) -> None:
+    """Split anywhere, with comments, a byte order mark and any line ends: parts, usage and ending stay the same."""
+    dialect, blocks = streams()[name]
+    chance = random.Random(name)
+    whole = await outcome(dialect, Fed(list(blocks)))
+    assert whole.finish is not None or whole.error is not None
+    for _ in range(max(3, min(ROUNDS, BYTES_OF_ALL // len(b"".join(blocks))))):
+        raw = framed(chance, blocks)
+        assert told(await outcome(dialect, Fed(split(chance, raw)))) == told(whole)
+
+
+@pytest.mark.parametrize("name", streams())
+async def test_a_cut_is_a_clear_error_and_no_wrong_word(name: str) -> None:
+    """Cut anywhere, by an end or a break: whole, or an error of ours; what was said is the beginning of the whole."""
+    dialect, blocks = streams()[name]
+    chance = random.Random(name)
+    whole = await outcome(dialect, Fed(list(blocks)))
+    for _ in range(max(5, min(2 * ROUNDS, BYTES_OF_ALL // len(b"".join(blocks))))):
+        raw = framed(chance, blocks)
+        at = chance.randrange(1, len(raw))
+        error = chance.choice((None, httpx2.ReadError("reset"), httpx2.RemoteProtocolError("closed")))
+        answer = await outcome(dialect, Fed(split(chance, raw[:at]) if at > 1 else [raw[:1]], error))
+        where = f"cut at {at} of {len(raw)}"
+        assert (answer.error is None) != (answer.finish is None), where
+        if answer.finish is not None:
+            assert whole.error or (answer.finish, answer.parts) == (whole.finish, whole.parts), where
+        else:
+            assert answer.code in ("upstream_incomplete", whole.code), where
+        assert len(answer.parts) <= len(whole.parts), where
+        for (kind, text), (whole_kind, whole_text) in zip(answer.parts, whole.parts, strict=False):
+            assert kind == whole_kind, where
+            assert whole_text.startswith(text), where
+
+
+async def test_hosted_tools_by_hand() -> None:
+    """A Responses stream with all that a hosted tool brings comes to its parts."""
+    answer = await outcome(*_by_hand("responses_hosted_tools.sse"))
+    assert answer.parts == [
+        ("reasoning", "Look it up.\n\nThen answer."),
+        ("text", "Bern — “Bärn” 🐻."),
+        ("citation", ""),
+        ("tool_call", '{"city":"Bern"}'),
+    ]
+    assert (answer.signatures, answer.finish) == ({0: "rs_1:Z0FB"}, "tool_calls")
+    assert answer.usage == Usage(9, 20, 6, 4)
+
+
+async def test_two_starts_by_hand() -> None:
+    """A Messages stream that begins again after a fallback, with tools of the server's, comes to its parts."""
+    answer = await outcome(*_by_hand("messages_two_starts.sse"))
+    assert answer.parts == [
+        ("reasoning", "First try."),
+        ("reasoning", "Second try."),
+        ("text", "It is 1 — “eins”."),
+        ("citation", ""),
+        ("tool_call", '{"n": 1}'),
+    ]
+    assert (answer.signatures, answer.finish, answer.usage) == ({1: "c2ln"}, "tool_calls", Usage(8, 11))
+
+
+def _by_hand(name: str) -> tuple[str, Fed]:
+    dialect, blocks = streams()[name]
+    return dialect, Fed(list(blocks))
