@@ -23,6 +23,7 @@ __all__ = ["go_proxy_binary"]
 KEY = "sk-canary-5f1b"
 MODELS = {"openai": "openai/some-model", "anthropic": "anthropic/some-model", "responses": "gpt-6-sol"}
 APIS = {"openai": "openai-chat", "anthropic": "anthropic", "responses": "openai-responses"}
+PLAIN = {"anthropic": messages, "responses": responses}
 RECORDED = os.environ.get("TURNWIRE_RECORDED_STREAMS")
 
 
@@ -88,7 +89,7 @@ async def test_a_provider_answers_however_its_bytes_are_cut(
 async def test_law_5_the_upstream_is_closed_when_the_cancel_is_answered(tmp_path: Path, provider: str) -> None:
     """Law 5: in the middle of a stream, the answer to the cancel comes when the provider's connection is closed."""
     words = [f"word{n} " for n in range(2000)]
-    script = {"openai": chat, "anthropic": messages, "responses": responses}[provider](*words)
+    script = chat(*words) if provider == "openai" else PLAIN[provider](*words)
     async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
         upstream.plays(script.but(rate=50))
         await c.request("turn.start", turn="t", input="x", model=MODELS[provider])
