@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ __all__ = ["go_proxy_binary"]
 KEY = "sk-canary-5f1b"
 MODELS = {"openai": "openai/some-model", "anthropic": "anthropic/some-model", "responses": "gpt-6-sol"}
 APIS = {"openai": "openai-chat", "anthropic": "anthropic", "responses": "openai-responses"}
-PLAIN = {"anthropic": messages, "responses": responses}
+PLAIN: dict[str, Callable[..., Script]] = {"anthropic": messages, "responses": responses}
 RECORDED = os.environ.get("TURNWIRE_RECORDED_STREAMS")
 
 
