@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 from gateway.cli import catalog_of, settings_of
+from providers.prices import per_million
 from providers.route import ModelInfo
 
 HELP = "list the models that can be used here, and what the others need"
@@ -21,8 +22,8 @@ def run(options: Namespace) -> None:
     settings = settings_of(options)
     catalog = catalog_of(settings)
     default = settings.default_model or catalog.default_model
-    rows = [("MODEL", "PROVIDER", "CONTEXT", "PRICE IN/OUT", "CAN", "")]
-    for model in sorted(catalog.models(), key=lambda model: not model.available):
+    rows = [("MODEL", "PROVIDER", "CONTEXT", "USD IN / OUT", "CAN", "")]
+    for model in sorted(catalog.models(per_million), key=lambda model: not model.available):
         route = catalog.find(model.id)[0]
         needs = catalog.missing(route)
         named = f"{model.id} (default)" if default in (model.id, *model.aliases) else model.id
@@ -30,7 +31,7 @@ def run(options: Namespace) -> None:
         can = " ".join(feature for feature in model.features if feature not in _USUAL)
         rows.append((named, model.type, _tokens(model), _price(model), can, f"needs {needs}" if needs else "ready"))
     print("\n".join(_table(rows)))
-    print("\nAny other model of a provider is named PROVIDER/MODEL:\n")
+    print("\nPrices are for a million tokens. Any other model of a provider is named PROVIDER/MODEL:\n")
     providers = [("PROVIDER", "", "")]
     for name, row, needs in sorted(catalog.providers(), key=lambda one: bool(one[2])):
         if ":" not in name and row.dialect != "demo":
@@ -48,7 +49,7 @@ def _tokens(model: ModelInfo) -> str:
 
 def _price(model: ModelInfo) -> str:
     price = model.price
-    return f"{price['input']}/{price['output']} {price['currency']}" if price else "-"
+    return f"{price['input']} / {price['output']}" if price else "-"
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:

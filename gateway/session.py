@@ -25,6 +25,7 @@ from gateway.services import Services
 from gateway.shapes import cost_view, usage_view
 from gateway.turns import Behind, Turns
 from providers.base import ProviderError
+from providers.prices import per_million
 from store.base import NotFound, StoreError
 
 log = logging.getLogger("turnwire.session")
@@ -183,7 +184,8 @@ class Session:
         return {"t": now_ms() if request.t is None else request.t}
 
     async def _models(self, request: p.ModelsList) -> dict[str, Any]:
-        return {"models": self._services.catalog.models(), "default": self._services.runner.default_model}
+        models = await asyncio.to_thread(self._services.catalog.models, per_million)
+        return {"models": models, "default": self._services.runner.default_model}
 
     async def _usage(self, request: p.UsageGet) -> dict[str, Any]:
         since_ms = None

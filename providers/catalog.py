@@ -18,7 +18,7 @@ from typing import Final
 from msgspec import structs
 
 from providers.base import ChatRequest, Cursor, Delta, Provider, ProviderError
-from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Quirks, Route, Stoppable, Timeouts
+from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Price, Quirks, Route, Stoppable, Timeouts
 from providers.rows import CatalogRows, ModelRow, ProviderRow, shipped_rows
 
 DEFAULT_TIMEOUTS = Timeouts()
@@ -33,6 +33,7 @@ DIALECTS: Final[dict[DialectName, str]] = {
     "anthropic_foundry": "providers.anthropic_foundry",
 }
 """Where each dialect is."""
+PriceOf = Callable[[Route], Price | None]
 _VARIABLE: Final = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 
 
@@ -54,17 +55,19 @@ class Catalog:
     def __repr__(self) -> str:
         return f"Catalog({len(self._models)} models, {len(self._providers)} providers)"
 
-    def models(self) -> list[ModelInfo]:
+    def models(self, price_of: PriceOf = lambda route: route.own_price or route.price) -> list[ModelInfo]:
         """Every model with a row of its own that isn't hidden, in the order of the rows.
+
+        `price_of` knows prices: that of `providers.prices` knows more, and takes its time when it is first asked.
 
         Those of a provider's variant ("kimi-cn/kimi-k3") follow where its key is set.
         """
         shown = [row for row in self._models.values() if not row.hidden and not self._providers[row.provider].hidden]
-        listed = [self._info(row.id, row, row.provider) for row in shown]
+        listed = [self._info(row.id, row, row.provider, price_of) for row in shown]
         for name, provider in self._providers.items():
             if provider.variant_of and not provider.hidden and not self._missing[name]:
                 rows = (row for row in shown if row.provider == provider.variant_of)
-                listed += [self._info(f"{name}/{row.id}", row, name) for row in rows]
+                listed += [self._info(f"{name}/{row.id}", row, name, price_of) for row in rows]
         return listed
 
     def providers(self) -> list[tuple[str, ProviderRow, str]]:
@@ -82,12 +85,27 @@ class Catalog:
         """
         model_id = self._aliases.get(model_id, model_id)
         provider, model, listed = self.find(model_id)
-        row = self._providers[provider]
         if missing := self._missing[provider]:
             do = "install" if missing.startswith("the extra") else "set"
             raise ProviderError(
                 "upstream_auth", f"The model {model_id} needs {missing}: {do} it where the gateway runs and restart it."
             )
+        return self._route(model_id, provider, model, listed)
+
+    def endpoint(self, provider: str) -> Endpoint:
+        """How this process reaches `provider`."""
+        return self._endpoints[provider]
+
+    def endpoints(self) -> list[Endpoint]:
+        """Every provider that this process can ask, but for the demo."""
+        return [
+            self._endpoints[name]
+            for name, row in self._providers.items()
+            if row.dialect != "demo" and not self._missing[name]
+        ]
+
+    def _route(self, model_id: str, provider: str, model: str, listed: ModelRow | None) -> Route:
+        row = self._providers[provider]
         return Route(
             id=model_id,
             model=model,
@@ -105,20 +123,8 @@ class Catalog:
             fallbacks=listed.fallbacks if listed else (),
         )
 
-    def endpoint(self, provider: str) -> Endpoint:
-        """How this process reaches `provider`."""
-        return self._endpoints[provider]
-
-    def endpoints(self) -> list[Endpoint]:
-        """Every provider that this process can ask, but for the demo."""
-        return [
-            self._endpoints[name]
-            for name, row in self._providers.items()
-            if row.dialect != "demo" and not self._missing[name]
-        ]
-
-    def _info(self, model_id: str, row: ModelRow, provider: str) -> ModelInfo:
-        price = row.own_price or (row.price if row.provider == provider else None)
+    def _info(self, model_id: str, row: ModelRow, provider: str, price_of: PriceOf) -> ModelInfo:
+        price = price_of(self._route(model_id, provider, row.model or row.id, row))
         return ModelInfo(
             id=model_id,
             name=row.name,

@@ -36,6 +36,22 @@ def cost_usd(route: Route, usage: Usage, reported: Decimal | None = None) -> Dec
     return listed
 
 
+def per_million(route: Route) -> Price | None:
+    """What a million tokens of this model cost, as long as a request is small. Imports the list of prices."""
+    if route.own_price is not None:
+        return route.own_price
+    thousands = (Usage(1000, 0), Usage(0, 1000), Usage(1000, 0, cache_read_tokens=1000))
+    fresh, output, cached = (cost_usd(route, usage) for usage in thousands)
+    if fresh is None or output is None:
+        return None
+    return Price(input=_million(fresh), output=_million(output), cached=None if cached is None else _million(cached))
+
+
+def _million(cost: Decimal) -> Decimal:
+    """Of a thousand's cost, without zeros at its end."""
+    return Decimal(f"{(cost * 1000).normalize():f}")
+
+
 def _split(usage: Usage) -> tuple[int, int, int]:
     """Input tokens that are new, read from a cache, and written to one; a provider may count more than there were."""
     read = min(usage.cache_read_tokens or 0, usage.input_tokens)

@@ -41,7 +41,9 @@ def test_what_is_usable_and_why_the_rest_is_not(bare: pytest.MonkeyPatch, capsys
     assert models["kimi-k3"][-1] == "ready"
     assert models["demo (default)"][-1] == "ready"
     assert models["gpt-6-sol"][-1] == "needs OPENAI_API_KEY"
-    assert models["qwen3.8-flash"][3] == "0.15/0.47 USD"
+    assert models["claude-haiku-4-5"][3] == "1 / 5"
+    assert models["ernie-5.1"][3] == "-"
+    assert models["qwen3.8-flash"][3] == "0.15 / 0.47"
     assert list(models).index("kimi-k3") < list(models).index("gpt-6-sol")
     assert providers["azure"][-1] == ("needs AZURE_OPENAI_API_KEY and (AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_BASE_URL)")
     assert providers["kimi"][-1] == providers["ollama"][-1] == "ready"

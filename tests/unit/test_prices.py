@@ -11,7 +11,7 @@ from msgspec import structs
 
 from providers.base import Usage
 from providers.catalog import Catalog
-from providers.prices import cost_usd
+from providers.prices import cost_usd, per_million
 from providers.route import Price, Route
 from tests.answers import every_key
 
@@ -85,3 +85,24 @@ def test_the_list_is_read_late_and_never_fetched() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "price"),
+    [
+        ("claude-haiku-4-5", {"input": "1", "output": "5", "cached": "0.1"}),
+        ("gpt-5.4-mini", {"input": "0.75", "output": "4.5", "cached": "0.075"}),
+        ("qwen3.8-flash", {"input": "0.15", "output": "0.47", "cached": "0.016"}),
+    ],
+)
+def test_per_million(name: str, price: dict[str, str]) -> None:
+    """What a client is shown is what an answer will cost, in decimals as a person writes them."""
+    shown = per_million(model(name))
+    assert shown is not None
+    assert shown.shown() == price | {"currency": "USD"}
+
+
+def test_per_million_of_the_operator() -> None:
+    """The operator's price is shown as it was written; of what nobody knows, none is."""
+    assert per_million(structs.replace(model("kimi-k3"), own_price=OWN)) is OWN
+    assert per_million(model("ernie-5.1")) is None

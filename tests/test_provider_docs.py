@@ -1,0 +1,169 @@
+"""Follows docs/providers.md to the letter, and holds its tables to the catalog."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from providers.catalog import Catalog
+from providers.operator_file import ModelEntry, operator_rows
+from providers.route import FEATURES, Route
+from providers.rows import CatalogRows, ProviderRow, shipped_rows
+from tests.answers import every_key
+from tests.client import client
+from tests.gateway_process import clean_environment, gateway_process
+from tests.provider_table import table
+from tests.upstream import Upstream, chat
+
+PAGE = (Path(__file__).parents[1] / "docs" / "providers.md").read_text(encoding="utf-8")
+KEY = "acme-key-0123456789"
+OF_THE_FILE = {"default_model", "[aliases]", "[providers.NAME]", "[[models]]"}
+NOT_FOR_A_PAGE = {
+    "credentials",
+    "options",
+    "required",
+    "package",
+    "extra",
+    "also",
+    "price_list",
+    "key_optional",
+    "title",
+}
+"""Fields of a provider that a file may have, and hardly ever needs."""
+
+
+def block(language: str) -> str:
+    """The page's first block in that language."""
+    found = re.search(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def section(title: str) -> str:
+    """The text under a heading."""
+    return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def first_cells(text: str) -> list[str]:
+    """The first cell of every row of a table."""
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return [name for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+async def turnwire(folder: Path, environment: dict[str, str], *arguments: str) -> str:
+    """What a command of the page prints."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", *arguments),
+        env=clean_environment(environment),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        cwd=Path(__file__).parents[1],
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+    return out.decode()
+
+
+@pytest.mark.e2e
+async def test_the_page_adds_a_provider(tmp_path: Path) -> None:
+    """The file and the commands as they stand on the page, but for the address and the key: a turn is answered."""
+    async with Upstream() as upstream:
+        upstream.plays(chat("Hello", usage={"prompt_tokens": 1000, "completion_tokens": 100}))
+        written = block("toml").replace("http://127.0.0.1:9000/v1", upstream.openai_url)
+        assert upstream.openai_url in written
+        file = tmp_path / "models.toml"
+        file.write_text(written, encoding="utf-8")
+        exports = re.search(r"^export (TURNWIRE_MODELS)=models.toml (\w+)=…$", block("sh"), re.MULTILINE)
+        assert exports is not None
+        environment = {exports[1]: str(file), exports[2]: KEY}
+        commands = re.findall(r"^turnwire (.*)$", block("sh"), re.MULTILINE)
+        assert commands == ["models", "check acme/large", "serve"]
+
+        assert re.search(
+            r"acme/large \(default\) +acme +64k +0.40 / 1.20 +tools +ready",
+            await turnwire(tmp_path, environment, "models"),
+        )
+        assert "acme/large answers, by Acme as large." in await turnwire(tmp_path, environment, "check", "acme/large")
+        async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
+            listed = {model["id"]: model for model in (await c.request("models.list"))["models"]}["acme/large"]
+            assert (listed["context_window"], listed["available"]) == (64_000, True)
+            assert listed["price"] == {"input": "0.40", "cached": "0.10", "output": "1.20", "currency": "USD"}
+            for turn, model in (("by default", None), ("by name", "acme/any-other-model")):
+                fields = {} if model is None else {"model": model}
+                await c.request("turn.start", turn=turn.replace(" ", "-"), input="Hi", **fields)
+                ended = await c.ending(turn.replace(" ", "-"))
+                assert ended["type"] == "turn.completed", ended
+                assert c.turns[turn.replace(" ", "-")].text() == "Hello"
+            assert [asked.body["model"] for asked in upstream.asked] == ["large", "large", "any-other-model"]
+            assert {asked.headers["authorization"] for asked in upstream.asked} == {f"Bearer {KEY}"}
+            # 1000 tokens at 0.40 and 100 at 1.20 a million.
+            assert c.turns["by-default"].ended is not None
+            assert float(c.turns["by-default"].ended["cost"]["amount"]) == 0.00052
+
+
+def test_the_table_of_providers_is_the_catalog_s() -> None:
+    """Row by row; `python -m tests.provider_table` prints what belongs there."""
+    rows = [line for line in section("The providers that ship").splitlines() if line.startswith("| `")]
+    assert rows == table()
+
+
+def test_the_table_of_the_file_names_what_there_is() -> None:
+    """Every field that a file may have is on the page, and nothing else."""
+    fields = set(ProviderRow.model_fields) | set(ModelEntry.model_fields) | set(CatalogRows.model_fields)
+    named = set(first_cells(section("The file")))
+    assert named - OF_THE_FILE <= fields
+    said_in_words = {"providers", "models", "aliases", "id", "env_key", "thinking", "own_price", "base_url_variables"}
+    assert fields - named - NOT_FOR_A_PAGE <= said_in_words
+    features = re.search(r"^\| `features` \|(.*?);", section("The file"), re.MULTILINE)
+    assert features is not None
+    assert set(re.findall(r"`([\w-]+)`", features[1])) == FEATURES - {"prefill"}
+
+
+def test_the_page_s_json_is_taken(tmp_path: Path) -> None:
+    """The other shape, as it stands on the page."""
+    found = re.search(r"`(\{\"models\".*?\})`\.", PAGE, re.DOTALL)
+    assert found is not None
+    file = tmp_path / "models.json"
+    file.write_text(found[1], encoding="utf-8")
+    (model,) = json.loads(found[1])["models"]
+    assert Catalog(every_key(), operator_rows(file)).resolve(model["id"]).provider == model["type"]
+
+
+def test_the_page_s_toml_is_what_it_says(tmp_path: Path) -> None:
+    """No field of the example is missing from the table."""
+    example = tomllib.loads(block("toml"))
+    named = set(first_cells(section("The file"))) | {"title", "id"}
+    assert {*example["providers"]["acme"], *example["models"][0]} <= named
+
+
+def test_what_is_left_out_is_what_the_page_says() -> None:
+    """The section on parameters, against every row of the catalog."""
+    catalog = Catalog(every_key())
+    listed = [catalog.resolve(row.id) for row in shipped_rows().models if row.provider != "demo"]
+    routes = listed + [
+        catalog.resolve(f"{name}/any") for name, row in shipped_rows().providers.items() if name != "demo"
+    ]
+
+    def where(test: object) -> set[str]:
+        assert callable(test)
+        return {route.id for route in routes if test(route)}
+
+    def messages(route: Route) -> bool:
+        return route.dialect.startswith("anthropic")
+
+    kimi = {route.id for route in listed if route.provider == "kimi"}
+    assert where(lambda route: "temperature" in route.quirks.drops) == where(messages) | kimi | {"gpt-6.1-sol"}
+    assert where(lambda route: "temperature" in route.quirks.drops_thinking) == {
+        route.id for route in listed if route.provider == "openai" and route.id != "gpt-6.1-sol"
+    }
+    assert where(lambda route: route.quirks.max_tokens_field == "max_completion_tokens") == kimi | where(
+        lambda route: route.provider in ("openai", "azure", "groq")
+    )
+    assert where(lambda route: "stop" in route.quirks.drops) == where(lambda route: route.provider == "xai")
+    assert where(lambda route: route.quirks.renames) == where(lambda route: route.provider == "mistral")
