@@ -6,18 +6,17 @@ The environment comes in as a mapping and is read once. Nothing here shows a key
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Final
 
 from msgspec import structs
 
 from providers.base import ChatRequest, Cursor, Delta, Provider, ProviderError
+from providers.reach import endpoint_of, missing, whole
 from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Price, Quirks, Route, Stoppable, Timeouts
 from providers.rows import CatalogRows, ModelRow, ProviderRow, shipped_rows
 
@@ -34,7 +33,6 @@ DIALECTS: Final[dict[DialectName, str]] = {
 }
 """Where each dialect is."""
 PriceOf = Callable[[Route], Price | None]
-_VARIABLE: Final = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 
 
 class Catalog:
@@ -44,12 +42,12 @@ class Catalog:
         rows = rows or shipped_rows()
         self.default_model = rows.default_model
         self._aliases = rows.aliases
-        self._providers = {name: _whole(row, rows.providers) for name, row in rows.providers.items()}
+        self._providers = {name: whole(row, rows.providers) for name, row in rows.providers.items()}
         self._names = {also: name for name, row in rows.providers.items() for also in (name, *row.also)}
         self._models = {row.id: row for row in rows.models}
-        self._endpoints = {name: _endpoint(name, row, environment) for name, row in self._providers.items()}
+        self._endpoints = {name: endpoint_of(name, row, environment) for name, row in self._providers.items()}
         self._missing = {
-            name: _missing(row, self._endpoints[name], environment) for name, row in self._providers.items()
+            name: missing(row, self._endpoints[name], environment) for name, row in self._providers.items()
         }
 
     def __repr__(self) -> str:
@@ -163,61 +161,6 @@ class Catalog:
         family = {provider, self._providers[provider].variant_of}
         rows = (row for row in self._models.values() if row.provider in family)
         return next((row for row in rows if model in (row.id, row.model)), None)
-
-
-def _whole(row: ProviderRow, providers: Mapping[str, ProviderRow]) -> ProviderRow:
-    """A variant's row with what it has from the provider that it is a variant of."""
-    if not row.variant_of:
-        return row
-    own = {name: getattr(row, name) for name in row.model_fields_set}
-    return providers[row.variant_of].model_copy(update={"also": (), "patterns": (), **own})
-
-
-def _endpoint(name: str, row: ProviderRow, environment: Mapping[str, str]) -> Endpoint:
-    options = {option: _first(environment, names) for option, names in row.options.items()}
-    headers = {header: _filled(text, environment) for header, text in row.headers.items()}
-    return Endpoint(
-        provider=name,
-        title=row.title,
-        base_url=_first(environment, row.base_url_variables) or _filled(row.base_url, environment),
-        keys=row.keys,
-        api_keys=tuple(key for part in _first(environment, row.keys).split(",") if (key := part.strip())),
-        headers={header: text for header, text in headers.items() if text},
-        options={option: value for option, value in options.items() if value},
-        hint=row.hint,
-    )
-
-
-def _missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str, str]) -> str:
-    if row.package and not _installed(row.package):
-        return f"the extra turnwire[{row.extra}]"
-    needs = []
-    if row.keys and not row.key_optional and not endpoint.api_keys and not _first(environment, row.credentials):
-        needs.append(" or ".join((*row.keys, *row.credentials)))
-    if row.base_url and not endpoint.base_url:
-        needs.append(" or ".join((*_VARIABLE.findall(row.base_url), *row.base_url_variables)))
-    headers = (name for text in row.headers.values() for name in _VARIABLE.findall(text))
-    needs += [name for name in headers if not _first(environment, (name,))]
-    needs += [" or ".join(row.options[option]) for option in row.required if option not in endpoint.options]
-    return " and ".join(f"({one})" if " or " in one and len(needs) > 1 else one for one in needs)
-
-
-def _installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _first(environment: Mapping[str, str], names: Iterable[str]) -> str:
-    """The first variable that is set and not blank, without the line's end that a pasted key brings along."""
-    return next((value for name in names if (value := environment.get(name, "").strip())), "")
-
-
-def _filled(text: str, environment: Mapping[str, str]) -> str:
-    """The text with its variables' values; nothing, if one of them isn't set."""
-    values = {name: environment.get(name, "").strip().rstrip("/") for name in _VARIABLE.findall(text)}
-    return _VARIABLE.sub(lambda found: values[found[1]], text) if all(values.values()) else ""
 
 
 def _maker(name: DialectName) -> Callable[[Endpoint, Timeouts], Dialect]:

@@ -102,7 +102,7 @@ async def test_a_defect_is_internal_and_says_nothing(
 ) -> None:
     """Law 13: no stack trace reaches a client; the log has it."""
 
-    def break_down() -> None:
+    def break_down(*_: object) -> None:
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(server.gateway.services.catalog, "models", break_down)
