@@ -47,7 +47,10 @@ class Gateway:
         self._wired: Wired | None = None
         self._connections = Connections(lambda: self.services)
         starlette = Starlette(
-            routes=[WebSocketRoute("/ws", self._connections), *routes(lambda: self.services, self._connections)],
+            routes=[
+                WebSocketRoute("/ws", self._connections),
+                *routes(settings, lambda: self.services, self._connections),
+            ],
             lifespan=self._lifespan,
             exception_handlers={404: unknown_address, 405: unknown_address},
         )

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import auth
 from gateway.api.answers import HttpError, error_answer
+from gateway.api.documents import document_routes
 from gateway.api.endpoints import api_routes
 from gateway.connection import Connections
 from gateway.errors import ApiError
@@ -76,16 +77,21 @@ async def unknown_address(_: Request, error: Exception) -> Response:
     return error_answer(ApiError("not_found", "There is no such address. GET /v1 says what there is."))
 
 
-def routes(services: Callable[[], Services], connections: Connections) -> list[BaseRoute]:
+def routes(settings: Settings, services: Callable[[], Services], connections: Connections) -> list[BaseRoute]:
     """The HTTP routes of the gateway."""
     folder = static_folder()
 
     async def page(_: Request) -> Response:
         return FileResponse(folder / "index.html", media_type="text/html")
 
+    async def docs(_: Request) -> Response:
+        return FileResponse(folder / "docs.html", media_type="text/html")
+
     return [
         Route("/", page),
         *api_routes(services, connections),
+        *document_routes(settings),
+        Route("/docs", docs),
         Mount("/static", StaticFiles(directory=folder, check_dir=False)),
     ]
 

@@ -207,7 +207,7 @@ class UsageGet(Request, frozen=True, tag="usage.get"):
     """Tokens and cost of this user, of one conversation or since a time (RFC 3339)."""
 
     conversation: Key | None = None
-    since: str | None = None
+    since: Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None = None
 
 
 AnyRequest = (

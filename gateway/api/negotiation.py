@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from gateway.api.answers import HttpError
 from gateway.errors import ApiError
 
-EVENT_ID = re.compile(r"(\d{1,16})-(\d{1,16})", re.ASCII)
+EVENT_ID = re.compile(r"^([0-9]{1,15})-([0-9]{1,15})$")
 
 
 def choose(headers: Headers, offered: tuple[str, ...]) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -66,13 +67,21 @@ class Field(Struct, frozen=True):
     pattern: str | None = None
 
 
+class PartGet(p.Request, frozen=True, tag="part.get"):
+    """Which part of which message."""
+
+    message: p.Key
+    number: Annotated[int, Meta(ge=0, le=999_999)]
+
+
 class Answer(Struct, frozen=True, kw_only=True):
-    """One way in which an operation answers. `shape`: what a body of JSON or of events holds."""
+    """One way in which an operation answers: JSON of a `shape`, a stream of events, bytes (`*/*`), or no body."""
 
     status: int = 200
     description: str
-    shape: object = None
-    media_types: tuple[str, ...] = ("application/json",)
+    shape: type[Struct] | None = None
+    streams: bool = False
+    bytes: bool = False
     headers: tuple[str, ...] = ()
 
 

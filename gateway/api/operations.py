@@ -8,17 +8,11 @@ from msgspec import Struct
 
 from gateway import protocol as p
 from gateway.api import credential_requests, plain_requests, turn_requests
-from gateway.api.event_formats import NDJSON, SSE
-from gateway.api.operation import Answer, Field, Operation
+from gateway.api.negotiation import EVENT_ID
+from gateway.api.operation import Answer, Field, Operation, PartGet
 from gateway.api.results import RESULTS, About, Nothing, Status, Ticket, TurnPlaced, TurnView
-from gateway.events import TurnDetached, TurnEvent
 
-STREAMED = TurnEvent | TurnDetached
-EVENTS = Answer(
-    description="The turn's events, until its ending or until the gateway leaves.",
-    shape=STREAMED,
-    media_types=(SSE, NDJSON),
-)
+EVENTS = Answer(description="The turn's events, until its ending or until the gateway leaves.", streams=True)
 
 
 def _fields(request: type[Struct], path: str) -> tuple[str, ...]:
@@ -58,6 +52,7 @@ START = Operation(
         Answer(
             description="The turn at its ending, or its events as they come.",
             shape=TurnView,
+            streams=True,
             headers=("Location",),
         ),
         Answer(
@@ -82,7 +77,13 @@ OPERATIONS: tuple[Operation, ...] = (
         serve=turn_requests.follow,
         answers=(EVENTS, Answer(status=204, description="Nothing comes behind the ending.")),
         request=p.TurnAttach,
-        headers=(Field("Last-Event-ID", "The id of the last event that the client has.", r"^\d{1,16}-\d{1,16}$"),),
+        headers=(
+            Field(
+                "Last-Event-ID",
+                "The id of the last event that the client has.",
+                rf"^({EVENT_ID.pattern.strip('^$')})?$",
+            ),
+        ),
     ),
     Operation(
         method="POST",
@@ -122,7 +123,8 @@ OPERATIONS: tuple[Operation, ...] = (
         path="/v1/messages/{message}/parts/{number}",
         summary="The bytes of an image or a file in a message",
         serve=plain_requests.part,
-        answers=(Answer(description="The bytes, with the media type that they were sent with.", media_types=("*/*",)),),
+        answers=(Answer(description="The bytes, with the media type that they were sent with.", bytes=True),),
+        request=PartGet,
     ),
     _ask("POST", "/v1/messages/{message}/feedback", p.FeedbackPut, "Rate an answer"),
     _ask("GET", "/v1/models", p.ModelsList, "Which models there are, and what each can do"),

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from gateway import __version__
 from gateway.api.answers import NO_STORE, Bytes, Json, error_answer
-from gateway.api.operation import Call
+from gateway.api.operation import Call, PartGet
 from gateway.api.request_reader import from_body, from_query
 from gateway.codec import BY_SUBPROTOCOL
 from gateway.errors import ApiError
@@ -51,13 +51,10 @@ async def cancel(call: Call) -> Response:
 
 async def part(call: Call) -> Response:
     """The bytes of one part's data."""
-    call.query()
+    request = from_query(PartGet, call.path, call.query())
     call.principal.require("read")
-    number = call.path["number"]
-    if not (number.isascii() and number.isdigit() and len(number) <= 6):
-        raise ApiError("invalid_request", "The number of a part is a whole number from 0 on.", path="number")
-    parts = body_of(await call.services.store.message(call.principal.user, call.path["message"])).parts
-    found = parts[int(number)] if int(number) < len(parts) else None
+    parts = body_of(await call.services.store.message(call.principal.user, request.message)).parts
+    found = parts[request.number] if request.number < len(parts) else None
     if not isinstance(found, ImagePart | FilePart) or found.data is None:
         raise NotFound("part")
     name = f"; filename*=UTF-8''{quote(found.name, safe='')}" if found.name else ""

@@ -89,7 +89,7 @@ def from_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tuple
     for name in given:
         if name not in fields and name != "type":
             raise ApiError("invalid_frame", "The body has an unknown field. Leave it out.", path=name)
-    return to_request(kind, {**given, **path})
+    return to_request(kind, {**{name: _whole(value) for name, value in given.items()}, **path})
 
 
 def start_from_body(body: bytes, free_bytes_max: int) -> p.TurnStart:
@@ -105,6 +105,11 @@ def start_from_body(body: bytes, free_bytes_max: int) -> p.TurnStart:
     if start.id is not None:
         raise ApiError("invalid_frame", "The body has an unknown field. Leave it out.", path="id")
     return start
+
+
+def _whole(value: Any) -> Any:
+    """To JSON 1.0 is 1."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def to_request(kind: type[R], given: dict[str, Any], *, strict: bool = True) -> R:

@@ -46,7 +46,7 @@ async def follow(call: Call) -> Response | None:
     media_type = choose(call.headers, (SSE, NDJSON))
     call.query()
     epoch, after = last_event(call.headers)
-    request = to_request(p.TurnAttach, {**call.path, "epoch": epoch or None, "after": after})
+    request = to_request(p.TurnAttach, {**call.path, "epoch": epoch, "after": after})
     with call.visit(reads=True, stays=True) as visit:
         await _attach(visit, request)
         if request.turn not in visit.outbox.attachments:

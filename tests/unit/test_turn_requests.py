@@ -124,7 +124,6 @@ async def test_what_can_t_be_followed_says_why(http: httpx2.AsyncClient, server:
     """Unknown 404, a wrong id 400, no acceptable form 406; events that are no longer kept 410 with the message's id."""
     assert (await http.get("/v1/turns/unknown/events")).status_code == 404
     assert (await http.get("/v1/turns/t/events", headers={"last-event-id": "x"})).status_code == 400
-    assert (await http.get("/v1/turns/t/events", headers={"last-event-id": "0-4"})).json()["error"]["path"] == "epoch"
     assert (await http.get("/v1/turns/t/events", headers={"accept": "application/json"})).status_code == 406
     body = {"turn": "t", "input": "Hi", "params": {"demo": QUICK}}
     ended = (await http.post("/v1/turns", json=body)).json()

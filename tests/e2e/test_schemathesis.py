@@ -1,0 +1,35 @@
+"""A real gateway against its own OpenAPI document: requests made from the schemas, and every answer checked against them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.gateway_process import clean_environment, gateway_process
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
+SECONDS = 25
+
+
+async def test_the_gateway_keeps_its_openapi_document(tmp_path: Path) -> None:
+    """No answer that isn't documented, nothing wrong that is accepted, nothing right that is refused, no 500."""
+    # A turn of the demo model takes seconds; here it may take a moment.
+    async with gateway_process(tmp_path, {"TURNWIRE_TURN_TIMEOUT_S": "0.02"}) as gateway:
+        command = ["--config-file", str(CONFIG), "run", f"{gateway.url}/openapi.json"]
+        options = ["--max-time", str(SECONDS), "--generation-database", "none", "--no-color"]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "schemathesis.cli", *command, *options),
+            cwd=tmp_path,
+            env=clean_environment({}),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said = (await process.communicate())[0].decode()
+        assert process.returncode == 0, said[-8000:]
+        assert "Tested: 18" in said, said[-3000:]
+        assert not [line for line in gateway.log if "Traceback" in line]
