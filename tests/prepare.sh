@@ -29,11 +29,14 @@ has_node() {
     [[ "$(printf '%s\n' "$node_minimum" "${version#v}" | sort -V | head -n 1)" == "$node_minimum" ]]
 }
 
-# TypeScript, for the browser client's types: only the tests need it.
-has_typescript() { [[ tests/client_library/node_modules/.package-lock.json -nt tests/client_library/package-lock.json ]]; }
-install_typescript() {
+# TypeScript, for the browser client's types, and AsyncAPI's parser: only the tests need them.
+install_node_packages() {
+    local folder
     has_node || return 0
-    has_typescript || npm ci --prefix tests/client_library --no-audit --no-fund --loglevel error >/dev/null || true
+    for folder in tests/client_library tests/asyncapi; do
+        [[ "$folder/node_modules/.package-lock.json" -nt "$folder/package-lock.json" ]] ||
+            npm ci --prefix "$folder" --no-audit --no-fund --ignore-scripts --loglevel error >/dev/null || true
+    done
 }
 
 as_root=""
@@ -54,7 +57,7 @@ missing() {
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 packages="$(missing)"
-install_typescript
+install_node_packages
 [[ -z "$packages" ]] && exit 0
 
 if may_install; then
@@ -67,7 +70,7 @@ if may_install; then
     done
     hash -r
     packages="$(missing)"
-    install_typescript
+    install_node_packages
     [[ -z "$packages" ]] && exit 0
 fi
 

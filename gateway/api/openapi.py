@@ -14,7 +14,7 @@ from gateway.api.negotiation import EVENT_ID
 from gateway.api.operation import Answer, Operation
 from gateway.api.operations import OPERATIONS
 from gateway.api.request_reader import JSON_TYPE
-from gateway.api.schemas import Schema, given, only, ref, schemas_of
+from gateway.api.schemas import Schema, given, named_in, only, ref, schemas_of
 from gateway.errors import ErrorBody
 from gateway.events import Durability, GoingAway, Heartbeat, TurnDetached, TurnEvent
 
@@ -61,8 +61,6 @@ def openapi(auth: str) -> dict[str, Any]:
     paths: dict[str, dict[str, Schema]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
-    for request in requests:
-        schemas.pop(request.__name__, None)
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -73,7 +71,7 @@ def openapi(auth: str) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": dict(sorted(schemas.items()))},
+        "components": {"schemas": named_in(paths, schemas)},
     }
     if auth != "none":
         document["security"] = [{"bearer": []}]

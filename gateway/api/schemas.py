@@ -36,6 +36,23 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
+def named_in(value: Any, schemas: dict[str, Schema]) -> dict[str, Schema]:
+    """Those of the schemas that `value` refers to, and that they refer to themselves."""
+    found: dict[str, Schema] = {}
+    left = [value]
+    while left:
+        inner = left.pop()
+        if isinstance(inner, dict):
+            name = str(inner.get("$ref", "")).rpartition("/")[2]
+            if name in schemas and name not in found:
+                found[name] = schemas[name]
+                left.append(schemas[name])
+            left.extend(inner.values())
+        elif isinstance(inner, list):
+            left.extend(inner)
+    return dict(sorted(found.items()))
+
+
 def only(schema: Schema, fields: Iterable[str]) -> Schema:
     """An object's schema with these of its fields."""
     kept = set(fields)
