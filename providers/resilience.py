@@ -225,14 +225,10 @@ async def _begin(provider: Provider, question: ChatRequest) -> Begun:
     """Ask, and read until the first part or delta, or the end; or until there is a cursor, which has to be kept."""
     batches = cast(Batches, provider.stream(question))
     first: list[Delta] = []
-    try:
-        async for batch in batches:
-            first += batch
-            if any(isinstance(delta, PartStarted | PartDelta | Cursor) for delta in batch):
-                break
-    except BaseException:
-        await batches.aclose()
-        raise
+    async for batch in batches:
+        first += batch
+        if any(isinstance(delta, PartStarted | PartDelta | Cursor) for delta in batch):
+            break
     return Begun(first, batches)
 
 

@@ -108,8 +108,10 @@ async def world(**fields: Any) -> AsyncIterator[World]:
         made = World(await stack.enter_async_context(Upstream()), await stack.enter_async_context(Upstream()), **fields)
         made.a.plays(GOOD)
         made.b.plays(chat("Other"))
-        yield made
-        await made.providers.aclose()
+        try:
+            yield made
+        finally:
+            await made.providers.aclose()
 
 
 @pytest.fixture(autouse=True)
@@ -270,6 +272,25 @@ async def test_when_every_key_rests_it_waits() -> None:
         assert [told for told in w.listener.told if told[0] == "retrying"] == [("retrying", 2), ("retrying", 3)]
         assert w.listener.waits[0] == 0
         assert w.listener.waits[1] > 100
+
+
+async def test_a_key_that_others_keep_busy_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time that the key would do again another turn has reached its limit."""
+    async with world(attempts=3) as w:
+        ring = w.resilience._rings["a"]
+
+        def limited(for_ms: int) -> None:
+            error = ProviderError("upstream_rate_limited", "x", retryable=True, retry_after_ms=for_ms)
+            ring.rest(ring._keys[0], "a", error)
+
+        def told(attempt: int, delay_ms: int) -> None:
+            w.listener.waits.append(delay_ms)
+            limited(2 * delay_ms + 400)
+
+        monkeypatch.setattr(w.listener, "retrying", told)
+        limited(20)
+        error = await w.failure()
+        assert (error.code, len(w.listener.waits), len(w.a.asked)) == ("upstream_rate_limited", 2, 0)
 
 
 async def test_when_every_key_rests_too_long_nobody_is_asked() -> None:
