@@ -133,6 +133,7 @@ def test_recorded_answers() -> None:
     for body in bodies:
         error = FAILURES.of_answer(body["status"], body["headers"], body["body"].encode())
         got.append((body["status"], error.code))
+        assert error.retryable == (error.code == "upstream_rate_limited"), "of these only the limited one may pass"
         assert body["host"] not in error.message
         safe(error)
     assert got == RECORDED
