@@ -66,11 +66,11 @@ def content_of(request: TurnStart) -> tuple[bytes, bytes]:
 
     Two requests that mean the same have one digest: what is absent, empty or spelled out as its default is alike.
     """
-    content = msgspec.to_builtins(structs.replace(request, id=None, metadata=None, on_disconnect="continue"))
+    content = msgspec.to_builtins(structs.replace(request, id=None, as_=None, metadata=None, on_disconnect="continue"))
     if content.get("tool_choice") == "auto":
         del content["tool_choice"]
     digest = hashlib.sha256(_CONTENT.encode(_meant(content))).digest()
-    return _CONTENT.encode(structs.replace(request, id=None)), digest
+    return _CONTENT.encode(structs.replace(request, id=None, as_=None)), digest
 
 
 def _meant(value: Any) -> Any:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.errors import ApiError
-from gateway.protocol import DEPTH_MAX, AnyRequest, Ping, TurnStart
+from gateway.protocol import DEPTH_MAX, ID_CHARS_MAX, USER_BYTES_MAX, AnyRequest, Ping, TurnStart
 
 # What MessagePack can carry; JSON alone could carry more.
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
@@ -29,18 +29,20 @@ _MISSING = re.compile(r"Object missing required field `(\w+)`")
 
 
 class FrameError(Exception):
-    """A frame that can't be used. `id` is the request's, where it could be read."""
+    """A frame that can't be used. `id` and `user` are the request's `id` and `as`, where they could be read."""
 
-    def __init__(self, error: ApiError, request_id: str | None) -> None:
+    def __init__(self, error: ApiError, request_id: str | None, user: str | None = None) -> None:
         super().__init__(str(error))
         self.error = error
         self.id = request_id
+        self.user = user
 
 
 class _Envelope(Struct):
     """Just enough of a broken frame to answer it."""
 
     id: Any = None
+    user: Any = msgspec.field(default=None, name="as")
     type: Any = None
 
 
@@ -85,7 +87,7 @@ class Codec:
             cause = RecursionError() if self._is_too_deep(data) else error
             if not self.binary and _is_half_a_pair(str(error), str(data)):
                 cause = ApiError("invalid_frame", "The frame has half of a surrogate pair. Send whole characters.")
-            raise FrameError(refusal(cause), self._read_id(data)) from None
+            raise FrameError(refusal(cause), *self._read_names(data)) from None
         return request
 
     def read(self, data: bytes | str) -> Any:
@@ -102,12 +104,16 @@ class Codec:
             return False
         return False
 
-    def _read_id(self, data: bytes | str) -> str | None:
+    def _read_names(self, data: bytes | str) -> tuple[str | None, str | None]:
         try:
-            found = self._decode_envelope(data).id
+            found = self._decode_envelope(data)
         except (msgspec.DecodeError, RecursionError, UnicodeError):
-            return None
-        return found if isinstance(found, str) and 0 < len(found) <= 64 else None
+            return None, None
+        return _name(found.id, ID_CHARS_MAX), _name(found.user, USER_BYTES_MAX)
+
+
+def _name(found: object, chars_max: int) -> str | None:
+    return found if isinstance(found, str) and 0 < len(found) <= chars_max else None
 
 
 def refusal(error: Exception) -> ApiError:

@@ -12,14 +12,17 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
 
+from gateway.access import Access
+from gateway.behalf import Behalf
 from gateway.errors import CloseCode
 from gateway.events import AuthExpiring, GoingAway, Heartbeat, Limits, Ready
 from gateway.ids import new_id, now_ms, rfc3339
+from gateway.lanes import Lanes
 from gateway.opening import Opened, Receive, Scope, Send, open_socket
 from gateway.outbox import Outbox
 from gateway.protocol import PROTOCOL, Result
 from gateway.services import Services
-from gateway.session import Session, auth_result
+from gateway.session import Session, Spawn, auth_result
 
 log = logging.getLogger("turnwire.connection")
 
@@ -117,7 +120,8 @@ class Connection:
         self._writer: asyncio.Task[None] | None = None
         self.finished = asyncio.Event()
         self._sent_at = asyncio.get_running_loop().time()
-        self.outbox = Outbox(opened.codec, settings.outbox_bytes, self._wake.set, self._on_overflow)
+        queue = Lanes if "as" in opened.principal.scopes else Outbox
+        self.outbox = queue(opened.codec, settings.outbox_bytes, self._wake.set, self._on_overflow)
 
     async def run(self, receive: Receive) -> None:
         """Until the client or the gateway closes."""
@@ -132,7 +136,7 @@ class Connection:
 
             _, principal, request = self._opened
             access = self._services.authenticator.admit(principal, self._on_expiring, self._on_ended)
-            session = Session(self._services, principal.user, access, self.outbox, spawn, self._on_broken)
+            session = self._converse(access, spawn)
             self.outbox.put(self._ready())
             if request is not None:
                 self.outbox.put(Result(request, auth_result(principal)))
@@ -146,6 +150,12 @@ class Connection:
                     task.cancel()
         log.info("connection closed connection=%s", self.id)
 
+    def _converse(self, access: Access, spawn: Spawn) -> Session | Behalf:
+        services, user, outbox = self._services, self._opened.principal.user, self.outbox
+        if isinstance(outbox, Lanes):
+            return Behalf(services, user, access, outbox, spawn, self._on_broken)
+        return Session(services, user, access, outbox, spawn, self._on_broken)
+
     def _ready(self) -> Ready:
         settings = self._services.settings
         return Ready(
@@ -158,7 +168,7 @@ class Connection:
             limits=Limits(settings.frame_bytes, settings.input_bytes, settings.turns_per_connection),
         )
 
-    async def _read(self, receive: Receive, session: Session) -> None:
+    async def _read(self, receive: Receive, session: Session | Behalf) -> None:
         """Hand every frame to the session; it starts the work and returns."""
         key, other = ("bytes", "text") if self._codec.binary else ("text", "bytes")
         frames = 0

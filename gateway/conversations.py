@@ -49,6 +49,11 @@ class Conversations:
             p.FeedbackPut: self._feedback,
         }
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it watches nothing."""
+        return not self._watched
+
     def close(self) -> None:
         """Watch nothing more."""
         for conversation in self._watched:

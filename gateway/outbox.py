@@ -105,6 +105,11 @@ class Outbox:
         self._answer_is_next = True
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits here, and nothing is followed."""
+        return not self._answers and not self.attachments
+
+    @property
     def is_pulled(self) -> bool:
         """Whether nothing `pulled` waits here."""
         return self._to_pull == 0
@@ -206,5 +211,8 @@ class Outbox:
     def _count(self, size: int) -> None:
         self.waiting += size
         if self.waiting > self._bytes_max and not self.closed:
-            self.close()
-            self._on_overflow()
+            self._overflow()
+
+    def _overflow(self) -> None:
+        self.close()
+        self._on_overflow()

@@ -20,7 +20,9 @@ DEPTH_MAX = 32
 ID_CHARS_MAX = 64
 USER_BYTES_MAX = 255
 
-assert PIECE_BYTES_MAX + 512 < FRAME_BYTES_OUT_MAX, "a piece and its envelope must fit a frame"
+assert PIECE_BYTES_MAX + 512 + 2 * USER_BYTES_MAX < FRAME_BYTES_OUT_MAX, (
+    "a piece, its envelope and `as` must fit a frame"
+)
 
 RequestId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
 TurnId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.\-]{1,64}\Z")]
@@ -29,13 +31,15 @@ ModelId = Annotated[str, Meta(min_length=1, max_length=200)]
 Title = Annotated[str, Meta(max_length=300)]
 PageLimit = Annotated[int, Meta(ge=1, le=200)]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+UserName = Annotated[str, Meta(min_length=1, max_length=USER_BYTES_MAX)]
 Metadata = dict[str, Any]
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
-    """What all requests share: an `id`, if the client wants an answer."""
+    """What all requests share: an `id`, if the client wants an answer; `as`, the user whom a service speaks for."""
 
     id: RequestId | None = None
+    as_: UserName | None = msgspec.field(default=None, name="as")
 
 
 class Position(Struct, frozen=True, forbid_unknown_fields=True):

@@ -76,7 +76,7 @@ class Session:
         self._pulled = asyncio.Event()
         outbox.on_pulled = self._pulled.set
         self._broken: deque[float] = deque(maxlen=BROKEN_FRAMES_MAX)
-        turns = Turns(services, user, outbox, input_bytes_max)
+        self._turns = turns = Turns(services, user, outbox, input_bytes_max)
         self._conversations = Conversations(services, user, outbox, turns)
         self._handlers: dict[type[p.Request], Handler] = {
             p.Auth: self._auth,
@@ -92,10 +92,23 @@ class Session:
         try:
             request = self._outbox.codec.decode(data)
         except FrameError as refused:
-            self._answer_error(refused.id, refused.error)
-            if refused.error.code == "invalid_frame":
-                self._count_broken()
+            self.refuse(refused)
             return
+        if request.as_ is not None:
+            self._answer_error(
+                request.id, ApiError("forbidden", "Only a service with the scope as may say as.", path="as")
+            )
+            return
+        self.take(request)
+
+    def refuse(self, refused: FrameError) -> None:
+        """A frame of this client's can't be used."""
+        self._answer_error(refused.id, refused.error)
+        if refused.error.code == "invalid_frame":
+            self._count_broken()
+
+    def take(self, request: p.AnyRequest) -> None:
+        """Start what a request asks for. Never awaits, never raises."""
         if request.id is not None and request.id in self._in_flight:
             self._answer_error(
                 request.id,
@@ -112,6 +125,11 @@ class Session:
             self._in_flight.add(request.id)
         self._running += 1
         self._spawn(self._serve(request))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is asked, followed or running, so that another session could go on in its place."""
+        return self._running == 0 and self._outbox.is_empty and self._turns.is_idle and self._conversations.is_idle
 
     def close(self) -> None:
         """The client is gone: drop its attachments; its turns go on."""

@@ -54,6 +54,11 @@ class Turns:
             p.TurnGet: self._get,
         }
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs that was started here."""
+        return not any(stream.live for stream in self._started)
+
     async def _start(self, request: p.TurnStart) -> dict[str, Any]:
         self._check_room(request.turn)
         stream, fresh = self._services.runner.start(self._user, request, self._input_bytes_max)

@@ -23,14 +23,19 @@ from store.base import (
 Deliver = Callable[[str, bytes], None]
 
 
+def _quoted(user: str) -> str:
+    """The user without a colon, so that no two pairs of a user and an id share a channel (law 12)."""
+    return user.replace("%", "%25").replace(":", "%3A") if ":" in user or "%" in user else user
+
+
 def turn_channel(user: str, turn: str) -> str:
     """Where a turn's log entries are published, each as an encoded `LogEntry`."""
-    return f"turn:{user}:{turn}"
+    return f"turn:{_quoted(user)}:{turn}"
 
 
 def conversation_channel(user: str, conversation: str) -> str:
     """Where instances tell each other about a conversation."""
-    return f"conversation:{user}:{conversation}"
+    return f"conversation:{_quoted(user)}:{conversation}"
 
 
 def instance_channel(instance: str) -> str:

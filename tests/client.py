@@ -129,7 +129,7 @@ class Client:
         elif kind == "result.piece":
             self._pieces.setdefault(frame["id"], []).append(frame["text"])
         elif kind == "turn.detached":
-            self.detached[frame["turn"]] = frame["reason"]
+            self.detached[frame["turn"] if "as" not in frame else f"{frame['as']}/{frame['turn']}"] = frame["reason"]
         elif kind in {"result", "error"}:
             if "pieces" in frame:
                 pieces = self._pieces.pop(frame["id"])
@@ -139,10 +139,11 @@ class Client:
                 assert frame["id"] not in self._answers, "one answer for each request"
                 self._answers[frame["id"]] = frame
         elif kind.startswith("turn."):
-            held = self.turns.get(frame["turn"])
+            turn = frame["turn"] if "as" not in frame else f"{frame['as']}/{frame['turn']}"
+            held = self.turns.get(turn)
             if kind == "turn.started" and held is not None and held.seq > 0:
-                self.turns[frame["turn"]] = TurnView()  # a new attachment, which replays from the start
-            self.turns.setdefault(frame["turn"], TurnView()).take(frame)
+                self.turns[turn] = TurnView()  # a new attachment, which replays from the start
+            self.turns.setdefault(turn, TurnView()).take(frame)
 
     def resume(self, turn: str, view: TurnView) -> None:
         """Continue with what another connection has received."""
@@ -222,11 +223,15 @@ def narrow_socket(url: str) -> socket.socket:
 
 
 @asynccontextmanager
-async def client(url: str, *, codec: str | None = "json", read: bool = True, **options: Any) -> AsyncIterator[Client]:
-    """Connect, wait for `ready`, read all frames; close at the end."""
+async def client(
+    url: str, *, codec: str | None = "json", read: bool = True, first: Frame | None = None, **options: Any
+) -> AsyncIterator[Client]:
+    """Connect, send the `first` frame if there is one, wait for `ready`, read all frames; close at the end."""
     subprotocols = None if codec is None else [Subprotocol(f"turnwire.v1.{codec}")]
     async with connect(url, subprotocols=subprotocols, compression=None, **options) as connection:
         made = Client(connection, codec == "msgpack")
+        if first is not None:
+            await made.send(first["type"], **{name: value for name, value in first.items() if name != "type"})
         if not read:
             yield made
             return

@@ -102,8 +102,9 @@ def start_from_body(body: bytes, free_bytes_max: int) -> p.TurnStart:
         check_free_values(start)
     except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
         raise refusal(error) from None
-    if start.id is not None:
-        raise ApiError("invalid_frame", "The body has an unknown field. Leave it out.", path="id")
+    if start.id is not None or start.as_ is not None:
+        name = "as" if start.id is None else "id"
+        raise ApiError("invalid_frame", "The body has an unknown field. Leave it out.", path=name)
     return start
 
 

@@ -44,9 +44,9 @@ def test_there_is_a_request_for_each_row_of_the_protocol() -> None:
 
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_request_has_the_fields_of_the_protocol(name: str) -> None:
-    """Beside `id` and `type` a request takes the fields of its row, and refuses any other."""
+    """Beside `id`, `as` and `type` a request takes the fields of its row, and refuses any other."""
     kind = TYPES[name]
-    assert set(kind.__struct_fields__) - {"id"} == set(REQUESTS[name].split())
+    assert set(kind.__struct_encode_fields__) - {"id", "as"} == set(REQUESTS[name].split())
     assert kind.__struct_config__.forbid_unknown_fields
 
 

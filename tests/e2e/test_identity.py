@@ -1,0 +1,480 @@
+"""Who is who, against real gateway processes: each way to come in, each way to be refused, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
+
+from tests.client import Client, RequestFailed, client, narrow_socket
+from tests.credentials import (
+    IDENTITY_SECRET,
+    SECRET,
+    KeyFile,
+    bearer,
+    jwks_server,
+    private_key,
+    public_jwk,
+    public_pem,
+    token,
+)
+from tests.demo import expected
+from tests.gateway_process import GatewayProcess, gateway_process
+from tests.redis_process import redis_process
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
+
+PAGE = Origin("https://app.example")
+JWT = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_ALLOWED_ORIGINS": PAGE}
+
+
+@asynccontextmanager
+async def pair(folder: Path, environment: dict[str, str]) -> AsyncIterator[list[GatewayProcess]]:
+    """Two instances on one Redis."""
+    with redis_process(folder) as redis:
+        async with AsyncExitStack() as stack:
+            yield [
+                await stack.enter_async_context(gateway_process(folder, environment, store=redis.url)) for _ in range(2)
+            ]
+
+
+async def post(url: str, path: str, credential: str, body: Any = None) -> httpx2.Response:
+    """One request with a credential."""
+    async with httpx2.AsyncClient() as http:
+        return await http.post(url + path, headers=bearer(credential), json=body)
+
+
+async def ticket(url: str, credential: str) -> str:
+    """A ticket for a credential."""
+    answer = await post(url, "/v1/tickets", credential)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["ticket"])
+
+
+async def status_of(url: str, **options: Any) -> int:
+    """With which HTTP status an opening is refused; 101 where it isn't."""
+    try:
+        async with connect(url, **options):
+            return 101
+    except InvalidStatus as refused:
+        body = refused.response.body or b""
+        assert json.loads(body)["error"]["message"]
+        return refused.response.status_code
+
+
+async def code(waiting: Any) -> str:
+    """With which code a request is refused."""
+    with pytest.raises(RequestFailed) as refused:
+        await waiting
+    return refused.value.code
+
+
+async def run_turn(c: Client, turn: str = "t") -> None:
+    """One turn, from its start to its ending."""
+    await c.request("turn.start", turn=turn, input="Hello")
+    await c.ending(turn)
+    assert c.turns[turn].text() == expected("Hello", {})
+
+
+async def test_who_brings_a_token_comes_in(tmp_path: Path) -> None:
+    """By header, by ticket and by the first frame; the same user each time."""
+    async with gateway_process(tmp_path, JWT) as gateway:
+        assert "auth by jwt" in gateway.ready_line
+        async with client(gateway.ws_url, additional_headers=bearer(token("ann"))) as c:
+            assert c.ready["user"] == "ann"
+            await run_turn(c)
+        once = await ticket(gateway.url, token("ann"))
+        async with client(f"{gateway.ws_url}?ticket={once}", origin=PAGE) as c:
+            assert (await c.request("turn.get", turn="t"))["status"] == "completed"
+        assert await status_of(f"{gateway.ws_url}?ticket={once}", origin=PAGE) == 401
+        async with client(gateway.ws_url, origin=PAGE, first={"type": "auth", "token": token("ann")}) as c:
+            assert (await c.request("turn.get", turn="t"))["status"] == "completed"
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+async def test_a_public_key_is_no_secret(algorithm: str, tmp_path: Path) -> None:
+    """The operator's own key lets in; `alg: none`, another's key, and the public key as a secret don't."""
+    key, other = private_key(algorithm), private_key(algorithm)
+    environment = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_PUBLIC_KEY": public_pem(key)}
+    async with gateway_process(tmp_path, environment) as gateway:
+        good = token(key=key, algorithm=algorithm)
+        assert await status_of(gateway.ws_url, additional_headers=bearer(good)) == 101
+        for wrong in (token(key=other, algorithm=algorithm), token(key="", algorithm="none"), token()):
+            assert await status_of(gateway.ws_url, additional_headers=bearer(wrong)) == 401
+
+
+async def test_tokens_that_do_not_count(tmp_path: Path) -> None:
+    """Expired, not yet valid, another issuer, another audience, no end."""
+    environment = {**JWT, "TURNWIRE_JWT_ISSUER": "https://id.example", "TURNWIRE_JWT_AUDIENCE": "turnwire"}
+    good: dict[str, Any] = {"iss": "https://id.example", "aud": "turnwire"}
+    async with gateway_process(tmp_path, environment) as gateway:
+        assert await status_of(gateway.ws_url, additional_headers=bearer(token(**good))) == 101
+        for wrong in (
+            {"exp": int(time.time()) - 60},
+            {"exp": None},
+            {"nbf": int(time.time()) + 60},
+            {"iss": "https://evil.example"},
+            {"aud": "other"},
+            {"iss": None},
+            {"aud": None},
+        ):
+            given: dict[str, Any] = {**good, **wrong}
+            assert await status_of(gateway.ws_url, additional_headers=bearer(token(**given))) == 401, wrong
+
+
+async def test_keys_are_rotated_without_a_restart(tmp_path: Path) -> None:
+    """A token of a new key is accepted when it is first seen; unknown names don't become a flood of questions."""
+    old, new = private_key("ES256"), private_key("ES256")
+    async with jwks_server() as server:
+        server.keys = [public_jwk(old, "old")]
+        environment = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_JWKS_URL": server.url}
+        async with gateway_process(tmp_path, environment) as gateway:
+
+            async def opens(key: Any, kid: str) -> int:
+                given = token(key=key, algorithm="ES256", kid=kid)
+                return await status_of(gateway.ws_url, additional_headers=bearer(given))
+
+            assert await opens(old, "old") == 101
+            server.keys = [public_jwk(old, "old"), public_jwk(new, "new")]
+            assert await opens(new, "new") == 101
+            asked = server.asked
+            assert await asyncio.gather(*[opens(new, f"k{n}") for n in range(20)]) == [401] * 20
+            assert server.asked - asked <= 1
+            server.status = 500
+            assert await opens(new, "new") == 101
+
+
+async def test_a_ticket_is_taken_once_of_all_instances(tmp_path: Path) -> None:
+    """Both are asked at the same moment; one lets in."""
+    async with pair(tmp_path, JWT) as (here, there):
+        for _ in range(5):
+            once = await ticket(here.url, token("ann"))
+            tries = [status_of(f"{one.ws_url}?ticket={once}", origin=PAGE) for one in (here, there, here, there)]
+            assert sorted(await asyncio.gather(*tries)) == [101, 401, 401, 401]
+
+
+async def test_a_ticket_gets_too_old(tmp_path: Path) -> None:
+    """After its time it lets nobody in."""
+    async with gateway_process(tmp_path, {**JWT, "TURNWIRE_TICKET_TTL_S": "0.3"}) as gateway:
+        once = await ticket(gateway.url, token("ann"))
+        await asyncio.sleep(0.4)
+        assert await status_of(f"{gateway.ws_url}?ticket={once}", origin=PAGE) == 401
+
+
+async def test_pages_of_other_sites_do_not_come_in(tmp_path: Path) -> None:
+    """Nor does a browser that hides where it comes from; a long-lived token in the address never does."""
+    async with gateway_process(tmp_path, JWT) as gateway:
+        good = bearer(token("ann"))
+        for origin in ("https://evil.example", "https://app.example.evil", "http://app.example", "null"):
+            assert await status_of(gateway.ws_url, origin=Origin(origin), additional_headers=good) == 403
+            once = await ticket(gateway.url, token("ann"))
+            assert await status_of(f"{gateway.ws_url}?ticket={once}", origin=Origin(origin)) == 403
+        assert await status_of(f"{gateway.ws_url}?ticket={await ticket(gateway.url, token())}") == 403
+        for name in ("token", "access_token"):
+            assert await status_of(f"{gateway.ws_url}?{name}={token()}", additional_headers=good) == 401
+        assert await status_of(gateway.ws_url, origin=PAGE, additional_headers=good) == 101
+
+
+async def test_who_does_not_say_who_it_is_is_closed(tmp_path: Path) -> None:
+    """4408 after the time for it; nothing was said before."""
+    async with (
+        gateway_process(tmp_path, {**JWT, "TURNWIRE_AUTH_TIMEOUT_S": "0.5"}) as gateway,
+        connect(gateway.ws_url, origin=PAGE) as ws,
+    ):
+        began = time.monotonic()
+        await ws.wait_closed()
+        assert ws.close_code == 4408
+        assert 0.4 < time.monotonic() - began < 4
+
+
+async def test_a_credential_ends_and_is_renewed(tmp_path: Path) -> None:
+    """Warned, renewed by the same user only; else nothing new starts, and 4401 after the grace."""
+    environment = {**JWT, "TURNWIRE_AUTH_GRACE_S": "1", "TURNWIRE_JWT_LEEWAY_S": "0"}
+    async with gateway_process(tmp_path, environment) as gateway:
+        soon = int(time.time()) + 3
+        async with client(gateway.ws_url, additional_headers=bearer(token("ann", exp=soon))) as c:
+            await c.until(lambda: any(frame["type"] == "auth.expiring" for frame in c.frames))
+            assert await code(c.request("auth", token=token("bob"))) == "forbidden"
+            assert await code(c.request("auth", token="nonsense")) == "unauthenticated"
+            renewed = await c.request("auth", token=token("ann", exp=soon + 1))
+            assert renewed["user"] == "ann"
+            while time.time() < soon + 1:
+                await asyncio.sleep(0.05)
+            assert await code(c.request("turn.start", input="x")) == "unauthenticated"
+            assert await c.request("conversation.list") == {"conversations": []}
+            closed = await c.until_closed()
+            assert closed[0] == 4401
+            assert soon + 1.9 <= time.time() < soon + 5
+
+
+async def test_a_revocation_reaches_every_instance(tmp_path: Path) -> None:
+    """Live connections are closed with 4401 within 5 s wherever they are, and nobody comes back in."""
+    file = KeyFile(tmp_path)
+    key = file.add("eve")
+    environment = {**JWT, "TURNWIRE_AUTH": "jwt,keys", "TURNWIRE_API_KEYS": str(file.path)}
+    async with pair(tmp_path, environment) as (here, there), AsyncExitStack() as stack:
+        admin = token("root", scope="admin")
+        given = {"jti": token("ann", jti="j1"), "user": token("bob"), "key": key}
+        clients = {
+            name: [
+                await stack.enter_async_context(client(one.ws_url, additional_headers=bearer(credential)))
+                for one in (here, there)
+            ]
+            for name, credential in given.items()
+        }
+        stays = await stack.enter_async_context(client(there.ws_url, additional_headers=bearer(token("ann", jti="j2"))))
+        assert (await post(here.url, "/v1/revocations", token("ann"), {"user": "bob"})).status_code == 403
+        ahead = "2100-01-01T00:00:00Z"
+        wishes = [{"jti": "j1"}, {"user": "bob", "before": ahead}, {"key": key.split("_")[1]}]
+        began = time.monotonic()
+        for name, wish in zip(given, wishes, strict=True):
+            assert (await post(here.url, "/v1/revocations", admin, wish)).status_code == 200
+            closed = await asyncio.gather(*[c.until_closed() for c in clients[name]])
+            assert [code for code, _ in closed] == [4401, 4401], name
+        assert time.monotonic() - began < 15
+        for one in (here, there):
+            for credential in given.values():
+                assert await status_of(one.ws_url, additional_headers=bearer(credential)) == 401
+        assert await stays.request("ping", t=1) == {"t": 1}
+
+
+async def test_a_key_that_is_taken_away_ends_its_connections(tmp_path: Path) -> None:
+    """The file is read again; the rest of the keys goes on."""
+    file = KeyFile(tmp_path)
+    gone, kept = file.add("ann"), file.add("bob")
+    environment = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(file.path)}
+    async with (
+        gateway_process(tmp_path, environment) as gateway,
+        client(gateway.ws_url, additional_headers=bearer(gone)) as ann,
+        client(gateway.ws_url, additional_headers=bearer(kept)) as bob,
+    ):
+        file.remove(gone)
+        assert (await ann.until_closed(5))[0] == 4401
+        await run_turn(bob)
+
+
+async def test_what_is_another_s_does_not_exist(tmp_path: Path) -> None:
+    """Law 12: every request that takes an id answers a stranger as if there were no such thing."""
+    async with (
+        gateway_process(tmp_path, JWT) as gateway,
+        client(gateway.ws_url, additional_headers=bearer(token("ann"))) as ann,
+        client(gateway.ws_url, additional_headers=bearer(token("eve"))) as eve,
+    ):
+        started = await ann.request("turn.start", turn="t", input="Hello", params={"demo": {"rate": 50, "tokens": 400}})
+        conversation = started["conversation"]
+        await ann.deltas("t", 3)
+        messages = (await ann.request("conversation.messages", conversation=conversation))["messages"]
+        message = messages[0]["id"]
+        asked: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+            ("turn.get", {"turn": "t"}, {"turn": "x"}),
+            ("turn.detach", {"turn": "t"}, {"turn": "x"}),
+            ("turn.start", {"conversation": conversation, "input": "x"}, {"conversation": "c_x", "input": "x"}),
+            ("conversation.get", {"conversation": conversation}, {"conversation": "c_x"}),
+            (
+                "conversation.update",
+                {"conversation": conversation, "title": "x"},
+                {"conversation": "c_x", "title": "x"},
+            ),
+            ("conversation.clear", {"conversation": conversation}, {"conversation": "c_x"}),
+            ("conversation.delete", {"conversation": conversation}, {"conversation": "c_x"}),
+            ("conversation.messages", {"conversation": conversation}, {"conversation": "c_x"}),
+            ("conversation.attach", {"conversation": conversation}, {"conversation": "c_x"}),
+            ("conversation.detach", {"conversation": conversation}, {"conversation": "c_x"}),
+            ("feedback.put", {"message": message, "rating": "up"}, {"message": "m_x", "rating": "up"}),
+            ("usage.get", {"conversation": conversation}, {"conversation": "c_x"}),
+        ]
+        for kind, real, made_up in asked:
+            answers = [await outcome(eve, kind, fields) for fields in (real, made_up)]
+            assert answers[0] == answers[1], kind
+        assert (await eve.request("turn.attach", turn="t"))["turns"]["t"]["error"]["code"] == "not_found"
+        for wish in ({"turn": "t"}, {"turns": ["t"]}):
+            assert await eve.request("turn.cancel", **wish) == {"turns": {"t": "not_found"}}
+        assert await eve.request("turn.cancel", conversation=conversation) == {"turns": {}}
+        assert await eve.request("turn.cancel", mine=True) == {"turns": {}}
+        assert await eve.request("conversation.list") == {"conversations": []}
+        assert "t" not in eve.turns
+        async with httpx2.AsyncClient(base_url=gateway.url, headers=bearer(token("eve"))) as http:
+            for path in ("/v1/turns/t", "/v1/turns/t/events", f"/v1/messages/{message}/parts/0"):
+                assert (await http.get(path)).status_code == 404, path
+        await run_turn(eve)  # the same turn id is free for another user
+        await ann.request("turn.cancel", turn="t")
+
+
+async def outcome(c: Client, kind: str, fields: dict[str, Any]) -> Any:
+    """The answer to a request, whichever it is."""
+    try:
+        return await c.request(kind, **fields)
+    except RequestFailed as refused:
+        return refused.error
+
+
+async def test_nobody_smuggles_an_identity(tmp_path: Path) -> None:
+    """Only a service's connection may name a user, by a token that is signed for it, once."""
+    file = KeyFile(tmp_path)
+    service, user = file.add_service(), file.add("ann")
+    plain = file.add(None, {"chat"}, service="other")
+    environment = {
+        "TURNWIRE_AUTH": "keys",
+        "TURNWIRE_API_KEYS": str(file.path),
+        "TURNWIRE_IDENTITY_SECRET": IDENTITY_SECRET,
+    }
+    async with gateway_process(tmp_path, environment) as gateway:
+        bob = token("bob", IDENTITY_SECRET)
+
+        def named(credential: str | None, *identities: str) -> list[tuple[str, str]]:
+            given = [] if credential is None else [("Authorization", f"Bearer {credential}")]
+            return [*given, *[("X-Turnwire-Identity", one) for one in identities]]
+
+        for credential, identities, wanted in (
+            (None, [bob], 403),
+            (user, [bob], 403),
+            (plain, [bob], 403),
+            (service, [bob, bob], 403),
+            (service, [token("eve", IDENTITY_SECRET), bob], 403),
+            (service, [token("bob", SECRET)], 401),
+            (service, [token("bob", IDENTITY_SECRET, exp=1)], 401),
+            (service, ["bob"], 401),
+        ):
+            assert await status_of(gateway.ws_url, additional_headers=named(credential, *identities)) == wanted
+        async with client(gateway.ws_url, additional_headers=named(service, bob)) as c:
+            assert c.ready["user"] == "bob"
+            await run_turn(c)
+            assert await code(c.request("ping", **{"as": "ann"})) == "forbidden"
+
+
+async def outcome_status(c: Client) -> str | None:
+    """How the flood stands."""
+    return (await outcome(c, "turn.get", {"as": "flood", "turn": "t"})).get("status")  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
+async def test_fifty_users_on_one_socket(codec: str, tmp_path: Path) -> None:
+    """Laws 1 and 2 for each of them, under one turn id; each text is its own user's."""
+    file = KeyFile(tmp_path)
+    key = file.add_service()
+    environment = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(file.path)}
+    users = [f"user {n}" for n in range(50)]
+    demo = {"rate": 100, "tokens": 60}
+    async with (
+        gateway_process(tmp_path, environment) as gateway,
+        client(gateway.ws_url, codec=codec, additional_headers=bearer(key)) as c,
+    ):
+        waiting = [
+            await c.send("turn.start", **{"as": user}, turn="t", input=f"I am {user}", params={"demo": demo})
+            for user in users
+        ]
+        for request in waiting:
+            assert (await c.answer(request))["status"] == "running"
+        for user in users:
+            ending = await c.ending(f"{user}/t", 60)
+            assert (ending["type"], ending["as"]) == ("turn.completed", user)
+            assert c.turns[f"{user}/t"].text() == expected(f"I am {user}", demo)
+
+
+async def test_one_slow_user_of_many_is_dropped_alone(tmp_path: Path) -> None:
+    """Law 11 within a socket: past the bound that user's turns are detached; the others' and the socket stay."""
+    file = KeyFile(tmp_path)
+    key = file.add_service()
+    environment = {
+        "TURNWIRE_AUTH": "keys",
+        "TURNWIRE_API_KEYS": str(file.path),
+        "TURNWIRE_OUTBOX_BYTES": "65536",
+    }
+    async with gateway_process(tmp_path, environment) as gateway:
+        raw = narrow_socket(gateway.ws_url)
+        async with (
+            client(gateway.ws_url, additional_headers=bearer(key), sock=raw, max_queue=1) as c,
+            client(gateway.ws_url, additional_headers=bearer(key)) as other,
+        ):
+            flood = {"demo": {"rate": 0, "tokens": 60_000}}
+            calm = {"demo": {"rate": 20, "tokens": 100}}
+            await c.request("turn.start", **{"as": "calm"}, turn="t", input="x", params=calm)
+            c.reading.clear()
+            await c.send("turn.start", **{"as": "flood"}, turn="t", input="x", params=flood)
+            while await outcome_status(other) != "completed":
+                await asyncio.sleep(0.05)
+            c.reading.set()
+            await c.until(lambda: c.detached.get("flood/t") == "too_slow", 30)
+            await c.ending("calm/t", 30)
+            assert c.turns["calm/t"].text() == expected("x", calm["demo"])
+            held = c.turns["flood/t"].position
+            attached = await c.request("turn.attach", **{"as": "flood"}, positions={"t": held})
+            assert attached["turns"]["t"]["from"] == held["seq"]
+
+
+async def test_no_secret_is_ever_logged(tmp_path: Path) -> None:
+    """Tokens, keys, tickets, secrets and what is said: at the finest log level none of them is in what the gateway wrote."""
+    canary = "canary5f1c"
+    file = KeyFile(tmp_path)
+    key = file.add_service()
+    environment = {
+        **JWT,
+        "TURNWIRE_AUTH": "jwt,keys",
+        "TURNWIRE_API_KEYS": str(file.path),
+        "TURNWIRE_IDENTITY_SECRET": IDENTITY_SECRET,
+        "TURNWIRE_LOG_LEVEL": "debug",
+    }
+    good, bad = token("ann"), token("ann", "x" * 40)
+    async with gateway_process(tmp_path, environment) as gateway:
+        once = await ticket(gateway.url, good)
+        async with client(f"{gateway.ws_url}?ticket={once}", origin=PAGE) as c:
+            await c.request("turn.start", turn="t", input=canary, params={"demo": {"text": f"said {canary}"}})
+            await c.ending("t")
+            await c.send_raw(f'{{"type":"fly","x":"{canary}"}}')
+            assert await code(c.request("auth", token=bad)) == "unauthenticated"
+        await status_of(f"{gateway.ws_url}?ticket={once}", origin=PAGE)
+        await status_of(f"{gateway.ws_url}?token={good}", origin=PAGE)
+        await status_of(f"{gateway.ws_url}?secret={canary}", origin=PAGE)
+        identity = token("bob", IDENTITY_SECRET)
+        for credential in (good, bad, key, key[:-1]):
+            headers = {**bearer(credential), "X-Turnwire-Identity": identity}
+            await status_of(gateway.ws_url, additional_headers=headers)
+            await post(gateway.url, f"/v1/turns?access_token={credential}", credential, {"input": canary})
+        assert "connection opened" in "".join(gateway.log)
+        gateway.terminate()
+        await gateway.wait()
+    written = "".join(gateway.log)
+    secrets = [
+        good,
+        bad,
+        key,
+        once,
+        identity,
+        SECRET,
+        IDENTITY_SECRET,
+        canary,
+        key.split("_", 2)[2],
+        good.split(".")[2],
+    ]
+    assert [secret for secret in secrets if secret in written] == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"TURNWIRE_AUTH": "jwt"}, "needs a key"),
+        ({"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": "short"}, "TURNWIRE_JWT_SECRET is wrong"),
+        ({"TURNWIRE_JWT_SECRET": SECRET}, "doesn't say jwt"),
+        ({**JWT, "TURNWIRE_JWT_ALGORITHMS": "RS256"}, "can't be used with"),
+        ({"TURNWIRE_AUTH": "keys"}, "TURNWIRE_API_KEYS"),
+        ({"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": "no-such-file"}, "turnwire keys new"),
+        ({"TURNWIRE_AUTH": "sometimes"}, "TURNWIRE_AUTH is wrong"),
+    ],
+)
+async def test_what_can_not_protect_does_not_start(environment: dict[str, str], words: str, tmp_path: Path) -> None:
+    """A sentence says what to set; no secret is in it."""
+    with pytest.raises(RuntimeError, match=words) as refused:
+        async with gateway_process(tmp_path, environment):
+            pass
+    assert SECRET not in str(refused.value)
+    assert "Traceback" not in str(refused.value)
