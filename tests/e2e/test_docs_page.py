@@ -1,0 +1,31 @@
+"""`/docs` in a real Chromium: both documents are shown, and nothing that the policy forbids is tried."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import expect
+
+from gateway.api.operations import OPERATIONS
+from tests.gateway_process import GatewayProcess
+from tests.page_stage import WATCH_PAGE, WatchedPage, browser_context
+
+pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+
+
+async def test_every_request_is_shown(gateway: GatewayProcess) -> None:
+    """HTTP's operations, the socket's frames, and their schemas behind links that unfold them."""
+    async with browser_context() as context:
+        await context.add_init_script(WATCH_PAGE)
+        watched = WatchedPage(await context.new_page())
+        page = watched.page
+        await page.goto(f"{gateway.url}/docs")
+        for operation in OPERATIONS:
+            title = page.locator("summary .path").get_by_text(f"{operation.method}{operation.path}", exact=True)
+            await expect(title).to_have_count(1)
+        await expect(page.locator("#message-turn\\.start")).to_have_count(1)
+        await expect(page.locator("#message-turn\\.completed")).to_have_count(1)
+        await page.locator("#postTurns > summary").click()
+        await page.locator("#postTurns").get_by_role("link", name="ImagePart").first.click()
+        await expect(page.locator("#schema-ImagePart")).to_have_attribute("open", "")
+        await expect(page.locator("#schema-ImagePart")).to_contain_text("media_type")
+    assert watched.errors == []
