@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
 import re
 import secrets
 from collections.abc import Iterable
@@ -17,8 +16,6 @@ from gateway.errors import ApiError
 from gateway.ids import from_rfc3339, now_ms, rfc3339
 from gateway.principal import DEFAULT_SCOPES, SERVICE_PREFIX, Principal, Scope, check_user
 from gateway.tokens import AuthSetupError
-
-log = logging.getLogger("turnwire.auth")
 
 KEY_PREFIX = "tw_"
 _KEY = re.compile(r"tw_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,8 +21,6 @@ from providers.catalog import Providers
 from providers.operator_file import open_catalog
 from store.connect import connect
 from store.interface import Store
-
-log = logging.getLogger("turnwire.gateway")
 
 CLOSE_TIMEOUT_S = 3.0
 RECONNECT_AFTER_MS = 1000

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import parse_qs
 
+import structlog
 from msgspec import structs
 
 from gateway.access import REVOKED, Access
@@ -22,7 +22,7 @@ from gateway.tokens import AuthSetupError, Tokens
 from store.base import StoreError
 from store.interface import Store
 
-log = logging.getLogger("turnwire.auth")
+log = structlog.stdlib.get_logger("turnwire.auth")
 
 LOCAL_USER = "local"
 """Everyone, where auth is off."""
@@ -193,7 +193,7 @@ class Authenticator:
                     await self._sweep()
                     sweeps -= 1
             except StoreError as error:
-                log.info("revocations can't be read now: %s", error)
+                log.info("revocations can't be read now", error=str(error))
 
     async def _sweep(self) -> None:
         present = [access for access in self._present if not access.revoked]
@@ -209,7 +209,7 @@ def _reload(keys: ApiKeys) -> bool:
     try:
         return keys.reload()
     except AuthSetupError as error:
-        log.error("the keys stay as they were: %s", error)
+        log.error("the keys stay as they were", error=str(error))
         return False
 
 

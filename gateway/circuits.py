@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 
 import msgspec
+import structlog
 
 from providers.breaker import Breakers, Opened
 from store.base import StoreError
 from store.interface import Store
 
-log = logging.getLogger("turnwire.circuits")
+log = structlog.stdlib.get_logger("turnwire.circuits")
 
 REFRESH_S = 1.0
 
@@ -37,7 +37,7 @@ class Circuits:
                 await self._tell()
                 await self._look()
             except StoreError as error:
-                log.info("can't share circuits: %s", error)
+                log.info("can't share circuits", error=str(error))
             with suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH_S):
                     await self._changed.wait()

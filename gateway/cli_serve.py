@@ -40,10 +40,11 @@ def serve(settings: Settings) -> None:
     """Serve with these settings."""
     # Imported here so that a wrong option is answered at once.
     from gateway.app import Gateway
-    from gateway.server import configure_logging, listen, make_server, ready_line
+    from gateway.logs import configure_logging
+    from gateway.server import listen, make_server, ready_line
     from gateway.tokens import AuthSetupError
 
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         gateway = Gateway(settings, configuration.environment())
         listening = listen(settings.host, settings.port)

@@ -7,10 +7,12 @@ turns go on.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
+
+import structlog
+from structlog.contextvars import bound_contextvars
 
 from gateway.access import Access
 from gateway.behalf import Behalf
@@ -24,7 +26,7 @@ from gateway.protocol import PROTOCOL, Result
 from gateway.services import Services
 from gateway.session import Session, Spawn, auth_result
 
-log = logging.getLogger("turnwire.connection")
+log = structlog.stdlib.get_logger("turnwire.connection")
 
 READS_BEFORE_YIELD = 16
 WRITES_BEFORE_YIELD = 16
@@ -125,7 +127,12 @@ class Connection:
 
     async def run(self, receive: Receive) -> None:
         """Until the client or the gateway closes."""
-        log.info("connection opened connection=%s codec=%s", self.id, self._codec.name)
+        with bound_contextvars(connection=self.id, user=self._opened.principal.user):
+            log.info("connection opened", codec=self._codec.name)
+            await self._serve(receive)
+            log.info("connection closed")
+
+    async def _serve(self, receive: Receive) -> None:
         async with asyncio.TaskGroup() as tasks:
             requests: set[asyncio.Task[None]] = set()
 
@@ -148,7 +155,6 @@ class Connection:
                 access.leave()
                 for task in (self._writer, *requests):
                     task.cancel()
-        log.info("connection closed connection=%s", self.id)
 
     def _converse(self, access: Access, spawn: Spawn) -> Session | Behalf:
         services, user, outbox = self._services, self._opened.principal.user, self.outbox
@@ -199,7 +205,7 @@ class Connection:
             return  # the client is gone, and the reader knows
         if self._closing is not None:
             code, reason = self._closing
-            log.info("connection closing connection=%s code=%d reason=%r", self.id, code, reason)
+            log.info("connection closing", code=int(code), reason=reason)
             with suppress(OSError):
                 await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import aclosing
 from dataclasses import dataclass, field
+
+import structlog
 
 from gateway.abort import Abort, Aborted
 from gateway.asking import Asking
@@ -29,7 +30,7 @@ from providers.route import Route
 from store.base import ConversationRecord, StoreError, TurnRecord
 from store.interface import Store
 
-log = logging.getLogger("turnwire.turn")
+log = structlog.stdlib.get_logger("turnwire.turn")
 
 
 @dataclass(slots=True)
@@ -83,7 +84,7 @@ class Courses:
         try:
             await self._resilience.providers.stop(cursor)
         except ProviderError as error:
-            log.info("can't stop an answer at its provider turn=%s code=%s", stream.turn, error.code)
+            log.info("can't stop an answer at its provider", turn=stream.turn, code=error.code)
 
     async def finish(self, stream: TurnStream, delivery: Delivery, outcome: Outcome | None) -> None:
         """Store and publish the ending; None: the turn goes on elsewhere."""
@@ -92,13 +93,7 @@ class Courses:
         if outcome is not None and await store_ending(self._store, self._recreation, stream, delivery, outcome):
             self._hub.remember_ended(stream)
             stream.end()
-            log.info(
-                "turn ended turn=%s status=%s model=%s seq=%d",
-                stream.turn,
-                outcome.status,
-                stream.model,
-                stream.log.end,
-            )
+            log.info("turn ended", turn=stream.turn, status=outcome.status, model=stream.model, seq=stream.log.end)
             return
         stream.signal.release()
         abort = stream.signal.abort_reason
@@ -106,7 +101,7 @@ class Courses:
             await self._hand_over(stream)
         elif abort is not None and abort.by != "lost" and abort.by != "error":
             await self._pass_on(stream, abort)
-        log.info("turn goes on elsewhere turn=%s seq=%d", stream.turn, stream.log.end)
+        log.info("turn goes on elsewhere", turn=stream.turn, seq=stream.log.end)
         await self._followers.adopt(stream)
 
     async def _hand_over(self, stream: TurnStream) -> None:
@@ -117,14 +112,14 @@ class Courses:
                 await self._writer.flush()
             await self._store.release(stream.user, stream.turn, stream.epoch)
         except StoreError as error:
-            log.warning("can't hand a turn over, its lease has to lapse turn=%s: %s", stream.turn, error)
+            log.warning("can't hand a turn over, its lease has to lapse", turn=stream.turn, error=str(error))
 
     async def _pass_on(self, stream: TurnStream, wish: Abort) -> None:
         """The turn was to be stopped, and is another instance's: that one is to stop it (law 5)."""
         try:
             await self._store.wish_cancel(stream.user, stream.turn, JSON.encode(wish))
         except StoreError as error:
-            log.warning("can't pass a wish to stop on turn=%s: %s", stream.turn, error)
+            log.warning("can't pass a wish to stop on", turn=stream.turn, error=str(error))
 
     async def _drive(self, stream: TurnStream, delivery: Delivery, plan: Plan) -> Outcome | None:
         """Ask the provider and publish what it says, until it ends in one of the ways of `Outcome`."""
@@ -147,15 +142,15 @@ class Courses:
                 return None
             return Outcome.from_abort(aborted.abort)
         except ProviderError as error:
-            log.warning("provider failed turn=%s code=%s detail=%s", stream.turn, error.code, error.detail)
+            log.warning("provider failed", turn=stream.turn, code=error.code, detail=error.detail)
             return Outcome("failed", error=ApiError.from_provider(error))
         except ApiError as error:
             return Outcome("failed", error=error)
         except StoreError as error:
-            log.warning("store failed turn=%s: %s", stream.turn, error)
+            log.warning("store failed", turn=stream.turn, error=str(error))
             return Outcome("failed", error=ApiError("store_unavailable"))
         except Exception:
-            log.exception("turn failed turn=%s", stream.turn)
+            log.exception("turn failed", turn=stream.turn)
             return Outcome("failed", error=ApiError("internal"))
 
     async def _wait_for(self, ahead: list[TurnStream], delivery: Delivery) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
+import structlog
 from msgspec import UNSET
 
 from gateway.codec import JSON
@@ -21,7 +21,7 @@ from providers.base import Usage
 from store.base import EndedTurn, Fenced, LogGap, MessageRecord, NotFound, StoreError
 from store.interface import Store
 
-log = logging.getLogger("turnwire.turn")
+log = structlog.stdlib.get_logger("turnwire.turn")
 
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 2.0
@@ -71,11 +71,11 @@ async def store_ending(
             stream.stored = min(gap.end, stream.log.end)
         except NotFound:
             if made_anew or stream.accepted_as is None:
-                log.warning("the store doesn't know a turn that ends turn=%s", stream.turn)
+                log.warning("the store doesn't know a turn that ends", turn=stream.turn)
                 break
             made_anew = await _make_anew(recreation, stream)
         except StoreError as error:
-            log.warning("can't store an ending, trying again in %g s turn=%s: %s", delay_s, stream.turn, error)
+            log.warning("can't store an ending, trying again", retry_s=delay_s, turn=stream.turn, error=str(error))
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_MAX_S)
     stream.publish([ending])
@@ -88,7 +88,7 @@ async def _make_anew(recreation: Recreation, stream: TurnStream) -> bool:
     try:
         await recreation.make(stream)
     except StoreError as error:
-        log.warning("can't make a turn anew, trying again turn=%s: %s", stream.turn, error)
+        log.warning("can't make a turn anew, trying again", turn=stream.turn, error=str(error))
         await asyncio.sleep(RETRY_FIRST_S)
         return False
     return True

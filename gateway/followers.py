@@ -7,11 +7,11 @@ Published entries are a hint with a payload: what doesn't continue the mirror is
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from contextlib import suppress
 
 import msgspec
+import structlog
 
 from gateway.entries import decode_events
 from gateway.errors import ApiError
@@ -23,7 +23,7 @@ from gateway.turn_stream import TurnStream, mirror_of
 from store.base import LogEntry, NotFound, StoreError
 from store.interface import Store, turn_channel
 
-log = logging.getLogger("turnwire.follower")
+log = structlog.stdlib.get_logger("turnwire.follower")
 
 POLL_S = 1.0
 TOUCH_S = 3.0
@@ -207,7 +207,7 @@ class Followers:
         try:
             fits = channel not in self._to_reload and self._apply(stream, _decode_entry(payload))
         except (msgspec.DecodeError, IllegalTransition):
-            log.exception("an entry can't be applied channel=%s", channel)
+            log.exception("an entry can't be applied", channel=channel)
             return
         if not fits or not stream.live:
             self.read_soon(channel)
@@ -234,14 +234,14 @@ class Followers:
                 if not stream.live:
                     await self._finish(stream)
                 elif await self._is_gone(channel, stream):
-                    log.warning("nothing more can come of a turn turn=%s", stream.turn)
+                    log.warning("nothing more can come of a turn", turn=stream.turn)
                     self._hub.discard(stream)
                     stream.let_go()
                     await self.release(stream)
         except StoreError as error:
-            log.info("can't read a log now, the next poll will channel=%s: %s", channel, error)
+            log.info("can't read a log now, the next poll will", channel=channel, error=str(error))
         except Exception:
-            log.exception("following failed channel=%s", channel)
+            log.exception("following failed", channel=channel)
         finally:
             self._reading.discard(channel)
 
@@ -291,4 +291,4 @@ class Followers:
                 turns = [(stream.user, stream.turn) for stream in followed]
                 await self._store.touch(self.instance, turns, TOUCH_TTL_MS)
             except StoreError as error:
-                log.info("can't say what is followed here: %s", error)
+                log.info("can't say what is followed here", error=str(error))

@@ -6,14 +6,14 @@ A token names its key, so anybody can name keys that don't exist: such a questio
 from __future__ import annotations
 
 import asyncio
-import logging
 
+import structlog
 from jwt import PyJWK, PyJWKClient
 from jwt.exceptions import PyJWTError
 
 from gateway.errors import ApiError
 
-log = logging.getLogger("turnwire.auth")
+log = structlog.stdlib.get_logger("turnwire.auth")
 
 REFRESH_S = 300.0
 COOLDOWN_S = 10.0
@@ -56,6 +56,6 @@ class Jwks:
             async with asyncio.timeout(2 * FETCH_TIMEOUT_S):
                 found = await asyncio.to_thread(self._client.get_signing_keys, True)
         except (PyJWTError, OSError, ValueError) as error:
-            log.warning("the keys can't be fetched, those that are known stay: %s", type(error).__name__)
+            log.warning("the keys can't be fetched, those that are known stay", error=type(error).__name__)
         else:
             self._keys = {key.key_id: key for key in found if key.key_id is not None}

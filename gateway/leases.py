@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable
+
+import structlog
 
 from gateway.abort import Abort
 from gateway.hub import Hub
@@ -14,7 +15,7 @@ from gateway.turn_stream import TurnStream
 from store.base import Lease, NotFound, StoreError
 from store.interface import Store
 
-log = logging.getLogger("turnwire.lease")
+log = structlog.stdlib.get_logger("turnwire.lease")
 
 RENEWALS_PER_LEASE = 3
 REAP_S = 2.0
@@ -82,7 +83,7 @@ class Leases:
                     await self._store.ping()
             self._writer.say(reachable=True)
         except (StoreError, TimeoutError) as error:
-            log.warning("can't renew leases: %s", error)
+            log.warning("can't renew leases", error=str(error))
             self._writer.say(reachable=False)
         for stream, (_, _, epoch), lease in zip(streams, turns, leases, strict=False):
             if stream.owned and stream.epoch == epoch:  # else it was lost, or taken again, meanwhile
@@ -95,7 +96,7 @@ class Leases:
         elif lease.held:
             obey(stream, lease.cancel)
         elif stream.running:
-            log.warning("lost a turn to another instance turn=%s", stream.turn)
+            log.warning("lost a turn to another instance", turn=stream.turn)
             stream.signal.abort(Abort("lost"))
 
     async def reap(self) -> None:
@@ -109,7 +110,7 @@ class Leases:
                         if known is None or not known.owned:
                             await self._take(user, turn)
             except StoreError as error:
-                log.info("can't look for lapsed leases: %s", error)
+                log.info("can't look for lapsed leases", error=str(error))
                 self._writer.say(reachable=False)
             await asyncio.sleep(REAP_S * random.uniform(0.75, 1.25))
 
@@ -118,8 +119,8 @@ class Leases:
         try:
             await self._take_over(user, turn)
         except NotFound:
-            log.info("a turn that was to be taken over is gone turn=%s", turn)
+            log.info("a turn that was to be taken over is gone", turn=turn)
         except StoreError:
             raise
         except Exception:
-            log.exception("can't take a turn over turn=%s", turn)
+            log.exception("can't take a turn over", turn=turn)

@@ -7,10 +7,10 @@ store's log ends; what is to be written stays in the turns' own logs until then.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 import msgspec
+import structlog
 
 from gateway.abort import Abort
 from gateway.entries import next_append
@@ -18,7 +18,7 @@ from gateway.turn_stream import TurnStream
 from store.base import Appended, StoreError
 from store.interface import Store
 
-log = logging.getLogger("turnwire.store")
+log = structlog.stdlib.get_logger("turnwire.store")
 
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 1.0
@@ -65,7 +65,7 @@ class LogWriter:
                 await self.flush()
                 delay_s = RETRY_FIRST_S
             except StoreError as error:
-                log.warning("can't write the log, trying again in %g s: %s", delay_s, error)
+                log.warning("can't write the log, trying again", retry_s=delay_s, error=str(error))
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any, NamedTuple
+
+import structlog
 
 from gateway import auth
 from gateway import protocol as p
@@ -15,7 +16,7 @@ from gateway.errors import CODES, ApiError, CloseCode, ErrorBody
 from gateway.principal import Principal
 from gateway.services import Services
 
-log = logging.getLogger("turnwire.connection")
+log = structlog.stdlib.get_logger("turnwire.connection")
 
 Scope = MutableMapping[str, Any]
 AsgiMessage = MutableMapping[str, Any]
@@ -117,6 +118,6 @@ def _read_auth(codec: Codec, data: bytes | str | None) -> p.Auth:
 
 
 async def _close(send: Send, code: CloseCode, reason: str) -> None:
-    log.info("connection refused code=%d reason=%r", code, reason)
+    log.info("connection refused", code=int(code), reason=reason)
     with suppress(OSError):
         await send({"type": "websocket.close", "code": int(code), "reason": reason})

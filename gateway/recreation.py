@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
+import structlog
 from msgspec import structs
 
 from gateway.log_writer import LogWriter
@@ -13,7 +13,7 @@ from gateway.turn_stream import TurnStream
 from store.base import NotFound, StoreError
 from store.interface import Store
 
-log = logging.getLogger("turnwire.store")
+log = structlog.stdlib.get_logger("turnwire.store")
 
 
 class Recreation:
@@ -35,7 +35,7 @@ class Recreation:
         try:
             await self.make(stream)
         except StoreError as error:
-            log.warning("can't make a turn anew now, the next flush will try turn=%s: %s", stream.turn, error)
+            log.warning("can't make a turn anew now, the next flush will try", turn=stream.turn, error=str(error))
         finally:
             self._under_way.discard(stream)
             self._writer.note(stream)
@@ -45,7 +45,7 @@ class Recreation:
         new = stream.accepted_as
         if new is None:
             return
-        log.warning("the store has lost a turn, making it anew turn=%s", stream.turn)
+        log.warning("the store has lost a turn, making it anew", turn=stream.turn)
         new = structs.replace(new, epoch=stream.epoch, parent=None, on_busy="parallel")
         try:
             await self._store.accept(new)

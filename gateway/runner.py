@@ -7,11 +7,13 @@ What a turn does once it is accepted is in `course.py`, who stops one in `stoppi
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from weakref import WeakValueDictionary
+
+import structlog
+from structlog.contextvars import bind_contextvars
 
 from gateway import acceptance
 from gateway.abort import Abort
@@ -33,7 +35,7 @@ from providers.route import Route
 from store.base import Accepted, Busy, ConversationRecord, NotFound, StoreError, TurnRecord
 from store.interface import Store
 
-log = logging.getLogger("turnwire.turn")
+log = structlog.stdlib.get_logger("turnwire.turn")
 
 CLEANUP_TIMEOUT_S = 2.0
 
@@ -92,7 +94,7 @@ class Runner:
             raise ApiError("shutting_down")
         stream = self.stream(user, turn, digest, self.next_epoch(), request)
         self._hub.add(stream, request.conversation)
-        self.own(self._run(stream, request, content), turn)
+        self.own(self._run(stream, request, content), stream)
         return stream, True
 
     def stream(self, user: str, turn: str, digest: bytes, epoch: int, request: TurnStart) -> TurnStream:
@@ -111,9 +113,9 @@ class Runner:
         self._newest_epoch = max(self._newest_epoch + 1, now_ms())
         return self._newest_epoch
 
-    def own(self, work: Coroutine[Any, Any, None], turn: str) -> None:
+    def own(self, work: Coroutine[Any, Any, None], stream: TurnStream) -> None:
         """Run a turn's work in the application's task group; what fails in it stays in it."""
-        task = self._tasks.create_task(_contained(work, turn), name=f"turn {turn}")
+        task = self._tasks.create_task(_contained(work, stream), name=f"turn {stream.turn}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -220,7 +222,7 @@ class Runner:
         elif isinstance(error, NotFound):
             failure = ApiError("not_found", f"There is no such {error.what}. Check the id.", path=error.what)
         elif isinstance(error, StoreError):
-            log.warning("store failed at a start: %s", error)
+            log.warning("store failed at a start", error=str(error))
             failure = ApiError("store_unavailable")
         else:
             log.error("a start failed", exc_info=error)
@@ -280,8 +282,9 @@ class Runner:
                         await stream.ended.wait()
 
 
-async def _contained(work: Coroutine[Any, Any, None], turn: str) -> None:
+async def _contained(work: Coroutine[Any, Any, None], stream: TurnStream) -> None:
+    bind_contextvars(user=stream.user, turn=stream.turn)
     try:
         await work
     except Exception:
-        log.exception("a turn's task failed turn=%s", turn)
+        log.exception("a turn's task failed")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import logging
 import socket
-import sys
 from collections.abc import Callable
 
 import uvicorn
@@ -19,18 +17,6 @@ GRACEFUL_SHUTDOWN_S = 5
 BACKLOG = 2048
 GC_THRESHOLDS = (20_000, 20, 50)
 """A stream's objects hold no cycles, so collections find little and only make tokens wait."""
-
-
-def configure_logging(level: str) -> None:
-    """One line per event on standard error: ids, sizes and timings, never content."""
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )
-    # uvicorn logs paths with their query, websockets prints frames, SDKs and clients print requests.
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "asyncio"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for name in ("openai", "anthropic", "httpx2", "httpcore2", "aiohttp"):
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class Server(UvicornServer):

@@ -7,11 +7,13 @@ frames; so a cancel behind a start finds the turn, however long the store takes 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
+
+import structlog
+from structlog.contextvars import bind_contextvars
 
 from gateway import protocol as p
 from gateway.access import Access
@@ -28,7 +30,7 @@ from providers.base import ProviderError
 from providers.prices import per_million
 from store.base import NotFound, StoreError
 
-log = logging.getLogger("turnwire.session")
+log = structlog.stdlib.get_logger("turnwire.session")
 
 BROKEN_FRAMES_MAX = 20
 BROKEN_FRAMES_WINDOW_S = 10.0
@@ -137,6 +139,8 @@ class Session:
         self._outbox.close()
 
     async def _serve(self, request: p.AnyRequest) -> None:
+        if request.id is not None:
+            bind_contextvars(user=self._user, request=request.id)
         if isinstance(request, self.BROWSING):
             # One large answer at a time: the next is made when the client has taken the last one.
             async with self._browsing:
@@ -227,7 +231,7 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, NotFound):
         return ApiError("not_found", f"There is no such {error.what}. Check the id.", path=error.what)
     if isinstance(error, StoreError):
-        log.warning("store failed: %s", error)
+        log.warning("store failed", error=str(error))
         return ApiError("store_unavailable")
     log.error("a request failed", exc_info=error)
     return ApiError("internal")

@@ -73,6 +73,7 @@ class Settings(BaseSettings):
     models: str | None = None
     """The operator's file of models and providers: docs/providers.md."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "console"
 
     frame_bytes: int = Field(65_536, ge=1024)
     input_bytes: int = Field(262_144, ge=1024)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-
 import msgspec
+import structlog
 
 from gateway import acceptance
 from gateway.abort import Abort
@@ -25,7 +24,7 @@ from providers.base import ProviderError
 from store.base import LogEntry, MessageRecord, NotFound, StoreError, TurnRecord
 from store.interface import Store
 
-log = logging.getLogger("turnwire.turn")
+log = structlog.stdlib.get_logger("turnwire.turn")
 
 
 class Takeover:
@@ -66,7 +65,7 @@ class Takeover:
         record = await self._store.take(user, turn, self._instance, self._runner.next_epoch(), lease_ms, force=force)
         if record is None or record.request is None:
             return
-        log.warning("taking a turn over turn=%s epoch=%d", turn, record.epoch)
+        log.warning("taking a turn over", turn=turn, epoch=record.epoch)
         stream = await self._followers.find(user, turn)
         await self._followers.catch_up(stream)
         request = _request_of(record)
@@ -74,7 +73,7 @@ class Takeover:
         if request is not None:
             self._runner.watch_over(stream, request)
         self._hub.attach_watchers(stream)
-        self._runner.own(self._resume(stream, record, request), turn)
+        self._runner.own(self._resume(stream, record, request), stream)
         await self._followers.release(stream)
 
     async def _resume(self, stream: TurnStream, turn: TurnRecord, request: TurnStart | None) -> None:
@@ -87,14 +86,14 @@ class Takeover:
             if request is not None:
                 plan = await self._plan(stream, delivery, turn, request, question)
         except (ApiError, ProviderError, NotFound) as error:
-            log.warning("can't resume turn=%s: %s", stream.turn, error)
+            log.warning("can't resume", turn=stream.turn, error=str(error))
         except StoreError as error:
-            log.warning("can't resume now, whoever can may take it turn=%s: %s", stream.turn, error)
+            log.warning("can't resume now, whoever can may take it", turn=stream.turn, error=str(error))
             stream.signal.abort(Abort("handover"))
             await self._courses.finish(stream, delivery, None)
             return
         except Exception:
-            log.exception("can't resume turn=%s", stream.turn)
+            log.exception("can't resume", turn=stream.turn)
         if plan is not None:
             await self._courses.run(stream, delivery, plan)
             return
@@ -171,5 +170,5 @@ def _request_of(turn: TurnRecord) -> TurnStart | None:
     try:
         return decode_request(turn.request or b"")
     except msgspec.DecodeError as error:
-        log.warning("can't read a request turn=%s: %s", turn.turn, error)
+        log.warning("can't read a request", turn=turn.turn, error=str(error))
         return None

@@ -5,11 +5,11 @@ A key is used with the algorithms of its own kind only, so no public key ever pa
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import jwt
+import structlog
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
@@ -23,7 +23,7 @@ from gateway.jwks import Jwks
 from gateway.principal import DEFAULT_SCOPES, Principal, Scope, check_user, known_scopes
 from gateway.settings import TokenSettings
 
-log = logging.getLogger("turnwire.auth")
+log = structlog.stdlib.get_logger("turnwire.auth")
 
 TOKEN_CHARS_MAX = 8192
 LAST_MOMENT_MS = 253_402_300_799_000
@@ -72,7 +72,7 @@ class Tokens:
         except ImmatureSignatureError:
             raise ApiError("unauthenticated", "The token isn't valid yet. Check the clocks.") from None
         except (PyJWTError, ValueError, TypeError, ArithmeticError) as error:
-            log.info("a token was refused reason=%s", type(error).__name__)
+            log.info("a token was refused", reason=type(error).__name__)
             raise ApiError("unauthenticated", "This token isn't accepted here. Get another one.") from None
 
     async def _claims(self, token: str) -> dict[str, Any]:

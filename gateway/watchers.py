@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
+
+import structlog
 
 from gateway.codec import JSON
 from gateway.errors import ApiError
@@ -15,7 +16,7 @@ from gateway.tasks import spawn
 from store.base import NotFound, StoreError
 from store.interface import Store, conversation_channel
 
-log = logging.getLogger("turnwire.follower")
+log = structlog.stdlib.get_logger("turnwire.follower")
 
 
 class Watchers:
@@ -89,7 +90,7 @@ class Watchers:
         except (NotFound, ApiError):
             return
         except StoreError as error:
-            log.info("can't join a turn now turn=%s: %s", turn, error)
+            log.info("can't join a turn now", turn=turn, error=str(error))
 
     def look_again(self) -> None:
         """The subscription was lost for a while: turns may have begun meanwhile."""

@@ -5,14 +5,15 @@ Pure, and offline: the list of prices is the one that `genai-prices` brings alon
 
 from __future__ import annotations
 
-import logging
 from decimal import Decimal
 from typing import Final
+
+import structlog
 
 from providers.base import Usage
 from providers.route import Price, Route
 
-log = logging.getLogger("turnwire.provider")
+log = structlog.stdlib.get_logger("turnwire.provider")
 
 MILLION: Final = 1_000_000
 
@@ -83,5 +84,5 @@ def _by_list(route: Route, usage: Usage) -> Decimal | None:
     except LookupError:
         return None
     except ValueError as error:
-        log.warning("can't price an answer model=%s: %s", route.id, error)
+        log.warning("can't price an answer", model=route.id, error=str(error))
         return None

@@ -6,11 +6,11 @@ Nothing here touches a token: the answer that has begun is handed out as its pro
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncGenerator
 from typing import Final, NamedTuple, Protocol, cast
 
+import structlog
 from msgspec import Struct
 
 from providers.base import ChatRequest, Cursor, Delta, PartDelta, PartStarted, Provider, ProviderError
@@ -19,7 +19,7 @@ from providers.catalog import Providers
 from providers.keyring import KEY_CODES, Keyring, Loan, Resting
 from providers.route import Route
 
-log = logging.getLogger("turnwire.provider")
+log = structlog.stdlib.get_logger("turnwire.provider")
 
 BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_MAX_S: Final = 8.0
@@ -121,7 +121,7 @@ class _Asking:
             try:
                 return await self._ask(route, question)
             except ProviderError as error:
-                log.warning("a fallback failed model=%s code=%s detail=%s", route.id, error.code, error.detail)
+                log.warning("a fallback failed", model=route.id, code=error.code, detail=error.detail)
         raise first
 
     def _has_following(self) -> bool:
@@ -131,7 +131,7 @@ class _Asking:
             try:
                 self._following = (route, self._asker.question(route))
             except ProviderError as error:
-                log.info("a fallback can't take the request model=%s code=%s", route.id, error.code)
+                log.info("a fallback can't take the request", model=route.id, code=error.code)
         return self._following is not None
 
     def _take_following(self) -> tuple[Route, ChatRequest] | None:
@@ -168,7 +168,7 @@ class _Asking:
                 return await self._attempt(route, question, loan)
             except ProviderError as error:
                 failure = error
-            log.warning("an attempt failed model=%s code=%s detail=%s", route.id, failure.code, failure.detail)
+            log.warning("an attempt failed", model=route.id, code=failure.code, detail=failure.detail)
             if asks_left <= 0:
                 raise failure
             if failure.code in KEY_CODES:

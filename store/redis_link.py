@@ -7,13 +7,13 @@ deadline; what was cancelled or cut leaves no connection behind that could answe
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from ssl import SSLCertVerificationError
 from typing import Any
 
+import structlog
 from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.asyncio.retry import Retry
@@ -35,7 +35,7 @@ from store.base import StoreError
 from store.redis_keys import channel_prefix
 from store.redis_scripts import load_scripts
 
-log = logging.getLogger("turnwire.store")
+log = structlog.stdlib.get_logger("turnwire.store")
 
 CONNECTIONS_MAX = 16
 CALL_TIMEOUT_S = 2.2
@@ -134,7 +134,7 @@ class Link:
             return await self._exchange(commands, repeatable)
         *replies, copies = await self._exchange([*commands, ("WAIT", wanted, wait_ms)], repeatable)
         if isinstance(copies, int) and copies < wanted and not isinstance(replies[0], NoScriptError):
-            log.warning("an ending is on %d replicas, wanted are %d", copies, wanted)
+            log.warning("an ending is on too few replicas", copies=copies, wanted=wanted)
         return replies
 
     async def load(self) -> None:

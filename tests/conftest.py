@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.logs import log_through_stdlib
 from tests.gateway_process import GatewayProcess, gateway_process
+
+log_through_stdlib()
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ Who doesn't read is let go past the outbox's bound, as on a socket (law 11), and
 from __future__ import annotations
 
 import asyncio
-import logging
 
+import structlog
 from starlette.types import Receive, Scope, Send
 
 from gateway.api.event_formats import EventFormat
 from gateway.api.visit import Visit
 from gateway.http_wire import abort, keep_narrow
 
-log = logging.getLogger("turnwire.http")
+log = structlog.stdlib.get_logger("turnwire.http")
 
 FRAMES_BEFORE_YIELD = 16
 
@@ -87,7 +87,7 @@ class EventStream:
         """End the response properly, and don't wait for ever until the client has read that."""
         visit = self._visit
         if visit.leaving is not None and not self._form.ended:
-            log.info("stream closing connection=%s code=%s", visit.id, visit.leaving.code)
+            log.info("stream closing", code=visit.leaving.code)
         try:
             async with asyncio.timeout(self._close_timeout_s):
                 await send({"type": "http.response.body"})

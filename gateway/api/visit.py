@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any
 
+from structlog.contextvars import bind_contextvars
+
 from gateway.codec import JSON
 from gateway.connection import Connections
 from gateway.errors import ApiError, CloseCode
@@ -35,6 +37,7 @@ class Visit:
     def __init__(self, services: Services, connections: Connections, principal: Principal, *, reads: bool) -> None:
         settings = services.settings
         self.id = new_id("cn")
+        self.user = principal.user
         self.changed = asyncio.Event()
         self.finished = asyncio.Event()
         self.leaving: ApiError | None = None
@@ -56,6 +59,7 @@ class Visit:
 
     def __enter__(self) -> Visit:
         self._connections.enter(self)
+        bind_contextvars(connection=self.id, user=self.user)
         return self
 
     def __exit__(

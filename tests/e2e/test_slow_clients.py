@@ -71,7 +71,7 @@ async def test_a_client_that_never_reads_again_is_gone(tmp_path: Path) -> None:
             await logged(gateway, "code=4501")
             opened = fast.ready["connection"]
             await logged(gateway, "connection closed", 5)
-            assert not any(f"connection closed connection={opened}" in line for line in gateway.log)
+            assert not any("connection closed" in line and opened in line for line in gateway.log)
             slow.socket.transport.abort()
 
 

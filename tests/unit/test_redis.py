@@ -223,7 +223,8 @@ async def test_an_ending_waits_for_the_replicas(
             assert caplog.messages == []
             replica.freeze()
             assert 0.95 < await took(turns[2]) < 2
-            assert caplog.messages == ["an ending is on 0 replicas, wanted are 1"]
+            assert len(caplog.messages) == 1
+            assert "an ending is on too few replicas" in caplog.text
             began = loop.time()
             await running(store, stateless_turn("t3"))
             assert loop.time() - began < 0.5

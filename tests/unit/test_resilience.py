@@ -412,7 +412,7 @@ async def test_when_all_fail_the_first_failure_counts(caplog: pytest.LogCaptureF
         w.b.plays(REFUSED)
         with caplog.at_level(logging.WARNING):
             assert (await w.failure()).code == "upstream_overloaded"
-        assert "model=b code=upstream_auth" in caplog.text
+        assert "'model': 'b', 'code': 'upstream_auth'" in caplog.text
         assert w.listener.told == [("asking", "a"), ("fallback", "b"), ("asking", "b")]
 
 

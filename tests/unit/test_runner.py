@@ -434,7 +434,7 @@ async def test_a_provider_with_a_defect_fails_its_turn_alone(
             assert "secret" not in str(ending)
             assert ann.turns[turn].text() == "good"
             assert (await services.store.turn("ann", turn)).status == "failed"
-    assert "turn failed turn=a" in caplog.text
+    assert "'turn': 'a', 'event': 'turn failed'" in caplog.text
 
 
 async def test_a_stream_that_ends_without_a_reason_is_incomplete(steered: SteeredStore) -> None:

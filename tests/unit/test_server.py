@@ -5,32 +5,17 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.app import Gateway
-from gateway.server import GC_THRESHOLDS, configure_logging, listen, make_server, ready_line
+from gateway.server import GC_THRESHOLDS, listen, make_server, ready_line
 from store.base import StoreError
 from store.embedded import EmbeddedStore
 from tests.client import client
 from tests.in_loop_server import serving
 from tests.in_process import SLOW, make_settings
-
-
-@pytest.fixture
-def _logging_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    levels = {
-        name: logger.level for name, logger in root.manager.loggerDict.items() if isinstance(logger, logging.Logger)
-    }
-    yield
-    root.handlers[:], root.level = handlers, level
-    for name, before in levels.items():
-        logging.getLogger(name).setLevel(before)
 
 
 async def test_a_stop_drains_before_sockets_close() -> None:
@@ -100,12 +85,3 @@ def test_the_ready_line_says_where_and_with_what() -> None:
     assert "keys for openai" in keyed
     assert "THE NETWORK MAY COME IN" in keyed
     assert "secret" not in keyed
-
-
-@pytest.mark.usefixtures("_logging_as_it_was")
-def test_logs_hold_no_content_of_others() -> None:
-    """At any level, the loggers that print paths, frames or requests stay quiet."""
-    configure_logging("debug")
-    assert logging.getLogger("turnwire.turn").isEnabledFor(logging.DEBUG)
-    for name in ("uvicorn.access", "uvicorn.error", "websockets", "openai", "anthropic", "httpx2", "aiohttp"):
-        assert not logging.getLogger(name).isEnabledFor(logging.INFO)
