@@ -39,7 +39,7 @@ def test_a_start_that_fails_says_what_to_do(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
 ) -> None:
     """A store that is none or isn't there, a port that is taken: exit code 1, one line, and no password."""
-    monkeypatch.setattr("gateway.server.configure_logging", lambda level: None)
+    monkeypatch.setattr("gateway.logs.configure_logging", lambda level, form: None)
     with listen("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
         given = ["--store", "sqlite:///:memory:", "--port", "0", *(one.replace("{taken}", port) for one in arguments)]
@@ -55,7 +55,7 @@ def test_a_start_that_fails_says_what_to_do(
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_a_run_that_ends_ends_quietly(monkeypatch: pytest.MonkeyPatch, interrupted: bool) -> None:
     """Also by Ctrl-C."""
-    monkeypatch.setattr("gateway.server.configure_logging", lambda level: None)
+    monkeypatch.setattr("gateway.logs.configure_logging", lambda level, form: None)
     ended = FakeServer(KeyboardInterrupt() if interrupted else None)
     monkeypatch.setattr("gateway.server.make_server", lambda *_: ended)
     command.main(["--store", "sqlite:///:memory:", "--port", "0"])
@@ -65,7 +65,7 @@ def test_a_wrong_file_of_models_is_explained(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The file, the key in it, and what is wrong; exit code 2, and nothing is served."""
-    monkeypatch.setattr("gateway.server.configure_logging", lambda level: None)
+    monkeypatch.setattr("gateway.logs.configure_logging", lambda level, form: None)
     file = tmp_path / "models.toml"
     file.write_text('[[models]]\nid = "kimi-k3"\ncolour = "red"\n', encoding="utf-8")
     monkeypatch.setenv("TURNWIRE_MODELS", str(file))
