@@ -117,13 +117,14 @@ class Connection:
         self._services = services
         self._codec = opened.codec
         self._send = send
-        self._wake = asyncio.Event()
+        self._idle: asyncio.Future[None] | None = None
+        """What the writer waits for while nothing waits for the socket."""
         self._closing: tuple[CloseCode, str] | None = None
         self._writer: asyncio.Task[None] | None = None
         self.finished = asyncio.Event()
         self._sent_at = asyncio.get_running_loop().time()
         queue = Lanes if "as" in opened.principal.scopes else Outbox
-        self.outbox = queue(opened.codec, settings.outbox_bytes, self._wake.set, self._on_overflow)
+        self.outbox = queue(opened.codec, settings.outbox_bytes, self._wake, self._on_overflow)
 
     async def run(self, receive: Receive) -> None:
         """Until the client or the gateway closes."""
@@ -210,7 +211,7 @@ class Connection:
                 await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
 
     async def _pump(self) -> None:
-        outbox, send, wake = self.outbox, self._send, self._wake
+        outbox, send = self.outbox, self._send
         loop = asyncio.get_running_loop()
         binary = self._codec.binary
         frames = 0
@@ -219,8 +220,8 @@ class Connection:
             if payload is None:
                 if self._closing is not None:
                     return
-                wake.clear()
-                await wake.wait()
+                self._idle = loop.create_future()
+                await self._idle
                 continue
             if binary:
                 await send({"type": "websocket.send", "bytes": payload})
@@ -230,6 +231,10 @@ class Connection:
             frames += 1
             if frames % WRITES_BEFORE_YIELD == 0:
                 await asyncio.sleep(0)
+
+    def _wake(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
 
     def beat(self, now: float, interval_s: float) -> None:
         """Say something if nothing was said for `interval_s`."""
@@ -262,4 +267,4 @@ class Connection:
         """Close once everything that waits is sent."""
         if self._closing is None:
             self._closing = (code, reason)
-            self._wake.set()
+            self._wake()

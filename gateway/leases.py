@@ -40,7 +40,8 @@ class Leases:
         self._instance = instance
         self._lease_s = lease_s
         self._take_over = take_over
-        self._checked_at = asyncio.get_running_loop().time()
+        self._time = asyncio.get_running_loop().time
+        self._checked_at = self._time()
         self._renewing = asyncio.Lock()
 
     @property
@@ -54,7 +55,7 @@ class Leases:
 
         While the store can't be reached nobody can say, and the stream goes on.
         """
-        return self._writer.reachable and asyncio.get_running_loop().time() - self._checked_at > self._lease_s
+        return self._writer.reachable and self._time() - self._checked_at > self._lease_s
 
     async def confirm(self) -> None:
         """Renew before anything more is said; while the store can't be reached, go on."""

@@ -52,18 +52,22 @@ class LogWriter:
             self._urgent.set()
 
     async def run(self) -> None:
-        """Flush until cancelled."""
+        """Flush until cancelled. What a flush takes is a part of the interval."""
+        loop = asyncio.get_running_loop()
         delay_s = RETRY_FIRST_S
+        took_s = 0.0
         while True:
             await self._work.wait()
             try:
-                async with asyncio.timeout(self._flush_s):
+                async with asyncio.timeout(max(self._flush_s - took_s, self._flush_s / 4)):
                     await self._urgent.wait()
             except TimeoutError:
                 pass
+            began = loop.time()
             try:
                 await self.flush()
                 delay_s = RETRY_FIRST_S
+                took_s = loop.time() - began
             except StoreError as error:
                 log.warning("can't write the log, trying again", retry_s=delay_s, error=str(error))
                 await asyncio.sleep(delay_s)

@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("CHAT_HISTORY_TTL", "TURNWIRE_HISTORY_TTL_S"),
     )
     lease_s: float = Field(10, ge=0.3)
-    flush_ms: float = Field(25, ge=1, le=50)
+    flush_ms: float = Field(40, ge=1, le=50)
     drain_s: float = Field(30, ge=0)
     connect_timeout_s: float = Field(5, gt=0)
     first_event_timeout_s: float = Field(60, gt=0)

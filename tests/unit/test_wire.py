@@ -10,8 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from websockets.frames import Frame, Opcode
 
 from gateway.services import Services
+from gateway.wire import BINARY as WHOLE_BINARY
+from gateway.wire import TEXT as WHOLE_TEXT
+from gateway.wire import frame_of
 from tests.client import client, narrow_socket
 from tests.in_loop_server import InLoopServer, serving
 from tests.in_process import eventually
@@ -227,3 +231,11 @@ async def test_little_is_buffered_for_one_socket() -> None:
         raw_socket = protocol.transport.get_extra_info("socket")
         # Linux doubles what is asked for.
         assert raw_socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 2 * 64 * 1024
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
+def test_a_frame_is_what_the_library_would_write(size: int) -> None:
+    """At the border of each form of the length, as text and as binary."""
+    payload = b"x" * size
+    assert frame_of(WHOLE_TEXT, payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)
+    assert frame_of(WHOLE_BINARY, payload) == Frame(Opcode.BINARY, payload).serialize(mask=False)
