@@ -4,7 +4,7 @@
 # elsewhere its tests are skipped.
 set -euo pipefail
 
-go_minimum=1.22
+go_minimum=1.23
 node_minimum=20.19
 
 has_redis() { command -v redis-server >/dev/null; }

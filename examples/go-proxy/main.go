@@ -1,6 +1,5 @@
-// Command go-proxy is a reverse proxy in front of a Turnwire gateway: pages, API, event streams and
-// WebSockets, on one address. It shows what a Go service has to do, and leave alone, so that a chat
-// stream gets through it unharmed.
+// Command go-proxy is a reverse proxy in front of a Turnwire gateway: it signs its users in, tells the
+// gateway who each of them is, and carries pages, API, event streams and WebSockets on one address.
 package main
 
 import (
@@ -10,8 +9,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"os/signal"
 	"sync"
@@ -20,7 +17,6 @@ import (
 )
 
 const (
-	dialTimeout       = 5 * time.Second
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
 
@@ -41,11 +37,11 @@ func main() {
 
 // run serves until ctx ends, then lets go of what is still open.
 func run(ctx context.Context) error {
-	gateway, err := gatewayURL(env("TURNWIRE_URL", "http://127.0.0.1:8000"))
+	settings, err := readSettings(os.Getenv)
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", env("LISTEN", "127.0.0.1:8080"))
+	listener, err := net.Listen("tcp", settings.listen)
 	if err != nil {
 		return err
 	}
@@ -56,12 +52,12 @@ func run(ctx context.Context) error {
 	defer endRequests()
 	var open sync.WaitGroup
 
-	proxy := newProxy(gateway)
+	handler := newHandler(settings)
 	server := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			open.Add(1)
 			defer open.Done()
-			proxy.ServeHTTP(w, r)
+			handler.ServeHTTP(w, r)
 		}),
 		BaseContext: func(net.Listener) context.Context { return requests },
 		// No ReadTimeout and no WriteTimeout: both would cut a long answer in the middle.
@@ -69,7 +65,7 @@ func run(ctx context.Context) error {
 		IdleTimeout:       idleTimeout,
 	}
 
-	fmt.Printf("listening on http://%s, forwarding to %s\n", listener.Addr(), gateway)
+	fmt.Printf("listening on http://%s, forwarding to %s\n", listener.Addr(), settings.gateway)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 
@@ -102,47 +98,4 @@ func waitFor(group *sync.WaitGroup, timeout time.Duration) {
 	case <-done:
 	case <-time.After(timeout):
 	}
-}
-
-// newProxy forwards every request to the gateway. httputil.ReverseProxy carries WebSocket upgrades by itself.
-func newProxy(gateway *url.URL) *httputil.ReverseProxy {
-	return &httputil.ReverseProxy{
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(gateway)
-			// A browser sends the Origin of the page that it loaded from here, and the gateway lets a
-			// socket in only if Origin and Host agree. So Host has to stay what the browser asked for.
-			r.Out.Host = r.In.Host
-			// Whatever X-Forwarded-* the client made up is gone by now; these say what we saw.
-			r.SetXForwarded()
-		},
-		Transport: &http.Transport{
-			DialContext: (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
-			// The gateway's bytes go through as they are, instead of being unpacked here.
-			DisableCompression:  true,
-			MaxIdleConnsPerHost: 64,
-			IdleConnTimeout:     90 * time.Second,
-			// No ResponseHeaderTimeout: a model may think for minutes before its first token.
-		},
-		// Send each write on at once: a buffered token is a late token.
-		FlushInterval: -1,
-	}
-}
-
-// gatewayURL reads the gateway's address, which has to be an absolute http or https URL.
-func gatewayURL(raw string) (*url.URL, error) {
-	gateway, err := url.Parse(raw)
-	if err != nil {
-		return nil, fmt.Errorf("TURNWIRE_URL: %w", err)
-	}
-	if (gateway.Scheme != "http" && gateway.Scheme != "https") || gateway.Host == "" {
-		return nil, fmt.Errorf("TURNWIRE_URL: %q is not an http:// or https:// URL", raw)
-	}
-	return gateway, nil
-}
-
-func env(name, otherwise string) string {
-	if value := os.Getenv(name); value != "" {
-		return value
-	}
-	return otherwise
 }

@@ -12,13 +12,10 @@ from typing import Any
 import pytest
 
 from tests.client import Client, TurnView, client
-from tests.e2e.goproxy import go_proxy, go_proxy_binary
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.upstream import Script, Upstream, chat, messages, recorded, refusal, responses
 
 pytestmark = pytest.mark.e2e
-
-__all__ = ["go_proxy_binary"]
 
 KEY = "sk-canary-5f1b"
 MODELS = {"openai": "openai/some-model", "anthropic": "anthropic/some-model", "responses": "gpt-6-sol"}
@@ -215,28 +212,6 @@ async def test_the_conversation_is_sent_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.go
-async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_binary: Path) -> None:
-    """Law 1: through httputil.ReverseProxy frames arrive in both codecs, and a stop reaches the upstream."""
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (gateway, _):
-        upstream.plays(chat(*[f"w{n} " for n in range(2000)]).but(rate=200))
-        async with go_proxy(go_proxy_binary, gateway.url) as proxied:
-            ws_url = proxied.replace("http", "ws", 1) + "/ws"
-            for codec in ("json", "msgpack"):
-                async with client(ws_url, codec=codec, origin=proxied) as c:
-                    for n in range(5):
-                        demo = {"demo": {"rate": 200, "tokens": 100}}
-                        await c.request("turn.start", turn=f"{codec}{n}", input="x", params=demo)
-                    await c.request("turn.start", turn=f"{codec}-stop", input="x", model="openai/m")
-                    await c.deltas(f"{codec}-stop", 10)
-                    assert await c.request("turn.cancel", turn=f"{codec}-stop") == {
-                        "turns": {f"{codec}-stop": "cancelled"}
-                    }
-                    async with asyncio.timeout(0.5):
-                        await upstream.asked[-1].disconnected.wait()
-                    for n in range(5):
-                        assert (await c.ending(f"{codec}{n}"))["type"] == "turn.completed"
-
-
 def recordings() -> list[tuple[str, str]]:
     """Every recorded stream of the folder that TURNWIRE_RECORDED_STREAMS names, with its dialect."""
     if RECORDED is None:

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	// The gateway sends a heartbeat every 15 s when it has nothing else to say.
+	silenceMax = 45 * time.Second
+	retryMin   = 250 * time.Millisecond
+	retryMax   = 10 * time.Second
+)
+
+// start is a turn.start. It may be sent again, as it is, until it is known to have been accepted: the turn's id makes
+// it happen once (law 6).
+type start struct {
+	Type   string          `json:"type"`
+	ID     string          `json:"id"`
+	As     string          `json:"as,omitempty"`
+	Turn   string          `json:"turn"`
+	Input  string          `json:"input"`
+	Model  string          `json:"model,omitempty"`
+	Params json.RawMessage `json:"params,omitempty"`
+}
+
+// client keeps turns whole over as many sockets as that takes. With `as` in its starts one socket carries many users;
+// it has at most one turn for each of them.
+type client struct {
+	url    string
+	header http.Header
+	starts map[string]start // by user: "" without `as`
+	turns  map[string]*turn
+	// cancel is closed when all turns shall be stopped.
+	cancel <-chan struct{}
+	// onText gets what is new; again, where it starts over.
+	onText func(user, said string, again bool)
+	// onEvent is told what happens to the connection, in words.
+	onEvent func(what string)
+}
+
+// run returns when every turn has ended. An error is one that coming back doesn't mend.
+func (c *client) run(ctx context.Context) error {
+	failures := 0
+	for {
+		opened, err := c.once(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		var final finalError
+		if errors.As(err, &final) {
+			return final.error
+		}
+		if opened {
+			failures = 0
+		}
+		// Full jitter: a thousand clients of a gateway that left don't come back in one moment.
+		wait := rand.N(min(retryMin<<min(failures, 10), retryMax))
+		failures++
+		var refused *apiError
+		if errors.As(err, &refused) {
+			wait += time.Duration(refused.RetryAfterMS) * time.Millisecond
+		}
+		c.onEvent(fmt.Sprintf("lost (%v), coming back in %v", err, wait.Round(time.Millisecond)))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// finalError is one after which a client doesn't come back unchanged.
+type finalError struct{ error }
+
+// once opens a socket and follows the turns on it until all have ended (nil) or it is lost.
+func (c *client) once(ctx context.Context) (opened bool, err error) {
+	ctx, done := context.WithCancel(ctx)
+	defer done()
+	socket, err := c.dial(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer socket.CloseNow()
+	for user := range c.starts {
+		if err := c.startOrResume(ctx, socket, user); err != nil {
+			return true, err
+		}
+	}
+	go func() {
+		select {
+		case <-c.cancel:
+			for user := range c.starts {
+				_ = send(ctx, socket, map[string]any{"type": "turn.cancel", "as": optional(user), "turn": c.starts[user].Turn})
+			}
+		case <-ctx.Done():
+		}
+	}()
+	for !c.allEnded() {
+		read, err := next(ctx, socket)
+		if err != nil {
+			return true, err
+		}
+		if err := c.take(read); err != nil {
+			return true, err
+		}
+	}
+	return true, socket.Close(websocket.StatusNormalClosure, "")
+}
+
+// dial opens a socket with the settings of the library as they are: the gateway's frames fit its limit of 32 KiB.
+func (c *client) dial(ctx context.Context) (*websocket.Conn, error) {
+	ctx, done := context.WithTimeout(ctx, dialTimeout)
+	defer done()
+	socket, response, err := websocket.Dial(ctx, c.url, &websocket.DialOptions{
+		HTTPHeader:   c.header,
+		Subprotocols: []string{"turnwire.v1.json"},
+	})
+	if err != nil && response != nil && response.StatusCode >= 400 && response.StatusCode < 500 &&
+		response.StatusCode != http.StatusTooManyRequests {
+		return nil, finalError{err}
+	}
+	return socket, err
+}
+
+// startOrResume attaches behind what is held, or starts what nothing is held of.
+func (c *client) startOrResume(ctx context.Context, socket *websocket.Conn, user string) error {
+	held, asked := c.turns[user], c.starts[user]
+	if held.ended != "" {
+		return nil
+	}
+	if held.Seq == 0 {
+		return send(ctx, socket, asked)
+	}
+	c.onEvent(fmt.Sprintf("resuming %s behind %d", asked.Turn, held.Seq))
+	return send(ctx, socket, map[string]any{
+		"type": "turn.attach", "id": "attach " + user, "as": optional(user),
+		"positions": map[string]position{asked.Turn: held.position},
+	})
+}
+
+// take folds in a frame of a turn, and looks for what went wrong in an answer.
+func (c *client) take(f frame) error {
+	if f.Type == "error" {
+		if f.Error.Retryable {
+			return f.Error // come back: the start or the attach is sent again
+		}
+		return finalError{f.Error}
+	}
+	if f.Type == "going_away" {
+		c.onEvent("the gateway leaves")
+		return nil
+	}
+	for _, attached := range f.Result.Turns {
+		if attached.Error != nil {
+			return finalError{attached.Error} // gone: its message is in the history
+		}
+	}
+	if f.Type == "turn.detached" {
+		return fmt.Errorf("detached: %s", f.Reason)
+	}
+	held := c.turns[f.As]
+	if held == nil || f.Turn != c.starts[f.As].Turn {
+		return nil
+	}
+	said, again, err := held.take(f)
+	if err != nil {
+		return finalError{err}
+	}
+	if said != "" || again {
+		c.onText(f.As, said, again)
+	}
+	return nil
+}
+
+func (c *client) allEnded() bool {
+	for _, held := range c.turns {
+		if held.ended == "" {
+			return false
+		}
+	}
+	return true
+}
+
+// next reads one frame. The codes 44xx mean: don't come back unchanged.
+func next(ctx context.Context, socket *websocket.Conn) (frame, error) {
+	ctx, done := context.WithTimeout(ctx, silenceMax)
+	defer done()
+	var read frame
+	_, data, err := socket.Read(ctx)
+	if code := websocket.CloseStatus(err); code >= 4400 && code < 4500 {
+		return read, finalError{err}
+	}
+	if err != nil {
+		return read, err
+	}
+	if err := json.Unmarshal(data, &read); err != nil {
+		return read, finalError{fmt.Errorf("not JSON: %w", err)}
+	}
+	return read, nil
+}
+
+func send(ctx context.Context, socket *websocket.Conn, request any) error {
+	data, err := json.Marshal(request)
+	if err != nil {
+		return finalError{err}
+	}
+	return socket.Write(ctx, websocket.MessageText, data)
+}
+
+// optional is null for an empty text: `as` may be absent or null, not empty.
+func optional(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}

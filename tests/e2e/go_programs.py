@@ -1,0 +1,218 @@
+"""Builds and runs the programs of `examples/`: the real Go reverse proxy before a gateway, and the Go client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from tests.credentials import IDENTITY_SECRET, KeyFile
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+BUILD_TIMEOUT_S = 120
+START_TIMEOUT_S = 10
+STOP_TIMEOUT_S = 15
+PASSWORDS = {"ann": "ann's password", "bob": "bob's password"}
+SESSION_SECRET = "a secret of the tests by which the proxy knows its sessions"
+
+
+def build(name: str, folder: Path) -> Path:
+    """An example's binary, vetted; skips where Go is missing, which CI has refused before."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("Go is not installed: tests/prepare.sh says how to get it")
+    binary = folder / name
+    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": ""}
+    for command in (["vet", "."], ["build", "-o", str(binary), "."]):
+        done = subprocess.run(
+            [go, *command],
+            cwd=EXAMPLES / name,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"go {command[0]} failed:\n{done.stderr}"
+    return binary
+
+
+@pytest.fixture(scope="session")
+def go_proxy_binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The proxy, built once per test process."""
+    return build("go-proxy", tmp_path_factory.mktemp("go-proxy"))
+
+
+@pytest.fixture(scope="session")
+def go_client_binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client, built once per test process."""
+    return build("go-client", tmp_path_factory.mktemp("go-client"))
+
+
+def behind_a_proxy(folder: Path) -> tuple[str, dict[str, str]]:
+    """The proxy's key, and the settings of a gateway that knows it."""
+    file = KeyFile(folder)
+    return file.add_service("proxy"), {
+        "TURNWIRE_AUTH": "keys",
+        "TURNWIRE_API_KEYS": str(file.path),
+        "TURNWIRE_IDENTITY_SECRET": IDENTITY_SECRET,
+    }
+
+
+class GoProxy:
+    """A running proxy; `log` is what it wrote to standard error so far."""
+
+    def __init__(self, url: str, process: asyncio.subprocess.Process) -> None:
+        self.url = url
+        self.ws_url = url.replace("http", "ws", 1) + "/ws"
+        self.process = process
+        self.log: list[str] = []
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return urlsplit(self.url).port or 0
+
+    async def sign_in(self, name: str) -> str:
+        """The user's session. Raises AssertionError where the proxy refuses."""
+        async with httpx2.AsyncClient(base_url=self.url) as http:
+            answer = await http.post("/login", data={"name": name, "password": PASSWORDS[name]})
+        assert answer.status_code == 303, answer.text
+        return str(answer.cookies["session"])
+
+    async def cookie(self, name: str) -> dict[str, str]:
+        """The header that a browser of the user sends."""
+        return {"Cookie": f"session={await self.sign_in(name)}"}
+
+
+@asynccontextmanager
+async def go_proxy(binary: Path, gateway_url: str, key: str, *, port: int = 0) -> AsyncIterator[GoProxy]:
+    """Start the proxy before `gateway_url`, by default on a free port.
+
+    Leaving the context terminates it and waits until it has gone.
+
+    Raises:
+        TimeoutError: it did not say in time where it listens, or did not end in time.
+        RuntimeError: it ended instead of listening.
+    """
+    process = await asyncio.create_subprocess_exec(
+        binary,
+        env={
+            **os.environ,
+            "TURNWIRE_URL": gateway_url,
+            "TURNWIRE_KEY": key,
+            "TURNWIRE_IDENTITY_SECRET": IDENTITY_SECRET,
+            "SESSION_SECRET": SESSION_SECRET,
+            "USERS": ",".join(f"{name}:{password}" for name, password in PASSWORDS.items()),
+            "LISTEN": f"127.0.0.1:{port}",
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        proxy = GoProxy(await _listening_url(process), process)
+    except BaseException:
+        await stop(process)
+        raise
+    reader = asyncio.get_running_loop().create_task(follow(process.stderr, proxy.log))
+    try:
+        yield proxy
+    finally:
+        await stop(process)
+        await reader
+
+
+async def follow(stream: asyncio.StreamReader | None, log: list[str]) -> None:
+    """Keep what it writes."""
+    assert stream is not None
+    async for line in stream:
+        log.append(line.decode())
+
+
+async def _listening_url(process: asyncio.subprocess.Process) -> str:
+    """Read the proxy's one line: `listening on URL, forwarding to URL`."""
+    assert process.stdout is not None
+    async with asyncio.timeout(START_TIMEOUT_S):
+        line = (await process.stdout.readline()).decode()
+    if not line.startswith("listening on "):
+        raise RuntimeError(f"the Go proxy did not start: {line!r}")
+    return line.removeprefix("listening on ").partition(",")[0]
+
+
+async def stop(process: asyncio.subprocess.Process) -> None:
+    """Ask it to end; kill it when it doesn't, and say so."""
+    if process.returncode is None:
+        process.terminate()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+
+
+class GoClient:
+    """A running Go client: `said` is what it printed of the answer, `events` what it told beside it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.said = b""
+        self.events: list[str] = []
+        self._changed = asyncio.Condition()
+
+    async def read(self) -> None:
+        """Take all that it prints."""
+        assert self.process.stdout is not None
+        while piece := await self.process.stdout.read(4096):
+            self.said += piece
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def has_said(self, size: int, timeout_s: float = 15) -> None:
+        """Wait for so many bytes of the answer."""
+        async with asyncio.timeout(timeout_s), self._changed:
+            await self._changed.wait_for(lambda: len(self.said) >= size)
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+
+    async def ended(self, timeout_s: float = 60) -> int:
+        """Its exit code."""
+        async with asyncio.timeout(timeout_s):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def go_client(binary: Path, url: str, token: str, *arguments: Any) -> AsyncIterator[GoClient]:
+    """Run the client on `url` (ws://host:port/ws) with the token; it is killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        binary,
+        "-url",
+        url,
+        *[str(argument) for argument in arguments],
+        env={**os.environ, "TURNWIRE_TOKEN": token},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    made = GoClient(process)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(made.read())
+        group.create_task(follow(process.stderr, made.events))
+        try:
+            yield made
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()

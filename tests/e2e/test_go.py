@@ -1,0 +1,191 @@
+"""The Go programs of `examples/`, built and run: a reverse proxy with users of its own, and a client on coder/websocket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.client import client
+from tests.credentials import IDENTITY_SECRET, KeyFile, bearer, token
+from tests.demo import expected
+from tests.e2e.go_programs import behind_a_proxy, go_client, go_client_binary, go_proxy, go_proxy_binary
+from tests.e2e.test_identity import status_of
+from tests.gateway_process import gateway_process
+from tests.redis_process import redis_process
+from tests.upstream import Upstream, chat
+
+pytestmark = pytest.mark.e2e
+
+__all__ = ["go_client_binary", "go_proxy_binary"]
+
+SLOW = {"rate": 60, "tokens": 300}
+
+
+def params(demo: dict[str, Any]) -> list[str]:
+    """The client's options for a demo turn."""
+    return ["-model", "demo", "-params", json.dumps({"demo": demo})]
+
+
+async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_binary: Path) -> None:
+    """Law 1: frames arrive in both codecs as the user who signed in, and a stop reaches the upstream."""
+    key, settings = behind_a_proxy(tmp_path)
+    async with Upstream() as upstream, AsyncExitStack() as stack:
+        settings |= {"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": upstream.openai_url}
+        gateway = await stack.enter_async_context(gateway_process(tmp_path, settings))
+        upstream.plays(chat(*[f"w{n} " for n in range(2000)]).but(rate=200))
+        proxy = await stack.enter_async_context(go_proxy(go_proxy_binary, gateway.url, key))
+        cookie = await proxy.cookie("ann")
+        for codec in ("json", "msgpack"):
+            async with client(proxy.ws_url, codec=codec, origin=proxy.url, additional_headers=cookie) as c:
+                assert c.ready["user"] == "ann"
+                for n in range(5):
+                    demo = {"demo": {"rate": 200, "tokens": 100}}
+                    await c.request("turn.start", turn=f"{codec}{n}", input="x", params=demo)
+                await c.request("turn.start", turn=f"{codec}-stop", input="x", model="openai/m")
+                await c.deltas(f"{codec}-stop", 10)
+                assert await c.request("turn.cancel", turn=f"{codec}-stop") == {"turns": {f"{codec}-stop": "cancelled"}}
+                async with asyncio.timeout(0.5):
+                    await upstream.asked[-1].disconnected.wait()
+                for n in range(5):
+                    assert (await c.ending(f"{codec}{n}"))["type"] == "turn.completed"
+
+
+async def test_the_proxy_says_who_is_who_and_nobody_else_does(tmp_path: Path, go_proxy_binary: Path) -> None:
+    """Without a session nobody comes in; what a client smuggles in of an identity, a credential or a cookie is dropped."""
+    key, settings = behind_a_proxy(tmp_path)
+    async with (
+        gateway_process(tmp_path, settings) as gateway,
+        go_proxy(go_proxy_binary, gateway.url, key) as proxy,
+        httpx2.AsyncClient(base_url=proxy.url) as http,
+    ):
+        assert await status_of(proxy.ws_url) == 401
+        forged = token("ann", "x" * 40)
+        assert await status_of(proxy.ws_url, additional_headers={"Cookie": f"session={forged}"}) == 401
+        # The identity that the proxy makes for the gateway is no session of the proxy's.
+        assert await status_of(proxy.ws_url, additional_headers=bearer(token("ann", IDENTITY_SECRET))) == 401
+        assert (await http.post("/login", data={"name": "ann", "password": "x"})).status_code == 403
+        cross_site = {"Sec-Fetch-Site": "cross-site"}
+        assert (await http.post("/login", data={"name": "ann"}, headers=cross_site)).status_code == 403
+
+        bob = token("bob", IDENTITY_SECRET)
+        cookie = (await proxy.cookie("ann"))["Cookie"]
+        for smuggled in (
+            [("X-Turnwire-Identity", bob)],
+            [("x-turnwire-identity", bob), ("X-TURNWIRE-IDENTITY", bob)],
+            [("X-Turnwire-Identity", bob), ("Connection", "X-Turnwire-Identity, Authorization")],
+            [("X-Forwarded-Host", "evil.example"), ("Forwarded", "for=1.2.3.4;host=evil.example")],
+        ):
+            async with client(proxy.ws_url, additional_headers=[("Cookie", cookie), *smuggled]) as c:
+                assert c.ready["user"] == "ann"
+        assert await status_of(proxy.ws_url, additional_headers=bearer(key)) == 401
+        evil = {"origin": "https://evil.example", "additional_headers": {"Cookie": cookie}}
+        assert await status_of(proxy.ws_url, **evil) == 403
+
+        for path in ("/health", "/ready", "/metrics", "/static/../metrics", "/v1/../metrics", "/v1/%2e%2e/metrics"):
+            answer = await http.get(path, headers={"Cookie": cookie}, follow_redirects=True)
+            assert answer.status_code == 404, path
+            assert "shutting_down" not in answer.text
+        revoke = await http.post("/v1/revocations", json={"user": "bob"}, headers={"Cookie": cookie})
+        assert revoke.status_code == 403
+        assert (await http.get("/v1/models", headers={"Cookie": cookie})).status_code == 200
+        assert (await http.get("/", headers={"Cookie": cookie})).status_code == 200
+        assert (await http.get("/", follow_redirects=True)).url.path == "/login"
+        secrets = (key, IDENTITY_SECRET, bob, cookie.partition("=")[2])
+        assert [one for one in secrets if one in "".join([*gateway.log, *proxy.log])] == []
+
+
+async def test_a_gateway_restarts_behind_the_proxy_and_a_go_client(
+    tmp_path: Path, go_proxy_binary: Path, go_client_binary: Path
+) -> None:
+    """Law 1: 4503 through the proxy, then 503 until the gateway is back; the Go client goes on without losing a letter."""
+    key, settings = behind_a_proxy(tmp_path)
+    settings |= {"TURNWIRE_DRAIN_S": "0.3"}
+    async with AsyncExitStack() as stack:
+        redis = stack.enter_context(redis_process(tmp_path / "redis"))
+        first = await stack.enter_async_context(gateway_process(tmp_path, settings, store=redis.url))
+        port = first.url.rpartition(":")[2]
+        proxy = await stack.enter_async_context(go_proxy(go_proxy_binary, first.url, key))
+        cookie = await proxy.cookie("bob")
+        session = await proxy.sign_in("ann")
+        waiting = await stack.enter_async_context(client(proxy.ws_url, additional_headers=cookie))
+        asking = go_client(go_client_binary, proxy.ws_url, session, *params(SLOW), "Hello")
+        asked = await stack.enter_async_context(asking)
+        await asked.has_said(200)
+        first.terminate()
+        assert (await waiting.until_closed())[0] == 4503
+        assert await first.wait() == 0
+        assert await status_of(proxy.ws_url, additional_headers=cookie) == 503
+        again = await stack.enter_async_context(gateway_process(tmp_path, settings, "--port", port, store=redis.url))
+        assert again.url == first.url
+        assert await asked.ended() == 0, asked.events
+        assert asked.said.decode() == expected("Hello", SLOW)
+        assert any("resuming" in event for event in asked.events), asked.events
+        async with client(proxy.ws_url, additional_headers=cookie) as back:
+            assert back.ready["user"] == "bob"
+
+
+async def test_a_go_client_resumes_when_the_proxy_restarts_and_cancels(
+    tmp_path: Path, go_proxy_binary: Path, go_client_binary: Path
+) -> None:
+    """Law 1 through coder/websocket with its default settings: a cut in the middle, then a stop by the user."""
+    key, settings = behind_a_proxy(tmp_path)
+    async with gateway_process(tmp_path, settings) as gateway:
+        async with go_proxy(go_proxy_binary, gateway.url, key) as proxy:
+            port, url = proxy.port, proxy.ws_url
+            session = await proxy.sign_in("ann")
+            running = go_client(go_client_binary, url, session, "-turn", "t", *params({**SLOW, "tokens": 5000}), "Hi")
+            asked = await running.__aenter__()
+            await asked.has_said(200)
+        try:
+            async with go_proxy(go_proxy_binary, gateway.url, key, port=port):
+                await asked.has_said(len(asked.said) + 500)
+                assert any("resuming t" in event for event in asked.events), asked.events
+                asked.interrupt()
+                assert await asked.ended() == 0, asked.events
+                assert asked.events[-1] == "turn.cancelled\n"
+                assert expected("Hi", {**SLOW, "tokens": 5000}).startswith(asked.said.decode())
+        finally:
+            await running.__aexit__(None, None, None)
+
+
+async def test_a_go_backend_carries_many_users_on_one_socket(tmp_path: Path, go_client_binary: Path) -> None:
+    """Laws 1 and 12: with `as`, fifty users' turns of one id are told apart on one upstream socket."""
+    file = KeyFile(tmp_path)
+    key = file.add_service()
+    settings = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(file.path)}
+    users = [f"user{n}" for n in range(50)]
+    demo = {"rate": 100, "tokens": 60}
+    async with (
+        gateway_process(tmp_path, settings) as gateway,
+        go_client(go_client_binary, gateway.ws_url, key, "-as", ",".join(users), *params(demo), "Hi") as asked,
+    ):
+        assert await asked.ended() == 0, asked.events
+        said = [json.loads(line) for line in asked.said.splitlines()]
+        assert sorted(line["as"] for line in said) == sorted(users)
+        assert {(line["ended"], line["text"]) for line in said} == {("turn.completed", expected("Hi", demo))}
+
+
+async def test_a_client_that_vanishes_behind_the_proxy_is_gone_at_the_gateway(
+    tmp_path: Path, go_proxy_binary: Path
+) -> None:
+    """TCP ends on both sides of the proxy: a turn that ends with its connection does."""
+    key, settings = behind_a_proxy(tmp_path)
+    settings |= {"TURNWIRE_DISCONNECT_GRACE_S": "0.2"}
+    async with (
+        gateway_process(tmp_path, settings) as gateway,
+        go_proxy(go_proxy_binary, gateway.url, key) as proxy,
+    ):
+        cookie = await proxy.cookie("ann")
+        async with client(proxy.ws_url, additional_headers=cookie) as other:
+            async with client(proxy.ws_url, additional_headers=cookie) as c:
+                demo = {"demo": {"rate": 20, "tokens": 5000}}
+                await c.request("turn.start", turn="t", input="x", params=demo, on_disconnect="cancel")
+                c.socket.transport.abort()
+                await c.until_closed()
+            await other.until_status("t", "cancelled")
