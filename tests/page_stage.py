@@ -25,16 +25,7 @@ ENDING_MS = 30_000
 
 Scheme = Literal["light", "dark"]
 
-# Keeps the page's sockets, so that a test can cut one, and turns what the page may not load into an error.
-WATCH_PAGE = """
-window.sockets = [];
-window.WebSocket = class extends WebSocket {
-  constructor(...given) { super(...given); window.sockets.push(this); }
-};
-document.addEventListener("securitypolicyviolation", (event) => {
-  console.error(`blocked by the policy: ${event.violatedDirective} ${event.blockedURI}`);
-});
-"""
+PROBES = Path(__file__).with_name("page_probes.js")
 
 OTHER_DEVICE = """async ([text, demo]) => {
   const { connect } = await import("./static/turnwire.js");
@@ -135,7 +126,7 @@ async def browser_context(
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
         context = await browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        await context.add_init_script(WATCH_PAGE)
+        await context.add_init_script(path=PROBES)
         yield context
         await browser.close()
 

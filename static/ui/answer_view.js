@@ -5,7 +5,7 @@ import { copyButton } from "./copy.js";
 import { el, icon, setText } from "./dom.js";
 import { paintSoon } from "./paint.js";
 import { toolResultOf, viewOf } from "./part_view.js";
-import { duration, price, speed, Stopwatch } from "./stats.js";
+import { duration, price, speed } from "./stats.js";
 import { VersionArrows } from "./version_arrows.js";
 
 const CLOCK_EVERY_MS = 250;
@@ -15,7 +15,6 @@ export class AnswerView {
   #message;
   #acts;
   #views = [];
-  #watch;
   #clock = 0;
   #model = el("span", { class: "model", "data-testid": "answer-model" });
   #status = el("span", { class: "status", "data-testid": "status" });
@@ -34,7 +33,7 @@ export class AnswerView {
   constructor(message, acts) {
     this.#message = message;
     this.#acts = acts;
-    this.#arrows = new VersionArrows("answer", acts.choose);
+    this.#arrows = new VersionArrows("answer", acts);
     this.#stop = el("button", { type: "button", class: "stop", "data-testid": "stop", onclick: () => this.#stopIt() }, icon("stop"), "Stop");
     this.#tools = this.#makeTools();
     const head = el("header", { class: "answer-head" }, this.#model, this.#status, this.#stop);
@@ -82,8 +81,6 @@ export class AnswerView {
     if (event.type === "turn.reset") {
       this.#body.replaceChildren();
       this.#views = [];
-    } else if (event.type === "turn.delta" && event.text) {
-      this.#watch?.heard(event);
     }
     paintSoon(this);
   }
@@ -92,7 +89,7 @@ export class AnswerView {
     const message = this.#message;
     const { turn } = message;
     const state = stateOf(message);
-    if (turn && !this.#watch) this.#startWatch(turn);
+    if (message.live) this.#clock ||= setInterval(() => this.#paintNumbers(), CLOCK_EVERY_MS);
     if (this.node.dataset.state !== state) this.#enter(state);
     setText(this.#model, message.model ?? turn?.model ?? "");
     setText(this.#status, turn && !message.ended ? statusWord(turn) : state === "starting" ? "Sending" : "");
@@ -118,11 +115,6 @@ export class AnswerView {
     if (!whole) paintSoon(this);
   }
 
-  #startWatch(turn) {
-    this.#watch = new Stopwatch(this.#message.replayed ?? false);
-    if (!turn.ended) this.#clock = setInterval(() => this.#paintNumbers(), CLOCK_EVERY_MS);
-  }
-
   #enter(state) {
     this.node.dataset.state = state;
     const over = state === "completed" || state === "cancelled" || state === "failed";
@@ -135,7 +127,7 @@ export class AnswerView {
   #finish() {
     clearInterval(this.#clock);
     const { ending, ended, said } = this.#message;
-    this.#watch?.end(ending?.timing);
+    this.#clock = 0;
     const error = ending?.error;
     if (error) this.#error.replaceChildren(errorBox(error, () => this.#acts.regenerate(this.#message)));
     else if (ended === "failed") this.#error.replaceChildren(el("p", { class: "nothing", text: "This answer failed; what was said until then is kept." }));
@@ -143,14 +135,14 @@ export class AnswerView {
   }
 
   #paintNumbers() {
-    const { ending, ended, usage, cost, timing } = this.#message;
+    const { ending, ended, usage, cost, timing, watch } = this.#message;
     const facts = [];
     const fact = (testid, text, title) => text && facts.push({ testid, text, title });
     if (ending || ended) fact("ending", ending ? endingWord(ending) : { completed: "", cancelled: "stopped", failed: "failed" }[ended]);
-    if (this.#watch?.ttft_ms != null) fact("first-token", duration(this.#watch.ttft_ms), this.#firstTokenTitle(timing));
-    const rate = this.#watch?.rate(usage);
+    if (watch?.ttft_ms != null) fact("first-token", duration(watch.ttft_ms), firstTokenTitle(timing));
+    if (watch?.total_ms != null) fact("total", duration(watch.total_ms), "Time in all");
+    const rate = watch?.rate(usage);
     if (rate) fact("speed", speed(rate), "Tokens a second since the first token");
-    if (this.#watch && this.#watch.total_ms != null) fact("total", duration(this.#watch.total_ms), "Time in all");
     if (usage) fact("tokens", `${usage.output_tokens.toLocaleString()} tokens`, usageTitle(usage));
     if (timing?.attempts > 1) fact("attempts", `${timing.attempts} attempts`, "How often a provider was asked");
     if (price(cost)) fact("cost", price(cost), "What this answer cost");
@@ -167,10 +159,10 @@ export class AnswerView {
     }
     while (nodes.length > facts.length) nodes[nodes.length - 1].remove();
   }
+}
 
-  #firstTokenTitle(timing) {
-    return timing?.ttft_ms == null ? "To the first token" : `To the first token; measured by the gateway: ${duration(timing.ttft_ms)}`;
-  }
+function firstTokenTitle(timing) {
+  return timing?.ttft_ms == null ? "To the first token" : `To the first token; measured by the gateway: ${duration(timing.ttft_ms)}`;
 }
 
 function stateOf({ turn, ended }) {

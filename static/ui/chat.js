@@ -3,8 +3,10 @@
  * Events: `structure` (messages came, went or moved), `live` (turns began or ended), `named` (it got its id), `info`.
  */
 
+import { Stopwatch } from "./stats.js";
 import { MessageNode, MessageTree, next, textOf } from "./tree.js";
 import { resultsOf } from "./demo_tools.js";
+import { recall, remember } from "./remembered.js";
 
 /** The newest messages are read at once; older ones when they are asked for. */
 const FIRST_PAGES = 5;
@@ -46,6 +48,13 @@ export class Chat extends EventTarget {
     this.#say("structure");
   }
 
+  #recallTiming(node) {
+    node.timing = recall(`timing ${node.id}`);
+    if (!node.timing) return;
+    node.watch = new Stopwatch(true);
+    node.watch.end(node.timing);
+  }
+
   async readEarlier() {
     await this.#readPage();
     this.#say("structure");
@@ -53,7 +62,11 @@ export class Chat extends EventTarget {
 
   async #readPage() {
     const { messages, next: before } = await this.#ask("conversation.messages", this.earlier ? { before: this.earlier } : {});
-    for (const message of messages) this.tree.add(message);
+    for (const message of messages) {
+      const node = this.tree.add(message);
+      if (!node.watch) this.#recallTiming(node);
+    }
+    for (const node of [this.tree.root, ...this.tree.all]) node.spread ||= Boolean(recall(this.#spreadKey(node)));
     this.earlier = before ?? null;
   }
 
@@ -106,6 +119,17 @@ export class Chat extends EventTarget {
     this.tree.move(told, node);
     this.tree.choose(told);
     void this.#start(this.#answer(told), { ...fields(results), input: results }, node);
+  }
+
+  /** Shows the versions below a message side by side, or behind each other. */
+  spread(node, spread) {
+    node.spread = spread;
+    if (this.id && (node.id || node === this.tree.root)) remember(this.#spreadKey(node), spread || null);
+    this.#say("structure");
+  }
+
+  #spreadKey(node) {
+    return `spread ${node.id ?? this.id}`;
   }
 
   /** Shows this branch, and lets other devices and a reload find it. */
@@ -187,15 +211,17 @@ export class Chat extends EventTarget {
 
   /** Follows a turn that another page started, or this one before it was loaded anew. */
   follow(turn) {
-    if (!this.live.has(turn.id)) void this.#run(turn, new MessageNode("assistant"));
+    if (!this.live.has(turn.id)) void this.#run(turn, new MessageNode("assistant"), true);
   }
 
-  async #run(turn, answer) {
+  async #run(turn, answer, replayed = false) {
     answer.turn = turn;
+    answer.watch = new Stopwatch(replayed);
     this.live.set(turn.id, answer);
     this.#say("live");
     for await (const event of turn) {
       if (event.type === "turn.started") this.#began(answer, event);
+      else if (event.type === "turn.delta" && event.text) answer.watch.heard(event);
       answer.changed(event);
     }
     this.live.delete(turn.id);
@@ -216,6 +242,7 @@ export class Chat extends EventTarget {
     this.tree.name(answer, message);
     if (answer.parent?.id !== parent) this.#placeFollowed(answer, parent);
     answer.parent.begun?.resolve();
+    for (const node of [answer.parent, answer.parent.parent]) if (node?.spread) this.spread(node, true);
     this.#say("structure");
   }
 
@@ -229,6 +256,8 @@ export class Chat extends EventTarget {
   #ended(answer, ending) {
     if (FORGOTTEN.has(ending.error?.code) && !answer.id && !answer.parent) return;
     Object.assign(answer, { ending, ended: ending.type.slice("turn.".length), usage: ending.usage, cost: ending.cost, timing: ending.timing });
+    answer.watch.end(ending.timing);
+    if (answer.id && ending.timing) remember(`timing ${answer.id}`, ending.timing);
     answer.changed(ending);
     this.#say("structure");
     this.#say("live", { ended: answer });

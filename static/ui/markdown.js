@@ -19,11 +19,13 @@ const CONFIG = {
   KEEP_CONTENT: true,
   RETURN_DOM_FRAGMENT: true,
 };
-const DIRECTED = new Set(["P", "LI", "BLOCKQUOTE", "H3", "H4", "H5", "H6", "TH", "TD", "UL", "OL"]);
+const DIRECTED = new Set(["P", "LI", "BLOCKQUOTE", "H3", "H4", "H5", "H6", "TH", "TD"]);
+/** Their own direction follows their first words, and the browser doesn't look for those in what has one itself. */
+const DIRECTING = new Set(["LI", "BLOCKQUOTE"]);
 
 const purify = DOMPurify(window);
 purify.addHook("afterSanitizeAttributes", (node) => {
-  if (DIRECTED.has(node.nodeName)) node.setAttribute("dir", "auto");
+  if (DIRECTED.has(node.nodeName) && !(node.nodeName === "P" && DIRECTING.has(node.parentNode?.nodeName))) node.setAttribute("dir", "auto");
   if (node.nodeName !== "A" || !node.hasAttribute("href")) return;
   node.setAttribute("target", "_blank");
   node.setAttribute("rel", "noopener noreferrer nofollow");

@@ -13,7 +13,8 @@ const UNDECIDED = /^[\s\d.)#>*+\-_`~|:=[\]]*$/;
 /** Characters that can't change the shape of the line that they continue. */
 const PLAIN = /^[^\\`*_{}[\]()<>#+!|~:/@&;=\r\n]*$/;
 const PLAIN_IN = new Set(["P", "LI", "TD", "H3", "H4", "H5", "H6"]);
-const FENCE = /^(?:`{3,}|~{3,})[^\n]*\n/;
+/** A fence that isn't closed yet: what comes is code, whatever it looks like. */
+const FENCE = /^(`{3,}|~{3,})[^\n]*\n/;
 const REFERENCE = /^ {0,3}\[[^\]\n]+\]:/m;
 /** A parse that took long is not repeated before that many times its duration has passed. */
 const REST = 6;
@@ -98,7 +99,7 @@ export class MarkdownView {
       if (old?.code?.language !== language) this.#put(index, { code: new CodeBlock(language) });
       const view = this.#tail[index];
       grow(view.code.content, block.text);
-      view.fenced = FENCE.test(block.raw);
+      view.fenced = isOpenFence(block.raw);
       return;
     }
     const node = elementOf(block) ?? el("p", { hidden: true });
@@ -137,6 +138,14 @@ function firstGrowing(text, blocks) {
   const line = text.lastIndexOf("\n") + 1;
   const undecided = last > 0 && blocks[last].start >= line && UNDECIDED.test(text.slice(line));
   return Math.max(0, undecided ? last - 1 : last);
+}
+
+function isOpenFence(raw) {
+  const [head, fence] = FENCE.exec(raw) ?? [];
+  if (!fence) return false;
+  const code = raw.slice(head.length).trimEnd();
+  const last = code.slice(code.lastIndexOf("\n") + 1).trim();
+  return !(last.startsWith(fence) && last === fence[0].repeat(last.length));
 }
 
 /** What a block gets once it doesn't change any more: colours, a copy button, a frame to scroll in. */

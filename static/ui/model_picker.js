@@ -4,7 +4,7 @@ import { el, icon, setText } from "./dom.js";
 
 const FEATURES = new Map([
   ["vision", "sees"],
-  ["reasoning", "thinks"],
+  ["thinking", "thinks"],
   ["tools", "tools"],
   ["files", "files"],
 ]);

@@ -34,6 +34,7 @@ const thread = new Thread(find(".thread"), {
   regenerate: (message) => current.regenerate(message, fieldsFor(message.model ?? picker.value[0])),
   edit: (message, parts) => current.edit(message, parts, fieldsFor(picker.value[0])),
   choose: (message) => current.choose(message),
+  spread: (message, spread) => current.spread(message, spread),
   rate: (message, rating) => connection.request("feedback.put", { message: message.id, rating }),
   runTools: (message) => current.answerTools(message, (results) => fieldsAfterTools(message.model, results)),
   earlier: (chat) => void chat.readEarlier(),

@@ -5,6 +5,7 @@ import { el, icon, setText } from "./dom.js";
 import { MarkdownView } from "./markdown_view.js";
 
 const ONE_LINE_CHARS = 72;
+const OWN_PART = /^\/v1\/messages\/[\w-]+\/parts\/\d+$/;
 
 /**
  * @param {object} part as in the protocol; its kind never changes
@@ -67,14 +68,21 @@ export function toolResultOf(part) {
   return el("div", { class: "tool-result", "data-state": state, "data-testid": "tool-result" }, icon(part.error ? "alert" : "reply"), said);
 }
 
-/** Only what came inside the message is shown; what lies on another host would tell that host who reads it. */
+/** What came inside the message, or lies on the gateway itself, is shown; another host would learn who reads it. */
 export function imageOf({ data, media_type, url, name }) {
   const alt = name ?? "Image";
-  if (data && /^image\/(png|jpeg|gif|webp)$/.test(media_type)) {
-    return el("img", { class: "picture", src: `data:${media_type};base64,${data}`, alt, loading: "lazy" });
+  const own = OWN_PART.test(url ?? "");
+  if ((data || own) && /^image\/(png|jpeg|gif|webp)$/.test(media_type)) {
+    // Without the slash in front, a path prefix before the page stands before the picture too.
+    const picture = el("img", { class: "picture", src: own ? url.slice(1) : `data:${media_type};base64,${data}`, alt });
+    picture.addEventListener("error", () => picture.replaceWith(pictureAway(alt, null)));
+    return picture;
   }
-  const link = /^https:\/\//i.test(url ?? "");
-  const shown = link ? el("a", { href: url, target: "_blank", rel: "noopener noreferrer nofollow", text: alt }) : el("span", { text: alt });
+  return pictureAway(alt, /^https:\/\//i.test(url ?? "") ? url : null);
+}
+
+function pictureAway(alt, url) {
+  const shown = url ? el("a", { href: url, target: "_blank", rel: "noopener noreferrer nofollow", text: alt }) : el("span", { text: alt });
   return el("p", { class: "picture-away" }, icon("image"), shown);
 }
 

@@ -23,7 +23,7 @@ export class QuestionView {
   constructor(message, acts) {
     this.#message = message;
     this.#acts = acts;
-    this.#arrows = new VersionArrows("prompt", acts.choose);
+    this.#arrows = new VersionArrows("prompt", acts);
     const edit = el("button", { type: "button", class: "act", "aria-label": "Edit this prompt", title: "Edit this prompt", "data-testid": "edit",
       onclick: () => this.#edit() }, icon("edit"));
     this.#bubble = el("div", { class: "bubble" }, this.#pictures, this.#text);

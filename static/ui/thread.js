@@ -59,7 +59,7 @@ export class Thread {
       const { node: inner, end } = this.#exchange(kid);
       const column = this.#frame(kid, "column", () => el("div", { class: "column" }));
       column.dataset.chosen = String(kid === onPath);
-      const go = this.#frame(kid, "go", () => el("button", { type: "button", class: "go-on", onclick: () => this.#acts.choose(kid) }));
+      const go = this.#frame(kid, "go", () => el("button", { type: "button", class: "go-on", onclick: () => this.#goOn(kid) }));
       this.#labelGo(go, kid === onPath);
       arrange(column, [inner, go]);
       if (kid === onPath) shownEnd = end;
@@ -69,10 +69,17 @@ export class Thread {
     return { node, shownEnd };
   }
 
+  /** A column that isn't gone on from becomes so; of the one that is, the others are folded behind it. */
+  #goOn(kid) {
+    if (next(kid.parent) === kid) this.#acts.spread(kid.parent, false);
+    else this.#acts.choose(kid);
+  }
+
   #labelGo(button, chosen) {
     if (button.getAttribute("aria-pressed") === String(chosen)) return;
     button.setAttribute("aria-pressed", String(chosen));
-    button.replaceChildren(icon(chosen ? "down-right" : "on"), el("span", { text: chosen ? "The talk goes on from here" : "Go on from here" }));
+    const label = chosen ? "Goes on from here" : "Go on from here";
+    button.replaceChildren(icon(chosen ? "down-right" : "on"), el("span", { text: label }), ...(chosen ? [el("span", { class: "fold", text: "Fold the others" })] : []));
   }
 
   /** A message and what follows it up to the next question. */

@@ -22,6 +22,8 @@ export class MessageNode {
   ending = null;
   /** The turn that makes it, while this page follows one. */
   turn = null;
+  /** Its clock. @type {import("./stats.js").Stopwatch | null} */
+  watch = null;
   /** Called after a change to this message alone. */
   changed = () => {};
 

@@ -12,16 +12,18 @@ export class VersionArrows {
 
   /**
    * @param {string} what is versioned, in a word
-   * @param {(message: import("./tree.js").MessageNode) => void} choose shows another version
+   * @param {object} acts `choose` shows another version, `spread` shows them side by side
    */
-  constructor(what, choose) {
+  constructor(what, { choose, spread }) {
     const arrow = (name, label, step) => {
       const onclick = () => choose(this.#versions[this.#index + step]);
       return el("button", { type: "button", class: "act", "aria-label": `${label} ${what}`, title: `${label} ${what}`, onclick }, icon(name));
     };
     this.#back = arrow("back", "Previous", -1);
     this.#on = arrow("on", "Next", 1);
-    this.node = el("span", { class: "versions", "data-testid": `${what}-versions`, hidden: true }, this.#back, this.#count, this.#on);
+    const beside = el("button", { type: "button", class: "act", "aria-label": "Show them side by side", title: "Show them side by side",
+      "data-testid": "spread", onclick: () => spread(this.#versions[0].parent, true) }, icon("beside"));
+    this.node = el("span", { class: "versions", "data-testid": `${what}-versions`, hidden: true }, this.#back, this.#count, this.#on, beside);
   }
 
   /** @param {import("./tree.js").MessageNode} message */

@@ -18,12 +18,12 @@ const DEMOS = [
     run: (ask) => QUESTIONS.forEach((text) => ask(text, { rate: 40 })),
   },
   {
-    name: "stop", icon: "stop", title: "Stop one mid-word",
+    name: "stop", icon: "stop", title: "Stop one mid\u2011word",
     note: "Two slow answers. Press Stop on either; the other doesn't notice.",
     run: (ask) => ["Tell me a long story", "Tell me another one"].forEach((text) => ask(text, SLOW)),
   },
   {
-    name: "reload", icon: "again", title: "Reload me mid-answer",
+    name: "reload", icon: "again", title: "Reload me mid\u2011answer",
     note: "Then press your browser's reload. Not one word is lost.",
     run: (ask) => ask("Keep talking while I reload this page", SLOW),
   },

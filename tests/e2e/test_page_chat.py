@@ -1,0 +1,182 @@
+"""What can be done with a conversation on the page: branch, answer again, tools, other tabs, the list, the keyboard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import pytest
+from playwright.async_api import expect
+
+from tests.gateway_process import GatewayProcess
+from tests.page_stage import WatchedPage, browser_context, ended, open_page, said_something
+
+pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+
+
+@pytest.fixture
+async def watched(gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+    """The page, open and live, with a quick demo model; at the end nothing may have gone wrong in it."""
+    async with browser_context() as context:
+        watched = await open_page(context, f"{gateway.url}/")
+        await watched.choose(rate=200, tokens=50)
+        yield watched
+    assert watched.errors == []
+
+
+async def test_an_edit_is_a_branch_and_arrows_lead_back(watched: WatchedPage) -> None:
+    """An edited prompt gets its own answer; the first version and all that followed it is an arrow away, also later."""
+    page = watched.page
+    await ended(await watched.ask("the first question"), "completed")
+    await ended(await watched.ask("a question after it"), "completed")
+    await watched.exchange("the first question").hover()
+    await watched.exchange("the first question").get_by_test_id("edit").click()
+    await page.get_by_test_id("edit-box").fill("another first question")
+    await page.get_by_test_id("edit-box").press("Enter")
+    await ended(watched.turn("another first question"), "completed")
+    await expect(watched.exchange("the first question")).to_have_count(0)
+    await expect(watched.exchange("a question after it")).to_have_count(0)
+
+    versions = watched.exchange("another first question").get_by_test_id("prompt-versions")
+    await expect(versions).to_have_text("2/2")
+    await versions.get_by_role("button", name="Previous prompt").click()
+    await expect(watched.exchange("a question after it")).to_be_visible()
+    await page.reload()
+    await expect(watched.exchange("a question after it")).to_be_visible()
+    await expect(watched.exchange("the first question").get_by_test_id("prompt-versions")).to_have_text("1/2")
+
+
+async def test_answering_again_keeps_both_and_can_show_them_side_by_side(watched: WatchedPage) -> None:
+    """Another answer to the same prompt is another version of it, behind or beside the first."""
+    await ended(await watched.ask("say it twice"), "completed")
+    await watched.turn("say it twice").get_by_test_id("again").click()
+    await expect(watched.turn("say it twice").get_by_test_id("version")).to_have_text("2/2")
+    await ended(watched.turn("say it twice"), "completed")
+    await watched.turn("say it twice").get_by_test_id("spread").click()
+    await expect(watched.page.get_by_test_id("columns").get_by_test_id("turn")).to_have_count(2)
+    await watched.page.reload()
+    await expect(watched.page.get_by_test_id("columns").get_by_test_id("turn")).to_have_count(2)
+    await watched.page.get_by_role("button", name="Goes on from here").click()
+    await expect(watched.page.get_by_test_id("columns")).to_have_count(0)
+
+
+async def test_a_tool_call_is_answered_by_the_page(watched: WatchedPage) -> None:
+    """The call, what the page answered, and what the model made of it, in that order; and again after a reload."""
+    await watched.page.get_by_test_id("demo-tool").click()
+    turns = watched.page.get_by_test_id("turn")
+    await expect(turns).to_have_count(2)
+    await ended(turns.nth(1), "completed")
+    await expect(turns.nth(0).get_by_test_id("tool-call")).to_contain_text("roll_dice")
+    result = turns.nth(0).get_by_test_id("tool-result")
+    await expect(result).to_have_text(re.compile(r"^\d+, \d+, \d+$"))
+    rolled = await result.inner_text()
+    await expect(turns.nth(1).get_by_test_id("answer")).to_contain_text(rolled.strip())
+    await watched.page.reload()
+    await expect(turns).to_have_count(2)
+    await expect(result).to_have_text(rolled.strip())
+
+
+async def test_what_another_tab_starts_appears_here_and_can_be_stopped_here(watched: WatchedPage) -> None:
+    """Two tabs of one conversation show the same turns as they stream, and either may stop them (law 5)."""
+    await ended(await watched.ask("hello from the first tab"), "completed")
+    other = WatchedPage(await watched.page.context.new_page())
+    await other.page.goto(watched.page.url)
+    await other.is_live()
+    await other.choose(rate=20, tokens=500)
+    there = await other.ask("hello from the second tab")
+    here = watched.turn("hello from the second tab")
+    await said_something(here)
+    await here.get_by_test_id("stop").click()
+    await ended(here, "cancelled")
+    await ended(there, "cancelled")
+    assert await here.get_by_test_id("answer").inner_text() == await there.get_by_test_id("answer").inner_text()
+    assert other.errors == []
+
+
+async def test_conversations_are_found_renamed_and_deleted(watched: WatchedPage) -> None:
+    """The list at the left searches by title, renames in place, and asks before it deletes."""
+    page = watched.page
+    for prompt in ("about rivers", "about bread"):
+        await ended(await watched.ask(prompt), "completed")
+        await page.get_by_test_id("new-conversation").click()
+    items = page.get_by_test_id("conversation")
+    await expect(items).to_have_text(["about bread", "about rivers"])
+
+    await items.nth(1).hover()
+    await items.nth(1).get_by_role("button", name="Rename").click()
+    await page.get_by_role("textbox", name="Title").fill("about lakes")
+    await page.get_by_role("textbox", name="Title").press("Enter")
+    await expect(items.filter(has_text="about lakes")).to_have_count(1)
+
+    await page.keyboard.press("Control+k")
+    await expect(page.get_by_test_id("search")).to_be_focused()
+    await page.get_by_test_id("search").fill("LAKE")
+    await expect(items).to_have_text(["about lakes"])
+    await items.first.get_by_role("link").click()
+    await expect(watched.exchange("about rivers")).to_be_visible()
+
+    await items.first.hover()
+    await items.first.get_by_role("button", name="Delete").click()
+    await page.get_by_test_id("confirm-delete").click()
+    await expect(items).to_have_count(0)
+    await expect(page.get_by_test_id("empty")).to_be_visible()
+
+
+async def test_enter_sends_and_shift_enter_makes_a_line(watched: WatchedPage) -> None:
+    """A prompt of two lines is one prompt."""
+    box = watched.page.get_by_test_id("prompt-box")
+    await expect(watched.page.get_by_test_id("send")).to_be_disabled()
+    await box.press_sequentially("one")
+    await box.press("Shift+Enter")
+    await box.press_sequentially("two")
+    await box.press("Enter")
+    await expect(watched.page.get_by_test_id("prompt")).to_have_text("one\ntwo")
+    await expect(box).to_have_value("")
+    await ended(watched.page.get_by_test_id("turn"), "completed")
+
+
+async def test_a_pasted_picture_is_made_to_fit(watched: WatchedPage) -> None:
+    """A picture of a megabyte goes as one small enough for a frame."""
+    assert await watched.page.evaluate("probes.pasteNoise()") > 1_000_000
+    await expect(watched.page.locator(".thumbnail img")).to_be_visible()
+    await ended(await watched.ask("what is in it?"), "completed")
+    picture = watched.exchange("what is in it?").get_by_role("img", name="noise.png")
+    await expect(picture).to_be_visible()
+    assert await picture.evaluate("(image) => image.decode().then(() => image.naturalWidth > 100)")
+
+
+async def test_the_system_prompt_and_the_parameters_reach_the_turn(watched: WatchedPage) -> None:
+    """What the settings say is what the start says, and they outlive a reload."""
+    await watched.settings(shown=True)
+    form = watched.page.get_by_test_id("settings")
+    await form.get_by_role("spinbutton", name="Max tokens").fill("7")
+    await watched.settings(shown=False)
+    turn = await watched.ask("be brief")
+    await ended(turn, "completed")
+    await expect(turn.get_by_test_id("tokens")).to_have_text("7 tokens")
+    await expect(turn.get_by_test_id("ending")).to_have_text("hit the length limit")
+    await watched.page.reload()
+    await watched.settings(shown=True)
+    await expect(form.get_by_role("spinbutton", name="Max tokens")).to_have_value("7")
+
+
+async def test_a_thumb_is_kept_by_the_gateway(watched: WatchedPage) -> None:
+    """A rating is a request of its own, and shows as pressed once it is given."""
+    turn = await watched.ask("rate me")
+    await ended(turn, "completed")
+    await turn.get_by_test_id("up").click()
+    await expect(turn.get_by_test_id("up")).to_have_attribute("aria-pressed", "true")
+    await turn.get_by_test_id("down").click()
+    await expect(turn.get_by_test_id("up")).to_have_attribute("aria-pressed", "false")
+    await expect(turn.get_by_test_id("down")).to_have_attribute("aria-pressed", "true")
+
+
+async def test_a_screen_reader_hears_beginnings_and_endings_only(watched: WatchedPage) -> None:
+    """The live region says that an answer began and ended, in a few sentences, and never what it says."""
+    turn = await watched.ask("tell me more")
+    await ended(turn, "completed")
+    region = watched.page.get_by_test_id("announcements")
+    await expect(region).to_contain_text("An answer finished")
+    words = await region.inner_text()
+    assert "Answer started" in words
+    assert len(words) < 120

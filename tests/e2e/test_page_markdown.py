@@ -1,0 +1,120 @@
+"""Answers as the page draws them: markdown that grows, and words that want to be more than words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import expect
+
+from tests.gateway_process import GatewayProcess
+from tests.page_stage import WatchedPage, browser_context, ended, open_page
+
+pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+
+STREAMS = Path(__file__).parents[1] / "streams"
+# Each line would do harm where markup, links or pictures of an answer were taken at their word.
+HOSTILE = (STREAMS / "hostile.txt").read_text("utf-8")
+
+ALLOWED = {
+    *("a", "blockquote", "br", "button", "code", "del", "div", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p"),
+    *("pre", "span", "strong", "svg", "table", "tbody", "td", "th", "thead", "tr", "ul", "use"),
+}
+
+
+@pytest.fixture
+async def watched(gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+    """The page, open and live; at the end nothing may have gone wrong in it, nor been blocked by its policy."""
+    async with browser_context() as context:
+        watched = await open_page(context, f"{gateway.url}/")
+        yield watched
+    assert watched.errors == []
+
+
+@pytest.mark.parametrize("rate", [0, 400])
+async def test_hostile_output_stays_text(watched: WatchedPage, rate: int) -> None:
+    """Whole or word by word: no script, handler, style, frame or picture; https: and mailto: links alone; no request out."""
+    requests: list[str] = []
+    watched.page.on("request", lambda request: requests.append(request.url))
+    turn = await watched.say(HOSTILE, rate=rate)
+    await ended(turn, "completed")
+    await asyncio.sleep(0.3)  # whatever would have loaded or run has had its time
+    seen = await watched.page.evaluate("probes.answered()")
+    assert seen["harmed"] is None
+    assert set(seen["elements"]) <= ALLOWED
+    assert seen["handlers"] == 0
+    for link in seen["links"]:
+        href, rest = link.split(" ", 1)
+        assert href.startswith(("https://", "mailto:")), link
+        assert rest == "noopener noreferrer nofollow _blank"
+    hosts = {url.split("/")[2] for url in requests if url.startswith("http")}
+    assert all(host.startswith("127.0.0.1") for host in hosts), hosts
+    text = await turn.get_by_test_id("answer").inner_text()
+    assert "<script>window.harmed = 1</script>" in text
+    assert "https://good.example/auto" in text
+
+
+async def test_a_hostile_stored_message_stays_text(watched: WatchedPage) -> None:
+    """What is read from the history, titles and questions included, is no more trusted than what streams."""
+    await ended(await watched.say(HOSTILE), "completed")
+    await watched.page.evaluate(
+        "other.conversation(location.hash.slice(1)).update({ title: '<img src=x onerror=window.harmed=1>' })"
+    )
+    await watched.page.reload()
+    await ended(watched.page.get_by_test_id("turn"), "completed")
+    await expect(watched.page.get_by_test_id("title")).to_have_text("<img src=x onerror=window.harmed=1>")
+    seen = await watched.page.evaluate("probes.answered()")
+    assert seen["harmed"] is None
+    assert set(seen["elements"]) <= ALLOWED
+
+
+async def test_the_policy_stops_what_would_get_through(gateway: GatewayProcess) -> None:
+    """Were markup ever let in, the policy would still run no script of its, and take no string as HTML."""
+    async with browser_context() as context:
+        watched = await open_page(context, f"{gateway.url}/")
+        tried = await watched.page.evaluate(
+            """async () => {
+              await new Promise((resolve) => setTimeout(resolve)); // evaluating may eval, what runs later may not
+              const thrown = [];
+              const attempt = (name, act) => { try { act(); } catch (error) { thrown.push(`${name} ${error.name}`); } };
+              attempt("innerHTML", () => (document.body.lastElementChild.innerHTML = "<img src=x onerror='window.harmed=1'>"));
+              attempt("eval", () => new Function("window.harmed = 1")());
+              attempt("policy", () => trustedTypes.createPolicy("mine", { createHTML: (text) => text }));
+              const script = document.createElement("script");
+              attempt("script", () => (script.text = "window.harmed = 1"));
+              document.body.append(script);
+              const button = document.createElement("button");
+              button.setAttribute("style", "position: fixed");
+              attempt("handler", () => button.setAttribute("onclick", "window.harmed = 1"));
+              document.body.append(button);
+              button.click();
+              await new Promise((resolve) => setTimeout(resolve, 100));
+              return { thrown, harmed: window.harmed ?? null, position: getComputedStyle(button).position };
+            }"""
+        )
+    assert tried["harmed"] is None
+    assert tried["position"] == "static"
+    assert {"innerHTML TypeError", "eval EvalError", "policy TypeError", "script TypeError"} <= set(tried["thrown"])
+    assert any("blocked by the policy" in error for error in watched.errors)
+
+
+GROWING = (STREAMS / "growing.txt").read_text("utf-8")
+
+
+@pytest.mark.parametrize("steps", [[1], [2, 5, 1], [7, 3], [40]])
+async def test_an_answer_that_grows_looks_like_one_that_came_whole(watched: WatchedPage, steps: list[int]) -> None:
+    """Markdown drawn piece by piece shows after each piece what it would show at once; finished blocks stay untouched."""
+    seen = await watched.page.evaluate("(given) => probes.grow(given)", [GROWING, steps])
+    assert seen["astray"] == []
+    assert seen["grown"] == seen["whole"]
+    assert seen["same"]
+    assert seen["kept"]
+    assert seen["blocks"] > 12
+
+
+async def test_plain_words_make_no_nodes(watched: WatchedPage) -> None:
+    """A paragraph that grows by words is one text node from its first word to its last: nothing is made per token."""
+    made = await watched.page.evaluate("probes.growByWords()")
+    assert made == {"made": 0, "nodes": 1, "same": True}

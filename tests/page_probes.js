@@ -1,0 +1,140 @@
+/** What the browser tests ask of the page: put into it before its own scripts, as `probes`. */
+
+// Keeps the page's sockets, so that a test can cut one, and turns what the page may not load into an error.
+window.sockets = [];
+window.WebSocket = class extends WebSocket {
+  constructor(...given) {
+    super(...given);
+    window.sockets.push(this);
+  }
+};
+document.addEventListener("securitypolicyviolation", (event) => {
+  console.error(`blocked by the policy: ${event.violatedDirective} ${event.blockedURI}`);
+});
+
+window.probes = {};
+
+/** Text whose contrast with what lies behind it is below WCAG's AA: 4.5, or 3 where it is large. */
+probes.tooFaint = () => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = (top, under) => [0, 1, 2].map((at) => top[at] * top[3] + under[at] * (1 - top[3])).concat(1);
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((part) => part / 255).map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const behind = (node) => {
+    const own = rgba(getComputedStyle(node).backgroundColor);
+    return own[3] === 1 || !node.parentElement ? own : over(own, behind(node.parentElement));
+  };
+  const faint = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let text = walker.nextNode(); text; text = walker.nextNode()) {
+    const node = text.parentElement;
+    const style = getComputedStyle(node);
+    const shown = text.data.trim() && node.checkVisibility({ opacityProperty: true, visibilityProperty: true });
+    if (!shown || node.closest(".unseen, script, style, option, :disabled")) continue;
+    const ground = behind(node);
+    const [one, other] = [light(over(rgba(style.color), ground)), light(ground)].sort((a, b) => b - a);
+    const size = parseFloat(style.fontSize);
+    const large = size >= 24 || (size >= 18.66 && Number(style.fontWeight) >= 700);
+    const contrast = (one + 0.05) / (other + 0.05);
+    if (contrast < (large ? 3 : 4.5)) faint.push(`${contrast.toFixed(2)} ${text.data.trim().slice(0, 40)}`);
+  }
+  return faint;
+};
+
+/** What sticks out of the window sideways, outside of what scrolls on purpose. */
+probes.tooWide = () => [...document.querySelectorAll("main *, .sidebar *")].filter((node) => {
+  const box = node.getBoundingClientRect();
+  if (box.width === 0 || !node.checkVisibility({ visibilityProperty: true })) return false;
+  for (let at = node.parentElement; at; at = at.parentElement) {
+    const scrolls = ["auto", "scroll", "hidden", "clip"].includes(getComputedStyle(at).overflowX);
+    if (scrolls && !at.matches("html, body, .scroller")) return false;
+  }
+  return box.right > innerWidth + 1 || box.left < -1;
+}).slice(0, 5).map((node) => `${node.localName}.${node.getAttribute("class")} ${Math.round(node.getBoundingClientRect().right)}`);
+
+/** Controls too small to aim at, and controls without a name. */
+probes.poorControls = () => [...document.querySelectorAll("button, a[href], input, select, textarea, summary")].filter((node) => {
+  if (!node.checkVisibility({ visibilityProperty: true }) || node.closest(".unseen")) return false;
+  const box = node.getBoundingClientRect();
+  const inText = node.closest("p, li:not(.chat-item)") || ["checkbox", "range"].includes(node.type);
+  const small = !inText && Math.min(box.width, box.height) < 24;
+  const name = node.getAttribute("aria-label") || node.textContent.trim() || node.labels?.[0]?.textContent.trim() || node.title;
+  return small || !name;
+}).map((node) => node.outerHTML.slice(0, 120));
+
+/** What the answers on the page are made of. */
+probes.answered = () => {
+  const thread = document.querySelector(".thread");
+  const every = [...thread.querySelectorAll("[data-testid=answer] *")];
+  return {
+    harmed: window.harmed ?? ({}).harmed ?? null,
+    elements: [...new Set(every.map((node) => node.localName))].sort(),
+    handlers: every.flatMap((node) => [...node.attributes]).filter(({ name }) => /^(on|style|src|srcdoc|id|name)/.test(name)).length,
+    links: [...thread.querySelectorAll("[data-testid=answer] a")].map((link) => `${link.getAttribute("href")} ${link.rel} ${link.target}`),
+  };
+};
+
+/** Markdown drawn whole, and drawn in pieces of these sizes. */
+probes.grow = async ([text, steps]) => {
+  const { MarkdownView } = await import("./static/ui/markdown_view.js");
+  const [whole, grown] = [document.createElement("div"), document.createElement("div")];
+  new MarkdownView(whole).update(text, false);
+  const view = new MarkdownView(grown);
+  let title;
+  const astray = [];
+  const show = (end) => {
+    while (!view.update(text.slice(0, end), end < text.length)) { const until = performance.now() + 2; while (performance.now() < until); }
+    if (end >= 30) title ??= grown.firstChild;
+    const once = document.createElement("div");
+    new MarkdownView(once).update(text.slice(0, end), true);
+    const words = (node) => node.textContent.replace(/\s+/g, " ").trim();
+    if (words(once) !== words(grown)) astray.push(`${text.slice(Math.max(0, end - 20), end)}: ${words(grown).slice(-40)}`);
+  };
+  for (let end = 0, step = 0; end < text.length; step++) show((end = Math.min(text.length, end + steps[step % steps.length])));
+  await new Promise((resolve) => setTimeout(resolve, 500)); // colours come later
+  return { same: whole.isEqualNode(grown), whole: whole.innerHTML, grown: grown.innerHTML, astray, kept: title === grown.firstChild, blocks: whole.childElementCount };
+};
+
+/** Pastes a picture far too large for a frame: noise, which no codec makes small. */
+probes.pasteNoise = async () => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 1400, height: 900 });
+  const context = canvas.getContext("2d");
+  const noise = context.createImageData(1400, 900);
+  for (let at = 0; at < noise.data.length; at++) noise.data[at] = (at * 2654435761) >>> 24;
+  context.putImageData(noise, 0, 0);
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  const clipboardData = new DataTransfer();
+  clipboardData.items.add(new File([blob], "noise.png", { type: "image/png" }));
+  document.querySelector("#prompt").dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
+  return blob.size;
+};
+
+/** A paragraph that grows by words: the nodes that were made for it. */
+probes.growByWords = async () => {
+  const { MarkdownView } = await import("./static/ui/markdown_view.js");
+  const root = document.createElement("div");
+  const view = new MarkdownView(root);
+  view.update("It begins", true);
+  let made = 0;
+  const observer = new MutationObserver((records) => { for (const { addedNodes } of records) made += addedNodes.length; });
+  observer.observe(root, { childList: true, subtree: true });
+  let text = "It begins";
+  for (let number = 0; number < 500; number++) view.update((text += ` and word ${number}, then`), true);
+  await new Promise((resolve) => setTimeout(resolve));
+  return { made, nodes: root.firstChild.childNodes.length, same: root.textContent === text };
+};
+
+/** Waits for what moves once: what fades in would be faint by right. */
+probes.settled = () => {
+  const once = document.getAnimations().filter(({ effect }) => effect.getTiming().iterations === 1);
+  return Promise.allSettled(once.map(({ finished }) => finished));
+};
