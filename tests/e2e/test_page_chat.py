@@ -135,14 +135,19 @@ async def test_enter_sends_and_shift_enter_makes_a_line(watched: WatchedPage) ->
     await ended(watched.page.get_by_test_id("turn"), "completed")
 
 
-async def test_a_pasted_picture_is_made_to_fit(watched: WatchedPage) -> None:
-    """A picture of a megabyte goes as one small enough for a frame."""
+async def test_a_pasted_picture_is_made_to_fit_and_is_kept(watched: WatchedPage) -> None:
+    """A picture of a megabyte goes as one small enough for a frame, and after a reload the gateway gives it back."""
+    await expect(watched.page.get_by_role("button", name="Add a picture")).to_be_visible()
     assert await watched.page.evaluate("probes.pasteNoise()") > 1_000_000
     await expect(watched.page.locator(".thumbnail img")).to_be_visible()
     await ended(await watched.ask("what is in it?"), "completed")
     picture = watched.exchange("what is in it?").get_by_role("img", name="noise.png")
     await expect(picture).to_be_visible()
-    assert await picture.evaluate("(image) => image.decode().then(() => image.naturalWidth > 100)")
+    wide = "(image) => image.decode().then(() => image.naturalWidth > 100)"
+    assert await picture.evaluate(wide)
+    await watched.page.reload()
+    await expect(picture).to_be_visible()
+    assert await picture.evaluate(wide)
 
 
 async def test_the_system_prompt_and_the_parameters_reach_the_turn(watched: WatchedPage) -> None:

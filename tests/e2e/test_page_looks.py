@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(120)]
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 SIZES = {390: 844, 1024: 768, 1600: 900}
 
-HARD = (Path(__file__).parents[1] / "streams" / "hard_words.txt").read_text("utf-8")
+HARD = (Path(__file__).parents[1] / "page_words" / "hard_words.txt").read_text("utf-8")
 
 
 @pytest.fixture(

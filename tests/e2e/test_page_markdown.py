@@ -14,9 +14,9 @@ from tests.page_stage import WatchedPage, browser_context, ended, open_page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
-STREAMS = Path(__file__).parents[1] / "streams"
+WORDS = Path(__file__).parents[1] / "page_words"
 # Each line would do harm where markup, links or pictures of an answer were taken at their word.
-HOSTILE = (STREAMS / "hostile.txt").read_text("utf-8")
+HOSTILE = (WORDS / "hostile.txt").read_text("utf-8")
 
 ALLOWED = {
     *("a", "blockquote", "br", "button", "code", "del", "div", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p"),
@@ -100,7 +100,7 @@ async def test_the_policy_stops_what_would_get_through(gateway: GatewayProcess) 
     assert any("blocked by the policy" in error for error in watched.errors)
 
 
-GROWING = (STREAMS / "growing.txt").read_text("utf-8")
+GROWING = (WORDS / "growing.txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize("steps", [[1], [2, 5, 1], [7, 3], [40]])
