@@ -23,6 +23,7 @@ from store.base import (
     MessageRecord,
     NewTurn,
     NotFound,
+    TurnLimits,
     TurnRecord,
 )
 from store.interface import Store
@@ -93,8 +94,9 @@ async def accept(
     model: str,
     owner: str,
     lease_ms: int,
+    limits: TurnLimits | None = None,
 ) -> Accepted:
-    """Store the turn, as `owner`'s. Raises `ApiError` and `StoreError`, `Busy` among them.
+    """Store the turn, as `owner`'s. Raises `ApiError` and `StoreError`, `Busy` and `Limited` among them.
 
     One that interrupts is accepted only where nothing runs: whoever calls has stopped what ran.
     """
@@ -130,6 +132,7 @@ async def accept(
         on_busy="reject" if request.on_busy == "interrupt" else request.on_busy,
         model=model,
         now_ms=now,
+        limits=limits,
     )
     try:
         accepted = await store.accept(new)

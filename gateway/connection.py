@@ -58,15 +58,16 @@ class Connections:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket from its opening to its end."""
         await receive()
-        opened = await open_socket(self._services, scope, receive, send)
-        if opened is None:
-            return
-        connection = Connection(self._services, opened, send)
-        self.enter(connection)
-        try:
-            await connection.run(receive)
-        finally:
-            self.leave(connection)
+        with self._services.limits.stay() as stay:
+            opened = await open_socket(self._services, stay, scope, receive, send)
+            if opened is None:
+                return
+            connection = Connection(self._services, opened, send)
+            self.enter(connection)
+            try:
+                await connection.run(receive)
+            finally:
+                self.leave(connection)
 
     def enter(self, client: Open) -> None:
         """Somebody is here."""

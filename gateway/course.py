@@ -23,6 +23,7 @@ from gateway.outcome import Outcome
 from gateway.protocol import TurnStart
 from gateway.recreation import Recreation
 from gateway.settings import Settings
+from gateway.turn_queue import TurnQueue
 from gateway.turn_stream import TurnStream
 from providers.base import Cursor, Part, ProviderError
 from providers.resilience import Resilience
@@ -44,7 +45,7 @@ class Plan:
     turn: TurnRecord
     route: Route
     conversation: ConversationRecord | None = None
-    ahead: list[TurnStream] = field(default_factory=list)
+    queue: TurnQueue = field(default_factory=TurnQueue)
     answered: list[Part] = field(default_factory=list)
     resumed: bool = False
 
@@ -128,7 +129,7 @@ class Courses:
         deadline = asyncio.get_running_loop().time() + self._settings.turn_timeout_s
         try:
             async with stream.signal.scope():
-                await self._wait_for(plan.ahead, delivery)
+                await plan.queue.wait(delivery)
                 question = await chat_request(
                     self._store, stream.user, plan.turn, plan.conversation, plan.request, plan.route.model
                 )
@@ -153,20 +154,6 @@ class Courses:
             log.exception("turn failed", turn=stream.turn)
             return Outcome("failed", error=ApiError("internal"))
 
-    async def _wait_for(self, ahead: list[TurnStream], delivery: Delivery) -> None:
-        """Stand in the conversation's queue; every move forward is told."""
-        for other in ahead:
-            other.waited_for += 1
-        try:
-            while left := [other for other in ahead if not other.ended.is_set()]:
-                delivery.status(status="queued", position=len(left))
-                await _first_ended(left)
-        finally:
-            for other in ahead:
-                other.waited_for -= 1
-        if delivery.stream.state == "queued":
-            delivery.status(status="running")
-
     async def _ask(self, delivery: Delivery, route: Route, asking: Asking, deadline: float, *, once: bool) -> None:
         leases = self._leases
         slow = asyncio.get_running_loop().call_later(self._settings.waiting_after_s, delivery.say_waiting)
@@ -184,14 +171,3 @@ class Courses:
                     delivery.deliver(batch)
         finally:
             slow.cancel()
-
-
-async def _first_ended(streams: list[TurnStream]) -> None:
-    """Until one of them has ended."""
-    loop = asyncio.get_running_loop()
-    waiting = [loop.create_task(stream.ended.wait()) for stream in streams]
-    try:
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in waiting:
-            task.cancel()

@@ -13,6 +13,7 @@ from gateway import auth
 from gateway import protocol as p
 from gateway.codec import BY_SUBPROTOCOL, JSON, Codec, FrameError
 from gateway.errors import CODES, ApiError, CloseCode, ErrorBody
+from gateway.limits import Stay
 from gateway.principal import Principal
 from gateway.services import Services
 
@@ -34,11 +35,12 @@ class Opened(NamedTuple):
     request: str | None
 
 
-async def open_socket(services: Services, scope: Scope, receive: Receive, send: Send) -> Opened | None:
+async def open_socket(services: Services, stay: Stay, scope: Scope, receive: Receive, send: Send) -> Opened | None:
     """Accept a socket and learn whose it is; None where it was refused, and that is said."""
     try:
         codec = _choose(services, scope)
         principal = await services.authenticator.find(scope["headers"], scope["query_string"])
+        stay.enter(principal, host_of(scope))
     except ApiError as refused:
         await _refuse(send, refused.body)
         return None
@@ -46,7 +48,7 @@ async def open_socket(services: Services, scope: Scope, receive: Receive, send: 
     await send({"type": "websocket.accept", "subprotocol": chosen})
     if principal is not None:
         return Opened(codec, principal, None)
-    return await _wait_for_auth(services, codec, receive, send)
+    return await _wait_for_auth(services, stay, codec, receive, send)
 
 
 def _choose(services: Services, scope: Scope) -> Codec:
@@ -66,6 +68,12 @@ def _choose(services: Services, scope: Scope) -> Codec:
     )
 
 
+def host_of(scope: Scope) -> str:
+    """The client's address, as a trusted proxy says or as the socket has it; a Unix socket has none."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
 async def _refuse(send: Send, body: ErrorBody) -> None:
     status = CODES[body.code].http_status
     payload = JSON.encode({"error": body, "subprotocols": list(BY_SUBPROTOCOL)})
@@ -74,7 +82,7 @@ async def _refuse(send: Send, body: ErrorBody) -> None:
     await send({"type": "websocket.http.response.body", "body": payload})
 
 
-async def _wait_for_auth(services: Services, codec: Codec, receive: Receive, send: Send) -> Opened | None:
+async def _wait_for_auth(services: Services, stay: Stay, codec: Codec, receive: Receive, send: Send) -> Opened | None:
     """The first frame is a small `auth` that counts, and comes in time; else the socket closes."""
     try:
         async with asyncio.timeout(services.settings.auth_timeout_s):
@@ -89,7 +97,9 @@ async def _wait_for_auth(services: Services, codec: Codec, receive: Receive, sen
     try:
         request = _read_auth(codec, data)
         request_id = request.id
-        return Opened(codec, await services.authenticator.of_first_frame(request.token), request.id)
+        principal = await services.authenticator.of_first_frame(request.token)
+        stay.of_user(principal)
+        return Opened(codec, principal, request.id)
     except FrameError as unreadable:
         refused, request_id = unreadable.error, unreadable.id
     except ApiError as error:
@@ -104,6 +114,8 @@ async def _wait_for_auth(services: Services, codec: Codec, receive: Receive, sen
 def _close_code(refused: ApiError) -> CloseCode:
     if refused.code == "store_unavailable":
         return CloseCode.DRAINING  # come back: it isn't the credential
+    if refused.code == "rate_limited":
+        return CloseCode.TOO_MANY_CONNECTIONS
     return CloseCode.UNAUTHENTICATED if refused.code in {"unauthenticated", "forbidden"} else CloseCode.PROTOCOL_BROKEN
 
 

@@ -55,6 +55,16 @@ class Principal(Struct, frozen=True, kw_only=True):
     expires_ms: int | None = None
     service: str | None = None
 
+    @property
+    def is_service(self) -> bool:
+        """A service that speaks for itself, or for many."""
+        return self.user.startswith(SERVICE_PREFIX)
+
+    @property
+    def by_service(self) -> bool:
+        """Whether a service is at the other end, so that its address says nothing of the user."""
+        return self.is_service or self.service is not None
+
     def require(self, scope: Scope | None) -> None:
         """Raises `ApiError` "forbidden" where the credential lacks the scope."""
         if scope is not None and scope not in self.scopes:

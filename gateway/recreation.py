@@ -46,7 +46,7 @@ class Recreation:
         if new is None:
             return
         log.warning("the store has lost a turn, making it anew", turn=stream.turn)
-        new = structs.replace(new, epoch=stream.epoch, parent=None, on_busy="parallel")
+        new = structs.replace(new, epoch=stream.epoch, parent=None, on_busy="parallel", limits=None)
         try:
             await self._store.accept(new)
         except NotFound:

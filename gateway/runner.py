@@ -24,15 +24,17 @@ from gateway.errors import ApiError
 from gateway.followers import Followers
 from gateway.hub import Hub
 from gateway.ids import new_id, now_ms
+from gateway.limits import refused, turn_limits
 from gateway.log_writer import LogWriter
 from gateway.protocol import TurnStart
 from gateway.settings import Settings
 from gateway.stopping import Stopping
+from gateway.turn_queue import find_queue
 from gateway.turn_stream import TurnStream
 from providers.base import ProviderError
 from providers.catalog import Catalog
 from providers.route import Route
-from store.base import Accepted, Busy, ConversationRecord, NotFound, StoreError, TurnRecord
+from store.base import Accepted, Busy, ConversationRecord, Limited, NotFound, StoreError, TurnRecord
 from store.interface import Store
 
 log = structlog.stdlib.get_logger("turnwire.turn")
@@ -62,6 +64,7 @@ class Runner:
         self._store = store
         self._catalog = catalog
         self._settings = settings
+        self.turn_limits = turn_limits(settings)
         self._writer = writer
         self._followers = followers
         self._courses = courses
@@ -133,7 +136,9 @@ class Runner:
             if accepted is None:
                 return
             turn = accepted.turn
-            ahead = await self._followers.find_each(stream.user, accepted.ahead)
+            queue = await find_queue(
+                self._followers, stream.user, accepted.ahead, accepted.slots, self.turn_limits.running
+            )
         except Exception as error:
             await self._refuse(stream, error)
             return
@@ -143,9 +148,9 @@ class Runner:
             self._hub.place(stream, turn.conversation)
         self._hub.attach_watchers(stream)
         delivery = self.delivery(stream, began_ms, turn.parent)
-        delivery.publish(acceptance.started(turn, accepted.input, queued=bool(ahead)))
+        delivery.publish(acceptance.started(turn, accepted.input, queued=queue.waits))
         stream.accepted.set_result(turn)
-        await self._courses.run(stream, delivery, Plan(request, turn, route, conversation, ahead))
+        await self._courses.run(stream, delivery, Plan(request, turn, route, conversation, queue))
 
     @asynccontextmanager
     async def _in_order(self, user: str, conversation: str | None) -> AsyncIterator[None]:
@@ -171,7 +176,7 @@ class Runner:
                 await self._interrupt(stream, interrupted)
             try:
                 accepted = await acceptance.accept(
-                    self._store, stream, request, content, model, self._instance, lease_ms
+                    self._store, stream, request, content, model, self._instance, lease_ms, self.turn_limits
                 )
             except Busy:
                 if interrupted is None:
@@ -219,6 +224,8 @@ class Runner:
             failure = ApiError.from_provider(error)
         elif isinstance(error, ApiError):
             failure = error
+        elif isinstance(error, Limited):
+            failure = refused(error)
         elif isinstance(error, NotFound):
             failure = ApiError("not_found", f"There is no such {error.what}. Check the id.", path=error.what)
         elif isinstance(error, StoreError):

@@ -83,7 +83,7 @@ def make_server(gateway: Gateway, settings: Settings, on_ready: Callable[[], Non
         ws_ping_interval=settings.ping_interval_s,
         ws_ping_timeout=settings.ping_timeout_s,
         ws_per_message_deflate=False,
-        forwarded_allow_ips="127.0.0.1,::1",
+        forwarded_allow_ips=",".join(settings.trusted_proxies),
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
         **bounded(settings),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gateway.authenticator import Authenticator
 from gateway.followers import Followers
 from gateway.hub import Hub
+from gateway.limits import Limits
 from gateway.runner import Runner
 from gateway.settings import Settings
 from gateway.stopping import Stopping
@@ -29,3 +30,4 @@ class Services:
     runner: Runner
     stopping: Stopping
     watchers: Watchers
+    limits: Limits

@@ -21,6 +21,7 @@ from gateway.codec import CODECS, JSON, FrameError, split_text
 from gateway.conversations import Conversations
 from gateway.errors import ApiError
 from gateway.ids import from_rfc3339, now_ms, rfc3339
+from gateway.limits import UNTHROTTLED
 from gateway.outbox import Attachment, Outbox
 from gateway.principal import Principal
 from gateway.services import Services
@@ -53,7 +54,6 @@ class Session:
         p.ConversationMessages,
         p.ModelsList,
     )
-    UNTHROTTLED: ClassVar[tuple[type, ...]] = (p.TurnCancel, p.TurnAttach, p.ConversationAttach)
 
     def __init__(
         self,
@@ -117,11 +117,16 @@ class Session:
                 ApiError("invalid_request", f"The id {request.id} is in flight already. Use another.", path="id"),
             )
             return
-        if self._running >= self._services.settings.requests_in_flight and not isinstance(request, self.UNTHROTTLED):
+        if self._running >= self._services.settings.requests_in_flight and not isinstance(request, UNTHROTTLED):
             self._answer_error(
                 request.id,
                 ApiError("rate_limited", "Too many requests wait for an answer. Wait for some.", retry_after_ms=100),
             )
+            return
+        try:
+            self._services.limits.check_request(self._user, type(request))
+        except ApiError as refused:
+            self._answer_error(request.id, refused)
             return
         if request.id is not None:
             self._in_flight.add(request.id)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from decimal import Decimal
+from ipaddress import ip_network
 from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import quote
 
@@ -81,6 +83,17 @@ class Settings(BaseSettings):
     outbox_bytes: int = Field(262_144, ge=65_536)
     turns_per_connection: int = Field(64, ge=1)
     requests_in_flight: int = Field(256, ge=1)
+    user_requests_per_s: float = Field(20, ge=0)
+    user_requests_burst: int = Field(40, ge=1)
+    user_connections: int = Field(10, ge=0)
+    address_connections: int = Field(50, ge=0)
+    user_running_turns: int = Field(8, ge=0)
+    user_queued_turns: int = Field(64, ge=0)
+    user_tokens_per_day: int = Field(0, ge=0)
+    user_cost_per_day: Decimal = Field(Decimal(0), ge=0, decimal_places=9)
+    conversation_tokens: int = Field(0, ge=0)
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
+    """Whose X-Forwarded-For and X-Forwarded-Proto count: addresses and networks."""
     turn_output_bytes: int = Field(8_388_608, ge=65_536)
 
     heartbeat_s: float = Field(15, gt=0)
@@ -112,11 +125,20 @@ class Settings(BaseSettings):
     breaker_failures: int = Field(5, ge=1)
     breaker_open_s: float = Field(30, gt=0)
 
-    @field_validator("jwt_algorithms", mode="before")
+    @field_validator("jwt_algorithms", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, given: object) -> object:
         """The variable lists them with commas between them."""
         return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        """Addresses and networks; whoever trusts everybody has no client's address."""
+        for name in given:
+            if not ip_network(name).prefixlen:
+                raise ValueError(f"{name} is everybody: list your proxies")
+        return given
 
     @field_validator("allowed_origins", mode="before")
     @classmethod

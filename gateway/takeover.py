@@ -19,6 +19,7 @@ from gateway.outcome import Outcome
 from gateway.protocol import TurnStart, decode_request
 from gateway.runner import Runner
 from gateway.settings import Settings
+from gateway.turn_queue import TurnQueue, find_queue
 from gateway.turn_stream import TurnStream
 from providers.base import ProviderError
 from store.base import LogEntry, MessageRecord, NotFound, StoreError, TurnRecord
@@ -135,19 +136,26 @@ class Takeover:
             answered = delivery.go_on()
             delivery.status(status="resumed", epoch=turn.epoch)
             return Plan(request, turn, route, conversation, answered=answered)
-        ahead: list[TurnStream] = []
-        queued = stream.state == "queued" or (stream.log.end == 0 and request.on_busy == "queue")
-        if queued and turn.conversation is not None:
-            active = await self._store.active(stream.user, turn.conversation)
-            before = active[: active.index(turn.turn)] if turn.turn in active else []
-            ahead = await self._followers.find_each(stream.user, before)
+        queue = TurnQueue()
+        if stream.state == "queued" or stream.log.end == 0:
+            queue = await self._queue(turn, request)
         if stream.log.end == 0:
-            delivery.publish(acceptance.started(turn, question, queued=bool(ahead)))
+            delivery.publish(acceptance.started(turn, question, queued=queue.waits))
         else:
             delivery.publish(
                 TurnReset(stream.turn, stream.log.end + 1, turn.epoch, "its owner was lost, it starts again")
             )
-        return Plan(request, turn, route, conversation, ahead)
+        return Plan(request, turn, route, conversation, queue)
+
+    async def _queue(self, turn: TurnRecord, request: TurnStart) -> TurnQueue:
+        """What the turn still waits for. Raises `StoreError`."""
+        ahead: list[str] = []
+        if request.on_busy == "queue" and turn.conversation is not None:
+            active = await self._store.active(turn.user, turn.conversation)
+            ahead = active[: active.index(turn.turn)] if turn.turn in active else []
+        places = self._runner.turn_limits.running
+        slots = await self._store.slots(turn.user, turn.turn, places)
+        return await find_queue(self._followers, turn.user, ahead, slots, places)
 
     async def _entries(self, stream: TurnStream) -> list[LogEntry]:
         """The turn's whole log, as it is stored. Raises `StoreError`."""

@@ -18,6 +18,7 @@ from gateway.followers import Followers
 from gateway.hub import Hub
 from gateway.ids import new_id
 from gateway.leases import Leases
+from gateway.limits import Limits
 from gateway.log_writer import LogWriter
 from gateway.recreation import Recreation
 from gateway.runner import Runner
@@ -125,7 +126,10 @@ def wire(
     )
     stopping.take_over = Takeover(instance, hub, store, settings, followers, courses, runner).take_over
     watchers = Watchers(hub, store, followers, tasks)
-    services = Services(instance, settings, store, authenticator, catalog, hub, followers, runner, stopping, watchers)
+    limits = Limits(settings)
+    services = Services(
+        instance, settings, store, authenticator, catalog, hub, followers, runner, stopping, watchers, limits
+    )
     return Wired(services, writer, leases, connections, Circuits(store, resilience.breakers))
 
 

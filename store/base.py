@@ -31,6 +31,18 @@ class Busy(StoreError):
     """The conversation has a running turn, and the new one was not to run beside it or wait."""
 
 
+LimitName = Literal["starts", "live", "tokens_per_day", "cost_per_day", "conversation_tokens"]
+
+
+class Limited(StoreError):
+    """The user has what the limits allow. `retry_after_ms`: when that is over, where it is known."""
+
+    def __init__(self, limit: LimitName, retry_after_ms: int | None = None) -> None:
+        super().__init__(f"the limit {limit} is reached")
+        self.limit = limit
+        self.retry_after_ms = retry_after_ms
+
+
 class LogGap(StoreError):
     """The events don't continue the log. `end`: its end."""
 
@@ -82,12 +94,33 @@ class MessageRecord(Struct, frozen=True, kw_only=True):
     turn: str | None = None
 
 
+DAY_MS = 86_400_000
+
+
+class TurnLimits(Struct, frozen=True, kw_only=True):
+    """What a user may have, over all instances; 0: as much as there is.
+
+    `running`: turns at once; the next waits. `live`: with those that wait. Starts may come every
+    `start_interval_us`, `start_burst` of them at once, by the store's clock. A day is that of UTC; `cost_nano_per_day`
+    is in units of 1e-9 of the currency.
+    """
+
+    running: int = 0
+    live: int = 0
+    start_interval_us: int = 0
+    start_burst: int = 1
+    tokens_per_day: int = 0
+    cost_nano_per_day: int = 0
+    conversation_tokens: int = 0
+
+
 class NewTurn(Struct, frozen=True, kw_only=True):
     """A turn to accept. `digest` is the hash of its content (law 6), `owner` the instance that will run it.
 
     `conversation` None with `stateless` False makes a conversation from `new_conversation`. `title` is given to a
     conversation that has none. `parent` None means the conversation's head, or with `on_busy` "queue" the answer of
-    the newest turn that still runs there. `epoch` is a proposal: the store may raise it.
+    the newest turn that still runs there. `epoch` is a proposal: the store may raise it. `limits` None: whatever the
+    user has, as for a turn that was accepted before.
     """
 
     user: str
@@ -107,6 +140,7 @@ class NewTurn(Struct, frozen=True, kw_only=True):
     on_busy: Literal["parallel", "queue", "reject"]
     model: str
     now_ms: int
+    limits: TurnLimits | None = None
 
 
 class TurnRecord(Struct, frozen=True, kw_only=True):
@@ -135,10 +169,15 @@ class TurnRecord(Struct, frozen=True, kw_only=True):
     cancel: bytes | None = None
 
 
+Slots = tuple[tuple[str, ...], ...]
+"""Ids of turns by the place that they take: of one slot, one runs at a time."""
+
+
 class Accepted(Struct, frozen=True, kw_only=True):
     """What became of `accept`. `fresh` False: this user has used the id; `turn` is that turn.
 
     `ahead`: with `on_busy` "queue", the ids of the conversation's turns that have to end first, oldest first.
+    `slots`: see `Store.slots`; none where fewer than `limits.running` are taken.
     """
 
     fresh: bool
@@ -146,6 +185,7 @@ class Accepted(Struct, frozen=True, kw_only=True):
     conversation: ConversationRecord | None = None
     input: MessageRecord | None = None
     ahead: tuple[str, ...] = ()
+    slots: Slots = ()
 
 
 class Append(Struct, frozen=True):

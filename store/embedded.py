@@ -23,10 +23,12 @@ from store.base import (
     LogGap,
     MessageRecord,
     NewTurn,
+    Slots,
     TurnRecord,
 )
 from store.database import Database
 from store.embedded_leases import EmbeddedLeases, drop_lease, lease
+from store.embedded_limits import refuse_beyond, slots_before
 from store.embedded_log import EmbeddedLog
 from store.embedded_notes import EmbeddedNotes
 from store.embedded_turns import clock_ms, find_record, read_record, require, running_in, running_of
@@ -95,6 +97,10 @@ class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes):
         """See `Store`."""
         return await self._db.run(_active, user, conversation)
 
+    async def slots(self, user: str, turn: str, running: int) -> Slots:
+        """See `Store`."""
+        return await self._db.run(slots_before, user, turn, running)
+
     async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
         """See `Store`."""
         return await self._db.run(_usage, user, conversation, since_ms)
@@ -106,6 +112,7 @@ def _accept(db: sqlite3.Connection, new: NewTurn) -> tuple[Accepted, list[Signal
         if known.digest != new.digest:
             raise Conflict(new.turn)
         return Accepted(fresh=False, turn=known), []
+    refuse_beyond(db, new)
     epoch = _retire_id(db, new)
     conversation, question, parent, ahead = (None, None, None, ()) if new.stateless else _place(db, new)
     n = db.execute(
@@ -129,9 +136,12 @@ def _accept(db: sqlite3.Connection, new: NewTurn) -> tuple[Accepted, list[Signal
     ).lastrowid
     assert n is not None, "the row was written in this transaction"
     lease(db, n, new.lease_ms)
+    if conversation is not None and new.on_busy == "queue":
+        db.execute("INSERT INTO queues (turn) VALUES (?)", (n,))
+    slots = () if new.limits is None else slots_before(db, new.user, new.turn, new.limits.running)
     turn = read_record(db, new.user, new.turn)
     signals = [(conversation_channel(new.user, conversation.id), new.turn.encode())] if conversation else []
-    return Accepted(fresh=True, turn=turn, conversation=conversation, input=question, ahead=ahead), signals
+    return Accepted(fresh=True, turn=turn, conversation=conversation, input=question, ahead=ahead, slots=slots), signals
 
 
 def _retire_id(db: sqlite3.Connection, new: NewTurn) -> int:
@@ -201,6 +211,7 @@ def _end(db: sqlite3.Connection, log: EmbeddedLog, ended: EndedTurn) -> tuple[Co
         ),
     )
     drop_lease(db, row["n"])
+    db.execute("DELETE FROM queues WHERE turn = ?", (row["n"],))
     log.sweep(db)
     return None if conversation is None else _answer(db, conversation, row["revision"], ended), signals
 

@@ -94,6 +94,18 @@ CREATE TEMP TABLE IF NOT EXISTS leases (
     until_s REAL NOT NULL
 );
 
+-- The running turns that wait for their conversation's others.
+CREATE TABLE IF NOT EXISTS queues (
+    turn INTEGER PRIMARY KEY REFERENCES turns (n)
+);
+
+-- When each user's next start is due, of those that come at an even pace: worth nothing to the next process either.
+CREATE TEMP TABLE IF NOT EXISTS starts (
+    user TEXT PRIMARY KEY,
+    due_us INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS temp.starts_by_end ON starts (due_us);
+
 CREATE TABLE IF NOT EXISTS feedback (
     message TEXT PRIMARY KEY REFERENCES messages (id) ON DELETE CASCADE,
     user TEXT NOT NULL,

@@ -17,6 +17,7 @@ from store.base import (
     LogEntry,
     MessageRecord,
     NewTurn,
+    Slots,
     TurnRecord,
 )
 
@@ -65,7 +66,7 @@ class Store(Protocol):
     async def accept(self, new: NewTurn) -> Accepted:
         """Accept a turn with its input message and its lease in one step, or answer the turn that has its id.
 
-        Tells the conversation's channel the turn's id. Raises `Conflict`, `Busy`, `NotFound`.
+        Tells the conversation's channel the turn's id. Raises `Conflict`, `Busy`, `NotFound`, `Limited`.
         """
 
     async def append(self, appends: list[Append]) -> list[Appended]:
@@ -85,6 +86,12 @@ class Store(Protocol):
 
     async def active(self, user: str, conversation: str | None) -> list[str]:
         """The ids of the conversation's turns without an ending, oldest first; None: of all of the user's."""
+
+    async def slots(self, user: str, turn: str, running: int) -> Slots:
+        """What the user's turns that were accepted before `turn`, and have no ending, take of the places for running
+        turns, oldest first: a slot for each, but one that waits in its conversation shares the slot of those ahead.
+        None where fewer than `running` are taken, or `running` is 0.
+        """
 
     # Ownership
 

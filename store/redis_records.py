@@ -13,6 +13,7 @@ from store.base import (
     ConversationRecord,
     Counters,
     Fenced,
+    Limited,
     LogGap,
     MessageRecord,
     NotFound,
@@ -48,6 +49,8 @@ def accepted(reply: list[Any]) -> list[Any]:
         raise Conflict("this turn id was used for another request")
     if outcome == b"busy":
         raise Busy("the conversation has a running turn")
+    if outcome == b"limited":
+        raise Limited(reply[1].decode(), reply[2])
     if outcome == b"fenced":
         raise Fenced("the turn belongs to a newer epoch")
     if outcome == b"gap":

@@ -10,10 +10,10 @@ from types import MappingProxyType
 
 from msgspec import Struct, structs
 
-from store.base import Counters
+from store.base import DAY_MS, Counters
 
 FOLDER = Path(__file__).parent / "lua"
-SHARED = frozenset({"clock", "conversation", "entries"})
+SHARED = frozenset({"clock", "conversation", "entries", "limits"})
 NAMES = tuple(sorted({path.stem for path in FOLDER.glob("*.lua")} - SHARED))
 
 RUNNING_MS = 48 * 3_600_000
@@ -39,6 +39,7 @@ def _read(name: str) -> str:
 def load_scripts(*, channels: str, history_ms: int, log_ms: int) -> MappingProxyType[str, Script]:
     """Every script by its name. `channels` begins every channel's name; it has no quote in it."""
     constants = {
+        "DAY_MS": DAY_MS,
         "HISTORY_MS": history_ms,
         "LOG_MS": log_ms,
         "RUNNING_MS": RUNNING_MS,

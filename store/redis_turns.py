@@ -13,6 +13,7 @@ from store.base import (
     LogEntry,
     NewTurn,
     NotFound,
+    Slots,
     TurnRecord,
 )
 from store.interface import conversation_channel, turn_channel
@@ -48,13 +49,14 @@ class RedisTurns(Linked):
         if outcome == b"known":
             turn = turn_record(new.user, answer[0], in_conversation=bool(answer[1]))
             return Accepted(fresh=False, turn=turn)
-        record, kept, question, ahead = answer
+        record, kept, question, ahead, slots = answer
         return Accepted(
             fresh=True,
             turn=turn_record(new.user, record, in_conversation=True),
             conversation=conversation_record(new.user, kept) if kept else None,
             input=message_record(question) if question else None,
             ahead=tuple(other.decode() for other in ahead),
+            slots=_slots(slots),
         )
 
     async def append(self, appends: list[Append]) -> list[Appended]:
@@ -111,6 +113,14 @@ class RedisTurns(Linked):
         """See `Store`."""
         (turns,) = accepted(await self._link.script("active", user_prefix(user), raw(conversation or "")))
         return [turn.decode() for turn in turns]
+
+    async def slots(self, user: str, turn: str, running: int) -> Slots:
+        """See `Store`."""
+        return _slots(await self._link.script("slots", user_prefix(user), raw(turn), running)) if running else ()
+
+
+def _slots(found: list[list[bytes]]) -> Slots:
+    return tuple(tuple(turn.decode() for turn in slot) for slot in found)
 
 
 def _append_call(one: Append) -> Call:

@@ -17,8 +17,11 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from store.base import (
+    DAY_MS,
+    Accepted,
     Append,
     Appended,
     Busy,
@@ -28,12 +31,14 @@ from store.base import (
     Counters,
     EndedTurn,
     Fenced,
+    Limited,
     LogEntry,
     LogGap,
     MessageRecord,
     NewTurn,
     NotFound,
     StoreError,
+    TurnLimits,
     TurnRecord,
 )
 from store.interface import Store, conversation_channel, instance_channel, turn_channel
@@ -139,6 +144,13 @@ async def running(store: Store, new: NewTurn | None = None) -> TurnRecord:
 async def append(store: Store, *appends: Append) -> list[str]:
     """The outcomes of writing to logs."""
     return [appended.outcome for appended in await store.append(list(appends))]
+
+
+async def limited(answer: Awaitable[object]) -> tuple[str, int | None]:
+    """Which limit refuses the call, and when that is over."""
+    with pytest.raises(Limited) as refused:
+        await answer
+    return refused.value.limit, refused.value.retry_after_ms
 
 
 async def missing(answer: Awaitable[object]) -> str:
@@ -409,6 +421,131 @@ class StoreConformance:
         await store.delete_conversation("ann", "c2")
         assert await store.active("ann", None) == ["z", "m", "elsewhere", "nowhere"]
         assert await store.active("bob", None) == []
+
+    # --- limits ---
+
+    async def test_a_turn_beyond_the_places_is_told_which_are_taken(self, store: Store) -> None:
+        """It is accepted, behind slots of which one has to end; another user has places of their own."""
+        limits = TurnLimits(running=2)
+        first = await running(store, stateless_turn("a", limits=limits))
+        assert (await store.accept(stateless_turn("b", limits=limits))).slots == ()
+        assert (await store.accept(stateless_turn("c", limits=limits))).slots == (("a",), ("b",))
+        assert (await store.accept(stateless_turn("d", limits=limits))).slots == (("a",), ("b",), ("c",))
+        assert (await store.accept(stateless_turn("a", "bob", limits=limits))).slots == ()
+        assert await store.slots("ann", "c", 2) == (("a",), ("b",))
+        assert await store.slots("ann", "c", 3) == ()
+        assert await store.slots("ann", "c", 0) == ()
+        await store.end(ending(first))
+        assert await store.slots("ann", "c", 2) == ()
+        assert await store.slots("ann", "d", 2) == (("b",), ("c",))
+        assert (await store.accept(stateless_turn("e"))).slots == ()
+
+    async def test_who_waits_in_a_conversation_takes_no_place_of_their_own(self, store: Store) -> None:
+        """A long queue in one conversation doesn't hold up the others; what runs beside counts by itself."""
+        limits = TurnLimits(running=3)
+        for name in ("c1", "c2"):
+            await store.create_conversation(conversation(name))
+        first = await running(store, new_turn("a", on_busy="queue", limits=limits))
+        for name in ("b", "c", "d"):
+            assert (await store.accept(new_turn(name, on_busy="queue", limits=limits))).slots == ()
+        await store.accept(new_turn("beside", limits=limits))
+        await store.accept(new_turn("elsewhere", conversation="c2", limits=limits))
+        await store.accept(new_turn("last", limits=limits))
+        slots = (("a", "b", "c", "d"), ("beside",), ("elsewhere",))
+        assert await store.slots("ann", "last", 3) == slots
+        await store.end(ending(first))
+        assert await store.slots("ann", "last", 3) == (("b", "c", "d"), ("beside",), ("elsewhere",))
+
+    async def test_the_queue_has_a_bound(self, store: Store) -> None:
+        """Refused beyond it, leaving nothing behind; who repeats a start is answered all the same."""
+        limits = TurnLimits(running=1, live=2)
+        first = await running(store, stateless_turn("a", limits=limits))
+        await store.accept(stateless_turn("b", limits=limits))
+        assert await limited(store.accept(stateless_turn("c", limits=limits))) == ("live", None)
+        assert await missing(store.turn("ann", "c")) == "turn"
+        assert not (await store.accept(stateless_turn("b", limits=limits, message="other"))).fresh
+        assert (await store.accept(stateless_turn("c", "bob", limits=limits))).fresh
+        await store.end(ending(first))
+        assert (await store.accept(stateless_turn("c", limits=limits))).fresh
+
+    async def test_starts_have_a_pace(self, store: Store) -> None:
+        """A burst, then one each interval; what the refusal says is exactly long enough, and refusals cost nothing."""
+        limits = TurnLimits(start_interval_us=400_000, start_burst=3)
+        for name in ("a", "b", "c"):
+            await store.accept(stateless_turn(name, limits=limits))
+        for _ in range(3):
+            limit, wait_ms = await limited(store.accept(stateless_turn("d", limits=limits)))
+            assert limit == "starts"
+            assert 0 < (wait_ms or 0) <= 400
+        assert not (await store.accept(stateless_turn("a", limits=limits, message="other"))).fresh
+        assert (await store.accept(stateless_turn("a", "bob", limits=limits))).fresh
+        assert (await store.accept(stateless_turn("free"))).fresh
+        await asyncio.sleep((wait_ms or 0) / 1000)
+        assert (await store.accept(stateless_turn("d", limits=limits))).fresh
+        assert (await limited(store.accept(stateless_turn("e", limits=limits))))[0] == "starts"
+
+    async def test_a_start_that_is_refused_for_another_reason_costs_nothing(self, store: Store) -> None:
+        """The pace counts what was accepted."""
+        limits = TurnLimits(start_interval_us=60_000_000, start_burst=1)
+        assert await missing(store.accept(new_turn(conversation="unknown", limits=limits))) == "conversation"
+        assert (await store.accept(stateless_turn(limits=limits))).fresh
+
+    @pytest.mark.parametrize(
+        ("limits", "limit"),
+        [
+            (TurnLimits(tokens_per_day=6), "tokens_per_day"),
+            (TurnLimits(cost_nano_per_day=12), "cost_per_day"),
+        ],
+    )
+    async def test_a_budget_is_of_one_day(self, store: Store, limits: TurnLimits, limit: str) -> None:
+        """What ended turns have used, until midnight UTC, to the ms; another user's budget is their own."""
+        midnight = (NOW // DAY_MS + 1) * DAY_MS
+        await run(store, stateless_turn("a", limits=limits), now_ms=midnight - 5000)
+        await run(store, stateless_turn("b", limits=limits, now_ms=midnight - 4000), now_ms=midnight - 3000)
+        late = stateless_turn("c", limits=limits, now_ms=midnight - 2000)
+        assert await limited(store.accept(late)) == (limit, 2000)
+        assert await limited(store.accept(structs.replace(late, now_ms=midnight - 1))) == (limit, 1)
+        assert (await store.accept(stateless_turn("c", "bob", limits=limits, now_ms=midnight - 2000))).fresh
+        ended = await run(store, structs.replace(late, now_ms=midnight), now_ms=midnight + 1)
+        await store.end(ended)
+        await run(store, stateless_turn("d", limits=limits, now_ms=midnight + 2), now_ms=midnight + 3)
+        assert await limited(store.accept(stateless_turn("e", limits=limits, now_ms=midnight + 10))) == (
+            limit,
+            DAY_MS - 10,
+        )
+
+    async def test_a_turn_belongs_to_the_day_of_its_ending(self, store: Store) -> None:
+        """Begun before midnight and ended after it, it is paid from the new day; it isn't counted while it runs."""
+        limits = TurnLimits(tokens_per_day=1)
+        midnight = (NOW // DAY_MS + 1) * DAY_MS
+        turn = await running(store, stateless_turn("a", limits=limits, now_ms=midnight - 10))
+        await running(store, stateless_turn("b", limits=limits, now_ms=midnight - 9))
+        await store.end(ending(turn, now_ms=midnight + 1, usage=Counters(1, 0)))
+        assert await limited(store.accept(stateless_turn("c", limits=limits, now_ms=midnight + 2))) == (
+            "tokens_per_day",
+            DAY_MS - 2,
+        )
+
+    async def test_a_conversation_has_a_budget(self, store: Store) -> None:
+        """Of tokens, which no time renews; other conversations go on."""
+        limits = TurnLimits(conversation_tokens=3)
+        for name in ("c1", "c2"):
+            await store.create_conversation(conversation(name))
+        await run(store, new_turn("a", limits=limits))
+        assert await limited(store.accept(new_turn("b", limits=limits))) == ("conversation_tokens", None)
+        assert (await store.accept(new_turn("b", conversation="c2", limits=limits))).fresh
+        assert (await store.accept(stateless_turn("c", limits=limits))).fresh
+
+    async def test_limits_hold_for_all_instances(self, store: Store, other: Store) -> None:
+        """Of many starts at once at two instances as many are accepted as are allowed."""
+        limits = TurnLimits(running=3, live=5)
+        new = [stateless_turn(f"t{n}", limits=limits) for n in range(20)]
+        answers = await asyncio.gather(
+            *((store, other)[n % 2].accept(one) for n, one in enumerate(new)), return_exceptions=True
+        )
+        accepted = [answer for answer in answers if isinstance(answer, Accepted)]
+        assert sorted(len(answer.slots) for answer in accepted) == [0, 0, 0, 3, 4]
+        assert sum(isinstance(answer, Limited) for answer in answers) == 15
 
     # --- the log ---
 

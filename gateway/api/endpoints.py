@@ -55,9 +55,10 @@ class Endpoint:
             await answered(scope, receive, send)
 
     async def _admit(self, call: Call) -> None:
-        """Who calls. Raises `ApiError`."""
+        """Who calls, and whether so often. Raises `ApiError`."""
         auth.check_origin(call.scope["headers"], call.services.settings)
         call.principal = await call.services.authenticator.of(call.scope["headers"], call.scope["query_string"])
+        call.services.limits.check_request(call.principal.user, call.operation.request)
 
 
 def api_routes(services: Callable[[], Services], connections: Connections) -> list[Route]:

@@ -16,6 +16,7 @@ from gateway.api.request_reader import read_body, read_query
 from gateway.api.visit import Visit
 from gateway.connection import Connections
 from gateway.errors import ApiError
+from gateway.opening import host_of
 from gateway.principal import Principal
 from gateway.services import Services
 
@@ -53,10 +54,11 @@ class Call:
         return await read_body(self.headers, self.receive, bytes_max)
 
     def visit(self, *, reads: bool = False, stays: bool = False) -> Visit:
-        """A session for this request; one that `stays` for long is refused while the gateway leaves."""
+        """A session for this request; one that `stays` for long counts as a connection. Raises `ApiError`."""
         if stays and self.services.runner.draining:
             raise ApiError("shutting_down", retry_after_ms=1000)
-        return Visit(self.services, self.connections, self.principal, reads=reads)
+        host = host_of(self.scope) if stays else None
+        return Visit(self.services, self.connections, self.principal, reads=reads, host=host)
 
 
 class Field(Struct, frozen=True):

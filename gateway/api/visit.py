@@ -31,11 +31,23 @@ class Visit:
     """A session without a socket. `changed` is set when there may be something to send, or a reason to stop.
 
     `leaving` says why to stop; `interrupt` is called for who can't wait to be asked. With `reads` false nobody takes
-    what waits, so it isn't bounded; nothing is copied there.
+    what waits, so it isn't bounded; nothing is copied there. With `host`, the client's address, it counts as a
+    connection, and is refused by `ApiError` where there are too many.
     """
 
-    def __init__(self, services: Services, connections: Connections, principal: Principal, *, reads: bool) -> None:
+    def __init__(
+        self,
+        services: Services,
+        connections: Connections,
+        principal: Principal,
+        *,
+        reads: bool,
+        host: str | None = None,
+    ) -> None:
         settings = services.settings
+        self._stay = services.limits.stay()
+        if host is not None:
+            self._stay.enter(principal, host)
         self.id = new_id("cn")
         self.user = principal.user
         self.changed = asyncio.Event()
@@ -67,6 +79,7 @@ class Visit:
     ) -> None:
         self._session.close()
         self._access.leave()
+        self._stay.leave()
         self._connections.leave(self)
 
     async def ask(self, request: AnyRequest) -> Any:

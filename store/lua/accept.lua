@@ -1,8 +1,8 @@
 -- Accept a turn: its id, request, question, conversation and lease.
--- uses: clock, conversation
+-- uses: clock, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the turn as MessagePack, the channel of its conversation.
--- Returns {'known', turn, whether its conversation is there}, {'fresh', turn, conversation, question, turns ahead},
--- {'conflict'}, {'busy'} or {'not_found', what}; records are flat lists of fields.
+-- Returns {'known', turn, whether its conversation is there}, {'fresh', turn, conversation, question, turns ahead,
+-- slots}, {'conflict'}, {'busy'}, {'not_found', what} or {'limited', limit, ms}; records are flat lists of fields.
 local p, new = KEYS[1], cmsgpack.unpack(ARGV[1])
 local turn = p .. 'turn:' .. new.turn
 
@@ -10,6 +10,7 @@ local function fresh(id, question, ahead)
   return {
     'fresh', redis.call('HGETALL', turn), id and redis.call('HGETALL', p .. 'conversation:' .. id) or false,
     question and redis.call('HGETALL', p .. 'message:' .. question) or false, ahead,
+    new.limits and slots_before(p, new.turn, new.limits.running) or {},
   }
 end
 
@@ -35,6 +36,12 @@ if known[1] then
   return fresh(known[6], known[7], ahead)
 end
 
+if new.limits then
+  local limit, retry_ms = reached_limit(p, new.limits, new.conversation, new.now_ms)
+  if limit then
+    return {'limited', limit, retry_ms}
+  end
+end
 local id, parent, revision, ahead = false, nil, 0, {}
 if not new.stateless then
   id = new.conversation or new.new_conversation.id
@@ -85,11 +92,15 @@ put(turn, {
   owner = new.owner, status = 'running', message = new.message, input = new.input and new.input.id,
   parent = parent, model = new.model, seq = 0, base = 0, epochs = text_of(new.epoch) .. ':0;',
   accepted_ms = new.now_ms, revision = revision, lease = clock_ms() + new.lease_ms,
+  queues = id and new.on_busy == 'queue' and 1 or nil,
 })
 redis.call('PEXPIRE', turn, RUNNING_MS)
 local time = redis.call('TIME')
 redis.call('ZADD', p .. 'running', time[1] * 1000000 + time[2], new.turn)
 redis.call('PEXPIRE', p .. 'running', RUNNING_MS)
+if new.limits then
+  count_start(p, new.limits)
+end
 if id then
   redis.call('PUBLISH', CHANNEL .. ARGV[2], new.turn)
 end

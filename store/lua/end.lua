@@ -1,5 +1,5 @@
 -- End a turn: its last events, its answer, its usage and its ending.
--- uses: clock, entries, conversation
+-- uses: clock, entries, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the ending as MessagePack, the encoded entry, the turn's channel.
 -- Returns {'ok', conversation}, {'not_found', what}, {'fenced'} or {'gap', end}.
 local p, ended = KEYS[1], cmsgpack.unpack(ARGV[1])
@@ -60,6 +60,7 @@ redis.call('ZADD', p .. 'usage', ended.now_ms, cmsgpack.pack(member))
 redis.call('ZREMRANGEBYSCORE', p .. 'usage', '-inf', ended.now_ms - USAGE_MS)
 redis.call('PEXPIRE', p .. 'usage', USAGE_MS)
 redis.call('PEXPIRE', p .. 'totals', USAGE_MS)
+count_day(p, ended.usage, ended.now_ms)
 redis.call('DEL', p .. 'attached:' .. ended.turn)
 redis.call('PEXPIRE', turn, TURN_MS)
 redis.call('PEXPIRE', log, LOG_MS)

@@ -110,3 +110,44 @@ async def test_without_the_store_a_client_comes_back() -> None:
         await server.gateway.store.close()
         frames, code = await ended(server.ws_url, '{"type":"auth","token":"' + token() + '"}')
         assert ([frame["error"]["code"] for frame in frames], code) == (["store_unavailable"], 4503)
+
+
+async def test_a_user_may_have_so_many_connections() -> None:
+    """429 where the credential is known before, 4409 after a first frame; whoever leaves makes room."""
+    async with serving(**JWT, user_connections=1) as server:
+        header = bearer(token("ann"))
+        async with client(server.ws_url, additional_headers=header):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(server.ws_url, additional_headers=header)
+            assert refused.value.response.status_code == 429
+            assert msgspec.json.decode(refused.value.response.body or b"")["error"]["code"] == "rate_limited"
+            frames, code = await ended(server.ws_url, '{"type":"auth","token":"' + token("ann") + '"}')
+            assert ([frame["error"]["code"] for frame in frames], code) == (["rate_limited"], 4409)
+            async with client(server.ws_url, additional_headers=bearer(token("bob"))):
+                pass
+        async with client(server.ws_url, additional_headers=header):
+            pass
+        assert not server.gateway.services.limits.of_users._taken
+        assert not server.gateway.services.limits.of_addresses._taken
+
+
+async def test_an_address_may_have_so_many_connections() -> None:
+    """Also of sockets that haven't said yet who they are; by `X-Forwarded-For` behind a proxy that is trusted."""
+    async with serving(**JWT, address_connections=2) as server, connect(server.ws_url, origin=PAGE):
+        async with connect(server.ws_url, origin=PAGE):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(server.ws_url, origin=PAGE)
+            assert refused.value.response.status_code == 429
+            elsewhere = {"X-Forwarded-For": "192.0.2.7"}
+            async with connect(server.ws_url, origin=PAGE, additional_headers=elsewhere):
+                pass
+
+
+async def test_who_is_no_proxy_has_the_address_of_the_socket() -> None:
+    """A client doesn't get more places by naming addresses."""
+    async with (
+        serving(**JWT, address_connections=1, trusted_proxies=("192.0.2.0/24",)) as server,
+        connect(server.ws_url, origin=PAGE),
+    ):
+        with pytest.raises(InvalidStatus):
+            await connect(server.ws_url, origin=PAGE, additional_headers={"X-Forwarded-For": "192.0.2.7"})

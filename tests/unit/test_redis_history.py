@@ -67,7 +67,7 @@ async def test_a_deleted_conversation_leaves_nothing(redis_server: RedisProcess)
         await store.put_feedback("ann", "t1.answer", "up", "Good.", NOW)
         await store.delete_conversation("ann", "c1")
         kinds = {key.split(b":", 3)[2] for key in redis_server.keys() if not key.startswith(b"turnwire:leases:")}
-        assert kinds == {b"turn", b"usage", b"totals"}
+        assert kinds == {b"turn", b"usage", b"totals", b"day"}
 
 
 async def test_feedback_is_kept_with_its_message(redis_server: RedisProcess) -> None:

@@ -14,6 +14,7 @@ from gateway.codec import CODECS, Codec
 from gateway.errors import ApiError
 from gateway.services import Services
 from gateway.session import BROKEN_FRAMES_MAX
+from tests.credentials import SECRET
 from tests.in_process import SLOW, Seat, SteeredStore, open_services, seat
 
 both = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
@@ -230,3 +231,30 @@ async def test_a_request_can_be_asked_without_a_frame(ann: Seat, steered: Steere
     with steered.failing("usage"), pytest.raises(ApiError) as away:
         await ann.session.ask(p.UsageGet())
     assert away.value.code == "store_unavailable"
+
+
+async def test_requests_have_a_pace(steered: SteeredStore) -> None:
+    """Of the user, over all connections; the refusal says how long, disturbs nothing, and leaves the id free."""
+    fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_requests_per_s": 10, "user_requests_burst": 3}
+    async with (
+        open_services(steered, **fields) as services,
+        seat(services) as ann,
+        seat(services) as other,
+        seat(services, user="bob") as bob,
+    ):
+        await ann.start("t", demo=SLOW)
+        await other.request("ping")
+        ann.send("ping", id="a")
+        ann.send("ping", id="b")
+        await ann.until(lambda: ann.answered("b"))
+        refused = ann.answered("b")
+        assert refused is not None
+        assert refused["error"]["code"] == "rate_limited"
+        assert 0 < refused["error"]["retry_after_ms"] <= 100
+        assert await bob.request("ping", t=1) == {"t": 1}
+        ann.frames.clear()
+        await asyncio.sleep(refused["error"]["retry_after_ms"] / 1000)
+        assert await ann.request("ping", id="b", t=2) == {"t": 2}
+        for _ in range(20):
+            assert await other.request("turn.cancel", turn="x") == {"turns": {"x": "not_found"}}
+        assert await ann.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}

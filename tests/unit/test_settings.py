@@ -202,3 +202,11 @@ def test_with_auth_the_network_may_come_in() -> None:
     identity = both.identity_settings
     assert identity is not None
     assert (identity.secret, identity.issuer) == ("y" * 32, "backend")
+
+
+def test_proxies_are_listed_and_never_everybody() -> None:
+    """Addresses and networks with commas between them; a name, `*` or a network of all is refused at the start."""
+    assert made(trusted_proxies="10.0.0.0/8, ::1").trusted_proxies == ("10.0.0.0/8", "::1")
+    for wrong in ("*", "proxy.example", "0.0.0.0/0", "::/0"):
+        with pytest.raises(ValidationError):
+            made(trusted_proxies=(wrong,))

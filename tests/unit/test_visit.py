@@ -14,7 +14,8 @@ from gateway.errors import ApiError, CloseCode
 from gateway.principal import Principal
 from gateway.services import Services
 from providers.base import Params
-from tests.in_process import SLOW, eventually
+from tests.credentials import SECRET
+from tests.in_process import SLOW, SteeredStore, eventually, open_services
 
 ANN = Principal(user="ann")
 
@@ -104,3 +105,18 @@ async def test_silence_is_broken(services: Services, connections: Connections) -
         made.sent()
         made.beat(now + 2, 10)
         assert made.outbox.next_frame() is None
+
+
+async def test_one_that_stays_counts_as_a_connection(steered: SteeredStore) -> None:
+    """For as long as it stays; a short one doesn't."""
+    fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_connections": 1}
+    async with open_services(steered, **fields) as services:
+        room = Connections(lambda: services)
+        with Visit(services, room, ANN, reads=True, host="192.0.2.1"):
+            with pytest.raises(ApiError, match="connections of this user"):
+                Visit(services, room, ANN, reads=True, host="192.0.2.2")
+            with visit(services, room):
+                pass
+        with Visit(services, room, ANN, reads=True, host="192.0.2.1"):
+            pass
+        assert not services.limits.of_addresses._taken

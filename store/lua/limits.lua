@@ -1,0 +1,85 @@
+-- Shared: the time, in µs since 1970.
+local function clock_us()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- Shared: when the user's next start is due, of those that come at an even pace. `starts` is that time, in µs.
+local function due_us(p, now_us)
+  return math.max(tonumber(redis.call('GET', p .. 'starts') or 0), now_us)
+end
+
+-- Shared: what the user has used on the day of a time.
+local function day_key(p, now_ms)
+  return p .. 'day:' .. text_of(math.floor(now_ms / DAY_MS))
+end
+
+-- Shared: which of the limits refuses a new turn, and in how many ms that is over, if it is known.
+local function reached_limit(p, limits, conversation, now_ms)
+  if limits.live > 0 and redis.call('ZCARD', p .. 'running') >= limits.live
+    and #running_turns(p, 'running') >= limits.live then
+    return 'live', false
+  end
+  local left_ms = DAY_MS - now_ms % DAY_MS
+  local spent = redis.call('HMGET', day_key(p, now_ms), 'tokens', 'cost_nano')
+  if limits.tokens_per_day > 0 and tonumber(spent[1] or 0) >= limits.tokens_per_day then
+    return 'tokens_per_day', left_ms
+  end
+  if limits.cost_nano_per_day > 0 and tonumber(spent[2] or 0) >= limits.cost_nano_per_day then
+    return 'cost_per_day', left_ms
+  end
+  if limits.conversation_tokens > 0 and conversation then
+    local sums = redis.call('HMGET', p .. 'conversation:' .. conversation, 'input_tokens', 'output_tokens')
+    if tonumber(sums[1] or 0) + tonumber(sums[2] or 0) >= limits.conversation_tokens then
+      return 'conversation_tokens', false
+    end
+  end
+  if limits.start_interval_us > 0 then
+    local now_us = clock_us()
+    local wait_us = due_us(p, now_us) - now_us - (limits.start_burst - 1) * limits.start_interval_us
+    if wait_us > 0 then
+      return 'starts', math.ceil(wait_us / 1000)
+    end
+  end
+end
+
+-- Shared: a turn was accepted.
+local function count_start(p, limits)
+  if limits.start_interval_us > 0 then
+    local now_us = clock_us()
+    local due = due_us(p, now_us) + limits.start_interval_us
+    redis.call('SET', p .. 'starts', text_of(due), 'PX', math.ceil((due - now_us) / 1000) + 1)
+  end
+end
+
+-- Shared: what an ended turn has used belongs to the day of its ending.
+local function count_day(p, usage, now_ms)
+  local day = day_key(p, now_ms)
+  redis.call('HINCRBY', day, 'tokens', usage.input_tokens + usage.output_tokens)
+  redis.call('HINCRBY', day, 'cost_nano', usage.cost_nano or 0)
+  redis.call('PEXPIRE', day, 2 * DAY_MS)
+end
+
+-- Shared: the slots that the user's turns before this one take, see `Store.slots`.
+local function slots_before(p, turn, running)
+  if running == 0 or redis.call('ZCARD', p .. 'running') < running then
+    return {}
+  end
+  local slots, slot_of = {}, {}
+  for _, other in ipairs(running_turns(p, 'running')) do
+    if other == turn then
+      break
+    end
+    local kept = redis.call('HMGET', p .. 'turn:' .. other, 'conversation', 'queues')
+    local slot = kept[2] and slot_of[kept[1]]
+    if not slot then
+      slot = {}
+      slots[#slots + 1] = slot
+    end
+    slot[#slot + 1] = other
+    if kept[1] then
+      slot_of[kept[1]] = slot
+    end
+  end
+  return #slots < running and {} or slots
+end
