@@ -7,7 +7,7 @@ from playwright.async_api import expect
 
 from gateway.api.operations import OPERATIONS
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WATCH_PAGE, WatchedPage, browser_context
+from tests.page_stage import WatchedPage, browser_context
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
@@ -15,7 +15,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 async def test_every_request_is_shown(gateway: GatewayProcess) -> None:
     """HTTP's operations, the socket's frames, and their schemas behind links that unfold them."""
     async with browser_context() as context:
-        await context.add_init_script(WATCH_PAGE)
         watched = WatchedPage(await context.new_page())
         page = watched.page
         await page.goto(f"{gateway.url}/docs")
