@@ -94,6 +94,9 @@ async def test_a_queued_turn_outlives_its_owner() -> None:
                 await asyncio.sleep(0.02)
         for turn in ("c", "d"):
             await there.request("turn.attach", turn=turn)
+        for turn, position in (("c", 1), ("d", 2)):
+            await there.until(lambda: there.of(turn, "turn.reset"))  # noqa: B023
+            await there.until(lambda: there.of(turn)[-1].get("position") == position)  # noqa: B023
         await there.request("turn.cancel", turn="a")
         for turn in ("c", "d"):
             assert (await there.ending(turn))["type"] == "turn.completed"
