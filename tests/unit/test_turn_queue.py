@@ -95,8 +95,13 @@ async def test_a_queued_turn_outlives_its_owner() -> None:
         for turn in ("c", "d"):
             await there.request("turn.attach", turn=turn)
         for turn, position in (("c", 1), ("d", 2)):
-            await there.until(lambda: there.of(turn, "turn.reset"))  # noqa: B023
             await there.until(lambda: there.of(turn)[-1].get("position") == position)  # noqa: B023
+        async with seat(two.services, user="bob") as bob:
+            await bob.start("meanwhile", demo={"rate": 50, "tokens": 20})
+            await bob.ending("meanwhile")
+        there.drain()
+        assert not there.of("c", "turn.part")
+        assert not there.of("d", "turn.part")
         await there.request("turn.cancel", turn="a")
         for turn in ("c", "d"):
             assert (await there.ending(turn))["type"] == "turn.completed"
