@@ -17,7 +17,7 @@ from structlog.contextvars import bound_contextvars
 from gateway.access import Access
 from gateway.behalf import Behalf
 from gateway.errors import CloseCode
-from gateway.events import AuthExpiring, GoingAway, Heartbeat, Limits, Ready
+from gateway.events import AuthExpiring, Durability, GoingAway, Heartbeat, Limits, Ready
 from gateway.ids import new_id, now_ms, rfc3339
 from gateway.lanes import Lanes
 from gateway.opening import Opened, Receive, Scope, Send, open_socket
@@ -50,6 +50,7 @@ class Connections:
     def __init__(self, services: Callable[[], Services]) -> None:
         self._find_services = services
         self._open: set[Open] = set()
+        self._durability = Durability("ok")
 
     @property
     def _services(self) -> Services:
@@ -71,6 +72,8 @@ class Connections:
 
     def enter(self, client: Open) -> None:
         """Somebody is here."""
+        if self._durability.state == "degraded":
+            client.outbox.put(self._durability)
         self._open.add(client)
 
     def leave(self, client: Open) -> None:
@@ -93,10 +96,11 @@ class Connections:
         for connection in tuple(self._open):
             connection.outbox.put(GoingAway("shutdown", deadline_ms, reconnect_after_ms()))
 
-    def tell_all(self, frame: object) -> None:
-        """Send a frame to every connection."""
+    def tell_durability(self, now: Durability) -> None:
+        """Tell every connection, and those that come while the store is away."""
+        self._durability = now
         for connection in tuple(self._open):
-            connection.outbox.put(frame)
+            connection.outbox.put(now)
 
     async def close_all(self, timeout_s: float) -> None:
         """Close every connection with 4503, once what waits for it is sent."""
@@ -126,6 +130,7 @@ class Connection:
         self._sent_at = asyncio.get_running_loop().time()
         queue = Lanes if "as" in opened.principal.scopes else Outbox
         self.outbox = queue(opened.codec, settings.outbox_bytes, self._wake, self._on_overflow)
+        self.outbox.put(self._ready())
 
     async def run(self, receive: Receive) -> None:
         """Until the client or the gateway closes."""
@@ -146,7 +151,6 @@ class Connection:
             _, principal, request = self._opened
             access = self._services.authenticator.admit(principal, self._on_expiring, self._on_ended)
             session = self._converse(access, spawn)
-            self.outbox.put(self._ready())
             if request is not None:
                 self.outbox.put(Result(request, auth_result(principal)))
             self._writer = tasks.create_task(self._write())

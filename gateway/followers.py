@@ -27,7 +27,6 @@ log = structlog.stdlib.get_logger("turnwire.follower")
 
 POLL_S = 1.0
 TOUCH_S = 3.0
-TOUCH_TTL_MS = 10_000
 IDLE_S = 10.0
 QUIET_S = 3.0
 
@@ -37,11 +36,14 @@ _decode_entry = msgspec.msgpack.Decoder(LogEntry).decode
 class Followers:
     """The mirrors of this process: one for each turn, however many connections follow it."""
 
-    def __init__(self, hub: Hub, store: Store, instance: str, lease_s: float, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, hub: Hub, store: Store, instance: str, lease_s: float, grace_s: float, tasks: asyncio.TaskGroup
+    ) -> None:
         self._hub = hub
         self._store = store
         self.instance = instance
         self._lease_s = lease_s
+        self._grace_s = grace_s
         self._tasks = tasks
         self._mirrors: dict[str, TurnStream] = {}
         self._heard: dict[str, float] = {}
@@ -282,13 +284,15 @@ class Followers:
                 await self._touch([stream for stream in self._mirrors.values() if stream.attached])
 
     def _touch_soon(self, stream: TurnStream) -> None:
-        """A first connection is attached: who asks before the next round has to know."""
+        """A first connection is attached, or the last one left: who asks before the next round has to know."""
         spawn(self._tasks, self._touch([stream]))
 
     async def _touch(self, followed: list[TurnStream]) -> None:
         if followed:
+            # It is over a grace after the last connection left, or this instance was last heard of (law 8).
+            ttl_s = self._grace_s + (2 * TOUCH_S if any(stream.attached for stream in followed) else 0)
             try:
                 turns = [(stream.user, stream.turn) for stream in followed]
-                await self._store.touch(self.instance, turns, TOUCH_TTL_MS)
+                await self._store.touch(self.instance, turns, int(ttl_s * 1000))
             except StoreError as error:
                 log.info("can't say what is followed here", error=str(error))

@@ -85,7 +85,7 @@ class Leases:
             self._writer.say(reachable=True)
         except (StoreError, TimeoutError) as error:
             log.warning("can't renew leases", error=str(error))
-            self._writer.say(reachable=False)
+            self._writer.say(reachable=False, since=began)
         for stream, (_, _, epoch), lease in zip(streams, turns, leases, strict=False):
             if stream.owned and stream.epoch == epoch:  # else it was lost, or taken again, meanwhile
                 self._settle(stream, lease)

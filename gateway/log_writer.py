@@ -22,6 +22,8 @@ log = structlog.stdlib.get_logger("turnwire.store")
 
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 1.0
+DEGRADED_AFTER_S = 3.5
+"""A shorter absence of the store is none of the clients' business."""
 
 _decode_wish = msgspec.json.Decoder(Abort).decode
 
@@ -36,6 +38,7 @@ class LogWriter:
         self._flush_s = flush_s
         self._on_state = on_state
         self._degraded = False
+        self._away_since: float | None = None
         self._behind: dict[TurnStream, int] = {}
         self._dirty: dict[TurnStream, None] = {}
         self._work = asyncio.Event()
@@ -82,6 +85,7 @@ class LogWriter:
             self._dirty.clear()
             if not streams:
                 return
+            began = asyncio.get_running_loop().time()
             try:
                 appends = [next_append(stream) for stream in streams]
                 replies = await self._store.append(appends)
@@ -89,7 +93,7 @@ class LogWriter:
                 self._dirty.update(dict.fromkeys(streams))
                 self._work.set()
                 self._behind.update((stream, stream.log.end) for stream in streams)
-                self.say(reachable=False)
+                self.say(reachable=False, since=began)
                 raise
             for stream, append, reply in zip(streams, appends, replies, strict=True):
                 if stream.owned and stream.epoch == append.epoch:  # else it was lost, or taken again, meanwhile
@@ -107,14 +111,22 @@ class LogWriter:
             if stream.stored < stream.log.end:
                 self.note(stream)
 
-    def say(self, *, reachable: bool) -> None:
-        """Whether the last call reached the store. That all is well is said when what could not be written is."""
+    def say(self, *, reachable: bool, since: float | None = None) -> None:
+        """Whether the last call, which began at `since`, reached the store.
+
+        That it is away is said once that has lasted; that all is well, when what could not be written is.
+        """
+        now = asyncio.get_running_loop().time()
         self.reachable = reachable
-        if not reachable:
-            self.failed_at = asyncio.get_running_loop().time()
-        else:
+        if reachable:
+            self._away_since = None
             self._behind = {one: end for one, end in self._behind.items() if one.owned and one.stored < end}
-        degraded = not reachable or (self._degraded and bool(self._behind))
+        else:
+            self.failed_at = now
+            if self._away_since is None:
+                self._away_since = now if since is None else since
+        lasting = self._away_since is not None and now - self._away_since >= DEGRADED_AFTER_S
+        degraded = lasting or (self._degraded and (not reachable or bool(self._behind)))
         if degraded != self._degraded:
             self._degraded = degraded
             self._on_state(not degraded)

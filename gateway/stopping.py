@@ -20,6 +20,7 @@ from store.interface import Store
 
 CLEANUP_TIMEOUT_S = 2.0
 OWNER_SILENT_S = 1.0
+ASK_AGAIN_S = 1.0
 
 
 class TakeOver(Protocol):
@@ -106,7 +107,7 @@ class Stopping:
         if not stream.running or stream.attached:
             return
         if elsewhere:
-            stream.watch_for_abandonment()
+            stream.watch_for_abandonment(ASK_AGAIN_S)
         else:
             stream.signal.abort(Abort("disconnect", "Nobody was connected to the turn any more."))
 

@@ -6,6 +6,7 @@ A `TurnStream` outlives its connections; `hub.py` finds it.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from gateway.abort import AbortSignal
@@ -21,7 +22,7 @@ class TurnStream:
     """One turn as this process knows it: its log, its state, its signal, and the attachments that follow it.
 
     `owned`: this process runs it; else it mirrors what the owner logs, and `on_followed` hears of the first connection
-    that is attached to it. `stored`: up to where the store has the log.
+    that is attached to it and of the last that leaves. `stored`: up to where the store has the log.
     """
 
     def __init__(self, user: str, turn: str, digest: bytes, epoch: int) -> None:
@@ -107,9 +108,10 @@ class TurnStream:
             opening = outbox.codec.encode(self._reset("your position can't be continued"))
             after = 0
         attachment = Attachment(self.log, outbox, after, opening, self._on_detached)
-        if not self.owned and not self._attachments:
-            self.on_followed(self)
+        first_elsewhere = not self.owned and not self._attachments
         self._attachments.add(attachment)
+        if first_elsewhere:
+            self.on_followed(self)
         if self._disconnect_timer is not None:
             self._disconnect_timer.cancel()
             self._disconnect_timer = None
@@ -140,6 +142,8 @@ class TurnStream:
         self._attachments.discard(attachment)
         if not self._attachments and self.live:
             self.watch_for_abandonment()
+            if not self.owned:
+                self.on_followed(self)
 
     def watch(self, grace_s: float, on_abandoned: Callable[[TurnStream], object]) -> None:
         """Call `on_abandoned` when nobody here was attached for `grace_s`."""
@@ -147,14 +151,14 @@ class TurnStream:
         if self.log.end and not self._attachments:
             self.watch_for_abandonment()
 
-    def watch_for_abandonment(self) -> None:
-        """Nobody here is attached: with `on_disconnect: cancel`, ask after the grace whether anybody is (law 8)."""
+    def watch_for_abandonment(self, after_s: float = math.inf) -> None:
+        """Nobody here is attached: with `on_disconnect: cancel`, ask whether anybody is, after the grace at most (law 8)."""
         if self._disconnect_grace_s is None or not self.owned:
             return
         if self._disconnect_timer is not None:
             self._disconnect_timer.cancel()
         self._disconnect_timer = asyncio.get_running_loop().call_later(
-            self._disconnect_grace_s,
+            min(after_s, self._disconnect_grace_s),
             self._on_abandoned,
             self,
         )

@@ -95,9 +95,9 @@ def wire(
     writer = LogWriter(
         store,
         settings.flush_ms / 1000,
-        lambda reachable: connections.tell_all(Durability("ok" if reachable else "degraded")),
+        lambda reachable: connections.tell_durability(Durability("ok" if reachable else "degraded")),
     )
-    followers = Followers(hub, store, instance, settings.lease_s, tasks)
+    followers = Followers(hub, store, instance, settings.lease_s, settings.disconnect_grace_s, tasks)
     stopping = Stopping(hub, store, followers, instance, tasks)
     leases = Leases(hub, store, writer, instance, settings.lease_s, stopping.take)
     recreation = Recreation(store, writer, tasks)

@@ -206,7 +206,7 @@ class Instance:
         providers = self._providers or Providers(catalog)
         connections = Connections(lambda: self.services)
         authenticator = Authenticator(self._settings, self.store.as_store)
-        connections.tell_all = self.told.append  # type: ignore[method-assign, assignment]
+        connections.tell_durability = self.told.append  # type: ignore[method-assign, assignment]
         async with asyncio.TaskGroup() as tasks:
             wired = wire(self._settings, self.store.as_store, catalog, providers, tasks, connections, authenticator)
             self._made = wired

@@ -35,10 +35,10 @@ async def ann(services: Services) -> AsyncIterator[Seat]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What instances do now and then, they do often."""
     monkeypatch.setattr("gateway.leases.REAP_S", 0.05)
+    monkeypatch.setattr("gateway.log_writer.DEGRADED_AFTER_S", 0)
     monkeypatch.setattr("gateway.followers.POLL_S", 0.05)
     monkeypatch.setattr("gateway.followers.QUIET_S", 0.05)
     monkeypatch.setattr("gateway.followers.TOUCH_S", 0.05)
-    monkeypatch.setattr("gateway.followers.TOUCH_TTL_MS", 400)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.codec import JSON
 from gateway.connection import Connections
+from gateway.events import Durability
 from gateway.services import Services
 from tests.in_process import SLOW, SteeredStore, open_services
 
@@ -112,6 +113,22 @@ def connections(services: Services) -> Connections:
 
 
 # --- opening ---
+
+
+async def test_who_comes_while_the_store_is_away_is_told(connections: Connections) -> None:
+    """Law 4: `durability` tells of a state, and also those who weren't here when it began."""
+    async with opened(connections) as early:
+        await early.until(lambda: early.frames)
+        connections.tell_durability(Durability("degraded"))
+        async with opened(connections) as late:
+            await late.until(lambda: late.of("durability"))
+            assert [frame["type"] for frame in late.frames] == ["ready", "durability"]
+            connections.tell_durability(Durability("ok"))
+            await late.until(lambda: len(late.of("durability")) == 2)
+        async with opened(connections) as after:
+            await after.until(lambda: after.frames)
+            assert after.of("durability") == []
+        assert [frame["state"] for frame in early.of("durability")] == ["degraded", "ok"]
 
 
 async def test_the_server_speaks_first(connections: Connections) -> None:

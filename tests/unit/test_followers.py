@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
@@ -247,6 +248,21 @@ async def test_a_first_connection_is_told_to_the_owner_at_once(monkeypatch: pyte
         assert await one.store.real.attached_elsewhere("ann", "t", one.services.instance)
         await there.request("turn.attach", turn="t")
         assert two.store.calls.count("touch") == 1
+
+
+async def test_the_grace_counts_from_the_last_connection_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 8: whoever leaves another instance has the whole grace to come back, and not much more than that."""
+    monkeypatch.setattr("gateway.stopping.ASK_AGAIN_S", 0.02)
+    async with open_pair(lease_s=30, disconnect_grace_s=0.5) as (one, two), seat(two.services) as there:
+        async with seat(one.services) as here:
+            await here.start("t", demo=SLOW, on_disconnect="cancel")
+            await there.request("turn.attach", turn="t")
+            await eventually(lambda: "touch" in two.store.calls)
+        await asyncio.sleep(0.6)
+        began = asyncio.get_running_loop().time()
+        await there.request("turn.detach", turn="t")
+        await asyncio.wait_for(one.stream("t").ended.wait(), 5)
+        assert 0.45 < asyncio.get_running_loop().time() - began < 2
 
 
 @pytest.mark.parametrize("further", [0, 30])

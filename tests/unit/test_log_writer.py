@@ -60,7 +60,7 @@ class Written:
 
 
 @pytest.fixture
-def written(steered: SteeredStore) -> Written:
+def written(steered: SteeredStore, quick: None) -> Written:
     return Written(steered)
 
 
@@ -107,6 +107,22 @@ async def test_a_store_that_is_away_is_said_and_caught_up_with(
         await eventually(lambda: stream.stored == 4)
     assert written.states == [False, True]
     assert await written.logged() == [1, 2, 3, 4]
+
+
+async def test_a_short_absence_is_nobodys_business(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts from the beginning of the first call that failed; an answer in between begins it anew."""
+    monkeypatch.setattr("gateway.log_writer.DEGRADED_AFTER_S", 3.5)
+    stream = await written.stream()
+    now = asyncio.get_running_loop().time()
+    with written.store.failing("append"), pytest.raises(StoreError):
+        await written.writer.flush()
+    written.writer.say(reachable=False, since=now - 60)  # the first one counts
+    assert not written.writer.reachable
+    assert written.states == []
+    await written.writer.flush()
+    assert stream.stored == stream.log.end
+    written.writer.say(reachable=False, since=now - 60)
+    assert written.states == [False]
 
 
 async def test_all_is_well_only_when_the_log_has_caught_up(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
