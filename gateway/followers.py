@@ -19,7 +19,7 @@ from gateway.hub import Hub
 from gateway.tasks import spawn
 from gateway.turn import ENDED, IllegalTransition, State, step
 from gateway.turn_log import TurnLog
-from gateway.turn_stream import TurnStream, mirror_of
+from gateway.turn_stream import TurnStream, gone, mirror_of
 from store.base import LogEntry, NotFound, StoreError
 from store.interface import Store, turn_channel
 
@@ -99,7 +99,7 @@ class Followers:
         try:
             await self.catch_up(stream)
             if record.ending is not None and stream.live:
-                raise ApiError("gone", stored_message=record.message)
+                raise gone(record)
             known = await self._known(user, turn)
         except BaseException:
             await self._store.unfollow(channel)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 
 from gateway.abort import AbortSignal
+from gateway.errors import ApiError
 from gateway.events import EndStatus, TurnDetached, TurnEvent, TurnReset
 from gateway.outbox import Attachment, Outbox
 from gateway.turn import ENDED, State, step
@@ -216,3 +217,10 @@ def mirror_of(record: TurnRecord) -> TurnStream:
     stream.model = record.model
     stream.message = record.message
     return stream
+
+
+def gone(record: TurnRecord) -> ApiError:
+    """The events of this ended turn are no longer kept; its message is, unless its conversation was deleted."""
+    if record.conversation is None and record.stateless_message is None:
+        return ApiError("gone", "The conversation of this turn was deleted. Nothing of the turn is kept.")
+    return ApiError("gone", stored_message=record.message)

@@ -233,5 +233,7 @@ async def test_a_deleted_conversation_is_gone_with_its_turns(gateway: GatewayPro
         assert [one["id"] for one in found["conversations"]] == [conversation]
         await c.request("conversation.delete", conversation=conversation)
         answer = await c.request("turn.attach", turn="t")
-        assert answer["turns"]["t"]["error"]["code"] == "gone"
+        error = answer["turns"]["t"]["error"]
+        assert error["code"] == "gone"
+        assert "stored_message" not in error, "it names a message that was deleted"
         assert "message" not in await c.request("turn.get", turn="t")
