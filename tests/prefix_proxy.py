@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
 
 HOP_BY_HOP = {"transfer-encoding", "content-length", "content-encoding", "connection"}
+HANDED_ON = ("Host", "Origin", "Authorization")
 SUBPROTOCOLS = ("turnwire.v1.json", "turnwire.v1.msgpack")
 
 
@@ -35,10 +36,10 @@ class _Proxy:
             raise web.HTTPNotFound
         url = f"{self._target}{self._put}{request.path_qs.removeprefix(self._taken)}"
         # The gateway compares Origin and Host, so Host stays what the browser asked for.
-        headers = {name: request.headers[name] for name in ("Host", "Origin") if name in request.headers}
+        headers = {name: request.headers[name] for name in HANDED_ON if name in request.headers}
         if request.headers.get("Upgrade") == "websocket":
             return await self._socket(request, url, headers)
-        async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
+        async with self._session.request(request.method, url, headers=headers, allow_redirects=False) as answer:
             kept = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
             return web.Response(status=answer.status, headers=kept, body=await answer.read())
 
@@ -58,7 +59,7 @@ async def prefix_proxy(target: str, *, taken: str = "", put: str = "") -> AsyncI
     """A proxy before `target` that takes `taken` off each path and puts `put` before the rest; yields its address."""
     async with ClientSession(auto_decompress=False) as session:
         app = web.Application()
-        app.router.add_get("/{path:.*}", _Proxy(session, target, taken, put).serve)
+        app.router.add_route("*", "/{path:.*}", _Proxy(session, target, taken, put).serve)
         runner = web.AppRunner(app, shutdown_timeout=1)
         await runner.setup()
         try:

@@ -13,6 +13,7 @@ import { EndFollower } from "./follow_end.js";
 import { ModelPicker } from "./model_picker.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
+import { SignIn } from "./sign_in.js";
 import { followTheme } from "./theme.js";
 import { Thread } from "./thread.js";
 import { showDemos } from "./welcome.js";
@@ -22,7 +23,8 @@ const REFRESH_AFTER_MS = 250;
 
 const find = (selector) => document.querySelector(selector);
 
-const connection = connect({ url: socketUrl() });
+const signIn = (await SignIn.wanted()) ? new SignIn(find(".sign-in"), () => connection.retryNow()) : null;
+const connection = connect({ url: socketUrl(), ...(signIn && { ticket: signIn.ticket }) });
 const announcer = new Announcer(find("[data-testid=announcements]"));
 const settings = new Settings(find(".settings"));
 const picker = new ModelPicker(find(".model-picker"));
@@ -194,9 +196,19 @@ async function listModels(ready) {
   }
 }
 
+/** Says who is signed in. What one user left on the page is no business of the next one. */
+function showUser(user) {
+  const shown = find(".user-name");
+  if (shown.textContent && shown.textContent !== user) signIn.begin();
+  setText(shown, user);
+  shown.title = user;
+  find(".user").hidden = false;
+}
+
 connection.addEventListener("state", ({ detail }) => {
   document.body.dataset.link = detail.state;
   if (detail.state !== "live") return;
+  if (signIn) showUser(detail.ready.user);
   void listModels(detail.ready);
   void sidebar.refresh();
 });
@@ -217,6 +229,7 @@ for (const button of document.querySelectorAll(".new-conversation")) {
     startNew();
   });
 }
+find(".sign-out").addEventListener("click", () => signIn.signOut());
 find(".sidebar-toggle").addEventListener("click", () => (document.body.dataset.sidebar === "open" ? closeSidebar() : openSidebar()));
 find(".shade").addEventListener("click", closeSidebar);
 document.addEventListener("keydown", (event) => {

@@ -1,6 +1,7 @@
 /** How one part of a message looks: text, reasoning, a tool call, an image, a citation, a refusal. */
 
 import { grow } from "./amend.js";
+import { authorization, credential } from "./credential.js";
 import { el, icon, setText } from "./dom.js";
 import { MarkdownView } from "./markdown_view.js";
 
@@ -73,12 +74,31 @@ export function imageOf({ data, media_type, url, name }) {
   const alt = name ?? "Image";
   const own = OWN_PART.test(url ?? "");
   if ((data || own) && /^image\/(png|jpeg|gif|webp)$/.test(media_type)) {
-    // Without the slash in front, a path prefix before the page stands before the picture too.
-    const picture = el("img", { class: "picture", src: own ? url.slice(1) : `data:${media_type};base64,${data}`, alt });
+    const picture = el("img", { class: "picture", alt });
     picture.addEventListener("error", () => picture.replaceWith(pictureAway(alt, null)));
+    // Without the slash in front, a path prefix before the page stands before the picture too.
+    if (own) void load(picture, url.slice(1), media_type);
+    else picture.src = `data:${media_type};base64,${data}`;
     return picture;
   }
   return pictureAway(alt, /^https:\/\//i.test(url ?? "") ? url : null);
+}
+
+/** An address can't say who asks, so where one is signed in the bytes are asked for with the header that does. */
+async function load(picture, address, media_type) {
+  if (!credential()) {
+    picture.src = address;
+    return;
+  }
+  try {
+    const answer = await fetch(address, { headers: authorization() });
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    const blob = URL.createObjectURL(new Blob([await answer.arrayBuffer()], { type: media_type }));
+    picture.addEventListener("load", () => URL.revokeObjectURL(blob), { once: true });
+    picture.src = blob;
+  } catch {
+    picture.dispatchEvent(new Event("error"));
+  }
 }
 
 function pictureAway(alt, url) {
