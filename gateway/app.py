@@ -13,9 +13,11 @@ from starlette.routing import WebSocketRoute
 from gateway.authenticator import Authenticator
 from gateway.connection import Connections
 from gateway.http import PageGuard, cross_origin, routes, unknown_address
+from gateway.measured_store import measured
 from gateway.path_prefix import PathPrefix
 from gateway.services import Services
 from gateway.settings import Settings
+from gateway.telemetry import Telemetry
 from gateway.wiring import Wired, wire
 from providers.catalog import Providers
 from providers.operator_file import open_catalog
@@ -32,13 +34,15 @@ class Gateway:
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self.settings = settings
         self.catalog = open_catalog(environment, settings.models)
-        self.store: Store = connect(
+        self.telemetry = Telemetry(model.id for model in self.catalog.models())
+        store = connect(
             settings.store_url,
             history_ttl_s=settings.history_ttl_s,
             log_ttl_s=settings.turn_log_ttl_s,
             wait_replicas=settings.redis_wait_replicas,
             wait_ms=settings.redis_wait_ms,
         )
+        self.store: Store = measured(store, self.telemetry)
         self._authenticator = Authenticator(settings, self.store)
         self._store_open = False
         self._wired: Wired | None = None
@@ -73,7 +77,14 @@ class Gateway:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._wired = wire(
-                    settings, self.store, self.catalog, providers, tasks, self._connections, self._authenticator
+                    settings,
+                    self.store,
+                    self.catalog,
+                    providers,
+                    tasks,
+                    self._connections,
+                    self._authenticator,
+                    self.telemetry,
                 )
                 chores = [tasks.create_task(chore) for chore in self._wired.chores()]
                 await self._wired.begin()

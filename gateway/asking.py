@@ -43,6 +43,7 @@ class Asking:
     def falling_back(self, route: Route) -> None:
         """See `Asker`."""
         self._delivery.stream.model = route.id
+        self._delivery.watch.falling_back(route)
         self._delivery.status(status="fallback", model=route.id)
 
     def asking(self, route: Route, question: ChatRequest) -> None:
@@ -53,6 +54,11 @@ class Asking:
             self._delivery.status(status="trimmed", messages=dropped)
         self._delivery.asked(route, question)
 
+    def failed(self, route: Route, error: ProviderError) -> None:
+        """See `Asker`."""
+        self._delivery.watch.failed(route, error)
+
     def retrying(self, attempt: int, delay_ms: int) -> None:
         """See `Asker`."""
+        self._delivery.watch.retrying()
         self._delivery.status(status="retrying", attempt=attempt, delay_ms=delay_ms)

@@ -7,9 +7,10 @@ turns go on.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -28,6 +29,9 @@ from gateway.session import Session, Spawn, auth_result
 
 log = structlog.stdlib.get_logger("turnwire.connection")
 
+Transport = Literal["websocket", "http"]
+TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
+
 READS_BEFORE_YIELD = 16
 WRITES_BEFORE_YIELD = 16
 HEARTBEAT_STEPS = 10
@@ -36,6 +40,7 @@ HEARTBEAT_STEPS = 10
 class Open(Protocol):
     """A client that is here: a connection, or a stream over HTTP."""
 
+    transport: ClassVar[Transport]
     outbox: Outbox
     finished: asyncio.Event
 
@@ -74,12 +79,17 @@ class Connections:
         """Somebody is here."""
         if self._durability.state == "degraded":
             client.outbox.put(self._durability)
+        self._services.telemetry.opened.labels(client.transport).inc()
         self._open.add(client)
 
     def leave(self, client: Open) -> None:
         """And is gone."""
         self._open.discard(client)
         client.finished.set()
+
+    def counted(self) -> Counter[Transport]:
+        """How many there are."""
+        return Counter(client.transport for client in self._open)
 
     async def beat(self) -> None:
         """Heartbeats for all connections, by one task."""
@@ -114,6 +124,8 @@ class Connections:
 
 class Connection:
     """One accepted WebSocket of one principal."""
+
+    transport: ClassVar[Transport] = "websocket"
 
     def __init__(self, services: Services, opened: Opened, send: Send) -> None:
         self.id = new_id("cn")
@@ -211,6 +223,7 @@ class Connection:
             return  # the client is gone, and the reader knows
         if self._closing is not None:
             code, reason = self._closing
+            self._services.telemetry.closed.labels(int(code)).inc()
             log.info("connection closing", code=int(code), reason=reason)
             with suppress(OSError):
                 await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
@@ -232,6 +245,8 @@ class Connection:
                 await send({"type": "websocket.send", "bytes": payload})
             else:
                 await send({"type": "websocket.send", "text": payload.decode()})
+            if outbox.sample is not None:
+                outbox.sample.sent(outbox)
             self._sent_at = loop.time()
             frames += 1
             if frames % WRITES_BEFORE_YIELD == 0:
@@ -248,6 +263,7 @@ class Connection:
             self.outbox.put(Heartbeat(now_ms()))
 
     def _on_overflow(self) -> None:
+        self._services.telemetry.slow.labels(self.transport).inc()
         self.close(CloseCode.TOO_SLOW, "too slow: reconnect and attach from your positions")
 
     def _on_expiring(self, expires_ms: int) -> None:

@@ -143,6 +143,8 @@ class Courses:
                 return None
             return Outcome.from_abort(aborted.abort)
         except ProviderError as error:
+            if delivery.begun:
+                delivery.watch.failed(delivery.route or plan.route, error)
             log.warning("provider failed", turn=stream.turn, code=error.code, detail=error.detail)
             return Outcome("failed", error=ApiError.from_provider(error))
         except ApiError as error:
@@ -159,6 +161,7 @@ class Courses:
         slow = asyncio.get_running_loop().call_later(self._settings.waiting_after_s, delivery.say_waiting)
         try:
             begun = await self._resilience.begin(route, asking, deadline, once=once)
+            delivery.begun = True
             async with aclosing(begun.batches) as batches:
                 if leases.stale:
                     await leases.confirm()

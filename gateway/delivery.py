@@ -19,6 +19,7 @@ from gateway.protocol import PIECE_BYTES_MAX
 from gateway.shapes import NANO
 from gateway.turn import IllegalTransition, fold
 from gateway.turn_stream import TurnStream
+from gateway.turn_watch import TurnWatch
 from providers.base import (
     ChatRequest,
     Cursor,
@@ -50,9 +51,13 @@ class Delivery:
         output_bytes_max: int,
         began_ms: int,
         parent: str | None,
+        watch: TurnWatch,
         on_events: Callable[[TurnStream, bool], None] = lambda stream, first: None,
     ) -> None:
         self.stream = stream
+        self.watch = watch
+        self.begun = False
+        """Whether a provider's answer is being read."""
         self._on_events = on_events
         self.parent = parent
         self.began_ms = began_ms
@@ -70,6 +75,7 @@ class Delivery:
 
     def asked(self, route: Route, question: ChatRequest) -> None:
         """A provider is about to be asked, for the first time or again."""
+        self.watch.asking(route)
         self._route = route
         self._question = question
         self._attempts += 1
@@ -101,6 +107,8 @@ class Delivery:
         first = self._first_at is None
         if first:
             self._first_at = time.monotonic()
+        if stream.sample is not None:
+            stream.sample.batch(stream)
         stream.publish(events)
         self._on_events(stream, first)
         if stream.bytes_out > self._output_bytes_max:
@@ -133,6 +141,11 @@ class Delivery:
         """Publish a `turn.status`."""
         stream = self.stream
         self.publish(TurnStatus(turn=stream.turn, seq=stream.log.end + 1, **fields))
+
+    @property
+    def route(self) -> Route | None:
+        """Of the model that was asked last."""
+        return self._route
 
     def go_on(self) -> list[Part]:
         """Continue an answer that another owner began; what it holds so far."""

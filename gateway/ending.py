@@ -79,6 +79,7 @@ async def store_ending(
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_MAX_S)
     stream.publish([ending])
+    delivery.watch.ended(outcome, stream.model, usage, cost_nano, ending.timing)
     stream.stored = stream.log.end
     return True
 

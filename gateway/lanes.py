@@ -67,6 +67,7 @@ class Lanes(Outbox):
     def open_lane(self, user: str) -> Lane:
         """A lane for a user who has none."""
         lane = self._lanes[user] = Lane(user, self.codec, self._bytes_max, self._on_ready, self._on_overflow)
+        lane.front = self
         if self.closed:
             lane.close()
         return lane

@@ -37,7 +37,7 @@ class LogWriter:
         self._store = store
         self._flush_s = flush_s
         self._on_state = on_state
-        self._degraded = False
+        self.degraded = False
         self._away_since: float | None = None
         self._behind: dict[TurnStream, int] = {}
         self._dirty: dict[TurnStream, None] = {}
@@ -126,9 +126,9 @@ class LogWriter:
             if self._away_since is None:
                 self._away_since = now if since is None else since
         lasting = self._away_since is not None and now - self._away_since >= DEGRADED_AFTER_S
-        degraded = lasting or (self._degraded and (not reachable or bool(self._behind)))
-        if degraded != self._degraded:
-            self._degraded = degraded
+        degraded = lasting or (self.degraded and (not reachable or bool(self._behind)))
+        if degraded != self.degraded:
+            self.degraded = degraded
             self._on_state(not degraded)
 
 

@@ -42,6 +42,7 @@ async def open_socket(services: Services, stay: Stay, scope: Scope, receive: Rec
         principal = await services.authenticator.find(scope["headers"], scope["query_string"])
         stay.enter(principal, host_of(scope))
     except ApiError as refused:
+        services.telemetry.refusals.labels(refused.code).inc()
         await _refuse(send, refused.body)
         return None
     chosen = codec.subprotocol if scope["subprotocols"] else None

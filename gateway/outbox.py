@@ -9,10 +9,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from gateway.codec import Codec
 from gateway.turn_log import TurnLog, event_size
+
+
+class Timed(Protocol):
+    """A measurement that waits for a frame to be sent (`sampling.py`)."""
+
+    def sent(self, outbox: Outbox) -> None: ...
 
 
 class Attachment:
@@ -96,6 +102,9 @@ class Outbox:
         self.closed = False
         self.attachments: dict[str, Attachment] = {}
         self.on_pulled = on_pulled
+        self.sample: Timed | None = None
+        """Is told when a frame of this queue was handed to the socket. Set on `front`, the queue that is sent from."""
+        self.front: Outbox = self
         self._bytes_max = bytes_max
         self._on_wake = on_wake
         self._on_overflow = on_overflow

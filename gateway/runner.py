@@ -13,7 +13,6 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import structlog
-from structlog.contextvars import bind_contextvars
 
 from gateway import acceptance
 from gateway.abort import Abort
@@ -29,8 +28,11 @@ from gateway.log_writer import LogWriter
 from gateway.protocol import TurnStart
 from gateway.settings import Settings
 from gateway.stopping import Stopping
+from gateway.tasks import contained
+from gateway.telemetry import Telemetry
 from gateway.turn_queue import find_queue
 from gateway.turn_stream import TurnStream
+from gateway.turn_watch import TurnWatch
 from providers.base import ProviderError
 from providers.catalog import Catalog
 from providers.route import Route
@@ -57,6 +59,7 @@ class Runner:
         followers: Followers,
         courses: Courses,
         stopping: Stopping,
+        telemetry: Telemetry,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._instance = instance
@@ -69,6 +72,7 @@ class Runner:
         self._followers = followers
         self._courses = courses
         self._stopping = stopping
+        self._telemetry = telemetry
         self._tasks = tasks
         self._newest_epoch = 0
         self._lines: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -118,14 +122,15 @@ class Runner:
 
     def own(self, work: Coroutine[Any, Any, None], stream: TurnStream) -> None:
         """Run a turn's work in the application's task group; what fails in it stays in it."""
-        task = self._tasks.create_task(_contained(work, stream), name=f"turn {stream.turn}")
+        task = self._tasks.create_task(contained(work, stream.user, stream.turn), name=f"turn {stream.turn}")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
     def delivery(self, stream: TurnStream, began_ms: int, parent: str | None) -> Delivery:
         """What stamps and publishes the turn's events, and notes them for the log."""
         limit = self._settings.turn_output_bytes
-        return Delivery(stream, limit, began_ms, parent, lambda new, first: self._writer.note(new, urgent=first))
+        watch = TurnWatch(self._telemetry)
+        return Delivery(stream, limit, began_ms, parent, watch, lambda new, first: self._writer.note(new, urgent=first))
 
     async def _run(self, stream: TurnStream, request: TurnStart, content: bytes) -> None:
         try:
@@ -147,6 +152,7 @@ class Runner:
         if turn.conversation is not None:
             self._hub.place(stream, turn.conversation)
         self._hub.attach_watchers(stream)
+        self._telemetry.started.labels(self._telemetry.model(turn.model)).inc()
         delivery = self.delivery(stream, began_ms, turn.parent)
         delivery.publish(acceptance.started(turn, accepted.input, queued=queue.waits))
         stream.accepted.set_result(turn)
@@ -287,11 +293,3 @@ class Runner:
                 for stream in self._hub.live():
                     if stream.owned:
                         await stream.ended.wait()
-
-
-async def _contained(work: Coroutine[Any, Any, None], stream: TurnStream) -> None:
-    bind_contextvars(user=stream.user, turn=stream.turn)
-    try:
-        await work
-    except Exception:
-        log.exception("a turn's task failed")

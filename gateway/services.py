@@ -11,6 +11,7 @@ from gateway.limits import Limits
 from gateway.runner import Runner
 from gateway.settings import Settings
 from gateway.stopping import Stopping
+from gateway.telemetry import Telemetry
 from gateway.watchers import Watchers
 from providers.catalog import Catalog
 from store.interface import Store
@@ -31,3 +32,4 @@ class Services:
     stopping: Stopping
     watchers: Watchers
     limits: Limits
+    telemetry: Telemetry

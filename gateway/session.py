@@ -196,6 +196,7 @@ class Session:
         self._outbox.put(p.Result(request_id, pieces=len(pieces)), pulled=pulled)
 
     def _answer_error(self, request_id: str | None, error: ApiError) -> None:
+        self._services.telemetry.refusals.labels(error.code).inc()
         self._outbox.put(p.ErrorAnswer(error.body, request_id))
 
     def _count_broken(self) -> None:

@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     models: str | None = None
     """The operator's file of models and providers: docs/providers.md."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics: Literal["admin", "public", "off"] = "admin"
     log_format: Literal["console", "json"] = "console"
 
     frame_bytes: int = Field(65_536, ge=1024)

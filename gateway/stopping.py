@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Coroutine
 from contextlib import suppress
+from time import perf_counter
 from typing import Any, Protocol
 
 from gateway.abort import Abort
@@ -14,6 +15,7 @@ from gateway.followers import Followers
 from gateway.hub import Hub
 from gateway.log_writer import obey
 from gateway.tasks import spawn
+from gateway.telemetry import Telemetry
 from gateway.turn_stream import TurnStream
 from store.base import NotFound, StoreError
 from store.interface import Store
@@ -34,11 +36,20 @@ class Stopping:
 
     take_over: TakeOver
 
-    def __init__(self, hub: Hub, store: Store, followers: Followers, instance: str, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        store: Store,
+        followers: Followers,
+        instance: str,
+        telemetry: Telemetry,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
         self._hub = hub
         self._store = store
         self._followers = followers
         self._instance = instance
+        self._telemetry = telemetry
         self._tasks = tasks
 
     def cancel(self, user: str, turn: str, wish: Abort) -> Coroutine[Any, Any, str]:
@@ -48,11 +59,18 @@ class Stopping:
         """
         known = self._hub.get(user, turn)
         if known is None or not known.owned or _leaving(known):
-            return self._cancel_elsewhere(user, turn, wish)
+            return self._timed("elsewhere", self._cancel_elsewhere(user, turn, wish))
         running = known.running
         if running:
             known.signal.abort(wish)
-        return self._cancelled_here(known, wish, running=running)
+        return self._timed("here", self._cancelled_here(known, wish, running=running))
+
+    async def _timed(self, where: str, stopping: Coroutine[Any, Any, str]) -> str:
+        began = perf_counter()
+        result = await stopping
+        if result == "cancelled":
+            self._telemetry.cancel.labels(where).observe(perf_counter() - began)
+        return result
 
     async def _cancelled_here(self, stream: TurnStream, wish: Abort, *, running: bool) -> str:
         if not running:

@@ -19,6 +19,7 @@ from gateway.outcome import Outcome
 from gateway.protocol import TurnStart, decode_request
 from gateway.runner import Runner
 from gateway.settings import Settings
+from gateway.telemetry import Telemetry
 from gateway.turn_queue import TurnQueue, find_queue
 from gateway.turn_stream import TurnStream
 from providers.base import ProviderError
@@ -40,6 +41,7 @@ class Takeover:
         followers: Followers,
         courses: Courses,
         runner: Runner,
+        telemetry: Telemetry,
     ) -> None:
         self._instance = instance
         self._hub = hub
@@ -48,6 +50,7 @@ class Takeover:
         self._followers = followers
         self._courses = courses
         self._runner = runner
+        self._telemetry = telemetry
         self._taking: set[tuple[str, str]] = set()
 
     async def take_over(self, user: str, turn: str, *, force: bool = False) -> None:
@@ -66,6 +69,7 @@ class Takeover:
         record = await self._store.take(user, turn, self._instance, self._runner.next_epoch(), lease_ms, force=force)
         if record is None or record.request is None:
             return
+        self._telemetry.taken_over.inc()
         log.warning("taking a turn over", turn=turn, epoch=record.epoch)
         stream = await self._followers.find(user, turn)
         await self._followers.catch_up(stream)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 from gateway.abort import AbortSignal
 from gateway.errors import ApiError
@@ -17,6 +18,12 @@ from gateway.turn import ENDED, State, step
 from gateway.turn_log import TurnLog, event_size
 from providers.base import Cursor
 from store.base import ConversationRecord, NewTurn, TurnRecord
+
+
+class Sampling(Protocol):
+    """A measurement that waits for batches (`sampling.py`)."""
+
+    def batch(self, stream: TurnStream) -> None: ...
 
 
 class TurnStream:
@@ -46,6 +53,7 @@ class TurnStream:
         self.conversation: str | None = None
         self.model = self.message = ""
         self.bytes_out = 0
+        self.sample: Sampling | None = None
         self.cursor: Cursor | None = None
         """By what the provider's answer can be heard again; the log keeps it with event `cursor_seq`."""
         self.cursor_seq = 0
@@ -73,6 +81,16 @@ class TurnStream:
     def attached(self) -> bool:
         """Whether a connection of this process follows it."""
         return bool(self._attachments)
+
+    @property
+    def readers(self) -> int:
+        """How many connections of this process follow it."""
+        return len(self._attachments)
+
+    def reader_at_end(self) -> Attachment | None:
+        """One that has everything that there is, if there is one."""
+        end = self.log.end
+        return next((one for one in self._attachments if one.cursor == end and one.opening is None), None)
 
     def publish(self, events: list[TurnEvent]) -> None:
         """Append `events`, which continue the log, and offer them to every attachment."""

@@ -158,6 +158,7 @@ class Turns:
         if conversation is not None and record.conversation != conversation:
             return {"error": _not_found(turn)}
         start = stream.attach(self._outbox, epoch, after)
+        self._services.telemetry.attached(stream.log, after, start)
         return {
             "conversation": record.conversation,
             "status": shown_status(stream.state),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from prometheus_client.metrics_core import Metric
 
 from gateway.authenticator import Authenticator
 from gateway.circuits import Circuits
-from gateway.connection import Connections
+from gateway.connection import TRANSPORTS, Connections
 from gateway.course import Courses
 from gateway.events import Durability
 from gateway.followers import Followers
@@ -22,10 +24,13 @@ from gateway.limits import Limits
 from gateway.log_writer import LogWriter
 from gateway.recreation import Recreation
 from gateway.runner import Runner
+from gateway.sampling import take_samples
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.stopping import Stopping
 from gateway.takeover import Takeover
+from gateway.telemetry import Telemetry, gauge
+from gateway.turn import shown_status
 from gateway.watchers import Watchers
 from providers import prices
 from providers.catalog import Catalog, Providers
@@ -60,6 +65,7 @@ class Wired:
             self.leases.keep(),
             self.leases.reap(),
             self.circuits.keep(),
+            take_samples(self.services.hub, self.services.telemetry),
             _load_prices(self.services.catalog),
             self.services.followers.run(),
             *self.services.authenticator.chores(),
@@ -88,17 +94,24 @@ def wire(
     tasks: asyncio.TaskGroup,
     connections: Connections,
     authenticator: Authenticator,
+    telemetry: Telemetry,
 ) -> Wired:
     """Make the parts and tell them of each other."""
     instance = new_id("in")
+
+    def on_state(reachable: bool) -> None:
+        connections.tell_durability(Durability("ok" if reachable else "degraded"))
+        if not reachable:
+            telemetry.degradations.inc()
+
     hub = Hub(min(settings.turn_log_ttl_s, ENDED_TTL_S))
     writer = LogWriter(
         store,
         settings.flush_ms / 1000,
-        lambda reachable: connections.tell_durability(Durability("ok" if reachable else "degraded")),
+        on_state,
     )
     followers = Followers(hub, store, instance, settings.lease_s, settings.disconnect_grace_s, tasks)
-    stopping = Stopping(hub, store, followers, instance, tasks)
+    stopping = Stopping(hub, store, followers, instance, telemetry, tasks)
     leases = Leases(hub, store, writer, instance, settings.lease_s, stopping.take)
     recreation = Recreation(store, writer, tasks)
     writer.on_missing = recreation.soon
@@ -122,15 +135,30 @@ def wire(
         followers=followers,
         courses=courses,
         stopping=stopping,
+        telemetry=telemetry,
         tasks=tasks,
     )
-    stopping.take_over = Takeover(instance, hub, store, settings, followers, courses, runner).take_over
+    stopping.take_over = Takeover(instance, hub, store, settings, followers, courses, runner, telemetry).take_over
     watchers = Watchers(hub, store, followers, tasks)
     limits = Limits(settings)
     services = Services(
-        instance, settings, store, authenticator, catalog, hub, followers, runner, stopping, watchers, limits
+        instance, settings, store, authenticator, catalog, hub, followers, runner, stopping, watchers, limits, telemetry
     )
+    telemetry.read_when_asked(lambda: _live(services, writer, connections))
     return Wired(services, writer, leases, connections, Circuits(store, resilience.breakers))
+
+
+def _live(services: Services, writer: LogWriter, connections: Connections) -> list[Metric]:
+    """What there is at this moment."""
+    label = services.telemetry.model
+    turns = Counter((shown_status(one.state), label(one.model)) for one in services.hub.live() if one.owned)
+    clients = connections.counted()
+    return [
+        gauge("connections", "Clients that are here", [((name,), clients[name]) for name in TRANSPORTS], "transport"),
+        gauge("turns", "Turns that run here", turns.items(), "state", "model"),
+        gauge("store_degraded", "1 while the log can't be written", [((), writer.degraded)]),
+        gauge("draining", "1 while this instance leaves", [((), services.runner.draining)]),
+    ]
 
 
 async def _load_prices(catalog: Catalog) -> None:

@@ -60,6 +60,9 @@ class Asker(Protocol):
     def asking(self, route: Route, question: ChatRequest) -> None:
         """A request goes out."""
 
+    def failed(self, route: Route, error: ProviderError) -> None:
+        """The request failed."""
+
     def retrying(self, attempt: int, delay_ms: int) -> None:
         """Attempt number `attempt` follows in `delay_ms`."""
 
@@ -84,7 +87,11 @@ class Resilience:
             question = asker.question(route)
             await self.providers.load(route)
             asker.asking(route, question)
-            return await _begin(self.providers.of(route), question)
+            try:
+                return await _begin(self.providers.of(route), question)
+            except ProviderError as error:
+                asker.failed(route, error)
+                raise
         return await _Asking(self.providers, self._retries, self._rings, asker, deadline).begin(route)
 
 
@@ -190,6 +197,7 @@ class _Asking:
             begun = await _begin(self._providers.of(route, loan.value), question)
         except ProviderError as error:
             loan.failed(error)
+            self._asker.failed(route, error)
             raise
         except BaseException:
             loan.abandoned()

@@ -19,6 +19,7 @@ from gateway.principal import Principal
 from gateway.services import Services
 from gateway.session import Session
 from gateway.settings import Settings
+from gateway.telemetry import Telemetry
 from gateway.turn_stream import TurnStream
 from gateway.wiring import Wired, wire
 from providers.catalog import Catalog, Providers
@@ -208,7 +209,16 @@ class Instance:
         authenticator = Authenticator(self._settings, self.store.as_store)
         connections.tell_durability = self.told.append  # type: ignore[method-assign, assignment]
         async with asyncio.TaskGroup() as tasks:
-            wired = wire(self._settings, self.store.as_store, catalog, providers, tasks, connections, authenticator)
+            wired = wire(
+                self._settings,
+                self.store.as_store,
+                catalog,
+                providers,
+                tasks,
+                connections,
+                authenticator,
+                Telemetry(()),
+            )
             self._made = wired
             chores = [tasks.create_task(chore) for chore in wired.chores()]
             await wired.begin()

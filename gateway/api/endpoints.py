@@ -50,7 +50,9 @@ class Endpoint:
         except Exception as error:
             if call.streaming:
                 raise
-            answered = error_answer(as_api_error(error))
+            refused = as_api_error(error)
+            call.services.telemetry.refusals.labels(refused.code).inc()
+            answered = error_answer(refused)
         if answered is not None:
             await answered(scope, receive, send)
 

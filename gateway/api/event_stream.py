@@ -76,6 +76,8 @@ class EventStream:
                 await visit.changed.wait()
                 continue
             await send({"type": "http.response.body", "body": form.write(frame), "more_body": True})
+            if outbox.sample is not None:
+                outbox.sample.sent(outbox)
             visit.sent()
             if form.ended:
                 return

@@ -7,7 +7,7 @@ from typing import get_args
 from msgspec import Struct
 
 from gateway import protocol as p
-from gateway.api import credential_requests, plain_requests, turn_requests
+from gateway.api import credential_requests, metrics_requests, plain_requests, turn_requests
 from gateway.api.negotiation import EVENT_ID
 from gateway.api.operation import Answer, Field, Operation, PartGet
 from gateway.api.results import RESULTS, About, Nothing, Status, Ticket, TurnPlaced, TurnView
@@ -159,6 +159,14 @@ OPERATIONS: tuple[Operation, ...] = (
         summary="Whether the process lives",
         serve=plain_requests.health,
         answers=(Answer(description="It does.", shape=Status),),
+        public=True,
+    ),
+    Operation(
+        method="GET",
+        path="/metrics",
+        summary="Metrics for Prometheus",
+        serve=metrics_requests.metrics,
+        answers=(Answer(description="Every metric, as text.", bytes=True),),
         public=True,
     ),
     Operation(

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from structlog.contextvars import bind_contextvars
 
 from gateway.codec import JSON
-from gateway.connection import Connections
+from gateway.connection import Connections, Transport
 from gateway.errors import ApiError, CloseCode
 from gateway.events import Heartbeat
 from gateway.ids import new_id, now_ms
@@ -35,6 +35,8 @@ class Visit:
     connection, and is refused by `ApiError` where there are too many.
     """
 
+    transport: ClassVar[Transport] = "http"
+
     def __init__(
         self,
         services: Services,
@@ -55,6 +57,7 @@ class Visit:
         self.leaving: ApiError | None = None
         self.interrupt: Callable[[], object] = lambda: None
         self._reads = reads
+        self._telemetry = services.telemetry
         self._connections = connections
         self._sent_at = asyncio.get_running_loop().time()
         self.outbox = Outbox(JSON, settings.outbox_bytes if reads else UNBOUNDED, self.changed.set, self._on_overflow)
@@ -105,6 +108,7 @@ class Visit:
         self._stop(ApiError("unauthenticated", reason))
 
     def _on_overflow(self) -> None:
+        self._telemetry.slow.labels(self.transport).inc()
         self._stop(ApiError("rate_limited", "Too slow. Resume from the last event that you have."))
         self.interrupt()
 

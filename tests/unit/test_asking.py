@@ -10,7 +10,9 @@ from msgspec import structs
 from gateway.asking import Asking
 from gateway.delivery import Delivery
 from gateway.events import TurnStatus
+from gateway.telemetry import Telemetry
 from gateway.turn_stream import TurnStream
+from gateway.turn_watch import TurnWatch
 from providers.base import ChatMessage, ChatRequest, ImagePart, Params, Part, ProviderError, TextPart
 from providers.route import Route
 from tests.answers import route
@@ -24,7 +26,7 @@ def delivery() -> Delivery:
     stream = TurnStream("ann", "t", b"", EPOCH)
     stream.publish([started("t")])
     stream.model = "m"
-    return Delivery(stream, 10**9, 0, None)
+    return Delivery(stream, 10**9, 0, None, TurnWatch(Telemetry(())))
 
 
 def conversation(*texts: str, **params: Any) -> ChatRequest:

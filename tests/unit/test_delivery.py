@@ -14,8 +14,10 @@ from gateway.codec import CODECS
 from gateway.delivery import Delivery
 from gateway.events import TurnDelta, TurnEvent, TurnPart
 from gateway.protocol import FRAME_BYTES_OUT_MAX
+from gateway.telemetry import Telemetry
 from gateway.turn import IllegalTransition
 from gateway.turn_stream import TurnStream
+from gateway.turn_watch import TurnWatch
 from providers.base import (
     ChatMessage,
     ChatRequest,
@@ -43,7 +45,7 @@ TEXT = st.one_of(
 async def delivery(output_bytes_max: int = 10**9) -> Delivery:
     stream = TurnStream("ann", TURN, b"", EPOCH)
     stream.publish([started(TURN)])
-    return Delivery(stream, output_bytes_max, 0, "m_parent")
+    return Delivery(stream, output_bytes_max, 0, "m_parent", TurnWatch(Telemetry(())))
 
 
 def events(made: Delivery) -> list[TurnEvent]:

@@ -18,7 +18,9 @@ from gateway.log_writer import LogWriter
 from gateway.outcome import Outcome
 from gateway.recreation import Recreation
 from gateway.shapes import body_of
+from gateway.telemetry import Telemetry
 from gateway.turn_stream import TurnStream
+from gateway.turn_watch import TurnWatch
 from providers.base import PartDelta, PartStarted, TextPart, Usage, UsageReported
 from store.base import Accepted, StoreError
 from store.embedded import EmbeddedStore
@@ -43,7 +45,7 @@ async def accepted(steered: SteeredStore, turn: str = "t") -> tuple[TurnStream, 
     stream = TurnStream("ann", turn, b"digest", EPOCH)
     stream.model, stream.message = "demo", f"{turn}.answer"
     stream.publish([started(turn)])
-    delivery = Delivery(stream, 10**9, 0, found.turn.parent)
+    delivery = Delivery(stream, 10**9, 0, found.turn.parent, TurnWatch(Telemetry(())))
     delivery.deliver([PartStarted(0, "text"), PartDelta(0, "Hi"), UsageReported(Usage(3, 4))])
     return stream, delivery, found
 

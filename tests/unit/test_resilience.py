@@ -33,6 +33,7 @@ class Listener:
     def __init__(self, text: str = "Hi", refuses: str = "") -> None:
         self.told: list[Any] = []
         self.waits: list[int] = []
+        self.failures: list[tuple[str, str]] = []
         self._question = question(text)
         self._refuses = refuses
 
@@ -47,6 +48,9 @@ class Listener:
     def asking(self, route: Route, question: ChatRequest) -> None:
         assert question.model == route.model
         self.told.append(("asking", route.id))
+
+    def failed(self, route: Route, error: ProviderError) -> None:
+        self.failures.append((route.id, error.code))
 
     def retrying(self, attempt: int, delay_ms: int) -> None:
         self.told.append(("retrying", attempt))

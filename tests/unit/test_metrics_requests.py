@@ -1,0 +1,71 @@
+"""`GET /metrics` over real sockets: who may read it, and that what happens is in it."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+
+from tests.client import client
+from tests.credentials import SECRET, bearer, token
+from tests.in_loop_server import serving
+from tests.metrics import value
+
+JWT = {"auth": "jwt", "jwt_secret": SECRET}
+
+
+async def get(url: str, headers: dict[str, str] | None = None) -> httpx2.Response:
+    """The metrics."""
+    async with httpx2.AsyncClient() as http:
+        return await http.get(f"{url}/metrics", headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers", "status"),
+    [
+        ({}, {}, 200),
+        ({"insecure": True}, {}, 403),
+        ({"insecure": True, "metrics": "public"}, {}, 200),
+        ({"metrics": "off"}, {}, 404),
+        (JWT, {}, 401),
+        (JWT, bearer(token("ann")), 403),
+        (JWT, bearer(token("ops", scope="admin")), 200),
+        ({**JWT, "metrics": "public"}, {}, 200),
+    ],
+)
+async def test_who_may_read_them(fields: dict[str, object], headers: dict[str, str], status: int) -> None:
+    """An administrator, as whoever reaches a loopback port with auth off is; everyone where they are public."""
+    async with serving(**fields) as server:
+        answer = await get(server.url, headers)
+        assert answer.status_code == status
+        assert answer.headers["content-type"].startswith("text/plain" if status == 200 else "application/json")
+
+
+async def test_what_happens_is_in_them() -> None:
+    """Connections, turns, a cancel, a resume with its bytes, a refusal, the store."""
+    async with serving() as server, client(server.ws_url) as c:
+        await c.request("turn.start", turn="t", input="Hi", params={"demo": {"tokens": 5}})
+        await c.ending("t")
+        await c.request("turn.start", turn="u", input="Hi", params={"demo": {"rate": 20, "tokens": 1000}})
+        await c.deltas("u", 2)
+        text = (await get(server.url)).text
+        assert value(text, "turnwire_turns", state="running", model="demo") == 1
+        assert value(text, "turnwire_connections", transport="websocket") == 1
+        await c.request("turn.cancel", turn="u")
+        async with httpx2.AsyncClient() as http:
+            resumed = await http.get(
+                f"{server.url}/v1/turns/u/events",
+                headers={"last-event-id": f"{c.turns['u'].epoch}-2", "accept": "text/event-stream"},
+            )
+            assert "turn.cancelled" in resumed.text
+        with pytest.raises(Exception, match="not_found"):
+            await c.request("conversation.get", conversation="c_none")
+        text = (await get(server.url)).text
+    assert value(text, "turnwire_turns_ended_total", status="completed", model="demo") == 1
+    assert value(text, "turnwire_turns_ended_total", status="cancelled", model="demo") == 1
+    assert value(text, "turnwire_cancel_seconds_count", where="here") == 1
+    assert value(text, "turnwire_resumes_total", outcome="continued") == 1
+    assert value(text, "turnwire_replayed_bytes_total") > 0
+    assert value(text, "turnwire_refusals_total", code="not_found") == 1
+    assert value(text, "turnwire_store_seconds_count", operation="accept") == 2
+    assert value(text, "turnwire_connections_opened_total", transport="websocket") == 1
+    assert value(text, "turnwire_build_info") == 1
