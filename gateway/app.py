@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -12,6 +11,7 @@ from starlette.routing import WebSocketRoute
 
 from gateway.authenticator import Authenticator
 from gateway.connection import Connections
+from gateway.drain import drain
 from gateway.http import PageGuard, cross_origin, routes, unknown_address
 from gateway.measured_store import measured
 from gateway.path_prefix import PathPrefix
@@ -23,9 +23,6 @@ from providers.catalog import Providers
 from providers.operator_file import open_catalog
 from store.connect import connect
 from store.interface import Store
-
-CLOSE_TIMEOUT_S = 3.0
-RECONNECT_AFTER_MS = 1000
 
 
 class Gateway:
@@ -97,15 +94,5 @@ class Gateway:
             await self.store.close()
 
     async def drain(self) -> None:
-        """Leave. With a shared store the sockets go first, and find their turns elsewhere; else they stay until the end."""
-        connections, settings = self._connections, self.settings
-        runner = self.services.runner
-        runner.draining = True
-        if self.store.shared:
-            connections.announce_leaving(0, lambda: int(RECONNECT_AFTER_MS * random.random()))
-            await connections.close_all(CLOSE_TIMEOUT_S)
-            await runner.drain(settings.drain_s)
-        else:
-            connections.announce_leaving(int(settings.drain_s * 1000), lambda: RECONNECT_AFTER_MS)
-            await runner.drain(settings.drain_s)
-            await connections.close_all(CLOSE_TIMEOUT_S)
+        """Leave, while everything still works."""
+        await drain(self.services, self._connections)

@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from typing import Any, ClassVar
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -23,30 +23,16 @@ from gateway.ids import new_id, now_ms, rfc3339
 from gateway.lanes import Lanes
 from gateway.opening import Opened, Receive, Scope, Send, open_socket
 from gateway.outbox import Outbox
+from gateway.presence import Open, Transport
 from gateway.protocol import PROTOCOL, Result
 from gateway.services import Services
 from gateway.session import Session, Spawn, auth_result
 
 log = structlog.stdlib.get_logger("turnwire.connection")
 
-Transport = Literal["websocket", "http"]
-TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
-
 READS_BEFORE_YIELD = 16
 WRITES_BEFORE_YIELD = 16
 HEARTBEAT_STEPS = 10
-
-
-class Open(Protocol):
-    """A client that is here: a connection, or a stream over HTTP."""
-
-    transport: ClassVar[Transport]
-    outbox: Outbox
-    finished: asyncio.Event
-
-    def beat(self, now: float, interval_s: float) -> None: ...
-
-    def close_when_drained(self, code: CloseCode, reason: str) -> None: ...
 
 
 class Connections:
@@ -86,6 +72,10 @@ class Connections:
         """And is gone."""
         self._open.discard(client)
         client.finished.set()
+
+    def present(self) -> list[Open]:
+        """All who are here, oldest first."""
+        return sorted(self._open, key=lambda client: client.opened_ms)
 
     def counted(self) -> Counter[Transport]:
         """How many there are."""
@@ -129,6 +119,8 @@ class Connection:
 
     def __init__(self, services: Services, opened: Opened, send: Send) -> None:
         self.id = new_id("cn")
+        self.user = opened.principal.user
+        self.opened_ms = now_ms()
         self._opened = opened
         settings = services.settings
         self._services = services
@@ -274,6 +266,10 @@ class Connection:
 
     def _on_broken(self) -> None:
         self.close(CloseCode.PROTOCOL_BROKEN, "too many frames that can't be read")
+
+    def dismiss(self, reason: str) -> None:
+        """Close, and let the client not come back by itself."""
+        self.close(CloseCode.FORBIDDEN, reason)
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Close now; what waits is dropped."""

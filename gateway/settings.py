@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     models: str | None = None
     """The operator's file of models and providers: docs/providers.md."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    admin_url: str | None = None
+    admin_token: str | None = Field(None, repr=False)
     metrics: Literal["admin", "public", "off"] = "admin"
     log_format: Literal["console", "json"] = "console"
 

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 
 from gateway.authenticator import Authenticator
 from gateway.circuits import Circuits
-from gateway.connection import TRANSPORTS, Connections
+from gateway.connection import Connections
 from gateway.course import Courses
 from gateway.events import Durability
 from gateway.followers import Followers
@@ -22,6 +22,7 @@ from gateway.ids import new_id
 from gateway.leases import Leases
 from gateway.limits import Limits
 from gateway.log_writer import LogWriter
+from gateway.presence import TRANSPORTS
 from gateway.recreation import Recreation
 from gateway.runner import Runner
 from gateway.sampling import take_samples

@@ -25,6 +25,8 @@ class Bytes(Response):
         for start in range(0, max(len(body), 1), PIECE_BYTES):
             piece = bytes(body[start : start + PIECE_BYTES])
             await send({"type": "http.response.body", "body": piece, "more_body": start + PIECE_BYTES < len(body)})
+        if self.background is not None:
+            await self.background()
 
 
 class Json(Bytes):

@@ -7,7 +7,7 @@ from typing import get_args
 from msgspec import Struct
 
 from gateway import protocol as p
-from gateway.api import credential_requests, metrics_requests, plain_requests, turn_requests
+from gateway.api import admin_requests, credential_requests, metrics_requests, plain_requests, turn_requests
 from gateway.api.negotiation import EVENT_ID
 from gateway.api.operation import Answer, Field, Operation, PartGet
 from gateway.api.results import RESULTS, About, Nothing, Status, Ticket, TurnPlaced, TurnView
@@ -144,6 +144,49 @@ OPERATIONS: tuple[Operation, ...] = (
         answers=(Answer(description="It counts no longer.", shape=Nothing),),
         request=credential_requests.Revocation,
         fields=("jti", "key", "user", "before"),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/admin/turns",
+        summary="The turns that run on this instance",
+        serve=admin_requests.turns,
+        answers=(Answer(description="Oldest first.", shape=admin_requests.LiveTurns),),
+        request=admin_requests.AdminList,
+        fields=("user",),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/admin/connections",
+        summary="The clients that are on this instance",
+        serve=admin_requests.connections,
+        answers=(Answer(description="Oldest first.", shape=admin_requests.LiveConnections),),
+        request=admin_requests.AdminList,
+        fields=("user",),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/admin/turns/{turn}/cancel",
+        summary="Stop anybody's turn",
+        serve=admin_requests.stop,
+        answers=(Answer(description="What became of it.", shape=admin_requests.Stopped),),
+        request=admin_requests.AdminStop,
+        fields=("user", "reason"),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/admin/connections/{connection}/close",
+        summary="Close a connection of this instance",
+        serve=admin_requests.close,
+        answers=(Answer(description="It is closed; its turns go on.", shape=Nothing),),
+        request=admin_requests.AdminClose,
+    ),
+    Operation(
+        method="POST",
+        path="/v1/admin/drain",
+        summary="Let this instance take nothing new and send its clients elsewhere",
+        serve=admin_requests.leave,
+        answers=(Answer(status=202, description="It has begun; `/ready` says 503.", shape=Nothing),),
+        request=admin_requests.AdminList,
     ),
     Operation(
         method="GET",

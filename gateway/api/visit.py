@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 from structlog.contextvars import bind_contextvars
 
 from gateway.codec import JSON
-from gateway.connection import Connections, Transport
+from gateway.connection import Connections
 from gateway.errors import ApiError, CloseCode
 from gateway.events import Heartbeat
 from gateway.ids import new_id, now_ms
 from gateway.outbox import Outbox
+from gateway.presence import Transport
 from gateway.principal import Principal
 from gateway.protocol import AnyRequest
 from gateway.services import Services
@@ -52,6 +53,7 @@ class Visit:
             self._stay.enter(principal, host)
         self.id = new_id("cn")
         self.user = principal.user
+        self.opened_ms = now_ms()
         self.changed = asyncio.Event()
         self.finished = asyncio.Event()
         self.leaving: ApiError | None = None
@@ -103,6 +105,11 @@ class Visit:
     def close_when_drained(self, code: CloseCode, reason: str) -> None:
         """Stop once everything that waits is sent: the client goes on elsewhere."""
         self._stop(ApiError("shutting_down", retry_after_ms=1000))
+
+    def dismiss(self, reason: str) -> None:
+        """Stop, and let the client not come back by itself."""
+        self._stop(ApiError("forbidden", reason))
+        self.interrupt()
 
     def _on_ended(self, reason: str) -> None:
         self._stop(ApiError("unauthenticated", reason))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 
-from gateway.tasks import spawn
+import pytest
+
+from gateway.tasks import contained, spawn
 
 
 async def test_work_is_done_in_the_group() -> None:
@@ -34,3 +36,15 @@ async def test_work_for_a_group_that_has_ended_is_dropped() -> None:
     spawn(tasks, late)
     assert begun == []
     assert inspect.getcoroutinestate(late) == inspect.CORO_CLOSED
+
+
+async def test_what_fails_in_a_turn_stays_in_it(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged with the turn's ids, and nobody else's work is cancelled for it."""
+
+    async def work() -> None:
+        raise ZeroDivisionError("a defect")
+
+    await asyncio.get_running_loop().create_task(contained(work(), "ann", "t"))
+    assert "a defect" in caplog.text
+    assert "'user': 'ann'" in caplog.text
+    assert "'turn': 't'" in caplog.text

@@ -1,0 +1,31 @@
+"""Leaving: no new turns, clients go on elsewhere, running turns end or are handed over. Before the server's own shutdown."""
+
+from __future__ import annotations
+
+import random
+
+import structlog
+
+from gateway.connection import Connections
+from gateway.services import Services
+
+log = structlog.stdlib.get_logger("turnwire.gateway")
+
+CLOSE_TIMEOUT_S = 3.0
+RECONNECT_AFTER_MS = 1000
+
+
+async def drain(services: Services, connections: Connections) -> None:
+    """With a shared store the sockets go first, and find their turns elsewhere; else they stay until the end."""
+    settings, runner = services.settings, services.runner
+    log.info("draining", turns=len(services.hub.live()), drain_s=settings.drain_s)
+    runner.draining = True
+    if services.store.shared:
+        connections.announce_leaving(0, lambda: int(RECONNECT_AFTER_MS * random.random()))
+        await connections.close_all(CLOSE_TIMEOUT_S)
+        await runner.drain(settings.drain_s)
+    else:
+        connections.announce_leaving(int(settings.drain_s * 1000), lambda: RECONNECT_AFTER_MS)
+        await runner.drain(settings.drain_s)
+        await connections.close_all(CLOSE_TIMEOUT_S)
+    log.info("drained")

@@ -1,0 +1,62 @@
+"""`turnwire admin` against a real server: what it prints, and what it says when it can't."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.__main__ import main
+from tests.client import client
+from tests.credentials import SECRET, token
+from tests.in_loop_server import serving
+from tests.in_process import SLOW
+
+
+async def admin(*arguments: str) -> None:
+    """Run the command beside the server's loop."""
+    await asyncio.to_thread(main, ["admin", *arguments])
+
+
+async def test_turns_are_listed_and_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+    """A table with a head; a turn by its id; a connection; a drain."""
+    async with serving() as server, client(server.ws_url) as c:
+        at = ("--url", server.url)
+        await admin(*at, "turns")
+        assert capsys.readouterr().out == "None.\n"
+        await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
+        await admin(*at, "turns", "--user", "local")
+        head, row = capsys.readouterr().out.splitlines()
+        assert head.split()[:3] == ["turn", "user", "conversation"]
+        assert row.split()[:2] == ["t", "local"]
+        await admin(*at, "stop", "t", "--reason", "Enough.")
+        assert capsys.readouterr().out == "t: cancelled\n"
+        assert (await c.ending("t"))["reason"] == "Enough."
+        await admin(*at, "connections")
+        assert c.ready["connection"] in capsys.readouterr().out
+        await admin(*at, "close", c.ready["connection"])
+        assert (await c.until_closed())[0] == 4403
+        await admin(*at, "drain")
+        assert "/ready" in capsys.readouterr().out
+        assert server.gateway.services.runner.draining
+
+
+async def test_a_credential_is_needed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gateway's own sentence on standard error, and exit code 1; the token may stand in the environment."""
+    async with serving(auth="jwt", jwt_secret=SECRET) as server:
+        with pytest.raises(SystemExit) as left:
+            await admin("--url", server.url, "turns")
+        assert left.value.code == 1
+        assert "unauthenticated" in capsys.readouterr().err
+        monkeypatch.setenv("TURNWIRE_ADMIN_TOKEN", token("ops", scope="admin"))
+        await admin("--url", server.url, "turns")
+        assert capsys.readouterr().out == "None.\n"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense"])
+def test_an_address_where_nobody_is_is_said(capsys: pytest.CaptureFixture[str], url: str) -> None:
+    """With what to do about it."""
+    with pytest.raises(SystemExit) as left:
+        main(["admin", "--url", url, "turns"])
+    assert left.value.code == 1
+    assert "--url" in capsys.readouterr().err

@@ -1,0 +1,35 @@
+"""The drain: nothing new begins, and whoever is here is told, while the process stays."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+
+from gateway.drain import drain
+from tests.client import RequestFailed, client
+from tests.in_loop_server import serving
+from tests.in_process import SLOW
+
+
+async def test_a_drained_instance_stays_and_is_not_ready() -> None:
+    """Running turns end for their time, sockets close 4503, `/ready` is 503 and `/health` 200; a second drain is harmless."""
+    async with (
+        serving(drain_s=0.3) as server,
+        client(server.ws_url) as c,
+        httpx2.AsyncClient(base_url=server.url) as http,
+    ):
+        await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
+        gateway = server.gateway
+        await drain(gateway.services, gateway._connections)
+        assert (await c.ending("t"))["error"]["code"] == "shutting_down"
+        assert (await c.until_closed())[0] == 4503
+        assert [frame["type"] for frame in c.frames].count("going_away") == 1
+        ready = await http.get("/ready")
+        assert (ready.status_code, ready.json()["error"]["code"]) == (503, "shutting_down")
+        assert (await http.get("/health")).status_code == 200
+        refused = await http.post("/v1/turns", json={"input": "Hi"})
+        assert refused.json()["error"]["code"] == "shutting_down"
+        await drain(gateway.services, gateway._connections)
+    with pytest.raises((OSError, RequestFailed)):
+        async with client(server.ws_url):
+            pass

@@ -1,0 +1,12 @@
+"""Every kind of client says the same of itself."""
+
+from __future__ import annotations
+
+from gateway.api.visit import Visit
+from gateway.connection import Connection
+from gateway.presence import TRANSPORTS
+
+
+def test_each_transport_has_its_kind_of_client() -> None:
+    """A metric's label for each, and none beside them."""
+    assert [Connection.transport, Visit.transport] == list(TRANSPORTS)
