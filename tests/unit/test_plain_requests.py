@@ -131,7 +131,7 @@ async def test_an_instance_without_its_store_is_not_ready(
     assert (await http.get("/ready")).json()["error"]["code"] == "store_unavailable"
     answer = await http.get("/v1/conversations")
     assert (answer.status_code, answer.json()["error"]["retryable"]) == (503, True)
-    monkeypatch.setattr(type(server.gateway.store), "close", lambda _: _closed())
+    monkeypatch.setattr(server.gateway.store, "close", _closed)
 
 
 async def _closed() -> None:
