@@ -2,6 +2,7 @@
 # make test   everything that CI runs: lint, types, import contracts, tests with coverage
 # make lint   the checks that need no test      make format  rewrites the code in the project's style
 # make chaos  breaks instances and Redis at random under load: make chaos SECONDS=300 SEED=7
+# make settings  writes the table of settings in docs/operations.md anew
 # make lock   resolves the lock files anew      make clean   removes the environment and the caches
 
 # Set PYTHON to choose an interpreter; otherwise the newest one that will do is taken.
@@ -16,7 +17,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-inp
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' $(LOCK_FLAGS)
 
-.PHONY: run test lint format lock chaos clean prepare
+.PHONY: run test lint format settings lock chaos clean prepare
 .DELETE_ON_ERROR:
 
 run: .venv/.run
@@ -30,7 +31,7 @@ SEED ?=
 chaos: .venv/.dev prepare
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
-# Redis, Chromium and Go, for the tests that run them.
+# Redis, nginx, Chromium and Go, for the tests that run them.
 prepare:
 	@tests/prepare.sh
 
@@ -43,6 +44,9 @@ lint: .venv/.dev
 format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+settings: .venv/.dev
+	$(BIN)/python -m tests.settings_table
 
 # Each lock is held to the one before, so that they can be installed on top of each other.
 lock:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure of the programs that the tests run beside Python: Redis, Chromium, Go and Node.
+# Makes sure of the programs that the tests run beside Python: Redis, nginx, Chromium, Go and Node.
 # Installs with apt what is missing, where it may; else says what to install. In CI a missing one is an error,
 # elsewhere its tests are skipped.
 set -euo pipefail
@@ -8,6 +8,9 @@ go_minimum=1.23
 node_minimum=20.19
 
 has_redis() { command -v redis-server >/dev/null; }
+
+# Debian keeps it where only root looks.
+has_nginx() { command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]]; }
 
 has_chromium() {
     command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
@@ -50,6 +53,7 @@ may_install() {
 # The missing ones by their Debian names, a word each.
 missing() {
     has_redis || echo redis-server
+    has_nginx || echo nginx-light
     has_chromium || echo chromium
     has_go || echo golang-go
     has_node || echo nodejs npm
@@ -79,6 +83,7 @@ fi
     for package in $packages; do
         case "$package" in
         redis-server) echo "  Redis >= 7: apt install redis-server, brew install redis" ;;
+        nginx-light) echo "  nginx: apt install nginx-light, brew install nginx" ;;
         chromium) echo "  Chromium: apt install chromium, brew install --cask chromium" ;;
         nodejs) echo "  Node >= $node_minimum with npm: apt install nodejs npm, brew install node, or https://nodejs.org" ;;
         golang-go) echo "  Go >= $go_minimum: apt install golang-go, brew install go, or https://go.dev/dl" ;;

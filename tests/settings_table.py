@@ -1,0 +1,83 @@
+"""The table of settings in docs/operations.md, made from `Settings`; the words of its last column are kept by hand.
+
+`make settings` writes it anew; tests/test_operations_docs.py holds it to the code.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from gateway.settings import Settings, variables_of
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "operations.md"
+BEGIN, END = "<!-- settings -->\n", "<!-- /settings -->\n"
+HEAD = "| variable | default | takes | |\n|---|---|---|---|\n"
+WORDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+
+
+def table(words: dict[str, str]) -> str:
+    """The table. `words`: what each setting is for, by its first variable."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        variables = variables_of(name)[1]
+        shown = " or ".join(f"`{variable}`" for variable in variables)
+        rows.append(f"| {shown} | {_default(field)} | {_takes(field)} | {words.get(variables[0], '')} |\n")
+    return HEAD + "".join(rows)
+
+
+def parts(text: str) -> tuple[str, str, str]:
+    """What is before the table, the table, and what is behind it."""
+    before, _, rest = text.partition(BEGIN)
+    inside, _, behind = rest.partition(END)
+    return before + BEGIN, inside, END + behind
+
+
+def words_of(inside: str) -> dict[str, str]:
+    """The last column, by the first variable of each row."""
+    rows = re.findall(r"^\| `(\w+)`.*\| ([^|]*) \|$", inside, re.MULTILINE)
+    return {variable: words for variable, words in rows if variable != "variable"}
+
+
+def written() -> str:
+    """The whole document with its table made anew."""
+    before, inside, behind = parts(DOCUMENT.read_text(encoding="utf-8"))
+    return before + table(words_of(inside)) + behind
+
+
+def _default(field: FieldInfo) -> str:
+    given = field.default
+    if given is None or given in ("", ()):
+        return ""
+    if isinstance(given, bool):
+        return f"`{int(given)}`"
+    return f"`{','.join(given)}`" if isinstance(given, tuple) else f"`{given}`"
+
+
+def _takes(field: FieldInfo) -> str:
+    kinds = [kind for kind in (get_args(field.annotation) or (field.annotation,)) if kind is not type(None)]
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(field.annotation))
+    kind = kinds[0]
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if field.annotation is bool:
+        return "`0`, `1`"
+    if get_origin(field.annotation) is tuple:
+        return "a list, with commas"
+    bounds = [
+        f"{sign} {limit}"
+        for mark in field.metadata
+        for attribute, sign in WORDS.items()
+        if (limit := getattr(mark, attribute, None)) is not None
+    ]
+    length = [f"{mark.min_length} characters or more" for mark in field.metadata if getattr(mark, "min_length", None)]
+    name = {int: "a whole number", float: "a number", str: "text"}.get(kind, "a decimal number")
+    return " ".join([name, *bounds, *length])
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(written(), encoding="utf-8")

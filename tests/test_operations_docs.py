@@ -1,0 +1,144 @@
+"""Holds docs/operations.md and deploy/ to the code: settings, metrics, the dashboard, and files for containers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml  # type: ignore[import-untyped]
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.settings import Settings, variables_of
+from tests.in_loop_server import serving
+from tests.settings_table import DOCUMENT, parts, words_of, written
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+TEXT = DOCUMENT.read_text(encoding="utf-8")
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
+HANDOVER_S = 10
+"""What a drain takes beyond its time: closing sockets, handing over, uvicorn's own shutdown."""
+
+
+def test_the_table_of_settings_is_the_code_s() -> None:
+    """`make settings` has been run, and every setting says what it is for."""
+    assert written() == TEXT, "run make settings"
+    words = words_of(parts(TEXT)[1])
+    assert {variables_of(name)[1][0] for name in Settings.model_fields} == set(words)
+    assert [variable for variable, said in words.items() if not said] == []
+
+
+async def metrics() -> dict[str, tuple[str, ...]]:
+    """Every metric that a gateway shows, by its name in the documents, with the names of its samples."""
+    async with serving() as server, httpx2.AsyncClient() as http:
+        text = (await http.get(f"{server.url}/metrics")).text
+    shown: dict[str, tuple[str, ...]] = {}
+    for family in text_string_to_metric_families(text):
+        suffixes = SUFFIXES.get(family.type, ("",))
+        name = family.name + (suffixes[0] if family.type == "counter" else "")
+        shown[name] = tuple(family.name + suffix for suffix in suffixes)
+    return shown
+
+
+async def test_every_metric_is_explained() -> None:
+    """The table of metrics has each of ours, and no other."""
+    named = set(re.findall(r"^\| `(turnwire_\w+)`", TEXT, re.MULTILINE))
+    assert {name for name in await metrics() if name.startswith("turnwire_")} == named
+
+
+async def test_the_dashboard_asks_for_what_there_is() -> None:
+    """Each metric that a panel names is in the output of `/metrics`, and each of ours is on a panel."""
+    dashboard = json.loads((DEPLOY / "grafana.json").read_text(encoding="utf-8"))
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    named = set(re.findall(r"\b((?:turnwire|process)_\w+)", " ".join(asked)))
+    known = await metrics()
+    samples = {sample for names in known.values() for sample in names}
+    assert named <= samples
+    unseen = {name for name, names in known.items() if name.startswith("turnwire_") and not named & set(names)}
+    assert unseen == set()
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(ids) == len(set(ids)) > 10
+    assert all(panel["targets"] and panel["title"] for panel in dashboard["panels"])
+
+
+def documents(path: str) -> Iterator[dict[str, Any]]:
+    """The YAML documents of a file."""
+    yield from yaml.safe_load_all((DEPLOY / path).read_text(encoding="utf-8"))
+
+
+def known_variables() -> set[str]:
+    """Every variable that sets something."""
+    return {variable for name in Settings.model_fields for variable in variables_of(name)[1]}
+
+
+def test_compose_runs_two_instances_on_one_redis() -> None:
+    """Both behind nginx with the tested configuration, on this machine alone; Redis keeps what it should."""
+    (compose,) = documents("docker-compose.yml")
+    services = compose["services"]
+    assert set(services) == {"turnwire-1", "turnwire-2", "proxy", "redis"}
+    for name in ("turnwire-1", "turnwire-2"):
+        environment = services[name]["environment"]
+        assert {one for one in environment if one.startswith("TURNWIRE_")} <= known_variables()
+        assert environment["TURNWIRE_STORE"] == "redis://redis:6379"
+        assert int(services[name]["stop_grace_period"][:-1]) > float(environment["TURNWIRE_DRAIN_S"]) + HANDOVER_S
+        assert f"server {name}:8000" in (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
+        assert environment["TURNWIRE_TRUSTED_PROXIES"] == compose["networks"]["default"]["ipam"]["config"][0]["subnet"]
+    assert services["proxy"]["volumes"] == ["./nginx.conf:/etc/nginx/conf.d/default.conf:ro"]
+    assert all(port.startswith("127.0.0.1:") for port in services["proxy"]["ports"]), "auth is off there"
+    redis = " ".join(services["redis"]["command"])
+    for setting in ("--appendonly yes", "--appendfsync everysec", "--maxmemory-policy noeviction"):
+        assert setting in redis
+    named = {name for service in services.values() for name in service.get("depends_on", [])}
+    assert named <= set(services)
+
+
+def test_kubernetes_gives_a_drain_its_time() -> None:
+    """Probes ask what exists, selectors select, SIGTERM comes late enough and the kill later than the drain."""
+    objects = {one["kind"]: one for one in documents("k8s/turnwire.yaml")}
+    assert {kind: one["apiVersion"] for kind, one in objects.items()} == {
+        "Deployment": "apps/v1",
+        "ConfigMap": "v1",
+        "Service": "v1",
+        "PodDisruptionBudget": "policy/v1",
+    }
+    pod = objects["Deployment"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    pause_s = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    variables = objects["ConfigMap"]["data"]
+    assert set(variables) <= known_variables()
+    assert all(isinstance(value, str) for value in variables.values())
+    drain_s = float(variables["TURNWIRE_DRAIN_S"])
+    assert pod["spec"]["terminationGracePeriodSeconds"] > pause_s + drain_s + HANDOVER_S
+    readiness = container["readinessProbe"]
+    assert pause_s >= readiness["periodSeconds"] * readiness["failureThreshold"]
+    assert readiness["httpGet"]["path"] == "/ready"
+    assert {container[probe]["httpGet"]["path"] for probe in ("livenessProbe", "startupProbe")} == {"/health"}
+    labels = pod["metadata"]["labels"]
+    for selector in (
+        objects["Deployment"]["spec"]["selector"]["matchLabels"],
+        objects["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        objects["Service"]["spec"]["selector"],
+    ):
+        assert selector.items() <= labels.items()
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"http": Settings.model_fields["port"].default}
+    sources = {kind: source["name"] for one in container["envFrom"] for kind, source in one.items()}
+    assert sources["configMapRef"] == objects["ConfigMap"]["metadata"]["name"]
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]*)(?:#[\w-]*)?\)", TEXT)) - {""}))
+def test_links_lead_somewhere(target: str) -> None:
+    """Each file that is linked is there."""
+    assert (DOCUMENT.parent / target).exists()
+
+
+@pytest.mark.parametrize(("path", "anchor"), sorted(set(re.findall(r"\]\((\w+\.md)#([\w-]+)\)", TEXT))))
+def test_anchors_are_headings(path: str, anchor: str) -> None:
+    """And each part of it that is linked."""
+    headings = re.findall(r"^#+ (.*)$", (DOCUMENT.parent / path).read_text(encoding="utf-8"), re.MULTILINE)
+    assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
