@@ -18,7 +18,9 @@ export class ConnectionPill {
     this.#roundtrip = root.querySelector(".roundtrip");
     this.#act = root.querySelector(".connection-act");
     this.#act.addEventListener("click", () => {
-      if (connection.state.state === "closed") location.reload();
+      const { state, delay_ms } = connection.state;
+      if (state === "closed") location.reload();
+      else if (delay_ms === null) connection.online();
       else connection.retryNow();
     });
     connection.addEventListener("state", ({ detail }) => this.#show(detail));
@@ -32,10 +34,11 @@ export class ConnectionPill {
     this.#root.title = state.reason ?? "";
     if (state.state !== "live") setText(this.#roundtrip, "");
     this.#act.hidden = state.state !== "waiting" && state.state !== "closed";
-    this.#act.textContent = state.state === "closed" ? "Reload" : "Retry now";
+    this.#act.textContent = state.state === "closed" ? "Reload" : state.delay_ms === null ? "Go online" : "Retry now";
     if (state.state === "connecting") setText(this.#text, "Connecting");
     else if (state.state === "live") setText(this.#text, "Live");
     else if (state.state === "closed") setText(this.#text, state.reason);
+    else if (state.delay_ms === null) setText(this.#text, "Offline");
     else this.#countDown(performance.now() + state.delay_ms);
   }
 

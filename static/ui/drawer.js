@@ -53,6 +53,7 @@ export class Drawer {
       tab.tabIndex = key === name ? 0 : -1;
       panel.hidden = key !== name;
     }
+    this.#root.dataset.tab = name;
     if (keep) remember(name);
     this.#root.dispatchEvent(new CustomEvent("shown", { detail: this.#root.hidden ? null : name }));
   }

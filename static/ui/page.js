@@ -17,6 +17,7 @@ import { SignIn } from "./sign_in.js";
 import { followTheme } from "./theme.js";
 import { Thread } from "./thread.js";
 import { showDemos } from "./welcome.js";
+import { Workbench } from "./workbench.js";
 
 const CHATS_MAX = 20;
 const REFRESH_AFTER_MS = 250;
@@ -53,6 +54,15 @@ const sidebar = new Sidebar(find(".sidebar"), connection, {
 });
 const drawer = new Drawer(find(".drawer"), find(".drawer-toggle"));
 drawer.add("settings", "Settings", find(".settings"));
+const workbench = new Workbench(drawer, find(".drawer"), connection, {
+  get chat() {
+    return current;
+  },
+  open(id) {
+    history.pushState(null, "", `#${id}`);
+    openNamed();
+  },
+});
 
 /** What a start says beside its input: model, parameters, system prompt, tools. */
 function fieldsFor(model, demo) {
@@ -121,6 +131,7 @@ function watch(chat) {
   chat.addEventListener("structure", () => chat === current && draw());
   chat.addEventListener("info", () => chat === current && draw());
   chat.addEventListener("live", ({ detail }) => {
+    workbench.saw(chat);
     drawLive();
     if (!detail?.ended) return;
     const { ending } = detail.ended;

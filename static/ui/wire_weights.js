@@ -1,0 +1,38 @@
+/** What the frames weigh in JSON and in MessagePack. What went over the wire is measured; the other is worked out. */
+
+import { codecs } from "../turnwire.js";
+
+/** A page in the background paints nothing; it must not collect frames without end. */
+const UNWEIGHED_MAX = 2_000;
+const OTHER = { json: "msgpack", msgpack: "json" };
+
+export class WireWeights {
+  json = 0;
+  msgpack = 0;
+  frames = 0;
+  #unweighed = [];
+
+  /** Notes a frame; it is weighed later, all of a frame's time together. */
+  take(entry) {
+    if (entry.frame.type === "auth") return; // its token is blanked, so its weight isn't known
+    this.#unweighed.push(entry);
+    if (this.#unweighed.length > UNWEIGHED_MAX) this.weigh();
+  }
+
+  /** Weighs what was noted. */
+  weigh() {
+    for (const { frame, bytes, codec } of this.#unweighed.splice(0)) {
+      const other = codecs[OTHER[codec]];
+      this[codec] += bytes;
+      this[other.name] += other.bytes(other.encode(frame));
+      this.frames++;
+    }
+  }
+}
+
+/** 84 B, 1.2 KB, 3.4 MB. */
+export function bytesOf(bytes) {
+  if (bytes < 1000) return `${bytes} B`;
+  if (bytes < 1e6) return `${(bytes / 1e3).toFixed(1)} KB`;
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}

@@ -1,0 +1,286 @@
+"""The page's wire view and break-it panel, in a real Chromium: what they show is true, and turns red when it isn't."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Locator, expect
+
+from tests.client_stage import client_stage
+from tests.gateway_process import GatewayProcess
+from tests.page_stage import WatchedPage, browser_context, ended, open_page, said_something
+
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(180)]
+
+SCENARIO_MS = 60_000
+WHOLE = re.compile(r"^(\d+) turns?, ([\d,]+) characters, 0 lost, 0 doubled$")
+
+
+@pytest.fixture
+async def watched(gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+    """The page, open and live; at the end nothing may have gone wrong in it."""
+    async with browser_context() as context:
+        await context.grant_permissions(["clipboard-read", "clipboard-write"])
+        watched = await open_page(context, f"{gateway.url}/")
+        yield watched
+    assert watched.errors == []
+
+
+async def tab(watched: WatchedPage, name: str) -> Locator:
+    """Opens the drawer at a tab and gives its panel."""
+    drawer = watched.page.get_by_test_id("drawer")
+    if not await drawer.is_visible():
+        await watched.page.get_by_test_id("drawer-toggle").click()
+    await drawer.get_by_test_id(f"tab-{name}").click()
+    panel = watched.page.get_by_test_id(name)
+    await expect(panel.locator("*").first).to_be_visible()
+    return panel
+
+
+async def run(watched: WatchedPage, name: str) -> None:
+    """Presses a scenario's button."""
+    panel = await tab(watched, "break")
+    await panel.get_by_test_id(f"run-{name}").click()
+
+
+async def held(watched: WatchedPage, name: str, turns: int) -> str:
+    """Waits until a scenario ended as it should, with the proof whole over at least so many turns; gives what it says."""
+    page = watched.page
+    scenario = page.get_by_test_id(f"scenario-{name}")
+    await expect(scenario).to_have_attribute("data-state", re.compile("whole|broken"), timeout=SCENARIO_MS)
+    said = await page.get_by_test_id(f"outcome-{name}").inner_text()
+    assert await scenario.get_attribute("data-state") == "whole", said
+    await expect(page.get_by_test_id("proof")).to_have_attribute("data-state", "whole")
+    counted = WHOLE.match(await page.get_by_test_id("proof-count").inner_text())
+    assert counted is not None
+    assert int(counted[1]) >= turns
+    return said
+
+
+async def test_a_dropped_socket_and_a_double_start_lose_and_double_nothing(watched: WatchedPage) -> None:
+    """Laws 1, 6 and 7, as a person sees them: another socket, one answer for two starts, and every character once."""
+    await run(watched, "drop")
+    assert "over socket 2" in await held(watched, "drop", 3)
+    await run(watched, "twice")
+    assert "attached" in await held(watched, "twice", 4)
+    await expect(watched.page.get_by_test_id("conversations").get_by_text("Breaking it")).to_have_count(1)
+
+
+async def test_offline_lasts_until_online_is_pressed(watched: WatchedPage) -> None:
+    """The pill says so, nothing is tried, and afterwards the answers are whole."""
+    await run(watched, "offline")
+    button = watched.page.get_by_test_id("run-offline")
+    await expect(button).to_have_text("Go online")
+    await expect(watched.page.get_by_test_id("connection")).to_contain_text("Offline")
+    await button.click()
+    await held(watched, "offline", 3)
+    await expect(button).to_have_text("Go offline")
+
+    await button.click()
+    await expect(button).to_have_text("Go online")
+    await watched.page.get_by_test_id("connection").get_by_role("button", name="Go online").click()
+    await held(watched, "offline", 6)
+
+
+async def test_twenty_turns_and_stopping_them_all(watched: WatchedPage) -> None:
+    """Twenty answers over one socket, none mixed up; stopped in the middle not a character follows (law 5)."""
+    await run(watched, "twenty")
+    await held(watched, "twenty", 20)
+    await run(watched, "twenty")
+    await said_something(watched.page.get_by_test_id("turn").nth(39))
+    await run(watched, "stop")
+    assert re.match(r"[1-9]\d* stopped", await held(watched, "stop", 40))
+
+
+async def test_failures_keep_what_was_said(watched: WatchedPage) -> None:
+    """Four answers fail in four ways, and what came of them is what is stored."""
+    await run(watched, "cut")
+    assert re.match(r"4 failed as they should; [1-9]\d* characters", await held(watched, "cut", 4))
+
+
+async def test_not_reading_loses_nothing(watched: WatchedPage) -> None:
+    """Ten seconds without taking anything off the socket (law 11)."""
+    await run(watched, "pause")
+    await expect(watched.page.get_by_test_id("outcome-pause")).to_contain_text("Not reading for another", timeout=20_000)
+    assert re.match(r"[\d,]{5,} characters", await held(watched, "pause", 4))
+
+
+async def test_a_second_device_proves_the_same_turns(watched: WatchedPage) -> None:
+    """Another tab joins the conversation and tells what it holds."""
+    async with watched.page.context.expect_page() as opened:
+        await run(watched, "device")
+    other = await opened.value
+    assert "3 answers" in await held(watched, "device", 3)
+    await expect(other.get_by_test_id("turn")).to_have_count(3)
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ("Hello", "0 lost, 0 doubled"),
+        ("Hello, you", "5 lost, 0 doubled"),
+        ("Helo", "0 lost, 1 doubled"),
+        ("Hallo", "1 lost, 1 doubled"),
+    ],
+)
+async def test_the_proof_is_red_where_the_gateway_kept_something_else(tmp_path: Path, stored: str, said: str) -> None:
+    """A gateway that stores other words than it sends is found out, and one that doesn't is not."""
+    message = {"id": "m", "role": "assistant", "parts": [{"kind": "text", "text": stored}], "parent": None}
+    begun = {"turn": "t", "conversation": "c", "status": "running", "epoch": 1}
+    events = [
+        {"type": "turn.started", "seq": 1, "epoch": 1, "status": "running", "model": "demo", "input": None},
+        {"type": "turn.part", "seq": 2, "part": 0, "kind": "text"},
+        {"type": "turn.delta", "seq": 3, "part": 0, "text": "Hel"},
+        {"type": "turn.delta", "seq": 4, "part": 0, "text": "lo"},
+        {"type": "turn.completed", "seq": 5, "finish_reason": "stop", "message": "m"},
+    ]
+    place = {"turn": "t", "conversation": "c", "message": "m", "parent": None}
+    script = [{"ready": {}}, {"expect": "turn.start", "answer": begun}, *({"send": {**place, **one}} for one in events)]
+    answer = {"turn": "t", "status": "completed", "seq": 5, "message": message}
+    async with client_stage(tmp_path) as stage, browser_context() as context:
+        gateway = await stage.do_scripted([[*script, {"expect": "turn.get", "answer": answer}]])
+        page = await context.new_page()
+        await page.goto(stage.url)
+        told = await page.evaluate(
+            """async (url) => {
+              const { connect } = await import("/static/turnwire.js");
+              const { Proof } = await import("/static/ui/proof.js");
+              const connection = connect({ url, storage: null });
+              const proof = new Proof(connection);
+              const turn = connection.start({ turn: "t", input: "Hi" });
+              proof.follow(turn);
+              await proof.settled(["t"]);
+              return proof.sum;
+            }""",
+            gateway["url"],
+        )
+    assert f"{told['lost']} lost, {told['doubled']} doubled" == said
+    assert told["state"] == ("whole" if stored == "Hello" else "broken")
+
+
+async def test_the_proof_is_red_in_the_panel_when_words_are_added(watched: WatchedPage) -> None:
+    """One character slipped into what a turn holds makes the panel red, the scenario too, and names the place."""
+    await watched.page.evaluate(
+        """async () => {
+          const { Turn } = await import("./static/turnwire.js");
+          const { accept } = Turn.prototype;
+          let slipped = false;
+          Turn.prototype.accept = function (event, at) {
+            const slip = !slipped && event.type === "turn.delta" && this.text.length > 10;
+            slipped ||= slip;
+            return accept.call(this, slip ? { ...event, text: `x${event.text}` } : event, at);
+          };
+        }"""
+    )
+    await run(watched, "cut")
+    page = watched.page
+    await expect(page.get_by_test_id("scenario-cut")).to_have_attribute("data-state", "broken", timeout=SCENARIO_MS)
+    await expect(page.get_by_test_id("proof")).to_have_attribute("data-state", "broken")
+    await expect(page.get_by_test_id("proof-count")).to_contain_text("0 lost, 1 doubled")
+    await expect(page.get_by_test_id("proof-failures")).to_contain_text(re.compile(r"at character \d+"))
+
+
+async def test_the_wire_view_filters_pauses_copies_and_opens_frames(watched: WatchedPage) -> None:
+    """What a person looks for in the frames is found, stands still when asked, and is copied as it is."""
+    panel = await tab(watched, "wire")
+    await watched.choose(rate=60, tokens=100)
+    panel = await tab(watched, "wire")
+    await ended(await watched.ask("show me the wire"), "completed")
+    page, rows = watched.page, panel.get_by_test_id("wire-list").get_by_role("option").filter(visible=True)
+
+    await panel.get_by_test_id("wire-type").select_option("turn.start")
+    await expect(panel.get_by_test_id("wire-count")).to_contain_text(re.compile(r"^1 of \d+ frames"))
+    await rows.first.click()
+    await expect(panel.get_by_test_id("wire-detail")).to_contain_text("show me the wire")
+    await panel.get_by_test_id("wire-copy-one").click()
+    one = json.loads(await page.evaluate("navigator.clipboard.readText()"))
+    assert (one["direction"], one["frame"]["type"], one["frame"]["input"]) == ("out", "turn.start", "show me the wire")
+
+    await panel.get_by_test_id("wire-type").select_option("")
+    await panel.get_by_test_id("wire-direction").select_option("in")
+    await panel.get_by_test_id("wire-text").fill("SHOW ME THE WIRE")
+    await expect(panel.get_by_test_id("wire-count")).to_contain_text(re.compile(r"^[1-9] of \d+ frames"))
+    await panel.get_by_test_id("wire-copy-all").click()
+    lines = (await page.evaluate("navigator.clipboard.readText()")).splitlines()
+    assert "turn.started" in {json.loads(line)["frame"]["type"] for line in lines}
+    assert {json.loads(line)["direction"] for line in lines} == {"in"}
+
+    await panel.get_by_test_id("wire-text").fill("")
+    await panel.get_by_test_id("wire-direction").select_option("")
+    await panel.get_by_test_id("wire-turn").select_option(index=1)
+    await expect(panel.get_by_test_id("wire-count")).to_contain_text(re.compile(r"^\d{2,} of \d+ frames"))
+    await expect(rows.last).to_contain_text("turn.")
+    await panel.get_by_test_id("wire-pause").click()
+    before = await rows.all_inner_texts()
+    await ended(await watched.ask("while it is paused"), "completed")
+    assert await rows.all_inner_texts() == before
+    await expect(panel.get_by_test_id("wire-count")).to_contain_text(re.compile(r"Paused at \d+ of \d+ frames; [1-9]\d+ more"))
+    await panel.get_by_test_id("wire-pause").click()
+    await expect(panel.get_by_test_id("wire-count")).not_to_contain_text("Paused")
+
+
+async def test_the_wire_view_is_worked_by_keys_and_empty_says_so(watched: WatchedPage) -> None:
+    """Arrows walk through the frames; a filter that nothing fits says so."""
+    panel = await tab(watched, "wire")
+    await ended(await watched.ask("keys"), "completed")
+    await panel.get_by_test_id("wire-list").focus()
+    await watched.page.keyboard.press("End")
+    await expect(panel.get_by_test_id("wire-detail")).to_be_visible()
+    last = await panel.get_by_test_id("wire-list").get_by_role("option", selected=True).inner_text()
+    await watched.page.keyboard.press("ArrowUp")
+    await expect(panel.get_by_test_id("wire-list").get_by_role("option", selected=True)).not_to_have_text(last)
+    await panel.get_by_test_id("wire-text").fill("no such thing on the wire")
+    await expect(panel).to_contain_text("No frame fits the filter")
+
+
+async def test_a_codec_is_changed_by_a_click_and_weighs_less(watched: WatchedPage) -> None:
+    """Another socket with MessagePack; the weights of both stand side by side, and what runs goes on."""
+    panel = await tab(watched, "wire")
+    await watched.choose(rate=40, tokens=150)
+    panel = await tab(watched, "wire")
+    turn = await watched.ask("change the codec")
+    await said_something(turn)
+    await panel.get_by_test_id("codec-msgpack").check()
+    await ended(turn, "completed")
+    await expect(turn.get_by_test_id("tokens")).to_have_text("150 tokens")
+    assert await watched.page.evaluate("sockets.map(({ protocol }) => protocol)") == [
+        "turnwire.v1.json",
+        "turnwire.v1.msgpack",
+    ]
+    await expect(panel.get_by_test_id("weight-msgpack")).to_have_text(re.compile(r"^\d.*B \(−\d+ %\)$"))
+    await expect(panel.get_by_test_id("wire-turns").locator("tbody tr")).to_have_count(1)
+    await expect(panel.get_by_test_id("wire-turns").locator("tbody")).to_contain_text(re.compile(r"\d+ m?s\s+\d+"))
+
+
+async def test_thousands_of_frames_grow_no_dom_and_a_closed_view_sees_none(watched: WatchedPage) -> None:
+    """The list holds as many rows as fit; closed it takes no frame, and says afterwards how many passed."""
+    panel = await tab(watched, "wire")
+    page = watched.page
+    flood = """async (frames) => {
+      const { connect } = await import("./static/turnwire.js");
+      window.flood ??= connect({ storage: null });
+      window.floods = Array.from({ length: frames }, () => 0);
+      await Promise.all(floods.map(() => flood.ping()));
+    }"""
+    await page.evaluate("document.querySelector('[data-testid=wire-list]').scrollHeight")
+    await ended(await watched.say("Once. " * 30, rate=0), "completed")
+    nodes = "document.querySelector('[data-testid=wire]').querySelectorAll('*').length"
+    await expect(panel.get_by_test_id("wire-count")).to_contain_text(re.compile(r"\d+ frames"))
+    before = await page.evaluate(nodes)
+    await ended(await watched.say("Many words. " * 3000, rate=1500), "completed")
+    await expect(panel.get_by_test_id("wire-count")).to_contain_text(re.compile(r"^\d{3,} frames"))
+    assert await page.evaluate(nodes) <= before + 60
+    assert await panel.get_by_test_id("wire-list").get_by_role("option").count() < 60
+
+    await page.get_by_test_id("drawer").get_by_role("button", name="Close").click()
+    await page.evaluate(flood, 1)
+    await ended(await watched.say("Unseen words. " * 50, rate=0), "completed")
+    panel = await tab(watched, "wire")
+    await panel.get_by_test_id("wire-text").fill("Unseen words")
+    await expect(panel.get_by_test_id("wire-count")).to_contain_text(re.compile("^0 of "))
+    await panel.get_by_test_id("wire-text").fill("")
+    await expect(panel.get_by_test_id("wire-list").get_by_role("option").filter(has_text="frames passed while this view was closed").first).to_be_attached()
