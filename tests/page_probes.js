@@ -65,7 +65,7 @@ probes.tooWide = () => [...document.querySelectorAll("main *, .sidebar *")].filt
 probes.poorControls = () => [...document.querySelectorAll("button, a[href], input, select, textarea, summary")].filter((node) => {
   if (!node.checkVisibility({ visibilityProperty: true }) || node.closest(".unseen")) return false;
   const box = node.getBoundingClientRect();
-  const inText = node.closest("p, li:not(.chat-item)") || ["checkbox", "range"].includes(node.type);
+  const inText = node.closest("p, li:not(.chat-item)") || ["checkbox", "radio", "range"].includes(node.type);
   const small = !inText && Math.min(box.width, box.height) < 24;
   const name = node.getAttribute("aria-label") || node.textContent.trim() || node.labels?.[0]?.textContent.trim() || node.title;
   return small || !name;

@@ -34,7 +34,9 @@ export class WireList {
     this.node.addEventListener("keydown", (event) => this.#key(event));
     this.#space.addEventListener("click", ({ target }) => {
       const row = this.#rows.find(({ node }) => node.contains(target));
-      if (row?.record && !row.record.gap) this.select(row.record === this.selected ? null : row.record);
+      if (!row?.record || row.record.gap) return;
+      this.#follow = false; // what is looked at stays in sight until the list is scrolled to its end
+      this.select(row.record === this.selected ? null : row.record);
     });
     new ResizeObserver(() => paintSoon(this)).observe(this.node);
   }
@@ -80,7 +82,7 @@ export class WireList {
     node.dataset.direction = record.gap ? "gap" : record.direction;
     const told = record.gap
       ? ["", "", "", "", `${record.gap} frames passed while this view was closed`, ""]
-      : [clock(record.at), record.direction === "in" ? "↓" : "↑", record.frame.type, shortId(record.frame.turn), summaryOf(record.frame), bytesOf(record.bytes)];
+      : [clock(record.at), record.direction === "in" ? "↓" : "↑", record.frame.type, shortId(record.frame.turn), summaryOf(record), bytesOf(record.bytes)];
     for (const [place, text] of told.entries()) setText(cells[place], text);
   }
 

@@ -3,6 +3,7 @@
 const FRAMES_MAX = 5_000;
 const TRIM_AT_ONCE = 500;
 const TURNS_MAX = 100;
+const ASKED_MAX = 500;
 const SUMMARY_CHARS_MAX = 160;
 
 /** What a row says of a frame, by what it is mostly about. */
@@ -16,6 +17,8 @@ export class WireLog {
   waiting = 0;
   #records = [];
   #number = 0;
+  /** What was asked under the ids that have no answer yet. */
+  #asked = new Map();
   #filter = { direction: "", type: "", turn: "", text: "" };
   /** The last number that is shown while the list stands still. */
   #upTo = Infinity;
@@ -43,7 +46,7 @@ export class WireLog {
       this.turns.add(turn);
       if (this.turns.size > TURNS_MAX) this.turns.delete(this.turns.values().next().value);
     }
-    this.#add({ ...entry, number: ++this.#number });
+    this.#add({ ...entry, number: ++this.#number, answers: this.#answered(entry) });
   }
 
   /** Notes that frames passed unseen. */
@@ -68,6 +71,20 @@ export class WireLog {
   /** What is shown, a JSON document a line. */
   lines() {
     return this.shown.filter((record) => !record.gap).map(lineOf).join("\n");
+  }
+
+  /** The type of the request that this frame answers. */
+  #answered({ direction, socket, frame: { type, id } }) {
+    if (id === undefined) return undefined;
+    const key = `${socket} ${id}`;
+    if (direction === "out") {
+      this.#asked.set(key, type);
+      if (this.#asked.size > ASKED_MAX) this.#asked.delete(this.#asked.keys().next().value);
+      return undefined;
+    }
+    const asked = this.#asked.get(key);
+    if (type !== "result.piece") this.#asked.delete(key);
+    return asked;
   }
 
   #add(record) {
@@ -102,7 +119,12 @@ export function lineOf({ direction, at, bytes, codec, socket, frame }) {
 }
 
 /** A frame in a few words. */
-export function summaryOf(frame) {
+export function summaryOf({ frame, answers }) {
+  const told = toldBy(frame);
+  return answers ? `${answers} ${told}` : told;
+}
+
+function toldBy(frame) {
   for (const name of TOLD) {
     const value = frame[name];
     if (value === undefined || value === null) continue;

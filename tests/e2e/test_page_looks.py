@@ -104,3 +104,43 @@ async def test_the_sides_are_legible_and_fit(looked: Looked) -> None:
         await page.get_by_role("button", name="Conversations").click()
         await page.wait_for_timeout(300)
         await looked.at("conversations")
+
+
+async def test_the_workbench_is_legible_and_fits(looked: Looked) -> None:
+    """The wire view while much streams, with a frame open, and the break-it panel: whole, offline and red."""
+    page = looked.page
+    await page.get_by_test_id("drawer-toggle").click()
+    await page.get_by_test_id("tab-wire").click()
+    await expect(page.get_by_test_id("wire-count")).to_contain_text("frame")
+    await looked.at("wire-empty")
+    await page.get_by_test_id("tab-break").click()
+    await page.get_by_test_id("run-cut").click()
+    await page.get_by_test_id("run-twenty").click()
+    await page.get_by_test_id("tab-wire").click()
+    await expect(page.get_by_test_id("wire-turns").locator("tbody tr")).to_have_count(20)
+    await page.wait_for_timeout(1500)
+    await looked.at("wire")
+    await page.get_by_test_id("wire-list").press("End")
+    await page.get_by_test_id("wire-detail").scroll_into_view_if_needed()
+    await looked.at("wire-frame")
+
+    await page.get_by_test_id("tab-break").click()
+    await expect(page.get_by_test_id("outcome-twenty")).to_contain_text("none mixed up", timeout=30_000)
+    await looked.at("break-whole")
+    await page.get_by_test_id("run-offline").click()
+    await expect(page.get_by_test_id("run-offline")).to_have_text("Go online")
+    await looked.at("break-offline")
+    await page.get_by_test_id("run-offline").click()
+    await expect(page.get_by_test_id("scenario-offline")).to_have_attribute("data-state", "whole", timeout=30_000)
+    await page.evaluate(
+        """async () => {
+          const { Turn } = await import("./static/turnwire.js");
+          const { accept } = Turn.prototype;
+          Turn.prototype.accept = function (event, at) {
+            return accept.call(this, event.type === "turn.delta" && event.seq === 9 ? { ...event, text: "" } : event, at);
+          };
+        }"""
+    )
+    await page.get_by_test_id("run-cut").click()
+    await expect(page.get_by_test_id("scenario-cut")).to_have_attribute("data-state", "broken", timeout=30_000)
+    await looked.at("break-red")
