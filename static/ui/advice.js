@@ -51,8 +51,21 @@ const NEXT_STEP = new Map([
   ["law_violation", "This is a fault of the gateway. Please report it with the browser's console."],
 ]);
 
-export function statusWord(turn) {
-  return turn.status === "running" && turn.parts.length > 0 ? "Streaming" : (STATUS.get(turn.status) ?? turn.status);
+/**
+ * What a turn does now.
+ * @param {object} turn
+ * @param {{status: string, at: number}} [told] the turn's last `turn.status`, and when it came, by `performance.now()`
+ */
+export function statusWord(turn, told) {
+  if (turn.status === "running" && turn.parts.length > 0) return "Streaming";
+  const known = told?.status === turn.status ? told : {};
+  if (turn.status === "queued" && known.position) return known.position === 1 ? "Queued: next" : `Queued: number ${known.position}`;
+  if (turn.status === "fallback" && known.model) return `Using ${known.model} instead`;
+  if (turn.status === "retrying" && known.attempt) {
+    const seconds = Math.ceil((known.at + known.delay_ms - performance.now()) / 1000);
+    return `Trying again${seconds > 0 ? ` in ${seconds} s` : ""} (attempt ${known.attempt})`;
+  }
+  return STATUS.get(turn.status) ?? turn.status;
 }
 
 /** How an ended turn came to its end, in a few words; empty for a failure, which has a box of its own. */

@@ -16,6 +16,8 @@ export class AnswerView {
   #acts;
   #views = [];
   #clock = 0;
+  #told = null;
+  #trimmed = 0;
   #model = el("span", { class: "model", "data-testid": "answer-model" });
   #status = el("span", { class: "status", "data-testid": "status" });
   #stop;
@@ -82,6 +84,8 @@ export class AnswerView {
       this.#body.replaceChildren();
       this.#views = [];
     }
+    if (event.type === "turn.status" && event.status !== "trimmed") this.#told = { ...event, at: performance.now() };
+    else if (event.type === "turn.status") this.#trimmed = event.messages;
     paintSoon(this);
   }
 
@@ -89,11 +93,16 @@ export class AnswerView {
     const message = this.#message;
     const { turn } = message;
     const state = stateOf(message);
-    if (message.live) this.#clock ||= setInterval(() => this.#paintNumbers(), CLOCK_EVERY_MS);
+    if (message.live) this.#clock ||= setInterval(() => this.#tick(), CLOCK_EVERY_MS);
     if (this.node.dataset.state !== state) this.#enter(state);
     setText(this.#model, message.model ?? turn?.model ?? "");
-    setText(this.#status, turn && !message.ended ? statusWord(turn) : state === "starting" ? "Sending" : "");
     this.#paintParts(message.said, message.live);
+    this.#tick();
+  }
+
+  #tick() {
+    const { turn, ended } = this.#message;
+    setText(this.#status, ended ? "" : turn ? statusWord(turn, this.#told) : "Sending");
     this.#paintNumbers();
   }
 
@@ -145,6 +154,7 @@ export class AnswerView {
     if (rate) fact("speed", speed(rate), "Tokens a second since the first token");
     if (usage) fact("tokens", `${usage.output_tokens.toLocaleString()} tokens`, usageTitle(usage));
     if (timing?.attempts > 1) fact("attempts", `${timing.attempts} attempts`, "How often a provider was asked");
+    if (this.#trimmed) fact("trimmed", `${this.#trimmed} messages left out`, "The oldest messages didn't fit into the model's window");
     if (price(cost)) fact("cost", price(cost), "What this answer cost");
     this.#showFacts(facts);
   }

@@ -222,6 +222,7 @@ export class Chat extends EventTarget {
     for await (const event of turn) {
       if (event.type === "turn.started") this.#began(answer, event);
       else if (event.type === "turn.delta" && event.text) answer.watch.heard(event);
+      else if (event.status === "fallback") answer.model = event.model;
       answer.changed(event);
     }
     this.live.delete(turn.id);

@@ -13,6 +13,9 @@ const UNDECIDED = /^[\s\d.)#>*+\-_`~|:=[\]]*$/;
 /** Characters that can't change the shape of the line that they continue. */
 const PLAIN = /^[^\\`*_{}[\]()<>#+!|~:/@&;=\r\n]*$/;
 const PLAIN_IN = new Set(["P", "LI", "TD", "H3", "H4", "H5", "H6"]);
+/** The first line of a table may be plain words with pipes until its second line is whole, and a pipe alone is no row. */
+const MAYBE_TABLE = /^\|[^\n]*\n[ :|-]*$/;
+const EMPTY_ROW = /^\|\s*$/;
 /** A fence that isn't closed yet: what comes is code, whatever it looks like. */
 const FENCE = /^(`{3,}|~{3,})[^\n]*\n/;
 const REFERENCE = /^ {0,3}\[[^\]\n]+\]:/m;
@@ -36,12 +39,13 @@ export class MarkdownView {
   }
 
   /**
-   * Shows `text`. It may only grow from call to call.
-   * @param {string} text the whole text so far
+   * Shows a text. It may only grow from call to call.
+   * @param {string} said the whole text so far
    * @param {boolean} open more may follow
    * @returns {boolean} false: not yet shown, as parsing has taken too long lately; call again
    */
-  update(text, open) {
+  update(said, open) {
+    const text = open ? said.slice(0, decided(said)) : said;
     if (text.length === this.#text.length && open === this.#open) return true;
     const added = text.slice(this.#text.length);
     if (!open || !this.#append(added)) {
@@ -130,6 +134,16 @@ export class MarkdownView {
     this.#hook = words;
     this.#pending = text.slice(text.trimEnd().length);
   }
+}
+
+/** How much of a growing text can be shown without pipes that a moment later are a table's lines. */
+function decided(text) {
+  const last = text.lastIndexOf("\n") + 1;
+  const before = last < 2 ? 0 : text.lastIndexOf("\n", last - 2) + 1;
+  const above = before < 2 ? 0 : text.lastIndexOf("\n", before - 2) + 1;
+  if (text[last] === "|" && (last === 0 || text[before] !== "|")) return last;
+  if (last > 0 && text[before] === "|" && (before === 0 || text[above] !== "|") && MAYBE_TABLE.test(text.slice(before))) return before;
+  return EMPTY_ROW.test(text.slice(last)) ? last : text.length;
 }
 
 /** The first block that more text may change: the last, or the one before it while the last line is undecided. */

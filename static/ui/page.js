@@ -40,7 +40,7 @@ const thread = new Thread(find(".thread"), {
   spread: (message, spread) => current.spread(message, spread),
   rate: (message, rating) => connection.request("feedback.put", { message: message.id, rating }),
   runTools: (message) => current.answerTools(message, (results) => fieldsAfterTools(message.model, results)),
-  earlier: (chat) => void chat.readEarlier(),
+  earlier: (chat) => void readEarlier(chat),
 });
 const end = new EndFollower(find(".scroller"), find(".thread"), find(".to-end"));
 const composer = new Composer(find(".composer"), (parts) => send(parts, picker.value.map((model) => fieldsFor(model))), () => picker.can("vision"));
@@ -99,9 +99,26 @@ function show(chat) {
 
 function draw() {
   document.body.dataset.empty = String(current.tree.empty && !current.loading);
+  document.body.dataset.new = String(!current.id);
   thread.show(current);
   drawTitle();
   drawLive();
+}
+
+/** What was at the top stays where it is, for a person reads on from there; the browser doesn't see to that at the very top. */
+async function readEarlier(chat) {
+  const scroller = find(".scroller");
+  const button = find(".earlier");
+  const below = () => scroller.scrollHeight - scroller.scrollTop;
+  button.disabled = true;
+  try {
+    const before = below();
+    await chat.readEarlier();
+    scroller.scrollTop = scroller.scrollHeight - before;
+  } catch (error) {
+    announcer.say(error.message);
+  }
+  button.disabled = false;
 }
 
 function drawTitle() {

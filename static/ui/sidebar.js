@@ -34,9 +34,9 @@ export class Sidebar {
     this.#search.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && this.#search.value) {
         event.stopPropagation();
-        this.#search.value = "";
-        void this.refresh();
+        this.#searchNothing();
       } else if (event.key === "ArrowDown") {
+        event.preventDefault();
         this.#list.querySelector("a")?.focus();
       }
     });
@@ -60,6 +60,20 @@ export class Sidebar {
     } catch (error) {
       if (asked === this.#asked && error.code !== "connection_lost") this.#list.replaceChildren(el("li", { class: "none", text: error.message }));
     }
+  }
+
+  #searchNothing() {
+    this.#search.value = "";
+    this.#search.focus();
+    void this.refresh();
+  }
+
+  /** Says why the list is empty, and what to do. */
+  #nothing() {
+    const query = this.#search.value.trim();
+    if (!query) return el("li", { class: "none", text: "What you ask will be kept here." });
+    const said = el("p", { dir: "auto", role: "status", text: `No title has “${query}” in it.` });
+    return el("li", { class: "none" }, said, el("button", { type: "button", class: "quiet", text: "Show all", onclick: () => this.#searchNothing() }));
   }
 
   async #more() {
@@ -92,7 +106,7 @@ export class Sidebar {
       this.#items.set(conversation.id, known);
       return known.item;
     });
-    if (rows.length === 0) rows.push(el("li", { class: "none", text: this.#search.value ? "Nothing is called that." : "What you ask will be kept here." }));
+    if (rows.length === 0) rows.push(this.#nothing());
     if (this.#next) rows.push(el("li", {}, el("button", { type: "button", class: "quiet", text: "More", onclick: () => void this.#more() })));
     this.#list.replaceChildren(...rows);
     this.mark(this.#current);
