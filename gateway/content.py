@@ -20,6 +20,7 @@ from providers.base import (
 )
 
 _ADDRESSES = ("https://", "http://", "data:", "/v1/messages/")
+_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 
 
 def check_content(request: TurnStart) -> None:
@@ -58,6 +59,8 @@ def _check_parts(parts: list[Part], path: str) -> None:
 def _check_data(part: ImagePart | FilePart, path: str) -> None:
     if (part.data is None) == (part.url is None):
         raise ApiError("invalid_request", "An image or file has either data or a url. Send one of them.", path=path)
+    if isinstance(part, ImagePart) and not part.media_type.startswith("image/"):
+        raise ApiError("invalid_request", "This is no image. Send a file, or say image/png.", path=f"{path}.media_type")
     if part.url is not None and not part.url.startswith(_ADDRESSES):
         raise ApiError("invalid_request", "This address can't be passed on. Send one of https.", path=f"{path}.url")
     if part.data is not None:
@@ -80,7 +83,9 @@ def _schema_fault(schema: object, path: str) -> str | None:
         return f"{path}.properties"
     if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
         return f"{path}.required"
-    if not isinstance(schema.get("type", ""), str | list):
+    kinds = schema.get("type", [])
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if not all(isinstance(kind, str) and kind.lower() in _TYPES for kind in kinds):
         return f"{path}.type"
     inner = [(value, f"{path}.properties.{name}") for name, value in properties.items()]
     if not isinstance(schema.get("items"), list | None):

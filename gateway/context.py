@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 from msgspec import structs
 
@@ -56,7 +58,7 @@ async def chat_request(
     """The request with its history. Raises `ApiError`."""
     asked = stated(request, upstream_model)
     if request.messages is not None:
-        return structs.replace(asked, messages=await _with_data(store, user, asked.messages))
+        return structs.replace(asked, messages=await _with_data(store, user, tuple(_answered(asked.messages))))
     assert turn.conversation is not None, "a turn with a history has a conversation"
     try:
         branch = await store.branch(user, turn.conversation, turn.parent)
@@ -78,18 +80,29 @@ async def chat_request(
 def _context(branch: list[MessageRecord], model: str) -> list[ChatMessage]:
     """Messages with something in them, as `model` can take them.
 
-    An answer that was stopped before its first word is left out, another model's signatures too, and so are calls
-    of tools that nobody answered: every provider refuses a conversation that goes on without their results.
+    Another model's signatures are left out.
     """
-    bodies = [body_of(record) for record in branch]
-    answered = {part.call for body in bodies for part in body.parts if isinstance(part, ToolResultPart)}
     found = []
-    for record, body in zip(branch, bodies, strict=True):
-        parts = [part for part in body.parts if not isinstance(part, ToolCallPart) or part.call in answered]
-        message = ChatMessage(record.role, tuple(parts))  # type: ignore[arg-type]
+    for record in branch:
+        body = body_of(record)
+        message = ChatMessage(record.role, tuple(body.parts))  # type: ignore[arg-type]
+        found.append(message if body.model in (None, model) else message.unsigned())
+    return _answered(found)
+
+
+def _answered(messages: Iterable[ChatMessage]) -> list[ChatMessage]:
+    """The messages without the calls of tools that nobody answered, and without what is empty then.
+
+    Every provider refuses a conversation that goes on without their results.
+    """
+    messages = list(messages)
+    answered = {part.call for message in messages for part in message.parts if isinstance(part, ToolResultPart)}
+    kept = []
+    for message in messages:
+        parts = [part for part in message.parts if not isinstance(part, ToolCallPart) or part.call in answered]
         if parts:
-            found.append(message if body.model in (None, model) else message.unsigned())
-    return found
+            kept.append(structs.replace(message, parts=tuple(parts)))
+    return kept
 
 
 async def _with_data(store: Store, user: str, messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:

@@ -57,10 +57,16 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def ready_line(gateway: Gateway, port: int) -> str:
-    """Where to open the page, which models have keys, and who may come in."""
+    """Where to open the page, which providers have keys, and who may come in."""
     settings = gateway.settings.model_copy(update={"port": port})
-    models = gateway.catalog.models()
-    keyed = sorted({model.type for model in models if model.available and model.key is not None})
+    catalog = gateway.catalog
+    keyed = sorted(
+        {
+            name.partition(":")[0]
+            for name, row, needs in catalog.providers()
+            if row.keys and not needs and (catalog.endpoint(name).api_keys or not row.key_optional)
+        }
+    )
     keys = f"keys for {', '.join(keyed)}" if keyed else "no provider keys, the demo model needs none"
     access = f"auth by {settings.auth}"
     if settings.auth == "none":

@@ -13,6 +13,7 @@ from providers.base import Finished, FinishReason, Usage, UsageReported
 from providers.failures import Failures
 from providers.parts import Parts
 from providers.stream import reread
+from providers.token_counts import is_count
 
 _FINISHED: Final[dict[str, FinishReason]] = {
     "end_turn": "stop",
@@ -95,7 +96,7 @@ class MessagesDecoder:
         """See `stream.Decoder`. A ping shows that the connection lives, not that the model gets on."""
         try:
             events = [_decode(data)]
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             events = reread(data, _Event)
         progress = False
         for event in events:
@@ -198,7 +199,7 @@ class MessagesDecoder:
         details = counts.get("output_tokens_details")
         if isinstance(details, dict):
             counts["thinking_tokens"] = details.get("thinking_tokens")
-        self._usage |= {name: count for name, count in counts.items() if isinstance(count, int)}
+        self._usage |= {name: int(count) for name, count in counts.items() if is_count(count)}
 
     def _report(self) -> None:
         if not self._usage:

@@ -18,7 +18,6 @@ from providers.base import (
     FilePart,
     ImagePart,
     Part,
-    ProviderError,
     ReasoningPart,
     RefusalPart,
     TextPart,
@@ -26,7 +25,7 @@ from providers.base import (
     ToolName,
     ToolResultPart,
 )
-from providers.route import Quirks, Route
+from providers.route import Quirks, Route, schema_of
 
 DEFAULT_MAX_TOKENS: Final = 32_000
 UNLISTED_MAX_TOKENS: Final = 8_192
@@ -38,7 +37,7 @@ _CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 
 
 def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
-    """The arguments for `messages.create`. Raises `ProviderError` for an unknown response format."""
+    """The arguments for `messages.create`. What it can't take is refused before (`Route.check`)."""
     params, quirks = request.params, route.quirks
     max_tokens = params.max_tokens or min(route.max_output or UNLISTED_MAX_TOKENS, DEFAULT_MAX_TOKENS)
     body: dict[str, Any] = {
@@ -55,8 +54,8 @@ def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
     if params.stop:
         body["stop_sequences"] = params.stop
     body |= _thinking(request, quirks, max_tokens)
-    if params.response_format is not None:
-        body["output_config"] = body.get("output_config", {}) | {"format": _format(params.response_format)}
+    if params.response_format is not None and (schema := schema_of(params.response_format)) is not None:
+        body["output_config"] = body.get("output_config", {}) | {"format": {"type": "json_schema", "schema": schema}}
     if request.tools:
         body["tools"] = [
             {
@@ -100,17 +99,6 @@ def _thinking(request: ChatRequest, quirks: Quirks, max_tokens: int) -> dict[str
             return {"thinking": {"type": "enabled", "budget_tokens": budget}}
         return {"thinking": {"type": "disabled"}}
     return {}
-
-
-def _format(wanted: dict[str, Any]) -> dict[str, Any]:
-    inner = wanted.get("json_schema")
-    schema = inner.get("schema") if isinstance(inner, dict) else wanted.get("schema")
-    if wanted.get("type") != "json_schema" or not isinstance(schema, dict):
-        raise ProviderError(
-            "unsupported",
-            "This model takes a response_format of type json_schema only: change it or leave it out.",
-        )
-    return {"type": "json_schema", "schema": schema}
 
 
 def _message(message: ChatMessage) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ _ADDRESS: Final = re.compile(
     r"(?i)\w+://\S+|\b(?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?\b|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|localhost(:\d+)?"
 )
 _LONG: Final = re.compile(r"[\w+/=-]{24,}")
-_AGAIN: Final = re.compile(r"(?i)(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?)\s*(ms|m(?:in|\b)|s)")
+_AGAIN: Final = re.compile(r"(?i)(?:try again|retry) (?:in|after) (\d{1,9}(?:\.\d+)?)\s*(ms|m(?:in|\b)|s)")
 _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000}
 
 
@@ -85,7 +85,7 @@ def _retry_ms(said: Mapping[str, object], text: str) -> int | None:
     details = said.get("details")
     for detail in details if isinstance(details, list) else ():
         delay = str(detail.get("retryDelay", "")) if isinstance(detail, Mapping) else ""
-        if re.fullmatch(r"\d+(\.\d+)?s", delay):
+        if re.fullmatch(r"\d{1,9}(\.\d+)?s", delay):
             return round(float(delay[:-1]) * 1000) or None
     found = _AGAIN.search(text)
     return round(float(found[1]) * _UNITS_MS[found[2].lower()]) or None if found else None

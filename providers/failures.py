@@ -20,6 +20,8 @@ from providers.route import Endpoint
 from providers.transport import Stalled
 
 BODY_BYTES_READ: Final = 2_000
+WAIT_MAX_MS: Final = 86_400_000
+"""A longer wait is said to be a day, and is too long for everybody."""
 _UNREACHED: Final = (
     httpx2.ConnectTimeout,
     httpx2.ConnectError,
@@ -43,7 +45,7 @@ class Failures:
         try:
             reason = Reason.read(json.loads(body))
             error = self._of(status, reason)
-        except ValueError:
+        except (ValueError, RecursionError):
             error = self._of(status, Reason(text=body[:BODY_BYTES_READ].decode("utf-8", "replace")))
             error.detail = f"{status} with a body of {len(body)} bytes that is no JSON"
         error.retry_after_ms = retry_after_ms(headers) or error.retry_after_ms
@@ -90,10 +92,13 @@ class Failures:
 
     def _of(self, status: int, reason: Reason) -> ProviderError:
         words = reason.words()
+        # Who says when to come back wants it: some say "quota" for a minute's limit too.
+        again = status == 429 and reason.retry_ms is not None
         rule = next(
             rule
             for rule in RULES
-            if (rule.statuses is None or status in rule.statuses)
+            if not (again and rule.code == "upstream_rate_limited" and not rule.retryable)
+            and (rule.statuses is None or status in rule.statuses)
             and (rule.words is None or re.search(rule.words, words))
         )
         type_, code, param = (self._name(name) for name in (reason.type, reason.code, reason.param))
@@ -101,8 +106,7 @@ class Failures:
             rule.code,
             rule.message,
             " ".join(filter(None, (str(status), type_, code, param))),
-            # Who says when to come back wants it: some say "quota" for a minute's limit too.
-            retryable=rule.retryable or (status == 429 and reason.retry_ms is not None),
+            retryable=rule.retryable,
             param=f" ({param})" if param else "",
         )
         error.said = quiet(reason.text, self._secrets)
@@ -131,7 +135,7 @@ def retry_after_ms(headers: Mapping[str, str]) -> int | None:
         milliseconds = float(headers.get("retry-after-ms", 0)) or float(headers.get("retry-after", 0)) * 1000
     except ValueError:
         milliseconds = _until(headers.get("retry-after", ""), headers.get("date", ""))
-    return round(milliseconds) if 0 < milliseconds < 86_400_000 else None
+    return round(min(milliseconds, WAIT_MAX_MS)) if milliseconds > 0 else None
 
 
 def _until(when: str, now: str) -> float:

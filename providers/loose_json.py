@@ -32,7 +32,10 @@ def documents(data: bytes) -> list[Any]:
     found: list[Any] = []
     at = _between(text, 0).end()
     while at < len(text) or not found:
-        document, at = _scan(text, at)
+        try:
+            document, at = _scan(text, at)
+        except RecursionError:
+            raise ValueError("it is nested too deep") from None
         found.append(document)
         at = _between(text, at).end()
     return found

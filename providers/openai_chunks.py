@@ -135,7 +135,7 @@ class ChatDecoder:
             raise self._failures.of_event(_documents(data))
         try:
             chunks = [_decode(data)]
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             chunks = reread(data, _Chunk)
         for chunk in chunks:
             self._chunk(chunk)

@@ -46,7 +46,10 @@ def missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str, str]
         needs.append(" or ".join((*row.keys, *row.credentials)))
     if row.base_url and not endpoint.base_url:
         needs.append(" or ".join((*_VARIABLE.findall(row.base_url), *row.base_url_variables)))
-    headers = (name for text in row.headers.values() for name in _VARIABLE.findall(text))
+    if not all(map(_carried, endpoint.api_keys)):
+        used = next(name for name in row.keys if _first(environment, (name,)))
+        needs.append(f"{used} without the characters in it that no header can carry")
+    headers = [name for text in row.headers.values() for name in _VARIABLE.findall(text)]
     needs += [name for name in headers if not _first(environment, (name,))]
     needs += [" or ".join(row.options[option]) for option in row.required if option not in endpoint.options]
     return " and ".join(f"({one})" if " or " in one and len(needs) > 1 else one for one in needs)
@@ -57,6 +60,11 @@ def _installed(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:
         return False
+
+
+def _carried(value: str) -> bool:
+    """Whether a header can carry it: a key that was copied with its quotes or with "…" can't be sent."""
+    return value.isascii() and value.isprintable()
 
 
 def _first(environment: Mapping[str, str], names: Iterable[str]) -> str:

@@ -148,8 +148,11 @@ class _Asking:
 
     async def _ask(self, route: Route, question: ChatRequest) -> Begun:
         """One model, as often as it makes sense. Raises `ProviderError`."""
-        ring = self._rings[route.provider]
         await self._providers.load(route)
+        ring = self._rings.get(route.provider)
+        if ring is None:
+            # The demo: it has no keys, and fails on purpose only.
+            return await self._send(route, question)
         failure: ProviderError | None = None
         waits_left = self._retries.attempts - 1
         asks_left = waits_left + len(ring)
@@ -190,11 +193,8 @@ class _Asking:
             announced = True
 
     async def _attempt(self, route: Route, question: ChatRequest, loan: Loan) -> Begun:
-        self._announce(route)
-        self._made += 1
-        self._asker.asking(route, question)
         try:
-            begun = await _begin(self._providers.of(route, loan.value), question)
+            begun = await self._send(route, question, loan.value)
         except ProviderError as error:
             loan.failed(error)
             self._asker.failed(route, error)
@@ -204,6 +204,12 @@ class _Asking:
             raise
         loan.succeeded()
         return begun
+
+    async def _send(self, route: Route, question: ChatRequest, key: str = "") -> Begun:
+        self._announce(route)
+        self._made += 1
+        self._asker.asking(route, question)
+        return await _begin(self._providers.of(route, key), question)
 
     def _again(self, failure: ProviderError, took_s: float) -> bool:
         """Whether the same model is worth another request."""

@@ -88,7 +88,7 @@ class ResponsesDecoder:
             return True
         try:
             events = [_decode(data)]
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             events = reread(data, _Event)
         progress = False
         for event in events:

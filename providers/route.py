@@ -71,7 +71,7 @@ class Quirks(BaseModel):
     usage_has_cost: bool = False
     """`usage.cost` is what the request costs, in US dollars."""
     usage_excludes_reasoning: bool = False
-    """`completion_tokens` leaves out the reasoning."""
+    """`completion_tokens` leaves out the reasoning; `total_tokens`, where it is told, doesn't."""
     ends_without_finish: bool = False
     """A stream that ends without a finish reason has ended well."""
     background: bool = False
@@ -191,12 +191,27 @@ class Route(Struct, frozen=True):
         for part in _parts(request):
             if isinstance(part, FilePart):
                 self._check_file(part)
+        if request.params.response_format is not None:
+            self._check_format(request.params.response_format)
         most, wanted = self.max_output, request.params.max_tokens
         if most is not None and wanted is not None and wanted > most:
             raise ProviderError(
                 "invalid_request",
                 f"The model {self.id} answers with {most} tokens at most: ask for no more in params.max_tokens.",
             )
+
+    def _check_format(self, wanted: dict[str, Any]) -> None:
+        if not isinstance(wanted.get("type"), str):
+            raise ProviderError("invalid_request", "params.response_format has no type: give it one, like json_schema.")
+        if not self.dialect.startswith("anthropic") or wanted["type"] == "text":
+            return
+        if wanted["type"] != "json_schema":
+            raise ProviderError(
+                "unsupported",
+                f"The model {self.id} takes a response_format of type json_schema only: change it or leave it out.",
+            )
+        if schema_of(wanted) is None:
+            raise ProviderError("invalid_request", "params.response_format has no schema: put it into json_schema.")
 
     def _check_file(self, file: FilePart) -> None:
         if self.dialect == "demo":
@@ -213,6 +228,13 @@ class Route(Struct, frozen=True):
                 "unsupported",
                 f"The model {self.id} can't read files of type {file.media_type[:80]}: send a PDF, or text as data.",
             )
+
+
+def schema_of(response_format: dict[str, Any]) -> dict[str, Any] | None:
+    """The JSON schema that an answer is to follow, in either of OpenAI's spellings."""
+    inner = response_format.get("json_schema")
+    schema = inner.get("schema") if isinstance(inner, dict) else response_format.get("schema")
+    return schema if isinstance(schema, dict) else None
 
 
 def _parts(request: ChatRequest) -> Iterable[Part]:

@@ -144,7 +144,7 @@ class DeltaStream:
         """Lines of another format. JSON there is the provider's way to say that it failed."""
         try:
             body = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             self._stray = data
             return
         if isinstance(body, dict | list):

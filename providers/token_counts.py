@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final, TypeGuard
 
 from providers.base import Usage
 from providers.route import Quirks
+
+COUNT_MAX: Final = 2**53
+"""What is more, or below nothing, is no count."""
+COST_MAX: Final = 1_000_000
+"""No single request costs as many dollars."""
 
 
 def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
@@ -25,10 +30,14 @@ def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
         ),
         None,
     )
-    output = _count(usage, "completion_tokens") or 0
+    given, output = _count(usage, "prompt_tokens") or 0, _count(usage, "completion_tokens") or 0
+    if quirks.usage_excludes_reasoning:
+        total = _count(usage, "total_tokens")
+        whole = output + (reasoning or 0) if total is None else max(output, total - given)
+        reasoning, output = (whole - output or None) if reasoning is None else reasoning, whole
     return Usage(
-        input_tokens=_count(usage, "prompt_tokens") or 0,
-        output_tokens=output + (reasoning or 0) if quirks.usage_excludes_reasoning else output,
+        input_tokens=given,
+        output_tokens=output,
         reasoning_tokens=reasoning,
         cache_read_tokens=cached,
         cache_write_tokens=_count(prompt, "cache_write_tokens"),
@@ -38,7 +47,7 @@ def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
 def chat_cost(usage: dict[str, Any], quirks: Quirks) -> Decimal | None:
     """What the provider itself says that the request costs, in US dollars."""
     cost = usage.get("cost") if quirks.usage_has_cost else None
-    return Decimal(repr(cost)) if isinstance(cost, int | float) and cost >= 0 else None
+    return Decimal(repr(cost)) if isinstance(cost, int | float) and 0 <= cost < COST_MAX else None
 
 
 def responses_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
@@ -54,6 +63,11 @@ def responses_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
     )
 
 
+def is_count(value: object) -> TypeGuard[int | float]:
+    """Whether it is a number that can count tokens."""
+    return isinstance(value, int | float) and 0 <= value < COUNT_MAX
+
+
 def _count(where: object, name: str) -> int | None:
     value = where.get(name) if isinstance(where, dict) else None
-    return int(value) if isinstance(value, int | float) else None
+    return int(value) if is_count(value) else None

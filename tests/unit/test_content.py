@@ -51,6 +51,11 @@ def start(**fields: Any) -> TurnStart:
             {"tools": [{"name": "a", "parameters": TYPED | {"properties": {"x": {"type": 5}}}}]},
             "tools[0].parameters.properties.x.type",
         ),
+        (
+            {"tools": [{"name": "a", "parameters": TYPED | {"properties": {"x": {"type": ["null", "strin"]}}}}]},
+            "tools[0].parameters.properties.x.type",
+        ),
+        ({"input": [{"kind": "image", "media_type": "text/html", "data": "eA=="}]}, "input[0].media_type"),
         ({"messages": [{"role": "tool", "parts": [{"kind": "tool_result", "call": "c", "output": ""}]}]}, "messages"),
     ],
 )

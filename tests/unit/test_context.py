@@ -73,6 +73,25 @@ async def test_a_stateless_turn_is_its_own_context(steered: SteeredStore) -> Non
     assert "branch" not in steered.calls
 
 
+async def test_calls_that_nobody_answered_leave_a_stateless_turn_too(steered: SteeredStore) -> None:
+    """History can be sent back as it came, and every provider refuses a call without its result."""
+    calls = [ToolCallPart("c1", "add", "{}"), ToolCallPart("c2", "add", "{}")]
+    request = TurnStart(
+        messages=[
+            InputMessage(role="assistant", parts=[TextPart("b"), *calls]),
+            InputMessage(role="tool", parts=[ToolResultPart("c2", "4")]),
+            InputMessage(role="assistant", parts=[ToolCallPart("c3", "add", "{}")]),
+            InputMessage(role="user", parts=[TextPart("Never mind.")]),
+        ]
+    )
+    await steered.accept(new_turn("t", stateless=True, conversation=None, input=None))
+    assert [message.parts for message in (await asked(steered, request, "t")).messages] == [
+        (TextPart("b"), calls[1]),
+        (ToolResultPart("c2", "4"),),
+        (TextPart("Never mind."),),
+    ]
+
+
 async def test_the_history_is_the_branch_to_the_question(steered: SteeredStore) -> None:
     """In order, signatures and tools included; an answer that was stopped before its first word is left
     out."""

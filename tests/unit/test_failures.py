@@ -205,13 +205,15 @@ def test_refused_parameter_is_named() -> None:
         ({"retry-after-ms": "0", "retry-after": "3"}, 3000),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-5"}, None),
-        ({"retry-after": "99999999"}, None),
+        ({"retry-after": "99999999"}, 86_400_000),
+        ({"retry-after": "1e400"}, 86_400_000),
+        ({"retry-after": "nan"}, None),
         ({"retry-after": "Sat, 21 Nov 2026 10:00:30 GMT", "date": "Sat, 21 Nov 2026 10:00:00 GMT"}, 30_000),
         ({"retry-after": "Sat, 21 Nov 2026 10:00:30 GMT"}, None),
     ],
 )
 def test_retry_after(headers: dict[str, str], milliseconds: int | None) -> None:
-    """The time to wait is read in all three forms; what is no sensible time is none."""
+    """The time to wait is read in all three forms; what is no time is none, and none is over a day."""
     assert retry_after_ms(headers) == milliseconds
     assert FAILURES.of_answer(429, headers, b"").retry_after_ms == milliseconds
 
@@ -231,7 +233,13 @@ def test_retry_after_in_the_body(body: Any, milliseconds: int | None, retryable:
     """The body may say when to come back, and then it is worth it; a header says it better."""
     error = FAILURES.of_answer(429, {}, json.dumps(body).encode())
     assert (error.retry_after_ms, error.retryable) == (milliseconds, retryable)
+    assert ("limits how often" in error.message) is retryable
     assert FAILURES.of_answer(429, {"retry-after": "3"}, json.dumps(body).encode()).retry_after_ms == 3000
+
+
+def test_an_answer_that_is_nested_too_deep() -> None:
+    """It is what its status says."""
+    assert FAILURES.of_answer(503, {}, b"[" * 100_000).code == "upstream_overloaded"
 
 
 def test_a_key_of_another_region() -> None:

@@ -26,6 +26,12 @@ def test_reads(raw: bytes, found: list[Any]) -> None:
     assert documents(raw) == found
 
 
+def test_too_deep() -> None:
+    """Nesting without end is no JSON to us."""
+    with pytest.raises(ValueError, match="too deep"):
+        documents(b"[" * 100_000)
+
+
 @pytest.mark.parametrize("raw", [b"", b"{", b"<html>", b'{"a": 1}\n{"b"', b"[DONE]\n{"])
 def test_refuses(raw: bytes) -> None:
     """What is no JSON is an error, also when a part of it is."""

@@ -59,6 +59,15 @@ def test_missing(without: tuple[str, ...], needs: str) -> None:
         assert "ACME_KEY" not in missing(ROW, endpoint_of("acme", ROW, environment), environment)
 
 
+@pytest.mark.parametrize("key", ["…", "“k”", "good, b\nad"])
+def test_a_key_that_no_header_can_carry(key: str) -> None:
+    """What was copied with its quotes, or for a key, is said to be none before it is sent."""
+    environment = ENOUGH | {"ACME_KEY": key}
+    said = missing(ROW, endpoint_of("acme", ROW, environment), environment)
+    assert said == "ACME_KEY without the characters in it that no header can carry"
+    assert key not in said
+
+
 @pytest.mark.parametrize(
     ("package", "needs"),
     [("json", ""), ("no_such", "the extra turnwire[cloud]"), ("no_such.at", "the extra turnwire[cloud]")],

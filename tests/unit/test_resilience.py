@@ -66,13 +66,15 @@ class World:
         rows = CatalogRows.model_validate(
             {
                 "default_model": "a/m",
-                "providers": {
+                "providers": {"demo": {"title": "Demo", "dialect": "demo"}}
+                | {
                     name: {"title": name.upper(), "base_url": url, "keys": [f"{name.upper()}_KEY"]}
                     for name, url in urls.items()
                 },
                 "models": [
                     row("a", fallbacks=fields.pop("fallbacks", ())),
                     row("b"),
+                    row("demo"),
                     row("a2", provider="a"),
                     {**row("c"), "provider": "b", "model": "c"},
                 ],
@@ -439,6 +441,16 @@ async def test_the_demo_fails_as_it_is_told() -> None:
         with pytest.raises(ProviderError, match="as asked"):
             await resilience.begin(Catalog({}).resolve("demo"), listener, 1e9)
     assert listener.told == [("asking", "demo")] * 2
+
+
+async def test_the_demo_as_a_fallback() -> None:
+    """It has no keys and no circuit, and answers where the others fail."""
+    async with world(fallbacks=["demo"], attempts=1) as w:
+        w.a.plays(BROKEN)
+        w.listener.question = lambda route: question(demo={"text": "I am here."})  # type: ignore[method-assign]
+        w.listener.asking = lambda route, question: None  # type: ignore[method-assign]
+        assert await w.ask() == "I am here."
+        assert w.listener.told == [("fallback", "demo")]
 
 
 async def test_an_answer_with_a_cursor_has_begun() -> None:

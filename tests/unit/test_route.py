@@ -43,6 +43,37 @@ def test_refuses(request_: ChatRequest, features: Any, quirks: dict[str, Any], w
     assert "the model m" in caught.value.message.lower()
 
 
+@pytest.mark.parametrize(
+    ("dialect", "wanted", "code"),
+    [
+        ("openai_chat", {}, "invalid_request"),
+        ("openai_responses", {"type": 1}, "invalid_request"),
+        ("anthropic", {"type": "json_object"}, "unsupported"),
+        ("anthropic_bedrock", {"type": "json_object"}, "unsupported"),
+        ("anthropic", {"type": "json_schema", "json_schema": {"name": "x"}}, "invalid_request"),
+    ],
+)
+def test_refuses_a_format(dialect: Any, wanted: dict[str, Any], code: str) -> None:
+    """A format that no dialect or not this one has is refused before anything is sent."""
+    with pytest.raises(ProviderError, match="response_format") as caught:
+        route(dialect).check(question(response_format=wanted))
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("dialect", "wanted"),
+    [
+        ("openai_chat", {"type": "json_object"}),
+        ("anthropic", {"type": "text"}),
+        ("anthropic", {"type": "json_schema", "json_schema": {"schema": {}}}),
+        ("anthropic", {"type": "json_schema", "schema": {"type": "object"}}),
+    ],
+)
+def test_takes_a_format(dialect: Any, wanted: dict[str, Any]) -> None:
+    """What the dialect has a word for passes."""
+    route(dialect).check(question(response_format=wanted))
+
+
 def test_takes_the_rest() -> None:
     """What the model can take passes."""
     to = route()

@@ -82,6 +82,8 @@ def test_the_ready_line_says_where_and_with_what() -> None:
     assert "no provider keys" in plain
     assert "loopback only" in plain
     keyed = ready_line(Gateway(make_settings(insecure=True, host="0.0.0.0"), {"OPENAI_API_KEY": "sk-secret"}), 1)
-    assert "keys for openai" in keyed
+    assert "keys for openai -" in keyed
+    azure = {"AZURE_OPENAI_API_KEY": "k", "AZURE_OPENAI_ENDPOINT": "https://x.example", "OPENROUTER_API_KEY": "k"}
+    assert "keys for azure, openrouter -" in ready_line(Gateway(make_settings(), azure), 1)
     assert "THE NETWORK MAY COME IN" in keyed
     assert "secret" not in keyed

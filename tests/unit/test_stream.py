@@ -51,6 +51,14 @@ async def test_batches(upstream: Upstream) -> None:
     assert batches[-1] == [Finished("stop")]
 
 
+@pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"error":' + b"[" * 100_000])
+@pytest.mark.parametrize("line", [b"data: %s\n\n", b"%s\n"])
+async def test_nested_too_deep(upstream: Upstream, line: bytes, deep: bytes) -> None:
+    """What is nested without end can't be read, in an event or bare."""
+    answer, _ = await read(upstream, Script((line % deep,)))
+    assert answer.code == "upstream_error"
+
+
 async def test_deltas_before_a_failure_come_first(upstream: Upstream) -> None:
     """What stood before an error in the same read is not lost."""
     script = Script((chat("a").blocks[0], sse({"error": {"code": 503}}))).but(write="whole")
