@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from typing import Final
+from urllib.parse import urlsplit
 
 from providers.route import Endpoint
 from providers.rows import ProviderRow
@@ -46,6 +47,8 @@ def missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str, str]
         needs.append(" or ".join((*row.keys, *row.credentials)))
     if row.base_url and not endpoint.base_url:
         needs.append(" or ".join((*_VARIABLE.findall(row.base_url), *row.base_url_variables)))
+    if endpoint.base_url and not _callable(endpoint.base_url):
+        needs.append("a base URL like https://HOST:PORT/PATH, without a user in it")
     if not all(map(_carried, endpoint.api_keys)):
         used = next(name for name in row.keys if _first(environment, (name,)))
         needs.append(f"{used} without the characters in it that no header can carry")
@@ -59,6 +62,15 @@ def _installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:
+        return False
+
+
+def _callable(address: str) -> bool:
+    """Whether requests can be sent there. A user and a password in it would stand in the key's place."""
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and parts.port != 0 and parts.username is None
+    except ValueError:
         return False
 
 

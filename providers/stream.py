@@ -141,13 +141,16 @@ class DeltaStream:
             return
 
     def _bare(self, data: bytes) -> None:
-        """Lines of another format. JSON there is the provider's way to say that it failed."""
+        """Lines of another format. JSON there is the provider's way to say that it failed, or a whole answer."""
         try:
             body = json.loads(data)
         except (ValueError, RecursionError):
             self._stray = data
             return
-        if isinstance(body, dict | list):
+        if isinstance(body, dict) and body.get("choices") and not body.get("error"):
+            # Some hosts don't stream what they were asked to, with tools for one.
+            self._decoder.event(None, data)
+        elif isinstance(body, dict | list):
             raise self._failures.of_event(body)
 
     def _end(self) -> None:

@@ -59,6 +59,14 @@ def test_missing(without: tuple[str, ...], needs: str) -> None:
         assert "ACME_KEY" not in missing(ROW, endpoint_of("acme", ROW, environment), environment)
 
 
+@pytest.mark.parametrize("url", ["http://", "http://h:99999/v1", "http://[h/v1", "http://me:secret@h/v1"])
+def test_an_address_that_cannot_be_called(url: str) -> None:
+    """It is said before anything is sent there, and not repeated."""
+    environment = ENOUGH | {"ACME_URL": url}
+    said = missing(ROW, endpoint_of("acme", ROW, environment), environment)
+    assert said == "a base URL like https://HOST:PORT/PATH, without a user in it"
+
+
 @pytest.mark.parametrize("key", ["…", "“k”", "good, b\nad"])
 def test_a_key_that_no_header_can_carry(key: str) -> None:
     """What was copied with its quotes, or for a key, is said to be none before it is sent."""

@@ -1,6 +1,7 @@
 """The loop between the network and a decoder, over real HTTP."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -57,6 +58,17 @@ async def test_nested_too_deep(upstream: Upstream, line: bytes, deep: bytes) -> 
     """What is nested without end can't be read, in an event or bare."""
     answer, _ = await read(upstream, Script((line % deep,)))
     assert answer.code == "upstream_error"
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+async def test_an_answer_that_is_not_streamed(upstream: Upstream, indent: int | None) -> None:
+    """A host that sends the whole answer as one JSON document has answered too."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": "All of it."}, "finish_reason": "stop"}
+    body = json.dumps({"object": "chat.completion", "choices": [choice], "usage": {"prompt_tokens": 3}}, indent=indent)
+    answer, _ = await read(upstream, Script((body.encode(),)))
+    assert (answer.text(), answer.finish, answer.code) == ("All of it.", "stop", None)
+    assert answer.usage is not None
+    assert answer.usage.input_tokens == 3
 
 
 async def test_deltas_before_a_failure_come_first(upstream: Upstream) -> None:
