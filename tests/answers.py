@@ -41,7 +41,9 @@ def every_key(key: str = KEY) -> dict[str, str]:
     """An environment in which every provider of the catalog has what it needs."""
     environment: dict[str, str] = {}
     for row in shipped_rows().providers.values():
-        environment |= dict.fromkeys((*row.keys[:1], *re.findall(r"{(\w+)}", row.base_url)), key)
+        environment |= dict.fromkeys(row.keys[:1], key)
+        name = "https://one.example" if row.base_url.startswith("{") else "one"
+        environment |= dict.fromkeys(re.findall(r"{(\w+)}", row.base_url), name)
         environment |= {row.options[option][0]: "region-1" for option in row.required}
     return environment
 
