@@ -1,21 +1,19 @@
 """What each user and each address may have: requests, connections and turns at once, and budgets.
 
-Requests and connections are counted in this process, turns and budgets in the store's step that accepts a turn, for
-all instances. With auth off everyone is one user: nothing is counted by user or address then, but budgets hold.
+Requests are counted in this process; for all instances, in the store, are connections (`places.py`), and turns and
+budgets, in the step that accepts a turn. With auth off everyone is one user: nothing is counted by user or address
+then, but budgets hold.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
 from math import ceil
-from types import TracebackType
 
 from gateway import protocol as p
 from gateway.errors import ApiError, ErrorCode
-from gateway.principal import Principal
+from gateway.places import Places, Stay
 from gateway.settings import Settings
 from store.base import Limited, LimitName, TurnLimits
 
@@ -61,36 +59,14 @@ class Pace:
         return 0
 
 
-class Places:
-    """At most `places` at once for each key; 0: as many as there are."""
-
-    def __init__(self, places: int) -> None:
-        self.places = places
-        self._taken: Counter[str] = Counter()
-
-    def take(self, key: str) -> bool:
-        """Take a place, if one is free."""
-        if self.places and self._taken[key] >= self.places:
-            return False
-        self._taken[key] += 1
-        return True
-
-    def leave(self, key: str) -> None:
-        """Give one back."""
-        self._taken[key] -= 1
-        if not self._taken[key]:
-            del self._taken[key]
-
-
 class Limits:
     """The limits of this process. `turns`: what the store checks when it accepts a turn."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: Settings, places: Places, clock: Callable[[], float] = time.monotonic) -> None:
         counted = settings.auth != "none"
         per_s = settings.user_requests_per_s
         self._requests = Pace(per_s, settings.user_requests_burst, clock) if counted and per_s else None
-        self.of_users = Places(settings.user_connections if counted else 0)
-        self.of_addresses = Places(settings.address_connections if counted else 0)
+        self.places = places
         self.turns = turn_limits(settings)
 
     def check_request(self, user: str, request: type[p.Request] | None) -> None:
@@ -103,67 +79,7 @@ class Limits:
 
     def stay(self) -> Stay:
         """For a client that comes in for longer than one answer."""
-        return Stay(self)
-
-
-class Stay:
-    """The places that one client takes, until it leaves."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._taken: list[tuple[Places, str]] = []
-
-    def __enter__(self) -> Stay:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.leave()
-
-    def enter(self, principal: Principal | None, host: str) -> None:
-        """Take a place of the address, unless a service is there, and of the user, where one is named already.
-
-        Raises `ApiError`, and then no place is taken.
-        """
-        try:
-            if principal is None or not principal.by_service:
-                self._take(self._limits.of_addresses, network_of(host), "this address")
-            if principal is not None:
-                self.of_user(principal)
-        except ApiError:
-            self.leave()
-            raise
-
-    def of_user(self, principal: Principal) -> None:
-        """Take a place of the user; a service by itself needs none. Raises `ApiError`."""
-        if not principal.is_service:
-            self._take(self._limits.of_users, principal.user, "this user")
-
-    def leave(self) -> None:
-        """Give the places back."""
-        while self._taken:
-            places, key = self._taken.pop()
-            places.leave(key)
-
-    def _take(self, places: Places, key: str, whose: str) -> None:
-        if not places.take(key):
-            raise ApiError(
-                "rate_limited", f"{places.places} connections of {whose} are open. Close one, then come back."
-            )
-        self._taken.append((places, key))
-
-
-def network_of(host: str) -> str:
-    """By what a client's address is counted: of IPv6 the /64, which is what one customer has."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    if not isinstance(address, IPv6Address):
-        return host
-    mapped = address.ipv4_mapped
-    return str(mapped) if mapped is not None else str(IPv6Address(int(address) >> 64 << 64))
+        return Stay(self.places)
 
 
 def turn_limits(settings: Settings) -> TurnLimits:

@@ -13,7 +13,7 @@ from gateway import auth
 from gateway import protocol as p
 from gateway.codec import BY_SUBPROTOCOL, JSON, Codec, FrameError
 from gateway.errors import CODES, ApiError, CloseCode, ErrorBody
-from gateway.limits import Stay
+from gateway.places import Stay
 from gateway.principal import Principal
 from gateway.services import Services
 
@@ -40,7 +40,7 @@ async def open_socket(services: Services, stay: Stay, scope: Scope, receive: Rec
     try:
         codec = _choose(services, scope)
         principal = await services.authenticator.find(scope["headers"], scope["query_string"])
-        stay.enter(principal, host_of(scope))
+        await stay.enter(principal, host_of(scope))
     except ApiError as refused:
         services.telemetry.refusals.labels(refused.code).inc()
         await _refuse(send, refused.body)
@@ -99,7 +99,7 @@ async def _wait_for_auth(services: Services, stay: Stay, codec: Codec, receive: 
         request = _read_auth(codec, data)
         request_id = request.id
         principal = await services.authenticator.of_first_frame(request.token)
-        stay.of_user(principal)
+        await stay.of_user(principal)
         return Opened(codec, principal, request.id)
     except FrameError as unreadable:
         refused, request_id = unreadable.error, unreadable.id

@@ -22,6 +22,7 @@ from gateway.ids import new_id
 from gateway.leases import Leases
 from gateway.limits import Limits
 from gateway.log_writer import LogWriter
+from gateway.places import Places
 from gateway.presence import TRANSPORTS
 from gateway.recreation import Recreation
 from gateway.runner import Runner
@@ -67,6 +68,7 @@ class Wired:
             self.leases.reap(),
             self.circuits.keep(),
             take_samples(self.services.hub, self.services.telemetry),
+            self.services.limits.places.run(),
             _load_prices(self.services.catalog),
             self.services.followers.run(),
             *self.services.authenticator.chores(),
@@ -141,7 +143,7 @@ def wire(
     )
     stopping.take_over = Takeover(instance, hub, store, settings, followers, courses, runner, telemetry).take_over
     watchers = Watchers(hub, store, followers, tasks)
-    limits = Limits(settings)
+    limits = Limits(settings, Places(settings, store, lambda: writer.reachable))
     services = Services(
         instance, settings, store, authenticator, catalog, hub, followers, runner, stopping, watchers, limits, telemetry
     )

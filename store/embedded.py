@@ -31,6 +31,7 @@ from store.embedded_leases import EmbeddedLeases, drop_lease, lease
 from store.embedded_limits import refuse_beyond, slots_before
 from store.embedded_log import EmbeddedLog
 from store.embedded_notes import EmbeddedNotes
+from store.embedded_places import EmbeddedPlaces
 from store.embedded_turns import clock_ms, find_record, read_record, require, running_in, running_of
 from store.history import (
     COUNTERS,
@@ -46,7 +47,7 @@ from store.interface import conversation_channel
 from store.signals import Signal, entry_signal
 
 
-class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes):
+class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes, EmbeddedPlaces):
     """`Store` on SQLite. `path` is a file, or `:memory:` for a store that ends with the process.
 
     A turn's log is kept until `log_ttl_s` after its ending; the history doesn't expire.
@@ -59,6 +60,7 @@ class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes):
         EmbeddedLeases.__init__(self, database)
         EmbeddedHistory.__init__(self, database)
         EmbeddedNotes.__init__(self, database)
+        EmbeddedPlaces.__init__(self)
         self._log = EmbeddedLog(log_ttl_s)
 
     async def open(self) -> None:

@@ -187,3 +187,15 @@ class Store(Protocol):
 
     async def notes(self, keys: list[str]) -> list[bytes | None]:
         """What the notes say, in the order of `keys`, in one round trip; None where there is none."""
+
+    # Places: which connections are there, over all instances
+
+    async def take_places(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
+        """Whether `holder` has a place of each (key, how many there are) now, for `ttl_ms`. One round trip; each key
+        alone is atomic."""
+
+    async def keep_places(self, held: list[tuple[str, str]], ttl_ms: int) -> None:
+        """Prolong what is held, as (key, holder); what has lapsed or was lost is held again."""
+
+    async def leave_places(self, held: list[tuple[str, str]]) -> None:
+        """Give (key, holder) back. Harmless where it isn't held."""

@@ -1233,6 +1233,37 @@ class StoreConformance:
         assert sorted(taken, key=bool) == [None] * 7 + [b"ann"]
         assert await store.notes(["ticket"]) == [None]
 
+    # --- places ---
+
+    async def test_a_key_has_so_many_places(self, store: Store) -> None:
+        """Each key by itself; whoever has one keeps it when it asks again, and may give it back."""
+        assert await store.take_places("a", [("u", 2), ("v", 1)], LONG_MS) == [True, True]
+        assert await store.take_places("b", [("u", 2), ("v", 1)], LONG_MS) == [True, False]
+        assert await store.take_places("c", [("u", 2)], LONG_MS) == [False]
+        assert await store.take_places("a", [("u", 2)], LONG_MS) == [True]
+        await store.leave_places([("u", "a"), ("u", "nobody"), ("w", "a")])
+        assert await store.take_places("c", [("u", 2), ("v", 1)], LONG_MS) == [True, False]
+        await store.leave_places([])
+        await store.keep_places([], LONG_MS)
+
+    async def test_of_many_who_want_a_place_so_many_get_one(self, store: Store, other: Store) -> None:
+        """Asked at once, at two instances."""
+        asked = (
+            one.take_places(f"{n}{one is store}", [("u", 3)], LONG_MS) for n in range(10) for one in (store, other)
+        )
+        assert sum(taken for (taken,) in await asyncio.gather(*asked)) == 3
+
+    async def test_a_place_is_free_after_its_time_unless_it_is_kept(self, store: Store) -> None:
+        """Kept ones are held again also where they had lapsed, even beyond what there is."""
+        assert await store.take_places("a", [("u", 1), ("v", 1)], SHORT_MS) == [True, True]
+        assert await store.take_places("b", [("u", 1)], SHORT_MS) == [False]
+        await store.keep_places([("u", "a")], LONG_MS)
+        await eventually(lambda: _took(store, "b", "v"))
+        assert await store.take_places("b", [("u", 1)], LONG_MS) == [False]
+        await store.keep_places([("v", "a")], LONG_MS)
+        await store.leave_places([("v", "b")])
+        assert await store.take_places("c", [("v", 1)], LONG_MS) == [False]
+
     # --- opening and closing ---
 
     async def test_an_open_store_can_be_reached(self, store: Store) -> None:
@@ -1248,6 +1279,10 @@ class StoreConformance:
         with pytest.raises(StoreError):
             await store.ping()
         await store.close()
+
+
+async def _took(store: Store, holder: str, key: str) -> bool:
+    return (await store.take_places(holder, [(key, 1)], LONG_MS))[0]
 
 
 async def _not(answer: Awaitable[object]) -> bool:

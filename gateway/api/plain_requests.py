@@ -31,7 +31,7 @@ async def ask(call: Call) -> Response:
         request = from_body(operation.request, call.path, body, operation.fields)
     else:
         request = from_query(operation.request, call.path, call.query())
-    with call.visit() as visit:
+    async with call.visit() as visit:
         result = await visit.ask(request)  # type: ignore[arg-type]
     answer = operation.answers[0]
     headers = dict(NO_STORE)

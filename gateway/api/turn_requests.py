@@ -27,12 +27,12 @@ async def start(call: Call) -> Response | None:
     call.query()
     request = start_from_body(await call.body(settings.body_bytes), settings.frame_bytes)
     if prefers_async(call.headers):
-        with call.visit() as visit:
+        async with call.visit() as visit:
             placed = await visit.ask(request)
         return Json(placed, 202, {**_place(placed["turn"]), "preference-applied": "respond-async"})
     if media_type == JSON_TYPE:
         return await _outcome(call, request)
-    with call.visit(reads=True, stays=True) as visit:
+    async with call.visit(reads=True, stays=True) as visit:
         placed = await visit.ask(request)
         turn = placed["turn"]
         if turn not in visit.outbox.attachments:
@@ -47,7 +47,7 @@ async def follow(call: Call) -> Response | None:
     call.query()
     epoch, after = last_event(call.headers)
     request = to_request(p.TurnAttach, {**call.path, "epoch": epoch, "after": after})
-    with call.visit(reads=True, stays=True) as visit:
+    async with call.visit(reads=True, stays=True) as visit:
         await _attach(visit, request)
         if request.turn not in visit.outbox.attachments:
             return Response(status_code=204, headers=NO_STORE)
@@ -73,7 +73,7 @@ def _as_error(body: ErrorBody) -> ApiError:
 
 async def _outcome(call: Call, request: p.TurnStart) -> Response:
     """Wait for the ending; the turn as `turn.get` shows it. One that failed has its error's status."""
-    with call.visit(stays=True) as visit:
+    async with call.visit(stays=True) as visit:
         placed = await visit.ask(request)
         turn = placed["turn"]
         await _until_ended(call, visit, turn)

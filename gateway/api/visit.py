@@ -49,8 +49,8 @@ class Visit:
     ) -> None:
         settings = services.settings
         self._stay = services.limits.stay()
-        if host is not None:
-            self._stay.enter(principal, host)
+        self._principal = principal
+        self._host = host
         self.id = new_id("cn")
         self.user = principal.user
         self.opened_ms = now_ms()
@@ -74,18 +74,27 @@ class Visit:
             input_bytes_max=settings.body_bytes,
         )
 
-    def __enter__(self) -> Visit:
+    async def __aenter__(self) -> Visit:
+        try:
+            if self._host is not None:
+                await self._stay.enter(self._principal, self._host)
+        except BaseException:
+            self._let_go()
+            raise
         self._connections.enter(self)
         bind_contextvars(connection=self.id, user=self.user)
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._let_go()
+        self._connections.leave(self)
+
+    def _let_go(self) -> None:
         self._session.close()
         self._access.leave()
         self._stay.leave()
-        self._connections.leave(self)
 
     async def ask(self, request: AnyRequest) -> Any:
         """The result of a request. Raises `ApiError`."""

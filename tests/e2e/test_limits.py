@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from tests.client import Client, RequestFailed, client
 from tests.credentials import SECRET, bearer, token
@@ -186,3 +187,41 @@ async def test_budgets_hold_at_all_instances(tmp_path: Path, store: str) -> None
             answer = await http.post("/v1/turns", json=SHORT)
             assert answer.status_code == 429
             assert 0 <= int(answer.headers["retry-after"]) * 1000 - left_ms + 5000 < 10_000
+
+
+async def test_connections_are_counted_over_all_instances(tmp_path: Path) -> None:
+    """Of a user and of an address, over sockets and streams; a place comes back when its client leaves, and a lease after
+    its instance was killed."""
+    settings = {"TURNWIRE_USER_CONNECTIONS": "3", "TURNWIRE_ADDRESS_CONNECTIONS": "5"}
+    async with gateways(tmp_path, "redis", **settings) as (one, two), AsyncExitStack() as stack:
+        here = [await stack.enter_async_context(user(one, "ann")) for _ in range(2)]
+        await stack.enter_async_context(user(two, "ann"))
+        for gateway in (one, two):
+            with pytest.raises(InvalidStatus, match="429"):
+                await stack.enter_async_context(user(gateway, "ann"))
+        async with http_client(two.url, headers=bearer(token("ann"))) as http:
+            answer = await http.post("/v1/turns", json=SLOW)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (429, "rate_limited")
+        await asyncio.sleep(2)  # more than a lease: living ones are kept
+        with pytest.raises(InvalidStatus):
+            await stack.enter_async_context(user(two, "ann"))
+        await here[0].socket.close()
+        await _until_free(two, "ann")
+        for gateway in (one, two, two):
+            await stack.enter_async_context(user(gateway, "bob"))
+        with pytest.raises(InvalidStatus):
+            await stack.enter_async_context(user(two, "cid"))
+        one.process.kill()
+        began = time.monotonic()
+        await _until_free(two, "cid")
+        assert time.monotonic() - began < 4
+
+
+async def _until_free(gateway: GatewayProcess, name: str) -> None:
+    for _ in range(60):
+        try:
+            async with user(gateway, name):
+                return
+        except InvalidStatus:
+            await asyncio.sleep(0.1)
+    raise AssertionError("no place comes free")

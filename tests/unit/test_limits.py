@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from gateway import protocol as p
 from gateway.errors import ApiError
-from gateway.limits import PACES_SWEPT_AT, UNTHROTTLED, Limits, Pace, Places, network_of, refused, turn_limits
-from gateway.principal import Principal
+from gateway.limits import PACES_SWEPT_AT, UNTHROTTLED, Limits, Pace, refused, turn_limits
+from gateway.places import Places
 from store.base import Limited, LimitName, TurnLimits
+from store.embedded import EmbeddedStore
 from tests.credentials import SECRET
 from tests.in_process import make_settings
 
@@ -31,7 +32,8 @@ class Clock:
 
 
 def limits(clock: Clock | None = None, **fields: Any) -> Limits:
-    return Limits(make_settings(**{**ON, **fields}), clock or Clock())
+    settings = make_settings(**{**ON, **fields})
+    return Limits(settings, Places(settings, EmbeddedStore(":memory:")), clock or Clock())
 
 
 def test_a_burst_and_then_a_pace() -> None:
@@ -72,19 +74,6 @@ def test_paces_of_those_who_have_gone_are_forgotten() -> None:
     assert len(pace) <= PACES_SWEPT_AT
 
 
-def test_places_come_back() -> None:
-    """So many at once; whoever leaves makes room, and leaves nothing behind."""
-    places = Places(2)
-    assert [places.take("ann") for _ in range(3)] == [True, True, False]
-    assert places.take("bob")
-    places.leave("ann")
-    assert places.take("ann")
-    for key in ("ann", "ann", "bob"):
-        places.leave(key)
-    assert not places._taken
-    assert all(Places(0).take("ann") for _ in range(1000))
-
-
 def test_stopping_and_attaching_are_never_throttled() -> None:
     """And cost nothing; everything else counts, an HTTP request without a frame's type too."""
     made = limits(user_requests_burst=1)
@@ -103,10 +92,10 @@ def test_stopping_and_attaching_are_never_throttled() -> None:
 
 def test_with_auth_off_nothing_is_counted_by_user_or_address() -> None:
     """Everyone is one user there; budgets that are set hold all the same."""
-    made = Limits(make_settings(user_tokens_per_day=5))
+    settings = make_settings(user_tokens_per_day=5)
+    made = Limits(settings, Places(settings, EmbeddedStore(":memory:")))
     for _ in range(1000):
         made.check_request("local", p.Ping)
-        made.stay().enter(Principal(user="local"), "127.0.0.1")
     assert made.turns == TurnLimits(start_burst=40, tokens_per_day=5)
 
 
@@ -117,49 +106,6 @@ def test_what_the_store_checks_is_what_is_set() -> None:
     assert turn_limits(make_settings(**ON, user_running_turns=0, user_requests_per_s=0)) == TurnLimits(start_burst=40)
     budgets = make_settings(user_cost_per_day=Decimal("1.5"), conversation_tokens=7)
     assert turn_limits(budgets) == TurnLimits(start_burst=40, cost_nano_per_day=1_500_000_000, conversation_tokens=7)
-
-
-def test_connections_are_counted_by_user_and_by_address() -> None:
-    """Refused beyond, and a refused one takes nothing of the other."""
-    made = limits(user_connections=2, address_connections=3)
-    ann, bob = Principal(user="ann"), Principal(user="bob")
-    stays = [made.stay() for _ in range(2)]
-    for stay in stays:
-        stay.enter(ann, "192.0.2.1")
-    with pytest.raises(ApiError, match="2 connections of this user"):
-        made.stay().enter(ann, "192.0.2.1")
-    with made.stay() as third:
-        third.enter(bob, "192.0.2.1")
-        with pytest.raises(ApiError, match="3 connections of this address"):
-            made.stay().enter(None, "192.0.2.1")
-        made.stay().enter(None, "192.0.2.2")
-    stays[0].leave()
-    made.stay().enter(ann, "192.0.2.1")
-
-
-def test_a_services_connections_are_not_its_users() -> None:
-    """Its address says nothing of a user; the users that it names have their own places, and it has as many as it wants."""
-    made = limits(user_connections=1, address_connections=1)
-    for number in range(10):
-        made.stay().enter(Principal(user="service:backend"), "192.0.2.1")
-        made.stay().enter(Principal(user=f"user{number}", service="service:backend"), "192.0.2.1")
-    with pytest.raises(ApiError):
-        made.stay().enter(Principal(user="user1", service="service:backend"), "192.0.2.1")
-
-
-@pytest.mark.parametrize(
-    ("host", "network"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ("", ""),
-        ("somewhere", "somewhere"),
-    ],
-)
-def test_an_ipv6_network_is_one_address(host: str, network: str) -> None:
-    """Who has 2^64 addresses has the places of one."""
-    assert network_of(host) == network
 
 
 @pytest.mark.parametrize("limit", get_args(LimitName))

@@ -127,8 +127,7 @@ async def test_a_user_may_have_so_many_connections() -> None:
                 pass
         async with client(server.ws_url, additional_headers=header):
             pass
-        assert not server.gateway.services.limits.of_users._taken
-        assert not server.gateway.services.limits.of_addresses._taken
+        assert not server.gateway.services.limits.places.here
 
 
 async def test_an_address_may_have_so_many_connections() -> None:

@@ -35,7 +35,7 @@ def start(**fields: Any) -> p.TurnStart:
 
 async def test_it_asks_what_a_frame_would(services: Services, connections: Connections) -> None:
     """Results as they are, also those that stand behind a turn on a socket; errors raised."""
-    with visit(services, connections) as made:
+    async with visit(services, connections) as made:
         assert await made.ask(p.Ping(t=1)) == {"t": 1}
         await made.ask(start())
         assert await made.ask(p.TurnCancel(turn="t")) == {"turns": {"t": "cancelled"}}
@@ -45,7 +45,7 @@ async def test_it_asks_what_a_frame_would(services: Services, connections: Conne
 
 async def test_it_takes_its_attachments_with_it(services: Services, connections: Connections) -> None:
     """Law 8: when the request is over nobody is attached; the turn goes on."""
-    with visit(services, connections) as made:
+    async with visit(services, connections) as made:
         await made.ask(start())
         stream = services.hub.get("ann", "t")
         assert stream is not None
@@ -59,7 +59,7 @@ async def test_it_takes_its_attachments_with_it(services: Services, connections:
 
 async def test_who_reads_nothing_is_not_bounded(services: Services, connections: Connections) -> None:
     """A wait holds its place in the turn's stream, and no bytes."""
-    with visit(services, connections, reads=False) as made:
+    async with visit(services, connections, reads=False) as made:
         await made.ask(start(rate=0, tokens=60_000))
         stream = services.hub.get("ann", "t")
         assert stream is not None
@@ -73,7 +73,7 @@ async def test_who_reads_nothing_is_not_bounded(services: Services, connections:
 async def test_who_reads_too_slowly_is_interrupted(services: Services, connections: Connections) -> None:
     """Once, and with a reason that says what to do."""
     calls = []
-    with visit(services, connections) as made:
+    async with visit(services, connections) as made:
         made.interrupt = lambda: calls.append(1)
         await made.ask(start(rate=0, tokens=60_000))
         await eventually(lambda: made.leaving is not None)
@@ -84,7 +84,7 @@ async def test_who_reads_too_slowly_is_interrupted(services: Services, connectio
 
 async def test_a_drain_reaches_it(services: Services, connections: Connections) -> None:
     """It is told to stop, and waited for."""
-    with visit(services, connections) as made:
+    async with visit(services, connections) as made:
         closing = asyncio.get_running_loop().create_task(connections.close_all(5))
         await asyncio.wait_for(made.changed.wait(), 5)
         assert made.leaving is not None
@@ -96,7 +96,7 @@ async def test_a_drain_reaches_it(services: Services, connections: Connections) 
 
 async def test_silence_is_broken(services: Services, connections: Connections) -> None:
     """A heartbeat when nothing was sent for the interval, and only then."""
-    with visit(services, connections) as made:
+    async with visit(services, connections) as made:
         now = asyncio.get_running_loop().time()
         made.beat(now + 0.5, 1)
         assert made.outbox.next_frame() is None
@@ -112,11 +112,11 @@ async def test_one_that_stays_counts_as_a_connection(steered: SteeredStore) -> N
     fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_connections": 1}
     async with open_services(steered, **fields) as services:
         room = Connections(lambda: services)
-        with Visit(services, room, ANN, reads=True, host="192.0.2.1"):
+        async with Visit(services, room, ANN, reads=True, host="192.0.2.1"):
             with pytest.raises(ApiError, match="connections of this user"):
-                Visit(services, room, ANN, reads=True, host="192.0.2.2")
-            with visit(services, room):
+                await Visit(services, room, ANN, reads=True, host="192.0.2.2").__aenter__()
+            async with visit(services, room):
                 pass
-        with Visit(services, room, ANN, reads=True, host="192.0.2.1"):
+        async with Visit(services, room, ANN, reads=True, host="192.0.2.1"):
             pass
-        assert not services.limits.of_addresses._taken
+        assert not services.limits.places.here

@@ -1,0 +1,39 @@
+"""Places in the embedded store: in memory, for no other process counts here, and who was here ends with this one."""
+
+from __future__ import annotations
+
+import time
+
+
+class EmbeddedPlaces:
+    """The places of `Store`."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, dict[str, float]] = {}
+
+    async def take_places(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
+        """See `Store`."""
+        return [self._take(holder, key, most, ttl_ms) for key, most in places]
+
+    def _take(self, holder: str, key: str, most: int, ttl_ms: int) -> bool:
+        now = time.monotonic()
+        living = {other: until for other, until in self._until.get(key, {}).items() if until > now}
+        free = holder in living or len(living) < most
+        if free:
+            living[holder] = now + ttl_ms / 1000
+        self._until[key] = living
+        return free
+
+    async def keep_places(self, held: list[tuple[str, str]], ttl_ms: int) -> None:
+        """See `Store`."""
+        until = time.monotonic() + ttl_ms / 1000
+        for key, holder in held:
+            self._until.setdefault(key, {})[holder] = until
+
+    async def leave_places(self, held: list[tuple[str, str]]) -> None:
+        """See `Store`."""
+        for key, holder in held:
+            holders = self._until.get(key, {})
+            holders.pop(holder, None)
+            if not holders:
+                self._until.pop(key, None)

@@ -1,0 +1,11 @@
+-- A holder takes one of a key's places, or prolongs the one that it has: 1, or 0 where none is free.
+-- uses: clock
+-- KEYS[1] the key's places. ARGV: how many there are, ms, holder.
+local key, now, ms = KEYS[1], clock_ms(), tonumber(ARGV[2])
+redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
+if redis.call('ZCARD', key) >= tonumber(ARGV[1]) and not redis.call('ZSCORE', key, ARGV[3]) then
+  return 0
+end
+redis.call('ZADD', key, now + ms, ARGV[3])
+redis.call('PEXPIRE', key, math.max(ms, redis.call('PTTL', key)))
+return 1
