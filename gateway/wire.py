@@ -10,14 +10,18 @@ from __future__ import annotations
 import asyncio
 import socket
 from asyncio.transports import BaseTransport
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
 from websockets.frames import Frame
+from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
 from websockets.protocol import OPEN
 
-from gateway.errors import CloseCode
+from gateway.codec import BY_SUBPROTOCOL, JSON
+from gateway.errors import ApiError, CloseCode
 from gateway.http_wire import SEND_BUFFER_BYTES, WRITE_BUFFER_HIGH_BYTES, BoundedHttp
 from gateway.settings import Settings
 
@@ -46,6 +50,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if raw is not None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._opening_timer = self.loop.call_later(self.settings.handshake_timeout_s, self._check_opening)
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn's, which leaves an opening without an answer where the library can't read its head."""
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.transport.is_closing():
+            self.transport.write(_refusal_of_head(self.conn.handshake_exc))
+            self.transport.close()
 
     def _check_opening(self) -> None:
         if not self.handshake_complete:
@@ -137,12 +148,31 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             return
         if message["type"] != "websocket.close" or not self.handshake_complete:
             await super().send(message)
+            if message["type"] == "websocket.http.response.body" and self.close_sent:
+                self.handshake_complete = True  # it is refused, and no error of ours
+                self._abort_later()
             return
         self.writable.set()
         await super().send(message)
         if self.close_timer is not None:
             self.close_timer.cancel()
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+
+def _refusal_of_head(error: Exception) -> bytes:
+    refused = ApiError("invalid_request", "The opening isn't a WebSocket's: it is a GET of HTTP/1.1 without a body.")
+    status = HTTPStatus.BAD_REQUEST
+    if isinstance(error, HeaderLineTooLong | TooManyHeaders):
+        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        refused = ApiError("too_large", f"An opening has at most {MAX_NUM_HEADERS} headers of {MAX_LINE_LENGTH} bytes.")
+    elif isinstance(error, RequestLineTooLong):
+        status = HTTPStatus.REQUEST_URI_TOO_LONG
+        refused = ApiError("too_large", f"The address of an opening has at most {MAX_LINE_LENGTH} bytes.")
+    body = JSON.encode({"error": refused.body, "subprotocols": list(BY_SUBPROTOCOL)})
+    return (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    ).encode() + body
 
 
 def frame_of(opcode: int, payload: bytes) -> bytes:

@@ -4,6 +4,7 @@ serve."""
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from gateway.wire import BINARY as WHOLE_BINARY
 from gateway.wire import TEXT as WHOLE_TEXT
 from gateway.wire import frame_of
 from tests.client import client, narrow_socket
+from tests.credentials import SECRET
 from tests.in_loop_server import InLoopServer, serving
 from tests.in_process import eventually
 
@@ -107,6 +109,30 @@ async def test_an_opening_without_an_end_is_cut() -> None:
         connections._find_services = _never  # the application fails before it accepts
         connection.writer.write(OPENING.format(more="").encode())
         assert b"101" not in await connection.rest()
+
+
+@pytest.mark.parametrize(
+    ("opening", "status"),
+    [
+        (OPENING.format(more=f"Cookie: {'c' * 9000}\r\n"), 431),
+        (OPENING.format(more="".join(f"X-{number}: 1\r\n" for number in range(150))), 431),
+        (OPENING.format(more="").replace("/ws", "/ws?ticket=" + 9000 * "t"), 414),
+        (OPENING.format(more="Content-Length: 2\r\n") + "{}", 400),
+        (OPENING.format(more="Authorization: Bearer x\r\n"), 401),
+    ],
+    ids=["a long header", "many headers", "a long address", "a body", "no good token"],
+)
+async def test_an_opening_that_is_refused_is_answered_at_once(
+    opening: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With an error like every other, and no error of ours in the log, whatever is wrong with it."""
+    async with serving(auth="jwt", jwt_secret=SECRET) as server, raw(server) as connection:
+        connection.writer.write(opening.encode())
+        head, _, body = (await connection.rest()).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 %d " % status)
+        assert f"content-length: {len(body)}".encode() in head.lower()
+        assert json.loads(body)["error"]["message"]
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def _never() -> Services:
