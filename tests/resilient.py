@@ -103,6 +103,14 @@ class Resilient:
                 self.views[turn] = now.turns[turn]
                 await asyncio.sleep(RETRY_S)
 
+    async def follow(self, turn: str) -> None:
+        """Attach to a turn that somebody else has started, from its beginning."""
+        self.views.setdefault(turn, TurnView())
+        now = await self.connected()
+        if turn not in now.turns:
+            now.resume(turn, self.views[turn])
+            await now.request("turn.attach", turn=turn)
+
     async def until(self, condition: Callable[[], bool]) -> None:
         """Stay connected until `condition()` holds."""
         async with asyncio.timeout(DEADLINE_S):

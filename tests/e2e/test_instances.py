@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -208,18 +208,20 @@ async def test_redis_frozen_for_a_moment_is_invisible(tmp_path: Path) -> None:
         assert not [frame for frame in who.now.frames if frame["type"] == "durability"]
 
 
-async def test_redis_away_longer_degrades_and_catches_up(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("lease_s", "away_s"), [(LEASE_S, 4 * LEASE_S), (10, 30)])
+async def test_redis_away_longer_degrades_and_catches_up(tmp_path: Path, lease_s: float, away_s: float) -> None:
     """Law 4: Redis is away for several leases: clients see `degraded`, the stream goes on, and the log is whole after."""
-    async with world(tmp_path) as w, client_of(w, 0) as who:
-        await w.start(who, "t", rate=100, tokens=1200)
+    rate = 600 / away_s
+    async with world(tmp_path, TURNWIRE_LEASE_S=str(lease_s)) as w, client_of(w, 0) as who:
+        await w.start(who, "t", rate=rate, tokens=800)
         await asyncio.sleep(0.5)
         w.redis.freeze()
-        await asyncio.sleep(4 * LEASE_S)
+        await asyncio.sleep(away_s)
         assert who.now is not None
         states = [frame["state"] for frame in who.now.frames if frame["type"] == "durability"]
         assert states == ["degraded"]
         seen = who.now.turns["t"].seq
-        assert seen > 300
+        assert seen > 400
         w.redis.thaw()
         await w.check(who, "t")
         assert who.connects == 1
@@ -308,6 +310,27 @@ async def test_a_hundred_disconnects_within_one_turn(tmp_path: Path) -> None:
             await moment(pick, 0, 0.03)
         await w.check(who, "t")
         assert who.views["t"].resets == 0
+
+
+async def test_500_clients_come_back_at_once(tmp_path: Path) -> None:
+    """Law 7: the instance of 500 sockets is killed while they follow its turns; all are back at the other one, and whole."""
+    turns = [f"t{n}" for n in range(10)]
+    async with world(tmp_path) as w, client_of(w, 0) as starter, AsyncExitStack() as stack:
+        for turn in turns:
+            await w.start(starter, turn, rate=8, tokens=200)
+        crowd = [await stack.enter_async_context(client_of(w, 0, seed=n)) for n in range(500)]
+        for at in range(0, len(crowd), 50):
+            some = enumerate(crowd[at : at + 50], at)
+            await asyncio.gather(*(who.follow(turns[n % len(turns)]) for n, who in some))
+        w.kill(0)
+        endings = await asyncio.gather(*(who.ending(turns[n % len(turns)]) for n, who in enumerate(crowd)))
+        assert {ended["type"] for ended in endings} == {"turn.completed"}
+        for n, who in enumerate(crowd):
+            turn = turns[n % len(turns)]
+            assert who.connects == 2
+            assert who.text(turn) == expected(f"About {turn}", {"rate": 8, "tokens": 200})
+        for turn in turns:
+            await w.check(starter, turn)
 
 
 async def test_sigterm_moves_the_sockets_and_hands_over_what_is_left(tmp_path: Path) -> None:
