@@ -1,7 +1,8 @@
 """`python -m tests.chaos --seconds 60 --seed 7`: random faults under load, judged by the oracle of `world.py`.
 
-Demo turns only: they can always be continued, so every one of them must complete with exactly its text, whatever
-is killed, frozen, restarted or cut meanwhile. Only what Redis lost together with its owner may be lost, and is said to be.
+Demo turns can always be continued, so every one of them must complete with exactly its text, whatever is killed, frozen,
+restarted or cut meanwhile; a real provider's may end with `owner_lost`. Only what Redis lost together with its owner may
+be lost, and is said to be. Two users use the same turn ids, and never see each other's words.
 """
 
 from __future__ import annotations
@@ -19,15 +20,20 @@ from pathlib import Path
 import redis.asyncio
 
 from tests.resilient import Resilient
-from tests.world import LEASE_S, World, client_of, world
+from tests.world import LEASE_S, WITH_USERS, World, client_of, world
 
 CLIENTS = 4
+USERS = ("ann", "bob")
 INSTANCES = 3
 FAULTS = (
     *("kill", "freeze", "restart", "sockets_drop"),
     *("redis_freezes", "redis_restarts", "redis_rolls_back", "redis_is_full"),
     *("redis_loses_its_data", "replies_are_cut"),
 )
+
+HARMLESS = {"restart", "sockets_drop"}
+"""What is no excuse for anything that a client could see."""
+REAL_SHARE = 0.25
 
 
 class Chaos:
@@ -55,7 +61,10 @@ class Chaos:
             names = [f"{name}-{round_}-{n}" for n in range(pick.randint(1, 4))]
             round_ += 1
             for turn in names:
-                await self._world.start(who, turn, rate=pick.choice([50, 100, 200]), tokens=pick.randint(20, 400))
+                if pick.random() < REAL_SHARE:
+                    await self._world.start_real(who, turn)
+                else:
+                    await self._world.start(who, turn, rate=pick.choice([50, 100, 200]), tokens=pick.randint(20, 400))
             for turn in names:
                 await self._world.check(who, turn)
                 if turn not in who.lost:
@@ -68,7 +77,12 @@ class Chaos:
         while time.monotonic() < self._until:
             fault = self._pick.choice(faults)
             self.faults[fault.__name__] += 1
-            await fault(clients)
+            if fault.__name__ in HARMLESS:
+                await fault(clients)
+            else:
+                self._world.harm()
+                await fault(clients)
+                self._world.harm()
             await asyncio.sleep(self._pick.uniform(0.5, 2))
 
     def _victim(self) -> int:
@@ -146,16 +160,19 @@ async def run(seconds: float, seed: int, only: list[str]) -> Chaos:
     """One run. Raises whatever the oracle finds."""
     pick = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
-        async with world(Path(folder), INSTANCES, appendonly=True) as made, AsyncExitStack() as stack:
+        async with world(Path(folder), INSTANCES, appendonly=True, **WITH_USERS) as made, AsyncExitStack() as stack:
             chaos = Chaos(made, pick, seconds, only)
             clients = [
-                await stack.enter_async_context(client_of(made, seed=seed + n, codec=pick.choice(["json", "msgpack"])))
+                await stack.enter_async_context(
+                    client_of(made, seed=seed + n, codec=pick.choice(["json", "msgpack"]), user=USERS[n % 2])
+                )
                 for n in range(CLIENTS)
             ]
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(chaos.breaker(clients))
                 for n, who in enumerate(clients):
-                    tasks.create_task(chaos.client(who, f"c{n}"))
+                    tasks.create_task(chaos.client(who, f"c{n // 2}"))  # the same ids for both users
+            made.check_strangers(clients)
             return chaos
 
 

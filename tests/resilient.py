@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -11,9 +12,15 @@ from typing import Any
 from websockets.exceptions import WebSocketException
 
 from tests.client import Client, RequestFailed, TurnView, client
+from tests.credentials import bearer, token
 
 RETRY_S = 0.05
 DEADLINE_S = 40.0
+
+
+def headers_of(user: str | None) -> dict[str, str]:
+    """What says who is there, for a day."""
+    return {} if user is None else bearer(token(user, exp=int(time.time()) + 86_400))
 
 
 class TurnLost(Exception):
@@ -26,8 +33,9 @@ class Resilient:
     `lost`: the turns of which it was told that nothing more can come, and by which code.
     """
 
-    def __init__(self, urls: Callable[[], Sequence[str]], codec: str, pick: random.Random) -> None:
+    def __init__(self, urls: Callable[[], Sequence[str]], codec: str, pick: random.Random, user: str | None) -> None:
         self.views: dict[str, TurnView] = {}
+        self.user = user
         self.connects = 0
         self.frames: list[dict[str, Any]] = []
         self.lost: dict[str, str] = {}
@@ -45,7 +53,12 @@ class Resilient:
                 await self.drop()
                 try:
                     self.now = await self._stack.enter_async_context(
-                        client(self._pick.choice(list(self._urls())), codec=self._codec, open_timeout=5)
+                        client(
+                            self._pick.choice(list(self._urls())),
+                            codec=self._codec,
+                            open_timeout=5,
+                            additional_headers=headers_of(self.user),
+                        )
                     )
                     self.connects += 1
                     await self._attach(self.now)
@@ -144,9 +157,11 @@ class Resilient:
 
 
 @asynccontextmanager
-async def resilient(urls: Callable[[], Sequence[str]], codec: str = "json", seed: int = 1) -> AsyncIterator[Resilient]:
-    """A resilient client of any of the gateways at `urls()`."""
-    made = Resilient(urls, codec, random.Random(seed))
+async def resilient(
+    urls: Callable[[], Sequence[str]], codec: str = "json", seed: int = 1, user: str | None = None
+) -> AsyncIterator[Resilient]:
+    """A resilient client of any of the gateways at `urls()`; of `user` where they ask who is there."""
+    made = Resilient(urls, codec, random.Random(seed), user)
     try:
         yield made
     finally:

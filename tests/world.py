@@ -3,24 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import random
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from websockets.exceptions import WebSocketException
 
+from store.redis_keys import user_prefix
 from tests.client import RequestFailed, client
+from tests.credentials import SECRET
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.redis_process import CutWay, RedisProcess, cut_way, redis_process
-from tests.resilient import Resilient, TurnLost, resilient
-from tests.upstream import Upstream
+from tests.resilient import Resilient, TurnLost, headers_of, resilient
+from tests.upstream import Upstream, chat
 
 LEASE_S = 1.5
+WITH_USERS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET}
+"""Settings of a world in which clients are somebody."""
+REAL_WORDS = [f"word{n} " for n in range(60)]
+"""What the upstream says; at this rate it is done well within the drain."""
+REAL_RATE = 100
 SETTINGS = {"TURNWIRE_LEASE_S": str(LEASE_S), "TURNWIRE_DRAIN_S": "3", "TURNWIRE_DISCONNECT_GRACE_S": "1"}
+
+
+Key = tuple[str | None, str]
+"""A user and the id of a turn."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """What was asked, what is to be said, when that began, and whether a provider is asked that can't go on."""
+
+    prompt: str
+    text: str
+    at: float
+    real: bool = False
+
+
+def canary(user: str) -> str:
+    """A word that stands in all that this user asks."""
+    return f"canary-of-{user}."
 
 
 class World:
@@ -30,7 +61,13 @@ class World:
     """
 
     def __init__(
-        self, folder: Path, redis: RedisProcess, way: CutWay, upstream: Upstream, stack: AsyncExitStack
+        self,
+        folder: Path,
+        redis: RedisProcess,
+        way: CutWay,
+        upstream: Upstream,
+        stack: AsyncExitStack,
+        settings: dict[str, str],
     ) -> None:
         self.folder = folder
         self.redis = redis
@@ -40,16 +77,18 @@ class World:
         self.instances: list[GatewayProcess] = []
         self.hidden: set[int] = set()
         self._stack = stack
-        self._started: dict[str, tuple[str, dict[str, Any]]] = {}
-        self._may_be_lost: set[str] = set()
+        self._settings = settings
+        self._started: dict[Key, Started] = {}
+        self._may_be_lost: set[Key] = set()
+        self._harmed_at = -math.inf
 
-    async def add(self, **settings: str) -> GatewayProcess:
+    async def add(self) -> GatewayProcess:
         """Start one more instance."""
         environment = {
             **SETTINGS,
             "OPENAI_API_KEY": "k",
             "OPENAI_BASE_URL": self.upstream.openai_url,
-            **settings,
+            **self._settings,
         }
         made = await self._stack.enter_async_context(
             gateway_process(self.folder, environment, store=self.way.url, forgiving=True)
@@ -65,8 +104,13 @@ class World:
             if one.process.returncode is None and n not in self.hidden
         ]
 
+    def harm(self) -> None:
+        """What was said and not yet logged may be lost from now on: a reset is owed, or the end of a turn that can't go on."""
+        self._harmed_at = time.monotonic()
+
     def kill(self, number: int) -> None:
         """kill -9."""
+        self.harm()
         self.instances[number].process.kill()
         self.hidden.add(number)
 
@@ -77,55 +121,95 @@ class World:
 
     def thaw(self, number: int) -> None:
         """SIGCONT."""
+        self.harm()
         self.instances[number].process.send_signal(signal.SIGCONT)
         self.hidden.discard(number)
 
     def lose_data(self) -> None:
         """Redis is killed, and comes back empty."""
+        self.harm()
         self.redis.restart(with_data=False)
         self._may_be_lost |= self._started.keys()
 
     async def start(self, who: Resilient, turn: str, **demo: Any) -> dict[str, Any]:
         """Start a demo turn, and remember what it has to say."""
-        self._started[turn] = (f"About {turn}", demo)
-        return await who.start(turn, input=f"About {turn}", params={"demo": demo})
+        prompt = self._prompt(who, turn)
+        self._started[who.user, turn] = Started(prompt, expected(prompt, demo), time.monotonic())
+        return await who.start(turn, input=prompt, params={"demo": demo})
+
+    async def start_real(self, who: Resilient, turn: str) -> dict[str, Any]:
+        """Start a turn of a provider that can't go on where it stopped."""
+        self.upstream.plays(chat(*REAL_WORDS).but(rate=REAL_RATE))
+        prompt = self._prompt(who, turn)
+        self._started[who.user, turn] = Started(prompt, "".join(REAL_WORDS), time.monotonic(), real=True)
+        return await who.start(turn, input=prompt, model="openai/m")
+
+    def _prompt(self, who: Resilient, turn: str) -> str:
+        return f"About {turn}" if who.user is None else f"About {turn} of {canary(who.user)}"
 
     async def check(self, who: Resilient, turn: str, *, ends: str = "turn.completed") -> None:
         """The oracle: one ending, the text is what was to be said (or a prefix), and the history has the same.
 
-        Where the store has lost the turn its client is told; silence ends in a `TimeoutError`.
+        Nothing was taken back, nor an owner called lost, while nothing happened that would excuse it. The provider
+        was asked once for each epoch. Where the store has lost the turn its client is told; silence ends in a
+        `TimeoutError`.
         """
+        key = who.user, turn
+        started = self._started[key]
         try:
             ended = await who.ending(turn)
         except TurnLost as lost:
-            assert turn in self._may_be_lost, f"{turn}: {lost}, though nothing was lost"
+            assert key in self._may_be_lost, f"{turn}: {lost}, though nothing was lost"
             self.lost_turns += 1
             return
-        assert ended["type"] == ends, ended
-        prompt, demo = self._started[turn]
-        whole = expected(prompt, demo)
-        said = who.text(turn)
-        if ends == "turn.completed":
-            assert said == whole, f"{turn}: {len(said)} of {len(whole)} characters"
+        harmed = self._harmed_at >= started.at
+        assert harmed or who.views[turn].resets == 0, f"{turn}: a reset that nobody owed"
+        if started.real and harmed and ended["type"] == "turn.failed":
+            assert ended["error"]["code"] == "owner_lost", ended
         else:
-            assert whole.startswith(said), turn
-        await self.check_stored(turn, said)
+            assert ended["type"] == ends, ended
+        said = who.text(turn)
+        if ended["type"] == "turn.completed":
+            assert said == started.text, f"{turn}: {len(said)} of {len(started.text)} characters"
+        else:
+            assert started.text.startswith(said), turn
+        await self.check_stored(turn, said, who.user)
+        if started.real:
+            self._check_asked(key, started, int(ended["type"] == "turn.completed"))
 
-    async def check_stored(self, turn: str, said: str) -> None:
+    def _check_asked(self, key: Key, started: Started, at_least: int) -> None:
+        """One request for each epoch of the turn (laws 6 and 9), as far as Redis still knows them."""
+        if key in self._may_be_lost:
+            return
+        asked = sum(f'"{started.prompt}"'.encode() in json.dumps(one.body).encode() for one in self.upstream.asked)
+        kept = self.redis.ask("HGET", user_prefix(key[0] or "local") + f"turn:{key[1]}".encode(), "epochs")
+        assert at_least <= asked <= kept.count(b";"), f"{key}: asked {asked} times in the epochs {kept}"
+
+    async def check_stored(self, turn: str, said: str, user: str | None = None) -> None:
         """Law 3: whoever has seen an ending finds the message, on every instance that can be asked."""
         for url in self.urls():
-            stored = await self._stored(url, turn)
+            stored = await self._stored(url, user, turn)
             assert stored is None or stored == said, f"{turn} at {url}: law 3"
 
-    async def _stored(self, url: str, turn: str) -> str | None:
+    def check_strangers(self, clients: list[Resilient]) -> None:
+        """Law 12: in no frame of a client is what another user said."""
+        users = {who.user for who in clients if who.user is not None}
+        for who in clients:
+            frames = [*who.frames, *(who.now.frames if who.now is not None else [])]
+            seen = msgspec.json.encode(frames)
+            assert canary(who.user or "").encode() in seen
+            for stranger in users - {who.user}:
+                assert canary(stranger).encode() not in seen, f"{who.user} has seen what {stranger} said"
+
+    async def _stored(self, url: str, user: str | None, turn: str) -> str | None:
         """The stored text as the instance at `url` has it; None if that has gone meanwhile."""
         async with asyncio.timeout(20):
             while url in self.urls():
                 try:
-                    async with client(url, open_timeout=2) as c:
+                    async with client(url, open_timeout=2, additional_headers=headers_of(user)) as c:
                         got = await c.request("turn.get", turn=turn)
                 except RequestFailed as failed:
-                    if failed.code == "not_found" and turn in self._may_be_lost:
+                    if failed.code == "not_found" and (user, turn) in self._may_be_lost:
                         return None
                     if not failed.error["retryable"]:
                         raise
@@ -143,9 +227,9 @@ async def world(folder: Path, instances: int = 2, *, appendonly: bool = False, *
     """A Redis and so many instances."""
     with redis_process(folder / "redis", appendonly=appendonly) as redis:
         async with Upstream() as upstream, cut_way(redis) as way, AsyncExitStack() as stack:
-            made = World(folder, redis, way, upstream, stack)
+            made = World(folder, redis, way, upstream, stack, settings)
             for _ in range(instances):
-                await made.add(**settings)
+                await made.add()
             try:
                 yield made
             finally:
@@ -155,7 +239,9 @@ async def world(folder: Path, instances: int = 2, *, appendonly: bool = False, *
 
 
 @asynccontextmanager
-async def client_of(made: World, *only: int, seed: int = 1, codec: str = "json") -> AsyncIterator[Resilient]:
+async def client_of(
+    made: World, *only: int, seed: int = 1, codec: str = "json", user: str | None = None
+) -> AsyncIterator[Resilient]:
     """A resilient client of the world, or of some of its instances while they are up."""
 
     def urls() -> list[str]:
@@ -163,7 +249,7 @@ async def client_of(made: World, *only: int, seed: int = 1, codec: str = "json")
         chosen = [one.ws_url for n, one in enumerate(made.instances) if n in only and one.ws_url in up]
         return chosen or up
 
-    async with resilient(urls, codec, seed) as who:
+    async with resilient(urls, codec, seed, user) as who:
         yield who
 
 

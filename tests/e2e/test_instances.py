@@ -240,6 +240,7 @@ async def test_redis_comes_back_empty(tmp_path: Path) -> None:
         await w.check(who, "before")
         await w.start(who, "t", rate=100, tokens=500)
         await asyncio.sleep(0.5)
+        w.harm()
         w.redis.restart(with_data=False)
         ended = await who.ending("t")
         assert ended["type"] == "turn.completed"
@@ -454,6 +455,7 @@ async def test_redis_restarted_with_its_data(tmp_path: Path) -> None:
         for n in range(5):
             await w.start(who, f"t{n}", rate=100, tokens=300)
         await asyncio.sleep(1.5)
+        w.harm()
         w.redis.restart(with_data=True)
         for n in range(5):
             await w.check(who, f"t{n}")
@@ -469,6 +471,7 @@ async def test_redis_rolled_back(tmp_path: Path) -> None:
         async with redis.asyncio.Redis.from_url(w.redis.url) as admin:
             await admin.save()
         await asyncio.sleep(1.5)
+        w.harm()
         w.redis.restart(with_data=True)
         for n in range(5):
             await w.check(who, f"t{n}")
