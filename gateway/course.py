@@ -25,13 +25,15 @@ from gateway.recreation import Recreation
 from gateway.settings import Settings
 from gateway.turn_queue import TurnQueue
 from gateway.turn_stream import TurnStream
-from providers.base import Cursor, Part, ProviderError
+from providers.base import ChatRequest, Cursor, Part, ProviderError
 from providers.resilience import Resilience
 from providers.route import Route
-from store.base import ConversationRecord, StoreError, TurnRecord
+from store.base import ConversationRecord, NotFound, StoreError, TurnRecord
 from store.interface import Store
 
 log = structlog.stdlib.get_logger("turnwire.turn")
+
+CONTEXT_RETRY_S = 0.2
 
 
 @dataclass(slots=True)
@@ -122,6 +124,19 @@ class Courses:
         except StoreError as error:
             log.warning("can't pass a wish to stop on", turn=stream.turn, error=str(error))
 
+    async def _question(self, stream: TurnStream, plan: Plan) -> ChatRequest:
+        """What to ask, with its context. The turn is accepted: a store that is away is waited for."""
+        while True:
+            try:
+                return await chat_request(
+                    self._store, stream.user, plan.turn, plan.conversation, plan.request, plan.route.model
+                )
+            except NotFound:
+                raise
+            except StoreError as error:
+                log.warning("can't read a turn's context, trying again", turn=stream.turn, error=str(error))
+                await asyncio.sleep(CONTEXT_RETRY_S)
+
     async def _drive(self, stream: TurnStream, delivery: Delivery, plan: Plan) -> Outcome | None:
         """Ask the provider and publish what it says, until it ends in one of the ways of `Outcome`."""
         limit = Abort("limit", f"The turn reached its time limit of {self._settings.turn_timeout_s:g} s.")
@@ -130,9 +145,7 @@ class Courses:
         try:
             async with stream.signal.scope():
                 await plan.queue.wait(delivery)
-                question = await chat_request(
-                    self._store, stream.user, plan.turn, plan.conversation, plan.request, plan.route.model
-                )
+                question = await self._question(stream, plan)
                 if plan.answered or plan.resumed:
                     question = question.going_on_from(plan.answered, stream.cursor)
                 asking = Asking(delivery, plan.route, question, stateless=plan.request.messages is not None)

@@ -459,11 +459,15 @@ async def test_a_slow_first_token_is_told(steered: SteeredStore) -> None:
         assert ann.of("quick", "turn.status") == []
 
 
-async def test_a_store_that_is_away_for_the_history_fails_the_turn(ann: Seat, steered: SteeredStore) -> None:
-    """The context can't be read: `store_unavailable`, with an ending."""
-    with steered.failing("branch"):
+async def test_a_store_that_is_away_for_the_history_is_waited_for(ann: Seat, steered: SteeredStore) -> None:
+    """An accepted turn asks its provider when its context can be read again, and can be stopped until then."""
+    with steered.failing("branch", 2):
         await ann.start("t")
-        assert await ended_with(ann, "t") == "store_unavailable"
+        assert (await ann.ending("t"))["type"] == "turn.completed"
+    with steered.failing("branch"):
+        await ann.start("u")
+        await ann.request("turn.cancel", turn="u")
+        assert (await ann.ending("u"))["type"] == "turn.cancelled"
 
 
 async def test_a_parent_that_was_deleted_meanwhile_fails_the_turn(ann: Seat, steered: SteeredStore) -> None:
