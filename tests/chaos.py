@@ -120,8 +120,9 @@ class Chaos:
 
     async def redis_rolls_back(self, _: list[Resilient]) -> None:
         """Redis is killed, and its file has lost the newest of what it had said was written."""
+        written = self._world.redis.written()
         await asyncio.sleep(self._pick.uniform(0, 0.9))  # `everysec` may be anywhere in its second
-        self._world.redis.kill()
+        self._world.roll_back(written)
         await asyncio.sleep(self._pick.uniform(0, LEASE_S))
         self._world.redis.start()
 

@@ -151,6 +151,18 @@ class RedisProcess:
             self._process.wait(START_TIMEOUT_S)
             self._process = None
 
+    def written(self) -> tuple[Path, int]:
+        """The newest append-only file, and how long it is: with `always`, all that Redis has answered by now."""
+        newest = max(self._folder.glob("**/*.aof"), key=lambda path: path.stat().st_mtime_ns)
+        return newest, newest.stat().st_size
+
+    def roll_back(self, to: tuple[Path, int]) -> None:
+        """Kill it, and take from its file what was written since then, as a machine that goes down may."""
+        self.kill()
+        path, length = to
+        assert path.stat().st_size >= length
+        os.truncate(path, length)
+
     def freeze(self) -> None:
         """It goes on existing and answers nothing."""
         os.kill(self.pid, signal.SIGSTOP)

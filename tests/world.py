@@ -131,6 +131,12 @@ class World:
         self.redis.restart(with_data=False)
         self._may_be_lost |= self._started.keys()
 
+    def roll_back(self, to: tuple[Path, int]) -> None:
+        """Redis is killed, and has lost what it wrote since; it is for the caller to start it."""
+        self.harm()
+        self.redis.roll_back(to)
+        self._may_be_lost |= self._started.keys()
+
     async def start(self, who: Resilient, turn: str, **demo: Any) -> dict[str, Any]:
         """Start a demo turn, and remember what it has to say."""
         prompt = self._prompt(who, turn)
@@ -164,6 +170,9 @@ class World:
             return
         harmed = self._harmed_at >= started.at
         assert harmed or who.views[turn].resets == 0, f"{turn}: a reset that nobody owed"
+        if key in self._may_be_lost and ended["type"] == "turn.failed" and ended["error"]["code"] == "not_found":
+            self.lost_turns += 1  # Redis forgot what was asked before it was read
+            return
         if started.real and harmed and ended["type"] == "turn.failed":
             assert ended["error"]["code"] == "owner_lost", ended
         else:
@@ -216,6 +225,8 @@ class World:
                 except (OSError, WebSocketException, TimeoutError, AssertionError):
                     pass
                 else:
+                    if (user, turn) in self._may_be_lost and got["status"] in {"queued", "running"}:
+                        continue  # its ending is what was lost; whoever takes it over will say it again
                     parts = got["message"]["parts"]
                     return "".join(part.get("text", "") for part in parts if part["kind"] == "text")
                 await asyncio.sleep(0.1)
