@@ -18,6 +18,7 @@ from gateway.path_prefix import PathPrefix
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.telemetry import Telemetry
+from gateway.tracing import open_tracing
 from gateway.wiring import Wired, wire
 from providers.catalog import Providers
 from providers.operator_file import open_catalog
@@ -31,6 +32,7 @@ class Gateway:
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self.settings = settings
         self.catalog = open_catalog(environment, settings.models)
+        self._tracing = open_tracing(settings.otlp_endpoint)
         self.telemetry = Telemetry(model.id for model in self.catalog.models())
         store = connect(
             settings.store_url,
@@ -82,6 +84,7 @@ class Gateway:
                     self._connections,
                     self._authenticator,
                     self.telemetry,
+                    self._tracing,
                 )
                 chores = [tasks.create_task(chore) for chore in self._wired.chores()]
                 await self._wired.begin()
@@ -91,6 +94,8 @@ class Gateway:
                     chore.cancel()
         finally:
             await providers.aclose()
+            if self._tracing is not None:
+                await asyncio.to_thread(self._tracing.close)
             await self.store.close()
 
     async def drain(self) -> None:

@@ -27,6 +27,7 @@ from gateway.presence import Open, Transport
 from gateway.protocol import PROTOCOL, Result
 from gateway.services import Services
 from gateway.session import Session, Spawn, auth_result
+from gateway.tracing import hear_parent
 
 log = structlog.stdlib.get_logger("turnwire.connection")
 
@@ -50,6 +51,7 @@ class Connections:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket from its opening to its end."""
         await receive()
+        hear_parent(scope["headers"])
         with self._services.limits.stay() as stay:
             opened = await open_socket(self._services, stay, scope, receive, send)
             if opened is None:

@@ -98,6 +98,7 @@ class Courses:
             stream.end()
             log.info("turn ended", turn=stream.turn, status=outcome.status, model=stream.model, seq=stream.log.end)
             return
+        delivery.watch.left()
         stream.signal.release()
         abort = stream.signal.abort_reason
         if abort is not None and abort.by == "handover":

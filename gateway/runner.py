@@ -30,6 +30,7 @@ from gateway.settings import Settings
 from gateway.stopping import Stopping
 from gateway.tasks import contained
 from gateway.telemetry import Telemetry
+from gateway.tracing import Tracing
 from gateway.turn_queue import find_queue
 from gateway.turn_stream import TurnStream
 from gateway.turn_watch import TurnWatch
@@ -60,6 +61,7 @@ class Runner:
         courses: Courses,
         stopping: Stopping,
         telemetry: Telemetry,
+        tracing: Tracing | None,
         tasks: asyncio.TaskGroup,
     ) -> None:
         self._instance = instance
@@ -73,6 +75,7 @@ class Runner:
         self._courses = courses
         self._stopping = stopping
         self._telemetry = telemetry
+        self._tracing = tracing
         self._tasks = tasks
         self._newest_epoch = 0
         self._lines: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
@@ -129,7 +132,7 @@ class Runner:
     def delivery(self, stream: TurnStream, began_ms: int, parent: str | None) -> Delivery:
         """What stamps and publishes the turn's events, and notes them for the log."""
         limit = self._settings.turn_output_bytes
-        watch = TurnWatch(self._telemetry)
+        watch = TurnWatch(self._telemetry, None if self._tracing is None else self._tracing.turn(stream))
         return Delivery(stream, limit, began_ms, parent, watch, lambda new, first: self._writer.note(new, urgent=first))
 
     async def _run(self, stream: TurnStream, request: TurnStart, content: bytes) -> None:

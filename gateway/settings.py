@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     admin_url: str | None = None
     admin_token: str | None = Field(None, repr=False)
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT", "TURNWIRE_OTLP_ENDPOINT"),
+    )
     metrics: Literal["admin", "public", "off"] = "admin"
     log_format: Literal["console", "json"] = "console"
 

@@ -5,23 +5,29 @@ from __future__ import annotations
 from gateway.events import Timing
 from gateway.outcome import Outcome
 from gateway.telemetry import Telemetry
+from gateway.tracing import TurnTrace
 from providers.base import ProviderError, Usage
 from providers.route import Route
 
 
 class TurnWatch:
-    """The observer of one turn."""
+    """The observer of one turn. `trace`: its spans, where there are traces."""
 
-    def __init__(self, telemetry: Telemetry) -> None:
+    def __init__(self, telemetry: Telemetry, trace: TurnTrace | None = None) -> None:
         self._telemetry = telemetry
+        self._trace = trace
 
     def asking(self, route: Route) -> None:
         """A request goes out to a provider."""
         self._telemetry.attempts.labels(route.provider).inc()
+        if self._trace is not None:
+            self._trace.asking(route)
 
     def failed(self, route: Route, error: ProviderError) -> None:
         """It failed, before the first token or behind it."""
         self._telemetry.provider_errors.labels(route.provider, error.code).inc()
+        if self._trace is not None:
+            self._trace.failed(error)
 
     def retrying(self) -> None:
         """Another one will follow."""
@@ -34,3 +40,10 @@ class TurnWatch:
     def ended(self, outcome: Outcome, model: str, usage: Usage | None, cost_nano: int | None, timing: Timing) -> None:
         """The ending is stored and published."""
         self._telemetry.turn_ended(outcome.status, model, usage, cost_nano, timing)
+        if self._trace is not None:
+            self._trace.ended(outcome, model, usage)
+
+    def left(self) -> None:
+        """Another instance goes on with it."""
+        if self._trace is not None:
+            self._trace.left()

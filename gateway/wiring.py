@@ -32,6 +32,7 @@ from gateway.settings import Settings
 from gateway.stopping import Stopping
 from gateway.takeover import Takeover
 from gateway.telemetry import Telemetry, gauge
+from gateway.tracing import Tracing
 from gateway.turn import shown_status
 from gateway.watchers import Watchers
 from providers import prices
@@ -98,6 +99,7 @@ def wire(
     connections: Connections,
     authenticator: Authenticator,
     telemetry: Telemetry,
+    tracing: Tracing | None = None,
 ) -> Wired:
     """Make the parts and tell them of each other."""
     instance = new_id("in")
@@ -139,6 +141,7 @@ def wire(
         courses=courses,
         stopping=stopping,
         telemetry=telemetry,
+        tracing=tracing,
         tasks=tasks,
     )
     stopping.take_over = Takeover(instance, hub, store, settings, followers, courses, runner, telemetry).take_over

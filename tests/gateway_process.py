@@ -14,7 +14,7 @@ from pathlib import Path
 
 START_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 20
-KEY_VARIABLE = re.compile(r"_API_KEY$|_BASE_URL$|^TURNWIRE_(?!RECORDED)|^HOST$|^PORT$|^REDIS_")
+KEY_VARIABLE = re.compile(r"_API_KEY$|_BASE_URL$|^TURNWIRE_(?!RECORDED)|^HOST$|^PORT$|^REDIS_|^OTEL_")
 
 
 @dataclass

@@ -17,6 +17,7 @@ from gateway.connection import Connections
 from gateway.principal import Principal
 from gateway.services import Services
 from gateway.session import as_api_error
+from gateway.tracing import hear_parent
 
 NOBODY = Principal(user="")
 
@@ -40,6 +41,7 @@ class Endpoint:
             await answer(scope, receive, send)
             return
         operation = self._operations["GET" if method == "HEAD" else method]
+        hear_parent(scope["headers"])
         call = Call(operation, self._services(), self._connections, NOBODY, scope, receive, send)
         try:
             if not operation.public:

@@ -1,0 +1,130 @@
+"""Traces as a collector gets them over HTTP: whose child a turn is, its attempts, and what is in no span."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from aiohttp import web
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from gateway.tracing import open_tracing
+from tests.client import client
+from tests.gateway_process import gateway_process
+from tests.in_process import SLOW
+from tests.upstream import Upstream, chat, refusal
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+CANARY = "canary-5c1d"
+
+
+class Collector:
+    """An OTLP/HTTP collector that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.raw = b""
+        self.services: set[str] = set()
+        self.spans: list[Any] = []
+
+    async def take(self, request: web.Request) -> web.Response:
+        """`POST /v1/traces`."""
+        body = await request.read()
+        self.raw += body
+        for of_one in ExportTraceServiceRequest.FromString(body).resource_spans:
+            self.services |= {one.value.string_value for one in of_one.resource.attributes if one.key == "service.name"}
+            self.spans += [span for scope in of_one.scope_spans for span in scope.spans]
+        return web.Response()
+
+    def named(self, name: str) -> list[Any]:
+        """The spans of this name, in the order of their beginnings."""
+        return sorted((span for span in self.spans if span.name == name), key=lambda span: span.start_time_unix_nano)
+
+
+@pytest.fixture
+async def collector() -> AsyncIterator[Collector]:
+    """A collector on a free port."""
+    made = Collector()
+    app = web.Application()
+    app.router.add_post("/v1/traces", made.take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield made
+    finally:
+        await runner.cleanup()
+
+
+def facts(span: Any) -> dict[str, Any]:
+    """A span's attributes."""
+    kinds = {one.key: (one.value.WhichOneof("value"), one.value) for one in span.attributes}
+    return {key: getattr(value, kind) for key, (kind, value) in kinds.items()}
+
+
+async def test_a_turn_and_its_attempts_are_spans(collector: Collector, tmp_path: Path) -> None:
+    """One for the turn, below the caller's, one for each attempt, below the turn's; with names, tokens and codes, and
+    no word that was said."""
+    async with Upstream() as upstream:
+        usage = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
+        upstream.plays(refusal(500, {"error": {"message": CANARY}}), chat(*[CANARY] * 50, usage=usage))
+        environment = {
+            **{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "KIMI_API_KEY": CANARY},
+            "KIMI_BASE_URL": upstream.openai_url,
+        }
+        async with gateway_process(tmp_path, environment) as gateway:
+            async with client(gateway.ws_url, additional_headers=PARENT) as c:
+                await c.request("turn.start", turn="t", input=CANARY, model="kimi/any")
+                assert (await c.ending("t"))["type"] == "turn.completed"
+                await c.request("turn.start", turn="u", input=CANARY, params={"demo": SLOW})
+                await c.deltas("u", 1)
+                await c.request("turn.cancel", turn="u")
+                await c.ending("u")
+            async with httpx2.AsyncClient() as http:
+                body = {"turn": "v", "input": "Hi", "params": {"demo": {"fail": "mid"}}}
+                await http.post(f"{gateway.url}/v1/turns", json=body, headers=PARENT)
+    turns = {facts(span)["turnwire.turn"]: span for span in collector.named("turn")}
+    assert set(turns) == {"t", "u", "v"}
+    assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
+    assert {span.parent_span_id.hex() for span in turns.values()} == {"b7ad6b7169203331"}
+    failed, answered = collector.named("chat any")
+    assert failed.parent_span_id == answered.parent_span_id == turns["t"].span_id
+    assert facts(answered) == {
+        **{"gen_ai.operation.name": "chat", "gen_ai.provider.name": "kimi", "gen_ai.request.model": "any"}
+    }
+    assert facts(failed)["error.type"] == "upstream_error"
+    assert (failed.status.code, answered.status.code) == (2, 0)
+    said = facts(turns["t"])
+    assert (said["gen_ai.usage.input_tokens"], said["gen_ai.usage.output_tokens"]) == (7, 9)
+    assert (said["turnwire.status"], said["user.id"]) == ("completed", "local")
+    assert facts(turns["u"])["turnwire.status"] == "cancelled"
+    assert facts(turns["v"])["error.type"] == "upstream_error"
+    assert turns["v"].status.code == 2
+    assert collector.services == {"turnwire"}
+    assert CANARY.encode() not in collector.raw
+    assert len(collector.spans) < 10, "none per token"
+
+
+def test_nothing_is_imported_without_an_endpoint() -> None:
+    """Who wants no traces doesn't pay for them."""
+    code = (
+        "import sys; from gateway.app import Gateway; from gateway.settings import Settings; "
+        "Gateway(Settings(store='sqlite:///:memory:'), {}); print([m for m in sys.modules if 'opentelemetry' in m])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """The gateway serves without traces, and a warning says what to install."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    assert open_tracing("http://127.0.0.1:4318") is None
+    assert "turnwire[otel]" in caplog.text
