@@ -26,6 +26,7 @@ export class Connection extends EventTarget {
   #conversations = new Map();
   #live;
   #credential;
+  #renewedAt = null;
   #attachments = new Attachments(
     (type, fields) => this.request(type, fields),
     (turn, error) => this.#fail(turn, error),
@@ -45,7 +46,7 @@ export class Connection extends EventTarget {
       ticket,
       socket,
       onFrame: (frame, at) => this.#take(frame, at),
-      onExpiring: () => void this.#renew(),
+      onExpiring: (expires_at) => void this.#renew(expires_at),
       onState: (state) => this.#moved(state),
     });
     this.#link.wire = wire;
@@ -249,8 +250,10 @@ export class Connection extends EventTarget {
     for (const turn of this.running) this.#fail(turn, closed(reason), { keep: true });
   }
 
-  async #renew() {
-    if (!this.#credential) return;
+  async #renew(expires_at) {
+    // One that was renewed and still ends then can't be made longer: asking again would be answered the same at once.
+    if (!this.#credential || expires_at === this.#renewedAt) return;
+    this.#renewedAt = expires_at;
     try {
       await this.request("auth", { token: await this.#credential() });
     } catch (cause) {

@@ -62,7 +62,7 @@ export class Link {
    * @param {() => string | Promise<string>} [options.ticket] gives a one-time ticket for one opening
    * @param {(url: string, protocols: string[]) => WebSocket} [options.socket] opens a socket
    * @param {(frame: object, at: number) => void} options.onFrame every decoded frame, `ready` included, and its arrival
-   * @param {() => void} options.onExpiring the credential must be renewed
+   * @param {(expires_at: string) => void} options.onExpiring the credential must be renewed
    * @param {(state: import("../turnwire.js").LinkState) => void} options.onState every change of state
    */
   constructor(options) {
@@ -227,7 +227,7 @@ export class Link {
     this.#count("in", frame, codec.bytes(data), at);
     if (frame.type === "ready") this.#ready(frame);
     else if (frame.type === "going_away") this.#reconnectAfter_ms = frame.reconnect_after_ms ?? null;
-    else if (frame.type === "auth.expiring") this.#options.onExpiring();
+    else if (frame.type === "auth.expiring") this.#options.onExpiring(frame.expires_at);
     this.#options.onFrame(frame, at);
   }
 

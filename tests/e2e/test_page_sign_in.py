@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ async def asked(folder: Path, keys: KeyFile, *, prefix: str = "", width: int = 1
         "TURNWIRE_API_KEYS": str(keys.path),
         "TURNWIRE_JWT_SECRET": SECRET,
         "TURNWIRE_AUTH_GRACE_S": "0",
+        "TURNWIRE_JWT_LEEWAY_S": "0",
     }
     async with (
         gateway_process(folder, settings) as gateway,
@@ -149,3 +151,16 @@ async def test_a_stored_picture_comes_with_the_credential_below_a_prefix_too(tmp
         picture = watched.exchange("what is in it?").get_by_role("img", name="noise.png")
         await expect(picture).to_have_attribute("src", re.compile("^blob:"))
         assert await picture.evaluate("(image) => image.decode().then(() => image.naturalWidth > 100)")
+
+
+async def test_a_token_that_ends_is_renewed_once_and_then_asked_for(tmp_path: Path) -> None:
+    """A pasted token can't be made longer: one try when it expires, no storm of them, then the page asks."""
+    async with asked(tmp_path, KeyFile(tmp_path)) as watched:
+        tickets: list[str] = []
+        watched.page.on("request", lambda request: tickets.append(request.url) if "tickets" in request.url else None)
+        await sign_in(watched, token("ann", exp=int(time.time()) + 8))
+        await watched.is_live()
+        await expect(watched.page.get_by_test_id("sign-in")).to_contain_text("has ended", timeout=30_000)
+        assert len(tickets) <= 4
+        await sign_in(watched, token("ann"))
+        await watched.is_live()
