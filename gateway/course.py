@@ -25,7 +25,7 @@ from gateway.recreation import Recreation
 from gateway.settings import Settings
 from gateway.turn_queue import TurnQueue
 from gateway.turn_stream import TurnStream
-from providers.base import ChatRequest, Cursor, Part, ProviderError
+from providers.base import ChatRequest, Cursor, ErrorCode, Part, ProviderError
 from providers.resilience import Resilience
 from providers.route import Route
 from store.base import ConversationRecord, NotFound, StoreError, TurnRecord
@@ -34,6 +34,19 @@ from store.interface import Store
 log = structlog.stdlib.get_logger("turnwire.turn")
 
 CONTEXT_RETRY_S = 0.2
+REFUSALS = frozenset[ErrorCode](
+    {
+        "invalid_request",
+        "unsupported",
+        "context_length_exceeded",
+        "content_filtered",
+        "model_not_found",
+        "upstream_auth",
+        "upstream_rate_limited",
+        "upstream_overloaded",
+    }
+)
+"""With these a provider says that it took nothing; behind the others it may have worked, and bill that."""
 
 
 @dataclass(slots=True)
@@ -159,6 +172,8 @@ class Courses:
         except ProviderError as error:
             if delivery.begun:
                 delivery.watch.failed(delivery.route or plan.route, error)
+            elif error.code in REFUSALS:
+                delivery.refused()
             log.warning("provider failed", turn=stream.turn, code=error.code, detail=error.detail)
             return Outcome("failed", error=ApiError.from_provider(error))
         except ApiError as error:

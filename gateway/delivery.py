@@ -187,6 +187,11 @@ class Delivery:
             counted, input_tokens=input_tokens, output_tokens=output_tokens, estimated=counted.estimated or estimated
         )
 
+    def refused(self) -> None:
+        """The provider took nothing of what it was asked, so it bills nothing."""
+        self._question = None
+        self._usage = Usage(0, 0)
+
     def cost_nano(self, usage: Usage | None) -> int | None:
         """What that costs, in billionths of a dollar; None where nobody knows a price."""
         if usage is None or self._route is None:

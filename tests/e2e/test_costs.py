@@ -79,9 +79,9 @@ async def _check_everywhere(c: Client, upstream: Upstream) -> None:
     failed = await ended(c, "failed", conversation=where)
     assert (failed["type"], failed["usage"]["estimated"], failed["cost"] is None) == ("turn.failed", True, False)
 
-    upstream.plays(refusal(400, {"error": {"message": "no"}}))
+    upstream.plays(refusal(401, {"error": {"message": "no"}}))
     refused = await ended(c, "refused")
-    assert refused["usage"]["estimated"], "what was sent may be billed"
+    assert refused["usage"] == {"input_tokens": 0, "output_tokens": 0}, "a provider bills no refusal"
 
     turns = [done, cancelled, failed]
     kept = await c.request("conversation.get", conversation=where)
