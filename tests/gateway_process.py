@@ -24,7 +24,7 @@ class GatewayProcess:
     url: str
     process: asyncio.subprocess.Process
     ready_line: str
-    log: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list, repr=False)
 
     @property
     def ws_url(self) -> str:

@@ -1,0 +1,221 @@
+"""Frames that no client library sends, against the real socket: each has its close code, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.client import client
+from tests.gateway_process import GatewayProcess
+from tests.raw_socket import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    RawFrame,
+    opened,
+    read_frames,
+    rest,
+)
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+FRAME_BYTES_MAX = 65_536
+FRAGMENTS_MAX = 64
+BROKEN_MAX = 20
+
+PAYLOADS = st.one_of(
+    st.just(b'{"type":"ping","id":"1"}'),
+    st.sampled_from([b"", b"{", b'{"type":"ping"', b"\xff\xfe", b"\xc3", b"x" * 125, b"[" * 200, b"x" * 70_000]),
+    st.binary(max_size=130),
+    st.builds(lambda code, why: code.to_bytes(2, "big") + why, st.integers(0, 5200), st.sampled_from([b"", b"\xff"])),
+)
+FRAMES = st.builds(
+    RawFrame,
+    opcode=st.sampled_from([CONTINUATION, TEXT, TEXT, BINARY, CLOSE, PING, PONG, 0x3, 0xB, 0xF]),
+    payload=PAYLOADS,
+    fin=st.sampled_from([True, True, True, False]),
+    rsv=st.sampled_from([0, 0, 0, 0, 0, 0, 1, 2, 4]),
+    masked=st.sampled_from([True] * 9 + [False]),
+)
+BYE = RawFrame(CLOSE, (1000).to_bytes(2, "big"))
+
+
+class Oracle:
+    """What RFC 6455 and docs/protocol.md say a connection comes to, frame by frame.
+
+    `codes`: with what it may close; more than one where a fault of the frames themselves, or a close frame, comes behind a
+    message that isn't ours: those are seen as soon as they are here. `pongs` counts the pings before the end.
+    """
+
+    def __init__(self) -> None:
+        self.codes: set[int] = set()
+        self.pongs = 0
+        self.broken = 0
+        self.is_over = False
+        self._opcode: int | None = None
+        self._pieces: list[bytes] = []
+
+    def take(self, frame: RawFrame) -> None:
+        """One more, unless it closed already."""
+        if self.is_over:
+            return
+        code = self._control(frame) if frame.opcode >= CLOSE else self._data(frame)
+        if code is not None:
+            self.codes.add(code)
+            self.is_over = frame.opcode == CLOSE or code in {1002, 1009}
+
+    def _control(self, frame: RawFrame) -> int | None:
+        if self._is_malformed(frame) or not frame.fin or len(frame.payload) > 125:
+            return 1002
+        if frame.opcode == CLOSE:
+            return 1002 if self._pieces else _closing(frame.payload)
+        self.pongs += frame.opcode == PING
+        return None
+
+    def _is_malformed(self, frame: RawFrame) -> bool:
+        return (
+            bool(frame.rsv) or not frame.masked or frame.opcode not in {CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG}
+        )
+
+    def _data(self, frame: RawFrame) -> int | None:
+        if self._is_malformed(frame):
+            return 1002
+        if sum(map(len, self._pieces)) + len(frame.payload) > FRAME_BYTES_MAX:
+            return 1009
+        if (frame.opcode == CONTINUATION) != (self._opcode is not None):
+            return 1002
+        if self._opcode is None:
+            self._opcode = frame.opcode
+        self._pieces.append(frame.payload)
+        if not frame.fin:
+            return 4400 if len(self._pieces) > FRAGMENTS_MAX else None
+        message, opcode = b"".join(self._pieces), self._opcode
+        self._pieces, self._opcode = [], None
+        return self._message(opcode, message)
+
+    def _message(self, opcode: int, message: bytes) -> int | None:
+        if opcode == BINARY:
+            return 1003
+        try:
+            text = message.decode()
+        except UnicodeDecodeError:
+            return 1007
+        try:
+            understood = isinstance(json.loads(text), dict) and json.loads(text).get("type") == "ping"
+        except (ValueError, RecursionError):
+            understood = False
+        self.broken += not understood
+        return 4400 if self.broken >= BROKEN_MAX else None
+
+
+def _closing(payload: bytes) -> int:
+    """What a close frame is answered with: its own code, where it may be sent; nothing counts as 1005."""
+    if not payload:
+        return 1005
+    try:
+        payload[2:].decode()
+    except UnicodeDecodeError:
+        return 1007
+    code = int.from_bytes(payload[:2], "big")
+    ours = code in {1000, 1001, 1002, 1003, *range(1007, 1015)} or 3000 <= code < 5000
+    return code if ours and len(payload) > 1 else 1002
+
+
+async def said_to(gateway: GatewayProcess, frames: Sequence[RawFrame], chunk: int) -> tuple[int | None, int]:
+    """The close code and the number of pongs that the frames got, written in chunks; the last frame whole."""
+    reader, writer = await opened(gateway.url)
+    data = b"".join(frame.encode() for frame in frames[:-1])
+    try:
+        for start in range(0, len(data), chunk):
+            writer.write(data[start : start + chunk])
+            await asyncio.sleep(0)
+        writer.write(frames[-1].encode())
+        said = list(read_frames(await rest(reader)))
+    finally:
+        writer.close()
+    closes = [frame.payload for frame in said if frame.opcode == CLOSE]
+    assert len(closes) <= 1, "one close frame"
+    assert not closes or said[-1].opcode == CLOSE, "nothing behind the close frame"
+    code = None if not closes else int.from_bytes(closes[0][:2], "big") if closes[0] else 1005
+    return code, sum(frame.opcode == PONG for frame in said)
+
+
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
+@settings(
+    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(frames=st.lists(FRAMES, max_size=8), chunk=st.sampled_from([1 << 20, 4096, 7]))
+@example(frames=[RawFrame(TEXT, b"{", fin=False), *[RawFrame(CONTINUATION, fin=False)] * 70], chunk=4096)
+@example(frames=[RawFrame(TEXT, b"nonsense")] * 25, chunk=1 << 20)
+@example(frames=[RawFrame(TEXT, b"x" * 70_000)], chunk=4096)
+@example(frames=[RawFrame(PING, b"x" * 126)], chunk=1 << 20)
+@example(frames=[RawFrame(TEXT, b'{"type":"ping","id":"1"}', length_bytes=8)], chunk=7)
+async def test_any_frames_close_with_the_right_code(
+    gateway: GatewayProcess, frames: list[RawFrame], chunk: int
+) -> None:
+    """RFC 6455 and the protocol's own close codes, whatever comes; pings before it have their pongs."""
+    oracle, sent, certain = Oracle(), list[RawFrame](), True
+    for frame in [*frames, BYE]:
+        # Behind a close, or a large frame that nobody reads, TCP may reset, and the close frame is lost with it.
+        certain = not oracle.codes and len(frame.payload) < FRAME_BYTES_MAX
+        oracle.take(frame)
+        sent.append(frame)
+        if oracle.is_over:
+            break
+    code, pongs = await said_to(gateway, sent, chunk)
+    assert code in oracle.codes or (code is None and not certain), f"closed with {code}, not {oracle.codes}"
+    assert pongs == oracle.pongs or not certain
+    assert gateway.process.returncode is None
+    assert not any("Traceback" in line or " ERROR " in line for line in gateway.log), gateway.log
+
+
+async def test_nobody_notices_broken_neighbours(gateway: GatewayProcess) -> None:
+    """A turn streams on while hundred others break the protocol in every way."""
+    async with client(gateway.ws_url) as c:
+        await c.request("turn.start", turn="t", input="x", params={"demo": {"rate": 100, "tokens": 200}})
+        ways = [
+            [RawFrame(0x3)],
+            [RawFrame(TEXT, b"{}", masked=False)],
+            [RawFrame(TEXT, b"{}", rsv=4)],
+            [RawFrame(CONTINUATION, b"{}")],
+            [RawFrame(TEXT, b"\xff")],
+            [RawFrame(BINARY, b"x")],
+            [RawFrame(CLOSE, b"x")],
+            [RawFrame(PING, b"x" * 200)],
+            [RawFrame(TEXT, b"{", fin=False), RawFrame(TEXT, b"}")],
+            [RawFrame(TEXT, b"nonsense")] * 20,
+        ]
+        async with asyncio.TaskGroup() as group:
+            for way in ways * 10:
+                group.create_task(said_to(gateway, [*way, BYE], 4096))
+        assert (await c.ending("t"))["type"] == "turn.completed"
+    gateway.terminate()
+    assert await gateway.wait() == 0
+    assert not any("Traceback" in line for line in gateway.log), gateway.log
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        "permessage-deflate",
+        "permessage-deflate; client_max_window_bits",
+        "permessage-deflate; server_max_window_bits=8; client_no_context_takeover, x-webkit-deflate-frame",
+        "permessage-deflate; server_max_window_bits=99999999999999999999",
+    ],
+)
+async def test_compression_is_declined(gateway: GatewayProcess, offer: str) -> None:
+    """Permessage-deflate is off however it is offered, and a compressed frame closes 1002: no bomb is unpacked."""
+    reader, writer = await opened(gateway.url, f"Sec-WebSocket-Extensions: {offer}\r\n")
+    writer.write(RawFrame(TEXT, b"\xaa\x56\x4a\x4b\xce\x4f\x49\x55\xb2\x02\x00", rsv=4).encode())
+    frames = list(read_frames(await rest(reader)))
+    writer.close()
+    assert frames[-1].opcode == CLOSE
+    assert frames[-1].payload[:2] == (1002).to_bytes(2, "big")

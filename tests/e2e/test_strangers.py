@@ -1,0 +1,176 @@
+"""Law 12 over every field of every request that can hold an id: what is another's is answered as what doesn't exist."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import httpx2
+import pytest
+
+from gateway import protocol
+from gateway.api.operations import OPERATIONS
+from tests.client import Client, RequestFailed, client
+from tests.credentials import SECRET, KeyFile, bearer, token
+from tests.demo import expected
+from tests.gateway_process import GatewayProcess, gateway_process
+
+pytestmark = pytest.mark.e2e
+
+Ids = dict[str, Any]
+Ask = Callable[..., Awaitable[Any]]
+
+HERS: Ids = {"turn": "hers", "epoch": 5}
+NOWHERE: Ids = {"turn": "none", "conversation": "c_none", "message": "m_none", "epoch": 5}
+DEMO = {"rate": 50, "tokens": 400}
+
+# What a request takes that names something of a user's, each with a request that does so. `own` is a conversation
+# of the asker.
+NAMING: dict[tuple[str, str], Callable[[Ids, str], Ids]] = {
+    ("turn.start", "turn"): lambda it, _: {"turn": it["turn"], "input": "x", "model": "no-such-model"},
+    ("turn.start", "conversation"): lambda it, _: {"conversation": it["conversation"], "input": "x"},
+    ("turn.start", "parent"): lambda it, own: {"conversation": own, "parent": it["message"]},
+    ("turn.start", "messages"): lambda it, _: {
+        "messages": [{"role": "user", "parts": [{"kind": "text", "text": "x"}], "id": it["message"]}],
+        "model": "no-such-model",
+    },
+    ("turn.cancel", "turn"): lambda it, _: {"turn": it["turn"]},
+    ("turn.cancel", "turns"): lambda it, _: {"turns": [it["turn"]]},
+    ("turn.cancel", "conversation"): lambda it, _: {"conversation": it["conversation"]},
+    ("turn.cancel", "mine"): lambda _, __: {"mine": True},
+    ("turn.attach", "turn"): lambda it, _: {"turn": it["turn"], "epoch": it["epoch"], "after": 1},
+    ("turn.attach", "positions"): lambda it, _: {"positions": {it["turn"]: {"epoch": it["epoch"], "seq": 1}}},
+    ("turn.detach", "turn"): lambda it, _: {"turn": it["turn"]},
+    ("turn.get", "turn"): lambda it, _: {"turn": it["turn"]},
+    ("conversation.list", "before"): lambda it, _: {"before": it["conversation"]},
+    ("conversation.get", "conversation"): lambda it, _: {"conversation": it["conversation"]},
+    ("conversation.update", "conversation"): lambda it, _: {"conversation": it["conversation"], "title": "x"},
+    ("conversation.update", "head"): lambda it, own: {"conversation": own, "head": it["message"]},
+    ("conversation.clear", "conversation"): lambda it, _: {"conversation": it["conversation"]},
+    ("conversation.delete", "conversation"): lambda it, _: {"conversation": it["conversation"]},
+    ("conversation.messages", "conversation"): lambda it, _: {"conversation": it["conversation"]},
+    ("conversation.messages", "before"): lambda it, own: {"conversation": own, "before": it["message"]},
+    ("conversation.attach", "conversation"): lambda it, _: {"conversation": it["conversation"]},
+    ("conversation.attach", "positions"): lambda it, own: {
+        "conversation": own,
+        "positions": {it["turn"]: {"epoch": it["epoch"], "seq": 1}},
+    },
+    ("conversation.detach", "conversation"): lambda it, _: {"conversation": it["conversation"]},
+    ("feedback.put", "message"): lambda it, _: {"message": it["message"], "rating": "up"},
+    ("usage.get", "conversation"): lambda it, _: {"conversation": it["conversation"]},
+}
+# What names nothing of a user's. A new field is in neither list, and the first test fails until somebody has thought.
+PLAIN = set(
+    "after comment epoch id as input limit metadata model on_busy on_disconnect params query rating reason since "
+    "system t title token tool_choice tools".split()
+)
+
+
+def test_every_field_of_every_request_is_here() -> None:
+    """Each names something, and is tried below, or names nothing."""
+    fields = {
+        (str(request.__struct_config__.tag), field)
+        for request in get_args(protocol.AnyRequest)
+        for field in request.__struct_encode_fields__
+        if field not in PLAIN
+    }
+    assert fields == set(NAMING)
+
+
+def test_every_address_with_an_id_is_here() -> None:
+    """Over HTTP too."""
+    assert {operation.path for operation in OPERATIONS if "{" in operation.path} == set(PATHS)
+
+
+PATHS: dict[str, dict[str, Any]] = {
+    "/v1/turns/{turn}": {},
+    "/v1/turns/{turn}/events": {},
+    "/v1/turns/{turn}/cancel": {"POST": {}},
+    "/v1/conversations/{conversation}": {"PATCH": {"title": "x"}},
+    "/v1/conversations/{conversation}/messages": {},
+    "/v1/conversations/{conversation}/context": {},
+    "/v1/messages/{message}/parts/{number}": {},
+    "/v1/messages/{message}/feedback": {"POST": {"rating": "up"}},
+}
+"""Each address with the bodies that its methods take."""
+
+
+@asynccontextmanager
+async def two_users(folder: Path, way: str) -> AsyncIterator[tuple[GatewayProcess, Client, Ask]]:
+    """A gateway, Ann's connection, and how Eve asks: by sockets, or by `as` on one socket."""
+    file = KeyFile(folder)
+    credential = token("eve") if way == "sockets" else file.add_service()
+    settings = {"TURNWIRE_AUTH": "jwt,keys", "TURNWIRE_API_KEYS": str(file.path), "TURNWIRE_JWT_SECRET": SECRET}
+    async with (
+        gateway_process(folder, settings) as gateway,
+        client(gateway.ws_url, additional_headers=bearer(token("ann"))) as ann,
+        client(gateway.ws_url, additional_headers=bearer(credential)) as other,
+    ):
+        named = {} if way == "sockets" else {"as": "eve"}
+
+        async def ask(kind: str, **fields: Any) -> Any:
+            try:
+                return await other.request(kind, **named, **fields)
+            except RequestFailed as refused:
+                return refused.error
+
+        if way == "as":
+            await other.request("conversation.create", **{"as": "ann"})  # the socket carries her, too
+        yield gateway, ann, ask
+
+
+async def ann_s(ann: Client) -> Ids:
+    """A turn of Ann's that runs, and what belongs to it."""
+    started = await ann.request("turn.start", turn="hers", input="Hello", params={"demo": DEMO})
+    await ann.deltas("hers", 3)
+    conversation = started["conversation"]
+    messages = (await ann.request("conversation.messages", conversation=conversation))["messages"]
+    return {**HERS, "conversation": conversation, "message": messages[0]["id"], "epoch": started["epoch"]}
+
+
+def alike(answer: Any, ids: Ids) -> str:
+    """An answer, without the ids that were asked for."""
+    text = json.dumps(answer, sort_keys=True)
+    for name in ("turn", "conversation", "message"):
+        text = re.sub(rf"\b{re.escape(ids[name])}\b", name.upper(), text)
+    return text
+
+
+@pytest.mark.parametrize("way", ["sockets", "as"])
+async def test_law_12_on_every_request(tmp_path: Path, way: str) -> None:
+    """Law 12: a stranger's answer is the same for what is another's as for what isn't; the other notices nothing."""
+    async with two_users(tmp_path, way) as (_, ann, ask):
+        hers = await ann_s(ann)
+        for (kind, field), request in NAMING.items():
+            own = (await ask("conversation.create"))["id"]
+            answers = []
+            for ids in (hers, NOWHERE):
+                answers.append(alike(await ask(kind, **request(ids, own)), ids))
+            assert answers[0] == answers[1], (kind, field)
+            assert hers["conversation"] not in answers[0], (kind, field)
+        assert (await ann.ending("hers"))["type"] == "turn.completed"
+        assert ann.turns["hers"].text() == expected("Hello", DEMO)
+        assert (await ann.request("conversation.get", conversation=hers["conversation"]))["title"] == "Hello"
+
+
+async def test_law_12_on_every_address(tmp_path: Path) -> None:
+    """Law 12 over HTTP, by every method: the same status and the same body."""
+    async with two_users(tmp_path, "sockets") as (gateway, ann, _):
+        hers = await ann_s(ann)
+        async with httpx2.AsyncClient(base_url=gateway.url, headers=bearer(token("eve"))) as http:
+            for operation in OPERATIONS:
+                if operation.path not in PATHS:
+                    continue
+                body = PATHS[operation.path].get(operation.method)
+                answers = []
+                for ids in (hers, NOWHERE):
+                    path = operation.path.format(**ids, number=0)
+                    answer = await http.request(operation.method, path, json=body)
+                    answers.append((answer.status_code, alike(answer.json(), ids)))
+                assert answers[0] == answers[1], (operation.method, operation.path)
+                assert answers[0][0] == 404, (operation.method, operation.path, answers)
+        assert (await ann.ending("hers"))["type"] == "turn.completed"
