@@ -28,8 +28,13 @@ def is_loopback(host: str) -> bool:
 
 
 def check_host(headers: Headers, settings: Settings) -> None:
-    """With auth off, a page of another site must not reach us by a name that it made point here (DNS rebinding)."""
+    """With auth off, a page of another site must not reach us by a name that it made point here (DNS rebinding).
+
+    And never by two names: whoever stands before us may have looked at the other one.
+    """
     hosts = [value.decode("latin-1") for key, value in headers if key == b"host"]
+    if len(hosts) > 1:
+        raise ApiError("forbidden", "There is more than one Host header. Send one.")
     if settings.loopback_only and (len(hosts) != 1 or not is_loopback(hosts[0])):
         raise ApiError("forbidden", "Auth is off, so only loopback names are served. Open the page as 127.0.0.1.")
 

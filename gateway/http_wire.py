@@ -1,6 +1,7 @@
 """Our bounds on uvicorn's HTTP: a head, a body and a write have deadlines, and a stream keeps little in the kernel.
 
-What uvicorn leaves open: a client that sends half a request, or doesn't read its answer, keeps its socket for ever.
+What uvicorn leaves open: a client that sends half a request, or doesn't read its answer, keeps its socket for ever, and
+a header without an end is kept whole.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ import socket
 from typing import Any, cast
 
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway.settings import Settings
 
+FRAMING_BYTES_MAX = 64 * 1024
+"""Head, chunks' sizes and extensions, trailers: all that isn't body."""
+FRAMING_PER_BODY_BYTE = 8
+"""A chunk of one byte takes six."""
 WRITE_BUFFER_HIGH_BYTES = 32 * 1024
 SEND_BUFFER_BYTES = 64 * 1024
 EXTENSION = "turnwire.http"
@@ -25,6 +30,23 @@ class BoundedHttp(HttpToolsProtocol):
     settings: Settings
     _request_timer: asyncio.TimerHandle | None = None
     _write_timer: asyncio.TimerHandle | None = None
+    _framing_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and bound what the parser keeps of a head."""
+        self._framing_bytes += len(data)
+        super().data_received(data)
+        if self._framing_bytes > FRAMING_BYTES_MAX and not self.transport.is_closing():
+            cycle: RequestResponseCycle | None = self.cycle
+            if cycle is None or cycle.response_complete:
+                self.send_400_response("The request's head is too large.")
+            else:
+                self.transport.abort()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body, which whoever reads it bounds."""
+        self._framing_bytes -= len(body) * (1 + FRAMING_PER_BODY_BYTE)
+        super().on_body(body)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the head's deadline."""
@@ -48,6 +70,7 @@ class BoundedHttp(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is here."""
         self._stop_request_timer()
+        self._framing_bytes = 0
         super().on_message_complete()
 
     def pause_writing(self) -> None:

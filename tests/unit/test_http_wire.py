@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -42,6 +43,43 @@ async def test_half_a_request_is_cut(sent: str) -> None:
         began = time.monotonic()
         await until_closed(reader)
         assert 0.2 < time.monotonic() - began < 3
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: ",
+        "GET /",
+        HEAD.format("POST /v1/conversations") + "Transfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: ",
+        HEAD.format("POST /v1/conversations") + "Transfer-Encoding: chunked\r\n\r\n5;extension=",
+    ],
+    ids=["header", "address", "trailer", "chunk extension"],
+)
+async def test_a_head_without_an_end_is_cut(head: str) -> None:
+    """What isn't body is bounded, and isn't waited for: nobody keeps a header of megabytes."""
+    async with serving(handshake_timeout_s=30, body_timeout_s=30) as server:
+        reader, writer = await opened(server)
+        writer.write(head.encode())
+        with suppress(OSError):
+            for _ in range(20):
+                writer.write(b"x" * 16_384)
+                await writer.drain()
+        said = await until_closed(reader)
+        assert said == b"" or b"400 Bad Request" in said
+        writer.close()
+
+
+async def test_a_body_in_the_smallest_chunks_is_read() -> None:
+    """A body may come byte by byte."""
+    async with serving() as server:
+        reader, writer = await opened(server)
+        body = b'{"title":"' + b"x" * 250 + b'"}'
+        spread = body.replace(b":", b":" + b" " * 30_000)
+        writer.write((HEAD.format("POST /v1/conversations") + "Content-Type: application/json\r\n").encode())
+        writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"".join(b"1\r\n%c\r\n" % byte for byte in spread) + b"0\r\n\r\n")
+        assert b"201 Created" in await reader.readuntil(b"\r\n")
         writer.close()
 
 

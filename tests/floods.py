@@ -1,0 +1,173 @@
+"""Attackers, each a program of its own that goes on until it is killed: python -m tests.floods NAME URL TOKEN."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from tests.raw_socket import CONTINUATION, TEXT, RawFrame, bare, opened
+
+Attack = Callable[[str, str], Awaitable[None]]
+
+HALF_OPEN = 500
+DEPTH = 30_000
+BOMBS = [
+    b"[" * DEPTH + b"]" * DEPTH,
+    b'{"type":"ping","t":' + b"[" * DEPTH,
+    b'{"type":"turn.start","input":"x","metadata":' + b'{"a":' * 10_000 + b"1" + b"}" * 10_001,
+    b'{"type":"ping","t":' + b"9" * 60_000 + b"}",
+    b'{"type":"ping","t":1e' + b"9" * 60_000 + b"}",
+    b'{"type":"ping","t":NaN}',
+    b"{" + b",".join(b'"a%d":1' % n for n in range(5000)) + b"}",
+    b"{" + b'"type":"ping",' * 4000 + b'"t":1}',
+    b'{"type":"ping","id":"' + b"\\ud800" * 10_000 + b'"}',
+]
+
+
+async def half_open(url: str, _: str) -> None:
+    """Half a handshake on 500 connections, and again when it is cut."""
+    async with asyncio.TaskGroup() as group:
+        for _n in range(HALF_OPEN):
+            group.create_task(_again(lambda: _half(url, b"GET /ws HTTP/1.1\r\nHost: 127")))
+
+
+async def drip(url: str, _: str) -> None:
+    """A byte now and then of a head or a body, on 200 connections."""
+    head = (
+        b"POST /v1/turns HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n"
+    )
+    async with asyncio.TaskGroup() as group:
+        for n in range(200):
+            start = head if n % 2 else b"GET /v1 HTTP/1.1\r\nX-A: "
+            group.create_task(_again(lambda start=start: _drip(url, start)))  # type: ignore[misc]
+
+
+async def endless_heads(url: str, _: str) -> None:
+    """Headers of megabytes."""
+    await _many(4, lambda: _endless(url))
+
+
+async def slow_readers(url: str, token: str) -> None:
+    """Turns as fast as they come, and nobody who reads them."""
+    await _many(10, lambda: _slow_reader(url, token))
+
+
+async def fragments(url: str, token: str) -> None:
+    """20,000 empty fragments, again and again."""
+    piece = RawFrame(TEXT, b"{", fin=False).encode() + RawFrame(CONTINUATION, fin=False).encode() * 20_000
+    await _many(2, lambda: _send(url, token, piece))
+
+
+async def json_bombs(url: str, token: str) -> None:
+    """All that is costly to parse or must not be."""
+    bombs = b"".join(RawFrame(TEXT, bomb).encode() for bomb in BOMBS)
+    await _many(2, lambda: _send(url, token, bombs))
+
+
+async def broken_frames(url: str, token: str) -> None:
+    """What is no request, until the socket closes, and again."""
+    await _many(4, lambda: _send(url, token, RawFrame(TEXT, b"nonsense").encode() * 50))
+
+
+async def turns(url: str, token: str) -> None:
+    """Starts as fast as they are answered."""
+    await _many(4, lambda: _start_turns(url, token))
+
+
+async def openings(url: str, _: str) -> None:
+    """Handshakes with a token that doesn't count."""
+    await _many(4, lambda: _send(url, "x.y.z", b""))
+
+
+ATTACKS: dict[str, Attack] = {
+    attack.__name__: attack
+    for attack in (
+        half_open,
+        drip,
+        endless_heads,
+        slow_readers,
+        fragments,
+        json_bombs,
+        broken_frames,
+        turns,
+        openings,
+    )
+}
+
+
+async def _many(count: int, attack: Callable[[], Awaitable[None]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(_again(attack))
+
+
+async def _again(attack: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        with suppress(OSError, EOFError, AssertionError, TimeoutError):
+            await attack()
+        await asyncio.sleep(0.01)
+
+
+def _credential(token: str) -> str:
+    return f"Authorization: Bearer {token}\r\n"
+
+
+async def _half(url: str, data: bytes) -> None:
+    reader, writer = await bare(url)
+    writer.write(data)
+    await reader.read(-1)
+    writer.close()
+
+
+async def _drip(url: str, start: bytes) -> None:
+    _, writer = await bare(url)
+    writer.write(start)
+    for _ in range(100):
+        await asyncio.sleep(0.2)
+        writer.write(b"x")
+        await writer.drain()
+    writer.close()
+
+
+async def _endless(url: str) -> None:
+    _, writer = await bare(url)
+    writer.write(f"GET /v1 HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nX-A: ".encode())
+    for _ in range(100):
+        writer.write(b"x" * 100_000)
+        await writer.drain()
+    writer.close()
+
+
+async def _slow_reader(url: str, token: str) -> None:
+    _, writer = await opened(url, _credential(token))
+    for n in range(3):
+        request = {"type": "turn.start", "input": f"x{n}", "params": {"demo": {"rate": 0, "tokens": 20_000}}}
+        writer.write(RawFrame(TEXT, json.dumps(request).encode()).encode())
+    await asyncio.sleep(30)
+    writer.close()
+
+
+async def _send(url: str, token: str, data: bytes) -> None:
+    reader, writer = await opened(url, _credential(token))
+    writer.write(data)
+    await writer.drain()
+    await asyncio.wait_for(reader.read(-1), 2)
+    writer.close()
+
+
+async def _start_turns(url: str, token: str) -> None:
+    reader, writer = await opened(url, _credential(token))
+    for n in itertools.count():
+        request = {"type": "turn.start", "id": str(n), "input": "x", "params": {"demo": {"rate": 200, "tokens": 50}}}
+        writer.write(RawFrame(TEXT, json.dumps(request).encode()).encode())
+        await writer.drain()
+        await reader.read(65_536)
+
+
+if __name__ == "__main__":
+    asyncio.run(ATTACKS[sys.argv[1]](*sys.argv[2:]))  # type: ignore[arg-type]
