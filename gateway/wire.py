@@ -1,8 +1,7 @@
-"""Our bounds on uvicorn's WebSockets: no client can keep a socket that it doesn't serve.
+"""Our bounds on uvicorn's WebSockets: no client can keep a socket, or the loop, that it doesn't serve.
 
-What uvicorn leaves open, and what closes it here: a ping timeout waits for a full buffer for ever (abort), a close
-does too (abort after `close_timeout_s`), an opening or a fragmented message has no deadline (it gets one).
-HTTP's are in `http_wire.py`.
+What uvicorn leaves open: a ping timeout and a close wait for a full buffer for ever (abort), an opening or a fragmented
+message has no deadline (it gets one), thousands of frames are parsed at once (slices). HTTP's are in `http_wire.py`.
 """
 
 from __future__ import annotations
@@ -26,9 +25,11 @@ from gateway.http_wire import SEND_BUFFER_BYTES, WRITE_BUFFER_HIGH_BYTES, Bounde
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGISendEvent
+    from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 
 FRAGMENTS_MAX = 64
+PARSED_AT_ONCE_BYTES = 2048
+"""At most some hundred frames, and some milliseconds in which nobody else is served."""
 TEXT, BINARY = 0x81, 0x82
 """The first byte of a message in one frame."""
 
@@ -40,6 +41,41 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     _opening_timer: asyncio.TimerHandle | None = None
     _message_timer: asyncio.TimerHandle | None = None
     _abort_timer: asyncio.TimerHandle | None = None
+    _unparsed = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse a slice, and the rest of it when the others had their turn. Until then nothing more is read."""
+        waited = bool(self._unparsed)
+        self._unparsed += data
+        if not waited:
+            self._parse_slice()
+        if self._unparsed and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def _parse_slice(self) -> None:
+        if self.transport.is_closing():
+            self._unparsed = b""
+            return
+        data, self._unparsed = self._unparsed[:PARSED_AT_ONCE_BYTES], self._unparsed[PARSED_AT_ONCE_BYTES:]
+        super().data_received(data)
+        if self._unparsed:
+            self.loop.call_soon(self._parse_slice)
+        elif not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """As uvicorn's, which reads on when it has nothing more for the application; we may."""
+        message = await super().receive()
+        if self._unparsed and not self.transport.is_closing():
+            self.transport.pause_reading()
+        return message
+
+    def handle_ping(self) -> None:
+        """Answer, unless the client doesn't read what it was answered before."""
+        if self.transport.get_write_buffer_size() > WRITE_BUFFER_HIGH_BYTES:
+            self.conn.data_to_send()
+            return
+        super().handle_ping()
 
     def connection_made(self, transport: BaseTransport) -> None:
         """Bound the buffers and the opening."""

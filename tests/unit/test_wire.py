@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 
 from gateway.services import Services
 from gateway.wire import BINARY as WHOLE_BINARY
+from gateway.wire import PARSED_AT_ONCE_BYTES, BoundedWebSocket, frame_of
 from gateway.wire import TEXT as WHOLE_TEXT
-from gateway.wire import frame_of
 from tests.client import client, narrow_socket
 from tests.credentials import SECRET
 from tests.in_loop_server import InLoopServer, serving
@@ -26,7 +27,7 @@ OPENING = (
     "GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
 )
-TEXT, CONTINUATION, BINARY, CLOSE = 0x1, 0x0, 0x2, 0x8
+TEXT, CONTINUATION, BINARY, CLOSE, PING, PONG = 0x1, 0x0, 0x2, 0x8, 0x9, 0xA
 
 
 def masked(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
@@ -265,3 +266,59 @@ def test_a_frame_is_what_the_library_would_write(size: int) -> None:
     payload = b"x" * size
     assert frame_of(WHOLE_TEXT, payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)
     assert frame_of(WHOLE_BINARY, payload) == Frame(Opcode.BINARY, payload).serialize(mask=False)
+
+
+async def test_a_segment_of_many_frames_is_parsed_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 frames at once don't keep the loop: between two slices the others have their turn, and none is lost."""
+    turns_of_others = 0
+    parsed: list[tuple[int, int]] = []
+    parse = WebSocketsSansIOProtocol.data_received
+
+    def noted(self: WebSocketsSansIOProtocol, data: bytes) -> None:
+        parsed.append((len(data), turns_of_others))
+        parse(self, data)
+
+    monkeypatch.setattr(WebSocketsSansIOProtocol, "data_received", noted)
+
+    async def other() -> None:
+        nonlocal turns_of_others
+        while True:
+            await asyncio.sleep(0)
+            turns_of_others += 1
+
+    async with serving() as server, raw(server, more="") as connection, asyncio.TaskGroup() as group:
+        beside = group.create_task(other())
+        connection.writer.write(masked(b"", PONG) * 20_000 + masked(b"last", PING))
+        await asyncio.wait_for(connection.reader.readuntil(b"\x8a\x04last"), 20)
+        beside.cancel()
+    assert sum(size for size, _ in parsed) >= 6 * 20_000
+    assert max(size for size, _ in parsed) <= PARSED_AT_ONCE_BYTES
+    assert len({turn for _, turn in parsed}) > 20
+
+
+async def test_pongs_do_not_wait_for_a_client_that_reads_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of pings that reads no answer fills no memory."""
+    handled = 0
+    handle = BoundedWebSocket.handle_ping
+
+    def counted(self: BoundedWebSocket) -> None:
+        nonlocal handled
+        handled += 1
+        handle(self)
+
+    monkeypatch.setattr(BoundedWebSocket, "handle_ping", counted)
+    async with serving() as server:
+        reader, writer = await asyncio.open_connection(
+            sock=narrow_socket(f"http://127.0.0.1:{server.port}"), limit=4096
+        )
+        writer.write(OPENING.format(more="").encode())
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(100):
+            writer.write(masked(b"x" * 100, PING) * 300)
+            await asyncio.wait_for(writer.drain(), 10)
+        await eventually(lambda: handled == 30_000)
+        writer.write(masked(b"", CLOSE))
+        said = await Raw(reader, writer).rest()
+        count = said.count(b"\x8a\x64" + b"x" * 100)
+        assert 0 < count < 15_000, f"{count} of 30,000, {len(said)}"
+        writer.close()
