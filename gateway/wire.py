@@ -58,6 +58,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             return
         data, self._unparsed = self._unparsed[:PARSED_AT_ONCE_BYTES], self._unparsed[PARSED_AT_ONCE_BYTES:]
         super().data_received(data)
+        self._refuse_unreadable_opening()
         if self._unparsed:
             self.loop.call_soon(self._parse_slice)
         elif not self.read_paused and not self.transport.is_closing():
@@ -87,9 +88,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._opening_timer = self.loop.call_later(self.settings.handshake_timeout_s, self._check_opening)
 
-    def data_received(self, data: bytes) -> None:
-        """As uvicorn's, which leaves an opening without an answer where the library can't read its head."""
-        super().data_received(data)
+    def _refuse_unreadable_opening(self) -> None:
+        """uvicorn leaves an opening without an answer where the library can't read its head."""
         if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.transport.is_closing():
             self.transport.write(_refusal_of_head(self.conn.handshake_exc))
             self.transport.close()
