@@ -1,8 +1,12 @@
-"""`turnwire serve [--host --port --store --log-level]`: the gateway and its page."""
+"""`turnwire serve [--host --port --store --workers --log-level]`: the gateway and its page."""
 
 from __future__ import annotations
 
+import socket
+import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import NoReturn
 
 from gateway import settings as configuration
 from gateway.auth import is_loopback
@@ -21,6 +25,9 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--store", help="sqlite:///FILE or redis://HOST:PORT (TURNWIRE_STORE or REDIS_URL, sqlite:///turnwire.db)"
     )
+    parser.add_argument(
+        "--workers", type=int, help="processes on the port; more than 1 needs Redis as the store (TURNWIRE_WORKERS, 1)"
+    )
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], help="(TURNWIRE_LOG_LEVEL)")
 
 
@@ -33,33 +40,65 @@ def run(options: Namespace) -> None:
             "or set TURNWIRE_INSECURE=1 if that is what you want.",
             FAILED,
         )
-    serve(settings)
+    if settings.workers > 1:
+        if not settings.store_url.startswith("redis"):
+            fail(
+                f"{settings.workers} workers need a store that they can share. Start Redis and add "
+                "--store redis://HOST:PORT, or leave --workers out.",
+                WRONGLY_CALLED,
+            )
+        serve_with_workers(settings)
+    else:
+        serve(settings)
 
 
 def serve(settings: Settings) -> None:
-    """Serve with these settings."""
+    """Serve with these settings, in this process."""
     # Imported here so that a wrong option is answered at once.
-    from gateway.app import Gateway
     from gateway.logs import configure_logging
-    from gateway.server import listen, make_server, ready_line
-    from gateway.tokens import AuthSetupError
+    from gateway.server import listen
 
     configure_logging(settings.log_level, settings.log_format)
     try:
-        gateway = Gateway(settings, configuration.environment())
         listening = listen(settings.host, settings.port)
-    except CatalogError as error:
-        fail(str(error), WRONGLY_CALLED)
-    except (StoreError, AuthSetupError) as error:
-        fail(str(error), FAILED)
     except OSError as error:
-        fail(f"Can't listen on {settings.host}:{settings.port}: {error.strerror}. Choose another with --port.", FAILED)
-    port = listening.getsockname()[1]
-    server = make_server(gateway, settings, lambda: print(ready_line(gateway, port), flush=True))
+        _fail_to_listen(settings, error)
+    _serve_on(listening, settings, lambda line: print(line, flush=True))
+
+
+def serve_with_workers(settings: Settings) -> NoReturn:
+    """Serve with these settings, in as many processes as they say, and leave with their exit code."""
+    from gateway.logs import configure_logging
+    from gateway.server import BACKLOG
+    from gateway.workers import Workers, listen_each
+
+    configure_logging(settings.log_level, settings.log_format)
     try:
-        with listening:
-            server.run(sockets=[listening])
-    except StoreError as error:
-        fail(str(error), FAILED)
-    except KeyboardInterrupt:
-        pass
+        sockets = listen_each(settings.host, settings.port, settings.workers, BACKLOG)
+    except OSError as error:
+        _fail_to_listen(settings, error)
+    workers = Workers(sockets, lambda listening, on_ready: _serve_on(listening, settings, on_ready))
+    sys.exit(workers.run(lambda line: print(line, flush=True)))
+
+
+def _fail_to_listen(settings: Settings, error: OSError) -> NoReturn:
+    fail(f"Can't listen on {settings.host}:{settings.port}: {error.strerror}. Choose another with --port.", FAILED)
+
+
+def _serve_on(listening: socket.socket, settings: Settings, on_ready: Callable[[str], None]) -> None:
+    """Serve on a listening socket until a signal."""
+    from gateway.app import Gateway
+    from gateway.server import make_server, ready_line
+    from gateway.tokens import AuthSetupError
+
+    with listening:
+        try:
+            gateway = Gateway(settings, configuration.environment())
+            port = listening.getsockname()[1]
+            make_server(gateway, settings, lambda: on_ready(ready_line(gateway, port))).run(sockets=[listening])
+        except CatalogError as error:
+            fail(str(error), WRONGLY_CALLED)
+        except (StoreError, AuthSetupError) as error:
+            fail(str(error), FAILED)
+        except KeyboardInterrupt:
+            pass

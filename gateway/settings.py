@@ -85,6 +85,7 @@ class Settings(BaseSettings):
     metrics: Literal["admin", "public", "off"] = "admin"
     log_format: Literal["console", "json"] = "console"
 
+    workers: int = Field(1, ge=1, le=256)
     frame_bytes: int = Field(65_536, ge=1024)
     input_bytes: int = Field(262_144, ge=1024)
     body_bytes: int = Field(20_971_520, ge=65_536)

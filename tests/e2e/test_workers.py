@@ -1,0 +1,68 @@
+"""`turnwire serve --workers`: several processes on one port and one Redis are one gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.client import Client, client
+from tests.gateway_process import clean_environment, gateway_process
+from tests.redis_process import RedisProcess
+
+pytestmark = pytest.mark.e2e
+
+
+def children(pid: int) -> set[int]:
+    """The processes that this one has started."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return {int(child) for child in listed.split()}
+
+
+async def test_two_workers_are_one_gateway(tmp_path: Path) -> None:
+    """A turn that one runs is followed at the other; one that is killed is replaced; SIGTERM ends all with 0."""
+    server = RedisProcess(tmp_path / "redis")
+    server.start()
+    try:
+        async with gateway_process(tmp_path, {}, "--workers", "2", store=server.url) as running:
+            assert running.ready_line.rstrip().endswith("2 workers")
+            by_instance: dict[str, Client] = {}
+            async with AsyncExitStack() as clients, asyncio.timeout(30):
+                while len(by_instance) < 2:
+                    one = await clients.enter_async_context(client(running.ws_url))
+                    by_instance[one.ready["instance"]] = one
+                here, there = by_instance.values()
+                demo = {"demo": {"rate": 50, "tokens": 50}}
+                await here.request("turn.start", turn="t", model="demo", input="Hello", params=demo)
+                await there.request("turn.attach", turn="t")
+                assert (await there.ending("t"))["type"] == "turn.completed"
+            before = children(running.process.pid)
+            assert len(before) == 2
+            os.kill(min(before), signal.SIGKILL)
+            async with asyncio.timeout(30):
+                while len(children(running.process.pid) - before) < 1:
+                    await asyncio.sleep(0.05)
+            running.terminate()
+            assert await running.wait() == 0
+    finally:
+        server.kill()
+
+
+def test_workers_without_a_shared_store_are_refused() -> None:
+    """With a sentence that says what to do, and exit code 2."""
+    refused = subprocess.run(
+        [sys.executable, "-m", "gateway", "serve", "--workers", "2", "--port", "0"],
+        env=clean_environment({}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "--store redis://" in refused.stderr
