@@ -3,6 +3,8 @@
 # make lint   the checks that need no test      make format  rewrites the code in the project's style
 # make chaos  breaks instances and Redis at random under load: make chaos SECONDS=300 SEED=7
 # make settings  writes the table of settings in docs/operations.md anew
+# make bench  measures, beside its peers: make bench RUNS=5; make bench-peers installs those that aren't here
+# make soak   hours of clients in minutes, and whether anything grew: make soak MINUTES=5
 # make lock   resolves the lock files anew      make clean   removes the environment and the caches
 
 # Set PYTHON to choose an interpreter; otherwise the newest one that will do is taken.
@@ -17,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-inp
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' $(LOCK_FLAGS)
 
-.PHONY: run test lint format settings lock chaos clean prepare
+.PHONY: run test lint format settings lock chaos bench bench-peers soak clean prepare
 .DELETE_ON_ERROR:
 
 run: .venv/.run
@@ -30,6 +32,23 @@ SECONDS ?= 60
 SEED ?=
 chaos: .venv/.dev prepare
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+RUNS ?= 1
+SCENARIOS ?=
+bench: .venv/.dev prepare
+	$(BIN)/python -m bench --runs $(RUNS) $(SCENARIOS)
+
+# A peer has an environment of its own: what it needs is not ours to lock.
+bench-peers: .venv/.created .venv-litellm/.installed
+
+.venv-litellm/.installed:
+	$(BIN)/python -m venv --clear .venv-litellm
+	.venv-litellm/bin/python -m pip install --disable-pip-version-check --no-input -q "litellm[proxy]"
+	@touch $@
+
+MINUTES ?= 5
+soak: .venv/.dev prepare
+	$(BIN)/python -m bench.soak --minutes $(MINUTES)
 
 # Redis, nginx, Chromium and Go, for the tests that run them.
 prepare:
@@ -56,7 +75,7 @@ lock:
 	$(COMPILE) pyproject.toml --group dev -c requirements-build.lock -c requirements.lock -o requirements-dev.lock
 
 clean:
-	rm -rf .venv .coverage .coverage.* coverage.xml htmlcov build dist tests/artifacts
+	rm -rf .venv .venv-litellm .coverage .coverage.* coverage.xml htmlcov build dist tests/artifacts
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,4 +1,4 @@
-"""`python -m bench [--smoke] [--runs N] [SCENARIO …]`: runs the scenarios and writes `bench/results.json`."""
+"""`python -m bench [--smoke] [--runs N] [SCENARIO …]`: runs scenarios, writes `bench/results.json`, plots and tables."""
 
 from __future__ import annotations
 
@@ -6,16 +6,39 @@ import argparse
 import asyncio
 import json
 import sys
-from pathlib import Path
+from collections.abc import Callable, Coroutine
 from statistics import median
 from typing import Any
 
 import uvloop
 
+from bench import capacity, peer_scenarios, scenarios
 from bench.harness import machine
-from bench.scenarios import FULL, SCENARIOS, SMOKE
+from bench.report import RESULTS, write_report
+from bench.scenarios import FULL, SMOKE, Figures, Sizes
 
-RESULTS = Path(__file__).with_name("results.json")
+Scenario = Callable[[Sizes], Coroutine[Any, Any, Figures]]
+REPEATED: tuple[Scenario, ...] = (
+    scenarios.throughput,
+    scenarios.throughput_redis,
+    scenarios.latency,
+    scenarios.first_token,
+    scenarios.cancel,
+    peer_scenarios.fastapi,
+    peer_scenarios.litellm,
+)
+ONCE: tuple[Scenario, ...] = (
+    capacity.replay,
+    capacity.idle_sockets,
+    capacity.memory,
+    capacity.flat,
+    capacity.slow_client,
+    capacity.overload,
+    capacity.start,
+    capacity.workers,
+    capacity.redis_costs,
+)
+SCENARIOS = {scenario.__name__: scenario for scenario in REPEATED + ONCE}
 
 
 def median_of(runs: list[Any]) -> Any:
@@ -27,32 +50,41 @@ def median_of(runs: list[Any]) -> Any:
     return runs[-1]
 
 
+def measure(scenario: Scenario, sizes: Sizes, runs: int) -> Figures:
+    """Medians over so many runs."""
+    figures: list[Figures] = []
+    for _ in range(runs):
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            figures.append(runner.run(scenario(sizes)))
+    median_figures: Figures = median_of(figures)
+    return median_figures
+
+
 def main() -> None:
     """Run, print, write."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"one of {', '.join(SCENARIOS)}; all if none")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; all if none")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, and nothing is written: does it all run?")
-    parser.add_argument("--runs", type=int, default=1, help="medians over so many runs")
+    parser.add_argument("--runs", type=int, default=1, help="medians over so many runs; memory and bounds run once")
+    parser.add_argument("--report", action="store_true", help="only write the plots and the tables anew")
     options = parser.parse_args()
     unknown = [name for name in options.scenarios if name not in SCENARIOS]
     if unknown:
         parser.error(f"there is no scenario {unknown[0]}")
-    chosen = options.scenarios or list(SCENARIOS)
-    sizes = SMOKE if options.smoke else FULL
     results: dict[str, Any] = {}
-    for name in chosen:
+    for name in () if options.report else options.scenarios or SCENARIOS:
         scenario = SCENARIOS[name]
         print(f"{name}: {scenario.__doc__}", file=sys.stderr, flush=True)
-        runs = []
-        for _ in range(options.runs):
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runs.append(runner.run(scenario(sizes)))
-        results[name] = median_of(runs)
+        runs = options.runs if scenario in REPEATED else 1
+        results[name] = measure(scenario, SMOKE if options.smoke else FULL, runs)
         print(json.dumps({name: results[name]}, indent=2), flush=True)
-    if not options.smoke:
-        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if options.smoke:
+        return
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if results:
         kept |= {"machine": machine(), "runs": options.runs, "scenarios": kept.get("scenarios", {}) | results}
         RESULTS.write_text(json.dumps(kept, indent=2) + "\n")
+    write_report(kept)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import re
 import time
 from array import array
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import msgspec
@@ -18,12 +19,25 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_
 _TOKEN = re.compile(rb"\d{16}(?= )")
 DELTA = b"turn.delta"
 ENDINGS = (b"turn.completed", b"turn.cancelled", b"turn.failed")
+TOKEN_CHARS = 17
 TYPE_WITHIN = 48
 """The frame's type stands within so many bytes."""
 
 
+@dataclass
+class Followed:
+    """What was read of one turn: its last number, its tokens, whether a number was missing or came twice."""
+
+    seq: int = 0
+    tokens: int = 0
+    broken: bool = False
+
+
 class Tally:
-    """What all sockets of a run have read. `late_ns`: of each token, if `keep_latency`."""
+    """What all sockets of a run have read. `late_ns`: of each token, if `keep_latency`.
+
+    `followed`: each turn, where every frame is to be checked; None: frames are only counted.
+    """
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -33,6 +47,17 @@ class Tally:
         self.not_completed: list[bytes] = []
         self.keep_latency = False
         self.late_ns = array("q")
+        self.followed: dict[str, Followed] | None = None
+
+    def check(self, event: dict[str, Any]) -> None:
+        """Hold a turn's event to law 1: it goes on where the one before ended."""
+        if self.followed is None or "seq" not in event:
+            return
+        turn = self.followed.setdefault(event["turn"], Followed())
+        if event.get("after", event["seq"] - 1) != turn.seq:
+            turn.broken = True
+        turn.seq = event["seq"]
+        turn.tokens += len(event.get("text") or "") // TOKEN_CHARS
 
     def take(self, payload: bytes) -> None:
         """Count the tokens of a frame that holds some."""
@@ -56,6 +81,8 @@ class Socket(WSListener):
         self._endings: dict[str, asyncio.Future[Any]] = {}
         self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.closed = asyncio.Event()
+        self.followed: set[str] = set()
+        """The turns that were asked for here and have no ending yet."""
         self._next = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -80,6 +107,8 @@ class Socket(WSListener):
         head = payload[:TYPE_WITHIN]
         if DELTA in head:
             tally.take(payload)
+            if tally.followed is not None:
+                tally.check(self._decode(payload))
             if self._firsts:
                 self._first(payload)
             return
@@ -94,8 +123,10 @@ class Socket(WSListener):
         if any(ending in head for ending in ENDINGS):
             self.tally.ended += 1
             event = self._decode(payload)
+            self.tally.check(event)
             if event["type"] != "turn.completed":
                 self.tally.not_completed.append(payload)
+            self.followed.discard(event["turn"])
             waiting = self._endings.pop(event["turn"], None)
             if waiting is not None:
                 waiting.set_result(event)
@@ -106,6 +137,8 @@ class Socket(WSListener):
             future = self._waiting.pop(answer.get("id") or "", None)
             if future is not None and not future.done():
                 future.set_result((time.monotonic_ns(), answer))
+        elif self.tally.followed is not None:
+            self.tally.check(self._decode(payload))
 
     def send(self, frame: dict[str, Any]) -> None:
         """Send one frame."""
@@ -113,6 +146,8 @@ class Socket(WSListener):
 
     async def ask(self, type_: str, **fields: Any) -> tuple[int, Any]:
         """Send a request; when its answer came (monotonic ns), and the answer. Raises RuntimeError for an error."""
+        if type_ == "turn.start":
+            self.followed.add(fields["turn"])
         self._next += 1
         request = str(self._next)
         future = self._waiting[request] = asyncio.get_running_loop().create_future()
@@ -120,7 +155,7 @@ class Socket(WSListener):
         at, answer = await future
         if answer["type"] == "error":
             raise RuntimeError(f"{type_} was refused: {answer['error']}")
-        return at, answer["result"]
+        return at, answer.get("result")  # a large one comes in pieces, which nobody here reads
 
     def first_token(self, turn: str) -> asyncio.Future[int]:
         """When the first delta of `turn` is read, in monotonic ns."""

@@ -18,13 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from bench.client import Socket, Tally, close_sockets, open_sockets
-from bench.process import cpu_s, memory_bytes
+from bench.process import cpu_s
 from tests.gateway_process import GatewayProcess, clean_environment, gateway_process
 from tests.redis_process import RedisProcess
 
 ROOT = Path(__file__).parent.parent
 ENDLESS_TOKENS = 1_000_000
-SETTLE_S = 1.5
+FAST = 1000
+"""Tokens per second of an answer whose pace is not what is measured."""
+SETTLE_S = 1.0
+ROUND_TIMEOUT_S = 60.0
+START_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,16 @@ def quantile(values: list[float], q: float) -> float:
 
 @asynccontextmanager
 async def program(
-    module: str, *arguments: str, environment: Mapping[str, str] | None = None
+    module: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    timeout_s: float = 30,
+    leave_s: float = 0,
 ) -> AsyncIterator[tuple[str, int]]:
-    """Run `python -m module` and yield the first line it prints, and its process id; kill it at the end."""
+    """Run `python -m module` and yield the first line it prints, and its process id.
+
+    At the end it is killed, `leave_s` after its standard input was closed.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -87,16 +98,22 @@ async def program(
         *arguments,
         cwd=ROOT,
         env=clean_environment(environment or {}),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
+    assert process.stdin is not None
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(timeout_s):
             line = (await process.stdout.readline()).decode().strip()
         if not line:
             raise RuntimeError(f"{module} did not start; run python -m {module} to see why")
         yield line, process.pid
     finally:
+        process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(leave_s):
+                await process.wait()
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
@@ -111,12 +128,12 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 @asynccontextmanager
 async def gateway(
-    provider: Upstream, *, store: str | None = None, environment: Mapping[str, str] | None = None
+    provider: Upstream, *arguments: str, store: str | None = None, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[GatewayProcess]:
     """A gateway as an operator runs it, with everything on, in front of `provider`."""
     keys = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "bench", **(environment or {})}
     with tempfile.TemporaryDirectory() as folder:
-        async with gateway_process(Path(folder), keys, store=store, forgiving=True) as running:
+        async with gateway_process(Path(folder), keys, *arguments, store=store, forgiving=True) as running:
             yield running
 
 
@@ -151,12 +168,15 @@ async def live_turns(
             *(socket.ask("turn.start", **question(f"{run}-{asked + n}", rate)) for n in range(per_socket))
         )
         asked += per_socket
+    async with asyncio.timeout(START_S):
+        while tally.tokens < 3 * turns:  # noqa: ASYNC110 - the first ones import the SDK
+            await asyncio.sleep(0.1)
     await asyncio.sleep(SETTLE_S)
     try:
         yield tally, sockets
     finally:
-        for socket in sockets:
-            socket.send({"type": "turn.cancel", "mine": True})
+        # Waited for: a gateway whose turns go on doesn't leave before they have ended. All sockets are one user's.
+        await sockets[0].ask("turn.cancel", mine=True)
         await close_sockets(sockets)
 
 
@@ -172,11 +192,6 @@ async def read(tally: Tally, pids: list[int], provider: Upstream, seconds: float
     tokens, frames, size, cpu, provider_cpu = (b - a for a, b in zip(before, after, strict=True))
     late = [late_ns / 1e6 for late_ns in tally.late_ns]
     return Reading(time.monotonic() - began, int(tokens), int(frames), int(size), cpu, provider_cpu, late)
-
-
-def own_memory(pid: int) -> int:
-    """The process's memory now, in bytes."""
-    return memory_bytes(pid)
 
 
 def machine() -> dict[str, Any]:

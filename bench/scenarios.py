@@ -1,33 +1,27 @@
-"""What is measured: each scenario starts its own gateway and answers with figures. Sizes come from `Sizes`."""
+"""What is measured again and again, for medians: speed. Each scenario starts its own gateway; sizes come from `Sizes`."""
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from bench.client import Socket, Tally, close_sockets, open_sockets
 from bench.harness import (
-    ENDLESS_TOKENS,
+    FAST,
     Upstream,
     gateway,
     live_turns,
-    own_memory,
     quantile,
     question,
     read,
     redis,
     upstream,
 )
-from bench.process import cpu_s
 
 Figures = dict[str, Any]
 NS_PER_MS = 1e6
-FAST = 1000
-"""Tokens per second of an answer whose pace is not what is measured."""
 
 
 @dataclass(frozen=True)
@@ -41,25 +35,26 @@ class Sizes:
     live_turns: int
     ended_turns: int
     replay_tokens: int
+    overload_turns: int
 
 
-FULL = Sizes(8.0, (50, 200, 1000), 200, 8000, 1000, 10_000, 5000)
-SMOKE = Sizes(1.0, (10,), 5, 20, 10, 40, 200)
+FULL = Sizes(4.0, (50, 200, 1000), 100, 10_000, 1000, 10_000, 5000, 1200)
+SMOKE = Sizes(0.3, (10,), 3, 20, 10, 16, 200, 20)
 
 
 async def throughput(sizes: Sizes) -> Figures:
     """Tokens per CPU second, embedded store: one turn per socket and ten, JSON and MessagePack."""
     figures: Figures = {}
+    loads = [(turns, per_socket, "json") for turns in sizes.turns for per_socket in (1, 10)]
     async with upstream() as provider:
-        for turns in sizes.turns:
+        for turns, per_socket, codec in (*loads, (min(200, max(sizes.turns)), 1, "msgpack")):
             rate = 50 if turns < 1000 else 20
-            for per_socket, codec in ((1, "json"), (10, "json"), (1, "msgpack")):
-                async with (
-                    gateway(provider) as running,
-                    live_turns(running.url, turns, per_socket, rate, codec) as (tally, _),
-                ):
-                    reading = await read(tally, [running.process.pid], provider, sizes.seconds)
-                figures[f"{turns} turns x {rate}/s, {per_socket} per socket, {codec}"] = reading.summary()
+            async with (
+                gateway(provider) as running,
+                live_turns(running.url, turns, per_socket, rate, codec) as (tally, _),
+            ):
+                reading = await read(tally, [running.process.pid], provider, sizes.seconds)
+            figures[f"{turns} turns x {rate}/s, {per_socket} per socket, {codec}"] = reading.summary()
     return figures
 
 
@@ -92,14 +87,15 @@ async def latency(sizes: Sizes) -> Figures:
 async def first_token(sizes: Sizes) -> Figures:
     """From `turn.start` to the first delta, with an upstream that answers at once: alone, and under live turns."""
     async with upstream() as provider, gateway(provider) as running:
-        alone = await _first_tokens(running.url, sizes.samples)
+        alone = await first_tokens(running.url, sizes.samples)
         turns = sizes.live_turns
         async with live_turns(running.url, turns, 10, 5):
-            loaded = await _first_tokens(running.url, sizes.samples)
-    return {"alone": _spread(alone), f"under {turns} live turns x 5/s": _spread(loaded)}
+            loaded = await first_tokens(running.url, sizes.samples)
+    return {"alone": spread(alone), f"under {turns} live turns x 5/s": spread(loaded)}
 
 
-async def _first_tokens(url: str, samples: int) -> list[float]:
+async def first_tokens(url: str, samples: int) -> list[float]:
+    """From `turn.start` to the first delta, one after the other, in ms."""
     (socket,) = await open_sockets(url, 1, Tally())
     waited: list[float] = []
     for number in range(samples + 3):
@@ -113,7 +109,8 @@ async def _first_tokens(url: str, samples: int) -> list[float]:
     return waited[3:]  # the first ones import the SDK and open the connection
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, 99th percentile and worst of ms."""
     return {
         "p50_ms": round(quantile(values, 0.5), 2),
         "p99_ms": round(quantile(values, 0.99), 2),
@@ -155,155 +152,8 @@ async def _cancels(provider: Upstream, starter: Socket, stopper: Socket, samples
     closed = provider.stats()["closed"]
     upstream_ms = [(closed[turn] - at) / NS_PER_MS for turn, at in asked.items() if turn in closed]
     return {
-        "answer": _spread(answered),
-        "ending at the starter": _spread(ended_ms),
-        "upstream closed": _spread(upstream_ms),
+        "answer": spread(answered),
+        "ending at the starter": spread(ended_ms),
+        "upstream closed": spread(upstream_ms),
         "upstreams closed": f"{len(upstream_ms)} of {samples}",
     }
-
-
-async def replay(sizes: Sizes) -> Figures:
-    """Attaching from 0 to an ended turn of many tokens."""
-    tokens = sizes.replay_tokens
-    async with upstream() as provider, gateway(provider) as running:
-        (first,) = await open_sockets(running.url, 1, Tally())
-        ended = first.ending("long")
-        await first.ask("turn.start", **question("long", FAST, tokens))
-        await ended
-        tally = Tally()
-        sockets = await open_sockets(running.url, 20, tally)
-        pid = running.process.pid
-        cpu, took = cpu_s(pid), []
-        for socket in sockets:
-            again = socket.ending("long")
-            began = time.monotonic_ns()
-            await socket.ask("turn.attach", turn="long")
-            await again
-            took.append((time.monotonic_ns() - began) / NS_PER_MS)
-        spent = (cpu_s(pid) - cpu) / len(sockets)
-        await close_sockets([first, *sockets])
-    return {
-        **_spread(took),
-        "tokens": tokens,
-        "frames": tally.frames // len(sockets),
-        "bytes": tally.bytes // len(sockets),
-        "cpu_ms": round(spent * 1000, 2),
-    }
-
-
-async def idle_sockets(sizes: Sizes) -> Figures:
-    """Memory per socket that is attached to nothing."""
-    async with upstream() as provider, gateway(provider) as running:
-        warm = await open_sockets(running.url, 20, Tally())
-        before = own_memory(running.process.pid)
-        sockets = await open_sockets(running.url, sizes.idle_sockets, Tally())
-        await asyncio.sleep(1)
-        after = own_memory(running.process.pid)
-        await close_sockets([*warm, *sockets])
-    return {"sockets": len(sockets), "kib_per_socket": round((after - before) / len(sockets) / 1024, 1)}
-
-
-async def memory(sizes: Sizes) -> Figures:
-    """Memory per live turn, and what is left of it after a burst has ended."""
-    async with upstream() as provider, gateway(provider) as running:
-        pid = running.process.pid
-        async with live_turns(running.url, 20, 10, 10):
-            pass
-        idle = own_memory(pid)
-        async with live_turns(running.url, sizes.live_turns, 10, 10):
-            await asyncio.sleep(sizes.seconds)
-            busy = own_memory(pid)
-        await asyncio.sleep(2)
-        after = own_memory(pid)
-    return {
-        "turns": sizes.live_turns,
-        "kib_per_turn": round((busy - idle) / sizes.live_turns / 1024, 1),
-        "mib_idle": round(idle / 2**20, 1),
-        "mib_after": round(after / 2**20, 1),
-    }
-
-
-async def flat(sizes: Sizes) -> Figures:
-    """CPU per short turn, before and after so many ended ones, in as many conversations."""
-    async with upstream() as provider, gateway(provider) as running:
-        pid = running.process.pid
-        sockets = await open_sockets(running.url, 8, Tally())
-        batch = max(sizes.samples, 16)
-        await _short_turns(sockets, batch, pid)
-        first = await _short_turns(sockets, batch * 4, pid)
-        await _short_turns(sockets, sizes.ended_turns, pid)
-        last = await _short_turns(sockets, batch * 4, pid)
-        await close_sockets(sockets)
-    return {
-        "ended_turns": sizes.ended_turns,
-        "cpu_ms_per_turn_before": round(first * 1000, 3),
-        "cpu_ms_per_turn_after": round(last * 1000, 3),
-        "ratio": round(last / max(first, 1e-6), 3),
-    }
-
-
-async def _short_turns(sockets: list[Socket], count: int, pid: int) -> float:
-    """CPU seconds per turn of ten tokens, each in a conversation of its own."""
-    before = cpu_s(pid)
-
-    async def some(socket: Socket, mine: int) -> None:
-        for _ in range(mine):
-            turn = f"s{random.getrandbits(64):x}"
-            ended = socket.ending(turn)
-            socket.send({"type": "turn.start", **question(turn, FAST, 10)})
-            await ended
-
-    share = max(count // len(sockets), 1)
-    await asyncio.gather(*(some(socket, share) for socket in sockets))
-    return (cpu_s(pid) - before) / (share * len(sockets))
-
-
-async def slow_client(sizes: Sizes) -> Figures:
-    """What the others notice of one client that doesn't read and follows ten floods."""
-    turns = min(100, max(sizes.turns))
-    async with upstream() as provider, gateway(provider) as running:
-        pid = running.process.pid
-        async with live_turns(running.url, turns, 1, 50) as (tally, _):
-            without = await read(tally, [pid], provider, sizes.seconds)
-            (slow,) = await open_sockets(running.url, 1, Tally())
-            for number in range(10):
-                await slow.ask("turn.start", **question(f"flood{number}", FAST, ENDLESS_TOKENS))
-            slow.transport.underlying_transport.pause_reading()
-            beside = await read(tally, [pid], provider, sizes.seconds)
-            slow.transport.underlying_transport.resume_reading()
-            slow.send({"type": "turn.cancel", "mine": True})
-            slow.transport.disconnect()
-    return {"without": without.summary(), "beside": beside.summary()}
-
-
-async def overload(sizes: Sizes) -> Figures:
-    """Twice what a core carries, asked of it for a while, and what is left of that when it ends."""
-    async with upstream() as provider, gateway(provider) as running:
-        pid = running.process.pid
-        turns = min(200, sizes.live_turns)
-        async with live_turns(running.url, turns, 1, 25) as (tally, _):
-            before = await read(tally, [pid], provider, sizes.seconds)
-            async with live_turns(running.url, turns * 4, 10, 50) as (more, _):
-                during = await read(more, [pid], provider, sizes.seconds)
-            await asyncio.sleep(2)
-            after = await read(tally, [pid], provider, sizes.seconds)
-    return {"before": before.summary(), "during": during.summary(), "after": after.summary()}
-
-
-Scenario = Callable[[Sizes], Coroutine[Any, Any, Figures]]
-SCENARIOS: dict[str, Scenario] = {
-    scenario.__name__: scenario
-    for scenario in (
-        throughput,
-        throughput_redis,
-        latency,
-        first_token,
-        cancel,
-        replay,
-        idle_sockets,
-        memory,
-        flat,
-        slow_client,
-        overload,
-    )
-}

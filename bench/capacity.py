@@ -1,0 +1,243 @@
+"""What is measured once: memory, flatness, bounds. Each scenario starts its own gateway; sizes come from `Sizes`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio as redis_client
+
+from bench.client import Socket, Tally, close_sockets, open_sockets
+from bench.harness import ENDLESS_TOKENS, FAST, gateway, live_turns, question, read, redis, upstream
+from bench.process import cpu_s, memory_bytes
+from bench.scenarios import NS_PER_MS, Figures, Sizes, spread
+
+
+async def replay(sizes: Sizes) -> Figures:
+    """Attaching from 0 to an ended turn of many tokens."""
+    tokens = sizes.replay_tokens
+    async with upstream() as provider, gateway(provider) as running:
+        (first,) = await open_sockets(running.url, 1, Tally())
+        ended = first.ending("long")
+        await first.ask("turn.start", **question("long", FAST, tokens))
+        await ended
+        tally = Tally()
+        sockets = await open_sockets(running.url, 20, tally)
+        pid = running.process.pid
+        cpu, took = cpu_s(pid), []
+        for socket in sockets:
+            again = socket.ending("long")
+            began = time.monotonic_ns()
+            await socket.ask("turn.attach", turn="long")
+            await again
+            took.append((time.monotonic_ns() - began) / NS_PER_MS)
+        spent = (cpu_s(pid) - cpu) / len(sockets)
+        await close_sockets([first, *sockets])
+    return {
+        **spread(took),
+        "tokens": tokens,
+        "frames": tally.frames // len(sockets),
+        "bytes": tally.bytes // len(sockets),
+        "cpu_ms": round(spent * 1000, 2),
+    }
+
+
+async def idle_sockets(sizes: Sizes) -> Figures:
+    """Memory per socket that is attached to nothing."""
+    async with upstream() as provider, gateway(provider) as running:
+        warm = await open_sockets(running.url, 20, Tally())
+        before = memory_bytes(running.process.pid)
+        sockets = await open_sockets(running.url, sizes.idle_sockets, Tally())
+        await asyncio.sleep(1)
+        after = memory_bytes(running.process.pid)
+        await close_sockets([*warm, *sockets])
+    return {"sockets": len(sockets), "kib_per_socket": round((after - before) / len(sockets) / 1024, 1)}
+
+
+async def memory(sizes: Sizes) -> Figures:
+    """Memory per live turn, and what is left of it when a burst has ended and nobody can resume it any more."""
+    kept_s = 3
+    async with upstream() as provider, gateway(provider, environment={"TURN_LOG_TTL": str(kept_s)}) as running:
+        pid = running.process.pid
+        async with live_turns(running.url, 20, 10, 10):
+            pass
+        idle = memory_bytes(pid)
+        async with live_turns(running.url, sizes.live_turns, 10, 10):
+            await asyncio.sleep(sizes.seconds)
+            busy = memory_bytes(pid)
+        await asyncio.sleep(kept_s + 1)
+        async with live_turns(running.url, 20, 10, 10):
+            pass  # what has expired goes when another turn ends
+        after = memory_bytes(pid)
+    return {
+        "turns": sizes.live_turns,
+        "kib_per_turn": round((busy - idle) / sizes.live_turns / 1024, 1),
+        "mib_idle": round(idle / 2**20, 1),
+        "mib_after": round(after / 2**20, 1),
+    }
+
+
+async def flat(sizes: Sizes) -> Figures:
+    """CPU per short turn, before and after so many ended ones, in as many conversations."""
+    async with upstream() as provider, gateway(provider) as running:
+        pid = running.process.pid
+        sockets = await open_sockets(running.url, 8, Tally())
+        batch = max(sizes.samples, 16)
+        await _short_turns(sockets, batch, pid)
+        first = await _short_turns(sockets, batch * 4, pid)
+        await _short_turns(sockets, sizes.ended_turns, pid)
+        last = await _short_turns(sockets, batch * 4, pid)
+        await close_sockets(sockets)
+    return {
+        "ended_turns": sizes.ended_turns,
+        "cpu_ms_per_turn_before": round(first * 1000, 3),
+        "cpu_ms_per_turn_after": round(last * 1000, 3),
+        "ratio": round(last / max(first, 1e-6), 3),
+    }
+
+
+async def _short_turns(sockets: list[Socket], count: int, pid: int) -> float:
+    """CPU seconds per turn of ten tokens, each in a conversation of its own."""
+    before = cpu_s(pid)
+
+    async def some(socket: Socket, mine: int) -> None:
+        for _ in range(mine):
+            turn = f"s{random.getrandbits(64):x}"
+            ended = socket.ending(turn)
+            socket.send({"type": "turn.start", **question(turn, FAST, 10)})
+            await ended
+
+    share = max(count // len(sockets), 1)
+    await asyncio.gather(*(some(socket, share) for socket in sockets))
+    return (cpu_s(pid) - before) / (share * len(sockets))
+
+
+async def slow_client(sizes: Sizes) -> Figures:
+    """What the others notice of one client that doesn't read and follows ten floods."""
+    turns = min(100, max(sizes.turns))
+    async with upstream() as provider, gateway(provider) as running:
+        pid = running.process.pid
+        async with live_turns(running.url, turns, 1, 50) as (tally, _):
+            without = await read(tally, [pid], provider, sizes.seconds)
+            (slow,) = await open_sockets(running.url, 1, Tally())
+            for number in range(10):
+                await slow.ask("turn.start", **question(f"flood{number}", FAST, ENDLESS_TOKENS))
+            slow.transport.underlying_transport.pause_reading()
+            beside = await read(tally, [pid], provider, sizes.seconds)
+            slow.transport.underlying_transport.resume_reading()
+            slow.send({"type": "turn.cancel", "mine": True})
+            slow.transport.disconnect()
+    return {"without": without.summary(), "beside": beside.summary()}
+
+
+async def overload(sizes: Sizes) -> Figures:
+    """About twice what a core carries, beside turns that were there before; every number and token is checked."""
+    async with upstream() as provider, gateway(provider) as running:
+        pid = running.process.pid
+        async with live_turns(running.url, min(200, sizes.live_turns), 1, 25) as (tally, _):
+            before = await read(tally, [pid], provider, sizes.seconds)
+            flood, more = Tally(), sizes.overload_turns
+            flood.followed = {}
+            sockets = await open_sockets(running.url, more // 10, flood)
+            tokens = int(50 * (sizes.seconds + 4))
+            asked = [(socket, f"o{n}-{k}") for n, socket in enumerate(sockets) for k in range(10)]
+            endings = [socket.ending(turn) for socket, turn in asked]
+            for socket, turn in asked:
+                socket.send({"type": "turn.start", **question(turn, 50, tokens)})
+            await asyncio.sleep(3)
+            during = await read(flood, [pid], provider, sizes.seconds)
+            async with asyncio.timeout(60):
+                await asyncio.gather(*endings)
+            await asyncio.sleep(2)
+            after = await read(tally, [pid], provider, sizes.seconds)
+            whole = sum(not turn.broken and turn.tokens == tokens for turn in flood.followed.values())
+            await close_sockets(sockets)
+    return {
+        "before": before.summary(),
+        "during": during.summary(),
+        "after": after.summary(),
+        "whole answers": f"{whole} of {len(asked)}",
+    }
+
+
+async def start(sizes: Sizes) -> Figures:
+    """From the command to the line that says ready."""
+    took: list[float] = []
+    async with upstream() as provider:
+        for _ in range(max(sizes.samples // 20, 1)):
+            began = time.monotonic()
+            async with gateway(provider):
+                took.append((time.monotonic() - began) * 1000)
+    return spread(took)
+
+
+async def workers(sizes: Sizes) -> Figures:
+    """One worker, and two with twice the load, on one Redis: tokens per second of the busiest one's CPU."""
+    turns = min(200, max(sizes.turns))
+    figures: Figures = {}
+    per_core: list[float] = []
+    per_sum: list[float] = []
+    async with upstream() as provider, redis() as url:
+        for count in (1, 2):
+            async with gateway(provider, "--workers", str(count), store=url) as running:
+                supervisor = running.process.pid
+                pids = _children(supervisor) if count > 1 else [supervisor]
+                async with live_turns(running.url, turns * count, 1, 25) as (tally, _):
+                    before, tokens = [cpu_s(pid) for pid in pids], tally.tokens
+                    await asyncio.sleep(sizes.seconds)
+                    used = [cpu_s(pid) - spent for pid, spent in zip(pids, before, strict=True)]
+                    tokens = tally.tokens - tokens
+            per_core.append(tokens / max(*used, 0.01))
+            per_sum.append(tokens / max(sum(used), 0.01))
+            figures[f"{count} with {turns * count} turns x 25/s"] = {
+                "cpu_of_each": [round(spent / sizes.seconds, 3) for spent in used],
+                "tokens_per_busiest_cpu_s": round(per_core[-1]),
+            }
+    # The kernel deals sockets out by chance, so few of them are dealt unevenly.
+    figures["scaling_by_busiest"] = round(per_core[1] / max(per_core[0], 1), 2)
+    figures["scaling_if_dealt_evenly"] = round(2 * per_sum[1] / max(per_sum[0], 1), 2)
+    return figures
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+async def redis_costs(sizes: Sizes) -> Figures:
+    """What a live token and a whole turn cost Redis: its CPU, its commands, its network, its memory."""
+    turns = min(200, max(sizes.turns))
+    async with upstream() as provider, redis() as url, redis_client.from_url(url) as link:
+        async with gateway(provider, store=url) as running:
+            async with live_turns(running.url, turns, 1, 50) as (tally, _):
+                before, tokens = await _redis_info(link), tally.tokens
+                await asyncio.sleep(sizes.seconds)
+                live, tokens = _difference(before, await _redis_info(link)), tally.tokens - tokens
+            await asyncio.sleep(1)
+            sockets = await open_sockets(running.url, 8, Tally())
+            count = sizes.samples * 8
+            before = await _redis_info(link)
+            await _short_turns(sockets, count, running.process.pid)
+            whole = _difference(before, await _redis_info(link))
+            await close_sockets(sockets)
+    return {
+        "per_token": {name: round(value / max(tokens, 1), 3) for name, value in live.items() if name != "memory_bytes"},
+        "per_turn_of_ten_tokens": {name: round(value / count, 1) for name, value in whole.items()},
+    }
+
+
+async def _redis_info(link: redis_client.Redis) -> dict[str, float]:
+    said: dict[str, Any] = await link.info()
+    return {
+        "cpu_us": (said["used_cpu_user"] + said["used_cpu_sys"]) * 1e6,
+        "commands": said["total_commands_processed"],
+        "bytes_in": said["total_net_input_bytes"],
+        "bytes_out": said["total_net_output_bytes"],
+        "memory_bytes": said["used_memory"],
+    }
+
+
+def _difference(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
+    return {name: after[name] - before[name] for name in before}

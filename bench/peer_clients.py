@@ -1,0 +1,112 @@
+"""Clients of the peers, as cheap as ours: a bare WebSocket for one, a bare HTTP stream for the other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from typing import cast
+from urllib.parse import urlsplit
+
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+from bench.client import Tally
+
+TOKEN = re.compile(rb"\d{16} ")
+TOKEN_BYTES = 17
+
+
+class Answer:
+    """One streamed answer: its tokens go to `tally`, `first` is when the first came (monotonic ns)."""
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
+        self.first: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._tail = b""
+
+    def take(self, data: bytes) -> None:
+        """Some bytes of it; a token may be cut anywhere."""
+        buffer = self._tail + data
+        end = 0
+        for found in TOKEN.finditer(buffer):
+            end = found.end()
+        if end:
+            self.tally.take(buffer[:end])
+            if not self.first.done():
+                self.first.set_result(time.monotonic_ns())
+        self._tail = buffer[end:][-TOKEN_BYTES:]
+
+
+class WebSocketPeer(WSListener):
+    """One connection to `peers/fastapi_gateway.py`; one answer at a time."""
+
+    def __init__(self) -> None:
+        self.answer: Answer | None = None
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """See `WSListener`."""
+        self.transport = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """See `WSListener`."""
+        if frame.msg_type == WSMsgType.TEXT and self.answer is not None:
+            self.answer.take(frame.get_payload_as_bytes())
+
+    def ask(self, model: str, tally: Tally) -> Answer:
+        """Ask; the answer streams into what is returned."""
+        self.answer = Answer(tally)
+        self.transport.send(WSMsgType.TEXT, json.dumps({"model": model, "input": "q"}).encode())
+        return self.answer
+
+    def close(self) -> None:
+        """Hang up."""
+        self.transport.disconnect()
+
+
+class HttpPeer(asyncio.Protocol):
+    """One connection to a server of Chat Completions; one answer at a time."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self.answer: Answer | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if self.answer is not None:
+            self.answer.take(data)
+
+    def ask(self, model: str, tally: Tally) -> Answer:
+        """Ask; the answer streams into what is returned."""
+        self.answer = Answer(tally)
+        body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": "q"}]})
+        self.transport.write(
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {self._host}\r\nAuthorization: Bearer bench\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        return self.answer
+
+    def close(self) -> None:
+        """Hang up."""
+        self.transport.abort()
+
+
+Peer = WebSocketPeer | HttpPeer
+
+
+async def connect_socket(url: str) -> Peer:
+    """A connection to the FastAPI gateway."""
+    _, listener = await ws_connect(WebSocketPeer, url.replace("http", "ws", 1) + "/ws")
+    return cast("WebSocketPeer", listener)
+
+
+async def connect_http(url: str) -> Peer:
+    """A connection to a server of Chat Completions."""
+    host = urlsplit(url).netloc
+    name, _, port = host.partition(":")
+    _, peer = await asyncio.get_running_loop().create_connection(lambda: HttpPeer(host), name, int(port))
+    return peer

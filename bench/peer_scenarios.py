@@ -1,0 +1,79 @@
+"""The same load on others in the same run: a plain FastAPI gateway, LiteLLM's proxy where it is installed, and us."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from bench.client import Tally
+from bench.harness import ENDLESS_TOKENS, SETTLE_S, Upstream, gateway, live_turns, program, read, upstream
+from bench.peer_clients import Peer, connect_http, connect_socket
+from bench.peers.litellm_proxy import COMMAND as LITELLM
+from bench.scenarios import NS_PER_MS, Figures, Sizes, first_tokens, spread
+
+SHORT = "paced-1000-2"
+Connect = Callable[[str], Awaitable[Peer]]
+
+
+async def fastapi(sizes: Sizes) -> Figures:
+    """A WebSocket gateway of FastAPI and the openai SDK's typed stream, and ours at the same load."""
+    turns, rate = min(50, max(sizes.turns)), 50
+    async with upstream() as provider:
+        async with program("bench.peers.fastapi_gateway", environment={"OPENAI_BASE_URL": provider.url}) as (url, pid):
+            theirs = await _load(connect_socket, url, pid, provider, turns, rate, sizes)
+        return {f"{turns} turns x {rate}/s": {"fastapi": theirs, "turnwire": await _ours(provider, turns, rate, sizes)}}
+
+
+async def litellm(sizes: Sizes) -> Figures:
+    """LiteLLM's proxy, SSE to SSE, one worker, and ours at the same load. `make bench-peers` installs it."""
+    turns, rate = min(20, max(sizes.turns)), 25
+    if not LITELLM.exists():
+        return {"installed": False}
+    async with upstream() as provider:
+        async with _litellm(provider, rate) as (url, pid):
+            theirs = await _load(connect_http, url, pid, provider, turns, rate, sizes)
+        return {f"{turns} turns x {rate}/s": {"litellm": theirs, "turnwire": await _ours(provider, turns, rate, sizes)}}
+
+
+@asynccontextmanager
+async def _litellm(provider: Upstream, rate: int) -> AsyncIterator[tuple[str, int]]:
+    models = (SHORT, f"paced-{rate}-{ENDLESS_TOKENS}")
+    environment = {"OPENAI_BASE_URL": provider.url}
+    async with program("bench.peers.litellm_proxy", *models, environment=environment, timeout_s=100, leave_s=5) as (
+        line,
+        _,
+    ):
+        url, pid = line.split()
+        yield url, int(pid)
+
+
+async def _load(
+    connect: Connect, url: str, pid: int, provider: Upstream, turns: int, rate: int, sizes: Sizes
+) -> dict[str, Any]:
+    """First tokens alone, then as many streams as `turns`, each on a connection of its own."""
+    waited: list[float] = []
+    for _ in range(sizes.samples + 3):
+        peer = await connect(url)
+        began = time.monotonic_ns()
+        waited.append((await peer.ask(SHORT, Tally()).first - began) / NS_PER_MS)
+        peer.close()
+    tally = Tally()
+    peers = [await connect(url) for _ in range(turns)]
+    answers = [peer.ask(f"paced-{rate}-{ENDLESS_TOKENS}", tally) for peer in peers]
+    await asyncio.gather(*(answer.first for answer in answers))
+    await asyncio.sleep(SETTLE_S)
+    reading = await read(tally, [pid], provider, sizes.seconds)
+    for peer in peers:
+        peer.close()
+    return {**reading.summary(), "first_token": spread(waited[3:])}
+
+
+async def _ours(provider: Upstream, turns: int, rate: int, sizes: Sizes) -> dict[str, Any]:
+    async with gateway(provider) as running:
+        waited = await first_tokens(running.url, sizes.samples)
+        async with live_turns(running.url, turns, 1, rate) as (tally, _):
+            reading = await read(tally, [running.process.pid], provider, sizes.seconds)
+    return {**reading.summary(), "first_token": spread(waited)}

@@ -1,0 +1,119 @@
+"""What the figures come to: the plots beside `results.json`, and the table in the README, between its markers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from bench.plot import bars, shown
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results.json"
+README = FOLDER.parent / "README.md"
+BEGIN, END = "<!-- bench: written by make bench -->", "<!-- /bench -->"
+PEERS = {"fastapi": "FastAPI + openai SDK", "litellm": "LiteLLM proxy"}
+
+Results = dict[str, Any]
+
+
+def write_report(results: Results) -> None:
+    """Write the plots, and the table where the README has its markers."""
+    for name, svg in plots(results["scenarios"]).items():
+        (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
+    text = README.read_text(encoding="utf-8")
+    block = f"{BEGIN}\n{table(results)}\n{END}"
+    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
+    README.write_text(pattern.sub(lambda _: block, text), encoding="utf-8")
+
+
+def plots(scenarios: Results) -> dict[str, str]:
+    """Each plot's name and SVG."""
+    made: dict[str, str] = {}
+    speed = [(load, figures["tokens_per_cpu_s"], True) for load, figures in scenarios.get("throughput", {}).items()]
+    speed += [
+        (f"{load}, Redis", figures["tokens_per_cpu_s"], True)
+        for load, figures in scenarios.get("throughput_redis", {}).items()
+    ]
+    speed += [
+        (f"{PEERS[peer]}, {load}", pair[peer]["tokens_per_cpu_s"], False)
+        for peer in PEERS
+        for load, pair in _pairs(scenarios, peer)
+    ]
+    if speed:
+        made["tokens_per_cpu_second"] = bars("Tokens delivered per CPU second of the gateway", speed, "")
+    firsts: list[tuple[str, float, bool]] = []
+    for peer, title in PEERS.items():
+        for load, pair in _pairs(scenarios, peer):
+            firsts += [
+                (f"{title}, {load}", pair[peer]["late_p99_ms"], False),
+                (f"Turnwire, {load}", pair["turnwire"]["late_p99_ms"], True),
+            ]
+    if firsts:
+        made["added_latency"] = bars("Added latency of a token, 99th percentile", firsts, "ms")
+    return made
+
+
+def _pairs(scenarios: Results, peer: str) -> list[tuple[str, Results]]:
+    return [(load, pair) for load, pair in scenarios.get(peer, {}).items() if isinstance(pair, dict)]
+
+
+def table(results: Results) -> str:
+    """The README's table: peers at the same load first, then what stands for itself."""
+    scenarios: Results = results["scenarios"]
+    machine = results["machine"]
+    lines = [
+        f"One core of {machine['cpu']}, Python {machine['python']}, medians of {results['runs']} runs, "
+        "every feature on; all figures are in `bench/results.json`.",
+        "",
+        "| at the same load | tokens per CPU second | added latency p50 / p99 | first token p50 / p99 |",
+        "|---|---|---|---|",
+    ]
+    for peer, title in PEERS.items():
+        for load, pair in _pairs(scenarios, peer):
+            theirs, ours = pair[peer], pair["turnwire"]
+            ratio = ours["tokens_per_cpu_s"] / max(theirs["tokens_per_cpu_s"], 1)
+            lines += [
+                _peer_row(f"{title}, {load}", theirs),
+                _peer_row(f"**Turnwire**, {ratio:.1f} times as many", ours),
+            ]
+    lines += ["", "| | |", "|---|---|"]
+    lines += [f"| {what} | {said} |" for what, said in _own_rows(scenarios)]
+    return "\n".join(lines)
+
+
+def _peer_row(name: str, figures: Results) -> str:
+    first = figures["first_token"]
+    return (
+        f"| {name} | {shown(figures['tokens_per_cpu_s'])} | "
+        f"{shown(figures['late_p50_ms'])} / {shown(figures['late_p99_ms'])} ms | {_both(first)} |"
+    )
+
+
+def _both(figures: Results) -> str:
+    return f"{shown(figures['p50_ms'])} / {shown(figures['p99_ms'])} ms"
+
+
+def _own_rows(s: Results) -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for scenario, store in (("throughput", "SQLite"), ("throughput_redis", "Redis")):
+        for load, figures in s.get(scenario, {}).items():
+            rows.append((f"{load}, {store}", f"{shown(figures['tokens_per_cpu_s'])} tokens per CPU second"))
+    if "latency" in s:
+        late = s["latency"]
+        rows.append(("added latency at 5,000 tokens/s, p50 / p99", f"{late['late_p50_ms']} / {late['late_p99_ms']} ms"))
+    for load, figures in s.get("first_token", {}).items():
+        rows.append((f"first token, {load}, p50 / p99", _both(figures)))
+    for where, figures in s.get("cancel", {}).items():
+        rows.append((f"cancel {where}, answer p50 / p99", _both(figures["answer"])))
+    if "idle_sockets" in s:
+        rows.append(("memory per idle socket", f"{s['idle_sockets']['kib_per_socket']} KiB"))
+    if "memory" in s:
+        rows.append(("memory per live turn", f"{s['memory']['kib_per_turn']} KiB"))
+    if "flat" in s:
+        flat = s["flat"]
+        said = f"{flat['ratio']:.2f} times its cost before"
+        rows.append((f"a turn after {flat['ended_turns']:,} ended ones", said))
+    if "start" in s:
+        rows.append(("start to ready, p50", f"{shown(s['start']['p50_ms'])} ms"))
+    return rows
