@@ -54,6 +54,8 @@ class Gateway:
             lifespan=self._lifespan,
             exception_handlers={404: unknown_address, 405: unknown_address},
         )
+        # Its redirect would lead to whatever the Host header says, and loses a proxy's https.
+        starlette.router.redirect_slashes = False
         self.app = PageGuard(PathPrefix(cross_origin(starlette, settings), settings.path_prefix), settings)
 
     @property

@@ -46,8 +46,8 @@ class Call:
         return found
 
     def query(self) -> dict[str, str]:
-        """The query's fields. Raises `ApiError`."""
-        return read_query(self.scope["query_string"], self.operation.fields)
+        """The query's fields; where there is a body they stand there, and none in the query. Raises `ApiError`."""
+        return read_query(self.scope["query_string"], () if self.operation.has_body else self.operation.fields)
 
     async def body(self, bytes_max: int) -> bytes:
         """The body. Raises `HttpError` and `ClientGone`."""

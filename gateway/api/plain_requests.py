@@ -26,11 +26,12 @@ async def ask(call: Call) -> Response:
     """The request's result as JSON."""
     operation = call.operation
     assert operation.request is not None
+    query = call.query()
     if operation.has_body:
         body = await call.body(call.services.settings.frame_bytes)
         request = from_body(operation.request, call.path, body, operation.fields)
     else:
-        request = from_query(operation.request, call.path, call.query())
+        request = from_query(operation.request, call.path, query)
     async with call.visit() as visit:
         result = await visit.ask(request)  # type: ignore[arg-type]
     answer = operation.answers[0]

@@ -56,6 +56,31 @@ async def test_an_address_says_its_methods(http: httpx2.AsyncClient) -> None:
     assert int(head.headers["content-length"]) == len((await http.get("/v1/models")).content)
 
 
+async def test_an_address_with_a_slash_behind_it_is_another(http: httpx2.AsyncClient) -> None:
+    """It is unknown like others, and not redirected to whatever `Host` says."""
+    for address in ("/v1/models/", "/v1/turns/t/", "/docs/"):
+        answer = await http.get(address, headers={"host": "localhost:1"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("address", "query"),
+    [
+        ("/v1/turns", "turn=t"),
+        ("/v1/turns", "x=1"),
+        ("/v1/conversations", "title=a"),
+        ("/v1/turns/t/cancel", "reason=a"),
+    ],
+)
+async def test_what_belongs_in_a_body_is_not_lost_in_a_query(
+    http: httpx2.AsyncClient, address: str, query: str
+) -> None:
+    """Whoever says an idempotency key where it isn't looked for is told, before anything is done."""
+    answer = await http.post(f"{address}?{query}", json={"input": "x"} if address == "/v1/turns" else {})
+    assert (answer.status_code, answer.json()["error"]["path"]) == (400, query.partition("=")[0])
+    assert (await http.get("/v1/conversations")).json() == {"conversations": []}
+
+
 async def test_a_listed_origin_may_read_answers(http: httpx2.AsyncClient) -> None:
     """Preflight and answer name it; what a page needs to resume is exposed."""
     asked = {
