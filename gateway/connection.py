@@ -58,6 +58,8 @@ class Connections:
                 return
             connection = Connection(self._services, opened, send)
             self.enter(connection)
+            if self._services.runner.draining:  # it began while this one was still saying who it is
+                connection.close_when_drained(CloseCode.DRAINING, "this instance is shutting down")
             try:
                 await connection.run(receive)
             finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -49,6 +50,17 @@ async def test_the_first_frame_may_say_who_it_is(codec: str) -> None:
         assert answer["id"] == "1"
         assert answer["result"] == {"user": "ann", "expires_at": "2096-10-02T07:06:40.000Z"}
         assert pong["result"] == {"t": 5}
+
+
+async def test_a_drain_that_begins_during_an_opening_closes_it() -> None:
+    """Nobody is left at an instance that takes no turns: `ready`, and at once 4503."""
+    async with serving(**JWT) as server, connect(server.ws_url, origin=PAGE) as ws:
+        server.gateway.services.runner.draining = True
+        await ws.send('{"type":"auth","token":"' + token() + '"}')
+        async with asyncio.timeout(10):
+            assert msgspec.json.decode(await ws.recv())["type"] == "ready"
+            await ws.wait_closed()
+        assert ws.close_code == 4503
 
 
 async def test_a_header_or_a_ticket_says_it_before() -> None:
