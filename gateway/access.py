@@ -42,6 +42,7 @@ class Access:
         self._on_expiring = on_expiring
         self._on_ended = on_ended
         self._on_left = on_left
+        self._warned_of: int | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._plan()
 
@@ -91,6 +92,12 @@ class Access:
             timer.cancel()
         self._timers.clear()
 
+    def _warn(self, expires_ms: int) -> None:
+        """Once for each end: a client that renews with what ends no later has been told already."""
+        if self._warned_of != expires_ms:
+            self._warned_of = expires_ms
+            self._on_expiring(expires_ms)
+
     def _plan(self) -> None:
         self._stop()
         expires_ms = self.principal.expires_ms
@@ -100,6 +107,6 @@ class Access:
         if left_s < FAR_S:
             loop = asyncio.get_running_loop()
             self._timers = [
-                loop.call_later(max(left_s - self._warning_s, 0), self._on_expiring, expires_ms),
+                loop.call_later(max(left_s - self._warning_s, 0), self._warn, expires_ms),
                 loop.call_later(max(left_s + self._grace_s, 0), self._on_ended, EXPIRED),
             ]

@@ -58,6 +58,21 @@ async def test_requests_are_checked_by_scope() -> None:
         assert code_of(access, p.TurnCancel(turn="t")) == "forbidden"
 
 
+async def test_an_end_is_warned_of_once() -> None:
+    """A renewal with a credential that ends at the same time isn't answered by the same warning, again and again."""
+    told = Told()
+    expires_ms = now_ms() + 30_000
+    with told.access(Principal(user="ann", expires_ms=expires_ms)) as access:
+        await eventually(lambda: told.expiring)
+        await access.renew("the same")
+        await asyncio.sleep(0.02)
+        assert told.expiring == [expires_ms]
+        told.next = lambda principal, token: Principal(user=principal.user, expires_ms=expires_ms + 1)
+        await access.renew("a little longer")
+        await eventually(lambda: len(told.expiring) > 1)
+        assert told.expiring == [expires_ms, expires_ms + 1]
+
+
 async def test_an_expired_credential_starts_nothing_new() -> None:
     """During the grace everything but a start is served."""
     with Told().access(Principal(user="ann", expires_ms=now_ms() - 1)) as access:
