@@ -21,7 +21,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not given or (given[0].startswith("-") and given[0] not in {"-h", "--help"}):
         given.insert(0, "serve")
     options = parser.parse_args(given)
-    COMMANDS[options.command].run(options)
+    try:
+        COMMANDS[options.command].run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output, `head` for one, has seen enough; nothing more may be flushed at the end.
+        sys.stdout = None  # type: ignore[assignment]
+        sys.exit(1)
 
 
 if __name__ == "__main__":

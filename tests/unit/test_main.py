@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import runpy
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -116,3 +118,14 @@ def test_the_module_runs_as_a_command(monkeypatch: pytest.MonkeyPatch, capsys: p
         runpy.run_module("gateway", run_name="__main__")
     assert left.value.code == 0
     assert "realtime chat gateway" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    """`turnwire models | head` ends without a traceback when `head` has gone."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "gateway", "models"], stdout=gone, stderr=subprocess.PIPE, text=True, timeout=30
+        )
+    assert (done.returncode, done.stderr) == (1, "")
