@@ -175,8 +175,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     async def send(self, message: ASGISendEvent) -> None:
         """As uvicorn's, but a close frame doesn't wait for a full buffer, and never outlives its timeout."""
-        if self.close_sent and self.initial_response is None:
-            raise ClientDisconnected
+        if (self.close_sent and self.initial_response is None) or self.transport.is_closing():
+            raise ClientDisconnected  # a transport that was aborted takes nothing, and says so by a RuntimeError
         if self.conn.state is OPEN and self.writable.is_set() and message["type"] == "websocket.send":
             # A token's way: the frame as the protocol would make it, in one piece.
             data, text = message.get("bytes"), message.get("text")

@@ -30,9 +30,9 @@ def bearer(token: str) -> dict[str, str]:
 
 
 def claims(user: str = "ann", **more: Any) -> dict[str, Any]:
-    """Claims that count for ten minutes; None takes one away."""
+    """Claims that count for an hour, longer than any test run; None takes one away."""
     now = time.time()
-    made = {"sub": user, "iat": int(now), "exp": int(now) + 600, **more}
+    made = {"sub": user, "iat": int(now), "exp": int(now) + 3600, **more}
     return {name: value for name, value in made.items() if value is not None}
 
 

@@ -68,6 +68,8 @@ class Oracle:
         if self.is_over:
             return
         code = self._control(frame) if frame.opcode >= CLOSE else self._data(frame)
+        if frame.opcode >= CLOSE and len(frame.payload) > FRAME_BYTES_MAX:
+            self.codes.add(1009)  # it is malformed as well: either says so
         if code is not None:
             self.codes.add(code)
             self.is_over = frame.opcode == CLOSE or code in {1002, 1009}
