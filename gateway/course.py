@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
@@ -142,14 +143,32 @@ class Courses:
         """What to ask, with its context. The turn is accepted: a store that is away is waited for."""
         while True:
             try:
-                return await chat_request(
-                    self._store, stream.user, plan.turn, plan.conversation, plan.request, plan.route.model
-                )
+                return await self._asked(stream, plan)
             except NotFound:
                 raise
             except StoreError as error:
                 log.warning("can't read a turn's context, trying again", turn=stream.turn, error=str(error))
                 await asyncio.sleep(CONTEXT_RETRY_S)
+
+    async def _asked(self, stream: TurnStream, plan: Plan) -> ChatRequest:
+        """The request with its history. A store that was rolled back may have lost the turn itself: then it is made anew."""
+        read = partial(
+            chat_request, self._store, stream.user, plan.turn, plan.conversation, plan.request, plan.route.model
+        )
+        try:
+            return await read()
+        except ApiError as missing:
+            if missing.code != "not_found" or stream.accepted_as is None or await self._is_known(stream):
+                raise
+        await self._recreation.make(stream)
+        return await read()
+
+    async def _is_known(self, stream: TurnStream) -> bool:
+        try:
+            await self._store.turn(stream.user, stream.turn)
+        except NotFound:
+            return False
+        return True
 
     async def _drive(self, stream: TurnStream, delivery: Delivery, plan: Plan) -> Outcome | None:
         """Ask the provider and publish what it says, until it ends in one of the ways of `Outcome`."""

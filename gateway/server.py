@@ -15,7 +15,7 @@ from gateway.wire import bounded
 
 GRACEFUL_SHUTDOWN_S = 5
 BACKLOG = 2048
-GC_THRESHOLDS = (20_000, 20, 50)
+GC_THRESHOLDS = (20_000, 5, 5)
 """A stream's objects hold no cycles, so collections find little and only make tokens wait."""
 
 

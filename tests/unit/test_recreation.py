@@ -52,3 +52,23 @@ async def test_what_ended_before_is_said_to_be_gone(steered: SteeredStore) -> No
             assert answer["turns"]["t"]["error"]["code"] == "not_found"
     finally:
         await empty.close()
+
+
+async def test_a_turn_that_is_lost_before_its_context_is_read_is_made_anew(steered: SteeredStore) -> None:
+    """A store that was rolled back to before the acceptance: the owner knows the turn, and it runs all the same."""
+    empty = EmbeddedStore(":memory:")
+    await empty.open()
+    try:
+        async with open_instance(steered, lease_s=30) as instance, seat(instance.services) as ann:
+            with steered.failing("append"):  # else the log's next flush may notice it first
+                with steered.failing("branch", 1):
+                    await ann.start("t", demo=DEMO)
+                    await eventually(lambda: "branch" in steered.calls)
+                    steered.real = empty
+                await ann.until(lambda: ann.turns["t"].seq > 5)
+            assert (await ann.ending("t"))["type"] == "turn.completed"
+            assert ann.turns["t"].text() == expected("Hello", DEMO)
+            assert (await empty.turn("ann", "t")).status == "completed"
+    finally:
+        steered.real = empty
+        await empty.close()
