@@ -16,7 +16,7 @@ from gateway.wire import bounded
 GRACEFUL_SHUTDOWN_S = 5
 BACKLOG = 2048
 GC_THRESHOLDS = (20_000, 5, 5)
-"""A stream's objects hold no cycles, so collections find little and only make tokens wait."""
+"""Collections find little and make tokens wait, so they are rare; not so rare that what they find piles up."""
 
 
 class Server(UvicornServer):
