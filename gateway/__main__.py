@@ -6,9 +6,9 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from gateway import cli_admin, cli_check, cli_keys, cli_models, cli_serve
+from gateway.commands import admin, check, keys, models, serve
 
-COMMANDS = {"serve": cli_serve, "models": cli_models, "check": cli_check, "keys": cli_keys, "admin": cli_admin}
+COMMANDS = {"serve": serve, "models": models, "check": check, "keys": keys, "admin": admin}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -9,16 +9,16 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
-from gateway.authenticator import Authenticator
-from gateway.connection import Connections
 from gateway.drain import drain
 from gateway.http import PageGuard, cross_origin, routes, unknown_address
-from gateway.measured_store import measured
+from gateway.identity.authenticator import Authenticator
 from gateway.path_prefix import PathPrefix
 from gateway.services import Services
 from gateway.settings import Settings
-from gateway.telemetry import Telemetry
-from gateway.tracing import open_tracing
+from gateway.sockets.connection import Connections
+from gateway.telemetry.measured_store import measured
+from gateway.telemetry.metrics import Telemetry
+from gateway.telemetry.tracing import open_tracing
 from gateway.wiring import Wired, wire
 from providers.catalog import Providers
 from providers.operator_file import open_catalog

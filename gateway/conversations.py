@@ -10,15 +10,15 @@ from typing import Any
 import msgspec
 
 from gateway import protocol as p
-from gateway.abort import Abort
 from gateway.codec import JSON
 from gateway.errors import ApiError
 from gateway.events import ConversationDeleted, ConversationUpdated, Message
 from gateway.ids import new_id, now_ms
-from gateway.outbox import Outbox
 from gateway.services import Services
 from gateway.shapes import conversation_view, message_view
-from gateway.turns import Turns
+from gateway.sockets.outbox import Outbox
+from gateway.turns.abort import Abort
+from gateway.turns.registry import Turns
 from store.base import Change, ConversationRecord, NotFound
 
 PAGE_BYTES_MAX = 128 * 1024

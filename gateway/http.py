@@ -14,14 +14,14 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway import auth
 from gateway.api.answers import HttpError, error_answer
 from gateway.api.documents import document_routes
 from gateway.api.endpoints import api_routes
-from gateway.connection import Connections
 from gateway.errors import ApiError
+from gateway.identity import origin
 from gateway.services import Services
 from gateway.settings import Settings
+from gateway.sockets.connection import Connections
 
 _SECURITY_HEADERS = {
     "content-security-policy": (
@@ -63,7 +63,7 @@ class PageGuard:
             await send(message)
 
         try:
-            auth.check_host(scope["headers"], self._settings)
+            origin.check_host(scope["headers"], self._settings)
         except ApiError as refused:
             await error_answer(refused)(scope, receive, send_guarded)
             return

@@ -13,8 +13,8 @@ from math import ceil
 
 from gateway import protocol as p
 from gateway.errors import ApiError, ErrorCode
-from gateway.places import Places, Stay
 from gateway.settings import Settings
+from gateway.sockets.places import Places, Stay
 from store.base import Limited, LimitName, TurnLimits
 
 UNTHROTTLED: tuple[type[p.Request], ...] = (p.TurnCancel, p.TurnAttach, p.ConversationAttach)

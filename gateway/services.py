@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.authenticator import Authenticator
-from gateway.followers import Followers
-from gateway.hub import Hub
+from gateway.identity.authenticator import Authenticator
 from gateway.limits import Limits
-from gateway.runner import Runner
 from gateway.settings import Settings
-from gateway.stopping import Stopping
-from gateway.telemetry import Telemetry
-from gateway.watchers import Watchers
+from gateway.telemetry.metrics import Telemetry
+from gateway.turns.followers import Followers
+from gateway.turns.hub import Hub
+from gateway.turns.runner import Runner
+from gateway.turns.stopping import Stopping
+from gateway.turns.watchers import Watchers
 from providers.catalog import Catalog
 from store.interface import Store
 

@@ -16,17 +16,17 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from gateway import protocol as p
-from gateway.access import Access
 from gateway.codec import CODECS, JSON, FrameError, split_text
 from gateway.conversations import Conversations
 from gateway.errors import ApiError
+from gateway.identity.access import Access
+from gateway.identity.principal import Principal
 from gateway.ids import from_rfc3339, now_ms, rfc3339
 from gateway.limits import UNTHROTTLED
-from gateway.outbox import Attachment, Outbox
-from gateway.principal import Principal
 from gateway.services import Services
 from gateway.shapes import cost_view, usage_view
-from gateway.turns import Behind, Turns
+from gateway.sockets.outbox import Attachment, Outbox
+from gateway.turns.registry import Behind, Turns
 from providers.base import ProviderError
 from providers.prices import per_million
 from store.base import NotFound, StoreError

@@ -11,30 +11,30 @@ from typing import Any
 import msgspec
 from prometheus_client.metrics_core import Metric
 
-from gateway.authenticator import Authenticator
 from gateway.circuits import Circuits
-from gateway.connection import Connections
-from gateway.course import Courses
 from gateway.events import Durability
-from gateway.followers import Followers
-from gateway.hub import Hub
+from gateway.identity.authenticator import Authenticator
 from gateway.ids import new_id
-from gateway.leases import Leases
 from gateway.limits import Limits
-from gateway.log_writer import LogWriter
-from gateway.places import Places
-from gateway.presence import TRANSPORTS
-from gateway.recreation import Recreation
-from gateway.runner import Runner
-from gateway.sampling import take_samples
 from gateway.services import Services
 from gateway.settings import Settings
-from gateway.stopping import Stopping
-from gateway.takeover import Takeover
-from gateway.telemetry import Telemetry, gauge
-from gateway.tracing import Tracing
-from gateway.turn import shown_status
-from gateway.watchers import Watchers
+from gateway.sockets.connection import Connections
+from gateway.sockets.places import Places
+from gateway.sockets.presence import TRANSPORTS
+from gateway.telemetry.metrics import Telemetry, gauge
+from gateway.telemetry.sampling import take_samples
+from gateway.telemetry.tracing import Tracing
+from gateway.turns.course import Courses
+from gateway.turns.followers import Followers
+from gateway.turns.hub import Hub
+from gateway.turns.leases import Leases
+from gateway.turns.log_writer import LogWriter
+from gateway.turns.recreation import Recreation
+from gateway.turns.runner import Runner
+from gateway.turns.stopping import Stopping
+from gateway.turns.takeover import Takeover
+from gateway.turns.turn import shown_status
+from gateway.turns.watchers import Watchers
 from providers import prices
 from providers.catalog import Catalog, Providers
 from providers.resilience import Resilience, Retries

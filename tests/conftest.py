@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.logs import log_through_stdlib
+from gateway.telemetry.logs import log_through_stdlib
 from tests.gateway_process import GatewayProcess, gateway_process
 
 log_through_stdlib()

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from gateway.api_keys import new_key
-from gateway.principal import DEFAULT_SCOPES, Scope
+from gateway.identity.api_keys import new_key
+from gateway.identity.principal import DEFAULT_SCOPES, Scope
 
 SECRET = "a secret of the tests that has 32 characters and more"
 IDENTITY_SECRET = "another secret of the tests, for the identities of users"

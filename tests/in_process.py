@@ -11,16 +11,16 @@ from typing import Any, cast
 
 import msgspec
 
-from gateway.authenticator import Authenticator
 from gateway.codec import CODECS, JSON, Codec
-from gateway.connection import Connections
-from gateway.outbox import Outbox
-from gateway.principal import Principal
+from gateway.identity.authenticator import Authenticator
+from gateway.identity.principal import Principal
 from gateway.services import Services
 from gateway.session import Session
 from gateway.settings import Settings
-from gateway.telemetry import Telemetry
-from gateway.turn_stream import TurnStream
+from gateway.sockets.connection import Connections
+from gateway.sockets.outbox import Outbox
+from gateway.telemetry.metrics import Telemetry
+from gateway.turns.turn_stream import TurnStream
 from gateway.wiring import Wired, wire
 from providers.catalog import Catalog, Providers
 from store.base import StoreError

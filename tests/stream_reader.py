@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from gateway.abort import Abort
 from gateway.codec import JSON, Codec
-from gateway.outbox import Outbox
-from gateway.turn_stream import TurnStream
+from gateway.sockets.outbox import Outbox
+from gateway.turns.abort import Abort
+from gateway.turns.turn_stream import TurnStream
 from tests.client import TurnView
 from tests.turn_events import EPOCH, delta, part, started
 

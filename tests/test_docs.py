@@ -15,11 +15,11 @@ from starlette.routing import Mount, Route
 
 from gateway import events, protocol
 from gateway.codec import JSON
-from gateway.connection import Connections
 from gateway.errors import CODES, CloseCode, ErrorBody
 from gateway.http import routes
 from gateway.services import Services
 from gateway.settings import Settings
+from gateway.sockets.connection import Connections
 from providers.base import Params, Part, PartKind, Tool, Usage
 from providers.demo import DemoOptions
 

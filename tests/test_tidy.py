@@ -27,9 +27,9 @@ ENTRY_POINTS = {"gateway.__main__"}
 PURE_ROOMS = (
     "providers/sse.py",
     "providers/parts.py",
-    "gateway/turn.py",
+    "gateway/turns/turn.py",
     "gateway/codec.py",
-    "gateway/outbox.py",
+    "gateway/sockets/outbox.py",
     "gateway/protocol.py",
     "gateway/errors.py",
     "gateway/events.py",
@@ -104,7 +104,7 @@ def tree_of(path: str) -> ast.Module:
 
 
 def name_of(path: str) -> str:
-    """The dotted name of the module in a file: `gateway/turn.py` is `gateway.turn`."""
+    """The dotted name of the module in a file: `gateway/turns/turn.py` is `gateway.turns.turn`."""
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 

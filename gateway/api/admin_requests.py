@@ -9,7 +9,6 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 
 from gateway import protocol as p
-from gateway.abort import Abort
 from gateway.api.answers import NO_STORE, Json
 from gateway.api.operation import Call
 from gateway.api.request_reader import from_body, from_query
@@ -17,8 +16,9 @@ from gateway.api.results import Nothing, TurnState
 from gateway.drain import drain
 from gateway.errors import ApiError
 from gateway.ids import rfc3339
-from gateway.turn import shown_status
-from gateway.turn_stream import TurnStream
+from gateway.turns.abort import Abort
+from gateway.turns.turn import shown_status
+from gateway.turns.turn_stream import TurnStream
 
 Name = Annotated[str, Meta(min_length=1, max_length=1000)]
 Reason = Annotated[str, Meta(max_length=500)]

@@ -8,16 +8,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway import auth
 from gateway.api.answers import NO_STORE, error_answer
 from gateway.api.operation import Call, Operation
 from gateway.api.operations import OPERATIONS
 from gateway.api.request_reader import ClientGone
-from gateway.connection import Connections
-from gateway.principal import Principal
+from gateway.identity import origin
+from gateway.identity.principal import Principal
 from gateway.services import Services
 from gateway.session import as_api_error
-from gateway.tracing import hear_parent
+from gateway.sockets.connection import Connections
+from gateway.telemetry.tracing import hear_parent
 
 NOBODY = Principal(user="")
 
@@ -60,7 +60,7 @@ class Endpoint:
 
     async def _admit(self, call: Call) -> None:
         """Who calls, and whether so often. Raises `ApiError`."""
-        auth.check_origin(call.scope["headers"], call.services.settings)
+        origin.check_origin(call.scope["headers"], call.services.settings)
         call.principal = await call.services.authenticator.of(call.scope["headers"], call.scope["query_string"])
         call.services.limits.check_request(call.principal.user, call.operation.request)
 

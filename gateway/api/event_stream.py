@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.api.event_formats import EventFormat
 from gateway.api.visit import Visit
-from gateway.http_wire import abort, keep_narrow
+from gateway.sockets.http_wire import abort, keep_narrow
 
 log = structlog.stdlib.get_logger("turnwire.http")
 

@@ -14,11 +14,11 @@ from starlette.types import Receive, Scope, Send
 from gateway import protocol as p
 from gateway.api.request_reader import read_body, read_query
 from gateway.api.visit import Visit
-from gateway.connection import Connections
 from gateway.errors import ApiError
-from gateway.opening import host_of
-from gateway.principal import Principal
+from gateway.identity.principal import Principal
 from gateway.services import Services
+from gateway.sockets.connection import Connections
+from gateway.sockets.opening import host_of
 
 
 @dataclass(slots=True)

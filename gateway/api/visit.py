@@ -13,17 +13,17 @@ from typing import Any, ClassVar
 from structlog.contextvars import bind_contextvars
 
 from gateway.codec import JSON
-from gateway.connection import Connections
 from gateway.errors import ApiError, CloseCode
 from gateway.events import Heartbeat
+from gateway.identity.principal import Principal
 from gateway.ids import new_id, now_ms
-from gateway.outbox import Outbox
-from gateway.presence import Transport
-from gateway.principal import Principal
 from gateway.protocol import AnyRequest
 from gateway.services import Services
 from gateway.session import Session
-from gateway.turns import Behind
+from gateway.sockets.connection import Connections
+from gateway.sockets.outbox import Outbox
+from gateway.sockets.presence import Transport
+from gateway.turns.registry import Behind
 
 UNBOUNDED = 2**62
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis.asyncio
 
-from gateway.entries import decode_events
+from gateway.turns.entries import decode_events
 from tests.client import Client, RequestFailed, TurnView, client
 from tests.demo import expected
 from tests.redis_process import redis_store

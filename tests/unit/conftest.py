@@ -34,11 +34,11 @@ async def ann(services: Services) -> AsyncIterator[Seat]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What instances do now and then, they do often."""
-    monkeypatch.setattr("gateway.leases.REAP_S", 0.05)
-    monkeypatch.setattr("gateway.log_writer.DEGRADED_AFTER_S", 0)
-    monkeypatch.setattr("gateway.followers.POLL_S", 0.05)
-    monkeypatch.setattr("gateway.followers.QUIET_S", 0.05)
-    monkeypatch.setattr("gateway.followers.TOUCH_S", 0.05)
+    monkeypatch.setattr("gateway.turns.leases.REAP_S", 0.05)
+    monkeypatch.setattr("gateway.turns.log_writer.DEGRADED_AFTER_S", 0)
+    monkeypatch.setattr("gateway.turns.followers.POLL_S", 0.05)
+    monkeypatch.setattr("gateway.turns.followers.QUIET_S", 0.05)
+    monkeypatch.setattr("gateway.turns.followers.TOUCH_S", 0.05)
 
 
 @pytest.fixture

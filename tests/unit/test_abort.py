@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from gateway.abort import Abort, Aborted, AbortSignal
 from gateway.errors import ApiError
+from gateway.turns.abort import Abort, Aborted, AbortSignal
 
 FIRST = Abort("client", "first")
 SECOND = Abort("limit", "second")

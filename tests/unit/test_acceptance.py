@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.acceptance import accept, check_start, content_of, parts_of, started
 from gateway.errors import ApiError
 from gateway.protocol import InputMessage, TurnStart, decode_request
 from gateway.shapes import body_of
-from gateway.turn_stream import TurnStream
+from gateway.turns.acceptance import accept, check_start, content_of, parts_of, started
+from gateway.turns.turn_stream import TurnStream
 from providers.base import ImagePart, Params, TextPart, Tool, ToolResultPart
 from store.base import Accepted, Busy
 from tests.in_process import SteeredStore

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from gateway import protocol as p
-from gateway.access import Access
 from gateway.errors import ApiError
+from gateway.identity.access import Access
+from gateway.identity.principal import Principal
 from gateway.ids import now_ms
-from gateway.principal import Principal
 from tests.in_process import eventually
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway.api_keys import ApiKeys, new_key
 from gateway.errors import ApiError
+from gateway.identity.api_keys import ApiKeys, new_key
+from gateway.identity.tokens import AuthSetupError
 from gateway.ids import now_ms
-from gateway.tokens import AuthSetupError
 from tests.credentials import KeyFile
 
 

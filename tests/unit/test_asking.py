@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from gateway.asking import Asking
-from gateway.delivery import Delivery
 from gateway.events import TurnStatus
-from gateway.telemetry import Telemetry
-from gateway.turn_stream import TurnStream
-from gateway.turn_watch import TurnWatch
+from gateway.telemetry.metrics import Telemetry
+from gateway.telemetry.turn_watch import TurnWatch
+from gateway.turns.asking import Asking
+from gateway.turns.delivery import Delivery
+from gateway.turns.turn_stream import TurnStream
 from providers.base import ChatMessage, ChatRequest, ImagePart, Params, Part, ProviderError, TextPart
 from providers.route import Route
 from tests.answers import route

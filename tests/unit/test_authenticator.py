@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from gateway import authenticator
-from gateway.authenticator import Authenticator
 from gateway.errors import ApiError
-from gateway.principal import DEFAULT_SCOPES, Principal
+from gateway.identity import authenticator
+from gateway.identity.authenticator import Authenticator
+from gateway.identity.principal import DEFAULT_SCOPES, Principal
 from tests.credentials import IDENTITY_SECRET, SECRET, KeyFile, token
 from tests.in_process import SteeredStore, eventually, make_settings, open_store
 

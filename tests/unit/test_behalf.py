@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway import behalf
-from gateway.connection import Connection
-from gateway.lanes import Lanes
+from gateway.sockets import behalf
+from gateway.sockets.connection import Connection
+from gateway.sockets.lanes import Lanes
 from tests.client import Client, RequestFailed, client
 from tests.credentials import SECRET, KeyFile, bearer, token
 from tests.demo import expected

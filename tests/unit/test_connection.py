@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from gateway.codec import JSON
-from gateway.connection import Connections
 from gateway.events import Durability
 from gateway.services import Services
+from gateway.sockets.connection import Connections
 from tests.in_process import SLOW, SteeredStore, open_services
 
 LOCAL = [(b"host", b"127.0.0.1:8000")]

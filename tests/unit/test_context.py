@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from gateway.context import chat_request, estimate_tokens, estimated_usage, stated, trimmed
 from gateway.errors import ApiError
 from gateway.protocol import InputMessage, TurnStart
 from gateway.shapes import MessageBody, encode_body
+from gateway.turns.context import chat_request, estimate_tokens, estimated_usage, stated, trimmed
 from providers.base import (
     ChatMessage,
     ChatRequest,

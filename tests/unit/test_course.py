@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from gateway.abort import Abort
+from gateway.turns.abort import Abort
 from providers.base import ChatRequest, Delta, PartDelta, PartStarted
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, eventually, open_pair, seat

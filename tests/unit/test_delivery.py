@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from gateway.codec import CODECS
-from gateway.delivery import Delivery
 from gateway.events import TurnDelta, TurnEvent, TurnPart
 from gateway.protocol import FRAME_BYTES_OUT_MAX
-from gateway.telemetry import Telemetry
-from gateway.turn import IllegalTransition
-from gateway.turn_stream import TurnStream
-from gateway.turn_watch import TurnWatch
+from gateway.telemetry.metrics import Telemetry
+from gateway.telemetry.turn_watch import TurnWatch
+from gateway.turns.delivery import Delivery
+from gateway.turns.turn import IllegalTransition
+from gateway.turns.turn_stream import TurnStream
 from providers.base import (
     ChatMessage,
     ChatRequest,

@@ -8,19 +8,19 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from gateway.abort import Abort
-from gateway.delivery import Delivery
-from gateway.ending import store_ending
-from gateway.entries import decode_events, unstored
 from gateway.errors import ApiError
 from gateway.events import Ending
-from gateway.log_writer import LogWriter
-from gateway.outcome import Outcome
-from gateway.recreation import Recreation
 from gateway.shapes import body_of
-from gateway.telemetry import Telemetry
-from gateway.turn_stream import TurnStream
-from gateway.turn_watch import TurnWatch
+from gateway.telemetry.metrics import Telemetry
+from gateway.telemetry.turn_watch import TurnWatch
+from gateway.turns.abort import Abort
+from gateway.turns.delivery import Delivery
+from gateway.turns.ending import store_ending
+from gateway.turns.entries import decode_events, unstored
+from gateway.turns.log_writer import LogWriter
+from gateway.turns.outcome import Outcome
+from gateway.turns.recreation import Recreation
+from gateway.turns.turn_stream import TurnStream
 from providers.base import PartDelta, PartStarted, TextPart, Usage, UsageReported
 from store.base import Accepted, StoreError
 from store.embedded import EmbeddedStore
@@ -86,8 +86,8 @@ async def test_nobody_hears_of_an_ending_before_it_is_stored(
 ) -> None:
     """Law 3: while the store is away the ending waits, and is tried until it is stored; then it is said,
     once."""
-    monkeypatch.setattr("gateway.ending.RETRY_FIRST_S", 0.001)
-    monkeypatch.setattr("gateway.ending.RETRY_MAX_S", 0.002)
+    monkeypatch.setattr("gateway.turns.ending.RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr("gateway.turns.ending.RETRY_MAX_S", 0.002)
     stream, delivery, _ = await accepted(steered)
     with steered.failing("end", 5):
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.api.endpoints import api_routes
 from gateway.api.operations import OPERATIONS
-from gateway.connection import Connections
 from gateway.services import Services
+from gateway.sockets.connection import Connections
 from tests.http_events import http_client
 from tests.in_loop_server import InLoopServer, serving
 

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from gateway.entries import cursor_of, decode_events, encode_events, next_append, unstored
 from gateway.events import TurnReset
-from gateway.turn_stream import TurnStream
+from gateway.turns.entries import cursor_of, decode_events, encode_events, next_append, unstored
+from gateway.turns.turn_stream import TurnStream
 from providers.base import Cursor
 from store.base import Append, LogEntry
 from tests.turn_events import EPOCH, PIECES, answer, completed, delta, one_of_each, part, started
@@ -45,7 +45,7 @@ async def test_an_append_holds_what_the_store_lacks(monkeypatch: pytest.MonkeyPa
     assert [event.seq for event in decode_events(ended.payload)] == list(range(5, 14))
     assert next_append(stream) == whole
     for bytes_max in (10, 300, 600):
-        monkeypatch.setattr("gateway.entries.APPEND_BYTES_MAX", bytes_max)
+        monkeypatch.setattr("gateway.turns.entries.APPEND_BYTES_MAX", bytes_max)
         piece = next_append(stream)
         assert piece.first == 5
         assert 5 <= piece.last < 12

@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from gateway.abort import Abort
-from gateway.entries import encode_events
 from gateway.events import TurnReset, TurnStatus
+from gateway.turns.abort import Abort
+from gateway.turns.entries import encode_events
 from store.base import Append, NotFound, StoreError
 from store.embedded import EmbeddedStore
 from store.interface import instance_channel
@@ -127,7 +127,7 @@ async def test_one_mirror_for_all_who_follow(pair: Pair) -> None:
 
 async def test_a_mirror_that_nobody_wants_is_dropped(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while without attachments; whoever waits for its ending, as a queue does, keeps it."""
-    monkeypatch.setattr("gateway.followers.IDLE_S", 0.05)
+    monkeypatch.setattr("gateway.turns.followers.IDLE_S", 0.05)
     async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
         where = (await here.start("a", demo=SLOW))["conversation"]
         await here.start("b", conversation=where, demo=SLOW)
@@ -240,7 +240,7 @@ async def test_a_turn_that_its_owner_makes_anew_is_not_gone(quick: None) -> None
 
 async def test_a_first_connection_is_told_to_the_owner_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: the owner asks whether somebody is attached elsewhere, and may do so before the next round of telling."""
-    monkeypatch.setattr("gateway.followers.POLL_S", 60)
+    monkeypatch.setattr("gateway.turns.followers.POLL_S", 60)
     async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=SLOW)
         await there.request("turn.attach", turn="t")
@@ -252,7 +252,7 @@ async def test_a_first_connection_is_told_to_the_owner_at_once(monkeypatch: pyte
 
 async def test_the_grace_counts_from_the_last_connection_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: whoever leaves another instance has the whole grace to come back, and not much more than that."""
-    monkeypatch.setattr("gateway.stopping.ASK_AGAIN_S", 0.02)
+    monkeypatch.setattr("gateway.turns.stopping.ASK_AGAIN_S", 0.02)
     async with open_pair(lease_s=30, disconnect_grace_s=0.5) as (one, two), seat(two.services) as there:
         async with seat(one.services) as here:
             await here.start("t", demo=SLOW, on_disconnect="cancel")

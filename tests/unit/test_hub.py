@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from gateway.events import Heartbeat
-from gateway.hub import Hub
-from gateway.turn_stream import TurnStream
+from gateway.turns.hub import Hub
+from gateway.turns.turn_stream import TurnStream
 from tests.stream_reader import Reader, begin, say, stream_of
 from tests.turn_events import completed
 
@@ -63,7 +63,7 @@ async def test_an_ended_turn_is_kept_for_its_time() -> None:
 
 async def test_ended_turns_are_kept_within_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the bound the oldest go first; what they took is given back."""
-    monkeypatch.setattr("gateway.hub.ENDED_BYTES_MAX", 60_000)
+    monkeypatch.setattr("gateway.turns.hub.ENDED_BYTES_MAX", 60_000)
     hub = Hub(600)
     for n in range(10):
         lived(hub, f"t{n}", 10_000)

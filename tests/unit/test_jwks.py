@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway import jwks
 from gateway.errors import ApiError
-from gateway.jwks import Jwks
+from gateway.identity import jwks
+from gateway.identity.jwks import Jwks
 from tests.credentials import jwks_server, private_key, public_jwk
 from tests.in_process import eventually
 

@@ -10,8 +10,8 @@ import pytest
 from gateway import protocol as p
 from gateway.codec import CODECS, JSON, MSGPACK, Codec
 from gateway.events import Heartbeat
-from gateway.lanes import Lane, Lanes
-from gateway.turn_log import EVENT_BYTES
+from gateway.sockets.lanes import Lane, Lanes
+from gateway.turns.turn_log import EVENT_BYTES
 from tests.unit.test_outbox import BYTES_MAX, Source
 
 USERS = ["ann", 'a"b\\c', "Ünï 安", "x" * 255]

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.abort import Abort
+from gateway.turns.abort import Abort
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, eventually, open_instance, open_pair, open_shared_store, seat
 
@@ -90,7 +90,7 @@ async def test_standing_still_with_the_turn_still_ours_changes_nothing(quick: No
 
 async def test_a_store_that_hangs_holds_up_nobody_for_long(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asking whether the turns are still ours has a time limit; the stream then goes on, degraded."""
-    monkeypatch.setattr("gateway.leases.RENEW_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("gateway.turns.leases.RENEW_TIMEOUT_S", 0.05)
     async with open_pair(lease_s=30) as (one, _), seat(one.services) as here:
         await here.start("t", demo=SLOW)
         with one.store.blocked("renew"), one.store.blocked("append"):

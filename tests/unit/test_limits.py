@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway import protocol as p
 from gateway.errors import ApiError
 from gateway.limits import PACES_SWEPT_AT, UNTHROTTLED, Limits, Pace, refused, turn_limits
-from gateway.places import Places
+from gateway.sockets.places import Places
 from store.base import Limited, LimitName, TurnLimits
 from store.embedded import EmbeddedStore
 from tests.credentials import SECRET

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.abort import Abort
 from gateway.codec import JSON
-from gateway.entries import decode_events
-from gateway.log_writer import LogWriter, obey
-from gateway.turn_stream import TurnStream
+from gateway.turns.abort import Abort
+from gateway.turns.entries import decode_events
+from gateway.turns.log_writer import LogWriter, obey
+from gateway.turns.turn_stream import TurnStream
 from store.base import StoreError
 from tests.in_process import SteeredStore, eventually
 from tests.store_conformance import stateless_turn
@@ -94,8 +94,8 @@ async def test_a_store_that_is_away_is_said_and_caught_up_with(
     written: Written, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stream goes on; `degraded` and `ok` are said once each, and nothing is missing or doubled afterwards."""
-    monkeypatch.setattr("gateway.log_writer.RETRY_FIRST_S", 0.001)
-    monkeypatch.setattr("gateway.log_writer.RETRY_MAX_S", 0.004)
+    monkeypatch.setattr("gateway.turns.log_writer.RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr("gateway.turns.log_writer.RETRY_MAX_S", 0.004)
     stream = await written.stream()
     async with written.running():
         with written.store.failing("append"):
@@ -111,7 +111,7 @@ async def test_a_store_that_is_away_is_said_and_caught_up_with(
 
 async def test_a_short_absence_is_nobodys_business(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     """It counts from the beginning of the first call that failed; an answer in between begins it anew."""
-    monkeypatch.setattr("gateway.log_writer.DEGRADED_AFTER_S", 3.5)
+    monkeypatch.setattr("gateway.turns.log_writer.DEGRADED_AFTER_S", 3.5)
     stream = await written.stream()
     now = asyncio.get_running_loop().time()
     with written.store.failing("append"), pytest.raises(StoreError):
@@ -127,7 +127,7 @@ async def test_a_short_absence_is_nobodys_business(written: Written, monkeypatch
 
 async def test_all_is_well_only_when_the_log_has_caught_up(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 4: that the store answers again isn't enough; what was said meanwhile has to be written, new words have not."""
-    monkeypatch.setattr("gateway.entries.APPEND_BYTES_MAX", 2000)
+    monkeypatch.setattr("gateway.turns.entries.APPEND_BYTES_MAX", 2000)
     stream = await written.stream()
     written.say(stream, *["x" * 500] * 8)
     with written.store.failing("append"), pytest.raises(StoreError):
@@ -163,7 +163,7 @@ async def test_it_goes_on_from_where_the_log_ends(written: Written, believed: in
 
 async def test_a_large_backlog_goes_in_pieces(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     """One append is bounded; the rest follows with the next."""
-    monkeypatch.setattr("gateway.entries.APPEND_BYTES_MAX", 2000)
+    monkeypatch.setattr("gateway.turns.entries.APPEND_BYTES_MAX", 2000)
     stream = await written.stream()
     written.say(stream, *["x" * 500] * 20)
     async with written.running():

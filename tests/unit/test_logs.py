@@ -10,7 +10,7 @@ import pytest
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from gateway.logs import QUIET, configure_logging
+from gateway.telemetry.logs import QUIET, configure_logging
 
 pytestmark = pytest.mark.usefixtures("_logging_as_it_was")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import gateway.__main__ as command
-from gateway import cli_serve
+from gateway.commands import serve
 from gateway.settings import Settings
 from tests.gateway_process import gateway_process
 
@@ -24,7 +24,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     for name in ("HOST", "PORT"):
         monkeypatch.delenv(name, raising=False)
     found: list[Settings] = []
-    monkeypatch.setattr(cli_serve, "serve", found.append)
+    monkeypatch.setattr(serve, "serve", found.append)
     return found
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.measured_store import measured
-from gateway.telemetry import Telemetry
+from gateway.telemetry.measured_store import measured
+from gateway.telemetry.metrics import Telemetry
 from store.base import NotFound, StoreError
 from tests.in_process import SteeredStore
 from tests.metrics import value

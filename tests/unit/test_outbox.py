@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gateway.codec import CODECS, JSON, MSGPACK, Codec
 from gateway.events import Heartbeat, TurnEvent
-from gateway.outbox import Attachment, Outbox
-from gateway.turn_log import TurnLog, event_size
+from gateway.sockets.outbox import Attachment, Outbox
+from gateway.turns.turn_log import TurnLog, event_size
 from tests.turn_events import EPOCH, completed, delta, part, started
 
 BYTES_MAX = 4096

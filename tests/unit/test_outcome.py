@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.abort import Abort
 from gateway.errors import ApiError
 from gateway.events import CancelledBy
-from gateway.outcome import Outcome
+from gateway.turns.abort import Abort
+from gateway.turns.outcome import Outcome
 
 
 @pytest.mark.parametrize("by", ["client", "disconnect", "limit", "admin"])

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import ApiError
-from gateway.places import Places, Stay, network_of
-from gateway.principal import Principal
+from gateway.identity.principal import Principal
+from gateway.sockets.places import Places, Stay, network_of
 from store.embedded import EmbeddedStore
 from tests.credentials import SECRET
 from tests.in_process import SteeredStore, eventually, make_settings

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gateway.api.visit import Visit
-from gateway.connection import Connection
-from gateway.presence import TRANSPORTS
+from gateway.sockets.connection import Connection
+from gateway.sockets.presence import TRANSPORTS
 
 
 def test_each_transport_has_its_kind_of_client() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gateway import protocol as p
 from gateway.errors import ApiError
-from gateway.principal import DEFAULT_SCOPES, NEEDED, Principal, check_user, known_scopes
+from gateway.identity.principal import DEFAULT_SCOPES, NEEDED, Principal, check_user, known_scopes
 
 
 def test_every_request_has_its_scope() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.entries import decode_events
+from gateway.turns.entries import decode_events
 from store.embedded import EmbeddedStore
 from tests.demo import expected
 from tests.in_process import SteeredStore, eventually, open_instance, seat

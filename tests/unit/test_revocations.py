@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.principal import Principal
-from gateway.revocations import Revocations
+from gateway.identity.principal import Principal
+from gateway.identity.revocations import Revocations
 from tests.in_process import open_store
 
 ANN = Principal(user="ann", credentials=("jti:1", "key:k"), issued_ms=1000)

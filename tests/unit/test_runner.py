@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from gateway.abort import Abort
 from gateway.errors import ApiError
 from gateway.protocol import TurnStart
 from gateway.services import Services
-from gateway.turn_stream import TurnStream
+from gateway.turns.abort import Abort
+from gateway.turns.turn_stream import TurnStream
 from providers.base import ChatRequest, Delta, Finished, Params, PartDelta, PartStarted
 from providers.route import Route
 from tests.client import RequestFailed
@@ -509,7 +509,7 @@ async def test_a_drain_does_not_wait_for_ever_for_the_store(
     steered: SteeredStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that stays away doesn't hold the process: the task is cancelled, and the turn is unfinished."""
-    monkeypatch.setattr("gateway.runner.CLEANUP_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("gateway.turns.runner.CLEANUP_TIMEOUT_S", 0.01)
     with steered.failing("end"):
         async with asyncio.timeout(5), open_services(steered) as services, seat(services) as ann:
             await ann.start("t")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gateway.codec import JSON
-from gateway.outbox import Outbox
 from gateway.services import Services
-from gateway.telemetry import Telemetry
+from gateway.sockets.outbox import Outbox
+from gateway.telemetry.metrics import Telemetry
 from tests.client import client
 from tests.in_loop_server import serving
 from tests.in_process import SLOW, Seat, eventually
@@ -21,7 +21,7 @@ def count(telemetry: Telemetry, name: str) -> float:
 
 async def test_a_streaming_turn_is_sampled_on_its_way_to_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gaps, added latency over a WebSocket, and how late the loop is."""
-    monkeypatch.setattr("gateway.sampling.EVERY_S", 0.01)
+    monkeypatch.setattr("gateway.telemetry.sampling.EVERY_S", 0.01)
     async with serving() as server, client(server.ws_url) as c:
         telemetry = server.gateway.telemetry
         await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
@@ -32,7 +32,7 @@ async def test_a_streaming_turn_is_sampled_on_its_way_to_a_socket(monkeypatch: p
 
 async def test_who_is_behind_is_not_timed(services: Services, ann: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client's own slowness is no latency of ours: where nobody has everything, only the gap is measured."""
-    monkeypatch.setattr("gateway.sampling.EVERY_S", 0.01)
+    monkeypatch.setattr("gateway.telemetry.sampling.EVERY_S", 0.01)
     await ann.start("t", demo=SLOW)
     stream = services.hub.get("ann", "t")
     assert stream is not None

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from gateway.abort import Abort
+from gateway.turns.abort import Abort
 from tests.in_process import SLOW, Instance, open_pair, seat
 
 Pair = tuple[Instance, Instance]
@@ -50,7 +50,7 @@ async def test_a_scope_holds_on_all_instances(pair: Pair, scope: str) -> None:
 
 async def test_an_owner_that_stays_silent_loses_the_turn(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The instance that was asked takes the turn and stores the ending; the owner, back, says nothing else."""
-    monkeypatch.setattr("gateway.stopping.OWNER_SILENT_S", 0.1)
+    monkeypatch.setattr("gateway.turns.stopping.OWNER_SILENT_S", 0.1)
     async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=SLOW)
         await there.request("turn.attach", turn="t")

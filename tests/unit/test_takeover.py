@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.codec import JSON
-from gateway.entries import decode_events, encode_events
 from gateway.events import TurnEvent, TurnStatus
+from gateway.turns.entries import decode_events, encode_events
 from providers.base import ChatRequest, Delta, Finished, PartDelta, PartStarted, TextPart
 from store.base import Append
 from store.embedded import EmbeddedStore

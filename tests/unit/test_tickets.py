@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from gateway.errors import ApiError
+from gateway.identity.principal import Principal
+from gateway.identity.tickets import Tickets
 from gateway.ids import now_ms
-from gateway.principal import Principal
-from gateway.tickets import Tickets
 from tests.in_process import open_store
 
 ANN = Principal(

@@ -14,9 +14,9 @@ import jwt
 import pytest
 
 from gateway.errors import ApiError
-from gateway.principal import DEFAULT_SCOPES
+from gateway.identity.principal import DEFAULT_SCOPES
+from gateway.identity.tokens import AuthSetupError, Tokens
 from gateway.settings import TokenSettings
-from gateway.tokens import AuthSetupError, Tokens
 from tests.credentials import SECRET, claims, jwks_server, private_key, public_jwk, public_pem, token
 
 ALGORITHMS = ["RS256", "RS512", "PS256", "ES256", "ES384", "ES512", "EdDSA"]

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from gateway.tracing import open_tracing
+from gateway.telemetry.tracing import open_tracing
 from tests.client import client
 from tests.gateway_process import gateway_process
 from tests.in_process import SLOW

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from gateway.events import TurnDelta, TurnEvent, TurnPart, TurnReset, TurnStatus
-from gateway.turn import (
+from gateway.turns.turn import (
     ENDED,
     STATES,
     TRANSITIONS,

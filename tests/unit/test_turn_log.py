@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.codec import CODECS, JSON, MSGPACK, Codec, encoded_size
 from gateway.events import TurnDelta, TurnEvent, TurnStatus
 from gateway.protocol import FRAME_BYTES_OUT_MAX, PIECE_BYTES_MAX
-from gateway.turn_log import TurnLog, event_size
+from gateway.turns.turn_log import TurnLog, event_size
 from tests.turn_events import EPOCH, PIECES, answer, completed, delta, part, started
 
 LONG_TURN = "t" * 64

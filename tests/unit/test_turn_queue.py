@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.turn_queue import TurnQueue
-from gateway.turn_stream import TurnStream
+from gateway.turns.turn_queue import TurnQueue
+from gateway.turns.turn_stream import TurnStream
 from tests.credentials import SECRET
 from tests.in_process import SLOW, SteeredStore, open_instance, open_pair, open_store, seat
 

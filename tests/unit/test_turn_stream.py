@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.abort import Abort
 from gateway.codec import CODECS
 from gateway.events import TurnEvent
-from gateway.turn import IllegalTransition
-from gateway.turn_stream import TurnStream
+from gateway.turns.abort import Abort
+from gateway.turns.turn import IllegalTransition
+from gateway.turns.turn_stream import TurnStream
 from tests.stream_reader import Reader, begin, say, stream_of
 from tests.turn_events import EPOCH, PIECES, answer, cancelled, completed, delta, part
 

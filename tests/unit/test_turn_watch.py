@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gateway.events import Timing
-from gateway.outcome import Outcome
-from gateway.telemetry import Telemetry
-from gateway.turn_watch import TurnWatch
+from gateway.telemetry.metrics import Telemetry
+from gateway.telemetry.turn_watch import TurnWatch
+from gateway.turns.outcome import Outcome
 from providers.base import ProviderError
 from providers.catalog import Catalog
 from tests.metrics import value

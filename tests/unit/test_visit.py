@@ -9,10 +9,10 @@ import pytest
 
 from gateway import protocol as p
 from gateway.api.visit import Visit
-from gateway.connection import Connections
 from gateway.errors import ApiError, CloseCode
-from gateway.principal import Principal
+from gateway.identity.principal import Principal
 from gateway.services import Services
+from gateway.sockets.connection import Connections
 from providers.base import Params
 from tests.credentials import SECRET
 from tests.in_process import SLOW, SteeredStore, eventually, open_services

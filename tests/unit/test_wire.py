@@ -15,9 +15,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame, Opcode
 
 from gateway.services import Services
-from gateway.wire import BINARY as WHOLE_BINARY
-from gateway.wire import PARSED_AT_ONCE_BYTES, BoundedWebSocket, frame_of
-from gateway.wire import TEXT as WHOLE_TEXT
+from gateway.sockets.wire import BINARY as WHOLE_BINARY
+from gateway.sockets.wire import PARSED_AT_ONCE_BYTES, BoundedWebSocket, frame_of
+from gateway.sockets.wire import TEXT as WHOLE_TEXT
 from tests.client import client, narrow_socket
 from tests.credentials import SECRET
 from tests.in_loop_server import InLoopServer, serving

@@ -1,0 +1,83 @@
+"""`turnwire admin turns|connections|stop TURN|close CONNECTION|drain [--url --token]`: what an operator does on an instance."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from gateway.commands.options import FAILED, fail, settings_of
+from gateway.settings import Settings
+
+HELP = "see an instance's turns and connections, stop one, or drain it"
+TIMEOUT_S = 10
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("--url", dest="admin_url", help="the instance (TURNWIRE_ADMIN_URL, the one of HOST and PORT)")
+    parser.add_argument("--token", dest="admin_token", help="a token or key of scope admin (TURNWIRE_ADMIN_TOKEN)")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, says in (("turns", "the turns that run there"), ("connections", "the clients that are there")):
+        listing = actions.add_parser(name, help=says)
+        listing.add_argument("--user", help="of this user alone")
+    stop = actions.add_parser("stop", help="stop a turn")
+    stop.add_argument("turn", metavar="TURN")
+    stop.add_argument("--user", help="whose turn it is, if it runs on another instance")
+    stop.add_argument("--reason", help="what its client is told")
+    close = actions.add_parser("close", help="close a connection for good; its turns go on")
+    close.add_argument("connection", metavar="CONNECTION")
+    actions.add_parser("drain", help="take no new turns, send the clients elsewhere, let running turns end")
+
+
+def run(options: Namespace) -> None:
+    """Ask the instance, and print what it says. Leaves with 1 if it refuses or can't be reached."""
+    settings = settings_of(options)
+    given = {name: value for name in ("user", "reason") if (value := getattr(options, name, None)) is not None}
+    if options.action in {"turns", "connections"}:
+        query = f"?user={quote(given['user'], safe='')}" if given else ""
+        found = _ask(settings, "GET", f"{options.action}{query}")
+        print("\n".join(_table(found[options.action])))
+    elif options.action == "stop":
+        found = _ask(settings, "POST", f"turns/{quote(options.turn, safe='')}/cancel", given)
+        print(f"{options.turn}: {found['turns'][options.turn]}")
+    elif options.action == "close":
+        _ask(settings, "POST", f"connections/{quote(options.connection, safe='')}/close", {})
+        print(f"{options.connection}: closed")
+    else:
+        _ask(settings, "POST", "drain", {})
+        print("It drains, and /ready says so. Stop it when its turns have ended: turnwire admin turns")
+
+
+def _ask(settings: Settings, method: str, what: str, body: dict[str, str] | None = None) -> Any:
+    """The answer's JSON. Leaves with 1 and the gateway's own sentence if it refuses."""
+    base = (settings.admin_url or settings.page_url + settings.path_prefix).rstrip("/")
+    headers = {"content-type": "application/json"}
+    if settings.admin_token is not None:
+        headers["authorization"] = f"Bearer {settings.admin_token}"
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urlopen(Request(f"{base}/v1/admin/{what}", data, headers, method=method), timeout=TIMEOUT_S) as answer:
+            return json.load(answer)
+    except HTTPError as refused:
+        try:
+            error = json.load(refused)["error"]
+            said = f"{error['message']} ({error['code']})"
+        except (ValueError, KeyError, TypeError):
+            said = f"No gateway answers there: {refused.code}."
+        fail(said, FAILED)
+    except (URLError, OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        fail(f"{base} can't be reached: {reason}. Say where the instance is with --url.", FAILED)
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """A line for each row, in columns as wide as they must be."""
+    if not rows:
+        return ["None."]
+    lines = [list(rows[0]), *([str("-" if cell is None else cell) for cell in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

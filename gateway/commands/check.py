@@ -1,0 +1,108 @@
+"""`turnwire check MODEL`: one tiny real turn, with its timings, or why it failed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from argparse import ArgumentParser, Namespace
+from contextlib import aclosing
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from gateway.commands.options import FAILED, catalog_of, fail, settings_of
+from gateway.settings import Settings
+from providers.base import (
+    ChatMessage,
+    ChatRequest,
+    Finished,
+    Params,
+    PartDelta,
+    PartStarted,
+    ProviderError,
+    TextPart,
+    Usage,
+    UsageReported,
+)
+from providers.catalog import Catalog, Providers
+
+HELP = "make one tiny real turn with a model, and print its timings or why it failed"
+QUESTION = "Answer with the one word: ready"
+OUTPUT_TOKENS_MAX = 64
+"""Enough for a word, and for some thoughts before it."""
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("model", metavar="MODEL", help="a model's id, an alias, or PROVIDER/MODEL")
+
+
+def run(options: Namespace) -> None:
+    """Ask, and print. Leaves with 1 if the model can't be asked or fails, with 2 for a wrong setting."""
+    settings = settings_of(options)
+    catalog = catalog_of(settings)
+    model: str = options.model
+    try:
+        report = asyncio.run(_check(catalog, settings, model))
+    except ProviderError as error:
+        more = [f"\n  {name}: {text}" for name, text in (("detail", error.detail), ("it said", error.said)) if text]
+        fail(f"{model} can't be used: {error.message} ({error.code}){''.join(more)}", FAILED)
+    print("\n".join(report))
+
+
+async def _check(catalog: Catalog, settings: Settings, model: str) -> list[str]:
+    """The lines to print. Raises `ProviderError`."""
+    route = catalog.resolve(model)
+    providers = Providers(catalog, settings.timeouts)
+    await providers.load(route)
+    lines = [f"{model} answers, by {route.title} as {route.model}."]
+    connect_s = await _connect_s(catalog.endpoint(route.provider).base_url, settings.connect_timeout_s)
+    if connect_s is not None:
+        lines.append(_line("connect", f"{connect_s * 1000:.0f} ms"))
+    message = ChatMessage("user", (TextPart(QUESTION),))
+    params = Params(max_tokens=OUTPUT_TOKENS_MAX)
+    request = ChatRequest(model=route.model, messages=(message,), params=params)
+    began = time.perf_counter()
+    first_s: float | None = None
+    usage: Usage | None = None
+    finish = ""
+    try:
+        async with aclosing(cast(Any, providers.of(route).stream(request))) as batches:
+            async for batch in batches:
+                for delta in batch:
+                    if isinstance(delta, UsageReported):
+                        usage = delta.usage
+                    elif isinstance(delta, Finished):
+                        finish = delta.reason
+                    elif isinstance(delta, PartStarted | PartDelta) and first_s is None:
+                        first_s = time.perf_counter() - began
+    finally:
+        await providers.aclose()
+    if first_s is not None:
+        lines.append(_line("first token", f"{first_s * 1000:.0f} ms"))
+    lines.append(_line("total", f"{(time.perf_counter() - began) * 1000:.0f} ms"))
+    if usage is not None:
+        lines.append(_line("tokens", f"{usage.input_tokens} in, {usage.output_tokens} out"))
+    return [*lines, _line("finish", finish)]
+
+
+async def _connect_s(url: str, timeout_s: float) -> float | None:
+    """How long it takes to reach the address, TLS included; None if there is none, or it can't be reached."""
+    address = urlsplit(url)
+    if not address.hostname:
+        return None
+    tls = address.scheme == "https"
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(timeout_s):
+            port = address.port or (443 if tls else 80)
+            _, writer = await asyncio.open_connection(address.hostname, port, ssl=tls)
+    except OSError:
+        # The turn itself will say what is wrong.
+        return None
+    took_s = time.perf_counter() - began
+    writer.close()
+    return took_s
+
+
+def _line(name: str, value: str) -> str:
+    return f"  {name:<12} {value}"

@@ -1,0 +1,44 @@
+"""`turnwire keys new --user NAME | --service NAME [--scopes chat,read] [--days N]`: a new API key."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+
+from gateway.commands.options import WRONGLY_CALLED, fail
+from gateway.identity.api_keys import new_key
+from gateway.identity.principal import DEFAULT_SCOPES, SCOPES, known_scopes
+
+HELP = "make an API key"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The options of this command."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    new = actions.add_parser("new", help="print a new key, once, and its line for the file of TURNWIRE_API_KEYS")
+    whose = new.add_mutually_exclusive_group(required=True)
+    whose.add_argument("--user", help="the key is this user's")
+    whose.add_argument("--service", help="the key is a service's, which may speak for its users")
+    new.add_argument("--scopes", help="some of chat,read,cancel,admin,as (chat,read,cancel; for a service as, too)")
+    new.add_argument("--days", type=float, help="how long it counts (until its line is taken away)")
+
+
+def run(options: Namespace) -> None:
+    """Print the line on standard output, to be appended to the file, and the key beside it. Leaves with 2 if that fails."""
+    named = options.scopes.split(",") if options.scopes else [*DEFAULT_SCOPES, *(["as"] if options.service else [])]
+    unknown = set(named) - SCOPES
+    if unknown:
+        fail(
+            f"There is no scope {', '.join(sorted(unknown))}. Choose from {', '.join(sorted(SCOPES))}.", WRONGLY_CALLED
+        )
+    try:
+        key, line = new_key(
+            user=options.user,
+            service=options.service,
+            scopes=known_scopes(named),
+            lifetime_s=None if options.days is None else options.days * 86_400,
+        )
+    except ValueError as error:
+        fail(f"That makes no key: {error}.", WRONGLY_CALLED)
+    print(f"The key, which is shown this once: {key}\nIts line for the file of TURNWIRE_API_KEYS:", file=sys.stderr)
+    print(line)

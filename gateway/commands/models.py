@@ -1,0 +1,58 @@
+"""`turnwire models`: which models can be used here, and what the others need."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+
+from gateway.commands.options import catalog_of, settings_of
+from providers.prices import per_million
+from providers.route import ModelInfo
+
+HELP = "list the models that can be used here, and what the others need"
+_USUAL = {"chat", "streaming"}
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """None."""
+
+
+def run(options: Namespace) -> None:
+    """Print the tables. Leaves with 2 if a setting or the operator's file is wrong."""
+    settings = settings_of(options)
+    catalog = catalog_of(settings)
+    default = settings.default_model or catalog.default_model
+    rows = [("MODEL", "PROVIDER", "CONTEXT", "USD IN / OUT", "CAN", "")]
+    for model in sorted(catalog.models(per_million), key=lambda model: not model.available):
+        route = catalog.find(model.id)[0]
+        needs = catalog.missing(route)
+        named = f"{model.id} (default)" if default in (model.id, *model.aliases) else model.id
+        named += f" = {', '.join(model.aliases)}" if model.aliases else ""
+        can = " ".join(feature for feature in model.features if feature not in _USUAL)
+        rows.append((named, model.type, _tokens(model), _price(model), can, f"needs {needs}" if needs else "ready"))
+    print("\n".join(_table(rows)))
+    print("\nPrices are for a million tokens. Any other model of a provider is named PROVIDER/MODEL:\n")
+    providers = [("PROVIDER", "", "")]
+    for name, row, needs in sorted(catalog.providers(), key=lambda one: bool(one[2])):
+        if ":" not in name and row.dialect != "demo":
+            providers.append((name, row.title, f"needs {needs}" if needs else "ready"))
+    print("\n".join(_table(providers)))
+    print("\nturnwire check MODEL asks one of them something small.")
+
+
+def _tokens(model: ModelInfo) -> str:
+    size = model.context_window
+    if size is None:
+        return "-"
+    return f"{size / 1_000_000:.3g}M" if size >= 1_000_000 else f"{size // 1000}k"
+
+
+def _price(model: ModelInfo) -> str:
+    price = model.price
+    return f"{price['input']} / {price['output']}" if price else "-"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as what is in them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,104 @@
+"""`turnwire serve [--host --port --store --workers --log-level]`: the gateway and its page."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import NoReturn
+
+from gateway import settings as configuration
+from gateway.commands.options import FAILED, WRONGLY_CALLED, fail, settings_of
+from gateway.identity.origin import is_loopback
+from gateway.settings import Settings
+from providers.operator_file import CatalogError
+from store.base import StoreError
+
+HELP = "serve the gateway and its page (the default command)"
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """The options of this command."""
+    parser.add_argument("--host", help="address to listen on (HOST, 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (PORT, 8000)")
+    parser.add_argument(
+        "--store", help="sqlite:///FILE or redis://HOST:PORT (TURNWIRE_STORE or REDIS_URL, sqlite:///turnwire.db)"
+    )
+    parser.add_argument(
+        "--workers", type=int, help="processes on the port; more than 1 needs Redis as the store (TURNWIRE_WORKERS, 1)"
+    )
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], help="(TURNWIRE_LOG_LEVEL)")
+
+
+def run(options: Namespace) -> None:
+    """Serve until a signal. Leaves with 1 if it can't; with 2 for a wrong option, setting or file of models."""
+    settings = settings_of(options)
+    if settings.loopback_only and not is_loopback(settings.host):
+        fail(
+            f"Auth is off, so {settings.host} would let everyone on the network in. Listen on 127.0.0.1, "
+            "or set TURNWIRE_INSECURE=1 if that is what you want.",
+            FAILED,
+        )
+    if settings.workers > 1:
+        if not settings.store_url.startswith("redis"):
+            fail(
+                f"{settings.workers} workers need a store that they can share. Start Redis and add "
+                "--store redis://HOST:PORT, or leave --workers out.",
+                WRONGLY_CALLED,
+            )
+        serve_with_workers(settings)
+    else:
+        serve(settings)
+
+
+def serve(settings: Settings) -> None:
+    """Serve with these settings, in this process."""
+    # Imported here so that a wrong option is answered at once.
+    from gateway.server import listen
+    from gateway.telemetry.logs import configure_logging
+
+    configure_logging(settings.log_level, settings.log_format)
+    try:
+        listening = listen(settings.host, settings.port)
+    except OSError as error:
+        _fail_to_listen(settings, error)
+    _serve_on(listening, settings, lambda line: print(line, flush=True))
+
+
+def serve_with_workers(settings: Settings) -> NoReturn:
+    """Serve with these settings, in as many processes as they say, and leave with their exit code."""
+    from gateway.server import BACKLOG
+    from gateway.telemetry.logs import configure_logging
+    from gateway.workers import Workers, listen_each
+
+    configure_logging(settings.log_level, settings.log_format)
+    try:
+        sockets = listen_each(settings.host, settings.port, settings.workers, BACKLOG)
+    except OSError as error:
+        _fail_to_listen(settings, error)
+    workers = Workers(sockets, lambda listening, on_ready: _serve_on(listening, settings, on_ready))
+    sys.exit(workers.run(lambda line: print(line, flush=True)))
+
+
+def _fail_to_listen(settings: Settings, error: OSError) -> NoReturn:
+    fail(f"Can't listen on {settings.host}:{settings.port}: {error.strerror}. Choose another with --port.", FAILED)
+
+
+def _serve_on(listening: socket.socket, settings: Settings, on_ready: Callable[[str], None]) -> None:
+    """Serve on a listening socket until a signal."""
+    from gateway.app import Gateway
+    from gateway.identity.tokens import AuthSetupError
+    from gateway.server import make_server, ready_line
+
+    with listening:
+        try:
+            gateway = Gateway(settings, configuration.environment())
+            port = listening.getsockname()[1]
+            make_server(gateway, settings, lambda: on_ready(ready_line(gateway, port))).run(sockets=[listening])
+        except CatalogError as error:
+            fail(str(error), WRONGLY_CALLED)
+        except (StoreError, AuthSetupError) as error:
+            fail(str(error), FAILED)
+        except KeyboardInterrupt:
+            pass

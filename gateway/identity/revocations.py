@@ -1,0 +1,58 @@
+"""Credentials that count no longer although they haven't expired: noted in the store, seen by every instance.
+
+One note for each revocation, asked for when somebody comes in, and one that changes with each of them, asked for all
+the time: when it has changed, everybody who is here is checked again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from gateway.identity.principal import Principal
+from gateway.ids import now_ms
+from store.interface import Store
+
+KEPT_MS = 400 * 86_400_000
+NEWEST = "revoked"
+
+
+class Revocations:
+    """The revocations of all instances. Methods raise `StoreError`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def revoke(self, credential: str) -> None:
+        """The credential (`jti:…` or `key:…`) counts no longer."""
+        await self._put(credential, now_ms())
+
+    async def revoke_user(self, user: str, before_ms: int) -> None:
+        """What was issued to the user before that moment counts no longer."""
+        await self._put(f"user:{user}", before_ms)
+
+    async def _put(self, name: str, value: int) -> None:
+        await self._store.put_note(f"revoked:{name}", str(value).encode(), KEPT_MS)
+        await self._store.put_note(NEWEST, secrets.token_bytes(8), KEPT_MS)
+
+    async def revoked(self, principals: Sequence[Principal]) -> list[bool]:
+        """Which of them count no longer, in one round trip."""
+        names = sorted({name for principal in principals for name in _names(principal)})
+        found = dict(zip(names, await self._store.notes(names), strict=True))
+        return [_is_revoked(principal, found) for principal in principals]
+
+    async def newest(self) -> bytes | None:
+        """Another value after each revocation."""
+        (found,) = await self._store.notes([NEWEST])
+        return found
+
+
+def _names(principal: Principal) -> list[str]:
+    return [f"revoked:{name}" for name in (*principal.credentials, f"user:{principal.user}")]
+
+
+def _is_revoked(principal: Principal, found: dict[str, bytes | None]) -> bool:
+    if any(found[f"revoked:{name}"] is not None for name in principal.credentials):
+        return True
+    before = found[f"revoked:user:{principal.user}"]
+    return before is not None and principal.issued_ms < int(before)

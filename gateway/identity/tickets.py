@@ -1,0 +1,54 @@
+"""One-time tickets: a browser can't send a header with a socket, so it trades its credential for a word that works once.
+
+The store keeps a ticket's hash, so that nobody who reads the store can use one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+import msgspec
+from msgspec import structs
+
+from gateway.errors import ApiError
+from gateway.identity.principal import Principal, Scope
+from gateway.ids import now_ms
+from store.base import StoreError
+from store.interface import Store
+
+TICKET_PREFIX = "tk_"
+KEPT_FROM_BROWSERS: frozenset[Scope] = frozenset({"admin", "as"})
+
+_decode = msgspec.msgpack.Decoder(Principal).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Tickets:
+    """Tickets of all instances; each is taken once, wherever, within `ttl_s`."""
+
+    def __init__(self, store: Store, ttl_s: float) -> None:
+        self._store = store
+        self._ttl_ms = int(ttl_s * 1000)
+
+    async def issue(self, principal: Principal) -> tuple[str, int]:
+        """A ticket for the principal, less the scopes that no page has, and its end in ms since 1970. Raises `StoreError`."""
+        ticket = f"{TICKET_PREFIX}{secrets.token_urlsafe(24)}"
+        held = structs.replace(principal, scopes=principal.scopes - KEPT_FROM_BROWSERS)
+        until_ms = now_ms() + self._ttl_ms
+        await self._store.put_note(_name(ticket), _encode(held), self._ttl_ms)
+        return ticket, until_ms
+
+    async def redeem(self, ticket: str) -> Principal:
+        """Whom the ticket names; it is gone then. Raises `ApiError`: "unauthenticated", "store_unavailable"."""
+        try:
+            held = await self._store.take_note(_name(ticket))
+        except StoreError:
+            raise ApiError("store_unavailable") from None
+        if held is None:
+            raise ApiError("unauthenticated", "The ticket was used or is too old. Get a new one from POST /v1/tickets.")
+        return _decode(held)
+
+
+def _name(ticket: str) -> str:
+    return "ticket:" + hashlib.sha256(ticket.encode("utf-8", "surrogatepass")).hexdigest()

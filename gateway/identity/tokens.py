@@ -1,0 +1,135 @@
+"""JSON Web Tokens: the key and the algorithms that the operator chose, and the principal that a token names.
+
+A key is used with the algorithms of its own kind only, so no public key ever passes for a shared secret.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jwt
+import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.exceptions import ExpiredSignatureError, ImmatureSignatureError, PyJWTError
+
+from gateway.errors import ApiError
+from gateway.identity.jwks import Jwks
+from gateway.identity.principal import DEFAULT_SCOPES, Principal, Scope, check_user, known_scopes
+from gateway.settings import TokenSettings
+
+log = structlog.stdlib.get_logger("turnwire.auth")
+
+TOKEN_CHARS_MAX = 8192
+LAST_MOMENT_MS = 253_402_300_799_000
+"""The end of the year 9999; no time can be written that is later."""
+
+_SECRET_ALGORITHMS = ("HS256", "HS384", "HS512")
+_RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
+_CURVE_ALGORITHMS = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+_PUBLIC_ALGORITHMS = (*_RSA_ALGORITHMS, *_CURVE_ALGORITHMS.values(), "EdDSA")
+
+Key = str | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
+
+
+class AuthSetupError(Exception):
+    """What the operator set for authentication can't be used; the message says what to do."""
+
+
+class Tokens:
+    """Checks tokens by one set of rules. Raises `AuthSetupError` where the rules can't be used."""
+
+    def __init__(self, rules: TokenSettings) -> None:
+        self._rules = rules
+        self.jwks = Jwks(rules.jwks_url) if rules.jwks_url is not None else None
+        self._key: Key = ""
+        possible = _PUBLIC_ALGORITHMS
+        if rules.secret is not None:
+            self._key, possible = rules.secret, _SECRET_ALGORITHMS
+        elif rules.public_key is not None:
+            self._key, possible = _public_key(rules)
+        self._algorithms = rules.algorithms or possible
+        foreign = set(self._algorithms) - set(possible)
+        if foreign:
+            raise AuthSetupError(
+                f"{rules.prefix}ALGORITHMS names {', '.join(sorted(foreign))}, which the key can't be used with. "
+                f"Choose from {', '.join(possible)}, or leave it out."
+            )
+
+    async def principal(self, token: str) -> Principal:
+        """Whom the token names. Raises `ApiError` "unauthenticated" where it doesn't count."""
+        if len(token) > TOKEN_CHARS_MAX:
+            raise ApiError("unauthenticated", f"A token has at most {TOKEN_CHARS_MAX} characters here.")
+        try:
+            return _principal_of(await self._claims(token))
+        except ExpiredSignatureError:
+            raise ApiError("unauthenticated", "The token has expired. Get a new one.") from None
+        except ImmatureSignatureError:
+            raise ApiError("unauthenticated", "The token isn't valid yet. Check the clocks.") from None
+        except (PyJWTError, ValueError, TypeError, ArithmeticError) as error:
+            log.info("a token was refused", reason=type(error).__name__)
+            raise ApiError("unauthenticated", "This token isn't accepted here. Get another one.") from None
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        rules = self._rules
+        key: Any = self._key
+        if self.jwks is not None:
+            key = await self.jwks.key(jwt.get_unverified_header(token).get("kid"))
+            if key is None:
+                raise jwt.InvalidTokenError("no such key")
+        claims: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=self._algorithms,
+            issuer=rules.issuer,
+            audience=rules.audience,
+            leeway=rules.leeway_s,
+            options={"require": ["exp", "sub"], "enforce_minimum_key_length": True},
+        )
+        return claims
+
+
+def _public_key(rules: TokenSettings) -> tuple[Key, tuple[str, ...]]:
+    """The PEM, as text or as a file, and what it can be used with."""
+    given = (rules.public_key or "").replace("\\n", "\n")
+    name = f"{rules.prefix}PUBLIC_KEY"
+    try:
+        pem = given.encode() if given.startswith("-----BEGIN") else Path(given).read_bytes()
+        key = load_pem_public_key(pem)
+    except OSError as error:
+        raise AuthSetupError(
+            f"{name} names a file that can't be read ({error.strerror}). Set a PEM or its path."
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise AuthSetupError(f"{name} holds no public key as PEM. It begins with -----BEGIN PUBLIC KEY-----.") from None
+    if isinstance(key, RSAPublicKey):
+        return key, _RSA_ALGORITHMS
+    if isinstance(key, EllipticCurvePublicKey) and key.curve.name in _CURVE_ALGORITHMS:
+        return key, (_CURVE_ALGORITHMS[key.curve.name],)
+    if isinstance(key, Ed25519PublicKey | Ed448PublicKey):
+        return key, ("EdDSA",)
+    raise AuthSetupError(f"{name} is of a kind that isn't known here. Use RSA, P-256, P-384, P-521 or Ed25519.")
+
+
+def _principal_of(claims: dict[str, Any]) -> Principal:
+    jti = claims.get("jti")
+    return Principal(
+        user=check_user(claims["sub"]),
+        scopes=_scopes_of(claims),
+        credentials=(f"jti:{jti}",) if jti else (),
+        issued_ms=int(float(claims.get("iat", 0)) * 1000),
+        expires_ms=min(int(float(claims["exp"]) * 1000), LAST_MOMENT_MS),
+    )
+
+
+def _scopes_of(claims: dict[str, Any]) -> frozenset[Scope]:
+    for name in ("scope", "scp", "scopes"):
+        given = claims.get(name)
+        if given is not None:
+            return known_scopes(given.split() if isinstance(given, str) else given)
+    return DEFAULT_SCOPES

@@ -1,0 +1,136 @@
+"""The opening of a socket: who is let in, in which codec, and by which credential; before it nothing else is heard."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import structlog
+
+from gateway import protocol as p
+from gateway.codec import BY_SUBPROTOCOL, JSON, Codec, FrameError
+from gateway.errors import CODES, ApiError, CloseCode, ErrorBody
+from gateway.identity import origin
+from gateway.identity.principal import Principal
+from gateway.services import Services
+from gateway.sockets.places import Stay
+
+log = structlog.stdlib.get_logger("turnwire.connection")
+
+Scope = MutableMapping[str, Any]
+AsgiMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[AsgiMessage]]
+Send = Callable[[AsgiMessage], Awaitable[None]]
+
+FIRST_FRAME_BYTES_MAX = 4096
+
+
+class Opened(NamedTuple):
+    """An accepted socket. `request`: the id of the `auth` frame that is still to be answered, if it had one."""
+
+    codec: Codec
+    principal: Principal
+    request: str | None
+
+
+async def open_socket(services: Services, stay: Stay, scope: Scope, receive: Receive, send: Send) -> Opened | None:
+    """Accept a socket and learn whose it is; None where it was refused, and that is said."""
+    try:
+        codec = _choose(services, scope)
+        principal = await services.authenticator.find(scope["headers"], scope["query_string"])
+        await stay.enter(principal, host_of(scope))
+    except ApiError as refused:
+        services.telemetry.refusals.labels(refused.code).inc()
+        await _refuse(send, refused.body)
+        return None
+    chosen = codec.subprotocol if scope["subprotocols"] else None
+    await send({"type": "websocket.accept", "subprotocol": chosen})
+    if principal is not None:
+        return Opened(codec, principal, None)
+    return await _wait_for_auth(services, stay, codec, receive, send)
+
+
+def _choose(services: Services, scope: Scope) -> Codec:
+    """Check the opening and choose the codec. Raises `ApiError`."""
+    origin.check_host(scope["headers"], services.settings)
+    origin.check_socket_origin(scope["headers"], services.settings)
+    if services.runner.draining:
+        raise ApiError("shutting_down")
+    offered: list[str] = scope["subprotocols"]
+    if not offered:
+        return JSON
+    for name in offered:
+        if name in BY_SUBPROTOCOL:
+            return BY_SUBPROTOCOL[name]
+    raise ApiError(
+        "invalid_request", f"None of the offered subprotocols is known. Offer {' or '.join(BY_SUBPROTOCOL)}."
+    )
+
+
+def host_of(scope: Scope) -> str:
+    """The client's address, as a trusted proxy says or as the socket has it; a Unix socket has none."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+async def _refuse(send: Send, body: ErrorBody) -> None:
+    status = CODES[body.code].http_status
+    payload = JSON.encode({"error": body, "subprotocols": list(BY_SUBPROTOCOL)})
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(payload))]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": payload})
+
+
+async def _wait_for_auth(services: Services, stay: Stay, codec: Codec, receive: Receive, send: Send) -> Opened | None:
+    """The first frame is a small `auth` that counts, and comes in time; else the socket closes."""
+    try:
+        async with asyncio.timeout(services.settings.auth_timeout_s):
+            message = await receive()
+    except TimeoutError:
+        await _close(send, CloseCode.NO_AUTH_IN_TIME, "no auth in time")
+        return None
+    if message["type"] == "websocket.disconnect":
+        return None
+    data: bytes | str | None = message.get("bytes" if codec.binary else "text")
+    request_id: str | None = None
+    try:
+        request = _read_auth(codec, data)
+        request_id = request.id
+        principal = await services.authenticator.of_first_frame(request.token)
+        await stay.of_user(principal)
+        return Opened(codec, principal, request.id)
+    except FrameError as unreadable:
+        refused, request_id = unreadable.error, unreadable.id
+    except ApiError as error:
+        refused = error
+    answer = codec.encode(p.ErrorAnswer(refused.body, request_id))
+    with suppress(OSError):  # the client may be gone
+        await send({"type": "websocket.send", **({"bytes": answer} if codec.binary else {"text": answer.decode()})})
+    await _close(send, _close_code(refused), refused.code)
+    return None
+
+
+def _close_code(refused: ApiError) -> CloseCode:
+    if refused.code == "store_unavailable":
+        return CloseCode.DRAINING  # come back: it isn't the credential
+    if refused.code == "rate_limited":
+        return CloseCode.TOO_MANY_CONNECTIONS
+    return CloseCode.UNAUTHENTICATED if refused.code in {"unauthenticated", "forbidden"} else CloseCode.PROTOCOL_BROKEN
+
+
+def _read_auth(codec: Codec, data: bytes | str | None) -> p.Auth:
+    """Raises `FrameError`, `ApiError`."""
+    if data is None or len(data) > FIRST_FRAME_BYTES_MAX:
+        raise ApiError("too_large", f"The first frame is auth, and has at most {FIRST_FRAME_BYTES_MAX} bytes.")
+    request = codec.decode(data)
+    if not isinstance(request, p.Auth):
+        raise FrameError(ApiError("unauthenticated", "Send auth with a token first."), request.id)
+    return request
+
+
+async def _close(send: Send, code: CloseCode, reason: str) -> None:
+    log.info("connection refused", code=int(code), reason=reason)
+    with suppress(OSError):
+        await send({"type": "websocket.close", "code": int(code), "reason": reason})

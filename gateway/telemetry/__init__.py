@@ -1,0 +1,1 @@
+"""What an operator sees: metrics, logs and traces, none of them paid for per token."""

@@ -1,0 +1,53 @@
+"""A store whose calls are timed and whose failures are counted: for each flush and each request, never for a token."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from inspect import iscoroutinefunction
+from time import perf_counter
+from typing import Any, cast
+
+from gateway.telemetry.metrics import Telemetry
+from store.base import Busy, Conflict, Fenced, LogGap, NotFound, StoreError
+from store.interface import Store
+
+ANSWERS = (Busy, Conflict, Fenced, LogGap, NotFound)
+"""`StoreError`s by which a store that works answers."""
+UNTIMED = frozenset({"open", "close", "listen"})
+
+
+class _Measured:
+    def __init__(self, store: Store, telemetry: Telemetry) -> None:
+        self._store = store
+        self._telemetry = telemetry
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if not iscoroutinefunction(found) or name in UNTIMED:
+            return found
+        timed = _timed(found, name, self._telemetry)
+        setattr(self, name, timed)  # found there from now on
+        return timed
+
+
+def measured(store: Store, telemetry: Telemetry) -> Store:
+    """The same store, timed."""
+    return cast("Store", _Measured(store, telemetry))
+
+
+def _timed(call: Callable[..., Awaitable[Any]], name: str, telemetry: Telemetry) -> Callable[..., Awaitable[Any]]:
+    took = telemetry.store.labels(name)
+
+    async def timed(*args: Any, **fields: Any) -> Any:
+        began = perf_counter()
+        try:
+            return await call(*args, **fields)
+        except ANSWERS:
+            raise
+        except StoreError:
+            telemetry.store_errors.labels(name).inc()
+            raise
+        finally:
+            took.observe(perf_counter() - began)
+
+    return timed

@@ -1,0 +1,148 @@
+"""What an operator measures, as Prometheus metrics. What each one means stands in docs/operations.md.
+
+Nothing is counted per token: turns are counted at their ends, latencies are sampled (`sampling.py`), and what can be
+looked up is read when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from gateway import __version__
+from gateway.events import Timing
+from gateway.shapes import NANO
+from gateway.turns.turn_log import TurnLog, event_size
+from providers.base import Usage
+
+OTHER = "other"
+"""The label of models that the catalog doesn't list: anybody can invent one, and a label is kept for ever."""
+
+LATENCY_BUCKETS_S = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+TOKEN_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+FIRST_TOKEN_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+TURN_BUCKETS_S = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
+
+Read = Callable[[], Iterable[Metric]]
+
+
+class Telemetry:
+    """The metrics of one process. `models` are the ids that are labels by themselves."""
+
+    def __init__(self, models: Iterable[str]) -> None:
+        self._models = frozenset(models)
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each counter was made is twice the text, and nobody asks
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+
+        def counter(name: str, says: str, *labels: str) -> Counter:
+            return Counter(f"turnwire_{name}", says, labels, registry=registry)
+
+        def histogram(name: str, says: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"turnwire_{name}_seconds", says, labels, buckets=buckets, registry=registry)
+
+        self.build = Info("turnwire_build", "What runs here", registry=registry)
+        self.build.info({"version": __version__})
+        self.opened = counter("connections_opened", "Sockets accepted, and HTTP requests with a session", "transport")
+        self.closed = counter("connections_closed", "Sockets closed by the gateway", "code")
+        self.slow = counter("slow_clients", "Clients let go because they read too slowly (4501)", "transport")
+        self.refusals = counter("refusals", "Requests and openings answered with an error", "code")
+        self.started = counter("turns_started", "Turns accepted here", "model")
+        self.ended = counter("turns_ended", "Turns ended here", "status", "model")
+        self.taken_over = counter("takeovers", "Turns taken over from another instance")
+        self.tokens = counter("tokens", "Tokens of ended turns", "kind", "model")
+        self.cost = counter("cost_usd", "What ended turns cost, where a price is known", "model")
+        self.attempts = counter("provider_attempts", "Requests to providers", "provider")
+        self.provider_errors = counter("provider_errors", "Requests to providers that failed", "provider", "code")
+        self.retries = counter("retries", "Attempts repeated before the first token")
+        self.fallbacks = counter("fallbacks", "Turns that went on with another model", "model")
+        self.resumes = counter("resumes", "Attachments behind a position", "outcome")
+        self.replayed = counter("replayed_bytes", "Events that were there already, to attachments")
+        self.store_errors = counter("store_errors", "Calls of the store that failed", "operation")
+        self.degradations = counter("store_degradations", "How often the log could not be written")
+        self.first_token = histogram(
+            "first_token", "From acceptance to the first part or delta", FIRST_TOKEN_BUCKETS_S, "model"
+        )
+        self.turn = histogram("turn", "From acceptance to the ending", TURN_BUCKETS_S, "status")
+        self.cancel = histogram("cancel", "From a wish to stop to its answer", LATENCY_BUCKETS_S, "where")
+        self.store = histogram("store", "Calls of the store", LATENCY_BUCKETS_S, "operation")
+        self.gap = histogram("token_gap", "Between two batches of a turn, sampled", TOKEN_BUCKETS_S)
+        self.added = histogram("added_latency", "From a provider's batch to the socket, sampled", LATENCY_BUCKETS_S)
+        self.loop_lag = histogram("loop_lag", "How late the event loop ran a timer", LATENCY_BUCKETS_S)
+
+    def model(self, model: str) -> str:
+        """The model as a label."""
+        return model if model in self._models else OTHER
+
+    def read_when_asked(self, read: Read) -> None:
+        """Add metrics that are looked up."""
+        self._registry.register(_Lookup(read))
+
+    def turn_ended(self, status: str, model: str, usage: Usage | None, cost_nano: int | None, timing: Timing) -> None:
+        """A turn has its ending."""
+        model = self.model(model)
+        self.ended.labels(status, model).inc()
+        self.turn.labels(status).observe(timing.total_ms / 1000)
+        if timing.ttft_ms is not None:
+            self.first_token.labels(model).observe(timing.ttft_ms / 1000)
+        if usage is not None:
+            kinds = {
+                "input": usage.input_tokens,
+                "output": usage.output_tokens,
+                "reasoning": usage.reasoning_tokens,
+                "cache_read": usage.cache_read_tokens,
+                "cache_write": usage.cache_write_tokens,
+            }
+            for kind, tokens in kinds.items():
+                if tokens:
+                    self.tokens.labels(kind, model).inc(tokens)
+        if cost_nano:
+            self.cost.labels(model).inc(cost_nano / NANO)
+
+    def attached(self, log: TurnLog, after: int, start: int) -> None:
+        """Somebody follows a turn from behind event `start` on, and had asked for what is behind `after`."""
+        if after:
+            self.resumes.labels("continued" if start == after else "reset").inc()
+        self.replayed.inc(sum([event_size(event) for event in log.events[start:]]))
+
+    def exposed(self, accept: str) -> tuple[bytes, str]:
+        """Everything, as Prometheus reads it, and its media type. `accept`: the header of who asks."""
+        encode, media_type = choose_encoder(accept)
+        return encode(self._registry), media_type
+
+
+class _Lookup(Collector):
+    """Metrics that are read when they are asked for."""
+
+    def __init__(self, read: Read) -> None:
+        self._read = read
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing is looked up to register it."""
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        """Look them up."""
+        return self._read()
+
+
+def gauge(name: str, says: str, values: Iterable[tuple[tuple[str, ...], float]], *labels: str) -> Metric:
+    """A gauge as it stands now: (the labels' values, the value) of each."""
+    family = GaugeMetricFamily(f"turnwire_{name}", says, labels=labels)
+    for key, value in values:
+        family.add_metric(key, value)
+    return family

@@ -1,0 +1,158 @@
+"""Traces by OpenTelemetry: a span for each turn and one for each request to a provider, none per token, and no content.
+
+Nothing of it is imported unless an endpoint is set. Names are those of the GenAI semantic conventions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway import __version__
+from gateway.turns.outcome import Outcome
+from gateway.turns.turn_stream import TurnStream
+from providers.base import ProviderError, Usage
+from providers.route import Route
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+log = structlog.stdlib.get_logger("turnwire.gateway")
+
+CARRIED = (b"traceparent", b"tracestate")
+PROVIDERS = {
+    "azure": "azure.ai.openai",
+    "bedrock": "aws.bedrock",
+    "gemini": "gcp.gemini",
+    "vertex": "gcp.vertex_ai",
+    "mistral": "mistral_ai",
+    "xai": "x_ai",
+}
+"""What the conventions call a provider, where that isn't our name."""
+
+_parent: ContextVar[dict[str, str] | None] = ContextVar("turnwire_trace_parent", default=None)
+
+
+def hear_parent(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """What begins from here on, in this task and those that it starts, belongs to the trace that these headers name."""
+    found = {name.decode(): value.decode("latin-1") for name, value in headers if name in CARRIED}
+    if found:
+        _parent.set(found)
+
+
+class TurnTrace:
+    """The spans of one turn."""
+
+    def __init__(self, tracing: Tracing, stream: TurnStream) -> None:
+        self._tracing = tracing
+        self._attempt: Span | None = None
+        facts = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.request.model": stream.model,
+            "turnwire.turn": stream.turn,
+            "user.id": stream.user,
+        }
+        if stream.conversation is not None:
+            facts["gen_ai.conversation.id"] = stream.conversation
+        self._turn = tracing.begin_turn(facts)
+
+    def asking(self, route: Route) -> None:
+        """A request goes out to a provider."""
+        self._end_attempt()
+        self._attempt = self._tracing.begin_attempt(self._turn, route)
+
+    def failed(self, error: ProviderError) -> None:
+        """It failed."""
+        if self._attempt is not None:
+            self._tracing.fail(self._attempt, error.code)
+        self._end_attempt()
+
+    def ended(self, outcome: Outcome, model: str, usage: Usage | None) -> None:
+        """The turn has its ending."""
+        span = self._turn
+        span.set_attribute("gen_ai.response.model", model)
+        span.set_attribute("turnwire.status", outcome.status)
+        if outcome.status == "completed":
+            span.set_attribute("gen_ai.response.finish_reasons", [outcome.finish_reason])
+        if usage is not None:
+            span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
+            span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
+        if outcome.error is not None:
+            self._tracing.fail(span, outcome.error.code)
+        self._end_attempt()
+        span.end()
+
+    def left(self) -> None:
+        """The turn goes on at another instance."""
+        self._end_attempt()
+        self._turn.set_attribute("turnwire.status", "elsewhere")
+        self._turn.end()
+
+    def _end_attempt(self) -> None:
+        if self._attempt is not None:
+            self._attempt.end()
+            self._attempt = None
+
+
+class Tracing:
+    """Makes spans, and sends them to `endpoint` by OTLP over HTTP. Raises `ImportError` without the extra."""
+
+    def __init__(self, endpoint: str) -> None:
+        from opentelemetry import trace
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+        resource = Resource.create({"service.version": __version__})
+        if str(resource.attributes["service.name"]).startswith("unknown_service"):
+            resource = resource.merge(Resource({"service.name": "turnwire"}))
+        self._api = trace
+        self._propagator = TraceContextTextMapPropagator()
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("turnwire", __version__)
+
+    def turn(self, stream: TurnStream) -> TurnTrace:
+        """The spans of a turn that begins here."""
+        return TurnTrace(self, stream)
+
+    def begin_turn(self, facts: dict[str, str]) -> Span:
+        """A turn's span, below the one that was heard of."""
+        context = self._propagator.extract(_parent.get() or {})
+        return self._tracer.start_span("turn", context, kind=self._api.SpanKind.SERVER, attributes=facts)
+
+    def begin_attempt(self, turn: Span, route: Route) -> Span:
+        """The span of a request to a provider."""
+        facts = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": PROVIDERS.get(route.provider, route.provider),
+            "gen_ai.request.model": route.model,
+        }
+        context = self._api.set_span_in_context(turn)
+        return self._tracer.start_span(f"chat {route.model}", context, kind=self._api.SpanKind.CLIENT, attributes=facts)
+
+    def fail(self, span: Span, code: str) -> None:
+        """It failed with this code of the table."""
+        span.set_attribute("error.type", code)
+        span.set_status(self._api.StatusCode.ERROR)
+
+    def close(self) -> None:
+        """Send what is left. Blocks."""
+        self._provider.shutdown()
+
+
+def open_tracing(endpoint: str | None) -> Tracing | None:
+    """Tracing, if an endpoint is set and the extra is installed; if it isn't, that is logged."""
+    if endpoint is None:
+        return None
+    try:
+        return Tracing(endpoint)
+    except ImportError:
+        log.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT needs the extra, pip install 'turnwire[otel]'")
+        return None

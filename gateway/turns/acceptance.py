@@ -1,0 +1,202 @@
+"""From a `turn.start` to a turn that the store has accepted: checks, content digest, place, and `turn.started`."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from gateway.content import check_content
+from gateway.errors import ApiError
+from gateway.events import TurnStarted
+from gateway.ids import new_id, now_ms
+from gateway.protocol import TurnStart
+from gateway.shapes import MessageBody, encode_body, message_view, preview, title_of
+from gateway.turns.turn_stream import TurnStream
+from providers.base import Part, Role, TextPart, ToolResultPart
+from store.base import (
+    Accepted,
+    Conflict,
+    ConversationRecord,
+    MessageRecord,
+    NewTurn,
+    NotFound,
+    TurnLimits,
+    TurnRecord,
+)
+from store.interface import Store
+
+_CONTENT = msgspec.json.Encoder(order="deterministic")
+
+
+def check_start(request: TurnStart, input_bytes_max: int) -> None:
+    """The rules of `turn.start` that need more than one field. Raises `ApiError`."""
+    if request.messages is not None:
+        for name in ("conversation", "parent", "input"):
+            if getattr(request, name) is not None:
+                raise ApiError(
+                    "invalid_request", f"Send either messages or {name}, not both. Leave one out.", path=name
+                )
+        if not request.messages:
+            raise ApiError("invalid_request", "messages is empty. Send at least one.", path="messages")
+    elif request.input is None and request.parent is None:
+        raise ApiError("invalid_request", "There is nothing to answer. Send input, or messages.", path="input")
+    elif request.input is not None and not parts_of(request.input):
+        raise ApiError("invalid_request", "input is empty. Send some text.", path="input")
+    elif request.parent is not None and request.conversation is None:
+        raise ApiError(
+            "invalid_request", "parent needs the conversation that it is in. Send both.", path="conversation"
+        )
+    check_content(request)
+    size = len(_CONTENT.encode([request.input, request.messages, request.system]))
+    if size > input_bytes_max:
+        raise ApiError("too_large", f"The input takes {size} bytes; {input_bytes_max} are allowed. Shorten it.")
+
+
+def parts_of(given: str | list[Part]) -> list[Part]:
+    """Input as parts."""
+    if isinstance(given, list):
+        return given
+    return [TextPart(given)] if given else []
+
+
+def content_of(request: TurnStart) -> tuple[bytes, bytes]:
+    """The request as JSON, and the digest of what counts in a repeated start (law 6).
+
+    Two requests that mean the same have one digest: what is absent, empty or spelled out as its default is alike.
+    """
+    content = msgspec.to_builtins(structs.replace(request, id=None, as_=None, metadata=None, on_disconnect="continue"))
+    if content.get("tool_choice") == "auto":
+        del content["tool_choice"]
+    digest = hashlib.sha256(_CONTENT.encode(_meant(content))).digest()
+    return _CONTENT.encode(structs.replace(request, id=None, as_=None)), digest
+
+
+def _meant(value: Any) -> Any:
+    """The value without empty maps, empty lists and nulls in its maps, and with 2.0 as 2."""
+    if isinstance(value, dict):
+        meant = {key: _meant(inner) for key, inner in value.items()}
+        return {key: inner for key, inner in meant.items() if inner is not None and inner not in ({}, [])}
+    if isinstance(value, list):
+        return [_meant(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+async def accept(
+    store: Store,
+    stream: TurnStream,
+    request: TurnStart,
+    content: bytes,
+    model: str,
+    owner: str,
+    lease_ms: int,
+    limits: TurnLimits | None = None,
+) -> Accepted:
+    """Store the turn, as `owner`'s. Raises `ApiError` and `StoreError`, `Busy` and `Limited` among them.
+
+    One that interrupts is accepted only where nothing runs: whoever calls has stopped what ran.
+    """
+    now = now_ms()
+    question = None
+    parts = parts_of(request.input or [])
+    if parts:
+        role: Role = "tool" if all(isinstance(part, ToolResultPart) for part in parts) else "user"
+        question = MessageRecord(
+            id=new_id("m"),
+            parent=None,
+            role=role,
+            created_ms=now,
+            body=encode_body(MessageBody(parts)),
+            turn=stream.turn,
+        )
+    fresh = request.messages is None and request.conversation is None
+    new = NewTurn(
+        user=stream.user,
+        turn=stream.turn,
+        owner=owner,
+        lease_ms=lease_ms,
+        digest=stream.digest,
+        request=content,
+        epoch=stream.epoch,
+        message=new_id("m"),
+        stateless=request.messages is not None,
+        conversation=request.conversation,
+        new_conversation=_new_conversation(stream.user, request, now) if fresh else None,
+        title=title_of(parts),
+        input=question,
+        parent=request.parent,
+        on_busy="reject" if request.on_busy == "interrupt" else request.on_busy,
+        model=model,
+        now_ms=now,
+        limits=limits,
+    )
+    try:
+        accepted = await store.accept(new)
+        stream.accepted_as, stream.conversation_record = new, accepted.conversation
+        return accepted
+    except Conflict:
+        raise conflict(stream.turn) from None
+    except NotFound as missing:
+        raise ApiError("not_found", f"There is no such {missing.what}. Check the id.", path=missing.what) from None
+
+
+def accepted_again(turn: TurnRecord, question: MessageRecord | None, lease_ms: int) -> NewTurn:
+    """The acceptance of a turn that was taken over, for a store that loses it."""
+    return NewTurn(
+        user=turn.user,
+        turn=turn.turn,
+        owner=turn.owner,
+        lease_ms=lease_ms,
+        digest=turn.digest,
+        request=turn.request or b"",
+        epoch=turn.epoch,
+        message=turn.message,
+        stateless=turn.conversation is None,
+        conversation=turn.conversation,
+        new_conversation=None,
+        title="",
+        input=question,
+        parent=turn.parent,
+        on_busy="parallel",
+        model=turn.model,
+        now_ms=turn.accepted_ms,
+    )
+
+
+def conflict(turn: str) -> ApiError:
+    """The id was used for another content."""
+    return ApiError("conflict", f"The turn id {turn} was used for another request. Use a new id.", path="turn")
+
+
+def _new_conversation(user: str, request: TurnStart, now: int) -> ConversationRecord:
+    return ConversationRecord(
+        id=new_id("c"),
+        user=user,
+        title="",
+        system=request.system,
+        model=request.model,
+        metadata=b"{}",
+        head=None,
+        revision=0,
+        created_ms=now,
+        updated_ms=now,
+    )
+
+
+def started(turn: TurnRecord, question: MessageRecord | None, *, queued: bool) -> TurnStarted:
+    """The turn's first event."""
+    return TurnStarted(
+        turn=turn.turn,
+        seq=1,
+        epoch=turn.epoch,
+        status="queued" if queued else "running",
+        conversation=turn.conversation,
+        model=turn.model,
+        input=None if question is None else preview(message_view(question, whole=True)),
+        message=turn.message,
+        parent=turn.parent,
+    )

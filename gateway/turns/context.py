@@ -1,0 +1,199 @@
+"""What a model is asked: the system prompt, then the branch that ends at the turn's parent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import structs
+
+from gateway.content import result_without_call
+from gateway.errors import ApiError
+from gateway.protocol import TurnStart
+from gateway.shapes import address_in, body_of
+from gateway.turns.acceptance import parts_of
+from providers.base import (
+    ChatMessage,
+    ChatRequest,
+    FilePart,
+    ImagePart,
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    Usage,
+)
+from store.base import ConversationRecord, MessageRecord, NotFound, TurnRecord
+from store.interface import Store
+
+IMAGE_TOKENS = 1600
+MESSAGE_TOKENS = 8
+
+
+def stated(request: TurnStart, upstream_model: str) -> ChatRequest:
+    """The request as it stands, without the history that it will follow."""
+    if request.messages is not None:
+        messages = tuple(ChatMessage(message.role, tuple(message.parts)) for message in request.messages)
+    else:
+        messages = (ChatMessage("user", tuple(parts_of(request.input or []))),)
+    return ChatRequest(
+        model=upstream_model,
+        messages=messages,
+        system=request.system,
+        params=request.params,
+        tools=tuple(request.tools or ()),
+        tool_choice=request.tool_choice,
+    )
+
+
+async def chat_request(
+    store: Store,
+    user: str,
+    turn: TurnRecord,
+    conversation: ConversationRecord | None,
+    request: TurnStart,
+    upstream_model: str,
+) -> ChatRequest:
+    """The request with its history. Raises `ApiError`."""
+    asked = stated(request, upstream_model)
+    if request.messages is not None:
+        return structs.replace(asked, messages=await _with_data(store, user, tuple(_answered(asked.messages))))
+    assert turn.conversation is not None, "a turn with a history has a conversation"
+    try:
+        branch = await store.branch(user, turn.conversation, turn.parent)
+    except NotFound as missing:
+        raise ApiError("not_found", f"The {missing.what} of the turn was deleted.") from None
+    system = asked.system
+    if system is None and conversation is not None:
+        system = conversation.system
+    messages = _context(branch, turn.model)
+    if (call := result_without_call(messages)) is not None:
+        raise ApiError(
+            "invalid_request",
+            f"The conversation has no tool call {call[:80]} to this result. Check the id.",
+            path="input",
+        )
+    return structs.replace(asked, messages=await _with_data(store, user, tuple(messages)), system=system)
+
+
+def _context(branch: list[MessageRecord], model: str) -> list[ChatMessage]:
+    """Messages with something in them, as `model` can take them.
+
+    Another model's signatures are left out.
+    """
+    found = []
+    for record in branch:
+        body = body_of(record)
+        message = ChatMessage(record.role, tuple(body.parts))  # type: ignore[arg-type]
+        found.append(message if body.model in (None, model) else message.unsigned())
+    return _answered(found)
+
+
+def _answered(messages: Iterable[ChatMessage]) -> list[ChatMessage]:
+    """The messages without the calls of tools that nobody answered, and without what is empty then.
+
+    Every provider refuses a conversation that goes on without their results.
+    """
+    messages = list(messages)
+    answered = {part.call for message in messages for part in message.parts if isinstance(part, ToolResultPart)}
+    kept = []
+    for message in messages:
+        parts = [part for part in message.parts if not isinstance(part, ToolCallPart) or part.call in answered]
+        if parts:
+            kept.append(structs.replace(message, parts=tuple(parts)))
+    return kept
+
+
+async def _with_data(store: Store, user: str, messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
+    """The messages with the data that they only name by its address in the history. Raises `ApiError`."""
+    return tuple(
+        [
+            structs.replace(message, parts=tuple([await _data_of(store, user, part) for part in message.parts]))
+            if any(_address(part) for part in message.parts)
+            else message
+            for message in messages
+        ]
+    )
+
+
+def _address(part: Part) -> tuple[str, int] | None:
+    return address_in(part.url) if isinstance(part, ImagePart | FilePart) and part.url is not None else None
+
+
+async def _data_of(store: Store, user: str, part: Part) -> Part:
+    address = _address(part)
+    if address is None:
+        return part
+    message, number = address
+    try:
+        parts = body_of(await store.message(user, message)).parts
+    except NotFound:
+        parts = []
+    data = getattr(parts[number], "data", None) if number < len(parts) else None
+    if data is None:
+        raise ApiError("not_found", "The data that a part of the context names is no longer kept. Send it again.")
+    return structs.replace(part, data=data, url=None)
+
+
+def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
+    """About how many tokens `parts` take, for a usage that the provider didn't report (four bytes a token)."""
+    size = 0
+    for part in parts:
+        for name in ("text", "arguments", "output"):
+            size += len((getattr(part, name, None) or "").encode())
+    return (size + 3) // 4
+
+
+def estimated_usage(question: ChatRequest, said: list[Part]) -> Usage:
+    """About how many tokens a question and its answer took."""
+    asked = [*(part for message in question.messages for part in message.parts), TextPart(question.system or "")]
+    if question.tools:
+        asked.append(TextPart(msgspec.json.encode(question.tools).decode()))
+    images = sum(IMAGE_TOKENS for part in asked if isinstance(part, ImagePart))
+    thought: list[Part] = [part for part in said if isinstance(part, ReasoningPart)]
+    return Usage(
+        estimate_tokens(asked) + images,
+        estimate_tokens(said),
+        reasoning_tokens=estimate_tokens(thought) if thought else None,
+        estimated=True,
+    )
+
+
+def trimmed(question: ChatRequest, context_window: int | None, answer_tokens: int) -> tuple[ChatRequest, int]:
+    """The question without its oldest exchanges, so that it and its answer fit the window; how many messages went.
+
+    An exchange is a user's message with all that follows it up to the next one, so that a tool's call and result
+    stay together. The last exchange stays, even if it doesn't fit: then the provider says so.
+    """
+    if context_window is None:
+        return question, 0
+    left = context_window - answer_tokens - _tokens([TextPart(question.system or "")])
+    starts = [n for n, message in enumerate(question.messages) if message.role == "user" and not _is_result(message)]
+    kept = len(question.messages)
+    for start in reversed(starts):
+        size = sum(_tokens(message.parts) for message in question.messages[start:kept])
+        if size > left and kept < len(question.messages):
+            break
+        left -= size
+        kept = start
+    dropped = kept if starts and kept > starts[0] else 0
+    return (structs.replace(question, messages=question.messages[dropped:]), dropped) if dropped else (question, 0)
+
+
+def fits(question: ChatRequest, context_window: int | None, answer_tokens: int) -> bool:
+    """Whether the question with its answer is within the window, as far as can be told."""
+    if context_window is None:
+        return True
+    asked = _tokens([TextPart(question.system or "")]) + sum(_tokens(message.parts) for message in question.messages)
+    return asked + answer_tokens <= context_window
+
+
+def _is_result(message: ChatMessage) -> bool:
+    return any(isinstance(part, ToolResultPart) for part in message.parts)
+
+
+def _tokens(parts: list[Part] | tuple[Part, ...]) -> int:
+    """An upper estimate: three bytes a token, and an image as much as the larger ones take."""
+    images = sum(IMAGE_TOKENS for part in parts if isinstance(part, ImagePart))
+    return estimate_tokens(parts) * 4 // 3 + MESSAGE_TOKENS + images

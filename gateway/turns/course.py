@@ -1,0 +1,224 @@
+"""The course of an accepted turn: its queue, its provider, its ending. Or it is lost to another instance, or handed over."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+
+import structlog
+
+from gateway.codec import JSON
+from gateway.errors import ApiError
+from gateway.protocol import TurnStart
+from gateway.settings import Settings
+from gateway.turns.abort import Abort, Aborted
+from gateway.turns.asking import Asking
+from gateway.turns.context import chat_request
+from gateway.turns.delivery import Delivery
+from gateway.turns.ending import store_ending
+from gateway.turns.followers import Followers
+from gateway.turns.hub import Hub
+from gateway.turns.leases import Leases
+from gateway.turns.log_writer import LogWriter
+from gateway.turns.outcome import Outcome
+from gateway.turns.recreation import Recreation
+from gateway.turns.turn_queue import TurnQueue
+from gateway.turns.turn_stream import TurnStream
+from providers.base import ChatRequest, Cursor, ErrorCode, Part, ProviderError
+from providers.resilience import Resilience
+from providers.route import Route
+from store.base import ConversationRecord, NotFound, StoreError, TurnRecord
+from store.interface import Store
+
+log = structlog.stdlib.get_logger("turnwire.turn")
+
+CONTEXT_RETRY_S = 0.2
+REFUSALS = frozenset[ErrorCode](
+    {
+        "invalid_request",
+        "unsupported",
+        "context_length_exceeded",
+        "content_filtered",
+        "model_not_found",
+        "upstream_auth",
+        "upstream_rate_limited",
+        "upstream_overloaded",
+    }
+)
+"""With these a provider says that it took nothing; behind the others it may have worked, and bill that."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a turn is to do. `answered`: what an earlier owner's provider had said, to be continued.
+
+    `resumed`: the provider has that answer, under the stream's cursor, and goes on with it.
+    """
+
+    request: TurnStart
+    turn: TurnRecord
+    route: Route
+    conversation: ConversationRecord | None = None
+    queue: TurnQueue = field(default_factory=TurnQueue)
+    answered: list[Part] = field(default_factory=list)
+    resumed: bool = False
+
+
+class Courses:
+    """Runs accepted turns to their end, each in the task of whoever calls `run`."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        store: Store,
+        resilience: Resilience,
+        settings: Settings,
+        writer: LogWriter,
+        leases: Leases,
+        followers: Followers,
+        recreation: Recreation,
+    ) -> None:
+        self._hub = hub
+        self._store = store
+        self._resilience = resilience
+        self._settings = settings
+        self._writer = writer
+        self._leases = leases
+        self._followers = followers
+        self._recreation = recreation
+
+    async def run(self, stream: TurnStream, delivery: Delivery, plan: Plan) -> None:
+        """See the turn through."""
+        outcome = await self._drive(stream, delivery, plan)
+        await self.finish(stream, delivery, outcome)
+        if outcome is not None and outcome.status != "completed" and stream.cursor is not None:
+            await self._stop(stream, stream.cursor)
+
+    async def _stop(self, stream: TurnStream, cursor: Cursor) -> None:
+        """Closing the connection doesn't end an answer that the provider makes in the background."""
+        try:
+            await self._resilience.providers.stop(cursor)
+        except ProviderError as error:
+            log.info("can't stop an answer at its provider", turn=stream.turn, code=error.code)
+
+    async def finish(self, stream: TurnStream, delivery: Delivery, outcome: Outcome | None) -> None:
+        """Store and publish the ending; None: the turn goes on elsewhere."""
+        stream.outcome = None if outcome is None else outcome.status
+        stream.stopped.set()
+        if outcome is not None and await store_ending(self._store, self._recreation, stream, delivery, outcome):
+            self._hub.remember_ended(stream)
+            stream.end()
+            log.info("turn ended", turn=stream.turn, status=outcome.status, model=stream.model, seq=stream.log.end)
+            return
+        delivery.watch.left()
+        stream.signal.release()
+        abort = stream.signal.abort_reason
+        if abort is not None and abort.by == "handover":
+            await self._hand_over(stream)
+        elif abort is not None and abort.by != "lost" and abort.by != "error":
+            await self._pass_on(stream, abort)
+        log.info("turn goes on elsewhere", turn=stream.turn, seq=stream.log.end)
+        await self._followers.adopt(stream)
+
+    async def _hand_over(self, stream: TurnStream) -> None:
+        try:
+            stored = -1
+            while stored < stream.stored < stream.log.end:
+                stored = stream.stored
+                await self._writer.flush()
+            await self._store.release(stream.user, stream.turn, stream.epoch)
+        except StoreError as error:
+            log.warning("can't hand a turn over, its lease has to lapse", turn=stream.turn, error=str(error))
+
+    async def _pass_on(self, stream: TurnStream, wish: Abort) -> None:
+        """The turn was to be stopped, and is another instance's: that one is to stop it (law 5)."""
+        try:
+            await self._store.wish_cancel(stream.user, stream.turn, JSON.encode(wish))
+        except StoreError as error:
+            log.warning("can't pass a wish to stop on", turn=stream.turn, error=str(error))
+
+    async def _question(self, stream: TurnStream, plan: Plan) -> ChatRequest:
+        """What to ask, with its context. The turn is accepted: a store that is away is waited for."""
+        while True:
+            try:
+                return await self._asked(stream, plan)
+            except NotFound:
+                raise
+            except StoreError as error:
+                log.warning("can't read a turn's context, trying again", turn=stream.turn, error=str(error))
+                await asyncio.sleep(CONTEXT_RETRY_S)
+
+    async def _asked(self, stream: TurnStream, plan: Plan) -> ChatRequest:
+        """The request with its history. A store that was rolled back may have lost the turn itself: then it is made anew."""
+        read = partial(
+            chat_request, self._store, stream.user, plan.turn, plan.conversation, plan.request, plan.route.model
+        )
+        try:
+            return await read()
+        except ApiError as missing:
+            if missing.code != "not_found" or stream.accepted_as is None or await self._is_known(stream):
+                raise
+        await self._recreation.make(stream)
+        return await read()
+
+    async def _is_known(self, stream: TurnStream) -> bool:
+        try:
+            await self._store.turn(stream.user, stream.turn)
+        except NotFound:
+            return False
+        return True
+
+    async def _drive(self, stream: TurnStream, delivery: Delivery, plan: Plan) -> Outcome | None:
+        """Ask the provider and publish what it says, until it ends in one of the ways of `Outcome`."""
+        limit = Abort("limit", f"The turn reached its time limit of {self._settings.turn_timeout_s:g} s.")
+        stream.signal.abort_after(self._settings.turn_timeout_s, limit)
+        deadline = asyncio.get_running_loop().time() + self._settings.turn_timeout_s
+        try:
+            async with stream.signal.scope():
+                await plan.queue.wait(delivery)
+                question = await self._question(stream, plan)
+                if plan.answered or plan.resumed:
+                    question = question.going_on_from(plan.answered, stream.cursor)
+                asking = Asking(delivery, plan.route, question, stateless=plan.request.messages is not None)
+                await self._ask(delivery, plan.route, asking, deadline, once=bool(plan.answered or plan.resumed))
+            return delivery.finished()
+        except Aborted as aborted:
+            if aborted.abort.by in {"lost", "handover"}:
+                return None
+            return Outcome.from_abort(aborted.abort)
+        except ProviderError as error:
+            if delivery.begun:
+                delivery.watch.failed(delivery.route or plan.route, error)
+            elif error.code in REFUSALS:
+                delivery.refused()
+            log.warning("provider failed", turn=stream.turn, code=error.code, detail=error.detail)
+            return Outcome("failed", error=ApiError.from_provider(error))
+        except ApiError as error:
+            return Outcome("failed", error=error)
+        except StoreError as error:
+            log.warning("store failed", turn=stream.turn, error=str(error))
+            return Outcome("failed", error=ApiError("store_unavailable"))
+        except Exception:
+            log.exception("turn failed", turn=stream.turn)
+            return Outcome("failed", error=ApiError("internal"))
+
+    async def _ask(self, delivery: Delivery, route: Route, asking: Asking, deadline: float, *, once: bool) -> None:
+        leases = self._leases
+        slow = asyncio.get_running_loop().call_later(self._settings.waiting_after_s, delivery.say_waiting)
+        try:
+            begun = await self._resilience.begin(route, asking, deadline, once=once)
+            delivery.begun = True
+            async with aclosing(begun.batches) as batches:
+                if leases.stale:
+                    await leases.confirm()
+                    await asyncio.sleep(0)
+                delivery.deliver(begun.first)
+                async for batch in batches:
+                    if leases.stale:
+                        await leases.confirm()
+                        await asyncio.sleep(0)
+                    delivery.deliver(batch)
+        finally:
+            slow.cancel()

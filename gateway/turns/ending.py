@@ -1,0 +1,131 @@
+"""A turn's ending on its way into the store, before anyone hears of it (law 3)."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from msgspec import UNSET
+
+from gateway.codec import JSON
+from gateway.errors import ApiError
+from gateway.events import Cost, Ending, TurnCancelled, TurnCompleted, TurnFailed
+from gateway.ids import now_ms
+from gateway.shapes import MessageBody, counters_of, encode_body, money
+from gateway.turns.delivery import Delivery
+from gateway.turns.entries import unstored
+from gateway.turns.outcome import Outcome
+from gateway.turns.recreation import Recreation
+from gateway.turns.turn_stream import TurnStream
+from providers.base import Usage
+from store.base import EndedTurn, Fenced, LogGap, MessageRecord, NotFound, StoreError
+from store.interface import Store
+
+log = structlog.stdlib.get_logger("turnwire.turn")
+
+RETRY_FIRST_S = 0.05
+RETRY_MAX_S = 2.0
+
+
+async def store_ending(
+    store: Store, recreation: Recreation, stream: TurnStream, delivery: Delivery, outcome: Outcome
+) -> bool:
+    """Store the answer, its usage and the ending in one step, then publish the ending.
+
+    A store that can't be reached is tried again until it can; the turn's task is what waits. False: the turn is
+    another instance's, nothing was stored or published.
+    """
+    parts = delivery.parts()
+    usage = delivery.usage(parts)
+    cost_nano = delivery.cost_nano(usage)
+    cost = money(cost_nano)
+    ending = _ending(stream, delivery, outcome, usage, cost)
+    answer = MessageRecord(
+        id=stream.message,
+        parent=delivery.parent,
+        role="assistant",
+        created_ms=now_ms(),
+        body=encode_body(MessageBody(parts, stream.model, usage, cost, outcome.status)),
+        turn=stream.turn,
+    )
+    delay_s = RETRY_FIRST_S
+    made_anew = False
+    while True:
+        record = EndedTurn(
+            user=stream.user,
+            turn=stream.turn,
+            epoch=stream.epoch,
+            status=outcome.status,
+            events=unstored(stream, ending),
+            ending=JSON.encode(ending),
+            answer=answer,
+            usage=counters_of(usage, cost_nano),
+            now_ms=now_ms(),
+        )
+        try:
+            await store.end(record)
+            break
+        except Fenced:
+            return False
+        except LogGap as gap:
+            stream.stored = min(gap.end, stream.log.end)
+        except NotFound:
+            if made_anew or stream.accepted_as is None:
+                log.warning("the store doesn't know a turn that ends", turn=stream.turn)
+                break
+            made_anew = await _make_anew(recreation, stream)
+        except StoreError as error:
+            log.warning("can't store an ending, trying again", retry_s=delay_s, turn=stream.turn, error=str(error))
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, RETRY_MAX_S)
+    stream.publish([ending])
+    delivery.watch.ended(outcome, stream.model, usage, cost_nano, ending.timing)
+    stream.stored = stream.log.end
+    return True
+
+
+async def _make_anew(recreation: Recreation, stream: TurnStream) -> bool:
+    """The store has lost the turn: whether it has it again, but for its log and its ending."""
+    try:
+        await recreation.make(stream)
+    except StoreError as error:
+        log.warning("can't make a turn anew, trying again", turn=stream.turn, error=str(error))
+        await asyncio.sleep(RETRY_FIRST_S)
+        return False
+    return True
+
+
+def _ending(stream: TurnStream, delivery: Delivery, outcome: Outcome, usage: Usage | None, cost: Cost | None) -> Ending:
+    seq = stream.log.end + 1
+    timing = delivery.timing()
+    if outcome.status == "completed":
+        return TurnCompleted(
+            turn=stream.turn,
+            seq=seq,
+            finish_reason=outcome.finish_reason,
+            usage=usage,
+            cost=cost,
+            timing=timing,
+            message=stream.message,
+        )
+    if outcome.status == "cancelled":
+        return TurnCancelled(
+            turn=stream.turn,
+            seq=seq,
+            by=outcome.by,
+            reason=UNSET if outcome.reason is None else outcome.reason,
+            usage=usage,
+            cost=cost,
+            timing=timing,
+            message=stream.message,
+        )
+    error = outcome.error or ApiError("internal")
+    return TurnFailed(
+        turn=stream.turn,
+        seq=seq,
+        error=error.body,
+        usage=usage,
+        cost=cost,
+        timing=timing,
+        message=stream.message,
+    )

@@ -1,0 +1,120 @@
+"""The turns that this process knows, who watches which conversation, and what is kept of ended turns for a while.
+
+Ended turns are kept for resuming, bounded in time and in size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.sockets.outbox import Outbox
+from gateway.turns.turn_stream import TurnStream
+
+ENDED_BYTES_MAX = 64 * 1024 * 1024
+EVENT_MEMORY_BYTES = 160
+TURN_MEMORY_BYTES = 4096
+
+
+class Hub:
+    """Finds turns by user and id, live ones by conversation, and watchers of conversations."""
+
+    def __init__(self, ended_ttl_s: float) -> None:
+        self._ended_ttl_s = ended_ttl_s
+        self._streams: dict[tuple[str, str], TurnStream] = {}
+        self._live: dict[tuple[str, str], TurnStream] = {}
+        self._ended: dict[tuple[str, str], float] = {}
+        self._ended_bytes = 0
+        self._watchers: dict[tuple[str, str], set[Outbox]] = {}
+        self._live_in: dict[str, list[TurnStream]] = {}
+
+    def get(self, user: str, turn: str) -> TurnStream | None:
+        """The turn, live or still remembered."""
+        return self._streams.get((user, turn))
+
+    def add(self, stream: TurnStream, conversation: str | None) -> None:
+        """Know a new turn, in its conversation if that has an id yet."""
+        key = (stream.user, stream.turn)
+        self._streams[key] = self._live[key] = stream
+        if conversation is not None:
+            self.place(stream, conversation)
+
+    def place(self, stream: TurnStream, conversation: str) -> None:
+        """Say which conversation a live turn belongs to."""
+        if stream.conversation is None:
+            stream.conversation = conversation
+            self._live_in.setdefault(conversation, []).append(stream)
+
+    def discard(self, stream: TurnStream) -> None:
+        """Forget a turn that was not accepted."""
+        self._streams.pop((stream.user, stream.turn), None)
+        self._forget_live(stream)
+
+    def _forget_live(self, stream: TurnStream) -> None:
+        self._live.pop((stream.user, stream.turn), None)
+        siblings = self._live_in.get(stream.conversation or "")
+        if siblings is not None and stream in siblings:
+            siblings.remove(stream)
+            if not siblings:
+                del self._live_in[stream.conversation or ""]
+
+    def live(self, user: str | None = None) -> list[TurnStream]:
+        """Turns without an ending, of `user` or of all, oldest first."""
+        return [stream for stream in self._live.values() if user is None or stream.user == user]
+
+    def live_in(self, user: str, conversation: str) -> list[TurnStream]:
+        """Turns of a conversation without an ending, oldest first."""
+        return [stream for stream in self._live_in.get(conversation, ()) if stream.user == user]
+
+    def remember_ended(self, stream: TurnStream) -> None:
+        """Keep an ended turn for those who resume it, and let the oldest go past the bounds."""
+        now = asyncio.get_running_loop().time()
+        key = (stream.user, stream.turn)
+        self._forget_live(stream)
+        self._ended[key] = now + self._ended_ttl_s
+        self._ended_bytes += _memory(stream)
+        while self._ended:
+            oldest = next(iter(self._ended))
+            if self._ended[oldest] > now and self._ended_bytes <= ENDED_BYTES_MAX:
+                return
+            del self._ended[oldest]
+            self._ended_bytes -= _memory(self._streams.pop(oldest))
+
+    def forget(self, user: str, conversation: str) -> None:
+        """The conversation was deleted: its ended turns can't be resumed any more."""
+        for key in list(self._ended):
+            stream = self._streams[key]
+            if stream.user == user and stream.conversation == conversation:
+                del self._ended[key]
+                self._ended_bytes -= _memory(self._streams.pop(key))
+
+    def watch(self, user: str, conversation: str, outbox: Outbox) -> None:
+        """Attach `outbox` to every turn that `user` has in the conversation from now on."""
+        self._watchers.setdefault((user, conversation), set()).add(outbox)
+
+    def unwatch(self, user: str, conversation: str, outbox: Outbox) -> None:
+        """The end of `watch`."""
+        watchers = self._watchers.get((user, conversation))
+        if watchers is not None:
+            watchers.discard(outbox)
+            if not watchers:
+                del self._watchers[user, conversation]
+
+    def watched(self, user: str, conversation: str) -> bool:
+        """Whether somebody watches it."""
+        return (user, conversation) in self._watchers
+
+    def attach_watchers(self, stream: TurnStream) -> None:
+        """A turn of a watched conversation begins."""
+        for outbox in self._watchers.get((stream.user, stream.conversation or ""), ()):
+            if stream.turn not in outbox.attachments:
+                stream.attach(outbox, None, 0)
+
+    def tell_watchers(self, user: str, conversation: str, frame: object) -> None:
+        """Send a frame that belongs to a conversation."""
+        for outbox in tuple(self._watchers.get((user, conversation), ())):
+            outbox.put(frame)
+
+
+def _memory(stream: TurnStream) -> int:
+    """About how many bytes an ended turn keeps."""
+    return TURN_MEMORY_BYTES + stream.log.end * EVENT_MEMORY_BYTES + stream.bytes_out

@@ -1,0 +1,138 @@
+"""Writes the logs of all turns of this process: what is new since the last flush, in one round trip (law 4).
+
+Nobody waits for it. While the store can't be reached it says so, keeps trying, and then writes from where the
+store's log ends; what is to be written stays in the turns' own logs until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from gateway.turns.abort import Abort
+from gateway.turns.entries import next_append
+from gateway.turns.turn_stream import TurnStream
+from store.base import Appended, StoreError
+from store.interface import Store
+
+log = structlog.stdlib.get_logger("turnwire.store")
+
+RETRY_FIRST_S = 0.05
+RETRY_MAX_S = 1.0
+DEGRADED_AFTER_S = 3.5
+"""A shorter absence of the store is none of the clients' business."""
+
+_decode_wish = msgspec.json.Decoder(Abort).decode
+
+
+class LogWriter:
+    """The one writer of this process. `on_state` hears that the store is away, and that the log has caught up again."""
+
+    def __init__(self, store: Store, flush_s: float, on_state: Callable[[bool], None]) -> None:
+        self.reachable = True
+        self.failed_at = float("-inf")
+        self._store = store
+        self._flush_s = flush_s
+        self._on_state = on_state
+        self.degraded = False
+        self._away_since: float | None = None
+        self._behind: dict[TurnStream, int] = {}
+        self._dirty: dict[TurnStream, None] = {}
+        self._work = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._flushing = asyncio.Lock()
+        self.on_missing: Callable[[TurnStream], None] = lambda stream: None
+        """Called for a turn that the store has lost; set by who can make it anew."""
+
+    def note(self, stream: TurnStream, *, urgent: bool = False) -> None:
+        """The stream has new events. `urgent`: don't wait for the next tick."""
+        self._dirty[stream] = None
+        self._work.set()
+        if urgent:
+            self._urgent.set()
+
+    async def run(self) -> None:
+        """Flush until cancelled. What a flush takes is a part of the interval."""
+        loop = asyncio.get_running_loop()
+        delay_s = RETRY_FIRST_S
+        took_s = 0.0
+        while True:
+            await self._work.wait()
+            try:
+                async with asyncio.timeout(max(self._flush_s - took_s, self._flush_s / 4)):
+                    await self._urgent.wait()
+            except TimeoutError:
+                pass
+            began = loop.time()
+            try:
+                await self.flush()
+                delay_s = RETRY_FIRST_S
+                took_s = loop.time() - began
+            except StoreError as error:
+                log.warning("can't write the log, trying again", retry_s=delay_s, error=str(error))
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, RETRY_MAX_S)
+
+    async def flush(self) -> None:
+        """Write what is unwritten now. Raises `StoreError`; nothing is lost then."""
+        async with self._flushing:
+            self._work.clear()
+            self._urgent.clear()
+            streams = [stream for stream in self._dirty if stream.owned and stream.stored < stream.log.end]
+            self._dirty.clear()
+            if not streams:
+                return
+            began = asyncio.get_running_loop().time()
+            try:
+                appends = [next_append(stream) for stream in streams]
+                replies = await self._store.append(appends)
+            except StoreError:
+                self._dirty.update(dict.fromkeys(streams))
+                self._work.set()
+                self._behind.update((stream, stream.log.end) for stream in streams)
+                self.say(reachable=False, since=began)
+                raise
+            for stream, append, reply in zip(streams, appends, replies, strict=True):
+                if stream.owned and stream.epoch == append.epoch:  # else it was lost, or taken again, meanwhile
+                    self._settle(stream, reply)
+            self.say(reachable=True)
+
+    def _settle(self, stream: TurnStream, reply: Appended) -> None:
+        obey(stream, reply.cancel)
+        if reply.outcome == "fenced":
+            stream.signal.abort(Abort("lost"))
+        elif reply.outcome == "missing":
+            self.on_missing(stream)
+        else:
+            stream.stored = min(reply.end, stream.log.end)
+            if stream.stored < stream.log.end:
+                self.note(stream)
+
+    def say(self, *, reachable: bool, since: float | None = None) -> None:
+        """Whether the last call, which began at `since`, reached the store.
+
+        That it is away is said once that has lasted; that all is well, when what could not be written is.
+        """
+        now = asyncio.get_running_loop().time()
+        self.reachable = reachable
+        if reachable:
+            self._away_since = None
+            self._behind = {one: end for one, end in self._behind.items() if one.owned and one.stored < end}
+        else:
+            self.failed_at = now
+            if self._away_since is None:
+                self._away_since = now if since is None else since
+        lasting = self._away_since is not None and now - self._away_since >= DEGRADED_AFTER_S
+        degraded = lasting or (self.degraded and (not reachable or bool(self._behind)))
+        if degraded != self.degraded:
+            self.degraded = degraded
+            self._on_state(not degraded)
+
+
+def obey(stream: TurnStream, wish: bytes | None) -> None:
+    """Stop the turn if a wish to stop it was stored."""
+    if wish is not None and stream.running:
+        stream.signal.abort(_decode_wish(wish))

@@ -1,0 +1,243 @@
+"""The `turn.*` requests of one client: start, cancel, attach, detach, get."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from gateway import protocol as p
+from gateway.errors import ApiError, ErrorBody
+from gateway.events import Ending, Message, TurnDetached, TurnFailed, TurnStarted
+from gateway.ids import rfc3339
+from gateway.services import Services
+from gateway.shapes import MessageBody, message_view
+from gateway.sockets.outbox import Attachment, Outbox
+from gateway.turns.abort import Abort
+from gateway.turns.turn import fold, model_of, shown_status
+from gateway.turns.turn_stream import TurnStream
+from store.base import NotFound, StoreError, TurnRecord
+
+_decode_ending = msgspec.json.Decoder(Ending).decode
+_decode_body = msgspec.json.Decoder(MessageBody).decode
+
+
+@dataclass(slots=True)
+class Behind:
+    """A result that must stand behind what these attachments have in their logs (law 5)."""
+
+    result: Any
+    attachments: list[Attachment] = field(default_factory=list)
+
+
+class Turns:
+    """Turn requests of `user`, whose events go to `outbox`. `input_bytes_max`: of one start, if not the setting."""
+
+    def __init__(self, services: Services, user: str, outbox: Outbox, input_bytes_max: int | None = None) -> None:
+        self._services = services
+        self._user = user
+        self._outbox = outbox
+        self._input_bytes_max = input_bytes_max
+        self._started: set[TurnStream] = set()
+
+    def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
+        """Which method serves which request."""
+        return {
+            p.TurnStart: self._start,
+            p.TurnCancel: self._cancel,
+            p.TurnAttach: self._attach,
+            p.TurnDetach: self._detach,
+            p.TurnGet: self._get,
+        }
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs that was started here."""
+        return not any(stream.live for stream in self._started)
+
+    async def _start(self, request: p.TurnStart) -> dict[str, Any]:
+        self._check_room(request.turn)
+        stream, fresh = self._services.runner.start(self._user, request, self._input_bytes_max)
+        if fresh:
+            self._started.add(stream)
+            stream.attach(self._outbox, None, 0)
+        try:
+            record = await asyncio.shield(stream.accepted)
+        except ApiError:
+            self._drop(stream)
+            raise
+        if not stream.log.events:
+            # The store knows the id: another instance runs the turn, or it ended a while ago.
+            self._drop(stream)
+            try:
+                elsewhere = await self._services.followers.find(self._user, stream.turn)
+                if stream.turn not in self._outbox.attachments:
+                    elsewhere.attach(self._outbox, None, 0)
+            except (ApiError, NotFound):
+                self._outbox.put(TurnDetached(stream.turn, "gone"))
+        elif not fresh and stream.turn not in self._outbox.attachments:
+            stream.attach(self._outbox, None, 0)
+        first = stream.log.events[0] if fresh and stream.log.events else None
+        return {
+            "turn": stream.turn,
+            "conversation": record.conversation,
+            "status": first.status if isinstance(first, TurnStarted) else "attached",
+            "epoch": record.epoch,
+        }
+
+    def _drop(self, stream: TurnStream) -> None:
+        """Detach from a turn that never began here, unless its id was used again meanwhile."""
+        attachment = self._outbox.attachments.get(stream.turn)
+        if attachment is not None and attachment.log is stream.log:
+            self._outbox.detach(stream.turn)
+
+    def _check_room(self, turn: str | None) -> None:
+        """At most so many live turns per connection; a repeated start takes no place."""
+        self._started = {stream for stream in self._started if stream.live}
+        turns_max = self._services.settings.turns_per_connection
+        if len(self._started) >= turns_max and (turn is None or self._services.hub.get(self._user, turn) is None):
+            raise ApiError(
+                "rate_limited",
+                f"{turns_max} turns of this connection are running. Wait for one to end, or stop one.",
+            )
+
+    async def _cancel(self, request: p.TurnCancel) -> Behind:
+        stopping = self._services.stopping
+        wish = Abort("client", request.reason)
+        asked = {turn: stopping.cancel(self._user, turn, wish) for turn in self._cancel_scope(request)}
+        if request.turn is None and request.turns is None:
+            with suppress(StoreError):  # away: what runs here is stopped all the same
+                for turn in await self._services.store.active(self._user, request.conversation):
+                    if turn not in asked:
+                        asked[turn] = stopping.cancel(self._user, turn, wish)
+        answers = await asyncio.gather(*asked.values())
+        result = dict(zip(asked, answers, strict=True))
+        attachments = self._outbox.attachments
+        return Behind({"turns": result}, [attachments[turn] for turn in result if turn in attachments])
+
+    def _cancel_scope(self, request: p.TurnCancel) -> list[str]:
+        """The turns that are named, or those of the scope that this process knows to run."""
+        given = [request.turn is not None, request.turns is not None, request.conversation is not None, request.mine]
+        if sum(given) != 1:
+            raise ApiError("invalid_request", "Say which turns: send exactly one of turn, turns, conversation, mine.")
+        if request.turn is not None:
+            return [request.turn]
+        if request.turns is not None:
+            return list(dict.fromkeys(request.turns))
+        hub = self._services.hub
+        if request.conversation is not None:
+            return [stream.turn for stream in hub.live_in(self._user, request.conversation)]
+        return [stream.turn for stream in hub.live(self._user)]
+
+    async def _attach(self, request: p.TurnAttach) -> dict[str, Any]:
+        if (request.turn is None) == (request.positions is None):
+            raise ApiError("invalid_request", "Send either turn or positions.", path="turn")
+        if request.positions is not None:
+            positions = {turn: (position.epoch, position.seq) for turn, position in request.positions.items()}
+        else:
+            if request.after > 0 and request.epoch is None:
+                raise ApiError(
+                    "invalid_request", "after above 0 needs the epoch that it was read in. Send both.", path="epoch"
+                )
+            positions = {request.turn or "": (request.epoch or 0, request.after)}
+        return {"turns": {turn: await self.attach(turn, *position) for turn, position in positions.items()}}
+
+    async def attach(self, turn: str, epoch: int, after: int, conversation: str | None = None) -> dict[str, Any]:
+        """Attach to one turn, of `conversation` if that is given; the answer for it, which may be its error."""
+        try:
+            stream = await self._services.followers.find(self._user, turn)
+            record = await asyncio.shield(stream.accepted)
+        except NotFound:
+            return {"error": _not_found(turn)}
+        except ApiError as failed:
+            return {"error": failed.body if failed.code == "gone" else _not_found(turn)}
+        if conversation is not None and record.conversation != conversation:
+            return {"error": _not_found(turn)}
+        start = stream.attach(self._outbox, epoch, after)
+        self._services.telemetry.attached(stream.log, after, start)
+        return {
+            "conversation": record.conversation,
+            "status": shown_status(stream.state),
+            "epoch": stream.epoch,
+            "from": start,
+        }
+
+    async def _detach(self, request: p.TurnDetach) -> dict[str, Any]:
+        attached = self._outbox.detach(request.turn)
+        if attached is None and self._services.hub.get(self._user, request.turn) is None:
+            await self._services.store.turn(self._user, request.turn)
+        return {}
+
+    async def _get(self, request: p.TurnGet) -> dict[str, Any]:
+        with suppress(ApiError):
+            stream = await self._services.followers.find(self._user, request.turn)
+            record = await asyncio.shield(stream.accepted)
+            if stream.log.events and not stream.log.ended:
+                return self._live_view(stream, record)
+        record = await self._services.store.turn(self._user, request.turn)
+        return await self._stored_view(record)
+
+    def _live_view(self, stream: TurnStream, record: TurnRecord) -> dict[str, Any]:
+        model = model_of(stream.log.events, stream.model)
+        return {
+            "turn": stream.turn,
+            "conversation": stream.conversation,
+            "status": shown_status(stream.state),
+            "epoch": stream.epoch,
+            "seq": stream.log.end,
+            "model": model,
+            "message": Message(
+                id=stream.message,
+                role="assistant",
+                parts=fold(stream.log.events),
+                parent=record.parent,
+                created_at=rfc3339(record.accepted_ms),
+                turn=stream.turn,
+                model=model,
+            ),
+        }
+
+    async def _stored_view(self, record: TurnRecord) -> dict[str, Any]:
+        message = await self._stored_message(record)
+        view: dict[str, Any] = {
+            "turn": record.turn,
+            "conversation": record.conversation,
+            "status": record.status,
+            "epoch": record.epoch,
+            "seq": record.seq,
+            "model": (message and message.model) or record.model,
+            "message": message,
+        }
+        if record.ending is not None:
+            ending = _decode_ending(record.ending)
+            view |= {"usage": ending.usage, "cost": ending.cost}
+            if isinstance(ending, TurnFailed):
+                view["error"] = ending.error
+        return {key: value for key, value in view.items() if value is not None or key == "conversation"}
+
+    async def _stored_message(self, record: TurnRecord) -> Message | None:
+        if record.stateless_message is None:
+            with suppress(NotFound):
+                return message_view(await self._services.store.message(self._user, record.message))
+            return None
+        body = _decode_body(record.stateless_message)
+        return Message(
+            id=record.message,
+            role="assistant",
+            parts=body.parts,
+            parent=None,
+            created_at=rfc3339(record.accepted_ms),
+            turn=record.turn,
+            model=body.model,
+            usage=body.usage,
+            cost=body.cost,
+            ended=body.ended,
+        )
+
+
+def _not_found(turn: str) -> ErrorBody:
+    return ApiError("not_found", f"There is no turn {turn}. Check the id.", path="turn").body

@@ -1,0 +1,298 @@
+"""One task per turn, owned by the application: accepts turns, and drains them at the end.
+
+What a turn does once it is accepted is in `course.py`, who stops one in `stopping.py`, who takes one over in
+`takeover.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+from weakref import WeakValueDictionary
+
+import structlog
+
+from gateway.errors import ApiError
+from gateway.ids import new_id, now_ms
+from gateway.limits import refused, turn_limits
+from gateway.protocol import TurnStart
+from gateway.settings import Settings
+from gateway.tasks import contained
+from gateway.telemetry.metrics import Telemetry
+from gateway.telemetry.tracing import Tracing
+from gateway.telemetry.turn_watch import TurnWatch
+from gateway.turns import acceptance
+from gateway.turns.abort import Abort
+from gateway.turns.context import stated
+from gateway.turns.course import Courses, Plan
+from gateway.turns.delivery import Delivery
+from gateway.turns.followers import Followers
+from gateway.turns.hub import Hub
+from gateway.turns.log_writer import LogWriter
+from gateway.turns.stopping import Stopping
+from gateway.turns.turn_queue import find_queue
+from gateway.turns.turn_stream import TurnStream
+from providers.base import ProviderError
+from providers.catalog import Catalog
+from providers.route import Route
+from store.base import Accepted, Busy, ConversationRecord, Limited, NotFound, StoreError, TurnRecord
+from store.interface import Store
+
+log = structlog.stdlib.get_logger("turnwire.turn")
+
+CLEANUP_TIMEOUT_S = 2.0
+
+
+class Runner:
+    """Starts turns and sees them through, in `tasks`."""
+
+    def __init__(
+        self,
+        *,
+        instance: str,
+        hub: Hub,
+        store: Store,
+        catalog: Catalog,
+        settings: Settings,
+        writer: LogWriter,
+        followers: Followers,
+        courses: Courses,
+        stopping: Stopping,
+        telemetry: Telemetry,
+        tracing: Tracing | None,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._instance = instance
+        self._hub = hub
+        self._store = store
+        self._catalog = catalog
+        self._settings = settings
+        self.turn_limits = turn_limits(settings)
+        self._writer = writer
+        self._followers = followers
+        self._courses = courses
+        self._stopping = stopping
+        self._telemetry = telemetry
+        self._tracing = tracing
+        self._tasks = tasks
+        self._newest_epoch = 0
+        self._lines: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._running: set[asyncio.Task[None]] = set()
+        self.draining = False
+
+    @property
+    def default_model(self) -> str:
+        """The model of a turn that names none."""
+        return self._settings.default_model or self._catalog.default_model
+
+    def start(self, user: str, request: TurnStart, input_bytes_max: int | None = None) -> tuple[TurnStream, bool]:
+        """The turn of this request, and whether it is new; a new one runs when its `accepted` resolves.
+
+        Never awaits, so that a cancel or attach behind it on the same socket finds the turn. Raises `ApiError`.
+        """
+        acceptance.check_start(request, input_bytes_max or self._settings.input_bytes)
+        content, digest = acceptance.content_of(request)
+        turn = request.turn or new_id("t")
+        known = self._hub.get(user, turn)
+        if known is not None:
+            if known.digest != digest:
+                raise acceptance.conflict(turn)
+            return known, False
+        if self.draining:
+            raise ApiError("shutting_down")
+        stream = self.stream(user, turn, digest, self.next_epoch(), request)
+        self._hub.add(stream, request.conversation)
+        self.own(self._run(stream, request, content), stream)
+        return stream, True
+
+    def stream(self, user: str, turn: str, digest: bytes, epoch: int, request: TurnStart) -> TurnStream:
+        """A new stream for this request."""
+        stream = TurnStream(user, turn, digest, epoch)
+        self.watch_over(stream, request)
+        return stream
+
+    def watch_over(self, stream: TurnStream, request: TurnStart) -> None:
+        """With `on_disconnect: cancel`, stop the turn when nobody is attached any more (law 8)."""
+        if request.on_disconnect == "cancel":
+            stream.watch(self._settings.disconnect_grace_s, self._stopping.on_abandoned)
+
+    def next_epoch(self) -> int:
+        """The clock in ms, and never twice the same."""
+        self._newest_epoch = max(self._newest_epoch + 1, now_ms())
+        return self._newest_epoch
+
+    def own(self, work: Coroutine[Any, Any, None], stream: TurnStream) -> None:
+        """Run a turn's work in the application's task group; what fails in it stays in it."""
+        task = self._tasks.create_task(contained(work, stream.user, stream.turn), name=f"turn {stream.turn}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def delivery(self, stream: TurnStream, began_ms: int, parent: str | None) -> Delivery:
+        """What stamps and publishes the turn's events, and notes them for the log."""
+        limit = self._settings.turn_output_bytes
+        watch = TurnWatch(self._telemetry, None if self._tracing is None else self._tracing.turn(stream))
+        return Delivery(stream, limit, began_ms, parent, watch, lambda new, first: self._writer.note(new, urgent=first))
+
+    async def _run(self, stream: TurnStream, request: TurnStart, content: bytes) -> None:
+        try:
+            began_ms = now_ms()
+            async with self._in_order(stream.user, request.conversation):
+                conversation, route = await self.place(stream.user, request)
+                accepted = await self._accept(stream, request, content, route.id)
+            if accepted is None:
+                return
+            turn = accepted.turn
+            queue = await find_queue(
+                self._followers, stream.user, accepted.ahead, accepted.slots, self.turn_limits.running
+            )
+        except Exception as error:
+            await self._refuse(stream, error)
+            return
+        stream.model, stream.message = turn.model, turn.message
+        stream.log.begin_epoch(turn.epoch)
+        if turn.conversation is not None:
+            self._hub.place(stream, turn.conversation)
+        self._hub.attach_watchers(stream)
+        self._telemetry.started.labels(self._telemetry.model(turn.model)).inc()
+        delivery = self.delivery(stream, began_ms, turn.parent)
+        delivery.publish(acceptance.started(turn, accepted.input, queued=queue.waits))
+        stream.accepted.set_result(turn)
+        await self._courses.run(stream, delivery, Plan(request, turn, route, conversation, queue))
+
+    @asynccontextmanager
+    async def _in_order(self, user: str, conversation: str | None) -> AsyncIterator[None]:
+        """Starts of one conversation are accepted in the order in which they came."""
+        if conversation is None:
+            yield
+            return
+        line = self._lines.get((user, conversation))
+        if line is None:
+            line = self._lines[user, conversation] = asyncio.Lock()
+        async with line:
+            yield
+
+    async def _accept(self, stream: TurnStream, request: TurnStart, content: bytes, model: str) -> Accepted | None:
+        """The store's acceptance; None where the id was used before, and the stream points to that turn."""
+        lease_ms = int(self._settings.lease_s * 1000)
+        interrupted = request.conversation if request.on_busy == "interrupt" else None
+        if interrupted is not None and (known := await self._known(stream)):
+            self._point_to(stream, known)
+            return None
+        while True:
+            if interrupted is not None:
+                await self._interrupt(stream, interrupted)
+            try:
+                accepted = await acceptance.accept(
+                    self._store, stream, request, content, model, self._instance, lease_ms, self.turn_limits
+                )
+            except Busy:
+                if interrupted is None:
+                    raise ApiError("busy", path="conversation") from None
+                continue  # another instance has accepted a turn meanwhile
+            if accepted.fresh:
+                return accepted
+            self._point_to(stream, accepted.turn)
+            return None
+
+    async def _known(self, stream: TurnStream) -> TurnRecord | None:
+        """The turn that this id was accepted for, if it was (law 6). Raises `ApiError` "conflict"."""
+        try:
+            record = await self._store.turn(stream.user, stream.turn)
+        except NotFound:
+            return None
+        if record.digest != stream.digest:
+            raise acceptance.conflict(stream.turn)
+        return record
+
+    def _point_to(self, stream: TurnStream, record: TurnRecord) -> None:
+        """This start began nothing: the turn runs elsewhere, or is over."""
+        self._hub.discard(stream)
+        stream.state = "failed"
+        stream.accepted.set_result(record)
+        stream.end()
+
+    async def _refuse(self, stream: TurnStream, error: Exception) -> None:
+        """Whatever is wrong with the request now, an id that was accepted answers so."""
+        try:
+            known = (
+                None if isinstance(error, StoreError) and not isinstance(error, NotFound) else await self._known(stream)
+            )
+        except (ApiError, StoreError) as worse:
+            self._reject(stream, worse)
+            return
+        if known is None:
+            self._reject(stream, error)
+        else:
+            self._point_to(stream, known)
+
+    def _reject(self, stream: TurnStream, error: Exception) -> None:
+        """The turn never was: whoever asked gets the error, and the id is free again."""
+        if isinstance(error, ProviderError):
+            failure = ApiError.from_provider(error)
+        elif isinstance(error, ApiError):
+            failure = error
+        elif isinstance(error, Limited):
+            failure = refused(error)
+        elif isinstance(error, NotFound):
+            failure = ApiError("not_found", f"There is no such {error.what}. Check the id.", path=error.what)
+        elif isinstance(error, StoreError):
+            log.warning("store failed at a start", error=str(error))
+            failure = ApiError("store_unavailable")
+        else:
+            log.error("a start failed", exc_info=error)
+            failure = ApiError("internal")
+        self._hub.discard(stream)
+        stream.state = "failed"
+        stream.accepted.set_exception(failure)
+        stream.accepted.exception()  # it counts as seen even if its connection has gone
+        stream.end()
+
+    async def _interrupt(self, stream: TurnStream, conversation: str) -> None:
+        """Stop what runs in the conversation, wherever it runs."""
+        running = await self._store.active(stream.user, conversation)
+        await asyncio.gather(
+            *(
+                self._stopping.cancel(stream.user, turn, Abort("client", "Another turn took its place."))
+                for turn in running
+            )
+        )
+        for turn in running:
+            with suppress(NotFound, ApiError):
+                await (await self._followers.find(stream.user, turn)).wait_ended()
+
+    async def place(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
+        """The request's conversation and the route to its model. Raises `NotFound`, `ProviderError`, `StoreError`."""
+        conversation = None
+        if request.conversation is not None:
+            conversation = await self._store.conversation(user, request.conversation)
+        model = request.model or (conversation.model if conversation else None) or self.default_model
+        route = self._catalog.resolve(model)
+        route.check(stated(request, route.model))
+        return conversation, route
+
+    def route(self, model: str) -> Route:
+        """The route of this id. Raises `ProviderError`."""
+        return self._catalog.resolve(model)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new turns, let the running ones end for `timeout_s`, then hand them over, or stop them."""
+        self.draining = True
+        await self._all_ended(timeout_s)
+        last = Abort("handover") if self._store.shared else Abort("error", error=ApiError("shutting_down"))
+        for stream in self._hub.live():
+            if stream.owned:
+                stream.signal.abort(last)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLEANUP_TIMEOUT_S):
+                await asyncio.gather(*self._running, return_exceptions=True)
+        for task in self._running:
+            task.cancel()
+
+    async def _all_ended(self, timeout_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for stream in self._hub.live():
+                    if stream.owned:
+                        await stream.ended.wait()

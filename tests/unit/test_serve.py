@@ -1,0 +1,75 @@
+"""`turnwire serve`: how it starts, ends, and says why it can't."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import gateway.__main__ as command
+from gateway.server import listen
+
+
+class FakeServer:
+    """A server whose run ends as a test says."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self._error = error
+
+    def run(self, sockets: list[Any]) -> None:
+        """See `Server`."""
+        for one in sockets:
+            one.close()
+        if self._error is not None:
+            raise self._error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--store", "postgres://host"], "Unknown store"),
+        (["--store", "redis://:s3cret@127.0.0.1:1/0"], "can't be reached. Is Redis running at 127.0.0.1:1,"),
+        (["--store", f"sqlite:///{Path(__file__)}"], "test_serve.py"),
+        (["--port", "{taken}"], "Choose another with --port"),
+    ],
+    ids=["store", "unreachable", "no-database", "port"],
+)
+def test_a_start_that_fails_says_what_to_do(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    """A store that is none or isn't there, a port that is taken: exit code 1, one line, and no password."""
+    monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda level, form: None)
+    with listen("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        given = ["--store", "sqlite:///:memory:", "--port", "0", *(one.replace("{taken}", port) for one in arguments)]
+        with pytest.raises(SystemExit) as left:
+            command.main(given)
+    assert left.value.code == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert "s3cret" not in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_run_that_ends_ends_quietly(monkeypatch: pytest.MonkeyPatch, interrupted: bool) -> None:
+    """Also by Ctrl-C."""
+    monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda level, form: None)
+    ended = FakeServer(KeyboardInterrupt() if interrupted else None)
+    monkeypatch.setattr("gateway.server.make_server", lambda *_: ended)
+    command.main(["--store", "sqlite:///:memory:", "--port", "0"])
+
+
+def test_a_wrong_file_of_models_is_explained(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The file, the key in it, and what is wrong; exit code 2, and nothing is served."""
+    monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda level, form: None)
+    file = tmp_path / "models.toml"
+    file.write_text('[[models]]\nid = "kimi-k3"\ncolour = "red"\n', encoding="utf-8")
+    monkeypatch.setenv("TURNWIRE_MODELS", str(file))
+    with pytest.raises(SystemExit) as left:
+        command.main(["--store", "sqlite:///:memory:", "--port", "0"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err == f"turnwire: {file}: models[0].colour: there is no such field.\n"
