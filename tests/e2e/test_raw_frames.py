@@ -67,68 +67,69 @@ class Oracle:
         """One more, unless it closed already."""
         if self.is_over:
             return
-        code = self._control(frame) if frame.opcode >= CLOSE else self._data(frame)
-        if frame.opcode >= CLOSE and len(frame.payload) > FRAME_BYTES_MAX:
-            self.codes.add(1009)  # it is malformed as well: either says so
-        if code is not None:
-            self.codes.add(code)
-            self.is_over = frame.opcode == CLOSE or code in {1002, 1009}
+        codes = self._control(frame) if frame.opcode >= CLOSE else self._data(frame)
+        self.codes |= codes
+        self.is_over = bool(codes) and (frame.opcode == CLOSE or not codes.isdisjoint({1002, 1009}))
 
-    def _control(self, frame: RawFrame) -> int | None:
+    def _control(self, frame: RawFrame) -> set[int]:
         if self._is_malformed(frame) or not frame.fin or len(frame.payload) > 125:
-            return 1002
+            return {1002, 1009} if len(frame.payload) > FRAME_BYTES_MAX else {1002}  # two faults: either says so
         if frame.opcode == CLOSE:
-            return 1002 if self._pieces else _closing(frame.payload)
+            return {1002} if self._pieces else _closing(frame.payload)
         self.pongs += frame.opcode == PING
-        return None
+        return set()
 
     def _is_malformed(self, frame: RawFrame) -> bool:
         return (
             bool(frame.rsv) or not frame.masked or frame.opcode not in {CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG}
         )
 
-    def _data(self, frame: RawFrame) -> int | None:
+    def _data(self, frame: RawFrame) -> set[int]:
         if self._is_malformed(frame):
-            return 1002
+            return {1002}
         if sum(map(len, self._pieces)) + len(frame.payload) > FRAME_BYTES_MAX:
-            return 1009
+            return {1009}
         if (frame.opcode == CONTINUATION) != (self._opcode is not None):
-            return 1002
+            return {1002}
         if self._opcode is None:
             self._opcode = frame.opcode
         self._pieces.append(frame.payload)
         if not frame.fin:
-            return 4400 if len(self._pieces) > FRAGMENTS_MAX else None
+            return {4400} if len(self._pieces) > FRAGMENTS_MAX else set()
         message, opcode = b"".join(self._pieces), self._opcode
         self._pieces, self._opcode = [], None
         return self._message(opcode, message)
 
-    def _message(self, opcode: int, message: bytes) -> int | None:
+    def _message(self, opcode: int, message: bytes) -> set[int]:
         if opcode == BINARY:
-            return 1003
+            return {1003}
         try:
             text = message.decode()
         except UnicodeDecodeError:
-            return 1007
+            return {1007}
         try:
             understood = isinstance(json.loads(text), dict) and json.loads(text).get("type") == "ping"
         except (ValueError, RecursionError):
             understood = False
         self.broken += not understood
-        return 4400 if self.broken >= BROKEN_MAX else None
+        return {4400} if self.broken >= BROKEN_MAX else set()
 
 
-def _closing(payload: bytes) -> int:
-    """What a close frame is answered with: its own code, where it may be sent; nothing counts as 1005."""
+def _closing(payload: bytes) -> set[int]:
+    """What a close frame is answered with: its own code, where it may be sent; nothing counts as 1005.
+
+    A code that can't be sent and a reason that isn't UTF-8 are two faults, and either may be named.
+    """
     if not payload:
-        return 1005
+        return {1005}
+    code = int.from_bytes(payload[:2], "big")
+    may_be_sent = code in {1000, 1001, 1002, 1003, *range(1007, 1015)} or 3000 <= code < 5000
+    faults = set() if may_be_sent and len(payload) > 1 else {1002}
     try:
         payload[2:].decode()
     except UnicodeDecodeError:
-        return 1007
-    code = int.from_bytes(payload[:2], "big")
-    ours = code in {1000, 1001, 1002, 1003, *range(1007, 1015)} or 3000 <= code < 5000
-    return code if ours and len(payload) > 1 else 1002
+        faults.add(1007)
+    return faults or {code}
 
 
 async def said_to(gateway: GatewayProcess, frames: Sequence[RawFrame], chunk: int) -> tuple[int | None, int]:
