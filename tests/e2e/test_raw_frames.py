@@ -67,30 +67,28 @@ class Oracle:
         """One more, unless it closed already."""
         if self.is_over:
             return
-        codes = self._control(frame) if frame.opcode >= CLOSE else self._data(frame)
+        faults = self._faults(frame)
+        codes = faults or (self._control(frame) if frame.opcode >= CLOSE else self._data(frame))
         self.codes |= codes
-        self.is_over = bool(codes) and (frame.opcode == CLOSE or not codes.isdisjoint({1002, 1009}))
+        self.is_over = bool(faults) or (bool(codes) and frame.opcode == CLOSE)
+
+    def _faults(self, frame: RawFrame) -> set[int]:
+        """What is wrong with the frame itself: of two faults either may be named."""
+        is_control = frame.opcode >= CLOSE
+        is_out_of_order = not is_control and (frame.opcode == CONTINUATION) != (self._opcode is not None)
+        is_no_control = is_control and (not frame.fin or len(frame.payload) > 125)
+        is_unknown = frame.opcode not in {CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG}
+        size = len(frame.payload) + (0 if is_control else sum(map(len, self._pieces)))
+        wrong = is_out_of_order or is_no_control or is_unknown or bool(frame.rsv) or not frame.masked
+        return {code for code, found in ((1002, wrong), (1009, size > FRAME_BYTES_MAX)) if found}
 
     def _control(self, frame: RawFrame) -> set[int]:
-        if self._is_malformed(frame) or not frame.fin or len(frame.payload) > 125:
-            return {1002, 1009} if len(frame.payload) > FRAME_BYTES_MAX else {1002}  # two faults: either says so
         if frame.opcode == CLOSE:
             return {1002} if self._pieces else _closing(frame.payload)
         self.pongs += frame.opcode == PING
         return set()
 
-    def _is_malformed(self, frame: RawFrame) -> bool:
-        return (
-            bool(frame.rsv) or not frame.masked or frame.opcode not in {CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG}
-        )
-
     def _data(self, frame: RawFrame) -> set[int]:
-        if self._is_malformed(frame):
-            return {1002}
-        if sum(map(len, self._pieces)) + len(frame.payload) > FRAME_BYTES_MAX:
-            return {1009}
-        if (frame.opcode == CONTINUATION) != (self._opcode is not None):
-            return {1002}
         if self._opcode is None:
             self._opcode = frame.opcode
         self._pieces.append(frame.payload)
