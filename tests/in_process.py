@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from typing import Any, cast
 
 import msgspec
@@ -31,6 +31,8 @@ from tests.client import FRAME_BYTES_MAX, Frame, RequestFailed, TurnView
 TIMEOUT_S = 10.0
 EVERY_CALL = "*"
 
+Gate = tuple[asyncio.Event, asyncio.Event]
+
 
 class SteeredStore:
     """A real store as one instance has it, whose calls can be made to fail or to wait."""
@@ -40,7 +42,8 @@ class SteeredStore:
     def __init__(self, store: Store) -> None:
         self.real = store
         self._failing: dict[str, int] = {}
-        self._gates: dict[str, tuple[asyncio.Event, asyncio.Event]] = {}
+        self._gates: dict[str, Gate] = {}
+        self._late: dict[str, Gate] = {}
         self.calls: list[str] = []
 
     @property
@@ -53,7 +56,9 @@ class SteeredStore:
 
         async def call(*args: Any, **fields: Any) -> Any:
             await self._steer(name)
-            return await method(*args, **fields)
+            answer = await method(*args, **fields)
+            await self._pass(self._late.get(name))
+            return answer
 
         return call
 
@@ -64,12 +69,14 @@ class SteeredStore:
             if self._failing.get(wanted, 0) > 0:
                 self._failing[wanted] -= 1
                 fails = True
-        if name in self._gates:
-            entered, gate = self._gates[name]
-            entered.set()
-            await gate.wait()
+        await self._pass(self._gates.get(name))
         if fails:
             raise StoreError("The store is away.")
+
+    async def _pass(self, gate: Gate | None) -> None:
+        if gate is not None:
+            gate[0].set()
+            await gate[1].wait()
 
     def forget_logs(self) -> None:
         """The logs of ended turns have had their time."""
@@ -84,16 +91,23 @@ class SteeredStore:
         finally:
             del self._failing[name]
 
-    @contextmanager
-    def blocked(self, name: str) -> Iterator[asyncio.Event]:
+    def blocked(self, name: str) -> AbstractContextManager[asyncio.Event]:
         """Calls of `name` wait until the end of the block; the event says that one does."""
-        entered, gate = asyncio.Event(), asyncio.Event()
-        self._gates[name] = (entered, gate)
-        try:
-            yield entered
-        finally:
-            del self._gates[name]
-            gate.set()
+        return _gated(self._gates, name)
+
+    def late(self, name: str) -> AbstractContextManager[asyncio.Event]:
+        """Answers to `name` wait until the end of the block; the event says that one does."""
+        return _gated(self._late, name)
+
+
+@contextmanager
+def _gated(gates: dict[str, Gate], name: str) -> Iterator[asyncio.Event]:
+    entered, gate = gates[name] = (asyncio.Event(), asyncio.Event())
+    try:
+        yield entered
+    finally:
+        del gates[name]
+        gate.set()
 
 
 class SharedStore(SteeredStore):

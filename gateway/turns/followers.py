@@ -7,7 +7,6 @@ Published entries are a hint with a payload: what doesn't continue the mirror is
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import suppress
 
 import msgspec
@@ -50,6 +49,7 @@ class Followers:
         self._wanted: dict[str, float] = {}
         self._missing: dict[str, float] = {}
         self._loading: dict[str, asyncio.Future[TurnStream]] = {}
+        self._early: dict[str, list[bytes]] = {}
         self._reading: set[str] = set()
         self._followed: set[str] = set()
         self._to_reload: set[str] = set()
@@ -65,14 +65,6 @@ class Followers:
             loading = self._loading[channel] = asyncio.get_running_loop().create_future()
             spawn(self._tasks, self._load(user, turn, channel, loading))
         return await asyncio.shield(loading)
-
-    async def find_each(self, user: str, turns: Iterable[str]) -> list[TurnStream]:
-        """Those of the turns that can still be followed. Raises `StoreError`."""
-        found = []
-        for turn in turns:
-            with suppress(NotFound, ApiError):
-                found.append(await self.find(user, turn))
-        return found
 
     async def _known(self, user: str, turn: str) -> TurnStream | None:
         """The turn, if this process knows it. A start that turns out to begin nothing here doesn't count."""
@@ -91,10 +83,12 @@ class Followers:
             loading.exception()  # it counts as seen even if who asked has gone
         finally:
             del self._loading[channel]
+            self._early.pop(channel, None)
 
     async def _mirror(self, user: str, turn: str, channel: str) -> TurnStream:
         record = await self._store.turn(user, turn)
         stream = mirror_of(record)
+        early = self._early[channel] = []  # what is published before the log's answer is read may be newer than it
         await self._store.follow(channel)
         try:
             await self.catch_up(stream)
@@ -113,6 +107,9 @@ class Followers:
         self._keep(channel, stream)
         if not stream.live:
             await self._finish(stream)
+        else:
+            for payload in early:
+                self.deliver(channel, payload)
         return stream
 
     def _keep(self, channel: str, stream: TurnStream) -> None:
@@ -203,6 +200,8 @@ class Followers:
     def deliver(self, channel: str, payload: bytes) -> None:
         """A published entry of a turn's log. Never awaits."""
         stream = self._mirrors.get(channel)
+        if stream is None and channel in self._early:
+            self._early[channel].append(payload)
         if stream is None or stream.owned:
             return
         self._heard[channel] = asyncio.get_running_loop().time()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+from gateway.errors import ApiError
 from gateway.turns.delivery import Delivery
 from gateway.turns.followers import Followers
 from gateway.turns.turn_stream import TurnStream
-from store.base import Slots
+from store.base import NotFound, Slots
 
 
 @dataclass(slots=True)
@@ -55,8 +57,17 @@ async def find_queue(
 ) -> TurnQueue:
     """The queue behind these turns, wherever they run. Raises `StoreError`."""
     return TurnQueue(
-        await followers.find_each(user, ahead), [await followers.find_each(user, slot) for slot in slots], places
+        await _find_each(followers, user, ahead), [await _find_each(followers, user, slot) for slot in slots], places
     )
+
+
+async def _find_each(followers: Followers, user: str, turns: Iterable[str]) -> list[TurnStream]:
+    """Those of the turns that can still be followed."""
+    found = []
+    for turn in turns:
+        with suppress(NotFound, ApiError):
+            found.append(await followers.find(user, turn))
+    return found
 
 
 async def _first_ended(streams: Iterable[TurnStream]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from gateway.events import TurnReset, TurnStatus
 from gateway.turns.abort import Abort
 from gateway.turns.entries import encode_events
+from gateway.turns.turn_queue import find_queue
 from store.base import Append, NotFound, StoreError
 from store.embedded import EmbeddedStore
 from store.interface import instance_channel
@@ -127,7 +128,7 @@ async def test_one_mirror_for_all_who_follow(pair: Pair) -> None:
 
 async def test_a_mirror_that_nobody_wants_is_dropped(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while without attachments; whoever waits for its ending, as a queue does, keeps it."""
-    monkeypatch.setattr("gateway.turns.followers.IDLE_S", 0.05)
+    monkeypatch.setattr("gateway.turns.followers.IDLE_S", 0.4)
     async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
         where = (await here.start("a", demo=SLOW))["conversation"]
         await here.start("b", conversation=where, demo=SLOW)
@@ -158,7 +159,7 @@ async def test_what_is_not_there_is_said(pair: Pair) -> None:
         two.store.forget_logs()
         error = (await there.request("turn.attach", turn="t", epoch=ended["epoch"], after=3))["turns"]["t"]["error"]
         assert error["code"] == "gone"
-        assert await two.services.followers.find_each("ann", ["t", "never"]) == []
+        assert not (await find_queue(two.services.followers, "ann", ["t", "never"])).waits
         assert len(two.shared.followed) == 1
 
 
@@ -263,6 +264,19 @@ async def test_the_grace_counts_from_the_last_connection_elsewhere(monkeypatch: 
         await there.request("turn.detach", turn="t")
         await asyncio.wait_for(one.stream("t").ended.wait(), 5)
         assert 0.45 < asyncio.get_running_loop().time() - began < 2
+
+
+async def test_what_is_published_while_a_mirror_is_made_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log's answer and the ending's news come on two connections: whichever is read first, nobody waits for a poll."""
+    monkeypatch.setattr("gateway.turns.followers.POLL_S", 60)
+    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=SLOW)
+        with two.store.late("log") as answering:
+            there.send("turn.attach", turn="t")
+            await answering.wait()
+            await here.request("turn.cancel", turn="t")
+            await here.ending("t")
+        assert (await there.ending("t"))["type"] == "turn.cancelled"
 
 
 @pytest.mark.parametrize("further", [0, 30])
