@@ -1,7 +1,7 @@
 """What each user and each address may have: requests, connections and turns at once, and budgets.
 
-Requests are counted in this process; for all instances, in the store, are connections (`places.py`), and turns and
-budgets, in the step that accepts a turn. With auth off everyone is one user: nothing is counted by user or address
+All of it is counted for all instances, by the store: requests (`pace.py`), connections (`places.py`), and turns and
+budgets in the step that accepts a turn. With auth off everyone is one user: nothing is counted by user or address
 then, but budgets hold.
 """
 
@@ -13,6 +13,7 @@ from math import ceil
 
 from gateway import protocol as p
 from gateway.errors import ApiError, ErrorCode
+from gateway.pace import Pace
 from gateway.settings import Settings
 from gateway.sockets.places import Places, Stay
 from store.base import Limited, LimitName, TurnLimits
@@ -20,7 +21,7 @@ from store.base import Limited, LimitName, TurnLimits
 UNTHROTTLED: tuple[type[p.Request], ...] = (p.TurnCancel, p.TurnAttach, p.ConversationAttach)
 """Requests that are always taken: stopping, and finding one's turns again."""
 
-PACES_SWEPT_AT = 1024
+RETRY_BODY_AFTER_MS = 1000
 
 _BUDGET: ErrorCode = "budget_exceeded"
 _REFUSALS: dict[LimitName, tuple[ErrorCode, str]] = {
@@ -32,31 +33,27 @@ _REFUSALS: dict[LimitName, tuple[ErrorCode, str]] = {
 }
 
 
-class Pace:
-    """An even pace for each key, with a burst: a bucket of `burst` tokens that gets `per_s` of them."""
+class BodyRoom:
+    """The memory for large bodies that are read at the same time. What fits a frame, `small_bytes`, needs none."""
 
-    def __init__(self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._interval_s = 1 / per_s
-        self._ahead_s = (burst - 1) * self._interval_s
-        self._clock = clock
-        self._due: dict[str, float] = {}
-        self._sweep_at = PACES_SWEPT_AT
+    def __init__(self, bytes_max: int, small_bytes: int) -> None:
+        self.left = bytes_max
+        self._small_bytes = small_bytes
 
-    def __len__(self) -> int:
-        return len(self._due)
+    def grow(self, before: int, after: int) -> None:
+        """A body of `before` bytes has `after` now. Raises `ApiError` where there is no room for that."""
+        more = self._large(after) - self._large(before)
+        if more > self.left:
+            message = "Too many large bodies are sent at once. Try again in a moment."
+            raise ApiError("rate_limited", message, retry_after_ms=RETRY_BODY_AFTER_MS)
+        self.left -= more
 
-    def take(self, key: str) -> int:
-        """Go on now, which is 0, or after so many ms."""
-        now = self._clock()
-        due = max(self._due.get(key, now), now)
-        wait_s = due - now - self._ahead_s
-        if wait_s > 0:
-            return ceil(wait_s * 1000)
-        self._due[key] = due + self._interval_s
-        if len(self._due) >= self._sweep_at:
-            self._due = {other: then for other, then in self._due.items() if then > now}
-            self._sweep_at = max(PACES_SWEPT_AT, 2 * len(self._due))
-        return 0
+    def leave(self, size: int) -> None:
+        """A body of `size` bytes is needed no longer."""
+        self.left += self._large(size)
+
+    def _large(self, size: int) -> int:
+        return max(0, size - self._small_bytes)
 
 
 class Limits:
@@ -65,15 +62,16 @@ class Limits:
     def __init__(self, settings: Settings, places: Places, clock: Callable[[], float] = time.monotonic) -> None:
         counted = settings.auth != "none"
         per_s = settings.user_requests_per_s
-        self._requests = Pace(per_s, settings.user_requests_burst, clock) if counted and per_s else None
+        self.pace = Pace(per_s, settings.user_requests_burst, clock) if counted and per_s else None
         self.places = places
+        self.bodies = BodyRoom(settings.bodies_bytes, settings.frame_bytes)
         self.turns = turn_limits(settings)
 
     def check_request(self, user: str, request: type[p.Request] | None) -> None:
         """Count a request. Raises `ApiError` "rate_limited"; nothing that is `UNTHROTTLED`."""
-        if self._requests is None or (request is not None and issubclass(request, UNTHROTTLED)):
+        if self.pace is None or (request is not None and issubclass(request, UNTHROTTLED)):
             return
-        wait_ms = self._requests.take(user)
+        wait_ms = self.pace.take(user)
         if wait_ms:
             raise ApiError("rate_limited", "Too many requests. Wait a moment.", retry_after_ms=wait_ms)
 
@@ -91,7 +89,8 @@ def turn_limits(settings: Settings) -> TurnLimits:
         running=running,
         live=running + settings.user_queued_turns if running else 0,
         start_interval_us=ceil(1_000_000 / per_s) if per_s else 0,
-        start_burst=settings.user_requests_burst,
+        # Every start has passed the pace of requests, and the way to the store takes it a while.
+        start_burst=settings.user_requests_burst + 1,
         tokens_per_day=settings.user_tokens_per_day,
         cost_nano_per_day=int(settings.user_cost_per_day * 1_000_000_000),
         conversation_tokens=settings.conversation_tokens,

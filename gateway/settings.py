@@ -89,6 +89,7 @@ class Settings(BaseSettings):
     frame_bytes: int = Field(65_536, ge=1024)
     input_bytes: int = Field(262_144, ge=1024)
     body_bytes: int = Field(20_971_520, ge=65_536)
+    bodies_bytes: int = Field(134_217_728, ge=65_536)
     outbox_bytes: int = Field(262_144, ge=65_536)
     turns_per_connection: int = Field(64, ge=1)
     requests_in_flight: int = Field(256, ge=1)
@@ -172,6 +173,13 @@ class Settings(BaseSettings):
         named = {name: getattr(self, f"identity_{name}") for name in TOKEN_KEYS}
         if _one_of(named, "TURNWIRE_IDENTITY_") and self.auth == "none":
             raise ValueError("a key for X-Turnwire-Identity is set (TURNWIRE_IDENTITY_…), but auth is off")
+        return self
+
+    @model_validator(mode="after")
+    def _check_bodies(self) -> Self:
+        """The largest body finds room."""
+        if self.bodies_bytes < self.body_bytes:
+            raise ValueError("TURNWIRE_BODIES_BYTES has to be at least TURNWIRE_BODY_BYTES: raise it")
         return self
 
     @property

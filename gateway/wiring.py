@@ -62,7 +62,10 @@ class Wired:
 
     def chores(self) -> list[Coroutine[Any, Any, None]]:
         """What runs until it is cancelled."""
+        pace = self.services.limits.pace
+        paced = [pace.run(self.services.store, lambda: self.writer.reachable)] if pace is not None else []
         return [
+            *paced,
             self.connections.beat(),
             self.writer.run(),
             self.leases.keep(),

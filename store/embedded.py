@@ -31,6 +31,7 @@ from store.embedded_leases import EmbeddedLeases, drop_lease, lease
 from store.embedded_limits import refuse_beyond, slots_before
 from store.embedded_log import EmbeddedLog
 from store.embedded_notes import EmbeddedNotes
+from store.embedded_paces import EmbeddedPaces
 from store.embedded_places import EmbeddedPlaces
 from store.embedded_turns import clock_ms, find_record, read_record, require, running_in, running_of
 from store.history import (
@@ -47,7 +48,7 @@ from store.interface import conversation_channel
 from store.signals import Signal, entry_signal
 
 
-class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes, EmbeddedPlaces):
+class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes, EmbeddedPaces, EmbeddedPlaces):
     """`Store` on SQLite. `path` is a file, or `:memory:` for a store that ends with the process.
 
     A turn's log is kept until `log_ttl_s` after its ending; the history doesn't expire.
@@ -60,6 +61,7 @@ class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes, EmbeddedPlac
         EmbeddedLeases.__init__(self, database)
         EmbeddedHistory.__init__(self, database)
         EmbeddedNotes.__init__(self, database)
+        EmbeddedPaces.__init__(self)
         EmbeddedPlaces.__init__(self)
         self._log = EmbeddedLog(log_ttl_s)
 

@@ -188,6 +188,13 @@ class Store(Protocol):
     async def notes(self, keys: list[str]) -> list[bytes | None]:
         """What the notes say, in the order of `keys`, in one round trip; None where there is none."""
 
+    # Paces: requests that come evenly, over all instances
+
+    async def count_requests(self, taken: list[tuple[str, int, int]], interval_us: int) -> list[int]:
+        """Of (user, how many, µs since the first of them) the requests that an instance has let through, of those that
+        have `interval_us` between two. How far ahead of now each user's next one is due then, in µs, in that order.
+        """
+
     # Places: which connections are there, over all instances
 
     async def take_places(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:

@@ -10,6 +10,7 @@ from store.redis_keys import BUCKETS, bucket_key
 from store.redis_leases import RedisLeases
 from store.redis_link import Link
 from store.redis_notes import RedisNotes
+from store.redis_paces import RedisPaces
 from store.redis_places import RedisPlaces
 from store.redis_signals import RedisSignals
 from store.redis_turns import RedisTurns
@@ -17,7 +18,7 @@ from store.redis_turns import RedisTurns
 VERSION_MIN = (6, 2)
 
 
-class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPlaces, RedisSignals):
+class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, RedisPlaces, RedisSignals):
     """`Store` on Redis 6.2 or newer, or Valkey. `url` is `redis://`, `rediss://` or `unix://`.
 
     A conversation is kept for `history_ttl_s` after its last change, a log for `log_ttl_s` after the turn's ending.

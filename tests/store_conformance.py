@@ -1233,6 +1233,19 @@ class StoreConformance:
         assert sorted(taken, key=bool) == [None] * 7 + [b"ann"]
         assert await store.notes(["ticket"]) == [None]
 
+    # --- paces ---
+
+    async def test_requests_are_counted_over_all_instances(self, store: Store, other: Store) -> None:
+        """Each user's by itself, from when the first of them was; what is due already counts no longer."""
+        assert await store.count_requests([], 1000) == []
+        minute_us = 60_000_000
+        first = await store.count_requests([("ann", 2, 0), ("bob", 1, 0)], minute_us)
+        second = await other.count_requests([("bob", 3, 0), ("ann", 1, minute_us), ("cid", 4, minute_us)], minute_us)
+        for ahead_us, minutes in zip([*first, *second], (2, 1, 4, 3, 3), strict=True):
+            assert (minutes - 0.5) * minute_us < ahead_us <= minutes * minute_us
+        assert await store.count_requests([("dan", 1, minute_us)], 1000) < [0]
+        assert 0 < (await other.count_requests([("dan", 1, 0)], minute_us))[0] <= minute_us
+
     # --- places ---
 
     async def test_a_key_has_so_many_places(self, store: Store) -> None:

@@ -55,6 +55,8 @@ class Endpoint:
             refused = as_api_error(error)
             call.services.telemetry.refusals.labels(refused.code).inc()
             answered = error_answer(refused)
+        finally:
+            call.drop_body()
         if answered is not None:
             await answered(scope, receive, send)
 

@@ -23,7 +23,7 @@ from gateway.sockets.opening import host_of
 
 @dataclass(slots=True)
 class Call:
-    """One request to one operation. `streaming`: its answer has begun."""
+    """One request to one operation. `streaming`: its answer has begun; `body_bytes`: what is kept of its body."""
 
     operation: Operation
     services: Services
@@ -33,6 +33,7 @@ class Call:
     receive: Receive
     send: Send
     streaming: bool = False
+    body_bytes: int = 0
 
     @property
     def headers(self) -> Headers:
@@ -50,8 +51,22 @@ class Call:
         return read_query(self.scope["query_string"], () if self.operation.has_body else self.operation.fields)
 
     async def body(self, bytes_max: int) -> bytes:
-        """The body. Raises `HttpError` and `ClientGone`."""
-        return await read_body(self.headers, self.receive, bytes_max)
+        """The body; it takes room until `drop_body`. Raises `ApiError` and `ClientGone`."""
+        return await read_body(self.headers, self.receive, bytes_max, self._keep)
+
+    def _keep(self, size: int) -> None:
+        self.services.limits.bodies.grow(self.body_bytes, size)
+        self.body_bytes = size
+
+    def drop_body(self) -> None:
+        """What was asked for is under way, or refused."""
+        self.services.limits.bodies.leave(self.body_bytes)
+        self.body_bytes = 0
+
+    def place(self, path: str) -> str:
+        """The address of something here, as the client sees it: below the prefix that it came by."""
+        prefix: str = self.scope.get("root_path", "")
+        return prefix + path
 
     def visit(self, *, reads: bool = False, stays: bool = False) -> Visit:
         """A session for this request; one that `stays` for long counts as a connection. Raises `ApiError`."""

@@ -37,7 +37,7 @@ async def ask(call: Call) -> Response:
     answer = operation.answers[0]
     headers = dict(NO_STORE)
     if answer.status == 201:
-        headers["location"] = f"{operation.path}/{quote(result['id'])}"
+        headers["location"] = call.place(f"{operation.path}/{quote(result['id'])}")
     return Json(result, answer.status, headers)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
@@ -16,6 +16,7 @@ from gateway.codec import check_free_values, refusal
 from gateway.errors import ApiError
 
 JSON_TYPE = "application/json"
+CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 R = TypeVar("R", bound=p.Request)
@@ -28,8 +29,13 @@ class ClientGone(Exception):
     """The client went before its request was whole."""
 
 
-async def read_body(headers: Headers, receive: Receive, bytes_max: int) -> bytes:
-    """The request's body. Raises `HttpError` and `ClientGone`; how long it may take is the server's business."""
+async def read_body(
+    headers: Headers, receive: Receive, bytes_max: int, on_size: Callable[[int], None] = lambda _: None
+) -> bytes:
+    """The request's body. Raises `HttpError` and `ClientGone`; how long it may take is the server's business.
+
+    `on_size` is told how large it has become, and may raise.
+    """
     announced = headers.get("content-length", "")
     if announced.isdigit() and int(announced) > bytes_max:
         raise _too_large(bytes_max)
@@ -43,13 +49,26 @@ async def read_body(headers: Headers, receive: Receive, bytes_max: int) -> bytes
         size += len(piece)
         if size > bytes_max:
             raise _too_large(bytes_max)
+        on_size(size)
         pieces.append(piece)
         if not message.get("more_body", False):
             break
-    body = b"".join(pieces)
-    if body and headers.get("content-type", "").partition(";")[0].strip().lower() != JSON_TYPE:
+    if size:
+        _check_type(headers)
+    return b"".join(pieces)
+
+
+def _check_type(headers: Headers) -> None:
+    """JSON as it stands: RFC 8259 knows no other charset. Raises `HttpError`."""
+    media_type, _, parameters = headers.get("content-type", "").lower().partition(";")
+    if media_type.strip() != JSON_TYPE:
         raise HttpError(415, f"The body is JSON here. Send it with content-type: {JSON_TYPE}.")
-    return body
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.strip().partition("=")
+        if name == "charset" and value.strip('"') not in CHARSETS:
+            raise HttpError(415, "The body is JSON in UTF-8. Send it so, and leave the charset out.")
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise HttpError(415, "The body isn't unpacked here. Send it without content-encoding.")
 
 
 def _too_large(bytes_max: int) -> HttpError:

@@ -28,16 +28,16 @@ async def start(call: Call) -> Response | None:
     request = start_from_body(await call.body(settings.body_bytes), settings.frame_bytes)
     if prefers_async(call.headers):
         async with call.visit() as visit:
-            placed = await visit.ask(request)
-        return Json(placed, 202, {**_place(placed["turn"]), "preference-applied": "respond-async"})
+            placed = await _ask(call, visit, request)
+        return Json(placed, 202, {**_place(call, placed["turn"]), "preference-applied": "respond-async"})
     if media_type == JSON_TYPE:
         return await _outcome(call, request)
     async with call.visit(reads=True, stays=True) as visit:
-        placed = await visit.ask(request)
+        placed = await _ask(call, visit, request)
         turn = placed["turn"]
         if turn not in visit.outbox.attachments:
             await _attach(visit, p.TurnAttach(turn=turn))  # its events are gone, and the refusal says so
-        await _stream(call, visit, media_type, placed["epoch"], _place(turn))
+        await _stream(call, visit, media_type, placed["epoch"], _place(call, turn))
     return None
 
 
@@ -53,6 +53,13 @@ async def follow(call: Call) -> Response | None:
             return Response(status_code=204, headers=NO_STORE)
         await _stream(call, visit, media_type, epoch, {})
     return None
+
+
+async def _ask(call: Call, visit: Visit, request: p.TurnStart) -> dict[str, Any]:
+    """What `turn.start` answers; from then on the turn has the input, and no body is needed."""
+    placed: dict[str, Any] = await visit.ask(request)
+    call.drop_body()
+    return placed
 
 
 async def _stream(call: Call, visit: Visit, media_type: str, epoch: int, headers: dict[str, str]) -> None:
@@ -74,12 +81,12 @@ def _as_error(body: ErrorBody) -> ApiError:
 async def _outcome(call: Call, request: p.TurnStart) -> Response:
     """Wait for the ending; the turn as `turn.get` shows it. One that failed has its error's status."""
     async with call.visit(stays=True) as visit:
-        placed = await visit.ask(request)
+        placed = await _ask(call, visit, request)
         turn = placed["turn"]
         await _until_ended(call, visit, turn)
         view: dict[str, Any] = await visit.ask(p.TurnGet(turn=turn))
     error: ErrorBody | None = view.get("error")
-    return Json(view, 200 if error is None else CODES[error.code].http_status, _place(turn))
+    return Json(view, 200 if error is None else CODES[error.code].http_status, _place(call, turn))
 
 
 async def _until_ended(call: Call, visit: Visit, turn: str) -> None:
@@ -114,5 +121,5 @@ async def _until_stopped(visit: Visit) -> None:
         await visit.changed.wait()
 
 
-def _place(turn: str) -> dict[str, str]:
-    return {**NO_STORE, "location": f"/v1/turns/{turn}"}
+def _place(call: Call, turn: str) -> dict[str, str]:
+    return {**NO_STORE, "location": call.place(f"/v1/turns/{turn}")}

@@ -1,9 +1,3 @@
--- Shared: the time, in µs since 1970.
-local function clock_us()
-  local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
-end
-
 -- Shared: when the user's next start is due, of those that come at an even pace. `starts` is that time, in µs.
 local function due_us(p, now_us)
   return math.max(tonumber(redis.call('GET', p .. 'starts') or 0), now_us)

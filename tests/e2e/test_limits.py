@@ -106,20 +106,35 @@ async def test_who_waits_as_told_is_taken(tmp_path: Path, store: str) -> None:
             assert (await http.get("/v1/models")).status_code == 200
 
 
-async def test_starts_have_one_pace_at_all_instances(tmp_path: Path) -> None:
-    """Two instances together take what one would; what the refusal says is right."""
+async def test_requests_have_one_pace_at_all_instances(tmp_path: Path) -> None:
+    """Two instances together take what one would: of starts at once, of other requests a moment later."""
     settings = {
-        "TURNWIRE_USER_REQUESTS_PER_S": "1",
-        "TURNWIRE_USER_REQUESTS_BURST": "6",
+        "TURNWIRE_USER_REQUESTS_PER_S": "0.1",
+        "TURNWIRE_USER_REQUESTS_BURST": "12",
         "TURNWIRE_USER_RUNNING_TURNS": "0",
     }
-    async with gateways(tmp_path, "redis", **settings) as (one, two), user(one, "ann") as a, user(two, "ann") as b:
-        for n in range(6):
-            await (a, b)[n % 2].request("turn.start", turn=f"t{n}", **SHORT)
-        wait_ms = (await refused(b, "turn.start", turn="more", **SHORT))["retry_after_ms"]
-        assert 0 < wait_ms <= 1000
-        await asyncio.sleep(wait_ms / 1000)
-        await b.request("turn.start", turn="more", **SHORT)
+    async with (
+        gateways(tmp_path, "redis", **settings) as (one, two),
+        user(one, "ann") as a,
+        user(two, "ann") as b,
+        user(one, "bob") as near,
+        user(two, "bob") as far,
+    ):
+        started = 0
+        with pytest.raises(RequestFailed, match="rate_limited") as failed:
+            while await (a, b)[started % 2].request("turn.start", turn=f"t{started}", **SHORT):
+                started += 1
+        assert 12 <= started < 16, "each alone would have taken 12"
+        assert 0 < failed.value.error["retry_after_ms"] < 40_000
+
+        for _ in range(12):
+            await near.request("ping")
+        taken = 0
+        with pytest.raises(RequestFailed, match="rate_limited"):
+            while await far.request("ping"):
+                taken += 1
+                await asyncio.sleep(0.1)
+        assert taken < 10, "alone it would have taken 12"
 
 
 @both

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -57,6 +59,27 @@ async def test_unknown_keys_are_asked_for_now_and_then() -> None:
         assert await asyncio.gather(*[keys.key(f"k{n}") for n in range(50)]) == [None] * 50
         assert server.asked - asked <= 1
         assert await keys.key(None) is None
+
+
+async def test_a_flood_of_unknown_keys_hides_no_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Invented names are asked for once in each pause, and the real one is found after the pause that it came in."""
+    monkeypatch.setattr(jwks, "COOLDOWN_S", 0.2)
+    async with jwks_server() as server:
+        server.keys = [OLD]
+        keys = Jwks(server.url)
+        await keys.key("old")
+        await keys.key("invented")
+        asked, began = server.asked, time.monotonic()
+        server.keys = [OLD, NEW]
+        for number in itertools.count():
+            assert await keys.key(f"k{number}") is None
+            assert await keys.key("old") is not None
+            if await keys.key("new") is not None:
+                break
+            assert time.monotonic() - began < 5
+            await asyncio.sleep(0)
+        assert number > 3
+        assert server.asked - asked <= (time.monotonic() - began) / 0.2 + 1
 
 
 async def test_while_the_address_is_away_known_keys_stay() -> None:

@@ -32,6 +32,23 @@ async def test_page_files_api_and_socket_are_below_the_prefix(server: InLoopServ
         assert json.loads(await socket.recv())["type"] == "ready"
 
 
+async def test_addresses_in_answers_are_below_the_prefix(server: InLoopServer) -> None:
+    """Where the client came by it, and only there: what it finds in `Location` it can ask for."""
+    start = {"input": "Hi", "params": {"demo": {"text": "Yes."}}}
+    async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as http:
+        for prefix in ("/tools/chat", ""):
+            for path, body, headers in (
+                ("/v1/conversations", {}, {}),
+                ("/v1/turns", start, {}),
+                ("/v1/turns", start, {"accept": "text/event-stream"}),
+                ("/v1/turns", start, {"prefer": "respond-async"}),
+            ):
+                answer = await http.post(prefix + path, json=body, headers=headers)
+                where = answer.headers["location"]
+                assert where.startswith(f"{prefix}{path}/")
+                assert (await http.get(where)).status_code == 200
+
+
 async def test_the_prefix_without_its_slash_leads_to_the_page(server: InLoopServer) -> None:
     """The page's relative addresses need the slash; the redirect is relative too."""
     async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as http:

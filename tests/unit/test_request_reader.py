@@ -65,6 +65,24 @@ async def test_a_body_is_json(given: str) -> None:
     assert refused.value.status == 415
 
 
+@pytest.mark.parametrize(
+    ("headers", "word"),
+    [
+        ({"content-type": "application/json; charset=utf-16"}, "charset"),
+        ({"content-type": 'application/json; profile="a"; Charset="ISO-8859-1"'}, "charset"),
+        ({"content-type": "application/json", "content-encoding": "gzip"}, "content-encoding"),
+    ],
+)
+async def test_a_body_is_utf_8_as_it_stands(headers: dict[str, str], word: str) -> None:
+    """Another charset, or a packed body, is 415, with a word of what to send."""
+    with pytest.raises(HttpError, match=word) as refused:
+        await read_body(Headers(headers), receiving(b"{}"), 10)
+    assert refused.value.status == 415
+    for charset in ("UTF-8", '"utf-8"', "utf8"):
+        typed = Headers({"content-type": f"application/json;charset={charset}", "content-encoding": "identity"})
+        assert await read_body(typed, receiving(b"{}"), 10) == b"{}"
+
+
 def test_a_query_is_read() -> None:
     """Percents and pluses are decoded; an empty value is one."""
     assert read_query(b"query=a%20b+%C3%A9&before=", ("query", "before")) == {"query": "a b é", "before": ""}

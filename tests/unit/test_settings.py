@@ -180,9 +180,10 @@ JWT = {"auth": "jwt", "jwt_secret": "x" * 32}
         ({"auth": "jwt", "jwt_secret": "x" * 31}, "at least 32"),
         ({"auth": "jwt", "jwt_jwks_url": "file:///etc/passwd"}, "match pattern"),
         ({"auth": "everyone"}, "'none', 'jwt'"),
+        ({"body_bytes": 200_000_000}, "TURNWIRE_BODIES_BYTES has to be"),
     ],
 )
-def test_credentials_that_do_not_fit_together_are_refused(fields: dict[str, Any], words: str) -> None:
+def test_what_does_not_fit_together_is_refused(fields: dict[str, Any], words: str) -> None:
     """At the start, and never with the secret in the message."""
     with pytest.raises(ValidationError, match=words) as wrong:
         made(**fields)

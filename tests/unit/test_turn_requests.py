@@ -48,6 +48,39 @@ async def test_a_turn_is_streamed_from_its_start_to_its_ending(http: httpx2.Asyn
         assert await events.next() is None
 
 
+async def test_large_bodies_at_the_same_time_are_bounded() -> None:
+    """Beyond the bound 429, while it lasts; a body that fits a frame is taken all the same, and so is a large one when
+    another has been taken, refused, or given up."""
+    async with serving(body_bytes=1_000_000, bodies_bytes=1_000_000) as server, http_client(server.url) as http:
+        room = server.gateway.services.limits.bodies
+        large = b'{"input":"Hi","params":{"demo":{"text":"Yes."}}%b}' % (b" " * 900_000)
+        released = asyncio.Event()
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield large[:-1]
+            await released.wait()
+            yield large[-1:]
+
+        async def post(content: Any) -> httpx2.Response:
+            return await http.post("/v1/turns", content=content, headers={"content-type": "application/json"})
+
+        first = asyncio.get_running_loop().create_task(post(slowly()))
+        await eventually(lambda: room.left < 200_000)
+        refused = await post(large)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert refused.json()["error"]["code"] == "rate_limited"
+        assert (await post(b'{"input":"Hi","params":{"demo":{"text":"Yes."}}}')).status_code == 200
+        released.set()
+        assert (await first).status_code == 200
+        assert (await post(large)).status_code == 200
+        assert (await post(b'{"x":"%b"}' % (b" " * 900_000))).status_code == 400
+        released.clear()
+        gone = asyncio.get_running_loop().create_task(post(slowly()))
+        await eventually(lambda: room.left < 200_000)
+        gone.cancel()
+        await eventually(lambda: room.left == 1_000_000)
+
+
 async def test_json_waits_for_the_ending(http: httpx2.AsyncClient) -> None:
     """The turn as `turn.get` shows it: message, usage and cost."""
     answer = await http.post("/v1/turns", json={"turn": "t", "input": "Hi", "params": {"demo": QUICK}})

@@ -1,0 +1,72 @@
+"""An even pace for each user: counted in this process at once, and settled with the other instances by the store.
+
+A request never waits for the store. Who asks at several instances at the same moment gets a burst from each, and then
+nothing until all of it is paid back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from math import ceil
+
+from store.base import StoreError
+from store.interface import Store
+
+PACES_SWEPT_AT = 1024
+SETTLE_S = 0.1
+
+
+class Pace:
+    """A bucket of `burst` requests for each user, that gets `per_s` of them."""
+
+    def __init__(self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._interval_s = 1 / per_s
+        self._ahead_s = (burst - 1) * self._interval_s
+        self._clock = clock
+        self._due: dict[str, float] = {}
+        self._taken: dict[str, tuple[int, float]] = {}
+        """Of which the store isn't told yet: how many, and when the first of them was."""
+        self._sweep_at = PACES_SWEPT_AT
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def take(self, user: str) -> int:
+        """Go on now, which is 0, or after so many ms."""
+        now = self._clock()
+        due = max(self._due.get(user, now), now)
+        wait_s = due - now - self._ahead_s
+        if wait_s > 0:
+            return ceil(wait_s * 1000)
+        self._due[user] = due + self._interval_s
+        count, since = self._taken.get(user, (0, now))
+        self._taken[user] = (count + 1, since)
+        if len(self._due) >= self._sweep_at:
+            self._due = {other: then for other, then in self._due.items() if then > now}
+            self._sweep_at = max(PACES_SWEPT_AT, 2 * len(self._due))
+        return 0
+
+    async def run(self, store: Store, reachable: Callable[[], bool]) -> None:
+        """Settle now and then, until cancelled; while the store is away each instance counts its own."""
+        while True:
+            await asyncio.sleep(SETTLE_S)
+            with suppress(StoreError):
+                await self.settle(store if reachable() else None)
+
+    async def settle(self, store: Store | None) -> None:
+        """Say what was taken here, and hear what was taken anywhere. Raises `StoreError`, and then it is forgotten."""
+        taken, self._taken = self._taken, {}
+        if not taken or store is None:
+            return
+        began = self._clock()
+        told = [(user, count, int((began - since) * 1_000_000)) for user, (count, since) in taken.items()]
+        ahead_us = await store.count_requests(told, ceil(self._interval_s * 1_000_000))
+        for user, ahead in zip(taken, ahead_us, strict=True):
+            meanwhile, _ = self._taken.get(user, (0, 0))
+            due = began + ahead / 1_000_000 + meanwhile * self._interval_s
+            # Less than a request is the time that the way to the store took, and no other instance.
+            if due > self._due.get(user, began) + self._interval_s / 2:
+                self._due[user] = due
