@@ -14,11 +14,10 @@ import structlog
 
 from gateway.errors import ApiError
 from gateway.tasks import spawn
-from gateway.turns.entries import decode_events
 from gateway.turns.hub import Hub
-from gateway.turns.turn import ENDED, IllegalTransition, State, step
-from gateway.turns.turn_log import TurnLog
-from gateway.turns.turn_stream import TurnStream, gone, mirror_of
+from gateway.turns.mirror import apply, read_whole
+from gateway.turns.turn import IllegalTransition
+from gateway.turns.turn_stream import TurnStream, gone, mirror_of, was_deleted
 from store.base import LogEntry, NotFound, StoreError
 from store.interface import Store, turn_channel
 
@@ -58,6 +57,7 @@ class Followers:
         """The turn, wherever it runs. Raises `NotFound`, `ApiError` "gone", `StoreError`."""
         known = await self._known(user, turn)
         if known is not None:
+            await self._check_kept(known)
             return known
         channel = turn_channel(user, turn)
         loading = self._loading.get(channel)
@@ -74,6 +74,16 @@ class Followers:
             with suppress(ApiError):
                 await asyncio.shield(known.accepted)
         return None
+
+    async def _check_kept(self, stream: TurnStream) -> None:
+        """Another instance may have deleted the conversation of an ended turn. A store that can't say changes nothing."""
+        if stream.live or stream.conversation is None or not self._store.shared:
+            return
+        with suppress(StoreError):
+            record = await self._store.turn(stream.user, stream.turn)
+            if was_deleted(record):
+                self._hub.forget(stream.user, stream.conversation)
+                raise gone(record)
 
     async def _load(self, user: str, turn: str, channel: str, loading: asyncio.Future[TurnStream]) -> None:
         try:
@@ -92,7 +102,7 @@ class Followers:
         await self._store.follow(channel)
         try:
             await self.catch_up(stream)
-            if record.ending is not None and stream.live:
+            if record.ending is not None and (stream.live or was_deleted(record)):
                 raise gone(record)
             known = await self._known(user, turn)
         except BaseException:
@@ -154,41 +164,16 @@ class Followers:
                 return
             before = stream.log.end
             for entry in entries:
-                if not self._apply(stream, entry):
+                if not apply(stream, entry):
                     await self._reload(stream)
                     return
             if not stream.live or stream.log.end == before:
                 return
 
-    def _apply(self, stream: TurnStream, entry: LogEntry) -> bool:
-        """Continue the mirror by an entry. False where it doesn't fit: a gap, or another past than ours."""
-        end = stream.log.end
-        if entry.first > end + 1:
-            return False
-        if entry.epoch != stream.log.epoch_of(min(entry.first, end)) and entry.first <= end:
-            return entry.epoch < stream.log.epoch_of(entry.first)
-        if entry.last > end:
-            stream.begin_epoch(entry.epoch)
-            stream.publish(decode_events(entry.payload)[end + 1 - entry.first :])
-        return True
-
     async def _reload(self, stream: TurnStream) -> None:
         """Take the store's log for the whole truth."""
-        whole = TurnLog(stream.turn, stream.epoch)
-        state: State = "accepting"
-        while entries := await self._store.log(stream.user, stream.turn, whole.end):
-            before = whole.end
-            for entry in entries:
-                if entry.first != whole.end + 1:
-                    continue
-                whole.begin_epoch(entry.epoch)
-                for event in decode_events(entry.payload):
-                    state = step(state, event)
-                    whole.events.append(event)
-            if whole.end == before:
-                break
+        whole, state = await read_whole(self._store, stream)
         if whole.end and not stream.owned:
-            whole.ended = state in ENDED
             stream.reload(whole, state)
             self._to_reload.discard(turn_channel(stream.user, stream.turn))
 
@@ -206,7 +191,7 @@ class Followers:
             return
         self._heard[channel] = asyncio.get_running_loop().time()
         try:
-            fits = channel not in self._to_reload and self._apply(stream, _decode_entry(payload))
+            fits = channel not in self._to_reload and apply(stream, _decode_entry(payload))
         except (msgspec.DecodeError, IllegalTransition):
             log.exception("an entry can't be applied", channel=channel)
             return

@@ -73,14 +73,14 @@ class Turns:
         if not stream.log.events:
             # The store knows the id: another instance runs the turn, or it ended a while ago.
             self._drop(stream)
+            fresh = False
+        if not fresh and stream.turn not in self._outbox.attachments:
             try:
-                elsewhere = await self._services.followers.find(self._user, stream.turn)
+                known = await self._services.followers.find(self._user, stream.turn)
                 if stream.turn not in self._outbox.attachments:
-                    elsewhere.attach(self._outbox, None, 0)
+                    known.attach(self._outbox, None, 0)
             except (ApiError, NotFound):
                 self._outbox.put(TurnDetached(stream.turn, "gone"))
-        elif not fresh and stream.turn not in self._outbox.attachments:
-            stream.attach(self._outbox, None, 0)
         first = stream.log.events[0] if fresh and stream.log.events else None
         return {
             "turn": stream.turn,

@@ -237,8 +237,13 @@ def mirror_of(record: TurnRecord) -> TurnStream:
     return stream
 
 
+def was_deleted(record: TurnRecord) -> bool:
+    """Whether an ended turn's conversation is no more."""
+    return record.ending is not None and record.conversation is None and record.stateless_message is None
+
+
 def gone(record: TurnRecord) -> ApiError:
     """The events of this ended turn are no longer kept; its message is, unless its conversation was deleted."""
-    if record.conversation is None and record.stateless_message is None:
+    if was_deleted(record):
         return ApiError("gone", "The conversation of this turn was deleted. Nothing of the turn is kept.")
     return ApiError("gone", stored_message=record.message)

@@ -163,6 +163,36 @@ async def test_what_is_not_there_is_said(pair: Pair) -> None:
         assert len(two.shared.followed) == 1
 
 
+@pytest.mark.parametrize("owner", [0, 1])
+async def test_a_conversation_that_was_deleted_elsewhere_replays_nowhere(pair: Pair, owner: int) -> None:
+    """Law 7: whoever still has the turn in memory, its owner or a follower, attaches nobody behind the delete."""
+    async with seat(pair[0].services) as one, seat(pair[1].services) as two:
+        seats = (one, two)
+        await seats[owner].start("t")
+        await seats[owner].ending("t")
+        await seats[1 - owner].request("turn.attach", turn="t")
+        await seats[1 - owner].ending("t")
+        conversation = (await one.request("turn.get", turn="t"))["conversation"]
+        await one.request("conversation.delete", conversation=conversation)
+        for client in seats:
+            answer = await client.request("turn.attach", turn="t")
+            assert answer["turns"]["t"]["error"]["code"] == "gone"
+            assert (await client.start("t"))["status"] == "attached"  # law 6: its id still counts
+            await client.until(lambda: _detached(client, "t"))  # noqa: B023
+            assert [frame["type"] for frame in client.of("t")].count("turn.completed") == 1
+
+
+async def test_an_ended_turn_is_attached_while_the_store_is_away(pair: Pair) -> None:
+    """What can't be asked about is served from memory."""
+    one, _ = pair
+    async with seat(one.services) as here:
+        await here.start("t")
+        await here.ending("t")
+        with one.store.failing("turn"):
+            answer = await here.request("turn.attach", turn="t")
+        assert answer["turns"]["t"]["status"] == "completed"
+
+
 async def test_an_entry_that_makes_no_sense_harms_nobody(pair: Pair) -> None:
     """What can't be read or applied is logged, and the log has the last word."""
     one, two = pair

@@ -1,0 +1,42 @@
+"""A turn's stored log as a mirror takes it: entry by entry, or as a whole."""
+
+from __future__ import annotations
+
+from gateway.turns.entries import decode_events
+from gateway.turns.turn import ENDED, State, step
+from gateway.turns.turn_log import TurnLog
+from gateway.turns.turn_stream import TurnStream
+from store.base import LogEntry
+from store.interface import Store
+
+
+def apply(stream: TurnStream, entry: LogEntry) -> bool:
+    """Continue the mirror by an entry. False where it doesn't fit: a gap, or another past than ours."""
+    end = stream.log.end
+    if entry.first > end + 1:
+        return False
+    if entry.epoch != stream.log.epoch_of(min(entry.first, end)) and entry.first <= end:
+        return entry.epoch < stream.log.epoch_of(entry.first)
+    if entry.last > end:
+        stream.begin_epoch(entry.epoch)
+        stream.publish(decode_events(entry.payload)[end + 1 - entry.first :])
+    return True
+
+
+async def read_whole(store: Store, stream: TurnStream) -> tuple[TurnLog, State]:
+    """The turn's log as the store has it, up to its first gap. Raises `StoreError`."""
+    whole = TurnLog(stream.turn, stream.epoch)
+    state: State = "accepting"
+    while entries := await store.log(stream.user, stream.turn, whole.end):
+        before = whole.end
+        for entry in entries:
+            if entry.first != whole.end + 1:
+                continue
+            whole.begin_epoch(entry.epoch)
+            for event in decode_events(entry.payload):
+                state = step(state, event)
+                whole.events.append(event)
+        if whole.end == before:
+            break
+    whole.ended = state in ENDED
+    return whole, state
