@@ -87,7 +87,10 @@ class RedisLeases(Linked):
     async def wish_cancel(self, user: str, turn: str, wish: bytes) -> bool:
         """See `Store`."""
         told = index_member(user, turn)
-        reply = await self._link.script("wish", user_prefix(user), raw(turn), wish, instance_channel(""), told)
+        until_ms = await self._link.deadline_ms()
+        reply = await self._link.script(
+            "wish", user_prefix(user), raw(turn), wish, instance_channel(""), told, until_ms
+        )
         accepted(reply)
         return bool(reply[0] == b"running")
 

@@ -39,6 +39,8 @@ log = structlog.stdlib.get_logger("turnwire.store")
 
 CONNECTIONS_MAX = 16
 CALL_TIMEOUT_S = 2.2
+REPLY_S = 0.2
+"""What is left of a call's time for its reply."""
 CONNECT_TIMEOUT_S = 2.0
 RETRIES = 2
 RETRY_DELAY_S = 0.1
@@ -148,6 +150,11 @@ class Link:
     async def commands(self, commands: Sequence[tuple[Argument, ...]], *, repeatable: bool = True) -> list[Any]:
         """Run commands in one round trip, and answer what they return, in order. Raises the first's error."""
         return await self._checked(await self._exchange(commands, repeatable))
+
+    async def deadline_ms(self) -> int:
+        """By Redis' clock, until when a call that begins now is to be done: later it has failed here, and was said to."""
+        seconds, micros = await self.command("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000 + int((CALL_TIMEOUT_S - REPLY_S) * 1000)
 
     async def _checked(self, replies: list[Any]) -> list[Any]:
         for reply in replies:

@@ -17,6 +17,7 @@ from store.base import (
     LogGap,
     MessageRecord,
     NotFound,
+    StoreError,
     TurnRecord,
 )
 from store.redis_keys import raw
@@ -55,6 +56,8 @@ def accepted(reply: list[Any]) -> list[Any]:
         raise Fenced("the turn belongs to a newer epoch")
     if outcome == b"gap":
         raise LogGap(reply[1])
+    if outcome == b"late":
+        raise StoreError("The store didn't answer in time.")
     return reply[1:]
 
 

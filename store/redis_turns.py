@@ -41,7 +41,7 @@ class RedisTurns(Linked):
         # Should the turn be refused, the index is wrong until somebody looks: it is a hint.
         reply, _ = await self._link.scripts(
             [
-                ("accept", user_prefix(new.user), (packed(new), channel)),
+                ("accept", user_prefix(new.user), (packed(new), channel, await self._link.deadline_ms())),
                 ("index", bucket_of(new.user, new.turn), (new.lease_ms, "NX", member)),
             ]
         )

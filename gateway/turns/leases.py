@@ -105,8 +105,10 @@ class Leases:
         loop = asyncio.get_running_loop()
         while True:
             try:
+                # Asked also while nothing may be taken: an outage counts until it is over, for then owners renew first.
+                lapsed = await self._store.takeable()
                 if loop.time() - self._writer.failed_at > self._lease_s:
-                    for user, turn in await self._store.takeable():
+                    for user, turn in lapsed:
                         known = self._hub.get(user, turn)
                         if known is None or not known.owned:
                             await self._take(user, turn)

@@ -1,10 +1,14 @@
 -- Accept a turn: its id, request, question, conversation and lease.
--- uses: clock, conversation, limits
--- KEYS[1] the user's prefix. ARGV: the turn as MessagePack, the channel of its conversation.
+-- uses: clock, kept, conversation, limits
+-- KEYS[1] the user's prefix. ARGV: the turn as MessagePack, the channel of its conversation, until when to do it.
 -- Returns {'known', turn, whether its conversation is there}, {'fresh', turn, conversation, question, turns ahead,
--- slots}, {'conflict'}, {'busy'}, {'not_found', what} or {'limited', limit, ms}; records are flat lists of fields.
+-- slots}, {'conflict'}, {'busy'}, {'not_found', what}, {'limited', limit, ms} or {'late'}; records are flat lists of
+-- fields.
 local p, new = KEYS[1], cmsgpack.unpack(ARGV[1])
 local turn = p .. 'turn:' .. new.turn
+if clock_ms() > tonumber(ARGV[3]) then
+  return {'late'}
+end
 
 local function fresh(id, question, ahead)
   return {
@@ -14,7 +18,7 @@ local function fresh(id, question, ahead)
   }
 end
 
-local known = redis.call('HMGET', turn, 'digest', 'owner', 'message', 'status', 'seq', 'conversation', 'input')
+local known = kept_of(turn, 'digest', 'owner', 'message', 'status', 'seq', 'conversation', 'input')
 if known[1] then
   if known[1] ~= new.digest then
     return {'conflict'}

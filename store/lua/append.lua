@@ -1,10 +1,10 @@
 -- One entry of a turn's log.
--- uses: clock, entries
+-- uses: clock, kept, entries
 -- KEYS[1] the user's prefix. ARGV: turn, epoch, first, last, encoded entry, channel.
 -- Returns the log's end if the entry is stored and nothing else is to be said, else {outcome, end, wish to stop}.
 local turn = KEYS[1] .. 'turn:' .. ARGV[1]
 local log = KEYS[1] .. 'log:' .. ARGV[1]
-local kept = redis.call('HMGET', turn, 'epoch', 'seq', 'base', 'status', 'cancel')
+local kept = kept_of(turn, 'epoch', 'seq', 'base', 'status', 'cancel')
 if not kept[1] then
   return {'missing', 0, false}
 end
@@ -18,9 +18,11 @@ if outcome == 'new' then
   if kept[4] ~= 'running' then
     return {'fenced', seq, kept[5]}
   end
-  write_entry(turn, log, ARGV[2], first, last, ARGV[5], ARGV[6])
-  seq = last
-  outcome = 'stored'
+  if write_entry(turn, log, ARGV[2], first, last, ARGV[5], ARGV[6]) then
+    seq, outcome = last, 'stored'
+  else
+    seq, outcome = 0, 'gap'
+  end
 end
 if outcome == 'stored' and not kept[5] then
   return seq

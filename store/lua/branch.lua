@@ -1,5 +1,5 @@
 -- The way from a message to its root.
--- uses: clock, conversation
+-- uses: clock, kept, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation, message.
 -- Returns {'ok', messages, the root last} or {'not_found', what}.
 local p, id, branch = KEYS[1], ARGV[2], {}

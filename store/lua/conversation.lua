@@ -66,7 +66,7 @@ end
 local function running_turns(p, list)
   local running = {}
   for _, turn in ipairs(redis.call('ZRANGE', p .. list, 0, -1)) do
-    if redis.call('HGET', p .. 'turn:' .. turn, 'status') == 'running' then
+    if kept_of(p .. 'turn:' .. turn, 'status')[1] == 'running' then
       running[#running + 1] = turn
     else
       redis.call('ZREM', p .. list, turn)

@@ -1,10 +1,10 @@
 -- End a turn: its last events, its answer, its usage and its ending.
--- uses: clock, entries, conversation, limits
+-- uses: clock, kept, entries, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the ending as MessagePack, the encoded entry, the turn's channel.
 -- Returns {'ok', conversation}, {'not_found', what}, {'fenced'} or {'gap', end}.
 local p, ended = KEYS[1], cmsgpack.unpack(ARGV[1])
 local turn, log = p .. 'turn:' .. ended.turn, p .. 'log:' .. ended.turn
-local kept = redis.call('HMGET', turn, 'epoch', 'seq', 'base', 'status', 'conversation', 'revision')
+local kept = kept_of(turn, 'epoch', 'seq', 'base', 'status', 'conversation', 'revision')
 if not kept[1] then
   return {'not_found', 'turn'}
 end
@@ -26,11 +26,11 @@ if outcome == 'gap' then
   return {'gap', seq}
 end
 
--- This frees memory and goes first: see `write_entry`.
-redis.call('HDEL', turn, 'request', 'lease')
-if outcome == 'new' then
-  write_entry(turn, log, epoch, events.first, events.last, ARGV[2], ARGV[3])
+if outcome == 'new' and not write_entry(turn, log, epoch, events.first, events.last, ARGV[2], ARGV[3]) then
+  return {'gap', 0}
 end
+-- This frees memory and goes before what doesn't: see `write_entry`.
+redis.call('HDEL', turn, 'request', 'lease')
 redis.call('ZREM', p .. 'running', ended.turn)
 redis.call('HSET', turn, 'status', ended.status, 'ending', ended.ending)
 if id then

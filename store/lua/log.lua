@@ -1,8 +1,9 @@
 -- Read a turn's log.
+-- uses: kept
 -- KEYS[1] the user's prefix. ARGV: turn, after, about how many bytes at most.
 -- Returns encoded entries that hold events after seq `after`, in order.
 local after, room = tonumber(ARGV[2]), tonumber(ARGV[3])
-local epochs = redis.call('HGET', KEYS[1] .. 'turn:' .. ARGV[1], 'epochs')
+local epochs = kept_of(KEYS[1] .. 'turn:' .. ARGV[1], 'epochs')[1]
 if not epochs then
   return {}
 end
@@ -16,7 +17,7 @@ end
 local from = '(' .. epoch .. '-' .. ARGV[2]
 local entries = {}
 while room > 0 do
-  local read = redis.call('XRANGE', KEYS[1] .. 'log:' .. ARGV[1], from, '+', 'COUNT', 50)
+  local read = redis.pcall('XRANGE', KEYS[1] .. 'log:' .. ARGV[1], from, '+', 'COUNT', 50)
   if #read == 0 then
     break
   end

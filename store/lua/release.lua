@@ -1,8 +1,9 @@
 -- Let a lease lapse now.
+-- uses: kept
 -- KEYS[1] the user's prefix. ARGV: turn, epoch.
 -- Returns whether the turn runs in that epoch.
 local turn = KEYS[1] .. 'turn:' .. ARGV[1]
-local kept = redis.call('HMGET', turn, 'epoch', 'status')
+local kept = kept_of(turn, 'epoch', 'status')
 if kept[1] ~= ARGV[2] or kept[2] ~= 'running' then
   return 0
 end

@@ -1,12 +1,12 @@
 -- Prolong the leases of turns of one user.
--- uses: clock
+-- uses: clock, kept
 -- KEYS[1] the user's prefix. ARGV: owner, ms, then turn and epoch of each.
 -- Returns for each 'held', 'refused' or 'missing', and its wish to stop.
 local answers, until_ms = {}, clock_ms() + tonumber(ARGV[2])
 redis.call('PEXPIRE', KEYS[1] .. 'running', RUNNING_MS)
 for at = 3, #ARGV, 2 do
   local turn = KEYS[1] .. 'turn:' .. ARGV[at]
-  local kept = redis.call('HMGET', turn, 'epoch', 'owner', 'status', 'cancel')
+  local kept = kept_of(turn, 'epoch', 'owner', 'status', 'cancel')
   local outcome = 'missing'
   if kept[1] then
     outcome = 'refused'

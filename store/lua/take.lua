@@ -1,16 +1,27 @@
 -- Become a turn's owner.
--- uses: clock
+-- uses: clock, kept, entries
 -- KEYS[1] the user's prefix. ARGV: turn, owner, proposed epoch, ms, whether from a living owner too.
 -- Returns {'taken', turn, whether its conversation is there}, {'held'} (or ended) or {'not_found', what}.
 local p = KEYS[1]
 local turn = p .. 'turn:' .. ARGV[1]
-local kept = redis.call('HMGET', turn, 'epoch', 'status', 'lease', 'owner', 'proposed', 'seq', 'epochs', 'conversation')
+local log = p .. 'log:' .. ARGV[1]
+local kept = kept_of(turn, 'epoch', 'status', 'lease', 'owner', 'proposed', 'seq', 'epochs', 'conversation')
 if not kept[1] then
   return {'not_found', 'turn'}
 end
 if kept[2] ~= 'running' then
   return {'held'}
 end
+-- Whether the log is there, from its first event to the one that it is said to end at.
+local function is_whole(seq)
+  if seq == '0' then
+    return true
+  end
+  local first = redis.pcall('XRANGE', log, '-', '+', 'COUNT', 1)
+  local last = redis.pcall('XREVRANGE', log, '+', '-', 'COUNT', 1)
+  return #first == 1 and first[1][2][2] == '1' and string.match(last[1][1], '%d+$') == seq
+end
+
 local now = clock_ms()
 -- The very same call again: its first answer was lost on the way.
 local again = kept[4] == ARGV[2] and kept[5] == ARGV[3]
@@ -18,6 +29,10 @@ if not again and ARGV[5] ~= '1' and tonumber(kept[3]) > now then
   return {'held'}
 end
 redis.call('PEXPIRE', turn, RUNNING_MS)
+if not again and not is_whole(kept[6]) then
+  forget_log(turn, log, '')
+  kept[6], kept[7] = '0', ''
+end
 if not again then
   local epoch = text_of(math.max(tonumber(ARGV[3]), tonumber(kept[1]) + 1))
   redis.call('HSET', turn, 'epoch', epoch, 'owner', ARGV[2], 'proposed', ARGV[3], 'base', kept[6],

@@ -1,5 +1,5 @@
 -- Change a conversation.
--- uses: clock, conversation
+-- uses: clock, kept, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation, now, the change as MessagePack.
 -- Returns {'ok', conversation} or {'not_found', what}.
 local key, change = KEYS[1] .. 'conversation:' .. ARGV[1], cmsgpack.unpack(ARGV[3])

@@ -1,8 +1,13 @@
 -- Keep the wish to stop a turn, and tell its owner.
--- KEYS[1] the user's prefix. ARGV: turn, wish, what instances' channels begin with, what the owner is told.
--- Returns {'running'}, {'ended'} or {'not_found', what}.
+-- uses: clock, kept
+-- KEYS[1] the user's prefix. ARGV: turn, wish, what instances' channels begin with, what the owner is told, until when to
+-- do it.
+-- Returns {'running'}, {'ended'}, {'not_found', what} or {'late'}.
 local turn = KEYS[1] .. 'turn:' .. ARGV[1]
-local kept = redis.call('HMGET', turn, 'status', 'owner')
+if clock_ms() > tonumber(ARGV[5]) then
+  return {'late'}
+end
+local kept = kept_of(turn, 'status', 'owner')
 if not kept[1] then
   return {'not_found', 'turn'}
 end

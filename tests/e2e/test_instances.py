@@ -233,6 +233,31 @@ async def test_redis_away_longer_degrades_and_catches_up(tmp_path: Path, lease_s
             assert c.turns["t"].text() == who.text("t")
 
 
+async def test_redis_can_only_be_read_for_two_leases(tmp_path: Path) -> None:
+    """A failover to a replica that is promoted late: new turns are refused, what runs streams on and stays its owner's,
+    also from an instance that has no turns; nobody is asked twice, and the logs are whole after."""
+    async with world(tmp_path) as w, client_of(w, 0) as who:
+        words = [f"w{n} " for n in range(500)]
+        w.upstream.plays(chat(*words).but(rate=100))
+        await w.start(who, "demo", rate=100, tokens=500)
+        await who.start("real", input="x", model="openai/m")
+        w.redis.ask("REPLICAOF", "127.0.0.1", 1)
+        async with client(w.urls()[1]) as c:
+            with pytest.raises(RequestFailed) as refused:
+                await c.request("turn.start", turn="new", input="x")
+            assert refused.value.code == "store_unavailable"
+        await asyncio.sleep(2 * LEASE_S)
+        w.redis.ask("REPLICAOF", "NO", "ONE")
+        await w.check(who, "demo")
+        assert (await who.ending("real"))["type"] == "turn.completed"
+        assert (who.text("real"), who.connects, len(w.upstream.asked)) == ("".join(words), 1, 1)
+        async with client(w.urls()[1]) as c:
+            for turn in ("demo", "real"):
+                await c.request("turn.attach", turn=turn)
+                await c.ending(turn)
+                assert c.turns[turn].text() == who.text(turn)
+
+
 async def test_redis_comes_back_empty(tmp_path: Path) -> None:
     """Redis loses everything: the owner re-creates its running turns, nothing is met with silence."""
     async with world(tmp_path) as w, client_of(w, 0) as who:

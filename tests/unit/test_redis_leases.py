@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from store.base import StoreError
 from store.redis_keys import BUCKETS, bucket_key, bucket_of, index_member
 from tests.redis_process import RedisProcess, cut_way, redis_server, redis_store
 from tests.store_conformance import (
@@ -96,3 +99,14 @@ async def test_an_attachment_leaves_with_its_time(redis_server: RedisProcess) ->
             return redis_server.keys() == []
 
         await eventually(gone)
+
+
+async def test_at_a_replica_nothing_can_be_taken(redis_server: RedisProcess) -> None:
+    """Law 9: after a failover that isn't over, who looks for lapsed leases is told, and not first when it takes one."""
+    async with redis_store(redis_server.url) as store:
+        await running(store, stateless_turn(lease_ms=1))
+        redis_server.ask("REPLICAOF", "127.0.0.1", 1)
+        with pytest.raises(StoreError, match="only be read"):
+            await store.takeable()
+        redis_server.ask("REPLICAOF", "NO", "ONE")
+        assert await store.takeable() == [("ann", "t1")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ResponseError
 
-from store.base import Append, StoreError
+from store.base import StoreError
 from store.redis_link import CONNECTIONS_MAX, Link, sentence
 from tests.redis_process import RedisProcess, cut_way, redis_process, redis_server, redis_store
 from tests.store_conformance import conversation, ending, eventually, new_turn, piece, running, stateless_turn
@@ -165,19 +165,13 @@ async def test_a_replica_says_that_it_can_not_write(redis_server: RedisProcess) 
 
 
 async def test_one_failing_call_of_many_harms_no_other(redis_server: RedisProcess) -> None:
-    """The others are stored, and the whole list may be written again."""
+    """The others have run, and that one's error is raised."""
     async with redis_store(redis_server.url) as store:
-        one, two = await running(store), await running(store, stateless_turn("t2"))
-        broken = Append("ann", "t3", 1, 1, 1, b"x")
-        await running(store, stateless_turn("t3", epoch=1))
-        key = next(key for key in redis_server.keys() if key.endswith(b":turn:t3"))
-        redis_server.ask("DEL", key)
-        redis_server.ask("SET", key, "not a hash")
-        every = [piece(one, 1, 1), broken, piece(two, 1, 1)]
+        await store.create_conversation(conversation())
+        redis_server.ask("SET", "spoiled", "not a set")
         with pytest.raises(StoreError, match="can't do it"):
-            await store.append(every)
-        redis_server.ask("DEL", key)
-        assert [appended.outcome for appended in await store.append(every)] == ["stored", "missing", "stored"]
+            await store._link.scripts([("place", name, (1, 1000, "one")) for name in (b"a", b"spoiled", b"b")])
+        assert sorted(key for key in redis_server.keys() if len(key) == 1) == [b"a", b"b"]
 
 
 def test_an_error_says_nothing_of_redis() -> None:
