@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, validation_alias=AliasChoices("port", "PORT"))
     store: str = Field("", validation_alias=AliasChoices("TURNWIRE_STORE", "REDIS_URL"))
     redis_host: str | None = Field(None, validation_alias=AliasChoices("redis_host", "REDIS_HOST"))
-    redis_port: int = Field(6379, validation_alias=AliasChoices("redis_port", "REDIS_PORT"))
+    redis_port: int = Field(6379, ge=1, le=65535, validation_alias=AliasChoices("redis_port", "REDIS_PORT"))
     redis_password: str | None = Field(
         None, repr=False, validation_alias=AliasChoices("redis_password", "REDIS_PASSWORD")
     )
@@ -135,6 +135,16 @@ class Settings(BaseSettings):
     breaker_failures: int = Field(5, ge=1)
     breaker_open_s: float = Field(30, gt=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _not_from_kubernetes(cls, given: dict[str, object]) -> dict[str, object]:
+        """For a service called redis Kubernetes sets REDIS_PORT=tcp://…, which nobody meant for us."""
+        return {
+            name: value
+            for name, value in given.items()
+            if name.lower() != "redis_port" or not str(value).startswith("tcp://")
+        }
+
     @field_validator("jwt_algorithms", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, given: object) -> object:
@@ -219,13 +229,14 @@ class Settings(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        """The store that was named, or the Redis of REDIS_HOST, or a file in the working directory."""
+        """The store that was named, or the Redis of REDIS_…, here where no host is given, or a file beside the process."""
         if self.store:
             return self.store
-        if self.redis_host is None:
+        if not self.model_fields_set & {"redis_host", "redis_port", "redis_password"}:
             return "sqlite:///turnwire.db"
         secret = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
-        return f"redis://{secret}{self.redis_host}:{self.redis_port}"
+        host = self.redis_host or "127.0.0.1"
+        return f"redis://{secret}{f'[{host}]' if ':' in host else host}:{self.redis_port}"
 
     @property
     def timeouts(self) -> Timeouts:

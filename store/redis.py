@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+
+import structlog
 
 from store.base import StoreError
 from store.redis_history import RedisHistory
 from store.redis_keys import BUCKETS, bucket_key
 from store.redis_leases import RedisLeases
-from store.redis_link import Link
+from store.redis_link import AWAY, SILENT, Link
 from store.redis_notes import RedisNotes
 from store.redis_paces import RedisPaces
 from store.redis_places import RedisPlaces
 from store.redis_signals import RedisSignals
 from store.redis_turns import RedisTurns
+
+log = structlog.stdlib.get_logger("turnwire.store")
 
 VERSION_MIN = (6, 2)
 
@@ -47,14 +52,29 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, 
             # Every bucket is read, so that a node which serves only a part of a cluster is found out now.
             await self._link.commands([("ZCARD", bucket_key(number)) for number in range(BUCKETS)])
         except StoreError as error:
-            raise StoreError(
-                f"{error} Is Redis running at {address}, and are the user and the password in --store right?"
-            ) from error
+            raise StoreError(f"{error} {self._hint(str(error))}") from error
         version = dict(zip(said[::2], said[1::2], strict=True))[b"version"].decode()
         if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < VERSION_MIN:
             wanted = ".".join(map(str, VERSION_MIN))
             raise StoreError(f"Redis at {address} is {version}: {wanted} or newer, or Valkey, is needed.")
         await self._link.load()
+        with suppress(StoreError):  # a user of its own may not be allowed to ask
+            memory = await self._link.command("INFO", "MEMORY")
+            policy = re.search(rb"maxmemory_policy:(\S+)", memory)
+            if policy is not None and policy[1] != b"noeviction":
+                log.warning(
+                    "Redis may drop turns and conversations when it is full: set maxmemory-policy noeviction",
+                    policy=policy[1].decode(),
+                )
+
+    def _hint(self, said: str) -> str:
+        """What to look at when Redis can't be opened."""
+        address = self._link.address
+        if said not in {AWAY, SILENT}:
+            return f"That is the Redis at {address}."
+        if self._link.tls:
+            return f"Is Redis running at {address}, and with TLS? For one without give redis:// and not rediss://."
+        return f"Is Redis running at {address}? For one with TLS give rediss:// and not redis://."
 
     async def close(self) -> None:
         """See `Store`."""

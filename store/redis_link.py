@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from ssl import SSLCertVerificationError
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from hiredis import pack_command
@@ -21,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    BusyLoadingError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
@@ -49,6 +51,9 @@ Argument = bytes | str | int
 Call = tuple[str, bytes, tuple[Argument, ...]]
 """A script's name, its one key, and its arguments."""
 
+AWAY = "The store can't be reached."
+SILENT = "The store didn't answer in time."
+NO_DATABASE = ("DB index is out of range", "invalid DB index", "SELECT is not allowed in cluster mode")
 DENIED = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
@@ -61,6 +66,10 @@ class Link:
     def __init__(self, url: str, *, history_ttl_s: float, log_ttl_s: float, copies: tuple[int, int] = (0, 0)) -> None:
         try:
             options = dict[str, Any](parse_url(url))
+            parts = urlsplit(url)
+            self.tls = parts.scheme == "rediss"
+            if parts.scheme != "unix" and not parts.path.strip("/").isdecimal() and parts.path.strip("/"):
+                raise ValueError("a database is a number")
             self._connection_class = options.pop("connection_class", Connection)
             self._options = {
                 **options,
@@ -179,7 +188,7 @@ class Link:
                             raise
                         await asyncio.sleep(random.uniform(0.1, 1) * RETRY_DELAY_S)
         except TimeoutError as error:
-            raise StoreError("The store didn't answer in time.") from error
+            raise StoreError(SILENT) from error
         except (RedisError, OSError) as error:
             raise StoreError(sentence(error)) from error
         raise AssertionError("the last attempt returns or raises")
@@ -250,13 +259,19 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OutOfMemoryError):
         return "The store is full."
     if isinstance(error, DENIED):
-        return "The store refuses the credentials, or what we may do with them."
+        return "The store refuses the credentials, or what we may do with them. Check the user and the password."
+    if isinstance(error, BusyLoadingError):
+        return "The store is still reading its data. Try again in a moment."
+    if isinstance(error, ResponseError) and any(said in str(error) for said in NO_DATABASE):
+        return "The store has no such database. Name another one at the end of its URL; 0 is always there."
+    if isinstance(error, ResponseError) and "unknown command" in str(error):
+        return "The store doesn't know what we ask: Redis 6.2 or newer, or Valkey, is needed."
     if isinstance(error.__context__, SSLCertVerificationError):
         return "The store's certificate isn't trusted. Name who signed it: rediss://…?ssl_ca_certs=FILE."
     if isinstance(error, TooSlow):
-        return "The store didn't answer in time."
+        return SILENT
     if isinstance(error, ConnectionLost | OSError):
-        return "The store can't be reached."
+        return AWAY
     if isinstance(error, ReadOnlyError):
         return "The store can only be read now."
     return "The store can't do it now."

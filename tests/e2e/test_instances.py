@@ -72,9 +72,9 @@ async def test_law_5_cancel_through_the_other_instance(tmp_path: Path) -> None:
         began = time.monotonic()
         assert await there.request("turn.cancel", turn="t", reason="enough") == {"turns": {"t": "cancelled"}}
         ended = await here.ending("t")
-        assert time.monotonic() - began < 1.0  # 150 ms on a quiet machine; this one is shared
+        assert time.monotonic() - began < 3  # 150 ms on a quiet machine; this one may be loaded
         assert (ended["type"], ended["by"], ended["reason"]) == ("turn.cancelled", "client", "enough")
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(5):
             await asked.disconnected.wait()
         assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "already_ended"}}
         await w.check_stored("t", here.turns["t"].text())

@@ -128,7 +128,23 @@ async def test_over_tls(tmp_path: Path) -> None:
         said = await refusal(server.url.replace("right", "s3cret").partition("?")[0])
         assert "certificate" in said
         assert f"127.0.0.1:{server.port}" in said
-        assert "can't be reached" in await refusal(f"redis://:s3cret@127.0.0.1:{server.port}/0")
+        said = await refusal(f"redis://:s3cret@127.0.0.1:{server.port}/0")
+        assert "can't be reached" in said
+        assert "give rediss://" in said
+
+
+async def test_tls_where_redis_speaks_none(redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rediss://` at a plain port says so; it may hear nothing at all, so it can only ask."""
+    monkeypatch.setattr(redis_link, "CALL_TIMEOUT_S", 0.5)
+    said = await refusal(f"rediss://:s3cret@127.0.0.1:{redis_server.port}/0")
+    assert "give redis://" in said
+
+
+async def test_a_database_that_redis_does_not_have_is_named(redis_server: RedisProcess) -> None:
+    """`redis://host/99`: what is wrong, and what to do."""
+    said = await refusal(redis_server.url.replace("/0", "/99"))
+    assert said.startswith("The store has no such database. Name another one at the end of its URL")
+    assert f"127.0.0.1:{redis_server.port}" in said
 
 
 @pytest.mark.parametrize(
@@ -137,6 +153,8 @@ async def test_over_tls(tmp_path: Path) -> None:
         "redis://:s3cret/x@host:port/0",
         "redis://localhost:99999999/0?s3cret=1",
         "redis://localhost/0?s3cret=1",
+        "redis://localhost/s3cret",
+        "redis://localhost/-1?s3cret",
         "http://s3cret",
     ],
 )
@@ -147,15 +165,17 @@ def test_a_url_that_makes_no_sense_is_not_repeated(url: str) -> None:
     assert "s3cret" not in "".join(traceback.format_exception(raised.value))
 
 
-async def test_an_old_redis_is_refused() -> None:
-    """A version before 6.2 is named, with what is needed."""
-
+@pytest.mark.parametrize("version", ["6.0.9", None])
+async def test_an_old_redis_is_refused(version: str | None) -> None:
+    """A version before 6.2 is named, with what is needed; one before 6 can't even say which it is."""
     gone = asyncio.Event()
+    hello = f"*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n{version}\r\n".encode()
 
     async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(4096):
-            hello = b"*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n6.0.9\r\n"
-            writer.write(hello if b"HELLO" in data else b":0\r\n" * data.count(b"ZCARD"))
+            unknown = b"-ERR unknown command `HELLO`, with args beginning with:\r\n"
+            answer = hello if version else unknown
+            writer.write(answer if b"HELLO" in data else b":0\r\n" * data.count(b"ZCARD"))
         writer.close()
         await writer.wait_closed()
         gone.set()
@@ -163,7 +183,7 @@ async def test_an_old_redis_is_refused() -> None:
     server = await asyncio.start_server(old, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     said = await refusal(f"redis://127.0.0.1:{port}/0")
-    assert "6.0.9" in said
+    assert (version or "doesn't know") in said
     assert "6.2" in said
     async with asyncio.timeout(5):
         await gone.wait()
@@ -241,3 +261,18 @@ async def test_databases_of_one_redis_do_not_hear_each_other(redis_server: Redis
         await one.append([piece(turn, 1, 1)])
         await two.publish("turn:ann:t1", b"own")
         assert await heard.next() == ("turn:ann:t1", b"own")
+
+
+async def test_a_redis_that_evicts_is_warned_of(redis_server: RedisProcess, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, at the opening; whoever may not ask is not told."""
+    async with redis_store(redis_server.url):
+        assert caplog.messages == []
+    redis_server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    async with redis_store(redis_server.url):
+        assert len(caplog.messages) == 1
+        assert "noeviction" in caplog.text
+        assert "allkeys-lru" in caplog.text
+    redis_server.ask("ACL", "SETUSER", "strict", "on", ">s3cret", "~*", "&*", "+@all", "-info")
+    async with redis_store(redis_server.url.replace("//", "//strict:s3cret@")) as store:
+        await store.ping()
+    assert len(caplog.messages) == 1

@@ -29,7 +29,7 @@ class FakeServer:
     ("arguments", "words"),
     [
         (["--store", "postgres://host"], "Unknown store"),
-        (["--store", "redis://:s3cret@127.0.0.1:1/0"], "can't be reached. Is Redis running at 127.0.0.1:1,"),
+        (["--store", "redis://:s3cret@127.0.0.1:1/0"], "can't be reached. Is Redis running at 127.0.0.1:1?"),
         (["--store", f"sqlite:///{Path(__file__)}"], "test_serve.py"),
         (["--port", "{taken}"], "Choose another with --port"),
     ],

@@ -151,6 +151,11 @@ def test_insecure_lets_the_network_in() -> None:
         ({"REDIS_URL": "redis://there:1/2"}, "redis://there:1/2"),
         ({"TURNWIRE_STORE": "sqlite:///x.db", "REDIS_URL": "redis://there"}, "sqlite:///x.db"),
         ({"REDIS_HOST": "there"}, "redis://there:6379"),
+        ({"REDIS_HOST": "::1"}, "redis://[::1]:6379"),
+        ({"REDIS_PORT": "7"}, "redis://127.0.0.1:7"),
+        ({"REDIS_PASSWORD": "p"}, "redis://:p@127.0.0.1:6379"),
+        ({"REDIS_PORT": "tcp://10.0.0.7:6379"}, "sqlite:///turnwire.db"),
+        ({"REDIS_PORT": "tcp://10.0.0.7:6379", "REDIS_HOST": "there"}, "redis://there:6379"),
         ({"REDIS_HOST": "there", "REDIS_PORT": "7", "REDIS_PASSWORD": "a/b@c"}, "redis://:a%2Fb%40c@there:7"),
     ],
 )
