@@ -98,6 +98,7 @@ class LogWriter:
             for stream, append, reply in zip(streams, appends, replies, strict=True):
                 if stream.owned and stream.epoch == append.epoch:  # else it was lost, or taken again, meanwhile
                     self._settle(stream, reply)
+            self._away_since = None
             self.say(reachable=True)
 
     def _settle(self, stream: TurnStream, reply: Appended) -> None:
@@ -114,18 +115,20 @@ class LogWriter:
     def say(self, *, reachable: bool, since: float | None = None) -> None:
         """Whether the last call, which began at `since`, reached the store.
 
-        That it is away is said once that has lasted; that all is well, when what could not be written is.
+        That it is away is said once that has lasted; that all is well, when what could not be written is. Whoever
+        reaches a store in which the log can't be written, as one whose disk is full, changes nothing of that.
         """
         now = asyncio.get_running_loop().time()
         self.reachable = reachable
         if reachable:
-            self._away_since = None
             self._behind = {one: end for one, end in self._behind.items() if one.owned and one.stored < end}
+            if not self._behind:
+                self._away_since = None
         else:
             self.failed_at = now
             if self._away_since is None:
                 self._away_since = now if since is None else since
-        lasting = self._away_since is not None and now - self._away_since >= DEGRADED_AFTER_S
+        lasting = not reachable and self._away_since is not None and now - self._away_since >= DEGRADED_AFTER_S
         degraded = lasting or (self.degraded and (not reachable or bool(self._behind)))
         if degraded != self.degraded:
             self.degraded = degraded

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -227,3 +228,27 @@ async def test_an_id_may_be_used_again_when_its_day_is_over() -> None:
         assert (accepted.turn.epoch, accepted.turn.seq) == (NOW + 6, 0)
         assert await store.log("ann", "t1", 0) == []
         assert (await store.usage("ann", None, None)).output_tokens == ended.usage.output_tokens
+
+
+@contextmanager
+def no_file_grows_beyond(size: int) -> Iterator[None]:
+    """As on a full disk, for this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_store_that_cant_be_written_says_so_before_it_is_needed(tmp_path: Path) -> None:
+    """A full disk can still be read: whoever asks whether turns can be started has to know."""
+    path = tmp_path / "turnwire.db"
+    async with embedded(path) as store:
+        await store.ping()
+        with no_file_grows_beyond(path.with_name("turnwire.db-wal").stat().st_size):
+            for refused in (store.ping(), store.create_conversation(conversation())):
+                with pytest.raises(StoreError, match="disk"):
+                    await refused
+        await store.ping()
+        await store.create_conversation(conversation())

@@ -125,6 +125,25 @@ async def test_a_short_absence_is_nobodys_business(written: Written, monkeypatch
     assert written.states == [False]
 
 
+async def test_a_store_that_takes_no_log_is_away_whatever_else_it_answers(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: leases are renewed all the time, and yet clients hear that nothing is kept."""
+    monkeypatch.setattr("gateway.turns.log_writer.DEGRADED_AFTER_S", 0.2)
+    await written.stream()
+    with written.store.failing("append"):
+        began = asyncio.get_running_loop().time()
+        while not written.states:
+            assert asyncio.get_running_loop().time() - began < 5
+            with pytest.raises(StoreError):
+                await written.writer.flush()
+            written.writer.say(reachable=True)
+            await asyncio.sleep(0.05)
+    assert written.states == [False]
+    await written.writer.flush()
+    assert written.states == [False, True]
+
+
 async def test_all_is_well_only_when_the_log_has_caught_up(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 4: that the store answers again isn't enough; what was said meanwhile has to be written, new words have not."""
     monkeypatch.setattr("gateway.turns.entries.APPEND_BYTES_MAX", 2000)
