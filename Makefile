@@ -25,8 +25,10 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 run: .venv/.run
 	@$(BIN)/turnwire serve
 
+# Two runs: coverage is the unit tests' own, and real processes run at their real speed. Both are seen, whichever fails.
 test: lint prepare
-	$(BIN)/pytest -n 2 --dist loadfile --cov
+	@$(BIN)/pytest tests/unit tests/test_*.py -n 2 --dist loadfile --cov; units=$$?; \
+	$(BIN)/pytest tests/e2e -n 3 --dist loadfile && exit $$units
 
 SECONDS ?= 60
 SEED ?=
