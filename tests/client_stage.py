@@ -120,6 +120,8 @@ class Scripted:
                 await ws.send_json({"type": "result", "id": frame["id"], "result": step["answer"]})
             elif frame is not None and "refuse" in step:
                 await ws.send_json({"type": "error", "id": frame["id"], "error": step["refuse"]})
+        elif "deaf_s" in step:
+            await asyncio.sleep(step["deaf_s"])
         elif "close" in step:
             await ws.close(code=step["close"])
 

@@ -134,7 +134,16 @@ probes.growByWords = async () => {
 };
 
 /** Waits for what moves once: what fades in would be faint by right. */
-probes.settled = () => {
+probes.settled = async () => {
+  for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame); // what just changed begins to move
   const once = document.getAnimations().filter(({ effect }) => effect.getTiming().iterations === 1);
-  return Promise.allSettled(once.map(({ finished }) => finished));
+  await Promise.allSettled(once.map(({ finished }) => finished));
 };
+
+/** Everything that is poor about the looks of the page as it is now. */
+probes.looks = () => ({
+  "too faint": probes.tooFaint(),
+  "too wide": probes.tooWide(),
+  "poor controls": probes.poorControls(),
+  "scrolls sideways": [document.documentElement, document.querySelector(".scroller")].some((at) => at.scrollWidth > at.clientWidth),
+});

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.async_api import BrowserContext, Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
+
+from tests.gateway_process import GatewayProcess
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 CHROMIUM_ARGS = [
@@ -35,6 +37,15 @@ OTHER_DEVICE = """async ([text, demo]) => {
   if (!shown) location.hash = conversation;
   const turn = other.start({ conversation, model: "demo", input: "Say it", params: { demo: { rate: 0, text, ...demo } } });
   await turn.accepted;
+}"""
+
+FORGET_ALL = """async () => {
+  const { connect } = await import("./static/turnwire.js");
+  const connection = connect({ storage: null });
+  await connection.request("turn.cancel", { mine: true });
+  const all = await connection.conversations().all();
+  await Promise.all(all.map(({ id }) => connection.conversation(id).delete()));
+  connection.close();
 }"""
 
 
@@ -118,17 +129,22 @@ def chromium() -> Path:
 
 
 @asynccontextmanager
-async def browser_context(
-    width: int = 1280, height: int = 800, scheme: Scheme = "light"
-) -> AsyncIterator[BrowserContext]:
-    """A browser of its own: what one test leaves in a storage is no news to another."""
+async def running_browser() -> AsyncIterator[Browser]:
+    """A Chromium, until the end of the block."""
     executable = chromium()
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGS)
-        context = await browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        await context.add_init_script(path=PROBES)
-        yield context
+        yield browser
         await browser.close()
+
+
+@asynccontextmanager
+async def browser_context(browser: Browser, width: int = 1280, height: int = 800) -> AsyncIterator[BrowserContext]:
+    """A profile of its own: what one test leaves in a storage is no news to another."""
+    context = await browser.new_context(viewport={"width": width, "height": height}, color_scheme="light")
+    await context.add_init_script(path=PROBES)
+    yield context
+    await context.close()
 
 
 async def open_page(context: BrowserContext, url: str) -> WatchedPage:
@@ -137,3 +153,15 @@ async def open_page(context: BrowserContext, url: str) -> WatchedPage:
     await watched.page.goto(url)
     await watched.is_live()
     return watched
+
+
+@asynccontextmanager
+async def watched_page(
+    browser: Browser, gateway: GatewayProcess, width: int = 1280, height: int = 800
+) -> AsyncIterator[WatchedPage]:
+    """The page, open and live; at the end nothing may have gone wrong in it, and nothing of it is left at the gateway."""
+    async with browser_context(browser, width, height) as context:
+        watched = await open_page(context, f"{gateway.url}/")
+        yield watched
+        await watched.page.evaluate(FORGET_ALL)
+    assert watched.errors == []

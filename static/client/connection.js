@@ -2,16 +2,15 @@
 
 import { Attachments } from "./attachments.js";
 import { Conversation } from "./conversation.js";
-import { closed, LawViolation, TurnwireError } from "./errors.js";
+import { closed, TurnwireError } from "./errors.js";
+import { FollowedTurns } from "./followed_turns.js";
 import { Link } from "./link.js";
 import { LiveTurns } from "./live_turns.js";
 import { conversationPages } from "./pages.js";
 import { Requests } from "./requests.js";
-import { Turn } from "./turn.js";
 
 const PING_EVERY_MS = 10_000;
 const REASON_CHARS_MAX = 300;
-const PAST_TURNS_MAX = 2_000;
 
 /**
  * Made by `connect`. Events (CustomEvents; `detail` is): `state` (a LinkState), `roundtrip` (ms), `turn` (a Turn that was
@@ -21,15 +20,13 @@ const PAST_TURNS_MAX = 2_000;
 export class Connection extends EventTarget {
   #link = null;
   #requests = new Requests((frame) => this.#link.send(frame));
-  #turns = new Map();
-  #past = new Map();
+  #turns;
   #conversations = new Map();
-  #live;
   #credential;
   #renewedAt = null;
   #attachments = new Attachments(
     (type, fields) => this.request(type, fields),
-    (turn, error) => this.#fail(turn, error),
+    (turn, error) => this.#turns.fail(turn, error),
     () => (this.state.state === "live" ? this.#link.traffic.sockets : null),
     (id) => this.#turns.get(id),
   );
@@ -38,7 +35,12 @@ export class Connection extends EventTarget {
   constructor({ url, codec = "json", token, ticket, wire = null, socket, storage }) {
     super();
     this.#credential = token ?? ticket; // an `auth` frame takes the one as the other
-    this.#live = new LiveTurns(url, storage);
+    this.#turns = new FollowedTurns(new LiveTurns(url, storage), this.#attachments, {
+      cancel: (turn, reason) => this.cancel([turn], reason),
+      detach: (turn) => void this.request("turn.detach", { turn: turn.id }).catch(() => {}),
+      conversation: (id) => this.#conversations.get(id),
+      tell: (type, detail) => this.#tell(type, detail),
+    });
     this.#link = new Link({
       url,
       codec,
@@ -47,6 +49,7 @@ export class Connection extends EventTarget {
       socket,
       onFrame: (frame, at) => this.#take(frame, at),
       onExpiring: (expires_at) => void this.#renew(expires_at),
+      onWake: this.#pingQuietly,
       onState: (state) => this.#moved(state),
     });
     this.#link.wire = wire;
@@ -74,7 +77,7 @@ export class Connection extends EventTarget {
 
   /** The turns that have not ended, oldest first. */
   get running() {
-    return [...this.#turns.values()];
+    return this.#turns.running;
   }
 
   request = (type, fields = {}) => {
@@ -84,31 +87,33 @@ export class Connection extends EventTarget {
 
   start({ signal, ...fields } = {}) {
     const id = fields.turn ?? randomId();
-    if (this.#turns.has(id)) return this.#turns.get(id); // started once (law 6)
-    const turn = new Turn(id, this.#cancelOne);
+    const known = this.#turns.get(id);
+    if (known) return known; // started once (law 6)
+    const turn = this.#turns.make(id);
     if (signal?.aborted) {
       turn.withdraw();
       return turn;
     }
-    this.#keep(turn);
+    this.#turns.keep(turn);
     if (signal) stopOnAbort(turn, signal);
     this.request("turn.start", { ...fields, turn: id }).then(
       (result) => turn.answer(result),
-      (error) => this.#fail(turn, error),
+      (error) => this.#turns.fail(turn, error),
     );
     return turn;
   }
 
   follow(id) {
-    if (this.#turns.has(id)) return this.#turns.get(id);
-    const turn = new Turn(id, this.#cancelOne);
-    this.#keep(turn);
+    const known = this.#turns.get(id);
+    if (known) return known;
+    const turn = this.#turns.make(id);
+    this.#turns.keep(turn);
     this.#attachments.attach([turn]);
     return turn;
   }
 
   recall() {
-    return this.#live.recall().map((id) => this.follow(id));
+    return this.#turns.recall().map((id) => this.follow(id));
   }
 
   async cancel(turns, reason) {
@@ -118,7 +123,7 @@ export class Connection extends EventTarget {
     const answer = await this.request("turn.cancel", { turns: ids, reason: why });
     for (const id of ids) {
       // A start that is still under way gets its own answer; anything else that is not found is no more.
-      if (answer.turns[id] === "not_found" && !this.#requests.isStarting(id)) this.#fail(this.#turns.get(id), unknownTurn());
+      if (answer.turns[id] === "not_found" && !this.#requests.isStarting(id)) this.#turns.fail(this.#turns.get(id), unknownTurn());
     }
     return answer.turns;
   }
@@ -200,19 +205,10 @@ export class Connection extends EventTarget {
     this.#link.close();
   }
 
-  #cancelOne = (turn, reason) => this.cancel([turn], reason);
-
-  #keep(turn) {
-    this.#turns.set(turn.id, turn);
-    this.#past.delete(turn.id);
-    this.#live.add(turn.id);
-  }
-
   /** Takes back a start that was never sent. */
   #withdrawn(turn) {
     if (!this.#requests.withdrawStart(turn.id)) return false;
-    turn.withdraw();
-    this.#forget(turn, "withdrawn");
+    this.#turns.withdraw(turn);
     return true;
   }
 
@@ -230,10 +226,12 @@ export class Connection extends EventTarget {
     for (const conversation of this.#conversations.values()) this.#attachments.attachConversation(conversation);
     // Those that a conversation brought along are left out when their time comes.
     this.#attachments.attach(this.running.filter((turn) => !this.#requests.isStarting(turn.id)));
-    const ping = () => this.ping().catch(() => {}); // the socket went away meanwhile; its state says so
-    void ping();
-    this.#pingTimer = setInterval(ping, PING_EVERY_MS);
+    this.#pingQuietly();
+    this.#pingTimer = setInterval(this.#pingQuietly, PING_EVERY_MS);
   }
+
+  /** Where the socket goes away meanwhile, its state says so. */
+  #pingQuietly = () => void this.ping().catch(() => {});
 
   #interrupted() {
     for (const turn of this.running.filter(({ position }) => position.seq > 0)) {
@@ -247,7 +245,7 @@ export class Connection extends EventTarget {
   #over(reason) {
     this.#requests.close(reason);
     for (const conversation of this.#conversations.values()) conversation.close(reason);
-    for (const turn of this.running) this.#fail(turn, closed(reason), { keep: true });
+    for (const turn of this.running) this.#turns.fail(turn, closed(reason), { keep: true });
   }
 
   async #renew(expires_at) {
@@ -263,77 +261,11 @@ export class Connection extends EventTarget {
 
   #take(frame, at) {
     if (frame.type === "result" || frame.type === "result.piece" || (frame.type === "error" && frame.id)) this.#requests.take(frame);
-    else if (frame.turn !== undefined) this.#turnEvent(frame, at);
+    else if (frame.turn !== undefined) this.#turns.take(frame, at);
     else {
       if (frame.conversation !== undefined) this.#conversations.get(frame.conversation)?.take(frame);
       this.#tell("event", frame);
     }
-  }
-
-  #turnEvent(frame, at) {
-    const turn = this.#turns.get(frame.turn);
-    const past = this.#past.get(frame.turn);
-    if (frame.type === "turn.detached") {
-      if (turn) this.#reattach(turn);
-    } else if (turn) {
-      this.#step(turn, frame, at);
-    } else if (past === "ended") {
-      this.#violated(new LawViolation(`Turn ${frame.turn}: ${frame.type} after its ending (law 2).`));
-    } else if (past === undefined && frame.type === "turn.started" && this.#conversations.get(frame.conversation)?.attached) {
-      this.#startedElsewhere(frame, at);
-    } else if (past !== "failed") {
-      this.#tell("event", frame);
-    }
-  }
-
-  /** It goes on from its position, or the answer says why not. */
-  #reattach(turn) {
-    this.#attachments.detached(turn);
-    this.#attachments.attach([turn]);
-  }
-
-  #startedElsewhere(frame, at) {
-    const turn = new Turn(frame.turn, this.#cancelOne);
-    this.#turns.set(turn.id, turn);
-    this.#step(turn, frame, at);
-    if (!turn.ended) {
-      this.#conversations.get(turn.conversation).takeTurn(turn);
-      this.#tell("turn", turn);
-    }
-  }
-
-  #step(turn, frame, at) {
-    try {
-      turn.accept(frame, at);
-    } catch (error) {
-      if (!(error instanceof LawViolation)) throw error;
-      this.#violated(error);
-      this.#fail(turn, error);
-      this.request("turn.detach", { turn: turn.id }).catch(() => {}); // no more of what can't be used
-      return;
-    }
-    this.#attachments.attached(turn);
-    if (turn.ended) this.#forget(turn, "ended");
-  }
-
-  #violated(error) {
-    console.error(error);
-    this.#tell("violation", error);
-  }
-
-  /** `keep`: the turn may still run; a reload may follow it. */
-  #fail(turn, error, { keep = false } = {}) {
-    if (!turn || turn.ended) return;
-    turn.fail(error);
-    this.#forget(turn, "failed", keep);
-  }
-
-  #forget(turn, how, keep = false) {
-    this.#turns.delete(turn.id);
-    this.#attachments.detached(turn);
-    if (!keep) this.#live.delete(turn.id);
-    this.#past.set(turn.id, how);
-    if (this.#past.size > PAST_TURNS_MAX) this.#past.delete(this.#past.keys().next().value);
   }
 
   #tell(type, detail) {

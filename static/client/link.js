@@ -1,35 +1,14 @@
 /**
- * One socket that comes back: opening, credentials, liveness, close codes and reconnection with full jitter.
+ * One socket that comes back: opening it with its credential, sending, reading, losing it and opening it again.
  * It knows frames only by `ready`, `going_away` and `auth.expiring`; requests and turns are `connection.js`.
  */
 
+import { Backoff } from "./backoff.js";
+import { closeReason, DONE, isFinal, LET_GO, LIFETIME_REACHED, UNAUTHENTICATED } from "./close_codes.js";
 import { codecOf } from "./codecs.js";
 import { closed, TurnwireError } from "./errors.js";
+import { Liveness } from "./liveness.js";
 import { WorkerSocket } from "./worker_socket.js";
-
-const READY_TIMEOUT_MS = 10_000;
-const BACKOFF_BASE_MS = 500;
-const BACKOFF_CAP_MS = 20_000;
-const STEADY_AFTER_MS = 5_000;
-const LIVENESS_CHECK_MS = 1_000;
-const LIVENESS_HEARTBEATS = 2.5;
-
-const UNAUTHENTICATED = 4401;
-const LIFETIME_REACHED = 4502;
-/** What this side says when it lets go of a socket. */
-const LET_GO = 4000;
-
-/** What a close code means to a person. Codes that are missing here are just a lost connection. */
-const CLOSE_REASONS = new Map([
-  [4400, "The gateway could not understand this page"],
-  [4401, "Sign-in is missing or has expired"],
-  [4403, "This user may not connect"],
-  [4408, "The gateway asked for a sign-in"],
-  [4409, "Too many connections for this user"],
-  [4501, "This page read too slowly"],
-  [4502, "The connection reached its age limit"],
-  [4503, "The gateway is restarting"],
-]);
 
 /** A WebSocket that is opened again until it is closed on purpose or told not to come back (44xx). */
 export class Link {
@@ -42,14 +21,13 @@ export class Link {
   #makeSocket;
   #socket = null;
   #state = { state: "connecting" };
-  #attempt = 0;
   #opening = 0;
-  #liveSince = 0;
-  #lastArrival = 0;
-  #silenceLimit_ms = READY_TIMEOUT_MS;
-  #reconnectAfter_ms = null;
   #retryTimer = 0;
-  #livenessTimer = 0;
+  #backoff = new Backoff();
+  #liveness = new Liveness(() => {
+    this.#letGo();
+    this.#lost(0, "Nothing was heard from the gateway");
+  });
   #offline = false;
   #credentialRefused = false;
   #watchers = [];
@@ -63,6 +41,7 @@ export class Link {
    * @param {(url: string, protocols: string[]) => WebSocket} [options.socket] opens a socket
    * @param {(frame: object, at: number) => void} options.onFrame every decoded frame, `ready` included, and its arrival
    * @param {(expires_at: string) => void} options.onExpiring the credential must be renewed
+   * @param {() => void} options.onWake the page or the network came back: the gateway must be asked something
    * @param {(state: import("../turnwire.js").LinkState) => void} options.onState every change of state
    */
   constructor(options) {
@@ -147,25 +126,25 @@ export class Link {
 
   /** Leaves for good. */
   close() {
-    this.#letGo(1000);
-    this.#settle(1000, "Closed by this page");
+    this.#letGo(DONE);
+    this.#settle(DONE, "Closed by this page");
   }
 
   #wake = () => {
     if (globalThis.document?.visibilityState === "hidden") return;
     this.retryNow();
-    // After a sleep the socket may be long dead; timers that slept too would find out late.
-    if (this.#state.state !== "waiting" && this.#state.state !== "closed") this.#checkLiveness();
+    // After a sleep, or on another network, the socket may be long dead; timers that slept too would find out late.
+    if (this.#state.state === "live" || this.#state.state === "connecting") this.#liveness.check();
+    if (this.#state.state !== "live") return;
+    this.#liveness.demand();
+    this.#options.onWake();
   };
 
   async #open() {
     clearTimeout(this.#retryTimer);
-    clearInterval(this.#livenessTimer);
     const opening = ++this.#opening;
-    this.#lastArrival = performance.now();
-    this.#silenceLimit_ms = READY_TIMEOUT_MS;
-    this.#reconnectAfter_ms = null;
-    this.#livenessTimer = setInterval(() => this.#checkLiveness(), LIVENESS_CHECK_MS);
+    this.#backoff.opening();
+    this.#liveness.begin();
     this.#set({ state: "connecting" });
     try {
       const url = await this.#address();
@@ -203,7 +182,7 @@ export class Link {
   #notOpened(cause) {
     if (cause?.retryable === false) {
       this.#letGo();
-      this.#settle(UNAUTHENTICATED, cause.message || CLOSE_REASONS.get(UNAUTHENTICATED));
+      this.#settle(UNAUTHENTICATED, cause.message || closeReason(UNAUTHENTICATED));
       return;
     }
     // Whoever gives credentials is often as far away as the gateway: it will come back too.
@@ -213,7 +192,7 @@ export class Link {
 
   #arrived(data, codec) {
     const at = performance.now();
-    this.#lastArrival = at;
+    this.#liveness.heard(at);
     let frame;
     try {
       frame = codec.decode(data);
@@ -225,15 +204,15 @@ export class Link {
       return;
     }
     this.#count("in", frame, codec.bytes(data), at);
-    if (frame.type === "ready") this.#ready(frame);
-    else if (frame.type === "going_away") this.#reconnectAfter_ms = frame.reconnect_after_ms ?? null;
+    if (frame.type === "ready") this.#ready(frame, at);
+    else if (frame.type === "going_away") this.#backoff.goingAway(frame.reconnect_after_ms);
     else if (frame.type === "auth.expiring") this.#options.onExpiring(frame.expires_at);
     this.#options.onFrame(frame, at);
   }
 
-  #ready(frame) {
-    this.#silenceLimit_ms = frame.heartbeat_s * 1000 * LIVENESS_HEARTBEATS;
-    this.#liveSince = this.#lastArrival;
+  #ready(frame, at) {
+    this.#liveness.expect(frame.heartbeat_s, at);
+    this.#backoff.live(at);
     this.#credentialRefused = false;
     this.#set({ state: "live", ready: frame });
   }
@@ -243,12 +222,6 @@ export class Link {
     sum.frames++;
     sum.bytes += bytes;
     this.wire?.({ direction, frame, bytes, at, codec: this.#codec.name, socket: this.traffic.sockets });
-  }
-
-  #checkLiveness() {
-    if (performance.now() - this.#lastArrival <= this.#silenceLimit_ms) return;
-    this.#letGo();
-    this.#lost(0, "Nothing was heard from the gateway");
   }
 
   /** Lets go of the socket without waiting for its closing handshake, which a dead peer never answers. */
@@ -269,18 +242,16 @@ export class Link {
   }
 
   #lost(code, detail) {
-    clearInterval(this.#livenessTimer);
+    this.#liveness.stop();
     clearTimeout(this.#retryTimer);
     this.#socket = null;
-    const reason = CLOSE_REASONS.get(code) ?? (detail || "The connection was lost");
-    if (code >= 4400 && code < 4500 && !this.#mayAskAgain(code)) {
+    const reason = closeReason(code) ?? (detail || "The connection was lost");
+    if (isFinal(code) && !this.#mayAskAgain(code)) {
       this.#settle(code, reason);
       return;
     }
-    const steady = this.#liveSince > 0 && performance.now() - this.#liveSince > STEADY_AFTER_MS;
-    this.#attempt = steady ? 0 : this.#attempt + 1;
-    this.#liveSince = 0;
-    const delay_ms = this.#offline ? null : this.#delay(code);
+    this.#backoff.lost(performance.now());
+    const delay_ms = this.#offline ? null : this.#backoff.delay_ms(code);
     this.#set({ state: "waiting", delay_ms, reason });
     if (delay_ms !== null) this.#retryTimer = setTimeout(() => void this.#open(), delay_ms);
   }
@@ -292,15 +263,9 @@ export class Link {
     return Boolean(fresh);
   }
 
-  #delay(code) {
-    if (this.#reconnectAfter_ms !== null) return this.#reconnectAfter_ms;
-    if (code === LIFETIME_REACHED) return 0;
-    return Math.random() * Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** this.#attempt);
-  }
-
   #settle(code, reason) {
     clearTimeout(this.#retryTimer);
-    clearInterval(this.#livenessTimer);
+    this.#liveness.stop();
     globalThis.removeEventListener?.("online", this.#wake);
     globalThis.document?.removeEventListener("visibilitychange", this.#wake);
     this.#set({ state: "closed", code, reason });

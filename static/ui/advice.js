@@ -51,6 +51,19 @@ const NEXT_STEP = new Map([
   ["law_violation", "This is a fault of the gateway. Please report it with the browser's console."],
 ]);
 
+const STALLED_AFTER_MS = 3_000;
+
+/**
+ * What keeps a turn from going on, in words; null where nothing does.
+ * @param {object} turn
+ * @param {import("../turnwire.js").LinkState} link
+ */
+export function heldWord(turn, link, now = performance.now()) {
+  if (link.state !== "live") return link.delay_ms === null ? "Offline" : "Reconnecting";
+  const silent_ms = turn.status === "running" && turn.lastAt !== null ? now - turn.lastAt : 0;
+  return silent_ms > STALLED_AFTER_MS ? `Nothing new for ${Math.floor(silent_ms / 1000)} s` : null;
+}
+
 /**
  * What a turn does now.
  * @param {object} turn

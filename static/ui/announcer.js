@@ -16,7 +16,7 @@ export class Announcer {
   }
 
   say(text) {
-    this.#waiting.push(text);
+    this.#waiting.push(text.replace(/\.$/, ""));
     this.#timer ||= setTimeout(() => this.#tell(), GATHER_MS);
   }
 

@@ -1,6 +1,6 @@
 /** One answer: its model and state, its parts as they stream, its numbers, and what can be done with it. */
 
-import { endingWord, nextStep, statusWord } from "./advice.js";
+import { endingWord, heldWord, nextStep, statusWord } from "./advice.js";
 import { copyButton } from "./copy.js";
 import { el, icon, setText } from "./dom.js";
 import { paintSoon } from "./paint.js";
@@ -16,8 +16,6 @@ export class AnswerView {
   #acts;
   #views = [];
   #clock = 0;
-  #told = null;
-  #trimmed = 0;
   #model = el("span", { class: "model", "data-testid": "answer-model" });
   #status = el("span", { class: "status", "data-testid": "status" });
   #stop;
@@ -30,7 +28,7 @@ export class AnswerView {
 
   /**
    * @param {import("./tree.js").MessageNode} message
-   * @param {object} acts what can be done: `stop`, `regenerate`, `choose`, `rate`, `runTools`
+   * @param {object} acts what can be done: `stop`, `regenerate`, `choose`, `rate`, `runTools`; and `link`, the connection's state
    */
   constructor(message, acts) {
     this.#message = message;
@@ -44,6 +42,11 @@ export class AnswerView {
       el("div", { class: "answer" }, el("div", { class: "answer-inner" }, this.#body, this.#results, this.#error)), foot);
     message.changed = (event) => this.#changed(event);
     this.paint();
+  }
+
+  /** More comes, or isn't drawn yet. */
+  get unfinished() {
+    return this.#message.live || this.#clock !== 0;
   }
 
   /** What the place in the tree says: the versions, the tool's answers, and whether this can be gone on from. */
@@ -65,9 +68,9 @@ export class AnswerView {
     const rate = (rating, label) => {
       const button = act(rating, label, () => {
         for (const other of this.#tools.querySelectorAll("[aria-pressed]")) other.setAttribute("aria-pressed", String(other === button));
-        this.#acts.rate(this.#message, rating).catch(() => button.setAttribute("aria-pressed", "false"));
+        this.#acts.rate(this.#message, rating).then(() => (this.#message.rating = rating), () => button.setAttribute("aria-pressed", "false"));
       });
-      button.setAttribute("aria-pressed", "false");
+      button.setAttribute("aria-pressed", String(this.#message.rating === rating));
       return button;
     };
     return el("div", { class: "acts" }, this.#arrows.node, copyButton(() => this.#message.text, "Copy this answer", false),
@@ -84,8 +87,6 @@ export class AnswerView {
       this.#body.replaceChildren();
       this.#views = [];
     }
-    if (event.type === "turn.status" && event.status !== "trimmed") this.#told = { ...event, at: performance.now() };
-    else if (event.type === "turn.status") this.#trimmed = event.messages;
     paintSoon(this);
   }
 
@@ -101,8 +102,10 @@ export class AnswerView {
   }
 
   #tick() {
-    const { turn, ended } = this.#message;
-    setText(this.#status, ended ? "" : turn ? statusWord(turn, this.#told) : "Sending");
+    const { turn, ended, told } = this.#message;
+    const held = turn && !ended ? heldWord(turn, this.#acts.link()) : null;
+    setText(this.#status, ended ? "" : turn ? (held ?? statusWord(turn, told)) : "Sending");
+    this.node.toggleAttribute("data-held", held !== null);
     this.#paintNumbers();
   }
 
@@ -144,7 +147,7 @@ export class AnswerView {
   }
 
   #paintNumbers() {
-    const { ending, ended, usage, cost, timing, watch } = this.#message;
+    const { ending, ended, usage, cost, timing, watch, trimmed } = this.#message;
     const facts = [];
     const fact = (testid, text, title) => text && facts.push({ testid, text, title });
     if (ending || ended) fact("ending", ending ? endingWord(ending) : { completed: "", cancelled: "stopped", failed: "failed" }[ended]);
@@ -154,7 +157,7 @@ export class AnswerView {
     if (rate) fact("speed", speed(rate), "Tokens a second since the first token");
     if (usage) fact("tokens", `${usage.output_tokens.toLocaleString()} tokens`, usageTitle(usage));
     if (timing?.attempts > 1) fact("attempts", `${timing.attempts} attempts`, "How often a provider was asked");
-    if (this.#trimmed) fact("trimmed", `${this.#trimmed} messages left out`, "The oldest messages didn't fit into the model's window");
+    if (trimmed) fact("trimmed", `${trimmed} messages left out`, "The oldest messages didn't fit into the model's window");
     if (price(cost)) fact("cost", price(cost), "What this answer cost");
     this.#showFacts(facts);
   }

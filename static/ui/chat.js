@@ -3,10 +3,10 @@
  * Events: `structure` (messages came, went or moved), `live` (turns began or ended), `named` (it got its id), `info`.
  */
 
+import { resultsOf } from "./demo_tools.js";
+import { History, rememberSpread, rememberTiming } from "./history.js";
 import { Stopwatch } from "./stats.js";
 import { MessageNode, MessageTree, next, textOf } from "./tree.js";
-import { resultsOf } from "./demo_tools.js";
-import { recall, remember } from "./remembered.js";
 
 /** The newest messages are read at once; older ones when they are asked for. */
 const FIRST_PAGES = 5;
@@ -18,9 +18,8 @@ export class Chat extends EventTarget {
   tree = new MessageTree();
   /** @type {Map<string, MessageNode>} the answers that stream now, by turn */
   live = new Map();
-  /** `before` for the page of messages in front of those that are here. */
-  earlier = null;
   missing = false;
+  #history = new History(this.tree, (type, fields) => this.#ask(type, fields));
   #connection;
   #named = null;
   #attached = null;
@@ -36,38 +35,25 @@ export class Chat extends EventTarget {
     if (id) this.#named = Promise.resolve(id);
   }
 
+  /** Whether there are messages in front of those that are here. */
+  get earlier() {
+    return Boolean(this.#history.earlier);
+  }
+
   /** Reads what is stored and follows what runs. */
   async load() {
     await this.#attach();
     this.info = await this.#ask("conversation.get");
-    this.earlier = undefined;
-    for (let page = 0; page < FIRST_PAGES && this.earlier !== null; page++) await this.#readPage();
+    await this.#history.read(this.id, FIRST_PAGES);
     const head = this.tree.get(this.info.head);
     if (head) this.tree.choose(head);
     this.#say("info");
     this.#say("structure");
   }
 
-  #recallTiming(node) {
-    node.timing = recall(`timing ${node.id}`);
-    if (!node.timing) return;
-    node.watch = new Stopwatch(true);
-    node.watch.end(node.timing);
-  }
-
   async readEarlier() {
-    await this.#readPage();
+    await this.#history.read(this.id, 1);
     this.#say("structure");
-  }
-
-  async #readPage() {
-    const { messages, next: before } = await this.#ask("conversation.messages", this.earlier ? { before: this.earlier } : {});
-    for (const message of messages) {
-      const node = this.tree.add(message);
-      if (!node.watch) this.#recallTiming(node);
-    }
-    for (const node of [this.tree.root, ...this.tree.all]) node.spread ||= Boolean(recall(this.#spreadKey(node)));
-    this.earlier = before ?? null;
   }
 
   /**
@@ -124,12 +110,8 @@ export class Chat extends EventTarget {
   /** Shows the versions below a message side by side, or behind each other. */
   spread(node, spread) {
     node.spread = spread;
-    if (this.id && (node.id || node === this.tree.root)) remember(this.#spreadKey(node), spread || null);
+    rememberSpread(node, this.id);
     this.#say("structure");
-  }
-
-  #spreadKey(node) {
-    return `spread ${node.id ?? this.id}`;
   }
 
   /** Shows this branch, and lets other devices and a reload find it. */
@@ -222,7 +204,7 @@ export class Chat extends EventTarget {
     for await (const event of turn) {
       if (event.type === "turn.started") this.#began(answer, event);
       else if (event.type === "turn.delta" && event.text) answer.watch.heard(event);
-      else if (event.status === "fallback") answer.model = event.model;
+      else if (event.type === "turn.status") answer.heard(event);
       answer.changed(event);
     }
     this.live.delete(turn.id);
@@ -258,7 +240,7 @@ export class Chat extends EventTarget {
     if (FORGOTTEN.has(ending.error?.code) && !answer.id && !answer.parent) return;
     Object.assign(answer, { ending, ended: ending.type.slice("turn.".length), usage: ending.usage, cost: ending.cost, timing: ending.timing });
     answer.watch.end(ending.timing);
-    if (answer.id && ending.timing) remember(`timing ${answer.id}`, ending.timing);
+    rememberTiming(answer);
     answer.changed(ending);
     this.#say("structure");
     this.#say("live", { ended: answer });

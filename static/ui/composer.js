@@ -12,20 +12,20 @@ export class Composer {
   #tray;
   #note;
   #pictures = [];
-  #takesPictures = () => false;
+  #models;
 
   /**
    * @param {HTMLFormElement} form
    * @param {(parts: object[]) => void} onSend
-   * @param {() => boolean} takesPictures whether the chosen model does
+   * @param {import("./model_picker.js").ModelPicker} models says whether the chosen one takes pictures
    */
-  constructor(form, onSend, takesPictures) {
+  constructor(form, onSend, models) {
     this.#form = form;
     this.#box = form.querySelector("textarea");
     this.#send = form.querySelector(".send");
     this.#tray = form.querySelector(".tray");
     this.#note = form.querySelector(".composer-note");
-    this.#takesPictures = takesPictures;
+    this.#models = models;
     this.#box.addEventListener("input", () => this.update());
     this.#box.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -47,7 +47,7 @@ export class Composer {
   /** Fits what can be done to the text and the model. */
   update() {
     this.#send.disabled = this.#box.value.trim() === "" && this.#pictures.length === 0;
-    this.#form.querySelector(".add-picture").hidden = !this.#takesPictures();
+    this.#form.querySelector(".add-picture").hidden = !this.#models.can("vision");
     // Where CSS can't size a textarea by its content, its lines do.
     if (!CSS.supports("field-sizing", "content")) this.#box.rows = Math.min(8, this.#box.value.split("\n").length);
   }
@@ -85,7 +85,8 @@ export class Composer {
   }
 
   async #add(files) {
-    if (!this.#takesPictures()) {
+    await this.#models.listed; // a picture may be pasted before that
+    if (!this.#models.can("vision")) {
       this.#say("This model takes no pictures. Pick one that does.");
       return;
     }

@@ -15,6 +15,7 @@ export class ModelPicker extends EventTarget {
   #menu;
   #models = new Map();
   #chosen = [];
+  #listed = Promise.withResolvers();
 
   /** @param {HTMLElement} root holds a button and the menu that it opens */
   constructor(root) {
@@ -38,6 +39,11 @@ export class ModelPicker extends EventTarget {
     return this.#chosen.length > 0 && this.#chosen.every(({ features }) => has(features, feature));
   }
 
+  /** Resolves when it is known which models there are. */
+  get listed() {
+    return this.#listed.promise;
+  }
+
   /** Shows a new list and keeps the choice where it still can be used. */
   show(models, preferred) {
     this.#models = new Map(models.map((model) => [model.id, model]));
@@ -45,6 +51,7 @@ export class ModelPicker extends EventTarget {
     this.#chosen = wanted.map((id) => this.#models.get(id)).filter((model) => model && !whyNot(model));
     if (this.#chosen.length === 0) this.#chosen = [this.#models.get(preferred) ?? models.find((model) => !whyNot(model))].filter(Boolean);
     this.#draw();
+    this.#listed.resolve();
   }
 
   /** Takes one model alone, as a conversation may ask for. */

@@ -33,6 +33,7 @@ const chats = new Map();
 let current = null;
 
 const thread = new Thread(find(".thread"), {
+  link: () => connection.state,
   stop: (message) => current.stop([message]),
   regenerate: (message) => current.regenerate(message, fieldsFor(message.model ?? picker.value[0])),
   edit: (message, parts) => current.edit(message, parts, fieldsFor(picker.value[0])),
@@ -43,7 +44,7 @@ const thread = new Thread(find(".thread"), {
   earlier: (chat) => void readEarlier(chat),
 });
 const end = new EndFollower(find(".scroller"), find(".thread"), find(".to-end"));
-const composer = new Composer(find(".composer"), (parts) => send(parts, picker.value.map((model) => fieldsFor(model))), () => picker.can("vision"));
+const composer = new Composer(find(".composer"), (parts) => send(parts, picker.value.map((model) => fieldsFor(model))), picker);
 const sidebar = new Sidebar(find(".sidebar"), connection, {
   open: (id) => (location.hash = id),
   deleted: (id) => {

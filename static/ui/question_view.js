@@ -31,6 +31,11 @@ export class QuestionView {
     this.node = el("div", { class: "question" }, this.#bubble, tools);
   }
 
+  /** It is being edited. */
+  get unfinished() {
+    return this.#bubble.parentNode !== this.node;
+  }
+
   /** Shows the message as it now is. */
   settle() {
     this.#arrows.show(this.#message);

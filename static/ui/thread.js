@@ -1,6 +1,7 @@
 /**
  * Lays a conversation's tree out: the path from top to bottom, and side by side what was asked side by side. Nodes are
- * moved only where their place has changed; what streams inside them is no business of this file.
+ * moved only where their place has changed; what streams inside them is no business of this file. What isn't shown any
+ * more is let go of, or a day of conversations would stay in the page: it is drawn again when it is shown again.
  */
 
 import { AnswerView } from "./answer_view.js";
@@ -14,9 +15,10 @@ const MANY = 6;
 export class Thread {
   #root;
   #acts;
-  #views = new WeakMap();
-  #frames = new WeakMap();
-  #chat = null;
+  #views = new Map();
+  #frames = new Map();
+  /** The messages and what else has a frame that are shown now. */
+  #shown = new Set();
 
   /**
    * @param {HTMLElement} root
@@ -29,7 +31,7 @@ export class Thread {
 
   /** Shows a conversation as it now stands. */
   show(chat) {
-    this.#chat = chat;
+    this.#shown.clear();
     const rows = [];
     if (chat.earlier) {
       rows.push(this.#frame(chat, "earlier", () => el("button", { type: "button", class: "quiet earlier", text: "Earlier messages", onclick: () => this.#acts.earlier(chat) })));
@@ -40,6 +42,16 @@ export class Thread {
       at = end;
     }
     arrange(this.#root, rows);
+    this.#letGo();
+  }
+
+  #letGo() {
+    for (const owner of this.#frames.keys()) if (!this.#shown.has(owner)) this.#frames.delete(owner);
+    for (const [message, view] of this.#views) {
+      if (this.#shown.has(message) || view.unfinished) continue;
+      this.#views.delete(message);
+      message.changed = () => {};
+    }
   }
 
   /** What follows a message on the path: one exchange, or several side by side. */
@@ -111,6 +123,7 @@ export class Thread {
   }
 
   #view(message) {
+    this.#shown.add(message);
     let view = this.#views.get(message);
     if (!view) {
       view = message.role === "user" ? new QuestionView(message, this.#acts) : new AnswerView(message, this.#acts);
@@ -120,6 +133,7 @@ export class Thread {
   }
 
   #frame(owner, name, make) {
+    this.#shown.add(owner);
     const frames = this.#frames.get(owner) ?? new Map();
     this.#frames.set(owner, frames);
     if (!frames.has(name)) frames.set(name, make());

@@ -22,8 +22,14 @@ export class MessageNode {
   ending = null;
   /** The turn that makes it, while this page follows one. */
   turn = null;
+  /** The last `turn.status` of its turn, and when it came, by `performance.now()`. */
+  told = null;
+  /** So many messages in front of it didn't fit into the model's window. */
+  trimmed = 0;
   /** Its clock. @type {import("./stats.js").Stopwatch | null} */
   watch = null;
+  /** What a person here thought of it: `up` or `down`. */
+  rating = null;
   /** Called after a change to this message alone. */
   changed = () => {};
 
@@ -34,6 +40,13 @@ export class MessageNode {
 
   get live() {
     return this.turn !== null && !this.turn.ended;
+  }
+
+  /** Takes a `turn.status`. */
+  heard(event) {
+    if (event.status === "trimmed") this.trimmed = event.messages;
+    else this.told = { ...event, at: performance.now() };
+    if (event.status === "fallback") this.model = event.model;
   }
 
   /** The parts as they are now. */

@@ -15,7 +15,7 @@ export class WireFrames {
   #detail = el("section", { class: "wire-detail", "aria-label": "The frame", "data-testid": "wire-detail", hidden: true });
   #types = choice("Type", "wire-type");
   #turns = choice("Turn", "wire-turn");
-  #count = el("span", { class: "wire-count", "data-testid": "wire-count", role: "status" });
+  #count = el("span", { class: "wire-count", "data-testid": "wire-count" });
   #pause;
   #empty = el("p", { class: "wire-none" });
 

@@ -16,6 +16,7 @@ export class WirePlot {
   #swatches;
   #colours = null;
   #coloursAt = -Infinity;
+  #scheme = "";
   #top = 10;
 
   /**
@@ -33,7 +34,9 @@ export class WirePlot {
     const { clientWidth: width, clientHeight: height } = canvas;
     if (width === 0) return;
     this.#fit(width, height);
-    if (now - this.#coloursAt > COLOURS_EVERY_MS) {
+    const { colorScheme } = getComputedStyle(document.documentElement);
+    if (now - this.#coloursAt > COLOURS_EVERY_MS || colorScheme !== this.#scheme) {
+      this.#scheme = colorScheme;
       this.#colours = this.#swatches.map((swatch) => getComputedStyle(swatch).color);
       this.#coloursAt = now;
     }

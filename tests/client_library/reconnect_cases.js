@@ -135,6 +135,21 @@ test("a gateway that falls silent is left for another socket", async (stage) => 
   await live(connection);
 });
 
+test("a socket that died while the network was away is found out when it is back, long before a heartbeat is missed", async (stage) => {
+  const gateway = await stage.scripted([{ ready: { heartbeat_s: 600 } }, { deaf_s: 20 }]);
+  const connection = stage.connect(gateway);
+  await live(connection);
+  const left = next(connection, "state", ({ state }) => state === "waiting");
+  globalThis.dispatchEvent(new Event("online"));
+  ok(/heard/.test((await left).reason), "it says why");
+  await live(connection);
+  const sockets = connection.traffic.sockets;
+  globalThis.dispatchEvent(new Event("online"));
+  await connection.ping();
+  await pause(50);
+  equal([connection.state.state, connection.traffic.sockets], ["live", sockets]);
+});
+
 test("a frame that can't be read ends the socket, not the page", async (stage) => {
   const gateway = await stage.scripted([{ ready: {} }, { expect: "turn.start" }, { send: "no map" }, { send: null }]);
   const connection = stage.connect(gateway);

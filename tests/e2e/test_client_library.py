@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.client_stage import client_stage
-from tests.page_stage import browser_context
+from tests.page_stage import browser_context, running_browser
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -25,10 +25,8 @@ NAMES = sorted(
 RUN_TIMEOUT_S = 400
 
 RUN_IN_BROWSER = """async () => {
-  const { cases, outcome } = await import("/tests/client_library/all.js");
-  const outcomes = {};
-  for (const one of cases) outcomes[one.name] = await outcome(one, location.origin);
-  return outcomes;
+  const { outcomes } = await import("/tests/client_library/all.js");
+  return outcomes(location.origin);
 }"""
 
 Outcomes = dict[str, str | None]
@@ -75,7 +73,7 @@ async def run_in_node(folder: Path) -> Outcomes:
 
 async def run_in_chromium(folder: Path) -> Outcomes:
     """Every case in Chromium."""
-    async with client_stage(folder) as stage, browser_context() as context:
+    async with client_stage(folder) as stage, running_browser() as browser, browser_context(browser) as context:
         page = await context.new_page()
         await page.goto(stage.url)
         async with asyncio.timeout(RUN_TIMEOUT_S):

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from gateway.api.operations import OPERATIONS
 from tests.gateway_process import GatewayProcess
 from tests.page_stage import WatchedPage, browser_context
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
-async def test_every_request_is_shown(gateway: GatewayProcess) -> None:
+async def test_every_request_is_shown(browser: Browser, page_gateway: GatewayProcess) -> None:
     """HTTP's operations, the socket's frames, and their schemas behind links that unfold them."""
-    async with browser_context() as context:
+    async with browser_context(browser) as context:
         watched = WatchedPage(await context.new_page())
         page = watched.page
-        await page.goto(f"{gateway.url}/docs")
+        await page.goto(f"{page_gateway.url}/docs")
         for operation in OPERATIONS:
             title = page.locator("summary .path").get_by_text(f"{operation.method}{operation.path}", exact=True)
             await expect(title).to_have_count(1)

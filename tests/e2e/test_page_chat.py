@@ -6,22 +6,21 @@ import re
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import expect
+import pytest_asyncio
+from playwright.async_api import Browser, expect
 
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, browser_context, ended, open_page, said_something
+from tests.page_stage import WatchedPage, ended, said_something, watched_page
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
-@pytest.fixture
-async def watched(gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
     """The page, open and live, with a quick demo model; at the end nothing may have gone wrong in it."""
-    async with browser_context() as context:
-        watched = await open_page(context, f"{gateway.url}/")
+    async with watched_page(browser, page_gateway) as watched:
         await watched.choose(rate=200, tokens=50)
         yield watched
-    assert watched.errors == []
 
 
 async def test_an_edit_is_a_branch_and_arrows_lead_back(watched: WatchedPage) -> None:

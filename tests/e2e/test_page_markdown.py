@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+import pytest_asyncio
+from playwright.async_api import Browser, expect
 
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, browser_context, ended, open_page
+from tests.page_stage import WatchedPage, browser_context, ended, open_page, watched_page
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 WORDS = Path(__file__).parents[1] / "page_words"
 # Each line would do harm where markup, links or pictures of an answer were taken at their word.
@@ -24,13 +25,11 @@ ALLOWED = {
 }
 
 
-@pytest.fixture
-async def watched(gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
     """The page, open and live; at the end nothing may have gone wrong in it, nor been blocked by its policy."""
-    async with browser_context() as context:
-        watched = await open_page(context, f"{gateway.url}/")
+    async with watched_page(browser, page_gateway) as watched:
         yield watched
-    assert watched.errors == []
 
 
 @pytest.mark.parametrize("rate", [0, 400])
@@ -70,10 +69,10 @@ async def test_a_hostile_stored_message_stays_text(watched: WatchedPage) -> None
     assert set(seen["elements"]) <= ALLOWED
 
 
-async def test_the_policy_stops_what_would_get_through(gateway: GatewayProcess) -> None:
+async def test_the_policy_stops_what_would_get_through(browser: Browser, page_gateway: GatewayProcess) -> None:
     """Were markup ever let in, the policy would still run no script of its, and take no string as HTML."""
-    async with browser_context() as context:
-        watched = await open_page(context, f"{gateway.url}/")
+    async with browser_context(browser) as context:
+        watched = await open_page(context, f"{page_gateway.url}/")
         tried = await watched.page.evaluate(
             """async () => {
               await new Promise((resolve) => setTimeout(resolve)); // evaluating may eval, what runs later may not

@@ -9,21 +9,23 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from tests.credentials import SECRET, KeyFile, token
 from tests.gateway_process import gateway_process
 from tests.page_stage import WatchedPage, browser_context, ended
 from tests.prefix_proxy import prefix_proxy
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="session")]
 
 REFUSED = "status of 401"
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 
 
 @asynccontextmanager
-async def asked(folder: Path, keys: KeyFile, *, prefix: str = "", width: int = 1280) -> AsyncIterator[WatchedPage]:
+async def asked(
+    browser: Browser, folder: Path, keys: KeyFile, *, prefix: str = "", width: int = 1280
+) -> AsyncIterator[WatchedPage]:
     """The page at a gateway that takes keys and tokens, asking for one of them."""
     settings = {
         "TURNWIRE_AUTH": "jwt,keys",
@@ -35,7 +37,7 @@ async def asked(folder: Path, keys: KeyFile, *, prefix: str = "", width: int = 1
     async with (
         gateway_process(folder, settings) as gateway,
         prefix_proxy(gateway.url, taken=prefix) as proxied,
-        browser_context(width) as context,
+        browser_context(browser, width) as context,
     ):
         watched = WatchedPage(await context.new_page())
         await watched.page.goto(f"{proxied}{prefix}/" if prefix else f"{gateway.url}/")
@@ -53,11 +55,11 @@ async def sign_in(watched: WatchedPage, credential: str) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1024])
-async def test_a_wrong_key_is_said_so_and_a_right_one_signs_in(tmp_path: Path, width: int) -> None:
+async def test_a_wrong_key_is_said_so_and_a_right_one_signs_in(browser: Browser, tmp_path: Path, width: int) -> None:
     """The key stays in the tab alone: in no address, not in localStorage; over a reload, until one signs out."""
     keys = KeyFile(tmp_path)
     key = keys.add("ann")
-    async with asked(tmp_path, keys, width=width) as watched:
+    async with asked(browser, tmp_path, keys, width=width) as watched:
         page, dialog = watched.page, watched.page.get_by_test_id("sign-in")
         addresses: list[str] = []
         page.on("request", lambda request: addresses.append(request.url))
@@ -96,11 +98,11 @@ async def test_a_wrong_key_is_said_so_and_a_right_one_signs_in(tmp_path: Path, w
         await expect(page.get_by_test_id("turn")).to_have_count(0)
 
 
-async def test_a_revoked_key_asks_again_and_the_answer_goes_on(tmp_path: Path) -> None:
+async def test_a_revoked_key_asks_again_and_the_answer_goes_on(browser: Browser, tmp_path: Path) -> None:
     """A key that is taken away closes the socket: the page asks, keeps what it shows, and goes on where it was."""
     keys = KeyFile(tmp_path)
     key, other = keys.add("ann"), keys.add("ann")
-    async with asked(tmp_path, keys) as watched:
+    async with asked(browser, tmp_path, keys) as watched:
         await sign_in(watched, key)
         await watched.is_live()
         await watched.choose(rate=20, tokens=300)
@@ -117,11 +119,11 @@ async def test_a_revoked_key_asks_again_and_the_answer_goes_on(tmp_path: Path) -
         await expect(watched.page.get_by_test_id("prompt-box")).to_have_value("not sent yet")
 
 
-async def test_another_user_sees_nothing_of_the_one_before(tmp_path: Path) -> None:
+async def test_another_user_sees_nothing_of_the_one_before(browser: Browser, tmp_path: Path) -> None:
     """Whoever signs in after a key's end gets a page of their own."""
     keys = KeyFile(tmp_path)
     key = keys.add("ann")
-    async with asked(tmp_path, keys) as watched:
+    async with asked(browser, tmp_path, keys) as watched:
         page = watched.page
         await sign_in(watched, key)
         await watched.is_live()
@@ -137,11 +139,11 @@ async def test_another_user_sees_nothing_of_the_one_before(tmp_path: Path) -> No
         await expect(page.get_by_test_id("conversation")).to_have_count(0)
 
 
-async def test_a_stored_picture_comes_with_the_credential_below_a_prefix_too(tmp_path: Path) -> None:
+async def test_a_stored_picture_comes_with_the_credential_below_a_prefix_too(browser: Browser, tmp_path: Path) -> None:
     """An image's address takes no key, so its bytes are asked for with the header; the address is below the page's own."""
     keys = KeyFile(tmp_path)
     key = keys.add("ann")
-    async with asked(tmp_path, keys, prefix="/tools/chat") as watched:
+    async with asked(browser, tmp_path, keys, prefix="/tools/chat") as watched:
         await sign_in(watched, key)
         await watched.is_live()
         await watched.page.evaluate("probes.pasteNoise()")
@@ -153,9 +155,9 @@ async def test_a_stored_picture_comes_with_the_credential_below_a_prefix_too(tmp
         assert await picture.evaluate("(image) => image.decode().then(() => image.naturalWidth > 100)")
 
 
-async def test_a_token_that_ends_is_renewed_once_and_then_asked_for(tmp_path: Path) -> None:
+async def test_a_token_that_ends_is_renewed_once_and_then_asked_for(browser: Browser, tmp_path: Path) -> None:
     """A pasted token can't be made longer: one try when it expires, no storm of them, then the page asks."""
-    async with asked(tmp_path, KeyFile(tmp_path)) as watched:
+    async with asked(browser, tmp_path, KeyFile(tmp_path)) as watched:
         tickets: list[str] = []
         watched.page.on("request", lambda request: tickets.append(request.url) if "tickets" in request.url else None)
         await sign_in(watched, token("ann", exp=int(time.time()) + 8))

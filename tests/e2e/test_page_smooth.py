@@ -6,21 +6,22 @@ A task is measured by the processor's time and not by the wall's, so that a mach
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any
 
 import pytest
-from playwright.async_api import CDPSession, Page, expect
+import pytest_asyncio
+from playwright.async_api import Browser, CDPSession, Page, expect
 
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, browser_context, open_page
+from tests.page_stage import ENDING_MS, WatchedPage, watched_page
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="session")]
 
 TURNS = 20
 RATE = 50
 WARM_S = 1.5
-MEASURED_S = 6
+MEASURED_S = 4
 LONG_TASK_MS = 50
 
 PROSE = (
@@ -41,30 +42,28 @@ START = """async ([turns, rate, tokens, text]) => {
 }"""
 
 
-@pytest.fixture
-async def watched(gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
     """The page on a wide screen, open and live; at the end nothing may have gone wrong in it."""
-    async with browser_context(1600, 1000) as context:
-        watched = await open_page(context, f"{gateway.url}/")
+    async with watched_page(browser, page_gateway, 1600, 1000) as watched:
         yield watched
-        await watched.page.evaluate("other.request('turn.cancel', { mine: true })")
-    assert watched.errors == []
 
 
-async def main_thread_tasks_ms(page: Page, seconds: float) -> list[float]:
-    """The processor time of every task on the page's main thread, over so many seconds; longest first."""
+async def main_thread_tasks_ms(page: Page, meanwhile: Awaitable[object]) -> list[float]:
+    """The processor time of every task on the page's main thread while something else is waited for; longest first."""
     session = await page.context.new_cdp_session(page)
     events: list[dict[str, Any]] = []
     complete = asyncio.Event()
     session.on("Tracing.dataCollected", lambda data: events.extend(data["value"]))
     session.on("Tracing.tracingComplete", lambda _: complete.set())
-    config = {"includedCategories": ["toplevel", "devtools.timeline"], "excludedCategories": ["*"]}
+    # Little is traced, for tracing costs time too: the tasks, and a mark that says which thread is the page's.
+    config = {"includedCategories": ["toplevel", "blink.user_timing"], "excludedCategories": ["*"]}
     await session.send("Tracing.start", {"traceConfig": config, "transferMode": "ReportEvents"})
-    await asyncio.sleep(seconds)
+    await page.evaluate("() => { performance.mark('the page') }")
+    await meanwhile
     await session.send("Tracing.end")
     await asyncio.wait_for(complete.wait(), 30)
-    drawing = [(event["pid"], event["tid"]) for event in events if event["name"] == "FireAnimationFrame"]
-    thread = max(set(drawing), key=drawing.count)
+    (thread,) = {(event["pid"], event["tid"]) for event in events if event["name"] == "the page"}
     tasks = [event for event in events if event["name"].endswith("RunTask") and (event["pid"], event["tid"]) == thread]
     return sorted((task.get("tdur", 0) / 1000 for task in tasks), reverse=True)
 
@@ -76,15 +75,19 @@ async def measured(session: CDPSession) -> dict[str, float]:
     return {metric["name"]: metric["value"] for metric in metrics}
 
 
-async def test_twenty_answers_at_once_leave_the_page_at_ease(watched: WatchedPage) -> None:
-    """No task of the main thread works for more than 50 ms, and every answer goes on being drawn."""
+@pytest.mark.parametrize("wire", [False, True], ids=["chat", "wire"])
+async def test_twenty_answers_at_once_leave_the_page_at_ease(watched: WatchedPage, wire: bool) -> None:
+    """No task of the main thread works for more than 50 ms, and every answer goes on being drawn; the wire view open, too."""
+    if wire:
+        await watched.page.get_by_test_id("drawer-toggle").click()
+        await watched.page.get_by_test_id("tab-wire").click()
     await watched.page.evaluate(START, [TURNS, RATE, 1000, None])
     turns = watched.page.get_by_test_id("turn")
-    await expect(turns).to_have_count(TURNS)
+    await expect(turns).to_have_count(TURNS, timeout=ENDING_MS)
     await asyncio.sleep(WARM_S)
     lengths = "[...document.querySelectorAll('[data-testid=answer]')].map((answer) => answer.textContent.length)"
     before = await watched.page.evaluate(lengths)
-    tasks = await main_thread_tasks_ms(watched.page, MEASURED_S)
+    tasks = await main_thread_tasks_ms(watched.page, asyncio.sleep(MEASURED_S))
     after = await watched.page.evaluate(lengths)
 
     assert len(tasks) > 100
@@ -97,11 +100,11 @@ async def test_memory_follows_the_text_and_nothing_else(watched: WatchedPage) ->
     session = await watched.page.context.new_cdp_session(watched.page)
     await session.send("Performance.enable")
     await watched.page.evaluate(START, [10, 200, 8000, PROSE])
-    await expect(watched.page.get_by_test_id("turn")).to_have_count(10)
+    await expect(watched.page.get_by_test_id("turn")).to_have_count(10, timeout=ENDING_MS)
     chars = "document.querySelector('.thread').textContent.length"
     await asyncio.sleep(2)
     before, said_before = await measured(session), await watched.page.evaluate(chars)
-    await asyncio.sleep(8)
+    await asyncio.sleep(4)
     after, said_after = await measured(session), await watched.page.evaluate(chars)
 
     tokens = (said_after - said_before) / 6
@@ -109,6 +112,36 @@ async def test_memory_follows_the_text_and_nothing_else(watched: WatchedPage) ->
     assert (after["Nodes"] - before["Nodes"]) / tokens < 0.1
     assert after["JSEventListeners"] - before["JSEventListeners"] < 50
     assert after["JSHeapUsedSize"] - before["JSHeapUsedSize"] < 2e6 + 10 * (said_after - said_before)
+
+
+CONVERSATIONS = """async (count) => {
+  const { connect } = await import("./static/turnwire.js");
+  const connection = connect({ storage: null });
+  for (let number = 0; number < count; number++) {
+    const conversation = (await connection.createConversation()).id;
+    location.hash = conversation;
+    const params = { demo: { rate: 0, tokens: 400 } };
+    for (let turn = 0; turn < 5; turn++) await connection.start({ conversation, input: "Hi", params });
+    const drawn = () => document.querySelectorAll(".turn[data-state=completed]").length === 5;
+    while (!drawn()) await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  connection.close();
+  location.hash = "";
+}"""
+
+
+async def test_conversations_that_are_left_leave_no_nodes_behind(watched: WatchedPage) -> None:
+    """A page that stays open all day holds what it shows, not what it has shown: neither nodes nor listeners pile up."""
+    session = await watched.page.context.new_cdp_session(watched.page)
+    await session.send("Performance.enable")
+    await watched.page.evaluate(CONVERSATIONS, 2)
+    await expect(watched.page.get_by_test_id("empty")).to_be_visible()
+    before = await measured(session)
+    await watched.page.evaluate(CONVERSATIONS, 8)
+    await expect(watched.page.get_by_test_id("empty")).to_be_visible()
+    after = await measured(session)
+    assert after["Nodes"] - before["Nodes"] < 1000  # the list at the left has grown
+    assert after["JSEventListeners"] - before["JSEventListeners"] < 100
 
 
 async def test_a_long_answer_is_drawn_in_pieces(watched: WatchedPage) -> None:
@@ -120,10 +153,13 @@ async def test_a_long_answer_is_drawn_in_pieces(watched: WatchedPage) -> None:
         "| a | b |\n|---|---|\n" + "\n".join(f"| {number} | cell |" for number in range(1, 501)),
     ]
     async with asyncio.TaskGroup() as together:
-        tracing = together.create_task(main_thread_tasks_ms(watched.page, 12))
+        over = asyncio.Event()
+        tracing = together.create_task(main_thread_tasks_ms(watched.page, over.wait()))
         turn = await watched.say("\n\n".join(blocks), rate=1500)
+        await expect(turn).to_have_attribute("data-state", "completed", timeout=60_000)
+        over.set()
     tasks = tracing.result()
-    await expect(turn).to_have_attribute("data-state", "completed", timeout=60_000)
     assert await turn.locator("li").count() == 500
     assert await turn.locator("td").count() == 1000
-    assert len([task for task in tasks if task > LONG_TASK_MS]) <= 3, tasks[:10]
+    # Where the machine is busy, much arrives at once; to draw it all anew would make hundreds.
+    assert len([task for task in tasks if task > LONG_TASK_MS]) <= 6, tasks[:10]

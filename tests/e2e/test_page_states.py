@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.async_api import expect
+import pytest_asyncio
+from playwright.async_api import Browser, expect
 
+from tests.client_stage import client_stage
 from tests.e2e.test_upstreams import in_front_of
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, browser_context, ended, open_page
+from tests.page_stage import WatchedPage, browser_context, ended, open_page, watched_page
 from tests.upstream import Upstream, chat, refusal
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="session")]
 
 GROWN = """async (text) => {
   const { MarkdownView } = await import("./static/ui/markdown_view.js");
@@ -43,13 +46,11 @@ MANY = """async (count) => {
 }"""
 
 
-@pytest.fixture
-async def watched(gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
     """The page, open and live; at the end nothing may have gone wrong in it."""
-    async with browser_context() as context:
-        watched = await open_page(context, f"{gateway.url}/")
+    async with watched_page(browser, page_gateway) as watched:
         yield watched
-    assert watched.errors == []
 
 
 async def test_a_growing_table_never_shows_its_pipes(watched: WatchedPage) -> None:
@@ -113,23 +114,101 @@ async def test_earlier_messages_come_in_above_what_is_read(watched: WatchedPage)
     await expect(page.get_by_role("button", name="Earlier messages")).to_have_count(0)
 
 
-async def test_a_retry_is_said_in_words_with_its_wait(tmp_path: Path) -> None:
-    """`retrying` tells the attempt and counts down to it; then the answer comes, with how often was asked."""
-    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (gateway, _), browser_context() as context:
-        upstream.plays(refusal(429, {"error": {"message": "slow down"}}, retry_after="5"), chat("Hel", "lo"))
+async def test_a_retry_is_said_in_words_with_its_wait(browser: Browser, tmp_path: Path) -> None:
+    """`retrying` tells the attempt and counts down to it; an answer that came after one tells how often was asked."""
+    async with (
+        Upstream() as upstream,
+        in_front_of(upstream, tmp_path) as (gateway, _),
+        browser_context(browser) as context,
+    ):
+        upstream.plays(
+            refusal(429, {"error": {"message": "slow down"}}, retry_after="1"),
+            chat("Hel", "lo"),
+            refusal(429, {"error": {"message": "slow down"}}, retry_after="40"),
+        )
         watched = await open_page(context, f"{gateway.url}/")
-        await watched.page.evaluate(
+        page = watched.page
+        await page.evaluate(
             """async () => {
               const { connect } = await import("./static/turnwire.js");
               window.other = connect({ storage: null });
-              const { id: conversation } = await other.createConversation();
-              location.hash = conversation;
-              await new Promise((resolve) => setTimeout(resolve, 500));
-              await other.start({ conversation, model: "openai/some-model", input: "Hi" }).accepted;
+              location.hash = (await other.createConversation()).id;
             }"""
         )
-        turn = watched.page.get_by_test_id("turn")
-        await expect(turn.get_by_test_id("status")).to_have_text(re.compile(r"^Trying again in \d s \(attempt 2\)$"))
-        await ended(turn, "completed")
-        await expect(turn.get_by_test_id("attempts")).to_have_text("2 attempts")
+        await expect(page.locator("body[data-new=false][data-empty=true]")).to_be_attached()
+        asked = """(input) => other.start({ conversation: location.hash.slice(1), model: "openai/some-model", input }).accepted"""
+        await page.evaluate(asked, "Hi")
+        turns = page.get_by_test_id("turn")
+        await ended(turns.nth(0), "completed")
+        await expect(turns.nth(0).get_by_test_id("attempts")).to_have_text("2 attempts")
+        await page.evaluate(asked, "Again")
+        status = turns.nth(1).get_by_test_id("status")
+        await expect(status).to_have_text(re.compile(r"^Trying again in \d+ s \(attempt 2\)$"))
+        await turns.nth(1).get_by_test_id("stop").click()
+        await ended(turns.nth(1), "cancelled")
         assert watched.errors == []
+
+
+SCRIPTED_TURN = """async (url) => {
+  const { connect } = await import("/static/turnwire.js");
+  const { AnswerView } = await import("/static/ui/answer_view.js");
+  const { ConnectionPill } = await import("/static/ui/connection_pill.js");
+  const { MessageNode } = await import("/static/ui/tree.js");
+  const pill = document.body.appendChild(document.createElement("div"));
+  for (const name of ["connection-text", "roundtrip"]) pill.appendChild(document.createElement("span")).className = name;
+  pill.appendChild(document.createElement("button")).className = "connection-act";
+  const connection = connect({ url, storage: null });
+  new ConnectionPill(pill, connection);
+  const turn = connection.start({ turn: "t", input: "Hi" });
+  const message = new MessageNode("assistant", { turn });
+  document.body.append(new AnswerView(message, { link: () => connection.state }).node);
+  Object.assign(window, { connection, turn });
+  (async () => {
+    for await (const event of turn) {
+      if (event.type === "turn.status") message.heard(event);
+      message.changed(event);
+    }
+  })();
+}"""
+NEXT = "connection.request('conversation.get', { conversation: 'c' }).then(() => {})"
+
+
+async def test_what_a_turn_waits_for_is_said(browser: Browser, tmp_path: Path) -> None:
+    """Its place in the queue, the first token, another model, a stall, no network, no store: none is called streaming."""
+    place = {"turn": "t", "conversation": "c", "message": "m", "parent": None}
+    steps: list[tuple[dict[str, Any], str]] = [
+        ({"type": "turn.started", "epoch": 1, "status": "queued", "model": "a", "input": None}, "Queued"),
+        ({"type": "turn.status", "status": "queued", "position": 3}, "Queued: number 3"),
+        ({"type": "turn.status", "status": "queued", "position": 1}, "Queued: next"),
+        ({"type": "turn.status", "status": "running"}, "Waiting for the first token"),
+        ({"type": "turn.status", "status": "waiting"}, "Slow to start"),
+        ({"type": "turn.status", "status": "fallback", "model": "b"}, "Using b instead"),
+        ({"type": "turn.part", "part": 0, "kind": "text"}, "Streaming"),
+        ({"type": "turn.delta", "part": 0, "text": "So"}, "Streaming"),
+    ]
+    begun = {"turn": "t", "conversation": "c", "status": "running", "epoch": 1}
+    script: list[dict[str, Any]] = [{"ready": {}}, {"expect": "turn.start", "answer": begun}]
+    for number, (event, _) in enumerate(steps, 1):
+        script += [{"send": {**place, **event, "seq": number}}, {"expect": "conversation.get", "answer": {}}]
+    script.append({"send": {"type": "durability", "state": "degraded"}})
+    async with client_stage(tmp_path) as stage, browser_context(browser) as context:
+        page = await context.new_page()
+        await page.goto(stage.url)
+        await page.evaluate(SCRIPTED_TURN, (await stage.do_scripted([script]))["url"])
+        turn, status = page.get_by_test_id("turn"), page.get_by_test_id("status")
+        for _, said in steps:
+            await expect(status).to_have_text(said)
+            await expect(page.get_by_test_id("answer-model")).to_have_text(
+                "b" if said.startswith(("Using", "Str")) else "a"
+            )
+            await page.evaluate(NEXT)
+        await expect(page.locator(".connection-text")).to_have_text("Live, storing later")
+        await page.evaluate("turn.lastAt -= 7000")
+        await expect(status).to_have_text(re.compile(r"^Nothing new for \d+ s$"))
+        await expect(turn).to_have_attribute("data-held", "")
+        await page.evaluate("connection.offline()")
+        await expect(status).to_have_text("Offline")
+        await page.evaluate(
+            "WebSocket = class { constructor() { throw new Error('no network'); } }; connection.online()"
+        )
+        await expect(status).to_have_text("Reconnecting")

@@ -6,13 +6,13 @@ import socket
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Browser, expect
 
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.page_stage import WatchedPage, browser_context, ended, open_page
 from tests.prefix_proxy import prefix_proxy
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 PHONE = (390, 844)
 
@@ -58,10 +58,10 @@ async def chat(watched: WatchedPage) -> None:
 
 
 @pytest.mark.parametrize("way", ["taken off", "put before"])
-async def test_the_page_works_behind_a_proxy_that_changes_its_path(tmp_path: Path, way: str) -> None:
+async def test_the_page_works_behind_a_proxy_that_changes_its_path(browser: Browser, tmp_path: Path, way: str) -> None:
     """A prefix that the browser sees and the gateway doesn't, and the other way round."""
     settings = {} if way == "taken off" else {"TURNWIRE_PATH_PREFIX": "/inner/chat"}
-    async with gateway_process(tmp_path, settings) as gateway, browser_context() as context:
+    async with gateway_process(tmp_path, settings) as gateway, browser_context(browser) as context:
         if way == "taken off":
             async with prefix_proxy(gateway.url, taken="/tools/chat") as url:
                 await chat(await open_page(context, f"{url}/tools/chat/"))
@@ -82,12 +82,12 @@ def address() -> str:
         return found
 
 
-async def test_the_page_works_from_a_phone_on_the_same_network(tmp_path: Path) -> None:
+async def test_the_page_works_from_a_phone_on_the_same_network(browser: Browser, tmp_path: Path) -> None:
     """Opened by the machine's address over plain HTTP, where a browser grants a page less."""
     reached = address()
     async with (
         gateway_process(tmp_path, {"HOST": "0.0.0.0", "TURNWIRE_INSECURE": "1"}) as gateway,
-        browser_context(*PHONE) as context,
+        browser_context(browser, *PHONE) as context,
     ):
         url = f"http://{reached}:{gateway.url.rpartition(':')[2]}/"
         watched = await open_page(context, url)
@@ -98,22 +98,24 @@ async def test_the_page_works_from_a_phone_on_the_same_network(tmp_path: Path) -
         await chat(watched)
 
 
-async def test_a_tab_finds_its_running_turns_after_a_reload(gateway: GatewayProcess) -> None:
+async def test_a_tab_finds_its_running_turns_after_a_reload(browser: Browser, page_gateway: GatewayProcess) -> None:
     """Their ids outlive the page in `sessionStorage`, and their texts are whole."""
     text = "The quick brown fox. " * 30
-    async with browser_context() as context:
-        watched = await open_page(context, gateway.url)
+    async with browser_context(browser) as context:
+        watched = await open_page(context, page_gateway.url)
         await watched.page.evaluate(START, text)
         await watched.page.reload()
         assert await watched.page.evaluate(RELOADED) == [text, text]
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
-async def test_a_page_that_stops_reading_is_cut_off_and_loses_nothing(gateway: GatewayProcess, codec: str) -> None:
+async def test_a_page_that_stops_reading_is_cut_off_and_loses_nothing(
+    browser: Browser, page_gateway: GatewayProcess, codec: str
+) -> None:
     """Law 11: while its worker is blocked the buffers fill, 4501 follows, and the text is whole in the end."""
     words = "one two three four five six seven eight nine ten "
-    async with browser_context() as context:
-        watched = await open_page(context, gateway.url)
+    async with browser_context(browser) as context:
+        watched = await open_page(context, page_gateway.url)
         seen = await watched.page.evaluate(PAUSED, [codec, words])
     assert "This page read too slowly" in seen["reasons"]
     assert seen["paused_ms"] >= 3000

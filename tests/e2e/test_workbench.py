@@ -9,26 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Locator, expect
+import pytest_asyncio
+from playwright.async_api import Browser, Locator, expect
 
 from tests.client_stage import client_stage
 from tests.gateway_process import GatewayProcess
-from tests.page_stage import WatchedPage, browser_context, ended, open_page, said_something
+from tests.page_stage import WatchedPage, browser_context, ended, said_something, watched_page
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="session")]
 
 SCENARIO_MS = 60_000
 WHOLE = re.compile(r"^(\d+) turns?, ([\d,]+) characters, 0 lost, 0 doubled$")
 
 
-@pytest.fixture
-async def watched(gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
     """The page, open and live; at the end nothing may have gone wrong in it."""
-    async with browser_context() as context:
-        await context.grant_permissions(["clipboard-read", "clipboard-write"])
-        watched = await open_page(context, f"{gateway.url}/")
+    async with watched_page(browser, page_gateway) as watched:
+        await watched.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         yield watched
-    assert watched.errors == []
 
 
 async def tab(watched: WatchedPage, name: str) -> Locator:
@@ -130,7 +129,9 @@ async def test_a_second_device_proves_the_same_turns(watched: WatchedPage) -> No
         ("Hallo", "1 lost, 1 doubled"),
     ],
 )
-async def test_the_proof_is_red_where_the_gateway_kept_something_else(tmp_path: Path, stored: str, said: str) -> None:
+async def test_the_proof_is_red_where_the_gateway_kept_something_else(
+    browser: Browser, tmp_path: Path, stored: str, said: str
+) -> None:
     """A gateway that stores other words than it sends is found out, and one that doesn't is not."""
     message = {"id": "m", "role": "assistant", "parts": [{"kind": "text", "text": stored}], "parent": None}
     begun = {"turn": "t", "conversation": "c", "status": "running", "epoch": 1}
@@ -145,7 +146,7 @@ async def test_the_proof_is_red_where_the_gateway_kept_something_else(tmp_path: 
     script: list[dict[str, Any]] = [{"ready": {}}, {"expect": "turn.start", "answer": begun}]
     script += [{"send": {**place, **one}} for one in events]
     answer = {"turn": "t", "status": "completed", "seq": 5, "message": message}
-    async with client_stage(tmp_path) as stage, browser_context() as context:
+    async with client_stage(tmp_path) as stage, browser_context(browser) as context:
         gateway = await stage.do_scripted([[*script, {"expect": "turn.get", "answer": answer}]])
         page = await context.new_page()
         await page.goto(stage.url)

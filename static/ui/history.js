@@ -1,0 +1,54 @@
+/** What is stored of a conversation, read page by page into its tree, with what this browser remembers of it. */
+
+import { recall, remember } from "./remembered.js";
+import { Stopwatch } from "./stats.js";
+
+export class History {
+  /** `before` for the page of messages in front of those that are here; undefined: none was read, null: there is none. */
+  earlier = undefined;
+  #tree;
+  #ask;
+
+  /**
+   * @param {import("./tree.js").MessageTree} tree
+   * @param {(type: string, fields: object) => Promise<object>} ask sends a request about the conversation
+   */
+  constructor(tree, ask) {
+    this.#tree = tree;
+    this.#ask = ask;
+  }
+
+  /** Reads so many pages, the newest first. @param {string} conversation its id */
+  async read(conversation, pages) {
+    for (let page = 0; page < pages && this.earlier !== null; page++) {
+      const { messages, next } = await this.#ask("conversation.messages", this.earlier ? { before: this.earlier } : {});
+      for (const message of messages) {
+        const node = this.#tree.add(message);
+        if (!node.watch) recallTiming(node);
+      }
+      this.earlier = next ?? null;
+    }
+    for (const node of [this.#tree.root, ...this.#tree.all]) node.spread ||= Boolean(recall(spreadKey(node, conversation)));
+  }
+}
+
+/** Keeps over a reload whether the versions below a message stand side by side. */
+export function rememberSpread(node, conversation) {
+  if (conversation && (node.id || node.role === "root")) remember(spreadKey(node, conversation), node.spread || null);
+}
+
+/** Keeps over a reload how long an answer took. */
+export function rememberTiming(node) {
+  if (node.id && node.timing) remember(`timing ${node.id}`, node.timing);
+}
+
+function recallTiming(node) {
+  node.timing = recall(`timing ${node.id}`);
+  if (!node.timing) return;
+  node.watch = new Stopwatch(true);
+  node.watch.end(node.timing);
+}
+
+function spreadKey(node, conversation) {
+  return `spread ${node.id ?? conversation}`;
+}

@@ -1,0 +1,26 @@
+"""What the browser tests share: one Chromium for all, and one gateway for each file. Both live in the session's loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.gateway_process import GatewayProcess, gateway_process
+from tests.page_stage import running_browser
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """The Chromium of this worker; each test opens a profile of its own in it."""
+    async with running_browser() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def page_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
+    """A gateway with default settings for the tests of one file: starting one costs more than most of them."""
+    async with gateway_process(tmp_path_factory.mktemp("gateway")) as process:
+        yield process
