@@ -35,3 +35,11 @@ export function icon(name) {
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
+
+/** Makes these the children, in this order, and leaves alone what stands right: what is moved loses the focus. */
+export function arrange(parent, children) {
+  for (const [index, child] of children.entries()) {
+    if (parent.children[index] !== child) parent.insertBefore(child, parent.children[index] ?? null);
+  }
+  while (parent.children.length > children.length) parent.lastElementChild.remove();
+}

@@ -10,6 +10,7 @@ import { TOOLS } from "./demo_tools.js";
 import { setText } from "./dom.js";
 import { Drawer } from "./drawer.js";
 import { EndFollower } from "./follow_end.js";
+import { keepFocus } from "./keep_focus.js";
 import { ModelPicker } from "./model_picker.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
@@ -243,6 +244,7 @@ connection.addEventListener("state", ({ detail }) => {
 });
 new ConnectionPill(find(".connection"), connection);
 followTheme(find(".theme"));
+keepFocus(find("#prompt"));
 picker.addEventListener("change", () => {
   composer.update();
   find(".demo-fields").hidden = !picker.value.includes("demo");

@@ -1,6 +1,6 @@
 /** The conversations at the left: found by their titles, opened, renamed, deleted; a dot where something streams. */
 
-import { el, icon, setText } from "./dom.js";
+import { arrange, el, icon, setText } from "./dom.js";
 
 const SEARCH_AFTER_MS = 180;
 const PAGE = 60;
@@ -108,7 +108,7 @@ export class Sidebar {
     });
     if (rows.length === 0) rows.push(this.#nothing());
     if (this.#next) rows.push(el("li", {}, el("button", { type: "button", class: "quiet", text: "More", onclick: () => void this.#more() })));
-    this.#list.replaceChildren(...rows);
+    arrange(this.#list, rows);
     this.mark(this.#current);
     this.showLive();
   }

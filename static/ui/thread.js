@@ -5,7 +5,7 @@
  */
 
 import { AnswerView } from "./answer_view.js";
-import { el, icon } from "./dom.js";
+import { arrange, el, icon } from "./dom.js";
 import { QuestionView } from "./question_view.js";
 import { next } from "./tree.js";
 
@@ -139,12 +139,4 @@ export class Thread {
     if (!frames.has(name)) frames.set(name, make());
     return frames.get(name);
   }
-}
-
-/** Makes these the children, in this order, and leaves alone what stands right. */
-function arrange(parent, children) {
-  for (const [index, child] of children.entries()) {
-    if (parent.children[index] !== child) parent.insertBefore(child, parent.children[index] ?? null);
-  }
-  while (parent.children.length > children.length) parent.lastElementChild.remove();
 }
