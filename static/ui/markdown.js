@@ -7,6 +7,8 @@ import { Marked } from "../vendor/marked.js";
 import DOMPurify from "../vendor/purify.js";
 
 const LINK = /^(?:https:\/\/|mailto:)/i;
+/** A block nested so deep that no parser gets to its ground: its words are shown as they are. */
+const UNREADABLE = "unreadable";
 const HEADING_SHIFT = 2; // the page's own headings end at h2
 
 const CONFIG = {
@@ -60,12 +62,21 @@ const marked = new Marked({
  * @returns {{type: string, raw: string, text?: string, lang?: string}[]}
  */
 export function blocksOf(text) {
-  return marked.lexer(text);
+  try {
+    return marked.lexer(text);
+  } catch {
+    return [{ type: UNREADABLE, raw: text }];
+  }
 }
 
 /** One block as an element; null where it shows nothing. */
 export function elementOf(block) {
-  return purify.sanitize(marked.parser([block]), CONFIG).firstElementChild;
+  if (block.type === UNREADABLE) return plain(block);
+  try {
+    return purify.sanitize(marked.parser([block]), CONFIG).firstElementChild;
+  } catch {
+    return plain(block);
+  }
 }
 
 /** Highlighted code, from highlight.js's markup, as nodes. */
@@ -76,6 +87,13 @@ export function codeNodes(markup) {
 /** The language that a fence names: its first word. */
 export function languageOf(lang) {
   return (lang ?? "").trim().split(/\s+/)[0].slice(0, 30);
+}
+
+function plain({ raw }) {
+  const node = document.createElement("p");
+  node.dir = "auto";
+  node.textContent = raw;
+  return node;
 }
 
 function escaped(text) {

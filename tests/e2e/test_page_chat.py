@@ -184,3 +184,35 @@ async def test_a_screen_reader_hears_beginnings_and_endings_only(watched: Watche
     words = await region.inner_text()
     assert "Answer started" in words
     assert len(words) < 120
+
+
+async def test_a_key_never_leaves_the_focus_nowhere(watched: WatchedPage) -> None:
+    """What a key makes go away gives the focus to what comes into its place; a title is not taken from under a hand."""
+    page = watched.page
+    await ended(await watched.ask("with the keyboard"), "completed")
+    exchange = watched.exchange("with the keyboard")
+    await exchange.get_by_test_id("edit").press("Enter")
+    await expect(page.get_by_test_id("edit-box")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(exchange.get_by_test_id("edit")).to_be_focused()
+    await watched.choose(rate=20, tokens=400)
+    await exchange.get_by_test_id("again").press("Enter")
+    await expect(exchange.get_by_test_id("stop")).to_be_visible()
+    await exchange.get_by_test_id("stop").press("Enter")
+    await ended(watched.turn("with the keyboard"), "cancelled")
+    await expect(exchange.locator(".turn button:focus")).to_have_count(1)
+    await exchange.get_by_role("button", name="Previous answer").press("Enter")
+    await expect(watched.turn("with the keyboard").get_by_test_id("version")).to_have_text("1/2")
+    await expect(exchange.locator("button:focus")).to_have_count(1)
+
+    item = page.get_by_test_id("conversation").first
+    await item.get_by_role("button", name="Rename").press("Enter")
+    title = page.get_by_role("textbox", name="Title")
+    await title.press_sequentially("half a ti")
+    await ended(await watched.say("Something else, elsewhere.", rate=0), "completed")
+    await page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 400))")  # the list is read anew
+    await expect(title).to_be_focused()
+    await title.press_sequentially("tle")
+    await title.press("Enter")
+    await expect(item.get_by_role("link")).to_have_text("half a title")
+    await expect(page.locator(":is(a, button, textarea):focus")).to_have_count(1)

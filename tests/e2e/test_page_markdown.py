@@ -99,6 +99,27 @@ async def test_the_policy_stops_what_would_get_through(browser: Browser, page_ga
     assert any("blocked by the policy" in error for error in watched.errors)
 
 
+DEEP = """async () => {
+  const { MarkdownView } = await import("./static/ui/markdown_view.js");
+  const words = { quotes: ">".repeat(20_000), brackets: "[".repeat(20_000),
+    stars: "*a ".repeat(5_000), fence: "~~~\\n".repeat(5_000) };
+  const shown = {};
+  for (const [name, deep] of Object.entries(words)) {
+    const root = document.createElement("div");
+    const view = new MarkdownView(root);
+    const text = `Before\\n\\n${deep} ground`;
+    for (const end of [40, text.length / 2, text.length]) while (!view.update(text.slice(0, end), end < text.length));
+    shown[name] = root.textContent.includes("Before") && root.textContent.includes("ground");
+  }
+  return shown;
+}"""
+
+
+async def test_what_is_nested_without_end_is_shown_all_the_same(watched: WatchedPage) -> None:
+    """Where a parser would run out of stack, the words are shown as they came, and the page goes on."""
+    assert set((await watched.page.evaluate(DEEP)).values()) == {True}
+
+
 GROWING = (WORDS / "growing.txt").read_text("utf-8")
 
 
