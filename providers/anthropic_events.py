@@ -9,22 +9,12 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from providers.base import Finished, FinishReason, Usage, UsageReported
+from providers.base import Finished, Usage, UsageReported
 from providers.failures import Failures
+from providers.finish_reasons import finish_of
 from providers.parts import Parts
 from providers.stream import reread
 from providers.token_counts import is_count
-
-_FINISHED: Final[dict[str, FinishReason]] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    # The model has paused and would go on if asked: what is here isn't the whole.
-    "pause_turn": "length",
-    "tool_use": "tool_calls",
-    "refusal": "refusal",
-}
 
 
 class _Citation(Struct, gc=False):
@@ -103,6 +93,20 @@ class MessagesDecoder:
             progress = self._taken(event, name) or progress
         return progress
 
+    def whole(self, body: dict[str, Any]) -> bool:
+        """See `stream.Decoder`."""
+        blocks = body.get("content")
+        if body.get("type") != "message" or not isinstance(blocks, list):
+            return False
+        stop = {"type": "message_delta", "delta": {"stop_reason": body.get("stop_reason")}, "usage": body.get("usage")}
+        events: list[dict[str, Any]] = []
+        for index, block in enumerate(blocks):
+            events.append({"type": "content_block_start", "index": index, "content_block": block})
+            events.append({"type": "content_block_stop", "index": index})
+        for event in (*events, stop, {"type": "message_stop"}):
+            self.event(None, json.dumps(event).encode())
+        return True
+
     def end(self) -> None:
         """See `stream.Decoder`. Without `message_stop` an answer isn't whole."""
         if self.done:
@@ -114,7 +118,10 @@ class MessagesDecoder:
         self._report()
         if not self.done or self._stop is None:
             raise self._failures.incomplete()
-        self.parts.put(Finished(_FINISHED.get(self._stop, "stop")))
+        finish = finish_of(self._stop)
+        if finish is None:
+            raise self._failures.of_finish(self._stop)
+        self.parts.put(Finished(finish))
 
     def _taken(self, event: _Event, name: str | None) -> bool:
         take = _TAKE.get(event.type or name or "")

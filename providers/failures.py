@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 
@@ -86,9 +86,19 @@ class Failures:
         detail = f"{len(detail)} bytes that are no event" if isinstance(detail, bytes) else detail
         return self._error("upstream_error", "{title} answered with something that can't be read: try again.", detail)
 
-    def overloaded(self, detail: object) -> ProviderError:
-        """The failure of a model that ran out of its provider's resources."""
-        return self._error("upstream_overloaded", "{title} is overloaded: " + TRY_AGAIN, detail)
+    def bare(self, documents: list[Any]) -> ProviderError | None:
+        """The failure in an event that is no chunk, if it is one: some hosts say it without the word error."""
+        for said in documents:
+            reason = Reason.read(said)
+            if isinstance(said, dict) and reason.text and (reason.type or reason.code or said.get("object") == "error"):
+                return self._of(reason.status(), reason)
+        return None
+
+    def of_finish(self, reason: str) -> ProviderError:
+        """The failure that a finish reason tells of."""
+        if re.search("insufficient|overload|capacity", reason.lower()):
+            return self._error("upstream_overloaded", "{title} is overloaded: " + TRY_AGAIN, reason)
+        return self.of_event({"code": reason, "message": "the finish reason of the answer"})
 
     def _of(self, status: int, reason: Reason) -> ProviderError:
         words = reason.words()

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from providers.base import Finished, FinishReason, UsageReported
+from providers.base import Finished, UsageReported
+from providers.chat_calls import LEGACY, Calls
 from providers.failures import Failures
+from providers.finish_reasons import finish_of
 from providers.loose_json import documents
 from providers.parts import Parts
 from providers.route import Quirks
-from providers.stream import Unreadable, reread
+from providers.stream import END_MARK, END_MARK_BYTES_MAX, Unreadable, reread
 from providers.think_tags import ThinkTags
 from providers.token_counts import chat_cost, chat_usage
-
-_FINISHED: Final[dict[str, FinishReason]] = {
-    "stop": "stop",
-    "length": "length",
-    "max_tokens": "length",
-    "model_length": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-    "sensitive": "content_filter",
-}
-_OVERLOADED: Final = "insufficient_system_resource"
-_FAILED: Final = frozenset({"error", "network_error", _OVERLOADED})
 
 
 class _Function(Struct, gc=False):
@@ -82,6 +71,7 @@ class _Delta(Struct, gc=False):
     reasoning_details: list[_Piece] | None = None
     refusal: str | None = None
     tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
     annotations: list[_Annotation] | None = None
 
 
@@ -91,6 +81,7 @@ class _Choice(Struct, gc=False):
     message: _Delta | None = None
     finish_reason: str | None = None
     usage: dict[str, Any] | None = None
+    error: Any = None
 
 
 class _Chunk(Struct, gc=False):
@@ -115,12 +106,7 @@ class ChatDecoder:
         self._finish: str | None = None
         self._usage: dict[str, Any] | None = None
         self._tags = ThinkTags() if quirks.think_tags else None
-        self._calls: dict[int | str, str] = {}
-        """The id of the newest call with this key."""
-        self._nameless: dict[int | str, tuple[str, str]] = {}
-        """By key, the id and the arguments of a call whose name is still to come."""
-        self._empty: set[int] = set()
-        """The calls without arguments so far."""
+        self._calls = Calls(self.parts)
         self._signed: set[int] = set()
         """The thoughts that have their signature."""
         self._pages: list[str] = []
@@ -128,7 +114,7 @@ class ChatDecoder:
 
     def event(self, name: str | None, data: bytes) -> bool:
         """See `stream.Decoder`."""
-        if data == b"[DONE]":
+        if len(data) < END_MARK_BYTES_MAX and END_MARK in data:
             self.done = True
             return True
         if name == "error":
@@ -139,33 +125,37 @@ class ChatDecoder:
             chunks = reread(data, _Chunk)
         for chunk in chunks:
             self._chunk(chunk)
+            if chunk.choices is None and (failure := self._failures.bare(_documents(data))) is not None:
+                self._report()
+                raise failure
         return True
+
+    def whole(self, body: dict[str, Any]) -> bool:
+        """See `stream.Decoder`."""
+        return "choices" in body and self.event(None, json.dumps(body).encode())
 
     def end(self) -> None:
         """See `stream.Decoder`."""
         if self._tags is not None:
             for kind, text in self._tags.close():
                 self.parts.say(kind, text)
-        whole = self._finish is not None or (self._quirks.ends_without_finish and self.parts.opened > 0)
+        finish = finish_of(self._finish) if self._finish else None
+        whole = finish is not None or (not self._finish and self._quirks.ends_without_finish and self.parts.opened > 0)
         if whole:
             # One that was cut off may have had arguments to come, or half a character.
-            for part in sorted(self._empty):
-                self.parts.add(part, "{}")
+            self._calls.close()
             self.parts.close()
         for page in self._pages:
             self.parts.cite(url=page, title=None, text=None)
         self._report()
-        if self._finish in _FAILED:
-            if self._finish == _OVERLOADED:
-                raise self._failures.overloaded(self._finish)
-            raise self._failures.of_event({"message": f"finish reason {self._finish}"})
+        if self._finish and finish is None:
+            raise self._failures.of_finish(self._finish)
         if not whole:
             raise self._failures.incomplete()
-        reason = _FINISHED.get(self._finish or "stop", "stop")
-        if reason == "stop":
+        if finish in (None, "stop"):
             # A call that was forced ends with "stop", and a refusal has no reason of its own.
-            reason = "tool_calls" if self._calls else "refusal" if self.parts.kind == "refusal" else "stop"
-        self.parts.put(Finished(reason))
+            finish = "tool_calls" if self._calls else "refusal" if self.parts.kind == "refusal" else "stop"
+        self.parts.put(Finished(finish))
 
     def _chunk(self, chunk: _Chunk) -> None:
         if chunk.usage:
@@ -173,25 +163,32 @@ class ChatDecoder:
         if chunk.citations:
             self._pages = chunk.citations
         if chunk.error:
-            self._report()
-            raise self._failures.of_event({"error": chunk.error})
+            self._fail(chunk.error)
         for choice in chunk.choices or ():
             if choice.index != 0:
                 continue
             if choice.usage:
                 self._usage = choice.usage
+            if choice.error:
+                self._fail(choice.error)
             if choice.delta is not None:
                 self._delta(choice.delta)
-            if choice.message is not None and not self.parts.opened:
+            if choice.message is not None and not self.parts.opened and not self._calls.waiting:
                 # Some send the answer whole, and some send it whole once more.
                 self._delta(choice.message)
             if choice.finish_reason:
                 self._finish = choice.finish_reason
                 self.finishing = True
 
+    def _fail(self, said: object) -> None:
+        self._report()
+        raise self._failures.of_event({"error": said})
+
     def _delta(self, delta: _Delta) -> None:
         parts = self.parts
         thought = delta.reasoning_content or delta.reasoning
+        if self._calls.waiting and (delta.content or thought or delta.reasoning_details or delta.refusal):
+            self._calls.settle()
         if thought:
             parts.say("reasoning", thought)
         if delta.reasoning_details:
@@ -207,8 +204,8 @@ class ChatDecoder:
                     parts.say(kind, text)
         if delta.refusal:
             parts.say("refusal", delta.refusal)
-        for call in delta.tool_calls or ():
-            self._call(call)
+        if delta.tool_calls or delta.function_call:
+            self._tools(delta)
         for annotation in delta.annotations or ():
             if (cited := annotation.url_citation) is not None:
                 self.parts.cite(url=cited.url, title=cited.title, text=None)
@@ -235,28 +232,19 @@ class ChatDecoder:
                 self._signed.add(self.parts.newest)
                 self.parts.sign(self.parts.newest, _detail(detail) if self._quirks.reasoning_details else signature)
 
-    def _call(self, call: _ToolCall) -> None:
-        function = call.function or _Function()
-        key: int | str = call.index if call.index is not None else call.id or len(self._calls) - 1
+    def _tools(self, delta: _Delta) -> None:
+        for call in delta.tool_calls or ():
+            google = call.extra_content.google if call.extra_content else None
+            signature = google.thought_signature if google else None
+            self._call(call.index, call.id or "", call.function or _Function(), signature or "")
+        if delta.function_call is not None:
+            self._call(LEGACY, "", delta.function_call)
+
+    def _call(self, index: int | None, call_id: str, function: _Function, signature: str = "") -> None:
         arguments = function.arguments or ""
-        if isinstance(arguments, dict):
+        if not isinstance(arguments, str):
             arguments = json.dumps(arguments)
-        part = self.parts.find(key)
-        # Some hosts give every call of an answer the same index: another id is another call.
-        if part is None or (call.id and function.name and self._calls[key] != call.id):
-            call_id, before = self._nameless.pop(key, ("", ""))
-            call_id, arguments = call.id or call_id, before + arguments
-            if not function.name:
-                self._nameless[key] = (call_id, arguments)
-                return
-            self._calls[key] = call_id
-            part = self.parts.call(key, call_id or f"call_{self.parts.opened}", function.name)
-            self._empty.add(part)
-        if arguments:
-            self._empty.discard(part)
-            self.parts.add(part, arguments)
-        if (extra := call.extra_content) is not None and extra.google is not None:
-            self.parts.sign(part, extra.google.thought_signature or "")
+        self._calls.take(index, call_id, function.name or "", arguments, signature)
 
     def _report(self) -> None:
         if self._usage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -10,10 +11,11 @@ from msgspec import Struct
 
 from providers.base import Cursor, Finished, FinishReason, PartKind, UsageReported
 from providers.failures import Failures
+from providers.finish_reasons import finish_of
 from providers.parts import Parts
 from providers.responses_items import KINDS, Annotation, Arguments, Item, Output, Piece, Place, Source
 from providers.route import Quirks
-from providers.stream import reread
+from providers.stream import END_MARK, END_MARK_BYTES_MAX, reread
 from providers.token_counts import responses_usage
 
 _TEXTS: Final[dict[str, tuple[PartKind, Source]]] = {
@@ -83,7 +85,7 @@ class ResponsesDecoder:
 
     def event(self, name: str | None, data: bytes) -> bool:
         """See `stream.Decoder`. That a response was made or queued shows that the provider lives, no more."""
-        if data == b"[DONE]":
+        if len(data) < END_MARK_BYTES_MAX and END_MARK in data:
             self.done = True
             return True
         try:
@@ -112,6 +114,15 @@ class ResponsesDecoder:
             self._failed(event)
         else:
             return False
+        return True
+
+    def whole(self, body: dict[str, Any]) -> bool:
+        """See `stream.Decoder`."""
+        if body.get("object") == "response":
+            body = {"type": f"response.{body.get('status')}", "response": body}
+        if not str(body.get("type")).startswith("response."):
+            return False
+        self.event(None, json.dumps(body).encode())
         return True
 
     def end(self) -> None:
@@ -187,7 +198,8 @@ class ResponsesDecoder:
             raise self._failures.incomplete("the response was cancelled")
         cut = "incomplete" in (response.status, event.type.removeprefix("response."))
         why = response.incomplete_details.reason if response.incomplete_details else None
-        self._finish = "stop" if not cut else "content_filter" if why == "content_filter" else "length"
+        filtered = finish_of(why or "") == "content_filter"
+        self._finish = "stop" if not cut else "content_filter" if filtered else "length"
         self.finishing = self.done = True
 
     def _report(self) -> None:

@@ -6,8 +6,7 @@ decoders.
 
 from __future__ import annotations
 
-import json
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import httpx2
 from msgspec import Struct
@@ -24,6 +23,9 @@ SETTLE_S: Final = 5.0
 DRAIN_S: Final = 0.2
 """How long to wait for the end of an answer that is over, so that its connection can serve again."""
 DRAIN_READS_MAX: Final = 16
+END_MARK: Final = b"[DONE]"
+"""What OpenAI's dialects end with; some hosts put quotes or blanks around it."""
+END_MARK_BYTES_MAX: Final = 16
 _LINES: Final = (b"\xef\xbb\xbf", b"event", b"data", b"id", b"retry")
 _BEGINNINGS: Final = frozenset(line[:size] for line in _LINES for size in range(1, 6))
 """What half a line of an event may be."""
@@ -54,6 +56,12 @@ class Decoder(Protocol):
 
     def event(self, name: str | None, data: bytes) -> bool:
         """Take one event. Returns whether it shows progress. Raises `ProviderError` and `Unreadable`."""
+
+    def whole(self, body: dict[str, Any]) -> bool:
+        """Take a document that came without a frame: an answer that wasn't streamed, or a bare piece of one.
+
+        False: it is none. Raises as `event` does.
+        """
 
     def end(self) -> None:
         """Take the end of the stream. Raises `ProviderError` if the answer isn't whole."""
@@ -113,12 +121,10 @@ class DeltaStream:
             else:
                 self._last(self._parser.close())
                 self._end()
-        except httpx2.TransportError as error:
+        except (httpx2.TransportError, Unreadable, EventTooLarge) as error:
             self._break_off(error)
         except ProviderError as error:
             self._failure = error
-        except (Unreadable, EventTooLarge) as error:
-            self._failure = self._failures.unreadable(error)
         return self._decoder.parts.take()
 
     def _events(self, events: list[Event]) -> bool:
@@ -129,7 +135,8 @@ class DeltaStream:
                 break
             if name == BARE:
                 self._bare(data)
-            elif decoder.event(name, data):
+            elif data and decoder.event(name, data):
+                # Some keep a connection alive with events that hold nothing.
                 progress = True
         return progress
 
@@ -141,17 +148,20 @@ class DeltaStream:
             return
 
     def _bare(self, data: bytes) -> None:
-        """Lines of another format. JSON there is the provider's way to say that it failed, or a whole answer."""
+        """Lines of another format. JSON there is the provider's way to say that it failed, or an answer after all.
+
+        Some hosts don't stream what they were asked to, with tools for one; some leave the frames out.
+        """
         try:
-            body = json.loads(data)
-        except (ValueError, RecursionError):
+            bodies = documents(data)
+        except ValueError:
             self._stray = data
             return
-        if isinstance(body, dict) and body.get("choices") and not body.get("error"):
-            # Some hosts don't stream what they were asked to, with tools for one.
-            self._decoder.event(None, data)
-        elif isinstance(body, dict | list):
-            raise self._failures.of_event(body)
+        if isinstance(bodies[0], list):
+            bodies = bodies[0]
+        for body in bodies:
+            if isinstance(body, dict) and (body.get("error") or not self._decoder.whole(body)):
+                raise self._failures.of_event(body)
 
     def _end(self) -> None:
         self._ended = True
@@ -159,11 +169,13 @@ class DeltaStream:
             raise self._failures.unreadable(self._stray[:200])
         self._decoder.end()
 
-    def _break_off(self, error: httpx2.TransportError) -> None:
-        """The connection broke, or stalled. If the answer had told its end before, it is whole."""
+    def _break_off(self, error: Exception) -> None:
+        """The connection broke, or stalled, or brought nonsense. If the answer had told its end before, it is whole."""
         try:
             if self._decoder.finishing:
                 self._end()
+            elif isinstance(error, Unreadable | EventTooLarge):
+                self._failure = self._failures.unreadable(error)
             elif isinstance(error, httpx2.TimeoutException):
                 self._failure = self._failures.of_exception(error)
             else:

@@ -219,3 +219,25 @@ def test_unreadable(data: bytes) -> None:
     """An event that can't be read is said to be that."""
     with pytest.raises(Unreadable):
         MessagesDecoder(FAILURES).event(None, data)
+
+
+def test_a_whole_message() -> None:
+    """A host that doesn't stream has answered too; what is no message is none, and a reason that is a failure is one."""
+    body: dict[str, Any] = {
+        "type": "message",
+        "content": [
+            {"type": "thinking", "thinking": "why", "signature": "s"},
+            {"type": "text", "text": "so"},
+            {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}},
+        ],
+        "stop_reason": "tool_use",
+        "usage": {"input_tokens": 3, "output_tokens": 2},
+    }
+    decoder, answer = MessagesDecoder(FAILURES), Answer()
+    assert not decoder.whole({"type": "error", "error": {}})
+    assert decoder.whole(body)
+    decoder.end()
+    answer.add(decoder.parts.take())
+    assert answer.parts == [("reasoning", "why"), ("text", "so"), ("tool_call", '{"x": 1}')]
+    assert (answer.signatures, answer.finish, answer.usage) == ({0: "s"}, "tool_calls", Usage(3, 2))
+    assert decode(block(0, "text", text="a"), *stopping("network_error")).code == "upstream_error"

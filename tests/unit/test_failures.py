@@ -319,7 +319,7 @@ def test_exceptions(error: Exception, code: str, word: str) -> None:
 
 def test_own_verdicts() -> None:
     """An answer that broke off, that can't be read, or that ran out of resources may be tried again."""
-    verdicts = [FAILURES.incomplete(), FAILURES.unreadable(b"<"), FAILURES.overloaded("x")]
+    verdicts = [FAILURES.incomplete(), FAILURES.unreadable(b"<"), FAILURES.of_finish("overloaded")]
     assert [verdict.code for verdict in verdicts] == [
         "upstream_incomplete",
         "upstream_error",

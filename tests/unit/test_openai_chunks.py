@@ -48,23 +48,9 @@ def call(index: int | None, call_id: str | None, name: str | None, arguments: An
     return {"tool_calls": [{"index": index, "id": call_id, "function": {"name": name, "arguments": arguments}}]}
 
 
-@pytest.mark.parametrize(
-    ("reason", "expected"),
-    [
-        ("stop", "stop"),
-        ("length", "length"),
-        ("model_length", "length"),
-        ("max_tokens", "length"),
-        ("tool_calls", "tool_calls"),
-        ("function_call", "tool_calls"),
-        ("content_filter", "content_filter"),
-        ("sensitive", "content_filter"),
-        ("something_new", "stop"),
-    ],
-)
-def test_finish_reasons(reason: str, expected: str) -> None:
-    """Every provider's reason for ending is one of ours."""
-    assert decode({"content": "a"}, finish(reason)).finish == expected
+def test_finish_reasons() -> None:
+    """Every provider's reason for ending is one of ours: see `finish_reasons.py`."""
+    assert decode({"content": "a"}, finish("SAFETY")).finish == "content_filter"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +58,7 @@ def test_finish_reasons(reason: str, expected: str) -> None:
     [
         ("insufficient_system_resource", "upstream_overloaded"),
         ("network_error", "upstream_error"),
-        ("error", "upstream_error"),
+        ("abort", "upstream_error"),
     ],
 )
 def test_failed_finish(reason: str, code: str) -> None:
@@ -159,28 +145,20 @@ def test_parallel_calls() -> None:
     assert answer.finish == "tool_calls"
 
 
-def test_calls_that_share_an_index() -> None:
-    """Another id at the same index is another call."""
-    answer = decode(call(0, "a", "f", "{}"), call(0, "b", "f", "[]"), finish("tool_calls"))
-    assert answer.parts == [("tool_call", "{}"), ("tool_call", "[]")]
+def test_a_call_before_other_things() -> None:
+    """What follows a call comes behind it, also where the call has no arguments yet; a failed answer adds none."""
+    answer = decode(call(0, "a", "f", ""), {"content": "b"}, finish("tool_calls"))
+    assert answer.parts == [("tool_call", "{}"), ("text", "b")]
+    assert decode(call(0, "a", "f", "{"), finish("abort")).parts == [("tool_call", "{")]
+    assert decode(call(0, "a", "f", "")).code == "upstream_incomplete"
 
 
-def test_calls_without_index() -> None:
-    """Without an index, a call's id names it, and a piece without either is of the newest call."""
-    answer = decode(call(None, "a", "f", "{"), call(None, "a", None, "}"), finish("tool_calls"))
-    assert answer.parts == [("tool_call", "{}")]
-
-
-def test_call_with_a_late_name() -> None:
-    """A call opens once its name is known, with what came before."""
-    answer = decode(call(0, "a", None, "{"), call(0, None, "f", "}"), finish("tool_calls"))
-    assert (answer.parts, answer.started[0].call) == ([("tool_call", "{}")], "a")
-
-
-def test_call_without_id_or_arguments() -> None:
-    """A call without an id gets one, and a call without arguments has an empty object of them."""
-    answer = decode(call(0, None, "f", None), finish("tool_calls"))
-    assert (answer.started[0].call, answer.parts) == ("call_0", [("tool_call", "{}")])
+def test_the_legacy_function_call() -> None:
+    """The field that calls had before there were tools."""
+    pieces = [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": '{"x":1}'}}]
+    answer = decode(*pieces, finish("function_call"))
+    assert (answer.parts, answer.finish) == ([("tool_call", '{"x":1}')], "tool_calls")
+    assert (answer.started[0].call, answer.started[0].name) == ("call_0", "f")
 
 
 def test_arguments_as_an_object() -> None:
@@ -257,6 +235,37 @@ def test_error_event(data: bytes) -> None:
     with pytest.raises(ProviderError) as caught:
         ChatDecoder(Quirks(), FAILURES).event("error", data)
     assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("chunk", "code"),
+    [
+        ({"object": "error", "message": "x", "type": "BadRequestError", "param": None, "code": 400}, "invalid_request"),
+        ({"error_code": 336100, "error_msg": "server is busy"}, "upstream_overloaded"),
+        ({"code": "Throttling", "message": "Requests throttled"}, "upstream_rate_limited"),
+        (
+            {"choices": [{"delta": {}, "error": {"code": 429, "message": "x"}, "finish_reason": "error"}]},
+            "upstream_rate_limited",
+        ),
+    ],
+)
+def test_failures_that_are_no_error_field(chunk: dict[str, Any], code: str) -> None:
+    """vLLM's, Qianfan's and DashScope's bare ones, and OpenRouter's inside a choice, in a stream of status 200."""
+    assert decode({"content": "a"}, json.dumps(chunk).encode()).code == code
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"type": "ping"}', b'{"id": "x", "object": "chat.completion.chunk"}', b'{"message": "m"}']
+)
+def test_events_that_are_nothing(data: bytes) -> None:
+    """No chunk and no failure: skipped."""
+    assert decode({"content": "a"}, data, finish("stop")).finish == "stop"
+
+
+@pytest.mark.parametrize("mark", [b"[DONE]", b" [DONE]", b"[DONE] ", b'"[DONE]"'])
+def test_marks_of_the_end(mark: bytes) -> None:
+    """Some put blanks or quotes around it."""
+    assert decode({"content": "a"}, finish("stop"), mark).finish == "stop"
 
 
 def test_other_choices_are_skipped() -> None:

@@ -345,3 +345,15 @@ def test_unreadable(data: bytes) -> None:
     """An event that can't be read is said to be that."""
     with pytest.raises(Unreadable):
         ResponsesDecoder(Quirks(), FAILURES).event(None, data)
+
+
+@pytest.mark.parametrize("framed", [True, False])
+def test_a_whole_response(framed: bool) -> None:
+    """A host that doesn't stream has answered too, and one that leaves the frames out; another document is no answer."""
+    body: dict[str, Any] = {"object": "response", "status": "completed", "output": [message("Hello")], "usage": USAGE}
+    decoder, answer = ResponsesDecoder(Quirks(), FAILURES), Answer()
+    assert not decoder.whole({"type": "error", "message": "x"})
+    assert decoder.whole({"type": "response.completed", "response": body} if framed else body)
+    decoder.end()
+    answer.add(decoder.parts.take())
+    assert (answer.parts, answer.finish, answer.usage) == ([("text", "Hello")], "stop", Usage(3, 5))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,22 @@ async def test_an_answer_that_is_not_streamed(upstream: Upstream, indent: int | 
     assert (answer.text(), answer.finish, answer.code) == ("All of it.", "stop", None)
     assert answer.usage is not None
     assert answer.usage.input_tokens == 3
+
+
+async def test_chunks_without_frames(upstream: Upstream) -> None:
+    """A JSON array of chunks, or one chunk a line, is an answer all the same."""
+    chunks: list[Any] = [{"choices": [{"delta": {"content": text}}]} for text in ("Hel", "lo")]
+    chunks.append({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    for body in (json.dumps(chunks), json.dumps(chunks, indent=1), "\n".join(map(json.dumps, chunks)) + "\n"):
+        answer, _ = await read(upstream, Script((body.encode(),)))
+        assert (answer.text(), answer.finish, answer.code) == ("Hello", "stop", None), body
+
+
+async def test_nonsense_behind_the_end(upstream: Upstream) -> None:
+    """Once the reason of the ending is told the answer is whole; empty events are none."""
+    said, end, _ = chat("a").blocks
+    answer, _ = await read(upstream, Script((b"data: \n\n", said, b"data:\n\n", end, b"data: {broken}\n\n")))
+    assert (answer.text(), answer.finish, answer.code) == ("a", "stop", None)
 
 
 async def test_deltas_before_a_failure_come_first(upstream: Upstream) -> None:

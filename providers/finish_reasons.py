@@ -1,0 +1,51 @@
+"""Why a model stopped, in whatever words its host has for that: one of our reasons, or that it failed. Data and one look-up."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from providers.base import FinishReason
+
+_KNOWN: Final[dict[str, FinishReason]] = {
+    "stop": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "sensitive": "content_filter",
+    "refusal": "refusal",
+    # The model has paused and would go on if asked: what is here isn't the whole.
+    "pause_turn": "length",
+}
+# Hosts pass their engine's own words on ("abort", "SAFETY", "eos"). The first row that is found in one wins.
+_WORDS: Final[tuple[tuple[str, FinishReason | None], ...]] = (
+    (r"malformed|unexpected|^other$", None),
+    (
+        r"filter|safety|sensitive|moderat|block|prohibit|recitation|spii|unsafe|policy|violat|censor|risk|inspect"
+        r"|copyright|guardrail|harm",
+        "content_filter",
+    ),
+    (r"refus|declin", "refusal"),
+    (
+        r"error|fail|abort|cancel|time_?d?_?out|interrupt|overload|insufficient|unavailable|invalid|network|disconnect"
+        r"|exception|preempt|kill|crash|rate_?limit|quota|lost",
+        None,
+    ),
+    (r"length|max|limit|window|truncat|context|budget|repet", "length"),
+    (r"tool|function", "tool_calls"),
+)
+
+
+def finish_of(reason: str) -> FinishReason | None:
+    """Our word for it; None: it says that the provider failed. A word that nobody knows is an ordinary end."""
+    word = reason.strip().lower()
+    known = _KNOWN.get(word)
+    if known is not None:
+        return known
+    return next((finish for words, finish in _WORDS if re.search(words, word)), "stop")
