@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from gateway.errors import ApiError
 from gateway.protocol import InputMessage, TurnStart
@@ -20,6 +21,7 @@ from providers.base import (
 )
 
 _ADDRESSES = ("https://", "http://", "data:", "/v1/messages/")
+_IMAGE_DATA = re.compile(r"data:image/[\w.+-]+;base64,")
 _TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 
 
@@ -29,14 +31,17 @@ def check_content(request: TurnStart) -> None:
         _check_parts(request.input, "input")
     for n, message in enumerate(request.messages or ()):
         _check_parts(message.parts, f"messages[{n}].parts")
-    if (call := result_without_call(request.messages or ())) is not None:
+    messages = request.messages or []
+    if (call := _result_without_call(messages) or late_result(messages)) is not None:
         raise ApiError(
-            "invalid_request", f"There is no tool call {call[:80]} before its result. Send both.", path="messages"
+            "invalid_request",
+            f"Right before this result there is no tool call {call[:80]}. Send both.",
+            path="messages",
         )
     _check_tools(request, request.tools or [])
 
 
-def result_without_call(messages: Iterable[ChatMessage | InputMessage]) -> str | None:
+def _result_without_call(messages: Iterable[InputMessage]) -> str | None:
     """The first call whose result stands there without it."""
     calls = set()
     for message in messages:
@@ -46,6 +51,28 @@ def result_without_call(messages: Iterable[ChatMessage | InputMessage]) -> str |
             elif isinstance(part, ToolResultPart) and part.call not in calls:
                 return part.call
     return None
+
+
+def linked_results(messages: Sequence[ChatMessage | InputMessage]) -> list[set[str]]:
+    """For each message, the calls whose results in it are where providers want them: behind the calls, before all else."""
+    linked: list[set[str]] = []
+    asked: set[str] = set()
+    for message in messages:
+        if message.role == "assistant" and message.parts:
+            asked = {part.call for part in message.parts if isinstance(part, ToolCallPart)}
+        linked.append(asked & {part.call for part in message.parts if isinstance(part, ToolResultPart)})
+        if message.role != "assistant" and not all(isinstance(part, ToolResultPart) for part in message.parts):
+            asked = set()
+    return linked
+
+
+def late_result(messages: Sequence[ChatMessage | InputMessage]) -> str | None:
+    """The first call whose result the last message brings, but not right behind it."""
+    if not messages:
+        return None
+    linked = linked_results(messages)[-1]
+    results = (part.call for part in messages[-1].parts if isinstance(part, ToolResultPart))
+    return next((call for call in results if call not in linked), None)
 
 
 def _check_parts(parts: list[Part], path: str) -> None:
@@ -63,13 +90,25 @@ def _check_data(part: ImagePart | FilePart, path: str) -> None:
         raise ApiError("invalid_request", "This is no image. Send a file, or say image/png.", path=f"{path}.media_type")
     if part.url is not None and not part.url.startswith(_ADDRESSES):
         raise ApiError("invalid_request", "This address can't be passed on. Send one of https.", path=f"{path}.url")
-    if part.data is not None:
-        try:
-            decoded = binascii.a2b_base64(part.data, strict_mode=True)
-        except (binascii.Error, ValueError):
-            decoded = b""
-        if not decoded:
-            raise ApiError("invalid_request", "data is not base64 of anything. Encode the bytes.", path=f"{path}.data")
+    held, where = part.data, "data"
+    if isinstance(part, ImagePart) and part.url is not None and part.url.startswith("data:"):
+        beginning = _IMAGE_DATA.match(part.url)
+        if beginning is None:
+            raise ApiError(
+                "invalid_request",
+                "This data is no image. Send data:image/png;base64, and the image, or its https address.",
+                path=f"{path}.url",
+            )
+        held, where = part.url[beginning.end() :], "url"
+    if held is not None and not _is_base64(held):
+        raise ApiError("invalid_request", "data is not base64 of anything. Encode the bytes.", path=f"{path}.{where}")
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(binascii.a2b_base64(text, strict_mode=True))
+    except (binascii.Error, ValueError):
+        return False
 
 
 def _schema_fault(schema: object, path: str) -> str | None:

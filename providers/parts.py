@@ -11,6 +11,7 @@ from collections.abc import Hashable
 
 from providers.base import Delta, PartDelta, PartKind, PartStarted
 
+_web = re.compile(r"https?://[^\s\x00-\x1f]+\Z", re.IGNORECASE)
 _surrogate = re.compile("[\ud800-\udfff]")
 _high_at_end = re.compile("[\ud800-\udbff]\\Z")
 
@@ -64,9 +65,12 @@ class Parts:
         """A new tool call."""
         return self.start(PartStarted(self._opened, "tool_call", call=call, name=name), key)
 
-    def cite(self, *, url: str | None, title: str | None, text: str | None) -> int:
-        """A citation, whole at once."""
-        return self.start(PartStarted(self._opened, "citation", url=url, title=title, text=text))
+    def cite(self, *, url: str | None, title: str | None, text: str | None) -> None:
+        """A citation, whole at once. An address that isn't of the web is nothing to show to anybody."""
+        if url is not None and not _web.match(url):
+            url = None
+        if url or title or text:
+            self.start(PartStarted(self._opened, "citation", url=url, title=title, text=text))
 
     def start(self, started: PartStarted, key: Hashable = None) -> int:
         """A new part as the dialect describes it; its number must be the next one."""

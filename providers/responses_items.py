@@ -112,8 +112,7 @@ class Output:
     def cite(self, place: Place, index: int, annotation: Annotation) -> None:
         """One more citation of an item's piece."""
         self._cited[place, index] = self._cited.get((place, index), 0) + 1
-        if annotation.url or annotation.title or annotation.filename:
-            self._parts.cite(url=annotation.url, title=annotation.title or annotation.filename, text=None)
+        self._parts.cite(url=annotation.url, title=annotation.title or annotation.filename, text=None)
 
     def cite_rest(self, place: Place, index: int, piece: Piece) -> None:
         """The citations of a whole piece that didn't come one by one."""

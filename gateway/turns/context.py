@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import structs
 
-from gateway.content import result_without_call
+from gateway.content import late_result, linked_results
 from gateway.errors import ApiError
 from gateway.protocol import TurnStart
 from gateway.shapes import address_in, body_of
@@ -58,7 +58,7 @@ async def chat_request(
     """The request with its history. Raises `ApiError`."""
     asked = stated(request, upstream_model)
     if request.messages is not None:
-        return structs.replace(asked, messages=await _with_data(store, user, tuple(_answered(asked.messages))))
+        return structs.replace(asked, messages=await _with_data(store, user, _answered(asked.messages)))
     assert turn.conversation is not None, "a turn with a history has a conversation"
     try:
         branch = await store.branch(user, turn.conversation, turn.parent)
@@ -68,41 +68,49 @@ async def chat_request(
     if system is None and conversation is not None:
         system = conversation.system
     messages = _context(branch, turn.model)
-    if (call := result_without_call(messages)) is not None:
+    if (call := late_result(messages)) is not None:
         raise ApiError(
             "invalid_request",
-            f"The conversation has no tool call {call[:80]} to this result. Check the id.",
+            f"The message before this result has no tool call {call[:80]}. Check the id, or send it with the parent "
+            "that has the call.",
             path="input",
         )
-    return structs.replace(asked, messages=await _with_data(store, user, tuple(messages)), system=system)
+    return structs.replace(asked, messages=await _with_data(store, user, _answered(messages)), system=system)
 
 
 def _context(branch: list[MessageRecord], model: str) -> list[ChatMessage]:
-    """Messages with something in them, as `model` can take them.
-
-    Another model's signatures are left out.
-    """
+    """The branch's messages, without another model's signatures."""
     found = []
     for record in branch:
         body = body_of(record)
         message = ChatMessage(record.role, tuple(body.parts))  # type: ignore[arg-type]
         found.append(message if body.model in (None, model) else message.unsigned())
-    return _answered(found)
+    return found
 
 
-def _answered(messages: Iterable[ChatMessage]) -> list[ChatMessage]:
-    """The messages without the calls of tools that nobody answered, and without what is empty then.
+def _answered(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+    """The messages without calls that nobody answered and results that belong to no call, and without what is empty then.
 
-    Every provider refuses a conversation that goes on without their results.
+    Every provider refuses a conversation that goes on without a call's results. Of two results for one call the later
+    one counts: the first was sent to a turn that failed.
     """
-    messages = list(messages)
-    answered = {part.call for message in messages for part in message.parts if isinstance(part, ToolResultPart)}
-    kept = []
-    for message in messages:
-        parts = [part for part in message.parts if not isinstance(part, ToolCallPart) or part.call in answered]
+    kept: list[ChatMessage] = []
+    answered: set[str] = set()
+    for message, linked in zip(reversed(messages), reversed(linked_results(messages)), strict=True):
+        parts: list[Part] = []
+        for part in reversed(message.parts):
+            if isinstance(part, ToolResultPart):
+                if part.call not in linked or part.call in answered:
+                    continue
+                answered.add(part.call)
+            elif isinstance(part, ToolCallPart) and part.call not in answered:
+                continue
+            parts.append(part)
         if parts:
-            kept.append(structs.replace(message, parts=tuple(parts)))
-    return kept
+            kept.append(structs.replace(message, parts=tuple(reversed(parts))))
+        if message.role == "assistant" and message.parts:
+            answered = set()
+    return tuple(reversed(kept))
 
 
 async def _with_data(store: Store, user: str, messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:

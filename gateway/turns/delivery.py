@@ -189,8 +189,9 @@ class Delivery:
 
     def refused(self) -> None:
         """The provider took nothing of what it was asked, so it bills nothing."""
-        self._question = None
-        self._usage = Usage(0, 0)
+        if self._question is not None:
+            self._question = None
+            self._usage = Usage(0, 0)
 
     def cost_nano(self, usage: Usage | None) -> int | None:
         """What that costs, in billionths of a dollar; None where nobody knows a price."""

@@ -15,6 +15,15 @@ TYPED = {"type": "object"}
 TOOL = {"name": "clock", "parameters": {"type": "object"}}
 
 
+TEXT = [{"kind": "text", "text": "x"}]
+CALL = {"role": "assistant", "parts": [{"kind": "tool_call", "call": "c", "name": "f", "arguments": "{}"}]}
+RESULT = {"role": "tool", "parts": [{"kind": "tool_result", "call": "c", "output": ""}]}
+
+
+def image(url: str) -> dict[str, str]:
+    return {"kind": "image", "media_type": "image/png", "url": url}
+
+
 def start(**fields: Any) -> TurnStart:
     """A request with these fields."""
     return msgspec.convert({"type": "turn.start", **fields}, TurnStart)
@@ -56,7 +65,13 @@ def start(**fields: Any) -> TurnStart:
             "tools[0].parameters.properties.x.type",
         ),
         ({"input": [{"kind": "image", "media_type": "text/html", "data": "eA=="}]}, "input[0].media_type"),
-        ({"messages": [{"role": "tool", "parts": [{"kind": "tool_result", "call": "c", "output": ""}]}]}, "messages"),
+        ({"input": [image("data:text/html;base64,eA==")]}, "input[0].url"),
+        ({"input": [image("data:image/svg+xml,<svg/>")]}, "input[0].url"),
+        ({"input": [image("data:;base64,eA==")]}, "input[0].url"),
+        ({"input": [image("data:image/png;base64,!!!")]}, "input[0].url"),
+        ({"messages": [RESULT]}, "messages"),
+        ({"messages": [CALL, {"role": "user", "parts": TEXT}, RESULT]}, "messages"),
+        ({"messages": [CALL, RESULT, {"role": "assistant", "parts": TEXT}, RESULT]}, "messages"),
     ],
 )
 def test_what_cant_be_meant_is_refused(fields: dict[str, Any], path: str) -> None:
@@ -76,12 +91,10 @@ def test_what_cant_be_meant_is_refused(fields: dict[str, Any], path: str) -> Non
         {"input": "x", "tools": [TOOL], "tool_choice": {"name": "clock"}},
         {"input": "x", "tools": [{"name": "bare"}], "tool_choice": "required"},
         {"input": "x", "tools": [{"name": "any", "parameters": TYPED | {"properties": {"x": True, "y": {}}}}]},
-        {
-            "messages": [
-                {"role": "assistant", "parts": [{"kind": "tool_call", "call": "c", "name": "f", "arguments": "{}"}]},
-                {"role": "tool", "parts": [{"kind": "tool_result", "call": "c", "output": ""}]},
-            ]
-        },
+        {"input": [image("data:image/png;base64,eA==")]},
+        {"messages": [CALL, RESULT]},
+        {"messages": [CALL, RESULT, RESULT]},
+        {"messages": [CALL, {"role": "user", "parts": TEXT}]},
     ],
 )
 def test_what_can_be_meant_passes(fields: dict[str, Any]) -> None:

@@ -262,6 +262,34 @@ async def test_a_result_without_its_call_is_refused(steered: SteeredStore) -> No
     assert refused.value.code == "invalid_request"
 
 
+async def test_a_result_that_comes_too_late_is_refused(steered: SteeredStore) -> None:
+    """Behind another exchange no provider takes it; the conversation goes on without it, and a repeated one counts once."""
+    await steered.create_conversation(conversation())
+    call: list[Part] = [ToolCallPart("c", "f", "{}")]
+    results = [ToolResultPart("c", output) for output in ("first", "again", "late")]
+    answers: list[list[Part]] = [call, [], [TextPart("so")], []]
+    for n, (said, parts) in enumerate(zip([TextPart("q"), *results], answers, strict=True)):
+        accepted = await steered.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(said), turn=f"t{n}")))
+        if said is results[2]:
+            with pytest.raises(ApiError, match="parent that has the call") as refused:
+                await asked(steered, TurnStart(conversation="c1", input=[said]), f"t{n}")
+            assert (refused.value.code, refused.value.body.path) == ("invalid_request", "input")
+        elif isinstance(said, ToolResultPart):
+            made = await asked(steered, TurnStart(conversation="c1", input=[said]), f"t{n}")
+            assert [found.parts for found in made.messages] == [(TextPart("q"),), tuple(call), (said,)]
+        ended = ending(accepted.turn)
+        await steered.end(replace(ended, answer=replace(ended.answer, body=body(*parts))))
+    await steered.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
+    made = await asked(steered, TurnStart(conversation="c1", input="now"), "t")
+    assert [found.parts for found in made.messages] == [
+        (TextPart("q"),),
+        tuple(call),
+        (results[1],),
+        (TextPart("so"),),
+        (TextPart("now"),),
+    ]
+
+
 def test_a_result_is_not_parted_from_its_call() -> None:
     """An exchange begins with a question: a message that brings a tool's result belongs to the one before it."""
     result = ChatMessage("user", (ToolResultPart("c", "abc" * 20), TextPart("and?")))

@@ -341,15 +341,20 @@ def test_one_delta_for_one_read() -> None:
 
 def test_citations() -> None:
     """Pages come as annotations of the text, or as addresses beside every chunk; each is cited once."""
-    annotated = {"annotations": [{"type": "url_citation", "url_citation": {"url": "u", "title": "T"}}, {"type": "x"}]}
+    annotated = {
+        "annotations": [{"type": "url_citation", "url_citation": {"url": "https://u", "title": "T"}}, {"type": "x"}]
+    }
     answer = decode({"content": "a"}, annotated, {"content": "b"}, finish("stop"))
     assert answer.parts == [("text", "ab"), ("citation", "")]
-    assert (answer.started[1].url, answer.started[1].title) == ("u", "T")
+    assert (answer.started[1].url, answer.started[1].title) == ("https://u", "T")
     beside = [
-        {"choices": [{"delta": {"content": "a"}}], "citations": ["u1"]},
-        {"choices": [{"delta": {}, "finish_reason": "stop"}], "citations": ["u1", "u2"]},
+        {"choices": [{"delta": {"content": "a"}}], "citations": ["https://u1"]},
+        {
+            "choices": [{"delta": {}, "finish_reason": "stop"}],
+            "citations": ["https://u1", "javascript:alert(1)", "http://u2"],
+        },
     ]
-    assert [part.url for part in decode(*beside).started[1:]] == ["u1", "u2"]
+    assert [part.url for part in decode(*beside).started[1:]] == ["https://u1", "http://u2"]
 
 
 def test_googles_thought_signature() -> None:

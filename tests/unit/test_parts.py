@@ -52,15 +52,30 @@ def test_signature_is_apart_from_text() -> None:
     assert parts.take()[1:] == [PartDelta(0, "why"), PartDelta(0, signature="s1"), PartDelta(0, " not")]
 
 
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "data:text/html,x", "u", "", " https://x", "https://x\n", "https://"]
+)
+def test_an_address_that_is_not_of_the_web_is_not_cited(url: str) -> None:
+    """It is left out, and with it the citation that has nothing else."""
+    parts = Parts()
+    parts.cite(url=url, title="t", text=None)
+    parts.cite(url=url, title=None, text=None)
+    parts.cite(url="HTTP://x/y?z", title=None, text=None)
+    assert [(one.url, one.title) for one in parts.take() if isinstance(one, PartStarted)] == [
+        (None, "t"),
+        ("HTTP://x/y?z", None),
+    ]
+
+
 def test_citation_stays_inside_its_sentence() -> None:
     """Text that goes on after a citation is of the same part."""
     parts = Parts()
     parts.say("text", "Water is wet")
-    parts.cite(url="u", title="t", text="x")
+    parts.cite(url="https://u", title="t", text="x")
     parts.say("text", ", they say.")
     answer = fold([parts.take()])
     assert answer.parts == [("text", "Water is wet, they say."), ("citation", "")]
-    assert answer.started[1] == PartStarted(1, "citation", url="u", title="t", text="x")
+    assert answer.started[1] == PartStarted(1, "citation", url="https://u", title="t", text="x")
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,11 @@ def test_citations_are_counted() -> None:
     """The whole piece brings only the citations that didn't come before, and never the same twice."""
     parts = Parts()
     output = Output(parts)
-    piece = Piece("output_text", annotations=[Annotation("u1"), Annotation("u2"), Annotation()])
-    output.cite(0, 0, Annotation("u1"))
+    piece = Piece("output_text", annotations=[Annotation("https://u1"), Annotation("https://u2"), Annotation()])
+    output.cite(0, 0, Annotation("https://u1"))
     output.cite_rest(0, 0, piece)
     output.cite_rest(0, 0, piece)
-    assert [delta.url for delta in parts.take() if isinstance(delta, PartStarted)] == ["u1", "u2"]
+    assert [delta.url for delta in parts.take() if isinstance(delta, PartStarted)] == ["https://u1", "https://u2"]
 
 
 def test_a_call_without_a_name_is_none() -> None:
