@@ -13,6 +13,7 @@ from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from providers.base import ChatRequest, Cursor, Delta, FilePart, ImagePart, Part, ProviderError, ToolName
+from providers.token_floor import surely_over
 
 WORD = "^[a-z][a-z0-9-]*$"
 Feature = Annotated[str, Field(pattern=WORD)]
@@ -171,7 +172,7 @@ class Route(Struct, frozen=True):
         return "thinking" in self.features
 
     def check(self, request: ChatRequest) -> None:
-        """Raise `ProviderError` "unsupported" or "invalid_request" for a request that the model can't take."""
+        """Raise `ProviderError` for a request that the model can't take: unsupported, out of range, or surely too long."""
         if "vision" not in self.features and any(isinstance(part, ImagePart) for part in _parts(request)):
             raise ProviderError(
                 "unsupported",
@@ -198,6 +199,12 @@ class Route(Struct, frozen=True):
             raise ProviderError(
                 "invalid_request",
                 f"The model {self.id} answers with {most} tokens at most: ask for no more in params.max_tokens.",
+            )
+        if self.context_window is not None and surely_over(request, self.context_window):
+            raise ProviderError(
+                "context_length_exceeded",
+                f"This is too long for the model {self.id}, which takes {self.context_window} tokens: shorten it, "
+                "or choose a model with a larger context.",
             )
 
     def _check_format(self, wanted: dict[str, Any]) -> None:

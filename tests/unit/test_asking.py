@@ -82,6 +82,20 @@ async def test_a_fallback_that_has_no_room_is_skipped() -> None:
         assert Asking(delivery(), small, question, stateless=stateless).question(small).model == "upstream-small"
 
 
+async def test_what_is_surely_too_long_is_not_sent() -> None:
+    """After the trimming: a long history goes, a long question is refused, and nobody was asked: no usage."""
+    words = "word " * 5000
+    small, made = model("m", context_window=1000), delivery()
+    asking = Asking(made, small, conversation(words, words, "now"), stateless=False)
+    assert len(asking.question(small).messages) == 1
+    for question, stateless in ((conversation("a", "b", words), False), (conversation(words, "b", "now"), True)):
+        with pytest.raises(ProviderError) as caught:
+            Asking(made, small, question, stateless=stateless).question(small)
+        assert caught.value.code == "context_length_exceeded"
+    made.refused()
+    assert made.usage([]) is None
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_what_a_model_cannot_take(wanted: bool) -> None:
     """History counts too: an image that was sent before is one that a model without vision can't see."""

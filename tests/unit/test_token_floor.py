@@ -1,0 +1,65 @@
+"""The fewest tokens of a text: never more than a real tokenizer finds, and enough to refuse what can't fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from providers.base import (
+    ChatMessage,
+    ChatRequest,
+    FilePart,
+    ImagePart,
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from providers.token_floor import surely_over, tokens_at_least
+
+
+def asking(*parts: Part, system: str | None = None) -> ChatRequest:
+    return ChatRequest(model="m", messages=(ChatMessage("user", parts),), system=system)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", 0),
+        (" " * 10_000 + "\n" * 10_000, 0),
+        ("=" * 128, 1),
+        ("Hello, how are you today?", 6),
+        ("the " * 1000, 1000),
+        ("\u4f60\u597d" * 11, 4),
+        ("{}" * 64, 1),
+    ],
+    ids=["nothing", "blanks", "a line", "a sentence", "words", "chinese", "brackets"],
+)
+def test_never_more_than_there_are(text: str, tokens: int) -> None:
+    """`tokens`: what the densest known vocabulary makes of it."""
+    assert tokens_at_least(text) <= tokens
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["word " * 5000, "\u4f60" * 20_000, "x" * 200_000, "\ud55c\uad6d\uc5b4 " * 5000],
+    ids=["en", "zh", "run", "ko"],
+)
+def test_what_cannot_fit(text: str) -> None:
+    """Five thousand words are over a thousand tokens, wherever in the request they stand."""
+    over = (
+        asking(TextPart(text)),
+        asking(TextPart("x"), system=text),
+        asking(ToolResultPart("c", text)),
+        asking(ToolCallPart("c", "f", text)),
+        asking(*[TextPart(text[: len(text) // 4])] * 4),
+    )
+    assert all(surely_over(request, 1000) for request in over)
+    assert not any(surely_over(request, 20_000) for request in over)
+
+
+def test_what_is_no_text_takes_no_room_here() -> None:
+    """Nobody can say how many tokens an image or a file is; what was thought may not be sent at all."""
+    data = "word " * 5000
+    image, file = ImagePart("image/png", data=data), FilePart("application/pdf", data=data)
+    assert not surely_over(asking(image, file, ReasoningPart(data), TextPart("Hi")), 1000)
