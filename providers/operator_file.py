@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -73,14 +74,14 @@ class ModelEntry(BaseModel):
 
 
 class _File(BaseModel):
-    """The file as a whole; its providers and models are looked at one by one."""
+    """The file as a whole; its providers, models and aliases are looked at one by one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     default_model: str | None = None
-    providers: dict[str, dict[str, Any]] = {}
-    models: tuple[dict[str, Any], ...] = ()
-    aliases: dict[str, str] = {}
+    providers: dict[str, Any] = {}
+    models: tuple[Any, ...] = ()
+    aliases: dict[str, Any] = {}
 
 
 def open_catalog(environment: Mapping[str, str], path: str | None) -> Catalog:
@@ -94,7 +95,7 @@ def operator_rows(path: Path) -> CatalogRows:
 
 
 class _Reading:
-    """One file, and what was found wrong in it."""
+    """One file, and what was found wrong in it. A field with a mistake counts as not given, to find the others."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -103,25 +104,33 @@ class _Reading:
         self._default = shipped.default_model
         self._providers = dict(shipped.providers)
         self._models = {row.id: row for row in shipped.models}
+        self._unsure: set[str] = set()
+        """Names of models and providers that are meant to be there, and can't be read."""
 
     def rows(self) -> CatalogRows:
-        file = self._checked(_File, _spelled(self._parsed()), "")
-        self._stop_if_wrong()
-        assert file is not None
+        parsed = self._parsed()
+        file = self._checked(_File, _spelled(parsed), "", parsed) or _File()
         for name, given in file.providers.items():
             self._take_provider(name, given)
-        self._stop_if_wrong()
+        for name in file.providers:
+            self._check_variant(name)
         for number, entry in enumerate(file.models):
             self._take_model(f"models[{number}]", entry)
-        self._stop_if_wrong()
+        aliases = {}
+        for name, to in file.aliases.items():
+            if isinstance(to, str):
+                aliases[name] = to
+            else:
+                self._wrong.append(f"aliases.{name}: should be the name of a model, as text")
         rows = CatalogRows(
             default_model=file.default_model or self._default,
             providers=self._providers,
             models=tuple(self._models.values()),
-            aliases=file.aliases,
+            aliases=aliases,
         )
         self._check_names(rows)
-        self._stop_if_wrong()
+        if self._wrong:
+            raise CatalogError("\n".join(f"{self._path}: {one}." for one in self._wrong))
         return rows
 
     def _parsed(self) -> Any:
@@ -136,33 +145,52 @@ class _Reading:
             kind = "JSON" if isinstance(error, json.JSONDecodeError) else "TOML"
             raise CatalogError(f"{self._path}: isn't {kind}: {error}.") from error
 
-    def _take_provider(self, name: str, given: dict[str, Any]) -> None:
+    def _take_provider(self, name: str, given: Any) -> None:
         where = f"providers.{name}"
         if not name or set(name) & set("/:"):
             self._wrong.append(f"{where}: a provider's name holds neither / nor :")
+            return
+        if not isinstance(given, dict):
+            self._unsure.add(name)
+            self._wrong.append(f"{where}: should be a table")
             return
         before = self._providers.get(name)
         fields = before.model_dump(exclude_unset=True) if before else {"title": name, "features": NEW_PROVIDER_FEATURES}
         if before is None and "base_url" not in given and "variant_of" not in given:
             self._wrong.append(f"{where}.base_url: has to be given for a new provider")
         quirks = fields.get("quirks", {}) | given["quirks"] if isinstance(given.get("quirks"), dict) else None
-        row = self._checked(ProviderRow, fields | given | ({"quirks": quirks} if quirks else {}), where)
-        if row is None:
-            return
-        if row.variant_of and row.variant_of not in self._providers:
-            self._wrong.append(f"{where}.variant_of: there is no provider {row.variant_of}")
+        row = self._checked(ProviderRow, fields | given | ({"quirks": quirks} if quirks else {}), where, spare=fields)
+        assert row is not None, "what is spare is a row"
         self._features(row.features, where)
         self._checked(Quirks, row.quirks, f"{where}.quirks")
         self._providers[name] = row
 
-    def _take_model(self, where: str, given: dict[str, Any]) -> None:
+    def _check_variant(self, name: str) -> None:
+        """Once all are known: a variant may stand before what it is a variant of."""
+        row = self._providers.get(name)
+        if row is None or not row.variant_of:
+            return
+        base = self._providers.get(row.variant_of)
+        if base is None and row.variant_of not in self._unsure:
+            self._wrong.append(f"providers.{name}.variant_of: there is no provider {row.variant_of}")
+        elif base is not None and base.variant_of:
+            self._wrong.append(f"providers.{name}.variant_of: {row.variant_of} is a variant itself: name its provider")
+        else:
+            return
+        self._providers[name] = row.model_copy(update={"variant_of": ""})
+
+    def _take_model(self, where: str, given: Any) -> None:
         entry = self._checked(ModelEntry, _spelled(given), where, given)
         if entry is None:
             return
         before = self._models.get(entry.id)
         named = entry.provider or (before.provider if before else entry.id.partition("/")[0])
-        provider = self._provider_of(entry, named, where)
+        misread = entry.provider is None and ("provider" in given or "type" in given)
+        provider = None if misread or named in self._unsure else self._provider_of(entry, named, where)
+        self._features(entry.features or (), where)
+        self._checked(Quirks, entry.quirks, f"{where}.quirks")
         if provider is None:
+            self._unsure.add(entry.id)
             return
         fields: dict[str, Any] = before.model_dump(exclude_unset=True) if before else {"id": entry.id, "name": entry.id}
         fields |= entry.model_dump(exclude_unset=True, exclude={"env_key", "thinking", "price", "quirks"})
@@ -170,8 +198,6 @@ class _Reading:
         fields["quirks"] = (before.quirks if before else {}) | entry.quirks
         if not fields.get("model") and entry.id.startswith(named + "/"):
             fields["model"] = entry.id.removeprefix(named + "/")
-        self._features(fields["features"], where)
-        self._checked(Quirks, self._providers[provider].quirks | fields["quirks"], f"{where}.quirks")
         row = self._checked(ModelRow, {name: value for name, value in fields.items() if value is not None}, where)
         if row is not None:
             self._models[row.id] = row.model_copy(update={"own_price": entry.price} if entry.price else {})
@@ -207,36 +233,49 @@ class _Reading:
                 self._wrong.append(f"{where}.features: there is no feature {feature}: did you mean {close[0]}?")
 
     def _check_names(self, rows: CatalogRows) -> None:
-        """Whoever is named as default, alias or fallback can be found."""
+        """Whoever is named as default, alias or fallback can be found, or may be what has a mistake."""
         catalog = Catalog({}, rows)
         named = [(f"aliases.{name}", to, to) for name, to in rows.aliases.items()]
         others = [("default_model", rows.default_model)]
         others += [(f"fallbacks of {row.id}", fallback) for row in rows.models for fallback in row.fallbacks]
         for where, model, target in named + [(where, model, rows.aliases.get(model, model)) for where, model in others]:
+            if target in self._unsure or target.partition("/")[0] in self._unsure:
+                continue
             try:
                 catalog.find(target)
             except ProviderError:
                 self._wrong.append(f"{where}: there is no model {model}")
 
-    def _checked(self, kind: type[_Row], given: Any, where: str, spelled: Iterable[str] = ()) -> _Row | None:
-        """`given` as such a row, or None and what is wrong with it; of what stands there only names are repeated."""
+    def _checked(
+        self,
+        kind: type[_Row],
+        given: Any,
+        where: str,
+        spelled: object = None,
+        spare: Mapping[str, Any] = MappingProxyType({}),
+    ) -> _Row | None:
+        """`given` as such a row; what is wrong in it is noted and left out, or is as in `spare`. None: that's not enough.
+
+        Of what stands there only names are repeated.
+        """
         try:
             return kind.model_validate(given)
         except ValidationError as error:
-            back = {_SPELLINGS[name]: name for name in spelled if name in _SPELLINGS}
-            for one in error.errors(include_url=False, include_input=False):
-                first, *rest = one["loc"] or ("",)
-                steps = [
-                    f"[{step}]" if isinstance(step, int) else f".{step}"
-                    for step in (back.get(str(first), first), *rest)
-                ]
-                plain = _PLAIN.get(one["type"]) or _PATTERNS.get(one.get("ctx", {}).get("pattern", "")) or one["msg"]
-                self._wrong.append(f"{(where + ''.join(steps)).strip('.')}: {plain}")
+            errors = error.errors(include_url=False, include_input=False)
+        back = {_SPELLINGS[name]: name for name in spelled if name in _SPELLINGS} if isinstance(spelled, dict) else {}
+        for one in errors:
+            first, *rest = one["loc"] or ("",)
+            steps = [
+                f"[{step}]" if isinstance(step, int) else f".{step}" for step in (back.get(str(first), first), *rest)
+            ]
+            plain = _PLAIN.get(one["type"]) or _PATTERNS.get(one.get("ctx", {}).get("pattern", "")) or one["msg"]
+            self._wrong.append(f"{(where + ''.join(steps)).strip('.')}: {plain}")
+        wrong = {one["loc"][0] for one in errors if one["loc"]}
+        right = {name: value for name, value in given.items() if name not in wrong} if isinstance(given, dict) else {}
+        try:
+            return kind.model_validate({**spare, **right})
+        except ValidationError:
             return None
-
-    def _stop_if_wrong(self) -> None:
-        if self._wrong:
-            raise CatalogError("\n".join(f"{self._path}: {one}." for one in self._wrong))
 
 
 def _spelled(given: Any) -> Any:

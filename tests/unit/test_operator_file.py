@@ -240,6 +240,78 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     ]
 
 
+def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
+    """Of every kind one, in one file: each is told, and none twice or for another's sake."""
+    text = """
+        colour = "red"
+        default_model = 5
+        [aliases]
+        fast = "nobody"
+        good = "acme/large"
+        odd = 7
+        [providers.acme]
+        keys = "ACME_KEY"
+        base_url = "acme.example"
+        quirks = { speed = 1, reasoning = "thinking" }
+        [providers.mirror]
+        variant_of = "later"
+        [providers.later]
+        base_url = "https://later.example"
+        [providers.third]
+        variant_of = "mirror"
+        [[models]]
+        id = "acme/large"
+        context_window = 0
+        features = ["visoin"]
+        price = { input = "1" }
+        fallbacks = ["acme/other", "no-such-model"]
+        [[models]]
+        id = "x"
+        provider = 3
+        quirks = { speed = 1 }
+        [[models]]
+        id = "y"
+        provider = "kimmi"
+        fallbacks = ["x"]
+        """
+    assert wrong(tmp_path, text) == [
+        "default_model: Input should be a valid string.",
+        "colour: there is no such field.",
+        "providers.acme.base_url: should begin with http:// or https://.",
+        "providers.acme.keys: should be a list.",
+        "providers.acme.quirks.speed: there is no such field.",
+        "providers.third.variant_of: mirror is a variant itself: name its provider.",
+        "models[0].context_window: Input should be greater than 0.",
+        "models[0].price.output: has to be given.",
+        "models[0].features: there is no feature visoin: did you mean vision?.",
+        "models[1].provider: Input should be a valid string.",
+        "models[1].quirks.speed: there is no such field.",
+        "models[2].provider: there is no provider kimmi: did you mean kimi?.",
+        "aliases.odd: should be the name of a model, as text.",
+        "aliases.fast: there is no model nobody.",
+        "fallbacks of acme/large: there is no model no-such-model.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ({"providers": {"acme": 5}, "models": [{"id": "acme/x"}, 7]}, ["providers.acme: ", "models[1]: "]),
+        ({"defaultModel": 5, "models": [{"type": "openai"}]}, ["defaultModel: ", "models[0].id: "]),
+    ],
+)
+def test_what_is_no_table(tmp_path: Path, text: dict[str, Any], lines: list[str]) -> None:
+    """It is told as that, and the rest is read on."""
+    found = wrong(tmp_path, text)
+    assert [line[: len(begin)] for line, begin in zip(found, lines, strict=True)] == lines
+
+
+def test_a_variant_before_its_provider(tmp_path: Path) -> None:
+    """The order of the tables is nobody's business."""
+    text = '[providers.a]\nvariant_of = "b"\nbase_url = "http://a"\n[providers.b]\nbase_url = "http://b"'
+    assert catalog(tmp_path, text).resolve("a/x").provider == "a"
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """It is named."""
     with pytest.raises(CatalogError, match=r"none\.toml: can't be read: No such file"):
