@@ -104,14 +104,21 @@ class Catalog:
 
     def _route(self, model_id: str, provider: str, model: str, listed: ModelRow | None) -> Route:
         row = self._providers[provider]
+        features = listed.features if listed else row.features
+        if listed is None and any(fnmatchcase(model, pattern) for pattern in row.unthinking):
+            features = tuple(feature for feature in features if feature != "thinking")
+        quirks = row.quirks | (listed.quirks if listed else {})
+        if "thinking" not in features:
+            # Asked for an effort, it would refuse the request.
+            quirks |= {"reasoning": "fixed"}
         return Route(
             id=model_id,
             model=model,
             provider=provider,
             title=row.title,
             dialect=(listed.dialect if listed else None) or row.dialect,
-            features=listed.features if listed else row.features,
-            quirks=Quirks.model_validate(row.quirks | (listed.quirks if listed else {})),
+            features=features,
+            quirks=Quirks.model_validate(quirks),
             context_window=listed.context_window if listed else None,
             max_output=listed.max_output if listed else None,
             # Elsewhere the same model has another price.

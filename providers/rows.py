@@ -45,6 +45,8 @@ class ProviderRow(BaseModel):
     """Other names that people have for this provider."""
     patterns: tuple[str, ...] = ()
     """Names of models that come here, although no row lists them."""
+    unthinking: tuple[str, ...] = ()
+    """Of the models that no row lists, the names of those that can't think, whatever `features` says."""
     variant_of: str = ""
     """The same provider elsewhere, whose models these are too."""
     hint: str = ""

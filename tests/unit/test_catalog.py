@@ -289,3 +289,26 @@ asyncio.run(main())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "style"),
+    [
+        ("openai/gpt-4o", "fixed"),
+        ("gpt-3.5-turbo", "fixed"),
+        ("openai/gpt-5-chat-latest", "fixed"),
+        ("azure/gpt-4.1", "fixed"),
+        ("claude-3-5-haiku-latest", "fixed"),
+        ("bedrock/anthropic.claude-3-haiku", "fixed"),
+        ("groq/llama-3.3-70b", "fixed"),
+        ("openai/o3", "effort"),
+        ("openai/gpt-7", "effort"),
+        ("gpt-6-sol", "effort"),
+        ("claude-opus-6", "adaptive"),
+        ("groq/openai/gpt-oss-20b", "effort"),
+    ],
+)
+def test_who_cannot_think_is_not_told_to(model: str, style: str) -> None:
+    """`params.reasoning` is a tuning: for a model without thinking it is left out, as the provider would refuse it."""
+    route = Catalog(every_key()).resolve(model)
+    assert (route.quirks.reasoning, route.thinks) == (style, style != "fixed")

@@ -268,7 +268,8 @@ async def test_a_result_that_comes_too_late_is_refused(steered: SteeredStore) ->
     call: list[Part] = [ToolCallPart("c", "f", "{}")]
     results = [ToolResultPart("c", output) for output in ("first", "again", "late")]
     answers: list[list[Part]] = [call, [], [TextPart("so")], []]
-    for n, (said, parts) in enumerate(zip([TextPart("q"), *results], answers, strict=True)):
+    inputs: list[Part] = [TextPart("q"), *results]
+    for n, (said, parts) in enumerate(zip(inputs, answers, strict=True)):
         accepted = await steered.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(said), turn=f"t{n}")))
         if said is results[2]:
             with pytest.raises(ApiError, match="parent that has the call") as refused:

@@ -166,6 +166,7 @@ def test_json_of_another_make(tmp_path: Path) -> None:
         "OPENAI_API_KEY",
         "GPT-4o",
     )
+    assert made.resolve("gpt-4o").quirks.reasoning == "fixed", "it doesn't think: no effort is asked of it"
     assert listed["moonshot-v1-8k"].features == ("chat", "streaming", "thinking")
     assert (listed["moonshot-v1-8k"].type, listed["moonshot-v1-8k"].key) == ("kimi", "OTHER_KEY")
     route = made.resolve("moonshot-v1-8k")
