@@ -18,6 +18,31 @@ _ADDRESS: Final = re.compile(
     r"(?i)\w+://\S+|\b(?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?\b|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|localhost(:\d+)?"
 )
 _LONG: Final = re.compile(r"[\w+/=-]{24,}")
+_WORD: Final = re.compile(r"[\w.\[\]-]+|…")
+_JOINT: Final = re.compile(r"[.\[\]\d]+")
+_FIELDS: Final = frozenset(
+    """model messages message role content input system instructions stream stream_options include_usage
+    include_obfuscation temperature top_p top_k max_tokens max_completion_tokens max_output_tokens stop stop_sequences
+    seed random_seed response_format json_schema schema strict reasoning reasoning_effort reasoning_content effort
+    thinking budget_tokens enable_thinking thinking_budget summary tools tool tool_choice tool_calls tool_call_id tool_use
+    tool_result tool_stream parallel_tool_calls functions function function_call name description parameters properties
+    required additionalproperties type text image image_url url file file_data document source media_type
+    store include background extra_body logprobs n user assistant developer input_schema output_config format""".split()
+)
+"""What a request's fields are called."""
+_SPOKEN: Final = frozenset(
+    """a an and any are argument array as at be both but by can cannot contain contains contents conversation
+    could did do does doesn't don't each empty enabled end error exactly exceed exceeded exceeds expected extra failed
+    field fields first following follow followed for from given got greater has have immediately in inputs integer
+    invalid is it items key last least length less like limit list long longer malformed many maximum may minimum
+    missing models more must no not null number object of on one only or order other parameter parse permitted preceding
+    previous property provided range rather request requests required response roles same second set short should
+    specified string supplied support supported supports than that the there these this to together too turn turns
+    undefined unexpected unknown unrecognized unsupported use used using valid value values was were when which with
+    without you your disabled allowed higher lower between default exist exists found token tokens window context number
+    responding block blocks non-empty call calls output outputs download base64 mime encoded decode mode""".split()
+)
+"""What providers say around them."""
 _AGAIN: Final = re.compile(r"(?i)(?:try again|retry) (?:in|after) (\d{1,9}(?:\.\d+)?)\s*(ms|m(?:in|\b)|s)")
 _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000}
 
@@ -78,6 +103,30 @@ def quiet(text: str, secrets: tuple[str, ...]) -> str:
         text = text.replace(secret, "***")
     text = _KEYLIKE.sub(r"\1***", text)
     return _LONG.sub("***", _ADDRESS.sub("***", _QUOTED.sub("'…'", text)))[:LOGGED_CHARS_MAX]
+
+
+def known_words(text: str) -> str:
+    """What a log may hold of a sentence about a request: field names, short numbers, and plain words outside of quotations.
+
+    Whatever else it says, of what was asked perhaps, is "…".
+    """
+    fields_only = _QUOTED.sub(lambda quoted: _with(quoted.group(), _FIELDS), text[:LOGGED_CHARS_MAX])
+    kept = _with(fields_only, _FIELDS | _SPOKEN)
+    return kept if kept != "…" else ""
+
+
+def _with(text: str, known: frozenset[str]) -> str:
+    kept: list[str] = []
+    for word in _WORD.findall(text.replace("'", "")):
+        plain = word.strip(".").lower()
+        ours = (
+            plain in known
+            or (plain.isdecimal() and len(plain) < 8)
+            or (set(_JOINT.split(plain)) - {""} or {plain}) <= _FIELDS
+        )
+        if ours or kept[-1:] != ["…"]:
+            kept.append(word.strip(".") if ours else "…")
+    return " ".join(kept)
 
 
 def _retry_ms(said: Mapping[str, object], text: str) -> int | None:

@@ -15,7 +15,7 @@ import httpx2
 
 from providers.base import ErrorCode, ProviderError
 from providers.failure_table import CHECK_KEY, RULES, TRY_AGAIN
-from providers.failure_words import Reason, quiet
+from providers.failure_words import Reason, known_words, quiet
 from providers.route import Endpoint
 from providers.transport import Stalled
 
@@ -28,6 +28,7 @@ _UNREACHED: Final = (
     httpx2.ProxyError,
     httpx2.UnsupportedProtocol,
 )
+_ABOUT_REQUESTS: Final[frozenset[ErrorCode]] = frozenset({"invalid_request", "unsupported"})
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.\[\]-]{0,60}")
 
 
@@ -112,10 +113,12 @@ class Failures:
             and (rule.words is None or re.search(rule.words, words))
         )
         type_, code, param = (self._name(name) for name in (reason.type, reason.code, reason.param))
+        # Of what is wrong with a request only its names and numbers are for the log.
+        says = known_words(reason.text) if rule.code in _ABOUT_REQUESTS else ""
         error = self._error(
             rule.code,
             rule.message,
-            " ".join(filter(None, (str(status), type_, code, param))),
+            " ".join(filter(None, (str(status), type_, code, param, says and f"says: {says}"))),
             retryable=rule.retryable,
             param=f" ({param})" if param else "",
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from providers.failure_words import LOGGED_CHARS_MAX, Reason, quiet
+from providers.failure_words import LOGGED_CHARS_MAX, Reason, known_words, quiet
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,30 @@ def test_quiet(text: str, left: str) -> None:
 def test_quiet_is_short() -> None:
     """However much a provider says."""
     assert len(quiet("a b " * 1000, ())) == LOGGED_CHARS_MAX
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (
+            "Unsupported parameter: 'max_tokens' is not supported with this model.",
+            "Unsupported parameter max_tokens is not supported with this model",
+        ),
+        ("messages[3].content must be a string", "messages[3].content must be a string"),
+        (
+            "max_tokens: 90000 > 8192, which is the maximum allowed",
+            "max_tokens 90000 8192 which is the maximum allowed",
+        ),
+        (
+            "An assistant message with 'tool_calls' must be followed by tool messages",
+            "An assistant message with tool_calls must be followed by tool messages",
+        ),
+        ("Invalid value: 'my own secret model' at model", "Invalid value … model at model"),
+        ("Could not parse John Smith of Oslo 4111111111111111", "Could not parse … of …"),
+        ("提示 secret", ""),
+    ],
+)
+def test_known_words(text: str, left: str) -> None:
+    """What is about the request's form stays, and nothing of what it holds."""
+    assert known_words(text) == left
+    assert len(known_words(text * 100)) <= LOGGED_CHARS_MAX

@@ -286,6 +286,15 @@ def test_law_13_nothing_of_a_body_gets_out(status: int, body: Any) -> None:
         assert CANARIES[0] not in error.said
 
 
+def test_a_refused_request_is_told_in_the_log() -> None:
+    """An operator reads what is wrong with it where the provider has no code for that; not what it says otherwise."""
+    body = {"error": {"message": "Unsupported value: 'temperature' must be 1 for model my-canary"}}
+    assert FAILURES.of_answer(400, {}, json.dumps(body).encode()).detail == (
+        "400 says: Unsupported value temperature must be 1 for model …"
+    )
+    assert FAILURES.of_answer(401, {}, json.dumps(body).encode()).detail == "401"
+
+
 @pytest.mark.parametrize(("said", "retryable"), [("true", True), ("false", False), ("perhaps", True)])
 def test_should_retry(said: str, retryable: bool) -> None:
     """A provider that says whether to try again is believed."""
