@@ -155,7 +155,14 @@ class Outbox:
         return attachment
 
     def offer(self, attachment: Attachment, size: int) -> None:
-        """The attachment's log has grown by `size` bytes."""
+        """The attachment's log has grown by `size` bytes.
+
+        What comes in one go and fills the half of the bound nobody could have taken in time: it is pulled, as replay is.
+        """
+        if size > self._bytes_max // 2:
+            self.waiting -= attachment.backlog
+            attachment.backlog, attachment.live_from = 0, attachment.log.end
+            size = 0
         attachment.backlog += size
         if not attachment.ready:
             self._enqueue(attachment)

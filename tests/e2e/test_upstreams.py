@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import msgspec
 import pytest
 
 from tests.client import Client, TurnView, client
@@ -80,6 +82,20 @@ async def test_a_provider_answers_however_its_bytes_are_cut(
         assert view.ended["type"] == "turn.completed", view.ended
         assert view.text() == "Hello wörld 🙂"
         assert len(upstream.asked) == 1
+
+
+async def test_law_11_a_huge_chunk_closes_nobody(tmp_path: Path) -> None:
+    """A million characters in one event of the provider: whoever reads gets them all, in small frames (law 10)."""
+    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (gateway, c):
+        upstream.plays(chat("🙂x" * 500_000))
+        view = await turn(c, "t", "openai/m")
+        assert view.text() == "🙂x" * 500_000
+        asking = {"model": "openai/m", "input": "x"}
+        async with httpx2.AsyncClient(timeout=30) as http:
+            lines = await http.post(f"{gateway.url}/v1/turns", json=asking, headers={"accept": "application/x-ndjson"})
+        frames = [msgspec.json.decode(line) for line in lines.content.splitlines()]
+        assert "".join(frame.get("text", "") for frame in frames) == "🙂x" * 500_000
+        assert frames[-1]["type"] == "turn.completed"
 
 
 @pytest.mark.parametrize("provider", MODELS)

@@ -238,6 +238,23 @@ def test_replay_is_pulled_and_not_counted() -> None:
     assert reader.overflows == 0
 
 
+def test_a_burst_is_pulled_and_not_counted() -> None:
+    """Law 11: a provider that says very much in one go makes no reader slow; what follows counts again."""
+    reader, source = Reader(), Source()
+    source.attach(reader.outbox)
+    source.begin()
+    source.say("a" * 1000)
+    source.publish(*(delta(source.log.end + n, "b" * 1000) for n in range(1, 100)))
+    assert (reader.overflows, reader.outbox.waiting) == (0, 0)
+    source.say("c" * 1000)
+    assert reader.outbox.waiting >= 1000
+    assert "".join(frame.get("text", "") for frame in reader.drain()) == "a" * 1000 + "b" * 99_000 + "c" * 1000
+    assert reader.outbox.waiting == 0
+    for _ in range(10):
+        source.say("d" * 1000)
+    assert reader.overflows == 1
+
+
 def test_a_partly_taken_backlog_is_given_back_as_it_is_taken() -> None:
     """The count falls with each frame, and is 0 at the end."""
     reader, source = Reader(bytes_max=10**6), Source()
@@ -327,7 +344,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.reader.outbox.detach(turn)
         self.positions.pop(turn, None)
 
-    @rule(turn=st.sampled_from("ab"), size=st.integers(1, 400), count=st.integers(1, 3))
+    @rule(turn=st.sampled_from("ab"), size=st.integers(1, 400) | st.integers(1400, 4000), count=st.integers(1, 3))
     def publish(self, turn: str, size: int, count: int) -> None:
         """The turn says something."""
         source = self.sources[turn]
