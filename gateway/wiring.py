@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -42,6 +43,7 @@ from store.interface import Store, instance_channel
 
 ENDED_TTL_S = 60.0
 PRICES_AFTER_S = 0.5
+SDKS_AFTER_S = 1.0
 
 _decode_wished = msgspec.msgpack.Decoder(tuple[str, str]).decode
 
@@ -55,6 +57,7 @@ class Wired:
     leases: Leases
     connections: Connections
     circuits: Circuits
+    providers: Providers
 
     async def begin(self) -> None:
         """Hear what other instances tell this one. Raises `StoreError`."""
@@ -73,7 +76,7 @@ class Wired:
             self.circuits.keep(),
             take_samples(self.services.hub, self.services.telemetry),
             self.services.limits.places.run(),
-            _load_prices(self.services.catalog),
+            _warm_up(self.services, self.providers),
             self.services.followers.run(),
             *self.services.authenticator.chores(),
             self.services.store.listen(self._deliver, self._look_again),
@@ -154,7 +157,7 @@ def wire(
         instance, settings, store, authenticator, catalog, hub, followers, runner, stopping, watchers, limits, telemetry
     )
     telemetry.read_when_asked(lambda: _live(services, writer, connections))
-    return Wired(services, writer, leases, connections, Circuits(store, resilience.breakers))
+    return Wired(services, writer, leases, connections, Circuits(store, resilience.breakers), providers)
 
 
 def _live(services: Services, writer: LogWriter, connections: Connections) -> list[Metric]:
@@ -170,8 +173,13 @@ def _live(services: Services, writer: LogWriter, connections: Connections) -> li
     ]
 
 
-async def _load_prices(catalog: Catalog) -> None:
-    """Read the list of prices before a turn needs it, in a thread, once the gateway serves."""
+async def _warm_up(services: Services, providers: Providers) -> None:
+    """Once the gateway serves, load beside the loop what turns need: the list of prices, the providers' SDKs.
+
+    The SDKs take about a second each. Nothing waits for that thread, not even the end of the process.
+    """
     await asyncio.sleep(PRICES_AFTER_S)
-    if any(row.price_list and not missing for _, row, missing in catalog.providers()):
+    if any(row.price_list and not missing for _, row, missing in services.catalog.providers()):
         await asyncio.to_thread(prices.load)
+    await asyncio.sleep(SDKS_AFTER_S - PRICES_AFTER_S)
+    Thread(target=providers.warm, args=(services.runner.default_model,), daemon=True).start()

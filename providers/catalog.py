@@ -6,6 +6,7 @@ The environment comes in as a mapping and is read once. Nothing here shows a key
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
@@ -101,6 +102,20 @@ class Catalog:
             for name, row in self._providers.items()
             if row.dialect != "demo" and not self._missing[name]
         ]
+
+    def dialects(self, first: str) -> dict[DialectName, str]:
+        """That of the model `first`, and those of the providers whose key is set, each with a provider that speaks it."""
+        found: dict[DialectName, str] = {}
+        with suppress(ProviderError):
+            route = self.resolve(first)
+            found[route.dialect] = route.provider
+        keyed = [name for name, at in self._endpoints.items() if at.api_keys and not self._missing[name]]
+        for name in keyed:
+            found.setdefault(self._providers[name].dialect, name)
+        for row in self._models.values():
+            if row.dialect and row.provider in keyed:
+                found.setdefault(row.dialect, row.provider)
+        return found
 
     def _route(self, model_id: str, provider: str, model: str, listed: ModelRow | None) -> Route:
         row = self._providers[provider]
@@ -241,8 +256,19 @@ class Providers:
     async def load(self, route: Route) -> None:
         """Import the route's dialect with its SDK, in a thread: half a second in which the loop must not stand."""
         if route.dialect not in self._loaded:
-            await asyncio.to_thread(_maker, route.dialect)
+            await asyncio.to_thread(self._prepare, route.dialect, route.provider)
             self._loaded.add(route.dialect)
+
+    def _prepare(self, dialect: DialectName, provider: str) -> None:
+        """An SDK imports its half only when a client is made, so that one is made, for nothing."""
+        _maker(dialect)(self._catalog.endpoint(provider), self._timeouts)
+
+    def warm(self, default_model: str) -> None:
+        """Import now, in a thread of the caller's, what a first turn would have to wait for."""
+        for dialect, provider in self._catalog.dialects(default_model).items():
+            self._prepare(dialect, provider)
+        if "providers.transport" in sys.modules:
+            sys.modules["providers.transport"].tls_context()
 
     async def aclose(self) -> None:
         """Close every client."""

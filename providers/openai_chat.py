@@ -36,14 +36,15 @@ class Dialect:
         if endpoint.provider.partition(":")[0] != "openai":
             # The SDK reads OPENAI_ORG_ID and OPENAI_PROJECT_ID, which are nobody else's business.
             self._client.organization = self._client.project = None
+        # The SDK imports much of itself here: better now than when the first request waits.
+        self._create: Any = self._client.chat.completions.with_streaming_response.create
 
     async def stream(self, request: ChatRequest, route: Route) -> AsyncIterator[list[Delta]]:
         """See `Provider`."""
         arguments = chat_arguments(request, route)
-        create: Any = self._client.chat.completions.with_streaming_response.create
         timeout = httpx2.Timeout(self._timeouts.first_s(route), connect=self._timeouts.connect_s)
         try:
-            async with create(**arguments, timeout=timeout) as response:
+            async with self._create(**arguments, timeout=timeout) as response:
                 deltas = DeltaStream(
                     body_of(response.http_response),
                     ChatDecoder(route.quirks, self._failures),

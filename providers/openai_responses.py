@@ -40,6 +40,8 @@ class Dialect:
         if endpoint.provider.partition(":")[0] != "openai":
             # The SDK reads OPENAI_ORG_ID and OPENAI_PROJECT_ID, which are nobody else's business.
             self._client.organization = self._client.project = None
+        # The SDK imports much of itself here: better now than when the first request waits.
+        self._asks = self._client.responses.with_streaming_response
 
     async def stream(self, request: ChatRequest, route: Route) -> AsyncIterator[list[Delta]]:
         """See `Provider`. With a cursor, an answer that is under way, or over, is heard again from its start."""
@@ -47,12 +49,11 @@ class Dialect:
         heard = None if cursor is None else Continued(request.answered)
         kept_for = route.id if cursor is None and route.quirks.background else None
         timeout = httpx2.Timeout(self._timeouts.first_s(route), connect=self._timeouts.connect_s)
-        asks = self._client.responses.with_streaming_response
         try:
             opened: Any = (
-                asks.create(**responses_arguments(request, route), timeout=timeout)
+                self._asks.create(**responses_arguments(request, route), timeout=timeout)
                 if cursor is None
-                else asks.retrieve(cursor.id, **again_arguments(route), timeout=timeout)
+                else self._asks.retrieve(cursor.id, **again_arguments(route), timeout=timeout)
             )
             async with opened as response:
                 deltas = DeltaStream(

@@ -10,6 +10,7 @@ import io
 import socket
 import ssl
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Any, Final
 
 import aiohttp
@@ -176,8 +177,14 @@ class HttpTransport(httpx2.AsyncBaseTransport):
 
     def _tls(self) -> ssl.SSLContext:
         if self._ssl is None:
-            self._ssl = httpx2.create_ssl_context()
+            self._ssl = tls_context()
         return self._ssl
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """One for all: to read the trusted certificates takes longer than to open a connection."""
+    return httpx2.create_ssl_context()
 
 
 def http_client(timeouts: Timeouts) -> httpx2.AsyncClient:

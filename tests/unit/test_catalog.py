@@ -270,6 +270,40 @@ def test_sdks_are_imported_when_they_are_needed() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_warming_up() -> None:
+    """What a first request imports is there before it: the default's SDK and those of set keys, and no other."""
+    code = """
+import asyncio, sys
+from providers.base import ChatMessage, ChatRequest, ProviderError, TextPart
+from providers.catalog import Catalog, Providers
+
+catalog = Catalog({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:9"})
+assert Catalog({"MOONSHOT_API_KEY": "k"}).dialects("ollama/x") == {"openai_chat": "ollama"}
+assert Catalog({}).dialects("no-such-model") == {}
+assert catalog.dialects("demo") == {"demo": "demo", "openai_chat": "openai", "openai_responses": "openai"}
+providers = Providers(catalog)
+providers.warm("demo")
+assert "anthropic" not in sys.modules
+there = set(sys.modules)
+
+async def main():
+    for model in ("openai/m", "gpt-6-sol"):
+        question = ChatRequest(model=model, messages=(ChatMessage("user", (TextPart("Hi"),)),))
+        try:
+            async for _ in providers.of(catalog.resolve(model)).stream(question):
+                pass
+        except ProviderError as error:
+            assert error.code == "upstream_error", error
+    await providers.aclose()
+
+asyncio.run(main())
+late = {name for name in set(sys.modules) - there if name.startswith("openai")}
+assert not late, late
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_sdk_is_imported_beside_the_loop() -> None:
     """While a provider's SDK is imported for the first time, the loop goes on."""
     code = """
