@@ -29,7 +29,8 @@ class Dialect:
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self._failures = Failures(endpoint)
         self._timeouts = timeouts
-        self._client = self._connect(endpoint, default_headers=endpoint.headers, http_client=http_client(timeouts))
+        client = http_client(timeouts, endpoint.proxy)
+        self._client = self._connect(endpoint, default_headers=endpoint.headers, http_client=client)
 
     def _connect(self, endpoint: Endpoint, **settings: Any) -> Any:
         """The SDK's client. A cloud's dialect has another one."""

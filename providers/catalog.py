@@ -46,7 +46,9 @@ class Catalog:
         self._providers = {name: whole(row, rows.providers) for name, row in rows.providers.items()}
         self._names = {also: name for name, row in rows.providers.items() for also in (name, *row.also)}
         self._models = {row.id: row for row in rows.models}
-        self._endpoints = {name: endpoint_of(name, row, environment) for name, row in self._providers.items()}
+        self._endpoints = {
+            name: endpoint_of(name, row, environment, rows.proxy) for name, row in self._providers.items()
+        }
         self._missing = {
             name: missing(row, self._endpoints[name], environment) for name, row in self._providers.items()
         }

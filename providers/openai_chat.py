@@ -31,7 +31,7 @@ class Dialect:
             base_url=endpoint.base_url,
             default_headers=endpoint.headers,
             max_retries=0,
-            http_client=http_client(timeouts),
+            http_client=http_client(timeouts, endpoint.proxy),
         )
         if endpoint.provider.partition(":")[0] != "openai":
             # The SDK reads OPENAI_ORG_ID and OPENAI_PROJECT_ID, which are nobody else's business.

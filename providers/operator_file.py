@@ -79,6 +79,7 @@ class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     default_model: str | None = None
+    proxy: str = Field(default="", pattern=ADDRESS)
     providers: dict[str, Any] = {}
     models: tuple[Any, ...] = ()
     aliases: dict[str, Any] = {}
@@ -126,6 +127,7 @@ class _Reading:
             default_model=file.default_model or self._default,
             providers=self._providers,
             models=tuple(self._models.values()),
+            proxy=file.proxy,
             aliases=aliases,
         )
         self._check_names(rows)

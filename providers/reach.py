@@ -22,19 +22,23 @@ def whole(row: ProviderRow, providers: Mapping[str, ProviderRow]) -> ProviderRow
     return providers[row.variant_of].model_copy(update={"also": (), "patterns": (), **own})
 
 
-def endpoint_of(name: str, row: ProviderRow, environment: Mapping[str, str]) -> Endpoint:
-    """How a process with this environment reaches the provider."""
+def endpoint_of(name: str, row: ProviderRow, environment: Mapping[str, str], proxy: str = "") -> Endpoint:
+    """How a process with this environment reaches the provider. `proxy` is for one that has none of its own."""
+    base_url = _first(environment, row.base_url_variables) or _filled(row.base_url, environment)
+    if row.proxy is not None or _is_here(base_url):
+        proxy = row.proxy or ""
     options = {option: _first(environment, names) for option, names in row.options.items()}
     headers = {header: _filled(text, environment) for header, text in row.headers.items()}
     return Endpoint(
         provider=name,
         title=row.title,
-        base_url=_first(environment, row.base_url_variables) or _filled(row.base_url, environment),
+        base_url=base_url,
         keys=row.keys,
         api_keys=tuple(key for part in _first(environment, row.keys).split(",") if (key := part.strip())),
         headers={header: text for header, text in headers.items() if text},
         options={option: value for option, value in options.items() if value},
         hint=row.hint,
+        proxy=_filled(proxy, environment),
     )
 
 
@@ -52,8 +56,8 @@ def missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str, str]
     if not all(map(_carried, endpoint.api_keys)):
         used = next(name for name in row.keys if _first(environment, (name,)))
         needs.append(f"{used} without the characters in it that no header can carry")
-    headers = [name for text in row.headers.values() for name in _VARIABLE.findall(text)]
-    needs += [name for name in headers if not _first(environment, (name,))]
+    named = [name for text in (*row.headers.values(), row.proxy or "") for name in _VARIABLE.findall(text)]
+    needs += [name for name in named if not _first(environment, (name,))]
     needs += [" or ".join(row.options[option]) for option in row.required if option not in endpoint.options]
     return " and ".join(f"({one})" if " or " in one and len(needs) > 1 else one for one in needs)
 
@@ -72,6 +76,15 @@ def _callable(address: str) -> bool:
         return bool(parts.hostname) and parts.port != 0 and parts.username is None
     except ValueError:
         return False
+
+
+def _is_here(address: str) -> bool:
+    """Whether it is on this machine."""
+    try:
+        host = urlsplit(address).hostname or ""
+    except ValueError:
+        return False
+    return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
 def _carried(value: str) -> bool:

@@ -129,6 +129,8 @@ class Endpoint(Struct, frozen=True):
     """What else the client of a cloud needs: a region, a project, credentials."""
     hint: str = ""
     """A sentence for who has a key that is refused."""
+    proxy: str = ""
+    """The HTTP proxy that requests go through."""
 
     @property
     def api_key(self) -> str:
@@ -138,7 +140,7 @@ class Endpoint(Struct, frozen=True):
     @property
     def secrets(self) -> tuple[str, ...]:
         """What nobody may read, in a log or elsewhere."""
-        kept = (*self.headers.values(), *self.options.values())
+        kept = (*self.headers.values(), *self.options.values(), self.proxy)
         return (*self.api_keys, *(value for value in kept if len(value) >= SECRET_CHARS_MIN))
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ Variable = Annotated[str, Field(pattern=VARIABLE)]
 
 
 class ProviderRow(BaseModel):
-    """A provider. In `base_url` and `headers`, `{NAME}` stands for the variable of that name."""
+    """A provider. In `base_url`, `headers` and `proxy`, `{NAME}` stands for the variable of that name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,6 +33,8 @@ class ProviderRow(BaseModel):
     credentials: tuple[Variable, ...] = ()
     """Variables of which any does instead of a key: the provider's own SDK reads the rest."""
     headers: dict[str, str] = {}
+    proxy: str | None = Field(default=None, pattern=ADDRESS)
+    """Through which HTTP proxy it is asked; empty: none. Not given: that of all (`CatalogRows`)."""
     options: dict[str, tuple[Variable, ...]] = {}
     """More of what a cloud's client needs, each with the variables that may hold it."""
     required: tuple[str, ...] = ()
@@ -90,6 +92,8 @@ class CatalogRows(BaseModel):
     default_model: str
     providers: dict[str, ProviderRow]
     models: tuple[ModelRow, ...]
+    proxy: str = Field(default="", pattern=ADDRESS)
+    """For every provider that has none of its own and isn't on this machine."""
     aliases: dict[str, str] = {}
     """A name of the operator's choice to a model's id."""
 

@@ -124,8 +124,9 @@ def body_of(response: httpx2.Response) -> Body:
 class HttpTransport(httpx2.AsyncBaseTransport):
     """httpx2's transport on one aiohttp session. The environment's proxies count only with `trust_env`."""
 
-    def __init__(self, timeouts: Timeouts, *, trust_env: bool = False) -> None:
+    def __init__(self, timeouts: Timeouts, proxy: str = "", *, trust_env: bool = False) -> None:
         self._timeouts = timeouts
+        self._proxy = proxy or None
         self._trust_env = trust_env
         self._session: aiohttp.ClientSession | None = None
         self._ssl: ssl.SSLContext | None = None
@@ -171,6 +172,7 @@ class HttpTransport(httpx2.AsyncBaseTransport):
             timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            proxy=self._proxy,
             trust_env=self._trust_env,
         )
         return self._session
@@ -187,10 +189,10 @@ def tls_context() -> ssl.SSLContext:
     return httpx2.create_ssl_context()
 
 
-def http_client(timeouts: Timeouts) -> httpx2.AsyncClient:
+def http_client(timeouts: Timeouts, proxy: str = "") -> httpx2.AsyncClient:
     """The client to hand to an SDK. A redirect is an error: a key is sent to the configured host only."""
     return httpx2.AsyncClient(
-        transport=HttpTransport(timeouts),
+        transport=HttpTransport(timeouts, proxy),
         timeout=httpx2.Timeout(timeouts.first_event_s, connect=timeouts.connect_s),
         follow_redirects=False,
         # Compressing a stream of small events delays them and costs more than it saves.

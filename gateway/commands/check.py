@@ -55,7 +55,8 @@ async def _check(catalog: Catalog, settings: Settings, model: str) -> list[str]:
     providers = Providers(catalog, settings.timeouts)
     await providers.load(route)
     lines = [f"{model} answers, by {route.title} as {route.model}."]
-    connect_s = await _connect_s(catalog.endpoint(route.provider).base_url, settings.connect_timeout_s)
+    endpoint = catalog.endpoint(route.provider)
+    connect_s = await _connect_s(endpoint.proxy or endpoint.base_url, settings.connect_timeout_s)
     if connect_s is not None:
         lines.append(_line("connect", f"{connect_s * 1000:.0f} ms"))
     message = ChatMessage("user", (TextPart(QUESTION),))

@@ -307,6 +307,28 @@ def test_what_is_no_table(tmp_path: Path, text: dict[str, Any], lines: list[str]
     assert [line[: len(begin)] for line, begin in zip(found, lines, strict=True)] == lines
 
 
+def test_proxies(tmp_path: Path) -> None:
+    """One for all but those on this machine, or a provider's own, with a variable in it, which nobody gets to read."""
+    made = catalog(
+        tmp_path,
+        """
+        proxy = "http://proxy.example:3128"
+        [providers.glm]
+        proxy = "http://{PROXY_LOGIN}@other.example:8080"
+        [providers.qwen]
+        proxy = ""
+        """,
+        {"PROXY_LOGIN": "ann:secret"},
+    )
+    found = {name: made.endpoint(name).proxy for name in ("openai", "glm", "glm-cn", "qwen", "ollama")}
+    own = "http://ann:secret@other.example:8080"
+    assert found == {"openai": "http://proxy.example:3128", "glm": own, "glm-cn": own, "qwen": "", "ollama": ""}
+    assert own in made.endpoint("glm").secrets
+    bare = '[providers.glm]\nproxy = "http://{PROXY_LOGIN}@other.example:8080"'
+    assert catalog(tmp_path, bare).missing("glm") == "PROXY_LOGIN"
+    assert wrong(tmp_path, 'proxy = "socks5://x"') == ["proxy: should begin with http:// or https://."]
+
+
 def test_a_variant_before_its_provider(tmp_path: Path) -> None:
     """The order of the tables is nobody's business."""
     text = '[providers.a]\nvariant_of = "b"\nbase_url = "http://a"\n[providers.b]\nbase_url = "http://b"'

@@ -241,6 +241,36 @@ async def test_not_http(client: httpx2.AsyncClient) -> None:
                 await client.get(f"http://127.0.0.1:{port}/")
 
 
+async def test_a_proxy(upstream: Upstream) -> None:
+    """Requests go through it: in plain text by their whole address, else by a tunnel, and with its password."""
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        heads.append(head)
+        if head.startswith(b"CONNECT"):
+            writer.write(b"HTTP/1.1 407 Who are you\r\ncontent-length: 0\r\n\r\n")
+            writer.close()
+            return
+        onward, answer = await asyncio.open_connection(*upstream.url.removeprefix("http://").split(":"))
+        answer.write(head.replace(upstream.url.encode(), b"", 1))
+        answer.write(await reader.readexactly(len(b'{"n":1}')))
+        while piece := await onward.read(4096):
+            writer.write(piece)
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        proxy = f"http://ann:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with http_client(Timeouts(), proxy) as client:
+            upstream.plays(refusal(418, {"tea": True}))
+            response = await post(client, upstream)
+            assert (response.status_code, await response.aread()) == (418, b'{"tea": true}')
+            with pytest.raises(httpx2.ProxyError):
+                await client.get("https://api.example.invalid/")
+    assert heads[0].startswith(f"POST {upstream.openai_url}/chat/completions HTTP/1.1".encode())
+    assert heads[1].startswith(b"CONNECT api.example.invalid:443 HTTP/1.1")
+    assert all(b"Proxy-Authorization: Basic YW5uOnNlY3JldA==" in head for head in heads)
+
+
 async def test_tls_is_needed(client: httpx2.AsyncClient) -> None:
     """A server that doesn't speak TLS is no https server."""
 
