@@ -251,12 +251,15 @@ async def test_a_proxy(upstream: Upstream) -> None:
         if head.startswith(b"CONNECT"):
             writer.write(b"HTTP/1.1 407 Who are you\r\ncontent-length: 0\r\n\r\n")
             writer.close()
+            await writer.wait_closed()
             return
         onward, answer = await asyncio.open_connection(*upstream.url.removeprefix("http://").split(":"))
         answer.write(head.replace(upstream.url.encode(), b"", 1))
         answer.write(await reader.readexactly(len(b'{"n":1}')))
-        while piece := await onward.read(4096):
-            writer.write(piece)
+        writer.write(await onward.readuntil(b"\r\n0\r\n\r\n"))
+        answer.close()
+        writer.close()
+        await asyncio.gather(answer.wait_closed(), writer.wait_closed())
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         proxy = f"http://ann:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}"
