@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     frame_bytes: int = Field(65_536, ge=1024)
     input_bytes: int = Field(262_144, ge=1024)
     body_bytes: int = Field(20_971_520, ge=65_536)
-    bodies_bytes: int = Field(134_217_728, ge=65_536)
+    bodies_bytes: int = Field(67_108_864, ge=65_536)
     outbox_bytes: int = Field(262_144, ge=65_536)
     turns_per_connection: int = Field(64, ge=1)
     requests_in_flight: int = Field(256, ge=1)

@@ -78,6 +78,7 @@ async def store_ending(
             log.warning("can't store an ending, trying again", retry_s=delay_s, turn=stream.turn, error=str(error))
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, RETRY_MAX_S)
+    stream.accepted_as = stream.conversation_record = None  # an input may be 20 MiB, and the stream stays a while
     stream.publish([ending])
     delivery.watch.ended(outcome, stream.model, usage, cost_nano, ending.timing)
     stream.stored = stream.log.end

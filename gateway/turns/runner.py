@@ -13,6 +13,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import structlog
+from msgspec import structs
 
 from gateway.errors import ApiError
 from gateway.ids import new_id, now_ms
@@ -158,7 +159,7 @@ class Runner:
         self._telemetry.started.labels(self._telemetry.model(turn.model)).inc()
         delivery = self.delivery(stream, began_ms, turn.parent)
         delivery.publish(acceptance.started(turn, accepted.input, queued=queue.waits))
-        stream.accepted.set_result(turn)
+        stream.accepted.set_result(structs.replace(turn, request=None))  # the stream outlives the turn
         await self._courses.run(stream, delivery, Plan(request, turn, route, conversation, queue))
 
     @asynccontextmanager

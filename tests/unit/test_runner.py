@@ -53,6 +53,17 @@ async def test_a_turn_runs_from_start_to_ending(ann: Seat, services: Services) -
     )
 
 
+async def test_an_ended_turn_does_not_keep_its_input(ann: Seat, services: Services) -> None:
+    """Its stream stays for a minute, and an input may be 20 MiB: of what came in nothing is left but the events."""
+    prompt = "x" * 20_000
+    await ann.start("t", prompt, demo={"text": "Yes."})
+    await ann.ending("t")
+    stream = services.hub.get("ann", "t")
+    assert stream is not None
+    assert stream.accepted_as is None
+    assert prompt not in repr((stream.accepted.result(), stream.conversation_record, stream.log.events))
+
+
 async def test_a_repeated_start_asks_nobody_again(ann: Seat, services: Services) -> None:
     """Law 6: running or ended, the same id answers `attached` and is the same turn; elsewhere it attaches
     from 0."""
