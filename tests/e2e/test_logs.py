@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
-from tests.client import client
-from tests.credentials import SECRET, bearer, token
+from tests.client import RequestFailed, client
+from tests.credentials import IDENTITY_SECRET, SECRET, KeyFile, bearer, token
 from tests.gateway_process import gateway_process
+from tests.redis_process import redis_process
 from tests.upstream import Upstream, chat, refusal
 
 pytestmark = pytest.mark.e2e
@@ -37,7 +42,9 @@ async def test_every_line_has_its_ids_and_no_content(tmp_path: Path) -> None:
                     await c.ending(turn)
             async with httpx2.AsyncClient() as http:
                 answer = await http.post(
-                    f"{gateway.url}/v1/turns", json={"input": f"{CANARY}-http"}, headers=bearer(credential)
+                    f"{gateway.url}/v1/turns",
+                    json={"input": f"{CANARY}-http", "params": {"demo": {"text": "Yes."}}},
+                    headers=bearer(credential),
                 )
                 assert answer.status_code == 200
     lines = [line for line in gateway.log if not line.startswith("Turnwire is ready")]
@@ -54,3 +61,76 @@ async def test_every_line_has_its_ids_and_no_content(tmp_path: Path) -> None:
     assert (failed["turn"], failed["user"]) == ("t2", "ann")
     assert ended["t2"]["status"] == "failed"
     assert len(ended) == 3
+
+
+PAGE = Origin("https://app.example")
+
+
+async def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
+    """Tokens, keys, tickets, identities, passwords and the operator's secrets are in no line at the finest level, in no
+    answer and in no metric, and what is said in no line and no metric: not when it works, not when it is refused, not
+    when the provider quotes it, and not when Redis is killed."""
+    content, password, provider_key = f"{CANARY}-content", f"{CANARY}-redis", f"{CANARY}-key"
+    file = KeyFile(tmp_path)
+    key = file.add_service()
+    good, bad, identity = token("ann"), token("ann", "x" * 40), token("bob", IDENTITY_SECRET)
+    operator = token("operator", scope="admin")
+    seen: list[str] = []
+    async with Upstream() as upstream:
+        quoted = {"error": {"message": f"Incorrect key {provider_key} for {content}", "code": provider_key}}
+        upstream.plays(refusal(401, quoted), refusal(500, quoted), chat(content), chat(f'"{content}', finish=content))
+        environment = {
+            **{"TURNWIRE_LOG_LEVEL": "debug", "TURNWIRE_ALLOWED_ORIGINS": PAGE, "TURNWIRE_PROVIDER_ATTEMPTS": "1"},
+            **{"TURNWIRE_AUTH": "jwt,keys", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_API_KEYS": str(file.path)},
+            **{"TURNWIRE_IDENTITY_SECRET": IDENTITY_SECRET, "TURNWIRE_ADMIN_TOKEN": operator},
+            **{"KIMI_API_KEY": provider_key, "KIMI_BASE_URL": upstream.openai_url},
+        }
+        with redis_process(tmp_path / "redis", password=password) as redis:
+            async with (
+                gateway_process(tmp_path, environment, store=redis.url, forgiving=True) as gateway,
+                httpx2.AsyncClient(base_url=gateway.url) as http,
+            ):
+
+                async def post(path: str, headers: dict[str, str], **body: Any) -> httpx2.Response:
+                    answer = await http.post(path, headers=headers, json=body)
+                    seen.append(answer.text)
+                    return answer
+
+                async def refused(query: str, **options: Any) -> None:
+                    with suppress(InvalidStatus, ConnectionClosed):
+                        async with connect(gateway.ws_url + query, **options) as socket:
+                            await socket.send(json.dumps({"type": "fly", "x": content}))
+                            seen.append(str(await socket.recv()))
+                            seen.append(str(await socket.recv()))
+
+                once = (await http.post("/v1/tickets", headers=bearer(good))).json()["ticket"]
+                async with client(f"{gateway.ws_url}?ticket={once}", origin=PAGE) as c:
+                    for n in range(4):
+                        await c.request("turn.start", turn=f"t{n}", input=content, model="kimi/any")
+                        await c.ending(f"t{n}")
+                    with pytest.raises(RequestFailed, match="unauthenticated"):
+                        await c.request("auth", token=bad)
+                    seen += [json.dumps(frame) for frame in c.frames]
+                for query in (f"?ticket={once}", f"?token={good}", f"?secret={content}"):
+                    await refused(query, origin=PAGE)
+                for credential in (good, bad, key, key[:-1]):
+                    headers = {**bearer(credential), "X-Turnwire-Identity": identity}
+                    await refused("", additional_headers=headers)
+                    await post(f"/v1/turns?access_token={credential}", headers, input=content)
+                    await post("/v1/turns", headers, input=content, **{"as": credential, content: content})
+                metrics = (await http.get("/metrics", headers=bearer(operator))).text
+                assert "turnwire_refusals_total" in metrics
+                async with client(gateway.ws_url, additional_headers=bearer(good)) as c:
+                    redis.kill()
+                    with pytest.raises(RequestFailed, match="store_unavailable"):
+                        await c.request("conversation.create", title=content)
+                    seen += [json.dumps(frame) for frame in c.frames]
+                assert (await post("/v1/turns", bearer(good), input=content)).status_code == 503
+                await refused("", additional_headers=bearer(good))
+    written = "".join(gateway.log)
+    for event in ("connection opened", "an attempt failed", "a token was refused", "store failed"):
+        assert event in written
+    secrets = [good, bad, key, once, identity, operator, SECRET, IDENTITY_SECRET, password, provider_key]
+    secrets += [key.split("_", 2)[2], good.split(".")[2]]
+    assert [secret for secret in secrets if secret in written + metrics + "".join(seen)] == []
+    assert content not in written + metrics

@@ -10,7 +10,8 @@ import pytest
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from gateway.telemetry.logs import QUIET, configure_logging
+from gateway.telemetry.logs import QUIET, configure_logging, traced
+from store.base import StoreError
 
 pytestmark = pytest.mark.usefixtures("_logging_as_it_was")
 
@@ -31,8 +32,15 @@ def _logging_as_it_was() -> Iterator[None]:
 
 
 def fail() -> None:
+    """As a library does it that quotes what it was given, behind one that did so before, and in a group."""
     secret = "canary-" + "local"
-    raise ValueError(f"of {len(secret)} characters")
+    try:
+        int(secret)
+    except ValueError:
+        try:
+            raise StoreError("Redis is away.")
+        except StoreError as lost:
+            raise ExceptionGroup(secret, [KeyError(secret), OSError(secret)]) from lost
 
 
 def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,7 +51,7 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
         logging.getLogger("somebody.else").warning("they say %s", "so")
         try:
             fail()
-        except ValueError:
+        except ExceptionGroup:
             log.exception("it failed")
     said = capsys.readouterr()
     ours, theirs, failed = (json.loads(line) for line in said.err.splitlines())
@@ -54,20 +62,37 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
         **{"connection": "cn_1", "user": "ann", "turn": "t", "seq": 3},
     }
     assert (theirs["event"], theirs["logger"], theirs["user"]) == ("they say so", "somebody.else", "ann")
-    assert failed["exception"].endswith("ValueError: of 12 characters")
+    assert failed["exception"].endswith("builtins.OSError")
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_no_local_variable_is_shown(capsys: pytest.CaptureFixture[str], form: str) -> None:
-    """A traceback shows our lines and never what they held, whatever libraries for pretty ones are installed."""
+def test_a_traceback_says_where_and_never_what(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """Our lines, never what they held, and the kinds of all exceptions on the way; words are shown of our own alone.
+    The same for what a library logs."""
     configure_logging("debug", "json" if form == "json" else "console")
     try:
         fail()
-    except ValueError:
+    except ExceptionGroup:
         log.exception("it failed")
+        logging.getLogger("somebody.else").exception("it failed for them")
     said = capsys.readouterr().err
-    assert "of 12 characters" in said
     assert "canary-local" not in said
+    for shown in (
+        "StoreError: Redis is away.",
+        "ExceptionGroup",
+        "builtins.KeyError",
+        "OSError",
+        "test_logs.py",
+        "int(",
+    ):
+        assert said.count(shown) >= 2, shown
+
+
+def test_a_circle_of_exceptions_has_an_end() -> None:
+    """Each is shown once."""
+    one, two = ValueError(), KeyError()
+    one.__context__, two.__context__ = two, one
+    assert [line for line in traced(one) if "builtins" in line] == ["builtins.KeyError", "builtins.ValueError"]
 
 
 def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
