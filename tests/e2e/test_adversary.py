@@ -3,83 +3,80 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.client import Client, client
 from tests.credentials import SECRET, bearer, token
 from tests.demo import expected
-from tests.floods import ATTACKS, BOMBS
+from tests.floods import AT_WORK, ATTACKS, BOMBS
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.raw_socket import bare, rest
+from tests.run_queue import RunQueue
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
-RATE, TOKENS, TURNS = 100, 250, 4
-FLOOR_S = 0.025
+RATE, TOKENS, TURNS = 100, 120, 8
+FLOOR_S = 0.015
 """What is asserted is twice the quiet p99, and never less than this: a shared machine has pauses of its own."""
 ROUNDS = 4
 """Of which one has to hold: what else runs on the machine must not decide."""
 SETTINGS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_LOG_LEVEL": "error"}
 
 
-class Watch:
-    """When a connection's tokens came, against the pace at which the demo model says them."""
+async def late_s(gateway: GatewayProcess, c: Client, name: str) -> float:
+    """The p99 of how late a token of the paced turns came, against the pace at which the demo model says them.
 
-    def __init__(self) -> None:
-        self.late_s: list[float] = []
+    What the machine kept the gateway or this process waiting for a core doesn't count: others run on it as well.
+    """
+    turns = [f"{name}-{n}" for n in range(TURNS)]
+    came: dict[str, list[tuple[int, float]]] = {turn: [] for turn in turns}
+    take = c._take
+    queue = RunQueue(gateway.process.pid, os.getpid())
 
-    async def measure(self, c: Client, name: str) -> float:
-        """The p99 of how late a token of four paced turns came, in seconds."""
-        turns = [f"{name}-{n}" for n in range(TURNS)]
-        came: dict[str, list[tuple[int, float]]] = {turn: [] for turn in turns}
-        take = c._take
+    def stamped(frame: dict[str, Any]) -> None:
+        if frame["type"] == "turn.delta" and frame["turn"] in came:
+            came[frame["turn"]].append((frame["seq"], queue.note()))
+        take(frame)
 
-        def stamped(frame: dict[str, object]) -> None:
-            if frame["type"] == "turn.delta" and frame["turn"] in came:
-                seq = frame["seq"]
-                assert isinstance(seq, int)
-                came[str(frame["turn"])].append((seq, time.monotonic()))
-            take(frame)
-
-        c._take = stamped  # type: ignore[method-assign]
-        demo = {"rate": RATE, "tokens": TOKENS}
-        try:
-            for turn in turns:
-                await c.request("turn.start", turn=turn, input="Hello", params={"demo": demo})
-            for turn in turns:
-                assert (await c.ending(turn, 30))["type"] == "turn.completed"
-                assert c.turns[turn].text() == expected("Hello", demo)
-        finally:
-            c._take = take  # type: ignore[method-assign]
-        late = sorted(self._lateness(came))
-        return late[int(len(late) * 0.99)]
-
-    @staticmethod
-    def _lateness(came: dict[str, list[tuple[int, float]]]) -> list[float]:
-        found: list[float] = []
-        for stamps in came.values():
-            offsets = [moment - seq / RATE for seq, moment in stamps]
-            found += [offset - min(offsets) for offset in offsets]
-        return found
+    c._take = stamped  # type: ignore[method-assign]
+    demo = {"rate": RATE, "tokens": TOKENS}
+    try:
+        for turn in turns:
+            await c.request("turn.start", turn=turn, input="Hello", params={"demo": demo})
+        for turn in turns:
+            assert (await c.ending(turn, 30))["type"] == "turn.completed"
+            assert c.turns[turn].text() == expected("Hello", demo)
+    finally:
+        c._take = take  # type: ignore[method-assign]
+        queue.close()
+    late: list[float] = []
+    for stamps in came.values():
+        began = min(moment - seq / RATE for seq, moment in stamps)
+        for seq, moment in stamps:
+            due = began + seq / RATE
+            late.append(max(0, moment - due - queue.waited_s(due, moment)))
+    return sorted(late)[int(len(late) * 0.99)]
 
 
 @asynccontextmanager
 async def attacked(gateway: GatewayProcess, name: str) -> AsyncIterator[None]:
-    """An attacker at work, for a second already."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.floods", name, gateway.url, token("eve"), stderr=asyncio.subprocess.PIPE
-    )
+    """An attacker at work, for half a second already."""
+    pipe = asyncio.subprocess.PIPE
+    command = (sys.executable, "-m", "tests.floods", name, gateway.url, token("eve"))
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    assert process.stdout is not None
     assert process.stderr is not None
     try:
-        await asyncio.sleep(1)
-        assert process.returncode is None, (await process.stderr.read()).decode()
+        assert await process.stdout.readline() == AT_WORK, (await process.stderr.read()).decode()
         yield
         assert process.returncode is None, (await process.stderr.read()).decode()
     finally:
@@ -90,16 +87,20 @@ async def attacked(gateway: GatewayProcess, name: str) -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("name", ATTACKS)
 async def test_tokens_come_in_time_under_a_flood(name: str, tmp_path: Path) -> None:
-    """The p99 at most doubles, nothing is lost, and the gateway lives on without a word of a defect."""
+    """The p99 is at most twice that of a gateway beside it that nobody attacks, in the same second on the same machine;
+    nothing is lost, and the gateway lives on without a word of a defect."""
+    (tmp_path / "quiet").mkdir()
+    credential = bearer(token("ann"))
     async with (
         gateway_process(tmp_path, SETTINGS) as gateway,
-        client(gateway.ws_url, additional_headers=bearer(token("ann"))) as c,
+        gateway_process(tmp_path / "quiet", SETTINGS) as beside,
+        client(gateway.ws_url, additional_headers=credential) as c,
+        client(beside.ws_url, additional_headers=credential) as d,
+        attacked(gateway, name),
     ):
         measured = []
         for number in range(ROUNDS):
-            quiet = await Watch().measure(c, f"quiet{number}")
-            async with attacked(gateway, name):
-                loud = await Watch().measure(c, f"loud{number}")
+            loud, quiet = await asyncio.gather(late_s(gateway, c, f"t{number}"), late_s(beside, d, f"t{number}"))
             measured.append((quiet, loud))
             if loud <= max(2 * quiet, FLOOR_S):
                 break
@@ -130,30 +131,31 @@ HEADS = {
 }
 
 
-@pytest.mark.parametrize("head", HEADS)
-async def test_no_head_is_read_in_two_ways(gateway: GatewayProcess, head: str) -> None:
+async def test_no_head_is_read_in_two_ways(gateway: GatewayProcess) -> None:
     """What a proxy before us could read otherwise is refused, and nothing behind it is served."""
-    reader, writer = await bare(gateway.url)
-    writer.write(HEADS[head].format(host=gateway.url.split("//")[1]).encode())
-    if "host" in head:
-        said = await reader.readuntil(b"}}")
-        assert said.startswith((b"HTTP/1.1 403 ", b"HTTP/1.1 400 ")), said
-    else:
-        said = await rest(reader)
-        assert said.startswith(b"HTTP/1.1 400 ") or (said == b"" and "without an end" in head), said
-    assert b"HTTP/1.1 200" not in said
-    assert said.count(b"HTTP/1.1") <= 1
-    writer.close()
+    for name, head in HEADS.items():
+        reader, writer = await bare(gateway.url)
+        writer.write(head.format(host=gateway.url.split("//")[1]).encode())
+        if "host" in name:
+            said = await reader.readuntil(b"}}")
+            assert said.startswith((b"HTTP/1.1 403 ", b"HTTP/1.1 400 ")), (name, said)
+        else:
+            said = await rest(reader)
+            assert said.startswith(b"HTTP/1.1 400 ") or (said == b"" and "without an end" in name), (name, said)
+        assert b"HTTP/1.1 200" not in said, name
+        assert said.count(b"HTTP/1.1") <= 1, name
+        writer.close()
 
 
-@pytest.mark.parametrize("number", range(len(BOMBS)))
-async def test_a_bomb_of_json_is_one_refused_frame(gateway: GatewayProcess, number: int) -> None:
+async def test_a_bomb_of_json_is_one_refused_frame(gateway: GatewayProcess) -> None:
     """Deep, huge, doubled or half: refused at once, or taken for what it says; the socket stays."""
-    async with client(gateway.ws_url) as c:
-        began = time.monotonic()
-        await c.send_raw(BOMBS[number].decode())
-        await c.request("ping")
-        assert time.monotonic() - began < 1
-        answers = [frame for frame in c.frames if frame["type"] == "error"]
-        assert [answer["error"]["code"] for answer in answers] in (["invalid_frame"], ["invalid_request"], [])
-        assert all(len(answer["error"]["message"]) < 500 for answer in answers)
+    for bomb in BOMBS:
+        async with client(gateway.ws_url) as c:
+            began = time.monotonic()
+            await c.send_raw(bomb.decode())
+            await c.request("ping")
+            assert time.monotonic() - began < 1, bomb[:80]
+            answers = [frame for frame in c.frames if frame["type"] == "error"]
+            codes = [answer["error"]["code"] for answer in answers]
+            assert codes in (["invalid_frame"], ["invalid_request"], []), bomb[:80]
+            assert all(len(answer["error"]["message"]) < 500 for answer in answers)
