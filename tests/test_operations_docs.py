@@ -66,6 +66,29 @@ async def test_the_dashboard_asks_for_what_there_is() -> None:
     assert all(panel["targets"] and panel["title"] for panel in dashboard["panels"])
 
 
+def test_the_dashboard_asks_by_labels_that_there_are() -> None:
+    """What an expression groups or chooses by is in the table of metrics for one that it names; legends show no other."""
+    rows = re.findall(r"^\| `(turnwire_\w+)` \| ([^|]*)\|", TEXT, re.MULTILINE)
+    labels = {name: set(re.findall(r"`(\w+)`", cell)) for name, cell in rows}
+    dashboard = json.loads((DEPLOY / "grafana.json").read_text(encoding="utf-8"))
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            expression = target["expr"]
+            named = re.findall(r"turnwire_\w+", expression)
+            known = {"le", "instance", "job"}.union(
+                *(labels[re.sub(r"_(bucket|count|sum)$", "", name)] for name in named)
+            )
+            grouped = {
+                label.strip()
+                for group in re.findall(r"\b(?:by|without) *\(([^)]*)\)", expression)
+                for label in group.split(",")
+            }
+            chosen = set(re.findall(r"[{,] *(\w+) *(?:=|!=|=~|!~)", expression))
+            assert grouped | chosen <= known, expression
+            legend = set(re.findall(r"{{ *(\w+) *}}", target.get("legendFormat", "")))
+            assert legend <= (grouped or known), expression
+
+
 def documents(path: str) -> Iterator[dict[str, Any]]:
     """The YAML documents of a file."""
     yield from yaml.safe_load_all((DEPLOY / path).read_text(encoding="utf-8"))
