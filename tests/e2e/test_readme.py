@@ -1,0 +1,45 @@
+"""What the README says to paste, pasted in its order into one machine with one gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.gateway_process import GatewayProcess
+
+pytestmark = pytest.mark.e2e
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+async def pasted(gateway: GatewayProcess, *command: str) -> str:
+    """What a command of the README prints, with this gateway's address in the place of its own."""
+    command = tuple(part.replace("http://127.0.0.1:8000", gateway.url) for part in command)
+    command = tuple(part.replace("ws://127.0.0.1:8000/ws", gateway.ws_url) for part in command)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    said, wrong = await asyncio.wait_for(process.communicate(), 40)
+    assert process.returncode == 0, wrong.decode()
+    return said.decode()
+
+
+async def test_the_examples_work(gateway: GatewayProcess) -> None:
+    """Python streams an answer; curl starts a turn, resumes it and stops it, also behind the Python example."""
+    (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert "that is the only notification you need" in (await pasted(gateway, sys.executable, "-c", python)).lower()
+    if shutil.which("curl") is None:
+        pytest.skip("curl isn't installed")
+    start, more = re.findall(r"```sh\n(curl .*?)```", README, re.DOTALL)
+    streamed = await pasted(gateway, "sh", "-ec", start)
+    kinds = re.findall(r"^event: (.*)$", streamed, re.MULTILINE)
+    shown = re.findall(r"^event: (.*)$", README, re.MULTILINE)
+    assert kinds == shown
+    ids = re.findall(r"^id: (\d+)-", streamed, re.MULTILINE)
+    resumed = await pasted(gateway, "sh", "-ec", re.sub(r"\d+(?=-3')", ids[0], more))
+    assert re.findall(r"^event: (.*)$", resumed, re.MULTILINE) == shown[3:]
+    assert resumed.endswith('{"turns":{"t1":"already_ended"}}')
