@@ -122,8 +122,8 @@ class Conversations:
         services, conversation = self._services, request.conversation
         await services.store.conversation(self._user, conversation)
         await self._stop_all(conversation, await services.store.active(self._user, conversation))
-        await services.store.delete_conversation(self._user, conversation)
-        await self._stop_all(conversation, [])  # what was accepted while the others ended
+        late = await services.store.delete_conversation(self._user, conversation)
+        await self._stop_all(conversation, late)  # what was accepted while the others ended
         services.hub.forget(self._user, conversation)
         await services.watchers.tell(self._user, conversation, ConversationDeleted(conversation))
         return {}

@@ -6,6 +6,7 @@ import sqlite3
 
 from store.base import Change, ConversationRecord, Counters, MessageRecord, NotFound
 from store.database import Database
+from store.embedded_turns import running_in
 
 COUNTERS = (
     "input_tokens",
@@ -47,9 +48,9 @@ class EmbeddedHistory:
         """See `Store`."""
         return await self._db.run(_clear_conversation, user, conversation, now_ms)
 
-    async def delete_conversation(self, user: str, conversation: str) -> None:
+    async def delete_conversation(self, user: str, conversation: str) -> list[str]:
         """See `Store`."""
-        await self._db.run(_delete_conversation, user, conversation)
+        return await self._db.run(_delete_conversation, user, conversation)
 
     async def message(self, user: str, message: str) -> MessageRecord:
         """See `Store`."""
@@ -194,10 +195,11 @@ def touch(db: sqlite3.Connection, conversation: str, now_ms: int) -> None:
     )
 
 
-def _delete_conversation(db: sqlite3.Connection, user: str, conversation: str) -> None:
-    read_conversation(db, user, conversation)
+def _delete_conversation(db: sqlite3.Connection, user: str, conversation: str) -> list[str]:
+    running = [row["turn"] for row in running_in(db, read_conversation(db, user, conversation))]
     db.execute("DELETE FROM log WHERE turn IN (SELECT n FROM turns WHERE conversation = ?)", (conversation,))
     db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
+    return running
 
 
 def _message(db: sqlite3.Connection, user: str, message: str) -> MessageRecord:

@@ -168,8 +168,8 @@ class Store(Protocol):
     async def clear_conversation(self, user: str, conversation: str, now_ms: int) -> ConversationRecord:
         """Empty the head; endings of turns accepted before don't move it any more."""
 
-    async def delete_conversation(self, user: str, conversation: str) -> None:
-        """Forget it and its messages."""
+    async def delete_conversation(self, user: str, conversation: str) -> list[str]:
+        """Forget it and its messages; the ids of its turns that still run, oldest first."""
 
     async def put_feedback(self, user: str, message: str, rating: str, comment: str | None, now_ms: int) -> None:
         """Keep a rating; a second one replaces the first."""

@@ -56,9 +56,11 @@ class RedisHistory(Linked):
         (kept,) = accepted(reply)
         return conversation_record(user, kept)
 
-    async def delete_conversation(self, user: str, conversation: str) -> None:
+    async def delete_conversation(self, user: str, conversation: str) -> list[str]:
         """See `Store`."""
-        accepted(await self._link.script("delete_conversation", user_prefix(user), raw(conversation), repeatable=False))
+        call = self._link.script("delete_conversation", user_prefix(user), raw(conversation), repeatable=False)
+        (running,) = accepted(await call)
+        return [turn.decode() for turn in running]
 
     async def message(self, user: str, message: str) -> MessageRecord:
         """See `Store`."""

@@ -1123,7 +1123,9 @@ class StoreConformance:
         await run(store, new_turn("gone"))
         await run(store, new_turn("kept", conversation="c2"))
         await store.put_feedback("ann", "gone.answer", "up", None, NOW)
-        await store.delete_conversation("ann", "c1")
+        await running(store, new_turn("runs"))
+        await running(store, new_turn("runs.too"))
+        assert await store.delete_conversation("ann", "c1") == ["runs", "runs.too"]
         assert await missing(store.conversation("ann", "c1")) == "conversation"
         assert await missing(store.messages("ann", "c1", 10, None)) == "conversation"
         assert await missing(store.message("ann", "gone.answer")) == "message"

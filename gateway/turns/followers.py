@@ -200,6 +200,8 @@ class Followers:
 
     def read_soon(self, channel: str | None = None) -> None:
         """Read the log of one mirror, or of all (after the subscription was lost for a while)."""
+        if channel is None:
+            spawn(self._tasks, self._touch([stream for stream in self._mirrors.values() if stream.attached]))
         for name in list(self._mirrors) if channel is None else [channel]:
             if name not in self._reading:
                 self._reading.add(name)

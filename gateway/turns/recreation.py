@@ -55,3 +55,5 @@ class Recreation:
                 lost = structs.replace(lost, head=None, messages=0)
             await self._store.accept(structs.replace(new, conversation=None, new_conversation=lost))
         stream.stored = 0
+        if not stream.attached:
+            stream.watch_for_abandonment()  # who follows it elsewhere has to say so anew

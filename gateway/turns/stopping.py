@@ -121,7 +121,10 @@ class Stopping:
         try:
             elsewhere = await self._store.attached_elsewhere(stream.user, stream.turn, self._instance)
         except StoreError:
-            elsewhere = True  # not now: ask again
+            if stream.running and not stream.attached:
+                # The store may be back without what others had said: they get the time to say it again.
+                stream.watch_for_abandonment()
+            return
         if not stream.running or stream.attached:
             return
         if elsewhere:

@@ -1,11 +1,13 @@
 -- Forget a conversation, its messages, and what was logged of its turns.
+-- uses: clock, kept, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation.
--- Returns {'ok'} or {'not_found', what}.
+-- Returns {'ok', ids of its turns that still run, oldest first} or {'not_found', what}.
 local p, key = KEYS[1], KEYS[1] .. 'conversation:' .. ARGV[1]
 local place = redis.call('HGET', key, 'place')
 if not place then
   return {'not_found', 'conversation'}
 end
+local running = running_turns(p, 'active:' .. ARGV[1])
 for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. ARGV[1], 0, -1)) do
   local turn = redis.call('HGET', p .. 'message:' .. message, 'turn')
   if turn then
@@ -15,4 +17,4 @@ for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. ARGV[1], 0, -1
 end
 redis.call('ZREM', p .. 'conversations', place)
 redis.call('UNLINK', key, p .. 'messages:' .. ARGV[1], p .. 'active:' .. ARGV[1])
-return {'ok'}
+return {'ok', running}

@@ -101,6 +101,15 @@ async def test_an_attachment_leaves_with_its_time(redis_server: RedisProcess) ->
         await eventually(gone)
 
 
+async def test_of_a_lost_turn_nobody_knows_who_is_attached(redis_server: RedisProcess) -> None:
+    """Law 8: Redis came back empty, and with the turn went who follows it: that is no reason to stop it."""
+    async with redis_store(redis_server.url) as store:
+        await running(store)
+        assert not await store.attached_elsewhere("ann", "t1", "one")
+        redis_server.ask("FLUSHALL")
+        assert await store.attached_elsewhere("ann", "t1", "one")
+
+
 async def test_at_a_replica_nothing_can_be_taken(redis_server: RedisProcess) -> None:
     """Law 9: after a failover that isn't over, who looks for lapsed leases is told, and not first when it takes one."""
     async with redis_store(redis_server.url) as store:

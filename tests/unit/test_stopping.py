@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 from gateway.turns.abort import Abort
-from tests.in_process import SLOW, Instance, open_pair, seat
+from gateway.turns.turn_stream import TurnStream
+from store.embedded import EmbeddedStore
+from tests.in_process import SLOW, Instance, eventually, open_pair, seat
 
 Pair = tuple[Instance, Instance]
 
@@ -144,6 +146,42 @@ async def test_a_store_that_is_away_ends_no_abandoned_turn(quick: None) -> None:
                 await here.start("t", demo=SLOW, on_disconnect="cancel")
             await asyncio.wait_for(one.stream("t").ended.wait(), 5)
         assert one.store.calls.count("attached_elsewhere") == 4
+
+
+def _asks_in_s(stream: TurnStream) -> float:
+    """When its owner asks next whether anybody follows it."""
+    timer = stream._disconnect_timer
+    return 0 if timer is None else timer.when() - asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize("lost", ["attachments", "turn"])
+async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
+    quick: None, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """Law 8: Redis was away, or lost all it had: whoever follows the turn elsewhere has the grace to say so again."""
+    monkeypatch.setattr("gateway.turns.stopping.ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr("gateway.turns.followers.TOUCH_S", 0.5)
+    async with open_pair(disconnect_grace_s=2) as (one, two), seat(two.services) as there:
+        async with seat(one.services) as here:
+            await here.start("t", demo=SLOW, on_disconnect="cancel")
+            await there.request("turn.attach", turn="t")
+        stream, store = one.stream("t"), one.store.real
+        assert isinstance(store, EmbeddedStore)
+        await eventually(lambda: one.store.calls.count("attached_elsewhere") > 3)
+        if lost == "attachments":
+            with one.store.failing("attached_elsewhere"):
+                asked = one.store.calls.count("attached_elsewhere")
+                await eventually(lambda: one.store.calls.count("attached_elsewhere") > asked)
+                store._touched.clear()
+        else:
+            one.wired.writer.on_missing(stream)
+            await eventually(lambda: _asks_in_s(stream) > 1)
+            store._touched.clear()
+        touches = two.store.calls.count("touch")
+        await eventually(lambda: two.store.calls.count("touch") > touches + 1)
+        asked = one.store.calls.count("attached_elsewhere")
+        await eventually(lambda: one.store.calls.count("attached_elsewhere") > asked + 3)
+        assert stream.running
 
 
 async def test_on_busy_looks_at_all_instances(pair: Pair) -> None:
