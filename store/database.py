@@ -6,6 +6,7 @@ Knows how to open, lock and close the file, and nothing of what is in it but the
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -138,5 +139,10 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
 
 def _refusal(path: str, error: sqlite3.Error) -> str:
     """What SQLite's error means for this file, and what to do about it."""
-    meaning = _REFUSALS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_IOERR and not os.access(
+        path, os.W_OK, effective_ids=os.access in os.supports_effective_ids
+    ):
+        code = sqlite3.SQLITE_READONLY  # of a file system that is read-only it says no more than that writing fails
+    meaning = _REFUSALS.get(code)
     return f"{path} can't be used: {error}." if meaning is None else f"{path} {meaning}"

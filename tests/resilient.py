@@ -110,8 +110,8 @@ class Resilient:
                 except RequestFailed as failed:
                     if not failed.error["retryable"]:
                         raise
-                except (AssertionError, TimeoutError) as error:
-                    if "law" in str(error):
+                except (AssertionError, TimeoutError, WebSocketException) as error:
+                    if isinstance(error, AssertionError) and "law" in str(error):
                         raise
                 self.views[turn] = now.turns[turn]
                 await asyncio.sleep(RETRY_S)

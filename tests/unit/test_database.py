@@ -100,6 +100,24 @@ async def test_a_read_only_file_is_refused() -> None:
         assert "can't be written" in await refusal(path)
 
 
+async def test_a_read_only_file_system_is_refused_so_too() -> None:
+    """Nor may anything be written beside the file, and the journal of an earlier run is there."""
+    with without_rights() as parent:
+        folder = parent / "data"
+        folder.mkdir()
+        path = folder / "turnwire.db"
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("CREATE TABLE other (a)")
+        db.close()
+        path.chmod(stat.S_IRUSR)
+        folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+        try:
+            assert "can't be written" in await refusal(path)
+        finally:
+            folder.chmod(stat.S_IRWXU)
+
+
 async def test_another_error_of_the_file_is_said_too(tmp_path: Path) -> None:
     """A database whose tables clash with ours can't be used."""
     path = tmp_path / "other.db"
