@@ -43,7 +43,7 @@ from store.interface import Store, instance_channel
 
 ENDED_TTL_S = 60.0
 PRICES_AFTER_S = 0.5
-SDKS_AFTER_S = 1.0
+SDKS_AFTER_S = 3.0
 
 _decode_wished = msgspec.msgpack.Decoder(tuple[str, str]).decode
 

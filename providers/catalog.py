@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
@@ -23,6 +24,7 @@ from providers.rows import CatalogRows, ModelRow, ProviderRow, shipped_rows
 
 DEFAULT_TIMEOUTS = Timeouts()
 ID_SHOWN_MAX = 80
+WARM_PAUSE_S = 0.2
 DIALECTS: Final[dict[DialectName, str]] = {
     "demo": "providers.demo",
     "openai_chat": "providers.openai_chat",
@@ -217,6 +219,7 @@ class Providers:
         self._timeouts = timeouts
         self._dialects: dict[tuple[str, DialectName, int], Dialect] = {}
         self._loaded: set[str] = set()
+        self._loading = 0
 
     def endpoints(self) -> list[Endpoint]:
         """See `Catalog`."""
@@ -258,7 +261,11 @@ class Providers:
     async def load(self, route: Route) -> None:
         """Import the route's dialect with its SDK, in a thread: half a second in which the loop must not stand."""
         if route.dialect not in self._loaded:
-            await asyncio.to_thread(self._prepare, route.dialect, route.provider)
+            self._loading += 1
+            try:
+                await asyncio.to_thread(self._prepare, route.dialect, route.provider)
+            finally:
+                self._loading -= 1
             self._loaded.add(route.dialect)
 
     def _prepare(self, dialect: DialectName, provider: str) -> None:
@@ -266,8 +273,10 @@ class Providers:
         _maker(dialect)(self._catalog.endpoint(provider), self._timeouts)
 
     def warm(self, default_model: str) -> None:
-        """Import now, in a thread of the caller's, what a first turn would have to wait for."""
+        """Import now, in a thread of the caller's, what a first turn would have to wait for. Turns that load go first."""
         for dialect, provider in self._catalog.dialects(default_model).items():
+            while self._loading:
+                time.sleep(WARM_PAUSE_S)
             self._prepare(dialect, provider)
         if "providers.transport" in sys.modules:
             sys.modules["providers.transport"].tls_context()

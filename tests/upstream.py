@@ -213,7 +213,7 @@ class Upstream:
         """Answer the next requests with these, one each; the last goes on for good."""
         self._scripts = list(scripts)
 
-    async def next_asked(self, number: int = 1, deadline_s: float = 5) -> Asked:
+    async def next_asked(self, number: int = 1, deadline_s: float = 20) -> Asked:
         """Request number `number` (from 1), as soon as it has arrived."""
         async with asyncio.timeout(deadline_s):
             while len(self.asked) < number:

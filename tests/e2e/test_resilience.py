@@ -68,7 +68,7 @@ async def test_law_5_a_cancel_during_the_wait_for_a_retry(tmp_path: Path) -> Non
         upstream.plays(refusal(429, {"error": {"message": "slow down"}}, retry_after="30"))
         await c.request("turn.start", turn="t", input="x", model=MODEL)
         await c.until(lambda: statuses(c, "t"))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             assert await c.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
             assert (await c.ending("t"))["timing"]["attempts"] == 1
         assert len(upstream.asked) == 1
@@ -89,8 +89,8 @@ async def test_a_refused_key_rests(tmp_path: Path) -> None:
 
 
 async def test_a_provider_that_keeps_failing_is_left_alone(tmp_path: Path) -> None:
-    """The circuit opens: the next turn fails at once, unasked, and says when to come back; then one probe decides."""
-    settings = {"TURNWIRE_BREAKER_FAILURES": "3", "TURNWIRE_BREAKER_OPEN_S": "1"}
+    """The circuit opens: the next turn fails at once, unasked, and says when to come back. How it closes: see the units."""
+    settings = {"TURNWIRE_BREAKER_FAILURES": "3", "TURNWIRE_BREAKER_OPEN_S": "60"}
     async with Upstream() as upstream, in_front_of(upstream, tmp_path, **settings) as (_, c):
         upstream.plays(BROKEN)
         assert (await turn(c, "t", MODEL)).ended is not None
@@ -98,11 +98,8 @@ async def test_a_provider_that_keeps_failing_is_left_alone(tmp_path: Path) -> No
         failed = (await turn(c, "u", MODEL)).ended
         assert failed is not None
         assert failed["error"]["code"] == "upstream_error"
-        assert 0 < failed["error"]["retry_after_ms"] <= 1000
+        assert 0 < failed["error"]["retry_after_ms"] <= 60_000
         assert (failed["timing"]["attempts"], failed["usage"], len(upstream.asked)) == (0, None, 3)
-        upstream.plays(GOOD)
-        await asyncio.sleep(failed["error"]["retry_after_ms"] / 1000 + 0.05)
-        assert (await turn(c, "v", MODEL)).text() == "Hello"
 
 
 async def test_instances_share_what_fails(tmp_path: Path) -> None:
@@ -123,7 +120,7 @@ async def test_instances_share_what_fails(tmp_path: Path) -> None:
                 upstream.plays(BROKEN)
                 await turn(here, "t", MODEL)
                 assert len(upstream.asked) == 2
-                await asyncio.sleep(1.5)  # an instance looks once a second
+                await asyncio.sleep(2.5)  # an instance looks once a second
                 failed = (await turn(there, "u", MODEL)).ended
                 assert failed is not None
                 assert failed["error"]["code"] == "upstream_error"
