@@ -82,19 +82,23 @@ class World:
         self._may_be_lost: set[Key] = set()
         self._harmed_at = -math.inf
 
-    async def add(self) -> GatewayProcess:
-        """Start one more instance."""
+    async def add(self, count: int = 1) -> GatewayProcess:
+        """Start one more instance, or several side by side."""
+        async with asyncio.TaskGroup() as tasks:
+            starting = [tasks.create_task(self._start()) for _ in range(count)]
+        self.instances += [one.result() for one in starting]
+        return self.instances[-1]
+
+    async def _start(self) -> GatewayProcess:
         environment = {
             **SETTINGS,
             "OPENAI_API_KEY": "k",
             "OPENAI_BASE_URL": self.upstream.openai_url,
             **self._settings,
         }
-        made = await self._stack.enter_async_context(
+        return await self._stack.enter_async_context(
             gateway_process(self.folder, environment, store=self.way.url, forgiving=True)
         )
-        self.instances.append(made)
-        return made
 
     def urls(self) -> list[str]:
         """The sockets of the instances that are up."""
@@ -239,8 +243,7 @@ async def world(folder: Path, instances: int = 2, *, appendonly: bool = False, *
     with redis_process(folder / "redis", appendonly=appendonly) as redis:
         async with Upstream() as upstream, cut_way(redis) as way, AsyncExitStack() as stack:
             made = World(folder, redis, way, upstream, stack, settings)
-            for _ in range(instances):
-                await made.add()
+            await made.add(instances)
             try:
                 yield made
             finally:
