@@ -13,7 +13,7 @@ from anthropic import AnthropicError, AsyncAnthropic
 
 from providers.anthropic_events import MessagesDecoder
 from providers.anthropic_request import messages_body
-from providers.base import ChatRequest, Delta
+from providers.base import ChatRequest, Delta, Taker
 from providers.failures import Failures
 from providers.route import Endpoint, Route, Timeouts
 from providers.stream import DeltaStream, Parser
@@ -40,7 +40,7 @@ class Dialect:
         """What reads one answer's frames; None: server-sent events."""
         return None
 
-    async def stream(self, request: ChatRequest, route: Route) -> AsyncIterator[list[Delta]]:
+    async def stream(self, request: ChatRequest, route: Route, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
         """See `Provider`."""
         body = messages_body(request, route)
         create = self._client.messages.with_streaming_response.create
@@ -53,6 +53,7 @@ class Dialect:
                     self._failures,
                     self._timeouts.between_events_s,
                     self._parser(),
+                    take,
                 )
                 while (batch := await deltas.next()) is not None:
                     yield batch

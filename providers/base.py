@@ -6,7 +6,7 @@ travels from a client to a provider and back without being copied into another t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Protocol
 
@@ -226,6 +226,9 @@ class Finished(Struct, frozen=True):
 
 Delta = PartStarted | PartDelta | UsageReported | Finished | Cursor
 
+Taker = Callable[[list[Delta]], bool]
+"""Takes a batch, and says whether it did."""
+
 
 class ProviderError(Exception):
     """A provider failed. `message` is ours, for a person, and holds no key, host name or raw body.
@@ -257,9 +260,12 @@ class Provider(Protocol):
 
     `stream` is an async generator of batches, one for each network read. Raises `ProviderError`. Closing it,
     or cancelling the task that reads it, closes the provider's connection before control returns.
+
+    While its next batch is waited for, `take` may be given it in the moment in which it is read, outside of any task:
+    what it takes isn't yielded.
     """
 
-    def stream(self, request: ChatRequest) -> AsyncIterator[list[Delta]]: ...
+    def stream(self, request: ChatRequest, take: Taker | None = None) -> AsyncIterator[list[Delta]]: ...
 
     async def aclose(self) -> None: ...
 

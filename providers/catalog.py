@@ -17,7 +17,7 @@ from typing import Final
 
 from msgspec import structs
 
-from providers.base import ChatRequest, Cursor, Delta, Provider, ProviderError
+from providers.base import ChatRequest, Cursor, Delta, Provider, ProviderError, Taker
 from providers.reach import endpoint_of, missing, whole
 from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Price, Quirks, Route, Stoppable, Timeouts
 from providers.rows import CatalogRows, ModelRow, ProviderRow, shipped_rows
@@ -202,10 +202,10 @@ class Routed:
         self._dialect = dialect
         self._route = route
 
-    def stream(self, request: ChatRequest) -> AsyncIterator[list[Delta]]:
+    def stream(self, request: ChatRequest, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
         """See `Provider`. What the model can't take is refused here, before anything is sent."""
         self._route.check(request)
-        return self._dialect.stream(request, self._route)
+        return self._dialect.stream(request, self._route, take)
 
     async def aclose(self) -> None:
         """Nothing: the dialect's client is shared by all of its routes, and `Providers` closes it."""

@@ -28,6 +28,7 @@ from providers.base import (
     PartKind,
     PartStarted,
     ProviderError,
+    Taker,
     TextPart,
     Usage,
     UsageReported,
@@ -195,7 +196,7 @@ class Dialect:
     async def aclose(self) -> None:
         """Nothing: no connection is ever opened."""
 
-    async def stream(self, request: ChatRequest, route: Route) -> AsyncIterator[list[Delta]]:
+    async def stream(self, request: ChatRequest, route: Route, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
         """See `Provider`. One token a batch, at `rate`; after a pause of the loop it catches up."""
         options = demo_options(request)
         reasoning, text = _split(demo_thinking(request)), _split(demo_text(request))

@@ -14,10 +14,10 @@ from typing import Any, Final
 import httpx2
 
 from providers.base import ErrorCode, ProviderError
+from providers.body import Stalled
 from providers.failure_table import CHECK_KEY, RULES, TRY_AGAIN
 from providers.failure_words import Reason, known_words, quiet
 from providers.route import Endpoint
-from providers.transport import Stalled
 
 BODY_BYTES_READ: Final = 2_000
 WAIT_MAX_MS: Final = 86_400_000

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 from openai import AsyncOpenAI, OpenAIError
 
-from providers.base import ChatRequest, Delta
+from providers.base import ChatRequest, Delta, Taker
 from providers.failures import Failures
 from providers.openai_chunks import ChatDecoder
 from providers.openai_request import chat_arguments
@@ -39,7 +39,7 @@ class Dialect:
         # The SDK imports much of itself here: better now than when the first request waits.
         self._create: Any = self._client.chat.completions.with_streaming_response.create
 
-    async def stream(self, request: ChatRequest, route: Route) -> AsyncIterator[list[Delta]]:
+    async def stream(self, request: ChatRequest, route: Route, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
         """See `Provider`."""
         arguments = chat_arguments(request, route)
         timeout = httpx2.Timeout(self._timeouts.first_s(route), connect=self._timeouts.connect_s)
@@ -50,6 +50,7 @@ class Dialect:
                     ChatDecoder(route.quirks, self._failures),
                     self._failures,
                     self._timeouts.between_events_s,
+                    take=take,
                 )
                 while (batch := await deltas.next()) is not None:
                     yield batch

@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx2
 from openai import AsyncOpenAI, NotFoundError, OpenAIError
 
-from providers.base import ChatRequest, Cursor, Delta
+from providers.base import ChatRequest, Cursor, Delta, Taker
 from providers.continued import Continued, Retold
 from providers.failures import Failures
 from providers.responses_events import ResponsesDecoder
@@ -43,7 +43,7 @@ class Dialect:
         # The SDK imports much of itself here: better now than when the first request waits.
         self._asks = self._client.responses.with_streaming_response
 
-    async def stream(self, request: ChatRequest, route: Route) -> AsyncIterator[list[Delta]]:
+    async def stream(self, request: ChatRequest, route: Route, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
         """See `Provider`. With a cursor, an answer that is under way, or over, is heard again from its start."""
         cursor = request.cursor
         heard = None if cursor is None else Continued(request.answered)
@@ -61,6 +61,7 @@ class Dialect:
                     ResponsesDecoder(route.quirks, self._failures, kept_for),
                     self._failures,
                     self._timeouts.between_events_s,
+                    take=take if heard is None else None,
                 )
                 while (batch := await deltas.next()) is not None:
                     yield batch if heard is None else heard.rest(batch)

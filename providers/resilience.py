@@ -66,6 +66,9 @@ class Asker(Protocol):
     def retrying(self, attempt: int, delay_ms: int) -> None:
         """Attempt number `attempt` follows in `delay_ms`."""
 
+    def take(self, batch: list[Delta]) -> bool:
+        """A batch is read, and not yielded yet; whether it is taken now (see `Provider`)."""
+
 
 class Resilience:
     """Asks for answers, and remembers between turns what fails."""
@@ -88,7 +91,7 @@ class Resilience:
             await self.providers.load(route)
             asker.asking(route, question)
             try:
-                return await _begin(self.providers.of(route), question)
+                return await _begin(self.providers.of(route), question, asker)
             except ProviderError as error:
                 asker.failed(route, error)
                 raise
@@ -209,7 +212,7 @@ class _Asking:
         self._announce(route)
         self._made += 1
         self._asker.asking(route, question)
-        return await _begin(self._providers.of(route, key), question)
+        return await _begin(self._providers.of(route, key), question, self._asker)
 
     def _again(self, failure: ProviderError, took_s: float) -> bool:
         """Whether the same model is worth another request."""
@@ -235,9 +238,9 @@ class _Asking:
             self._asker.falling_back(route)
 
 
-async def _begin(provider: Provider, question: ChatRequest) -> Begun:
+async def _begin(provider: Provider, question: ChatRequest, asker: Asker) -> Begun:
     """Ask, and read until the first part or delta, or the end; or until there is a cursor, which has to be kept."""
-    batches = cast(Batches, provider.stream(question))
+    batches = cast(Batches, provider.stream(question, asker.take))
     first: list[Delta] = []
     async for batch in batches:
         first += batch

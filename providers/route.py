@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from providers.base import ChatRequest, Cursor, Delta, FilePart, ImagePart, Part, ProviderError, ToolName
+from providers.base import ChatRequest, Cursor, Delta, FilePart, ImagePart, Part, ProviderError, Taker, ToolName
 from providers.token_floor import surely_over
 
 WORD = "^[a-z][a-z0-9-]*$"
@@ -284,7 +284,7 @@ class Timeouts(Struct, frozen=True):
 class Dialect(Protocol):
     """One client of one endpoint, for all of its models: what stands behind a `Provider`."""
 
-    def stream(self, request: ChatRequest, route: Route) -> AsyncIterator[list[Delta]]: ...
+    def stream(self, request: ChatRequest, route: Route, take: Taker | None = None) -> AsyncIterator[list[Delta]]: ...
 
     async def aclose(self) -> None: ...
 

@@ -11,12 +11,12 @@ from typing import Any, Final, Protocol, TypeVar
 import httpx2
 from msgspec import Struct
 
-from providers.base import Delta, ProviderError
+from providers.base import Delta, ProviderError, Taker
+from providers.body import Body
 from providers.failures import Failures
 from providers.loose_json import documents, fitting
 from providers.parts import Parts
 from providers.sse import BARE, Event, EventTooLarge, SseParser
-from providers.transport import Body
 
 SETTLE_S: Final = 5.0
 """How long a stream may stay open after its finish reason."""
@@ -76,16 +76,24 @@ class Parser(Protocol):
 
 
 class DeltaStream:
-    """One answer. Its `parser` is that of server-sent events, unless it is given."""
+    """One answer. Its `parser` is that of server-sent events, unless it is given. `take`: see `Provider`."""
 
     def __init__(
-        self, body: Body, decoder: Decoder, failures: Failures, between_s: float, parser: Parser | None = None
+        self,
+        body: Body,
+        decoder: Decoder,
+        failures: Failures,
+        between_s: float,
+        parser: Parser | None = None,
+        take: Taker | None = None,
     ) -> None:
         self._body = body
         self._decoder = decoder
         self._failures = failures
         self._between_s = between_s
         self._parser = parser or SseParser()
+        self._take = take
+        self._untaken: list[Delta] = []
         self._failure: ProviderError | None = None
         self._ended = False
         self._spoke = False
@@ -94,7 +102,7 @@ class DeltaStream:
         """Lines that are neither events nor JSON."""
 
     async def next(self) -> list[Delta] | None:
-        """The batch of the next network read that holds any; None at the end. Raises `ProviderError`.
+        """The batch of the next network read that holds any, and isn't taken; None at the end. Raises `ProviderError`.
 
         What came before a failure is given first, and the failure at the next call.
         """
@@ -110,22 +118,31 @@ class DeltaStream:
 
     async def _read(self) -> list[Delta]:
         try:
-            chunk = await self._body.read()
-            if chunk:
-                events = self._parser.feed(chunk)
-                self._spoke = self._spoke or (bool(events) and events[-1][0] != BARE)
-                if self._events(events):
-                    self._body.due_in(SETTLE_S if self._decoder.finishing else self._between_s)
-                if self._decoder.done:
-                    self._end()
-            else:
+            if not await self._body.each(self._piece):
                 self._last(self._parser.close())
                 self._end()
         except (httpx2.TransportError, Unreadable, EventTooLarge) as error:
             self._break_off(error)
         except ProviderError as error:
             self._failure = error
-        return self._decoder.parts.take()
+        batch, self._untaken = self._untaken, []
+        return batch + self._decoder.parts.take()
+
+    def _piece(self, chunk: bytes) -> bool:
+        """Take what was read; whether to go on with the next. Not behind the end, nor where its batch is `next`'s."""
+        events = self._parser.feed(chunk)
+        self._spoke = self._spoke or (bool(events) and events[-1][0] != BARE)
+        decoder = self._decoder
+        if self._events(events):
+            self._body.due_in(SETTLE_S if decoder.finishing else self._between_s)
+        if decoder.done:
+            self._end()
+            return False
+        batch = decoder.parts.take()
+        if not batch or (self._take is not None and self._take(batch)):
+            return True
+        self._untaken = batch
+        return False
 
     def _events(self, events: list[Event]) -> bool:
         progress = False

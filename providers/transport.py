@@ -1,6 +1,6 @@
-"""The HTTP client under the SDKs: their httpx2 transport, on aiohttp's connections, and a body with a watch.
+"""The HTTP client under the SDKs: their httpx2 transport, on aiohttp's connections.
 
-The SDK builds, signs and sends a request; the answer's body is read here, in the pieces in which it arrives.
+The SDK builds, signs and sends a request; the answer's body is read beside it (`body.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import asyncio
 import io
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from functools import cache
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ import aiohttp
 import httpx2
 from yarl import URL
 
+from providers.body import Body, mapped
 from providers.route import Timeouts
 
 KEEPALIVE_IDLE_S: Final = 30
@@ -29,89 +29,6 @@ BODY_PIECE_BYTES: Final = 512 * 1024
 _BODY: Final = "turnwire.body"
 # aiohttp has decoded and unframed the body already: these would have it done twice.
 _SPENT_HEADERS: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
-
-_MAPPED: Final[tuple[tuple[type[BaseException], type[httpx2.TransportError]], ...]] = (
-    (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
-    (TimeoutError, httpx2.ReadTimeout),
-    (aiohttp.ClientProxyConnectionError, httpx2.ProxyError),
-    (aiohttp.ClientHttpProxyError, httpx2.ProxyError),
-    (aiohttp.ClientConnectorError, httpx2.ConnectError),
-    (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
-    (aiohttp.NonHttpUrlClientError, httpx2.UnsupportedProtocol),
-    (aiohttp.ServerDisconnectedError, httpx2.RemoteProtocolError),
-    (aiohttp.ClientPayloadError, httpx2.RemoteProtocolError),
-    (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
-)
-
-
-class Stalled(httpx2.ReadTimeout):
-    """Nothing that counts came for `waited_s`; `started`: something had come before."""
-
-    def __init__(self, waited_s: float, *, started: bool) -> None:
-        super().__init__(f"nothing came for {waited_s:g} s")
-        self.waited_s = waited_s
-        self.started = started
-
-
-class Body(httpx2.AsyncByteStream):
-    """An answer's body. Its watch closes the connection when `due_in` was not called in time.
-
-    The watch is one lazy timer: putting it off is an assignment, not a timer's cancelling and making.
-    """
-
-    def __init__(self, response: aiohttp.ClientResponse, waited_s: float, due: float) -> None:
-        self._response = response
-        self._content = response.content
-        self._loop = asyncio.get_running_loop()
-        self._waited_s = waited_s
-        self._due = due
-        self._waiting = False
-        self._started = False
-        self._stalled: Stalled | None = None
-        self._timer = self._loop.call_at(due, self._watch)
-
-    async def read(self) -> bytes:
-        """What has arrived, or the next that arrives; empty at the end. Raises httpx2's transport errors."""
-        self._waiting = True
-        try:
-            return await self._content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._stalled or _mapped(error) from error
-        finally:
-            self._waiting = False
-
-    def due_in(self, seconds: float) -> None:
-        """Something that counts has come; the next of it is due in so many seconds."""
-        self._started = True
-        self._waited_s = seconds
-        self._due = self._loop.time() + seconds
-        if self._due < self._timer.when():
-            # The first event may take longer than those after it: then the timer is late, once.
-            self._timer.cancel()
-            self._timer = self._loop.call_at(self._due, self._watch)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while piece := await self.read():
-            yield piece
-
-    async def aclose(self) -> None:
-        """Close the connection, unless the body was read to its end: then it may serve again."""
-        self._timer.cancel()
-        if not self._response.closed or self._response.connection is not None:
-            self._response.close()
-            # The transport closes its socket in the loop's next pass: when this returns, that has been.
-            await asyncio.sleep(0)
-
-    def _watch(self) -> None:
-        now = self._loop.time()
-        if not self._waiting:
-            # Nobody is waiting: what makes this stream late is its reader, not its provider.
-            self._due = now + self._waited_s
-        if now < self._due:
-            self._timer = self._loop.call_at(self._due, self._watch)
-            return
-        self._stalled = Stalled(self._waited_s, started=self._started)
-        self._response.close()
 
 
 def body_of(response: httpx2.Response) -> Body:
@@ -148,7 +65,7 @@ class HttpTransport(httpx2.AsyncBaseTransport):
                     ssl=self._tls() if request.url.scheme == "https" else True,
                 )
         except (aiohttp.ClientError, OSError) as error:
-            raise _mapped(error) from error
+            raise mapped(error) from error
         body = Body(response, first_s, due)
         return httpx2.Response(
             response.status,
@@ -199,11 +116,6 @@ def http_client(timeouts: Timeouts, proxy: str = "") -> httpx2.AsyncClient:
         headers={"accept-encoding": "identity"},
         trust_env=False,
     )
-
-
-def _mapped(error: BaseException) -> httpx2.TransportError:
-    kind = next((to for source, to in _MAPPED if isinstance(error, source)), httpx2.ReadError)
-    return kind(f"{type(error).__name__}: {error}")
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:

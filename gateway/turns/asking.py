@@ -6,7 +6,7 @@ from msgspec import structs
 
 from gateway.turns.context import fits, trimmed
 from gateway.turns.delivery import Delivery
-from providers.base import ChatRequest, ProviderError
+from providers.base import ChatRequest, Delta, ProviderError, Taker
 from providers.route import Route
 
 ANSWER_TOKENS = 4096
@@ -16,6 +16,8 @@ class Asking:
     """The `Asker` of one turn, which wants `wanted` to answer `question`: the whole of it, untrimmed."""
 
     def __init__(self, delivery: Delivery, wanted: Route, question: ChatRequest, *, stateless: bool) -> None:
+        self.taker: Taker = lambda _: False
+        """What takes the batches of an answer that has begun."""
         self._delivery = delivery
         self._wanted = wanted
         self._question = question
@@ -62,3 +64,7 @@ class Asking:
         """See `Asker`."""
         self._delivery.watch.retrying()
         self._delivery.status(status="retrying", attempt=attempt, delay_ms=delay_ms)
+
+    def take(self, batch: list[Delta]) -> bool:
+        """See `Asker`."""
+        return self.taker(batch)

@@ -26,7 +26,7 @@ from gateway.turns.outcome import Outcome
 from gateway.turns.recreation import Recreation
 from gateway.turns.turn_queue import TurnQueue
 from gateway.turns.turn_stream import TurnStream
-from providers.base import ChatRequest, Cursor, ErrorCode, Part, ProviderError
+from providers.base import ChatRequest, Cursor, Delta, ErrorCode, Part, ProviderError
 from providers.resilience import Resilience
 from providers.route import Route
 from store.base import ConversationRecord, NotFound, StoreError, TurnRecord
@@ -206,10 +206,20 @@ class Courses:
 
     async def _ask(self, delivery: Delivery, route: Route, asking: Asking, deadline: float, *, once: bool) -> None:
         leases = self._leases
+        signal = delivery.stream.signal
+
+        def take(batch: list[Delta]) -> bool:
+            """Deliver a batch as it is read, unless the turn has to stop, or to confirm its lease first."""
+            if signal.aborted or leases.stale:
+                return False
+            delivery.deliver(batch)
+            return True
+
         slow = asyncio.get_running_loop().call_later(self._settings.waiting_after_s, delivery.say_waiting)
         try:
             begun = await self._resilience.begin(route, asking, deadline, once=once)
             delivery.begun = True
+            asking.taker = take
             async with aclosing(begun.batches) as batches:
                 if leases.stale:
                     await leases.confirm()

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from providers.base import ErrorCode, ProviderError
+from providers.body import Stalled
 from providers.failures import Failures, retry_after_ms
 from providers.route import Endpoint
-from providers.transport import Stalled
 from tests.answers import KEY, recordings
 
 HOST = "api.example.com"

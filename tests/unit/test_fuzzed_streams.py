@@ -15,11 +15,11 @@ import pytest
 
 from providers.anthropic_events import MessagesDecoder
 from providers.base import ProviderError, Usage
+from providers.body import Body
 from providers.openai_chunks import ChatDecoder
 from providers.responses_events import ResponsesDecoder
 from providers.route import Quirks
 from providers.stream import Decoder, DeltaStream
-from providers.transport import Body
 from tests.answers import STREAMS, Answer
 from tests.recorded import failures
 from tests.upstream import recorded
@@ -52,6 +52,13 @@ class Fed:
         if self.error is not None:
             raise self.error
         return b""
+
+    async def each(self, take: Callable[[bytes], bool]) -> bool:
+        """See `Body`."""
+        while piece := await self.read():
+            if not take(piece):
+                return True
+        return False
 
     def due_in(self, seconds: float) -> None:
         """See `Body`."""

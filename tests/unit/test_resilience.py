@@ -56,6 +56,9 @@ class Listener:
         self.told.append(("retrying", attempt))
         self.waits.append(delay_ms)
 
+    def take(self, batch: list[Delta]) -> bool:
+        return False
+
 
 class World:
     """Two providers, `a` and `b`, each at an upstream of its own, and what asks them."""

@@ -53,6 +53,31 @@ async def test_batches(upstream: Upstream) -> None:
     assert batches[-1] == [Finished("stop")]
 
 
+async def test_what_is_taken_is_not_given_again(upstream: Upstream) -> None:
+    """A taker gets each batch as it is read; from the first that it doesn't take on, they are the reader's."""
+    upstream.plays(chat(*"abcdef").but(rate=50))
+    offered: list[list[Delta]] = []
+
+    def take(batch: list[Delta]) -> bool:
+        offered.append(batch)
+        return len(offered) <= 3
+
+    async with http_client(Timeouts()) as client:
+        request = client.build_request("POST", upstream.openai_url + "/chat/completions", json={})
+        response = await client.send(request, stream=True)
+        stream = DeltaStream(body_of(response), ChatDecoder(Quirks(), FAILURES), FAILURES, 5, take=take)
+        answer = Answer()
+        given = []
+        while (batch := await stream.next()) is not None:
+            given.append(batch)
+        await response.aclose()
+    for batch in [*offered[:3], *given]:
+        answer.add(batch)
+    assert answer.text() == "abcdef"
+    assert answer.finish == "stop"
+    assert given[0] == offered[3]
+
+
 @pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"error":' + b"[" * 100_000])
 @pytest.mark.parametrize("line", [b"data: %s\n\n", b"%s\n"])
 async def test_nested_too_deep(upstream: Upstream, line: bytes, deep: bytes) -> None:

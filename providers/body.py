@@ -1,0 +1,193 @@
+"""An answer's body on one of aiohttp's connections: handed on in the moment in which it arrives, and watched.
+
+A task that is woken for every piece would cost more than the rest of a token's way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Final, cast
+
+import aiohttp
+import httpx2
+from aiohttp.connector import Connection
+
+_MAPPED: Final[tuple[tuple[type[BaseException], type[httpx2.TransportError]], ...]] = (
+    (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
+    (TimeoutError, httpx2.ReadTimeout),
+    (aiohttp.ClientProxyConnectionError, httpx2.ProxyError),
+    (aiohttp.ClientHttpProxyError, httpx2.ProxyError),
+    (aiohttp.ClientConnectorError, httpx2.ConnectError),
+    (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
+    (aiohttp.NonHttpUrlClientError, httpx2.UnsupportedProtocol),
+    (aiohttp.ServerDisconnectedError, httpx2.RemoteProtocolError),
+    (aiohttp.ClientPayloadError, httpx2.RemoteProtocolError),
+    (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
+)
+
+
+class Stalled(httpx2.ReadTimeout):
+    """Nothing that counts came for `waited_s`; `started`: something had come before."""
+
+    def __init__(self, waited_s: float, *, started: bool) -> None:
+        super().__init__(f"nothing came for {waited_s:g} s")
+        self.waited_s = waited_s
+        self.started = started
+
+
+class _Tap(asyncio.Protocol):
+    """In front of aiohttp's protocol on one connection: tells the body that is read there when something was parsed."""
+
+    def __init__(self, parser: asyncio.Protocol) -> None:
+        self._parser = parser
+        self.body: Body | None = None
+
+    @classmethod
+    def on(cls, connection: Connection | None) -> _Tap | None:
+        """The one on this connection; None if there is no connection any more."""
+        transport = connection and connection.transport
+        if transport is None:
+            return None
+        protocol = transport.get_protocol()
+        if not isinstance(protocol, cls):
+            protocol = cls(cast("asyncio.Protocol", protocol))
+            transport.set_protocol(protocol)
+        return protocol
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._parser.data_received(data)
+        if self.body is not None:
+            self.body.arrived()
+
+    def eof_received(self) -> bool | None:
+        """See `asyncio.Protocol`."""
+        return self._parser.eof_received()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._parser.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.Protocol`."""
+        self._parser.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.Protocol`."""
+        self._parser.connection_lost(exc)
+        if self.body is not None:
+            self.body.arrived()
+
+
+class Body(httpx2.AsyncByteStream):
+    """An answer's body. Its watch closes the connection when `due_in` was not called in time.
+
+    The watch is one lazy timer: putting it off is an assignment, not a timer's cancelling and making.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, waited_s: float, due: float) -> None:
+        self._response = response
+        self._content = response.content
+        self._tap = _Tap.on(response.connection)
+        if self._tap is not None:
+            self._tap.body = self
+        self._loop = asyncio.get_running_loop()
+        self._waited_s = waited_s
+        self._due = due
+        self._waiter: asyncio.Future[bool] | None = None
+        self._take: Callable[[bytes], bool] = bool
+        self._started = False
+        self._stalled: Stalled | None = None
+        self._timer = self._loop.call_at(due, self._watch)
+
+    async def read(self) -> bytes:
+        """What has arrived, or the next that arrives; empty at the end. Raises httpx2's transport errors."""
+        pieces: list[bytes] = []
+
+        def take(piece: bytes) -> bool:
+            pieces.append(piece)
+            return False
+
+        await self.each(take)
+        return b"".join(pieces)
+
+    async def each(self, take: Callable[[bytes], bool]) -> bool:
+        """Give `take` every piece as it arrives, until it answers False, or the end: that returns False.
+
+        What arrives while nobody waits here stays where aiohttp bounds it. Raises httpx2's transport errors, and what
+        `take` raises.
+        """
+        self._take = take
+        try:
+            goes_on = self._hand_on()
+            if goes_on is None:
+                self._waiter = self._loop.create_future()
+                goes_on = await self._waiter
+            return goes_on
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._stalled or mapped(error) from error
+        finally:
+            self._waiter = None
+
+    def _hand_on(self) -> bool | None:
+        """Hand on what is there. None: more is wanted; False: it was the end."""
+        while piece := self._content.read_nowait():
+            if not self._take(piece):
+                return True
+        return False if self._content.at_eof() else None
+
+    def arrived(self) -> None:
+        """There is something new: a piece, the end, a failure."""
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
+        try:
+            goes_on = self._hand_on()
+        except Exception as error:
+            waiter.set_exception(error)
+        else:
+            if goes_on is not None:
+                waiter.set_result(goes_on)
+
+    def due_in(self, seconds: float) -> None:
+        """Something that counts has come; the next of it is due in so many seconds."""
+        self._started = True
+        self._waited_s = seconds
+        self._due = self._loop.time() + seconds
+        if self._due < self._timer.when():
+            # The first event may take longer than those after it: then the timer is late, once.
+            self._timer.cancel()
+            self._timer = self._loop.call_at(self._due, self._watch)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while piece := await self.read():
+            yield piece
+
+    async def aclose(self) -> None:
+        """Close the connection, unless the body was read to its end: then it may serve again."""
+        self._timer.cancel()
+        if self._tap is not None and self._tap.body is self:
+            self._tap.body = None
+        if not self._response.closed or self._response.connection is not None:
+            self._response.close()
+            # The transport closes its socket in the loop's next pass: when this returns, that has been.
+            await asyncio.sleep(0)
+
+    def _watch(self) -> None:
+        now = self._loop.time()
+        if self._waiter is None:
+            # Nobody is waiting: what makes this stream late is its reader, not its provider.
+            self._due = now + self._waited_s
+        if now < self._due:
+            self._timer = self._loop.call_at(self._due, self._watch)
+            return
+        self._stalled = Stalled(self._waited_s, started=self._started)
+        self._response.close()
+        self.arrived()
+
+
+def mapped(error: BaseException) -> httpx2.TransportError:
+    """A failure of aiohttp's as one of httpx2's, which SDKs understand."""
+    kind = next((to for source, to in _MAPPED if isinstance(error, source)), httpx2.ReadError)
+    return kind(f"{type(error).__name__}: {error}")
