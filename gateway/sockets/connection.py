@@ -23,16 +23,17 @@ from gateway.protocol import PROTOCOL, Result
 from gateway.services import Services
 from gateway.session import Session, Spawn, auth_result
 from gateway.sockets.behalf import Behalf
+from gateway.sockets.frame_writer import FrameWriter
 from gateway.sockets.lanes import Lanes
 from gateway.sockets.opening import Opened, Receive, Scope, Send, open_socket
 from gateway.sockets.outbox import Outbox
 from gateway.sockets.presence import Open, Transport
+from gateway.sockets.wire import BoundedWebSocket, socket_of
 from gateway.telemetry.tracing import hear_parent
 
 log = structlog.stdlib.get_logger("turnwire.connection")
 
 READS_BEFORE_YIELD = 16
-WRITES_BEFORE_YIELD = 16
 HEARTBEAT_STEPS = 10
 
 
@@ -56,7 +57,7 @@ class Connections:
             opened = await open_socket(self._services, stay, scope, receive, send)
             if opened is None:
                 return
-            connection = Connection(self._services, opened, send)
+            connection = Connection(self._services, opened, socket_of(scope), send)
             self.enter(connection)
             if self._services.runner.draining:  # it began while this one was still saying who it is
                 connection.close_when_drained(CloseCode.DRAINING, "this instance is shutting down")
@@ -121,7 +122,7 @@ class Connection:
 
     transport: ClassVar[Transport] = "websocket"
 
-    def __init__(self, services: Services, opened: Opened, send: Send) -> None:
+    def __init__(self, services: Services, opened: Opened, socket: BoundedWebSocket | None, send: Send) -> None:
         self.id = new_id("cn")
         self.user = opened.principal.user
         self.opened_ms = now_ms()
@@ -130,14 +131,12 @@ class Connection:
         self._services = services
         self._codec = opened.codec
         self._send = send
-        self._idle: asyncio.Future[None] | None = None
-        """What the writer waits for while nothing waits for the socket."""
+        self._frames = FrameWriter(socket, send)
         self._closing: tuple[CloseCode, str] | None = None
         self._writer: asyncio.Task[None] | None = None
         self.finished = asyncio.Event()
-        self._sent_at = asyncio.get_running_loop().time()
         queue = Lanes if "as" in opened.principal.scopes else Outbox
-        self.outbox = queue(opened.codec, settings.outbox_bytes, self._wake, self._on_overflow)
+        self.outbox = queue(opened.codec, settings.outbox_bytes, self._frames.wake, self._on_overflow)
         self.outbox.put(self._ready())
 
     async def run(self, receive: Receive) -> None:
@@ -210,7 +209,7 @@ class Connection:
     async def _write(self) -> None:
         """Send what waits, as fast as the socket takes it; at the end the close frame."""
         try:
-            await self._pump()
+            await self._frames.run(self.outbox)
         except asyncio.CancelledError:
             # `close` interrupts a send that may never return; the close frame doesn't wait for the socket.
             if self._closing is None:
@@ -224,38 +223,10 @@ class Connection:
             with suppress(OSError):
                 await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
 
-    async def _pump(self) -> None:
-        outbox, send = self.outbox, self._send
-        loop = asyncio.get_running_loop()
-        binary = self._codec.binary
-        frames = 0
-        while True:
-            payload = outbox.next_frame()
-            if payload is None:
-                if self._closing is not None:
-                    return
-                self._idle = loop.create_future()
-                await self._idle
-                continue
-            if binary:
-                await send({"type": "websocket.send", "bytes": payload})
-            else:
-                await send({"type": "websocket.send", "text": payload.decode()})
-            if outbox.sample is not None:
-                outbox.sample.sent(outbox)
-            self._sent_at = loop.time()
-            frames += 1
-            if frames % WRITES_BEFORE_YIELD == 0:
-                await asyncio.sleep(0)
-
-    def _wake(self) -> None:
-        if self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
-
     def beat(self, now: float, interval_s: float) -> None:
         """Say something if nothing was said for `interval_s`."""
-        if now - self._sent_at >= interval_s:
-            self._sent_at = now
+        if now - self._frames.sent_at >= interval_s:
+            self._frames.sent_at = now
             self.outbox.put(Heartbeat(now_ms()))
 
     def _on_overflow(self) -> None:
@@ -288,4 +259,4 @@ class Connection:
         """Close once everything that waits is sent."""
         if self._closing is None:
             self._closing = (code, reason)
-            self._wake()
+            self._frames.finish()

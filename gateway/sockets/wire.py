@@ -12,6 +12,7 @@ from asyncio.transports import BaseTransport
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
+from starlette.types import Scope
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import HeaderLineTooLong, RequestLineTooLong, TooManyHeaders
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 FRAGMENTS_MAX = 64
 PARSED_AT_ONCE_BYTES = 2048
 """At most some hundred frames, and some milliseconds in which nobody else is served."""
+EXTENSION = "turnwire.websocket"
 TEXT, BINARY = 0x81, 0x82
 """The first byte of a message in one frame."""
 
@@ -63,6 +65,25 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.loop.call_soon(self._parse_slice)
         elif not self.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
+
+    async def run_asgi(self) -> None:
+        """As uvicorn's, for an application that may write frames past it."""
+        self.scope["extensions"] = cast("Any", {**(self.scope["extensions"] or {}), EXTENSION: self})
+        await super().run_asgi()
+
+    @property
+    def takes_frames(self) -> bool:
+        """Whether a frame that is written now doesn't have to wait."""
+        return (
+            self.conn.state is OPEN
+            and self.writable.is_set()
+            and not self.close_sent
+            and not self.transport.is_closing()
+        )
+
+    def write_frame(self, opcode: int, payload: bytes) -> None:
+        """Write a message, while `takes_frames`: as the protocol would, in one piece and without a task."""
+        self.transport.write(frame_of(opcode, payload))
 
     async def receive(self) -> ASGIReceiveEvent:
         """As uvicorn's, which reads on when it has nothing more for the application; we may."""
@@ -177,11 +198,6 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         """As uvicorn's, but a close frame doesn't wait for a full buffer, and never outlives its timeout."""
         if (self.close_sent and self.initial_response is None) or self.transport.is_closing():
             raise ClientDisconnected  # a transport that was aborted takes nothing, and says so by a RuntimeError
-        if self.conn.state is OPEN and self.writable.is_set() and message["type"] == "websocket.send":
-            # A token's way: the frame as the protocol would make it, in one piece.
-            data, text = message.get("bytes"), message.get("text")
-            self.transport.write(frame_of(BINARY, data) if data is not None else frame_of(TEXT, (text or "").encode()))
-            return
         if message["type"] != "websocket.close" or not self.handshake_complete:
             await super().send(message)
             if message["type"] == "websocket.http.response.body" and self.close_sent:
@@ -209,6 +225,12 @@ def _refusal_of_head(error: Exception) -> bytes:
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     ).encode() + body
+
+
+def socket_of(scope: Scope) -> BoundedWebSocket | None:
+    """The socket that the application behind `scope` serves; None behind another server than ours."""
+    found = scope.get("extensions", {}).get(EXTENSION)
+    return found if isinstance(found, BoundedWebSocket) else None
 
 
 def frame_of(opcode: int, payload: bytes) -> bytes:

@@ -1,0 +1,84 @@
+"""Sends what waits in one connection's outbox: without a task while the socket takes it at once, else as it does."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.sockets.opening import Send
+from gateway.sockets.outbox import Outbox
+from gateway.sockets.wire import BINARY, TEXT, BoundedWebSocket
+
+WRITES_BEFORE_YIELD = 16
+
+
+class FrameWriter:
+    """The writer of one connection. `socket` may be written to past the application's server; None: it may not.
+
+    `sent_at`: when something was sent last, by the loop's clock in s.
+    """
+
+    def __init__(self, socket: BoundedWebSocket | None, send: Send) -> None:
+        self._socket = socket
+        self._send = send
+        self._idle: asyncio.Future[None] | None = None
+        """What the task waits for while nothing waits for it."""
+        self._will_write = False
+        self._finishing = False
+        self._loop = asyncio.get_running_loop()
+        self.sent_at = self._loop.time()
+
+    async def run(self, outbox: Outbox) -> None:
+        """Send until `finish`. Raises `OSError`: the client is gone."""
+        self._outbox = outbox
+        frames = 0
+        while True:
+            payload = outbox.next_frame()
+            if payload is None:
+                if self._finishing:
+                    return
+                self._idle = self._loop.create_future()
+                await self._idle
+                continue
+            if outbox.codec.binary:
+                await self._send({"type": "websocket.send", "bytes": payload})
+            else:
+                await self._send({"type": "websocket.send", "text": payload.decode()})
+            self._has_sent(outbox)
+            frames += 1
+            if frames % WRITES_BEFORE_YIELD == 0:
+                await asyncio.sleep(0)
+
+    def finish(self) -> None:
+        """Nothing follows what waits now."""
+        self._finishing = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Something waits, or has ended: see to it in the loop's next step, with all that comes until then."""
+        if self._idle is not None and not self._will_write:
+            self._will_write = True
+            self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        """Write what the socket takes at once; behind that the task goes on."""
+        self._will_write = False
+        idle, socket = self._idle, self._socket
+        if idle is None or idle.done():
+            return
+        if socket is not None and not self._finishing:
+            outbox = self._outbox
+            opcode = BINARY if outbox.codec.binary else TEXT
+            for _ in range(WRITES_BEFORE_YIELD):
+                if not socket.takes_frames:
+                    break
+                payload = outbox.next_frame()
+                if payload is None:
+                    return
+                socket.write_frame(opcode, payload)
+                self._has_sent(outbox)
+        idle.set_result(None)
+
+    def _has_sent(self, outbox: Outbox) -> None:
+        if outbox.sample is not None:
+            outbox.sample.sent(outbox)
+        self.sent_at = self._loop.time()
