@@ -470,19 +470,24 @@ class StoreConformance:
 
     async def test_starts_have_a_pace(self, store: Store) -> None:
         """A burst, then one each interval; what the refusal says is exactly long enough, and refusals cost nothing."""
-        limits = TurnLimits(start_interval_us=400_000, start_burst=3)
+        limits = TurnLimits(start_interval_us=60_000_000, start_burst=3)
         for name in ("a", "b", "c"):
             await store.accept(stateless_turn(name, limits=limits))
         for _ in range(3):
             limit, wait_ms = await limited(store.accept(stateless_turn("d", limits=limits)))
             assert limit == "starts"
-            assert 0 < (wait_ms or 0) <= 400
+            assert 30_000 < (wait_ms or 0) <= 60_000
         assert not (await store.accept(stateless_turn("a", limits=limits, message="other"))).fresh
         assert (await store.accept(stateless_turn("a", "bob", limits=limits))).fresh
         assert (await store.accept(stateless_turn("free"))).fresh
-        await asyncio.sleep((wait_ms or 0) / 1000)
-        assert (await store.accept(stateless_turn("d", limits=limits))).fresh
-        assert (await limited(store.accept(stateless_turn("e", limits=limits))))[0] == "starts"
+        limits = TurnLimits(start_interval_us=100_000, start_burst=1)
+        for number in range(5):
+            try:
+                await store.accept(stateless_turn(f"c{number}", "cid", limits=limits))
+            except Limited as refused:
+                assert 0 < (refused.retry_after_ms or 0) <= 100
+                await asyncio.sleep((refused.retry_after_ms or 0) / 1000)
+                assert (await store.accept(stateless_turn(f"c{number}", "cid", limits=limits))).fresh
 
     async def test_a_start_that_is_refused_for_another_reason_costs_nothing(self, store: Store) -> None:
         """The pace counts what was accepted."""
