@@ -11,7 +11,7 @@ export function test(name, run) {
 }
 
 /** Runs a case on a stage of its own; gives null, or what went wrong. */
-export async function outcome({ run }, url, timeout_ms = 40_000) {
+export async function outcome({ run }, url, timeout_ms = 90_000) {
   const stage = new Stage(url);
   let timer;
   const late = new Promise((_, reject) => (timer = setTimeout(() => reject(new Error(`no end in ${timeout_ms} ms`)), timeout_ms)));
@@ -112,7 +112,7 @@ export async function refused(promise, code) {
 }
 
 /** Waits until something holds. */
-export async function until(holds, what, timeout_ms = 15_000) {
+export async function until(holds, what, timeout_ms = 30_000) {
   const deadline = performance.now() + timeout_ms;
   let held;
   while (!(held = await holds())) {
