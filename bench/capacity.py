@@ -120,7 +120,7 @@ async def slow_client(sizes: Sizes) -> Figures:
     turns = min(100, max(sizes.turns))
     async with upstream() as provider, gateway(provider) as running:
         pid = running.process.pid
-        async with live_turns(running.url, turns, 1, 50) as (tally, _):
+        async with live_turns(running.url, turns, 1, 50, settle_s=sizes.seconds) as (tally, _):
             without = await read(tally, [pid], provider, sizes.seconds)
             (slow,) = await open_sockets(running.url, 1, Tally())
             for number in range(10):
@@ -137,7 +137,7 @@ async def overload(sizes: Sizes) -> Figures:
     """About twice what a core carries, beside turns that were there before; every number and token is checked."""
     async with upstream() as provider, gateway(provider) as running:
         pid = running.process.pid
-        async with live_turns(running.url, min(200, sizes.live_turns), 1, 25) as (tally, _):
+        async with live_turns(running.url, min(200, sizes.live_turns), 1, 25, settle_s=sizes.seconds) as (tally, _):
             before = await read(tally, [pid], provider, sizes.seconds)
             flood, more = Tally(), sizes.overload_turns
             flood.followed = {}
@@ -185,7 +185,7 @@ async def workers(sizes: Sizes) -> Figures:
             async with gateway(provider, "--workers", str(count), store=url) as running:
                 supervisor = running.process.pid
                 pids = _children(supervisor) if count > 1 else [supervisor]
-                async with live_turns(running.url, turns * count, 1, 25) as (tally, _):
+                async with live_turns(running.url, turns * count, 1, 25, settle_s=sizes.seconds) as (tally, _):
                     before, tokens = [cpu_s(pid) for pid in pids], tally.tokens
                     await asyncio.sleep(sizes.seconds)
                     used = [cpu_s(pid) - spent for pid, spent in zip(pids, before, strict=True)]
@@ -211,7 +211,7 @@ async def redis_costs(sizes: Sizes) -> Figures:
     turns = min(200, max(sizes.turns))
     async with upstream() as provider, redis() as url, redis_client.from_url(url) as link:
         async with gateway(provider, store=url) as running:
-            async with live_turns(running.url, turns, 1, 50) as (tally, _):
+            async with live_turns(running.url, turns, 1, 50, settle_s=sizes.seconds) as (tally, _):
                 before, tokens = await _redis_info(link), tally.tokens
                 await asyncio.sleep(sizes.seconds)
                 live, tokens = _difference(before, await _redis_info(link)), tally.tokens - tokens

@@ -156,9 +156,12 @@ def question(turn: str, rate: int, tokens: int = ENDLESS_TOKENS) -> dict[str, An
 
 @asynccontextmanager
 async def live_turns(
-    url: str, turns: int, per_socket: int, rate: int, codec: str = "json"
+    url: str, turns: int, per_socket: int, rate: int, codec: str = "json", *, settle_s: float = SETTLE_S
 ) -> AsyncIterator[tuple[Tally, list[Socket]]]:
-    """So many turns that stream for as long as the block lasts."""
+    """So many turns that stream for as long as the block lasts, which begins `settle_s` after their first tokens.
+
+    In its first seconds a gateway loads SDKs beside its turns: 4 s are enough not to measure that.
+    """
     tally = Tally()
     sockets = await open_sockets(url, turns // per_socket, tally, codec)
     run = f"{random.getrandbits(48):x}"
@@ -171,7 +174,7 @@ async def live_turns(
     async with asyncio.timeout(START_S):
         while tally.tokens < 3 * turns:  # noqa: ASYNC110 - the first ones import the SDK
             await asyncio.sleep(0.1)
-    await asyncio.sleep(SETTLE_S)
+    await asyncio.sleep(settle_s)
     try:
         yield tally, sockets
     finally:

@@ -51,7 +51,7 @@ async def throughput(sizes: Sizes) -> Figures:
             rate = 50 if turns < 1000 else 20
             async with (
                 gateway(provider) as running,
-                live_turns(running.url, turns, per_socket, rate, codec) as (tally, _),
+                live_turns(running.url, turns, per_socket, rate, codec, settle_s=sizes.seconds) as (tally, _),
             ):
                 reading = await read(tally, [running.process.pid], provider, sizes.seconds)
             figures[f"{turns} turns x {rate}/s, {per_socket} per socket, {codec}"] = reading.summary()
@@ -66,7 +66,7 @@ async def throughput_redis(sizes: Sizes) -> Figures:
             rate = 50 if turns < 1000 else 20
             async with (
                 gateway(provider, store=url) as running,
-                live_turns(running.url, turns, 1, rate) as (tally, _),
+                live_turns(running.url, turns, 1, rate, settle_s=sizes.seconds) as (tally, _),
             ):
                 reading = await read(tally, [running.process.pid], provider, sizes.seconds)
             figures[f"{turns} turns x {rate}/s, 1 per socket, json"] = reading.summary()
@@ -79,7 +79,7 @@ async def latency(sizes: Sizes) -> Figures:
     async with (
         upstream() as provider,
         gateway(provider) as running,
-        live_turns(running.url, turns, 1, 50) as (tally, _),
+        live_turns(running.url, turns, 1, 50, settle_s=sizes.seconds) as (tally, _),
     ):
         return (await read(tally, [running.process.pid], provider, sizes.seconds)).summary()
 
@@ -89,7 +89,7 @@ async def first_token(sizes: Sizes) -> Figures:
     async with upstream() as provider, gateway(provider) as running:
         alone = await first_tokens(running.url, sizes.samples)
         turns = sizes.live_turns
-        async with live_turns(running.url, turns, 10, 5):
+        async with live_turns(running.url, turns, 10, 5, settle_s=sizes.seconds):
             loaded = await first_tokens(running.url, sizes.samples)
     return {"alone": spread(alone), f"under {turns} live turns x 5/s": spread(loaded)}
 
