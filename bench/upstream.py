@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import re
 import time
 from typing import Final, cast
@@ -50,17 +51,18 @@ class Pacer:
         self._tick = 0
 
     def add(self, stream: Stream) -> None:
-        """The first token now, the next ones an interval apart."""
+        """The first token now, the next ones an interval apart, in a phase of its own: streams that were asked for in
+        one moment don't write in one moment for ever."""
         self.streaming += 1
-        self.step(stream)
+        self.step(stream, random.randint(1, stream.interval_ticks))
 
-    def step(self, stream: Stream) -> None:
-        """Write a token, or the end."""
+    def step(self, stream: Stream, next_ticks: int) -> None:
+        """Write a token, or the end; the next one in so many ticks."""
         if stream.gone or stream.advance():
             self.streaming -= 1
             return
         self.sent += 1
-        self._slots.setdefault(self._tick + stream.interval_ticks, []).append(stream)
+        self._slots.setdefault(self._tick + next_ticks, []).append(stream)
 
     async def run(self) -> None:
         """Tick for ever; a late tick catches up."""
@@ -71,7 +73,7 @@ class Pacer:
             while self._tick < due:
                 self._tick += 1
                 for stream in self._slots.pop(self._tick, ()):
-                    self.step(stream)
+                    self.step(stream, stream.interval_ticks)
             await asyncio.sleep(TICK_S)
 
 
