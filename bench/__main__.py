@@ -71,20 +71,21 @@ def main() -> None:
     unknown = [name for name in options.scenarios if name not in SCENARIOS]
     if unknown:
         parser.error(f"there is no scenario {unknown[0]}")
-    results: dict[str, Any] = {}
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in () if options.report else options.scenarios or SCENARIOS:
         scenario = SCENARIOS[name]
         print(f"{name}: {scenario.__doc__}", file=sys.stderr, flush=True)
         runs = options.runs if scenario in REPEATED else 1
-        results[name] = measure(scenario, SMOKE if options.smoke else FULL, runs)
-        print(json.dumps({name: results[name]}, indent=2), flush=True)
-    if options.smoke:
-        return
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    if results:
-        kept |= {"machine": machine(), "runs": options.runs, "scenarios": kept.get("scenarios", {}) | results}
-        RESULTS.write_text(json.dumps(kept, indent=2) + "\n")
-    write_report(kept)
+        figures = measure(scenario, SMOKE if options.smoke else FULL, runs)
+        print(json.dumps({name: figures}, indent=2), flush=True)
+        if not options.smoke:
+            # After each: what was measured in half an hour isn't lost with what comes next.
+            kept["machine"] = machine()
+            kept.setdefault("runs", {})[name] = runs
+            kept.setdefault("scenarios", {})[name] = figures
+            RESULTS.write_text(json.dumps(kept, indent=2) + "\n")
+    if not options.smoke:
+        write_report(kept)
 
 
 if __name__ == "__main__":

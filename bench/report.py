@@ -61,10 +61,12 @@ def _pairs(scenarios: Results, peer: str) -> list[tuple[str, Results]]:
 def table(results: Results) -> str:
     """The README's table: peers at the same load first, then what stands for itself."""
     scenarios: Results = results["scenarios"]
-    machine = results["machine"]
+    machine, runs = results["machine"], results["runs"]
+    most = max(runs.values())
+    repeated = ", ".join(name.replace("_", " ") for name in runs if runs[name] == most)
     lines = [
-        f"One core of {machine['cpu']}, Python {machine['python']}, medians of {results['runs']} runs, "
-        "every feature on; all figures are in `bench/results.json`.",
+        f"One core of {machine['cpu']}, Python {machine['python']}, every feature on; medians of {most} runs of "
+        f"{repeated}, fewer of the rest. All figures are in `bench/results.json`.",
         "",
         "| at the same load | tokens per CPU second | added latency p50 / p99 | first token p50 / p99 |",
         "|---|---|---|---|",
