@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from bench.client import Tally
-from bench.harness import ENDLESS_TOKENS, SETTLE_S, Upstream, gateway, live_turns, program, read, upstream
+from bench.harness import ENDLESS_TOKENS, Upstream, gateway, live_turns, program, read, upstream
 from bench.peer_clients import Peer, connect_http, connect_socket
 from bench.peers.litellm_proxy import COMMAND as LITELLM
 from bench.scenarios import NS_PER_MS, Figures, Sizes, first_tokens, spread
@@ -64,7 +64,7 @@ async def _load(
     peers = [await connect(url) for _ in range(turns)]
     answers = [peer.ask(f"paced-{rate}-{ENDLESS_TOKENS}", tally) for peer in peers]
     await asyncio.gather(*(answer.first for answer in answers))
-    await asyncio.sleep(SETTLE_S)
+    await asyncio.sleep(sizes.seconds)
     reading = await read(tally, [pid], provider, sizes.seconds)
     for peer in peers:
         peer.close()
@@ -74,6 +74,6 @@ async def _load(
 async def _ours(provider: Upstream, turns: int, rate: int, sizes: Sizes) -> dict[str, Any]:
     async with gateway(provider) as running:
         waited = await first_tokens(running.url, sizes.samples)
-        async with live_turns(running.url, turns, 1, rate) as (tally, _):
+        async with live_turns(running.url, turns, 1, rate, settle_s=sizes.seconds) as (tally, _):
             reading = await read(tally, [running.process.pid], provider, sizes.seconds)
     return {**reading.summary(), "first_token": spread(waited)}
