@@ -49,6 +49,7 @@ async def idle_sockets(sizes: Sizes) -> Figures:
     """Memory per socket that is attached to nothing."""
     async with upstream() as provider, gateway(provider) as running:
         warm = await open_sockets(running.url, 20, Tally())
+        await asyncio.sleep(2 * sizes.seconds)  # the SDKs that are loaded meanwhile are no socket's memory
         before = memory_bytes(running.process.pid)
         sockets = await open_sockets(running.url, sizes.idle_sockets, Tally())
         await asyncio.sleep(1)
@@ -62,7 +63,7 @@ async def memory(sizes: Sizes) -> Figures:
     kept_s = 3
     async with upstream() as provider, gateway(provider, environment={"TURN_LOG_TTL": str(kept_s)}) as running:
         pid = running.process.pid
-        async with live_turns(running.url, 20, 10, 10):
+        async with live_turns(running.url, 20, 10, 10, settle_s=2 * sizes.seconds):
             pass
         idle = memory_bytes(pid)
         async with live_turns(running.url, sizes.live_turns, 10, 10):
