@@ -28,7 +28,7 @@ run: .venv/.run
 # Two runs: coverage is the unit tests' own, and real processes run at their real speed. Both are seen, whichever fails.
 test: lint prepare
 	@$(BIN)/pytest tests/unit tests/test_*.py -n 2 --dist loadfile --cov; units=$$?; \
-	$(BIN)/pytest tests/e2e -n 3 --dist loadfile && exit $$units
+	$(BIN)/pytest tests/e2e -n 2 --dist loadfile && exit $$units
 
 SECONDS ?= 60
 SEED ?=
