@@ -20,7 +20,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 MEMORY = ":memory:"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _REFUSALS = {
     sqlite3.SQLITE_BUSY: "is in use by another process. Stop that one, or give another file with --store.",
     sqlite3.SQLITE_CANTOPEN: "can't be opened. Check that its folder exists and may be written.",

@@ -76,16 +76,26 @@ CREATE INDEX IF NOT EXISTS turns_with_log ON turns (stored_ms) WHERE logged;
 CREATE INDEX IF NOT EXISTS turns_by_conversation ON turns (conversation);
 CREATE INDEX IF NOT EXISTS turns_by_end ON turns (user, ended_ms);
 
--- One row for each append; `turn` is the number of the turn's row, which outlives the reuse of an id.
+-- One row for each append; `turn` is the number of the turn's row, which outlives the reuse of an id. A turn's entries
+-- are a chain, from its newest one back by `previous`: a flush of many turns adds rows at the table's end and changes
+-- neighbouring tails, where an index by turn would change a page for each turn.
 CREATE TABLE IF NOT EXISTS log (
     n INTEGER PRIMARY KEY,
     turn INTEGER NOT NULL REFERENCES turns (n),
+    previous INTEGER,
     epoch INTEGER NOT NULL,
     first INTEGER NOT NULL,
     last INTEGER NOT NULL,
     payload BLOB NOT NULL
 );
-CREATE UNIQUE INDEX IF NOT EXISTS log_by_turn ON log (turn, last);
+CREATE TABLE IF NOT EXISTS log_tails (
+    turn INTEGER PRIMARY KEY,
+    entry INTEGER NOT NULL,
+    last INTEGER NOT NULL
+);
+CREATE TRIGGER IF NOT EXISTS log_grows AFTER INSERT ON log BEGIN
+    INSERT OR REPLACE INTO log_tails (turn, entry, last) VALUES (new.turn, new.n, new.last);
+END;
 
 -- A lease is worth nothing to the next process, which may open the file only because this one is dead: it is written
 -- in the same transactions, and never to the file. `until_s` is of the monotonic clock.

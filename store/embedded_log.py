@@ -24,13 +24,36 @@ FROM json_each(?) AS new CROSS JOIN turns
     ON turns.user = json_extract(new.value, '$[0]') AND turns.turn = json_extract(new.value, '$[1]')
 WHERE turns.epoch = json_extract(new.value, '$[2]') AND turns.stored_ms IS NULL AND turns.cancel IS NULL
     AND json_extract(new.value, '$[3]')
-        = 1 + coalesce((SELECT last FROM log WHERE log.turn = turns.n ORDER BY last DESC LIMIT 1), 0)
+        = 1 + coalesce((SELECT last FROM log_tails WHERE log_tails.turn = turns.n), 0)
 """
 _INSERT_ALL = """
-INSERT INTO log (turn, epoch, first, last, payload)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
-    json_extract(value, '$[3]'), substr(?, json_extract(value, '$[4]'), json_extract(value, '$[5]'))
+INSERT INTO log (turn, previous, epoch, first, last, payload)
+SELECT json_extract(value, '$[0]'),
+    (SELECT entry FROM log_tails WHERE turn = json_extract(value, '$[0]')),
+    json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
+    substr(?, json_extract(value, '$[4]'), json_extract(value, '$[5]'))
 FROM json_each(?)
+"""
+_INSERT = """
+INSERT INTO log (turn, previous, epoch, first, last, payload)
+VALUES (?1, (SELECT entry FROM log_tails WHERE turn = ?1), ?2, ?3, ?4, ?5)
+"""
+_READ = """
+WITH RECURSIVE chain (n, previous, first) AS (
+    SELECT log.n, previous, first FROM log_tails JOIN log ON log.n = entry WHERE log_tails.turn = ?1
+    UNION ALL
+    SELECT log.n, log.previous, log.first FROM chain JOIN log ON log.n = chain.previous WHERE chain.first > ?2
+)
+SELECT epoch, log.first, last, payload FROM chain JOIN log USING (n) WHERE last >= ?2 ORDER BY n
+"""
+"""The entries from the one that holds event ?2 on."""
+_NEWEST = """
+WITH RECURSIVE chain (n, previous, depth) AS (
+    SELECT log.n, previous, 1 FROM log_tails JOIN log ON log.n = entry WHERE log_tails.turn = ?1
+    UNION ALL
+    SELECT log.n, log.previous, depth + 1 FROM chain JOIN log ON log.n = chain.previous WHERE depth <> ?2
+)
+SELECT n, previous FROM chain
 """
 _encode = msgspec.json.Encoder().encode
 _decode_continuing = msgspec.json.Decoder(list[tuple[int, int]]).decode
@@ -75,10 +98,7 @@ class EmbeddedLog:
             return Written(Appended("fenced", end), fresh=False)
         if new.first != end + 1:
             return Written(Appended("gap", end, row["cancel"]), fresh=False)
-        db.execute(
-            "INSERT INTO log (turn, epoch, first, last, payload) VALUES (?, ?, ?, ?, ?)",
-            (row["n"], new.epoch, new.first, new.last, new.payload),
-        )
+        db.execute(_INSERT, (row["n"], new.epoch, new.first, new.last, new.payload))
         return Written(Appended("stored", new.last, row["cancel"]), fresh=True)
 
     def read(self, db: sqlite3.Connection, user: str, turn: str, after: int) -> list[LogEntry]:
@@ -88,10 +108,7 @@ class EmbeddedLog:
             return []
         entries: list[LogEntry] = []
         size = 0
-        for entry in db.execute(
-            "SELECT epoch, first, last, payload FROM log WHERE turn = ? AND last > ? ORDER BY last",
-            (row["n"], after),
-        ):
+        for entry in db.execute(_READ, (row["n"], after + 1)):
             size += len(entry["payload"])
             if entries and size > READ_BYTES_MAX:
                 break
@@ -112,14 +129,24 @@ class EmbeddedLog:
             if row is None:
                 self._sweep_at_s = now_s + SWEEP_INTERVAL_S
                 return
-            deleted = db.execute(
-                "DELETE FROM log WHERE n IN (SELECT n FROM log WHERE turn = ? ORDER BY last LIMIT ?)",
-                (row["n"], left),
-            ).rowcount
+            deleted = drop_newest(db, row["n"], left)
             if deleted < left:
                 db.execute("UPDATE turns SET logged = 0 WHERE n = ?", (row["n"],))
             # A turn without any entry is work too.
             left -= max(deleted, 1)
+
+
+def drop_newest(db: sqlite3.Connection, turn: int, count: int = -1) -> int:
+    """Delete so many of an ended turn's newest entries, all by default; how many there were."""
+    entries = db.execute(_NEWEST, (turn, count)).fetchall()
+    db.executemany("DELETE FROM log WHERE n = ?", ((entry["n"],) for entry in entries))
+    if entries:
+        before = entries[-1]["previous"]
+        if before is None:
+            db.execute("DELETE FROM log_tails WHERE turn = ?", (turn,))
+        else:
+            db.execute("UPDATE log_tails SET entry = ? WHERE turn = ?", (before, turn))
+    return len(entries)
 
 
 def _add_continuing(db: sqlite3.Connection, appends: list[Append]) -> set[int]:
@@ -142,10 +169,7 @@ def _add_continuing(db: sqlite3.Connection, appends: list[Append]) -> set[int]:
 def _has(db: sqlite3.Connection, n: int, new: Append) -> bool:
     """Whether these events, which are not behind the log's end, are in it as this epoch wrote them."""
     # Epochs only grow along a log, so where its first event is this epoch's, the others are.
-    held = db.execute(
-        "SELECT epoch, first, last, payload FROM log WHERE turn = ? AND last >= ? ORDER BY last LIMIT 1",
-        (n, new.first),
-    ).fetchone()
+    held = db.execute(_READ, (n, new.first)).fetchone()
     if held is None or held["epoch"] != new.epoch:
         return False
     # A repeat may be cut into other pieces; where it is the same piece, it must be the same events.

@@ -57,7 +57,7 @@ def log_end(db: sqlite3.Connection, row: sqlite3.Row) -> int:
     """The last seq that the turn's log has, or had before it expired; 0 where nothing was written."""
     if row["seq"] is not None:
         return int(row["seq"])
-    last = db.execute("SELECT last FROM log WHERE turn = ? ORDER BY last DESC LIMIT 1", (row["n"],)).fetchone()
+    last = db.execute("SELECT last FROM log_tails WHERE turn = ?", (row["n"],)).fetchone()
     return 0 if last is None else int(last["last"])
 
 

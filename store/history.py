@@ -6,6 +6,7 @@ import sqlite3
 
 from store.base import Change, ConversationRecord, Counters, MessageRecord, NotFound
 from store.database import Database
+from store.embedded_log import drop_newest
 from store.embedded_turns import running_in
 
 COUNTERS = (
@@ -197,7 +198,8 @@ def touch(db: sqlite3.Connection, conversation: str, now_ms: int) -> None:
 
 def _delete_conversation(db: sqlite3.Connection, user: str, conversation: str) -> list[str]:
     running = [row["turn"] for row in running_in(db, read_conversation(db, user, conversation))]
-    db.execute("DELETE FROM log WHERE turn IN (SELECT n FROM turns WHERE conversation = ?)", (conversation,))
+    for row in db.execute("SELECT n FROM turns WHERE conversation = ? AND logged", (conversation,)).fetchall():
+        drop_newest(db, row["n"])
     db.execute("DELETE FROM conversations WHERE id = ?", (conversation,))
     return running
 
