@@ -1,10 +1,17 @@
 """An answer's body, over real sockets: its pieces, its end, its failures, its watch."""
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import cast
 
+import aiohttp
 import httpx2
 import pytest
+from aiohttp.client_proto import ResponseHandler
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from providers.body import Body, Stalled
 from providers.route import Timeouts
@@ -189,3 +196,117 @@ async def test_body_without_length(client: httpx2.AsyncClient, upstream: Upstrea
     response = await post(client, upstream)
     assert (await rest(body_of(response))).endswith(b"[DONE]\n\n")
     await response.aclose()
+
+
+class Wire(asyncio.Transport):
+    """A connection in memory, on which an answer's head has arrived."""
+
+    def __init__(self, head: bytes) -> None:
+        super().__init__()
+        self.parser = ResponseHandler(asyncio.get_running_loop())
+        self._protocol: asyncio.Protocol = self.parser
+        self.parser.connection_made(self)
+        self.parser.set_response_params()
+        self.parser.data_received(head)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = cast("asyncio.Protocol", protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+
+    def arrives(self, data: bytes) -> None:
+        """The network brings this in one piece."""
+        self._protocol.data_received(data)
+
+    async def body(self) -> Body:
+        """The body behind the head."""
+        head, content = await self.parser.read()
+        answer = SimpleNamespace(
+            content=content,
+            connection=SimpleNamespace(transport=self),
+            closed=False,
+            close=self.close,
+            headers=head.headers,
+        )
+        return Body(cast("aiohttp.ClientResponse", answer), 60, asyncio.get_running_loop().time() + 60)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
+CONTENT = st.one_of(
+    st.sampled_from(
+        [b"data: {}\n\n", b"\n", b"5\r\nabcd\n\r\n", b"a\r\n", b"\r\n", b"0\r\n\r\n", b"3\r\nabc\r\n", b"x" * 300]
+    ),
+    st.binary(min_size=1, max_size=20),
+)
+
+
+def chunked(contents: list[bytes]) -> bytes:
+    """The contents as chunks, and the end."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(content), content) for content in [*contents, b""])
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(CONTENT, max_size=8), st.lists(st.integers(1, 40), max_size=30), st.integers(1, 9))
+async def test_chunks_are_the_same_however_the_network_cuts_them(
+    contents: list[bytes], cuts: list[int], takes: int
+) -> None:
+    """Whatever they hold, and whether their reader waits or not."""
+    wire = Wire(CHUNKED + b"\r\n")
+    body = await wire.body()
+    taken: list[bytes] = []
+
+    def take(piece: bytes) -> bool:
+        taken.append(piece)
+        return len(taken) % takes > 0
+
+    async def read() -> None:
+        while await body.each(take):
+            await asyncio.sleep(0)
+
+    reading = asyncio.get_running_loop().create_task(read())
+    raw = chunked(contents)
+    for size in [*cuts, len(raw)]:
+        await asyncio.sleep(0)
+        if raw:
+            wire.arrives(raw[:size])
+        raw = raw[size:]
+    await asyncio.wait_for(reading, 5)
+    assert b"".join(taken) == b"".join(contents)
+    await body.aclose()
+
+
+@pytest.mark.parametrize("way", ["plain", "gzip"])
+async def test_whole_chunks_of_events_go_past_the_parser(way: str) -> None:
+    """But for those of an encoded answer, and what is no chunk is the parser's to refuse."""
+    encoding = b"Content-Encoding: gzip\r\n" if way == "gzip" else b""
+    wire = Wire(CHUNKED + encoding + b"\r\n")
+    body = await wire.body()
+    pack = zlib.compressobj(wbits=31)
+    events = [b"data: %d\n\n" % n for n in range(6)]
+    packed = [pack.compress(event) + pack.flush(zlib.Z_SYNC_FLUSH) for event in events]
+    contents = packed if way == "gzip" else events
+    taken: list[bytes] = []
+
+    def take(piece: bytes) -> bool:
+        taken.append(piece)
+        return True
+
+    reading = asyncio.get_running_loop().create_task(body.each(take))
+    await asyncio.sleep(0)
+    parsed = []
+    for content in contents:
+        wire.arrives(b"%x\r\n%b\r\n" % (len(content), content))
+        parsed.append(body._content.total_bytes)
+    assert b"".join(taken) == b"".join(events)
+    assert (parsed[0] == parsed[-1]) is (way == "plain")
+    wire.arrives(b"no chunk at all\r\n")
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await reading
+    await body.aclose()
