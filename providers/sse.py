@@ -117,6 +117,8 @@ def _whole(chunk: bytes) -> list[Event] | None:
     """The events of a chunk that holds only whole `data:` and `event:`+`data:` blocks; None for any other."""
     if not chunk.endswith(b"\n\n") or b"\r" in chunk:
         return None
+    if chunk.startswith(b"data: ") and chunk.find(b"\n") == len(chunk) - 2:
+        return [(None, chunk[6:-2])]
     events: list[Event] = []
     for block in chunk[:-2].split(b"\n\n"):
         name: str | None = None

@@ -91,6 +91,11 @@ class Delivery:
             if type(delta) is PartDelta:
                 if not 0 <= delta.part < self._parts:
                     raise IllegalTransition(f"a delta of part {delta.part}, which was not opened")
+                text = delta.text
+                if text and len(text) <= SAFE_CHARS:
+                    seq += 1
+                    events.append(TurnDelta(stream.turn, seq, delta.part, text))
+                    continue
                 for event in _delta_events(stream.turn, seq, delta):
                     seq += 1
                     events.append(event)
@@ -220,10 +225,8 @@ def _delta_events(turn: str, seq: int, delta: PartDelta) -> list[TurnDelta]:
     """One event, or several where one wouldn't fit a frame (law 10)."""
     text = delta.text
     if text is not None:
-        if len(text) <= SAFE_CHARS:
-            return [TurnDelta(turn, seq + 1, delta.part, text)] if text else []
         pieces = split_text(text, PIECE_BYTES_MAX)
-        return [TurnDelta(turn, seq + n, delta.part, piece) for n, piece in enumerate(pieces, 1)]
+        return [TurnDelta(turn, seq + n, delta.part, piece) for n, piece in enumerate(pieces, 1) if piece]
     pieces = split_text(delta.signature or "", PIECE_BYTES_MAX)
     return [TurnDelta(turn, seq + n, delta.part, None, piece) for n, piece in enumerate(pieces, 1) if piece]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.errors import ApiError
-from gateway.events import EndStatus, TurnDetached, TurnEvent, TurnReset
+from gateway.events import EndStatus, TurnDelta, TurnDetached, TurnEvent, TurnReset
 from gateway.sockets.outbox import Attachment, Outbox
 from gateway.turns.abort import AbortSignal
 from gateway.turns.turn import ENDED, State, step
@@ -98,7 +98,9 @@ class TurnStream:
         state = self.state
         size = 0
         for event in events:
-            state = step(state, event)
+            # Almost all are deltas, which leave a streaming turn streaming.
+            if state != "streaming" or type(event) is not TurnDelta:
+                state = step(state, event)
             size += event_size(event)
         self.state = state
         self.bytes_out += size
