@@ -82,27 +82,41 @@ async def memory(sizes: Sizes) -> Figures:
 
 
 async def flat(sizes: Sizes) -> Figures:
-    """CPU per short turn, before and after so many ended ones, in as many conversations."""
+    """CPU per short turn: before and after so many ended ones, in as many conversations, and beside so many idle sockets.
+
+    What the sockets cost without any turn, for their heartbeats, is no turn's.
+    """
     async with upstream() as provider, gateway(provider) as running:
         pid = running.process.pid
         sockets = await open_sockets(running.url, 8, Tally())
         batch = max(sizes.samples, 16)
-        await _short_turns(sockets, batch, pid)
-        first = await _short_turns(sockets, batch * 4, pid)
+        await _short_turns(sockets, batch * 4, pid)
+        await asyncio.sleep(2 * sizes.seconds)  # the SDKs that are loaded meanwhile are no turn's cost
+        first = await _short_turns(sockets, batch * 8, pid)
         await _short_turns(sockets, sizes.ended_turns, pid)
-        last = await _short_turns(sockets, batch * 4, pid)
-        await close_sockets(sockets)
+        later = await _short_turns(sockets, batch * 8, pid)
+        idle = await open_sockets(running.url, sizes.idle_sockets, Tally())
+        await asyncio.sleep(1)
+        before = cpu_s(pid)
+        await asyncio.sleep(2 * sizes.seconds)
+        resting = (cpu_s(pid) - before) / (2 * sizes.seconds)
+        beside = await _short_turns(sockets, batch * 8, pid, resting)
+        await close_sockets([*sockets, *idle])
     return {
         "ended_turns": sizes.ended_turns,
+        "idle_sockets": len(idle),
         "cpu_ms_per_turn_before": round(first * 1000, 3),
-        "cpu_ms_per_turn_after": round(last * 1000, 3),
-        "ratio": round(last / max(first, 1e-6), 3),
+        "cpu_ms_per_turn_after": round(later * 1000, 3),
+        "cpu_ms_per_turn_beside": round(beside * 1000, 3),
+        "cpu_of_idle_sockets": round(resting, 4),
+        "ratio": round(later / max(first, 1e-6), 3),
+        "ratio_beside": round(beside / max(first, 1e-6), 3),
     }
 
 
-async def _short_turns(sockets: list[Socket], count: int, pid: int) -> float:
-    """CPU seconds per turn of ten tokens, each in a conversation of its own."""
-    before = cpu_s(pid)
+async def _short_turns(sockets: list[Socket], count: int, pid: int, resting: float = 0) -> float:
+    """CPU seconds per turn of ten tokens, each in a conversation of its own. `resting`: what the rest uses, a second."""
+    before, began = cpu_s(pid), time.monotonic()
 
     async def some(socket: Socket, mine: int) -> None:
         for _ in range(mine):
@@ -113,7 +127,7 @@ async def _short_turns(sockets: list[Socket], count: int, pid: int) -> float:
 
     share = max(count // len(sockets), 1)
     await asyncio.gather(*(some(socket, share) for socket in sockets))
-    return (cpu_s(pid) - before) / (share * len(sockets))
+    return (cpu_s(pid) - before - resting * (time.monotonic() - began)) / (share * len(sockets))
 
 
 async def slow_client(sizes: Sizes) -> Figures:

@@ -114,8 +114,8 @@ def _own_rows(s: Results) -> list[tuple[str, str]]:
         rows.append(("memory per live turn", f"{s['memory']['kib_per_turn']} KiB"))
     if "flat" in s:
         flat = s["flat"]
-        said = f"{flat['ratio']:.2f} times its cost before"
-        rows.append((f"a turn after {flat['ended_turns']:,} ended ones", said))
+        rows.append((f"a turn after {flat['ended_turns']:,} ended ones", f"{flat['ratio']:.2f} times its cost before"))
+        rows.append((f"and beside {flat['idle_sockets']:,} idle sockets", f"{flat['ratio_beside']:.2f} times"))
     if "start" in s:
         rows.append(("start to ready, p50", f"{shown(s['start']['p50_ms'])} ms"))
     return rows
