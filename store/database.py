@@ -31,6 +31,8 @@ _REFUSALS = {
     sqlite3.SQLITE_CORRUPT: "is damaged. Restore a copy, or give another file with --store.",
 }
 _SCHEMA = Path(__file__).with_name("embedded.sql")
+_UPGRADES = {2: Path(__file__).with_name("embedded_from_2.sql")}
+"""What makes this version of an older one."""
 
 
 class Database:
@@ -123,7 +125,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, SCHEMA_VERSION):
+        if version not in (0, SCHEMA_VERSION, *_UPGRADES):
             raise StoreError(f"{path} was written by another version of Turnwire ({version}). Use another file.")
         # Only now: the journal's mode is written to the file, and another version's isn't ours to change.
         connection.execute("PRAGMA journal_mode = WAL")
@@ -131,8 +133,9 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.create_function("casefold", 1, str.casefold, deterministic=True)
         connection.execute("PRAGMA temp_store = MEMORY")
-        connection.executescript(_SCHEMA.read_text(encoding="utf-8"))
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        scripts = [_SCHEMA, _UPGRADES[version]] if version in _UPGRADES else [_SCHEMA]
+        changes = "".join(script.read_text(encoding="utf-8") for script in scripts)
+        connection.executescript(f"BEGIN IMMEDIATE; {changes} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     except sqlite3.Error as error:
         raise StoreError(_refusal(path, error)) from error
 

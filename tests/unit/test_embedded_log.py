@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import groupby
@@ -224,3 +225,31 @@ def pages_to_write(store: EmbeddedStore) -> int:
     pages = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()["log"]
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return int(pages)
+
+
+async def test_a_file_of_version_2_is_taken_over(tmp_path: Path) -> None:
+    """With its logs, which had an index by turn where there is a chain now; what goes on continues them."""
+    path = tmp_path / "turnwire.db"
+    store = EmbeddedStore(str(path), log_ttl_s=TTL_S)
+    await store.open()
+    epochs = {turn: await accept(store, turn) for turn in ("one", "two", "none")}
+    for seq in range(1, 4):
+        await store.append([Append("ann", turn, epochs[turn], seq, seq, turn.encode()) for turn in ("one", "two")])
+    await store.close()
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            "DROP TRIGGER log_grows; DROP TABLE log_tails; ALTER TABLE log DROP COLUMN previous;"
+            "CREATE UNIQUE INDEX log_by_turn ON log (turn, last); PRAGMA user_version = 2;"
+        )
+    db.close()
+    store = EmbeddedStore(str(path), log_ttl_s=TTL_S)
+    await store.open()
+    for turn in ("one", "two"):
+        await store.append([Append("ann", turn, epochs[turn], 4, 4, b"new")])
+        entries = await store.log("ann", turn, 0)
+        assert [(entry.last, entry.payload) for entry in entries] == [
+            *((seq, turn.encode()) for seq in range(1, 4)),
+            (4, b"new"),
+        ]
+    assert await store.log("ann", "none", 0) == []
+    await store.close()

@@ -1,0 +1,6 @@
+-- Version 2 had an index of the log by turn; now a turn's entries are a chain (`embedded.sql`, which runs before this).
+
+ALTER TABLE log ADD COLUMN previous INTEGER;
+UPDATE log SET previous = (SELECT older.n FROM log AS older WHERE older.turn = log.turn AND older.last = log.first - 1);
+DROP INDEX log_by_turn;
+INSERT INTO log_tails (turn, entry, last) SELECT turn, n, max(last) FROM log GROUP BY turn;
