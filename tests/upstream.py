@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, Self, cast
 from urllib.parse import parse_qsl
 
+import httpx2
+
 Write = Literal["event", "whole", "piece"]
 Cut = Literal["fin", "rst"]
 
@@ -148,6 +150,12 @@ def recorded(path: Path, api: str) -> Script:
     if api in ("anthropic", "openai-responses"):
         return Script(tuple(sse(line, json.loads(line)["type"]) for line in lines))
     return Script((*(sse(line) for line in lines), sse("[DONE]")))
+
+
+async def post(client: httpx2.AsyncClient, upstream: Upstream, **more: Any) -> httpx2.Response:
+    """Ask the upstream by this client; the answer, whose body is still to be read."""
+    request = client.build_request("POST", upstream.openai_url + "/chat/completions", json={"n": 1}, **more)
+    return await client.send(request, stream=True)
 
 
 @dataclass(eq=False)

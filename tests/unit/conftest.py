@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
 
 from gateway.services import Services
+from providers.route import Timeouts
+from providers.transport import http_client
 from tests.in_process import Instance, Seat, SteeredStore, open_pair, open_services, open_store, seat
+from tests.upstream import Upstream
 
 
 @pytest.fixture
@@ -45,4 +49,18 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def pair(quick: None) -> AsyncIterator[tuple[Instance, Instance]]:
     """Two instances on one store, with short leases."""
     async with open_pair() as made:
+        yield made
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """A local provider."""
+    async with Upstream() as made:
+        yield made
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx2.AsyncClient]:
+    """The HTTP client under the SDKs."""
+    async with http_client(Timeouts()) as made:
         yield made

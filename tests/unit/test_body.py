@@ -2,7 +2,6 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import cast
 
@@ -16,26 +15,9 @@ from hypothesis import strategies as st
 from providers.body import Body, Stalled
 from providers.route import Timeouts
 from providers.transport import body_of, http_client
-from tests.upstream import Script, Upstream, chat, sse
+from tests.upstream import Script, Upstream, chat, post, sse
 
 QUICK = Timeouts(connect_s=0.5, first_event_s=0.2, between_events_s=0.2)
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    async with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
-async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    async with http_client(Timeouts()) as client:
-        yield client
-
-
-async def post(client: httpx2.AsyncClient, upstream: Upstream, **more: object) -> httpx2.Response:
-    request = client.build_request("POST", upstream.openai_url + "/chat/completions", json={"n": 1}, **more)  # type: ignore[arg-type]
-    return await client.send(request, stream=True)
 
 
 async def rest(body: Body) -> bytes:
