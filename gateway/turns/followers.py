@@ -15,8 +15,7 @@ import structlog
 from gateway.errors import ApiError
 from gateway.tasks import spawn
 from gateway.turns.hub import Hub
-from gateway.turns.mirror import apply, read_whole
-from gateway.turns.turn import IllegalTransition
+from gateway.turns.mirror import UNREADABLE, apply, read_whole
 from gateway.turns.turn_stream import TurnStream, gone, mirror_of, was_deleted
 from store.base import LogEntry, NotFound, StoreError
 from store.interface import Store, turn_channel
@@ -158,7 +157,13 @@ class Followers:
             await self._store.unfollow(channel)  # released meanwhile
 
     async def catch_up(self, stream: TurnStream) -> None:
-        """Read what the mirror lacks. Raises `StoreError`."""
+        """Read what the mirror lacks, up to where the log is damaged. Raises `StoreError`."""
+        try:
+            await self._catch_up(stream)
+        except UNREADABLE as error:
+            log.error("a turn's log is damaged", turn=stream.turn, readable=stream.log.end, error=str(error))
+
+    async def _catch_up(self, stream: TurnStream) -> None:
         while entries := await self._store.log(stream.user, stream.turn, stream.log.end):
             if stream.owned:
                 return
@@ -192,7 +197,7 @@ class Followers:
         self._heard[channel] = asyncio.get_running_loop().time()
         try:
             fits = channel not in self._to_reload and apply(stream, _decode_entry(payload))
-        except (msgspec.DecodeError, IllegalTransition):
+        except UNREADABLE:
             log.exception("an entry can't be applied", channel=channel)
             return
         if not fits or not stream.live:

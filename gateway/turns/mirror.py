@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import msgspec
+
 from gateway.turns.entries import decode_events
-from gateway.turns.turn import ENDED, State, step
+from gateway.turns.turn import ENDED, IllegalTransition, State, step
 from gateway.turns.turn_log import TurnLog
 from gateway.turns.turn_stream import TurnStream
 from store.base import LogEntry
 from store.interface import Store
+
+UNREADABLE = (msgspec.DecodeError, IllegalTransition)
+"""What a damaged log raises: nothing behind that place can be read."""
 
 
 def apply(stream: TurnStream, entry: LogEntry) -> bool:
@@ -24,19 +31,20 @@ def apply(stream: TurnStream, entry: LogEntry) -> bool:
 
 
 async def read_whole(store: Store, stream: TurnStream) -> tuple[TurnLog, State]:
-    """The turn's log as the store has it, up to its first gap. Raises `StoreError`."""
+    """The turn's log as the store has it, up to its first gap or damage. Raises `StoreError`."""
     whole = TurnLog(stream.turn, stream.epoch)
     state: State = "accepting"
-    while entries := await store.log(stream.user, stream.turn, whole.end):
-        before = whole.end
-        for entry in entries:
-            if entry.first != whole.end + 1:
-                continue
-            whole.begin_epoch(entry.epoch)
-            for event in decode_events(entry.payload):
-                state = step(state, event)
-                whole.events.append(event)
-        if whole.end == before:
-            break
+    with suppress(*UNREADABLE):
+        while entries := await store.log(stream.user, stream.turn, whole.end):
+            before = whole.end
+            for entry in entries:
+                if entry.first != whole.end + 1:
+                    continue
+                whole.begin_epoch(entry.epoch)
+                for event in decode_events(entry.payload):
+                    state = step(state, event)
+                    whole.events.append(event)
+            if whole.end == before:
+                break
     whole.ended = state in ENDED
     return whole, state

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import structlog
 
 from gateway.errors import ApiError
-from gateway.events import TurnDelta, TurnReset
+from gateway.events import TurnDelta, TurnReset, TurnStatus
 from gateway.protocol import TurnStart, decode_request
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Telemetry
@@ -74,6 +76,10 @@ class Takeover:
         stream = await self._followers.find(user, turn)
         await self._followers.catch_up(stream)
         request = _request_of(record)
+        if stream.log.end < record.seq:
+            log.error("what was kept of a turn can't be read, it ends", turn=turn, readable=stream.log.end)
+            _fill(stream, record)
+            request = None
         stream.own_again(record.epoch)
         if request is not None:
             self._runner.watch_over(stream, request)
@@ -175,6 +181,15 @@ def _has_said_something(stream: TurnStream) -> bool:
         if isinstance(event, TurnDelta | TurnReset):
             return isinstance(event, TurnDelta)
     return False
+
+
+def _fill(stream: TurnStream, turn: TurnRecord) -> None:
+    """Let the log reach to where the store has it, for an ending to fit there: its numbers have no holes (law 7)."""
+    if stream.log.end == 0:
+        stream.publish([acceptance.started(turn, None, queued=False)])
+    status: Literal["queued", "resumed"] = "queued" if stream.state == "queued" else "resumed"
+    seqs = range(stream.log.end + 1, turn.seq + 1)
+    stream.publish([TurnStatus(turn=stream.turn, seq=seq, status=status, epoch=stream.epoch) for seq in seqs])
 
 
 def _request_of(turn: TurnRecord) -> TurnStart | None:

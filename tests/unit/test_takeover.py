@@ -168,6 +168,42 @@ async def test_what_cannot_be_resumed_fails(quick: None, fields: dict[str, Any],
             assert (await ann.ending("good"))["type"] == "turn.completed"
 
 
+DAMAGED = {
+    "from the first event on": ([], [b"\xc1 rubbish"]),
+    "behind what was said": ([started("t"), part(2), delta(3, "kept")], [b"", encode_events([delta(5, "lost")])]),
+    "while it waits": ([started("t", queued=True)], [b"\x91\xa0"]),
+    "out of order": ([started("t")], [encode_events([delta(2, "no part was opened")])]),
+}
+
+
+@pytest.mark.parametrize(("events", "more"), DAMAGED.values(), ids=DAMAGED)
+async def test_a_turn_whose_log_is_damaged_ends(quick: None, events: list[TurnEvent], more: list[bytes]) -> None:
+    """Law 9: it fails once, with what can be read of it; the others are taken, and nobody reads that log again."""
+    async with open_shared_store() as open_view:
+        view = open_view()
+        async with open_instance(view, lease_s=0.3) as instance, seat(instance.services) as ann:
+            with view.blocked("takeable"):
+                conversation = (await ann.request("conversation.create"))["id"]
+                await abandoned(instance, "t", events, stateless=False, conversation=conversation)
+                record = await view.turn("ann", "t")
+                for seq, payload in enumerate(more, len(events) + 1):
+                    await view.append([Append("ann", "t", record.epoch, seq, seq, payload)])
+                await abandoned(instance, "good", [], asked=MESSAGES)
+                await ann.request("turn.attach", turn="t")
+            await ann.request("turn.attach", turn="good")
+            ended = await ann.ending("t")
+            assert (ended["type"], ended["error"]["code"]) == ("turn.failed", "owner_lost")
+            assert ended["seq"] == len(events) + len(more) + 1
+            assert (await ann.ending("good"))["type"] == "turn.completed"
+            kept = [] if len(events) < 3 else [{"kind": "text", "text": "kept"}]
+            assert (await ann.request("turn.get", turn="t"))["message"]["parts"] == kept
+            assert await view.takeable() == []
+            assert view.calls.count("take") == 2
+        async with open_instance(open_view(), lease_s=0.3) as other, seat(other.services) as later:
+            refused = (await later.request("turn.attach", positions={"t": {"epoch": 0, "seq": 0}}))["turns"]["t"]
+            assert (refused["error"]["code"], refused["error"]["stored_message"]) == ("gone", record.message)
+
+
 async def test_a_taker_whose_store_fails_lets_the_next_one_try(quick: None) -> None:
     """A store that is away for a moment costs no turn: whoever can reads the plan again later."""
     async with open_shared_store() as open_view:
