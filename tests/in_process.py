@@ -42,6 +42,7 @@ class SteeredStore:
     def __init__(self, store: Store) -> None:
         self.real = store
         self._failing: dict[str, int] = {}
+        self._unanswered: dict[str, int] = {}
         self._gates: dict[str, Gate] = {}
         self._late: dict[str, Gate] = {}
         self.calls: list[str] = []
@@ -58,6 +59,9 @@ class SteeredStore:
             await self._steer(name)
             answer = await method(*args, **fields)
             await self._pass(self._late.get(name))
+            if self._unanswered.get(name, 0) > 0:
+                self._unanswered[name] -= 1
+                raise StoreError("The store didn't answer.")
             return answer
 
         return call
@@ -90,6 +94,15 @@ class SteeredStore:
             yield
         finally:
             del self._failing[name]
+
+    @contextmanager
+    def unanswered(self, name: str, times: int = 1) -> Iterator[None]:
+        """The next `times` calls of `name` are carried out, and their answers lost."""
+        self._unanswered[name] = times
+        try:
+            yield
+        finally:
+            del self._unanswered[name]
 
     def blocked(self, name: str) -> AbstractContextManager[asyncio.Event]:
         """Calls of `name` wait until the end of the block; the event says that one does."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -20,7 +21,7 @@ from gateway.ids import new_id, now_ms
 from gateway.limits import refused, turn_limits
 from gateway.protocol import TurnStart
 from gateway.settings import Settings
-from gateway.tasks import contained
+from gateway.tasks import contained, spawn
 from gateway.telemetry.metrics import Telemetry
 from gateway.telemetry.tracing import Tracing
 from gateway.telemetry.turn_watch import TurnWatch
@@ -35,6 +36,7 @@ from gateway.turns.log_writer import LogWriter
 from gateway.turns.stopping import Stopping
 from gateway.turns.turn_queue import find_queue
 from gateway.turns.turn_stream import TurnStream
+from gateway.turns.unanswered import see_through
 from providers.base import ProviderError
 from providers.catalog import Catalog
 from providers.route import Route
@@ -183,7 +185,7 @@ class Runner:
             return None
         while True:
             if interrupted is not None:
-                await self._interrupt(stream, interrupted)
+                await self._stopping.interrupt(stream.user, interrupted)
             try:
                 accepted = await acceptance.accept(
                     self._store, stream, request, content, model, self._instance, lease_ms, self.turn_limits
@@ -213,13 +215,20 @@ class Runner:
         stream.state = "failed"
         stream.accepted.set_result(record)
         stream.end()
+        if record.owner == self._instance and record.ending is None:
+            self._see_through(stream)
+
+    def _see_through(self, stream: TurnStream) -> None:
+        """The store may have the turn as ours, though nobody runs it: it didn't answer its start."""
+        user, turn, lease_s = stream.user, stream.turn, self._settings.lease_s
+        take = partial(self._stopping.take_over, user, turn, force=True)
+        spawn(self._tasks, see_through(self._store, user, turn, self._instance, lease_s, take))
 
     async def _refuse(self, stream: TurnStream, error: Exception) -> None:
         """Whatever is wrong with the request now, an id that was accepted answers so."""
+        asks = not isinstance(error, StoreError) or isinstance(error, NotFound)
         try:
-            known = (
-                None if isinstance(error, StoreError) and not isinstance(error, NotFound) else await self._known(stream)
-            )
+            known = await self._known(stream) if asks else None
         except (ApiError, StoreError) as worse:
             self._reject(stream, worse)
             return
@@ -241,6 +250,7 @@ class Runner:
         elif isinstance(error, StoreError):
             log.warning("store failed at a start", error=str(error))
             failure = ApiError("store_unavailable")
+            self._see_through(stream)
         else:
             log.error("a start failed", exc_info=error)
             failure = ApiError("internal")
@@ -249,19 +259,6 @@ class Runner:
         stream.accepted.set_exception(failure)
         stream.accepted.exception()  # it counts as seen even if its connection has gone
         stream.end()
-
-    async def _interrupt(self, stream: TurnStream, conversation: str) -> None:
-        """Stop what runs in the conversation, wherever it runs."""
-        running = await self._store.active(stream.user, conversation)
-        await asyncio.gather(
-            *(
-                self._stopping.cancel(stream.user, turn, Abort("client", "Another turn took its place."))
-                for turn in running
-            )
-        )
-        for turn in running:
-            with suppress(NotFound, ApiError):
-                await (await self._followers.find(stream.user, turn)).wait_ended()
 
     async def place(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
         """The request's conversation and the route to its model. Raises `NotFound`, `ProviderError`, `StoreError`."""

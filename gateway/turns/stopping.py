@@ -99,6 +99,15 @@ class Stopping:
             await _ended_within(stream, OWNER_SILENT_S)
         return "already_ended" if stream.state in {"completed", "failed"} else "cancelled"
 
+    async def interrupt(self, user: str, conversation: str) -> None:
+        """Stop what runs in the conversation, wherever it runs, and wait until it has. Raises `StoreError`."""
+        running = await self._store.active(user, conversation)
+        wish = Abort("client", "Another turn took its place.")
+        await asyncio.gather(*(self.cancel(user, turn, wish) for turn in running))
+        for turn in running:
+            with suppress(NotFound, ApiError):
+                await (await self._followers.find(user, turn)).wait_ended()
+
     async def take(self, user: str, turn: str) -> None:
         """Take over a turn whose lease has lapsed. Raises `StoreError`."""
         await self.take_over(user, turn)
