@@ -127,6 +127,7 @@ class Stopping:
         spawn(self._tasks, self._cancel_abandoned(stream))
 
     async def _cancel_abandoned(self, stream: TurnStream) -> None:
+        timer = stream._disconnect_timer
         try:
             elsewhere = await self._store.attached_elsewhere(stream.user, stream.turn, self._instance)
         except StoreError:
@@ -134,8 +135,8 @@ class Stopping:
                 # The store may be back without what others had said: they get the time to say it again.
                 stream.watch_for_abandonment()
             return
-        if not stream.running or stream.attached:
-            return
+        if not stream.running or stream.attached or stream._disconnect_timer is not timer:
+            return  # also where it was set anew meanwhile: the store that answered may not be the one that was asked
         if elsewhere:
             stream.watch_for_abandonment(ASK_AGAIN_S)
         else:

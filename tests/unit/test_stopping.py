@@ -184,6 +184,28 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
         assert stream.running
 
 
+async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 8: the turn is made anew while the store is asked who follows it; its followers have their grace all the same."""
+    monkeypatch.setattr("gateway.turns.stopping.ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr("gateway.turns.followers.TOUCH_S", 0.5)
+    async with open_pair(disconnect_grace_s=10) as (one, two), seat(two.services) as there:
+        async with seat(one.services) as here:
+            await here.start("t", demo=SLOW, on_disconnect="cancel")
+            await there.request("turn.attach", turn="t")
+        stream, store = one.stream("t"), one.store.real
+        assert isinstance(store, EmbeddedStore)
+        one.services.stopping.on_abandoned(stream)
+        with one.store.blocked("attached_elsewhere") as asking:
+            await asking.wait()
+            timer = stream._disconnect_timer
+            one.wired.writer.on_missing(stream)
+            await eventually(lambda: stream._disconnect_timer is not timer)
+            store._touched.clear()
+        touches = two.store.calls.count("touch")
+        await eventually(lambda: two.store.calls.count("touch") > touches + 1)
+        assert stream.running
+
+
 async def test_on_busy_looks_at_all_instances(pair: Pair) -> None:
     """`reject`, `queue` and `interrupt` heed turns that run elsewhere."""
     one, two = pair
