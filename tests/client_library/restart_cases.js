@@ -1,6 +1,6 @@
 import { equal, live, next, ok, pause, saying, speech, test, until } from "./harness.js";
 
-const TEXT = speech(500);
+const TEXT = speech(250);
 /** An owner's death is noticed after so long. */
 const QUICK = { TURNWIRE_LEASE_S: "1", TURNWIRE_DRAIN_S: "10" };
 
