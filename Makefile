@@ -52,7 +52,7 @@ MINUTES ?= 5
 soak: .venv/.dev prepare
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
 
-# Redis, nginx, Chromium and Go, for the tests that run them.
+# Redis, nginx, Chromium, Go, Node and curl, for the tests that run them.
 prepare:
 	@tests/prepare.sh
 

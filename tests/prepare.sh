@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Makes sure of the programs that the tests run beside Python: Redis, nginx, Chromium, Go and Node.
+# Makes sure of the programs that the tests run beside Python: Redis, nginx, Chromium, Go, Node and curl.
 # Installs with apt what is missing, where it may; else says what to install. In CI a missing one is an error,
 # elsewhere its tests are skipped.
 set -euo pipefail
 
 go_minimum=1.23
 node_minimum=20.19
+
+has_curl() { command -v curl >/dev/null; }
 
 has_redis() { command -v redis-server >/dev/null; }
 
@@ -52,6 +54,7 @@ may_install() {
 
 # The missing ones by their Debian names, a word each.
 missing() {
+    has_curl || echo curl
     has_redis || echo redis-server
     has_nginx || echo nginx-light
     has_chromium || echo chromium
@@ -82,6 +85,7 @@ fi
     echo "The tests need programs that are not here:"
     for package in $packages; do
         case "$package" in
+        curl) echo "  curl: apt install curl" ;;
         redis-server) echo "  Redis >= 7: apt install redis-server, brew install redis" ;;
         nginx-light) echo "  nginx: apt install nginx-light, brew install nginx" ;;
         chromium) echo "  Chromium: apt install chromium, brew install --cask chromium" ;;

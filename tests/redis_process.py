@@ -24,6 +24,7 @@ import redis
 import trustme
 
 from store.redis import RedisStore
+from tests.programs import program
 
 PROGRAM = os.environ.get("TURNWIRE_TEST_REDIS_SERVER", "redis-server")
 """Another Redis, or a Valkey, to run the tests on."""
@@ -210,9 +211,8 @@ def redis_process(
     tls: bool = False,
     replica_of: int | None = None,
 ) -> Iterator[RedisProcess]:
-    """A running Redis until the end of the block. Skips the test where none is installed."""
-    if shutil.which(PROGRAM) is None:
-        pytest.skip(f"{PROGRAM} isn't installed")
+    """A running Redis until the end of the block."""
+    program(PROGRAM)
     process = RedisProcess(
         folder,
         appendonly=appendonly,

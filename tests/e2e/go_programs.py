@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -17,6 +16,7 @@ import httpx2
 import pytest
 
 from tests.credentials import IDENTITY_SECRET, KeyFile
+from tests.programs import program
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BUILD_TIMEOUT_S = 120
@@ -27,10 +27,8 @@ SESSION_SECRET = "a secret of the tests by which the proxy knows its sessions"
 
 
 def build(name: str, folder: Path) -> Path:
-    """An example's binary, vetted; skips where Go is missing, which CI has refused before."""
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("Go is not installed: tests/prepare.sh says how to get it")
+    """An example's binary, vetted."""
+    go = program("go")
     binary = folder / name
     environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": ""}
     for command in (["vet", "."], ["build", "-o", str(binary), "."]):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import get_args
@@ -14,6 +12,7 @@ import pytest
 from gateway import protocol as p
 from gateway.api.asyncapi import asyncapi
 from gateway.events import Unasked
+from tests.programs import installed, program
 
 pytestmark = pytest.mark.e2e
 
@@ -22,12 +21,8 @@ FOLDER = Path(__file__).parents[1] / "asyncapi"
 
 def test_the_official_parser_finds_nothing_wrong() -> None:
     """No error and no warning; it sees every request with its reply, and every event."""
-    node = shutil.which("node")
-    if node is None or not (FOLDER / "node_modules").is_dir():
-        missing = "The AsyncAPI parser isn't installed: tests/prepare.sh installs it"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+    node = program("node")
+    installed(FOLDER / "node_modules", "The AsyncAPI parser")
     document = json.dumps(asyncapi("127.0.0.1:8000"))
     done = subprocess.run([node, str(FOLDER / "parse.js")], input=document, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)

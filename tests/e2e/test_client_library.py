@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 
 from tests.client_stage import client_stage
 from tests.page_stage import browser_context, running_browser
+from tests.programs import installed, program
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -30,32 +29,22 @@ RUN_IN_BROWSER = """async () => {
 }"""
 
 Outcomes = dict[str, str | None]
+Run = Outcomes | BaseException
 
 
-def node() -> str:
-    """Node; where there is none, CI fails and a person's run skips."""
-    found = shutil.which("node")
-    if found is None:
-        missing = "Node isn't installed: tests/prepare.sh says how to get it"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return found
-
-
-def node_flags(program: str) -> list[str]:
+def node_flags(node: Path) -> list[str]:
     """What Node 20 needs to have a WebSocket."""
-    asked = subprocess.run([program, "-p", "typeof WebSocket"], capture_output=True, text=True, check=True)
+    asked = subprocess.run([node, "-p", "typeof WebSocket"], capture_output=True, text=True, check=True)
     return [] if asked.stdout.strip() == "function" else ["--experimental-websocket"]
 
 
 async def run_in_node(folder: Path) -> Outcomes:
     """Every case in Node."""
-    program = node()
+    node = program("node")
     async with client_stage(folder) as stage:
         process = await asyncio.create_subprocess_exec(
-            program,
-            *node_flags(program),
+            node,
+            *node_flags(node),
             str(CASES / "in_node.js"),
             stage.url,
             stdout=asyncio.subprocess.PIPE,
@@ -82,15 +71,33 @@ async def run_in_chromium(folder: Path) -> Outcomes:
 
 
 @pytest.fixture(scope="module")
-def in_node(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    """What became of the cases in Node."""
-    return asyncio.run(run_in_node(tmp_path_factory.mktemp("node")))
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+    """What became of the cases in Node and in Chromium, or why they couldn't run: at once, as most of it is waiting."""
+
+    async def both() -> tuple[Run, Run]:
+        node, chromium = (tmp_path_factory.mktemp(name) for name in ("node", "chromium"))
+        return await asyncio.gather(run_in_node(node), run_in_chromium(chromium), return_exceptions=True)
+
+    return asyncio.run(both())
 
 
 @pytest.fixture(scope="module")
-def in_chromium(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+def in_node(runs: tuple[Run, Run]) -> Outcomes:
+    """What became of the cases in Node."""
+    return outcomes_of(runs[0])
+
+
+@pytest.fixture(scope="module")
+def in_chromium(runs: tuple[Run, Run]) -> Outcomes:
     """What became of the cases in Chromium."""
-    return asyncio.run(run_in_chromium(tmp_path_factory.mktemp("chromium")))
+    return outcomes_of(runs[1])
+
+
+def outcomes_of(run: Run) -> Outcomes:
+    """What it came to. Raises what kept it from running."""
+    if isinstance(run, BaseException):
+        raise run
+    return run
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,11 +133,6 @@ def test_the_types_name_what_the_library_exports() -> None:
 
 def test_the_types_fit_a_program_that_uses_everything() -> None:
     """TypeScript takes tests/client_library/usage.ts, and finds every mistake that it marks."""
-    compiler = CASES / "node_modules" / ".bin" / "tsc"
-    if not compiler.exists():
-        missing = "no TypeScript: run `npm ci` in tests/client_library"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+    compiler = installed(CASES / "node_modules" / ".bin" / "tsc", "TypeScript")
     done = subprocess.run([compiler, "--project", CASES], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,12 +15,12 @@ import pytest
 from tests.client import client
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
+from tests.programs import program
 from tests.redis_process import redis_process
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
 SNIPPET = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 
-pytestmark = [pytest.mark.e2e, pytest.mark.skipif(NGINX is None, reason="nginx is not installed")]
+pytestmark = pytest.mark.e2e
 
 
 def free_port() -> int:
@@ -46,8 +45,9 @@ async def nginx(folder: Path, gateways: list[GatewayProcess]) -> AsyncIterator[s
         f"daemon off;\nmaster_process off;\npid {folder / 'pid'};\nerror_log stderr warn;\n"
         f"events {{}}\nhttp {{\naccess_log off;\n{paths}{text}\n}}\n"
     )
-    assert NGINX is not None
-    process = await asyncio.create_subprocess_exec(NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"))
+    process = await asyncio.create_subprocess_exec(
+        program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf")
+    )
     try:
         async with asyncio.timeout(10):
             while True:

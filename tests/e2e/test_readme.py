@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.gateway_process import GatewayProcess
+from tests.programs import program
 
 pytestmark = pytest.mark.e2e
 
@@ -32,8 +32,7 @@ async def test_the_examples_work(gateway: GatewayProcess) -> None:
     """Python streams an answer; curl starts a turn, resumes it and stops it, also behind the Python example."""
     (python,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert "that is the only notification you need" in (await pasted(gateway, sys.executable, "-c", python)).lower()
-    if shutil.which("curl") is None:
-        pytest.skip("curl isn't installed")
+    program("curl")
     start, more = re.findall(r"```sh\n(curl .*?)```", README, re.DOTALL)
     streamed = await pasted(gateway, "sh", "-ec", start)
     kinds = re.findall(r"^event: (.*)$", streamed, re.MULTILINE)
