@@ -25,10 +25,12 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 run: .venv/.run
 	@$(BIN)/turnwire serve
 
-# Two runs: coverage is the unit tests' own, and real processes run at their real speed. Both are seen, whichever fails.
+# Three runs, and all are seen, whichever fails: coverage is the unit tests' own, and real processes run at their real
+# speed. Most end-to-end tests wait nearly all the time, so that two cores have room for four; not those that are timed.
 test: lint prepare
 	@$(BIN)/pytest tests/unit tests/test_*.py -n 2 --dist loadfile --cov; units=$$?; \
-	$(BIN)/pytest tests/e2e -n 2 --dist loadfile && exit $$units
+	$(BIN)/pytest tests/e2e -m "not timed" -n 4 --dist loadfile; waiting=$$?; \
+	$(BIN)/pytest tests/e2e -m timed -n 2 --dist loadfile && exit $$((units | waiting))
 
 SECONDS ?= 60
 SEED ?=

@@ -85,6 +85,7 @@ async def attacked(gateway: GatewayProcess, name: str) -> AsyncIterator[None]:
         await process.communicate()
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("name", ATTACKS)
 async def test_tokens_come_in_time_under_a_flood(name: str, tmp_path: Path) -> None:
     """The p99 is at most twice that of a gateway beside it that nobody attacks, in the same second on the same machine;
@@ -147,6 +148,7 @@ async def test_no_head_is_read_in_two_ways(gateway: GatewayProcess) -> None:
         writer.close()
 
 
+@pytest.mark.timed
 async def test_a_bomb_of_json_is_one_refused_frame(gateway: GatewayProcess) -> None:
     """Deep, huge, doubled or half: refused at once, or taken for what it says; the socket stays."""
     for bomb in BOMBS:

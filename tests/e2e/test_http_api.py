@@ -156,6 +156,7 @@ async def test_an_instance_that_leaves_sends_its_streams_elsewhere(tmp_path: Pat
         await two.post("/v1/turns/w/cancel")
 
 
+@pytest.mark.timed
 async def test_a_large_image_is_taken_kept_and_given_back(gateway: GatewayProcess) -> None:
     """10 MiB, far over the socket's bounds; nobody else waits long for it."""
     image = bytes(range(256)) * 40_960
@@ -200,6 +201,7 @@ async def test_what_is_too_large_is_refused(gateway: GatewayProcess) -> None:
         assert (await http.get("/health")).status_code == 200
 
 
+@pytest.mark.timed
 async def test_law_11_a_reader_that_stops_is_let_go_and_resumes(gateway: GatewayProcess) -> None:
     """Law 11: the turn and others never wait for it; what it missed is there."""
     async with http_client(gateway.url) as http, client(gateway.ws_url) as fast:

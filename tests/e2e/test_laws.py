@@ -93,6 +93,7 @@ async def test_law_5_the_answer_to_a_cancel_stands_behind_the_last_delta(gateway
         assert (await c.ending("go"))["type"] == "turn.completed"
 
 
+@pytest.mark.timed
 async def test_law_5_cancel_works_from_another_connection_within_150_ms(gateway: GatewayProcess) -> None:
     """Law 5: every other attachment has the ending soon after another connection asked."""
     async with client(gateway.ws_url) as c, client(gateway.ws_url) as other:

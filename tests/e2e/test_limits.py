@@ -58,6 +58,7 @@ both = pytest.mark.parametrize("store", ["sqlite", "redis"])
 
 
 @both
+@pytest.mark.timed
 async def test_a_flood_of_starts_leaves_others_alone(tmp_path: Path, store: str) -> None:
     """500 starts on one socket: a burst is taken, 8 of it run, the rest is refused; cancel and attach go through, and
     another user's turn is as quick as ever."""

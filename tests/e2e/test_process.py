@@ -36,6 +36,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.timed
 async def test_it_is_ready_soon_and_says_where(tmp_path: Path) -> None:
     """Ready within a second on a quiet machine; the last line says where, which keys, and that auth is off."""
     began = time.monotonic()

@@ -36,6 +36,7 @@ def masked(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
     return bytes([(0x80 if fin else 0) | opcode, 0x80 | len(payload)]) + key + body
 
 
+@pytest.mark.timed
 async def test_law_11_a_client_that_does_not_read_is_closed_4501(gateway: GatewayProcess) -> None:
     """Law 11: past the bound it is closed 4501 and can resume; the turn and a fast client never wait for it."""
     params = {"demo": {"rate": 0, "tokens": 60_000}}
@@ -173,6 +174,7 @@ async def test_heartbeats_come_when_nothing_else_does(tmp_path: Path) -> None:
             assert len(beats()) <= quiet + 1
 
 
+@pytest.mark.timed
 async def test_a_flood_does_not_starve_the_others(gateway: GatewayProcess) -> None:
     """A turn that streams as fast as it can, on the same socket, leaves a paced turn at its pace."""
     async with client(gateway.ws_url) as c:

@@ -112,7 +112,7 @@ async def test_law_5_the_upstream_is_closed_when_the_cancel_is_answered(tmp_path
         await c.deltas("t", 10)
         assert not asked.disconnected.is_set()
         assert await c.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(5):
             await asked.disconnected.wait()
         assert (await c.ending("t"))["type"] == "turn.cancelled"
         held = c.turns["other"].seq
@@ -129,7 +129,7 @@ async def test_law_5_cancel_before_the_first_token(tmp_path: Path, provider: str
         await c.request("turn.start", turn="t", input="x", model=MODELS[provider])
         asked = await upstream.next_asked(1)
         assert await c.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
-        async with asyncio.timeout(0.5):
+        async with asyncio.timeout(5):
             await asked.disconnected.wait()
         ended = await c.ending("t")
         assert (ended["type"], c.turns["t"].text()) == ("turn.cancelled", "")

@@ -1,0 +1,244 @@
+"""Two instances whose Redis fails: each fault is one scenario, judged by the oracle of `tests/world.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import redis.asyncio
+
+from gateway.turns.entries import decode_events
+from tests.client import Client, RequestFailed, client
+from tests.demo import expected
+from tests.redis_process import redis_store
+from tests.upstream import chat
+from tests.world import LEASE_S, World, client_of, moment, world
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+LONG = {"rate": 100, "tokens": 400}
+
+
+async def test_redis_frozen_for_a_moment_is_invisible(tmp_path: Path) -> None:
+    """Law 4: Redis stands still for 3 s, less than a lease: attached clients see no gap and hear nothing of it, and the
+    log is complete after."""
+    async with world(tmp_path, TURNWIRE_LEASE_S="10") as w, client_of(w, 0) as who:
+        await w.start(who, "t", rate=100, tokens=600)
+        await asyncio.sleep(0.5)
+        w.redis.freeze()
+        before = who.now.turns["t"].seq if who.now else 0
+        await asyncio.sleep(2.5)
+        after = who.now.turns["t"].seq if who.now else 0
+        assert after > before + 120
+        await asyncio.sleep(0.5)
+        w.redis.thaw()
+        await w.check(who, "t")
+        assert who.connects == 1
+        assert who.now is not None
+        assert not [frame for frame in who.now.frames if frame["type"] == "durability"]
+
+
+@pytest.mark.parametrize(("lease_s", "away_s"), [(LEASE_S, 4 * LEASE_S), (10, 30)])
+async def test_redis_away_longer_degrades_and_catches_up(tmp_path: Path, lease_s: float, away_s: float) -> None:
+    """Law 4: Redis is away for several leases: clients see `degraded`, the stream goes on, and the log is whole after."""
+    rate = 600 / away_s
+    async with world(tmp_path, TURNWIRE_LEASE_S=str(lease_s)) as w, client_of(w, 0) as who:
+        await w.start(who, "t", rate=rate, tokens=800)
+        await asyncio.sleep(0.5)
+        w.redis.freeze()
+        await asyncio.sleep(away_s)
+        assert who.now is not None
+        states = [frame["state"] for frame in who.now.frames if frame["type"] == "durability"]
+        assert states == ["degraded"]
+        seen = who.now.turns["t"].seq
+        assert seen > 400
+        w.redis.thaw()
+        await w.check(who, "t")
+        assert who.connects == 1
+        states = [frame["state"] for frame in who.now.frames if frame["type"] == "durability"]
+        assert states == ["degraded", "ok"]
+        async with client(w.urls()[1]) as c:
+            await c.request("turn.attach", turn="t")
+            await c.ending("t")
+            assert c.turns["t"].text() == who.text("t")
+
+
+async def test_redis_can_only_be_read_for_two_leases(tmp_path: Path) -> None:
+    """A failover to a replica that is promoted late: new turns are refused, what runs streams on and stays its owner's,
+    also from an instance that has no turns; nobody is asked twice, and the logs are whole after."""
+    async with world(tmp_path) as w, client_of(w, 0) as who:
+        words = [f"w{n} " for n in range(500)]
+        w.upstream.plays(chat(*words).but(rate=100))
+        await w.start(who, "demo", rate=100, tokens=500)
+        await who.start("real", input="x", model="openai/m")
+        w.redis.ask("REPLICAOF", "127.0.0.1", 1)
+        async with client(w.urls()[1]) as c:
+            with pytest.raises(RequestFailed) as refused:
+                await c.request("turn.start", turn="new", input="x")
+            assert refused.value.code == "store_unavailable"
+        await asyncio.sleep(2 * LEASE_S)
+        w.redis.ask("REPLICAOF", "NO", "ONE")
+        await w.check(who, "demo")
+        assert (await who.ending("real"))["type"] == "turn.completed"
+        assert (who.text("real"), who.connects, len(w.upstream.asked)) == ("".join(words), 1, 1)
+        async with client(w.urls()[1]) as c:
+            for turn in ("demo", "real"):
+                await c.request("turn.attach", turn=turn)
+                await c.ending(turn)
+                assert c.turns[turn].text() == who.text(turn)
+
+
+async def test_redis_comes_back_empty(tmp_path: Path) -> None:
+    """Redis loses everything: the owner re-creates its running turns, nothing is met with silence."""
+    async with world(tmp_path) as w, client_of(w, 0) as who:
+        await w.start(who, "before", rate=0, tokens=20)
+        await w.check(who, "before")
+        await w.start(who, "t", rate=100, tokens=500)
+        await asyncio.sleep(0.5)
+        w.harm()
+        w.redis.restart(with_data=False)
+        ended = await who.ending("t")
+        assert ended["type"] == "turn.completed"
+        assert who.text("t") == expected("About t", {"rate": 100, "tokens": 500})
+        async with client(w.urls()[1]) as c:
+            await c.request("turn.attach", turn="t")
+            await c.ending("t")
+            assert c.turns["t"].text() == who.text("t")
+        async with client((await w.add()).ws_url) as c:
+            gone = await c.request("turn.attach", turn="before")
+            assert gone["turns"]["before"]["error"]["code"] in {"not_found", "gone"}
+
+
+async def test_what_redis_lost_with_its_owner_is_said_to_be_gone(tmp_path: Path) -> None:
+    """Law 7: nobody is left who could make the turn anew; who is attached elsewhere, and who comes back, is told."""
+    async with world(tmp_path) as w, client(w.urls()[1]) as there:
+        async with client(w.urls()[0]) as here:
+            await here.request("turn.start", turn="t", input="x", params={"demo": LONG})
+            await there.request("turn.attach", turn="t")
+            await there.deltas("t", 20)
+        w.kill(0)
+        w.lose_data()
+        began = time.monotonic()
+        await there.until(lambda: "t" in there.detached)
+        assert there.detached == {"t": "gone"}
+        assert time.monotonic() - began < 10
+        answer = await there.request("turn.attach", turn="t")
+        assert answer["turns"]["t"]["error"]["code"] == "not_found"
+
+
+async def test_replies_of_redis_are_cut(tmp_path: Path) -> None:
+    """Redis does what it is asked, and its replies are lost: no event is logged twice or missing, nobody asked twice."""
+    pick = random.Random(21)
+    async with world(tmp_path) as w, client_of(w, seed=21) as who, asyncio.TaskGroup() as tasks:
+        w.upstream.plays(*[chat(*[f"w{n} " for n in range(100)]).but(rate=100) for _ in range(4)])
+        over = asyncio.Event()
+
+        async def cut() -> None:
+            while not over.is_set():
+                w.way.cut(kept=pick.choice([0, 0, 1, 20, 200]))
+                await moment(pick, 0, 0.15)
+
+        tasks.create_task(cut())
+        for n in range(4):
+            await w.start(who, f"demo{n}", rate=100, tokens=150)
+            await who.start(f"real{n}", input="x", model="openai/m")
+        for n in range(4):
+            await w.check(who, f"demo{n}")
+            assert (await who.ending(f"real{n}"))["type"] == "turn.completed"
+            assert who.text(f"real{n}") == "".join(f"w{word} " for word in range(100))
+        over.set()
+        assert len(w.upstream.asked) == 4
+        async with redis_store(w.redis.url) as store:
+            for turn, view in who.views.items():
+                entries = await store.log("local", turn, 0)
+                logged = [event.seq for entry in entries for event in decode_events(entry.payload)]
+                assert logged == list(range(1, view.seq + 1)), turn
+
+
+async def test_few_connections_to_redis_with_2000_sockets(tmp_path: Path) -> None:
+    """One instance with 2,000 sockets and a hundred turns keeps at most 20 connections to Redis."""
+    with ExitStack() as sockets:
+        async with world(tmp_path, 1) as w, client(w.urls()[0]) as c:
+            await _crowd(w, c, sockets)
+
+
+async def _crowd(w: World, c: Client, sockets: ExitStack) -> None:
+    parts = urlsplit(w.instances[0].url)
+    opening = (
+        f"GET /ws HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
+    def open_sockets() -> None:
+        for _ in range(2000):
+            one = sockets.enter_context(socket.create_connection((parts.hostname, parts.port), timeout=5))
+            one.sendall(opening)
+            assert one.recv(4096).startswith(b"HTTP/1.1 101")
+
+    await asyncio.to_thread(open_sockets)
+    conversations = [await c.request("conversation.create") for _ in range(20)]
+    for conversation in conversations:
+        await c.request("conversation.attach", conversation=conversation["id"])
+    for n in range(60):
+        await c.request("turn.start", turn=f"t{n}", input="x", params={"demo": {"rate": 100, "tokens": 50}})
+    for n in range(60):
+        await c.ending(f"t{n}")
+    async with redis.asyncio.Redis.from_url(w.redis.url) as admin:
+        assert len(await admin.client_list()) - 1 <= 20
+
+
+async def test_a_full_redis_refuses_new_turns_and_lets_running_ones_finish(tmp_path: Path) -> None:
+    """Redis is full: a new turn is refused with `store_unavailable`, one that runs streams on; with room again all is well."""
+    async with world(tmp_path, 1) as w, client(w.urls()[0]) as c:
+        await c.request("turn.start", turn="runs", input="x", params={"demo": {"rate": 50, "tokens": 300}})
+        await c.deltas("runs", 10)
+        async with redis.asyncio.Redis.from_url(w.redis.url) as admin:
+            await admin.config_set("maxmemory-policy", "noeviction")
+            await admin.config_set("maxmemory", "1mb")
+            with pytest.raises(RequestFailed) as refused:
+                await c.request("turn.start", turn="new", input="x")
+            assert (refused.value.code, refused.value.error["retryable"]) == ("store_unavailable", True)
+            seen = c.turns["runs"].seq
+            await c.deltas("runs", seen + 50)
+            await admin.config_set("maxmemory", "0")
+        assert (await c.ending("runs"))["type"] == "turn.completed"
+        assert (await c.request("turn.start", turn="new", input="x"))["status"] == "running"
+        await c.request("turn.cancel", turn="new")
+
+
+async def test_redis_restarted_with_its_data(tmp_path: Path) -> None:
+    """Redis is killed and comes back as its file has it: what the file lacks is written again, the text is whole."""
+    async with world(tmp_path, appendonly=True) as w, client_of(w, 0) as who:
+        for n in range(5):
+            await w.start(who, f"t{n}", rate=100, tokens=300)
+        await asyncio.sleep(1.5)
+        w.harm()
+        w.redis.restart(with_data=True)
+        for n in range(5):
+            await w.check(who, f"t{n}")
+        assert who.connects == 1
+
+
+async def test_redis_rolled_back(tmp_path: Path) -> None:
+    """Redis comes back as it was a second and a half ago: the holes in the logs are found and filled by the owners."""
+    async with world(tmp_path) as w, client_of(w, 0) as who:
+        for n in range(5):
+            await w.start(who, f"t{n}", rate=100, tokens=500)
+        await asyncio.sleep(1)
+        async with redis.asyncio.Redis.from_url(w.redis.url) as admin:
+            await admin.save()
+        await asyncio.sleep(1.5)
+        w.harm()
+        w.redis.restart(with_data=True)
+        for n in range(5):
+            await w.check(who, f"t{n}")
+            async with client(w.urls()[1]) as c:
+                await c.request("turn.attach", turn=f"t{n}")
+                await c.ending(f"t{n}")
+                assert c.turns[f"t{n}"].text() == who.text(f"t{n}")
