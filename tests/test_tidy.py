@@ -127,12 +127,11 @@ def imports_of(path: str) -> Iterator[str]:
             yield from (f"{origin}.{alias.name}" for alias in node.names)
 
 
-def modules_named_in(path: str) -> Iterator[str]:
+@cache
+def modules_named_in(path: str) -> frozenset[str]:
     """What a module imports, and what it names in a string to import later (`providers.demo:Demo`)."""
-    yield from imports_of(path)
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value.partition(":")[0]
+    constants = (node.value for node in ast.walk(tree_of(path)) if isinstance(node, ast.Constant))
+    return frozenset([*imports_of(path), *(text.partition(":")[0] for text in constants if isinstance(text, str))])
 
 
 def words_of(name: str) -> set[str]:
