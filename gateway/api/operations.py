@@ -10,7 +10,7 @@ from gateway import protocol as p
 from gateway.api import admin_requests, credential_requests, metrics_requests, plain_requests, turn_requests
 from gateway.api.negotiation import EVENT_ID
 from gateway.api.operation import Answer, Field, Operation, PartGet
-from gateway.api.results import RESULTS, About, Nothing, Status, Ticket, TurnPlaced, TurnView
+from gateway.api.results import RESULTS, About, Nothing, Readiness, Status, Ticket, TurnPlaced, TurnView
 
 EVENTS = Answer(description="The turn's events, until its ending or until the gateway leaves.", streams=True)
 
@@ -215,9 +215,9 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         method="GET",
         path="/ready",
-        summary="Whether turns can be started here",
+        summary="Whether clients can be served here",
         serve=plain_requests.ready,
-        answers=(Answer(description="They can.", shape=Status),),
+        answers=(Answer(description="They can; `store` says whether turns can be started, too.", shape=Readiness),),
         public=True,
     ),
 )

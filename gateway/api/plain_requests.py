@@ -19,6 +19,8 @@ from gateway.shapes import body_of
 from providers.base import FilePart, ImagePart
 from store.base import NotFound, StoreError
 
+READY_NOTE_MS = 1000
+
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 
 
@@ -79,14 +81,23 @@ async def health(call: Call) -> Response:
 
 
 async def ready(call: Call) -> Response:
-    """Whether turns can be started here."""
-    if call.services.runner.draining:
+    """Whether clients can be served here.
+
+    A store that can be read and not written, as a full Redis, is the same for every instance: to send clients away
+    from all of them would keep them from the turns that run. It is said, and new turns are refused.
+    """
+    services = call.services
+    if services.runner.draining:
         return error_answer(ApiError("shutting_down"))
     try:
-        await call.services.store.ping()
+        await services.store.ping()
     except StoreError:
         return error_answer(ApiError("store_unavailable"))
-    return Json({"status": "ready"})
+    try:
+        await services.store.put_note(f"ready:{services.instance}", b"", READY_NOTE_MS)
+    except StoreError:
+        return Json({"status": "ready", "store": "degraded"})
+    return Json({"status": "ready", "store": "ok"})
 
 
 async def about(call: Call) -> Response:

@@ -180,3 +180,10 @@ class Status(Struct, frozen=True):
     """How the process is."""
 
     status: str
+
+
+class Readiness(Struct, frozen=True):
+    """Whether it can serve. `store` "degraded": it can be read and not written, so no turn can be started."""
+
+    status: Literal["ready"]
+    store: Literal["ok", "degraded"]

@@ -27,7 +27,7 @@ async def http(server: InLoopServer) -> AsyncIterator[httpx2.AsyncClient]:
 async def test_each_path_has_its_answer(http: httpx2.AsyncClient, server: InLoopServer) -> None:
     """Health, readiness, service information and the models."""
     assert (await http.get("/health")).json() == {"status": "ok"}
-    assert (await http.get("/ready")).json() == {"status": "ready"}
+    assert (await http.get("/ready")).json() == {"status": "ready", "store": "ok"}
     about = (await http.get("/v1")).json()
     assert (about["name"], about["protocol"], about["auth"]) == ("turnwire", "turnwire.v1", "none")
     assert about["subprotocols"] == ["turnwire.v1.json", "turnwire.v1.msgpack"]

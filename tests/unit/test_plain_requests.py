@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -11,6 +12,7 @@ import pytest
 
 from tests.http_events import http_client
 from tests.in_loop_server import InLoopServer, serving
+from tests.redis_process import redis_process
 
 PNG = bytes(range(256)) * 20
 ENCODED = base64.b64encode(PNG).decode()
@@ -105,7 +107,7 @@ async def test_feedback_and_usage(http: httpx2.AsyncClient) -> None:
 async def test_each_public_address_has_its_answer(http: httpx2.AsyncClient, server: InLoopServer) -> None:
     """Health, readiness, service information and the models."""
     assert (await http.get("/health")).json() == {"status": "ok"}
-    assert (await http.get("/ready")).json() == {"status": "ready"}
+    assert (await http.get("/ready")).json() == {"status": "ready", "store": "ok"}
     about = (await http.get("/v1")).json()
     assert (about["name"], about["protocol"], about["auth"]) == ("turnwire", "turnwire.v1", "none")
     assert about["subprotocols"] == ["turnwire.v1.json", "turnwire.v1.msgpack"]
@@ -132,6 +134,23 @@ async def test_an_instance_without_its_store_is_not_ready(
     answer = await http.get("/v1/conversations")
     assert (answer.status_code, answer.json()["error"]["retryable"]) == (503, True)
     monkeypatch.setattr(server.gateway.store, "close", _closed)
+
+
+async def test_an_instance_whose_store_can_only_be_read_is_ready_and_says_so(tmp_path: Path) -> None:
+    """A full Redis, or a replica, is so for every instance: clients stay, and start nothing; with room again all is well."""
+    with redis_process(tmp_path / "redis") as redis:
+        async with serving(store=redis.url) as server, httpx2.AsyncClient(base_url=server.url) as http:
+            for wrong, right in (
+                (("CONFIG", "SET", "maxmemory", "100kb"), ("CONFIG", "SET", "maxmemory", 0)),
+                (("REPLICAOF", "127.0.0.1", 1), ("REPLICAOF", "NO", "ONE")),
+            ):
+                redis.ask(*wrong)
+                answer = await http.get("/ready")
+                assert (answer.status_code, answer.json()) == (200, {"status": "ready", "store": "degraded"})
+                refused = await http.post("/v1/turns", json={"input": "x"})
+                assert refused.json()["error"]["code"] == "store_unavailable"
+                redis.ask(*right)
+                assert (await http.get("/ready")).json() == {"status": "ready", "store": "ok"}
 
 
 async def _closed() -> None:
