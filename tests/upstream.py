@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -175,9 +176,10 @@ class Asked:
 
 
 class Upstream:
-    """The server, from `async with`. `asked` holds every request, in order."""
+    """The server, from `async with`. `asked` holds every request, in order. `tls`: it speaks that."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.asked: list[Asked] = []
         self.connections = 0
         self._scripts: list[Script] = [chat("Hello", ".")]
@@ -191,7 +193,7 @@ class Upstream:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
+        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0, ssl=self._tls)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -205,7 +207,8 @@ class Upstream:
     def url(self) -> str:
         """Its address, without a path."""
         assert self._server is not None
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     @property
     def openai_url(self) -> str:

@@ -1,14 +1,22 @@
 """The HTTP transport under the SDKs, over real sockets."""
 
+from __future__ import annotations
+
 import asyncio
 import gzip
 import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx2
 import pytest
+import trustme
+import uvloop
 
 from providers.route import Timeouts
-from providers.transport import body_of, http_client
+from providers.transport import body_of, http_client, tls_context
 from tests.upstream import Script, Upstream, chat, post, refusal
 
 QUICK = Timeouts(connect_s=0.5, first_event_s=0.2, between_events_s=0.2)
@@ -135,6 +143,99 @@ async def test_a_proxy(upstream: Upstream) -> None:
     assert heads[0].startswith(f"POST {upstream.openai_url}/chat/completions HTTP/1.1".encode())
     assert heads[1].startswith(b"CONNECT api.example.invalid:443 HTTP/1.1")
     assert all(b"Proxy-Authorization: Basic YW5uOnNlY3JldA==" in head for head in heads)
+
+
+class Tunnels:
+    """A proxy that makes tunnels. `heads` holds what it was asked, `carried` what the clients sent through."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.heads: list[bytes] = []
+        self.carried = b""
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving.add(asyncio.current_task())  # type: ignore[arg-type]
+        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+        host, port = self.heads[-1].split()[1].decode().split(":")
+        onward, answer = await asyncio.open_connection(host, port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        async def there() -> None:
+            while data := await reader.read(65536):
+                self.carried += data
+                answer.write(data)
+
+        async def back() -> None:
+            while data := await onward.read(65536):
+                writer.write(data)
+
+        ways = {asyncio.get_running_loop().create_task(way()) for way in (there, back)}
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for end in (writer, answer):
+            end.close()
+        await asyncio.gather(*ways, writer.wait_closed(), answer.wait_closed(), return_exceptions=True)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls) -> AsyncIterator[Tunnels]:
+        """One on a free port, until its clients have left."""
+        made = cls()
+        async with await asyncio.start_server(made._serve, "127.0.0.1", 0) as server:
+            made.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            yield made
+            await asyncio.gather(*made._serving)
+
+
+async def through_a_tunnel(certified: ssl.SSLContext) -> None:
+    """Two streams through a tunnel, of which the proxy can read nothing but where it leads."""
+    async with Upstream(certified) as upstream, Tunnels.open() as tunnels:
+        address = upstream.url.removeprefix("https://")
+        async with http_client(Timeouts(), f"http://ann:secret@{tunnels.address}") as client:
+            for words in (("Hello", "."), ("Again",)):
+                upstream.plays(chat(*words))
+                response = await post(client, upstream, headers={"authorization": "Bearer sk-canary"})
+                assert await body_of(response).read()
+                await response.aread()
+                await response.aclose()
+    (head,) = tunnels.heads
+    assert head.startswith(f"CONNECT {address} HTTP/1.1\r\n".encode())
+    assert b"Proxy-Authorization: Basic YW5uOnNlY3JldA==" in head
+    assert b"sk-canary" not in head + tunnels.carried
+    assert [asked.headers["authorization"] for asked in upstream.asked] == ["Bearer sk-canary"] * 2
+    assert all("proxy-authorization" not in asked.headers for asked in upstream.asked)
+
+
+@pytest.fixture
+def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
+    """What a server of an authority of its own speaks, which is trusted as an operator would have it."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    tls_context.cache_clear()
+    yield context
+    tls_context.cache_clear()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_https_through_a_proxy(certified: ssl.SSLContext, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """A tunnel for as many requests as there are; the provider's certificate is checked behind it, not the proxy's word."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(through_a_tunnel(certified))
+
+
+async def test_a_tunnel_leads_to_nobody_else(certified: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers behind the proxy with a certificate that nobody trusts gets no request."""
+    monkeypatch.delenv("SSL_CERT_FILE")
+    tls_context.cache_clear()
+    async with Upstream(certified) as upstream, Tunnels.open() as tunnels:
+        async with http_client(Timeouts(), f"http://{tunnels.address}") as client:
+            with pytest.raises(httpx2.ConnectError):
+                await post(client, upstream)
+    assert len(tunnels.heads) == 1
+    assert upstream.asked == []
 
 
 async def test_tls_is_needed(client: httpx2.AsyncClient) -> None:
