@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +22,7 @@ import redis
 import trustme
 
 from store.redis import RedisStore
+from tests.ports import free_port
 from tests.programs import program
 
 PROGRAM = os.environ.get("TURNWIRE_TEST_REDIS_SERVER", "redis-server")
@@ -54,7 +53,7 @@ class RedisProcess:
         self._folder = folder
         self._password = password
         self._tls = tls
-        self.port = _free_port()
+        self.port = free_port()
         self.authority = folder.parent / f"{folder.name}-authority.pem"
         self._arguments = ["--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
         self._arguments += self._certified() if tls else ["--port", str(self.port)]
@@ -186,18 +185,6 @@ def speaks_tls() -> bool:
     refused = subprocess.run([PROGRAM, "--port", "0", "--tls-port", "1"], capture_output=True, check=False, timeout=10)
     said = refused.stdout + refused.stderr
     return b"Bad directive" not in said and b"Missing implement" not in said
-
-
-def _free_port() -> int:
-    """A port below those that the system gives away by itself, so that it is still free after a restart."""
-    while True:
-        port = random.randrange(10_000, 20_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 @contextmanager

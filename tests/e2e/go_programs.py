@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -75,11 +74,6 @@ class GoProxy:
         self.ws_url = url.replace("http", "ws", 1) + "/ws"
         self.process = process
         self.log: list[str] = []
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        return urlsplit(self.url).port or 0
 
     async def sign_in(self, name: str) -> str:
         """The user's session. Raises AssertionError where the proxy refuses."""

@@ -17,6 +17,7 @@ from tests.demo import expected
 from tests.e2e.go_programs import behind_a_proxy, go_client, go_client_binary, go_proxy, go_proxy_binary
 from tests.e2e.test_identity import status_of
 from tests.gateway_process import gateway_process
+from tests.ports import free_port
 from tests.redis_process import redis_process
 from tests.upstream import Upstream, chat
 
@@ -108,8 +109,8 @@ async def test_a_gateway_restarts_behind_the_proxy_and_a_go_client(
     settings |= {"TURNWIRE_DRAIN_S": "0.3"}
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(redis_process(tmp_path / "redis"))
-        first = await stack.enter_async_context(gateway_process(tmp_path, settings, store=redis.url))
-        port = first.url.rpartition(":")[2]
+        port = str(free_port())
+        first = await stack.enter_async_context(gateway_process(tmp_path, settings, "--port", port, store=redis.url))
         proxy = await stack.enter_async_context(go_proxy(go_proxy_binary, first.url, key))
         cookie = await proxy.cookie("bob")
         session = await proxy.sign_in("ann")
@@ -136,8 +137,9 @@ async def test_a_go_client_resumes_when_the_proxy_restarts_and_cancels(
     """Law 1 through coder/websocket with its default settings: a cut in the middle, then a stop by the user."""
     key, settings = behind_a_proxy(tmp_path)
     async with gateway_process(tmp_path, settings) as gateway:
-        async with go_proxy(go_proxy_binary, gateway.url, key) as proxy:
-            port, url = proxy.port, proxy.ws_url
+        port = free_port()
+        async with go_proxy(go_proxy_binary, gateway.url, key, port=port) as proxy:
+            url = proxy.ws_url
             session = await proxy.sign_in("ann")
             running = go_client(go_client_binary, url, session, "-turn", "t", *params({**SLOW, "tokens": 5000}), "Hi")
             asked = await running.__aenter__()

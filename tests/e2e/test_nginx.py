@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,18 +14,13 @@ import pytest
 from tests.client import client
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
+from tests.ports import free_port
 from tests.programs import program
 from tests.redis_process import redis_process
 
 SNIPPET = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 
 pytestmark = pytest.mark.e2e
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
 
 
 @asynccontextmanager
