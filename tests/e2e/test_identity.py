@@ -187,14 +187,12 @@ async def test_pages_of_other_sites_do_not_come_in(tmp_path: Path) -> None:
 
 async def test_who_does_not_say_who_it_is_is_closed(tmp_path: Path) -> None:
     """4408 after the time for it; nothing was said before."""
-    async with (
-        gateway_process(tmp_path, {**JWT, "TURNWIRE_AUTH_TIMEOUT_S": "0.5"}) as gateway,
-        connect(gateway.ws_url, origin=PAGE) as ws,
-    ):
+    async with gateway_process(tmp_path, {**JWT, "TURNWIRE_AUTH_TIMEOUT_S": "0.5"}) as gateway:
         began = time.monotonic()
-        await ws.wait_closed()
-        assert ws.close_code == 4408
-        assert 0.4 < time.monotonic() - began < 4
+        async with connect(gateway.ws_url, origin=PAGE) as ws:
+            await ws.wait_closed()
+            assert ws.close_code == 4408
+            assert 0.5 <= time.monotonic() - began < 15
 
 
 async def test_a_credential_ends_and_is_renewed(tmp_path: Path) -> None:
@@ -214,7 +212,7 @@ async def test_a_credential_ends_and_is_renewed(tmp_path: Path) -> None:
             assert await c.request("conversation.list") == {"conversations": []}
             closed = await c.until_closed()
             assert closed[0] == 4401
-            assert soon + 1.9 <= time.time() < soon + 5
+            assert soon + 1.9 <= time.time() < soon + 15
 
 
 async def test_a_revocation_reaches_every_instance(tmp_path: Path) -> None:

@@ -228,13 +228,12 @@ async def test_connections_are_counted_over_all_instances(tmp_path: Path) -> Non
         with pytest.raises(InvalidStatus):
             await stack.enter_async_context(user(two, "cid"))
         one.process.kill()
-        began = time.monotonic()
         await _until_free(two, "cid")
-        assert time.monotonic() - began < 4
 
 
 async def _until_free(gateway: GatewayProcess, name: str) -> None:
-    for _ in range(60):
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
         try:
             async with user(gateway, name):
                 return
