@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 
 Frame = dict[str, Any]
 
-TIMEOUT_S = 15.0
+TIMEOUT_S = 30.0
 FRAME_BYTES_MAX = 16_384
 ENDINGS = frozenset({"turn.completed", "turn.cancelled", "turn.failed"})
 

@@ -28,7 +28,7 @@ from store.embedded import EmbeddedStore
 from store.interface import Deliver, Store
 from tests.client import FRAME_BYTES_MAX, Frame, RequestFailed, TurnView
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
 EVERY_CALL = "*"
 
 Gate = tuple[asyncio.Event, asyncio.Event]
