@@ -305,7 +305,7 @@ async def test_what_was_taken_over_can_be_made_anew(quick: None) -> None:
 
 async def test_a_queued_turn_is_taken_in_its_place(quick: None) -> None:
     """A turn that stood in the queue of an owner that died still waits for the turn ahead, and then runs."""
-    async with open_pair() as (one, two), seat(two.services) as there:
+    async with open_pair(lease_s=1) as (one, two), seat(two.services) as there:
         async with seat(one.services) as here:
             conversation = (await there.request("conversation.create"))["id"]
             await there.start("first", conversation=conversation, demo=SLOW)
@@ -314,7 +314,7 @@ async def test_a_queued_turn_is_taken_in_its_place(quick: None) -> None:
             await there.request("turn.attach", turn="second")
             await there.until(lambda: there.turns.get("second") and there.turns["second"].seq >= 2)
             await one.kill()
-        await there.until(lambda: there.turns["second"].resets == 1)
+        await there.until(lambda: there.turns["second"].resets >= 1)
         await there.until(lambda: there.of("second")[-1].get("status") == "queued")
         await there.request("turn.cancel", turn="first")
         await there.ending("second")
