@@ -97,7 +97,7 @@ probes.grow = async ([text, steps]) => {
     const once = document.createElement("div");
     new MarkdownView(once).update(text.slice(0, end), true);
     const words = (node) => node.textContent.replace(/\s+/g, " ").trim();
-    if (words(once) !== words(grown)) astray.push(`${text.slice(Math.max(0, end - 20), end)}: ${words(grown).slice(-40)}`);
+    if (words(once) !== words(grown)) astray.push(`${text.slice(Math.max(0, end - 20), end)}: ${words(grown).slice(-40)} instead of ${words(once).slice(-40)}`);
   };
   for (let end = 0, step = 0; end < text.length; step++) show((end = Math.min(text.length, end + steps[step % steps.length])));
   await new Promise((resolve) => setTimeout(resolve, 500)); // colours come later
@@ -131,6 +131,23 @@ probes.growByWords = async () => {
   for (let number = 0; number < 500; number++) view.update((text += ` and word ${number}, then`), true);
   await new Promise((resolve) => setTimeout(resolve));
   return { made, nodes: root.firstChild.childNodes.length, same: root.textContent === text };
+};
+
+/** Waits for an answer's ending without looking again and again, which would be seen in what the page's tasks take. */
+probes.ended = (turn) => new Promise((resolve) => {
+  const over = () => turn.getAttribute("aria-busy") === "false" && resolve(turn.dataset.state);
+  new MutationObserver(over).observe(turn, { attributes: true });
+  over();
+});
+
+/** Waits until nothing more is drawn. */
+probes.idle = async () => {
+  const nodes = document.querySelector(".thread").getElementsByTagName("*");
+  for (let still = 0, before = -1; still < 20; still++) {
+    if (nodes.length !== before) still = 0;
+    before = nodes.length;
+    await new Promise(requestAnimationFrame);
+  }
 };
 
 /** Waits for what moves once: what fades in would be faint by right. */

@@ -5,7 +5,7 @@ import { copyButton } from "./copy.js";
 import { el, icon, setText } from "./dom.js";
 import { paintSoon } from "./paint.js";
 import { toolResultOf, viewOf } from "./part_view.js";
-import { duration, price, speed } from "./stats.js";
+import { duration, grouped, price, speed } from "./stats.js";
 import { VersionArrows } from "./version_arrows.js";
 
 const CLOCK_EVERY_MS = 250;
@@ -41,7 +41,8 @@ export class AnswerView {
     this.node = el("article", { class: "turn", "data-testid": "turn" }, el("div", { class: "wire", "aria-hidden": "true" }), head,
       el("div", { class: "answer" }, el("div", { class: "answer-inner" }, this.#body, this.#results, this.#error)), foot);
     message.changed = (event) => this.#changed(event);
-    this.paint();
+    this.#paintHead();
+    paintSoon(this);
   }
 
   /** More comes, or isn't drawn yet. */
@@ -90,15 +91,20 @@ export class AnswerView {
     paintSoon(this);
   }
 
-  paint() {
+  paint(until) {
+    this.#paintHead();
+    this.#paintParts(this.#message.said, this.#message.live, until);
+  }
+
+  #paintHead() {
     const message = this.#message;
     const { turn } = message;
     const state = stateOf(message);
     if (message.live) this.#clock ||= setInterval(() => this.#tick(), CLOCK_EVERY_MS);
-    if (this.node.dataset.state !== state) this.#enter(state);
+    const entered = this.node.dataset.state !== state;
+    if (entered) this.#enter(state);
     setText(this.#model, message.model ?? turn?.model ?? "");
-    this.#paintParts(message.said, message.live);
-    this.#tick();
+    if (entered || !message.live) this.#tick(); // while it streams, the clock does
   }
 
   #tick() {
@@ -109,7 +115,7 @@ export class AnswerView {
     this.#paintNumbers();
   }
 
-  #paintParts(parts, live) {
+  #paintParts(parts, live, until) {
     let whole = true;
     for (const [index, part] of parts.entries()) {
       if (!part) continue;
@@ -120,8 +126,9 @@ export class AnswerView {
       }
       const open = live && index === parts.length - 1;
       if (open || view.open !== false) {
-        whole = view.update(part, open) && whole;
-        view.open = open;
+        const shown = view.update(part, open, until);
+        view.open = open || !shown;
+        whole = shown && whole;
       }
     }
     if (!whole) paintSoon(this);
@@ -155,7 +162,7 @@ export class AnswerView {
     if (watch?.total_ms != null) fact("total", duration(watch.total_ms), "Time in all");
     const rate = watch?.rate(usage);
     if (rate) fact("speed", speed(rate), "Tokens a second since the first token");
-    if (usage) fact("tokens", `${usage.output_tokens.toLocaleString()} tokens`, usageTitle(usage));
+    if (usage) fact("tokens", `${grouped(usage.output_tokens)} tokens`, usageTitle(usage));
     if (timing?.attempts > 1) fact("attempts", `${timing.attempts} attempts`, "How often a provider was asked");
     if (trimmed) fact("trimmed", `${trimmed} messages left out`, "The oldest messages didn't fit into the model's window");
     if (price(cost)) fact("cost", price(cost), "What this answer cost");

@@ -3,6 +3,7 @@
 import { el, icon, setText } from "./dom.js";
 import { paintSoon } from "./paint.js";
 import { SCENARIOS } from "./scenarios.js";
+import { grouped } from "./stats.js";
 import { shortId } from "./wire_list.js";
 
 const FAILURES_MAX = 8;
@@ -48,7 +49,7 @@ export class BreakIt {
     const { violations, sum } = this.#witness.proof;
     this.#proofBox.dataset.state = sum.state;
     setText(this.#headline, HEADLINES[sum.state]);
-    setText(this.#count, `${number(sum.turns)} turn${sum.turns === 1 ? "" : "s"}, ${number(sum.characters)} characters, ${number(sum.lost)} lost, ${number(sum.doubled)} doubled`);
+    setText(this.#count, `${grouped(sum.turns)} turn${sum.turns === 1 ? "" : "s"}, ${grouped(sum.characters)} characters, ${grouped(sum.lost)} lost, ${grouped(sum.doubled)} doubled`);
     const more = [sum.running && `${sum.running} under way`, sum.refused && `${sum.refused} refused before the start`, sum.unproven.length && `${sum.unproven.length} without a proof`].filter(Boolean);
     setText(this.#more, more.length > 0 ? more.join(", ") : "Each turn as it was received here, against the message as it was stored.");
     const told = [...violations, ...[...sum.broken, ...sum.unproven].map(({ id, failure }) => `Turn ${shortId(id)}: ${failure}`)];
@@ -152,8 +153,4 @@ export class BreakIt {
 
 function fieldsFor({ text, rate, fail, input }) {
   return { model: "demo", input, params: { demo: { text, rate, ...(fail && { fail }) } } };
-}
-
-function number(value) {
-  return value.toLocaleString("en");
 }

@@ -1,10 +1,10 @@
-/** A block of code: it grows by one text node, and gets its colours once, when it is whole. */
+/** A block of code: it grows by one text node, and gets its colours when it is whole, in pieces that fit a frame. */
 
 import { copyButton } from "./copy.js";
 import { el } from "./dom.js";
-import { codeNodes } from "./markdown.js";
+import { paintSoon } from "./paint.js";
 
-/** Longer code stays plain: colouring it would take longer than a frame. */
+/** Longer code stays plain: to find its colours would take longer than a frame. */
 const COLOURED_CHARS_MAX = 30_000;
 
 const LANGUAGES = new Map(
@@ -55,7 +55,49 @@ export class CodeBlock {
       import(`../vendor/highlight/${file}.js`),
     ]);
     if (!highlight.getLanguage(file)) highlight.registerLanguage(file, grammar);
-    const { value } = highlight.highlight(this.content.data, { language: file, ignoreIllegals: true });
-    this.#code.replaceChildren(codeNodes(value));
+    const painting = new Painting(this.content.data, (code) => highlight.highlight(code, { language: file, ignoreIllegals: true }));
+    painting.done = (nodes) => this.#code.replaceChildren(nodes);
+    paintSoon(painting);
+  }
+}
+
+/** Makes coloured code of highlight.js's tree, away from the page until it is whole. Words stay words: nothing is markup. */
+class Painting {
+  done;
+  #code;
+  #find;
+  #nodes = document.createDocumentFragment();
+  #steps = null;
+
+  constructor(code, find) {
+    this.#code = code;
+    this.#find = find;
+  }
+
+  paint(until) {
+    if (!this.#steps) {
+      this.#steps = spans(this.#find(this.#code)._emitter.rootNode, this.#nodes);
+    } else {
+      do {
+        if (!this.#steps.next().done) continue;
+        this.done(this.#nodes);
+        return;
+      } while (performance.now() < until);
+    }
+    paintSoon(this);
+  }
+}
+
+function* spans(tree, parent) {
+  for (const child of tree.children) {
+    if (typeof child === "string") {
+      parent.append(child);
+    } else {
+      const name = child.scope?.split(".")[0];
+      const node = el("span", { class: name && !name.startsWith("language:") ? `hljs-${name.replaceAll("_", "-")}` : null });
+      yield* spans(child, node);
+      parent.append(node);
+    }
+    yield;
   }
 }

@@ -3,13 +3,19 @@
  * makes of it goes through DOMPurify all the same, with a short list of allowed tags and attributes.
  */
 
-import { Marked } from "../vendor/marked.js";
+import { Lexer, Marked, Tokenizer } from "../vendor/marked.js";
 import DOMPurify from "../vendor/purify.js";
 
 const LINK = /^(?:https:\/\/|mailto:)/i;
 /** A block nested so deep that no parser gets to its ground: its words are shown as they are. */
 const UNREADABLE = "unreadable";
-const HEADING_SHIFT = 2; // the page's own headings end at h2
+/** The page's own headings end at h2. */
+export const HEADING_ABOVE = 2;
+/** Characters that mean something inside of words. For more of them in one paragraph a parser would look again and again. */
+const KNOTS = /[[\]!*_~`<\\&@]/g;
+const KNOTS_MAX = 1_000;
+/** Lists and quotes in each other; what lies deeper is words. */
+const DEPTH_MAX = 16;
 
 const CONFIG = {
   ALLOWED_TAGS: ["p", "br", "strong", "em", "del", "code", "pre", "ul", "ol", "li", "blockquote", "hr", "a",
@@ -33,17 +39,64 @@ purify.addHook("afterSanitizeAttributes", (node) => {
   node.setAttribute("rel", "noopener noreferrer nofollow");
 });
 
+/** Reads what is inside of a block in a time that is bounded. */
+class BoundedLexer extends Lexer {
+  /** As `lex`, but a reference counts only once it is whole: behind it there is something else, or nothing more comes. */
+  read(text, links, open) {
+    this.blockTokens(text, this.tokens);
+    const last = this.tokens.findLastIndex(({ type }) => type !== "space" && type !== "def");
+    for (const [index, { type, tag, href, title }] of this.tokens.entries()) {
+      if (type === "def" && (index < last || !open)) links[tag] ??= { href, title };
+    }
+    this.tokens.links = links;
+    for (const { src, tokens } of this.inlineQueue) this.inlineTokens(src, tokens);
+    return this.tokens;
+  }
+
+  inlineTokens(text, tokens = []) {
+    if (isKnotty(text)) for (const line of text.split(/(?<=\n)/)) this.#line(line, tokens);
+    else super.inlineTokens(text, tokens);
+    return tokens;
+  }
+
+  #line(line, tokens) {
+    if (isKnotty(line)) tokens.push({ type: "text", raw: line, text: line });
+    else super.inlineTokens(line, tokens);
+    if (/(?: {2}|\\)\n$/.test(line)) tokens.push({ type: "br", raw: "" });
+  }
+}
+
+let depth = 0;
+
+/** What holds blocks itself is read only so deep. */
+function bounded(read) {
+  return function (text) {
+    if (depth >= DEPTH_MAX) return undefined;
+    depth++;
+    try {
+      return read.call(this, text);
+    } finally {
+      depth--;
+    }
+  };
+}
+
 const marked = new Marked({
   gfm: true,
   tokenizer: {
+    list: bounded(Tokenizer.prototype.list),
+    blockquote: bounded(Tokenizer.prototype.blockquote),
     html: () => undefined, // nothing is HTML here: a tag is text like any other
     tag: () => undefined,
   },
   renderer: {
     html: ({ text }) => escaped(text),
-    heading({ tokens, depth }) {
-      const tag = `h${Math.min(6, depth + HEADING_SHIFT)}`;
+    heading({ tokens, depth, level = Math.min(6, depth + HEADING_ABOVE) }) {
+      const tag = `h${level}`;
       return `<${tag}>${this.parser.parseInline(tokens)}</${tag}>`;
+    },
+    paragraph({ tokens }) {
+      return `<p>${this.parser.parseInline(tokens)}</p>`;
     },
     code: ({ text, lang }) => `<pre data-language="${escaped(languageOf(lang))}"><code>${escaped(text)}</code></pre>`,
     link({ href, tokens }) {
@@ -56,14 +109,20 @@ const marked = new Marked({
   },
 });
 
+function isKnotty(text) {
+  return text.length > KNOTS_MAX && text.match(KNOTS)?.length > KNOTS_MAX;
+}
+
 /**
  * The blocks of a text; the `raw` of all of them joined is the text.
- * @param {string} text
+ * @param {string} text without carriage returns
+ * @param {object} links the references that were met before; gets those of this text
+ * @param {boolean} [open] more may follow
  * @returns {{type: string, raw: string, text?: string, lang?: string}[]}
  */
-export function blocksOf(text) {
+export function blocksOf(text, links, open = false) {
   try {
-    return marked.lexer(text);
+    return new BoundedLexer(marked.defaults).read(text, links, open);
   } catch {
     return [{ type: UNREADABLE, raw: text }];
   }
@@ -77,11 +136,6 @@ export function elementOf(block) {
   } catch {
     return plain(block);
   }
-}
-
-/** Highlighted code, from highlight.js's markup, as nodes. */
-export function codeNodes(markup) {
-  return purify.sanitize(markup, { ALLOWED_TAGS: ["span"], ALLOWED_ATTR: ["class"], RETURN_DOM_FRAGMENT: true });
 }
 
 /** The language that a fence names: its first word. */

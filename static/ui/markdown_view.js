@@ -1,37 +1,50 @@
 /**
- * Shows growing markdown. Finished blocks are made once and never touched again; plain words that come to the open block
- * are appended to its last text node; only what may change its shape makes it be parsed anew, and then it is amended.
+ * Shows growing markdown, in pieces that fit a frame. Finished blocks are made once; plain words that come to the open
+ * block are appended to its last text node; only what may change its shape makes it be parsed anew, and then it is amended.
  */
 
 import { CodeBlock } from "./code_block.js";
 import { amend, grow, lastText } from "./amend.js";
 import { el } from "./dom.js";
-import { blocksOf, elementOf, languageOf } from "./markdown.js";
+import { blocksOf, elementOf, HEADING_ABOVE, languageOf } from "./markdown.js";
+import { framed, PartedBlock } from "./parted_block.js";
+import { References } from "./references.js";
 
 /** A line of only these may still turn out to be any kind of block. */
-const UNDECIDED = /^[\s\d.)#>*+\-_`~|:=[\]]*$/;
+const UNDECIDED = /^[\s\dxX.)#>*+\-_`~|:=[\]]*$/;
 /** Characters that can't change the shape of the line that they continue. */
 const PLAIN = /^[^\\`*_{}[\]()<>#+!|~:/@&;=\r\n]*$/;
-const PLAIN_IN = new Set(["P", "LI", "TD", "H3", "H4", "H5", "H6"]);
+const PLAIN_IN = new Set(["P", "LI", "H3", "H4", "H5", "H6"]);
 /** The first line of a table may be plain words with pipes until its second line is whole, and a pipe alone is no row. */
 const MAYBE_TABLE = /^\|[^\n]*\n[ :|-]*$/;
 const EMPTY_ROW = /^\|\s*$/;
+/** What a line begins with that may be a reference, which shows nothing itself. */
+const REFERENCE_MAX = 300;
+const MAYBE_REFERENCE = /^ {0,3}\[[^\]]{0,60}(?:\](?::.*)?)?$/;
 /** A fence that isn't closed yet: what comes is code, whatever it looks like. */
 const FENCE = /^(`{3,}|~{3,})[^\n]*\n/;
-const REFERENCE = /^ {0,3}\[[^\]\n]+\]:/m;
 /** A parse that took long is not repeated before that many times its duration has passed. */
 const REST = 6;
+/** What is drawn in one step, so that a frame's time is kept whatever the text. */
+const PIECE_CHARS = 2_000;
+const PIECE_LINES = 40;
+/** A block that is made anew as it grows ends there: a paragraph at the next line's end, or a word's. */
+const LINES_MAX = 3_000;
+const PARAGRAPH_MAX = 6_000;
+const BLOCK_MAX = 12_000;
 
 /** Appends markdown to `root` as its text grows. */
 export class MarkdownView {
   #root;
-  #text = "";
+  #shown = 0;
   #open = true;
   #settled = 0;
   #tail = [];
   #hook = null;
   #pending = "";
   #restUntil = 0;
+  #level = HEADING_ABOVE;
+  #references = new References();
 
   /** @param {HTMLElement} root gets the blocks as children */
   constructor(root) {
@@ -42,28 +55,27 @@ export class MarkdownView {
    * Shows a text. It may only grow from call to call.
    * @param {string} said the whole text so far
    * @param {boolean} open more may follow
-   * @returns {boolean} false: not yet shown, as parsing has taken too long lately; call again
+   * @param {number} [until] by `performance.now()`: what can't be drawn by then waits for the next call
+   * @returns {boolean} false: not all of it is shown yet; call again
    */
-  update(said, open) {
-    const text = open ? said.slice(0, decided(said)) : said;
-    if (text.length === this.#text.length && open === this.#open) return true;
-    const added = text.slice(this.#text.length);
-    if (!open || !this.#append(added)) {
-      const startedAt = performance.now();
-      if (open && startedAt < this.#restUntil) return false;
-      if (!open && REFERENCE.test(text)) this.#startOver();
-      this.#parse(text.slice(this.#settled), open);
-      this.#restUntil = performance.now() + (performance.now() - startedAt) * REST;
+  update(said, open, until = Infinity) {
+    const lines = said.includes("\r") ? said.replace(/\r\n?/g, "\n") : said;
+    const text = open ? lines.slice(0, decided(lines)) : lines;
+    while (this.#shown < text.length || this.#open !== open) {
+      const end = pieceEnd(text, this.#shown);
+      const more = open || end < text.length;
+      if (!more || !this.#append(text.slice(this.#shown, end))) {
+        const startedAt = performance.now();
+        const again = more && end === text.length;
+        if (again && startedAt < this.#restUntil) return false;
+        this.#parse(text, end, more);
+        if (again) this.#restUntil = performance.now() + (performance.now() - startedAt) * REST;
+      }
+      this.#shown = end;
+      this.#open = more;
+      if (performance.now() > until) return end === text.length && more === open;
     }
-    this.#text = text;
-    this.#open = open;
     return true;
-  }
-
-  #startOver() {
-    this.#root.replaceChildren();
-    this.#tail = [];
-    this.#settled = 0;
   }
 
   /** Puts plain words where the last ones went; false where that can't be known to be right. */
@@ -81,19 +93,64 @@ export class MarkdownView {
     return true;
   }
 
-  #parse(text, open) {
+  #parse(whole, end, open) {
+    const text = whole.slice(this.#settled, end);
+    const head = this.#tail[0]?.parted?.head ?? "";
     const blocks = [];
-    let at = 0;
-    for (const block of blocksOf(text)) {
-      if (block.type !== "space" && block.type !== "def") blocks.push({ block, start: at });
+    let at = -head.length;
+    let level = this.#level;
+    for (const block of blocksOf(head + text, this.#references.links, open)) {
+      if (block.type === "heading") block.level = level = Math.min(6, block.depth + HEADING_ABOVE, level + 1);
+      if (block.type !== "space" && block.type !== "def") blocks.push({ block, start: Math.max(0, at), level });
       at += block.raw.length;
     }
+    if (this.#tail[0]?.parted?.settled && !this.#tail[0].parted.fits(blocks[0]?.block)) this.#leave(this.#tail.shift());
     for (const [index, { block }] of blocks.entries()) this.#place(index, block);
     for (const { node } of this.#tail.splice(blocks.length)) node.remove();
-    const growing = open ? firstGrowing(text, blocks) : blocks.length;
-    for (const view of this.#tail.splice(0, growing)) finish(view);
-    this.#settled += blocks[growing]?.start ?? (open ? 0 : text.length);
+    this.#settle(text, blocks, open);
+    this.#references.resolve(whole);
     this.#findHook(text);
+  }
+
+  /** Lets go of what more text can't change. */
+  #settle(text, blocks, open) {
+    let growing = open ? firstGrowing(text, blocks) : blocks.length;
+    if (growing === blocks.length - 1 && isFull(text, blocks[growing])) growing++;
+    for (const [index, view] of this.#tail.splice(0, growing).entries()) {
+      const { block, start, level } = blocks[index];
+      this.#level = level;
+      if (view.parted) this.#settleParts(view.parted, start, true);
+      else if (!view.code) this.#references.note(block.raw, this.#settled + start, view.node, (raw) => elementOf(this.#read(raw)));
+      finish(view);
+    }
+    const parted = this.#tail.length === 1 ? this.#tail[0].parted : null;
+    const from = blocks[growing]?.start ?? (open && blocks.length === 0 ? 0 : text.length);
+    this.#settled += from + (parted ? this.#settleParts(parted, from, false) : 0);
+  }
+
+  /** A list or a table ends before its open parts: they have turned out to be something else. */
+  #leave(view) {
+    view.parted.cut();
+    finish(view);
+  }
+
+  /** Lets go of items or rows; gives the length of their text, with what belongs to the first of them. */
+  #settleParts(parted, start, all) {
+    const before = parted.head;
+    const parts = parted.settle(all);
+    let length = parted.head.length - before.length;
+    for (const { raw, node } of parts) {
+      const make = (again) => parted.again(this.#read(parted.head + again));
+      this.#references.note(raw, this.#settled + start + length, node, make);
+      finish({ node });
+      length += raw.length;
+    }
+    return length;
+  }
+
+  /** A single block, with the references that are known now. */
+  #read(raw) {
+    return blocksOf(raw, this.#references.links)[0];
   }
 
   #place(index, block) {
@@ -106,13 +163,18 @@ export class MarkdownView {
       view.fenced = isOpenFence(block.raw);
       return;
     }
+    if (PartedBlock.takes(block)) {
+      if (!old?.parted?.fits(block)) this.#put(index, { parted: new PartedBlock(block) });
+      this.#tail[index].parted.show(block);
+      return;
+    }
     const node = elementOf(block) ?? el("p", { hidden: true });
-    if (old && !old.code && old.node.nodeName === node.nodeName) amend(old.node, node);
+    if (old && !old.code && !old.parted && old.node.nodeName === node.nodeName) amend(old.node, node);
     else this.#put(index, { node });
   }
 
   #put(index, view) {
-    view.node ??= view.code.node;
+    view.node ??= (view.code ?? view.parted).node;
     const old = this.#tail[index];
     if (old) old.node.replaceWith(view.node);
     else this.#root.append(view.node);
@@ -130,15 +192,40 @@ export class MarkdownView {
     }
     const line = text.slice(text.lastIndexOf("\n") + 1);
     const words = lastText(last.node);
-    if (!words || !PLAIN_IN.has(words.parentNode.nodeName) || UNDECIDED.test(line)) return;
+    if (!words?.data.trim() || !PLAIN_IN.has(words.parentNode.nodeName) || UNDECIDED.test(line)) return;
     this.#hook = words;
     this.#pending = text.slice(text.trimEnd().length);
   }
 }
 
-/** How much of a growing text can be shown without pipes that a moment later are a table's lines. */
+/** Where the next piece of a text ends: at a line's end, or a word's, where it can. */
+function pieceEnd(text, from) {
+  const limit = Math.min(text.length, from + PIECE_CHARS);
+  let end = from;
+  for (let lines = 0; lines < PIECE_LINES; lines++) {
+    const next = text.indexOf("\n", end) + 1;
+    if (next === 0 || next > limit) {
+      if (limit === text.length) return limit;
+      break;
+    }
+    end = next;
+  }
+  if (end > from) return end;
+  const space = text.lastIndexOf(" ", limit);
+  return space > from ? space : limit;
+}
+
+/** Whether the block at the end of a text has grown so long that what follows begins another. */
+function isFull(text, { block, start }) {
+  if (block.type === "code" || !/\s$/.test(text)) return false;
+  const most = block.type !== "paragraph" ? BLOCK_MAX : text.endsWith("\n") ? LINES_MAX : PARAGRAPH_MAX;
+  return text.length - start > most;
+}
+
+/** How much of a growing text can be shown without signs that a moment later are a table's lines, or a reference. */
 function decided(text) {
   const last = text.lastIndexOf("\n") + 1;
+  if (MAYBE_REFERENCE.test(text.slice(last, last + REFERENCE_MAX))) return last;
   const before = last < 2 ? 0 : text.lastIndexOf("\n", last - 2) + 1;
   const above = before < 2 ? 0 : text.lastIndexOf("\n", before - 2) + 1;
   if (text[last] === "|" && (last === 0 || text[before] !== "|")) return last;
@@ -163,20 +250,14 @@ function isOpenFence(raw) {
 }
 
 /** What a block gets once it doesn't change any more: colours, a copy button, a frame to scroll in. */
-function finish({ node, code }) {
+function finish({ node, code, parted }) {
   if (code) code.finish();
-  else if (node.nodeName === "TABLE") frame(node);
+  if (code || parted) return; // its parts have got theirs
   for (const pre of node.querySelectorAll("pre[data-language]")) {
     const block = new CodeBlock(pre.dataset.language);
     block.content.data = pre.textContent;
     pre.replaceWith(block.node);
     block.finish();
   }
-  for (const table of node.querySelectorAll("table")) frame(table);
-}
-
-function frame(table) {
-  const outer = el("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" });
-  table.replaceWith(outer);
-  outer.append(table);
+  for (const table of node.querySelectorAll("table")) framed(table);
 }

@@ -10,8 +10,8 @@ const OWN_PART = /^\/v1\/messages\/[\w-]+\/parts\/\d+$/;
 
 /**
  * @param {object} part as in the protocol; its kind never changes
- * @returns {{node: HTMLElement, update: (part: object, open: boolean) => boolean}} `open`: more of this part may follow;
- *   `update` gives false where it has to be called again
+ * @returns {{node: HTMLElement, update: (part: object, open: boolean, until?: number) => boolean}} `open`: more of this part may
+ *   follow; `until`: the end of the frame's time; `update` gives false where it has to be called again
  */
 export function viewOf(part) {
   switch (part.kind) {
@@ -28,7 +28,7 @@ export function viewOf(part) {
     default: {
       const node = el("div", { class: part.kind === "refusal" ? "prose refusal" : "prose" });
       const markdown = new MarkdownView(node);
-      return { node, update: ({ text }, open) => markdown.update(text ?? "", open) };
+      return { node, update: ({ text }, open, until) => markdown.update(text ?? "", open, until) };
     }
   }
 }

@@ -3,6 +3,8 @@
  * that a missing number is seen with the naked eye too, or takes those that run already.
  */
 
+import { grouped } from "./stats.js";
+
 const SETTLE_MS = 90_000;
 const PAUSE_MS = 10_000;
 const WITNESS_MS = 20_000;
@@ -59,7 +61,7 @@ export const SCENARIOS = [
       bench.say("Reading again");
       await allWhole(bench, ids);
       const missed = turns.reduce((sum, { text }, k) => sum + text.length - before[k], 0);
-      return `${missed.toLocaleString("en")} characters came after the pause, each once.`;
+      return `${grouped(missed)} characters came after the pause, each once.`;
     },
   },
   {

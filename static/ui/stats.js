@@ -63,6 +63,11 @@ export function duration(ms) {
   return `${Math.floor(seconds / 60)} m ${String(seconds % 60).padStart(2, "0")} s`;
 }
 
+/** 1,234,567; the first number that a browser formats itself costs it a frame. */
+export function grouped(number) {
+  return String(number).replace(/\B(?=(?:\d{3})+$)/g, ",");
+}
+
 /** ≈ 41 tok/s while it is estimated. */
 export function speed(rate) {
   if (rate === null) return "–";

@@ -14,7 +14,8 @@ export class WireList {
   /** The record that is looked at. */
   selected = null;
   #log;
-  #space = el("div", { class: "wire-space" });
+  #window = el("div", { class: "wire-window" });
+  #space = el("div", { class: "wire-space" }, this.#window);
   #rows = [];
   #follow = true;
   #onSelect;
@@ -55,10 +56,11 @@ export class WireList {
     if (this.#follow && !this.#log.paused) this.node.scrollTop = shown.length * ROW_PX;
     const first = Math.max(0, Math.floor(this.node.scrollTop / ROW_PX) - SPARE_ROWS);
     const count = Math.min(shown.length - first, Math.ceil(height / ROW_PX) + 2 * SPARE_ROWS);
+    this.#window.style.transform = `translateY(${first * ROW_PX}px)`;
     while (this.#rows.length < count) this.#rows.push(this.#makeRow());
     for (const [place, row] of this.#rows.entries()) {
-      row.node.hidden = place >= count;
-      if (place < count) this.#fill(row, first + place);
+      if (row.node.hidden !== place >= count) row.node.hidden = place >= count;
+      if (place < count) this.#fill(row, shown[first + place]);
     }
     const active = this.#rows.find(({ record, node }) => record === this.selected && record && !node.hidden);
     if (active) this.node.setAttribute("aria-activedescendant", active.node.id);
@@ -68,18 +70,18 @@ export class WireList {
   #makeRow() {
     const cells = ["at", "way", "type", "turn", "said", "bytes"].map((name) => el("span", { class: `wire-${name}` }));
     const node = el("div", { class: "wire-row", role: "option", id: `wire-row-${this.#rows.length}` }, ...cells);
-    this.#space.append(node);
+    this.#window.append(node);
     return { node, cells, record: null };
   }
 
-  #fill(row, index) {
-    const record = this.#log.shown[index];
-    row.node.style.transform = `translateY(${index * ROW_PX}px)`;
-    row.node.setAttribute("aria-selected", String(record === this.selected));
+  #fill(row, record) {
+    const selected = String(record === this.selected);
+    if (row.node.getAttribute("aria-selected") !== selected) row.node.setAttribute("aria-selected", selected);
     if (row.record === record) return;
     row.record = record;
     const { node, cells } = row;
-    node.dataset.direction = record.gap ? "gap" : record.direction;
+    const direction = record.gap ? "gap" : record.direction;
+    if (node.dataset.direction !== direction) node.dataset.direction = direction;
     const told = record.gap
       ? ["", "", "", "", `${record.gap} frames passed while this view was closed`, ""]
       : [clock(record.at), record.direction === "in" ? "↓" : "↑", record.frame.type, shortId(record.frame.turn), summaryOf(record), bytesOf(record.bytes)];

@@ -7,7 +7,6 @@ import { WINDOW_MS } from "./wire_meter.js";
 import { SERIES, WirePlot } from "./wire_plot.js";
 
 const ROWS_MAX = 20;
-const DRAW_EVERY_MS = 45;
 const CALM_EVERY_MS = 500;
 const COLUMNS = ["Turn", "First token", "Tokens/s", "Gap", "Longest"];
 
@@ -37,7 +36,7 @@ export class WireSpeed {
   }
 
   paint(now) {
-    if (now - this.#drawnAt < (this.#calm.matches ? CALM_EVERY_MS : DRAW_EVERY_MS)) return;
+    if (this.#calm.matches && now - this.#drawnAt < CALM_EVERY_MS) return;
     if (this.#drawnAt > 0 && this.#drawnAt - this.#meter.lastAt > WINDOW_MS + CALM_EVERY_MS) return; // an empty plot stands still
     this.#drawnAt = now;
     this.#plot.draw(this.#meter, now);

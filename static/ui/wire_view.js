@@ -2,11 +2,15 @@
 
 import { el, setText } from "./dom.js";
 import { paintSoon } from "./paint.js";
+import { grouped } from "./stats.js";
 import { WireFrames } from "./wire_frames.js";
 import { WireMeter } from "./wire_meter.js";
 import { WireSpeed } from "./wire_speed.js";
 import { bytesOf, WireWeights } from "./wire_weights.js";
 
+/** Faster than that nobody reads. */
+const LIST_EVERY_MS = 100;
+const PLOT_EVERY_MS = 100;
 const WORDS_EVERY_MS = 250;
 const ROUNDTRIPS_MAX = 40;
 const NAMES = { json: "JSON", msgpack: "MessagePack" };
@@ -18,12 +22,12 @@ export class WireView {
   #speed;
   #frames = new WireFrames();
   #roundtrips = [];
-  #wordsAt = 0;
+  #jobs;
   #seen = 0;
   #timer = 0;
   #tiles;
   #bars;
-  #paint = { paint: () => this.#show() };
+  #paint = { paint: (until) => this.#show(until) };
 
   /**
    * @param {HTMLElement} panel
@@ -35,6 +39,14 @@ export class WireView {
     this.#speed = new WireSpeed(this.#meter);
     this.#tiles = Object.fromEntries([["roundtrip", "Round trip"], ["in", "Received"], ["out", "Sent"]].map(([name, title]) => [name, tile(name, title)]));
     this.#bars = Object.fromEntries(Object.keys(NAMES).map((name) => [name, this.#bar(name)]));
+    this.#jobs = [
+      { every: LIST_EVERY_MS, act: () => this.#frames.paint() },
+      { every: PLOT_EVERY_MS, act: (now) => this.#speed.paint(now) },
+      { every: WORDS_EVERY_MS, act: (now) => this.#speed.paintWords(now) },
+      { every: WORDS_EVERY_MS, act: () => this.#frames.paintWords() },
+      { every: WORDS_EVERY_MS, act: () => this.#showTiles() },
+      { every: WORDS_EVERY_MS, act: (_, until) => this.#showWeights(until) },
+    ].map((job) => ({ ...job, dueAt: 0 }));
     panel.append(
       el("div", { class: "wire-tiles" }, ...Object.values(this.#tiles).map(({ node }) => node)),
       el("fieldset", { class: "wire-weights", "data-testid": "wire-weights" },
@@ -69,17 +81,16 @@ export class WireView {
     clearInterval(this.#timer);
   }
 
-  #show() {
+  /** What is due, the longest due first, as far as the frame's time goes. */
+  #show(until) {
     if (!this.#connection.wire) return;
     const now = performance.now();
-    this.#frames.paint();
-    this.#speed.paint(now);
-    if (now - this.#wordsAt < WORDS_EVERY_MS - 50) return;
-    this.#wordsAt = now;
-    this.#speed.paintWords(now);
-    this.#frames.paintWords();
-    this.#showTiles();
-    this.#showWeights();
+    for (const job of this.#jobs.filter(({ dueAt }) => dueAt <= now).sort((one, other) => one.dueAt - other.dueAt)) {
+      if (performance.now() > until) break;
+      job.dueAt = now + job.every;
+      job.act(now, until);
+    }
+    if (this.#jobs.some(({ dueAt }) => dueAt <= now)) paintSoon(this.#paint);
   }
 
   #showTiles() {
@@ -88,13 +99,13 @@ export class WireView {
     setText(this.#tiles.roundtrip.value, last === undefined ? "–" : `${last < 10 ? last.toFixed(1) : Math.round(last)} ms`);
     setText(this.#tiles.roundtrip.note, this.#roundtrips.length < 2 ? "every 10 s" : `${Math.min(...this.#roundtrips).toFixed(1)} to ${Math.max(...this.#roundtrips).toFixed(1)} ms`);
     setText(this.#tiles.in.value, bytesOf(taken.bytes));
-    setText(this.#tiles.in.note, `${taken.frames.toLocaleString("en")} frames`);
+    setText(this.#tiles.in.note, `${grouped(taken.frames)} frames`);
     setText(this.#tiles.out.value, bytesOf(out.bytes));
-    setText(this.#tiles.out.note, `${out.frames.toLocaleString("en")} frames, ${sockets} socket${sockets === 1 ? "" : "s"}`);
+    setText(this.#tiles.out.note, `${grouped(out.frames)} frames, ${sockets} socket${sockets === 1 ? "" : "s"}`);
   }
 
-  #showWeights() {
-    this.#weights.weigh();
+  #showWeights(until) {
+    this.#weights.weigh(until);
     const heaviest = Math.max(1, this.#weights.json, this.#weights.msgpack);
     for (const [name, { input, fill, weight }] of Object.entries(this.#bars)) {
       const bytes = this.#weights[name];

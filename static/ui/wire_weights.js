@@ -4,6 +4,7 @@ import { codecs } from "../turnwire.js";
 
 /** A page in the background paints nothing; it must not collect frames without end. */
 const UNWEIGHED_MAX = 2_000;
+const WEIGHED_AT_ONCE = 16;
 const OTHER = { json: "msgpack", msgpack: "json" };
 
 export class WireWeights {
@@ -19,14 +20,18 @@ export class WireWeights {
     if (this.#unweighed.length > UNWEIGHED_MAX) this.weigh();
   }
 
-  /** Weighs what was noted. */
-  weigh() {
-    for (const { frame, bytes, codec } of this.#unweighed.splice(0)) {
+  /** Weighs what was noted, the oldest first, and leaves to the next time what doesn't fit in this. */
+  weigh(until = Infinity) {
+    let weighed = 0;
+    for (const { frame, bytes, codec } of this.#unweighed) {
+      if (weighed % WEIGHED_AT_ONCE === 0 && performance.now() > until) break;
       const other = codecs[OTHER[codec]];
       this[codec] += bytes;
       this[other.name] += other.bytes(other.encode(frame));
-      this.frames++;
+      weighed++;
     }
+    this.#unweighed.splice(0, weighed);
+    this.frames += weighed;
   }
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, CDPSession, Page, expect
+from playwright.async_api import Browser, CDPSession, Locator, Page, expect
 
 from tests.gateway_process import GatewayProcess
 from tests.page_stage import ENDING_MS, WatchedPage, watched_page
@@ -65,7 +65,8 @@ async def main_thread_tasks_ms(page: Page, meanwhile: Awaitable[object]) -> list
     await asyncio.wait_for(complete.wait(), 30)
     (thread,) = {(event["pid"], event["tid"]) for event in events if event["name"] == "the page"}
     tasks = [event for event in events if event["name"].endswith("RunTask") and (event["pid"], event["tid"]) == thread]
-    return sorted((task.get("tdur", 0) / 1000 for task in tasks), reverse=True)
+    # A coarse clock counts a neighbour's time now and then: no task worked longer than it lasted.
+    return sorted((min(task.get("tdur", 0), task.get("dur", 0)) / 1000 for task in tasks), reverse=True)
 
 
 async def measured(session: CDPSession) -> dict[str, float]:
@@ -77,10 +78,7 @@ async def measured(session: CDPSession) -> dict[str, float]:
 
 @pytest.mark.parametrize("wire", [False, True], ids=["chat", "wire"])
 async def test_twenty_answers_at_once_leave_the_page_at_ease(watched: WatchedPage, wire: bool) -> None:
-    """No task of the main thread works for more than 50 ms, and every answer goes on being drawn.
-
-    With the wire view open one in thousands may, on a slow core: it keeps each of a thousand frames a second.
-    """
+    """No task of the main thread works for more than 50 ms, and every answer goes on being drawn."""
     if wire:
         await watched.page.get_by_test_id("drawer-toggle").click()
         await watched.page.get_by_test_id("tab-wire").click()
@@ -94,7 +92,7 @@ async def test_twenty_answers_at_once_leave_the_page_at_ease(watched: WatchedPag
     after = await watched.page.evaluate(lengths)
 
     assert len(tasks) > 100
-    assert len([task for task in tasks if task > LONG_TASK_MS]) <= (2 if wire else 0), tasks[:10]
+    assert [task for task in tasks if task > LONG_TASK_MS] == []
     assert all(longer - length > 100 for length, longer in zip(before, after, strict=True))
 
 
@@ -147,22 +145,46 @@ async def test_conversations_that_are_left_leave_no_nodes_behind(watched: Watche
     assert after["JSEventListeners"] - before["JSEventListeners"] < 100
 
 
+async def tasks_of_an_answer(watched: WatchedPage, text: str, **demo: Any) -> tuple[Locator, list[float]]:
+    """An answer that says this, whole, and the page's tasks from its first word to its last."""
+    async with asyncio.TaskGroup() as together:
+        over = asyncio.Event()
+        tracing = together.create_task(main_thread_tasks_ms(watched.page, over.wait()))
+        turn = await watched.say(text, **demo)
+        assert await turn.evaluate("(turn) => probes.ended(turn)", timeout=60_000) == "completed"
+        await watched.page.evaluate("probes.idle()")
+        over.set()
+    return turn, tracing.result()
+
+
 async def test_a_long_answer_is_drawn_in_pieces(watched: WatchedPage) -> None:
-    """Two thousand lines at full speed make few tasks over 50 ms: what arrives at once is drawn, not all that is there."""
+    """Two thousand lines at full speed make no task over 50 ms: what arrives is drawn, not all that is there."""
     blocks = [
         "\n".join(f"{number}. Item **{number}** `code`" for number in range(1, 501)),
         "```python\n" + "\n".join(f"v_{number} = {number} * 2" for number in range(1, 501)) + "\n```",
         "\n\n".join(f"Paragraph {number} has *some* words." for number in range(1, 501)),
         "| a | b |\n|---|---|\n" + "\n".join(f"| {number} | cell |" for number in range(1, 501)),
     ]
-    async with asyncio.TaskGroup() as together:
-        over = asyncio.Event()
-        tracing = together.create_task(main_thread_tasks_ms(watched.page, over.wait()))
-        turn = await watched.say("\n\n".join(blocks), rate=1500)
-        await expect(turn).to_have_attribute("data-state", "completed", timeout=60_000)
-        over.set()
-    tasks = tracing.result()
+    turn, tasks = await tasks_of_an_answer(watched, "\n\n".join(blocks), rate=1500)
     assert await turn.locator("li").count() == 500
     assert await turn.locator("td").count() == 1000
-    # Eight on a slow core, where much arrives at once; to draw it all anew for each piece makes hundreds.
-    assert len([task for task in tasks if task > LONG_TASK_MS]) <= 20, tasks[:25]
+    assert await turn.locator("[class^=hljs]").count() > 500
+    assert [task for task in tasks if task > LONG_TASK_MS] == []
+
+
+async def test_knots_are_drawn_without_a_long_task(watched: WatchedPage) -> None:
+    """Thousands of unclosed links, marks, quotes and lists in one block: a parser that looks for their ends stops looking."""
+    knots = [
+        "a_" * 10_000,
+        "!" * 14_000,
+        "[a](" * 3000,
+        "> " * 1000 + "end",
+        "1. " * 1000 + "end",
+        "**Name:** _x_  \n" * 300,
+    ]
+    turn, tasks = await tasks_of_an_answer(watched, "\n\n".join(knots), rate=0)
+    assert [task for task in tasks if task > LONG_TASK_MS] == []
+    said = await turn.get_by_test_id("answer").inner_text()
+    assert said.count("[a](") == 3000
+    assert said.count("!") == 14_000
+    assert await turn.locator("strong").count() >= 300
