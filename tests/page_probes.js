@@ -157,10 +157,27 @@ probes.settled = async () => {
   await Promise.allSettled(once.map(({ finished }) => finished));
 };
 
+/** Headings that leave out a level, as a screen reader meets them. */
+probes.skippedHeadings = () => {
+  const headings = [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].filter((node) => node.checkVisibility());
+  const level = (node) => Number(node?.localName[1] ?? 0);
+  return headings.filter((node, index) => level(node) > level(headings[index - 1]) + 1).map((node) => node.outerHTML.slice(0, 80));
+};
+
+/** Whether something lies over the button that sends, where there is room beside it. */
+probes.coveredComposer = () => {
+  if (innerWidth <= 736 || document.querySelector("dialog[open], :popover-open")) return false;
+  const send = document.querySelector(".send");
+  const { x, y, width, height } = send.getBoundingClientRect();
+  return !send.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+};
+
 /** Everything that is poor about the looks of the page as it is now. */
 probes.looks = () => ({
   "too faint": probes.tooFaint(),
   "too wide": probes.tooWide(),
   "poor controls": probes.poorControls(),
+  "skipped headings": probes.skippedHeadings(),
+  "covered composer": probes.coveredComposer(),
   "scrolls sideways": [document.documentElement, document.querySelector(".scroller")].some((at) => at.scrollWidth > at.clientWidth),
 });

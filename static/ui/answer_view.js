@@ -16,6 +16,8 @@ export class AnswerView {
   #acts;
   #views = [];
   #clock = 0;
+  /** Its place among the page's headings, above those that it brings itself. */
+  #heading = el("h2", { class: "unseen", text: "Answer" });
   #model = el("span", { class: "model", "data-testid": "answer-model" });
   #status = el("span", { class: "status", "data-testid": "status" });
   #stop;
@@ -36,7 +38,7 @@ export class AnswerView {
     this.#arrows = new VersionArrows("answer", acts);
     this.#stop = el("button", { type: "button", class: "stop", "data-testid": "stop", onclick: () => this.#stopIt() }, icon("stop"), "Stop");
     this.#tools = this.#makeTools();
-    const head = el("header", { class: "answer-head" }, this.#model, this.#status, this.#stop);
+    const head = el("header", { class: "answer-head" }, this.#heading, this.#model, this.#status, this.#stop);
     const foot = el("footer", {}, this.#tools, this.#numbers);
     this.node = el("article", { class: "turn", "data-testid": "turn" }, el("div", { class: "wire", "aria-hidden": "true" }), head,
       el("div", { class: "answer" }, el("div", { class: "answer-inner" }, this.#body, this.#results, this.#error)), foot);
@@ -103,7 +105,9 @@ export class AnswerView {
     if (message.live) this.#clock ||= setInterval(() => this.#tick(), CLOCK_EVERY_MS);
     const entered = this.node.dataset.state !== state;
     if (entered) this.#enter(state);
-    setText(this.#model, message.model ?? turn?.model ?? "");
+    const model = message.model ?? turn?.model ?? "";
+    setText(this.#heading, model ? `Answer of ${model}` : "Answer");
+    setText(this.#model, model);
     if (entered || !message.live) this.#tick(); // while it streams, the clock does
   }
 

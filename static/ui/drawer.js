@@ -1,4 +1,4 @@
-/** The drawer at the right: tabs, one panel each. On a phone it covers the page; Esc closes it. */
+/** The drawer at the right: tabs, one panel each. It stands beside the chat, on a phone before it; Esc closes it. */
 
 import { el } from "./dom.js";
 
@@ -60,12 +60,16 @@ export class Drawer {
 
   open(name) {
     this.#root.hidden = false;
+    document.body.dataset.drawer = "open";
     this.#toggle.setAttribute("aria-expanded", "true");
     this.show(name ?? recalled(this.#panels) ?? [...this.#panels.keys()][0]);
+    // Where it covers the button that opened it, the keyboard goes on in here.
+    if (getComputedStyle(this.#root).position === "fixed") this.#tabs.querySelector("[aria-selected=true]").focus();
   }
 
   close() {
     this.#root.hidden = true;
+    document.body.dataset.drawer = "closed";
     this.#toggle.setAttribute("aria-expanded", "false");
     this.#toggle.focus();
     this.#root.dispatchEvent(new CustomEvent("shown", { detail: null }));

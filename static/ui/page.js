@@ -262,7 +262,8 @@ for (const button of document.querySelectorAll(".new-conversation")) {
 }
 find(".sign-out").addEventListener("click", () => signIn.signOut());
 find(".sidebar-toggle").addEventListener("click", () => (document.body.dataset.sidebar === "open" ? closeSidebar() : openSidebar()));
-find(".shade").addEventListener("click", closeSidebar);
+find(".drawer-toggle").addEventListener("click", closeSidebar);
+find(".shade").addEventListener("click", () => (document.body.dataset.sidebar === "open" ? closeSidebar() : drawer.close()));
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !event.isComposing && !event.defaultPrevented) {
     if (document.body.dataset.sidebar === "open") closeSidebar();
