@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from playwright.async_api import Browser
 
 from tests.client import client
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
+from tests.page_stage import browser_context, ended, open_page, said_something
 from tests.ports import free_port
 from tests.programs import program
 from tests.redis_process import redis_process
@@ -24,13 +26,16 @@ pytestmark = pytest.mark.e2e
 
 
 @asynccontextmanager
-async def nginx(folder: Path, gateways: list[GatewayProcess]) -> AsyncIterator[str]:
-    """nginx with the snippet, but for addresses; its URL."""
+async def nginx(folder: Path, gateways: list[GatewayProcess], below: str = "") -> AsyncIterator[str]:
+    """nginx with the snippet, but for addresses, and `below` a path as its comment says; its URL."""
     port = free_port()
     text = SNIPPET.read_text(encoding="utf-8").replace("listen 8080;", f"listen 127.0.0.1:{port};")
-    for n, gateway in enumerate(gateways, 1):
+    if below:
+        text = text.replace("    location / {", f"    location {below}/ {{").replace("^/(metrics", f"^{below}/(metrics")
+        text = text.replace("        proxy_pass http://turnwire;", "        proxy_pass http://turnwire/;")
+    for n in (1, 2):
         assert f"turnwire-{n}:8000" in text
-        text = text.replace(f"turnwire-{n}:8000", urlsplit(gateway.url).netloc)
+        text = text.replace(f"turnwire-{n}:8000", urlsplit(gateways[min(n, len(gateways)) - 1].url).netloc)
     folder.mkdir()
     paths = "".join(
         f"{name}_temp_path {folder / name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -101,3 +106,24 @@ async def test_law_1_through_nginx_while_an_instance_leaves(tmp_path: Path) -> N
             for path in ("/metrics", "/v1/admin/turns"):
                 refused = await http.get(path)
                 assert (refused.status_code, b"nginx" in refused.content) == (404, True)
+
+
+@pytest.mark.browser
+@pytest.mark.asyncio(loop_scope="session")
+async def test_the_page_works_below_a_path_of_nginx(browser: Browser, tmp_path: Path) -> None:
+    """The page, its socket and a streaming answer below /chat, asked for without the slash, over a socket that is cut."""
+    async with (
+        gateway_process(tmp_path) as gateway,
+        nginx(tmp_path / "nginx", [gateway], below="/chat") as url,
+        browser_context(browser) as context,
+    ):
+        watched = await open_page(context, f"{url}/chat")
+        assert watched.page.url == f"{url}/chat/"
+        turn = await watched.ask("Hello")
+        await said_something(turn)
+        await watched.page.evaluate("sockets[0].close()")
+        await ended(turn, "completed")
+        assert watched.errors == []
+        async with httpx2.AsyncClient(base_url=url) as http:
+            assert (await http.get("/chat/metrics")).status_code == 404
+            assert (await http.get("/v1")).status_code == 404
