@@ -140,6 +140,12 @@ probes.ended = (turn) => new Promise((resolve) => {
   over();
 });
 
+/** How far the chat is from its end, in px. */
+probes.fromEnd = () => {
+  const { scrollHeight, clientHeight, scrollTop } = document.querySelector(".scroller");
+  return scrollHeight - clientHeight - scrollTop;
+};
+
 /** Waits until nothing more is drawn. */
 probes.idle = async () => {
   const nodes = document.querySelector(".thread").getElementsByTagName("*");

@@ -3,7 +3,7 @@
 import { endingWord, heldWord, nextStep, statusWord } from "./advice.js";
 import { copyButton } from "./copy.js";
 import { el, icon, setText } from "./dom.js";
-import { paintSoon } from "./paint.js";
+import { paintLater, paintSoon } from "./paint.js";
 import { toolResultOf, viewOf } from "./part_view.js";
 import { duration, grouped, price, speed } from "./stats.js";
 import { VersionArrows } from "./version_arrows.js";
@@ -44,7 +44,6 @@ export class AnswerView {
       el("div", { class: "answer" }, el("div", { class: "answer-inner" }, this.#body, this.#results, this.#error)), foot);
     message.changed = (event) => this.#changed(event);
     this.#paintHead();
-    paintSoon(this);
   }
 
   /** More comes, or isn't drawn yet. */
@@ -58,7 +57,8 @@ export class AnswerView {
     this.#results.replaceChildren(...results.map(toolResultOf));
     const calls = this.#message.said.some((part) => part?.kind === "tool_call");
     if (this.#message.ended === "completed" && calls && results.length === 0 && !this.#message.run) this.#results.append(this.#runButton());
-    paintSoon(this);
+    if (this.#message.live || this.#views.length > 0) paintSoon(this);
+    else paintLater(this);
   }
 
   #runButton() {

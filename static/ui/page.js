@@ -22,6 +22,7 @@ import { Workbench } from "./workbench.js";
 
 const CHATS_MAX = 20;
 const REFRESH_AFTER_MS = 250;
+const HEIGHTS_KNOWN_MS = 150;
 
 const find = (selector) => document.querySelector(selector);
 
@@ -111,12 +112,17 @@ function draw() {
 async function readEarlier(chat) {
   const scroller = find(".scroller");
   const button = find(".earlier");
-  const below = () => scroller.scrollHeight - scroller.scrollTop;
+  const first = button.nextElementSibling;
   button.disabled = true;
   try {
-    const before = below();
+    const before = first.getBoundingClientRect().top;
     await chat.readEarlier();
-    scroller.scrollTop = scroller.scrollHeight - before;
+    const stay = () => (scroller.scrollTop += first.getBoundingClientRect().top - before);
+    stay();
+    // What stands above gets its real height when it is first in sight, before it is painted.
+    const observer = new ResizeObserver(stay);
+    observer.observe(find(".thread"));
+    setTimeout(() => observer.disconnect(), HEIGHTS_KNOWN_MS);
   } catch (error) {
     announcer.say(error.message);
   }

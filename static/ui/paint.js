@@ -3,6 +3,7 @@
 const BUDGET_MS = 6;
 
 const dirty = new Set();
+const later = new Set();
 let frame = 0;
 
 /**
@@ -14,6 +15,13 @@ export function paintSoon(view) {
   frame ||= requestAnimationFrame(paintAll);
 }
 
+/** Asks for what can wait: when nothing else is to be painted, and the last that asked is the first, as a chat is read from its end. */
+export function paintLater(view) {
+  later.delete(view);
+  later.add(view);
+  frame ||= requestAnimationFrame(paintAll);
+}
+
 function paintAll() {
   frame = 0;
   const until = performance.now() + BUDGET_MS;
@@ -22,5 +30,11 @@ function paintAll() {
     view.paint(until);
     if (performance.now() > until) break;
   }
-  if (dirty.size > 0) frame ||= requestAnimationFrame(paintAll);
+  // One of them in each frame, however busy it is.
+  for (let first = true; later.size > 0 && (first || (dirty.size === 0 && performance.now() < until)); first = false) {
+    const view = [...later].at(-1);
+    later.delete(view);
+    view.paint(until);
+  }
+  if (dirty.size + later.size > 0) frame ||= requestAnimationFrame(paintAll);
 }

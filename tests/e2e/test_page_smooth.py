@@ -188,3 +188,31 @@ async def test_knots_are_drawn_without_a_long_task(watched: WatchedPage) -> None
     assert said.count("[a](") == 3000
     assert said.count("!") == 14_000
     assert await turn.locator("strong").count() >= 300
+
+
+STORED = """async (text) => {
+  const { connect } = await import("./static/turnwire.js");
+  const connection = connect({ storage: null });
+  const conversation = (await connection.createConversation()).id;
+  const params = { demo: { rate: 0, text } };
+  for (let turn = 0; turn < 12; turn++) await connection.start({ conversation, input: "Hi", params });
+  connection.close();
+  return conversation;
+}"""
+
+
+async def test_a_long_conversation_opens_without_a_long_task(watched: WatchedPage) -> None:
+    """Twelve long answers of the past: the last is drawn first, in pieces, and what is out of sight costs no layout."""
+    page = watched.page
+    text = "\n".join(f"- Item **{number}** `code`" for number in range(300)) + "\n\n" + PROSE * 20
+    conversation = await page.evaluate(STORED, text)
+
+    async def opened() -> None:
+        await page.evaluate("(id) => { location.hash = id; }", conversation)
+        await page.wait_for_selector(".turn li", state="attached")
+        await page.evaluate("probes.idle()")
+
+    tasks = await main_thread_tasks_ms(page, opened())
+    assert await page.locator(".turn li").count() == 12 * 300
+    assert await page.evaluate("probes.fromEnd()") < 2
+    assert [task for task in tasks if task > LONG_TASK_MS] == []

@@ -100,7 +100,7 @@ async def test_earlier_messages_come_in_above_what_is_read(watched: WatchedPage)
     await page.evaluate("(id) => { location.hash = id; }", conversation)
     await expect(page.get_by_text("Answer 259", exact=True)).to_be_visible(timeout=20_000)
     top = page.get_by_test_id("exchange").first
-    words = await top.get_by_test_id("prompt").inner_text()
+    words = await top.get_by_test_id("prompt").text_content()
     assert words == "Question 10"
     await page.evaluate("document.querySelector('.scroller').scrollTo(0, 0)")
     question = page.get_by_test_id("prompt").get_by_text(words, exact=True)
