@@ -71,7 +71,7 @@ export class AnswerView {
     const rate = (rating, label) => {
       const button = act(rating, label, () => {
         for (const other of this.#tools.querySelectorAll("[aria-pressed]")) other.setAttribute("aria-pressed", String(other === button));
-        this.#acts.rate(this.#message, rating).then(() => (this.#message.rating = rating), () => button.setAttribute("aria-pressed", "false"));
+        this.#acts.rate(this.#message, rating).catch(() => button.setAttribute("aria-pressed", "false"));
       });
       button.setAttribute("aria-pressed", String(this.#message.rating === rating));
       return button;

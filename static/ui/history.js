@@ -25,6 +25,7 @@ export class History {
       for (const message of messages) {
         const node = this.#tree.add(message);
         if (!node.watch) recallTiming(node);
+        node.rating ??= recall(`rating ${node.id}`);
       }
       this.earlier = next ?? null;
     }
@@ -40,6 +41,12 @@ export function rememberSpread(node, conversation) {
 /** Keeps over a reload how long an answer took. */
 export function rememberTiming(node) {
   if (node.id && node.timing) remember(`timing ${node.id}`, node.timing);
+}
+
+/** Keeps over a reload how an answer was rated: the gateway takes ratings, and doesn't give them back. */
+export function rememberRating(node, rating) {
+  node.rating = rating;
+  remember(`rating ${node.id}`, rating);
 }
 
 function recallTiming(node) {

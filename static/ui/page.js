@@ -10,6 +10,7 @@ import { TOOLS } from "./demo_tools.js";
 import { setText } from "./dom.js";
 import { Drawer } from "./drawer.js";
 import { EndFollower } from "./follow_end.js";
+import { rememberRating } from "./history.js";
 import { keepFocus } from "./keep_focus.js";
 import { ModelPicker } from "./model_picker.js";
 import { Settings } from "./settings.js";
@@ -41,7 +42,10 @@ const thread = new Thread(find(".thread"), {
   edit: (message, parts) => current.edit(message, parts, fieldsFor(picker.value[0])),
   choose: (message) => current.choose(message),
   spread: (message, spread) => current.spread(message, spread),
-  rate: (message, rating) => connection.request("feedback.put", { message: message.id, rating }),
+  rate: async (message, rating) => {
+    await connection.request("feedback.put", { message: message.id, rating });
+    rememberRating(message, rating);
+  },
   runTools: (message) => current.answerTools(message, (results) => fieldsAfterTools(message.model, results)),
   earlier: (chat) => void readEarlier(chat),
 });

@@ -1,4 +1,4 @@
-/** What the gateway doesn't keep and a reload would lose: what stands side by side, and how long answers took. */
+/** What the gateway doesn't tell and a reload would lose: what stands side by side, how long answers took, how they were rated. */
 
 const KEY = "turnwire.remembered";
 const ENTRIES_MAX = 300;

@@ -165,7 +165,7 @@ async def test_the_system_prompt_and_the_parameters_reach_the_turn(watched: Watc
 
 
 async def test_a_thumb_is_kept_by_the_gateway(watched: WatchedPage) -> None:
-    """A rating is a request of its own, and shows as pressed once it is given."""
+    """A rating is a request of its own, and shows as pressed once it is given, also after a reload."""
     turn = await watched.ask("rate me")
     await ended(turn, "completed")
     await turn.get_by_test_id("up").click()
@@ -173,6 +173,9 @@ async def test_a_thumb_is_kept_by_the_gateway(watched: WatchedPage) -> None:
     await turn.get_by_test_id("down").click()
     await expect(turn.get_by_test_id("up")).to_have_attribute("aria-pressed", "false")
     await expect(turn.get_by_test_id("down")).to_have_attribute("aria-pressed", "true")
+    await watched.page.wait_for_function("localStorage.getItem('turnwire.remembered')?.includes('\"down\"')")
+    await watched.page.reload()
+    await expect(watched.turn("rate me").get_by_test_id("down")).to_have_attribute("aria-pressed", "true")
 
 
 async def test_a_screen_reader_hears_beginnings_and_endings_only(watched: WatchedPage) -> None:
