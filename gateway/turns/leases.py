@@ -103,6 +103,8 @@ class Leases:
     async def reap(self) -> None:
         """Take over what nobody runs, until cancelled; not while our own calls fail, for then we may be the one cut off."""
         loop = asyncio.get_running_loop()
+        # Often enough to notice every outage in which a lease may lapse.
+        interval_s = min(REAP_S, self._lease_s / RENEWALS_PER_LEASE)
         while True:
             try:
                 # Asked also while nothing may be taken: an outage counts until it is over, for then owners renew first.
@@ -115,7 +117,7 @@ class Leases:
             except StoreError as error:
                 log.info("can't look for lapsed leases", error=str(error))
                 self._writer.say(reachable=False)
-            await asyncio.sleep(REAP_S * random.uniform(0.75, 1.25))
+            await asyncio.sleep(interval_s * random.uniform(0.75, 1.25))
 
     async def _take(self, user: str, turn: str) -> None:
         """One turn that can't be taken, whatever is wrong with it, keeps nobody from taking the others."""

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from gateway.turns.abort import Abort
+from gateway.turns.leases import REAP_S
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, eventually, open_instance, open_pair, open_shared_store, seat
 
@@ -136,3 +137,13 @@ async def test_a_hint_may_be_wrong(quick: None, gone: str, monkeypatch: pytest.M
 
 def _text(instance: Instance) -> str:
     return "".join(getattr(event, "text", None) or "" for event in instance.stream("t").log.events)
+
+
+async def test_who_reaps_notices_every_outage_in_which_a_lease_may_lapse() -> None:
+    """Also one that has no turns: it takes nothing from owners that are about to renew."""
+    time = asyncio.get_running_loop().time
+    async with open_shared_store() as open_view, open_instance(open_view(), lease_s=0.3) as one:
+        began = time()
+        with one.store.failing():
+            await eventually(lambda: one.wired.writer.failed_at > began)
+        assert time() - began < 0.75 * REAP_S
