@@ -200,7 +200,8 @@ function openNamed() {
     chats.set(id, chat);
     for (const [key, other] of chats) if (chats.size > CHATS_MAX && other.live.size === 0 && other !== chat) chats.delete(key);
     chat.loading = true;
-    chat.load().catch((error) => {
+    // One that was begun elsewhere isn't in the list yet.
+    chat.load().then(() => sidebar.lists(id) || refreshSoon(), (error) => {
       chat.missing = error.code === "not_found" || error.code === "invalid_request";
       chats.delete(id);
     }).finally(() => {
