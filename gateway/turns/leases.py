@@ -103,13 +103,14 @@ class Leases:
     async def reap(self) -> None:
         """Take over what nobody runs, until cancelled; not while our own calls fail, for then we may be the one cut off."""
         loop = asyncio.get_running_loop()
-        # Often enough to notice every outage in which a lease may lapse.
+        # Often enough to notice every outage in which a lease may lapse; it may have ended just before the next look.
         interval_s = min(REAP_S, self._lease_s / RENEWALS_PER_LEASE)
+        sure_after_s = self._lease_s + 1.25 * interval_s
         while True:
             try:
                 # Asked also while nothing may be taken: an outage counts until it is over, for then owners renew first.
                 lapsed = await self._store.takeable()
-                if loop.time() - self._writer.failed_at > self._lease_s:
+                if loop.time() - self._writer.failed_at > sure_after_s:
                     for user, turn in lapsed:
                         known = self._hub.get(user, turn)
                         if known is None or not known.owned:
