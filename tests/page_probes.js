@@ -156,11 +156,12 @@ probes.idle = async () => {
   }
 };
 
-/** Waits for what moves once: what fades in would be faint by right. */
+/** Waits for what moves once: what fades in would be faint by right. What is out of sight doesn't move, and never ends. */
 probes.settled = async () => {
   for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame); // what just changed begins to move
   const once = document.getAnimations().filter(({ effect }) => effect.getTiming().iterations === 1);
-  await Promise.allSettled(once.map(({ finished }) => finished));
+  const out = new Promise((resolve) => setTimeout(resolve, 2000));
+  await Promise.race([Promise.allSettled(once.map(({ finished }) => finished)), out]);
 };
 
 /** Headings that leave out a level, as a screen reader meets them. */

@@ -21,7 +21,7 @@ from tests.page_stage import WatchedPage, ended, said_something, watched_page
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.browser,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.asyncio(loop_scope="session"),
 ]
 

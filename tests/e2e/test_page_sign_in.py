@@ -16,7 +16,7 @@ from tests.gateway_process import gateway_process
 from tests.page_stage import WatchedPage, browser_context, ended
 from tests.prefix_proxy import prefix_proxy
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 REFUSED = "status of 401"
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"

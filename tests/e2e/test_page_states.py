@@ -17,7 +17,7 @@ from tests.gateway_process import GatewayProcess
 from tests.page_stage import WatchedPage, browser_context, ended, open_page, watched_page
 from tests.upstream import Upstream, chat, refusal
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 GROWN = """async (text) => {
   const { MarkdownView } = await import("./static/ui/markdown_view.js");

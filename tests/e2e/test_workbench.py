@@ -16,7 +16,7 @@ from tests.client_stage import client_stage
 from tests.gateway_process import GatewayProcess
 from tests.page_stage import WatchedPage, browser_context, ended, said_something, watched_page
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 SCENARIO_MS = 60_000
 WHOLE = re.compile(r"^(\d+) turns?, ([\d,]+) characters, 0 lost, 0 doubled$")
