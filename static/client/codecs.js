@@ -6,7 +6,7 @@ export const codecs = Object.freeze({
   json: Object.freeze({
     name: "json",
     subprotocol: "turnwire.v1.json",
-    encode: (frame) => JSON.stringify(frame),
+    encode: (frame) => wholeCharacters(JSON.stringify(frame)),
     decode: (data) => JSON.parse(data),
     bytes: utf8Bytes,
   }),
@@ -23,6 +23,16 @@ export const codecs = Object.freeze({
 export function codecOf(name) {
   if (!Object.hasOwn(codecs, name)) throw new TypeError(`There is no codec "${name}": take "json" or "msgpack".`);
   return codecs[name];
+}
+
+/**
+ * Half a character, as a text has it that was cut between two surrogates, becomes U+FFFD, as in MessagePack's UTF-8. The
+ * gateway can't read a frame with one, nor say which request it was.
+ */
+function wholeCharacters(json) {
+  // JSON.stringify escapes surrogates that stand alone, and no others.
+  if (!json.includes("\\ud")) return json;
+  return json.replace(/\\\\|\\ud[89a-f][0-9a-f]{2}/g, (found) => (found === "\\\\" ? found : "\ufffd"));
 }
 
 /** How many bytes a text has on the wire, without making them. */

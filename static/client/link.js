@@ -221,7 +221,11 @@ export class Link {
     const sum = this.traffic[direction];
     sum.frames++;
     sum.bytes += bytes;
-    this.wire?.({ direction, frame, bytes, at, codec: this.#codec.name, socket: this.traffic.sockets });
+    try {
+      this.wire?.({ direction, frame, bytes, at, codec: this.#codec.name, socket: this.traffic.sockets });
+    } catch (error) {
+      console.error("turnwire: the wire observer failed", error); // a frame isn't lost for who looks at it
+    }
   }
 
   /** Lets go of the socket without waiting for its closing handshake, which a dead peer never answers. */

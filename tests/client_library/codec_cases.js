@@ -74,3 +74,13 @@ test("a codec that doesn't exist is refused at once", async (stage) => {
   ok(error instanceof TypeError && /json/.test(error.message), String(error));
   await refused(stage.connect(gateway).request("no.such.type"), "invalid_frame");
 });
+
+test("half a character in a text becomes U+FFFD in both codecs, and the turn goes on", async (stage) => {
+  const text = "cut \ud83d in two, whole 😀, and spelled \\ud83d";
+  for (const codec of CODECS) {
+    const connection = stage.connect(await stage.shared(), { codec });
+    const turn = connection.start({ model: "demo", input: text, params: { demo: { rate: 0, text: "Read." } } });
+    equal((await turn).text, "Read.");
+    equal(turn.inputText, "cut \ufffd in two, whole 😀, and spelled \\ud83d", codec);
+  }
+});

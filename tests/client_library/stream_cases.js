@@ -124,3 +124,13 @@ test("models, usage, feedback and errors of requests", async (stage) => {
   equal([error.path, error.retryable], ["turn", false]);
   await refused(connection.request("conversation.create", { title: "x".repeat(70_000) }), "too_large");
 });
+
+test("an observer of the wire that throws costs no frame", async (stage) => {
+  const text = speech(20);
+  const wire = () => {
+    throw new Error("This observer throws on purpose.");
+  };
+  const connection = stage.connect(await stage.shared(), { wire });
+  equal((await connection.start(saying(text, 400))).text, text);
+  equal([connection.traffic.sockets, connection.violations.length], [1, 0]);
+});
