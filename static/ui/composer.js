@@ -1,7 +1,7 @@
 /** Where prompts are written: Enter sends, Shift+Enter makes a new line; pictures come by paste, drop or choice. */
 
 import { fittedPicture } from "./pictures.js";
-import { el, icon } from "./dom.js";
+import { el, icon, isComposing } from "./dom.js";
 
 const PICTURES_MAX = 4;
 
@@ -28,7 +28,7 @@ export class Composer {
     this.#models = models;
     this.#box.addEventListener("input", () => this.update());
     this.#box.addEventListener("keydown", (event) => {
-      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
       event.preventDefault();
       form.requestSubmit();
     });

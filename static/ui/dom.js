@@ -31,6 +31,11 @@ export function icon(name) {
   return svg;
 }
 
+/** Whether a key goes to an input method. Safari says of the Enter that ends a composition only that it is number 229. */
+export function isComposing(event) {
+  return event.isComposing || event.keyCode === 229;
+}
+
 /** Sets the text only where it changed, so that nothing is laid out or announced again for nothing. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;

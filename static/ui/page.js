@@ -1,13 +1,14 @@
 /** The page: brings the connection, the conversations and their views together. Each of those has a file of its own. */
 
 import { connect, socketUrl } from "../turnwire.js";
+import { namedIn } from "./address.js";
 import { endingWord } from "./advice.js";
 import { Announcer } from "./announcer.js";
 import { Chat } from "./chat.js";
 import { Composer } from "./composer.js";
 import { ConnectionPill } from "./connection_pill.js";
 import { TOOLS } from "./demo_tools.js";
-import { setText } from "./dom.js";
+import { isComposing, setText } from "./dom.js";
 import { Drawer } from "./drawer.js";
 import { EndFollower } from "./follow_end.js";
 import { rememberRating } from "./history.js";
@@ -158,7 +159,10 @@ function refreshSoon() {
 
 function watch(chat) {
   chat.addEventListener("structure", () => chat === current && draw());
-  chat.addEventListener("info", () => chat === current && draw());
+  chat.addEventListener("info", () => {
+    refreshSoon(); // another device may have renamed or deleted it
+    if (chat === current) draw();
+  });
   chat.addEventListener("live", ({ detail }) => {
     workbench.saw(chat);
     drawLive();
@@ -188,7 +192,7 @@ function startNew() {
 
 /** Shows what the address names. */
 function openNamed() {
-  const id = decodeURIComponent(location.hash.slice(1));
+  const id = namedIn(location.hash);
   closeSidebar();
   if (!id) {
     if (!current || current.id) show(watch(new Chat(connection)));
@@ -276,10 +280,12 @@ find(".sidebar-toggle").addEventListener("click", () => (document.body.dataset.s
 find(".drawer-toggle").addEventListener("click", closeSidebar);
 find(".shade").addEventListener("click", () => (document.body.dataset.sidebar === "open" ? closeSidebar() : drawer.close()));
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && !event.isComposing && !event.defaultPrevented) {
-    if (document.body.dataset.sidebar === "open") closeSidebar();
+  if (isComposing(event) || document.querySelector(":modal")) return;
+  if (event.key === "Escape" && !event.defaultPrevented) {
+    if (document.querySelector(":popover-open")) return; // it closes the menu
+    if (document.body.dataset.sidebar === "open" && find(".shade").checkVisibility()) closeSidebar();
     else stopNewest();
-  } else if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
+  } else if (event.key?.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
     openSidebar();
     sidebar.focusSearch();

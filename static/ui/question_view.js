@@ -1,7 +1,7 @@
 /** What a person said: words and pictures, with edit, copy, and arrows between versions. */
 
 import { copyButton } from "./copy.js";
-import { el, icon, setText } from "./dom.js";
+import { el, icon, isComposing, setText } from "./dom.js";
 import { imageOf } from "./part_view.js";
 import { textOf } from "./tree.js";
 import { VersionArrows } from "./version_arrows.js";
@@ -64,10 +64,11 @@ export class QuestionView {
       el("div", { class: "edit-acts" }, el("button", { type: "button", class: "quiet", text: "Cancel", onclick: leave }),
         el("button", { type: "submit", class: "strong", text: "Ask this instead" })));
     box.addEventListener("keydown", (event) => {
+      if (isComposing(event)) return;
       if (event.key === "Escape") {
         event.stopPropagation();
         leave();
-      } else if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      } else if (event.key === "Enter" && !event.shiftKey) {
         event.preventDefault();
         save();
       }

@@ -1,6 +1,6 @@
 /** The conversations at the left: found by their titles, opened, renamed, deleted; a dot where something streams. */
 
-import { arrange, el, icon, setText } from "./dom.js";
+import { arrange, el, icon, isComposing, setText } from "./dom.js";
 
 const SEARCH_AFTER_MS = 180;
 const PAGE = 60;
@@ -145,6 +145,7 @@ export class Sidebar {
     };
     box.addEventListener("blur", () => void leave(true));
     box.addEventListener("keydown", (event) => {
+      if (isComposing(event)) return;
       if (event.key === "Enter") void leave(true);
       if (event.key === "Escape") {
         event.stopPropagation();

@@ -98,6 +98,26 @@ async def test_escape_stops_the_newest_answer_and_stop_all_the_rest(watched: Wat
         await ended(turns.nth(number), "cancelled")
 
 
+async def test_escape_stops_nothing_where_it_closes_a_menu(watched: WatchedPage) -> None:
+    """Esc closes the open menu and leaves the answer alone; where nothing lies over the page, one Esc stops it."""
+    page = watched.page
+    await watched.choose(rate=20, tokens=1000)
+    turn = await watched.ask("keep talking")
+    await said_something(turn)
+    await page.get_by_test_id("model").click()
+    await expect(page.locator("#model-menu")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#model-menu")).to_be_hidden()
+    # A stop would be over long before so much more is said.
+    so_far = len((await turn.get_by_test_id("answer").inner_text()).split())
+    await expect(turn.get_by_test_id("answer")).to_have_text(re.compile(rf"(\S+\s+){{{so_far + 15}}}"))
+    await page.keyboard.press("Control+k")
+    await expect(page.get_by_test_id("search")).to_be_focused()
+    await expect(turn).to_have_attribute("data-state", "streaming")
+    await page.keyboard.press("Escape")
+    await ended(turn, "cancelled")
+
+
 async def test_a_failure_shows_its_code_and_what_to_do(watched: WatchedPage) -> None:
     """What was said before a failure stays; its code and another try are offered; thoughts are folded."""
     await watched.choose(rate=200, tokens=50, thinking=True, fail="cut off")
@@ -117,6 +137,15 @@ async def test_a_conversation_that_is_not_there_is_said_so(watched: WatchedPage)
     await watched.choose(rate=200, tokens=5)
     await ended(await watched.ask("is anybody there"), "completed")
     await expect(watched.page.get_by_test_id("missing")).to_be_hidden()
+
+
+async def test_an_address_that_cannot_be_decoded_names_no_conversation(watched: WatchedPage) -> None:
+    """A page that is opened with it says so, and can be written on."""
+    await watched.page.evaluate("location.hash = '%zz'")
+    await watched.page.reload()
+    await expect(watched.page.get_by_test_id("missing")).to_be_visible()
+    await watched.choose(rate=200, tokens=5)
+    await ended(await watched.ask("is anybody there"), "completed")
 
 
 async def test_a_hole_in_the_events_is_never_passed_over(watched: WatchedPage) -> None:

@@ -134,6 +134,31 @@ async def test_enter_sends_and_shift_enter_makes_a_line(watched: WatchedPage) ->
     await ended(watched.page.get_by_test_id("turn"), "completed")
 
 
+async def test_the_keys_of_an_input_method_send_nothing(watched: WatchedPage) -> None:
+    """The Enter that ends a composition isn't for the page, by Chromium's word and by Safari's; nor is a key without a name."""
+    box = watched.page.get_by_test_id("prompt-box")
+    await box.fill("\u306b\u307b\u3093")
+    await box.dispatch_event("keydown", {"key": "Enter", "isComposing": True})
+    await box.dispatch_event("keydown", {"key": "Enter", "keyCode": 229})
+    await watched.page.evaluate(
+        "document.querySelector('#prompt').dispatchEvent(new Event('keydown', { bubbles: true }))"
+    )
+    await expect(box).to_have_value("\u306b\u307b\u3093")
+    await box.press("Enter")
+    await ended(watched.page.get_by_test_id("turn"), "completed")
+
+
+async def test_what_another_device_renames_or_deletes_changes_in_the_list(watched: WatchedPage) -> None:
+    """The list follows what happens to the conversation that is shown."""
+    page = watched.page
+    await ended(await watched.say("Something.", rate=0), "completed")
+    item = page.get_by_test_id("conversation")
+    await page.evaluate("other.conversation(location.hash.slice(1)).update({ title: 'Named elsewhere' })")
+    await expect(item.get_by_role("link")).to_have_text("Named elsewhere")
+    await page.evaluate("other.conversation(location.hash.slice(1)).delete()")
+    await expect(item).to_have_count(0)
+
+
 async def test_a_pasted_picture_is_made_to_fit_and_is_kept(watched: WatchedPage) -> None:
     """A picture of a megabyte goes as one small enough for a frame, and after a reload the gateway gives it back."""
     await expect(watched.page.get_by_role("button", name="Add a picture")).to_be_visible()
