@@ -105,7 +105,7 @@ probes.grow = async ([text, steps]) => {
 };
 
 /** Pastes a picture far too large for a frame: noise, which no codec makes small. */
-probes.pasteNoise = async () => {
+probes.pasteNoise = async (copies = 1) => {
   const canvas = Object.assign(document.createElement("canvas"), { width: 1400, height: 900 });
   const context = canvas.getContext("2d");
   const noise = context.createImageData(1400, 900);
@@ -113,7 +113,7 @@ probes.pasteNoise = async () => {
   context.putImageData(noise, 0, 0);
   const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   const clipboardData = new DataTransfer();
-  clipboardData.items.add(new File([blob], "noise.png", { type: "image/png" }));
+  for (let copy = 0; copy < copies; copy++) clipboardData.items.add(new File([blob], "noise.png", { type: "image/png" }));
   document.querySelector("#prompt").dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
   return blob.size;
 };

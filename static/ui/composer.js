@@ -12,6 +12,8 @@ export class Composer {
   #tray;
   #note;
   #pictures = [];
+  /** Resolves when every picture that was given has been read. */
+  #read = Promise.resolve();
   #models;
 
   /**
@@ -34,7 +36,7 @@ export class Composer {
     });
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#submit(onSend);
+      void this.#read.then(() => this.#submit(onSend)); // who pastes and sends at once means the picture too
     });
     this.#takeFiles();
     this.update();
@@ -67,7 +69,7 @@ export class Composer {
     const chooser = this.#form.querySelector("input[type=file]");
     this.#form.querySelector(".add-picture").addEventListener("click", () => chooser.click());
     chooser.addEventListener("change", () => {
-      void this.#add([...chooser.files]);
+      this.#add([...chooser.files]);
       chooser.value = "";
     });
     this.#box.addEventListener("paste", (event) => this.#take(event, event.clipboardData));
@@ -81,22 +83,28 @@ export class Composer {
     const files = [...(transfer?.files ?? [])];
     if (files.length === 0) return;
     event.preventDefault();
-    void this.#add(files);
+    this.#add(files);
   }
 
-  async #add(files) {
+  /** Takes files one after the other, also those of two pastes. */
+  #add(files) {
+    this.#read = this.#read.then(() => this.#addAll(files));
+  }
+
+  async #addAll(files) {
     await this.#models.listed; // a picture may be pasted before that
     if (!this.#models.can("vision")) {
       this.#say("This model takes no pictures. Pick one that does.");
       return;
     }
-    for (const file of files.slice(0, PICTURES_MAX - this.#pictures.length)) {
+    const room = PICTURES_MAX - this.#pictures.length;
+    this.#say(files.length > room ? `A prompt takes ${PICTURES_MAX} pictures. The others were left out.` : "");
+    for (const file of files.slice(0, room)) {
       try {
         const part = await fittedPicture(file, PICTURES_MAX);
         const picture = { part };
         this.#pictures.push(picture);
         this.#tray.append(this.#thumbnail(picture, file.name));
-        this.#say("");
       } catch {
         this.#say(`${file.name || "That"} isn't a picture that can be read.`);
       }

@@ -174,6 +174,18 @@ async def test_a_pasted_picture_is_made_to_fit_and_is_kept(watched: WatchedPage)
     assert await picture.evaluate(wide)
 
 
+async def test_a_picture_goes_with_the_prompt_however_soon_it_is_sent(watched: WatchedPage) -> None:
+    """Enter right after a paste waits for the picture; of more than there is room for it is said that they were left out."""
+    page = watched.page
+    await page.get_by_test_id("prompt-box").fill("and in this?")
+    await page.evaluate("probes.pasteNoise().then(() => document.querySelector('.composer').requestSubmit())")
+    await expect(watched.exchange("and in this?").get_by_role("img", name="noise.png")).to_be_visible()
+    await expect(page.get_by_test_id("prompt-box")).to_have_value("")
+    await page.evaluate("probes.pasteNoise(5)")
+    await expect(page.locator(".composer-note")).to_have_text("A prompt takes 4 pictures. The others were left out.")
+    await expect(page.locator(".thumbnail")).to_have_count(4)
+
+
 async def test_the_system_prompt_and_the_parameters_reach_the_turn(watched: WatchedPage) -> None:
     """What the settings say is what the start says, and they outlive a reload."""
     await watched.settings(shown=True)
