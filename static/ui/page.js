@@ -160,7 +160,7 @@ function refreshSoon() {
 function watch(chat) {
   chat.addEventListener("structure", () => chat === current && draw());
   chat.addEventListener("info", () => {
-    refreshSoon(); // another device may have renamed or deleted it
+    refreshSoon(); // another device may have begun, renamed or deleted it
     if (chat === current) draw();
   });
   chat.addEventListener("live", ({ detail }) => {
@@ -204,8 +204,7 @@ function openNamed() {
     chats.set(id, chat);
     for (const [key, other] of chats) if (chats.size > CHATS_MAX && other.live.size === 0 && other !== chat) chats.delete(key);
     chat.loading = true;
-    // One that was begun elsewhere isn't in the list yet.
-    chat.load().then(() => sidebar.lists(id) || refreshSoon(), (error) => {
+    chat.load().catch((error) => {
       chat.missing = error.code === "not_found" || error.code === "invalid_request";
       chats.delete(id);
     }).finally(() => {

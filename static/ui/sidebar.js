@@ -47,11 +47,6 @@ export class Sidebar {
     this.#search.select();
   }
 
-  /** Whether the conversation is among those that were found. */
-  lists(id) {
-    return this.#found.some((conversation) => conversation.id === id);
-  }
-
   /** Reads the list anew; of several readings the last one counts. */
   async refresh() {
     const asked = ++this.#asked;
