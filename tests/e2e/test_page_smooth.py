@@ -80,10 +80,7 @@ async def measured(session: CDPSession) -> dict[str, float]:
 
 @pytest.mark.parametrize("wire", [False, True], ids=["chat", "wire"])
 async def test_twenty_answers_at_once_leave_the_page_at_ease(watched: WatchedPage, wire: bool) -> None:
-    """No task of the main thread works for more than 50 ms, and every answer goes on being drawn.
-
-    A machine that others use too stops any task now and then: who makes a long one is asked again, twice.
-    """
+    """No task of the main thread works for more than 50 ms, and every answer goes on being drawn."""
     if wire:
         await watched.page.get_by_test_id("drawer-toggle").click()
         await watched.page.get_by_test_id("tab-wire").click()
@@ -93,10 +90,7 @@ async def test_twenty_answers_at_once_leave_the_page_at_ease(watched: WatchedPag
     await asyncio.sleep(WARM_S)
     lengths = "[...document.querySelectorAll('[data-testid=answer]')].map((answer) => answer.textContent.length)"
     before = await watched.page.evaluate(lengths)
-    for _ in range(3):
-        tasks = await main_thread_tasks_ms(watched.page, asyncio.sleep(MEASURED_S))
-        if max(tasks) <= LONG_TASK_MS:
-            break
+    tasks = await main_thread_tasks_ms(watched.page, asyncio.sleep(MEASURED_S))
     after = await watched.page.evaluate(lengths)
 
     assert len(tasks) > 100
