@@ -161,12 +161,13 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
     """Law 8: Redis was away, or lost all it had: whoever follows the turn elsewhere has the grace to say so again."""
     monkeypatch.setattr("gateway.turns.stopping.ASK_AGAIN_S", 0.01)
     monkeypatch.setattr("gateway.turns.followers.TOUCH_S", 0.5)
-    async with open_pair(disconnect_grace_s=2) as (one, two), seat(two.services) as there:
+    async with open_pair(disconnect_grace_s=30) as (one, two), seat(two.services) as there:
         async with seat(one.services) as here:
             await here.start("t", demo=SLOW, on_disconnect="cancel")
             await there.request("turn.attach", turn="t")
         stream, store = one.stream("t"), one.store.real
         assert isinstance(store, EmbeddedStore)
+        one.services.stopping.on_abandoned(stream)
         await eventually(lambda: one.store.calls.count("attached_elsewhere") > 3)
         if lost == "attachments":
             with one.store.failing("attached_elsewhere"):
@@ -180,6 +181,7 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
         touches = two.store.calls.count("touch")
         await eventually(lambda: two.store.calls.count("touch") > touches + 1)
         asked = one.store.calls.count("attached_elsewhere")
+        one.services.stopping.on_abandoned(stream)
         await eventually(lambda: one.store.calls.count("attached_elsewhere") > asked + 3)
         assert stream.running
 
