@@ -24,6 +24,7 @@ REPEATED: tuple[Scenario, ...] = (
     scenarios.latency,
     scenarios.first_token,
     scenarios.cancel,
+    capacity.workers,
     peer_scenarios.fastapi,
     peer_scenarios.litellm,
 )
@@ -35,7 +36,6 @@ ONCE: tuple[Scenario, ...] = (
     capacity.slow_client,
     capacity.overload,
     capacity.start,
-    capacity.workers,
     capacity.redis_costs,
 )
 SCENARIOS = {scenario.__name__: scenario for scenario in REPEATED + ONCE}

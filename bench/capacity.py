@@ -190,30 +190,39 @@ async def start(sizes: Sizes) -> Figures:
 
 
 async def workers(sizes: Sizes) -> Figures:
-    """One worker, and two with twice the load, on one Redis: tokens per second of the busiest one's CPU."""
-    turns = min(200, max(sizes.turns))
+    """One worker, and two with twice the load, each on its own Redis: tokens per second of the busiest one's CPU.
+
+    Both gateways run at the same time: what else the cores do, the load included, is dearer for one as for the other.
+    """
+    turns, rate = min(60, max(sizes.turns)), 25
     figures: Figures = {}
-    per_core: list[float] = []
-    per_sum: list[float] = []
-    async with upstream() as provider, redis() as url:
-        for count in (1, 2):
-            async with gateway(provider, "--workers", str(count), store=url) as running:
-                supervisor = running.process.pid
-                pids = _children(supervisor) if count > 1 else [supervisor]
-                async with live_turns(running.url, turns * count, 1, 25, settle_s=sizes.seconds) as (tally, _):
-                    before, tokens = [cpu_s(pid) for pid in pids], tally.tokens
-                    await asyncio.sleep(sizes.seconds)
-                    used = [cpu_s(pid) - spent for pid, spent in zip(pids, before, strict=True)]
-                    tokens = tally.tokens - tokens
-            per_core.append(tokens / max(*used, 0.01))
-            per_sum.append(tokens / max(sum(used), 0.01))
-            figures[f"{count} with {turns * count} turns x 25/s"] = {
-                "cpu_of_each": [round(spent / sizes.seconds, 3) for spent in used],
-                "tokens_per_busiest_cpu_s": round(per_core[-1]),
-            }
+    async with upstream() as provider, redis() as one_url, redis() as two_url:
+        async with gateway(provider, store=one_url) as one, gateway(provider, "--workers", "2", store=two_url) as two:
+            groups = [[one.process.pid], _children(two.process.pid)]
+            async with (
+                live_turns(one.url, turns, 1, rate) as (one_tally, _),
+                live_turns(two.url, 2 * turns, 1, rate, settle_s=sizes.seconds) as (two_tally, _),
+            ):
+                tallies = [one_tally, two_tally]
+                before = [[cpu_s(pid) for pid in pids] for pids in groups]
+                tokens = [tally.tokens for tally in tallies]
+                await asyncio.sleep(2 * sizes.seconds)
+                used = [
+                    [cpu_s(pid) - spent for pid, spent in zip(pids, spents, strict=True)]
+                    for pids, spents in zip(groups, before, strict=True)
+                ]
+                tokens = [tally.tokens - had for tally, had in zip(tallies, tokens, strict=True)]
+    busiest, evenly = [], []
+    for spent, said in zip(used, tokens, strict=True):
+        busiest.append(said / max(*spent, 0.01))
+        evenly.append(said * len(spent) / max(sum(spent), 0.01))
+        figures[f"{len(spent)} with {len(spent) * turns} turns x {rate}/s"] = {
+            "cpu_of_each": [round(cpu / (2 * sizes.seconds), 3) for cpu in spent],
+            "tokens_per_busiest_cpu_s": round(busiest[-1]),
+        }
     # The kernel deals sockets out by chance, so few of them are dealt unevenly.
-    figures["scaling_by_busiest"] = round(per_core[1] / max(per_core[0], 1), 2)
-    figures["scaling_if_dealt_evenly"] = round(2 * per_sum[1] / max(per_sum[0], 1), 2)
+    figures["scaling_by_busiest"] = round(busiest[1] / max(busiest[0], 1), 2)
+    figures["scaling_if_dealt_evenly"] = round(evenly[1] / max(evenly[0], 1), 2)
     return figures
 
 
