@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import structlog
 
@@ -47,17 +48,16 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, 
     async def open(self) -> None:
         """See `Store`."""
         address = self._link.address
-        try:
+        with self._hinted():
             said = await self._link.command("HELLO")
             # Every bucket is read, so that a node which serves only a part of a cluster is found out now.
             await self._link.commands([("ZCARD", bucket_key(number)) for number in range(BUCKETS)])
-        except StoreError as error:
-            raise StoreError(f"{error} {self._hint(str(error))}") from error
         version = dict(zip(said[::2], said[1::2], strict=True))[b"version"].decode()
         if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < VERSION_MIN:
             wanted = ".".join(map(str, VERSION_MIN))
             raise StoreError(f"Redis at {address} is {version}: {wanted} or newer, or Valkey, is needed.")
-        await self._link.load()
+        with self._hinted():
+            await self._link.load()
         with suppress(StoreError):  # a user of its own may not be allowed to ask
             memory = await self._link.command("INFO", "MEMORY")
             policy = re.search(rb"maxmemory_policy:(\S+)", memory)
@@ -66,6 +66,13 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, 
                     "Redis may drop turns and conversations when it is full: set maxmemory-policy noeviction",
                     policy=policy[1].decode(),
                 )
+
+    @contextmanager
+    def _hinted(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError as error:
+            raise StoreError(f"{error} {self._hint(str(error))}") from error
 
     def _hint(self, said: str) -> str:
         """What to look at when Redis can't be opened."""

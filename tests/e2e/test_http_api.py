@@ -16,6 +16,7 @@ from tests.client import Client, Frame, TurnView, client, narrow_socket
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess
 from tests.http_events import NDJSON, SSE, followed, http_client, started
+from tests.in_time import check_in_time, within
 from tests.world import client_of, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -175,7 +176,7 @@ async def test_a_large_image_is_taken_kept_and_given_back(gateway: GatewayProces
             slowest = max(slowest, time.monotonic() - began)
         answer = await posting
         assert (answer.status_code, answer.json()["status"]) == (200, "completed")
-        assert slowest < 2  # about 0.1 s on a quiet machine
+        check_in_time(slowest, 2)  # about 0.1 s on a quiet machine
         conversation = answer.json()["conversation"]
         shown = (await http.get(f"/v1/conversations/{conversation}/messages")).json()["messages"][0]["parts"][1]
         assert "data" not in shown
@@ -215,9 +216,8 @@ async def test_law_11_a_reader_that_stops_is_let_go_and_resumes(gateway: Gateway
         async with asyncio.timeout(15):
             while not any("stream closing" in line for line in gateway.log):
                 await asyncio.sleep(0.05)
-        began = time.monotonic()
-        await fast.request("ping")
-        assert time.monotonic() - began < 1
+        with within(1):
+            await fast.request("ping")
         writer.close()
         assert reader is not None
         async with followed(http, "t") as events:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.client import TurnView, client
 from tests.demo import expected
+from tests.in_time import within
 from tests.upstream import chat
 from tests.world import LEASE_S, client_of, moment, world
 
@@ -66,10 +67,9 @@ async def test_law_5_cancel_through_the_other_instance(tmp_path: Path) -> None:
         await here.request("turn.start", turn="t", input="x", model="openai/m")
         await here.deltas("t", 10)
         asked = await w.upstream.next_asked(1)
-        began = time.monotonic()
-        assert await there.request("turn.cancel", turn="t", reason="enough") == {"turns": {"t": "cancelled"}}
-        ended = await here.ending("t")
-        assert time.monotonic() - began < 3  # 150 ms on a quiet machine; this one may be loaded
+        with within(1):  # 150 ms on a quiet machine; this one may be loaded
+            assert await there.request("turn.cancel", turn="t", reason="enough") == {"turns": {"t": "cancelled"}}
+            ended = await here.ending("t")
         assert (ended["type"], ended["by"], ended["reason"]) == ("turn.cancelled", "client", "enough")
         async with asyncio.timeout(5):
             await asked.disconnected.wait()
@@ -85,10 +85,9 @@ async def test_law_5_cancel_of_a_frozen_owner(tmp_path: Path) -> None:
         await here.deltas("t", 20)
         await there.request("turn.attach", turn="t")
         w.freeze(0)
-        began = time.monotonic()
-        assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
-        ended = await there.ending("t")
-        assert time.monotonic() - began < 3
+        with within(3):
+            assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+            ended = await there.ending("t")
         assert ended["type"] == "turn.cancelled"
         w.thaw(0)
         await here.ending("t")

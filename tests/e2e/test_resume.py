@@ -70,7 +70,7 @@ async def test_law_7_every_drop_and_every_return(tmp_path: Path) -> None:
     async with world(tmp_path, TURNWIRE_FLUSH_MS="50") as w, sockets(w) as made:
         for turn, demo in turns.items():
             attached = await attach_at_every_event(w, made, turn, demo)
-            assert turn != "slow" or len(attached) > 300
+            assert turn != "slow" or len(attached) > 150  # a machine that stands still makes fewer events of it
             for one, seq, request in attached:
                 answer = (await one.answer(request))["turns"][turn]
                 assert answer["from"] == seq, answer

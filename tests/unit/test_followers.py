@@ -17,6 +17,7 @@ from store.interface import instance_channel
 from tests.client import TurnView
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, Seat, eventually, open_pair, seat
+from tests.in_time import check_in_time
 from tests.store_conformance import ending
 from tests.turn_events import cancelled, delta
 
@@ -293,7 +294,9 @@ async def test_the_grace_counts_from_the_last_connection_elsewhere(monkeypatch: 
         began = asyncio.get_running_loop().time()
         await there.request("turn.detach", turn="t")
         await asyncio.wait_for(one.stream("t").ended.wait(), 5)
-        assert 0.45 < asyncio.get_running_loop().time() - began < 2
+        took_s = asyncio.get_running_loop().time() - began
+        assert took_s > 0.45
+        check_in_time(took_s, 2)
 
 
 async def test_what_is_published_while_a_mirror_is_made_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from gateway.turns.log_writer import LogWriter, obey
 from gateway.turns.turn_stream import TurnStream
 from store.base import StoreError
 from tests.in_process import SteeredStore, eventually
+from tests.in_time import within
 from tests.store_conformance import stateless_turn
 from tests.turn_events import EPOCH, delta, part, started
 
@@ -67,11 +68,9 @@ def written(steered: SteeredStore, quick: None) -> Written:
 async def test_what_was_said_is_logged_in_time(written: Written) -> None:
     """All turns in one round trip, within the interval; a first token at once."""
     streams = [await written.stream(turn) for turn in ("t", "u")]
-    loop = asyncio.get_running_loop()
-    began = loop.time()
     async with written.running():
-        await eventually(lambda: all(stream.stored == 2 for stream in streams))
-        assert loop.time() - began < FLUSH_S + 0.5
+        with within(FLUSH_S + 0.5):
+            await eventually(lambda: all(stream.stored == 2 for stream in streams))
         assert written.store.calls.count("append") == 1
         written.writer._flush_s = 60
         written.say(streams[0], "first", urgent=True)

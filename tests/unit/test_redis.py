@@ -109,6 +109,12 @@ async def test_a_refused_password_is_not_shown(tmp_path: Path) -> None:
             await store.ping()
 
 
+async def test_a_user_that_may_not_load_scripts_is_told_where(redis_server: RedisProcess) -> None:
+    """Whatever fails at opening, also its last step, is said with the address."""
+    redis_server.ask("ACL", "SETUSER", "ann", "on", ">s3cret", "~*", "&*", "+@all", "-script|load")
+    assert f"127.0.0.1:{redis_server.port}" in await refusal(f"redis://ann:s3cret@127.0.0.1:{redis_server.port}/0")
+
+
 async def test_over_tls(tmp_path: Path) -> None:
     """`rediss://`: calls, signals, and a log of several reads arrive; a certificate that nobody trusts is named."""
     if not speaks_tls():

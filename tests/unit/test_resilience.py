@@ -16,6 +16,7 @@ from providers.resilience import Resilience, Retries
 from providers.route import Route, Timeouts
 from providers.rows import CatalogRows
 from tests.answers import question
+from tests.in_time import check_in_time, within
 from tests.scripted import ScriptedProviders
 from tests.upstream import Upstream, chat, refusal
 
@@ -182,7 +183,9 @@ async def test_retry_after_is_obeyed() -> None:
         w.a.plays(LIMITED, GOOD)
         began = asyncio.get_running_loop().time()
         assert await w.ask() == "Hello"
-        assert 0.2 <= asyncio.get_running_loop().time() - began < 2
+        took_s = asyncio.get_running_loop().time() - began
+        assert took_s >= 0.2
+        check_in_time(took_s, 2)
         assert 190 <= w.listener.waits[0] <= 260
 
 
@@ -395,11 +398,10 @@ async def test_a_cancel_stops_it_at_once(moment: str) -> None:
             async with asyncio.timeout(5):
                 while not w.listener.waits:
                     await asyncio.sleep(0.01)
-        began = asyncio.get_running_loop().time()
-        asking.cancel()
-        await asyncio.wait([asking])
+        with within(1):
+            asking.cancel()
+            await asyncio.wait([asking])
         assert asking.cancelled()
-        assert asyncio.get_running_loop().time() - began < 1
         if moment == "asking":
             await asyncio.wait_for(asked.disconnected.wait(), 2)
         assert (len(w.a.asked), len(w.b.asked)) == (1, 0)
