@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import structlog
 
@@ -22,6 +21,8 @@ from store.redis_turns import RedisTurns
 log = structlog.stdlib.get_logger("turnwire.store")
 
 VERSION_MIN = (6, 2)
+OPENINGS = 3
+"""So often it may be silent before it counts as away."""
 
 
 class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, RedisPlaces, RedisSignals):
@@ -46,18 +47,25 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, 
         super().__init__(Link(url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s, copies=copies))
 
     async def open(self) -> None:
-        """See `Store`."""
-        address = self._link.address
-        with self._hinted():
-            said = await self._link.command("HELLO")
-            # Every bucket is read, so that a node which serves only a part of a cluster is found out now.
-            await self._link.commands([("ZCARD", bucket_key(number)) for number in range(BUCKETS)])
+        """See `Store`. A Redis that is silent for a moment, because it forks or is just being started, is asked again."""
+        for left in reversed(range(OPENINGS)):
+            try:
+                await self._open()
+                return
+            except StoreError as error:
+                if not left or str(error) != SILENT:
+                    raise StoreError(f"{error} {self._hint(str(error))}") from error
+
+    async def _open(self) -> None:
+        said = await self._link.command("HELLO")
+        # Every bucket is read, so that a node which serves only a part of a cluster is found out now.
+        await self._link.commands([("ZCARD", bucket_key(number)) for number in range(BUCKETS)])
         version = dict(zip(said[::2], said[1::2], strict=True))[b"version"].decode()
         if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < VERSION_MIN:
-            wanted = ".".join(map(str, VERSION_MIN))
-            raise StoreError(f"Redis at {address} is {version}: {wanted} or newer, or Valkey, is needed.")
-        with self._hinted():
-            await self._link.load()
+            raise StoreError(
+                f"Redis {version} is too old: {'.'.join(map(str, VERSION_MIN))} or newer, or Valkey, is needed."
+            )
+        await self._link.load()
         with suppress(StoreError):  # a user of its own may not be allowed to ask
             memory = await self._link.command("INFO", "MEMORY")
             policy = re.search(rb"maxmemory_policy:(\S+)", memory)
@@ -66,13 +74,6 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, 
                     "Redis may drop turns and conversations when it is full: set maxmemory-policy noeviction",
                     policy=policy[1].decode(),
                 )
-
-    @contextmanager
-    def _hinted(self) -> Iterator[None]:
-        try:
-            yield
-        except StoreError as error:
-            raise StoreError(f"{error} {self._hint(str(error))}") from error
 
     def _hint(self, said: str) -> str:
         """What to look at when Redis can't be opened."""

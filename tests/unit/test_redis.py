@@ -115,6 +115,30 @@ async def test_a_user_that_may_not_load_scripts_is_told_where(redis_server: Redi
     assert f"127.0.0.1:{redis_server.port}" in await refusal(f"redis://ann:s3cret@127.0.0.1:{redis_server.port}/0")
 
 
+async def test_a_redis_that_is_silent_for_a_moment_is_asked_again(
+    redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start doesn't fail because Redis forks just then; one that stays silent is named."""
+    monkeypatch.setattr(redis_link, "CALL_TIMEOUT_S", 0.7)
+    redis_server.freeze()
+    try:
+        said = await refusal(redis_server.url)
+        assert "didn't answer in time" in said
+        assert f"127.0.0.1:{redis_server.port}" in said
+        async with asyncio.TaskGroup() as tasks:
+            opened = tasks.create_task(_opened(redis_server.url))
+            await asyncio.sleep(0.9)
+            assert not opened.done()
+            redis_server.thaw()
+    finally:
+        redis_server.thaw()
+
+
+async def _opened(url: str) -> None:
+    async with redis_store(url) as store:
+        await store.ping()
+
+
 async def test_over_tls(tmp_path: Path) -> None:
     """`rediss://`: calls, signals, and a log of several reads arrive; a certificate that nobody trusts is named."""
     if not speaks_tls():
