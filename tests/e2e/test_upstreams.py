@@ -42,6 +42,7 @@ async def in_front_of(
         "KIMI_BASE_URL": upstream.openai_url,
         "GLM_BASE_URL": upstream.openai_url,
         "OLLAMA_BASE_URL": upstream.openai_url,
+        "TURNWIRE_WAITING_AFTER_S": "60",  # a machine that stands still isn't the provider
         **settings,
     }
     async with gateway_process(folder, environment) as gateway, client(gateway.ws_url) as c:
