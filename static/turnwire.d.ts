@@ -33,6 +33,7 @@ export interface ConnectOptions {
   storage?: Pick<Storage, "getItem" | "setItem"> | null;
 }
 
+/** @throws {TurnwireError} `invalid_url`: no socket can ever be opened there. */
 export function connect(options?: ConnectOptions): Connection;
 
 /** The gateway's socket beside this page: path `ws` relative to it, so that a path prefix works. */
@@ -247,7 +248,7 @@ export function arrivedAt(event: TurnEvent): number;
 
 export class TurnwireError extends Error {
   constructor(error: { code: string; message: string; retryable?: boolean; retry_after_ms?: number; path?: string; stored_message?: string });
-  /** One of the protocol's codes, or of this client: `connection_lost`, `connection_closed`, `withdrawn`, `unsupported`, `law_violation`. */
+  /** One of the protocol's codes, or of this client: `connection_lost`, `connection_closed`, `withdrawn`, `unsupported`, `law_violation`, `invalid_url`. */
   readonly code: string;
   readonly retryable: boolean;
   readonly retry_after_ms?: number;

@@ -39,13 +39,20 @@ import { Turn } from "./client/turn.js";
 
 export { arrivedAt, codecs, Connection, Conversation, LawViolation, Turn, TurnwireError };
 
+const SOCKET_SCHEMES = new Set(["ws:", "wss:"]);
+
 /**
  * Opens a connection and keeps it open.
  * @param {import("./turnwire.js").ConnectOptions} [options]
  * @returns {Connection}
+ * @throws {TurnwireError} `invalid_url`: no socket can ever be opened there
  */
 export function connect({ url = socketUrl(), ...options } = {}) {
-  return new Connection({ url: String(url), ...options });
+  const { protocol, hash, href } = URL.canParse(url) ? new URL(url) : {};
+  if (!SOCKET_SCHEMES.has(protocol) || hash) {
+    throw new TurnwireError({ code: "invalid_url", message: `No socket can be opened at “${url}”. Give an address like wss://gateway.example/ws.` });
+  }
+  return new Connection({ url: href, ...options });
 }
 
 /** The gateway's socket beside this page: same origin, path `ws` relative to the page, so that a path prefix works. */

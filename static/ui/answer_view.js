@@ -70,14 +70,22 @@ export class AnswerView {
     const act = (name, label, onclick) => el("button", { type: "button", class: "act", "aria-label": label, title: label, "data-testid": name, onclick }, icon(name));
     const rate = (rating, label) => {
       const button = act(rating, label, () => {
-        for (const other of this.#tools.querySelectorAll("[aria-pressed]")) other.setAttribute("aria-pressed", String(other === button));
-        this.#acts.rate(this.#message, rating).catch(() => button.setAttribute("aria-pressed", "false"));
+        this.#showRating(rating);
+        this.#acts.rate(this.#message, rating).catch(() => this.#showRating());
       });
-      button.setAttribute("aria-pressed", String(this.#message.rating === rating));
+      button.dataset.rating = rating;
       return button;
     };
     return el("div", { class: "acts" }, this.#arrows.node, copyButton(() => this.#message.text, "Copy this answer", false),
       act("again", "Answer again", () => this.#acts.regenerate(this.#message)), rate("up", "A good answer"), rate("down", "A bad answer"));
+  }
+
+  /** What never reached the gateway can't be rated there. */
+  #showRating(rating = this.#message.rating) {
+    for (const button of this.#tools.querySelectorAll("[data-rating]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.rating === rating));
+      button.hidden = !this.#message.id;
+    }
   }
 
   #stopIt() {
@@ -143,6 +151,7 @@ export class AnswerView {
     const over = state === "completed" || state === "cancelled" || state === "failed";
     this.#stop.hidden = over || state === "starting";
     this.#tools.dataset.off = String(!over); // its room is kept, so that nothing jumps at the end
+    this.#showRating();
     this.node.setAttribute("aria-busy", String(!over));
     if (over) this.#finish();
   }

@@ -23,6 +23,7 @@ export class Chat extends EventTarget {
   #connection;
   #named = null;
   #attached = null;
+  #left = new AbortController();
 
   /**
    * @param {import("../turnwire.js").Connection} connection
@@ -49,6 +50,12 @@ export class Chat extends EventTarget {
     if (head) this.tree.choose(head);
     this.#say("info");
     this.#say("structure");
+  }
+
+  /** The page holds it no longer: what happens in it doesn't arrive here any more. */
+  leave() {
+    this.#left.abort();
+    if (this.#attached?.attached) void this.#attached.detach().catch(() => {});
   }
 
   async readEarlier() {
@@ -252,15 +259,16 @@ export class Chat extends EventTarget {
     if (this.#attached) return;
     const conversation = this.#connection.conversation(this.id);
     this.#attached = conversation;
-    conversation.addEventListener("turn", ({ detail }) => this.follow(detail));
+    const { signal } = this.#left;
+    conversation.addEventListener("turn", ({ detail }) => this.follow(detail), { signal });
     conversation.addEventListener("updated", ({ detail }) => {
       Object.assign((this.info ??= {}), detail);
       this.#say("info");
-    });
+    }, { signal });
     conversation.addEventListener("deleted", () => {
       this.missing = true;
       this.#say("info");
-    });
+    }, { signal });
     for (const turn of conversation.turns) this.follow(turn);
     await conversation.attach();
   }

@@ -1,5 +1,6 @@
 /** Where prompts are written: Enter sends, Shift+Enter makes a new line; pictures come by paste, drop or choice. */
 
+import { draftOf, keepDraft } from "./drafts.js";
 import { fittedPicture } from "./pictures.js";
 import { el, icon, isComposing } from "./dom.js";
 
@@ -11,6 +12,10 @@ export class Composer {
   #send;
   #tray;
   #note;
+  /** The conversation that is written to; empty: a new one; null: none yet. */
+  #place = null;
+  /** What else belongs to the prompt, by conversation. @type {Map<string, {part: object, node: HTMLElement}[]>} */
+  #trays = new Map();
   #pictures = [];
   /** Resolves when every picture that was given has been read. */
   #read = Promise.resolve();
@@ -28,7 +33,10 @@ export class Composer {
     this.#tray = form.querySelector(".tray");
     this.#note = form.querySelector(".composer-note");
     this.#models = models;
-    this.#box.addEventListener("input", () => this.update());
+    this.#box.addEventListener("input", () => {
+      keepDraft(this.#place, this.#box.value);
+      this.update();
+    });
     this.#box.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
       event.preventDefault();
@@ -46,6 +54,27 @@ export class Composer {
     this.#box.focus();
   }
 
+  /** Goes on with what was being written in this conversation. @param {string | null} id null: a new one */
+  open(id) {
+    const place = id ?? "";
+    if (place === this.#place) return;
+    if (this.#pictures.length > 0) this.#trays.set(this.#place, this.#pictures);
+    else this.#trays.delete(this.#place);
+    this.#place = place;
+    this.#pictures = this.#trays.get(place) ?? [];
+    this.#box.value = draftOf(place);
+    this.#tray.replaceChildren(...this.#pictures.map(({ node }) => node));
+    this.#say("");
+    this.update();
+  }
+
+  /** The new conversation that is written to has got its id. */
+  named(id) {
+    keepDraft(this.#place, "");
+    this.#place = id;
+    keepDraft(id, this.#box.value);
+  }
+
   /** Fits what can be done to the text and the model. */
   update() {
     this.#send.disabled = this.#box.value.trim() === "" && this.#pictures.length === 0;
@@ -57,12 +86,14 @@ export class Composer {
   #submit(onSend) {
     const text = this.#box.value.trim();
     if (!text && this.#pictures.length === 0) return;
-    onSend([...this.#pictures.map(({ part }) => part), ...(text ? [{ kind: "text", text }] : [])]);
+    const parts = [...this.#pictures.map(({ part }) => part), ...(text ? [{ kind: "text", text }] : [])];
     this.#box.value = "";
+    keepDraft(this.#place, "");
     this.#pictures = [];
     this.#tray.replaceChildren();
     this.#say("");
     this.update();
+    onSend(parts);
   }
 
   #takeFiles() {
@@ -103,8 +134,9 @@ export class Composer {
       try {
         const part = await fittedPicture(file, PICTURES_MAX);
         const picture = { part };
+        picture.node = this.#thumbnail(picture, file.name);
         this.#pictures.push(picture);
-        this.#tray.append(this.#thumbnail(picture, file.name));
+        this.#tray.append(picture.node);
       } catch {
         this.#say(`${file.name || "That"} isn't a picture that can be read.`);
       }

@@ -14,6 +14,8 @@ export const HEADING_ABOVE = 2;
 /** Characters that mean something inside of words. For more of them in one paragraph a parser would look again and again. */
 const KNOTS = /[[\]!*_~`<\\&@]/g;
 const KNOTS_MAX = 1_000;
+/** What holds blocks itself. */
+const NESTING = new Set(["list", "list_item", "blockquote"]);
 /** Lists and quotes in each other; what lies deeper is words. */
 const DEPTH_MAX = 16;
 
@@ -41,11 +43,15 @@ purify.addHook("afterSanitizeAttributes", (node) => {
 
 /** Reads what is inside of a block in a time that is bounded. */
 class BoundedLexer extends Lexer {
-  /** As `lex`, but a reference counts only once it is whole: behind it there is something else, or nothing more comes. */
+  /**
+   * As `lex`, but a reference counts only once it is whole: behind it there is something else, or nothing more comes. It
+   * may stand in a list or a quote.
+   */
   read(text, links, open) {
     this.blockTokens(text, this.tokens);
-    const last = this.tokens.findLastIndex(({ type }) => type !== "space" && type !== "def");
-    for (const [index, { type, tag, href, title }] of this.tokens.entries()) {
+    const inner = leavesOf(this.tokens);
+    const last = inner.findLastIndex(({ type }) => type !== "space" && type !== "def");
+    for (const [index, { type, tag, href, title }] of inner.entries()) {
       if (type === "def" && (index < last || !open)) links[tag] ??= { href, title };
     }
     this.tokens.links = links;
@@ -64,6 +70,11 @@ class BoundedLexer extends Lexer {
     else super.inlineTokens(line, tokens);
     if (/(?: {2}|\\)\n$/.test(line)) tokens.push({ type: "br", raw: "" });
   }
+}
+
+/** The blocks that hold no others, as they follow each other. */
+function leavesOf(blocks) {
+  return blocks.flatMap((block) => (NESTING.has(block.type) ? leavesOf(block.items ?? block.tokens) : [block]));
 }
 
 let depth = 0;
@@ -109,7 +120,8 @@ const marked = new Marked({
   },
 });
 
-function isKnotty(text) {
+/** Whether a text has too much in it that may mean something. */
+export function isKnotty(text) {
   return text.length > KNOTS_MAX && text.match(KNOTS)?.length > KNOTS_MAX;
 }
 

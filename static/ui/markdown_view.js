@@ -6,7 +6,7 @@
 import { CodeBlock } from "./code_block.js";
 import { amend, grow, lastText } from "./amend.js";
 import { el } from "./dom.js";
-import { blocksOf, elementOf, HEADING_ABOVE, languageOf } from "./markdown.js";
+import { blocksOf, elementOf, HEADING_ABOVE, isKnotty, languageOf } from "./markdown.js";
 import { framed, PartedBlock } from "./parted_block.js";
 import { References } from "./references.js";
 
@@ -18,9 +18,9 @@ const PLAIN_IN = new Set(["P", "LI", "H3", "H4", "H5", "H6"]);
 /** The first line of a table may be plain words with pipes until its second line is whole, and a pipe alone is no row. */
 const MAYBE_TABLE = /^\|[^\n]*\n[ :|-]*$/;
 const EMPTY_ROW = /^\|\s*$/;
-/** What a line begins with that may be a reference, which shows nothing itself. */
+/** What a line begins with that may be a reference, also in a quote or a list; it shows nothing itself. */
 const REFERENCE_MAX = 300;
-const MAYBE_REFERENCE = /^ {0,3}\[[^\]]{0,60}(?:\](?::.*)?)?$/;
+const MAYBE_REFERENCE = /^(?: *(?:>|[-*+] |\d{1,9}[.)] ))* *\[[^\]]{0,60}(?:\](?::.*)?)?$/;
 /** A fence that isn't closed yet: what comes is code, whatever it looks like. */
 const FENCE = /^(`{3,}|~{3,})[^\n]*\n/;
 /** A parse that took long is not repeated before that many times its duration has passed. */
@@ -28,10 +28,12 @@ const REST = 6;
 /** What is drawn in one step, so that a frame's time is kept whatever the text. */
 const PIECE_CHARS = 2_000;
 const PIECE_LINES = 40;
-/** A block that is made anew as it grows ends there: a paragraph at the next line's end, or a word's. */
+/** A block that is made anew as it grows is cut there: a paragraph at the next line's end, or a word's. */
 const LINES_MAX = 3_000;
 const PARAGRAPH_MAX = 6_000;
 const BLOCK_MAX = 12_000;
+/** The pieces of a paragraph become one when they are whole, up to this length. */
+const JOINED_MAX = 15_000;
 
 /** Appends markdown to `root` as its text grows. */
 export class MarkdownView {
@@ -45,6 +47,8 @@ export class MarkdownView {
   #restUntil = 0;
   #level = HEADING_ABOVE;
   #references = new References();
+  /** The paragraph that was cut last, and where its text begins. @type {{node: HTMLElement, start: number} | null} */
+  #cut = null;
 
   /** @param {HTMLElement} root gets the blocks as children */
   constructor(root) {
@@ -107,25 +111,46 @@ export class MarkdownView {
     if (this.#tail[0]?.parted?.settled && !this.#tail[0].parted.fits(blocks[0]?.block)) this.#leave(this.#tail.shift());
     for (const [index, { block }] of blocks.entries()) this.#place(index, block);
     for (const { node } of this.#tail.splice(blocks.length)) node.remove();
-    this.#settle(text, blocks, open);
+    this.#settle(whole, text, blocks, open);
     this.#references.resolve(whole);
     this.#findHook(text);
   }
 
   /** Lets go of what more text can't change. */
-  #settle(text, blocks, open) {
+  #settle(whole, text, blocks, open) {
     let growing = open ? firstGrowing(text, blocks) : blocks.length;
-    if (growing === blocks.length - 1 && isFull(text, blocks[growing])) growing++;
+    const full = growing === blocks.length - 1 && isFull(text, blocks[growing]);
+    if (full) growing++;
     for (const [index, view] of this.#tail.splice(0, growing).entries()) {
       const { block, start, level } = blocks[index];
       this.#level = level;
       if (view.parted) this.#settleParts(view.parted, start, true);
-      else if (!view.code) this.#references.note(block.raw, this.#settled + start, view.node, (raw) => elementOf(this.#read(raw)));
+      else if (!view.code) this.#settleWords(whole, block, this.#settled + start, view, full && index === growing - 1);
       finish(view);
     }
     const parted = this.#tail.length === 1 ? this.#tail[0].parted : null;
     const from = blocks[growing]?.start ?? (open && blocks.length === 0 ? 0 : text.length);
     this.#settled += from + (parted ? this.#settleParts(parted, from, false) : 0);
+  }
+
+  /** Words are noted for their references, and join those that they were cut off from. */
+  #settleWords(whole, block, start, { node }, cut) {
+    const before = this.#cut;
+    const from = before && block.type === "paragraph" && this.#join(before, whole.slice(before.start, start), block.raw, node) ? before : { node, start };
+    this.#cut = cut && block.type === "paragraph" ? from : null;
+    this.#references.note(whole.slice(from.start, start + block.raw.length), from.start, from.node, (raw) => elementOf(this.#read(raw)));
+  }
+
+  /** Makes one paragraph of two pieces; false where they aren't one. */
+  #join(before, said, more, node) {
+    const raw = said + more;
+    const block = raw.length > JOINED_MAX ? null : this.#read(raw);
+    if (block?.type !== "paragraph" || block.raw.trimEnd().length < raw.trimEnd().length) return false;
+    node.remove();
+    if (isKnotty(raw)) before.node.append(/ {2}\n$/.test(said) ? el("br") : "\n", ...node.childNodes); // read as one, it would be words alone
+    else amend(before.node, elementOf(block));
+    this.#references.forget(before.node);
+    return true;
   }
 
   /** A list or a table ends before its open parts: they have turned out to be something else. */

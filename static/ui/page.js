@@ -9,10 +9,12 @@ import { Composer } from "./composer.js";
 import { ConnectionPill } from "./connection_pill.js";
 import { TOOLS } from "./demo_tools.js";
 import { isComposing, setText } from "./dom.js";
+import { keepDraft } from "./drafts.js";
 import { Drawer } from "./drawer.js";
 import { EndFollower } from "./follow_end.js";
 import { rememberRating } from "./history.js";
 import { keepFocus } from "./keep_focus.js";
+import { keepPlace } from "./keep_place.js";
 import { ModelPicker } from "./model_picker.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
@@ -24,7 +26,6 @@ import { Workbench } from "./workbench.js";
 
 const CHATS_MAX = 20;
 const REFRESH_AFTER_MS = 250;
-const HEIGHTS_KNOWN_MS = 150;
 
 const find = (selector) => document.querySelector(selector);
 
@@ -44,7 +45,12 @@ const thread = new Thread(find(".thread"), {
   choose: (message) => current.choose(message),
   spread: (message, spread) => current.spread(message, spread),
   rate: async (message, rating) => {
-    await connection.request("feedback.put", { message: message.id, rating });
+    try {
+      await connection.request("feedback.put", { message: message.id, rating });
+    } catch (error) {
+      announcer.say(`Not rated: ${error.message}`);
+      throw error;
+    }
     rememberRating(message, rating);
   },
   runTools: (message) => current.answerTools(message, (results) => fieldsAfterTools(message.model, results)),
@@ -55,7 +61,8 @@ const composer = new Composer(find(".composer"), (parts) => send(parts, picker.v
 const sidebar = new Sidebar(find(".sidebar"), connection, {
   open: (id) => (location.hash = id),
   deleted: (id) => {
-    chats.delete(id);
+    letGo(id);
+    keepDraft(id, "");
     if (current.id === id) startNew();
   },
   isLive: (id) => (chats.get(id)?.live.size ?? 0) > 0,
@@ -101,6 +108,7 @@ function send(parts, asked) {
 function show(chat) {
   current = chat;
   sidebar.mark(chat.id);
+  composer.open(chat.id);
   end.toEnd();
   draw();
 }
@@ -113,21 +121,11 @@ function draw() {
   drawLive();
 }
 
-/** What was at the top stays where it is, for a person reads on from there; the browser doesn't see to that at the very top. */
 async function readEarlier(chat) {
-  const scroller = find(".scroller");
   const button = find(".earlier");
-  const first = button.nextElementSibling;
   button.disabled = true;
   try {
-    const before = first.getBoundingClientRect().top;
-    await chat.readEarlier();
-    const stay = () => (scroller.scrollTop += first.getBoundingClientRect().top - before);
-    stay();
-    // What stands above gets its real height when it is first in sight, before it is painted.
-    const observer = new ResizeObserver(stay);
-    observer.observe(find(".thread"));
-    setTimeout(() => observer.disconnect(), HEIGHTS_KNOWN_MS);
+    await keepPlace(find(".scroller"), find(".thread"), button.nextElementSibling, () => chat.readEarlier());
   } catch (error) {
     announcer.say(error.message);
   }
@@ -173,7 +171,10 @@ function watch(chat) {
   });
   chat.addEventListener("named", () => {
     chats.set(chat.id, chat);
-    if (chat === current) history.replaceState(null, "", `#${chat.id}`);
+    if (chat === current) {
+      history.replaceState(null, "", `#${chat.id}`);
+      composer.named(chat.id);
+    }
     sidebar.mark(current.id);
     refreshSoon();
     void connection.request("conversation.get", { conversation: chat.id }).then((info) => {
@@ -193,7 +194,7 @@ function startNew() {
 /** Shows what the address names. */
 function openNamed() {
   const id = namedIn(location.hash);
-  closeSidebar();
+  showSidebar(false);
   if (!id) {
     if (!current || current.id) show(watch(new Chat(connection)));
     return;
@@ -202,7 +203,7 @@ function openNamed() {
   if (!chat) {
     chat = watch(new Chat(connection, id));
     chats.set(id, chat);
-    for (const [key, other] of chats) if (chats.size > CHATS_MAX && other.live.size === 0 && other !== chat) chats.delete(key);
+    for (const [key, other] of chats) if (chats.size > CHATS_MAX && other.live.size === 0 && other !== chat) letGo(key);
     chat.loading = true;
     chat.load().catch((error) => {
       chat.missing = error.code === "not_found" || error.code === "invalid_request";
@@ -215,14 +216,14 @@ function openNamed() {
   show(chat);
 }
 
-function closeSidebar() {
-  document.body.dataset.sidebar = "closed";
-  find(".sidebar-toggle").setAttribute("aria-expanded", "false");
+function letGo(id) {
+  chats.get(id)?.leave();
+  chats.delete(id);
 }
 
-function openSidebar() {
-  document.body.dataset.sidebar = "open";
-  find(".sidebar-toggle").setAttribute("aria-expanded", "true");
+function showSidebar(shown) {
+  document.body.dataset.sidebar = shown ? "open" : "closed";
+  find(".sidebar-toggle").setAttribute("aria-expanded", String(shown));
 }
 
 /** The newest answer that still streams, here first. */
@@ -270,23 +271,23 @@ find(".stop-all").addEventListener("click", () => {
 });
 for (const button of document.querySelectorAll(".new-conversation")) {
   button.addEventListener("click", () => {
-    closeSidebar();
+    showSidebar(false);
     startNew();
   });
 }
 find(".sign-out").addEventListener("click", () => signIn.signOut());
-find(".sidebar-toggle").addEventListener("click", () => (document.body.dataset.sidebar === "open" ? closeSidebar() : openSidebar()));
-find(".drawer-toggle").addEventListener("click", closeSidebar);
-find(".shade").addEventListener("click", () => (document.body.dataset.sidebar === "open" ? closeSidebar() : drawer.close()));
+find(".sidebar-toggle").addEventListener("click", () => showSidebar(document.body.dataset.sidebar !== "open"));
+find(".drawer-toggle").addEventListener("click", () => showSidebar(false));
+find(".shade").addEventListener("click", () => (document.body.dataset.sidebar === "open" ? showSidebar(false) : drawer.close()));
 document.addEventListener("keydown", (event) => {
   if (isComposing(event) || document.querySelector(":modal")) return;
   if (event.key === "Escape" && !event.defaultPrevented) {
     if (document.querySelector(":popover-open")) return; // it closes the menu
-    if (document.body.dataset.sidebar === "open" && find(".shade").checkVisibility()) closeSidebar();
+    if (document.body.dataset.sidebar === "open" && find(".shade").checkVisibility()) showSidebar(false);
     else stopNewest();
   } else if (event.key?.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
-    openSidebar();
+    showSidebar(true);
     sidebar.focusSearch();
   }
 });

@@ -21,6 +21,11 @@ export class References {
     if (BRACKETS.test(raw) && !node.querySelector(".code, .table")) this.#waiting.push({ start, end: start + raw.length, node, make });
   }
 
+  /** This is drawn as something else now. */
+  forget(node) {
+    this.#waiting = this.#waiting.filter((noted) => noted.node !== node);
+  }
+
   /** Draws anew what names a reference that has just been met. */
   resolve(text) {
     const met = Object.keys(this.links).filter((name) => !this.#known.has(name));

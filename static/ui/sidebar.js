@@ -7,6 +7,7 @@ const PAGE = 60;
 
 export class Sidebar {
   #list;
+  #note = el("p", { class: "chats-note", role: "alert", "data-testid": "chats-note", hidden: true });
   #search;
   #connection;
   #acts;
@@ -23,6 +24,7 @@ export class Sidebar {
    */
   constructor(root, connection, acts) {
     this.#list = root.querySelector(".chats");
+    this.#list.before(this.#note);
     this.#search = root.querySelector("input[type=search]");
     this.#connection = connection;
     this.#acts = acts;
@@ -78,10 +80,23 @@ export class Sidebar {
 
   async #more() {
     const query = this.#search.value.trim();
-    const answer = await this.#connection.request("conversation.list", { limit: PAGE, before: this.#next, ...(query && { query }) });
+    const answer = await this.#try("More can't be read", "conversation.list", { limit: PAGE, before: this.#next, ...(query && { query }) });
+    if (!answer) return;
     this.#found.push(...answer.conversations);
     this.#next = answer.next ?? null;
     this.#show();
+  }
+
+  /** Asks, and says above the list what became of it where it failed; then there is no answer. */
+  async #try(failed, type, fields) {
+    this.#note.hidden = true;
+    try {
+      return await this.#connection.request(type, fields);
+    } catch (error) {
+      setText(this.#note, `${failed}: ${error.message}`);
+      this.#note.hidden = false;
+      return null;
+    }
   }
 
   /** Marks the conversation that is shown. */
@@ -133,8 +148,9 @@ export class Sidebar {
       const title = box.value.trim();
       item.replaceChild(link, box);
       if (keep && title && title !== link.textContent) {
+        const before = link.textContent;
         setText(link, title);
-        await this.#connection.request("conversation.update", { conversation: id, title }).catch(() => {});
+        if (!(await this.#try("Not renamed", "conversation.update", { conversation: id, title }))) setText(link, before);
         void this.refresh();
       }
     };
@@ -158,15 +174,14 @@ export class Sidebar {
     const before = [...item.childNodes];
     const back = () => item.replaceChildren(...before);
     const sure = async () => {
-      try {
-        await this.#connection.request("conversation.delete", { conversation: id });
-        this.#items.delete(id);
-        this.#found = this.#found.filter((conversation) => conversation.id !== id);
-        this.#show();
-        this.#acts.deleted(id);
-      } catch {
+      if (!(await this.#try("Not deleted", "conversation.delete", { conversation: id }))) {
         back();
+        return;
       }
+      this.#items.delete(id);
+      this.#found = this.#found.filter((conversation) => conversation.id !== id);
+      this.#show();
+      this.#acts.deleted(id);
     };
     const keep = el("button", { type: "button", class: "quiet", text: "Keep", onclick: back });
     item.replaceChildren(el("span", { class: "sure", text: "Delete it?" }), keep,

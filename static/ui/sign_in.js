@@ -2,6 +2,7 @@
 
 import { TurnwireError } from "../turnwire.js";
 import { authorization, credential, keepCredential, pasted } from "./credential.js";
+import { forgetDrafts } from "./drafts.js";
 
 const REFUSED = "This key or token isn't accepted here. It may be mistyped, revoked or past its end: check it, or ask for a new one.";
 const NO_KEY = "This can't be a key or token: they have no spaces and no special letters. Copy it once more, whole.";
@@ -64,6 +65,7 @@ export class SignIn {
 
   /** An empty page, for whoever is signed in now. */
   begin() {
+    forgetDrafts();
     location.replace(location.pathname + location.search);
   }
 

@@ -1,3 +1,4 @@
+import { connect, TurnwireError } from "../../static/turnwire.js";
 import { CODECS, equal, live, next, ok, pause, saying, speech, test, textOf, until } from "./harness.js";
 
 const TEXT = speech(400);
@@ -30,6 +31,19 @@ test("law 7: a socket dropped at random costs no character, in both codecs", asy
     }
     ok(connection.traffic.sockets > 5, `${connection.traffic.sockets} sockets`);
     equal(connection.violations, []);
+  }
+});
+
+test("an address that no socket can have is refused at once, and says so", async () => {
+  for (const url of ["", "ws", "/ws", "gateway.example:8000/ws", "https://gateway.example/ws", "ws://", "ws://a b/ws", "wss://gateway.example/ws#here"]) {
+    let thrown = null;
+    try {
+      connect({ url, storage: null }).close();
+    } catch (error) {
+      thrown = error;
+    }
+    ok(thrown instanceof TurnwireError && thrown.code === "invalid_url", `${url}: ${thrown}`);
+    ok(thrown.message.includes(`“${url}”`), thrown.message);
   }
 });
 
