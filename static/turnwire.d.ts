@@ -166,6 +166,8 @@ export interface ConversationEvents {
   /** A turn that was started elsewhere. */
   turn: Turn;
   updated: { revision: number; title: string; head: string | null };
+  /** Attached again after a lost socket. Turns that began and ended meanwhile are not told: read the messages. */
+  reattached: { revision: number };
   deleted: null;
 }
 

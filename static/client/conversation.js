@@ -6,7 +6,8 @@ import { messagePages } from "./pages.js";
 /**
  * Made by `connection.conversation(id)`; nothing is asked before a method is called.
  * Events (CustomEvents; `detail` is): `turn` (a Turn that was started elsewhere), `updated` ({revision, title, head}),
- * `deleted` (null). They come while it is attached.
+ * `reattached` ({revision}: turns may have begun and ended while the socket was away), `deleted` (null). They come while
+ * it is attached.
  */
 export class Conversation extends EventTarget {
   id;
@@ -101,8 +102,10 @@ export class Conversation extends EventTarget {
 
   /** The gateway has attached it. */
   taken(answer) {
+    const again = this.#attaching === null;
     this.revision = answer.revision;
     this.#settle("resolve", answer);
+    if (again) this.#tell("reattached", { revision: answer.revision });
   }
 
   /** The gateway won't. */

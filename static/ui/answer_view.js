@@ -140,6 +140,7 @@ export class AnswerView {
       if (open || view.open !== false) {
         const shown = view.update(part, open, until);
         view.open = open || !shown;
+        if (!view.open) view.update = null; // it won't change: what drew it is let go of
         whole = shown && whole;
       }
     }

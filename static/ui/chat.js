@@ -1,12 +1,13 @@
 /**
  * One conversation as the page holds it: its tree, its turns, and what can be done with them. Knows no DOM.
- * Events: `structure` (messages came, went or moved), `live` (turns began or ended), `named` (it got its id), `info`.
+ * Events: `structure` (messages came, went or moved), `live` (turns began or ended), `named` (it got its id), `info`,
+ * `missed` (what others said while the socket was away isn't here; see `catchUp`).
  */
 
 import { resultsOf } from "./demo_tools.js";
 import { History, rememberSpread, rememberTiming } from "./history.js";
 import { Stopwatch } from "./stats.js";
-import { MessageNode, MessageTree, next, textOf } from "./tree.js";
+import { isUnsettled, MessageNode, MessageTree, textOf } from "./tree.js";
 
 /** The newest messages are read at once; older ones when they are asked for. */
 const FIRST_PAGES = 5;
@@ -24,6 +25,8 @@ export class Chat extends EventTarget {
   #named = null;
   #attached = null;
   #left = new AbortController();
+  /** The socket was away: others may have said something that isn't here. */
+  #missed = false;
 
   /**
    * @param {import("../turnwire.js").Connection} connection
@@ -52,6 +55,19 @@ export class Chat extends EventTarget {
     this.#say("structure");
   }
 
+  /** Reads what was missed, if anything was. */
+  async catchUp() {
+    // What is on its way to the gateway would be read as somebody else's: it gets its id first.
+    if (!this.#missed || [...this.live.values()].some(({ id }) => !id)) return;
+    this.#missed = false;
+    try {
+      await this.#history.readNew(FIRST_PAGES);
+      this.#say("structure");
+    } catch {
+      this.#missed = true; // lost again: the next socket tells
+    }
+  }
+
   /** The page holds it no longer: what happens in it doesn't arrive here any more. */
   leave() {
     this.#left.abort();
@@ -70,7 +86,7 @@ export class Chat extends EventTarget {
    * @param {MessageNode} [below] where it goes on from; default: behind the path's last whole answer
    */
   send(parts, asked, below = this.anchor()) {
-    const beside = below.kids.some((kid) => kid.role === "user" && this.#unsettled(kid));
+    const beside = below.kids.some((kid) => kid.role === "user" && isUnsettled(kid));
     if (beside) below.spread = true;
     const question = new MessageNode("user", { parts });
     this.tree.move(question, below);
@@ -134,21 +150,9 @@ export class Chat extends EventTarget {
     return this.#connection.cancel(nodes.map((node) => node.turn), "stopped on the page");
   }
 
-  /** Where the next message goes: behind the path's last whole answer, beside what still streams. */
+  /** Where the next message goes. */
   anchor() {
-    let node = this.tree.leaf();
-    for (let at = node; at; at = at.parent) {
-      if (at.role === "user" && this.#unsettled(at)) node = at.parent;
-    }
-    return node;
-  }
-
-  /** Whether this question has no whole answer on the path. */
-  #unsettled(question) {
-    for (let at = next(question); at && at.role !== "user"; at = next(at)) {
-      if (at.role === "assistant" && (at.live || !at.id)) return true;
-    }
-    return !question.id;
+    return this.tree.anchor;
   }
 
   #answer(question) {
@@ -234,6 +238,7 @@ export class Chat extends EventTarget {
     answer.parent.begun?.resolve();
     for (const node of [answer.parent, answer.parent.parent]) if (node?.spread) this.spread(node, true);
     this.#say("structure");
+    void this.catchUp();
   }
 
   #placeFollowed(answer, parent) {
@@ -264,6 +269,10 @@ export class Chat extends EventTarget {
     conversation.addEventListener("updated", ({ detail }) => {
       Object.assign((this.info ??= {}), detail);
       this.#say("info");
+    }, { signal });
+    conversation.addEventListener("reattached", () => {
+      this.#missed = true;
+      this.#say("missed");
     }, { signal });
     conversation.addEventListener("deleted", () => {
       this.missing = true;

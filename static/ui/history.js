@@ -20,16 +20,30 @@ export class History {
 
   /** Reads so many pages, the newest first. @param {string} conversation its id */
   async read(conversation, pages) {
-    for (let page = 0; page < pages && this.earlier !== null; page++) {
-      const { messages, next } = await this.#ask("conversation.messages", this.earlier ? { before: this.earlier } : {});
-      for (const message of messages) {
-        const node = this.#tree.add(message);
-        if (!node.watch) recallTiming(node);
-        node.rating ??= recall(`rating ${node.id}`);
-      }
-      this.earlier = next ?? null;
-    }
+    for (let page = 0; page < pages && this.earlier !== null; page++) this.earlier = (await this.#page(this.earlier)).next;
     for (const node of [this.#tree.root, ...this.#tree.all]) node.spread ||= Boolean(recall(spreadKey(node, conversation)));
+  }
+
+  /** Reads what came since, the newest first; where that is more than so many pages, the rest counts as earlier. */
+  async readNew(pages) {
+    let before = null;
+    for (let page = 0; page < pages; page++) {
+      const { known, next } = await this.#page(before);
+      if (known || !next) return;
+      before = next;
+    }
+    this.earlier = before;
+  }
+
+  async #page(before) {
+    const { messages, next } = await this.#ask("conversation.messages", before ? { before } : {});
+    const known = messages.some(({ id }) => this.#tree.get(id));
+    for (const message of messages) {
+      const node = this.#tree.add(message);
+      if (!node.watch) recallTiming(node);
+      node.rating ??= recall(`rating ${node.id}`);
+    }
+    return { known, next: next ?? null };
   }
 }
 

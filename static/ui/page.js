@@ -111,6 +111,7 @@ function show(chat) {
   composer.open(chat.id);
   end.toEnd();
   draw();
+  void chat.catchUp();
 }
 
 function draw() {
@@ -157,6 +158,7 @@ function refreshSoon() {
 
 function watch(chat) {
   chat.addEventListener("structure", () => chat === current && draw());
+  chat.addEventListener("missed", () => chat === current && void chat.catchUp());
   chat.addEventListener("info", () => {
     refreshSoon(); // another device may have begun, renamed or deleted it
     if (chat === current) draw();

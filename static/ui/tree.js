@@ -142,12 +142,29 @@ export class MessageTree {
     for (let at = node; at?.parent; at = at.parent) at.parent.chosen = at;
   }
 
+  /** Where the next message goes: behind the path's last whole answer, beside what still streams. */
+  get anchor() {
+    let node = this.leaf();
+    for (let at = node; at; at = at.parent) {
+      if (at.role === "user" && isUnsettled(at)) node = at.parent;
+    }
+    return node;
+  }
+
   /** The last message of the path below `from`. */
   leaf(from = this.root) {
     let node = from;
     while (next(node)) node = next(node);
     return node;
   }
+}
+
+/** Whether this question has no whole answer on the path. */
+export function isUnsettled(question) {
+  for (let at = next(question); at && at.role !== "user"; at = next(at)) {
+    if (at.role === "assistant" && (at.live || !at.id)) return true;
+  }
+  return !question.id;
 }
 
 /** The message that follows on the path: the chosen one, else the newest. */

@@ -14,6 +14,18 @@ from tests.page_stage import WatchedPage, ended, said_something, watched_page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
+# The page's socket goes and finds no other until another device has said two things.
+MISSED = """async () => {
+  const Open = window.WebSocket;
+  window.WebSocket = class { constructor() { throw new Error("no network"); } };
+  sockets[0].close();
+  while (document.body.dataset.link === "live") await new Promise((resolve) => setTimeout(resolve, 5));
+  const conversation = location.hash.slice(1);
+  for (const number of [1, 2])
+    await other.start({ conversation, model: "demo", input: "Say it", params: { demo: { rate: 0, text: `Missed ${number}.` } } });
+  window.WebSocket = Open;
+}"""
+
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
@@ -121,6 +133,57 @@ async def test_conversations_are_found_renamed_and_deleted(watched: WatchedPage)
     await expect(page.get_by_test_id("empty")).to_be_visible()
 
 
+async def test_a_name_that_is_not_taken_is_taken_back_and_says_why(watched: WatchedPage) -> None:
+    """A conversation that another device deleted can't be renamed here: the list says so, and lets go of it."""
+    page = watched.page
+    await ended(await watched.say("Something.", rate=0), "completed")
+    item = page.get_by_test_id("conversation")
+    await item.get_by_role("button", name="Rename").press("Enter")
+    await page.get_by_role("textbox", name="Title").fill("too late")
+    await page.evaluate(
+        "other.conversation(location.hash.slice(1)).delete().then(() => document.querySelector('.rename')?.blur())"
+    )
+    await expect(page.get_by_test_id("chats-note")).to_contain_text("Not renamed: ")
+    await expect(item).to_have_count(0)
+    await expect(page.get_by_test_id("missing")).to_be_in_viewport()
+
+
+async def test_what_is_being_written_outlives_a_reload_by_conversation(watched: WatchedPage) -> None:
+    """A draft belongs to its conversation, also to one without a name yet; what was sent is no draft any more."""
+    page = watched.page
+    box = page.get_by_test_id("prompt-box")
+    await box.fill("for a new one")
+    await page.reload()
+    await expect(box).to_have_value("for a new one")
+    await expect(page.get_by_test_id("send")).to_be_enabled()
+    await box.press("Enter")
+    await ended(watched.turn("for a new one"), "completed")
+    await box.fill("for this one")
+    await page.get_by_test_id("new-conversation").first.click()
+    await expect(box).to_have_value("")
+    await page.go_back()
+    await expect(box).to_have_value("for this one")
+    await page.reload()
+    await expect(box).to_have_value("for this one")
+    await box.press("Enter")
+    await ended(watched.turn("for this one"), "completed")
+    await page.reload()
+    await expect(watched.turn("for this one")).to_be_visible()
+    await expect(box).to_have_value("")
+
+
+async def test_what_others_say_while_the_socket_is_away_is_here_when_it_is_back(watched: WatchedPage) -> None:
+    """Turns that began and ended meanwhile are read, where they belong; what comes after them follows them."""
+    page = watched.page
+    await ended(await watched.say("First.", rate=0), "completed")
+    await page.evaluate(MISSED)
+    await watched.is_live()
+    answers = page.get_by_test_id("answer")
+    await expect(answers).to_have_text(["First.", "Missed 1.", "Missed 2."])
+    await watched.say("And after.", rate=0)
+    await expect(answers).to_have_text(["First.", "Missed 1.", "Missed 2.", "And after."])
+
+
 async def test_enter_sends_and_shift_enter_makes_a_line(watched: WatchedPage) -> None:
     """A prompt of two lines is one prompt."""
     box = watched.page.get_by_test_id("prompt-box")
@@ -213,6 +276,19 @@ async def test_a_thumb_is_kept_by_the_gateway(watched: WatchedPage) -> None:
     await watched.page.wait_for_function("localStorage.getItem('turnwire.remembered')?.includes('\"down\"')")
     await watched.page.reload()
     await expect(watched.turn("rate me").get_by_test_id("down")).to_have_attribute("aria-pressed", "true")
+
+
+async def test_what_never_reached_the_gateway_is_not_rated(watched: WatchedPage) -> None:
+    """A prompt too long for a frame has an answer that failed here alone: it can be asked again, and not rated."""
+    box = watched.page.get_by_test_id("prompt-box")
+    await box.fill("long " * 20_000)
+    await box.press("Enter")
+    turn = watched.page.get_by_test_id("turn")
+    await ended(turn, "failed")
+    await turn.hover()
+    await expect(turn.get_by_test_id("again")).to_be_visible()
+    await expect(turn.get_by_test_id("up")).to_be_hidden()
+    await expect(turn.get_by_test_id("down")).to_be_hidden()
 
 
 async def test_a_screen_reader_hears_beginnings_and_endings_only(watched: WatchedPage) -> None:

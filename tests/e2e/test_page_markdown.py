@@ -21,7 +21,7 @@ HOSTILE = (WORDS / "hostile.txt").read_text("utf-8")
 
 ALLOWED = {
     *("a", "blockquote", "br", "button", "code", "del", "div", "em", "h3", "h4", "h5", "h6", "hr", "li", "ol", "p"),
-    *("pre", "span", "strong", "svg", "table", "tbody", "td", "th", "thead", "tr", "ul", "use"),
+    *("path", "pre", "span", "strong", "svg", "table", "tbody", "td", "th", "thead", "tr", "ul"),
 }
 
 
@@ -132,6 +132,20 @@ async def test_an_answer_that_grows_looks_like_one_that_came_whole(watched: Watc
     assert seen["same"]
     assert seen["kept"]
     assert seen["blocks"] > 12
+    # A reference may stand in a list or a quote, far below the words that it makes a link of.
+    assert all(seen["grown"].count(f'"https://{name}.example/') > 0 for name in ("kept", "quoted", "deep"))
+
+
+async def test_a_paragraph_without_end_is_one_block_in_the_end(watched: WatchedPage) -> None:
+    """It is drawn in pieces while it grows, and read as a whole once it is: what is bold over a piece's end is bold."""
+    lines = "\n".join(f"line {number} has **words that go on\nover its end** and so on" for number in range(150))
+    words = " ".join(f"word {number} is *here*" for number in range(500))
+    for text, strong in ((lines, 150), (words, 0)):
+        seen = await watched.page.evaluate("(given) => probes.grow(given)", [f"{text}\n\nAfter it.", [700, 330]])
+        assert seen["blocks"] == 2
+        assert seen["same"]
+        assert seen["grown"].count("<strong>") == strong
+        assert "**" not in seen["grown"]
 
 
 async def test_plain_words_make_no_nodes(watched: WatchedPage) -> None:

@@ -147,6 +147,36 @@ async def test_conversations_that_are_left_leave_no_nodes_behind(watched: Watche
     assert after["JSEventListeners"] - before["JSEventListeners"] < 100
 
 
+OPENED = """async (count) => {
+  const { connect } = await import("./static/turnwire.js");
+  const connection = connect({ storage: null });
+  for (let number = 0; number < count; number++) {
+    const { id } = await connection.createConversation({ title: `Number ${number}` });
+    location.hash = id;
+    const title = document.querySelector("[data-testid=title]");
+    while (title.textContent !== `Number ${number}`) await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  connection.close();
+}"""
+
+
+async def test_of_many_conversations_the_page_holds_the_last(watched: WatchedPage) -> None:
+    """What was opened long ago is let go of, text and all, and nothing of it arrives any more."""
+    session = await watched.page.context.new_cdp_session(watched.page)
+    await watched.page.evaluate(OPENED, 40)
+    prototype = await session.send(
+        "Runtime.evaluate",
+        {"expression": "import('./static/ui/tree.js').then((m) => m.MessageTree.prototype)", "awaitPromise": True},
+    )
+    await session.send("HeapProfiler.collectGarbage")
+    found = await session.send("Runtime.queryObjects", {"prototypeObjectId": prototype["result"]["objectId"]})
+    trees = await session.send(
+        "Runtime.callFunctionOn",
+        {"objectId": found["objects"]["objectId"], "functionDeclaration": "function() { return this.length; }"},
+    )
+    assert trees["result"]["value"] <= 25
+
+
 async def tasks_of_an_answer(watched: WatchedPage, text: str, **demo: Any) -> tuple[Locator, list[float]]:
     """An answer that says this, whole, and the page's tasks from its first word to its last."""
     async with asyncio.TaskGroup() as together:
