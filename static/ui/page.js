@@ -137,6 +137,7 @@ function drawTitle() {
   const title = current.missing ? "No such conversation" : (current.info?.title ?? (current.id ? "" : "New conversation"));
   setText(find(".title"), title || "Untitled");
   document.title = current.info?.title ? `${current.info.title} · Turnwire` : "Turnwire";
+  document.body.dataset.missing = String(current.missing);
   find(".missing").hidden = !current.missing;
 }
 
