@@ -60,8 +60,10 @@ export class Chat extends EventTarget {
     // What is on its way to the gateway would be read as somebody else's: it gets its id first.
     if (!this.#missed || [...this.live.values()].some(({ id }) => !id)) return;
     this.#missed = false;
+    const astray = [...this.live.values()].filter((answer) => this.tree.isAstray(answer));
     try {
       await this.#history.readNew(FIRST_PAGES);
+      for (const answer of astray) this.tree.show(answer);
       this.#say("structure");
     } catch {
       this.#missed = true; // lost again: the next socket tells
@@ -234,18 +236,14 @@ export class Chat extends EventTarget {
       this.tree.add(asked);
     }
     this.tree.name(answer, message);
-    if (answer.parent?.id !== parent) this.#placeFollowed(answer, parent);
+    if (answer.parent?.id !== parent) {
+      this.tree.attach(answer, parent);
+      this.tree.show(answer);
+    }
     answer.parent.begun?.resolve();
     for (const node of [answer.parent, answer.parent.parent]) if (node?.spread) this.spread(node, true);
     this.#say("structure");
     void this.catchUp();
-  }
-
-  #placeFollowed(answer, parent) {
-    this.tree.attach(answer, parent);
-    const beside = (node) => node.kids.filter((kid) => kid.live || kid.kids.some((below) => below.live)).length > 1;
-    for (const node of [answer.parent, answer.parent.parent]) if (node && beside(node)) node.spread = true;
-    if (!answer.parent.parent?.spread) this.tree.choose(answer);
   }
 
   #ended(answer, ending) {

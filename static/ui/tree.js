@@ -120,6 +120,20 @@ export class MessageTree {
     if (!parent) this.#waiting.set(parentId, [...(this.#waiting.get(parentId) ?? []), node]);
   }
 
+  /** Whether it isn't known yet where an answer's question belongs. */
+  isAstray({ parent }) {
+    return [...this.#waiting.values()].some((kids) => kids.includes(parent));
+  }
+
+  /** Shows an answer that streams: beside others that do, else on the path; nowhere while it is astray. */
+  show(answer) {
+    if (this.isAstray(answer)) return;
+    const question = answer.parent;
+    const beside = (node) => node.kids.filter((kid) => kid.live || kid.kids.some((below) => below.live)).length > 1;
+    for (const node of [question, question.parent]) if (node && beside(node)) node.spread = true;
+    if (!question.parent?.spread) this.choose(answer);
+  }
+
   move(node, parent) {
     if (node.parent === parent) return;
     this.remove(node);

@@ -14,7 +14,7 @@ from tests.page_stage import WatchedPage, ended, said_something, watched_page
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
-# The page's socket goes and finds no other until another device has said two things.
+# The page's socket goes and finds no other until another device has said two things and begun a third.
 MISSED = """async () => {
   const Open = window.WebSocket;
   window.WebSocket = class { constructor() { throw new Error("no network"); } };
@@ -23,6 +23,8 @@ MISSED = """async () => {
   const conversation = location.hash.slice(1);
   for (const number of [1, 2])
     await other.start({ conversation, model: "demo", input: "Say it", params: { demo: { rate: 0, text: `Missed ${number}.` } } });
+  const demo = { rate: 1, text: "Still on it." };
+  await other.start({ conversation, model: "demo", input: "Say it", params: { demo } }).accepted;
   window.WebSocket = Open;
 }"""
 
@@ -179,9 +181,11 @@ async def test_what_others_say_while_the_socket_is_away_is_here_when_it_is_back(
     await page.evaluate(MISSED)
     await watched.is_live()
     answers = page.get_by_test_id("answer")
-    await expect(answers).to_have_text(["First.", "Missed 1.", "Missed 2."])
+    said = ["First.", "Missed 1.", "Missed 2.", "Still on it."]
+    await expect(answers).to_have_text(said)
+    await ended(page.get_by_test_id("turn").last, "completed")
     await watched.say("And after.", rate=0)
-    await expect(answers).to_have_text(["First.", "Missed 1.", "Missed 2.", "And after."])
+    await expect(answers).to_have_text([*said, "And after."])
 
 
 async def test_enter_sends_and_shift_enter_makes_a_line(watched: WatchedPage) -> None:
