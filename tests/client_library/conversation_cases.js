@@ -8,6 +8,22 @@ function storage() {
   return { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => void kept.set(key, value), kept };
 }
 
+test("a conversation that is attached again tells so, and only then: what was said meanwhile can be read", async (stage) => {
+  const [here, there] = [stage.connect(await stage.shared()), stage.connect(await stage.shared())];
+  const chat = await here.createConversation();
+  let again = 0;
+  chat.addEventListener("reattached", () => again++);
+  await chat.attach();
+  here.offline();
+  await there.conversation(chat.id).start(saying("said meanwhile", 0));
+  equal(again, 0);
+  const told = next(chat, "reattached");
+  here.online();
+  ok((await told).revision > 0);
+  equal((await chat.messages().all()).map(({ role }) => role), ["user", "assistant"]);
+  equal(again, 1);
+});
+
 test("conversations are made, listed, read, changed, cleared and deleted", async (stage) => {
   const connection = stage.connect(await stage.shared(), { codec: "msgpack" });
   const title = `Shelf ${Math.random()}`;

@@ -35,7 +35,7 @@ test("law 7: a socket dropped at random costs no character, in both codecs", asy
 });
 
 test("an address that no socket can have is refused at once, and says so", async () => {
-  for (const url of ["", "ws", "/ws", "gateway.example:8000/ws", "https://gateway.example/ws", "ws://", "ws://a b/ws", "wss://gateway.example/ws#here"]) {
+  for (const url of ["", "ws", "/ws", "gateway.example:8000/ws", "https://gateway.example/ws", "ws://", "wss://gateway.example/ws#here"]) {
     let thrown = null;
     try {
       connect({ url, storage: null }).close();

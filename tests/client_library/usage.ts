@@ -61,6 +61,7 @@ function words(part: Part): string {
 
 async function converse(chat: Conversation): Promise<Message[]> {
   const { revision, gone } = await chat.attach();
+  chat.addEventListener("reattached", ({ detail }) => console.log(detail.revision + 1));
   chat.addEventListener("updated", ({ detail }) => console.log(detail.title, detail.revision - revision, gone));
   const turn = chat.start({ input: [{ kind: "text", text: "Hi" }], params: { reasoning: "low" }, signal: AbortSignal.timeout(1000) });
   void follow(turn);
