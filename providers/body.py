@@ -166,6 +166,7 @@ class Body(httpx2.AsyncByteStream):
             raise self._stalled or mapped(error) from error
         finally:
             self._waiter = None
+            self._take = bool  # who takes holds this body: an answer that is over isn't left to the collector of cycles
 
     def _hand_on(self) -> bool | None:
         """Hand on what is there. None: more is wanted; False: it was the end."""

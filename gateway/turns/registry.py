@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 import msgspec
 
@@ -42,7 +43,8 @@ class Turns:
         self._user = user
         self._outbox = outbox
         self._input_bytes_max = input_bytes_max
-        self._started: set[TurnStream] = set()
+        self._started: WeakSet[TurnStream] = WeakSet()
+        """What runs is held by the hub; what has ended isn't held here for as long as the client is idle."""
 
     def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
         """Which method serves which request."""
@@ -97,7 +99,8 @@ class Turns:
 
     def _check_room(self, turn: str | None) -> None:
         """At most so many live turns per connection; a repeated start takes no place."""
-        self._started = {stream for stream in self._started if stream.live}
+        for stream in [stream for stream in self._started if not stream.live]:
+            self._started.discard(stream)
         turns_max = self._services.settings.turns_per_connection
         if len(self._started) >= turns_max and (turn is None or self._services.hub.get(self._user, turn) is None):
             raise ApiError(

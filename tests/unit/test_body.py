@@ -1,6 +1,7 @@
 """An answer's body, over real sockets: its pieces, its end, its failures, its watch."""
 
 import asyncio
+import weakref
 import zlib
 from types import SimpleNamespace
 from typing import cast
@@ -50,6 +51,26 @@ async def test_an_answer_that_is_closed_late_leaves_the_next_one_alone(
         assert (await rest(body_of(second))).endswith(b"[DONE]\n\n")
     await second.aclose()
     assert upstream.connections == 1
+
+
+async def test_an_answer_that_is_over_is_held_by_nobody(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """Who takes its pieces holds it: once it is over they don't hold each other, and no collector has to find them."""
+    upstream.plays(chat("a", "b"))
+    response = await post(client, upstream)
+
+    class Reader:
+        def __init__(self) -> None:
+            self.body = body_of(response)
+
+        def take(self, piece: bytes) -> bool:
+            return bool(piece)
+
+    reader = Reader()
+    assert await reader.body.each(reader.take) is False
+    await response.aclose()
+    held = weakref.ref(reader)
+    del reader
+    assert held() is None
 
 
 async def test_pieces_are_handed_on_without_waking_the_reader(client: httpx2.AsyncClient, upstream: Upstream) -> None:

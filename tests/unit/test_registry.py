@@ -1,8 +1,9 @@
-"""The `turn.*` requests of one client: cancel, attach, detach, get."""
+"""The `turn.*` requests of one client: start, cancel, attach, detach, get."""
 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import Any
 
 import pytest
@@ -18,6 +19,22 @@ def late_deltas(client: Seat, turn: str, request_id: str) -> list[dict[str, Any]
     """The deltas of a turn behind an answer."""
     answered = client.frames.index(client.answered(request_id) or {})
     return [f for f in client.frames[answered:] if f.get("turn") == turn and f["type"] == "turn.delta"]
+
+
+# --- start ---
+
+
+async def test_an_idle_client_holds_no_turn_that_is_over(ann: Seat, services: Services) -> None:
+    """What the gateway has let go of is gone, though whoever started it stays connected and starts nothing more."""
+    await ann.start("t", demo={"tokens": 5, "rate": 0})
+    await ann.ending("t")
+    stream = services.hub.get("ann", "t")
+    assert stream is not None
+    assert stream.conversation is not None
+    held = weakref.ref(stream)
+    services.hub.forget("ann", stream.conversation)
+    del stream
+    await eventually(lambda: held() is None)
 
 
 # --- cancel ---
