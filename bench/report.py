@@ -96,6 +96,10 @@ def _both(figures: Results) -> str:
     return f"{shown(figures['p50_ms'])} / {shown(figures['p99_ms'])} ms"
 
 
+def _late(figures: Results) -> str:
+    return f"added latency p99 {shown(figures['late_p99_ms'])} ms"
+
+
 def _own_rows(s: Results) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for scenario, store in (("throughput", "SQLite"), ("throughput_redis", "Redis")):
@@ -111,11 +115,24 @@ def _own_rows(s: Results) -> list[tuple[str, str]]:
     if "idle_sockets" in s:
         rows.append(("memory per idle socket", f"{s['idle_sockets']['kib_per_socket']} KiB"))
     if "memory" in s:
-        rows.append(("memory per live turn", f"{s['memory']['kib_per_turn']} KiB"))
+        memory = s["memory"]
+        levels = ", ".join(shown(level) for level in memory["mib_before_and_after_each"])
+        rows.append(("memory per live turn", f"{memory['kib_per_turn']} KiB"))
+        rows.append((f"memory before and after each of three bursts of {memory['turns']:,} turns", f"{levels} MiB"))
     if "flat" in s:
         flat = s["flat"]
         rows.append((f"a turn after {flat['ended_turns']:,} ended ones", f"{flat['ratio']:.2f} times its cost before"))
         rows.append((f"and beside {flat['idle_sockets']:,} idle sockets", f"{flat['ratio_beside']:.2f} times"))
+    if "overload" in s:
+        over = s["overload"]
+        rows.append(
+            (
+                f"at {shown(over['during']['tokens_per_s'])} tokens/s, more than twice a core's load",
+                f"{_late(over['during'])}, {over['whole answers']} answers whole",
+            )
+        )
+    if "workers" in s:
+        rows.append(("two workers", f"{s['workers']['scaling_by_busiest']} times one"))
     if "start" in s:
         rows.append(("start to ready, p50", f"{shown(s['start']['p50_ms'])} ms"))
     return rows
