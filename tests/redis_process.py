@@ -65,7 +65,8 @@ class RedisProcess:
             self._arguments += ["--maxmemory", maxmemory, "--maxmemory-policy", "noeviction"]
         self._cluster = cluster
         if cluster:
-            self._arguments += ["--cluster-enabled", "yes"]
+            # By itself the second port is 10,000 above the first, where the system gives ports away.
+            self._arguments += ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
         if password is not None:
             self._arguments += ["--requirepass", password]
         self._process: subprocess.Popen[bytes] | None = None
