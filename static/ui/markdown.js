@@ -29,7 +29,7 @@ const CONFIG = {
   KEEP_CONTENT: true,
   RETURN_DOM_FRAGMENT: true,
 };
-const DIRECTED = new Set(["P", "LI", "BLOCKQUOTE", "H3", "H4", "H5", "H6", "TH", "TD"]);
+const DIRECTED = new Set(["P", "LI", "BLOCKQUOTE", "H3", "H4", "H5", "H6", "TABLE"]);
 /** Their own direction follows their first words, and the browser doesn't look for those in what has one itself. */
 const DIRECTING = new Set(["LI", "BLOCKQUOTE"]);
 

@@ -136,6 +136,24 @@ async def test_an_answer_that_grows_looks_like_one_that_came_whole(watched: Watc
     assert all(seen["grown"].count(f'"https://{name}.example/') > 0 for name in ("kept", "quoted", "deep"))
 
 
+async def test_a_table_begins_at_the_side_where_its_words_begin(watched: WatchedPage) -> None:
+    """In Arabic the first column is the right one, also for a cell that has a number only."""
+    await watched.say("| اسم | قيمة |\n|---|---|\n| واحد | 1 |\n\n| name | value |\n|---|---|\n| one | 1 |", rate=0)
+    tables = watched.page.locator(".prose table")
+    await expect(tables).to_have_count(2)
+    nearer = """(table) => [...table.rows[1].cells].map((cell) => {
+      const words = document.createRange();
+      words.selectNodeContents(cell);
+      const [told, room] = [words.getBoundingClientRect(), cell.getBoundingClientRect()];
+      return told.left - room.left < room.right - told.right ? "left" : "right";
+    })"""
+    first = "(table) => table.rows[1].cells[0].offsetLeft > table.rows[1].cells[1].offsetLeft"
+    assert await tables.nth(0).evaluate(nearer) == ["right", "right"]
+    assert await tables.nth(0).evaluate(first)
+    assert await tables.nth(1).evaluate(nearer) == ["left", "left"]
+    assert not await tables.nth(1).evaluate(first)
+
+
 async def test_a_paragraph_without_end_is_one_block_in_the_end(watched: WatchedPage) -> None:
     """It is drawn in pieces while it grows, and read as a whole once it is: what is bold over a piece's end is bold."""
     lines = "\n".join(f"line {number} has **words that go on\nover its end** and so on" for number in range(150))
