@@ -21,6 +21,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), py
 SCENARIO_MS = 60_000
 WHOLE = re.compile(r"^(\d+) turns?, ([\d,]+) characters, 0 lost, 0 doubled$")
 
+SAYS_MORE = """async (characters) => {
+  while (other.running[0].text.length < characters + 20) await new Promise((resolve) => setTimeout(resolve, 20));
+}"""
+
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
@@ -84,6 +88,21 @@ async def test_offline_lasts_until_online_is_pressed(watched: WatchedPage) -> No
     await expect(button).to_have_text("Go online")
     await watched.page.get_by_test_id("connection").get_by_role("button", name="Go online").click()
     await held(watched, "offline", 6)
+
+
+async def test_what_is_stopped_while_offline_stops_when_online_again(watched: WatchedPage) -> None:
+    """What was said before the stop and comes after its answer, over the next socket, is no broken law."""
+    page = watched.page
+    turn = await watched.say(" ".join(map(str, range(5000))), rate=30)
+    await said_something(turn)
+    await run(watched, "offline")
+    await expect(page.get_by_test_id("run-offline")).to_have_text("Go online")
+    before = await turn.get_by_test_id("answer").inner_text()
+    await page.get_by_test_id("run-stop").click()
+    await page.evaluate(SAYS_MORE, len(before))
+    await page.get_by_test_id("run-offline").click()
+    assert await held(watched, "stop", 1) == "1 stopped; what was said until then was caught up with."
+    assert len(await turn.get_by_test_id("answer").inner_text()) > len(before)
 
 
 async def test_twenty_turns_and_stopping_them_all(watched: WatchedPage) -> None:
