@@ -11,6 +11,8 @@ import { isUnsettled, MessageNode, MessageTree, textOf } from "./tree.js";
 
 /** The newest messages are read at once; older ones when they are asked for. */
 const FIRST_PAGES = 5;
+/** A model may ask for tools without end: after so many answers in a row, a person is asked. */
+const TOOL_ROUNDS_MAX = 10;
 const FORGOTTEN = new Set(["not_found", "gone"]);
 
 export class Chat extends EventTarget {
@@ -63,6 +65,7 @@ export class Chat extends EventTarget {
     const astray = [...this.live.values()].filter((answer) => this.tree.isAstray(answer));
     try {
       await this.#history.readNew(FIRST_PAGES);
+      this.info = { ...this.info, ...(await this.#ask("conversation.get")) };
       for (const answer of astray) this.tree.show(answer);
       this.#say("structure");
     } catch {
@@ -249,6 +252,7 @@ export class Chat extends EventTarget {
   #ended(answer, ending) {
     if (FORGOTTEN.has(ending.error?.code) && !answer.id && !answer.parent) return;
     Object.assign(answer, { ending, ended: ending.type.slice("turn.".length), usage: ending.usage, cost: ending.cost, timing: ending.timing });
+    if (answer.toolRounds >= TOOL_ROUNDS_MAX) answer.run = null;
     answer.watch.end(ending.timing);
     rememberTiming(answer);
     answer.changed(ending);

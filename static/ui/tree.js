@@ -49,6 +49,11 @@ export class MessageNode {
     if (event.status === "fallback") this.model = event.model;
   }
 
+  /** So many answers to tool calls, one after the other, led to it. */
+  get toolRounds() {
+    return this.parent?.role === "tool" ? 1 + this.parent.parent.toolRounds : 0;
+  }
+
   /** The parts as they are now. */
   get said() {
     return this.turn?.parts.length ? this.turn.parts : this.parts;

@@ -23,6 +23,7 @@ MISSED = """async () => {
   const conversation = location.hash.slice(1);
   for (const number of [1, 2])
     await other.start({ conversation, model: "demo", input: "Say it", params: { demo: { rate: 0, text: `Missed ${number}.` } } });
+  await other.request("conversation.update", { conversation, title: "Renamed meanwhile" });
   const demo = { rate: 1, text: "Still on it." };
   await other.start({ conversation, model: "demo", input: "Say it", params: { demo } }).accepted;
   window.WebSocket = Open;
@@ -183,6 +184,7 @@ async def test_what_others_say_while_the_socket_is_away_is_here_when_it_is_back(
     answers = page.get_by_test_id("answer")
     said = ["First.", "Missed 1.", "Missed 2.", "Still on it."]
     await expect(answers).to_have_text(said)
+    await expect(page.get_by_test_id("title")).to_have_text("Renamed meanwhile")
     await ended(page.get_by_test_id("turn").last, "completed")
     await watched.say("And after.", rate=0)
     await expect(answers).to_have_text([*said, "And after."])

@@ -149,6 +149,30 @@ async def test_a_retry_is_said_in_words_with_its_wait(browser: Browser, tmp_path
         assert watched.errors == []
 
 
+async def test_a_model_that_asks_for_tools_without_end_is_answered_so_often(browser: Browser, tmp_path: Path) -> None:
+    """After ten answers in a row the page asks whether to go on, and then goes on by one."""
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
+    async with (
+        Upstream() as upstream,
+        in_front_of(upstream, tmp_path, TURNWIRE_DEFAULT_MODEL="kimi-k3") as (gateway, _),
+        browser_context(browser) as context,
+    ):
+        upstream.plays(chat({"tool_calls": [call]}, finish="tool_calls"))
+        watched = await open_page(context, f"{gateway.url}/")
+        await watched.settings(shown=True)
+        await watched.page.get_by_role("checkbox", name="Offer the demo tools").check()
+        await watched.settings(shown=False)
+        await watched.ask("What time is it?")
+        turns = watched.page.get_by_test_id("turn")
+        again = watched.page.get_by_test_id("run-tools")
+        for answered in (11, 12):
+            await expect(again).to_be_visible()
+            await expect(turns).to_have_count(answered)
+            assert len(upstream.asked) == answered
+            await again.click()
+        assert watched.errors == []
+
+
 SCRIPTED_TURN = """async (url) => {
   const { connect } = await import("/static/turnwire.js");
   const { AnswerView } = await import("/static/ui/answer_view.js");
