@@ -25,17 +25,17 @@ REPEATED: tuple[Scenario, ...] = (
     scenarios.first_token,
     scenarios.cancel,
     capacity.workers,
+    capacity.idle_sockets,
+    capacity.memory,
+    capacity.start,
     peer_scenarios.fastapi,
     peer_scenarios.litellm,
 )
 ONCE: tuple[Scenario, ...] = (
     capacity.replay,
-    capacity.idle_sockets,
-    capacity.memory,
     capacity.flat,
     capacity.slow_client,
     capacity.overload,
-    capacity.start,
     capacity.redis_costs,
 )
 SCENARIOS = {scenario.__name__: scenario for scenario in REPEATED + ONCE}
@@ -45,6 +45,8 @@ def median_of(runs: list[Any]) -> Any:
     """The median of each figure over the runs; what is no number is taken from the last."""
     if all(isinstance(run, dict) for run in runs):
         return {key: median_of([run[key] for run in runs]) for key in runs[-1]}
+    if all(isinstance(run, list) for run in runs):
+        return [median_of(list(each)) for each in zip(*runs, strict=True)]
     if all(isinstance(run, int | float) and not isinstance(run, bool) for run in runs):
         return round(median(runs), 3)
     return runs[-1]
@@ -65,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; all if none")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, and nothing is written: does it all run?")
-    parser.add_argument("--runs", type=int, default=1, help="medians over so many runs; memory and bounds run once")
+    parser.add_argument("--runs", type=int, default=1, help="medians over so many runs; flatness and bounds run once")
     parser.add_argument("--report", action="store_true", help="only write the plots and the tables anew")
     options = parser.parse_args()
     unknown = [name for name in options.scenarios if name not in SCENARIOS]
