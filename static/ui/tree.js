@@ -51,7 +51,7 @@ export class MessageNode {
 
   /** So many answers to tool calls, one after the other, led to it. */
   get toolRounds() {
-    return this.parent?.role === "tool" ? 1 + this.parent.parent.toolRounds : 0;
+    return this.parent?.role === "tool" ? 1 + (this.parent.parent?.toolRounds ?? 0) : 0;
   }
 
   /** The parts as they are now. */
