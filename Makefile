@@ -15,7 +15,10 @@ UV ?= uv
 LOCK_FLAGS ?=
 
 BIN := .venv/bin
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-input -q
+# What the locks say and nothing else: pip neither resolves (an extra that a dependency names, for one, it would look up
+# anew) nor builds; `pip check` then finds what a lock lacks.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
+INSTALL_LOCKED := $(PIP) install --no-deps --require-hashes --only-binary :all:
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' $(LOCK_FLAGS)
 
@@ -107,11 +110,13 @@ clean:
 
 .venv/.run: .venv/.created requirements.lock requirements-build.lock pyproject.toml
 	@echo "Installing Turnwire into .venv"
-	@$(PIP_INSTALL) --require-hashes -r requirements-build.lock -r requirements.lock
-	@$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@$(INSTALL_LOCKED) -r requirements-build.lock -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) check
 	@touch $@
 
 .venv/.dev: .venv/.run requirements-dev.lock
 	@echo "Installing the development tools into .venv"
-	@$(PIP_INSTALL) --require-hashes -r requirements-dev.lock
+	@$(INSTALL_LOCKED) -r requirements-dev.lock
+	@$(PIP) check
 	@touch $@
