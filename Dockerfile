@@ -7,9 +7,9 @@ WORKDIR /src
 # The build tools stay in this stage. What is locked changes less often than the code, so it comes first.
 COPY requirements-build.lock requirements.lock ./
 RUN python -m venv /opt/build \
-    && /opt/build/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r requirements-build.lock \
+    && /opt/build/bin/pip install --quiet --no-deps --require-hashes -r requirements-build.lock \
     && python -m venv /opt/turnwire \
-    && /opt/turnwire/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r requirements.lock
+    && /opt/turnwire/bin/pip install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r requirements.lock
 
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway

@@ -15,10 +15,10 @@ UV ?= uv
 LOCK_FLAGS ?=
 
 BIN := .venv/bin
-# What the locks say and nothing else: pip neither resolves (an extra that a dependency names, for one, it would look up
-# anew) nor builds; `pip check` then finds what a lock lacks.
+# What the locks say and nothing else: pip looks up neither dependencies (the extra of one, `coverage[toml]`, it would
+# resolve anew) nor what a source is built with. `pip check` then finds what a lock lacks.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
-INSTALL_LOCKED := $(PIP) install --no-deps --require-hashes --only-binary :all:
+INSTALL_LOCKED := $(PIP) install --no-deps --require-hashes --no-build-isolation --use-pep517
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock' $(LOCK_FLAGS)
 
@@ -110,7 +110,8 @@ clean:
 
 .venv/.run: .venv/.created requirements.lock requirements-build.lock pyproject.toml
 	@echo "Installing Turnwire into .venv"
-	@$(INSTALL_LOCKED) -r requirements-build.lock -r requirements.lock
+	@$(INSTALL_LOCKED) -r requirements-build.lock
+	@$(INSTALL_LOCKED) -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@$(PIP) check
 	@touch $@
