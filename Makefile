@@ -1,39 +1,51 @@
-# make run    starts the gateway from a fresh clone; all it needs is Python >= 3.11
-# make test   everything that CI runs: lint, types, import contracts, tests with coverage
-# make lint   the checks that need no test      make format  rewrites the code in the project's style
-# make chaos  breaks instances and Redis at random under load: make chaos SECONDS=300 SEED=7
+# make run       starts the gateway from a fresh clone; all it needs is Python >= 3.11
+# make test      everything that has to be true: lint, types, import contracts, the whole test suite
+# make lint      the checks that need no test      make format    rewrites the code in the project's style
+# make coverage  the unit tests under coverage.py: make coverage PACKAGE=store
+# make fuzz      the property tests with many more examples: make fuzz EXAMPLES=20000
+# make chaos     breaks instances and Redis at random under load: make chaos SECONDS=300 SEED=7
 # make settings  writes the table of settings in docs/operations.md anew
-# make bench  measures, beside its peers: make bench RUNS=5; make bench-peers installs those that aren't here
-# make soak   hours of clients in minutes, and whether anything grew: make soak MINUTES=5
-# make lock   resolves the lock files anew      make clean   removes the environment and the caches
+# make bench     measures, beside its peers: make bench RUNS=5; make bench-peers installs those that aren't here
+# make soak      hours of clients in minutes, and whether anything grew: make soak MINUTES=5
+# make lock      resolves the lock files anew: make lock LOCK_FLAGS=--upgrade
+# make outdated  which pins are behind, and which have a known vulnerability
+# make test-313  make run and make test on Debian 13 with its Python 3.13, in a folder of their own; needs root
+# make clean     removes the environments and the caches
 
 # Set PYTHON to choose an interpreter; otherwise the newest one that will do is taken.
 PYTHON ?=
-PYTHONS := $(or $(PYTHON),python3.14 python3.13 python3.12 python3.11 python3)
-UV ?= uv
-# `make lock LOCK_FLAGS=--upgrade` moves every pin; without it only what pyproject.toml demands moves.
+PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3.14 python3.13 python3.12 python3.11 python3)
+# Without --upgrade only what pyproject.toml demands moves.
 LOCK_FLAGS ?=
+# Another vulnerability service that speaks OSV's /v1/query, a mirror for one.
+OSV_URL ?=
 
 BIN := .venv/bin
-# What the locks say and nothing else: pip looks up neither dependencies (the extra of one, `coverage[toml]`, it would
-# resolve anew) nor what a source is built with. `pip check` then finds what a lock lacks.
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input -q
-INSTALL_LOCKED := $(PIP) install --no-deps --require-hashes --no-build-isolation --use-pep517
-COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--custom-compile-command 'make lock' $(LOCK_FLAGS)
+COMPILE := .venv-upkeep/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--custom-compile-command 'make lock'
 
-.PHONY: run test lint format settings lock chaos bench bench-peers soak clean prepare
+# pip, npm, Go and Chromium keep files at home. Where that can't be written to, a folder here takes its place.
+ifneq ($(shell probe=$$(mktemp -d "$$HOME/.turnwire-XXXXXX" 2>&1) && rmdir "$$probe" && echo writable),writable)
+export HOME := $(CURDIR)/.home
+$(shell mkdir -p .home)
+endif
+
+.PHONY: run test lint format coverage fuzz settings lock outdated chaos bench bench-peers soak clean prepare test-313 again
 .DELETE_ON_ERROR:
 
 run: .venv/.run
 	@$(BIN)/turnwire serve
 
-# Three runs, and all are seen, whichever fails: coverage is the unit tests' own, and real processes run at their real
-# speed. Most end-to-end tests wait nearly all the time, so that two cores have room for four; not those that are timed.
-test: lint prepare
-	@$(BIN)/pytest tests/unit tests/test_*.py -n 2 --dist loadfile --cov; units=$$?; \
-	$(BIN)/pytest tests/e2e -m "not timed" -n 4 --dist loadfile; waiting=$$?; \
-	$(BIN)/pytest tests/e2e -m timed -n 2 --dist loadfile && exit $$((units | waiting))
+test: .venv/.dev prepare
+	@$(BIN)/python -m tests.suite
+
+PACKAGE ?=
+coverage: .venv/.dev prepare
+	@$(BIN)/python -m tests.suite coverage $(PACKAGE)
+
+EXAMPLES ?= 5000
+fuzz: .venv/.dev prepare
+	@$(BIN)/python -m tests.suite fuzz $(EXAMPLES)
 
 SECONDS ?= 60
 SEED ?=
@@ -45,17 +57,14 @@ SCENARIOS ?=
 bench: .venv/.dev prepare
 	$(BIN)/python -m bench --runs $(RUNS) $(SCENARIOS)
 
-# A peer has an environment of its own: what it needs is not ours to lock.
-bench-peers: .venv/.created .venv-litellm/.installed
-
-.venv-litellm/.installed:
-	$(BIN)/python -m venv --clear .venv-litellm
-	.venv-litellm/bin/python -m pip install --disable-pip-version-check --no-input -q "litellm[proxy]"
-	@touch $@
+bench-peers: .venv-litellm/.done
 
 MINUTES ?= 5
 soak: .venv/.dev prepare
 	$(BIN)/python -m bench.soak --minutes $(MINUTES)
+
+test-313:
+	@tests/debian.sh trixie
 
 # Redis, nginx, Chromium, Go, Node and curl, for the tests that run them.
 prepare:
@@ -74,20 +83,32 @@ format: .venv/.dev
 settings: .venv/.dev
 	$(BIN)/python -m tests.settings_table
 
-# Each lock is held to the one before, so that they can be installed on top of each other.
-lock:
-	@command -v $(UV) >/dev/null || { echo "make lock needs uv: install it, or say where it is with UV=" >&2; exit 1; }
-	$(COMPILE) --group build -o requirements-build.lock
-	$(COMPILE) pyproject.toml -c requirements-build.lock -o requirements.lock
-	$(COMPILE) pyproject.toml --group dev -c requirements-build.lock -c requirements.lock -o requirements-dev.lock
+# Each lock is held to the one before, so that they can be installed on top of each other. The last two are apart.
+lock: .venv-upkeep/.done
+	$(COMPILE) $(LOCK_FLAGS) --group build -o requirements-build.lock
+	$(COMPILE) $(LOCK_FLAGS) pyproject.toml -c requirements-build.lock -o requirements.lock
+	$(COMPILE) $(LOCK_FLAGS) pyproject.toml --group dev -c requirements-build.lock -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) $(LOCK_FLAGS) --group upkeep -o requirements-upkeep.lock
+	$(COMPILE) $(LOCK_FLAGS) --group peers -o bench/peers/requirements.lock
+
+outdated: .venv-upkeep/.done
+	@.venv-upkeep/bin/python tests/outdated.py $(OSV_URL)
 
 clean:
-	rm -rf .venv .venv-litellm .coverage .coverage.* coverage.xml htmlcov build dist tests/artifacts
+	rm -rf .venv .venv-upkeep .venv-litellm .home .coverage .coverage.* coverage.xml htmlcov build dist tests/artifacts
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp is written last, so an interrupted step is done again and a finished one costs nothing.
-.venv/.created:
+# An environment: .created once pip is in it, .installing while make installs, .done (or .run and .dev) at the end. One
+# whose installation was interrupted, that was moved here, or whose Python is gone, is made anew.
+ENVIRONMENTS := .venv .venv-upkeep .venv-litellm
+busy = $(shell cd $(1) && test -e .installing && kill -0 "$$(cat .installing)" 2>&1 && echo yes)
+usable = $(shell cd $(1) && test ! -e .installing && test "$$(cat .created)" = "$$(pwd -P)" && bin/python -c '' 2>&1 && echo yes)
+check = $(if $(call busy,$(1)),$(error Another make is installing into $(1): wait for it),\
+	$(if $(call usable,$(1)),,$(eval $(1)/.created: again)))
+$(foreach environment,$(ENVIRONMENTS),$(if $(wildcard $(environment)/.created),$(call check,$(environment))))
+
+$(ENVIRONMENTS:=/.created):
 	@found=; bare=; \
 	for python in $(PYTHONS); do \
 		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
@@ -95,29 +116,44 @@ clean:
 		bare=$$python; \
 	done; \
 	if [ -n "$$found" ]; then \
-		echo "Creating .venv with $$("$$found" --version)"; \
-		"$$found" -m venv --clear .venv; \
+		echo "Creating $(@D) with $$("$$found" --version)"; \
+		"$$found" -m venv --clear $(@D); \
 	elif [ -n "$$bare" ]; then \
 		echo "$$bare can't create a virtual environment: its ensurepip is missing." >&2; \
 		echo "On Debian and Ubuntu: apt install python3-venv" >&2; \
 		exit 1; \
 	else \
-		echo "Turnwire needs Python 3.11 or newer; tried: $(PYTHONS)." >&2; \
+		echo "Turnwire needs Python 3.11 or newer; tried: "$(PYTHONS)"." >&2; \
 		echo "Install one, or say where it is: make PYTHON=/path/to/python3 run" >&2; \
 		exit 1; \
 	fi
-	@touch $@
+	@cd $(@D) && pwd -P > .created
 
-.venv/.run: .venv/.created requirements.lock requirements-build.lock pyproject.toml
-	@echo "Installing Turnwire into .venv"
-	@$(INSTALL_LOCKED) -r requirements-build.lock
-	@$(INSTALL_LOCKED) -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
-	@$(PIP) check
-	@touch $@
+# What the lock says and nothing else: pip looks up neither dependencies (the extra of one, `coverage[toml]`, it would
+# resolve anew) nor what a source is built with. `pip check` then finds what the locks lack.
+PIP = $(@D)/bin/python -m pip --disable-pip-version-check --no-input
+install_lock = @echo "Installing $(1) into $(@D)"; echo $$PPID > $(@D)/.installing; \
+	$(PIP) -q install --no-deps --require-hashes --no-build-isolation --use-pep517 -r $(1) || { \
+		echo "The packages of $(1) could not be installed; pip says above why. If it found no index: is there a" >&2; \
+		echo "network$${HTTPS_PROXY:+, and does HTTPS_PROXY=$$HTTPS_PROXY lead to it}? Then run make again." >&2; \
+		exit 1; }
+finish = @checked=$$($(PIP) check) || { echo "$$checked" >&2; echo "The locks don't hold together: run make lock." >&2; exit 1; }; \
+	rm $(@D)/.installing; touch $@
+
+.venv/.run: .venv/.created requirements-build.lock requirements.lock pyproject.toml
+	$(call install_lock,requirements-build.lock)
+	$(call install_lock,requirements.lock)
+	@$(PIP) -q install --no-deps --no-build-isolation --editable .
+	$(finish)
 
 .venv/.dev: .venv/.run requirements-dev.lock
-	@echo "Installing the development tools into .venv"
-	@$(INSTALL_LOCKED) -r requirements-dev.lock
-	@$(PIP) check
-	@touch $@
+	$(call install_lock,requirements-dev.lock)
+	$(finish)
+
+.venv-upkeep/.done: .venv-upkeep/.created requirements-upkeep.lock
+	$(call install_lock,requirements-upkeep.lock)
+	$(finish)
+
+.venv-litellm/.done: .venv-litellm/.created bench/peers/requirements.lock
+	$(call install_lock,bench/peers/requirements.lock)
+	$(finish)

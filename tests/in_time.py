@@ -1,7 +1,7 @@
 """Bounds of time, in seconds.
 
-A machine that stands still for a moment misses one by luck, a defect misses it every time: a test that was `TooLate` is
-run again, twice at most and in sight (`addopts` in `pyproject.toml`); whatever else fails fails at once.
+A machine that stands still for a moment misses one by luck, a defect misses it every time: a test that says that it
+`bounds_a_time` is run again where it was `TooLate`, twice at most and in sight. Whatever else fails fails at once.
 """
 
 from __future__ import annotations
@@ -9,6 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import pytest
+
+bounds_a_time = pytest.mark.flaky(reruns=2, only_rerun=["TooLate"])
+"""A mark of the tests that wait for a clock, and of no others."""
 
 
 class TooLate(AssertionError):

@@ -18,7 +18,7 @@ from tests.credentials import SECRET, bearer, token
 from tests.demo import expected
 from tests.floods import AT_WORK, ATTACKS, BOMBS
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.in_time import within
+from tests.in_time import bounds_a_time, within
 from tests.raw_socket import bare, rest
 from tests.run_queue import RunQueue
 
@@ -149,6 +149,7 @@ async def test_no_head_is_read_in_two_ways(gateway: GatewayProcess) -> None:
 
 
 @pytest.mark.timed
+@bounds_a_time
 async def test_a_bomb_of_json_is_one_refused_frame(gateway: GatewayProcess) -> None:
     """Deep, huge, doubled or half: refused at once, or taken for what it says; the socket stays."""
     for bomb in BOMBS:

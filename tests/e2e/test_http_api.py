@@ -16,7 +16,7 @@ from tests.client import Client, Frame, TurnView, client, narrow_socket
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess
 from tests.http_events import NDJSON, SSE, followed, http_client, started
-from tests.in_time import check_in_time, within
+from tests.in_time import bounds_a_time, check_in_time, within
 from tests.world import client_of, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -158,6 +158,7 @@ async def test_an_instance_that_leaves_sends_its_streams_elsewhere(tmp_path: Pat
 
 
 @pytest.mark.timed
+@bounds_a_time
 async def test_a_large_image_is_taken_kept_and_given_back(gateway: GatewayProcess) -> None:
     """10 MiB, far over the socket's bounds; nobody else waits long for it."""
     image = bytes(range(256)) * 40_960
@@ -203,6 +204,7 @@ async def test_what_is_too_large_is_refused(gateway: GatewayProcess) -> None:
 
 
 @pytest.mark.timed
+@bounds_a_time
 async def test_law_11_a_reader_that_stops_is_let_go_and_resumes(gateway: GatewayProcess) -> None:
     """Law 11: the turn and others never wait for it; what it missed is there."""
     async with http_client(gateway.url) as http, client(gateway.ws_url) as fast:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.client import TurnView, client
 from tests.demo import expected
-from tests.in_time import within
+from tests.in_time import bounds_a_time, within
 from tests.upstream import chat
 from tests.world import LEASE_S, client_of, moment, world
 
@@ -60,6 +60,7 @@ async def test_law_4_an_event_is_seen_elsewhere_soon(tmp_path: Path) -> None:
 
 
 @pytest.mark.timed
+@bounds_a_time
 async def test_law_5_cancel_through_the_other_instance(tmp_path: Path) -> None:
     """Law 5: stopped through an instance that doesn't run it, the upstream is closed and everyone has the ending."""
     async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:
@@ -78,6 +79,7 @@ async def test_law_5_cancel_through_the_other_instance(tmp_path: Path) -> None:
 
 
 @pytest.mark.timed
+@bounds_a_time
 async def test_law_5_cancel_of_a_frozen_owner(tmp_path: Path) -> None:
     """Law 5: the owner is frozen; the instance that was asked takes the turn and ends it within 2 s and a little."""
     async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:

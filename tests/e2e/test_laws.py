@@ -12,7 +12,7 @@ import pytest
 from tests.client import Client, RequestFailed, TurnView, client, narrow_socket
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.in_time import within
+from tests.in_time import bounds_a_time, within
 
 pytestmark = pytest.mark.e2e
 
@@ -94,6 +94,7 @@ async def test_law_5_the_answer_to_a_cancel_stands_behind_the_last_delta(gateway
 
 
 @pytest.mark.timed
+@bounds_a_time
 async def test_law_5_cancel_works_from_another_connection_within_150_ms(gateway: GatewayProcess) -> None:
     """Law 5: every other attachment has the ending soon after another connection asked."""
     async with client(gateway.ws_url) as c, client(gateway.ws_url) as other:

@@ -17,7 +17,7 @@ from tests.client import Client, RequestFailed, client
 from tests.credentials import SECRET, bearer, token
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.http_events import http_client
-from tests.in_time import within
+from tests.in_time import bounds_a_time, within
 from tests.redis_process import redis_process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -60,6 +60,7 @@ both = pytest.mark.parametrize("store", ["sqlite", "redis"])
 
 @both
 @pytest.mark.timed
+@bounds_a_time
 async def test_a_flood_of_starts_leaves_others_alone(tmp_path: Path, store: str) -> None:
     """500 starts on one socket: a burst is taken, 8 of it run, the rest is refused; cancel and attach go through, and
     another user's turn is as quick as ever."""

@@ -16,7 +16,7 @@ import pytest
 from tests.client import RequestFailed, client
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, clean_environment, gateway_process
-from tests.in_time import check_in_time
+from tests.in_time import bounds_a_time, check_in_time
 from tests.upstream import Upstream, chat
 
 pytestmark = pytest.mark.e2e
@@ -38,6 +38,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.timed
+@bounds_a_time
 async def test_it_is_ready_soon_and_says_where(tmp_path: Path) -> None:
     """Ready within a second on a quiet machine; the last line says where, which keys, and that auth is off."""
     began = time.monotonic()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.client import Client, TurnView, client
 from tests.demo import expected
-from tests.in_time import TooLate
+from tests.in_time import TooLate, bounds_a_time
 from tests.world import World, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -62,6 +62,7 @@ async def attach_at_every_event(
     return attached
 
 
+@bounds_a_time
 async def test_law_7_every_drop_and_every_return(tmp_path: Path) -> None:
     """Laws 1, 2, 7: whatever a client holds and whenever it comes back, it gets exactly the rest, without a reset.
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.client import client, narrow_socket
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.in_time import within
+from tests.in_time import bounds_a_time, within
 
 pytestmark = pytest.mark.e2e
 
@@ -37,6 +37,7 @@ def masked(payload: bytes, opcode: int, *, fin: bool = True) -> bytes:
 
 
 @pytest.mark.timed
+@bounds_a_time
 async def test_law_11_a_client_that_does_not_read_is_closed_4501(gateway: GatewayProcess) -> None:
     """Law 11: past the bound it is closed 4501 and can resume; the turn and a fast client never wait for it."""
     params = {"demo": {"rate": 0, "tokens": 60_000}}
@@ -174,6 +175,7 @@ async def test_heartbeats_come_when_nothing_else_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.timed
+@bounds_a_time
 async def test_a_flood_does_not_starve_the_others(gateway: GatewayProcess) -> None:
     """A turn that streams as fast as it can, on the same socket, leaves a paced turn at its pace."""
     async with client(gateway.ws_url) as c:

@@ -17,7 +17,7 @@ from store.interface import instance_channel
 from tests.client import TurnView
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, Seat, eventually, open_pair, seat
-from tests.in_time import check_in_time
+from tests.in_time import bounds_a_time, check_in_time
 from tests.store_conformance import ending
 from tests.turn_events import cancelled, delta
 
@@ -282,6 +282,7 @@ async def test_a_first_connection_is_told_to_the_owner_at_once(monkeypatch: pyte
         assert two.store.calls.count("touch") == 1
 
 
+@bounds_a_time
 async def test_the_grace_counts_from_the_last_connection_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: whoever leaves another instance has the whole grace to come back, and not much more than that."""
     monkeypatch.setattr("gateway.turns.stopping.ASK_AGAIN_S", 0.02)

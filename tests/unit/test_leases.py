@@ -10,7 +10,7 @@ from gateway.turns.abort import Abort
 from gateway.turns.leases import REAP_S
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, eventually, open_instance, open_pair, open_shared_store, seat
-from tests.in_time import within
+from tests.in_time import bounds_a_time, within
 
 
 async def test_a_long_turn_keeps_its_owner(quick: None) -> None:
@@ -140,6 +140,7 @@ def _text(instance: Instance) -> str:
     return "".join(getattr(event, "text", None) or "" for event in instance.stream("t").log.events)
 
 
+@bounds_a_time
 async def test_who_reaps_notices_every_outage_in_which_a_lease_may_lapse() -> None:
     """Also one that has no turns: it takes nothing from owners that are about to renew."""
     time = asyncio.get_running_loop().time

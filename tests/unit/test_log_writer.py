@@ -15,7 +15,7 @@ from gateway.turns.log_writer import LogWriter, obey
 from gateway.turns.turn_stream import TurnStream
 from store.base import StoreError
 from tests.in_process import SteeredStore, eventually
-from tests.in_time import within
+from tests.in_time import bounds_a_time, within
 from tests.store_conformance import stateless_turn
 from tests.turn_events import EPOCH, delta, part, started
 
@@ -65,6 +65,7 @@ def written(steered: SteeredStore, quick: None) -> Written:
     return Written(steered)
 
 
+@bounds_a_time
 async def test_what_was_said_is_logged_in_time(written: Written) -> None:
     """All turns in one round trip, within the interval; a first token at once."""
     streams = [await written.stream(turn) for turn in ("t", "u")]

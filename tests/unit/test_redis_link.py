@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from store.base import StoreError
 from store.redis_link import CONNECTIONS_MAX, Link, sentence
-from tests.in_time import within
+from tests.in_time import bounds_a_time, within
 from tests.redis_process import RedisProcess, cut_way, redis_process, redis_server, redis_store
 from tests.store_conformance import conversation, ending, eventually, new_turn, piece, running, stateless_turn
 
@@ -34,6 +34,7 @@ async def test_many_calls_share_few_connections(redis_server: RedisProcess) -> N
         await eventually(lambda: asyncio.sleep(0, connections(redis_server) == 0))
 
 
+@bounds_a_time
 async def test_a_frozen_redis_fails_in_time_and_works_again(redis_server: RedisProcess) -> None:
     """Calls to a Redis that answers nothing fail within 2.5 s, also those that wait for a connection."""
     async with redis_store(redis_server.url) as store:
@@ -50,6 +51,7 @@ async def test_a_frozen_redis_fails_in_time_and_works_again(redis_server: RedisP
         assert connections(redis_server) <= CONNECTIONS_MAX
 
 
+@bounds_a_time
 async def test_a_redis_that_is_away_fails_at_once_and_works_again(redis_server: RedisProcess) -> None:
     """No call waits for one that refuses connections; after its restart the next call works."""
     async with redis_store(redis_server.url) as store:

@@ -8,7 +8,7 @@ import pytest
 
 from store import redis_signals
 from store.base import StoreError
-from tests.in_time import within
+from tests.in_time import bounds_a_time, within
 from tests.redis_process import RedisProcess, cut_way, redis_server, redis_store
 from tests.store_conformance import eventually, listening
 
@@ -32,6 +32,7 @@ async def test_a_lost_connection_comes_back_and_says_so_first(redis_server: Redi
                 assert await heard.next() == (channel, b"again")
 
 
+@bounds_a_time
 async def test_a_restarted_redis_is_heard_again(redis_server: RedisProcess) -> None:
     """While it is away a new channel can't be heard, and says so in time; afterwards everything is."""
     async with redis_store(redis_server.url) as store, listening(store) as heard:

@@ -16,7 +16,7 @@ from providers.resilience import Resilience, Retries
 from providers.route import Route, Timeouts
 from providers.rows import CatalogRows
 from tests.answers import question
-from tests.in_time import check_in_time, within
+from tests.in_time import bounds_a_time, check_in_time, within
 from tests.scripted import ScriptedProviders
 from tests.upstream import Upstream, chat, refusal
 
@@ -177,6 +177,7 @@ async def test_what_the_request_is_to_blame_for_is_not_tried_again(status: int) 
         assert len(w.a.asked) == 1
 
 
+@bounds_a_time
 async def test_retry_after_is_obeyed() -> None:
     """429 with Retry-After, then success: the wait is what was asked for, and a little more."""
     async with world() as w:
@@ -388,6 +389,7 @@ async def test_a_probe_that_is_cancelled_leaves_room_for_another() -> None:
 
 
 @pytest.mark.parametrize("moment", ["waiting", "asking"])
+@bounds_a_time
 async def test_a_cancel_stops_it_at_once(moment: str) -> None:
     """During a wait, and before the provider has said anything: nothing is asked after it."""
     async with world(fallbacks=["b"]) as w:
