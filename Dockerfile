@@ -7,19 +7,19 @@ WORKDIR /src
 # The build tools stay in this stage. What is locked changes less often than the code, so it comes first.
 COPY requirements-build.lock requirements.lock ./
 RUN python -m venv /opt/build \
-    && /opt/build/bin/pip install --quiet --no-deps --require-hashes -r requirements-build.lock \
+    && /opt/build/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-build.lock \
     && python -m venv /opt/turnwire \
-    && /opt/turnwire/bin/pip install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r requirements.lock
+    && /opt/turnwire/bin/python -m pip install --quiet --no-deps --require-hashes --no-build-isolation --use-pep517 -r requirements.lock
 
 COPY pyproject.toml README.md LICENSE ./
 COPY gateway gateway
 COPY providers providers
 COPY store store
 COPY static static
-RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
-    && /opt/turnwire/bin/pip install --quiet --no-deps --no-index dist/*.whl \
-    && /opt/turnwire/bin/pip check --quiet \
-    && /opt/turnwire/bin/pip uninstall --quiet --yes pip
+RUN /opt/build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
+    && /opt/turnwire/bin/python -m pip install --quiet --no-deps --no-index dist/*.whl \
+    && /opt/turnwire/bin/python -m pip check \
+    && /opt/turnwire/bin/python -m pip uninstall --quiet --yes pip
 
 
 FROM python:3.13-slim

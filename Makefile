@@ -25,7 +25,7 @@ COMPILE := .venv-upkeep/bin/uv pip compile -q --universal --python-version 3.11 
 	--custom-compile-command 'make lock'
 
 # pip, npm, Go and Chromium keep files at home. Where that can't be written to, a folder here takes its place.
-ifneq ($(shell probe=$$(mktemp -d "$$HOME/.turnwire-XXXXXX" 2>&1) && rmdir "$$probe" && echo writable),writable)
+ifneq ($(shell probe=$$(mktemp -d "$$HOME/.turnwire-XXXXXX" 2>/dev/null) && rmdir "$$probe" && echo writable),writable)
 export HOME := $(CURDIR)/.home
 $(shell mkdir -p .home)
 endif
@@ -102,8 +102,8 @@ clean:
 # An environment: .created once pip is in it, .installing while make installs, .done (or .run and .dev) at the end. One
 # whose installation was interrupted, that was moved here, or whose Python is gone, is made anew.
 ENVIRONMENTS := .venv .venv-upkeep .venv-litellm
-busy = $(shell cd $(1) && test -e .installing && kill -0 "$$(cat .installing)" 2>&1 && echo yes)
-usable = $(shell cd $(1) && test ! -e .installing && test "$$(cat .created)" = "$$(pwd -P)" && bin/python -c '' 2>&1 && echo yes)
+busy = $(shell cd $(1) && test -e .installing && kill -0 "$$(cat .installing)" 2>/dev/null && echo yes)
+usable = $(shell cd $(1) && test ! -e .installing && test "$$(cat .created)" = "$$(pwd -P)" && bin/python -c '' 2>/dev/null && echo yes)
 check = $(if $(call busy,$(1)),$(error Another make is installing into $(1): wait for it),\
 	$(if $(call usable,$(1)),,$(eval $(1)/.created: again)))
 $(foreach environment,$(ENVIRONMENTS),$(if $(wildcard $(environment)/.created),$(call check,$(environment))))

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from gateway.telemetry.logs import log_through_stdlib
+from tests import gateway_process as gateway_processes
+from tests.gateway_forks import ForkServer
 from tests.gateway_process import GatewayProcess, gateway_process
 
 log_through_stdlib()
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+# What the tests start is on loopback: no proxy of this machine's is in between.
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server() -> Iterator[None]:
+    """Gateways are forked from one process; but where coverage is measured, which wants each to start by itself."""
+    if os.environ.get("COVERAGE_RUN"):
+        yield
+        return
+    server = gateway_processes.fork_server = ForkServer()
+    yield
+    gateway_processes.fork_server = None
+    server.stop()
 
 
 @pytest.fixture

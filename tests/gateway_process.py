@@ -12,9 +12,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.gateway_forks import ForkServer, Process
+
+ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 45
 KEY_VARIABLE = re.compile(r"_API_KEY$|_BASE_URL$|^TURNWIRE_(?!RECORDED)|^HOST$|^PORT$|^REDIS_|^OTEL_")
+LINE_BYTES_MAX = 2**20
+
+fork_server: ForkServer | None = None
+"""What makes the processes, where `conftest.py` has started one."""
 
 
 @dataclass
@@ -22,7 +29,7 @@ class GatewayProcess:
     """A running gateway. `log` is what it wrote so far."""
 
     url: str
-    process: asyncio.subprocess.Process
+    process: Process
     ready_line: str
     log: list[str] = field(default_factory=list, repr=False)
 
@@ -54,30 +61,29 @@ async def gateway_process(
     *arguments: str,
     store: str | None = None,
     forgiving: bool = False,
+    fresh: bool = False,
 ) -> AsyncIterator[GatewayProcess]:
     """Start a gateway on a free port with its store in `folder`; stop it at the end, however it stands.
 
-    `forgiving`: killing it at the end is fine, if it doesn't leave by itself.
+    `forgiving`: killing it at the end is fine, if it doesn't leave by itself. `fresh`: it is to import everything by itself.
 
     Raises:
         RuntimeError: it ended, or didn't say in time that it is ready; with what it wrote.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "gateway",
-        "serve",
-        "--port",
-        "0",
-        "--store",
-        store or f"sqlite:///{folder / 'turnwire.db'}",
-        *arguments,
-        env=clean_environment(environment or {}),
-        cwd=Path(__file__).parent.parent,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        limit=2**20,
-    )
+    command = ["serve", "--port", "0", "--store", store or f"sqlite:///{folder / 'turnwire.db'}", *arguments]
+    variables = clean_environment(environment or {})
+    process: Process
+    if fork_server is not None and not fresh:
+        process = await fork_server.start(command, variables, ROOT, LINE_BYTES_MAX)
+    else:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", *command),
+            env=variables,
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=LINE_BYTES_MAX,
+        )
     log: list[str] = []
     try:
         ready = await _ready_line(process, log)
@@ -94,7 +100,7 @@ async def gateway_process(
         await reader
 
 
-async def _ready_line(process: asyncio.subprocess.Process, log: list[str]) -> str:
+async def _ready_line(process: Process, log: list[str]) -> str:
     assert process.stdout is not None
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
@@ -107,13 +113,13 @@ async def _ready_line(process: asyncio.subprocess.Process, log: list[str]) -> st
     raise RuntimeError("The gateway did not start:\n" + "".join(log))
 
 
-async def _follow(process: asyncio.subprocess.Process, log: list[str]) -> None:
+async def _follow(process: Process, log: list[str]) -> None:
     assert process.stdout is not None
     async for line in process.stdout:
         log.append(line.decode())
 
 
-async def _stop(process: asyncio.subprocess.Process, *, forgiving: bool = False) -> None:
+async def _stop(process: Process, *, forgiving: bool = False) -> None:
     if process.returncode is None:
         process.terminate()
     try:

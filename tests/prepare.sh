@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes sure of the programs that the tests run beside Python: Redis, nginx, Chromium, Go, Node and curl.
-# Installs with apt what is missing, where it may; else says what to install. In CI a missing one is an error,
-# elsewhere its tests are skipped.
+# Makes sure of what the tests need beside the locked Python packages: Redis, nginx, Chromium, Go, Node and curl, and
+# what npm, Go and pip fetch for them. Installs programs with apt, where it may; else says what to install. In CI a
+# missing one is an error, elsewhere its tests are skipped.
 set -euo pipefail
 
 go_minimum=1.23
@@ -34,14 +34,31 @@ has_node() {
     [[ "$(printf '%s\n' "$node_minimum" "${version#v}" | sort -V | head -n 1)" == "$node_minimum" ]]
 }
 
-# TypeScript, for the browser client's types, and AsyncAPI's parser: only the tests need them.
-install_node_packages() {
+# What the package managers could not bring, a line each.
+not_fetched=""
+
+# TypeScript, for the browser client's types, and AsyncAPI's parser; the Go examples' modules; an old pip. Only the tests
+# need them.
+fetch() {
     local folder
-    has_node || return 0
-    for folder in tests/client_library tests/asyncapi; do
-        [[ "$folder/node_modules/.package-lock.json" -nt "$folder/package-lock.json" ]] ||
-            npm ci --prefix "$folder" --no-audit --no-fund --ignore-scripts --loglevel error >/dev/null || true
-    done
+    not_fetched=""
+    if has_node; then
+        for folder in tests/client_library tests/asyncapi; do
+            [[ "$folder/node_modules/.package-lock.json" -nt "$folder/package-lock.json" ]] ||
+                npm ci --prefix "$folder" --no-audit --no-fund --ignore-scripts --loglevel error >/dev/null ||
+                not_fetched+="  npm could not install what $folder/package-lock.json says"$'\n'
+        done
+    fi
+    if has_go; then
+        (cd examples/go-client && go mod download) ||
+            not_fetched+="  go could not fetch the modules of examples/go-client"$'\n'
+    fi
+    if [[ -x .venv/bin/python && -z "$(compgen -G '.venv/oldest-pip/*.whl')" ]]; then
+        .venv/bin/python -m pip -q --disable-pip-version-check --no-input download --no-deps --require-hashes \
+            -r tests/oldest-pip.lock -d .venv/oldest-pip ||
+            not_fetched+="  pip could not fetch what tests/oldest-pip.lock says"$'\n'
+    fi
+    [[ -z "$not_fetched" ]]
 }
 
 as_root=""
@@ -64,10 +81,9 @@ missing() {
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 packages="$(missing)"
-install_node_packages
-[[ -z "$packages" ]] && exit 0
+fetch && [[ -z "$packages" ]] && exit 0
 
-if may_install; then
+if [[ -n "$packages" ]] && may_install; then
     echo "Installing for the tests:" $packages
     $as_root apt-get -qq update || true
     # One at a time: a package that this release doesn't have must not keep the others away.
@@ -77,12 +93,11 @@ if may_install; then
     done
     hash -r
     packages="$(missing)"
-    install_node_packages
-    [[ -z "$packages" ]] && exit 0
+    fetch && [[ -z "$packages" ]] && exit 0
 fi
 
 {
-    echo "The tests need programs that are not here:"
+    [[ -z "$packages" ]] || echo "The tests need programs that are not here:"
     for package in $packages; do
         case "$package" in
         curl) echo "  curl: apt install curl" ;;
@@ -93,6 +108,7 @@ fi
         golang-go) echo "  Go >= $go_minimum: apt install golang-go, brew install go, or https://go.dev/dl" ;;
         esac
     done
+    [[ -z "$not_fetched" ]] || printf 'Not fetched; is there a network, and do the proxy variables lead to it?\n%s' "$not_fetched"
 } >&2
 
 if [[ "${CI:-}" == true ]]; then

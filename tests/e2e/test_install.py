@@ -1,0 +1,222 @@
+"""What Makefile and Dockerfile install, and what they say on machines where they can't.
+
+The project's own Makefile works on a small project in a folder with a blank in its name, with the oldest pip that this
+Python ever brought, from an index on loopback that has a newer version of everything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.package_index import PackageIndex, package_index, project_on
+from tests.programs import installed, program
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+PYTHON = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _script(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(["#!/bin/sh", *lines]) + "\n", encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def _old_python(path: Path) -> Path:
+    """A Python whose environments have the oldest pip; unpacked, since ensurepip takes seconds."""
+    folder = ROOT / ".venv" / "oldest-pip"
+    wheel = installed(next(folder.glob("pip-*.whl"), folder), "the oldest pip")
+    return _script(
+        path,
+        f'if [ "$1 $2" != "-m venv" ]; then exec {PYTHON} "$@"; fi',
+        "shift 2",
+        f'{PYTHON} -m venv --without-pip "$@" || exit',
+        "for environment; do :; done",
+        f'exec {PYTHON} -m zipfile -e {shlex.quote(str(wheel))} "$environment"/lib/python3*/site-packages',
+    )
+
+
+def packages(environment: Path) -> dict[str, str]:
+    """What is installed there: names and versions, but of pip and setuptools, which come with an environment."""
+    code = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
+    listed = subprocess.run([environment / "bin" / "python", "-c", code], capture_output=True, text=True, check=True)
+    found = dict(one.split("==") for one in listed.stdout.split())
+    return {name: version for name, version in found.items() if name not in {"pip", "setuptools"}}
+
+
+@dataclass
+class Checkout:
+    """A folder in which nothing was installed yet, and the index that pip is to use."""
+
+    folder: Path
+    index: PackageIndex
+    python: Path
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """This process's, without what else steers pip and make, or makes this a run in CI."""
+        ours = re.compile(r"^(PIP_|MAKE|MFLAGS|CI$|PYTHON$)|_proxy$", re.IGNORECASE)
+        kept = {name: value for name, value in os.environ.items() if not ours.search(name)}
+        pip = {"PIP_NO_CACHE_DIR": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}
+        return kept | pip | {"PIP_INDEX_URL": self.index.url} | more
+
+    def run(self, *command: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the checkout, and wait for its end."""
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment(**more), capture_output=True, text=True, check=False
+        )
+
+    def make(self, *arguments: str, python: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run make with this Python, else the one with the oldest pip."""
+        return self.run(program("make"), f"PYTHON={python or self.python}", *arguments, **more)
+
+    def imports(self, *modules: str) -> bool:
+        """Whether the environment's Python can."""
+        code = "import " + ", ".join(modules)
+        return self.run(self.folder / ".venv" / "bin" / "python", "-c", code).returncode == 0
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    """A small project with our Makefile, a blank in its path, and an index that is newer than every lock."""
+    with package_index() as index:
+        folder = tmp_path / "a check out"
+        project_on(index, folder, ROOT)
+        yield Checkout(folder, index, _old_python(tmp_path / "old python"))
+
+
+def test_the_locks_say_what_is_installed(checkout: Checkout) -> None:
+    """Not a newer version, not for an extra, not to build a source; and nothing else is even fetched."""
+    made = checkout.make(".venv/.dev", "bench-peers")
+    assert made.returncode == 0, made.stderr
+    pip = checkout.run(checkout.folder / ".venv" / "bin" / "python", "-m", "pip", "--version").stdout
+    assert f"pip=={pip.split()[1]} " in (ROOT / "tests" / "oldest-pip.lock").read_text(encoding="utf-8")
+    developed = ("builder", "parser", "plugin", "speedups", "tracer", "tracerplugin", "sourced", "turnwire")
+    assert packages(checkout.folder / ".venv") == dict.fromkeys(developed, "1.0")
+    peers = ("parser", "plugin", "speedups", "peer")
+    assert packages(checkout.folder / ".venv-litellm") == dict.fromkeys(peers, "1.0")
+    assert [name for name in checkout.index.fetched if "-1.0" not in name] == []
+    fetched = len(checkout.index.fetched)
+    assert checkout.make(".venv/.dev").returncode == 0
+    assert len(checkout.index.fetched) == fetched, "a finished installation costs nothing"
+
+
+def test_the_image_holds_what_the_locks_say(checkout: Checkout, tmp_path: Path) -> None:
+    """What Dockerfile's first stage runs, run here."""
+    dockerfile = (checkout.folder / "Dockerfile").read_text(encoding="utf-8")
+    stage = dockerfile.rpartition("\nFROM ")[0].replace("\\\n", " ")
+    steps = re.findall(r"^RUN (.*)$", stage, re.MULTILINE)
+    assert len(steps) == 2
+    for step in steps:
+        command = step.replace("python -m venv", f"{shlex.quote(str(checkout.python))} -m venv").replace(
+            "/opt/", f"{tmp_path}/"
+        )
+        done = checkout.run("sh", "-ec", command)
+        assert done.returncode == 0, done.stderr
+    assert packages(tmp_path / "turnwire") == dict.fromkeys(("parser", "plugin", "speedups", "turnwire"), "1.0")
+    assert [name for name in checkout.index.fetched if "-1.0" not in name] == []
+
+
+def test_a_lock_that_lacks_something_is_said(checkout: Checkout) -> None:
+    """What is missing is neither looked up nor passed over."""
+    lock = checkout.folder / "requirements.lock"
+    lock.write_text(checkout.index.pin("parser", "peer"), encoding="utf-8")
+    checkout.index.add("peer", "1.0", "speedups>=1.0")
+    lock.write_text(checkout.index.pin("parser", "peer"), encoding="utf-8")
+    made = checkout.make(".venv/.run")
+    assert made.returncode != 0
+    assert "peer 1.0 requires speedups, which is not installed" in made.stderr
+    assert "run make lock" in made.stderr
+
+
+@pytest.mark.parametrize("killed_at", ["parser-1.0", "tracer-1.0"])
+def test_what_was_interrupted_is_begun_anew(checkout: Checkout, killed_at: str) -> None:
+    """A kill in the middle, when of a package only its description had been written: pip would call it installed."""
+    checkout.index.held = killed_at
+    process = subprocess.Popen(
+        [program("make"), f"PYTHON={checkout.python}", ".venv/.dev"],
+        cwd=checkout.folder,
+        env=checkout.environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert checkout.index.reached.wait(60)
+    assert "Another make is installing into .venv" in checkout.make(".venv/.dev").stderr
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    checkout.index.released.set()
+    (site,) = (checkout.folder / ".venv" / "lib").glob("python*/site-packages")
+    half = site / f"{killed_at}.dist-info"
+    half.mkdir()
+    name, version = killed_at.split("-")
+    (half / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+    made = checkout.make(".venv/.dev")
+    assert made.returncode == 0, made.stderr
+    assert checkout.imports("parser", "tracer", "sourced")
+
+
+def test_an_environment_that_was_moved_is_made_anew(checkout: Checkout) -> None:
+    """Its commands name their old place."""
+    assert checkout.make(".venv/.run").returncode == 0
+    checkout.folder = checkout.folder.rename(checkout.folder.with_name("moved"))
+    made = checkout.make(".venv/.run")
+    assert "Creating .venv" in made.stdout
+    assert checkout.imports("parser")
+
+
+def test_a_home_that_cant_be_written_to_is_replaced(checkout: Checkout) -> None:
+    """By a folder in the checkout; not even root writes to /proc."""
+    made = checkout.make(".venv/.run", HOME="/proc")
+    assert made.returncode == 0, made.stderr
+    assert made.stderr == ""
+    assert (checkout.folder / ".home").is_dir()
+
+
+def test_a_proxy_that_leads_nowhere_is_named(checkout: Checkout) -> None:
+    """And the next run, without it, works."""
+    nowhere = "http://127.0.0.1:9"
+    made = checkout.make(".venv/.run", HTTPS_PROXY=nowhere, http_proxy=nowhere)
+    assert made.returncode != 0
+    assert f"does HTTPS_PROXY={nowhere} lead to it? Then run make again." in made.stderr
+    assert checkout.make(".venv/.run").returncode == 0
+
+
+def test_a_python_without_pip_or_too_old_is_said(checkout: Checkout, tmp_path: Path) -> None:
+    """Debian's without python3-venv, and one from before 3.11."""
+    bare = _script(tmp_path / "bare", f'case "$*" in *ensurepip*) exit 1;; esac; exec {PYTHON} "$@"')
+    made = checkout.make(".venv/.run", python=bare)
+    assert made.returncode != 0
+    assert "apt install python3-venv" in made.stderr
+    made = checkout.make(".venv/.run", python=_script(tmp_path / "old", "exit 1"))
+    assert made.returncode != 0
+    assert "Turnwire needs Python 3.11 or newer" in made.stderr
+    assert "make PYTHON=" in made.stderr
+
+
+@pytest.mark.parametrize("apt", ["none", "refused"])
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_missing_programs_are_named_where_apt_may_not_install(tmp_path: Path, apt: str, ci: str) -> None:
+    """An error in CI; elsewhere the run goes on without what needs them."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "dirname", "id", "env", "sort", "head", "cat"):
+        (tools / name).symlink_to(program(name))
+    if apt == "refused":
+        _script(tools / "apt-get", "exit 100")
+    variables = {"PATH": str(tools), "HOME": str(tmp_path), "CI": ci}
+    script = ROOT / "tests" / "prepare.sh"
+    done = subprocess.run([program("bash"), script], env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == (1 if ci else 0), done.stderr
+    for name in ("redis-server", "chromium", "golang-go", "nodejs npm", "curl"):
+        assert f"apt install {name}" in done.stderr

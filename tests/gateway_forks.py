@@ -1,0 +1,196 @@
+"""Starts gateway processes by forking one that has imported everything: what an operator waits for once, tests would pay
+for hundreds of times. A process made so runs the same command, with its own arguments, environment and output.
+
+`python -m tests.gateway_forks FD` is the process that forks; `ForkServer` is its client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+ROOT = Path(__file__).parents[1]
+IMPORTED = (
+    *("gateway.__main__", "gateway.app", "gateway.server", "gateway.workers", "gateway.identity.tokens"),
+    *("gateway.telemetry.logs", "providers.anthropic", "providers.openai_chat", "providers.openai_responses"),
+)
+ORDER_BYTES_MAX = 1 << 18
+
+
+class Process(Protocol):
+    """What tests do with a process: see `asyncio.subprocess.Process`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+    async def wait(self) -> int: ...
+    def send_signal(self, signal: int) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+@dataclass
+class Forked:
+    """A process that the fork server made."""
+
+    pid: int
+    stdout: asyncio.StreamReader | None
+    _ended: Future[int] = field(repr=False)
+
+    @property
+    def returncode(self) -> int | None:
+        """Its exit code, or the negative signal that ended it; None while it runs."""
+        return self._ended.result() if self._ended.done() else None
+
+    async def wait(self) -> int:
+        """Wait for its end. Returns its exit code."""
+        return await asyncio.shield(asyncio.wrap_future(self._ended))
+
+    def send_signal(self, signal: int) -> None:
+        """Send a signal, if it still runs."""
+        if not self._ended.done():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+class ForkServer:
+    """The process that forks, and what becomes of the processes it made."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-m", "tests.gateway_forks", str(theirs.fileno())]
+            self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()])
+        self._socket = ours
+        self._started: dict[int, Future[int]] = {}
+        self._ended: dict[int, Future[int]] = {}
+        self._orders = 0
+        self._lock = threading.Lock()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    async def start(self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, limit: int) -> Forked:
+        """Run the `turnwire` command; `limit` bounds a line of its output, in bytes. Raises `OSError`."""
+        reading, writing = os.pipe()
+        try:
+            with self._lock:
+                self._orders += 1
+                number = self._orders
+                started = self._started[number] = Future()
+                order = {"number": number, "arguments": arguments, "environment": dict(environment), "cwd": str(cwd)}
+                socket.send_fds(self._socket, [json.dumps(order).encode()], [writing])
+        finally:
+            os.close(writing)
+        pid = await asyncio.wrap_future(started)
+        stdout = asyncio.StreamReader(limit)
+        loop = asyncio.get_running_loop()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdout), os.fdopen(reading, "rb", 0))
+        return Forked(pid, stdout, self._ended[pid])
+
+    def stop(self) -> None:
+        """End it, and every process that it made and that still runs."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._process.wait()
+        self._listener.join()
+        self._socket.close()
+
+    def _listen(self) -> None:
+        with suppress(OSError):
+            while said := self._socket.recv(1 << 12):
+                told: dict[str, int] = json.loads(said)
+                if "number" in told:
+                    self._ended[told["pid"]] = Future()
+                    self._started.pop(told["number"]).set_result(told["pid"])
+                else:
+                    self._ended[told["pid"]].set_result(told["code"])
+
+
+def _serve(orders: socket.socket) -> dict[str, Any] | None:
+    """Fork for each order until nobody gives any more. Returns the order in the process that is to obey it, else None."""
+    woken, wake = socket.socketpair()
+    for end in (woken, wake):
+        end.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    running: set[int] = set()
+    while True:
+        ready, _, _ = select.select([orders, woken], [], [])
+        if woken in ready:
+            with suppress(BlockingIOError):
+                woken.recv(1 << 12)
+            while running:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                running.discard(pid)
+                with suppress(OSError):
+                    orders.send(json.dumps({"pid": pid, "code": os.waitstatus_to_exitcode(status)}).encode())
+        if orders in ready:
+            order, fds, _, _ = socket.recv_fds(orders, ORDER_BYTES_MAX, 1)
+            if not order:
+                for pid in running:
+                    os.kill(pid, signal.SIGKILL)
+                return None
+            wanted: dict[str, Any] = json.loads(order)
+            (output,) = fds
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                for each in (orders, woken, wake):
+                    each.close()
+                os.dup2(output, 1)
+                os.dup2(output, 2)
+                os.close(output)
+                return wanted
+            os.close(output)
+            running.add(pid)
+            orders.send(json.dumps({"number": wanted["number"], "pid": pid}).encode())
+
+
+def _main() -> None:
+    for name in IMPORTED:
+        import_module(name)
+    gc.collect()
+    gc.freeze()
+    order = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if order is None:
+        return
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    os.chdir(order["cwd"])
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.argv = ["turnwire", *order["arguments"]]
+    random.seed()
+    import_module("gateway.__main__").main()
+
+
+if __name__ == "__main__":
+    _main()

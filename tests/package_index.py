@@ -1,0 +1,184 @@
+"""A package index on loopback with tiny packages of its own, which remembers what was fetched from it.
+
+Also a project that `Makefile` and `Dockerfile` can install from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+BACKEND = """
+import zipfile
+from pathlib import Path
+
+def _build(folder, tag, files):
+    name = f"{NAME}-{VERSION}-{tag}.whl"
+    info = f"{NAME}-{VERSION}.dist-info"
+    files = files | {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\\nName: {NAME}\\nVersion: {VERSION}\\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }
+    record = "".join(f"{path},,\\n" for path in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(Path(folder) / name, "w") as wheel:
+        for path, text in (files | {f"{info}/RECORD": record}).items():
+            wheel.writestr(path, text)
+    return name
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    return _build(folder, "py3-none-any", {f"{NAME}.py": f"version = '{VERSION}'\\n"})
+
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    return _build(folder, "py3-none-any", {f"{NAME}.pth": str(Path.cwd())})
+
+def get_requires_for_build_wheel(config_settings=None):
+    return NEEDS
+
+get_requires_for_build_editable = get_requires_for_build_wheel
+"""
+
+
+def _backend(name: str, version: str, needs: list[str]) -> str:
+    """A build backend in one file; with isolation its `needs` would be looked up."""
+    return f"NAME = {name!r}\nVERSION = {version!r}\nNEEDS = {needs!r}\n{BACKEND}"
+
+
+def _pyproject(name: str, version: str) -> str:
+    system = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    return f'{system}[project]\nname = "{name}"\nversion = "{version}"\n'
+
+
+@dataclass
+class PackageIndex:
+    """Packages by file name; `fetched` has the names of the files that somebody took, in order.
+
+    `held`: the first file whose name begins so isn't sent before `released` is set; `reached` says that it was asked for.
+    """
+
+    url: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
+    fetched: list[str] = field(default_factory=list)
+    held: str = ""
+    reached: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def add(self, name: str, version: str, *requires: str, extras: dict[str, str] | None = None) -> None:
+        """A wheel with one module; `extras` has what each extra requires."""
+        lines = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
+        lines += [f"Requires-Dist: {one}" for one in requires]
+        for extra, needs in (extras or {}).items():
+            lines += [f"Provides-Extra: {extra}", f'Requires-Dist: {needs} ; extra == "{extra}"']
+        info = f"{name}-{version}.dist-info"
+        parts = {
+            f"{name}.py": f"version = '{version}'\n",
+            f"{info}/METADATA": "\n".join(lines) + "\n",
+            f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        }
+        record = "".join(f"{path},,\n" for path in [*parts, f"{info}/RECORD"])
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w") as wheel:
+            for path, text in (parts | {f"{info}/RECORD": record}).items():
+                wheel.writestr(path, text)
+        self.files[f"{name}-{version}-py3-none-any.whl"] = made.getvalue()
+
+    def add_source(self, name: str, version: str, needs: str) -> None:
+        """A source that is built with the package `needs`."""
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w:gz") as archive:
+            metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            parts = {"pyproject.toml": _pyproject(name, version), "PKG-INFO": metadata}
+            parts["backend.py"] = _backend(name, version, [needs])
+            for path, text in parts.items():
+                entry = tarfile.TarInfo(f"{name}-{version}/{path}")
+                entry.size = len(text.encode())
+                archive.addfile(entry, io.BytesIO(text.encode()))
+        self.files[f"{name}-{version}.tar.gz"] = made.getvalue()
+
+    def pin(self, *names: str, version: str = "1.0") -> str:
+        """Lines of a lock file for these packages."""
+        lines = []
+        for name in names:
+            (content,) = (data for file, data in self.files.items() if file.startswith(f"{name}-{version}"))
+            lines.append(f"{name}=={version} \\\n    --hash=sha256:{hashlib.sha256(content).hexdigest()}\n")
+        return "".join(lines)
+
+
+@contextmanager
+def package_index() -> Iterator[PackageIndex]:
+    """Serve an index without packages. Its `url` is what PIP_INDEX_URL takes."""
+    index = PackageIndex()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            kind, _, name = self.path.strip("/").partition("/")
+            if kind == "simple":
+                links = (f'<a href="/files/{file}">{file}</a><br>' for file in index.files)
+                package = name.replace("-", "_")
+                body = "".join(link for link in links if f">{package}-" in link).encode()
+            else:
+                index.fetched.append(name)
+                body = index.files[name]
+                if index.held and name.startswith(index.held):
+                    index.reached.set()
+                    index.released.wait(60)
+            self.send_response(200 if body else 404)
+            self.send_header("content-type", "text/html" if kind == "simple" else "application/octet-stream")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            with suppress(BrokenPipeError):  # whoever asked was killed meanwhile
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: `fetched` has what matters."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    serving = threading.Thread(target=server.serve_forever, args=(0.05,))
+    serving.start()
+    index.url = f"http://127.0.0.1:{server.server_port}/simple/"
+    try:
+        yield index
+    finally:
+        index.released.set()
+        server.shutdown()
+        serving.join()
+        server.server_close()
+
+
+def project_on(index: PackageIndex, folder: Path, root: Path) -> None:
+    """A project in `folder` with the Makefile and Dockerfile of `root`, and locks of version 1.0 of everything.
+
+    The index has a version 2.0 of each. What is locked names extras of what is locked, as pytest-cov does of coverage.
+    """
+    for version in ("1.0", "2.0"):
+        index.add("builder", version)
+        index.add("parser", version, extras={"fast": "speedups>=1.0"})
+        index.add("speedups", version)
+        index.add("plugin", version, "parser[fast]>=1.0")
+        index.add("tracer", version, extras={"toml": "speedups>=1.0"})
+        index.add("tracerplugin", version, "tracer[toml]>=1.0")
+        index.add("peer", version, "parser[fast]>=1.0")
+        index.add_source("sourced", version, needs="builder>=1.0")
+    run = index.pin("parser", "plugin", "speedups")
+    locks = {
+        "requirements-build.lock": index.pin("builder"),
+        "requirements.lock": run,
+        "requirements-dev.lock": run + index.pin("tracer", "tracerplugin", "sourced"),
+        "requirements-upkeep.lock": run,
+        "bench/peers/requirements.lock": run + index.pin("peer"),
+    }
+    texts = locks | {
+        "pyproject.toml": _pyproject("turnwire", "1.0"),
+        "backend.py": _backend("turnwire", "1.0", ["builder>=1.0"]),
+        **{name: (root / name).read_text(encoding="utf-8") for name in ("Makefile", "Dockerfile")},
+    }
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
