@@ -133,7 +133,7 @@ async def gateway(
     """A gateway as an operator runs it, with everything on, in front of `provider`."""
     keys = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "bench", **(environment or {})}
     with tempfile.TemporaryDirectory() as folder:
-        async with gateway_process(Path(folder), keys, *arguments, store=store, forgiving=True) as running:
+        async with gateway_process(Path(folder), keys, *arguments, store=store, forgiving=True, fresh=True) as running:
             yield running
 
 

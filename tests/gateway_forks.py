@@ -55,6 +55,7 @@ class Forked:
     pid: int
     stdout: asyncio.StreamReader | None
     _ended: Future[int] = field(repr=False)
+    _pipe: asyncio.ReadTransport = field(repr=False)
 
     @property
     def returncode(self) -> int | None:
@@ -64,6 +65,10 @@ class Forked:
     async def wait(self) -> int:
         """Wait for its end. Returns its exit code."""
         return await asyncio.shield(asyncio.wrap_future(self._ended))
+
+    def close(self) -> None:
+        """Read no more of its output."""
+        self._pipe.close()
 
     def send_signal(self, signal: int) -> None:
         """Send a signal, if it still runs."""
@@ -111,8 +116,10 @@ class ForkServer:
         pid = await asyncio.wrap_future(started)
         stdout = asyncio.StreamReader(limit)
         loop = asyncio.get_running_loop()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdout), os.fdopen(reading, "rb", 0))
-        return Forked(pid, stdout, self._ended[pid])
+        pipe, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stdout), os.fdopen(reading, "rb", 0)
+        )
+        return Forked(pid, stdout, self._ended[pid], pipe)
 
     def stop(self) -> None:
         """End it, and every process that it made and that still runs."""

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.gateway_forks import ForkServer, Process
+from tests.gateway_forks import Forked, ForkServer, Process
 
 ROOT = Path(__file__).parents[1]
 START_TIMEOUT_S = 60
@@ -98,6 +98,8 @@ async def gateway_process(
     finally:
         await _stop(process, forgiving=forgiving)
         await reader
+        if isinstance(process, Forked):
+            process.close()
 
 
 async def _ready_line(process: Process, log: list[str]) -> str:

@@ -42,7 +42,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 async def test_it_is_ready_soon_and_says_where(tmp_path: Path) -> None:
     """Ready within a second on a quiet machine; the last line says where, which keys, and that auth is off."""
     began = time.monotonic()
-    async with gateway_process(tmp_path, {"KIMI_API_KEY": "canary-key"}) as gateway:
+    async with gateway_process(tmp_path, {"KIMI_API_KEY": "canary-key"}, fresh=True) as gateway:
         check_in_time(time.monotonic() - began, 3)
         assert "auth is off (loopback only)" in gateway.ready_line
         assert "kimi" in gateway.ready_line
