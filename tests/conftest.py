@@ -11,12 +11,13 @@ from hypothesis import settings
 
 from gateway.telemetry.logs import log_through_stdlib
 from tests import gateway_process as gateway_processes
+from tests.examples import examples
 from tests.gateway_forks import ForkServer
 from tests.gateway_process import GatewayProcess, gateway_process
 
 log_through_stdlib()
 # How long an example takes says nothing on a machine that others use too.
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None, max_examples=examples(100))
 settings.load_profile("patient")
 
 # What the tests start is on loopback: no proxy of this machine's is in between.
@@ -26,7 +27,7 @@ os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
 @pytest.fixture(scope="session", autouse=True)
 def fork_server() -> Iterator[None]:
     """Gateways are forked from one process; but where coverage is measured, which wants each to start by itself."""
-    if os.environ.get("COVERAGE_RUN"):
+    if os.environ.get("TURNWIRE_TESTS_FORK") == "0":
         yield
         return
     server = gateway_processes.fork_server = ForkServer()

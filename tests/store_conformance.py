@@ -42,6 +42,7 @@ from store.base import (
     TurnRecord,
 )
 from store.interface import Store, conversation_channel, instance_channel, turn_channel
+from tests.examples import examples
 
 OpenStore = Callable[[], Awaitable[Store]]
 
@@ -53,7 +54,7 @@ DEADLINE_S = 5
 _numbers = itertools.count(1)
 
 in_many_examples = settings(
-    max_examples=40,
+    max_examples=examples(40),
     deadline=None,
     suppress_health_check=[
         HealthCheck.function_scoped_fixture,

@@ -12,14 +12,6 @@ from tests.gateway_process import GatewayProcess, gateway_process
 from tests.page_stage import running_browser
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A page is drawn in time or not: whatever opens one counts as `timed`."""
-    for item in items:
-        if isinstance(item, pytest.Function) and "browser" in item.fixturenames:
-            item.add_marker("timed")
-
-
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
     """The Chromium of this worker; each test opens a profile of its own in it."""

@@ -16,7 +16,13 @@ from playwright.async_api import Browser, CDPSession, Locator, Page, expect
 from tests.gateway_process import GatewayProcess
 from tests.page_stage import ENDING_MS, WatchedPage, watched_page
 
-pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.browser,
+    pytest.mark.timed,
+    pytest.mark.timeout(300),
+    pytest.mark.asyncio(loop_scope="session"),
+]
 
 TURNS = 20
 RATE = 50

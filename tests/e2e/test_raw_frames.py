@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.client import client
+from tests.examples import examples
 from tests.gateway_process import GatewayProcess
 from tests.raw_socket import (
     BINARY,
@@ -151,7 +152,10 @@ async def said_to(gateway: GatewayProcess, frames: Sequence[RawFrame], chunk: in
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @settings(
-    max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(120),
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(frames=st.lists(FRAMES, max_size=8), chunk=st.sampled_from([1 << 20, 4096, 7]))
 @example(frames=[RawFrame(TEXT, b"{", fin=False), *[RawFrame(CONTINUATION, fin=False)] * 70], chunk=4096)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from providers.body import Body, Stalled
 from providers.route import Timeouts
 from providers.transport import body_of, http_client
+from tests.examples import examples
 from tests.upstream import Script, Upstream, chat, post, sse
 
 QUICK = Timeouts(connect_s=0.5, first_event_s=0.2, between_events_s=0.2)
@@ -256,7 +257,7 @@ def chunked(contents: list[bytes]) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(content), content) for content in [*contents, b""])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(st.lists(CONTENT, max_size=8), st.lists(st.integers(1, 40), max_size=30), st.integers(1, 9))
 async def test_chunks_are_the_same_however_the_network_cuts_them(
     contents: list[bytes], cuts: list[int], takes: int

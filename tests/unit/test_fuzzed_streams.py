@@ -21,12 +21,13 @@ from providers.responses_events import ResponsesDecoder
 from providers.route import Quirks
 from providers.stream import Decoder, DeltaStream
 from tests.answers import STREAMS, Answer
+from tests.examples import examples
 from tests.recorded import failures
 from tests.upstream import recorded
 
 FAILURES = failures("It")
-ROUNDS = 40
-BYTES_OF_ALL = 2_000_000
+ROUNDS = examples(40)
+BYTES_OF_ALL = ROUNDS * 50_000
 """About how much is fed of one stream: the longest are fed less often."""
 
 DECODERS: dict[str, Callable[[], Decoder]] = {
@@ -109,6 +110,7 @@ def framed(chance: random.Random, blocks: tuple[bytes, ...]) -> bytes:
     return chance.choice((b"", b"\xef\xbb\xbf")) + raw.replace(b"\n", line_end)
 
 
+@pytest.mark.fuzzed
 @pytest.mark.parametrize("name", streams())
 async def test_the_outcome_is_the_same_however_it_comes(name: str) -> None:
     """Split anywhere, with comments, a byte order mark and any line ends: parts, usage and ending stay the same."""
@@ -121,6 +123,7 @@ async def test_the_outcome_is_the_same_however_it_comes(name: str) -> None:
         assert told(await outcome(dialect, Fed(split(chance, raw)))) == told(whole)
 
 
+@pytest.mark.fuzzed
 @pytest.mark.parametrize("name", streams())
 async def test_a_cut_is_a_clear_error_and_no_wrong_word(name: str) -> None:
     """Cut anywhere, by an end or a break: whole, or an error of ours; what was said is the beginning of the whole."""

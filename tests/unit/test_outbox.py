@@ -14,6 +14,7 @@ from gateway.codec import CODECS, JSON, MSGPACK, Codec
 from gateway.events import Heartbeat, TurnEvent
 from gateway.sockets.outbox import Attachment, Outbox
 from gateway.turns.turn_log import TurnLog, event_size
+from tests.examples import examples
 from tests.turn_events import EPOCH, completed, delta, part, started
 
 BYTES_MAX = 4096
@@ -420,4 +421,4 @@ class OutboxMachine(RuleBasedStateMachine):
 
 
 TestOutboxMachine = OutboxMachine.TestCase
-TestOutboxMachine.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestOutboxMachine.settings = settings(max_examples=examples(80), stateful_step_count=40, deadline=None)

@@ -15,6 +15,7 @@ from gateway.events import TurnEvent
 from gateway.turns.abort import Abort
 from gateway.turns.turn import IllegalTransition
 from gateway.turns.turn_stream import TurnStream
+from tests.examples import examples
 from tests.stream_reader import Reader, begin, say, stream_of
 from tests.turn_events import EPOCH, PIECES, answer, cancelled, completed, delta, part
 
@@ -69,7 +70,7 @@ def act(stream: TurnStream, events: list[TurnEvent], readers: list[Reader], data
     assert all(one.outbox.waiting >= 0 for one in readers)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(PIECES, st.data())
 def test_random_interleavings_leave_no_seam(pieces: list[tuple[int, bool, str]], data: st.DataObject) -> None:
     """Laws 1, 2, 7: publish, attach anywhere, detach, come back, drain in any order: contiguous and whole."""
@@ -91,7 +92,7 @@ def test_random_interleavings_leave_no_seam(pieces: list[tuple[int, bool, str]],
     asyncio.run(live())
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(st.integers(0, 8), st.integers(1, 12), st.lists(st.integers(1, 3), max_size=8), st.booleans())
 def test_a_position_ahead_of_the_log_waits_for_it(end: int, ahead: int, bursts: list[int], ends: bool) -> None:
     """Law 7: ahead of the log it waits; when the log gets there it goes on; when the turn ends short of it,
