@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any, Literal
 from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
 
 from tests.gateway_process import GatewayProcess
-from tests.programs import installed
+from tests.programs import installed, program
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+CHROMIUM = os.environ.get("CHROMIUM")
+CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+"""The first of them is the same browser without a desktop's part, and takes two thirds of its time."""
 CHROMIUM_ARGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -121,8 +124,10 @@ async def ended(turn: Locator, state: str) -> None:
 
 
 def chromium() -> Path:
-    """The browser; the variable CHROMIUM names another."""
-    return installed(CHROMIUM, f"Chromium ({CHROMIUM})")
+    """The browser; the variable CHROMIUM, a path, names another."""
+    if CHROMIUM:
+        return installed(Path(CHROMIUM), f"Chromium ({CHROMIUM})")
+    return program(next((name for name in CHROMIUMS if shutil.which(name)), CHROMIUMS[0]))
 
 
 @asynccontextmanager

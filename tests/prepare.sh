@@ -15,8 +15,11 @@ has_redis() { command -v redis-server >/dev/null; }
 has_nginx() { command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]]; }
 
 has_chromium() {
-    command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
-        command -v google-chrome >/dev/null || command -v google-chrome-stable >/dev/null
+    local name
+    for name in chromium-headless-shell chromium chromium-browser google-chrome google-chrome-stable; do
+        command -v "$name" >/dev/null && return
+    done
+    return 1
 }
 
 # Too old is missing: an old Go can't build the proxy.
@@ -74,7 +77,7 @@ missing() {
     has_curl || echo curl
     has_redis || echo redis-server
     has_nginx || echo nginx-light
-    has_chromium || echo chromium
+    has_chromium || echo chromium-headless-shell
     has_go || echo golang-go
     has_node || echo nodejs npm
 }
@@ -87,7 +90,8 @@ if [[ -n "$packages" ]] && may_install; then
     echo "Installing for the tests:" $packages
     $as_root apt-get -qq update || true
     # One at a time: a package that this release doesn't have must not keep the others away.
-    for package in $packages; do
+    for package in ${packages/chromium-headless-shell/chromium-headless-shell chromium}; do
+        [[ "$package" == chromium ]] && has_chromium && continue
         $as_root env DEBIAN_FRONTEND=noninteractive \
             apt-get -qq install --yes --no-install-recommends "$package" >/dev/null || true
     done
@@ -103,7 +107,7 @@ fi
         curl) echo "  curl: apt install curl" ;;
         redis-server) echo "  Redis >= 7: apt install redis-server, brew install redis" ;;
         nginx-light) echo "  nginx: apt install nginx-light, brew install nginx" ;;
-        chromium) echo "  Chromium: apt install chromium, brew install --cask chromium" ;;
+        chromium-headless-shell) echo "  Chromium: apt install chromium, brew install --cask chromium" ;;
         nodejs) echo "  Node >= $node_minimum with npm: apt install nodejs npm, brew install node, or https://nodejs.org" ;;
         golang-go) echo "  Go >= $go_minimum: apt install golang-go, brew install go, or https://go.dev/dl" ;;
         esac

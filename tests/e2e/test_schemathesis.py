@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from gateway.api.operations import OPERATIONS
+from tests.examples import examples
 from tests.gateway_process import clean_environment, gateway_process
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.fuzzed, pytest.mark.timeout(180)]
 
 CONFIG = Path(__file__).parents[1] / "schemathesis.toml"
-SECONDS = 25
+EXAMPLES = examples(4)
 
 
 async def test_the_gateway_keeps_its_openapi_document(tmp_path: Path) -> None:
@@ -22,7 +23,7 @@ async def test_the_gateway_keeps_its_openapi_document(tmp_path: Path) -> None:
     # A turn of the demo model takes seconds; here it may take a moment.
     async with gateway_process(tmp_path, {"TURNWIRE_TURN_TIMEOUT_S": "0.02"}) as gateway:
         command = ["--config-file", str(CONFIG), "run", f"{gateway.url}/openapi.json"]
-        options = ["--max-time", str(SECONDS), "--generation-database", "none", "--no-color"]
+        options = ["--max-examples", str(EXAMPLES), "--generation-database", "none", "--no-color"]
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", *command, *options),
             cwd=tmp_path,
