@@ -36,7 +36,7 @@ endif
 run: .venv/.run
 	@$(BIN)/turnwire serve
 
-test: .venv/.dev prepare
+test: .venv/.dev .venv-upkeep/.done prepare
 	@$(BIN)/python -m tests.suite
 
 PACKAGE ?=

@@ -84,6 +84,13 @@ async def gateway_process(
             stderr=asyncio.subprocess.STDOUT,
             limit=LINE_BYTES_MAX,
         )
+    async with until_ready(process, forgiving=forgiving) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def until_ready(process: Process, *, forgiving: bool = False) -> AsyncIterator[GatewayProcess]:
+    """Wait until a gateway's process, whose output is a pipe, is ready; see `gateway_process`."""
     log: list[str] = []
     try:
         ready = await _ready_line(process, log)

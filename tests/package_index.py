@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import tarfile
 import threading
 import zipfile
@@ -69,6 +70,14 @@ class PackageIndex:
     held: str = ""
     reached: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
+
+    vulnerable: dict[str, str] = field(default_factory=dict)
+    """Package and version, as `parser 1.0`, and what is wrong with it: what OSV's /v1/query says here."""
+
+    @property
+    def osv_url(self) -> str:
+        """The vulnerability service."""
+        return self.url.removesuffix("simple/") + "v1/query"
 
     def add(self, name: str, version: str, *requires: str, extras: dict[str, str] | None = None) -> None:
         """A wheel with one module; `extras` has what each extra requires."""
@@ -135,6 +144,19 @@ def package_index() -> Iterator[PackageIndex]:
             self.end_headers()
             with suppress(BrokenPipeError):  # whoever asked was killed meanwhile
                 self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            name, version = asked["package"]["name"], asked["version"]
+            known = index.vulnerable.get(f"{name} {version}")
+            fixed = {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "2.0"}]}
+            affected = {"package": {"name": name, "ecosystem": "PyPI"}, "ranges": [fixed]}
+            body = json.dumps({"vulns": [{"id": known, "affected": [affected]}]} if known else {}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: `fetched` has what matters."""

@@ -57,8 +57,8 @@ LINT = Part(
         (str(BIN / "lint-imports"),),
     ),
 )
-UNIT = Part("unit", 90, 140, (_pytest("unit", 2, *UNIT_TESTS),))
-E2E = Part("e2e", 270, 480, (_pytest("e2e", 5, "tests/e2e", "-m", "not timed"),))
+UNIT = Part("unit", 90, 140, (_pytest("unit", 3, *UNIT_TESTS),))
+E2E = Part("e2e", 270, 480, (_pytest("e2e", 6, "tests/e2e", "-m", "not timed"),))
 TIMED = Part("timed", 100, 140, (_pytest("timed", 2, "tests/e2e", "-m", "timed"),))
 
 # What runs at the same time, on two cores. Most end-to-end tests wait nearly all the time, so there is room for five of

@@ -79,7 +79,7 @@ async def test_one_turn_is_the_same_in_every_encoding(gateway: GatewayProcess) -
 async def test_law_7_a_stream_is_resumed_at_every_event_at_every_instance(tmp_path: Path) -> None:
     """Law 7: cut behind each event and resumed at the other instance, while the turn runs and after its end."""
     async with world(tmp_path) as w, http_client(w.instances[0].url) as one, http_client(w.instances[1].url) as two:
-        demo = {"rate": 60, "tokens": 60}
+        demo = {"rate": 20, "tokens": 60}
         view = TurnView()
         async with started(one, **body("t", **demo)) as events:
             events.view = view

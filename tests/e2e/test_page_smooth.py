@@ -113,14 +113,18 @@ async def test_memory_follows_the_text_and_nothing_else(watched: WatchedPage) ->
     chars = "document.querySelector('.thread').textContent.length"
     await asyncio.sleep(2)
     before, said_before = await measured(session), await watched.page.evaluate(chars)
-    await asyncio.sleep(4)
-    after, said_after = await measured(session), await watched.page.evaluate(chars)
+    # What a page on a busy machine has heard and not drawn yet is in the heap for a moment; what leaks stays.
+    heaps = []
+    for wait_s in (4, 0.5, 0.5):
+        await asyncio.sleep(wait_s)
+        after, said_after = await measured(session), await watched.page.evaluate(chars)
+        heaps.append(after["JSHeapUsedSize"] - before["JSHeapUsedSize"] - 10 * (said_after - said_before))
 
     tokens = (said_after - said_before) / 6
     assert tokens > 2000
     assert (after["Nodes"] - before["Nodes"]) / tokens < 0.1
     assert after["JSEventListeners"] - before["JSEventListeners"] < 50
-    assert after["JSHeapUsedSize"] - before["JSHeapUsedSize"] < 2e6 + 10 * (said_after - said_before)
+    assert min(heaps) < 2e6
 
 
 FRAMES = """async (count) => {

@@ -53,15 +53,16 @@ async def test_redis_away_longer_degrades_and_catches_up(tmp_path: Path, lease_s
         await asyncio.sleep(0.5)
         w.redis.freeze()
         await asyncio.sleep(away_s)
-        assert who.now is not None
-        states = [frame["state"] for frame in who.now.frames if frame["type"] == "durability"]
-        assert states == ["degraded"]
-        seen = who.now.turns["t"].seq
+        now = who.now
+        assert now is not None
+        await now.until(lambda: any(frame["type"] == "durability" for frame in now.frames))
+        assert [frame["state"] for frame in now.frames if frame["type"] == "durability"] == ["degraded"]
+        seen = now.turns["t"].seq
         assert seen > 400
         w.redis.thaw()
         await w.check(who, "t")
         assert who.connects == 1
-        states = [frame["state"] for frame in who.now.frames if frame["type"] == "durability"]
+        states = [frame["state"] for frame in now.frames if frame["type"] == "durability"]
         assert states == ["degraded", "ok"]
         async with client(w.urls()[1]) as c:
             await c.request("turn.attach", turn="t")

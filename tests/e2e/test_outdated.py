@@ -1,0 +1,101 @@
+"""`make lock` and `make outdated` against an index and a vulnerability service on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.outdated import LOCKS
+from tests.package_index import PackageIndex, package_index
+from tests.programs import installed, program
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+PYPROJECT = """[project]
+name = "turnwire"
+version = "1.0"
+requires-python = ">=3.11"
+dependencies = ["parser[fast]"]
+[dependency-groups]
+build = ["builder"]
+dev = ["parser"]
+peers = ["parser"]
+upkeep = ["parser"]
+"""
+
+
+@dataclass
+class Checkout:
+    """A small project with our Makefile, and the index that it is to use."""
+
+    folder: Path
+    index: PackageIndex
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run make here, with uv and pip-audit from our own environment."""
+        uv = {"UV_DEFAULT_INDEX": self.index.url, "UV_CACHE_DIR": str(self.folder / "cache"), "UV_NO_CONFIG": "1"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "UV_"))}
+        command = [str(program("make")), *arguments]
+        return subprocess.run(command, cwd=self.folder, env=kept | uv, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    """All locks hold version 1.0; the index has 2.0 of `parser` since."""
+    upkeep = installed(ROOT / ".venv-upkeep" / ".done", "what `make lock` needs").parent
+    with package_index() as index:
+        (tmp_path / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
+        for name in LOCKS:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+        (tmp_path / "tests").mkdir()
+        shutil.copy(ROOT / "tests" / "outdated.py", tmp_path / "tests")
+        shutil.copy(ROOT / "Makefile", tmp_path)
+        # Older than the environment, which then needs nothing.
+        os.utime(tmp_path / "requirements-upkeep.lock", (0, 0))
+        (tmp_path / ".venv-upkeep").symlink_to(upkeep)
+        checkout = Checkout(tmp_path, index)
+        index.add("builder", "1.0")
+        index.add("speedups", "1.0")
+        index.add("parser", "1.0", extras={"fast": "speedups"})
+        locked = checkout.make("lock")
+        assert locked.returncode == 0, locked.stderr
+        os.utime(tmp_path / "requirements-upkeep.lock", (0, 0))
+        index.add("parser", "2.0", extras={"fast": "speedups"})
+        yield checkout
+
+
+def test_what_is_behind_and_what_is_vulnerable_is_said(checkout: Checkout) -> None:
+    """By lock and version, with the version that mends it; `make lock` alone moves nothing."""
+    again = checkout.make("lock")
+    assert again.returncode == 0, again.stderr
+    lock = (checkout.folder / "requirements.lock").read_text(encoding="utf-8")
+    assert "parser==1.0" in lock
+    assert "speedups==1.0" in lock
+    os.utime(checkout.folder / "requirements-upkeep.lock", (0, 0))
+    service = f"OSV_URL={checkout.index.osv_url}"
+    behind = checkout.make("outdated", service)
+    assert behind.returncode == 0, behind.stderr
+    expected = {f"{name}: parser 1.0 is behind 2.0" for name in LOCKS if name != "requirements-build.lock"}
+    assert set(behind.stdout.splitlines()) == expected
+    checkout.index.vulnerable["parser 1.0"] = "PYSEC-2026-1"
+    told = checkout.make("outdated", service)
+    assert told.returncode != 0
+    assert "requirements-dev.lock: parser 1.0 is vulnerable: PYSEC-2026-1; mended in 2.0" in told.stdout
+    assert "Error 1" in told.stderr
+    assert (checkout.folder / "requirements.lock").read_text(encoding="utf-8") == lock, "looking moves nothing"
+
+
+def test_a_service_that_does_not_answer_is_no_good_news(checkout: Checkout) -> None:
+    """Nobody looked, so nothing is said to be safe."""
+    told = checkout.make("outdated", "OSV_URL=http://127.0.0.1:9/v1/query")
+    assert "Error 2" in told.stderr
+    assert "Not looked for vulnerabilities" in told.stderr
+    assert "make outdated OSV_URL=" in told.stderr

@@ -1,0 +1,91 @@
+"""The package that people install: built, installed away from the checkout, and run there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import tarfile
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from gateway import __version__
+from tests.client import client
+from tests.demo import expected
+from tests.gateway_process import clean_environment, until_ready
+from tests.programs import installed
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).parents[2]
+
+
+async def _got(url: str) -> tuple[str, str]:
+    """The type and the text that stand at an address."""
+
+    def get() -> tuple[str, str]:
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return answer.headers["content-type"], answer.read().decode()
+
+    return await asyncio.to_thread(get)
+
+
+def _run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, env=clean_environment({}), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and with the wheel that was made from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    assert {path.name for path in folder.iterdir()} == {
+        f"turnwire-{__version__}.tar.gz",
+        f"turnwire-{__version__}-py3-none-any.whl",
+    }
+    return folder
+
+
+async def test_the_wheel_serves_the_page_and_a_turn(built: Path, tmp_path: Path) -> None:
+    """In an environment that holds it and what requirements.lock says, and nothing of the checkout."""
+    _run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=tmp_path)
+    python, turnwire = tmp_path / "env" / "bin" / "python", tmp_path / "env" / "bin" / "turnwire"
+    uv = installed(ROOT / ".venv-upkeep" / "bin" / "uv", "uv")
+    install = (uv, "pip", "install", "-q", "--python", python, "--no-deps")
+    _run(*install, "--require-hashes", "-r", ROOT / "requirements.lock", cwd=tmp_path)
+    _run(*install, "--no-index", *built.glob("*.whl"), cwd=tmp_path)
+    _run(uv, "pip", "check", "-q", "--python", python, cwd=tmp_path)
+    assert _run(turnwire, "--version", cwd=tmp_path) == f"turnwire {__version__}\n"
+    assert str(ROOT) not in _run(python, "-c", "import gateway, sys; print(gateway.__file__, sys.path)", cwd=tmp_path)
+    process = await asyncio.create_subprocess_exec(
+        *(turnwire, "serve", "--port", "0", "--store", "sqlite:///turnwire.db"),
+        cwd=tmp_path,
+        env=clean_environment({}),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with until_ready(process) as gateway:
+        page = (await _got(f"{gateway.url}/"))[1]
+        (script,) = re.findall(r'<script type="module" src="(\S+?)"', page)
+        assert (await _got(f"{gateway.url}/{script}"))[0].startswith("text/javascript")
+        async with client(gateway.ws_url) as c:
+            demo = {"rate": 0, "tokens": 20}
+            await c.request("turn.start", turn="t", input="Hello", params={"demo": demo})
+            await c.ending("t")
+            assert c.turns["t"].text() == expected("Hello", demo)
+
+
+def test_the_tests_of_the_sdist_can_be_collected(built: Path, tmp_path: Path) -> None:
+    """With the documents and programs that they look at."""
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    folder = tmp_path / f"turnwire-{__version__}"
+    said = _run(sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", cwd=folder)
+    assert "tests/e2e/test_laws.py::test_law_1" in said
+    assert not re.search(r"\berrors?\b", said.splitlines()[-1])
