@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Runs what CI runs on another release of Debian, with its own Python, in a folder that debootstrap fills:
+# `tests/debian.sh trixie` is `make test-313`. The folder is kept, so that the next run only brings it up to date.
+# Needs root, for chroot and for mounts that end with this script.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+suite="${1:?which release of Debian? For one: tests/debian.sh trixie}"
+folder="${TURNWIRE_DEBIAN:-/var/tmp/turnwire-$suite}"
+authorities=/etc/ssl/certs/ca-certificates.crt
+
+[[ "$(id -u)" == 0 ]] || {
+    echo "Another Debian in a folder needs root: sudo make test-313" >&2
+    exit 1
+}
+command -v debootstrap >/dev/null || apt-get -qq install --yes --no-install-recommends debootstrap >/dev/null || {
+    echo "debootstrap is missing: apt install debootstrap" >&2
+    exit 1
+}
+
+if [[ ! -e "$folder/.complete" ]]; then
+    echo "Filling $folder with Debian $suite"
+    rm -rf "$folder"
+    debootstrap --variant=minbase --include=ca-certificates,git,make,python3,python3-venv "$suite" "$folder" >/dev/null || {
+        echo "debootstrap could not fill $folder with Debian $suite; see $folder/debootstrap/debootstrap.log" >&2
+        exit 1
+    }
+    touch "$folder/.complete"
+fi
+
+# What is committed, as a newcomer would clone it; and the recorded streams, where this machine has them.
+rm -rf "$folder/src"
+mkdir -p "$folder/src"
+git clone --quiet . "$folder/src/turnwire"
+recorded="${TURNWIRE_RECORDED_STREAMS:-$PWD/../shared/fixtures}"
+[[ -d "$recorded" ]] && cp -r "$recorded" "$folder/src/recorded"
+
+# A network whose traffic is looked at has authorities of its own.
+cp -L "$authorities" "$folder$authorities"
+cp -L /etc/resolv.conf "$folder/etc/resolv.conf"
+
+export folder authorities
+exec unshare --mount --propagation private bash -euo pipefail -c '
+    mount -t proc proc "$folder/proc"
+    mount --rbind /dev "$folder/dev"
+    mount --rbind /sys "$folder/sys"
+    proxies=()
+    for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
+        [[ -z "${!name:-}" ]] || proxies+=("$name=${!name}")
+    done
+    exec chroot "$folder" env -i "${proxies[@]}" CI=true HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" \
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        SSL_CERT_FILE="$authorities" PIP_CERT="$authorities" NODE_EXTRA_CA_CERTS="$authorities" \
+        TURNWIRE_RECORDED_STREAMS=/src/recorded bash /src/turnwire/.ci/run
+'
