@@ -176,7 +176,7 @@ class Client:
     async def until(self, condition: Any, timeout_s: float = TIMEOUT_S) -> None:
         """Wait until `condition()` holds."""
         async with asyncio.timeout(timeout_s), self._changed:
-            while not condition():
+            while not holds(condition):
                 if self.failure is not None:
                     raise self.failure
                 assert self.closed is None, f"closed: {self.closed}"

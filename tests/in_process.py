@@ -27,6 +27,7 @@ from store.base import StoreError
 from store.embedded import EmbeddedStore
 from store.interface import Deliver, Store
 from tests.client import FRAME_BYTES_MAX, Frame, RequestFailed, TurnView
+from tests.conditions import holds
 
 TIMEOUT_S = 30.0
 EVERY_CALL = "*"
@@ -412,7 +413,7 @@ class Seat:
                 for task in self.tasks:
                     if task.done():
                         task.result()
-                if condition():
+                if holds(condition):
                     return
                 await self.wake.wait()
 

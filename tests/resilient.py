@@ -12,6 +12,7 @@ from typing import Any
 from websockets.exceptions import WebSocketException
 
 from tests.client import Client, RequestFailed, TurnView, client
+from tests.conditions import holds
 from tests.credentials import bearer, token
 
 RETRY_S = 0.05
@@ -127,7 +128,7 @@ class Resilient:
     async def until(self, condition: Callable[[], bool]) -> None:
         """Stay connected until `condition()` holds."""
         async with asyncio.timeout(DEADLINE_S):
-            while not condition():
+            while not holds(condition):
                 now = await self.connected()
                 try:
                     await now.until(condition, timeout_s=DEADLINE_S)
