@@ -15,6 +15,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
+from tests.conditions import holds
+
 Frame = dict[str, Any]
 
 TIMEOUT_S = 30.0
