@@ -164,6 +164,7 @@ def _serve(orders: socket.socket) -> dict[str, Any] | None:
             if not order:
                 for pid in running:
                     os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
                 return None
             wanted: dict[str, Any] = json.loads(order)
             (output,) = fds

@@ -1,0 +1,78 @@
+"""`make test` and `.ci/run` fail where a step fails, and say which."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.programs import program
+from tests.suite import Outcome, Part, run, run_together, slowest, tell
+
+ROOT = Path(__file__).parents[2]
+
+
+def part(name: str, *codes: str) -> Part:
+    """A part of the suite that runs these lines of Python."""
+    return Part(name, 60, 60, tuple((sys.executable, "-c", code) for code in codes))
+
+
+def test_every_command_of_a_part_runs_and_the_first_failure_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    """With the CPU that they took, and their output in order."""
+    busy = "import time\nwhile time.process_time() < 0.2: pass\nprint('busy')"
+    outcome = run(part("some", busy, "exit(3)", "exit(4)", "print('last')"))
+    assert outcome.failed is not None
+    assert outcome.failed.endswith("-c exit(3)")
+    assert 0.2 <= outcome.cpu_s <= outcome.wall_s + 0.5
+    said = capfd.readouterr().out
+    assert said.index("busy\n") < said.index("exit(4)") < said.index("last\n")
+
+
+def test_what_runs_beside_is_shown_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
+    """And its failure counts as much."""
+    first, second = run_together(part("first", "print('one')"), part("second", "print('two'); exit(1)"))
+    assert (first.failed, second.failed is not None) == (None, True)
+    said = capfd.readouterr().out
+    assert said.index("one\n") < said.index("two\n")
+    tell([first, second], 1.0)
+    assert "FAILED: second: " in capfd.readouterr().out
+
+
+def test_a_budget_that_is_exceeded_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """By wall or by CPU."""
+    some = part("some")
+    tell([Outcome(some, None, 61, 1), Outcome(some, None, 1, 61), Outcome(some, None, 1, 1)], 63)
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("some")]
+    assert [line.endswith("over") for line in rows] == [True, True, False]
+
+
+def test_the_slowest_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all reports; a part without one, whose run broke off, is passed over."""
+    monkeypatch.setattr("tests.suite.REPORTS", tmp_path)
+    case = '<testsuite><testcase classname="{}" name="test" time="{}"/></testsuite>'
+    (tmp_path / "one.xml").write_text(case.format("a", 1), encoding="utf-8")
+    (tmp_path / "two.xml").write_text(case.format("b", 2.5), encoding="utf-8")
+    assert slowest(["one", "none", "two"]) == [(2.5, "b::test"), (1.0, "a::test")]
+
+
+@pytest.mark.parametrize("failing", ["make run", "make test", "make coverage", None])
+def test_ci_names_the_step_that_failed(tmp_path: Path, failing: str | None) -> None:
+    """`.ci/run`, with steps that do nothing, or fail."""
+    steps = {"make run": tmp_path / ".ci" / "make_run", "make test": "test", "make coverage": "coverage"}
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci" / "run").write_text((ROOT / ".ci" / "run").read_text(encoding="utf-8"), encoding="utf-8")
+    makefile = ""
+    for name, step in steps.items():
+        command = "exit 3" if name == failing else "true"
+        if isinstance(step, Path):
+            step.write_text(f"#!/bin/sh\n{command}\n", encoding="utf-8")
+            step.chmod(0o755)
+        else:
+            makefile += f"{step}:\n\t{command}\n"
+    (tmp_path / "Makefile").write_text(makefile, encoding="utf-8")
+    done = subprocess.run([program("bash"), tmp_path / ".ci" / "run"], capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == (failing is None)
+    last = [*done.stderr.splitlines(), ""][-1 if failing is None else -2]
+    assert last == ("" if failing is None else f"FAILED: {failing}")
