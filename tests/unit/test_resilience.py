@@ -298,7 +298,7 @@ async def test_a_key_that_others_keep_busy_is_not_waited_for_for_ever(monkeypatc
 
         def told(attempt: int, delay_ms: int) -> None:
             w.listener.waits.append(delay_ms)
-            limited(2 * delay_ms + 400)
+            limited(2 * delay_ms + 1500)
 
         monkeypatch.setattr(w.listener, "retrying", told)
         limited(20)
