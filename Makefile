@@ -9,12 +9,12 @@
 # make soak      hours of clients in minutes, and whether anything grew: make soak MINUTES=5
 # make lock      resolves the lock files anew: make lock LOCK_FLAGS=--upgrade
 # make outdated  which pins are behind, and which have a known vulnerability
-# make test-313  make run and make test on Debian 13 with its Python 3.13, in a folder of their own; needs root
+# make test-313  what CI runs, on Debian 13 with its Python 3.13, in a folder of its own; needs root
 # make clean     removes the environments and the caches
 
-# Set PYTHON to choose an interpreter; otherwise the newest one that will do is taken.
+# Set PYTHON to choose an interpreter; else those on which the tests are run are looked for first.
 PYTHON ?=
-PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3.14 python3.13 python3.12 python3.11 python3)
+PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3.13 python3.11 python3.12 python3.14 python3)
 # Without --upgrade only what pyproject.toml demands moves.
 LOCK_FLAGS ?=
 # Another vulnerability service that speaks OSV's /v1/query, a mirror for one.
@@ -95,20 +95,34 @@ outdated: .venv-upkeep/.done
 	@.venv-upkeep/bin/python tests/outdated.py $(OSV_URL)
 
 clean:
-	rm -rf .venv .venv-upkeep .venv-litellm .home .coverage .coverage.* coverage.xml htmlcov build dist tests/artifacts
+	rm -rf $(foreach environment,$(ENVIRONMENTS),$(environment) $(environment).installing) .home .coverage .coverage.* coverage.xml htmlcov build dist tests/artifacts
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# An environment: .created once pip is in it, .installing while make installs, .done (or .run and .dev) at the end. One
-# whose installation was interrupted, that was moved here, or whose Python is gone, is made anew.
+# An environment holds what its locks say and nothing else: it is made anew where one of them changed, where it was moved
+# here, another PYTHON is asked for, its own is gone, or its installation was interrupted. NAME.installing, with the
+# process of the make that installs, is there meanwhile; NAME/.created says where it was made, and with which Python.
+.venv/.created: requirements-build.lock requirements.lock requirements-dev.lock
+.venv-upkeep/.created: requirements-upkeep.lock
+.venv-litellm/.created: bench/peers/requirements.lock
+
 ENVIRONMENTS := .venv .venv-upkeep .venv-litellm
-busy = $(shell cd $(1) && test -e .installing && kill -0 "$$(cat .installing)" 2>/dev/null && echo yes)
-usable = $(shell cd $(1) && test ! -e .installing && test "$$(cat .created)" = "$$(pwd -P)" && bin/python -c '' 2>/dev/null && echo yes)
-check = $(if $(call busy,$(1)),$(error Another make is installing into $(1): wait for it),\
-	$(if $(call usable,$(1)),,$(eval $(1)/.created: again)))
-$(foreach environment,$(ENVIRONMENTS),$(if $(wildcard $(environment)/.created),$(call check,$(environment))))
+usable = $(shell test ! -e $(1).installing && cd $(1) 2>/dev/null && { read -r place; read -r python; } < .created && \
+	test "$$place" = "$$(pwd -P)" && test "$(or $(PYTHON),$$python)" = "$$python" && bin/python -c '' 2>/dev/null && echo yes)
+$(foreach environment,$(ENVIRONMENTS),$(if $(wildcard $(environment)/.created),\
+	$(if $(call usable,$(environment)),,$(eval $(environment)/.created: again))))
 
 $(ENVIRONMENTS:=/.created):
+	@owner=$$(cat $(@D).installing 2>/dev/null); \
+	if [ -z "$$owner" ] && [ -e $(@D) ] && [ ! -e $@ ]; then \
+		echo "$(@D) is here and was not made by make: move it away, or delete it, and run make again." >&2; \
+		exit 1; \
+	elif [ -n "$$owner" ] && ps -p "$$owner" -o comm= 2>/dev/null | grep -q make; then \
+		echo "Another make, process $$owner, installs into $(@D): wait for it. If there is none, delete $(@D).installing." >&2; \
+		exit 1; \
+	fi; \
+	[ -z "$$owner" ] || rm -f $(@D).installing; \
+	(set -C; echo $$PPID > $(@D).installing) 2>/dev/null || { echo "Another make began just now: wait for it." >&2; exit 1; }
 	@found=; bare=; \
 	for python in $(PYTHONS); do \
 		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
@@ -117,43 +131,45 @@ $(ENVIRONMENTS:=/.created):
 	done; \
 	if [ -n "$$found" ]; then \
 		echo "Creating $(@D) with $$("$$found" --version)"; \
-		"$$found" -m venv --clear $(@D); \
+		"$$found" -m venv --clear $(@D) && cd $(@D) && { pwd -P; echo "$$found"; } > .created; \
 	elif [ -n "$$bare" ]; then \
+		rm -f $(@D).installing; \
 		echo "$$bare can't create a virtual environment: its ensurepip is missing." >&2; \
 		echo "On Debian and Ubuntu: apt install python3-venv" >&2; \
 		exit 1; \
 	else \
+		rm -f $(@D).installing; \
 		echo "Turnwire needs Python 3.11 or newer; tried: "$(PYTHONS)"." >&2; \
 		echo "Install one, or say where it is: make PYTHON=/path/to/python3 run" >&2; \
 		exit 1; \
 	fi
-	@cd $(@D) && pwd -P > .created
 
-# What the lock says and nothing else: pip looks up neither dependencies (the extra of one, `coverage[toml]`, it would
-# resolve anew) nor what a source is built with. `pip check` then finds what the locks lack.
+# pip looks up neither dependencies (the extra of one, `coverage[toml]`, it would resolve anew) nor what a source is built
+# with. `pip check` then finds what the locks lack.
 PIP = $(@D)/bin/python -m pip --disable-pip-version-check --no-input
-install_lock = @echo "Installing $(1) into $(@D)"; echo $$PPID > $(@D)/.installing; \
+install_lock = @echo "Installing $(1) into $(@D)"; echo $$PPID > $(@D).installing; \
 	$(PIP) -q install --no-deps --require-hashes --no-build-isolation --use-pep517 -r $(1) || { \
+		proxy=$${HTTPS_PROXY:-$${https_proxy:-$${ALL_PROXY:-$${all_proxy:-}}}}; \
 		echo "The packages of $(1) could not be installed; pip says above why. If it found no index: is there a" >&2; \
-		echo "network$${HTTPS_PROXY:+, and does HTTPS_PROXY=$$HTTPS_PROXY lead to it}? Then run make again." >&2; \
+		echo "network$${proxy:+, and does the proxy $$proxy lead to it}? Then run make again." >&2; \
 		exit 1; }
 finish = @checked=$$($(PIP) check) || { echo "$$checked" >&2; echo "The locks don't hold together: run make lock." >&2; exit 1; }; \
-	rm $(@D)/.installing; touch $@
+	rm -f $(@D).installing; touch $@
 
-.venv/.run: .venv/.created requirements-build.lock requirements.lock pyproject.toml
+.venv/.run: .venv/.created pyproject.toml
 	$(call install_lock,requirements-build.lock)
 	$(call install_lock,requirements.lock)
 	@$(PIP) -q install --no-deps --no-build-isolation --editable .
 	$(finish)
 
-.venv/.dev: .venv/.run requirements-dev.lock
+.venv/.dev: .venv/.run
 	$(call install_lock,requirements-dev.lock)
 	$(finish)
 
-.venv-upkeep/.done: .venv-upkeep/.created requirements-upkeep.lock
+.venv-upkeep/.done: .venv-upkeep/.created
 	$(call install_lock,requirements-upkeep.lock)
 	$(finish)
 
-.venv-litellm/.done: .venv-litellm/.created bench/peers/requirements.lock
+.venv-litellm/.done: .venv-litellm/.created
 	$(call install_lock,bench/peers/requirements.lock)
 	$(finish)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs what CI runs on another release of Debian, with its own Python, in a folder that debootstrap fills:
-# `tests/debian.sh trixie` is `make test-313`. The folder is kept, so that the next run only brings it up to date.
+# `tests/debian.sh trixie` is `make test-313`. The folder is kept for the next run; delete it for a newer Debian.
 # Needs root, for chroot and for mounts that end with this script.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -45,7 +45,7 @@ exec unshare --mount --propagation private bash -euo pipefail -c '
     mount --rbind /dev "$folder/dev"
     mount --rbind /sys "$folder/sys"
     proxies=()
-    for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
+    for name in http_proxy https_proxy no_proxy all_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY PIP_INDEX_URL; do
         [[ -z "${!name:-}" ]] || proxies+=("$name=${!name}")
     done
     exec chroot "$folder" env -i "${proxies[@]}" CI=true HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" \

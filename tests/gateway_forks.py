@@ -60,7 +60,7 @@ class Forked:
     @property
     def returncode(self) -> int | None:
         """Its exit code, or the negative signal that ended it; None while it runs."""
-        return self._ended.result() if self._ended.done() else None
+        return self._ended.result() if self._ended.done() and self._ended.exception() is None else None
 
     async def wait(self) -> int:
         """Wait for its end. Returns its exit code."""
@@ -111,9 +111,12 @@ class ForkServer:
                 started = self._started[number] = Future()
                 order = {"number": number, "arguments": arguments, "environment": dict(environment), "cwd": str(cwd)}
                 socket.send_fds(self._socket, [json.dumps(order).encode()], [writing])
+            pid = await asyncio.wrap_future(started)
+        except BaseException:
+            os.close(reading)
+            raise
         finally:
             os.close(writing)
-        pid = await asyncio.wrap_future(started)
         stdout = asyncio.StreamReader(limit)
         loop = asyncio.get_running_loop()
         pipe, _ = await loop.connect_read_pipe(
@@ -129,6 +132,14 @@ class ForkServer:
         self._socket.close()
 
     def _listen(self) -> None:
+        try:
+            self._hear()
+        finally:
+            for waited_for in [*self._started.values(), *self._ended.values()]:
+                if not waited_for.done():
+                    waited_for.set_exception(ConnectionResetError("the process that forks gateways has ended"))
+
+    def _hear(self) -> None:
         with suppress(OSError):
             while said := self._socket.recv(1 << 12):
                 told: dict[str, int] = json.loads(said)
@@ -180,7 +191,8 @@ def _serve(orders: socket.socket) -> dict[str, Any] | None:
                 return wanted
             os.close(output)
             running.add(pid)
-            orders.send(json.dumps({"number": wanted["number"], "pid": pid}).encode())
+            with suppress(OSError):  # nobody is there any more: that is seen above, next
+                orders.send(json.dumps({"number": wanted["number"], "pid": pid}).encode())
 
 
 def _main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ import time
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -61,7 +62,7 @@ UNIT = Part("unit", 90, 140, (_pytest("unit", 3, *UNIT_TESTS),))
 E2E = Part("e2e", 270, 480, (_pytest("e2e", 6, "tests/e2e", "-m", "not timed"),))
 TIMED = Part("timed", 100, 140, (_pytest("timed", 2, "tests/e2e", "-m", "timed"),))
 
-# What runs at the same time, on two cores. Most end-to-end tests wait nearly all the time, so there is room for five of
+# What runs at the same time, on two cores. Most end-to-end tests wait nearly all the time, so there is room for six of
 # them; not so for those that look at how long something takes. tests/README.md says the same in words.
 GROUPS = ((UNIT, LINT), (E2E,), (TIMED,))
 
@@ -85,7 +86,11 @@ def run(part: Part, environment: Mapping[str, str] | None = None, output: IO[byt
         heading = f"\n== {part.name}: {shown}\n".encode()
         os.write(output.fileno() if output else 1, heading)
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
-        _, status, used = os.wait4(process.pid, 0)
+        try:
+            _, status, used = os.wait4(process.pid, 0)
+        except BaseException:
+            process.terminate()
+            raise
         cpu_s += used.ru_utime + used.ru_stime
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0 and failed is None:
@@ -111,7 +116,7 @@ def slowest(names: Sequence[str]) -> list[tuple[float, str]]:
     found = []
     for name in names:
         report = REPORTS / f"{name}.xml"
-        if report.exists():
+        with suppress(FileNotFoundError, ET.ParseError):  # its run broke off
             for case in ET.parse(report).iter("testcase"):
                 found.append((float(case.get("time", "0")), f"{case.get('classname')}::{case.get('name')}"))
     return sorted(found, reverse=True)[:SLOWEST]
@@ -169,6 +174,7 @@ def fuzz(examples: int) -> int:
 
 def main() -> int:
     """Which of them is meant: the first argument says so."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     match sys.argv[1:]:
         case []:
             return everything()

@@ -21,7 +21,7 @@ from tests.ports import free_port
 from tests.redis_process import redis_process
 from tests.upstream import Upstream, chat
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # the first build compiles the standard library
 
 __all__ = ["go_client_binary", "go_proxy_binary"]
 

@@ -150,7 +150,7 @@ def test_what_was_interrupted_is_begun_anew(checkout: Checkout) -> None:
         stderr=subprocess.DEVNULL,
     )
     assert checkout.index.reached.wait(60)
-    assert "Another make is installing into .venv-upkeep" in checkout.make(UPKEEP).stderr
+    assert f"Another make, process {process.pid}, installs into .venv-upkeep" in checkout.make(UPKEEP).stderr
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     checkout.index.released.set()
@@ -158,18 +158,42 @@ def test_what_was_interrupted_is_begun_anew(checkout: Checkout) -> None:
     half = site / "parser-1.0.dist-info"
     half.mkdir()
     (half / "METADATA").write_text("Metadata-Version: 2.1\nName: parser\nVersion: 1.0\n", encoding="utf-8")
+    # Since then the number of the make that was killed has become another process's.
+    (checkout.folder / ".venv-upkeep.installing").write_text(f"{os.getpid()}\n", encoding="utf-8")
     made = checkout.make(UPKEEP)
     assert made.returncode == 0, made.stderr
     checkout.imports("parser")
+
+
+def test_an_environment_holds_its_locks_and_nothing_else(checkout: Checkout, tmp_path: Path) -> None:
+    """What a changed lock no longer names is gone; another Python is another environment; one that somebody else made is
+    left alone, and said."""
+    assert checkout.make(UPKEEP).returncode == 0
+    environment = checkout.folder / ".venv-upkeep"
+    assert set(packages(environment)) == {"parser", "plugin", "speedups"}
+    lock = checkout.folder / "requirements-upkeep.lock"
+    lock.write_text(checkout.index.pin("parser"), encoding="utf-8")
+    assert checkout.make(UPKEEP).returncode == 0
+    assert set(packages(environment)) == {"parser"}
+    other = _old_python(tmp_path / "other python")
+    assert "Creating .venv-upkeep" in checkout.make(UPKEEP, python=other).stdout
+    assert checkout.make(UPKEEP, python=other).stdout.count("Creating") == 0
+    (environment / ".created").unlink()
+    refused = checkout.make(UPKEEP)
+    assert refused.returncode != 0
+    assert ".venv-upkeep is here and was not made by make: move it away, or delete it" in refused.stderr
+    assert set(packages(environment)) == {"parser"}
 
 
 def test_what_is_wrong_with_a_machine_is_said_or_gone_around(checkout: Checkout) -> None:
     """A proxy that leads nowhere is named; a home that can't be written to (not even root writes to /proc) is replaced
     by a folder here; an environment that was moved is made anew, since its commands name their old place."""
     nowhere = "http://127.0.0.1:9"
-    made = checkout.make(UPKEEP, HTTPS_PROXY=nowhere, http_proxy=nowhere)
-    assert made.returncode != 0
-    assert f"does HTTPS_PROXY={nowhere} lead to it? Then run make again." in made.stderr
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        proxies = {name: nowhere, "http_proxy": nowhere}
+        made = checkout.make(UPKEEP, python=None, **proxies)
+        assert made.returncode != 0
+        assert f"does the proxy {nowhere} lead to it? Then run make again." in made.stderr
     made = checkout.make(UPKEEP, HOME="/proc")
     assert (made.returncode, made.stderr) == (0, "")
     assert (checkout.folder / ".home").is_dir()

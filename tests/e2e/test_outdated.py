@@ -15,7 +15,7 @@ from tests.outdated import LOCKS
 from tests.package_index import PackageIndex, package_index
 from tests.programs import installed, program
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT = """[project]

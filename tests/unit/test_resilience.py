@@ -298,10 +298,10 @@ async def test_a_key_that_others_keep_busy_is_not_waited_for_for_ever(monkeypatc
 
         def told(attempt: int, delay_ms: int) -> None:
             w.listener.waits.append(delay_ms)
-            limited(2 * delay_ms + 1500)
+            limited(2 * delay_ms + 1000)
 
         monkeypatch.setattr(w.listener, "retrying", told)
-        limited(20)
+        limited(500)
         error = await w.failure()
         assert (error.code, len(w.listener.waits), len(w.a.asked)) == ("upstream_rate_limited", 2, 0)
 

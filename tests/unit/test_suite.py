@@ -54,7 +54,8 @@ def test_the_slowest_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     case = '<testsuite><testcase classname="{}" name="test" time="{}"/></testsuite>'
     (tmp_path / "one.xml").write_text(case.format("a", 1), encoding="utf-8")
     (tmp_path / "two.xml").write_text(case.format("b", 2.5), encoding="utf-8")
-    assert slowest(["one", "none", "two"]) == [(2.5, "b::test"), (1.0, "a::test")]
+    (tmp_path / "broken.xml").write_text("<testsuite>", encoding="utf-8")
+    assert slowest(["one", "none", "broken", "two"]) == [(2.5, "b::test"), (1.0, "a::test")]
 
 
 @pytest.mark.parametrize("failing", ["make run", "make test", "make coverage", None])
