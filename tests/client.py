@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from tests.conditions import holds
+from tests.in_time import TooLate
 
 Frame = dict[str, Any]
 
@@ -31,6 +32,10 @@ class RequestFailed(Exception):
         super().__init__(f"{error['code']}: {error['message']}")
         self.error = error
         self.code: str = error["code"]
+
+
+class StoreTooLate(RequestFailed, TooLate):
+    """The store did not answer within the gateway's 2.5 s; it may be well, on a machine that stands still."""
 
 
 class TurnView:
@@ -168,7 +173,8 @@ class Client:
         await self.until(lambda: request_id in self._answers)
         frame = self._answers.pop(request_id)
         if frame["type"] == "error":
-            raise RequestFailed(frame["error"])
+            late = frame["error"]["code"] == "store_unavailable"
+            raise (StoreTooLate if late else RequestFailed)(frame["error"])
         return frame["result"]
 
     async def request(self, kind: str, **fields: Any) -> Any:

@@ -16,6 +16,7 @@ import redis.asyncio
 from gateway.turns.entries import decode_events
 from tests.client import Client, RequestFailed, client
 from tests.demo import expected
+from tests.in_time import bounds_a_time
 from tests.redis_process import redis_store
 from tests.upstream import chat
 from tests.world import LEASE_S, World, client_of, moment, world
@@ -162,6 +163,7 @@ async def test_replies_of_redis_are_cut(tmp_path: Path) -> None:
                 assert logged == list(range(1, view.seq + 1)), turn
 
 
+@bounds_a_time
 async def test_few_connections_to_redis_with_2000_sockets(tmp_path: Path) -> None:
     """One instance with 2,000 sockets and a hundred turns keeps at most 20 connections to Redis."""
     with ExitStack() as sockets:
