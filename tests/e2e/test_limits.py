@@ -88,13 +88,14 @@ async def test_a_flood_of_starts_leaves_others_alone(tmp_path: Path, store: str)
 @both
 async def test_who_waits_as_told_is_taken(tmp_path: Path, store: str) -> None:
     """`retry_after_ms` is right, over the socket and over HTTP; cancelling costs nothing while throttled."""
-    settings = {"TURNWIRE_USER_REQUESTS_PER_S": "2", "TURNWIRE_USER_REQUESTS_BURST": "2"}
+    # Slow enough that a machine that stands still for a moment doesn't find the pace kept.
+    settings = {"TURNWIRE_USER_REQUESTS_PER_S": "0.5", "TURNWIRE_USER_REQUESTS_BURST": "2"}
     async with gateways(tmp_path, store, **settings) as (one, _), user(one, "ann") as ann:
         await ann.request("turn.start", turn="t", **SLOW)
         await ann.request("ping")
-        for _ in range(3):
+        for _ in range(2):
             wait_ms = (await refused(ann, "ping"))["retry_after_ms"]
-            assert 0 < wait_ms <= 500
+            assert 0 < wait_ms <= 2000
             assert (await ann.request("turn.cancel", turn="unknown")) == {"turns": {"unknown": "not_found"}}
             await asyncio.sleep(wait_ms / 1000)
             await ann.request("ping")
@@ -102,9 +103,9 @@ async def test_who_waits_as_told_is_taken(tmp_path: Path, store: str) -> None:
         async with http_client(one.url, headers=bearer(token("ann"))) as http:
             answers = await asyncio.gather(*(http.get("/v1/models") for _ in range(12)))
             late = next(answer for answer in answers if answer.status_code == 429)
-            assert (late.headers["retry-after"], late.json()["error"]["code"]) == ("1", "rate_limited")
+            assert (late.headers["retry-after"], late.json()["error"]["code"]) == ("2", "rate_limited")
             assert (await http.post("/v1/turns/t/cancel")).status_code == 200
-            await asyncio.sleep(1)
+            await asyncio.sleep(2)
             assert (await http.get("/v1/models")).status_code == 200
 
 
