@@ -16,6 +16,7 @@ from gateway.path_prefix import PathPrefix
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.sockets.connection import Connections
+from gateway.store_queue import WAITING_MAX, fair
 from gateway.telemetry.measured_store import measured
 from gateway.telemetry.metrics import Telemetry
 from gateway.telemetry.tracing import open_tracing
@@ -41,7 +42,7 @@ class Gateway:
             wait_replicas=settings.redis_wait_replicas,
             wait_ms=settings.redis_wait_ms,
         )
-        self.store: Store = measured(store, self.telemetry)
+        self.store: Store = fair(measured(store, self.telemetry), 0 if settings.auth == "none" else WAITING_MAX)
         self._authenticator = Authenticator(settings, self.store)
         self._store_open = False
         self._wired: Wired | None = None

@@ -70,14 +70,23 @@ class Conversations:
             title=request.title or "",
             system=request.system,
             model=request.model,
-            metadata=JSON.encode(request.metadata or {}),
+            metadata=self._metadata(request.metadata or {}),
             head=None,
             revision=0,
             created_ms=now,
             updated_ms=now,
         )
-        await self._services.store.create_conversation(conversation)
+        await self._services.store.create_conversation(conversation, self._services.limits.turns)
         return conversation_view(conversation)
+
+    def _metadata(self, given: p.Metadata) -> bytes:
+        """As it is kept. Raises `ApiError`."""
+        encoded, bytes_max = JSON.encode(given), self._services.settings.metadata_bytes
+        if len(encoded) > bytes_max:
+            raise ApiError(
+                "too_large", f"metadata takes {len(encoded)} bytes; {bytes_max} are kept. Shorten it.", path="metadata"
+            )
+        return encoded
 
     async def _list(self, request: p.ConversationList) -> dict[str, Any]:
         found, more = await self._services.store.conversations(self._user, request.limit, request.before, request.query)
@@ -98,10 +107,12 @@ class Conversations:
             title=request.title,
             system=request.system,
             model=request.model,
-            metadata=None if request.metadata is None else JSON.encode(request.metadata),
+            metadata=None if request.metadata is None else self._metadata(request.metadata),
             head=request.head,
         )
-        changed = await self._services.store.update_conversation(self._user, request.conversation, change, now_ms())
+        changed = await self._services.store.update_conversation(
+            self._user, request.conversation, change, now_ms(), self._services.limits.turns
+        )
         await self._tell(changed)
         return conversation_view(changed)
 
@@ -152,7 +163,13 @@ class Conversations:
 
     async def _attach(self, request: p.ConversationAttach) -> dict[str, Any]:
         services, conversation = self._services, request.conversation
-        record = await services.store.conversation(self._user, conversation)
+        if conversation not in self._watched and not services.hub.live_in(self._user, conversation):
+            services.limits.check_unknown(self._user)
+        try:
+            record = await services.store.conversation(self._user, conversation)
+        except NotFound:
+            services.limits.charge_unknown(self._user, 1)
+            raise
         if conversation in self._watched:
             active = await services.store.active(self._user, conversation)
         else:
@@ -168,9 +185,12 @@ class Conversations:
         wanted |= {turn: (position.epoch, position.seq) for turn, position in positions.items()}
         turns: dict[str, Any] = {}
         gone: dict[str, str | None] = {}
-        for turn, (epoch, seq) in wanted.items():
-            answer = await self._turns.attach(turn, epoch, seq, conversation)
+        for turn, answer in (await self._turns.attach_all(wanted, conversation)).items():
             if "error" in answer:
+                if answer["error"].code == "rate_limited":
+                    raise ApiError(
+                        "rate_limited", answer["error"].message, retry_after_ms=answer["error"].retry_after_ms
+                    )
                 gone[turn] = answer["error"].stored_message
             else:
                 turns[turn] = answer

@@ -19,14 +19,21 @@ from gateway.sockets.places import Places, Stay
 from store.base import Limited, LimitName, TurnLimits
 
 UNTHROTTLED: tuple[type[p.Request], ...] = (p.TurnCancel, p.TurnAttach, p.ConversationAttach)
-"""Requests that are always taken: stopping, and finding one's turns again."""
+"""Requests that are always taken: stopping, and finding one's turns again. Ids in them that lead nowhere are counted."""
+UNTHROTTLED_IN_FLIGHT = 32
+"""So many more of them than of all requests may be in flight."""
 
+BODY_UNIT_BYTES = 1024
 RETRY_BODY_AFTER_MS = 1000
+RETRY_CROWDED_MS = 100
 
 _BUDGET: ErrorCode = "budget_exceeded"
 _REFUSALS: dict[LimitName, tuple[ErrorCode, str]] = {
     "starts": ("rate_limited", "Too many turns are started. Wait a moment."),
     "live": ("rate_limited", "Too many of your turns wait already. Wait for one to end, or stop one."),
+    "live_bytes": ("rate_limited", "Your turns that run or wait hold as much as they may. Wait for one to end."),
+    "conversations": (_BUDGET, "You have as many conversations as are kept for you. Delete some."),
+    "stored_bytes": (_BUDGET, "Your conversations take all the room that there is for you. Delete some."),
     "tokens_per_day": (_BUDGET, "Your tokens of this day are used up. Go on tomorrow (UTC)."),
     "cost_per_day": (_BUDGET, "Your money of this day is used up. Go on tomorrow (UTC)."),
     "conversation_tokens": (_BUDGET, "This conversation has used its tokens. Begin another."),
@@ -63,6 +70,12 @@ class Limits:
         counted = settings.auth != "none"
         per_s = settings.user_requests_per_s
         self.pace = Pace(per_s, settings.user_requests_burst, clock) if counted and per_s else None
+        # Bytes come unevenly: what is taken at once is as large as what all may send at once.
+        self._bodies_pace = None
+        if counted and settings.user_body_bytes_per_s:
+            kib_per_s = settings.user_body_bytes_per_s / BODY_UNIT_BYTES
+            self._bodies_pace = Pace(kib_per_s, settings.bodies_bytes // BODY_UNIT_BYTES, clock, settled=False)
+        self._small_body_bytes = settings.frame_bytes
         self.places = places
         self.bodies = BodyRoom(settings.bodies_bytes, settings.frame_bytes)
         self.turns = turn_limits(settings)
@@ -74,6 +87,36 @@ class Limits:
         wait_ms = self.pace.take(user)
         if wait_ms:
             raise ApiError("rate_limited", "Too many requests. Wait a moment.", retry_after_ms=wait_ms)
+
+    def check_bytes(self, user: str) -> None:
+        """Whether one more body may come. Raises `ApiError` "rate_limited"."""
+        wait_ms = 0 if self._bodies_pace is None else self._bodies_pace.wait_ms(user)
+        if wait_ms:
+            raise ApiError("rate_limited", "Too many large bodies. Wait a moment.", retry_after_ms=wait_ms)
+
+    def charge_bytes(self, user: str, size: int) -> None:
+        """A body of this size came; what would fit a frame is a request like any other."""
+        if self._bodies_pace is not None and size > self._small_body_bytes:
+            self._bodies_pace.charge(user, size // BODY_UNIT_BYTES)
+
+    def is_over(self, user: str) -> bool:
+        """Whether the user has asked for more than the pace allows."""
+        return self.pace is not None and self.pace.wait_ms(user) > 0
+
+    def charge_unknown(self, user: str, count: int) -> None:
+        """Of what is always taken, so many ids led nowhere: each was a request."""
+        if self.pace is not None and count:
+            self.pace.charge(user, count)
+
+    def check_unknown(self, user: str) -> None:
+        """Whether ids may be looked up that may lead nowhere. Raises `ApiError` "rate_limited"."""
+        wait_ms = 0 if self.pace is None else self.pace.wait_ms(user)
+        if wait_ms:
+            raise ApiError(
+                "rate_limited",
+                "Too many requests named what isn't there. What runs was found all the same; wait a moment for the rest.",
+                retry_after_ms=wait_ms,
+            )
 
     def stay(self) -> Stay:
         """For a client that comes in for longer than one answer."""
@@ -88,6 +131,9 @@ def turn_limits(settings: Settings) -> TurnLimits:
     return TurnLimits(
         running=running,
         live=running + settings.user_queued_turns if running else 0,
+        live_bytes=settings.user_live_bytes if counted else 0,
+        conversations=settings.user_conversations if counted else 0,
+        stored_bytes=settings.user_stored_bytes if counted else 0,
         start_interval_us=ceil(1_000_000 / per_s) if per_s else 0,
         # Every start has passed the pace of requests, and the way to the store takes it a while.
         start_burst=settings.user_requests_burst + 1,
@@ -101,3 +147,9 @@ def refused(limited: Limited) -> ApiError:
     """What a client is told of a turn that the store didn't accept."""
     code, message = _REFUSALS[limited.limit]
     return ApiError(code, message, retry_after_ms=limited.retry_after_ms)
+
+
+def crowded() -> ApiError:
+    """What a client is told where too many of the user's calls wait for the store."""
+    message = "Too many of your requests wait for the store. Wait for some."
+    return ApiError("rate_limited", message, retry_after_ms=RETRY_CROWDED_MS)

@@ -17,12 +17,17 @@ from store.interface import Store
 
 PACES_SWEPT_AT = 1024
 SETTLE_S = 0.1
+DEBT_MAX_S = 10.0
+ROUNDING_MS = 1e-6
 
 
 class Pace:
-    """A bucket of `burst` requests for each user, that gets `per_s` of them."""
+    """A bucket of `burst` requests for each user, that gets `per_s` of them. One that isn't `settled` is this process's."""
 
-    def __init__(self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic, *, settled: bool = True
+    ) -> None:
+        self._settled = settled
         self._interval_s = 1 / per_s
         self._ahead_s = (burst - 1) * self._interval_s
         self._clock = clock
@@ -34,20 +39,30 @@ class Pace:
     def __len__(self) -> int:
         return len(self._due)
 
+    def wait_ms(self, user: str) -> int:
+        """After how many ms the user's next request may come."""
+        now = self._clock()
+        return max(0, ceil((self._due.get(user, now) - now - self._ahead_s) * 1000 - ROUNDING_MS))
+
     def take(self, user: str) -> int:
         """Go on now, which is 0, or after so many ms."""
+        wait_ms = self.wait_ms(user)
+        if wait_ms == 0:
+            self.charge(user, 1)
+        return wait_ms
+
+    def charge(self, user: str, count: int) -> None:
+        """So many requests have been let through, whether they might or not; what is owed for them ends in `DEBT_MAX_S`."""
         now = self._clock()
         due = max(self._due.get(user, now), now)
-        wait_s = due - now - self._ahead_s
-        if wait_s > 0:
-            return ceil(wait_s * 1000)
-        self._due[user] = due + self._interval_s
-        count, since = self._taken.get(user, (0, now))
-        self._taken[user] = (count + 1, since)
+        count = min(count, max(1, int((now + self._ahead_s + DEBT_MAX_S - due) / self._interval_s)))
+        self._due[user] = due + count * self._interval_s
+        if self._settled:
+            before, since = self._taken.get(user, (0, now))
+            self._taken[user] = (before + count, since)
         if len(self._due) >= self._sweep_at:
             self._due = {other: then for other, then in self._due.items() if then > now}
             self._sweep_at = max(PACES_SWEPT_AT, 2 * len(self._due))
-        return 0
 
     async def run(self, store: Store, reachable: Callable[[], bool]) -> None:
         """Settle now and then, until cancelled; while the store is away each instance counts its own."""

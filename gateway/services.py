@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.identity.authenticator import Authenticator
 from gateway.limits import Limits
+from gateway.memory import Memory
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Telemetry
 from gateway.turns.followers import Followers
@@ -32,4 +33,5 @@ class Services:
     stopping: Stopping
     watchers: Watchers
     limits: Limits
+    memory: Memory
     telemetry: Telemetry

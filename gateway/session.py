@@ -22,14 +22,13 @@ from gateway.errors import ApiError
 from gateway.identity.access import Access
 from gateway.identity.principal import Principal
 from gateway.ids import from_rfc3339, now_ms, rfc3339
-from gateway.limits import UNTHROTTLED
+from gateway.limits import UNTHROTTLED, UNTHROTTLED_IN_FLIGHT
+from gateway.refusals import as_api_error
 from gateway.services import Services
 from gateway.shapes import cost_view, usage_view
 from gateway.sockets.outbox import Attachment, Outbox
 from gateway.turns.registry import Behind, Turns
-from providers.base import ProviderError
 from providers.prices import per_million
-from store.base import NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.session")
 
@@ -117,7 +116,7 @@ class Session:
                 ApiError("invalid_request", f"The id {request.id} is in flight already. Use another.", path="id"),
             )
             return
-        if self._running >= self._services.settings.requests_in_flight and not isinstance(request, UNTHROTTLED):
+        if not self._has_room(request):
             self._answer_error(
                 request.id,
                 ApiError("rate_limited", "Too many requests wait for an answer. Wait for some.", retry_after_ms=100),
@@ -132,6 +131,13 @@ class Session:
             self._in_flight.add(request.id)
         self._running += 1
         self._spawn(self._serve(request))
+
+    def _has_room(self, request: p.AnyRequest) -> bool:
+        """Whether one more may be in flight; what stops turns that run here always may."""
+        room = self._services.settings.requests_in_flight - self._running
+        if room > 0 or not isinstance(request, UNTHROTTLED):
+            return room > 0
+        return room + UNTHROTTLED_IN_FLIGHT > 0 or self._turns.stops_here(request)
 
     @property
     def is_idle(self) -> bool:
@@ -226,21 +232,6 @@ class Session:
                 ) from None
         sums = await self._services.store.usage(self._user, request.conversation, since_ms)
         return {"usage": usage_view(sums), "cost": cost_view(sums)}
-
-
-def as_api_error(error: Exception) -> ApiError:
-    """What a client is told of a request that failed; the log has the rest (law 13)."""
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(error, ProviderError):
-        return ApiError.from_provider(error)
-    if isinstance(error, NotFound):
-        return ApiError("not_found", f"There is no such {error.what}. Check the id.", path=error.what)
-    if isinstance(error, StoreError):
-        log.warning("store failed", error=str(error))
-        return ApiError("store_unavailable")
-    log.error("a request failed", exc_info=error)
-    return ApiError("internal")
 
 
 def auth_result(principal: Principal) -> dict[str, Any]:

@@ -90,6 +90,13 @@ class Settings(BaseSettings):
     input_bytes: int = Field(262_144, ge=1024)
     body_bytes: int = Field(20_971_520, ge=65_536)
     bodies_bytes: int = Field(67_108_864, ge=65_536)
+    user_body_bytes_per_s: int = Field(8_388_608, ge=0)
+    request_items: int = Field(10_000, ge=1)
+    user_live_bytes: int = Field(67_108_864, ge=0)
+    user_conversations: int = Field(10_000, ge=0)
+    user_stored_bytes: int = Field(1_073_741_824, ge=0)
+    metadata_bytes: int = Field(16_384, ge=2)
+    memory_bytes: int = Field(0, ge=0)
     outbox_bytes: int = Field(262_144, ge=65_536)
     turns_per_connection: int = Field(64, ge=1)
     requests_in_flight: int = Field(256, ge=1)
@@ -190,6 +197,8 @@ class Settings(BaseSettings):
         """The largest body finds room."""
         if self.bodies_bytes < self.body_bytes:
             raise ValueError("TURNWIRE_BODIES_BYTES has to be at least TURNWIRE_BODY_BYTES: raise it")
+        if 0 < self.user_live_bytes < self.body_bytes:
+            raise ValueError("TURNWIRE_USER_LIVE_BYTES has to be at least TURNWIRE_BODY_BYTES, or 0: raise it")
         return self
 
     @property

@@ -42,13 +42,13 @@ def body_of(record: MessageRecord) -> MessageBody:
     return _decode_body(record.body)
 
 
-def message_view(record: MessageRecord, *, whole: bool = False) -> Message:
-    """A stored message as clients see it; large `data` by its address, unless `whole`."""
-    body = body_of(record)
+def message_view(record: MessageRecord, whole: list[Part] | None = None) -> Message:
+    """A stored message as clients see it; large `data` by its address, unless `whole` has all of its parts."""
+    body = body_of(record) if whole is None else MessageBody(whole)
     return Message(
         id=record.id,
         role=record.role,  # type: ignore[arg-type]
-        parts=body.parts if whole else [_by_address(record.id, n, part) for n, part in enumerate(body.parts)],
+        parts=whole if whole is not None else [_by_address(record.id, n, part) for n, part in enumerate(body.parts)],
         parent=record.parent,
         created_at=rfc3339(record.created_ms),
         turn=record.turn,

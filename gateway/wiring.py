@@ -17,6 +17,7 @@ from gateway.events import Durability
 from gateway.identity.authenticator import Authenticator
 from gateway.ids import new_id
 from gateway.limits import Limits
+from gateway.memory import Memory
 from gateway.services import Services
 from gateway.settings import Settings
 from gateway.sockets.connection import Connections
@@ -76,6 +77,7 @@ class Wired:
             self.circuits.keep(),
             take_samples(self.services.hub, self.services.telemetry),
             self.services.limits.places.run(),
+            self.services.memory.keep(),
             _warm_up(self.services, self.providers),
             self.services.followers.run(),
             *self.services.authenticator.chores(),
@@ -116,25 +118,20 @@ def wire(
             telemetry.degradations.inc()
 
     hub = Hub(min(settings.turn_log_ttl_s, ENDED_TTL_S))
-    writer = LogWriter(
-        store,
-        settings.flush_ms / 1000,
-        on_state,
-    )
+    writer = LogWriter(store, settings.flush_ms / 1000, on_state)
     followers = Followers(hub, store, instance, settings.lease_s, settings.disconnect_grace_s, tasks)
     stopping = Stopping(hub, store, followers, instance, telemetry, tasks)
     leases = Leases(hub, store, writer, instance, settings.lease_s, stopping.take)
     recreation = Recreation(store, writer, tasks)
     writer.on_missing = recreation.soon
-    resilience = Resilience(
-        providers,
-        Retries(
-            attempts=settings.provider_attempts,
-            wait_max_s=settings.retry_wait_s,
-            breaker_failures=settings.breaker_failures,
-            breaker_open_s=settings.breaker_open_s,
-        ),
+    retries = Retries(
+        attempts=settings.provider_attempts,
+        wait_max_s=settings.retry_wait_s,
+        breaker_failures=settings.breaker_failures,
+        breaker_open_s=settings.breaker_open_s,
     )
+    resilience = Resilience(providers, retries)
+    memory = Memory(settings.memory_bytes)
     courses = Courses(hub, store, resilience, settings, writer, leases, followers, recreation)
     runner = Runner(
         instance=instance,
@@ -146,6 +143,7 @@ def wire(
         followers=followers,
         courses=courses,
         stopping=stopping,
+        memory=memory,
         telemetry=telemetry,
         tracing=tracing,
         tasks=tasks,
@@ -154,7 +152,19 @@ def wire(
     watchers = Watchers(hub, store, followers, tasks)
     limits = Limits(settings, Places(settings, store, lambda: writer.reachable))
     services = Services(
-        instance, settings, store, authenticator, catalog, hub, followers, runner, stopping, watchers, limits, telemetry
+        instance,
+        settings,
+        store,
+        authenticator,
+        catalog,
+        hub,
+        followers,
+        runner,
+        stopping,
+        watchers,
+        limits,
+        memory,
+        telemetry,
     )
     telemetry.read_when_asked(lambda: _live(services, writer, connections))
     return Wired(services, writer, leases, connections, Circuits(store, resilience.breakers), providers)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 
 class StoreError(Exception):
@@ -31,7 +31,16 @@ class Busy(StoreError):
     """The conversation has a running turn, and the new one was not to run beside it or wait."""
 
 
-LimitName = Literal["starts", "live", "tokens_per_day", "cost_per_day", "conversation_tokens"]
+LimitName = Literal[
+    "starts",
+    "live",
+    "live_bytes",
+    "conversations",
+    "stored_bytes",
+    "tokens_per_day",
+    "cost_per_day",
+    "conversation_tokens",
+]
 
 
 class Limited(StoreError):
@@ -82,6 +91,16 @@ class ConversationRecord(Struct, frozen=True, kw_only=True):
     messages: int = 0
     usage: Counters = Counters()
 
+    @property
+    def size(self) -> int:
+        """The bytes of its texts, without its messages."""
+        return len(self.title.encode()) + len((self.system or "").encode()) + len(self.metadata)
+
+    def changed_by(self, change: Change) -> ConversationRecord:
+        """The conversation with what the change gives."""
+        given = {name: value for name, value in structs.asdict(change).items() if value is not None}
+        return structs.replace(self, **given)
+
 
 class MessageRecord(Struct, frozen=True, kw_only=True):
     """A message of a conversation's tree; `body` is what the gateway keeps of it beside these fields."""
@@ -100,13 +119,17 @@ DAY_MS = 86_400_000
 class TurnLimits(Struct, frozen=True, kw_only=True):
     """What a user may have, over all instances; 0: as much as there is.
 
-    `running`: turns at once; the next waits. `live`: with those that wait. Starts may come every
-    `start_interval_us`, `start_burst` of them at once, by the store's clock. A day is that of UTC; `cost_nano_per_day`
-    is in units of 1e-9 of the currency.
+    `running`: turns at once; the next waits. `live`: with those that wait, and `live_bytes` the requests of all of them.
+    `conversations` may be kept, and `stored_bytes` of their titles, system prompts, metadata and messages. Starts may
+    come every `start_interval_us`, `start_burst` of them at once, by the store's clock. A day is that of UTC;
+    `cost_nano_per_day` is in units of 1e-9 of the currency.
     """
 
     running: int = 0
     live: int = 0
+    live_bytes: int = 0
+    conversations: int = 0
+    stored_bytes: int = 0
     start_interval_us: int = 0
     start_burst: int = 1
     tokens_per_day: int = 0

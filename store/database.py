@@ -20,7 +20,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 MEMORY = ":memory:"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _REFUSALS = {
     sqlite3.SQLITE_BUSY: "is in use by another process. Stop that one, or give another file with --store.",
     sqlite3.SQLITE_CANTOPEN: "can't be opened. Check that its folder exists and may be written.",
@@ -31,8 +31,8 @@ _REFUSALS = {
     sqlite3.SQLITE_CORRUPT: "is damaged. Restore a copy, or give another file with --store.",
 }
 _SCHEMA = Path(__file__).with_name("embedded.sql")
-_UPGRADES = {2: Path(__file__).with_name("embedded_from_2.sql")}
-"""What makes this version of an older one."""
+_UPGRADES = {version: Path(__file__).with_name(f"embedded_from_{version}.sql") for version in (2, 3)}
+"""What makes the next version of an older one."""
 
 
 class Database:
@@ -133,7 +133,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.create_function("casefold", 1, str.casefold, deterministic=True)
         connection.execute("PRAGMA temp_store = MEMORY")
-        scripts = [_SCHEMA, _UPGRADES[version]] if version in _UPGRADES else [_SCHEMA]
+        scripts = [_SCHEMA, *(_UPGRADES[older] for older in _UPGRADES if 0 < version <= older)]
         changes = "".join(script.read_text(encoding="utf-8") for script in scripts)
         connection.executescript(f"BEGIN IMMEDIATE; {changes} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     except sqlite3.Error as error:

@@ -33,7 +33,7 @@ from store.embedded_log import EmbeddedLog
 from store.embedded_notes import EmbeddedNotes
 from store.embedded_paces import EmbeddedPaces
 from store.embedded_places import EmbeddedPlaces
-from store.embedded_turns import clock_ms, find_record, read_record, require, running_in, running_of
+from store.embedded_turns import clock_ms, find_record, read_record, require, running_among, running_in, running_of
 from store.history import (
     COUNTERS,
     EmbeddedHistory,
@@ -92,6 +92,10 @@ class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes, EmbeddedPace
     async def turn(self, user: str, turn: str) -> TurnRecord:
         """See `Store`."""
         return await self._db.run(read_record, user, turn)
+
+    async def running(self, user: str, turns: list[str]) -> list[bool | None]:
+        """See `Store`."""
+        return await self._db.run(running_among, user, turns)
 
     async def log(self, user: str, turn: str, after: int) -> list[LogEntry]:
         """See `Store`."""

@@ -23,6 +23,27 @@ CREATE TABLE IF NOT EXISTS conversations (
 );
 CREATE INDEX IF NOT EXISTS conversations_by_change ON conversations (user, updated_ms, n);
 
+-- What is kept for each user: how many conversations, and the bytes of their texts and of their messages.
+CREATE TABLE IF NOT EXISTS stored (
+    user TEXT PRIMARY KEY,
+    conversations INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS conversation_comes AFTER INSERT ON conversations BEGIN
+    INSERT INTO stored (user) SELECT new.user WHERE new.user NOT IN (SELECT user FROM stored);
+    UPDATE stored SET conversations = conversations + 1, bytes = bytes + length(CAST(new.title AS BLOB))
+        + length(CAST(coalesce(new.system, '') AS BLOB)) + length(new.metadata) WHERE user = new.user;
+END;
+CREATE TRIGGER IF NOT EXISTS conversation_changes AFTER UPDATE OF title, system, metadata ON conversations BEGIN
+    UPDATE stored SET bytes = bytes + length(CAST(new.title AS BLOB)) - length(CAST(old.title AS BLOB))
+        + length(CAST(coalesce(new.system, '') AS BLOB)) - length(CAST(coalesce(old.system, '') AS BLOB))
+        + length(new.metadata) - length(old.metadata) WHERE user = new.user;
+END;
+CREATE TRIGGER IF NOT EXISTS conversation_goes AFTER DELETE ON conversations BEGIN
+    UPDATE stored SET conversations = conversations - 1, bytes = bytes - length(CAST(old.title AS BLOB))
+        - length(CAST(coalesce(old.system, '') AS BLOB)) - length(old.metadata) WHERE user = old.user;
+END;
+
 CREATE TABLE IF NOT EXISTS messages (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -35,6 +56,12 @@ CREATE TABLE IF NOT EXISTS messages (
     body BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS messages_by_time ON messages (conversation, n);
+CREATE TRIGGER IF NOT EXISTS message_comes AFTER INSERT ON messages BEGIN
+    UPDATE stored SET bytes = bytes + length(new.body) WHERE user = new.user;
+END;
+CREATE TRIGGER IF NOT EXISTS message_goes AFTER DELETE ON messages BEGIN
+    UPDATE stored SET bytes = bytes - length(old.body) WHERE user = old.user;
+END;
 
 -- `conversation` is null for stateless turns, and for those whose conversation was deleted. `ended_ms` is the gateway's
 -- time of the ending, `stored_ms` this store's, by which it forgets. The wide columns stand last: reading those before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from store.base import DAY_MS, Limited, NewTurn, Slots
+from store.base import DAY_MS, Limited, NewTurn, Slots, TurnLimits
 
 
 def refuse_beyond(db: sqlite3.Connection, new: NewTurn) -> None:
@@ -13,12 +13,19 @@ def refuse_beyond(db: sqlite3.Connection, new: NewTurn) -> None:
     limits = new.limits
     if limits is None:
         return
-    if limits.live:
-        (live,) = db.execute(
-            "SELECT count(*) FROM turns INDEXED BY turns_running WHERE user = ? AND stored_ms IS NULL", (new.user,)
+    if limits.live or limits.live_bytes:
+        live, live_bytes = db.execute(
+            "SELECT count(*), total(length(request)) FROM turns INDEXED BY turns_running"
+            " WHERE user = ? AND stored_ms IS NULL",
+            (new.user,),
         ).fetchone()
-        if live >= limits.live:
+        if 0 < limits.live <= live:
             raise Limited("live")
+        if 0 < limits.live_bytes < live_bytes + len(new.request):
+            raise Limited("live_bytes")
+    if not new.stateless:
+        grows = 0 if new.input is None else len(new.input.body)
+        refuse_storing(db, new.user, limits, grows, fresh=new.conversation is None)
     if limits.tokens_per_day or limits.cost_nano_per_day:
         gone_ms = new.now_ms % DAY_MS
         tokens, cost_nano = db.execute(
@@ -38,6 +45,17 @@ def refuse_beyond(db: sqlite3.Connection, new: NewTurn) -> None:
             raise Limited("conversation_tokens")
     if limits.start_interval_us:
         _count_start(db, new.user, limits.start_interval_us, limits.start_burst)
+
+
+def refuse_storing(db: sqlite3.Connection, user: str, limits: TurnLimits, grows: int, *, fresh: bool) -> None:
+    """Whether so many bytes more may be kept, and, where they are of a `fresh` conversation, that. Raises `Limited`."""
+    if not limits.conversations and not limits.stored_bytes:
+        return
+    kept = db.execute("SELECT conversations, bytes FROM stored WHERE user = ?", (user,)).fetchone() or (0, 0)
+    if fresh and 0 < limits.conversations <= kept[0]:
+        raise Limited("conversations")
+    if 0 < limits.stored_bytes < kept[1] + grows:
+        raise Limited("stored_bytes")
 
 
 def _count_start(db: sqlite3.Connection, user: str, interval_us: int, burst: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 
@@ -51,6 +52,17 @@ def running_of(db: sqlite3.Connection, user: str) -> list[str]:
         "SELECT turn FROM turns INDEXED BY turns_running WHERE user = ? AND stored_ms IS NULL ORDER BY n", (user,)
     ).fetchall()
     return [row["turn"] for row in rows]
+
+
+def running_among(db: sqlite3.Connection, user: str, turns: list[str]) -> list[bool | None]:
+    """Whether each of the turns still runs; None where it isn't kept."""
+    rows = db.execute(
+        "SELECT turn, stored_ms IS NULL AS runs FROM turns WHERE user = ?1 AND (stored_ms IS NULL OR stored_ms > ?3)"
+        " AND turn IN (SELECT value FROM json_each(?2))",
+        (user, json.dumps(turns), clock_ms() - TURN_ID_TTL_MS),
+    ).fetchall()
+    found = {row["turn"]: bool(row["runs"]) for row in rows}
+    return [found.get(turn) for turn in turns]
 
 
 def log_end(db: sqlite3.Connection, row: sqlite3.Row) -> int:

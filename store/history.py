@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
-from store.base import Change, ConversationRecord, Counters, MessageRecord, NotFound
+from store.base import Change, ConversationRecord, Counters, MessageRecord, NotFound, TurnLimits
 from store.database import Database
+from store.embedded_limits import refuse_storing
 from store.embedded_log import drop_newest
 from store.embedded_turns import running_in
 
@@ -25,9 +26,9 @@ class EmbeddedHistory:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def create_conversation(self, conversation: ConversationRecord) -> None:
+    async def create_conversation(self, conversation: ConversationRecord, limits: TurnLimits | None = None) -> None:
         """See `Store`."""
-        await self._db.run(insert_conversation, conversation)
+        await self._db.run(_create_conversation, conversation, limits)
 
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
         """See `Store`."""
@@ -40,10 +41,10 @@ class EmbeddedHistory:
         return await self._db.run(_list_conversations, user, limit, before, query)
 
     async def update_conversation(
-        self, user: str, conversation: str, change: Change, now_ms: int
+        self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None
     ) -> ConversationRecord:
         """See `Store`."""
-        return await self._db.run(_update_conversation, user, conversation, change, now_ms)
+        return await self._db.run(_update_conversation, user, conversation, change, now_ms, limits)
 
     async def clear_conversation(self, user: str, conversation: str, now_ms: int) -> ConversationRecord:
         """See `Store`."""
@@ -70,6 +71,12 @@ class EmbeddedHistory:
     async def put_feedback(self, user: str, message: str, rating: str, comment: str | None, now_ms: int) -> None:
         """See `Store`."""
         await self._db.run(_put_feedback, user, message, rating, comment, now_ms)
+
+
+def _create_conversation(db: sqlite3.Connection, new: ConversationRecord, limits: TurnLimits | None) -> None:
+    if limits is not None:
+        refuse_storing(db, new.user, limits, new.size, fresh=True)
+    insert_conversation(db, new)
 
 
 def insert_conversation(db: sqlite3.Connection, new: ConversationRecord) -> None:
@@ -168,9 +175,12 @@ def _list_conversations(
 
 
 def _update_conversation(
-    db: sqlite3.Connection, user: str, conversation: str, change: Change, now_ms: int
+    db: sqlite3.Connection, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None
 ) -> ConversationRecord:
-    read_conversation(db, user, conversation)
+    before = read_conversation(db, user, conversation)
+    grows = before.changed_by(change).size - before.size
+    if limits is not None and grows > 0:
+        refuse_storing(db, user, limits, grows, fresh=False)
     if change.head is not None:
         require_message(db, user, conversation, change.head, "head")
     for name in ("title", "system", "model", "metadata", "head"):

@@ -18,6 +18,7 @@ from store.base import (
     MessageRecord,
     NewTurn,
     Slots,
+    TurnLimits,
     TurnRecord,
 )
 
@@ -80,6 +81,9 @@ class Store(Protocol):
 
     async def turn(self, user: str, turn: str) -> TurnRecord:
         """An accepted turn of the last 24 h."""
+
+    async def running(self, user: str, turns: list[str]) -> list[bool | None]:
+        """Whether each of these turns still runs, in their order and in one round trip; None: there is no such turn."""
 
     async def log(self, user: str, turn: str, after: int) -> list[LogEntry]:
         """The entries that hold events after seq `after`, in order, at most about 1 MiB; none where nothing is kept."""
@@ -149,8 +153,8 @@ class Store(Protocol):
     ) -> tuple[list[MessageRecord], bool]:
         """At most `limit` messages by time, oldest first, those just before message `before`; whether there are older."""
 
-    async def create_conversation(self, conversation: ConversationRecord) -> None:
-        """Keep a new conversation."""
+    async def create_conversation(self, conversation: ConversationRecord, limits: TurnLimits | None = None) -> None:
+        """Keep a new conversation. Raises `Limited`."""
 
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
         """One conversation."""
@@ -158,12 +162,15 @@ class Store(Protocol):
     async def conversations(
         self, user: str, limit: int, before: str | None, query: str | None
     ) -> tuple[list[ConversationRecord], bool]:
-        """At most `limit` conversations, last changed first, those after conversation `before`; whether there are more."""
+        """At most `limit` conversations, last changed first, those after conversation `before`; whether there are more.
+
+        With `query` only those in whose title it is, in any case; nothing but titles is read of the others.
+        """
 
     async def update_conversation(
-        self, user: str, conversation: str, change: Change, now_ms: int
+        self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None
     ) -> ConversationRecord:
-        """Apply `change`, raise the revision."""
+        """Apply `change`, raise the revision. Raises `Limited` where it needs more room than there is."""
 
     async def clear_conversation(self, user: str, conversation: str, now_ms: int) -> ConversationRecord:
         """Empty the head; endings of turns accepted before don't move it any more."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from store.base import Change, ConversationRecord, Counters, MessageRecord, NotFound
+from store.base import Change, ConversationRecord, Counters, MessageRecord, NotFound, TurnLimits
 from store.redis_keys import raw, user_prefix
 from store.redis_link import Argument, Linked
 from store.redis_records import accepted, conversation_record, counters, message_record, packed
 
-PAGE = 200
+TITLES_PER_STEP = 300
 
 
 class RedisHistory(Linked):
     """The part of the Redis store that clients browse."""
 
-    async def create_conversation(self, conversation: ConversationRecord) -> None:
+    async def create_conversation(self, conversation: ConversationRecord, limits: TurnLimits | None = None) -> None:
         """See `Store`."""
-        await self._link.script("create_conversation", user_prefix(conversation.user), packed(conversation))
+        given = [packed(conversation), *([] if limits is None else [packed(limits)])]
+        accepted(await self._link.script("create_conversation", user_prefix(conversation.user), *given))
 
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
         """See `Store`."""
@@ -27,25 +28,38 @@ class RedisHistory(Linked):
     async def conversations(
         self, user: str, limit: int, before: str | None, query: str | None
     ) -> tuple[list[ConversationRecord], bool]:
-        """See `Store`. Redis knows no letters but ASCII's, so titles are compared here."""
-        wanted = (query or "").casefold()
-        found: list[ConversationRecord] = []
-        while True:
-            page = await self._page(user, PAGE if wanted else limit + 1, before)
-            found += [one for one in page if wanted in one.title.casefold()]
-            if len(found) > limit or not wanted or len(page) < PAGE:
-                return found[:limit], len(found) > limit
-            before = page[-1].id
+        """See `Store`."""
+        if query:
+            found = await self._search(user, limit + 1, before, query.casefold())
+        else:
+            (listed,) = accepted(
+                await self._link.script("conversations", user_prefix(user), limit + 1, raw(before or ""))
+            )
+            found = [conversation_record(user, one) for one in listed]
+        return found[:limit], len(found) > limit
 
-    async def _page(self, user: str, limit: int, before: str | None) -> list[ConversationRecord]:
-        (listed,) = accepted(await self._link.script("conversations", user_prefix(user), limit, raw(before or "")))
-        return [conversation_record(user, one) for one in listed]
+    async def _search(self, user: str, limit: int, before: str | None, wanted: str) -> list[ConversationRecord]:
+        """Redis knows no letters but ASCII's, so titles are compared here, some hundred in each of its steps."""
+        found: list[str] = []
+        while True:
+            (titles,) = accepted(
+                await self._link.script("titles", user_prefix(user), TITLES_PER_STEP, raw(before or ""))
+            )
+            page = [(one.decode(), title.decode()) for one, title in zip(titles[::2], titles[1::2], strict=True)]
+            found += [one for one, title in page if wanted in title.casefold()]
+            if len(found) >= limit or not page:
+                break
+            before = page[-1][0]
+        key = user_prefix(user) + b"conversation:"
+        records = await self._link.commands([("HGETALL", key + raw(one)) for one in found[:limit]]) if found else []
+        return [conversation_record(user, record) for record in records if record]
 
     async def update_conversation(
-        self, user: str, conversation: str, change: Change, now_ms: int
+        self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None
     ) -> ConversationRecord:
         """See `Store`."""
-        return await self._change("update_conversation", user, conversation, now_ms, packed(change))
+        given = [packed(change), *([] if limits is None else [packed(limits)])]
+        return await self._change("update_conversation", user, conversation, now_ms, *given)
 
     async def clear_conversation(self, user: str, conversation: str, now_ms: int) -> ConversationRecord:
         """See `Store`."""

@@ -51,7 +51,7 @@ def accepted(reply: list[Any]) -> list[Any]:
     if outcome == b"busy":
         raise Busy("the conversation has a running turn")
     if outcome == b"limited":
-        raise Limited(reply[1].decode(), reply[2])
+        raise Limited(reply[1].decode(), *reply[2:])
     if outcome == b"fenced":
         raise Fenced("the turn belongs to a newer epoch")
     if outcome == b"gap":

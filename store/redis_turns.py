@@ -104,6 +104,11 @@ class RedisTurns(Linked):
             await self._link.script("index", bucket_of(user, turn), 0, "NX", index_member(user, turn))
         return turn_record(user, kept, in_conversation=bool(in_conversation))
 
+    async def running(self, user: str, turns: list[str]) -> list[bool | None]:
+        """See `Store`."""
+        stands = await self._link.script("running", user_prefix(user), *map(raw, turns))
+        return [None if not stand else stand == b"running" for stand in stands]
+
     async def log(self, user: str, turn: str, after: int) -> list[LogEntry]:
         """See `Store`."""
         entries = await self._link.script("log", user_prefix(user), raw(turn), after, LOG_READ_BYTES)

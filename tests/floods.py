@@ -1,4 +1,7 @@
-"""Attackers, each a program of its own that goes on until it is killed: python -m tests.floods NAME URL TOKEN."""
+"""Attackers, each a program of its own that goes on until it is killed: python -m tests.floods NAME URL TOKEN.
+
+`requests` floods one type of request after the other: it says which, and goes on to the next at a line of its input.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 from tests.raw_socket import CONTINUATION, TEXT, RawFrame, bare, opened
@@ -87,6 +91,65 @@ async def openings(url: str, _: str) -> None:
     await _many(4, lambda: _send(url, "x.y.z", b""))
 
 
+def _ids(count: int) -> list[str]:
+    return [f"nowhere-{n:06}-{'x' * 24}" for n in range(count)]
+
+
+def _positions(count: int) -> dict[str, Any]:
+    return {turn: {"epoch": 1, "seq": 0} for turn in _ids(count)}
+
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "ping": {},
+    "auth": {"token": "no token"},
+    "turn.start": {"input": "x", "params": {"demo": {"rate": 50, "tokens": 20}}},
+    "turn.start of many messages": {
+        "messages": [{"role": "user", "parts": [{"kind": "text", "text": "x"}]}] * 900,
+        "params": {"demo": {"rate": 50, "tokens": 20}},
+    },
+    "turn.cancel": {"turn": "nowhere"},
+    "turn.cancel of many": {"turns": _ids(1000)},
+    "turn.cancel of all": {"mine": True},
+    "turn.cancel in a conversation": {"conversation": "nowhere"},
+    "turn.attach": {"turn": "nowhere"},
+    "turn.attach to many": {"positions": _positions(700)},
+    "turn.detach": {"turn": "nowhere"},
+    "turn.get": {"turn": "nowhere"},
+    "conversation.create": {"title": "x", "metadata": {"a": "x" * 8000}},
+    "conversation.list": {"query": "nothing", "limit": 200},
+    "conversation.get": {"conversation": "nowhere"},
+    "conversation.update": {"conversation": "nowhere", "title": "x"},
+    "conversation.clear": {"conversation": "nowhere"},
+    "conversation.delete": {"conversation": "nowhere"},
+    "conversation.messages": {"conversation": "nowhere"},
+    "conversation.attach": {"conversation": "nowhere"},
+    "conversation.attach with many": {"conversation": "nowhere", "positions": _positions(700)},
+    "conversation.detach": {"conversation": "nowhere"},
+    "feedback.put": {"message": "nowhere", "rating": "up"},
+    "models.list": {},
+    "usage.get": {},
+}
+"""By the request's type, and what is special about it behind a blank."""
+FLOODERS = 5
+
+
+async def requests(url: str, token: str) -> None:
+    """Each type of request in turn, on a few sockets, as fast as they carry it."""
+    commands = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
+    for name, fields in REQUESTS.items():
+        kind = name.split()[0]
+        frames = b"".join(
+            RawFrame(TEXT, json.dumps({"type": kind, "id": str(n), **fields}).encode()).encode() for n in range(100)
+        )
+        flood = asyncio.create_task(_many(FLOODERS, lambda frames=frames: _flood(url, token, frames)))  # type: ignore[misc]
+        await asyncio.sleep(0.3)
+        os.write(sys.stdout.fileno(), f"{name}\n".encode())
+        await commands.readline()
+        flood.cancel()
+        await asyncio.wait([flood])
+
+
 ATTACKS: dict[str, Attack] = {
     attack.__name__: attack
     for attack in (
@@ -163,6 +226,24 @@ async def _send(url: str, token: str, data: bytes) -> None:
     writer.close()
 
 
+async def _flood(url: str, token: str, frames: bytes) -> None:
+    """Send for ever, and read whatever is answered."""
+    reader, writer = await opened(url, _credential(token))
+
+    async def read() -> None:
+        while await reader.read(2**16):
+            pass
+
+    reading = asyncio.create_task(read())
+    try:
+        while not reading.done():
+            writer.write(frames)
+            await writer.drain()
+    finally:
+        reading.cancel()
+        writer.close()
+
+
 async def _start_turns(url: str, token: str) -> None:
     reader, writer = await opened(url, _credential(token))
     for n in itertools.count():
@@ -173,6 +254,9 @@ async def _start_turns(url: str, token: str) -> None:
 
 
 async def _attack(name: str, url: str, token: str) -> None:
+    if name == requests.__name__:
+        await requests(url, token)
+        return
     asyncio.get_running_loop().call_later(0.5, os.write, sys.stdout.fileno(), AT_WORK)
     await ATTACKS[name](url, token)
 

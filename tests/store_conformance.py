@@ -542,6 +542,62 @@ class StoreConformance:
         assert (await store.accept(new_turn("b", conversation="c2", limits=limits))).fresh
         assert (await store.accept(stateless_turn("c", limits=limits))).fresh
 
+    async def test_what_runs_and_waits_holds_so_many_bytes(self, store: Store) -> None:
+        """The requests of all the user's turns without an ending, this one's among them; another's don't count."""
+        limits = TurnLimits(live_bytes=1000)
+        for n in range(2):
+            turn = (await store.accept(stateless_turn(f"t{n}", request=b"x" * 450, limits=limits))).turn
+        assert await limited(store.accept(stateless_turn("t2", request=b"x" * 101, limits=limits))) == (
+            "live_bytes",
+            None,
+        )
+        await store.accept(stateless_turn("t2", request=b"x" * 100, limits=limits))
+        await store.accept(stateless_turn("t2", "bob", request=b"x" * 1000, limits=limits))
+        await store.end(ending(turn))
+        await store.accept(stateless_turn("t3", request=b"x" * 450, limits=limits))
+
+    async def test_so_many_conversations_are_kept(self, store: Store) -> None:
+        """Made by a turn or by themselves; a turn in one that is there goes on, and a deleted one makes room."""
+        limits = TurnLimits(conversations=2)
+        await store.create_conversation(conversation("c1"), limits)
+        fresh: dict[str, Any] = {"conversation": None, "limits": limits}
+        await store.accept(new_turn("t1", new_conversation=conversation("c2"), **fresh))
+        assert await limited(store.create_conversation(conversation("c3"), limits)) == ("conversations", None)
+        assert await limited(store.accept(new_turn("t2", new_conversation=conversation("c3"), **fresh))) == (
+            "conversations",
+            None,
+        )
+        await store.accept(new_turn("t2", limits=limits))
+        await store.accept(stateless_turn("t3", limits=limits))
+        await store.create_conversation(conversation("b1", "bob"), limits)
+        await store.delete_conversation("ann", "c1")
+        await store.accept(new_turn("t4", new_conversation=conversation("c3"), **fresh))
+
+    async def test_so_many_bytes_are_kept(self, store: Store) -> None:
+        """Titles, system prompts, metadata and messages, answers too; what is deleted or made shorter makes room."""
+        limits, full = TurnLimits(stored_bytes=10_000), ("stored_bytes", None)
+
+        async def one_more(size: int) -> tuple[str, int | None]:
+            return await limited(store.accept(new_turn("t2", input=message("q2", body=b"x" * size), limits=limits)))
+
+        await store.create_conversation(conversation(metadata=b"m" * 3000), limits)
+        large = message("q1", turn="t1", body=b"x" * 6000)
+        turn = (await store.accept(new_turn(input=large, limits=limits))).turn
+        assert await one_more(1000) == full
+        grown = store.update_conversation("ann", "c1", Change(system="s" * 1000), NOW, limits)
+        assert await limited(grown) == full
+        another = store.create_conversation(conversation("c2", metadata=b"m" * 1000), limits)
+        assert await limited(another) == full
+        answer = message(turn.message, parent=turn.parent, role="assistant", body=b"y" * 5000)
+        await store.end(ending(turn, answer=answer))
+        assert await one_more(1) == full
+        await store.update_conversation("ann", "c1", Change(metadata=b"{}"), NOW, limits)
+        assert await one_more(1) == full
+        await store.accept(stateless_turn("t3", limits=limits))
+        await store.create_conversation(conversation("b1", "bob", metadata=b"m" * 9000), limits)
+        await store.delete_conversation("ann", "c1")
+        await store.create_conversation(conversation("c3", metadata=b"m" * 9900), limits)
+
     async def test_limits_hold_for_all_instances(self, store: Store, other: Store) -> None:
         """Of many starts at once at two instances as many are accepted as are allowed."""
         limits = TurnLimits(running=3, live=5)
@@ -918,6 +974,17 @@ class StoreConformance:
             channel, payload = await heard.next()
             assert channel == instance_channel("one")
             assert msgspec.msgpack.decode(payload, type=tuple[str, str]) == ("ann", "t1")
+
+    async def test_many_turns_are_looked_up_at_once(self, store: Store) -> None:
+        """Whether each runs, in the order of the question; what is another's isn't there (law 12)."""
+        await store.create_conversation(conversation())
+        turns = [(await store.accept(new_turn(f"t{n}"))).turn for n in range(3)]
+        await store.end(ending(turns[1]))
+        asked = ["t2", "nowhere", "t1", "t0", "x" * 64]
+        assert await store.running("ann", asked) == [True, None, False, True, None]
+        assert await store.running("bob", asked) == [None] * 5
+        assert await store.running("ann", []) == []
+        assert await store.running("ann", [f"no{n}" for n in range(1000)]) == [None] * 1000
 
     # --- signals ---
 

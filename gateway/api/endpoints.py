@@ -14,8 +14,8 @@ from gateway.api.operations import OPERATIONS
 from gateway.api.request_reader import ClientGone
 from gateway.identity import origin
 from gateway.identity.principal import Principal
+from gateway.refusals import as_api_error
 from gateway.services import Services
-from gateway.session import as_api_error
 from gateway.sockets.connection import Connections
 from gateway.telemetry.tracing import hear_parent
 

@@ -19,6 +19,7 @@ from gateway.identity.principal import Principal
 from gateway.services import Services
 from gateway.sockets.connection import Connections
 from gateway.sockets.opening import host_of
+from gateway.value_count import ValueCount
 
 
 @dataclass(slots=True)
@@ -52,7 +53,11 @@ class Call:
 
     async def body(self, bytes_max: int) -> bytes:
         """The body; it takes room until `drop_body`. Raises `ApiError` and `ClientGone`."""
-        return await read_body(self.headers, self.receive, bytes_max, self._keep)
+        limits, values = self.services.limits, ValueCount(self.services.settings.request_items)
+        limits.check_bytes(self.principal.user)
+        body = await read_body(self.headers, self.receive, bytes_max, self._keep, values)
+        limits.charge_bytes(self.principal.user, len(body))
+        return body
 
     def _keep(self, size: int) -> None:
         self.services.limits.bodies.grow(self.body_bytes, size)

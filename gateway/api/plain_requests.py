@@ -89,6 +89,7 @@ async def ready(call: Call) -> Response:
     services = call.services
     if services.runner.draining:
         return error_answer(ApiError("shutting_down"))
+    services.memory.check()
     try:
         await services.store.ping()
     except StoreError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -14,8 +15,10 @@ from gateway import protocol as p
 from gateway.api.answers import HttpError
 from gateway.codec import check_free_values, refusal
 from gateway.errors import ApiError
+from gateway.value_count import SLICE_BYTES, ValueCount
 
 JSON_TYPE = "application/json"
+COUNTED_ABOVE_BYTES = 64 * 1024
 CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
@@ -30,11 +33,15 @@ class ClientGone(Exception):
 
 
 async def read_body(
-    headers: Headers, receive: Receive, bytes_max: int, on_size: Callable[[int], None] = lambda _: None
+    headers: Headers,
+    receive: Receive,
+    bytes_max: int,
+    on_size: Callable[[int], None] = lambda _: None,
+    values: ValueCount | None = None,
 ) -> bytes:
     """The request's body. Raises `HttpError` and `ClientGone`; how long it may take is the server's business.
 
-    `on_size` is told how large it has become, and may raise.
+    `on_size` is told how large it has become, and may raise; `values` counts what is in a large one, and raises too.
     """
     announced = headers.get("content-length", "")
     if announced.isdigit() and int(announced) > bytes_max:
@@ -51,6 +58,8 @@ async def read_body(
             raise _too_large(bytes_max)
         on_size(size)
         pieces.append(piece)
+        if values is not None and size > COUNTED_ABOVE_BYTES:
+            await _count(values, [piece] if size - len(piece) > COUNTED_ABOVE_BYTES else pieces)
         if not message.get("more_body", False):
             break
     if size:
@@ -69,6 +78,15 @@ def _check_type(headers: Headers) -> None:
             raise HttpError(415, "The body is JSON in UTF-8. Send it so, and leave the charset out.")
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise HttpError(415, "The body isn't unpacked here. Send it without content-encoding.")
+
+
+async def _count(values: ValueCount, pieces: list[bytes]) -> None:
+    """Count on in slices, with the others in between."""
+    for piece in pieces:
+        for at in range(0, len(piece), SLICE_BYTES):
+            if values.feed(piece[at : at + SLICE_BYTES]):
+                await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 def _too_large(bytes_max: int) -> HttpError:

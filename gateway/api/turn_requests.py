@@ -22,18 +22,17 @@ from store.base import NotFound
 
 async def start(call: Call) -> Response | None:
     """As `turn.start`; the answer is what `Accept` and `Prefer` want."""
-    settings = call.services.settings
     media_type = choose(call.headers, (JSON_TYPE, SSE, NDJSON))
     call.query()
-    request = start_from_body(await call.body(settings.body_bytes), settings.frame_bytes)
+    call.services.memory.check()
     if prefers_async(call.headers):
         async with call.visit() as visit:
-            placed = await _ask(call, visit, request)
+            placed = await _ask(call, visit)
         return Json(placed, 202, {**_place(call, placed["turn"]), "preference-applied": "respond-async"})
     if media_type == JSON_TYPE:
-        return await _outcome(call, request)
+        return await _outcome(call)
     async with call.visit(reads=True, stays=True) as visit:
-        placed = await _ask(call, visit, request)
+        placed = await _ask(call, visit)
         turn = placed["turn"]
         if turn not in visit.outbox.attachments:
             await _attach(visit, p.TurnAttach(turn=turn))  # its events are gone, and the refusal says so
@@ -55,11 +54,20 @@ async def follow(call: Call) -> Response | None:
     return None
 
 
-async def _ask(call: Call, visit: Visit, request: p.TurnStart) -> dict[str, Any]:
-    """What `turn.start` answers; from then on the turn has the input, and no body is needed."""
-    placed: dict[str, Any] = await visit.ask(request)
+async def _ask(call: Call, visit: Visit) -> dict[str, Any]:
+    """What `turn.start` answers; from then on the turn has the input, and nothing here holds the body."""
+    placed: dict[str, Any] = await visit.ask(await _read_start(call))
     call.drop_body()
     return placed
+
+
+async def _read_start(call: Call) -> p.TurnStart:
+    """The start in the body; a large one is decoded beside the loop. Raises `ApiError`, `ClientGone`."""
+    settings = call.services.settings
+    body = await call.body(settings.body_bytes)
+    if len(body) <= settings.frame_bytes:
+        return start_from_body(body, settings.frame_bytes)
+    return await asyncio.to_thread(start_from_body, body, settings.frame_bytes)
 
 
 async def _stream(call: Call, visit: Visit, media_type: str, epoch: int, headers: dict[str, str]) -> None:
@@ -78,10 +86,10 @@ def _as_error(body: ErrorBody) -> ApiError:
     return ApiError(body.code, body.message, path=body.path, stored_message=body.stored_message)
 
 
-async def _outcome(call: Call, request: p.TurnStart) -> Response:
+async def _outcome(call: Call) -> Response:
     """Wait for the ending; the turn as `turn.get` shows it. One that failed has its error's status."""
     async with call.visit(stays=True) as visit:
-        placed = await _ask(call, visit, request)
+        placed = await _ask(call, visit)
         turn = placed["turn"]
         await _until_ended(call, visit, turn)
         view: dict[str, Any] = await visit.ask(p.TurnGet(turn=turn))

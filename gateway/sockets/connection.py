@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from time import perf_counter
 from typing import Any, ClassVar
 
 import structlog
@@ -33,7 +34,11 @@ from gateway.telemetry.tracing import hear_parent
 
 log = structlog.stdlib.get_logger("turnwire.connection")
 
-READS_BEFORE_YIELD = 16
+READ_BEFORE_YIELD_BYTES = 8 * 1024
+BYTES_OF_A_FRAME = 512
+"""A small frame costs about as much as so many bytes of a large one."""
+REST_FOR_WORK = 9.0
+"""Who asks for more than its pace has at most a tenth of the loop for the reading of its frames."""
 HEARTBEAT_STEPS = 10
 
 
@@ -190,7 +195,8 @@ class Connection:
     async def _read(self, receive: Receive, session: Session | Behalf) -> None:
         """Hand every frame to the session; it starts the work and returns."""
         key, other = ("bytes", "text") if self._codec.binary else ("text", "bytes")
-        frames = 0
+        limits, user = self._services.limits, self.user
+        read = 0
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
@@ -200,10 +206,14 @@ class Connection:
                 wanted = "binary" if self._codec.binary else "text"
                 self.close(CloseCode.UNSUPPORTED_DATA, f"{self._codec.subprotocol} takes {wanted} frames, not {other}")
                 continue
+            began = perf_counter()
             if self._closing is None:
                 session.receive(data)
-            frames += 1
-            if frames % READS_BEFORE_YIELD == 0:
+            read += BYTES_OF_A_FRAME + len(data)
+            if limits.is_over(user):
+                await asyncio.sleep((perf_counter() - began) * REST_FOR_WORK)
+            elif read >= READ_BEFORE_YIELD_BYTES:
+                read = 0
                 await asyncio.sleep(0)
 
     async def _write(self) -> None:

@@ -8,10 +8,10 @@ from time import perf_counter
 from typing import Any, cast
 
 from gateway.telemetry.metrics import Telemetry
-from store.base import Busy, Conflict, Fenced, LogGap, NotFound, StoreError
+from store.base import Busy, Conflict, Fenced, Limited, LogGap, NotFound, StoreError
 from store.interface import Store
 
-ANSWERS = (Busy, Conflict, Fenced, LogGap, NotFound)
+ANSWERS = (Busy, Conflict, Fenced, Limited, LogGap, NotFound)
 """`StoreError`s by which a store that works answers."""
 UNTIMED = frozenset({"open", "close", "listen"})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import structs
@@ -12,9 +12,10 @@ from gateway.content import check_content
 from gateway.errors import ApiError
 from gateway.events import TurnStarted
 from gateway.ids import new_id, now_ms
-from gateway.protocol import TurnStart
-from gateway.shapes import MessageBody, encode_body, message_view, preview, title_of
+from gateway.protocol import InputMessage, TurnStart
+from gateway.shapes import MessageBody, body_of, encode_body, message_view, preview, title_of
 from gateway.turns.turn_stream import TurnStream
+from gateway.value_count import too_many
 from providers.base import Part, Role, TextPart, ToolResultPart
 from store.base import (
     Accepted,
@@ -29,10 +30,37 @@ from store.base import (
 from store.interface import Store
 
 _CONTENT = msgspec.json.Encoder(order="deterministic")
+_NO_PARAMS = TurnStart().params
+_LIST_BYTES = len("[null,null,null]")
 
 
-def check_start(request: TurnStart, input_bytes_max: int) -> None:
+class Prepared(NamedTuple):
+    """A start that makes sense: as JSON, the digest of its content, its input's parts, and those as the history has them."""
+
+    content: bytes
+    digest: bytes
+    parts: list[Part]
+    body: bytes | None
+
+
+def prepare(request: TurnStart, input_bytes_max: int, items_max: int) -> Prepared:
+    """Check a start and encode what is kept of it; a large one takes long, and may do so beside the loop. Raises `ApiError`."""
+    check_start(request, items_max)
+    content, digest = content_of(request)
+    if len(content) + _LIST_BYTES > input_bytes_max:
+        size = len(_CONTENT.encode([request.input, request.messages, request.system]))
+        if size > input_bytes_max:
+            raise ApiError("too_large", f"The input takes {size} bytes; {input_bytes_max} are allowed. Shorten it.")
+    parts = parts_of(request.input or [])
+    return Prepared(content, digest, parts, encode_body(MessageBody(parts)) if parts else None)
+
+
+def check_start(request: TurnStart, items_max: int) -> None:
     """The rules of `turn.start` that need more than one field. Raises `ApiError`."""
+    messages = request.messages or []
+    items = len(messages) + sum(len(message.parts) for message in messages) + len(request.tools or ())
+    if items + (len(request.input) if isinstance(request.input, list) else 1) > items_max:
+        raise ApiError("too_large", too_many(items_max))
     if request.messages is not None:
         for name in ("conversation", "parent", "input"):
             if getattr(request, name) is not None:
@@ -50,9 +78,6 @@ def check_start(request: TurnStart, input_bytes_max: int) -> None:
             "invalid_request", "parent needs the conversation that it is in. Send both.", path="conversation"
         )
     check_content(request)
-    size = len(_CONTENT.encode([request.input, request.messages, request.system]))
-    if size > input_bytes_max:
-        raise ApiError("too_large", f"The input takes {size} bytes; {input_bytes_max} are allowed. Shorten it.")
 
 
 def parts_of(given: str | list[Part]) -> list[Part]:
@@ -67,20 +92,40 @@ def content_of(request: TurnStart) -> tuple[bytes, bytes]:
 
     Two requests that mean the same have one digest: what is absent, empty or spelled out as its default is alike.
     """
-    content = msgspec.to_builtins(structs.replace(request, id=None, as_=None, metadata=None, on_disconnect="continue"))
-    if content.get("tool_choice") == "auto":
-        del content["tool_choice"]
-    digest = hashlib.sha256(_CONTENT.encode(_meant(content))).digest()
-    return _CONTENT.encode(structs.replace(request, id=None, as_=None)), digest
+    asked = structs.replace(request, id=None, as_=None)
+    params, messages = request.params, request.messages
+    params = structs.replace(
+        params, stop=params.stop or None, response_format=_meant(params.response_format), demo=_meant(params.demo)
+    )
+    compared = structs.replace(
+        asked,
+        metadata=None,
+        on_disconnect="continue",
+        params=_NO_PARAMS if params == _NO_PARAMS else params,
+        messages=messages and [_compared(message) for message in messages],
+        tools=[structs.replace(tool, parameters=_meant(tool.parameters) or {}) for tool in request.tools or ()] or None,
+        tool_choice=None if request.tool_choice == "auto" else request.tool_choice,
+    )
+    return _CONTENT.encode(asked), hashlib.sha256(_CONTENT.encode(compared)).digest()
+
+
+def _compared(message: InputMessage) -> InputMessage:
+    if message.usage is None and message.cost is None:
+        return message
+    return structs.replace(message, usage=_meant(message.usage), cost=_meant(message.cost))
 
 
 def _meant(value: Any) -> Any:
-    """The value without empty maps, empty lists and nulls in its maps, and with 2.0 as 2."""
+    """Any JSON without empty maps, empty lists and nulls in its maps, and with 2.0 as 2; None for an empty one itself."""
+    return _stripped(value) or None
+
+
+def _stripped(value: Any) -> Any:
     if isinstance(value, dict):
-        meant = {key: _meant(inner) for key, inner in value.items()}
+        meant = {key: _stripped(inner) for key, inner in value.items()}
         return {key: inner for key, inner in meant.items() if inner is not None and inner not in ({}, [])}
     if isinstance(value, list):
-        return [_meant(inner) for inner in value]
+        return [_stripped(inner) for inner in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
@@ -90,7 +135,7 @@ async def accept(
     store: Store,
     stream: TurnStream,
     request: TurnStart,
-    content: bytes,
+    prepared: Prepared,
     model: str,
     owner: str,
     lease_ms: int,
@@ -102,15 +147,14 @@ async def accept(
     """
     now = now_ms()
     question = None
-    parts = parts_of(request.input or [])
-    if parts:
-        role: Role = "tool" if all(isinstance(part, ToolResultPart) for part in parts) else "user"
+    if prepared.body is not None:
+        role: Role = "tool" if all(isinstance(part, ToolResultPart) for part in prepared.parts) else "user"
         question = MessageRecord(
             id=new_id("m"),
             parent=None,
             role=role,
             created_ms=now,
-            body=encode_body(MessageBody(parts)),
+            body=prepared.body,
             turn=stream.turn,
         )
     fresh = request.messages is None and request.conversation is None
@@ -120,13 +164,13 @@ async def accept(
         owner=owner,
         lease_ms=lease_ms,
         digest=stream.digest,
-        request=content,
+        request=prepared.content,
         epoch=stream.epoch,
         message=new_id("m"),
         stateless=request.messages is not None,
         conversation=request.conversation,
         new_conversation=_new_conversation(stream.user, request, now) if fresh else None,
-        title=title_of(parts),
+        title=title_of(prepared.parts),
         input=question,
         parent=request.parent,
         on_busy="reject" if request.on_busy == "interrupt" else request.on_busy,
@@ -187,8 +231,10 @@ def _new_conversation(user: str, request: TurnStart, now: int) -> ConversationRe
     )
 
 
-def started(turn: TurnRecord, question: MessageRecord | None, *, queued: bool) -> TurnStarted:
-    """The turn's first event."""
+def started(
+    turn: TurnRecord, question: MessageRecord | None, *, queued: bool, parts: list[Part] | None = None
+) -> TurnStarted:
+    """The turn's first event. `parts`: those of the question, where they needn't be decoded."""
     return TurnStarted(
         turn=turn.turn,
         seq=1,
@@ -196,7 +242,7 @@ def started(turn: TurnRecord, question: MessageRecord | None, *, queued: bool) -
         status="queued" if queued else "running",
         conversation=turn.conversation,
         model=turn.model,
-        input=None if question is None else preview(message_view(question, whole=True)),
+        input=None if question is None else preview(message_view(question, parts or body_of(question).parts)),
         message=turn.message,
         parent=turn.parent,
     )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
 from gateway.codec import JSON
 from gateway.errors import ApiError
-from gateway.protocol import TurnStart
+from gateway.protocol import TurnStart, decode_request
 from gateway.settings import Settings
 from gateway.turns.abort import Abort, Aborted
+from gateway.turns.acceptance import accepted_again
 from gateway.turns.asking import Asking
 from gateway.turns.context import chat_request
 from gateway.turns.delivery import Delivery
@@ -29,10 +32,12 @@ from gateway.turns.turn_stream import TurnStream
 from providers.base import ChatRequest, Cursor, Delta, ErrorCode, Part, ProviderError
 from providers.resilience import Resilience
 from providers.route import Route
-from store.base import ConversationRecord, NotFound, StoreError, TurnRecord
+from store.base import ConversationRecord, NewTurn, NotFound, StoreError, TurnRecord
 from store.interface import Store
 
 log = structlog.stdlib.get_logger("turnwire.turn")
+
+T = TypeVar("T")
 
 CONTEXT_RETRY_S = 0.2
 REFUSALS = frozenset[ErrorCode](
@@ -52,12 +57,14 @@ REFUSALS = frozenset[ErrorCode](
 
 @dataclass(slots=True)
 class Plan:
-    """What a turn is to do. `answered`: what an earlier owner's provider had said, to be continued.
+    """What a turn is to do. `request`: None while it waits and is large; the store has it.
+
+    `answered`: what an earlier owner's provider had said, to be continued.
 
     `resumed`: the provider has that answer, under the stream's cursor, and goes on with it.
     """
 
-    request: TurnStart
+    request: TurnStart | None
     turn: TurnRecord
     route: Route
     conversation: ConversationRecord | None = None
@@ -139,22 +146,36 @@ class Courses:
         except StoreError as error:
             log.warning("can't pass a wish to stop on", turn=stream.turn, error=str(error))
 
-    async def _question(self, stream: TurnStream, plan: Plan) -> ChatRequest:
-        """What to ask, with its context. The turn is accepted: a store that is away is waited for."""
+    async def _question(self, stream: TurnStream, plan: Plan, request: TurnStart) -> ChatRequest:
+        """What to ask, with its context."""
+        return await self._read(stream, lambda: self._asked(stream, plan, request))
+
+    async def _recalled(self, stream: TurnStream) -> TurnStart:
+        """What was asked, out of the store, when a turn has waited."""
+        record, request = await self._read(stream, lambda: self._stored(stream))
+        stream.accepted_as = record
+        return request
+
+    async def _stored(self, stream: TurnStream) -> tuple[NewTurn, TurnStart]:
+        record = await self._store.turn(stream.user, stream.turn)
+        question = None if record.input is None else await self._store.message(stream.user, record.input)
+        request = await asyncio.to_thread(decode_request, record.request or b"")
+        return accepted_again(record, question, self._leases.lease_ms), request
+
+    async def _read(self, stream: TurnStream, read: Callable[[], Awaitable[T]]) -> T:
+        """The turn is accepted: a store that is away is waited for."""
         while True:
             try:
-                return await self._asked(stream, plan)
+                return await read()
             except NotFound:
                 raise
             except StoreError as error:
-                log.warning("can't read a turn's context, trying again", turn=stream.turn, error=str(error))
+                log.warning("can't read what a turn needs, trying again", turn=stream.turn, error=str(error))
                 await asyncio.sleep(CONTEXT_RETRY_S)
 
-    async def _asked(self, stream: TurnStream, plan: Plan) -> ChatRequest:
+    async def _asked(self, stream: TurnStream, plan: Plan, request: TurnStart) -> ChatRequest:
         """The request with its history. A store that was rolled back may have lost the turn itself: then it is made anew."""
-        read = partial(
-            chat_request, self._store, stream.user, plan.turn, plan.conversation, plan.request, plan.route.model
-        )
+        read = partial(chat_request, self._store, stream.user, plan.turn, plan.conversation, request, plan.route.model)
         try:
             return await read()
         except ApiError as missing:
@@ -178,10 +199,12 @@ class Courses:
         try:
             async with stream.signal.scope():
                 await plan.queue.wait(delivery)
-                question = await self._question(stream, plan)
+                request = plan.request or await self._recalled(stream)
+                plan.request = None
+                question = await self._question(stream, plan, request)
                 if plan.answered or plan.resumed:
                     question = question.going_on_from(plan.answered, stream.cursor)
-                asking = Asking(delivery, plan.route, question, stateless=plan.request.messages is not None)
+                asking = Asking(delivery, plan.route, question, stateless=request.messages is not None)
                 await self._ask(delivery, plan.route, asking, deadline, once=bool(plan.answered or plan.resumed))
             return delivery.finished()
         except Aborted as aborted:

@@ -22,6 +22,7 @@ class Hub:
         self._ended_ttl_s = ended_ttl_s
         self._streams: dict[tuple[str, str], TurnStream] = {}
         self._live: dict[tuple[str, str], TurnStream] = {}
+        self._live_of: dict[str, dict[str, TurnStream]] = {}
         self._ended: dict[tuple[str, str], float] = {}
         self._ended_bytes = 0
         self._watchers: dict[tuple[str, str], set[Outbox]] = {}
@@ -35,6 +36,7 @@ class Hub:
         """Know a new turn, in its conversation if that has an id yet."""
         key = (stream.user, stream.turn)
         self._streams[key] = self._live[key] = stream
+        self._live_of.setdefault(stream.user, {})[stream.turn] = stream
         if conversation is not None:
             self.place(stream, conversation)
 
@@ -50,7 +52,11 @@ class Hub:
         self._forget_live(stream)
 
     def _forget_live(self, stream: TurnStream) -> None:
-        self._live.pop((stream.user, stream.turn), None)
+        if self._live.pop((stream.user, stream.turn), None) is not None:
+            of_user = self._live_of[stream.user]
+            del of_user[stream.turn]
+            if not of_user:
+                del self._live_of[stream.user]
         siblings = self._live_in.get(stream.conversation or "")
         if siblings is not None and stream in siblings:
             siblings.remove(stream)
@@ -59,7 +65,7 @@ class Hub:
 
     def live(self, user: str | None = None) -> list[TurnStream]:
         """Turns without an ending, of `user` or of all, oldest first."""
-        return [stream for stream in self._live.values() if user is None or stream.user == user]
+        return list((self._live if user is None else self._live_of.get(user, {})).values())
 
     def live_in(self, user: str, conversation: str) -> list[TurnStream]:
         """Turns of a conversation without an ending, oldest first."""

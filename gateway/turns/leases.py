@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from gateway.store_queue import Crowded
 from gateway.turns.abort import Abort
 from gateway.turns.hub import Hub
 from gateway.turns.log_writer import LogWriter, obey
@@ -126,6 +127,8 @@ class Leases:
             await self._take_over(user, turn)
         except NotFound:
             log.info("a turn that was to be taken over is gone", turn=turn)
+        except Crowded:
+            log.info("a turn can't be taken over yet, its user's requests are too many", turn=turn)
         except StoreError:
             raise
         except Exception:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,10 +18,11 @@ from gateway.ids import rfc3339
 from gateway.services import Services
 from gateway.shapes import MessageBody, message_view
 from gateway.sockets.outbox import Attachment, Outbox
-from gateway.turns.abort import Abort
+from gateway.turns.acceptance import Prepared, prepare
+from gateway.turns.cancels import Cancels
 from gateway.turns.turn import fold, model_of, shown_status
 from gateway.turns.turn_stream import TurnStream
-from store.base import NotFound, StoreError, TurnRecord
+from store.base import NotFound, TurnRecord
 
 _decode_ending = msgspec.json.Decoder(Ending).decode
 _decode_body = msgspec.json.Decoder(MessageBody).decode
@@ -43,6 +44,7 @@ class Turns:
         self._user = user
         self._outbox = outbox
         self._input_bytes_max = input_bytes_max
+        self._cancels = Cancels(services, user)
         self._started: WeakSet[TurnStream] = WeakSet()
         """What runs is held by the hub; what has ended isn't held here for as long as the client is idle."""
 
@@ -61,9 +63,16 @@ class Turns:
         """Whether nothing runs that was started here."""
         return not any(stream.live for stream in self._started)
 
+    def stops_here(self, request: p.Request) -> bool:
+        """Whether a request stops turns by their ids, and all of them run here."""
+        return isinstance(request, p.TurnCancel) and self._cancels.all_run_here(request.turns or [request.turn or ""])
+
     async def _start(self, request: p.TurnStart) -> dict[str, Any]:
         self._check_room(request.turn)
-        stream, fresh = self._services.runner.start(self._user, request, self._input_bytes_max)
+        prepared = self._prepare(request)
+        stream, fresh = self._services.runner.start(
+            self._user, request, await prepared if isinstance(prepared, Awaitable) else prepared
+        )
         if fresh:
             self._started.add(stream)
             stream.attach(self._outbox, None, 0)
@@ -91,6 +100,13 @@ class Turns:
             "epoch": record.epoch,
         }
 
+    def _prepare(self, request: p.TurnStart) -> Prepared | Awaitable[Prepared]:
+        """At once what came in a frame, so that what follows it on the socket finds the turn; a body beside the loop."""
+        settings = self._services.settings
+        if self._input_bytes_max is None:
+            return prepare(request, settings.input_bytes, settings.request_items)
+        return asyncio.to_thread(prepare, request, self._input_bytes_max, settings.request_items)
+
     def _drop(self, stream: TurnStream) -> None:
         """Detach from a turn that never began here, unless its id was used again meanwhile."""
         attachment = self._outbox.attachments.get(stream.turn)
@@ -109,32 +125,9 @@ class Turns:
             )
 
     async def _cancel(self, request: p.TurnCancel) -> Behind:
-        stopping = self._services.stopping
-        wish = Abort("client", request.reason)
-        asked = {turn: stopping.cancel(self._user, turn, wish) for turn in self._cancel_scope(request)}
-        if request.turn is None and request.turns is None:
-            with suppress(StoreError):  # away: what runs here is stopped all the same
-                for turn in await self._services.store.active(self._user, request.conversation):
-                    if turn not in asked:
-                        asked[turn] = stopping.cancel(self._user, turn, wish)
-        answers = await asyncio.gather(*asked.values())
-        result = dict(zip(asked, answers, strict=True))
+        result = await self._cancels.cancel(request)
         attachments = self._outbox.attachments
         return Behind({"turns": result}, [attachments[turn] for turn in result if turn in attachments])
-
-    def _cancel_scope(self, request: p.TurnCancel) -> list[str]:
-        """The turns that are named, or those of the scope that this process knows to run."""
-        given = [request.turn is not None, request.turns is not None, request.conversation is not None, request.mine]
-        if sum(given) != 1:
-            raise ApiError("invalid_request", "Say which turns: send exactly one of turn, turns, conversation, mine.")
-        if request.turn is not None:
-            return [request.turn]
-        if request.turns is not None:
-            return list(dict.fromkeys(request.turns))
-        hub = self._services.hub
-        if request.conversation is not None:
-            return [stream.turn for stream in hub.live_in(self._user, request.conversation)]
-        return [stream.turn for stream in hub.live(self._user)]
 
     async def _attach(self, request: p.TurnAttach) -> dict[str, Any]:
         if (request.turn is None) == (request.positions is None):
@@ -147,7 +140,36 @@ class Turns:
                     "invalid_request", "after above 0 needs the epoch that it was read in. Send both.", path="epoch"
                 )
             positions = {request.turn or "": (request.epoch or 0, request.after)}
-        return {"turns": {turn: await self.attach(turn, *position) for turn, position in positions.items()}}
+        return {"turns": await self.attach_all(positions)}
+
+    async def attach_all(
+        self, positions: dict[str, tuple[int, int]], conversation: str | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Attach to each of the turns behind its (epoch, seq); the answers as of `attach`.
+
+        Those that aren't known here are looked up in one call. Who has named too many that don't exist is answered for
+        those that run alone. Raises `StoreError`.
+        """
+        store, limits = self._services.store, self._services.limits
+        refused: ErrorBody | None = None
+        unknown = [turn for turn in positions if self._services.hub.get(self._user, turn) is None]
+        if unknown and limits.is_over(self._user):
+            unknown = list(set(unknown).difference(await store.active(self._user, None)))
+            try:
+                limits.check_unknown(self._user)
+            except ApiError as error:
+                refused = error.body
+        elif unknown:
+            stands = await store.running(self._user, unknown)
+            unknown = [turn for turn, runs in zip(unknown, stands, strict=True) if runs is None]
+            limits.charge_unknown(self._user, len(unknown))
+        left_out = frozenset(unknown)
+        return {
+            turn: {"error": refused or _not_found(turn)}
+            if turn in left_out
+            else await self.attach(turn, epoch, after, conversation)
+            for turn, (epoch, after) in positions.items()
+        }
 
     async def attach(self, turn: str, epoch: int, after: int, conversation: str | None = None) -> dict[str, Any]:
         """Attach to one turn, of `conversation` if that is given; the answer for it, which may be its error."""

@@ -18,8 +18,10 @@ from msgspec import structs
 
 from gateway.errors import ApiError
 from gateway.ids import new_id, now_ms
-from gateway.limits import refused, turn_limits
+from gateway.limits import turn_limits
+from gateway.memory import Memory
 from gateway.protocol import TurnStart
+from gateway.refusals import as_api_error
 from gateway.settings import Settings
 from gateway.tasks import contained, spawn
 from gateway.telemetry.metrics import Telemetry
@@ -27,6 +29,7 @@ from gateway.telemetry.tracing import Tracing
 from gateway.telemetry.turn_watch import TurnWatch
 from gateway.turns import acceptance
 from gateway.turns.abort import Abort
+from gateway.turns.acceptance import Prepared
 from gateway.turns.context import stated
 from gateway.turns.course import Courses, Plan
 from gateway.turns.delivery import Delivery
@@ -37,15 +40,15 @@ from gateway.turns.stopping import Stopping
 from gateway.turns.turn_queue import find_queue
 from gateway.turns.turn_stream import TurnStream
 from gateway.turns.unanswered import see_through
-from providers.base import ProviderError
 from providers.catalog import Catalog
 from providers.route import Route
-from store.base import Accepted, Busy, ConversationRecord, Limited, NotFound, StoreError, TurnRecord
+from store.base import Accepted, Busy, ConversationRecord, NotFound, StoreError, TurnRecord
 from store.interface import Store
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 
 CLEANUP_TIMEOUT_S = 2.0
+HELD_WHILE_QUEUED_BYTES = 64 * 1024
 
 
 class Runner:
@@ -63,6 +66,7 @@ class Runner:
         followers: Followers,
         courses: Courses,
         stopping: Stopping,
+        memory: Memory,
         telemetry: Telemetry,
         tracing: Tracing | None,
         tasks: asyncio.TaskGroup,
@@ -77,6 +81,7 @@ class Runner:
         self._followers = followers
         self._courses = courses
         self._stopping = stopping
+        self._memory = memory
         self._telemetry = telemetry
         self._tracing = tracing
         self._tasks = tasks
@@ -90,24 +95,23 @@ class Runner:
         """The model of a turn that names none."""
         return self._settings.default_model or self._catalog.default_model
 
-    def start(self, user: str, request: TurnStart, input_bytes_max: int | None = None) -> tuple[TurnStream, bool]:
+    def start(self, user: str, request: TurnStart, prepared: Prepared) -> tuple[TurnStream, bool]:
         """The turn of this request, and whether it is new; a new one runs when its `accepted` resolves.
 
         Never awaits, so that a cancel or attach behind it on the same socket finds the turn. Raises `ApiError`.
         """
-        acceptance.check_start(request, input_bytes_max or self._settings.input_bytes)
-        content, digest = acceptance.content_of(request)
         turn = request.turn or new_id("t")
         known = self._hub.get(user, turn)
         if known is not None:
-            if known.digest != digest:
+            if known.digest != prepared.digest:
                 raise acceptance.conflict(turn)
             return known, False
         if self.draining:
             raise ApiError("shutting_down")
-        stream = self.stream(user, turn, digest, self.next_epoch(), request)
+        self._memory.check()
+        stream = self.stream(user, turn, prepared.digest, self.next_epoch(), request)
         self._hub.add(stream, request.conversation)
-        self.own(self._run(stream, request, content), stream)
+        self.own(self._run(stream, request, prepared), stream)
         return stream, True
 
     def stream(self, user: str, turn: str, digest: bytes, epoch: int, request: TurnStart) -> TurnStream:
@@ -138,21 +142,26 @@ class Runner:
         watch = TurnWatch(self._telemetry, None if self._tracing is None else self._tracing.turn(stream))
         return Delivery(stream, limit, began_ms, parent, watch, lambda new, first: self._writer.note(new, urgent=first))
 
-    async def _run(self, stream: TurnStream, request: TurnStart, content: bytes) -> None:
+    async def _run(self, stream: TurnStream, request: TurnStart, prepared: Prepared) -> None:
         try:
-            began_ms = now_ms()
-            async with self._in_order(stream.user, request.conversation):
-                conversation, route = await self.place(stream.user, request)
-                accepted = await self._accept(stream, request, content, route.id)
-            if accepted is None:
-                return
-            turn = accepted.turn
-            queue = await find_queue(
-                self._followers, stream.user, accepted.ahead, accepted.slots, self.turn_limits.running
-            )
+            begun = await self._begin(stream, request, prepared)
         except Exception as error:
             await self._refuse(stream, error)
             return
+        del request, prepared  # a turn that waits holds what the plan holds
+        if begun is not None:
+            await self._courses.run(stream, *begun)
+
+    async def _begin(self, stream: TurnStream, request: TurnStart, prepared: Prepared) -> tuple[Delivery, Plan] | None:
+        """Accept the turn and say that it is; None where its id was used before."""
+        began_ms = now_ms()
+        async with self._in_order(stream.user, request.conversation):
+            conversation, route = await self.place(stream.user, request)
+            accepted = await self._accept(stream, request, prepared, route.id)
+        if accepted is None:
+            return None
+        turn = structs.replace(accepted.turn, request=None)  # the stream outlives the turn
+        queue = await find_queue(self._followers, stream.user, accepted.ahead, accepted.slots, self.turn_limits.running)
         stream.model, stream.message = turn.model, turn.message
         stream.log.begin_epoch(turn.epoch)
         if turn.conversation is not None:
@@ -160,9 +169,14 @@ class Runner:
         self._hub.attach_watchers(stream)
         self._telemetry.started.labels(self._telemetry.model(turn.model)).inc()
         delivery = self.delivery(stream, began_ms, turn.parent)
-        delivery.publish(acceptance.started(turn, accepted.input, queued=queue.waits))
-        stream.accepted.set_result(structs.replace(turn, request=None))  # the stream outlives the turn
-        await self._courses.run(stream, delivery, Plan(request, turn, route, conversation, queue))
+        first = acceptance.started(turn, accepted.input, queued=queue.waits, parts=prepared.parts)
+        delivery.publish(first)
+        stream.accepted.set_result(turn)
+        plan = Plan(request, turn, route, conversation, queue)
+        if queue.waits and len(prepared.content) > HELD_WHILE_QUEUED_BYTES:
+            # It may wait for long, and the store has it.
+            plan.request = stream.accepted_as = None
+        return delivery, plan
 
     @asynccontextmanager
     async def _in_order(self, user: str, conversation: str | None) -> AsyncIterator[None]:
@@ -176,7 +190,7 @@ class Runner:
         async with line:
             yield
 
-    async def _accept(self, stream: TurnStream, request: TurnStart, content: bytes, model: str) -> Accepted | None:
+    async def _accept(self, stream: TurnStream, request: TurnStart, prepared: Prepared, model: str) -> Accepted | None:
         """The store's acceptance; None where the id was used before, and the stream points to that turn."""
         lease_ms = int(self._settings.lease_s * 1000)
         interrupted = request.conversation if request.on_busy == "interrupt" else None
@@ -188,7 +202,7 @@ class Runner:
                 await self._stopping.interrupt(stream.user, interrupted)
             try:
                 accepted = await acceptance.accept(
-                    self._store, stream, request, content, model, self._instance, lease_ms, self.turn_limits
+                    self._store, stream, request, prepared, model, self._instance, lease_ms, self.turn_limits
                 )
             except Busy:
                 if interrupted is None:
@@ -239,21 +253,9 @@ class Runner:
 
     def _reject(self, stream: TurnStream, error: Exception) -> None:
         """The turn never was: whoever asked gets the error, and the id is free again."""
-        if isinstance(error, ProviderError):
-            failure = ApiError.from_provider(error)
-        elif isinstance(error, ApiError):
-            failure = error
-        elif isinstance(error, Limited):
-            failure = refused(error)
-        elif isinstance(error, NotFound):
-            failure = ApiError("not_found", f"There is no such {error.what}. Check the id.", path=error.what)
-        elif isinstance(error, StoreError):
-            log.warning("store failed at a start", error=str(error))
-            failure = ApiError("store_unavailable")
+        failure = as_api_error(error)
+        if failure.code == "store_unavailable":
             self._see_through(stream)
-        else:
-            log.error("a start failed", exc_info=error)
-            failure = ApiError("internal")
         self._hub.discard(stream)
         stream.state = "failed"
         stream.accepted.set_exception(failure)

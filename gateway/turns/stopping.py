@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Iterable
 from contextlib import suppress
 from time import perf_counter
 from typing import Any, Protocol
@@ -58,12 +58,47 @@ class Stopping:
         One that runs here is told before this returns. The rest raises `StoreError`.
         """
         known = self._hub.get(user, turn)
-        if known is None or not known.owned or _leaving(known):
+        if known is None or not self.runs_here(user, turn):
             return self._timed("elsewhere", self._cancel_elsewhere(user, turn, wish))
         running = known.running
         if running:
             known.signal.abort(wish)
         return self._timed("here", self._cancelled_here(known, wish, running=running))
+
+    def cancel_all(self, user: str, turns: Iterable[str], wish: Abort) -> Coroutine[Any, Any, dict[str, str]]:
+        """As `cancel`, for many; those that don't run here are looked up in one call."""
+        here: dict[str, Coroutine[Any, Any, str]] = {}
+        elsewhere: list[str] = []
+        for turn in turns:
+            if self.runs_here(user, turn):
+                here[turn] = self.cancel(user, turn, wish)
+            else:
+                elsewhere.append(turn)
+        return self._all_cancelled(user, here, elsewhere, wish)
+
+    def runs_here(self, user: str, turn: str) -> bool:
+        """Whether this process has the turn, and can say what became of it."""
+        known = self._hub.get(user, turn)
+        return known is not None and known.owned and not _leaving(known)
+
+    async def _all_cancelled(
+        self, user: str, here: dict[str, Coroutine[Any, Any, str]], elsewhere: list[str], wish: Abort
+    ) -> dict[str, str]:
+        asked = [*here.items()]
+        became: dict[str, str] = {}
+        if elsewhere:
+            try:
+                stands = await self._store.running(user, elsewhere)
+            except BaseException:
+                await asyncio.gather(*here.values(), return_exceptions=True)
+                raise
+            for turn, runs in zip(elsewhere, stands, strict=True):
+                if runs:
+                    asked.append((turn, self.cancel(user, turn, wish)))
+                else:
+                    became[turn] = "not_found" if runs is None else "already_ended"
+        answers = await asyncio.gather(*(answer for _, answer in asked))
+        return became | dict(zip((turn for turn, _ in asked), answers, strict=True))
 
     async def _timed(self, where: str, stopping: Coroutine[Any, Any, str]) -> str:
         began = perf_counter()

@@ -41,7 +41,7 @@ if known[1] then
 end
 
 if new.limits then
-  local limit, retry_ms = reached_limit(p, new.limits, new.conversation, new.now_ms)
+  local limit, retry_ms = reached_limit(p, new.limits, new)
   if limit then
     return {'limited', limit, retry_ms}
   end
@@ -78,6 +78,7 @@ if not new.stateless then
   end
   if kept[2] == '' then
     redis.call('HSET', key, 'title', new.title)
+    count_stored(p, id, #new.title)
   end
   touch_conversation(p, id, new.now_ms)
   revision = tonumber(redis.call('HGET', key, 'revision'))

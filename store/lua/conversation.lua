@@ -8,6 +8,27 @@ local function put(key, fields)
   redis.call('HSET', key, unpack(flat))
 end
 
+-- Shared: what a user's conversations take, in bytes: `stored` is the sum of `sizes`, which has that of each.
+local function count_stored(p, id, bytes)
+  redis.call('HINCRBY', p .. 'sizes', id, bytes)
+  redis.call('INCRBY', p .. 'stored', bytes)
+  redis.call('PEXPIRE', p .. 'sizes', HISTORY_MS)
+  redis.call('PEXPIRE', p .. 'stored', HISTORY_MS)
+end
+
+-- Shared: a conversation that is no longer there leaves the user's list, by its place there, and the sum.
+local function forget_conversation(p, place)
+  local id = string.sub(place, 18)
+  redis.call('ZREM', p .. 'conversations', place)
+  local size = redis.call('HGET', p .. 'sizes', id)
+  if size then
+    redis.call('HDEL', p .. 'sizes', id)
+    if redis.call('DECRBY', p .. 'stored', size) <= 0 then
+      redis.call('DEL', p .. 'stored')
+    end
+  end
+end
+
 -- Shared: keep a new conversation. `n` numbers its messages and turns; `place` is its name in the user's list, which
 -- puts the newer one first where two changed in the same ms.
 local function create_conversation(p, new)
@@ -22,6 +43,7 @@ local function create_conversation(p, new)
   redis.call('PEXPIRE', key, HISTORY_MS)
   redis.call('ZADD', p .. 'conversations', new.updated_ms, place)
   redis.call('PEXPIRE', p .. 'conversations', HISTORY_MS)
+  count_stored(p, new.id, #new.title + #(new.system or '') + #new.metadata)
 end
 
 -- Shared: raise the revision, move the conversation to the top, and let it live on. Its messages are given twice
@@ -33,7 +55,8 @@ local function touch_conversation(p, id, now_ms)
   redis.call('HINCRBY', key, 'revision', 1)
   redis.call('HSET', key, 'updated_ms', updated_ms)
   redis.call('ZADD', p .. 'conversations', updated_ms, kept[2])
-  for _, name in ipairs({'conversation:' .. id, 'messages:' .. id, 'active:' .. id, 'conversations'}) do
+  local lists = {'conversation:' .. id, 'messages:' .. id, 'active:' .. id, 'conversations', 'sizes', 'stored'}
+  for _, name in ipairs(lists) do
     redis.call('PEXPIRE', p .. name, HISTORY_MS)
   end
   local clock = clock_ms()
@@ -59,6 +82,7 @@ local function add_message(p, id, new)
   local n = redis.call('HINCRBY', p .. 'conversation:' .. id, 'n', 1)
   redis.call('HINCRBY', p .. 'conversation:' .. id, 'messages', 1)
   redis.call('ZADD', p .. 'messages:' .. id, n, new.id)
+  count_stored(p, id, #new.body)
 end
 
 -- Shared: the ids of the turns without an ending in a list, the user's `running` or a conversation's `active:`,

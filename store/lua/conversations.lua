@@ -1,4 +1,5 @@
 -- The user's conversations, last changed first.
+-- uses: clock, kept, conversation
 -- KEYS[1] the user's prefix. ARGV: at most how many, before ('' for none).
 -- Returns {'ok', conversations} or {'not_found', what}. Those that Redis forgot leave the list.
 local p, limit = KEYS[1], tonumber(ARGV[1])
@@ -28,6 +29,6 @@ while #listed < limit do
   end
 end
 for _, place in ipairs(forgotten) do
-  redis.call('ZREM', p .. 'conversations', place)
+  forget_conversation(p, place)
 end
 return {'ok', listed}

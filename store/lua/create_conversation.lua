@@ -1,8 +1,15 @@
 -- Keep a new conversation; one that is there stays.
--- uses: clock, kept, conversation
--- KEYS[1] the user's prefix. ARGV: the conversation as MessagePack.
-local new = cmsgpack.unpack(ARGV[1])
-if redis.call('EXISTS', KEYS[1] .. 'conversation:' .. new.id) == 0 then
-  create_conversation(KEYS[1], new)
+-- uses: clock, kept, conversation, limits
+-- KEYS[1] the user's prefix. ARGV: the conversation as MessagePack, and the user's limits so, if they count.
+-- Returns {'ok'} or {'limited', limit}.
+local new, limits = cmsgpack.unpack(ARGV[1]), ARGV[2] and cmsgpack.unpack(ARGV[2])
+if redis.call('EXISTS', KEYS[1] .. 'conversation:' .. new.id) == 1 then
+  return {'ok'}
 end
-return 1
+local size = #new.title + #(new.system or '') + #new.metadata
+local limit = limits and reached_storage(KEYS[1], limits, size, true)
+if limit then
+  return {'limited', limit}
+end
+create_conversation(KEYS[1], new)
+return {'ok'}

@@ -15,6 +15,6 @@ for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. ARGV[1], 0, -1
   end
   redis.call('UNLINK', p .. 'message:' .. message)
 end
-redis.call('ZREM', p .. 'conversations', place)
+forget_conversation(p, place)
 redis.call('UNLINK', key, p .. 'messages:' .. ARGV[1], p .. 'active:' .. ARGV[1])
 return {'ok', running}

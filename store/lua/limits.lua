@@ -8,11 +8,49 @@ local function day_key(p, now_ms)
   return p .. 'day:' .. text_of(math.floor(now_ms / DAY_MS))
 end
 
+-- Shared: which of the limits refuses so many bytes more, and, where they are of a fresh conversation, that. What Redis
+-- forgot meanwhile isn't counted.
+local function reached_storage(p, limits, grows, fresh)
+  if limits.conversations == 0 and limits.stored_bytes == 0 then
+    return
+  end
+  local old = redis.call('ZRANGEBYSCORE', p .. 'conversations', '-inf', clock_ms() - HISTORY_MS, 'LIMIT', 0, 100)
+  for _, place in ipairs(old) do
+    if redis.call('EXISTS', p .. 'conversation:' .. string.sub(place, 18)) == 0 then
+      forget_conversation(p, place)
+    end
+  end
+  if fresh and limits.conversations > 0 and redis.call('ZCARD', p .. 'conversations') >= limits.conversations then
+    return 'conversations'
+  end
+  local stored = tonumber(redis.call('GET', p .. 'stored') or 0)
+  if limits.stored_bytes > 0 and stored + grows > limits.stored_bytes then
+    return 'stored_bytes'
+  end
+end
+
+-- Shared: whether the requests of the user's running turns leave no room for one more of this size.
+local function reached_bytes(p, limits, size)
+  local sum = size
+  for _, turn in ipairs(redis.call('ZRANGE', p .. 'running', 0, -1)) do
+    sum = sum + redis.call('HSTRLEN', p .. 'turn:' .. turn, 'request')
+  end
+  return sum > limits.live_bytes
+end
+
 -- Shared: which of the limits refuses a new turn, and in how many ms that is over, if it is known.
-local function reached_limit(p, limits, conversation, now_ms)
+local function reached_limit(p, limits, new)
+  local conversation, now_ms = new.conversation, new.now_ms
   if limits.live > 0 and redis.call('ZCARD', p .. 'running') >= limits.live
     and #running_turns(p, 'running') >= limits.live then
     return 'live', false
+  end
+  if limits.live_bytes > 0 and reached_bytes(p, limits, #new.request) then
+    return 'live_bytes', false
+  end
+  local storage = not new.stateless and reached_storage(p, limits, new.input and #new.input.body or 0, not conversation)
+  if storage then
+    return storage, false
   end
   local left_ms = DAY_MS - now_ms % DAY_MS
   local spent = redis.call('HMGET', day_key(p, now_ms), 'tokens', 'cost_nano')

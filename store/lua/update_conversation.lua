@@ -1,7 +1,7 @@
 -- Change a conversation.
--- uses: clock, kept, conversation
--- KEYS[1] the user's prefix. ARGV: conversation, now, the change as MessagePack.
--- Returns {'ok', conversation} or {'not_found', what}.
+-- uses: clock, kept, conversation, limits
+-- KEYS[1] the user's prefix. ARGV: conversation, now, the change as MessagePack, and the user's limits so, if they count.
+-- Returns {'ok', conversation}, {'not_found', what} or {'limited', limit}.
 local key, change = KEYS[1] .. 'conversation:' .. ARGV[1], cmsgpack.unpack(ARGV[3])
 if redis.call('EXISTS', key) == 0 then
   return {'not_found', 'conversation'}
@@ -9,6 +9,18 @@ end
 if change.head and not has_message(KEYS[1], ARGV[1], change.head) then
   return {'not_found', 'head'}
 end
+local grows = 0
+for name, value in pairs(change) do
+  if name == 'title' or name == 'system' or name == 'metadata' then
+    grows = grows + #value - redis.call('HSTRLEN', key, name)
+  end
+end
+local limits = ARGV[4] and cmsgpack.unpack(ARGV[4])
+local limit = limits and grows > 0 and reached_storage(KEYS[1], limits, grows, false)
+if limit then
+  return {'limited', limit}
+end
+count_stored(KEYS[1], ARGV[1], grows)
 for name, value in pairs(change) do
   redis.call('HSET', key, name, value)
 end

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from gateway.errors import ApiError
 from gateway.protocol import InputMessage, TurnStart, decode_request
 from gateway.shapes import body_of
-from gateway.turns.acceptance import accept, check_start, content_of, parts_of, started
+from gateway.turns.acceptance import accept, content_of, parts_of, prepare, started
 from gateway.turns.turn_stream import TurnStream
 from providers.base import ImagePart, Params, TextPart, Tool, ToolResultPart
 from store.base import Accepted, Busy
@@ -18,6 +18,7 @@ from tests.in_process import SteeredStore
 from tests.turn_events import EPOCH
 
 INPUT_MAX = 1000
+ITEMS_MAX = 4
 ONE = [InputMessage(role="user", parts=[TextPart("Hi")])]
 
 
@@ -38,14 +39,18 @@ ONE = [InputMessage(role="user", parts=[TextPart("Hi")])]
         ({"input": "x" * 1000}, "too_large", None),
         ({"input": "Hi", "system": "x" * 1000}, "too_large", None),
         ({"messages": [InputMessage(role="user", parts=[TextPart("x" * 1000)])]}, "too_large", None),
-        ({"input": [ImagePart("image/png", data="x" * 1000)]}, "too_large", None),
+        ({"input": [ImagePart("image/png", data="AAAA" * 250)]}, "too_large", None),
+        ({"input": [TextPart("x")] * 5}, "too_large", None),
+        ({"messages": [*ONE, *ONE, InputMessage(role="user", parts=[])]}, "too_large", None),
+        ({"messages": [InputMessage(role="user", parts=[TextPart("x")] * 4)]}, "too_large", None),
+        ({"input": "Hi", "tools": [Tool(f"t{n}") for n in range(4)]}, "too_large", None),
     ],
     ids=repr,
 )
 def test_a_start_that_makes_no_sense_is_refused(fields: dict[str, Any], code: str, path: str | None) -> None:
     """The rules that need more than one field, and the bound of the input; each says which field."""
     with pytest.raises(ApiError) as refused:
-        check_start(TurnStart(**fields), INPUT_MAX)
+        prepare(TurnStart(**fields), INPUT_MAX, ITEMS_MAX)
     assert (refused.value.code, refused.value.body.path) == (code, path)
 
 
@@ -64,7 +69,7 @@ def test_a_start_that_makes_no_sense_is_refused(fields: dict[str, Any], code: st
 )
 def test_a_start_that_makes_sense_passes(fields: dict[str, Any]) -> None:
     """Text or parts, in a conversation or not, a branch, an answer again, or messages of its own."""
-    check_start(TurnStart(**fields), INPUT_MAX)
+    assert prepare(TurnStart(**fields), INPUT_MAX, ITEMS_MAX).content
 
 
 def test_what_counts_as_content() -> None:
@@ -109,7 +114,8 @@ def test_input_is_text_or_parts() -> None:
 
 async def accepted(steered: SteeredStore, request: TurnStart, turn: str = "t", digest: bytes = b"digest") -> Accepted:
     stream = TurnStream("ann", turn, digest, EPOCH)
-    found = await accept(steered.as_store, stream, request, b"{}", "demo", "in_one", 10_000)
+    prepared = prepare(request, INPUT_MAX, ITEMS_MAX)
+    found = await accept(steered.as_store, stream, request, prepared, "demo", "in_one", 10_000)
     assert (stream.accepted_as is not None, stream.conversation_record) == (True, found.conversation)
     return found
 

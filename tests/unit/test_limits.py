@@ -69,8 +69,11 @@ def test_with_auth_off_nothing_is_counted_by_user_or_address() -> None:
 def test_what_the_store_checks_is_what_is_set() -> None:
     """The defaults, and each of them as it is set; 0 is no limit."""
     settings = make_settings(**ON)
-    assert turn_limits(settings) == TurnLimits(running=8, live=72, start_interval_us=50_000, start_burst=41)
-    assert turn_limits(make_settings(**ON, user_running_turns=0, user_requests_per_s=0)) == TurnLimits(start_burst=41)
+    stored = {"live_bytes": 64 * 2**20, "conversations": 10_000, "stored_bytes": 2**30}
+    assert turn_limits(settings) == TurnLimits(running=8, live=72, start_interval_us=50_000, start_burst=41, **stored)
+    none = {"user_live_bytes": 0, "user_conversations": 0, "user_stored_bytes": 0}
+    unbounded = make_settings(**ON, user_running_turns=0, user_requests_per_s=0, **none)
+    assert turn_limits(unbounded) == TurnLimits(start_burst=41)
     budgets = make_settings(user_cost_per_day=Decimal("1.5"), conversation_tokens=7)
     assert turn_limits(budgets) == TurnLimits(start_burst=41, cost_nano_per_day=1_500_000_000, conversation_tokens=7)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import pace as pace_module
-from gateway.pace import PACES_SWEPT_AT, Pace
+from gateway.pace import DEBT_MAX_S, PACES_SWEPT_AT, Pace
 from store import embedded_paces
 from store.embedded import EmbeddedStore
 from tests.in_process import SteeredStore, eventually
@@ -24,6 +24,24 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now_s
+
+
+def test_what_is_charged_is_owed() -> None:
+    """Also beyond the burst, but never for longer than so many seconds; asking how long costs nothing."""
+    clock = Clock()
+    pace = Pace(20, 40, clock)
+    assert [pace.wait_ms("ann") for _ in range(100)] == [0] * 100
+    pace.charge("ann", 39)
+    assert pace.wait_ms("ann") == 0
+    pace.charge("ann", 11)
+    assert pace.wait_ms("ann") == 550
+    assert pace.take("ann") == 550
+    assert pace.wait_ms("bob") == 0
+    clock.now_s += 0.55
+    assert pace.take("ann") == 0
+    for count in (1000, 1000, 1):
+        pace.charge("ann", count)
+    assert DEBT_MAX_S * 1000 <= pace.wait_ms("ann") <= DEBT_MAX_S * 1000 + 100
 
 
 def test_a_burst_and_then_a_pace() -> None:

@@ -13,6 +13,7 @@ from gateway.errors import ApiError
 from gateway.protocol import TurnStart
 from gateway.services import Services
 from gateway.turns.abort import Abort
+from gateway.turns.acceptance import prepare
 from gateway.turns.turn_stream import TurnStream
 from providers.base import ChatRequest, Delta, Finished, Params, PartDelta, PartStarted
 from providers.route import Route
@@ -528,9 +529,13 @@ async def test_a_drain_does_not_wait_for_ever_for_the_store(
     assert (await steered.turn("ann", "t")).ending is None
 
 
+def start(services: Services, request: TurnStart) -> tuple[TurnStream, bool]:
+    return services.runner.start("ann", request, prepare(request, 1000, 10))
+
+
 async def test_epochs_only_grow(services: Services) -> None:
     """No epoch is used twice, also within one millisecond."""
-    streams = [services.runner.start("ann", TurnStart(input="Hi"))[0] for _ in range(50)]
+    streams = [start(services, TurnStart(input="Hi"))[0] for _ in range(50)]
     epochs = [stream.epoch for stream in streams]
     assert epochs == sorted(set(epochs))
     assert len({stream.turn for stream in streams}) == 50
@@ -541,9 +546,9 @@ async def test_epochs_only_grow(services: Services) -> None:
 
 async def test_a_start_never_awaits(services: Services) -> None:
     """A cancel behind a start on the same socket finds the turn: it is known before anything is awaited."""
-    stream, fresh = services.runner.start("ann", TurnStart(turn="t", input="Hi", params=Params(demo={"rate": 0})))
+    stream, fresh = start(services, TurnStart(turn="t", input="Hi", params=Params(demo={"rate": 0})))
     assert fresh
     assert services.hub.get("ann", "t") is stream
     with pytest.raises(ApiError):
-        services.runner.start("ann", TurnStart(turn="t", input="Other"))
+        start(services, TurnStart(turn="t", input="Other"))
     await stream.ended.wait()

@@ -196,7 +196,7 @@ def test_large_data_is_shown_by_its_address() -> None:
     shown = message_view(record).parts
     assert shown == [small, FilePart("text/plain", url="/v1/messages/m_1/parts/1", name="a")]
     assert address_in("/v1/messages/m_1/parts/1") == ("m_1", 1)
-    assert message_view(record, whole=True).parts == [small, large]
+    assert message_view(record, [small, large]).parts == [small, large]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,7 @@
+-- Version 3 didn't count what is kept for each user (`embedded.sql`, which runs before this).
+
+INSERT INTO stored (user, conversations, bytes)
+    SELECT user, count(*), sum(length(CAST(title AS BLOB)) + length(CAST(coalesce(system, '') AS BLOB)) + length(metadata))
+    FROM conversations GROUP BY user;
+UPDATE stored SET bytes = bytes
+    + coalesce((SELECT sum(length(body)) FROM messages WHERE messages.user = stored.user), 0);
