@@ -23,6 +23,9 @@ UNTHROTTLED: tuple[type[p.Request], ...] = (p.TurnCancel, p.TurnAttach, p.Conver
 UNTHROTTLED_IN_FLIGHT = 32
 """So many more of them than of all requests may be in flight."""
 
+WORK_MS_PER_S = 100
+"""A tenth of the loop for the requests of one user, where others want it too or not: whoever behaves needs a hundredth."""
+WORK_MS_AT_ONCE = 100
 BODY_UNIT_BYTES = 1024
 RETRY_BODY_AFTER_MS = 1000
 RETRY_CROWDED_MS = 100
@@ -70,6 +73,7 @@ class Limits:
         counted = settings.auth != "none"
         per_s = settings.user_requests_per_s
         self.pace = Pace(per_s, settings.user_requests_burst, clock) if counted and per_s else None
+        self._work = Pace(WORK_MS_PER_S, WORK_MS_AT_ONCE, clock, settled=False) if counted else None
         # Bytes come unevenly: what is taken at once is as large as what all may send at once.
         self._bodies_pace = None
         if counted and settings.user_body_bytes_per_s:
@@ -98,6 +102,15 @@ class Limits:
         """A body of this size came; what would fit a frame is a request like any other."""
         if self._bodies_pace is not None and size > self._small_body_bytes:
             self._bodies_pace.charge(user, size // BODY_UNIT_BYTES)
+
+    def spend(self, user: str, took_s: float) -> None:
+        """The loop worked so long for a request of the user's."""
+        if self._work is not None:
+            self._work.charge(user, took_s * 1000)
+
+    def rest_s(self, user: str) -> float:
+        """For how long the user's next request isn't read: who has more than its share of the loop is read more slowly."""
+        return 0 if self._work is None else self._work.wait_ms(user) / 1000
 
     def is_over(self, user: str) -> bool:
         """Whether the user has asked for more than the pace allows."""

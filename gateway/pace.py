@@ -51,15 +51,15 @@ class Pace:
             self.charge(user, 1)
         return wait_ms
 
-    def charge(self, user: str, count: int) -> None:
+    def charge(self, user: str, count: float) -> None:
         """So many requests have been let through, whether they might or not; what is owed for them ends in `DEBT_MAX_S`."""
         now = self._clock()
         due = max(self._due.get(user, now), now)
-        count = min(count, max(1, int((now + self._ahead_s + DEBT_MAX_S - due) / self._interval_s)))
+        count = min(count, max(1, (now + self._ahead_s + DEBT_MAX_S - due) // self._interval_s))
         self._due[user] = due + count * self._interval_s
         if self._settled:
             before, since = self._taken.get(user, (0, now))
-            self._taken[user] = (before + count, since)
+            self._taken[user] = (before + int(count), since)
         if len(self._due) >= self._sweep_at:
             self._due = {other: then for other, then in self._due.items() if then > now}
             self._sweep_at = max(PACES_SWEPT_AT, 2 * len(self._due))

@@ -27,6 +27,7 @@ from gateway.refusals import as_api_error
 from gateway.services import Services
 from gateway.shapes import cost_view, usage_view
 from gateway.sockets.outbox import Attachment, Outbox
+from gateway.tasks import Metered
 from gateway.turns.registry import Behind, Turns
 from providers.prices import per_million
 
@@ -130,7 +131,7 @@ class Session:
         if request.id is not None:
             self._in_flight.add(request.id)
         self._running += 1
-        self._spawn(self._serve(request))
+        self._spawn(Metered(self._serve(request), self._spent))
 
     def _has_room(self, request: p.AnyRequest) -> bool:
         """Whether one more may be in flight; what stops turns that run here always may."""
@@ -148,6 +149,9 @@ class Session:
         """The client is gone: drop its attachments; its turns go on."""
         self._conversations.close()
         self._outbox.close()
+
+    def _spent(self, took_s: float) -> None:
+        self._services.limits.spend(self._user, took_s)
 
     async def _serve(self, request: p.AnyRequest) -> None:
         if request.id is not None:

@@ -51,6 +51,7 @@ class Catalog:
         self._endpoints = {
             name: endpoint_of(name, row, environment, rows.proxy) for name, row in self._providers.items()
         }
+        self._infos: dict[PriceOf, list[ModelInfo]] = {}
         self._missing = {
             name: missing(row, self._endpoints[name], environment) for name, row in self._providers.items()
         }
@@ -63,8 +64,13 @@ class Catalog:
 
         `price_of` knows prices: that of `providers.prices` knows more, and takes its time when it is first asked.
 
-        Those of a provider's variant ("kimi-cn/kimi-k3") follow where its key is set.
+        Those of a provider's variant ("kimi-cn/kimi-k3") follow where its key is set. Made once for each `price_of`.
         """
+        if price_of not in self._infos:
+            self._infos[price_of] = self._infos_of(price_of)
+        return list(self._infos[price_of])
+
+    def _infos_of(self, price_of: PriceOf) -> list[ModelInfo]:
         shown = [row for row in self._models.values() if not row.hidden and not self._providers[row.provider].hidden]
         listed = [self._info(row.id, row, row.provider, price_of) for row in shown]
         for name, provider in self._providers.items():

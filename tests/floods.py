@@ -143,7 +143,7 @@ async def requests(url: str, token: str) -> None:
             RawFrame(TEXT, json.dumps({"type": kind, "id": str(n), **fields}).encode()).encode() for n in range(100)
         )
         flood = asyncio.create_task(_many(FLOODERS, lambda frames=frames: _flood(url, token, frames)))  # type: ignore[misc]
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.2)
         os.write(sys.stdout.fileno(), f"{name}\n".encode())
         await commands.readline()
         flood.cancel()

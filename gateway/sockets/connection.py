@@ -37,8 +37,6 @@ log = structlog.stdlib.get_logger("turnwire.connection")
 READ_BEFORE_YIELD_BYTES = 8 * 1024
 BYTES_OF_A_FRAME = 512
 """A small frame costs about as much as so many bytes of a large one."""
-REST_FOR_WORK = 9.0
-"""Who asks for more than its pace has at most a tenth of the loop for the reading of its frames."""
 HEARTBEAT_STEPS = 10
 
 
@@ -195,7 +193,7 @@ class Connection:
     async def _read(self, receive: Receive, session: Session | Behalf) -> None:
         """Hand every frame to the session; it starts the work and returns."""
         key, other = ("bytes", "text") if self._codec.binary else ("text", "bytes")
-        limits, user = self._services.limits, self.user
+        limits, principal = self._services.limits, self._opened.principal
         read = 0
         while True:
             message = await receive()
@@ -209,9 +207,10 @@ class Connection:
             began = perf_counter()
             if self._closing is None:
                 session.receive(data)
+            limits.spend(principal.user, perf_counter() - began)
             read += BYTES_OF_A_FRAME + len(data)
-            if limits.is_over(user):
-                await asyncio.sleep((perf_counter() - began) * REST_FOR_WORK)
+            if rest_s := 0 if principal.is_service else limits.rest_s(principal.user):
+                await asyncio.sleep(rest_s)
             elif read >= READ_BEFORE_YIELD_BYTES:
                 read = 0
                 await asyncio.sleep(0)

@@ -18,6 +18,7 @@ class Cancels:
     def __init__(self, services: Services, user: str) -> None:
         self._services = services
         self._user = user
+        self._finding = asyncio.Lock()
 
     async def cancel(self, request: p.TurnCancel) -> dict[str, str]:
         """What became of each turn. Those that run here are told before the first await. Raises `ApiError`, `StoreError`."""
@@ -48,14 +49,15 @@ class Cancels:
         return result
 
     async def _found(self, here: list[str], conversation: str | None, wish: Abort) -> dict[str, str]:
-        """The turns that run here, and then those that the store knows to run."""
+        """The turns that run here are told at once. Then, of one such cancel at a time, those that the store knows to run."""
         stopping = self._services.stopping
         asked = {turn: stopping.cancel(self._user, turn, wish) for turn in here}
-        with suppress(StoreError):  # away: what runs here is stopped all the same
-            for turn in await self._services.store.active(self._user, conversation):
-                if turn not in asked:
-                    asked[turn] = stopping.cancel(self._user, turn, wish)
-        return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+        async with self._finding:
+            with suppress(StoreError):  # away: what runs here is stopped all the same
+                for turn in await self._services.store.active(self._user, conversation):
+                    if turn not in asked:
+                        asked[turn] = stopping.cancel(self._user, turn, wish)
+            return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
 
     def _scope(self, request: p.TurnCancel) -> list[str]:
         """The turns that are named, or those of the scope that this process knows to run."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 
 import pytest
 
-from gateway.tasks import contained, spawn
+from gateway.tasks import Metered, contained, spawn
 
 
 async def test_work_is_done_in_the_group() -> None:
@@ -48,3 +49,40 @@ async def test_what_fails_in_a_turn_stays_in_it(caplog: pytest.LogCaptureFixture
     assert "a defect" in caplog.text
     assert "'user': 'ann'" in caplog.text
     assert "'turn': 't'" in caplog.text
+
+
+async def test_metered_work_is_the_same_work() -> None:
+    """What it answers, raises, catches and waits for; each of its steps is timed, and what it waits for isn't."""
+    spent: list[float] = []
+    gate = asyncio.Event()
+
+    async def work(what: str) -> str:
+        if what == "raise":
+            await asyncio.sleep(0)
+            raise KeyError(what)
+        deadline = time.perf_counter() + 0.02
+        while time.perf_counter() < deadline:
+            pass
+        try:
+            await asyncio.wait_for(gate.wait(), 0.05)
+        except TimeoutError:
+            return "late"
+        return "done"
+
+    assert await asyncio.create_task(Metered(work("wait"), spent.append)) == "late"
+    assert 0.02 <= sum(spent) < 0.04
+    assert len(spent) > 1
+    gate.set()
+    assert await asyncio.create_task(Metered(work("wait"), spent.append)) == "done"
+    with pytest.raises(KeyError):
+        await asyncio.create_task(Metered(work("raise"), spent.append))
+    gate.clear()
+    waiting = asyncio.create_task(Metered(work("wait"), spent.append))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    unbegun = asyncio.create_task(Metered(work("wait"), spent.append))
+    unbegun.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await unbegun
