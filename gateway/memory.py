@@ -19,6 +19,8 @@ RETRY_AFTER_MS = 2000
 OF_CGROUP = 0.85
 """What else is in the container needs some of it, and so does what has been let in."""
 
+LARGE_BLOCK_BYTES = 2**20
+_M_MMAP_THRESHOLD = -3
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _STATM = Path("/proc/self/statm")
 _TELLS = _STATM.exists()
@@ -45,6 +47,7 @@ class Memory:
 
     async def keep(self) -> None:
         """Look until cancelled; where the system doesn't say what is taken, there is no bound."""
+        _keep_no_large_blocks()
         while self.bytes_max and _TELLS:
             self.look()
             await asyncio.sleep(LOOK_S)
@@ -77,6 +80,12 @@ def cgroup_bytes() -> int:
 
 
 def _give_back() -> None:
-    """What the C library keeps of freed memory goes back to the system, where it can be asked."""
+    """What the C library keeps of freed memory goes back to the system, where it can be asked (glibc)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _keep_no_large_blocks() -> None:
+    """Requests of megabytes go back to the system when they are freed; else glibc learns to keep blocks of that size."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)

@@ -197,7 +197,8 @@ Slots = tuple[tuple[str, ...], ...]
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """What became of `accept`. `fresh` False: this user has used the id; `turn` is that turn.
+    """What became of `accept`. `fresh` False: this user has used the id; `turn` is that turn, perhaps without
+    its request.
 
     `ahead`: with `on_busy` "queue", the ids of the conversation's turns that have to end first, oldest first.
     `slots`: see `Store.slots`; none where fewer than `limits.running` are taken.

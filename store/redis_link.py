@@ -44,6 +44,7 @@ CALL_TIMEOUT_S = 2.2
 REPLY_S = 0.2
 """What is left of a call's time for its reply."""
 CONNECT_TIMEOUT_S = 2.0
+COPIED_BYTES_MAX = 64 * 1024
 RETRIES = 2
 RETRY_DELAY_S = 0.1
 
@@ -236,9 +237,11 @@ class Linked:
         self._link = link
 
 
-def _packed(commands: Sequence[tuple[Argument, ...]]) -> bytes:
+def _packed(commands: Sequence[tuple[Argument, ...]]) -> bytes | list[bytes]:
+    """As they are sent: small ones in one piece, large ones without another copy."""
     pack: Any = pack_command  # its annotation knows commands of one word alone
-    return b"".join(map(pack, commands))
+    pieces: list[bytes] = [pack(command) for command in commands]
+    return pieces if any(len(piece) > COPIED_BYTES_MAX for piece in pieces) else b"".join(pieces)
 
 
 async def connect(connection: AbstractConnection) -> None:

@@ -29,16 +29,26 @@ _COUNTERS = tuple(field.name.encode() for field in structs.fields(Counters))
 
 def packed(value: object) -> bytes:
     """MessagePack as Redis' scripts read it: they know no bytes, so those are texts there, and what is None is left out."""
+    pieces: list[bytes] = []
+    _pack(value, pieces)
+    return b"".join(pieces)
+
+
+def _pack(value: object, pieces: list[bytes]) -> None:
     if isinstance(value, Struct):
         value = structs.asdict(value)
     if isinstance(value, str):
         value = raw(value)
     if isinstance(value, bytes):
-        return b"\xdb" + len(value).to_bytes(4, "big") + value
-    if isinstance(value, dict):
-        pairs = [packed(name) + packed(one) for name, one in value.items() if one is not None]
-        return b"\xdf" + len(pairs).to_bytes(4, "big") + b"".join(pairs)
-    return msgspec.msgpack.encode(value)
+        pieces += (b"\xdb" + len(value).to_bytes(4, "big"), value)
+    elif isinstance(value, dict):
+        pairs = [(name, one) for name, one in value.items() if one is not None]
+        pieces.append(b"\xdf" + len(pairs).to_bytes(4, "big"))
+        for pair in pairs:
+            for one in pair:
+                _pack(one, pieces)
+    else:
+        pieces.append(msgspec.msgpack.encode(value))
 
 
 def accepted(reply: list[Any]) -> list[Any]:

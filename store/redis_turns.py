@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import structs
 
 from store.base import (
     Accepted,
@@ -19,7 +20,7 @@ from store.base import (
 from store.interface import conversation_channel, turn_channel
 from store.redis_keys import bucket_of, index_member, raw, user_prefix
 from store.redis_link import Call, Linked
-from store.redis_records import accepted, conversation_record, message_record, packed, turn_record
+from store.redis_records import accepted, conversation_record, packed, turn_record
 
 LOG_READ_BYTES = 2**20
 APPENDS_PER_CALL = 1000
@@ -49,12 +50,12 @@ class RedisTurns(Linked):
         if outcome == b"known":
             turn = turn_record(new.user, answer[0], in_conversation=bool(answer[1]))
             return Accepted(fresh=False, turn=turn)
-        record, kept, question, ahead, slots = answer
+        record, kept, parent, ahead, slots = answer
         return Accepted(
             fresh=True,
-            turn=turn_record(new.user, record, in_conversation=True),
+            turn=structs.replace(turn_record(new.user, record, in_conversation=True), request=new.request),
             conversation=conversation_record(new.user, kept) if kept else None,
-            input=message_record(question) if question else None,
+            input=new.input and structs.replace(new.input, parent=parent and parent.decode()),
             ahead=tuple(other.decode() for other in ahead),
             slots=_slots(slots),
         )

@@ -132,6 +132,19 @@ REQUESTS: dict[str, dict[str, Any]] = {
 """By the request's type, and what is special about it behind a blank."""
 FLOODERS = 5
 
+TINY_THINGS: dict[str, bytes] = {
+    "messages": b'{"messages":[' + b'{"role":"user","parts":[{"kind":"text","text":"a"}]},' * 280_000 + b"{}]}",
+    "parts": b'{"input":[' + b'{"kind":"text","text":"a"},' * 600_000 + b"{}]}",
+    "calls": b'{"messages":[{"role":"assistant","parts":['
+    + b'{"kind":"tool_call","call":"c","name":"x","arguments":"{}"},' * 180_000
+    + b"{}]}]}",
+    "numbers": b'{"input":"x","metadata":[' + b"1," * 9_000_000 + b"1]}",
+    "maps": b'{"input":"x","params":{"demo":' + b'{"a":' * 3_000_000 + b"1",
+    "texts": b'{"input":"x","system":' + b'"",' * 6_000_000 + b'""}',
+    "keys": b'{"input":"x","metadata":{' + b'"":1,' * 3_000_000 + b'"":1}}',
+}
+"""Bodies of 15 to 20 MB that are refused, and hold nobody up."""
+
 
 async def requests(url: str, token: str) -> None:
     """Each type of request in turn, on a few sockets, as fast as they carry it."""

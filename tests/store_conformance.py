@@ -279,7 +279,7 @@ class StoreConformance:
             new_turn(message="other.answer", input=message("other.question"), epoch=NOW + 5, owner="two")
         )
         assert not again.fresh
-        assert again.turn == first.turn
+        assert msgspec.structs.replace(again.turn, request=first.turn.request) == first.turn
         assert await missing(store.message("ann", "other.question")) == "message"
         assert (await store.conversation("ann", "c1")).messages == 1
 

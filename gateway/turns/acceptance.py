@@ -106,7 +106,8 @@ def content_of(request: TurnStart) -> tuple[bytes, bytes]:
         tools=[structs.replace(tool, parameters=_meant(tool.parameters) or {}) for tool in request.tools or ()] or None,
         tool_choice=None if request.tool_choice == "auto" else request.tool_choice,
     )
-    return _CONTENT.encode(asked), hashlib.sha256(_CONTENT.encode(compared)).digest()
+    content = _CONTENT.encode(asked)
+    return content, hashlib.sha256(content if compared == asked else _CONTENT.encode(compared)).digest()
 
 
 def _compared(message: InputMessage) -> InputMessage:

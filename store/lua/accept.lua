@@ -1,19 +1,31 @@
 -- Accept a turn: its id, request, question, conversation and lease.
 -- uses: clock, kept, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the turn as MessagePack, the channel of its conversation, until when to do it.
--- Returns {'known', turn, whether its conversation is there}, {'fresh', turn, conversation, question, turns ahead,
--- slots}, {'conflict'}, {'busy'}, {'not_found', what}, {'limited', limit, ms} or {'late'}; records are flat lists of
--- fields.
+-- Returns {'known', turn, whether its conversation is there}, {'fresh', turn, conversation, the question's parent, turns
+-- ahead, slots}, {'conflict'}, {'busy'}, {'not_found', what}, {'limited', limit, ms} or {'late'}; records are flat lists of
+-- fields, without the request, which who asks has.
 local p, new = KEYS[1], cmsgpack.unpack(ARGV[1])
 local turn = p .. 'turn:' .. new.turn
 if clock_ms() > tonumber(ARGV[3]) then
   return {'late'}
 end
 
+local function record()
+  local kept = redis.call('HGETALL', turn)
+  for at = 1, #kept, 2 do
+    if kept[at] == 'request' then
+      table.remove(kept, at)
+      table.remove(kept, at)
+      return kept
+    end
+  end
+  return kept
+end
+
 local function fresh(id, question, ahead)
   return {
-    'fresh', redis.call('HGETALL', turn), id and redis.call('HGETALL', p .. 'conversation:' .. id) or false,
-    question and redis.call('HGETALL', p .. 'message:' .. question) or false, ahead,
+    'fresh', record(), id and redis.call('HGETALL', p .. 'conversation:' .. id) or false,
+    question and redis.call('HGET', p .. 'message:' .. question, 'parent') or false, ahead,
     new.limits and slots_before(p, new.turn, new.limits.running) or {},
   }
 end
@@ -25,7 +37,7 @@ if known[1] then
   end
   if known[2] ~= new.owner or known[3] ~= new.message or known[4] ~= 'running' or known[5] ~= '0' then
     local there = known[6] and redis.call('EXISTS', p .. 'conversation:' .. known[6]) or 0
-    return {'known', redis.call('HGETALL', turn), there}
+    return {'known', record(), there}
   end
   -- The very same call: its first answer was lost on the way.
   local ahead = {}

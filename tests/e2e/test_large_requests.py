@@ -1,0 +1,195 @@
+"""Requests of many megabytes: of one user at a time so much and no more, and nobody else waits for them (law 11)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.client import client
+from tests.credentials import SECRET, bearer, token
+from tests.demo import expected
+from tests.floods import TINY_THINGS
+from tests.gateway_process import GatewayProcess, gateway_process
+from tests.http_events import http_client
+from tests.redis_process import redis_process
+from tests.run_queue import RunQueue
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+MIB = 2**20
+SETTINGS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_DRAIN_S": "0.2"}
+HELD_S = 0.25
+"""A call that decodes 20 MB of one text takes a fifth of this; what is refused for its parts took from 2 to 9 s."""
+QUICK = {"demo": {"rate": 0, "tokens": 5}}
+LONG = {"demo": {"rate": 20, "tokens": 100_000}}
+
+both = pytest.mark.parametrize("store", ["sqlite", "redis"])
+
+
+@asynccontextmanager
+async def gateway_of(folder: Path, store: str, **settings: str) -> AsyncIterator[GatewayProcess]:
+    """A gateway with auth on this kind of store."""
+    async with AsyncExitStack() as stack:
+        url = stack.enter_context(redis_process(folder / "redis")).url if store == "redis" else None
+        yield await stack.enter_async_context(gateway_process(folder, {**SETTINGS, **settings}, store=url))
+
+
+def posting(gateway: GatewayProcess, user: str) -> Any:
+    """An HTTP client of this user, whose bodies are JSON."""
+    return http_client(gateway.url, headers={**bearer(token(user)), "content-type": "application/json"})
+
+
+def resident(gateway: GatewayProcess) -> int:
+    """Bytes of memory that the gateway's process has."""
+    return int(Path(f"/proc/{gateway.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def longest_wait_s(gateway: GatewayProcess, work: Awaitable[Any]) -> tuple[float, Any]:
+    """The longest that another user's ping takes meanwhile, less what the machine added; and what came of the work."""
+    doing = asyncio.ensure_future(work)
+    longest = 0.0
+    queue = RunQueue(gateway.process.pid, os.getpid())
+    try:
+        async with client(gateway.ws_url, additional_headers=bearer(token("ann"))) as c:
+            while not doing.done():
+                began = queue.note()
+                await c.request("ping")
+                ended = queue.note()
+                longest = max(longest, ended - began - queue.waited_s(began, ended))
+                await asyncio.sleep(0.06)
+    finally:
+        queue.close()
+    return longest, await doing
+
+
+@both
+@pytest.mark.timed
+async def test_law_11_many_tiny_things_hold_nobody_up(store: str, tmp_path: Path) -> None:
+    """Three at once of each kind: refused while they are read, and another user's ping doesn't wait."""
+    async with gateway_of(tmp_path, store) as gateway, posting(gateway, "eve") as http:
+        for name, body in TINY_THINGS.items():
+            work = asyncio.gather(*(http.post("/v1/turns", content=body) for _ in range(3)))
+            longest_s, answers = await longest_wait_s(gateway, work)
+            assert {answer.json()["error"]["code"] for answer in answers} <= {"too_large", "rate_limited"}, name
+            assert longest_s < HELD_S, name
+
+
+@both
+@pytest.mark.timed
+async def test_law_11_a_long_text_holds_nobody_up(store: str, tmp_path: Path) -> None:
+    """Twenty megabytes of one text, of lines, of quotes, or of an image: accepted, and answered."""
+    size = 20 * MIB - 10_000
+    inputs: dict[str, Any] = {
+        "text": "a" * size,
+        "lines": "x" + "\n" * (size // 2),
+        "quotes": '"' * (size // 2),
+        "image": [{"kind": "image", "media_type": "image/png", "data": "AAAA" * (size // 4)}],
+    }
+    async with gateway_of(tmp_path, store) as gateway:
+        for name, given in inputs.items():
+            body = json.dumps({"input": given, "params": QUICK}).encode()
+            async with posting(gateway, name) as http:
+                longest_s, answer = await longest_wait_s(gateway, http.post("/v1/turns", content=body))
+            assert (answer.status_code, answer.json()["status"]) == (200, "completed"), name
+            assert longest_s < HELD_S, name
+
+
+@both
+async def test_one_user_s_requests_hold_so_much(store: str, tmp_path: Path) -> None:
+    """Of the running and waiting turns together; another user's are taken, and what ends makes room."""
+    body = json.dumps({"input": "x" * 6 * MIB, "params": LONG}).encode()
+    settings = {"TURNWIRE_USER_LIVE_BYTES": str(20 * MIB), "TURNWIRE_USER_RUNNING_TURNS": "2"}
+    async with gateway_of(tmp_path, store, **settings) as gateway, posting(gateway, "eve") as http:
+        later = {"prefer": "respond-async"}
+        accepted = [(await http.post("/v1/turns", content=body, headers=later)).json()["turn"] for _ in range(3)]
+        refused = await http.post("/v1/turns", content=body, headers=later)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
+        async with posting(gateway, "bob") as other:
+            assert (await other.post("/v1/turns", content=body, headers=later)).status_code == 202
+        assert (await http.post(f"/v1/turns/{accepted[2]}/cancel")).status_code == 200
+        assert (await http.post("/v1/turns", content=body, headers=later)).status_code == 202
+
+
+@both
+async def test_a_waiting_turn_s_request_is_not_in_memory(store: str, tmp_path: Path) -> None:
+    """Twelve of 8 MiB wait behind one: the process holds none of them, and each is answered in its place."""
+    settings = {
+        "TURNWIRE_USER_LIVE_BYTES": str(1024 * MIB),
+        "TURNWIRE_USER_BODY_BYTES_PER_S": "0",
+        "TURNWIRE_USER_RUNNING_TURNS": "1",
+    }
+    async with (
+        gateway_of(tmp_path, store, **settings) as gateway,
+        posting(gateway, "eve") as http,
+        client(gateway.ws_url, additional_headers=bearer(token("eve"))) as c,
+    ):
+
+        def prompt(n: int) -> str:
+            return str(n) * 8 * MIB
+
+        await c.request("turn.start", turn="first", input="x", params=LONG)
+        later = {"prefer": "respond-async"}
+        before = 0
+        for n in range(12):
+            body = json.dumps({"turn": f"t{n}", "input": prompt(n), "params": QUICK}).encode()
+            assert (await http.post("/v1/turns", content=body, headers=later)).json()["status"] == "queued"
+            if n == 1:
+                before = resident(gateway)  # with what reading and storing one needs for a moment
+        assert resident(gateway) - before < 40 * MIB
+        await c.request("turn.cancel", turn="first")
+        for n in range(12):
+            await c.request("turn.attach", turn=f"t{n}")
+            assert (await c.ending(f"t{n}", 30))["type"] == "turn.completed"
+            assert c.turns[f"t{n}"].text() == expected(prompt(n), QUICK["demo"])
+
+
+async def test_an_instance_sheds_before_it_is_killed(tmp_path: Path) -> None:
+    """Past its bound of memory new turns are refused, and `/ready` says so; what runs goes on, and room is used again."""
+    async with gateway_process(tmp_path, SETTINGS) as beside:
+        bound = resident(beside) + 40 * MIB
+    settings = {"TURNWIRE_MEMORY_BYTES": str(bound), "TURNWIRE_BODIES_BYTES": str(256 * MIB)}
+    body = json.dumps(
+        {"input": [{"kind": "file", "media_type": "a/b", "data": "AAAA" * 4 * MIB}], "params": LONG}
+    ).encode()
+    async with (
+        gateway_of(tmp_path, "sqlite", **settings) as gateway,
+        posting(gateway, "eve") as http,
+        client(gateway.ws_url, additional_headers=bearer(token("ann"))) as c,
+    ):
+        await c.request("turn.start", turn="running", input="x", params=LONG)
+        assert (await http.get("/ready")).status_code == 200
+        assert (await http.post("/v1/turns", content=body, headers={"prefer": "respond-async"})).status_code in {
+            202,
+            400,
+        }
+
+        async def ready() -> int:
+            return (await http.get("/ready")).status_code  # type: ignore[no-any-return]
+
+        await _until(ready, 429)
+        seq = c.turns["running"].seq
+        refused = await http.post("/v1/turns", content=b'{"input":"x"}')
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
+        await c.until(lambda: c.turns["running"].seq > seq)
+        assert (await c.request("turn.cancel", turn="running")) == {"turns": {"running": "cancelled"}}
+        for turn in (await http.get("/v1/conversations")).json()["conversations"]:
+            await http.delete(f"/v1/conversations/{turn['id']}")
+        await _until(ready, 200)
+        assert (
+            await http.post("/v1/turns", content=json.dumps({"input": "x", "params": QUICK}).encode())
+        ).status_code == 200
+
+
+async def _until(look: Any, wanted: int) -> None:
+    deadline = time.monotonic() + 20
+    while (found := await look()) != wanted:
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.1)
