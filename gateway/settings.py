@@ -33,6 +33,7 @@ class TokenSettings(NamedTuple):
     issuer: str | None
     audience: str | None
     leeway_s: float
+    scope_prefix: str
 
 
 class Settings(BaseSettings):
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
     jwt_leeway_s: float = Field(10, ge=0)
+    scope_prefix: str = Field("", pattern=r"^\S*$")
     identity_secret: str | None = Field(None, repr=False, min_length=SECRET_CHARS_MIN)
     identity_public_key: str | None = None
     identity_jwks_url: str | None = Field(None, pattern=r"^https?://")
@@ -215,6 +217,7 @@ class Settings(BaseSettings):
             self.jwt_issuer,
             self.jwt_audience,
             self.jwt_leeway_s,
+            self.scope_prefix,
         )
 
     @property
@@ -223,9 +226,8 @@ class Settings(BaseSettings):
         given = (self.identity_secret, self.identity_public_key, self.identity_jwks_url)
         if given == (None, None, None):
             return None
-        return TokenSettings(
-            "TURNWIRE_IDENTITY_", *given, (), self.identity_issuer, self.identity_audience, self.jwt_leeway_s
-        )
+        issuer, audience = self.identity_issuer, self.identity_audience
+        return TokenSettings("TURNWIRE_IDENTITY_", *given, (), issuer, audience, self.jwt_leeway_s, self.scope_prefix)
 
     @field_validator("path_prefix")
     @classmethod

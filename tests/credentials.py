@@ -89,9 +89,25 @@ class KeyFile:
 
     def remove(self, key: str) -> None:
         """Take its line away."""
-        key_id = key.split("_")[1]
-        lines = [line for line in self.path.read_text().splitlines(keepends=True) if key_id not in line]
-        self.path.write_text("".join(lines))
+        self.replace([line for line in self.lines() if key.split("_")[1] not in line])
+
+    def edit(self, key: str, **fields: Any) -> None:
+        """Change its line; None takes a field away."""
+        lines = self.lines()
+        (number,) = (n for n, line in enumerate(lines) if key.split("_")[1] in line)
+        changed = {**json.loads(lines[number]), **fields}
+        lines[number] = json.dumps({name: value for name, value in changed.items() if value is not None})
+        self.replace(lines)
+
+    def lines(self) -> list[str]:
+        """What it holds."""
+        return self.path.read_text().splitlines()
+
+    def replace(self, lines: list[str]) -> None:
+        """Put another file in its place, as docs/operations.md says."""
+        beside = self.path.with_suffix(".new")
+        beside.write_text("".join(f"{line}\n" for line in lines))
+        beside.replace(self.path)
 
 
 class JwksServer:

@@ -52,10 +52,16 @@ class Call:
         return read_query(self.scope["query_string"], () if self.operation.has_body else self.operation.fields)
 
     async def body(self, bytes_max: int) -> bytes:
-        """The body; it takes room until `drop_body`. Raises `ApiError` and `ClientGone`."""
+        """The body; it takes room until `drop_body`. Raises `ApiError` and `ClientGone`.
+
+        It may take a minute, and what the credential lost meanwhile it no longer allows.
+        """
         limits, values = self.services.limits, ValueCount(self.services.settings.request_items)
         limits.check_bytes(self.principal.user)
-        body = await read_body(self.headers, self.receive, bytes_max, self._keep, values)
+        with self.services.authenticator.admit(self.principal) as access:
+            body = await read_body(self.headers, self.receive, bytes_max, self._keep, values)
+        access.check_held(self.principal.scopes)
+        self.principal = access.principal
         limits.charge_bytes(self.principal.user, len(body))
         return body
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 
 from gateway.errors import ApiError
-from gateway.identity.principal import NEEDED, Principal
+from gateway.identity.principal import NEEDED, Principal, Scope
 from gateway.ids import now_ms
 from gateway.protocol import Request, TurnStart
 
@@ -15,6 +15,10 @@ FAR_S = 10 * 365 * 86_400.0
 
 EXPIRED = "Your credential has expired. Send auth with a new one."
 REVOKED = "Your credential has been revoked. Sign in again."
+NARROWED = "Your credential allows less than before. Sign in again."
+
+LASTING: frozenset[Scope] = frozenset({"read", "as"})
+"""The scopes that what a client follows rests on: with them it has to end. The others are asked for with each request."""
 
 
 class Access:
@@ -35,6 +39,8 @@ class Access:
         on_left: Callable[[Access], None],
     ) -> None:
         self.principal = principal
+        self.swept: Principal | None = None
+        """What it was when its credentials were last looked at; who has just come in, or has renewed, is looked at next."""
         self.revoked = False
         self._renew = renew
         self._warning_s = warning_s
@@ -60,27 +66,41 @@ class Access:
         Nothing new is started once it has expired; the rest is served during the grace.
         """
         principal = self.principal
-        if self.revoked:
-            raise ApiError("unauthenticated", REVOKED)
+        self.check_held()
         principal.require(NEEDED[type(request)])
         expires_ms = principal.expires_ms
         if expires_ms is not None and isinstance(request, TurnStart) and now_ms() >= expires_ms:
             raise ApiError("unauthenticated", EXPIRED)
 
+    def check_held(self, scopes: frozenset[Scope] = frozenset()) -> None:
+        """Raises `ApiError` "unauthenticated" where the credential counts no longer, or has lost one of the scopes."""
+        if self.revoked:
+            raise ApiError("unauthenticated", REVOKED)
+        if not scopes <= self.principal.scopes:
+            raise ApiError("unauthenticated", NARROWED)
+
     async def renew(self, token: str) -> Principal:
         """Go on with a new credential of the same user. Raises `ApiError`."""
         renewed = await self._renew(self.principal, token)
-        if self.revoked:
-            raise ApiError("unauthenticated", REVOKED)
+        self.check_held()
         self.principal = renewed
         self._plan()
         return renewed
 
-    def revoke(self) -> None:
-        """The credential counts no longer."""
+    def change(self, principal: Principal) -> None:
+        """The credential is the same, and what it allows, or its end, is another."""
+        narrowed = self.principal.scopes - principal.scopes
+        self.principal = principal
+        if narrowed & LASTING:
+            self.revoke(NARROWED)
+        else:
+            self._plan()
+
+    def revoke(self, reason: str = REVOKED) -> None:
+        """The credential counts no longer, for that reason."""
         if not self.revoked:
             self.revoked = True
-            self._on_ended(REVOKED)
+            self._on_ended(reason)
 
     def leave(self) -> None:
         """The client is gone."""

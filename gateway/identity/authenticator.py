@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 from urllib.parse import parse_qs
 
 import structlog
-from msgspec import structs
 
 from gateway.errors import ApiError
-from gateway.identity.access import REVOKED, Access
+from gateway.identity.access import EXPIRED, REVOKED, Access
 from gateway.identity.api_keys import KEY_PREFIX, ApiKeys
 from gateway.identity.origin import Headers
-from gateway.identity.principal import DEFAULT_SCOPES, Principal
+from gateway.identity.principal import DEFAULT_SCOPES, KEPT_FROM_BROWSERS, Credential, Principal, principal_of
 from gateway.identity.revocations import Revocations
-from gateway.identity.tickets import KEPT_FROM_BROWSERS, TICKET_PREFIX, Tickets
+from gateway.identity.tickets import TICKET_PREFIX, Tickets
 from gateway.identity.tokens import AuthSetupError, Tokens
+from gateway.ids import now_ms
 from gateway.settings import Settings
 from store.base import StoreError
 from store.interface import Store
@@ -31,8 +31,6 @@ IDENTITY_HEADER = "X-Turnwire-Identity"
 LONG_LIVED_PARAMETERS = ("token", "access_token", "api_key")
 
 SWEEP_S = 1.0
-SWEEPS_AFTER_CHANGE = 3
-"""Who was just being let in when something changed is seen by the next sweeps."""
 SWEPT_AT_ONCE = 500
 
 _NOT_ACCEPTED = "This token isn't accepted here. Get another one."
@@ -48,6 +46,12 @@ class Authenticator:
         self._tokens = None if rules is None else Tokens(rules)
         self._identities = None if identity_rules is None else Tokens(identity_rules)
         self._keys = None if settings.api_keys is None else ApiKeys(settings.api_keys)
+        self._looking = asyncio.Lock()
+        self._keys_changed = False
+        if rules is not None and not rules.scope_prefix:
+            log.warning(
+                "whoever a token calls admin is admin here: if its issuer has others, set TURNWIRE_SCOPE_PREFIX"
+            )
         self.is_open = settings.auth == "none"
         self.tickets = Tickets(store, settings.ticket_ttl_s)
         self.revocations = Revocations(store)
@@ -78,8 +82,17 @@ class Authenticator:
     async def of_first_frame(self, token: str, *, tickets_only: bool = False) -> Principal:
         """Whom a token names that came by itself: a ticket, or what a header could carry as well. Raises as `of`."""
         if token.startswith(TICKET_PREFIX) or tickets_only:
-            return await self._checked(await self.tickets.redeem(token))
-        return await self._checked(await self._of_bearer(token))
+            return await self._of_ticket(token)
+        return await self._checked(principal_of(await self._of_bearer(token)))
+
+    async def _of_ticket(self, ticket: str) -> Principal:
+        """A ticket is as good as what it was traded for is at this moment."""
+        held = await self.tickets.redeem(ticket)
+        await self._look_at_keys()  # where it was issued a key may have come, or gone, a moment earlier than here
+        principal = await self._checked(held)
+        if principal.expires_ms is not None and now_ms() >= principal.expires_ms:
+            raise ApiError("unauthenticated", EXPIRED)
+        return principal
 
     async def _of_headers(self, headers: Headers) -> Principal | None:
         identities = _values(headers, IDENTITY_HEADER)
@@ -95,57 +108,55 @@ class Authenticator:
         scheme, _, token = given[0].partition(" ")
         if len(given) > 1 or scheme.lower() != "bearer":
             raise ApiError("unauthenticated", "Send one Authorization header, with Bearer and a token or a key.")
-        principal = await self._of_bearer(token.strip())
-        if identities:
-            principal = await self._named_by(principal, identities)
-        return await self._checked(principal)
+        own = await self._of_bearer(token.strip())
+        return await self._checked(await self._named_by(own, identities) if identities else principal_of(own))
 
-    async def _of_bearer(self, token: str) -> Principal:
+    async def _of_bearer(self, token: str) -> Credential:
         if token.startswith(KEY_PREFIX) and self._keys is not None:
-            return self._keys.principal(token)
+            return self._keys.credential(token)
         if self._tokens is None:
             raise ApiError("unauthenticated", _NOT_ACCEPTED)
-        return await self._tokens.principal(token)
+        return await self._tokens.credential(token)
 
-    async def _named_by(self, service: Principal, identities: list[str]) -> Principal:
+    async def _named_by(self, service: Credential, identities: list[str]) -> Principal:
         """The user whom the service names by a signed token."""
-        service.require("as")
+        principal_of(service).require("as")
         if len(identities) > 1:
             raise ApiError("forbidden", f"{IDENTITY_HEADER} was sent twice. A proxy drops what its clients send.")
         if self._identities is None:
             raise ApiError("forbidden", f"Nothing checks {IDENTITY_HEADER} here. Set TURNWIRE_IDENTITY_SECRET.")
-        named = await self._identities.principal(identities[0])
-        ends = [moment for moment in (named.expires_ms, service.expires_ms) if moment is not None]
-        return Principal(
-            user=named.user,
-            scopes=(named.scopes & service.scopes) - KEPT_FROM_BROWSERS,
-            credentials=service.credentials + named.credentials,
-            issued_ms=named.issued_ms,
-            expires_ms=min(ends, default=None),
-            service=service.user,
-        )
+        named = await self._identities.credential(identities[0])
+        return principal_of(named, service, withheld=KEPT_FROM_BROWSERS)
 
     async def _checked(self, principal: Principal) -> Principal:
-        """The principal, unless it is revoked. Without the store nobody knows, and nobody new comes in."""
+        """The principal as it is now. Raises where it is revoked; without the store nobody knows, and nobody new comes in."""
         try:
             (revoked,) = await self.revocations.revoked([principal])
         except StoreError:
             raise ApiError("store_unavailable") from None
-        if revoked:
+        current = None if revoked else self._as_it_is(principal)
+        if current is None:
             raise ApiError("unauthenticated", REVOKED)
-        return principal
+        return current
+
+    def _as_it_is(self, principal: Principal) -> Principal | None:
+        """The principal by what the lines of its keys say now; None where one of them counts no longer."""
+        current = [self._line_of(one) if one.digest else one for one in principal.credentials]
+        known = [one for one in current if one is not None]
+        if len(known) < len(current):
+            return None
+        return principal_of(*known, withheld=principal.withheld) if known else principal
+
+    def _line_of(self, key: Credential) -> Credential | None:
+        return None if self._keys is None else self._keys.as_it_is(key)
 
     async def _renew(self, principal: Principal, token: str) -> Principal:
         """What a connection's principal becomes by a new token. Raises `ApiError`."""
         if self.is_open:
             return principal
         if principal.service is not None and self._identities is not None:
-            named = await self._identities.principal(token)
-            kept = tuple(name for name in principal.credentials if name.startswith("key:"))
-            scopes = named.scopes & principal.scopes
-            renewed = await self._checked(
-                structs.replace(named, scopes=scopes, credentials=kept + named.credentials, service=principal.service)
-            )
+            named = await self._identities.credential(token)
+            renewed = await self._checked(principal_of(named, *principal.credentials[1:], withheld=principal.withheld))
         else:
             renewed = await self.of_first_frame(token)
         if renewed.user != principal.user:
@@ -180,37 +191,61 @@ class Authenticator:
     async def _keep(self) -> None:
         """Hear of keys and revocations, and end the access of those whose credential counts no longer."""
         newest: bytes | None = None
-        sweeps = 0
+        revoked = False
         while True:
             await asyncio.sleep(SWEEP_S)
-            if self._keys is not None and await asyncio.to_thread(_reload, self._keys):
-                sweeps = SWEEPS_AFTER_CHANGE
+            await self._look_at_keys()
+            changed, self._keys_changed = self._keys_changed, False
+            await self._sweep_keys(changed)
             try:
                 found = await self.revocations.newest()
-                if found != newest:
-                    newest, sweeps = found, SWEEPS_AFTER_CHANGE
-                if sweeps > 0:
-                    await self._sweep()
-                    sweeps -= 1
+                revoked = revoked or found != newest
+                newest = found
+                await self._sweep_revocations(revoked)
+                revoked = False
             except StoreError as error:
                 log.info("revocations can't be read now", error=str(error))
 
-    async def _sweep(self) -> None:
-        present = [access for access in self._present if not access.revoked]
-        for start in range(0, len(present), SWEPT_AT_ONCE):
-            some = present[start : start + SWEPT_AT_ONCE]
-            revoked = await self.revocations.revoked([access.principal for access in some])
-            for access, gone in zip(some, revoked, strict=True):
-                if gone or (self._keys is not None and not self._keys.allows(access.principal)):
+    def _to_sweep(self, everybody: bool) -> Iterator[list[Access]]:
+        """All who are here, or who came since the last sweep: something may have changed while they were let in."""
+        found = [access for access in self._present if everybody or access.swept is not access.principal]
+        for start in range(0, len(found), SWEPT_AT_ONCE):
+            yield [access for access in found[start : start + SWEPT_AT_ONCE] if self._is_here(access)]
+
+    def _is_here(self, access: Access) -> bool:
+        return access in self._present and not access.revoked
+
+    async def _sweep_keys(self, everybody: bool) -> None:
+        for some in self._to_sweep(everybody):
+            for access in some:
+                current = self._as_it_is(access.principal)
+                if current is None:
                     access.revoke()
+                elif current != access.principal:
+                    access.change(current)
+            await asyncio.sleep(0)
 
+    async def _sweep_revocations(self, everybody: bool) -> None:
+        for some in self._to_sweep(everybody):
+            principals = [access.principal for access in some]
+            revoked = await self.revocations.revoked(principals)
+            for access, principal, gone in zip(some, principals, revoked, strict=True):
+                if access.principal is principal and self._is_here(
+                    access
+                ):  # else it was renewed, and is looked at next
+                    access.swept = principal
+                    if gone:
+                        access.revoke()
 
-def _reload(keys: ApiKeys) -> bool:
-    try:
-        return keys.reload()
-    except AuthSetupError as error:
-        log.error("the keys stay as they were", error=str(error))
-        return False
+    async def _look_at_keys(self) -> None:
+        """Read the file of keys again, where it has changed."""
+        if self._keys is not None:
+            async with self._looking:
+                try:
+                    if await asyncio.to_thread(self._keys.reload):
+                        self._keys_changed = True
+                except AuthSetupError as error:
+                    log.error("the keys stay as they were", error=str(error))
 
 
 def _refuse_long_lived(query: bytes) -> dict[str, list[str]]:

@@ -15,6 +15,8 @@ Scope = Literal["chat", "read", "cancel", "admin", "as"]
 SCOPES: frozenset[str] = frozenset(get_args(Scope))
 DEFAULT_SCOPES: frozenset[Scope] = frozenset({"chat", "read", "cancel"})
 """What a credential allows that doesn't say."""
+KEPT_FROM_BROWSERS: frozenset[Scope] = frozenset({"admin", "as"})
+"""What nobody gets by a ticket, or by a service that names him."""
 
 SERVICE_PREFIX = "service:"
 """How the user that a service is by itself begins; nobody else may be called so."""
@@ -42,18 +44,33 @@ NEEDED: dict[type[p.Request], Scope | None] = {
 }
 
 
-class Principal(Struct, frozen=True, kw_only=True):
-    """Who may do what. Limits and budgets count by `user`; `service` is who spoke for that user, if somebody did.
+class Credential(Struct, frozen=True, kw_only=True):
+    """What one credential says. `name`: by which it can be revoked (`jti:…`, `key:…`), if it has one.
 
-    `credentials` are the names by which the credential can be revoked (`jti:…`, `key:…`); times are in ms since 1970.
+    `digest`: the hash in an API key's line; a line with another one is another key's. Times are in ms since 1970.
     """
 
     user: str
     scopes: frozenset[Scope] = DEFAULT_SCOPES
-    credentials: tuple[str, ...] = ()
+    name: str | None = None
+    digest: bytes = b""
     issued_ms: int = 0
     expires_ms: int | None = None
+
+
+class Principal(Struct, frozen=True, kw_only=True):
+    """Who may do what. Limits and budgets count by `user`; `service` is who spoke for that user, if somebody did.
+
+    It rests on its `credentials`, and ends with the first of them: the user's own, then the service's. `withheld` are
+    scopes that it never gets, whatever they say.
+    """
+
+    user: str
+    scopes: frozenset[Scope] = DEFAULT_SCOPES
+    expires_ms: int | None = None
     service: str | None = None
+    credentials: tuple[Credential, ...] = ()
+    withheld: frozenset[Scope] = frozenset()
 
     @property
     def is_service(self) -> bool:
@@ -71,9 +88,22 @@ class Principal(Struct, frozen=True, kw_only=True):
             raise ApiError("forbidden", f"This needs the scope {scope}, which your credential doesn't have.")
 
 
-def known_scopes(named: Iterable[object]) -> frozenset[Scope]:
-    """Those of the names that are scopes here; a credential may carry others for others."""
-    return frozenset(name for name in named if name in SCOPES)  # type: ignore[misc]
+def principal_of(*credentials: Credential, withheld: frozenset[Scope] = frozenset()) -> Principal:
+    """Whom they name together: the user of the first, with what each of them allows, until the first of their ends."""
+    return Principal(
+        user=credentials[0].user,
+        scopes=frozenset.intersection(*(one.scopes for one in credentials)) - withheld,
+        expires_ms=min((one.expires_ms for one in credentials if one.expires_ms is not None), default=None),
+        service=credentials[1].user if len(credentials) > 1 else None,
+        credentials=credentials,
+        withheld=withheld,
+    )
+
+
+def known_scopes(named: Iterable[object], prefix: str = "") -> frozenset[Scope]:
+    """Ours among the names, where they begin with `prefix`; a credential may carry others, for others."""
+    given = set(named)
+    return frozenset(scope for scope in get_args(Scope) if prefix + scope in given)
 
 
 def check_user(user: str) -> str:

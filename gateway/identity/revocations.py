@@ -48,11 +48,13 @@ class Revocations:
 
 
 def _names(principal: Principal) -> list[str]:
-    return [f"revoked:{name}" for name in (*principal.credentials, f"user:{principal.user}")]
+    return [f"revoked:{name}" for one in principal.credentials for name in (one.name, f"user:{one.user}") if name]
 
 
 def _is_revoked(principal: Principal, found: dict[str, bytes | None]) -> bool:
-    if any(found[f"revoked:{name}"] is not None for name in principal.credentials):
-        return True
-    before = found[f"revoked:user:{principal.user}"]
-    return before is not None and principal.issued_ms < int(before)
+    """Whether one of its credentials is: the user's own, or that of the service that speaks for the user."""
+    for one in principal.credentials:
+        before = found[f"revoked:user:{one.user}"]
+        if (one.name and found[f"revoked:{one.name}"] is not None) or (before and one.issued_ms < int(before)):
+            return True
+    return False

@@ -12,13 +12,12 @@ import msgspec
 from msgspec import structs
 
 from gateway.errors import ApiError
-from gateway.identity.principal import Principal, Scope
+from gateway.identity.principal import KEPT_FROM_BROWSERS, Principal
 from gateway.ids import now_ms
 from store.base import StoreError
 from store.interface import Store
 
 TICKET_PREFIX = "tk_"
-KEPT_FROM_BROWSERS: frozenset[Scope] = frozenset({"admin", "as"})
 
 _decode = msgspec.msgpack.Decoder(Principal).decode
 _encode = msgspec.msgpack.Encoder().encode
@@ -34,13 +33,20 @@ class Tickets:
     async def issue(self, principal: Principal) -> tuple[str, int]:
         """A ticket for the principal, less the scopes that no page has, and its end in ms since 1970. Raises `StoreError`."""
         ticket = f"{TICKET_PREFIX}{secrets.token_urlsafe(24)}"
-        held = structs.replace(principal, scopes=principal.scopes - KEPT_FROM_BROWSERS)
+        held = structs.replace(
+            principal,
+            scopes=principal.scopes - KEPT_FROM_BROWSERS,
+            withheld=principal.withheld | KEPT_FROM_BROWSERS,
+        )
         until_ms = now_ms() + self._ttl_ms
         await self._store.put_note(_name(ticket), _encode(held), self._ttl_ms)
         return ticket, until_ms
 
     async def redeem(self, ticket: str) -> Principal:
-        """Whom the ticket names; it is gone then. Raises `ApiError`: "unauthenticated", "store_unavailable"."""
+        """Whom the ticket named when it was issued; it is gone then. What it rests on may count no longer.
+
+        Raises `ApiError`: "unauthenticated", "store_unavailable".
+        """
         try:
             held = await self._store.take_note(_name(ticket))
         except StoreError:

@@ -1,4 +1,4 @@
-"""JSON Web Tokens: the key and the algorithms that the operator chose, and the principal that a token names.
+"""JSON Web Tokens: the key and the algorithms that the operator chose, and what a token says.
 
 A key is used with the algorithms of its own kind only, so no public key ever passes for a shared secret.
 """
@@ -20,7 +20,7 @@ from jwt.exceptions import ExpiredSignatureError, ImmatureSignatureError, PyJWTE
 
 from gateway.errors import ApiError
 from gateway.identity.jwks import Jwks
-from gateway.identity.principal import DEFAULT_SCOPES, Principal, Scope, check_user, known_scopes
+from gateway.identity.principal import DEFAULT_SCOPES, Credential, Scope, check_user, known_scopes
 from gateway.settings import TokenSettings
 
 log = structlog.stdlib.get_logger("turnwire.auth")
@@ -61,12 +61,12 @@ class Tokens:
                 f"Choose from {', '.join(possible)}, or leave it out."
             )
 
-    async def principal(self, token: str) -> Principal:
-        """Whom the token names. Raises `ApiError` "unauthenticated" where it doesn't count."""
+    async def credential(self, token: str) -> Credential:
+        """What the token says. Raises `ApiError` "unauthenticated" where it doesn't count."""
         if len(token) > TOKEN_CHARS_MAX:
             raise ApiError("unauthenticated", f"A token has at most {TOKEN_CHARS_MAX} characters here.")
         try:
-            return _principal_of(await self._claims(token))
+            return _credential_of(await self._claims(token), self._rules.scope_prefix)
         except ExpiredSignatureError:
             raise ApiError("unauthenticated", "The token has expired. Get a new one.") from None
         except ImmatureSignatureError:
@@ -116,20 +116,21 @@ def _public_key(rules: TokenSettings) -> tuple[Key, tuple[str, ...]]:
     raise AuthSetupError(f"{name} is of a kind that isn't known here. Use RSA, P-256, P-384, P-521 or Ed25519.")
 
 
-def _principal_of(claims: dict[str, Any]) -> Principal:
+def _credential_of(claims: dict[str, Any], scope_prefix: str) -> Credential:
     jti = claims.get("jti")
-    return Principal(
+    return Credential(
         user=check_user(claims["sub"]),
-        scopes=_scopes_of(claims),
-        credentials=(f"jti:{jti}",) if jti else (),
+        scopes=_scopes_of(claims, scope_prefix),
+        name=f"jti:{jti}" if jti else None,
         issued_ms=int(float(claims.get("iat", 0)) * 1000),
         expires_ms=min(int(float(claims["exp"]) * 1000), LAST_MOMENT_MS),
     )
 
 
-def _scopes_of(claims: dict[str, Any]) -> frozenset[Scope]:
+def _scopes_of(claims: dict[str, Any], prefix: str) -> frozenset[Scope]:
+    """Ours among the scopes that the token says; it may say others, for others. One that says nothing has the default."""
     for name in ("scope", "scp", "scopes"):
         given = claims.get(name)
         if given is not None:
-            return known_scopes(given.split() if isinstance(given, str) else given)
+            return known_scopes(given.split() if isinstance(given, str) else given, prefix)
     return DEFAULT_SCOPES

@@ -16,6 +16,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
+from gateway.identity.api_keys import SETTLED_S
+from gateway.ids import from_rfc3339, rfc3339
 from tests.client import Client, RequestFailed, client, narrow_socket
 from tests.credentials import (
     IDENTITY_SECRET,
@@ -30,10 +32,12 @@ from tests.credentials import (
 )
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
+from tests.in_time import bounds_a_time, within
 from tests.redis_process import redis_process
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
 
+LONG = {"demo": {"rate": 10, "tokens": 1000}}
 PAGE = Origin("https://app.example")
 JWT = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_ALLOWED_ORIGINS": PAGE}
 
@@ -46,6 +50,19 @@ async def pair(folder: Path, environment: dict[str, str]) -> AsyncIterator[list[
             yield [
                 await stack.enter_async_context(gateway_process(folder, environment, store=redis.url)) for _ in range(2)
             ]
+
+
+@asynccontextmanager
+async def two(folder: Path, environment: dict[str, str], store: str) -> AsyncIterator[list[GatewayProcess]]:
+    """Two instances on one Redis, or one with its SQLite file, twice."""
+    async with AsyncExitStack() as stack:
+        if store == "redis":
+            yield await stack.enter_async_context(pair(folder, environment))
+        else:
+            yield [await stack.enter_async_context(gateway_process(folder, environment))] * 2
+
+
+both_stores = pytest.mark.parametrize("store", ["sqlite", "redis"])
 
 
 async def post(url: str, path: str, credential: str, body: Any = None) -> httpx2.Response:
@@ -259,6 +276,181 @@ async def test_a_key_that_is_taken_away_ends_its_connections(tmp_path: Path) -> 
         file.remove(gone)
         assert (await ann.until_closed(5))[0] == 4401
         await run_turn(bob)
+
+
+async def until_refused(gateway: GatewayProcess, key: str) -> None:
+    """A change of the file has arrived there, within the 5 s that are promised."""
+    with within(PROMISED_S):
+        while await status_of(gateway.ws_url, additional_headers=bearer(key)) != 401:
+            await asyncio.sleep(0.1)
+
+
+PROMISED_S = 5
+TICKETED: dict[str, dict[str, Any] | None] = {
+    "gone": None,
+    "another key's": {"sha256": "11" * 32},
+    "another user's": {"user": "eve"},
+    "over": {"expires_at": "2020-01-01T00:00:00Z"},
+}
+
+
+@both_stores
+@bounds_a_time
+async def test_a_ticket_is_as_good_as_its_key(store: str, tmp_path: Path) -> None:
+    """Where the key's line is gone, or is another's, or has ended, nobody comes in by a ticket that it was traded for; where
+    the key allows less, so does the ticket."""
+    file = KeyFile(tmp_path)
+    environment = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(file.path), "TURNWIRE_ALLOWED_ORIGINS": PAGE}
+    keys = {name: file.add("ann") for name in TICKETED}
+    narrow = file.add("bob")
+    async with two(tmp_path, environment, store) as (here, there):
+        tickets = {name: await ticket(here.url, key) for name, key in keys.items()}
+        narrower = await ticket(here.url, narrow)
+        assert await status_of(f"{there.ws_url}?ticket={await ticket(here.url, keys['gone'])}", origin=PAGE) == 101
+        for name, change in TICKETED.items():
+            if change is None:
+                file.remove(keys[name])
+            else:
+                file.edit(keys[name], **change)
+        file.edit(narrow, scopes=["read"])
+        await until_refused(there, keys["gone"])  # the last that arrives
+        for name, once in tickets.items():
+            assert await status_of(f"{there.ws_url}?ticket={once}", origin=PAGE) == 401, name
+        async with client(f"{there.ws_url}?ticket={narrower}", origin=PAGE) as c:
+            assert await code(c.request("turn.start", input="x")) == "forbidden"
+            assert await c.request("conversation.list") == {"conversations": []}
+
+
+@both_stores
+@bounds_a_time
+async def test_a_revoked_service_speaks_for_nobody(store: str, tmp_path: Path) -> None:
+    """Its user, its key, its token or its line: whom it named is out, by the header, by a ticket and after a renewal, and so
+    is its own socket with all that it says by `as`."""
+    file = KeyFile(tmp_path)
+    environment = {
+        **JWT,
+        **{"TURNWIRE_AUTH": "jwt,keys", "TURNWIRE_API_KEYS": str(file.path)},
+        **{"TURNWIRE_IDENTITY_SECRET": IDENTITY_SECRET, "TURNWIRE_DRAIN_S": "0"},
+    }
+    services = {
+        "user": file.add_service("first"),
+        "key": file.add_service("second"),
+        "jti": token("third", jti="s", scope="chat read cancel as"),
+        "line": file.add_service("fourth"),
+    }
+    wishes = {
+        "user": {"user": "service:first", "before": "2100-01-01T00:00:00Z"},
+        "key": {"key": services["key"].split("_")[1]},
+        "jti": {"jti": "s"},
+    }
+    admin = token("root", scope="admin")
+    async with two(tmp_path, environment, store) as (here, there), AsyncExitStack() as stack:
+
+        async def enter(url: str, **options: Any) -> Client:
+            return await stack.enter_async_context(client(url, **options))
+
+        for name, service in services.items():
+            named = {**bearer(service), "X-Turnwire-Identity": token("ann", IDENTITY_SECRET)}
+            clients = [await enter(one.ws_url, additional_headers=named) for one in (here, there)]
+            await clients[1].request("auth", token=token("ann", IDENTITY_SECRET))
+            async with httpx2.AsyncClient() as http:
+                given = [(await http.post(f"{here.url}/v1/tickets", headers=named)).json()["ticket"] for _ in range(2)]
+            clients.append(await enter(f"{there.ws_url}?ticket={given[0]}", origin=PAGE))
+            clients.append(await enter(there.ws_url, additional_headers=bearer(service)))
+            await clients[-1].request("turn.start", **{"as": "bob"}, turn="t", input="x", params=LONG)
+            with within(PROMISED_S):
+                if name == "line":
+                    file.remove(service)
+                else:
+                    assert (await post(here.url, "/v1/revocations", admin, wishes[name])).status_code == 200
+                assert [(await c.until_closed())[0] for c in clients] == [4401] * 4, name
+            assert await status_of(there.ws_url, additional_headers=named) == 401
+            assert await status_of(f"{here.ws_url}?ticket={given[1]}", origin=PAGE) == 401
+
+
+async def test_a_renewal_by_an_identity_keeps_the_service_s_end(tmp_path: Path) -> None:
+    """The earlier of both ends counts: the user is warned, and is out after the grace."""
+    environment = {
+        **JWT,
+        **{"TURNWIRE_AUTH_GRACE_S": "0.5", "TURNWIRE_JWT_LEEWAY_S": "0", "TURNWIRE_IDENTITY_SECRET": IDENTITY_SECRET},
+    }
+    async with gateway_process(tmp_path, environment) as gateway:
+        soon = int(time.time()) + 3
+        service = token("backend", scope="chat read as", exp=soon)
+        named = {**bearer(service), "X-Turnwire-Identity": token("ann", IDENTITY_SECRET)}
+        async with client(gateway.ws_url, additional_headers=named) as c:
+            renewed = await c.request("auth", token=token("ann", IDENTITY_SECRET))
+            assert from_rfc3339(renewed["expires_at"]) == soon * 1000
+            assert (await c.until_closed())[0] == 4401
+            assert soon <= time.time() < soon + 15
+
+
+@both_stores
+@bounds_a_time
+async def test_an_edited_line_reaches_live_sockets(store: str, tmp_path: Path) -> None:
+    """Its end is announced, and what it no longer allows is refused, without a new opening; where it has become another's, or
+    what the socket follows is no longer allowed, the socket is closed."""
+    file = KeyFile(tmp_path)
+    names = ("stays", "user", "sha256", "scopes")
+    keys = {name: file.add("ann") for name in names}
+    environment = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(file.path), "TURNWIRE_DRAIN_S": "0"}
+    async with two(tmp_path, environment, store) as (_, there), AsyncExitStack() as stack:
+        clients = {
+            name: await stack.enter_async_context(client(there.ws_url, additional_headers=bearer(key)))
+            for name, key in keys.items()
+        }
+        stays = clients.pop("stays")
+        await clients["scopes"].request("turn.start", turn="t", input="x", params=LONG)
+        with within(PROMISED_S):
+            file.edit(keys["stays"], scopes=["read"], expires_at=rfc3339(int(time.time() * 1000) + 50_000))
+            file.edit(keys["user"], user="eve")
+            file.edit(keys["sha256"], sha256="11" * 32)
+            file.edit(keys["scopes"], scopes=["chat"])
+            await stays.until(lambda: any(frame["type"] == "auth.expiring" for frame in stays.frames))
+            assert await code(stays.request("turn.start", input="x")) == "forbidden"
+            assert [(await c.until_closed())[0] for c in clients.values()] == [4401] * 3
+        file.edit(keys["stays"], scopes=["chat", "read"], expires_at=None)
+        with within(PROMISED_S):
+            while "code" in await outcome(stays, "turn.start", {"turn": "t2", "input": "x"}):
+                await asyncio.sleep(0.1)
+        await stays.ending("t2")
+
+
+@bounds_a_time
+async def test_a_key_file_that_is_written_in_place_closes_nobody(tmp_path: Path) -> None:
+    """It is empty for more than one look, and then as before: who is here stays, who comes comes in."""
+    file = KeyFile(tmp_path)
+    key = file.add("ann")
+    environment = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(file.path)}
+    async with (
+        gateway_process(tmp_path, environment) as gateway,
+        client(gateway.ws_url, additional_headers=bearer(key)) as c,
+    ):
+        text = file.path.read_text()
+        with within(SETTLED_S):
+            file.path.write_text("")
+            await asyncio.sleep(1.1)
+            assert await status_of(gateway.ws_url, additional_headers=bearer(key)) == 101
+            file.path.write_text(text)
+        for n in range(2 * PROMISED_S):
+            assert await c.request("ping", t=n) == {"t": n}
+            await asyncio.sleep(0.5)
+        assert await status_of(gateway.ws_url, additional_headers=bearer(key)) == 101
+
+
+async def test_scopes_of_the_issuer_are_not_ours(tmp_path: Path) -> None:
+    """With a prefix its own `admin` is nothing here; without one the log warns at the start."""
+    revoke = {"user": "nobody"}
+    async with gateway_process(tmp_path, {**JWT, "TURNWIRE_SCOPE_PREFIX": "turnwire:"}) as gateway:
+        ours, theirs = token("root", scope="turnwire:admin"), token("root", scope="admin openid")
+        assert (await post(gateway.url, "/v1/revocations", theirs, revoke)).status_code == 403
+        assert (await post(gateway.url, "/v1/revocations", ours, revoke)).status_code == 200
+        async with client(gateway.ws_url, additional_headers=bearer(theirs)) as c:
+            assert await code(c.request("conversation.list")) == "forbidden"
+    assert "TURNWIRE_SCOPE_PREFIX" not in "".join(gateway.log)
+    async with gateway_process(tmp_path, JWT) as gateway:
+        assert (await post(gateway.url, "/v1/revocations", theirs, revoke)).status_code == 200
+    assert "TURNWIRE_SCOPE_PREFIX" in "".join(gateway.log)
 
 
 async def outcome(c: Client, kind: str, fields: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from gateway import protocol as p
 from gateway.errors import ApiError
 from gateway.identity.access import Access
-from gateway.identity.principal import Principal
+from gateway.identity.principal import Principal, Scope
 from gateway.ids import now_ms
 from tests.in_process import eventually
 
@@ -136,3 +136,33 @@ async def test_an_end_beyond_any_clock_is_never() -> None:
     with told.access(Principal(user="ann", expires_ms=2**53)):
         await asyncio.sleep(0.01)
     assert (told.expiring, told.ended) == ([], [])
+
+
+async def test_a_change_of_the_end_is_planned_anew() -> None:
+    """Earlier or later, with its warning."""
+    told = Told()
+    later, soon = now_ms() + 3_600_000, now_ms() + 100
+    with told.access(Principal(user="ann", expires_ms=later), warning_s=60, grace_s=0) as access:
+        access.change(Principal(user="ann", expires_ms=soon))
+        await eventually(lambda: told.expiring == [soon])
+        access.change(Principal(user="ann", expires_ms=later))
+        await asyncio.sleep(0.2)
+        assert told.ended == []
+        access.change(Principal(user="ann", expires_ms=now_ms() - 1))
+        await eventually(lambda: told.ended)
+
+
+@pytest.mark.parametrize("lost", ["chat", "cancel", "admin", "read", "as"])
+async def test_a_scope_that_is_lost(lost: Scope) -> None:
+    """What is asked for with each request is refused from then on; what streams rest on ends the access."""
+    told = Told()
+    held: frozenset[Scope] = frozenset({"chat", "read", "cancel", "admin", "as"})
+    with told.access(Principal(user="ann", scopes=held)) as access:
+        access.change(Principal(user="ann", scopes=held - {lost}))
+        assert access.revoked == (lost in {"read", "as"}) == bool(told.ended)
+        with pytest.raises(ApiError) as refused:
+            access.check_held(held)
+        assert refused.value.code == "unauthenticated"
+        if not access.revoked:
+            access.check_held(held - {lost})
+            assert code_of(access, p.TurnStart(input="x")) == ("forbidden" if lost == "chat" else None)

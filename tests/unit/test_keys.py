@@ -17,7 +17,7 @@ def test_a_new_key_is_shown_once(capsys: pytest.CaptureFixture[str], tmp_path: P
     key = next(word for word in said.split() if word.startswith("tw_"))
     assert key not in line
     (tmp_path / "keys").write_text(line)
-    ann = ApiKeys(str(tmp_path / "keys")).principal(key)
+    ann = ApiKeys(str(tmp_path / "keys")).credential(key)
     assert (ann.user, ann.scopes) == ("ann", frozenset({"chat", "read"}))
     assert ann.expires_ms is not None
 

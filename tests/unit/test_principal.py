@@ -8,7 +8,15 @@ import pytest
 
 from gateway import protocol as p
 from gateway.errors import ApiError
-from gateway.identity.principal import DEFAULT_SCOPES, NEEDED, Principal, check_user, known_scopes
+from gateway.identity.principal import (
+    DEFAULT_SCOPES,
+    NEEDED,
+    Credential,
+    Principal,
+    check_user,
+    known_scopes,
+    principal_of,
+)
 
 
 def test_every_request_has_its_scope() -> None:
@@ -35,6 +43,18 @@ def test_a_credential_that_says_nothing_may_chat_read_and_cancel() -> None:
 def test_scopes_of_others_are_ignored() -> None:
     """A token may carry scopes for other services."""
     assert known_scopes(["openid", "chat", "as", 7]) == {"chat", "as"}
+    assert known_scopes(["openid", "chat", "x:as", "x:x:read", 7], "x:") == {"as"}
+
+
+def test_what_several_credentials_allow_together() -> None:
+    """What each of them does, until the first ends, less what is withheld; it is the first one's user."""
+    ann = Credential(user="ann", scopes=frozenset({"chat", "read", "as"}), expires_ms=9)
+    service = Credential(user="service:x", scopes=frozenset({"chat", "as", "admin"}), expires_ms=8)
+    both = principal_of(ann, service, withheld=frozenset({"as"}))
+    assert (both.user, both.service, both.scopes, both.expires_ms) == ("ann", "service:x", frozenset({"chat"}), 8)
+    alone = principal_of(ann)
+    assert (alone.service, alone.scopes, alone.expires_ms) == (None, ann.scopes, 9)
+    assert principal_of(Credential(user="ann"), service).expires_ms == 8
 
 
 @pytest.mark.parametrize("user", ["ann", "auth0|5f", "https://id.example:1/ann", "Ünï 安", "x" * 255])
@@ -43,7 +63,9 @@ def test_a_user_may_be_called_so(user: str) -> None:
     assert check_user(user) == user
 
 
-@pytest.mark.parametrize("user", ["", "x" * 256, "ü" * 128, "a\nb", "a\0b", "\ud800", "service:backend"])
+@pytest.mark.parametrize(
+    "user", ["", "x" * 256, "ü" * 128, "a\nb", "a\0b", "a\u202eb", "a\u2028b", "\ud800", "service:backend"]
+)
 def test_a_user_may_not_be_called_so(user: str) -> None:
     """Empty, too long, control characters, what isn't text, and the names of services."""
     with pytest.raises(ValueError, match=r"user|surrogates"):

@@ -7,26 +7,28 @@ import asyncio
 import pytest
 
 from gateway.errors import ApiError
-from gateway.identity.principal import Principal
+from gateway.identity.principal import Credential, Principal, principal_of
 from gateway.identity.tickets import Tickets
 from gateway.ids import now_ms
 from tests.in_process import open_store
 
-ANN = Principal(
-    user="ann", scopes=frozenset({"chat", "admin", "as"}), credentials=("jti:j",), issued_ms=5, expires_ms=9
+ANN = principal_of(
+    Credential(
+        user="ann", scopes=frozenset({"chat", "admin", "as"}), name="key:k", digest=b"x", issued_ms=5, expires_ms=9
+    ),
+    Credential(user="service:backend", scopes=frozenset({"chat", "admin", "as"}), name="jti:j", expires_ms=8),
 )
 
 
 async def test_a_ticket_is_worth_one_opening() -> None:
-    """It carries the whole principal, but for the scopes that no page should have."""
+    """It carries all that the principal rests on, and less the scopes that no page should have."""
     async with open_store() as store:
         tickets = Tickets(store.as_store, 30)
         ticket, until_ms = await tickets.issue(ANN)
         assert 29_000 < until_ms - now_ms() <= 30_000
         found = await tickets.redeem(ticket)
-        assert found == Principal(
-            user="ann", scopes=frozenset({"chat"}), credentials=("jti:j",), issued_ms=5, expires_ms=9
-        )
+        assert (found.user, found.scopes, found.service) == ("ann", frozenset({"chat"}), "service:backend")
+        assert (found.credentials, found.withheld, found.expires_ms) == (ANN.credentials, frozenset({"admin", "as"}), 8)
         with pytest.raises(ApiError, match="was used") as refused:
             await tickets.redeem(ticket)
         assert refused.value.code == "unauthenticated"

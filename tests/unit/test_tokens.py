@@ -33,6 +33,7 @@ def rules(**fields: Any) -> TokenSettings:
         "issuer": None,
         "audience": None,
         "leeway_s": 0,
+        "scope_prefix": "",
         **fields,
     }
     if given["public_key"] is None and given["jwks_url"] is None:
@@ -43,7 +44,7 @@ def rules(**fields: Any) -> TokenSettings:
 async def refused(given: str, **fields: Any) -> str:
     """The message with which a token is refused."""
     with pytest.raises(ApiError) as error:
-        await Tokens(rules(**fields)).principal(given)
+        await Tokens(rules(**fields)).credential(given)
     assert error.value.code == "unauthenticated"
     assert len(given) < 8 or given not in error.value.body.message
     return error.value.body.message
@@ -52,9 +53,9 @@ async def refused(given: str, **fields: Any) -> str:
 async def test_a_token_names_its_user() -> None:
     """Subject, times, identity and default scopes."""
     made = claims("auth0|5f", jti="j1")
-    named = await Tokens(rules()).principal(jwt.encode(made, SECRET, "HS256"))
+    named = await Tokens(rules()).credential(jwt.encode(made, SECRET, "HS256"))
     assert (named.user, named.scopes) == ("auth0|5f", DEFAULT_SCOPES)
-    assert named.credentials == ("jti:j1",)
+    assert named.name == "jti:j1"
     assert (named.issued_ms, named.expires_ms) == (made["iat"] * 1000, made["exp"] * 1000)
 
 
@@ -71,7 +72,7 @@ async def test_a_token_names_its_user() -> None:
 )
 async def test_scopes_come_from_the_claims_that_carry_them(said: dict[str, Any], scopes: set[str]) -> None:
     """A claim that is there counts, also when it holds none of ours."""
-    assert (await Tokens(rules()).principal(token(**said))).scopes == scopes
+    assert (await Tokens(rules()).credential(token(**said))).scopes == scopes
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -82,7 +83,7 @@ async def test_a_public_key_checks_its_own_algorithms(algorithm: str, tmp_path: 
     (tmp_path / "key.pem").write_text(pem)
     signed = token(key=key, algorithm=algorithm)
     for given in (pem, pem.replace("\n", "\\n"), str(tmp_path / "key.pem")):
-        assert (await Tokens(rules(public_key=given)).principal(signed)).user == "ann"
+        assert (await Tokens(rules(public_key=given)).credential(signed)).user == "ann"
     assert "isn't accepted" in await refused(token(key=private_key(algorithm), algorithm=algorithm), public_key=pem)
 
 
@@ -90,7 +91,7 @@ async def test_a_public_key_checks_its_own_algorithms(algorithm: str, tmp_path: 
 async def test_longer_hashes_work_too(algorithm: str) -> None:
     """A secret that is long enough for them."""
     long = SECRET + SECRET
-    assert (await Tokens(rules()._replace(secret=long)).principal(token(key=long, algorithm=algorithm))).user == "ann"
+    assert (await Tokens(rules()._replace(secret=long)).credential(token(key=long, algorithm=algorithm))).user == "ann"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ async def test_a_token_that_does_not_count(said: dict[str, Any], words: str) -> 
 async def test_leeway_is_for_clocks() -> None:
     """A token that ended two seconds ago passes with a leeway of ten."""
     late = token(exp=int(time.time()) - 2)
-    assert (await Tokens(rules(leeway_s=10)).principal(late)).user == "ann"
+    assert (await Tokens(rules(leeway_s=10)).credential(late)).user == "ann"
     await refused(late)
 
 
@@ -129,7 +130,7 @@ async def test_issuer_and_audience_are_checked() -> None:
     """As soon as the operator names them, they have to be there and to be right."""
     wanted: dict[str, Any] = {"issuer": "https://id.example", "audience": "turnwire"}
     good: dict[str, Any] = {"iss": "https://id.example", "aud": ["other", "turnwire"]}
-    assert (await Tokens(rules(**wanted)).principal(token(**good))).user == "ann"
+    assert (await Tokens(rules(**wanted)).credential(token(**good))).user == "ann"
     for wrong in ({"iss": "https://evil.example"}, {"aud": "other"}, {"iss": None}, {"aud": None}):
         await refused(token(**{**good, **wrong}), **wanted)
 
@@ -193,7 +194,7 @@ async def test_what_is_no_token(given: str, by_jwks: bool) -> None:
 
 async def test_an_end_beyond_any_calendar_is_the_last_one() -> None:
     """Times that can't be written down are cut."""
-    named = await Tokens(rules()).principal(token(exp=10**17))
+    named = await Tokens(rules()).credential(token(exp=10**17))
     assert named.expires_ms == 253_402_300_799_000
 
 
@@ -217,5 +218,5 @@ async def test_an_algorithm_can_be_left_out() -> None:
     """The operator may narrow what a key is used with."""
     key = private_key("RS256")
     narrow: dict[str, Any] = {"public_key": public_pem(key), "algorithms": ("RS512",)}
-    assert (await Tokens(rules(**narrow)).principal(token(key=key, algorithm="RS512"))).user == "ann"
+    assert (await Tokens(rules(**narrow)).credential(token(key=key, algorithm="RS512"))).user == "ann"
     await refused(token(key=key, algorithm="RS256"), **narrow)
