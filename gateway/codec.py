@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.errors import ApiError
+from gateway.plain_text import PLAIN, is_plain
 from gateway.protocol import DEPTH_MAX, ID_CHARS_MAX, USER_BYTES_MAX, AnyRequest, Ping, TurnStart
 
 # What MessagePack can carry; JSON alone could carry more.
@@ -23,8 +24,9 @@ _JSON_ENCODER = msgspec.json.Encoder()
 _MSGPACK_ENCODER = msgspec.msgpack.Encoder()
 _WHERE = re.compile(r" - at (?:`key` in )?`\$\.?(.*)`$")
 # What only MessagePack can say, keys that aren't strings, and numbers that JSON can write but nobody can hold.
-_FOREIGN = re.compile(r"got `(bytes|ext|datetime)`| - at `key` in |^Number out of range")
+_FOREIGN = re.compile(r"got `(bytes|ext|datetime)`|got `\w+` - at `key` in |^Number out of range")
 _HALF_A_PAIR = re.compile(r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
+_UNSEEN = f"Expected `str` matching regex {PLAIN!r}"
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 
 
@@ -113,7 +115,7 @@ class Codec:
 
 
 def _name(found: object, chars_max: int) -> str | None:
-    return found if isinstance(found, str) and 0 < len(found) <= chars_max else None
+    return found if isinstance(found, str) and 0 < len(found) <= chars_max and is_plain(found) else None
 
 
 def refusal(error: Exception) -> ApiError:
@@ -122,7 +124,7 @@ def refusal(error: Exception) -> ApiError:
         return error
     if isinstance(error, RecursionError):
         return ApiError("invalid_frame", f"The frame nests deeper than {DEPTH_MAX} levels. Flatten it.")
-    text = str(error)
+    text = str(error).replace(_UNSEEN, "Control and format characters can't be in a name")
     if not isinstance(error, msgspec.ValidationError):
         return ApiError("invalid_frame", f"The frame can't be decoded: {_shown(text)}. Send one map per frame.")
     found = _WHERE.search(text)

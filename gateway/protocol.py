@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.errors import ErrorBody
+from gateway.plain_text import PLAIN
 from providers.base import Params, Part, Role, Tool, ToolChoice
 
 PROTOCOL = "turnwire.v1"
@@ -24,14 +25,14 @@ assert PIECE_BYTES_MAX + 512 + 2 * USER_BYTES_MAX < FRAME_BYTES_OUT_MAX, (
     "a piece, its envelope and `as` must fit a frame"
 )
 
-RequestId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
+RequestId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern=PLAIN)]
 TurnId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.\-]{1,64}\Z")]
-Key = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX)]
-ModelId = Annotated[str, Meta(min_length=1, max_length=200)]
+Key = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern=PLAIN)]
+ModelId = Annotated[str, Meta(min_length=1, max_length=200, pattern=PLAIN)]
 Title = Annotated[str, Meta(max_length=300)]
 PageLimit = Annotated[int, Meta(ge=1, le=200)]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-UserName = Annotated[str, Meta(min_length=1, max_length=USER_BYTES_MAX)]
+UserName = Annotated[str, Meta(min_length=1, max_length=USER_BYTES_MAX, pattern=PLAIN)]
 Metadata = dict[str, Any]
 
 

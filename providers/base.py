@@ -119,7 +119,7 @@ class ChatMessage(Struct, frozen=True):
 class Tool(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A function that the model may call. `parameters` is a JSON schema of type object."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
     description: str = ""
     parameters: dict[str, Any] = {}
 

@@ -16,11 +16,12 @@ from gateway.api.results import Nothing, TurnState
 from gateway.drain import drain
 from gateway.errors import ApiError
 from gateway.ids import rfc3339
+from gateway.plain_text import PLAIN
 from gateway.turns.abort import Abort
 from gateway.turns.turn import shown_status
 from gateway.turns.turn_stream import TurnStream
 
-Name = Annotated[str, Meta(min_length=1, max_length=1000)]
+Name = Annotated[str, Meta(min_length=1, max_length=1000, pattern=PLAIN)]
 Reason = Annotated[str, Meta(max_length=500)]
 
 CLOSED = "closed by the operator"

@@ -13,8 +13,9 @@ from gateway.api.operation import Call
 from gateway.api.request_reader import from_body
 from gateway.errors import ApiError
 from gateway.ids import from_rfc3339, now_ms, rfc3339
+from gateway.plain_text import PLAIN
 
-Name = Annotated[str, Meta(min_length=1, max_length=1000)]
+Name = Annotated[str, Meta(min_length=1, max_length=1000, pattern=PLAIN)]
 
 
 class Revocation(p.Request, frozen=True, tag="revocation"):

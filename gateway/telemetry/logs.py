@@ -2,7 +2,7 @@
 
 Which connection, turn, user and request an event belongs to is bound where their work begins. Nothing is logged per token.
 A traceback shows lines of code and kinds of exceptions; what an exception says is shown of our own alone, for others quote
-what they were given.
+what they were given. No character that a terminal obeys, or that nobody sees, is in any line, whoever logs it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from gateway.errors import ApiError
+from gateway.plain_text import escaped
 from providers.base import ProviderError
 from store.base import StoreError
 
@@ -34,8 +35,27 @@ _FACTS: list[Processor] = [
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.ExceptionRenderer(lambda failed: "\n".join(traced(failed[1]))),
+    structlog.processors.ExceptionRenderer(lambda failed: list(traced(failed[1]))),
 ]
+
+
+def show_unseen(_: Any, __: str, event: EventDict) -> EventDict:
+    """Escape what can't be seen, in every field; only the lines of a traceback are lines."""
+    lines = event.pop("exception", None)
+    shown = {name: _shown(value) for name, value in event.items()}
+    if lines is not None:
+        shown["exception"] = "\n".join(escaped(line) for line in lines)
+    return shown
+
+
+def _shown(value: Any) -> Any:
+    if value is None or isinstance(value, int | float):
+        return value
+    if isinstance(value, dict):
+        return {escaped(str(name)): _shown(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_shown(inner) for inner in value]
+    return escaped(value.rstrip("\n") if isinstance(value, str) else repr(value))
 
 
 def log_through_stdlib() -> None:
@@ -56,7 +76,7 @@ def traced(failed: BaseException, seen: frozenset[int] = frozenset()) -> Iterato
         yield "which led to"
     if failed.__traceback__ is not None:
         yield "Traceback (most recent call last):"
-        yield "".join(traceback.format_tb(failed.__traceback__)).rstrip()
+        yield from "".join(traceback.format_tb(failed.__traceback__)).rstrip().split("\n")
     kind = type(failed)
     yield f"{kind.__module__}.{kind.__qualname__}" + (f": {failed}" if isinstance(failed, OURS) else "")
     if isinstance(failed, BaseExceptionGroup):
@@ -77,7 +97,7 @@ def configure_logging(level: str, form: Literal["console", "json"]) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_FACTS,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, show_unseen, renderer],
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

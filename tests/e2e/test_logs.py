@@ -13,6 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
+from gateway.plain_text import is_plain
 from tests.client import RequestFailed, client
 from tests.credentials import IDENTITY_SECRET, SECRET, KeyFile, bearer, token
 from tests.gateway_process import gateway_process
@@ -61,6 +62,44 @@ async def test_every_line_has_its_ids_and_no_content(tmp_path: Path) -> None:
     assert (failed["turn"], failed["user"]) == ("t2", "ann")
     assert ended["t2"]["status"] == "failed"
     assert len(ended) == 3
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+async def test_no_line_of_the_log_moves_a_cursor(tmp_path: Path, form: str) -> None:
+    """Escapes in what clients may call things are refused, and the socket goes on; those of a provider are shown as what
+    they are. Nothing in the log is a line that somebody else wrote."""
+    escape = "\x1b]0;owned\x07\nforged\u202e"
+    async with Upstream() as upstream:
+        upstream.plays(refusal(400, {"error": {"message": escape, "code": escape, "type": escape, "param": escape}}))
+        environment = {
+            **{"TURNWIRE_LOG_FORMAT": form, "TURNWIRE_LOG_LEVEL": "debug"},
+            **{"KIMI_API_KEY": "sk-x", "KIMI_BASE_URL": upstream.openai_url},
+        }
+        async with gateway_process(tmp_path, environment) as gateway:
+            async with client(gateway.ws_url) as c:
+                for name, kind, fields in (
+                    ("model", "turn.start", {"turn": "t1", "input": "x", "model": escape}),
+                    ("conversation", "turn.start", {"turn": "t1", "input": "x", "conversation": escape}),
+                    ("turn", "turn.get", {"turn": escape}),
+                    ("turns[0]", "turn.cancel", {"turns": [escape]}),
+                    ("positions", "turn.attach", {"positions": {escape: {"epoch": 1, "seq": 0}}}),
+                ):
+                    with pytest.raises(RequestFailed) as refused:
+                        await c.request(kind, **fields)
+                    assert (refused.value.code, refused.value.error["path"]) == ("invalid_request", name)
+                await c.send("turn.start", id=escape, turn="t1", input="x")
+                await c.until(lambda: any(f["type"] == "error" and f["error"]["path"] == "id" for f in c.frames))
+                await c.request("turn.start", turn="t2", input="x", model="kimi/any")
+                assert (await c.ending("t2"))["type"] == "turn.failed"
+            async with httpx2.AsyncClient(base_url=gateway.url) as http:
+                answer = await http.get("/v1/turns/%1B%5B2J")
+                assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+                asked = await http.post("/v1/revocations", json={"user": escape})
+                assert (asked.status_code, asked.json()["error"]["path"]) == (400, "user")
+    written = "".join(gateway.log)
+    assert "turn ended" in written
+    assert {one for one in written if not is_plain(one)} == {"\n"}
+    assert not any(line.startswith("forged") for line in gateway.log)
 
 
 PAGE = Origin("https://app.example")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,7 @@ from gateway.codec import (
     encoded_size,
     split_text,
 )
+from gateway.plain_text import is_plain
 from gateway.protocol import DEPTH_MAX
 from providers.base import ImagePart, Params, TextPart, Tool, ToolCallPart, ToolName, ToolResultPart
 
@@ -59,7 +61,7 @@ def nested(depth: int, leaf: Any = 1) -> Any:
     return value
 
 
-KEYS = st.text(min_size=1, max_size=64)
+KEYS = st.text(st.characters(exclude_categories=("Cc", "Cf", "Cs", "Zl", "Zp")), min_size=1, max_size=64)
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -344,6 +346,7 @@ def test_duplicate_keys_never_change_what_a_frame_is() -> None:
         ),
         ({"type": "auth"}, "invalid_request", "token"),
         ({"type": "turn.attach", "positions": {"t": {"epoch": 1}}}, "invalid_request", "positions[...].seq"),
+        ({"type": "turn.attach", "positions": {"x" * 65: {"epoch": 1, "seq": 1}}}, "invalid_request", "positions"),
         ({"type": "turn.start", "on_busy": "unknown field"}, "invalid_request", "on_busy"),
         ({"type": "turn.start", "params": {"temperature": 9}}, "invalid_request", "params.temperature"),
         ({"type": "turn.start", "params": {"temperature": "warm"}}, "invalid_request", "params.temperature"),
@@ -369,6 +372,33 @@ def test_a_refusal_has_its_code_and_says_which_field(
     """An unknown type or field is `invalid_frame`, a wrong or missing value `invalid_request` with its
     path."""
     assert refused(codec, {"id": "r7", **frame}) == (code, path, "r7")
+
+
+@both
+@pytest.mark.parametrize("unseen", ["\x1b[31m", "\n", "\x9b", "\u202e", "\u2028", "\ufeff", "\U000e0041"])
+@pytest.mark.parametrize(
+    ("frame", "path"),
+    [
+        ({"type": "ping", "id": "?"}, "id"),
+        ({"type": "ping", "as": "?"}, "as"),
+        ({"type": "turn.start", "conversation": "?"}, "conversation"),
+        ({"type": "turn.start", "model": "?"}, "model"),
+        ({"type": "turn.cancel", "turns": ["t", "?"]}, "turns[1]"),
+        ({"type": "turn.attach", "positions": {"?": {"epoch": 1, "seq": 1}}}, "positions"),
+        ({"type": "conversation.list", "before": "?"}, "before"),
+        ({"type": "feedback.put", "message": "?", "rating": 1}, "message"),
+        ({"type": "turn.start", "tools": [{"name": "?"}]}, "tools[0].name"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_nobody_sees_is_in_no_name(codec: Codec, frame: dict[str, Any], path: str, unseen: str) -> None:
+    """A terminal might obey it. The refusal doesn't repeat it, nor says it behind an id or a user that can be none."""
+    text = json.dumps(frame).replace('"?"', json.dumps(f"a{unseen}b"))
+    refused_by = refusal(codec, codec.encode({"id": "r7", **json.loads(text)}))
+    assert (refused_by.error.code, refused_by.error.body.path) == ("invalid_request", path)
+    assert (refused_by.id, refused_by.user) == (None if path == "id" else "r7", None)
+    assert len(refused_by.error.body.message) < 100
+    assert is_plain(refused_by.error.body.message)
 
 
 @both

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from structlog.contextvars import bound_contextvars
 
+from gateway.plain_text import is_plain
 from gateway.telemetry.logs import QUIET, configure_logging, traced
 from store.base import StoreError
 
@@ -86,6 +88,48 @@ def test_a_traceback_says_where_and_never_what(capsys: pytest.CaptureFixture[str
         "int(",
     ):
         assert said.count(shown) >= 2, shown
+
+
+NASTY = "\x1b[2Ja\x07\n2026-01-31 [info] forged\u202e\u2028\x9b\ud800"
+SHOWN = r"\x1b[2Ja\x07\n2026-01-31 [info] forged\u202e\u2028\x9b\ud800"
+
+
+class Odd:
+    """What a library may log."""
+
+    def __repr__(self) -> str:
+        return f"<{NASTY}>"
+
+
+@pytest.mark.parametrize("form", ["json", "console", "terminal"])
+def test_what_a_terminal_obeys_is_in_no_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """In no field, at no depth, not in what was bound, not in our own words of an exception; the same for uvicorn's and
+    everybody's lines. None of it begins a line."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: form == "terminal", raising=False)
+    configure_logging("debug", "json" if form == "json" else "console")
+    with bound_contextvars(request=NASTY):
+        log.info(NASTY, turn=NASTY, turns=[NASTY, {NASTY: (NASTY,)}], odd=Odd())
+        logging.getLogger("uvicorn.error").error("%s%s %s\n", NASTY, NASTY, Odd())
+        try:
+            raise StoreError(NASTY)
+        except StoreError:
+            log.exception("it failed")
+            logging.getLogger("uvicorn.error").exception(NASTY)
+    said = capsys.readouterr().err
+    ours = re.sub(r"\x1b\[\d+m", "", said) if form == "terminal" else said
+    assert {one for one in ours if not is_plain(one)} == {"\n"}
+    assert not any(line.startswith("2026-01-31") for line in said.splitlines())
+    if form == "json":
+        read = [json.loads(line) for line in said.splitlines()]
+        assert (read[0]["event"], read[0]["turn"], read[0]["request"]) == (SHOWN, SHOWN, SHOWN)
+        assert read[0]["turns"] == [SHOWN, {SHOWN: [SHOWN]}]
+        assert read[1]["event"] == f"{SHOWN}{SHOWN} <{SHOWN}>"
+        assert read[2]["exception"].splitlines()[-1] == f"store.base.StoreError: {SHOWN}"
+    else:
+        assert ours.count(SHOWN) >= 4
+        assert ours.count("\nTraceback (most recent call last):\n") == 2
 
 
 def test_a_circle_of_exceptions_has_an_end() -> None:

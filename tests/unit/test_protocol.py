@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import get_args
 
 import msgspec
 import pytest
+from msgspec import inspect
 
 from gateway import protocol as p
+from gateway.api.admin_requests import AdminClose, AdminList, AdminStop
+from gateway.api.credential_requests import Revocation
+from gateway.api.operation import PartGet
 from gateway.errors import ErrorBody
 
 # The table of the protocol, chapter 3, typed again by hand.
@@ -61,6 +67,40 @@ def test_a_turn_id_may_be_nothing_else(turn: str) -> None:
     """Also not with a line's end behind it."""
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"type": "turn.start", "turn": turn}, p.TurnStart)
+
+
+FREE = {"token", "input", "system", "title", "query", "reason", "comment", "since", "metadata"}
+"""Texts that are no names; all others are ids, of users, or of models."""
+
+
+def texts_in(kind: inspect.Type) -> Iterator[inspect.StrType]:
+    """The texts that may stand there, alone, in a list, or as the keys of a map."""
+    if isinstance(kind, inspect.StrType):
+        yield kind
+    elif isinstance(kind, inspect.UnionType):
+        for inner in kind.types:
+            yield from texts_in(inner)
+    elif isinstance(kind, inspect.ListType):
+        yield from texts_in(kind.item_type)
+    elif isinstance(kind, inspect.DictType):
+        yield from texts_in(kind.key_type)
+
+
+@pytest.mark.parametrize("kind", [*TYPES.values(), PartGet, Revocation, AdminList, AdminStop, AdminClose])
+def test_every_name_is_of_what_can_be_seen(kind: type[p.Request]) -> None:
+    """Each text of a request, over the socket or over HTTP, is either free, by this list, or can hold no escape."""
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    texts = {field.encode_name: list(texts_in(field.type)) for field in info.fields}
+    free_here = {"before"} if kind is Revocation else set()
+    names = {name: found for name, found in texts.items() if found and name not in FREE | free_here}
+    assert {"id", "as"} <= set(names)
+    for name, found in names.items():
+        for text in found:
+            assert text.pattern is not None, name
+            assert re.search(text.pattern, "a"), name
+            assert not re.search(text.pattern, "a\x1b"), name
+            assert not re.search(text.pattern, "a\n"), name
 
 
 def test_a_stored_message_can_be_sent_again() -> None:

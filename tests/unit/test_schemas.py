@@ -9,6 +9,7 @@ from msgspec import Struct
 from gateway import protocol as p
 from gateway.api.schemas import Schema, given, named_in, only, ref, schemas_of
 from gateway.events import Message
+from gateway.plain_text import PLAIN
 from providers.base import Part
 
 PARTS: tuple[type[Struct], ...] = get_args(Part)
@@ -39,7 +40,8 @@ def test_a_part_of_an_object_is_an_object() -> None:
 def test_what_is_there_is_not_null() -> None:
     """In an address a value is absent or there; a default that says absent says nothing."""
     fields = schemas_of([p.ConversationList])["ConversationList"]["properties"]
-    assert given(fields["before"]) == {"type": "string", "minLength": 1, "maxLength": 64}
+    pattern = PLAIN.replace(r"\A", "^").replace(r"\Z", "$")
+    assert given(fields["before"]) == {"type": "string", "minLength": 1, "maxLength": 64, "pattern": pattern}
     assert given(fields["limit"]) == fields["limit"]
     assert given({"anyOf": [{"type": "integer"}, {"type": "string"}, {"type": "null"}], "default": None}) == {
         "anyOf": [{"type": "integer"}, {"type": "string"}]
