@@ -10,6 +10,9 @@ from gateway.settings import LOOPBACK_NAMES, Settings
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 
+PASSED_ON = re.compile(rb"forwarded|via|x-real-ip|x-forwarded-.*")
+"""Headers by which a proxy says that the request isn't its own."""
+
 Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -30,13 +33,23 @@ def is_loopback(host: str) -> bool:
 def check_host(headers: Headers, settings: Settings) -> None:
     """With auth off, a page of another site must not reach us by a name that it made point here (DNS rebinding).
 
-    And never by two names: whoever stands before us may have looked at the other one.
+    Nor anybody through a proxy on this machine. And never by two names: whoever stands before us may have looked at the
+    other one.
     """
     hosts = [value.decode("latin-1") for key, value in headers if key == b"host"]
     if len(hosts) > 1:
         raise ApiError("forbidden", "There is more than one Host header. Send one.")
-    if settings.loopback_only and (len(hosts) != 1 or not is_loopback(hosts[0])):
+    if not settings.loopback_only:
+        return
+    if len(hosts) != 1 or not is_loopback(hosts[0]):
         raise ApiError("forbidden", "Auth is off, so only loopback names are served. Open the page as 127.0.0.1.")
+    passed_on = next((key.decode("latin-1") for key, _ in headers if PASSED_ON.fullmatch(key)), None)
+    if passed_on is not None:
+        raise ApiError(
+            "forbidden",
+            f"Auth is off, so only this machine is served, and a proxy has passed this on ({passed_on}). Set TURNWIRE_AUTH, "
+            "or TURNWIRE_INSECURE=1 if everybody who reaches the proxy may come in.",
+        )
 
 
 def check_origin(headers: Headers, settings: Settings) -> None:

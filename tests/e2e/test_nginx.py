@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 from playwright.async_api import Browser
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from tests.client import client
 from tests.demo import expected
@@ -20,6 +22,8 @@ from tests.ports import free_port
 from tests.programs import program
 from tests.redis_process import redis_process
 
+OPEN = {"TURNWIRE_INSECURE": "1"}
+"""Auth is off, and everybody who reaches the proxy may come in."""
 SNIPPET = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 
 pytestmark = pytest.mark.e2e
@@ -72,8 +76,8 @@ async def test_law_1_through_nginx_while_an_instance_leaves(tmp_path: Path) -> N
     demo = {"rate": 40, "tokens": 120}
     with redis_process(tmp_path / "redis") as redis:
         async with (
-            gateway_process(tmp_path, {"TURNWIRE_DRAIN_S": "0.2"}, store=redis.url) as one,
-            gateway_process(tmp_path, {"TURNWIRE_DRAIN_S": "0.2"}, store=redis.url) as two,
+            gateway_process(tmp_path, {**OPEN, "TURNWIRE_DRAIN_S": "0.2"}, store=redis.url) as one,
+            gateway_process(tmp_path, {**OPEN, "TURNWIRE_DRAIN_S": "0.2"}, store=redis.url) as two,
             nginx(tmp_path / "nginx", [one, two]) as url,
             httpx2.AsyncClient(base_url=url, timeout=20) as http,
         ):
@@ -108,12 +112,40 @@ async def test_law_1_through_nginx_while_an_instance_leaves(tmp_path: Path) -> N
                 assert (refused.status_code, b"nginx" in refused.content) == (404, True)
 
 
+async def test_with_auth_off_nobody_behind_a_proxy_is_the_operator(tmp_path: Path) -> None:
+    """By loopback names too: page, API and socket say what to set, while this machine is served; where everybody may come in
+    they are served, and nobody is an administrator."""
+    async with (
+        gateway_process(tmp_path) as gateway,
+        nginx(tmp_path / "nginx", [gateway]) as url,
+        httpx2.AsyncClient() as http,
+    ):
+        for path in ("/", "/v1/models", "/health", "/v1/revocations"):
+            refused = await http.get(url + path)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (403, "forbidden"), path
+            assert "TURNWIRE_AUTH" in refused.json()["error"]["message"]
+        with pytest.raises(InvalidStatus) as closed:
+            await connect(url.replace("http", "ws", 1) + "/ws")
+        assert closed.value.response.status_code == 403
+        assert "TURNWIRE_INSECURE=1" in (closed.value.response.body or b"").decode()
+        assert (await http.post(f"{gateway.url}/v1/revocations", json={"user": "nobody"})).status_code == 200
+        async with client(gateway.ws_url) as c:
+            assert c.ready["user"] == "local"
+    async with (
+        gateway_process(tmp_path, OPEN) as gateway,
+        nginx(tmp_path / "open", [gateway]) as url,
+        httpx2.AsyncClient() as http,
+    ):
+        assert (await http.get(f"{url}/v1/models")).status_code == 200
+        assert (await http.post(f"{url}/v1/revocations", json={"user": "nobody"})).status_code == 403
+
+
 @pytest.mark.browser
 @pytest.mark.asyncio(loop_scope="session")
 async def test_the_page_works_below_a_path_of_nginx(browser: Browser, tmp_path: Path) -> None:
     """The page, its socket and a streaming answer below /chat, asked for without the slash, over a socket that is cut."""
     async with (
-        gateway_process(tmp_path) as gateway,
+        gateway_process(tmp_path, OPEN) as gateway,
         nginx(tmp_path / "nginx", [gateway], below="/chat") as url,
         browser_context(browser) as context,
     ):

@@ -6,6 +6,7 @@ import pytest
 
 from gateway.errors import ApiError
 from gateway.identity.origin import check_host, check_origin, check_socket_origin, header, is_loopback
+from tests.credentials import SECRET
 from tests.in_process import make_settings
 
 DEFAULT = make_settings()
@@ -78,6 +79,26 @@ def test_with_auth_off_only_loopback_names_are_served(host: str) -> None:
         check_host(headers(host=host), DEFAULT)
     assert refused.value.code == "forbidden"
     check_host(headers(host=host), OPEN)
+
+
+PASSED_ON = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"]
+
+
+@pytest.mark.parametrize("name", PASSED_ON)
+def test_with_auth_off_nothing_that_a_proxy_passed_on_is_served(name: str) -> None:
+    """Whoever reaches the proxy isn't on this machine; with auth, or where everybody may come in, it is served."""
+    given = [*headers(host="localhost"), (name.encode(), b"")]
+    with pytest.raises(ApiError, match=rf"\({name}\).*TURNWIRE_AUTH.*TURNWIRE_INSECURE=1") as refused:
+        check_host(given, DEFAULT)
+    assert refused.value.code == "forbidden"
+    check_host(given, OPEN)
+    check_host(given, make_settings(auth="jwt", jwt_secret=SECRET))
+
+
+@pytest.mark.parametrize("name", ["accept", "x-forwarder", "viable", "x-forward", "not-via"])
+def test_other_headers_say_nothing_of_a_proxy(name: str) -> None:
+    """Only those that do."""
+    check_host([*headers(host="localhost"), (name.encode(), b"for=1.2.3.4")], DEFAULT)
 
 
 def test_a_host_is_there_exactly_once() -> None:
