@@ -82,6 +82,11 @@ class ApiKeys:
             raise self._unreadable(error) from None
         self._keys = self._found
 
+    @property
+    def count(self) -> int:
+        """How many count."""
+        return len(self._keys)
+
     def credential(self, key: str) -> Credential:
         """What the key's line says. Raises `ApiError` "unauthenticated" where it doesn't count."""
         shaped = _KEY.fullmatch(key)

@@ -140,10 +140,10 @@ class Authenticator:
         return current
 
     def _as_it_is(self, principal: Principal) -> Principal | None:
-        """The principal by what the lines of its keys say now; None where one of them counts no longer."""
+        """The principal by what the lines of its keys say now; None where one counts no longer, or speaks for nobody now."""
         current = [self._line_of(one) if one.digest else one for one in principal.credentials]
         known = [one for one in current if one is not None]
-        if len(known) < len(current):
+        if len(known) < len(current) or any("as" not in service.scopes for service in known[1:]):
             return None
         return principal_of(*known, withheld=principal.withheld) if known else principal
 
@@ -244,6 +244,7 @@ class Authenticator:
                 try:
                     if await asyncio.to_thread(self._keys.reload):
                         self._keys_changed = True
+                        log.info("the keys were read again", keys=self._keys.count)
                 except AuthSetupError as error:
                     log.error("the keys stay as they were", error=str(error))
 

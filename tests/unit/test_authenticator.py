@@ -343,7 +343,7 @@ async def test_who_is_let_in_while_something_changes_is_looked_at_again(tmp_path
         await eventually(lambda: all(access.revoked for access in [*entered, renewing]))
 
 
-WAYS = ["its user", "its key", "its token", "its line"]
+WAYS = ["its user", "its key", "its token", "its line", "its scope as"]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -366,6 +366,8 @@ async def test_a_service_that_is_revoked_speaks_for_nobody(came: str, way: str, 
             await access.renew(token("ann", IDENTITY_SECRET, jti="i2"))
         if way == "its line":
             await g.remove(service)
+        elif way == "its scope as":
+            g.file.edit(service, scopes=["chat", "read"])
         elif way == "its user":
             await g.auth.revocations.revoke_user("service:backend", 4_000_000_000_000)
         else:
@@ -373,7 +375,7 @@ async def test_a_service_that_is_revoked_speaks_for_nobody(came: str, way: str, 
             await g.auth.revocations.revoke(name)
         await eventually(lambda: ended)
         assert access.revoked
-        assert await code(g.auth.of(named)) == "unauthenticated"
+        assert await code(g.auth.of(named)) == ("forbidden" if way == "its scope as" else "unauthenticated")
         assert await code(g.auth.of_first_frame(ticket)) == "unauthenticated"
 
 

@@ -107,6 +107,7 @@ def test_every_other_variable_has_the_prefix(monkeypatch: pytest.MonkeyPatch, fi
         ("TURNWIRE_TURN_TIMEOUT_S", "-1"),
         ("TURN_LOG_TTL", "-1"),
         ("TURNWIRE_INSECURE", "maybe"),
+        ("TURNWIRE_SCOPE_PREFIX", "a b"),
     ],
 )
 def test_a_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
