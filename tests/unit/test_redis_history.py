@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from store.base import Change, Counters, NotFound
+from store.base import Change, Counters, Limited, NotFound, TurnLimits
 from tests.redis_process import RedisProcess, redis_server, redis_store
 from tests.store_conformance import NOW, conversation, eventually, missing, new_turn, run, running
 
@@ -107,3 +109,36 @@ async def test_many_conversations_are_paged_and_searched(redis_server: RedisProc
         assert ([one.id for one in found], more) == (["c200", "c150", "c100", "c50"], True)
         with pytest.raises(NotFound):
             await store.conversations("ann", 4, "unknown", "RARE")
+
+
+async def test_a_search_reads_titles_alone(redis_server: RedisProcess) -> None:
+    """Of a thousand conversations with 16 KiB each, what is found is read, and of the others the title."""
+    async with redis_store(redis_server.url) as store:
+        for n in range(1000):
+            title = "a needle" if n % 400 == 7 else f"hay {n}"
+            await store.create_conversation(conversation(f"c{n}", at=NOW + n, title=title, metadata=b"x" * 16_384))
+        before = sent_bytes(redis_server)
+        found, more = await store.conversations("ann", 10, None, "NEEDLE")
+        assert ([one.id for one in found], more) == (["c807", "c407", "c7"], False)
+        assert sent_bytes(redis_server) - before < 200_000
+        found, more = await store.conversations("ann", 2, None, "needle")
+        assert ([one.id for one in found], more) == (["c807", "c407"], True)
+
+
+def sent_bytes(server: RedisProcess) -> int:
+    """What Redis has answered until now."""
+    (line,) = [line for line in server.ask("INFO", "stats").splitlines() if line.startswith(b"total_net_output_bytes:")]
+    return int(line.split(b":")[1])
+
+
+async def test_what_lapsed_is_not_counted(redis_server: RedisProcess) -> None:
+    """A conversation that Redis forgot makes room for another, and its bytes do."""
+    limits = TurnLimits(conversations=1, stored_bytes=10_000)
+    async with redis_store(redis_server.url, history_ttl_s=0.2) as store:
+        await store.create_conversation(conversation(metadata=b"x" * 9000), limits)
+        with pytest.raises(Limited):
+            await store.create_conversation(conversation("c2", metadata=b"x" * 9000), limits)
+        await asyncio.sleep(0.3)
+        await store.create_conversation(conversation("c2", metadata=b"x" * 9000), limits)
+        (sizes,) = [key for key in redis_server.keys() if key.endswith(b":sizes")]
+        assert redis_server.ask("HLEN", sizes) == 1
