@@ -27,6 +27,8 @@ _MAPPED: Final[tuple[tuple[type[BaseException], type[httpx2.TransportError]], ..
     (aiohttp.ClientPayloadError, httpx2.RemoteProtocolError),
     (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
 )
+REFUSAL_BYTES_MAX: Final = 64 * 1024
+"""Of the body of an answer that isn't the one that was wanted."""
 _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,6})\r\n")
 
 
@@ -148,6 +150,26 @@ class Body(httpx2.AsyncByteStream):
 
         await self.each(take)
         return b"".join(pieces)
+
+    async def beginning(self, bytes_max: int, within_s: float) -> bytes:
+        """At most so many bytes, of what comes in time, and then the body is closed. How it ends doesn't matter."""
+        pieces: list[bytes] = []
+        left = bytes_max
+
+        def take(piece: bytes) -> bool:
+            nonlocal left
+            pieces.append(piece)
+            left -= len(piece)
+            return left >= 0
+
+        self.due_in(within_s)
+        try:
+            await self.each(take)
+        except httpx2.TransportError:
+            pass
+        finally:
+            await self.aclose()
+        return b"".join(pieces)[:bytes_max]
 
     async def each(self, take: Callable[[bytes], bool]) -> bool:
         """Give `take` every piece as it arrives, until it answers False, or the end: that returns False.

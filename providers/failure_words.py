@@ -1,21 +1,34 @@
-"""What a provider says of its failure: read out of a body of any shape, and made fit for a log. Pure."""
+"""What a provider says of its failure: read out of a body of any shape, and made fit for a log. Pure.
+
+A provider may say what a client wrote, as much of it as it likes: everything here looks at the beginning only.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
+from itertools import islice
 from typing import Final, NamedTuple
 
 from providers.failure_table import STATUS_OF_TYPE
 
 LOGGED_CHARS_MAX: Final = 300
+TEXT_CHARS_MAX: Final = 2048
+"""Of a sentence about a failure more isn't looked at."""
+NAME_CHARS_MAX: Final = 200
+"""Nor of a type, a code, or a parameter."""
+DEPTH_MAX: Final = 32
+DETAILS_MAX: Final = 32
+HALF_CHARS_MIN: Final = 4
+"""Of a key so many characters give something away."""
 
 # An apostrophe inside a word quotes nothing.
 _QUOTED: Final = re.compile(r"(?<!\w)'[^'\n]{1,200}'(?!\w)|\"[^\"\n]{1,200}\"|`[^`\n]{1,200}`|“[^”\n]{1,200}”")
 _KEYLIKE: Final = re.compile(r"(?i)(bearer\s+|\b(?:sk|pk|rk|gsk|xai|key|ant|aiza|req)[-_])[\w.*-]{4,}")
 _ADDRESS: Final = re.compile(
-    r"(?i)\w+://\S+|\b(?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?\b|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b|localhost(:\d+)?"
+    r"(?i)\b\w+://\S+|\b(?:[a-z0-9-]{1,63}+\.){1,40}[a-z]{2,63}(?::\d{1,5})?\b"
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?\b|localhost(:\d{1,5})?"
 )
 _LONG: Final = re.compile(r"[\w+/=-]{24,}")
 _WORD: Final = re.compile(r"[\w.\[\]-]+|…")
@@ -43,7 +56,8 @@ _SPOKEN: Final = frozenset(
     responding block blocks non-empty call calls output outputs download base64 mime encoded decode mode""".split()
 )
 """What providers say around them."""
-_AGAIN: Final = re.compile(r"(?i)(?:try again|retry) (?:in|after) (\d{1,9}(?:\.\d+)?)\s*(ms|m(?:in|\b)|s)")
+_AGAIN: Final = re.compile(r"(?i)(?:try again|retry) (?:in|after) (\d{1,9}(?:\.\d{1,9})?)\s{0,9}(ms|m(?:in|\b)|s)")
+_DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000}
 
 
@@ -60,23 +74,24 @@ class Reason(NamedTuple):
     @classmethod
     def read(cls, body: object) -> Reason:
         """Out of any shape: an object or text under `error`, a list of one, fields at the top."""
-        while isinstance(body, list) and body:
+        for _ in range(DEPTH_MAX):
+            if not (isinstance(body, list) and body):
+                break
             body = body[0]
         if not isinstance(body, Mapping):
-            return cls(text=str(body or ""))
+            return cls(text=_said(body or ""))
         inner = body.get("error", body.get("errors"))
         if isinstance(inner, list) and inner:
             inner = inner[0]
         if isinstance(inner, str):
             inner = {"message": inner}
         said = inner if isinstance(inner, Mapping) else body
-        text = next((said[name] for name in _TEXT_FIELDS if said.get(name)), "")
-        text = text if isinstance(text, str) else json.dumps(text)
+        text = _said(next((said[name] for name in _TEXT_FIELDS if said.get(name)), ""))
         return cls(
-            type=str(said.get("type") or said.get("status") or ""),
-            code=str(next((said[name] for name in ("code", "error_code") if said.get(name)), "")),
+            type=_name(said.get("type") or said.get("status")),
+            code=_name(next((said[name] for name in ("code", "error_code") if said.get(name)), "")),
             text=text,
-            param=str(said.get("param") or ""),
+            param=_name(said.get("param")),
             retry_ms=_retry_ms(said, text),
         )
 
@@ -97,12 +112,47 @@ class Reason(NamedTuple):
 _TEXT_FIELDS: Final = ("message", "msg", "error_msg", "detail", "raw")
 
 
+def _said(value: object) -> str:
+    """The beginning of a text, or of what stands in its place, as JSON."""
+    if isinstance(value, str):
+        return value[:TEXT_CHARS_MAX]
+    pieces: list[str] = []
+    size = 0
+    try:
+        for piece in _in_pieces(value):
+            pieces.append(piece)
+            size += len(piece)
+            if size > TEXT_CHARS_MAX:
+                break
+    except (RecursionError, ValueError):
+        pass  # it is nested too deep, or a number is too long: what came before says enough
+    return "".join(pieces)[:TEXT_CHARS_MAX]
+
+
+_in_pieces: Final = json.JSONEncoder().iterencode
+
+
+def _name(value: object) -> str:
+    """The beginning of a name or a number; what is none names nothing."""
+    return str(value)[:NAME_CHARS_MAX] if isinstance(value, str | int | float) and value else ""
+
+
 def quiet(text: str, secrets: tuple[str, ...]) -> str:
     """The text for a log: no key, no address, nothing that it quotes, and not much of it."""
+    text = text[:TEXT_CHARS_MAX]
     for secret in secrets:
         text = text.replace(secret, "***")
+    for secret in secrets:
+        text = _without_half(text, secret)
     text = _KEYLIKE.sub(r"\1***", text)
     return _LONG.sub("***", _ADDRESS.sub("***", _QUOTED.sub("'…'", text)))[:LOGGED_CHARS_MAX]
+
+
+def _without_half(text: str, secret: str) -> str:
+    """The text without a secret's beginning at its end: whoever cut it may have cut a key in two."""
+    longest = min(len(secret) - 1, len(text))
+    half = next((size for size in range(longest, HALF_CHARS_MIN - 1, -1) if text.endswith(secret[:size])), 0)
+    return text[: len(text) - half] + "***" if half else text
 
 
 def known_words(text: str) -> str:
@@ -132,9 +182,9 @@ def _with(text: str, known: frozenset[str]) -> str:
 def _retry_ms(said: Mapping[str, object], text: str) -> int | None:
     """Google's `retryDelay` among the details, or what the sentence says."""
     details = said.get("details")
-    for detail in details if isinstance(details, list) else ():
-        delay = str(detail.get("retryDelay", "")) if isinstance(detail, Mapping) else ""
-        if re.fullmatch(r"\d{1,9}(\.\d+)?s", delay):
-            return round(float(delay[:-1]) * 1000) or None
+    for detail in islice(details, DETAILS_MAX) if isinstance(details, list) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, Mapping) else None
+        if isinstance(delay, str) and (seconds := _DELAY.fullmatch(delay)):
+            return round(float(seconds[1]) * 1000) or None
     found = _AGAIN.search(text)
     return round(float(found[1]) * _UNITS_MS[found[2].lower()]) or None if found else None

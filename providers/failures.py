@@ -12,14 +12,14 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import httpx2
+from jiter import from_json
 
 from providers.base import ErrorCode, ProviderError
-from providers.body import Stalled
+from providers.body import REFUSAL_BYTES_MAX, Stalled
 from providers.failure_table import CHECK_KEY, RULES, TRY_AGAIN
-from providers.failure_words import Reason, known_words, quiet
+from providers.failure_words import NAME_CHARS_MAX, TEXT_CHARS_MAX, Reason, known_words, quiet
 from providers.route import Endpoint
 
-BODY_BYTES_READ: Final = 2_000
 WAIT_MAX_MS: Final = 86_400_000
 """A longer wait is said to be a day, and is too long for everybody."""
 _UNREACHED: Final = (
@@ -42,12 +42,12 @@ class Failures:
         self._secrets = endpoint.secrets
 
     def of_answer(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        """The failure that an HTTP answer is."""
+        """The failure that an HTTP answer is; `body` may be its beginning."""
         try:
-            reason = Reason.read(json.loads(body))
+            reason = Reason.read(_begun(body[:REFUSAL_BYTES_MAX]))
             error = self._of(status, reason)
         except (ValueError, RecursionError):
-            error = self._of(status, Reason(text=body[:BODY_BYTES_READ].decode("utf-8", "replace")))
+            error = self._of(status, Reason(text=body[:TEXT_CHARS_MAX].decode("utf-8", "replace")))
             error.detail = f"{status} with a body of {len(body)} bytes that is no JSON"
         error.retry_after_ms = retry_after_ms(headers) or error.retry_after_ms
         if (again := headers.get("x-should-retry")) in ("true", "false"):
@@ -97,6 +97,7 @@ class Failures:
 
     def of_finish(self, reason: str) -> ProviderError:
         """The failure that a finish reason tells of."""
+        reason = reason[:NAME_CHARS_MAX]
         if re.search("insufficient|overload|capacity", reason.lower()):
             return self._error("upstream_overloaded", "{title} is overloaded: " + TRY_AGAIN, reason)
         return self.of_event({"code": reason, "message": "the finish reason of the answer"})
@@ -142,6 +143,14 @@ class Failures:
         )
 
 
+def _begun(body: bytes) -> object:
+    """A JSON document, or as much as there is of one that was cut. Raises `ValueError`, `RecursionError`."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return from_json(body, partial_mode="trailing-strings")
+
+
 def retry_after_ms(headers: Mapping[str, str]) -> int | None:
     """How long to wait, as the headers say it: milliseconds, seconds or a date. Zero says nothing."""
     try:
@@ -155,5 +164,5 @@ def _until(when: str, now: str) -> float:
     """Milliseconds between two HTTP dates; the provider's own clock tells now."""
     try:
         return (parsedate_to_datetime(when) - parsedate_to_datetime(now)).total_seconds() * 1000
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0

@@ -42,9 +42,13 @@ _WORDS: Final[tuple[tuple[str, FinishReason | None], ...]] = (
 )
 
 
+WORD_CHARS_MAX: Final = 200
+"""A longer reason is read to here."""
+
+
 def finish_of(reason: str) -> FinishReason | None:
     """Our word for it; None: it says that the provider failed. A word that nobody knows is an ordinary end."""
-    word = reason.strip().lower()
+    word = reason.strip()[:WORD_CHARS_MAX].lower()
     known = _KNOWN.get(word)
     if known is not None:
         return known

@@ -12,6 +12,7 @@ import httpx2
 from openai import AsyncOpenAI, NotFoundError, OpenAIError
 
 from providers.base import ChatRequest, Cursor, Delta, Taker
+from providers.body import REFUSAL_BYTES_MAX
 from providers.continued import Continued, Retold
 from providers.failures import Failures
 from providers.responses_events import ResponsesDecoder
@@ -75,7 +76,8 @@ class Dialect:
     async def stop(self, cursor: Cursor) -> None:
         """See `route.Stoppable`."""
         try:
-            await self._client.responses.cancel(cursor.id, timeout=STOP_S)
+            async with self._asks.cancel(cursor.id, timeout=STOP_S) as response:
+                await body_of(response.http_response).beginning(REFUSAL_BYTES_MAX, STOP_S)
         except (OpenAIError, httpx2.HTTPError) as error:
             raise self._failures.of_exception(error) from error
 

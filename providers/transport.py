@@ -16,19 +16,24 @@ import aiohttp
 import httpx2
 from yarl import URL
 
-from providers.body import Body, mapped
+from providers.body import REFUSAL_BYTES_MAX, Body, mapped
 from providers.route import Timeouts
 
 KEEPALIVE_IDLE_S: Final = 30
 KEEPALIVE_EVERY_S: Final = 10
 KEEPALIVE_PROBES: Final = 3
 IDLE_CONNECTION_S: Final = 60.0
+REFUSAL_S: Final = 5.0
+"""How long to wait for the body of an answer that isn't the one that was wanted: the status says the most."""
 BODY_PIECE_BYTES: Final = 512 * 1024
 """A longer request body is written in pieces, so that the loop isn't held."""
 
 _BODY: Final = "turnwire.body"
 # aiohttp has decoded and unframed the body already: these would have it done twice.
 _SPENT_HEADERS: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+
+# A charset there is the provider's choice, and some are slow to decode.
+_TYPE_HEADERS: Final = frozenset({b"content-type"})
 
 
 def body_of(response: httpx2.Response) -> Body:
@@ -67,12 +72,14 @@ class HttpTransport(httpx2.AsyncBaseTransport):
         except (aiohttp.ClientError, OSError) as error:
             raise mapped(error) from error
         body = Body(response, first_s, due)
-        return httpx2.Response(
-            response.status,
-            headers=[(name, value) for name, value in response.raw_headers if name.lower() not in _SPENT_HEADERS],
-            stream=body,
-            extensions={_BODY: body},
-        )
+        refused = not 200 <= response.status < 300
+        spent = _SPENT_HEADERS | _TYPE_HEADERS if refused else _SPENT_HEADERS
+        headers = [(name, value) for name, value in response.raw_headers if name.lower() not in spent]
+        if refused:
+            # Of an answer that isn't the one that was wanted, the SDK would read and decode everything.
+            content = await body.beginning(REFUSAL_BYTES_MAX, REFUSAL_S)
+            return httpx2.Response(response.status, headers=headers, content=content, extensions={_BODY: body})
+        return httpx2.Response(response.status, headers=headers, stream=body, extensions={_BODY: body})
 
     async def aclose(self) -> None:
         """Close every connection."""

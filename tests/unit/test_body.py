@@ -315,3 +315,18 @@ async def test_whole_chunks_of_events_go_past_the_parser(way: str) -> None:
     with pytest.raises(httpx2.RemoteProtocolError):
         await reading
     await body.aclose()
+
+
+async def test_a_beginning(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """So many bytes, or what comes in time; whoever has got all leaves the connection to the next."""
+    upstream.plays(
+        Script((b"abc", b"def")),
+        Script((b"abc", b"def", b""), stall_after=2),
+        Script((b"abc", b"def"), cut=4),
+        Script((b"abc", b"def"), stall_after=1),
+    )
+    for size, got in ((6, b"abcdef"), (4, b"abcd"), (9, b"abcd"), (9, b"abc")):
+        body = body_of(await post(client, upstream))
+        assert await body.beginning(size, 0.2) == got
+    connections = [asked.connection for asked in upstream.asked]
+    assert connections == [1, 1, 2, 3]

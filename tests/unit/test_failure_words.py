@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from providers.failure_words import LOGGED_CHARS_MAX, Reason, known_words, quiet
+from providers.failure_words import LOGGED_CHARS_MAX, NAME_CHARS_MAX, TEXT_CHARS_MAX, Reason, known_words, quiet
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,10 @@ from providers.failure_words import LOGGED_CHARS_MAX, Reason, known_words, quiet
         ("m", Reason(text="m")),
         (None, Reason()),
         ([], Reason(text="")),
+        ({"error": {"message": "m" * 5000}}, Reason(text="m" * TEXT_CHARS_MAX)),
+        ({"detail": [{"msg": "m" * 5000}]}, Reason(text='[{"msg": "' + "m" * (TEXT_CHARS_MAX - 10))),
+        ({"code": "9" * 5000, "type": "t" * 5000}, Reason("t" * NAME_CHARS_MAX, "9" * NAME_CHARS_MAX)),
+        ({"message": "m", "type": {"a": 1}, "code": ["b"], "param": {"c": 1}}, Reason(text="m")),
     ],
 )
 def test_read(body: Any, reason: Reason) -> None:
@@ -62,6 +66,9 @@ def test_words() -> None:
         ("Bearer abcdefg and sk-live-1234", "Bearer *** and sk-***"),
         ("kimi-k3.1-pro and gpt-5.2 stay", "kimi-k3.1-pro and gpt-5.2 stay"),
         ("id 0123456789abcdef0123456789abcdef", "id ***"),
+        ("my_host.example.com and -api.example.com and .example.org.", "my_host.*** and -*** and .***."),
+        ("a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t.example.com is long", "*** is long"),
+        ("response_format.type and messages[0].content stay", "response_format.type and messages[0].content stay"),
     ],
 )
 def test_quiet(text: str, left: str) -> None:
@@ -72,6 +79,19 @@ def test_quiet(text: str, left: str) -> None:
 def test_quiet_is_short() -> None:
     """However much a provider says."""
     assert len(quiet("a b " * 1000, ())) == LOGGED_CHARS_MAX
+
+
+KEY = "kxq7-mine-own-secret"
+"""Of a form that no pattern knows."""
+
+
+@pytest.mark.parametrize("filling", ["word ", "'" + "q" * 100 + "' ", KEY + " ", "a" * 60 + " "])
+@pytest.mark.parametrize("size", range(4, len(KEY)))
+def test_no_half_of_a_key_is_shown(filling: str, size: int) -> None:
+    """Wherever the text is cut, also where what came before it took so much less room that its end is shown."""
+    whole = (filling * TEXT_CHARS_MAX)[: TEXT_CHARS_MAX - size] + KEY + " and more"
+    for said in (quiet(whole, (KEY,)), quiet(Reason.read({"message": whole}).text, (KEY,)), quiet(KEY[:size], (KEY,))):
+        assert KEY[:4] not in said
 
 
 @pytest.mark.parametrize(

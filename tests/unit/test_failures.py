@@ -210,6 +210,10 @@ def test_refused_parameter_is_named() -> None:
         ({"retry-after": "nan"}, None),
         ({"retry-after": "Sat, 21 Nov 2026 10:00:30 GMT", "date": "Sat, 21 Nov 2026 10:00:00 GMT"}, 30_000),
         ({"retry-after": "Sat, 21 Nov 2026 10:00:30 GMT"}, None),
+        (
+            {"retry-after": "Sat, 21 Nov 2026 10:00:30 +99999999999999999999", "date": "Sat, 21 Nov 2026 10:00:00 GMT"},
+            None,
+        ),
     ],
 )
 def test_retry_after(headers: dict[str, str], milliseconds: int | None) -> None:
@@ -235,6 +239,39 @@ def test_retry_after_in_the_body(body: Any, milliseconds: int | None, retryable:
     assert (error.retry_after_ms, error.retryable) == (milliseconds, retryable)
     assert ("limits how often" in error.message) is retryable
     assert FAILURES.of_answer(429, {"retry-after": "3"}, json.dumps(body).encode()).retry_after_ms == 3000
+
+
+LONG = json.dumps({"error": {"type": "t", "message": "prompt is too long", "param": "messages"}, "echo": "é" * 50})
+
+
+@pytest.mark.parametrize("kept", [70, 74, 75, 80, 90, 91, 92, 93])
+def test_an_answer_that_was_cut(kept: int) -> None:
+    """What its beginning says is what it means."""
+    body = LONG.encode()[:kept]
+    error = FAILURES.of_answer(400, {}, body)
+    assert (error.code, error.said) == ("context_length_exceeded", "prompt is too long")
+    assert error.detail.startswith("400 t")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":{"code":' + b"9" * 5000,
+        b'{"error":{"message":"\\ud800 x","a":"',
+        b'{"error":{"message":"\xff',
+        b"{",
+        b"",
+    ],
+)
+def test_an_answer_that_was_cut_and_says_nothing(body: bytes) -> None:
+    """It is what its status says."""
+    assert FAILURES.of_answer(503, {}, body).code == "upstream_overloaded"
+
+
+@pytest.mark.parametrize("code", ["9" * 5000, 10**4000, [1] * 1000, {"a": 1}, "x" * 5000])
+def test_an_event_with_a_strange_code(code: Any) -> None:
+    """It is a failure like another."""
+    assert FAILURES.of_event({"error": {"code": code, "message": "m"}}).code == "upstream_error"
 
 
 def test_an_answer_that_is_nested_too_deep() -> None:
