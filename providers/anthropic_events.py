@@ -65,7 +65,15 @@ class _Event(Struct, gc=False):
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(_Event).decode
+_COUNTS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "thinking_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+)
+
+_decode = msgspec.json.Decoder(_Event, float_hook=float).decode
 
 
 class MessagesDecoder:
@@ -206,7 +214,7 @@ class MessagesDecoder:
         details = counts.get("output_tokens_details")
         if isinstance(details, dict):
             counts["thinking_tokens"] = details.get("thinking_tokens")
-        self._usage |= {name: int(count) for name, count in counts.items() if is_count(count)}
+        self._usage |= {name: int(count) for name in _COUNTS if is_count(count := counts.get(name))}
 
     def _report(self) -> None:
         if not self._usage:

@@ -32,7 +32,7 @@ UNLISTED_MAX_TOKENS: Final = 8_192
 """For a model whose limit nobody has told us."""
 _BUDGETS: Final = {"low": 2_048, "medium": 8_192, "high": 16_384, "max": 31_000}
 _BUDGET_MIN: Final = 1_024
-_DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+);base64,([A-Za-z0-9+/=]+)")
+_DATA_URL: Final = re.compile(r"data:([\w.+-]{1,100}/[\w.+-]{1,100});base64,([A-Za-z0-9+/=]++)")
 _CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 
 
@@ -156,6 +156,6 @@ def _input(arguments: str) -> dict[str, Any]:
     """A call's arguments as the object that the API wants, also where the model was cut off."""
     try:
         parsed = json.loads(arguments or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     return parsed if isinstance(parsed, dict) else {"arguments": arguments}

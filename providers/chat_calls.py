@@ -6,17 +6,35 @@ A call becomes a part once its name is whole: when its arguments begin, or somet
 from __future__ import annotations
 
 import json
+import re
+from typing import Final
 
 from providers.parts import Parts
 
 LEGACY = -1
 """The index of the one call that `function_call` makes."""
+NAME_CHARS_MAX: Final = 1000
+"""No tool has a longer name."""
+
+_MARKS: Final = re.compile(r"""[{}\[\]"]|\\.?""", re.DOTALL)
 
 
 class _Call:
     """One call so far. `part` is None until its name is whole; `pieces` are its arguments."""
 
-    __slots__ = ("id", "index", "name", "part", "pieces", "signature")
+    __slots__ = (
+        "_depth",
+        "_escaped",
+        "_quoted",
+        "_seen",
+        "_whole",
+        "id",
+        "index",
+        "name",
+        "part",
+        "pieces",
+        "signatures",
+    )
 
     def __init__(self, index: int | None, call_id: str) -> None:
         self.index = index
@@ -24,16 +42,34 @@ class _Call:
         self.name = ""
         self.part: int | None = None
         self.pieces: list[str] = []
-        self.signature = ""
+        self.signatures: list[str] = []
+        self._seen = 0
+        """So many pieces were looked at."""
+        self._depth = 0
+        self._quoted = self._escaped = False
+        self._whole: bool | None = None
+        """Whether they are an object; None: they may become one."""
 
     def is_complete(self) -> bool:
-        """Whether its arguments are a whole object, so that more of them can't be its own."""
-        if not self.pieces or not self.pieces[-1].rstrip().endswith("}"):
-            return False
-        try:
-            return isinstance(json.loads("".join(self.pieces)), dict)
-        except (ValueError, RecursionError):
-            return False
+        """Whether its arguments are a whole object, so that more of them can't be its own. Looks at each piece once."""
+        for piece in self.pieces[self._seen :]:
+            if self._whole is None:
+                self._look_at(piece)
+            elif not piece.isspace():
+                self._whole = False
+        self._seen = len(self.pieces)
+        return self._whole or False
+
+    def _look_at(self, piece: str) -> None:
+        marks = _MARKS.findall(piece, 1 if self._escaped else 0)
+        self._escaped = marks[-1:] == ["\\"]
+        for mark in marks:
+            if mark == '"':
+                self._quoted = not self._quoted
+            elif not self._quoted and mark[0] != "\\":
+                self._depth += 1 if mark in "{[" else -1
+        if self._depth <= 0 and not self._quoted and piece.rstrip().endswith("}"):
+            self._whole = _is_object("".join(self.pieces))
 
 
 class Calls:
@@ -45,8 +81,12 @@ class Calls:
         self._by_id: dict[str, _Call] = {}
         self._newest: _Call | None = None
         self._opened: list[_Call] = []
-        self.waiting: list[_Call] = []
+        self._ids: set[str] = set()
+        """Of those that are parts."""
+        self.waiting: dict[_Call, None] = {}
         """Those that are no parts yet."""
+        self._named: dict[_Call, None] = {}
+        """Those of them that have a name."""
 
     def __bool__(self) -> bool:
         return bool(self._opened)
@@ -64,14 +104,17 @@ class Calls:
             return
         call.id = call.id or call_id
         # Some say all of the name again with each piece.
-        call.name = name if name.startswith(call.name) else call.name + name
-        call.signature += signature
+        call.name = (name if name.startswith(call.name) else call.name + name)[:NAME_CHARS_MAX]
+        if signature:
+            call.signatures.append(signature)
         if call.name and call.pieces:
             self._open(call)
+        elif call.name:
+            self._named[call] = None
 
     def settle(self) -> None:
         """Something else follows: names that are here are whole."""
-        for call in [call for call in self.waiting if call.name]:
+        for call in list(self._named):
             self._open(call)
 
     def close(self) -> None:
@@ -102,19 +145,28 @@ class Calls:
             self._by_index[index] = call
         if call_id:
             self._by_id[call_id] = call
-        self.waiting.append(call)
+        self.waiting[call] = None
         return call
 
     def _open(self, call: _Call) -> None:
-        self.waiting.remove(call)
+        del self.waiting[call]
+        self._named.pop(call, None)
         made = f"call_{self._parts.opened}"
-        if any(call.id == other.id for other in self._opened):
+        call.id = call.id or made
+        if call.id in self._ids:
             call.id = f"{call.id}_{made}"  # two calls of one id couldn't be answered
         self._opened.append(call)
-        call.id = call.id or made
+        self._ids.add(call.id)
         call.part = self._parts.call(None, call.id, call.name)
         self._parts.add(call.part, "".join(call.pieces))
-        self._parts.sign(call.part, call.signature)
+        self._parts.sign(call.part, "".join(call.signatures))
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _is_another(call: _Call, call_id: str, name: str, arguments: str) -> bool:

@@ -91,7 +91,7 @@ class _Chunk(Struct, gc=False):
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(_Chunk).decode
+_decode = msgspec.json.Decoder(_Chunk, float_hook=float).decode
 
 
 class ChatDecoder:
@@ -123,11 +123,14 @@ class ChatDecoder:
             chunks = [_decode(data)]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             chunks = reread(data, _Chunk)
+        looked = False
         for chunk in chunks:
             self._chunk(chunk)
-            if chunk.choices is None and (failure := self._failures.bare(_documents(data))) is not None:
-                self._report()
-                raise failure
+            if chunk.choices is None and not looked:
+                looked = True
+                if (failure := self._failures.bare(_documents(data))) is not None:
+                    self._report()
+                    raise failure
         return True
 
     def whole(self, body: dict[str, Any]) -> bool:

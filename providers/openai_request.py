@@ -174,7 +174,7 @@ def _details(parts: Sequence[Part]) -> list[dict[str, Any]]:
             continue
         try:
             detail = json.loads(part.signature or "")
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if not isinstance(detail, dict):
             continue

@@ -11,7 +11,7 @@ from collections.abc import Hashable
 
 from providers.base import Delta, PartDelta, PartKind, PartStarted
 
-_web = re.compile(r"https?://[^\s\x00-\x1f]+\Z", re.IGNORECASE)
+_web = re.compile(r"https?://[^\s\x00-\x1f]++\Z", re.IGNORECASE)
 _surrogate = re.compile("[\ud800-\udfff]")
 _high_at_end = re.compile("[\ud800-\udbff]\\Z")
 
@@ -26,8 +26,9 @@ class Parts:
         self._kind: PartKind | None = None
         self._newest = -1
         self._part = -1
-        """The part that `_text` belongs to."""
+        """The part that `_text` belongs to, and `_more`, which follows it."""
         self._text = ""
+        self._more: list[str] = []
         self._halves: dict[int, str] = {}
         """By part, the first half of a surrogate pair whose second half is still to come."""
 
@@ -124,7 +125,7 @@ class Parts:
         if self._halves or not text.isascii():
             text = self._mend(part, text)
         if part == self._part:
-            self._text += text
+            self._more.append(text)
         else:
             self._flush()
             self._part, self._text = part, text
@@ -140,6 +141,9 @@ class Parts:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
     def _flush(self) -> None:
+        if self._more:
+            self._text += "".join(self._more)
+            self._more.clear()
         if self._text:
             self._batch.append(PartDelta(self._part, self._text))
             self._text = ""

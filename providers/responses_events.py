@@ -63,7 +63,7 @@ class _Event(Struct, gc=False):
     param: Any = None
 
 
-_decode = msgspec.json.Decoder(_Event).decode
+_decode = msgspec.json.Decoder(_Event, float_hook=float).decode
 
 
 class ResponsesDecoder:

@@ -153,7 +153,7 @@ class Output:
             self.argue_whole(place, {"input": item.input or ""})
 
     def _message(self, place: Place, item: Item) -> None:
-        spoken = {kind for where, kind in self._spoken if where == place}
+        spoken = {kind for kind in KINDS.values() if (place, kind) in self._spoken}
         for index, piece in enumerate(item.content or ()):
             kind = KINDS.get(piece.type)
             if kind is not None and kind not in spoken:

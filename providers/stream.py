@@ -14,7 +14,7 @@ from msgspec import Struct
 from providers.base import Delta, ProviderError, Taker
 from providers.body import Body
 from providers.failures import Failures
-from providers.loose_json import documents, fitting
+from providers.loose_json import DOCUMENTS_MAX, documents, fitting
 from providers.parts import Parts
 from providers.sse import BARE, Event, EventTooLarge, SseParser
 
@@ -121,7 +121,7 @@ class DeltaStream:
             if not await self._body.each(self._piece):
                 self._last(self._parser.close())
                 self._end()
-        except (httpx2.TransportError, Unreadable, EventTooLarge) as error:
+        except (httpx2.TransportError, Unreadable, EventTooLarge, RecursionError) as error:
             self._break_off(error)
         except ProviderError as error:
             self._failure = error
@@ -176,6 +176,9 @@ class DeltaStream:
             return
         if isinstance(bodies[0], list):
             bodies = bodies[0]
+        if len(bodies) > DOCUMENTS_MAX:
+            self._stray = data
+            return
         for body in bodies:
             if isinstance(body, dict) and (body.get("error") or not self._decoder.whole(body)):
                 raise self._failures.of_event(body)
@@ -191,7 +194,7 @@ class DeltaStream:
         try:
             if self._decoder.finishing:
                 self._end()
-            elif isinstance(error, Unreadable | EventTooLarge):
+            elif isinstance(error, Unreadable | EventTooLarge | RecursionError):
                 self._failure = self._failures.unreadable(error)
             elif isinstance(error, httpx2.TimeoutException):
                 self._failure = self._failures.of_exception(error)

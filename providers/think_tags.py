@@ -7,6 +7,9 @@ from typing import Final, Literal
 OPEN: Final = "<think>"
 CLOSE: Final = "</think>"
 
+BLANKS_MAX: Final = 1000
+"""A text that begins with more blanks has no thought before it."""
+
 Piece = tuple[Literal["reasoning", "text"], str]
 
 
@@ -40,7 +43,7 @@ class ThinkTags:
         if start.startswith(OPEN):
             self._state = "entering"
             return self._entering(start[len(OPEN) :])
-        if OPEN.startswith(start):
+        if OPEN.startswith(start) and len(text) <= BLANKS_MAX:
             self._held = text
             return []
         self._state = "after"

@@ -1,11 +1,14 @@
 """Amazon's frames, however they are cut."""
 
 import json
+import struct
 from typing import Any
+from zlib import crc32
 
 import pytest
 
-from providers.aws_events import AwsEventParser
+from providers.aws_events import FRAME_BYTES_MAX, HEADERS_BYTES_MAX, AwsEventParser
+from providers.body import REFUSAL_BYTES_MAX
 from providers.sse import BARE
 from providers.stream import Unreadable
 from tests.aws_frames import chunk, exception, frame
@@ -54,7 +57,24 @@ def test_what_is_no_frame(raw: bytes) -> None:
         AwsEventParser().feed(raw)
 
 
-def test_a_frame_without_its_event() -> None:
+@pytest.mark.parametrize("payload", [b"{", b"{}", b"[]", b'{"bytes":7}', b'{"bytes":"x"}', b"[" * 100_000, b"\xff"])
+def test_a_frame_without_its_event(payload: bytes) -> None:
     """A chunk whose payload isn't what it should be can't be read either."""
     with pytest.raises(Unreadable):
-        AwsEventParser().feed(frame({":message-type": "event", ":event-type": "chunk"}, b"{"))
+        AwsEventParser().feed(frame({":message-type": "event", ":event-type": "chunk"}, payload))
+
+
+@pytest.mark.parametrize(("size", "headers"), [(FRAME_BYTES_MAX + 1, 0), (1000, HEADERS_BYTES_MAX + 1), (12, 0)])
+def test_a_frame_that_is_too_large_is_not_waited_for(size: int, headers: int) -> None:
+    """Its beginning is enough; one without an end would be kept for ever."""
+    prelude = struct.pack("!II", size, headers)
+    with pytest.raises(Unreadable):
+        AwsEventParser().feed(prelude + struct.pack("!I", crc32(prelude)))
+
+
+def test_what_a_long_exception_says() -> None:
+    """Its beginning; the rest is for nobody."""
+    ((name, data),) = AwsEventParser().feed(exception("throttlingException", "slow " * 1_000_000))
+    assert name == BARE
+    assert len(data) < 2 * REFUSAL_BYTES_MAX
+    assert "slow slow" in json.loads(data)["error"]["message"]

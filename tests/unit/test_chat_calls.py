@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from providers.chat_calls import Calls
+from providers.chat_calls import Calls, _Call
 from providers.parts import Parts
 from tests.answers import Answer
+from tests.examples import examples
 
 Piece = tuple[int | None, str, str, str]
 """Index, id, name, arguments."""
@@ -94,3 +98,55 @@ def test_a_signature_waits_for_its_call() -> None:
     answer: Any = Answer()
     answer.add(parts.take())
     assert answer.signatures == {0: "s1", 1: "s2"}
+
+
+def is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
+
+
+JSONS = st.recursive(
+    st.one_of(st.none(), st.integers(), st.text('{}[]"\\\\, a', max_size=8)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text('{}"\\\\', max_size=3), inner, max_size=3)
+    ),
+    max_leaves=6,
+).map(json.dumps)
+PIECES = st.lists(st.one_of(JSONS, st.text('{}[]"\\\\:, a', max_size=6)), max_size=4)
+
+
+@settings(deadline=None, max_examples=examples(500))
+@given(PIECES, st.lists(st.integers(1, 5), min_size=1, max_size=40))
+def test_arguments_are_whole_when_they_are_an_object(texts: list[str], sizes: list[int]) -> None:
+    """However they are cut, and whatever braces, quotes and backslashes stand in their texts."""
+    text, call = "".join(texts), _Call(0, "c")
+    for size in [*sizes, len(text) + 1]:
+        if text:
+            call.pieces.append(text[:size])
+        text = text[size:]
+        assert call.is_complete() is is_object("".join(call.pieces))
+
+
+def test_a_call_of_many_pieces_is_one() -> None:
+    """Braces in a text close nothing, and a name is no longer than names are."""
+    pieces = ['{"x":"', *["}"] * 50, '\\\\"', '"', "}", "\n"]
+    ((_, name, arguments),) = told(*[(0, "", "f", piece) for piece in pieces])
+    assert (name, arguments) == ("f", "".join(pieces))
+    ((_, name, _),) = told(*[(0, "c", "names", "")] * 2, (0, "c", "x" * 10_000, "{}"))
+    assert len(name) == 1000
+
+
+def test_many_calls_without_a_name() -> None:
+    """They wait, and nobody looks at them again; one that gets its name late is a call."""
+    parts = Parts()
+    calls = Calls(parts)
+    for number in range(100):
+        calls.take(number, f"c{number}", "", "{", "")
+    calls.take(7, "", "f", "}", "")
+    calls.close()
+    assert len(calls.waiting) == 99
+    answer = Answer()
+    answer.add(parts.take())
+    assert answer.parts == [("tool_call", "{}")]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from providers.loose_json import documents, fitting
+from providers.loose_json import DOCUMENTS_MAX, MENDED_MAX, documents, fitting
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,20 @@ def test_no_object_fits_nothing() -> None:
     """What is no object at all isn't made one."""
     with pytest.raises(ValueError, match="Expected"):
         fitting([1], _Outer)
+
+
+def test_too_many_documents() -> None:
+    """What holds so many are no merged frames."""
+    assert documents(b"{}" * DOCUMENTS_MAX) == [{}] * DOCUMENTS_MAX
+    with pytest.raises(ValueError, match="more than"):
+        documents(b"{}" * (DOCUMENTS_MAX + 1))
+
+
+def test_too_much_that_does_not_fit() -> None:
+    """What has to be mended so often is of another family."""
+    bad: dict[str, Any] = {"count": []}
+    good = {"text": "t"}
+    assert fitting({"many": [bad] * (MENDED_MAX - 1)}, _Outer) == _Outer(many=[_Inner()] * (MENDED_MAX - 1))
+    assert fitting({"many": [bad] + [good] * 5000}, _Outer).many == [_Inner(), *[_Inner("t")] * 5000]
+    with pytest.raises(ValueError, match="don't fit"):
+        fitting({"many": [bad] * (MENDED_MAX + 1)}, _Outer)

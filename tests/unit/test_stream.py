@@ -99,6 +99,14 @@ async def test_chunks_without_frames(upstream: Upstream) -> None:
         assert (answer.text(), answer.finish, answer.code) == ("Hello", "stop", None), body
 
 
+async def test_more_chunks_without_frames_than_anybody_sends(upstream: Upstream) -> None:
+    """A document of so many can't be read, in an array, in lines or in one event."""
+    chunks = [b'{"choices":[]}'] * 2000
+    for body in (b"[" + b",".join(chunks) + b"]", b"\n".join(chunks), b"data: " + b"".join(chunks) + b"\n\n"):
+        answer, _ = await read(upstream, Script((body,)))
+        assert (answer.code, answer.parts) == ("upstream_error", [])
+
+
 async def test_nonsense_behind_the_end(upstream: Upstream) -> None:
     """Once the reason of the ending is told the answer is whole; empty events are none."""
     said, end, _ = chat("a").blocks

@@ -2,7 +2,7 @@
 
 import pytest
 
-from providers.think_tags import ThinkTags
+from providers.think_tags import BLANKS_MAX, ThinkTags
 
 CASES = [
     ("<think>why</think>because", "why", "because"),
@@ -30,3 +30,11 @@ def test_split(raw: str, reasoning: str, text: str, size: int) -> None:
     assert "".join(piece for kind, piece in pieces if kind == "reasoning") == reasoning
     assert "".join(piece for kind, piece in pieces if kind == "text") == text
     assert all(piece for _, piece in pieces)
+
+
+def test_a_text_that_begins_with_blanks_for_long() -> None:
+    """It is a text: what waits for a tag is bounded."""
+    tags = ThinkTags()
+    pieces = [piece for _ in range(BLANKS_MAX + 2) for piece in tags.feed("\n")]
+    assert pieces == [("text", "\n" * (BLANKS_MAX + 1)), ("text", "\n")]
+    assert ThinkTags().feed("\n" * BLANKS_MAX + "<think>why") == [("reasoning", "why")]
