@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import AsyncIterator, Iterator
 from functools import cache
-from itertools import chain, cycle, islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Literal
 from zlib import crc32
@@ -33,6 +33,7 @@ from providers.base import (
     Usage,
     UsageReported,
 )
+from providers.demo_tokens import Tokens, count_tokens
 from providers.route import Endpoint, Route, Timeouts
 
 Fail = Literal[
@@ -51,10 +52,12 @@ Fail = Literal[
 ]
 
 ECHO_CHARS_MAX = 120
+PROMPT_CHARS_MAX = 10_000
+"""So much of a prompt chooses the theme."""
 TOKENS_MAX = 1_000_000
 REFUSAL = "I can't help with that."
 
-_token = re.compile(r"\s*\S+\s*")
+_MARKUP = re.compile(r"([\\`*_\[\]<>#|~])")
 _FAILURES: dict[str, tuple[ErrorCode, str, bool]] = {
     "before": ("upstream_error", "The demo model failed before its first token, as asked.", True),
     "mid": ("upstream_error", "The demo model failed in the middle, as asked.", True),
@@ -135,17 +138,23 @@ def demo_options(request: ChatRequest) -> DemoOptions:
 
 def demo_text(request: ChatRequest) -> str:
     """The whole text part that a request is answered with when nothing fails."""
-    options = demo_options(request)
-    text = options.text if options.text is not None else _themed(request).text
-    return text if options.tokens is None else "".join(_cut(text, options.tokens))
+    return "".join(_text(request, demo_options(request)))
 
 
 def demo_thinking(request: ChatRequest) -> str:
     """The whole reasoning part of a request; empty without `thinking`."""
-    wanted, text = demo_options(request).thinking, _themed(request).thinking
+    return "".join(_thinking(request, demo_options(request)))
+
+
+def _text(request: ChatRequest, options: DemoOptions) -> Tokens:
+    return Tokens(options.text if options.text is not None else _themed(request).text, options.tokens)
+
+
+def _thinking(request: ChatRequest, options: DemoOptions) -> Tokens:
+    wanted = options.thinking
     if isinstance(wanted, bool):
-        return text if wanted else ""
-    return "".join(_cut(text, wanted))
+        return Tokens(_themed(request).thinking if wanted else "")
+    return Tokens(_themed(request).thinking, wanted)
 
 
 @cache
@@ -159,12 +168,12 @@ _option_names = DemoOptions.__struct_fields__
 
 def _themed(request: ChatRequest) -> Theme:
     """The theme that this prompt (and seed) always gets."""
-    prompt = " ".join(_last_words(request).split())
+    prompt = " ".join(_last_words(request)[:PROMPT_CHARS_MAX].split())
     themes = _themes()
     theme = themes[(crc32(prompt.encode("utf-8", "replace")) + (request.params.seed or 0)) % len(themes)]
     echo = prompt if len(prompt) <= ECHO_CHARS_MAX else prompt[:ECHO_CHARS_MAX].rstrip() + "…"
     # An echo is a quotation, never markup of its own.
-    echo = re.sub(r"([\\`*_\[\]<>#|~])", r"\\\1", echo) or "…"
+    echo = _MARKUP.sub(r"\\\1", echo) or "…"
     return Theme(theme.title, theme.thinking.replace("{prompt}", echo), theme.text.replace("{prompt}", echo))
 
 
@@ -173,18 +182,6 @@ def _last_words(request: ChatRequest) -> str:
         if message.role == "user":
             return " ".join(part.text for part in message.parts if isinstance(part, TextPart))
     return ""
-
-
-def _split(text: str) -> list[str]:
-    """Words with the white space around them: joined they are the text again."""
-    return _token.findall(text) or ([text] if text else [])
-
-
-def _cut(text: str, count: int) -> list[str]:
-    """The text's tokens, repeated or cut to `count` of them."""
-    tokens = _split(text) or ["…"]
-    again = [*tokens[:-1], tokens[-1].rstrip() + "\n\n"]
-    return list(islice(cycle(again), count)) if count > len(tokens) else tokens[:count]
 
 
 class Dialect:
@@ -199,7 +196,7 @@ class Dialect:
     async def stream(self, request: ChatRequest, route: Route, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
         """See `Provider`. One token a batch, at `rate`; after a pause of the loop it catches up."""
         options = demo_options(request)
-        reasoning, text = _split(demo_thinking(request)), _split(demo_text(request))
+        reasoning, text = _thinking(request, options), _text(request, options)
         stop, reason = _stop(request, options, len(reasoning) + len(text))
         await asyncio.sleep(0 if request.answered else options.first_ms / 1000)
         loop = asyncio.get_running_loop()
@@ -247,13 +244,14 @@ def _stop(request: ChatRequest, options: DemoOptions, tokens: int) -> tuple[int,
     return stop, _ENDINGS.get(options.fail, "stop")
 
 
-def _words(reasoning: list[str], text: list[str]) -> Iterator[list[Delta]]:
+def _words(reasoning: Tokens, text: Tokens) -> Iterator[list[Delta]]:
     """What each token adds to the stream; the first of a part opens it."""
-    parts: list[tuple[PartKind, list[str]]] = [("reasoning", reasoning), ("text", text)]
-    for part, (kind, tokens) in enumerate((kind, tokens) for kind, tokens in parts if tokens):
-        yield [PartStarted(part, kind), PartDelta(part, tokens[0])]
-        for token in islice(tokens, 1, None):
-            yield [PartDelta(part, token)]
+    parts: list[tuple[PartKind, Tokens]] = [("reasoning", reasoning), ("text", text)]
+    for part, (kind, tokens) in enumerate((kind, tokens) for kind, tokens in parts if len(tokens)):
+        opening: list[Delta] = [PartStarted(part, kind)]
+        for token in tokens:
+            yield [*opening, PartDelta(part, token)]
+            opening = []
 
 
 def _unsaid(request: ChatRequest, batches: Iterator[list[Delta]]) -> Iterator[list[Delta]]:
@@ -277,7 +275,7 @@ def _unsaid(request: ChatRequest, batches: Iterator[list[Delta]]) -> Iterator[li
 def _usage(request: ChatRequest, output: int, reasoning: int) -> Usage:
     said = chain([request.system or ""], (_said(part) for message in request.messages for part in message.parts))
     return Usage(
-        input_tokens=sum(len(_split(text)) for text in said),
+        input_tokens=sum(map(count_tokens, said)),
         output_tokens=output,
         reasoning_tokens=reasoning or None,
     )
