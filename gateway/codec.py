@@ -22,12 +22,13 @@ INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
 
 _JSON_ENCODER = msgspec.json.Encoder()
 _MSGPACK_ENCODER = msgspec.msgpack.Encoder()
-_WHERE = re.compile(r" - at (?:`key` in )?`\$\.?(.*)`$")
+_REASON_CHARS_MAX = 500
+"""What msgspec says of a refusal may quote a whole frame: its beginning and its end tell everything."""
 # What only MessagePack can say, keys that aren't strings, and numbers that JSON can write but nobody can hold.
 _FOREIGN = re.compile(r"got `(bytes|ext|datetime)`|got `\w+` - at `key` in |^Number out of range")
 _HALF_A_PAIR = re.compile(r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
 _UNSEEN = f"Expected `str` matching regex {PLAIN!r}"
-_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_MISSING = re.compile(r"Object missing required field `(\w{1,64})`")
 
 
 class FrameError(Exception):
@@ -125,11 +126,11 @@ def refusal(error: Exception) -> ApiError:
     if isinstance(error, RecursionError):
         return ApiError("invalid_frame", f"The frame nests deeper than {DEPTH_MAX} levels. Flatten it.")
     text = str(error).replace(_UNSEEN, "Control and format characters can't be in a name")
+    if len(text) > 2 * _REASON_CHARS_MAX:
+        text = f"{text[:_REASON_CHARS_MAX]}…{text[-_REASON_CHARS_MAX:]}"
     if not isinstance(error, msgspec.ValidationError):
         return ApiError("invalid_frame", f"The frame can't be decoded: {_shown(text)}. Send one map per frame.")
-    found = _WHERE.search(text)
-    path = found.group(1) if found else ""
-    reason = _shown(_WHERE.sub("", text))
+    reason, path = _told(text)
     missing = _MISSING.match(text)
     if missing is not None:
         path = f"{path}.{missing.group(1)}" if path else missing.group(1)
@@ -138,6 +139,15 @@ def refusal(error: Exception) -> ApiError:
             "invalid_frame", f"{reason}. Check type and field names against the protocol.", path=path or None
         )
     return ApiError("invalid_request", f"{reason}. Correct the field.", path=path)
+
+
+def _told(text: str) -> tuple[str, str]:
+    """What msgspec says, and where: "Expected `int`, got `str` - at `$.a.b`". A name that it quotes may look like that."""
+    reason, _, where = text.rpartition(" - at `")
+    where = where.removeprefix("key` in `")
+    if not reason or not where.startswith("$") or not where.endswith("`"):
+        return _shown(text), ""
+    return _shown(reason), where[1:-1].removeprefix(".")
 
 
 def _is_half_a_pair(reason: str, data: str) -> bool:
@@ -197,16 +207,23 @@ def encoded_size(text: str) -> int:
 
 def split_text(text: str, bytes_max: int) -> list[str]:
     """Cut `text` into pieces that each take at most `bytes_max` in a frame. Joined they are `text`."""
-    if len(text) * 6 + 2 <= bytes_max or encoded_size(text) <= bytes_max:
+    if len(text) * 6 + 2 <= bytes_max:
         return [text]
-    middle = len(text) // 2
-    return split_text(text[:middle], bytes_max) + split_text(text[middle:], bytes_max)
+    pieces: list[str] = []
+    start = 0
+    while start < len(text):
+        # No character takes less than a byte.
+        piece = clip_text(text[start : start + bytes_max], bytes_max) or text[start]
+        pieces.append(piece)
+        start += len(piece)
+    return pieces or [text]
 
 
 def clip_text(text: str, bytes_max: int) -> str:
     """A prefix of `text` that takes at most `bytes_max` in a frame; empty where nothing fits."""
-    while text and encoded_size(text) > bytes_max:
-        text = text[: max(len(text) * bytes_max // (encoded_size(text) + 1), 0)]
+    text = text[: max(bytes_max, 0)]
+    while text and (size := encoded_size(text)) > bytes_max:
+        text = text[: len(text) * bytes_max // (size + 1)]
     return text
 
 
@@ -214,9 +231,10 @@ JSON = Codec(
     0,
     "json",
     _JSON_ENCODER.encode,
-    msgspec.json.Decoder(AnyRequest).decode,
-    msgspec.json.Decoder(_Envelope).decode,
-    msgspec.json.decode,
+    # msgspec by itself takes fifty times as long for a number at the end of the range, as 1e308 is.
+    msgspec.json.Decoder(AnyRequest, float_hook=float).decode,
+    msgspec.json.Decoder(_Envelope, float_hook=float).decode,
+    msgspec.json.Decoder(float_hook=float).decode,
 )
 MSGPACK = Codec(
     1,

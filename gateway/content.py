@@ -6,7 +6,7 @@ import binascii
 import re
 from collections.abc import Iterable, Sequence
 
-from gateway.errors import ApiError
+from gateway.errors import PATH_CHARS_MAX, ApiError
 from gateway.protocol import InputMessage, TurnStart
 from providers.base import (
     ChatMessage,
@@ -21,7 +21,7 @@ from providers.base import (
 )
 
 _ADDRESSES = ("https://", "http://", "data:", "/v1/messages/")
-_IMAGE_DATA = re.compile(r"data:image/[\w.+-]+;base64,")
+_IMAGE_DATA = re.compile(r"data:image/[\w.+-]{1,100};base64,")
 _TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 
 
@@ -113,6 +113,7 @@ def _is_base64(text: str) -> bool:
 
 def _schema_fault(schema: object, path: str) -> str | None:
     """Where the schema is broken, as far as every provider would refuse it."""
+    path = path[:PATH_CHARS_MAX]
     if isinstance(schema, bool):
         return None
     if not isinstance(schema, dict):

@@ -95,7 +95,7 @@ class TurnStart(Request, frozen=True, tag="turn.start"):
     metadata: Metadata | None = None
 
 
-decode_request = msgspec.json.Decoder(TurnStart).decode
+decode_request = msgspec.json.Decoder(TurnStart, float_hook=float).decode
 
 
 class TurnCancel(Request, frozen=True, tag="turn.cancel"):

@@ -233,7 +233,7 @@ class Settings(BaseSettings):
     @classmethod
     def _plain_path(cls, given: str) -> str:
         """A path with one slash before it and none behind it."""
-        if re.fullmatch(r"(?:/?[\w.~-]+)*/?", given) is None:
+        if re.fullmatch(r"/?(?:[\w.~-]+/)*[\w.~-]*", given) is None:
             raise ValueError("a path such as /chat is needed")
         path = given.strip("/")
         return f"/{path}" if path else ""

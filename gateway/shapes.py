@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.codec import clip_text, encoded_size
+from gateway.codec import JSON, clip_text, encoded_size
 from gateway.events import Cost, EndStatus, Message
 from gateway.ids import rfc3339
 from providers.base import FilePart, ImagePart, Part, TextPart, Usage
@@ -19,6 +19,8 @@ INPUT_TEXT_BYTES_MAX = 4096
 DATA_CHARS_MAX = 4096
 INPUT_BYTES_MAX = 8192
 TITLE_CHARS_MAX = 60
+LINE_CHARS_MAX = 4096
+"""So much of a text may be blanks in its title."""
 
 _PART_ADDRESS = re.compile(r"/v1/messages/([A-Za-z0-9_-]{1,64})/parts/(\d{1,6})")
 
@@ -34,7 +36,7 @@ class MessageBody(Struct, frozen=True, omit_defaults=True):
 
 
 encode_body = msgspec.json.Encoder().encode
-_decode_body = msgspec.json.Decoder(MessageBody).decode
+_decode_body = msgspec.json.Decoder(MessageBody, float_hook=float).decode
 
 
 def body_of(record: MessageRecord) -> MessageBody:
@@ -64,7 +66,7 @@ def conversation_view(record: ConversationRecord) -> dict[str, Any]:
     view = {
         "id": record.id,
         "title": record.title,
-        "metadata": msgspec.json.decode(record.metadata),
+        "metadata": JSON.read(record.metadata),
         "head": record.head,
         "revision": record.revision,
         "created_at": rfc3339(record.created_ms),
@@ -161,6 +163,6 @@ def title_of(parts: list[Part]) -> str:
     """A first title: the first line of the first text."""
     for part in parts:
         if isinstance(part, TextPart) and part.text.strip():
-            line = " ".join(part.text.strip().splitlines()[0].split())
+            line = " ".join(part.text.lstrip()[:LINE_CHARS_MAX].splitlines()[0].split())
             return line if len(line) <= TITLE_CHARS_MAX else line[: TITLE_CHARS_MAX - 1].rstrip() + "…"
     return ""

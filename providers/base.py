@@ -270,4 +270,4 @@ class Provider(Protocol):
     async def aclose(self) -> None: ...
 
 
-decode_part = msgspec.json.Decoder(Part).decode
+decode_part = msgspec.json.Decoder(Part, float_hook=float).decode

@@ -56,7 +56,7 @@ WITH RECURSIVE chain (n, previous, depth) AS (
 SELECT n, previous FROM chain
 """
 _encode = msgspec.json.Encoder().encode
-_decode_continuing = msgspec.json.Decoder(list[tuple[int, int]]).decode
+_decode_continuing = msgspec.json.Decoder(list[tuple[int, int]], float_hook=float).decode
 
 
 class Written(NamedTuple):

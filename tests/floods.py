@@ -33,6 +33,8 @@ BOMBS = [
     b"{" + b",".join(b'"a%d":1' % n for n in range(5000)) + b"}",
     b"{" + b'"type":"ping",' * 4000 + b'"t":1}',
     b'{"type":"ping","id":"' + b"\\ud800" * 10_000 + b'"}',
+    b'{"type":"ping","x":[' + b"1e308," * 10_000 + b"1]}",
+    b'{"type":"ping","' + b" - at `$" * 8_000 + b'\\n":1}',
 ]
 
 

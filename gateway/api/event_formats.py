@@ -24,7 +24,7 @@ class _Head(Struct):
     reconnect_after_ms: int | None = None
 
 
-_read_head = msgspec.json.Decoder(_Head).decode
+_read_head = msgspec.json.Decoder(_Head, float_hook=float).decode
 
 
 class EventFormat(Protocol):

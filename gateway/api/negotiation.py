@@ -9,13 +9,16 @@ from starlette.datastructures import Headers
 from gateway.api.answers import HttpError
 from gateway.errors import ApiError
 
+RANGES_MAX = 100
+RANGE_CHARS_MAX = 300
+"""More than browsers send; what else there is doesn't count."""
 EVENT_ID = re.compile(r"^([0-9]{1,15})-([0-9]{1,15})$")
 
 
 def choose(headers: Headers, offered: tuple[str, ...]) -> str:
     """The media type that the client wants most; of equals the first offered. Raises `HttpError` 406."""
     accept = ",".join(headers.getlist("accept")) or "*/*"
-    ranges = [_range(part) for part in accept.split(",") if part.strip()]
+    ranges = [_range(part) for part in accept.split(",", RANGES_MAX)[:RANGES_MAX] if part.strip()]
     best, best_quality = "", 0.0
     for media_type in offered:
         quality = _quality(media_type, ranges)
@@ -27,7 +30,7 @@ def choose(headers: Headers, offered: tuple[str, ...]) -> str:
 
 
 def _range(part: str) -> tuple[str, float]:
-    name, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    name, *parameters = (piece.strip().lower() for piece in part[:RANGE_CHARS_MAX].split(";"))
     quality = 1.0
     for parameter in parameters:
         if parameter.startswith("q="):
@@ -49,7 +52,7 @@ def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
 
 def prefers_async(headers: Headers) -> bool:
     """Whether the client wants no waiting (RFC 7240)."""
-    preferences = ",".join(headers.getlist("prefer")).split(",")
+    preferences = ",".join(headers.getlist("prefer")).split(",", RANGES_MAX)
     return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
 
 

@@ -13,7 +13,7 @@ from starlette.types import Receive
 
 from gateway import protocol as p
 from gateway.api.answers import HttpError
-from gateway.codec import check_free_values, refusal
+from gateway.codec import JSON, check_free_values, refusal
 from gateway.errors import ApiError
 from gateway.value_count import SLICE_BYTES, ValueCount
 
@@ -24,7 +24,7 @@ CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 
 R = TypeVar("R", bound=p.Request)
 
-_decode_start = msgspec.json.Decoder(p.TurnStart).decode
+_decode_start = msgspec.json.Decoder(p.TurnStart, float_hook=float).decode
 _FREE_OF_START = {"input": None, "messages": None, "system": None}
 
 
@@ -118,7 +118,7 @@ def from_query(kind: type[R], path: Mapping[str, str], query: Mapping[str, str])
 def from_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tuple[str, ...]) -> R:
     """A request with these fields in its body, and others in its path. Raises `ApiError`."""
     try:
-        given = msgspec.json.decode(body) if body else {}
+        given = JSON.read(body) if body else {}
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise refusal(error) from None
     if not isinstance(given, dict):

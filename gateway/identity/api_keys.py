@@ -44,7 +44,7 @@ class KeyLine(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unkn
 
 Keys = dict[str, Credential]
 
-_decode_line = msgspec.json.Decoder(KeyLine).decode
+_decode_line = msgspec.json.Decoder(KeyLine, float_hook=float).decode
 
 
 def new_key(

@@ -28,6 +28,7 @@ LOCAL_USER = "local"
 """Everyone, where auth is off."""
 
 IDENTITY_HEADER = "X-Turnwire-Identity"
+QUERY_FIELDS_MAX = 32
 LONG_LIVED_PARAMETERS = ("token", "access_token", "api_key")
 
 SWEEP_S = 1.0
@@ -251,7 +252,10 @@ class Authenticator:
 
 def _refuse_long_lived(query: bytes) -> dict[str, list[str]]:
     """The query's parameters. Raises `ApiError` where one is a credential that lasts."""
-    given = parse_qs(query.decode("latin-1"))
+    try:
+        given = parse_qs(query.decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX)
+    except ValueError:
+        raise ApiError("invalid_request", f"A query has at most {QUERY_FIELDS_MAX} fields. Send fewer.") from None
     for name in LONG_LIVED_PARAMETERS:
         if name in given:
             raise ApiError(

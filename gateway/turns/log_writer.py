@@ -25,7 +25,7 @@ RETRY_MAX_S = 1.0
 DEGRADED_AFTER_S = 3.5
 """A shorter absence of the store is none of the clients' business."""
 
-_decode_wish = msgspec.json.Decoder(Abort).decode
+_decode_wish = msgspec.json.Decoder(Abort, float_hook=float).decode
 
 
 class LogWriter:

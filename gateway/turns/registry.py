@@ -24,8 +24,8 @@ from gateway.turns.turn import fold, model_of, shown_status
 from gateway.turns.turn_stream import TurnStream
 from store.base import NotFound, TurnRecord
 
-_decode_ending = msgspec.json.Decoder(Ending).decode
-_decode_body = msgspec.json.Decoder(MessageBody).decode
+_decode_ending = msgspec.json.Decoder(Ending, float_hook=float).decode
+_decode_body = msgspec.json.Decoder(MessageBody, float_hook=float).decode
 
 
 @dataclass(slots=True)

@@ -158,6 +158,7 @@ async def test_a_mode_that_is_off_takes_nothing(tmp_path: Path) -> None:
 async def test_a_long_lived_token_has_no_place_in_an_address(name: str, tmp_path: Path) -> None:
     """Not even where it would count."""
     async with gate(tmp_path) as g:
+        assert await code(g.auth.find(headers(), b"a=b&" * 100)) == "invalid_request"
         query = f"a=b&{name}={token()}".encode()
         assert await code(g.auth.find(headers(), query)) == "unauthenticated"
         assert await code(g.auth.of(bearer(token()), query)) == "unauthenticated"

@@ -402,6 +402,16 @@ def test_what_nobody_sees_is_in_no_name(codec: Codec, frame: dict[str, Any], pat
 
 
 @both
+@pytest.mark.parametrize(
+    "name", [" - at `$.model", " - at `$.model`", "x` - at `$.model\n", " - at `key` in `$.a`", "`"]
+)
+def test_a_name_that_looks_like_a_path_is_none(codec: Codec, name: str) -> None:
+    """What a client calls a field stands in the refusal; which field of ours is wrong is said by nobody else."""
+    for frame, path in (({"type": "turn.start", "params": {name: 1}}, "params"), ({"type": name}, "type")):
+        assert refused(codec, {"id": "r7", **frame}) == ("invalid_frame", path, "r7")
+
+
+@both
 @pytest.mark.parametrize("request_id", [5, "", "x" * 65, None, ["a"]])
 def test_an_id_that_cannot_be_one_is_not_answered(codec: Codec, request_id: Any) -> None:
     """Only an id that a request may have is echoed in an error."""
@@ -465,6 +475,12 @@ def test_split_text_loses_nothing_and_every_piece_fits(text: str, bytes_max: int
         assert len(MSGPACK.encode(piece)) <= bytes_max
     if encoded_size(text) <= bytes_max:
         assert pieces == [text]
+
+
+def test_pieces_are_as_large_as_they_may_be() -> None:
+    """Half a frame for each would be twice as many frames."""
+    assert [len(piece) for piece in split_text("a" * 45_000, 15_000)] == [14_996, 14_996, 14_996, 12]
+    assert split_text("", 16) == [""]
 
 
 @settings(deadline=2000)

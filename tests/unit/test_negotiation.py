@@ -61,3 +61,12 @@ def test_what_is_no_event_id_is_refused(given: str) -> None:
     with pytest.raises(ApiError) as refused:
         last_event(Headers(raw=[(b"last-event-id", given.encode("utf-8"))]))
     assert (refused.value.code, refused.value.body.path) == ("invalid_request", "Last-Event-ID")
+
+
+def test_what_nobody_sends_does_not_count() -> None:
+    """A hundred ranges are looked at, and three hundred characters of each."""
+    assert choose(Headers({"accept": "text/html," * 99 + OFFERED[1]}), OFFERED) == OFFERED[1]
+    with pytest.raises(HttpError):
+        choose(Headers({"accept": "text/html," * 100 + OFFERED[1]}), OFFERED)
+    assert choose(Headers({"accept": OFFERED[1] + ";x=1" * 1000 + ";q=0"}), OFFERED) == OFFERED[1]
+    assert not prefers_async(Headers({"prefer": "wait=1," * 200 + "respond-async"}))

@@ -127,6 +127,7 @@ def test_what_does_not_fit_is_left_out_from_there_on() -> None:
         ([ImagePart("image/png"), TextPart("   "), TextPart("later")], "later"),
         ([TextPart("x" * 60)], "x" * 60),
         ([TextPart("x" * 61)], "x" * 59 + "…"),
+        ([TextPart("\n" * 5000 + "x" * 5000)], "x" * 59 + "…"),
         ([TextPart("word " * 20)], "word word word word word word word word word word word word…"),
         ([ImagePart("image/png")], ""),
         ([], ""),
