@@ -2,15 +2,20 @@
 
 import asyncio
 import json
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, cast
 
 import pytest
 
+from providers.anthropic_events import MessagesDecoder
 from providers.base import Delta, Finished, ProviderError
+from providers.body import Body
 from providers.failures import Failures
 from providers.openai_chunks import ChatDecoder
+from providers.responses_events import ResponsesDecoder
 from providers.route import Endpoint, Quirks, Timeouts
-from providers.stream import DeltaStream
+from providers.stream import Decoder, DeltaStream
 from providers.transport import body_of, http_client
 from tests.answers import Answer
 from tests.upstream import Script, Upstream, chat, sse
@@ -77,6 +82,49 @@ async def test_nested_too_deep(upstream: Upstream, line: bytes, deep: bytes) -> 
     """What is nested without end can't be read, in an event or bare."""
     answer, _ = await read(upstream, Script((line % deep,)))
     assert answer.code == "upstream_error"
+
+
+class Told:
+    """A body that is there at once."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def due_in(self, seconds: float) -> None:
+        """Nothing waits here."""
+
+    async def each(self, take: Callable[[bytes], bool]) -> bool:
+        data, self._data = self._data, b""
+        return bool(data) and (take(data) or True)
+
+    async def read(self) -> bytes:
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("decoder", "line"),
+    [
+        (lambda: ChatDecoder(Quirks(), FAILURES), b'{"choices":[],"x":%s}\n\n'),
+        (
+            lambda: ChatDecoder(Quirks(), FAILURES),
+            b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":{"a":%s}}}]}}]}\n\n',
+        ),
+        (
+            lambda: MessagesDecoder(FAILURES),
+            b'data: {"type":"content_block_start","content_block":{"type":"tool_use","input":{"a":%s}}}\n\n',
+        ),
+        (lambda: ResponsesDecoder(Quirks(), FAILURES), b'{"object":"response","status":"completed","x":%s}\n\n'),
+    ],
+    ids=["a bare chunk", "a call", "a block", "a bare response"],
+)
+async def test_nested_almost_too_deep(decoder: Callable[[], Decoder], line: bytes) -> None:
+    """What can just be read, and no longer be written, is a failure like another."""
+    for depth in range(700, 1001):
+        body = Told(line % (b"[" * depth + b"]" * depth))
+        stream = DeltaStream(cast("Body", body), decoder(), FAILURES, 5)
+        with suppress(ProviderError):
+            while await stream.next() is not None:
+                pass
 
 
 @pytest.mark.parametrize("indent", [None, 2])
