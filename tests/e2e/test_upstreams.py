@@ -16,6 +16,7 @@ import pytest
 
 from tests.client import Client, TurnView, client
 from tests.gateway_process import GatewayProcess, gateway_process
+from tests.in_time import bounds_a_time, within
 from tests.upstream import Script, Upstream, chat, messages, recorded, refusal, responses
 
 pytestmark = pytest.mark.e2e
@@ -225,6 +226,44 @@ async def test_the_conversation_is_sent_along(tmp_path: Path) -> None:
         sent = upstream.asked[1].body["messages"]
         assert [message["role"] for message in sent] == ["system", "user", "assistant", "user"]
         assert "Answer one" in str(sent[2]["content"])
+
+
+ECHO = {"error": {"type": "invalid_request_error", "message": "I don't like " + "a" * 40_000}}
+LARGE = (b'{"error":{"message":"prompt is too long"},"a":[', *(b"[],1,2,3," * 7_000,) * 762, b"[]]}")
+
+
+@bounds_a_time
+@pytest.mark.parametrize("model", MODELS.values())
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (refusal(400, ECHO), "invalid_request"),
+        (Script(LARGE, status=400), "context_length_exceeded"),
+        (Script((b"[" * 64 * 1024,) * 100_000, status=400), "invalid_request"),
+    ],
+    ids=["an echo of 40 KB", "48 MB", "no end"],
+)
+async def test_law_11_what_a_provider_says_of_a_failure_holds_nobody(
+    tmp_path: Path, model: str, script: Script, code: str
+) -> None:
+    """While one user's turn fails by it, another's requests are answered as ever."""
+    async with (
+        Upstream() as upstream,
+        in_front_of(upstream, tmp_path) as (gateway, c),
+        client(gateway.ws_url) as d,
+    ):
+        upstream.plays(refusal(400, "no"), script)
+        await turn(c, "first", model)  # what is loaded once is loaded
+        failing = asyncio.get_running_loop().create_task(turn(c, "t", model))
+        try:
+            while not failing.done():
+                with within(0.5):
+                    await d.request("ping")
+        finally:
+            failing.cancel()
+        ended = (await failing).ended
+        assert ended is not None
+        assert ended["error"]["code"] == code
 
 
 @pytest.mark.go

@@ -1,0 +1,498 @@
+"""Every pattern and every loop that sees text from outside, on a megabyte of its worst: none holds the loop (law 11).
+
+A new one is a row of `ROWS`. A new regular expression that is in none fails `test_no_pattern_is_forgotten`.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import gc
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+import msgspec
+import pytest
+from starlette.datastructures import Headers
+
+from gateway.api.answers import HttpError
+from gateway.api.negotiation import choose, last_event, prefers_async
+from gateway.api.plain_requests import _media_type
+from gateway.api.request_reader import _check_type, from_body, read_query, start_from_body
+from gateway.codec import JSON, MSGPACK, FrameError, clip_text, split_text
+from gateway.content import check_content
+from gateway.errors import ApiError
+from gateway.identity.api_keys import ApiKeys
+from gateway.identity.authenticator import _refuse_long_lived
+from gateway.identity.origin import check_origin, is_loopback
+from gateway.identity.tokens import Tokens
+from gateway.ids import from_rfc3339
+from gateway.protocol import ConversationUpdate, TurnStart
+from gateway.settings import TokenSettings
+from gateway.shapes import address_in, message_view, preview, title_of
+from gateway.turns.acceptance import content_of
+from providers.anthropic_events import MessagesDecoder
+from providers.anthropic_request import messages_body
+from providers.aws_events import AwsEventParser
+from providers.base import ChatMessage, ChatRequest, ImagePart, ProviderError, ReasoningPart, TextPart, ToolCallPart
+from providers.body import Body, _Tap
+from providers.chat_calls import Calls
+from providers.continued import Continued
+from providers.demo import Dialect, demo_text
+from providers.demo_tokens import Tokens as DemoTokens
+from providers.demo_tokens import split
+from providers.failure_words import known_words, quiet
+from providers.failures import Failures, retry_after_ms
+from providers.finish_reasons import finish_of
+from providers.loose_json import documents
+from providers.openai_chunks import ChatDecoder
+from providers.openai_request import chat_body
+from providers.parts import Parts
+from providers.responses_events import ResponsesDecoder
+from providers.responses_items import Item, Output, Piece
+from providers.route import Endpoint, Quirks, Timeouts
+from providers.sse import EventTooLarge
+from providers.stream import DeltaStream, Unreadable
+from providers.think_tags import ThinkTags
+from providers.token_floor import surely_over
+from store.base import MessageRecord
+from tests.answers import question, route
+from tests.aws_frames import frame
+from tests.in_process import make_settings
+
+MEGABYTE = 1_000_000
+BOUND_S = 0.4
+"""Of CPU. What is linear takes a fraction of it, what is quadratic takes minutes."""
+
+SECRET = "sk-secret-0123456789"
+FAILURES = Failures(Endpoint("kimi", "Kimi", "https://api.example.com/v1", ("KEY",), (SECRET,)))
+REFUSALS = (ApiError, HttpError, FrameError, ProviderError, Unreadable, EventTooLarge, ValueError, msgspec.MsgspecError)
+"""Whoever is refused was read too."""
+
+
+class Row(NamedTuple):
+    """What is tried; `reads` are the patterns that see the text."""
+
+    name: str
+    call: Callable[[], object]
+    reads: str = ""
+
+
+def fill(piece: str) -> str:
+    """A megabyte of it."""
+    return piece * (MEGABYTE // len(piece.encode()))
+
+
+def filled(piece: bytes) -> bytes:
+    """A megabyte of it."""
+    return piece * (MEGABYTE // len(piece))
+
+
+def failed(**said: object) -> object:
+    """What a provider's failure comes to, if its body says this."""
+    return FAILURES.of_event({"error": said})
+
+
+def answered(body: object) -> object:
+    """What an answer with status 400 comes to."""
+    return FAILURES.of_answer(400, {}, body if isinstance(body, bytes) else json.dumps(body).encode())
+
+
+def told(decoder: ChatDecoder | ResponsesDecoder | MessagesDecoder, *events: Any) -> None:
+    """Let a decoder have events."""
+    for event in events:
+        decoder.event(None, event if isinstance(event, bytes) else json.dumps(event).encode())
+        decoder.parts.take()
+
+
+def chat_decoder(**quirks: Any) -> ChatDecoder:
+    return ChatDecoder(Quirks(**quirks), FAILURES)
+
+
+def responses_decoder() -> ResponsesDecoder:
+    return ResponsesDecoder(Quirks(), FAILURES)
+
+
+def streamed(*chunks: bytes, of: ChatDecoder | ResponsesDecoder | MessagesDecoder | None = None) -> None:
+    """Let a stream with status 200 bring these bytes."""
+    body = SimpleNamespace(due_in=lambda _: None)
+    stream = DeltaStream(cast("Body", body), of or chat_decoder(), FAILURES, 60)
+    for chunk in chunks:
+        stream._piece(chunk)
+    stream._last(stream._parser.close())
+
+
+def named_calls() -> None:
+    """A host that says a call's name again with each of its pieces; it has said a megabyte, and says a thousand more."""
+    calls = Calls(Parts())
+    for arguments in ('{"x":"' + fill("}"), *["}"] * 1000):
+        calls.take(0, "", "f", arguments, "")
+
+
+def many_calls(name: str) -> None:
+    calls = Calls(Parts())
+    for number in range(10_000):
+        calls.take(number, f"c{number}", name, "{}", "")
+    calls.close()
+
+
+def name_in_pieces() -> None:
+    calls = Calls(Parts())
+    for _ in range(100_000):
+        calls.take(0, "c", "names", "", "signed")
+
+
+def many_messages() -> None:
+    """The items of one response."""
+    output = Output(Parts())
+    for place in range(10_000):
+        output.whole(place, Item(type="message", content=[Piece("output_text", "x")]))
+
+
+def blanks_before_a_tag() -> None:
+    tags = ThinkTags()
+    for _ in range(100_000):
+        tags.feed("\n" * 10)
+
+
+def tagged() -> None:
+    tags = ThinkTags()
+    tags.feed("<think>")
+    for _ in range(50_000):
+        tags.feed("</thin")
+
+
+def many_pieces(text: str) -> None:
+    """What one read brought for one part."""
+    parts = Parts()
+    for _ in range(100_000):
+        parts.say("text", text)
+    parts.take()
+
+
+def framed(size: int) -> None:
+    """One of Amazon's frames, as a slow network cuts it."""
+    raw = frame({":message-type": "event", ":event-type": "chunk"}, b"x" * size)
+    parser = AwsEventParser()
+    for begin in range(0, len(raw), 100):
+        parser.feed(raw[begin : begin + 100])
+
+
+def chunked(data: bytes) -> None:
+    """An answer's chunks, past aiohttp's parser."""
+    _Tap(cast("Any", None))._hand_over(data, cast("Body", SimpleNamespace(took=lambda _: True)))
+
+
+def demo(prompt: str, **options: Any) -> None:
+    """The demo model's first batch, and its count of what it was asked."""
+
+    async def first() -> None:
+        model = Dialect(Endpoint("demo", "Demo", "", ()), Timeouts())
+        answer = cast("AsyncIterator[Any]", model.stream(question(prompt, demo={"rate": 0} | options), route("demo")))
+        async for _ in answer:
+            if options.get("tokens"):
+                break
+
+    asyncio.run(first())
+
+
+def asked(*parts: Any) -> ChatRequest:
+    return ChatRequest(model="m", messages=(ChatMessage("assistant", parts),))
+
+
+def started(**fields: Any) -> bytes:
+    """The body of a `turn.start`."""
+    return json.dumps({"type": "turn.start", **fields}).encode()
+
+
+def checked(**fields: Any) -> None:
+    """A `turn.start`, checked before it is accepted, and its content digested."""
+    start = msgspec.convert({"type": "turn.start", **fields}, TurnStart)
+    check_content(start)
+    content_of(start)
+
+
+def previewed(*texts: str) -> None:
+    parts = [TextPart(text) for text in texts]
+    body = msgspec.json.encode({"parts": parts})
+    preview(message_view(MessageRecord(id="m", parent=None, role="user", created_ms=0, body=body), whole=True))
+
+
+def token_read(given: str) -> None:
+    """A JSON Web Token, and who it names."""
+    rules = TokenSettings(
+        prefix="",
+        secret="x" * 32,
+        public_key=None,
+        jwks_url=None,
+        algorithms=(),
+        issuer=None,
+        audience=None,
+        leeway_s=0,
+    )
+    asyncio.run(Tokens(rules).principal(given))
+
+
+def header(name: str, value: str) -> Headers:
+    return Headers({name: value})
+
+
+WORDS = "failure_words._QUOTED failure_words._KEYLIKE failure_words._ADDRESS failure_words._LONG"
+OF_FAILURES = f"{WORDS} failure_words._AGAIN failures._NAME failures.Failures._of"
+NAMES_IN_FRAMES = "gateway.protocol.TurnId base.Tool.name"
+REFUSED = "gateway.codec._FOREIGN gateway.codec._MISSING"
+BIG = b"1e308"
+"""A number that msgspec alone takes 14 µs for."""
+
+NUMBERS = filled(BIG + b",") + b"1]}}"
+USAGE = b'{"role":"user","parts":[],"usage":[' + filled(BIG + b",") + b"1]}]}"
+COUNTS: list[Any] = [{"type": "message_delta", "usage": {f"count_{n}": 1}} for n in range(10_000)]
+IMAGE: dict[str, Any] = {"kind": "image", "media_type": "image/png"}
+DEEP: dict[str, Any] = {
+    "type": "object",
+    "properties": {"a" * 30_000: {"properties": {f"p{n}": {} for n in range(4_000)}}},
+}
+ROUTE = route("anthropic")
+
+ROWS = [
+    # What providers say of failures.
+    Row("a log: one word", lambda: quiet(fill("a"), (SECRET,)), WORDS),
+    Row("a log: hyphens", lambda: quiet(fill("a-"), (SECRET,)), WORDS),
+    Row("a log: dots", lambda: quiet(fill("a."), (SECRET,)), WORDS),
+    Row("a log: dots in words", lambda: quiet(fill("a" * 63 + "."), (SECRET,)), WORDS),
+    Row("a log: opening quotes", lambda: quiet(fill("“"), (SECRET,)), WORDS),
+    Row("a log: apostrophes", lambda: quiet(fill(" 'a"), (SECRET,)), WORDS),
+    Row("a log: blanks", lambda: quiet("bearer" + fill(" "), (SECRET,)), WORDS),
+    Row("a log: secrets", lambda: quiet(fill(SECRET), (SECRET,)), WORDS),
+    Row("a log: halves of secrets", lambda: quiet(fill("sk-secret"), ("sk-secret" * 1000,)), WORDS),
+    Row("known words", lambda: known_words(fill("a'")), "failure_words._WORD failure_words._JOINT"),
+    Row("known words: joints", lambda: known_words(fill("[1].")), "failure_words._WORD failure_words._JOINT"),
+    Row("a failure's text: one word", lambda: failed(message=fill("a")), OF_FAILURES),
+    Row("a failure's text: a model", lambda: failed(message=fill("model ")), OF_FAILURES),
+    Row("a failure's text: a length", lambda: failed(message=fill("input length and ")), OF_FAILURES),
+    Row("a failure's text: a wait", lambda: failed(message=fill("retry in 1.1")), OF_FAILURES),
+    Row("a failure's text: digits", lambda: failed(message="retry in 1." + fill("1")), OF_FAILURES),
+    Row("a failure's text: a list", lambda: failed(message=[[{}]] * 100_000), OF_FAILURES),
+    Row("a failure's names", lambda: failed(type=fill("a"), code=fill("9"), param=fill("a.")), OF_FAILURES),
+    Row("a failure's names: objects", lambda: failed(type=[[]] * MEGABYTE, code={"a": [1] * MEGABYTE}), OF_FAILURES),
+    Row("a failure's details", lambda: failed(details=[{"retryDelay": "1"}] * 200_000), "failure_words._DELAY"),
+    Row("a failure's delay", lambda: failed(details=[{"retryDelay": fill("1")}]), "failure_words._DELAY"),
+    Row("a failure that is a list", lambda: FAILURES.of_event([[]] * MEGABYTE)),
+    Row("an answer: text", lambda: answered(filled(b"<p>")), OF_FAILURES),
+    Row("an answer: one word", lambda: answered({"error": {"message": fill("a")}}), OF_FAILURES),
+    Row("an answer: nested", lambda: answered(filled(b"[")), OF_FAILURES),
+    Row("an answer: lists", lambda: answered(b'{"error":[' + filled(b"[],") + b"[]]}"), OF_FAILURES),
+    Row("an answer: numbers", lambda: answered(b"[" + filled(BIG + b",") + b"1]"), OF_FAILURES),
+    Row("an answer: a number", lambda: answered(b'{"code":' + filled(b"9")), OF_FAILURES),
+    Row("an answer: escapes", lambda: answered(b'{"error":"' + filled(rb"\u0061")), OF_FAILURES),
+    Row("a finish that is a failure", lambda: FAILURES.of_finish(fill("a")), "failures.Failures.of_finish"),
+    Row("a finish", lambda: finish_of(fill("time_")), "finish_reasons.finish_of"),
+    Row("a date", lambda: retry_after_ms({"retry-after": fill("1 :"), "date": fill("(")})),
+    # What providers stream.
+    Row("lines: empty", lambda: streamed(filled(b"\n"))),
+    Row("lines: of another format", lambda: streamed(filled(b"a\n"))),
+    Row("lines: comments", lambda: streamed(filled(b":\n\n"))),
+    Row("lines: no end", lambda: streamed(*[b"a" * 100] * 10_000)),
+    Row("lines: empty events", lambda: streamed(filled(b"data:\n\n"))),
+    Row("documents: empty", lambda: documents(filled(b"{}")), "loose_json._SEPARATORS"),
+    Row("documents: separators", lambda: documents(filled(b"data: [DONE]") + b"{}"), "loose_json._SEPARATORS"),
+    Row("documents: blanks", lambda: documents(filled(b" ")), "loose_json._SEPARATORS"),
+    Row("documents: no UTF-8", lambda: documents(filled(b"\xff"))),
+    Row("documents: nested", lambda: documents(filled(b'{"a":'))),
+    Row("an answer that isn't streamed", lambda: streamed(b"[" + filled(b'{"choices":[]},') + b"{}]")),
+    Row("an answer that isn't streamed: objects", lambda: streamed(b"[" + filled(b"{},") + b"{}]")),
+    Row("chat: empty chunks in one event", lambda: told(chat_decoder(), filled(b"{}")), "loose_json._SEPARATORS"),
+    Row(
+        "chat: choices in one chunk", lambda: told(chat_decoder(), {"choices": [{"delta": {"content": "x"}}] * 25_000})
+    ),
+    Row("chat: choices that don't fit", lambda: told(chat_decoder(), {"choices": [{"index": "x"}] * 60_000})),
+    Row("chat: numbers", lambda: told(chat_decoder(), b'{"usage":{"a":[' + filled(BIG + b",") + b"1]}}")),
+    Row("chat: a failure's numbers", lambda: told(chat_decoder(), b'{"error":[' + filled(BIG + b",") + b"1]}")),
+    Row("chat: a call's pieces, named", named_calls, "chat_calls._MARKS"),
+    Row("chat: calls", lambda: many_calls("f")),
+    Row("chat: calls without a name", lambda: many_calls("")),
+    Row("chat: a call's name in pieces", name_in_pieces),
+    Row("chat: blanks before a thought", blanks_before_a_tag),
+    Row("chat: beginnings of a tag", tagged),
+    Row("responses: numbers", lambda: told(responses_decoder(), b'{"error":[' + filled(BIG + b",") + b"1]}")),
+    Row("responses: messages", many_messages),
+    Row("anthropic: counts", lambda: told(MessagesDecoder(FAILURES), *COUNTS)),
+    Row(
+        "anthropic: numbers", lambda: told(MessagesDecoder(FAILURES), b'{"usage":{"a":[' + filled(BIG + b",") + b"1]}}")
+    ),
+    Row("amazon: one frame in pieces", lambda: framed(8 * MEGABYTE)),
+    Row("parts: pieces", lambda: many_pieces("x" * 10)),
+    Row("parts: characters", lambda: many_pieces("é" * 10), "parts._surrogate"),
+    Row(
+        "parts: halves", lambda: Parts().say("text", "\ud800" * (MEGABYTE // 6)), "parts._surrogate parts._high_at_end"
+    ),
+    Row(
+        "parts: an address", lambda: Parts().cite(url="https://" + fill("a") + " ", title=None, text=None), "parts._web"
+    ),
+    Row("an answer heard again", lambda: Continued([TextPart(fill("a"))]).rest([])),
+    Row("chunks of one byte", lambda: chunked(filled(b"1\r\nx\r\n")), "body._CHUNK_SIZE"),
+    # What clients send.
+    Row("a frame: a name", lambda: JSON.decode(json.dumps({"type": "ping", fill(" - at `$") + "\n": 1})), REFUSED),
+    Row("a frame: a name in a map", lambda: MSGPACK.decode(msgspec.msgpack.encode({fill("got `"): 1})), REFUSED),
+    Row("a frame: a type", lambda: JSON.decode(json.dumps({"type": fill(" - at `$") + "\n"})), REFUSED),
+    Row("a frame: ids", lambda: JSON.decode(json.dumps({"type": "turn.start", "turn": fill("a")})), NAMES_IN_FRAMES),
+    Row("a frame: a tool", lambda: JSON.decode(started(tools=[{"name": fill("a")}])), NAMES_IN_FRAMES),
+    Row("a frame: half of a pair", lambda: JSON.decode('{"a":"' + fill(r"\ud83d\ud83d")), "gateway.codec._HALF_A_PAIR"),
+    Row("a frame: nested", lambda: JSON.decode('{"type":"ping","t":' + fill("["))),
+    Row("a frame: numbers", lambda: JSON.decode(b'{"type":"ping","a":[' + filled(BIG + b",") + b"1]}"), REFUSED),
+    Row("a frame: numbers in metadata", lambda: JSON.decode(b'{"type":"turn.start","metadata":{"a":[' + NUMBERS)),
+    Row("a body: numbers", lambda: from_body(ConversationUpdate, {}, b'{"metadata":{"a":[' + NUMBERS, ("metadata",))),
+    Row("a body: numbers in usage", lambda: start_from_body(b'{"type":"turn.start","messages":[' + USAGE, MEGABYTE)),
+    Row("a body: a name", lambda: start_from_body(started(**{fill(" - at `$") + "\n": 1}), MEGABYTE), REFUSED),
+    Row("text for a frame", lambda: split_text(fill("a"), 15_000)),
+    Row("text for a frame: escapes", lambda: split_text(fill("\x01"), 15_000)),
+    Row("text for a frame: mixed", lambda: split_text(fill("\x01" * 9_000 + "a" * 9_000), 15_000)),
+    Row("text that is clipped", lambda: clip_text(fill("\x01") + fill("a"), 4096)),
+    Row(
+        "an input: a data URL",
+        lambda: checked(input=[IMAGE | {"url": "data:image/" + fill("a")}]),
+        "content._IMAGE_DATA",
+    ),
+    Row("an input: base64", lambda: checked(input=[IMAGE | {"data": fill("A") + "!"}])),
+    Row("an input: a title", lambda: title_of([TextPart(fill("\n "))])),
+    Row("an input: a title's line", lambda: title_of([TextPart("x" + fill(" a"))])),
+    Row("an input: its preview", lambda: previewed(fill("\x01"), fill("a"))),
+    Row("an input: an address", lambda: address_in("/v1/messages/" + fill("a") + "/parts/1"), "shapes._PART_ADDRESS"),
+    Row("a schema's path", lambda: checked(input="x", tools=[{"name": "f", "parameters": DEEP}])),
+    Row("a file's type", lambda: _media_type(fill("a/")), "plain_requests._MEDIA_TYPE"),
+    Row("a question: words", lambda: surely_over(question(fill("ab ")), 10**6)),
+    Row("a question: ideographs", lambda: surely_over(question(fill("字 ")), 10**6)),
+    Row(
+        "a question to Anthropic",
+        lambda: messages_body(asked(image("data:" + fill("a"))), ROUTE),
+        "anthropic_request._DATA_URL",
+    ),
+    Row("a question with a call", lambda: messages_body(asked(ToolCallPart("c", "f", fill("["))), ROUTE)),
+    Row(
+        "a question with a detail",
+        lambda: chat_body(asked(ReasoningPart("", signature=fill("["))), route(reasoning_details=True)),
+    ),
+    Row("a question to the demo: blanks", lambda: demo(fill(" ")), "demo._MARKUP demo_tokens._TOKEN"),
+    Row("a question to the demo: words", lambda: demo(fill("a ")), "demo._MARKUP demo_tokens._TOKEN"),
+    Row("a question to the demo: markup", lambda: demo_text(question(fill("*"))), "demo._MARKUP"),
+    Row("the demo's text: blanks", lambda: demo("x", text=fill(" ")), "demo_tokens._TOKEN"),
+    Row("the demo's text: again", lambda: demo("x", text="a" * 60_000, tokens=10**6)),
+    Row("the demo's tokens", lambda: len(list(DemoTokens("a" * 60_000, 10**6)))),
+    Row("the demo's tokens: blanks", lambda: split(fill(" ")), "demo_tokens._TOKEN"),
+    # What stands in heads, which have 64 KiB.
+    Row("Host", lambda: is_loopback(fill("a.")), "origin._HOST"),
+    Row("Host: an address", lambda: is_loopback("[" + fill(":")), "origin._HOST"),
+    Row("Origin", lambda: check_origin([(b"origin", filled(b"://"))], make_settings())),
+    Row("Accept", lambda: choose(header("accept", fill("a,")), ("application/json", "text/event-stream"))),
+    Row("Accept: parameters", lambda: choose(header("accept", "a" + fill(";q=1")), ("application/json",))),
+    Row("Prefer", lambda: prefers_async(header("prefer", fill("a,")))),
+    Row("Last-Event-ID", lambda: last_event(header("last-event-id", fill("1"))), "negotiation.EVENT_ID"),
+    Row("Content-Type", lambda: _check_type(header("content-type", "application/json" + fill(";")))),
+    Row("a query", lambda: read_query(filled(b"a=%41&"), ("a",))),
+    Row("a query: a credential", lambda: _refuse_long_lived(filled(b"a=%41&"))),
+    Row("a query: a value", lambda: _refuse_long_lived(b"a=" + filled(b"%41"))),
+    Row("a key", lambda: ApiKeys("/dev/null").principal("tw_" + fill("a")), "api_keys._KEY"),
+    Row("a token", lambda: token_read(fill("a."))),
+    Row("a time", lambda: from_rfc3339(fill("2026-"))),
+]
+
+OURS = {
+    "gateway.api.openapi._parameters": "the paths of our own operations",
+    "gateway.api.openapi.ServerSentEvent.id": "for the document alone",
+    "gateway.settings.Settings._plain_path": "the operator's setting",
+    "providers.reach._VARIABLE": "the operator's file and our catalog",
+    "store.redis.RedisStore._open": "what the operator's Redis says of itself, at the start",
+    "store.redis_scripts._USES": "our own scripts",
+}
+"""Patterns that see nothing from outside."""
+
+
+def image(url: str) -> ImagePart:
+    return ImagePart("image/png", url=url)
+
+
+def spent_s(call: Callable[[], object]) -> float:
+    """What it takes of this thread's CPU, refused or not."""
+    began = time.thread_time()
+    try:
+        call()
+    except REFUSALS:
+        pass
+    return time.thread_time() - began
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> Iterator[None]:
+    """As in a server (`server.py`), no collection looks at what was imported."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+def test_the_worst_of_a_megabyte(row: Row) -> None:
+    """It is read, or refused, in a moment: a hundred times as much would be a hundred times that."""
+    assert spent_s(row.call) < BOUND_S
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """The code of the three packages, by dotted name."""
+    for package in ("gateway", "providers", "store"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            yield name, ast.parse(path.read_text("utf-8"))
+
+
+def owned(node: ast.AST, owner: str) -> Iterator[tuple[ast.Call, str]]:
+    """Every call in `node`, with what it is in: a function, or else what it is assigned to."""
+    for inner in ast.iter_child_nodes(node):
+        name = owner
+        if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            name = f"{owner}.{inner.name}"
+        elif isinstance(inner, ast.Assign | ast.AnnAssign) and isinstance(node, ast.Module | ast.ClassDef):
+            targets = inner.targets if isinstance(inner, ast.Assign) else [inner.target]
+            name = ".".join([owner, *(target.id for target in targets if isinstance(target, ast.Name))])
+        if isinstance(inner, ast.Call):
+            yield inner, owner
+        yield from owned(inner, name)
+
+
+def calls() -> Iterable[tuple[ast.Call, str]]:
+    """Every call in the three packages."""
+    return ((call, name) for module, tree in modules() for call, name in owned(tree, module))
+
+
+def is_of(call: ast.Call, name: str) -> bool:
+    return isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) == name
+
+
+def is_pattern(call: ast.Call) -> bool:
+    """A call of `re`, or a pattern of one of the wire's types. Pydantic's are about what the operator writes."""
+    return is_of(call, "re") or (
+        ast.unparse(call.func) == "Meta" and any(given.arg == "pattern" for given in call.keywords)
+    )
+
+
+def test_no_pattern_is_forgotten() -> None:
+    """Every regular expression is in a row, or sees nothing from outside."""
+    found = {name for call, name in calls() if is_pattern(call)}
+    ends = {name for row in ROWS for name in row.reads.split()}
+    tried = {end: [one for one in found if f".{one}".endswith(f".{end}")] for end in ends}
+    assert all(len(ones) == 1 for ones in tried.values()), "a row names a pattern that isn't there, or two"
+    assert found - {one for ones in tried.values() for one in ones} == OURS.keys()
+
+
+def test_every_number_is_read_in_a_moment() -> None:
+    """msgspec takes 14 µs for a number at the end of the range; `float` reads those that no type bounds."""
+    made = [(call, name) for call, name in calls() if ast.unparse(call.func) == "msgspec.json.Decoder"]
+    assert made
+    assert not [name for call, name in made if "float_hook" not in [given.arg for given in call.keywords]]
+    assert not [name for call, name in calls() if ast.unparse(call.func) == "msgspec.json.decode"]
