@@ -134,11 +134,11 @@ def sent_bytes(server: RedisProcess) -> int:
 async def test_what_lapsed_is_not_counted(redis_server: RedisProcess) -> None:
     """A conversation that Redis forgot makes room for another, and its bytes do."""
     limits = TurnLimits(conversations=1, stored_bytes=10_000)
-    async with redis_store(redis_server.url, history_ttl_s=0.2) as store:
+    async with redis_store(redis_server.url, history_ttl_s=1) as store:
         await store.create_conversation(conversation(metadata=b"x" * 9000), limits)
         with pytest.raises(Limited):
             await store.create_conversation(conversation("c2", metadata=b"x" * 9000), limits)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(1.1)
         await store.create_conversation(conversation("c2", metadata=b"x" * 9000), limits)
         (sizes,) = [key for key in redis_server.keys() if key.endswith(b":sizes")]
         assert redis_server.ask("HLEN", sizes) == 1

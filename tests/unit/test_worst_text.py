@@ -11,6 +11,7 @@ import gc
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -19,7 +20,9 @@ import msgspec
 import pytest
 from starlette.datastructures import Headers
 
+from gateway.api.admin_requests import AdminStop
 from gateway.api.answers import HttpError
+from gateway.api.credential_requests import Revocation
 from gateway.api.negotiation import choose, last_event, prefers_async
 from gateway.api.plain_requests import _media_type
 from gateway.api.request_reader import _check_type, from_body, read_query, start_from_body
@@ -28,17 +31,28 @@ from gateway.content import check_content
 from gateway.errors import ApiError
 from gateway.identity.api_keys import ApiKeys
 from gateway.identity.authenticator import _refuse_long_lived
-from gateway.identity.origin import check_origin, is_loopback
+from gateway.identity.origin import check_host, check_origin, is_loopback
 from gateway.identity.tokens import Tokens
 from gateway.ids import from_rfc3339
-from gateway.protocol import ConversationUpdate, TurnStart
+from gateway.plain_text import escaped, is_plain
+from gateway.protocol import ConversationUpdate, Ping, TurnGet, TurnStart
 from gateway.settings import TokenSettings
 from gateway.shapes import address_in, message_view, preview, title_of
 from gateway.turns.acceptance import content_of
+from gateway.value_count import ValueCount
 from providers.anthropic_events import MessagesDecoder
 from providers.anthropic_request import messages_body
 from providers.aws_events import AwsEventParser
-from providers.base import ChatMessage, ChatRequest, ImagePart, ProviderError, ReasoningPart, TextPart, ToolCallPart
+from providers.base import (
+    ChatMessage,
+    ChatRequest,
+    ImagePart,
+    Part,
+    ProviderError,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+)
 from providers.body import Body, _Tap
 from providers.chat_calls import Calls
 from providers.continued import Continued
@@ -217,9 +231,8 @@ def checked(**fields: Any) -> None:
 
 
 def previewed(*texts: str) -> None:
-    parts = [TextPart(text) for text in texts]
-    body = msgspec.json.encode({"parts": parts})
-    preview(message_view(MessageRecord(id="m", parent=None, role="user", created_ms=0, body=body), whole=True))
+    parts: list[Part] = [TextPart(text) for text in texts]
+    preview(message_view(MessageRecord(id="m", parent=None, role="user", created_ms=0, body=b""), parts))
 
 
 def token_read(given: str) -> None:
@@ -233,8 +246,23 @@ def token_read(given: str) -> None:
         issuer=None,
         audience=None,
         leeway_s=0,
+        scope_prefix="",
     )
-    asyncio.run(Tokens(rules).principal(given))
+    asyncio.run(Tokens(rules).credential(given))
+
+
+def names_read(given: str) -> None:
+    """Each kind of name, from a request and from what an administrator asks."""
+    for kind, field in (
+        (TurnGet, "turn"),
+        (TurnStart, "model"),
+        (Ping, "id"),
+        (Ping, "as"),
+        (Revocation, "jti"),
+        (AdminStop, "user"),
+    ):
+        with suppress(msgspec.ValidationError):
+            msgspec.convert({"type": kind.__struct_config__.tag, field: given}, kind)
 
 
 def header(name: str, value: str) -> Headers:
@@ -244,6 +272,9 @@ def header(name: str, value: str) -> Headers:
 WORDS = "failure_words._QUOTED failure_words._KEYLIKE failure_words._ADDRESS failure_words._LONG"
 OF_FAILURES = f"{WORDS} failure_words._AGAIN failures._NAME failures.Failures._of"
 NAMES_IN_FRAMES = "gateway.protocol.TurnId base.Tool.name"
+PLAIN_NAMES = (
+    "protocol.Key protocol.ModelId protocol.RequestId protocol.UserName credential_requests.Name admin_requests.Name"
+)
 REFUSED = "gateway.codec._FOREIGN gateway.codec._MISSING"
 BIG = b"1e308"
 """A number that msgspec alone takes 14 µs for."""
@@ -340,6 +371,14 @@ ROWS = [
     Row("a frame: a name in a map", lambda: MSGPACK.decode(msgspec.msgpack.encode({fill("got `"): 1})), REFUSED),
     Row("a frame: a type", lambda: JSON.decode(json.dumps({"type": fill(" - at `$") + "\n"})), REFUSED),
     Row("a frame: ids", lambda: JSON.decode(json.dumps({"type": "turn.start", "turn": fill("a")})), NAMES_IN_FRAMES),
+    Row("a frame: names", lambda: names_read(fill("a")), PLAIN_NAMES),
+    Row("a name: seen", lambda: is_plain(fill("a\u200b")), "plain_text._PLAIN"),
+    Row("a name: plain", lambda: is_plain(fill("a")), "plain_text._PLAIN"),
+    Row("a line of the log", lambda: escaped(fill("\u200b")), "plain_text._ESCAPED"),
+    Row("a proxy's header", lambda: check_host([(filled(b"x-forwarded-"), b"")], make_settings()), "origin.PASSED_ON"),
+    Row("a body's values: a text", lambda: ValueCount(9).feed(b'"' + filled(b"a")), "value_count._INSIDE"),
+    Row("a body's values: escapes", lambda: ValueCount(9).feed(b'"' + filled(b'\\"')), "value_count._INSIDE"),
+    Row("a body's values: texts", lambda: ValueCount(MEGABYTE).feed(filled(b'"",')), "value_count._INSIDE"),
     Row("a frame: a tool", lambda: JSON.decode(started(tools=[{"name": fill("a")}])), NAMES_IN_FRAMES),
     Row("a frame: half of a pair", lambda: JSON.decode('{"a":"' + fill(r"\ud83d\ud83d")), "gateway.codec._HALF_A_PAIR"),
     Row("a frame: nested", lambda: JSON.decode('{"type":"ping","t":' + fill("["))),
@@ -395,7 +434,7 @@ ROWS = [
     Row("a query", lambda: read_query(filled(b"a=%41&"), ("a",))),
     Row("a query: a credential", lambda: _refuse_long_lived(filled(b"a=%41&"))),
     Row("a query: a value", lambda: _refuse_long_lived(b"a=" + filled(b"%41"))),
-    Row("a key", lambda: ApiKeys("/dev/null").principal("tw_" + fill("a")), "api_keys._KEY"),
+    Row("a key", lambda: ApiKeys("/dev/null").credential("tw_" + fill("a")), "api_keys._KEY"),
     Row("a token", lambda: token_read(fill("a."))),
     Row("a time", lambda: from_rfc3339(fill("2026-"))),
 ]
