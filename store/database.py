@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from store.base import StoreError
+from store.private_file import make_private, refuse_planted, warn_of_others
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -103,12 +104,19 @@ class Database:
             raise StoreError(_refusal(self._path, error)) from error
 
     def _open(self) -> None:
+        in_file = self._path != MEMORY
+        if in_file:
+            make_private(self._path)
+            refuse_planted(self._path)
         try:
             connection = sqlite3.connect(self._path, timeout=0.2, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
             raise StoreError(_refusal(self._path, error)) from error
         try:
             _prepare(connection, self._path)
+            if in_file:
+                refuse_planted(self._path)  # by now the journals are there
+                warn_of_others(self._path)
         except BaseException:
             connection.close()
             raise
