@@ -13,6 +13,7 @@ from urllib.parse import quote
 from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.secret_file import Secret
 from providers.route import Timeouts
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
@@ -43,7 +44,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", validation_alias=AliasChoices("host", "HOST"))
     port: int = Field(8000, ge=0, le=65535, validation_alias=AliasChoices("port", "PORT"))
-    store: str = Field("", validation_alias=AliasChoices("TURNWIRE_STORE", "REDIS_URL"))
+    store: Secret = Field("", repr=False, validation_alias=AliasChoices("TURNWIRE_STORE", "REDIS_URL"))
     redis_host: str | None = Field(None, validation_alias=AliasChoices("redis_host", "REDIS_HOST"))
     redis_port: int = Field(6379, ge=1, le=65535, validation_alias=AliasChoices("redis_port", "REDIS_PORT"))
     redis_password: str | None = Field(
@@ -78,7 +79,7 @@ class Settings(BaseSettings):
     """The operator's file of models and providers: docs/providers.md."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     admin_url: str | None = None
-    admin_token: str | None = Field(None, repr=False)
+    admin_token: Secret | None = Field(None, repr=False)
     otlp_endpoint: str | None = Field(
         None,
         pattern=r"^https?://",

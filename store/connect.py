@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from store.base import StoreError
 from store.database import MEMORY
 from store.embedded import EmbeddedStore
@@ -32,6 +34,11 @@ def connect(url: str, *, history_ttl_s: float, log_ttl_s: float, wait_replicas: 
             " one process, or --store redis://HOST:PORT/DB for many."
         )
     return EmbeddedStore(path, log_ttl_s=log_ttl_s)
+
+
+def has_password(url: str) -> bool:
+    """Whether a store's URL holds a password; also one that isn't encoded as it should be."""
+    return url.startswith(REDIS_PREFIXES) and re.search(r"//[^@]*:[^@]*@|[?&]password=", url) is not None
 
 
 def _scheme(url: str) -> str:

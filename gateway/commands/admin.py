@@ -19,7 +19,9 @@ TIMEOUT_S = 10
 def add_options(parser: ArgumentParser) -> None:
     """The options of this command."""
     parser.add_argument("--url", dest="admin_url", help="the instance (TURNWIRE_ADMIN_URL, the one of HOST and PORT)")
-    parser.add_argument("--token", dest="admin_token", help="a token or key of scope admin (TURNWIRE_ADMIN_TOKEN)")
+    parser.add_argument(
+        "--token", dest="admin_token", help="@FILE with a token or key of scope admin (TURNWIRE_ADMIN_TOKEN)"
+    )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, says in (("turns", "the turns that run there"), ("connections", "the clients that are there")):
         listing = actions.add_parser(name, help=says)

@@ -9,6 +9,7 @@ from typing import NoReturn
 from pydantic import ValidationError
 
 from gateway import settings as configuration
+from gateway.commands.onlookers import option_of, warn_of_onlookers
 from gateway.settings import Settings
 from providers.catalog import Catalog
 from providers.operator_file import CatalogError, open_catalog
@@ -25,20 +26,25 @@ def fail(message: str, code: int) -> NoReturn:
 
 def settings_of(options: Namespace) -> Settings:
     """The settings of the environment and of the command's own options, which win. Leaves with 2 if one is wrong."""
-    given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
+    given = {
+        name: value for name, value in vars(options).items() if name in Settings.model_fields and value is not None
+    }
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        settings = Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
+        said = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
-            fail(f"The settings don't fit together: {first['msg'].removeprefix('Value error, ')}.", WRONGLY_CALLED)
+            fail(f"The settings don't fit together: {said}.", WRONGLY_CALLED)
         name, variables = configuration.variables_of(str(first["loc"][0]))
-        if given.get(name) is not None:
-            wrong = f"--{name.replace('_', '-')}"
+        if name in given:
+            wrong = option_of(name)
         else:
             known = configuration.environment()
             wrong = " or ".join([one for one in variables if one in known] or variables)
-        fail(f"{wrong} is wrong: {first['msg']}. See the README for what it may be.", WRONGLY_CALLED)
+        fail(f"{wrong} is wrong: {said}. See the README for what it may be.", WRONGLY_CALLED)
+    warn_of_onlookers(given, settings)
+    return settings
 
 
 def catalog_of(settings: Settings) -> Catalog:

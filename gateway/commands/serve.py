@@ -23,7 +23,9 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--host", help="address to listen on (HOST, 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (PORT, 8000)")
     parser.add_argument(
-        "--store", help="sqlite:///FILE or redis://HOST:PORT (TURNWIRE_STORE or REDIS_URL, sqlite:///turnwire.db)"
+        "--store",
+        help="sqlite:///FILE, redis://HOST:PORT, or @FILE with such a URL in its first line"
+        " (TURNWIRE_STORE or REDIS_URL, sqlite:///turnwire.db)",
     )
     parser.add_argument(
         "--workers", type=int, help="processes on the port; more than 1 needs Redis as the store (TURNWIRE_WORKERS, 1)"

@@ -14,7 +14,7 @@ import pytest
 
 from tests.client import Client, client
 from tests.gateway_process import clean_environment, gateway_process
-from tests.redis_process import RedisProcess
+from tests.redis_process import RedisProcess, redis_process
 
 pytestmark = pytest.mark.e2e
 
@@ -52,6 +52,20 @@ async def test_two_workers_are_one_gateway(tmp_path: Path) -> None:
             assert await running.wait() == 0
     finally:
         server.kill()
+
+
+async def test_a_password_is_in_no_list_of_processes(tmp_path: Path) -> None:
+    """`--store @FILE`: neither the supervisor's nor a worker's command line shows it, nor does what they write."""
+    with redis_process(tmp_path / "redis", password="pa55word") as server:
+        file = tmp_path / "store-url"
+        file.write_text(f"{server.url}\n")
+        file.chmod(0o600)
+        async with gateway_process(tmp_path, {}, "--workers", "2", store=f"@{file}", fresh=True) as running:
+            processes = {running.process.pid, *children(running.process.pid)}
+            lines = [Path(f"/proc/{pid}/cmdline").read_text() for pid in processes]
+            assert len(lines) == 3
+            assert all(f"@{file}" in line for line in lines)
+            assert "pa55word" not in "".join([*lines, *running.log])
 
 
 def test_workers_without_a_shared_store_are_refused() -> None:

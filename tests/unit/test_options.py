@@ -52,3 +52,16 @@ def test_settings_that_do_not_fit_together_are_said(
         settings_of(Namespace())
     assert left.value.code == 2
     assert "don't fit together: TURNWIRE_AUTH=jwt needs a key" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "option"), [("store", "--store"), ("admin_token", "--token")])
+def test_a_file_that_is_missing_is_said_of_its_option(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, option: str
+) -> None:
+    """Exit code 2, the option and the file."""
+    with pytest.raises(SystemExit) as left:
+        settings_of(Namespace(**{name: f"@{tmp_path / 'none'}"}))
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"turnwire: {option} is wrong: the file ")
+    assert "none' can't be read" in said

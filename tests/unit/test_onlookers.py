@@ -1,0 +1,85 @@
+"""What others on this machine can see: said with what to do, and never repeated."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from gateway.commands.options import settings_of
+
+STORE_URL = "redis://:pa55word@127.0.0.1:6379/1"
+
+
+@pytest.mark.parametrize("given", ["option", "variable"])
+def test_a_secret_may_stand_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    """Of an option and of a variable; nothing is said of it, and no settings show it."""
+    file = tmp_path / "store"
+    file.write_text(f"{STORE_URL}\n")
+    file.chmod(0o600)
+    if given == "variable":
+        monkeypatch.setenv("TURNWIRE_STORE", f"@{file}")
+    settings = settings_of(Namespace(store=f"@{file}" if given == "option" else None))
+    assert settings.store_url == STORE_URL
+    assert "pa55word" not in repr(settings)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"store": STORE_URL}, "--store @FILE, or set TURNWIRE_STORE"),
+        ({"store": "unix:///run/redis.sock?password=pa55word"}, "--store @FILE, or set TURNWIRE_STORE"),
+        ({"store": "redis://:pa55/word@127.0.0.1"}, "--store @FILE, or set TURNWIRE_STORE"),
+        ({"admin_token": "pa55word"}, "--token @FILE, or set TURNWIRE_ADMIN_TOKEN"),
+        ({"store": "redis://127.0.0.1:6379"}, None),
+        ({"store": "redis://turnwire@127.0.0.1:6379"}, None),
+        ({"store": "sqlite:///a:b@c.db"}, None),
+        ({}, None),
+    ],
+)
+def test_a_secret_on_the_command_line_is_taken_and_said(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: dict[str, str], said: str | None
+) -> None:
+    """With what to do instead, and without the secret; one in the environment is nobody else's to read."""
+    monkeypatch.setenv("TURNWIRE_ADMIN_TOKEN", "pa55word")
+    monkeypatch.setenv("TURNWIRE_STORE", STORE_URL)
+    settings = settings_of(Namespace(**options))
+    for name, value in options.items():
+        assert getattr(settings, name) == value
+    err = capsys.readouterr().err
+    assert (err == "") if said is None else (said in err and err.count("\n") == 1)
+    assert "pa55word" not in err
+
+
+@pytest.mark.parametrize(
+    ("mode", "seen"), [(0o600, False), (0o640, False), (0o644, True), (0o660, True), (0o602, True)]
+)
+@pytest.mark.parametrize("kind", ["keys", "store", "store by a variable", "token"])
+def test_a_file_of_secrets_that_others_may_read_is_said(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    mode: int,
+    seen: bool,
+) -> None:
+    """A group that an operator gave it to may read it; nobody else reads it, and nobody else writes there."""
+    file = tmp_path / "secrets"
+    file.write_text("sqlite:///:memory:")
+    file.chmod(mode)
+    options: dict[str, str] = {}
+    if kind == "keys":
+        monkeypatch.setenv("TURNWIRE_AUTH", "keys")
+        monkeypatch.setenv("TURNWIRE_API_KEYS", str(file))
+    elif kind == "store by a variable":
+        monkeypatch.setenv("TURNWIRE_STORE", f"@{file}")
+    else:
+        options["store" if kind == "store" else "admin_token"] = f"@{file}"
+    settings_of(Namespace(**options))
+    said = capsys.readouterr().err
+    assert (f"{file}, which is secret: chmod 640" in said) is seen
+    assert said.count("\n") == seen
