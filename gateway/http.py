@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,18 @@ _SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-cache",
 }
+
+
+SERVED = (".html", ".css", ".js", ".svg", ".d.ts", ".txt")
+"""What the pages and the client library are made of, and licences. What else comes to lie beside them is nobody's."""
+
+
+class PageFiles(StaticFiles):
+    """The folder of the page's files, without what no browser loads from it."""
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Where the file is, and None as its facts where there is none."""
+        return super().lookup_path(path) if path.endswith(SERVED) else ("", None)
 
 
 def static_folder() -> Path:
@@ -92,7 +105,7 @@ def routes(settings: Settings, services: Callable[[], Services], connections: Co
         *api_routes(services, connections),
         *document_routes(settings),
         Route("/docs", docs),
-        Mount("/static", StaticFiles(directory=folder, check_dir=False)),
+        Mount("/static", PageFiles(directory=folder, check_dir=False)),
     ]
 
 

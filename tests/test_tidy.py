@@ -40,7 +40,7 @@ VAGUE_WORDS = {"manager", "helper", "util", "misc", "common"}
 
 TOP_LEVEL = {
     *PACKAGES,
-    *("tests", "static", "docs", "bench", "examples", "deploy", ".ci", ".github"),
+    *("tests", "static", "vendor", "docs", "bench", "examples", "deploy", ".ci", ".github"),
     *("README.md", "CHANGELOG.md", "LICENSE", "Makefile", "Dockerfile", "Procfile", "pyproject.toml"),
     *(".gitignore", ".dockerignore"),
     *("requirements.lock", "requirements-build.lock", "requirements-dev.lock", "requirements-upkeep.lock"),

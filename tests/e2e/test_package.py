@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tarfile
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from gateway import __version__
+from gateway.http import SERVED
 from tests.client import client
 from tests.demo import expected
 from tests.gateway_process import clean_environment, until_ready
@@ -49,6 +51,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"turnwire-{__version__}-py3-none-any.whl",
     }
     return folder
+
+
+def test_the_wheel_has_what_runs_and_is_served(built: Path) -> None:
+    """The three packages, the page's files among them, and none of the tools that brought those here."""
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if ".dist-info/" not in name]
+    assert {name.split("/")[0] for name in names} == {"gateway", "providers", "store"}
+    page = {name for name in names if name.startswith("gateway/static/")}
+    assert "gateway/static/vendor/marked.js" in page
+    assert {name for name in page if not name.endswith(SERVED)} == {"gateway/static/package.json"}
 
 
 async def test_the_wheel_serves_the_page_and_a_turn(built: Path, tmp_path: Path) -> None:

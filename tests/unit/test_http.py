@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -45,6 +46,49 @@ async def test_the_page_and_its_files_are_served(http: httpx2.AsyncClient) -> No
     assert (await http.get("/static/index.html")).content == page.content
     for path in ("/static/../pyproject.toml", "/static/%2e%2e/pyproject.toml", "/static/nothing", "/nothing"):
         assert (await http.get(path)).status_code == 404
+
+
+REFERENCE = re.compile(r"""(?:\bfrom|\bimport|\bhref=|\bsrc=|\bURL\()[ (]*["'`]([^"'`#]+)["'`]""")
+COMMENT = re.compile(r"/\*.*?\*/|^ *// .*?$", re.DOTALL | re.MULTILINE)
+LIBRARY = ("turnwire.js", "turnwire.d.ts")
+
+
+def needed(folder: Path) -> set[str]:
+    """What the pages and the client library load, from what each names on, and the licences of what is others'."""
+    found: set[str] = set()
+    ahead = [folder / name for name in ("index.html", "docs.html", *LIBRARY)]
+    while ahead:
+        path = ahead.pop()
+        name = str(path.relative_to(folder))
+        if name in found:
+            continue
+        found.add(name)
+        base = folder.parent if path.suffix == ".html" else path.parent
+        for reference in REFERENCE.findall(COMMENT.sub("", path.read_text(encoding="utf-8"))):
+            named = (base / re.sub(r"\$\{\w+\}", "*", reference)).resolve()
+            if named.is_relative_to(folder):
+                ahead += named.parent.glob(named.name)
+    return found | {str(path.relative_to(folder)) for path in folder.glob("vendor/LICENSE-*.txt")}
+
+
+async def test_what_a_page_or_the_library_needs_is_served_and_nothing_else(http: httpx2.AsyncClient) -> None:
+    """Each file of the folder, over HTTP: the pages', the client library's, and licences."""
+    folder = static_folder()
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    served = {name for name in there if (await http.get(f"/static/{name}")).status_code == 200}
+    assert served == needed(folder)
+    assert there - served == {"package.json"}, "it is for who has the folder: the library as a module of Node"
+
+
+async def test_what_somebody_leaves_among_them_is_not_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools, sources, a file before it was edited: whoever doesn't know the name doesn't see it, nor who knows it."""
+    left = ["update.sh", "package-lock.json", "turnwire.js~", "turnwire.js.map", ".env", "turnwire.ts", "turnwire.db"]
+    for name in [*left, "page.js"]:
+        (tmp_path / name).write_text("?")
+    monkeypatch.setattr("gateway.http.static_folder", lambda: tmp_path)
+    async with serving() as server, httpx2.AsyncClient(base_url=server.url, trust_env=False) as http:
+        status = {name: (await http.get(f"/static/{name}")).status_code for name in [*left, "page.js"]}
+    assert status == {**dict.fromkeys(left, 404), "page.js": 200}
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/nothing", "/static/index.html"])
