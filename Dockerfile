@@ -1,6 +1,6 @@
-# syntax=docker/dockerfile:1
-
-FROM python:3.13-slim AS builder
+# The base is pinned by the digest of its index, which all architectures share; this is Python 3.13.15 on Debian 13.
+# For a newer one: `docker buildx imagetools inspect python:3.13-slim`, and its Digest in both lines.
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 
@@ -22,7 +22,7 @@ RUN /opt/build/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --
     && /opt/turnwire/bin/python -m pip uninstall --quiet --yes pip
 
 
-FROM python:3.13-slim
+FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b
 COPY --from=builder /opt/turnwire /opt/turnwire
 ENV PATH=/opt/turnwire/bin:$PATH PYTHONUNBUFFERED=1
 

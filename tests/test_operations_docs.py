@@ -89,6 +89,17 @@ def test_the_dashboard_asks_by_labels_that_there_are() -> None:
             assert legend <= (grouped or known), expression
 
 
+def test_an_image_is_built_on_nothing_that_moves() -> None:
+    """Every base is pinned by a digest, all stages by the same one, and no other program is fetched to build it."""
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    bases = re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
+    assert len(bases) == 2
+    assert len(set(bases)) == 1
+    assert re.fullmatch(r"python:3\.13-slim@sha256:[0-9a-f]{64}", bases[0])
+    assert "syntax=" not in dockerfile
+    assert "imagetools inspect" in TEXT
+
+
 def documents(path: str) -> Iterator[dict[str, Any]]:
     """The YAML documents of a file."""
     yield from yaml.safe_load_all((DEPLOY / path).read_text(encoding="utf-8"))
