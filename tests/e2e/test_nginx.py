@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,7 +37,7 @@ async def nginx(folder: Path, gateways: list[GatewayProcess], below: str = "") -
     port = free_port()
     text = SNIPPET.read_text(encoding="utf-8").replace("listen 8080;", f"listen 127.0.0.1:{port};")
     if below:
-        text = text.replace("    location / {", f"    location {below}/ {{").replace("^/(metrics", f"^{below}/(metrics")
+        text = text.replace("    location / {", f"    location {below}/ {{")
         text = text.replace("        proxy_pass http://turnwire;", "        proxy_pass http://turnwire/;")
     for n in (1, 2):
         assert f"turnwire-{n}:8000" in text
@@ -71,8 +73,7 @@ async def nginx(folder: Path, gateways: list[GatewayProcess], below: str = "") -
 
 async def test_law_1_through_nginx_while_an_instance_leaves(tmp_path: Path) -> None:
     """Laws 1 and 7: a socket and an event stream flow token by token; the instance under the socket is stopped, and the
-    next socket, through the same address, goes on from the position without a gap; large bodies pass; the operator's
-    addresses don't."""
+    next socket, through the same address, goes on from the position without a gap; large bodies pass."""
     demo = {"rate": 40, "tokens": 120}
     with redis_process(tmp_path / "redis") as redis:
         async with (
@@ -107,9 +108,61 @@ async def test_law_1_through_nginx_while_an_instance_leaves(tmp_path: Path) -> N
             large = "x" * 5_000_000
             accepted = await http.post("/v1/turns", json={"input": large}, headers={"prefer": "respond-async"})
             assert accepted.status_code == 202
-            for path in ("/metrics", "/v1/admin/turns"):
-                refused = await http.get(path)
-                assert (refused.status_code, b"nginx" in refused.content) == (404, True)
+
+
+OPERATORS = ("/metrics", "/v1/admin", "/v1/admin/turns", "/v1/admin/connections", "/v1/admin/turns/t/cancel")
+SPELLINGS: tuple[Callable[[str], str], ...] = (
+    lambda path: path,
+    lambda path: path + "/",
+    lambda path: path + "?a=/v1/turns/metrics",
+    lambda path: path + "%0a",
+    lambda path: path.replace("/", "//"),
+    lambda path: path.replace("/", "/./"),
+    lambda path: path.replace("/", "/x/../"),
+    lambda path: path.replace("/", "/%2e/"),
+    lambda path: path.replace("/", "/x/%2e%2E/"),
+    lambda path: "/" + path[1:].replace("/", "%2f"),
+    lambda path: path.replace("m", "%6d").replace("v1", "%761"),
+    lambda path: path.replace("m", "%256d"),
+    str.upper,
+)
+"""As a client may write a path: nginx takes each for one, and the gateway for that one or another."""
+
+
+def answer_to(url: str, path: str) -> tuple[int, bytes]:
+    """Status and body of a GET, whose path goes out as it is."""
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=20)
+    try:
+        connection.request("GET", path)
+        answered = connection.getresponse()
+        return answered.status, answered.read()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("below", "prefix"), [("", ""), ("/chat", ""), ("", "/chat"), ("", "/api/v1")], ids=["/", "cut", "passed", "v1"]
+)
+async def test_no_spelling_leads_to_what_is_an_operator_s(tmp_path: Path, below: str, prefix: str) -> None:
+    """Also below a path that nginx cuts off or passes on; a turn or a conversation that is called so can be asked for.
+
+    Auth is off, so the gateway itself would answer everybody.
+    """
+    async with (
+        gateway_process(tmp_path, {"TURNWIRE_PATH_PREFIX": prefix} if prefix else {}) as gateway,
+        nginx(tmp_path / "nginx", [gateway], below=below) as url,
+    ):
+        ask = partial(asyncio.to_thread, answer_to)
+        assert (await ask(gateway.url, f"{prefix}/v1/admin/turns"))[0] == 200
+        assert (await ask(gateway.url, f"{prefix}/metrics"))[0] == 200
+        for place in {"", below, prefix}:
+            for spelled in (spell(place + path) for path in OPERATORS for spell in SPELLINGS):
+                status, body = await ask(url, spelled)
+                assert status in {400, 404}, (spelled, body)
+        for path in ("/v1/turns/metrics", "/v1/conversations/metrics"):
+            status, body = await ask(url, (below or prefix) + path)
+            assert (status, b"not_found" in body) == (404, True), body
+        assert (await ask(url, f"{below or prefix}/v1/models"))[0] == 200
 
 
 async def test_with_auth_off_nobody_behind_a_proxy_is_the_operator(tmp_path: Path) -> None:
