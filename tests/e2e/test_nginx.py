@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from tests.client import client
+from tests.credentials import SECRET, bearer, token
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.page_stage import browser_context, ended, open_page, said_something
@@ -26,6 +26,7 @@ from tests.redis_process import redis_process
 
 OPEN = {"TURNWIRE_INSECURE": "1"}
 """Auth is off, and everybody who reaches the proxy may come in."""
+JWT = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET}
 SNIPPET = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 
 pytestmark = pytest.mark.e2e
@@ -130,10 +131,10 @@ SPELLINGS: tuple[Callable[[str], str], ...] = (
 
 
 def answer_to(url: str, path: str) -> tuple[int, bytes]:
-    """Status and body of a GET, whose path goes out as it is."""
+    """Status and body of an administrator's GET, whose path goes out as it is."""
     connection = HTTPConnection(urlsplit(url).netloc, timeout=20)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=bearer(token(scope="admin read")))
         answered = connection.getresponse()
         return answered.status, answered.read()
     finally:
@@ -146,13 +147,16 @@ def answer_to(url: str, path: str) -> tuple[int, bytes]:
 async def test_no_spelling_leads_to_what_is_an_operator_s(tmp_path: Path, below: str, prefix: str) -> None:
     """Also below a path that nginx cuts off or passes on; a turn or a conversation that is called so can be asked for.
 
-    Auth is off, so the gateway itself would answer everybody.
+    An administrator asks, whom the gateway itself would answer.
     """
     async with (
-        gateway_process(tmp_path, {"TURNWIRE_PATH_PREFIX": prefix} if prefix else {}) as gateway,
+        gateway_process(tmp_path, {**JWT, "TURNWIRE_PATH_PREFIX": prefix}) as gateway,
         nginx(tmp_path / "nginx", [gateway], below=below) as url,
     ):
-        ask = partial(asyncio.to_thread, answer_to)
+
+        async def ask(url: str, path: str) -> tuple[int, bytes]:
+            return await asyncio.to_thread(answer_to, url, path)
+
         assert (await ask(gateway.url, f"{prefix}/v1/admin/turns"))[0] == 200
         assert (await ask(gateway.url, f"{prefix}/metrics"))[0] == 200
         for place in {"", below, prefix}:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SERVED = ROOT / "static" / "vendor"
-UPKEEP = ROOT / "vendor"
+UPKEEP = ROOT / ".ci" / "vendor"
 """What brings them here, which is no page's business."""
 
 

@@ -445,6 +445,7 @@ OURS = {
     "gateway.settings.Settings._plain_path": "the operator's setting",
     "providers.reach._VARIABLE": "the operator's file and our catalog",
     "store.redis.RedisStore._open": "what the operator's Redis says of itself, at the start",
+    "store.connect.has_password": "the operator's setting",
     "store.redis_scripts._USES": "our own scripts",
 }
 """Patterns that see nothing from outside."""

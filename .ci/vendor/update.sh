@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs what package-lock.json pins (npm checks its integrity) and copies the few files that the page loads to
-# ../static/vendor, of which this folder is no part: it is neither served nor in the package.
+# ../../static/vendor, of which this folder is no part: it is neither served nor in the package.
 # To move a version: npm install --omit-lockfile-registry-resolved PACKAGE@VERSION here, then run this.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 LANGUAGES="bash cpp css diff go java javascript json python rust sql typescript xml yaml"
-SERVED=../static/vendor
+SERVED=../../static/vendor
 
 npm ci --ignore-scripts --no-audit --no-fund --silent
 rm -rf "$SERVED"
