@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import sys
 from collections.abc import Callable
 
 import uvicorn
@@ -16,6 +17,7 @@ from gateway.sockets.wire import bounded
 GRACEFUL_SHUTDOWN_S = 5
 BACKLOG = 2048
 GC_THRESHOLDS = (20_000, 5, 5)
+SWITCH_S = 0.001
 """Collections find little and make tokens wait, so they are rare; not so rare that what they find piles up."""
 
 
@@ -48,6 +50,8 @@ def _collect_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    # The loop waits so long at most for a thread that works in Python: the embedded store's, or a large body's.
+    sys.setswitchinterval(SWITCH_S)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -25,6 +25,9 @@ Receive = Callable[[], Awaitable[AsgiMessage]]
 Send = Callable[[AsgiMessage], Awaitable[None]]
 
 FIRST_FRAME_BYTES_MAX = 4096
+OPENING_TAKES_S = 0.002
+"""Of the loop, about, with the handshake and the check of the credential."""
+OPENING_RESTS_MAX_S = 3.0
 
 
 class Opened(NamedTuple):
@@ -41,6 +44,10 @@ async def open_socket(services: Services, stay: Stay, scope: Scope, receive: Rec
         codec = _choose(services, scope)
         principal = await services.authenticator.find(scope["headers"], scope["query_string"])
         await stay.enter(principal, host_of(scope))
+        if principal is not None and not principal.is_service:
+            # Who has more than its share of the loop doesn't get more by coming anew.
+            services.limits.spend(principal.user, OPENING_TAKES_S)
+            await asyncio.sleep(min(services.limits.rest_s(principal.user), OPENING_RESTS_MAX_S))
     except ApiError as refused:
         services.telemetry.refusals.labels(refused.code).inc()
         await _refuse(send, refused.body)
