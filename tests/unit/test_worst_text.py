@@ -9,6 +9,7 @@ import ast
 import asyncio
 import gc
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import suppress
@@ -477,7 +478,7 @@ def frozen() -> Iterator[None]:
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 def test_the_worst_of_a_megabyte(row: Row) -> None:
     """It is read, or refused, in a moment: a hundred times as much would be a hundred times that."""
-    assert spent_s(row.call) < BOUND_S
+    assert spent_s(row.call) < BOUND_S * (10 if sys.gettrace() else 1), "coverage's tracer takes some times as long"
 
 
 ROOT = Path(__file__).parents[2]
