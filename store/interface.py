@@ -83,7 +83,10 @@ class Store(Protocol):
         """An accepted turn of the last 24 h."""
 
     async def running(self, user: str, turns: list[str]) -> list[bool | None]:
-        """Whether each of these turns still runs, in their order and in one round trip; None: there is no such turn."""
+        """For each of `turns`, in that order: True while it runs, False after its ending, None if there is no such turn.
+
+        One round trip, however many are asked for.
+        """
 
     async def log(self, user: str, turn: str, after: int) -> list[LogEntry]:
         """The entries that hold events after seq `after`, in order, at most about 1 MiB; none where nothing is kept."""

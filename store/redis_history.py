@@ -45,7 +45,7 @@ class RedisHistory(Linked):
             (titles,) = accepted(
                 await self._link.script("titles", user_prefix(user), TITLES_PER_STEP, raw(before or ""))
             )
-            page = [(one.decode(), title.decode()) for one, title in zip(titles[::2], titles[1::2], strict=True)]
+            page = [(one.decode(), title.decode()) for one, title in titles]
             found += [one for one, title in page if wanted in title.casefold()]
             if len(found) >= limit or not page:
                 break

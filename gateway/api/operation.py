@@ -52,9 +52,9 @@ class Call:
         return read_query(self.scope["query_string"], () if self.operation.has_body else self.operation.fields)
 
     async def body(self, bytes_max: int) -> bytes:
-        """The body; it takes room until `drop_body`. Raises `ApiError` and `ClientGone`.
+        """Read the body. Its size counts against what all clients may send at once until `drop_body` is called.
 
-        It may take a minute, and what the credential lost meanwhile it no longer allows.
+        Reading may take a minute: the credential is checked again behind it. Raises `ApiError` and `ClientGone`.
         """
         limits, values = self.services.limits, ValueCount(self.services.settings.request_items)
         limits.check_bytes(self.principal.user)

@@ -153,7 +153,7 @@ class Runner:
             await self._courses.run(stream, *begun)
 
     async def _begin(self, stream: TurnStream, request: TurnStart, prepared: Prepared) -> tuple[Delivery, Plan] | None:
-        """Accept the turn and say that it is; None where its id was used before."""
+        """Accept the turn in the store and publish `turn.started`. None where its id was used before: nothing new runs then."""
         began_ms = now_ms()
         async with self._in_order(stream.user, request.conversation):
             conversation, route = await self.place(stream.user, request)

@@ -29,6 +29,41 @@ local function forget_conversation(p, place)
   end
 end
 
+-- Shared: what `read` finds under the keys of the user's conversations, last changed first: at most `limit` of those
+-- behind the conversation `before` ('' for the first ones). nil if that isn't there. `read` answers nothing for a key that
+-- Redis forgot; such a conversation leaves the list.
+local function list_conversations(p, limit, before, read)
+  local rank = 0
+  if before ~= '' then
+    local place = redis.call('HGET', p .. 'conversation:' .. before, 'place')
+    local found = place and redis.call('ZREVRANK', p .. 'conversations', place)
+    if not found then
+      return nil
+    end
+    rank = found + 1
+  end
+  local listed, forgotten = {}, {}
+  while #listed < limit do
+    local places = redis.call('ZREVRANGE', p .. 'conversations', rank, rank + 99)
+    if #places == 0 then
+      break
+    end
+    rank = rank + #places
+    for _, place in ipairs(places) do
+      local kept = #listed < limit and read(p .. 'conversation:' .. string.sub(place, 18))
+      if kept then
+        listed[#listed + 1] = kept
+      elseif #listed < limit then
+        forgotten[#forgotten + 1] = place
+      end
+    end
+  end
+  for _, place in ipairs(forgotten) do
+    forget_conversation(p, place)
+  end
+  return listed
+end
+
 -- Shared: keep a new conversation. `n` numbers its messages and turns; `place` is its name in the user's list, which
 -- puts the newer one first where two changed in the same ms.
 local function create_conversation(p, new)

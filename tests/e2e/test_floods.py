@@ -1,4 +1,4 @@
-"""One user floods with each type of request, one after the other: another's requests take no longer for it (law 11)."""
+"""While one user sends a flood of requests, each type in turn, other users' requests are answered as fast as before (law 11)."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ async def pair(folder: Path, environment: dict[str, str]) -> AsyncIterator[list[
 
 @asynccontextmanager
 async def two(folder: Path, environment: dict[str, str], store: str) -> AsyncIterator[list[GatewayProcess]]:
-    """Two instances on one Redis, or one with its SQLite file, twice."""
+    """Two instances that share a Redis. On SQLite there can be only one instance, which stands in the list twice."""
     async with AsyncExitStack() as stack:
         if store == "redis":
             yield await stack.enter_async_context(pair(folder, environment))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Iterator
 
 import httpx2
 import pytest
@@ -12,6 +13,15 @@ from providers.route import Timeouts
 from providers.transport import http_client
 from tests.in_process import Instance, Seat, SteeredStore, open_pair, open_services, open_store, seat
 from tests.upstream import Upstream
+
+
+@pytest.fixture(scope="module")
+def frozen() -> Iterator[None]:
+    """As in a server (`server.py`), garbage collections don't look at what was imported: they would be timed too."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -478,7 +478,7 @@ def test_split_text_loses_nothing_and_every_piece_fits(text: str, bytes_max: int
 
 
 def test_pieces_are_as_large_as_they_may_be() -> None:
-    """Half a frame for each would be twice as many frames."""
+    """A long text fills its frames: cutting it in halves until they fit would make up to twice as many."""
     assert [len(piece) for piece in split_text("a" * 45_000, 15_000)] == [14_996, 14_996, 14_996, 12]
     assert split_text("", 16) == [""]
 

@@ -88,7 +88,7 @@ KEY = "kxq7-mine-own-secret"
 @pytest.mark.parametrize("filling", ["word ", "'" + "q" * 100 + "' ", KEY + " ", "a" * 60 + " "])
 @pytest.mark.parametrize("size", range(4, len(KEY)))
 def test_no_half_of_a_key_is_shown(filling: str, size: int) -> None:
-    """Wherever the text is cut, also where what came before it took so much less room that its end is shown."""
+    """Wherever in a key the text is cut, also where what stood before the key became so short that the log shows the cut."""
     whole = (filling * TEXT_CHARS_MAX)[: TEXT_CHARS_MAX - size] + KEY + " and more"
     for said in (quiet(whole, (KEY,)), quiet(Reason.read({"message": whole}).text, (KEY,)), quiet(KEY[:size], (KEY,))):
         assert KEY[:4] not in said

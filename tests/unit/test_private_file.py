@@ -128,7 +128,7 @@ async def test_what_another_user_planted_is_not_opened(tmp_path: Path, rights: i
 
 @as_root
 async def test_a_link_that_another_user_planted_is_not_followed(tmp_path: Path) -> None:
-    """It would lead us to write where that user may not."""
+    """By a symbolic link another user could have us write a file that this user can't write."""
     folder = tmp_path / "shared"
     folder.mkdir()
     folder.chmod(STICKY)

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from store.base import Change, Counters, Limited, NotFound, TurnLimits
+from store.redis_history import TITLES_PER_STEP
 from tests.redis_process import RedisProcess, redis_server, redis_store
 from tests.store_conformance import NOW, conversation, eventually, missing, new_turn, run, running
 
@@ -123,6 +124,19 @@ async def test_a_search_reads_titles_alone(redis_server: RedisProcess) -> None:
         assert sent_bytes(redis_server) - before < 200_000
         found, more = await store.conversations("ann", 2, None, "needle")
         assert ([one.id for one in found], more) == (["c807", "c407"], True)
+
+
+async def test_a_search_goes_on_behind_what_lapsed(redis_server: RedisProcess) -> None:
+    """Also where more conversations in a row were forgotten than one step of the search reads."""
+    async with redis_store(redis_server.url) as store:
+        await store.create_conversation(conversation("old", at=NOW, title="a needle"))
+        for n in range(TITLES_PER_STEP + 5):
+            await store.create_conversation(conversation(f"c{n}", at=NOW + 1 + n, title="hay"))
+        for key in redis_server.keys():
+            if b":conversation:c" in key:
+                redis_server.ask("DEL", key)
+        found, more = await store.conversations("ann", 1, None, "needle")
+        assert ([one.id for one in found], more) == (["old"], False)
 
 
 def sent_bytes(server: RedisProcess) -> int:

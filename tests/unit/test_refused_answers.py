@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,6 +19,8 @@ from providers.route import Route, Timeouts
 from providers.transport import body_of
 from tests.answers import Answer, Desk, desk, question, route
 from tests.upstream import RESPONSE, Script, Upstream, chat, post, refusal
+
+pytestmark = pytest.mark.usefixtures("frozen")
 
 CPU_S = 0.5
 """For all that is done in this thread, the upstream's part too."""
@@ -37,15 +38,6 @@ MODELS: dict[str, str | Route] = {
     "foundry": "foundry/my-claude",
 }
 TOO_LONG = {"type": "invalid_request_error", "message": "prompt is too long: 250000 tokens > 200000 maximum"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def frozen() -> Iterator[None]:
-    """As in a server (`server.py`), no collection looks at what was imported."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ ANN = principal_of(
 
 
 async def test_a_ticket_is_worth_one_opening() -> None:
-    """It carries all that the principal rests on, and less the scopes that no page should have."""
+    """A ticket carries every credential of whoever asked for it, and all scopes but `admin` and `as`. It works once."""
     async with open_store() as store:
         tickets = Tickets(store.as_store, 30)
         ticket, until_ms = await tickets.issue(ANN)

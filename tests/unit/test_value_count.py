@@ -49,7 +49,7 @@ def fits(pieces: Iterable[bytes]) -> bool:
 
 @given(documents, st.lists(st.integers(0, 400), max_size=10), st.integers(0, MAX))
 def test_it_counts_what_stands_outside_of_texts(document: Any, cuts: list[int], padding: int) -> None:
-    """Whatever stands in the texts, and wherever the pieces are cut."""
+    """Commas and brackets inside a JSON string don't count, and the count is the same wherever the pieces are cut."""
     whole = [document, *([0] * padding)]
     data = json.dumps(whole, ensure_ascii=False).encode()
     places = sorted({min(cut, len(data)) for cut in cuts})

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import gc
 import json
 import sys
 import time
@@ -78,6 +77,8 @@ from store.base import MessageRecord
 from tests.answers import question, route
 from tests.aws_frames import frame
 from tests.in_process import make_settings
+
+pytestmark = pytest.mark.usefixtures("frozen")
 
 MEGABYTE = 1_000_000
 BOUND_S = 0.4
@@ -464,15 +465,6 @@ def spent_s(call: Callable[[], object]) -> float:
     except REFUSALS:
         pass
     return time.thread_time() - began
-
-
-@pytest.fixture(scope="module", autouse=True)
-def frozen() -> Iterator[None]:
-    """As in a server (`server.py`), no collection looks at what was imported."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
