@@ -33,8 +33,9 @@ class Gateway:
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self.settings = settings
         self.catalog = open_catalog(environment, settings.models)
-        self._tracing = open_tracing(settings.otlp_endpoint)
-        self.telemetry = Telemetry(model.id for model in self.catalog.models())
+        models = [model.id for model in self.catalog.models()]
+        self._tracing = open_tracing(settings.otlp_endpoint, models)
+        self.telemetry = Telemetry(models)
         store = connect(
             settings.store_url,
             history_ttl_s=settings.history_ttl_s,

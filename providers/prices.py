@@ -12,6 +12,7 @@ import structlog
 
 from providers.base import Usage
 from providers.route import Price, Route
+from providers.token_counts import COST_MAX
 
 log = structlog.stdlib.get_logger("turnwire.provider")
 
@@ -26,7 +27,20 @@ def load() -> None:
 
 
 def cost_usd(route: Route, usage: Usage, reported: Decimal | None = None) -> Decimal | None:
-    """The cost of so many tokens. `reported`: what the provider says that they cost. None where no price is known."""
+    """The cost of so many tokens. `reported`: what the provider says that they cost.
+
+    None where no price is known, or where it comes to what no request costs.
+    """
+    cost = _cost_usd(route, usage, reported)
+    if cost is not None and cost >= COST_MAX:
+        log.warning(
+            "an answer can't cost so much: look at the model's price, or at who counts its tokens", model=route.id
+        )
+        return None
+    return cost
+
+
+def _cost_usd(route: Route, usage: Usage, reported: Decimal | None) -> Decimal | None:
     if route.own_price is not None:
         return _by(route.own_price, usage)
     if reported is not None:

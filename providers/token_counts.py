@@ -8,8 +8,8 @@ from typing import Any, Final, TypeGuard
 from providers.base import Usage
 from providers.route import Quirks
 
-COUNT_MAX: Final = 2**53
-"""What is more, or below nothing, is no count."""
+COUNT_MAX: Final = 1_000_000_000
+"""What is more, or below nothing, is no count: no request has so many, and the stores add up what is less without rounding."""
 COST_MAX: Final = 1_000_000
 """No single request costs as many dollars."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import sys
 from argparse import ArgumentParser, Namespace
@@ -36,6 +37,7 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> None:
     """Serve until a signal. Leaves with 1 if it can't; with 2 for a wrong option, setting or file of models."""
     settings = settings_of(options)
+    _leave_no_core()
     if settings.loopback_only and not is_loopback(settings.host):
         fail(
             f"Auth is off, so {settings.host} would let everyone on the network in. Listen on 127.0.0.1, "
@@ -52,6 +54,12 @@ def run(options: Namespace) -> None:
         serve_with_workers(settings)
     else:
         serve(settings)
+
+
+def _leave_no_core() -> None:
+    """A crash writes no file with keys and prompts in it; whoever wants one has `prlimit --core=unlimited --pid`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def serve(settings: Settings) -> None:

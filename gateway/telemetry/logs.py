@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any, Literal
 
 import structlog
@@ -20,6 +22,8 @@ from gateway.errors import ApiError
 from gateway.plain_text import escaped
 from providers.base import ProviderError
 from store.base import StoreError
+
+log = structlog.stdlib.get_logger("turnwire.gateway")
 
 # uvicorn logs paths with their query, websockets prints frames, SDKs and clients print requests.
 QUIET = (
@@ -85,9 +89,31 @@ def traced(failed: BaseException, seen: frozenset[int] = frozenset()) -> Iterato
             yield from traced(inner, seen)
 
 
+def _names_alone(_: Any, __: str, event: EventDict) -> EventDict:
+    """asyncio says of a failure what it called, with the values that it called it with: its names are enough."""
+    if event.get("logger") == "asyncio":
+        event["event"] = str(event["event"]).partition("\n")[0].partition("(")[0]
+    return event
+
+
+def _log_what_nobody_caught() -> None:
+    """The interpreter would write an exception's own words, at the end of a thread or of the process, or in between."""
+
+    def caught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        if issubclass(kind, SystemExit | KeyboardInterrupt):
+            return
+        error = kind() if error is None else error
+        log.error("an exception that nobody caught", exc_info=error.with_traceback(trace))
+
+    sys.excepthook = caught
+    threading.excepthook = lambda thread: caught(thread.exc_type, thread.exc_value, thread.exc_traceback)
+    sys.unraisablehook = lambda ignored: caught(ignored.exc_type, ignored.exc_value, ignored.exc_traceback)
+
+
 def configure_logging(level: str, form: Literal["console", "json"]) -> None:
-    """Our own events and those of the libraries, in one form."""
+    """Our own events and those of the libraries, in one form, and so what nobody caught."""
     log_through_stdlib()
+    _log_what_nobody_caught()
     renderer: Processor
     if form == "json":
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -96,7 +122,7 @@ def configure_logging(level: str, form: Literal["console", "json"]) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_FACTS,
+            foreign_pre_chain=[*_FACTS, _names_alone],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, show_unseen, renderer],
         )
     )

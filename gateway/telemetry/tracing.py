@@ -98,9 +98,12 @@ class TurnTrace:
 
 
 class Tracing:
-    """Makes spans, and sends them to `endpoint` by OTLP over HTTP. Raises `ImportError` without the extra."""
+    """Makes spans, and sends them to `endpoint` by OTLP over HTTP. Raises `ImportError` without the extra.
 
-    def __init__(self, endpoint: str) -> None:
+    `models`: the ids that may be in a span's name; anybody can invent one, and collectors count by names.
+    """
+
+    def __init__(self, endpoint: str, models: Iterable[str]) -> None:
         from opentelemetry import trace
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -111,6 +114,7 @@ class Tracing:
         resource = Resource.create({"service.version": __version__})
         if str(resource.attributes["service.name"]).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": "turnwire"}))
+        self._models = frozenset(models)
         self._api = trace
         self._propagator = TraceContextTextMapPropagator()
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -135,7 +139,8 @@ class Tracing:
             "gen_ai.request.model": route.model,
         }
         context = self._api.set_span_in_context(turn)
-        return self._tracer.start_span(f"chat {route.model}", context, kind=self._api.SpanKind.CLIENT, attributes=facts)
+        name = f"chat {route.model}" if route.id in self._models else "chat"
+        return self._tracer.start_span(name, context, kind=self._api.SpanKind.CLIENT, attributes=facts)
 
     def fail(self, span: Span, code: str) -> None:
         """It failed with this code of the table."""
@@ -147,12 +152,12 @@ class Tracing:
         self._provider.shutdown()
 
 
-def open_tracing(endpoint: str | None) -> Tracing | None:
-    """Tracing, if an endpoint is set and the extra is installed; if it isn't, that is logged."""
+def open_tracing(endpoint: str | None, models: Iterable[str]) -> Tracing | None:
+    """Tracing, see there, if an endpoint is set and the extra is installed; if it isn't, that is logged."""
     if endpoint is None:
         return None
     try:
-        return Tracing(endpoint)
+        return Tracing(endpoint, models)
     except ImportError:
         log.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT needs the extra, pip install 'turnwire[otel]'")
         return None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
-from tests.client import Client, client
+from tests.client import Client, client, narrow_socket
 from tests.credentials import SECRET, bearer, token
 from tests.demo import expected
 from tests.floods import AT_WORK, ATTACKS, BOMBS
@@ -161,3 +164,52 @@ async def test_a_bomb_of_json_is_one_refused_frame(gateway: GatewayProcess) -> N
             codes = [answer["error"]["code"] for answer in answers]
             assert codes in (["invalid_frame"], ["invalid_request"], []), bomb[:80]
             assert all(len(answer["error"]["message"]) < 500 for answer in answers)
+
+
+STREAMS = 300
+DEAF = {"rate": 5, "text": "y" * 4000 + " " + "z" * 4000, "tokens": 100}
+"""20 KB/s, more than the kernel and an outbox of the least size take in 10 s."""
+
+
+async def deaf(url: str, number: int) -> socket.socket:
+    """A user's own answer as an event stream, of which nobody reads more than its status. Raises `AssertionError`."""
+    loop = asyncio.get_running_loop()
+    stream = narrow_socket(url)
+    body = json.dumps({"input": "Hello", "params": {"demo": DEAF}})
+    head = {**bearer(token(f"deaf{number}")), "Accept": "text/event-stream", "Content-Type": "application/json"}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+    host = url.partition("//")[2]
+    asked = f"POST /v1/turns HTTP/1.1\r\nHost: {host}\r\n{lines}Content-Length: {len(body)}\r\n\r\n{body}"
+    await loop.sock_sendall(stream, asked.encode())
+    assert (await loop.sock_recv(stream, 12)) == b"HTTP/1.1 200"
+    return stream
+
+
+@pytest.mark.timed
+async def test_hundreds_of_event_streams_that_nobody_reads_slow_nobody(tmp_path: Path) -> None:
+    """Each of another user: the tokens of who reads come in time, and the streams are let go one by one."""
+    (tmp_path / "quiet").mkdir()
+    settings = {**SETTINGS, "TURNWIRE_ADDRESS_CONNECTIONS": "0", "TURNWIRE_OUTBOX_BYTES": "65536"}
+    settings |= {"TURNWIRE_METRICS": "public", "TURNWIRE_DRAIN_S": "0"}
+    credential = bearer(token("ann"))
+    async with (
+        gateway_process(tmp_path, settings, forgiving=True) as gateway,
+        gateway_process(tmp_path / "quiet", settings) as beside,
+        client(gateway.ws_url, additional_headers=credential) as c,
+        client(beside.ws_url, additional_headers=credential) as d,
+        httpx2.AsyncClient(base_url=gateway.url, trust_env=False) as http,
+    ):
+        streams = [await deaf(gateway.url, number) for number in range(STREAMS)]
+        measured = []
+        for number in range(ROUNDS):
+            loud, quiet = await asyncio.gather(late_s(gateway, c, f"t{number}"), late_s(beside, d, f"t{number}"))
+            measured.append((quiet, loud))
+            if loud <= max(2 * quiet, FLOOR_S):
+                break
+        else:
+            pytest.fail(f"p99 quiet and loud, in seconds: {measured}")
+        async with asyncio.timeout(60):
+            while f'slow_clients_total{{transport="http"}} {STREAMS}' not in (await http.get("/metrics")).text:
+                await asyncio.sleep(0.2)
+        for stream in streams:
+            stream.close()

@@ -54,6 +54,29 @@ async def test_a_turns_cost_is_everywhere_it_should_be(tmp_path: Path, backend: 
                 await _check_everywhere(c, upstream)
 
 
+@pytest.mark.parametrize("backend", ["sqlite", "redis"])
+async def test_a_provider_that_counts_beyond_all_measure_costs_nothing_and_harms_nothing(
+    tmp_path: Path, backend: str
+) -> None:
+    """Numbers that no store can add up: each turn ends, its counts are left out, and the next one is summed as ever."""
+    with redis_process(tmp_path / "redis") as redis:
+        async with Upstream() as upstream:
+            environment = {"KIMI_API_KEY": "k", "KIMI_BASE_URL": upstream.openai_url}
+            store = redis.url if backend == "redis" else None
+            async with gateway_process(tmp_path, environment, store=store) as gateway, client(gateway.ws_url) as c:
+                for name, count in (("large", 10**14), ("largest", 2**53 - 1), ("huge", 10**30)):
+                    upstream.plays(chat("Hello", usage={"prompt_tokens": count, "completion_tokens": count}))
+                    await ended(c, name)
+                    assert (await c.request("turn.get", turn=name))["status"] == "completed"
+                before = nano_of((await c.request("usage.get"))["cost"])
+                upstream.plays(chat("Hello", usage=COUNTED))
+                await ended(c, "counted")
+                sums = await c.request("usage.get")
+                assert nano_of(sums["cost"]) - before == nano_of(cost(KIMI))
+                assert sums["usage"]["output_tokens"] < 10**6
+            assert "Traceback" not in "".join(gateway.log)
+
+
 async def _check_everywhere(c: Client, upstream: Upstream) -> None:
     where = (await c.request("conversation.create"))["id"]
     upstream.plays(chat("Hello", usage=COUNTED))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import pytest
 
 from tests.client import RequestFailed, client
 from tests.demo import expected
-from tests.gateway_process import GatewayProcess, clean_environment, gateway_process
+from tests.gateway_process import GatewayProcess, clean_environment, gateway_process, until_ready
 from tests.in_time import bounds_a_time, check_in_time
 from tests.upstream import Upstream, chat
 
@@ -204,3 +206,37 @@ async def test_the_last_line_of_an_ipv6_listener_can_be_opened(tmp_path: Path) -
         pytest.fail("this Python has no IPv6")
     async with gateway_process(tmp_path, {}, "--host", "::1") as gateway, client(gateway.ws_url) as c:
         assert c.ready["user"] == "local"
+
+
+async def test_a_crash_shows_no_secret_and_leaves_no_core(tmp_path: Path) -> None:
+    """Where the machine lets cores be written, and the interpreter say where it was, with a key and a prompt in memory."""
+    process = await asyncio.create_subprocess_exec(
+        *(
+            "/bin/sh",
+            "-c",
+            'ulimit -c unlimited; exec "$@"',
+            "sh",
+            sys.executable,
+            "-X",
+            "faulthandler",
+            "-m",
+            "gateway",
+        ),
+        *("serve", "--port", "0", "--store", f"sqlite:///{tmp_path / 'turnwire.db'}"),
+        cwd=tmp_path,
+        env=clean_environment({"KIMI_API_KEY": "canary-key", "PYTHONPATH": str(ROOT)}),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with until_ready(process) as gateway:
+        async with client(gateway.ws_url) as c:
+            await c.request("turn.start", turn="t", input="canary-prompt", params={"demo": {"rate": 20}})
+            await c.deltas("t", 3)
+            limits = Path(f"/proc/{process.pid}/limits").read_text()
+            assert re.search(r"^Max core file size +0 ", limits, re.MULTILINE)
+            process.send_signal(signal.SIGSEGV)
+            assert await gateway.wait() == -signal.SIGSEGV
+    said = "".join(gateway.log)
+    assert "Fatal Python error: Segmentation fault" in said
+    assert "canary" not in said
+    assert {path.name for path in tmp_path.iterdir() if not path.name.startswith("turnwire.db")} == set()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -24,11 +27,13 @@ log = structlog.stdlib.get_logger("turnwire.test")
 def _logging_as_it_was() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     levels = {
         name: logger.level for name, logger in root.manager.loggerDict.items() if isinstance(logger, logging.Logger)
     }
     yield
     root.handlers[:], root.level = handlers, level
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
     for name, before in levels.items():
         logging.getLogger(name).setLevel(before)
 
@@ -156,3 +161,46 @@ def test_logs_hold_no_content_of_others() -> None:
     assert logging.getLogger("turnwire.turn").isEnabledFor(logging.DEBUG)
     for name in QUIET:
         assert not logging.getLogger(name).isEnabledFor(logging.INFO)
+
+
+NOBODY_CATCHES = """
+import asyncio, gc, sys, threading, uvloop
+from gateway.telemetry.logs import configure_logging
+
+configure_logging("info", sys.argv[1])
+SECRET = "canary-" + "local"
+
+def fail(*_):
+    raise ValueError(SECRET)
+
+class Lost:
+    __del__ = fail
+
+async def lose():
+    asyncio.get_running_loop().call_soon(fail, SECRET)
+    lost = asyncio.get_running_loop().create_task(asyncio.to_thread(fail))
+    await asyncio.sleep(0.1)
+    del lost
+    gc.collect()
+
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+Lost()
+asyncio.run(lose())
+uvloop.run(lose())
+threading.Thread(target=sys.exit).start()
+fail()
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_what_nobody_caught_says_where_and_never_what(form: str) -> None:
+    """In a thread, in a destructor, in a callback and a task of both loops, and at the end of the process."""
+    ended = subprocess.run([sys.executable, "-c", NOBODY_CATCHES, form], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.count("ValueError") >= 7, ended.stderr
+    assert "canary-local" not in ended.stderr
+    assert "in fail" in ended.stderr
+    if form == "json":
+        assert all(json.loads(line)["level"] == "error" for line in ended.stderr.splitlines())

@@ -72,6 +72,15 @@ def test_an_own_price_for_cached_tokens() -> None:
     assert cost_usd(structs.replace(model("demo"), own_price=OWN), usage) == Decimal("0.0012")
 
 
+def test_no_answer_costs_a_million_dollars() -> None:
+    """A price that was mistyped, or counts that are made up, are no cost, which the stores would have to add up."""
+    usage = Usage(10**9 - 1, 10**9 - 1)
+    dear = Price(input=Decimal(10**12), output=Decimal(10**12))
+    assert cost_usd(structs.replace(model("demo"), own_price=dear), usage) is None
+    assert cost_usd(structs.replace(model("demo"), own_price=dear), Usage(0, 0)) == 0
+    assert cost_usd(model("kimi-k2.6"), usage) is not None
+
+
 def test_the_list_is_read_late_and_never_fetched() -> None:
     """A process starts without it, and pricing opens no connection."""
     code = (

@@ -14,7 +14,7 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from gateway.telemetry.tracing import open_tracing
-from tests.client import client
+from tests.client import RequestFailed, client
 from tests.gateway_process import gateway_process
 from tests.in_process import SLOW
 from tests.upstream import Upstream, chat, refusal
@@ -95,7 +95,7 @@ async def test_a_turn_and_its_attempts_are_spans(collector: Collector, tmp_path:
     assert set(turns) == {"t", "u", "v"}
     assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
     assert {span.parent_span_id.hex() for span in turns.values()} == {"b7ad6b7169203331"}
-    failed, answered = collector.named("chat any")
+    failed, answered = collector.named("chat")
     assert failed.parent_span_id == answered.parent_span_id == turns["t"].span_id
     assert facts(answered) == {
         **{"gen_ai.operation.name": "chat", "gen_ai.provider.name": "kimi", "gen_ai.request.model": "any"}
@@ -113,6 +113,27 @@ async def test_a_turn_and_its_attempts_are_spans(collector: Collector, tmp_path:
     assert len(collector.spans) < 10, "none per token"
 
 
+async def test_a_span_s_name_is_nobody_s_invention(collector: Collector, tmp_path: Path) -> None:
+    """Of a model that the catalog lists it says which; what a client made up is an attribute, of so many characters."""
+    async with Upstream() as upstream:
+        environment = {
+            **{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "KIMI_API_KEY": "k"},
+            "KIMI_BASE_URL": upstream.openai_url,
+        }
+        models = ["kimi-k2.6", *(f"kimi/made-up-{n}" for n in range(5)), f"kimi/{'x' * 195}"]
+        async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
+            for number, model in enumerate(models):
+                upstream.plays(chat("Hello"))
+                await c.request("turn.start", turn=f"t{number}", input=CANARY, model=model)
+                assert (await c.ending(f"t{number}"))["type"] == "turn.completed"
+            with pytest.raises(RequestFailed, match="invalid_request"):
+                await c.request("turn.start", input=CANARY, model=f"kimi/{'x' * 30_000}")
+    assert {span.name for span in collector.spans} == {"turn", "chat", "chat kimi-k2.6"}
+    said = [value for span in collector.spans for value in facts(span).values() if isinstance(value, str)]
+    assert max(map(len, said)) == 200
+    assert len(collector.spans) == 2 * len(models)
+
+
 def test_nothing_is_imported_without_an_endpoint() -> None:
     """Who wants no traces doesn't pay for them."""
     code = (
@@ -126,5 +147,5 @@ def test_nothing_is_imported_without_an_endpoint() -> None:
 def test_a_missing_extra_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """The gateway serves without traces, and a warning says what to install."""
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    assert open_tracing("http://127.0.0.1:4318") is None
+    assert open_tracing("http://127.0.0.1:4318", []) is None
     assert "turnwire[otel]" in caplog.text
