@@ -34,6 +34,8 @@ from gateway.telemetry.tracing import hear_parent
 
 log = structlog.stdlib.get_logger("turnwire.connection")
 
+REQUESTS_MAX = 1024
+"""In flight on one connection, of all the users that a service speaks for."""
 READ_BEFORE_YIELD_BYTES = 8 * 1024
 BYTES_OF_A_FRAME = 512
 """A small frame costs about as much as so many bytes of a large one."""
@@ -138,6 +140,8 @@ class Connection:
         self._closing: tuple[CloseCode, str] | None = None
         self._writer: asyncio.Task[None] | None = None
         self.finished = asyncio.Event()
+        self._requests: set[asyncio.Task[None]] = set()
+        self._served = asyncio.Event()
         queue = Lanes if "as" in opened.principal.scopes else Outbox
         self.outbox = queue(opened.codec, settings.outbox_bytes, self._frames.wake, self._on_overflow)
         self.outbox.put(self._ready())
@@ -151,12 +155,12 @@ class Connection:
 
     async def _serve(self, receive: Receive) -> None:
         async with asyncio.TaskGroup() as tasks:
-            requests: set[asyncio.Task[None]] = set()
+            requests = self._requests
 
             def spawn(work: Coroutine[Any, Any, None]) -> None:
                 task = tasks.create_task(work)
                 requests.add(task)
-                task.add_done_callback(requests.discard)
+                task.add_done_callback(self._on_served)
 
             _, principal, request = self._opened
             access = self._services.authenticator.admit(principal, self._on_expiring, self._on_ended)
@@ -171,6 +175,10 @@ class Connection:
                 access.leave()
                 for task in (self._writer, *requests):
                     task.cancel()
+
+    def _on_served(self, task: asyncio.Task[None]) -> None:
+        self._requests.discard(task)
+        self._served.set()
 
     def _converse(self, access: Access, spawn: Spawn) -> Session | Behalf:
         services, user, outbox = self._services, self._opened.principal.user, self.outbox
@@ -214,6 +222,14 @@ class Connection:
             elif read >= READ_BEFORE_YIELD_BYTES:
                 read = 0
                 await asyncio.sleep(0)
+            await self._until_room()
+
+    async def _until_room(self) -> None:
+        """Read no further while too much waits of what was read: of one user there is a bound, of a service's users another."""
+        while len(self._requests) >= REQUESTS_MAX:
+            self._served.clear()
+            await self._served.wait()
+        await self.outbox.until_room()
 
     async def _write(self) -> None:
         """Send what waits, as fast as the socket takes it; at the end the close frame."""
@@ -224,7 +240,8 @@ class Connection:
             if self._closing is None:
                 raise
         except OSError:
-            return  # the client is gone, and the reader knows
+            self.outbox.close()  # the client is gone: the reader, which hears of it, needn't wait for it to read
+            return
         if self._closing is not None:
             code, reason = self._closing
             self._services.telemetry.closed.labels(int(code)).inc()

@@ -123,6 +123,9 @@ class Outbox:
         """Whether nothing `pulled` waits here."""
         return self._to_pull == 0
 
+    async def until_room(self) -> None:
+        """Wait until more may be asked; the bound of one user's queue is kept by `on_overflow`."""
+
     def put(self, frame: Any, behind: Iterable[Attachment] = (), *, pulled: bool = False) -> None:
         """Queue one frame that belongs to no attachment; it is sent after what `behind` have in their logs now."""
         if self.closed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from gateway.sockets import behalf
+from gateway.sockets import behalf, connection, lanes
 from gateway.sockets.connection import Connection
 from gateway.sockets.lanes import Lanes
 from tests.client import Client, RequestFailed, client
 from tests.credentials import SECRET, KeyFile, bearer, token
 from tests.demo import expected
 from tests.in_loop_server import InLoopServer, serving
+from tests.in_process import eventually
+from tests.raw_socket import TEXT, RawFrame, opened
 
 
 @asynccontextmanager
@@ -41,10 +45,10 @@ async def code(waiting: Any) -> str:
 
 def lanes_of(server: InLoopServer) -> Lanes:
     """Those of the one connection."""
-    (connection,) = server.gateway._connections._open
-    assert isinstance(connection, Connection)
-    assert isinstance(connection.outbox, Lanes)
-    return connection.outbox
+    (one,) = server.gateway._connections._open
+    assert isinstance(one, Connection)
+    assert isinstance(one.outbox, Lanes)
+    return one.outbox
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
@@ -199,3 +203,41 @@ async def test_a_service_that_renews_with_less_speaks_for_nobody_any_more() -> N
         await c.request("auth", token=token(backend, scope="chat read"))
         assert await code(c.request("ping", **{"as": "ann"})) == "forbidden"
         assert await c.request("ping", t=2) == {"t": 2}
+
+
+async def test_a_service_that_reads_nothing_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each frame names another user: sessions and lanes stay few until the service reads, and then nothing is missing."""
+    monkeypatch.setattr(lanes, "LANES_WAITING_MAX", 50)
+    file = KeyFile(tmp_path)
+    key, count = file.add_service("backend"), 20_000
+    async with serving(auth="keys", api_keys=str(file.path)) as server:
+        reader, writer = await opened(server.url, f"Authorization: Bearer {key}\r\n")
+        asked = ({"type": "ping", "id": "1", "as": f"user {n}", "t": n} for n in range(count))
+        writer.write(b"".join(RawFrame(TEXT, json.dumps(frame).encode()).encode() for frame in asked))
+        waiting = lanes_of(server)
+        await eventually(lambda: len(waiting._ring) > 50)
+        await asyncio.sleep(0.5)
+        assert len(waiting._lanes) < 1000
+        answers = 0
+        while answers < count:
+            answers += (await asyncio.wait_for(reader.read(2**20), 20)).count(b'"t":')
+        assert answers == count
+        writer.close()
+
+
+async def test_so_many_requests_of_all_users_are_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one connection; the rest is read when some are answered."""
+    monkeypatch.setattr(connection, "REQUESTS_MAX", 4)
+    async with service(tmp_path) as (server, c):
+        (open_one,) = server.gateway._connections._open
+        assert isinstance(open_one, Connection)
+        most = 0
+        asked = [await c.send("turn.get", **{"as": f"user {n}"}, turn="t") for n in range(300)]
+        for one in asked:
+            waiting = asyncio.create_task(c.answer(one))
+            while not waiting.done():
+                most = max(most, len(open_one._requests))
+                await asyncio.sleep(0)
+            with pytest.raises(RequestFailed):
+                await waiting
+        assert 0 < most <= 4
