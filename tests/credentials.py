@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -111,17 +112,25 @@ class KeyFile:
 
 
 class JwksServer:
-    """Serves the JWKS that it holds. `asked` counts; `status` other than 200 makes it fail."""
+    """Serves the JWKS that it holds. `asked` counts; `status` other than 200 makes it fail; `byte_s` between two bytes."""
 
     def __init__(self) -> None:
         self.keys: list[dict[str, Any]] = []
         self.asked = 0
         self.status = 200
+        self.byte_s = 0.0
         self.url = ""
 
-    async def answer(self, _: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         """The JWKS."""
         self.asked += 1
+        if self.byte_s:
+            slow = web.StreamResponse()
+            await slow.prepare(request)
+            for byte in json.dumps({"keys": self.keys}).encode():
+                await slow.write(bytes([byte]))
+                await asyncio.sleep(self.byte_s)
+            return slow
         return web.json_response({"keys": self.keys}, status=self.status)
 
 

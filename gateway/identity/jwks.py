@@ -1,4 +1,4 @@
-"""The keys of a JWKS address: fetched in a thread, kept while it is away, asked again for a key that is unknown.
+"""The keys of a JWKS address: fetched within some seconds or not, kept while it is away, asked again for a key that is unknown.
 
 A token names its key, so anybody can name keys that don't exist: such a question is passed on only now and then.
 """
@@ -6,9 +6,10 @@ A token names its key, so anybody can name keys that don't exist: such a questio
 from __future__ import annotations
 
 import asyncio
+import json
 
 import structlog
-from jwt import PyJWK, PyJWKClient
+from jwt import PyJWK, PyJWKSet
 from jwt.exceptions import PyJWTError
 
 from gateway.errors import ApiError
@@ -19,13 +20,15 @@ REFRESH_S = 300.0
 COOLDOWN_S = 10.0
 FAILED_COOLDOWN_S = 1.0
 FETCH_TIMEOUT_S = 5.0
+"""For the whole answer, however slowly it comes: whoever waits for a key waits no longer."""
+BYTES_MAX = 2**20
 
 
 class Jwks:
     """The signing keys at `url`, by their `kid`."""
 
     def __init__(self, url: str) -> None:
-        self._client = PyJWKClient(url, cache_jwk_set=False, timeout=FETCH_TIMEOUT_S)
+        self._url = url
         self._keys: dict[str, PyJWK] = {}
         self._asking = asyncio.Lock()
         self._may_ask_at = 0.0
@@ -38,7 +41,6 @@ class Jwks:
             async with self._asking:
                 now = asyncio.get_running_loop().time()
                 if kid not in self._keys and now >= self._may_ask_at:
-                    self._may_ask_at = now + (COOLDOWN_S if self._keys else FAILED_COOLDOWN_S)
                     await self._fetch()
         if not self._keys:
             raise ApiError("internal", "The keys that check tokens can't be fetched now. Try again soon.")
@@ -53,9 +55,37 @@ class Jwks:
 
     async def _fetch(self) -> None:
         try:
-            async with asyncio.timeout(2 * FETCH_TIMEOUT_S):
-                found = await asyncio.to_thread(self._client.get_signing_keys, True)
+            async with asyncio.timeout(FETCH_TIMEOUT_S):
+                found = await asyncio.to_thread(_signing_keys, await self._read())
         except (PyJWTError, OSError, ValueError) as error:
             log.warning("the keys can't be fetched, those that are known stay", error=type(error).__name__)
         else:
-            self._keys = {key.key_id: key for key in found if key.key_id is not None}
+            self._keys = found
+        self._may_ask_at = asyncio.get_running_loop().time() + (COOLDOWN_S if self._keys else FAILED_COOLDOWN_S)
+
+    async def _read(self) -> bytes:
+        """The answer, as far as it may go. Raises `OSError`."""
+        # Only who checks tokens by such an address pays for the client.
+        import aiohttp
+
+        try:
+            async with (
+                aiohttp.ClientSession(trust_env=True, raise_for_status=True) as session,
+                session.get(self._url, allow_redirects=False) as response,
+            ):
+                if response.status != 200:
+                    raise OSError(f"status {response.status}")
+                return await response.content.readexactly(BYTES_MAX)
+        except asyncio.IncompleteReadError as whole:
+            return whole.partial
+        except aiohttp.ClientError as error:
+            raise OSError("no answer") from error
+
+
+def _signing_keys(answer: bytes) -> dict[str, PyJWK]:
+    """Those that sign and have a name. Raises `PyJWTError`, `ValueError`."""
+    given = json.loads(answer)
+    if not isinstance(given, dict):
+        raise ValueError("no set of keys")
+    keys = PyJWKSet.from_dict(given).keys
+    return {key.key_id: key for key in keys if key.key_id is not None and key.public_key_use in {"sig", None}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Iterator
 
@@ -122,4 +123,38 @@ async def test_an_answer_that_is_no_key_set_changes_nothing() -> None:
         server.keys = []
         keys._may_ask_at = 0
         assert await keys.key("new") is None
+        assert await keys.key("old") is not None
+
+
+async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All who wait for it wait for one fetch and its deadline; the pause begins behind it, and no thread stays behind."""
+    monkeypatch.setattr(jwks, "FETCH_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(jwks, "COOLDOWN_S", 0.3)
+    async with jwks_server() as server:
+        server.keys = [OLD]
+        keys = Jwks(server.url)
+        await keys.key("old")
+        await asyncio.sleep(0.3)
+        server.keys, server.byte_s = [OLD, NEW], 0.05
+        asked, threads, began = server.asked, threading.active_count(), time.monotonic()
+        assert await asyncio.gather(*[keys.key(f"k{n}") for n in range(50)]) == [None] * 50
+        assert await keys.key("new") is None
+        assert time.monotonic() - began < 1
+        assert server.asked - asked == 1
+        assert threading.active_count() <= threads + 1
+        server.byte_s = 0
+        await asyncio.sleep(0.3)
+        assert await keys.key("new") is not None
+
+
+async def test_so_much_of_an_answer_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest isn't, and what is cut is no set of keys."""
+    monkeypatch.setattr(jwks, "BYTES_MAX", 50)
+    monkeypatch.setattr(jwks, "FAILED_COOLDOWN_S", 0.0)
+    async with jwks_server() as server:
+        server.keys = [OLD]
+        keys = Jwks(server.url)
+        with pytest.raises(ApiError):
+            await keys.key("old")
+        monkeypatch.setattr(jwks, "BYTES_MAX", 5000)
         assert await keys.key("old") is not None
