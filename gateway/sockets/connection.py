@@ -141,9 +141,10 @@ class Connection:
         self._writer: asyncio.Task[None] | None = None
         self.finished = asyncio.Event()
         self._requests: set[asyncio.Task[None]] = set()
-        self._served = asyncio.Event()
+        self._has_room = asyncio.Event()
         queue = Lanes if "as" in opened.principal.scopes else Outbox
         self.outbox = queue(opened.codec, settings.outbox_bytes, self._frames.wake, self._on_overflow)
+        self.outbox.on_room = self._has_room.set
         self.outbox.put(self._ready())
 
     async def run(self, receive: Receive) -> None:
@@ -178,7 +179,7 @@ class Connection:
 
     def _on_served(self, task: asyncio.Task[None]) -> None:
         self._requests.discard(task)
-        self._served.set()
+        self._has_room.set()
 
     def _converse(self, access: Access, spawn: Spawn) -> Session | Behalf:
         services, user, outbox = self._services, self._opened.principal.user, self.outbox
@@ -226,10 +227,9 @@ class Connection:
 
     async def _until_room(self) -> None:
         """Read no further while too much waits of what was read: of one user there is a bound, of a service's users another."""
-        while len(self._requests) >= REQUESTS_MAX:
-            self._served.clear()
-            await self._served.wait()
-        await self.outbox.until_room()
+        while len(self._requests) >= REQUESTS_MAX or self.outbox.is_crowded:
+            self._has_room.clear()
+            await self._has_room.wait()
 
     async def _write(self) -> None:
         """Send what waits, as fast as the socket takes it; at the end the close frame."""

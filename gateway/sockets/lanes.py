@@ -5,7 +5,6 @@ A frame is encoded once for all who follow a turn; `as` is put in front of the b
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 
@@ -66,13 +65,11 @@ class Lanes(Outbox):
         self._lanes: dict[str, Lane] = {}
         self._ring: deque[Lane] = deque()
         self._own_is_next = True
-        self._has_room = asyncio.Event()
 
-    async def until_room(self) -> None:
-        """Wait while too many users have frames that the client doesn't take: each has a bound, and they are any number."""
-        while len(self._ring) > LANES_WAITING_MAX and not self.closed:
-            self._has_room.clear()
-            await self._has_room.wait()
+    @property
+    def is_crowded(self) -> bool:
+        """Whether too many users have frames that the client doesn't take: each has a bound, and they are any number."""
+        return len(self._ring) > LANES_WAITING_MAX and not self.closed
 
     def open_lane(self, user: str) -> Lane:
         """A lane for a user who has none."""
@@ -95,7 +92,7 @@ class Lanes(Outbox):
     def close(self) -> None:
         """Drop everything."""
         super().close()
-        self._has_room.set()
+        self.on_room()
         for lane in self._lanes.values():
             lane.close()
 
@@ -114,5 +111,5 @@ class Lanes(Outbox):
                 self._ring.append(lane)
                 return lane.named(frame)
             lane.waits_its_turn = False
-            self._has_room.set()
+            self.on_room()
         return super().next_frame()

@@ -102,6 +102,7 @@ class Outbox:
         self.closed = False
         self.attachments: dict[str, Attachment] = {}
         self.on_pulled = on_pulled
+        self.on_room: Callable[[], object] = lambda: None
         self.sample: Timed | None = None
         """Is told when a frame of this queue was handed to the socket. Set on `front`, the queue that is sent from."""
         self.front: Outbox = self
@@ -123,8 +124,10 @@ class Outbox:
         """Whether nothing `pulled` waits here."""
         return self._to_pull == 0
 
-    async def until_room(self) -> None:
-        """Wait until more may be asked; the bound of one user's queue is kept by `on_overflow`."""
+    @property
+    def is_crowded(self) -> bool:
+        """Whether nothing more should be asked until `on_room` is called. One user's queue has `on_overflow` instead."""
+        return False
 
     def put(self, frame: Any, behind: Iterable[Attachment] = (), *, pulled: bool = False) -> None:
         """Queue one frame that belongs to no attachment; it is sent after what `behind` have in their logs now."""
