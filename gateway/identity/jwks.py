@@ -39,9 +39,10 @@ class Jwks:
             return None
         if kid not in self._keys:
             async with self._asking:
-                now = asyncio.get_running_loop().time()
-                if kid not in self._keys and now >= self._may_ask_at:
+                time = asyncio.get_running_loop().time
+                if kid not in self._keys and time() >= self._may_ask_at:
                     await self._fetch()
+                    self._may_ask_at = time() + (COOLDOWN_S if self._keys else FAILED_COOLDOWN_S)
         if not self._keys:
             raise ApiError("internal", "The keys that check tokens can't be fetched now. Try again soon.")
         return self._keys.get(kid)
@@ -61,7 +62,6 @@ class Jwks:
             log.warning("the keys can't be fetched, those that are known stay", error=type(error).__name__)
         else:
             self._keys = found
-        self._may_ask_at = asyncio.get_running_loop().time() + (COOLDOWN_S if self._keys else FAILED_COOLDOWN_S)
 
     async def _read(self) -> bytes:
         """The answer, as far as it may go. Raises `OSError`."""

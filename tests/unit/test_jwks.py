@@ -100,6 +100,19 @@ async def test_while_the_address_is_away_known_keys_stay() -> None:
         assert await keys.key("old") is not None
 
 
+async def test_what_is_fetched_by_itself_begins_no_pause() -> None:
+    """A key that is new just behind it is found at once."""
+    async with jwks_server() as server:
+        server.keys = [OLD]
+        keys = Jwks(server.url)
+        keeping = asyncio.create_task(keys.keep())
+        await eventually(lambda: "old" in keys._keys)
+        server.keys = [OLD, NEW]
+        assert await keys.key("new") is not None
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+
 async def test_a_key_that_was_withdrawn_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without anybody asking for another."""
     monkeypatch.setattr(jwks, "REFRESH_S", 0.02)
@@ -134,7 +147,7 @@ async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch)
         server.keys = [OLD]
         keys = Jwks(server.url)
         await keys.key("old")
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.35)
         server.keys, server.byte_s = [OLD, NEW], 0.05
         asked, threads, began = server.asked, threading.active_count(), time.monotonic()
         assert await asyncio.gather(*[keys.key(f"k{n}") for n in range(50)]) == [None] * 50
