@@ -17,8 +17,9 @@ from gateway.sockets.wire import bounded
 GRACEFUL_SHUTDOWN_S = 5
 BACKLOG = 2048
 GC_THRESHOLDS = (20_000, 5, 5)
-SWITCH_S = 0.001
 """Collections find little and make tokens wait, so they are rare; not so rare that what they find piles up."""
+SWITCH_S = 0.001
+"""So long at most the loop waits for a thread that works in Python: the embedded store's, or a large body's."""
 
 
 class Server(UvicornServer):
@@ -37,10 +38,10 @@ class Server(UvicornServer):
             _collect_rarely()
             self._on_ready()
 
-    async def main_loop(self) -> None:
-        """Serve until a signal, then drain while everything still works."""
-        await super().main_loop()
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain while everything still works, then close. A signal that came before `main_loop` comes here, too."""
         await self._gateway.drain()
+        await super().shutdown(sockets)
         # uvicorn would raise the signal again after a clean end, and the exit code would say "killed".
         self._captured_signals.clear()
 
@@ -50,7 +51,6 @@ def _collect_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    # The loop waits so long at most for a thread that works in Python: the embedded store's, or a large body's.
     sys.setswitchinterval(SWITCH_S)
 
 

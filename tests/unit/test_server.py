@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,31 @@ async def test_a_stop_drains_before_sockets_close() -> None:
         assert (await c.ending("t"))["error"]["code"] == "shutting_down"
         assert (await c.until_closed())[0] == 4503
         assert c.frames[-2]["type"] in {"turn.failed", "going_away", "turn.delta"}
+
+
+@pytest.fixture
+def raised_again() -> Iterator[list[int]]:
+    """The signals that reach this process when no server handles them: they would end it."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    yield heard
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_signal_with_the_word_that_it_is_ready_is_a_clean_end(raised_again: list[int], times: int) -> None:
+    """A supervisor may be that quick: the gateway drains, and the process ends with 0."""
+    settings = make_settings(drain_s=0)
+    gateway = Gateway(settings, {})
+
+    def stop() -> None:
+        for _ in range(times):
+            signal.raise_signal(signal.SIGTERM)
+
+    with listen("127.0.0.1", 0) as listening:
+        await make_server(gateway, settings, stop).serve(sockets=[listening])
+    assert gateway.services.runner.draining
+    assert raised_again == []
 
 
 async def test_collections_are_rare_and_skip_what_lives_for_ever() -> None:
