@@ -44,7 +44,7 @@ class Part:
 
 def _pytest(name: str, workers: int, *arguments: str) -> tuple[str, ...]:
     report = f"--junit-xml={REPORTS / name}.xml"
-    return (str(BIN / "pytest"), *arguments, "-n", str(workers), "--dist", "loadfile", report)
+    return (str(BIN / "pytest"), *arguments, "-n", str(workers), "--dist", "loadfile", "--no-loadscope-reorder", report)
 
 
 LINT = Part(
@@ -58,11 +58,11 @@ LINT = Part(
         (str(BIN / "lint-imports"),),
     ),
 )
-UNIT = Part("unit", 120, 140, (_pytest("unit", 2, *UNIT_TESTS),))
-E2E = Part("e2e", 290, 480, (_pytest("e2e", 5, "tests/e2e", "-m", "not timed"),))
+UNIT = Part("unit", 120, 140, (_pytest("unit", 3, *UNIT_TESTS),))
+E2E = Part("e2e", 290, 480, (_pytest("e2e", 6, "tests/e2e", "-m", "not timed"),))
 TIMED = Part("timed", 100, 140, (_pytest("timed", 2, "tests/e2e", "-m", "timed"),))
 
-# What runs at the same time, on two cores. Most end-to-end tests wait nearly all the time, so there is room for five of
+# What runs at the same time, on two cores. Most end-to-end tests wait nearly all the time, so there is room for six of
 # them; not so for those that look at how long something takes. tests/README.md says the same in words.
 GROUPS = ((UNIT, LINT), (E2E,), (TIMED,))
 
@@ -154,7 +154,7 @@ def coverage(packages: Sequence[str]) -> int:
     """The unit tests under coverage.py: lines and branches of each package. Returns the exit code."""
     environment = {**os.environ, "TURNWIRE_TESTS_FORK": "0"}
     measured = [f"--cov={package}" for package in packages]
-    pytest = (str(BIN / "pytest"), *UNIT_TESTS, "-n", "2", "--dist", "loadfile", *measured, "--cov-report=")
+    pytest = (str(BIN / "pytest"), *UNIT_TESTS, "-n", "3", "--dist", "loadfile", *measured, "--cov-report=")
     reports = [
         (*(str(BIN / "coverage"), "report", f"--include={package}/*"), f"--fail-under={COVERED_PERCENT}")
         for package in packages

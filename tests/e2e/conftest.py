@@ -1,4 +1,6 @@
-"""What the browser tests share: one Chromium for all, and one gateway for each file. Both live in the session's loop."""
+"""In which order the files run, and what the browser tests share: one Chromium for all, and one gateway for each file.
+Both live in the session's loop.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,21 @@ from playwright.async_api import Browser
 
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.page_stage import running_browser
+
+# A worker takes a whole file: those that take longest start first, so that none is left alone with one at the end.
+LONGEST = (
+    *("test_page_smooth.py", "test_adversary.py", "test_floods.py", "test_redis_faults.py", "test_identity.py"),
+    *("test_workbench.py", "test_instances.py", "test_upstreams.py", "test_page_sign_in.py", "test_install.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, each in its own order."""
+
+    def place(item: pytest.Item) -> int:
+        return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

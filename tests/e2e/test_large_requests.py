@@ -30,6 +30,7 @@ HELD_S = 0.25
 """A call that decodes 20 MB of one text takes a fifth of this; what is refused for its parts took from 2 to 9 s."""
 QUICK = {"demo": {"rate": 0, "tokens": 5}}
 LONG = {"demo": {"rate": 20, "tokens": 100_000}}
+LATER = {"prefer": "respond-async"}
 
 both = pytest.mark.parametrize("store", ["sqlite", "redis"])
 
@@ -50,6 +51,16 @@ def posting(gateway: GatewayProcess, user: str) -> Any:
 def resident(gateway: GatewayProcess) -> int:
     """Bytes of memory that the gateway's process has."""
     return int(Path(f"/proc/{gateway.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def accepted(http: Any, body: bytes) -> Any:
+    """What a start is answered; where the machine's other work leaves the store too little time, it is sent again (law 2)."""
+    while True:
+        answer = await http.post("/v1/turns", content=body, headers=LATER)
+        if answer.status_code == 503 and answer.json()["error"]["code"] == "store_unavailable":
+            continue
+        assert answer.is_success, answer.text
+        return answer.json()
 
 
 async def longest_wait_s(gateway: GatewayProcess, work: Awaitable[Any]) -> tuple[float, Any]:
@@ -108,14 +119,13 @@ async def test_one_user_s_requests_hold_so_much(store: str, tmp_path: Path) -> N
     body = json.dumps({"input": "x" * 6 * MIB, "params": LONG}).encode()
     settings = {"TURNWIRE_USER_LIVE_BYTES": str(20 * MIB), "TURNWIRE_USER_RUNNING_TURNS": "2"}
     async with gateway_of(tmp_path, store, **settings) as gateway, posting(gateway, "eve") as http:
-        later = {"prefer": "respond-async"}
-        accepted = [(await http.post("/v1/turns", content=body, headers=later)).json()["turn"] for _ in range(3)]
-        refused = await http.post("/v1/turns", content=body, headers=later)
+        turns = [(await accepted(http, body))["turn"] for _ in range(3)]
+        refused = await http.post("/v1/turns", content=body, headers=LATER)
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
         async with posting(gateway, "bob") as other:
-            assert (await other.post("/v1/turns", content=body, headers=later)).status_code == 202
-        assert (await http.post(f"/v1/turns/{accepted[2]}/cancel")).status_code == 200
-        assert (await http.post("/v1/turns", content=body, headers=later)).status_code == 202
+            assert (await other.post("/v1/turns", content=body, headers=LATER)).status_code == 202
+        assert (await http.post(f"/v1/turns/{turns[2]}/cancel")).status_code == 200
+        assert (await http.post("/v1/turns", content=body, headers=LATER)).status_code == 202
 
 
 @both
@@ -136,11 +146,10 @@ async def test_a_waiting_turn_s_request_is_not_in_memory(store: str, tmp_path: P
             return str(n) * 8 * MIB
 
         await c.request("turn.start", turn="first", input="x", params=LONG)
-        later = {"prefer": "respond-async"}
         before = 0
         for n in range(12):
             body = json.dumps({"turn": f"t{n}", "input": prompt(n), "params": QUICK}).encode()
-            assert (await http.post("/v1/turns", content=body, headers=later)).json()["status"] == "queued"
+            assert (await accepted(http, body))["status"] == "queued"
             if n == 1:
                 before = resident(gateway)  # with what reading and storing one needs for a moment
         assert resident(gateway) - before < 40 * MIB
@@ -156,9 +165,8 @@ async def test_an_instance_sheds_before_it_is_killed(tmp_path: Path) -> None:
     async with gateway_process(tmp_path, SETTINGS) as beside:
         bound = resident(beside) + 40 * MIB
     settings = {"TURNWIRE_MEMORY_BYTES": str(bound), "TURNWIRE_BODIES_BYTES": str(256 * MIB)}
-    body = json.dumps(
-        {"input": [{"kind": "file", "media_type": "a/b", "data": "AAAA" * 4 * MIB}], "params": LONG}
-    ).encode()
+    part = {"kind": "file", "media_type": "a/b", "data": "AAAA" * MIB}
+    body = json.dumps({"input": [part], "params": LONG}).encode()
     async with (
         gateway_of(tmp_path, "sqlite", **settings) as gateway,
         posting(gateway, "eve") as http,
@@ -166,14 +174,17 @@ async def test_an_instance_sheds_before_it_is_killed(tmp_path: Path) -> None:
     ):
         await c.request("turn.start", turn="running", input="x", params=LONG)
         assert (await http.get("/ready")).status_code == 200
-        assert (await http.post("/v1/turns", content=body, headers={"prefer": "respond-async"})).status_code in {
-            202,
-            400,
-        }
 
         async def ready() -> int:
             return (await http.get("/ready")).status_code  # type: ignore[no-any-return]
 
+        taken = 1
+        while taken:  # a memory that is full for the moment of a decode has room again
+            taken = 0
+            async with asyncio.timeout(60):
+                while (await http.post("/v1/turns", content=body, headers=LATER)).is_success:
+                    taken += 1
+                await asyncio.sleep(1)
         await _until(ready, 429)
         seq = c.turns["running"].seq
         refused = await http.post("/v1/turns", content=b'{"input":"x"}')

@@ -179,9 +179,12 @@ async def test_conversations_that_are_left_leave_no_nodes_behind(watched: Watche
     before = await measured(session)
     await watched.page.evaluate(CONVERSATIONS, 8)
     await expect(watched.page.get_by_test_id("empty")).to_be_visible()
-    after = await measured(session)
-    assert after["Nodes"] - before["Nodes"] < 1000  # the list at the left has grown
-    assert after["JSEventListeners"] - before["JSEventListeners"] < 100
+    # What was shown last leaves with a frame or a timer that is still to come; the list at the left has grown.
+    async with asyncio.timeout(10):
+        after = await measured(session)
+        while after["Nodes"] - before["Nodes"] >= 1000 or after["JSEventListeners"] - before["JSEventListeners"] >= 100:
+            await asyncio.sleep(0.2)
+            after = await measured(session)
 
 
 OPENED = """async (count) => {

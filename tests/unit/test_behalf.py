@@ -21,6 +21,8 @@ from tests.in_loop_server import InLoopServer, serving
 from tests.in_process import eventually
 from tests.raw_socket import TEXT, RawFrame, opened
 
+QUICK = {"demo": {"rate": 0}}
+
 
 @asynccontextmanager
 async def service(
@@ -56,11 +58,11 @@ async def test_two_users_have_their_own_turns_under_one_id(codec: str, tmp_path:
     """(`as`, `turn`) names a turn: laws 1 and 2 hold for each, answers and events carry the name."""
     async with service(tmp_path, codec) as (_, c):
         for user in ("ann", "bob"):
-            started = await c.request("turn.start", **{"as": user}, turn="t", input=f"I am {user}")
+            started = await c.request("turn.start", **{"as": user}, turn="t", input=f"I am {user}", params=QUICK)
             assert started["status"] == "running"
         for user in ("ann", "bob"):
             await c.ending(f"{user}/t")
-            assert c.turns[f"{user}/t"].text() == expected(f"I am {user}", {})
+            assert c.turns[f"{user}/t"].text() == expected(f"I am {user}", QUICK["demo"])
         assert all("as" in frame for frame in c.frames if frame["type"] not in {"ready", "heartbeat"})
 
 
@@ -68,7 +70,7 @@ async def test_the_service_itself_is_one_more_user(tmp_path: Path) -> None:
     """Without `as` it acts for itself, and its answers carry no name."""
     async with service(tmp_path) as (_, c):
         assert c.ready["user"] == "service:backend"
-        await c.request("turn.start", turn="t", input="x")
+        await c.request("turn.start", turn="t", input="x", params=QUICK)
         await c.ending("t")
         assert await code(c.request("turn.get", **{"as": "ann"}, turn="t")) == "not_found"
 
@@ -76,7 +78,7 @@ async def test_the_service_itself_is_one_more_user(tmp_path: Path) -> None:
 async def test_what_is_another_s_does_not_exist(tmp_path: Path) -> None:
     """Law 12, on one socket."""
     async with service(tmp_path) as (_, c):
-        started = await c.request("turn.start", **{"as": "ann"}, turn="t", input="secret")
+        started = await c.request("turn.start", **{"as": "ann"}, turn="t", input="secret", params=QUICK)
         await c.ending("ann/t")
         for kind, fields in {
             "turn.get": {"turn": "t"},
@@ -170,7 +172,7 @@ async def test_idle_users_are_forgotten(tmp_path: Path, monkeypatch: pytest.Monk
         assert {"busy", "watcher"} <= kept
         assert len(kept) <= 2 * 2 + 4
         await c.request("ping", **{"as": "u0"})
-        await c.request("turn.start", **{"as": "watcher"}, turn="w", input="x", conversation=made["id"])
+        await c.request("turn.start", **{"as": "watcher"}, turn="w", input="x", conversation=made["id"], params=QUICK)
         await c.ending("watcher/w")
 
 
