@@ -20,7 +20,7 @@ from gateway.turns.acceptance import accepted_again
 from gateway.turns.asking import Asking
 from gateway.turns.context import chat_request
 from gateway.turns.delivery import Delivery
-from gateway.turns.ending import store_ending
+from gateway.turns.ending import Endings
 from gateway.turns.followers import Followers
 from gateway.turns.hub import Hub
 from gateway.turns.leases import Leases
@@ -95,6 +95,7 @@ class Courses:
         self._leases = leases
         self._followers = followers
         self._recreation = recreation
+        self._endings = Endings(store, recreation)
 
     async def run(self, stream: TurnStream, delivery: Delivery, plan: Plan) -> None:
         """See the turn through."""
@@ -114,7 +115,7 @@ class Courses:
         """Store and publish the ending; None: the turn goes on elsewhere."""
         stream.outcome = None if outcome is None else outcome.status
         stream.stopped.set()
-        if outcome is not None and await store_ending(self._store, self._recreation, stream, delivery, outcome):
+        if outcome is not None and await self._endings.store(stream, delivery, outcome):
             self._hub.remember_ended(stream)
             stream.end()
             log.info("turn ended", turn=stream.turn, status=outcome.status, model=stream.model, seq=stream.log.end)

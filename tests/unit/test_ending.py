@@ -15,7 +15,7 @@ from gateway.telemetry.metrics import Telemetry
 from gateway.telemetry.turn_watch import TurnWatch
 from gateway.turns.abort import Abort
 from gateway.turns.delivery import Delivery
-from gateway.turns.ending import store_ending
+from gateway.turns.ending import LARGE_BYTES, Endings
 from gateway.turns.entries import decode_events, unstored
 from gateway.turns.log_writer import LogWriter
 from gateway.turns.outcome import Outcome
@@ -25,7 +25,7 @@ from providers.base import PartDelta, PartStarted, TextPart, Usage, UsageReporte
 from store.base import Accepted, StoreError
 from store.embedded import EmbeddedStore
 from tests.client import RequestFailed
-from tests.in_process import Seat, SteeredStore
+from tests.in_process import Seat, SteeredStore, eventually
 from tests.store_conformance import conversation, new_turn
 from tests.turn_events import EPOCH, started
 
@@ -54,7 +54,7 @@ async def end(steered: SteeredStore, stream: TurnStream, delivery: Delivery, out
     """Store and publish an ending, as the turn's owner does."""
     async with asyncio.TaskGroup() as tasks:
         recreation = Recreation(steered.as_store, LogWriter(steered.as_store, 0.025, lambda _: None), tasks)
-        return await store_ending(steered.as_store, recreation, stream, delivery, outcome)
+        return await Endings(steered.as_store, recreation).store(stream, delivery, outcome)
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
@@ -99,6 +99,30 @@ async def test_nobody_hears_of_an_ending_before_it_is_stored(
     assert steered.calls.count("end") == 6
     assert (stream.log.end, stream.log.ended) == (4, True)
     assert (await steered.turn("ann", "t")).status == "completed"
+
+
+async def test_long_answers_are_stored_one_after_the_other(steered: SteeredStore) -> None:
+    """They aren't all packed at once; users come in rotation, and a short answer doesn't wait."""
+    turns = {name: await accepted(steered, name) for name in ("long", "longer", "short")}
+    for name in ("long", "longer"):
+        turns[name][1].deliver([PartDelta(0, "x" * (LARGE_BYTES + 1))])
+    async with asyncio.TaskGroup() as tasks:
+        endings = Endings(steered.as_store, Recreation(steered.as_store, LogWriter(steered.as_store, 1, print), tasks))
+
+        def begin(name: str) -> asyncio.Task[bool]:
+            stream, delivery, _ = turns[name]
+            return tasks.create_task(endings.store(stream, delivery, OUTCOMES["completed"]))
+
+        with steered.blocked("end") as reached:
+            long, longer = begin("long"), begin("longer")
+            await reached.wait()
+            short = begin("short")
+            await eventually(lambda: steered.calls.count("end") == 2)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert steered.calls.count("end") == 2
+        assert [await long, await longer, await short] == [True] * 3
+    assert steered.calls.count("end") == 3
 
 
 async def test_a_client_hears_the_ending_after_the_store_is_back(ann: Seat, steered: SteeredStore) -> None:
