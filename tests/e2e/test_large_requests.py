@@ -130,7 +130,7 @@ async def test_one_user_s_requests_hold_so_much(store: str, tmp_path: Path) -> N
 
 @both
 async def test_a_waiting_turn_s_request_is_not_in_memory(store: str, tmp_path: Path) -> None:
-    """Twelve of 8 MiB wait behind one: the process holds none of them, and each is answered in its place."""
+    """Twelve of 4 MiB wait behind one: the process holds none of them, and each is answered in its place."""
     settings = {
         "TURNWIRE_USER_LIVE_BYTES": str(1024 * MIB),
         "TURNWIRE_USER_BODY_BYTES_PER_S": "0",
@@ -143,7 +143,7 @@ async def test_a_waiting_turn_s_request_is_not_in_memory(store: str, tmp_path: P
     ):
 
         def prompt(n: int) -> str:
-            return str(n) * 8 * MIB
+            return str(n) * 4 * MIB
 
         await c.request("turn.start", turn="first", input="x", params=LONG)
         before = 0
@@ -152,7 +152,7 @@ async def test_a_waiting_turn_s_request_is_not_in_memory(store: str, tmp_path: P
             assert (await accepted(http, body))["status"] == "queued"
             if n == 1:
                 before = resident(gateway)  # with what reading and storing one needs for a moment
-        assert resident(gateway) - before < 40 * MIB
+        assert resident(gateway) - before < 24 * MIB
         await c.request("turn.cancel", turn="first")
         for n in range(12):
             await c.request("turn.attach", turn=f"t{n}")
