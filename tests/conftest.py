@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from gateway.telemetry.logs import log_through_stdlib
 from tests import gateway_process as gateway_processes
-from tests.examples import examples
+from tests.examples import FUZZED, examples
 from tests.gateway_forks import ForkServer
 from tests.gateway_process import GatewayProcess, gateway_process
 
@@ -22,6 +22,12 @@ settings.load_profile("patient")
 
 # What the tests start is on loopback: no proxy of this machine's is in between.
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make fuzz` takes as long as its examples do, also where a test says for how long it may run."""
+    for item in items if FUZZED else []:
+        item.add_marker(pytest.mark.timeout(0), append=False)
 
 
 @pytest.fixture(scope="session", autouse=True)

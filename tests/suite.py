@@ -168,7 +168,7 @@ def coverage(packages: Sequence[str]) -> int:
 def fuzz(examples: int) -> int:
     """Every property test, with so many examples. Returns the exit code."""
     environment = {**os.environ, "TURNWIRE_FUZZ_EXAMPLES": str(examples)}
-    selected = ("tests", "-m", "hypothesis or fuzzed", "--timeout=0", "-n", "2")
+    selected = ("tests", "-m", "hypothesis or fuzzed", "-n", "2")
     return int(run(Part("fuzz", 0, 0, ((str(BIN / "pytest"), *selected),)), environment).failed is not None)
 
 

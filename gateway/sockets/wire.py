@@ -93,8 +93,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         return message
 
     def handle_ping(self) -> None:
-        """Answer, unless the client doesn't read what it was answered before."""
-        if self.transport.get_write_buffer_size() > WRITE_BUFFER_HIGH_BYTES:
+        """Answer, unless the close frame is sent, or the client doesn't read what it was answered before."""
+        if self.close_sent or self.transport.get_write_buffer_size() > WRITE_BUFFER_HIGH_BYTES:
             self.conn.data_to_send()
             return
         super().handle_ping()

@@ -174,6 +174,23 @@ async def test_a_message_in_pieces_in_time_is_read() -> None:
             await connection.reader.readuntil(b'"t":6')
 
 
+async def test_nothing_comes_behind_the_close_frame() -> None:
+    """A ping that was under way is not answered any more; one that came in time is, also with a close in one segment."""
+    async with serving() as server, raw(server, more="") as connection:
+        connection.writer.write(masked(b"early", PING) + masked(b'{"type":"ping"}', BINARY))
+        async with asyncio.timeout(10):
+            said = await connection.reader.readuntil(b"not bytes")
+        assert b"\x8a\x05early" in said
+        connection.writer.write(masked(b"late", PING) * 3)
+        await asyncio.sleep(0.05)
+        connection.writer.write(masked(b"\x03\xeb", CLOSE))
+        assert await connection.reader.read() == b""
+    async with serving() as server, raw(server, more="") as connection:
+        connection.writer.write(masked(b"early", PING) + masked(b"\x03\xe8", CLOSE))
+        said = await connection.rest()
+        assert b"\x8a\x05early\x88\x02\x03\xe8" in said
+
+
 async def test_what_is_not_utf8_closes_1007(caplog: pytest.LogCaptureFixture) -> None:
     """Quietly: it is the client's fault and no news for the log."""
     async with serving() as server, raw(server, more="") as connection:
