@@ -94,6 +94,7 @@ class Settings(BaseSettings):
     body_bytes: int = Field(20_971_520, ge=65_536)
     bodies_bytes: int = Field(67_108_864, ge=65_536)
     user_body_bytes_per_s: int = Field(8_388_608, ge=0)
+    context_bytes: int = Field(33_554_432, ge=65_536)
     request_items: int = Field(10_000, ge=1)
     user_live_bytes: int = Field(67_108_864, ge=0)
     user_conversations: int = Field(10_000, ge=0)
@@ -202,6 +203,8 @@ class Settings(BaseSettings):
             raise ValueError("TURNWIRE_BODIES_BYTES has to be at least TURNWIRE_BODY_BYTES: raise it")
         if 0 < self.user_live_bytes < self.body_bytes:
             raise ValueError("TURNWIRE_USER_LIVE_BYTES has to be at least TURNWIRE_BODY_BYTES, or 0: raise it")
+        if self.context_bytes < self.body_bytes:
+            raise ValueError("TURNWIRE_CONTEXT_BYTES has to be at least TURNWIRE_BODY_BYTES: raise it")
         return self
 
     @property

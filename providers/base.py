@@ -162,10 +162,13 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     `answered` is what the model had said when its answer broke off: go on from there. Only for a route with the
     feature "prefill", or with the `cursor` that came with that answer; deltas then continue it, and new parts are
     numbered behind it.
+
+    `left_out`: so many messages of the history, the oldest, had no room.
     """
 
     model: str
     messages: tuple[ChatMessage, ...]
+    left_out: int = 0
     system: str | None = None
     params: Params = Params()
     tools: tuple[Tool, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 
 from store.base import Change, ConversationRecord, Counters, MessageRecord, NotFound, TurnLimits
 from store.database import Database
@@ -64,9 +65,11 @@ class EmbeddedHistory:
         """See `Store`."""
         return await self._db.run(_messages, user, conversation, limit, before)
 
-    async def branch(self, user: str, conversation: str, last: str | None) -> list[MessageRecord]:
+    async def branch(
+        self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
+    ) -> tuple[list[MessageRecord], int]:
         """See `Store`."""
-        return await self._db.run(_branch, user, conversation, last)
+        return await self._db.run(_branch, user, conversation, last, bytes_max)
 
     async def put_feedback(self, user: str, message: str, rating: str, comment: str | None, now_ms: int) -> None:
         """See `Store`."""
@@ -245,19 +248,32 @@ def _messages(
     return [_message_record(row) for row in reversed(rows[:limit])], len(rows) > limit
 
 
-def _branch(db: sqlite3.Connection, user: str, conversation: str, last: str | None) -> list[MessageRecord]:
+def _branch(
+    db: sqlite3.Connection, user: str, conversation: str, last: str | None, bytes_max: int | None
+) -> tuple[list[MessageRecord], int]:
     if last is None:
-        return []
+        return [], 0
     require_message(db, user, conversation, last, "parent")
-    rows = db.execute(
+    sizes = db.execute(
         "WITH RECURSIVE up (id, depth) AS ("
         "  SELECT ?, 0 UNION ALL"
         "  SELECT messages.parent, depth + 1 FROM messages JOIN up ON messages.id = up.id"
         "  WHERE messages.parent IS NOT NULL)"
-        " SELECT messages.* FROM up JOIN messages ON messages.id = up.id ORDER BY depth DESC",
+        " SELECT up.id, LENGTH(messages.body) FROM up JOIN messages ON messages.id = up.id ORDER BY depth",
         (last,),
     ).fetchall()
-    return [_message_record(row) for row in rows]
+    left = sys.maxsize if bytes_max is None else bytes_max
+    count = 0
+    for _, size in sizes:
+        left -= size
+        if left < 0 and count:
+            break
+        count += 1
+    rows = [
+        db.execute("SELECT * FROM messages WHERE id = ?", (message,)).fetchone()
+        for message, _ in reversed(sizes[:count])
+    ]
+    return [_message_record(row) for row in rows], len(sizes) - count
 
 
 def _put_feedback(

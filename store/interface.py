@@ -148,8 +148,12 @@ class Store(Protocol):
     async def message(self, user: str, message: str) -> MessageRecord:
         """One message."""
 
-    async def branch(self, user: str, conversation: str, last: str | None) -> list[MessageRecord]:
-        """The messages from the root to `last`, in order."""
+    async def branch(
+        self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
+    ) -> tuple[list[MessageRecord], int]:
+        """The messages from the root to `last`, in order; the newest of them whose bodies are `bytes_max` together, and
+        `last` in any case. With them, how many older ones there are.
+        """
 
     async def messages(
         self, user: str, conversation: str, limit: int, before: str | None

@@ -90,13 +90,16 @@ class RedisHistory(Linked):
         )
         return [message_record(one) for one in reversed(page[:limit])], len(page) > limit
 
-    async def branch(self, user: str, conversation: str, last: str | None) -> list[MessageRecord]:
+    async def branch(
+        self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
+    ) -> tuple[list[MessageRecord], int]:
         """See `Store`."""
         if last is None:
-            return []
-        reply = await self._link.script("branch", user_prefix(user), raw(conversation), raw(last))
-        (branch,) = accepted(reply)
-        return [message_record(one) for one in reversed(branch)]
+            return [], 0
+        bound = [] if bytes_max is None else [bytes_max]
+        reply = await self._link.script("branch", user_prefix(user), raw(conversation), raw(last), *bound)
+        branch, older = accepted(reply)
+        return [message_record(one) for one in reversed(branch)], older
 
     async def put_feedback(self, user: str, message: str, rating: str, comment: str | None, now_ms: int) -> None:
         """See `Store`."""

@@ -1082,19 +1082,33 @@ class StoreConformance:
         await run(store, new_turn("a"))
         await run(store, new_turn("b"))
         await run(store, new_turn("side", parent="a.answer"))
-        branch = await store.branch("ann", "c1", "b.answer")
+        branch, older = await store.branch("ann", "c1", "b.answer")
         assert [one.id for one in branch] == ["a.question", "a.answer", "b.question", "b.answer"]
-        side = await store.branch("ann", "c1", "side.question")
+        assert older == 0
+        side, _ = await store.branch("ann", "c1", "side.question")
         assert [one.id for one in side] == ["a.question", "a.answer", "side.question"]
-        assert await store.branch("ann", "c1", None) == []
+        assert await store.branch("ann", "c1", None) == ([], 0)
         assert await missing(store.branch("ann", "c1", "unknown")) == "parent"
+
+    async def test_of_a_branch_so_many_bytes_are_read(self, store: Store) -> None:
+        """The newest messages whose bodies have room together; the last in any case."""
+        await store.create_conversation(conversation())
+        for turn in ("a", "b"):
+            await run(store, new_turn(turn))
+        branch, _ = await store.branch("ann", "c1", "b.answer")
+        sizes = [len(one.body) for one in branch]
+        for count in range(1, 5):
+            room = sum(sizes[-count:])
+            assert await store.branch("ann", "c1", "b.answer", room) == (branch[-count:], 4 - count)
+            fewer = max(1, count - 1)
+            assert await store.branch("ann", "c1", "b.answer", room - 1) == (branch[-fewer:], 4 - fewer)
 
     async def test_a_long_branch_is_whole(self, store: Store) -> None:
         """Depth has no bound of its own."""
         await store.create_conversation(conversation())
         for n in range(120):
             await run(store, new_turn(f"t{n}"))
-        branch = await store.branch("ann", "c1", "t119.answer")
+        branch, _ = await store.branch("ann", "c1", "t119.answer")
         assert [one.id for one in branch] == [f"t{n}.{kind}" for n in range(120) for kind in ("question", "answer")]
 
     async def test_messages_come_in_pages_the_last_first(self, store: Store) -> None:

@@ -50,7 +50,7 @@ class Asking:
 
     def asking(self, route: Route, question: ChatRequest) -> None:
         """See `Asker`."""
-        dropped = len(self._question.messages) - len(question.messages)
+        dropped = question.left_out + len(self._question.messages) - len(question.messages)
         if dropped != self._trimmed:
             self._trimmed = dropped
             self._delivery.status(status="trimmed", messages=dropped)

@@ -47,9 +47,60 @@ def stated(request: TurnStart, upstream_model: str) -> ChatRequest:
     )
 
 
+class History:
+    """What a turn may read of its user's history: `bytes_max` of messages, and as much of data that they name."""
+
+    def __init__(self, store: Store, user: str, bytes_max: int) -> None:
+        self._store = store
+        self._user = user
+        self._bytes_max = bytes_max
+        self._left = bytes_max
+        self._read: dict[str, list[Part]] = {}
+
+    async def branch(self, conversation: str, last: str | None) -> tuple[list[MessageRecord], int]:
+        """The newest messages on the way to `last`, and how many are older. Raises `ApiError` where it was deleted."""
+        try:
+            return await self._store.branch(self._user, conversation, last, self._bytes_max)
+        except NotFound as missing:
+            raise ApiError("not_found", f"The {missing.what} of the turn was deleted.") from None
+
+    async def filled(self, message: ChatMessage) -> ChatMessage:
+        """The message with the data that it only names by its address. Raises `ApiError`."""
+        if not any(_address(part) for part in message.parts):
+            return message
+        return structs.replace(message, parts=tuple([await self._data_of(part) for part in message.parts]))
+
+    async def _data_of(self, part: Part) -> Part:
+        address = _address(part)
+        if address is None:
+            return part
+        message, number = address
+        if message not in self._read:
+            try:
+                record = await self._store.message(self._user, message)
+            except NotFound:
+                self._read[message] = []
+            else:
+                self._take(len(record.body))
+                self._read[message] = body_of(record).parts
+        parts = self._read[message]
+        data = getattr(parts[number], "data", None) if number < len(parts) else None
+        if data is None:
+            raise ApiError("not_found", "The data that a part of the context names is no longer kept. Send it again.")
+        self._take(len(data))
+        return structs.replace(part, data=data, url=None)
+
+    def _take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise ApiError(
+                "context_length_exceeded",
+                f"The data that the context names is more than {self._bytes_max} bytes. Name less of it.",
+            )
+
+
 async def chat_request(
-    store: Store,
-    user: str,
+    history: History,
     turn: TurnRecord,
     conversation: ConversationRecord | None,
     request: TurnStart,
@@ -58,16 +109,14 @@ async def chat_request(
     """The request with its history. Raises `ApiError`."""
     asked = stated(request, upstream_model)
     if request.messages is not None:
-        return structs.replace(asked, messages=await _with_data(store, user, _answered(asked.messages)))
+        filled = [await history.filled(message) for message in _answered(asked.messages)]
+        return structs.replace(asked, messages=tuple(filled))
     assert turn.conversation is not None, "a turn with a history has a conversation"
-    try:
-        branch = await store.branch(user, turn.conversation, turn.parent)
-    except NotFound as missing:
-        raise ApiError("not_found", f"The {missing.what} of the turn was deleted.") from None
+    branch, older = await history.branch(turn.conversation, turn.parent)
     system = asked.system
     if system is None and conversation is not None:
         system = conversation.system
-    messages = _context(branch, turn.model)
+    messages = _context(branch, turn.model, is_cut=older > 0)
     if (call := late_result(messages)) is not None:
         raise ApiError(
             "invalid_request",
@@ -75,17 +124,34 @@ async def chat_request(
             "that has the call.",
             path="input",
         )
-    return structs.replace(asked, messages=await _with_data(store, user, _answered(messages)), system=system)
+    answered = _answered(messages)
+    kept = await _newest(history, answered)
+    left_out = older + len(branch) - len(messages) + len(answered) - len(kept)
+    return structs.replace(asked, messages=kept, system=system, left_out=left_out)
 
 
-def _context(branch: list[MessageRecord], model: str) -> list[ChatMessage]:
-    """The branch's messages, without another model's signatures."""
+async def _newest(history: History, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+    """The messages with the data that they name; without the oldest exchanges where there is no room for theirs."""
+    filled: list[ChatMessage] = []
+    for message in reversed(messages):
+        try:
+            filled.append(await history.filled(message))
+        except ApiError as error:
+            if error.code != "context_length_exceeded" or not filled:
+                raise
+            break
+    filled.reverse()
+    return tuple(filled if len(filled) == len(messages) else _from_a_user(filled))
+
+
+def _context(branch: list[MessageRecord], model: str, *, is_cut: bool) -> list[ChatMessage]:
+    """The branch's messages, from the first whole exchange on, without another model's signatures."""
     found = []
     for record in branch:
         body = body_of(record)
         message = ChatMessage(record.role, tuple(body.parts))  # type: ignore[arg-type]
         found.append(message if body.model in (None, model) else message.unsigned())
-    return found
+    return _from_a_user(found) if is_cut else found
 
 
 def _answered(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
@@ -113,35 +179,18 @@ def _answered(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
     return tuple(reversed(kept))
 
 
-async def _with_data(store: Store, user: str, messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
-    """The messages with the data that they only name by its address in the history. Raises `ApiError`."""
-    return tuple(
-        [
-            structs.replace(message, parts=tuple([await _data_of(store, user, part) for part in message.parts]))
-            if any(_address(part) for part in message.parts)
-            else message
-            for message in messages
-        ]
-    )
-
-
 def _address(part: Part) -> tuple[str, int] | None:
     return address_in(part.url) if isinstance(part, ImagePart | FilePart) and part.url is not None else None
 
 
-async def _data_of(store: Store, user: str, part: Part) -> Part:
-    address = _address(part)
-    if address is None:
-        return part
-    message, number = address
-    try:
-        parts = body_of(await store.message(user, message)).parts
-    except NotFound:
-        parts = []
-    data = getattr(parts[number], "data", None) if number < len(parts) else None
-    if data is None:
-        raise ApiError("not_found", "The data that a part of the context names is no longer kept. Send it again.")
-    return structs.replace(part, data=data, url=None)
+def _from_a_user(messages: list[ChatMessage]) -> list[ChatMessage]:
+    """Without what is left of an exchange whose beginning isn't there; as they are where all belong to one."""
+    starts = (number for number, message in enumerate(messages) if _starts_exchange(message))
+    return messages[next(starts, 0) :]
+
+
+def _starts_exchange(message: ChatMessage) -> bool:
+    return message.role == "user" and not _is_result(message)
 
 
 def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
@@ -177,7 +226,7 @@ def trimmed(question: ChatRequest, context_window: int | None, answer_tokens: in
     if context_window is None:
         return question, 0
     left = context_window - answer_tokens - _tokens([TextPart(question.system or "")])
-    starts = [n for n, message in enumerate(question.messages) if message.role == "user" and not _is_result(message)]
+    starts = [number for number, message in enumerate(question.messages) if _starts_exchange(message)]
     kept = len(question.messages)
     for start in reversed(starts):
         size = sum(_tokens(message.parts) for message in question.messages[start:kept])

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -18,7 +17,7 @@ from gateway.settings import Settings
 from gateway.turns.abort import Abort, Aborted
 from gateway.turns.acceptance import accepted_again
 from gateway.turns.asking import Asking
-from gateway.turns.context import chat_request
+from gateway.turns.context import History, chat_request
 from gateway.turns.delivery import Delivery
 from gateway.turns.ending import Endings
 from gateway.turns.followers import Followers
@@ -176,7 +175,11 @@ class Courses:
 
     async def _asked(self, stream: TurnStream, plan: Plan, request: TurnStart) -> ChatRequest:
         """The request with its history. A store that was rolled back may have lost the turn itself: then it is made anew."""
-        read = partial(chat_request, self._store, stream.user, plan.turn, plan.conversation, request, plan.route.model)
+
+        async def read() -> ChatRequest:
+            history = History(self._store, stream.user, self._settings.context_bytes)
+            return await chat_request(history, plan.turn, plan.conversation, request, plan.route.model)
+
         try:
             return await read()
         except ApiError as missing:

@@ -1,17 +1,22 @@
 -- The way from a message to its root.
 -- uses: clock, kept, conversation
--- KEYS[1] the user's prefix. ARGV: conversation, message.
--- Returns {'ok', messages, the root last} or {'not_found', what}.
+-- KEYS[1] the user's prefix. ARGV: conversation, message, how many bytes the bodies may have together, or nothing.
+-- Returns {'ok', messages, the oldest last, how many are older} or {'not_found', what}.
 local p, id, branch = KEYS[1], ARGV[2], {}
+local left, older = tonumber(ARGV[3] or 'inf'), 0
 if redis.call('EXISTS', p .. 'conversation:' .. ARGV[1]) == 0 or not has_message(p, ARGV[1], id) then
   return {'not_found', 'parent'}
 end
 while id do
-  local message = redis.call('HGETALL', p .. 'message:' .. id)
-  if #message == 0 then
+  if redis.call('EXISTS', p .. 'message:' .. id) == 0 then
     break
   end
-  branch[#branch + 1] = message
+  left = left - redis.call('HSTRLEN', p .. 'message:' .. id, 'body')
+  if left < 0 and #branch > 0 then
+    older = older + 1
+  else
+    branch[#branch + 1] = redis.call('HGETALL', p .. 'message:' .. id)
+  end
   id = redis.call('HGET', p .. 'message:' .. id, 'parent')
 end
-return {'ok', branch}
+return {'ok', branch, older}

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from gateway.errors import ApiError
 from gateway.protocol import InputMessage, TurnStart
 from gateway.shapes import MessageBody, encode_body
-from gateway.turns.context import chat_request, estimate_tokens, estimated_usage, stated, trimmed
+from gateway.turns.context import History, chat_request, estimate_tokens, estimated_usage, stated, trimmed
 from providers.base import (
     ChatMessage,
     ChatRequest,
@@ -25,7 +25,6 @@ from providers.base import (
     ToolResultPart,
     Usage,
 )
-from store.interface import Store
 from tests.in_process import SteeredStore
 from tests.store_conformance import conversation, ending, message, new_turn
 
@@ -34,10 +33,14 @@ def body(*parts: Part) -> bytes:
     return encode_body(MessageBody(list(parts)))
 
 
-async def asked(steered: SteeredStore, request: TurnStart, turn: str) -> Any:
+def history_of(steered: SteeredStore, bytes_max: int = 1 << 25) -> History:
+    return History(steered.as_store, "ann", bytes_max)
+
+
+async def asked(steered: SteeredStore, request: TurnStart, turn: str, bytes_max: int = 1 << 25) -> Any:
     record = await steered.turn("ann", turn)
     placed = None if record.conversation is None else await steered.conversation("ann", record.conversation)
-    return await chat_request(cast("Store", steered), "ann", record, placed, request, "upstream-name")
+    return await chat_request(history_of(steered, bytes_max), record, placed, request, "upstream-name")
 
 
 def test_a_request_is_stated_with_all_that_it_says() -> None:
@@ -127,8 +130,60 @@ async def test_a_conversation_that_went_meanwhile_is_not_found(steered: SteeredS
     record = await steered.turn("ann", "t")
     await steered.delete_conversation("ann", "c1")
     with pytest.raises(ApiError) as missing:
-        await chat_request(cast("Store", steered), "ann", record, None, TurnStart(conversation="c1", input="x"), "u")
+        await chat_request(history_of(steered), record, None, TurnStart(conversation="c1", input="x"), "u")
     assert missing.value.code == "not_found"
+
+
+async def exchanges(steered: SteeredStore, *questions: Part) -> None:
+    """A conversation in which each was asked and answered; then turn t asks for more."""
+    await steered.create_conversation(conversation())
+    for number, question in enumerate(questions):
+        new = new_turn(f"t{number}", input=message(f"q{number}", body=body(question), turn=f"t{number}"))
+        made = ending((await steered.accept(new)).turn)
+        await steered.end(replace(made, answer=replace(made.answer, body=body(TextPart(f"answer {number}")))))
+    await steered.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
+
+
+def texts(made: ChatRequest) -> list[str]:
+    return [part.text[:8] for each in made.messages for part in each.parts if isinstance(part, TextPart)]
+
+
+async def test_so_many_bytes_of_the_history_are_read(steered: SteeredStore) -> None:
+    """Law 11: the newest exchanges, whole ones; the input in any case."""
+    await exchanges(steered, *(TextPart(f"q{number}" + "x" * 1000) for number in range(3)))
+    request = TurnStart(conversation="c1", input="now")
+    whole = ["q0xxxxxx", "answer 0", "q1xxxxxx", "answer 1", "q2xxxxxx", "answer 2", "now"]
+    for bytes_max, left_out in {1: 6, 500: 6, 1500: 4, 2500: 2, 9000: 0}.items():
+        made = await asked(steered, request, "t", bytes_max)
+        assert (texts(made), made.left_out) == (whole[left_out:], left_out), bytes_max
+
+
+def image_at(number: int, part: int = 0) -> ImagePart:
+    return ImagePart("image/png", url=f"/v1/messages/q{number}/parts/{part}")
+
+
+async def test_what_the_context_names_is_read_once_and_counted(steered: SteeredStore) -> None:
+    """Law 11: a frame that names a large image a thousand times makes a request of so many bytes, and no more."""
+    await exchanges(steered, ImagePart("image/png", data="A" * 3000))
+
+    def naming(times: int) -> TurnStart:
+        return TurnStart(messages=[InputMessage(role="user", parts=[image_at(0)] * times)])
+
+    before = steered.calls.count("message")
+    (sent,) = (await asked(steered, naming(2), "t", 10_000)).messages
+    assert sent.parts == (ImagePart("image/png", data="A" * 3000),) * 2
+    assert steered.calls.count("message") == before + 1
+    with pytest.raises(ApiError) as refused:
+        await asked(steered, naming(3), "t", 10_000)
+    assert refused.value.code == "context_length_exceeded"
+
+
+async def test_old_exchanges_whose_data_has_no_room_are_left_out(steered: SteeredStore) -> None:
+    """A conversation that names much goes on with its newest exchanges."""
+    await exchanges(steered, ImagePart("image/png", data="A" * 3000), image_at(0), image_at(0), TextPart("q3"))
+    made = await asked(steered, TurnStart(conversation="c1", input="now"), "t", 8000)
+    assert (texts(made), made.left_out) == (["answer 2", "q3", "answer 3", "now"], 4)
+    assert made.messages[0].parts == (ImagePart("image/png", data="A" * 3000),)
 
 
 def test_a_usage_is_estimated() -> None:

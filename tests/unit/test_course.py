@@ -90,7 +90,7 @@ async def test_a_queue_holds_across_instances(pair: Pair) -> None:
         await here.ending("a")
         statuses = [(frame["status"], frame.get("position")) for frame in there.of("b", "turn.status")]
         assert statuses == [("queued", 1), ("running", None)]
-        branch = await two.store.branch("ann", where, there.turns["b"].frames[0]["message"])
+        branch, _ = await two.store.branch("ann", where, there.turns["b"].frames[0]["message"])
         assert [record.turn for record in branch] == ["a", "a", "b", "b"]
 
 

@@ -277,10 +277,8 @@ async def test_queue_stands_in_line(ann: Seat, services: Services) -> None:
     await ann.ending("c")
     statuses = [(frame["status"], frame.get("position")) for frame in ann.of("c", "turn.status")]
     assert statuses == [("queued", 2), ("queued", 1), ("running", None)]
-    branch = [
-        record.turn for record in await services.store.branch("ann", conversation, stream_of(services, "c").message)
-    ]
-    assert branch == ["a", "a", "b", "b", "c", "c"]
+    branch, _ = await services.store.branch("ann", conversation, stream_of(services, "c").message)
+    assert [record.turn for record in branch] == ["a", "a", "b", "b", "c", "c"]
     order = [frame["turn"] for frame in ann.frames if frame["type"] in {"turn.completed", "turn.cancelled"}]
     assert order == ["a", "b", "c"]
 
