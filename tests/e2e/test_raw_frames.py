@@ -85,7 +85,8 @@ class Oracle:
 
     def _control(self, frame: RawFrame) -> set[int]:
         if frame.opcode == CLOSE:
-            return {1002} if self._pieces else _closing(frame.payload)
+            found = _closing(frame.payload)
+            return {1002} | (found & {1007}) if self._pieces else found
         self.pongs += frame.opcode == PING
         return set()
 
