@@ -1,6 +1,8 @@
 """An answer's body, over real sockets: its pieces, its end, its failures, its watch."""
 
 import asyncio
+import itertools
+import time
 import weakref
 import zlib
 from types import SimpleNamespace
@@ -52,6 +54,32 @@ async def test_an_answer_that_is_closed_late_leaves_the_next_one_alone(
         assert (await rest(body_of(second))).endswith(b"[DONE]\n\n")
     await second.aclose()
     assert upstream.connections == 1
+
+
+async def test_a_provider_that_sends_faster_than_can_be_read_is_read_more_slowly(
+    client: httpx2.AsyncClient, upstream: Upstream
+) -> None:
+    """Law 11: what took long is followed by a rest of nine times as long. Nothing is lost."""
+    upstream.plays(Script((b"data: x\n\n" * 300_000,), write="whole"))
+    body = body_of(await post(client, upstream))
+    moments: list[tuple[float, float]] = []
+    size = 0
+
+    def take(piece: bytes) -> bool:
+        nonlocal size
+        size += len(piece)
+        began = time.monotonic()
+        until = time.thread_time() + 0.004
+        while time.thread_time() < until:
+            pass
+        moments.append((began, time.monotonic()))
+        return True
+
+    assert await body.each(take) is False
+    rests = [later[0] - earlier[1] for earlier, later in itertools.pairwise(moments)]
+    assert len(rests) > 3
+    assert size == 2_700_000
+    assert sum(rests) > 0.02 * len(rests)
 
 
 async def test_an_answer_that_is_over_is_held_by_nobody(client: httpx2.AsyncClient, upstream: Upstream) -> None:

@@ -61,7 +61,7 @@ def nested(depth: int, leaf: Any = 1) -> Any:
     return value
 
 
-KEYS = st.text(st.characters(exclude_categories=("Cs",)).filter(is_plain), min_size=1, max_size=64)
+KEYS = st.text(st.characters(exclude_categories=["Cs"]).filter(is_plain), min_size=1, max_size=64)
 SCALARS = st.one_of(
     st.none(),
     st.booleans(),
