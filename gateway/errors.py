@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, get_args
 
 from msgspec import Struct
 
+from gateway.plain_text import escaped
 from providers.base import ErrorCode as ProviderErrorCode
 from providers.base import ProviderError
 
@@ -122,7 +123,7 @@ class ApiError(Exception):
         facts = CODES[code]
         self.body = ErrorBody(
             code=code,
-            message=(message or facts.message)[:MESSAGE_CHARS_MAX],
+            message=escaped((message or facts.message)[:MESSAGE_CHARS_MAX])[:MESSAGE_CHARS_MAX],
             retryable=facts.retryable if retryable is None else retryable,
             retry_after_ms=retry_after_ms,
             path=None if path is None else path[:PATH_CHARS_MAX],

@@ -27,6 +27,8 @@ WORK_MS_PER_S = 100
 """A tenth of the loop for the requests of one user, where others want it too or not: whoever behaves needs a hundredth."""
 WORK_MS_AT_ONCE = 100
 BODY_UNIT_BYTES = 1024
+ANSWERS_AT_ONCE = 2
+"""So many times as much as bodies: a conversation full of images is opened at once."""
 RETRY_BODY_AFTER_MS = 1000
 RETRY_CROWDED_MS = 100
 
@@ -75,10 +77,12 @@ class Limits:
         self.pace = Pace(per_s, settings.user_requests_burst, clock) if counted and per_s else None
         self._work = Pace(WORK_MS_PER_S, WORK_MS_AT_ONCE, clock, settled=False) if counted else None
         # Bytes come unevenly: what is taken at once is as large as what all may send at once.
-        self._bodies_pace = None
+        self._bodies_pace = self._answers_pace = None
         if counted and settings.user_body_bytes_per_s:
             kib_per_s = settings.user_body_bytes_per_s / BODY_UNIT_BYTES
-            self._bodies_pace = Pace(kib_per_s, settings.bodies_bytes // BODY_UNIT_BYTES, clock, settled=False)
+            at_once = settings.bodies_bytes // BODY_UNIT_BYTES
+            self._bodies_pace = Pace(kib_per_s, at_once, clock, settled=False)
+            self._answers_pace = Pace(kib_per_s, ANSWERS_AT_ONCE * at_once, clock, settled=False)
         self._small_body_bytes = settings.frame_bytes
         self.places = places
         self.bodies = BodyRoom(settings.bodies_bytes, settings.frame_bytes)
@@ -102,6 +106,17 @@ class Limits:
         """A body of this size came; what would fit a frame is a request like any other."""
         if self._bodies_pace is not None and size > self._small_body_bytes:
             self._bodies_pace.charge(user, size // BODY_UNIT_BYTES)
+
+    def check_answers(self, user: str) -> None:
+        """Whether one more answer may be large. Raises `ApiError` "rate_limited"."""
+        wait_ms = 0 if self._answers_pace is None else self._answers_pace.wait_ms(user)
+        if wait_ms:
+            raise ApiError("rate_limited", "Too many large answers. Wait a moment.", retry_after_ms=wait_ms)
+
+    def charge_answer(self, user: str, size: int) -> None:
+        """An answer of this size was made; what would fit a frame is free."""
+        if self._answers_pace is not None and size > self._small_body_bytes:
+            self._answers_pace.charge(user, size // BODY_UNIT_BYTES)
 
     def spend(self, user: str, took_s: float) -> None:
         """The loop worked so long for a request of the user's."""

@@ -181,6 +181,8 @@ class Session:
         """The result of one request, or a `Behind` that holds it. Raises `ApiError`."""
         try:
             self._access.check(request)
+            if isinstance(request, self.BROWSING):
+                self._services.limits.check_answers(self._user)
             return await self._handlers[type(request)](request)
         except Exception as error:
             failure = as_api_error(error)
@@ -200,7 +202,9 @@ class Session:
         if max(len(codec.encode(frame)) for codec in CODECS) <= p.PIECE_BYTES_MAX:
             self._outbox.put(frame, behind, pulled=pulled)
             return
-        pieces = split_text(JSON.encode(result).decode(), p.PIECE_BYTES_MAX)
+        encoded = JSON.encode(result)
+        self._services.limits.charge_answer(self._user, len(encoded))
+        pieces = split_text(encoded.decode(), p.PIECE_BYTES_MAX)
         for piece in pieces:
             self._outbox.put(p.ResultPiece(request_id, piece), behind, pulled=pulled)
         self._outbox.put(p.Result(request_id, pieces=len(pieces)), pulled=pulled)

@@ -30,10 +30,8 @@ _MAPPED: Final[tuple[tuple[type[BaseException], type[httpx2.TransportError]], ..
 )
 REFUSAL_BYTES_MAX: Final = 64 * 1024
 """Of the body of an answer that isn't the one that was wanted."""
-LARGE_READ_BYTES: Final = 4096
-SLICE_S: Final = 0.002
-"""Where the loop worked longer on what one read brought, the connection rests: it has a tenth of the loop's time."""
-RESTS: Final = 9
+LARGE_READ_BYTES, SLICE_S, RESTS = 4096, 0.002, 9
+"""Where the loop worked so long on what one read brought, the connection rests: it has a tenth of the loop's time."""
 _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,6})\r\n")
 
 
@@ -78,26 +76,21 @@ class _Tap(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`. What took long is followed by a rest, in which everybody else is served."""
-        if len(data) < LARGE_READ_BYTES:
-            self._receive(data)
-            return
-        began = time.thread_time()
+        began = time.thread_time() if len(data) >= LARGE_READ_BYTES else None
         self._receive(data)
-        took_s = time.thread_time() - began
-        if took_s > SLICE_S:
+        if began is not None and (took_s := time.thread_time() - began) > SLICE_S:
             self._rest(took_s * RESTS)
 
     def _rest(self, seconds: float) -> None:
         transport = self._parser.transport
         if transport is not None and not transport.is_closing() and transport.is_reading():
             transport.pause_reading()
-            asyncio.get_running_loop().call_later(seconds, self._read_on)
+            asyncio.get_running_loop().call_later(seconds, self._read_on, transport)
 
-    def _read_on(self) -> None:
-        transport = self._parser.transport
+    def _read_on(self, transport: asyncio.Transport) -> None:
         # aiohttp itself stops reading where nobody takes what came, and reads on when somebody does.
-        held = getattr(self._parser, "_reading_paused", False) or getattr(self._parser, "_buffer_paused", False)
-        if transport is not None and not transport.is_closing() and not held:
+        held = any(getattr(self._parser, name, False) for name in ("_reading_paused", "_buffer_paused"))
+        if not held and not transport.is_closing():
             transport.resume_reading()
 
     def _receive(self, data: bytes) -> None:

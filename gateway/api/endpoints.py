@@ -47,6 +47,8 @@ class Endpoint:
             if not operation.public:
                 await self._admit(call)
             answered = await operation.serve(call)
+            if answered is not None:
+                call.services.limits.charge_answer(call.principal.user, len(answered.body))
         except ClientGone:
             return
         except Exception as error:

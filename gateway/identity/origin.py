@@ -10,7 +10,10 @@ from gateway.settings import LOOPBACK_NAMES, Settings
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 
-PASSED_ON = re.compile(rb"forwarded|via|x-real-ip|x-forwarded-.*")
+PASSED_ON = re.compile(
+    rb"forwarded|via|x-forwarded-.*|x-original-forwarded-for|x-(real|client|cluster-client)-ip"
+    rb"|cf-connecting-ip|fastly-client-ip|true-client-ip"
+)
 """Headers by which a proxy says that the request isn't its own."""
 
 Headers = Iterable[tuple[bytes, bytes]]

@@ -160,6 +160,31 @@ async def test_a_waiting_turn_s_request_is_not_in_memory(store: str, tmp_path: P
             assert c.turns[f"t{n}"].text() == expected(prompt(n), QUICK["demo"])
 
 
+@both
+async def test_large_answers_of_one_user_come_so_fast_and_no_faster(store: str, tmp_path: Path) -> None:
+    """Law 11: whoever loads megabytes again and again, and perhaps reads none of them, is told when to go on."""
+    settings = {"TURNWIRE_BODIES_BYTES": str(20 * MIB), "TURNWIRE_USER_BODY_BYTES_PER_S": str(MIB)}
+    part = {"kind": "file", "media_type": "a/b", "data": "AAAA" * 2 * MIB}
+    body = json.dumps({"turn": "t", "input": [part], "params": QUICK}).encode()
+    async with gateway_of(tmp_path, store, **settings) as gateway, posting(gateway, "eve") as http:
+        conversation = (await accepted(http, body))["conversation"]
+        messages = (await http.get(f"/v1/conversations/{conversation}/messages")).json()["messages"]
+        address = messages[0]["parts"][0]["url"]
+        before, taken = resident(gateway), 0
+        async with AsyncExitStack() as unread:
+            while (answer := await unread.enter_async_context(http.stream("GET", address))).status_code == 200:
+                taken += 1
+            error = json.loads(await answer.aread())["error"]
+            assert error["code"] == "rate_limited"
+            assert error["retry_after_ms"] >= 100
+            assert 6 <= taken <= 12  # 40 MiB at once
+            assert resident(gateway) - before < 150 * MIB
+            refused = await http.get("/v1/turns/t")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limited")
+            async with posting(gateway, "bob") as other:
+                assert (await other.get("/v1/conversations")).status_code == 200
+
+
 async def test_an_instance_sheds_before_it_is_killed(tmp_path: Path) -> None:
     """Past its bound of memory new turns are refused, and `/ready` says so; what runs goes on, and room is used again."""
     async with gateway_process(tmp_path, SETTINGS) as beside:

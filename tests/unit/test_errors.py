@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from gateway.errors import CODES, PROVIDER_CODES, ApiError, CloseCode, ErrorBody
+from gateway.errors import CODES, MESSAGE_CHARS_MAX, PROVIDER_CODES, ApiError, CloseCode, ErrorBody
 from providers.base import ErrorCode as ProviderErrorCode
 from providers.base import ProviderError
 
@@ -61,6 +61,13 @@ def test_an_error_may_say_more() -> None:
     """Message, retryable and the rest can be given; message and path are bounded."""
     error = ApiError("gone", "x" * 9999, retryable=True, retry_after_ms=5, path="p" * 9999, stored_message="m_1")
     assert error.body == ErrorBody("gone", "x" * 500, True, 5, "p" * 200, "m_1")
+
+
+def test_an_error_says_nothing_that_a_terminal_obeys() -> None:
+    """It may quote what a client or a provider said; it is one line, and as long as it may be."""
+    error = ApiError("invalid_request", "There is no type \x1b[2J\u202e\n.")
+    assert error.body.message == r"There is no type \x1b[2J\u202e\n."
+    assert len(ApiError("invalid_request", "\x1b" * 10_000).body.message) == MESSAGE_CHARS_MAX
 
 
 def test_a_provider_error_keeps_its_code_and_loses_its_detail() -> None:

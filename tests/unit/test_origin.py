@@ -81,7 +81,10 @@ def test_with_auth_off_only_loopback_names_are_served(host: str) -> None:
     check_host(headers(host=host), OPEN)
 
 
-PASSED_ON = ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"]
+PASSED_ON = [
+    *("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-original-forwarded-for"),
+    *("x-real-ip", "x-client-ip", "x-cluster-client-ip", "cf-connecting-ip", "fastly-client-ip", "true-client-ip"),
+]
 
 
 @pytest.mark.parametrize("name", PASSED_ON)
