@@ -64,6 +64,16 @@ async def test_each_model_is_asked_by_its_own_name_and_with_what_it_has_room_for
     assert made.timing().attempts == 3
 
 
+async def test_what_had_no_room_counts_as_trimmed() -> None:
+    """Clients hear of every message that the model wasn't given."""
+    made = delivery()
+    wanted = model("wanted", context_window=9000)
+    question = structs.replace(conversation("Hi", "now"), left_out=7)
+    asking = Asking(made, wanted, question, stateless=False)
+    asking.asking(wanted, asking.question(wanted))
+    assert [(one.status, one.messages) for one in statuses(made)] == [("trimmed", 7)]
+
+
 async def test_a_retry_is_told_with_its_wait() -> None:
     """Which attempt follows, and in how many milliseconds."""
     made = delivery()
