@@ -117,7 +117,7 @@ $(ENVIRONMENTS:=/.created):
 	if [ -z "$$owner" ] && [ -e $(@D) ] && [ ! -e $@ ]; then \
 		echo "$(@D) is here and was not made by make: move it away, or delete it, and run make again." >&2; \
 		exit 1; \
-	elif [ -n "$$owner" ] && ps -p "$$owner" -o comm= 2>/dev/null | grep -q make; then \
+	elif [ -n "$$owner" ] && { cat "/proc/$$owner/comm" || ps -p "$$owner" -o comm=; } 2>/dev/null | grep -q make; then \
 		echo "Another make, process $$owner, installs into $(@D): wait for it. If there is none, delete $(@D).installing." >&2; \
 		exit 1; \
 	fi; \
