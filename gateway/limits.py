@@ -68,6 +68,32 @@ class BodyRoom:
         return max(0, size - self._small_bytes)
 
 
+class LargeBytes:
+    """The rate at which one user may send, or be sent, what is larger than a frame; no limit where auth is off.
+
+    `what`: the plural for error messages. `at_once`: bytes of a burst.
+    """
+
+    def __init__(self, what: str, settings: Settings, at_once: int, clock: Callable[[], float]) -> None:
+        self._what = what
+        self._free_bytes = settings.frame_bytes
+        self._pace = None
+        if settings.auth != "none" and settings.user_body_bytes_per_s:
+            kib_per_s = settings.user_body_bytes_per_s / BODY_UNIT_BYTES
+            self._pace = Pace(kib_per_s, at_once // BODY_UNIT_BYTES, clock, settled=False)
+
+    def check(self, user: str) -> None:
+        """Raise `ApiError` "rate_limited" until the user's earlier bytes are worked off."""
+        wait_ms = 0 if self._pace is None else self._pace.wait_ms(user)
+        if wait_ms:
+            raise ApiError("rate_limited", f"Too many large {self._what}. Wait a moment.", retry_after_ms=wait_ms)
+
+    def charge(self, user: str, size: int) -> None:
+        """Count `size` bytes; what fits a frame is free."""
+        if self._pace is not None and size > self._free_bytes:
+            self._pace.charge(user, size // BODY_UNIT_BYTES)
+
+
 class Limits:
     """The limits of this process. `turns`: what the store checks when it accepts a turn."""
 
@@ -77,13 +103,9 @@ class Limits:
         self.pace = Pace(per_s, settings.user_requests_burst, clock) if counted and per_s else None
         self._work = Pace(WORK_MS_PER_S, WORK_MS_AT_ONCE, clock, settled=False) if counted else None
         # Bytes come unevenly: what is taken at once is as large as what all may send at once.
-        self._bodies_pace = self._answers_pace = None
-        if counted and settings.user_body_bytes_per_s:
-            kib_per_s = settings.user_body_bytes_per_s / BODY_UNIT_BYTES
-            at_once = settings.bodies_bytes // BODY_UNIT_BYTES
-            self._bodies_pace = Pace(kib_per_s, at_once, clock, settled=False)
-            self._answers_pace = Pace(kib_per_s, ANSWERS_AT_ONCE * at_once, clock, settled=False)
-        self._small_body_bytes = settings.frame_bytes
+        at_once = settings.bodies_bytes
+        self.large_bodies = LargeBytes("bodies", settings, at_once, clock)
+        self.large_answers = LargeBytes("answers", settings, ANSWERS_AT_ONCE * at_once, clock)
         self.places = places
         self.bodies = BodyRoom(settings.bodies_bytes, settings.frame_bytes)
         self.turns = turn_limits(settings)
@@ -95,28 +117,6 @@ class Limits:
         wait_ms = self.pace.take(user)
         if wait_ms:
             raise ApiError("rate_limited", "Too many requests. Wait a moment.", retry_after_ms=wait_ms)
-
-    def check_bytes(self, user: str) -> None:
-        """Whether one more body may come. Raises `ApiError` "rate_limited"."""
-        wait_ms = 0 if self._bodies_pace is None else self._bodies_pace.wait_ms(user)
-        if wait_ms:
-            raise ApiError("rate_limited", "Too many large bodies. Wait a moment.", retry_after_ms=wait_ms)
-
-    def charge_bytes(self, user: str, size: int) -> None:
-        """A body of this size came; what would fit a frame is a request like any other."""
-        if self._bodies_pace is not None and size > self._small_body_bytes:
-            self._bodies_pace.charge(user, size // BODY_UNIT_BYTES)
-
-    def check_answers(self, user: str) -> None:
-        """Whether one more answer may be large. Raises `ApiError` "rate_limited"."""
-        wait_ms = 0 if self._answers_pace is None else self._answers_pace.wait_ms(user)
-        if wait_ms:
-            raise ApiError("rate_limited", "Too many large answers. Wait a moment.", retry_after_ms=wait_ms)
-
-    def charge_answer(self, user: str, size: int) -> None:
-        """An answer of this size was made; what would fit a frame is free."""
-        if self._answers_pace is not None and size > self._small_body_bytes:
-            self._answers_pace.charge(user, size // BODY_UNIT_BYTES)
 
     def spend(self, user: str, took_s: float) -> None:
         """The loop worked so long for a request of the user's."""

@@ -182,7 +182,7 @@ class Session:
         try:
             self._access.check(request)
             if isinstance(request, self.BROWSING):
-                self._services.limits.check_answers(self._user)
+                self._services.limits.large_answers.check(self._user)
             return await self._handlers[type(request)](request)
         except Exception as error:
             failure = as_api_error(error)
@@ -203,7 +203,7 @@ class Session:
             self._outbox.put(frame, behind, pulled=pulled)
             return
         encoded = JSON.encode(result)
-        self._services.limits.charge_answer(self._user, len(encoded))
+        self._services.limits.large_answers.charge(self._user, len(encoded))
         pieces = split_text(encoded.decode(), p.PIECE_BYTES_MAX)
         for piece in pieces:
             self._outbox.put(p.ResultPiece(request_id, piece), behind, pulled=pulled)

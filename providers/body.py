@@ -31,7 +31,7 @@ _MAPPED: Final[tuple[tuple[type[BaseException], type[httpx2.TransportError]], ..
 REFUSAL_BYTES_MAX: Final = 64 * 1024
 """Of the body of an answer that isn't the one that was wanted."""
 LARGE_READ_BYTES, SLICE_S, RESTS = 4096, 0.002, 9
-"""Where the loop worked so long on what one read brought, the connection rests: it has a tenth of the loop's time."""
+"""If one read of so many bytes took more than `SLICE_S` of CPU to process, reading pauses for `RESTS` times as long."""
 _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,6})\r\n")
 
 
@@ -75,7 +75,7 @@ class _Tap(asyncio.Protocol):
         return self._parser.exception()
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`. What took long is followed by a rest, in which everybody else is served."""
+        """See `asyncio.Protocol`. After a read that took long to process, pause reading so that others are served."""
         began = time.thread_time() if len(data) >= LARGE_READ_BYTES else None
         self._receive(data)
         if began is not None and (took_s := time.thread_time() - began) > SLICE_S:

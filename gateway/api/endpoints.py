@@ -48,7 +48,7 @@ class Endpoint:
                 await self._admit(call)
             answered = await operation.serve(call)
             if answered is not None:
-                call.services.limits.charge_answer(call.principal.user, len(answered.body))
+                call.services.limits.large_answers.charge(call.principal.user, len(answered.body))
         except ClientGone:
             return
         except Exception as error:

@@ -57,12 +57,12 @@ class Call:
         Reading may take a minute: the credential is checked again behind it. Raises `ApiError` and `ClientGone`.
         """
         limits, values = self.services.limits, ValueCount(self.services.settings.request_items)
-        limits.check_bytes(self.principal.user)
+        limits.large_bodies.check(self.principal.user)
         with self.services.authenticator.admit(self.principal) as access:
             body = await read_body(self.headers, self.receive, bytes_max, self._keep, values)
         access.check_held(self.principal.scopes)
         self.principal = access.principal
-        limits.charge_bytes(self.principal.user, len(body))
+        limits.large_bodies.charge(self.principal.user, len(body))
         return body
 
     def _keep(self, size: int) -> None:

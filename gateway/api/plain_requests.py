@@ -57,7 +57,7 @@ async def part(call: Call) -> Response:
     request = from_query(PartGet, call.path, call.query())
     call.principal.require("read")
     call.services.memory.check()
-    call.services.limits.check_answers(call.principal.user)
+    call.services.limits.large_answers.check(call.principal.user)
     parts = body_of(await call.services.store.message(call.principal.user, request.message)).parts
     found = parts[request.number] if request.number < len(parts) else None
     if not isinstance(found, ImagePart | FilePart) or found.data is None:

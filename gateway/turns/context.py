@@ -58,14 +58,17 @@ class History:
         self._read: dict[str, list[Part]] = {}
 
     async def branch(self, conversation: str, last: str | None) -> tuple[list[MessageRecord], int]:
-        """The newest messages on the way to `last`, and how many are older. Raises `ApiError` where it was deleted."""
+        """Return the newest messages of the path from the root to `last`, and the number of older ones left out.
+
+        Raises `ApiError` if the conversation or `last` was deleted.
+        """
         try:
             return await self._store.branch(self._user, conversation, last, self._bytes_max)
         except NotFound as missing:
             raise ApiError("not_found", f"The {missing.what} of the turn was deleted.") from None
 
     async def filled(self, message: ChatMessage) -> ChatMessage:
-        """The message with the data that it only names by its address. Raises `ApiError`."""
+        """Return `message` with each data address replaced by the stored data. Raises `ApiError`."""
         if not any(_address(part) for part in message.parts):
             return message
         return structs.replace(message, parts=tuple([await self._data_of(part) for part in message.parts]))
@@ -145,7 +148,9 @@ async def _newest(history: History, messages: Sequence[ChatMessage]) -> tuple[Ch
 
 
 def _context(branch: list[MessageRecord], model: str, *, is_cut: bool) -> list[ChatMessage]:
-    """The branch's messages, from the first whole exchange on, without another model's signatures."""
+    """Convert stored messages, and remove signatures made by other models. If `is_cut`, drop the messages before the first
+    user message.
+    """
     found = []
     for record in branch:
         body = body_of(record)

@@ -29,7 +29,9 @@ log = structlog.stdlib.get_logger("turnwire.turn")
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 2.0
 LARGE_BYTES = 256 * 1024
-"""An answer of more holds the loop for a moment when it is packed, and takes several times its size until it is stored."""
+"""Answers larger than this are stored one at a time: encoding one blocks the event loop, and takes several times its
+size in memory.
+"""
 
 
 class Endings:
@@ -87,7 +89,7 @@ class Endings:
 
     @asynccontextmanager
     async def _place(self, stream: TurnStream) -> AsyncIterator[None]:
-        """A long answer is stored when those before it are, the users' in rotation."""
+        """Wait until no other large answer is being stored. Users take turns; small answers don't wait."""
         if stream.bytes_out <= LARGE_BYTES:
             yield
             return
@@ -98,7 +100,7 @@ class Endings:
             self._large.leave()
 
     async def _end(self, stream: TurnStream, record: Callable[[], EndedTurn]) -> bool:
-        """Try until the store has it. False: it is another instance's to store."""
+        """Retry until the store has the record. Returns False if another instance owns the turn."""
         delay_s = RETRY_FIRST_S
         made_anew = False
         while True:

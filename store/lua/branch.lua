@@ -1,7 +1,7 @@
 -- The way from a message to its root.
 -- uses: clock, kept, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation, message, how many bytes the bodies may have together, or nothing.
--- Returns {'ok', messages, the oldest last, how many are older} or {'not_found', what}.
+-- Returns {'ok', messages (newest first), number of older messages left out} or {'not_found', what}.
 local p, id, branch = KEYS[1], ARGV[2], {}
 local left, older = tonumber(ARGV[3] or 'inf'), 0
 if redis.call('EXISTS', p .. 'conversation:' .. ARGV[1]) == 0 or not has_message(p, ARGV[1], id) then

@@ -21,7 +21,7 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, each in its own order."""
+    """Run the files in `LONGEST` first. Tests keep their order within a file."""
 
     def place(item: pytest.Item) -> int:
         return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)

@@ -130,7 +130,7 @@ async def test_one_user_s_requests_hold_so_much(store: str, tmp_path: Path) -> N
 
 @both
 async def test_a_waiting_turn_s_request_is_not_in_memory(store: str, tmp_path: Path) -> None:
-    """Twelve of 4 MiB wait behind one: the process holds none of them, and each is answered in its place."""
+    """Queue twelve requests of 4 MiB. The process keeps none of them in memory, and answers them in order."""
     settings = {
         "TURNWIRE_USER_LIVE_BYTES": str(1024 * MIB),
         "TURNWIRE_USER_BODY_BYTES_PER_S": "0",

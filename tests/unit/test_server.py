@@ -33,7 +33,7 @@ async def test_a_stop_drains_before_sockets_close() -> None:
 
 @pytest.fixture
 def raised_again() -> Iterator[list[int]]:
-    """The signals that reach this process when no server handles them: they would end it."""
+    """Record each SIGTERM that uvicorn raises again after shutdown. Without this handler it would kill the process."""
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
     yield heard
