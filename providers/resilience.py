@@ -51,7 +51,7 @@ class Begun(NamedTuple):
 class Asker(Protocol):
     """Who wants the answer, and is told what is tried for it."""
 
-    def question(self, route: Route) -> ChatRequest:
+    async def question(self, route: Route) -> ChatRequest:
         """What to ask this model. Raises `ProviderError` where it can't take that."""
 
     def falling_back(self, route: Route) -> None:
@@ -87,7 +87,7 @@ class Resilience:
         """
         ring = self._rings.get(route.provider)
         if once or ring is None:
-            question = asker.question(route)
+            question = await asker.question(route)
             await self.providers.load(route)
             asker.asking(route, question)
             try:
@@ -117,7 +117,7 @@ class _Asking:
 
     async def begin(self, wanted: Route) -> Begun:
         """See `Resilience`."""
-        question = self._asker.question(wanted)
+        question = await self._asker.question(wanted)
         self._fallbacks = self._providers.fallbacks(wanted)
         self._asked = wanted
         try:
@@ -126,7 +126,7 @@ class _Asking:
             if not _may_pass_on(error):
                 raise
             first = error
-        while (following := self._take_following()) is not None:
+        while (following := await self._take_following()) is not None:
             route, question = following
             try:
                 return await self._ask(route, question)
@@ -134,18 +134,18 @@ class _Asking:
                 log.warning("a fallback failed", model=route.id, code=error.code, detail=error.detail)
         raise first
 
-    def _has_following(self) -> bool:
+    async def _has_following(self) -> bool:
         """Whether a model is left that can take the request."""
         while self._following is None and self._fallbacks:
             route = self._fallbacks.pop(0)
             try:
-                self._following = (route, self._asker.question(route))
+                self._following = (route, await self._asker.question(route))
             except ProviderError as error:
                 log.info("a fallback can't take the request", model=route.id, code=error.code)
         return self._following is not None
 
-    def _take_following(self) -> tuple[Route, ChatRequest] | None:
-        following = self._following if self._has_following() else None
+    async def _take_following(self) -> tuple[Route, ChatRequest] | None:
+        following = self._following if await self._has_following() else None
         self._following = None
         return following
 
@@ -162,7 +162,7 @@ class _Asking:
         announced = True
         while True:
             loan = ring.take(route)
-            if isinstance(loan, Resting) and failure is None and not self._has_following():
+            if isinstance(loan, Resting) and failure is None and not await self._has_following():
                 loan = ring.take(route, any_will_do=True)
             if isinstance(loan, Resting):
                 failure = failure or loan.error()
@@ -186,7 +186,7 @@ class _Asking:
                 raise failure
             if failure.code in KEY_CODES:
                 continue
-            if waits_left <= 0 or ring.open or not self._again(failure, _now() - began):
+            if waits_left <= 0 or ring.open or not await self._again(failure, _now() - began):
                 raise failure
             backoff_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (self._retries.attempts - 1 - waits_left))
             waits_left -= 1
@@ -214,15 +214,15 @@ class _Asking:
         self._asker.asking(route, question)
         return await _begin(self._providers.of(route, key), question, self._asker)
 
-    def _again(self, failure: ProviderError, took_s: float) -> bool:
+    async def _again(self, failure: ProviderError, took_s: float) -> bool:
         """Whether the same model is worth another request."""
         if not failure.retryable or took_s > PATIENCE_S:
             return False
-        return failure.code != "upstream_timeout" or not self._has_following()
+        return failure.code != "upstream_timeout" or not await self._has_following()
 
     async def _wait(self, route: Route, wait_s: float, failure: ProviderError) -> None:
         """Wait for the next attempt; raise `failure` where that would take too long."""
-        bound_s = FALLBACK_WAIT_S if self._has_following() else self._retries.wait_max_s
+        bound_s = FALLBACK_WAIT_S if await self._has_following() else self._retries.wait_max_s
         if wait_s > bound_s or _now() + wait_s >= self._deadline:
             raise failure
         if failure.code == "upstream_rate_limited":

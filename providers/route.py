@@ -1,6 +1,6 @@
 """Where a request goes: what the catalog knows of a model and its provider, as a dialect needs it.
 
-Pure data and one check; nothing here reads the environment or opens a connection.
+Pure data and its checks; nothing here reads the environment or opens a connection.
 """
 
 from __future__ import annotations
@@ -174,16 +174,14 @@ class Route(Struct, frozen=True):
         return "thinking" in self.features
 
     def check(self, request: ChatRequest) -> None:
-        """Raise `ProviderError` for a request that the model can't take: unsupported, out of range, or surely too long."""
+        """Raise `ProviderError` for a request that the model can't take: unsupported or out of range."""
         if "vision" not in self.features and any(isinstance(part, ImagePart) for part in _parts(request)):
             raise ProviderError(
-                "unsupported",
-                f"The model {self.id} can't see images: leave them out, or choose a model with vision.",
+                "unsupported", f"The model {self.id} can't see images: leave them out, or choose a model with vision."
             )
         if "tools" not in self.features and request.tools:
             raise ProviderError(
-                "unsupported",
-                f"The model {self.id} can't call tools: leave them out, or choose a model with tools.",
+                "unsupported", f"The model {self.id} can't call tools: leave them out, or choose a model with tools."
             )
         forced = request.tool_choice == "required" or isinstance(request.tool_choice, ToolName)
         if forced and not self.quirks.tools_forced:
@@ -202,6 +200,9 @@ class Route(Struct, frozen=True):
                 "invalid_request",
                 f"The model {self.id} answers with {most} tokens at most: ask for no more in params.max_tokens.",
             )
+
+    def check_length(self, request: ChatRequest) -> None:
+        """Raises `ProviderError` for what is too long for the model in any case. It looks at all of a long text."""
         if self.context_window is not None and surely_over(request, self.context_window):
             raise ProviderError(
                 "context_length_exceeded",

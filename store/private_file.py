@@ -16,8 +16,8 @@ from store.base import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.store")
 
-ENDINGS = ("", "-wal", "-shm", "-journal")
-"""Of the files that SQLite reads and writes for one database."""
+ENDINGS = ("", "-wal", "-shm", "-journal", "-lock")
+"""Of the files that SQLite reads and writes for one database, and of the gateway's own lock."""
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 

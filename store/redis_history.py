@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from store.base import Change, ConversationRecord, Counters, MessageRecord, NotFound, TurnLimits
+from store.redis_commands import Argument
 from store.redis_keys import raw, user_prefix
-from store.redis_link import Argument, Linked
+from store.redis_link import Linked
 from store.redis_records import accepted, conversation_record, counters, message_record, packed
 
 TITLES_PER_STEP = 300

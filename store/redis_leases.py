@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 from store.base import Lease, StoreError, TurnRecord
 from store.interface import instance_channel
+from store.redis_commands import Argument
 from store.redis_keys import BUCKETS, bucket_key, bucket_of, index_member, raw, turn_of, user_prefix
-from store.redis_link import Argument, Call, Linked
+from store.redis_link import Call, Linked
 from store.redis_records import accepted, turn_record
 
 LAPSED_PER_BUCKET = 64

@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
-from hiredis import pack_command
 from redis.asyncio.connection import AbstractConnection, Connection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -34,6 +33,7 @@ from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import TimeoutError as TooSlow
 
 from store.base import StoreError
+from store.redis_commands import Argument, packed
 from store.redis_keys import channel_prefix
 from store.redis_scripts import load_scripts
 
@@ -44,11 +44,9 @@ CALL_TIMEOUT_S = 2.2
 REPLY_S = 0.2
 """What is left of a call's time for its reply."""
 CONNECT_TIMEOUT_S = 2.0
-COPIED_BYTES_MAX = 64 * 1024
 RETRIES = 2
 RETRY_DELAY_S = 0.1
 
-Argument = bytes | str | int
 Call = tuple[str, bytes, tuple[Argument, ...]]
 """A script's name, its one key, and its arguments."""
 
@@ -200,7 +198,8 @@ class Link:
                 # Closed or dirty while it was idle; what can't be repeated isn't sent there.
                 await connection.disconnect(nowait=True)
             await connect(connection)
-            await connection.send_packed_command(_packed(commands), check_health=False)
+            for piece in packed(commands):
+                await connection.send_packed_command(piece, check_health=False)
             replies = []
             for _ in commands:
                 try:
@@ -235,13 +234,6 @@ class Linked:
 
     def __init__(self, link: Link) -> None:
         self._link = link
-
-
-def _packed(commands: Sequence[tuple[Argument, ...]]) -> bytes | list[bytes]:
-    """As they are sent: small ones in one piece, large ones without another copy."""
-    pack: Any = pack_command  # its annotation knows commands of one word alone
-    pieces: list[bytes] = [pack(command) for command in commands]
-    return pieces if any(len(piece) > COPIED_BYTES_MAX for piece in pieces) else b"".join(pieces)
 
 
 async def connect(connection: AbstractConnection) -> None:

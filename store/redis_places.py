@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from store.redis_commands import Argument
 from store.redis_keys import raw
-from store.redis_link import Argument, Call, Linked
+from store.redis_link import Call, Linked
 
 KEYS_PER_CALL = 256
 

@@ -16,6 +16,7 @@ from gateway.api.negotiation import choose, last_event, prefers_async
 from gateway.api.operation import Call
 from gateway.api.request_reader import JSON_TYPE, ClientGone, start_from_body, to_request
 from gateway.api.visit import Visit
+from gateway.aside import aside
 from gateway.errors import CODES, ApiError, ErrorBody
 from store.base import NotFound
 
@@ -65,9 +66,7 @@ async def _read_start(call: Call) -> p.TurnStart:
     """The start in the body; a large one is decoded beside the loop. Raises `ApiError`, `ClientGone`."""
     settings = call.services.settings
     body = await call.body(settings.body_bytes)
-    if len(body) <= settings.frame_bytes:
-        return start_from_body(body, settings.frame_bytes)
-    return await asyncio.to_thread(start_from_body, body, settings.frame_bytes)
+    return await aside(len(body), start_from_body, body, settings.frame_bytes)
 
 
 async def _stream(call: Call, visit: Visit, media_type: str, epoch: int, headers: dict[str, str]) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from msgspec import structs
 
+from gateway.aside import aside, size_of
 from gateway.turns.context import fits, trimmed
 from gateway.turns.delivery import Delivery
 from providers.base import ChatRequest, Delta, ProviderError, Taker
 from providers.route import Route
 
 ANSWER_TOKENS = 4096
+
+
+async def check(route: Route, question: ChatRequest) -> None:
+    """Raise `ProviderError` for what the model can't take."""
+    route.check(question)
+    await aside(size_of(question), route.check_length, question)
 
 
 class Asking:
@@ -23,9 +30,13 @@ class Asking:
         self._question = question
         self._stateless = stateless
         self._trimmed = 0
+        self._size = size_of(question)
 
-    def question(self, route: Route) -> ChatRequest:
+    async def question(self, route: Route) -> ChatRequest:
         """What to ask this model. Raises `ProviderError`: it can't take that, or, a fallback, hasn't the room for it."""
+        return await aside(self._size, self._cut, route)
+
+    def _cut(self, route: Route) -> ChatRequest:
         question = structs.replace(self._question, model=route.model)
         answer_tokens = question.params.max_tokens
         if route is not self._wanted:
@@ -38,6 +49,7 @@ class Asking:
         if not self._stateless:
             question, _ = trimmed(question, route.context_window, answer_tokens)
         route.check(question)
+        route.check_length(question)
         if route is not self._wanted and not fits(question, route.context_window, answer_tokens):
             raise ProviderError("context_length_exceeded", f"The conversation is too long for the model {route.id}.")
         return question

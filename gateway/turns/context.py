@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import structs
 
+from gateway.aside import aside
 from gateway.content import late_result, linked_results
 from gateway.errors import ApiError
 from gateway.protocol import TurnStart
@@ -85,7 +86,7 @@ class History:
                 self._read[message] = []
             else:
                 self._take(len(record.body))
-                self._read[message] = body_of(record).parts
+                self._read[message] = (await aside(len(record.body), body_of, record)).parts
         parts = self._read[message]
         data = getattr(parts[number], "data", None) if number < len(parts) else None
         if data is None:
@@ -119,7 +120,8 @@ async def chat_request(
     system = asked.system
     if system is None and conversation is not None:
         system = conversation.system
-    messages = _context(branch, turn.model, is_cut=older > 0)
+    size = sum(len(record.body) for record in branch)
+    messages = await aside(size, _context, branch, turn.model, is_cut=older > 0)
     if (call := late_result(messages)) is not None:
         raise ApiError(
             "invalid_request",
@@ -203,7 +205,8 @@ def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
     size = 0
     for part in parts:
         for name in ("text", "arguments", "output"):
-            size += len((getattr(part, name, None) or "").encode())
+            text = getattr(part, name, None) or ""
+            size += len(text) if text.isascii() else len(text.encode())
     return (size + 3) // 4
 
 

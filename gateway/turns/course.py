@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import structlog
 
+from gateway.aside import aside
 from gateway.codec import JSON
 from gateway.errors import ApiError
 from gateway.protocol import TurnStart, decode_request
@@ -159,7 +160,8 @@ class Courses:
     async def _stored(self, stream: TurnStream) -> tuple[NewTurn, TurnStart]:
         record = await self._store.turn(stream.user, stream.turn)
         question = None if record.input is None else await self._store.message(stream.user, record.input)
-        request = await asyncio.to_thread(decode_request, record.request or b"")
+        asked = record.request or b""
+        request = await aside(len(asked), decode_request, asked)
         return accepted_again(record, question, self._leases.lease_ms), request
 
     async def _read(self, stream: TurnStream, read: Callable[[], Awaitable[T]]) -> T:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import structlog
 from msgspec import UNSET
 
+from gateway.aside import LARGE_BYTES, aside
 from gateway.codec import JSON
 from gateway.errors import ApiError
 from gateway.events import Cost, Ending, TurnCancelled, TurnCompleted, TurnFailed
@@ -28,10 +29,6 @@ log = structlog.stdlib.get_logger("turnwire.turn")
 
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 2.0
-LARGE_BYTES = 256 * 1024
-"""Answers larger than this are stored one at a time: encoding one blocks the event loop, and takes several times its
-size in memory.
-"""
 
 
 class Endings:
@@ -54,8 +51,9 @@ class Endings:
             cost_nano = delivery.cost_nano(usage)
             cost = money(cost_nano)
             ending = _ending(stream, delivery, outcome, usage, cost)
-            body = encode_body(MessageBody(parts, stream.model, usage, cost, outcome.status))
-            del parts
+            said = MessageBody(parts, stream.model, usage, cost, outcome.status)
+            body = await aside(stream.bytes_out, encode_body, said)
+            del parts, said
             answer = MessageRecord(
                 id=stream.message,
                 parent=delivery.parent,
@@ -89,7 +87,10 @@ class Endings:
 
     @asynccontextmanager
     async def _place(self, stream: TurnStream) -> AsyncIterator[None]:
-        """Wait until no other large answer is being stored. Users take turns; small answers don't wait."""
+        """Wait until no other large answer is being stored: one takes several times its size in memory.
+
+        Users take turns; small answers don't wait.
+        """
         if stream.bytes_out <= LARGE_BYTES:
             yield
             return

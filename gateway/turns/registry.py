@@ -12,6 +12,7 @@ from weakref import WeakSet
 import msgspec
 
 from gateway import protocol as p
+from gateway.aside import aside, size_of
 from gateway.errors import ApiError, ErrorBody
 from gateway.events import Ending, Message, TurnDetached, TurnFailed, TurnStarted
 from gateway.ids import rfc3339
@@ -20,6 +21,7 @@ from gateway.shapes import MessageBody, message_view
 from gateway.sockets.outbox import Attachment, Outbox
 from gateway.turns.acceptance import Prepared, prepare
 from gateway.turns.cancels import Cancels
+from gateway.turns.context import stated
 from gateway.turns.turn import fold, model_of, shown_status
 from gateway.turns.turn_stream import TurnStream
 from store.base import NotFound, TurnRecord
@@ -105,7 +107,7 @@ class Turns:
         settings = self._services.settings
         if self._input_bytes_max is None:
             return prepare(request, settings.input_bytes, settings.request_items)
-        return asyncio.to_thread(prepare, request, self._input_bytes_max, settings.request_items)
+        return aside(size_of(stated(request, "")), prepare, request, self._input_bytes_max, settings.request_items)
 
     def _drop(self, stream: TurnStream) -> None:
         """Detach from a turn that never began here, unless its id was used again meanwhile."""

@@ -30,6 +30,7 @@ from gateway.telemetry.turn_watch import TurnWatch
 from gateway.turns import acceptance
 from gateway.turns.abort import Abort
 from gateway.turns.acceptance import Prepared
+from gateway.turns.asking import check
 from gateway.turns.context import stated
 from gateway.turns.course import Courses, Plan
 from gateway.turns.delivery import Delivery
@@ -269,7 +270,7 @@ class Runner:
             conversation = await self._store.conversation(user, request.conversation)
         model = request.model or (conversation.model if conversation else None) or self.default_model
         route = self._catalog.resolve(model)
-        route.check(stated(request, route.model))
+        await check(route, stated(request, route.model))
         return conversation, route
 
     def route(self, model: str) -> Route:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import stat
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from store.base import StoreError
-from store.database import SCHEMA_VERSION, Database
+from store.database import JOURNAL_BYTES, JOURNAL_PAGES_MAX, SCHEMA_VERSION, Database
 
 NOBODY = 65534
+COPY = "import sqlite3, sys; a, b = map(sqlite3.connect, sys.argv[1:]); a.backup(b); b.close()"
 
 
 async def refusal(path: Path | str) -> str:
@@ -53,6 +55,58 @@ async def test_a_second_opener_is_refused(tmp_path: Path) -> None:
     second = Database(str(path))
     await second.open()
     await second.close()
+
+
+async def test_another_process_may_read_and_copy(tmp_path: Path) -> None:
+    """A live backup has what was committed before it began, whatever is written meanwhile."""
+    path, copy = tmp_path / "turnwire.db", tmp_path / "copy.db"
+    database = Database(str(path))
+    await database.open()
+    await database.run(lambda db: db.execute("CREATE TABLE box (a)"))
+    await database.run(lambda db: db.execute("INSERT INTO box VALUES ('before')"))
+
+    def write(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO box VALUES (?)", (bytes(100_000),))
+
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+        backup = await asyncio.create_subprocess_exec(sys.executable, "-c", COPY, path, copy)
+        ended = tasks.create_task(backup.wait())
+        while not ended.done():
+            await database.run(write)
+    assert ended.result() == 0
+    await database.close()
+    with sqlite3.connect(copy) as copied:
+        assert copied.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        assert copied.execute("SELECT a FROM box LIMIT 1").fetchone()[0] == "before"
+    copied.close()
+
+
+async def test_a_long_journal_is_carried_into_the_file(tmp_path: Path) -> None:
+    """While calls go on; it is short again afterwards, and after the close there is none."""
+    path = tmp_path / "turnwire.db"
+    journal = path.with_name("turnwire.db-wal")
+    database = Database(str(path))
+    await database.open()
+    await database.run(lambda db: db.execute("CREATE TABLE box (a)"))
+
+    def write(db: sqlite3.Connection, size: int) -> None:
+        db.execute("INSERT INTO box VALUES (?)", (bytes(size),))
+
+    await database.run(write, 2 * JOURNAL_BYTES)
+    assert journal.stat().st_size > JOURNAL_BYTES
+    async with asyncio.timeout(20):
+        while path.stat().st_size < 2 * JOURNAL_BYTES:
+            await asyncio.sleep(0.01)
+        while journal.stat().st_size > JOURNAL_BYTES:
+            await database.run(write, 1)
+    for _ in range(40):
+        await database.run(write, JOURNAL_BYTES)
+        assert journal.stat().st_size < 5000 * JOURNAL_PAGES_MAX
+    await database.close()
+    assert not journal.exists()
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(*) FROM box WHERE length(a) > 1").fetchone()[0] == 41
+    db.close()
 
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 import msgspec
 import pytest
 
+from gateway.aside import LARGE_BYTES
 from gateway.errors import ApiError
 from gateway.events import Ending
 from gateway.shapes import body_of
@@ -15,7 +16,7 @@ from gateway.telemetry.metrics import Telemetry
 from gateway.telemetry.turn_watch import TurnWatch
 from gateway.turns.abort import Abort
 from gateway.turns.delivery import Delivery
-from gateway.turns.ending import LARGE_BYTES, Endings
+from gateway.turns.ending import Endings
 from gateway.turns.entries import decode_events, unstored
 from gateway.turns.log_writer import LogWriter
 from gateway.turns.outcome import Outcome

@@ -59,7 +59,7 @@ async def test_the_file_and_its_journals_are_made_for_their_owner_alone(
         assert "turnwire.db-wal" in there
         assert set(there.values()) == {0o600}
         await database.close()
-        assert files_of(path) == {"turnwire.db": 0o600}
+        assert files_of(path) == {"turnwire.db": 0o600, "turnwire.db-lock": 0o600}
     assert caplog.text == ""
 
 
@@ -70,7 +70,9 @@ async def test_a_file_that_others_may_read_is_said_and_left(tmp_path: Path, capl
     path.touch()
     path.chmod(0o640)
     database = await opened(path)
-    assert set(files_of(path).values()) == {0o640}
+    there = files_of(path)
+    assert there.pop("turnwire.db-lock") == 0o600
+    assert set(there.values()) == {0o640}
     await database.close()
     assert "chmod 600" in caplog.text
     assert str(path) in caplog.text
@@ -105,7 +107,7 @@ async def test_a_folder_of_somebody_else_s_is_said(tmp_path: Path, caplog: pytes
 
 @as_root
 @pytest.mark.parametrize("rights", [EVERYBODY, STICKY, 0o775])
-@pytest.mark.parametrize("ending", ["", "-wal", "-journal"])
+@pytest.mark.parametrize("ending", ["", "-wal", "-journal", "-lock"])
 async def test_what_another_user_planted_is_not_opened(tmp_path: Path, rights: int, ending: str) -> None:
     """The database itself or a journal that would be played into it: refused, with what to do, and left as it is."""
     folder = tmp_path / "shared"

@@ -7,6 +7,7 @@ import pytest
 from store import redis_link
 from store.base import Append, Conflict, LogGap, NotFound, StoreError
 from store.redis import RedisStore
+from store.redis_commands import Argument
 from tests.redis_process import RedisProcess, cut_way, redis_server, redis_store
 from tests.store_conformance import conversation, ending, entry, new_turn, piece, run, running, stateless_turn
 
@@ -123,7 +124,7 @@ def freeze_behind_the_clock(store: RedisStore, server: RedisProcess, monkeypatch
     """Freeze Redis when it has said what time it is: the call itself then waits in its socket."""
     command = store._link.command
 
-    async def and_freeze(*words: redis_link.Argument, repeatable: bool = True) -> object:
+    async def and_freeze(*words: Argument, repeatable: bool = True) -> object:
         answer = await command(*words, repeatable=repeatable)
         server.freeze()
         return answer

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from providers.base import ChatRequest, Cursor, Delta, PartDelta, ProviderError
 from providers.catalog import Catalog, Providers
@@ -38,10 +39,10 @@ class Listener:
         self._question = question(text)
         self._refuses = refuses
 
-    def question(self, route: Route) -> ChatRequest:
+    async def question(self, route: Route) -> ChatRequest:
         if route.id == self._refuses:
             raise ProviderError("unsupported", "It can't.")
-        return ChatRequest(model=route.model, messages=self._question.messages)
+        return replace(self._question, model=route.model)
 
     def falling_back(self, route: Route) -> None:
         self.told.append(("fallback", route.id))
@@ -443,7 +444,7 @@ async def test_the_demo_fails_as_it_is_told() -> None:
     """Its failures are wanted: no retry makes them another's."""
     resilience = Resilience(Providers(Catalog({})), Retries(attempts=3, breaker_failures=1))
     listener = Listener()
-    listener.question = lambda route: question(demo={"fail": "overloaded"})  # type: ignore[method-assign]
+    listener._question = question(demo={"fail": "overloaded"})
     listener.asking = lambda route, question: listener.told.append(("asking", route.id))  # type: ignore[method-assign]
     for _ in range(2):
         with pytest.raises(ProviderError, match="as asked"):
@@ -455,7 +456,7 @@ async def test_the_demo_as_a_fallback() -> None:
     """It has no keys and no circuit, and answers where the others fail."""
     async with world(fallbacks=["demo"], attempts=1) as w:
         w.a.plays(BROKEN)
-        w.listener.question = lambda route: question(demo={"text": "I am here."})  # type: ignore[method-assign]
+        w.listener._question = question(demo={"text": "I am here."})
         w.listener.asking = lambda route, question: None  # type: ignore[method-assign]
         assert await w.ask() == "I am here."
         assert w.listener.told == [("fallback", "demo")]

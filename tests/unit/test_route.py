@@ -143,7 +143,7 @@ def test_more_than_the_window_holds() -> None:
     """What is surely too long is refused here; what may fit, and any length where no window is known, is the provider's."""
     long = ChatRequest(model="m", messages=(ChatMessage("user", (TextPart("word " * 5000),)),))
     with pytest.raises(ProviderError, match="takes 1000 tokens") as caught:
-        structs.replace(route(), context_window=1000).check(long)
+        structs.replace(route(), context_window=1000).check_length(long)
     assert (caught.value.code, caught.value.retryable) == ("context_length_exceeded", False)
-    structs.replace(route(), context_window=5000).check(long)
-    route().check(long)
+    structs.replace(route(), context_window=5000).check_length(long)
+    route().check_length(long)
