@@ -25,10 +25,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from providers import prices
+
 ROOT = Path(__file__).parents[1]
 IMPORTED = (
     *("gateway.__main__", "gateway.app", "gateway.server", "gateway.workers", "gateway.identity.tokens"),
     *("gateway.telemetry.logs", "providers.anthropic", "providers.openai_chat", "providers.openai_responses"),
+    # What a gateway loads when it is ready, and a turn or a signal needs.
+    *("providers.demo", "openai.resources.chat", "openai.resources.responses", "anthropic.resources.messages"),
+    *("genai_prices.data_snapshot", "httpcore2", "truststore", "uvloop", "uvicorn.lifespan.on"),
 )
 ORDER_BYTES_MAX = 1 << 18
 
@@ -198,6 +203,7 @@ def _serve(orders: socket.socket) -> dict[str, Any] | None:
 def _main() -> None:
     for name in IMPORTED:
         import_module(name)
+    prices.load()
     gc.collect()
     gc.freeze()
     order = _serve(socket.socket(fileno=int(sys.argv[1])))

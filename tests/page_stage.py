@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Locator, Page, ViewportSize, async_playwright, expect
 
 from tests.gateway_process import GatewayProcess
 from tests.programs import installed, program
@@ -31,6 +31,7 @@ ENDING_MS = 30_000
 expect.set_options(timeout=20_000)
 
 Scheme = Literal["light", "dark"]
+Motion = Literal["reduce", "no-preference"]
 
 PROBES = Path(__file__).with_name("page_probes.js")
 
@@ -141,9 +142,15 @@ async def running_browser() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def browser_context(browser: Browser, width: int = 1280, height: int = 800) -> AsyncIterator[BrowserContext]:
-    """A profile of its own: what one test leaves in a storage is no news to another."""
-    context = await browser.new_context(viewport={"width": width, "height": height}, color_scheme="light")
+async def browser_context(
+    browser: Browser, width: int = 1280, height: int = 800, motion: Motion = "reduce"
+) -> AsyncIterator[BrowserContext]:
+    """Open a profile of its own: what one test leaves in a storage is no news to another.
+
+    Without animations, which a machine without a graphics card paints at a quarter of a core's cost.
+    """
+    viewport = ViewportSize(width=width, height=height)
+    context = await browser.new_context(viewport=viewport, color_scheme="light", reduced_motion=motion)
     await context.add_init_script(path=PROBES)
     yield context
     await context.close()
@@ -159,10 +166,10 @@ async def open_page(context: BrowserContext, url: str) -> WatchedPage:
 
 @asynccontextmanager
 async def watched_page(
-    browser: Browser, gateway: GatewayProcess, width: int = 1280, height: int = 800
+    browser: Browser, gateway: GatewayProcess, width: int = 1280, height: int = 800, motion: Motion = "reduce"
 ) -> AsyncIterator[WatchedPage]:
     """The page, open and live; at the end nothing may have gone wrong in it, and nothing of it is left at the gateway."""
-    async with browser_context(browser, width, height) as context:
+    async with browser_context(browser, width, height, motion) as context:
         watched = await open_page(context, f"{gateway.url}/")
         yield watched
         await watched.page.evaluate(FORGET_ALL)

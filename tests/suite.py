@@ -175,6 +175,8 @@ def fuzz(examples: int) -> int:
 def main() -> int:
     """Which of them is meant: the first argument says so."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Hundreds of processes import the same modules, and the tests themselves are compiled once for all of them.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     match sys.argv[1:]:
         case []:
             return everything()

@@ -53,7 +53,7 @@ START = """async ([turns, rate, tokens, text]) => {
 @pytest_asyncio.fixture(loop_scope="session")
 async def watched(browser: Browser, page_gateway: GatewayProcess) -> AsyncIterator[WatchedPage]:
     """The page on a wide screen, open and live; at the end nothing may have gone wrong in it."""
-    async with watched_page(browser, page_gateway, 1600, 1000) as watched:
+    async with watched_page(browser, page_gateway, 1600, 1000, "no-preference") as watched:
         yield watched
 
 
