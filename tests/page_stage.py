@@ -98,7 +98,7 @@ class WatchedPage:
         await box.fill(prompt)
         await box.press("Enter")
         turn = self.turn(prompt)
-        await expect(turn).to_be_visible()
+        await expect(turn.first).to_be_visible()  # a call of a tool may have been answered already, by a second turn
         return turn
 
     async def say(self, text: str, **demo: Any) -> Locator:

@@ -99,6 +99,6 @@ def test_the_tests_of_the_sdist_can_be_collected(built: Path, tmp_path: Path) ->
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     folder = tmp_path / f"turnwire-{__version__}"
-    said = _run(sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", cwd=folder)
+    said = _run(sys.executable, "-m", "pytest", "--collect-only", "-q", "--assert=plain", cwd=folder)
     assert "tests/e2e/test_laws.py::test_law_1" in said
     assert not re.search(r"\berrors?\b", said.splitlines()[-1])
