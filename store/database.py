@@ -127,6 +127,7 @@ class Database:
             refuse_planted(self._path)
         try:
             self._connection = _connect(self._path)
+            _check_version(self._connection, self._path)
             if in_file:
                 self._lock = _lock(self._path)
             _prepare(self._connection, self._path)
@@ -205,12 +206,23 @@ def _lock(path: str) -> int:
     return lock
 
 
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _check_version(connection: sqlite3.Connection, path: str) -> None:
+    """Raise `StoreError` for what isn't ours, before anything is written to it or beside it."""
+    try:
+        version = _version(connection)
+    except sqlite3.Error as error:
+        raise StoreError(_refusal(path, error)) from error
+    if version not in (0, SCHEMA_VERSION, *_UPGRADES):
+        raise StoreError(f"{path} was written by another version of Turnwire ({version}). Use another file.")
+
+
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
     try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, SCHEMA_VERSION, *_UPGRADES):
-            raise StoreError(f"{path} was written by another version of Turnwire ({version}). Use another file.")
-        # Only now: the journal's mode is written to the file, and another version's isn't ours to change.
+        version = _version(connection)  # by now no other gateway changes it
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {JOURNAL_PAGES_MAX}")
