@@ -10,21 +10,21 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 
 from gateway.drain import drain
-from gateway.http import PageGuard, cross_origin, routes, unknown_address
+from gateway.http.path_prefix import PathPrefix
+from gateway.http.routes import PageGuard, cross_origin, routes, unknown_address
 from gateway.identity.authenticator import Authenticator
-from gateway.path_prefix import PathPrefix
-from gateway.services import Services
+from gateway.limits.fair_queue import WAITING_MAX, fair
+from gateway.requests.services import Services
+from gateway.runtime import Wired, wire
 from gateway.settings import Settings
-from gateway.sockets.connection import Connections
-from gateway.store_queue import WAITING_MAX, fair
+from gateway.sockets.endpoint import Connections
 from gateway.telemetry.measured_store import measured
 from gateway.telemetry.metrics import Telemetry
 from gateway.telemetry.tracing import open_tracing
-from gateway.wiring import Wired, wire
-from providers.catalog import Providers
-from providers.operator_file import open_catalog
+from providers.catalog.catalog import Providers
+from providers.catalog.operator_file import open_catalog
+from store.api import Store
 from store.connect import connect
-from store.interface import Store
 
 
 class Gateway:

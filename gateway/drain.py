@@ -6,8 +6,8 @@ import random
 
 import structlog
 
-from gateway.services import Services
-from gateway.sockets.connection import Connections
+from gateway.requests.services import Services
+from gateway.sockets.endpoint import Connections
 
 log = structlog.stdlib.get_logger("turnwire.gateway")
 

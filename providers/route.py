@@ -13,7 +13,7 @@ from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from providers.base import ChatRequest, Cursor, Delta, FilePart, ImagePart, Part, ProviderError, Taker, ToolName
-from providers.token_floor import surely_over
+from providers.token_lower_bound import surely_over
 
 WORD = "^[a-z][a-z0-9-]*$"
 Feature = Annotated[str, Field(pattern=WORD)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from store.base import StoreError
-from store.database import MEMORY
-from store.embedded import EmbeddedStore
-from store.interface import Store
+from store.api import Store
+from store.records import StoreError
+from store.sqlite.database import MEMORY
+from store.sqlite.store import EmbeddedStore
 
 SQLITE_PREFIX = "sqlite:///"
 REDIS_PREFIXES = ("redis://", "rediss://", "unix://")
@@ -22,7 +22,7 @@ def connect(url: str, *, history_ttl_s: float, log_ttl_s: float, wait_replicas: 
     """
     if url.startswith(REDIS_PREFIXES):
         # Only who uses Redis pays for its client.
-        from store.redis import RedisStore
+        from store.redis.store import RedisStore
 
         return RedisStore(
             url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s, wait_replicas=wait_replicas, wait_ms=wait_ms

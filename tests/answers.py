@@ -28,9 +28,9 @@ from providers.base import (
     Usage,
     UsageReported,
 )
-from providers.catalog import Catalog, Providers
+from providers.catalog.catalog import Catalog, Providers
+from providers.catalog.schema import shipped_rows
 from providers.route import Quirks, Route, Timeouts
-from providers.rows import shipped_rows
 from tests.upstream import Upstream
 
 STREAMS = Path(__file__).parent / "streams"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from providers.base import ChatMessage, ChatRequest, Params, TextPart
-from providers.demo import demo_text
+from providers.demo.model import demo_text
 
 
 def expected(prompt: str, demo: dict[str, Any]) -> str:

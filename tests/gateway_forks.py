@@ -25,14 +25,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from providers import prices
+from providers.catalog import prices
 
 ROOT = Path(__file__).parents[1]
 IMPORTED = (
-    *("gateway.__main__", "gateway.app", "gateway.server", "gateway.workers", "gateway.identity.tokens"),
-    *("gateway.telemetry.logs", "providers.anthropic", "providers.openai_chat", "providers.openai_responses"),
+    *("gateway.__main__", "gateway.app", "gateway.server", "gateway.supervisor", "gateway.identity.tokens"),
+    *("gateway.telemetry.logs", "providers.anthropic.messages", "providers.openai.chat", "providers.openai.responses"),
     # What a gateway loads when it is ready, and a turn or a signal needs.
-    *("providers.demo", "openai.resources.chat", "openai.resources.responses", "anthropic.resources.messages"),
+    *("providers.demo.model", "openai.resources.chat", "openai.resources.responses", "anthropic.resources.messages"),
     *("genai_prices.data_snapshot", "httpcore2", "truststore", "uvloop", "uvicorn.lifespan.on"),
 )
 ORDER_BYTES_MAX = 1 << 18

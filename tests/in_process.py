@@ -11,21 +11,21 @@ from typing import Any, cast
 
 import msgspec
 
-from gateway.codec import CODECS, JSON, Codec
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.principal import Principal
-from gateway.services import Services
-from gateway.session import Session
+from gateway.protocol.codec import CODECS, JSON, Codec
+from gateway.requests.services import Services
+from gateway.requests.session import Session
+from gateway.runtime import Wired, wire
 from gateway.settings import Settings
-from gateway.sockets.connection import Connections
-from gateway.sockets.outbox import Outbox
+from gateway.sockets.endpoint import Connections
+from gateway.streams.outbox import Outbox
 from gateway.telemetry.metrics import Telemetry
-from gateway.turns.turn_stream import TurnStream
-from gateway.wiring import Wired, wire
-from providers.catalog import Catalog, Providers
-from store.base import StoreError
-from store.embedded import EmbeddedStore
-from store.interface import Deliver, Store
+from gateway.turns.live_turn import TurnStream
+from providers.catalog.catalog import Catalog, Providers
+from store.api import Deliver, Store
+from store.records import StoreError
+from store.sqlite.store import EmbeddedStore
 from tests.client import FRAME_BYTES_MAX, Frame, RequestFailed, TurnView
 from tests.conditions import holds
 

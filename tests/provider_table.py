@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from providers.catalog.schema import ProviderRow, shipped_rows
 from providers.route import Quirks
-from providers.rows import ProviderRow, shipped_rows
 
 STYLES = {
     "effort": "`reasoning_effort`",

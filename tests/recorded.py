@@ -6,10 +6,10 @@ import random
 from dataclasses import dataclass
 
 from providers.base import ProviderError, Usage
-from providers.failures import Failures
+from providers.errors.failures import Failures
+from providers.http.sse import SseParser
+from providers.http.stream import Decoder
 from providers.route import Endpoint, Route
-from providers.sse import SseParser
-from providers.stream import Decoder
 from tests.answers import Answer, Desk, question, recordings
 from tests.upstream import Script, Upstream, recorded
 

@@ -21,7 +21,7 @@ import pytest
 import redis
 import trustme
 
-from store.redis import RedisStore
+from store.redis.store import RedisStore
 from tests.ports import free_port
 from tests.programs import program
 

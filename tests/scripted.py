@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from providers.base import ChatRequest, Delta, Provider, Taker
-from providers.catalog import Catalog, Providers
+from providers.catalog.catalog import Catalog, Providers
 from providers.route import Route
 
 

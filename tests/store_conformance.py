@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from store.base import (
+from store.api import Store, conversation_channel, instance_channel, turn_channel
+from store.records import (
     DAY_MS,
     Accepted,
     Append,
@@ -41,7 +42,6 @@ from store.base import (
     TurnLimits,
     TurnRecord,
 )
-from store.interface import Store, conversation_channel, instance_channel, turn_channel
 from tests.examples import examples
 
 OpenStore = Callable[[], Awaitable[Store]]

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from gateway.codec import JSON, Codec
-from gateway.sockets.outbox import Outbox
+from gateway.protocol.codec import JSON, Codec
+from gateway.streams.outbox import Outbox
 from gateway.turns.abort import Abort
-from gateway.turns.turn_stream import TurnStream
+from gateway.turns.live_turn import TurnStream
 from tests.client import TurnView
 from tests.turn_events import EPOCH, delta, part, started
 

@@ -13,15 +13,16 @@ import pytest
 from msgspec import Struct
 from starlette.routing import Mount, Route
 
-from gateway import events, protocol
-from gateway.codec import JSON
-from gateway.errors import CODES, CloseCode, ErrorBody
-from gateway.http import routes
-from gateway.services import Services
+from gateway.http.routes import routes
+from gateway.protocol import events
+from gateway.protocol import requests as protocol
+from gateway.protocol.codec import JSON
+from gateway.protocol.errors import CODES, CloseCode, ErrorBody
+from gateway.requests.services import Services
 from gateway.settings import Settings
-from gateway.sockets.connection import Connections
+from gateway.sockets.endpoint import Connections
 from providers.base import Params, Part, PartKind, Tool, Usage
-from providers.demo import DemoOptions
+from providers.demo.model import DemoOptions
 
 DOCUMENT = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text(encoding="utf-8")
 
@@ -149,7 +150,7 @@ def test_every_demo_option_is_there() -> None:
 
 
 def test_the_table_of_error_codes_is_the_code_s() -> None:
-    """Codes, HTTP statuses and `retryable` are those of `gateway.errors`."""
+    """Codes, HTTP statuses and `retryable` are those of `gateway.protocol.errors`."""
     table = {
         cells[0].strip("`"): (int(cells[1]), cells[2] == "yes")
         for cells in rows(section("Error codes"))

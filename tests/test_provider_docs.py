@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from providers.catalog import Catalog
-from providers.operator_file import ModelEntry, operator_rows
+from providers.catalog.catalog import Catalog
+from providers.catalog.operator_file import ModelEntry, operator_rows
+from providers.catalog.schema import CatalogRows, ProviderRow, shipped_rows
 from providers.route import FEATURES, Route
-from providers.rows import CatalogRows, ProviderRow, shipped_rows
 from tests.answers import every_key
 from tests.client import client
 from tests.gateway_process import clean_environment, gateway_process

@@ -25,14 +25,14 @@ CODE_SUFFIXES = {".py", ".lua", ".sql"}
 ENTRY_POINTS = {"gateway.__main__"}
 
 PURE_ROOMS = (
-    "providers/sse.py",
-    "providers/parts.py",
-    "gateway/turns/turn.py",
-    "gateway/codec.py",
-    "gateway/sockets/outbox.py",
-    "gateway/protocol.py",
-    "gateway/errors.py",
-    "gateway/events.py",
+    "providers/http/sse.py",
+    "providers/delta_buffer.py",
+    "gateway/turns/state.py",
+    "gateway/protocol/codec.py",
+    "gateway/streams/outbox.py",
+    "gateway/protocol/requests.py",
+    "gateway/protocol/errors.py",
+    "gateway/protocol/events.py",
 )
 IMPURE_MODULES = {"aiohttp", "anyio", "asyncio", "httpx2", "os", "socket", "starlette", "uvicorn"}
 
@@ -106,7 +106,7 @@ def tree_of(path: str) -> ast.Module:
 
 
 def name_of(path: str) -> str:
-    """The dotted name of the module in a file: `gateway/turns/turn.py` is `gateway.turns.turn`."""
+    """The dotted name of the module in a file: `gateway/turns/state.py` is `gateway.turns.state`."""
     return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
@@ -130,7 +130,7 @@ def imports_of(path: str) -> Iterator[str]:
 
 @cache
 def modules_named_in(path: str) -> frozenset[str]:
-    """What a module imports, and what it names in a string to import later (`providers.demo:Demo`)."""
+    """What a module imports, and what it names in a string to import later (`providers.demo.model:Demo`)."""
     constants = (node.value for node in ast.walk(tree_of(path)) if isinstance(node, ast.Constant))
     return frozenset([*imports_of(path), *(text.partition(":")[0] for text in constants if isinstance(text, str))])
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from gateway.errors import ApiError
-from gateway.events import (
+from gateway.protocol.errors import ApiError
+from gateway.protocol.events import (
     Ending,
     Timing,
     TurnCancelled,

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from websockets.exceptions import WebSocketException
 
-from store.redis_keys import user_prefix
+from store.redis.keys import user_prefix
 from tests.client import RequestFailed, client
 from tests.credentials import SECRET
 from tests.demo import expected

@@ -23,7 +23,7 @@ from providers.base import (
     Usage,
     UsageReported,
 )
-from providers.catalog import Catalog, Providers
+from providers.catalog.catalog import Catalog, Providers
 
 HELP = "make one tiny real turn with a model, and print its timings or why it failed"
 QUESTION = "Answer with the one word: ready"

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 
 from gateway.commands.options import catalog_of, settings_of
-from providers.prices import per_million
+from providers.catalog.prices import per_million
 from providers.route import ModelInfo
 
 HELP = "list the models that can be used here, and what the others need"

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from gateway import settings as configuration
 from gateway.commands.onlookers import option_of, warn_of_onlookers
 from gateway.settings import Settings
-from providers.catalog import Catalog
-from providers.operator_file import CatalogError, open_catalog
+from providers.catalog.catalog import Catalog
+from providers.catalog.operator_file import CatalogError, open_catalog
 
 FAILED = 1
 WRONGLY_CALLED = 2

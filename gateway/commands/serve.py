@@ -13,8 +13,8 @@ from gateway import settings as configuration
 from gateway.commands.options import FAILED, WRONGLY_CALLED, fail, settings_of
 from gateway.identity.origin import is_loopback
 from gateway.settings import Settings
-from providers.operator_file import CatalogError
-from store.base import StoreError
+from providers.catalog.operator_file import CatalogError
+from store.records import StoreError
 
 HELP = "serve the gateway and its page (the default command)"
 
@@ -79,8 +79,8 @@ def serve(settings: Settings) -> None:
 def serve_with_workers(settings: Settings) -> NoReturn:
     """Serve with these settings, in as many processes as they say, and leave with their exit code."""
     from gateway.server import BACKLOG
+    from gateway.supervisor import Workers, listen_each
     from gateway.telemetry.logs import configure_logging
-    from gateway.workers import Workers, listen_each
 
     configure_logging(settings.log_level, settings.log_format)
     try:

@@ -17,10 +17,10 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from gateway.errors import ApiError
 from gateway.identity.principal import DEFAULT_SCOPES, SERVICE_PREFIX, Credential, Scope, check_user
 from gateway.identity.tokens import AuthSetupError
-from gateway.ids import from_rfc3339, now_ms, rfc3339
+from gateway.protocol.errors import ApiError
+from gateway.protocol.ids import from_rfc3339, now_ms, rfc3339
 
 KEY_PREFIX = "tw_"
 _KEY = re.compile(r"tw_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")

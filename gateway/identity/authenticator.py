@@ -9,18 +9,18 @@ from urllib.parse import parse_qs
 
 import structlog
 
-from gateway.errors import ApiError
-from gateway.identity.access import EXPIRED, REVOKED, Access
 from gateway.identity.api_keys import KEY_PREFIX, ApiKeys
+from gateway.identity.credential_lease import EXPIRED, REVOKED, Access
 from gateway.identity.origin import Headers
 from gateway.identity.principal import DEFAULT_SCOPES, KEPT_FROM_BROWSERS, Credential, Principal, principal_of
 from gateway.identity.revocations import Revocations
 from gateway.identity.tickets import TICKET_PREFIX, Tickets
 from gateway.identity.tokens import AuthSetupError, Tokens
-from gateway.ids import now_ms
+from gateway.protocol.errors import ApiError
+from gateway.protocol.ids import now_ms
 from gateway.settings import Settings
-from store.base import StoreError
-from store.interface import Store
+from store.api import Store
+from store.records import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.auth")
 

@@ -12,7 +12,7 @@ import structlog
 from jwt import PyJWK, PyJWKSet
 from jwt.exceptions import PyJWTError
 
-from gateway.errors import ApiError
+from gateway.protocol.errors import ApiError
 
 log = structlog.stdlib.get_logger("turnwire.auth")
 

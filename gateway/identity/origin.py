@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from gateway.errors import ApiError
+from gateway.protocol.errors import ApiError
 from gateway.settings import LOOPBACK_NAMES, Settings
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)

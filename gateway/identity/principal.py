@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 from msgspec import Struct
 
-from gateway import protocol as p
-from gateway.errors import ApiError
+from gateway.protocol import requests as p
+from gateway.protocol.errors import ApiError
 
 Scope = Literal["chat", "read", "cancel", "admin", "as"]
 

@@ -10,8 +10,8 @@ import secrets
 from collections.abc import Sequence
 
 from gateway.identity.principal import Principal
-from gateway.ids import now_ms
-from store.interface import Store
+from gateway.protocol.ids import now_ms
+from store.api import Store
 
 KEPT_MS = 400 * 86_400_000
 NEWEST = "revoked"

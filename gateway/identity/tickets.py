@@ -11,11 +11,11 @@ import secrets
 import msgspec
 from msgspec import structs
 
-from gateway.errors import ApiError
 from gateway.identity.principal import KEPT_FROM_BROWSERS, Principal
-from gateway.ids import now_ms
-from store.base import StoreError
-from store.interface import Store
+from gateway.protocol.errors import ApiError
+from gateway.protocol.ids import now_ms
+from store.api import Store
+from store.records import StoreError
 
 TICKET_PREFIX = "tk_"
 

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from jwt.exceptions import ExpiredSignatureError, ImmatureSignatureError, PyJWTError
 
-from gateway.errors import ApiError
 from gateway.identity.jwks import Jwks
 from gateway.identity.principal import DEFAULT_SCOPES, Credential, Scope, check_user, known_scopes
+from gateway.protocol.errors import ApiError
 from gateway.settings import TokenSettings
 
 log = structlog.stdlib.get_logger("turnwire.auth")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from gateway.sockets.opening import Send
-from gateway.sockets.outbox import Outbox
-from gateway.sockets.wire import BINARY, TEXT, BoundedWebSocket
+from gateway.sockets.uvicorn_websocket import BINARY, TEXT, BoundedWebSocket
+from gateway.streams.outbox import Outbox
 
 WRITES_BEFORE_YIELD = 16
 

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from gateway import protocol as p
-from gateway.codec import BY_SUBPROTOCOL, JSON, Codec, FrameError
-from gateway.errors import CODES, ApiError, CloseCode, ErrorBody
 from gateway.identity import origin
 from gateway.identity.principal import Principal
-from gateway.services import Services
-from gateway.sockets.places import Stay
+from gateway.limits.connections import Stay
+from gateway.protocol import requests as p
+from gateway.protocol.codec import BY_SUBPROTOCOL, JSON, Codec, FrameError
+from gateway.protocol.errors import CODES, ApiError, CloseCode, ErrorBody
+from gateway.requests.services import Services
 
 log = structlog.stdlib.get_logger("turnwire.connection")
 

@@ -18,10 +18,10 @@ from typing import Any, Literal
 import structlog
 from structlog.typing import EventDict, Processor
 
-from gateway.errors import ApiError
-from gateway.plain_text import escaped
+from gateway.protocol.errors import ApiError
+from gateway.protocol.plain_text import escaped
 from providers.base import ProviderError
-from store.base import StoreError
+from store.records import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.gateway")
 

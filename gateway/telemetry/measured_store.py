@@ -8,8 +8,8 @@ from time import perf_counter
 from typing import Any, cast
 
 from gateway.telemetry.metrics import Telemetry
-from store.base import Busy, Conflict, Fenced, Limited, LogGap, NotFound, StoreError
-from store.interface import Store
+from store.api import Store
+from store.records import Busy, Conflict, Fenced, Limited, LogGap, NotFound, StoreError
 
 ANSWERS = (Busy, Conflict, Fenced, Limited, LogGap, NotFound)
 """`StoreError`s by which a store that works answers."""

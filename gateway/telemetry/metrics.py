@@ -23,9 +23,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gateway import __version__
-from gateway.events import Timing
-from gateway.shapes import NANO
-from gateway.turns.turn_log import TurnLog, event_size
+from gateway.protocol.events import Timing
+from gateway.protocol.views import NANO
+from gateway.streams.log import TurnLog, event_size
 from providers.base import Usage
 
 OTHER = "other"

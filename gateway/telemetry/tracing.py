@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway import __version__
+from gateway.turns.live_turn import TurnStream
 from gateway.turns.outcome import Outcome
-from gateway.turns.turn_stream import TurnStream
 from providers.base import ProviderError, Usage
 from providers.route import Route
 

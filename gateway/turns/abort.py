@@ -9,8 +9,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from gateway.errors import ApiError
-from gateway.events import CancelledBy
+from gateway.protocol.errors import ApiError
+from gateway.protocol.events import CancelledBy
 
 
 class Abort(Struct, frozen=True):

@@ -8,16 +8,17 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import structs
 
-from gateway.content import check_content
-from gateway.errors import ApiError
-from gateway.events import TurnStarted
-from gateway.ids import new_id, now_ms
-from gateway.protocol import InputMessage, TurnStart
-from gateway.shapes import MessageBody, body_of, encode_body, message_view, preview, title_of
-from gateway.turns.turn_stream import TurnStream
-from gateway.value_count import too_many
+from gateway.protocol.errors import ApiError
+from gateway.protocol.events import TurnStarted
+from gateway.protocol.ids import new_id, now_ms
+from gateway.protocol.requests import InputMessage, TurnStart
+from gateway.protocol.validation import check_content
+from gateway.protocol.value_count import too_many
+from gateway.protocol.views import MessageBody, body_of, encode_body, message_view, preview, title_of
+from gateway.turns.live_turn import TurnStream
 from providers.base import Part, Role, TextPart, ToolResultPart
-from store.base import (
+from store.api import Store
+from store.records import (
     Accepted,
     Conflict,
     ConversationRecord,
@@ -27,7 +28,6 @@ from store.base import (
     TurnLimits,
     TurnRecord,
 )
-from store.interface import Store
 
 _CONTENT = msgspec.json.Encoder(order="deterministic")
 _NO_PARAMS = TurnStart().params

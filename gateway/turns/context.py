@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import structs
 
-from gateway.aside import aside
-from gateway.content import late_result, linked_results
-from gateway.errors import ApiError
-from gateway.protocol import TurnStart
-from gateway.shapes import address_in, body_of
+from gateway.offload import aside
+from gateway.protocol.errors import ApiError
+from gateway.protocol.requests import TurnStart
+from gateway.protocol.validation import late_result, linked_results
+from gateway.protocol.views import address_in, body_of
 from gateway.turns.acceptance import parts_of
 from providers.base import (
     ChatMessage,
@@ -25,8 +25,8 @@ from providers.base import (
     ToolResultPart,
     Usage,
 )
-from store.base import ConversationRecord, MessageRecord, NotFound, TurnRecord
-from store.interface import Store
+from store.api import Store
+from store.records import ConversationRecord, MessageRecord, NotFound, TurnRecord
 
 IMAGE_TOKENS = 1600
 MESSAGE_TOKENS = 8

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from gateway.store_queue import Crowded
+from gateway.limits.fair_queue import Crowded
 from gateway.turns.abort import Abort
-from gateway.turns.hub import Hub
+from gateway.turns.live_turn import TurnStream
 from gateway.turns.log_writer import LogWriter, obey
-from gateway.turns.turn_stream import TurnStream
-from store.base import Lease, NotFound, StoreError
-from store.interface import Store
+from gateway.turns.registry import Hub
+from store.api import Store
+from store.records import Lease, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.lease")
 

@@ -13,10 +13,10 @@ import msgspec
 import structlog
 
 from gateway.turns.abort import Abort
-from gateway.turns.entries import next_append
-from gateway.turns.turn_stream import TurnStream
-from store.base import Appended, StoreError
-from store.interface import Store
+from gateway.turns.live_turn import TurnStream
+from gateway.turns.log_entries import next_append
+from store.api import Store
+from store.records import Appended, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.store")
 

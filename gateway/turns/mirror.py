@@ -6,12 +6,12 @@ from contextlib import suppress
 
 import msgspec
 
-from gateway.turns.entries import decode_events
-from gateway.turns.turn import ENDED, IllegalTransition, State, step
-from gateway.turns.turn_log import TurnLog
-from gateway.turns.turn_stream import TurnStream
-from store.base import LogEntry
-from store.interface import Store
+from gateway.streams.log import TurnLog
+from gateway.turns.live_turn import TurnStream
+from gateway.turns.log_entries import decode_events
+from gateway.turns.state import ENDED, IllegalTransition, State, step
+from store.api import Store
+from store.records import LogEntry
 
 UNREADABLE = (msgspec.DecodeError, IllegalTransition)
 """What a damaged log raises: nothing behind that place can be read."""

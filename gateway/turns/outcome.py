@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from gateway.errors import ApiError
-from gateway.events import CancelledBy, EndStatus
+from gateway.protocol.errors import ApiError
+from gateway.protocol.events import CancelledBy, EndStatus
 from gateway.turns.abort import Abort
 from providers.base import FinishReason
 

@@ -1,270 +1,126 @@
-"""The `turn.*` requests of one client: start, cancel, attach, detach, get."""
+"""The turns that this process knows, who watches which conversation, and what is kept of ended turns for a while.
+
+Ended turns are kept for resuming, bounded in time and in size.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
-from weakref import WeakSet
 
-import msgspec
+from gateway.streams.outbox import Outbox
+from gateway.turns.live_turn import TurnStream
 
-from gateway import protocol as p
-from gateway.aside import aside, size_of
-from gateway.errors import ApiError, ErrorBody
-from gateway.events import Ending, Message, TurnDetached, TurnFailed, TurnStarted
-from gateway.ids import rfc3339
-from gateway.services import Services
-from gateway.shapes import MessageBody, message_view
-from gateway.sockets.outbox import Attachment, Outbox
-from gateway.turns.acceptance import Prepared, prepare
-from gateway.turns.cancels import Cancels
-from gateway.turns.context import stated
-from gateway.turns.turn import fold, model_of, shown_status
-from gateway.turns.turn_stream import TurnStream
-from store.base import NotFound, TurnRecord
-
-_decode_ending = msgspec.json.Decoder(Ending, float_hook=float).decode
-_decode_body = msgspec.json.Decoder(MessageBody, float_hook=float).decode
+ENDED_BYTES_MAX = 64 * 1024 * 1024
+EVENT_MEMORY_BYTES = 160
+TURN_MEMORY_BYTES = 4096
 
 
-@dataclass(slots=True)
-class Behind:
-    """A result that must stand behind what these attachments have in their logs (law 5)."""
+class Hub:
+    """Finds turns by user and id, live ones by conversation, and watchers of conversations."""
 
-    result: Any
-    attachments: list[Attachment] = field(default_factory=list)
+    def __init__(self, ended_ttl_s: float) -> None:
+        self._ended_ttl_s = ended_ttl_s
+        self._streams: dict[tuple[str, str], TurnStream] = {}
+        self._live: dict[tuple[str, str], TurnStream] = {}
+        self._live_of: dict[str, dict[str, TurnStream]] = {}
+        self._ended: dict[tuple[str, str], float] = {}
+        self._ended_bytes = 0
+        self._watchers: dict[tuple[str, str], set[Outbox]] = {}
+        self._live_in: dict[str, list[TurnStream]] = {}
 
+    def get(self, user: str, turn: str) -> TurnStream | None:
+        """The turn, live or still remembered."""
+        return self._streams.get((user, turn))
 
-class Turns:
-    """Turn requests of `user`, whose events go to `outbox`. `input_bytes_max`: of one start, if not the setting."""
+    def add(self, stream: TurnStream, conversation: str | None) -> None:
+        """Know a new turn, in its conversation if that has an id yet."""
+        key = (stream.user, stream.turn)
+        self._streams[key] = self._live[key] = stream
+        self._live_of.setdefault(stream.user, {})[stream.turn] = stream
+        if conversation is not None:
+            self.place(stream, conversation)
 
-    def __init__(self, services: Services, user: str, outbox: Outbox, input_bytes_max: int | None = None) -> None:
-        self._services = services
-        self._user = user
-        self._outbox = outbox
-        self._input_bytes_max = input_bytes_max
-        self._cancels = Cancels(services, user)
-        self._started: WeakSet[TurnStream] = WeakSet()
-        """What runs is held by the hub; what has ended isn't held here for as long as the client is idle."""
+    def place(self, stream: TurnStream, conversation: str) -> None:
+        """Say which conversation a live turn belongs to."""
+        if stream.conversation is None:
+            stream.conversation = conversation
+            self._live_in.setdefault(conversation, []).append(stream)
 
-    def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
-        """Which method serves which request."""
-        return {
-            p.TurnStart: self._start,
-            p.TurnCancel: self._cancel,
-            p.TurnAttach: self._attach,
-            p.TurnDetach: self._detach,
-            p.TurnGet: self._get,
-        }
+    def discard(self, stream: TurnStream) -> None:
+        """Forget a turn that was not accepted."""
+        self._streams.pop((stream.user, stream.turn), None)
+        self._forget_live(stream)
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing runs that was started here."""
-        return not any(stream.live for stream in self._started)
+    def _forget_live(self, stream: TurnStream) -> None:
+        if self._live.pop((stream.user, stream.turn), None) is not None:
+            of_user = self._live_of[stream.user]
+            del of_user[stream.turn]
+            if not of_user:
+                del self._live_of[stream.user]
+        siblings = self._live_in.get(stream.conversation or "")
+        if siblings is not None and stream in siblings:
+            siblings.remove(stream)
+            if not siblings:
+                del self._live_in[stream.conversation or ""]
 
-    def stops_here(self, request: p.Request) -> bool:
-        """Whether a request stops turns by their ids, and all of them run here."""
-        return isinstance(request, p.TurnCancel) and self._cancels.all_run_here(request.turns or [request.turn or ""])
+    def live(self, user: str | None = None) -> list[TurnStream]:
+        """Turns without an ending, of `user` or of all, oldest first."""
+        return list((self._live if user is None else self._live_of.get(user, {})).values())
 
-    async def _start(self, request: p.TurnStart) -> dict[str, Any]:
-        self._check_room(request.turn)
-        prepared = self._prepare(request)
-        stream, fresh = self._services.runner.start(
-            self._user, request, await prepared if isinstance(prepared, Awaitable) else prepared
-        )
-        if fresh:
-            self._started.add(stream)
-            stream.attach(self._outbox, None, 0)
-        try:
-            record = await asyncio.shield(stream.accepted)
-        except ApiError:
-            self._drop(stream)
-            raise
-        if not stream.log.events:
-            # The store knows the id: another instance runs the turn, or it ended a while ago.
-            self._drop(stream)
-            fresh = False
-        if not fresh and stream.turn not in self._outbox.attachments:
-            try:
-                known = await self._services.followers.find(self._user, stream.turn)
-                if stream.turn not in self._outbox.attachments:
-                    known.attach(self._outbox, None, 0)
-            except (ApiError, NotFound):
-                self._outbox.put(TurnDetached(stream.turn, "gone"))
-        first = stream.log.events[0] if fresh and stream.log.events else None
-        return {
-            "turn": stream.turn,
-            "conversation": record.conversation,
-            "status": first.status if isinstance(first, TurnStarted) else "attached",
-            "epoch": record.epoch,
-        }
+    def live_in(self, user: str, conversation: str) -> list[TurnStream]:
+        """Turns of a conversation without an ending, oldest first."""
+        return [stream for stream in self._live_in.get(conversation, ()) if stream.user == user]
 
-    def _prepare(self, request: p.TurnStart) -> Prepared | Awaitable[Prepared]:
-        """At once what came in a frame, so that what follows it on the socket finds the turn; a body beside the loop."""
-        settings = self._services.settings
-        if self._input_bytes_max is None:
-            return prepare(request, settings.input_bytes, settings.request_items)
-        return aside(size_of(stated(request, "")), prepare, request, self._input_bytes_max, settings.request_items)
+    def remember_ended(self, stream: TurnStream) -> None:
+        """Keep an ended turn for those who resume it, and let the oldest go past the bounds."""
+        now = asyncio.get_running_loop().time()
+        key = (stream.user, stream.turn)
+        self._forget_live(stream)
+        self._ended[key] = now + self._ended_ttl_s
+        self._ended_bytes += _memory(stream)
+        while self._ended:
+            oldest = next(iter(self._ended))
+            if self._ended[oldest] > now and self._ended_bytes <= ENDED_BYTES_MAX:
+                return
+            del self._ended[oldest]
+            self._ended_bytes -= _memory(self._streams.pop(oldest))
 
-    def _drop(self, stream: TurnStream) -> None:
-        """Detach from a turn that never began here, unless its id was used again meanwhile."""
-        attachment = self._outbox.attachments.get(stream.turn)
-        if attachment is not None and attachment.log is stream.log:
-            self._outbox.detach(stream.turn)
+    def forget(self, user: str, conversation: str) -> None:
+        """The conversation was deleted: its ended turns can't be resumed any more."""
+        for key in list(self._ended):
+            stream = self._streams[key]
+            if stream.user == user and stream.conversation == conversation:
+                del self._ended[key]
+                self._ended_bytes -= _memory(self._streams.pop(key))
 
-    def _check_room(self, turn: str | None) -> None:
-        """At most so many live turns per connection; a repeated start takes no place."""
-        for stream in [stream for stream in self._started if not stream.live]:
-            self._started.discard(stream)
-        turns_max = self._services.settings.turns_per_connection
-        if len(self._started) >= turns_max and (turn is None or self._services.hub.get(self._user, turn) is None):
-            raise ApiError(
-                "rate_limited",
-                f"{turns_max} turns of this connection are running. Wait for one to end, or stop one.",
-            )
+    def watch(self, user: str, conversation: str, outbox: Outbox) -> None:
+        """Attach `outbox` to every turn that `user` has in the conversation from now on."""
+        self._watchers.setdefault((user, conversation), set()).add(outbox)
 
-    async def _cancel(self, request: p.TurnCancel) -> Behind:
-        result = await self._cancels.cancel(request)
-        attachments = self._outbox.attachments
-        return Behind({"turns": result}, [attachments[turn] for turn in result if turn in attachments])
+    def unwatch(self, user: str, conversation: str, outbox: Outbox) -> None:
+        """The end of `watch`."""
+        watchers = self._watchers.get((user, conversation))
+        if watchers is not None:
+            watchers.discard(outbox)
+            if not watchers:
+                del self._watchers[user, conversation]
 
-    async def _attach(self, request: p.TurnAttach) -> dict[str, Any]:
-        if (request.turn is None) == (request.positions is None):
-            raise ApiError("invalid_request", "Send either turn or positions.", path="turn")
-        if request.positions is not None:
-            positions = {turn: (position.epoch, position.seq) for turn, position in request.positions.items()}
-        else:
-            if request.after > 0 and request.epoch is None:
-                raise ApiError(
-                    "invalid_request", "after above 0 needs the epoch that it was read in. Send both.", path="epoch"
-                )
-            positions = {request.turn or "": (request.epoch or 0, request.after)}
-        return {"turns": await self.attach_all(positions)}
+    def watched(self, user: str, conversation: str) -> bool:
+        """Whether somebody watches it."""
+        return (user, conversation) in self._watchers
 
-    async def attach_all(
-        self, positions: dict[str, tuple[int, int]], conversation: str | None = None
-    ) -> dict[str, dict[str, Any]]:
-        """Attach to each of the turns behind its (epoch, seq); the answers as of `attach`.
+    def attach_watchers(self, stream: TurnStream) -> None:
+        """A turn of a watched conversation begins."""
+        for outbox in self._watchers.get((stream.user, stream.conversation or ""), ()):
+            if stream.turn not in outbox.attachments:
+                stream.attach(outbox, None, 0)
 
-        Those that aren't known here are looked up in one call. Who has named too many that don't exist is answered for
-        those that run alone. Raises `StoreError`.
-        """
-        store, limits = self._services.store, self._services.limits
-        refused: ErrorBody | None = None
-        unknown = [turn for turn in positions if self._services.hub.get(self._user, turn) is None]
-        if unknown and limits.is_over(self._user):
-            unknown = list(set(unknown).difference(await store.active(self._user, None)))
-            try:
-                limits.check_unknown(self._user)
-            except ApiError as error:
-                refused = error.body
-        elif unknown:
-            stands = await store.running(self._user, unknown)
-            unknown = [turn for turn, runs in zip(unknown, stands, strict=True) if runs is None]
-            limits.charge_unknown(self._user, len(unknown))
-        left_out = frozenset(unknown)
-        return {
-            turn: {"error": refused or _not_found(turn)}
-            if turn in left_out
-            else await self.attach(turn, epoch, after, conversation)
-            for turn, (epoch, after) in positions.items()
-        }
-
-    async def attach(self, turn: str, epoch: int, after: int, conversation: str | None = None) -> dict[str, Any]:
-        """Attach to one turn, of `conversation` if that is given; the answer for it, which may be its error."""
-        try:
-            stream = await self._services.followers.find(self._user, turn)
-            record = await asyncio.shield(stream.accepted)
-        except NotFound:
-            return {"error": _not_found(turn)}
-        except ApiError as failed:
-            return {"error": failed.body if failed.code == "gone" else _not_found(turn)}
-        if conversation is not None and record.conversation != conversation:
-            return {"error": _not_found(turn)}
-        start = stream.attach(self._outbox, epoch, after)
-        self._services.telemetry.attached(stream.log, after, start)
-        return {
-            "conversation": record.conversation,
-            "status": shown_status(stream.state),
-            "epoch": stream.epoch,
-            "from": start,
-        }
-
-    async def _detach(self, request: p.TurnDetach) -> dict[str, Any]:
-        attached = self._outbox.detach(request.turn)
-        if attached is None and self._services.hub.get(self._user, request.turn) is None:
-            await self._services.store.turn(self._user, request.turn)
-        return {}
-
-    async def _get(self, request: p.TurnGet) -> dict[str, Any]:
-        with suppress(ApiError):
-            stream = await self._services.followers.find(self._user, request.turn)
-            record = await asyncio.shield(stream.accepted)
-            if stream.log.events and not stream.log.ended:
-                return self._live_view(stream, record)
-        record = await self._services.store.turn(self._user, request.turn)
-        return await self._stored_view(record)
-
-    def _live_view(self, stream: TurnStream, record: TurnRecord) -> dict[str, Any]:
-        model = model_of(stream.log.events, stream.model)
-        return {
-            "turn": stream.turn,
-            "conversation": stream.conversation,
-            "status": shown_status(stream.state),
-            "epoch": stream.epoch,
-            "seq": stream.log.end,
-            "model": model,
-            "message": Message(
-                id=stream.message,
-                role="assistant",
-                parts=fold(stream.log.events),
-                parent=record.parent,
-                created_at=rfc3339(record.accepted_ms),
-                turn=stream.turn,
-                model=model,
-            ),
-        }
-
-    async def _stored_view(self, record: TurnRecord) -> dict[str, Any]:
-        message = await self._stored_message(record)
-        view: dict[str, Any] = {
-            "turn": record.turn,
-            "conversation": record.conversation,
-            "status": record.status,
-            "epoch": record.epoch,
-            "seq": record.seq,
-            "model": (message and message.model) or record.model,
-            "message": message,
-        }
-        if record.ending is not None:
-            ending = _decode_ending(record.ending)
-            view |= {"usage": ending.usage, "cost": ending.cost}
-            if isinstance(ending, TurnFailed):
-                view["error"] = ending.error
-        return {key: value for key, value in view.items() if value is not None or key == "conversation"}
-
-    async def _stored_message(self, record: TurnRecord) -> Message | None:
-        if record.stateless_message is None:
-            with suppress(NotFound):
-                return message_view(await self._services.store.message(self._user, record.message))
-            return None
-        body = _decode_body(record.stateless_message)
-        return Message(
-            id=record.message,
-            role="assistant",
-            parts=body.parts,
-            parent=None,
-            created_at=rfc3339(record.accepted_ms),
-            turn=record.turn,
-            model=body.model,
-            usage=body.usage,
-            cost=body.cost,
-            ended=body.ended,
-        )
+    def tell_watchers(self, user: str, conversation: str, frame: object) -> None:
+        """Send a frame that belongs to a conversation."""
+        for outbox in tuple(self._watchers.get((user, conversation), ())):
+            outbox.put(frame)
 
 
-def _not_found(turn: str) -> ErrorBody:
-    return ApiError("not_found", f"There is no turn {turn}. Check the id.", path="turn").body
+def _memory(stream: TurnStream) -> int:
+    """About how many bytes an ended turn keeps."""
+    return TURN_MEMORY_BYTES + stream.log.end * EVENT_MEMORY_BYTES + stream.bytes_out

@@ -1,299 +1,263 @@
-"""One task per turn, owned by the application: accepts turns, and drains them at the end.
-
-What a turn does once it is accepted is in `course.py`, who stops one in `stopping.py`, who takes one over in
-`takeover.py`.
-"""
+"""The course of an accepted turn: its queue, its provider, its ending. Or it is lost to another instance, or handed over."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
-from functools import partial
-from typing import Any
-from weakref import WeakValueDictionary
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 import structlog
-from msgspec import structs
 
-from gateway.errors import ApiError
-from gateway.ids import new_id, now_ms
-from gateway.limits import turn_limits
-from gateway.memory import Memory
-from gateway.protocol import TurnStart
-from gateway.refusals import as_api_error
+from gateway.offload import aside
+from gateway.protocol.codec import JSON
+from gateway.protocol.errors import ApiError
+from gateway.protocol.requests import TurnStart, decode_request
 from gateway.settings import Settings
-from gateway.tasks import contained, spawn
-from gateway.telemetry.metrics import Telemetry
-from gateway.telemetry.tracing import Tracing
-from gateway.telemetry.turn_watch import TurnWatch
-from gateway.turns import acceptance
-from gateway.turns.abort import Abort
-from gateway.turns.acceptance import Prepared
-from gateway.turns.asking import check
-from gateway.turns.context import stated
-from gateway.turns.course import Courses, Plan
-from gateway.turns.delivery import Delivery
-from gateway.turns.followers import Followers
-from gateway.turns.hub import Hub
+from gateway.turns.abort import Abort, Aborted
+from gateway.turns.acceptance import accepted_again
+from gateway.turns.context import History, chat_request
+from gateway.turns.endings import Endings
+from gateway.turns.event_writer import Delivery
+from gateway.turns.leases import Leases
+from gateway.turns.live_turn import TurnStream
 from gateway.turns.log_writer import LogWriter
-from gateway.turns.stopping import Stopping
-from gateway.turns.turn_queue import find_queue
-from gateway.turns.turn_stream import TurnStream
-from gateway.turns.unanswered import see_through
-from providers.catalog import Catalog
+from gateway.turns.mirrors import Followers
+from gateway.turns.outcome import Outcome
+from gateway.turns.queue import TurnQueue
+from gateway.turns.registry import Hub
+from gateway.turns.request_builder import Asking
+from gateway.turns.restoration import Recreation
+from providers.base import ChatRequest, Cursor, Delta, ErrorCode, Part, ProviderError
+from providers.retry.retry import Resilience
 from providers.route import Route
-from store.base import Accepted, Busy, ConversationRecord, NotFound, StoreError, TurnRecord
-from store.interface import Store
+from store.api import Store
+from store.records import ConversationRecord, NewTurn, NotFound, StoreError, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 
-CLEANUP_TIMEOUT_S = 2.0
-HELD_WHILE_QUEUED_BYTES = 64 * 1024
+T = TypeVar("T")
+
+CONTEXT_RETRY_S = 0.2
+REFUSALS = frozenset[ErrorCode](
+    {
+        "invalid_request",
+        "unsupported",
+        "context_length_exceeded",
+        "content_filtered",
+        "model_not_found",
+        "upstream_auth",
+        "upstream_rate_limited",
+        "upstream_overloaded",
+    }
+)
+"""With these a provider says that it took nothing; behind the others it may have worked, and bill that."""
 
 
-class Runner:
-    """Starts turns and sees them through, in `tasks`."""
+@dataclass(slots=True)
+class Plan:
+    """What a turn is to do. `request`: None while it waits and is large; the store has it.
+
+    `answered`: what an earlier owner's provider had said, to be continued.
+
+    `resumed`: the provider has that answer, under the stream's cursor, and goes on with it.
+    """
+
+    request: TurnStart | None
+    turn: TurnRecord
+    route: Route
+    conversation: ConversationRecord | None = None
+    queue: TurnQueue = field(default_factory=TurnQueue)
+    answered: list[Part] = field(default_factory=list)
+    resumed: bool = False
+
+
+class Courses:
+    """Runs accepted turns to their end, each in the task of whoever calls `run`."""
 
     def __init__(
         self,
-        *,
-        instance: str,
         hub: Hub,
         store: Store,
-        catalog: Catalog,
+        resilience: Resilience,
         settings: Settings,
         writer: LogWriter,
+        leases: Leases,
         followers: Followers,
-        courses: Courses,
-        stopping: Stopping,
-        memory: Memory,
-        telemetry: Telemetry,
-        tracing: Tracing | None,
-        tasks: asyncio.TaskGroup,
+        recreation: Recreation,
     ) -> None:
-        self._instance = instance
         self._hub = hub
         self._store = store
-        self._catalog = catalog
+        self._resilience = resilience
         self._settings = settings
-        self.turn_limits = turn_limits(settings)
         self._writer = writer
+        self._leases = leases
         self._followers = followers
-        self._courses = courses
-        self._stopping = stopping
-        self._memory = memory
-        self._telemetry = telemetry
-        self._tracing = tracing
-        self._tasks = tasks
-        self._newest_epoch = 0
-        self._lines: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-        self._running: set[asyncio.Task[None]] = set()
-        self.draining = False
+        self._recreation = recreation
+        self._endings = Endings(store, recreation)
 
-    @property
-    def default_model(self) -> str:
-        """The model of a turn that names none."""
-        return self._settings.default_model or self._catalog.default_model
+    async def run(self, stream: TurnStream, delivery: Delivery, plan: Plan) -> None:
+        """See the turn through."""
+        outcome = await self._drive(stream, delivery, plan)
+        await self.finish(stream, delivery, outcome)
+        if outcome is not None and outcome.status != "completed" and stream.cursor is not None:
+            await self._stop(stream, stream.cursor)
 
-    def start(self, user: str, request: TurnStart, prepared: Prepared) -> tuple[TurnStream, bool]:
-        """The turn of this request, and whether it is new; a new one runs when its `accepted` resolves.
-
-        Never awaits, so that a cancel or attach behind it on the same socket finds the turn. Raises `ApiError`.
-        """
-        turn = request.turn or new_id("t")
-        known = self._hub.get(user, turn)
-        if known is not None:
-            if known.digest != prepared.digest:
-                raise acceptance.conflict(turn)
-            return known, False
-        if self.draining:
-            raise ApiError("shutting_down")
-        self._memory.check()
-        stream = self.stream(user, turn, prepared.digest, self.next_epoch(), request)
-        self._hub.add(stream, request.conversation)
-        self.own(self._run(stream, request, prepared), stream)
-        return stream, True
-
-    def stream(self, user: str, turn: str, digest: bytes, epoch: int, request: TurnStart) -> TurnStream:
-        """A new stream for this request."""
-        stream = TurnStream(user, turn, digest, epoch)
-        self.watch_over(stream, request)
-        return stream
-
-    def watch_over(self, stream: TurnStream, request: TurnStart) -> None:
-        """With `on_disconnect: cancel`, stop the turn when nobody is attached any more (law 8)."""
-        if request.on_disconnect == "cancel":
-            stream.watch(self._settings.disconnect_grace_s, self._stopping.on_abandoned)
-
-    def next_epoch(self) -> int:
-        """The clock in ms, and never twice the same."""
-        self._newest_epoch = max(self._newest_epoch + 1, now_ms())
-        return self._newest_epoch
-
-    def own(self, work: Coroutine[Any, Any, None], stream: TurnStream) -> None:
-        """Run a turn's work in the application's task group; what fails in it stays in it."""
-        task = self._tasks.create_task(contained(work, stream.user, stream.turn), name=f"turn {stream.turn}")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    def delivery(self, stream: TurnStream, began_ms: int, parent: str | None) -> Delivery:
-        """What stamps and publishes the turn's events, and notes them for the log."""
-        limit = self._settings.turn_output_bytes
-        watch = TurnWatch(self._telemetry, None if self._tracing is None else self._tracing.turn(stream))
-        return Delivery(stream, limit, began_ms, parent, watch, lambda new, first: self._writer.note(new, urgent=first))
-
-    async def _run(self, stream: TurnStream, request: TurnStart, prepared: Prepared) -> None:
+    async def _stop(self, stream: TurnStream, cursor: Cursor) -> None:
+        """Closing the connection doesn't end an answer that the provider makes in the background."""
         try:
-            begun = await self._begin(stream, request, prepared)
-        except Exception as error:
-            await self._refuse(stream, error)
+            await self._resilience.providers.stop(cursor)
+        except ProviderError as error:
+            log.info("can't stop an answer at its provider", turn=stream.turn, code=error.code)
+
+    async def finish(self, stream: TurnStream, delivery: Delivery, outcome: Outcome | None) -> None:
+        """Store and publish the ending; None: the turn goes on elsewhere."""
+        stream.outcome = None if outcome is None else outcome.status
+        stream.stopped.set()
+        if outcome is not None and await self._endings.store(stream, delivery, outcome):
+            self._hub.remember_ended(stream)
+            stream.end()
+            log.info("turn ended", turn=stream.turn, status=outcome.status, model=stream.model, seq=stream.log.end)
             return
-        del request, prepared  # a turn that waits holds what the plan holds
-        if begun is not None:
-            await self._courses.run(stream, *begun)
+        delivery.watch.left()
+        stream.signal.release()
+        abort = stream.signal.abort_reason
+        if abort is not None and abort.by == "handover":
+            await self._hand_over(stream)
+        elif abort is not None and abort.by != "lost" and abort.by != "error":
+            await self._pass_on(stream, abort)
+        log.info("turn goes on elsewhere", turn=stream.turn, seq=stream.log.end)
+        await self._followers.adopt(stream)
 
-    async def _begin(self, stream: TurnStream, request: TurnStart, prepared: Prepared) -> tuple[Delivery, Plan] | None:
-        """Accept the turn in the store and publish `turn.started`. None where its id was used before: nothing new runs then."""
-        began_ms = now_ms()
-        async with self._in_order(stream.user, request.conversation):
-            conversation, route = await self.place(stream.user, request)
-            accepted = await self._accept(stream, request, prepared, route.id)
-        if accepted is None:
-            return None
-        turn = structs.replace(accepted.turn, request=None)  # the stream outlives the turn
-        queue = await find_queue(self._followers, stream.user, accepted.ahead, accepted.slots, self.turn_limits.running)
-        stream.model, stream.message = turn.model, turn.message
-        stream.log.begin_epoch(turn.epoch)
-        if turn.conversation is not None:
-            self._hub.place(stream, turn.conversation)
-        self._hub.attach_watchers(stream)
-        self._telemetry.started.labels(self._telemetry.model(turn.model)).inc()
-        delivery = self.delivery(stream, began_ms, turn.parent)
-        first = acceptance.started(turn, accepted.input, queued=queue.waits, parts=prepared.parts)
-        delivery.publish(first)
-        stream.accepted.set_result(turn)
-        plan = Plan(request, turn, route, conversation, queue)
-        if queue.waits and len(prepared.content) > HELD_WHILE_QUEUED_BYTES:
-            # It may wait for long, and the store has it.
-            plan.request = stream.accepted_as = None
-        return delivery, plan
+    async def _hand_over(self, stream: TurnStream) -> None:
+        try:
+            stored = -1
+            while stored < stream.stored < stream.log.end:
+                stored = stream.stored
+                await self._writer.flush()
+            await self._store.release(stream.user, stream.turn, stream.epoch)
+        except StoreError as error:
+            log.warning("can't hand a turn over, its lease has to lapse", turn=stream.turn, error=str(error))
 
-    @asynccontextmanager
-    async def _in_order(self, user: str, conversation: str | None) -> AsyncIterator[None]:
-        """Starts of one conversation are accepted in the order in which they came."""
-        if conversation is None:
-            yield
-            return
-        line = self._lines.get((user, conversation))
-        if line is None:
-            line = self._lines[user, conversation] = asyncio.Lock()
-        async with line:
-            yield
+    async def _pass_on(self, stream: TurnStream, wish: Abort) -> None:
+        """The turn was to be stopped, and is another instance's: that one is to stop it (law 5)."""
+        try:
+            await self._store.wish_cancel(stream.user, stream.turn, JSON.encode(wish))
+        except StoreError as error:
+            log.warning("can't pass a wish to stop on", turn=stream.turn, error=str(error))
 
-    async def _accept(self, stream: TurnStream, request: TurnStart, prepared: Prepared, model: str) -> Accepted | None:
-        """The store's acceptance; None where the id was used before, and the stream points to that turn."""
-        lease_ms = int(self._settings.lease_s * 1000)
-        interrupted = request.conversation if request.on_busy == "interrupt" else None
-        if interrupted is not None and (known := await self._known(stream)):
-            self._point_to(stream, known)
-            return None
+    async def _question(self, stream: TurnStream, plan: Plan, request: TurnStart) -> ChatRequest:
+        """What to ask, with its context."""
+        return await self._read(stream, lambda: self._asked(stream, plan, request))
+
+    async def _recalled(self, stream: TurnStream) -> TurnStart:
+        """What was asked, out of the store, when a turn has waited."""
+        record, request = await self._read(stream, lambda: self._stored(stream))
+        stream.accepted_as = record
+        return request
+
+    async def _stored(self, stream: TurnStream) -> tuple[NewTurn, TurnStart]:
+        record = await self._store.turn(stream.user, stream.turn)
+        question = None if record.input is None else await self._store.message(stream.user, record.input)
+        asked = record.request or b""
+        request = await aside(len(asked), decode_request, asked)
+        return accepted_again(record, question, self._leases.lease_ms), request
+
+    async def _read(self, stream: TurnStream, read: Callable[[], Awaitable[T]]) -> T:
+        """The turn is accepted: a store that is away is waited for."""
         while True:
-            if interrupted is not None:
-                await self._stopping.interrupt(stream.user, interrupted)
             try:
-                accepted = await acceptance.accept(
-                    self._store, stream, request, prepared, model, self._instance, lease_ms, self.turn_limits
-                )
-            except Busy:
-                if interrupted is None:
-                    raise ApiError("busy", path="conversation") from None
-                continue  # another instance has accepted a turn meanwhile
-            if accepted.fresh:
-                return accepted
-            self._point_to(stream, accepted.turn)
-            return None
+                return await read()
+            except NotFound:
+                raise
+            except StoreError as error:
+                log.warning("can't read what a turn needs, trying again", turn=stream.turn, error=str(error))
+                await asyncio.sleep(CONTEXT_RETRY_S)
 
-    async def _known(self, stream: TurnStream) -> TurnRecord | None:
-        """The turn that this id was accepted for, if it was (law 6). Raises `ApiError` "conflict"."""
+    async def _asked(self, stream: TurnStream, plan: Plan, request: TurnStart) -> ChatRequest:
+        """The request with its history. A store that was rolled back may have lost the turn itself: then it is made anew."""
+
+        async def read() -> ChatRequest:
+            history = History(self._store, stream.user, self._settings.context_bytes)
+            return await chat_request(history, plan.turn, plan.conversation, request, plan.route.model)
+
         try:
-            record = await self._store.turn(stream.user, stream.turn)
+            return await read()
+        except ApiError as missing:
+            if missing.code != "not_found" or stream.accepted_as is None or await self._is_known(stream):
+                raise
+        await self._recreation.make(stream)
+        return await read()
+
+    async def _is_known(self, stream: TurnStream) -> bool:
+        try:
+            await self._store.turn(stream.user, stream.turn)
         except NotFound:
-            return None
-        if record.digest != stream.digest:
-            raise acceptance.conflict(stream.turn)
-        return record
+            return False
+        return True
 
-    def _point_to(self, stream: TurnStream, record: TurnRecord) -> None:
-        """This start began nothing: the turn runs elsewhere, or is over."""
-        self._hub.discard(stream)
-        stream.state = "failed"
-        stream.accepted.set_result(record)
-        stream.end()
-        if record.owner == self._instance and record.ending is None:
-            self._see_through(stream)
-
-    def _see_through(self, stream: TurnStream) -> None:
-        """The store may have the turn as ours, though nobody runs it: it didn't answer its start."""
-        user, turn, lease_s = stream.user, stream.turn, self._settings.lease_s
-        take = partial(self._stopping.take_over, user, turn, force=True)
-        spawn(self._tasks, see_through(self._store, user, turn, self._instance, lease_s, take))
-
-    async def _refuse(self, stream: TurnStream, error: Exception) -> None:
-        """Whatever is wrong with the request now, an id that was accepted answers so."""
-        asks = not isinstance(error, StoreError) or isinstance(error, NotFound)
+    async def _drive(self, stream: TurnStream, delivery: Delivery, plan: Plan) -> Outcome | None:
+        """Ask the provider and publish what it says, until it ends in one of the ways of `Outcome`."""
+        limit = Abort("limit", f"The turn reached its time limit of {self._settings.turn_timeout_s:g} s.")
+        stream.signal.abort_after(self._settings.turn_timeout_s, limit)
+        deadline = asyncio.get_running_loop().time() + self._settings.turn_timeout_s
         try:
-            known = await self._known(stream) if asks else None
-        except (ApiError, StoreError) as worse:
-            self._reject(stream, worse)
-            return
-        if known is None:
-            self._reject(stream, error)
-        else:
-            self._point_to(stream, known)
+            async with stream.signal.scope():
+                await plan.queue.wait(delivery)
+                request = plan.request or await self._recalled(stream)
+                plan.request = None
+                question = await self._question(stream, plan, request)
+                if plan.answered or plan.resumed:
+                    question = question.going_on_from(plan.answered, stream.cursor)
+                asking = Asking(delivery, plan.route, question, stateless=request.messages is not None)
+                await self._ask(delivery, plan.route, asking, deadline, once=bool(plan.answered or plan.resumed))
+            return delivery.finished()
+        except Aborted as aborted:
+            if aborted.abort.by in {"lost", "handover"}:
+                return None
+            return Outcome.from_abort(aborted.abort)
+        except ProviderError as error:
+            if delivery.begun:
+                delivery.watch.failed(delivery.route or plan.route, error)
+            elif error.code in REFUSALS:
+                delivery.refused()
+            log.warning("provider failed", turn=stream.turn, code=error.code, detail=error.detail)
+            return Outcome("failed", error=ApiError.from_provider(error))
+        except ApiError as error:
+            return Outcome("failed", error=error)
+        except StoreError as error:
+            log.warning("store failed", turn=stream.turn, error=str(error))
+            return Outcome("failed", error=ApiError("store_unavailable"))
+        except Exception:
+            log.exception("turn failed", turn=stream.turn)
+            return Outcome("failed", error=ApiError("internal"))
 
-    def _reject(self, stream: TurnStream, error: Exception) -> None:
-        """The turn never was: whoever asked gets the error, and the id is free again."""
-        failure = as_api_error(error)
-        if failure.code == "store_unavailable":
-            self._see_through(stream)
-        self._hub.discard(stream)
-        stream.state = "failed"
-        stream.accepted.set_exception(failure)
-        stream.accepted.exception()  # it counts as seen even if its connection has gone
-        stream.end()
+    async def _ask(self, delivery: Delivery, route: Route, asking: Asking, deadline: float, *, once: bool) -> None:
+        leases = self._leases
+        signal = delivery.stream.signal
 
-    async def place(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
-        """The request's conversation and the route to its model. Raises `NotFound`, `ProviderError`, `StoreError`."""
-        conversation = None
-        if request.conversation is not None:
-            conversation = await self._store.conversation(user, request.conversation)
-        model = request.model or (conversation.model if conversation else None) or self.default_model
-        route = self._catalog.resolve(model)
-        await check(route, stated(request, route.model))
-        return conversation, route
+        def take(batch: list[Delta]) -> bool:
+            """Deliver a batch as it is read, unless the turn has to stop, or to confirm its lease first."""
+            if signal.aborted or leases.stale:
+                return False
+            delivery.deliver(batch)
+            return True
 
-    def route(self, model: str) -> Route:
-        """The route of this id. Raises `ProviderError`."""
-        return self._catalog.resolve(model)
-
-    async def drain(self, timeout_s: float) -> None:
-        """Take no new turns, let the running ones end for `timeout_s`, then hand them over, or stop them."""
-        self.draining = True
-        await self._all_ended(timeout_s)
-        last = Abort("handover") if self._store.shared else Abort("error", error=ApiError("shutting_down"))
-        for stream in self._hub.live():
-            if stream.owned:
-                stream.signal.abort(last)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLEANUP_TIMEOUT_S):
-                await asyncio.gather(*self._running, return_exceptions=True)
-        for task in self._running:
-            task.cancel()
-
-    async def _all_ended(self, timeout_s: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                for stream in self._hub.live():
-                    if stream.owned:
-                        await stream.ended.wait()
+        slow = asyncio.get_running_loop().call_later(self._settings.waiting_after_s, delivery.say_waiting)
+        try:
+            begun = await self._resilience.begin(route, asking, deadline, once=once)
+            delivery.begun = True
+            asking.taker = take
+            async with aclosing(begun.batches) as batches:
+                if leases.stale:
+                    await leases.confirm()
+                    await asyncio.sleep(0)
+                delivery.deliver(begun.first)
+                async for batch in batches:
+                    if leases.stale:
+                        await leases.confirm()
+                        await asyncio.sleep(0)
+                    delivery.deliver(batch)
+        finally:
+            slow.cancel()

@@ -7,26 +7,26 @@ from typing import Literal
 import msgspec
 import structlog
 
-from gateway.errors import ApiError
-from gateway.events import TurnDelta, TurnReset, TurnStatus
-from gateway.protocol import TurnStart, decode_request
+from gateway.protocol.errors import ApiError
+from gateway.protocol.events import TurnDelta, TurnReset, TurnStatus
+from gateway.protocol.requests import TurnStart, decode_request
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Telemetry
 from gateway.turns import acceptance
 from gateway.turns.abort import Abort
-from gateway.turns.course import Courses, Plan
-from gateway.turns.delivery import Delivery
-from gateway.turns.entries import cursor_of
-from gateway.turns.followers import Followers
-from gateway.turns.hub import Hub
+from gateway.turns.event_writer import Delivery
+from gateway.turns.live_turn import TurnStream
+from gateway.turns.log_entries import cursor_of
 from gateway.turns.log_writer import obey
+from gateway.turns.mirrors import Followers
 from gateway.turns.outcome import Outcome
-from gateway.turns.runner import Runner
-from gateway.turns.turn_queue import TurnQueue, find_queue
-from gateway.turns.turn_stream import TurnStream
+from gateway.turns.queue import TurnQueue, find_queue
+from gateway.turns.registry import Hub
+from gateway.turns.runner import Courses, Plan
+from gateway.turns.starter import Runner
 from providers.base import ProviderError
-from store.base import LogEntry, MessageRecord, NotFound, StoreError, TurnRecord
-from store.interface import Store
+from store.api import Store
+from store.records import LogEntry, MessageRecord, NotFound, StoreError, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 

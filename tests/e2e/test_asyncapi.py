@@ -9,9 +9,9 @@ from typing import get_args
 
 import pytest
 
-from gateway import protocol as p
-from gateway.api.asyncapi import asyncapi
-from gateway.events import Unasked
+from gateway.http.asyncapi import asyncapi
+from gateway.protocol import requests as p
+from gateway.protocol.events import Unasked
 from tests.programs import installed, program
 
 pytestmark = pytest.mark.e2e

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import Browser, expect
 
-from gateway.api.operations import OPERATIONS
+from gateway.http.operations import OPERATIONS
 from tests.gateway_process import GatewayProcess
 from tests.page_stage import WatchedPage, browser_context
 

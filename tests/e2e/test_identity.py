@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
 from gateway.identity.api_keys import SETTLED_S
-from gateway.ids import from_rfc3339, rfc3339
+from gateway.protocol.ids import from_rfc3339, rfc3339
 from tests.client import Client, RequestFailed, client, narrow_socket
 from tests.credentials import (
     IDENTITY_SECRET,

@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin
 
-from gateway.plain_text import is_plain
+from gateway.protocol.plain_text import is_plain
 from tests.client import RequestFailed, client
 from tests.credentials import IDENTITY_SECRET, SECRET, KeyFile, bearer, token
 from tests.gateway_process import gateway_process

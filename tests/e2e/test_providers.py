@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from providers.base import Usage
-from providers.rows import shipped_rows
+from providers.catalog.schema import shipped_rows
 from tests.answers import KEY, Answer, addresses, desk, every_key, recordings
 from tests.client import RequestFailed, client
 from tests.gateway_process import gateway_process
 from tests.provider_shapes import RECORDED, SHAPES, Shape
 from tests.recorded import MODES, load, replayed
-from tests.unit.test_openai_chat import RECORDED as EXPECTED
+from tests.unit.providers.openai.test_chat import RECORDED as EXPECTED
 from tests.upstream import Asked, Upstream, chat, refusal, sse
 
 pytestmark = pytest.mark.e2e

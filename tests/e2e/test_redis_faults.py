@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis.asyncio
 
-from gateway.turns.entries import decode_events
+from gateway.turns.log_entries import decode_events
 from tests.client import Client, RequestFailed, client
 from tests.demo import expected
 from tests.in_time import bounds_a_time

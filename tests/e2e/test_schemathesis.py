@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.api.operations import OPERATIONS
+from gateway.http.operations import OPERATIONS
 from tests.examples import examples
 from tests.gateway_process import clean_environment, gateway_process
 

@@ -12,8 +12,8 @@ from typing import Any, get_args
 import httpx2
 import pytest
 
-from gateway import protocol
-from gateway.api.operations import OPERATIONS
+from gateway.http.operations import OPERATIONS
+from gateway.protocol import requests as protocol
 from tests.client import Client, RequestFailed, client
 from tests.credentials import SECRET, KeyFile, bearer, token
 from tests.demo import expected

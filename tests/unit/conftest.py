@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import pytest
 
-from gateway.services import Services
+from gateway.requests.services import Services
+from providers.http.transport import http_client
 from providers.route import Timeouts
-from providers.transport import http_client
 from tests.in_process import Instance, Seat, SteeredStore, open_pair, open_services, open_store, seat
 from tests.upstream import Upstream
 
@@ -50,9 +50,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What instances do now and then, they do often."""
     monkeypatch.setattr("gateway.turns.leases.REAP_S", 0.05)
     monkeypatch.setattr("gateway.turns.log_writer.DEGRADED_AFTER_S", 0)
-    monkeypatch.setattr("gateway.turns.followers.POLL_S", 0.05)
-    monkeypatch.setattr("gateway.turns.followers.QUIET_S", 0.05)
-    monkeypatch.setattr("gateway.turns.followers.TOUCH_S", 0.05)
+    monkeypatch.setattr("gateway.turns.mirrors.POLL_S", 0.05)
+    monkeypatch.setattr("gateway.turns.mirrors.QUIET_S", 0.05)
+    monkeypatch.setattr("gateway.turns.mirrors.TOUCH_S", 0.05)
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ from typing import cast
 import httpx2
 import pytest
 
-from providers.anthropic_events import MessagesDecoder
+from providers.anthropic.events import MessagesDecoder
 from providers.base import ProviderError, Usage
-from providers.body import Body
-from providers.openai_chunks import ChatDecoder
-from providers.responses_events import ResponsesDecoder
+from providers.http.body import Body
+from providers.http.stream import Decoder, DeltaStream
+from providers.openai.chat_chunks import ChatDecoder
+from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Quirks
-from providers.stream import Decoder, DeltaStream
 from tests.answers import STREAMS, Answer
 from tests.examples import examples
 from tests.recorded import failures

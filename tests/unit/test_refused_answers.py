@@ -14,9 +14,9 @@ import httpx2
 import pytest
 
 from providers.base import Cursor
-from providers.body import REFUSAL_BYTES_MAX
+from providers.http.body import REFUSAL_BYTES_MAX
+from providers.http.transport import body_of
 from providers.route import Route, Timeouts
-from providers.transport import body_of
 from tests.answers import Answer, Desk, desk, question, route
 from tests.upstream import RESPONSE, Script, Upstream, chat, post, refusal
 
@@ -122,7 +122,7 @@ async def test_a_refusal_without_end(model: str | Route) -> None:
 
 async def test_a_refusal_that_stops_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has come says what is wrong; nobody waits for the rest for long."""
-    monkeypatch.setattr("providers.transport.REFUSAL_S", 0.3)
+    monkeypatch.setattr("providers.http.transport.REFUSAL_S", 0.3)
     half = json.dumps({"error": TOO_LONG})[:-4].encode()
     for script in (
         Script((half, b'"}}'), status=400, stall_after=1),

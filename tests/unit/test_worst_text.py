@@ -20,29 +20,28 @@ import msgspec
 import pytest
 from starlette.datastructures import Headers
 
-from gateway.api.admin_requests import AdminStop
-from gateway.api.answers import HttpError
-from gateway.api.credential_requests import Revocation
-from gateway.api.negotiation import choose, last_event, prefers_async
-from gateway.api.plain_requests import _media_type
-from gateway.api.request_reader import _check_type, from_body, read_query, start_from_body
-from gateway.codec import JSON, MSGPACK, FrameError, clip_text, split_text
-from gateway.content import check_content
-from gateway.errors import ApiError
+from gateway.http.admin import AdminStop
+from gateway.http.credentials import Revocation
+from gateway.http.negotiation import choose, last_event, prefers_async
+from gateway.http.request_body import _check_type, from_body, read_query, start_from_body
+from gateway.http.resources import _media_type
+from gateway.http.responses import HttpError
 from gateway.identity.api_keys import ApiKeys
 from gateway.identity.authenticator import _refuse_long_lived
 from gateway.identity.origin import check_host, check_origin, is_loopback
 from gateway.identity.tokens import Tokens
-from gateway.ids import from_rfc3339
-from gateway.plain_text import escaped, is_plain
-from gateway.protocol import ConversationUpdate, Ping, TurnGet, TurnStart
+from gateway.protocol.codec import JSON, MSGPACK, FrameError, clip_text, split_text
+from gateway.protocol.errors import ApiError
+from gateway.protocol.ids import from_rfc3339
+from gateway.protocol.plain_text import escaped, is_plain
+from gateway.protocol.requests import ConversationUpdate, Ping, TurnGet, TurnStart
+from gateway.protocol.validation import check_content
+from gateway.protocol.value_count import ValueCount
+from gateway.protocol.views import address_in, message_view, preview, title_of
 from gateway.settings import TokenSettings
-from gateway.shapes import address_in, message_view, preview, title_of
 from gateway.turns.acceptance import content_of
-from gateway.value_count import ValueCount
-from providers.anthropic_events import MessagesDecoder
-from providers.anthropic_request import messages_body
-from providers.aws_events import AwsEventParser
+from providers.anthropic.events import MessagesDecoder
+from providers.anthropic.request import messages_body
 from providers.base import (
     ChatMessage,
     ChatRequest,
@@ -53,27 +52,28 @@ from providers.base import (
     TextPart,
     ToolCallPart,
 )
-from providers.body import Body, _Tap
-from providers.chat_calls import Calls
-from providers.continued import Continued
-from providers.demo import Dialect, demo_text
-from providers.demo_tokens import Tokens as DemoTokens
-from providers.demo_tokens import split
-from providers.failure_words import known_words, quiet
-from providers.failures import Failures, retry_after_ms
-from providers.finish_reasons import finish_of
-from providers.loose_json import documents
-from providers.openai_chunks import ChatDecoder
-from providers.openai_request import chat_body
-from providers.parts import Parts
-from providers.responses_events import ResponsesDecoder
-from providers.responses_items import Item, Output, Piece
+from providers.delta_buffer import Parts
+from providers.demo.model import Dialect, demo_text
+from providers.demo.tokens import Tokens as DemoTokens
+from providers.demo.tokens import split
+from providers.errors.failures import Failures, retry_after_ms
+from providers.errors.finish_reasons import finish_of
+from providers.errors.words import known_words, quiet
+from providers.http.aws_events import AwsEventParser
+from providers.http.body import Body, _Tap
+from providers.http.lenient_json import documents
+from providers.http.sse import EventTooLarge
+from providers.http.stream import DeltaStream, Unreadable
+from providers.openai.chat_chunks import ChatDecoder
+from providers.openai.chat_request import chat_body
+from providers.openai.responses_events import ResponsesDecoder
+from providers.openai.responses_items import Item, Output, Piece
+from providers.openai.think_tags import ThinkTags
+from providers.openai.tool_calls import Calls
+from providers.retry.replay_dedupe import Continued
 from providers.route import Endpoint, Quirks, Timeouts
-from providers.sse import EventTooLarge
-from providers.stream import DeltaStream, Unreadable
-from providers.think_tags import ThinkTags
-from providers.token_floor import surely_over
-from store.base import MessageRecord
+from providers.token_lower_bound import surely_over
+from store.records import MessageRecord
 from tests.answers import question, route
 from tests.aws_frames import frame
 from tests.in_process import make_settings
@@ -273,11 +273,11 @@ def header(name: str, value: str) -> Headers:
 
 WORDS = "failure_words._QUOTED failure_words._KEYLIKE failure_words._ADDRESS failure_words._LONG"
 OF_FAILURES = f"{WORDS} failure_words._AGAIN failures._NAME failures.Failures._of"
-NAMES_IN_FRAMES = "gateway.protocol.TurnId base.Tool.name"
+NAMES_IN_FRAMES = "gateway.protocol.requests.TurnId base.Tool.name"
 PLAIN_NAMES = (
     "protocol.Key protocol.ModelId protocol.RequestId protocol.UserName credential_requests.Name admin_requests.Name"
 )
-REFUSED = "gateway.codec._FOREIGN gateway.codec._MISSING"
+REFUSED = "gateway.protocol.codec._FOREIGN gateway.protocol.codec._MISSING"
 BIG = b"1e308"
 """A number that msgspec alone takes 14 µs for."""
 
@@ -382,7 +382,11 @@ ROWS = [
     Row("a body's values: escapes", lambda: ValueCount(9).feed(b'"' + filled(b'\\"')), "value_count._INSIDE"),
     Row("a body's values: texts", lambda: ValueCount(MEGABYTE).feed(filled(b'"",')), "value_count._INSIDE"),
     Row("a frame: a tool", lambda: JSON.decode(started(tools=[{"name": fill("a")}])), NAMES_IN_FRAMES),
-    Row("a frame: half of a pair", lambda: JSON.decode('{"a":"' + fill(r"\ud83d\ud83d")), "gateway.codec._HALF_A_PAIR"),
+    Row(
+        "a frame: half of a pair",
+        lambda: JSON.decode('{"a":"' + fill(r"\ud83d\ud83d")),
+        "gateway.protocol.codec._HALF_A_PAIR",
+    ),
     Row("a frame: nested", lambda: JSON.decode('{"type":"ping","t":' + fill("["))),
     Row("a frame: numbers", lambda: JSON.decode(b'{"type":"ping","a":[' + filled(BIG + b",") + b"1]}"), REFUSED),
     Row("a frame: numbers in metadata", lambda: JSON.decode(b'{"type":"turn.start","metadata":{"a":[' + NUMBERS)),
@@ -442,13 +446,13 @@ ROWS = [
 ]
 
 OURS = {
-    "gateway.api.openapi._parameters": "the paths of our own operations",
-    "gateway.api.openapi.ServerSentEvent.id": "for the document alone",
+    "gateway.http.openapi._parameters": "the paths of our own operations",
+    "gateway.http.openapi.ServerSentEvent.id": "for the document alone",
     "gateway.settings.Settings._plain_path": "the operator's setting",
-    "providers.reach._VARIABLE": "the operator's file and our catalog",
-    "store.redis.RedisStore._open": "what the operator's Redis says of itself, at the start",
+    "providers.catalog.endpoints._VARIABLE": "the operator's file and our catalog",
+    "store.redis.store.RedisStore._open": "what the operator's Redis says of itself, at the start",
     "store.connect.has_password": "the operator's setting",
-    "store.redis_scripts._USES": "our own scripts",
+    "store.redis.scripts._USES": "our own scripts",
 }
 """Patterns that see nothing from outside."""
 

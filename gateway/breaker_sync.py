@@ -1,0 +1,61 @@
+"""Open circuits, told from instance to instance as notes in the store: a provider that fails is everybody's matter."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import msgspec
+import structlog
+
+from providers.retry.breaker import Breakers, Opened
+from store.api import Store
+from store.records import StoreError
+
+log = structlog.stdlib.get_logger("turnwire.circuits")
+
+REFRESH_S = 1.0
+
+_decode = msgspec.msgpack.Decoder(Opened).decode
+
+
+class Circuits:
+    """Keeps `breakers` and the store's notes alike. A turn never waits for this."""
+
+    def __init__(self, store: Store, breakers: Breakers) -> None:
+        self._store = store
+        self._breakers = breakers
+        self._changed = asyncio.Event()
+        breakers.on_change = self._changed.set
+
+    async def keep(self) -> None:
+        """Tell what opens here, at once, and look each second at what opened elsewhere, until cancelled."""
+        if not self._store.shared:
+            return
+        while True:
+            try:
+                await self._tell()
+                await self._look()
+            except StoreError as error:
+                log.info("can't share circuits", error=str(error))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_S):
+                    await self._changed.wait()
+            self._changed.clear()
+
+    async def _tell(self) -> None:
+        for name, opened in list(self._breakers.untold.items()):
+            await self._store.put_note(_key(name), msgspec.msgpack.encode(opened), opened.open_ms)
+            if self._breakers.untold.get(name) is opened:
+                del self._breakers.untold[name]
+
+    async def _look(self) -> None:
+        names = self._breakers.names()
+        if names:
+            notes = await self._store.notes([_key(name) for name in names])
+            told = [None if note is None else _decode(note) for note in notes]
+            self._breakers.learn(zip(names, told, strict=True))
+
+
+def _key(name: str) -> str:
+    return f"circuit:{name}"

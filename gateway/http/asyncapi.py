@@ -1,0 +1,115 @@
+"""The AsyncAPI document: every frame of the socket, which answers which, in the words of AsyncAPI 3."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, get_args
+
+from msgspec import Struct
+
+from gateway import __version__
+from gateway.http.schemas import Schema, ref, schemas_of
+from gateway.protocol import requests as p
+from gateway.protocol.codec import BY_SUBPROTOCOL
+from gateway.protocol.events import Unasked
+from gateway.protocol.results import RESULTS
+
+SUMMARY = "One socket, many turns. docs/protocol.md has the laws; /openapi.json describes the same over HTTP."
+CHANNEL = {"$ref": "#/channels/socket"}
+EVENTS: tuple[type[Struct], ...] = get_args(Unasked)
+
+
+@cache
+def asyncapi(host: str) -> dict[str, Any]:
+    """The document of a gateway at `host` (with its port)."""
+    kinds: list[type[Struct]] = [
+        *RESULTS,
+        *dict.fromkeys(RESULTS.values()),
+        p.Result,
+        p.ResultPiece,
+        p.ErrorAnswer,
+        *EVENTS,
+    ]
+    schemas = {name: _without_discriminator(schema) for name, schema in schemas_of(kinds).items()}
+    frames: list[type[Struct]] = [*RESULTS, *EVENTS, p.ResultPiece, p.ErrorAnswer]
+    messages = {_tag(kind): _message(kind) for kind in frames}
+    for request, result in RESULTS.items():
+        messages[f"{_tag(request)}.result"] = _result(request, result, schemas[p.Result.__name__])
+    return {
+        "asyncapi": "3.1.0",
+        "info": {
+            "title": "Turnwire",
+            "version": __version__,
+            "description": SUMMARY,
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {
+            "gateway": {
+                "host": "{host}",
+                "protocol": "ws",
+                "description": f"Subprotocols, one of which a client offers: {', '.join(BY_SUBPROTOCOL)}.",
+                "variables": {"host": {"default": host}},
+            }
+        },
+        "channels": {
+            "socket": {
+                "address": "/ws",
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+                "bindings": {"ws": {"method": "GET"}},
+            }
+        },
+        "operations": {**{_tag(request): _request(request) for request in RESULTS}, "events": _events()},
+        "components": {"schemas": schemas, "messages": messages},
+    }
+
+
+def _tag(kind: type[Struct]) -> str:
+    return str(kind.__struct_config__.tag)
+
+
+def _message(kind: type[Struct]) -> Schema:
+    return {"name": _tag(kind), "summary": _first_line(kind), "payload": ref(kind)}
+
+
+def _result(request: type[Struct], result: type[Struct], frame: Schema) -> Schema:
+    """The frame `result`, with the result of this request in it."""
+    name = f"{_tag(request)}.result"
+    payload = {**frame, "title": name, "properties": {**frame["properties"], "result": ref(result)}}
+    return {"name": name, "summary": _first_line(result), "payload": payload}
+
+
+def _request(request: type[Struct]) -> Schema:
+    tag = _tag(request)
+    answers = [f"{tag}.result", _tag(p.ResultPiece), _tag(p.ErrorAnswer)]
+    return {
+        "action": "receive",
+        "summary": _first_line(request),
+        "channel": CHANNEL,
+        "messages": [_in_channel(tag)],
+        "reply": {"channel": CHANNEL, "messages": [_in_channel(answer) for answer in answers]},
+    }
+
+
+def _events() -> Schema:
+    return {
+        "action": "send",
+        "summary": "What arrives unasked.",
+        "channel": CHANNEL,
+        "messages": [_in_channel(_tag(event)) for event in EVENTS],
+    }
+
+
+def _in_channel(message: str) -> Schema:
+    return {"$ref": f"#/channels/socket/messages/{message}"}
+
+
+def _first_line(kind: type[Struct]) -> str:
+    return (kind.__doc__ or "").partition("\n")[0]
+
+
+def _without_discriminator(value: Any) -> Any:
+    """OpenAPI's discriminator is another thing than AsyncAPI's; the tags are in the schemas anyway."""
+    if isinstance(value, dict):
+        return {key: _without_discriminator(inner) for key, inner in value.items() if key != "discriminator"}
+    return [_without_discriminator(inner) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,62 @@
+"""Operations on credentials: trade one for a ticket, and make others worthless."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+from starlette.responses import Response
+
+from gateway.http.operation import Call
+from gateway.http.request_body import from_body
+from gateway.http.responses import NO_STORE, Json
+from gateway.protocol import requests as p
+from gateway.protocol.errors import ApiError
+from gateway.protocol.ids import from_rfc3339, now_ms, rfc3339
+from gateway.protocol.plain_text import PLAIN
+
+Name = Annotated[str, Meta(min_length=1, max_length=1000, pattern=PLAIN)]
+
+
+class Revocation(p.Request, frozen=True, tag="revocation"):
+    """One token by its `jti`, one API key by its id, or what was issued to `user` until now, or `before` (RFC 3339)."""
+
+    jti: Name | None = None
+    key: Name | None = None
+    user: Name | None = None
+    before: str | None = None
+
+
+async def issue(call: Call) -> Response:
+    """A ticket for whoever asks."""
+    call.query()
+    ticket, until_ms = await call.services.authenticator.tickets.issue(call.principal)
+    return Json({"ticket": ticket, "expires_at": rfc3339(until_ms)}, 200, NO_STORE)
+
+
+async def revoke(call: Call) -> Response:
+    """Effective on every instance within seconds."""
+    call.principal.require("admin")
+    body = await call.body(call.services.settings.frame_bytes)
+    asked = from_body(Revocation, {}, body, call.operation.fields)
+    if [asked.jti, asked.key, asked.user].count(None) != 2 or (asked.before is not None and asked.user is None):
+        raise ApiError("invalid_request", "Send exactly one of jti, key and user; before goes with user.")
+    revocations = call.services.authenticator.revocations
+    if asked.user is not None:
+        await revocations.revoke_user(asked.user, _moment(asked.before))
+    elif asked.jti is not None:
+        await revocations.revoke(f"jti:{asked.jti}")
+    else:
+        await revocations.revoke(f"key:{asked.key}")
+    return Json({}, 200, NO_STORE)
+
+
+def _moment(before: str | None) -> int:
+    if before is None:
+        return now_ms()
+    try:
+        return from_rfc3339(before)
+    except ValueError:
+        raise ApiError(
+            "invalid_request", "before is no RFC 3339 time. Send one like 2026-01-31T00:00:00Z.", path="before"
+        ) from None

@@ -1,0 +1,34 @@
+"""Where the documents are: `/openapi.json` and `/asyncapi.json`, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.http.asyncapi import asyncapi
+from gateway.http.openapi import openapi
+from gateway.http.responses import Bytes
+from gateway.protocol.codec import JSON
+from gateway.settings import Settings
+
+JSON_TYPE = "application/json"
+
+
+def document_routes(settings: Settings) -> list[Route]:
+    """Both, for a gateway with these settings."""
+    host = settings.page_url.partition("://")[2]
+    return [
+        Route("/openapi.json", _serving(cache(lambda: JSON.encode(openapi(settings.auth))))),
+        Route("/asyncapi.json", _serving(cache(lambda: JSON.encode(asyncapi(host))))),
+    ]
+
+
+def _serving(made: Callable[[], bytes]) -> Callable[[Request], Response]:
+    async def serve(_: Request) -> Response:
+        return Bytes(made(), media_type=JSON_TYPE)
+
+    return serve  # type: ignore[return-value]

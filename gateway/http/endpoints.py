@@ -1,0 +1,81 @@
+"""The HTTP API as routes: one address each, its methods, who may come in, and errors as the wire has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from gateway.http.operation import Call, Operation
+from gateway.http.operations import OPERATIONS
+from gateway.http.request_body import ClientGone
+from gateway.http.responses import NO_STORE, error_answer
+from gateway.identity import origin
+from gateway.identity.principal import Principal
+from gateway.requests.error_mapping import as_api_error
+from gateway.requests.services import Services
+from gateway.sockets.endpoint import Connections
+from gateway.telemetry.tracing import hear_parent
+
+NOBODY = Principal(user="")
+
+
+class Endpoint:
+    """One address of the API; an ASGI application."""
+
+    def __init__(
+        self, operations: dict[str, Operation], services: Callable[[], Services], connections: Connections
+    ) -> None:
+        self._operations = operations
+        self._services = services
+        self._connections = connections
+        self.methods = sorted({*operations, "OPTIONS", *(["HEAD"] if "GET" in operations else [])})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        method = scope["method"]
+        if method == "OPTIONS":
+            answer = Response(status_code=204, headers={**NO_STORE, "allow": ", ".join(self.methods)})
+            await answer(scope, receive, send)
+            return
+        operation = self._operations["GET" if method == "HEAD" else method]
+        hear_parent(scope["headers"])
+        call = Call(operation, self._services(), self._connections, NOBODY, scope, receive, send)
+        try:
+            if not operation.public:
+                await self._admit(call)
+            answered = await operation.serve(call)
+            if answered is not None:
+                call.services.limits.large_answers.charge(call.principal.user, len(answered.body))
+        except ClientGone:
+            return
+        except Exception as error:
+            if call.streaming:
+                raise
+            refused = as_api_error(error)
+            call.services.telemetry.refusals.labels(refused.code).inc()
+            answered = error_answer(refused)
+        finally:
+            call.drop_body()
+        if answered is not None:
+            await answered(scope, receive, send)
+
+    async def _admit(self, call: Call) -> None:
+        """Who calls, and whether so often. Raises `ApiError`."""
+        origin.check_origin(call.scope["headers"], call.services.settings)
+        call.principal = await call.services.authenticator.of(call.scope["headers"], call.scope["query_string"])
+        call.services.limits.check_request(call.principal.user, call.operation.request)
+
+
+def api_routes(services: Callable[[], Services], connections: Connections) -> list[Route]:
+    """A route for each address."""
+    addresses: dict[str, dict[str, Operation]] = {}
+    for operation in OPERATIONS:
+        addresses.setdefault(operation.path, {})[operation.method] = operation
+    routes = []
+    for path, operations in addresses.items():
+        endpoint = Endpoint(operations, services, connections)
+        routes.append(Route(path, endpoint, methods=endpoint.methods))
+    return routes

@@ -1,0 +1,98 @@
+"""A turn's events as one HTTP response, for as long as the client reads them.
+
+Who doesn't read is let go past the outbox's bound, as on a socket (law 11), and resumes by `Last-Event-ID`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from gateway.http.event_formats import EventFormat
+from gateway.http.session import Visit
+from gateway.http.uvicorn_http import abort, keep_narrow
+
+log = structlog.stdlib.get_logger("turnwire.http")
+
+FRAMES_BEFORE_YIELD = 16
+
+
+async def until_gone(receive: Receive) -> None:
+    """Until the client is gone. Only when its body was read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class EventStream:
+    """Sends what a visit's outbox has, until the turn's ending, or until one side has had enough."""
+
+    def __init__(self, visit: Visit, form: EventFormat, close_timeout_s: float) -> None:
+        self._visit = visit
+        self._form = form
+        self._close_timeout_s = close_timeout_s
+
+    async def respond(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
+        """The whole response."""
+        keep_narrow(scope)
+        shown = {
+            "content-type": self._form.media_type,
+            "cache-control": "no-store",
+            "x-accel-buffering": "no",
+            **headers,
+        }
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in shown.items()]
+        await send({"type": "http.response.start", "status": 200, "headers": raw})
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.body"})
+            return
+        loop = asyncio.get_running_loop()
+        writing = loop.create_task(self._write(send))
+        gone = loop.create_task(until_gone(receive))
+        self._visit.interrupt = writing.cancel
+        try:
+            await asyncio.wait([writing, gone], return_when=asyncio.FIRST_COMPLETED)
+            if not gone.done():
+                await self._finish(scope, send, gone)
+        finally:
+            for task in (writing, gone):
+                task.cancel()
+            failed = await asyncio.gather(writing, gone, return_exceptions=True)
+        for error in failed:
+            if isinstance(error, Exception):
+                raise error
+
+    async def _write(self, send: Send) -> None:
+        visit, form = self._visit, self._form
+        outbox = visit.outbox
+        frames = 0
+        while True:
+            frame = outbox.next_frame()
+            if frame is None:
+                if visit.leaving is not None:
+                    return
+                visit.changed.clear()
+                await visit.changed.wait()
+                continue
+            await send({"type": "http.response.body", "body": form.write(frame), "more_body": True})
+            if outbox.sample is not None:
+                outbox.sample.sent(outbox)
+            visit.sent()
+            if form.ended:
+                return
+            frames += 1
+            if frames % FRAMES_BEFORE_YIELD == 0:
+                await asyncio.sleep(0)
+
+    async def _finish(self, scope: Scope, send: Send, gone: asyncio.Task[None]) -> None:
+        """End the response properly, and don't wait for ever until the client has read that."""
+        visit = self._visit
+        if visit.leaving is not None and not self._form.ended:
+            log.info("stream closing", code=visit.leaving.code)
+        try:
+            async with asyncio.timeout(self._close_timeout_s):
+                await send({"type": "http.response.body"})
+        except TimeoutError:
+            abort(scope)
+            await gone

@@ -1,0 +1,21 @@
+"""`GET /metrics`: for whom `TURNWIRE_METRICS` says, which is an administrator unless it says otherwise."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from gateway.http.operation import Call
+from gateway.http.responses import NO_STORE
+from gateway.protocol.errors import ApiError
+
+
+async def metrics(call: Call) -> Response:
+    """Every metric of this process. Raises `ApiError`."""
+    services = call.services
+    if services.settings.metrics == "off":
+        raise ApiError("not_found", "Metrics are off here. The operator can set TURNWIRE_METRICS.")
+    if services.settings.metrics == "admin":
+        who = await services.authenticator.of(call.scope["headers"], call.scope["query_string"])
+        who.require("admin")
+    body, media_type = services.telemetry.exposed(call.headers.get("accept", ""))
+    return Response(body, 200, {**NO_STORE, "content-type": media_type})

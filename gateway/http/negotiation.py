@@ -1,0 +1,69 @@
+"""What a client wants back: `Accept`, `Prefer` and `Last-Event-ID`. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from starlette.datastructures import Headers
+
+from gateway.http.responses import HttpError
+from gateway.protocol.errors import ApiError
+
+RANGES_MAX = 100
+RANGE_CHARS_MAX = 300
+"""More than browsers send; what else there is doesn't count."""
+EVENT_ID = re.compile(r"^([0-9]{1,15})-([0-9]{1,15})$")
+
+
+def choose(headers: Headers, offered: tuple[str, ...]) -> str:
+    """The media type that the client wants most; of equals the first offered. Raises `HttpError` 406."""
+    accept = ",".join(headers.getlist("accept")) or "*/*"
+    ranges = [_range(part) for part in accept.split(",", RANGES_MAX)[:RANGES_MAX] if part.strip()]
+    best, best_quality = "", 0.0
+    for media_type in offered:
+        quality = _quality(media_type, ranges)
+        if quality > best_quality:
+            best, best_quality = media_type, quality
+    if not best:
+        raise HttpError(406, f"This address answers with {', '.join(offered)}. Accept one of them.", path="Accept")
+    return best
+
+
+def _range(part: str) -> tuple[str, float]:
+    name, *parameters = (piece.strip().lower() for piece in part[:RANGE_CHARS_MAX].split(";"))
+    quality = 1.0
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                quality = float(parameter[2:])
+            except ValueError:
+                quality = 0.0
+    return name, quality
+
+
+def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
+    """The quality of the most specific range that fits."""
+    for wanted in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
+        found = [quality for name, quality in ranges if name == wanted]
+        if found:
+            return max(found)
+    return 0.0
+
+
+def prefers_async(headers: Headers) -> bool:
+    """Whether the client wants no waiting (RFC 7240)."""
+    preferences = ",".join(headers.getlist("prefer")).split(",", RANGES_MAX)
+    return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
+
+
+def last_event(headers: Headers) -> tuple[int, int]:
+    """The position that `Last-Event-ID` names: epoch and seq, (0, 0) without. Raises `ApiError`."""
+    given = headers.get("last-event-id", "").strip()
+    if not given:
+        return 0, 0
+    found = EVENT_ID.fullmatch(given)
+    if found is None:
+        raise ApiError(
+            "invalid_request", "Last-Event-ID is the id of an event, like 1795247464000-7.", path="Last-Event-ID"
+        )
+    return int(found.group(1)), int(found.group(2))

@@ -1,0 +1,151 @@
+"""The OpenAPI document: the table of operations and the wire's types, in the words of OpenAPI 3.1."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Annotated, Any, get_args
+
+from msgspec import Meta, Struct
+
+from gateway import __version__
+from gateway.http.event_formats import NDJSON, SSE
+from gateway.http.negotiation import EVENT_ID
+from gateway.http.operation import Answer, Operation
+from gateway.http.operations import OPERATIONS
+from gateway.http.request_body import JSON_TYPE
+from gateway.http.schemas import Schema, given, named_in, only, ref, schemas_of
+from gateway.protocol.errors import ErrorBody
+from gateway.protocol.events import Durability, GoingAway, Heartbeat, TurnDetached, TurnEvent
+
+SUMMARY = "Chat turns with language models: streamed, resumed, cancelled. The socket is described in /asyncapi.json."
+
+
+class Refused(Struct, frozen=True):
+    """What was asked is not done, and why."""
+
+    error: ErrorBody
+
+
+class ServerSentEvent(Struct, frozen=True):
+    """One event of a stream. `id` is the position behind it; `data` a frame as JSON."""
+
+    event: str
+    id: Annotated[str, Meta(pattern=EVENT_ID.pattern)]
+    data: str
+
+
+EVENTS: tuple[type[Struct], ...] = get_args(TurnEvent)
+ASIDES: tuple[type[Struct], ...] = (TurnDetached, Heartbeat, Durability, GoingAway)
+"""What has no number: a line, or a comment among server-sent events."""
+
+HEADERS = {
+    "Location": "Where it is.",
+    "Preference-Applied": "That the preference was followed.",
+    "Retry-After": "Seconds until it makes sense to come back, where that is known.",
+}
+
+
+@cache
+def openapi(auth: str) -> dict[str, Any]:
+    """The document of a gateway with this `TURNWIRE_AUTH`."""
+    shapes = [answer.shape for operation in OPERATIONS for answer in operation.answers if answer.shape is not None]
+    requests: list[type[Struct]] = [operation.request for operation in OPERATIONS if operation.request is not None]
+    kinds: list[type[Struct]] = [*requests, *shapes, *EVENTS, *ASIDES, ServerSentEvent, Refused]
+    schemas = schemas_of(dict.fromkeys(kinds))
+    schemas["ServerSentEvent"]["properties"]["data"] |= {
+        "contentMediaType": JSON_TYPE,
+        "contentSchema": {"oneOf": [ref(event) for event in EVENTS]},
+    }
+    schemas["Line"] = {"title": "Line", "oneOf": [ref(event) for event in (*EVENTS, *ASIDES)]}
+    paths: dict[str, dict[str, Schema]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
+    document: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Turnwire",
+            "version": __version__,
+            "summary": SUMMARY,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {"schemas": named_in(paths, schemas)},
+    }
+    if auth != "none":
+        document["security"] = [{"bearer": []}]
+        document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    return document
+
+
+def _operation(operation: Operation, schemas: dict[str, Schema]) -> Schema:
+    shown: Schema = {
+        "operationId": _operation_id(operation),
+        "summary": operation.summary,
+        "parameters": _parameters(operation, schemas),
+        "responses": _responses(operation),
+    }
+    if operation.request is not None and operation.request.__doc__:
+        shown["description"] = operation.request.__doc__
+    if operation.has_body and operation.request is not None:
+        name = f"{operation.request.__name__}Body"
+        body = only(schemas[operation.request.__name__], operation.fields)
+        schemas[name] = {**body, "title": name}
+        content = {JSON_TYPE: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+        shown["requestBody"] = {"required": bool(body["required"]), "content": content}
+    if operation.public:
+        shown["security"] = []
+    return shown
+
+
+def _operation_id(operation: Operation) -> str:
+    words = [word for word in operation.path.split("/") if word and word != "v1" and not word.startswith("{")]
+    one = "One" if operation.path.endswith("}") else ""
+    return operation.method.lower() + "".join(word.title() for word in words or ["about"]) + one
+
+
+def _parameters(operation: Operation, schemas: dict[str, Schema]) -> list[Schema]:
+    fields = schemas[operation.request.__name__]["properties"] if operation.request is not None else {}
+    in_path = re.findall(r"\{(\w+)\}", operation.path)
+    shown = [{"name": name, "in": "path", "required": True, "schema": given(fields[name])} for name in in_path]
+    if not operation.has_body:
+        shown += [{"name": name, "in": "query", "schema": given(fields[name])} for name in operation.fields]
+    for header in operation.headers:
+        schema = {"type": "string"} if header.pattern is None else {"type": "string", "pattern": header.pattern}
+        shown.append({"name": header.name, "in": "header", "description": header.description, "schema": schema})
+    return shown
+
+
+def _responses(operation: Operation) -> Schema:
+    shown = {str(answer.status): _response(answer) for answer in operation.answers}
+    refused = {
+        "headers": _headers(("Retry-After",)),
+        "content": {JSON_TYPE: {"schema": ref(Refused)}},
+    }
+    return {
+        **shown,
+        "4XX": {"description": "Refused; `error.path` says which field.", **refused},
+        "5XX": {"description": "Failed; `error.retryable` says whether to try again.", **refused},
+    }
+
+
+def _response(answer: Answer) -> Schema:
+    content: Schema = {}
+    if answer.shape is not None:
+        content[JSON_TYPE] = {"schema": ref(answer.shape)}
+    if answer.streams:
+        content[SSE] = {"schema": {"$ref": "#/components/schemas/ServerSentEvent"}}
+        content[NDJSON] = {"schema": {"$ref": "#/components/schemas/Line"}}
+    if answer.bytes:
+        content["*/*"] = {"schema": {"type": "string", "format": "binary"}}
+    shown: Schema = {"description": answer.description}
+    if content:
+        shown["content"] = content
+    if answer.headers:
+        shown["headers"] = _headers(answer.headers)
+    return shown
+
+
+def _headers(names: tuple[str, ...]) -> Schema:
+    return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}

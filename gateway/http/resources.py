@@ -1,0 +1,117 @@
+"""Operations that are one request and its result, and the service's word about itself."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from urllib.parse import quote
+
+from starlette.responses import Response
+
+from gateway import __version__
+from gateway.http.operation import Call, PartGet
+from gateway.http.request_body import from_body, from_query
+from gateway.http.responses import NO_STORE, Bytes, Json, error_answer
+from gateway.protocol.codec import BY_SUBPROTOCOL
+from gateway.protocol.errors import ApiError
+from gateway.protocol.requests import PROTOCOL
+from gateway.protocol.views import body_of
+from providers.base import FilePart, ImagePart
+from store.records import NotFound, StoreError
+
+READY_NOTE_MS = 1000
+
+_MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
+
+
+async def ask(call: Call) -> Response:
+    """The request's result as JSON."""
+    operation = call.operation
+    assert operation.request is not None
+    query = call.query()
+    if operation.has_body:
+        body = await call.body(call.services.settings.frame_bytes)
+        request = from_body(operation.request, call.path, body, operation.fields)
+    else:
+        request = from_query(operation.request, call.path, query)
+    async with call.visit() as visit:
+        result = await visit.ask(request)  # type: ignore[arg-type]
+    answer = operation.answers[0]
+    headers = dict(NO_STORE)
+    if answer.status == 201:
+        headers["location"] = call.place(f"{operation.path}/{quote(result['id'])}")
+    return Json(result, answer.status, headers)
+
+
+async def cancel(call: Call) -> Response:
+    """As `turn.cancel` of one turn, which has to be there."""
+    answer = await ask(call)
+    turn = call.path["turn"]
+    if answer.body == Json({"turns": {turn: "not_found"}}).body:
+        raise ApiError("not_found", f"There is no turn {turn}. Check the id.", path="turn")
+    return answer
+
+
+async def part(call: Call) -> Response:
+    """The bytes of one part's data."""
+    request = from_query(PartGet, call.path, call.query())
+    call.principal.require("read")
+    call.services.memory.check()
+    call.services.limits.large_answers.check(call.principal.user)
+    parts = body_of(await call.services.store.message(call.principal.user, request.message)).parts
+    found = parts[request.number] if request.number < len(parts) else None
+    if not isinstance(found, ImagePart | FilePart) or found.data is None:
+        raise NotFound("part")
+    name = f"; filename*=UTF-8''{quote(found.name, safe='')}" if found.name else ""
+    headers = {
+        **NO_STORE,
+        "content-disposition": f"attachment{name}",
+        "content-security-policy": "default-src 'none'; sandbox",
+        "x-content-type-options": "nosniff",
+    }
+    return Bytes(binascii.a2b_base64(found.data), 200, headers, _media_type(found.media_type))
+
+
+def _media_type(given: str) -> str:
+    """What the client said that it is, if that can stand in a header."""
+    return given if _MEDIA_TYPE.fullmatch(given) else "application/octet-stream"
+
+
+async def health(call: Call) -> Response:
+    """The process lives."""
+    return Json({"status": "ok"})
+
+
+async def ready(call: Call) -> Response:
+    """Whether clients can be served here.
+
+    A store that can be read and not written, as a full Redis, is the same for every instance: to send clients away
+    from all of them would keep them from the turns that run. It is said, and new turns are refused.
+    """
+    services = call.services
+    if services.runner.draining:
+        return error_answer(ApiError("shutting_down"))
+    services.memory.check()
+    try:
+        await services.store.ping()
+    except StoreError:
+        return error_answer(ApiError("store_unavailable"))
+    try:
+        await services.store.put_note(f"ready:{services.instance}", b"", READY_NOTE_MS)
+    except StoreError:
+        return Json({"status": "ready", "store": "degraded"})
+    return Json({"status": "ready", "store": "ok"})
+
+
+async def about(call: Call) -> Response:
+    """Service information."""
+    return Json(
+        {
+            "name": "turnwire",
+            "version": __version__,
+            "protocol": PROTOCOL,
+            "subprotocols": list(BY_SUBPROTOCOL),
+            "instance": call.services.instance,
+            "auth": call.services.settings.auth,
+        }
+    )

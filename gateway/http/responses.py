@@ -1,0 +1,63 @@
+"""HTTP answers: JSON by the gateway's own encoder, and errors with the status of the one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gateway.protocol.codec import JSON
+from gateway.protocol.errors import CODES, ApiError
+
+NO_STORE = {"cache-control": "no-store"}
+PIECE_BYTES = 32 * 1024
+
+
+class Bytes(Response):
+    """Bytes in pieces: a slow client has a write deadline for each of them, not for all."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        body = memoryview(self.body)
+        for start in range(0, max(len(body), 1), PIECE_BYTES):
+            piece = bytes(body[start : start + PIECE_BYTES])
+            await send({"type": "http.response.body", "body": piece, "more_body": start + PIECE_BYTES < len(body)})
+        if self.background is not None:
+            await self.background()
+
+
+class Json(Bytes):
+    """A JSON answer."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The body's bytes."""
+        return JSON.encode(content)
+
+
+class HttpError(ApiError):
+    """A request that HTTP itself has a status for."""
+
+    def __init__(self, status: int, message: str, *, path: str | None = None) -> None:
+        super().__init__("too_large" if status == 413 else "invalid_request", message, path=path)
+        self.status = status
+
+
+def error_status(error: ApiError) -> int:
+    """The status that an error is answered with."""
+    return error.status if isinstance(error, HttpError) else CODES[error.code].http_status
+
+
+def error_answer(error: ApiError, headers: Mapping[str, str] | None = None) -> Json:
+    """`{"error": …}`, and when to come back where that is known."""
+    status = error_status(error)
+    given = {**NO_STORE, **(headers or {})}
+    if error.body.retry_after_ms is not None:
+        given["retry-after"] = str(-(-error.body.retry_after_ms // 1000))
+    if status == 401:
+        given["www-authenticate"] = "Bearer"
+    return Json({"error": error.body}, status, given)

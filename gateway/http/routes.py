@@ -1,0 +1,120 @@
+"""What is around the HTTP API: the page and its files, the rule for `Host`, security headers, other origins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.http.documents import document_routes
+from gateway.http.endpoints import api_routes
+from gateway.http.responses import HttpError, error_answer
+from gateway.identity import origin
+from gateway.protocol.errors import ApiError
+from gateway.requests.services import Services
+from gateway.settings import Settings
+from gateway.sockets.endpoint import Connections
+
+_SECURITY_HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify turnwire"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-cache",
+}
+
+
+SERVED = (".html", ".css", ".js", ".svg", ".d.ts", ".txt")
+"""What the pages and the client library are made of, and licences. What else comes to lie beside them is nobody's."""
+
+
+class PageFiles(StaticFiles):
+    """The folder of the page's files, without what no browser loads from it."""
+
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        """Where the file is, and None as its facts where there is none."""
+        return super().lookup_path(path) if path.endswith(SERVED) else ("", None)
+
+
+def static_folder() -> Path:
+    """The page's files: inside the installed package, or beside it in a checkout."""
+    installed = Path(__file__).parents[1] / "static"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "static"
+
+
+class PageGuard:
+    """Checks `Host` before anything else, and sends the security headers with every answer."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            origin.check_host(scope["headers"], self._settings)
+        except ApiError as refused:
+            await error_answer(refused)(scope, receive, send_guarded)
+            return
+        await self._app(scope, receive, send_guarded)
+
+
+async def unknown_address(_: Request, error: Exception) -> Response:
+    """No such address, or not with that method."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        return error_answer(HttpError(405, "This address takes another method."), error.headers)
+    return error_answer(ApiError("not_found", "There is no such address. GET /v1 says what there is."))
+
+
+def routes(settings: Settings, services: Callable[[], Services], connections: Connections) -> list[BaseRoute]:
+    """The HTTP routes of the gateway."""
+    folder = static_folder()
+
+    async def page(_: Request) -> Response:
+        return FileResponse(folder / "index.html", media_type="text/html")
+
+    async def docs(_: Request) -> Response:
+        return FileResponse(folder / "docs.html", media_type="text/html")
+
+    return [
+        Route("/", page),
+        *api_routes(services, connections),
+        *document_routes(settings),
+        Route("/docs", docs),
+        Mount("/static", PageFiles(directory=folder, check_dir=False)),
+    ]
+
+
+def cross_origin(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """Pages of the origins that the operator listed may read answers, with a credential that they send themselves."""
+    return CORSMiddleware(
+        app,
+        allow_origins=settings.allowed_origins,
+        allow_methods=("GET", "POST", "PATCH", "DELETE"),
+        allow_headers=("authorization", "content-type", "last-event-id", "prefer"),
+        expose_headers=("location", "preference-applied", "retry-after"),
+    )

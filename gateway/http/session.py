@@ -1,0 +1,142 @@
+"""One HTTP request as a client of the gateway: what a connection is to a socket, for as long as the request lasts.
+
+Heartbeats, the drain, and the end of a credential reach it as they reach a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, ClassVar
+
+from structlog.contextvars import bind_contextvars
+
+from gateway.identity.principal import Principal
+from gateway.protocol.codec import JSON
+from gateway.protocol.errors import ApiError, CloseCode
+from gateway.protocol.events import Heartbeat
+from gateway.protocol.ids import new_id, now_ms
+from gateway.protocol.requests import AnyRequest
+from gateway.requests.client import Transport
+from gateway.requests.services import Services
+from gateway.requests.session import Session
+from gateway.requests.turns import Behind
+from gateway.sockets.endpoint import Connections
+from gateway.streams.outbox import Outbox
+
+UNBOUNDED = 2**62
+
+
+class Visit:
+    """A session without a socket. `changed` is set when there may be something to send, or a reason to stop.
+
+    `leaving` says why to stop; `interrupt` is called for who can't wait to be asked. With `reads` false nobody takes
+    what waits, so it isn't bounded; nothing is copied there. With `host`, the client's address, it counts as a
+    connection, and is refused by `ApiError` where there are too many.
+    """
+
+    transport: ClassVar[Transport] = "http"
+
+    def __init__(
+        self,
+        services: Services,
+        connections: Connections,
+        principal: Principal,
+        *,
+        reads: bool,
+        host: str | None = None,
+    ) -> None:
+        settings = services.settings
+        self._stay = services.limits.stay()
+        self._principal = principal
+        self._host = host
+        self.id = new_id("cn")
+        self.user = principal.user
+        self.opened_ms = now_ms()
+        self.changed = asyncio.Event()
+        self.finished = asyncio.Event()
+        self.leaving: ApiError | None = None
+        self.interrupt: Callable[[], object] = lambda: None
+        self._reads = reads
+        self._telemetry = services.telemetry
+        self._connections = connections
+        self._sent_at = asyncio.get_running_loop().time()
+        self.outbox = Outbox(JSON, settings.outbox_bytes if reads else UNBOUNDED, self.changed.set, self._on_overflow)
+        self._access = services.authenticator.admit(principal, on_ended=self._on_ended)
+        self._session = Session(
+            services,
+            principal.user,
+            self._access,
+            self.outbox,
+            _no_work,
+            _not_broken,
+            input_bytes_max=settings.body_bytes,
+        )
+
+    async def __aenter__(self) -> Visit:
+        try:
+            if self._host is not None:
+                await self._stay.enter(self._principal, self._host)
+        except BaseException:
+            self._let_go()
+            raise
+        self._connections.enter(self)
+        bind_contextvars(connection=self.id, user=self.user)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._let_go()
+        self._connections.leave(self)
+
+    def _let_go(self) -> None:
+        self._session.close()
+        self._access.leave()
+        self._stay.leave()
+
+    async def ask(self, request: AnyRequest) -> Any:
+        """The result of a request. Raises `ApiError`."""
+        result = await self._session.ask(request)
+        return result.result if isinstance(result, Behind) else result
+
+    def sent(self) -> None:
+        """Something was sent."""
+        self._sent_at = asyncio.get_running_loop().time()
+
+    def beat(self, now: float, interval_s: float) -> None:
+        """Say something if nothing was said for `interval_s`."""
+        if self._reads and now - self._sent_at >= interval_s:
+            self._sent_at = now
+            self.outbox.put(Heartbeat(now_ms()))
+
+    def close_when_drained(self, code: CloseCode, reason: str) -> None:
+        """Stop once everything that waits is sent: the client goes on elsewhere."""
+        self._stop(ApiError("shutting_down", retry_after_ms=1000))
+
+    def dismiss(self, reason: str) -> None:
+        """Stop, and let the client not come back by itself."""
+        self._stop(ApiError("forbidden", reason))
+        self.interrupt()
+
+    def _on_ended(self, reason: str) -> None:
+        self._stop(ApiError("unauthenticated", reason))
+
+    def _on_overflow(self) -> None:
+        self._telemetry.slow.labels(self.transport).inc()
+        self._stop(ApiError("rate_limited", "Too slow. Resume from the last event that you have."))
+        self.interrupt()
+
+    def _stop(self, why: ApiError) -> None:
+        if self.leaving is None:
+            self.leaving = why
+        self.changed.set()
+
+
+def _no_work(work: Coroutine[Any, Any, None]) -> None:
+    raise AssertionError("a visit's requests are asked, not received")
+
+
+def _not_broken() -> None:
+    raise AssertionError("a visit's requests are asked, not received")

@@ -1,0 +1,180 @@
+"""The connections that are here, by user and by address: counted in the store, for all instances.
+
+An opening asks the store once; an instance renews all of its places in a few calls each third of a lease, so that
+those of one that died are free after a lease. While the store is away, what is counted here holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import IPv6Address, ip_address
+from types import TracebackType
+from typing import Literal
+
+import structlog
+
+from gateway.identity.principal import Principal
+from gateway.protocol.errors import ApiError
+from gateway.protocol.ids import new_id
+from gateway.settings import Settings
+from store.api import Store
+from store.records import StoreError
+
+log = structlog.stdlib.get_logger("turnwire.places")
+
+RENEWALS_PER_LEASE = 3
+RETRY_AFTER_MS = 1000
+
+Kind = Literal["user", "address"]
+
+
+class Places:
+    """The places that this instance's clients hold. `reachable`: whether the store is worth asking now."""
+
+    def __init__(self, settings: Settings, store: Store, reachable: Callable[[], bool] = lambda: True) -> None:
+        counted = settings.auth != "none"
+        self.most: dict[Kind, int] = {
+            "user": settings.user_connections if counted else 0,
+            "address": settings.address_connections if counted else 0,
+        }
+        self.here: dict[str, set[str]] = {}
+        """The holders of each key."""
+        self._store = store
+        self._reachable = reachable
+        self._lease_s = settings.lease_s
+        self._left: list[tuple[str, str]] = []
+        self._someone_left = asyncio.Event()
+        self._telling = asyncio.Lock()
+
+    async def take(self, holder: str, kind_of: dict[str, Kind]) -> None:
+        """One place of each key, or `ApiError`; then `leave` with the same."""
+        for key, kind in kind_of.items():
+            if len(self.here.get(key, ())) >= self.most[kind]:
+                raise self._refusal(kind)
+            self.here.setdefault(key, set()).add(holder)
+        taken = await self._ask(holder, kind_of)
+        if not all(taken) and (self._left or self._telling.locked()):
+            await self._tell()  # who has just left may not have been told yet
+            taken = await self._ask(holder, kind_of)
+        for kind, is_taken in zip(kind_of.values(), taken, strict=True):
+            if not is_taken:
+                raise self._refusal(kind)
+
+    def leave(self, holder: str, keys: list[str]) -> None:
+        """Give back what `holder` has of these."""
+        for key in keys:
+            holders = self.here.get(key, set())
+            if holder in holders:
+                holders.remove(holder)
+                self._left.append((key, holder))
+                if not holders:
+                    del self.here[key]
+        self._someone_left.set()
+
+    async def run(self) -> None:
+        """Tell the store who left, at once, and who is still here, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while any(self.most.values()):
+            keep_at = loop.time() + self._lease_s / RENEWALS_PER_LEASE
+            while loop.time() < keep_at:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout_at(keep_at):
+                        await self._someone_left.wait()
+                self._someone_left.clear()
+                await self._tell()
+            await self._keep()
+
+    async def _ask(self, holder: str, kind_of: dict[str, Kind]) -> list[bool]:
+        """Whether the store has a place of each; it has where it can't be asked."""
+        if kind_of and self._reachable():
+            try:
+                places = [(key, self.most[kind]) for key, kind in kind_of.items()]
+                return await self._store.take_places(holder, places, self._lease_ms)
+            except StoreError as error:
+                log.warning("can't count connections for all instances", error=str(error))
+        return [True] * len(kind_of)
+
+    async def _tell(self) -> None:
+        """Of whom the store isn't told, the lease lapses."""
+        async with self._telling:
+            left, self._left = self._left, []
+            if left:
+                with suppress(StoreError):
+                    await self._store.leave_places(left)
+
+    async def _keep(self) -> None:
+        async with self._telling:
+            with suppress(StoreError):
+                await self._store.keep_places(
+                    [(key, holder) for key, holders in self.here.items() for holder in holders], self._lease_ms
+                )
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self._lease_s * 1000)
+
+    def _refusal(self, kind: Kind) -> ApiError:
+        message = f"{self.most[kind]} connections of this {kind} are open. Close one, then come back."
+        return ApiError("rate_limited", message, retry_after_ms=RETRY_AFTER_MS)
+
+
+class Stay:
+    """The places that one client takes, until it leaves."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._holder = new_id("at")
+        self._keys: list[str] = []
+
+    def __enter__(self) -> Stay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    async def enter(self, principal: Principal | None, host: str) -> None:
+        """Take a place of the address, unless a service is there, and of the user, where one is named already.
+
+        Raises `ApiError`, and then no place is taken.
+        """
+        kind_of: dict[str, Kind] = {}
+        if principal is None or not principal.by_service:
+            kind_of[f"address:{network_of(host)}"] = "address"
+        await self._take(kind_of, principal)
+
+    async def of_user(self, principal: Principal) -> None:
+        """Take a place of the user; a service by itself needs none. Raises `ApiError`, and then no place is left."""
+        await self._take({}, principal)
+
+    def leave(self) -> None:
+        """Give the places back."""
+        keys, self._keys = self._keys, []
+        if keys:
+            self._places.leave(self._holder, keys)
+
+    async def _take(self, kind_of: dict[str, Kind], principal: Principal | None) -> None:
+        if principal is not None and not principal.is_service:
+            kind_of[f"user:{principal.user}"] = "user"
+        limited = {key: kind for key, kind in kind_of.items() if self._places.most[kind]}
+        self._keys += limited
+        try:
+            await self._places.take(self._holder, limited)
+        except ApiError:
+            self.leave()
+            raise
+
+
+def network_of(host: str) -> str:
+    """By what a client's address is counted: of IPv6 the /64, which is what one customer has."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if not isinstance(address, IPv6Address):
+        return host
+    mapped = address.ipv4_mapped
+    return str(mapped) if mapped is not None else str(IPv6Address(int(address) >> 64 << 64))

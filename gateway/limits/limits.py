@@ -1,0 +1,183 @@
+"""What each user and each address may have: requests, connections and turns at once, and budgets.
+
+All of it is counted for all instances, by the store: requests (`pace.py`), connections (`places.py`), and turns and
+budgets in the step that accepts a turn. With auth off everyone is one user: nothing is counted by user or address
+then, but budgets hold.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from math import ceil
+
+from gateway.limits.connections import Places, Stay
+from gateway.limits.rate_limiter import Pace
+from gateway.protocol import requests as p
+from gateway.protocol.errors import ApiError, ErrorCode
+from gateway.settings import Settings
+from store.records import Limited, LimitName, TurnLimits
+
+UNTHROTTLED: tuple[type[p.Request], ...] = (p.TurnCancel, p.TurnAttach, p.ConversationAttach)
+"""Requests that are always taken: stopping, and finding one's turns again. Ids in them that lead nowhere are counted."""
+UNTHROTTLED_IN_FLIGHT = 32
+"""So many more of them than of all requests may be in flight."""
+
+WORK_MS_PER_S = 100
+"""A tenth of the loop for the requests of one user, where others want it too or not: whoever behaves needs a hundredth."""
+WORK_MS_AT_ONCE = 100
+BODY_UNIT_BYTES = 1024
+ANSWERS_AT_ONCE = 2
+"""So many times as much as bodies: a conversation full of images is opened at once."""
+RETRY_BODY_AFTER_MS = 1000
+RETRY_CROWDED_MS = 100
+
+_BUDGET: ErrorCode = "budget_exceeded"
+_REFUSALS: dict[LimitName, tuple[ErrorCode, str]] = {
+    "starts": ("rate_limited", "Too many turns are started. Wait a moment."),
+    "live": ("rate_limited", "Too many of your turns wait already. Wait for one to end, or stop one."),
+    "live_bytes": ("rate_limited", "Your turns that run or wait hold as much as they may. Wait for one to end."),
+    "conversations": (_BUDGET, "You have as many conversations as are kept for you. Delete some."),
+    "stored_bytes": (_BUDGET, "Your conversations take all the room that there is for you. Delete some."),
+    "tokens_per_day": (_BUDGET, "Your tokens of this day are used up. Go on tomorrow (UTC)."),
+    "cost_per_day": (_BUDGET, "Your money of this day is used up. Go on tomorrow (UTC)."),
+    "conversation_tokens": (_BUDGET, "This conversation has used its tokens. Begin another."),
+}
+
+
+class BodyRoom:
+    """The memory for large bodies that are read at the same time. What fits a frame, `small_bytes`, needs none."""
+
+    def __init__(self, bytes_max: int, small_bytes: int) -> None:
+        self.left = bytes_max
+        self._small_bytes = small_bytes
+
+    def grow(self, before: int, after: int) -> None:
+        """A body of `before` bytes has `after` now. Raises `ApiError` where there is no room for that."""
+        more = self._large(after) - self._large(before)
+        if more > self.left:
+            message = "Too many large bodies are sent at once. Try again in a moment."
+            raise ApiError("rate_limited", message, retry_after_ms=RETRY_BODY_AFTER_MS)
+        self.left -= more
+
+    def leave(self, size: int) -> None:
+        """A body of `size` bytes is needed no longer."""
+        self.left += self._large(size)
+
+    def _large(self, size: int) -> int:
+        return max(0, size - self._small_bytes)
+
+
+class LargeBytes:
+    """The rate at which one user may send, or be sent, what is larger than a frame; no limit where auth is off.
+
+    `what`: the plural for error messages. `at_once`: bytes of a burst.
+    """
+
+    def __init__(self, what: str, settings: Settings, at_once: int, clock: Callable[[], float]) -> None:
+        self._what = what
+        self._free_bytes = settings.frame_bytes
+        self._pace = None
+        if settings.auth != "none" and settings.user_body_bytes_per_s:
+            kib_per_s = settings.user_body_bytes_per_s / BODY_UNIT_BYTES
+            self._pace = Pace(kib_per_s, at_once // BODY_UNIT_BYTES, clock, settled=False)
+
+    def check(self, user: str) -> None:
+        """Raise `ApiError` "rate_limited" until the user's earlier bytes are worked off."""
+        wait_ms = 0 if self._pace is None else self._pace.wait_ms(user)
+        if wait_ms:
+            raise ApiError("rate_limited", f"Too many large {self._what}. Wait a moment.", retry_after_ms=wait_ms)
+
+    def charge(self, user: str, size: int) -> None:
+        """Count `size` bytes; what fits a frame is free."""
+        if self._pace is not None and size > self._free_bytes:
+            self._pace.charge(user, size // BODY_UNIT_BYTES)
+
+
+class Limits:
+    """The limits of this process. `turns`: what the store checks when it accepts a turn."""
+
+    def __init__(self, settings: Settings, places: Places, clock: Callable[[], float] = time.monotonic) -> None:
+        counted = settings.auth != "none"
+        per_s = settings.user_requests_per_s
+        self.pace = Pace(per_s, settings.user_requests_burst, clock) if counted and per_s else None
+        self._work = Pace(WORK_MS_PER_S, WORK_MS_AT_ONCE, clock, settled=False) if counted else None
+        # Bytes come unevenly: what is taken at once is as large as what all may send at once.
+        at_once = settings.bodies_bytes
+        self.large_bodies = LargeBytes("bodies", settings, at_once, clock)
+        self.large_answers = LargeBytes("answers", settings, ANSWERS_AT_ONCE * at_once, clock)
+        self.places = places
+        self.bodies = BodyRoom(settings.bodies_bytes, settings.frame_bytes)
+        self.turns = turn_limits(settings)
+
+    def check_request(self, user: str, request: type[p.Request] | None) -> None:
+        """Count a request. Raises `ApiError` "rate_limited"; nothing that is `UNTHROTTLED`."""
+        if self.pace is None or (request is not None and issubclass(request, UNTHROTTLED)):
+            return
+        wait_ms = self.pace.take(user)
+        if wait_ms:
+            raise ApiError("rate_limited", "Too many requests. Wait a moment.", retry_after_ms=wait_ms)
+
+    def spend(self, user: str, took_s: float) -> None:
+        """The loop worked so long for a request of the user's."""
+        if self._work is not None:
+            self._work.charge(user, took_s * 1000)
+
+    def rest_s(self, user: str) -> float:
+        """For how long the user's next request isn't read: who has more than its share of the loop is read more slowly."""
+        return 0 if self._work is None else self._work.wait_ms(user) / 1000
+
+    def is_over(self, user: str) -> bool:
+        """Whether the user has asked for more than the pace allows."""
+        return self.pace is not None and self.pace.wait_ms(user) > 0
+
+    def charge_unknown(self, user: str, count: int) -> None:
+        """Of what is always taken, so many ids led nowhere: each was a request."""
+        if self.pace is not None and count:
+            self.pace.charge(user, count)
+
+    def check_unknown(self, user: str) -> None:
+        """Whether ids may be looked up that may lead nowhere. Raises `ApiError` "rate_limited"."""
+        wait_ms = 0 if self.pace is None else self.pace.wait_ms(user)
+        if wait_ms:
+            raise ApiError(
+                "rate_limited",
+                "Too many requests named what isn't there. What runs was found all the same; wait a moment for the rest.",
+                retry_after_ms=wait_ms,
+            )
+
+    def stay(self) -> Stay:
+        """For a client that comes in for longer than one answer."""
+        return Stay(self.places)
+
+
+def turn_limits(settings: Settings) -> TurnLimits:
+    """What the store checks when it accepts a turn."""
+    counted = settings.auth != "none"
+    running = settings.user_running_turns if counted else 0
+    per_s = settings.user_requests_per_s if counted else 0
+    return TurnLimits(
+        running=running,
+        live=running + settings.user_queued_turns if running else 0,
+        live_bytes=settings.user_live_bytes if counted else 0,
+        conversations=settings.user_conversations if counted else 0,
+        stored_bytes=settings.user_stored_bytes if counted else 0,
+        start_interval_us=ceil(1_000_000 / per_s) if per_s else 0,
+        # Every start has passed the pace of requests, and the way to the store takes it a while.
+        start_burst=settings.user_requests_burst + 1,
+        tokens_per_day=settings.user_tokens_per_day,
+        cost_nano_per_day=int(settings.user_cost_per_day * 1_000_000_000),
+        conversation_tokens=settings.conversation_tokens,
+    )
+
+
+def refused(limited: Limited) -> ApiError:
+    """What a client is told of a turn that the store didn't accept."""
+    code, message = _REFUSALS[limited.limit]
+    return ApiError(code, message, retry_after_ms=limited.retry_after_ms)
+
+
+def crowded() -> ApiError:
+    """What a client is told where too many of the user's calls wait for the store."""
+    message = "Too many of your requests wait for the store. Wait for some."
+    return ApiError("rate_limited", message, retry_after_ms=RETRY_CROWDED_MS)

@@ -1,0 +1,87 @@
+"""An even pace for each user: counted in this process at once, and settled with the other instances by the store.
+
+A request never waits for the store. Who asks at several instances at the same moment gets a burst from each, and then
+nothing until all of it is paid back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from math import ceil
+
+from store.api import Store
+from store.records import StoreError
+
+PACES_SWEPT_AT = 1024
+SETTLE_S = 0.1
+DEBT_MAX_S = 10.0
+ROUNDING_MS = 1e-6
+
+
+class Pace:
+    """A bucket of `burst` requests for each user, that gets `per_s` of them. One that isn't `settled` is this process's."""
+
+    def __init__(
+        self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic, *, settled: bool = True
+    ) -> None:
+        self._settled = settled
+        self._interval_s = 1 / per_s
+        self._ahead_s = (burst - 1) * self._interval_s
+        self._clock = clock
+        self._due: dict[str, float] = {}
+        self._taken: dict[str, tuple[int, float]] = {}
+        """Of which the store isn't told yet: how many, and when the first of them was."""
+        self._sweep_at = PACES_SWEPT_AT
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def wait_ms(self, user: str) -> int:
+        """After how many ms the user's next request may come."""
+        now = self._clock()
+        return max(0, ceil((self._due.get(user, now) - now - self._ahead_s) * 1000 - ROUNDING_MS))
+
+    def take(self, user: str) -> int:
+        """Go on now, which is 0, or after so many ms."""
+        wait_ms = self.wait_ms(user)
+        if wait_ms == 0:
+            self.charge(user, 1)
+        return wait_ms
+
+    def charge(self, user: str, count: float) -> None:
+        """So many requests have been let through, whether they might or not; what is owed for them ends in `DEBT_MAX_S`."""
+        now = self._clock()
+        due = max(self._due.get(user, now), now)
+        count = min(count, max(1, (now + self._ahead_s + DEBT_MAX_S - due) // self._interval_s))
+        self._due[user] = due + count * self._interval_s
+        if self._settled:
+            before, since = self._taken.get(user, (0, now))
+            self._taken[user] = (before + int(count), since)
+        if len(self._due) >= self._sweep_at:
+            self._due = {other: then for other, then in self._due.items() if then > now}
+            self._sweep_at = max(PACES_SWEPT_AT, 2 * len(self._due))
+
+    async def run(self, store: Store, reachable: Callable[[], bool]) -> None:
+        """Settle now and then, until cancelled; while the store is away each instance counts its own."""
+        while True:
+            await asyncio.sleep(SETTLE_S)
+            with suppress(StoreError):
+                await self.settle(store if reachable() else None)
+
+    async def settle(self, store: Store | None) -> None:
+        """Say what was taken here, and hear what was taken anywhere. Raises `StoreError`, and then it is forgotten."""
+        taken, self._taken = self._taken, {}
+        if not taken or store is None:
+            return
+        began = self._clock()
+        told = [(user, count, int((began - since) * 1_000_000)) for user, (count, since) in taken.items()]
+        ahead_us = await store.count_requests(told, ceil(self._interval_s * 1_000_000))
+        for user, ahead in zip(taken, ahead_us, strict=True):
+            meanwhile, _ = self._taken.get(user, (0, 0))
+            due = began + ahead / 1_000_000 + meanwhile * self._interval_s
+            # Less than a request is the time that the way to the store took, and no other instance.
+            if due > self._due.get(user, began) + self._interval_s / 2:
+                self._due[user] = due

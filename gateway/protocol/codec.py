@@ -1,0 +1,248 @@
+"""JSON and MessagePack: a frame to bytes, and a client's bytes to a request, with every refusal typed.
+
+Both carry the same maps: string keys, finite numbers, no extension types, no binary.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from gateway.protocol.errors import ApiError
+from gateway.protocol.plain_text import PLAIN, is_plain
+from gateway.protocol.requests import DEPTH_MAX, ID_CHARS_MAX, USER_BYTES_MAX, AnyRequest, Ping, TurnStart
+
+# What MessagePack can carry; JSON alone could carry more.
+INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
+
+_JSON_ENCODER = msgspec.json.Encoder()
+_MSGPACK_ENCODER = msgspec.msgpack.Encoder()
+_REASON_CHARS_MAX = 500
+"""What msgspec says of a refusal may quote a whole frame: its beginning and its end tell everything."""
+# What only MessagePack can say, keys that aren't strings, and numbers that JSON can write but nobody can hold.
+_FOREIGN = re.compile(r"got `(bytes|ext|datetime)`|got `\w+` - at `key` in |^Number out of range")
+_HALF_A_PAIR = re.compile(r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
+_UNSEEN = f"Expected `str` matching regex {PLAIN!r}"
+_MISSING = re.compile(r"Object missing required field `(\w{1,64})`")
+
+
+class FrameError(Exception):
+    """A frame that can't be used. `id` and `user` are the request's `id` and `as`, where they could be read."""
+
+    def __init__(self, error: ApiError, request_id: str | None, user: str | None = None) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.id = request_id
+        self.user = user
+
+
+class _Envelope(Struct):
+    """Just enough of a broken frame to answer it."""
+
+    id: Any = None
+    user: Any = msgspec.field(default=None, name="as")
+    type: Any = None
+
+
+class Codec:
+    """One way to write frames. `binary` says which WebSocket opcode carries it."""
+
+    __slots__ = (
+        "_decode_any",
+        "_decode_envelope",
+        "_decode_request",
+        "binary",
+        "encode",
+        "index",
+        "name",
+        "subprotocol",
+    )
+
+    def __init__(
+        self,
+        index: int,
+        name: Literal["json", "msgpack"],
+        encode: Callable[[Any], bytes],
+        decode_request: Callable[[bytes | str], AnyRequest],
+        decode_envelope: Callable[[bytes | str], _Envelope],
+        decode_any: Callable[[bytes | str], Any],
+    ) -> None:
+        self.index = index
+        self.name = name
+        self.binary = name == "msgpack"
+        self.subprotocol = f"turnwire.v1.{name}"
+        self.encode = encode
+        self._decode_request = decode_request
+        self._decode_envelope = decode_envelope
+        self._decode_any = decode_any
+
+    def decode(self, data: bytes | str) -> AnyRequest:
+        """A client's frame as a request. Raises `FrameError`."""
+        try:
+            request = self._decode_request(data)
+            check_free_values(request)
+        except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
+            cause = RecursionError() if self._is_too_deep(data) else error
+            if not self.binary and _is_half_a_pair(str(error), str(data)):
+                cause = ApiError("invalid_frame", "The frame has half of a surrogate pair. Send whole characters.")
+            raise FrameError(refusal(cause), *self._read_names(data)) from None
+        return request
+
+    def read(self, data: bytes | str) -> Any:
+        """Any value, as it is. Raises `msgspec.DecodeError`."""
+        return self._decode_any(data)
+
+    def _is_too_deep(self, data: bytes | str) -> bool:
+        """Only asked of a refused frame: its depth names the cause better than the first wrong type does."""
+        try:
+            _check_value(self._decode_any(data), "", 1)
+        except RecursionError:
+            return True
+        except (msgspec.DecodeError, UnicodeError, ApiError):
+            return False
+        return False
+
+    def _read_names(self, data: bytes | str) -> tuple[str | None, str | None]:
+        try:
+            found = self._decode_envelope(data)
+        except (msgspec.DecodeError, RecursionError, UnicodeError):
+            return None, None
+        return _name(found.id, ID_CHARS_MAX), _name(found.user, USER_BYTES_MAX)
+
+
+def _name(found: object, chars_max: int) -> str | None:
+    return found if isinstance(found, str) and 0 < len(found) <= chars_max and is_plain(found) else None
+
+
+def refusal(error: Exception) -> ApiError:
+    """Unreadable, an unknown type or field: `invalid_frame`. A wrong value: `invalid_request` with its path."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, RecursionError):
+        return ApiError("invalid_frame", f"The frame nests deeper than {DEPTH_MAX} levels. Flatten it.")
+    text = str(error).replace(_UNSEEN, "Control and format characters can't be in a name")
+    if len(text) > 2 * _REASON_CHARS_MAX:
+        text = f"{text[:_REASON_CHARS_MAX]}…{text[-_REASON_CHARS_MAX:]}"
+    if not isinstance(error, msgspec.ValidationError):
+        return ApiError("invalid_frame", f"The frame can't be decoded: {_shown(text)}. Send one map per frame.")
+    reason, path = _told(text)
+    missing = _MISSING.match(text)
+    if missing is not None:
+        path = f"{path}.{missing.group(1)}" if path else missing.group(1)
+    if text.startswith("Object contains unknown field") or path in {"", "type"} or _FOREIGN.search(text):
+        return ApiError(
+            "invalid_frame", f"{reason}. Check type and field names against the protocol.", path=path or None
+        )
+    return ApiError("invalid_request", f"{reason}. Correct the field.", path=path)
+
+
+def _told(text: str) -> tuple[str, str]:
+    """What msgspec says, and where: "Expected `int`, got `str` - at `$.a.b`". A name that it quotes may look like that."""
+    reason, _, where = text.rpartition(" - at `")
+    where = where.removeprefix("key` in `")
+    if not reason or not where.startswith("$") or not where.endswith("`"):
+        return _shown(text), ""
+    return _shown(reason), where[1:-1].removeprefix(".")
+
+
+def _is_half_a_pair(reason: str, data: str) -> bool:
+    """Whether that is why a JSON text was refused. Before its closing quote msgspec takes half a pair for a cut text."""
+    return "surrogate" in reason or (reason == "Input data was truncated" and _HALF_A_PAIR.search(data) is not None)
+
+
+def _shown(reason: str) -> str:
+    return reason if len(reason) <= 160 else reason[:160] + "…"
+
+
+def check_free_values(request: AnyRequest) -> None:
+    """Values without a schema, and floats, obey the rules that the typed decoder can't state."""
+    metadata = getattr(request, "metadata", None)
+    if metadata is not None:
+        _check_value(metadata, "metadata", 2)
+    if isinstance(request, Ping):
+        _check_value(request.t, "t", 2)
+    elif isinstance(request, TurnStart):
+        params = request.params
+        for name in ("temperature", "top_p"):
+            _check_value(getattr(params, name), f"params.{name}", 3)
+        _check_value(params.response_format, "params.response_format", 3)
+        _check_value(params.demo, "params.demo", 3)
+        for n, tool in enumerate(request.tools or ()):
+            _check_value(tool.parameters, f"tools[{n}].parameters", 4)
+        for n, message in enumerate(request.messages or ()):
+            _check_value(message.usage, f"messages[{n}].usage", 4)
+            _check_value(message.cost, f"messages[{n}].cost", 4)
+
+
+def _check_value(value: Any, path: str, depth: int) -> None:
+    if depth > DEPTH_MAX:
+        raise RecursionError
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ApiError("invalid_frame", "Map keys are strings here. Change the key.", path=path)
+            _check_value(inner, path, depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_value(inner, path, depth + 1)
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ApiError("invalid_frame", "Numbers are finite here. Change the number.", path=path)
+    elif isinstance(value, int):
+        if not INTEGER_MIN <= value <= INTEGER_MAX:
+            raise ApiError("invalid_frame", "Integers have 64 bits here. Send it as text.", path=path)
+    elif value is not None and not isinstance(value, str):
+        raise ApiError("invalid_frame", "Binary and extension types aren't known here. Use base64.", path=path)
+
+
+def encoded_size(text: str) -> int:
+    """Bytes that `text` takes inside a frame, in the costlier codec."""
+    return max(len(_JSON_ENCODER.encode(text)), len(_MSGPACK_ENCODER.encode(text)))
+
+
+def split_text(text: str, bytes_max: int) -> list[str]:
+    """Cut `text` into pieces that each take at most `bytes_max` in a frame. Joined they are `text`."""
+    if len(text) * 6 + 2 <= bytes_max:
+        return [text]
+    pieces: list[str] = []
+    start = 0
+    while start < len(text):
+        # No character takes less than a byte.
+        piece = clip_text(text[start : start + bytes_max], bytes_max) or text[start]
+        pieces.append(piece)
+        start += len(piece)
+    return pieces or [text]
+
+
+def clip_text(text: str, bytes_max: int) -> str:
+    """A prefix of `text` that takes at most `bytes_max` in a frame; empty where nothing fits."""
+    text = text[: max(bytes_max, 0)]
+    while text and (size := encoded_size(text)) > bytes_max:
+        text = text[: len(text) * bytes_max // (size + 1)]
+    return text
+
+
+JSON = Codec(
+    0,
+    "json",
+    _JSON_ENCODER.encode,
+    # msgspec by itself takes fifty times as long for a number at the end of the range, as 1e308 is.
+    msgspec.json.Decoder(AnyRequest, float_hook=float).decode,
+    msgspec.json.Decoder(_Envelope, float_hook=float).decode,
+    msgspec.json.Decoder(float_hook=float).decode,
+)
+MSGPACK = Codec(
+    1,
+    "msgpack",
+    _MSGPACK_ENCODER.encode,
+    msgspec.msgpack.Decoder(AnyRequest).decode,  # type: ignore[arg-type]
+    msgspec.msgpack.Decoder(_Envelope).decode,  # type: ignore[arg-type]
+    msgspec.msgpack.decode,  # type: ignore[arg-type]
+)
+CODECS: tuple[Codec, ...] = (JSON, MSGPACK)
+BY_SUBPROTOCOL: dict[str, Codec] = {codec.subprotocol: codec for codec in CODECS}

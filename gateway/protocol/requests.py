@@ -1,0 +1,260 @@
+"""What a client may send: every request as a tagged struct, and the answers to them.
+
+Events that arrive unasked are in `events.py`. The rules that need more than one field are in `session.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gateway.protocol.errors import ErrorBody
+from gateway.protocol.plain_text import PLAIN
+from providers.base import Params, Part, Role, Tool, ToolChoice
+
+PROTOCOL = "turnwire.v1"
+FRAME_BYTES_OUT_MAX = 16_384
+PIECE_BYTES_MAX = 15_000
+DEPTH_MAX = 32
+ID_CHARS_MAX = 64
+USER_BYTES_MAX = 255
+
+assert PIECE_BYTES_MAX + 512 + 2 * USER_BYTES_MAX < FRAME_BYTES_OUT_MAX, (
+    "a piece, its envelope and `as` must fit a frame"
+)
+
+RequestId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern=PLAIN)]
+TurnId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.\-]{1,64}\Z")]
+Key = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern=PLAIN)]
+ModelId = Annotated[str, Meta(min_length=1, max_length=200, pattern=PLAIN)]
+Title = Annotated[str, Meta(max_length=300)]
+PageLimit = Annotated[int, Meta(ge=1, le=200)]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+UserName = Annotated[str, Meta(min_length=1, max_length=USER_BYTES_MAX, pattern=PLAIN)]
+Metadata = dict[str, Any]
+
+
+class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
+    """What all requests share: an `id`, if the client wants an answer; `as`, the user whom a service speaks for."""
+
+    id: RequestId | None = None
+    as_: UserName | None = msgspec.field(default=None, name="as")
+
+
+class Position(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a client holds of a turn: the last `seq`, written in `epoch`."""
+
+    epoch: Count
+    seq: Count
+
+
+class InputMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A message of a stateless turn. Only `role` and `parts` count; the rest may stay as history returned it."""
+
+    role: Role
+    parts: list[Part]
+    id: str | None = None
+    parent: str | None = None
+    turn: str | None = None
+    model: str | None = None
+    created_at: str | None = None
+    usage: Any = None
+    cost: Any = None
+    ended: str | None = None
+
+
+class Auth(Request, frozen=True, tag="auth"):
+    """Authenticate, or renew the credential of a live connection."""
+
+    token: str
+
+
+class Ping(Request, frozen=True, tag="ping"):
+    """Measure the round trip."""
+
+    t: int | float | None = None
+
+
+class TurnStart(Request, frozen=True, tag="turn.start"):
+    """Ask a model. `turn` is the idempotency key."""
+
+    turn: TurnId | None = None
+    conversation: Key | None = None
+    model: ModelId | None = None
+    input: str | list[Part] | None = None
+    parent: Key | None = None
+    messages: list[InputMessage] | None = None
+    system: str | None = None
+    params: Params = Params()
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    tool_choice: ToolChoice | None = None
+    on_busy: Literal["parallel", "queue", "reject", "interrupt"] = "parallel"
+    on_disconnect: Literal["continue", "cancel"] = "continue"
+    metadata: Metadata | None = None
+
+
+decode_request = msgspec.json.Decoder(TurnStart, float_hook=float).decode
+
+
+class TurnCancel(Request, frozen=True, tag="turn.cancel"):
+    """Stop turns: one, several, all of a conversation, or all of this user's."""
+
+    turn: Key | None = None
+    turns: Annotated[list[Key], Meta(max_length=1000)] | None = None
+    conversation: Key | None = None
+    mine: bool = False
+    reason: Annotated[str, Meta(max_length=300)] | None = None
+
+
+class TurnAttach(Request, frozen=True, tag="turn.attach"):
+    """Follow a turn from a position on, or many."""
+
+    turn: Key | None = None
+    epoch: Count | None = None
+    after: Count = 0
+    positions: dict[Key, Position] | None = None
+
+
+class TurnDetach(Request, frozen=True, tag="turn.detach"):
+    """Follow a turn no longer."""
+
+    turn: Key
+
+
+class TurnGet(Request, frozen=True, tag="turn.get"):
+    """How a turn stands."""
+
+    turn: Key
+
+
+class ConversationCreate(Request, frozen=True, tag="conversation.create"):
+    """Make an empty conversation."""
+
+    title: Title | None = None
+    system: str | None = None
+    model: ModelId | None = None
+    metadata: Metadata | None = None
+
+
+class ConversationList(Request, frozen=True, tag="conversation.list"):
+    """This user's conversations, newest first."""
+
+    limit: PageLimit = 50
+    before: Key | None = None
+    query: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class ConversationGet(Request, frozen=True, tag="conversation.get"):
+    """One conversation, without its messages."""
+
+    conversation: Key
+
+
+class ConversationUpdate(Request, frozen=True, tag="conversation.update"):
+    """Change what is given, leave the rest."""
+
+    conversation: Key
+    title: Title | None = None
+    system: str | None = None
+    model: ModelId | None = None
+    metadata: Metadata | None = None
+    head: Key | None = None
+
+
+class ConversationClear(Request, frozen=True, tag="conversation.clear"):
+    """Start later turns from an empty context; the history stays."""
+
+    conversation: Key
+
+
+class ConversationDelete(Request, frozen=True, tag="conversation.delete"):
+    """Stop its turns and forget it."""
+
+    conversation: Key
+
+
+class ConversationMessages(Request, frozen=True, tag="conversation.messages"):
+    """The whole tree by time, the last page first."""
+
+    conversation: Key
+    limit: PageLimit = 100
+    before: Key | None = None
+
+
+class ConversationAttach(Request, frozen=True, tag="conversation.attach"):
+    """Follow every turn of a conversation, whoever starts it."""
+
+    conversation: Key
+    positions: dict[Key, Position] | None = None
+
+
+class ConversationDetach(Request, frozen=True, tag="conversation.detach"):
+    """Follow it no longer; turns that are attached stay so."""
+
+    conversation: Key
+
+
+class FeedbackPut(Request, frozen=True, tag="feedback.put"):
+    """Rate an answer."""
+
+    message: Key
+    rating: Literal["up", "down"] | Annotated[int, Meta(ge=1, le=5)]
+    comment: Annotated[str, Meta(max_length=2000)] | None = None
+
+
+class ModelsList(Request, frozen=True, tag="models.list"):
+    """Which models there are, and what each can do."""
+
+
+class UsageGet(Request, frozen=True, tag="usage.get"):
+    """Tokens and cost of this user, of one conversation or since a time (RFC 3339)."""
+
+    conversation: Key | None = None
+    since: Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None = None
+
+
+AnyRequest = (
+    Auth
+    | Ping
+    | TurnStart
+    | TurnCancel
+    | TurnAttach
+    | TurnDetach
+    | TurnGet
+    | ConversationCreate
+    | ConversationList
+    | ConversationGet
+    | ConversationUpdate
+    | ConversationClear
+    | ConversationDelete
+    | ConversationMessages
+    | ConversationAttach
+    | ConversationDetach
+    | FeedbackPut
+    | ModelsList
+    | UsageGet
+)
+
+
+class Result(Struct, frozen=True, tag_field="type", tag="result", omit_defaults=True):
+    """The answer to request `id`; `pieces` counts the `result.piece` frames that went ahead instead."""
+
+    id: str
+    result: Any = None
+    pieces: int | None = None
+
+
+class ResultPiece(Struct, frozen=True, tag_field="type", tag="result.piece"):
+    """A piece of a large result's JSON text."""
+
+    id: str
+    text: str
+
+
+class ErrorAnswer(Struct, frozen=True, tag_field="type", tag="error", omit_defaults=True):
+    """The request failed; without `id` where the request had none that could be read."""
+
+    error: ErrorBody
+    id: str | None = None

@@ -1,0 +1,155 @@
+"""What a `turn.start` asks, checked as far as it can be before a provider is asked. Pure."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Iterable, Sequence
+
+from gateway.protocol.errors import PATH_CHARS_MAX, ApiError
+from gateway.protocol.requests import InputMessage, TurnStart
+from providers.base import (
+    ChatMessage,
+    FilePart,
+    ImagePart,
+    Part,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolName,
+    ToolResultPart,
+)
+
+_ADDRESSES = ("https://", "http://", "data:", "/v1/messages/")
+_IMAGE_DATA = re.compile(r"data:image/[\w.+-]{1,100};base64,")
+_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+
+
+def check_content(request: TurnStart) -> None:
+    """Parts that hold something, and tools that can be called. Raises `ApiError`."""
+    if isinstance(request.input, list):
+        _check_parts(request.input, "input")
+    for n, message in enumerate(request.messages or ()):
+        _check_parts(message.parts, f"messages[{n}].parts")
+    messages = request.messages or []
+    if (call := _result_without_call(messages) or late_result(messages)) is not None:
+        raise ApiError(
+            "invalid_request",
+            f"Right before this result there is no tool call {call[:80]}. Send both.",
+            path="messages",
+        )
+    _check_tools(request, request.tools or [])
+
+
+def _result_without_call(messages: Iterable[InputMessage]) -> str | None:
+    """The first call whose result stands there without it."""
+    calls = set()
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, ToolCallPart):
+                calls.add(part.call)
+            elif isinstance(part, ToolResultPart) and part.call not in calls:
+                return part.call
+    return None
+
+
+def linked_results(messages: Sequence[ChatMessage | InputMessage]) -> list[set[str]]:
+    """For each message, the calls whose results in it are where providers want them: behind the calls, before all else."""
+    linked: list[set[str]] = []
+    asked: set[str] = set()
+    for message in messages:
+        if message.role == "assistant" and message.parts:
+            asked = {part.call for part in message.parts if isinstance(part, ToolCallPart)}
+        linked.append(asked & {part.call for part in message.parts if isinstance(part, ToolResultPart)})
+        if message.role != "assistant" and not all(isinstance(part, ToolResultPart) for part in message.parts):
+            asked = set()
+    return linked
+
+
+def late_result(messages: Sequence[ChatMessage | InputMessage]) -> str | None:
+    """The first call whose result the last message brings, but not right behind it."""
+    if not messages:
+        return None
+    linked = linked_results(messages)[-1]
+    results = (part.call for part in messages[-1].parts if isinstance(part, ToolResultPart))
+    return next((call for call in results if call not in linked), None)
+
+
+def _check_parts(parts: list[Part], path: str) -> None:
+    if all(isinstance(part, TextPart) and not part.text for part in parts):
+        raise ApiError("invalid_request", f"{path} is empty. Send some text.", path=path)
+    for n, part in enumerate(parts):
+        if isinstance(part, ImagePart | FilePart):
+            _check_data(part, f"{path}[{n}]")
+
+
+def _check_data(part: ImagePart | FilePart, path: str) -> None:
+    if (part.data is None) == (part.url is None):
+        raise ApiError("invalid_request", "An image or file has either data or a url. Send one of them.", path=path)
+    if isinstance(part, ImagePart) and not part.media_type.startswith("image/"):
+        raise ApiError("invalid_request", "This is no image. Send a file, or say image/png.", path=f"{path}.media_type")
+    if part.url is not None and not part.url.startswith(_ADDRESSES):
+        raise ApiError("invalid_request", "This address can't be passed on. Send one of https.", path=f"{path}.url")
+    held, where = part.data, "data"
+    if isinstance(part, ImagePart) and part.url is not None and part.url.startswith("data:"):
+        beginning = _IMAGE_DATA.match(part.url)
+        if beginning is None:
+            raise ApiError(
+                "invalid_request",
+                "This data is no image. Send data:image/png;base64, and the image, or its https address.",
+                path=f"{path}.url",
+            )
+        held, where = part.url[beginning.end() :], "url"
+    if held is not None and not _is_base64(held):
+        raise ApiError("invalid_request", "data is not base64 of anything. Encode the bytes.", path=f"{path}.{where}")
+
+
+def _is_base64(text: str) -> bool:
+    try:
+        return bool(binascii.a2b_base64(text, strict_mode=True))
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _schema_fault(schema: object, path: str) -> str | None:
+    """Where the schema is broken, as far as every provider would refuse it."""
+    path = path[:PATH_CHARS_MAX]
+    if isinstance(schema, bool):
+        return None
+    if not isinstance(schema, dict):
+        return path
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    if not isinstance(properties, dict):
+        return f"{path}.properties"
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+        return f"{path}.required"
+    kinds = schema.get("type", [])
+    kinds = kinds if isinstance(kinds, list) else [kinds]
+    if not all(isinstance(kind, str) and kind.lower() in _TYPES for kind in kinds):
+        return f"{path}.type"
+    inner = [(value, f"{path}.properties.{name}") for name, value in properties.items()]
+    if not isinstance(schema.get("items"), list | None):
+        inner.append((schema["items"], f"{path}.items"))
+    return next((fault for value, where in inner if (fault := _schema_fault(value, where)) is not None), None)
+
+
+def _check_tools(request: TurnStart, tools: list[Tool]) -> None:
+    names = [tool.name for tool in tools]
+    for n, tool in enumerate(tools):
+        if tool.parameters and tool.parameters.get("type") != "object":
+            raise ApiError(
+                "invalid_request",
+                'A tool takes a map: its parameters are a JSON schema of "type": "object".',
+                path=f"tools[{n}].parameters",
+            )
+        if (fault := _schema_fault(tool.parameters, f"tools[{n}].parameters")) is not None:
+            raise ApiError("invalid_request", "This is no JSON schema. Check it.", path=fault)
+        if tool.name in names[:n]:
+            raise ApiError("invalid_request", f"Two tools are called {tool.name}. Rename one.", path=f"tools[{n}].name")
+    choice = request.tool_choice
+    if isinstance(choice, ToolName) and choice.name not in names:
+        raise ApiError("invalid_request", "tool_choice names no tool of this turn.", path="tool_choice")
+    if choice == "required" and not tools:
+        raise ApiError(
+            "invalid_request", "tool_choice requires a tool, and there is none. Send tools.", path="tool_choice"
+        )

@@ -1,0 +1,168 @@
+"""From what the store keeps to what clients see: conversations, messages, usage and cost."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.protocol.codec import JSON, clip_text, encoded_size
+from gateway.protocol.events import Cost, EndStatus, Message
+from gateway.protocol.ids import rfc3339
+from providers.base import FilePart, ImagePart, Part, TextPart, Usage
+from store.records import ConversationRecord, Counters, MessageRecord
+
+NANO = 1_000_000_000
+INPUT_TEXT_BYTES_MAX = 4096
+DATA_CHARS_MAX = 4096
+INPUT_BYTES_MAX = 8192
+TITLE_CHARS_MAX = 60
+LINE_CHARS_MAX = 4096
+"""So much of a text may be blanks in its title."""
+
+_PART_ADDRESS = re.compile(r"/v1/messages/([A-Za-z0-9_-]{1,64})/parts/(\d{1,6})")
+
+
+class MessageBody(Struct, frozen=True, omit_defaults=True):
+    """What the store's message record does not hold of a message."""
+
+    parts: list[Part]
+    model: str | None = None
+    usage: Usage | None = None
+    cost: Cost | None = None
+    ended: EndStatus | None = None
+
+
+encode_body = msgspec.json.Encoder().encode
+_decode_body = msgspec.json.Decoder(MessageBody, float_hook=float).decode
+
+
+def body_of(record: MessageRecord) -> MessageBody:
+    """The body of a stored message."""
+    return _decode_body(record.body)
+
+
+def message_view(record: MessageRecord, whole: list[Part] | None = None) -> Message:
+    """A stored message as clients see it; large `data` by its address, unless `whole` has all of its parts."""
+    body = body_of(record) if whole is None else MessageBody(whole)
+    return Message(
+        id=record.id,
+        role=record.role,  # type: ignore[arg-type]
+        parts=whole if whole is not None else [_by_address(record.id, n, part) for n, part in enumerate(body.parts)],
+        parent=record.parent,
+        created_at=rfc3339(record.created_ms),
+        turn=record.turn,
+        model=body.model,
+        usage=body.usage,
+        cost=body.cost,
+        ended=body.ended,
+    )
+
+
+def conversation_view(record: ConversationRecord) -> dict[str, Any]:
+    """A conversation as clients see it; without `system` and `model` where it has none."""
+    view = {
+        "id": record.id,
+        "title": record.title,
+        "metadata": JSON.read(record.metadata),
+        "head": record.head,
+        "revision": record.revision,
+        "created_at": rfc3339(record.created_ms),
+        "updated_at": rfc3339(record.updated_ms),
+        "messages": record.messages,
+        "usage": usage_view(record.usage),
+        "cost": cost_view(record.usage),
+    }
+    if record.system is not None:
+        view["system"] = record.system
+    if record.model is not None:
+        view["model"] = record.model
+    return view
+
+
+def usage_view(sums: Counters) -> Usage:
+    """Sums as usage."""
+    return Usage(
+        sums.input_tokens,
+        sums.output_tokens,
+        sums.reasoning_tokens or None,
+        sums.cache_read_tokens or None,
+        sums.cache_write_tokens or None,
+    )
+
+
+def cost_view(sums: Counters) -> Cost | None:
+    """Sums as money; None where nothing was priced."""
+    return money(sums.cost_nano)
+
+
+def money(nano: int | None) -> Cost | None:
+    """Billionths of a dollar as money: exact, with at least six decimals."""
+    if nano is None:
+        return None
+    decimals = f"{nano % NANO:09d}"
+    return Cost(f"{nano // NANO}.{decimals[:6]}{decimals[6:].rstrip('0')}")
+
+
+def counters_of(usage: Usage | None, cost_nano: int | None) -> Counters:
+    """A turn's usage and cost as counters."""
+    if usage is None:
+        return Counters()
+    return Counters(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.reasoning_tokens or 0,
+        usage.cache_read_tokens or 0,
+        usage.cache_write_tokens or 0,
+        cost_nano,
+    )
+
+
+def preview(message: Message) -> Message:
+    """The message small enough for `turn.started`: long text is cut, `data` left out, and `truncated` says so."""
+    parts: list[Part] = []
+    truncated = False
+    text_left, bytes_left = INPUT_TEXT_BYTES_MAX, INPUT_BYTES_MAX
+    for part in message.parts:
+        short = _without_data(part)
+        if isinstance(short, TextPart):
+            clipped = clip_text(short.text, text_left)
+            text_left -= encoded_size(clipped)
+            short = msgspec.structs.replace(short, text=clipped)
+        size = len(encode_body(short)) + 16
+        truncated = truncated or short != part
+        if size > bytes_left:
+            truncated = True
+            break
+        bytes_left -= size
+        parts.append(short)
+    return msgspec.structs.replace(message, parts=parts, truncated=truncated)
+
+
+def _by_address(message: str, number: int, part: Part) -> Part:
+    if not isinstance(part, ImagePart | FilePart) or part.data is None or len(part.data) <= DATA_CHARS_MAX:
+        return part
+    return msgspec.structs.replace(part, data=None, url=f"/v1/messages/{message}/parts/{number}")
+
+
+def address_in(url: str) -> tuple[str, int] | None:
+    """The message and the number of the part whose data this address is of, if it is one of ours."""
+    found = _PART_ADDRESS.fullmatch(url)
+    return None if found is None else (found.group(1), int(found.group(2)))
+
+
+def _without_data(part: Part) -> Part:
+    if getattr(part, "data", None) is None:
+        return part
+    return msgspec.structs.replace(part, data=None)
+
+
+def title_of(parts: list[Part]) -> str:
+    """A first title: the first line of the first text."""
+    for part in parts:
+        if isinstance(part, TextPart) and part.text.strip():
+            line = " ".join(part.text.lstrip()[:LINE_CHARS_MAX].splitlines()[0].split())
+            return line if len(line) <= TITLE_CHARS_MAX else line[: TITLE_CHARS_MAX - 1].rstrip() + "…"
+    return ""

@@ -1,0 +1,220 @@
+"""The `conversation.*` and `feedback.put` requests of one client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from gateway.protocol import requests as p
+from gateway.protocol.codec import JSON
+from gateway.protocol.errors import ApiError
+from gateway.protocol.events import ConversationDeleted, ConversationUpdated, Message
+from gateway.protocol.ids import new_id, now_ms
+from gateway.protocol.views import conversation_view, message_view
+from gateway.requests.services import Services
+from gateway.requests.turns import Turns
+from gateway.streams.outbox import Outbox
+from gateway.turns.abort import Abort
+from store.records import Change, ConversationRecord, NotFound
+
+PAGE_BYTES_MAX = 128 * 1024
+
+
+class Conversations:
+    """Conversation requests of `user`; what it watches is attached to `outbox`."""
+
+    def __init__(self, services: Services, user: str, outbox: Outbox, turns: Turns) -> None:
+        self._services = services
+        self._user = user
+        self._outbox = outbox
+        self._turns = turns
+        self._watched: set[str] = set()
+
+    def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
+        """Which method serves which request."""
+        return {
+            p.ConversationCreate: self._create,
+            p.ConversationList: self._list,
+            p.ConversationGet: self._get,
+            p.ConversationUpdate: self._update,
+            p.ConversationClear: self._clear,
+            p.ConversationDelete: self._delete,
+            p.ConversationMessages: self._messages,
+            p.ConversationAttach: self._attach,
+            p.ConversationDetach: self._detach,
+            p.FeedbackPut: self._feedback,
+        }
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it watches nothing."""
+        return not self._watched
+
+    def close(self) -> None:
+        """Watch nothing more."""
+        for conversation in self._watched:
+            self._services.watchers.unwatch(self._user, conversation, self._outbox)
+        self._watched.clear()
+
+    async def _create(self, request: p.ConversationCreate) -> dict[str, Any]:
+        if request.model is not None:
+            self._services.catalog.resolve(request.model)
+        now = now_ms()
+        conversation = ConversationRecord(
+            id=new_id("c"),
+            user=self._user,
+            title=request.title or "",
+            system=request.system,
+            model=request.model,
+            metadata=self._metadata(request.metadata or {}),
+            head=None,
+            revision=0,
+            created_ms=now,
+            updated_ms=now,
+        )
+        await self._services.store.create_conversation(conversation, self._services.limits.turns)
+        return conversation_view(conversation)
+
+    def _metadata(self, given: p.Metadata) -> bytes:
+        """As it is kept. Raises `ApiError`."""
+        encoded, bytes_max = JSON.encode(given), self._services.settings.metadata_bytes
+        if len(encoded) > bytes_max:
+            raise ApiError(
+                "too_large", f"metadata takes {len(encoded)} bytes; {bytes_max} are kept. Shorten it.", path="metadata"
+            )
+        return encoded
+
+    async def _list(self, request: p.ConversationList) -> dict[str, Any]:
+        found, more = await self._services.store.conversations(self._user, request.limit, request.before, request.query)
+        views = [conversation_view(conversation) for conversation in found]
+        kept = _page(views)
+        page: dict[str, Any] = {"conversations": kept}
+        if kept and (more or len(kept) < len(views)):
+            page["next"] = kept[-1]["id"]
+        return page
+
+    async def _get(self, request: p.ConversationGet) -> dict[str, Any]:
+        return conversation_view(await self._services.store.conversation(self._user, request.conversation))
+
+    async def _update(self, request: p.ConversationUpdate) -> dict[str, Any]:
+        if request.model is not None:
+            self._services.catalog.resolve(request.model)
+        change = Change(
+            title=request.title,
+            system=request.system,
+            model=request.model,
+            metadata=None if request.metadata is None else self._metadata(request.metadata),
+            head=request.head,
+        )
+        changed = await self._services.store.update_conversation(
+            self._user, request.conversation, change, now_ms(), self._services.limits.turns
+        )
+        await self._tell(changed)
+        return conversation_view(changed)
+
+    async def _clear(self, request: p.ConversationClear) -> dict[str, Any]:
+        await self._tell(await self._services.store.clear_conversation(self._user, request.conversation, now_ms()))
+        return {}
+
+    async def _tell(self, changed: ConversationRecord) -> None:
+        await self._services.watchers.tell(
+            self._user,
+            changed.id,
+            ConversationUpdated(
+                conversation=changed.id, revision=changed.revision, title=changed.title, head=changed.head
+            ),
+        )
+
+    async def _delete(self, request: p.ConversationDelete) -> dict[str, Any]:
+        services, conversation = self._services, request.conversation
+        await services.store.conversation(self._user, conversation)
+        await self._stop_all(conversation, await services.store.active(self._user, conversation))
+        late = await services.store.delete_conversation(self._user, conversation)
+        await self._stop_all(conversation, late)  # what was accepted while the others ended
+        services.hub.forget(self._user, conversation)
+        await services.watchers.tell(self._user, conversation, ConversationDeleted(conversation))
+        return {}
+
+    async def _stop_all(self, conversation: str, active: list[str]) -> None:
+        """Stop the turns that run here and those of `active`, wherever, and wait for their endings."""
+        services = self._services
+        wish = Abort("client", "The conversation was deleted.")
+        here = [stream.turn for stream in services.hub.live_in(self._user, conversation)]
+        running = list(dict.fromkeys([*here, *active]))
+        await asyncio.gather(*(services.stopping.cancel(self._user, turn, wish) for turn in running))
+        for turn in running:
+            with suppress(NotFound, ApiError):
+                await (await services.followers.find(self._user, turn)).wait_ended()
+
+    async def _messages(self, request: p.ConversationMessages) -> dict[str, Any]:
+        found, more = await self._services.store.messages(
+            self._user, request.conversation, request.limit, request.before
+        )
+        views = [message_view(record) for record in found]
+        kept: list[Message] = _page(views[::-1])[::-1]
+        page: dict[str, Any] = {"messages": kept}
+        if kept and (more or len(kept) < len(views)):
+            page["next"] = kept[0].id
+        return page
+
+    async def _attach(self, request: p.ConversationAttach) -> dict[str, Any]:
+        services, conversation = self._services, request.conversation
+        if conversation not in self._watched and not services.hub.live_in(self._user, conversation):
+            services.limits.check_unknown(self._user)
+        try:
+            record = await services.store.conversation(self._user, conversation)
+        except NotFound:
+            services.limits.charge_unknown(self._user, 1)
+            raise
+        if conversation in self._watched:
+            active = await services.store.active(self._user, conversation)
+        else:
+            # Watched before the running turns are read, so that none that starts meanwhile is missed.
+            self._watched.add(conversation)
+            try:
+                active = await services.watchers.watch(self._user, conversation, self._outbox)
+            except BaseException:
+                self._watched.discard(conversation)
+                raise
+        positions = request.positions or {}
+        wanted = {turn: (0, 0) for turn in active if turn not in self._outbox.attachments}
+        wanted |= {turn: (position.epoch, position.seq) for turn, position in positions.items()}
+        turns: dict[str, Any] = {}
+        gone: dict[str, str | None] = {}
+        for turn, answer in (await self._turns.attach_all(wanted, conversation)).items():
+            if "error" in answer:
+                if answer["error"].code == "rate_limited":
+                    raise ApiError(
+                        "rate_limited", answer["error"].message, retry_after_ms=answer["error"].retry_after_ms
+                    )
+                gone[turn] = answer["error"].stored_message
+            else:
+                turns[turn] = answer
+        return {"conversation": record.id, "revision": record.revision, "turns": turns, "gone": gone}
+
+    async def _detach(self, request: p.ConversationDetach) -> dict[str, Any]:
+        if request.conversation not in self._watched:
+            await self._services.store.conversation(self._user, request.conversation)
+            return {}
+        self._watched.discard(request.conversation)
+        self._services.watchers.unwatch(self._user, request.conversation, self._outbox)
+        return {}
+
+    async def _feedback(self, request: p.FeedbackPut) -> dict[str, Any]:
+        rating = str(request.rating)
+        await self._services.store.put_feedback(self._user, request.message, rating, request.comment, now_ms())
+        return {}
+
+
+def _page(items: list[Any]) -> list[Any]:
+    """The first of `items` that fit a page; at least one."""
+    size = 0
+    for n, item in enumerate(items):
+        size += len(msgspec.json.encode(item)) + 1
+        if size > PAGE_BYTES_MAX and n:
+            return items[:n]
+    return items

@@ -1,0 +1,107 @@
+"""A connection that speaks for many users: each has a session of its own, as strange to the others as on a socket of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.identity.credential_lease import Access
+from gateway.identity.principal import check_user
+from gateway.protocol import requests as p
+from gateway.protocol.codec import FrameError
+from gateway.protocol.errors import ApiError
+from gateway.requests.services import Services
+from gateway.requests.session import Session, Spawn
+from gateway.streams.multiplexed_outbox import Lanes
+
+IDLE_KEPT_MAX = 64
+
+
+class Behalf:
+    """The sessions of a service's connection: its own, and one for each user that a frame names by `as`.
+
+    Idle ones are dropped when there are about as many as busy ones.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        user: str,
+        access: Access,
+        lanes: Lanes,
+        spawn: Spawn,
+        on_broken: Callable[[], None],
+    ) -> None:
+        self._services = services
+        self._access = access
+        self._lanes = lanes
+        self._spawn = spawn
+        self._on_broken = on_broken
+        self._own = Session(services, user, access, lanes, spawn, on_broken)
+        self._sessions: dict[str, Session] = {}
+        self._sweep_at = IDLE_KEPT_MAX
+
+    def receive(self, data: str | bytes) -> None:
+        """Decode one frame and start what it asks for, for whom it says. Never awaits, never raises."""
+        try:
+            request = self._lanes.codec.decode(data)
+        except FrameError as refused:
+            self._refuse(refused)
+            return
+        user = request.as_
+        if user is None:
+            self._own.take(request)
+            return
+        try:
+            self._check(request, user)
+        except ApiError as error:
+            self._refuse(FrameError(error, request.id, user))
+            return
+        self._session(user).take(request)
+
+    def _check(self, request: p.AnyRequest, user: str) -> None:
+        """Raises `ApiError`."""
+        self._access.principal.require("as")
+        _check_name(user)
+        if isinstance(request, p.Auth):
+            raise ApiError("invalid_request", "auth renews the connection's own credential. Leave as out.", path="as")
+
+    def _refuse(self, refused: FrameError) -> None:
+        """Answer on the user's lane, where the name can be one."""
+        session = self._own
+        if refused.user is not None:
+            try:
+                _check_name(refused.user)
+                session = self._session(refused.user)
+            except ApiError:
+                pass
+        session.refuse(refused)
+
+    def _session(self, user: str) -> Session:
+        session = self._sessions.get(user)
+        if session is None:
+            if len(self._sessions) >= self._sweep_at:
+                self._drop_idle()
+            lane = self._lanes.open_lane(user)
+            session = Session(self._services, user, self._access, lane, self._spawn, self._on_broken)
+            self._sessions[user] = session
+        return session
+
+    def _drop_idle(self) -> None:
+        for user in [user for user, session in self._sessions.items() if session.is_idle]:
+            self._sessions.pop(user).close()
+            self._lanes.drop_lane(user)
+        self._sweep_at = 2 * len(self._sessions) + IDLE_KEPT_MAX
+
+    def close(self) -> None:
+        """The service is gone: drop all attachments; the turns go on."""
+        for session in self._sessions.values():
+            session.close()
+        self._own.close()
+
+
+def _check_name(user: str) -> None:
+    """Raises `ApiError`."""
+    try:
+        check_user(user)
+    except ValueError as error:
+        raise ApiError("invalid_request", f"This is no user: {error}.", path="as") from None

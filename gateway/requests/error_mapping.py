@@ -1,0 +1,32 @@
+"""What a client is told of a request that failed, whatever it failed with; the log has the rest (law 13)."""
+
+from __future__ import annotations
+
+import structlog
+
+from gateway.limits.fair_queue import Crowded
+from gateway.limits.limits import crowded, refused
+from gateway.protocol.errors import ApiError
+from providers.base import ProviderError
+from store.records import Limited, NotFound, StoreError
+
+log = structlog.stdlib.get_logger("turnwire.session")
+
+
+def as_api_error(error: Exception) -> ApiError:
+    """The error of the table that says it."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, ProviderError):
+        return ApiError.from_provider(error)
+    if isinstance(error, NotFound):
+        return ApiError("not_found", f"There is no such {error.what}. Check the id.", path=error.what)
+    if isinstance(error, Limited):
+        return refused(error)
+    if isinstance(error, Crowded):
+        return crowded()
+    if isinstance(error, StoreError):
+        log.warning("store failed", error=str(error))
+        return ApiError("store_unavailable")
+    log.error("a request failed", exc_info=error)
+    return ApiError("internal")

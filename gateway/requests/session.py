@@ -1,0 +1,250 @@
+"""What one client's requests mean. Knows no socket: it reads frames' bytes and writes to an outbox.
+
+Every handler does its work on the registry before its first await, and handlers begin in the order of their
+frames; so a cancel behind a start finds the turn, however long the store takes to accept it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, ClassVar
+
+import structlog
+from structlog.contextvars import bind_contextvars
+
+from gateway.identity.credential_lease import Access
+from gateway.identity.principal import Principal
+from gateway.limits.limits import UNTHROTTLED, UNTHROTTLED_IN_FLIGHT
+from gateway.protocol import requests as p
+from gateway.protocol.codec import CODECS, JSON, FrameError, split_text
+from gateway.protocol.errors import ApiError
+from gateway.protocol.ids import from_rfc3339, now_ms, rfc3339
+from gateway.protocol.views import cost_view, usage_view
+from gateway.requests.conversations import Conversations
+from gateway.requests.error_mapping import as_api_error
+from gateway.requests.services import Services
+from gateway.requests.turns import Behind, Turns
+from gateway.streams.outbox import Attachment, Outbox
+from gateway.tasks import Metered
+from providers.catalog.prices import per_million
+
+log = structlog.stdlib.get_logger("turnwire.session")
+
+BROKEN_FRAMES_MAX = 20
+BROKEN_FRAMES_WINDOW_S = 10.0
+
+Spawn = Callable[[Coroutine[Any, Any, None]], None]
+Handler = Callable[[Any], Coroutine[Any, Any, Any]]
+
+
+class Session:
+    """One client, who is `user` and may do what `access` allows.
+
+    `spawn` runs a request's work; `on_broken` is called for a client that doesn't speak the protocol.
+    """
+
+    BROWSING: ClassVar[tuple[type, ...]] = (
+        p.TurnGet,
+        p.ConversationList,
+        p.ConversationGet,
+        p.ConversationUpdate,
+        p.ConversationMessages,
+        p.ModelsList,
+    )
+
+    def __init__(
+        self,
+        services: Services,
+        user: str,
+        access: Access,
+        outbox: Outbox,
+        spawn: Spawn,
+        on_broken: Callable[[], None],
+        *,
+        input_bytes_max: int | None = None,
+    ) -> None:
+        self._services = services
+        self._user = user
+        self._access = access
+        self._outbox = outbox
+        self._spawn = spawn
+        self._on_broken = on_broken
+        self._in_flight: set[str] = set()
+        self._running = 0
+        self._browsing = asyncio.Lock()
+        self._pulled = asyncio.Event()
+        outbox.on_pulled = self._pulled.set
+        self._broken: deque[float] = deque(maxlen=BROKEN_FRAMES_MAX)
+        self._turns = turns = Turns(services, user, outbox, input_bytes_max)
+        self._conversations = Conversations(services, user, outbox, turns)
+        self._handlers: dict[type[p.Request], Handler] = {
+            p.Auth: self._auth,
+            p.Ping: self._ping,
+            p.ModelsList: self._models,
+            p.UsageGet: self._usage,
+            **turns.handlers(),
+            **self._conversations.handlers(),
+        }
+
+    def receive(self, data: str | bytes) -> None:
+        """Decode one frame and start what it asks for. Never awaits, never raises."""
+        try:
+            request = self._outbox.codec.decode(data)
+        except FrameError as refused:
+            self.refuse(refused)
+            return
+        if request.as_ is not None:
+            self._answer_error(
+                request.id, ApiError("forbidden", "Only a service with the scope as may say as.", path="as")
+            )
+            return
+        self.take(request)
+
+    def refuse(self, refused: FrameError) -> None:
+        """A frame of this client's can't be used."""
+        self._answer_error(refused.id, refused.error)
+        if refused.error.code == "invalid_frame":
+            self._count_broken()
+
+    def take(self, request: p.AnyRequest) -> None:
+        """Start what a request asks for. Never awaits, never raises."""
+        if request.id is not None and request.id in self._in_flight:
+            self._answer_error(
+                request.id,
+                ApiError("invalid_request", f"The id {request.id} is in flight already. Use another.", path="id"),
+            )
+            return
+        if not self._has_room(request):
+            self._answer_error(
+                request.id,
+                ApiError("rate_limited", "Too many requests wait for an answer. Wait for some.", retry_after_ms=100),
+            )
+            return
+        try:
+            self._services.limits.check_request(self._user, type(request))
+        except ApiError as refused:
+            self._answer_error(request.id, refused)
+            return
+        if request.id is not None:
+            self._in_flight.add(request.id)
+        self._running += 1
+        self._spawn(Metered(self._serve(request), self._spent))
+
+    def _has_room(self, request: p.AnyRequest) -> bool:
+        """Whether one more may be in flight; what stops turns that run here always may."""
+        room = self._services.settings.requests_in_flight - self._running
+        if room > 0 or not isinstance(request, UNTHROTTLED):
+            return room > 0
+        return room + UNTHROTTLED_IN_FLIGHT > 0 or self._turns.stops_here(request)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is asked, followed or running, so that another session could go on in its place."""
+        return self._running == 0 and self._outbox.is_empty and self._turns.is_idle and self._conversations.is_idle
+
+    def close(self) -> None:
+        """The client is gone: drop its attachments; its turns go on."""
+        self._conversations.close()
+        self._outbox.close()
+
+    def _spent(self, took_s: float) -> None:
+        self._services.limits.spend(self._user, took_s)
+
+    async def _serve(self, request: p.AnyRequest) -> None:
+        if request.id is not None:
+            bind_contextvars(user=self._user, request=request.id)
+        if isinstance(request, self.BROWSING):
+            # One large answer at a time: the next is made when the client has taken the last one.
+            async with self._browsing:
+                while not self._outbox.is_pulled:
+                    self._pulled.clear()
+                    await self._pulled.wait()
+                await self._serve_now(request, pulled=True)
+        else:
+            await self._serve_now(request, pulled=False)
+
+    async def _serve_now(self, request: p.AnyRequest, *, pulled: bool) -> None:
+        try:
+            result = await self.ask(request)
+        except ApiError as error:
+            self._finish(request.id)
+            self._answer_error(request.id, error)
+        else:
+            self._finish(request.id)
+            if request.id is not None:
+                self._answer(request.id, result, pulled=pulled)
+
+    async def ask(self, request: p.AnyRequest) -> Any:
+        """The result of one request, or a `Behind` that holds it. Raises `ApiError`."""
+        try:
+            self._access.check(request)
+            if isinstance(request, self.BROWSING):
+                self._services.limits.large_answers.check(self._user)
+            return await self._handlers[type(request)](request)
+        except Exception as error:
+            failure = as_api_error(error)
+        raise failure
+
+    def _finish(self, request_id: str | None) -> None:
+        self._running -= 1
+        if request_id is not None:
+            self._in_flight.discard(request_id)
+
+    def _answer(self, request_id: str, result: Any, *, pulled: bool) -> None:
+        """Answer a request, in pieces where the result is large (law 10)."""
+        behind: list[Attachment] = []
+        if isinstance(result, Behind):
+            behind, result = result.attachments, result.result
+        frame = p.Result(request_id, result)
+        if max(len(codec.encode(frame)) for codec in CODECS) <= p.PIECE_BYTES_MAX:
+            self._outbox.put(frame, behind, pulled=pulled)
+            return
+        encoded = JSON.encode(result)
+        self._services.limits.large_answers.charge(self._user, len(encoded))
+        pieces = split_text(encoded.decode(), p.PIECE_BYTES_MAX)
+        for piece in pieces:
+            self._outbox.put(p.ResultPiece(request_id, piece), behind, pulled=pulled)
+        self._outbox.put(p.Result(request_id, pieces=len(pieces)), pulled=pulled)
+
+    def _answer_error(self, request_id: str | None, error: ApiError) -> None:
+        self._services.telemetry.refusals.labels(error.code).inc()
+        self._outbox.put(p.ErrorAnswer(error.body, request_id))
+
+    def _count_broken(self) -> None:
+        now = time.monotonic()
+        self._broken.append(now)
+        if len(self._broken) == BROKEN_FRAMES_MAX and now - self._broken[0] <= BROKEN_FRAMES_WINDOW_S:
+            self._on_broken()
+
+    async def _auth(self, request: p.Auth) -> dict[str, Any]:
+        return auth_result(await self._access.renew(request.token))
+
+    async def _ping(self, request: p.Ping) -> dict[str, Any]:
+        return {"t": now_ms() if request.t is None else request.t}
+
+    async def _models(self, request: p.ModelsList) -> dict[str, Any]:
+        models = await asyncio.to_thread(self._services.catalog.models, per_million)
+        return {"models": models, "default": self._services.runner.default_model}
+
+    async def _usage(self, request: p.UsageGet) -> dict[str, Any]:
+        since_ms = None
+        if request.since is not None:
+            try:
+                since_ms = from_rfc3339(request.since)
+            except ValueError:
+                raise ApiError(
+                    "invalid_request", "since is no RFC 3339 time. Send one like 2026-01-31T00:00:00Z.", path="since"
+                ) from None
+        sums = await self._services.store.usage(self._user, request.conversation, since_ms)
+        return {"usage": usage_view(sums), "cost": cost_view(sums)}
+
+
+def auth_result(principal: Principal) -> dict[str, Any]:
+    """The answer to `auth`."""
+    answer = {"user": principal.user}
+    if principal.expires_ms is not None:
+        answer["expires_at"] = rfc3339(principal.expires_ms)
+    return answer

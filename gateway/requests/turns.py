@@ -1,0 +1,270 @@
+"""The `turn.*` requests of one client: start, cancel, attach, detach, get."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakSet
+
+import msgspec
+
+from gateway.offload import aside, size_of
+from gateway.protocol import requests as p
+from gateway.protocol.errors import ApiError, ErrorBody
+from gateway.protocol.events import Ending, Message, TurnDetached, TurnFailed, TurnStarted
+from gateway.protocol.ids import rfc3339
+from gateway.protocol.views import MessageBody, message_view
+from gateway.requests.cancels import Cancels
+from gateway.requests.services import Services
+from gateway.streams.outbox import Attachment, Outbox
+from gateway.turns.acceptance import Prepared, prepare
+from gateway.turns.context import stated
+from gateway.turns.live_turn import TurnStream
+from gateway.turns.state import fold, model_of, shown_status
+from store.records import NotFound, TurnRecord
+
+_decode_ending = msgspec.json.Decoder(Ending, float_hook=float).decode
+_decode_body = msgspec.json.Decoder(MessageBody, float_hook=float).decode
+
+
+@dataclass(slots=True)
+class Behind:
+    """A result that must stand behind what these attachments have in their logs (law 5)."""
+
+    result: Any
+    attachments: list[Attachment] = field(default_factory=list)
+
+
+class Turns:
+    """Turn requests of `user`, whose events go to `outbox`. `input_bytes_max`: of one start, if not the setting."""
+
+    def __init__(self, services: Services, user: str, outbox: Outbox, input_bytes_max: int | None = None) -> None:
+        self._services = services
+        self._user = user
+        self._outbox = outbox
+        self._input_bytes_max = input_bytes_max
+        self._cancels = Cancels(services, user)
+        self._started: WeakSet[TurnStream] = WeakSet()
+        """What runs is held by the hub; what has ended isn't held here for as long as the client is idle."""
+
+    def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
+        """Which method serves which request."""
+        return {
+            p.TurnStart: self._start,
+            p.TurnCancel: self._cancel,
+            p.TurnAttach: self._attach,
+            p.TurnDetach: self._detach,
+            p.TurnGet: self._get,
+        }
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs that was started here."""
+        return not any(stream.live for stream in self._started)
+
+    def stops_here(self, request: p.Request) -> bool:
+        """Whether a request stops turns by their ids, and all of them run here."""
+        return isinstance(request, p.TurnCancel) and self._cancels.all_run_here(request.turns or [request.turn or ""])
+
+    async def _start(self, request: p.TurnStart) -> dict[str, Any]:
+        self._check_room(request.turn)
+        prepared = self._prepare(request)
+        stream, fresh = self._services.runner.start(
+            self._user, request, await prepared if isinstance(prepared, Awaitable) else prepared
+        )
+        if fresh:
+            self._started.add(stream)
+            stream.attach(self._outbox, None, 0)
+        try:
+            record = await asyncio.shield(stream.accepted)
+        except ApiError:
+            self._drop(stream)
+            raise
+        if not stream.log.events:
+            # The store knows the id: another instance runs the turn, or it ended a while ago.
+            self._drop(stream)
+            fresh = False
+        if not fresh and stream.turn not in self._outbox.attachments:
+            try:
+                known = await self._services.followers.find(self._user, stream.turn)
+                if stream.turn not in self._outbox.attachments:
+                    known.attach(self._outbox, None, 0)
+            except (ApiError, NotFound):
+                self._outbox.put(TurnDetached(stream.turn, "gone"))
+        first = stream.log.events[0] if fresh and stream.log.events else None
+        return {
+            "turn": stream.turn,
+            "conversation": record.conversation,
+            "status": first.status if isinstance(first, TurnStarted) else "attached",
+            "epoch": record.epoch,
+        }
+
+    def _prepare(self, request: p.TurnStart) -> Prepared | Awaitable[Prepared]:
+        """At once what came in a frame, so that what follows it on the socket finds the turn; a body beside the loop."""
+        settings = self._services.settings
+        if self._input_bytes_max is None:
+            return prepare(request, settings.input_bytes, settings.request_items)
+        return aside(size_of(stated(request, "")), prepare, request, self._input_bytes_max, settings.request_items)
+
+    def _drop(self, stream: TurnStream) -> None:
+        """Detach from a turn that never began here, unless its id was used again meanwhile."""
+        attachment = self._outbox.attachments.get(stream.turn)
+        if attachment is not None and attachment.log is stream.log:
+            self._outbox.detach(stream.turn)
+
+    def _check_room(self, turn: str | None) -> None:
+        """At most so many live turns per connection; a repeated start takes no place."""
+        for stream in [stream for stream in self._started if not stream.live]:
+            self._started.discard(stream)
+        turns_max = self._services.settings.turns_per_connection
+        if len(self._started) >= turns_max and (turn is None or self._services.hub.get(self._user, turn) is None):
+            raise ApiError(
+                "rate_limited",
+                f"{turns_max} turns of this connection are running. Wait for one to end, or stop one.",
+            )
+
+    async def _cancel(self, request: p.TurnCancel) -> Behind:
+        result = await self._cancels.cancel(request)
+        attachments = self._outbox.attachments
+        return Behind({"turns": result}, [attachments[turn] for turn in result if turn in attachments])
+
+    async def _attach(self, request: p.TurnAttach) -> dict[str, Any]:
+        if (request.turn is None) == (request.positions is None):
+            raise ApiError("invalid_request", "Send either turn or positions.", path="turn")
+        if request.positions is not None:
+            positions = {turn: (position.epoch, position.seq) for turn, position in request.positions.items()}
+        else:
+            if request.after > 0 and request.epoch is None:
+                raise ApiError(
+                    "invalid_request", "after above 0 needs the epoch that it was read in. Send both.", path="epoch"
+                )
+            positions = {request.turn or "": (request.epoch or 0, request.after)}
+        return {"turns": await self.attach_all(positions)}
+
+    async def attach_all(
+        self, positions: dict[str, tuple[int, int]], conversation: str | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """Attach to each of the turns behind its (epoch, seq); the answers as of `attach`.
+
+        Those that aren't known here are looked up in one call. Who has named too many that don't exist is answered for
+        those that run alone. Raises `StoreError`.
+        """
+        store, limits = self._services.store, self._services.limits
+        refused: ErrorBody | None = None
+        unknown = [turn for turn in positions if self._services.hub.get(self._user, turn) is None]
+        if unknown and limits.is_over(self._user):
+            unknown = list(set(unknown).difference(await store.active(self._user, None)))
+            try:
+                limits.check_unknown(self._user)
+            except ApiError as error:
+                refused = error.body
+        elif unknown:
+            stands = await store.running(self._user, unknown)
+            unknown = [turn for turn, runs in zip(unknown, stands, strict=True) if runs is None]
+            limits.charge_unknown(self._user, len(unknown))
+        left_out = frozenset(unknown)
+        return {
+            turn: {"error": refused or _not_found(turn)}
+            if turn in left_out
+            else await self.attach(turn, epoch, after, conversation)
+            for turn, (epoch, after) in positions.items()
+        }
+
+    async def attach(self, turn: str, epoch: int, after: int, conversation: str | None = None) -> dict[str, Any]:
+        """Attach to one turn, of `conversation` if that is given; the answer for it, which may be its error."""
+        try:
+            stream = await self._services.followers.find(self._user, turn)
+            record = await asyncio.shield(stream.accepted)
+        except NotFound:
+            return {"error": _not_found(turn)}
+        except ApiError as failed:
+            return {"error": failed.body if failed.code == "gone" else _not_found(turn)}
+        if conversation is not None and record.conversation != conversation:
+            return {"error": _not_found(turn)}
+        start = stream.attach(self._outbox, epoch, after)
+        self._services.telemetry.attached(stream.log, after, start)
+        return {
+            "conversation": record.conversation,
+            "status": shown_status(stream.state),
+            "epoch": stream.epoch,
+            "from": start,
+        }
+
+    async def _detach(self, request: p.TurnDetach) -> dict[str, Any]:
+        attached = self._outbox.detach(request.turn)
+        if attached is None and self._services.hub.get(self._user, request.turn) is None:
+            await self._services.store.turn(self._user, request.turn)
+        return {}
+
+    async def _get(self, request: p.TurnGet) -> dict[str, Any]:
+        with suppress(ApiError):
+            stream = await self._services.followers.find(self._user, request.turn)
+            record = await asyncio.shield(stream.accepted)
+            if stream.log.events and not stream.log.ended:
+                return self._live_view(stream, record)
+        record = await self._services.store.turn(self._user, request.turn)
+        return await self._stored_view(record)
+
+    def _live_view(self, stream: TurnStream, record: TurnRecord) -> dict[str, Any]:
+        model = model_of(stream.log.events, stream.model)
+        return {
+            "turn": stream.turn,
+            "conversation": stream.conversation,
+            "status": shown_status(stream.state),
+            "epoch": stream.epoch,
+            "seq": stream.log.end,
+            "model": model,
+            "message": Message(
+                id=stream.message,
+                role="assistant",
+                parts=fold(stream.log.events),
+                parent=record.parent,
+                created_at=rfc3339(record.accepted_ms),
+                turn=stream.turn,
+                model=model,
+            ),
+        }
+
+    async def _stored_view(self, record: TurnRecord) -> dict[str, Any]:
+        message = await self._stored_message(record)
+        view: dict[str, Any] = {
+            "turn": record.turn,
+            "conversation": record.conversation,
+            "status": record.status,
+            "epoch": record.epoch,
+            "seq": record.seq,
+            "model": (message and message.model) or record.model,
+            "message": message,
+        }
+        if record.ending is not None:
+            ending = _decode_ending(record.ending)
+            view |= {"usage": ending.usage, "cost": ending.cost}
+            if isinstance(ending, TurnFailed):
+                view["error"] = ending.error
+        return {key: value for key, value in view.items() if value is not None or key == "conversation"}
+
+    async def _stored_message(self, record: TurnRecord) -> Message | None:
+        if record.stateless_message is None:
+            with suppress(NotFound):
+                return message_view(await self._services.store.message(self._user, record.message))
+            return None
+        body = _decode_body(record.stateless_message)
+        return Message(
+            id=record.message,
+            role="assistant",
+            parts=body.parts,
+            parent=None,
+            created_at=rfc3339(record.accepted_ms),
+            turn=record.turn,
+            model=body.model,
+            usage=body.usage,
+            cost=body.cost,
+            ended=body.ended,
+        )
+
+
+def _not_found(turn: str) -> ErrorBody:
+    return ApiError("not_found", f"There is no turn {turn}. Check the id.", path="turn").body

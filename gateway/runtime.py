@@ -1,0 +1,195 @@
+"""The one place that wires: the parts of a running gateway, and the chores that they need done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+import msgspec
+from prometheus_client.metrics_core import Metric
+
+from gateway.breaker_sync import Circuits
+from gateway.identity.authenticator import Authenticator
+from gateway.limits.connections import Places
+from gateway.limits.limits import Limits
+from gateway.limits.memory import Memory
+from gateway.protocol.events import Durability
+from gateway.protocol.ids import new_id
+from gateway.requests.client import TRANSPORTS
+from gateway.requests.services import Services
+from gateway.settings import Settings
+from gateway.sockets.endpoint import Connections
+from gateway.telemetry.metrics import Telemetry, gauge
+from gateway.telemetry.tracing import Tracing
+from gateway.turns.cancellation import Stopping
+from gateway.turns.leases import Leases
+from gateway.turns.log_writer import LogWriter
+from gateway.turns.mirrors import Followers
+from gateway.turns.registry import Hub
+from gateway.turns.restoration import Recreation
+from gateway.turns.runner import Courses
+from gateway.turns.sampling import take_samples
+from gateway.turns.starter import Runner
+from gateway.turns.state import shown_status
+from gateway.turns.subscriptions import Watchers
+from gateway.turns.takeover import Takeover
+from providers.catalog import prices
+from providers.catalog.catalog import Catalog, Providers
+from providers.retry.retry import Resilience, Retries
+from store.api import Store, instance_channel
+
+ENDED_TTL_S = 60.0
+PRICES_AFTER_S = 0.5
+SDKS_AFTER_S = 3.0
+
+_decode_wished = msgspec.msgpack.Decoder(tuple[str, str]).decode
+
+
+@dataclass(slots=True)
+class Wired:
+    """A gateway's parts. Once the `chores` run, `begin` before anything is served."""
+
+    services: Services
+    writer: LogWriter
+    leases: Leases
+    connections: Connections
+    circuits: Circuits
+    providers: Providers
+
+    async def begin(self) -> None:
+        """Hear what other instances tell this one. Raises `StoreError`."""
+        await self.services.store.follow(instance_channel(self.services.instance))
+
+    def chores(self) -> list[Coroutine[Any, Any, None]]:
+        """What runs until it is cancelled."""
+        pace = self.services.limits.pace
+        paced = [pace.run(self.services.store, lambda: self.writer.reachable)] if pace is not None else []
+        return [
+            *paced,
+            self.connections.beat(),
+            self.writer.run(),
+            self.leases.keep(),
+            self.leases.reap(),
+            self.circuits.keep(),
+            take_samples(self.services.hub, self.services.telemetry),
+            self.services.limits.places.run(),
+            self.services.memory.keep(),
+            _warm_up(self.services, self.providers),
+            self.services.followers.run(),
+            *self.services.authenticator.chores(),
+            self.services.store.listen(self._deliver, self._look_again),
+        ]
+
+    def _deliver(self, channel: str, payload: bytes) -> None:
+        kind = channel.partition(":")[0]
+        if kind == "turn":
+            self.services.followers.deliver(channel, payload)
+        elif kind == "conversation":
+            self.services.watchers.deliver(channel, payload)
+        else:
+            self.services.stopping.obey_wish(*_decode_wished(payload))
+
+    def _look_again(self) -> None:
+        self.services.followers.read_soon()
+        self.services.watchers.look_again()
+
+
+def wire(
+    settings: Settings,
+    store: Store,
+    catalog: Catalog,
+    providers: Providers,
+    tasks: asyncio.TaskGroup,
+    connections: Connections,
+    authenticator: Authenticator,
+    telemetry: Telemetry,
+    tracing: Tracing | None = None,
+) -> Wired:
+    """Make the parts and tell them of each other."""
+    instance = new_id("in")
+
+    def on_state(reachable: bool) -> None:
+        connections.tell_durability(Durability("ok" if reachable else "degraded"))
+        if not reachable:
+            telemetry.degradations.inc()
+
+    hub = Hub(min(settings.turn_log_ttl_s, ENDED_TTL_S))
+    writer = LogWriter(store, settings.flush_ms / 1000, on_state)
+    followers = Followers(hub, store, instance, settings.lease_s, settings.disconnect_grace_s, tasks)
+    stopping = Stopping(hub, store, followers, instance, telemetry, tasks)
+    leases = Leases(hub, store, writer, instance, settings.lease_s, stopping.take)
+    recreation = Recreation(store, writer, tasks)
+    writer.on_missing = recreation.soon
+    retries = Retries(
+        attempts=settings.provider_attempts,
+        wait_max_s=settings.retry_wait_s,
+        breaker_failures=settings.breaker_failures,
+        breaker_open_s=settings.breaker_open_s,
+    )
+    resilience = Resilience(providers, retries)
+    memory = Memory(settings.memory_bytes)
+    courses = Courses(hub, store, resilience, settings, writer, leases, followers, recreation)
+    runner = Runner(
+        instance=instance,
+        hub=hub,
+        store=store,
+        catalog=catalog,
+        settings=settings,
+        writer=writer,
+        followers=followers,
+        courses=courses,
+        stopping=stopping,
+        memory=memory,
+        telemetry=telemetry,
+        tracing=tracing,
+        tasks=tasks,
+    )
+    stopping.take_over = Takeover(instance, hub, store, settings, followers, courses, runner, telemetry).take_over
+    watchers = Watchers(hub, store, followers, tasks)
+    limits = Limits(settings, Places(settings, store, lambda: writer.reachable))
+    services = Services(
+        instance,
+        settings,
+        store,
+        authenticator,
+        catalog,
+        hub,
+        followers,
+        runner,
+        stopping,
+        watchers,
+        limits,
+        memory,
+        telemetry,
+    )
+    telemetry.read_when_asked(lambda: _live(services, writer, connections))
+    return Wired(services, writer, leases, connections, Circuits(store, resilience.breakers), providers)
+
+
+def _live(services: Services, writer: LogWriter, connections: Connections) -> list[Metric]:
+    """What there is at this moment."""
+    label = services.telemetry.model
+    turns = Counter((shown_status(one.state), label(one.model)) for one in services.hub.live() if one.owned)
+    clients = connections.counted()
+    return [
+        gauge("connections", "Clients that are here", [((name,), clients[name]) for name in TRANSPORTS], "transport"),
+        gauge("turns", "Turns that run here", turns.items(), "state", "model"),
+        gauge("store_degraded", "1 while the log can't be written", [((), writer.degraded)]),
+        gauge("draining", "1 while this instance leaves", [((), services.runner.draining)]),
+    ]
+
+
+async def _warm_up(services: Services, providers: Providers) -> None:
+    """Once the gateway serves, load beside the loop what turns need: the list of prices, the providers' SDKs.
+
+    The SDKs take about a second each. Nothing waits for that thread, not even the end of the process.
+    """
+    await asyncio.sleep(PRICES_AFTER_S)
+    if any(row.price_list and not missing for _, row, missing in services.catalog.providers()):
+        await asyncio.to_thread(prices.load)
+    await asyncio.sleep(SDKS_AFTER_S - PRICES_AFTER_S)
+    Thread(target=providers.warm, args=(services.runner.default_model,), daemon=True).start()

@@ -1,0 +1,288 @@
+"""One WebSocket: an opening, a reader that never waits for work, a writer that waits for the socket, a close.
+
+It owns nothing that must outlive it: when the reader ends, the writer is cancelled, attachments drop, and the
+turns go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from time import perf_counter
+from typing import Any, ClassVar
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from gateway.identity.credential_lease import Access
+from gateway.protocol.errors import CloseCode
+from gateway.protocol.events import AuthExpiring, Durability, GoingAway, Heartbeat, Limits, Ready
+from gateway.protocol.ids import new_id, now_ms, rfc3339
+from gateway.protocol.requests import PROTOCOL, Result
+from gateway.requests.client import Open, Transport
+from gateway.requests.delegated import Behalf
+from gateway.requests.services import Services
+from gateway.requests.session import Session, Spawn, auth_result
+from gateway.sockets.frame_writer import FrameWriter
+from gateway.sockets.opening import Opened, Receive, Scope, Send, open_socket
+from gateway.sockets.uvicorn_websocket import BoundedWebSocket, socket_of
+from gateway.streams.multiplexed_outbox import Lanes
+from gateway.streams.outbox import Outbox
+from gateway.telemetry.tracing import hear_parent
+
+log = structlog.stdlib.get_logger("turnwire.connection")
+
+REQUESTS_MAX = 1024
+"""In flight on one connection, of all the users that a service speaks for."""
+READ_BEFORE_YIELD_BYTES = 8 * 1024
+BYTES_OF_A_FRAME = 512
+"""A small frame costs about as much as so many bytes of a large one."""
+HEARTBEAT_STEPS = 10
+
+
+class Connections:
+    """The open connections of this process; the ASGI application behind `/ws`."""
+
+    def __init__(self, services: Callable[[], Services]) -> None:
+        self._find_services = services
+        self._open: set[Open] = set()
+        self._durability = Durability("ok")
+
+    @property
+    def _services(self) -> Services:
+        return self._find_services()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one WebSocket from its opening to its end."""
+        await receive()
+        hear_parent(scope["headers"])
+        with self._services.limits.stay() as stay:
+            opened = await open_socket(self._services, stay, scope, receive, send)
+            if opened is None:
+                return
+            connection = Connection(self._services, opened, socket_of(scope), send)
+            self.enter(connection)
+            if self._services.runner.draining:  # it began while this one was still saying who it is
+                connection.close_when_drained(CloseCode.DRAINING, "this instance is shutting down")
+            try:
+                await connection.run(receive)
+            finally:
+                self.leave(connection)
+
+    def enter(self, client: Open) -> None:
+        """Somebody is here."""
+        if self._durability.state == "degraded":
+            client.outbox.put(self._durability)
+        self._services.telemetry.opened.labels(client.transport).inc()
+        self._open.add(client)
+
+    def leave(self, client: Open) -> None:
+        """And is gone."""
+        self._open.discard(client)
+        client.finished.set()
+
+    def present(self) -> list[Open]:
+        """All who are here, oldest first."""
+        return sorted(self._open, key=lambda client: client.opened_ms)
+
+    def counted(self) -> Counter[Transport]:
+        """How many there are."""
+        return Counter(client.transport for client in self._open)
+
+    async def beat(self) -> None:
+        """Heartbeats for all connections, by one task."""
+        interval_s = self._services.settings.heartbeat_s
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(interval_s / HEARTBEAT_STEPS)
+            now = loop.time()
+            for connection in tuple(self._open):
+                connection.beat(now, interval_s)
+
+    def announce_leaving(self, deadline_ms: int, reconnect_after_ms: Callable[[], int]) -> None:
+        """Tell everyone that this instance goes, and each when to come back."""
+        for connection in tuple(self._open):
+            connection.outbox.put(GoingAway("shutdown", deadline_ms, reconnect_after_ms()))
+
+    def tell_durability(self, now: Durability) -> None:
+        """Tell every connection, and those that come while the store is away."""
+        self._durability = now
+        for connection in tuple(self._open):
+            connection.outbox.put(now)
+
+    async def close_all(self, timeout_s: float) -> None:
+        """Close every connection with 4503, once what waits for it is sent."""
+        for connection in tuple(self._open):
+            connection.close_when_drained(CloseCode.DRAINING, "this instance is shutting down")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._open:
+                    await next(iter(self._open)).finished.wait()
+
+
+class Connection:
+    """One accepted WebSocket of one principal."""
+
+    transport: ClassVar[Transport] = "websocket"
+
+    def __init__(self, services: Services, opened: Opened, socket: BoundedWebSocket | None, send: Send) -> None:
+        self.id = new_id("cn")
+        self.user = opened.principal.user
+        self.opened_ms = now_ms()
+        self._opened = opened
+        settings = services.settings
+        self._services = services
+        self._codec = opened.codec
+        self._send = send
+        self._frames = FrameWriter(socket, send)
+        self._closing: tuple[CloseCode, str] | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self.finished = asyncio.Event()
+        self._requests: set[asyncio.Task[None]] = set()
+        self._has_room = asyncio.Event()
+        queue = Lanes if "as" in opened.principal.scopes else Outbox
+        self.outbox = queue(opened.codec, settings.outbox_bytes, self._frames.wake, self._on_overflow)
+        self.outbox.on_room = self._has_room.set
+        self.outbox.put(self._ready())
+
+    async def run(self, receive: Receive) -> None:
+        """Until the client or the gateway closes."""
+        with bound_contextvars(connection=self.id, user=self._opened.principal.user):
+            log.info("connection opened", codec=self._codec.name)
+            await self._serve(receive)
+            log.info("connection closed")
+
+    async def _serve(self, receive: Receive) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            requests = self._requests
+
+            def spawn(work: Coroutine[Any, Any, None]) -> None:
+                task = tasks.create_task(work)
+                requests.add(task)
+                task.add_done_callback(self._on_served)
+
+            _, principal, request = self._opened
+            access = self._services.authenticator.admit(principal, self._on_expiring, self._on_ended)
+            session = self._converse(access, spawn)
+            if request is not None:
+                self.outbox.put(Result(request, auth_result(principal)))
+            self._writer = tasks.create_task(self._write())
+            try:
+                await self._read(receive, session)
+            finally:
+                session.close()
+                access.leave()
+                for task in (self._writer, *requests):
+                    task.cancel()
+
+    def _on_served(self, task: asyncio.Task[None]) -> None:
+        self._requests.discard(task)
+        self._has_room.set()
+
+    def _converse(self, access: Access, spawn: Spawn) -> Session | Behalf:
+        services, user, outbox = self._services, self._opened.principal.user, self.outbox
+        if isinstance(outbox, Lanes):
+            return Behalf(services, user, access, outbox, spawn, self._on_broken)
+        return Session(services, user, access, outbox, spawn, self._on_broken)
+
+    def _ready(self) -> Ready:
+        settings = self._services.settings
+        return Ready(
+            protocol=PROTOCOL,
+            connection=self.id,
+            instance=self._services.instance,
+            user=self._opened.principal.user,
+            heartbeat_s=settings.heartbeat_s,
+            default_model=self._services.runner.default_model,
+            limits=Limits(settings.frame_bytes, settings.input_bytes, settings.turns_per_connection),
+        )
+
+    async def _read(self, receive: Receive, session: Session | Behalf) -> None:
+        """Hand every frame to the session; it starts the work and returns."""
+        key, other = ("bytes", "text") if self._codec.binary else ("text", "bytes")
+        limits, principal = self._services.limits, self._opened.principal
+        read = 0
+        while True:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            data = message.get(key)
+            if data is None:
+                wanted = "binary" if self._codec.binary else "text"
+                self.close(CloseCode.UNSUPPORTED_DATA, f"{self._codec.subprotocol} takes {wanted} frames, not {other}")
+                continue
+            began = perf_counter()
+            if self._closing is None:
+                session.receive(data)
+            limits.spend(principal.user, perf_counter() - began)
+            read += BYTES_OF_A_FRAME + len(data)
+            if rest_s := 0 if principal.is_service else limits.rest_s(principal.user):
+                await asyncio.sleep(rest_s)
+            elif read >= READ_BEFORE_YIELD_BYTES:
+                read = 0
+                await asyncio.sleep(0)
+            await self._until_room()
+
+    async def _until_room(self) -> None:
+        """Read no further while too much waits of what was read: of one user there is a bound, of a service's users another."""
+        while len(self._requests) >= REQUESTS_MAX or self.outbox.is_crowded:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    async def _write(self) -> None:
+        """Send what waits, as fast as the socket takes it; at the end the close frame."""
+        try:
+            await self._frames.run(self.outbox)
+        except asyncio.CancelledError:
+            # `close` interrupts a send that may never return; the close frame doesn't wait for the socket.
+            if self._closing is None:
+                raise
+        except OSError:
+            self.outbox.close()  # the client is gone: the reader, which hears of it, needn't wait for it to read
+            return
+        if self._closing is not None:
+            code, reason = self._closing
+            self._services.telemetry.closed.labels(int(code)).inc()
+            log.info("connection closing", code=int(code), reason=reason)
+            with suppress(OSError):
+                await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
+
+    def beat(self, now: float, interval_s: float) -> None:
+        """Say something if nothing was said for `interval_s`."""
+        if now - self._frames.sent_at >= interval_s:
+            self._frames.sent_at = now
+            self.outbox.put(Heartbeat(now_ms()))
+
+    def _on_overflow(self) -> None:
+        self._services.telemetry.slow.labels(self.transport).inc()
+        self.close(CloseCode.TOO_SLOW, "too slow: reconnect and attach from your positions")
+
+    def _on_expiring(self, expires_ms: int) -> None:
+        self.outbox.put(AuthExpiring(rfc3339(expires_ms)))
+
+    def _on_ended(self, reason: str) -> None:
+        self.close(CloseCode.UNAUTHENTICATED, reason)
+
+    def _on_broken(self) -> None:
+        self.close(CloseCode.PROTOCOL_BROKEN, "too many frames that can't be read")
+
+    def dismiss(self, reason: str) -> None:
+        """Close, and let the client not come back by itself."""
+        self.close(CloseCode.FORBIDDEN, reason)
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Close now; what waits is dropped."""
+        if self._closing is not None:
+            return
+        self._closing = (code, reason)
+        self.outbox.close()
+        if self._writer is not None:
+            self._writer.cancel()
+
+    def close_when_drained(self, code: CloseCode, reason: str) -> None:
+        """Close once everything that waits is sent."""
+        if self._closing is None:
+            self._closing = (code, reason)
+            self._frames.finish()

@@ -1,0 +1,104 @@
+"""The events of one turn in memory, and the frames made of them: merged where a reader is behind. Pure.
+
+A frame is encoded once for each codec, however many sockets it goes to: readers that stand at the same place ask
+for the same frame in the same tick, so remembering the newest one is enough.
+"""
+
+from __future__ import annotations
+
+from gateway.protocol.codec import CODECS, Codec, encoded_size
+from gateway.protocol.events import TurnDelta, TurnEvent
+from gateway.protocol.requests import PIECE_BYTES_MAX
+
+OVERHEAD_BYTES = 2
+EVENT_BYTES = 256
+
+
+def event_size(event: TurnEvent) -> int:
+    """About how many bytes the event adds to what waits for a socket; waiting deltas merge into few envelopes."""
+    if type(event) is TurnDelta:
+        text = event.text or event.signature or ""
+        return OVERHEAD_BYTES + (len(text) if text.isascii() else 3 * len(text))
+    return EVENT_BYTES
+
+
+class TurnLog:
+    """Events `seq` = 1, 2, 3 … of one turn; `events[n]` has `seq` n + 1."""
+
+    __slots__ = ("_epochs", "_newest", "ended", "events", "turn")
+
+    def __init__(self, turn: str, epoch: int) -> None:
+        self.turn = turn
+        self._epochs = [(1, epoch)]
+        self.events: list[TurnEvent] = []
+        self.ended = False
+        self._newest: list[tuple[int, int, bytes] | None] = [None] * len(CODECS)
+
+    @property
+    def end(self) -> int:
+        """The newest `seq`; 0 while there is none."""
+        return len(self.events)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is being written."""
+        return self._epochs[-1][1]
+
+    def begin_epoch(self, epoch: int) -> None:
+        """What follows is written in `epoch`."""
+        if epoch != self.epoch:
+            if self._epochs[-1][0] == self.end + 1:
+                self._epochs.pop()  # nothing was written in it
+            self._epochs.append((self.end + 1, epoch))
+
+    def epoch_of(self, seq: int) -> int:
+        """The epoch in which event `seq` was written, or will be."""
+        return next(epoch for first, epoch in reversed(self._epochs) if first <= max(seq, 1))
+
+    def holds(self, epoch: int | None, after: int) -> bool:
+        """Whether a client at `{epoch, after}` can be continued, now or when the log gets there."""
+        return after == 0 or epoch == self.epoch_of(after)
+
+    def frame_after(self, after: int, codec: Codec) -> tuple[bytes, int]:
+        """The frame that continues position `after` < `end`, and the last `seq` that it covers."""
+        newest = self._newest[codec.index]
+        first = self.events[after]
+        if type(first) is TurnDelta:
+            last = self._last_mergeable(after, first)
+        else:
+            last = after + 1
+        if newest is not None and newest[0] == after and newest[1] == last:
+            return newest[2], last
+        payload = codec.encode(first if last == after + 1 else self._merged(after, last))
+        self._newest[codec.index] = (after, last, payload)
+        return payload, last
+
+    def _last_mergeable(self, after: int, first: TurnDelta) -> int:
+        """How far the deltas behind `after` go on in the same part and field, and still fit one frame."""
+        events = self.events
+        last = after + 1
+        if last == len(events):
+            return last
+        is_text = first.text is not None
+        size = encoded_size(first.text or first.signature or "")
+        while last < len(events):
+            following = events[last]
+            if type(following) is not TurnDelta or following.part != first.part:
+                break
+            piece = following.text if is_text else following.signature
+            if piece is None:
+                break
+            size += encoded_size(piece)
+            if size > PIECE_BYTES_MAX:
+                break
+            last += 1
+        return last
+
+    def _merged(self, after: int, last: int) -> TurnDelta:
+        pieces = [event for event in self.events[after:last] if type(event) is TurnDelta]
+        first = pieces[0]
+        if first.text is not None:
+            text = "".join([piece.text or "" for piece in pieces])
+            return TurnDelta(self.turn, last, first.part, text=text, after=after)
+        signature = "".join([piece.signature or "" for piece in pieces])
+        return TurnDelta(self.turn, last, first.part, signature=signature, after=after)

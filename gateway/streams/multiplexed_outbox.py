@@ -1,0 +1,115 @@
+"""What waits for a connection that speaks for many users: its own queue, and a bounded lane for each of them. Pure.
+
+A frame is encoded once for all who follow a turn; `as` is put in front of the bytes on their way out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from gateway.protocol.codec import Codec
+from gateway.protocol.events import TurnDetached
+from gateway.streams.outbox import Outbox
+
+LANES_WAITING_MAX = 1024
+
+_FIXMAP, _FIXMAP_MAX, _MAP_16 = 0x80, 15, 0xDE
+
+
+class Lane(Outbox):
+    """The queue of one user. Past its bound the user's attachments are dropped, and the others have lost nothing.
+
+    Answers can't be dropped: where they alone are too many, the connection doesn't read, and `on_overflow` is called.
+    """
+
+    def __init__(
+        self,
+        user: str,
+        codec: Codec,
+        bytes_max: int,
+        on_ready: Callable[[Lane], None],
+        on_overflow: Callable[[], None],
+    ) -> None:
+        super().__init__(codec, bytes_max, lambda: on_ready(self), on_overflow)
+        self.waits_its_turn = False
+        key = codec.encode({"as": user})
+        self._head = key[1:] if codec.binary else key[:-1] + b","
+
+    def _overflow(self) -> None:
+        for turn in list(self.attachments):
+            if self.detach(turn) is not None:
+                self.put(TurnDetached(turn, "too_slow"))
+        if self.waiting > self._bytes_max and not self.closed:
+            super()._overflow()
+
+    def named(self, frame: bytes) -> bytes:
+        """The frame with the user's name in it."""
+        if not self.codec.binary:
+            return self._head + frame[1:]
+        fields, start = frame[0] - _FIXMAP, 1
+        if frame[0] == _MAP_16:
+            fields, start = int.from_bytes(frame[1:3]), 3
+        if fields < _FIXMAP_MAX:
+            return bytes((_FIXMAP + fields + 1,)) + self._head + frame[start:]
+        return bytes((_MAP_16,)) + (fields + 1).to_bytes(2) + self._head + frame[start:]
+
+
+class Lanes(Outbox):
+    """The connection's own queue, and the lanes beside it, a frame of each in turn."""
+
+    def __init__(
+        self, codec: Codec, bytes_max: int, on_wake: Callable[[], None], on_overflow: Callable[[], None]
+    ) -> None:
+        super().__init__(codec, bytes_max, on_wake, on_overflow)
+        self._lanes: dict[str, Lane] = {}
+        self._ring: deque[Lane] = deque()
+        self._own_is_next = True
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether too many users have frames that the client doesn't take: each has a bound, and they are any number."""
+        return len(self._ring) > LANES_WAITING_MAX and not self.closed
+
+    def open_lane(self, user: str) -> Lane:
+        """A lane for a user who has none."""
+        lane = self._lanes[user] = Lane(user, self.codec, self._bytes_max, self._on_ready, self._on_overflow)
+        lane.front = self
+        if self.closed:
+            lane.close()
+        return lane
+
+    def drop_lane(self, user: str) -> None:
+        """Forget the lane and what is in it."""
+        self._lanes.pop(user).close()
+
+    def _on_ready(self, lane: Lane) -> None:
+        if not lane.waits_its_turn:
+            lane.waits_its_turn = True
+            self._ring.append(lane)
+            self._on_wake()
+
+    def close(self) -> None:
+        """Drop everything."""
+        super().close()
+        self.on_room()
+        for lane in self._lanes.values():
+            lane.close()
+
+    def next_frame(self) -> bytes | None:
+        """The next frame to send: the connection's own and the users' by turns, and the users in rotation."""
+        if self._own_is_next:
+            self._own_is_next = False
+            frame = super().next_frame()
+            if frame is not None:
+                return frame
+        self._own_is_next = True
+        while self._ring:
+            lane = self._ring.popleft()
+            frame = lane.next_frame()
+            if frame is not None:
+                self._ring.append(lane)
+                return lane.named(frame)
+            lane.waits_its_turn = False
+            self.on_room()
+        return super().next_frame()

@@ -1,0 +1,190 @@
+"""Stopping a turn wherever it runs: here at once, elsewhere by a stored wish that its owner, or its taker, obeys (law 5)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Coroutine, Iterable
+from contextlib import suppress
+from time import perf_counter
+from typing import Any, Protocol
+
+from gateway.protocol.codec import JSON
+from gateway.protocol.errors import ApiError
+from gateway.tasks import spawn
+from gateway.telemetry.metrics import Telemetry
+from gateway.turns.abort import Abort
+from gateway.turns.live_turn import TurnStream
+from gateway.turns.log_writer import obey
+from gateway.turns.mirrors import Followers
+from gateway.turns.registry import Hub
+from store.api import Store
+from store.records import NotFound, StoreError
+
+CLEANUP_TIMEOUT_S = 2.0
+OWNER_SILENT_S = 1.0
+ASK_AGAIN_S = 1.0
+
+
+class TakeOver(Protocol):
+    """`Takeover.take_over`."""
+
+    def __call__(self, user: str, turn: str, *, force: bool = False) -> Awaitable[None]: ...
+
+
+class Stopping:
+    """Fires the signals of this process's turns, and asks other instances to fire theirs."""
+
+    take_over: TakeOver
+
+    def __init__(
+        self,
+        hub: Hub,
+        store: Store,
+        followers: Followers,
+        instance: str,
+        telemetry: Telemetry,
+        tasks: asyncio.TaskGroup,
+    ) -> None:
+        self._hub = hub
+        self._store = store
+        self._followers = followers
+        self._instance = instance
+        self._telemetry = telemetry
+        self._tasks = tasks
+
+    def cancel(self, user: str, turn: str, wish: Abort) -> Coroutine[Any, Any, str]:
+        """Begin to stop a turn; what became of it is to be awaited: "cancelled", "already_ended" or "not_found".
+
+        One that runs here is told before this returns. The rest raises `StoreError`.
+        """
+        known = self._hub.get(user, turn)
+        if known is None or not self.runs_here(user, turn):
+            return self._timed("elsewhere", self._cancel_elsewhere(user, turn, wish))
+        running = known.running
+        if running:
+            known.signal.abort(wish)
+        return self._timed("here", self._cancelled_here(known, wish, running=running))
+
+    def cancel_all(self, user: str, turns: Iterable[str], wish: Abort) -> Coroutine[Any, Any, dict[str, str]]:
+        """As `cancel`, for many; those that don't run here are looked up in one call."""
+        here: dict[str, Coroutine[Any, Any, str]] = {}
+        elsewhere: list[str] = []
+        for turn in turns:
+            if self.runs_here(user, turn):
+                here[turn] = self.cancel(user, turn, wish)
+            else:
+                elsewhere.append(turn)
+        return self._all_cancelled(user, here, elsewhere, wish)
+
+    def runs_here(self, user: str, turn: str) -> bool:
+        """Whether this process has the turn, and can say what became of it."""
+        known = self._hub.get(user, turn)
+        return known is not None and known.owned and not _leaving(known)
+
+    async def _all_cancelled(
+        self, user: str, here: dict[str, Coroutine[Any, Any, str]], elsewhere: list[str], wish: Abort
+    ) -> dict[str, str]:
+        asked = [*here.items()]
+        became: dict[str, str] = {}
+        if elsewhere:
+            try:
+                stands = await self._store.running(user, elsewhere)
+            except BaseException:
+                await asyncio.gather(*here.values(), return_exceptions=True)
+                raise
+            for turn, runs in zip(elsewhere, stands, strict=True):
+                if runs:
+                    asked.append((turn, self.cancel(user, turn, wish)))
+                else:
+                    became[turn] = "not_found" if runs is None else "already_ended"
+        answers = await asyncio.gather(*(answer for _, answer in asked))
+        return became | dict(zip((turn for turn, _ in asked), answers, strict=True))
+
+    async def _timed(self, where: str, stopping: Coroutine[Any, Any, str]) -> str:
+        began = perf_counter()
+        result = await stopping
+        if result == "cancelled":
+            self._telemetry.cancel.labels(where).observe(perf_counter() - began)
+        return result
+
+    async def _cancelled_here(self, stream: TurnStream, wish: Abort, *, running: bool) -> str:
+        if not running:
+            return "already_ended"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLEANUP_TIMEOUT_S):
+                await stream.stopped.wait()
+        if stream.stopped.is_set() and not stream.message:
+            # It was never accepted here: the id is another instance's, or nobody's.
+            return await self._cancel_elsewhere(stream.user, stream.turn, wish)
+        return "cancelled" if stream.outcome in {None, "cancelled"} else "already_ended"
+
+    async def _cancel_elsewhere(self, user: str, turn: str, wish: Abort) -> str:
+        try:
+            if not await self._store.wish_cancel(user, turn, JSON.encode(wish)):
+                return "already_ended"
+            stream = await self._followers.find(user, turn)
+        except NotFound:
+            return "not_found"
+        except ApiError:
+            return "already_ended"
+        await _ended_within(stream, OWNER_SILENT_S)
+        if stream.live:
+            # The owner is frozen or dead: the turn is taken from it, and the wish obeyed here.
+            await self.take_over(user, turn, force=True)
+            await _ended_within(stream, OWNER_SILENT_S)
+        return "already_ended" if stream.state in {"completed", "failed"} else "cancelled"
+
+    async def interrupt(self, user: str, conversation: str) -> None:
+        """Stop what runs in the conversation, wherever it runs, and wait until it has. Raises `StoreError`."""
+        running = await self._store.active(user, conversation)
+        wish = Abort("client", "Another turn took its place.")
+        await asyncio.gather(*(self.cancel(user, turn, wish) for turn in running))
+        for turn in running:
+            with suppress(NotFound, ApiError):
+                await (await self._followers.find(user, turn)).wait_ended()
+
+    async def take(self, user: str, turn: str) -> None:
+        """Take over a turn whose lease has lapsed. Raises `StoreError`."""
+        await self.take_over(user, turn)
+
+    def obey_wish(self, user: str, turn: str) -> None:
+        """Another instance has stored a wish to stop a turn of ours."""
+        spawn(self._tasks, self._obey_wish(user, turn))
+
+    async def _obey_wish(self, user: str, turn: str) -> None:
+        stream = self._hub.get(user, turn)
+        if stream is not None and stream.running:
+            with suppress(StoreError):
+                obey(stream, (await self._store.turn(user, turn)).cancel)
+
+    def on_abandoned(self, stream: TurnStream) -> None:
+        """Nobody here is attached to a turn that ends then; look elsewhere (law 8)."""
+        spawn(self._tasks, self._cancel_abandoned(stream))
+
+    async def _cancel_abandoned(self, stream: TurnStream) -> None:
+        timer = stream._disconnect_timer
+        try:
+            elsewhere = await self._store.attached_elsewhere(stream.user, stream.turn, self._instance)
+        except StoreError:
+            if stream.running and not stream.attached:
+                # The store may be back without what others had said: they get the time to say it again.
+                stream.watch_for_abandonment()
+            return
+        if not stream.running or stream.attached or stream._disconnect_timer is not timer:
+            return  # also where it was set anew meanwhile: the store that answered may not be the one that was asked
+        if elsewhere:
+            stream.watch_for_abandonment(ASK_AGAIN_S)
+        else:
+            stream.signal.abort(Abort("disconnect", "Nobody was connected to the turn any more."))
+
+
+def _leaving(stream: TurnStream) -> bool:
+    """Whether another instance has the turn, or shall have it."""
+    abort = stream.signal.abort_reason
+    return abort is not None and abort.by in {"lost", "handover"}
+
+
+async def _ended_within(stream: TurnStream, timeout_s: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await stream.wait_ended()

@@ -1,0 +1,169 @@
+"""A turn's ending on its way into the store, before anyone hears of it (law 3)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import structlog
+from msgspec import UNSET
+
+from gateway.limits.fair_queue import FairQueue
+from gateway.offload import LARGE_BYTES, aside
+from gateway.protocol.codec import JSON
+from gateway.protocol.errors import ApiError
+from gateway.protocol.events import Cost, Ending, TurnCancelled, TurnCompleted, TurnFailed
+from gateway.protocol.ids import now_ms
+from gateway.protocol.views import MessageBody, counters_of, encode_body, money
+from gateway.turns.event_writer import Delivery
+from gateway.turns.live_turn import TurnStream
+from gateway.turns.log_entries import unstored
+from gateway.turns.outcome import Outcome
+from gateway.turns.restoration import Recreation
+from providers.base import Usage
+from store.api import Store
+from store.records import EndedTurn, Fenced, LogGap, MessageRecord, NotFound, StoreError
+
+log = structlog.stdlib.get_logger("turnwire.turn")
+
+RETRY_FIRST_S = 0.05
+RETRY_MAX_S = 2.0
+
+
+class Endings:
+    """Stores the endings of this instance's turns."""
+
+    def __init__(self, store: Store, recreation: Recreation) -> None:
+        self._store = store
+        self._recreation = recreation
+        self._large = FairQueue(1, waiting_max=0)
+
+    async def store(self, stream: TurnStream, delivery: Delivery, outcome: Outcome) -> bool:
+        """Store the answer, its usage and the ending in one step, then publish the ending.
+
+        A store that can't be reached is tried again until it can; the turn's task is what waits. False: the turn is
+        another instance's, nothing was stored or published.
+        """
+        async with self._place(stream):
+            parts = delivery.parts()
+            usage = delivery.usage(parts)
+            cost_nano = delivery.cost_nano(usage)
+            cost = money(cost_nano)
+            ending = _ending(stream, delivery, outcome, usage, cost)
+            said = MessageBody(parts, stream.model, usage, cost, outcome.status)
+            body = await aside(stream.bytes_out, encode_body, said)
+            del parts, said
+            answer = MessageRecord(
+                id=stream.message,
+                parent=delivery.parent,
+                role="assistant",
+                created_ms=now_ms(),
+                body=body,
+                turn=stream.turn,
+            )
+            counters = counters_of(usage, cost_nano)
+
+            def record() -> EndedTurn:
+                return EndedTurn(
+                    user=stream.user,
+                    turn=stream.turn,
+                    epoch=stream.epoch,
+                    status=outcome.status,
+                    events=unstored(stream, ending),
+                    ending=JSON.encode(ending),
+                    answer=answer,
+                    usage=counters,
+                    now_ms=now_ms(),
+                )
+
+            if not await self._end(stream, record):
+                return False
+        stream.accepted_as = stream.conversation_record = None  # an input may be 20 MiB, and the stream stays a while
+        stream.publish([ending])
+        delivery.watch.ended(outcome, stream.model, usage, cost_nano, ending.timing)
+        stream.stored = stream.log.end
+        return True
+
+    @asynccontextmanager
+    async def _place(self, stream: TurnStream) -> AsyncIterator[None]:
+        """Wait until no other large answer is being stored: one takes several times its size in memory.
+
+        Users take turns; small answers don't wait.
+        """
+        if stream.bytes_out <= LARGE_BYTES:
+            yield
+            return
+        await self._large.enter(stream.user)
+        try:
+            yield
+        finally:
+            self._large.leave()
+
+    async def _end(self, stream: TurnStream, record: Callable[[], EndedTurn]) -> bool:
+        """Retry until the store has the record. Returns False if another instance owns the turn."""
+        delay_s = RETRY_FIRST_S
+        made_anew = False
+        while True:
+            try:
+                await self._store.end(record())
+                return True
+            except Fenced:
+                return False
+            except LogGap as gap:
+                stream.stored = min(gap.end, stream.log.end)
+            except NotFound:
+                if made_anew or stream.accepted_as is None:
+                    log.warning("the store doesn't know a turn that ends", turn=stream.turn)
+                    return True
+                made_anew = await self._make_anew(stream)
+            except StoreError as error:
+                log.warning("can't store an ending, trying again", retry_s=delay_s, turn=stream.turn, error=str(error))
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, RETRY_MAX_S)
+
+    async def _make_anew(self, stream: TurnStream) -> bool:
+        """The store has lost the turn: whether it has it again, but for its log and its ending."""
+        try:
+            await self._recreation.make(stream)
+        except StoreError as error:
+            log.warning("can't make a turn anew, trying again", turn=stream.turn, error=str(error))
+            await asyncio.sleep(RETRY_FIRST_S)
+            return False
+        return True
+
+
+def _ending(stream: TurnStream, delivery: Delivery, outcome: Outcome, usage: Usage | None, cost: Cost | None) -> Ending:
+    seq = stream.log.end + 1
+    timing = delivery.timing()
+    if outcome.status == "completed":
+        return TurnCompleted(
+            turn=stream.turn,
+            seq=seq,
+            finish_reason=outcome.finish_reason,
+            usage=usage,
+            cost=cost,
+            timing=timing,
+            message=stream.message,
+        )
+    if outcome.status == "cancelled":
+        return TurnCancelled(
+            turn=stream.turn,
+            seq=seq,
+            by=outcome.by,
+            reason=UNSET if outcome.reason is None else outcome.reason,
+            usage=usage,
+            cost=cost,
+            timing=timing,
+            message=stream.message,
+        )
+    error = outcome.error or ApiError("internal")
+    return TurnFailed(
+        turn=stream.turn,
+        seq=seq,
+        error=error.body,
+        usage=usage,
+        cost=cost,
+        timing=timing,
+        message=stream.message,
+    )

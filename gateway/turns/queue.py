@@ -1,0 +1,81 @@
+"""What has to end before a turn may run: turns of its conversation, and turns that have its user's places."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from gateway.protocol.errors import ApiError
+from gateway.turns.event_writer import Delivery
+from gateway.turns.live_turn import TurnStream
+from gateway.turns.mirrors import Followers
+from store.records import NotFound, Slots
+
+
+@dataclass(slots=True)
+class TurnQueue:
+    """`ahead` have all to end. Of the `slots`, in each of which one turn runs at a time, fewer than `places` may be left."""
+
+    ahead: list[TurnStream] = field(default_factory=list)
+    slots: list[list[TurnStream]] = field(default_factory=list)
+    places: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether there was anything to wait for."""
+        return bool(self.ahead or self.slots)
+
+    def position(self) -> int:
+        """How many have to go first; 0: the turn may run."""
+        ahead = sum(not other.ended.is_set() for other in self.ahead)
+        taken = sum(any(not other.ended.is_set() for other in slot) for slot in self.slots)
+        return max(ahead, taken - self.places + 1 if taken else 0)
+
+    async def wait(self, delivery: Delivery) -> None:
+        """Stand in the queue; every move forward is told."""
+        streams = list(dict.fromkeys([*self.ahead, *(other for slot in self.slots for other in slot)]))
+        told = 0
+        for other in streams:
+            other.waited_for += 1
+        try:
+            while position := self.position():
+                if position != told:
+                    delivery.status(status="queued", position=position)
+                    told = position
+                await _first_ended(other for other in streams if not other.ended.is_set())
+        finally:
+            for other in streams:
+                other.waited_for -= 1
+        if delivery.stream.state == "queued":
+            delivery.status(status="running")
+
+
+async def find_queue(
+    followers: Followers, user: str, ahead: Iterable[str], slots: Slots = (), places: int = 0
+) -> TurnQueue:
+    """The queue behind these turns, wherever they run. Raises `StoreError`."""
+    return TurnQueue(
+        await _find_each(followers, user, ahead), [await _find_each(followers, user, slot) for slot in slots], places
+    )
+
+
+async def _find_each(followers: Followers, user: str, turns: Iterable[str]) -> list[TurnStream]:
+    """Those of the turns that can still be followed."""
+    found = []
+    for turn in turns:
+        with suppress(NotFound, ApiError):
+            found.append(await followers.find(user, turn))
+    return found
+
+
+async def _first_ended(streams: Iterable[TurnStream]) -> None:
+    """Until one of them has ended."""
+    loop = asyncio.get_running_loop()
+    waiting = [loop.create_task(stream.ended.wait()) for stream in streams]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()

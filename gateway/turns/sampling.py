@@ -1,0 +1,63 @@
+"""Latencies of the way from a provider to a socket, measured on one turn at a time: the others pay nothing for it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from time import perf_counter
+
+from gateway.streams.outbox import Attachment, Outbox
+from gateway.telemetry.metrics import Telemetry
+from gateway.turns.live_turn import TurnStream
+from gateway.turns.registry import Hub
+
+EVERY_S = 0.1
+
+
+class Sample:
+    """Two batches of one turn in a row: the gap between them, and how long the first was on its way to a socket.
+
+    A client that is behind isn't timed: how long it takes to read is its own affair.
+    """
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._read_at: float | None = None
+        self._attachment: Attachment | None = None
+        self._seq = 0
+
+    def batch(self, stream: TurnStream) -> None:
+        """A batch is there, and will be published now."""
+        now = perf_counter()
+        if self._read_at is not None:
+            self._telemetry.gap.observe(now - self._read_at)
+            stream.sample = None
+            return
+        self._read_at = now
+        self._attachment = stream.reader_at_end()
+        if self._attachment is not None:
+            self._seq = stream.log.end + 1
+            self._attachment.outbox.front.sample = self
+
+    def sent(self, outbox: Outbox) -> None:
+        """A frame was handed to the socket."""
+        assert self._attachment is not None
+        assert self._read_at is not None
+        if self._attachment.cursor >= self._seq:
+            self._telemetry.added.observe(perf_counter() - self._read_at)
+            outbox.sample = None
+        elif self._attachment.outbox.attachments.get(self._attachment.log.turn) is not self._attachment:
+            outbox.sample = None
+
+
+async def take_samples(hub: Hub, telemetry: Telemetry) -> None:
+    """Sample one streaming turn after the other, and the loop itself, until cancelled."""
+    while True:
+        began = perf_counter()
+        await asyncio.sleep(EVERY_S)
+        telemetry.loop_lag.observe(max(perf_counter() - began - EVERY_S, 0))
+        live = hub.live()
+        if live:
+            stream = random.choice(live)
+            if stream.owned and stream.state == "streaming":
+                stream.sample = Sample(telemetry)

@@ -1,0 +1,103 @@
+"""Who follows a conversation: its turns, wherever they run, and its changes, wherever they are made."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+
+from gateway.protocol.codec import JSON
+from gateway.protocol.errors import ApiError
+from gateway.streams.outbox import Outbox
+from gateway.tasks import spawn
+from gateway.turns.mirrors import Followers
+from gateway.turns.registry import Hub
+from store.api import Store, conversation_channel
+from store.records import NotFound, StoreError
+
+log = structlog.stdlib.get_logger("turnwire.follower")
+
+
+class Watchers:
+    """The watched conversations of this process. A channel carries turn ids, and frames as JSON for the watchers."""
+
+    def __init__(self, hub: Hub, store: Store, followers: Followers, tasks: asyncio.TaskGroup) -> None:
+        self._hub = hub
+        self._store = store
+        self._followers = followers
+        self._tasks = tasks
+        self._watched: dict[str, tuple[str, str]] = {}
+
+    async def watch(self, user: str, conversation: str, outbox: Outbox) -> list[str]:
+        """Attach `outbox` to the conversation's turns from now on; the ids of those that run now."""
+        channel = conversation_channel(user, conversation)
+        self._hub.watch(user, conversation, outbox)
+        self._watched[channel] = (user, conversation)
+        try:
+            await self._store.follow(channel)
+        except BaseException:
+            self._forget(user, conversation, outbox)
+            raise
+        try:
+            return await self._store.active(user, conversation)
+        except BaseException:
+            self.unwatch(user, conversation, outbox)
+            raise
+
+    def unwatch(self, user: str, conversation: str, outbox: Outbox) -> None:
+        """The end of `watch`."""
+        self._forget(user, conversation, outbox)
+        spawn(self._tasks, self._unfollow(conversation_channel(user, conversation)))
+
+    def _forget(self, user: str, conversation: str, outbox: Outbox) -> None:
+        self._hub.unwatch(user, conversation, outbox)
+        if not self._hub.watched(user, conversation):
+            self._watched.pop(conversation_channel(user, conversation), None)
+
+    async def _unfollow(self, channel: str) -> None:
+        with suppress(StoreError):
+            await self._store.unfollow(channel)
+
+    async def tell(self, user: str, conversation: str, frame: object) -> None:
+        """Send a frame to all watchers, here and on other instances."""
+        self._hub.tell_watchers(user, conversation, frame)
+        if self._store.shared:
+            payload = JSON.encode({"from": self._followers.instance, "frame": frame})
+            with suppress(StoreError):  # a watcher that misses it sees the revision when it attaches again
+                await self._store.publish(conversation_channel(user, conversation), payload)
+
+    def deliver(self, channel: str, payload: bytes) -> None:
+        """What was published on a conversation's channel. Never awaits."""
+        known = self._watched.get(channel)
+        if known is None:
+            return
+        if payload[:1] == b"{":
+            told = JSON.read(payload)
+            if told["from"] != self._followers.instance:
+                if told["frame"].get("type") == "conversation.deleted":
+                    self._hub.forget(*known)
+                self._hub.tell_watchers(*known, told["frame"])
+        else:
+            spawn(self._tasks, self._join(known[0], payload.decode()))
+
+    async def _join(self, user: str, turn: str) -> None:
+        """Another instance has accepted a turn of a conversation that is watched here."""
+        try:
+            stream = await self._followers.find(user, turn)
+            if not stream.owned:  # what runs here is attached at its acceptance
+                self._hub.attach_watchers(stream)
+        except (NotFound, ApiError):
+            return
+        except StoreError as error:
+            log.info("can't join a turn now", turn=turn, error=str(error))
+
+    def look_again(self) -> None:
+        """The subscription was lost for a while: turns may have begun meanwhile."""
+        for user, conversation in set(self._watched.values()):
+            spawn(self._tasks, self._look(user, conversation))
+
+    async def _look(self, user: str, conversation: str) -> None:
+        with suppress(StoreError):
+            for turn in await self._store.active(user, conversation):
+                await self._join(user, turn)

@@ -1,0 +1,49 @@
+"""What is measured of one turn that runs here, from its acceptance to its ending: a few calls per turn and attempt."""
+
+from __future__ import annotations
+
+from gateway.protocol.events import Timing
+from gateway.telemetry.metrics import Telemetry
+from gateway.telemetry.tracing import TurnTrace
+from gateway.turns.outcome import Outcome
+from providers.base import ProviderError, Usage
+from providers.route import Route
+
+
+class TurnWatch:
+    """The observer of one turn. `trace`: its spans, where there are traces."""
+
+    def __init__(self, telemetry: Telemetry, trace: TurnTrace | None = None) -> None:
+        self._telemetry = telemetry
+        self._trace = trace
+
+    def asking(self, route: Route) -> None:
+        """A request goes out to a provider."""
+        self._telemetry.attempts.labels(route.provider).inc()
+        if self._trace is not None:
+            self._trace.asking(route)
+
+    def failed(self, route: Route, error: ProviderError) -> None:
+        """It failed, before the first token or behind it."""
+        self._telemetry.provider_errors.labels(route.provider, error.code).inc()
+        if self._trace is not None:
+            self._trace.failed(error)
+
+    def retrying(self) -> None:
+        """Another one will follow."""
+        self._telemetry.retries.inc()
+
+    def falling_back(self, route: Route) -> None:
+        """Another model is asked."""
+        self._telemetry.fallbacks.labels(self._telemetry.model(route.id)).inc()
+
+    def ended(self, outcome: Outcome, model: str, usage: Usage | None, cost_nano: int | None, timing: Timing) -> None:
+        """The ending is stored and published."""
+        self._telemetry.turn_ended(outcome.status, model, usage, cost_nano, timing)
+        if self._trace is not None:
+            self._trace.ended(outcome, model, usage)
+
+    def left(self) -> None:
+        """Another instance goes on with it."""
+        if self._trace is not None:
+            self._trace.left()

@@ -1,0 +1,26 @@
+"""Anthropic's models on Google Vertex AI, through their SDK's own client: by token, or by what Google's library finds."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from anthropic import AsyncAnthropicVertex
+from google.auth.exceptions import GoogleAuthError
+
+from providers.anthropic import messages as anthropic
+from providers.route import Endpoint
+
+
+class Dialect(anthropic.Dialect):
+    """Vertex AI's client. See `route.Dialect`."""
+
+    NO_CREDENTIALS = (GoogleAuthError, RuntimeError)
+
+    def _connect(self, endpoint: Endpoint, **settings: Any) -> Any:
+        return AsyncAnthropicVertex(
+            access_token=endpoint.api_key or None,
+            base_url=endpoint.base_url or None,
+            max_retries=0,
+            **cast(dict[str, Any], endpoint.options),
+            **settings,
+        )

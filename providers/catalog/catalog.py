@@ -1,0 +1,294 @@
+"""Which provider and which model an id means, with this process's keys and addresses; and the clients for them.
+
+The environment comes in as a mapping and is read once. Nothing here shows a key or opens a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from importlib import import_module
+from typing import Final
+
+from msgspec import structs
+
+from providers.base import ChatRequest, Cursor, Delta, Provider, ProviderError, Taker
+from providers.catalog.endpoints import endpoint_of, missing, whole
+from providers.catalog.schema import CatalogRows, ModelRow, ProviderRow, shipped_rows
+from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Price, Quirks, Route, Stoppable, Timeouts
+
+DEFAULT_TIMEOUTS = Timeouts()
+ID_SHOWN_MAX = 80
+WARM_PAUSE_S = 0.2
+DIALECTS: Final[dict[DialectName, str]] = {
+    "demo": "providers.demo.model",
+    "openai_chat": "providers.openai.chat",
+    "openai_responses": "providers.openai.responses",
+    "anthropic": "providers.anthropic.messages",
+    "anthropic_bedrock": "providers.anthropic.bedrock",
+    "anthropic_vertex": "providers.anthropic.vertex",
+    "anthropic_foundry": "providers.anthropic.foundry",
+}
+"""Where each dialect is."""
+PriceOf = Callable[[Route], Price | None]
+
+
+class Catalog:
+    """The models of one process, whose keys and addresses `environment` holds."""
+
+    def __init__(self, environment: Mapping[str, str], rows: CatalogRows | None = None) -> None:
+        rows = rows or shipped_rows()
+        self.default_model = rows.default_model
+        self._aliases = rows.aliases
+        self._providers = {name: whole(row, rows.providers) for name, row in rows.providers.items()}
+        self._names = {also: name for name, row in rows.providers.items() for also in (name, *row.also)}
+        self._models = {row.id: row for row in rows.models}
+        self._endpoints = {
+            name: endpoint_of(name, row, environment, rows.proxy) for name, row in self._providers.items()
+        }
+        self._infos: dict[PriceOf, list[ModelInfo]] = {}
+        self._missing = {
+            name: missing(row, self._endpoints[name], environment) for name, row in self._providers.items()
+        }
+
+    def __repr__(self) -> str:
+        return f"Catalog({len(self._models)} models, {len(self._providers)} providers)"
+
+    def models(self, price_of: PriceOf = lambda route: route.own_price or route.price) -> list[ModelInfo]:
+        """Every model with a row of its own that isn't hidden, in the order of the rows.
+
+        `price_of` knows prices: that of `providers.catalog.prices` knows more, and takes its time when it is first asked.
+
+        Those of a provider's variant ("kimi-cn/kimi-k3") follow where its key is set. Made once for each `price_of`.
+        """
+        if price_of not in self._infos:
+            self._infos[price_of] = self._infos_of(price_of)
+        return list(self._infos[price_of])
+
+    def _infos_of(self, price_of: PriceOf) -> list[ModelInfo]:
+        shown = [row for row in self._models.values() if not row.hidden and not self._providers[row.provider].hidden]
+        listed = [self._info(row.id, row, row.provider, price_of) for row in shown]
+        for name, provider in self._providers.items():
+            if provider.variant_of and not provider.hidden and not self._missing[name]:
+                rows = (row for row in shown if row.provider == provider.variant_of)
+                listed += [self._info(f"{name}/{row.id}", row, name, price_of) for row in rows]
+        return listed
+
+    def providers(self) -> list[tuple[str, ProviderRow, str]]:
+        """Every provider that isn't hidden: its name, its row, and what it needs (see `missing`)."""
+        return [(name, row, self._missing[name]) for name, row in self._providers.items() if not row.hidden]
+
+    def missing(self, provider: str) -> str:
+        """What has to be set or installed before `provider` can be asked, or an empty text."""
+        return self._missing[provider]
+
+    def resolve(self, model_id: str) -> Route:
+        """The route that `model_id` stands for: an alias, a row, "provider/model", or a name pattern.
+
+        Raises `ProviderError`: "model_not_found", or "upstream_auth" where the provider's key isn't set.
+        """
+        model_id = self._aliases.get(model_id, model_id)
+        provider, model, listed = self.find(model_id)
+        if missing := self._missing[provider]:
+            do = "install" if missing.startswith("the extra") else "set"
+            raise ProviderError(
+                "upstream_auth", f"The model {model_id} needs {missing}: {do} it where the gateway runs and restart it."
+            )
+        return self._route(model_id, provider, model, listed)
+
+    def endpoint(self, provider: str) -> Endpoint:
+        """How this process reaches `provider`."""
+        return self._endpoints[provider]
+
+    def endpoints(self) -> list[Endpoint]:
+        """Every provider that this process can ask, but for the demo."""
+        return [
+            self._endpoints[name]
+            for name, row in self._providers.items()
+            if row.dialect != "demo" and not self._missing[name]
+        ]
+
+    def dialects(self, first: str) -> dict[DialectName, str]:
+        """That of the model `first`, and those of the providers whose key is set, each with a provider that speaks it."""
+        found: dict[DialectName, str] = {}
+        with suppress(ProviderError):
+            route = self.resolve(first)
+            found[route.dialect] = route.provider
+        keyed = [name for name, at in self._endpoints.items() if at.api_keys and not self._missing[name]]
+        for name in keyed:
+            found.setdefault(self._providers[name].dialect, name)
+        for row in self._models.values():
+            if row.dialect and row.provider in keyed:
+                found.setdefault(row.dialect, row.provider)
+        return found
+
+    def _route(self, model_id: str, provider: str, model: str, listed: ModelRow | None) -> Route:
+        row = self._providers[provider]
+        features = listed.features if listed else row.features
+        if listed is None and any(fnmatchcase(model, pattern) for pattern in row.unthinking):
+            features = tuple(feature for feature in features if feature != "thinking")
+        quirks = row.quirks | (listed.quirks if listed else {})
+        if "thinking" not in features:
+            # Asked for an effort, it would refuse the request.
+            quirks |= {"reasoning": "fixed"}
+        return Route(
+            id=model_id,
+            model=model,
+            provider=provider,
+            title=row.title,
+            dialect=(listed.dialect if listed else None) or row.dialect,
+            features=features,
+            quirks=Quirks.model_validate(quirks),
+            context_window=listed.context_window if listed else None,
+            max_output=listed.max_output if listed else None,
+            # Elsewhere the same model has another price.
+            price=listed.price if listed and listed.provider == provider else None,
+            own_price=listed.own_price if listed else None,
+            price_list=row.price_list,
+            fallbacks=listed.fallbacks if listed else (),
+        )
+
+    def _info(self, model_id: str, row: ModelRow, provider: str, price_of: PriceOf) -> ModelInfo:
+        price = price_of(self._route(model_id, provider, row.model or row.id, row))
+        return ModelInfo(
+            id=model_id,
+            name=row.name,
+            type=provider.partition(":")[0],
+            key=next(iter(self._providers[provider].keys), None),
+            features=row.features,
+            context_window=row.context_window,
+            max_output=row.max_output,
+            price=price.shown() if price else None,
+            aliases=tuple(alias for alias, target in self._aliases.items() if target == model_id),
+            available=not self._missing[provider],
+        )
+
+    def find(self, model_id: str) -> tuple[str, str, ModelRow | None]:
+        """The provider, its name for the model, and the model's row. Raises `ProviderError` "model_not_found"."""
+        if (listed := self._models.get(model_id)) is not None:
+            return listed.provider, listed.model or listed.id, listed
+        prefix, _, model = model_id.partition("/")
+        if (provider := self._names.get(prefix)) is not None and model:
+            listed = self._listed(provider, model)
+            return provider, listed.model or listed.id if listed else model, listed
+        for name, row in self._providers.items():
+            if any(fnmatchcase(model_id, pattern) for pattern in row.patterns):
+                return name, model_id, None
+        shown = model_id if len(model_id) <= ID_SHOWN_MAX else model_id[:ID_SHOWN_MAX] + "…"
+        close = get_close_matches(model_id[:ID_SHOWN_MAX], [*self._models, *self._aliases], n=3)
+        hint = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise ProviderError(
+            "model_not_found",
+            f"There is no model {shown}.{hint} The request models.list, or GET /v1/models, lists the models; "
+            "a provider's other models are named provider/model.",
+        )
+
+    def _listed(self, provider: str, model: str) -> ModelRow | None:
+        """The row of a provider's model, or of the provider that it is a variant of."""
+        family = {provider, self._providers[provider].variant_of}
+        rows = (row for row in self._models.values() if row.provider in family)
+        return next((row for row in rows if model in (row.id, row.model)), None)
+
+
+def _maker(name: DialectName) -> Callable[[Endpoint, Timeouts], Dialect]:
+    """What makes a client of this dialect. The SDK behind it is imported here and not before."""
+    made: Callable[[Endpoint, Timeouts], Dialect] = import_module(DIALECTS[name]).Dialect
+    return made
+
+
+class Routed:
+    """One route of a dialect, as the `Provider` that the gateway asks."""
+
+    def __init__(self, dialect: Dialect, route: Route) -> None:
+        self._dialect = dialect
+        self._route = route
+
+    def stream(self, request: ChatRequest, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
+        """See `Provider`. What the model can't take is refused here, before anything is sent."""
+        self._route.check(request)
+        return self._dialect.stream(request, self._route, take)
+
+    async def aclose(self) -> None:
+        """Nothing: the dialect's client is shared by all of its routes, and `Providers` closes it."""
+
+
+class Providers:
+    """The provider clients of one process: one for each provider, dialect and key, made when it is first asked."""
+
+    def __init__(self, catalog: Catalog, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
+        self._catalog = catalog
+        self._timeouts = timeouts
+        self._dialects: dict[tuple[str, DialectName, int], Dialect] = {}
+        self._loaded: set[str] = set()
+        self._loading = 0
+
+    def endpoints(self) -> list[Endpoint]:
+        """See `Catalog`."""
+        return self._catalog.endpoints()
+
+    def fallbacks(self, route: Route) -> list[Route]:
+        """The models that may be asked in place of this one; those that can't be used here are left out."""
+        found = []
+        for model_id in route.fallbacks:
+            with suppress(ProviderError):
+                found.append(self._catalog.resolve(model_id))
+        return found
+
+    def of(self, route: Route, key: str = "") -> Provider:
+        """The provider of this route, by one of its keys, or the first.
+
+        The first call for a dialect imports its SDK (see `load`).
+        """
+        return Routed(self._client(route, key), route)
+
+    def _client(self, route: Route, key: str = "") -> Dialect:
+        endpoint = self._catalog.endpoint(route.provider)
+        number = endpoint.api_keys.index(key) if key else 0
+        place = route.provider, route.dialect, number
+        dialect = self._dialects.get(place)
+        if dialect is None:
+            mine = structs.replace(endpoint, api_keys=endpoint.api_keys[number : number + 1])
+            dialect = self._dialects[place] = _maker(route.dialect)(mine, self._timeouts)
+        return dialect
+
+    async def stop(self, cursor: Cursor) -> None:
+        """End an answer that its provider goes on making. Raises `ProviderError`."""
+        route = self._catalog.resolve(cursor.route)
+        await self.load(route)
+        dialect = self._client(route)
+        if isinstance(dialect, Stoppable):
+            await dialect.stop(cursor)
+
+    async def load(self, route: Route) -> None:
+        """Import the route's dialect with its SDK, in a thread: half a second in which the loop must not stand."""
+        if route.dialect not in self._loaded:
+            self._loading += 1
+            try:
+                await asyncio.to_thread(self._prepare, route.dialect, route.provider)
+            finally:
+                self._loading -= 1
+            self._loaded.add(route.dialect)
+
+    def _prepare(self, dialect: DialectName, provider: str) -> None:
+        """An SDK imports its half only when a client is made, so that one is made, for nothing."""
+        _maker(dialect)(self._catalog.endpoint(provider), self._timeouts)
+
+    def warm(self, default_model: str) -> None:
+        """Import now, in a thread of the caller's, what a first turn would have to wait for. Turns that load go first."""
+        for dialect, provider in self._catalog.dialects(default_model).items():
+            while self._loading:
+                time.sleep(WARM_PAUSE_S)
+            self._prepare(dialect, provider)
+        if "providers.http.transport" in sys.modules:
+            sys.modules["providers.http.transport"].tls_context()
+
+    async def aclose(self) -> None:
+        """Close every client."""
+        dialects, self._dialects = self._dialects, {}
+        for dialect in dialects.values():
+            await dialect.aclose()

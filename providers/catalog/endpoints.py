@@ -1,0 +1,103 @@
+"""How a process reaches a provider: its row with the environment's keys and addresses, and what is missing there. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from typing import Final
+from urllib.parse import urlsplit
+
+from providers.catalog.schema import ProviderRow
+from providers.route import Endpoint
+
+_VARIABLE: Final = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
+
+
+def whole(row: ProviderRow, providers: Mapping[str, ProviderRow]) -> ProviderRow:
+    """A variant's row with what it has from the provider that it is a variant of."""
+    if not row.variant_of:
+        return row
+    own = {name: getattr(row, name) for name in row.model_fields_set}
+    return providers[row.variant_of].model_copy(update={"also": (), "patterns": (), **own})
+
+
+def endpoint_of(name: str, row: ProviderRow, environment: Mapping[str, str], proxy: str = "") -> Endpoint:
+    """How a process with this environment reaches the provider. `proxy` is for one that has none of its own."""
+    base_url = _first(environment, row.base_url_variables) or _filled(row.base_url, environment)
+    if row.proxy is not None or _is_here(base_url):
+        proxy = row.proxy or ""
+    options = {option: _first(environment, names) for option, names in row.options.items()}
+    headers = {header: _filled(text, environment) for header, text in row.headers.items()}
+    return Endpoint(
+        provider=name,
+        title=row.title,
+        base_url=base_url,
+        keys=row.keys,
+        api_keys=tuple(key for part in _first(environment, row.keys).split(",") if (key := part.strip())),
+        headers={header: text for header, text in headers.items() if text},
+        options={option: value for option, value in options.items() if value},
+        hint=row.hint,
+        proxy=_filled(proxy, environment),
+    )
+
+
+def missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str, str]) -> str:
+    """What has to be set or installed before the provider can be asked, or an empty text."""
+    if row.package and not _installed(row.package):
+        return f"the extra turnwire[{row.extra}]"
+    needs = []
+    if row.keys and not row.key_optional and not endpoint.api_keys and not _first(environment, row.credentials):
+        needs.append(" or ".join((*row.keys, *row.credentials)))
+    if row.base_url and not endpoint.base_url:
+        needs.append(" or ".join((*_VARIABLE.findall(row.base_url), *row.base_url_variables)))
+    if endpoint.base_url and not _callable(endpoint.base_url):
+        needs.append("a base URL like https://HOST:PORT/PATH, without a user in it")
+    if not all(map(_carried, endpoint.api_keys)):
+        used = next(name for name in row.keys if _first(environment, (name,)))
+        needs.append(f"{used} without the characters in it that no header can carry")
+    named = [name for text in (*row.headers.values(), row.proxy or "") for name in _VARIABLE.findall(text)]
+    needs += [name for name in named if not _first(environment, (name,))]
+    needs += [" or ".join(row.options[option]) for option in row.required if option not in endpoint.options]
+    return " and ".join(f"({one})" if " or " in one and len(needs) > 1 else one for one in needs)
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _callable(address: str) -> bool:
+    """Whether requests can be sent there. A user and a password in it would stand in the key's place."""
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and parts.port != 0 and parts.username is None
+    except ValueError:
+        return False
+
+
+def _is_here(address: str) -> bool:
+    """Whether it is on this machine."""
+    try:
+        host = urlsplit(address).hostname or ""
+    except ValueError:
+        return False
+    return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def _carried(value: str) -> bool:
+    """Whether a header can carry it: a key that was copied with its quotes or with "…" can't be sent."""
+    return value.isascii() and value.isprintable()
+
+
+def _first(environment: Mapping[str, str], names: Iterable[str]) -> str:
+    """The first variable that is set and not blank, without the line's end that a pasted key brings along."""
+    return next((value for name in names if (value := environment.get(name, "").strip())), "")
+
+
+def _filled(text: str, environment: Mapping[str, str]) -> str:
+    """The text with its variables' values; nothing, if one of them isn't set."""
+    values = {name: environment.get(name, "").strip().rstrip("/") for name in _VARIABLE.findall(text)}
+    return _VARIABLE.sub(lambda found: values[found[1]], text) if all(values.values()) else ""

@@ -1,0 +1,285 @@
+"""The operator's own rows: a TOML or JSON file over the rows that ship with this package.
+
+It adds and overrides providers and models, hides them, gives them other names, and chooses the default.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from providers.base import ProviderError
+from providers.catalog.catalog import Catalog
+from providers.catalog.schema import ADDRESS, VARIABLE, CatalogRows, ModelRow, ProviderRow, Variable, shipped_rows
+from providers.route import FEATURES, WORD, DialectName, Feature, Price, Quirks
+
+NEW_PROVIDER_FEATURES: Final = ("chat", "streaming", "tools")
+_SPELLINGS: Final = {
+    "type": "provider",
+    "envKey": "env_key",
+    "supportsThinkingMode": "thinking",
+    "contextWindow": "context_window",
+    "maxOutput": "max_output",
+    "defaultModel": "default_model",
+}
+"""How the same is said in JSON files of another make."""
+_PLAIN: Final = {
+    "tuple_type": "should be a list",
+    "dict_type": "should be a table",
+    "model_type": "should be a table",
+    "extra_forbidden": "there is no such field",
+    "missing": "has to be given",
+}
+_PATTERNS: Final = {
+    VARIABLE: "should be the name of an environment variable, and not what it holds",
+    ADDRESS: "should begin with http:// or https://",
+    WORD: "should be a word in lower case",
+}
+"""What a person calls it."""
+
+_Row = TypeVar("_Row", bound=BaseModel)
+
+
+class CatalogError(ValueError):
+    """The file is wrong. The text names the file, the keys in it, and what is wrong with each."""
+
+
+class ModelEntry(BaseModel):
+    """A model of the file: what isn't given is that of the row with this id, or of the provider."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(min_length=1)
+    name: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    dialect: DialectName | None = None
+    env_key: Variable | None = None
+    """The variable of its key, where that isn't its provider's."""
+    thinking: bool | None = None
+    features: tuple[Feature, ...] | None = None
+    context_window: int | None = Field(default=None, gt=0)
+    max_output: int | None = Field(default=None, gt=0)
+    price: Price | None = None
+    fallbacks: tuple[str, ...] | None = None
+    hidden: bool | None = None
+    quirks: dict[str, Any] = {}
+
+
+class _File(BaseModel):
+    """The file as a whole; its providers, models and aliases are looked at one by one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    default_model: str | None = None
+    proxy: str = Field(default="", pattern=ADDRESS)
+    providers: dict[str, Any] = {}
+    models: tuple[Any, ...] = ()
+    aliases: dict[str, Any] = {}
+
+
+def open_catalog(environment: Mapping[str, str], path: str | None) -> Catalog:
+    """The catalog of a process, with the operator's file at `path` if there is one. Raises `CatalogError`."""
+    return Catalog(environment, operator_rows(Path(path)) if path else None)
+
+
+def operator_rows(path: Path) -> CatalogRows:
+    """The shipped rows with the file's. Raises `CatalogError`."""
+    return _Reading(path).rows()
+
+
+class _Reading:
+    """One file, and what was found wrong in it. A field with a mistake counts as not given, to find the others."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._wrong: list[str] = []
+        shipped = shipped_rows()
+        self._default = shipped.default_model
+        self._providers = dict(shipped.providers)
+        self._models = {row.id: row for row in shipped.models}
+        self._unsure: set[str] = set()
+        """Names of models and providers that are meant to be there, and can't be read."""
+
+    def rows(self) -> CatalogRows:
+        parsed = self._parsed()
+        file = self._checked(_File, _spelled(parsed), "", parsed) or _File()
+        for name, given in file.providers.items():
+            self._take_provider(name, given)
+        for name in file.providers:
+            self._check_variant(name)
+        for number, entry in enumerate(file.models):
+            self._take_model(f"models[{number}]", entry)
+        aliases = {}
+        for name, to in file.aliases.items():
+            if isinstance(to, str):
+                aliases[name] = to
+            else:
+                self._wrong.append(f"aliases.{name}: should be the name of a model, as text")
+        rows = CatalogRows(
+            default_model=file.default_model or self._default,
+            providers=self._providers,
+            models=tuple(self._models.values()),
+            proxy=file.proxy,
+            aliases=aliases,
+        )
+        self._check_names(rows)
+        if self._wrong:
+            raise CatalogError("\n".join(f"{self._path}: {one}." for one in self._wrong))
+        return rows
+
+    def _parsed(self) -> Any:
+        try:
+            text = self._path.read_text("utf-8")
+            return json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+        except OSError as error:
+            raise CatalogError(f"{self._path}: can't be read: {error.strerror}.") from error
+        except UnicodeDecodeError as error:
+            raise CatalogError(f"{self._path}: is no text in UTF-8.") from error
+        except ValueError as error:
+            kind = "JSON" if isinstance(error, json.JSONDecodeError) else "TOML"
+            raise CatalogError(f"{self._path}: isn't {kind}: {error}.") from error
+
+    def _take_provider(self, name: str, given: Any) -> None:
+        where = f"providers.{name}"
+        if not name or set(name) & set("/:"):
+            self._wrong.append(f"{where}: a provider's name holds neither / nor :")
+            return
+        if not isinstance(given, dict):
+            self._unsure.add(name)
+            self._wrong.append(f"{where}: should be a table")
+            return
+        before = self._providers.get(name)
+        fields = before.model_dump(exclude_unset=True) if before else {"title": name, "features": NEW_PROVIDER_FEATURES}
+        if before is None and "base_url" not in given and "variant_of" not in given:
+            self._wrong.append(f"{where}.base_url: has to be given for a new provider")
+        quirks = fields.get("quirks", {}) | given["quirks"] if isinstance(given.get("quirks"), dict) else None
+        row = self._checked(ProviderRow, fields | given | ({"quirks": quirks} if quirks else {}), where, spare=fields)
+        assert row is not None, "what is spare is a row"
+        self._features(row.features, where)
+        self._checked(Quirks, row.quirks, f"{where}.quirks")
+        self._providers[name] = row
+
+    def _check_variant(self, name: str) -> None:
+        """Once all are known: a variant may stand before what it is a variant of."""
+        row = self._providers.get(name)
+        if row is None or not row.variant_of:
+            return
+        base = self._providers.get(row.variant_of)
+        if base is None and row.variant_of not in self._unsure:
+            self._wrong.append(f"providers.{name}.variant_of: there is no provider {row.variant_of}")
+        elif base is not None and base.variant_of:
+            self._wrong.append(f"providers.{name}.variant_of: {row.variant_of} is a variant itself: name its provider")
+        else:
+            return
+        self._providers[name] = row.model_copy(update={"variant_of": ""})
+
+    def _take_model(self, where: str, given: Any) -> None:
+        entry = self._checked(ModelEntry, _spelled(given), where, given)
+        if entry is None:
+            return
+        before = self._models.get(entry.id)
+        named = entry.provider or (before.provider if before else entry.id.partition("/")[0])
+        misread = entry.provider is None and ("provider" in given or "type" in given)
+        provider = None if misread or named in self._unsure else self._provider_of(entry, named, where)
+        self._features(entry.features or (), where)
+        self._checked(Quirks, entry.quirks, f"{where}.quirks")
+        if provider is None:
+            self._unsure.add(entry.id)
+            return
+        fields: dict[str, Any] = before.model_dump(exclude_unset=True) if before else {"id": entry.id, "name": entry.id}
+        fields |= entry.model_dump(exclude_unset=True, exclude={"env_key", "thinking", "price", "quirks"})
+        fields |= {"provider": provider, "features": self._features_of(entry, before, provider)}
+        fields["quirks"] = (before.quirks if before else {}) | entry.quirks
+        if not fields.get("model") and entry.id.startswith(named + "/"):
+            fields["model"] = entry.id.removeprefix(named + "/")
+        row = self._checked(ModelRow, {name: value for name, value in fields.items() if value is not None}, where)
+        if row is not None:
+            self._models[row.id] = row.model_copy(update={"own_price": entry.price} if entry.price else {})
+
+    def _provider_of(self, entry: ModelEntry, named: str, where: str) -> str | None:
+        """The provider's own name; with a key of its own, the model has a provider of its own too."""
+        names = {also: name for name, row in self._providers.items() for also in (name, *row.also)}
+        provider = names.get(named)
+        if provider is None:
+            close = get_close_matches(named, names, n=1)
+            hint = f": did you mean {close[0]}?" if close else "; add it under providers, with its base_url"
+            self._wrong.append(f"{where}.provider: there is no provider {named}{hint}")
+            return None
+        row = self._providers[provider]
+        if entry.env_key is None or entry.env_key in row.keys:
+            return provider
+        own = f"{provider}:{entry.env_key}"
+        without = {"keys": (entry.env_key,), "key_optional": False, "also": (), "patterns": (), "hidden": False}
+        self._providers[own] = row.model_copy(update=without)
+        return own
+
+    def _features_of(self, entry: ModelEntry, before: ModelRow | None, provider: str) -> tuple[str, ...]:
+        features = entry.features or (before.features if before else self._providers[provider].features)
+        if entry.thinking is None:
+            return features
+        rest = tuple(feature for feature in features if feature != "thinking")
+        return (*rest, "thinking") if entry.thinking else rest
+
+    def _features(self, features: tuple[str, ...], where: str) -> None:
+        """A word of the operator's own is a label; one that is nearly one of ours is a slip."""
+        for feature in set(features) - FEATURES:
+            if close := get_close_matches(feature, FEATURES, n=1, cutoff=0.75):
+                self._wrong.append(f"{where}.features: there is no feature {feature}: did you mean {close[0]}?")
+
+    def _check_names(self, rows: CatalogRows) -> None:
+        """Whoever is named as default, alias or fallback can be found, or may be what has a mistake."""
+        catalog = Catalog({}, rows)
+        named = [(f"aliases.{name}", to, to) for name, to in rows.aliases.items()]
+        others = [("default_model", rows.default_model)]
+        others += [(f"fallbacks of {row.id}", fallback) for row in rows.models for fallback in row.fallbacks]
+        for where, model, target in named + [(where, model, rows.aliases.get(model, model)) for where, model in others]:
+            if target in self._unsure or target.partition("/")[0] in self._unsure:
+                continue
+            try:
+                catalog.find(target)
+            except ProviderError:
+                self._wrong.append(f"{where}: there is no model {model}")
+
+    def _checked(
+        self,
+        kind: type[_Row],
+        given: Any,
+        where: str,
+        spelled: object = None,
+        spare: Mapping[str, Any] = MappingProxyType({}),
+    ) -> _Row | None:
+        """`given` as such a row; what is wrong in it is noted and left out, or is as in `spare`. None: that's not enough.
+
+        Of what stands there only names are repeated.
+        """
+        try:
+            return kind.model_validate(given)
+        except ValidationError as error:
+            errors = error.errors(include_url=False, include_input=False)
+        back = {_SPELLINGS[name]: name for name in spelled if name in _SPELLINGS} if isinstance(spelled, dict) else {}
+        for one in errors:
+            first, *rest = one["loc"] or ("",)
+            steps = [
+                f"[{step}]" if isinstance(step, int) else f".{step}" for step in (back.get(str(first), first), *rest)
+            ]
+            plain = _PLAIN.get(one["type"]) or _PATTERNS.get(one.get("ctx", {}).get("pattern", "")) or one["msg"]
+            self._wrong.append(f"{(where + ''.join(steps)).strip('.')}: {plain}")
+        wrong = {one["loc"][0] for one in errors if one["loc"]}
+        right = {name: value for name, value in given.items() if name not in wrong} if isinstance(given, dict) else {}
+        try:
+            return kind.model_validate({**spare, **right})
+        except ValidationError:
+            return None
+
+
+def _spelled(given: Any) -> Any:
+    """The same with our names for its fields."""
+    return {_SPELLINGS.get(name, name): value for name, value in given.items()} if isinstance(given, dict) else given

@@ -1,0 +1,285 @@
+"""The keyless default model: deterministic text, streamed word by word, that can also fail on cue.
+
+What `params.demo` may hold is the struct `DemoOptions`. Nothing leaves this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tomllib
+from collections.abc import AsyncIterator, Iterator
+from functools import cache
+from itertools import chain, islice
+from pathlib import Path
+from typing import Annotated, Literal
+from zlib import crc32
+
+import msgspec
+from msgspec import Meta, Struct
+
+from providers.base import (
+    ChatRequest,
+    Delta,
+    ErrorCode,
+    Finished,
+    FinishReason,
+    PartDelta,
+    PartKind,
+    PartStarted,
+    ProviderError,
+    Taker,
+    TextPart,
+    Usage,
+    UsageReported,
+)
+from providers.demo.tokens import Tokens, count_tokens
+from providers.route import Endpoint, Route, Timeouts
+
+Fail = Literal[
+    "before",
+    "mid",
+    "overloaded",
+    "rate_limited",
+    "auth",
+    "context",
+    "timeout",
+    "stall",
+    "cut",
+    "refusal",
+    "length",
+    "content_filter",
+]
+
+ECHO_CHARS_MAX = 120
+PROMPT_CHARS_MAX = 10_000
+"""So much of a prompt chooses the theme."""
+TOKENS_MAX = 1_000_000
+REFUSAL = "I can't help with that."
+
+_MARKUP = re.compile(r"([\\`*_\[\]<>#|~])")
+_FAILURES: dict[str, tuple[ErrorCode, str, bool]] = {
+    "before": ("upstream_error", "The demo model failed before its first token, as asked.", True),
+    "mid": ("upstream_error", "The demo model failed in the middle, as asked.", True),
+    "overloaded": ("upstream_overloaded", "The demo model is overloaded, as asked: try again soon.", True),
+    "rate_limited": (
+        "upstream_rate_limited",
+        "The demo model is rate limited, as asked: try again soon.",
+        True,
+    ),
+    "auth": ("upstream_auth", "The demo model refused the key, as asked.", False),
+    "context": (
+        "context_length_exceeded",
+        "The demo model's context is too short, as asked: send less.",
+        False,
+    ),
+    "timeout": ("upstream_timeout", "The demo model took too long, as asked: try again.", True),
+    "stall": ("upstream_timeout", "The demo model stopped sending, as asked: try again.", True),
+    "cut": ("upstream_incomplete", "The demo model's answer was cut off, as asked: try again.", True),
+}
+_ENDINGS: dict[str, FinishReason] = {
+    "length": "length",
+    "content_filter": "content_filter",
+    "refusal": "refusal",
+}
+_AT_ONCE = frozenset({"before", "overloaded", "rate_limited", "auth", "context", "refusal"})
+
+
+class DemoTool(Struct, frozen=True, forbid_unknown_fields=True):
+    """A tool call to make."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class DemoOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """What `params.demo` may say."""
+
+    rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 40.0
+    """Tokens per second; 0: as fast as possible."""
+    tokens: Annotated[int, Meta(ge=0, le=TOKENS_MAX)] | None = None
+    """How many tokens of text to stream; the text is repeated or cut to that."""
+    text: str | None = None
+    """Stream exactly this."""
+    thinking: bool | Annotated[int, Meta(ge=0, le=TOKENS_MAX)] = False
+    """A reasoning part first; a number: of so many tokens."""
+    tool: bool | DemoTool | None = None
+    """A tool call after the text; `true`: of the request's first tool."""
+    first_ms: Annotated[int, Meta(ge=0, le=600_000)] = 0
+    """How long the first token takes."""
+    fail: Fail | None = None
+    """How to fail, or to end early."""
+    fail_after: Annotated[int, Meta(ge=0, le=TOKENS_MAX)] | None = None
+    """After so many tokens; by default at once, or in the middle, as the failure's nature is."""
+
+
+class Theme(Struct, frozen=True):
+    """One text to say. `{prompt}` stands for the user's own words."""
+
+    title: str
+    thinking: str
+    text: str
+
+
+def demo_options(request: ChatRequest) -> DemoOptions:
+    """The options of a request. Raises `ProviderError` "invalid_request" that names the option."""
+    try:
+        options = msgspec.convert(request.params.demo or {}, DemoOptions)
+    except msgspec.ValidationError as error:
+        what, _, path = str(error).partition(" - at `$")
+        raise ProviderError(
+            "invalid_request",
+            f"params.demo{path.rstrip('`')}: {what}. Its options: {', '.join(_option_names)}.",
+        ) from None
+    if options.tool is True and not request.tools:
+        raise ProviderError("invalid_request", "params.demo.tool: true needs a tool in the request, or name one.")
+    return options
+
+
+def demo_text(request: ChatRequest) -> str:
+    """The whole text part that a request is answered with when nothing fails."""
+    return "".join(_text(request, demo_options(request)))
+
+
+def demo_thinking(request: ChatRequest) -> str:
+    """The whole reasoning part of a request; empty without `thinking`."""
+    return "".join(_thinking(request, demo_options(request)))
+
+
+def _text(request: ChatRequest, options: DemoOptions) -> Tokens:
+    return Tokens(options.text if options.text is not None else _themed(request).text, options.tokens)
+
+
+def _thinking(request: ChatRequest, options: DemoOptions) -> Tokens:
+    wanted = options.thinking
+    if isinstance(wanted, bool):
+        return Tokens(_themed(request).thinking if wanted else "")
+    return Tokens(_themed(request).thinking, wanted)
+
+
+@cache
+def _themes() -> list[Theme]:
+    data = tomllib.loads(Path(__file__).with_name("demo.toml").read_text("utf-8"))
+    return msgspec.convert(data["themes"], list[Theme])
+
+
+_option_names = DemoOptions.__struct_fields__
+
+
+def _themed(request: ChatRequest) -> Theme:
+    """The theme that this prompt (and seed) always gets."""
+    prompt = " ".join(_last_words(request)[:PROMPT_CHARS_MAX].split())
+    themes = _themes()
+    theme = themes[(crc32(prompt.encode("utf-8", "replace")) + (request.params.seed or 0)) % len(themes)]
+    echo = prompt if len(prompt) <= ECHO_CHARS_MAX else prompt[:ECHO_CHARS_MAX].rstrip() + "…"
+    # An echo is a quotation, never markup of its own.
+    echo = _MARKUP.sub(r"\\\1", echo) or "…"
+    return Theme(theme.title, theme.thinking.replace("{prompt}", echo), theme.text.replace("{prompt}", echo))
+
+
+def _last_words(request: ChatRequest) -> str:
+    for message in reversed(request.messages):
+        if message.role == "user":
+            return " ".join(part.text for part in message.parts if isinstance(part, TextPart))
+    return ""
+
+
+class Dialect:
+    """The demo model, as a provider."""
+
+    def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
+        self._stall_s = timeouts.between_events_s
+
+    async def aclose(self) -> None:
+        """Nothing: no connection is ever opened."""
+
+    async def stream(self, request: ChatRequest, route: Route, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
+        """See `Provider`. One token a batch, at `rate`; after a pause of the loop it catches up."""
+        options = demo_options(request)
+        reasoning, text = _thinking(request, options), _text(request, options)
+        stop, reason = _stop(request, options, len(reasoning) + len(text))
+        await asyncio.sleep(0 if request.answered else options.first_ms / 1000)
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        batches = _unsaid(request, islice(_words(reasoning, text), stop))
+        for number, batch in enumerate(batches):
+            if number:
+                await asyncio.sleep(max(0.0, start + number / options.rate - loop.time()) if options.rate else 0)
+            yield batch
+        if options.fail in _FAILURES:
+            raise await self._failure(options.fail)
+        part = (1 if reasoning and stop else 0) + (1 if text and stop > len(reasoning) else 0)
+        count = stop
+        last: list[list[Delta]] = []
+        if reason == "refusal":
+            last = [[PartStarted(part, "refusal"), PartDelta(part, REFUSAL)]]
+        elif reason == "stop" and options.tool:
+            tool = options.tool if isinstance(options.tool, DemoTool) else DemoTool(request.tools[0].name)
+            reason = "tool_calls"
+            count += 1
+            call = f"call_{crc32(tool.name.encode()):08x}"
+            last = [[PartStarted(part, "tool_call", call=call, name=tool.name), PartDelta(part, tool.arguments)]]
+        for batch in _unsaid(request, iter(last)):
+            yield batch
+        yield [UsageReported(_usage(request, count, min(len(reasoning), stop))), Finished(reason)]
+
+    async def _failure(self, fail: Fail | None) -> ProviderError:
+        code, message, retryable = _FAILURES[fail or "mid"]
+        if fail == "stall":
+            await asyncio.sleep(self._stall_s)
+        return ProviderError(
+            code, message, retryable=retryable, retry_after_ms=1000 if fail == "rate_limited" else None
+        )
+
+
+def _stop(request: ChatRequest, options: DemoOptions, tokens: int) -> tuple[int, FinishReason]:
+    """How many tokens come before the failure or the ending, and the ending."""
+    if options.fail is None:
+        limit = request.params.max_tokens
+        return (tokens, "stop") if limit is None or limit >= tokens else (limit, "length")
+    if options.fail_after is not None:
+        stop = min(options.fail_after, tokens)
+    else:
+        stop = 0 if options.fail in _AT_ONCE else (tokens + 1) // 2
+    return stop, _ENDINGS.get(options.fail, "stop")
+
+
+def _words(reasoning: Tokens, text: Tokens) -> Iterator[list[Delta]]:
+    """What each token adds to the stream; the first of a part opens it."""
+    parts: list[tuple[PartKind, Tokens]] = [("reasoning", reasoning), ("text", text)]
+    for part, (kind, tokens) in enumerate((kind, tokens) for kind, tokens in parts if len(tokens)):
+        opening: list[Delta] = [PartStarted(part, kind)]
+        for token in tokens:
+            yield [*opening, PartDelta(part, token)]
+            opening = []
+
+
+def _unsaid(request: ChatRequest, batches: Iterator[list[Delta]]) -> Iterator[list[Delta]]:
+    """The batches without what `request.answered` holds already."""
+    said = [len(str(getattr(part, "text", None) or getattr(part, "arguments", ""))) for part in request.answered]
+    for batch in batches:
+        left: list[Delta] = []
+        for delta in batch:
+            part = delta.part if isinstance(delta, PartStarted | PartDelta) else len(said)
+            if part >= len(said):
+                left.append(delta)
+            elif isinstance(delta, PartDelta) and delta.text is not None:
+                skipped = min(said[part], len(delta.text))
+                said[part] -= skipped
+                if delta.text[skipped:]:
+                    left.append(PartDelta(part, delta.text[skipped:]))
+        if left:
+            yield left
+
+
+def _usage(request: ChatRequest, output: int, reasoning: int) -> Usage:
+    said = chain([request.system or ""], (_said(part) for message in request.messages for part in message.parts))
+    return Usage(
+        input_tokens=sum(map(count_tokens, said)),
+        output_tokens=output,
+        reasoning_tokens=reasoning or None,
+    )
+
+
+def _said(part: object) -> str:
+    return part.text if isinstance(part, TextPart) else ""

@@ -1,0 +1,190 @@
+"""What a provider says of its failure: read out of a body of any shape, and made fit for a log. Pure.
+
+A provider may say what a client wrote, as much of it as it likes: everything here looks at the beginning only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from itertools import islice
+from typing import Final, NamedTuple
+
+from providers.errors.table import STATUS_OF_TYPE
+
+LOGGED_CHARS_MAX: Final = 300
+TEXT_CHARS_MAX: Final = 2048
+"""Of a sentence about a failure more isn't looked at."""
+NAME_CHARS_MAX: Final = 200
+"""Nor of a type, a code, or a parameter."""
+DEPTH_MAX: Final = 32
+DETAILS_MAX: Final = 32
+HALF_CHARS_MIN: Final = 4
+"""Of a key so many characters give something away."""
+
+# An apostrophe inside a word quotes nothing.
+_QUOTED: Final = re.compile(r"(?<!\w)'[^'\n]{1,200}'(?!\w)|\"[^\"\n]{1,200}\"|`[^`\n]{1,200}`|“[^”\n]{1,200}”")
+_KEYLIKE: Final = re.compile(r"(?i)(bearer\s+|\b(?:sk|pk|rk|gsk|xai|key|ant|aiza|req)[-_])[\w.*-]{4,}")
+_ADDRESS: Final = re.compile(
+    r"(?i)\b\w+://\S+|\b(?:[a-z0-9-]{1,63}+\.){1,40}[a-z]{2,63}(?::\d{1,5})?\b"
+    r"|\b\d{1,3}(?:\.\d{1,3}){3}(?::\d{1,5})?\b|localhost(:\d{1,5})?"
+)
+_LONG: Final = re.compile(r"[\w+/=-]{24,}")
+_WORD: Final = re.compile(r"[\w.\[\]-]+|…")
+_JOINT: Final = re.compile(r"[.\[\]\d]+")
+_FIELDS: Final = frozenset(
+    """model messages message role content input system instructions stream stream_options include_usage
+    include_obfuscation temperature top_p top_k max_tokens max_completion_tokens max_output_tokens stop stop_sequences
+    seed random_seed response_format json_schema schema strict reasoning reasoning_effort reasoning_content effort
+    thinking budget_tokens enable_thinking thinking_budget summary tools tool tool_choice tool_calls tool_call_id tool_use
+    tool_result tool_stream parallel_tool_calls functions function function_call name description parameters properties
+    required additionalproperties type text image image_url url file file_data document source media_type
+    store include background extra_body logprobs n user assistant developer input_schema output_config format""".split()
+)
+"""What a request's fields are called."""
+_SPOKEN: Final = frozenset(
+    """a an and any are argument array as at be both but by can cannot contain contains contents conversation
+    could did do does doesn't don't each empty enabled end error exactly exceed exceeded exceeds expected extra failed
+    field fields first following follow followed for from given got greater has have immediately in inputs integer
+    invalid is it items key last least length less like limit list long longer malformed many maximum may minimum
+    missing models more must no not null number object of on one only or order other parameter parse permitted preceding
+    previous property provided range rather request requests required response roles same second set short should
+    specified string supplied support supported supports than that the there these this to together too turn turns
+    undefined unexpected unknown unrecognized unsupported use used using valid value values was were when which with
+    without you your disabled allowed higher lower between default exist exists found token tokens window context number
+    responding block blocks non-empty call calls output outputs download base64 mime encoded decode mode""".split()
+)
+"""What providers say around them."""
+_AGAIN: Final = re.compile(r"(?i)(?:try again|retry) (?:in|after) (\d{1,9}(?:\.\d{1,9})?)\s{0,9}(ms|m(?:in|\b)|s)")
+_DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+_UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000}
+
+
+class Reason(NamedTuple):
+    """What a body says of its failure, in whatever shape."""
+
+    type: str = ""
+    code: str = ""
+    text: str = ""
+    param: str = ""
+    retry_ms: int | None = None
+    """When to try again, as the body says it."""
+
+    @classmethod
+    def read(cls, body: object) -> Reason:
+        """Out of any shape: an object or text under `error`, a list of one, fields at the top."""
+        for _ in range(DEPTH_MAX):
+            if not (isinstance(body, list) and body):
+                break
+            body = body[0]
+        if not isinstance(body, Mapping):
+            return cls(text=_said(body or ""))
+        inner = body.get("error", body.get("errors"))
+        if isinstance(inner, list) and inner:
+            inner = inner[0]
+        if isinstance(inner, str):
+            inner = {"message": inner}
+        said = inner if isinstance(inner, Mapping) else body
+        text = _said(next((said[name] for name in _TEXT_FIELDS if said.get(name)), ""))
+        return cls(
+            type=_name(said.get("type") or said.get("status")),
+            code=_name(next((said[name] for name in ("code", "error_code") if said.get(name)), "")),
+            text=text,
+            param=_name(said.get("param")),
+            retry_ms=_retry_ms(said, text),
+        )
+
+    def status(self) -> int:
+        """The HTTP status that the body itself names, or 0."""
+        for name in (self.code, self.type):
+            if name.isdecimal() and 400 <= int(name) <= 599:
+                return int(name)
+            if name.lower() in STATUS_OF_TYPE:
+                return STATUS_OF_TYPE[name.lower()]
+        return 0
+
+    def words(self) -> str:
+        """What the table looks at: type, code and text in small letters, without what the text only quotes."""
+        return _QUOTED.sub("''", " ".join(filter(None, (self.type, self.code, self.text)))).strip().lower()
+
+
+_TEXT_FIELDS: Final = ("message", "msg", "error_msg", "detail", "raw")
+
+
+def _said(value: object) -> str:
+    """The beginning of a text, or of what stands in its place, as JSON."""
+    if isinstance(value, str):
+        return value[:TEXT_CHARS_MAX]
+    pieces: list[str] = []
+    size = 0
+    try:
+        for piece in _in_pieces(value):
+            pieces.append(piece)
+            size += len(piece)
+            if size > TEXT_CHARS_MAX:
+                break
+    except (RecursionError, ValueError):
+        pass  # it is nested too deep, or a number is too long: what came before says enough
+    return "".join(pieces)[:TEXT_CHARS_MAX]
+
+
+_in_pieces: Final = json.JSONEncoder().iterencode
+
+
+def _name(value: object) -> str:
+    """The beginning of a name or a number; what is none names nothing."""
+    return str(value)[:NAME_CHARS_MAX] if isinstance(value, str | int | float) and value else ""
+
+
+def quiet(text: str, secrets: tuple[str, ...]) -> str:
+    """The text for a log: no key, no address, nothing that it quotes, and not much of it."""
+    text = text[:TEXT_CHARS_MAX]
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    for secret in secrets:
+        text = _without_half(text, secret)
+    text = _KEYLIKE.sub(r"\1***", text)
+    return _LONG.sub("***", _ADDRESS.sub("***", _QUOTED.sub("'…'", text)))[:LOGGED_CHARS_MAX]
+
+
+def _without_half(text: str, secret: str) -> str:
+    """The text without a secret's beginning at its end: whoever cut it may have cut a key in two."""
+    longest = min(len(secret) - 1, len(text))
+    half = next((size for size in range(longest, HALF_CHARS_MIN - 1, -1) if text.endswith(secret[:size])), 0)
+    return text[: len(text) - half] + "***" if half else text
+
+
+def known_words(text: str) -> str:
+    """What a log may hold of a sentence about a request: field names, short numbers, and plain words outside of quotations.
+
+    Whatever else it says, of what was asked perhaps, is "…".
+    """
+    fields_only = _QUOTED.sub(lambda quoted: _with(quoted.group(), _FIELDS), text[:LOGGED_CHARS_MAX])
+    kept = _with(fields_only, _FIELDS | _SPOKEN)
+    return kept if kept != "…" else ""
+
+
+def _with(text: str, known: frozenset[str]) -> str:
+    kept: list[str] = []
+    for word in _WORD.findall(text.replace("'", "")):
+        plain = word.strip(".").lower()
+        ours = (
+            plain in known
+            or (plain.isdecimal() and len(plain) < 8)
+            or (set(_JOINT.split(plain)) - {""} or {plain}) <= _FIELDS
+        )
+        if ours or kept[-1:] != ["…"]:
+            kept.append(word.strip(".") if ours else "…")
+    return " ".join(kept)
+
+
+def _retry_ms(said: Mapping[str, object], text: str) -> int | None:
+    """Google's `retryDelay` among the details, or what the sentence says."""
+    details = said.get("details")
+    for detail in islice(details, DETAILS_MAX) if isinstance(details, list) else ():
+        delay = detail.get("retryDelay") if isinstance(detail, Mapping) else None
+        if isinstance(delay, str) and (seconds := _DELAY.fullmatch(delay)):
+            return round(float(seconds[1]) * 1000) or None
+    found = _AGAIN.search(text)
+    return round(float(found[1]) * _UNITS_MS[found[2].lower()]) or None if found else None

@@ -1,0 +1,100 @@
+"""Amazon's binary event stream out of bytes, as they come; botocore knows the frames. No I/O.
+
+Each frame carries one event of Anthropic's Messages, in base64, or an exception.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from typing import Final
+from zlib import crc32
+
+from botocore.eventstream import (  # type: ignore[import-untyped]
+    EventStreamBuffer,
+    EventStreamMessage,
+    ParserError,
+)
+
+from providers.http.body import REFUSAL_BYTES_MAX
+from providers.http.sse import BARE, EVENT_BYTES_MAX, Event
+from providers.http.stream import Unreadable
+
+PRELUDE_BYTES: Final = 12
+HEADERS_BYTES_MAX: Final = 16 * 1024
+FRAME_BYTES_MAX: Final = EVENT_BYTES_MAX * 3 // 2
+"""Base64 makes four bytes of three."""
+
+
+class AwsEventParser:
+    """One stream. See `stream.Parser`. botocore gets whole frames: half a one it would copy with every piece of it."""
+
+    def __init__(self) -> None:
+        self._frame = bytearray()
+        """The unfinished frame."""
+        self._size = 0
+        """How long it is to be; 0: its prelude isn't whole."""
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that this chunk completes. Raises `Unreadable` for what is no frame."""
+        events: list[Event] = []
+        begin = 0
+        while begin < len(chunk):
+            end = begin + (self._size or PRELUDE_BYTES) - len(self._frame)
+            self._frame += chunk[begin:end]
+            begin = end
+            if len(self._frame) < (self._size or PRELUDE_BYTES):
+                break
+            if not self._size:
+                self._size = _size(self._frame)
+                continue
+            if (event := _read(bytes(self._frame))) is not None:
+                events.append(event)
+            self._frame.clear()
+            self._size = 0
+        return events
+
+    def close(self) -> list[Event]:
+        """Nothing: half a frame is no event."""
+        return []
+
+
+def _size(prelude: bytearray) -> int:
+    """How long the frame is that begins like this. Raises `Unreadable`."""
+    size, headers, checksum = struct.unpack("!III", prelude)
+    if crc32(prelude[:8]) != checksum:
+        raise Unreadable("the beginning of a frame doesn't have its checksum")
+    if headers > HEADERS_BYTES_MAX or not PRELUDE_BYTES < size <= FRAME_BYTES_MAX:
+        raise Unreadable(f"a frame of {size} bytes, of which {headers} are headers")
+    return int(size)
+
+
+def _read(frame: bytes) -> Event | None:
+    buffer = EventStreamBuffer()
+    buffer.add_data(frame)
+    try:
+        return _event(next(buffer))
+    except (ParserError, ValueError, LookupError, TypeError, struct.error, RecursionError, StopIteration) as error:
+        raise Unreadable(f"{type(error).__name__}: {error}") from error
+
+
+def _event(message: EventStreamMessage) -> Event | None:
+    headers: dict[str, object] = message.headers
+    kind = headers.get(":message-type", "event")
+    if kind != "event":
+        # Of an exception its type is in the headers and its words are in the payload; an error has both in the headers.
+        name = headers.get(":exception-type") or headers.get(":error-code") or kind
+        said = headers.get(":error-message") or _said(message.payload[:REFUSAL_BYTES_MAX])
+        return BARE, json.dumps({"error": {"type": name, "message": said}}).encode()
+    if headers.get(":event-type") != "chunk":
+        return None
+    return None, base64.b64decode(json.loads(message.payload)["bytes"])
+
+
+def _said(payload: bytes) -> str:
+    try:
+        body = json.loads(payload)
+    except ValueError:
+        return payload.decode("utf-8", "replace")
+    return str(body.get("message") or body.get("Message") or "") if isinstance(body, dict) else str(body)

@@ -1,0 +1,140 @@
+"""The HTTP client under the SDKs: their httpx2 transport, on aiohttp's connections.
+
+The SDK builds, signs and sends a request; the answer's body is read beside it (`body.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import ssl
+from functools import cache
+from typing import Any, Final
+
+import aiohttp
+import httpx2
+from yarl import URL
+
+from providers.http.body import REFUSAL_BYTES_MAX, Body, mapped
+from providers.route import Timeouts
+
+KEEPALIVE_IDLE_S: Final = 30
+KEEPALIVE_EVERY_S: Final = 10
+KEEPALIVE_PROBES: Final = 3
+IDLE_CONNECTION_S: Final = 60.0
+REFUSAL_S: Final = 5.0
+"""How long to wait for the body of an answer that isn't the one that was wanted: the status says the most."""
+BODY_PIECE_BYTES: Final = 512 * 1024
+"""A longer request body is written in pieces, so that the loop isn't held."""
+
+_BODY: Final = "turnwire.body"
+# aiohttp has decoded and unframed the body already: these would have it done twice.
+_SPENT_HEADERS: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+
+# A charset there is the provider's choice, and some are slow to decode.
+_TYPE_HEADERS: Final = frozenset({b"content-type"})
+
+
+def body_of(response: httpx2.Response) -> Body:
+    """The body of a response that came through `HttpTransport`."""
+    body = response.extensions[_BODY]
+    assert isinstance(body, Body)
+    return body
+
+
+class HttpTransport(httpx2.AsyncBaseTransport):
+    """httpx2's transport on one aiohttp session. The environment's proxies count only with `trust_env`."""
+
+    def __init__(self, timeouts: Timeouts, proxy: str = "", *, trust_env: bool = False) -> None:
+        self._timeouts = timeouts
+        self._proxy = proxy or None
+        self._trust_env = trust_env
+        self._session: aiohttp.ClientSession | None = None
+        self._ssl: ssl.SSLContext | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send; returns with the answer's headers. `timeout["read"]` bounds the wait for its first event."""
+        session = self._session or self._open()
+        first_s: float = request.extensions.get("timeout", {}).get("read") or self._timeouts.first_event_s
+        due = asyncio.get_running_loop().time() + first_s
+        content = await request.aread()
+        try:
+            async with asyncio.timeout_at(due):
+                response = await session.request(
+                    request.method,
+                    URL(str(request.url), encoded=True),
+                    headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
+                    data=content if len(content) <= BODY_PIECE_BYTES else io.BytesIO(content),
+                    allow_redirects=False,
+                    ssl=self._tls() if request.url.scheme == "https" else True,
+                )
+        except (aiohttp.ClientError, OSError) as error:
+            raise mapped(error) from error
+        body = Body(response, first_s, due)
+        refused = not 200 <= response.status < 300
+        spent = _SPENT_HEADERS | _TYPE_HEADERS if refused else _SPENT_HEADERS
+        headers = [(name, value) for name, value in response.raw_headers if name.lower() not in spent]
+        if refused:
+            # Of an answer that isn't the one that was wanted, the SDK would read and decode everything.
+            content = await body.beginning(REFUSAL_BYTES_MAX, REFUSAL_S)
+            return httpx2.Response(response.status, headers=headers, content=content, extensions={_BODY: body})
+        return httpx2.Response(response.status, headers=headers, stream=body, extensions={_BODY: body})
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        self._session = aiohttp.ClientSession(
+            # No limit: a stream holds its connection for minutes, and one process has a thousand of them.
+            connector=aiohttp.TCPConnector(
+                limit=0, socket_factory=_socket, keepalive_timeout=IDLE_CONNECTION_S, ttl_dns_cache=60
+            ),
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect_s),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            proxy=self._proxy,
+            trust_env=self._trust_env,
+        )
+        return self._session
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._ssl is None:
+            self._ssl = tls_context()
+        return self._ssl
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """One for all: to read the trusted certificates takes longer than to open a connection."""
+    return httpx2.create_ssl_context()
+
+
+def http_client(timeouts: Timeouts, proxy: str = "") -> httpx2.AsyncClient:
+    """The client to hand to an SDK. A redirect is an error: a key is sent to the configured host only."""
+    return httpx2.AsyncClient(
+        transport=HttpTransport(timeouts, proxy),
+        timeout=httpx2.Timeout(timeouts.first_event_s, connect=timeouts.connect_s),
+        follow_redirects=False,
+        # Compressing a stream of small events delays them and costs more than it saves.
+        headers={"accept-encoding": "identity"},
+        trust_env=False,
+    )
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket on which a peer that vanished is noticed within a minute."""
+    made = socket.socket(family=address[0], type=address[1], proto=address[2])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
+        ("TCP_KEEPINTVL", KEEPALIVE_EVERY_S),
+        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+    ):
+        option = getattr(socket, name, None)
+        if option is not None:
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made

@@ -1,0 +1,268 @@
+"""The chunks of a Chat Completions stream as deltas: only the fields that are used are decoded. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from providers.base import Finished, UsageReported
+from providers.delta_buffer import Parts
+from providers.errors.failures import Failures
+from providers.errors.finish_reasons import finish_of
+from providers.http.lenient_json import documents
+from providers.http.stream import END_MARK, END_MARK_BYTES_MAX, Unreadable, reread
+from providers.openai.think_tags import ThinkTags
+from providers.openai.token_counts import chat_cost, chat_usage
+from providers.openai.tool_calls import LEGACY, Calls
+from providers.route import Quirks
+
+
+class _Function(Struct, gc=False):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _Google(Struct, gc=False):
+    thought_signature: str | None = None
+
+
+class _Extra(Struct, gc=False):
+    google: _Google | None = None
+
+
+class _ToolCall(Struct, gc=False):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+    extra_content: _Extra | None = None
+
+
+class _Piece(Struct, gc=False):
+    """A piece of list content, or a reasoning detail."""
+
+    type: str = ""
+    text: str | None = None
+    thinking: str | list[_Piece] | None = None
+    summary: str | None = None
+    data: str | None = None
+    signature: str | None = None
+    id: str | None = None
+    format: str | None = None
+    index: int | None = None
+
+
+class _Cited(Struct, gc=False):
+    url: str | None = None
+    title: str | None = None
+
+
+class _Annotation(Struct, gc=False):
+    url_citation: _Cited | None = None
+
+
+class _Delta(Struct, gc=False):
+    content: str | list[_Piece | str] | _Piece | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: list[_Piece] | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+    annotations: list[_Annotation] | None = None
+
+
+class _Choice(Struct, gc=False):
+    index: int = 0
+    delta: _Delta | None = None
+    message: _Delta | None = None
+    finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+class _Chunk(Struct, gc=False):
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    citations: list[str] | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Chunk, float_hook=float).decode
+
+
+class ChatDecoder:
+    """One stream of chunks. See `stream.Decoder`."""
+
+    def __init__(self, quirks: Quirks, failures: Failures) -> None:
+        self.parts = Parts()
+        self.finishing = False
+        self.done = False
+        self._quirks = quirks
+        self._failures = failures
+        self._finish: str | None = None
+        self._usage: dict[str, Any] | None = None
+        self._tags = ThinkTags() if quirks.think_tags else None
+        self._calls = Calls(self.parts)
+        self._signed: set[int] = set()
+        """The thoughts that have their signature."""
+        self._pages: list[str] = []
+        """The pages that the answer rests on, as some name them beside it, in every chunk."""
+
+    def event(self, name: str | None, data: bytes) -> bool:
+        """See `stream.Decoder`."""
+        if len(data) < END_MARK_BYTES_MAX and END_MARK in data:
+            self.done = True
+            return True
+        if name == "error":
+            raise self._failures.of_event(_documents(data))
+        try:
+            chunks = [_decode(data)]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            chunks = reread(data, _Chunk)
+        looked = False
+        for chunk in chunks:
+            self._chunk(chunk)
+            if chunk.choices is None and not looked:
+                looked = True
+                if (failure := self._failures.bare(_documents(data))) is not None:
+                    self._report()
+                    raise failure
+        return True
+
+    def whole(self, body: dict[str, Any]) -> bool:
+        """See `stream.Decoder`."""
+        return "choices" in body and self.event(None, json.dumps(body).encode())
+
+    def end(self) -> None:
+        """See `stream.Decoder`."""
+        if self._tags is not None:
+            for kind, text in self._tags.close():
+                self.parts.say(kind, text)
+        finish = finish_of(self._finish) if self._finish else None
+        whole = finish is not None or (not self._finish and self._quirks.ends_without_finish and self.parts.opened > 0)
+        if whole:
+            # One that was cut off may have had arguments to come, or half a character.
+            self._calls.close()
+            self.parts.close()
+        for page in self._pages:
+            self.parts.cite(url=page, title=None, text=None)
+        self._report()
+        if self._finish and finish is None:
+            raise self._failures.of_finish(self._finish)
+        if not whole:
+            raise self._failures.incomplete()
+        if finish in (None, "stop"):
+            # A call that was forced ends with "stop", and a refusal has no reason of its own.
+            finish = "tool_calls" if self._calls else "refusal" if self.parts.kind == "refusal" else "stop"
+        self.parts.put(Finished(finish))
+
+    def _chunk(self, chunk: _Chunk) -> None:
+        if chunk.usage:
+            self._usage = chunk.usage
+        if chunk.citations:
+            self._pages = chunk.citations
+        if chunk.error:
+            self._fail(chunk.error)
+        for choice in chunk.choices or ():
+            if choice.index != 0:
+                continue
+            if choice.usage:
+                self._usage = choice.usage
+            if choice.error:
+                self._fail(choice.error)
+            if choice.delta is not None:
+                self._delta(choice.delta)
+            if choice.message is not None and not self.parts.opened and not self._calls.waiting:
+                # Some send the answer whole, and some send it whole once more.
+                self._delta(choice.message)
+            if choice.finish_reason:
+                self._finish = choice.finish_reason
+                self.finishing = True
+
+    def _fail(self, said: object) -> None:
+        self._report()
+        raise self._failures.of_event({"error": said})
+
+    def _delta(self, delta: _Delta) -> None:
+        parts = self.parts
+        thought = delta.reasoning_content or delta.reasoning
+        if self._calls.waiting and (delta.content or thought or delta.reasoning_details or delta.refusal):
+            self._calls.settle()
+        if thought:
+            parts.say("reasoning", thought)
+        if delta.reasoning_details:
+            self._details(delta.reasoning_details, told=bool(thought))
+        content = delta.content
+        if content:
+            if not isinstance(content, str):
+                self._pieces(content if isinstance(content, list) else [content])
+            elif self._tags is None:
+                parts.say("text", content)
+            else:
+                for kind, text in self._tags.feed(content):
+                    parts.say(kind, text)
+        if delta.refusal:
+            parts.say("refusal", delta.refusal)
+        if delta.tool_calls or delta.function_call:
+            self._tools(delta)
+        for annotation in delta.annotations or ():
+            if (cited := annotation.url_citation) is not None:
+                self.parts.cite(url=cited.url, title=cited.title, text=None)
+
+    def _pieces(self, content: Sequence[_Piece | str]) -> None:
+        for piece in content:
+            if isinstance(piece, str):
+                self.parts.say("text", piece)
+            elif piece.type == "thinking":
+                inner = piece.thinking
+                for thought in inner if isinstance(inner, list) else [_Piece(text=inner)]:
+                    self.parts.say("reasoning", thought.text or "")
+            else:
+                self.parts.say("text", piece.text or "")
+
+    def _details(self, details: list[_Piece], *, told: bool) -> None:
+        """Reasoning as OpenRouter details it; `told`: its text stood in a plainer field already."""
+        for detail in details:
+            if not told:
+                self.parts.say("reasoning", detail.text or detail.summary or "")
+            if signature := detail.signature or detail.data:
+                if self.parts.kind != "reasoning" or self.parts.newest in self._signed:
+                    self.parts.open("reasoning", redacted=detail.data is not None)
+                self._signed.add(self.parts.newest)
+                self.parts.sign(self.parts.newest, _detail(detail) if self._quirks.reasoning_details else signature)
+
+    def _tools(self, delta: _Delta) -> None:
+        for call in delta.tool_calls or ():
+            google = call.extra_content.google if call.extra_content else None
+            signature = google.thought_signature if google else None
+            self._call(call.index, call.id or "", call.function or _Function(), signature or "")
+        if delta.function_call is not None:
+            self._call(LEGACY, "", delta.function_call)
+
+    def _call(self, index: int | None, call_id: str, function: _Function, signature: str = "") -> None:
+        arguments = function.arguments or ""
+        if not isinstance(arguments, str):
+            arguments = json.dumps(arguments)
+        self._calls.take(index, call_id, function.name or "", arguments, signature)
+
+    def _report(self) -> None:
+        if self._usage:
+            self.parts.put(UsageReported(chat_usage(self._usage, self._quirks), chat_cost(self._usage, self._quirks)))
+            self._usage = None
+
+
+def _detail(detail: _Piece) -> str:
+    """A reasoning detail as it has to go back, but for its text, which is the part's."""
+    fields = ("type", "signature", "data", "id", "format", "index")
+    return json.dumps({name: value for name in fields if (value := getattr(detail, name)) is not None})
+
+
+def _documents(data: bytes) -> list[Any]:
+    try:
+        return documents(data)
+    except ValueError as error:
+        raise Unreadable(str(error)) from None

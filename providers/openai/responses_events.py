@@ -1,0 +1,236 @@
+"""The events of a Responses stream, decoded into deltas: only the fields that are used. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from providers.base import Cursor, Finished, FinishReason, PartKind, UsageReported
+from providers.delta_buffer import Parts
+from providers.errors.failures import Failures
+from providers.errors.finish_reasons import finish_of
+from providers.http.stream import END_MARK, END_MARK_BYTES_MAX, reread
+from providers.openai.responses_items import KINDS, Annotation, Arguments, Item, Output, Piece, Place, Source
+from providers.openai.token_counts import responses_usage
+from providers.route import Quirks
+
+_TEXTS: Final[dict[str, tuple[PartKind, Source]]] = {
+    "response.output_text": ("text", "content"),
+    "response.refusal": ("refusal", "content"),
+    "response.reasoning_text": ("reasoning", "content"),
+    "response.reasoning": ("reasoning", "content"),
+    "response.reasoning_summary_text": ("reasoning", "summary"),
+    "response.reasoning_summary": ("reasoning", "summary"),
+}
+_DELTAS: Final = {f"{name}.delta": what for name, what in _TEXTS.items()}
+_WHOLES: Final = {f"{name}.done": what for name, what in _TEXTS.items()}
+
+
+class _Incomplete(Struct, gc=False):
+    reason: str | None = None
+
+
+class _Response(Struct, gc=False):
+    id: str | None = None
+    status: str | None = None
+    output: list[Item] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+    incomplete_details: _Incomplete | None = None
+
+
+class _Event(Struct, gc=False):
+    type: str = ""
+    delta: str | None = None
+    output_index: int | None = None
+    content_index: int = 0
+    summary_index: int = 0
+    item_id: str | None = None
+    text: str | None = None
+    refusal: str | None = None
+    arguments: Arguments = None
+    part: Piece | None = None
+    item: Item | None = None
+    annotation: Annotation | None = None
+    response: _Response | None = None
+    error: Any = None
+    code: Any = None
+    message: Any = None
+    param: Any = None
+
+
+_decode = msgspec.json.Decoder(_Event, float_hook=float).decode
+
+
+class ResponsesDecoder:
+    """One stream of events. See `stream.Decoder`. An event is what its JSON says: its name may be missing.
+
+    `kept_for`: the id of the route, where the provider keeps the answer; its id there is then told as a `Cursor`.
+    """
+
+    def __init__(self, quirks: Quirks, failures: Failures, kept_for: str | None = None) -> None:
+        self.parts = Parts()
+        self.finishing = False
+        self.done = False
+        self._output = Output(self.parts)
+        self._quirks = quirks
+        self._failures = failures
+        self._kept_for = kept_for
+        self._finish: FinishReason | None = None
+        self._usage: dict[str, Any] | None = None
+
+    def event(self, name: str | None, data: bytes) -> bool:
+        """See `stream.Decoder`. That a response was made or queued shows that the provider lives, no more."""
+        if len(data) < END_MARK_BYTES_MAX and END_MARK in data:
+            self.done = True
+            return True
+        try:
+            events = [_decode(data)]
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            events = reread(data, _Event)
+        progress = False
+        for event in events:
+            progress = self._take(event, name) or progress
+        return progress
+
+    def _take(self, event: _Event, name: str | None) -> bool:
+        kind = event.type or name or ""
+        said = _DELTAS.get(kind) or _WHOLES.get(kind)
+        if said is not None:
+            part, source = said
+            index = event.content_index if source == "content" else event.summary_index
+            if kind in _DELTAS:
+                self._output.say(part, _place(event), source, index, event.delta or "")
+            else:
+                self._output.say_whole(part, _place(event), source, index, event.text or event.refusal or "")
+        elif (take := _TAKE.get(kind)) is not None:
+            take(self, event)
+            return take is not ResponsesDecoder._begun
+        elif event.error:
+            self._failed(event)
+        else:
+            return False
+        return True
+
+    def whole(self, body: dict[str, Any]) -> bool:
+        """See `stream.Decoder`."""
+        if body.get("object") == "response":
+            body = {"type": f"response.{body.get('status')}", "response": body}
+        if not str(body.get("type")).startswith("response."):
+            return False
+        self.event(None, json.dumps(body).encode())
+        return True
+
+    def end(self) -> None:
+        """See `stream.Decoder`."""
+        self._report()
+        if self._finish is None and not (self._quirks.ends_without_finish and self.parts.opened):
+            # There may have been arguments to come, or half a character: nothing is made up for them.
+            raise self._failures.incomplete()
+        self._output.close()
+        self.parts.close()
+        finish = self._finish or "stop"
+        if finish == "stop":
+            finish = "tool_calls" if self._output.calls else "refusal" if self.parts.kind == "refusal" else "stop"
+        self.parts.put(Finished(finish))
+
+    def _begun(self, event: _Event) -> None:
+        if self._kept_for is not None and event.response is not None and event.response.id:
+            self.parts.put(Cursor(self._kept_for, event.response.id))
+            self._kept_for = None
+
+    def _piece_added(self, event: _Event) -> None:
+        """A piece may bring its first words along."""
+        self._piece(event, self._output.say)
+
+    def _piece_done(self, event: _Event) -> None:
+        self._piece(event, self._output.say_whole)
+        if event.part is not None:
+            self._output.cite_rest(_place(event), event.content_index, event.part)
+
+    def _piece(self, event: _Event, say: Callable[[PartKind, Place, Source, int, str], None]) -> None:
+        piece = event.part or Piece()
+        kind = KINDS.get(piece.type)
+        if kind is not None:
+            summed = piece.type == "summary_text"
+            index = event.summary_index if summed else event.content_index
+            say(kind, _place(event), "summary" if summed else "content", index, piece.text or piece.refusal or "")
+
+    def _annotated(self, event: _Event) -> None:
+        if event.annotation is not None:
+            self._output.cite(_place(event), event.content_index, event.annotation)
+
+    def _arguments_delta(self, event: _Event) -> None:
+        self._output.argue(_place(event), event.delta or "")
+
+    def _arguments_done(self, event: _Event) -> None:
+        self._output.argue_whole(_place(event), event.arguments)
+
+    def _item_added(self, event: _Event) -> None:
+        if event.item is not None and event.item.type == "function_call":
+            self._output.whole(_place(event), event.item)
+
+    def _item_done(self, event: _Event) -> None:
+        if event.item is not None:
+            self._output.whole(_place(event), event.item)
+
+    def _failed(self, event: _Event) -> None:
+        response = event.response or _Response()
+        self._usage = response.usage or self._usage
+        self._report()
+        said = {"code": event.code, "message": event.message, "param": event.param}
+        raise self._failures.of_event({"error": event.error or response.error or said})
+
+    def _ended(self, event: _Event) -> None:
+        response = event.response or _Response()
+        if response.error or response.status == "failed":
+            self._failed(event)
+        self._usage = response.usage or self._usage
+        if not self.parts.opened:
+            for index, item in enumerate(response.output or ()):
+                self._output.whole(index, item)
+        if "cancelled" in (response.status, event.type.removeprefix("response.")):
+            self._report()
+            raise self._failures.incomplete("the response was cancelled")
+        cut = "incomplete" in (response.status, event.type.removeprefix("response."))
+        why = response.incomplete_details.reason if response.incomplete_details else None
+        filtered = finish_of(why or "") == "content_filter"
+        self._finish = "stop" if not cut else "content_filter" if filtered else "length"
+        self.finishing = self.done = True
+
+    def _report(self) -> None:
+        if self._usage:
+            self.parts.put(UsageReported(responses_usage(self._usage, self._quirks)))
+            self._usage = None
+
+
+def _place(event: _Event) -> Place:
+    if event.output_index is not None:
+        return event.output_index
+    return event.item_id or (event.item.id if event.item else None) or ""
+
+
+_TAKE: Final[dict[str, Callable[[ResponsesDecoder, _Event], None]]] = {
+    "response.queued": ResponsesDecoder._begun,
+    "response.created": ResponsesDecoder._begun,
+    "response.in_progress": ResponsesDecoder._begun,
+    "response.output_text.annotation.added": ResponsesDecoder._annotated,
+    "response.content_part.added": ResponsesDecoder._piece_added,
+    "response.content_part.done": ResponsesDecoder._piece_done,
+    "response.reasoning_summary_part.added": ResponsesDecoder._piece_added,
+    "response.reasoning_summary_part.done": ResponsesDecoder._piece_done,
+    "response.function_call_arguments.delta": ResponsesDecoder._arguments_delta,
+    "response.function_call_arguments.done": ResponsesDecoder._arguments_done,
+    "response.output_item.added": ResponsesDecoder._item_added,
+    "response.output_item.done": ResponsesDecoder._item_done,
+    "response.completed": ResponsesDecoder._ended,
+    "response.done": ResponsesDecoder._ended,
+    "response.incomplete": ResponsesDecoder._ended,
+    "response.cancelled": ResponsesDecoder._ended,
+    "response.failed": ResponsesDecoder._failed,
+    "error": ResponsesDecoder._failed,
+}

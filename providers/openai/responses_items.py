@@ -1,0 +1,188 @@
+"""The output of one response, item by item, as parts: said in pieces, or whole, but never twice. Pure.
+
+An item's place is its index in the output, and not its id: proxies give one item several ids. What a provider sends
+only whole, at the end of an item or of the answer, is said then.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from providers.base import PartKind
+from providers.delta_buffer import Parts
+
+SIGNATURE_MARK: Final = ":"
+"""Stands between a reasoning item's id and its encrypted content in a part's signature: the two go back together."""
+
+Place = int | str
+"""Of an item: its index in the output, or its id where the provider gives no index."""
+Source = Literal["content", "summary"]
+"""Where a piece of an item stands."""
+Arguments = str | dict[str, Any] | None
+
+KINDS: Final[dict[str, PartKind]] = {
+    "output_text": "text",
+    "text": "text",
+    "refusal": "refusal",
+    "reasoning_text": "reasoning",
+    "summary_text": "reasoning",
+}
+
+
+class Annotation(Struct, gc=False):
+    """A citation of a page, or of a file."""
+
+    url: str | None = None
+    title: str | None = None
+    filename: str | None = None
+
+
+class Piece(Struct, gc=False):
+    """Of an item's content or summary."""
+
+    type: str = ""
+    text: str | None = None
+    refusal: str | None = None
+    annotations: list[Annotation] | None = None
+
+
+class Item(Struct, gc=False):
+    """A message, a thought, or a call."""
+
+    type: str = ""
+    id: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: Arguments = None
+    input: str | None = None
+    phase: str | None = None
+    content: list[Piece] | None = None
+    summary: list[Piece] | None = None
+    encrypted_content: str | None = None
+
+
+class Output:
+    """The items so far. Hosted tools, which the provider runs by itself, leave no part."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._spoken: set[tuple[Place, PartKind]] = set()
+        """The items that have a part of this kind."""
+        self._thoughts: dict[Place, tuple[Source, int]] = {}
+        """By reasoning item, where its text stands, and which piece of it came last."""
+        self._cited: dict[tuple[Place, int], int] = {}
+        """How many citations were made, by item and piece."""
+        self._calls: dict[Place, str] = {}
+        """The newest call's id."""
+        self._empty: set[int] = set()
+        """The calls without arguments so far."""
+
+    @property
+    def calls(self) -> bool:
+        """Whether a tool is called."""
+        return bool(self._calls)
+
+    def close(self) -> None:
+        """The answer is over: a call that got no arguments has none."""
+        for part in sorted(self._empty):
+            self._parts.add(part, "{}")
+        self._empty.clear()
+
+    def say(self, kind: PartKind, place: Place, source: Source, index: int, text: str) -> None:
+        """More text of an item's piece."""
+        if not text:
+            return
+        if kind == "reasoning":
+            self._think(place, source, index, text)
+        else:
+            self._grow(kind, place, index, text)
+
+    def say_whole(self, kind: PartKind, place: Place, source: Source, index: int, text: str) -> None:
+        """All the text of an item's piece, if none of it came before."""
+        if kind == "reasoning":
+            if place in self._thoughts and self._thoughts[place][1] >= index:
+                return
+        elif self._parts.find((kind, place, index)) is not None:
+            return
+        self.say(kind, place, source, index, text)
+
+    def cite(self, place: Place, index: int, annotation: Annotation) -> None:
+        """One more citation of an item's piece."""
+        self._cited[place, index] = self._cited.get((place, index), 0) + 1
+        self._parts.cite(url=annotation.url, title=annotation.title or annotation.filename, text=None)
+
+    def cite_rest(self, place: Place, index: int, piece: Piece) -> None:
+        """The citations of a whole piece that didn't come one by one."""
+        for annotation in (piece.annotations or [])[self._cited.get((place, index), 0) :]:
+            self.cite(place, index, annotation)
+
+    def call(self, place: Place, item: Item) -> None:
+        """A call, if it is new. Some give every item the same place: another id is another call."""
+        call = item.call_id or item.id or ""
+        if item.name and (place not in self._calls or (call and self._calls[place] != call)):
+            self._calls[place] = call
+            self._empty.add(self._parts.call(("call", place), call or f"call_{self._parts.opened}", item.name))
+
+    def argue(self, place: Place, piece: str) -> None:
+        """More of a call's arguments."""
+        part = self._parts.find(("call", place))
+        if part is not None and piece:
+            self._empty.discard(part)
+            self._parts.add(part, piece)
+
+    def argue_whole(self, place: Place, arguments: Arguments) -> None:
+        """All of a call's arguments, if none of them came before."""
+        if arguments and self._parts.find(("call", place)) in self._empty:
+            self.argue(place, arguments if isinstance(arguments, str) else json.dumps(arguments))
+
+    def whole(self, place: Place, item: Item) -> None:
+        """An item at its end: what of it hasn't come yet."""
+        if item.type == "message":
+            self._message(place, item)
+        elif item.type == "reasoning":
+            self._reasoned(place, item)
+        elif item.type == "function_call":
+            self.call(place, item)
+            self.argue_whole(place, item.arguments)
+        elif item.type == "custom_tool_call":
+            # Its input is any text: as arguments, which are JSON, it gets a name.
+            self.call(place, item)
+            self.argue_whole(place, {"input": item.input or ""})
+
+    def _message(self, place: Place, item: Item) -> None:
+        spoken = {kind for kind in KINDS.values() if (place, kind) in self._spoken}
+        for index, piece in enumerate(item.content or ()):
+            kind = KINDS.get(piece.type)
+            if kind is not None and kind not in spoken:
+                self.say(kind, place, "content", index, piece.text or piece.refusal or "")
+            self.cite_rest(place, index, piece)
+
+    def _reasoned(self, place: Place, item: Item) -> None:
+        if place not in self._thoughts:
+            source: Source = "summary" if item.summary else "content"
+            for index, piece in enumerate(item.summary or item.content or ()):
+                self.say("reasoning", place, source, index, piece.text or "")
+        if item.encrypted_content:
+            key = ("reasoning", place, 0)
+            part = self._parts.find(key)
+            if part is None:
+                part = self._parts.open("reasoning", key=key, redacted=True)
+            self._parts.sign(part, (item.id + SIGNATURE_MARK if item.id else "") + item.encrypted_content)
+
+    def _think(self, place: Place, source: Source, index: int, text: str) -> None:
+        """An item's thought is one part. Some send the thought and its summary: the one that comes first is it."""
+        known, newest = self._thoughts.get(place, (source, index))
+        if known == source:
+            self._thoughts[place] = (source, max(index, newest))
+            self._grow("reasoning", place, 0, text if index <= newest else "\n\n" + text)
+
+    def _grow(self, kind: PartKind, place: Place, index: int, text: str) -> None:
+        key = (kind, place, index)
+        part = self._parts.find(key)
+        if part is None:
+            part = self._parts.open(kind, key=key)
+            self._spoken.add((place, kind))
+        self._parts.add(part, text)

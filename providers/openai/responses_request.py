@@ -1,0 +1,209 @@
+"""A chat request as the body of OpenAI's Responses. Pure.
+
+Left out, because the API has no such thing: `stop`, `seed`; and what the quirks `drops` and `drops_thinking` name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from providers.base import (
+    ChatMessage,
+    ChatRequest,
+    CitationPart,
+    FilePart,
+    ImagePart,
+    Params,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolName,
+    ToolResultPart,
+)
+from providers.openai.responses_items import SIGNATURE_MARK
+from providers.route import Quirks, Route
+
+ENCRYPTED: Final = "reasoning.encrypted_content"
+
+# The SDK knows these by name; every other field goes into its `extra_body`.
+_NAMED: Final = frozenset(
+    {
+        "model",
+        "input",
+        "instructions",
+        "stream",
+        "stream_options",
+        "store",
+        "include",
+        "background",
+        "temperature",
+        "top_p",
+        "max_output_tokens",
+        "text",
+        "reasoning",
+        "tools",
+        "tool_choice",
+    }
+)
+
+
+def responses_arguments(request: ChatRequest, route: Route) -> dict[str, Any]:
+    """The arguments for `responses.create`."""
+    body = responses_body(request, route)
+    extra = {name: body.pop(name) for name in list(body) if name not in _NAMED}
+    return body | {"extra_body": extra} if extra else body
+
+
+def again_arguments(route: Route) -> dict[str, Any]:
+    """The arguments for `responses.retrieve`, to hear an answer again as it was asked for."""
+    again: dict[str, Any] = {"stream": True} | route.quirks.stream_options
+    return again | {"include": [ENCRYPTED]} if route.thinks else again
+
+
+def responses_body(request: ChatRequest, route: Route) -> dict[str, Any]:
+    """The whole body, as it is sent. The provider keeps nothing: what the model thought goes along, encrypted."""
+    quirks = route.quirks
+    body: dict[str, Any] = {
+        "model": request.model,
+        "input": [item for message in request.messages for item in _items(message, quirks)],
+        "stream": True,
+        "store": False,
+    }
+    if route.thinks:
+        body["include"] = [ENCRYPTED]
+    if request.system:
+        body["instructions"] = request.system
+    if quirks.stream_options:
+        body["stream_options"] = quirks.stream_options
+    body |= _tuning(request.params, quirks)
+    if reasoning := _reasoning(request.params, quirks):
+        body["reasoning"] = reasoning
+    if quirks.background:
+        # What is to be heard again has to be kept.
+        body |= {"background": True, "store": True}
+    body |= quirks.body
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+        body |= quirks.tools_body
+        if request.tool_choice is not None:
+            choice = request.tool_choice
+            body["tool_choice"] = {"type": "function", "name": choice.name} if isinstance(choice, ToolName) else choice
+    return body
+
+
+def _tuning(params: Params, quirks: Quirks) -> dict[str, Any]:
+    drops = quirks.drops if params.reasoning == "none" else quirks.drops | quirks.drops_thinking
+    given = {
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "max_output_tokens": params.max_tokens,
+        "text": None if params.response_format is None else {"format": _format(params.response_format)},
+    }
+    return {name: value for name, value in given.items() if value is not None and name not in drops}
+
+
+def _format(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Chat Completions has the schema one level deeper."""
+    inner = wanted.get("json_schema")
+    return {"type": "json_schema", "name": "answer"} | inner if isinstance(inner, dict) else wanted
+
+
+def _reasoning(params: Params, quirks: Quirks) -> dict[str, Any]:
+    effort = params.reasoning
+    if quirks.reasoning != "effort":
+        return {}
+    if effort is None:
+        return {"summary": "auto"} if quirks.thinking_shown else {}
+    said = quirks.efforts.get(effort, effort)
+    return {"effort": said} if said == "none" else {"effort": said, "summary": "auto"}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.parameters or {"type": "object", "properties": {}},
+        # Unset, it would be true, and most schemas aren't of the kind that it asks for.
+        "strict": False,
+    }
+
+
+def _items(message: ChatMessage, quirks: Quirks) -> list[dict[str, Any]]:
+    """One of our messages is several items: each call, result and thought is one."""
+    if message.role == "assistant":
+        return _answered(message.parts, quirks)
+    items: list[dict[str, Any]] = [_result(part) for part in message.parts if isinstance(part, ToolResultPart)]
+    content = _content([part for part in message.parts if not isinstance(part, ToolResultPart)])
+    if content:
+        items.append({"role": "user" if message.role == "tool" else message.role, "content": content})
+    return items
+
+
+def _answered(parts: Sequence[Part], quirks: Quirks) -> list[dict[str, Any]]:
+    """A thought goes back with what followed it; alone, at the end of an answer that was stopped, it is refused."""
+    items: list[dict[str, Any]] = []
+    thoughts: list[dict[str, Any]] = []
+    for part in parts:
+        match part:
+            case ReasoningPart():
+                thoughts += _thought(part, quirks)
+                continue
+            # A refusal goes back as what the model said.
+            case TextPart(text=str(text)) | RefusalPart(text=str(text)) if text:
+                item: dict[str, Any] = {"role": "assistant", "content": text}
+            case ToolCallPart():
+                arguments = part.arguments or "{}"
+                item = {"type": "function_call", "call_id": part.call, "name": part.name, "arguments": arguments}
+            case ToolResultPart():
+                item = _result(part)
+            case _:
+                continue
+        items += [*thoughts, item]
+        thoughts = []
+    return items
+
+
+def _thought(part: ReasoningPart, quirks: Quirks) -> list[dict[str, Any]]:
+    if part.signature is not None:
+        name, _, encrypted = part.signature.rpartition(SIGNATURE_MARK)
+        summary = [{"type": "summary_text", "text": part.text}] if part.text else []
+        item = {"type": "reasoning", "summary": summary, "encrypted_content": encrypted}
+        return [item | {"id": name} if name else item]
+    if quirks.reasoning_back and part.text:
+        content = [{"type": "reasoning_text", "text": part.text}]
+        return [{"type": "reasoning", "summary": [], "content": content}]
+    return []
+
+
+def _result(part: ToolResultPart) -> dict[str, Any]:
+    return {"type": "function_call_output", "call_id": part.call, "output": part.output}
+
+
+def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
+    pieces = [piece for part in parts if (piece := _piece(part)) is not None]
+    if all(piece["type"] == "input_text" for piece in pieces):
+        return "\n\n".join(piece["text"] for piece in pieces)
+    return pieces
+
+
+def _piece(part: Part) -> dict[str, Any] | None:
+    match part:
+        case TextPart(text=text) | RefusalPart(text=text):
+            return {"type": "input_text", "text": text}
+        case ImagePart():
+            url = f"data:{part.media_type};base64,{part.data}" if part.data is not None else part.url
+            return {"type": "input_image", "detail": "auto", "image_url": url}
+        case FilePart(data=str(data)):
+            name = part.name or "file"
+            return {"type": "input_file", "filename": name, "file_data": f"data:{part.media_type};base64,{data}"}
+        case FilePart():
+            return {"type": "input_file", "file_url": part.url}
+        case CitationPart() if part.text or part.url:
+            return {"type": "input_text", "text": " ".join(filter(None, (part.title, part.text, part.url)))}
+        case ToolCallPart() | ReasoningPart() | ToolResultPart() | CitationPart():
+            return None

@@ -1,0 +1,156 @@
+"""The keys of one provider: taken in turn, a failing one rested, a failing provider's circuit kept open."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Struct
+
+from providers.base import ErrorCode, ProviderError
+from providers.retry.breaker import Breaker, Breakers
+from providers.route import Endpoint, Route
+
+LIMITED_REST_S: Final = 2.0
+"""How long a key rests after a 429 that doesn't say how long."""
+REFUSED_REST_S: Final = 60.0
+"""How long a key rests that the provider refused, or that is out of credit: its siblings go first."""
+KEY_CODES: Final[frozenset[ErrorCode]] = frozenset({"upstream_auth", "upstream_rate_limited"})
+
+
+class Rest(Struct, frozen=True):
+    """Until when a key isn't used for a model, and why. `limited`: it will do again; else who knows."""
+
+    until: float
+    limited: bool
+    code: ErrorCode
+    message: str
+
+
+class Resting(Struct, frozen=True):
+    """No key can be used now; waiting for `left_s` makes sense where it is `limited`."""
+
+    left_s: float
+    limited: bool
+    code: ErrorCode
+    message: str
+
+    def error(self) -> ProviderError:
+        """What that is to a turn."""
+        return ProviderError(
+            self.code,
+            self.message,
+            retryable=self.limited or self.code not in KEY_CODES,
+            retry_after_ms=round(self.left_s * 1000),
+            detail="not asked: every key rests, or the circuit is open",
+        )
+
+
+class Key:
+    """One key; `value` is empty where the provider wants none. Its rests are those of a model: so are rate limits."""
+
+    def __init__(self, value: str, breaker: Breaker) -> None:
+        self.value = value
+        self.breaker = breaker
+        self.rests: dict[str, Rest] = {}
+
+
+class Loan:
+    """A key for one request. Say how it went: `succeeded`, `failed` or `abandoned`."""
+
+    def __init__(self, ring: Keyring, key: Key, model: str) -> None:
+        self.value = key.value
+        self._ring = ring
+        self._key = key
+        self._model = model
+        self._probe = key.breaker.enter()
+
+    def succeeded(self) -> None:
+        """The model began to answer."""
+        self._key.breaker.succeeded()
+        rest = self._key.rests.get(self._model)
+        if rest is not None and not rest.limited:
+            del self._key.rests[self._model]
+
+    def failed(self, error: ProviderError) -> None:
+        """The provider failed, or refused."""
+        if error.code in KEY_CODES:
+            self._ring.rest(self._key, self._model, error)
+            self.abandoned()
+        elif error.retryable:
+            self._key.breaker.failed(error.code, probe=self._probe)
+        else:
+            self.abandoned()
+
+    def abandoned(self) -> None:
+        """Nothing was learned of the provider."""
+        self._key.breaker.abandoned(probe=self._probe)
+
+
+class Keyring:
+    """The keys of one endpoint."""
+
+    def __init__(self, endpoint: Endpoint, breakers: Breakers, clock: Callable[[], float] = time.monotonic) -> None:
+        self._title = endpoint.title
+        self._clock = clock
+        self._keys = [Key(value, breakers.of(circuit(endpoint, value))) for value in endpoint.api_keys or ("",)]
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @property
+    def open(self) -> bool:
+        """Whether no key's circuit lets a request through."""
+        return all(key.breaker.left_s > 0 for key in self._keys)
+
+    def take(self, route: Route, *, any_will_do: bool = False) -> Loan | Resting:
+        """The next key that can be used for the model. `any_will_do`: rather one that was refused than none."""
+        now = self._clock()
+        model = route.model
+        keys = [*self._keys[self._next :], *self._keys[: self._next]]
+        if route.quirks.background:
+            # Who goes on with the answer elsewhere, or stops it, has to use the same key.
+            keys = self._keys[:1]
+        free = next((key for key in keys if key.breaker.left_s <= 0 and not self._rests(key, model, now)), None)
+        if free is not None:
+            self._next = (self._keys.index(free) + 1) % len(self._keys)
+            return Loan(self, free, model)
+        usable = [key for key in keys if key.breaker.left_s <= 0]
+        if not usable:
+            return self._out_of_order(min(keys, key=lambda key: key.breaker.left_s).breaker)
+        key = min(usable, key=lambda key: (not key.rests[model].limited, key.rests[model].until))
+        rest = key.rests[model]
+        if not rest.limited and any_will_do:
+            return Loan(self, key, model)
+        return Resting(rest.until - now, rest.limited, rest.code, rest.message)
+
+    def rest(self, key: Key, model: str, error: ProviderError) -> None:
+        """Leave the key alone for a while where it is asked for this model."""
+        now = self._clock()
+        wait_s = LIMITED_REST_S if error.retryable else REFUSED_REST_S
+        if error.retry_after_ms is not None:
+            wait_s = error.retry_after_ms / 1000
+        key.rests = {name: rest for name, rest in key.rests.items() if rest.until > now}
+        limited = error.code == "upstream_rate_limited" and error.retryable
+        key.rests[model] = Rest(now + wait_s, limited, error.code, error.message)
+
+    def _rests(self, key: Key, model: str, now: float) -> bool:
+        rest = key.rests.get(model)
+        return rest is not None and rest.until > now
+
+    def _out_of_order(self, breaker: Breaker) -> Resting:
+        assert breaker.opened is not None
+        message = (
+            f"{self._title} has failed several times in a row and isn't asked for now: "
+            "try again later, or choose another model."
+        )
+        return Resting(breaker.left_s, False, breaker.opened.code, message)
+
+
+def circuit(endpoint: Endpoint, key: str) -> str:
+    """The name of a circuit: the same on every instance with this provider, address and key; it tells neither."""
+    digest = hashlib.sha256(f"{endpoint.base_url}\n{key}".encode()).hexdigest()
+    return f"{endpoint.provider}:{digest[:16]}"

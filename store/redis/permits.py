@@ -1,0 +1,39 @@
+"""Places in Redis: for each key a sorted set of its holders by the end of their time, by Redis' clock."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from store.redis.client import Call, Linked
+from store.redis.commands import Argument
+from store.redis.keys import raw
+
+KEYS_PER_CALL = 256
+
+
+class RedisPlaces(Linked):
+    """The places of `Store`."""
+
+    async def take_places(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
+        """See `Store`."""
+        calls: list[Call] = [("place", _name(key), (most, ttl_ms, holder)) for key, most in places]
+        return [bool(taken) for taken in await self._link.scripts(calls)]
+
+    async def keep_places(self, held: list[tuple[str, str]], ttl_ms: int) -> None:
+        """See `Store`."""
+        by_key: dict[str, list[Argument]] = defaultdict(list)
+        for key, holder in held:
+            by_key[key].append(holder)
+        calls: list[Call] = [("stay", _name(key), (ttl_ms, *holders)) for key, holders in by_key.items()]
+        for start in range(0, len(calls), KEYS_PER_CALL):
+            await self._link.scripts(calls[start : start + KEYS_PER_CALL])
+
+    async def leave_places(self, held: list[tuple[str, str]]) -> None:
+        """See `Store`."""
+        for start in range(0, len(held), KEYS_PER_CALL):
+            few = held[start : start + KEYS_PER_CALL]
+            await self._link.commands([("ZREM", _name(key), holder) for key, holder in few])
+
+
+def _name(key: str) -> bytes:
+    return b"turnwire:places:" + raw(key)

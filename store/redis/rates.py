@@ -1,0 +1,22 @@
+"""Paces in Redis: for each user when the next request is due, by Redis' clock, for as long as that is ahead."""
+
+from __future__ import annotations
+
+from store.redis.client import Call, Linked
+from store.redis.keys import user_prefix
+
+USERS_PER_CALL = 256
+
+
+class RedisPaces(Linked):
+    """The paces of `Store`."""
+
+    async def count_requests(self, taken: list[tuple[str, int, int]], interval_us: int) -> list[int]:
+        """See `Store`."""
+        calls: list[Call] = [
+            ("requests", user_prefix(user) + b"requests", (count, ago_us, interval_us)) for user, count, ago_us in taken
+        ]
+        ahead_us: list[int] = []
+        for start in range(0, len(calls), USERS_PER_CALL):
+            ahead_us += await self._link.scripts(calls[start : start + USERS_PER_CALL], repeatable=False)
+        return ahead_us

@@ -1,0 +1,93 @@
+"""What a user may have, in the embedded store: checked in the transaction that accepts a turn."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+
+from store.records import DAY_MS, Limited, NewTurn, Slots, TurnLimits
+
+
+def refuse_beyond(db: sqlite3.Connection, new: NewTurn) -> None:
+    """Count the start, unless a limit is reached. Raises `Limited`."""
+    limits = new.limits
+    if limits is None:
+        return
+    if limits.live or limits.live_bytes:
+        live, live_bytes = db.execute(
+            "SELECT count(*), total(length(request)) FROM turns INDEXED BY turns_running"
+            " WHERE user = ? AND stored_ms IS NULL",
+            (new.user,),
+        ).fetchone()
+        if 0 < limits.live <= live:
+            raise Limited("live")
+        if 0 < limits.live_bytes < live_bytes + len(new.request):
+            raise Limited("live_bytes")
+    if not new.stateless:
+        grows = 0 if new.input is None else len(new.input.body)
+        refuse_storing(db, new.user, limits, grows, fresh=new.conversation is None)
+    if limits.tokens_per_day or limits.cost_nano_per_day:
+        gone_ms = new.now_ms % DAY_MS
+        tokens, cost_nano = db.execute(
+            "SELECT total(input_tokens + output_tokens), total(cost_nano) FROM turns WHERE user = ? AND ended_ms >= ?",
+            (new.user, new.now_ms - gone_ms),
+        ).fetchone()
+        if 0 < limits.tokens_per_day <= tokens:
+            raise Limited("tokens_per_day", DAY_MS - gone_ms)
+        if 0 < limits.cost_nano_per_day <= cost_nano:
+            raise Limited("cost_per_day", DAY_MS - gone_ms)
+    if limits.conversation_tokens:
+        used = db.execute(
+            "SELECT input_tokens + output_tokens FROM conversations WHERE id = ? AND user = ?",
+            (new.conversation, new.user),
+        ).fetchone()
+        if used is not None and used[0] >= limits.conversation_tokens:
+            raise Limited("conversation_tokens")
+    if limits.start_interval_us:
+        _count_start(db, new.user, limits.start_interval_us, limits.start_burst)
+
+
+def refuse_storing(db: sqlite3.Connection, user: str, limits: TurnLimits, grows: int, *, fresh: bool) -> None:
+    """Whether so many bytes more may be kept, and, where they are of a `fresh` conversation, that. Raises `Limited`."""
+    if not limits.conversations and not limits.stored_bytes:
+        return
+    kept = db.execute("SELECT conversations, bytes FROM stored WHERE user = ?", (user,)).fetchone() or (0, 0)
+    if fresh and 0 < limits.conversations <= kept[0]:
+        raise Limited("conversations")
+    if 0 < limits.stored_bytes < kept[1] + grows:
+        raise Limited("stored_bytes")
+
+
+def _count_start(db: sqlite3.Connection, user: str, interval_us: int, burst: int) -> None:
+    now_us = time.time_ns() // 1000
+    row = db.execute("SELECT due_us FROM starts WHERE user = ?", (user,)).fetchone()
+    due_us = now_us if row is None else max(int(row["due_us"]), now_us)
+    wait_us = due_us - now_us - (burst - 1) * interval_us
+    if wait_us > 0:
+        raise Limited("starts", -(-wait_us // 1000))
+    db.execute("DELETE FROM starts WHERE due_us <= ?", (now_us,))
+    db.execute("INSERT OR REPLACE INTO starts (user, due_us) VALUES (?, ?)", (user, due_us + interval_us))
+
+
+def slots_before(db: sqlite3.Connection, user: str, turn: str, running: int) -> Slots:
+    """See `Store.slots`."""
+    if not running:
+        return ()
+    slots: list[list[str]] = []
+    slot_of: dict[str, list[str]] = {}
+    rows = db.execute(
+        "SELECT turn, conversation, n IN (SELECT turn FROM queues) AS queues FROM turns INDEXED BY turns_running"
+        " WHERE user = ? AND stored_ms IS NULL ORDER BY n",
+        (user,),
+    )
+    for row in rows:
+        if row["turn"] == turn:
+            break
+        slot = slot_of.get(row["conversation"]) if row["queues"] else None
+        if slot is None:
+            slot = []
+            slots.append(slot)
+        slot.append(row["turn"])
+        if row["conversation"] is not None:
+            slot_of[row["conversation"]] = slot
+    return tuple(map(tuple, slots)) if len(slots) >= running else ()

@@ -1,0 +1,176 @@
+"""The turns' logs in the embedded store: append, read, and forget some time after the ending."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from itertools import accumulate
+from typing import NamedTuple
+
+import msgspec
+
+from store.records import Append, Appended, LogEntry
+from store.sqlite.turns import clock_ms, find, log_end
+
+READ_BYTES_MAX = 1024 * 1024
+SWEEP_INTERVAL_S = 60.0
+SWEEP_ROWS_MAX = 1000
+
+# A flush of many turns is two statements, each one step: between steps SQLite's thread and the event loop pass the
+# interpreter's lock to and fro, which costs more than the rows do.
+_CONTINUING = """
+SELECT json_group_array(json_array(new.key, turns.n))
+FROM json_each(?) AS new CROSS JOIN turns
+    ON turns.user = json_extract(new.value, '$[0]') AND turns.turn = json_extract(new.value, '$[1]')
+WHERE turns.epoch = json_extract(new.value, '$[2]') AND turns.stored_ms IS NULL AND turns.cancel IS NULL
+    AND json_extract(new.value, '$[3]')
+        = 1 + coalesce((SELECT last FROM log_tails WHERE log_tails.turn = turns.n), 0)
+"""
+_INSERT_ALL = """
+INSERT INTO log (turn, previous, epoch, first, last, payload)
+SELECT json_extract(value, '$[0]'),
+    (SELECT entry FROM log_tails WHERE turn = json_extract(value, '$[0]')),
+    json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
+    substr(?, json_extract(value, '$[4]'), json_extract(value, '$[5]'))
+FROM json_each(?)
+"""
+_INSERT = """
+INSERT INTO log (turn, previous, epoch, first, last, payload)
+VALUES (?1, (SELECT entry FROM log_tails WHERE turn = ?1), ?2, ?3, ?4, ?5)
+"""
+_READ = """
+WITH RECURSIVE chain (n, previous, first) AS (
+    SELECT log.n, previous, first FROM log_tails JOIN log ON log.n = entry WHERE log_tails.turn = ?1
+    UNION ALL
+    SELECT log.n, log.previous, log.first FROM chain JOIN log ON log.n = chain.previous WHERE chain.first > ?2
+)
+SELECT epoch, log.first, last, payload FROM chain JOIN log USING (n) WHERE last >= ?2 ORDER BY n
+"""
+"""The entries from the one that holds event ?2 on."""
+_NEWEST = """
+WITH RECURSIVE chain (n, previous, depth) AS (
+    SELECT log.n, previous, 1 FROM log_tails JOIN log ON log.n = entry WHERE log_tails.turn = ?1
+    UNION ALL
+    SELECT log.n, log.previous, depth + 1 FROM chain JOIN log ON log.n = chain.previous WHERE depth <> ?2
+)
+SELECT n, previous FROM chain
+"""
+_encode = msgspec.json.Encoder().encode
+_decode_continuing = msgspec.json.Decoder(list[tuple[int, int]], float_hook=float).decode
+
+
+class Written(NamedTuple):
+    """What became of an append, and whether there is something new to tell."""
+
+    appended: Appended
+    fresh: bool
+
+
+class EmbeddedLog:
+    """The log table. Its methods run in the database's thread, inside a transaction."""
+
+    def __init__(self, ttl_s: float) -> None:
+        self._ttl_ms = int(ttl_s * 1000)
+        self._sweep_at_s = 0.0
+
+    def append(self, db: sqlite3.Connection, appends: list[Append]) -> tuple[list[Appended], list[Append]]:
+        """Write all of them (`Store.append`), and say which are new: one transaction is one flush of every turn."""
+        plain = _add_continuing(db, appends)
+        written = [
+            Written(Appended("stored", new.last), fresh=True) if at in plain else self.add(db, new)
+            for at, new in enumerate(appends)
+        ]
+        self.sweep(db)
+        return [one.appended for one in written], [new for new, one in zip(appends, written, strict=True) if one.fresh]
+
+    def add(self, db: sqlite3.Connection, new: Append) -> Written:
+        """One append, judged by what the log has now."""
+        row = find(db, new.user, new.turn)
+        if row is None:
+            return Written(Appended("missing", 0), fresh=False)
+        end = log_end(db, row)
+        if row["epoch"] != new.epoch:
+            return Written(Appended("fenced", end), fresh=False)
+        if new.last <= end and _has(db, row["n"], new):
+            return Written(Appended("stored", end, row["cancel"]), fresh=False)
+        if row["stored_ms"] is not None:
+            # Nothing follows an ending, whoever writes it.
+            return Written(Appended("fenced", end), fresh=False)
+        if new.first != end + 1:
+            return Written(Appended("gap", end, row["cancel"]), fresh=False)
+        db.execute(_INSERT, (row["n"], new.epoch, new.first, new.last, new.payload))
+        return Written(Appended("stored", new.last, row["cancel"]), fresh=True)
+
+    def read(self, db: sqlite3.Connection, user: str, turn: str, after: int) -> list[LogEntry]:
+        """See `Store.log`."""
+        row = find(db, user, turn)
+        if row is None or (row["stored_ms"] is not None and row["stored_ms"] <= clock_ms() - self._ttl_ms):
+            return []
+        entries: list[LogEntry] = []
+        size = 0
+        for entry in db.execute(_READ, (row["n"], after + 1)):
+            size += len(entry["payload"])
+            if entries and size > READ_BYTES_MAX:
+                break
+            entries.append(LogEntry(entry["epoch"], entry["first"], entry["last"], entry["payload"]))
+        return entries
+
+    def sweep(self, db: sqlite3.Connection) -> None:
+        """Now and then delete what has expired: a bounded piece, and the next one at the next call."""
+        now_s = time.monotonic()
+        if now_s < self._sweep_at_s:
+            return
+        left = SWEEP_ROWS_MAX
+        while left > 0:
+            row = db.execute(
+                "SELECT n FROM turns WHERE logged AND stored_ms <= ? ORDER BY stored_ms LIMIT 1",
+                (clock_ms() - self._ttl_ms,),
+            ).fetchone()
+            if row is None:
+                self._sweep_at_s = now_s + SWEEP_INTERVAL_S
+                return
+            deleted = drop_newest(db, row["n"], left)
+            if deleted < left:
+                db.execute("UPDATE turns SET logged = 0 WHERE n = ?", (row["n"],))
+            # A turn without any entry is work too.
+            left -= max(deleted, 1)
+
+
+def drop_newest(db: sqlite3.Connection, turn: int, count: int = -1) -> int:
+    """Delete so many of an ended turn's newest entries, all by default; how many there were."""
+    entries = db.execute(_NEWEST, (turn, count)).fetchall()
+    db.executemany("DELETE FROM log WHERE n = ?", ((entry["n"],) for entry in entries))
+    if entries:
+        before = entries[-1]["previous"]
+        if before is None:
+            db.execute("DELETE FROM log_tails WHERE turn = ?", (turn,))
+        else:
+            db.execute("UPDATE log_tails SET entry = ? WHERE turn = ?", (before, turn))
+    return len(entries)
+
+
+def _add_continuing(db: sqlite3.Connection, appends: list[Append]) -> set[int]:
+    """Write those that simply continue the log of a running turn; their places in `appends`."""
+    if len(appends) < 2 or len({(new.user, new.turn) for new in appends}) < len(appends):
+        return set()
+    keys = _encode([(new.user, new.turn, new.epoch, new.first) for new in appends]).decode()
+    (found,) = db.execute(_CONTINUING, (keys,)).fetchone()
+    places = _decode_continuing(found)
+    chosen = [appends[at] for at, _ in places]
+    ends = accumulate((len(new.payload) for new in chosen), initial=1)
+    rows = [
+        (n, new.epoch, new.first, new.last, start, len(new.payload))
+        for (_, n), new, start in zip(places, chosen, ends, strict=False)
+    ]
+    db.execute(_INSERT_ALL, (b"".join([new.payload for new in chosen]), _encode(rows).decode()))
+    return {at for at, _ in places}
+
+
+def _has(db: sqlite3.Connection, n: int, new: Append) -> bool:
+    """Whether these events, which are not behind the log's end, are in it as this epoch wrote them."""
+    # Epochs only grow along a log, so where its first event is this epoch's, the others are.
+    held = db.execute(_READ, (n, new.first)).fetchone()
+    if held is None or held["epoch"] != new.epoch:
+        return False
+    # A repeat may be cut into other pieces; where it is the same piece, it must be the same events.
+    return (held["first"], held["last"]) != (new.first, new.last) or bool(held["payload"] == new.payload)

@@ -1,0 +1,31 @@
+"""Both documents are served, made once, and shown by a page."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.http_events import http_client
+from tests.in_loop_server import serving
+
+
+@pytest.mark.parametrize(("path", "key"), [("/openapi.json", "openapi"), ("/asyncapi.json", "asyncapi")])
+async def test_a_document_is_served(path: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As JSON; the second reader gets what was made for the first."""
+    async with serving() as server, http_client(server.url) as http:
+        first = await http.get(path)
+        assert (first.status_code, first.headers["content-type"]) == (200, "application/json")
+        assert first.json()[key].startswith("3.")
+        for name in ("openapi", "asyncapi"):
+            monkeypatch.setattr(f"gateway.http.documents.{name}", lambda _: pytest.fail("made twice"))
+        assert (await http.get(path)).content == first.content
+
+
+async def test_the_page_that_shows_them_is_served() -> None:
+    """Without inline script or style."""
+    async with serving() as server, http_client(server.url) as http:
+        page = await http.get("/docs")
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert "unsafe-inline" not in page.headers["content-security-policy"]
+        for address in ("/static/ui/docs.js", "/static/ui/docs.css"):
+            assert address.lstrip("/") in page.text
+            assert (await http.get(address)).status_code == 200

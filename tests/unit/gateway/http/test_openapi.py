@@ -1,0 +1,62 @@
+"""The OpenAPI document: valid, complete, and with nothing in it that isn't served."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from gateway.http.openapi import openapi
+from gateway.http.operations import OPERATIONS
+
+
+def references(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        found = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+        return found.union(*(references(inner) for inner in value.values()))
+    return set().union(*map(references, value)) if isinstance(value, list) else set()
+
+
+@pytest.mark.parametrize("auth", ["none", "jwt"])
+def test_the_document_is_valid(auth: str) -> None:
+    """By the specification's own validator; it is JSON, and asks for a credential where one is needed."""
+    document = json.loads(json.dumps(openapi(auth)))
+    OpenAPIV31SpecValidator(document).validate()
+    assert ("security" in document) is (auth != "none")
+    assert all(
+        shown.get("security") == [] if operation.public else "security" not in shown
+        for operation in OPERATIONS
+        for shown in [document["paths"][operation.path][operation.method.lower()]]
+    )
+
+
+def test_every_operation_is_in_it() -> None:
+    """Each once, under an id of its own."""
+    paths = openapi("none")["paths"]
+    shown = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert shown == {(operation.method, operation.path) for operation in OPERATIONS}
+    ids = [one["operationId"] for methods in paths.values() for one in methods.values()]
+    assert len(set(ids)) == len(ids)
+
+
+def test_nothing_is_left_over() -> None:
+    """Every schema that is named is there, and every one that is there is named."""
+    document = openapi("none")
+    named = {reference.rpartition("/")[2] for reference in references(document)}
+    assert named == set(document["components"]["schemas"])
+
+
+def test_a_start_is_described() -> None:
+    """Body, answers in every form, and the preference."""
+    shown = openapi("none")["paths"]["/v1/turns"]["post"]
+    assert set(shown["responses"]["200"]["content"]) == {
+        "application/json",
+        "text/event-stream",
+        "application/x-ndjson",
+    }
+    assert shown["responses"]["202"]["headers"].keys() == {"Location", "Preference-Applied"}
+    body = openapi("none")["components"]["schemas"]["TurnStartBody"]
+    assert {"input", "messages", "params"} <= set(body["properties"])
+    assert not {"id", "type"} & set(body["properties"])

@@ -1,0 +1,63 @@
+"""One row of the API."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.http.operation import Answer, Call, Operation
+from gateway.identity import authenticator
+from tests.client import client
+from tests.credentials import KeyFile, bearer
+from tests.in_loop_server import serving
+
+
+async def serve(call: Call) -> None:
+    """Nothing."""
+
+
+@pytest.mark.parametrize(("method", "has_body"), [("GET", False), ("DELETE", False), ("POST", True), ("PATCH", True)])
+def test_a_method_says_where_fields_stand(method: str, has_body: bool) -> None:
+    """In the body of what makes or changes something, else in the query."""
+    row = Operation(method=method, path="/", summary="", serve=serve, answers=(Answer(description=""),))
+    assert row.has_body is has_body
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "change"),
+    [
+        ("/v1/turns", b'{"turn":"t","input":"x"}', None),
+        ("/v1/turns", b'{"turn":"t","input":"x"}', {"scopes": ["admin"]}),
+        ("/v1/revocations", b'{"user":"bob"}', {"scopes": ["as", "chat"]}),
+    ],
+)
+async def test_what_a_credential_loses_while_a_body_comes_it_no_longer_allows(
+    path: str, body: bytes, change: dict[str, Any] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was looked at before the body, which may take a minute; nothing is done."""
+    monkeypatch.setattr(authenticator, "SWEEP_S", 0.01)
+    file = KeyFile(tmp_path)
+    key = file.add(None, {"chat", "read", "admin", "as"}, service="backend")
+    async with serving(auth="keys", api_keys=str(file.path)) as server:
+        authority = server.gateway.services.authenticator
+        async with client(server.ws_url, additional_headers=bearer(key)) as other:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            head = [f"POST {path} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {key}", "Expect: 100-continue"]
+            head += ["Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
+            writer.write("\r\n".join(head).encode())
+            assert b" 100 " in await reader.readuntil(b"\r\n\r\n")  # it has been looked at, and the body is waited for
+            if change is None:
+                await authority.revocations.revoke(f"key:{key.split('_')[1]}")
+            else:
+                file.edit(key, **change)
+            assert (await other.until_closed())[0] == 4401
+        revoked = await authority.revocations.newest()
+        writer.write(body)
+        assert b" 401 " in await reader.readline()
+        writer.close()
+        assert server.gateway.services.hub.live() == []
+        assert await authority.revocations.newest() == revoked
+        assert not authority._present

@@ -1,0 +1,172 @@
+"""From path, query and body to a typed request: the rules of the socket, and HTTP's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from starlette.datastructures import Headers
+
+from gateway.http.request_body import (
+    ClientGone,
+    from_body,
+    from_query,
+    read_body,
+    read_query,
+    start_from_body,
+    to_request,
+)
+from gateway.http.responses import HttpError
+from gateway.protocol import requests as p
+from gateway.protocol.errors import ApiError
+
+TYPED = Headers({"content-type": "application/json; charset=utf-8"})
+FIELDS = ("title", "metadata", "head")
+
+
+def receiving(*pieces: bytes, gone: bool = False) -> Any:
+    messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    messages.append({"type": "http.disconnect"} if gone else {"type": "http.request", "body": b"", "more_body": False})
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    return receive
+
+
+async def test_a_body_is_read_whole() -> None:
+    """In however many pieces it comes."""
+    assert await read_body(TYPED, receiving(b"{", b"}"), 2) == b"{}"
+    assert await read_body(Headers({}), receiving(), 2) == b""
+
+
+async def test_a_body_that_is_too_large_is_refused() -> None:
+    """Before it is read where its length is told, else as soon as it is seen."""
+    for headers, receive in (
+        (Headers({"content-length": "3"}), receiving(gone=True)),
+        (TYPED, receiving(b"12", b"3")),
+    ):
+        with pytest.raises(HttpError) as refused:
+            await read_body(headers, receive, 2)
+        assert refused.value.status == 413
+
+
+async def test_a_client_that_goes_meanwhile_is_not_answered() -> None:
+    """There is nobody."""
+    with pytest.raises(ClientGone):
+        await read_body(TYPED, receiving(b"{", gone=True), 10)
+
+
+@pytest.mark.parametrize("given", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])
+async def test_a_body_is_json(given: str) -> None:
+    """What a page of another site can send without being asked for leave is refused: 415."""
+    with pytest.raises(HttpError) as refused:
+        await read_body(Headers({"content-type": given}), receiving(b"{}"), 10)
+    assert refused.value.status == 415
+
+
+@pytest.mark.parametrize(
+    ("headers", "word"),
+    [
+        ({"content-type": "application/json; charset=utf-16"}, "charset"),
+        ({"content-type": 'application/json; profile="a"; Charset="ISO-8859-1"'}, "charset"),
+        ({"content-type": "application/json", "content-encoding": "gzip"}, "content-encoding"),
+    ],
+)
+async def test_a_body_is_utf_8_as_it_stands(headers: dict[str, str], word: str) -> None:
+    """Another charset, or a packed body, is 415, with a word of what to send."""
+    with pytest.raises(HttpError, match=word) as refused:
+        await read_body(Headers(headers), receiving(b"{}"), 10)
+    assert refused.value.status == 415
+    for charset in ("UTF-8", '"utf-8"', "utf8"):
+        typed = Headers({"content-type": f"application/json;charset={charset}", "content-encoding": "identity"})
+        assert await read_body(typed, receiving(b"{}"), 10) == b"{}"
+
+
+def test_a_query_is_read() -> None:
+    """Percents and pluses are decoded; an empty value is one."""
+    assert read_query(b"query=a%20b+%C3%A9&before=", ("query", "before")) == {"query": "a b é", "before": ""}
+
+
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [(b"nope=1", "nope"), (b"before=a&before=b", "before"), (b"before=%FF", None), (b"before=\xff", None)],
+)
+def test_a_query_that_says_something_else_is_refused(query: bytes, path: str | None) -> None:
+    """Unknown, twice, or not UTF-8."""
+    with pytest.raises(ApiError) as refused:
+        read_query(query, ("before",))
+    assert (refused.value.code, refused.value.body.path) == ("invalid_request", path)
+
+
+def test_numbers_in_an_address_are_numbers() -> None:
+    """They come as text; what is text stays so."""
+    request = from_query(p.ConversationMessages, {"conversation": "17"}, {"limit": "5", "before": "null"})
+    assert request == p.ConversationMessages(conversation="17", limit=5, before="null")
+    with pytest.raises(ApiError) as refused:
+        from_query(p.ConversationList, {}, {"limit": "201"})
+    assert refused.value.body.path == "limit"
+
+
+def test_a_body_has_the_fields_that_its_path_has_not() -> None:
+    """Numbers in it are numbers."""
+    request = from_body(p.ConversationUpdate, {"conversation": "c"}, b'{"title":"T"}', FIELDS)
+    assert request == p.ConversationUpdate(conversation="c", title="T")
+    assert from_body(p.ConversationCreate, {}, b"", FIELDS) == p.ConversationCreate()
+    assert from_body(p.ConversationCreate, {}, b'{"type":"conversation.create"}', FIELDS) == p.ConversationCreate()
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "path"),
+    [
+        (b'{"nope":1}', "invalid_frame", "nope"),
+        (b'{"conversation":"d"}', "invalid_frame", "conversation"),
+        (b'{"id":"1"}', "invalid_frame", "id"),
+        (b'{"type":"ping"}', "invalid_frame", "type"),
+        (b'{"title":1}', "invalid_request", "title"),
+        (b'{"metadata":{"a":1e999}}', "invalid_frame", "metadata"),
+        (b"[]", "invalid_frame", None),
+        (b"{", "invalid_frame", None),
+        (b"\xff", "invalid_frame", None),
+        (b'{"metadata":' + b'{"a":' * 40 + b"1" + b"}" * 41, "invalid_frame", None),
+        (b'{"metadata":' + b"[" * 100_000, "invalid_frame", None),
+    ],
+)
+def test_a_body_is_refused_as_a_frame_would_be(body: bytes, code: str, path: str | None) -> None:
+    """Unknown fields, wrong types, what can't be read, what is too deep."""
+    with pytest.raises(ApiError) as refused:
+        from_body(p.ConversationUpdate, {"conversation": "c"}, body, FIELDS)
+    assert (refused.value.code, refused.value.body.path) == (code, path)
+
+
+def test_a_start_may_have_a_large_input_only() -> None:
+    """All else in it is as large as in a frame at most."""
+    text = "x" * 100_000
+    assert start_from_body(b'{"input":"%b"}' % text.encode(), 1000).input == text
+    with pytest.raises(HttpError) as refused:
+        start_from_body(b'{"input":"x","metadata":{"a":"%b"}}' % text.encode(), 1000)
+    assert refused.value.status == 413
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "path"),
+    [
+        (b"", "invalid_frame", None),
+        (b'{"input":"x","nope":1}', "invalid_frame", None),
+        (b'{"input":"x","id":"1"}', "invalid_frame", "id"),
+        (b'{"input":[{"kind":"nope"}]}', "invalid_request", "input[0].kind"),
+        (b'{"input":"x","metadata":' + b'{"a":' * 40 + b"1" + b"}" * 41, "invalid_frame", None),
+    ],
+)
+def test_a_start_is_refused_as_a_frame_would_be(body: bytes, code: str, path: str | None) -> None:
+    """With the same codes and paths."""
+    with pytest.raises(ApiError) as refused:
+        start_from_body(body, 10_000)
+    assert (refused.value.code, refused.value.body.path) == (code, path)
+
+
+def test_a_request_can_be_made_of_fields() -> None:
+    """Checked like any other."""
+    assert to_request(p.TurnAttach, {"turn": "t", "epoch": 5, "after": 3}).after == 3
+    with pytest.raises(ApiError):
+        to_request(p.TurnAttach, {"turn": "t" * 65})

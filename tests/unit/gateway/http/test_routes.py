@@ -1,0 +1,134 @@
+"""Plain HTTP: page, health, readiness, service information, and the headers that every answer has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from gateway.http.routes import static_folder
+from tests.in_loop_server import InLoopServer, serving
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[InLoopServer]:
+    async with serving() as running:
+        yield running
+
+
+@pytest.fixture
+async def http(server: InLoopServer) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(base_url=server.url, trust_env=False) as client:
+        yield client
+
+
+async def test_each_path_has_its_answer(http: httpx2.AsyncClient, server: InLoopServer) -> None:
+    """Health, readiness, service information and the models."""
+    assert (await http.get("/health")).json() == {"status": "ok"}
+    assert (await http.get("/ready")).json() == {"status": "ready", "store": "ok"}
+    about = (await http.get("/v1")).json()
+    assert (about["name"], about["protocol"], about["auth"]) == ("turnwire", "turnwire.v1", "none")
+    assert about["subprotocols"] == ["turnwire.v1.json", "turnwire.v1.msgpack"]
+    assert about["instance"] == server.gateway.services.instance
+    models = (await http.get("/v1/models")).json()
+    assert models["default"] == "demo"
+    assert "demo" in {model["id"] for model in models["models"]}
+
+
+async def test_the_page_and_its_files_are_served(http: httpx2.AsyncClient) -> None:
+    """`/` is the page, `/static` its files, and nothing outside of their folder."""
+    page = await http.get("/")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert (await http.get("/static/index.html")).content == page.content
+    for path in ("/static/../pyproject.toml", "/static/%2e%2e/pyproject.toml", "/static/nothing", "/nothing"):
+        assert (await http.get(path)).status_code == 404
+
+
+REFERENCE = re.compile(r"""(?:\bfrom|\bimport|\bhref=|\bsrc=|\bURL\()[ (]*["'`]([^"'`#]+)["'`]""")
+COMMENT = re.compile(r"/\*.*?\*/|^ *// .*?$", re.DOTALL | re.MULTILINE)
+LIBRARY = ("turnwire.js", "turnwire.d.ts")
+
+
+def needed(folder: Path) -> set[str]:
+    """What the pages and the client library load, from what each names on, and the licences of what is others'."""
+    found: set[str] = set()
+    ahead = [folder / name for name in ("index.html", "docs.html", *LIBRARY)]
+    while ahead:
+        path = ahead.pop()
+        name = str(path.relative_to(folder))
+        if name in found:
+            continue
+        found.add(name)
+        base = folder.parent if path.suffix == ".html" else path.parent
+        for reference in REFERENCE.findall(COMMENT.sub("", path.read_text(encoding="utf-8"))):
+            named = (base / re.sub(r"\$\{\w+\}", "*", reference)).resolve()
+            if named.is_relative_to(folder):
+                ahead += named.parent.glob(named.name)
+    return found | {str(path.relative_to(folder)) for path in folder.glob("vendor/LICENSE-*.txt")}
+
+
+async def test_what_a_page_or_the_library_needs_is_served_and_nothing_else(http: httpx2.AsyncClient) -> None:
+    """Each file of the folder, over HTTP: the pages', the client library's, and licences."""
+    folder = static_folder()
+    there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    served = {name for name in there if (await http.get(f"/static/{name}")).status_code == 200}
+    assert served == needed(folder)
+    assert there - served == {"package.json"}, "it is for who has the folder: the library as a module of Node"
+
+
+async def test_what_somebody_leaves_among_them_is_not_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tools, sources, a file before it was edited: whoever doesn't know the name doesn't see it, nor who knows it."""
+    left = ["update.sh", "package-lock.json", "turnwire.js~", "turnwire.js.map", ".env", "turnwire.ts", "turnwire.db"]
+    for name in [*left, "page.js"]:
+        (tmp_path / name).write_text("?")
+    monkeypatch.setattr("gateway.http.routes.static_folder", lambda: tmp_path)
+    async with serving() as server, httpx2.AsyncClient(base_url=server.url, trust_env=False) as http:
+        status = {name: (await http.get(f"/static/{name}")).status_code for name in [*left, "page.js"]}
+    assert status == {**dict.fromkeys(left, 404), "page.js": 200}
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/nothing", "/static/index.html"])
+async def test_every_answer_has_the_security_headers(http: httpx2.AsyncClient, path: str) -> None:
+    """No inline script, no foreign source, no frame around it, no sniffing; on errors too."""
+    headers = (await http.get(path)).headers
+    policy = headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "require-trusted-types-for 'script'" in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "server" not in headers
+
+
+async def test_a_foreign_host_is_refused(http: httpx2.AsyncClient) -> None:
+    """With auth off only loopback names are served, on every path."""
+    for path in ("/", "/health", "/v1/models"):
+        answer = await http.get(path, headers={"host": "example.com"})
+        assert answer.status_code == 403
+        assert answer.json()["error"]["code"] == "forbidden"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    assert (await http.get("/health", headers={"host": "localhost:1"})).status_code == 200
+
+
+async def test_a_draining_instance_is_not_ready(http: httpx2.AsyncClient, server: InLoopServer) -> None:
+    """`/ready` answers 503 with the error, `/health` goes on."""
+    server.gateway.services.runner.draining = True
+    answer = await http.get("/ready")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
+    assert (await http.get("/health")).status_code == 200
+
+
+def test_the_page_is_found_in_a_package_or_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inside the installed package where it is there, else beside it."""
+    assert (static_folder() / "index.html").is_file()
+    package = tmp_path / "gateway"
+    (package / "static").mkdir(parents=True)
+    monkeypatch.setattr("gateway.http.routes.__file__", str(package / "http.py"))
+    assert static_folder() == package / "static"
+    (package / "static").rmdir()
+    assert static_folder() == tmp_path / "static"

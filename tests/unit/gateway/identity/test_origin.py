@@ -1,0 +1,199 @@
+"""Who may open a connection: tables of `Host` and `Origin`."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.identity.origin import check_host, check_origin, check_socket_origin, header, is_loopback
+from gateway.protocol.errors import ApiError
+from tests.credentials import SECRET
+from tests.in_process import make_settings
+
+DEFAULT = make_settings()
+OPEN = make_settings(insecure=True)
+LISTED = make_settings(allowed_origins=("https://app.example", "http://localhost:3000"))
+
+
+def headers(**values: str) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode("latin-1")) for name, value in values.items()]
+
+
+LOOPBACK = [
+    "127.0.0.1",
+    "127.0.0.1:8000",
+    "localhost",
+    "localhost:1",
+    "LOCALHOST:8000",
+    "LocalHost",
+    "[::1]",
+    "[::1]:8000",
+    "::1",
+    "app.localhost",
+    "app.localhost:8000",
+]
+NOT_LOOPBACK = [
+    "",
+    ":8000",
+    "example.com",
+    "example.com:8000",
+    "127.0.0.1.example.com",
+    "localhost.example.com",
+    "notlocalhost",
+    "localhost.",
+    "127.0.0.1@example.com",
+    "example.com@127.0.0.1",
+    "user:pass@localhost",
+    "127.0.0.1/example.com",
+    "localhost?example.com",
+    "localhost#example.com",
+    "localhost\\example.com",
+    "[::1",
+    "[::2]",
+    "[::ffff:10.0.0.1]",
+    "0.0.0.0",
+    "10.0.0.1",
+    "[::1]example.com",
+    "example.com@app.localhost",
+    "example.com/app.localhost",
+    "localhost:port",
+    "localhost:80 ",
+]
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_loopback_names_are_known(host: str) -> None:
+    """With or without a port, in any case, IPv4, IPv6 and names."""
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", NOT_LOOPBACK)
+def test_no_other_name_passes_for_loopback(host: str) -> None:
+    """Neither a name that contains one, nor one dressed up with user information or a path."""
+    assert not is_loopback(host)
+
+
+@pytest.mark.parametrize("host", NOT_LOOPBACK)
+def test_with_auth_off_only_loopback_names_are_served(host: str) -> None:
+    """A page of another site can't reach us by a name that it made point here."""
+    with pytest.raises(ApiError) as refused:
+        check_host(headers(host=host), DEFAULT)
+    assert refused.value.code == "forbidden"
+    check_host(headers(host=host), OPEN)
+
+
+PASSED_ON = [
+    *("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-original-forwarded-for"),
+    *("x-real-ip", "x-client-ip", "x-cluster-client-ip", "cf-connecting-ip", "fastly-client-ip", "true-client-ip"),
+]
+
+
+@pytest.mark.parametrize("name", PASSED_ON)
+def test_with_auth_off_nothing_that_a_proxy_passed_on_is_served(name: str) -> None:
+    """Whoever reaches the proxy isn't on this machine; with auth, or where everybody may come in, it is served."""
+    given = [*headers(host="localhost"), (name.encode(), b"")]
+    with pytest.raises(ApiError, match=rf"\({name}\).*TURNWIRE_AUTH.*TURNWIRE_INSECURE=1") as refused:
+        check_host(given, DEFAULT)
+    assert refused.value.code == "forbidden"
+    check_host(given, OPEN)
+    check_host(given, make_settings(auth="jwt", jwt_secret=SECRET))
+
+
+@pytest.mark.parametrize("name", ["accept", "x-forwarder", "viable", "x-forward", "not-via"])
+def test_other_headers_say_nothing_of_a_proxy(name: str) -> None:
+    """Only those that do."""
+    check_host([*headers(host="localhost"), (name.encode(), b"for=1.2.3.4")], DEFAULT)
+
+
+def test_a_host_is_there_exactly_once() -> None:
+    """No `Host`, or two of them, is refused as well."""
+    check_host(headers(host="localhost:8000"), DEFAULT)
+    for wrong in ([], [*headers(host="localhost"), *headers(host="example.com")]):
+        with pytest.raises(ApiError):
+            check_host(wrong, DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://127.0.0.1:8000", "127.0.0.1:8000"),
+        ("http://LOCALHOST:8000", "localhost:8000"),
+        ("https://app.example", "APP.example"),
+        ("http://[::1]:8000", "[::1]:8000"),
+    ],
+)
+def test_the_pages_own_origin_may_connect(origin: str, host: str) -> None:
+    """Same host and port as the request went to."""
+    check_origin(headers(origin=origin, host=host), DEFAULT)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://example.com", "127.0.0.1:8000"),
+        ("http://127.0.0.1", "127.0.0.1:8000"),
+        ("http://127.0.0.1:8001", "127.0.0.1:8000"),
+        ("http://127.0.0.1:80000", "127.0.0.1:8000"),
+        ("http://127.0.0.1:8000.example.com", "127.0.0.1:8000"),
+        ("http://example.com@127.0.0.1:8000", "127.0.0.1:8000"),
+        ("http://127.0.0.1:8000/", "127.0.0.1:8000"),
+        ("null", "127.0.0.1:8000"),
+        ("null", "null"),
+        ("", ""),
+        ("", "127.0.0.1:8000"),
+        ("file://127.0.0.1:8000", "127.0.0.1:8000"),
+        ("chrome-extension://abc", "abc"),
+        ("127.0.0.1:8000", "127.0.0.1:8000"),
+        ("https://app.example.", "app.example"),
+        ("https://app.example", "127.0.0.1:8000"),
+    ],
+)
+def test_another_origin_may_not(origin: str, host: str) -> None:
+    """Another scheme than a page's, another host, another port, none at all that is there: refused."""
+    with pytest.raises(ApiError) as refused:
+        check_origin(headers(origin=origin, host=host), DEFAULT)
+    assert refused.value.code == "forbidden"
+
+
+def test_an_origin_that_the_operator_listed_may_connect() -> None:
+    """Exactly as listed: scheme, host and port."""
+    for origin in LISTED.allowed_origins:
+        check_origin(headers(origin=origin, host="127.0.0.1:8000"), LISTED)
+    for wrong in ("http://app.example", "https://app.example:444", "http://localhost"):
+        with pytest.raises(ApiError):
+            check_origin(headers(origin=wrong, host="127.0.0.1:8000"), LISTED)
+
+
+def test_no_origin_is_no_browser() -> None:
+    """Servers and native clients send none."""
+    check_origin(headers(host="127.0.0.1:8000"), DEFAULT)
+
+
+def test_two_origins_are_none() -> None:
+    """Whoever sends two hopes that one is looked at and the other believed."""
+    listed = headers(origin="https://app.example", host="127.0.0.1:8000")
+    check_origin(listed, LISTED)
+    for second in ("https://app.example", "https://evil.example"):
+        with pytest.raises(ApiError):
+            check_origin([*listed, (b"origin", second.encode())], LISTED)
+
+
+def test_with_auth_on_a_socket_without_origin_brings_a_header() -> None:
+    """A browser always sends an origin with a socket, and never this header."""
+    locked = make_settings(auth="jwt", jwt_secret="x" * 32, allowed_origins=("https://app.example",))
+    check_host(headers(host="gateway.example"), locked)
+    check_socket_origin(headers(host="gateway.example", authorization="Bearer x"), locked)
+    check_socket_origin(headers(host="gateway.example", origin="https://app.example"), locked)
+    check_socket_origin(headers(host="127.0.0.1"), DEFAULT)
+    with pytest.raises(ApiError) as refused:
+        check_socket_origin(headers(host="gateway.example"), locked)
+    assert refused.value.code == "forbidden"
+    with pytest.raises(ApiError):
+        check_socket_origin(
+            headers(host="gateway.example", authorization="Bearer x", origin="https://evil.example"), locked
+        )
+
+
+def test_a_header_is_found_by_its_name() -> None:
+    """The first of that name, or None."""
+    assert header([(b"a", b"1"), (b"b", b"2"), (b"b", b"\xe9")], b"b") == "2"
+    assert header([], b"b") is None

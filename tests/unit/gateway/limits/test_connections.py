@@ -1,0 +1,162 @@
+"""Connections counted by user and address: here, and in the store for all instances."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+
+from gateway.identity.principal import Principal
+from gateway.limits.connections import Places, Stay, network_of
+from gateway.protocol.errors import ApiError
+from store.sqlite.store import EmbeddedStore
+from tests.credentials import SECRET
+from tests.in_process import SteeredStore, eventually, make_settings
+
+ANN, BOB = Principal(user="ann"), Principal(user="bob")
+
+
+def places(store: Any = None, *, reachable: bool = True, **fields: Any) -> Places:
+    on = {} if fields.get("auth") == "none" else {"auth": "jwt", "jwt_secret": SECRET}
+    settings = make_settings(**{**on, **fields})
+    return Places(settings, store or EmbeddedStore(":memory:"), lambda: reachable)
+
+
+@asynccontextmanager
+async def running(made: Places) -> AsyncIterator[Places]:
+    """With its chore."""
+    async with asyncio.TaskGroup() as tasks:
+        chore = tasks.create_task(made.run())
+        yield made
+        chore.cancel()
+
+
+async def test_connections_are_counted_by_user_and_by_address() -> None:
+    """Refused beyond, and a refused one takes nothing of the other."""
+    made = places(user_connections=2, address_connections=3)
+    stays = [Stay(made) for _ in range(2)]
+    for stay in stays:
+        await stay.enter(ANN, "192.0.2.1")
+    with pytest.raises(ApiError, match="2 connections of this user") as error:
+        await Stay(made).enter(ANN, "192.0.2.1")
+    assert error.value.body.retry_after_ms
+    with Stay(made) as third:
+        await third.enter(BOB, "192.0.2.1")
+        with pytest.raises(ApiError, match="3 connections of this address"):
+            await Stay(made).enter(None, "192.0.2.1")
+        await Stay(made).enter(None, "192.0.2.2")
+    stays[0].leave()
+    await Stay(made).enter(ANN, "192.0.2.1")
+
+
+async def test_instances_count_together() -> None:
+    """What one has let in the other counts, also where a name comes later; whoever leaves one makes room at the other."""
+    store = EmbeddedStore(":memory:")
+    fields: dict[str, Any] = {"user_connections": 2, "address_connections": 3}
+    async with running(places(store, **fields)) as one, running(places(store, **fields)) as two:
+        first, second = Stay(one), Stay(two)
+        await first.enter(ANN, "192.0.2.1")
+        await second.enter(ANN, "192.0.2.1")
+        with pytest.raises(ApiError, match="2 connections of this user"):
+            await Stay(two).enter(ANN, "192.0.2.2")
+        unnamed = Stay(one)
+        await unnamed.enter(None, "192.0.2.1")
+        with pytest.raises(ApiError, match="3 connections of this address"):
+            await Stay(two).enter(None, "192.0.2.1")
+        with pytest.raises(ApiError, match="2 connections of this user"):
+            await unnamed.of_user(ANN)
+        first.leave()
+        for _ in range(20):
+            with suppress(ApiError):
+                await Stay(two).enter(ANN, "192.0.2.1")
+                break
+            await asyncio.sleep(0.01)
+        else:
+            pytest.fail("the place never came free")
+        assert set(one.here) == set()
+
+
+async def test_who_has_just_left_makes_room_at_once() -> None:
+    """Before the chore has told the store: a reload at the limit is let in."""
+    made = places(user_connections=1)
+    for _ in range(5):
+        stay = Stay(made)
+        await stay.enter(ANN, "192.0.2.1")
+        stay.leave()
+
+
+async def test_one_round_trip_and_none_where_nothing_is_counted() -> None:
+    """For the user and the address together; with auth off, or a limit of 0, for nobody."""
+    store = SteeredStore(EmbeddedStore(":memory:"))
+    await Stay(places(store)).enter(ANN, "192.0.2.1")
+    assert store.calls == ["take_places"]
+    switched_off: tuple[dict[str, Any], ...] = ({"auth": "none"}, {"user_connections": 0, "address_connections": 0})
+    for off in switched_off:
+        made = places(store, **off)
+        for _ in range(100):
+            await Stay(made).enter(ANN, "192.0.2.1")
+        await made.run()
+        assert made.here == {}
+    assert store.calls == ["take_places"]
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+async def test_while_the_store_is_away_each_counts_its_own(reachable: bool) -> None:
+    """Nobody is refused for it, and where it is known to be away nobody waits for it."""
+    store = SteeredStore(EmbeddedStore(":memory:"))
+    made = places(store, reachable=reachable, user_connections=1)
+    with store.failing():
+        stay = Stay(made)
+        await stay.enter(ANN, "192.0.2.1")
+        assert store.calls == ["take_places"] * reachable
+        with pytest.raises(ApiError, match="1 connections of this user"):
+            await Stay(made).enter(ANN, "192.0.2.1")
+        stay.leave()
+        assert made.here == {}
+
+
+async def test_those_of_a_dead_instance_are_free_after_a_lease() -> None:
+    """And those of a living one are kept, also when the store has lost them."""
+    store = EmbeddedStore(":memory:")
+    fields: dict[str, Any] = {"user_connections": 1, "lease_s": 1}
+    async with running(places(store, **fields)) as living:
+        await Stay(living).enter(ANN, "192.0.2.1")
+        await Stay(places(store, **fields)).enter(BOB, "192.0.2.1")
+        other = places(store, **fields)
+        store._until.clear()
+        store._until["user:bob"] = {"dead": asyncio.get_running_loop().time() + 1}
+        await eventually(lambda: "user:ann" in store._until)
+        with pytest.raises(ApiError):
+            await Stay(other).enter(BOB, "192.0.2.1")
+        await asyncio.sleep(1.2)
+        await Stay(other).enter(BOB, "192.0.2.1")
+        with pytest.raises(ApiError):
+            await Stay(other).enter(ANN, "192.0.2.1")
+
+
+async def test_a_services_connections_are_not_its_users() -> None:
+    """Its address says nothing of a user; the users that it names have their own places, and it has as many as it wants."""
+    made = places(user_connections=1, address_connections=1)
+    for number in range(10):
+        await Stay(made).enter(Principal(user="service:backend"), "192.0.2.1")
+        await Stay(made).enter(Principal(user=f"user{number}", service="service:backend"), "192.0.2.1")
+    with pytest.raises(ApiError):
+        await Stay(made).enter(Principal(user="user1", service="service:backend"), "192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("", ""),
+        ("somewhere", "somewhere"),
+    ],
+)
+def test_an_ipv6_network_is_one_address(host: str, network: str) -> None:
+    """Who has 2^64 addresses has the places of one."""
+    assert network_of(host) == network

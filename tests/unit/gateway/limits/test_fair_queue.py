@@ -1,0 +1,137 @@
+"""A few calls at a time, from the users in rotation; a flood of one user's waits behind itself."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.limits.fair_queue import QUEUED, SLOTS_EMBEDDED, Crowded, FairQueue, fair
+from store.api import Store
+from store.records import NotFound
+from tests.in_process import SteeredStore
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+class Work:
+    """Calls of a queue, each of which goes on until it is let."""
+
+    def __init__(self, queue: FairQueue) -> None:
+        self.queue = queue
+        self.begun: list[str] = []
+        self.tasks: dict[str, asyncio.Task[None]] = {}
+        self.gates: dict[str, asyncio.Event] = {}
+
+    def ask(self, name: str) -> None:
+        """A call of the user before the dash."""
+        self.gates[name] = asyncio.Event()
+        self.tasks[name] = asyncio.create_task(self._call(name))
+
+    async def _call(self, name: str) -> None:
+        await self.queue.enter(name.split("-")[0])
+        self.begun.append(name)
+        try:
+            await self.gates[name].wait()
+        finally:
+            self.queue.leave()
+
+    async def end(self, name: str) -> None:
+        self.gates[name].set()
+        await settle()
+
+
+async def test_a_free_slot_goes_to_the_next_user() -> None:
+    """In rotation, whoever waits for how much and since when; each user's own calls in their order."""
+    work = Work(FairQueue(1, 0))
+    for name in ("eve-1", "eve-2", "eve-3", "eve-4", "ann-1", "ann-2", "bob-1"):
+        work.ask(name)
+        await settle()
+    order = ["eve-1", "eve-2", "ann-1", "bob-1", "eve-3", "ann-2", "eve-4"]
+    for n, name in enumerate(order):
+        assert work.begun == order[: n + 1]
+        await work.end(name)
+
+
+async def test_slots_are_used_and_given_back() -> None:
+    """So many calls at once, of one user too where nobody else asks; one that is cancelled leaves no slot behind."""
+    work = Work(FairQueue(2, 0))
+    for n in range(5):
+        work.ask(f"ann-{n}")
+    await settle()
+    assert work.begun == ["ann-0", "ann-1"]
+    work.tasks["ann-2"].cancel()
+    work.tasks["ann-0"].cancel()
+    await settle()
+    assert work.begun == ["ann-0", "ann-1", "ann-3"]
+    work.gates["ann-1"].set()
+    work.tasks["ann-4"].cancel()  # while its slot is on the way to it
+    await settle()
+    work.ask("bob-1")
+    await settle()
+    assert work.begun[-1] == "bob-1"
+
+
+async def test_so_many_of_one_user_wait() -> None:
+    """One more is refused at once; another user's isn't."""
+    work = Work(FairQueue(1, 2))
+    for name in ("eve-1", "eve-2", "eve-3", "ann-1"):
+        work.ask(name)
+    await settle()
+    with pytest.raises(Crowded):
+        await work.queue.enter("eve")
+    await work.end("eve-1")
+    work.ask("eve-4")
+    await settle()
+    assert not work.tasks["eve-4"].done()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["ask", "end", "cancel"])), max_size=40))
+def test_no_slot_is_lost_and_none_is_given_twice(steps: list[tuple[str, str]]) -> None:
+    """Whatever ends, and whoever goes: as many run as may, and all of them come to an end."""
+
+    async def run() -> None:
+        work = Work(FairQueue(2, 0))
+        for n, (user, step) in enumerate(steps):
+            mine = [name for name, task in work.tasks.items() if name[0] == user and not task.done()]
+            if step == "ask":
+                work.ask(f"{user}-{n}")
+            elif step == "end" and mine:
+                work.gates[mine[0]].set()
+            elif mine:
+                work.tasks[mine[-1]].cancel()
+            if n % 3 == 0:
+                await settle()
+        await settle()
+        alive = [name for name, task in work.tasks.items() if not task.done()]
+        assert len([name for name in work.begun if not work.tasks[name].done()]) == min(2, len(alive))
+        for gate in work.gates.values():
+            gate.set()
+        await asyncio.wait_for(asyncio.gather(*work.tasks.values(), return_exceptions=True), 5)
+        await asyncio.wait_for(asyncio.gather(work.queue.enter("x"), work.queue.enter("y")), 1)
+
+    asyncio.run(run())
+
+
+def test_what_is_queued_is_a_call_of_the_store() -> None:
+    """And what a running turn needs isn't: its log, its lease, its ending."""
+    assert all(callable(getattr(Store, name)) for name in QUEUED)
+    assert QUEUED.isdisjoint({"append", "end", "renew", "release", "take", "takeable", "listen", "follow", "ping"})
+
+
+async def test_a_fair_store_is_the_same_store(steered: SteeredStore) -> None:
+    """Answers and errors come through, and what was cancelled or failed keeps no slot."""
+    store = fair(steered.as_store, 0)
+    assert store.shared is False
+    for _ in range(SLOTS_EMBEDDED + 1):
+        with pytest.raises(NotFound):
+            await store.turn("ann", "none")
+        asyncio.create_task(store.turn("ann", "none")).cancel()
+        await asyncio.sleep(0)
+    assert await asyncio.wait_for(store.active("ann", None), 1) == []
+    await store.ping()

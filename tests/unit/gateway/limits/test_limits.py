@@ -1,0 +1,87 @@
+"""Limits and refusals: what one user and one address may have."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, get_args
+
+import pytest
+
+from gateway.limits.connections import Places
+from gateway.limits.limits import UNTHROTTLED, BodyRoom, Limits, refused, turn_limits
+from gateway.protocol import requests as p
+from gateway.protocol.errors import ApiError
+from store.records import Limited, LimitName, TurnLimits
+from store.sqlite.store import EmbeddedStore
+from tests.credentials import SECRET
+from tests.in_process import make_settings
+
+ON: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET}
+
+
+def limits(**fields: Any) -> Limits:
+    settings = make_settings(**{**ON, **fields})
+    return Limits(settings, Places(settings, EmbeddedStore(":memory:")), lambda: 1000.0)
+
+
+def test_stopping_and_attaching_are_never_throttled() -> None:
+    """And cost nothing; everything else counts, an HTTP request without a frame's type too."""
+    made = limits(user_requests_burst=1)
+    for _ in range(100):
+        for kind in UNTHROTTLED:
+            made.check_request("ann", kind)
+    made.check_request("ann", p.Ping)
+    counted: tuple[type[p.Request] | None, ...] = (p.TurnStart, p.TurnGet, None)
+    for other in counted:
+        with pytest.raises(ApiError) as error:
+            made.check_request("ann", other)
+        assert (error.value.code, error.value.body.retryable) == ("rate_limited", True)
+        assert error.value.body.retry_after_ms == 50
+    assert set(UNTHROTTLED) == {p.TurnCancel, p.TurnAttach, p.ConversationAttach}
+
+
+def test_large_bodies_share_a_room() -> None:
+    """Whoever finds none is told to come again; what fits a frame is taken always; what is given back is there again."""
+    room = BodyRoom(1000, 100)
+    room.grow(0, 100)
+    room.grow(100, 600)
+    room.grow(0, 600)
+    for _ in range(10):
+        room.grow(0, 100)
+        with pytest.raises(ApiError) as refused:
+            room.grow(0, 101)
+        assert (refused.value.code, refused.value.body.retry_after_ms) == ("rate_limited", 1000)
+    room.leave(600)
+    room.leave(100)
+    room.grow(0, 600)
+    assert room.left == 0
+
+
+def test_with_auth_off_nothing_is_counted_by_user_or_address() -> None:
+    """Everyone is one user there; budgets that are set hold all the same."""
+    settings = make_settings(user_tokens_per_day=5)
+    made = Limits(settings, Places(settings, EmbeddedStore(":memory:")))
+    for _ in range(1000):
+        made.check_request("local", p.Ping)
+    assert made.turns == TurnLimits(start_burst=41, tokens_per_day=5)
+
+
+def test_what_the_store_checks_is_what_is_set() -> None:
+    """The defaults, and each of them as it is set; 0 is no limit."""
+    settings = make_settings(**ON)
+    stored = {"live_bytes": 64 * 2**20, "conversations": 10_000, "stored_bytes": 2**30}
+    assert turn_limits(settings) == TurnLimits(running=8, live=72, start_interval_us=50_000, start_burst=41, **stored)
+    none = {"user_live_bytes": 0, "user_conversations": 0, "user_stored_bytes": 0}
+    unbounded = make_settings(**ON, user_running_turns=0, user_requests_per_s=0, **none)
+    assert turn_limits(unbounded) == TurnLimits(start_burst=41)
+    budgets = make_settings(user_cost_per_day=Decimal("1.5"), conversation_tokens=7)
+    assert turn_limits(budgets) == TurnLimits(start_burst=41, cost_nano_per_day=1_500_000_000, conversation_tokens=7)
+
+
+@pytest.mark.parametrize("limit", get_args(LimitName))
+def test_each_limit_has_its_sentence(limit: LimitName) -> None:
+    """A code that says whether waiting helps, and for how long."""
+    error = refused(Limited(limit, 5))
+    assert error.code in {"rate_limited", "budget_exceeded"}
+    assert error.body.retry_after_ms == 5
+    assert refused(Limited(limit)).body.retry_after_ms is None

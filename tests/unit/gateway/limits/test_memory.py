@@ -1,0 +1,57 @@
+"""Near its bound a process takes no new work, and does again when it has room."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from gateway.limits import memory as memory_module
+from gateway.limits.memory import OF_CGROUP, Memory, cgroup_bytes, taken_bytes
+from gateway.protocol.errors import ApiError
+from tests.in_process import eventually
+
+MIB = 2**20
+
+
+async def test_what_is_taken_is_looked_at() -> None:
+    """A block of memory is taken and freed: new work is refused in between, with when to come again."""
+    memory = Memory(taken_bytes() + 64 * MIB)
+    keeping = asyncio.create_task(memory.keep())
+    await asyncio.sleep(0)
+    memory.check()
+    block = bytearray(b"x") * (128 * MIB)
+    await eventually(lambda: memory.is_full)
+    with pytest.raises(ApiError) as refused:
+        memory.check()
+    assert refused.value.code == "rate_limited"
+    assert refused.value.body.retry_after_ms
+    del block
+    await eventually(lambda: not memory.is_full)
+    memory.check()
+    keeping.cancel()
+    with suppress(asyncio.CancelledError):
+        await keeping
+
+
+@pytest.mark.parametrize(("written", "limit"), [("1000000\n", 1_000_000), ("max\n", 0), ("9223372036854771712\n", 0)])
+def test_the_bound_is_most_of_the_container_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, limit: int
+) -> None:
+    """As its cgroup says, of either version; none where that has none, and what is set counts first."""
+    file = tmp_path / "memory.max"
+    file.write_text(written)
+    monkeypatch.setattr(memory_module, "_CGROUP_LIMITS", (tmp_path / "none", file))
+    assert cgroup_bytes() == limit
+    assert Memory(0).bytes_max == int(OF_CGROUP * limit)
+    assert Memory(5).bytes_max == 5
+
+
+async def test_without_a_bound_nothing_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor where the system doesn't say what is taken."""
+    monkeypatch.setattr(memory_module, "_CGROUP_LIMITS", ())
+    await asyncio.wait_for(Memory(0).keep(), 1)
+    monkeypatch.setattr(memory_module, "_TELLS", False)
+    await asyncio.wait_for(Memory(1).keep(), 1)

@@ -1,0 +1,113 @@
+"""What arrives unasked: every frame of the protocol, with the fields that it says."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import msgspec
+import pytest
+
+from gateway.protocol.codec import JSON
+from gateway.protocol.events import (
+    Cost,
+    Ending,
+    Message,
+    Timing,
+    TurnCancelled,
+    TurnCompleted,
+    TurnDelta,
+    TurnEvent,
+    TurnReset,
+    TurnStatus,
+    Unasked,
+)
+from providers.base import TextPart
+from tests.turn_events import TIMING, cancelled, completed, part, started
+
+# The tables of the protocol, chapter 4, typed again by hand.
+TURN_EVENTS = {
+    "turn.started": "turn seq epoch status conversation model input message parent",
+    "turn.status": "turn seq status position attempt delay_ms model messages epoch",
+    "turn.part": "turn seq part kind call name url title text media_type redacted",
+    "turn.delta": "turn seq part text signature after",
+    "turn.reset": "turn seq epoch reason",
+    "turn.completed": "turn seq finish_reason usage cost timing message",
+    "turn.cancelled": "turn seq by reason usage cost timing message",
+    "turn.failed": "turn seq error usage cost timing message",
+}
+OTHERS = {
+    "turn.detached": "turn reason",
+    "ready": "protocol connection instance user heartbeat_s default_model limits",
+    "heartbeat": "t",
+    "conversation.updated": "conversation revision title head",
+    "conversation.deleted": "conversation",
+    "durability": "state",
+    "going_away": "reason deadline_ms reconnect_after_ms",
+    "auth.expiring": "expires_at",
+}
+TYPES = {str(kind.__struct_config__.tag): kind for kind in get_args(Unasked)}
+
+
+@pytest.mark.parametrize(("name", "fields"), [*TURN_EVENTS.items(), *OTHERS.items()])
+def test_a_frame_has_the_fields_of_the_protocol(name: str, fields: str) -> None:
+    """Each frame of the protocol's table is there with its fields."""
+    assert set(TYPES[name].__struct_fields__) == set(fields.split())
+
+
+def test_no_frame_is_sent_that_the_protocol_does_not_know() -> None:
+    """Turn events and the rest are exactly those of the tables."""
+    assert set(TYPES) == set(TURN_EVENTS) | set(OTHERS)
+    assert {str(kind.__struct_config__.tag) for kind in get_args(TurnEvent)} == set(TURN_EVENTS)
+    assert {str(kind.__struct_config__.tag) for kind in get_args(Ending)} == {
+        "turn.completed",
+        "turn.cancelled",
+        "turn.failed",
+    }
+
+
+def test_what_is_absent_is_left_out() -> None:
+    """Optional fields that say nothing aren't sent; null is sent where it means something."""
+    assert JSON.encode(TurnDelta("t", 3, 0, "x")) == b'{"type":"turn.delta","turn":"t","seq":3,"part":0,"text":"x"}'
+    assert JSON.encode(TurnStatus(turn="t", seq=2, status="waiting")) == (
+        b'{"type":"turn.status","turn":"t","seq":2,"status":"waiting"}'
+    )
+    assert JSON.encode(part(2)) == b'{"type":"turn.part","turn":"t","seq":2,"part":0,"kind":"text"}'
+    assert b"reason" not in JSON.encode(cancelled(2))
+    assert b'"usage":null,"cost":null' in JSON.encode(completed(2))
+    assert b'"parent":null' in JSON.encode(started())
+
+
+def test_an_ending_is_read_back_as_it_was_written() -> None:
+    """What is stored of an ending is the ending."""
+    decode = msgspec.json.Decoder(Ending).decode
+    stopped = TurnCancelled(
+        turn="t",
+        seq=9,
+        by="limit",
+        reason="Too long.",
+        usage=None,
+        cost=Cost("0.1"),
+        timing=TIMING,
+        message="m",
+    )
+    for ending in (completed(9), cancelled(9), stopped):
+        assert decode(JSON.encode(ending)) == ending
+    assert isinstance(decode(JSON.encode(completed(9))), TurnCompleted)
+
+
+def test_a_reset_names_the_epoch() -> None:
+    """A client's position is its `epoch` and `seq` from then on."""
+    assert msgspec.to_builtins(TurnReset("t", 0, 7, "why")) == {
+        "type": "turn.reset",
+        "turn": "t",
+        "seq": 0,
+        "epoch": 7,
+        "reason": "why",
+    }
+
+
+def test_a_message_shows_what_it_has() -> None:
+    """Id, role, parts, parent and time always; the rest where it is known."""
+    message = Message(id="m", role="user", parts=[TextPart("Hi")], parent=None, created_at="2026-01-31T00:00:00.000Z")
+    assert set(msgspec.to_builtins(message)) == {"id", "role", "parts", "parent", "created_at"}
+    assert msgspec.to_builtins(Timing(0, 5, 1)) == {"queued_ms": 0, "total_ms": 5, "attempts": 1}

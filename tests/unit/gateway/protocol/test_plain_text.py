@@ -1,0 +1,66 @@
+"""What can't be seen: the class of characters against Unicode's own tables, the pattern, and how they are shown."""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.protocol.plain_text import PLAIN, UNSEEN, escaped, is_plain
+
+KINDS = {"Cc", "Cf", "Zl", "Zp"}
+FOUND = re.compile(f"[{UNSEEN}]")
+
+
+def test_the_class_is_unicode_s() -> None:
+    """Each control and format character and each separator of lines is in it, and nothing that is anything else."""
+    characters = [chr(code) for code in range(sys.maxunicode + 1)]
+    kinds = {character: unicodedata.category(character) for character in characters}
+    assert [one for one in characters if kinds[one] in KINDS and not FOUND.match(one)] == []
+    assert [one for one in characters if kinds[one] not in KINDS | {"Cn"} and FOUND.match(one)] == []
+
+
+@pytest.mark.parametrize("text", ["", "t1", "c_7q-zyZSe", "Ünï 安", "a b", "a\\x1b", "👋", "a\u00a0b"])
+def test_what_can_be_seen_stays(text: str) -> None:
+    """In any language."""
+    assert is_plain(text)
+    assert escaped(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("a\nb\r\tc", r"a\nb\r\tc"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\u202eb", r"a\u202eb"),
+        ("a\u2028b\u2029", r"a\u2028b\u2029"),
+        ("a\ufeff\u200d", r"a\ufeff\u200d"),
+        ("\U000e0041", r"\U000e0041"),
+        ("ä\n安", r"ä\n安"),
+    ],
+)
+def test_what_can_not_be_seen_is_shown(text: str, shown: str) -> None:
+    """By its number; whatever is beside it stays. It is no name."""
+    assert escaped(text) == shown
+    assert not is_plain(text)
+    assert re.search(PLAIN, f"a{text}\n") is None
+
+
+def test_half_a_character_is_shown_too() -> None:
+    """Nobody could write it."""
+    assert escaped("a\ud800b\n") == r"a\ud800b\n"
+
+
+@given(st.text(st.characters(categories=("Cc", "Cf", "Cs", "Zl", "Zp", "L", "P", "Zs")), max_size=30))
+def test_nothing_unseen_is_left(text: str) -> None:
+    """Whatever the text, it is one line of what can be seen; a second time changes nothing."""
+    shown = escaped(text)
+    assert is_plain(shown)
+    assert len(shown.splitlines()) <= 1
+    shown.encode()
+    assert escaped(shown) == shown

@@ -1,0 +1,59 @@
+"""The documented results are those that requests have: nothing more, nothing less, with the right types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.protocol import requests as p
+from gateway.protocol.results import RESULTS
+from tests.in_process import SLOW, Seat
+
+
+def check(kind: type[p.Request], result: Any) -> None:
+    """The result is of the documented type, and has no field that isn't there."""
+    shape = RESULTS[kind]
+    made = msgspec.convert(result, shape)
+    assert msgspec.json.decode(msgspec.json.encode(made)) == result, kind
+
+
+@pytest.fixture
+async def talked(ann: Seat) -> dict[str, str]:
+    """A conversation with one ended turn, and one that runs."""
+    first = await ann.start("t0")
+    await ann.ending("t0")
+    await ann.start("t1", conversation=first["conversation"], demo=SLOW)
+    stored = await ann.request("turn.get", turn="t0")
+    return {"conversation": first["conversation"], "message": stored["message"]["id"]}
+
+
+async def test_results_are_of_their_types(ann: Seat, talked: dict[str, str]) -> None:
+    """Every request that there is, once."""
+    conversation = {"conversation": talked["conversation"]}
+    asked: list[tuple[type[p.Request], dict[str, Any]]] = [
+        (p.Auth, {"token": "x"}),
+        (p.Ping, {"t": 1.5}),
+        (p.TurnStart, {"turn": "t2", "input": "x"}),
+        (p.TurnGet, {"turn": "t0"}),
+        (p.TurnGet, {"turn": "t1"}),
+        (p.TurnAttach, {"positions": {"t1": {"epoch": 1, "seq": 0}, "nope": {"epoch": 1, "seq": 2}}}),
+        (p.TurnDetach, {"turn": "t1"}),
+        (p.TurnCancel, {"turns": ["t1", "nope"]}),
+        (p.ConversationCreate, {"title": "x", "system": "s", "model": "demo", "metadata": {"a": [1]}}),
+        (p.ConversationList, {"limit": 1}),
+        (p.ConversationGet, conversation),
+        (p.ConversationUpdate, {**conversation, "title": "y"}),
+        (p.ConversationMessages, {**conversation, "limit": 1}),
+        (p.ConversationAttach, {**conversation, "positions": {"nope": {"epoch": 1, "seq": 2}}}),
+        (p.ConversationDetach, conversation),
+        (p.FeedbackPut, {"message": talked["message"], "rating": 5}),
+        (p.UsageGet, {}),
+        (p.ConversationClear, conversation),
+        (p.ConversationDelete, conversation),
+        (p.ModelsList, {}),
+    ]
+    assert {kind for kind, _ in asked} == set(RESULTS)
+    for kind, fields in asked:
+        check(kind, await ann.request(str(kind.__struct_config__.tag), **fields))

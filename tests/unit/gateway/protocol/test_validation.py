@@ -1,0 +1,102 @@
+"""What a `turn.start` asks, before a provider is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.protocol.errors import ApiError
+from gateway.protocol.requests import TurnStart
+from gateway.protocol.validation import check_content
+
+TYPED = {"type": "object"}
+TOOL = {"name": "clock", "parameters": {"type": "object"}}
+
+
+TEXT = [{"kind": "text", "text": "x"}]
+CALL = {"role": "assistant", "parts": [{"kind": "tool_call", "call": "c", "name": "f", "arguments": "{}"}]}
+RESULT = {"role": "tool", "parts": [{"kind": "tool_result", "call": "c", "output": ""}]}
+
+
+def image(url: str) -> dict[str, str]:
+    return {"kind": "image", "media_type": "image/png", "url": url}
+
+
+def start(**fields: Any) -> TurnStart:
+    """A request with these fields."""
+    return msgspec.convert({"type": "turn.start", **fields}, TurnStart)
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"input": [{"kind": "text", "text": ""}]}, "input"),
+        ({"input": [{"kind": "image", "media_type": "image/png"}]}, "input[0]"),
+        ({"input": [{"kind": "image", "media_type": "image/png", "data": "eA==", "url": "https://x"}]}, "input[0]"),
+        ({"input": [{"kind": "image", "media_type": "image/png", "data": "!!!"}]}, "input[0].data"),
+        ({"input": [{"kind": "file", "media_type": "text/plain", "data": ""}]}, "input[0].data"),
+        ({"messages": [{"role": "user", "parts": []}]}, "messages[0].parts"),
+        ({"tools": [{"name": "a", "parameters": {"type": "string"}}]}, "tools[0].parameters"),
+        ({"tools": [TOOL, TOOL]}, "tools[1].name"),
+        ({"tools": [TOOL], "tool_choice": {"name": "other"}}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"input": [{"kind": "image", "media_type": "image/png", "url": "file:///etc/passwd"}]}, "input[0].url"),
+        (
+            {"tools": [{"name": "a", "parameters": {"type": "object", "properties": []}}]},
+            "tools[0].parameters.properties",
+        ),
+        ({"tools": [{"name": "a", "parameters": TYPED | {"required": "x"}}]}, "tools[0].parameters.required"),
+        (
+            {"tools": [{"name": "a", "parameters": TYPED | {"properties": {"x": 5}}}]},
+            "tools[0].parameters.properties.x",
+        ),
+        (
+            {"tools": [{"name": "a", "parameters": TYPED | {"properties": {"x": {"type": "array", "items": "y"}}}}]},
+            "tools[0].parameters.properties.x.items",
+        ),
+        (
+            {"tools": [{"name": "a", "parameters": TYPED | {"properties": {"x": {"type": 5}}}}]},
+            "tools[0].parameters.properties.x.type",
+        ),
+        (
+            {"tools": [{"name": "a", "parameters": TYPED | {"properties": {"x": {"type": ["null", "strin"]}}}}]},
+            "tools[0].parameters.properties.x.type",
+        ),
+        ({"input": [{"kind": "image", "media_type": "text/html", "data": "eA=="}]}, "input[0].media_type"),
+        ({"input": [image("data:text/html;base64,eA==")]}, "input[0].url"),
+        ({"input": [image("data:image/svg+xml,<svg/>")]}, "input[0].url"),
+        ({"input": [image("data:;base64,eA==")]}, "input[0].url"),
+        ({"input": [image("data:image/png;base64,!!!")]}, "input[0].url"),
+        ({"messages": [RESULT]}, "messages"),
+        ({"messages": [CALL, {"role": "user", "parts": TEXT}, RESULT]}, "messages"),
+        ({"messages": [CALL, RESULT, {"role": "assistant", "parts": TEXT}, RESULT]}, "messages"),
+    ],
+)
+def test_what_cant_be_meant_is_refused(fields: dict[str, Any], path: str) -> None:
+    """A part without content and a tool that can't be called are named by their path."""
+    with pytest.raises(ApiError) as refused:
+        check_content(start(**fields))
+    assert (refused.value.code, refused.value.body.path) == ("invalid_request", path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": "Hello"},
+        {"input": [{"kind": "text", "text": ""}, {"kind": "image", "media_type": "image/png", "data": "eA=="}]},
+        {"input": [{"kind": "image", "media_type": "image/png", "url": "https://x/y.png"}]},
+        {"input": [{"kind": "tool_result", "call": "c", "output": ""}]},
+        {"input": "x", "tools": [TOOL], "tool_choice": {"name": "clock"}},
+        {"input": "x", "tools": [{"name": "bare"}], "tool_choice": "required"},
+        {"input": "x", "tools": [{"name": "any", "parameters": TYPED | {"properties": {"x": True, "y": {}}}}]},
+        {"input": [image("data:image/png;base64,eA==")]},
+        {"messages": [CALL, RESULT]},
+        {"messages": [CALL, RESULT, RESULT]},
+        {"messages": [CALL, {"role": "user", "parts": TEXT}]},
+    ],
+)
+def test_what_can_be_meant_passes(fields: dict[str, Any]) -> None:
+    """Everything that a provider may be asked passes."""
+    check_content(start(**fields))

@@ -1,0 +1,241 @@
+"""From stored records to what clients see: messages, conversations, previews, titles and money."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.protocol.codec import CODECS, encoded_size
+from gateway.protocol.events import Cost, Message, TurnStarted
+from gateway.protocol.requests import FRAME_BYTES_OUT_MAX
+from gateway.protocol.views import (
+    INPUT_TEXT_BYTES_MAX,
+    MessageBody,
+    address_in,
+    body_of,
+    conversation_view,
+    cost_view,
+    counters_of,
+    encode_body,
+    message_view,
+    preview,
+    title_of,
+    usage_view,
+)
+from providers.base import (
+    CitationPart,
+    FilePart,
+    ImagePart,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+    Usage,
+)
+from store.records import ConversationRecord, Counters, MessageRecord
+
+LONG = st.one_of(
+    st.text(max_size=30),
+    st.builds(lambda unit, n: unit * n, st.sampled_from(["a", "é", "\x01", "😀", "\n", '"']), st.integers(0, 6000)),
+)
+LONG_OR_NONE = st.none() | LONG
+ANY_PARTS = st.lists(
+    st.one_of(
+        st.builds(TextPart, LONG, LONG_OR_NONE),
+        st.builds(ReasoningPart, LONG, st.booleans(), LONG_OR_NONE),
+        st.builds(RefusalPart, LONG),
+        st.builds(ToolCallPart, LONG, LONG, LONG),
+        st.builds(ToolResultPart, LONG, LONG),
+        st.builds(ImagePart, LONG, LONG_OR_NONE, LONG_OR_NONE, LONG_OR_NONE),
+        st.builds(FilePart, LONG, LONG_OR_NONE, LONG_OR_NONE, LONG_OR_NONE),
+        st.builds(CitationPart, LONG_OR_NONE, LONG_OR_NONE, LONG_OR_NONE),
+    ),
+    max_size=8,
+)
+
+
+def message(parts: list[Part]) -> Message:
+    return Message(
+        id="m" * 64,
+        role="user",
+        parts=parts,
+        parent="p" * 64,
+        created_at="2026-01-31T00:00:00.000Z",
+        turn="t" * 64,
+    )
+
+
+@settings(deadline=2000)
+@given(ANY_PARTS)
+def test_a_preview_always_fits_its_frame(parts: list[Part]) -> None:
+    """Law 10: whatever the input, `turn.started` is a small frame, and says so if it doesn't show
+    everything."""
+    shown = preview(message(parts))
+    frame = TurnStarted(
+        turn="t" * 64,
+        seq=1,
+        epoch=2**53 - 1,
+        status="running",
+        conversation="c" * 64,
+        model="\x01" * 200,
+        input=shown,
+        message="m" * 64,
+        parent="p" * 64,
+    )
+    assert max(len(codec.encode(frame)) for codec in CODECS) <= FRAME_BYTES_OUT_MAX
+    assert shown.truncated == (shown.parts != parts)
+    assert all(getattr(part, "data", None) is None for part in shown.parts)
+    texts = [part.text for part in shown.parts if isinstance(part, TextPart)]
+    assert all(encoded_size(text) <= INPUT_TEXT_BYTES_MAX for text in texts)
+
+
+def test_a_short_input_is_shown_whole() -> None:
+    """What is small enough isn't touched."""
+    parts: list[Part] = [TextPart("Hi"), ImagePart("image/png", url="https://example.com/a.png")]
+    shown = preview(message(parts))
+    assert shown.parts == parts
+    assert not shown.truncated
+
+
+def test_long_text_is_cut_and_data_left_out() -> None:
+    """The text is cut at 4 KiB, over all parts together; `data` is left out."""
+    shown = preview(message([TextPart("a" * 9000), TextPart("bcd"), ImagePart("image/png", data="QUJD")]))
+    assert shown.truncated
+    first, second, image = shown.parts
+    assert isinstance(first, TextPart)
+    assert 4000 < len(first.text) < INPUT_TEXT_BYTES_MAX
+    assert second == TextPart("")
+    assert image == ImagePart("image/png")
+
+
+def test_what_does_not_fit_is_left_out_from_there_on() -> None:
+    """A part that is too large in another way ends the preview."""
+    shown = preview(message([TextPart("Hi"), ToolResultPart("c", "x" * 9000), TextPart("there")]))
+    assert shown.parts == [TextPart("Hi")]
+    assert shown.truncated
+
+
+@pytest.mark.parametrize(
+    ("parts", "title"),
+    [
+        ([TextPart("Hello there")], "Hello there"),
+        ([TextPart("  \n\n  Two \t words \nmore")], "Two words"),
+        ([ImagePart("image/png"), TextPart("   "), TextPart("later")], "later"),
+        ([TextPart("x" * 60)], "x" * 60),
+        ([TextPart("x" * 61)], "x" * 59 + "…"),
+        ([TextPart("\n" * 5000 + "x" * 5000)], "x" * 59 + "…"),
+        ([TextPart("word " * 20)], "word word word word word word word word word word word word…"),
+        ([ImagePart("image/png")], ""),
+        ([], ""),
+    ],
+)
+def test_a_first_title_is_the_first_line_of_the_first_text(parts: list[Part], title: str) -> None:
+    """At most 60 characters, white space folded."""
+    assert title_of(parts) == title
+    assert len(title) <= 60
+
+
+@pytest.mark.parametrize(
+    ("nano", "amount"),
+    [
+        (0, "0.000000"),
+        (1_230_000, "0.001230"),
+        (1_000_000_000, "1.000000"),
+        (12_345_678_901, "12.345678901"),
+        (999, "0.000000999"),
+        (326_250, "0.00032625"),
+    ],
+)
+def test_money_is_decimal_text(nano: int, amount: str) -> None:
+    """Exact, with at least six decimals; never a float."""
+    assert cost_view(Counters(cost_nano=nano)) == Cost(amount, "USD")
+
+
+def test_what_was_not_priced_has_no_cost() -> None:
+    """Null where no price is known, which isn't nothing."""
+    assert cost_view(Counters()) is None
+
+
+def test_usage_goes_in_and_out() -> None:
+    """Counters hold what usage says; what is zero needs no word."""
+    usage = Usage(10, 20, 5, 3, 2)
+    assert counters_of(usage, 7) == Counters(10, 20, 5, 3, 2, 7)
+    assert usage_view(counters_of(usage, None)) == usage
+    assert usage_view(counters_of(Usage(1, 2), None)) == Usage(1, 2)
+    assert counters_of(None, None) == Counters()
+
+
+def test_a_message_is_its_record_and_its_body() -> None:
+    """What the store keeps beside the body and what is in it make the message that clients see."""
+    body = MessageBody([TextPart("Hi")], "demo", Usage(1, 2), Cost("0.1"), "completed")
+    record = MessageRecord(id="m", parent="p", role="assistant", created_ms=1000, body=encode_body(body), turn="t")
+    assert body_of(record) == body
+    assert message_view(record) == Message(
+        id="m",
+        role="assistant",
+        parts=[TextPart("Hi")],
+        parent="p",
+        created_at="1970-01-01T00:00:01.000Z",
+        turn="t",
+        model="demo",
+        usage=Usage(1, 2),
+        cost=Cost("0.1"),
+        ended="completed",
+    )
+
+
+def test_large_data_is_shown_by_its_address() -> None:
+    """Over 4 KiB a part has a url in place of its data; the stored message keeps it, and the address can be read back."""
+    small, large = ImagePart("image/png", data="A" * 4096), FilePart("text/plain", data="A" * 4100, name="a")
+    record = MessageRecord(
+        id="m_1", parent=None, role="user", created_ms=0, body=encode_body(MessageBody([small, large]))
+    )
+    shown = message_view(record).parts
+    assert shown == [small, FilePart("text/plain", url="/v1/messages/m_1/parts/1", name="a")]
+    assert address_in("/v1/messages/m_1/parts/1") == ("m_1", 1)
+    assert message_view(record, [small, large]).parts == [small, large]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://host/v1/messages/m/parts/1", "/v1/messages/m/parts/x", "/v1/messages//parts/1"]
+)
+def test_other_addresses_are_left_alone(url: str) -> None:
+    """Only the gateway's own path names its data."""
+    assert address_in(url) is None
+
+
+def test_a_conversation_shows_system_and_model_where_it_has_them() -> None:
+    """The shape of the protocol; `system` and `model` are optional."""
+    record = ConversationRecord(
+        id="c",
+        user="somebody",
+        title="T",
+        system=None,
+        model=None,
+        metadata=b'{"a":1}',
+        head=None,
+        revision=3,
+        created_ms=0,
+        updated_ms=1,
+        messages=2,
+        usage=Counters(1, 2, cost_nano=5000),
+    )
+    view = conversation_view(record)
+    assert msgspec.to_builtins(view) == {
+        "id": "c",
+        "title": "T",
+        "metadata": {"a": 1},
+        "head": None,
+        "revision": 3,
+        "created_at": "1970-01-01T00:00:00.000Z",
+        "updated_at": "1970-01-01T00:00:00.001Z",
+        "messages": 2,
+        "usage": {"input_tokens": 1, "output_tokens": 2},
+        "cost": {"amount": "0.000005", "currency": "USD"},
+    }
+    more = conversation_view(msgspec.structs.replace(record, system="Be brief.", model="demo"))
+    assert (more["system"], more["model"]) == ("Be brief.", "demo")

@@ -1,0 +1,91 @@
+"""Which turns a cancel means: what runs is always stopped, and what leads nowhere costs its user, and nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from gateway.limits.limits import UNTHROTTLED_IN_FLIGHT
+from tests.credentials import SECRET
+from tests.in_process import Instance, Seat, SteeredStore, open_pair, open_services, seat
+
+SLOW = {"rate": 50, "tokens": 100_000}
+PACED: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_requests_per_s": 10, "user_requests_burst": 5}
+UNKNOWN = [f"nowhere{n}" for n in range(1000)]
+
+
+@asynccontextmanager
+async def paced_pair() -> AsyncIterator[tuple[Instance, Instance, Seat, Seat]]:
+    """Two instances with a pace, ann at both."""
+    async with open_pair(**PACED) as (one, two), seat(one.services) as here, seat(two.services) as there:
+        yield one, two, here, there
+
+
+async def test_unknown_ids_are_looked_up_at_once(steered: SteeredStore) -> None:
+    """A thousand in a frame are one call of the store, for a cancel and for an attach, and each has its answer."""
+    async with open_services(steered) as services, seat(services) as ann:
+        await ann.start("t", demo=SLOW)
+        for kind, fields in (
+            ("turn.cancel", {"turns": [*UNKNOWN[:999], "t"]}),
+            ("turn.attach", {"positions": {turn: {"epoch": 1, "seq": 0} for turn in UNKNOWN}}),
+        ):
+            steered.calls.clear()
+            found = (await ann.request(kind, **fields))["turns"]
+            assert len(found) == 1000
+            asked = [name for name in steered.calls if name in {"turn", "running", "wish_cancel", "active", "log"}]
+            assert asked == ["running"], kind
+        assert (await ann.ending("t"))["type"] == "turn.cancelled"
+
+
+async def test_what_leads_nowhere_counts_as_requests() -> None:
+    """After it the user waits, for unknown ids too; another user doesn't."""
+    async with paced_pair() as (one, _, ann, _there), seat(one.services, user="bob") as bob:
+        await ann.start("t", demo=SLOW)
+        answer = (await ann.request("turn.cancel", turns=UNKNOWN[:20]))["turns"]
+        assert set(answer.values()) == {"not_found"}
+        for kind, fields in (
+            ("ping", {}),
+            ("turn.cancel", {"turn": "nowhere"}),
+            ("turn.cancel", {"turns": ["t2", "nowhere"]}),
+            ("conversation.attach", {"conversation": "nowhere"}),
+        ):
+            refused = await ann.refused(kind, **fields)
+            assert (refused["code"], refused["retry_after_ms"] > 1000) == ("rate_limited", True), kind
+        attached = (await ann.request("turn.attach", positions={"nowhere": {"epoch": 1, "seq": 0}}))["turns"]
+        assert attached["nowhere"]["error"]["code"] == "rate_limited"
+        assert await bob.request("turn.cancel", turn="nowhere") == {"turns": {"nowhere": "not_found"}}
+        assert await ann.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+
+
+async def test_law_5_what_runs_is_stopped_whatever_else_was_asked() -> None:
+    """Of who has to wait, here and at another instance, by itself and among ids that lead nowhere; attaching as well."""
+    async with paced_pair() as (_, _, here, there):
+        for turn in ("a", "b", "c"):
+            await here.start(turn, demo=SLOW)
+        for client in (here, there):
+            await client.request("turn.cancel", turns=UNKNOWN[:100])
+            assert (await client.refused("ping"))["code"] == "rate_limited"
+        attached = (await there.request("turn.attach", turn="a"))["turns"]["a"]
+        assert attached["status"] == "running"
+        assert await there.request("turn.cancel", turn="a") == {"turns": {"a": "cancelled"}}
+        for client, turn in ((there, "b"), (here, "c")):
+            refused = await client.refused("turn.cancel", turns=[turn, "nowhere"])
+            assert refused["code"] == "rate_limited"
+            assert (await here.ending(turn))["type"] == "turn.cancelled"
+        over = (await here.request("turn.cancel", turns=["a", "b", "c"]))["turns"]
+        assert set(over.values()) <= {"cancelled", "already_ended"}
+
+
+async def test_so_much_unthrottled_work_is_in_flight(steered: SteeredStore) -> None:
+    """Of a connection whose answers the store keeps waiting: so much and no more, but for what runs here."""
+    async with open_services(steered, requests_in_flight=4) as services, seat(services) as ann:
+        await ann.start("t", demo=SLOW)
+        with steered.blocked("running"):
+            waiting = [ann.send("turn.cancel", turn="nowhere") for _ in range(4 + UNTHROTTLED_IN_FLIGHT)]
+            assert (await ann.refused("turn.cancel", turn="nowhere"))["code"] == "rate_limited"
+            assert (await ann.refused("turn.attach", turn="nowhere"))["code"] == "rate_limited"
+            assert (await ann.refused("ping"))["code"] == "rate_limited"
+            assert await ann.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+        for one in waiting:
+            assert await ann.answer(one) == {"turns": {"nowhere": "not_found"}}

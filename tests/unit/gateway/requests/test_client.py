@@ -1,0 +1,12 @@
+"""Every kind of client says the same of itself."""
+
+from __future__ import annotations
+
+from gateway.http.session import Visit
+from gateway.requests.client import TRANSPORTS
+from gateway.sockets.endpoint import Connection
+
+
+def test_each_transport_has_its_kind_of_client() -> None:
+    """A metric's label for each, and none beside them."""
+    assert [Connection.transport, Visit.transport] == list(TRANSPORTS)

@@ -1,0 +1,327 @@
+"""The `conversation.*` and `feedback.put` requests of one client."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.requests.services import Services
+from tests.in_process import SLOW, Seat, SteeredStore, seat
+
+
+async def test_a_conversation_is_made_read_changed_and_deleted(ann: Seat) -> None:
+    """Each answer is the conversation as it is then."""
+    made = await ann.request("conversation.create", title="T", system="S", model="demo", metadata={"a": [1, None]})
+    assert (made["title"], made["system"], made["model"], made["metadata"]) == (
+        "T",
+        "S",
+        "demo",
+        {"a": [1, None]},
+    )
+    assert (made["head"], made["revision"], made["messages"], made["cost"]) == (None, 0, 0, None)
+    assert await ann.request("conversation.get", conversation=made["id"]) == made
+    changed = await ann.request("conversation.update", conversation=made["id"], title="New", metadata={})
+    assert (changed["title"], changed["metadata"], changed["system"], changed["revision"]) == (
+        "New",
+        {},
+        "S",
+        1,
+    )
+    assert await ann.request("conversation.delete", conversation=made["id"]) == {}
+    assert (await ann.refused("conversation.get", conversation=made["id"]))["code"] == "not_found"
+
+
+async def test_an_unknown_model_is_refused(ann: Seat) -> None:
+    """A conversation can't be given a model that isn't there."""
+    made = await ann.request("conversation.create")
+    assert (await ann.refused("conversation.create", model="nope"))["code"] == "model_not_found"
+    assert (await ann.refused("conversation.update", conversation=made["id"], model="nope"))[
+        "code"
+    ] == "model_not_found"
+
+
+async def test_conversations_are_listed_in_pages(ann: Seat) -> None:
+    """Newest first; `next` is passed as `before`; the last page has none."""
+    made = [(await ann.request("conversation.create", title=f"Number {n}"))["id"] for n in range(5)]
+    read: list[str] = []
+    fields: dict[str, Any] = {"limit": 2}
+    for pages in range(3):
+        page = await ann.request("conversation.list", **fields)
+        read += [one["id"] for one in page["conversations"]]
+        assert ("next" in page) == (pages < 2)
+        fields["before"] = page.get("next")
+    assert read == made[::-1]
+    found = await ann.request("conversation.list", query="number 3")
+    assert [one["id"] for one in found["conversations"]] == [made[3]]
+    assert (await ann.refused("conversation.list", before="unknown"))["code"] == "not_found"
+
+
+async def test_a_page_is_bounded_in_bytes(ann: Seat) -> None:
+    """A page takes at most 128 KiB, and says that there is more, for conversations and messages alike."""
+    made = [(await ann.request("conversation.create", system="s" * 50_000))["id"] for _ in range(4)]
+    page = await ann.request("conversation.list")
+    assert [one["id"] for one in page["conversations"]] == made[:1:-1]
+    rest = await ann.request("conversation.list", before=page["next"])
+    assert [one["id"] for one in rest["conversations"]] == made[1::-1]
+    assert "next" not in rest
+    where = made[0]
+    for n in range(3):
+        await ann.start(f"t{n}", "x" * 60_000, conversation=where)
+        await ann.ending(f"t{n}")
+    last = await ann.request("conversation.messages", conversation=where)
+    assert [one["role"] for one in last["messages"]] == [
+        "assistant",
+        "user",
+        "assistant",
+        "user",
+        "assistant",
+    ]
+    first = await ann.request("conversation.messages", conversation=where, before=last["next"])
+    assert [one["turn"] for one in first["messages"]] == ["t0"]
+    assert "next" not in first
+
+
+async def test_messages_are_the_whole_tree_by_time(ann: Seat) -> None:
+    """Branches included, oldest first within a page, the last page first."""
+    where = (await ann.start("a"))["conversation"]
+    ending = await ann.ending("a")
+    await ann.start("b", conversation=where)
+    await ann.ending("b")
+    await ann.start("c", conversation=where, parent=ending["message"])
+    await ann.ending("c")
+    messages = (await ann.request("conversation.messages", conversation=where))["messages"]
+    assert [(one["turn"], one["role"]) for one in messages] == [
+        (turn, role) for turn in "abc" for role in ("user", "assistant")
+    ]
+    assert messages[4]["parent"] == messages[2]["parent"] == ending["message"]
+    assert [one["ended"] for one in messages if one["role"] == "assistant"] == ["completed"] * 3
+    page = await ann.request("conversation.messages", conversation=where, limit=2)
+    assert [one["turn"] for one in page["messages"]] == ["c", "c"]
+    assert page["next"] == messages[4]["id"]
+
+
+async def test_an_answer_is_made_again_at_its_question(ann: Seat) -> None:
+    """`parent` at a user message without input regenerates its answer."""
+    where = (await ann.start("a"))["conversation"]
+    await ann.ending("a")
+    question = (await ann.request("conversation.messages", conversation=where))["messages"][0]["id"]
+    await ann.request(
+        *("turn.start",),
+        turn="b",
+        conversation=where,
+        parent=question,
+        params={"demo": {"rate": 0, "tokens": 3}},
+    )
+    ending = await ann.ending("b")
+    messages = (await ann.request("conversation.messages", conversation=where))["messages"]
+    assert [one["parent"] for one in messages] == [None, question, question]
+    assert (await ann.request("conversation.get", conversation=where))["head"] == ending["message"]
+
+
+async def test_a_cleared_conversation_starts_from_nothing(ann: Seat) -> None:
+    """The head is empty, the history stays, and a later turn has no parent."""
+    where = (await ann.start("a"))["conversation"]
+    await ann.ending("a")
+    assert await ann.request("conversation.clear", conversation=where) == {}
+    assert (await ann.request("conversation.get", conversation=where))["head"] is None
+    await ann.start("b", conversation=where)
+    await ann.ending("b")
+    assert ann.turns["b"].frames[0]["input"].get("parent") is None
+    assert len((await ann.request("conversation.messages", conversation=where))["messages"]) == 4
+
+
+async def test_an_attached_conversation_brings_every_turn(ann: Seat, services: Services) -> None:
+    """Running turns replay from 0, turns that others start arrive; after the detach they don't."""
+    where = (await ann.start("a", demo=SLOW))["conversation"]
+    async with seat(services) as other:
+        answer = await other.request("conversation.attach", conversation=where)
+        assert (answer["conversation"], answer["gone"]) == (where, {})
+        assert answer["turns"]["a"]["from"] == 0
+        assert answer["revision"] == (await ann.request("conversation.get", conversation=where))["revision"]
+        await ann.start("b", conversation=where)
+        await other.ending("b")
+        assert (await other.request("conversation.attach", conversation=where))["turns"] == {}
+        assert await other.request("conversation.detach", conversation=where) == {}
+        await ann.start("c", conversation=where)
+        await ann.ending("c")
+        await ann.request("turn.cancel", turn="a")
+        await other.ending("a")
+        assert "c" not in other.turns
+
+
+async def test_an_attach_resumes_from_positions(ann: Seat, services: Services, steered: SteeredStore) -> None:
+    """Turns in `positions` go on, running or ended; what can't be is in `gone` with its message."""
+    where = (await ann.start("ended"))["conversation"]
+    await ann.ending("ended")
+    await ann.start("old", conversation=where)
+    old = await ann.ending("old")
+    services.hub.discard(services.hub.get("ann", "old"))  # type: ignore[arg-type]
+    steered.forget_logs()
+    await ann.start("running", conversation=where, demo=SLOW)
+    await ann.until(lambda: ann.turns["running"].seq > 3)
+    async with seat(services) as other:
+        positions = {turn: ann.turns[turn].position for turn in ("ended", "old", "running")}
+        other.resume("running", positions["running"])
+        answer = await other.request(
+            "conversation.attach",
+            conversation=where,
+            positions={**positions, "unknown": {"epoch": 1, "seq": 1}},
+        )
+        assert set(answer["turns"]) == {"ended", "running"}
+        assert answer["turns"]["running"]["from"] == positions["running"]["seq"]
+        assert answer["gone"] == {"old": old["message"], "unknown": None}
+        await other.until(lambda: other.turns["running"].seq > positions["running"]["seq"])
+
+
+async def test_a_position_in_a_turn_of_another_conversation_is_gone(ann: Seat) -> None:
+    """What is asked for by `positions` has to be of this conversation; nothing of it arrives."""
+    here, there = await ann.start("here"), await ann.start("there")
+    await ann.ending("here")
+    await ann.ending("there")
+    before = len(ann.of("there"))
+    positions = {turn: {"epoch": 0, "seq": 0} for turn in ("there", "here")}
+    answer = await ann.request("conversation.attach", conversation=here["conversation"], positions=positions)
+    assert (answer["gone"], list(answer["turns"])) == ({"there": None}, ["here"])
+    await ann.until(lambda: len(ann.of("here", "turn.completed")) == 2)
+    assert len(ann.of("there")) == before
+    assert there["conversation"] != here["conversation"]
+
+
+async def test_a_turn_that_starts_while_attaching_is_not_missed(
+    ann: Seat, services: Services, steered: SteeredStore
+) -> None:
+    """Watched before it is read: a turn accepted in between arrives."""
+    where = (await ann.request("conversation.create"))["id"]
+    async with seat(services) as other:
+        with steered.blocked("conversation") as reading:
+            attach = other.send("conversation.attach", conversation=where)
+            await reading.wait()
+        await ann.start("t", conversation=where)
+        await other.answer(attach)
+        await other.ending("t")
+
+
+async def test_a_stranger_never_gets_a_turn_while_attaching(
+    ann: Seat, services: Services, steered: SteeredStore
+) -> None:
+    """Law 12: who asks to attach to another user's conversation gets nothing of it, not even before the
+    refusal."""
+    where = (await ann.request("conversation.create"))["id"]
+    async with seat(services, "eve") as eve:
+        with steered.blocked("conversation") as reading:
+            attach = eve.send("conversation.attach", conversation=where)
+            await reading.wait()
+            start = ann.send("turn.start", turn="t", input="Secret", conversation=where, params={"demo": {"rate": 0}})
+            await asyncio.sleep(0)
+        await ann.answer(start)
+        await ann.ending("t")
+        await eve.until(lambda: eve.answered(attach))
+        assert (eve.answered(attach) or {})["error"]["code"] == "not_found"
+        await ann.start("later", conversation=where)
+        await ann.ending("later")
+        eve.drain()
+        assert [frame["type"] for frame in eve.frames] == ["error"]
+
+
+async def test_an_attach_that_the_store_refused_watches_nothing(
+    ann: Seat, services: Services, steered: SteeredStore
+) -> None:
+    """A refused attach leaves nothing behind; one that was there before stays."""
+    where = (await ann.request("conversation.create"))["id"]
+    async with seat(services) as other, seat(services) as watching:
+        await watching.request("conversation.attach", conversation=where)
+        with steered.failing("conversation"):
+            for client in (other, watching):
+                assert (await client.refused("conversation.attach", conversation=where))["code"] == "store_unavailable"
+        await ann.start("t", conversation=where)
+        await watching.ending("t")
+        other.drain()
+        assert other.turns == {}
+
+
+async def test_changes_are_told_to_those_attached(ann: Seat, services: Services) -> None:
+    """An update, a clear and the deletion reach every connection that watches."""
+    where = (await ann.request("conversation.create"))["id"]
+    async with seat(services) as other:
+        await other.request("conversation.attach", conversation=where)
+        await ann.request("conversation.update", conversation=where, title="New")
+        await ann.request("conversation.clear", conversation=where)
+        await ann.request("conversation.delete", conversation=where)
+        await other.until(lambda: other.frames[-1]["type"] == "conversation.deleted")
+        assert other.frames[-3:] == [
+            {
+                "type": "conversation.updated",
+                "conversation": where,
+                "revision": 1,
+                "title": "New",
+                "head": None,
+            },
+            {
+                "type": "conversation.updated",
+                "conversation": where,
+                "revision": 2,
+                "title": "New",
+                "head": None,
+            },
+            {"type": "conversation.deleted", "conversation": where},
+        ]
+
+
+async def test_a_connection_that_closes_watches_no_longer(ann: Seat, services: Services) -> None:
+    """Nothing is kept for who is gone."""
+    where = (await ann.request("conversation.create"))["id"]
+    async with seat(services) as other:
+        await other.request("conversation.attach", conversation=where)
+    await ann.start("t", conversation=where)
+    await ann.ending("t")
+    assert other.turns == {}
+    assert services.hub._watchers == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("conversation.get", {}),
+        ("conversation.update", {"title": "x"}),
+        ("conversation.clear", {}),
+        ("conversation.delete", {}),
+        ("conversation.messages", {}),
+        ("conversation.attach", {}),
+        ("conversation.detach", {}),
+    ],
+)
+async def test_strangers_see_no_conversation(ann: Seat, services: Services, kind: str, fields: dict[str, Any]) -> None:
+    """Law 12: another user's conversation answers exactly as one that isn't there."""
+    where = (await ann.request("conversation.create", title="Mine"))["id"]
+    async with seat(services, "bob") as bob:
+        theirs = await bob.refused(kind, conversation=where, **fields)
+        nothing = await bob.refused(kind, conversation="c_unknown", **fields)
+        assert theirs == nothing
+        assert theirs["code"] == "not_found"
+    assert (await ann.request("conversation.get", conversation=where))["title"] == "Mine"
+
+
+async def test_a_turn_that_starts_while_its_conversation_is_deleted_is_stopped(
+    ann: Seat, steered: SteeredStore
+) -> None:
+    """Deleting stops the running turns, also one that the store accepted while the others were ending."""
+    where = (await ann.request("conversation.create"))["id"]
+    with steered.blocked("delete_conversation") as deleting:
+        delete = ann.send("conversation.delete", conversation=where)
+        await deleting.wait()
+        await ann.start("late", conversation=where, demo=SLOW)
+    assert await ann.answer(delete) == {}
+    assert (await ann.ending("late"))["reason"] == "The conversation was deleted."
+    assert (await ann.refused("conversation.messages", conversation=where))["code"] == "not_found"
+
+
+async def test_feedback_is_kept_for_ones_own_messages(ann: Seat, services: Services) -> None:
+    """Up, down or 1 to 5, with a comment; law 12: not for another user's message."""
+    await ann.start("t")
+    message = (await ann.ending("t"))["message"]
+    for rating in ("up", "down", 1, 5):
+        assert await ann.request("feedback.put", message=message, rating=rating, comment="So so.") == {}
+    async with seat(services, "bob") as bob:
+        assert (await bob.refused("feedback.put", message=message, rating="up"))["code"] == "not_found"

@@ -1,0 +1,39 @@
+"""Whatever a request failed with, a client is told in a code of the table (law 13)."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.limits.fair_queue import Crowded
+from gateway.protocol.errors import ApiError, ErrorCode
+from gateway.requests.error_mapping import as_api_error
+from providers.base import ProviderError
+from store.records import Busy, Limited, NotFound, StoreError
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ApiError("busy"), "busy"),
+        (ProviderError("unsupported", "It can't."), "unsupported"),
+        (NotFound("parent"), "not_found"),
+        (Limited("live", 5), "rate_limited"),
+        (Limited("stored_bytes"), "budget_exceeded"),
+        (Crowded("too many"), "rate_limited"),
+        (StoreError("secret words"), "store_unavailable"),
+        (Busy("a turn runs"), "store_unavailable"),
+        (RuntimeError("secret words"), "internal"),
+    ],
+    ids=repr,
+)
+def test_each_failure_has_its_code(error: Exception, code: ErrorCode) -> None:
+    """And a sentence of ours, with none of its own words where those may be anything."""
+    said = as_api_error(error)
+    assert said.code == code
+    assert "secret" not in said.body.message
+
+
+def test_what_is_not_there_is_named() -> None:
+    """By the request's field."""
+    assert as_api_error(NotFound("parent")).body.path == "parent"
+    assert as_api_error(Limited("live", 5)).body.retry_after_ms == 5

@@ -1,0 +1,260 @@
+"""What one client's frames mean: answers, errors, ids, bounds, and large answers in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.protocol import requests as p
+from gateway.protocol.codec import CODECS, Codec
+from gateway.protocol.errors import ApiError
+from gateway.requests.services import Services
+from gateway.requests.session import BROKEN_FRAMES_MAX
+from tests.credentials import SECRET
+from tests.in_process import SLOW, Seat, SteeredStore, open_services, seat
+
+both = pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
+
+
+@both
+async def test_a_request_gets_exactly_one_answer(services: Services, codec: Codec) -> None:
+    """With an id one result; without an id none."""
+    async with seat(services, codec=codec) as client:
+        assert await client.request("ping", t=5) == {"t": 5}
+        now = (await client.request("ping"))["t"]
+        assert now > 1_700_000_000_000
+        client.send_raw(codec.encode({"type": "ping"}))
+        assert await client.request("ping", t=2.5) == {"t": 2.5}
+        assert [frame["type"] for frame in client.frames] == ["result"] * 3
+
+
+async def test_a_failed_request_is_answered_without_an_id_too(ann: Seat) -> None:
+    """An error is told in any case; it names the field, and never disturbs what runs."""
+    ann.send_raw('{"type":"turn.get","turn":"unknown"}')
+    ann.send_raw('{"type":"nope"}')
+    await ann.until(lambda: len(ann.frames) == 2)
+    assert sorted(frame["error"]["code"] for frame in ann.frames) == ["invalid_frame", "not_found"]
+    assert all("id" not in frame for frame in ann.frames)
+
+
+async def test_an_id_in_flight_may_not_be_used_again(ann: Seat, steered: SteeredStore) -> None:
+    """Until its answer an id is taken; afterwards it is free."""
+    with steered.blocked("usage") as waiting:
+        ann.send("usage.get", id="7")
+        await waiting.wait()
+        ann.send("ping", id="7")
+        await ann.until(lambda: ann.frames)
+        assert ann.frames[0]["error"]["path"] == "id"
+        ann.frames.clear()
+    assert "usage" in await ann.answer("7")
+    ann.frames.clear()
+    assert await ann.request("ping", id="7", t=1) == {"t": 1}
+
+
+async def test_who_are_you(ann: Seat) -> None:
+    """`auth` says who this connection is."""
+    assert await ann.request("auth", token="anything") == {"user": "ann"}
+
+
+async def test_models_are_listed(ann: Seat) -> None:
+    """With features, context window, and which one is the default."""
+    listed = await ann.request("models.list")
+    assert listed["default"] == "demo"
+    demo = next(model for model in listed["models"] if model["id"] == "demo")
+    assert demo["available"]
+    assert "streaming" in demo["features"]
+
+
+async def test_usage_is_told(ann: Seat) -> None:
+    """All of it, of one conversation, since a time; a wrong time is explained."""
+    conversation = (await ann.start("t"))["conversation"]
+    await ann.ending("t")
+    every = await ann.request("usage.get")
+    assert every["usage"]["output_tokens"] == 5
+    assert every["cost"] is None
+    assert await ann.request("usage.get", conversation=conversation, since="2026-01-01T00:00:00Z") == every
+    later = await ann.request("usage.get", since="2999-01-01T00:00:00Z")
+    assert later["usage"] == {"input_tokens": 0, "output_tokens": 0}
+    error = await ann.refused("usage.get", since="yesterday")
+    assert (error["code"], error["path"]) == ("invalid_request", "since")
+    assert (await ann.refused("usage.get", conversation="unknown"))["code"] == "not_found"
+
+
+async def test_a_large_result_comes_in_pieces(ann: Seat) -> None:
+    """Law 10: pieces that each fit a frame, then their count; joined they are the result's JSON."""
+    system = "\x01😀\n" * 5000
+    made = await ann.request("conversation.create", system=system)
+    assert made["system"] == system
+    pieces = [frame for frame in ann.frames if frame["type"] == "result.piece"]
+    assert len(pieces) > 1
+    assert ann.frames[-1] == {"type": "result", "id": "r1", "pieces": len(pieces)}
+
+
+@both
+async def test_an_answer_longer_than_the_outbox_is_read(services: Services, codec: Codec) -> None:
+    """Laws 3 and 11: a message larger than the outbox's bound can be read in the history, on a connection
+    that stays."""
+    async with seat(services, codec=codec) as client:
+        demo = {"text": "word" * 250 + " ", "tokens": 300}
+        started = await client.start("long", demo=demo)
+        await client.ending("long")
+        page = await client.request("conversation.messages", conversation=started["conversation"])
+        assert len(page["messages"][-1]["parts"][0]["text"]) > services.settings.outbox_bytes
+        assert page["messages"][-1]["parts"][0]["text"] == client.turns["long"].text()
+        several = [client.send("conversation.messages", conversation=started["conversation"]) for _ in range(3)]
+        for request_id in several:
+            assert await client.answer(request_id) == page
+        assert not client.overflowed
+
+
+async def test_who_speaks_nonsense_is_let_go(ann: Seat) -> None:
+    """Twenty frames in ten seconds that can't be read are enough; wrong values don't count."""
+    for _ in range(BROKEN_FRAMES_MAX + 5):
+        ann.send_raw('{"type":"turn.get","turn":5}')
+    for n in range(BROKEN_FRAMES_MAX):
+        assert not ann.broken
+        ann.send_raw("nonsense" if n % 2 else '{"type":"nope"}')
+    assert ann.broken
+
+
+async def test_old_nonsense_is_forgiven(ann: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty in a longer time are no reason."""
+    now = 0.0
+    monkeypatch.setattr("gateway.requests.session.time.monotonic", lambda: now)
+    for _ in range(BROKEN_FRAMES_MAX * 3):
+        ann.send_raw("nonsense")
+        now += 0.6
+    assert not ann.broken
+
+
+@pytest.fixture
+async def two_at_once(steered: SteeredStore) -> AsyncIterator[Services]:
+    async with open_services(steered, requests_in_flight=2) as made:
+        yield made
+
+
+async def test_only_so_many_requests_wait_at_once(two_at_once: Services, steered: SteeredStore) -> None:
+    """Past the bound a request is refused and says when to come back; a cancel never is."""
+    async with seat(two_at_once) as client:
+        await client.start("t", demo=SLOW)
+        with steered.blocked("usage"):
+            waiting = [client.send("usage.get") for _ in range(2)]
+            error = await client.refused("ping")
+            assert (error["code"], error["retryable"], error["retry_after_ms"]) == ("rate_limited", True, 100)
+            assert await client.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+        for request_id in waiting:
+            await client.answer(request_id)
+        await client.request("ping")
+
+
+@pytest.mark.parametrize(
+    ("failing", "request_frame"),
+    [
+        ("usage", {"type": "usage.get"}),
+        ("conversation", {"type": "conversation.get", "conversation": "c"}),
+        ("turn", {"type": "turn.get", "turn": "t"}),
+    ],
+    ids=["usage", "conversation", "turn"],
+)
+async def test_a_store_that_is_away_is_said(
+    ann: Seat, steered: SteeredStore, failing: str, request_frame: dict[str, Any]
+) -> None:
+    """The request fails with `store_unavailable`, and may be tried again."""
+    with steered.failing(failing):
+        error = await ann.refused(request_frame.pop("type"), **request_frame)
+    assert (error["code"], error["retryable"]) == ("store_unavailable", True)
+    assert "away" not in error["message"]
+
+
+async def test_a_defect_is_internal_and_says_nothing(
+    ann: Seat, services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Law 13: no stack trace reaches a client; the log has it."""
+
+    def break_down(*_: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(services.catalog, "models", break_down)
+    error = await ann.refused("models.list")
+    assert error["code"] == "internal"
+    assert "secret" not in msgspec.json.encode(error).decode()
+    assert "secret detail" in caplog.text
+
+
+async def test_an_unknown_model_is_explained(ann: Seat) -> None:
+    """A provider's refusal is an error like any other."""
+    error = await ann.refused("conversation.create", model="demoo")
+    assert (error["code"], error["retryable"]) == ("model_not_found", False)
+    assert "demo" in error["message"]
+
+
+async def test_numbers_at_the_edge_are_answered(ann: Seat) -> None:
+    """The largest integers that both codecs carry come back; larger ones never break the connection."""
+    for t in (2**64 - 1, -(2**63)):
+        assert await ann.request("ping", t=t) == {"t": t}
+    assert await ann.request("conversation.create", metadata={"n": 2**64 - 1})
+    for frame in (
+        '{"type":"ping","id":"x","t":%d}',
+        '{"type":"conversation.create","id":"x","metadata":{"n":%d}}',
+    ):
+        ann.frames.clear()
+        ann.send_raw(frame % 2**80)
+        await ann.until(lambda: ann.answered("x"))
+        assert (ann.answered("x") or {})["type"] == "error"
+    assert await ann.request("ping", t=1) == {"t": 1}
+
+
+async def test_a_client_that_is_gone_leaves_its_turns(services: Services) -> None:
+    """Law 8: closing drops the attachments; the turn goes on."""
+    async with seat(services) as client:
+        await client.start("t", demo=SLOW)
+        await client.until(lambda: client.turns["t"].seq > 3)
+    stream = services.hub.get("ann", "t")
+    assert stream is not None
+    before = stream.log.end
+    async with asyncio.timeout(5), seat(services) as other:
+        assert (await other.request("turn.get", turn="t"))["status"] == "running"
+        await other.request("turn.attach", turn="t", epoch=stream.epoch, after=0)
+        await other.until(lambda: other.turns["t"].seq > before + 3)
+
+
+async def test_a_request_can_be_asked_without_a_frame(ann: Seat, steered: SteeredStore) -> None:
+    """HTTP asks the same handlers: the result, or the error that a frame would be answered with."""
+    assert await ann.session.ask(p.Ping(t=3)) == {"t": 3}
+    with pytest.raises(ApiError) as missing:
+        await ann.session.ask(p.TurnGet(turn="unknown"))
+    assert (missing.value.code, missing.value.body.path) == ("not_found", "turn")
+    with steered.failing("usage"), pytest.raises(ApiError) as away:
+        await ann.session.ask(p.UsageGet())
+    assert away.value.code == "store_unavailable"
+
+
+async def test_requests_have_a_pace(steered: SteeredStore) -> None:
+    """Of the user, over all connections; the refusal says how long, disturbs nothing, and leaves the id free."""
+    fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_requests_per_s": 10, "user_requests_burst": 3}
+    async with (
+        open_services(steered, **fields) as services,
+        seat(services) as ann,
+        seat(services) as other,
+        seat(services, user="bob") as bob,
+    ):
+        await ann.start("t", demo=SLOW)
+        await other.request("ping")
+        ann.send("ping", id="a")
+        ann.send("ping", id="b")
+        await ann.until(lambda: ann.answered("b"))
+        refused = ann.answered("b")
+        assert refused is not None
+        assert refused["error"]["code"] == "rate_limited"
+        assert 0 < refused["error"]["retry_after_ms"] <= 100
+        assert await bob.request("ping", t=1) == {"t": 1}
+        ann.frames.clear()
+        await asyncio.sleep(refused["error"]["retry_after_ms"] / 1000)
+        assert await ann.request("ping", id="b", t=2) == {"t": 2}
+        for _ in range(20):
+            assert (await other.request("turn.attach", turn="t"))["turns"]["t"]["status"] == "running"
+        assert await ann.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}

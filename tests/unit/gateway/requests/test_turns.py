@@ -1,0 +1,334 @@
+"""The `turn.*` requests of one client: start, cancel, attach, detach, get."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import Any
+
+import pytest
+
+from gateway.requests.services import Services
+from tests.client import RequestFailed
+from tests.in_process import SLOW, Seat, SteeredStore, eventually, open_services, seat
+
+MESSAGES = [{"role": "user", "parts": [{"kind": "text", "text": "Hi"}]}]
+
+
+def late_deltas(client: Seat, turn: str, request_id: str) -> list[dict[str, Any]]:
+    """The deltas of a turn behind an answer."""
+    answered = client.frames.index(client.answered(request_id) or {})
+    return [f for f in client.frames[answered:] if f.get("turn") == turn and f["type"] == "turn.delta"]
+
+
+# --- start ---
+
+
+async def test_an_idle_client_holds_no_turn_that_is_over(ann: Seat, services: Services) -> None:
+    """What the gateway has let go of is gone, though whoever started it stays connected and starts nothing more."""
+    await ann.start("t", demo={"tokens": 5, "rate": 0})
+    await ann.ending("t")
+    stream = services.hub.get("ann", "t")
+    assert stream is not None
+    assert stream.conversation is not None
+    held = weakref.ref(stream)
+    services.hub.forget("ann", stream.conversation)
+    del stream
+    await eventually(lambda: held() is None)
+
+
+# --- cancel ---
+
+
+async def test_the_answer_to_a_cancel_stands_behind_the_last_delta(ann: Seat, services: Services) -> None:
+    """Law 5: behind the answer there is no delta, on the connection that asked; others get the ending too."""
+    async with seat(services) as other:
+        await ann.start("t", demo=SLOW)
+        await other.request("turn.attach", turn="t")
+        await ann.until(lambda: ann.turns["t"].seq > 5)
+        request_id = ann.send("turn.cancel", turn="t", reason="enough")
+        assert await ann.answer(request_id) == {"turns": {"t": "cancelled"}}
+        ending = await ann.ending("t")
+        assert (ending["type"], ending["by"], ending["reason"]) == ("turn.cancelled", "client", "enough")
+        assert late_deltas(ann, "t", request_id) == []
+        assert (await other.ending("t"))["type"] == "turn.cancelled"
+        assert other.turns["t"].text() == ann.turns["t"].text()
+
+
+@pytest.mark.parametrize("scope", ["turn", "turns", "conversation", "mine"])
+async def test_every_scope_of_a_cancel(ann: Seat, services: Services, scope: str) -> None:
+    """Law 5: one, several, those of a conversation, or all of this user's; never another user's."""
+    async with seat(services, "bob") as bob:
+        await bob.start("a", demo=SLOW)
+        where = (await ann.request("conversation.create"))["id"]
+        for turn in ("a", "b"):
+            await ann.start(turn, demo=SLOW, conversation=where)
+        await ann.start("c", demo=SLOW)
+        scopes: dict[str, dict[str, Any]] = {
+            "turn": {"turn": "a"},
+            "turns": {"turns": ["a", "c", "a", "unknown"]},
+            "conversation": {"conversation": where},
+            "mine": {"mine": True},
+        }
+        wanted = {
+            "turn": {"a": "cancelled"},
+            "turns": {"a": "cancelled", "c": "cancelled", "unknown": "not_found"},
+            "conversation": {"a": "cancelled", "b": "cancelled"},
+            "mine": {"a": "cancelled", "b": "cancelled", "c": "cancelled"},
+        }[scope]
+        assert (await ann.request("turn.cancel", **scopes[scope]))["turns"] == wanted
+        assert [stream.turn for stream in services.hub.live("bob")] == ["a"]
+        running = {stream.turn for stream in services.hub.live("ann") if stream.running}
+        assert running == {"a", "b", "c"} - set(wanted)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"turn": "a", "mine": True}, {"turns": ["a"], "conversation": "c"}],
+    ids=["none", "two", "others"],
+)
+async def test_a_cancel_says_exactly_one_scope(ann: Seat, fields: dict[str, Any]) -> None:
+    """Neither none nor several."""
+    assert (await ann.refused("turn.cancel", **fields))["code"] == "invalid_request"
+
+
+async def test_a_cancel_after_the_end_and_of_what_is_not_there(ann: Seat, services: Services) -> None:
+    """Laws 5 and 12: twice, late, unknown and another user's each have their answer, and nothing changes."""
+    await ann.start("t")
+    await ann.ending("t")
+    wanted = {"t": "already_ended", "unknown": "not_found"}
+    for _ in range(2):
+        assert (await ann.request("turn.cancel", turns=["t", "unknown"]))["turns"] == wanted
+    async with seat(services, "bob") as bob:
+        assert (await bob.request("turn.cancel", turn="t"))["turns"] == {"t": "not_found"}
+        assert (await bob.request("turn.cancel", mine=True))["turns"] == {}
+
+
+async def test_a_cancel_of_what_only_the_store_knows(steered: SteeredStore) -> None:
+    """Law 5: a turn of an earlier process has ended; also while a repeated start of it is on its way."""
+    async with open_services(steered) as before, seat(before) as client:
+        await client.start("t")
+        await client.ending("t")
+    async with open_services(steered) as after, seat(after) as client:
+        assert (await client.request("turn.cancel", turn="t"))["turns"] == {"t": "already_ended"}
+        with steered.blocked("accept") as accepting:
+            again = client.send("turn.start", turn="t", input="Hello", params={"demo": {"rate": 0, "tokens": 5}})
+            await accepting.wait()
+            cancel = client.send("turn.cancel", turn="t")
+            attach = client.send("turn.attach", turn="t")
+            got = client.send("turn.get", turn="t")
+            await asyncio.sleep(0)
+        assert (await client.answer(again))["status"] == "attached"
+        assert await client.answer(cancel) == {"turns": {"t": "already_ended"}}
+        assert (await client.answer(attach))["turns"]["t"]["status"] == "completed"
+        assert (await client.answer(got))["status"] == "completed"
+
+
+async def test_a_cancel_does_not_wait_for_ever(ann: Seat, services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 5: an upstream that doesn't close holds the answer for a bounded time only."""
+    monkeypatch.setattr("gateway.turns.cancellation.CLEANUP_TIMEOUT_S", 0.01)
+    await ann.start("t", demo=SLOW)
+    stream = services.hub.get("ann", "t")
+    assert stream is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(stream.stopped, "wait", asyncio.Event().wait)
+        assert await ann.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+    await ann.ending("t")
+
+
+# --- attach ---
+
+
+async def test_attaching_goes_on_where_the_client_stands(ann: Seat, services: Services) -> None:
+    """Law 7: from 0 or from a position, replay and live without a seam; `from` says where."""
+    started = await ann.start("t", demo=SLOW)
+    await ann.until(lambda: ann.turns["t"].seq > 5)
+    position = ann.turns["t"].position
+    async with seat(services) as other, seat(services) as third:
+        answer = (await other.request("turn.attach", turn="t"))["turns"]["t"]
+        assert answer == {
+            "conversation": started["conversation"],
+            "status": "running",
+            "epoch": started["epoch"],
+            "from": 0,
+        }
+        third.resume("t", position)
+        answer = await third.request("turn.attach", turn="t", epoch=position["epoch"], after=position["seq"])
+        assert answer["turns"]["t"]["from"] == position["seq"]
+        await ann.request("turn.cancel", turn="t")
+        for client in (ann, other, third):
+            await client.ending("t")
+        assert other.turns["t"].text() == ann.turns["t"].text()
+        assert third.turns["t"].resets == 0
+
+
+async def test_attaching_many_at_once(ann: Seat, services: Services) -> None:
+    """Each turn of `positions` has its own answer: running, ended, unknown, or a position that can't be
+    continued."""
+    await ann.start("ended")
+    await ann.ending("ended")
+    started = await ann.start("running", demo=SLOW)
+    async with seat(services) as other:
+        positions = {
+            "ended": ann.turns["ended"].position,
+            "running": {"epoch": started["epoch"] - 1, "seq": 3},
+            "unknown": {"epoch": 1, "seq": 0},
+        }
+        answers = (await other.request("turn.attach", positions=positions))["turns"]
+        assert (answers["ended"]["status"], answers["ended"]["from"]) == ("completed", ann.turns["ended"].seq)
+        assert answers["running"]["from"] == 0
+        assert answers["unknown"]["error"]["code"] == "not_found"
+        await other.until(lambda: "running" in other.turns and other.turns["running"].seq > 3)
+        assert other.of("running")[0]["type"] == "turn.reset"
+        assert other.of("ended") == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [({}, "turn"), ({"turn": "t", "positions": {}}, "turn"), ({"turn": "t", "after": 3}, "epoch")],
+    ids=["neither", "both", "no epoch"],
+)
+async def test_an_attach_that_makes_no_sense_is_refused(ann: Seat, fields: dict[str, Any], path: str) -> None:
+    """Either a turn or positions; above 0 a position needs its epoch."""
+    error = await ann.refused("turn.attach", **fields)
+    assert (error["code"], error["path"]) == ("invalid_request", path)
+
+
+async def test_attaching_to_what_is_gone_names_the_message(steered: SteeredStore) -> None:
+    """Law 7: events that are kept no longer answer `gone` with the stored message."""
+    async with open_services(steered) as before, seat(before) as client:
+        await client.start("t")
+        ending = await client.ending("t")
+    steered.forget_logs()
+    async with open_services(steered) as after, seat(after) as client:
+        error = (await client.request("turn.attach", turn="t"))["turns"]["t"]["error"]
+        assert (error["code"], error["stored_message"]) == ("gone", ending["message"])
+
+
+async def test_attaching_while_it_starts_waits_for_the_acceptance(
+    ann: Seat, services: Services, steered: SteeredStore
+) -> None:
+    """An attach that comes before the store has accepted the turn is answered when it has."""
+    async with seat(services) as other:
+        with steered.blocked("accept") as accepting:
+            ann.send("turn.start", turn="t", input="Hi", params={"demo": {"rate": 0}})
+            await accepting.wait()
+            attach = other.send("turn.attach", turn="t")
+            got = other.send("turn.get", turn="t")
+            await asyncio.sleep(0)
+            assert other.answered(attach) is None
+        assert (await other.answer(attach))["turns"]["t"]["from"] == 0
+        assert (await other.answer(got))["turn"] == "t"
+        await other.ending("t")
+
+
+async def test_strangers_cannot_attach(ann: Seat, services: Services) -> None:
+    """Law 12: another user's turn isn't there, for any request."""
+    await ann.start("t", demo=SLOW)
+    async with seat(services, "bob") as bob:
+        assert (await bob.request("turn.attach", turn="t"))["turns"]["t"]["error"]["code"] == "not_found"
+        for kind in ("turn.get", "turn.detach"):
+            assert (await bob.refused(kind, turn="t"))["code"] == "not_found"
+            assert (await bob.refused(kind, turn="unknown"))["code"] == "not_found"
+
+
+# --- detach ---
+
+
+async def test_after_a_detach_nothing_of_the_turn_arrives(ann: Seat, services: Services) -> None:
+    """The turn goes on without this connection, and can be attached again where it stood."""
+    await ann.start("t", demo=SLOW)
+    await ann.until(lambda: ann.turns["t"].seq > 3)
+    request_id = ann.send("turn.detach", turn="t")
+    assert await ann.answer(request_id) == {}
+    stream = services.hub.get("ann", "t")
+    assert stream is not None
+    end = stream.log.end
+    await eventually(lambda: stream.log.end >= end + 3)
+    ann.drain()
+    assert late_deltas(ann, "t", request_id) == []
+    assert await ann.request("turn.detach", turn="t") == {}
+    position = ann.turns["t"].position
+    await ann.request("turn.attach", turn="t", epoch=position["epoch"], after=position["seq"])
+    await ann.until(lambda: ann.turns["t"].seq > end)
+
+
+# --- get ---
+
+
+async def test_get_shows_a_running_turn_as_it_stands(ann: Seat) -> None:
+    """Status, epoch, position and the message so far."""
+    started = await ann.start("t", demo=SLOW)
+    await ann.until(lambda: ann.turns["t"].seq > 3)
+    got = await ann.request("turn.get", turn="t")
+    assert (got["status"], got["epoch"], got["model"]) == ("running", started["epoch"], "demo")
+    assert got["seq"] >= 3
+    assert got["message"]["role"] == "assistant"
+    assert got["message"]["parts"][0]["text"]
+    assert "usage" not in got
+
+
+async def test_get_shows_an_ended_turn_as_it_is_stored(ann: Seat) -> None:
+    """Law 3: usage, message and position of the ending."""
+    await ann.start("t")
+    ending = await ann.ending("t")
+    got = await ann.request("turn.get", turn="t")
+    assert (got["status"], got["seq"], got["usage"]) == ("completed", ending["seq"], ending["usage"])
+    assert got["message"]["id"] == ending["message"]
+    assert got["message"]["parts"] == [{"kind": "text", "text": ann.turns["t"].text()}]
+    assert "error" not in got
+
+
+async def test_get_shows_a_stateless_turn_whole(ann: Seat) -> None:
+    """Its message is kept with the turn; it has no conversation."""
+    demo = {"rate": 0, "tokens": 5}
+    await ann.request("turn.start", turn="t", messages=MESSAGES, params={"demo": demo})
+    ending = await ann.ending("t")
+    started = ann.turns["t"].frames[0]
+    assert (started["conversation"], started["parent"], started["input"]) == (None, None, None)
+    got = await ann.request("turn.get", turn="t")
+    assert got["conversation"] is None
+    assert (got["message"]["id"], got["message"]["ended"]) == (ending["message"], "completed")
+    assert got["message"]["parts"] == [{"kind": "text", "text": ann.turns["t"].text()}]
+    assert (await ann.request("conversation.list"))["conversations"] == []
+
+
+async def test_get_of_a_turn_whose_conversation_was_deleted(ann: Seat, services: Services) -> None:
+    """The turn is still known; its message is not."""
+    placed = await ann.start("t")
+    await ann.ending("t")
+    await ann.request("conversation.delete", conversation=placed["conversation"])
+    got = await ann.request("turn.get", turn="t")
+    assert (got["status"], got["conversation"]) == ("completed", None)
+    assert "message" not in got
+
+
+# --- bounds ---
+
+
+async def test_only_so_many_turns_run_for_one_connection(steered: SteeredStore) -> None:
+    """Past the bound a start is refused; a repeated one takes no place; an ended one frees its own."""
+    async with open_services(steered, turns_per_connection=2) as services, seat(services) as ann:
+        for turn in ("a", "b"):
+            await ann.start(turn, demo=SLOW)
+        with pytest.raises(RequestFailed) as refused:
+            await ann.start("c", demo=SLOW)
+        assert (refused.value.code, refused.value.error["retryable"]) == ("rate_limited", True)
+        assert (await ann.refused("turn.start", input="Hi"))["code"] == "rate_limited"
+        assert (await ann.start("a", demo=SLOW))["status"] == "attached"
+        async with seat(services) as other:
+            await other.start("d", demo=SLOW)
+        await ann.request("turn.cancel", turn="a")
+        await ann.ending("a")
+        await ann.start("c", demo=SLOW)
+
+
+async def test_a_failed_start_takes_no_place(steered: SteeredStore) -> None:
+    """What was refused doesn't count."""
+    async with open_services(steered, turns_per_connection=1) as services, seat(services) as ann:
+        for n in range(3):
+            assert (await ann.refused("turn.start", turn=f"t{n}", input="Hi", model="nope"))[
+                "code"
+            ] == "model_not_found"
+        await ann.start("t")
+        await ann.ending("t")

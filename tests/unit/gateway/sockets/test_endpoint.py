@@ -1,0 +1,373 @@
+"""One WebSocket as an ASGI application: opening, reading, writing, heartbeats and every way to close."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.protocol.codec import JSON
+from gateway.protocol.events import Durability
+from gateway.requests.services import Services
+from gateway.sockets.endpoint import Connections
+from tests.in_process import SLOW, SteeredStore, open_services
+
+LOCAL = [(b"host", b"127.0.0.1:8000")]
+
+
+class Socket:
+    """The server's side of a WebSocket: what the client sends, what it got, and whether it reads."""
+
+    def __init__(self) -> None:
+        self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.messages: list[dict[str, Any]] = []
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self.fails: Exception | None = None
+        self.failed = False
+        self._changed = asyncio.Event()
+
+    async def send(self, message: Any) -> None:
+        """What the application sends; waits while the client doesn't read."""
+        if message["type"] == "websocket.send":
+            await self.reads.wait()
+        if self.fails is not None:
+            self.failed = True
+            self._changed.set()
+            raise self.fails
+        self.messages.append(dict(message))
+        self._changed.set()
+
+    def say(self, frame: Any) -> None:
+        """A text frame of the client."""
+        text = frame if isinstance(frame, str) else JSON.encode(frame).decode()
+        self.incoming.put_nowait({"type": "websocket.receive", "text": text})
+
+    def say_binary(self, data: bytes) -> None:
+        """A binary frame of the client."""
+        self.incoming.put_nowait({"type": "websocket.receive", "bytes": data})
+
+    def hang_up(self) -> None:
+        """The client is gone."""
+        self.incoming.put_nowait({"type": "websocket.disconnect", "code": 1005})
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        """The frames that the client got."""
+        sent = [m for m in self.messages if m["type"] == "websocket.send"]
+        return [msgspec.json.decode(m["text"]) if "text" in m else msgspec.msgpack.decode(m["bytes"]) for m in sent]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """Frames of one type."""
+        return [frame for frame in self.frames if frame["type"] == kind]
+
+    @property
+    def closed(self) -> tuple[int, str] | None:
+        """Code and reason of the close frame."""
+        found = [m for m in self.messages if m["type"] == "websocket.close"]
+        assert len(found) <= 1
+        return (found[0]["code"], found[0]["reason"]) if found else None
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        """Wait until `condition()` holds."""
+        async with asyncio.timeout(10):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@asynccontextmanager
+async def opened(
+    connections: Connections,
+    *,
+    subprotocols: tuple[str, ...] = (),
+    headers: list[tuple[bytes, bytes]] | None = None,
+) -> AsyncIterator[Socket]:
+    """A client that connects, and hangs up at the end."""
+    socket = Socket()
+    scope = {
+        "type": "websocket",
+        "query_string": b"",
+        "headers": LOCAL if headers is None else headers,
+        "subprotocols": list(subprotocols),
+    }
+    socket.incoming.put_nowait({"type": "websocket.connect"})
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(connections(scope, socket.incoming.get, socket.send))
+        await socket.until(lambda: socket.messages)
+        try:
+            yield socket
+        finally:
+            socket.reads.set()
+            socket.hang_up()
+            await asyncio.wait([running], timeout=10)
+
+
+@pytest.fixture
+def connections(services: Services) -> Connections:
+    return Connections(lambda: services)
+
+
+# --- opening ---
+
+
+async def test_who_comes_while_the_store_is_away_is_told(connections: Connections) -> None:
+    """Law 4: `durability` tells of a state, and also those who weren't here when it began."""
+    async with opened(connections) as early:
+        await early.until(lambda: early.frames)
+        connections.tell_durability(Durability("degraded"))
+        async with opened(connections) as late:
+            await late.until(lambda: late.of("durability"))
+            assert [frame["type"] for frame in late.frames] == ["ready", "durability"]
+            connections.tell_durability(Durability("ok"))
+            await late.until(lambda: len(late.of("durability")) == 2)
+        async with opened(connections) as after:
+            await after.until(lambda: after.frames)
+            assert after.of("durability") == []
+        assert [frame["state"] for frame in early.of("durability")] == ["degraded", "ok"]
+
+
+async def test_the_server_speaks_first(connections: Connections) -> None:
+    """`ready` says who you are and what holds here."""
+    async with opened(connections) as socket:
+        await socket.until(lambda: socket.frames)
+        assert socket.messages[0] == {"type": "websocket.accept", "subprotocol": None}
+        ready = socket.frames[0]
+        assert ready["connection"].startswith("cn_")
+        assert ready["instance"].startswith("in_")
+        del ready["connection"], ready["instance"]
+        assert ready == {
+            "type": "ready",
+            "protocol": "turnwire.v1",
+            "user": "local",
+            "heartbeat_s": 15.0,
+            "default_model": "demo",
+            "limits": {"frame_bytes": 65536, "input_bytes": 262144, "turns": 64},
+        }
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        (("turnwire.v1.json",), "turnwire.v1.json"),
+        (("turnwire.v1.msgpack",), "turnwire.v1.msgpack"),
+        (("turnwire.v1.msgpack", "turnwire.v1.json"), "turnwire.v1.msgpack"),
+        (("chat", "turnwire.v1.json"), "turnwire.v1.json"),
+    ],
+    ids=["json", "msgpack", "both", "one known"],
+)
+async def test_exactly_one_offered_subprotocol_is_chosen(
+    connections: Connections, offered: tuple[str, ...], chosen: str
+) -> None:
+    """The first known one; frames are then of its opcode."""
+    async with opened(connections, subprotocols=offered) as socket:
+        await socket.until(lambda: socket.frames)
+        assert socket.messages[0]["subprotocol"] == chosen
+        assert ("bytes" in socket.messages[1]) == chosen.endswith("msgpack")
+
+
+@pytest.mark.parametrize(
+    ("subprotocols", "headers", "status", "code"),
+    [
+        (("chat",), LOCAL, 400, "invalid_request"),
+        ((), [(b"host", b"example.com")], 403, "forbidden"),
+        ((), [*LOCAL, (b"origin", b"https://example.com")], 403, "forbidden"),
+    ],
+    ids=["subprotocol", "host", "origin"],
+)
+async def test_an_opening_that_may_not_be_is_refused_with_a_body(
+    connections: Connections,
+    subprotocols: tuple[str, ...],
+    headers: list[tuple[bytes, bytes]],
+    status: int,
+    code: str,
+) -> None:
+    """An HTTP status before the upgrade, and a body that says why and lists the known subprotocols."""
+    async with opened(connections, subprotocols=subprotocols, headers=headers) as socket:
+        await socket.until(lambda: len(socket.messages) == 2)
+        assert socket.messages[0]["status"] == status
+        body = msgspec.json.decode(socket.messages[1]["body"])
+        assert body["error"]["code"] == code
+        assert body["subprotocols"] == ["turnwire.v1.json", "turnwire.v1.msgpack"]
+
+
+async def test_a_draining_instance_opens_nothing(connections: Connections, services: Services) -> None:
+    """New sockets are refused with `shutting_down`."""
+    services.runner.draining = True
+    async with opened(connections) as socket:
+        await socket.until(lambda: len(socket.messages) == 2)
+        assert socket.messages[0]["status"] == 503
+        assert msgspec.json.decode(socket.messages[1]["body"])["error"]["code"] == "shutting_down"
+
+
+# --- reading and writing ---
+
+
+async def test_requests_are_answered(connections: Connections) -> None:
+    """Also a hundred that come at once."""
+    async with opened(connections) as socket:
+        for n in range(100):
+            socket.say({"type": "ping", "id": f"{n}", "t": n})
+        await socket.until(lambda: len(socket.of("result")) == 100)
+        assert [frame["result"]["t"] for frame in socket.of("result")] == list(range(100))
+
+
+async def test_a_turn_is_streamed(connections: Connections) -> None:
+    """From start to ending over one socket, in MessagePack."""
+    async with opened(connections, subprotocols=("turnwire.v1.msgpack",)) as socket:
+        start = {
+            "type": "turn.start",
+            "id": "1",
+            "turn": "t",
+            "input": "Hi",
+            "params": {"demo": {"rate": 0, "tokens": 50}},
+        }
+        socket.say_binary(msgspec.msgpack.encode(start))
+        await socket.until(lambda: socket.of("turn.completed"))
+        assert socket.of("result")[0]["result"]["status"] == "running"
+
+
+@pytest.mark.parametrize("binary", [False, True])
+async def test_the_wrong_opcode_closes_1003(connections: Connections, binary: bool) -> None:
+    """JSON takes text frames, MessagePack binary ones; what follows is ignored."""
+    async with opened(connections, subprotocols=("turnwire.v1.msgpack",) if binary else ()) as socket:
+        if binary:
+            socket.say({"type": "ping", "id": "1"})
+        else:
+            socket.say_binary(b"\x80")
+        await socket.until(lambda: socket.closed)
+        assert (socket.closed or (0, ""))[0] == 1003
+        assert ("binary" if binary else "text") in (socket.closed or (0, ""))[1]
+        before = len(socket.frames)
+        socket.say({"type": "ping", "id": "1"})
+        socket.say({"type": "ping", "id": "2"})
+        assert len(socket.frames) == before
+
+
+async def test_nonsense_closes_4400(connections: Connections) -> None:
+    """Twenty frames that can't be read."""
+    async with opened(connections) as socket:
+        for _ in range(20):
+            socket.say("nonsense")
+        await socket.until(lambda: socket.closed)
+        assert (socket.closed or (0, ""))[0] == 4400
+
+
+async def test_a_client_that_does_not_read_closes_4501(steered: SteeredStore) -> None:
+    """Law 11: past the bound the socket is closed, although it never takes another frame; the turn goes
+    on."""
+    async with open_services(steered, outbox_bytes=65_536) as services:
+        async with opened(Connections(lambda: services)) as socket:
+            await socket.until(lambda: socket.frames)
+            socket.reads.clear()
+            demo = {"rate": 0, "tokens": 30_000}
+            socket.say({"type": "turn.start", "id": "1", "turn": "t", "input": "Hi", "params": {"demo": demo}})
+            await socket.until(lambda: socket.closed)
+            assert (socket.closed or (0, ""))[0] == 4501
+        stream = services.hub.get("local", "t")
+        assert stream is not None
+        await asyncio.wait_for(stream.ended.wait(), 10)
+        assert stream.outcome == "completed"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("broken pipe"), ConnectionResetError()], ids=lambda error: type(error).__name__
+)
+async def test_a_socket_that_breaks_ends_quietly(connections: Connections, error: Exception) -> None:
+    """A send that fails ends the writer; the reader ends when the server says that the client is gone."""
+    async with opened(connections) as socket:
+        await socket.until(lambda: socket.frames)
+        socket.fails = error
+        socket.say({"type": "ping", "id": "1"})
+        await socket.until(lambda: socket.failed)
+        socket.say({"type": "ping", "id": "2"})
+    assert socket.closed is None
+
+
+async def test_when_the_client_goes_its_requests_are_dropped(
+    connections: Connections, services: Services, steered: SteeredStore
+) -> None:
+    """Law 8: a turn goes on without its connection, also one that the store was still accepting."""
+    with steered.blocked("accept") as accepting, steered.blocked("usage"):
+        async with opened(connections) as socket:
+            socket.say({"type": "turn.start", "turn": "t", "input": "Hi", "params": {"demo": SLOW}})
+            socket.say({"type": "usage.get", "id": "1"})
+            await accepting.wait()
+    stream = services.hub.get("local", "t")
+    assert stream is not None
+    await asyncio.wait_for(asyncio.shield(stream.accepted), 5)
+    assert stream.live
+
+
+async def test_an_error_that_nobody_foresaw_does_not_hang(connections: Connections) -> None:
+    """A send that fails in another way than a broken socket ends the connection with it."""
+
+    async def served() -> None:
+        async with opened(connections) as socket:
+            await socket.until(lambda: socket.frames)
+            socket.fails = ValueError("a defect")
+            socket.say({"type": "ping", "id": "1"})
+            await socket.until(lambda: socket.failed)
+
+    with pytest.raises(ExceptionGroup):
+        await served()
+
+
+# --- heartbeats and leaving ---
+
+
+async def test_a_heartbeat_says_that_the_connection_lives(steered: SteeredStore) -> None:
+    """Whenever nothing else was sent for the interval; not while a turn streams."""
+    async with open_services(steered, heartbeat_s=0.05) as services:
+        connections = Connections(lambda: services)
+        async with asyncio.TaskGroup() as tasks:
+            beat = tasks.create_task(connections.beat())
+            async with opened(connections) as quiet, opened(connections) as busy:
+                demo = {"rate": 100, "tokens": 10_000}
+                busy.say({"type": "turn.start", "id": "1", "turn": "t", "input": "Hi", "params": {"demo": demo}})
+                await quiet.until(lambda: len(quiet.of("heartbeat")) == 3)
+                assert quiet.of("heartbeat")[0]["t"] > 1_700_000_000_000
+                assert len(busy.of("heartbeat")) <= 1
+            beat.cancel()
+
+
+async def test_leaving_is_announced_and_closes_4503(connections: Connections) -> None:
+    """`going_away`, then what waits is sent, then the close; nobody stays."""
+    async with opened(connections) as one, opened(connections) as two:
+        await one.until(lambda: one.frames)
+        await two.until(lambda: two.frames)
+        connections.announce_leaving(30_000, lambda: 1000)
+        closing = asyncio.get_running_loop().create_task(connections.close_all(5))
+        for socket in (one, two):
+            await socket.until(lambda socket=socket: socket.closed)  # type: ignore[misc]
+            assert socket.frames[-1] == {
+                "type": "going_away",
+                "reason": "shutdown",
+                "deadline_ms": 30_000,
+                "reconnect_after_ms": 1000,
+            }
+            assert socket.closed == (4503, "this instance is shutting down")
+            socket.hang_up()
+        await asyncio.wait_for(closing, 10)
+
+
+async def test_leaving_does_not_wait_for_ever(connections: Connections) -> None:
+    """A client that doesn't answer the close is left behind."""
+    async with opened(connections) as socket:
+        await asyncio.wait_for(connections.close_all(0.02), 5)
+        assert (socket.closed or (0, ""))[0] == 4503
+
+
+async def test_a_connection_closes_once(connections: Connections) -> None:
+    """The first reason stays."""
+    async with opened(connections) as socket:
+        await socket.until(lambda: socket.frames)
+        socket.say_binary(b"\x80")
+        await socket.until(lambda: socket.closed)
+        socket.say_binary(b"\x80")
+        await connections.close_all(0.02)
+        assert (socket.closed or (0, ""))[0] == 1003

@@ -1,0 +1,424 @@
+"""What waits for one connection: order, barriers, rotation, and the count that bounds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from gateway.protocol.codec import CODECS, JSON, MSGPACK, Codec
+from gateway.protocol.events import Heartbeat, TurnEvent
+from gateway.streams.log import TurnLog, event_size
+from gateway.streams.outbox import Attachment, Outbox
+from tests.examples import examples
+from tests.turn_events import EPOCH, completed, delta, part, started
+
+BYTES_MAX = 4096
+
+
+class Reader:
+    """An outbox, and what its owner heard and took."""
+
+    def __init__(self, bytes_max: int = BYTES_MAX, codec: Codec = JSON) -> None:
+        self.wakes = 0
+        self.overflows = 0
+        self.pulled = 0
+        self.codec = codec
+        self.outbox = Outbox(codec, bytes_max, self._wake, self._overflow, self._pull)
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    def _overflow(self) -> None:
+        self.overflows += 1
+
+    def _pull(self) -> None:
+        self.pulled += 1
+
+    def take(self) -> dict[str, Any] | None:
+        payload = self.outbox.next_frame()
+        if payload is None:
+            return None
+        frame: dict[str, Any] = msgspec.msgpack.decode(payload) if self.codec.binary else msgspec.json.decode(payload)
+        return frame
+
+    def drain(self) -> list[dict[str, Any]]:
+        frames = []
+        while (frame := self.take()) is not None:
+            frames.append(frame)
+        return frames
+
+
+class Source:
+    """A turn, published to its attachments as the hub does it."""
+
+    def __init__(self, turn: str = "t") -> None:
+        self.log = TurnLog(turn, EPOCH)
+        self.attachments: list[Attachment] = []
+        self.done: list[Attachment] = []
+
+    def attach(self, outbox: Outbox, cursor: int = 0, opening: bytes | None = None) -> Attachment:
+        attachment = Attachment(self.log, outbox, cursor, opening, self._on_done)
+        self.attachments.append(attachment)
+        outbox.attach(attachment)
+        return attachment
+
+    def _on_done(self, attachment: Attachment) -> None:
+        self.attachments.remove(attachment)
+        self.done.append(attachment)
+
+    def publish(self, *events: TurnEvent) -> None:
+        self.log.events.extend(events)
+        self.log.ended = self.log.ended or type(events[-1]) is type(completed(1))
+        size = sum(event_size(event) for event in events)
+        for attachment in tuple(self.attachments):
+            attachment.outbox.offer(attachment, size)
+
+    def begin(self) -> None:
+        turn = self.log.turn
+        self.publish(started(turn), part(2, turn=turn))
+
+    def say(self, text: str = "x") -> None:
+        self.publish(delta(self.log.end + 1, text, turn=self.log.turn))
+
+    def end(self) -> None:
+        self.publish(completed(self.log.end + 1, self.log.turn))
+
+
+def places(frames: list[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Turn and seq of turn frames, the number of answers."""
+    return [
+        (str(frame.get("turn", "answer")), int(frame["seq"] if "turn" in frame else frame["t"])) for frame in frames
+    ]
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
+def test_answers_keep_their_order(codec: Codec) -> None:
+    """Frames of no turn are sent in the order in which they were put, in the connection's codec."""
+    reader = Reader(codec=codec)
+    for n in range(5):
+        reader.outbox.put(Heartbeat(n))
+    assert reader.outbox.waiting > 0
+    assert reader.wakes == 5
+    assert [frame["t"] for frame in reader.drain()] == [0, 1, 2, 3, 4]
+    assert reader.outbox.waiting == 0
+
+
+def test_an_answer_stands_behind_what_its_turns_had_said() -> None:
+    """Law 5: an answer put behind a turn comes after every event that the turn's log held then, and before
+    later ones."""
+    reader, source, other = Reader(), Source(), Source("other")
+    attachment = source.attach(reader.outbox)
+    other.attach(reader.outbox)
+    source.begin()
+    other.begin()
+    for text in ("a", "b"):
+        source.say(text)
+        other.say(text)
+    reader.outbox.put(Heartbeat(0), [attachment])
+    source.say("late")
+    frames = reader.drain()
+    at = places(frames).index(("answer", 0))
+    assert max(seq for turn, seq in places(frames)[:at] if turn == "t") >= 4
+    assert reader.outbox.waiting == 0
+    assert "".join(frame.get("text", "") for frame in frames if frame.get("turn") == "t") == "ablate"
+
+
+def test_an_answer_does_not_wait_for_a_turn_that_was_detached() -> None:
+    """A barrier on an attachment that is gone, or was replaced, holds nothing up."""
+    reader, source = Reader(), Source()
+    attachment = source.attach(reader.outbox)
+    source.begin()
+    reader.outbox.put(Heartbeat(0), [attachment])
+    reader.outbox.detach("t")
+    assert places(reader.drain()) == [("answer", 0)]
+    old = source.attach(reader.outbox)
+    reader.outbox.put(Heartbeat(1), [old])
+    source.attach(reader.outbox, cursor=2)
+    assert places(reader.drain()) == [("answer", 1)]
+
+
+def test_an_answer_does_not_wait_for_a_position_ahead_of_the_log() -> None:
+    """Law 7: what is ahead of its log has nothing to send, so nothing stands behind it."""
+    reader, source = Reader(), Source()
+    source.begin()
+    ahead = source.attach(reader.outbox, cursor=9)
+    assert not ahead.has_more
+    reader.outbox.put(Heartbeat(0), [ahead])
+    assert places(reader.drain()) == [("answer", 0)]
+
+
+def test_turns_take_turns() -> None:
+    """Law 11: one frame of each attached turn in rotation, so a long one doesn't hold up a short one."""
+    reader = Reader(bytes_max=10**6)
+    sources = [Source(turn) for turn in "abc"]
+    for source in sources:
+        source.attach(reader.outbox)
+        source.begin()
+        for n in range(6):
+            source.publish(part(source.log.end + 1, n + 1, turn=source.log.turn))
+    turns = [frame["turn"] for frame in reader.drain()]
+    assert turns == list("abc") * 8
+
+
+def test_answers_and_turns_do_not_starve_each_other() -> None:
+    """A row of answers lets turn frames through, and turn frames let answers through."""
+    reader, source = Reader(bytes_max=10**6), Source()
+    source.attach(reader.outbox)
+    source.begin()
+    for n in range(4):
+        source.publish(part(source.log.end + 1, n + 1))
+        reader.outbox.put(Heartbeat(n))
+    kinds = [turn for turn, _ in places(reader.drain())]
+    assert kinds[:8] == ["answer", "t"] * 4
+    assert kinds[8:] == ["t"] * 2
+
+
+def test_past_the_bound_it_overflows_once_and_takes_nothing_more() -> None:
+    """Law 11: live events that wait are bounded; past the bound everything is dropped, and said once."""
+    reader, source = Reader(), Source()
+    source.attach(reader.outbox)
+    source.begin()
+    published = 0
+    while not reader.overflows:
+        source.say("x" * 100)
+        published += 100
+    assert published <= BYTES_MAX + 200
+    assert reader.outbox.closed
+    assert source.attachments == []
+    assert len(source.done) == 1
+    source.say("more")
+    reader.outbox.put(Heartbeat(0))
+    assert reader.drain() == []
+    assert reader.overflows == 1
+
+
+def test_answers_are_bounded_too() -> None:
+    """Law 11: frames of no turn count as well."""
+    reader = Reader()
+    for n in range(1000):
+        reader.outbox.put(Heartbeat(n))
+    assert reader.overflows == 1
+
+
+def test_a_large_answer_that_is_pulled_is_not_counted() -> None:
+    """Law 11: an answer that its asker waits for doesn't fill the bound; its end is told."""
+    reader = Reader()
+    assert reader.outbox.is_pulled
+    for _ in range(3):
+        reader.outbox.put({"type": "result.piece", "id": "1", "text": "x" * 3000}, pulled=True)
+    assert reader.outbox.waiting == 0
+    assert not reader.outbox.is_pulled
+    for pulled in (0, 0, 1):
+        assert reader.take() is not None
+        assert reader.pulled == pulled
+    assert reader.outbox.is_pulled
+
+
+def test_replay_is_pulled_and_not_counted() -> None:
+    """Laws 7 and 11: a replay, however long, never fills the bound; what is live behind it does, and is
+    given back."""
+    reader, source = Reader(), Source()
+    source.begin()
+    for _ in range(100):
+        source.say("x" * 500)
+    source.attach(reader.outbox)
+    assert reader.outbox.waiting == 0
+    source.say("y" * 1000)
+    waiting = reader.outbox.waiting
+    assert waiting >= 1000
+    assert reader.take() is not None
+    assert reader.outbox.waiting == waiting
+    text = "".join(frame.get("text", "") for frame in reader.drain())
+    assert text == "x" * 50_000 + "y" * 1000
+    assert reader.outbox.waiting == 0
+    assert reader.overflows == 0
+
+
+def test_a_burst_is_pulled_and_not_counted() -> None:
+    """Law 11: a provider that says very much in one go makes no reader slow; what follows counts again."""
+    reader, source = Reader(), Source()
+    source.attach(reader.outbox)
+    source.begin()
+    source.say("a" * 1000)
+    source.publish(*(delta(source.log.end + n, "b" * 1000) for n in range(1, 100)))
+    assert (reader.overflows, reader.outbox.waiting) == (0, 0)
+    source.say("c" * 1000)
+    assert reader.outbox.waiting >= 1000
+    assert "".join(frame.get("text", "") for frame in reader.drain()) == "a" * 1000 + "b" * 99_000 + "c" * 1000
+    assert reader.outbox.waiting == 0
+    for _ in range(10):
+        source.say("d" * 1000)
+    assert reader.overflows == 1
+
+
+def test_a_partly_taken_backlog_is_given_back_as_it_is_taken() -> None:
+    """The count falls with each frame, and is 0 at the end."""
+    reader, source = Reader(bytes_max=10**6), Source()
+    source.attach(reader.outbox)
+    source.begin()
+    for n in range(5):
+        source.say("abc")
+        source.publish(part(source.log.end + 1, n + 1))
+    waits = [reader.outbox.waiting]
+    while reader.take() is not None:
+        waits.append(reader.outbox.waiting)
+    assert waits == sorted(waits, reverse=True)
+    assert len(set(waits)) == len(waits)
+    assert waits[-1] == 0
+
+
+def test_an_attachment_that_is_replaced_is_done_and_the_new_one_goes_on() -> None:
+    """A second attachment to a turn takes the place of the first; its backlog is given back."""
+    reader, source = Reader(), Source()
+    first = source.attach(reader.outbox)
+    source.begin()
+    source.say("abc")
+    second = source.attach(reader.outbox, cursor=2)
+    assert source.done == [first]
+    assert reader.outbox.waiting == 0
+    assert reader.outbox.attachments == {"t": second}
+    assert places(reader.drain()) == [("t", 3)]
+
+
+def test_the_ending_lets_the_attachment_go() -> None:
+    """When the ending was taken nothing of the turn is kept here."""
+    reader, source = Reader(), Source()
+    attachment = source.attach(reader.outbox)
+    source.begin()
+    source.end()
+    assert reader.outbox.attachments == {"t": attachment}
+    reader.drain()
+    assert reader.outbox.attachments == {}
+    assert source.done == [attachment]
+    assert reader.outbox.detach("t") is None
+
+
+def test_an_opening_goes_ahead_of_the_replay() -> None:
+    """Law 7: a `turn.reset` that opens a replay is the first frame of the attachment."""
+    reader, source = Reader(), Source()
+    source.begin()
+    source.attach(reader.outbox, opening=MSGPACK.encode({}))
+    assert reader.outbox.next_frame() == MSGPACK.encode({})
+    assert places(reader.drain()) == [("t", 1), ("t", 2)]
+
+
+def test_a_closed_outbox_follows_nothing() -> None:
+    """What attaches after the close is let go at once."""
+    reader, source = Reader(), Source()
+    source.begin()
+    reader.outbox.close()
+    attachment = source.attach(reader.outbox)
+    assert source.done == [attachment]
+    assert reader.outbox.attachments == {}
+    assert reader.outbox.next_frame() is None
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """Random publishing, attaching, detaching, answering and draining, against what a client must see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reader = Reader(bytes_max=3000)
+        self.sources = {turn: Source(turn) for turn in "ab"}
+        self.positions: dict[str, int] = {}
+        self.answers = 0
+        self.answered = 0
+        self.barriers: dict[int, tuple[Attachment, str, int]] = {}
+
+    @rule(turn=st.sampled_from("ab"), cursor=st.integers(0, 6))
+    def attach(self, turn: str, cursor: int) -> None:
+        """Follow from a position that the log holds."""
+        if self.reader.outbox.closed:
+            return
+        source = self.sources[turn]
+        self.positions[turn] = min(cursor, source.log.end)
+        source.attach(self.reader.outbox, self.positions[turn])
+
+    @rule(turn=st.sampled_from("ab"))
+    def detach(self, turn: str) -> None:
+        """Follow no longer."""
+        self.reader.outbox.detach(turn)
+        self.positions.pop(turn, None)
+
+    @rule(turn=st.sampled_from("ab"), size=st.integers(1, 400) | st.integers(1400, 4000), count=st.integers(1, 3))
+    def publish(self, turn: str, size: int, count: int) -> None:
+        """The turn says something."""
+        source = self.sources[turn]
+        if not source.log.events:
+            source.begin()
+        for _ in range(count):
+            source.say("x" * size)
+
+    @rule(turn=st.sampled_from("ab"))
+    def open_part(self, turn: str) -> None:
+        """Something that can't be merged."""
+        source = self.sources[turn]
+        if source.log.events:
+            source.publish(part(source.log.end + 1, 1, turn=turn))
+
+    @rule(behind=st.booleans())
+    def put(self, behind: bool) -> None:
+        """An answer, perhaps behind one of the turns."""
+        attachments = list(self.reader.outbox.attachments.values())[: 1 if behind else 0]
+        for attachment in attachments:
+            self.barriers[self.answers] = (attachment, attachment.log.turn, attachment.log.end)
+        self.reader.outbox.put(Heartbeat(self.answers), attachments)
+        self.answers += 1
+
+    @rule(frames=st.integers(1, 10))
+    def take(self, frames: int) -> None:
+        """The socket takes some frames."""
+        for _ in range(frames):
+            frame = self.reader.take()
+            if frame is None:
+                return
+            self._check(frame)
+
+    def _check(self, frame: dict[str, Any]) -> None:
+        if frame["type"] == "heartbeat":
+            assert frame["t"] == self.answered
+            self.answered += 1
+            barrier = self.barriers.get(frame["t"])
+            if barrier is not None:
+                attachment, turn, seq = barrier
+                if self.reader.outbox.attachments.get(turn) is attachment:
+                    assert self.positions[turn] >= seq
+            return
+        turn = frame["turn"]
+        assert frame.get("after", frame["seq"] - 1) == self.positions[turn]
+        self.positions[turn] = frame["seq"]
+
+    @invariant()
+    def counts(self) -> None:
+        """What waits is never negative, and never over the bound while open."""
+        outbox = self.reader.outbox
+        assert outbox.waiting >= 0
+        assert all(attachment.backlog >= 0 for attachment in outbox.attachments.values())
+        assert self.reader.overflows == outbox.closed
+        if not outbox.closed:
+            assert outbox.waiting <= 3000
+            cursors = {turn: attachment.cursor for turn, attachment in outbox.attachments.items()}
+            assert cursors == self.positions
+
+    def teardown(self) -> None:
+        """Drained, nothing waits and everyone has everything."""
+        outbox = self.reader.outbox
+        for frame in self.reader.drain():
+            self._check(frame)
+        if outbox.closed:
+            assert all(not source.attachments for source in self.sources.values())
+            return
+        assert outbox.waiting == 0
+        assert self.answered == self.answers
+        for turn, attachment in outbox.attachments.items():
+            assert self.positions[turn] == self.sources[turn].log.end
+            assert attachment.backlog == 0
+
+
+TestOutboxMachine = OutboxMachine.TestCase
+TestOutboxMachine.settings = settings(max_examples=examples(80), stateful_step_count=40, deadline=None)

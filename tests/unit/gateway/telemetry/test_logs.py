@@ -1,0 +1,206 @@
+"""Logs are fields and never content: one form for our own events and those of the libraries."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from structlog.contextvars import bound_contextvars
+
+from gateway.protocol.plain_text import is_plain
+from gateway.telemetry.logs import QUIET, configure_logging, traced
+from store.records import StoreError
+
+pytestmark = pytest.mark.usefixtures("_logging_as_it_was")
+
+log = structlog.stdlib.get_logger("turnwire.test")
+
+
+@pytest.fixture
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
+    levels = {
+        name: logger.level for name, logger in root.manager.loggerDict.items() if isinstance(logger, logging.Logger)
+    }
+    yield
+    root.handlers[:], root.level = handlers, level
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+def fail() -> None:
+    """As a library does it that quotes what it was given, behind one that did so before, and in a group."""
+    secret = "canary-" + "local"
+    try:
+        int(secret)
+    except ValueError:
+        try:
+            raise StoreError("Redis is away.")
+        except StoreError as lost:
+            raise ExceptionGroup(secret, [KeyError(secret), OSError(secret)]) from lost
+
+
+def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Our own events and a library's, with what was bound, level, logger and time; a traceback is one field."""
+    configure_logging("info", "json")
+    with bound_contextvars(connection="cn_1", user="ann"):
+        log.info("turn ended", turn="t", seq=3)
+        logging.getLogger("somebody.else").warning("they say %s", "so")
+        try:
+            fail()
+        except ExceptionGroup:
+            log.exception("it failed")
+    said = capsys.readouterr()
+    ours, theirs, failed = (json.loads(line) for line in said.err.splitlines())
+    assert said.out == ""
+    assert ours.pop("timestamp").endswith("Z")
+    assert ours == {
+        **{"event": "turn ended", "level": "info", "logger": "turnwire.test"},
+        **{"connection": "cn_1", "user": "ann", "turn": "t", "seq": 3},
+    }
+    assert (theirs["event"], theirs["logger"], theirs["user"]) == ("they say so", "somebody.else", "ann")
+    assert failed["exception"].endswith("builtins.OSError")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_says_where_and_never_what(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """Our lines, never what they held, and the kinds of all exceptions on the way; words are shown of our own alone.
+    The same for what a library logs."""
+    configure_logging("debug", "json" if form == "json" else "console")
+    try:
+        fail()
+    except ExceptionGroup:
+        log.exception("it failed")
+        logging.getLogger("somebody.else").exception("it failed for them")
+    said = capsys.readouterr().err
+    assert "canary-local" not in said
+    for shown in (
+        "StoreError: Redis is away.",
+        "ExceptionGroup",
+        "builtins.KeyError",
+        "OSError",
+        "test_logs.py",
+        "int(",
+    ):
+        assert said.count(shown) >= 2, shown
+
+
+NASTY = "\x1b[2Ja\x07\n2026-01-31 [info] forged\u202e\u2028\x9b\ud800"
+SHOWN = r"\x1b[2Ja\x07\n2026-01-31 [info] forged\u202e\u2028\x9b\ud800"
+
+
+class Odd:
+    """What a library may log."""
+
+    def __repr__(self) -> str:
+        return f"<{NASTY}>"
+
+
+@pytest.mark.parametrize("form", ["json", "console", "terminal"])
+def test_what_a_terminal_obeys_is_in_no_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """In no field, at no depth, not in what was bound, not in our own words of an exception; the same for uvicorn's and
+    everybody's lines. None of it begins a line."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: form == "terminal", raising=False)
+    configure_logging("debug", "json" if form == "json" else "console")
+    with bound_contextvars(request=NASTY):
+        log.info(NASTY, turn=NASTY, turns=[NASTY, {NASTY: (NASTY,)}], odd=Odd())
+        logging.getLogger("uvicorn.error").error("%s%s %s\n", NASTY, NASTY, Odd())
+        try:
+            raise StoreError(NASTY)
+        except StoreError:
+            log.exception("it failed")
+            logging.getLogger("uvicorn.error").exception(NASTY)
+    said = capsys.readouterr().err
+    ours = re.sub(r"\x1b\[\d+m", "", said) if form == "terminal" else said
+    assert {one for one in ours if not is_plain(one)} == {"\n"}
+    assert not any(line.startswith("2026-01-31") for line in said.splitlines())
+    if form == "json":
+        read = [json.loads(line) for line in said.splitlines()]
+        assert (read[0]["event"], read[0]["turn"], read[0]["request"]) == (SHOWN, SHOWN, SHOWN)
+        assert read[0]["turns"] == [SHOWN, {SHOWN: [SHOWN]}]
+        assert read[1]["event"] == f"{SHOWN}{SHOWN} <{SHOWN}>"
+        assert read[2]["exception"].splitlines()[-1] == f"store.records.StoreError: {SHOWN}"
+    else:
+        assert ours.count(SHOWN) >= 4
+        assert ours.count("\nTraceback (most recent call last):\n") == 2
+
+
+def test_a_circle_of_exceptions_has_an_end() -> None:
+    """Each is shown once."""
+    one, two = ValueError(), KeyError()
+    one.__context__, two.__context__ = two, one
+    assert [line for line in traced(one) if "builtins" in line] == ["builtins.KeyError", "builtins.ValueError"]
+
+
+def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    """The event, then its fields as key=value."""
+    configure_logging("info", "console")
+    log.info("turn ended", turn="t")
+    log.debug("not shown")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "turn ended" in said
+    assert "turn=t" in said
+
+
+def test_logs_hold_no_content_of_others() -> None:
+    """At any level, the loggers that print paths, frames or requests stay quiet."""
+    configure_logging("debug", "console")
+    assert logging.getLogger("turnwire.turn").isEnabledFor(logging.DEBUG)
+    for name in QUIET:
+        assert not logging.getLogger(name).isEnabledFor(logging.INFO)
+
+
+NOBODY_CATCHES = """
+import asyncio, gc, sys, threading, uvloop
+from gateway.telemetry.logs import configure_logging
+
+configure_logging("info", sys.argv[1])
+SECRET = "canary-" + "local"
+
+def fail(*_):
+    raise ValueError(SECRET)
+
+class Lost:
+    __del__ = fail
+
+async def lose():
+    asyncio.get_running_loop().call_soon(fail, SECRET)
+    lost = asyncio.get_running_loop().create_task(asyncio.to_thread(fail))
+    await asyncio.sleep(0.1)
+    del lost
+    gc.collect()
+
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+Lost()
+asyncio.run(lose())
+uvloop.run(lose())
+threading.Thread(target=sys.exit).start()
+fail()
+"""
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_what_nobody_caught_says_where_and_never_what(form: str) -> None:
+    """In a thread, in a destructor, in a callback and a task of both loops, and at the end of the process."""
+    ended = subprocess.run([sys.executable, "-c", NOBODY_CATCHES, form], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.count("ValueError") >= 7, ended.stderr
+    assert "canary-local" not in ended.stderr
+    assert "in fail" in ended.stderr
+    if form == "json":
+        assert all(json.loads(line)["level"] == "error" for line in ended.stderr.splitlines())

@@ -1,0 +1,87 @@
+"""The one place that wires: what the lifespan makes, in which order, and how it leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gateway.app import Gateway
+from store.records import StoreError
+from tests.client import client
+from tests.in_loop_server import serving
+from tests.in_process import SLOW, make_settings
+
+
+async def test_before_the_lifespan_there_are_no_services() -> None:
+    """Nothing serves before everything is made."""
+    gateway = Gateway(make_settings(), {})
+    with pytest.raises(AssertionError, match="lifespan"):
+        _ = gateway.services
+    await gateway.store.close()
+
+
+def test_a_store_that_is_none_is_said_at_once() -> None:
+    """A wrong URL needs no server to be found."""
+    with pytest.raises(StoreError, match="Unknown store"):
+        Gateway(make_settings(store="postgres://host/db"), {})
+
+
+async def test_the_store_is_opened_once_and_closed_at_the_end(tmp_path: Path) -> None:
+    """After the end another gateway may open the same file."""
+    store = f"sqlite:///{tmp_path / 'turnwire.db'}"
+    for n in range(2):
+        async with serving(store=store) as running:
+            await running.gateway.open_store()
+            async with client(running.ws_url) as c:
+                listed = await c.request("conversation.list")
+                assert len(listed["conversations"]) == n
+                await c.request("conversation.create")
+        with pytest.raises(StoreError, match="closed"):
+            await running.gateway.store.conversations("local", 1, None, None)
+
+
+async def test_what_an_earlier_process_left_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 9: a gateway that starts goes on with what was left unfinished in its store."""
+    monkeypatch.setattr("gateway.turns.starter.CLEANUP_TIMEOUT_S", 0.02)
+    store = f"sqlite:///{tmp_path / 'turnwire.db'}"
+    async with serving(store=store) as running, client(running.ws_url) as c:
+        placed = await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
+        await c.deltas("t", 4)
+        # As a crash would: no drain, the store is just gone.
+        await running.gateway.store.close()
+        for task in running.gateway.services.runner._running:
+            task.cancel()
+    async with serving(store=store) as running, client(running.ws_url) as c:
+        await c.request("turn.attach", turn="t")
+        await c.until(lambda: "t" in c.turns and (c.turns["t"].epoch or 0) > placed["epoch"])
+        assert (await c.request("turn.get", turn="t"))["status"] == "running"
+        await c.request("turn.cancel", turn="t")
+        ended = await c.ending("t")
+        conversation = await c.request("conversation.get", conversation=placed["conversation"])
+        assert conversation["head"] == ended["message"]
+
+
+async def test_a_drain_lets_turns_end_and_then_closes(tmp_path: Path) -> None:
+    """`going_away` first, the turn's ending next, the close 4503 last."""
+    async with serving(drain_s=5) as running, client(running.ws_url) as c:
+        await c.request("turn.start", turn="t", input="Hi", params={"demo": {"rate": 200, "tokens": 40}})
+        await c.deltas("t", 4)
+        leaving = asyncio.get_running_loop().create_task(running.gateway.drain())
+        assert (await c.ending("t"))["type"] == "turn.completed"
+        assert (await c.until_closed())[0] == 4503
+        await leaving
+        kinds = [frame["type"] for frame in c.frames]
+        assert kinds.index("going_away") < kinds.index("turn.completed")
+
+
+async def test_a_drain_ends_what_does_not_end_in_time() -> None:
+    """After `drain_s` a turn fails with `shutting_down`, and its client hears it."""
+    async with serving(drain_s=0) as running, client(running.ws_url) as c:
+        await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
+        await c.deltas("t", 4)
+        await running.gateway.drain()
+        ended = c.turns["t"].ended
+        assert ended is not None
+        assert ended["error"]["code"] == "shutting_down"

@@ -1,0 +1,129 @@
+"""The requests of the protocol, each with its fields, and the bounds between the constants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import get_args
+
+import msgspec
+import pytest
+from msgspec import inspect
+
+from gateway.http.admin import AdminClose, AdminList, AdminStop
+from gateway.http.credentials import Revocation
+from gateway.http.operation import PartGet
+from gateway.protocol import requests as p
+from gateway.protocol.errors import ErrorBody
+
+# The table of the protocol, chapter 3, typed again by hand.
+REQUESTS = {
+    "auth": "token",
+    "ping": "t",
+    "turn.start": (
+        "turn conversation model input parent messages system params tools tool_choice on_busy on_disconnect metadata"
+    ),
+    "turn.cancel": "turn turns conversation mine reason",
+    "turn.attach": "turn epoch after positions",
+    "turn.detach": "turn",
+    "turn.get": "turn",
+    "conversation.create": "title system model metadata",
+    "conversation.list": "limit before query",
+    "conversation.get": "conversation",
+    "conversation.update": "conversation title system model metadata head",
+    "conversation.clear": "conversation",
+    "conversation.delete": "conversation",
+    "conversation.messages": "conversation limit before",
+    "conversation.attach": "conversation positions",
+    "conversation.detach": "conversation",
+    "feedback.put": "message rating comment",
+    "models.list": "",
+    "usage.get": "conversation since",
+}
+TYPES = {str(kind.__struct_config__.tag): kind for kind in get_args(p.AnyRequest)}
+
+
+def test_there_is_a_request_for_each_row_of_the_protocol() -> None:
+    """No request is missing, none is there that the protocol doesn't know."""
+    assert set(TYPES) == set(REQUESTS)
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_has_the_fields_of_the_protocol(name: str) -> None:
+    """Beside `id`, `as` and `type` a request takes the fields of its row, and refuses any other."""
+    kind = TYPES[name]
+    assert set(kind.__struct_encode_fields__) - {"id", "as"} == set(REQUESTS[name].split())
+    assert kind.__struct_config__.forbid_unknown_fields
+
+
+@pytest.mark.parametrize("turn", ["t", "A-z_0.9", "x" * 64])
+def test_a_turn_id_may_be_what_the_protocol_says(turn: str) -> None:
+    """1 to 64 letters, digits, `_`, `.` and `-`."""
+    assert msgspec.convert({"type": "turn.start", "turn": turn}, p.TurnStart).turn == turn
+
+
+@pytest.mark.parametrize("turn", ["", "x" * 65, "a b", "é", "a/b", "t\n", "\nt"])
+def test_a_turn_id_may_be_nothing_else(turn: str) -> None:
+    """Also not with a line's end behind it."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"type": "turn.start", "turn": turn}, p.TurnStart)
+
+
+FREE = {"token", "input", "system", "title", "query", "reason", "comment", "since", "metadata"}
+"""Texts that are no names; all others are ids, of users, or of models."""
+
+
+def texts_in(kind: inspect.Type) -> Iterator[inspect.StrType]:
+    """The texts that may stand there, alone, in a list, or as the keys of a map."""
+    if isinstance(kind, inspect.StrType):
+        yield kind
+    elif isinstance(kind, inspect.UnionType):
+        for inner in kind.types:
+            yield from texts_in(inner)
+    elif isinstance(kind, inspect.ListType):
+        yield from texts_in(kind.item_type)
+    elif isinstance(kind, inspect.DictType):
+        yield from texts_in(kind.key_type)
+
+
+@pytest.mark.parametrize("kind", [*TYPES.values(), PartGet, Revocation, AdminList, AdminStop, AdminClose])
+def test_every_name_is_of_what_can_be_seen(kind: type[p.Request]) -> None:
+    """Each text of a request, over the socket or over HTTP, is either free, by this list, or can hold no escape."""
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    texts = {field.encode_name: list(texts_in(field.type)) for field in info.fields}
+    free_here = {"before"} if kind is Revocation else set()
+    names = {name: found for name, found in texts.items() if found and name not in FREE | free_here}
+    assert {"id", "as"} <= set(names)
+    for name, found in names.items():
+        for text in found:
+            assert text.pattern is not None, name
+            assert re.search(text.pattern, "a"), name
+            assert not re.search(text.pattern, "a\x1b"), name
+            assert not re.search(text.pattern, "a\n"), name
+
+
+def test_a_stored_message_can_be_sent_again() -> None:
+    """A message as history returns it is taken as a message of a stateless turn."""
+    message = {
+        "id": "m_1",
+        "role": "assistant",
+        "parts": [{"kind": "text", "text": "Hi"}],
+        "parent": None,
+        "turn": "t",
+        "model": "demo",
+        "created_at": "2026-01-31T00:00:00.000Z",
+        "usage": {"input_tokens": 1, "output_tokens": 2},
+        "cost": None,
+        "ended": "completed",
+    }
+    assert msgspec.convert(message, p.InputMessage).role == "assistant"
+
+
+def test_the_answers_have_the_types_of_the_protocol() -> None:
+    """A result, a piece of one, and an error."""
+    assert msgspec.to_builtins(p.Result("1", {})) == {"type": "result", "id": "1", "result": {}}
+    assert msgspec.to_builtins(p.Result("1", pieces=2)) == {"type": "result", "id": "1", "pieces": 2}
+    assert msgspec.to_builtins(p.ResultPiece("1", "x")) == {"type": "result.piece", "id": "1", "text": "x"}
+    error = msgspec.to_builtins(p.ErrorAnswer(ErrorBody("busy", "Wait.", True)))
+    assert error == {"type": "error", "error": {"code": "busy", "message": "Wait.", "retryable": True}}

@@ -1,0 +1,116 @@
+"""uvicorn's server with our drain before its shutdown, and a word when it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.app import Gateway
+from gateway.server import GC_THRESHOLDS, listen, make_server, ready_line
+from store.records import StoreError
+from store.sqlite.store import EmbeddedStore
+from tests.client import client
+from tests.in_loop_server import serving
+from tests.in_process import SLOW, make_settings
+
+
+async def test_a_stop_drains_before_sockets_close() -> None:
+    """Asked to stop, clients hear `going_away`, turns get their endings, sockets are closed 4503, not
+    1012."""
+    async with serving(drain_s=0) as running, client(running.ws_url) as c:
+        await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
+        running.server.should_exit = True
+        assert (await c.ending("t"))["error"]["code"] == "shutting_down"
+        assert (await c.until_closed())[0] == 4503
+        assert c.frames[-2]["type"] in {"turn.failed", "going_away", "turn.delta"}
+
+
+@pytest.fixture
+def raised_again() -> Iterator[list[int]]:
+    """Record each SIGTERM that uvicorn raises again after shutdown. Without this handler it would kill the process."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    yield heard
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_signal_with_the_word_that_it_is_ready_is_a_clean_end(raised_again: list[int], times: int) -> None:
+    """A supervisor may be that quick: the gateway drains, and the process ends with 0."""
+    settings = make_settings(drain_s=0)
+    gateway = Gateway(settings, {})
+
+    def stop() -> None:
+        for _ in range(times):
+            signal.raise_signal(signal.SIGTERM)
+
+    with listen("127.0.0.1", 0) as listening:
+        await make_server(gateway, settings, stop).serve(sockets=[listening])
+    assert gateway.services.runner.draining
+    assert raised_again == []
+
+
+async def test_collections_are_rare_and_skip_what_lives_for_ever() -> None:
+    """Once it serves, what was imported is frozen, and a collection comes after thousands of new objects."""
+    thresholds = gc.get_threshold()
+    try:
+        async with serving():
+            assert gc.get_threshold() == GC_THRESHOLDS
+            assert gc.get_freeze_count() > 10_000
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
+async def test_a_store_that_cannot_be_opened_is_raised_before_listening(tmp_path: Path) -> None:
+    """The reason comes out as a `StoreError`, and nobody is told that it is ready."""
+    path = tmp_path / "turnwire.db"
+    holder = EmbeddedStore(str(path))
+    await holder.open()
+    settings = make_settings(store=f"sqlite:///{path}")
+    gateway = Gateway(settings, {})
+    listening = listen("127.0.0.1", 0)
+    ready = asyncio.Event()
+    with pytest.raises(StoreError, match="in use"):
+        await make_server(gateway, settings, ready.set).serve(sockets=[listening])
+    assert not ready.is_set()
+    listening.close()
+    await holder.close()
+    await gateway.store.close()
+
+
+def test_a_port_that_is_taken_is_an_error() -> None:
+    """`OSError`, for both families."""
+    with listen("127.0.0.1", 0) as taken, pytest.raises(OSError, match=r".") as refused:
+        listen("127.0.0.1", taken.getsockname()[1])
+    assert refused.value.errno == errno.EADDRINUSE
+
+
+def test_it_listens_on_ipv6() -> None:
+    """An address with colons is IPv6."""
+    try:
+        listening = listen("::1", 0)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with listening:
+        assert listening.getsockname()[0] == "::1"
+
+
+def test_the_ready_line_says_where_and_with_what() -> None:
+    """The page's address, which keys there are (by provider, never the key), and who may come in."""
+    plain = ready_line(Gateway(make_settings(), {}), 1234)
+    assert plain.startswith("Turnwire is ready: open http://127.0.0.1:1234 - ")
+    assert "no provider keys" in plain
+    assert "loopback only" in plain
+    keyed = ready_line(Gateway(make_settings(insecure=True, host="0.0.0.0"), {"OPENAI_API_KEY": "sk-secret"}), 1)
+    assert "keys for openai -" in keyed
+    azure = {"AZURE_OPENAI_API_KEY": "k", "AZURE_OPENAI_ENDPOINT": "https://x.example", "OPENROUTER_API_KEY": "k"}
+    assert "keys for azure, openrouter -" in ready_line(Gateway(make_settings(), azure), 1)
+    assert "THE NETWORK MAY COME IN" in keyed
+    assert "secret" not in keyed

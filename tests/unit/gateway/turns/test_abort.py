@@ -1,0 +1,260 @@
+"""AbortSignal: the first reason wins, and its interruption is told from one that came from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+
+from gateway.protocol.errors import ApiError
+from gateway.turns.abort import Abort, Aborted, AbortSignal
+
+FIRST = Abort("client", "first")
+SECOND = Abort("limit", "second")
+
+
+def test_the_first_abort_wins() -> None:
+    """A signal fires once and keeps its reason; listeners hear it once, in their order."""
+    signal, heard = AbortSignal(), list[tuple[str, Abort]]()
+    signal.add_listener(lambda abort: heard.append(("a", abort)))
+    signal.add_listener(lambda abort: heard.append(("b", abort)))
+    assert not signal.aborted
+    assert signal.abort(FIRST)
+    assert not signal.abort(SECOND)
+    assert signal.abort_reason == FIRST
+    assert heard == [("a", FIRST), ("b", FIRST)]
+
+
+def test_a_listener_that_comes_late_is_called_at_once() -> None:
+    """Whoever listens to a signal that has fired hears it immediately."""
+    signal, heard = AbortSignal(), list[Abort]()
+    signal.abort(FIRST)
+    remove = signal.add_listener(heard.append)
+    assert heard == [FIRST]
+    remove()
+
+
+def test_a_removed_listener_is_not_called() -> None:
+    """Removing a listener is possible once and more."""
+    signal, heard = AbortSignal(), list[Abort]()
+    remove = signal.add_listener(heard.append)
+    remove()
+    remove()
+    signal.abort(FIRST)
+    assert heard == []
+
+
+def test_any_fires_with_the_first_of_its_signals() -> None:
+    """`any` has the reason of whichever came first, also of one that had fired before."""
+    one, two = AbortSignal(), AbortSignal()
+    union = AbortSignal.any(one, two)
+    two.abort(SECOND)
+    one.abort(FIRST)
+    assert union.abort_reason == SECOND
+    assert AbortSignal.any(AbortSignal(), one).abort_reason == FIRST
+    assert not AbortSignal.any().aborted
+
+
+async def test_a_timeout_fires_with_its_reason() -> None:
+    """`abort_after` is an abort like any other."""
+    signal, fired = AbortSignal(), asyncio.Event()
+    signal.add_listener(lambda _: fired.set())
+    signal.abort_after(0.001, FIRST)
+    await asyncio.wait_for(fired.wait(), 5)
+    assert signal.abort_reason == FIRST
+
+
+async def test_a_released_timeout_never_fires() -> None:
+    """What a timer guards has ended: `release`, or another abort, drops it."""
+    released, aborted = AbortSignal(), AbortSignal()
+    released.abort_after(0, FIRST)
+    aborted.abort_after(0, FIRST)
+    released.release()
+    aborted.abort(SECOND)
+    await asyncio.sleep(0.01)
+    assert not released.aborted
+    assert aborted.abort_reason == SECOND
+
+
+async def test_a_scope_ends_with_aborted_at_its_next_await() -> None:
+    """A signal that fires interrupts the body, and the task is not left cancelled."""
+    signal = AbortSignal()
+    asyncio.get_running_loop().call_soon(signal.abort, FIRST)
+    with pytest.raises(Aborted) as raised:
+        async with signal.scope():
+            await asyncio.Event().wait()
+    assert raised.value.abort == FIRST
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    await asyncio.sleep(0)
+
+
+async def test_a_scope_does_not_begin_after_the_signal() -> None:
+    """A turn that was cancelled before it began never runs its body."""
+    signal = AbortSignal()
+    signal.abort(FIRST)
+    entered = False
+    with pytest.raises(Aborted):
+        async with signal.scope():
+            entered = True
+    assert not entered
+
+
+async def test_a_scope_that_ends_first_is_not_interrupted() -> None:
+    """After the scope the signal fires into nothing."""
+    signal = AbortSignal()
+    async with signal.scope():
+        await asyncio.sleep(0)
+    signal.abort(FIRST)
+    await asyncio.sleep(0)
+    assert signal.aborted
+
+
+async def test_an_abort_from_within_the_body_interrupts_its_next_await() -> None:
+    """A limit that the body itself finds ends it at its next await."""
+    signal, went_on = AbortSignal(), asyncio.Event()
+
+    async def body() -> None:
+        async with signal.scope():
+            signal.abort(FIRST)
+            await asyncio.sleep(0)
+            went_on.set()
+
+    with pytest.raises(Aborted):
+        await body()
+    assert not went_on.is_set()
+
+
+@pytest.mark.parametrize("error", [None, ValueError("body")])
+async def test_an_abort_from_within_never_hits_an_await_behind_the_scope(error: Exception | None) -> None:
+    """A body that fires its own signal and ends without another await leaves no cancellation behind."""
+    signal = AbortSignal()
+    with suppress(ValueError):
+        async with signal.scope():
+            signal.abort(FIRST)
+            if error is not None:
+                raise error
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_an_error_of_the_body_is_not_hidden_by_the_abort() -> None:
+    """What the body raises while it is interrupted comes out, and the task is not left cancelled."""
+    signal = AbortSignal()
+    asyncio.get_running_loop().call_soon(signal.abort, FIRST)
+
+    async def body() -> None:
+        async with signal.scope():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ValueError("clean-up")
+
+    with pytest.raises(ValueError, match="clean-up"):
+        await body()
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_a_body_that_swallows_the_interruption_ends_well() -> None:
+    """The task is not left cancelled either."""
+    signal = AbortSignal()
+    asyncio.get_running_loop().call_soon(signal.abort, FIRST)
+    async with signal.scope():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    await asyncio.sleep(0)
+
+
+async def outcome_of(
+    work: Callable[[AbortSignal], Awaitable[object]], act: Callable[[asyncio.Task[object], AbortSignal], object]
+) -> str:
+    """Run `work` in a task, `act` on it at its first await; how the task ended."""
+    signal = AbortSignal()
+
+    async def body() -> object:
+        return await work(signal)
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(body())
+        await asyncio.sleep(0)
+        act(task, signal)
+        await asyncio.wait([task])
+    return "cancelled" if task.cancelled() else str(task.result())
+
+
+async def wait_in_scope(signal: AbortSignal) -> str:
+    try:
+        async with signal.scope():
+            await asyncio.Event().wait()
+    except Aborted as aborted:
+        return f"aborted {aborted.abort.reason}"
+    return "ended"
+
+
+async def test_an_outside_cancellation_stays_one() -> None:
+    """A cancel of the task, without the signal, comes out as `CancelledError`."""
+    assert await outcome_of(wait_in_scope, lambda task, _: task.cancel()) == "cancelled"
+
+
+async def test_the_signal_alone_is_no_cancellation() -> None:
+    """The signal comes out as `Aborted`."""
+    assert await outcome_of(wait_in_scope, lambda _, signal: signal.abort(FIRST)) == "aborted first"
+
+
+@pytest.mark.parametrize("signal_first", [True, False])
+async def test_both_at_once_is_a_cancellation(signal_first: bool) -> None:
+    """If both come in one tick the outside wins, in whatever order: the task was told to stop."""
+
+    def act(task: asyncio.Task[object], signal: AbortSignal) -> None:
+        if signal_first:
+            signal.abort(FIRST)
+        task.cancel()
+        signal.abort(FIRST)
+
+    assert await outcome_of(wait_in_scope, act) == "cancelled"
+
+
+async def test_a_nested_scope_ends_with_its_own_signal() -> None:
+    """The inner signal ends the inner scope and the outer goes on; the outer signal ends both."""
+    inner = AbortSignal()
+
+    async def nested(outer: AbortSignal) -> str:
+        heard = []
+        try:
+            async with outer.scope():
+                try:
+                    async with inner.scope():
+                        await asyncio.Event().wait()
+                except Aborted as aborted:
+                    heard.append(f"inner {aborted.abort.reason}")
+                await asyncio.Event().wait()
+        except Aborted as aborted:
+            heard.append(f"outer {aborted.abort.reason}")
+        return ", ".join(heard)
+
+    def both_in_turn(_: asyncio.Task[object], outer: AbortSignal) -> None:
+        inner.abort(FIRST)
+        asyncio.get_running_loop().call_later(0.005, outer.abort, SECOND)
+
+    assert await outcome_of(nested, both_in_turn) == "inner first, outer second"
+    inner = AbortSignal()
+    assert await outcome_of(nested, lambda _, outer: outer.abort(SECOND)) == "outer second"
+
+
+def test_an_aborted_says_why() -> None:
+    """The exception's text is the reason, or who it was."""
+    assert str(Aborted(FIRST)) == "first"
+    assert str(Aborted(Abort("error", error=ApiError("internal")))) == "error"

@@ -1,0 +1,188 @@
+"""The rules of `turn.start`, and what of it counts as its content (law 6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from gateway.protocol.errors import ApiError
+from gateway.protocol.requests import InputMessage, TurnStart, decode_request
+from gateway.protocol.views import body_of
+from gateway.turns.acceptance import accept, content_of, parts_of, prepare, started
+from gateway.turns.live_turn import TurnStream
+from providers.base import ImagePart, Params, TextPart, Tool, ToolResultPart
+from store.records import Accepted, Busy
+from tests.in_process import SteeredStore
+from tests.turn_events import EPOCH
+
+INPUT_MAX = 1000
+ITEMS_MAX = 4
+ONE = [InputMessage(role="user", parts=[TextPart("Hi")])]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "path"),
+    [
+        ({}, "invalid_request", "input"),
+        ({"conversation": "c"}, "invalid_request", "input"),
+        ({"input": ""}, "invalid_request", "input"),
+        ({"input": []}, "invalid_request", "input"),
+        ({"input": "", "conversation": "c", "parent": "m"}, "invalid_request", "input"),
+        ({"input": "Hi", "parent": "m"}, "invalid_request", "conversation"),
+        ({"parent": "m"}, "invalid_request", "conversation"),
+        ({"messages": []}, "invalid_request", "messages"),
+        ({"messages": ONE, "input": "Hi"}, "invalid_request", "input"),
+        ({"messages": ONE, "conversation": "c"}, "invalid_request", "conversation"),
+        ({"messages": ONE, "parent": "m"}, "invalid_request", "parent"),
+        ({"input": "x" * 1000}, "too_large", None),
+        ({"input": "Hi", "system": "x" * 1000}, "too_large", None),
+        ({"messages": [InputMessage(role="user", parts=[TextPart("x" * 1000)])]}, "too_large", None),
+        ({"input": [ImagePart("image/png", data="AAAA" * 250)]}, "too_large", None),
+        ({"input": [TextPart("x")] * 5}, "too_large", None),
+        ({"messages": [*ONE, *ONE, InputMessage(role="user", parts=[])]}, "too_large", None),
+        ({"messages": [InputMessage(role="user", parts=[TextPart("x")] * 4)]}, "too_large", None),
+        ({"input": "Hi", "tools": [Tool(f"t{n}") for n in range(4)]}, "too_large", None),
+    ],
+    ids=repr,
+)
+def test_a_start_that_makes_no_sense_is_refused(fields: dict[str, Any], code: str, path: str | None) -> None:
+    """The rules that need more than one field, and the bound of the input; each says which field."""
+    with pytest.raises(ApiError) as refused:
+        prepare(TurnStart(**fields), INPUT_MAX, ITEMS_MAX)
+    assert (refused.value.code, refused.value.body.path) == (code, path)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": "Hi"},
+        {"input": "Hi", "conversation": "c"},
+        {"input": "Hi", "conversation": "c", "parent": "m"},
+        {"conversation": "c", "parent": "m"},
+        {"input": [ToolResultPart("c", "3")]},
+        {"messages": ONE},
+        {"input": "x" * 900},
+    ],
+    ids=repr,
+)
+def test_a_start_that_makes_sense_passes(fields: dict[str, Any]) -> None:
+    """Text or parts, in a conversation or not, a branch, an answer again, or messages of its own."""
+    assert prepare(TurnStart(**fields), INPUT_MAX, ITEMS_MAX).content
+
+
+def test_what_counts_as_content() -> None:
+    """Law 6: the frame without `id`, `metadata` and `on_disconnect`, however its maps are ordered; the whole
+    request is kept for whoever takes the turn over."""
+    base = TurnStart(turn="t", input="Hi", params=Params(demo={"a": 1, "b": 2}))
+    same = [
+        replace(base, id="7"),
+        replace(base, metadata={"x": 1}),
+        replace(base, on_disconnect="cancel"),
+        replace(base, params=Params(demo={"b": 2, "a": 1.0})),
+        replace(base, params=Params(demo={"a": 1, "b": 2, "c": None}, response_format={})),
+        replace(base, tools=[], tool_choice="auto"),
+    ]
+    digest = content_of(base)[1]
+    assert {content_of(one)[1] for one in same} == {digest}
+    others = [
+        replace(base, turn="u"),
+        replace(base, input="Ho"),
+        replace(base, input=[TextPart("Hi")]),
+        replace(base, conversation="c"),
+        replace(base, parent="m"),
+        replace(base, model="demo"),
+        replace(base, system="s"),
+        replace(base, params=Params(demo={"a": 1})),
+        replace(base, tools=[Tool("add")]),
+        replace(base, tool_choice="none"),
+        replace(base, on_busy="queue"),
+        replace(base, messages=ONE),
+    ]
+    assert len({content_of(one)[1] for one in others} | {digest}) == len(others) + 1
+    asked = replace(base, id="7", metadata={"x": 1}, on_disconnect="cancel")
+    assert decode_request(content_of(asked)[0]) == replace(asked, id=None)
+
+
+def test_input_is_text_or_parts() -> None:
+    """Text is one text part; nothing is no part."""
+    assert parts_of("Hi") == [TextPart("Hi")]
+    assert parts_of("") == []
+    assert parts_of([ToolResultPart("c", "3")]) == [ToolResultPart("c", "3")]
+
+
+async def accepted(steered: SteeredStore, request: TurnStart, turn: str = "t", digest: bytes = b"digest") -> Accepted:
+    stream = TurnStream("ann", turn, digest, EPOCH)
+    prepared = prepare(request, INPUT_MAX, ITEMS_MAX)
+    found = await accept(steered.as_store, stream, request, prepared, "demo", "in_one", 10_000)
+    assert (stream.accepted_as is not None, stream.conversation_record) == (True, found.conversation)
+    return found
+
+
+async def test_accepting_makes_a_conversation_with_its_first_words(steered: SteeredStore) -> None:
+    """System and model of the first start are the conversation's; the turn is its accepter's for a lease."""
+    found = await accepted(steered, TurnStart(input="Hello there", system="Be brief.", model="demo"))
+    assert found.conversation is not None
+    assert found.input is not None
+    assert found.conversation.title == "Hello there"
+    assert (found.conversation.system, found.conversation.model) == ("Be brief.", "demo")
+    assert body_of(found.input).parts == [TextPart("Hello there")]
+    first = started(found.turn, found.input, queued=False)
+    assert (first.seq, first.epoch, first.status, first.conversation) == (
+        1,
+        EPOCH,
+        "running",
+        found.conversation.id,
+    )
+    assert first.input is not None
+    assert (first.input.role, first.input.parts) == ("user", [TextPart("Hello there")])
+    assert (first.message, first.parent) == (found.turn.message, found.input.id)
+    assert started(found.turn, found.input, queued=True).status == "queued"
+    assert found.turn.owner == "in_one"
+    assert await steered.takeable() == []
+
+
+async def test_tool_results_are_a_message_of_the_tool(steered: SteeredStore) -> None:
+    """Input of nothing but tool results has role `tool`; with text beside them it is the user's."""
+    alone = await accepted(steered, TurnStart(input=[ToolResultPart("c", "3")]))
+    mixed = await accepted(steered, TurnStart(input=[ToolResultPart("c", "3"), TextPart("so?")]), "u")
+    assert [one.input.role for one in (alone, mixed) if one.input] == ["tool", "user"]
+
+
+async def test_a_stateless_turn_has_no_place(steered: SteeredStore) -> None:
+    """Conversation, parent and input are null."""
+    found = await accepted(steered, TurnStart(messages=ONE))
+    first = started(found.turn, found.input, queued=False)
+    assert (first.conversation, first.parent, first.input) == (None, None, None)
+
+
+async def test_a_queued_turn_follows_the_one_ahead(steered: SteeredStore) -> None:
+    """The parent is the answer of the turn ahead, also before that exists; a parent of its own goes first."""
+    first = await accepted(steered, TurnStart(input="one"), "a")
+    assert first.conversation is not None
+    assert first.input is not None
+    where = first.conversation.id
+    second = await accepted(steered, TurnStart(input="two", conversation=where, on_busy="queue"), "b")
+    assert second.input is not None
+    assert (second.input.parent, second.ahead) == (first.turn.message, ("a",))
+    request = TurnStart(input="three", conversation=where, parent=first.input.id, on_busy="queue")
+    third = await accepted(steered, request, "c")
+    assert third.input is not None
+    assert (third.input.parent, third.ahead) == (first.input.id, ("a", "b"))
+
+
+async def test_what_the_store_refuses_is_said_in_our_words(steered: SteeredStore) -> None:
+    """A conflict, what isn't there and a busy conversation carry the path."""
+    first = await accepted(steered, TurnStart(input="one"), "a")
+    assert first.conversation is not None
+    busy = TurnStart(input="two", conversation=first.conversation.id, on_busy="reject")
+    with pytest.raises(Busy):
+        await accepted(steered, busy, "c")
+    for request, turn, digest, said in (
+        (TurnStart(input="two"), "a", b"other digest", ("conflict", "turn")),
+        (TurnStart(input="two", conversation="nowhere"), "b", b"", ("not_found", "conversation")),
+    ):
+        with pytest.raises(ApiError) as refused:
+            await accepted(steered, request, turn, digest)
+        assert (refused.value.code, refused.value.body.path) == said

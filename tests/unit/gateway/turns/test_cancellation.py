@@ -1,0 +1,225 @@
+"""Law 5 and law 8: stop means stop, whoever runs the turn, and a turn ends when nobody anywhere follows it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.turns.abort import Abort
+from gateway.turns.live_turn import TurnStream
+from store.sqlite.store import EmbeddedStore
+from tests.in_process import SLOW, Instance, eventually, open_pair, seat
+
+Pair = tuple[Instance, Instance]
+
+
+async def test_a_cancel_through_another_instance(pair: Pair) -> None:
+    """The wish is stored and signalled; the owner obeys it, and everybody has the ending."""
+    one, two = pair
+    async with seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=SLOW)
+        assert await there.request("turn.cancel", turn="t", reason="enough") == {"turns": {"t": "cancelled"}}
+        ended = await here.ending("t")
+        assert (ended["type"], ended["by"], ended["reason"]) == ("turn.cancelled", "client", "enough")
+        assert one.stream("t").owned
+        assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "already_ended"}}
+        assert await there.request("turn.cancel", turn="never") == {"turns": {"never": "not_found"}}
+
+
+async def test_strangers_cannot_cancel_elsewhere(pair: Pair) -> None:
+    """Law 12: through any instance another user's turn isn't there."""
+    one, two = pair
+    async with seat(one.services) as here, seat(two.services, "bob") as bob:
+        await here.start("t", demo=SLOW)
+        assert await bob.request("turn.cancel", turn="t") == {"turns": {"t": "not_found"}}
+        assert one.stream("t").running
+
+
+@pytest.mark.parametrize("scope", ["conversation", "mine"])
+async def test_a_scope_holds_on_all_instances(pair: Pair, scope: str) -> None:
+    """A conversation's turns, or all of a user's, are stopped wherever they run."""
+    one, two = pair
+    async with seat(one.services) as here, seat(two.services) as there:
+        where = (await here.start("a", demo=SLOW))["conversation"]
+        await there.start("b", conversation=where, demo=SLOW)
+        fields = {"mine": True} if scope == "mine" else {"conversation": where}
+        answer = await there.request("turn.cancel", **fields)
+        assert answer == {"turns": {"a": "cancelled", "b": "cancelled"}}
+        await here.ending("a")
+        await there.ending("b")
+
+
+async def test_an_owner_that_stays_silent_loses_the_turn(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instance that was asked takes the turn and stores the ending; the owner, back, says nothing else."""
+    monkeypatch.setattr("gateway.turns.cancellation.OWNER_SILENT_S", 0.1)
+    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=SLOW)
+        await there.request("turn.attach", turn="t")
+        await there.until(lambda: there.turns.get("t") and there.turns["t"].seq > 5)
+        with one.store.blocked("append"), one.shared.deaf():
+            asked = [there.send("turn.cancel", turn="t") for _ in range(2)]
+            for request_id in asked:
+                assert await there.answer(request_id) == {"turns": {"t": "cancelled"}}
+            assert (await there.ending("t"))["type"] == "turn.cancelled"
+        assert (await here.ending("t"))["type"] == "turn.cancelled"
+        assert here.turns["t"].text() == there.turns["t"].text()
+        assert two.store.calls.count("take") == 1
+
+
+async def test_a_wish_whose_signal_was_lost_comes_with_the_next_append(quick: None) -> None:
+    """The store's answers carry the wish: an owner that hears no signal obeys all the same."""
+    async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=SLOW)
+        with one.shared.deaf():
+            assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+        await here.ending("t")
+        assert "take" not in two.store.calls
+
+
+async def test_a_cancel_at_a_former_owner_reaches_the_new_one(quick: None) -> None:
+    """A turn that is being lost is stopped where it runs now, whether the loss is known here yet or not."""
+    async with open_pair(lease_s=5) as (one, two), seat(one.services) as here:
+        await here.start("known", demo=SLOW)
+        await here.start("unknown", demo=SLOW)
+        with one.store.blocked("append") as flushing:
+            await flushing.wait()
+            for turn in ("known", "unknown"):
+                await two.services.stopping.take_over("ann", turn, force=True)
+            one.stream("known").signal.abort(Abort("lost"))
+            known = one.services.stopping.cancel("ann", "known", Abort("client"))  # its provider has not stopped yet
+            assert await known == "cancelled"
+            assert await here.request("turn.cancel", turn="unknown") == {"turns": {"unknown": "cancelled"}}
+        for turn in ("known", "unknown"):
+            assert (await here.ending(turn))["type"] == "turn.cancelled"
+            assert (await two.store.turn("ann", turn)).status == "cancelled"
+
+
+async def test_with_the_store_away_only_the_owners_answer(quick: None) -> None:
+    """The owner's own connections are answered at once; through others: `store_unavailable`."""
+    async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=SLOW)
+        with one.store.failing(), two.store.failing():
+            assert (await there.refused("turn.cancel", turn="t"))["code"] == "store_unavailable"
+            assert await here.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+            assert here.turns["t"].ended is None
+        await here.ending("t")
+
+
+async def test_a_repeated_start_elsewhere_hides_no_turn(pair: Pair) -> None:
+    """Laws 5 and 6: while another instance still finds out that an id is taken, cancel and attach reach the turn."""
+    one, two = pair
+    async with seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=SLOW)
+        with two.store.blocked("accept") as accepting:
+            again = there.send("turn.start", turn="t", input="Hello", params={"demo": SLOW})
+            await accepting.wait()
+            attach = there.send("turn.attach", turn="t")
+            cancel = there.send("turn.cancel", turn="t")
+        assert (await there.answer(again))["status"] == "attached"
+        assert (await there.answer(attach))["turns"]["t"]["from"] == 0
+        assert await there.answer(cancel) == {"turns": {"t": "cancelled"}}
+        await there.ending("t")
+
+
+async def test_a_turn_lives_while_any_device_follows_it(quick: None) -> None:
+    """Law 8: devices on two instances; it ends when the last one has gone for the grace."""
+    async with open_pair(disconnect_grace_s=0.1) as (one, two):
+        async with seat(two.services) as there:
+            async with seat(one.services) as here:
+                await here.start("t", demo=SLOW, on_disconnect="cancel")
+                await there.request("turn.attach", turn="t")
+                while not await one.store.attached_elsewhere("ann", "t", one.services.instance):
+                    await asyncio.sleep(0.01)
+            asked = one.store.calls.count("attached_elsewhere")
+            await there.until(lambda: one.store.calls.count("attached_elsewhere") >= asked + 4)
+            assert one.stream("t").running
+        await asyncio.wait_for(one.stream("t").ended.wait(), 5)
+        assert (await one.store.turn("ann", "t")).status == "cancelled"
+
+
+async def test_a_store_that_is_away_ends_no_abandoned_turn(quick: None) -> None:
+    """Law 8: who can't ask whether somebody follows elsewhere asks again, and doesn't guess."""
+    async with open_pair(disconnect_grace_s=0.02) as (one, _):
+        with one.store.failing("attached_elsewhere", 3):
+            async with seat(one.services) as here:
+                await here.start("t", demo=SLOW, on_disconnect="cancel")
+            await asyncio.wait_for(one.stream("t").ended.wait(), 5)
+        assert one.store.calls.count("attached_elsewhere") == 4
+
+
+def _asks_in_s(stream: TurnStream) -> float:
+    """When its owner asks next whether anybody follows it."""
+    timer = stream._disconnect_timer
+    return 0 if timer is None else timer.when() - asyncio.get_running_loop().time()
+
+
+@pytest.mark.parametrize("lost", ["attachments", "turn"])
+async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
+    quick: None, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """Law 8: Redis was away, or lost all it had: whoever follows the turn elsewhere has the grace to say so again."""
+    monkeypatch.setattr("gateway.turns.cancellation.ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr("gateway.turns.mirrors.TOUCH_S", 0.5)
+    async with open_pair(disconnect_grace_s=30) as (one, two), seat(two.services) as there:
+        async with seat(one.services) as here:
+            await here.start("t", demo=SLOW, on_disconnect="cancel")
+            await there.request("turn.attach", turn="t")
+        stream, store = one.stream("t"), one.store.real
+        assert isinstance(store, EmbeddedStore)
+        one.services.stopping.on_abandoned(stream)
+        await eventually(lambda: one.store.calls.count("attached_elsewhere") > 3)
+        if lost == "attachments":
+            with one.store.failing("attached_elsewhere"):
+                asked = one.store.calls.count("attached_elsewhere")
+                await eventually(lambda: one.store.calls.count("attached_elsewhere") > asked)
+                store._touched.clear()
+        else:
+            one.wired.writer.on_missing(stream)
+            await eventually(lambda: _asks_in_s(stream) > 1)
+            store._touched.clear()
+        touches = two.store.calls.count("touch")
+        await eventually(lambda: two.store.calls.count("touch") > touches + 1)
+        asked = one.store.calls.count("attached_elsewhere")
+        one.services.stopping.on_abandoned(stream)
+        await eventually(lambda: one.store.calls.count("attached_elsewhere") > asked + 3)
+        assert stream.running
+
+
+async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 8: the turn is made anew while the store is asked who follows it; its followers have their grace all the same."""
+    monkeypatch.setattr("gateway.turns.cancellation.ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr("gateway.turns.mirrors.TOUCH_S", 0.5)
+    async with open_pair(disconnect_grace_s=10) as (one, two), seat(two.services) as there:
+        async with seat(one.services) as here:
+            await here.start("t", demo=SLOW, on_disconnect="cancel")
+            await there.request("turn.attach", turn="t")
+        stream, store = one.stream("t"), one.store.real
+        assert isinstance(store, EmbeddedStore)
+        one.services.stopping.on_abandoned(stream)
+        with one.store.blocked("attached_elsewhere") as asking:
+            await asking.wait()
+            timer = stream._disconnect_timer
+            one.wired.writer.on_missing(stream)
+            await eventually(lambda: stream._disconnect_timer is not timer)
+            store._touched.clear()
+        touches = two.store.calls.count("touch")
+        await eventually(lambda: two.store.calls.count("touch") > touches + 1)
+        assert stream.running
+
+
+async def test_on_busy_looks_at_all_instances(pair: Pair) -> None:
+    """`reject`, `queue` and `interrupt` heed turns that run elsewhere."""
+    one, two = pair
+    async with seat(one.services) as here, seat(two.services) as there:
+        where = (await here.start("a", demo=SLOW))["conversation"]
+        assert (await there.refused("turn.start", turn="b", input="x", conversation=where, on_busy="reject"))[
+            "code"
+        ] == "busy"
+        assert (await there.start("c", conversation=where, on_busy="queue"))["status"] == "queued"
+        await there.until(lambda: there.of("c", "turn.status"))
+        assert there.turns["c"].ended is None
+        await there.start("d", conversation=where, on_busy="interrupt")
+        assert (await here.ending("a"))["type"] == "turn.cancelled"
+        assert (await there.ending("c"))["type"] == "turn.cancelled"
+        assert (await there.ending("d"))["type"] == "turn.completed"

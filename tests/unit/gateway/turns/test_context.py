@@ -1,0 +1,354 @@
+"""What a model is asked: the request as it stands, and the branch that it follows."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from gateway.protocol.errors import ApiError
+from gateway.protocol.requests import InputMessage, TurnStart
+from gateway.protocol.views import MessageBody, encode_body
+from gateway.turns.context import History, chat_request, estimate_tokens, estimated_usage, stated, trimmed
+from providers.base import (
+    ChatMessage,
+    ChatRequest,
+    ImagePart,
+    Params,
+    Part,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolResultPart,
+    Usage,
+)
+from tests.in_process import SteeredStore
+from tests.store_conformance import conversation, ending, message, new_turn
+
+
+def body(*parts: Part) -> bytes:
+    return encode_body(MessageBody(list(parts)))
+
+
+def history_of(steered: SteeredStore, bytes_max: int = 1 << 25) -> History:
+    return History(steered.as_store, "ann", bytes_max)
+
+
+async def asked(steered: SteeredStore, request: TurnStart, turn: str, bytes_max: int = 1 << 25) -> Any:
+    record = await steered.turn("ann", turn)
+    placed = None if record.conversation is None else await steered.conversation("ann", record.conversation)
+    return await chat_request(history_of(steered, bytes_max), record, placed, request, "upstream-name")
+
+
+def test_a_request_is_stated_with_all_that_it_says() -> None:
+    """Model, system, parameters, tools and choice go through unchanged."""
+    request = TurnStart(
+        input="Hi",
+        system="Be brief.",
+        params=Params(temperature=0.5, stop=["x"]),
+        tools=[Tool("add", "adds", {"type": "object"})],
+        tool_choice="required",
+    )
+    made = stated(request, "upstream-name")
+    assert (made.model, made.system, made.params) == ("upstream-name", "Be brief.", request.params)
+    assert (made.tools, made.tool_choice) == (tuple(request.tools or ()), "required")
+    assert made.messages == (ChatMessage("user", (TextPart("Hi"),)),)
+    assert stated(TurnStart(parent="m"), "u").messages == (ChatMessage("user", ()),)
+
+
+async def test_a_stateless_turn_is_its_own_context(steered: SteeredStore) -> None:
+    """Only role and parts of the messages count, and nothing is read."""
+    request = TurnStart(
+        messages=[
+            InputMessage(role="user", parts=[TextPart("a")], id="m", usage={"x": 1}),
+            InputMessage(role="assistant", parts=[TextPart("b", "S")]),
+        ]
+    )
+    await steered.accept(new_turn("t", stateless=True, conversation=None, input=None))
+    made = await asked(steered, request, "t")
+    assert made.messages == (
+        ChatMessage("user", (TextPart("a"),)),
+        ChatMessage("assistant", (TextPart("b", "S"),)),
+    )
+    assert "branch" not in steered.calls
+
+
+async def test_calls_that_nobody_answered_leave_a_stateless_turn_too(steered: SteeredStore) -> None:
+    """History can be sent back as it came, and every provider refuses a call without its result."""
+    calls = [ToolCallPart("c1", "add", "{}"), ToolCallPart("c2", "add", "{}")]
+    request = TurnStart(
+        messages=[
+            InputMessage(role="assistant", parts=[TextPart("b"), *calls]),
+            InputMessage(role="tool", parts=[ToolResultPart("c2", "4")]),
+            InputMessage(role="assistant", parts=[ToolCallPart("c3", "add", "{}")]),
+            InputMessage(role="user", parts=[TextPart("Never mind.")]),
+        ]
+    )
+    await steered.accept(new_turn("t", stateless=True, conversation=None, input=None))
+    assert [message.parts for message in (await asked(steered, request, "t")).messages] == [
+        (TextPart("b"), calls[1]),
+        (ToolResultPart("c2", "4"),),
+        (TextPart("Never mind."),),
+    ]
+
+
+async def test_the_history_is_the_branch_to_the_question(steered: SteeredStore) -> None:
+    """In order, signatures and tools included; an answer that was stopped before its first word is left
+    out."""
+    await steered.create_conversation(conversation(system="Be kind."))
+    history: list[tuple[Part, ...]] = [
+        (TextPart("one"), ImagePart("image/png", data="QUJD")),
+        (ReasoningPart("hm", signature="S"), ToolCallPart("c", "add", "{}")),
+        (ToolResultPart("c", "3"),),
+        (),
+        (TextPart("again"),),
+        (TextPart("three"),),
+    ]
+    for n in range(0, 6, 2):
+        new = new_turn(f"t{n}", input=message(f"q{n}", body=body(*history[n]), turn=f"t{n}"))
+        accepted = await steered.accept(new)
+        made = ending(accepted.turn)
+        await steered.end(replace(made, answer=replace(made.answer, body=body(*history[n + 1]))))
+    await steered.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
+    made = await asked(steered, TurnStart(conversation="c1", input="now"), "t")
+    roles = [found.role for found in made.messages]
+    parts = [found.parts for found in made.messages]
+    assert parts == [p for p in history if p] + [(TextPart("now"),)]
+    assert roles == ["user", "assistant", "user", "user", "assistant", "user"]
+    assert made.system == "Be kind."
+    named = await asked(steered, TurnStart(conversation="c1", input="now", system="Be brief."), "t")
+    assert named.system == "Be brief."
+
+
+async def test_a_conversation_that_went_meanwhile_is_not_found(steered: SteeredStore) -> None:
+    """A branch that can't be read any more is said."""
+    await steered.create_conversation(conversation())
+    await steered.accept(new_turn("t"))
+    record = await steered.turn("ann", "t")
+    await steered.delete_conversation("ann", "c1")
+    with pytest.raises(ApiError) as missing:
+        await chat_request(history_of(steered), record, None, TurnStart(conversation="c1", input="x"), "u")
+    assert missing.value.code == "not_found"
+
+
+async def exchanges(steered: SteeredStore, *questions: Part) -> None:
+    """A conversation in which each was asked and answered; then turn t asks for more."""
+    await steered.create_conversation(conversation())
+    for number, question in enumerate(questions):
+        new = new_turn(f"t{number}", input=message(f"q{number}", body=body(question), turn=f"t{number}"))
+        made = ending((await steered.accept(new)).turn)
+        await steered.end(replace(made, answer=replace(made.answer, body=body(TextPart(f"answer {number}")))))
+    await steered.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
+
+
+def texts(made: ChatRequest) -> list[str]:
+    return [part.text[:8] for each in made.messages for part in each.parts if isinstance(part, TextPart)]
+
+
+async def test_so_many_bytes_of_the_history_are_read(steered: SteeredStore) -> None:
+    """Law 11: the newest exchanges, whole ones; the input in any case."""
+    await exchanges(steered, *(TextPart(f"q{number}" + "x" * 1000) for number in range(3)))
+    request = TurnStart(conversation="c1", input="now")
+    whole = ["q0xxxxxx", "answer 0", "q1xxxxxx", "answer 1", "q2xxxxxx", "answer 2", "now"]
+    for bytes_max, left_out in {1: 6, 500: 6, 1500: 4, 2500: 2, 9000: 0}.items():
+        made = await asked(steered, request, "t", bytes_max)
+        assert (texts(made), made.left_out) == (whole[left_out:], left_out), bytes_max
+
+
+def image_at(number: int, part: int = 0) -> ImagePart:
+    return ImagePart("image/png", url=f"/v1/messages/q{number}/parts/{part}")
+
+
+async def test_what_the_context_names_is_read_once_and_counted(steered: SteeredStore) -> None:
+    """Law 11: a frame that names a large image a thousand times makes a request of so many bytes, and no more."""
+    await exchanges(steered, ImagePart("image/png", data="A" * 3000))
+
+    def naming(times: int) -> TurnStart:
+        return TurnStart(messages=[InputMessage(role="user", parts=[image_at(0)] * times)])
+
+    before = steered.calls.count("message")
+    (sent,) = (await asked(steered, naming(2), "t", 10_000)).messages
+    assert sent.parts == (ImagePart("image/png", data="A" * 3000),) * 2
+    assert steered.calls.count("message") == before + 1
+    with pytest.raises(ApiError) as refused:
+        await asked(steered, naming(3), "t", 10_000)
+    assert refused.value.code == "context_length_exceeded"
+
+
+async def test_old_exchanges_whose_data_has_no_room_are_left_out(steered: SteeredStore) -> None:
+    """A conversation that names much goes on with its newest exchanges."""
+    await exchanges(steered, ImagePart("image/png", data="A" * 3000), image_at(0), image_at(0), TextPart("q3"))
+    made = await asked(steered, TurnStart(conversation="c1", input="now"), "t", 8000)
+    assert (texts(made), made.left_out) == (["answer 2", "q3", "answer 3", "now"], 4)
+    assert made.messages[0].parts == (ImagePart("image/png", data="A" * 3000),)
+
+
+def test_a_usage_is_estimated() -> None:
+    """What was asked, with prompt, tools and images; what was said, with what was thought told apart."""
+    asked = (ChatMessage("user", (TextPart("x" * 40), ImagePart("image/png", data="A"))),)
+    question = ChatRequest(model="m", messages=asked, system="y" * 40)
+    said: list[Part] = [ReasoningPart("z" * 40), TextPart("z" * 20)]
+    assert estimated_usage(question, said) == Usage(20 + 1600, 15, reasoning_tokens=10, estimated=True)
+    assert estimated_usage(question, []) == Usage(1620, 0, estimated=True)
+    tools = estimated_usage(replace(question, tools=(Tool("f", "x" * 400),)), [])
+    assert tools.input_tokens > 1720
+
+
+@pytest.mark.parametrize(
+    ("parts", "tokens"),
+    [
+        ([], 0),
+        ([TextPart("abcd")], 1),
+        ([TextPart("abcde")], 2),
+        ([TextPart("ééé"), ToolCallPart("c", "n", "{}"), ToolResultPart("c", "x" * 8)], 4),
+        ([ImagePart("image/png", data="x" * 1000)], 0),
+    ],
+    ids=["nothing", "four", "five", "several", "image"],
+)
+def test_tokens_are_estimated_by_bytes(parts: list[Part], tokens: int) -> None:
+    """Four bytes a token, rounded up, of text, arguments and outputs."""
+    assert estimate_tokens(parts) == tokens
+    assert estimate_tokens(tuple(parts)) == tokens
+
+
+def test_a_body_that_was_stored_is_read_back() -> None:
+    """What the context reads is what the history wrote."""
+    assert msgspec.json.decode(body(TextPart("Hi")), type=MessageBody).parts == [TextPart("Hi")]
+
+
+def exchange(role: str, tokens: int) -> ChatMessage:
+    """A message of about so many tokens by the upper estimate."""
+    return ChatMessage(cast("Any", role), (TextPart("abc" * tokens),))
+
+
+TALK = (
+    exchange("user", 100),
+    exchange("assistant", 100),
+    exchange("user", 100),
+    exchange("assistant", 50),
+    exchange("tool", 20),
+    exchange("assistant", 50),
+    exchange("user", 100),
+)
+
+
+@pytest.mark.parametrize(
+    ("window", "kept"),
+    [(None, 7), (10_000, 7), (600, 5), (500, 5), (300, 1), (10, 1)],
+)
+def test_the_oldest_exchanges_leave_first(window: int | None, kept: int) -> None:
+    """What doesn't fit the window goes by whole exchanges, a tool's call and result together; the last one stays."""
+    question = ChatRequest(model="m", messages=TALK, system="Be brief.")
+    fitting, dropped = trimmed(question, window, 50)
+    assert (len(fitting.messages), dropped) == (kept, 7 - kept)
+    assert fitting.messages == TALK[7 - kept :]
+    assert fitting.messages[0].role == "user"
+
+
+def test_an_image_takes_room_too() -> None:
+    """A picture in an old exchange is worth many words."""
+    picture = ChatMessage("user", (ImagePart("image/png", data="eA=="),))
+    question = ChatRequest(model="m", messages=(picture, exchange("assistant", 10), exchange("user", 10)))
+    assert trimmed(question, 1000, 50)[1] == 2
+    assert trimmed(question, 3000, 50)[1] == 0
+
+
+async def test_data_that_is_named_by_its_address_is_put_back(steered: SteeredStore) -> None:
+    """A message as the history shows it can be sent back: the provider gets the bytes, never our address."""
+    await steered.create_conversation(conversation())
+    stored = (TextPart("look"), ImagePart("image/png", data="QUJD" * 2000, name="a.png"))
+    accepted = await steered.accept(new_turn("t0", input=message("q0", body=body(*stored), turn="t0")))
+    await steered.end(ending(accepted.turn))
+    shown = ImagePart("image/png", url="/v1/messages/q0/parts/1", name="a.png")
+    outside = ImagePart("image/png", url="https://example.com/v1/messages/q0/parts/1")
+    request = TurnStart(messages=[InputMessage(role="user", parts=[TextPart("look"), shown, outside])])
+    await steered.accept(new_turn("t", stateless=True, conversation=None, input=None))
+    made = await asked(steered, request, "t")
+    assert made.messages == (ChatMessage("user", (*stored, outside)),)
+
+
+@pytest.mark.parametrize("address", ["/v1/messages/q0/parts/0", "/v1/messages/q0/parts/7", "/v1/messages/x/parts/1"])
+async def test_data_that_is_not_there_is_said(steered: SteeredStore, address: str) -> None:
+    """A part without data, no such part, no such message: the turn fails before a provider is asked."""
+    await steered.create_conversation(conversation())
+    await steered.accept(new_turn("t0", input=message("q0", body=body(TextPart("x")), turn="t0")))
+    part = ImagePart("image/png", url=address)
+    await steered.accept(new_turn("t", stateless=True, conversation=None, input=None))
+    with pytest.raises(ApiError) as missing:
+        await asked(steered, TurnStart(messages=[InputMessage(role="user", parts=[part])]), "t")
+    assert missing.value.code == "not_found"
+
+
+async def test_what_another_model_signed_and_what_nobody_answered_stays_away(steered: SteeredStore) -> None:
+    """A provider refuses another's signatures, and a call without its result: the conversation goes on without."""
+    await steered.create_conversation(conversation())
+    answers = [
+        ("demo", [ReasoningPart("a", signature="S"), ToolCallPart("kept", "f", "{}"), ToolCallPart("lost", "f", "{}")]),
+        ("other", [ReasoningPart("b", signature="S"), TextPart("so")]),
+        ("demo", [ToolCallPart("open", "f", "{}")]),
+    ]
+    inputs: list[Part] = [TextPart("one"), ToolResultPart("kept", "3"), TextPart("two")]
+    for n, ((model, parts), said) in enumerate(zip(answers, inputs, strict=True)):
+        accepted = await steered.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(said), turn=f"t{n}")))
+        made = ending(accepted.turn)
+        stored = encode_body(MessageBody(cast("list[Part]", parts), model))
+        await steered.end(replace(made, answer=replace(made.answer, body=stored)))
+    await steered.accept(new_turn("t", model="demo", input=message("q", body=body(TextPart("now")), turn="t")))
+    made_of = await asked(steered, TurnStart(conversation="c1", input="now"), "t")
+    assert [found.parts for found in made_of.messages] == [
+        (TextPart("one"),),
+        (ReasoningPart("a", signature="S"), ToolCallPart("kept", "f", "{}")),
+        (ToolResultPart("kept", "3"),),
+        (ReasoningPart("b"), TextPart("so")),
+        (TextPart("two"),),
+        (TextPart("now"),),
+    ]
+
+
+async def test_a_result_without_its_call_is_refused(steered: SteeredStore) -> None:
+    """Before a provider is asked, and naming the call."""
+    await steered.create_conversation(conversation())
+    await steered.accept(new_turn("t", input=message("q", body=body(ToolResultPart("nobody", "3")), turn="t")))
+    with pytest.raises(ApiError, match="nobody") as refused:
+        await asked(steered, TurnStart(conversation="c1", input=[ToolResultPart("nobody", "3")]), "t")
+    assert refused.value.code == "invalid_request"
+
+
+async def test_a_result_that_comes_too_late_is_refused(steered: SteeredStore) -> None:
+    """Behind another exchange no provider takes it; the conversation goes on without it, and a repeated one counts once."""
+    await steered.create_conversation(conversation())
+    call: list[Part] = [ToolCallPart("c", "f", "{}")]
+    results = [ToolResultPart("c", output) for output in ("first", "again", "late")]
+    answers: list[list[Part]] = [call, [], [TextPart("so")], []]
+    inputs: list[Part] = [TextPart("q"), *results]
+    for n, (said, parts) in enumerate(zip(inputs, answers, strict=True)):
+        accepted = await steered.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(said), turn=f"t{n}")))
+        if said is results[2]:
+            with pytest.raises(ApiError, match="parent that has the call") as refused:
+                await asked(steered, TurnStart(conversation="c1", input=[said]), f"t{n}")
+            assert (refused.value.code, refused.value.body.path) == ("invalid_request", "input")
+        elif isinstance(said, ToolResultPart):
+            made = await asked(steered, TurnStart(conversation="c1", input=[said]), f"t{n}")
+            assert [found.parts for found in made.messages] == [(TextPart("q"),), tuple(call), (said,)]
+        ended = ending(accepted.turn)
+        await steered.end(replace(ended, answer=replace(ended.answer, body=body(*parts))))
+    await steered.accept(new_turn("t", input=message("q", body=body(TextPart("now")), turn="t")))
+    made = await asked(steered, TurnStart(conversation="c1", input="now"), "t")
+    assert [found.parts for found in made.messages] == [
+        (TextPart("q"),),
+        tuple(call),
+        (results[1],),
+        (TextPart("so"),),
+        (TextPart("now"),),
+    ]
+
+
+def test_a_result_is_not_parted_from_its_call() -> None:
+    """An exchange begins with a question: a message that brings a tool's result belongs to the one before it."""
+    result = ChatMessage("user", (ToolResultPart("c", "abc" * 20), TextPart("and?")))
+    talk = (exchange("user", 100), exchange("assistant", 50), result, exchange("assistant", 50), exchange("user", 100))
+    fitting, dropped = trimmed(ChatRequest(model="m", messages=talk), 320, 50)
+    assert (len(fitting.messages), dropped) == (1, 4)

@@ -1,0 +1,194 @@
+"""An ending's way: into the store first, then to whoever follows (law 3)."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import msgspec
+import pytest
+
+from gateway.offload import LARGE_BYTES
+from gateway.protocol.errors import ApiError
+from gateway.protocol.events import Ending
+from gateway.protocol.views import body_of
+from gateway.telemetry.metrics import Telemetry
+from gateway.turns.abort import Abort
+from gateway.turns.endings import Endings
+from gateway.turns.event_writer import Delivery
+from gateway.turns.live_turn import TurnStream
+from gateway.turns.log_entries import decode_events, unstored
+from gateway.turns.log_writer import LogWriter
+from gateway.turns.outcome import Outcome
+from gateway.turns.restoration import Recreation
+from gateway.turns.turn_metrics import TurnWatch
+from providers.base import PartDelta, PartStarted, TextPart, Usage, UsageReported
+from store.records import Accepted, StoreError
+from store.sqlite.store import EmbeddedStore
+from tests.client import RequestFailed
+from tests.in_process import Seat, SteeredStore, eventually
+from tests.store_conformance import conversation, new_turn
+from tests.turn_events import EPOCH, started
+
+OUTCOMES = {
+    "completed": Outcome("completed", finish_reason="length"),
+    "cancelled": Outcome.from_abort(Abort("limit", "Too long.")),
+    "failed": Outcome("failed", error=ApiError("upstream_timeout")),
+    "failed without a word": Outcome("failed"),
+}
+
+
+async def accepted(steered: SteeredStore, turn: str = "t") -> tuple[TurnStream, Delivery, Accepted]:
+    """A turn that has said something."""
+    with suppress(StoreError):
+        await steered.create_conversation(conversation())
+    found = await steered.accept(new_turn(turn, epoch=EPOCH))
+    stream = TurnStream("ann", turn, b"digest", EPOCH)
+    stream.model, stream.message = "demo", f"{turn}.answer"
+    stream.publish([started(turn)])
+    delivery = Delivery(stream, 10**9, 0, found.turn.parent, TurnWatch(Telemetry(())))
+    delivery.deliver([PartStarted(0, "text"), PartDelta(0, "Hi"), UsageReported(Usage(3, 4))])
+    return stream, delivery, found
+
+
+async def end(steered: SteeredStore, stream: TurnStream, delivery: Delivery, outcome: Outcome) -> bool:
+    """Store and publish an ending, as the turn's owner does."""
+    async with asyncio.TaskGroup() as tasks:
+        recreation = Recreation(steered.as_store, LogWriter(steered.as_store, 0.025, lambda _: None), tasks)
+        return await Endings(steered.as_store, recreation).store(stream, delivery, outcome)
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+async def test_an_ending_is_stored_as_it_is_said(steered: SteeredStore, name: str) -> None:
+    """Laws 2 and 3: the ending in the log and the one in the store are the same; the answer stands in the
+    history."""
+    stream, delivery, found = await accepted(steered)
+    outcome = OUTCOMES[name]
+    assert await end(steered, stream, delivery, outcome)
+    assert stream.stored == stream.log.end
+    said = stream.log.events[-1]
+    turn = await steered.turn("ann", "t")
+    assert msgspec.json.decode(turn.ending or b"", type=Ending) == said
+    assert (turn.status, turn.seq, stream.log.ended) == (outcome.status, said.seq, True)
+    answer = await steered.message("ann", "t.answer")
+    body = body_of(answer)
+    assert (body.parts, body.model, body.usage, body.ended) == (
+        [TextPart("Hi")],
+        "demo",
+        Usage(3, 4),
+        outcome.status,
+    )
+    assert answer.parent == found.turn.parent
+    assert (await steered.usage("ann", None, None)).output_tokens == 4
+
+
+async def test_nobody_hears_of_an_ending_before_it_is_stored(
+    steered: SteeredStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 3: while the store is away the ending waits, and is tried until it is stored; then it is said,
+    once."""
+    monkeypatch.setattr("gateway.turns.endings.RETRY_FIRST_S", 0.001)
+    monkeypatch.setattr("gateway.turns.endings.RETRY_MAX_S", 0.002)
+    stream, delivery, _ = await accepted(steered)
+    with steered.failing("end", 5):
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            tasks.create_task(end(steered, stream, delivery, OUTCOMES["completed"]))
+            while steered.calls.count("end") < 6:
+                assert not stream.log.ended
+                await asyncio.sleep(0)
+            assert not stream.log.ended
+    assert steered.calls.count("end") == 6
+    assert (stream.log.end, stream.log.ended) == (4, True)
+    assert (await steered.turn("ann", "t")).status == "completed"
+
+
+async def test_long_answers_are_stored_one_after_the_other(steered: SteeredStore) -> None:
+    """They aren't all packed at once; users come in rotation, and a short answer doesn't wait."""
+    turns = {name: await accepted(steered, name) for name in ("long", "longer", "short")}
+    for name in ("long", "longer"):
+        turns[name][1].deliver([PartDelta(0, "x" * (LARGE_BYTES + 1))])
+    async with asyncio.TaskGroup() as tasks:
+        endings = Endings(steered.as_store, Recreation(steered.as_store, LogWriter(steered.as_store, 1, print), tasks))
+
+        def begin(name: str) -> asyncio.Task[bool]:
+            stream, delivery, _ = turns[name]
+            return tasks.create_task(endings.store(stream, delivery, OUTCOMES["completed"]))
+
+        with steered.blocked("end") as reached:
+            long, longer = begin("long"), begin("longer")
+            await reached.wait()
+            short = begin("short")
+            await eventually(lambda: steered.calls.count("end") == 2)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            assert steered.calls.count("end") == 2
+        assert [await long, await longer, await short] == [True] * 3
+    assert steered.calls.count("end") == 3
+
+
+async def test_a_client_hears_the_ending_after_the_store_is_back(ann: Seat, steered: SteeredStore) -> None:
+    """Laws 3 and 5: with the store away a cancel is answered at once, and the ending follows when it is
+    stored."""
+    with steered.failing("end"):
+        await ann.start("t", demo={"rate": 100, "tokens": 1000})
+        assert await ann.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
+        assert await ann.request("turn.cancel", turn="t") == {"turns": {"t": "already_ended"}}
+        assert ann.turns["t"].ended is None
+        assert (await ann.request("turn.get", turn="t"))["status"] == "running"
+    ending = await ann.ending("t")
+    assert (await steered.message("ann", ending["message"])).role == "assistant"
+
+
+async def test_a_turn_whose_record_is_gone_still_ends(steered: SteeredStore) -> None:
+    """What isn't in the store any more can't be stored; who follows is told all the same."""
+    stream, delivery, _ = await accepted(steered)
+    stream.turn = "deleted"
+    assert await end(steered, stream, delivery, OUTCOMES["completed"])
+    assert stream.log.ended
+
+
+async def test_an_ending_of_a_former_owner_is_not_said(steered: SteeredStore) -> None:
+    """Laws 2 and 9: a turn that another instance has taken gets no ending from here."""
+    stream, delivery, _ = await accepted(steered)
+    assert await steered.take("ann", "t", "two", EPOCH + 1, 1000, force=True)
+    assert not await end(steered, stream, delivery, OUTCOMES["completed"])
+    assert not stream.log.ended
+    assert (await steered.turn("ann", "t")).status == "running"
+
+
+async def test_an_ending_goes_on_from_where_the_log_ends(steered: SteeredStore) -> None:
+    """Law 3: a flush that was answered too late, or a store that lost its newest events, leaves no gap."""
+    for stored in (0, 1, 3):
+        stream, delivery, found = await accepted(steered, f"t{stored}")
+        real = unstored(stream)
+        await steered.append([real])
+        stream.stored = stored
+        assert await end(steered, stream, delivery, OUTCOMES["completed"])
+        entries = await steered.log("ann", found.turn.turn, 0)
+        assert [event.seq for entry in entries for event in decode_events(entry.payload)] == [1, 2, 3, 4]
+
+
+async def test_an_ending_makes_a_lost_turn_anew(steered: SteeredStore) -> None:
+    """Laws 3 and 7: a store that came back empty has the turn, its conversation and its log again."""
+    stream, delivery, found = await accepted(steered)
+    stream.accepted_as, stream.conversation_record = new_turn("t", epoch=EPOCH), found.conversation
+    empty = EmbeddedStore(":memory:")
+    await empty.open()
+    try:
+        assert await end(SteeredStore(empty), stream, delivery, OUTCOMES["completed"])
+        assert (await empty.turn("ann", "t")).status == "completed"
+        assert body_of(await empty.message("ann", "t.answer")).parts == [TextPart("Hi")]
+        assert (await empty.conversation("ann", "c1")).head == "t.answer"
+        assert (await empty.log("ann", "t", 0))[-1].last == stream.log.end
+    finally:
+        await empty.close()
+
+
+async def test_deleting_waits_for_the_ending(ann: Seat, steered: SteeredStore) -> None:
+    """A conversation is deleted after its running turns have ended, so that none writes into what is gone."""
+    placed = await ann.start("t", demo={"rate": 100, "tokens": 1000})
+    assert await ann.request("conversation.delete", conversation=placed["conversation"]) == {}
+    ending = await ann.ending("t")
+    assert (ending["type"], ending["reason"]) == ("turn.cancelled", "The conversation was deleted.")
+    with pytest.raises(RequestFailed):
+        await ann.request("conversation.get", conversation=placed["conversation"])

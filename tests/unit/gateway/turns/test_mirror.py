@@ -1,0 +1,68 @@
+"""A mirror is continued by what fits it, and by nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.protocol.events import TurnEvent
+from gateway.turns.live_turn import TurnStream
+from gateway.turns.log_entries import encode_events
+from gateway.turns.mirror import apply, read_whole
+from store.records import Append, LogEntry
+from tests.in_process import open_store
+from tests.store_conformance import running, stateless_turn
+from tests.turn_events import EPOCH, completed, delta, part, started
+
+EVENTS: list[TurnEvent] = [started(), part(2), delta(3, "a"), delta(4, "b"), completed(5)]
+
+
+def entry(first: int, last: int, epoch: int = EPOCH) -> LogEntry:
+    """Some of the events as one entry."""
+    return LogEntry(epoch, first, last, encode_events(EVENTS[first - 1 : last]))
+
+
+def _append(one: LogEntry) -> Append:
+    return Append("ann", "t1", one.epoch, one.first, one.last, one.payload)
+
+
+@pytest.mark.parametrize(
+    ("given", "fits", "end"),
+    [
+        (entry(4, 5), True, 5),
+        (entry(2, 4), True, 4),
+        (entry(1, 2), True, 3),
+        (entry(5, 5), False, 3),
+        (entry(3, 4, EPOCH + 1), False, 3),
+        (entry(3, 4, EPOCH - 1), True, 3),
+        (entry(4, 4, EPOCH + 1), True, 4),
+    ],
+    ids=[
+        "continues",
+        "overlaps",
+        "is known",
+        "leaves a gap",
+        "another past",
+        "what a newer one replaced",
+        "a new epoch",
+    ],
+)
+async def test_an_entry_continues_a_mirror_or_does_not_fit(given: LogEntry, fits: bool, end: int) -> None:
+    """Law 7: each event once, in order; what doesn't fit changes nothing, and says so."""
+    stream = TurnStream("ann", "t1", b"", EPOCH)
+    stream.publish(EVENTS[:3])
+    assert apply(stream, given) is fits
+    assert stream.log.end == end
+    assert stream.log.events == EVENTS[:end]
+
+
+async def test_a_whole_log_is_read_with_its_epochs() -> None:
+    """The stored log of two owners: all of its events, where each was written, and how it stands."""
+    async with open_store() as store:
+        turn = await running(store.as_store, stateless_turn(epoch=EPOCH))
+        await store.append([_append(entry(1, 3))])
+        taken = await store.take("ann", "t1", "two", EPOCH + 7, 1000, force=True)
+        await store.append([_append(entry(4, 4, taken.epoch))])
+        whole, state = await read_whole(store.as_store, TurnStream("ann", "t1", b"", turn.epoch))
+        assert whole.events == EVENTS[:4]
+        assert [whole.epoch_of(seq) for seq in (3, 4)] == [EPOCH, EPOCH + 7]
+        assert (state, whole.ended) == ("streaming", False)

@@ -1,0 +1,344 @@
+"""Law 7 across instances: a turn that runs elsewhere is followed without a seam, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from gateway.protocol.events import TurnReset, TurnStatus
+from gateway.turns.abort import Abort
+from gateway.turns.log_entries import encode_events
+from gateway.turns.queue import find_queue
+from store.api import instance_channel
+from store.records import Append, NotFound, StoreError
+from store.sqlite.store import EmbeddedStore
+from tests.client import TurnView
+from tests.demo import expected
+from tests.in_process import SLOW, Instance, Seat, eventually, open_pair, seat
+from tests.in_time import bounds_a_time, check_in_time
+from tests.store_conformance import ending
+from tests.turn_events import cancelled, delta
+
+Pair = tuple[Instance, Instance]
+LOST_SOON = 0.3
+DEMO = {"rate": 300, "tokens": 150}
+
+
+def _detached(client: Seat, turn: str) -> list[str]:
+    """Why nothing more of the turn arrives."""
+    return [frame["reason"] for frame in client.of(turn, "turn.detached")]
+
+
+async def test_attaching_elsewhere_from_every_position(pair: Pair) -> None:
+    """From anywhere in the turn, through either instance, each event comes once; also behind the ending."""
+    one, two = pair
+    pick = random.Random(7)
+    async with seat(one.services) as here:
+        await here.start("t", demo=DEMO)
+        view = TurnView()
+        while view.ended is None:
+            async with seat(pick.choice(pair).services) as client:
+                client.turns["t"] = view
+                held = {"epoch": view.epoch or 0, "seq": view.seq}
+                answer = await client.request("turn.attach", positions={"t": held})
+                assert answer["turns"]["t"]["from"] == held["seq"]
+                wanted = view.seq + pick.randint(1, 30)
+                await client.until(lambda: view.seq >= wanted or view.ended)  # noqa: B023
+        assert (view.text(), view.resets) == (expected("Hello", DEMO), 0)
+        async with seat(two.services) as late:
+            late.resume("t", {"epoch": view.epoch, "seq": 5})
+            await late.request("turn.attach", turn="t", epoch=view.epoch, after=5)
+            await late.ending("t")
+
+
+@pytest.mark.parametrize("then", ["goes on", "is lost", "ends short"])
+async def test_a_position_ahead_of_the_log(quick: None, then: str) -> None:
+    """What a client has from the owner may not be logged yet: elsewhere it waits; where that never comes, it is reset."""
+    async with open_pair(lease_s=5, flush_ms=25) as (one, two), seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo={"rate": 100, "tokens": 60})
+        await here.until(lambda: here.turns["t"].seq > 5)
+        with one.store.blocked("append") as flushing:
+            await flushing.wait()
+            await here.until(lambda: here.turns["t"].seq >= 30)
+            position = here.turns["t"].position
+            answer = await there.request("turn.attach", turn="t", epoch=position["epoch"], after=position["seq"])
+            assert answer["turns"]["t"]["from"] == position["seq"]
+            assert two.stream("t").log.end < position["seq"]
+            there.resume("t", position)
+            if then != "goes on":
+                if then == "ends short":
+                    await two.store.wish_cancel("ann", "t", b'{"by":"client"}')
+                await two.services.stopping.take_over("ann", "t", force=True)
+                await there.until(lambda: there.turns["t"].resets == 1)
+        kind = "turn.cancelled" if then == "ends short" else "turn.completed"
+        for client in (here, there):
+            assert (await client.ending("t"))["type"] == kind
+        assert there.turns["t"].resets == (then != "goes on")
+        if then == "goes on":
+            await eventually(lambda: two.stream("t").log.ended)
+        assert here.turns["t"].text() == "".join(
+            getattr(event, "text", None) or "" for event in two.stream("t").log.events
+        )
+
+
+async def test_what_pubsub_lost_is_read_from_the_log(pair: Pair) -> None:
+    """A deaf instance polls; one that hears again reads at once; nothing is missing or doubled."""
+    one, two = pair
+    async with seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=DEMO)
+        await there.request("turn.attach", turn="t")
+        for _ in range(3):
+            with two.shared.deaf():
+                seq = there.turns["t"].seq if "t" in there.turns else 0
+                await there.until(lambda: "t" in there.turns and there.turns["t"].seq > seq + 10)  # noqa: B023
+        await there.ending("t")
+        assert there.turns["t"].text() == expected("Hello", DEMO)
+
+
+async def test_a_store_that_is_away_only_delays_a_follower(pair: Pair) -> None:
+    """A read that fails is made again."""
+    one, two = pair
+    async with seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=DEMO)
+        await there.request("turn.attach", turn="t")
+        with two.shared.deaf(), two.store.failing("log"), two.store.failing("touch"):
+            reads = two.store.calls.count("log")
+            await eventually(lambda: two.store.calls.count("log") > reads + 2)
+        await there.ending("t")
+        assert there.turns["t"].text() == expected("Hello", DEMO)
+
+
+async def test_one_mirror_for_all_who_follow(pair: Pair) -> None:
+    """However many ask at once, a turn is loaded and followed once, and let go when it has ended."""
+    one, two = pair
+    async with seat(one.services) as here, seat(two.services) as there, seat(two.services) as other:
+        await here.start("t", demo=SLOW)
+        asked = [(client, client.send("turn.attach", turn="t")) for client in (there, other, there)]
+        for client, request_id in asked:
+            await client.answer(request_id)
+        assert two.store.calls.count("follow") == 2  # the instance's own channel, and the turn's
+        await here.request("turn.cancel", turn="t")
+        for client in (there, other):
+            await client.ending("t")
+        own = {instance_channel(two.services.instance)}
+        await eventually(lambda: two.shared.followed == own)
+        assert two.services.hub.live() == []
+
+
+async def test_a_mirror_that_nobody_wants_is_dropped(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while without attachments; whoever waits for its ending, as a queue does, keeps it."""
+    monkeypatch.setattr("gateway.turns.mirrors.IDLE_S", 0.4)
+    async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
+        where = (await here.start("a", demo=SLOW))["conversation"]
+        await here.start("b", conversation=where, demo=SLOW)
+        await here.start("c", demo=SLOW)
+        await there.start("last", conversation=where, on_busy="queue")
+        for turn in ("c", "d"):
+            await there.request("turn.attach", turn=turn)
+        await there.request("turn.detach", turn="c")
+        await eventually(lambda: two.services.hub.get("ann", "c") is None)
+        assert two.services.hub.get("ann", "b") is not None
+        for turn in ("a", "b"):
+            await here.request("turn.cancel", turn=turn)
+        assert (await there.ending("last"))["type"] == "turn.completed"
+        await there.request("turn.attach", turn="c")
+        await there.until(lambda: "c" in there.turns)
+
+
+async def test_what_is_not_there_is_said(pair: Pair) -> None:
+    """Laws 7 and 12: unknown, another user's, gone, or a store that is away: never silence."""
+    one, two = pair
+    async with seat(one.services) as here, seat(two.services) as there:
+        ended = await here.start("t")
+        await here.ending("t")
+        with pytest.raises(NotFound):
+            await two.services.followers.find("bob", "t")
+        with two.store.failing("turn", 1), pytest.raises(StoreError):
+            await two.services.followers.find("ann", "t")
+        two.store.forget_logs()
+        error = (await there.request("turn.attach", turn="t", epoch=ended["epoch"], after=3))["turns"]["t"]["error"]
+        assert error["code"] == "gone"
+        assert not (await find_queue(two.services.followers, "ann", ["t", "never"])).waits
+        assert len(two.shared.followed) == 1
+
+
+@pytest.mark.parametrize("owner", [0, 1])
+async def test_a_conversation_that_was_deleted_elsewhere_replays_nowhere(pair: Pair, owner: int) -> None:
+    """Law 7: whoever still has the turn in memory, its owner or a follower, attaches nobody behind the delete."""
+    async with seat(pair[0].services) as one, seat(pair[1].services) as two:
+        seats = (one, two)
+        await seats[owner].start("t")
+        await seats[owner].ending("t")
+        await seats[1 - owner].request("turn.attach", turn="t")
+        await seats[1 - owner].ending("t")
+        conversation = (await one.request("turn.get", turn="t"))["conversation"]
+        await one.request("conversation.delete", conversation=conversation)
+        for client in seats:
+            answer = await client.request("turn.attach", turn="t")
+            assert answer["turns"]["t"]["error"]["code"] == "gone"
+            assert (await client.start("t"))["status"] == "attached"  # law 6: its id still counts
+            await client.until(lambda: _detached(client, "t"))  # noqa: B023
+            assert [frame["type"] for frame in client.of("t")].count("turn.completed") == 1
+
+
+async def test_an_ended_turn_is_attached_while_the_store_is_away(pair: Pair) -> None:
+    """What can't be asked about is served from memory."""
+    one, _ = pair
+    async with seat(one.services) as here:
+        await here.start("t")
+        await here.ending("t")
+        with one.store.failing("turn"):
+            answer = await here.request("turn.attach", turn="t")
+        assert answer["turns"]["t"]["status"] == "completed"
+
+
+async def test_an_entry_that_makes_no_sense_harms_nobody(pair: Pair) -> None:
+    """What can't be read or applied is logged, and the log has the last word."""
+    one, two = pair
+    async with seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo={"rate": 100, "tokens": 50})
+        await there.request("turn.attach", turn="t")
+        await there.until(lambda: "t" in there.turns)
+        two.wired._deliver("turn:ann:t", b"\xc1")
+        two.wired._deliver("turn:ann:unknown", b"\xc1")
+        two.wired._deliver("conversation:ann:unknown", b"t")
+        await there.ending("t")
+        assert there.turns["t"].text() == here.turns["t"].text() or here.turns["t"].ended is None
+
+
+async def test_a_former_owner_whose_log_has_expired_says_so(quick: None) -> None:
+    """Law 7: taken over and ended while this one was away, and the events are kept no longer: its clients are told."""
+    async with open_pair(lease_s=5) as (one, _), seat(one.services) as here:
+        await here.start("t", demo=SLOW)
+        await here.until(lambda: here.turns["t"].seq > 5)
+        with one.store.blocked("append") as flushing:
+            await flushing.wait()
+            record = await one.store.real.take("ann", "t", "in_other", 0, 60_000, force=True)
+            assert record is not None
+            end = record.seq + 1
+            payload = encode_events([cancelled(end)])
+            await one.store.real.end(ending(record, events=Append("ann", "t", record.epoch, end, end, payload)))
+            one.store.forget_logs()
+        await here.until(lambda: here.of("t", "turn.cancelled") or _detached(here, "t"))
+        assert _detached(here, "t") == ["gone"]
+        assert "t" not in here.outbox.attachments
+        assert one.services.hub.get("ann", "t") is None
+        answer = await here.request("turn.attach", turn="t")
+        assert answer["turns"]["t"]["error"]["code"] == "gone"
+
+
+async def test_what_the_store_lost_with_its_owner_is_gone_and_holds_up_nobody(quick: None) -> None:
+    """Nobody is left to make the turn anew: who follows it hears so, and what is queued behind it runs."""
+    empty = EmbeddedStore(":memory:")
+    await empty.open()
+    try:
+        async with open_pair(lease_s=LOST_SOON) as (one, two), seat(two.services) as there:
+            async with seat(one.services) as here:
+                where = (await here.start("first", demo=SLOW))["conversation"]
+                await there.request("turn.attach", turn="first")
+                await there.start("second", conversation=where, on_busy="queue")
+                real, two.store.real = two.store.real, empty
+                await one.kill()
+            assert (await there.ending("second"))["type"] == "turn.completed"
+            assert _detached(there, "first") == ["gone"]
+            two.store.real = real
+    finally:
+        await empty.close()
+
+
+async def test_a_turn_that_its_owner_makes_anew_is_not_gone(quick: None) -> None:
+    """The store came back empty: until the owner has seen it, who follows elsewhere waits."""
+    empty = EmbeddedStore(":memory:")
+    await empty.open()
+    try:
+        async with open_pair(lease_s=3) as (one, two), seat(one.services) as here, seat(two.services) as there:
+            await here.start("t", demo={"rate": 50, "tokens": 100})
+            await there.request("turn.attach", turn="t")
+            await there.until(lambda: "t" in there.turns)
+            real = two.store.real
+            with two.shared.deaf():
+                two.store.real = empty
+                await eventually(lambda: two.services.followers._missing)
+                one.store.real = empty
+                await there.ending("t")
+            assert there.turns["t"].text() == expected("Hello", {"rate": 50, "tokens": 100})
+            assert _detached(there, "t") == []
+            one.store.real = two.store.real = real
+    finally:
+        await empty.close()
+
+
+async def test_a_first_connection_is_told_to_the_owner_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 8: the owner asks whether somebody is attached elsewhere, and may do so before the next round of telling."""
+    monkeypatch.setattr("gateway.turns.mirrors.POLL_S", 60)
+    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=SLOW)
+        await there.request("turn.attach", turn="t")
+        await eventually(lambda: "touch" in two.store.calls)
+        assert await one.store.real.attached_elsewhere("ann", "t", one.services.instance)
+        await there.request("turn.attach", turn="t")
+        assert two.store.calls.count("touch") == 1
+
+
+@bounds_a_time
+async def test_the_grace_counts_from_the_last_connection_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Law 8: whoever leaves another instance has the whole grace to come back, and not much more than that."""
+    monkeypatch.setattr("gateway.turns.cancellation.ASK_AGAIN_S", 0.02)
+    async with open_pair(lease_s=30, disconnect_grace_s=0.5) as (one, two), seat(two.services) as there:
+        async with seat(one.services) as here:
+            await here.start("t", demo=SLOW, on_disconnect="cancel")
+            await there.request("turn.attach", turn="t")
+            await eventually(lambda: "touch" in two.store.calls)
+        await asyncio.sleep(0.6)
+        began = asyncio.get_running_loop().time()
+        await there.request("turn.detach", turn="t")
+        await asyncio.wait_for(one.stream("t").ended.wait(), 5)
+        took_s = asyncio.get_running_loop().time() - began
+        assert took_s > 0.45
+        check_in_time(took_s, 2)
+
+
+async def test_what_is_published_while_a_mirror_is_made_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log's answer and the ending's news come on two connections: whichever is read first, nobody waits for a poll."""
+    monkeypatch.setattr("gateway.turns.mirrors.POLL_S", 60)
+    async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=SLOW)
+        with two.store.late("log") as answering:
+            there.send("turn.attach", turn="t")
+            await answering.wait()
+            await here.request("turn.cancel", turn="t")
+            await here.ending("t")
+        assert (await there.ending("t"))["type"] == "turn.cancelled"
+
+
+@pytest.mark.parametrize("further", [0, 30])
+async def test_a_former_owner_takes_the_stores_log(quick: None, further: int) -> None:
+    """Its clients heard what never came into the log: they are reset, or go on where they hold the same, also if
+    the store failed at first, and if the new log is the shorter one."""
+    async with open_pair(lease_s=5) as (one, _), seat(one.services) as here:
+        await here.start("t", demo={"rate": 200, "tokens": 1000})
+        await here.until(lambda: here.turns["t"].seq > 5)
+        with one.store.blocked("append") as flushing:
+            await flushing.wait()
+            stored = one.stream("t").stored
+            await here.until(lambda: here.turns["t"].seq > stored + 10)
+            record = await one.store.real.take("ann", "t", "in_other", 0, 60_000, force=True)
+            assert record is not None
+            end = record.seq
+            events = [
+                TurnStatus(turn="t", seq=end + 1, status="resumed", epoch=record.epoch),
+                *[delta(end + 2 + n, "y") for n in range(further)],
+            ]
+            payload = encode_events(events)  # type: ignore[arg-type]
+            await one.store.real.append([Append("ann", "t", record.epoch, end + 1, end + len(events), payload)])
+            with one.store.failing("follow", 1), one.store.failing("log", 1):
+                one.stream("t").signal.abort(Abort("lost"))
+                await here.until(lambda: here.turns["t"].resets == 1)
+            await here.until(lambda: here.turns["t"].seq == end + len(events))
+            assert here.turns["t"].epoch == record.epoch
+            reset = TurnReset("t", end + len(events) + 1, record.epoch, "again")
+            payload = encode_events([reset])
+            await one.store.real.append([Append("ann", "t", record.epoch, reset.seq, reset.seq, payload)])
+            await here.until(lambda: here.turns["t"].resets == 2)

@@ -1,0 +1,152 @@
+"""What a turn waits for: its conversation, and a place among its user's running turns."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.turns.live_turn import TurnStream
+from gateway.turns.queue import TurnQueue
+from tests.credentials import SECRET
+from tests.in_process import SLOW, SteeredStore, open_instance, open_pair, open_store, seat
+
+LIMITED: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_running_turns": 2}
+
+
+def streams(*names: str) -> list[TurnStream]:
+    return [TurnStream("ann", name, b"", 1) for name in names]
+
+
+async def test_the_position_is_how_many_have_to_go_first() -> None:
+    """All of its conversation; of the slots so many that a place is free, and a slot until all in it have ended."""
+    a, b, c, d = streams("a", "b", "c", "d")
+    assert TurnQueue().position() == 0
+    assert TurnQueue([a, b]).position() == 2
+    queue = TurnQueue([], [[a, b], [c], [d]], 2)
+    assert queue.position() == 2
+    a.end()
+    assert queue.position() == 2
+    b.end()
+    assert queue.position() == 1
+    d.end()
+    assert queue.position() == 0
+    assert TurnQueue([c], [[a], [b], [d]], 2).position() == 1
+    assert queue.waits
+    assert not TurnQueue().waits
+
+
+async def test_turns_beyond_the_places_wait_and_are_told_their_position() -> None:
+    """The first two run; each ending moves the line by one, and the next one runs."""
+    async with open_store() as store, open_instance(store, **LIMITED) as one, seat(one.services) as ann:
+        for turn in ("a", "b"):
+            assert (await ann.start(turn, demo=SLOW))["status"] == "running"
+        for turn in ("c", "d", "e"):
+            assert (await ann.start(turn))["status"] == "queued"
+        async with seat(one.services, user="bob") as bob:
+            assert (await bob.start("x"))["status"] == "running"
+            await bob.ending("x")
+        await ann.until(lambda: all(ann.of(turn, "turn.status") for turn in "cde"))
+        assert not any(ann.of(turn, "turn.part") for turn in "cde")
+        await ann.request("turn.cancel", turn="d")
+        await ann.until(lambda: ann.of("e", "turn.status")[-1].get("position") == 2)
+        await ann.request("turn.cancel", turn="a")
+        for turn in ("c", "e"):
+            assert (await ann.ending(turn))["type"] == "turn.completed"
+        told = {
+            turn: [(frame["status"], frame.get("position")) for frame in ann.of(turn, "turn.status")] for turn in "cde"
+        }
+        assert told["c"] == [("queued", 1), ("running", None)]
+        assert told["d"] == [("queued", 2)]
+        assert told["e"][:2] == [("queued", 3), ("queued", 2)]
+        assert told["e"][-1] == ("running", None)
+        assert ann.turns["d"].ended is not None
+        assert ann.turns["d"].ended["usage"] is None
+        await ann.request("turn.cancel", turn="b")
+
+
+async def test_a_place_that_is_free_at_one_instance_is_taken_at_another() -> None:
+    """Limits are the user's, and not an instance's: what ends here lets a turn run there."""
+    async with open_pair(lease_s=5, **LIMITED) as (one, two), seat(one.services) as here, seat(two.services) as there:
+        await here.start("a", demo=SLOW)
+        await there.start("b", demo=SLOW)
+        assert (await there.start("c"))["status"] == "queued"
+        assert (await here.start("d"))["status"] == "queued"
+        await here.request("turn.cancel", turn="a")
+        assert (await there.ending("c"))["type"] == "turn.completed"
+        assert (await here.ending("d"))["type"] == "turn.completed"
+        await there.request("turn.cancel", turn="b")
+
+
+async def test_a_queued_turn_outlives_its_owner() -> None:
+    """Law 9: whoever takes it over stands in the same line, and runs it when it is its turn."""
+    async with open_pair(**LIMITED) as (one, two), seat(two.services) as there:
+        for turn in ("a", "b"):
+            await there.start(turn, demo=SLOW)
+        async with seat(one.services) as here:
+            assert (await here.start("c"))["status"] == "queued"
+            assert (await here.start("d"))["status"] == "queued"
+            await here.until(lambda: here.of("d", "turn.status"))
+        await one.kill()
+        async with asyncio.timeout(10):
+            while not all((stream := two.services.hub.get("ann", turn)) and stream.owned for turn in "cd"):
+                await asyncio.sleep(0.02)
+        for turn in ("c", "d"):
+            await there.request("turn.attach", turn=turn)
+        for turn, position in (("c", 1), ("d", 2)):
+            await there.until(lambda: there.of(turn)[-1].get("position") == position)  # noqa: B023
+        async with seat(two.services, user="bob") as bob:
+            await bob.start("meanwhile", demo={"rate": 50, "tokens": 20})
+            await bob.ending("meanwhile")
+        there.drain()
+        assert not there.of("c", "turn.part")
+        assert not there.of("d", "turn.part")
+        await there.request("turn.cancel", turn="a")
+        for turn in ("c", "d"):
+            assert (await there.ending(turn))["type"] == "turn.completed"
+        assert not there.of("b", "turn.cancelled")
+        await there.request("turn.cancel", turn="b")
+
+
+async def test_the_conversations_queue_and_the_users_are_one(steered: SteeredStore) -> None:
+    """A turn behind both starts when both let it, and one behind its conversation alone takes no place."""
+    async with open_instance(steered, **LIMITED) as one, seat(one.services) as ann:
+        where = (await ann.start("a", demo=SLOW))["conversation"]
+        await ann.start("behind", conversation=where, on_busy="queue", demo=SLOW)
+        assert (await ann.start("b", demo=SLOW))["status"] == "running"
+        assert (await ann.start("c"))["status"] == "queued"
+        await ann.request("turn.cancel", turn="a")
+        await ann.until(lambda: ann.of("behind", "turn.part"))
+        assert not ann.of("c", "turn.part")
+        await ann.request("turn.cancel", turn="b")
+        assert (await ann.ending("c"))["type"] == "turn.completed"
+        await ann.request("turn.cancel", turn="behind")
+
+
+async def test_a_full_queue_refuses() -> None:
+    """The bound on what waits: `rate_limited`, and the id is free again."""
+    async with (
+        open_store() as store,
+        open_instance(store, **LIMITED, user_queued_turns=1) as one,
+        seat(one.services) as ann,
+    ):
+        for turn in ("a", "b", "c"):
+            await ann.start(turn, demo=SLOW)
+        refused = await ann.refused("turn.start", turn="d", input="x")
+        assert (refused["code"], refused["retryable"]) == ("rate_limited", True)
+        await ann.request("turn.cancel", turn="a")
+        await ann.until(lambda: ann.turns["a"].ended)
+        await ann.start("d")
+        await ann.request("turn.cancel", mine=True)
+
+
+@pytest.mark.parametrize("user_running_turns", [0, 64])
+async def test_who_has_room_waits_for_nobody(user_running_turns: int) -> None:
+    """No line, no status."""
+    settings = {**LIMITED, "user_running_turns": user_running_turns}
+    async with open_store() as store, open_instance(store, **settings) as one, seat(one.services) as ann:
+        for number in range(12):
+            assert (await ann.start(f"t{number}"))["status"] == "running"
+            await ann.ending(f"t{number}")
+            assert not ann.of(f"t{number}", "turn.status")

@@ -1,0 +1,74 @@
+"""A store that came back empty: owners make their turns anew, and nothing is met with silence (law 7)."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.turns.log_entries import decode_events
+from store.sqlite.store import EmbeddedStore
+from tests.demo import expected
+from tests.in_process import SteeredStore, eventually, open_instance, seat
+
+DEMO = {"rate": 200, "tokens": 100}
+
+
+@pytest.mark.parametrize("failing", [None, "accept"])
+async def test_a_running_turn_is_made_anew(steered: SteeredStore, failing: str | None) -> None:
+    """Same ids, whole log, its answer in its conversation; also if the store fails once more on the way."""
+    empty = EmbeddedStore(":memory:")
+    await empty.open()
+    try:
+        async with open_instance(steered, lease_s=0.3) as instance, seat(instance.services) as ann:
+            placed = await ann.start("t", demo=DEMO)
+            await ann.until(lambda: ann.turns["t"].seq > 20)
+            steered.real = empty
+            if failing is None:
+                await ann.ending("t")
+            else:
+                with steered.failing(failing, 1):
+                    await eventually(lambda: steered.calls.count("accept") > 2)
+                await ann.ending("t")
+            assert (ann.turns["t"].text(), ann.turns["t"].resets) == (expected("Hello", DEMO), 0)
+            seqs = [e.seq for entry in await empty.log("ann", "t", 0) for e in decode_events(entry.payload)]
+            assert seqs == list(range(1, ann.turns["t"].seq + 1))
+            conversation = await empty.conversation("ann", placed["conversation"])
+            assert conversation.head == ann.turns["t"].frames[0]["message"]
+    finally:
+        steered.real = empty
+        await empty.close()
+
+
+async def test_what_ended_before_is_said_to_be_gone(steered: SteeredStore) -> None:
+    """Only what runs is made anew; the rest is `not_found`, not silence."""
+    empty = EmbeddedStore(":memory:")
+    await empty.open()
+    try:
+        async with open_instance(steered) as instance, seat(instance.services) as ann:
+            await ann.start("t")
+            await ann.ending("t")
+            steered.real = empty
+            instance.services.hub.discard(instance.stream("t"))
+            answer = await ann.request("turn.attach", turn="t")
+            assert answer["turns"]["t"]["error"]["code"] == "not_found"
+    finally:
+        await empty.close()
+
+
+async def test_a_turn_that_is_lost_before_its_context_is_read_is_made_anew(steered: SteeredStore) -> None:
+    """A store that was rolled back to before the acceptance: the owner knows the turn, and it runs all the same."""
+    empty = EmbeddedStore(":memory:")
+    await empty.open()
+    try:
+        async with open_instance(steered, lease_s=30) as instance, seat(instance.services) as ann:
+            with steered.failing("append"):  # else the log's next flush may notice it first
+                with steered.failing("branch", 1):
+                    await ann.start("t", demo=DEMO)
+                    await eventually(lambda: "branch" in steered.calls)
+                    steered.real = empty
+                await ann.until(lambda: ann.turns["t"].seq > 5)
+            assert (await ann.ending("t"))["type"] == "turn.completed"
+            assert ann.turns["t"].text() == expected("Hello", DEMO)
+            assert (await empty.turn("ann", "t")).status == "completed"
+    finally:
+        steered.real = empty
+        await empty.close()

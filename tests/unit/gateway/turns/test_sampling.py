@@ -1,0 +1,44 @@
+"""Samples: the gap between two batches, and the way of one to a socket, of one turn at a time."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.protocol.codec import JSON
+from gateway.requests.services import Services
+from gateway.streams.outbox import Outbox
+from gateway.telemetry.metrics import Telemetry
+from tests.client import client
+from tests.in_loop_server import serving
+from tests.in_process import SLOW, Seat, eventually
+from tests.metrics import value
+
+
+def count(telemetry: Telemetry, name: str) -> float:
+    """How often it was observed."""
+    return value(telemetry.exposed("")[0].decode(), f"turnwire_{name}_seconds_count")
+
+
+async def test_a_streaming_turn_is_sampled_on_its_way_to_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gaps, added latency over a WebSocket, and how late the loop is."""
+    monkeypatch.setattr("gateway.turns.sampling.EVERY_S", 0.01)
+    async with serving() as server, client(server.ws_url) as c:
+        telemetry = server.gateway.telemetry
+        await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
+        await eventually(lambda: count(telemetry, "token_gap") > 2)
+        await eventually(lambda: count(telemetry, "added_latency") > 2)
+        assert count(telemetry, "loop_lag") > 2
+
+
+async def test_who_is_behind_is_not_timed(services: Services, ann: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client's own slowness is no latency of ours: where nobody has everything, only the gap is measured."""
+    monkeypatch.setattr("gateway.turns.sampling.EVERY_S", 0.01)
+    await ann.start("t", demo=SLOW)
+    stream = services.hub.get("ann", "t")
+    assert stream is not None
+    ann.outbox.detach("t")
+    behind = Outbox(JSON, 10**9, lambda: None, lambda: None)
+    stream.attach(behind, None, 0)
+    await eventually(lambda: count(services.telemetry, "token_gap") > 2)
+    assert behind.sample is None
+    assert count(services.telemetry, "added_latency") == 0

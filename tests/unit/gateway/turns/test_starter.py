@@ -1,0 +1,552 @@
+"""One task per turn: starting once, standing in line, stopping, failing, draining, and ending what was
+left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from gateway.protocol.errors import ApiError
+from gateway.protocol.requests import TurnStart
+from gateway.requests.services import Services
+from gateway.turns.abort import Abort
+from gateway.turns.acceptance import prepare
+from gateway.turns.live_turn import TurnStream
+from providers.base import ChatRequest, Delta, Finished, Params, PartDelta, PartStarted
+from providers.route import Route
+from tests.client import RequestFailed
+from tests.in_process import SLOW, Seat, SteeredStore, open_services, seat
+from tests.scripted import ScriptedProviders
+
+
+def stream_of(services: Services, turn: str, user: str = "ann") -> TurnStream:
+    found = services.hub.get(user, turn)
+    assert found is not None
+    return found
+
+
+async def ended_with(ann: Seat, turn: str) -> str:
+    ending = await ann.ending(turn)
+    return str(ending.get("error", ending)["code"] if "error" in ending else ending["type"])
+
+
+# --- starting once ---
+
+
+async def test_a_turn_runs_from_start_to_ending(ann: Seat, services: Services) -> None:
+    """Laws 2 and 3: started, part, deltas, completed; at the ending the message is in the store."""
+    answer = await ann.start("t")
+    assert answer["status"] == "running"
+    ending = await ann.ending("t")
+    assert ending["type"] == "turn.completed"
+    assert (ending["usage"]["output_tokens"], ending["cost"], ending["timing"]["attempts"]) == (5, None, 1)
+    stored = await services.store.message("ann", ending["message"])
+    assert stored.role == "assistant"
+    assert (await services.store.conversation("ann", answer["conversation"])).head == ending["message"]
+    first = ann.turns["t"].frames[0]
+    assert (first["seq"], first["epoch"], first["input"]["parts"]) == (
+        1,
+        answer["epoch"],
+        [{"kind": "text", "text": "Hello"}],
+    )
+
+
+async def test_an_ended_turn_does_not_keep_its_input(ann: Seat, services: Services) -> None:
+    """Its stream stays for a minute, and an input may be 20 MiB: of what came in nothing is left but the events."""
+    prompt = "x" * 20_000
+    await ann.start("t", prompt, demo={"text": "Yes."})
+    await ann.ending("t")
+    stream = services.hub.get("ann", "t")
+    assert stream is not None
+    assert stream.accepted_as is None
+    assert prompt not in repr((stream.accepted.result(), stream.conversation_record, stream.log.events))
+
+
+async def test_a_repeated_start_asks_nobody_again(ann: Seat, services: Services) -> None:
+    """Law 6: running or ended, the same id answers `attached` and is the same turn; elsewhere it attaches
+    from 0."""
+    first = await ann.start("t", demo={"rate": 500, "tokens": 20})
+    again = await ann.start("t", demo={"rate": 500, "tokens": 20})
+    assert again == {**first, "status": "attached"}
+    async with seat(services) as other:
+        assert (await other.start("t", demo={"rate": 500, "tokens": 20}))["status"] == "attached"
+        await other.ending("t")
+    await ann.ending("t")
+    assert (await ann.start("t", demo={"rate": 500, "tokens": 20}))["status"] == "attached"
+    assert ann.turns["t"].text() == other.turns["t"].text()
+    assert (await ann.request("usage.get"))["usage"]["output_tokens"] == 20
+
+
+async def test_what_may_differ_in_a_repeated_start(ann: Seat) -> None:
+    """Law 6: `id`, `metadata` and `on_disconnect` don't count as content; everything else does."""
+    await ann.start("t")
+    assert (await ann.start("t", metadata={"a": 1}, on_disconnect="cancel"))["status"] == "attached"
+    for other in (
+        {"prompt": "Other"},
+        {"demo": {"tokens": 6}},
+        {"system": "Be brief."},
+        {"on_busy": "queue"},
+    ):
+        with pytest.raises(RequestFailed) as refused:
+            await ann.start("t", **other)
+        assert refused.value.code == "conflict"
+
+
+async def test_starts_at_once_are_one_turn(ann: Seat, services: Services, steered: SteeredStore) -> None:
+    """Law 6: while the store still accepts, the same start from anywhere joins it, and another content is a
+    conflict."""
+    async with seat(services) as other:
+        with steered.blocked("accept") as accepting:
+            first = ann.send("turn.start", turn="t", input="Hi", params={"demo": {"rate": 0, "tokens": 5}})
+            await accepting.wait()
+            again = ann.send("turn.start", turn="t", input="Hi", params={"demo": {"rate": 0, "tokens": 5}})
+            elsewhere = other.send("turn.start", turn="t", input="Hi", params={"demo": {"rate": 0, "tokens": 5}})
+            wrong = other.send("turn.start", turn="t", input="Other")
+            with pytest.raises(RequestFailed) as refused:
+                await other.answer(wrong)
+            assert refused.value.code == "conflict"
+        assert (await ann.answer(first))["status"] == "running"
+        assert (await ann.answer(again))["status"] == "attached"
+        assert (await other.answer(elsewhere))["status"] == "attached"
+        await ann.ending("t")
+        await other.ending("t")
+    assert steered.calls.count("accept") == 1
+
+
+async def test_a_start_that_this_process_forgot_is_answered_from_the_store(steered: SteeredStore) -> None:
+    """Laws 6 and 7: after a restart a repeated start asks nobody; it attaches, or says that the events are gone."""
+    async with open_services(steered) as before, seat(before) as client:
+        first = await client.start("t")
+        await client.ending("t")
+    async with open_services(steered, turns_per_connection=1) as after, seat(after) as client:
+        assert await client.start("t") == {**first, "status": "attached"}
+        await client.ending("t")
+        assert len(client.turns["t"].text()) > 5
+    steered.forget_logs()
+    async with open_services(steered, turns_per_connection=1) as after, seat(after) as client:
+        for _ in range(3):
+            again = await client.start("t")
+            assert again == {**first, "status": "attached"}
+        assert client.of("t") == [{"type": "turn.detached", "turn": "t", "reason": "gone"}] * 3
+        assert client.outbox.attachments == {}
+        assert after.hub.live() == []
+        with pytest.raises(RequestFailed) as refused:
+            await client.start("t", "Other")
+        assert refused.value.code == "conflict"
+
+
+@pytest.mark.parametrize("failing", ["accept", "conversation"])
+async def test_a_store_that_is_away_at_the_start_frees_the_id(
+    ann: Seat, services: Services, steered: SteeredStore, failing: str
+) -> None:
+    """Law 6: the start fails with `store_unavailable`, nothing is left of it, and the same id may be tried
+    again."""
+    conversation = (await ann.request("conversation.create"))["id"]
+    await ann.request("conversation.attach", conversation=conversation)
+    with steered.failing(failing):
+        with pytest.raises(RequestFailed) as refused:
+            await ann.start("t", conversation=conversation)
+        assert (refused.value.code, refused.value.error["retryable"]) == ("store_unavailable", True)
+    assert services.hub.get("ann", "t") is None
+    assert services.hub.live_in("ann", conversation) == []
+    assert ann.outbox.attachments == {}
+    async with seat(services) as other:
+        assert (await other.start("t", conversation=conversation))["status"] == "running"
+        await other.ending("t")
+    await ann.ending("t")  # the watch holds, whatever became of the first try
+
+
+async def test_of_many_that_waited_for_a_refused_start_each_is_told(
+    ann: Seat, services: Services, steered: SteeredStore
+) -> None:
+    """All that joined a start get its error."""
+    async with seat(services) as other:
+        with steered.failing("accept"), steered.blocked("accept") as accepting:
+            starts = [ann.send("turn.start", turn="t", input="Hi") for _ in range(2)]
+            await accepting.wait()
+            joined = other.send("turn.start", turn="t", input="Hi")
+            attach = other.send("turn.attach", turn="t")
+            stop = other.send("turn.cancel", turn="t")
+            await asyncio.sleep(0)
+        for client, request_id in ((ann, starts[0]), (ann, starts[1]), (other, joined)):
+            with pytest.raises(RequestFailed):
+                await client.answer(request_id)
+        assert (await other.answer(attach))["turns"]["t"]["error"]["code"] == "not_found"
+        assert await other.answer(stop) == {"turns": {"t": "not_found"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"model": "demoo"}, "model_not_found"),
+        ({"model": "gpt-5"}, "upstream_auth"),
+        ({"conversation": "c_unknown"}, "not_found"),
+        ({"parent": "m_unknown"}, "not_found"),
+        ({"prompt": ""}, "invalid_request"),
+    ],
+    ids=["model", "key", "conversation", "parent", "input"],
+)
+async def test_a_start_that_cannot_be_is_refused_before_it_begins(ann: Seat, fields: dict[str, Any], code: str) -> None:
+    """An error that can be known at the start is the request's answer, not a turn."""
+    if "parent" in fields:
+        fields["conversation"] = (await ann.request("conversation.create"))["id"]
+    with pytest.raises(RequestFailed) as refused:
+        await ann.start("t", **fields)
+    assert refused.value.code == code
+    assert ann.of("t") == []
+
+
+async def test_a_defect_at_the_start_is_internal(
+    ann: Seat, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that breaks in us fails alone; the next one runs."""
+
+    def break_down(_: str) -> Route:
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services.catalog, "resolve", break_down)
+        with pytest.raises(RequestFailed) as refused:
+            await ann.start("t")
+        assert refused.value.code == "internal"
+    await ann.start("t")
+    assert await ended_with(ann, "t") == "turn.completed"
+
+
+async def test_the_default_model_is_the_conversations_then_the_operators(steered: SteeredStore) -> None:
+    """A turn's own model goes first, then the conversation's, then the setting, then the catalog's."""
+    async with open_services(steered, default_model="demo/small") as services, seat(services) as ann:
+        assert services.runner.default_model == "demo/small"
+        plain = (await ann.request("conversation.create"))["id"]
+        named = (await ann.request("conversation.create", model="demo/large"))["id"]
+        for turn, fields, model in (
+            ("a", {"conversation": plain}, "demo/small"),
+            ("b", {"conversation": named}, "demo/large"),
+            ("c", {"conversation": named, "model": "demo"}, "demo"),
+        ):
+            await ann.start(turn, **fields)
+            await ann.ending(turn)
+            assert ann.turns[turn].frames[0]["model"] == model
+
+
+# --- a busy conversation ---
+
+
+async def busy(ann: Seat, *turns: str) -> str:
+    """A conversation in which these turns run."""
+    conversation = str((await ann.request("conversation.create"))["id"])
+    for turn in turns:
+        await ann.start(turn, conversation=conversation, demo=SLOW)
+    return conversation
+
+
+async def test_parallel_turns_run_beside_each_other(ann: Seat) -> None:
+    """The default: a second turn of a conversation doesn't wait."""
+    conversation = await busy(ann, "a")
+    assert (await ann.start("b", conversation=conversation))["status"] == "running"
+    await ann.ending("b")
+    assert ann.turns["a"].ended is None
+
+
+async def test_reject_answers_busy(ann: Seat) -> None:
+    """`reject` is refused while a turn runs, and runs when none does."""
+    conversation = await busy(ann, "a")
+    with pytest.raises(RequestFailed) as refused:
+        await ann.start("b", conversation=conversation, on_busy="reject")
+    assert (refused.value.code, refused.value.error["path"]) == ("busy", "conversation")
+    await ann.request("turn.cancel", turn="a")
+    await ann.ending("a")
+    await ann.start("b", conversation=conversation, on_busy="reject")
+    await ann.ending("b")
+
+
+async def test_queue_stands_in_line(ann: Seat, services: Services) -> None:
+    """`queue` waits for the turns ahead, tells each move, and answers the message of the one before it."""
+    conversation = await busy(ann, "a")
+    second = await ann.start("b", conversation=conversation, on_busy="queue")
+    third = await ann.start("c", conversation=conversation, on_busy="queue")
+    assert (second["status"], third["status"]) == ("queued", "queued")
+    await ann.until(lambda: len(ann.of("c", "turn.status")) == 1)
+    assert ann.of("b", "turn.status")[0]["position"] == 1
+    assert ann.of("c", "turn.status")[0]["position"] == 2
+    assert stream_of(services, "c").state == "queued"
+    await ann.request("turn.cancel", turn="a")
+    await ann.ending("c")
+    statuses = [(frame["status"], frame.get("position")) for frame in ann.of("c", "turn.status")]
+    assert statuses == [("queued", 2), ("queued", 1), ("running", None)]
+    branch, _ = await services.store.branch("ann", conversation, stream_of(services, "c").message)
+    assert [record.turn for record in branch] == ["a", "a", "b", "b", "c", "c"]
+    order = [frame["turn"] for frame in ann.frames if frame["type"] in {"turn.completed", "turn.cancelled"}]
+    assert order == ["a", "b", "c"]
+
+
+async def test_a_queued_turn_is_stopped_where_it_stands(ann: Seat) -> None:
+    """Law 5: cancel works while queued; nobody is asked, and no usage is counted."""
+    conversation = await busy(ann, "a")
+    await ann.start("b", conversation=conversation, on_busy="queue")
+    assert await ann.request("turn.cancel", turn="b") == {"turns": {"b": "cancelled"}}
+    ending = await ann.ending("b")
+    assert (ending["type"], ending["usage"], ending["timing"]["attempts"]) == ("turn.cancelled", None, 0)
+    assert ann.turns["a"].ended is None
+
+
+async def test_queue_in_a_quiet_conversation_runs_at_once(ann: Seat) -> None:
+    """Nobody ahead: running."""
+    conversation = await busy(ann)
+    assert (await ann.start("a", conversation=conversation, on_busy="queue"))["status"] == "running"
+    assert await ended_with(ann, "a") == "turn.completed"
+
+
+async def test_queue_does_not_wait_for_a_start_that_was_refused(
+    ann: Seat, services: Services, steered: SteeredStore
+) -> None:
+    """A turn ahead that never was holds nobody up."""
+    conversation = await busy(ann)
+    with steered.failing("accept", 1), steered.blocked("accept") as accepting:
+        first = ann.send("turn.start", turn="a", input="Hi", conversation=conversation)
+        await accepting.wait()
+        second = ann.send("turn.start", turn="b", input="Hi", conversation=conversation, on_busy="queue")
+        await asyncio.sleep(0)
+        assert len(services.hub.live_in("ann", conversation)) == 2
+    with pytest.raises(RequestFailed):
+        await ann.answer(first)
+    assert (await ann.answer(second))["status"] == "running"
+
+
+async def test_interrupt_stops_the_others_first(ann: Seat) -> None:
+    """`interrupt` cancels what runs in the conversation, and begins after its endings."""
+    conversation = await busy(ann, "a", "b")
+    await ann.start("c", conversation=conversation, on_busy="interrupt")
+    await ann.ending("c")
+    for turn in ("a", "b"):
+        ending = await ann.ending(turn)
+        assert (ending["type"], ending["by"]) == ("turn.cancelled", "client")
+    order = [frame["turn"] for frame in ann.frames if frame["type"] in {"turn.cancelled", "turn.started"}]
+    assert order[-1] == "c"
+    assert ann.turns["c"].frames[0]["parent"] is not None
+
+
+# --- stopping and limits ---
+
+
+async def test_a_cancel_before_the_acceptance_is_obeyed(ann: Seat, steered: SteeredStore) -> None:
+    """Law 5: stop means stop, also while the store still accepts the turn; it ends cancelled, and nobody is
+    asked."""
+    with steered.blocked("accept") as accepting:
+        start = ann.send("turn.start", turn="t", input="Hi", params={"demo": SLOW})
+        await accepting.wait()
+        cancel = ann.send("turn.cancel", turn="t")
+    assert (await ann.answer(start))["status"] == "running"
+    assert await ann.answer(cancel) == {"turns": {"t": "cancelled"}}
+    ending = await ann.ending("t")
+    assert (ending["type"], ending["usage"]) == ("turn.cancelled", None)
+    assert [frame["type"] for frame in ann.of("t")] == ["turn.started", "turn.cancelled"]
+
+
+async def test_a_turn_that_is_too_long_is_stopped(steered: SteeredStore) -> None:
+    """The limit of an answer's size cancels it with `limit`; what was said is kept."""
+    async with open_services(steered, turn_output_bytes=65_536) as services, seat(services) as ann:
+        await ann.start("t", demo={"rate": 0, "tokens": 1_000_000})
+        ending = await ann.ending("t")
+        assert (ending["type"], ending["by"]) == ("turn.cancelled", "limit")
+        assert 30_000 < len(ann.turns["t"].text()) < 80_000
+        assert (await services.store.turn("ann", "t")).status == "cancelled"
+
+
+async def test_a_limit_met_by_the_last_batch_still_ends_the_turn(steered: SteeredStore) -> None:
+    """Law 2: a limit that fires in the provider's last batch leaves no cancellation for the store's call
+    behind it."""
+
+    async def once(_: ChatRequest) -> AsyncIterator[list[Delta]]:
+        yield [PartStarted(0, "text"), PartDelta(0, "x" * 70_000), Finished("stop")]
+
+    providers = ScriptedProviders(once)
+    async with open_services(steered, providers, turn_output_bytes=65_536) as services, seat(services) as ann:
+        await ann.start("t")
+        assert (await ann.ending("t"))["type"] in {"turn.completed", "turn.cancelled"}
+        assert ann.turns["t"].text() == "x" * 70_000
+
+
+async def test_a_turn_that_takes_too_long_is_stopped(steered: SteeredStore) -> None:
+    """The limit of a turn's time cancels it with `limit`."""
+    async with open_services(steered, turn_timeout_s=0.05) as services, seat(services) as ann:
+        await ann.start("t", demo=SLOW)
+        ending = await ann.ending("t")
+        assert (ending["by"], "0.05 s" in ending["reason"]) == ("limit", True)
+
+
+async def test_a_disconnect_cancels_a_turn_that_wants_it(steered: SteeredStore) -> None:
+    """Law 8: with `on_disconnect: cancel` a turn ends when nobody follows it for the grace; with `continue`
+    it goes on."""
+    async with open_services(steered, disconnect_grace_s=0.02) as services:
+        async with seat(services) as ann:
+            await ann.start("stops", demo=SLOW, on_disconnect="cancel")
+            await ann.start("goes", demo=SLOW)
+        await asyncio.wait_for(stream_of(services, "stops").ended.wait(), 5)
+        assert (await services.store.turn("ann", "stops")).status == "cancelled"
+        assert stream_of(services, "goes").live
+
+
+# --- failing ---
+
+
+@pytest.mark.parametrize(
+    ("fail", "code"),
+    [
+        ("before", "upstream_error"),
+        ("mid", "upstream_error"),
+        ("auth", "upstream_auth"),
+        ("cut", "upstream_incomplete"),
+    ],
+)
+async def test_a_provider_that_fails_fails_the_turn(ann: Seat, services: Services, fail: str, code: str) -> None:
+    """Laws 2 and 13: the error's code, what was said until then is kept, and a refusal costs nothing."""
+    await ann.start("t", demo={"fail": fail})
+    ending = await ann.ending("t")
+    assert (ending["type"], ending["error"]["code"]) == ("turn.failed", code)
+    assert ending["usage"].get("estimated", False) is (code != "upstream_auth")
+    got = await ann.request("turn.get", turn="t")
+    assert got["error"] == ending["error"]
+    assert "".join(part["text"] for part in got["message"]["parts"]) == ann.turns["t"].text()
+
+
+async def wrong_part(_: ChatRequest) -> AsyncIterator[list[Delta]]:
+    yield [PartStarted(0, "text"), PartDelta(0, "good")]
+    yield [PartDelta(3, "of no part")]
+
+
+async def part_out_of_order(_: ChatRequest) -> AsyncIterator[list[Delta]]:
+    yield [PartStarted(0, "text"), PartDelta(0, "good")]
+    yield [PartStarted(0, "text")]
+
+
+async def unforeseen(_: ChatRequest) -> AsyncIterator[list[Delta]]:
+    yield [PartStarted(0, "text"), PartDelta(0, "good")]
+    raise ZeroDivisionError("secret detail")
+
+
+@pytest.mark.parametrize("script", [wrong_part, part_out_of_order, unforeseen], ids=lambda script: script.__name__)
+async def test_a_provider_with_a_defect_fails_its_turn_alone(
+    steered: SteeredStore,
+    script: Callable[[ChatRequest], AsyncIterator[list[Delta]]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Laws 2 and 13: whatever a provider does, its turn ends `internal` with what was good, and the others
+    go on."""
+    async with open_services(steered, ScriptedProviders(script)) as services, seat(services) as ann:
+        for turn in ("a", "b"):
+            await ann.start(turn)
+            ending = await ann.ending(turn)
+            assert ending["error"]["code"] == "internal"
+            assert "secret" not in str(ending)
+            assert ann.turns[turn].text() == "good"
+            assert (await services.store.turn("ann", turn)).status == "failed"
+    assert "'turn': 'a', 'event': 'turn failed'" in caplog.text
+
+
+async def test_a_stream_that_ends_without_a_reason_is_incomplete(steered: SteeredStore) -> None:
+    """A provider that just stops has not finished."""
+
+    async def stops(_: ChatRequest) -> AsyncIterator[list[Delta]]:
+        yield [PartStarted(0, "text"), PartDelta(0, "half")]
+
+    async with open_services(steered, ScriptedProviders(stops)) as services, seat(services) as ann:
+        await ann.start("t")
+        assert await ended_with(ann, "t") == "upstream_incomplete"
+
+
+async def test_a_slow_first_token_is_told(steered: SteeredStore) -> None:
+    """`waiting` says that the turn lives, once, and only before the first part."""
+    async with open_services(steered, waiting_after_s=0.02) as services, seat(services) as ann:
+        await ann.start("slow", demo={"first_ms": 100})
+        await ann.start("quick", demo={"rate": 100, "tokens": 10})
+        await ann.ending("slow")
+        await ann.ending("quick")
+        assert [frame["status"] for frame in ann.of("slow", "turn.status")] == ["waiting"]
+        assert ann.of("quick", "turn.status") == []
+
+
+async def test_a_store_that_is_away_for_the_history_is_waited_for(ann: Seat, steered: SteeredStore) -> None:
+    """An accepted turn asks its provider when its context can be read again, and can be stopped until then."""
+    with steered.failing("branch", 2):
+        await ann.start("t")
+        assert (await ann.ending("t"))["type"] == "turn.completed"
+    with steered.failing("branch"):
+        await ann.start("u")
+        await ann.request("turn.cancel", turn="u")
+        assert (await ann.ending("u"))["type"] == "turn.cancelled"
+
+
+async def test_a_parent_that_was_deleted_meanwhile_fails_the_turn(ann: Seat, steered: SteeredStore) -> None:
+    """A conversation that goes while its turn starts leaves a turn that says what is missing."""
+    conversation = (await ann.request("conversation.create"))["id"]
+    with steered.blocked("branch") as reading:
+        await ann.start("t", conversation=conversation)
+        await reading.wait()
+        await steered.delete_conversation("ann", conversation)
+    assert await ended_with(ann, "t") == "not_found"
+
+
+# --- leaving and coming back ---
+
+
+async def test_a_drain_takes_no_new_turns_and_lets_the_running_ones_end(ann: Seat, services: Services) -> None:
+    """What runs may end within the time; what starts is refused; a repeated start is still answered."""
+    await ann.start("t", demo={"rate": 200, "tokens": 20})
+    drain = asyncio.get_running_loop().create_task(services.runner.drain(10))
+    await asyncio.sleep(0)
+    with pytest.raises(RequestFailed) as refused:
+        await ann.start("new")
+    assert refused.value.code == "shutting_down"
+    assert (await ann.start("t", demo={"rate": 200, "tokens": 20}))["status"] == "attached"
+    assert await ended_with(ann, "t") == "turn.completed"
+    await drain
+
+
+async def test_a_drain_stops_what_does_not_end_in_time(ann: Seat, services: Services) -> None:
+    """After the time a turn fails with `shutting_down`, and what was said is stored."""
+    await ann.start("t", demo=SLOW)
+    await ann.until(lambda: ann.turns["t"].seq > 3)
+    await services.runner.drain(0.01)
+    assert await ended_with(ann, "t") == "shutting_down"
+    assert (await services.store.turn("ann", "t")).status == "failed"
+
+
+async def test_a_drain_does_not_wait_for_ever_for_the_store(
+    steered: SteeredStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that stays away doesn't hold the process: the task is cancelled, and the turn is unfinished."""
+    monkeypatch.setattr("gateway.turns.starter.CLEANUP_TIMEOUT_S", 0.01)
+    with steered.failing("end"):
+        async with asyncio.timeout(5), open_services(steered) as services, seat(services) as ann:
+            await ann.start("t")
+            await services.runner.drain(0.01)
+    assert (await steered.turn("ann", "t")).ending is None
+
+
+def start(services: Services, request: TurnStart) -> tuple[TurnStream, bool]:
+    return services.runner.start("ann", request, prepare(request, 1000, 10))
+
+
+async def test_epochs_only_grow(services: Services) -> None:
+    """No epoch is used twice, also within one millisecond."""
+    streams = [start(services, TurnStart(input="Hi"))[0] for _ in range(50)]
+    epochs = [stream.epoch for stream in streams]
+    assert epochs == sorted(set(epochs))
+    assert len({stream.turn for stream in streams}) == 50
+    for stream in streams:
+        stream.signal.abort(Abort("client"))
+    await asyncio.gather(*(stream.ended.wait() for stream in streams))
+
+
+async def test_a_start_never_awaits(services: Services) -> None:
+    """A cancel behind a start on the same socket finds the turn: it is known before anything is awaited."""
+    stream, fresh = start(services, TurnStart(turn="t", input="Hi", params=Params(demo={"rate": 0})))
+    assert fresh
+    assert services.hub.get("ann", "t") is stream
+    with pytest.raises(ApiError):
+        start(services, TurnStart(turn="t", input="Other"))
+    await stream.ended.wait()

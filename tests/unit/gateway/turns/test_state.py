@@ -1,0 +1,194 @@
+"""The table of turn states, walked whole, and the fold of events into a message."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from hypothesis import given
+
+from gateway.protocol.events import TurnDelta, TurnEvent, TurnPart, TurnReset, TurnStatus
+from gateway.turns.state import (
+    ENDED,
+    STATES,
+    TRANSITIONS,
+    IllegalTransition,
+    State,
+    event_name,
+    fold,
+    model_of,
+    shown_status,
+    step,
+)
+from providers.base import (
+    CitationPart,
+    FilePart,
+    ImagePart,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+from tests.turn_events import EPOCH, PIECES, answer, completed, delta, one_of_each, part, started
+
+EVENTS = one_of_each()
+
+# Written by hand from the protocol, so that a change of the table is a decision.
+ALLOWED: dict[State, set[str]] = {
+    "accepting": {"started.running", "started.queued"},
+    "queued": {"status.queued", "status.running", "reset", "cancelled", "failed"},
+    "running": {
+        *("status.running", "status.retrying", "status.fallback", "status.waiting", "status.trimmed"),
+        *("status.resumed", "reset", "part", "completed", "cancelled", "failed"),
+    },
+    "streaming": {
+        *("status.trimmed", "status.resumed"),
+        *("reset", "part", "delta", "completed", "cancelled", "failed"),
+    },
+    "completed": set(),
+    "cancelled": set(),
+    "failed": set(),
+}
+
+
+@pytest.mark.parametrize(("state", "name"), list(product(STATES, EVENTS)))
+def test_every_pair_of_state_and_event_is_a_move_or_refused(state: State, name: str) -> None:
+    """Law 2: each event moves the state as the table says, or raises; after an ending all of them raise."""
+    event = EVENTS[name]
+    assert event_name(event) == name
+    if name in ALLOWED[state]:
+        assert step(state, event) == TRANSITIONS[state][name]
+        assert step(state, event) in STATES
+    else:
+        with pytest.raises(IllegalTransition, match=name):
+            step(state, event)
+
+
+def test_the_table_has_a_row_for_every_state_and_no_other() -> None:
+    """States, the table and the endings agree; an ending's name is the state that it leads to."""
+    assert set(TRANSITIONS) == set(STATES)
+    assert {state for state in STATES if not TRANSITIONS[state]} == ENDED
+    for rows in TRANSITIONS.values():
+        for name, after in rows.items():
+            assert (after in ENDED) == (name in ENDED)
+            if name in ENDED:
+                assert after == name
+
+
+def test_a_retry_is_only_legal_before_the_first_part() -> None:
+    """Once a part was opened only a reset leads back to where a retry or a fallback may be."""
+    for name in ("status.retrying", "status.fallback"):
+        assert {state for state in STATES if name in TRANSITIONS[state]} == {"running"}
+    assert TRANSITIONS["streaming"]["reset"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ("accepting", "running"),
+        ("queued", "queued"),
+        ("running", "running"),
+        ("streaming", "running"),
+        ("completed", "completed"),
+        ("cancelled", "cancelled"),
+        ("failed", "failed"),
+    ],
+)
+def test_a_client_sees_five_states(state: State, shown: str) -> None:
+    """What the wire calls running has three states inside."""
+    assert shown_status(state) == shown
+
+
+PARTS: list[tuple[TurnPart, Part, Part]] = [
+    (part(2), TextPart(""), TextPart("abc", "S")),
+    (
+        TurnPart(turn="t", seq=2, part=0, kind="reasoning", redacted=True),
+        ReasoningPart("", True),
+        ReasoningPart("abc", True, "S"),
+    ),
+    (part(2, kind="refusal"), RefusalPart(""), RefusalPart("abc", "S")),
+    (
+        TurnPart(turn="t", seq=2, part=0, kind="tool_call", call="c1", name="add"),
+        ToolCallPart("c1", "add", ""),
+        ToolCallPart("c1", "add", "abc", "S"),
+    ),
+    (
+        TurnPart(turn="t", seq=2, part=0, kind="tool_result", call="c1"),
+        ToolResultPart("c1", ""),
+        ToolResultPart("c1", "abc", signature="S"),
+    ),
+    (
+        TurnPart(turn="t", seq=2, part=0, kind="citation", url="u", title="T", text="said"),
+        CitationPart("u", "T", "said"),
+        CitationPart("u", "T", "said", "S"),
+    ),
+    (part(2, kind="citation"), CitationPart(), CitationPart(text="abc", signature="S")),
+    (
+        TurnPart(turn="t", seq=2, part=0, kind="image", media_type="image/webp", url="u", name="n"),
+        ImagePart("image/webp", url="u", name="n"),
+        ImagePart("image/webp", url="u", name="n", signature="S"),
+    ),
+    (part(2, kind="image"), ImagePart("image/png"), ImagePart("image/png", signature="S")),
+    (
+        TurnPart(turn="t", seq=2, part=0, kind="file", media_type="text/csv", url="u", name="n"),
+        FilePart("text/csv", url="u", name="n"),
+        FilePart("text/csv", url="u", name="n", signature="S"),
+    ),
+    (
+        part(2, kind="file"),
+        FilePart("application/octet-stream"),
+        FilePart("application/octet-stream", signature="S"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("opening", "bare", "whole"), PARTS, ids=lambda value: getattr(value, "kind", None))
+def test_every_kind_of_part_is_folded(opening: TurnPart, bare: Part, whole: Part) -> None:
+    """A part is its opening's whole fields, with its text and its signature joined from the deltas."""
+    assert fold([started(), opening]) == [bare]
+    more: list[TurnEvent] = [
+        TurnDelta("t", 3, 0, "a"),
+        TurnDelta("t", 4, 0, "bc"),
+        TurnDelta("t", 5, 0, signature="S"),
+    ]
+    assert fold([started(), opening, *more, completed(6)]) == [whole]
+
+
+def test_a_reset_drops_what_came_before_it() -> None:
+    """After a reset the message begins again at part 0."""
+    events: list[TurnEvent] = [
+        started(),
+        part(2),
+        delta(3, "old"),
+        TurnReset("t", 4, EPOCH + 1, "a new attempt"),
+        part(5, kind="refusal"),
+        delta(6, "new"),
+    ]
+    assert fold(events) == [RefusalPart("new")]
+    assert fold(events[:4]) == []
+
+
+@given(PIECES)
+def test_interleaved_parts_are_folded_without_losing_a_character(pieces: list[tuple[int, bool, str]]) -> None:
+    """Whatever the order of pieces, each part's text and signature are its own pieces joined."""
+    events = answer(pieces)
+    texts: dict[int, str] = {}
+    signatures: dict[int, str] = {}
+    for event in events:
+        if isinstance(event, TurnPart):
+            texts[event.part] = signatures[event.part] = ""
+        if isinstance(event, TurnDelta):
+            texts[event.part] += event.text or ""
+            signatures[event.part] += event.signature or ""
+    assert fold(events) == [TextPart(texts[n], signatures[n] or None) for n in sorted(texts)]
+
+
+def test_the_model_that_answers() -> None:
+    """The last one that the turn fell back to; a new attempt begins with the first again."""
+    back, further = (TurnStatus(turn="t", seq=n, status="fallback", model=f"m{n}") for n in (2, 3))
+    waiting = TurnStatus(turn="t", seq=4, status="waiting")
+    assert model_of([started("t"), waiting], "m") == "m"
+    assert model_of([started("t"), back, further, waiting], "m") == "m3"
+    assert model_of([started("t"), back, TurnReset("t", 3, 2, "again")], "m") == "m"

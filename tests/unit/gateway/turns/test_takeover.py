@@ -1,0 +1,352 @@
+"""Law 9: a turn outlives its owner, whoever that was and however it went."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway.protocol.codec import JSON
+from gateway.protocol.events import TurnEvent, TurnStatus
+from gateway.turns.log_entries import decode_events, encode_events
+from providers.base import ChatRequest, Delta, Finished, PartDelta, PartStarted, TextPart
+from store.records import Append
+from store.sqlite.store import EmbeddedStore
+from tests.demo import expected
+from tests.in_process import SLOW, Instance, open_instance, open_pair, open_shared_store, open_store, seat
+from tests.scripted import ScriptedProviders
+from tests.store_conformance import new_turn
+from tests.turn_events import delta, part, started
+
+Pair = tuple[Instance, Instance]
+
+DEMO = {"rate": 200, "tokens": 120}
+
+
+async def halves(request: ChatRequest) -> AsyncIterator[list[Delta]]:
+    """Says "one " and waits; who goes on from there hears "two"."""
+    if request.answered:
+        assert request.answered == (TextPart("one "),)
+    else:
+        yield [PartStarted(0, "text"), PartDelta(0, "one ")]
+        await asyncio.get_running_loop().create_future()
+    yield [PartDelta(0, "two"), Finished("stop")]
+
+
+async def test_a_demo_turn_goes_on_where_the_log_ends(pair: Pair) -> None:
+    """The owner dies in the middle; who is attached elsewhere has the same text, without a seam."""
+    one, two = pair
+    async with seat(two.services) as there:
+        async with seat(one.services) as here:
+            placed = await here.start("t", demo=DEMO)
+            await here.until(lambda: here.turns["t"].seq > 20)
+            await there.request("turn.attach", turn="t")
+            await there.until(lambda: there.turns["t"].seq > 20)
+            await one.kill()
+        assert (await there.ending("t"))["type"] == "turn.completed"
+        view = there.turns["t"]
+        assert (view.text(), view.resets) == (expected("Hello", DEMO), 0)
+        resumed = [frame for frame in there.of("t", "turn.status") if frame["status"] == "resumed"]
+        assert [frame["epoch"] > placed["epoch"] for frame in resumed] == [True]
+        got = await there.request("turn.get", turn="t")
+        assert "".join(part["text"] for part in got["message"]["parts"]) == view.text()
+
+
+async def test_a_provider_is_asked_to_go_on_from_what_was_said(quick: None) -> None:
+    """The taker's provider gets the answer so far, and nobody hears that twice."""
+    async with open_pair(ScriptedProviders(halves)) as (one, two), seat(two.services) as there:
+        async with seat(one.services) as here:
+            await here.start("t")
+            await here.until(lambda: here.turns["t"].seq == 3)
+            await there.request("turn.attach", turn="t")
+            await there.until(lambda: there.turns["t"].seq == 3)
+            await one.kill()
+        await there.ending("t")
+        assert there.turns["t"].text() == "one two"
+
+
+async def test_without_a_delta_in_the_log_it_starts_again(quick: None) -> None:
+    """Nothing was said: the taker asks again, behind a `turn.reset` that goes on in the log."""
+    async with open_pair() as (one, two), seat(two.services) as there:
+        async with seat(one.services) as here:
+            await here.start("t", demo={"first_ms": 600, "tokens": 5})
+            await there.request("turn.attach", turn="t")
+            await there.until(lambda: there.turns.get("t"))
+            await one.kill()
+        assert (await there.ending("t"))["type"] == "turn.completed"
+        (reset,) = there.of("t", "turn.reset")
+        assert reset["seq"] == 2
+        assert there.turns["t"].text() == expected("Hello", {"tokens": 5})
+
+
+async def test_a_provider_that_cannot_go_on_fails_with_what_was_said(quick: None) -> None:
+    """`owner_lost`, and the partial message is kept; nobody is asked again."""
+    providers = ScriptedProviders(halves)
+    async with open_pair(providers) as (one, two), seat(two.services) as there:
+        async with seat(one.services) as here:
+            await here.request("turn.start", turn="t", input="Hi", model="ollama/m")
+            await here.until(lambda: here.turns["t"].seq == 3)
+            await there.request("turn.attach", turn="t")
+            await there.until(lambda: there.turns["t"].seq == 3)
+            await one.kill()
+        assert (await there.ending("t"))["error"]["code"] == "owner_lost"
+        assert providers.scripted.asked == 1
+        got = await there.request("turn.get", turn="t")
+        assert got["message"]["parts"] == [{"kind": "text", "text": "one "}]
+
+
+async def abandoned(instance: Instance, turn: str, events: list[TurnEvent], **fields: Any) -> None:
+    """A turn that an owner accepted, logged so much of, and left."""
+    asked = {
+        "type": "turn.start",
+        "input": "Hi",
+        "params": {"demo": {"rate": 0, "tokens": 5}},
+        **fields.pop("asked", {}),
+    }
+    request = fields.pop("request", JSON.encode(asked))
+    placed = {"stateless": True, "conversation": None, "input": None, **fields}
+    new = new_turn(turn, request=request, lease_ms=0, owner="in_dead", **placed)
+    record = (await instance.store.accept(new)).turn
+    if events:
+        payload = encode_events(events)
+        await instance.store.append([Append("ann", turn, record.epoch, 1, len(events), payload)])
+
+
+MESSAGES = {"input": None, "messages": [{"role": "user", "parts": [{"kind": "text", "text": "Hi"}]}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "events", "kinds"),
+    [
+        ("nothing", [], ["turn.started"]),
+        ("started", [started("t")], ["turn.started", "turn.reset"]),
+        (
+            "waiting",
+            [started("t"), TurnStatus(turn="t", seq=2, status="waiting")],
+            ["turn.started", "turn.status", "turn.reset"],
+        ),
+        ("a part without a delta", [started("t"), part(2)], ["turn.started", "turn.part", "turn.reset"]),
+        ("a delta", [started("t"), part(2), delta(3, "")], ["turn.started", "turn.part", "turn.delta", "turn.status"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_where_each_log_is_taken_up(quick: None, name: str, events: list[TurnEvent], kinds: list[str]) -> None:
+    """Whatever the log holds, what the taker says first fits behind it, and the turn completes."""
+    async with open_shared_store() as open_view:
+        view = open_view()
+        async with open_instance(view, lease_s=0.3) as instance:
+            with view.blocked("takeable"):
+                await abandoned(instance, "t", events, asked=MESSAGES)
+            async with seat(instance.services) as ann:
+                await ann.request("turn.attach", turn="t")
+                assert (await ann.ending("t"))["type"] == "turn.completed"
+                replay = [event.__struct_config__.tag for event in instance.stream("t").log.events]
+                assert replay[: len(kinds)] == kinds
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"request": b"not a request"},
+        {"request": JSON.encode({"type": "turn.start", "input": "Hi", "model": "no/such"})},
+    ],
+    ids=["unreadable", "no such model"],
+)
+@pytest.mark.parametrize("events", [[], [started("t")]], ids=["nothing logged", "started"])
+async def test_what_cannot_be_resumed_fails(quick: None, fields: dict[str, Any], events: list[TurnEvent]) -> None:
+    """A turn that this instance can't even ask for ends `owner_lost`, and the others are taken all the same."""
+    async with open_shared_store() as open_view:
+        view = open_view()
+        async with open_instance(view, lease_s=0.3) as instance, seat(instance.services) as ann:
+            with view.blocked("takeable"):
+                await abandoned(instance, "t", events, **fields)
+                await abandoned(instance, "good", [], asked=MESSAGES)
+            await ann.request("turn.attach", positions={turn: {"epoch": 0, "seq": 0} for turn in ("t", "good")})
+            assert (await ann.ending("t"))["error"]["code"] == "owner_lost"
+            assert (await ann.ending("good"))["type"] == "turn.completed"
+
+
+DAMAGED = {
+    "from the first event on": ([], [b"\xc1 rubbish"]),
+    "behind what was said": ([started("t"), part(2), delta(3, "kept")], [b"", encode_events([delta(5, "lost")])]),
+    "while it waits": ([started("t", queued=True)], [b"\x91\xa0"]),
+    "out of order": ([started("t")], [encode_events([delta(2, "no part was opened")])]),
+}
+
+
+@pytest.mark.parametrize(("events", "more"), DAMAGED.values(), ids=DAMAGED)
+async def test_a_turn_whose_log_is_damaged_ends(quick: None, events: list[TurnEvent], more: list[bytes]) -> None:
+    """Law 9: it fails once, with what can be read of it; the others are taken, and nobody reads that log again."""
+    async with open_shared_store() as open_view:
+        view = open_view()
+        async with open_instance(view, lease_s=0.3) as instance, seat(instance.services) as ann:
+            with view.blocked("takeable"):
+                conversation = (await ann.request("conversation.create"))["id"]
+                await abandoned(instance, "t", events, stateless=False, conversation=conversation)
+                record = await view.turn("ann", "t")
+                for seq, payload in enumerate(more, len(events) + 1):
+                    await view.append([Append("ann", "t", record.epoch, seq, seq, payload)])
+                await abandoned(instance, "good", [], asked=MESSAGES)
+                await ann.request("turn.attach", turn="t")
+            await ann.request("turn.attach", turn="good")
+            ended = await ann.ending("t")
+            assert (ended["type"], ended["error"]["code"]) == ("turn.failed", "owner_lost")
+            assert ended["seq"] == len(events) + len(more) + 1
+            assert (await ann.ending("good"))["type"] == "turn.completed"
+            kept = [] if len(events) < 3 else [{"kind": "text", "text": "kept"}]
+            assert (await ann.request("turn.get", turn="t"))["message"]["parts"] == kept
+            assert await view.takeable() == []
+            assert view.calls.count("take") == 2
+        async with open_instance(open_view(), lease_s=0.3) as other, seat(other.services) as later:
+            refused = (await later.request("turn.attach", positions={"t": {"epoch": 0, "seq": 0}}))["turns"]["t"]
+            assert (refused["error"]["code"], refused["error"]["stored_message"]) == ("gone", record.message)
+
+
+async def test_a_taker_whose_store_fails_lets_the_next_one_try(quick: None) -> None:
+    """A store that is away for a moment costs no turn: whoever can reads the plan again later."""
+    async with open_shared_store() as open_view:
+        view = open_view()
+        async with open_instance(view, lease_s=0.3) as instance, seat(instance.services) as ann:
+            conversation = (await ann.request("conversation.create"))["id"]
+            placed = {"stateless": False, "conversation": conversation}
+            with view.failing("conversation", 1), view.blocked("conversation") as planning:
+                await abandoned(instance, "t", [], asked={"conversation": conversation}, **placed)
+                await asyncio.wait_for(planning.wait(), 5)
+            await ann.request("turn.attach", turn="t")
+            assert (await ann.ending("t"))["type"] == "turn.completed"
+
+
+async def test_a_taker_obeys_a_stored_wish(quick: None) -> None:
+    """Laws 5 and 9: a turn whose owner died before it could obey ends cancelled, and nobody is asked."""
+    providers = ScriptedProviders(halves)
+    async with open_shared_store() as open_view:
+        view = open_view()
+        async with open_instance(view, providers, lease_s=0.3) as instance, seat(instance.services) as ann:
+            with view.blocked("takeable"):
+                await abandoned(instance, "t", [started("t"), part(2), delta(3, "kept")], asked=MESSAGES)
+                assert await view.wish_cancel("ann", "t", b'{"by":"client","reason":"enough"}')
+            await ann.request("turn.attach", turn="t")
+            ended = await ann.ending("t")
+            assert (ended["type"], ended["reason"]) == ("turn.cancelled", "enough")
+            assert ann.turns["t"].text() == "kept"
+            assert providers.scripted.asked == 0
+
+
+async def test_a_turn_is_taken_once(quick: None) -> None:
+    """Two who ask for the same turn at once, and one who asks again, make one owner."""
+    async with open_pair(lease_s=5) as (one, two), seat(one.services) as here:
+        await here.start("t", demo=SLOW)
+        await two.services.followers.find("ann", "t")
+        take = two.services.stopping.take_over
+        await asyncio.gather(take("ann", "t", force=True), take("ann", "t", force=True))
+        await take("ann", "t", force=True)
+        assert two.store.calls.count("take") == 1
+        assert two.stream("t").owned
+        await one.store.append([])
+        await here.until(lambda: here.of("t", "turn.status"))
+        assert not one.stream("t").owned
+
+
+async def test_the_former_owner_is_fenced_and_follows(quick: None) -> None:
+    """Law 9: the loser stops its provider, and its own attachments go on with the new owner's log."""
+    async with open_pair(lease_s=5) as (one, two), seat(one.services) as here, seat(two.services) as there:
+        await here.start("t", demo=DEMO)
+        await here.until(lambda: here.turns["t"].seq > 10)
+        await there.request("turn.attach", turn="t")
+        await two.services.stopping.take_over("ann", "t", force=True)
+        for client in (here, there):
+            assert (await client.ending("t"))["type"] == "turn.completed"
+            assert client.turns["t"].text() == expected("Hello", DEMO)
+        assert one.stream("t").log.end == two.stream("t").log.end
+        assert here.turns["t"].epoch == there.turns["t"].epoch
+
+
+async def test_after_a_restart_a_turn_goes_on(quick: None) -> None:
+    """Law 9 on one machine: a process that was killed finds its turn again."""
+    async with open_store() as steered:
+        before = await Instance(steered, lease_s=0.3).begun()
+        async with seat(before.services) as client:
+            await client.start("t", demo=DEMO)
+            await client.until(lambda: client.turns["t"].seq > 20)
+            position = client.turns["t"].position
+            await before.kill()
+        async with open_instance(steered, lease_s=0.3) as after, seat(after.services) as client:
+            client.resume("t", {"epoch": position["epoch"], "seq": 0})
+            await client.request("turn.attach", turn="t", epoch=position["epoch"], after=0)
+            await client.ending("t")
+            assert client.turns["t"].text() == expected("Hello", DEMO)
+
+
+async def test_what_was_taken_over_can_be_made_anew(quick: None) -> None:
+    """The store loses a turn that the taker runs: it has what makes it anew, with its question and conversation."""
+    empty = EmbeddedStore(":memory:")
+    await empty.open()
+    try:
+        async with open_pair() as (one, two), seat(two.services) as there:
+            async with seat(one.services) as here:
+                placed = await here.start("t", demo=DEMO)
+                await here.until(lambda: here.turns["t"].seq > 20)
+                await there.request("turn.attach", turn="t")
+                await one.kill()
+            await there.until(lambda: any(f["status"] == "resumed" for f in there.of("t", "turn.status")))
+            real, two.store.real = two.store.real, empty
+            await there.ending("t")
+            assert there.turns["t"].text() == expected("Hello", DEMO)
+            seqs = [event.seq for entry in await empty.log("ann", "t", 0) for event in decode_events(entry.payload)]
+            assert seqs == list(range(1, there.turns["t"].seq + 1))
+            messages, _ = await empty.messages("ann", placed["conversation"], 10, None)
+            assert [message.role for message in messages] == ["user", "assistant"]
+            two.store.real = real
+    finally:
+        await empty.close()
+
+
+async def test_a_queued_turn_is_taken_in_its_place(quick: None) -> None:
+    """A turn that stood in the queue of an owner that died still waits for the turn ahead, and then runs."""
+    async with open_pair(lease_s=1) as (one, two), seat(two.services) as there:
+        async with seat(one.services) as here:
+            conversation = (await there.request("conversation.create"))["id"]
+            await there.start("first", conversation=conversation, demo=SLOW)
+            answer = await here.start("second", conversation=conversation, on_busy="queue")
+            assert answer["status"] == "queued"
+            await there.request("turn.attach", turn="second")
+            await there.until(lambda: there.turns.get("second") and there.turns["second"].seq >= 2)
+            await one.kill()
+        await there.until(lambda: there.turns["second"].resets >= 1)
+        await there.until(lambda: there.of("second")[-1].get("status") == "queued")
+        await there.request("turn.cancel", turn="first")
+        await there.ending("second")
+        order = [frame["turn"] for frame in there.frames if frame["type"] in {"turn.cancelled", "turn.completed"}]
+        assert order == ["first", "second"]
+
+
+async def test_a_queued_turn_of_which_nothing_was_logged_waits_too(quick: None) -> None:
+    """Accepted behind another turn, and its owner died before the first flush: it is queued all the same."""
+    async with open_pair() as (_, two), seat(two.services) as there:
+        where = (await there.start("first", demo=SLOW))["conversation"]
+        placed = {"stateless": False, "conversation": where, "on_busy": "queue"}
+        with two.store.blocked("takeable"):
+            await abandoned(two, "second", [], asked={"conversation": where, "on_busy": "queue"}, **placed)
+        await there.request("turn.attach", turn="second")
+        await there.until(lambda: there.of("second", "turn.status"))
+        assert there.of("second", "turn.started")[0]["status"] == "queued"
+        await there.request("turn.cancel", turn="first")
+        assert (await there.ending("second"))["type"] == "turn.completed"
+
+
+async def test_a_taken_turn_still_ends_when_nobody_is_attached(quick: None) -> None:
+    """Laws 8 and 9: `on_disconnect: cancel` holds under the new owner too, also where the turn was mirrored."""
+    async with open_pair(disconnect_grace_s=0.2) as (one, two), seat(two.services) as there:
+        async with seat(one.services) as here:
+            await here.start("t", demo=SLOW, on_disconnect="cancel")
+            await there.request("turn.attach", turn="t")
+            await there.until(lambda: there.turns.get("t") and there.turns["t"].seq > 5)
+            await one.kill()
+        await there.until(lambda: any(f["status"] == "resumed" for f in there.of("t", "turn.status")))
+        assert two.stream("t").owned
+        await there.request("turn.detach", turn="t")
+        await asyncio.wait_for(two.stream("t").ended.wait(), 5)
+        assert (await two.store.turn("ann", "t")).status == "cancelled"
+        assert not two.shared.followed - {f"instance:{two.services.instance}"}

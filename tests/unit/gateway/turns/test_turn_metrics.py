@@ -1,0 +1,30 @@
+"""One turn's attempts and its ending, in numbers."""
+
+from __future__ import annotations
+
+from gateway.protocol.events import Timing
+from gateway.telemetry.metrics import Telemetry
+from gateway.turns.outcome import Outcome
+from gateway.turns.turn_metrics import TurnWatch
+from providers.base import ProviderError
+from providers.catalog.catalog import Catalog
+from tests.metrics import value
+
+
+def test_attempts_failures_and_the_ending_are_counted() -> None:
+    """By provider and code; retries and fallbacks beside them."""
+    telemetry = Telemetry(["demo"])
+    watch = TurnWatch(telemetry)
+    route = Catalog({}).resolve("demo")
+    watch.asking(route)
+    watch.failed(route, ProviderError("upstream_overloaded", "It is."))
+    watch.retrying()
+    watch.falling_back(route)
+    watch.asking(route)
+    watch.ended(Outcome("completed"), "demo", None, None, Timing(0, 1, 2))
+    text = telemetry.exposed("")[0].decode()
+    assert value(text, "turnwire_provider_attempts_total", provider="demo") == 2
+    assert value(text, "turnwire_provider_errors_total", provider="demo", code="upstream_overloaded") == 1
+    assert value(text, "turnwire_retries_total") == 1
+    assert value(text, "turnwire_fallbacks_total", model="demo") == 1
+    assert value(text, "turnwire_turns_ended_total", status="completed", model="demo") == 1

@@ -1,0 +1,243 @@
+"""Messages events as deltas, without any network."""
+
+import json
+from typing import Any
+
+import pytest
+
+from providers.anthropic.events import MessagesDecoder
+from providers.base import PartStarted, ProviderError, Usage
+from providers.errors.failures import Failures
+from providers.http.sse import SseParser
+from providers.http.stream import Unreadable
+from providers.route import Endpoint
+from tests.answers import STREAMS, Answer
+
+FAILURES = Failures(Endpoint("anthropic", "Anthropic", "", ("ANTHROPIC_API_KEY",)))
+STOP: list[dict[str, Any]] = [
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+    {"type": "message_stop"},
+]
+
+
+def decode(*events: dict[str, Any] | bytes) -> Answer:
+    """The answer that these events are."""
+    decoder = MessagesDecoder(FAILURES)
+    answer = Answer()
+    try:
+        for event in events:
+            decoder.event(None, event if isinstance(event, bytes) else json.dumps(event).encode())
+        decoder.end()
+    except ProviderError as error:
+        answer.error = error
+    answer.add(decoder.parts.take())
+    return answer
+
+
+def block(index: int, kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": index, "content_block": {"type": kind, **fields}}
+
+
+def delta(index: int, kind: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **fields}}
+
+
+def stopping(reason: str | None, **more: Any) -> list[dict[str, Any]]:
+    return [{"type": "message_delta", "delta": {"stop_reason": reason, **more}}, {"type": "message_stop"}]
+
+
+def stream(file: str) -> Answer:
+    """The answer in one of our own streams."""
+    decoder = MessagesDecoder(FAILURES)
+    answer = Answer()
+    try:
+        for name, data in SseParser().feed((STREAMS / f"{file}.sse").read_bytes()):
+            decoder.event(name, data)
+        decoder.end()
+    except ProviderError as error:
+        answer.error = error
+    answer.add(decoder.parts.take())
+    return answer
+
+
+def test_thinking_and_tools() -> None:
+    """Thinking, withheld thinking, text and tool calls are parts in order, with their signatures."""
+    answer = stream("messages_thinking_tools")
+    assert answer.parts == [
+        ("reasoning", "They want the weather."),
+        ("reasoning", ""),
+        ("text", "Let me look."),
+        ("tool_call", '{"city": "Bern"}'),
+        ("tool_call", "{}"),
+    ]
+    assert answer.signatures == {0: "c2lnbmF0dXJl", 1: "b3BhcXVl"}
+    assert answer.started[1].redacted
+    assert [(part.call, part.name) for part in answer.started[3:]] == [
+        ("toolu_1", "weather"),
+        ("toolu_2", "now"),
+    ]
+    assert answer.finish == "tool_calls"
+    assert answer.usage == Usage(115, 60, reasoning_tokens=20, cache_read_tokens=100, cache_write_tokens=5), (
+        "input includes what was cached"
+    )
+
+
+def test_citations() -> None:
+    """A citation is a part of its own, and a sentence goes on around it; a server's tools are not ours."""
+    answer = stream("messages_citations")
+    assert answer.parts == [("text", "Water is wet, it seems."), ("citation", ""), ("citation", "")]
+    assert answer.started[1:] == [
+        PartStarted(1, "citation", url="https://example.com/water", title="On water", text="wet"),
+        PartStarted(2, "citation", title="Notes", text="seems"),
+    ]
+    assert (answer.finish, answer.usage) == ("stop", Usage(4, 12))
+
+
+def test_overloaded() -> None:
+    """A failure in the middle is an error with its own meaning; text and usage until then are kept."""
+    answer = stream("messages_overloaded")
+    assert (answer.code, answer.text(), answer.usage) == (
+        "upstream_overloaded",
+        "I was about to",
+        Usage(4, 1),
+    )
+    assert answer.error is not None
+    assert answer.error.retryable
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("model_context_window_exceeded", "length"),
+        ("pause_turn", "length"),
+        ("tool_use", "tool_calls"),
+        ("refusal", "refusal"),
+        ("something_new", "stop"),
+    ],
+)
+def test_stop_reasons(reason: str, expected: str) -> None:
+    """Every reason for stopping is one of ours."""
+    assert decode(block(0, "text", text="a"), *stopping(reason)).finish == expected
+
+
+def test_refusal_explains_itself() -> None:
+    """A refusal that explains itself does so in a part of its own."""
+    answer = decode(*stopping("refusal", stop_details={"type": "refusal", "explanation": "Not this."}))
+    assert (answer.parts, answer.finish) == ([("refusal", "Not this.")], "refusal")
+    assert decode(*stopping("refusal", stop_details={"explanation": None})).parts == []
+
+
+@pytest.mark.parametrize("events", [[], STOP[:1], STOP[1:], stopping(None)])
+def test_incomplete(events: list[dict[str, Any]]) -> None:
+    """Without its stop, or without a reason for it, a message isn't whole."""
+    answer = decode(delta(0, "text_delta", text="a"), *events)
+    assert (answer.code, answer.text()) == ("upstream_incomplete", "a")
+
+
+def test_ping_is_no_progress() -> None:
+    """A ping shows life, not progress; anything else does, known or not."""
+    decoder = MessagesDecoder(FAILURES)
+    assert decoder.event("ping", b'{"type": "ping"}') is False
+    assert decoder.event(None, b'{"type": "ping"}') is False
+    assert decoder.event(None, b'{"type": "brand_new_event"}') is True
+    assert decoder.event("message_start", b'{"type": "message_start"}') is True
+
+
+def test_event_names_may_be_missing_or_lonely() -> None:
+    """The type stands in the data; where it doesn't, the event's name will do."""
+    decoder = MessagesDecoder(FAILURES)
+    decoder.event("content_block_delta", b'{"index": 0, "delta": {"type": "text_delta", "text": "a"}}')
+    decoder.event(None, b'{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "b"}}')
+    answer = Answer()
+    answer.add(decoder.parts.take())
+    assert answer.text() == "ab"
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "error", "error": {"type": "overloaded_error"}},
+        {"error": {"type": "overloaded_error"}},
+        {"type": "new", "error": {"type": "overloaded_error"}},
+    ],
+)
+def test_errors(event: dict[str, Any]) -> None:
+    """An error is one with or without a type of event."""
+    assert decode(event).code == "upstream_overloaded"
+
+
+def test_whole_input_at_once() -> None:
+    """A tool call whose input stands in its beginning has it; pieces that follow replace it."""
+    start = block(0, "tool_use", id="t", name="f", input={"a": 1})
+    end = {"type": "content_block_stop", "index": 0}
+    assert decode(start, end, *STOP).parts == [("tool_call", '{"a": 1}')]
+    piece = delta(0, "input_json_delta", partial_json="{}")
+    assert decode(start, piece, end, *STOP).parts == [("tool_call", "{}")]
+
+
+def test_thinking_without_text() -> None:
+    """Thinking that is hidden is a part with a signature; an empty one is none."""
+    answer = decode(block(0, "thinking", thinking=""), delta(0, "signature_delta", signature="s"), *STOP)
+    assert (answer.parts, answer.signatures) == ([("reasoning", "")], {0: "s"})
+    start = block(0, "thinking", thinking="a", signature="s")
+    answer = decode(start, delta(0, "thinking_delta", thinking="b"), *STOP)
+    assert (answer.parts, answer.signatures) == ([("reasoning", "ab")], {0: "s"})
+    nothing = [delta(0, "thinking_delta", thinking=""), delta(0, "signature_delta", signature="")]
+    assert decode(block(0, "thinking", thinking=""), *nothing, *STOP).parts == []
+
+
+def test_strangers_are_skipped() -> None:
+    """Blocks and deltas that we don't know are skipped, and bare ones do no harm."""
+    answer = decode(
+        block(0, "fallback", model="x"),
+        delta(0, "brand_new_delta", text="b"),
+        delta(5, "input_json_delta", partial_json="{}"),
+        delta(5, "citations_delta"),
+        {"type": "content_block_start"},
+        {"type": "content_block_delta"},
+        {"type": "content_block_stop", "index": 9},
+        delta(1, "text_delta", text="a"),
+        *STOP,
+    )
+    assert (answer.parts, answer.finish) == ([("text", "a")], "stop")
+
+
+def test_half_characters() -> None:
+    """A character that was split over two events is whole again."""
+    halves = [
+        b'{"type":"content_block_delta","delta":{"type":"text_delta","text":"%s"}}' % half
+        for half in (b"\\ud83c", b"\\udf40")
+    ]
+    assert decode(*halves, *STOP).text() == "🍀"
+
+
+@pytest.mark.parametrize("data", [b'{"type": ', b"[{}]", b""])
+def test_unreadable(data: bytes) -> None:
+    """An event that can't be read is said to be that."""
+    with pytest.raises(Unreadable):
+        MessagesDecoder(FAILURES).event(None, data)
+
+
+def test_a_whole_message() -> None:
+    """A host that doesn't stream has answered too; what is no message is none, and a reason that is a failure is one."""
+    body: dict[str, Any] = {
+        "type": "message",
+        "content": [
+            {"type": "thinking", "thinking": "why", "signature": "s"},
+            {"type": "text", "text": "so"},
+            {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}},
+        ],
+        "stop_reason": "tool_use",
+        "usage": {"input_tokens": 3, "output_tokens": 2},
+    }
+    decoder, answer = MessagesDecoder(FAILURES), Answer()
+    assert not decoder.whole({"type": "error", "error": {}})
+    assert decoder.whole(body)
+    decoder.end()
+    answer.add(decoder.parts.take())
+    assert answer.parts == [("reasoning", "why"), ("text", "so"), ("tool_call", '{"x": 1}')]
+    assert (answer.signatures, answer.finish, answer.usage) == ({0: "s"}, "tool_calls", Usage(3, 2))
+    assert decode(block(0, "text", text="a"), *stopping("network_error")).code == "upstream_error"

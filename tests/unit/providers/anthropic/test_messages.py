@@ -1,0 +1,165 @@
+"""The Messages dialect: the real SDK, over real HTTP."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from providers.anthropic.events import MessagesDecoder
+from providers.base import Usage
+from tests.answers import KEY, desk, question, route
+from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
+from tests.upstream import messages, refusal
+
+ROUTE = route("anthropic", reasoning="adaptive")
+
+
+def used(output: int, input_tokens: int, *, thinking: int | None = None, cached: int | None = 0) -> Usage:
+    return Usage(input_tokens, output, reasoning_tokens=thinking, cache_read_tokens=cached, cache_write_tokens=cached)
+
+
+RECORDED: dict[str, Expected] = {
+    "anthropic__thinking.sse": Expected(
+        (
+            ("reasoning", 202, "This is a straightforward question"),
+            ("text", 1021, "Here are the basic steps"),
+        ),
+        "stop",
+        used(282, 43),
+        signed=(0,),
+    ),
+    "anthropic__tool-use.sse": Expected(
+        (("text", 190, "I'll help you find"), ("tool_call", 61, '{"query": "Detroit Tigers')),
+        "tool_calls",
+        used(96, 465),
+        names=("search",),
+    ),
+    "anthropic__web-search.chunks.txt": Expected(
+        (("text", 2402, "Based on my search results"), *((("citation", 0, ""),) * 14)),
+        "stop",
+        used(795, 15665),
+    ),
+    "anthropic__haiku-plain.sse": Expected((("text", 5, "1\n2\n3"),), "stop", used(9, 15)),
+    "anthropic__refusal-sdk-fixture.txt": Expected(
+        (("refusal", 39, "This request was refused due to policy."),), "refusal", used(0, 20, cached=None)
+    ),
+    "anthropic__fallback-sdk-fixture.txt": Expected((("text", 12, "Hello there!"),), "stop", used(8, 25, cached=None)),
+    "anthropic__incomplete-partial-json-sdk-fixture.txt": Expected(
+        (("text", 135, "I'll create a comprehensive"), ("tool_call", 149, '{"filename": "taxes.txt", ')),
+        "length",
+        used(124, 450),
+        names=("make_file",),
+    ),
+    "anthropic__fable5-refusal-midstream.sse": Expected(
+        (("reasoning", 212, "Simple educational question"), ("text", 2, "Hi")),
+        "refusal",
+        used(106, 28, thinking=67),
+        signed=(0,),
+    ),
+    "anthropic__duplicate-message-start.chunks.txt": Expected(
+        (("text", 13, "Hello, World!"),), "stop", used(227, 17, cached=None)
+    ),
+}
+
+
+@pytest.mark.parametrize("file", RECORDED)
+async def test_recorded(file: str) -> None:
+    """A recorded stream comes to the same answer however the network brings it."""
+    script = load(file, "anthropic")
+    async with desk() as (upstream, providers):
+        for mode in MODES:
+            RECORDED[file].check(await replay(upstream, providers, replayed(script, mode), ROUTE))
+    RECORDED[file].check(bytewise(script, MessagesDecoder(failures("Anthropic"))))
+
+
+@pytest.mark.parametrize("file", RECORDED)
+async def test_recorded_and_cut(file: str) -> None:
+    """A recorded stream that is cut anywhere ends in a clear error, or was whole before."""
+    async with desk() as (upstream, providers):
+        await cut_anywhere(upstream, providers, load(file, "anthropic"), ROUTE, seed=len(file))
+
+
+def test_every_recording_is_expected() -> None:
+    """There is no recording that nobody has judged."""
+    manifest = load("manifest.json", "json").blocks[0]
+    named = {row["file"] for row in json.loads(manifest) if row["api"] == "anthropic"}
+    assert named == RECORDED.keys()
+
+
+async def test_request() -> None:
+    """The SDK signs the request and names the API's version; what the API refuses is not in it."""
+    async with desk() as (upstream, providers):
+        upstream.plays(messages("Hello", "."))
+        to = providers.catalog.resolve("claude-sonnet-5-5")
+        answer = await providers.ask(question("Hi", temperature=1.0, reasoning="low", model=to.model), to)
+        assert (answer.text(), answer.finish, answer.usage) == ("Hello.", "stop", Usage(3, 2))
+        asked = upstream.asked[0]
+        assert asked.path == "/v1/messages"
+        assert asked.headers["authorization"] == f"Bearer {KEY}"
+        assert asked.headers["anthropic-version"] == "2026-10-21"
+        assert asked.body == {
+            "model": "claude-sonnet-5-5",
+            "max_tokens": 32_000,
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
+            "stream": True,
+            "thinking": {"type": "adaptive", "display": "summarized"},
+            "output_config": {"effort": "low"},
+        }
+
+
+async def test_event_names_are_not_needed() -> None:
+    """A stream without event names is read all the same."""
+    async with desk() as (upstream, providers):
+        script = messages("Hello", ".")
+        upstream.plays(script.but(blocks=tuple(block.split(b"\n", 1)[1] for block in script.blocks)))
+        assert (await providers.ask(question(), ROUTE)).text() == "Hello."
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "retryable"),
+    [
+        (
+            refusal(
+                401,
+                {"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}},
+            ),
+            "upstream_auth",
+            False,
+        ),
+        (
+            refusal(529, {"type": "error", "error": {"type": "overloaded_error"}}, x_should_retry="true"),
+            "upstream_overloaded",
+            True,
+        ),
+        (
+            refusal(404, {"type": "error", "error": {"type": "not_found_error", "message": "model: claude-9"}}),
+            "model_not_found",
+            False,
+        ),
+        (messages("a").but(cut=300), "upstream_incomplete", True),
+    ],
+)
+async def test_failures(script: Any, code: str, retryable: bool) -> None:
+    """A refusal is one of our errors, and is asked for once only."""
+    async with desk() as (upstream, providers):
+        upstream.plays(script)
+        answer = await providers.ask(question(), ROUTE)
+        assert answer.code == code
+        assert answer.error is not None
+        assert answer.error.retryable is retryable
+        assert len(upstream.asked) == 1
+
+
+@pytest.mark.parametrize("delay_s", [0, 60])
+async def test_cancel(delay_s: float) -> None:
+    """Cancelling hangs up on the provider at once, before its first byte as well as in the middle."""
+    async with desk() as (upstream, providers):
+        upstream.plays(messages("a", "b").but(stall_after=3, delay_s=delay_s))
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(providers.ask(question(), ROUTE))
+            asked = await upstream.next_asked()
+            await asyncio.sleep(0.05)
+            task.cancel()
+            async with asyncio.timeout(5):
+                await asked.disconnected.wait()

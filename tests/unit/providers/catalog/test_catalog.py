@@ -1,0 +1,348 @@
+"""The catalog, and the clients that it leads to."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from providers.base import ChatMessage, ChatRequest, ImagePart, ProviderError, Tool
+from providers.catalog.catalog import Catalog, Providers
+from providers.catalog.schema import shipped_rows
+from tests.answers import KEY, every_key, question
+
+EVERY_KEY = every_key()
+
+
+def test_default_model_needs_no_key() -> None:
+    """Without any environment there is a default model that works."""
+    catalog = Catalog({})
+    assert catalog.default_model == "demo"
+    assert catalog.resolve("demo").dialect == "demo"
+
+
+def test_models() -> None:
+    """Every model says what it is, what it can, and whether its key is set."""
+    models = {model.id: model for model in Catalog({"KIMI_API_KEY": KEY}).models()}
+    assert len(models) == len(shipped_rows().models)
+    assert models["demo"].available
+    assert models["demo"].key is None
+    kimi = models["kimi-k3"]
+    assert (kimi.type, kimi.key, kimi.available) == ("kimi", "MOONSHOT_API_KEY", True)
+    assert kimi.context_window == 1_048_576
+    assert not models["gpt-6-sol"].available
+    assert models["glm-5.3"].name == "GLM-5.3"
+    assert all({"chat", "streaming"} <= set(model.features) for model in models.values())
+
+
+@pytest.mark.parametrize(
+    ("model_id", "provider", "model"),
+    [
+        ("gpt-6-sol", "openai", "gpt-6-sol"),
+        ("openai/gpt-6-sol", "openai", "gpt-6-sol"),
+        ("gpt-4.1-mini", "openai", "gpt-4.1-mini"),
+        ("o3-pro", "openai", "o3-pro"),
+        ("openai/my-finetune", "openai", "my-finetune"),
+        ("claude-opus-9", "anthropic", "claude-opus-9"),
+        ("anthropic/claude-haiku-4-5", "anthropic", "claude-haiku-4-5"),
+        ("moonshot-v1-8k", "kimi", "moonshot-v1-8k"),
+        ("kimi/kimi-k3", "kimi", "kimi-k3"),
+        ("glm-4.5-air", "glm", "glm-4.5-air"),
+        ("ollama/hf.co/bartowski/Llama:Q4", "ollama", "hf.co/bartowski/Llama:Q4"),
+        ("ollama/gpt-6-sol", "ollama", "gpt-6-sol"),
+        ("demo/anything", "demo", "anything"),
+        ("moonshot/kimi-k3", "kimi", "kimi-k3"),
+        ("kimi-cn/kimi-k3", "kimi-cn", "kimi-k3"),
+        ("zhipu/glm-5.3", "glm-cn", "glm-5.3"),
+        ("groq/openai/gpt-oss-120b", "groq", "openai/gpt-oss-120b"),
+        ("groq/openai/gpt-oss-20b", "groq", "openai/gpt-oss-20b"),
+        ("azure/my-deployment", "azure", "my-deployment"),
+        ("google/gemini-3.8-flash", "gemini", "gemini-3.8-flash"),
+    ],
+)
+def test_resolve(model_id: str, provider: str, model: str) -> None:
+    """An id leads to a provider by its row, by the provider's name before it, or by a pattern."""
+    route = Catalog(EVERY_KEY).resolve(model_id)
+    assert (route.id, route.provider, route.model) == (model_id, provider, model)
+
+
+def test_own_quirks_win() -> None:
+    """A model's quirks win over its provider's; another provider's model of that name has none of them."""
+    catalog = Catalog(EVERY_KEY)
+    assert catalog.resolve("kimi-k3").quirks.reasoning == "effort"
+    assert catalog.resolve("kimi-k3").quirks.reasoning_back
+    assert catalog.resolve("moonshot-v1-8k").quirks.reasoning == "fixed"
+    assert catalog.resolve("openai/gpt-6-sol").context_window == 1_050_000
+    assert catalog.resolve("ollama/gpt-6-sol").context_window is None
+    assert catalog.resolve("claude-haiku-4-5").quirks.reasoning == "budget"
+    assert catalog.resolve("claude-haiku-4-5").quirks.drops == {"temperature", "top_p"}
+
+
+@pytest.mark.parametrize("model_id", ["llama3", "", "openai/", "/gpt-6", "nobody/gpt-6-sol", "x" * 1000])
+def test_unknown_model(model_id: str) -> None:
+    """An id that leads nowhere says how to list those that do, without repeating a novel."""
+    with pytest.raises(ProviderError, match=r"models\.list") as caught:
+        Catalog(EVERY_KEY).resolve(model_id)
+    assert caught.value.code == "model_not_found"
+    assert len(caught.value.message) < 300
+
+
+def test_near_miss() -> None:
+    """A slip of the finger is met with the models that may have been meant, the nearest first."""
+    with pytest.raises(ProviderError, match=r"Did you mean kimi-k3 or [\w.-]+( or [\w.-]+)?\?"):
+        Catalog(EVERY_KEY).resolve("kmi-k3")
+
+
+@pytest.mark.parametrize(
+    ("model_id", "names"),
+    [("gpt-6-sol", "OPENAI_API_KEY"), ("glm-5.3", "ZAI_API_KEY or ZHIPUAI_API_KEY or GLM_API_KEY")],
+)
+@pytest.mark.parametrize("environment", [{}, {"OPENAI_API_KEY": "  ", "GLM_API_KEY": ""}])
+def test_missing_key(model_id: str, names: str, environment: dict[str, str]) -> None:
+    """A model without its key says which variable to set, and where; a blank one is none."""
+    with pytest.raises(ProviderError) as caught:
+        Catalog(environment).resolve(model_id)
+    assert caught.value.code == "upstream_auth"
+    assert caught.value.message == (
+        f"The model {model_id} needs {names}: set it where the gateway runs and restart it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("provider", "environment", "url"),
+    [
+        ("openai", {}, "https://api.openai.com/v1"),
+        ("openai", {"OPENAI_BASE_URL": "http://x/v1"}, "http://x/v1"),
+        ("openai", {"OPENAI_BASE_URL": " "}, "https://api.openai.com/v1"),
+        ("anthropic", {"ANTHROPIC_BASE_URL": "http://x"}, "http://x"),
+        ("kimi", {"MOONSHOT_BASE_URL": "http://x"}, "http://x"),
+        ("kimi", {"MOONSHOT_BASE_URL": "http://x", "KIMI_BASE_URL": "http://y"}, "http://y"),
+        ("glm", {"ZAI_BASE_URL": "http://x"}, "http://x"),
+        ("ollama", {"OLLAMA_BASE_URL": "http://x/v1\n"}, "http://x/v1"),
+        ("kimi-cn", {"KIMI_BASE_URL": "http://x"}, "https://api.moonshot.cn/v1"),
+        ("azure", {"AZURE_OPENAI_ENDPOINT": "https://me.example/"}, "https://me.example/openai/v1"),
+        ("azure", {}, ""),
+        ("foundry", {"ANTHROPIC_FOUNDRY_RESOURCE": "me"}, "https://me.services.ai.azure.com/anthropic/"),
+    ],
+)
+def test_base_urls(provider: str, environment: dict[str, str], url: str) -> None:
+    """Each provider's address can be changed where the gateway runs."""
+    assert Catalog(environment).endpoint(provider).base_url == url
+
+
+@pytest.mark.parametrize(
+    ("provider", "environment", "needs"),
+    [
+        ("kimi", {}, "MOONSHOT_API_KEY or KIMI_API_KEY"),
+        ("azure", {}, "AZURE_OPENAI_API_KEY and (AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_BASE_URL)"),
+        ("azure", {"AZURE_OPENAI_API_KEY": "k"}, "AZURE_OPENAI_ENDPOINT or AZURE_OPENAI_BASE_URL"),
+        ("azure", {"AZURE_OPENAI_API_KEY": "k", "AZURE_OPENAI_BASE_URL": "http://x"}, ""),
+        ("bedrock", {"AWS_REGION": "r"}, "AWS_BEARER_TOKEN_BEDROCK or AWS_ACCESS_KEY_ID or AWS_PROFILE"),
+        ("bedrock", {"AWS_PROFILE": "me"}, "AWS_REGION or AWS_DEFAULT_REGION"),
+        ("bedrock", {"AWS_PROFILE": "me", "AWS_REGION": "r"}, ""),
+        ("vertex", {"CLOUD_ML_REGION": "us"}, "ANTHROPIC_VERTEX_PROJECT_ID or GOOGLE_CLOUD_PROJECT"),
+        ("vertex", {"CLOUD_ML_REGION": "us", "GOOGLE_CLOUD_PROJECT": "p"}, ""),
+        ("vllm", {}, ""),
+    ],
+)
+def test_what_a_provider_needs(provider: str, environment: dict[str, str], needs: str) -> None:
+    """Every variable that is missing is named, and what may stand in for it."""
+    assert Catalog(environment).missing(provider) == needs
+
+
+def test_an_extra_that_is_not_installed_is_named() -> None:
+    """A cloud's client comes with an extra of the package; without it the model says which."""
+    rows = shipped_rows()
+    bedrock = rows.providers["bedrock"].model_copy(update={"package": "no_such_module.at_all"})
+    catalog = Catalog(EVERY_KEY, rows.model_copy(update={"providers": {"bedrock": bedrock}, "models": ()}))
+    with pytest.raises(ProviderError, match=r"needs the extra turnwire\[bedrock\]: install it"):
+        catalog.resolve("bedrock/some-model")
+
+
+def test_a_region_of_its_own() -> None:
+    """A provider's variant has its address, key and models, and is listed where its key is set."""
+    catalog = Catalog({"KIMI_CN_API_KEY": KEY})
+    route = catalog.resolve("kimi-cn/kimi-k3")
+    assert (route.context_window, route.quirks.reasoning, route.title) == (1_048_576, "effort", "Kimi (China)")
+    assert catalog.endpoint("kimi-cn").api_key == KEY
+    listed = {model.id: model for model in catalog.models()}
+    assert listed["kimi-cn/kimi-k3"].available
+    assert not listed["kimi-k3"].available
+    assert not any(model.startswith(("glm-cn/", "qwen-cn/")) for model in listed)
+    assert Catalog(EVERY_KEY).resolve("glm-cn/glm-5.3").price_list == "zhipuai"
+
+
+def test_aliases_and_hidden_models() -> None:
+    """An alias leads to its model and is listed with it; a hidden model isn't listed, but answers to its name."""
+    rows = shipped_rows()
+    models = tuple(row.model_copy(update={"hidden": row.id == "gpt-6-sol"}) for row in rows.models)
+    catalog = Catalog(EVERY_KEY, rows.model_copy(update={"models": models, "aliases": {"fast": "kimi-k3"}}))
+    assert catalog.resolve("fast").id == "kimi-k3"
+    listed = {model.id: model for model in catalog.models()}
+    assert listed["kimi-k3"].aliases == ("fast",)
+    assert "gpt-6-sol" not in listed
+    assert catalog.resolve("gpt-6-sol").provider == "openai"
+    with pytest.raises(ProviderError, match=r"Did you mean fast\?"):
+        catalog.resolve("fasst")
+
+
+def test_prices_and_fallbacks_are_on_the_route() -> None:
+    """Both prices, so that the operator's can win over any list's; and whom to ask next."""
+    catalog = Catalog(EVERY_KEY)
+    assert catalog.resolve("qwen3.8-max").price is not None
+    assert catalog.resolve("qwen-cn/qwen3.8-max").price is None, "elsewhere it costs something else"
+    assert catalog.resolve("qwen3.8-max").own_price is None
+    assert catalog.resolve("kimi-k3").price_list == "moonshotai"
+    assert catalog.resolve("kimi-k3").fallbacks == ()
+
+
+def test_pasted_key() -> None:
+    """A line's end that was pasted with a key isn't of the key; the first variable that is set wins."""
+    environment = {"KIMI_API_KEY": KEY + "\n", "MOONSHOT_API_KEY": ""}
+    assert Catalog(environment).endpoint("kimi").api_key == KEY
+
+
+def test_several_keys() -> None:
+    """A variable may hold several keys with commas between them; a comma too many adds none."""
+    assert Catalog({"KIMI_API_KEY": " a, b ,,c\n"}).endpoint("kimi").api_keys == ("a", "b", "c")
+    assert Catalog({"KIMI_API_KEY": " , "}).endpoint("kimi").api_keys == ()
+
+
+async def test_keys_are_never_shown() -> None:
+    """However catalog, routes and clients are printed, no key is."""
+    catalog = Catalog(EVERY_KEY)
+    providers = Providers(catalog)
+    route = catalog.resolve("gpt-6-sol")
+    things: list[Any] = [catalog, catalog.models(), catalog.endpoint("openai"), route]
+    things += [providers, providers.of(route), providers._dialects]
+    assert KEY not in "".join(f"{thing!r}{thing!s}" for thing in things)
+    await providers.aclose()
+
+
+async def test_one_client_for_each_provider_and_key() -> None:
+    """All routes of a provider and dialect share a client for each key, made when first asked, closed with the process."""
+    catalog = Catalog({**EVERY_KEY, "MOONSHOT_API_KEY": "one,two"})
+    providers = Providers(catalog)
+    assert not providers._dialects
+    for model in ("gpt-6-sol", "gpt-6-luna", "openai/other", "claude-haiku-4-5", "kimi-k3", "demo"):
+        await providers.of(catalog.resolve(model)).aclose()
+    for key in ("one", "two"):
+        await providers.of(catalog.resolve("kimi-k3"), key).aclose()
+    assert sorted(providers._dialects) == [
+        ("anthropic", "anthropic", 0),
+        ("demo", "demo", 0),
+        ("kimi", "openai_chat", 0),
+        ("kimi", "openai_chat", 1),
+        ("openai", "openai_chat", 0),
+        ("openai", "openai_responses", 0),
+    ]
+    await providers.aclose()
+    assert not providers._dialects
+
+
+async def test_refused_before_anything_is_sent() -> None:
+    """What a model can't take is refused by the provider itself."""
+    catalog = Catalog({"ZAI_API_KEY": KEY, "GLM_BASE_URL": "http://127.0.0.1:9"})
+    providers = Providers(catalog)
+    image = ChatRequest(model="m", messages=(ChatMessage("user", (ImagePart("image/png", data="A"),)),))
+    with pytest.raises(ProviderError, match=r"glm-5\.3 can't see"):
+        providers.of(catalog.resolve("glm-5.3")).stream(image)
+    await providers.aclose()
+
+
+async def test_asks_the_demo() -> None:
+    """From an id to the words, in three lines."""
+    catalog = Catalog({})
+    provider = Providers(catalog).of(catalog.resolve(catalog.default_model))
+    batches = [batch async for batch in provider.stream(question(demo={"rate": 0}, tools=(Tool("f"),)))]
+    assert len(batches) > 100
+
+
+def test_sdks_are_imported_when_they_are_needed() -> None:
+    """Catalog and demo cost no SDK; `load` imports that of its route, and no other."""
+    code = (
+        "import asyncio, sys; from providers.catalog.catalog import Catalog, Providers; c = Catalog({'OPENAI_API_KEY': 'k'});"
+        "p = Providers(c); p.of(c.resolve('demo'));"
+        "assert not {'openai', 'anthropic', 'aiohttp', 'httpx2'} & set(sys.modules);"
+        "asyncio.run(p.load(c.resolve('openai/m'))); assert 'openai' in sys.modules; assert 'anthropic' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_warming_up() -> None:
+    """What a first request imports is there before it: the default's SDK and those of set keys, and no other."""
+    code = """
+import asyncio, sys
+from providers.base import ChatMessage, ChatRequest, ProviderError, TextPart
+from providers.catalog.catalog.catalog import Catalog, Providers
+
+catalog = Catalog({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:9"})
+assert Catalog({"MOONSHOT_API_KEY": "k"}).dialects("ollama/x") == {"openai_chat": "ollama"}
+assert Catalog({}).dialects("no-such-model") == {}
+assert catalog.dialects("demo") == {"demo": "demo", "openai_chat": "openai", "openai_responses": "openai"}
+providers = Providers(catalog)
+providers.warm("demo")
+assert "anthropic" not in sys.modules
+there = set(sys.modules)
+
+async def main():
+    for model in ("openai/m", "gpt-6-sol"):
+        question = ChatRequest(model=model, messages=(ChatMessage("user", (TextPart("Hi"),)),))
+        try:
+            async for _ in providers.of(catalog.resolve(model)).stream(question):
+                pass
+        except ProviderError as error:
+            assert error.code == "upstream_error", error
+    await providers.aclose()
+
+asyncio.run(main())
+late = {name for name in set(sys.modules) - there if name.startswith("openai")}
+assert not late, late
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_sdk_is_imported_beside_the_loop() -> None:
+    """While a provider's SDK is imported for the first time, the loop goes on."""
+    code = """
+import asyncio
+from providers.catalog.catalog.catalog import Catalog, Providers
+
+async def main():
+    catalog = Catalog({"OPENAI_API_KEY": "k"})
+    loading = asyncio.get_running_loop().create_task(Providers(catalog).load(catalog.resolve("openai/m")))
+    ticks = 0
+    while not loading.done():
+        await asyncio.sleep(0.001)
+        ticks += 1
+    assert ticks > 10, ticks
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "style"),
+    [
+        ("openai/gpt-4o", "fixed"),
+        ("gpt-3.5-turbo", "fixed"),
+        ("openai/gpt-5-chat-latest", "fixed"),
+        ("azure/gpt-4.1", "fixed"),
+        ("claude-3-5-haiku-latest", "fixed"),
+        ("bedrock/anthropic.claude-3-haiku", "fixed"),
+        ("groq/llama-3.3-70b", "fixed"),
+        ("openai/o3", "effort"),
+        ("openai/gpt-7", "effort"),
+        ("gpt-6-sol", "effort"),
+        ("claude-opus-6", "adaptive"),
+        ("groq/openai/gpt-oss-20b", "effort"),
+    ],
+)
+def test_who_cannot_think_is_not_told_to(model: str, style: str) -> None:
+    """`params.reasoning` is a tuning: for a model without thinking it is left out, as the provider would refuse it."""
+    route = Catalog(every_key()).resolve(model)
+    assert (route.quirks.reasoning, route.thinks) == (style, style != "fixed")

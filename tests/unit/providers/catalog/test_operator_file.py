@@ -1,0 +1,357 @@
+"""The operator's file: what it adds, overrides, hides and names, and how it says what is wrong in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers.base import ChatMessage, ChatRequest, ImagePart, ProviderError
+from providers.catalog.catalog import Catalog
+from providers.catalog.operator_file import CatalogError, open_catalog, operator_rows
+from providers.catalog.schema import shipped_rows
+from tests.answers import KEY, every_key
+
+
+def catalog(folder: Path, text: str | dict[str, Any], environment: dict[str, str] | None = None) -> Catalog:
+    """The catalog that a file makes; a dictionary is written as JSON."""
+    path = folder / "models.toml"
+    path.write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
+    return Catalog(every_key() | (environment or {}), operator_rows(path))
+
+
+def wrong(folder: Path, text: str | dict[str, Any]) -> list[str]:
+    """What is said of a file, line by line, without its name."""
+    with pytest.raises(CatalogError) as caught:
+        catalog(folder, text)
+    lines = str(caught.value).splitlines()
+    name = f"{folder / 'models.toml'}: "
+    assert all(line.startswith(name) for line in lines)
+    return [line.removeprefix(name) for line in lines]
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    """Nothing said, nothing changed."""
+    (tmp_path / "models.toml").write_text("")
+    assert operator_rows(tmp_path / "models.toml") == shipped_rows()
+
+
+def test_a_provider_is_added(tmp_path: Path) -> None:
+    """An address, the names of variables, headers, models: it answers by its rows and by its prefix."""
+    made = catalog(
+        tmp_path,
+        """
+        [providers.acme]
+        base_url = "https://llm.acme.example/v1"
+        keys = ["ACME_KEY"]
+        headers = { "X-Team" = "{ACME_TEAM}" }
+        patterns = ["acme-*"]
+
+        [[models]]
+        id = "acme/large"
+        provider = "acme"
+        context_window = 64000
+        price = { input = "0.40", output = "1.20" }
+        """,
+        {"ACME_KEY": f"{KEY}, second", "ACME_TEAM": "chat"},
+    )
+    route = made.resolve("acme/large")
+    assert (route.provider, route.model, route.dialect, route.title) == ("acme", "large", "openai_chat", "acme")
+    assert (route.context_window, route.features) == (64_000, ("chat", "streaming", "tools"))
+    assert route.own_price is not None
+    assert (str(route.own_price.output), route.price) == ("1.20", None)
+    assert made.resolve("acme/other").model == "other"
+    assert made.resolve("acme-3").provider == "acme"
+    endpoint = made.endpoint("acme")
+    assert (endpoint.base_url, endpoint.headers) == ("https://llm.acme.example/v1", {"X-Team": "chat"})
+    assert endpoint.api_keys == (KEY, "second")
+    listed = {model.id: model for model in made.models()}["acme/large"]
+    assert (listed.type, listed.key, listed.available) == ("acme", "ACME_KEY", True)
+    assert listed.price == {"input": "0.40", "output": "1.20", "currency": "USD"}
+
+
+def test_what_a_new_provider_needs(tmp_path: Path) -> None:
+    """Without its variables it says which are missing; one that names none needs none."""
+    text = """
+        [providers.acme]
+        base_url = "https://llm.acme.example/v1"
+        keys = ["ACME_KEY"]
+        headers = { "X-Team" = "{ACME_TEAM}" }
+        [providers.open]
+        base_url = "http://10.0.0.7:8000/v1"
+        """
+    made = catalog(tmp_path, text)
+    assert made.missing("acme") == "ACME_KEY and ACME_TEAM"
+    assert made.resolve("open/anything").title == "open"
+
+
+def test_rows_are_overridden(tmp_path: Path) -> None:
+    """What the file says wins; what it doesn't say stays."""
+    made = catalog(
+        tmp_path,
+        """
+        default_model = "fast"
+        [aliases]
+        fast = "kimi-k3"
+        [providers.kimi]
+        base_url = "https://proxy.example/v1"
+        quirks = { drops = ["seed"] }
+        [providers.glm]
+        hidden = true
+        [[models]]
+        id = "kimi-k3"
+        name = "Kimi of ours"
+        context_window = 5000
+        fallbacks = ["gpt-6-luna", "fast"]
+        quirks = { drops = [] }
+        [[models]]
+        id = "qwen3.8-max"
+        price = { input = "9", output = "9" }
+        [[models]]
+        id = "gpt-6-sol"
+        hidden = true
+        """,
+    )
+    route = made.resolve(made.default_model)
+    assert (route.id, route.context_window) == ("kimi-k3", 5000)
+    assert route.fallbacks == ("gpt-6-luna", "fast")
+    assert (route.quirks.reasoning, route.quirks.drops, route.quirks.reasoning_back) == ("effort", frozenset(), True)
+    assert made.resolve("moonshot-v1").quirks.drops == {"seed"}
+    assert made.endpoint("kimi").base_url == "https://proxy.example/v1"
+    qwen = made.resolve("qwen3.8-max")
+    assert qwen.price is not None
+    assert qwen.own_price is not None
+    assert (str(qwen.price.input), str(qwen.own_price.input)) == ("2", "9")
+    listed = {model.id: model for model in made.models()}
+    assert listed["kimi-k3"].name == "Kimi of ours"
+    assert listed["kimi-k3"].aliases == ("fast",)
+    assert listed["qwen3.8-max"].price == {"input": "9", "output": "9", "currency": "USD"}
+    assert not {"gpt-6-sol", "glm-5.3", "glm-cn/glm-5.3"} & set(listed)
+    assert made.resolve("gpt-6-sol").provider == "openai", "hidden, and still there"
+
+
+def test_json_of_another_make(tmp_path: Path) -> None:
+    """The shape of other tools' files is taken as it is."""
+    made = catalog(
+        tmp_path,
+        {
+            "models": [
+                {
+                    "id": "gpt-4o",
+                    "name": "GPT-4o",
+                    "type": "openai",
+                    "envKey": "OPENAI_API_KEY",
+                    "supportsThinkingMode": False,
+                    "features": ["chat", "streaming", "code"],
+                },
+                {
+                    "id": "moonshot-v1-8k",
+                    "name": "Moonshot",
+                    "type": "moonshot",
+                    "envKey": "OTHER_KEY",
+                    "supportsThinkingMode": True,
+                    "features": ["chat", "streaming"],
+                },
+                {"id": "llama", "type": "ollama", "envKey": None},
+            ]
+        },
+        {"OTHER_KEY": "other-key-0123456789"},
+    )
+    listed = {model.id: model for model in made.models()}
+    assert listed["gpt-4o"].features == ("chat", "streaming", "code")
+    assert (listed["gpt-4o"].type, listed["gpt-4o"].key, listed["gpt-4o"].name) == (
+        "openai",
+        "OPENAI_API_KEY",
+        "GPT-4o",
+    )
+    assert made.resolve("gpt-4o").quirks.reasoning == "fixed", "it doesn't think: no effort is asked of it"
+    assert listed["moonshot-v1-8k"].features == ("chat", "streaming", "thinking")
+    assert (listed["moonshot-v1-8k"].type, listed["moonshot-v1-8k"].key) == ("kimi", "OTHER_KEY")
+    route = made.resolve("moonshot-v1-8k")
+    assert made.endpoint(route.provider).api_keys == ("other-key-0123456789",)
+    assert made.endpoint("kimi").api_keys == (KEY,)
+    assert (listed["llama"].type, listed["llama"].available) == ("ollama", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('models = "x"', "models: should be a list."),
+        ('colour = "red"', "colour: there is no such field."),
+        ("providers.acme = {}", "providers.acme.base_url: has to be given for a new provider."),
+        ('providers.acme.base_url = "acme.example"', "providers.acme.base_url: should begin with http:// or https://."),
+        ('providers."a/b".base_url = "http://x"', "providers.a/b: a provider's name holds neither / nor :."),
+        (
+            'providers.kimi.keys = ["sk-live-canary-1234"]',
+            "providers.kimi.keys[0]: should be the name of an environment variable, and not what it holds.",
+        ),
+        ('providers.kimi.keys = "KIMI_KEY"', "providers.kimi.keys: should be a list."),
+        ('providers.kimi.quirks = { reasoning = "much" }', "providers.kimi.quirks.reasoning: Input should be 'effort'"),
+        ("providers.kimi.quirks = { speed = 1 }", "providers.kimi.quirks.speed: there is no such field."),
+        (
+            'providers.acme = { variant_of = "kimmi" }',
+            "providers.acme.variant_of: there is no provider kimmi.",
+        ),
+        ("[[models]]", "models[0].id: has to be given."),
+        (
+            '[[models]]\nid = "x"',
+            "models[0].provider: there is no provider x; add it under providers, with its base_url.",
+        ),
+        (
+            '[[models]]\nid = "x"\nprovider = "kimmi"',
+            "models[0].provider: there is no provider kimmi: did you mean kimi?.",
+        ),
+        (
+            '[[models]]\nid = "kimi-k3"\nprice = { input = "a", output = "1" }',
+            "models[0].price.input: Input should be a valid decimal.",
+        ),
+        ('[[models]]\nid = "kimi-k3"\nprice = { input = "1" }', "models[0].price.output: has to be given."),
+        ('[[models]]\nid = "kimi-k3"\ncontext_window = 0', "models[0].context_window: Input should be greater than 0."),
+        (
+            '[[models]]\nid = "kimi-k3"\nfeatures = ["visoin"]',
+            "models[0].features: there is no feature visoin: did you mean vision?.",
+        ),
+        (
+            '[[models]]\nid = "kimi-k3"\nfeatures = ["Big Words"]',
+            "models[0].features[0]: should be a word in lower case.",
+        ),
+        ('[[models]]\nid = "kimi-k3"\nquirks = { speed = 1 }', "models[0].quirks.speed: there is no such field."),
+        ('[[models]]\nid = "kimi-k3"\nfallbacks = ["nobody"]', "fallbacks of kimi-k3: there is no model nobody."),
+        ('aliases.fast = "nobody"', "aliases.fast: there is no model nobody."),
+        ('default_model = "nobody"', "default_model: there is no model nobody."),
+        ("[providers", "isn't TOML: "),
+        ('{"models": [', "isn't JSON: "),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, text: str, said: str) -> None:
+    """The file, the key in it, and what is wrong; never what a variable seems to hold."""
+    (line, *_) = wrong(tmp_path, text)
+    assert line.startswith(said)
+    assert "canary" not in line
+
+
+def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    """One start tells all of it, by the words of the file."""
+    lines = wrong(tmp_path, {"models": [{"id": "a", "type": "openai", "envKey": "a-b"}, {"id": "b", "type": 7}]})
+    assert lines == [
+        "models[0].envKey: should be the name of an environment variable, and not what it holds.",
+        "models[1].type: Input should be a valid string.",
+    ]
+
+
+def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
+    """Of every kind one, in one file: each is told, and none twice or for another's sake."""
+    text = """
+        colour = "red"
+        default_model = 5
+        [aliases]
+        fast = "nobody"
+        good = "acme/large"
+        odd = 7
+        [providers.acme]
+        keys = "ACME_KEY"
+        base_url = "acme.example"
+        quirks = { speed = 1, reasoning = "thinking" }
+        [providers.mirror]
+        variant_of = "later"
+        [providers.later]
+        base_url = "https://later.example"
+        [providers.third]
+        variant_of = "mirror"
+        [[models]]
+        id = "acme/large"
+        context_window = 0
+        features = ["visoin"]
+        price = { input = "1" }
+        fallbacks = ["acme/other", "no-such-model"]
+        [[models]]
+        id = "x"
+        provider = 3
+        quirks = { speed = 1 }
+        [[models]]
+        id = "y"
+        provider = "kimmi"
+        fallbacks = ["x"]
+        """
+    assert wrong(tmp_path, text) == [
+        "default_model: Input should be a valid string.",
+        "colour: there is no such field.",
+        "providers.acme.base_url: should begin with http:// or https://.",
+        "providers.acme.keys: should be a list.",
+        "providers.acme.quirks.speed: there is no such field.",
+        "providers.third.variant_of: mirror is a variant itself: name its provider.",
+        "models[0].context_window: Input should be greater than 0.",
+        "models[0].price.output: has to be given.",
+        "models[0].features: there is no feature visoin: did you mean vision?.",
+        "models[1].provider: Input should be a valid string.",
+        "models[1].quirks.speed: there is no such field.",
+        "models[2].provider: there is no provider kimmi: did you mean kimi?.",
+        "aliases.odd: should be the name of a model, as text.",
+        "aliases.fast: there is no model nobody.",
+        "fallbacks of acme/large: there is no model no-such-model.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ({"providers": {"acme": 5}, "models": [{"id": "acme/x"}, 7]}, ["providers.acme: ", "models[1]: "]),
+        ({"defaultModel": 5, "models": [{"type": "openai"}]}, ["defaultModel: ", "models[0].id: "]),
+    ],
+)
+def test_what_is_no_table(tmp_path: Path, text: dict[str, Any], lines: list[str]) -> None:
+    """It is told as that, and the rest is read on."""
+    found = wrong(tmp_path, text)
+    assert [line[: len(begin)] for line, begin in zip(found, lines, strict=True)] == lines
+
+
+def test_proxies(tmp_path: Path) -> None:
+    """One for all but those on this machine, or a provider's own, with a variable in it, which nobody gets to read."""
+    made = catalog(
+        tmp_path,
+        """
+        proxy = "http://proxy.example:3128"
+        [providers.glm]
+        proxy = "http://{PROXY_LOGIN}@other.example:8080"
+        [providers.qwen]
+        proxy = ""
+        """,
+        {"PROXY_LOGIN": "ann:secret"},
+    )
+    found = {name: made.endpoint(name).proxy for name in ("openai", "glm", "glm-cn", "qwen", "ollama")}
+    own = "http://ann:secret@other.example:8080"
+    assert found == {"openai": "http://proxy.example:3128", "glm": own, "glm-cn": own, "qwen": "", "ollama": ""}
+    assert own in made.endpoint("glm").secrets
+    bare = '[providers.glm]\nproxy = "http://{PROXY_LOGIN}@other.example:8080"'
+    assert catalog(tmp_path, bare).missing("glm") == "PROXY_LOGIN"
+    assert wrong(tmp_path, 'proxy = "socks5://x"') == ["proxy: should begin with http:// or https://."]
+
+
+def test_a_variant_before_its_provider(tmp_path: Path) -> None:
+    """The order of the tables is nobody's business."""
+    text = '[providers.a]\nvariant_of = "b"\nbase_url = "http://a"\n[providers.b]\nbase_url = "http://b"'
+    assert catalog(tmp_path, text).resolve("a/x").provider == "a"
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """It is named."""
+    with pytest.raises(CatalogError, match=r"none\.toml: can't be read: No such file"):
+        operator_rows(tmp_path / "none.toml")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    with pytest.raises(CatalogError, match="is no text in UTF-8"):
+        operator_rows(tmp_path / "bytes")
+
+
+def test_a_feature_that_is_taken_away_is_missed(tmp_path: Path) -> None:
+    """An override of features counts: a model without vision takes no image."""
+    made = catalog(tmp_path, '[[models]]\nid = "kimi-k3"\nfeatures = ["chat", "streaming"]')
+    image = ChatRequest(model="m", messages=(ChatMessage("user", (ImagePart("image/png", data="A"),)),))
+    with pytest.raises(ProviderError, match="can't see images"):
+        made.resolve("kimi-k3").check(image)
+
+
+def test_without_a_file_there_are_the_shipped_rows() -> None:
+    """Whoever names none has what ships."""
+    assert [model.id for model in open_catalog({}, None).models()] == [row.id for row in shipped_rows().models]

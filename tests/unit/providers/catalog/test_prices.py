@@ -1,0 +1,117 @@
+"""What an answer costs: exact decimals, computed by hand, from the price that counts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from decimal import Decimal
+
+import pytest
+from msgspec import structs
+
+from providers.base import Usage
+from providers.catalog.catalog import Catalog
+from providers.catalog.prices import cost_usd, per_million
+from providers.route import Price, Route
+from tests.answers import every_key
+
+CATALOG = Catalog(every_key())
+OWN = Price(input=Decimal(10), output=Decimal(20))
+
+
+def model(name: str) -> Route:
+    return CATALOG.resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "usage", "cost"),
+    [
+        # 600 at 0.75, 400 cached at 0.075, 200 at 4.50 for a million: 450 + 30 + 900.
+        ("gpt-5.4-mini", Usage(1000, 200, reasoning_tokens=150, cache_read_tokens=400), "0.00138"),
+        # 10 at 1, 100 read at 0.10, 5 written at 1.25, 60 at 5: 10 + 10 + 6.25 + 300.
+        ("claude-haiku-4-5", Usage(115, 60, cache_read_tokens=100, cache_write_tokens=5), "0.00032625"),
+        # 744 at 0.95, 256 cached at 0.16, 300 at 4: 706.80 + 40.96 + 1200.
+        ("kimi-k2.6", Usage(1000, 300, cache_read_tokens=256), "0.00194776"),
+        # Of no list. 1000 at 0.15, 1000 cached at 0.016, 500 at 0.47: 150 + 16 + 235.
+        ("qwen3.8-flash", Usage(2000, 500, cache_read_tokens=1000), "0.000401"),
+    ],
+)
+def test_by_hand(name: str, usage: Usage, cost: str) -> None:
+    """Cached tokens are part of the input and reasoning part of the output: neither is paid twice."""
+    assert cost_usd(model(name), usage) == Decimal(cost)
+
+
+def test_whose_price_counts() -> None:
+    """The operator's, then what the provider says, then the list's, then the catalog's; unknown is not nothing."""
+    usage = Usage(1_000_000, 100_000)
+    listed = model("kimi-k2.6")
+    assert cost_usd(listed, usage) == Decimal("1.35")
+    assert cost_usd(structs.replace(listed, price=OWN), usage) == Decimal("1.35")
+    assert cost_usd(listed, usage, Decimal("0.5")) == Decimal("0.5")
+    assert cost_usd(listed, usage, Decimal(0)) == 0
+    assert cost_usd(structs.replace(listed, own_price=OWN), usage, Decimal("0.5")) == 12
+    unlisted = model("openai/no-such-model")
+    assert cost_usd(unlisted, usage) is None
+    assert cost_usd(structs.replace(unlisted, price=OWN), usage) == 12
+    assert cost_usd(model("ollama/llama"), usage) is None
+    assert cost_usd(model("demo"), usage) is None
+
+
+@pytest.mark.parametrize("name", ["kimi-k2.6", "qwen3.8-flash"])
+def test_a_provider_may_count_more_cached_than_there_was(name: str) -> None:
+    """The price stays that of the input that there was, and never below nothing."""
+    usage = Usage(100, 0, cache_read_tokens=900, cache_write_tokens=900)
+    assert cost_usd(model(name), usage) == cost_usd(model(name), Usage(100, 0, cache_read_tokens=100))
+
+
+def test_an_own_price_for_cached_tokens() -> None:
+    """Read and written have prices of their own, or that of other input."""
+    usage = Usage(100, 10, cache_read_tokens=30, cache_write_tokens=20)
+    price = Price(input=Decimal(10), output=Decimal(20), cached=Decimal(1), cache_write=Decimal(12))
+    assert cost_usd(structs.replace(model("demo"), own_price=price), usage) == Decimal("0.00097")
+    assert cost_usd(structs.replace(model("demo"), own_price=OWN), usage) == Decimal("0.0012")
+
+
+def test_no_answer_costs_a_million_dollars() -> None:
+    """A price that was mistyped, or counts that are made up, are no cost, which the stores would have to add up."""
+    usage = Usage(10**9 - 1, 10**9 - 1)
+    dear = Price(input=Decimal(10**12), output=Decimal(10**12))
+    assert cost_usd(structs.replace(model("demo"), own_price=dear), usage) is None
+    assert cost_usd(structs.replace(model("demo"), own_price=dear), Usage(0, 0)) == 0
+    assert cost_usd(model("kimi-k2.6"), usage) is not None
+
+
+def test_the_list_is_read_late_and_never_fetched() -> None:
+    """A process starts without it, and pricing opens no connection."""
+    code = (
+        "import socket, sys; import gateway.app, providers.catalog.prices as prices;"
+        "assert 'genai_prices' not in sys.modules;"
+        "socket.socket.connect = socket.getaddrinfo = None;"
+        "from providers.base import Usage; from providers.catalog.catalog import Catalog;"
+        "route = Catalog({'MOONSHOT_API_KEY': 'k'}).resolve('kimi-k2.6');"
+        "assert str(prices.cost_usd(route, Usage(1000000, 0))) == '0.95';"
+        "assert 'genai_prices.data' in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "price"),
+    [
+        ("claude-haiku-4-5", {"input": "1", "output": "5", "cached": "0.1"}),
+        ("gpt-5.4-mini", {"input": "0.75", "output": "4.5", "cached": "0.075"}),
+        ("qwen3.8-flash", {"input": "0.15", "output": "0.47", "cached": "0.016"}),
+    ],
+)
+def test_per_million(name: str, price: dict[str, str]) -> None:
+    """What a client is shown is what an answer will cost, in decimals as a person writes them."""
+    shown = per_million(model(name))
+    assert shown is not None
+    assert shown.shown() == price | {"currency": "USD"}
+
+
+def test_per_million_of_the_operator() -> None:
+    """The operator's price is shown as it was written; of what nobody knows, none is."""
+    assert per_million(structs.replace(model("kimi-k3"), own_price=OWN)) is OWN
+    assert per_million(model("ernie-5.1")) is None

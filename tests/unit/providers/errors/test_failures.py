@@ -1,0 +1,380 @@
+"""What a provider's failure becomes."""
+
+import json
+from typing import Any
+
+import httpx2
+import msgspec
+import pytest
+
+from providers.base import ErrorCode, ProviderError
+from providers.errors.failures import Failures, retry_after_ms
+from providers.http.body import Stalled
+from providers.route import Endpoint
+from tests.answers import KEY, recordings
+
+HOST = "api.example.com"
+ENDPOINT = Endpoint("kimi", "Kimi", f"https://{HOST}/v1", ("MOONSHOT_API_KEY", "KIMI_API_KEY"), (KEY,))
+FAILURES = Failures(ENDPOINT)
+
+# The code that each recorded body must get, by its place in the file.
+RECORDED: list[tuple[int, str]] = [
+    (401, "upstream_auth"),
+    (403, "upstream_auth"),
+    (401, "upstream_auth"),
+    (401, "upstream_auth"),
+    (401, "upstream_auth"),
+    (401, "upstream_auth"),
+    (400, "context_length_exceeded"),
+    (400, "context_length_exceeded"),
+    (400, "context_length_exceeded"),
+    (400, "context_length_exceeded"),
+    (400, "context_length_exceeded"),
+    (400, "context_length_exceeded"),
+    (400, "invalid_request"),
+    (400, "model_not_found"),
+    (400, "model_not_found"),
+    (404, "model_not_found"),
+    (404, "model_not_found"),
+    (400, "unsupported"),
+    (400, "invalid_request"),
+    (400, "invalid_request"),
+    (400, "invalid_request"),
+    (400, "unsupported"),
+    (400, "unsupported"),
+    (400, "unsupported"),
+    (400, "invalid_request"),
+    (429, "upstream_rate_limited"),
+    (404, "upstream_error"),
+    (400, "invalid_request"),
+    (400, "invalid_request"),
+]
+
+CASES: list[tuple[int, Any, ErrorCode, bool]] = [
+    (429, {"error": {"code": "credit_balance_exhausted", "message": "x"}}, "upstream_rate_limited", False),
+    (
+        429,
+        {"error": {"code": "org_spend_limit_exceeded", "message": "x"}},
+        "upstream_rate_limited",
+        False,
+    ),
+    (429, {"error": {"type": "insufficient_quota", "message": "x"}}, "upstream_rate_limited", False),
+    (429, {"error": {"code": "1113", "message": "余额不足"}}, "upstream_rate_limited", False),
+    (429, {"error": {"message": "Rate limit reached for requests"}}, "upstream_rate_limited", True),
+    (429, {"error": {"code": "1302", "message": "并发"}}, "upstream_rate_limited", True),
+    (429, {"error": {"code": "1308", "message": "已达上限"}}, "upstream_rate_limited", False),
+    (429, {"error": {"type": "exceeded_current_quota_error", "message": "x"}}, "upstream_rate_limited", False),
+    (400, {"code": "Arrearage", "message": "Access denied"}, "upstream_rate_limited", False),
+    (400, {"error": {"message": "Invalid value: 1113 is above the maximum"}}, "invalid_request", False),
+    (400, {"error": {"message": "Invalid value: 1301 tokens"}}, "invalid_request", False),
+    (400, {"error": {"message": "Invalid schema for function 'billing_credits'"}}, "invalid_request", False),
+    (403, {"error": "Your team doesn't have any credits yet"}, "upstream_rate_limited", False),
+    (400, {"error": {"message": "Your credit balance is too low"}}, "upstream_rate_limited", False),
+    (400, {"error": {"message": "User location is not supported for the API use."}}, "upstream_auth", False),
+    (403, {"error": {"code": "unsupported_country_region_territory", "message": "x"}}, "upstream_auth", False),
+    (400, {"error": {"message": "Model Not Exist", "type": "invalid_request_error"}}, "model_not_found", False),
+    (404, {"error": {"code": "DeploymentNotFound", "message": "The API deployment"}}, "model_not_found", False),
+    (404, [{"error": {"code": 404, "message": "models/x is not found for API version v1"}}], "model_not_found", False),
+    (400, {"message": "Range of input length should be [1, 98304]"}, "context_length_exceeded", False),
+    (429, {"error": {"message": "Service tier capacity exceeded for this model."}}, "upstream_overloaded", True),
+    (429, {"error": {"type": "engine_overloaded_error", "message": "x"}}, "upstream_overloaded", True),
+    (402, {"error": {"message": "Payment Required"}}, "upstream_rate_limited", False),
+    (
+        400,
+        [{"error": {"code": 400, "message": "API key not valid. Pass one."}}],
+        "upstream_auth",
+        False,
+    ),
+    (400, {"code": "x", "error": "Incorrect API key provided: xai-***."}, "upstream_auth", False),
+    (403, {"error": {"message": "Country not supported"}}, "upstream_auth", False),
+    (451, {"error": {"message": "blocked"}}, "content_filtered", False),
+    (400, {"error": {"code": "content_filter", "message": "ResponsibleAIPolicy"}}, "content_filtered", False),
+    (400, {"error": {"code": "1301", "message": "x"}}, "content_filtered", False),
+    (413, "too big", "invalid_request", False),
+    (404, "<html>Not Found</html>", "upstream_error", False),
+    (404, {"error": {"message": "model 'llama9' not found"}}, "model_not_found", False),
+    (301, "", "upstream_error", False),
+    (408, "", "upstream_timeout", True),
+    (500, "", "upstream_error", True),
+    (502, "<html>Bad Gateway</html>", "upstream_error", True),
+    (503, "", "upstream_overloaded", True),
+    (504, "", "upstream_timeout", True),
+    (
+        529,
+        {"type": "error", "error": {"type": "overloaded_error", "message": "x"}},
+        "upstream_overloaded",
+        True,
+    ),
+    (422, {"detail": [{"loc": ["body"], "msg": "field required"}]}, "invalid_request", False),
+    (418, {}, "upstream_error", True),
+]
+
+
+def safe(error: ProviderError) -> None:
+    """Nothing of the provider's own words, address or key is in what a person is shown."""
+    for secret in (KEY, HOST, "http", "html"):
+        assert secret not in error.message
+    assert KEY not in error.detail
+
+
+@pytest.mark.parametrize(("status", "body", "code", "retryable"), CASES)
+def test_answers(status: int, body: Any, code: str, retryable: bool) -> None:
+    """A status and a body have one meaning."""
+    raw = body if isinstance(body, str) else json.dumps(body)
+    error = FAILURES.of_answer(status, {}, f"{raw}".encode())
+    assert (error.code, error.retryable) == (code, retryable)
+    safe(error)
+
+
+def test_recorded_answers() -> None:
+    """The recorded bodies of real providers have the meaning that a person would give them."""
+    bodies = json.loads((recordings() / "http-error-bodies.json").read_text("utf-8"))
+    got = []
+    for body in bodies:
+        error = FAILURES.of_answer(body["status"], body["headers"], body["body"].encode())
+        got.append((body["status"], error.code))
+        assert error.retryable == (error.code == "upstream_rate_limited"), "of these only the limited one may pass"
+        assert body["host"] not in error.message
+        safe(error)
+    assert got == RECORDED
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "retryable"),
+    [
+        ({"error": {"type": "overloaded_error", "message": "Overloaded"}}, "upstream_overloaded", True),
+        ({"error": {"type": "rate_limit_error", "message": "slow"}}, "upstream_rate_limited", True),
+        ({"error": {"code": 503, "message": "no", "status": "UNAVAILABLE"}}, "upstream_overloaded", True),
+        (
+            [{"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "x"}}],
+            "invalid_request",
+            False,
+        ),
+        ({"error": {"code": 502, "message": "Upstream"}}, "upstream_error", True),
+        ({"error_code": 17, "error_msg": "Open api daily request limit reached"}, "upstream_rate_limited", False),
+        ({"error_code": 18, "error_msg": "Open api qps request limit reached"}, "upstream_rate_limited", True),
+        ({"error_code": 110, "error_msg": "Access token invalid or no longer valid"}, "upstream_auth", False),
+        ({"code": 429, "msg": "slow"}, "upstream_rate_limited", True),
+        ({"error": {"type": "throttlingException", "message": "no"}}, "upstream_rate_limited", True),
+        ({"code": "401", "msg": "no"}, "upstream_auth", False),
+        ({"errors": [{"message": "prompt is too long: 5 tokens"}]}, "context_length_exceeded", False),
+        ({"error": "boom"}, "upstream_error", True),
+        ({"error": None}, "upstream_error", True),
+        ("boom", "upstream_error", True),
+        ([], "upstream_error", True),
+    ],
+)
+def test_events(body: Any, code: str, retryable: bool) -> None:
+    """A failure inside a stream is read from what its body says of itself."""
+    error = FAILURES.of_event(body)
+    assert (error.code, error.retryable) == (code, retryable)
+    safe(error)
+
+
+def test_key_is_named_not_shown() -> None:
+    """A refused key names its variables; the key itself is in neither the message nor the log."""
+    error = FAILURES.of_answer(401, {}, f"bad key {KEY} Bearer abcdefgh sk-live-12345678".encode())
+    assert "MOONSHOT_API_KEY or KIMI_API_KEY" in error.message
+    assert error.detail == "401 with a body of 65 bytes that is no JSON"
+    said = FAILURES.of_answer(401, {}, json.dumps({"error": {"message": f"bad key {KEY} Bearer abcdefgh"}}).encode())
+    assert (said.detail, said.said) == ("401", "bad key *** Bearer ***")
+    assert KEY not in repr(ENDPOINT)
+    assert KEY not in f"{ENDPOINT}"
+
+
+def test_refused_parameter_is_named() -> None:
+    """Where the provider says which parameter it refuses, so do we; anything stranger stays out."""
+    for param, shown in (
+        ("temperature", True),
+        ("messages[0].role", True),
+        ("<b>x</b>", False),
+        ("api.example.com", False),
+    ):
+        body = json.dumps({"error": {"message": "no", "param": param}}).encode()
+        assert (f"({param})" in FAILURES.of_answer(400, {}, body).message) is shown
+
+
+@pytest.mark.parametrize(
+    ("headers", "milliseconds"),
+    [
+        ({}, None),
+        ({"retry-after": "2"}, 2000),
+        ({"retry-after": "0.25"}, 250),
+        ({"retry-after-ms": "40", "retry-after": "9"}, 40),
+        ({"retry-after-ms": "0"}, None),
+        ({"retry-after-ms": "0", "retry-after": "3"}, 3000),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "99999999"}, 86_400_000),
+        ({"retry-after": "1e400"}, 86_400_000),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "Sat, 21 Nov 2026 10:00:30 GMT", "date": "Sat, 21 Nov 2026 10:00:00 GMT"}, 30_000),
+        ({"retry-after": "Sat, 21 Nov 2026 10:00:30 GMT"}, None),
+        (
+            {"retry-after": "Sat, 21 Nov 2026 10:00:30 +99999999999999999999", "date": "Sat, 21 Nov 2026 10:00:00 GMT"},
+            None,
+        ),
+    ],
+)
+def test_retry_after(headers: dict[str, str], milliseconds: int | None) -> None:
+    """The time to wait is read in all three forms; what is no time is none, and none is over a day."""
+    assert retry_after_ms(headers) == milliseconds
+    assert FAILURES.of_answer(429, headers, b"").retry_after_ms == milliseconds
+
+
+@pytest.mark.parametrize(
+    ("body", "milliseconds", "retryable"),
+    [
+        ([{"error": {"message": "quota", "details": [{"@type": "x"}, {"retryDelay": "34.5s"}]}}], 34_500, True),
+        ({"error": {"message": "You exceeded your current quota. Please retry in 7.5s."}}, 7_500, True),
+        ({"error": {"message": "Rate limit reached. Please try again in 640ms."}}, 640, True),
+        ({"error": {"message": "Please try again in 2m."}}, 120_000, True),
+        ({"error": {"message": "You exceeded your current quota."}}, None, False),
+        ({"error": {"message": "x", "details": [{"retryDelay": "soon"}, 7]}}, None, True),
+    ],
+)
+def test_retry_after_in_the_body(body: Any, milliseconds: int | None, retryable: bool) -> None:
+    """The body may say when to come back, and then it is worth it; a header says it better."""
+    error = FAILURES.of_answer(429, {}, json.dumps(body).encode())
+    assert (error.retry_after_ms, error.retryable) == (milliseconds, retryable)
+    assert ("limits how often" in error.message) is retryable
+    assert FAILURES.of_answer(429, {"retry-after": "3"}, json.dumps(body).encode()).retry_after_ms == 3000
+
+
+LONG = json.dumps({"error": {"type": "t", "message": "prompt is too long", "param": "messages"}, "echo": "é" * 50})
+
+
+@pytest.mark.parametrize("kept", [70, 74, 75, 80, 90, 91, 92, 93])
+def test_an_answer_that_was_cut(kept: int) -> None:
+    """What its beginning says is what it means."""
+    body = LONG.encode()[:kept]
+    error = FAILURES.of_answer(400, {}, body)
+    assert (error.code, error.said) == ("context_length_exceeded", "prompt is too long")
+    assert error.detail.startswith("400 t")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":{"code":' + b"9" * 5000,
+        b'{"error":{"message":"\\ud800 x","a":"',
+        b'{"error":{"message":"\xff',
+        b"{",
+        b"",
+    ],
+)
+def test_an_answer_that_was_cut_and_says_nothing(body: bytes) -> None:
+    """It is what its status says."""
+    assert FAILURES.of_answer(503, {}, body).code == "upstream_overloaded"
+
+
+@pytest.mark.parametrize("code", ["9" * 5000, 10**4000, [1] * 1000, {"a": 1}, "x" * 5000])
+def test_an_event_with_a_strange_code(code: Any) -> None:
+    """It is a failure like another."""
+    assert FAILURES.of_event({"error": {"code": code, "message": "m"}}).code == "upstream_error"
+
+
+def test_an_answer_that_is_nested_too_deep() -> None:
+    """It is what its status says."""
+    assert FAILURES.of_answer(503, {}, b"[" * 100_000).code == "upstream_overloaded"
+
+
+def test_a_key_of_another_region() -> None:
+    """A refused key is met with where else it may belong."""
+    endpoint = msgspec.structs.replace(ENDPOINT, hint="Keys are regional.")
+    assert Failures(endpoint).of_answer(401, {}, b"{}").message.endswith("restart it. Keys are regional.")
+    assert "regional" not in Failures(endpoint).of_answer(500, {}, b"{}").message
+
+
+CANARIES = (
+    "canary-key-0123456789",
+    "canary.internal.example",
+    "canary prompt",
+    "10.1.2.3",
+    "CanaryCanaryCanary0123456789",
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<html>canary.internal.example: canary prompt canary-key-0123456789 10.1.2.3</html>",
+        {"error": {"message": "key canary-key-0123456789 at https://canary.internal.example/x said 'canary prompt'"}},
+        {"error": {"message": 'canary.internal.example:8443 and 10.1.2.3:80: "canary prompt"', "param": CANARIES[1]}},
+        {"error": {"message": "x", "param": "canary-key-0123456789"}},
+        {"error": {"message": {"said": "canary prompt"}}},
+        {"error": {"type": "canary-key-0123456789", "code": "CanaryCanaryCanary0123456789", "message": "x"}},
+        ["canary prompt"],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("status", [0, 200, 400, 401, 403, 404, 413, 429, 451, 500, 503])
+def test_law_13_nothing_of_a_body_gets_out(status: int, body: Any) -> None:
+    """Law 13: no key, no host and nothing that was quoted reaches a client or a log, whatever a body says."""
+    failures = Failures(msgspec.structs.replace(ENDPOINT, api_keys=(CANARIES[0],)))
+    raw = body if isinstance(body, str) else json.dumps(body)
+    errors = [failures.of_answer(status, {}, raw.encode()), failures.unreadable(raw.encode())]
+    if not isinstance(body, str):
+        errors.append(failures.of_event(body))
+    for error in errors:
+        for canary in CANARIES:
+            assert canary not in error.message
+            assert canary not in error.detail
+        assert CANARIES[0] not in error.said
+
+
+def test_a_refused_request_is_told_in_the_log() -> None:
+    """An operator reads what is wrong with it where the provider has no code for that; not what it says otherwise."""
+    body = {"error": {"message": "Unsupported value: 'temperature' must be 1 for model my-canary"}}
+    assert FAILURES.of_answer(400, {}, json.dumps(body).encode()).detail == (
+        "400 says: Unsupported value temperature must be 1 for model …"
+    )
+    assert FAILURES.of_answer(401, {}, json.dumps(body).encode()).detail == "401"
+
+
+@pytest.mark.parametrize(("said", "retryable"), [("true", True), ("false", False), ("perhaps", True)])
+def test_should_retry(said: str, retryable: bool) -> None:
+    """A provider that says whether to try again is believed."""
+    assert FAILURES.of_answer(500, {"x-should-retry": said}, b"").retryable is retryable
+    assert FAILURES.of_answer(400, {"x-should-retry": said}, b"").retryable is (said == "true")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "word"),
+    [
+        (httpx2.ConnectTimeout("x"), "upstream_error", "reached"),
+        (httpx2.ConnectError("x"), "upstream_error", "reached"),
+        (httpx2.ProxyError("x"), "upstream_error", "reached"),
+        (httpx2.ReadTimeout("x"), "upstream_timeout", "begin"),
+        (Stalled(5, started=False), "upstream_timeout", "begin"),
+        (Stalled(5, started=True), "upstream_timeout", "middle"),
+        (httpx2.RemoteProtocolError(HOST), "upstream_error", "broke"),
+        (RuntimeError("x"), "upstream_error", "broke"),
+    ],
+)
+def test_exceptions(error: Exception, code: str, word: str) -> None:
+    """The transport's exceptions, bare or inside an SDK's, are failures that may pass."""
+    wrapped = RuntimeError("Connection error.")
+    wrapped.__cause__ = error
+    for raised in (error, wrapped):
+        failure = FAILURES.of_exception(raised)
+        assert (failure.code, failure.retryable) == (code, True)
+        assert word in failure.message
+        safe(failure)
+
+
+def test_own_verdicts() -> None:
+    """An answer that broke off, that can't be read, or that ran out of resources may be tried again."""
+    verdicts = [FAILURES.incomplete(), FAILURES.unreadable(b"<"), FAILURES.of_finish("overloaded")]
+    assert [verdict.code for verdict in verdicts] == [
+        "upstream_incomplete",
+        "upstream_error",
+        "upstream_overloaded",
+    ]
+    assert all(verdict.retryable for verdict in verdicts)
+
+
+def test_endpoint_without_keys() -> None:
+    """A provider that needs no key has still something to say when it refuses one."""
+    error = Failures(Endpoint("ollama", "Ollama", "", ())).of_answer(401, {}, b"")
+    assert "its key where" in error.message.replace("check ", "")

@@ -1,0 +1,121 @@
+"""What a provider's words are read as, and what is left of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from providers.errors.words import LOGGED_CHARS_MAX, NAME_CHARS_MAX, TEXT_CHARS_MAX, Reason, known_words, quiet
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"error": {"type": "t", "code": "c", "message": "m", "param": "p"}}, Reason("t", "c", "m", "p")),
+        ([[{"error": {"status": "S", "code": 400, "message": "m"}}]], Reason("S", "400", "m")),
+        ({"error": "m", "code": "ignored"}, Reason(text="m")),
+        ({"code": 7, "msg": "m"}, Reason(code="7", text="m")),
+        ({"error_code": 17, "error_msg": "m"}, Reason(code="17", text="m")),
+        ({"detail": "m"}, Reason(text="m")),
+        ({"errors": [{"message": "m"}]}, Reason(text="m")),
+        ({"message": {"a": 1}}, Reason(text='{"a": 1}')),
+        ("m", Reason(text="m")),
+        (None, Reason()),
+        ([], Reason(text="")),
+        ({"error": {"message": "m" * 5000}}, Reason(text="m" * TEXT_CHARS_MAX)),
+        ({"detail": [{"msg": "m" * 5000}]}, Reason(text='[{"msg": "' + "m" * (TEXT_CHARS_MAX - 10))),
+        ({"code": "9" * 5000, "type": "t" * 5000}, Reason("t" * NAME_CHARS_MAX, "9" * NAME_CHARS_MAX)),
+        ({"message": "m", "type": {"a": 1}, "code": ["b"], "param": {"c": 1}}, Reason(text="m")),
+    ],
+)
+def test_read(body: Any, reason: Reason) -> None:
+    """Out of any shape that providers have."""
+    assert Reason.read(body) == reason
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"),
+    [
+        (Reason(code="503"), 503),
+        (Reason(type="rate_limit_error", code="x"), 429),
+        (Reason(type="throttlingException"), 429),
+        (Reason(code="200"), 0),
+        (Reason(), 0),
+    ],
+)
+def test_status(reason: Reason, status: int) -> None:
+    """A body may name a status, or a type that means one."""
+    assert reason.status() == status
+
+
+def test_words() -> None:
+    """What is quoted isn't said; an apostrophe quotes nothing."""
+    reason = Reason("T", "", "Tool 'billing' doesn't exist, and it can't: `credits` or \"quota\"")
+    assert reason.words() == "t tool '' doesn't exist, and it can't: '' or ''"
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("The model `gpt` isn't there", "The model '…' isn't there"),
+        ("see https://host.example/path?key=1 now", "see *** now"),
+        ("Cannot connect to host api.example.com:443 ssl", "Cannot connect to host *** ssl"),
+        ("at 127.0.0.1:8000 or localhost:11434", "at *** or ***"),
+        ("my-secret-value", "***"),
+        ("Bearer abcdefg and sk-live-1234", "Bearer *** and sk-***"),
+        ("kimi-k3.1-pro and gpt-5.2 stay", "kimi-k3.1-pro and gpt-5.2 stay"),
+        ("id 0123456789abcdef0123456789abcdef", "id ***"),
+        ("my_host.example.com and -api.example.com and .example.org.", "my_host.*** and -*** and .***."),
+        ("a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r.s.t.example.com is long", "*** is long"),
+        ("response_format.type and messages[0].content stay", "response_format.type and messages[0].content stay"),
+    ],
+)
+def test_quiet(text: str, left: str) -> None:
+    """A log gets the sentence without keys, addresses and quotations."""
+    assert quiet(text, ("my-secret-value",)) == left
+
+
+def test_quiet_is_short() -> None:
+    """However much a provider says."""
+    assert len(quiet("a b " * 1000, ())) == LOGGED_CHARS_MAX
+
+
+KEY = "kxq7-mine-own-secret"
+"""Of a form that no pattern knows."""
+
+
+@pytest.mark.parametrize("filling", ["word ", "'" + "q" * 100 + "' ", KEY + " ", "a" * 60 + " "])
+@pytest.mark.parametrize("size", range(4, len(KEY)))
+def test_no_half_of_a_key_is_shown(filling: str, size: int) -> None:
+    """Wherever in a key the text is cut, also where what stood before the key became so short that the log shows the cut."""
+    whole = (filling * TEXT_CHARS_MAX)[: TEXT_CHARS_MAX - size] + KEY + " and more"
+    for said in (quiet(whole, (KEY,)), quiet(Reason.read({"message": whole}).text, (KEY,)), quiet(KEY[:size], (KEY,))):
+        assert KEY[:4] not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        (
+            "Unsupported parameter: 'max_tokens' is not supported with this model.",
+            "Unsupported parameter max_tokens is not supported with this model",
+        ),
+        ("messages[3].content must be a string", "messages[3].content must be a string"),
+        (
+            "max_tokens: 90000 > 8192, which is the maximum allowed",
+            "max_tokens 90000 8192 which is the maximum allowed",
+        ),
+        (
+            "An assistant message with 'tool_calls' must be followed by tool messages",
+            "An assistant message with tool_calls must be followed by tool messages",
+        ),
+        ("Invalid value: 'my own secret model' at model", "Invalid value … model at model"),
+        ("Could not parse John Smith of Oslo 4111111111111111", "Could not parse … of …"),
+        ("提示 secret", ""),
+    ],
+)
+def test_known_words(text: str, left: str) -> None:
+    """What is about the request's form stays, and nothing of what it holds."""
+    assert known_words(text) == left
+    assert len(known_words(text * 100)) <= LOGGED_CHARS_MAX

@@ -1,0 +1,99 @@
+"""The server-sent events parser."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers.http.sse import BARE, Event, EventTooLarge, SseParser
+
+
+def parse(*chunks: bytes) -> list[Event]:
+    parser = SseParser()
+    events = [event for chunk in chunks for event in parser.feed(chunk)]
+    return events + parser.close()
+
+
+def bytewise(raw: bytes) -> list[Event]:
+    return parse(*(raw[at : at + 1] for at in range(len(raw))))
+
+
+CASES: list[tuple[bytes, list[Event]]] = [
+    (b"data: {}\n\n", [(None, b"{}")]),
+    (b"data:{}\n\n", [(None, b"{}")]),
+    (b"data: a\n\ndata: b\n\n", [(None, b"a"), (None, b"b")]),
+    (b"event: ping\ndata: {}\n\n", [("ping", b"{}")]),
+    (b"data: a\nevent: late\n\n", [("late", b"a")]),
+    (b"event: a\n\ndata: b\n\n", [(None, b"b")]),
+    (b"data: one\ndata: two\n\n", [(None, b"one\ntwo")]),
+    (b"data\n\n", [(None, b"")]),
+    (b": keep-alive\n\ndata: a\n\n", [(None, b"a")]),
+    (b"id: 7\nretry: 10\ndata: a\n\n", [(None, b"a")]),
+    (b"data: a\r\n\r\ndata: b\r\rdata: c\n\n", [(None, b"a"), (None, b"b"), (None, b"c")]),
+    (b"\xef\xbb\xbfdata: a\n\n", [(None, b"a")]),
+    (b"data:  two spaces\n\n", [(None, b" two spaces")]),
+    (b"data: open at the end", [(None, b"open at the end")]),
+    (b"data: a\n", [(None, b"a")]),
+    ("data: a\u2028b\u0085c\x0bd\x1ce\n\n".encode(), [(None, "a\u2028b\u0085c\x0bd\x1ce".encode())]),
+    (b'{"error": 1}', [(BARE, b'{"error": 1}')]),
+    (b'data: a\n\n{"error":\n  {"code": 5}}\n', [(None, b"a"), (BARE, b'{"error":\n  {"code": 5}}')]),
+    (b"\n\n\n", []),
+    (b"", []),
+    (b"event:\ndata: a\n\n", [(None, b"a")]),
+]
+
+
+@pytest.mark.parametrize(("raw", "events"), CASES)
+def test_reads_events(raw: bytes, events: list[Event]) -> None:
+    """A stream's events come out as they were meant, whole or byte by byte."""
+    assert parse(raw) == events
+    assert bytewise(raw) == events
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r", b"\r\n"])
+def test_line_endings(ending: bytes) -> None:
+    """The three line endings mean the same, also when a chunk ends between \\r and \\n."""
+    raw = b"event: x\ndata: a\n\n: c\n\ndata: b\n\n".replace(b"\n", ending)
+    assert parse(raw) == bytewise(raw) == [("x", b"a"), (None, b"b")]
+
+
+@given(st.binary(max_size=200), st.randoms(use_true_random=False))
+def test_cuts_change_nothing(raw: bytes, chance: random.Random) -> None:
+    """However the network cuts a stream, its events are the same."""
+    raw = b"data: " + raw.replace(b"x", b"\n").replace(b"y", b"\n\ndata: ") + b"\n\n"
+    cuts = sorted(chance.randrange(len(raw)) for _ in range(5))
+    pieces = [raw[start:end] for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    assert parse(*pieces) == bytewise(raw) == parse(raw)
+
+
+def test_fast_path_after_slow() -> None:
+    """A whole event after a cut one is read as if nothing had been cut."""
+    parser = SseParser()
+    assert parser.feed(b"data: a") == []
+    assert parser.feed(b"b\n\n") == [(None, b"ab")]
+    assert parser.feed(b"data: c\n\n") == [(None, b"c")]
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [b"data: " + b"x" * 200],
+        [b"data: " + b"x" * 200 + b"\n\n"],
+        [b"data: " + b"x" * 60 + b"\n"] * 3,
+        [b"y" * 60 + b"\n"] * 3,
+        [b"x"] * 200,
+    ],
+)
+def test_bounded(chunks: list[bytes]) -> None:
+    """An event over the bound is refused, whether it comes as one line, many lines or many chunks."""
+    parser = SseParser(event_bytes_max=100)
+    with pytest.raises(EventTooLarge, match="over 100 bytes"):
+        list(map(parser.feed, chunks))
+
+
+def test_bound_is_per_event() -> None:
+    """Many events under the bound may together be over it, in one read too."""
+    parser = SseParser(event_bytes_max=100)
+    assert len(parser.feed((b"data: " + b"x" * 50 + b"\n\n") * 10)) == 10
+    assert len(parser.feed((b"data: " + b"x" * 50 + b"\n\n: c\n\n") * 10)) == 10

@@ -1,0 +1,283 @@
+"""The HTTP transport under the SDKs, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+import trustme
+import uvloop
+
+from providers.http.transport import body_of, http_client, tls_context
+from providers.route import Timeouts
+from tests.upstream import Script, Upstream, chat, post, refusal
+
+QUICK = Timeouts(connect_s=0.5, first_event_s=0.2, between_events_s=0.2)
+
+
+async def test_passes_on(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """Request headers and body arrive, and the answer's status, headers and body come back."""
+    upstream.plays(refusal(418, {"tea": True}, x_pot="round"))
+    response = await post(client, upstream, headers={"authorization": "Bearer k"})
+    assert await response.aread() == b'{"tea": true}'
+    assert (response.status_code, response.headers["x-pot"]) == (418, "round")
+    asked = await upstream.next_asked()
+    assert asked.body == {"n": 1}
+    assert asked.headers["authorization"] == "Bearer k"
+    assert asked.headers["accept-encoding"] == "identity"
+    assert "python" not in asked.headers.get("accept", "")
+
+
+async def test_decompresses_once(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """A compressed body comes out plain, and no header promises another compression."""
+    upstream.plays(Script((gzip.compress(b"plain"),), headers=(("content-encoding", "gzip"),)))
+    response = await post(client, upstream)
+    assert await response.aread() == b"plain"
+    assert "content-encoding" not in response.headers
+
+
+async def test_bad_compression(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """A body that isn't what its encoding says is a protocol error."""
+    upstream.plays(Script((b"this is not gzip, not at all",), headers=(("content-encoding", "gzip"),)))
+    response = await post(client, upstream)
+    with pytest.raises(httpx2.RemoteProtocolError):
+        await response.aread()
+    await response.aclose()
+
+
+async def test_large_request(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """A request body of megabytes, as images are, arrives whole."""
+    text = "x" * 3_000_000
+    response = await client.post(upstream.openai_url + "/chat/completions", json={"image": text})
+    assert response.status_code == 200
+    assert upstream.asked[0].body["image"] == text
+
+
+async def test_connection_serves_again(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """A body that was read to its end leaves its connection for the next request."""
+    for _ in range(3):
+        response = await post(client, upstream)
+        await response.aread()
+        await response.aclose()
+    assert upstream.connections == 1
+
+
+async def test_no_first_event(upstream: Upstream) -> None:
+    """An answer that doesn't begin is given up after the time for the first event."""
+    upstream.plays(chat("a").but(delay_s=60))
+    async with http_client(QUICK) as client:
+        with pytest.raises(httpx2.ReadTimeout):
+            await post(client, upstream)
+        async with asyncio.timeout(5):
+            await upstream.asked[0].disconnected.wait()
+
+
+async def test_nobody_there(client: httpx2.AsyncClient) -> None:
+    """A refused connection is a connect error."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        with pytest.raises(httpx2.ConnectError):
+            await client.get(f"http://127.0.0.1:{closed.getsockname()[1]}/")
+
+
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [("http://no.such.host.invalid/", httpx2.ConnectError), ("ftp://127.0.0.1/", httpx2.UnsupportedProtocol)],
+)
+async def test_bad_address(client: httpx2.AsyncClient, url: str, error: type[Exception]) -> None:
+    """An address without a host behind it, or of another protocol, is said to be that."""
+    with pytest.raises(error):
+        await client.get(url)
+
+
+async def test_not_http(client: httpx2.AsyncClient) -> None:
+    """An answer that isn't HTTP, and a connection that closes without one, are protocol errors."""
+    for answer in (b"SSH-2.0-nothing\r\n\r\n", b""):
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: bytes = answer) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(httpx2.RemoteProtocolError):
+                await client.get(f"http://127.0.0.1:{port}/")
+
+
+async def test_a_proxy(upstream: Upstream) -> None:
+    """Requests go through it: in plain text by their whole address, else by a tunnel, and with its password."""
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        heads.append(head)
+        if head.startswith(b"CONNECT"):
+            writer.write(b"HTTP/1.1 407 Who are you\r\ncontent-length: 0\r\n\r\n")
+            writer.close()
+            await writer.wait_closed()
+            return
+        onward, answer = await asyncio.open_connection(*upstream.url.removeprefix("http://").split(":"))
+        answer.write(head.replace(upstream.url.encode(), b"", 1))
+        answer.write(await reader.readexactly(len(b'{"n":1}')))
+        writer.write(await onward.readuntil(b"\r\n0\r\n\r\n"))
+        answer.close()
+        writer.close()
+        await asyncio.gather(answer.wait_closed(), writer.wait_closed())
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        proxy = f"http://ann:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with http_client(Timeouts(), proxy) as client:
+            upstream.plays(refusal(418, {"tea": True}))
+            response = await post(client, upstream)
+            assert (response.status_code, await response.aread()) == (418, b'{"tea": true}')
+            with pytest.raises(httpx2.ProxyError):
+                await client.get("https://api.example.invalid/")
+    assert heads[0].startswith(f"POST {upstream.openai_url}/chat/completions HTTP/1.1".encode())
+    assert heads[1].startswith(b"CONNECT api.example.invalid:443 HTTP/1.1")
+    assert all(b"Proxy-Authorization: Basic YW5uOnNlY3JldA==" in head for head in heads)
+
+
+class Tunnels:
+    """A proxy that makes tunnels. `heads` holds what it was asked, `carried` what the clients sent through."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.heads: list[bytes] = []
+        self.carried = b""
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._serving.add(asyncio.current_task())  # type: ignore[arg-type]
+        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+        host, port = self.heads[-1].split()[1].decode().split(":")
+        onward, answer = await asyncio.open_connection(host, port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        async def there() -> None:
+            while data := await reader.read(65536):
+                self.carried += data
+                answer.write(data)
+
+        async def back() -> None:
+            while data := await onward.read(65536):
+                writer.write(data)
+
+        ways = {asyncio.get_running_loop().create_task(way()) for way in (there, back)}
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for end in (writer, answer):
+            end.close()
+        await asyncio.gather(*ways, writer.wait_closed(), answer.wait_closed(), return_exceptions=True)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls) -> AsyncIterator[Tunnels]:
+        """One on a free port, until its clients have left."""
+        made = cls()
+        async with await asyncio.start_server(made._serve, "127.0.0.1", 0) as server:
+            made.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            yield made
+            await asyncio.gather(*made._serving)
+
+
+async def through_a_tunnel(certified: ssl.SSLContext) -> None:
+    """Two streams through a tunnel, of which the proxy can read nothing but where it leads."""
+    async with Upstream(certified) as upstream, Tunnels.open() as tunnels:
+        address = upstream.url.removeprefix("https://")
+        async with http_client(Timeouts(), f"http://ann:secret@{tunnels.address}") as client:
+            for words in (("Hello", "."), ("Again",)):
+                upstream.plays(chat(*words))
+                response = await post(client, upstream, headers={"authorization": "Bearer sk-canary"})
+                assert await body_of(response).read()
+                await response.aread()
+                await response.aclose()
+    (head,) = tunnels.heads
+    assert head.startswith(f"CONNECT {address} HTTP/1.1\r\n".encode())
+    assert b"Proxy-Authorization: Basic YW5uOnNlY3JldA==" in head
+    assert b"sk-canary" not in head + tunnels.carried
+    assert [asked.headers["authorization"] for asked in upstream.asked] == ["Bearer sk-canary"] * 2
+    assert all("proxy-authorization" not in asked.headers for asked in upstream.asked)
+
+
+@pytest.fixture
+def certified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
+    """What a server of an authority of its own speaks, which is trusted as an operator would have it."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    tls_context.cache_clear()
+    yield context
+    tls_context.cache_clear()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_https_through_a_proxy(certified: ssl.SSLContext, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """A tunnel for as many requests as there are; the provider's certificate is checked behind it, not the proxy's word."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(through_a_tunnel(certified))
+
+
+async def test_a_tunnel_leads_to_nobody_else(certified: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who answers behind the proxy with a certificate that nobody trusts gets no request."""
+    monkeypatch.delenv("SSL_CERT_FILE")
+    tls_context.cache_clear()
+    async with Upstream(certified) as upstream, Tunnels.open() as tunnels:
+        async with http_client(Timeouts(), f"http://{tunnels.address}") as client:
+            with pytest.raises(httpx2.ConnectError):
+                await post(client, upstream)
+    assert len(tunnels.heads) == 1
+    assert upstream.asked == []
+
+
+async def test_tls_is_needed(client: httpx2.AsyncClient) -> None:
+    """A server that doesn't speak TLS is no https server."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        with pytest.raises(httpx2.ConnectError):
+            await client.get(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+
+
+async def test_redirect_is_not_followed(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """A key goes to the configured host only: a redirect is an answer like any other."""
+    upstream.plays(refusal(307, {}, location=upstream.url + "/elsewhere"))
+    response = await post(client, upstream)
+    await response.aread()
+    assert response.status_code == 307
+    assert len(upstream.asked) == 1
+
+
+async def test_proxies_of_the_environment_are_ignored(
+    client: httpx2.AsyncClient, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy variable that happens to be set doesn't see our requests."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    response = await post(client, upstream)
+    await response.aread()
+    assert response.status_code == 200
+
+
+async def test_sockets_stay_awake(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """Connections probe their peer, so that one that vanished is noticed."""
+    upstream.plays(chat("a").but(stall_after=0))
+    response = await post(client, upstream)
+    connection = body_of(response)._response.connection
+    assert connection is not None
+    assert connection.transport is not None
+    raw = connection.transport.get_extra_info("socket")
+    assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    await response.aclose()

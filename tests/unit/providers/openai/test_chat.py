@@ -1,0 +1,231 @@
+"""The Chat Completions dialect: the real SDK, over real HTTP."""
+
+import asyncio
+import json
+from contextlib import aclosing
+from typing import Any, cast
+
+import pytest
+
+from providers.base import Usage
+from providers.openai.chat_chunks import ChatDecoder
+from providers.route import Quirks, Timeouts
+from tests.answers import KEY, desk, question, route
+from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
+from tests.upstream import chat, refusal
+
+ROUTE = route()
+
+
+def used(output: int, input_tokens: int, *, reasoning: int | None = None, cached: int | None = None) -> Usage:
+    return Usage(input_tokens, output, reasoning_tokens=reasoning, cache_read_tokens=cached)
+
+
+RECORDED: dict[str, Expected] = {
+    "openai-chat__text-usage-chunk.chunks.txt": Expected(
+        (("text", 1724, "**Holiday Name:** Harmony Day"),), "stop", used(300, 16, reasoning=0, cached=0)
+    ),
+    "openai-chat__refusal.sse": Expected(
+        (("refusal", 44, "I'm sorry, I can't assist with that request."),),
+        "refusal",
+        used(11, 79, reasoning=0),
+    ),
+    "openai-chat__tool-call-parallel.sse": Expected(
+        (
+            ("tool_call", 52, '{"city": "Edinburgh", "country": "GB", "units": "c"}'),
+            ("tool_call", 40, '{"ticker": "AAPL", "exchange": "NASDAQ"}'),
+        ),
+        "tool_calls",
+        used(60, 149, reasoning=0),
+        names=("GetWeatherArgs", "get_stock_price"),
+    ),
+    "azure-openai-chat__prompt-filter-first-chunk.sse": Expected(
+        (("text", 141, "Why did the OpenTelemetry project become a stand-up comedian"),), "stop", None
+    ),
+    "azure-chat__deepseek-r1-reasoning.chunks.txt": Expected(
+        (("reasoning", 3832, "We need to invent"), ("text", 2661, "Exciting news, Knicks fans—there's")),
+        "stop",
+        used(1720, 19),
+    ),
+    "deepseek-chat__reasoning.chunks.txt": Expected(
+        (("reasoning", 606, "We need to count"), ("text", 42, 'The word "strawberry" contains three "r"s.')),
+        "stop",
+        used(219, 18, reasoning=205, cached=0),
+    ),
+    "deepseek-chat__tool-call.chunks.txt": Expected(
+        (("reasoning", 191, "The user is asking"), ("tool_call", 29, '{"location": "San Francisco"}')),
+        "tool_calls",
+        used(83, 339, reasoning=39, cached=320),
+        names=("weather",),
+    ),
+    "zai-chat__glm47-thinking.sse": Expected(
+        (("reasoning", 2173, "\n1.  **Analyze"), ("text", 1, "4")),
+        "stop",
+        used(564, 13, reasoning=561, cached=0),
+    ),
+    "moonshot-chat__kimi-k3-synthetic.chunks.txt": Expected(
+        (("reasoning", 16, "Thinking aloud. "), ("text", 6, "Hello!")), "stop", used(12, 9, reasoning=7)
+    ),
+    "qwen-chat__reasoning.chunks.txt": Expected(
+        (("reasoning", 3301, "We are asked"), ("text", 816, "The word **")),
+        "stop",
+        used(1355, 24, reasoning=1084, cached=0),
+    ),
+    "mistral-chat__incremental-tool-call.chunks.txt": Expected(
+        (("tool_call", 35, '{"query": "current Berlin weather"}'),),
+        "tool_calls",
+        used(14, 171, cached=128),
+        names=("webSearchTool",),
+    ),
+    "xai-chat__tool-call.chunks.txt": Expected(
+        (("reasoning", 1069, "First, the user"), ("tool_call", 28, '{"location":"San Francisco"}')),
+        "tool_calls",
+        used(26, 307, reasoning=227, cached=306),
+        names=("weather",),
+    ),
+    "openrouter-chat__midstream-error.sse": Expected(
+        (("reasoning", 42, "We need to respond to a greeting. The user"),),
+        None,
+        used(10, 43, reasoning=11, cached=0),
+        code="invalid_request",
+    ),
+    "openrouter-chat__anthropic-reasoning.sse": Expected(
+        (("reasoning", 51, "This is a simple arithmetic question."), ("text", 9, "2 + 2 = 4")),
+        "stop",
+        used(36, 43, reasoning=13, cached=0),
+        signed=(0,),
+    ),
+    "ollama-cloud-chat__gpt-oss.sse": Expected(
+        (("reasoning", 119, 'The task: "Count'), ("text", 9, "1  \n2  \n3")), "stop", used(53, 74)
+    ),
+}
+
+
+@pytest.mark.parametrize("file", RECORDED)
+async def test_recorded(file: str) -> None:
+    """A recorded stream comes to the same answer however the network brings it, and on one connection."""
+    script = load(file, "openai-chat")
+    async with desk() as (upstream, providers):
+        for mode in MODES:
+            RECORDED[file].check(await replay(upstream, providers, replayed(script, mode), ROUTE))
+    RECORDED[file].check(bytewise(script, ChatDecoder(Quirks(), failures("OpenAI"))))
+
+
+@pytest.mark.parametrize("file", RECORDED)
+async def test_recorded_and_cut(file: str) -> None:
+    """A recorded stream that is cut anywhere ends in a clear error, or was whole before."""
+    async with desk() as (upstream, providers):
+        await cut_anywhere(upstream, providers, load(file, "openai-chat"), ROUTE, seed=len(file))
+
+
+def test_every_recording_is_expected() -> None:
+    """There is no recording that nobody has judged."""
+    manifest = load("manifest.json", "json").blocks[0]
+    named = {row["file"] for row in json.loads(manifest) if row["api"] == "openai-chat"}
+    assert named == RECORDED.keys()
+
+
+async def test_request() -> None:
+    """The SDK signs the request and sends the body that we built, once."""
+    async with desk() as (upstream, providers):
+        answer = await providers.ask(question("Hi", reasoning="low"), route(reasoning="thinking"))
+        assert (answer.text(), answer.finish) == ("Hello.", "stop")
+        asked = upstream.asked[0]
+        assert asked.path == "/v1/chat/completions"
+        assert asked.headers["authorization"] == f"Bearer {KEY}"
+        assert asked.body["thinking"] == {"type": "enabled"}
+        assert asked.body["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+async def test_connection_serves_again() -> None:
+    """Answers that ended well leave their connection for the next question, if its end comes soon."""
+    async with desk() as (upstream, providers):
+        ends_late = chat("a")
+        upstream.plays(ends_late.but(blocks=(*ends_late.blocks, b": bye\n\n"), rate=50))
+        for _ in range(3):
+            assert (await providers.ask(question(), ROUTE)).finish == "stop"
+        assert upstream.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (refusal(401, {"error": {"message": "Incorrect API key provided: sk-a"}}), "upstream_auth"),
+        (refusal(429, {"error": {"message": "slow"}}, retry_after="3"), "upstream_rate_limited"),
+        (refusal(500, "<html>"), "upstream_error"),
+        (refusal(307, "", location="/elsewhere"), "upstream_error"),
+        (chat("a").but(status=503), "upstream_overloaded"),
+        (chat("a").but(cut=0), "upstream_incomplete"),
+    ],
+)
+async def test_failures(script: Any, code: str) -> None:
+    """A refusal is one of our errors, is asked for once only, and shows neither host nor key."""
+    async with desk() as (upstream, providers):
+        upstream.plays(script)
+        answer = await providers.ask(question(), ROUTE)
+        assert answer.code == code
+        assert answer.error is not None
+        assert "127.0.0.1" not in answer.error.message
+        assert KEY not in answer.error.message + answer.error.detail
+        assert answer.error.retry_after_ms == (3000 if code == "upstream_rate_limited" else None)
+        assert len(upstream.asked) == 1
+
+
+async def test_nobody_there() -> None:
+    """A provider that isn't there can't be reached, and that may pass."""
+    async with desk() as (upstream, providers):
+        await upstream.__aexit__()
+        answer = await providers.ask(question(), ROUTE)
+        assert answer.code == "upstream_error"
+        assert answer.error is not None
+        assert answer.error.retryable
+        assert "reached" in answer.error.message
+
+
+@pytest.mark.parametrize("delay_s", [0, 60])
+async def test_cancel(delay_s: float) -> None:
+    """Cancelling hangs up on the provider at once, before its first byte as well as in the middle."""
+    async with desk() as (upstream, providers):
+        upstream.plays(chat("a", "b").but(stall_after=1, delay_s=delay_s))
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(providers.ask(question(), ROUTE))
+            asked = await upstream.next_asked()
+            await asyncio.sleep(0.05)
+            task.cancel()
+            async with asyncio.timeout(5):
+                await asked.disconnected.wait()
+
+
+async def test_close() -> None:
+    """Closing a stream in the middle hangs up before it returns."""
+    async with desk() as (upstream, providers):
+        upstream.plays(chat("a", "b").but(stall_after=1))
+        async with aclosing(cast(Any, providers.stream(question(), ROUTE))) as batches:
+            async for _ in batches:
+                break
+        async with asyncio.timeout(5):
+            await upstream.asked[0].disconnected.wait()
+
+
+@pytest.mark.parametrize(
+    ("script", "word"), [(chat("a").but(delay_s=60), "begin"), (chat("a").but(stall_after=1), "middle")]
+)
+async def test_silence(script: Any, word: str) -> None:
+    """A provider that doesn't begin, or doesn't go on, is given up in time."""
+    quick = Timeouts(first_event_s=0.2, between_events_s=0.2)
+    async with desk(quick) as (upstream, providers):
+        upstream.plays(script)
+        answer = await providers.ask(question(), ROUTE)
+        assert answer.code == "upstream_timeout"
+        assert answer.error is not None
+        assert word in answer.error.message
+
+
+async def test_many_at_once() -> None:
+    """Hundreds of streams at once are all answered, each whole."""
+    async with desk() as (upstream, providers):
+        words = [f"word{number} " for number in range(20)]
+        upstream.plays(chat(*words).but(rate=200))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(providers.ask(question(), ROUTE)) for _ in range(200)]
+        assert {task.result().text() for task in tasks} == {"".join(words)}

@@ -1,0 +1,410 @@
+"""Chat Completions chunks as deltas, without any network."""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from providers.base import PartDelta, ProviderError, Usage
+from providers.errors.failures import Failures
+from providers.http.sse import SseParser
+from providers.http.stream import Unreadable
+from providers.openai.chat_chunks import ChatDecoder
+from providers.route import Endpoint, Quirks
+from tests.answers import STREAMS, Answer
+
+FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
+
+
+def decode(*events: object, **quirks: Any) -> Answer:
+    """The answer that these deltas, chunks or raw data are."""
+    decoder = ChatDecoder(Quirks(**quirks), FAILURES)
+    answer = Answer()
+    try:
+        for event in events:
+            if isinstance(event, dict):
+                event = event if "choices" in event or "error" in event else {"choices": [{"delta": event}]}
+                event = json.dumps(event).encode()
+            assert isinstance(event, bytes)
+            decoder.event(None, event)
+            answer.add(decoder.parts.take())
+        decoder.end()
+    except ProviderError as error:
+        answer.error = error
+    answer.add(decoder.parts.take())
+    return answer
+
+
+def finish(reason: str | None, **more: Any) -> dict[str, Any]:
+    return {"choices": [{"delta": {}, "finish_reason": reason, **more}]}
+
+
+def usage(**counts: Any) -> dict[str, Any]:
+    return {"choices": [], "usage": counts}
+
+
+def call(index: int | None, call_id: str | None, name: str | None, arguments: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"index": index, "id": call_id, "function": {"name": name, "arguments": arguments}}]}
+
+
+def test_finish_reasons() -> None:
+    """Every provider's reason for ending is one of ours: see `finish_reasons.py`."""
+    assert decode({"content": "a"}, finish("SAFETY")).finish == "content_filter"
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("insufficient_system_resource", "upstream_overloaded"),
+        ("network_error", "upstream_error"),
+        ("abort", "upstream_error"),
+    ],
+)
+def test_failed_finish(reason: str, code: str) -> None:
+    """A reason that says that the provider failed is an error, and the text until then is kept."""
+    answer = decode({"content": "a"}, finish(reason))
+    assert (answer.code, answer.text(), answer.finish) == (code, "a", None)
+
+
+@pytest.mark.parametrize("reason", [None, ""])
+def test_no_finish(reason: str | None) -> None:
+    """A stream that ends without a reason isn't whole."""
+    assert decode({"content": "a"}, finish(reason)).code == "upstream_incomplete"
+    assert decode().code == "upstream_incomplete"
+
+
+def test_quirk_ends_without_finish() -> None:
+    """A provider that never gives a reason may end so, once it has said something."""
+    assert decode({"content": "a"}, ends_without_finish=True).finish == "stop"
+    assert decode(ends_without_finish=True).code == "upstream_incomplete"
+
+
+def test_double_finish() -> None:
+    """A second reason is not a second ending."""
+    answer = decode({"content": "a"}, finish("stop"), finish("length"), b"[DONE]")
+    assert answer.finish == "length"
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"reasoning_content": "why"},
+        {"reasoning": "why"},
+        {"reasoning_content": "why", "reasoning": "why"},
+        {"reasoning": "why", "reasoning_details": [{"type": "reasoning.text", "text": "why"}]},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "why"}]},
+        {"reasoning_details": [{"type": "reasoning.summary", "summary": "why"}]},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "why"}]}]},
+        {"content": [{"type": "thinking", "thinking": "why"}]},
+    ],
+)
+def test_reasoning(delta: dict[str, Any]) -> None:
+    """Reasoning is found wherever a provider puts it, and never told twice."""
+    answer = decode(delta, {"content": "so", "reasoning_content": None}, finish("stop"))
+    assert answer.parts == [("reasoning", "why"), ("text", "so")]
+
+
+def test_reasoning_signature() -> None:
+    """A signature belongs to its reasoning; an encrypted block is reasoning that is withheld."""
+    details = [{"type": "reasoning.text", "text": "why", "signature": "s1"}]
+    answer = decode({"reasoning_details": details}, {"content": "so"}, finish("stop"))
+    assert answer.signatures == {0: "s1"}
+    answer = decode({"reasoning_details": [{"type": "reasoning.encrypted", "data": "d"}]}, finish("stop"))
+    assert (answer.parts, answer.signatures) == ([("reasoning", "")], {0: "d"})
+    assert answer.started[0].redacted
+
+
+def test_think_tags() -> None:
+    """With its quirk, reasoning inside the text is told apart; without it, text is text."""
+    pieces = [{"content": "<thi"}, {"content": "nk>why</think>\n\nso"}, finish("stop")]
+    assert decode(*pieces, think_tags=True).parts == [("reasoning", "why"), ("text", "so")]
+    assert decode(*pieces).text() == "<think>why</think>\n\nso"
+    assert decode({"content": "<think>wh"}, {"content": "y</"}, finish("length"), think_tags=True).parts == [
+        ("reasoning", "why</")
+    ]
+
+
+def test_refusal() -> None:
+    """A refusal is a part of its own and the reason of the ending."""
+    answer = decode({"refusal": "I "}, {"refusal": "can't."}, finish("stop"))
+    assert (answer.parts, answer.finish) == ([("refusal", "I can't.")], "refusal")
+
+
+def test_parallel_calls() -> None:
+    """Pieces of parallel calls find their call by index, and empty ids and names are none."""
+    answer = decode(
+        call(0, "a", "f", ""),
+        call(1, "b", "g", "{"),
+        call(0, "", "", "{}"),
+        call(1, None, None, "}"),
+        finish("stop"),
+    )
+    assert answer.parts == [("tool_call", "{}"), ("tool_call", "{}")]
+    assert [(part.call, part.name) for part in answer.started] == [("a", "f"), ("b", "g")]
+    assert answer.finish == "tool_calls"
+
+
+def test_a_call_before_other_things() -> None:
+    """What follows a call comes behind it, also where the call has no arguments yet; a failed answer adds none."""
+    answer = decode(call(0, "a", "f", ""), {"content": "b"}, finish("tool_calls"))
+    assert answer.parts == [("tool_call", "{}"), ("text", "b")]
+    assert decode(call(0, "a", "f", "{"), finish("abort")).parts == [("tool_call", "{")]
+    assert decode(call(0, "a", "f", "")).code == "upstream_incomplete"
+
+
+def test_the_legacy_function_call() -> None:
+    """The field that calls had before there were tools."""
+    pieces = [{"function_call": {"name": "f", "arguments": ""}}, {"function_call": {"arguments": '{"x":1}'}}]
+    answer = decode(*pieces, finish("function_call"))
+    assert (answer.parts, answer.finish) == ([("tool_call", '{"x":1}')], "tool_calls")
+    assert (answer.started[0].call, answer.started[0].name) == ("call_0", "f")
+
+
+def test_arguments_as_an_object() -> None:
+    """Arguments that come as an object are their JSON."""
+    assert decode(call(0, "a", "f", {"x": 1}), finish("tool_calls")).parts == [("tool_call", '{"x": 1}')]
+
+
+@pytest.mark.parametrize(
+    ("counts", "quirks", "expected"),
+    [
+        ({"prompt_tokens": 9, "completion_tokens": 4}, {}, Usage(9, 4)),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 4, "cached_tokens": 8},
+            {},
+            Usage(9, 4, cache_read_tokens=8),
+        ),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 0},
+            {},
+            Usage(9, 4, cache_read_tokens=0),
+        ),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 4,
+                "prompt_tokens_details": {"cached_tokens": 3, "cache_write_tokens": 2},
+                "completion_tokens_details": {"reasoning_tokens": 5},
+            },
+            {"usage_excludes_reasoning": True},
+            Usage(9, 9, reasoning_tokens=5, cache_read_tokens=3, cache_write_tokens=2),
+        ),
+        ({"prompt_tokens": None, "completion_tokens": "x", "prompt_tokens_details": None}, {}, Usage(0, 0)),
+    ],
+)
+def test_usage(counts: dict[str, Any], quirks: dict[str, Any], expected: Usage) -> None:
+    """Usage means the same whatever a provider calls it, in a last chunk or inside the choice."""
+    assert decode({"content": "a"}, finish("stop"), usage(**counts), **quirks).usage == expected
+    assert decode({"content": "a"}, finish("stop", usage=counts), **quirks).usage == expected
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [(0.000669, "0.000669"), (0, "0"), (3, "3"), (-1, None), ("x", None), (None, None), (1e-7, "1E-7")],
+)
+def test_what_a_provider_says_that_it_costs(cost: object, expected: str | None) -> None:
+    """Taken as it is written, and only from a provider that means dollars."""
+    counts = usage(prompt_tokens=1, completion_tokens=1, cost=cost)
+    found = decode({"content": "a"}, finish("stop"), counts, usage_has_cost=True).cost
+    assert found == (None if expected is None else Decimal(expected))
+    assert decode({"content": "a"}, finish("stop"), counts).cost is None
+
+
+def test_last_usage_wins() -> None:
+    """Of running counts the last one is reported, once."""
+    answer = decode(
+        usage(prompt_tokens=1, completion_tokens=1),
+        {"content": "a"},
+        finish("stop"),
+        usage(prompt_tokens=1, completion_tokens=7),
+    )
+    assert answer.usage == Usage(1, 7)
+
+
+def test_error_comes_before_choices() -> None:
+    """A chunk with an error is an error, though it has choices and usage too, and the usage is kept."""
+    chunk = {"error": {"code": 502, "message": "x"}, **usage(prompt_tokens=3, completion_tokens=1)}
+    answer = decode({"content": "a"}, chunk)
+    assert (answer.code, answer.usage, answer.text()) == ("upstream_error", Usage(3, 1), "a")
+
+
+@pytest.mark.parametrize("data", [b'{"error": {"code": 503}}', b'{"message": "over_capacity", "code": 503}'])
+def test_error_event(data: bytes) -> None:
+    """An event named error is one, whatever its data look like."""
+    with pytest.raises(ProviderError) as caught:
+        ChatDecoder(Quirks(), FAILURES).event("error", data)
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("chunk", "code"),
+    [
+        ({"object": "error", "message": "x", "type": "BadRequestError", "param": None, "code": 400}, "invalid_request"),
+        ({"error_code": 336100, "error_msg": "server is busy"}, "upstream_overloaded"),
+        ({"code": "Throttling", "message": "Requests throttled"}, "upstream_rate_limited"),
+        (
+            {"choices": [{"delta": {}, "error": {"code": 429, "message": "x"}, "finish_reason": "error"}]},
+            "upstream_rate_limited",
+        ),
+    ],
+)
+def test_failures_that_are_no_error_field(chunk: dict[str, Any], code: str) -> None:
+    """vLLM's, Qianfan's and DashScope's bare ones, and OpenRouter's inside a choice, in a stream of status 200."""
+    assert decode({"content": "a"}, json.dumps(chunk).encode()).code == code
+
+
+@pytest.mark.parametrize(
+    "data", [b'{"type": "ping"}', b'{"id": "x", "object": "chat.completion.chunk"}', b'{"message": "m"}']
+)
+def test_events_that_are_nothing(data: bytes) -> None:
+    """No chunk and no failure: skipped."""
+    assert decode({"content": "a"}, data, finish("stop")).finish == "stop"
+
+
+@pytest.mark.parametrize("mark", [b"[DONE]", b" [DONE]", b"[DONE] ", b'"[DONE]"'])
+def test_marks_of_the_end(mark: bytes) -> None:
+    """Some put blanks or quotes around it."""
+    assert decode({"content": "a"}, finish("stop"), mark).finish == "stop"
+
+
+def test_other_choices_are_skipped() -> None:
+    """Nobody asked for a second choice."""
+    assert decode({"choices": [{"index": 1, "delta": {"content": "b"}}]}, {"content": "a"}, finish("stop")).parts == [
+        ("text", "a")
+    ]
+
+
+def test_unknown_fields_are_skipped() -> None:
+    """Fields that we don't use may be anything."""
+    answer = decode({"content": "a", "new": [1], "role": 7}, {"choices": None}, finish("stop"))
+    assert (answer.text(), answer.finish) == ("a", "stop")
+
+
+def test_half_characters() -> None:
+    """A character that was split over two chunks is whole again, and neither chunk is lost."""
+    halves = [b'{"choices":[{"delta":{"content":"%s"}}]}' % half for half in (b"a\\ud83c", b"\\udf40b")]
+    assert decode(*halves, finish("stop")).text() == "a🍀b"
+    assert decode(halves[0], finish("stop")).text() == "a\ufffd"
+    raw = '{"choices":[{"delta":{"content":"é"}}]}'.encode()
+    assert decode(raw.replace(b"\xa9", b""), finish("stop")).text() == "\ufffd"
+
+
+def test_merged_chunks() -> None:
+    """Two chunks in one event are both read."""
+    one, two = (json.dumps({"choices": [{"delta": {"content": text}}]}).encode() for text in "ab")
+    assert decode(one + b"\n" + two, finish("stop")).text() == "ab"
+
+
+@pytest.mark.parametrize("data", [b'{"choices": [{"del', b"5", b"[1]", b"nonsense"])
+def test_unreadable(data: bytes) -> None:
+    """A chunk that can't be read is said to be that."""
+    with pytest.raises(Unreadable):
+        ChatDecoder(Quirks(), FAILURES).event(None, data)
+
+
+@pytest.mark.parametrize(
+    ("file", "parts", "finish_reason", "code"),
+    [
+        ("chat_kimi_reasoning", [("reasoning", "Two and two."), ("text", "It's four 🍀.")], "stop", None),
+        (
+            "chat_mistral_list_content",
+            [("reasoning", "The sky is blue."), ("text", "Look up.")],
+            "length",
+            None,
+        ),
+        ("chat_parallel_tools", [("tool_call", '{"city":"Bern"}'), ("tool_call", "{}")], "tool_calls", None),
+        ("chat_error_event", [("reasoning", "Let me ")], None, "upstream_error"),
+    ],
+)
+def test_streams(file: str, parts: list[tuple[str, str]], finish_reason: str | None, code: str | None) -> None:
+    """A stream after a provider's documented shape comes out as what it says."""
+    decoder = ChatDecoder(Quirks(), FAILURES)
+    answer = Answer()
+    try:
+        for name, data in SseParser().feed((STREAMS / f"{file}.sse").read_bytes()):
+            decoder.event(name, data)
+        decoder.end()
+    except ProviderError as error:
+        answer.error = error
+    answer.add(decoder.parts.take())
+    assert (answer.parts, answer.finish, answer.code) == (parts, finish_reason, code)
+
+
+def test_one_delta_for_one_read() -> None:
+    """What one read brings for one part is one delta."""
+    decoder = ChatDecoder(Quirks(), FAILURES)
+    for text in "abc":
+        decoder.event(None, json.dumps({"choices": [{"delta": {"content": text}}]}).encode())
+    assert decoder.parts.take()[1:] == [PartDelta(0, "abc")]
+
+
+def test_citations() -> None:
+    """Pages come as annotations of the text, or as addresses beside every chunk; each is cited once."""
+    annotated = {
+        "annotations": [{"type": "url_citation", "url_citation": {"url": "https://u", "title": "T"}}, {"type": "x"}]
+    }
+    answer = decode({"content": "a"}, annotated, {"content": "b"}, finish("stop"))
+    assert answer.parts == [("text", "ab"), ("citation", "")]
+    assert (answer.started[1].url, answer.started[1].title) == ("https://u", "T")
+    beside = [
+        {"choices": [{"delta": {"content": "a"}}], "citations": ["https://u1"]},
+        {
+            "choices": [{"delta": {}, "finish_reason": "stop"}],
+            "citations": ["https://u1", "javascript:alert(1)", "http://u2"],
+        },
+    ]
+    assert [part.url for part in decode(*beside).started[1:]] == ["https://u1", "http://u2"]
+
+
+def test_googles_thought_signature() -> None:
+    """A call's thought signature is the call's own, wherever in the stream it comes."""
+    signed = {"index": 0, "extra_content": {"google": {"thought_signature": "sig"}}}
+    first = call(0, "c1", "f", "{}")
+    first["tool_calls"][0] |= {"extra_content": {"google": {"thought_signature": "s1"}}}
+    assert decode(first, finish("tool_calls")).signatures == {0: "s1"}
+    assert decode(call(0, "c1", "f", "{}"), {"tool_calls": [signed]}, finish("tool_calls")).signatures == {0: "sig"}
+
+
+def test_reasoning_details_are_kept_to_go_back() -> None:
+    """With the quirk, a signature is all of its detail but the text; each detail signs a part of its own."""
+    answer = decode(
+        {"reasoning_details": [{"type": "reasoning.summary", "summary": "why"}]},
+        {"reasoning_details": [{"type": "reasoning.encrypted", "data": "d", "id": "rs_1", "format": "openai"}]},
+        {"reasoning_details": [{"type": "reasoning.encrypted", "data": "e"}]},
+        finish("stop"),
+        reasoning_details=True,
+    )
+    assert answer.parts == [("reasoning", "why"), ("reasoning", "")]
+    assert {part: json.loads(signature) for part, signature in answer.signatures.items()} == {
+        0: {"type": "reasoning.encrypted", "data": "d", "id": "rs_1", "format": "openai"},
+        1: {"type": "reasoning.encrypted", "data": "e"},
+    }
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "ab",
+        ["a", "b"],
+        [{"type": "text", "text": "a"}, "b"],
+        {"type": "text", "text": "ab"},
+        [{"text": "ab"}, {"x": 1}],
+    ],
+)
+def test_content_in_every_form(content: Any) -> None:
+    """Text is text: alone, in pieces, or as one piece."""
+    assert decode({"content": content}, finish("stop")).parts == [("text", "ab")]
+
+
+def test_a_whole_message() -> None:
+    """A host that sends the message whole is heard; one that sends it whole once more isn't heard twice."""
+    whole = {"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]}
+    assert decode(whole).parts == [("text", "Hello")]
+    assert decode({"content": "Hel"}, {"content": "lo"}, whole).parts == [("text", "Hello")]
+
+
+def test_fields_of_another_type() -> None:
+    """A field that is of another type than ours is another field."""
+    chunk = {"choices": [{"index": "0", "delta": {"content": "a", "reasoning": {"effort": 1}}}], "usage": "none"}
+    assert decode(chunk, finish("stop")).parts == [("text", "a")]

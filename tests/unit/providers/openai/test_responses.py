@@ -1,0 +1,188 @@
+"""The Responses dialect: the real SDK, over real HTTP."""
+
+import asyncio
+import json
+from contextlib import aclosing
+from typing import Any, cast
+
+import pytest
+
+from providers.base import CitationPart, Cursor, Delta, PartDelta, ProviderError, TextPart, Usage
+from providers.openai.responses_events import ResponsesDecoder
+from providers.route import Quirks
+from tests.answers import KEY, desk, question, route
+from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
+from tests.upstream import RESPONSE, refusal, responses
+
+ROUTE = route("openai_responses")
+
+
+def used(output: int, input_tokens: int, reasoning: int, cached: int, written: int | None = None) -> Usage:
+    return Usage(input_tokens, output, reasoning, cached, written)
+
+
+RECORDED: dict[str, Expected] = {
+    "openai-responses__gpt5-nano.sse": Expected(
+        (("reasoning", 0, ""), ("text", 7, "1, 2, 3")), "stop", used(284, 13, 256, 0, 0), signed=(0,)
+    ),
+    # Four answers stand in this file, one behind the other: the first one's end is the end.
+    "openai-responses__reasoning-encrypted-toolcall.chunks.txt": Expected(
+        (("reasoning", 163, "**Calculating step-by-step"), ("tool_call", 25, '{"a":12,"b":7,"op":"add"}')),
+        "tool_calls",
+        used(28, 134, 0, 0),
+        signed=(0,),
+        names=("calculator",),
+    ),
+    "openai-responses__error-then-failed.chunks.txt": Expected((), None, None, code="upstream_rate_limited"),
+    "openai-responses__rate-limited.json": Expected((), None, None, code="upstream_rate_limited"),
+    "xai-responses__reasoning.chunks.txt": Expected(
+        (("reasoning", 766, "First, the question is"), ("text", 2849, "### Overview of Sonoran Cuisine\n")),
+        "stop",
+        used(923, 216, 323, 192),
+    ),
+    "deepseek-responses__function-tool.sse": Expected(
+        (("reasoning", 61, "The user asks about temperature in Tokyo."), ("tool_call", 17, '{"city": "Tokyo"}')),
+        "tool_calls",
+        used(59, 366, 14, 256),
+        names=("get_temperature",),
+    ),
+    "lmstudio-responses__tool-call.chunks.txt": Expected(
+        (
+            ("reasoning", 242, "The user is asking for the weather"),
+            ("text", 67, "I'll get the current weather"),
+            ("tool_call", 28, '{"location":"San Francisco"}'),
+        ),
+        "tool_calls",
+        used(61, 182, 48, 2),
+        names=("weather",),
+    ),
+}
+
+
+@pytest.mark.parametrize("file", RECORDED)
+async def test_recorded(file: str) -> None:
+    """A recorded stream comes to the same answer however the network brings it."""
+    script = load(file, "openai-responses")
+    async with desk() as (upstream, providers):
+        for mode in MODES:
+            RECORDED[file].check(await replay(upstream, providers, replayed(script, mode), ROUTE))
+    RECORDED[file].check(bytewise(script, ResponsesDecoder(Quirks(), failures("OpenAI"))))
+
+
+@pytest.mark.parametrize("file", RECORDED)
+async def test_recorded_and_cut(file: str) -> None:
+    """A recorded stream that is cut anywhere ends in a clear error, or was whole before."""
+    async with desk() as (upstream, providers):
+        await cut_anywhere(upstream, providers, load(file, "openai-responses"), ROUTE, seed=len(file))
+
+
+def test_every_recording_is_expected() -> None:
+    """There is no recording that nobody has judged."""
+    manifest = load("manifest.json", "json").blocks[0]
+    named = {row["file"] for row in json.loads(manifest) if row["api"] == "openai-responses"}
+    assert named == RECORDED.keys()
+
+
+async def test_request() -> None:
+    """The SDK signs the request and sends the body that we built, once; the provider is to keep nothing."""
+    async with desk() as (upstream, providers):
+        upstream.plays(responses("Hello", "."))
+        to = providers.catalog.resolve("gpt-6.1-sol")
+        answer = await providers.ask(question("Hi", reasoning="none", temperature=1, model=to.model), to)
+        assert (answer.text(), answer.finish, answer.usage) == ("Hello.", "stop", Usage(5, 2))
+        asked = upstream.asked[0]
+        assert asked.path == "/v1/responses"
+        assert asked.headers["authorization"] == f"Bearer {KEY}"
+        assert asked.body == {
+            "model": "gpt-6.1-sol",
+            "input": [{"role": "user", "content": "Hi"}],
+            "stream": True,
+            "store": False,
+            "include": ["reasoning.encrypted_content"],
+            "stream_options": {"include_obfuscation": False},
+            "reasoning": {"effort": "low", "summary": "auto"},
+        }
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "retryable"),
+    [
+        (refusal(401, {"error": {"message": "Incorrect API key provided: sk-a"}}), "upstream_auth", False),
+        (refusal(500, "<html>"), "upstream_error", True),
+        (responses("a").but(cut=300), "upstream_incomplete", True),
+    ],
+)
+async def test_failures(script: Any, code: str, retryable: bool) -> None:
+    """A refusal is one of our errors, and is asked for once only."""
+    async with desk() as (upstream, providers):
+        upstream.plays(script)
+        answer = await providers.ask(question(), ROUTE)
+        assert answer.code == code
+        assert answer.error is not None
+        assert answer.error.retryable is retryable
+        assert len(upstream.asked) == 1
+
+
+@pytest.mark.parametrize("delay_s", [0, 60])
+async def test_cancel(delay_s: float) -> None:
+    """Cancelling hangs up on the provider at once, before its first byte as well as in the middle."""
+    async with desk() as (upstream, providers):
+        upstream.plays(responses("a", "b").but(stall_after=4, delay_s=delay_s))
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(providers.ask(question(), ROUTE))
+            asked = await upstream.next_asked()
+            await asyncio.sleep(0.05)
+            task.cancel()
+            async with asyncio.timeout(5):
+                await asked.disconnected.wait()
+
+
+BACKGROUND = route("openai_responses", features=("chat", "thinking"), background=True)
+
+
+async def test_background() -> None:
+    """An answer in the background tells by what it can be heard again, and is then continued from what was heard."""
+    async with desk() as (upstream, providers):
+        upstream.plays(responses("Hel", "lo", "."))
+        batches: list[Delta] = []
+        async with aclosing(cast(Any, providers.stream(question(), BACKGROUND))) as heard:
+            async for batch in heard:
+                batches += batch
+        assert upstream.asked[0].body["background"] is True
+        assert upstream.asked[0].body["store"] is True
+        assert batches[0] == Cursor("m", RESPONSE)
+        again = question().going_on_from([TextPart("Hell")], Cursor("m", RESPONSE))
+        rest: list[Delta] = []
+        async with aclosing(cast(Any, providers.stream(again, BACKGROUND))) as heard:
+            async for batch in heard:
+                rest += batch
+        assert "".join(delta.text or "" for delta in rest if isinstance(delta, PartDelta)) == "o."
+        asked = upstream.asked[1]
+        assert asked.method == "GET"
+        assert asked.path.startswith(f"/v1/responses/{RESPONSE}?")
+        assert "stream=true" in asked.path
+        assert "reasoning.encrypted_content" in asked.path
+
+
+async def test_background_that_is_gone() -> None:
+    """An answer that the provider has forgotten, or tells otherwise, has broken off."""
+    async with desk() as (upstream, providers):
+        gone = question().going_on_from([], Cursor("m", "resp_0"))
+        assert (await providers.ask(gone, BACKGROUND)).code == "upstream_incomplete"
+        upstream.plays(responses("Hello"))
+        await providers.ask(question(), BACKGROUND)
+        other = question().going_on_from([CitationPart("u")], Cursor("m", RESPONSE))
+        assert (await providers.ask(other, BACKGROUND)).code == "upstream_incomplete"
+
+
+async def test_stop() -> None:
+    """An answer in the background is stopped by its id; a provider that doesn't know it says so."""
+    async with desk() as (upstream, providers):
+        upstream.plays(responses("Hello"))
+        await providers.ask(question(), BACKGROUND)
+        await providers.providers.stop(Cursor("gpt-6-sol", RESPONSE))
+        assert upstream.cancelled == [RESPONSE]
+        assert upstream.asked[-1].path == f"/v1/responses/{RESPONSE}/cancel"
+        with pytest.raises(ProviderError):
+            await providers.providers.stop(Cursor("gpt-6-sol", RESPONSE))
+        await providers.providers.stop(Cursor("claude-haiku-4-5", RESPONSE))

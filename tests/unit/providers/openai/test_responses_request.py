@@ -1,0 +1,201 @@
+"""Requests as the body of Responses."""
+
+from typing import Any
+
+import pytest
+
+from providers.base import (
+    ChatMessage,
+    ChatRequest,
+    CitationPart,
+    FilePart,
+    ImagePart,
+    Part,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolName,
+    ToolResultPart,
+)
+from providers.openai.responses_request import responses_arguments, responses_body
+from tests.answers import question, route
+
+ROUTE = route("openai_responses")
+
+
+def items(*messages: tuple[Any, list[Part]], **quirks: Any) -> Any:
+    """The input of these messages."""
+    asked = ChatRequest(model="m", messages=tuple(ChatMessage(role, tuple(parts)) for role, parts in messages))
+    return responses_body(asked, route("openai_responses", **quirks))["input"]
+
+
+def test_what_a_tool_turn_sends_back() -> None:
+    """A thought with its id and content, the call and its result go back as they came, and in their order."""
+    call = ToolCallPart("c1", "tool", '{"a":1}')
+    assert items(
+        ("user", [TextPart("Hi")]),
+        ("assistant", [ReasoningPart("Why", signature="rs_1:gA=="), TextPart("Let me see."), call]),
+        ("tool", [ToolResultPart("c1", "42")]),
+        ("assistant", [ReasoningPart("", redacted=True, signature="gB"), TextPart("It is 42.")]),
+    ) == [
+        {"role": "user", "content": "Hi"},
+        {
+            "type": "reasoning",
+            "id": "rs_1",
+            "summary": [{"type": "summary_text", "text": "Why"}],
+            "encrypted_content": "gA==",
+        },
+        {"role": "assistant", "content": "Let me see."},
+        {"type": "function_call", "call_id": "c1", "name": "tool", "arguments": '{"a":1}'},
+        {"type": "function_call_output", "call_id": "c1", "output": "42"},
+        {"type": "reasoning", "summary": [], "encrypted_content": "gB"},
+        {"role": "assistant", "content": "It is 42."},
+    ]
+
+
+def test_a_thought_alone_stays() -> None:
+    """The thought of an answer that was stopped before its first word would be refused: it is left out."""
+    assert items(("assistant", [TextPart("a"), ReasoningPart("b", signature="rs:c")])) == [
+        {"role": "assistant", "content": "a"}
+    ]
+
+
+def test_thoughts_without_a_signature() -> None:
+    """They are left out, or go back as text to those who want that."""
+    parts: list[Part] = [ReasoningPart("Why"), ToolCallPart("c", "t", "")]
+    call = {"type": "function_call", "call_id": "c", "name": "t", "arguments": "{}"}
+    assert items(("assistant", parts)) == [call]
+    thought = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Why"}]}
+    assert items(("assistant", parts), reasoning_back=True) == [thought, call]
+
+
+def test_content() -> None:
+    """Text, images and files, by their data or their address, which is passed on and not fetched."""
+    assert items(
+        (
+            "user",
+            [
+                TextPart("See"),
+                ImagePart("image/png", data="aGk="),
+                ImagePart("image/png", url="https://a.example/b.png"),
+                FilePart("application/pdf", data="aGk=", name="a.pdf"),
+                FilePart("application/pdf", url="https://a.example/b.pdf"),
+                CitationPart("https://c.example", "C"),
+            ],
+        )
+    ) == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "See"},
+                {"type": "input_image", "detail": "auto", "image_url": "data:image/png;base64,aGk="},
+                {"type": "input_image", "detail": "auto", "image_url": "https://a.example/b.png"},
+                {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,aGk="},
+                {"type": "input_file", "file_url": "https://a.example/b.pdf"},
+                {"type": "input_text", "text": "C https://c.example"},
+            ],
+        }
+    ]
+
+
+def test_results_with_images() -> None:
+    """An image beside a tool's result follows it as the user's."""
+    found = items(("tool", [ToolResultPart("c", "a picture"), ImagePart("image/png", data="aGk=")]))
+    assert [(item.get("type"), item.get("role")) for item in found] == [("function_call_output", None), (None, "user")]
+
+
+def test_refusal_goes_back() -> None:
+    """What the model said instead of an answer is what it said."""
+    assert items(("assistant", [RefusalPart("No.")])) == [{"role": "assistant", "content": "No."}]
+
+
+def test_tuning() -> None:
+    """What the API knows is sent under its names; what it doesn't, or the model refuses, is left out."""
+    schema = {"type": "object", "properties": {}}
+    asked = question(
+        "Hi",
+        system="Be brief.",
+        temperature=0.5,
+        top_p=0.5,
+        max_tokens=9,
+        stop=["x"],
+        seed=1,
+        response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": True}},
+    )
+    body = responses_body(asked, ROUTE)
+    assert body == {
+        "model": "m",
+        "input": [{"role": "user", "content": "Hi"}],
+        "stream": True,
+        "store": False,
+        "instructions": "Be brief.",
+        "temperature": 0.5,
+        "top_p": 0.5,
+        "max_output_tokens": 9,
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": schema, "strict": True}},
+    }
+    refusing = route("openai_responses", drops_thinking=frozenset({"temperature", "top_p"}))
+    assert "temperature" not in responses_body(asked, refusing)
+    assert "temperature" in responses_body(question(temperature=1, reasoning="none"), refusing)
+
+
+def test_json_object() -> None:
+    """A format without a schema goes as it is."""
+    asked = question(response_format={"type": "json_object"})
+    assert responses_body(asked, ROUTE)["text"] == {"format": {"type": "json_object"}}
+
+
+@pytest.mark.parametrize(
+    ("effort", "quirks", "sent"),
+    [
+        (None, {}, None),
+        (None, {"thinking_shown": True}, {"summary": "auto"}),
+        ("none", {}, {"effort": "none"}),
+        ("low", {}, {"effort": "low", "summary": "auto"}),
+        ("max", {"efforts": {"max": "xhigh"}}, {"effort": "xhigh", "summary": "auto"}),
+        ("low", {"reasoning": "fixed"}, None),
+    ],
+)
+def test_reasoning(effort: Any, quirks: dict[str, Any], sent: Any) -> None:
+    """An effort that is asked for is sent in the model's words, and the thoughts are to be summed up."""
+    body = responses_body(question(reasoning=effort), route("openai_responses", **quirks))
+    assert body.get("reasoning") == sent
+
+
+def test_tools() -> None:
+    """Tools and the choice among them; the schema is the client's own, strict only where it says so."""
+    asked = question(tools=(Tool("t", "Does it"),), tool_choice=ToolName("t"))
+    body = responses_body(asked, ROUTE)
+    assert body["tools"] == [
+        {
+            "type": "function",
+            "name": "t",
+            "description": "Does it",
+            "parameters": {"type": "object", "properties": {}},
+            "strict": False,
+        }
+    ]
+    assert body["tool_choice"] == {"type": "function", "name": "t"}
+    assert responses_body(question(tools=(Tool("t"),), tool_choice="required"), ROUTE)["tool_choice"] == "required"
+
+
+def test_thinking_models_hand_out_their_thoughts() -> None:
+    """Only a model that thinks has encrypted thoughts: another would refuse to be asked for them."""
+    assert "include" not in responses_body(question(), ROUTE)
+    thinking = route("openai_responses", features=("chat", "thinking"))
+    assert responses_body(question(), thinking)["include"] == ["reasoning.encrypted_content"]
+
+
+def test_more_fields() -> None:
+    """What the SDK doesn't know by name goes along in its `extra_body`."""
+    arguments = responses_arguments(question(), route("openai_responses", body={"search": True, "store": True}))
+    assert arguments["extra_body"] == {"search": True}
+    assert arguments["store"] is True
+
+
+def test_background() -> None:
+    """An answer that is to be heard again is kept by the provider, against the habit."""
+    body = responses_body(question(), route("openai_responses", background=True))
+    assert (body["background"], body["store"]) == (True, True)

@@ -1,0 +1,80 @@
+"""An answer told again, from its start or from where it was heard."""
+
+import random
+
+import pytest
+
+from providers.base import (
+    CitationPart,
+    Delta,
+    Finished,
+    Part,
+    PartDelta,
+    PartStarted,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    Usage,
+    UsageReported,
+)
+from providers.retry.replay_dedupe import Continued, Retold
+from tests.answers import fold
+
+ANSWER: list[Delta] = [
+    PartStarted(0, "reasoning"),
+    PartDelta(0, "Let me thi"),
+    PartDelta(0, "nk 🙂"),
+    PartDelta(0, signature="sig"),
+    PartDelta(0, signature="ned"),
+    PartStarted(1, "text"),
+    PartDelta(1, "Hello "),
+    PartStarted(2, "citation", url="u", text="quoted"),
+    PartDelta(1, "world."),
+    PartStarted(3, "tool_call", call="c", name="t"),
+    PartDelta(3, '{"a":1}'),
+    UsageReported(Usage(1, 2)),
+    Finished("tool_calls"),
+]
+
+
+def parts_of(deltas: list[Delta]) -> list[Part]:
+    """The parts that these deltas make, as the log keeps them."""
+    answer = fold([deltas])
+    made: list[Part] = []
+    for number, (kind, text) in enumerate(answer.parts):
+        signature = answer.signatures.get(number)
+        match kind:
+            case "reasoning":
+                made.append(ReasoningPart(text, signature=signature))
+            case "text":
+                made.append(TextPart(text, signature))
+            case "tool_call":
+                made.append(ToolCallPart("c", "t", text))
+            case _:
+                made.append(CitationPart("u", text="quoted"))
+    return made
+
+
+def test_nothing_is_doubled_or_lost_wherever_it_broke_off() -> None:
+    """Heard up to any delta, and told again in other pieces: both together are the answer, character by character."""
+    whole = fold([ANSWER])
+    chance = random.Random(5)
+    for at in range(len(ANSWER) + 1):
+        heard: list[Delta] = [delta for delta in ANSWER[:at] if isinstance(delta, PartStarted | PartDelta)]
+        again: list[Delta] = []
+        for delta in ANSWER:
+            if isinstance(delta, PartDelta) and delta.text:
+                cut = chance.randint(0, len(delta.text))
+                again += [PartDelta(delta.part, delta.text[:cut]), PartDelta(delta.part, delta.text[cut:])]
+            else:
+                again.append(delta)
+        rest = Continued(parts_of(heard)).rest(again)
+        answer = fold([heard, rest])
+        assert (answer.parts, answer.signatures) == (whole.parts, whole.signatures), at
+        assert (answer.usage, answer.finish) == (Usage(1, 2), "tool_calls")
+
+
+def test_another_answer_is_refused() -> None:
+    """What is told again as a part of another kind is another answer."""
+    with pytest.raises(Retold):
+        Continued([TextPart("Hello")]).rest([PartStarted(0, "reasoning")])

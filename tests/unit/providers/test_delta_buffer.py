@@ -1,0 +1,111 @@
+"""Parts as they open and grow."""
+
+import pytest
+
+from providers.base import Finished, PartDelta, PartStarted
+from providers.delta_buffer import Parts
+from tests.answers import fold
+
+
+def test_neighbours_merge() -> None:
+    """Pieces of one part within a batch are one delta."""
+    parts = Parts()
+    for piece in ("a", "b", "", "c"):
+        parts.say("text", piece)
+    assert parts.take() == [PartStarted(0, "text"), PartDelta(0, "abc")]
+    parts.say("text", "d")
+    assert parts.take() == [PartDelta(0, "d")]
+    assert parts.take() == []
+
+
+def test_another_kind_is_another_part() -> None:
+    """A part ends where another kind begins, and the same kind later is a new part."""
+    parts = Parts()
+    parts.say("reasoning", "hm")
+    parts.say("text", "yes")
+    parts.say("reasoning", "or")
+    assert fold([parts.take()]).parts == [("reasoning", "hm"), ("text", "yes"), ("reasoning", "or")]
+    assert (parts.kind, parts.newest, parts.opened) == ("reasoning", 2, 3)
+
+
+def test_calls_interleave() -> None:
+    """Arguments of parallel calls find their own part, in the order in which they came."""
+    parts = Parts()
+    first, second = parts.call(0, "c0", "f"), parts.call(1, "c1", "g")
+    for part, text in ((first, "{"), (second, "["), (first, "}"), (second, "]")):
+        parts.add(part, text)
+    assert parts.find(1) == second
+    assert parts.find(2) is None
+    batch = parts.take()
+    assert batch[2:] == [PartDelta(0, "{"), PartDelta(1, "["), PartDelta(0, "}"), PartDelta(1, "]")]
+    assert fold([batch]).parts == [("tool_call", "{}"), ("tool_call", "[]")]
+
+
+def test_signature_is_apart_from_text() -> None:
+    """A delta holds text or signature, never both, and an empty signature is none."""
+    parts = Parts()
+    part = parts.open("reasoning", key=0)
+    parts.add(part, "why")
+    parts.sign(part, "")
+    parts.sign(part, "s1")
+    parts.add(part, " not")
+    assert parts.take()[1:] == [PartDelta(0, "why"), PartDelta(0, signature="s1"), PartDelta(0, " not")]
+
+
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "data:text/html,x", "u", "", " https://x", "https://x\n", "https://"]
+)
+def test_an_address_that_is_not_of_the_web_is_not_cited(url: str) -> None:
+    """It is left out, and with it the citation that has nothing else."""
+    parts = Parts()
+    parts.cite(url=url, title="t", text=None)
+    parts.cite(url=url, title=None, text=None)
+    parts.cite(url="HTTP://x/y?z", title=None, text=None)
+    assert [(one.url, one.title) for one in parts.take() if isinstance(one, PartStarted)] == [
+        (None, "t"),
+        ("HTTP://x/y?z", None),
+    ]
+
+
+def test_citation_stays_inside_its_sentence() -> None:
+    """Text that goes on after a citation is of the same part."""
+    parts = Parts()
+    parts.say("text", "Water is wet")
+    parts.cite(url="https://u", title="t", text="x")
+    parts.say("text", ", they say.")
+    answer = fold([parts.take()])
+    assert answer.parts == [("text", "Water is wet, they say."), ("citation", "")]
+    assert answer.started[1] == PartStarted(1, "citation", url="https://u", title="t", text="x")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        (["\ud83d", "\ude00!"], "😀!"),
+        (["a\ud83d", "b"], "a\ufffdb"),
+        (["\ude00"], "\ufffd"),
+        (["a\ud83d"], "a\ufffd"),
+        (["\ud83d", "\ud83d", "\ude00"], "\ufffd😀"),
+        (["é", "\ud83d\ude00"], "é😀"),
+    ],
+)
+def test_halves_of_characters(pieces: list[str], text: str) -> None:
+    """A surrogate pair that was split is joined, and a half without its other half is replaced."""
+    parts = Parts()
+    batches = []
+    for piece in pieces:
+        parts.say("text", piece)
+        batches.append(parts.take())
+    parts.close()
+    batches.append(parts.take())
+    answer = fold(batches)
+    assert answer.text() == text
+    assert answer.text().encode()
+
+
+def test_other_deltas_keep_their_place() -> None:
+    """What is no part's stands where it came."""
+    parts = Parts()
+    parts.say("text", "a")
+    parts.put(Finished("stop"))
+    assert parts.take() == [PartStarted(0, "text"), PartDelta(0, "a"), Finished("stop")]

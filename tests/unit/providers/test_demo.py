@@ -1,0 +1,229 @@
+"""The demo model."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from providers.base import ChatMessage, ChatRequest, PartDelta, ProviderError, TextPart, Tool, Usage
+from providers.demo.model import DemoOptions, Dialect, demo_options, demo_text, demo_thinking
+from providers.route import Endpoint, Timeouts
+from tests.answers import Answer, question, route
+
+ROUTE = route("demo")
+MODEL = Dialect(Endpoint("demo", "Demo", "", ()), Timeouts(between_events_s=0.05))
+
+
+def ask(prompt: str = "Hello", /, *, tools: tuple[Tool, ...] = (), seed: int | None = None, **demo: Any) -> ChatRequest:
+    return question(prompt, tools=tools, seed=seed, demo={"rate": 0} | demo)
+
+
+async def answer_to(request: ChatRequest) -> Answer:
+    answer = Answer()
+    try:
+        async for batch in MODEL.stream(request, ROUTE):
+            answer.add(batch)
+    except ProviderError as error:
+        answer.error = error
+    return answer
+
+
+async def test_same_prompt_same_words() -> None:
+    """A prompt always gets the same text, which the tests can know before it is streamed."""
+    request = ask("What is a turn?")
+    answers = [await answer_to(request) for _ in range(2)]
+    assert answers[0].text() == answers[1].text() == demo_text(request)
+    assert (answers[0].finish, answers[0].parts[0][0]) == ("stop", "text")
+
+
+def test_themes_read_well() -> None:
+    """There are several themes; each has a heading, a list or table, and code, and quotes the prompt."""
+    texts = {demo_text(ask("Tell me", seed=seed)) for seed in range(20)}
+    assert len(texts) == 4
+    for text in texts:
+        assert text.startswith("## ")
+        assert "```" in text
+        assert "\n- " in text or "\n1. " in text
+        assert "Tell me" in text
+        assert "{prompt}" not in text
+        assert max(map(len, text.split("\n"))) < 500
+
+
+def test_prompts_choose_the_theme() -> None:
+    """Different prompts get different themes."""
+    assert len({demo_text(ask(str(number))).replace(str(number), "") for number in range(30)}) >= 3
+
+
+def test_echo_is_short_and_harmless() -> None:
+    """The prompt is quoted in one short line, and none of it is markup."""
+    text = demo_text(ask("# Big\n\n<script>*x*</script> " + "word " * 100))
+    assert "\\# Big \\<script\\>\\*x\\*" in text
+    assert "…" in text
+    assert text.count("word") < 30
+    for prompt in ("", "{prompt}"):
+        assert demo_text(ask(prompt))
+    assert demo_text(ChatRequest(model="demo", messages=()))
+    last = (ChatMessage("user", (TextPart("first"),)), ChatMessage("assistant", (TextPart("second"),)))
+    assert "first" in demo_text(ChatRequest(model="demo", messages=last))
+
+
+@pytest.mark.parametrize("text", ["", " ", "one", "a b  c\n\n d ", "  lead", "é ☃ 🍀", "\n"])
+async def test_exact_text(text: str) -> None:
+    """`text` is streamed exactly, white space and all."""
+    answer = await answer_to(ask(text=text))
+    assert answer.text() == text == demo_text(ask(text=text))
+    assert answer.finish == "stop"
+
+
+@pytest.mark.parametrize(("text", "tokens"), [("a b c", 2), ("a b c", 8), ("", 3), (None, 1000), (None, 0)])
+async def test_exact_tokens(text: str | None, tokens: int) -> None:
+    """`tokens` is the exact number of them: the text is cut, or told again."""
+    request = ask(text=text, tokens=tokens)
+    answer = await answer_to(request)
+    assert answer.usage is not None
+    assert answer.usage.output_tokens == tokens
+    assert answer.text() == demo_text(request)
+    assert answer.batches == tokens + 1
+
+
+async def test_a_word_is_a_batch() -> None:
+    """Text comes word by word, and the loop gets its turn after each."""
+    ticks, running = 0, True
+
+    async def tick() -> None:
+        nonlocal ticks
+        while running:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(tick())
+        batches = [batch async for batch in MODEL.stream(ask(text="a b c d"), ROUTE)]
+        running = False
+    assert [batch[-1] for batch in batches[:-1]] == [PartDelta(0, text) for text in ("a ", "b ", "c ", "d")]
+    assert ticks >= 4
+
+
+async def test_rate() -> None:
+    """Tokens come at the rate that was asked for, the first one after its delay."""
+    start = time.perf_counter()
+    await answer_to(ask(rate=100, tokens=21, first_ms=100))
+    assert 0.28 <= time.perf_counter() - start < 0.6
+
+
+async def test_rate_is_kept_after_a_pause() -> None:
+    """A reader that paused gets what was due in the meantime."""
+    start = time.perf_counter()
+    batches = 0
+    async for _ in MODEL.stream(ask(rate=100, tokens=31), ROUTE):
+        batches += 1
+        if batches == 3:
+            await asyncio.sleep(0.2)
+    assert time.perf_counter() - start < 0.45
+
+
+@pytest.mark.parametrize(("thinking", "tokens"), [(True, None), (7, 7), (False, 0), (0, 0)])
+async def test_thinking(thinking: bool | int, tokens: int | None) -> None:
+    """A reasoning part comes first, of so many tokens, and is counted."""
+    request = ask(thinking=thinking, tokens=3)
+    answer = await answer_to(request)
+    expected = [("reasoning", demo_thinking(request)), ("text", demo_text(request))]
+    assert answer.parts == (expected if thinking else expected[1:])
+    assert answer.usage is not None
+    if tokens is not None:
+        assert (answer.usage.reasoning_tokens or 0) == tokens
+        assert answer.usage.output_tokens == tokens + 3
+
+
+async def test_tool() -> None:
+    """A tool call comes last: the one that was named, or of the request's first tool."""
+    answer = await answer_to(ask(tool={"name": "f", "arguments": '{"x": 1}'}, tokens=2))
+    assert (answer.parts[1], answer.finish) == (("tool_call", '{"x": 1}'), "tool_calls")
+    answer = await answer_to(ask(tool=True, tools=(Tool("g"),), text=""))
+    assert (answer.parts, answer.started[0].name) == ([("tool_call", "{}")], "g")
+    assert answer.started[0].call
+    assert (await answer_to(ask(tool=False, tokens=2))).finish == "stop"
+
+
+async def test_usage() -> None:
+    """Usage counts the words of everything that was said."""
+    request = ChatRequest(
+        model="demo",
+        system="Be kind.",
+        messages=(ChatMessage("user", (TextPart("one two three"),)),),
+        params=ask(tokens=4).params,
+    )
+    assert (await answer_to(request)).usage == Usage(5, 4)
+
+
+@pytest.mark.parametrize(
+    ("fail", "code", "retryable", "tokens"),
+    [
+        ("before", "upstream_error", True, 0),
+        ("mid", "upstream_error", True, 5),
+        ("overloaded", "upstream_overloaded", True, 0),
+        ("rate_limited", "upstream_rate_limited", True, 0),
+        ("auth", "upstream_auth", False, 0),
+        ("context", "context_length_exceeded", False, 0),
+        ("timeout", "upstream_timeout", True, 5),
+        ("stall", "upstream_timeout", True, 5),
+        ("cut", "upstream_incomplete", True, 5),
+    ],
+)
+async def test_failures(fail: str, code: str, retryable: bool, tokens: int) -> None:
+    """It fails on cue: at once or in the middle by its nature, or after so many tokens."""
+    answer = await answer_to(ask(fail=fail, tokens=10))
+    assert (answer.code, answer.batches, answer.finish) == (code, tokens, None)
+    assert answer.error is not None
+    assert answer.error.retryable is retryable
+    assert (answer.error.retry_after_ms is not None) == (fail == "rate_limited")
+    assert (await answer_to(ask(fail=fail, fail_after=3, tokens=10))).batches == 3
+
+
+@pytest.mark.parametrize(("fail", "tokens"), [("length", 5), ("content_filter", 5), ("refusal", 0)])
+async def test_early_endings(fail: str, tokens: int) -> None:
+    """It ends early on cue, which is an ending, not an error."""
+    answer = await answer_to(ask(fail=fail, tokens=10))
+    assert (answer.finish, answer.error) == (fail, None)
+    assert answer.usage is not None
+    assert answer.usage.output_tokens == tokens
+    assert (answer.parts[-1][0] == "refusal") is (fail == "refusal")
+
+
+async def test_max_tokens() -> None:
+    """It keeps to `max_tokens`, and says that it was too short."""
+    answer = await answer_to(question(max_tokens=3, demo={"rate": 0, "tokens": 10}))
+    assert (answer.finish, answer.batches) == ("length", 4)
+    answer = await answer_to(question(max_tokens=10, demo={"rate": 0, "tokens": 10}))
+    assert answer.finish == "stop"
+
+
+@pytest.mark.parametrize(
+    ("demo", "named"),
+    [
+        ({"rate": -1}, "params.demo.rate"),
+        ({"rate": "fast"}, "params.demo.rate"),
+        ({"tokens": 10**9}, "params.demo.tokens"),
+        ({"tokens": 1.5}, "params.demo.tokens"),
+        ({"thinking": "yes"}, "params.demo.thinking"),
+        ({"tool": {"arguments": "{}"}}, "params.demo.tool"),
+        ({"tool": True}, "params.demo.tool"),
+        ({"fail": "gloriously"}, "params.demo.fail"),
+        ({"first_ms": -1}, "params.demo.first_ms"),
+        ({"colour": "red"}, "`colour`"),
+    ],
+)
+async def test_bad_options(demo: dict[str, Any], named: str) -> None:
+    """An option that makes no sense is refused by its name."""
+    answer = await answer_to(question(demo=demo))
+    assert (answer.code, answer.batches) == ("invalid_request", 0)
+    assert answer.error is not None
+    assert named in answer.error.message
+
+
+async def test_defaults() -> None:
+    """Without options it speaks at a pleasant rate; there is nothing to close."""
+    assert demo_options(question()) == DemoOptions()
+    assert DemoOptions().rate == 40
+    await MODEL.aclose()

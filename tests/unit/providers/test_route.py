@@ -1,0 +1,139 @@
+"""Routes: what a model can't take is refused before anything is sent."""
+
+from typing import Any
+
+import pydantic
+import pytest
+from msgspec import structs
+
+from providers.base import ChatMessage, ChatRequest, FilePart, ImagePart, Part, ProviderError, TextPart, Tool, ToolName
+from providers.route import Endpoint, Quirks, Timeouts
+from tests.answers import KEY, question, route
+
+
+def ask(part: Part) -> ChatRequest:
+    return ChatRequest(model="m", messages=(ChatMessage("user", (TextPart("Hi"), part)),))
+
+
+@pytest.mark.parametrize(
+    ("request_", "features", "quirks", "word"),
+    [
+        (ask(ImagePart("image/png", data="A")), ("chat", "tools"), {}, "images"),
+        (question(tools=(Tool("f"),)), ("chat", "vision"), {}, "tools"),
+        (question(tool_choice="required"), ("tools",), {"tools_forced": False}, "tool_choice"),
+        (question(tool_choice=ToolName("f")), ("tools",), {"tools_forced": False}, "tool_choice"),
+        (ask(FilePart("text/plain", data="A")), ("chat", "vision"), {}, "files"),
+    ],
+)
+def test_refuses(request_: ChatRequest, features: Any, quirks: dict[str, Any], word: str) -> None:
+    """An image, tools, a forced tool or a file that a model can't take is unsupported, naming the model."""
+    with pytest.raises(ProviderError, match=word) as caught:
+        route(features=features, **quirks).check(request_)
+    assert caught.value.code == "unsupported"
+    assert "the model m" in caught.value.message.lower()
+
+
+@pytest.mark.parametrize(
+    ("dialect", "wanted", "code"),
+    [
+        ("openai_chat", {}, "invalid_request"),
+        ("openai_responses", {"type": 1}, "invalid_request"),
+        ("anthropic", {"type": "json_object"}, "unsupported"),
+        ("anthropic_bedrock", {"type": "json_object"}, "unsupported"),
+        ("anthropic", {"type": "json_schema", "json_schema": {"name": "x"}}, "invalid_request"),
+    ],
+)
+def test_refuses_a_format(dialect: Any, wanted: dict[str, Any], code: str) -> None:
+    """A format that no dialect or not this one has is refused before anything is sent."""
+    with pytest.raises(ProviderError, match="response_format") as caught:
+        route(dialect).check(question(response_format=wanted))
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("dialect", "wanted"),
+    [
+        ("openai_chat", {"type": "json_object"}),
+        ("anthropic", {"type": "text"}),
+        ("anthropic", {"type": "json_schema", "json_schema": {"schema": {}}}),
+        ("anthropic", {"type": "json_schema", "schema": {"type": "object"}}),
+    ],
+)
+def test_takes_a_format(dialect: Any, wanted: dict[str, Any]) -> None:
+    """What the dialect has a word for passes."""
+    route(dialect).check(question(response_format=wanted))
+
+
+def test_takes_the_rest() -> None:
+    """What the model can take passes."""
+    to = route()
+    to.check(ask(ImagePart("image/png", data="A")))
+    to.check(question(tools=(Tool("f"),), tool_choice="required"))
+    route(tools_forced=False).check(question(tools=(Tool("f"),), tool_choice="auto"))
+    route("demo").check(ask(FilePart("text/plain", data="A")))
+
+
+def test_thinking_models_may_be_silent_longer() -> None:
+    """The first event of a model that thinks may take longer."""
+    timeouts = Timeouts()
+    assert timeouts.first_s(route()) == 60
+    assert timeouts.first_s(route(features=("chat", "thinking"))) == 300
+
+
+def test_key_is_never_shown() -> None:
+    """However an endpoint is printed, its key isn't."""
+    endpoint = Endpoint("openai", "OpenAI", "https://x", ("OPENAI_API_KEY",), (KEY,))
+    for shown in (repr(endpoint), str(endpoint), f"{endpoint}", repr([endpoint])):
+        assert KEY not in shown
+    assert "keys=1" in repr(endpoint)
+
+
+def test_quirks_are_checked() -> None:
+    """A quirk that doesn't exist is a mistake in the catalog, not a wish to be ignored."""
+    with pytest.raises(pydantic.ValidationError):
+        Quirks.model_validate({"reasonning": "effort"})
+
+
+PDF = FilePart("application/pdf", data="A")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "file", "word"),
+    [
+        ("openai_chat", FilePart("application/pdf", url="https://x"), "url"),
+        ("anthropic", FilePart("application/zip", data="A"), "application/zip"),
+        ("anthropic", FilePart("text/plain", url="https://x"), "text/plain"),
+    ],
+)
+def test_files_that_a_dialect_cannot_say(dialect: str, file: FilePart, word: str) -> None:
+    """A file in a form that the provider's API doesn't have is unsupported, and the sentence says which form is."""
+    with pytest.raises(ProviderError, match=word) as caught:
+        route(dialect, features=("chat", "files")).check(ask(file))
+    assert caught.value.code == "unsupported"
+
+
+def test_files_that_pass() -> None:
+    """PDFs everywhere, text as data, and an address where the provider fetches it."""
+    for dialect in ("openai_chat", "openai_responses", "anthropic"):
+        route(dialect, features=("chat", "files")).check(ask(PDF))
+    route("anthropic", features=("files",)).check(ask(FilePart("text/csv", data="A")))
+    route("openai_responses", features=("files",)).check(ask(FilePart("application/pdf", url="https://x")))
+
+
+def test_more_than_the_model_can_say() -> None:
+    """Asking for more tokens than the model has is out of range, and the sentence says how many it has."""
+    bounded = structs.replace(route(), max_output=100)
+    bounded.check(question(max_tokens=100))
+    with pytest.raises(ProviderError, match="100 tokens at most") as caught:
+        bounded.check(question(max_tokens=101))
+    assert caught.value.code == "invalid_request"
+
+
+def test_more_than_the_window_holds() -> None:
+    """What is surely too long is refused here; what may fit, and any length where no window is known, is the provider's."""
+    long = ChatRequest(model="m", messages=(ChatMessage("user", (TextPart("word " * 5000),)),))
+    with pytest.raises(ProviderError, match="takes 1000 tokens") as caught:
+        structs.replace(route(), context_window=1000).check_length(long)
+    assert (caught.value.code, caught.value.retryable) == ("context_length_exceeded", False)
+    structs.replace(route(), context_window=5000).check_length(long)
+    route().check_length(long)

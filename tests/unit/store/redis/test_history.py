@@ -1,0 +1,158 @@
+"""The history in Redis lives for its time after each change, and then leaves whole."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from store.records import Change, Counters, Limited, NotFound, TurnLimits
+from store.redis.history import TITLES_PER_STEP
+from tests.redis_process import RedisProcess, redis_server, redis_store
+from tests.store_conformance import NOW, conversation, eventually, missing, new_turn, run, running
+
+__all__ = ["redis_server"]
+
+
+def shortest_ttl_ms(server: RedisProcess, *kinds: str) -> int:
+    """The least time that a key of these kinds has left."""
+    wanted = [key for key in server.keys() if key.split(b":", 3)[2].decode() in kinds]
+    return min(int(server.ask("PTTL", key)) for key in wanted)
+
+
+async def test_each_change_prolongs_all_of_a_conversation(redis_server: RedisProcess) -> None:
+    """Messages live at least as long as the conversation that they are in."""
+    async with redis_store(redis_server.url, history_ttl_s=100) as store:
+        await store.create_conversation(conversation())
+        await run(store, new_turn("old"))
+        await running(store, new_turn("open"))
+        for key in redis_server.keys():
+            if not key.startswith(b"turnwire:leases:"):
+                redis_server.ask("PEXPIRE", key, 60_000)
+        (key,) = [key for key in redis_server.keys() if key.endswith(b":conversation:c1")]
+        swept = int(redis_server.ask("HGET", key, "swept"))
+        redis_server.ask("HSET", key, "swept", swept - 60_000)
+        await store.update_conversation("ann", "c1", Change(title="x"), NOW)
+        assert shortest_ttl_ms(redis_server, "conversation", "conversations", "messages", "active") > 99_000
+        assert shortest_ttl_ms(redis_server, "message") > 199_000
+        redis_server.ask("PEXPIRE", key.replace(b"conversation:c1", b"message:old.answer"), 180_000)
+        await store.update_conversation("ann", "c1", Change(title="y"), NOW)
+        assert shortest_ttl_ms(redis_server, "message") <= 180_000, "messages are visited now and then only"
+
+
+async def test_a_conversation_that_lapsed_is_gone_everywhere(redis_server: RedisProcess) -> None:
+    """It leaves lists and pages, its messages aren't found, its turn is in none, and its usage stays."""
+    async with redis_store(redis_server.url, history_ttl_s=100) as store:
+        await store.create_conversation(conversation("kept"))
+        await store.create_conversation(conversation())
+        await run(store, new_turn())
+        (key,) = [key for key in redis_server.keys() if key.endswith(b":conversation:c1")]
+        redis_server.ask("PEXPIRE", key, 1)
+
+        async def gone() -> bool:
+            return not redis_server.ask("EXISTS", key)
+
+        await eventually(gone)
+        assert [one.id for one in (await store.conversations("ann", 1, None, None))[0]] == ["kept"]
+        assert await missing(store.message("ann", "t1.answer")) == "message"
+        assert await missing(store.put_feedback("ann", "t1.answer", "up", None, NOW)) == "message"
+        assert await missing(store.branch("ann", "c1", "t1.answer")) == "parent"
+        assert (await store.turn("ann", "t1")).conversation is None
+        assert (await store.usage("ann", None, None)).input_tokens == 1
+        assert redis_server.ask("ZCARD", key.replace(b"conversation:c1", b"conversations")) == 1
+
+
+async def test_a_deleted_conversation_leaves_nothing(redis_server: RedisProcess) -> None:
+    """Only turns and the usage are kept, which leave by themselves."""
+    async with redis_store(redis_server.url) as store:
+        await store.create_conversation(conversation())
+        await run(store, new_turn())
+        await store.put_feedback("ann", "t1.answer", "up", "Good.", NOW)
+        await store.delete_conversation("ann", "c1")
+        kinds = {key.split(b":", 3)[2] for key in redis_server.keys() if not key.startswith(b"turnwire:leases:")}
+        assert kinds == {b"turn", b"usage", b"totals", b"day"}
+
+
+async def test_feedback_is_kept_with_its_message(redis_server: RedisProcess) -> None:
+    """The newest rating, with its own comment and no other's."""
+    async with redis_store(redis_server.url) as store:
+        await store.create_conversation(conversation())
+        await run(store, new_turn())
+        (key,) = [key for key in redis_server.keys() if key.endswith(b":message:t1.answer")]
+        await store.put_feedback("ann", "t1.answer", "2", "Too long.", NOW)
+        assert redis_server.ask("HMGET", key, "rating", "comment") == [b"2", b"Too long."]
+        await store.put_feedback("ann", "t1.answer", "up", None, NOW + 1)
+        assert redis_server.ask("HMGET", key, "rating", "comment") == [b"up", None]
+
+
+async def test_sums_are_exact(redis_server: RedisProcess) -> None:
+    """Money in units of 1e-9 is large, and not a unit is lost in sums over turns or in running totals."""
+    async with redis_store(redis_server.url) as store:
+        await store.create_conversation(conversation())
+        large = 2**52 - 1
+        await run(store, new_turn("a"), usage=Counters(1, cost_nano=large))
+        await run(store, new_turn("b"), usage=Counters(1, cost_nano=1))
+        for since in (None, 0):
+            for where in (None, "c1"):
+                assert await store.usage("ann", where, since) == Counters(2, cost_nano=large + 1)
+
+
+async def test_many_conversations_are_paged_and_searched(redis_server: RedisProcess) -> None:
+    """Lists longer than what a script reads at once are whole, in their order."""
+    async with redis_store(redis_server.url) as store:
+        for n in range(250):
+            await store.create_conversation(conversation(f"c{n}", at=NOW + n, title="rare" if n % 50 == 0 else "often"))
+        listed, more = await store.conversations("ann", 240, None, None)
+        assert ([one.id for one in listed], more) == ([f"c{n}" for n in range(249, 9, -1)], True)
+        rest, more = await store.conversations("ann", 240, listed[-1].id, None)
+        assert ([one.id for one in rest], more) == ([f"c{n}" for n in range(9, -1, -1)], False)
+        found, more = await store.conversations("ann", 4, None, "RARE")
+        assert ([one.id for one in found], more) == (["c200", "c150", "c100", "c50"], True)
+        with pytest.raises(NotFound):
+            await store.conversations("ann", 4, "unknown", "RARE")
+
+
+async def test_a_search_reads_titles_alone(redis_server: RedisProcess) -> None:
+    """Of a thousand conversations with 16 KiB each, what is found is read, and of the others the title."""
+    async with redis_store(redis_server.url) as store:
+        for n in range(1000):
+            title = "a needle" if n % 400 == 7 else f"hay {n}"
+            await store.create_conversation(conversation(f"c{n}", at=NOW + n, title=title, metadata=b"x" * 16_384))
+        before = sent_bytes(redis_server)
+        found, more = await store.conversations("ann", 10, None, "NEEDLE")
+        assert ([one.id for one in found], more) == (["c807", "c407", "c7"], False)
+        assert sent_bytes(redis_server) - before < 200_000
+        found, more = await store.conversations("ann", 2, None, "needle")
+        assert ([one.id for one in found], more) == (["c807", "c407"], True)
+
+
+async def test_a_search_goes_on_behind_what_lapsed(redis_server: RedisProcess) -> None:
+    """Also where more conversations in a row were forgotten than one step of the search reads."""
+    async with redis_store(redis_server.url) as store:
+        await store.create_conversation(conversation("old", at=NOW, title="a needle"))
+        for n in range(TITLES_PER_STEP + 5):
+            await store.create_conversation(conversation(f"c{n}", at=NOW + 1 + n, title="hay"))
+        for key in redis_server.keys():
+            if b":conversation:c" in key:
+                redis_server.ask("DEL", key)
+        found, more = await store.conversations("ann", 1, None, "needle")
+        assert ([one.id for one in found], more) == (["old"], False)
+
+
+def sent_bytes(server: RedisProcess) -> int:
+    """What Redis has answered until now."""
+    (line,) = [line for line in server.ask("INFO", "stats").splitlines() if line.startswith(b"total_net_output_bytes:")]
+    return int(line.split(b":")[1])
+
+
+async def test_what_lapsed_is_not_counted(redis_server: RedisProcess) -> None:
+    """A conversation that Redis forgot makes room for another, and its bytes do."""
+    limits = TurnLimits(conversations=1, stored_bytes=10_000)
+    async with redis_store(redis_server.url, history_ttl_s=1) as store:
+        await store.create_conversation(conversation(metadata=b"x" * 9000), limits)
+        with pytest.raises(Limited):
+            await store.create_conversation(conversation("c2", metadata=b"x" * 9000), limits)
+        await asyncio.sleep(1.1)
+        await store.create_conversation(conversation("c2", metadata=b"x" * 9000), limits)
+        (sizes,) = [key for key in redis_server.keys() if key.endswith(b":sizes")]
+        assert redis_server.ask("HLEN", sizes) == 1

@@ -1,0 +1,121 @@
+"""The index of leases is a hint that mends itself, and taking twice by one call is taking once."""
+
+from __future__ import annotations
+
+import pytest
+
+from store.records import StoreError
+from store.redis.keys import BUCKETS, bucket_key, bucket_of, index_member
+from tests.redis_process import RedisProcess, cut_way, redis_server, redis_store
+from tests.store_conformance import (
+    LONG_MS,
+    SHORT_MS,
+    ending,
+    eventually,
+    running,
+    stateless_turn,
+)
+
+__all__ = ["redis_server"]
+
+
+def forget_index(server: RedisProcess) -> None:
+    """Lose every hint."""
+    for number in range(BUCKETS):
+        server.ask("DEL", bucket_key(number))
+
+
+def hints(server: RedisProcess) -> int:
+    """How many hints there are."""
+    return sum(server.ask("ZCARD", bucket_key(number)) for number in range(BUCKETS))
+
+
+async def test_a_take_whose_answer_was_cut_is_taken_once(redis_server: RedisProcess) -> None:
+    """Law 9: the taker that asks again has the turn, in the same epoch; another has not."""
+    async with cut_way(redis_server) as way, redis_store(way.url) as store:
+        turn = await running(store)
+        await store.release("ann", "t1", turn.epoch)
+        way.cut(2)
+        taken = await store.take("ann", "t1", "two", turn.epoch + 7, LONG_MS)
+        assert taken is not None
+        assert (taken.owner, taken.epoch) == ("two", turn.epoch + 7)
+        again = await store.take("ann", "t1", "two", turn.epoch + 7, LONG_MS, force=True)
+        assert again == taken
+        assert await store.take("ann", "t1", "three", turn.epoch + 7, LONG_MS) is None
+        assert await store.take("ann", "t1", "two", turn.epoch + 8, LONG_MS) is None
+
+
+async def test_a_lost_hint_is_found_again_by_its_owner(redis_server: RedisProcess) -> None:
+    """Law 9: the owner's next renewal notes the lease again."""
+    async with redis_store(redis_server.url) as store:
+        turn = await running(store)
+        forget_index(redis_server)
+        await store.renew("one", [("ann", "t1", turn.epoch)], SHORT_MS)
+        assert await eventually(store.takeable) == [("ann", "t1")]
+
+
+async def test_a_lost_hint_is_found_again_by_whoever_attaches(redis_server: RedisProcess) -> None:
+    """Law 9: a turn whose lease has lapsed is noted when it is read."""
+    async with redis_store(redis_server.url) as store:
+        turn = await running(store)
+        await store.release("ann", "t1", turn.epoch)
+        forget_index(redis_server)
+        assert await store.takeable() == []
+        await store.turn("ann", "t1")
+        assert await store.takeable() == [("ann", "t1")]
+
+
+async def test_a_wrong_hint_is_put_right(redis_server: RedisProcess) -> None:
+    """What is noted as lapsed and isn't, has ended, or isn't there, is taken for what it is."""
+    async with redis_store(redis_server.url) as store:
+        await running(store, stateless_turn("held"))
+        ended = await running(store, stateless_turn("ended"))
+        await store.end(ending(ended))
+        for turn in ("held", "ended", "unknown"):
+            redis_server.ask("ZADD", bucket_of("ann", turn), 1, index_member("ann", turn))
+        assert hints(redis_server) == 3
+        assert await store.takeable() == []
+        assert hints(redis_server) == 1
+        score = float(redis_server.ask("ZSCORE", bucket_of("ann", "held"), index_member("ann", "held")))
+        seconds, _ = redis_server.ask("TIME")
+        assert 0 < score / 1000 - int(seconds) <= LONG_MS / 1000 + 1
+
+
+async def test_a_repeated_start_does_not_hide_a_lapsed_turn(redis_server: RedisProcess) -> None:
+    """Law 9: who asks for an ownerless turn again and again doesn't make it look held."""
+    async with redis_store(redis_server.url) as store:
+        turn = await running(store)
+        await store.release("ann", "t1", turn.epoch)
+        await running(store, stateless_turn(message="another"))
+        assert await store.takeable() == [("ann", "t1")]
+
+
+async def test_an_attachment_leaves_with_its_time(redis_server: RedisProcess) -> None:
+    """Law 8: nothing stays of it in Redis."""
+    async with redis_store(redis_server.url) as store:
+        await store.touch("two", [("ann", "t1")], SHORT_MS)
+
+        async def gone() -> bool:
+            return redis_server.keys() == []
+
+        await eventually(gone)
+
+
+async def test_of_a_lost_turn_nobody_knows_who_is_attached(redis_server: RedisProcess) -> None:
+    """Law 8: Redis came back empty, and with the turn went who follows it: that is no reason to stop it."""
+    async with redis_store(redis_server.url) as store:
+        await running(store)
+        assert not await store.attached_elsewhere("ann", "t1", "one")
+        redis_server.ask("FLUSHALL")
+        assert await store.attached_elsewhere("ann", "t1", "one")
+
+
+async def test_at_a_replica_nothing_can_be_taken(redis_server: RedisProcess) -> None:
+    """Law 9: after a failover that isn't over, who looks for lapsed leases is told, and not first when it takes one."""
+    async with redis_store(redis_server.url) as store:
+        await running(store, stateless_turn(lease_ms=1))
+        redis_server.ask("REPLICAOF", "127.0.0.1", 1)
+        with pytest.raises(StoreError, match="only be read"):
+            await store.takeable()
+        redis_server.ask("REPLICAOF", "NO", "ONE")
+        assert await store.takeable() == [("ann", "t1")]

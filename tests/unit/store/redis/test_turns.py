@@ -1,0 +1,253 @@
+"""Turns in Redis survive cut answers, and leave when their time is over."""
+
+from __future__ import annotations
+
+import pytest
+
+from store.records import Append, Conflict, LogGap, NotFound, StoreError
+from store.redis import client as redis_link
+from store.redis.commands import Argument
+from store.redis.store import RedisStore
+from tests.redis_process import RedisProcess, cut_way, redis_server, redis_store
+from tests.store_conformance import conversation, ending, entry, new_turn, piece, run, running, stateless_turn
+
+__all__ = ["redis_server"]
+
+HOUR_MS = 3_600_000
+
+
+def ttl_ms(server: RedisProcess, suffix: str) -> int:
+    """How long the key that ends so will be there."""
+    (key,) = [key for key in server.keys() if key.endswith(suffix.encode())]
+    left: int = server.ask("PTTL", key)
+    return left
+
+
+async def test_an_accepted_turn_whose_answer_was_cut_is_fresh(redis_server: RedisProcess) -> None:
+    """Law 6: the very same call again has the same answer, once; another's is a repeat."""
+    async with cut_way(redis_server) as way, redis_store(way.url) as store:
+        await store.create_conversation(conversation())
+        await store.accept(new_turn("ahead"))
+        new = new_turn(on_busy="queue")
+        way.cut()
+        accepted = await store.accept(new)
+        assert (accepted.fresh, accepted.ahead) == (True, ("ahead",))
+        assert accepted.input is not None
+        assert accepted.input.parent == "ahead.answer"
+        assert accepted.conversation == await store.conversation("ann", "c1")
+        assert accepted.conversation is not None
+        assert (accepted.conversation.messages, accepted.conversation.revision) == (2, 2)
+        assert await store.accept(new) == accepted
+        way.cut()
+        stateless = stateless_turn("t2")
+        assert (await store.accept(stateless)).fresh
+        await store.append([piece(accepted.turn, 1, 1)])
+        assert not (await store.accept(new)).fresh
+        with pytest.raises(Conflict):
+            await store.accept(new_turn(digest=b"other"))
+
+
+async def test_an_append_whose_answer_was_cut_is_stored_once(redis_server: RedisProcess) -> None:
+    """Law 1: no event is doubled by a call that is made again."""
+    async with cut_way(redis_server) as way, redis_store(way.url) as store:
+        turns = [await running(store, stateless_turn(f"t{n}")) for n in range(10)]
+        for round_number in range(1, 6):
+            way.cut(round_number % 3, kept=round_number)
+            pieces = [piece(turn, round_number, round_number) for turn in turns]
+            assert [one.outcome for one in await store.append(pieces)] == ["stored"] * 10
+        for turn in turns:
+            assert await store.log("ann", turn.turn, 0) == [entry(piece(turn, n, n)) for n in range(1, 6)]
+
+
+async def test_an_ending_whose_answer_was_cut_counts_once(redis_server: RedisProcess) -> None:
+    """Law 3: usage, message and revision are those of one ending."""
+    async with cut_way(redis_server) as way, redis_store(way.url) as store:
+        await store.create_conversation(conversation())
+        turn = await running(store, new_turn())
+        way.cut(2)
+        kept = await store.end(ending(turn))
+        assert kept == await store.conversation("ann", "c1")
+        assert kept is not None
+        assert (kept.revision, kept.messages, kept.usage.input_tokens) == (2, 2, 1)
+        assert len(await store.log("ann", "t1", 0)) == 1
+
+
+async def test_what_runs_is_kept_and_what_ended_leaves(redis_server: RedisProcess) -> None:
+    """Nothing of a turn stays for ever: its log leaves soon after the ending, its id counts for a day."""
+    async with redis_store(redis_server.url, history_ttl_s=100, log_ttl_s=10) as store:
+        await store.create_conversation(conversation())
+        turn = await running(store, new_turn())
+        await store.append([piece(turn, 1, 1)])
+        assert ttl_ms(redis_server, ":log:t1") > 24 * HOUR_MS
+        assert ttl_ms(redis_server, ":turn:t1") > 24 * HOUR_MS
+        await store.end(ending(await store.turn("ann", "t1")))
+        assert 9_000 < ttl_ms(redis_server, ":log:t1") <= 10_000
+        assert 23 * HOUR_MS < ttl_ms(redis_server, ":turn:t1") <= 24 * HOUR_MS
+        without_end = [key for key in redis_server.keys() if redis_server.ask("PTTL", key) == -1]
+        assert without_end == [key for key in redis_server.keys() if key.startswith(b"turnwire:leases:")]
+
+
+async def test_an_ended_turn_outlives_its_log(redis_server: RedisProcess) -> None:
+    """Law 7: where the log is gone there is nothing to read, and the turn still names its message."""
+    async with redis_store(redis_server.url) as store:
+        await store.create_conversation(conversation())
+        await run(store, new_turn())
+        (log,) = [key for key in redis_server.keys() if key.endswith(b":log:t1")]
+        redis_server.ask("DEL", log)
+        assert await store.log("ann", "t1", 0) == []
+        assert (await store.turn("ann", "t1")).message == "t1.answer"
+
+
+async def test_redis_itself_refuses_a_former_owners_entry(redis_server: RedisProcess) -> None:
+    """Law 9: an entry's id is its epoch and its last seq, and ids only grow."""
+    async with redis_store(redis_server.url) as store:
+        turn = await running(store)
+        await store.append([Append("ann", "t1", turn.epoch, 1, 4, b"x")])
+        (log,) = [key for key in redis_server.keys() if key.endswith(b":log:t1")]
+        ((entry_id, _),) = redis_server.ask("XRANGE", log, "-", "+")
+        assert entry_id == f"{turn.epoch}-4".encode()
+
+
+def key_of(server: RedisProcess, suffix: str) -> bytes:
+    """The whole name of the key that ends so."""
+    (key,) = [key for key in server.keys() if key.endswith(suffix.encode())]
+    return key
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls fail sooner, so that a test needs less time."""
+    monkeypatch.setattr(redis_link, "CALL_TIMEOUT_S", 0.6)
+
+
+def freeze_behind_the_clock(store: RedisStore, server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Freeze Redis when it has said what time it is: the call itself then waits in its socket."""
+    command = store._link.command
+
+    async def and_freeze(*words: Argument, repeatable: bool = True) -> object:
+        answer = await command(*words, repeatable=repeatable)
+        server.freeze()
+        return answer
+
+    monkeypatch.setattr(store._link, "command", and_freeze)
+
+
+@pytest.mark.parametrize("when", ["before", "in between"])
+async def test_a_start_that_failed_is_not_accepted_when_redis_thaws(
+    redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch, impatient: None, when: str
+) -> None:
+    """Law 6: who was told `store_unavailable` has started nothing; the same start again is accepted."""
+    async with redis_store(redis_server.url) as store, redis_store(redis_server.url) as other:
+        await other.create_conversation(conversation())
+        if when == "before":
+            redis_server.freeze()
+        else:
+            freeze_behind_the_clock(store, redis_server, monkeypatch)
+        with pytest.raises(StoreError, match="in time"):
+            await store.accept(new_turn())
+        monkeypatch.undo()
+        redis_server.thaw()
+        for _ in range(3):
+            await other.ping()
+        with pytest.raises(NotFound):
+            await other.turn("ann", "t1")
+        assert await other.active("ann", "c1") == []
+        assert (await store.accept(new_turn())).fresh
+
+
+async def test_a_wish_that_failed_is_not_obeyed_when_redis_thaws(
+    redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    """Law 5: who was told `store_unavailable` has stopped nothing; the same wish again is stored."""
+    async with redis_store(redis_server.url) as store, redis_store(redis_server.url) as other:
+        await running(other)
+        freeze_behind_the_clock(store, redis_server, monkeypatch)
+        with pytest.raises(StoreError, match="in time"):
+            await store.wish_cancel("ann", "t1", b"stop")
+        monkeypatch.undo()
+        redis_server.thaw()
+        for _ in range(3):
+            await other.ping()
+        assert (await other.turn("ann", "t1")).cancel is None
+        assert await store.wish_cancel("ann", "t1", b"stop")
+        assert (await other.turn("ann", "t1")).cancel == b"stop"
+
+
+def lose(server: RedisProcess, key: bytes, how: str) -> None:
+    """A hand in Redis: a turn's log is no more, is something else, or goes on where it can't."""
+    server.ask("DEL", key)
+    if how == "another type":
+        server.ask("SET", key, "not a stream")
+    elif how == "another end":
+        server.ask("XADD", key, "9999999999999-9", "first", 9, "entry", "x")
+
+
+@pytest.mark.parametrize("how", ["gone", "another type", "another end"])
+async def test_a_lost_log_is_written_anew_and_harms_no_other(redis_server: RedisProcess, how: str) -> None:
+    """Its owner is told of a gap from the beginning on, and fills it; the logs beside it go on at once."""
+    async with redis_store(redis_server.url) as store:
+        await store.create_conversation(conversation())
+        turn, other = await running(store, new_turn()), await running(store, stateless_turn("t2"))
+        await store.append([piece(turn, 1, 3), piece(other, 1, 1)])
+        lose(redis_server, key_of(redis_server, ":log:t1"), how)
+        assert [(one.outcome, one.end) for one in await store.append([piece(turn, 4, 4), piece(other, 2, 2)])] == [
+            ("gap", 0),
+            ("stored", 2),
+        ]
+        assert await store.log("ann", "t1", 0) == []
+        assert [one.end for one in await store.append([piece(turn, 1, 4)])] == [4]
+        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 4))]
+        lose(redis_server, key_of(redis_server, ":log:t1"), how)
+        ended = ending(await store.turn("ann", "t1"))
+        with pytest.raises(LogGap) as gap:
+            await store.end(ended)
+        assert gap.value.end == 0
+        assert (await store.turn("ann", "t1")).request == b"{}"
+        kept = await store.end(ending(turn, events=piece(turn, 1, 9)))
+        assert kept is not None
+        assert kept.head == "t1.answer"
+
+
+@pytest.mark.parametrize("how", ["gone", "another type", "another end"])
+async def test_who_takes_a_turn_whose_log_is_lost_begins_at_its_beginning(redis_server: RedisProcess, how: str) -> None:
+    """Law 9: where no event is left, none is claimed; one that is whole is taken as it is."""
+    async with redis_store(redis_server.url) as store:
+        turn, whole = await running(store), await running(store, stateless_turn("t2"))
+        await store.append([piece(turn, 1, 3), piece(whole, 1, 3)])
+        lose(redis_server, key_of(redis_server, ":log:t1"), how)
+        taken = await store.take("ann", "t1", "two", 0, 1000, force=True)
+        assert taken is not None
+        assert taken.seq == 0
+        assert [one.end for one in await store.append([piece(taken, 1, 2)])] == [2]
+        assert await store.log("ann", "t1", 0) == [entry(piece(taken, 1, 2))]
+        as_it_was = await store.take("ann", "t2", "two", 0, 1000, force=True)
+        assert as_it_was is not None
+        assert as_it_was.seq == 3
+        assert len(await store.log("ann", "t2", 0)) == 1
+
+
+async def test_what_stands_in_a_turns_place_harms_that_turn_alone(redis_server: RedisProcess) -> None:
+    """A key that somebody wrote over counts as lost: its owner makes it anew, the others' logs and leases go on."""
+    async with redis_store(redis_server.url) as store:
+        turns = [await running(store, stateless_turn(f"t{n}", lease_ms=1)) for n in range(3)]
+        held = [("ann", turn.turn, turn.epoch) for turn in turns]
+        key = key_of(redis_server, ":turn:t1")
+
+        def spoil() -> None:
+            redis_server.ask("DEL", key)
+            redis_server.ask("SET", key, "not a hash")
+
+        spoil()
+        assert [one.outcome for one in await store.append([piece(turn, 1, 1) for turn in turns])] == [
+            "stored",
+            "missing",
+            "stored",
+        ]
+        spoil()
+        assert sorted(await store.takeable()) == [("ann", "t0"), ("ann", "t2")]
+        spoil()
+        assert [one.missing for one in await store.renew("one", held, 1000)] == [False, True, False]
+        spoil()
+        assert await store.active("ann", None) == ["t0", "t2"]
+        spoil()
+        assert (await store.accept(stateless_turn("t1"))).fresh

@@ -1,0 +1,90 @@
+"""Ownership in the embedded store: an earlier process is dead, and leases cost no disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from store.records import Lease
+from store.sqlite.leases import TAKEABLE_MAX
+from store.sqlite.store import EmbeddedStore
+from tests.store_conformance import NOW, run, stateless_turn
+
+HOUR_MS = 3_600_000
+
+
+async def opened(path: Path | str) -> EmbeddedStore:
+    store = EmbeddedStore(str(path))
+    await store.open()
+    return store
+
+
+async def accept(store: EmbeddedStore, turn: str, **fields: Any) -> int:
+    """Accept a turn that is in no history, for owner `in_1`; its epoch."""
+    new = stateless_turn(turn, owner="in_1", lease_ms=HOUR_MS, **fields)
+    return (await store.accept(new)).turn.epoch
+
+
+async def test_turns_of_an_earlier_process_can_be_taken_at_once(tmp_path: Path) -> None:
+    """Law 9: that this process has the file proves the earlier one dead, however long its leases ran."""
+    store = await opened(tmp_path / "turnwire.db")
+    epoch = await accept(store, "t1", request=b"ask this")
+    assert await store.takeable() == []
+    assert await store.take("ann", "t1", "in_2", NOW, HOUR_MS) is None
+    await store.close()
+
+    store = await opened(tmp_path / "turnwire.db")
+    assert await store.takeable() == [("ann", "t1")]
+    taken = await store.take("ann", "t1", "in_2", NOW, HOUR_MS)
+    assert taken is not None
+    assert (taken.owner, taken.request, taken.epoch > epoch) == ("in_2", b"ask this", True)
+    assert await store.takeable() == []
+    assert await store.renew("in_1", [("ann", "t1", epoch)], HOUR_MS) == [Lease(held=False)]
+    await store.close()
+
+
+async def test_a_renewal_writes_nothing_to_the_file(tmp_path: Path) -> None:
+    """Leases live as long as the process, so renewing them costs no disk, and works when that is full."""
+    path = tmp_path / "turnwire.db"
+    store = await opened(path)
+    turns = [("ann", f"t{n}", await accept(store, f"t{n}")) for n in range(20)]
+
+    async def pages() -> int:
+        return await store._db.run(lambda _: (path.parent / "turnwire.db-wal").stat().st_size)
+
+    before = await pages()
+    for _ in range(5):
+        assert await store.renew("in_1", turns, HOUR_MS) == [Lease(held=True)] * 20
+    assert await pages() == before
+    await store.close()
+
+
+async def test_a_wish_outlives_the_process(tmp_path: Path) -> None:
+    """Law 5: whoever takes the turn over after a restart finds the wish to stop it."""
+    store = await opened(tmp_path / "turnwire.db")
+    await accept(store, "t1")
+    assert await store.wish_cancel("ann", "t1", b"stop")
+    await store.close()
+    store = await opened(tmp_path / "turnwire.db")
+    taken = await store.take("ann", "t1", "in_2", NOW, HOUR_MS)
+    assert taken is not None
+    assert taken.cancel == b"stop"
+    await store.close()
+
+
+async def test_the_hint_of_takeable_turns_is_bounded() -> None:
+    """However many an earlier process left, one answer names the oldest of them."""
+    store = await opened(":memory:")
+    for n in range(TAKEABLE_MAX + 5):
+        await store.release("ann", f"t{n}", await accept(store, f"t{n}"))
+    assert await store.takeable() == [("ann", f"t{n}") for n in range(TAKEABLE_MAX)]
+    await store.close()
+
+
+async def test_an_ended_turn_has_no_lease() -> None:
+    """Leases don't grow with the turns that once ran."""
+    store = await opened(":memory:")
+    await run(store, stateless_turn())
+    await accept(store, "t2")
+    assert await store._db.run(lambda db: db.execute("SELECT count(*) FROM leases").fetchone()[0]) == 1
+    await store.close()

@@ -1,0 +1,16 @@
+"""Places in the embedded store: in memory, and nothing of whoever has left."""
+
+from __future__ import annotations
+
+from store.sqlite.permits import EmbeddedPlaces
+
+
+async def test_who_has_left_leaves_nothing_behind() -> None:
+    """A million addresses that came once take no memory."""
+    places = EmbeddedPlaces()
+    for number in range(100):
+        key, holder = f"address:{number}", f"h{number}"
+        assert await places.take_places(holder, [(key, 1)], 60_000) == [True]
+        assert await places.take_places("other", [(key, 1)], 60_000) == [False]
+        await places.leave_places([(key, holder), (key, "other")])
+    assert places._until == {}

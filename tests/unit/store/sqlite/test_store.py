@@ -1,0 +1,254 @@
+"""The embedded store passes the conformance suite, in a file and in memory, and survives a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from store.records import Append, LogGap, StoreError
+from store.sqlite.store import EmbeddedStore
+from store.sqlite.turns import TURN_ID_TTL_MS
+from tests.gateway_process import clean_environment
+from tests.store_conformance import (
+    NOW,
+    OpenStore,
+    StoreConformance,
+    conversation,
+    ending,
+    new_turn,
+    piece,
+    run,
+    running,
+)
+
+WRITER = """
+import asyncio, sys
+from store.records import Append
+from store.sqlite.store import EmbeddedStore
+from tests.store_conformance import NOW, conversation, new_turn, run
+
+async def main():
+    store = EmbeddedStore(sys.argv[1])
+    await store.open()
+    await store.create_conversation(conversation())
+    streaming = [(await store.accept(new_turn(f"open{n}"))).turn for n in range(5)]
+    n = 0
+    while True:
+        n += 1
+        await run(store, new_turn(f"t{n}"))
+        wrote = await store.append(
+            [Append("ann", turn.turn, turn.epoch, n, n, f"{turn.turn} {n}".encode()) for turn in streaming]
+        )
+        assert [one.outcome for one in wrote] == ["stored"] * 5
+        print(n, flush=True)
+
+asyncio.run(main())
+"""
+
+
+@asynccontextmanager
+async def embedded(path: Path | str) -> AsyncIterator[EmbeddedStore]:
+    """The store of this file, open."""
+    store = EmbeddedStore(str(path))
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def opener(path: Path | str) -> AsyncIterator[OpenStore]:
+    """What the conformance suite opens its store with."""
+    async with AsyncExitStack() as stack:
+        yield lambda: stack.enter_async_context(embedded(path))
+
+
+@asynccontextmanager
+async def writing_process(path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Another process that ends turns and appends to others, and says each round that was acknowledged."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        WRITER,
+        str(path),
+        cwd=Path(__file__).parents[4],
+        env=clean_environment({}),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def rounds_said(process: asyncio.subprocess.Process, at_least: int) -> int:
+    """Wait until the process has said so many rounds."""
+    assert process.stdout is not None
+    said = 0
+    async with asyncio.timeout(20):
+        while said < at_least:
+            said = int(await process.stdout.readline())
+    return said
+
+
+class TestEmbeddedFile(StoreConformance):
+    """In a file."""
+
+    @pytest.fixture
+    async def open_store(self, tmp_path: Path) -> AsyncIterator[OpenStore]:
+        """Of one empty file."""
+        async with opener(tmp_path / "turnwire.db") as opened:
+            yield opened
+
+
+class TestEmbeddedMemory(StoreConformance):
+    """In memory."""
+
+    @pytest.fixture
+    async def open_store(self) -> AsyncIterator[OpenStore]:
+        """Nothing on disk."""
+        async with opener(":memory:") as opened:
+            yield opened
+
+
+async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
+    """Law 3: a file keeps what a process stored in it, with the ended turn's log."""
+    path = tmp_path / "turnwire.db"
+    async with embedded(path) as store:
+        await store.create_conversation(conversation())
+        ended = await run(store, new_turn())
+        kept = await store.conversation("ann", "c1")
+        turn, log = await store.turn("ann", "t1"), await store.log("ann", "t1", 0)
+    async with embedded(path) as again:
+        assert await again.conversation("ann", "c1") == kept
+        assert [one.id for one in (await again.messages("ann", "c1", 9, None))[0]] == [
+            "t1.question",
+            "t1.answer",
+        ]
+        assert await again.turn("ann", "t1") == turn
+        assert await again.log("ann", "t1", 0) == log
+        assert log[-1].last == ended.events.last
+        assert await again.takeable() == []
+
+
+async def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    """Laws 3 and 9: after a kill -9 each answered append is there, and what ran can be taken at once."""
+    path = tmp_path / "turnwire.db"
+    async with writing_process(path) as process:
+        said = await rounds_said(process, 25)
+        process.kill()
+        assert process.stdout is not None
+        said = max([said, *(int(line) for line in (await process.stdout.read()).splitlines())])
+        await process.wait()
+    async with embedded(path) as store:
+        for n in range(1, said + 1):
+            assert (await store.turn("ann", f"t{n}")).status == "completed"
+            assert (await store.message("ann", f"t{n}.answer")).parent == f"t{n}.question"
+        streaming = [f"open{n}" for n in range(5)]
+        takeable = await store.takeable()
+        assert set(takeable) >= {("ann", turn) for turn in streaming}
+        for turn in streaming:
+            before = await store.turn("ann", turn)
+            taken = await store.take("ann", turn, "in_next", NOW, 60_000)
+            assert taken is not None
+            assert taken.epoch > before.epoch
+            assert taken.seq >= said
+            log = await store.log("ann", turn, 0)
+            assert [one.last for one in log] == list(range(1, taken.seq + 1))
+            assert [one.payload for one in log] == [f"{turn} {n}".encode() for n in range(1, taken.seq + 1)]
+            late = Append("ann", turn, before.epoch, taken.seq + 1, taken.seq + 1, b"late")
+            goes_on = Append("ann", turn, taken.epoch, taken.seq + 1, taken.seq + 1, b"on")
+            assert [one.outcome for one in await store.append([late, goes_on])] == ["fenced", "stored"]
+        kept = await store.conversation("ann", "c1")
+        assert len((await store.messages("ann", "c1", 10_000, None))[0]) == kept.messages
+
+
+async def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    """While a process has the file no other one opens it; when that one is dead the file is free at once."""
+    path = tmp_path / "turnwire.db"
+    async with writing_process(path) as process:
+        await rounds_said(process, 1)
+        with pytest.raises(StoreError, match="in use by another process"):
+            async with embedded(path):
+                pass
+        process.kill()
+        await process.wait()
+    async with embedded(path) as store:
+        await store.ping()
+
+
+async def test_the_request_of_an_ended_turn_is_forgotten() -> None:
+    """The whole request is kept while it may be needed, until the ending and no longer."""
+    async with embedded(":memory:") as store:
+        await store.create_conversation(conversation())
+        await store.accept(new_turn("running", request=b"kept"))
+        await run(store, new_turn("ended", request=b"forgotten"))
+        assert (await store.turn("ann", "running")).request == b"kept"
+        assert (await store.turn("ann", "ended")).request is None
+
+
+async def test_an_ending_is_the_last_event() -> None:
+    """Law 2: events that the log has already may end a turn only where nothing stands behind them."""
+    async with embedded(":memory:") as store:
+        turn = await running(store)
+        await store.append([piece(turn, 1, 3), piece(turn, 4, 6)])
+        with pytest.raises(LogGap) as gap:
+            await store.end(ending(turn, events=piece(turn, 1, 3)))
+        assert gap.value.end == 6
+        await store.end(ending(turn, events=piece(turn, 4, 6)))
+        assert (await store.turn("ann", "t1")).seq == 6
+
+
+async def test_an_id_may_be_used_again_when_its_day_is_over() -> None:
+    """Law 6: 24 h after its ending an id is free; its usage stays, its log goes, its epochs only grow."""
+    async with embedded(":memory:") as store:
+        await store.create_conversation(conversation())
+        ended = await run(store, new_turn(epoch=NOW + 5))
+
+        async def shift(ms: int) -> None:
+            await store._db.run(lambda db: db.execute("UPDATE turns SET stored_ms = stored_ms - ?", (ms,)))
+
+        other = new_turn(message="new.answer", input=None, parent="t1.question", digest=b"other", epoch=NOW)
+        await shift(TURN_ID_TTL_MS - 60_000)
+        assert (await store.turn("ann", "t1")).status == "completed"
+        await shift(60_000)
+        late = Append("ann", "t1", ended.epoch, 1, 1, b"late")
+        assert [one.outcome for one in await store.append([late])] == ["missing"]
+        accepted = await store.accept(other)
+        assert accepted.fresh
+        assert (accepted.turn.epoch, accepted.turn.seq) == (NOW + 6, 0)
+        assert await store.log("ann", "t1", 0) == []
+        assert (await store.usage("ann", None, None)).output_tokens == ended.usage.output_tokens
+
+
+@contextmanager
+def no_file_grows_beyond(size: int) -> Iterator[None]:
+    """As on a full disk, for this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+async def test_a_store_that_cant_be_written_says_so_before_it_is_needed(tmp_path: Path) -> None:
+    """A full disk can still be read: whoever asks whether turns can be started has to know."""
+    path = tmp_path / "turnwire.db"
+    async with embedded(path) as store:
+        await store.ping()
+        with no_file_grows_beyond(path.with_name("turnwire.db-wal").stat().st_size):
+            for refused in (store.ping(), store.create_conversation(conversation())):
+                with pytest.raises(StoreError, match="disk"):
+                    await refused
+        await store.ping()
+        await store.create_conversation(conversation())

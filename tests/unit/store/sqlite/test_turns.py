@@ -1,0 +1,94 @@
+"""The rows of turns: how long they are found, and where their logs end."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+
+import pytest
+
+from store.records import Append, NotFound
+from store.sqlite.history import read_conversation
+from store.sqlite.store import EmbeddedStore
+from store.sqlite.turns import (
+    TURN_ID_TTL_MS,
+    clock_ms,
+    find,
+    find_record,
+    log_end,
+    read_record,
+    require,
+    running_in,
+    running_of,
+)
+from tests.store_conformance import NOW, conversation, new_turn, run, stateless_turn
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[EmbeddedStore]:
+    """A store in memory with a running and an ended turn."""
+    made = EmbeddedStore(":memory:")
+    await made.open()
+    await made.create_conversation(conversation())
+    await made.accept(new_turn("running"))
+    await run(made, new_turn("ended"))
+    yield made
+    await made.close()
+
+
+async def test_an_ended_turn_is_found_for_a_day(store: EmbeddedStore) -> None:
+    """By this store's clock, whatever time the ending gave; a running turn is found for ever."""
+
+    def found(db: sqlite3.Connection, age_ms: int) -> list[str]:
+        db.execute("UPDATE turns SET stored_ms = ? WHERE turn = 'ended'", (clock_ms() - age_ms,))
+        return [turn for turn in ("running", "ended", "unknown") if find(db, "ann", turn) is not None]
+
+    assert await store._db.run(found, TURN_ID_TTL_MS - 60_000) == ["running", "ended"]
+    assert await store._db.run(found, TURN_ID_TTL_MS) == ["running"]
+    assert await store._db.run(lambda db: find_record(db, "ann", "ended")) is None
+    for read in (require, read_record):
+        with pytest.raises(NotFound):
+            await store._db.run(read, "ann", "ended")
+
+
+async def test_a_turn_is_its_users_own(store: EmbeddedStore) -> None:
+    """Law 12: another user's turn isn't found."""
+    assert await store._db.run(find, "bob", "running") is None
+    assert await store._db.run(find_record, "bob", "running") is None
+
+
+async def test_the_end_of_a_log_is_its_newest_entry(store: EmbeddedStore) -> None:
+    """0 before the first one; after the ending it is the ending's, though the log has expired."""
+
+    def end(db: sqlite3.Connection, turn: str) -> int:
+        return log_end(db, require(db, "ann", turn))
+
+    assert await store._db.run(end, "running") == 0
+    epoch = (await store.turn("ann", "running")).epoch
+    await store.append([Append("ann", "running", epoch, 1, 3, b"x")])
+    assert await store._db.run(end, "running") == 3
+    before = await store._db.run(end, "ended")
+    await store._db.run(lambda db: db.execute("DELETE FROM log"))
+    assert await store._db.run(end, "ended") == before > 0
+
+
+async def test_what_runs_in_a_conversation_is_listed_oldest_first(store: EmbeddedStore) -> None:
+    """With the messages that they will become, and whether those will be the head: not after a clear."""
+
+    def listed(db: sqlite3.Connection) -> list[tuple[str, str, int]]:
+        return [tuple(row) for row in running_in(db, read_conversation(db, "ann", "c1"))]
+
+    await store.accept(new_turn("later"))
+    assert await store._db.run(listed) == [("running", "running.answer", 1), ("later", "later.answer", 1)]
+    await store.clear_conversation("ann", "c1", NOW)
+    await store.accept(new_turn("last"))
+    assert [one[2] for one in await store._db.run(listed)] == [0, 0, 1]
+
+
+async def test_all_that_a_user_runs_is_listed_oldest_first(store: EmbeddedStore) -> None:
+    """In every conversation and in none, and nothing of another user (law 12)."""
+    await store.accept(stateless_turn("nowhere"))
+    await store.accept(stateless_turn("theirs", "bob"))
+    assert await store._db.run(running_of, "ann") == ["running", "nowhere"]
+    assert await store.active("ann", None) == ["running", "nowhere"]
+    assert await store.active("eve", None) == []

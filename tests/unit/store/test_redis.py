@@ -1,0 +1,305 @@
+"""The Redis store passes the conformance suite, alone and in a cluster, and says clearly why it can't open."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from store.api import Store
+from store.records import Append, Appended, StoreError
+from store.redis import client as redis_link
+from store.redis.scripts import Script, load_scripts
+from store.redis.store import RedisStore
+from tests.redis_process import RedisProcess, redis_process, redis_server, redis_store, shared_redis, speaks_tls
+from tests.store_conformance import (
+    OpenStore,
+    StoreConformance,
+    conversation,
+    ending,
+    listening,
+    new_turn,
+    piece,
+    running,
+    stateless_turn,
+)
+
+__all__ = ["redis_server", "shared_redis"]
+
+
+@pytest.fixture(scope="session")
+def cluster_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """The only node of a cluster: it refuses scripts that touch keys of two slots."""
+    with redis_process(tmp_path_factory.mktemp("cluster"), cluster=True) as process:
+        if process.version < (7,):
+            pytest.skip("this Redis doesn't look at the slots of the keys that a script touches")
+        yield process
+
+
+async def _instances(server: RedisProcess) -> AsyncIterator[OpenStore]:
+    server.ask("FLUSHALL")
+    async with AsyncExitStack() as stores:
+
+        async def open_store() -> Store:
+            return await stores.enter_async_context(redis_store(server.url))
+
+        yield open_store
+
+
+def strictly(**settings: Any) -> dict[str, Script]:
+    """The scripts, with the mark at which Redis looks at the slot of every key that they touch."""
+    marked = {name: b"#!lua\n" + script.source for name, script in load_scripts(**settings).items()}
+    return {name: Script(name, source, hashlib.sha1(source).hexdigest().encode()) for name, source in marked.items()}
+
+
+class TestRedis(StoreConformance):
+    """On a Redis."""
+
+    @pytest.fixture
+    async def open_store(self, shared_redis: RedisProcess) -> AsyncIterator[OpenStore]:
+        """Instances of one empty Redis."""
+        async for open_store in _instances(shared_redis):
+            yield open_store
+
+
+class TestRedisCluster(StoreConformance):
+    """In a Redis Cluster, where a script may touch the keys of one slot alone."""
+
+    @pytest.fixture
+    async def open_store(self, cluster_node: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OpenStore]:
+        """Instances of one empty cluster."""
+        monkeypatch.setattr(redis_link, "load_scripts", strictly)
+        async for open_store in _instances(cluster_node):
+            yield open_store
+
+
+async def refusal(url: str) -> str:
+    """Why a store can't be opened, with all that a log would show of it."""
+    with pytest.raises(StoreError) as raised:
+        async with redis_store(url):
+            pass
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "s3cret" not in shown
+    return str(raised.value)
+
+
+async def test_an_unreachable_redis_is_named(redis_server: RedisProcess) -> None:
+    """Opening says where nothing answers, and shows no password."""
+    redis_server.stop()
+    said = await refusal(f"redis://ann:s3cret@127.0.0.1:{redis_server.port}/0")
+    assert f"127.0.0.1:{redis_server.port}" in said
+    assert "can't be reached" in said
+
+
+async def test_a_refused_password_is_not_shown(tmp_path: Path) -> None:
+    """Opening says that the credentials are refused; with the right ones it opens."""
+    with redis_process(tmp_path / "redis", password="right") as server:
+        at = f"127.0.0.1:{server.port}"
+        for secret in ("", ":s3cret@"):
+            said = await refusal(f"redis://{secret}{at}/0")
+            assert "credentials" in said
+            assert at in said
+        async with redis_store(server.url) as store:
+            await store.ping()
+
+
+async def test_a_user_that_may_not_load_scripts_is_told_where(redis_server: RedisProcess) -> None:
+    """Whatever fails at opening, also its last step, is said with the address."""
+    redis_server.ask("ACL", "SETUSER", "ann", "on", ">s3cret", "~*", "&*", "+@all", "-script|load")
+    assert f"127.0.0.1:{redis_server.port}" in await refusal(f"redis://ann:s3cret@127.0.0.1:{redis_server.port}/0")
+
+
+async def test_a_redis_that_is_silent_for_a_moment_is_asked_again(
+    redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start doesn't fail because Redis forks just then; one that stays silent is named."""
+    monkeypatch.setattr(redis_link, "CALL_TIMEOUT_S", 0.7)
+    redis_server.freeze()
+    try:
+        said = await refusal(redis_server.url)
+        assert "didn't answer in time" in said
+        assert f"127.0.0.1:{redis_server.port}" in said
+        async with asyncio.TaskGroup() as tasks:
+            opened = tasks.create_task(_opened(redis_server.url))
+            await asyncio.sleep(0.9)
+            assert not opened.done()
+            redis_server.thaw()
+    finally:
+        redis_server.thaw()
+
+
+async def _opened(url: str) -> None:
+    async with redis_store(url) as store:
+        await store.ping()
+
+
+async def test_over_tls(tmp_path: Path) -> None:
+    """`rediss://`: calls, signals, and a log of several reads arrive; a certificate that nobody trusts is named."""
+    if not speaks_tls():
+        pytest.skip("this Redis was built without TLS")
+    with redis_process(tmp_path / "redis", password="right", tls=True) as server:
+        async with redis_store(server.url) as store, listening(store) as heard:
+            turn = await running(store, stateless_turn())
+            await store.follow("turn:ann:t1")
+            for n in range(1, 7):
+                await store.append([Append("ann", "t1", turn.epoch, n, n, b"x" * 256 * 1024)])
+                assert (await heard.next())[0] == "turn:ann:t1"
+            entries, read = [], await store.log("ann", "t1", 0)
+            while read:
+                entries += read
+                read = await store.log("ann", "t1", entries[-1].last)
+            assert [(one.first, len(one.payload)) for one in entries] == [(n, 256 * 1024) for n in range(1, 7)]
+        said = await refusal(server.url.replace("right", "s3cret").partition("?")[0])
+        assert "certificate" in said
+        assert f"127.0.0.1:{server.port}" in said
+        said = await refusal(f"redis://:s3cret@127.0.0.1:{server.port}/0")
+        assert "can't be reached" in said
+        assert "give rediss://" in said
+
+
+async def test_tls_where_redis_speaks_none(redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rediss://` at a plain port says so; it may hear nothing at all, so it can only ask."""
+    monkeypatch.setattr(redis_link, "CALL_TIMEOUT_S", 0.5)
+    said = await refusal(f"rediss://:s3cret@127.0.0.1:{redis_server.port}/0")
+    assert "give redis://" in said
+
+
+async def test_a_database_that_redis_does_not_have_is_named(redis_server: RedisProcess) -> None:
+    """`redis://host/99`: what is wrong, and what to do."""
+    said = await refusal(redis_server.url.replace("/0", "/99"))
+    assert said.startswith("The store has no such database. Name another one at the end of its URL")
+    assert f"127.0.0.1:{redis_server.port}" in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:s3cret/x@host:port/0",
+        "redis://localhost:99999999/0?s3cret=1",
+        "redis://localhost/0?s3cret=1",
+        "redis://localhost/s3cret",
+        "redis://localhost/-1?s3cret",
+        "http://s3cret",
+    ],
+)
+def test_a_url_that_makes_no_sense_is_not_repeated(url: str) -> None:
+    """What may hold a password is never quoted."""
+    with pytest.raises(StoreError) as raised:
+        RedisStore(url)
+    assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+
+
+@pytest.mark.parametrize("version", ["6.0.9", None])
+async def test_an_old_redis_is_refused(version: str | None) -> None:
+    """A version before 6.2 is named, with what is needed; one before 6 can't even say which it is."""
+    gone = asyncio.Event()
+    hello = f"*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n{version}\r\n".encode()
+
+    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(4096):
+            unknown = b"-ERR unknown command `HELLO`, with args beginning with:\r\n"
+            answer = hello if version else unknown
+            writer.write(answer if b"HELLO" in data else b":0\r\n" * data.count(b"ZCARD"))
+        writer.close()
+        await writer.wait_closed()
+        gone.set()
+
+    server = await asyncio.start_server(old, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    said = await refusal(f"redis://127.0.0.1:{port}/0")
+    assert (version or "doesn't know") in said
+    assert "6.2" in said
+    async with asyncio.timeout(5):
+        await gone.wait()
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_redis_that_came_back_empty_is_filled_again(redis_server: RedisProcess) -> None:
+    """Law 9: appends and renewals say that the turn is missing, and accepting it again works."""
+    async with redis_store(redis_server.url) as store:
+        await store.create_conversation(conversation())
+        turn = await running(store, new_turn())
+        await store.append([piece(turn, 1, 3)])
+        redis_server.restart(with_data=False)
+        assert await store.append([piece(turn, 4, 4)]) == [Appended("missing", 0)]
+        (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], 1000)
+        assert (lease.held, lease.missing) == (True, True)
+        await store.create_conversation(conversation())
+        again = await running(store, new_turn())
+        assert await store.append([piece(again, 1, 4)]) == [Appended("stored", 4)]
+        await store.end(ending(await store.turn("ann", "t1")))
+
+
+async def test_what_was_said_to_be_stored_survives_a_kill(tmp_path: Path) -> None:
+    """Law 3: with an append-only file, an ending outlives its Redis."""
+    with redis_process(tmp_path / "redis", appendonly=True) as server:
+        async with redis_store(server.url) as store:
+            await store.create_conversation(conversation())
+            turn = await running(store, new_turn())
+            kept = await store.end(ending(turn))
+            server.restart()
+            assert await store.conversation("ann", "c1") == kept
+            assert (await store.turn("ann", "t1")).ending == b"the ending"
+
+
+async def test_an_ending_waits_for_the_replicas(
+    redis_server: RedisProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `wait_replicas` an ending is answered when a replica has it; one that stands still is not waited for longer
+    than `wait_ms`, and that is logged. Nothing else waits."""
+    monkeypatch.setattr(redis_link, "CALL_TIMEOUT_S", 30)
+    redis_server.ask("CONFIG", "SET", "repl-diskless-sync-delay", 0)
+    with redis_process(tmp_path / "replica", replica_of=redis_server.port) as replica:
+        async with AsyncExitStack() as stores, asyncio.timeout(25):
+            patient = await stores.enter_async_context(redis_store(redis_server.url, wait_replicas=1, wait_ms=29_000))
+            hasty = await stores.enter_async_context(redis_store(redis_server.url, wait_replicas=1, wait_ms=300))
+            while b"state=online" not in redis_server.ask("INFO", "REPLICATION"):
+                await asyncio.sleep(0.01)
+            turns = [await running(patient, stateless_turn(f"t{n}")) for n in range(3)]
+            await patient.end(ending(turns[0]))
+            replica.freeze()
+            waiting = asyncio.get_running_loop().create_task(patient.end(ending(turns[1])))
+            assert not (await asyncio.wait([waiting], timeout=0.3))[0]
+            await running(patient, stateless_turn("t3"))
+            replica.thaw()
+            await waiting
+            assert caplog.messages == []
+            replica.freeze()
+            await hasty.end(ending(turns[2]))
+            assert len(caplog.messages) == 1
+            assert "an ending is on too few replicas" in caplog.text
+            replica.thaw()
+
+
+async def test_databases_of_one_redis_do_not_hear_each_other(redis_server: RedisProcess) -> None:
+    """Law 12: two gateways that share a Redis, each in a database of its own, are strangers."""
+    other_url = redis_server.url.replace("/0", "/1")
+    async with redis_store(redis_server.url) as one, redis_store(other_url) as two, listening(two) as heard:
+        await two.follow("turn:ann:t1")
+        turn = await running(one, stateless_turn())
+        assert await two.append([Append("ann", "t1", turn.epoch, 1, 1, b"x")]) == [Appended("missing", 0)]
+        await one.append([piece(turn, 1, 1)])
+        await two.publish("turn:ann:t1", b"own")
+        assert await heard.next() == ("turn:ann:t1", b"own")
+
+
+async def test_a_redis_that_evicts_is_warned_of(redis_server: RedisProcess, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, at the opening; whoever may not ask is not told."""
+    async with redis_store(redis_server.url):
+        assert caplog.messages == []
+    redis_server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    async with redis_store(redis_server.url):
+        assert len(caplog.messages) == 1
+        assert "noeviction" in caplog.text
+        assert "allkeys-lru" in caplog.text
+    redis_server.ask("ACL", "SETUSER", "strict", "on", ">s3cret", "~*", "&*", "+@all", "-info")
+    async with redis_store(redis_server.url.replace("//", "//strict:s3cret@")) as store:
+        await store.ping()
+    assert len(caplog.messages) == 1
