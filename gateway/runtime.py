@@ -19,7 +19,7 @@ from gateway.limits.limits import Limits
 from gateway.limits.memory import Memory
 from gateway.protocol.events import Durability
 from gateway.protocol.ids import new_id
-from gateway.requests.client import TRANSPORTS
+from gateway.requests.clients import TRANSPORTS
 from gateway.requests.services import Services
 from gateway.settings import Settings
 from gateway.sockets.endpoint import Connections

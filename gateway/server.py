@@ -12,7 +12,7 @@ from uvicorn.server import Server as UvicornServer
 
 from gateway.app import Gateway
 from gateway.settings import Settings
-from gateway.sockets.uvicorn_websocket import bounded
+from gateway.transport.uvicorn_websocket import bounded
 
 GRACEFUL_SHUTDOWN_S = 5
 BACKLOG = 2048

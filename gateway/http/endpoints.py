@@ -14,7 +14,7 @@ from gateway.http.request_body import ClientGone
 from gateway.http.responses import NO_STORE, error_answer
 from gateway.identity import origin
 from gateway.identity.principal import Principal
-from gateway.requests.error_mapping import as_api_error
+from gateway.turns.error_mapping import as_api_error
 from gateway.requests.services import Services
 from gateway.sockets.endpoint import Connections
 from gateway.telemetry.tracing import hear_parent

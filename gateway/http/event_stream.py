@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.http.event_formats import EventFormat
 from gateway.http.session import Visit
-from gateway.http.uvicorn_http import abort, keep_narrow
+from gateway.transport.uvicorn_http import abort, keep_narrow
 
 log = structlog.stdlib.get_logger("turnwire.http")
 

@@ -18,7 +18,7 @@ from gateway.protocol.errors import ApiError, CloseCode
 from gateway.protocol.events import Heartbeat
 from gateway.protocol.ids import new_id, now_ms
 from gateway.protocol.requests import AnyRequest
-from gateway.requests.client import Transport
+from gateway.requests.clients import Transport
 from gateway.requests.services import Services
 from gateway.requests.session import Session
 from gateway.requests.turns import Behind

@@ -24,7 +24,7 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import from_rfc3339, now_ms, rfc3339
 from gateway.protocol.views import cost_view, usage_view
 from gateway.requests.conversations import Conversations
-from gateway.requests.error_mapping import as_api_error
+from gateway.turns.error_mapping import as_api_error
 from gateway.requests.services import Services
 from gateway.requests.turns import Behind, Turns
 from gateway.streams.outbox import Attachment, Outbox

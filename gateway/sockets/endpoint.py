@@ -21,13 +21,13 @@ from gateway.protocol.errors import CloseCode
 from gateway.protocol.events import AuthExpiring, Durability, GoingAway, Heartbeat, Limits, Ready
 from gateway.protocol.ids import new_id, now_ms, rfc3339
 from gateway.protocol.requests import PROTOCOL, Result
-from gateway.requests.client import Open, Transport
+from gateway.requests.clients import Open, Transport
 from gateway.requests.delegated import Behalf
 from gateway.requests.services import Services
 from gateway.requests.session import Session, Spawn, auth_result
 from gateway.sockets.frame_writer import FrameWriter
 from gateway.sockets.opening import Opened, Receive, Scope, Send, open_socket
-from gateway.sockets.uvicorn_websocket import BoundedWebSocket, socket_of
+from gateway.transport.uvicorn_websocket import BoundedWebSocket, socket_of
 from gateway.streams.multiplexed_outbox import Lanes
 from gateway.streams.outbox import Outbox
 from gateway.telemetry.tracing import hear_parent

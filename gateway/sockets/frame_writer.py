@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.sockets.opening import Send
-from gateway.sockets.uvicorn_websocket import BINARY, TEXT, BoundedWebSocket
+from gateway.transport.uvicorn_websocket import BINARY, TEXT, BoundedWebSocket
 from gateway.streams.outbox import Outbox
 
 WRITES_BEFORE_YIELD = 16

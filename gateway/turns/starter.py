@@ -21,7 +21,7 @@ from gateway.limits.memory import Memory
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import new_id, now_ms
 from gateway.protocol.requests import TurnStart
-from gateway.requests.error_mapping import as_api_error
+from gateway.turns.error_mapping import as_api_error
 from gateway.settings import Settings
 from gateway.tasks import contained, spawn
 from gateway.telemetry.metrics import Telemetry

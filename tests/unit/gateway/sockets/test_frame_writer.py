@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from gateway.sockets.frame_writer import FrameWriter
-from gateway.sockets.uvicorn_websocket import BoundedWebSocket
+from gateway.transport.uvicorn_websocket import BoundedWebSocket
 from tests.client import client, narrow_socket
 from tests.in_loop_server import serving
 from tests.in_process import eventually

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.http.session import Visit
-from gateway.requests.client import TRANSPORTS
+from gateway.requests.clients import TRANSPORTS
 from gateway.sockets.endpoint import Connection
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.limits.fair_queue import Crowded
 from gateway.protocol.errors import ApiError, ErrorCode
-from gateway.requests.error_mapping import as_api_error
+from gateway.turns.error_mapping import as_api_error
 from providers.base import ProviderError
 from store.records import Busy, Limited, NotFound, StoreError
 

@@ -15,9 +15,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame, Opcode
 
 from gateway.requests.services import Services
-from gateway.sockets.uvicorn_websocket import BINARY as WHOLE_BINARY
-from gateway.sockets.uvicorn_websocket import PARSED_AT_ONCE_BYTES, BoundedWebSocket, frame_of
-from gateway.sockets.uvicorn_websocket import TEXT as WHOLE_TEXT
+from gateway.transport.uvicorn_websocket import BINARY as WHOLE_BINARY
+from gateway.transport.uvicorn_websocket import PARSED_AT_ONCE_BYTES, BoundedWebSocket, frame_of
+from gateway.transport.uvicorn_websocket import TEXT as WHOLE_TEXT
 from tests.client import client, narrow_socket
 from tests.credentials import SECRET
 from tests.in_loop_server import InLoopServer, serving
