@@ -17,7 +17,7 @@ from gateway.limits.fair_queue import WAITING_MAX, fair
 from gateway.requests.services import Services
 from gateway.runtime import Wired, wire
 from gateway.settings import Settings
-from gateway.sockets.endpoint import Connections
+from gateway.sockets.endpoint import WebSocketEndpoint
 from gateway.telemetry.measured_store import measured
 from gateway.telemetry.metrics import Telemetry
 from gateway.telemetry.tracing import open_tracing
@@ -47,12 +47,8 @@ class Gateway:
         self._authenticator = Authenticator(settings, self.store)
         self._store_open = False
         self._wired: Wired | None = None
-        self._connections = Connections(lambda: self.services)
         starlette = Starlette(
-            routes=[
-                WebSocketRoute("/ws", self._connections),
-                *routes(settings, lambda: self.services, self._connections),
-            ],
+            routes=[WebSocketRoute("/ws", WebSocketEndpoint()), *routes(settings)],
             lifespan=self._lifespan,
             exception_handlers={404: unknown_address, 405: unknown_address},
         )
@@ -73,7 +69,7 @@ class Gateway:
             self._store_open = True
 
     @asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[dict[str, Services]]:
         settings = self.settings
         providers = Providers(self.catalog, settings.timeouts)
         await self.open_store()
@@ -85,14 +81,13 @@ class Gateway:
                     self.catalog,
                     providers,
                     tasks,
-                    self._connections,
                     self._authenticator,
                     self.telemetry,
                     self._tracing,
                 )
                 chores = [tasks.create_task(chore) for chore in self._wired.chores()]
                 await self._wired.begin()
-                yield
+                yield {"services": self.services}
                 await self.services.runner.drain(0)
                 for chore in chores:
                     chore.cancel()
@@ -104,4 +99,4 @@ class Gateway:
 
     async def drain(self) -> None:
         """Leave, while everything still works."""
-        await drain(self.services, self._connections)
+        await drain(self.services)

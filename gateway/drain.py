@@ -7,7 +7,6 @@ import random
 import structlog
 
 from gateway.requests.services import Services
-from gateway.sockets.endpoint import Connections
 
 log = structlog.stdlib.get_logger("turnwire.gateway")
 
@@ -15,17 +14,17 @@ CLOSE_TIMEOUT_S = 3.0
 RECONNECT_AFTER_MS = 1000
 
 
-async def drain(services: Services, connections: Connections) -> None:
+async def drain(services: Services) -> None:
     """With a shared store the sockets go first, and find their turns elsewhere; else they stay until the end."""
-    settings, runner = services.settings, services.runner
+    settings, runner, clients = services.settings, services.runner, services.clients
     log.info("draining", turns=len(services.hub.live()), drain_s=settings.drain_s)
     runner.draining = True
     if services.store.shared:
-        connections.announce_leaving(0, lambda: int(RECONNECT_AFTER_MS * random.random()))
-        await connections.close_all(CLOSE_TIMEOUT_S)
+        clients.announce_leaving(0, lambda: int(RECONNECT_AFTER_MS * random.random()))
+        await clients.close_all(CLOSE_TIMEOUT_S)
         await runner.drain(settings.drain_s)
     else:
-        connections.announce_leaving(int(settings.drain_s * 1000), lambda: RECONNECT_AFTER_MS)
+        clients.announce_leaving(int(settings.drain_s * 1000), lambda: RECONNECT_AFTER_MS)
         await runner.drain(settings.drain_s)
-        await connections.close_all(CLOSE_TIMEOUT_S)
+        await clients.close_all(CLOSE_TIMEOUT_S)
     log.info("drained")

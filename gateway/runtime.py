@@ -19,10 +19,9 @@ from gateway.limits.limits import Limits
 from gateway.limits.memory import Memory
 from gateway.protocol.events import Durability
 from gateway.protocol.ids import new_id
-from gateway.requests.clients import TRANSPORTS
+from gateway.requests.clients import TRANSPORTS, ClientRegistry
 from gateway.requests.services import Services
 from gateway.settings import Settings
-from gateway.sockets.endpoint import Connections
 from gateway.telemetry.metrics import Telemetry, gauge
 from gateway.telemetry.tracing import Tracing
 from gateway.turns.cancellation import Stopping
@@ -56,7 +55,6 @@ class Wired:
     services: Services
     writer: LogWriter
     leases: Leases
-    connections: Connections
     circuits: Circuits
     providers: Providers
 
@@ -70,7 +68,7 @@ class Wired:
         paced = [pace.run(self.services.store, lambda: self.writer.reachable)] if pace is not None else []
         return [
             *paced,
-            self.connections.beat(),
+            self.services.clients.run_heartbeats(),
             self.writer.run(),
             self.leases.keep(),
             self.leases.reap(),
@@ -104,7 +102,6 @@ def wire(
     catalog: Catalog,
     providers: Providers,
     tasks: asyncio.TaskGroup,
-    connections: Connections,
     authenticator: Authenticator,
     telemetry: Telemetry,
     tracing: Tracing | None = None,
@@ -112,8 +109,10 @@ def wire(
     """Make the parts and tell them of each other."""
     instance = new_id("in")
 
+    clients = ClientRegistry(telemetry, settings.heartbeat_s)
+
     def on_state(reachable: bool) -> None:
-        connections.tell_durability(Durability("ok" if reachable else "degraded"))
+        clients.set_durability(Durability("ok" if reachable else "degraded"))
         if not reachable:
             telemetry.degradations.inc()
 
@@ -165,16 +164,17 @@ def wire(
         limits,
         memory,
         telemetry,
+        clients,
     )
-    telemetry.read_when_asked(lambda: _live(services, writer, connections))
-    return Wired(services, writer, leases, connections, Circuits(store, resilience.breakers), providers)
+    telemetry.read_when_asked(lambda: _live(services, writer))
+    return Wired(services, writer, leases, Circuits(store, resilience.breakers), providers)
 
 
-def _live(services: Services, writer: LogWriter, connections: Connections) -> list[Metric]:
+def _live(services: Services, writer: LogWriter) -> list[Metric]:
     """What there is at this moment."""
     label = services.telemetry.model
     turns = Counter((shown_status(one.state), label(one.model)) for one in services.hub.live() if one.owned)
-    clients = connections.counted()
+    clients = services.clients.counts()
     return [
         gauge("connections", "Clients that are here", [((name,), clients[name]) for name in TRANSPORTS], "transport"),
         gauge("turns", "Turns that run here", turns.items(), "state", "model"),

@@ -18,7 +18,6 @@ from gateway.requests.services import Services
 from gateway.requests.session import Session
 from gateway.runtime import Wired, wire
 from gateway.settings import Settings
-from gateway.sockets.endpoint import Connections
 from gateway.streams.outbox import Outbox
 from gateway.telemetry.metrics import Telemetry
 from gateway.turns.live_turn import TurnStream
@@ -233,9 +232,7 @@ class Instance:
     async def _live(self) -> None:
         catalog = Catalog({})
         providers = self._providers or Providers(catalog)
-        connections = Connections(lambda: self.services)
         authenticator = Authenticator(self._settings, self.store.as_store)
-        connections.tell_durability = self.told.append  # type: ignore[method-assign, assignment]
         async with asyncio.TaskGroup() as tasks:
             wired = wire(
                 self._settings,
@@ -243,11 +240,11 @@ class Instance:
                 catalog,
                 providers,
                 tasks,
-                connections,
                 authenticator,
                 Telemetry(()),
             )
             self._made = wired
+            wired.services.clients.set_durability = self.told.append  # type: ignore[method-assign, assignment]
             chores = [tasks.create_task(chore) for chore in wired.chores()]
             await wired.begin()
             self._begun.set()

@@ -20,7 +20,6 @@ from gateway.protocol.codec import JSON
 from gateway.protocol.errors import CODES, CloseCode, ErrorBody
 from gateway.requests.services import Services
 from gateway.settings import Settings
-from gateway.sockets.endpoint import Connections
 from providers.base import Params, Part, PartKind, Tool, Usage
 from providers.demo.model import DemoOptions
 
@@ -184,7 +183,7 @@ def test_served_addresses_are_those_of_the_code() -> None:
         raise AssertionError("nothing is served here")
 
     text = section("The same over HTTP")
-    made = routes(Settings.model_validate({}), services, Connections(services))
+    made = routes(Settings.model_validate({}))
     served = {route.path for route in made if isinstance(route, Route | Mount)}
     assert set(re.findall(r"`[A-Z]+ (/\S*)`", text)) == served
 

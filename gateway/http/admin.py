@@ -123,7 +123,7 @@ async def connections(call: Call) -> Response:
             turns=len(one.outbox.attachments),
             waiting_bytes=one.outbox.waiting,
         )
-        for one in call.connections.present()
+        for one in call.services.clients.all()
         if user in {None, one.user}
     ]
     return Json(LiveConnections(call.services.instance, live), 200, NO_STORE)
@@ -154,7 +154,7 @@ async def close(call: Call) -> Response:
     """Close one connection; its turns go on, or end with it as they were told to."""
     call.principal.require("admin")
     asked = from_body(AdminClose, call.path, await call.body(call.services.settings.frame_bytes), ())
-    found = next((one for one in call.connections.present() if one.id == asked.connection), None)
+    found = next((one for one in call.services.clients.all() if one.id == asked.connection), None)
     if found is None:
         raise ApiError("not_found", f"No connection {asked.connection} is here. Check the id.", path="connection")
     found.dismiss(CLOSED)
@@ -166,7 +166,7 @@ async def leave(call: Call) -> Response:
     call.principal.require("admin")
     from_body(AdminList, {}, await call.body(call.services.settings.frame_bytes), ())
     answer = Json(Nothing(), 202, NO_STORE)
-    answer.background = BackgroundTask(drain, call.services, call.connections)
+    answer.background = BackgroundTask(drain, call.services)
     return answer
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -14,10 +12,9 @@ from gateway.http.request_body import ClientGone
 from gateway.http.responses import NO_STORE, error_answer
 from gateway.identity import origin
 from gateway.identity.principal import Principal
-from gateway.turns.error_mapping import as_api_error
 from gateway.requests.services import Services
-from gateway.sockets.endpoint import Connections
 from gateway.telemetry.tracing import hear_parent
+from gateway.turns.error_mapping import as_api_error
 
 NOBODY = Principal(user="")
 
@@ -25,12 +22,8 @@ NOBODY = Principal(user="")
 class Endpoint:
     """One address of the API; an ASGI application."""
 
-    def __init__(
-        self, operations: dict[str, Operation], services: Callable[[], Services], connections: Connections
-    ) -> None:
+    def __init__(self, operations: dict[str, Operation]) -> None:
         self._operations = operations
-        self._services = services
-        self._connections = connections
         self.methods = sorted({*operations, "OPTIONS", *(["HEAD"] if "GET" in operations else [])})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,8 +34,9 @@ class Endpoint:
             await answer(scope, receive, send)
             return
         operation = self._operations["GET" if method == "HEAD" else method]
+        services: Services = scope["state"]["services"]
         hear_parent(scope["headers"])
-        call = Call(operation, self._services(), self._connections, NOBODY, scope, receive, send)
+        call = Call(operation, services, NOBODY, scope, receive, send)
         try:
             if not operation.public:
                 await self._admit(call)
@@ -69,13 +63,13 @@ class Endpoint:
         call.services.limits.check_request(call.principal.user, call.operation.request)
 
 
-def api_routes(services: Callable[[], Services], connections: Connections) -> list[Route]:
+def api_routes() -> list[Route]:
     """A route for each address."""
     addresses: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
         addresses.setdefault(operation.path, {})[operation.method] = operation
     routes = []
     for path, operations in addresses.items():
-        endpoint = Endpoint(operations, services, connections)
+        endpoint = Endpoint(operations)
         routes.append(Route(path, endpoint, methods=endpoint.methods))
     return routes

@@ -13,13 +13,12 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.http.request_body import read_body, read_query
 from gateway.http.session import Visit
+from gateway.identity import origin
 from gateway.identity.principal import Principal
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
 from gateway.protocol.value_count import ValueCount
 from gateway.requests.services import Services
-from gateway.sockets.endpoint import Connections
-from gateway.sockets.opening import host_of
 
 
 @dataclass(slots=True)
@@ -28,7 +27,6 @@ class Call:
 
     operation: Operation
     services: Services
-    connections: Connections
     principal: Principal
     scope: Scope
     receive: Receive
@@ -83,8 +81,8 @@ class Call:
         """A session for this request; one that `stays` for long counts as a connection. Raises `ApiError`."""
         if stays and self.services.runner.draining:
             raise ApiError("shutting_down", retry_after_ms=1000)
-        host = host_of(self.scope) if stays else None
-        return Visit(self.services, self.connections, self.principal, reads=reads, host=host)
+        host = origin.host_of(self.scope) if stays else None
+        return Visit(self.services, self.principal, reads=reads, host=host)
 
 
 class Field(Struct, frozen=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from starlette.datastructures import MutableHeaders
@@ -20,9 +19,7 @@ from gateway.http.endpoints import api_routes
 from gateway.http.responses import HttpError, error_answer
 from gateway.identity import origin
 from gateway.protocol.errors import ApiError
-from gateway.requests.services import Services
 from gateway.settings import Settings
-from gateway.sockets.endpoint import Connections
 
 _SECURITY_HEADERS = {
     "content-security-policy": (
@@ -90,7 +87,7 @@ async def unknown_address(_: Request, error: Exception) -> Response:
     return error_answer(ApiError("not_found", "There is no such address. GET /v1 says what there is."))
 
 
-def routes(settings: Settings, services: Callable[[], Services], connections: Connections) -> list[BaseRoute]:
+def routes(settings: Settings) -> list[BaseRoute]:
     """The HTTP routes of the gateway."""
     folder = static_folder()
 
@@ -102,7 +99,7 @@ def routes(settings: Settings, services: Callable[[], Services], connections: Co
 
     return [
         Route("/", page),
-        *api_routes(services, connections),
+        *api_routes(),
         *document_routes(settings),
         Route("/docs", docs),
         Mount("/static", PageFiles(directory=folder, check_dir=False)),

@@ -22,7 +22,6 @@ from gateway.requests.clients import Transport
 from gateway.requests.services import Services
 from gateway.requests.session import Session
 from gateway.requests.turns import Behind
-from gateway.sockets.endpoint import Connections
 from gateway.streams.outbox import Outbox
 
 UNBOUNDED = 2**62
@@ -41,7 +40,6 @@ class Visit:
     def __init__(
         self,
         services: Services,
-        connections: Connections,
         principal: Principal,
         *,
         reads: bool,
@@ -60,7 +58,7 @@ class Visit:
         self.interrupt: Callable[[], object] = lambda: None
         self._reads = reads
         self._telemetry = services.telemetry
-        self._connections = connections
+        self._clients = services.clients
         self._sent_at = asyncio.get_running_loop().time()
         self.outbox = Outbox(JSON, settings.outbox_bytes if reads else UNBOUNDED, self.changed.set, self._on_overflow)
         self._access = services.authenticator.admit(principal, on_ended=self._on_ended)
@@ -81,7 +79,7 @@ class Visit:
         except BaseException:
             self._let_go()
             raise
-        self._connections.enter(self)
+        self._clients.add(self)
         bind_contextvars(connection=self.id, user=self.user)
         return self
 
@@ -89,7 +87,7 @@ class Visit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._let_go()
-        self._connections.leave(self)
+        self._clients.remove(self)
 
     def _let_go(self) -> None:
         self._session.close()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from gateway.protocol.errors import ApiError
 from gateway.settings import LOOPBACK_NAMES, Settings
@@ -72,3 +73,9 @@ def check_socket_origin(headers: Headers, settings: Settings) -> None:
     check_origin(headers, settings)
     if settings.auth != "none" and header(headers, b"origin") is None and header(headers, b"authorization") is None:
         raise ApiError("forbidden", "Without an Origin header, send the credential as Authorization: Bearer.")
+
+
+def host_of(scope: Mapping[str, Any]) -> str:
+    """Return the client's address, as a trusted proxy or the socket names it; empty for a Unix socket."""
+    client = scope.get("client")
+    return client[0] if client else ""

@@ -1,19 +1,27 @@
-"""What a process knows of every client that is here, on a socket or over HTTP."""
+"""The clients of this process: open sockets, and HTTP requests with a session."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from typing import ClassVar, Literal, Protocol, get_args
 
 from gateway.protocol.errors import CloseCode
+from gateway.protocol.events import Durability, GoingAway
 from gateway.streams.outbox import Outbox
+from gateway.telemetry.metrics import Telemetry
 
 Transport = Literal["websocket", "http"]
 TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
 
+HEARTBEAT_STEPS = 10
+"""Clients are looked at so many times in one heartbeat interval."""
 
-class Open(Protocol):
-    """A client that is here: a connection, or a stream over HTTP."""
+
+class Client(Protocol):
+    """A WebSocket connection, or an HTTP request with a session."""
 
     transport: ClassVar[Transport]
     id: str
@@ -22,8 +30,70 @@ class Open(Protocol):
     outbox: Outbox
     finished: asyncio.Event
 
-    def beat(self, now: float, interval_s: float) -> None: ...
+    def beat(self, now: float, interval_s: float) -> None:
+        """Send a heartbeat if nothing was sent for `interval_s` seconds. `now`: the loop's time."""
 
-    def close_when_drained(self, code: CloseCode, reason: str) -> None: ...
+    def close_when_drained(self, code: CloseCode, reason: str) -> None:
+        """Close once everything in the outbox is sent."""
 
-    def dismiss(self, reason: str) -> None: ...
+    def dismiss(self, reason: str) -> None:
+        """Close at once; the client must not reconnect by itself."""
+
+
+class ClientRegistry:
+    """The clients that are connected now. `heartbeat_s`: the heartbeat interval in seconds."""
+
+    def __init__(self, telemetry: Telemetry, heartbeat_s: float) -> None:
+        self._telemetry = telemetry
+        self._heartbeat_s = heartbeat_s
+        self._clients: set[Client] = set()
+        self._durability = Durability("ok")
+
+    def add(self, client: Client) -> None:
+        """Register a client, and tell it if the store is away."""
+        if self._durability.state == "degraded":
+            client.outbox.put(self._durability)
+        self._telemetry.opened.labels(client.transport).inc()
+        self._clients.add(client)
+
+    def remove(self, client: Client) -> None:
+        """Unregister a client, and set its `finished`."""
+        self._clients.discard(client)
+        client.finished.set()
+
+    def all(self) -> list[Client]:
+        """Return the clients, oldest first."""
+        return sorted(self._clients, key=lambda client: client.opened_ms)
+
+    def counts(self) -> Counter[Transport]:
+        """Return the number of clients per transport."""
+        return Counter(client.transport for client in self._clients)
+
+    async def run_heartbeats(self) -> None:
+        """Send heartbeats to all clients until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._heartbeat_s / HEARTBEAT_STEPS)
+            now = loop.time()
+            for client in tuple(self._clients):
+                client.beat(now, self._heartbeat_s)
+
+    def announce_leaving(self, deadline_ms: int, reconnect_after_ms: Callable[[], int]) -> None:
+        """Send `going_away` to all clients. `reconnect_after_ms` is called for each of them."""
+        for client in tuple(self._clients):
+            client.outbox.put(GoingAway("shutdown", deadline_ms, reconnect_after_ms()))
+
+    def set_durability(self, durability: Durability) -> None:
+        """Send `durability` to all clients, and to those that connect while it is "degraded"."""
+        self._durability = durability
+        for client in tuple(self._clients):
+            client.outbox.put(durability)
+
+    async def close_all(self, timeout_s: float) -> None:
+        """Close all clients with 4503 once their outboxes are sent; wait `timeout_s` seconds at most."""
+        for client in tuple(self._clients):
+            client.close_when_drained(CloseCode.DRAINING, "this instance is shutting down")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._clients:
+                    await next(iter(self._clients)).finished.wait()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gateway.identity.authenticator import Authenticator
 from gateway.limits.limits import Limits
 from gateway.limits.memory import Memory
+from gateway.requests.clients import ClientRegistry
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Telemetry
 from gateway.turns.cancellation import Stopping
@@ -35,3 +36,4 @@ class Services:
     limits: Limits
     memory: Memory
     telemetry: Telemetry
+    clients: ClientRegistry

@@ -24,11 +24,11 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import from_rfc3339, now_ms, rfc3339
 from gateway.protocol.views import cost_view, usage_view
 from gateway.requests.conversations import Conversations
-from gateway.turns.error_mapping import as_api_error
 from gateway.requests.services import Services
 from gateway.requests.turns import Behind, Turns
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.tasks import Metered
+from gateway.turns.error_mapping import as_api_error
 from providers.catalog.prices import per_million
 
 log = structlog.stdlib.get_logger("turnwire.session")

@@ -19,6 +19,7 @@ from gateway.protocol.ids import rfc3339
 from gateway.protocol.views import MessageBody, message_view
 from gateway.requests.cancels import Cancels
 from gateway.requests.services import Services
+from gateway.streams.log import event_size
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.turns.acceptance import Prepared, prepare
 from gateway.turns.context import stated
@@ -185,7 +186,8 @@ class Turns:
         if conversation is not None and record.conversation != conversation:
             return {"error": _not_found(turn)}
         start = stream.attach(self._outbox, epoch, after)
-        self._services.telemetry.attached(stream.log, after, start)
+        replayed = sum([event_size(event) for event in stream.log.events[start:]])
+        self._services.telemetry.attached(after, start, replayed)
         return {
             "conversation": record.conversation,
             "status": shown_status(stream.state),

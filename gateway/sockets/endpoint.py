@@ -7,8 +7,7 @@ turns go on.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from time import perf_counter
 from typing import Any, ClassVar
@@ -18,19 +17,19 @@ from structlog.contextvars import bound_contextvars
 
 from gateway.identity.credential_lease import Access
 from gateway.protocol.errors import CloseCode
-from gateway.protocol.events import AuthExpiring, Durability, GoingAway, Heartbeat, Limits, Ready
+from gateway.protocol.events import AuthExpiring, Heartbeat, Limits, Ready
 from gateway.protocol.ids import new_id, now_ms, rfc3339
 from gateway.protocol.requests import PROTOCOL, Result
-from gateway.requests.clients import Open, Transport
+from gateway.requests.clients import Transport
 from gateway.requests.delegated import Behalf
 from gateway.requests.services import Services
 from gateway.requests.session import Session, Spawn, auth_result
 from gateway.sockets.frame_writer import FrameWriter
 from gateway.sockets.opening import Opened, Receive, Scope, Send, open_socket
-from gateway.transport.uvicorn_websocket import BoundedWebSocket, socket_of
 from gateway.streams.multiplexed_outbox import Lanes
 from gateway.streams.outbox import Outbox
 from gateway.telemetry.tracing import hear_parent
+from gateway.transport.uvicorn_websocket import BoundedWebSocket, socket_of
 
 log = structlog.stdlib.get_logger("turnwire.connection")
 
@@ -39,87 +38,28 @@ REQUESTS_MAX = 1024
 READ_BEFORE_YIELD_BYTES = 8 * 1024
 BYTES_OF_A_FRAME = 512
 """A small frame costs about as much as so many bytes of a large one."""
-HEARTBEAT_STEPS = 10
 
 
-class Connections:
-    """The open connections of this process; the ASGI application behind `/ws`."""
-
-    def __init__(self, services: Callable[[], Services]) -> None:
-        self._find_services = services
-        self._open: set[Open] = set()
-        self._durability = Durability("ok")
-
-    @property
-    def _services(self) -> Services:
-        return self._find_services()
+class WebSocketEndpoint:
+    """The ASGI application behind `/ws`."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one WebSocket from its opening to its end."""
+        services: Services = scope["state"]["services"]
         await receive()
         hear_parent(scope["headers"])
-        with self._services.limits.stay() as stay:
-            opened = await open_socket(self._services, stay, scope, receive, send)
+        with services.limits.stay() as stay:
+            opened = await open_socket(services, stay, scope, receive, send)
             if opened is None:
                 return
-            connection = Connection(self._services, opened, socket_of(scope), send)
-            self.enter(connection)
-            if self._services.runner.draining:  # it began while this one was still saying who it is
+            connection = Connection(services, opened, socket_of(scope), send)
+            services.clients.add(connection)
+            if services.runner.draining:  # draining began while the socket was being opened
                 connection.close_when_drained(CloseCode.DRAINING, "this instance is shutting down")
             try:
                 await connection.run(receive)
             finally:
-                self.leave(connection)
-
-    def enter(self, client: Open) -> None:
-        """Somebody is here."""
-        if self._durability.state == "degraded":
-            client.outbox.put(self._durability)
-        self._services.telemetry.opened.labels(client.transport).inc()
-        self._open.add(client)
-
-    def leave(self, client: Open) -> None:
-        """And is gone."""
-        self._open.discard(client)
-        client.finished.set()
-
-    def present(self) -> list[Open]:
-        """All who are here, oldest first."""
-        return sorted(self._open, key=lambda client: client.opened_ms)
-
-    def counted(self) -> Counter[Transport]:
-        """How many there are."""
-        return Counter(client.transport for client in self._open)
-
-    async def beat(self) -> None:
-        """Heartbeats for all connections, by one task."""
-        interval_s = self._services.settings.heartbeat_s
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(interval_s / HEARTBEAT_STEPS)
-            now = loop.time()
-            for connection in tuple(self._open):
-                connection.beat(now, interval_s)
-
-    def announce_leaving(self, deadline_ms: int, reconnect_after_ms: Callable[[], int]) -> None:
-        """Tell everyone that this instance goes, and each when to come back."""
-        for connection in tuple(self._open):
-            connection.outbox.put(GoingAway("shutdown", deadline_ms, reconnect_after_ms()))
-
-    def tell_durability(self, now: Durability) -> None:
-        """Tell every connection, and those that come while the store is away."""
-        self._durability = now
-        for connection in tuple(self._open):
-            connection.outbox.put(now)
-
-    async def close_all(self, timeout_s: float) -> None:
-        """Close every connection with 4503, once what waits for it is sent."""
-        for connection in tuple(self._open):
-            connection.close_when_drained(CloseCode.DRAINING, "this instance is shutting down")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while self._open:
-                    await next(iter(self._open)).finished.wait()
+                services.clients.remove(connection)
 
 
 class Connection:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from gateway.sockets.opening import Send
-from gateway.transport.uvicorn_websocket import BINARY, TEXT, BoundedWebSocket
 from gateway.streams.outbox import Outbox
+from gateway.transport.uvicorn_websocket import BINARY, TEXT, BoundedWebSocket
 
 WRITES_BEFORE_YIELD = 16
 

@@ -43,7 +43,7 @@ async def open_socket(services: Services, stay: Stay, scope: Scope, receive: Rec
     try:
         codec = _choose(services, scope)
         principal = await services.authenticator.find(scope["headers"], scope["query_string"])
-        await stay.enter(principal, host_of(scope))
+        await stay.enter(principal, origin.host_of(scope))
         if principal is not None and not principal.is_service:
             # Who has more than its share of the loop doesn't get more by coming anew.
             services.limits.spend(principal.user, OPENING_TAKES_S)
@@ -74,12 +74,6 @@ def _choose(services: Services, scope: Scope) -> Codec:
     raise ApiError(
         "invalid_request", f"None of the offered subprotocols is known. Offer {' or '.join(BY_SUBPROTOCOL)}."
     )
-
-
-def host_of(scope: Scope) -> str:
-    """The client's address, as a trusted proxy says or as the socket has it; a Unix socket has none."""
-    client = scope.get("client")
-    return client[0] if client else ""
 
 
 async def _refuse(send: Send, body: ErrorBody) -> None:

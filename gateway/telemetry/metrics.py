@@ -25,7 +25,6 @@ from prometheus_client.registry import Collector
 from gateway import __version__
 from gateway.protocol.events import Timing
 from gateway.protocol.views import NANO
-from gateway.streams.log import TurnLog, event_size
 from providers.base import Usage
 
 OTHER = "other"
@@ -113,11 +112,11 @@ class Telemetry:
         if cost_nano:
             self.cost.labels(model).inc(cost_nano / NANO)
 
-    def attached(self, log: TurnLog, after: int, start: int) -> None:
-        """Somebody follows a turn from behind event `start` on, and had asked for what is behind `after`."""
+    def attached(self, after: int, start: int, replayed_bytes: int) -> None:
+        """Count an attachment to the events after `start`; the client had asked for those after `after`."""
         if after:
             self.resumes.labels("continued" if start == after else "reset").inc()
-        self.replayed.inc(sum([event_size(event) for event in log.events[start:]]))
+        self.replayed.inc(replayed_bytes)
 
     def exposed(self, accept: str) -> tuple[bytes, str]:
         """Everything, as Prometheus reads it, and its media type. `accept`: the header of who asks."""

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway import __version__
-from gateway.turns.live_turn import TurnStream
-from gateway.turns.outcome import Outcome
 from providers.base import ProviderError, Usage
 from providers.route import Route
 
@@ -46,17 +44,9 @@ def hear_parent(headers: Iterable[tuple[bytes, bytes]]) -> None:
 class TurnTrace:
     """The spans of one turn."""
 
-    def __init__(self, tracing: Tracing, stream: TurnStream) -> None:
+    def __init__(self, tracing: Tracing, facts: dict[str, str]) -> None:
         self._tracing = tracing
         self._attempt: Span | None = None
-        facts = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.request.model": stream.model,
-            "turnwire.turn": stream.turn,
-            "user.id": stream.user,
-        }
-        if stream.conversation is not None:
-            facts["gen_ai.conversation.id"] = stream.conversation
         self._turn = tracing.begin_turn(facts)
 
     def asking(self, route: Route) -> None:
@@ -70,18 +60,18 @@ class TurnTrace:
             self._tracing.fail(self._attempt, error.code)
         self._end_attempt()
 
-    def ended(self, outcome: Outcome, model: str, usage: Usage | None) -> None:
-        """The turn has its ending."""
+    def ended(self, status: str, model: str, usage: Usage | None, finish_reason: str | None, error: str | None) -> None:
+        """End the turn's span. `error`: the code of a turn that failed."""
         span = self._turn
         span.set_attribute("gen_ai.response.model", model)
-        span.set_attribute("turnwire.status", outcome.status)
-        if outcome.status == "completed":
-            span.set_attribute("gen_ai.response.finish_reasons", [outcome.finish_reason])
+        span.set_attribute("turnwire.status", status)
+        if finish_reason is not None:
+            span.set_attribute("gen_ai.response.finish_reasons", [finish_reason])
         if usage is not None:
             span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
             span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
-        if outcome.error is not None:
-            self._tracing.fail(span, outcome.error.code)
+        if error is not None:
+            self._tracing.fail(span, error)
         self._end_attempt()
         span.end()
 
@@ -122,9 +112,17 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("turnwire", __version__)
 
-    def turn(self, stream: TurnStream) -> TurnTrace:
-        """The spans of a turn that begins here."""
-        return TurnTrace(self, stream)
+    def turn(self, user: str, turn: str, conversation: str | None, model: str) -> TurnTrace:
+        """Begin the spans of a turn."""
+        facts = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.request.model": model,
+            "turnwire.turn": turn,
+            "user.id": user,
+        }
+        if conversation is not None:
+            facts["gen_ai.conversation.id"] = conversation
+        return TurnTrace(self, facts)
 
     def begin_turn(self, facts: dict[str, str]) -> Span:
         """A turn's span, below the one that was heard of."""

@@ -20,10 +20,10 @@ from websockets.frames import Frame
 from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS
 from websockets.protocol import OPEN
 
-from gateway.transport.uvicorn_http import SEND_BUFFER_BYTES, WRITE_BUFFER_HIGH_BYTES, BoundedHttp
 from gateway.protocol.codec import BY_SUBPROTOCOL, JSON
 from gateway.protocol.errors import ApiError, CloseCode
 from gateway.settings import Settings
+from gateway.transport.uvicorn_http import SEND_BUFFER_BYTES, WRITE_BUFFER_HIGH_BYTES, BoundedHttp
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent

@@ -21,7 +21,6 @@ from gateway.limits.memory import Memory
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import new_id, now_ms
 from gateway.protocol.requests import TurnStart
-from gateway.turns.error_mapping import as_api_error
 from gateway.settings import Settings
 from gateway.tasks import contained, spawn
 from gateway.telemetry.metrics import Telemetry
@@ -31,6 +30,7 @@ from gateway.turns.abort import Abort
 from gateway.turns.acceptance import Prepared
 from gateway.turns.cancellation import Stopping
 from gateway.turns.context import stated
+from gateway.turns.error_mapping import as_api_error
 from gateway.turns.event_writer import Delivery
 from gateway.turns.live_turn import TurnStream
 from gateway.turns.log_writer import LogWriter
@@ -140,7 +140,10 @@ class Runner:
     def delivery(self, stream: TurnStream, began_ms: int, parent: str | None) -> Delivery:
         """What stamps and publishes the turn's events, and notes them for the log."""
         limit = self._settings.turn_output_bytes
-        watch = TurnWatch(self._telemetry, None if self._tracing is None else self._tracing.turn(stream))
+        trace = None
+        if self._tracing is not None:
+            trace = self._tracing.turn(stream.user, stream.turn, stream.conversation, stream.model)
+        watch = TurnWatch(self._telemetry, trace)
         return Delivery(stream, limit, began_ms, parent, watch, lambda new, first: self._writer.note(new, urgent=first))
 
     async def _run(self, stream: TurnStream, request: TurnStart, prepared: Prepared) -> None:

@@ -41,7 +41,9 @@ class TurnWatch:
         """The ending is stored and published."""
         self._telemetry.turn_ended(outcome.status, model, usage, cost_nano, timing)
         if self._trace is not None:
-            self._trace.ended(outcome, model, usage)
+            error = None if outcome.error is None else outcome.error.code
+            reason = outcome.finish_reason if outcome.status == "completed" else None
+            self._trace.ended(outcome.status, model, usage, reason, error)
 
     def left(self) -> None:
         """Another instance goes on with it."""

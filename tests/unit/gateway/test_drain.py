@@ -20,7 +20,7 @@ async def test_a_drained_instance_stays_and_is_not_ready() -> None:
     ):
         await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
         gateway = server.gateway
-        await drain(gateway.services, gateway._connections)
+        await drain(gateway.services)
         assert (await c.ending("t"))["error"]["code"] == "shutting_down"
         assert (await c.until_closed())[0] == 4503
         assert [frame["type"] for frame in c.frames].count("going_away") == 1
@@ -29,7 +29,7 @@ async def test_a_drained_instance_stays_and_is_not_ready() -> None:
         assert (await http.get("/health")).status_code == 200
         refused = await http.post("/v1/turns", json={"input": "Hi"})
         assert refused.json()["error"]["code"] == "shutting_down"
-        await drain(gateway.services, gateway._connections)
+        await drain(gateway.services)
     with pytest.raises((OSError, RequestFailed)):
         async with client(server.ws_url):
             pass

@@ -39,7 +39,7 @@ async def test_law_11_who_does_not_read_is_let_go(caplog: pytest.LogCaptureFixtu
         await eventually(lambda: not stream.attached)
         await eventually(lambda: "stream closing" in caplog.text)
         assert stream.live
-        await eventually(lambda: not server.gateway._connections._open)
+        await eventually(lambda: not server.gateway.services.clients.all())
         async with followed(http, "t") as events:
             assert (await events.ending())["type"] == "turn.completed"
         writer.close()
@@ -86,7 +86,7 @@ async def test_a_stream_of_a_gateway_that_leaves(accept: str) -> None:
             if accept == SSE:
                 assert events.retry_ms == told[0]["reconnect_after_ms"]
             await leaving
-    assert not server.gateway._connections._open
+    assert not server.gateway.services.clients.all()
 
 
 async def test_a_credential_that_ends_ends_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:

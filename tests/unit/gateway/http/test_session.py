@@ -12,7 +12,6 @@ from gateway.identity.principal import Principal
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError, CloseCode
 from gateway.requests.services import Services
-from gateway.sockets.endpoint import Connections
 from providers.base import Params
 from tests.credentials import SECRET
 from tests.in_process import SLOW, SteeredStore, eventually, open_services
@@ -20,22 +19,17 @@ from tests.in_process import SLOW, SteeredStore, eventually, open_services
 ANN = Principal(user="ann")
 
 
-def visit(services: Services, connections: Connections, *, reads: bool = True) -> Visit:
-    return Visit(services, connections, ANN, reads=reads)
-
-
-@pytest.fixture
-def connections(services: Services) -> Connections:
-    return Connections(lambda: services)
+def visit(services: Services, *, reads: bool = True) -> Visit:
+    return Visit(services, ANN, reads=reads)
 
 
 def start(**fields: Any) -> p.TurnStart:
     return p.TurnStart(turn="t", input="x", params=Params(demo={**SLOW, **fields}))
 
 
-async def test_it_asks_what_a_frame_would(services: Services, connections: Connections) -> None:
+async def test_it_asks_what_a_frame_would(services: Services) -> None:
     """Results as they are, also those that stand behind a turn on a socket; errors raised."""
-    async with visit(services, connections) as made:
+    async with visit(services) as made:
         assert await made.ask(p.Ping(t=1)) == {"t": 1}
         await made.ask(start())
         assert await made.ask(p.TurnCancel(turn="t")) == {"turns": {"t": "cancelled"}}
@@ -43,23 +37,23 @@ async def test_it_asks_what_a_frame_would(services: Services, connections: Conne
             await made.ask(p.TurnGet(turn="unknown"))
 
 
-async def test_it_takes_its_attachments_with_it(services: Services, connections: Connections) -> None:
+async def test_it_takes_its_attachments_with_it(services: Services) -> None:
     """Law 8: when the request is over nobody is attached; the turn goes on."""
-    async with visit(services, connections) as made:
+    async with visit(services) as made:
         await made.ask(start())
         stream = services.hub.get("ann", "t")
         assert stream is not None
         assert stream.attached
-        assert connections._open == {made}
+        assert services.clients.all() == [made]
     assert not stream.attached
     assert stream.live
     assert made.finished.is_set()
-    assert connections._open == set()
+    assert services.clients.all() == []
 
 
-async def test_who_reads_nothing_is_not_bounded(services: Services, connections: Connections) -> None:
+async def test_who_reads_nothing_is_not_bounded(services: Services) -> None:
     """A wait holds its place in the turn's stream, and no bytes."""
-    async with visit(services, connections, reads=False) as made:
+    async with visit(services, reads=False) as made:
         await made.ask(start(rate=0, tokens=60_000))
         stream = services.hub.get("ann", "t")
         assert stream is not None
@@ -70,10 +64,10 @@ async def test_who_reads_nothing_is_not_bounded(services: Services, connections:
         assert not made.outbox._answers
 
 
-async def test_who_reads_too_slowly_is_interrupted(services: Services, connections: Connections) -> None:
+async def test_who_reads_too_slowly_is_interrupted(services: Services) -> None:
     """Once, and with a reason that says what to do."""
     calls = []
-    async with visit(services, connections) as made:
+    async with visit(services) as made:
         made.interrupt = lambda: calls.append(1)
         await made.ask(start(rate=0, tokens=60_000))
         await eventually(lambda: made.leaving is not None)
@@ -82,10 +76,10 @@ async def test_who_reads_too_slowly_is_interrupted(services: Services, connectio
         assert calls == [1]
 
 
-async def test_a_drain_reaches_it(services: Services, connections: Connections) -> None:
+async def test_a_drain_reaches_it(services: Services) -> None:
     """It is told to stop, and waited for."""
-    async with visit(services, connections) as made:
-        closing = asyncio.get_running_loop().create_task(connections.close_all(5))
+    async with visit(services) as made:
+        closing = asyncio.get_running_loop().create_task(services.clients.close_all(5))
         await asyncio.wait_for(made.changed.wait(), 5)
         assert made.leaving is not None
         assert made.leaving.code == "shutting_down"
@@ -94,9 +88,9 @@ async def test_a_drain_reaches_it(services: Services, connections: Connections) 
     await asyncio.wait_for(closing, 5)
 
 
-async def test_silence_is_broken(services: Services, connections: Connections) -> None:
+async def test_silence_is_broken(services: Services) -> None:
     """A heartbeat when nothing was sent for the interval, and only then."""
-    async with visit(services, connections) as made:
+    async with visit(services) as made:
         now = asyncio.get_running_loop().time()
         made.beat(now + 0.5, 1)
         assert made.outbox.next_frame() is None
@@ -111,12 +105,11 @@ async def test_one_that_stays_counts_as_a_connection(steered: SteeredStore) -> N
     """For as long as it stays; a short one doesn't."""
     fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_connections": 1}
     async with open_services(steered, **fields) as services:
-        room = Connections(lambda: services)
-        async with Visit(services, room, ANN, reads=True, host="192.0.2.1"):
+        async with Visit(services, ANN, reads=True, host="192.0.2.1"):
             with pytest.raises(ApiError, match="connections of this user"):
-                await Visit(services, room, ANN, reads=True, host="192.0.2.2").__aenter__()
-            async with visit(services, room):
+                await Visit(services, ANN, reads=True, host="192.0.2.2").__aenter__()
+            async with visit(services):
                 pass
-        async with Visit(services, room, ANN, reads=True, host="192.0.2.1"):
+        async with Visit(services, ANN, reads=True, host="192.0.2.1"):
             pass
         assert not services.limits.places.here

@@ -49,7 +49,7 @@ async def code(waiting: Any) -> str:
 
 def lanes_of(server: InLoopServer) -> Lanes:
     """Those of the one connection."""
-    (one,) = server.gateway._connections._open
+    (one,) = server.gateway.services.clients.all()
     assert isinstance(one, Connection)
     assert isinstance(one.outbox, Lanes)
     return one.outbox
@@ -233,7 +233,7 @@ async def test_so_many_requests_of_all_users_are_in_flight(tmp_path: Path, monke
     """Of one connection; the rest is read when some are answered."""
     monkeypatch.setattr(connection, "REQUESTS_MAX", 4)
     async with service(tmp_path) as (server, c):
-        (open_one,) = server.gateway._connections._open
+        (open_one,) = server.gateway.services.clients.all()
         assert isinstance(open_one, Connection)
         most = 0
         asked = [await c.send("turn.get", **{"as": f"user {n}"}, turn="t") for n in range(300)]

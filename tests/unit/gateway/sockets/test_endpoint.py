@@ -13,7 +13,7 @@ import pytest
 from gateway.protocol.codec import JSON
 from gateway.protocol.events import Durability
 from gateway.requests.services import Services
-from gateway.sockets.endpoint import Connections
+from gateway.sockets.endpoint import WebSocketEndpoint
 from tests.in_process import SLOW, SteeredStore, open_services
 
 LOCAL = [(b"host", b"127.0.0.1:8000")]
@@ -82,7 +82,7 @@ class Socket:
 
 @asynccontextmanager
 async def opened(
-    connections: Connections,
+    services: Services,
     *,
     subprotocols: tuple[str, ...] = (),
     headers: list[tuple[bytes, bytes]] | None = None,
@@ -94,10 +94,11 @@ async def opened(
         "query_string": b"",
         "headers": LOCAL if headers is None else headers,
         "subprotocols": list(subprotocols),
+        "state": {"services": services},
     }
     socket.incoming.put_nowait({"type": "websocket.connect"})
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(connections(scope, socket.incoming.get, socket.send))
+        running = tasks.create_task(WebSocketEndpoint()(scope, socket.incoming.get, socket.send))
         await socket.until(lambda: socket.messages)
         try:
             yield socket
@@ -107,33 +108,28 @@ async def opened(
             await asyncio.wait([running], timeout=10)
 
 
-@pytest.fixture
-def connections(services: Services) -> Connections:
-    return Connections(lambda: services)
-
-
 # --- opening ---
 
 
-async def test_who_comes_while_the_store_is_away_is_told(connections: Connections) -> None:
+async def test_who_comes_while_the_store_is_away_is_told(services: Services) -> None:
     """Law 4: `durability` tells of a state, and also those who weren't here when it began."""
-    async with opened(connections) as early:
+    async with opened(services) as early:
         await early.until(lambda: early.frames)
-        connections.tell_durability(Durability("degraded"))
-        async with opened(connections) as late:
+        services.clients.set_durability(Durability("degraded"))
+        async with opened(services) as late:
             await late.until(lambda: late.of("durability"))
             assert [frame["type"] for frame in late.frames] == ["ready", "durability"]
-            connections.tell_durability(Durability("ok"))
+            services.clients.set_durability(Durability("ok"))
             await late.until(lambda: len(late.of("durability")) == 2)
-        async with opened(connections) as after:
+        async with opened(services) as after:
             await after.until(lambda: after.frames)
             assert after.of("durability") == []
         assert [frame["state"] for frame in early.of("durability")] == ["degraded", "ok"]
 
 
-async def test_the_server_speaks_first(connections: Connections) -> None:
+async def test_the_server_speaks_first(services: Services) -> None:
     """`ready` says who you are and what holds here."""
-    async with opened(connections) as socket:
+    async with opened(services) as socket:
         await socket.until(lambda: socket.frames)
         assert socket.messages[0] == {"type": "websocket.accept", "subprotocol": None}
         ready = socket.frames[0]
@@ -161,10 +157,10 @@ async def test_the_server_speaks_first(connections: Connections) -> None:
     ids=["json", "msgpack", "both", "one known"],
 )
 async def test_exactly_one_offered_subprotocol_is_chosen(
-    connections: Connections, offered: tuple[str, ...], chosen: str
+    services: Services, offered: tuple[str, ...], chosen: str
 ) -> None:
     """The first known one; frames are then of its opcode."""
-    async with opened(connections, subprotocols=offered) as socket:
+    async with opened(services, subprotocols=offered) as socket:
         await socket.until(lambda: socket.frames)
         assert socket.messages[0]["subprotocol"] == chosen
         assert ("bytes" in socket.messages[1]) == chosen.endswith("msgpack")
@@ -180,14 +176,14 @@ async def test_exactly_one_offered_subprotocol_is_chosen(
     ids=["subprotocol", "host", "origin"],
 )
 async def test_an_opening_that_may_not_be_is_refused_with_a_body(
-    connections: Connections,
+    services: Services,
     subprotocols: tuple[str, ...],
     headers: list[tuple[bytes, bytes]],
     status: int,
     code: str,
 ) -> None:
     """An HTTP status before the upgrade, and a body that says why and lists the known subprotocols."""
-    async with opened(connections, subprotocols=subprotocols, headers=headers) as socket:
+    async with opened(services, subprotocols=subprotocols, headers=headers) as socket:
         await socket.until(lambda: len(socket.messages) == 2)
         assert socket.messages[0]["status"] == status
         body = msgspec.json.decode(socket.messages[1]["body"])
@@ -195,10 +191,10 @@ async def test_an_opening_that_may_not_be_is_refused_with_a_body(
         assert body["subprotocols"] == ["turnwire.v1.json", "turnwire.v1.msgpack"]
 
 
-async def test_a_draining_instance_opens_nothing(connections: Connections, services: Services) -> None:
+async def test_a_draining_instance_opens_nothing(services: Services) -> None:
     """New sockets are refused with `shutting_down`."""
     services.runner.draining = True
-    async with opened(connections) as socket:
+    async with opened(services) as socket:
         await socket.until(lambda: len(socket.messages) == 2)
         assert socket.messages[0]["status"] == 503
         assert msgspec.json.decode(socket.messages[1]["body"])["error"]["code"] == "shutting_down"
@@ -207,18 +203,18 @@ async def test_a_draining_instance_opens_nothing(connections: Connections, servi
 # --- reading and writing ---
 
 
-async def test_requests_are_answered(connections: Connections) -> None:
+async def test_requests_are_answered(services: Services) -> None:
     """Also a hundred that come at once."""
-    async with opened(connections) as socket:
+    async with opened(services) as socket:
         for n in range(100):
             socket.say({"type": "ping", "id": f"{n}", "t": n})
         await socket.until(lambda: len(socket.of("result")) == 100)
         assert [frame["result"]["t"] for frame in socket.of("result")] == list(range(100))
 
 
-async def test_a_turn_is_streamed(connections: Connections) -> None:
+async def test_a_turn_is_streamed(services: Services) -> None:
     """From start to ending over one socket, in MessagePack."""
-    async with opened(connections, subprotocols=("turnwire.v1.msgpack",)) as socket:
+    async with opened(services, subprotocols=("turnwire.v1.msgpack",)) as socket:
         start = {
             "type": "turn.start",
             "id": "1",
@@ -232,9 +228,9 @@ async def test_a_turn_is_streamed(connections: Connections) -> None:
 
 
 @pytest.mark.parametrize("binary", [False, True])
-async def test_the_wrong_opcode_closes_1003(connections: Connections, binary: bool) -> None:
+async def test_the_wrong_opcode_closes_1003(services: Services, binary: bool) -> None:
     """JSON takes text frames, MessagePack binary ones; what follows is ignored."""
-    async with opened(connections, subprotocols=("turnwire.v1.msgpack",) if binary else ()) as socket:
+    async with opened(services, subprotocols=("turnwire.v1.msgpack",) if binary else ()) as socket:
         if binary:
             socket.say({"type": "ping", "id": "1"})
         else:
@@ -248,9 +244,9 @@ async def test_the_wrong_opcode_closes_1003(connections: Connections, binary: bo
         assert len(socket.frames) == before
 
 
-async def test_nonsense_closes_4400(connections: Connections) -> None:
+async def test_nonsense_closes_4400(services: Services) -> None:
     """Twenty frames that can't be read."""
-    async with opened(connections) as socket:
+    async with opened(services) as socket:
         for _ in range(20):
             socket.say("nonsense")
         await socket.until(lambda: socket.closed)
@@ -261,7 +257,7 @@ async def test_a_client_that_does_not_read_closes_4501(steered: SteeredStore) ->
     """Law 11: past the bound the socket is closed, although it never takes another frame; the turn goes
     on."""
     async with open_services(steered, outbox_bytes=65_536) as services:
-        async with opened(Connections(lambda: services)) as socket:
+        async with opened(services) as socket:
             await socket.until(lambda: socket.frames)
             socket.reads.clear()
             demo = {"rate": 0, "tokens": 30_000}
@@ -277,9 +273,9 @@ async def test_a_client_that_does_not_read_closes_4501(steered: SteeredStore) ->
 @pytest.mark.parametrize(
     "error", [OSError("broken pipe"), ConnectionResetError()], ids=lambda error: type(error).__name__
 )
-async def test_a_socket_that_breaks_ends_quietly(connections: Connections, error: Exception) -> None:
+async def test_a_socket_that_breaks_ends_quietly(services: Services, error: Exception) -> None:
     """A send that fails ends the writer; the reader ends when the server says that the client is gone."""
-    async with opened(connections) as socket:
+    async with opened(services) as socket:
         await socket.until(lambda: socket.frames)
         socket.fails = error
         socket.say({"type": "ping", "id": "1"})
@@ -288,12 +284,10 @@ async def test_a_socket_that_breaks_ends_quietly(connections: Connections, error
     assert socket.closed is None
 
 
-async def test_when_the_client_goes_its_requests_are_dropped(
-    connections: Connections, services: Services, steered: SteeredStore
-) -> None:
+async def test_when_the_client_goes_its_requests_are_dropped(services: Services, steered: SteeredStore) -> None:
     """Law 8: a turn goes on without its connection, also one that the store was still accepting."""
     with steered.blocked("accept") as accepting, steered.blocked("usage"):
-        async with opened(connections) as socket:
+        async with opened(services) as socket:
             socket.say({"type": "turn.start", "turn": "t", "input": "Hi", "params": {"demo": SLOW}})
             socket.say({"type": "usage.get", "id": "1"})
             await accepting.wait()
@@ -303,11 +297,11 @@ async def test_when_the_client_goes_its_requests_are_dropped(
     assert stream.live
 
 
-async def test_an_error_that_nobody_foresaw_does_not_hang(connections: Connections) -> None:
+async def test_an_error_that_nobody_foresaw_does_not_hang(services: Services) -> None:
     """A send that fails in another way than a broken socket ends the connection with it."""
 
     async def served() -> None:
-        async with opened(connections) as socket:
+        async with opened(services) as socket:
             await socket.until(lambda: socket.frames)
             socket.fails = ValueError("a defect")
             socket.say({"type": "ping", "id": "1"})
@@ -323,10 +317,9 @@ async def test_an_error_that_nobody_foresaw_does_not_hang(connections: Connectio
 async def test_a_heartbeat_says_that_the_connection_lives(steered: SteeredStore) -> None:
     """Whenever nothing else was sent for the interval; not while a turn streams."""
     async with open_services(steered, heartbeat_s=0.05) as services:
-        connections = Connections(lambda: services)
         async with asyncio.TaskGroup() as tasks:
-            beat = tasks.create_task(connections.beat())
-            async with opened(connections) as quiet, opened(connections) as busy:
+            beat = tasks.create_task(services.clients.run_heartbeats())
+            async with opened(services) as quiet, opened(services) as busy:
                 demo = {"rate": 100, "tokens": 10_000}
                 busy.say({"type": "turn.start", "id": "1", "turn": "t", "input": "Hi", "params": {"demo": demo}})
                 await quiet.until(lambda: len(quiet.of("heartbeat")) == 3)
@@ -335,13 +328,13 @@ async def test_a_heartbeat_says_that_the_connection_lives(steered: SteeredStore)
             beat.cancel()
 
 
-async def test_leaving_is_announced_and_closes_4503(connections: Connections) -> None:
+async def test_leaving_is_announced_and_closes_4503(services: Services) -> None:
     """`going_away`, then what waits is sent, then the close; nobody stays."""
-    async with opened(connections) as one, opened(connections) as two:
+    async with opened(services) as one, opened(services) as two:
         await one.until(lambda: one.frames)
         await two.until(lambda: two.frames)
-        connections.announce_leaving(30_000, lambda: 1000)
-        closing = asyncio.get_running_loop().create_task(connections.close_all(5))
+        services.clients.announce_leaving(30_000, lambda: 1000)
+        closing = asyncio.get_running_loop().create_task(services.clients.close_all(5))
         for socket in (one, two):
             await socket.until(lambda socket=socket: socket.closed)  # type: ignore[misc]
             assert socket.frames[-1] == {
@@ -355,19 +348,19 @@ async def test_leaving_is_announced_and_closes_4503(connections: Connections) ->
         await asyncio.wait_for(closing, 10)
 
 
-async def test_leaving_does_not_wait_for_ever(connections: Connections) -> None:
+async def test_leaving_does_not_wait_for_ever(services: Services) -> None:
     """A client that doesn't answer the close is left behind."""
-    async with opened(connections) as socket:
-        await asyncio.wait_for(connections.close_all(0.02), 5)
+    async with opened(services) as socket:
+        await asyncio.wait_for(services.clients.close_all(0.02), 5)
         assert (socket.closed or (0, ""))[0] == 4503
 
 
-async def test_a_connection_closes_once(connections: Connections) -> None:
+async def test_a_connection_closes_once(services: Services) -> None:
     """The first reason stays."""
-    async with opened(connections) as socket:
+    async with opened(services) as socket:
         await socket.until(lambda: socket.frames)
         socket.say_binary(b"\x80")
         await socket.until(lambda: socket.closed)
         socket.say_binary(b"\x80")
-        await connections.close_all(0.02)
+        await services.clients.close_all(0.02)
         assert (socket.closed or (0, ""))[0] == 1003

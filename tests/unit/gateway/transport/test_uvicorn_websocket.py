@@ -9,12 +9,12 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import pytest
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame, Opcode
 
-from gateway.requests.services import Services
 from gateway.transport.uvicorn_websocket import BINARY as WHOLE_BINARY
 from gateway.transport.uvicorn_websocket import PARSED_AT_ONCE_BYTES, BoundedWebSocket, frame_of
 from gateway.transport.uvicorn_websocket import TEXT as WHOLE_TEXT
@@ -106,8 +106,7 @@ async def test_an_open_socket_stays_beyond_the_deadline() -> None:
 async def test_an_opening_without_an_end_is_cut() -> None:
     """An upgrade that the application doesn't accept in time is cut."""
     async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
-        connections = server.gateway._connections
-        connections._find_services = _never  # the application fails before it accepts
+        server.gateway.services.limits.stay = _never  # type: ignore[method-assign]  # the application fails before it accepts
         connection.writer.write(OPENING.format(more="").encode())
         assert b"101" not in await connection.rest()
 
@@ -136,7 +135,7 @@ async def test_an_opening_that_is_refused_is_answered_at_once(
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def _never() -> Services:
+def _never() -> NoReturn:
     raise RuntimeError("not ready")
 
 
