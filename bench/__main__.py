@@ -56,8 +56,8 @@ def measure(scenario: Scenario, sizes: Sizes, runs: int) -> Figures:
     """Medians over so many runs."""
     figures: list[Figures] = []
     for _ in range(runs):
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            figures.append(runner.run(scenario(sizes)))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as starter:
+            figures.append(starter.run(scenario(sizes)))
     median_figures: Figures = median_of(figures)
     return median_figures
 

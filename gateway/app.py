@@ -15,7 +15,7 @@ from gateway.http.routes import PageGuard, cross_origin, routes, unknown_address
 from gateway.identity.authenticator import Authenticator
 from gateway.limits.fair_queue import WAITING_MAX, fair
 from gateway.requests.services import Services
-from gateway.runtime import Wired, wire
+from gateway.runtime import Runtime, wire
 from gateway.settings import Settings
 from gateway.sockets.endpoint import WebSocketEndpoint
 from gateway.telemetry.measured_store import measured
@@ -46,7 +46,7 @@ class Gateway:
         self.store: Store = fair(measured(store, self.telemetry), 0 if settings.auth == "none" else WAITING_MAX)
         self._authenticator = Authenticator(settings, self.store)
         self._store_open = False
-        self._wired: Wired | None = None
+        self._wired: Runtime | None = None
         starlette = Starlette(
             routes=[WebSocketRoute("/ws", WebSocketEndpoint()), *routes(settings)],
             lifespan=self._lifespan,
@@ -85,11 +85,11 @@ class Gateway:
                     self.telemetry,
                     self._tracing,
                 )
-                chores = [tasks.create_task(chore) for chore in self._wired.chores()]
+                background_tasks = [tasks.create_task(chore) for chore in self._wired.background_tasks()]
                 await self._wired.begin()
                 yield {"services": self.services}
-                await self.services.runner.drain(0)
-                for chore in chores:
+                await self.services.starter.drain(0)
+                for chore in background_tasks:
                     chore.cancel()
         finally:
             await providers.aclose()

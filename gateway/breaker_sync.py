@@ -19,7 +19,7 @@ REFRESH_S = 1.0
 _decode = msgspec.msgpack.Decoder(Opened).decode
 
 
-class Circuits:
+class BreakerSync:
     """Keeps `breakers` and the store's notes alike. A turn never waits for this."""
 
     def __init__(self, store: Store, breakers: Breakers) -> None:

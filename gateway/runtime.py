@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 from prometheus_client.metrics_core import Metric
 
-from gateway.breaker_sync import Circuits
+from gateway.breaker_sync import BreakerSync
 from gateway.identity.authenticator import Authenticator
-from gateway.limits.connections import Places
+from gateway.limits.connections import ConnectionLimiter
 from gateway.limits.limits import Limits
 from gateway.limits.memory import Memory
 from gateway.protocol.events import Durability
@@ -24,21 +24,21 @@ from gateway.requests.services import Services
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Telemetry, gauge
 from gateway.telemetry.tracing import Tracing
-from gateway.turns.cancellation import Stopping
+from gateway.turns.cancellation import Cancellation
 from gateway.turns.leases import Leases
 from gateway.turns.log_writer import LogWriter
-from gateway.turns.mirrors import Followers
-from gateway.turns.registry import Hub
+from gateway.turns.mirrors import Mirrors
+from gateway.turns.registry import TurnRegistry
 from gateway.turns.restoration import Recreation
-from gateway.turns.runner import Courses
+from gateway.turns.runner import TurnRunner
 from gateway.turns.sampling import take_samples
-from gateway.turns.starter import Runner
+from gateway.turns.starter import TurnStarter
 from gateway.turns.state import shown_status
-from gateway.turns.subscriptions import Watchers
+from gateway.turns.subscriptions import ConversationSubscriptions
 from gateway.turns.takeover import Takeover
 from providers.catalog import prices
 from providers.catalog.catalog import Catalog, Providers
-from providers.retry.retry import Resilience, Retries
+from providers.retry.retry import Retries, RetryingClient
 from store.api import Store, instance_channel
 
 ENDED_TTL_S = 60.0
@@ -49,23 +49,25 @@ _decode_wished = msgspec.msgpack.Decoder(tuple[str, str]).decode
 
 
 @dataclass(slots=True)
-class Wired:
-    """A gateway's parts. Once the `chores` run, `begin` before anything is served."""
+class Runtime:
+    """A gateway's parts. Once the `background_tasks` run, `begin` before anything is served."""
 
     services: Services
     writer: LogWriter
     leases: Leases
-    circuits: Circuits
+    circuits: BreakerSync
     providers: Providers
 
     async def begin(self) -> None:
         """Hear what other instances tell this one. Raises `StoreError`."""
         await self.services.store.follow(instance_channel(self.services.instance))
 
-    def chores(self) -> list[Coroutine[Any, Any, None]]:
+    def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """What runs until it is cancelled."""
-        pace = self.services.limits.pace
-        paced = [pace.run(self.services.store, lambda: self.writer.reachable)] if pace is not None else []
+        rate_limiter = self.services.limits.rate_limiter
+        paced = (
+            [rate_limiter.run(self.services.store, lambda: self.writer.reachable)] if rate_limiter is not None else []
+        )
         return [
             *paced,
             self.services.clients.run_heartbeats(),
@@ -73,27 +75,27 @@ class Wired:
             self.leases.keep(),
             self.leases.reap(),
             self.circuits.keep(),
-            take_samples(self.services.hub, self.services.telemetry),
+            take_samples(self.services.registry, self.services.telemetry),
             self.services.limits.places.run(),
             self.services.memory.keep(),
             _warm_up(self.services, self.providers),
-            self.services.followers.run(),
-            *self.services.authenticator.chores(),
+            self.services.mirrors.run(),
+            *self.services.authenticator.background_tasks(),
             self.services.store.listen(self._deliver, self._look_again),
         ]
 
     def _deliver(self, channel: str, payload: bytes) -> None:
         kind = channel.partition(":")[0]
         if kind == "turn":
-            self.services.followers.deliver(channel, payload)
+            self.services.mirrors.deliver(channel, payload)
         elif kind == "conversation":
-            self.services.watchers.deliver(channel, payload)
+            self.services.subscriptions.deliver(channel, payload)
         else:
-            self.services.stopping.obey_wish(*_decode_wished(payload))
+            self.services.cancellation.obey_wish(*_decode_wished(payload))
 
     def _look_again(self) -> None:
-        self.services.followers.read_soon()
-        self.services.watchers.look_again()
+        self.services.mirrors.read_soon()
+        self.services.subscriptions.look_again()
 
 
 def wire(
@@ -105,7 +107,7 @@ def wire(
     authenticator: Authenticator,
     telemetry: Telemetry,
     tracing: Tracing | None = None,
-) -> Wired:
+) -> Runtime:
     """Make the parts and tell them of each other."""
     instance = new_id("in")
 
@@ -116,11 +118,11 @@ def wire(
         if not reachable:
             telemetry.degradations.inc()
 
-    hub = Hub(min(settings.turn_log_ttl_s, ENDED_TTL_S))
+    registry = TurnRegistry(min(settings.turn_log_ttl_s, ENDED_TTL_S))
     writer = LogWriter(store, settings.flush_ms / 1000, on_state)
-    followers = Followers(hub, store, instance, settings.lease_s, settings.disconnect_grace_s, tasks)
-    stopping = Stopping(hub, store, followers, instance, telemetry, tasks)
-    leases = Leases(hub, store, writer, instance, settings.lease_s, stopping.take)
+    mirrors = Mirrors(registry, store, instance, settings.lease_s, settings.disconnect_grace_s, tasks)
+    cancellation = Cancellation(registry, store, mirrors, instance, telemetry, tasks)
+    leases = Leases(registry, store, writer, instance, settings.lease_s, cancellation.take)
     recreation = Recreation(store, writer, tasks)
     writer.on_missing = recreation.soon
     retries = Retries(
@@ -129,57 +131,59 @@ def wire(
         breaker_failures=settings.breaker_failures,
         breaker_open_s=settings.breaker_open_s,
     )
-    resilience = Resilience(providers, retries)
+    resilience = RetryingClient(providers, retries)
     memory = Memory(settings.memory_bytes)
-    courses = Courses(hub, store, resilience, settings, writer, leases, followers, recreation)
-    runner = Runner(
+    runner = TurnRunner(registry, store, resilience, settings, writer, leases, mirrors, recreation)
+    starter = TurnStarter(
         instance=instance,
-        hub=hub,
+        registry=registry,
         store=store,
         catalog=catalog,
         settings=settings,
         writer=writer,
-        followers=followers,
-        courses=courses,
-        stopping=stopping,
+        mirrors=mirrors,
+        runner=runner,
+        cancellation=cancellation,
         memory=memory,
         telemetry=telemetry,
         tracing=tracing,
         tasks=tasks,
     )
-    stopping.take_over = Takeover(instance, hub, store, settings, followers, courses, runner, telemetry).take_over
-    watchers = Watchers(hub, store, followers, tasks)
-    limits = Limits(settings, Places(settings, store, lambda: writer.reachable))
+    cancellation.take_over = Takeover(
+        instance, registry, store, settings, mirrors, runner, starter, telemetry
+    ).take_over
+    subscriptions = ConversationSubscriptions(registry, store, mirrors, tasks)
+    limits = Limits(settings, ConnectionLimiter(settings, store, lambda: writer.reachable))
     services = Services(
         instance,
         settings,
         store,
         authenticator,
         catalog,
-        hub,
-        followers,
-        runner,
-        stopping,
-        watchers,
+        registry,
+        mirrors,
+        starter,
+        cancellation,
+        subscriptions,
         limits,
         memory,
         telemetry,
         clients,
     )
     telemetry.read_when_asked(lambda: _live(services, writer))
-    return Wired(services, writer, leases, Circuits(store, resilience.breakers), providers)
+    return Runtime(services, writer, leases, BreakerSync(store, resilience.breakers), providers)
 
 
 def _live(services: Services, writer: LogWriter) -> list[Metric]:
     """What there is at this moment."""
     label = services.telemetry.model
-    turns = Counter((shown_status(one.state), label(one.model)) for one in services.hub.live() if one.owned)
+    turns = Counter((shown_status(one.state), label(one.model)) for one in services.registry.live() if one.owned)
     clients = services.clients.counts()
     return [
         gauge("connections", "Clients that are here", [((name,), clients[name]) for name in TRANSPORTS], "transport"),
         gauge("turns", "Turns that run here", turns.items(), "state", "model"),
         gauge("store_degraded", "1 while the log can't be written", [((), writer.degraded)]),
-        gauge("draining", "1 while this instance leaves", [((), services.runner.draining)]),
+        gauge("draining", "1 while this instance leaves", [((), services.starter.draining)]),
     ]
 
 
@@ -192,4 +196,4 @@ async def _warm_up(services: Services, providers: Providers) -> None:
     if any(row.price_list and not missing for _, row, missing in services.catalog.providers()):
         await asyncio.to_thread(prices.load)
     await asyncio.sleep(SDKS_AFTER_S - PRICES_AFTER_S)
-    Thread(target=providers.warm, args=(services.runner.default_model,), daemon=True).start()
+    Thread(target=providers.warm, args=(services.starter.default_model,), daemon=True).start()

@@ -146,7 +146,7 @@ class Params(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     demo: dict[str, Any] | None = None
 
 
-class Cursor(Struct, frozen=True, tag_field="type", tag="cursor"):
+class ResponseHandle(Struct, frozen=True, tag_field="type", tag="cursor"):
     """The provider makes this answer whether anybody listens or not: by `id` it can be heard again, or stopped.
 
     `route` is the id of the route that was asked. A delta without a part, before the first one.
@@ -174,9 +174,9 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
     answered: tuple[Part, ...] = ()
-    cursor: Cursor | None = None
+    cursor: ResponseHandle | None = None
 
-    def going_on_from(self, answered: list[Part], cursor: Cursor | None = None) -> ChatRequest:
+    def going_on_from(self, answered: list[Part], cursor: ResponseHandle | None = None) -> ChatRequest:
         """The same question, with a part of its answer."""
         return msgspec.structs.replace(self, answered=tuple(answered), cursor=cursor)
 
@@ -227,9 +227,9 @@ class Finished(Struct, frozen=True):
     reason: FinishReason
 
 
-Delta = PartStarted | PartDelta | UsageReported | Finished | Cursor
+Delta = PartStarted | PartDelta | UsageReported | Finished | ResponseHandle
 
-Taker = Callable[[list[Delta]], bool]
+DeltaSink = Callable[[list[Delta]], bool]
 """Takes a batch, and says whether it did."""
 
 
@@ -268,7 +268,7 @@ class Provider(Protocol):
     what it takes isn't yielded.
     """
 
-    def stream(self, request: ChatRequest, take: Taker | None = None) -> AsyncIterator[list[Delta]]: ...
+    def stream(self, request: ChatRequest, take: DeltaSink | None = None) -> AsyncIterator[list[Delta]]: ...
 
     async def aclose(self) -> None: ...
 

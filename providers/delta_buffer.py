@@ -16,7 +16,7 @@ _surrogate = re.compile("[\ud800-\udfff]")
 _high_at_end = re.compile("[\ud800-\udbff]\\Z")
 
 
-class Parts:
+class DeltaBuffer:
     """One answer's parts. A `key` is the dialect's own name for a part that may get more later."""
 
     def __init__(self) -> None:

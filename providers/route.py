@@ -12,8 +12,18 @@ from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from providers.base import ChatRequest, Cursor, Delta, FilePart, ImagePart, Part, ProviderError, Taker, ToolName
-from providers.token_lower_bound import surely_over
+from providers.base import (
+    ChatRequest,
+    Delta,
+    DeltaSink,
+    FilePart,
+    ImagePart,
+    Part,
+    ProviderError,
+    ResponseHandle,
+    ToolName,
+)
+from providers.token_lower_bound import exceeds_window
 
 WORD = "^[a-z][a-z0-9-]*$"
 Feature = Annotated[str, Field(pattern=WORD)]
@@ -203,7 +213,7 @@ class Route(Struct, frozen=True):
 
     def check_length(self, request: ChatRequest) -> None:
         """Raises `ProviderError` for what is too long for the model in any case. It looks at all of a long text."""
-        if self.context_window is not None and surely_over(request, self.context_window):
+        if self.context_window is not None and exceeds_window(request, self.context_window):
             raise ProviderError(
                 "context_length_exceeded",
                 f"This is too long for the model {self.id}, which takes {self.context_window} tokens: shorten it, "
@@ -285,7 +295,9 @@ class Timeouts(Struct, frozen=True):
 class Dialect(Protocol):
     """One client of one endpoint, for all of its models: what stands behind a `Provider`."""
 
-    def stream(self, request: ChatRequest, route: Route, take: Taker | None = None) -> AsyncIterator[list[Delta]]: ...
+    def stream(
+        self, request: ChatRequest, route: Route, take: DeltaSink | None = None
+    ) -> AsyncIterator[list[Delta]]: ...
 
     async def aclose(self) -> None: ...
 
@@ -294,5 +306,5 @@ class Dialect(Protocol):
 class Stoppable(Protocol):
     """A dialect whose answers go on after the connection is closed."""
 
-    async def stop(self, cursor: Cursor) -> None:
+    async def stop(self, cursor: ResponseHandle) -> None:
         """End the answer at the provider. Raises `ProviderError`."""

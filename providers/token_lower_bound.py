@@ -24,7 +24,7 @@ _BLANK_OR_NOT: Final = bytes(32 if byte in _BLANKS else 120 for byte in range(25
 _NOT_ASCII: Final = bytes(range(128, 256))
 
 
-def tokens_at_least(text: str) -> int:
+def token_lower_bound(text: str) -> int:
     """The fewest tokens that this text can be. Blanks that aren't ASCII may belong to a word."""
     written = text.encode("utf-8", "ignore")
     marked = written.translate(_BLANK_OR_NOT)
@@ -35,7 +35,7 @@ def tokens_at_least(text: str) -> int:
     return max(words // _WORDS_MAX, wide // _WIDE_MAX, (plain + wide) // _CHARS_MAX)
 
 
-def surely_over(request: ChatRequest, window: int) -> bool:
+def exceeds_window(request: ChatRequest, window: int) -> bool:
     """Whether the request can't fit a window of so many tokens. Images, files and what was thought don't count."""
     texts = [request.system or ""]
     for message in request.messages:
@@ -54,7 +54,7 @@ def surely_over(request: ChatRequest, window: int) -> bool:
     for text in texts:
         for begin in range(0, len(text), _SLICE_CHARS):
             # A word that is cut in two is no more than one of them.
-            tokens += max(tokens_at_least(text[begin : begin + _SLICE_CHARS]) - (begin > 0), 0)
+            tokens += max(token_lower_bound(text[begin : begin + _SLICE_CHARS]) - (begin > 0), 0)
             if tokens > window:
                 return True
     return False

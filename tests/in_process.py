@@ -16,11 +16,11 @@ from gateway.identity.principal import Principal
 from gateway.protocol.codec import CODECS, JSON, Codec
 from gateway.requests.services import Services
 from gateway.requests.session import Session
-from gateway.runtime import Wired, wire
+from gateway.runtime import Runtime, wire
 from gateway.settings import Settings
 from gateway.streams.outbox import Outbox
 from gateway.telemetry.metrics import Telemetry
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from providers.catalog.catalog import Catalog, Providers
 from store.api import Deliver, Store
 from store.records import StoreError
@@ -224,7 +224,7 @@ class Instance:
         self.told: list[Any] = []
         self._settings = make_settings(**fields)
         self._providers = providers
-        self._made: Wired | None = None
+        self._made: Runtime | None = None
         self._begun = asyncio.Event()
         self._leaving = asyncio.Event()
         self._life = asyncio.get_running_loop().create_task(self._live())
@@ -245,12 +245,12 @@ class Instance:
             )
             self._made = wired
             wired.services.clients.set_durability = self.told.append  # type: ignore[method-assign, assignment]
-            chores = [tasks.create_task(chore) for chore in wired.chores()]
+            background_tasks = [tasks.create_task(chore) for chore in wired.background_tasks()]
             await wired.begin()
             self._begun.set()
             await self._leaving.wait()
-            await wired.services.runner.drain(0)
-            for chore in chores:
+            await wired.services.starter.drain(0)
+            for chore in background_tasks:
                 chore.cancel()
 
     async def begun(self) -> Instance:
@@ -269,7 +269,7 @@ class Instance:
         return self.store
 
     @property
-    def wired(self) -> Wired:
+    def wired(self) -> Runtime:
         """Its parts."""
         assert self._made is not None, "it has not begun"
         return self._made
@@ -279,9 +279,9 @@ class Instance:
         """What its sessions work with."""
         return self.wired.services
 
-    def stream(self, turn: str, user: str = "ann") -> TurnStream:
+    def stream(self, turn: str, user: str = "ann") -> LiveTurn:
         """A turn that it knows."""
-        found = self.services.hub.get(user, turn)
+        found = self.services.registry.get(user, turn)
         assert found is not None, f"{turn} is not known"
         return found
 
@@ -289,7 +289,7 @@ class Instance:
         """As kill -9: everything stops where it is."""
         self._life.cancel()
         await asyncio.wait([self._life])
-        for stream in self.services.hub.live():
+        for stream in self.services.registry.live():
             stream.owned = False  # a dead process has no timers
             stream.end()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
-from providers.base import ChatRequest, Delta, Provider, Taker
+from providers.base import ChatRequest, Delta, DeltaSink, Provider
 from providers.catalog.catalog import Catalog, Providers
 from providers.route import Route
 
@@ -16,7 +16,7 @@ class Scripted:
         self.asked = 0
         self._script = script
 
-    def stream(self, request: ChatRequest, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
+    def stream(self, request: ChatRequest, take: DeltaSink | None = None) -> AsyncIterator[list[Delta]]:
         """See `Provider`."""
         self.asked += 1
         return self._script(request)

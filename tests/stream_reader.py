@@ -9,14 +9,14 @@ import msgspec
 from gateway.protocol.codec import JSON, Codec
 from gateway.streams.outbox import Outbox
 from gateway.turns.abort import Abort
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from tests.client import TurnView
 from tests.turn_events import EPOCH, delta, part, started
 
 
-def stream_of(turn: str = "t", *, user: str = "ann", grace_s: float | None = None) -> TurnStream:
+def stream_of(turn: str = "t", *, user: str = "ann", grace_s: float | None = None) -> LiveTurn:
     """A new turn; with `grace_s` it is aborted when nobody is attached for so long."""
-    stream = TurnStream(user, turn, b"digest", EPOCH)
+    stream = LiveTurn(user, turn, b"digest", EPOCH)
     if grace_s is not None:
         stream.watch(grace_s, lambda stream: stream.signal.abort(Abort("disconnect")))
     return stream
@@ -48,12 +48,12 @@ class Reader:
         return self
 
 
-def say(stream: TurnStream, *texts: str) -> None:
+def say(stream: LiveTurn, *texts: str) -> None:
     """The model says so."""
     for text in texts:
         stream.publish([delta(stream.log.end + 1, text, turn=stream.turn)])
 
 
-def begin(stream: TurnStream) -> None:
+def begin(stream: LiveTurn) -> None:
     """Started, with one part."""
     stream.publish([started(stream.turn), part(2, turn=stream.turn)])

@@ -42,5 +42,5 @@ async def _serve() -> None:
 if __name__ == "__main__":
     import uvloop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as starter:
+        starter.run(_serve())

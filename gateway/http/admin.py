@@ -9,7 +9,7 @@ from starlette.background import BackgroundTask
 from starlette.responses import Response
 
 from gateway.drain import drain
-from gateway.http.operation import Call
+from gateway.http.operation import RequestContext
 from gateway.http.request_body import from_body, from_query
 from gateway.http.responses import NO_STORE, Json
 from gateway.protocol import requests as p
@@ -18,7 +18,7 @@ from gateway.protocol.ids import rfc3339
 from gateway.protocol.plain_text import PLAIN
 from gateway.protocol.results import Nothing, TurnState
 from gateway.turns.abort import Abort
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.state import shown_status
 
 Name = Annotated[str, Meta(min_length=1, max_length=1000, pattern=PLAIN)]
@@ -47,7 +47,7 @@ class AdminClose(p.Request, frozen=True, tag="admin.close"):
     connection: Name
 
 
-class LiveTurn(Struct, frozen=True):
+class RunningTurn(Struct, frozen=True):
     """A turn that runs here. `readers`: how many connections of this instance follow it."""
 
     turn: str
@@ -64,7 +64,7 @@ class LiveTurns(Struct, frozen=True):
     """The turns of this instance, oldest first."""
 
     instance: str
-    turns: list[LiveTurn]
+    turns: list[RunningTurn]
 
 
 class LiveConnection(Struct, frozen=True):
@@ -91,11 +91,11 @@ class Stopped(Struct, frozen=True):
     turns: dict[str, str]
 
 
-async def turns(call: Call) -> Response:
+async def turns(call: RequestContext) -> Response:
     """Every turn that runs here."""
     user = _asked(call).user
     live = [
-        LiveTurn(
+        RunningTurn(
             turn=one.turn,
             user=one.user,
             conversation=one.conversation,
@@ -105,13 +105,13 @@ async def turns(call: Call) -> Response:
             seq=one.log.end,
             readers=one.readers,
         )
-        for one in call.services.hub.live(user)
+        for one in call.services.registry.live(user)
         if one.owned
     ]
     return Json(LiveTurns(call.services.instance, live), 200, NO_STORE)
 
 
-async def connections(call: Call) -> Response:
+async def connections(call: RequestContext) -> Response:
     """Every client that is here."""
     user = _asked(call).user
     live = [
@@ -129,18 +129,18 @@ async def connections(call: Call) -> Response:
     return Json(LiveConnections(call.services.instance, live), 200, NO_STORE)
 
 
-async def stop(call: Call) -> Response:
+async def stop(call: RequestContext) -> Response:
     """Stop one turn, wherever it runs."""
     call.principal.require("admin")
     asked = from_body(AdminStop, call.path, await call.body(call.services.settings.frame_bytes), call.operation.fields)
-    user = asked.user or _owner(asked.turn, call.services.hub.live())
-    outcome = await call.services.stopping.cancel(user, asked.turn, Abort("admin", asked.reason))
+    user = asked.user or _owner(asked.turn, call.services.registry.live())
+    outcome = await call.services.cancellation.cancel(user, asked.turn, Abort("admin", asked.reason))
     if outcome == "not_found":
         raise ApiError("not_found", f"{user} has no turn {asked.turn}. Check the ids.", path="turn")
     return Json(Stopped({asked.turn: outcome}), 200, NO_STORE)
 
 
-def _owner(turn: str, live: list[TurnStream]) -> str:
+def _owner(turn: str, live: list[LiveTurn]) -> str:
     """The one user who has such a turn here. Raises `ApiError`."""
     users = {one.user for one in live if one.turn == turn}
     if not users:
@@ -150,7 +150,7 @@ def _owner(turn: str, live: list[TurnStream]) -> str:
     return users.pop()
 
 
-async def close(call: Call) -> Response:
+async def close(call: RequestContext) -> Response:
     """Close one connection; its turns go on, or end with it as they were told to."""
     call.principal.require("admin")
     asked = from_body(AdminClose, call.path, await call.body(call.services.settings.frame_bytes), ())
@@ -161,7 +161,7 @@ async def close(call: Call) -> Response:
     return Json(Nothing(), 200, NO_STORE)
 
 
-async def leave(call: Call) -> Response:
+async def leave(call: RequestContext) -> Response:
     """Begin to drain this instance; it stays, and is not ready any more, until it is stopped."""
     call.principal.require("admin")
     from_body(AdminList, {}, await call.body(call.services.settings.frame_bytes), ())
@@ -170,6 +170,6 @@ async def leave(call: Call) -> Response:
     return answer
 
 
-def _asked(call: Call) -> AdminList:
+def _asked(call: RequestContext) -> AdminList:
     call.principal.require("admin")
     return from_query(AdminList, call.path, call.query())

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 from starlette.responses import Response
 
-from gateway.http.operation import Call
+from gateway.http.operation import RequestContext
 from gateway.http.request_body import from_body
 from gateway.http.responses import NO_STORE, Json
 from gateway.protocol import requests as p
@@ -27,14 +27,14 @@ class Revocation(p.Request, frozen=True, tag="revocation"):
     before: str | None = None
 
 
-async def issue(call: Call) -> Response:
+async def issue(call: RequestContext) -> Response:
     """A ticket for whoever asks."""
     call.query()
     ticket, until_ms = await call.services.authenticator.tickets.issue(call.principal)
     return Json({"ticket": ticket, "expires_at": rfc3339(until_ms)}, 200, NO_STORE)
 
 
-async def revoke(call: Call) -> Response:
+async def revoke(call: RequestContext) -> Response:
     """Effective on every instance within seconds."""
     call.principal.require("admin")
     body = await call.body(call.services.settings.frame_bytes)

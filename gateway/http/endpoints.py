@@ -6,7 +6,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.http.operation import Call, Operation
+from gateway.http.operation import Operation, RequestContext
 from gateway.http.operations import OPERATIONS
 from gateway.http.request_body import ClientGone
 from gateway.http.responses import NO_STORE, error_answer
@@ -36,7 +36,7 @@ class Endpoint:
         operation = self._operations["GET" if method == "HEAD" else method]
         services: Services = scope["state"]["services"]
         hear_parent(scope["headers"])
-        call = Call(operation, services, NOBODY, scope, receive, send)
+        call = RequestContext(operation, services, NOBODY, scope, receive, send)
         try:
             if not operation.public:
                 await self._admit(call)
@@ -56,7 +56,7 @@ class Endpoint:
         if answered is not None:
             await answered(scope, receive, send)
 
-    async def _admit(self, call: Call) -> None:
+    async def _admit(self, call: RequestContext) -> None:
         """Who calls, and whether so often. Raises `ApiError`."""
         origin.check_origin(call.scope["headers"], call.services.settings)
         call.principal = await call.services.authenticator.of(call.scope["headers"], call.scope["query_string"])

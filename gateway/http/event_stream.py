@@ -11,7 +11,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from gateway.http.event_formats import EventFormat
-from gateway.http.session import Visit
+from gateway.http.session import HttpSession
 from gateway.transport.uvicorn_http import abort, keep_narrow
 
 log = structlog.stdlib.get_logger("turnwire.http")
@@ -28,7 +28,7 @@ async def until_gone(receive: Receive) -> None:
 class EventStream:
     """Sends what a visit's outbox has, until the turn's ending, or until one side has had enough."""
 
-    def __init__(self, visit: Visit, form: EventFormat, close_timeout_s: float) -> None:
+    def __init__(self, visit: HttpSession, form: EventFormat, close_timeout_s: float) -> None:
         self._visit = visit
         self._form = form
         self._close_timeout_s = close_timeout_s

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from gateway.http.operation import Call
+from gateway.http.operation import RequestContext
 from gateway.http.responses import NO_STORE
 from gateway.protocol.errors import ApiError
 
 
-async def metrics(call: Call) -> Response:
+async def metrics(call: RequestContext) -> Response:
     """Every metric of this process. Raises `ApiError`."""
     services = call.services
     if services.settings.metrics == "off":

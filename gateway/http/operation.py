@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.http.request_body import read_body, read_query
-from gateway.http.session import Visit
+from gateway.http.session import HttpSession
 from gateway.identity import origin
 from gateway.identity.principal import Principal
 from gateway.protocol import requests as p
@@ -22,7 +22,7 @@ from gateway.requests.services import Services
 
 
 @dataclass(slots=True)
-class Call:
+class RequestContext:
     """One request to one operation. `streaming`: its answer has begun; `body_bytes`: what is kept of its body."""
 
     operation: Operation
@@ -77,12 +77,12 @@ class Call:
         prefix: str = self.scope.get("root_path", "")
         return prefix + path
 
-    def visit(self, *, reads: bool = False, stays: bool = False) -> Visit:
+    def visit(self, *, reads: bool = False, stays: bool = False) -> HttpSession:
         """A session for this request; one that `stays` for long counts as a connection. Raises `ApiError`."""
-        if stays and self.services.runner.draining:
+        if stays and self.services.starter.draining:
             raise ApiError("shutting_down", retry_after_ms=1000)
         host = origin.host_of(self.scope) if stays else None
-        return Visit(self.services, self.principal, reads=reads, host=host)
+        return HttpSession(self.services, self.principal, reads=reads, host=host)
 
 
 class Field(Struct, frozen=True):
@@ -120,7 +120,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     method: str
     path: str
     summary: str
-    serve: Callable[[Call], Awaitable[Response | None]]
+    serve: Callable[[RequestContext], Awaitable[Response | None]]
     answers: tuple[Answer, ...]
     request: type[p.Request] | None = None
     fields: tuple[str, ...] = ()

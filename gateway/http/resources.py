@@ -9,7 +9,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from gateway import __version__
-from gateway.http.operation import Call, PartGet
+from gateway.http.operation import PartGet, RequestContext
 from gateway.http.request_body import from_body, from_query
 from gateway.http.responses import NO_STORE, Bytes, Json, error_answer
 from gateway.protocol.codec import BY_SUBPROTOCOL
@@ -24,7 +24,7 @@ READY_NOTE_MS = 1000
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 
 
-async def ask(call: Call) -> Response:
+async def ask(call: RequestContext) -> Response:
     """The request's result as JSON."""
     operation = call.operation
     assert operation.request is not None
@@ -43,7 +43,7 @@ async def ask(call: Call) -> Response:
     return Json(result, answer.status, headers)
 
 
-async def cancel(call: Call) -> Response:
+async def cancel(call: RequestContext) -> Response:
     """As `turn.cancel` of one turn, which has to be there."""
     answer = await ask(call)
     turn = call.path["turn"]
@@ -52,7 +52,7 @@ async def cancel(call: Call) -> Response:
     return answer
 
 
-async def part(call: Call) -> Response:
+async def part(call: RequestContext) -> Response:
     """The bytes of one part's data."""
     request = from_query(PartGet, call.path, call.query())
     call.principal.require("read")
@@ -77,19 +77,19 @@ def _media_type(given: str) -> str:
     return given if _MEDIA_TYPE.fullmatch(given) else "application/octet-stream"
 
 
-async def health(call: Call) -> Response:
+async def health(call: RequestContext) -> Response:
     """The process lives."""
     return Json({"status": "ok"})
 
 
-async def ready(call: Call) -> Response:
+async def ready(call: RequestContext) -> Response:
     """Whether clients can be served here.
 
     A store that can be read and not written, as a full Redis, is the same for every instance: to send clients away
     from all of them would keep them from the turns that run. It is said, and new turns are refused.
     """
     services = call.services
-    if services.runner.draining:
+    if services.starter.draining:
         return error_answer(ApiError("shutting_down"))
     services.memory.check()
     try:
@@ -103,7 +103,7 @@ async def ready(call: Call) -> Response:
     return Json({"status": "ready", "store": "ok"})
 
 
-async def about(call: Call) -> Response:
+async def about(call: RequestContext) -> Response:
     """Service information."""
     return Json(
         {

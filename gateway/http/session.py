@@ -27,7 +27,7 @@ from gateway.streams.outbox import Outbox
 UNBOUNDED = 2**62
 
 
-class Visit:
+class HttpSession:
     """A session without a socket. `changed` is set when there may be something to send, or a reason to stop.
 
     `leaving` says why to stop; `interrupt` is called for who can't wait to be asked. With `reads` false nobody takes
@@ -46,7 +46,7 @@ class Visit:
         host: str | None = None,
     ) -> None:
         settings = services.settings
-        self._stay = services.limits.stay()
+        self._permit = services.limits.permit()
         self._principal = principal
         self._host = host
         self.id = new_id("cn")
@@ -72,10 +72,10 @@ class Visit:
             input_bytes_max=settings.body_bytes,
         )
 
-    async def __aenter__(self) -> Visit:
+    async def __aenter__(self) -> HttpSession:
         try:
             if self._host is not None:
-                await self._stay.enter(self._principal, self._host)
+                await self._permit.enter(self._principal, self._host)
         except BaseException:
             self._let_go()
             raise
@@ -92,7 +92,7 @@ class Visit:
     def _let_go(self) -> None:
         self._session.close()
         self._access.leave()
-        self._stay.leave()
+        self._permit.leave()
 
     async def ask(self, request: AnyRequest) -> Any:
         """The result of a request. Raises `ApiError`."""

@@ -11,17 +11,17 @@ from starlette.responses import Response
 from gateway.http.event_formats import FORMATS, NDJSON, SSE
 from gateway.http.event_stream import EventStream, until_gone
 from gateway.http.negotiation import choose, last_event, prefers_async
-from gateway.http.operation import Call
+from gateway.http.operation import RequestContext
 from gateway.http.request_body import JSON_TYPE, ClientGone, start_from_body, to_request
 from gateway.http.responses import NO_STORE, Json
-from gateway.http.session import Visit
+from gateway.http.session import HttpSession
 from gateway.offload import aside
 from gateway.protocol import requests as p
 from gateway.protocol.errors import CODES, ApiError, ErrorBody
 from store.records import NotFound
 
 
-async def start(call: Call) -> Response | None:
+async def start(call: RequestContext) -> Response | None:
     """As `turn.start`; the answer is what `Accept` and `Prefer` want."""
     media_type = choose(call.headers, (JSON_TYPE, SSE, NDJSON))
     call.query()
@@ -41,7 +41,7 @@ async def start(call: Call) -> Response | None:
     return None
 
 
-async def follow(call: Call) -> Response | None:
+async def follow(call: RequestContext) -> Response | None:
     """A turn's events, behind the one that the client names; nothing behind the ending."""
     media_type = choose(call.headers, (SSE, NDJSON))
     call.query()
@@ -55,27 +55,29 @@ async def follow(call: Call) -> Response | None:
     return None
 
 
-async def _ask(call: Call, visit: Visit) -> dict[str, Any]:
+async def _ask(call: RequestContext, visit: HttpSession) -> dict[str, Any]:
     """What `turn.start` answers; from then on the turn has the input, and nothing here holds the body."""
     placed: dict[str, Any] = await visit.ask(await _read_start(call))
     call.drop_body()
     return placed
 
 
-async def _read_start(call: Call) -> p.TurnStart:
+async def _read_start(call: RequestContext) -> p.TurnStart:
     """The start in the body; a large one is decoded beside the loop. Raises `ApiError`, `ClientGone`."""
     settings = call.services.settings
     body = await call.body(settings.body_bytes)
     return await aside(len(body), start_from_body, body, settings.frame_bytes)
 
 
-async def _stream(call: Call, visit: Visit, media_type: str, epoch: int, headers: dict[str, str]) -> None:
+async def _stream(
+    call: RequestContext, visit: HttpSession, media_type: str, epoch: int, headers: dict[str, str]
+) -> None:
     stream = EventStream(visit, FORMATS[media_type](epoch), call.services.settings.close_timeout_s)
     call.streaming = True
     await stream.respond(call.scope, call.receive, call.send, headers)
 
 
-async def _attach(visit: Visit, request: p.TurnAttach) -> None:
+async def _attach(visit: HttpSession, request: p.TurnAttach) -> None:
     (answer,) = (await visit.ask(request))["turns"].values()
     if "error" in answer:
         raise _as_error(answer["error"])
@@ -85,7 +87,7 @@ def _as_error(body: ErrorBody) -> ApiError:
     return ApiError(body.code, body.message, path=body.path, stored_message=body.stored_message)
 
 
-async def _outcome(call: Call) -> Response:
+async def _outcome(call: RequestContext) -> Response:
     """Wait for the ending; the turn as `turn.get` shows it. One that failed has its error's status."""
     async with call.visit(stays=True) as visit:
         placed = await _ask(call, visit)
@@ -96,10 +98,10 @@ async def _outcome(call: Call) -> Response:
     return Json(view, 200 if error is None else CODES[error.code].http_status, _place(call, turn))
 
 
-async def _until_ended(call: Call, visit: Visit, turn: str) -> None:
+async def _until_ended(call: RequestContext, visit: HttpSession, turn: str) -> None:
     """Raises `ClientGone`, and `ApiError` where the wait ends before the turn."""
     try:
-        stream = await call.services.followers.find(call.principal.user, turn)
+        stream = await call.services.mirrors.find(call.principal.user, turn)
     except NotFound:
         return
     except ApiError:
@@ -122,11 +124,11 @@ async def _until_ended(call: Call, visit: Visit, turn: str) -> None:
     raise ClientGone
 
 
-async def _until_stopped(visit: Visit) -> None:
+async def _until_stopped(visit: HttpSession) -> None:
     while visit.leaving is None:
         visit.changed.clear()
         await visit.changed.wait()
 
 
-def _place(call: Call, turn: str) -> dict[str, str]:
+def _place(call: RequestContext, turn: str) -> dict[str, str]:
     return {**NO_STORE, "location": call.place(f"/v1/turns/{turn}")}

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 import structlog
 
 from gateway.identity.api_keys import KEY_PREFIX, ApiKeys
-from gateway.identity.credential_lease import EXPIRED, REVOKED, Access
+from gateway.identity.credential_lease import EXPIRED, REVOKED, CredentialLease
 from gateway.identity.origin import Headers
 from gateway.identity.principal import DEFAULT_SCOPES, KEPT_FROM_BROWSERS, Credential, Principal, principal_of
 from gateway.identity.revocations import Revocations
@@ -42,7 +42,7 @@ class Authenticator:
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
-        self._present: set[Access] = set()
+        self._present: set[CredentialLease] = set()
         rules, identity_rules = settings.token_settings, settings.identity_settings
         self._tokens = None if rules is None else Tokens(rules)
         self._identities = None if identity_rules is None else Tokens(identity_rules)
@@ -169,9 +169,9 @@ class Authenticator:
         principal: Principal,
         on_expiring: Callable[[int], None] = lambda _: None,
         on_ended: Callable[[str], None] = lambda _: None,
-    ) -> Access:
-        """Somebody comes in, for one request or for long; `leave` the answer when it is over. See `Access`."""
-        access = Access(
+    ) -> CredentialLease:
+        """Somebody comes in, for one request or for long; `leave` the answer when it is over. See `CredentialLease`."""
+        access = CredentialLease(
             principal,
             self._renew,
             warning_s=self._settings.auth_warning_s,
@@ -183,7 +183,7 @@ class Authenticator:
         self._present.add(access)
         return access
 
-    def chores(self) -> list[Coroutine[Any, Any, None]]:
+    def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """What runs until it is cancelled."""
         checkers = [checker for checker in (self._tokens, self._identities) if checker is not None]
         fetching = [checker.jwks.keep() for checker in checkers if checker.jwks is not None]
@@ -207,13 +207,13 @@ class Authenticator:
             except StoreError as error:
                 log.info("revocations can't be read now", error=str(error))
 
-    def _to_sweep(self, everybody: bool) -> Iterator[list[Access]]:
+    def _to_sweep(self, everybody: bool) -> Iterator[list[CredentialLease]]:
         """All who are here, or who came since the last sweep: something may have changed while they were let in."""
         found = [access for access in self._present if everybody or access.swept is not access.principal]
         for start in range(0, len(found), SWEPT_AT_ONCE):
             yield [access for access in found[start : start + SWEPT_AT_ONCE] if self._is_here(access)]
 
-    def _is_here(self, access: Access) -> bool:
+    def _is_here(self, access: CredentialLease) -> bool:
         return access in self._present and not access.revoked
 
     async def _sweep_keys(self, everybody: bool) -> None:

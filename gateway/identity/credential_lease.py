@@ -21,7 +21,7 @@ LASTING: frozenset[Scope] = frozenset({"read", "as"})
 """The scopes that what a client follows rests on: with them it has to end. The others are asked for with each request."""
 
 
-class Access:
+class CredentialLease:
     """What a connection, or one HTTP request, may do now. Leave it when the client is gone.
 
     `on_expiring` is told when the credential ends soon, and when that is (ms since 1970); `on_ended` why it has ended.
@@ -36,7 +36,7 @@ class Access:
         grace_s: float,
         on_expiring: Callable[[int], None],
         on_ended: Callable[[str], None],
-        on_left: Callable[[Access], None],
+        on_left: Callable[[CredentialLease], None],
     ) -> None:
         self.principal = principal
         self.swept: Principal | None = None
@@ -52,7 +52,7 @@ class Access:
         self._timers: list[asyncio.TimerHandle] = []
         self._plan()
 
-    def __enter__(self) -> Access:
+    def __enter__(self) -> CredentialLease:
         return self
 
     def __exit__(

@@ -30,7 +30,7 @@ RETRY_AFTER_MS = 1000
 Kind = Literal["user", "address"]
 
 
-class Places:
+class ConnectionLimiter:
     """The places that this instance's clients hold. `reachable`: whether the store is worth asking now."""
 
     def __init__(self, settings: Settings, store: Store, reachable: Callable[[], bool] = lambda: True) -> None:
@@ -120,15 +120,15 @@ class Places:
         return ApiError("rate_limited", message, retry_after_ms=RETRY_AFTER_MS)
 
 
-class Stay:
+class ConnectionPermit:
     """The places that one client takes, until it leaves."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: ConnectionLimiter) -> None:
         self._places = places
         self._holder = new_id("at")
         self._keys: list[str] = []
 
-    def __enter__(self) -> Stay:
+    def __enter__(self) -> ConnectionPermit:
         return self
 
     def __exit__(

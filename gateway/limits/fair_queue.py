@@ -27,7 +27,7 @@ QUEUED = frozenset(
 """The calls whose first argument is the user, or a record of the user's."""
 
 
-class Crowded(StoreError):
+class TooManyWaiting(StoreError):
     """Too many calls of this user wait already."""
 
 
@@ -42,13 +42,13 @@ class FairQueue:
         self._lines: dict[str, deque[asyncio.Future[None]]] = {}
 
     async def enter(self, user: str) -> None:
-        """Wait for a slot; `leave` it. Raises `Crowded`."""
+        """Wait for a slot; `leave` it. Raises `TooManyWaiting`."""
         if self._free:
             self._free -= 1  # a free slot means that nobody waits
             return
         line = self._lines.setdefault(user, deque())
         if 0 < self._waiting_max <= len(line):
-            raise Crowded("Too many calls of one user wait for the store.")
+            raise TooManyWaiting("Too many calls of one user wait for the store.")
         place = asyncio.get_running_loop().create_future()
         line.append(place)
         try:
@@ -86,7 +86,7 @@ class _Fair:
 
 
 def fair(store: Store, waiting_max: int) -> Store:
-    """The same store, which users come to in turn. Methods raise `Crowded` too."""
+    """The same store, which users come to in turn. Methods raise `TooManyWaiting` too."""
     return cast("Store", _Fair(store, FairQueue(SLOTS_SHARED if store.shared else SLOTS_EMBEDDED, waiting_max)))
 
 

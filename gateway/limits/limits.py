@@ -1,6 +1,6 @@
 """What each user and each address may have: requests, connections and turns at once, and budgets.
 
-All of it is counted for all instances, by the store: requests (`pace.py`), connections (`places.py`), and turns and
+All of it is counted for all instances, by the store: requests (`rate_limiter.py`), connections (`places.py`), and turns and
 budgets in the step that accepts a turn. With auth off everyone is one user: nothing is counted by user or address
 then, but budgets hold.
 """
@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from math import ceil
 
-from gateway.limits.connections import Places, Stay
-from gateway.limits.rate_limiter import Pace
+from gateway.limits.connections import ConnectionLimiter, ConnectionPermit
+from gateway.limits.rate_limiter import RateLimiter
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError, ErrorCode
 from gateway.settings import Settings
@@ -45,7 +45,7 @@ _REFUSALS: dict[LimitName, tuple[ErrorCode, str]] = {
 }
 
 
-class BodyRoom:
+class BodyMemory:
     """The memory for large bodies that are read at the same time. What fits a frame, `small_bytes`, needs none."""
 
     def __init__(self, bytes_max: int, small_bytes: int) -> None:
@@ -68,7 +68,7 @@ class BodyRoom:
         return max(0, size - self._small_bytes)
 
 
-class LargeBytes:
+class ByteRateLimiter:
     """The rate at which one user may send, or be sent, what is larger than a frame; no limit where auth is off.
 
     `what`: the plural for error messages. `at_once`: bytes of a burst.
@@ -77,44 +77,46 @@ class LargeBytes:
     def __init__(self, what: str, settings: Settings, at_once: int, clock: Callable[[], float]) -> None:
         self._what = what
         self._free_bytes = settings.frame_bytes
-        self._pace = None
+        self._rate_limiter = None
         if settings.auth != "none" and settings.user_body_bytes_per_s:
             kib_per_s = settings.user_body_bytes_per_s / BODY_UNIT_BYTES
-            self._pace = Pace(kib_per_s, at_once // BODY_UNIT_BYTES, clock, settled=False)
+            self._rate_limiter = RateLimiter(kib_per_s, at_once // BODY_UNIT_BYTES, clock, settled=False)
 
     def check(self, user: str) -> None:
         """Raise `ApiError` "rate_limited" until the user's earlier bytes are worked off."""
-        wait_ms = 0 if self._pace is None else self._pace.wait_ms(user)
+        wait_ms = 0 if self._rate_limiter is None else self._rate_limiter.wait_ms(user)
         if wait_ms:
             raise ApiError("rate_limited", f"Too many large {self._what}. Wait a moment.", retry_after_ms=wait_ms)
 
     def charge(self, user: str, size: int) -> None:
         """Count `size` bytes; what fits a frame is free."""
-        if self._pace is not None and size > self._free_bytes:
-            self._pace.charge(user, size // BODY_UNIT_BYTES)
+        if self._rate_limiter is not None and size > self._free_bytes:
+            self._rate_limiter.charge(user, size // BODY_UNIT_BYTES)
 
 
 class Limits:
     """The limits of this process. `turns`: what the store checks when it accepts a turn."""
 
-    def __init__(self, settings: Settings, places: Places, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, settings: Settings, places: ConnectionLimiter, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         counted = settings.auth != "none"
         per_s = settings.user_requests_per_s
-        self.pace = Pace(per_s, settings.user_requests_burst, clock) if counted and per_s else None
-        self._work = Pace(WORK_MS_PER_S, WORK_MS_AT_ONCE, clock, settled=False) if counted else None
+        self.rate_limiter = RateLimiter(per_s, settings.user_requests_burst, clock) if counted and per_s else None
+        self._work = RateLimiter(WORK_MS_PER_S, WORK_MS_AT_ONCE, clock, settled=False) if counted else None
         # Bytes come unevenly: what is taken at once is as large as what all may send at once.
         at_once = settings.bodies_bytes
-        self.large_bodies = LargeBytes("bodies", settings, at_once, clock)
-        self.large_answers = LargeBytes("answers", settings, ANSWERS_AT_ONCE * at_once, clock)
+        self.large_bodies = ByteRateLimiter("bodies", settings, at_once, clock)
+        self.large_answers = ByteRateLimiter("answers", settings, ANSWERS_AT_ONCE * at_once, clock)
         self.places = places
-        self.bodies = BodyRoom(settings.bodies_bytes, settings.frame_bytes)
+        self.bodies = BodyMemory(settings.bodies_bytes, settings.frame_bytes)
         self.turns = turn_limits(settings)
 
     def check_request(self, user: str, request: type[p.Request] | None) -> None:
         """Count a request. Raises `ApiError` "rate_limited"; nothing that is `UNTHROTTLED`."""
-        if self.pace is None or (request is not None and issubclass(request, UNTHROTTLED)):
+        if self.rate_limiter is None or (request is not None and issubclass(request, UNTHROTTLED)):
             return
-        wait_ms = self.pace.take(user)
+        wait_ms = self.rate_limiter.take(user)
         if wait_ms:
             raise ApiError("rate_limited", "Too many requests. Wait a moment.", retry_after_ms=wait_ms)
 
@@ -129,16 +131,16 @@ class Limits:
 
     def is_over(self, user: str) -> bool:
         """Whether the user has asked for more than the pace allows."""
-        return self.pace is not None and self.pace.wait_ms(user) > 0
+        return self.rate_limiter is not None and self.rate_limiter.wait_ms(user) > 0
 
     def charge_unknown(self, user: str, count: int) -> None:
         """Of what is always taken, so many ids led nowhere: each was a request."""
-        if self.pace is not None and count:
-            self.pace.charge(user, count)
+        if self.rate_limiter is not None and count:
+            self.rate_limiter.charge(user, count)
 
     def check_unknown(self, user: str) -> None:
         """Whether ids may be looked up that may lead nowhere. Raises `ApiError` "rate_limited"."""
-        wait_ms = 0 if self.pace is None else self.pace.wait_ms(user)
+        wait_ms = 0 if self.rate_limiter is None else self.rate_limiter.wait_ms(user)
         if wait_ms:
             raise ApiError(
                 "rate_limited",
@@ -146,9 +148,9 @@ class Limits:
                 retry_after_ms=wait_ms,
             )
 
-    def stay(self) -> Stay:
+    def permit(self) -> ConnectionPermit:
         """For a client that comes in for longer than one answer."""
-        return Stay(self.places)
+        return ConnectionPermit(self.places)
 
 
 def turn_limits(settings: Settings) -> TurnLimits:

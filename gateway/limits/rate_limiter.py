@@ -21,7 +21,7 @@ DEBT_MAX_S = 10.0
 ROUNDING_MS = 1e-6
 
 
-class Pace:
+class RateLimiter:
     """A bucket of `burst` requests for each user, that gets `per_s` of them. One that isn't `settled` is this process's."""
 
     def __init__(

@@ -30,33 +30,33 @@ class Cancels:
 
     def all_run_here(self, turns: list[str]) -> bool:
         """Whether this process can say of each what became of it."""
-        return all(self._services.stopping.runs_here(self._user, turn) for turn in turns)
+        return all(self._services.cancellation.runs_here(self._user, turn) for turn in turns)
 
     async def _named(self, turns: list[str], wish: Abort) -> dict[str, str]:
         """Who has named too many that don't exist has those that run stopped, and is refused for the rest."""
-        stopping, limits = self._services.stopping, self._services.limits
+        cancellation, limits = self._services.cancellation, self._services.limits
         if limits.is_over(self._user) and not self.all_run_here(turns):
-            here = [turn for turn in turns if stopping.runs_here(self._user, turn)]
-            stopped = await stopping.cancel_all(self._user, here, wish)
+            here = [turn for turn in turns if cancellation.runs_here(self._user, turn)]
+            stopped = await cancellation.cancel_all(self._user, here, wish)
             running = set(await self._services.store.active(self._user, None)).intersection(turns).difference(here)
-            stopped |= await stopping.cancel_all(self._user, running, wish)
+            stopped |= await cancellation.cancel_all(self._user, running, wish)
             if len(stopped) < len(turns):
                 limits.check_unknown(self._user)
             turns = [turn for turn in turns if turn not in stopped]
-            return stopped | await stopping.cancel_all(self._user, turns, wish)
-        result = await stopping.cancel_all(self._user, turns, wish)
+            return stopped | await cancellation.cancel_all(self._user, turns, wish)
+        result = await cancellation.cancel_all(self._user, turns, wish)
         limits.charge_unknown(self._user, sum(became == "not_found" for became in result.values()))
         return result
 
     async def _found(self, here: list[str], conversation: str | None, wish: Abort) -> dict[str, str]:
         """The turns that run here are told at once. Then, of one such cancel at a time, those that the store knows to run."""
-        stopping = self._services.stopping
-        asked = {turn: stopping.cancel(self._user, turn, wish) for turn in here}
+        cancellation = self._services.cancellation
+        asked = {turn: cancellation.cancel(self._user, turn, wish) for turn in here}
         async with self._finding:
             with suppress(StoreError):  # away: what runs here is stopped all the same
                 for turn in await self._services.store.active(self._user, conversation):
                     if turn not in asked:
-                        asked[turn] = stopping.cancel(self._user, turn, wish)
+                        asked[turn] = cancellation.cancel(self._user, turn, wish)
             return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
 
     def _scope(self, request: p.TurnCancel) -> list[str]:
@@ -68,7 +68,7 @@ class Cancels:
             return [request.turn]
         if request.turns is not None:
             return list(dict.fromkeys(request.turns))
-        hub = self._services.hub
+        registry = self._services.registry
         if request.conversation is not None:
-            return [stream.turn for stream in hub.live_in(self._user, request.conversation)]
-        return [stream.turn for stream in hub.live(self._user)]
+            return [stream.turn for stream in registry.live_in(self._user, request.conversation)]
+        return [stream.turn for stream in registry.live(self._user)]

@@ -57,7 +57,7 @@ class Conversations:
     def close(self) -> None:
         """Watch nothing more."""
         for conversation in self._watched:
-            self._services.watchers.unwatch(self._user, conversation, self._outbox)
+            self._services.subscriptions.unwatch(self._user, conversation, self._outbox)
         self._watched.clear()
 
     async def _create(self, request: p.ConversationCreate) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Conversations:
         return {}
 
     async def _tell(self, changed: ConversationRecord) -> None:
-        await self._services.watchers.tell(
+        await self._services.subscriptions.tell(
             self._user,
             changed.id,
             ConversationUpdated(
@@ -135,20 +135,20 @@ class Conversations:
         await self._stop_all(conversation, await services.store.active(self._user, conversation))
         late = await services.store.delete_conversation(self._user, conversation)
         await self._stop_all(conversation, late)  # what was accepted while the others ended
-        services.hub.forget(self._user, conversation)
-        await services.watchers.tell(self._user, conversation, ConversationDeleted(conversation))
+        services.registry.forget(self._user, conversation)
+        await services.subscriptions.tell(self._user, conversation, ConversationDeleted(conversation))
         return {}
 
     async def _stop_all(self, conversation: str, active: list[str]) -> None:
         """Stop the turns that run here and those of `active`, wherever, and wait for their endings."""
         services = self._services
         wish = Abort("client", "The conversation was deleted.")
-        here = [stream.turn for stream in services.hub.live_in(self._user, conversation)]
+        here = [stream.turn for stream in services.registry.live_in(self._user, conversation)]
         running = list(dict.fromkeys([*here, *active]))
-        await asyncio.gather(*(services.stopping.cancel(self._user, turn, wish) for turn in running))
+        await asyncio.gather(*(services.cancellation.cancel(self._user, turn, wish) for turn in running))
         for turn in running:
             with suppress(NotFound, ApiError):
-                await (await services.followers.find(self._user, turn)).wait_ended()
+                await (await services.mirrors.find(self._user, turn)).wait_ended()
 
     async def _messages(self, request: p.ConversationMessages) -> dict[str, Any]:
         found, more = await self._services.store.messages(
@@ -163,7 +163,7 @@ class Conversations:
 
     async def _attach(self, request: p.ConversationAttach) -> dict[str, Any]:
         services, conversation = self._services, request.conversation
-        if conversation not in self._watched and not services.hub.live_in(self._user, conversation):
+        if conversation not in self._watched and not services.registry.live_in(self._user, conversation):
             services.limits.check_unknown(self._user)
         try:
             record = await services.store.conversation(self._user, conversation)
@@ -176,7 +176,7 @@ class Conversations:
             # Watched before the running turns are read, so that none that starts meanwhile is missed.
             self._watched.add(conversation)
             try:
-                active = await services.watchers.watch(self._user, conversation, self._outbox)
+                active = await services.subscriptions.watch(self._user, conversation, self._outbox)
             except BaseException:
                 self._watched.discard(conversation)
                 raise
@@ -201,7 +201,7 @@ class Conversations:
             await self._services.store.conversation(self._user, request.conversation)
             return {}
         self._watched.discard(request.conversation)
-        self._services.watchers.unwatch(self._user, request.conversation, self._outbox)
+        self._services.subscriptions.unwatch(self._user, request.conversation, self._outbox)
         return {}
 
     async def _feedback(self, request: p.FeedbackPut) -> dict[str, Any]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.identity.credential_lease import Access
+from gateway.identity.credential_lease import CredentialLease
 from gateway.identity.principal import check_user
 from gateway.protocol import requests as p
 from gateway.protocol.codec import FrameError
 from gateway.protocol.errors import ApiError
 from gateway.requests.services import Services
 from gateway.requests.session import Session, Spawn
-from gateway.streams.multiplexed_outbox import Lanes
+from gateway.streams.multiplexed_outbox import MultiplexedOutbox
 
 IDLE_KEPT_MAX = 64
 
 
-class Behalf:
+class DelegatedSessions:
     """The sessions of a service's connection: its own, and one for each user that a frame names by `as`.
 
     Idle ones are dropped when there are about as many as busy ones.
@@ -26,8 +26,8 @@ class Behalf:
         self,
         services: Services,
         user: str,
-        access: Access,
-        lanes: Lanes,
+        access: CredentialLease,
+        lanes: MultiplexedOutbox,
         spawn: Spawn,
         on_broken: Callable[[], None],
     ) -> None:

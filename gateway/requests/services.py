@@ -10,11 +10,11 @@ from gateway.limits.memory import Memory
 from gateway.requests.clients import ClientRegistry
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Telemetry
-from gateway.turns.cancellation import Stopping
-from gateway.turns.mirrors import Followers
-from gateway.turns.registry import Hub
-from gateway.turns.starter import Runner
-from gateway.turns.subscriptions import Watchers
+from gateway.turns.cancellation import Cancellation
+from gateway.turns.mirrors import Mirrors
+from gateway.turns.registry import TurnRegistry
+from gateway.turns.starter import TurnStarter
+from gateway.turns.subscriptions import ConversationSubscriptions
 from providers.catalog.catalog import Catalog
 from store.api import Store
 
@@ -28,11 +28,11 @@ class Services:
     store: Store
     authenticator: Authenticator
     catalog: Catalog
-    hub: Hub
-    followers: Followers
-    runner: Runner
-    stopping: Stopping
-    watchers: Watchers
+    registry: TurnRegistry
+    mirrors: Mirrors
+    starter: TurnStarter
+    cancellation: Cancellation
+    subscriptions: ConversationSubscriptions
     limits: Limits
     memory: Memory
     telemetry: Telemetry

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from gateway.identity.credential_lease import Access
+from gateway.identity.credential_lease import CredentialLease
 from gateway.identity.principal import Principal
 from gateway.limits.limits import UNTHROTTLED, UNTHROTTLED_IN_FLIGHT
 from gateway.protocol import requests as p
@@ -59,7 +59,7 @@ class Session:
         self,
         services: Services,
         user: str,
-        access: Access,
+        access: CredentialLease,
         outbox: Outbox,
         spawn: Spawn,
         on_broken: Callable[[], None],
@@ -227,7 +227,7 @@ class Session:
 
     async def _models(self, request: p.ModelsList) -> dict[str, Any]:
         models = await asyncio.to_thread(self._services.catalog.models, per_million)
-        return {"models": models, "default": self._services.runner.default_model}
+        return {"models": models, "default": self._services.starter.default_model}
 
     async def _usage(self, request: p.UsageGet) -> dict[str, Any]:
         since_ms = None

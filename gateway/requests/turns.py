@@ -23,7 +23,7 @@ from gateway.streams.log import event_size
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.turns.acceptance import Prepared, prepare
 from gateway.turns.context import stated
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.state import fold, model_of, shown_status
 from store.records import NotFound, TurnRecord
 
@@ -48,7 +48,7 @@ class Turns:
         self._outbox = outbox
         self._input_bytes_max = input_bytes_max
         self._cancels = Cancels(services, user)
-        self._started: WeakSet[TurnStream] = WeakSet()
+        self._started: WeakSet[LiveTurn] = WeakSet()
         """What runs is held by the hub; what has ended isn't held here for as long as the client is idle."""
 
     def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
@@ -73,7 +73,7 @@ class Turns:
     async def _start(self, request: p.TurnStart) -> dict[str, Any]:
         self._check_room(request.turn)
         prepared = self._prepare(request)
-        stream, fresh = self._services.runner.start(
+        stream, fresh = self._services.starter.start(
             self._user, request, await prepared if isinstance(prepared, Awaitable) else prepared
         )
         if fresh:
@@ -90,7 +90,7 @@ class Turns:
             fresh = False
         if not fresh and stream.turn not in self._outbox.attachments:
             try:
-                known = await self._services.followers.find(self._user, stream.turn)
+                known = await self._services.mirrors.find(self._user, stream.turn)
                 if stream.turn not in self._outbox.attachments:
                     known.attach(self._outbox, None, 0)
             except (ApiError, NotFound):
@@ -110,7 +110,7 @@ class Turns:
             return prepare(request, settings.input_bytes, settings.request_items)
         return aside(size_of(stated(request, "")), prepare, request, self._input_bytes_max, settings.request_items)
 
-    def _drop(self, stream: TurnStream) -> None:
+    def _drop(self, stream: LiveTurn) -> None:
         """Detach from a turn that never began here, unless its id was used again meanwhile."""
         attachment = self._outbox.attachments.get(stream.turn)
         if attachment is not None and attachment.log is stream.log:
@@ -121,7 +121,7 @@ class Turns:
         for stream in [stream for stream in self._started if not stream.live]:
             self._started.discard(stream)
         turns_max = self._services.settings.turns_per_connection
-        if len(self._started) >= turns_max and (turn is None or self._services.hub.get(self._user, turn) is None):
+        if len(self._started) >= turns_max and (turn is None or self._services.registry.get(self._user, turn) is None):
             raise ApiError(
                 "rate_limited",
                 f"{turns_max} turns of this connection are running. Wait for one to end, or stop one.",
@@ -155,7 +155,7 @@ class Turns:
         """
         store, limits = self._services.store, self._services.limits
         refused: ErrorBody | None = None
-        unknown = [turn for turn in positions if self._services.hub.get(self._user, turn) is None]
+        unknown = [turn for turn in positions if self._services.registry.get(self._user, turn) is None]
         if unknown and limits.is_over(self._user):
             unknown = list(set(unknown).difference(await store.active(self._user, None)))
             try:
@@ -177,7 +177,7 @@ class Turns:
     async def attach(self, turn: str, epoch: int, after: int, conversation: str | None = None) -> dict[str, Any]:
         """Attach to one turn, of `conversation` if that is given; the answer for it, which may be its error."""
         try:
-            stream = await self._services.followers.find(self._user, turn)
+            stream = await self._services.mirrors.find(self._user, turn)
             record = await asyncio.shield(stream.accepted)
         except NotFound:
             return {"error": _not_found(turn)}
@@ -197,20 +197,20 @@ class Turns:
 
     async def _detach(self, request: p.TurnDetach) -> dict[str, Any]:
         attached = self._outbox.detach(request.turn)
-        if attached is None and self._services.hub.get(self._user, request.turn) is None:
+        if attached is None and self._services.registry.get(self._user, request.turn) is None:
             await self._services.store.turn(self._user, request.turn)
         return {}
 
     async def _get(self, request: p.TurnGet) -> dict[str, Any]:
         with suppress(ApiError):
-            stream = await self._services.followers.find(self._user, request.turn)
+            stream = await self._services.mirrors.find(self._user, request.turn)
             record = await asyncio.shield(stream.accepted)
             if stream.log.events and not stream.log.ended:
                 return self._live_view(stream, record)
         record = await self._services.store.turn(self._user, request.turn)
         return await self._stored_view(record)
 
-    def _live_view(self, stream: TurnStream, record: TurnRecord) -> dict[str, Any]:
+    def _live_view(self, stream: LiveTurn, record: TurnRecord) -> dict[str, Any]:
         model = model_of(stream.log.events, stream.model)
         return {
             "turn": stream.turn,

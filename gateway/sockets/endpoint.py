@@ -15,18 +15,18 @@ from typing import Any, ClassVar
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from gateway.identity.credential_lease import Access
+from gateway.identity.credential_lease import CredentialLease
 from gateway.protocol.errors import CloseCode
 from gateway.protocol.events import AuthExpiring, Heartbeat, Limits, Ready
 from gateway.protocol.ids import new_id, now_ms, rfc3339
 from gateway.protocol.requests import PROTOCOL, Result
 from gateway.requests.clients import Transport
-from gateway.requests.delegated import Behalf
+from gateway.requests.delegated import DelegatedSessions
 from gateway.requests.services import Services
 from gateway.requests.session import Session, Spawn, auth_result
 from gateway.sockets.frame_writer import FrameWriter
-from gateway.sockets.opening import Opened, Receive, Scope, Send, open_socket
-from gateway.streams.multiplexed_outbox import Lanes
+from gateway.sockets.opening import AcceptedSocket, Receive, Scope, Send, open_socket
+from gateway.streams.multiplexed_outbox import MultiplexedOutbox
 from gateway.streams.outbox import Outbox
 from gateway.telemetry.tracing import hear_parent
 from gateway.transport.uvicorn_websocket import BoundedWebSocket, socket_of
@@ -48,13 +48,13 @@ class WebSocketEndpoint:
         services: Services = scope["state"]["services"]
         await receive()
         hear_parent(scope["headers"])
-        with services.limits.stay() as stay:
-            opened = await open_socket(services, stay, scope, receive, send)
+        with services.limits.permit() as permit:
+            opened = await open_socket(services, permit, scope, receive, send)
             if opened is None:
                 return
             connection = Connection(services, opened, socket_of(scope), send)
             services.clients.add(connection)
-            if services.runner.draining:  # draining began while the socket was being opened
+            if services.starter.draining:  # draining began while the socket was being opened
                 connection.close_when_drained(CloseCode.DRAINING, "this instance is shutting down")
             try:
                 await connection.run(receive)
@@ -67,7 +67,7 @@ class Connection:
 
     transport: ClassVar[Transport] = "websocket"
 
-    def __init__(self, services: Services, opened: Opened, socket: BoundedWebSocket | None, send: Send) -> None:
+    def __init__(self, services: Services, opened: AcceptedSocket, socket: BoundedWebSocket | None, send: Send) -> None:
         self.id = new_id("cn")
         self.user = opened.principal.user
         self.opened_ms = now_ms()
@@ -82,7 +82,7 @@ class Connection:
         self.finished = asyncio.Event()
         self._requests: set[asyncio.Task[None]] = set()
         self._has_room = asyncio.Event()
-        queue = Lanes if "as" in opened.principal.scopes else Outbox
+        queue = MultiplexedOutbox if "as" in opened.principal.scopes else Outbox
         self.outbox = queue(opened.codec, settings.outbox_bytes, self._frames.wake, self._on_overflow)
         self.outbox.on_room = self._has_room.set
         self.outbox.put(self._ready())
@@ -121,10 +121,10 @@ class Connection:
         self._requests.discard(task)
         self._has_room.set()
 
-    def _converse(self, access: Access, spawn: Spawn) -> Session | Behalf:
+    def _converse(self, access: CredentialLease, spawn: Spawn) -> Session | DelegatedSessions:
         services, user, outbox = self._services, self._opened.principal.user, self.outbox
-        if isinstance(outbox, Lanes):
-            return Behalf(services, user, access, outbox, spawn, self._on_broken)
+        if isinstance(outbox, MultiplexedOutbox):
+            return DelegatedSessions(services, user, access, outbox, spawn, self._on_broken)
         return Session(services, user, access, outbox, spawn, self._on_broken)
 
     def _ready(self) -> Ready:
@@ -135,11 +135,11 @@ class Connection:
             instance=self._services.instance,
             user=self._opened.principal.user,
             heartbeat_s=settings.heartbeat_s,
-            default_model=self._services.runner.default_model,
+            default_model=self._services.starter.default_model,
             limits=Limits(settings.frame_bytes, settings.input_bytes, settings.turns_per_connection),
         )
 
-    async def _read(self, receive: Receive, session: Session | Behalf) -> None:
+    async def _read(self, receive: Receive, session: Session | DelegatedSessions) -> None:
         """Hand every frame to the session; it starts the work and returns."""
         key, other = ("bytes", "text") if self._codec.binary else ("text", "bytes")
         limits, principal = self._services.limits, self._opened.principal

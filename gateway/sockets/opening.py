@@ -11,7 +11,7 @@ import structlog
 
 from gateway.identity import origin
 from gateway.identity.principal import Principal
-from gateway.limits.connections import Stay
+from gateway.limits.connections import ConnectionPermit
 from gateway.protocol import requests as p
 from gateway.protocol.codec import BY_SUBPROTOCOL, JSON, Codec, FrameError
 from gateway.protocol.errors import CODES, ApiError, CloseCode, ErrorBody
@@ -30,7 +30,7 @@ OPENING_TAKES_S = 0.002
 OPENING_RESTS_MAX_S = 3.0
 
 
-class Opened(NamedTuple):
+class AcceptedSocket(NamedTuple):
     """An accepted socket. `request`: the id of the `auth` frame that is still to be answered, if it had one."""
 
     codec: Codec
@@ -38,12 +38,14 @@ class Opened(NamedTuple):
     request: str | None
 
 
-async def open_socket(services: Services, stay: Stay, scope: Scope, receive: Receive, send: Send) -> Opened | None:
+async def open_socket(
+    services: Services, permit: ConnectionPermit, scope: Scope, receive: Receive, send: Send
+) -> AcceptedSocket | None:
     """Accept a socket and learn whose it is; None where it was refused, and that is said."""
     try:
         codec = _choose(services, scope)
         principal = await services.authenticator.find(scope["headers"], scope["query_string"])
-        await stay.enter(principal, origin.host_of(scope))
+        await permit.enter(principal, origin.host_of(scope))
         if principal is not None and not principal.is_service:
             # Who has more than its share of the loop doesn't get more by coming anew.
             services.limits.spend(principal.user, OPENING_TAKES_S)
@@ -55,15 +57,15 @@ async def open_socket(services: Services, stay: Stay, scope: Scope, receive: Rec
     chosen = codec.subprotocol if scope["subprotocols"] else None
     await send({"type": "websocket.accept", "subprotocol": chosen})
     if principal is not None:
-        return Opened(codec, principal, None)
-    return await _wait_for_auth(services, stay, codec, receive, send)
+        return AcceptedSocket(codec, principal, None)
+    return await _wait_for_auth(services, permit, codec, receive, send)
 
 
 def _choose(services: Services, scope: Scope) -> Codec:
     """Check the opening and choose the codec. Raises `ApiError`."""
     origin.check_host(scope["headers"], services.settings)
     origin.check_socket_origin(scope["headers"], services.settings)
-    if services.runner.draining:
+    if services.starter.draining:
         raise ApiError("shutting_down")
     offered: list[str] = scope["subprotocols"]
     if not offered:
@@ -84,7 +86,9 @@ async def _refuse(send: Send, body: ErrorBody) -> None:
     await send({"type": "websocket.http.response.body", "body": payload})
 
 
-async def _wait_for_auth(services: Services, stay: Stay, codec: Codec, receive: Receive, send: Send) -> Opened | None:
+async def _wait_for_auth(
+    services: Services, permit: ConnectionPermit, codec: Codec, receive: Receive, send: Send
+) -> AcceptedSocket | None:
     """The first frame is a small `auth` that counts, and comes in time; else the socket closes."""
     try:
         async with asyncio.timeout(services.settings.auth_timeout_s):
@@ -100,8 +104,8 @@ async def _wait_for_auth(services: Services, stay: Stay, codec: Codec, receive: 
         request = _read_auth(codec, data)
         request_id = request.id
         principal = await services.authenticator.of_first_frame(request.token)
-        await stay.of_user(principal)
-        return Opened(codec, principal, request.id)
+        await permit.of_user(principal)
+        return AcceptedSocket(codec, principal, request.id)
     except FrameError as unreadable:
         refused, request_id = unreadable.error, unreadable.id
     except ApiError as error:

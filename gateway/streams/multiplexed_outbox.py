@@ -17,7 +17,7 @@ LANES_WAITING_MAX = 1024
 _FIXMAP, _FIXMAP_MAX, _MAP_16 = 0x80, 15, 0xDE
 
 
-class Lane(Outbox):
+class UserOutbox(Outbox):
     """The queue of one user. Past its bound the user's attachments are dropped, and the others have lost nothing.
 
     Answers can't be dropped: where they alone are too many, the connection doesn't read, and `on_overflow` is called.
@@ -28,7 +28,7 @@ class Lane(Outbox):
         user: str,
         codec: Codec,
         bytes_max: int,
-        on_ready: Callable[[Lane], None],
+        on_ready: Callable[[UserOutbox], None],
         on_overflow: Callable[[], None],
     ) -> None:
         super().__init__(codec, bytes_max, lambda: on_ready(self), on_overflow)
@@ -55,15 +55,15 @@ class Lane(Outbox):
         return bytes((_MAP_16,)) + (fields + 1).to_bytes(2) + self._head + frame[start:]
 
 
-class Lanes(Outbox):
+class MultiplexedOutbox(Outbox):
     """The connection's own queue, and the lanes beside it, a frame of each in turn."""
 
     def __init__(
         self, codec: Codec, bytes_max: int, on_wake: Callable[[], None], on_overflow: Callable[[], None]
     ) -> None:
         super().__init__(codec, bytes_max, on_wake, on_overflow)
-        self._lanes: dict[str, Lane] = {}
-        self._ring: deque[Lane] = deque()
+        self._lanes: dict[str, UserOutbox] = {}
+        self._ring: deque[UserOutbox] = deque()
         self._own_is_next = True
 
     @property
@@ -71,9 +71,9 @@ class Lanes(Outbox):
         """Whether too many users have frames that the client doesn't take: each has a bound, and they are any number."""
         return len(self._ring) > LANES_WAITING_MAX and not self.closed
 
-    def open_lane(self, user: str) -> Lane:
+    def open_lane(self, user: str) -> UserOutbox:
         """A lane for a user who has none."""
-        lane = self._lanes[user] = Lane(user, self.codec, self._bytes_max, self._on_ready, self._on_overflow)
+        lane = self._lanes[user] = UserOutbox(user, self.codec, self._bytes_max, self._on_ready, self._on_overflow)
         lane.front = self
         if self.closed:
             lane.close()
@@ -83,7 +83,7 @@ class Lanes(Outbox):
         """Forget the lane and what is in it."""
         self._lanes.pop(user).close()
 
-    def _on_ready(self, lane: Lane) -> None:
+    def _on_ready(self, lane: UserOutbox) -> None:
         if not lane.waits_its_turn:
             lane.waits_its_turn = True
             self._ring.append(lane)

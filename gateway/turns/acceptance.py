@@ -15,7 +15,7 @@ from gateway.protocol.requests import InputMessage, TurnStart
 from gateway.protocol.validation import check_content
 from gateway.protocol.value_count import too_many
 from gateway.protocol.views import MessageBody, body_of, encode_body, message_view, preview, title_of
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from providers.base import Part, Role, TextPart, ToolResultPart
 from store.api import Store
 from store.records import (
@@ -137,7 +137,7 @@ def _stripped(value: Any) -> Any:
 
 async def accept(
     store: Store,
-    stream: TurnStream,
+    stream: LiveTurn,
     request: TurnStart,
     prepared: Prepared,
     model: str,

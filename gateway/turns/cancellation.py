@@ -13,10 +13,10 @@ from gateway.protocol.errors import ApiError
 from gateway.tasks import spawn
 from gateway.telemetry.metrics import Telemetry
 from gateway.turns.abort import Abort
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_writer import obey
-from gateway.turns.mirrors import Followers
-from gateway.turns.registry import Hub
+from gateway.turns.mirrors import Mirrors
+from gateway.turns.registry import TurnRegistry
 from store.api import Store
 from store.records import NotFound, StoreError
 
@@ -31,23 +31,23 @@ class TakeOver(Protocol):
     def __call__(self, user: str, turn: str, *, force: bool = False) -> Awaitable[None]: ...
 
 
-class Stopping:
+class Cancellation:
     """Fires the signals of this process's turns, and asks other instances to fire theirs."""
 
     take_over: TakeOver
 
     def __init__(
         self,
-        hub: Hub,
+        registry: TurnRegistry,
         store: Store,
-        followers: Followers,
+        mirrors: Mirrors,
         instance: str,
         telemetry: Telemetry,
         tasks: asyncio.TaskGroup,
     ) -> None:
-        self._hub = hub
+        self._registry = registry
         self._store = store
-        self._followers = followers
+        self._mirrors = mirrors
         self._instance = instance
         self._telemetry = telemetry
         self._tasks = tasks
@@ -57,7 +57,7 @@ class Stopping:
 
         One that runs here is told before this returns. The rest raises `StoreError`.
         """
-        known = self._hub.get(user, turn)
+        known = self._registry.get(user, turn)
         if known is None or not self.runs_here(user, turn):
             return self._timed("elsewhere", self._cancel_elsewhere(user, turn, wish))
         running = known.running
@@ -78,7 +78,7 @@ class Stopping:
 
     def runs_here(self, user: str, turn: str) -> bool:
         """Whether this process has the turn, and can say what became of it."""
-        known = self._hub.get(user, turn)
+        known = self._registry.get(user, turn)
         return known is not None and known.owned and not _leaving(known)
 
     async def _all_cancelled(
@@ -100,14 +100,14 @@ class Stopping:
         answers = await asyncio.gather(*(answer for _, answer in asked))
         return became | dict(zip((turn for turn, _ in asked), answers, strict=True))
 
-    async def _timed(self, where: str, stopping: Coroutine[Any, Any, str]) -> str:
+    async def _timed(self, where: str, cancellation: Coroutine[Any, Any, str]) -> str:
         began = perf_counter()
-        result = await stopping
+        result = await cancellation
         if result == "cancelled":
             self._telemetry.cancel.labels(where).observe(perf_counter() - began)
         return result
 
-    async def _cancelled_here(self, stream: TurnStream, wish: Abort, *, running: bool) -> str:
+    async def _cancelled_here(self, stream: LiveTurn, wish: Abort, *, running: bool) -> str:
         if not running:
             return "already_ended"
         with suppress(TimeoutError):
@@ -122,7 +122,7 @@ class Stopping:
         try:
             if not await self._store.wish_cancel(user, turn, JSON.encode(wish)):
                 return "already_ended"
-            stream = await self._followers.find(user, turn)
+            stream = await self._mirrors.find(user, turn)
         except NotFound:
             return "not_found"
         except ApiError:
@@ -141,7 +141,7 @@ class Stopping:
         await asyncio.gather(*(self.cancel(user, turn, wish) for turn in running))
         for turn in running:
             with suppress(NotFound, ApiError):
-                await (await self._followers.find(user, turn)).wait_ended()
+                await (await self._mirrors.find(user, turn)).wait_ended()
 
     async def take(self, user: str, turn: str) -> None:
         """Take over a turn whose lease has lapsed. Raises `StoreError`."""
@@ -152,16 +152,16 @@ class Stopping:
         spawn(self._tasks, self._obey_wish(user, turn))
 
     async def _obey_wish(self, user: str, turn: str) -> None:
-        stream = self._hub.get(user, turn)
+        stream = self._registry.get(user, turn)
         if stream is not None and stream.running:
             with suppress(StoreError):
                 obey(stream, (await self._store.turn(user, turn)).cancel)
 
-    def on_abandoned(self, stream: TurnStream) -> None:
+    def on_abandoned(self, stream: LiveTurn) -> None:
         """Nobody here is attached to a turn that ends then; look elsewhere (law 8)."""
         spawn(self._tasks, self._cancel_abandoned(stream))
 
-    async def _cancel_abandoned(self, stream: TurnStream) -> None:
+    async def _cancel_abandoned(self, stream: LiveTurn) -> None:
         timer = stream._disconnect_timer
         try:
             elsewhere = await self._store.attached_elsewhere(stream.user, stream.turn, self._instance)
@@ -178,13 +178,13 @@ class Stopping:
             stream.signal.abort(Abort("disconnect", "Nobody was connected to the turn any more."))
 
 
-def _leaving(stream: TurnStream) -> bool:
+def _leaving(stream: LiveTurn) -> bool:
     """Whether another instance has the turn, or shall have it."""
     abort = stream.signal.abort_reason
     return abort is not None and abort.by in {"lost", "handover"}
 
 
-async def _ended_within(stream: TurnStream, timeout_s: float) -> None:
+async def _ended_within(stream: LiveTurn, timeout_s: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
             await stream.wait_ended()

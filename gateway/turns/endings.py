@@ -16,8 +16,8 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Cost, Ending, TurnCancelled, TurnCompleted, TurnFailed
 from gateway.protocol.ids import now_ms
 from gateway.protocol.views import MessageBody, counters_of, encode_body, money
-from gateway.turns.event_writer import Delivery
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.event_writer import EventWriter
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import unstored
 from gateway.turns.outcome import Outcome
 from gateway.turns.restoration import Recreation
@@ -39,7 +39,7 @@ class Endings:
         self._recreation = recreation
         self._large = FairQueue(1, waiting_max=0)
 
-    async def store(self, stream: TurnStream, delivery: Delivery, outcome: Outcome) -> bool:
+    async def store(self, stream: LiveTurn, delivery: EventWriter, outcome: Outcome) -> bool:
         """Store the answer, its usage and the ending in one step, then publish the ending.
 
         A store that can't be reached is tried again until it can; the turn's task is what waits. False: the turn is
@@ -86,7 +86,7 @@ class Endings:
         return True
 
     @asynccontextmanager
-    async def _place(self, stream: TurnStream) -> AsyncIterator[None]:
+    async def _place(self, stream: LiveTurn) -> AsyncIterator[None]:
         """Wait until no other large answer is being stored: one takes several times its size in memory.
 
         Users take turns; small answers don't wait.
@@ -100,7 +100,7 @@ class Endings:
         finally:
             self._large.leave()
 
-    async def _end(self, stream: TurnStream, record: Callable[[], EndedTurn]) -> bool:
+    async def _end(self, stream: LiveTurn, record: Callable[[], EndedTurn]) -> bool:
         """Retry until the store has the record. Returns False if another instance owns the turn."""
         delay_s = RETRY_FIRST_S
         made_anew = False
@@ -122,7 +122,7 @@ class Endings:
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
 
-    async def _make_anew(self, stream: TurnStream) -> bool:
+    async def _make_anew(self, stream: LiveTurn) -> bool:
         """The store has lost the turn: whether it has it again, but for its log and its ending."""
         try:
             await self._recreation.make(stream)
@@ -133,7 +133,9 @@ class Endings:
         return True
 
 
-def _ending(stream: TurnStream, delivery: Delivery, outcome: Outcome, usage: Usage | None, cost: Cost | None) -> Ending:
+def _ending(
+    stream: LiveTurn, delivery: EventWriter, outcome: Outcome, usage: Usage | None, cost: Cost | None
+) -> Ending:
     seq = stream.log.end + 1
     timing = delivery.timing()
     if outcome.status == "completed":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from gateway.limits.fair_queue import Crowded
+from gateway.limits.fair_queue import TooManyWaiting
 from gateway.limits.limits import crowded, refused
 from gateway.protocol.errors import ApiError
 from providers.base import ProviderError
@@ -23,7 +23,7 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError("not_found", f"There is no such {error.what}. Check the id.", path=error.what)
     if isinstance(error, Limited):
         return refused(error)
-    if isinstance(error, Crowded):
+    if isinstance(error, TooManyWaiting):
         return crowded()
     if isinstance(error, StoreError):
         log.warning("store failed", error=str(error))

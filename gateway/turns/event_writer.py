@@ -16,19 +16,19 @@ from gateway.protocol.requests import PIECE_BYTES_MAX
 from gateway.protocol.views import NANO
 from gateway.turns.abort import Abort
 from gateway.turns.context import estimated_usage
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.outcome import Outcome
 from gateway.turns.state import IllegalTransition, fold
-from gateway.turns.turn_metrics import TurnWatch
+from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import (
     ChatRequest,
-    Cursor,
     Delta,
     Finished,
     FinishReason,
     Part,
     PartDelta,
     PartStarted,
+    ResponseHandle,
     Usage,
     UsageReported,
 )
@@ -42,17 +42,17 @@ URL_BYTES_MAX = 8192
 SAFE_CHARS = PIECE_BYTES_MAX // 6
 
 
-class Delivery:
+class EventWriter:
     """Stamps and publishes one turn's events; knows its first token, usage and finish."""
 
     def __init__(
         self,
-        stream: TurnStream,
+        stream: LiveTurn,
         output_bytes_max: int,
         began_ms: int,
         parent: str | None,
-        watch: TurnWatch,
-        on_events: Callable[[TurnStream, bool], None] = lambda stream, first: None,
+        watch: TurnMetrics,
+        on_events: Callable[[LiveTurn, bool], None] = lambda stream, first: None,
     ) -> None:
         self.stream = stream
         self.watch = watch
@@ -125,11 +125,11 @@ class Delivery:
             self._usage, self._cost = delta.usage, delta.cost
         elif isinstance(delta, Finished):
             self._finish = delta.reason
-        elif isinstance(delta, Cursor):
+        elif isinstance(delta, ResponseHandle):
             self._keep(delta, seq + 1)
         return self.stream.log.end
 
-    def _keep(self, cursor: Cursor, seq: int) -> None:
+    def _keep(self, cursor: ResponseHandle, seq: int) -> None:
         """Log the cursor at once, with an event that says what is true anyway: it is wanted before the first token."""
         stream = self.stream
         stream.cursor, stream.cursor_seq = cursor, seq

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from gateway.limits.fair_queue import Crowded
+from gateway.limits.fair_queue import TooManyWaiting
 from gateway.turns.abort import Abort
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_writer import LogWriter, obey
-from gateway.turns.registry import Hub
+from gateway.turns.registry import TurnRegistry
 from store.api import Store
 from store.records import Lease, NotFound, StoreError
 
@@ -28,14 +28,14 @@ class Leases:
 
     def __init__(
         self,
-        hub: Hub,
+        registry: TurnRegistry,
         store: Store,
         writer: LogWriter,
         instance: str,
         lease_s: float,
         take_over: Callable[[str, str], Awaitable[None]],
     ) -> None:
-        self._hub = hub
+        self._registry = registry
         self._store = store
         self._writer = writer
         self._instance = instance
@@ -74,7 +74,7 @@ class Leases:
     async def _renew(self) -> None:
         """Renew, or say that the store can't be reached: whoever waits for this waits no longer than its time limit."""
         began = asyncio.get_running_loop().time()
-        streams = [stream for stream in self._hub.live() if stream.owned and stream.message]
+        streams = [stream for stream in self._registry.live() if stream.owned and stream.message]
         turns = [(stream.user, stream.turn, stream.epoch) for stream in streams]
         leases: list[Lease] = []
         try:
@@ -92,7 +92,7 @@ class Leases:
                 self._settle(stream, lease)
         self._checked_at = began  # an answer says how it was when the question was asked
 
-    def _settle(self, stream: TurnStream, lease: Lease) -> None:
+    def _settle(self, stream: LiveTurn, lease: Lease) -> None:
         if lease.missing:
             self._writer.on_missing(stream)
         elif lease.held:
@@ -113,7 +113,7 @@ class Leases:
                 lapsed = await self._store.takeable()
                 if loop.time() - self._writer.failed_at > sure_after_s:
                     for user, turn in lapsed:
-                        known = self._hub.get(user, turn)
+                        known = self._registry.get(user, turn)
                         if known is None or not known.owned:
                             await self._take(user, turn)
             except StoreError as error:
@@ -127,7 +127,7 @@ class Leases:
             await self._take_over(user, turn)
         except NotFound:
             log.info("a turn that was to be taken over is gone", turn=turn)
-        except Crowded:
+        except TooManyWaiting:
             log.info("a turn can't be taken over yet, its user's requests are too many", turn=turn)
         except StoreError:
             raise

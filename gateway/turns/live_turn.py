@@ -1,6 +1,6 @@
 """One turn as this process knows it: its state, its log, and the attachments that follow it.
 
-A `TurnStream` outlives its connections; `hub.py` finds it.
+A `LiveTurn` outlives its connections; `registry.py` finds it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from gateway.streams.log import TurnLog, event_size
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.turns.abort import AbortSignal
 from gateway.turns.state import ENDED, State, step
-from providers.base import Cursor
+from providers.base import ResponseHandle
 from store.records import ConversationRecord, NewTurn, TurnRecord
 
 
 class Sampling(Protocol):
     """A measurement that waits for batches (`sampling.py`)."""
 
-    def batch(self, stream: TurnStream) -> None: ...
+    def batch(self, stream: LiveTurn) -> None: ...
 
 
-class TurnStream:
+class LiveTurn:
     """One turn as this process knows it: its log, its state, its signal, and the attachments that follow it.
 
     `owned`: this process runs it; else it mirrors what the owner logs, and `on_followed` hears of the first connection
@@ -45,7 +45,7 @@ class TurnStream:
         self.ended = asyncio.Event()
         self.outcome: EndStatus | None = None
         self.owned = True
-        self.on_followed: Callable[[TurnStream], object] = lambda _: None
+        self.on_followed: Callable[[LiveTurn], object] = lambda _: None
         self.stored = 0
         self.waited_for = 0
         self.accepted_as: NewTurn | None = None
@@ -54,12 +54,12 @@ class TurnStream:
         self.model = self.message = ""
         self.bytes_out = 0
         self.sample: Sampling | None = None
-        self.cursor: Cursor | None = None
+        self.cursor: ResponseHandle | None = None
         """By what the provider's answer can be heard again; the log keeps it with event `cursor_seq`."""
         self.cursor_seq = 0
         self._attachments: set[Attachment] = set()
         self._disconnect_grace_s: float | None = None
-        self._on_abandoned: Callable[[TurnStream], object] = lambda _: None
+        self._on_abandoned: Callable[[LiveTurn], object] = lambda _: None
         self._disconnect_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -166,7 +166,7 @@ class TurnStream:
             if not self.owned:
                 self.on_followed(self)
 
-    def watch(self, grace_s: float, on_abandoned: Callable[[TurnStream], object]) -> None:
+    def watch(self, grace_s: float, on_abandoned: Callable[[LiveTurn], object]) -> None:
         """Call `on_abandoned` when nobody here was attached for `grace_s`."""
         self._disconnect_grace_s, self._on_abandoned = grace_s, on_abandoned
         if self.log.end and not self._attachments:
@@ -195,7 +195,7 @@ class TurnStream:
                 attachment.cursor, attachment.live_from = 0, self.log.end
                 attachment.outbox.offer(attachment, 0)
 
-    def own_again(self, epoch: int) -> None:
+    def become_owner(self, epoch: int) -> None:
         """This process runs it from now on, in a new epoch, from where the store's log ends."""
         self.owned = True
         self.signal = AbortSignal()
@@ -214,7 +214,7 @@ class TurnStream:
         finally:
             self.waited_for -= 1
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Nothing more of it can come: say so to those that are attached, and wake who waits."""
         for attachment in tuple(self._attachments):
             attachment.outbox.detach(self.turn)
@@ -230,9 +230,9 @@ class TurnStream:
         self.ended.set()
 
 
-def mirror_of(record: TurnRecord) -> TurnStream:
+def mirror_of(record: TurnRecord) -> LiveTurn:
     """An empty mirror of a turn that the store knows."""
-    stream = TurnStream(record.user, record.turn, record.digest, record.epoch)
+    stream = LiveTurn(record.user, record.turn, record.digest, record.epoch)
     stream.owned = False
     stream.model = record.model
     stream.message = record.message

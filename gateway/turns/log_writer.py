@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from gateway.turns.abort import Abort
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import next_append
 from store.api import Store
 from store.records import Appended, StoreError
@@ -39,15 +39,15 @@ class LogWriter:
         self._on_state = on_state
         self.degraded = False
         self._away_since: float | None = None
-        self._behind: dict[TurnStream, int] = {}
-        self._dirty: dict[TurnStream, None] = {}
+        self._behind: dict[LiveTurn, int] = {}
+        self._dirty: dict[LiveTurn, None] = {}
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
         self._flushing = asyncio.Lock()
-        self.on_missing: Callable[[TurnStream], None] = lambda stream: None
+        self.on_missing: Callable[[LiveTurn], None] = lambda stream: None
         """Called for a turn that the store has lost; set by who can make it anew."""
 
-    def note(self, stream: TurnStream, *, urgent: bool = False) -> None:
+    def note(self, stream: LiveTurn, *, urgent: bool = False) -> None:
         """The stream has new events. `urgent`: don't wait for the next tick."""
         self._dirty[stream] = None
         self._work.set()
@@ -101,7 +101,7 @@ class LogWriter:
             self._away_since = None
             self.say(reachable=True)
 
-    def _settle(self, stream: TurnStream, reply: Appended) -> None:
+    def _settle(self, stream: LiveTurn, reply: Appended) -> None:
         obey(stream, reply.cancel)
         if reply.outcome == "fenced":
             stream.signal.abort(Abort("lost"))
@@ -135,7 +135,7 @@ class LogWriter:
             self._on_state(not degraded)
 
 
-def obey(stream: TurnStream, wish: bytes | None) -> None:
+def obey(stream: LiveTurn, wish: bytes | None) -> None:
     """Stop the turn if a wish to stop it was stored."""
     if wish is not None and stream.running:
         stream.signal.abort(_decode_wish(wish))

@@ -7,7 +7,7 @@ from contextlib import suppress
 import msgspec
 
 from gateway.streams.log import TurnLog
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import decode_events
 from gateway.turns.state import ENDED, IllegalTransition, State, step
 from store.api import Store
@@ -17,7 +17,7 @@ UNREADABLE = (msgspec.DecodeError, IllegalTransition)
 """What a damaged log raises: nothing behind that place can be read."""
 
 
-def apply(stream: TurnStream, entry: LogEntry) -> bool:
+def apply(stream: LiveTurn, entry: LogEntry) -> bool:
     """Continue the mirror by an entry. False where it doesn't fit: a gap, or another past than ours."""
     end = stream.log.end
     if entry.first > end + 1:
@@ -30,7 +30,7 @@ def apply(stream: TurnStream, entry: LogEntry) -> bool:
     return True
 
 
-async def read_whole(store: Store, stream: TurnStream) -> tuple[TurnLog, State]:
+async def read_whole(store: Store, stream: LiveTurn) -> tuple[TurnLog, State]:
     """The turn's log as the store has it, up to its first gap or damage. Raises `StoreError`."""
     whole = TurnLog(stream.turn, stream.epoch)
     state: State = "accepting"

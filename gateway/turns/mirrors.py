@@ -1,6 +1,6 @@
 """Turns that other instances run, or that ended before this process knew them: mirrored from the store's log.
 
-A mirror is a `TurnStream` that nobody here publishes to but this room, so its attachments are like any other's.
+A mirror is a `LiveTurn` that nobody here publishes to but this room, so its attachments are like any other's.
 Published entries are a hint with a payload: what doesn't continue the mirror is read from the log (law 7).
 """
 
@@ -14,9 +14,9 @@ import structlog
 
 from gateway.protocol.errors import ApiError
 from gateway.tasks import spawn
-from gateway.turns.live_turn import TurnStream, gone, mirror_of, was_deleted
+from gateway.turns.live_turn import LiveTurn, gone, mirror_of, was_deleted
 from gateway.turns.mirror import UNREADABLE, apply, read_whole
-from gateway.turns.registry import Hub
+from gateway.turns.registry import TurnRegistry
 from store.api import Store, turn_channel
 from store.records import LogEntry, NotFound, StoreError
 
@@ -30,29 +30,35 @@ QUIET_S = 3.0
 _decode_entry = msgspec.msgpack.Decoder(LogEntry).decode
 
 
-class Followers:
+class Mirrors:
     """The mirrors of this process: one for each turn, however many connections follow it."""
 
     def __init__(
-        self, hub: Hub, store: Store, instance: str, lease_s: float, grace_s: float, tasks: asyncio.TaskGroup
+        self,
+        registry: TurnRegistry,
+        store: Store,
+        instance: str,
+        lease_s: float,
+        grace_s: float,
+        tasks: asyncio.TaskGroup,
     ) -> None:
-        self._hub = hub
+        self._registry = registry
         self._store = store
         self.instance = instance
         self._lease_s = lease_s
         self._grace_s = grace_s
         self._tasks = tasks
-        self._mirrors: dict[str, TurnStream] = {}
+        self._mirrors: dict[str, LiveTurn] = {}
         self._heard: dict[str, float] = {}
         self._wanted: dict[str, float] = {}
         self._missing: dict[str, float] = {}
-        self._loading: dict[str, asyncio.Future[TurnStream]] = {}
+        self._loading: dict[str, asyncio.Future[LiveTurn]] = {}
         self._early: dict[str, list[bytes]] = {}
         self._reading: set[str] = set()
         self._followed: set[str] = set()
         self._to_reload: set[str] = set()
 
-    async def find(self, user: str, turn: str) -> TurnStream:
+    async def find(self, user: str, turn: str) -> LiveTurn:
         """The turn, wherever it runs. Raises `NotFound`, `ApiError` "gone", `StoreError`."""
         known = await self._known(user, turn)
         if known is not None:
@@ -65,26 +71,26 @@ class Followers:
             spawn(self._tasks, self._load(user, turn, channel, loading))
         return await asyncio.shield(loading)
 
-    async def _known(self, user: str, turn: str) -> TurnStream | None:
+    async def _known(self, user: str, turn: str) -> LiveTurn | None:
         """The turn, if this process knows it. A start that turns out to begin nothing here doesn't count."""
-        while (known := self._hub.get(user, turn)) is not None:
+        while (known := self._registry.get(user, turn)) is not None:
             if known.accepted.done():
                 return known
             with suppress(ApiError):
                 await asyncio.shield(known.accepted)
         return None
 
-    async def _check_kept(self, stream: TurnStream) -> None:
+    async def _check_kept(self, stream: LiveTurn) -> None:
         """Another instance may have deleted the conversation of an ended turn. A store that can't say changes nothing."""
         if stream.live or stream.conversation is None or not self._store.shared:
             return
         with suppress(StoreError):
             record = await self._store.turn(stream.user, stream.turn)
             if was_deleted(record):
-                self._hub.forget(stream.user, stream.conversation)
+                self._registry.forget(stream.user, stream.conversation)
                 raise gone(record)
 
-    async def _load(self, user: str, turn: str, channel: str, loading: asyncio.Future[TurnStream]) -> None:
+    async def _load(self, user: str, turn: str, channel: str, loading: asyncio.Future[LiveTurn]) -> None:
         try:
             loading.set_result(await self._mirror(user, turn, channel))
         except Exception as error:
@@ -94,7 +100,7 @@ class Followers:
             del self._loading[channel]
             self._early.pop(channel, None)
 
-    async def _mirror(self, user: str, turn: str, channel: str) -> TurnStream:
+    async def _mirror(self, user: str, turn: str, channel: str) -> LiveTurn:
         record = await self._store.turn(user, turn)
         stream = mirror_of(record)
         early = self._early[channel] = []  # what is published before the log's answer is read may be newer than it
@@ -111,7 +117,7 @@ class Followers:
             await self._store.unfollow(channel)
             return known
         stream.accepted.set_result(record)
-        self._hub.add(stream, record.conversation)
+        self._registry.add(stream, record.conversation)
         self._followed.add(channel)
         self._keep(channel, stream)
         if not stream.live:
@@ -121,13 +127,13 @@ class Followers:
                 self.deliver(channel, payload)
         return stream
 
-    def _keep(self, channel: str, stream: TurnStream) -> None:
+    def _keep(self, channel: str, stream: LiveTurn) -> None:
         now = asyncio.get_running_loop().time()
         self._mirrors[channel] = stream
         self._heard[channel] = self._wanted[channel] = now
         stream.on_followed = self._touch_soon
 
-    async def adopt(self, stream: TurnStream) -> None:
+    async def adopt(self, stream: LiveTurn) -> None:
         """Another instance has the turn that ran here: follow its log from now on."""
         channel = turn_channel(stream.user, stream.turn)
         stream.owned = False
@@ -138,7 +144,7 @@ class Followers:
         self._reading.add(channel)
         await self._read(channel)
 
-    async def release(self, stream: TurnStream) -> None:
+    async def release(self, stream: LiveTurn) -> None:
         """Mirror the turn no longer."""
         channel = turn_channel(stream.user, stream.turn)
         for kept in (self._heard, self._wanted, self._missing, self._mirrors):
@@ -156,14 +162,14 @@ class Followers:
         else:
             await self._store.unfollow(channel)  # released meanwhile
 
-    async def catch_up(self, stream: TurnStream) -> None:
+    async def catch_up(self, stream: LiveTurn) -> None:
         """Read what the mirror lacks, up to where the log is damaged. Raises `StoreError`."""
         try:
             await self._catch_up(stream)
         except UNREADABLE as error:
             log.error("a turn's log is damaged", turn=stream.turn, readable=stream.log.end, error=str(error))
 
-    async def _catch_up(self, stream: TurnStream) -> None:
+    async def _catch_up(self, stream: LiveTurn) -> None:
         while entries := await self._store.log(stream.user, stream.turn, stream.log.end):
             if stream.owned:
                 return
@@ -175,15 +181,15 @@ class Followers:
             if not stream.live or stream.log.end == before:
                 return
 
-    async def _reload(self, stream: TurnStream) -> None:
+    async def _reload(self, stream: LiveTurn) -> None:
         """Take the store's log for the whole truth."""
         whole, state = await read_whole(self._store, stream)
         if whole.end and not stream.owned:
             stream.reload(whole, state)
             self._to_reload.discard(turn_channel(stream.user, stream.turn))
 
-    async def _finish(self, stream: TurnStream) -> None:
-        self._hub.remember_ended(stream)
+    async def _finish(self, stream: LiveTurn) -> None:
+        self._registry.remember_ended(stream)
         stream.end()
         await self.release(stream)
 
@@ -228,8 +234,8 @@ class Followers:
                     await self._finish(stream)
                 elif await self._is_gone(channel, stream):
                     log.warning("nothing more can come of a turn", turn=stream.turn)
-                    self._hub.discard(stream)
-                    stream.let_go()
+                    self._registry.discard(stream)
+                    stream.close()
                     await self.release(stream)
         except StoreError as error:
             log.info("can't read a log now, the next poll will", channel=channel, error=str(error))
@@ -238,7 +244,7 @@ class Followers:
         finally:
             self._reading.discard(channel)
 
-    async def _is_gone(self, channel: str, stream: TurnStream) -> bool:
+    async def _is_gone(self, channel: str, stream: LiveTurn) -> bool:
         """Whether a silent turn ended behind what is kept of its log, or the store lost it and no owner brings it back."""
         now = asyncio.get_running_loop().time()
         if now - self._heard[channel] < QUIET_S:
@@ -265,7 +271,7 @@ class Followers:
                 if stream.attached or stream.waited_for:
                     self._wanted[channel] = now
                 elif now - self._wanted[channel] > IDLE_S:
-                    self._hub.discard(stream)
+                    self._registry.discard(stream)
                     await self.release(stream)
                     continue
                 if now - self._heard[channel] >= POLL_S:
@@ -274,11 +280,11 @@ class Followers:
                 touched = now
                 await self._touch([stream for stream in self._mirrors.values() if stream.attached])
 
-    def _touch_soon(self, stream: TurnStream) -> None:
+    def _touch_soon(self, stream: LiveTurn) -> None:
         """A first connection is attached, or the last one left: who asks before the next round has to know."""
         spawn(self._tasks, self._touch([stream]))
 
-    async def _touch(self, followed: list[TurnStream]) -> None:
+    async def _touch(self, followed: list[LiveTurn]) -> None:
         if followed:
             # It is over a grace after the last connection left, or this instance was last heard of (law 8).
             ttl_s = self._grace_s + (2 * TOUCH_S if any(stream.attached for stream in followed) else 0)

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from gateway.protocol.errors import ApiError
-from gateway.turns.event_writer import Delivery
-from gateway.turns.live_turn import TurnStream
-from gateway.turns.mirrors import Followers
+from gateway.turns.event_writer import EventWriter
+from gateway.turns.live_turn import LiveTurn
+from gateway.turns.mirrors import Mirrors
 from store.records import NotFound, Slots
 
 
@@ -18,8 +18,8 @@ from store.records import NotFound, Slots
 class TurnQueue:
     """`ahead` have all to end. Of the `slots`, in each of which one turn runs at a time, fewer than `places` may be left."""
 
-    ahead: list[TurnStream] = field(default_factory=list)
-    slots: list[list[TurnStream]] = field(default_factory=list)
+    ahead: list[LiveTurn] = field(default_factory=list)
+    slots: list[list[LiveTurn]] = field(default_factory=list)
     places: int = 0
 
     @property
@@ -33,7 +33,7 @@ class TurnQueue:
         taken = sum(any(not other.ended.is_set() for other in slot) for slot in self.slots)
         return max(ahead, taken - self.places + 1 if taken else 0)
 
-    async def wait(self, delivery: Delivery) -> None:
+    async def wait(self, delivery: EventWriter) -> None:
         """Stand in the queue; every move forward is told."""
         streams = list(dict.fromkeys([*self.ahead, *(other for slot in self.slots for other in slot)]))
         told = 0
@@ -53,24 +53,24 @@ class TurnQueue:
 
 
 async def find_queue(
-    followers: Followers, user: str, ahead: Iterable[str], slots: Slots = (), places: int = 0
+    mirrors: Mirrors, user: str, ahead: Iterable[str], slots: Slots = (), places: int = 0
 ) -> TurnQueue:
     """The queue behind these turns, wherever they run. Raises `StoreError`."""
     return TurnQueue(
-        await _find_each(followers, user, ahead), [await _find_each(followers, user, slot) for slot in slots], places
+        await _find_each(mirrors, user, ahead), [await _find_each(mirrors, user, slot) for slot in slots], places
     )
 
 
-async def _find_each(followers: Followers, user: str, turns: Iterable[str]) -> list[TurnStream]:
+async def _find_each(mirrors: Mirrors, user: str, turns: Iterable[str]) -> list[LiveTurn]:
     """Those of the turns that can still be followed."""
     found = []
     for turn in turns:
         with suppress(NotFound, ApiError):
-            found.append(await followers.find(user, turn))
+            found.append(await mirrors.find(user, turn))
     return found
 
 
-async def _first_ended(streams: Iterable[TurnStream]) -> None:
+async def _first_ended(streams: Iterable[LiveTurn]) -> None:
     """Until one of them has ended."""
     loop = asyncio.get_running_loop()
     waiting = [loop.create_task(stream.ended.wait()) for stream in streams]

@@ -8,31 +8,31 @@ from __future__ import annotations
 import asyncio
 
 from gateway.streams.outbox import Outbox
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 
 ENDED_BYTES_MAX = 64 * 1024 * 1024
 EVENT_MEMORY_BYTES = 160
 TURN_MEMORY_BYTES = 4096
 
 
-class Hub:
+class TurnRegistry:
     """Finds turns by user and id, live ones by conversation, and watchers of conversations."""
 
     def __init__(self, ended_ttl_s: float) -> None:
         self._ended_ttl_s = ended_ttl_s
-        self._streams: dict[tuple[str, str], TurnStream] = {}
-        self._live: dict[tuple[str, str], TurnStream] = {}
-        self._live_of: dict[str, dict[str, TurnStream]] = {}
+        self._streams: dict[tuple[str, str], LiveTurn] = {}
+        self._live: dict[tuple[str, str], LiveTurn] = {}
+        self._live_of: dict[str, dict[str, LiveTurn]] = {}
         self._ended: dict[tuple[str, str], float] = {}
         self._ended_bytes = 0
-        self._watchers: dict[tuple[str, str], set[Outbox]] = {}
-        self._live_in: dict[str, list[TurnStream]] = {}
+        self._subscriptions: dict[tuple[str, str], set[Outbox]] = {}
+        self._live_in: dict[str, list[LiveTurn]] = {}
 
-    def get(self, user: str, turn: str) -> TurnStream | None:
+    def get(self, user: str, turn: str) -> LiveTurn | None:
         """The turn, live or still remembered."""
         return self._streams.get((user, turn))
 
-    def add(self, stream: TurnStream, conversation: str | None) -> None:
+    def add(self, stream: LiveTurn, conversation: str | None) -> None:
         """Know a new turn, in its conversation if that has an id yet."""
         key = (stream.user, stream.turn)
         self._streams[key] = self._live[key] = stream
@@ -40,18 +40,18 @@ class Hub:
         if conversation is not None:
             self.place(stream, conversation)
 
-    def place(self, stream: TurnStream, conversation: str) -> None:
+    def place(self, stream: LiveTurn, conversation: str) -> None:
         """Say which conversation a live turn belongs to."""
         if stream.conversation is None:
             stream.conversation = conversation
             self._live_in.setdefault(conversation, []).append(stream)
 
-    def discard(self, stream: TurnStream) -> None:
+    def discard(self, stream: LiveTurn) -> None:
         """Forget a turn that was not accepted."""
         self._streams.pop((stream.user, stream.turn), None)
         self._forget_live(stream)
 
-    def _forget_live(self, stream: TurnStream) -> None:
+    def _forget_live(self, stream: LiveTurn) -> None:
         if self._live.pop((stream.user, stream.turn), None) is not None:
             of_user = self._live_of[stream.user]
             del of_user[stream.turn]
@@ -63,15 +63,15 @@ class Hub:
             if not siblings:
                 del self._live_in[stream.conversation or ""]
 
-    def live(self, user: str | None = None) -> list[TurnStream]:
+    def live(self, user: str | None = None) -> list[LiveTurn]:
         """Turns without an ending, of `user` or of all, oldest first."""
         return list((self._live if user is None else self._live_of.get(user, {})).values())
 
-    def live_in(self, user: str, conversation: str) -> list[TurnStream]:
+    def live_in(self, user: str, conversation: str) -> list[LiveTurn]:
         """Turns of a conversation without an ending, oldest first."""
         return [stream for stream in self._live_in.get(conversation, ()) if stream.user == user]
 
-    def remember_ended(self, stream: TurnStream) -> None:
+    def remember_ended(self, stream: LiveTurn) -> None:
         """Keep an ended turn for those who resume it, and let the oldest go past the bounds."""
         now = asyncio.get_running_loop().time()
         key = (stream.user, stream.turn)
@@ -95,32 +95,32 @@ class Hub:
 
     def watch(self, user: str, conversation: str, outbox: Outbox) -> None:
         """Attach `outbox` to every turn that `user` has in the conversation from now on."""
-        self._watchers.setdefault((user, conversation), set()).add(outbox)
+        self._subscriptions.setdefault((user, conversation), set()).add(outbox)
 
     def unwatch(self, user: str, conversation: str, outbox: Outbox) -> None:
         """The end of `watch`."""
-        watchers = self._watchers.get((user, conversation))
-        if watchers is not None:
-            watchers.discard(outbox)
-            if not watchers:
-                del self._watchers[user, conversation]
+        subscriptions = self._subscriptions.get((user, conversation))
+        if subscriptions is not None:
+            subscriptions.discard(outbox)
+            if not subscriptions:
+                del self._subscriptions[user, conversation]
 
     def watched(self, user: str, conversation: str) -> bool:
         """Whether somebody watches it."""
-        return (user, conversation) in self._watchers
+        return (user, conversation) in self._subscriptions
 
-    def attach_watchers(self, stream: TurnStream) -> None:
+    def attach_watchers(self, stream: LiveTurn) -> None:
         """A turn of a watched conversation begins."""
-        for outbox in self._watchers.get((stream.user, stream.conversation or ""), ()):
+        for outbox in self._subscriptions.get((stream.user, stream.conversation or ""), ()):
             if stream.turn not in outbox.attachments:
                 stream.attach(outbox, None, 0)
 
     def tell_watchers(self, user: str, conversation: str, frame: object) -> None:
         """Send a frame that belongs to a conversation."""
-        for outbox in tuple(self._watchers.get((user, conversation), ())):
+        for outbox in tuple(self._subscriptions.get((user, conversation), ())):
             outbox.put(frame)
 
 
-def _memory(stream: TurnStream) -> int:
+def _memory(stream: LiveTurn) -> int:
     """About how many bytes an ended turn keeps."""
     return TURN_MEMORY_BYTES + stream.log.end * EVENT_MEMORY_BYTES + stream.bytes_out

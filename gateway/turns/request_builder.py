@@ -6,8 +6,8 @@ from msgspec import structs
 
 from gateway.offload import aside, size_of
 from gateway.turns.context import fits, trimmed
-from gateway.turns.event_writer import Delivery
-from providers.base import ChatRequest, Delta, ProviderError, Taker
+from gateway.turns.event_writer import EventWriter
+from providers.base import ChatRequest, Delta, DeltaSink, ProviderError
 from providers.route import Route
 
 ANSWER_TOKENS = 4096
@@ -19,11 +19,11 @@ async def check(route: Route, question: ChatRequest) -> None:
     await aside(size_of(question), route.check_length, question)
 
 
-class Asking:
+class RequestBuilder:
     """The `Asker` of one turn, which wants `wanted` to answer `question`: the whole of it, untrimmed."""
 
-    def __init__(self, delivery: Delivery, wanted: Route, question: ChatRequest, *, stateless: bool) -> None:
-        self.taker: Taker = lambda _: False
+    def __init__(self, delivery: EventWriter, wanted: Route, question: ChatRequest, *, stateless: bool) -> None:
+        self.taker: DeltaSink = lambda _: False
         """What takes the batches of an answer that has begun."""
         self._delivery = delivery
         self._wanted = wanted

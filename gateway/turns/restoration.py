@@ -8,7 +8,7 @@ import structlog
 from msgspec import structs
 
 from gateway.tasks import spawn
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_writer import LogWriter
 from store.api import Store
 from store.records import NotFound, StoreError
@@ -23,15 +23,15 @@ class Recreation:
         self._store = store
         self._writer = writer
         self._tasks = tasks
-        self._under_way: set[TurnStream] = set()
+        self._under_way: set[LiveTurn] = set()
 
-    def soon(self, stream: TurnStream) -> None:
+    def soon(self, stream: LiveTurn) -> None:
         """Make the turn anew; whoever noticed doesn't wait."""
         if stream not in self._under_way and stream.accepted_as is not None:
             self._under_way.add(stream)
             spawn(self._tasks, self._make(stream))
 
-    async def _make(self, stream: TurnStream) -> None:
+    async def _make(self, stream: LiveTurn) -> None:
         try:
             await self.make(stream)
         except StoreError as error:
@@ -40,7 +40,7 @@ class Recreation:
             self._under_way.discard(stream)
             self._writer.note(stream)
 
-    async def make(self, stream: TurnStream) -> None:
+    async def make(self, stream: LiveTurn) -> None:
         """The same turn with the same ids, in its conversation, which is made anew too if need be. Raises `StoreError`."""
         new = stream.accepted_as
         if new is None:

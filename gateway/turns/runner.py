@@ -19,18 +19,18 @@ from gateway.turns.abort import Abort, Aborted
 from gateway.turns.acceptance import accepted_again
 from gateway.turns.context import History, chat_request
 from gateway.turns.endings import Endings
-from gateway.turns.event_writer import Delivery
+from gateway.turns.event_writer import EventWriter
 from gateway.turns.leases import Leases
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_writer import LogWriter
-from gateway.turns.mirrors import Followers
+from gateway.turns.mirrors import Mirrors
 from gateway.turns.outcome import Outcome
 from gateway.turns.queue import TurnQueue
-from gateway.turns.registry import Hub
-from gateway.turns.request_builder import Asking
+from gateway.turns.registry import TurnRegistry
+from gateway.turns.request_builder import RequestBuilder
 from gateway.turns.restoration import Recreation
-from providers.base import ChatRequest, Cursor, Delta, ErrorCode, Part, ProviderError
-from providers.retry.retry import Resilience
+from providers.base import ChatRequest, Delta, ErrorCode, Part, ProviderError, ResponseHandle
+from providers.retry.retry import RetryingClient
 from providers.route import Route
 from store.api import Store
 from store.records import ConversationRecord, NewTurn, NotFound, StoreError, TurnRecord
@@ -56,7 +56,7 @@ REFUSALS = frozenset[ErrorCode](
 
 
 @dataclass(slots=True)
-class Plan:
+class RunPlan:
     """What a turn is to do. `request`: None while it waits and is large; the store has it.
 
     `answered`: what an earlier owner's provider had said, to be continued.
@@ -73,50 +73,50 @@ class Plan:
     resumed: bool = False
 
 
-class Courses:
+class TurnRunner:
     """Runs accepted turns to their end, each in the task of whoever calls `run`."""
 
     def __init__(
         self,
-        hub: Hub,
+        registry: TurnRegistry,
         store: Store,
-        resilience: Resilience,
+        resilience: RetryingClient,
         settings: Settings,
         writer: LogWriter,
         leases: Leases,
-        followers: Followers,
+        mirrors: Mirrors,
         recreation: Recreation,
     ) -> None:
-        self._hub = hub
+        self._registry = registry
         self._store = store
         self._resilience = resilience
         self._settings = settings
         self._writer = writer
         self._leases = leases
-        self._followers = followers
+        self._mirrors = mirrors
         self._recreation = recreation
         self._endings = Endings(store, recreation)
 
-    async def run(self, stream: TurnStream, delivery: Delivery, plan: Plan) -> None:
+    async def run(self, stream: LiveTurn, delivery: EventWriter, plan: RunPlan) -> None:
         """See the turn through."""
         outcome = await self._drive(stream, delivery, plan)
         await self.finish(stream, delivery, outcome)
         if outcome is not None and outcome.status != "completed" and stream.cursor is not None:
             await self._stop(stream, stream.cursor)
 
-    async def _stop(self, stream: TurnStream, cursor: Cursor) -> None:
+    async def _stop(self, stream: LiveTurn, cursor: ResponseHandle) -> None:
         """Closing the connection doesn't end an answer that the provider makes in the background."""
         try:
             await self._resilience.providers.stop(cursor)
         except ProviderError as error:
             log.info("can't stop an answer at its provider", turn=stream.turn, code=error.code)
 
-    async def finish(self, stream: TurnStream, delivery: Delivery, outcome: Outcome | None) -> None:
+    async def finish(self, stream: LiveTurn, delivery: EventWriter, outcome: Outcome | None) -> None:
         """Store and publish the ending; None: the turn goes on elsewhere."""
         stream.outcome = None if outcome is None else outcome.status
         stream.stopped.set()
         if outcome is not None and await self._endings.store(stream, delivery, outcome):
-            self._hub.remember_ended(stream)
+            self._registry.remember_ended(stream)
             stream.end()
             log.info("turn ended", turn=stream.turn, status=outcome.status, model=stream.model, seq=stream.log.end)
             return
@@ -128,9 +128,9 @@ class Courses:
         elif abort is not None and abort.by != "lost" and abort.by != "error":
             await self._pass_on(stream, abort)
         log.info("turn goes on elsewhere", turn=stream.turn, seq=stream.log.end)
-        await self._followers.adopt(stream)
+        await self._mirrors.adopt(stream)
 
-    async def _hand_over(self, stream: TurnStream) -> None:
+    async def _hand_over(self, stream: LiveTurn) -> None:
         try:
             stored = -1
             while stored < stream.stored < stream.log.end:
@@ -140,31 +140,31 @@ class Courses:
         except StoreError as error:
             log.warning("can't hand a turn over, its lease has to lapse", turn=stream.turn, error=str(error))
 
-    async def _pass_on(self, stream: TurnStream, wish: Abort) -> None:
+    async def _pass_on(self, stream: LiveTurn, wish: Abort) -> None:
         """The turn was to be stopped, and is another instance's: that one is to stop it (law 5)."""
         try:
             await self._store.wish_cancel(stream.user, stream.turn, JSON.encode(wish))
         except StoreError as error:
             log.warning("can't pass a wish to stop on", turn=stream.turn, error=str(error))
 
-    async def _question(self, stream: TurnStream, plan: Plan, request: TurnStart) -> ChatRequest:
+    async def _question(self, stream: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
         """What to ask, with its context."""
         return await self._read(stream, lambda: self._asked(stream, plan, request))
 
-    async def _recalled(self, stream: TurnStream) -> TurnStart:
+    async def _recalled(self, stream: LiveTurn) -> TurnStart:
         """What was asked, out of the store, when a turn has waited."""
         record, request = await self._read(stream, lambda: self._stored(stream))
         stream.accepted_as = record
         return request
 
-    async def _stored(self, stream: TurnStream) -> tuple[NewTurn, TurnStart]:
+    async def _stored(self, stream: LiveTurn) -> tuple[NewTurn, TurnStart]:
         record = await self._store.turn(stream.user, stream.turn)
         question = None if record.input is None else await self._store.message(stream.user, record.input)
         asked = record.request or b""
         request = await aside(len(asked), decode_request, asked)
         return accepted_again(record, question, self._leases.lease_ms), request
 
-    async def _read(self, stream: TurnStream, read: Callable[[], Awaitable[T]]) -> T:
+    async def _read(self, stream: LiveTurn, read: Callable[[], Awaitable[T]]) -> T:
         """The turn is accepted: a store that is away is waited for."""
         while True:
             try:
@@ -175,7 +175,7 @@ class Courses:
                 log.warning("can't read what a turn needs, trying again", turn=stream.turn, error=str(error))
                 await asyncio.sleep(CONTEXT_RETRY_S)
 
-    async def _asked(self, stream: TurnStream, plan: Plan, request: TurnStart) -> ChatRequest:
+    async def _asked(self, stream: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
         """The request with its history. A store that was rolled back may have lost the turn itself: then it is made anew."""
 
         async def read() -> ChatRequest:
@@ -190,14 +190,14 @@ class Courses:
         await self._recreation.make(stream)
         return await read()
 
-    async def _is_known(self, stream: TurnStream) -> bool:
+    async def _is_known(self, stream: LiveTurn) -> bool:
         try:
             await self._store.turn(stream.user, stream.turn)
         except NotFound:
             return False
         return True
 
-    async def _drive(self, stream: TurnStream, delivery: Delivery, plan: Plan) -> Outcome | None:
+    async def _drive(self, stream: LiveTurn, delivery: EventWriter, plan: RunPlan) -> Outcome | None:
         """Ask the provider and publish what it says, until it ends in one of the ways of `Outcome`."""
         limit = Abort("limit", f"The turn reached its time limit of {self._settings.turn_timeout_s:g} s.")
         stream.signal.abort_after(self._settings.turn_timeout_s, limit)
@@ -210,7 +210,7 @@ class Courses:
                 question = await self._question(stream, plan, request)
                 if plan.answered or plan.resumed:
                     question = question.going_on_from(plan.answered, stream.cursor)
-                asking = Asking(delivery, plan.route, question, stateless=request.messages is not None)
+                asking = RequestBuilder(delivery, plan.route, question, stateless=request.messages is not None)
                 await self._ask(delivery, plan.route, asking, deadline, once=bool(plan.answered or plan.resumed))
             return delivery.finished()
         except Aborted as aborted:
@@ -233,7 +233,9 @@ class Courses:
             log.exception("turn failed", turn=stream.turn)
             return Outcome("failed", error=ApiError("internal"))
 
-    async def _ask(self, delivery: Delivery, route: Route, asking: Asking, deadline: float, *, once: bool) -> None:
+    async def _ask(
+        self, delivery: EventWriter, route: Route, asking: RequestBuilder, deadline: float, *, once: bool
+    ) -> None:
         leases = self._leases
         signal = delivery.stream.signal
 

@@ -8,8 +8,8 @@ from time import perf_counter
 
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.telemetry.metrics import Telemetry
-from gateway.turns.live_turn import TurnStream
-from gateway.turns.registry import Hub
+from gateway.turns.live_turn import LiveTurn
+from gateway.turns.registry import TurnRegistry
 
 EVERY_S = 0.1
 
@@ -26,7 +26,7 @@ class Sample:
         self._attachment: Attachment | None = None
         self._seq = 0
 
-    def batch(self, stream: TurnStream) -> None:
+    def batch(self, stream: LiveTurn) -> None:
         """A batch is there, and will be published now."""
         now = perf_counter()
         if self._read_at is not None:
@@ -50,13 +50,13 @@ class Sample:
             outbox.sample = None
 
 
-async def take_samples(hub: Hub, telemetry: Telemetry) -> None:
+async def take_samples(registry: TurnRegistry, telemetry: Telemetry) -> None:
     """Sample one streaming turn after the other, and the loop itself, until cancelled."""
     while True:
         began = perf_counter()
         await asyncio.sleep(EVERY_S)
         telemetry.loop_lag.observe(max(perf_counter() - began - EVERY_S, 0))
-        live = hub.live()
+        live = registry.live()
         if live:
             stream = random.choice(live)
             if stream.owned and stream.state == "streaming":

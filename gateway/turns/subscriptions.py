@@ -11,28 +11,28 @@ from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError
 from gateway.streams.outbox import Outbox
 from gateway.tasks import spawn
-from gateway.turns.mirrors import Followers
-from gateway.turns.registry import Hub
+from gateway.turns.mirrors import Mirrors
+from gateway.turns.registry import TurnRegistry
 from store.api import Store, conversation_channel
 from store.records import NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.follower")
 
 
-class Watchers:
+class ConversationSubscriptions:
     """The watched conversations of this process. A channel carries turn ids, and frames as JSON for the watchers."""
 
-    def __init__(self, hub: Hub, store: Store, followers: Followers, tasks: asyncio.TaskGroup) -> None:
-        self._hub = hub
+    def __init__(self, registry: TurnRegistry, store: Store, mirrors: Mirrors, tasks: asyncio.TaskGroup) -> None:
+        self._registry = registry
         self._store = store
-        self._followers = followers
+        self._mirrors = mirrors
         self._tasks = tasks
         self._watched: dict[str, tuple[str, str]] = {}
 
     async def watch(self, user: str, conversation: str, outbox: Outbox) -> list[str]:
         """Attach `outbox` to the conversation's turns from now on; the ids of those that run now."""
         channel = conversation_channel(user, conversation)
-        self._hub.watch(user, conversation, outbox)
+        self._registry.watch(user, conversation, outbox)
         self._watched[channel] = (user, conversation)
         try:
             await self._store.follow(channel)
@@ -51,8 +51,8 @@ class Watchers:
         spawn(self._tasks, self._unfollow(conversation_channel(user, conversation)))
 
     def _forget(self, user: str, conversation: str, outbox: Outbox) -> None:
-        self._hub.unwatch(user, conversation, outbox)
-        if not self._hub.watched(user, conversation):
+        self._registry.unwatch(user, conversation, outbox)
+        if not self._registry.watched(user, conversation):
             self._watched.pop(conversation_channel(user, conversation), None)
 
     async def _unfollow(self, channel: str) -> None:
@@ -61,9 +61,9 @@ class Watchers:
 
     async def tell(self, user: str, conversation: str, frame: object) -> None:
         """Send a frame to all watchers, here and on other instances."""
-        self._hub.tell_watchers(user, conversation, frame)
+        self._registry.tell_watchers(user, conversation, frame)
         if self._store.shared:
-            payload = JSON.encode({"from": self._followers.instance, "frame": frame})
+            payload = JSON.encode({"from": self._mirrors.instance, "frame": frame})
             with suppress(StoreError):  # a watcher that misses it sees the revision when it attaches again
                 await self._store.publish(conversation_channel(user, conversation), payload)
 
@@ -74,19 +74,19 @@ class Watchers:
             return
         if payload[:1] == b"{":
             told = JSON.read(payload)
-            if told["from"] != self._followers.instance:
+            if told["from"] != self._mirrors.instance:
                 if told["frame"].get("type") == "conversation.deleted":
-                    self._hub.forget(*known)
-                self._hub.tell_watchers(*known, told["frame"])
+                    self._registry.forget(*known)
+                self._registry.tell_watchers(*known, told["frame"])
         else:
             spawn(self._tasks, self._join(known[0], payload.decode()))
 
     async def _join(self, user: str, turn: str) -> None:
         """Another instance has accepted a turn of a conversation that is watched here."""
         try:
-            stream = await self._followers.find(user, turn)
+            stream = await self._mirrors.find(user, turn)
             if not stream.owned:  # what runs here is attached at its acceptance
-                self._hub.attach_watchers(stream)
+                self._registry.attach_watchers(stream)
         except (NotFound, ApiError):
             return
         except StoreError as error:

@@ -14,16 +14,16 @@ from gateway.settings import Settings
 from gateway.telemetry.metrics import Telemetry
 from gateway.turns import acceptance
 from gateway.turns.abort import Abort
-from gateway.turns.event_writer import Delivery
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.event_writer import EventWriter
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import cursor_of
 from gateway.turns.log_writer import obey
-from gateway.turns.mirrors import Followers
+from gateway.turns.mirrors import Mirrors
 from gateway.turns.outcome import Outcome
 from gateway.turns.queue import TurnQueue, find_queue
-from gateway.turns.registry import Hub
-from gateway.turns.runner import Courses, Plan
-from gateway.turns.starter import Runner
+from gateway.turns.registry import TurnRegistry
+from gateway.turns.runner import RunPlan, TurnRunner
+from gateway.turns.starter import TurnStarter
 from providers.base import ProviderError
 from store.api import Store
 from store.records import LogEntry, MessageRecord, NotFound, StoreError, TurnRecord
@@ -37,28 +37,28 @@ class Takeover:
     def __init__(
         self,
         instance: str,
-        hub: Hub,
+        registry: TurnRegistry,
         store: Store,
         settings: Settings,
-        followers: Followers,
-        courses: Courses,
-        runner: Runner,
+        mirrors: Mirrors,
+        runner: TurnRunner,
+        starter: TurnStarter,
         telemetry: Telemetry,
     ) -> None:
         self._instance = instance
-        self._hub = hub
+        self._registry = registry
         self._store = store
         self._settings = settings
-        self._followers = followers
-        self._courses = courses
+        self._mirrors = mirrors
         self._runner = runner
+        self._starter = starter
         self._telemetry = telemetry
         self._taking: set[tuple[str, str]] = set()
 
     async def take_over(self, user: str, turn: str, *, force: bool = False) -> None:
         """Become the owner of a turn that nobody runs, and see it through (law 9). Raises `StoreError`."""
-        known = self._hub.get(user, turn)
-        if self._runner.draining or (user, turn) in self._taking or (known is not None and known.owned):
+        known = self._registry.get(user, turn)
+        if self._starter.draining or (user, turn) in self._taking or (known is not None and known.owned):
             return
         self._taking.add((user, turn))
         try:
@@ -68,28 +68,28 @@ class Takeover:
 
     async def _take(self, user: str, turn: str, *, force: bool) -> None:
         lease_ms = int(self._settings.lease_s * 1000)
-        record = await self._store.take(user, turn, self._instance, self._runner.next_epoch(), lease_ms, force=force)
+        record = await self._store.take(user, turn, self._instance, self._starter.next_epoch(), lease_ms, force=force)
         if record is None or record.request is None:
             return
         self._telemetry.taken_over.inc()
         log.warning("taking a turn over", turn=turn, epoch=record.epoch)
-        stream = await self._followers.find(user, turn)
-        await self._followers.catch_up(stream)
+        stream = await self._mirrors.find(user, turn)
+        await self._mirrors.catch_up(stream)
         request = _request_of(record)
         if stream.log.end < record.seq:
             log.error("what was kept of a turn can't be read, it ends", turn=turn, readable=stream.log.end)
             _fill(stream, record)
             request = None
-        stream.own_again(record.epoch)
+        stream.become_owner(record.epoch)
         if request is not None:
-            self._runner.watch_over(stream, request)
-        self._hub.attach_watchers(stream)
-        self._runner.own(self._resume(stream, record, request), stream)
-        await self._followers.release(stream)
+            self._starter.watch_over(stream, request)
+        self._registry.attach_watchers(stream)
+        self._starter.own(self._resume(stream, record, request), stream)
+        await self._mirrors.release(stream)
 
-    async def _resume(self, stream: TurnStream, turn: TurnRecord, request: TurnStart | None) -> None:
+    async def _resume(self, stream: LiveTurn, turn: TurnRecord, request: TurnStart | None) -> None:
         """Go on where the log ends, start again where it holds no delta, or say that the owner is lost."""
-        delivery = self._runner.delivery(stream, turn.accepted_ms, turn.parent)
+        delivery = self._starter.delivery(stream, turn.accepted_ms, turn.parent)
         obey(stream, turn.cancel)
         plan = None
         try:
@@ -101,20 +101,20 @@ class Takeover:
         except StoreError as error:
             log.warning("can't resume now, whoever can may take it", turn=stream.turn, error=str(error))
             stream.signal.abort(Abort("handover"))
-            await self._courses.finish(stream, delivery, None)
+            await self._runner.finish(stream, delivery, None)
             return
         except Exception:
             log.exception("can't resume", turn=stream.turn)
         if plan is not None:
-            await self._courses.run(stream, delivery, plan)
+            await self._runner.run(stream, delivery, plan)
             return
         if stream.log.end == 0:
             delivery.publish(acceptance.started(turn, None, queued=False))
         wish = stream.signal.abort_reason
         lost = Outcome("failed", error=ApiError("owner_lost"))
-        await self._courses.finish(stream, delivery, lost if wish is None else Outcome.from_abort(wish))
+        await self._runner.finish(stream, delivery, lost if wish is None else Outcome.from_abort(wish))
 
-    async def _remember(self, stream: TurnStream, turn: TurnRecord) -> MessageRecord | None:
+    async def _remember(self, stream: LiveTurn, turn: TurnRecord) -> MessageRecord | None:
         """Keep what makes the turn anew, should the store lose it; its question. Raises `NotFound`, `StoreError`."""
         question = None if turn.input is None else await self._store.message(stream.user, turn.input)
         stream.accepted_as = acceptance.accepted_again(turn, question, int(self._settings.lease_s * 1000))
@@ -124,28 +124,28 @@ class Takeover:
 
     async def _plan(
         self,
-        stream: TurnStream,
-        delivery: Delivery,
+        stream: LiveTurn,
+        delivery: EventWriter,
         turn: TurnRecord,
         request: TurnStart,
         question: MessageRecord | None,
-    ) -> Plan | None:
+    ) -> RunPlan | None:
         """What is left to do; None where the provider can't go on from what was said."""
-        conversation, route = await self._runner.place(stream.user, request)
+        conversation, route = await self._starter.place(stream.user, request)
         stream.cursor = cursor_of(await self._entries(stream))
         if stream.cursor is not None:
             answered = delivery.go_on()
             stream.cursor_seq = stream.log.end + 1
             delivery.status(status="resumed", epoch=turn.epoch)
-            route = self._runner.route(stream.cursor.route)
+            route = self._starter.route(stream.cursor.route)
             stream.model = route.id
-            return Plan(request, turn, route, conversation, answered=answered, resumed=True)
+            return RunPlan(request, turn, route, conversation, answered=answered, resumed=True)
         if _has_said_something(stream):
             if "prefill" not in route.features:
                 return None
             answered = delivery.go_on()
             delivery.status(status="resumed", epoch=turn.epoch)
-            return Plan(request, turn, route, conversation, answered=answered)
+            return RunPlan(request, turn, route, conversation, answered=answered)
         queue = TurnQueue()
         if stream.state == "queued" or stream.log.end == 0:
             queue = await self._queue(turn, request)
@@ -155,7 +155,7 @@ class Takeover:
             delivery.publish(
                 TurnReset(stream.turn, stream.log.end + 1, turn.epoch, "its owner was lost, it starts again")
             )
-        return Plan(request, turn, route, conversation, queue)
+        return RunPlan(request, turn, route, conversation, queue)
 
     async def _queue(self, turn: TurnRecord, request: TurnStart) -> TurnQueue:
         """What the turn still waits for. Raises `StoreError`."""
@@ -163,11 +163,11 @@ class Takeover:
         if request.on_busy == "queue" and turn.conversation is not None:
             active = await self._store.active(turn.user, turn.conversation)
             ahead = active[: active.index(turn.turn)] if turn.turn in active else []
-        places = self._runner.turn_limits.running
+        places = self._starter.turn_limits.running
         slots = await self._store.slots(turn.user, turn.turn, places)
-        return await find_queue(self._followers, turn.user, ahead, slots, places)
+        return await find_queue(self._mirrors, turn.user, ahead, slots, places)
 
-    async def _entries(self, stream: TurnStream) -> list[LogEntry]:
+    async def _entries(self, stream: LiveTurn) -> list[LogEntry]:
         """The turn's whole log, as it is stored. Raises `StoreError`."""
         found: list[LogEntry] = []
         while entries := await self._store.log(stream.user, stream.turn, found[-1].last if found else 0):
@@ -175,7 +175,7 @@ class Takeover:
         return found
 
 
-def _has_said_something(stream: TurnStream) -> bool:
+def _has_said_something(stream: LiveTurn) -> bool:
     """Whether a delta of the attempt that was lost is in the log."""
     for event in reversed(stream.log.events):
         if isinstance(event, TurnDelta | TurnReset):
@@ -183,7 +183,7 @@ def _has_said_something(stream: TurnStream) -> bool:
     return False
 
 
-def _fill(stream: TurnStream, turn: TurnRecord) -> None:
+def _fill(stream: LiveTurn, turn: TurnRecord) -> None:
     """Let the log reach to where the store has it, for an ending to fit there: its numbers have no holes (law 7)."""
     if stream.log.end == 0:
         stream.publish([acceptance.started(turn, None, queued=False)])

@@ -10,7 +10,7 @@ from providers.base import ProviderError, Usage
 from providers.route import Route
 
 
-class TurnWatch:
+class TurnMetrics:
     """The observer of one turn. `trace`: its spans, where there are traces."""
 
     def __init__(self, telemetry: Telemetry, trace: TurnTrace | None = None) -> None:

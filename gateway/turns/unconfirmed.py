@@ -19,7 +19,7 @@ log = structlog.stdlib.get_logger("turnwire.turn")
 LOOK_FIRST_S = 0.25
 
 
-async def see_through(
+async def recover_unconfirmed_start(
     store: Store, user: str, turn: str, instance: str, lease_s: float, take: Callable[[], Awaitable[None]]
 ) -> None:
     """Take the turn if the store has it as ours; after a lease those who look for lapsed ones do."""

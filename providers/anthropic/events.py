@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from providers.base import Finished, Usage, UsageReported
-from providers.delta_buffer import Parts
+from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import finish_of
 from providers.http.stream import reread
@@ -80,7 +80,7 @@ class MessagesDecoder:
     """One stream of events. See `stream.Decoder`. An event is what its JSON says: its name may be missing."""
 
     def __init__(self, failures: Failures) -> None:
-        self.parts = Parts()
+        self.parts = DeltaBuffer()
         self.finishing = False
         self.done = False
         self._failures = failures

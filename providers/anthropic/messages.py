@@ -13,7 +13,7 @@ from anthropic import AnthropicError, AsyncAnthropic
 
 from providers.anthropic.events import MessagesDecoder
 from providers.anthropic.request import messages_body
-from providers.base import ChatRequest, Delta, Taker
+from providers.base import ChatRequest, Delta, DeltaSink
 from providers.errors.failures import Failures
 from providers.http.stream import DeltaStream, Parser
 from providers.http.transport import body_of, http_client
@@ -40,7 +40,9 @@ class Dialect:
         """What reads one answer's frames; None: server-sent events."""
         return None
 
-    async def stream(self, request: ChatRequest, route: Route, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
+    async def stream(
+        self, request: ChatRequest, route: Route, take: DeltaSink | None = None
+    ) -> AsyncIterator[list[Delta]]:
         """See `Provider`."""
         body = messages_body(request, route)
         create = self._client.messages.with_streaming_response.create

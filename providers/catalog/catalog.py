@@ -17,7 +17,7 @@ from typing import Final
 
 from msgspec import structs
 
-from providers.base import ChatRequest, Cursor, Delta, Provider, ProviderError, Taker
+from providers.base import ChatRequest, Delta, DeltaSink, Provider, ProviderError, ResponseHandle
 from providers.catalog.endpoints import endpoint_of, missing, whole
 from providers.catalog.schema import CatalogRows, ModelRow, ProviderRow, shipped_rows
 from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Price, Quirks, Route, Stoppable, Timeouts
@@ -208,7 +208,7 @@ class Routed:
         self._dialect = dialect
         self._route = route
 
-    def stream(self, request: ChatRequest, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
+    def stream(self, request: ChatRequest, take: DeltaSink | None = None) -> AsyncIterator[list[Delta]]:
         """See `Provider`. What the model can't take is refused here, before anything is sent."""
         self._route.check(request)
         return self._dialect.stream(request, self._route, take)
@@ -256,7 +256,7 @@ class Providers:
             dialect = self._dialects[place] = _maker(route.dialect)(mine, self._timeouts)
         return dialect
 
-    async def stop(self, cursor: Cursor) -> None:
+    async def stop(self, cursor: ResponseHandle) -> None:
         """End an answer that its provider goes on making. Raises `ProviderError`."""
         route = self._catalog.resolve(cursor.route)
         await self.load(route)

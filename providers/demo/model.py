@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 from providers.base import (
     ChatRequest,
     Delta,
+    DeltaSink,
     ErrorCode,
     Finished,
     FinishReason,
@@ -28,7 +29,6 @@ from providers.base import (
     PartKind,
     PartStarted,
     ProviderError,
-    Taker,
     TextPart,
     Usage,
     UsageReported,
@@ -193,7 +193,9 @@ class Dialect:
     async def aclose(self) -> None:
         """Nothing: no connection is ever opened."""
 
-    async def stream(self, request: ChatRequest, route: Route, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
+    async def stream(
+        self, request: ChatRequest, route: Route, take: DeltaSink | None = None
+    ) -> AsyncIterator[list[Delta]]:
         """See `Provider`. One token a batch, at `rate`; after a pause of the loop it catches up."""
         options = demo_options(request)
         reasoning, text = _thinking(request, options), _text(request, options)

@@ -11,8 +11,8 @@ from typing import Any, Final, Protocol, TypeVar
 import httpx2
 from msgspec import Struct
 
-from providers.base import Delta, ProviderError, Taker
-from providers.delta_buffer import Parts
+from providers.base import Delta, DeltaSink, ProviderError
+from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.http.body import Body
 from providers.http.lenient_json import DOCUMENTS_MAX, documents, fitting
@@ -48,7 +48,7 @@ def reread(data: bytes, kind: type[S]) -> list[S]:
 class Decoder(Protocol):
     """What a dialect makes of its events. Pure: it gathers deltas in `parts`."""
 
-    parts: Parts
+    parts: DeltaBuffer
     finishing: bool
     """The reason for the ending is known; usage may follow."""
     done: bool
@@ -85,7 +85,7 @@ class DeltaStream:
         failures: Failures,
         between_s: float,
         parser: Parser | None = None,
-        take: Taker | None = None,
+        take: DeltaSink | None = None,
     ) -> None:
         self._body = body
         self._decoder = decoder

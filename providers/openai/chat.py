@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 from openai import AsyncOpenAI, OpenAIError
 
-from providers.base import ChatRequest, Delta, Taker
+from providers.base import ChatRequest, Delta, DeltaSink
 from providers.errors.failures import Failures
 from providers.http.stream import DeltaStream
 from providers.http.transport import body_of, http_client
@@ -39,7 +39,9 @@ class Dialect:
         # The SDK imports much of itself here: better now than when the first request waits.
         self._create: Any = self._client.chat.completions.with_streaming_response.create
 
-    async def stream(self, request: ChatRequest, route: Route, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
+    async def stream(
+        self, request: ChatRequest, route: Route, take: DeltaSink | None = None
+    ) -> AsyncIterator[list[Delta]]:
         """See `Provider`."""
         arguments = chat_arguments(request, route)
         timeout = httpx2.Timeout(self._timeouts.first_s(route), connect=self._timeouts.connect_s)

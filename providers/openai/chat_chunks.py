@@ -10,14 +10,14 @@ import msgspec
 from msgspec import Struct
 
 from providers.base import Finished, UsageReported
-from providers.delta_buffer import Parts
+from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import finish_of
 from providers.http.lenient_json import documents
 from providers.http.stream import END_MARK, END_MARK_BYTES_MAX, Unreadable, reread
 from providers.openai.think_tags import ThinkTags
 from providers.openai.token_counts import chat_cost, chat_usage
-from providers.openai.tool_calls import LEGACY, Calls
+from providers.openai.tool_calls import LEGACY, ToolCallAssembler
 from providers.route import Quirks
 
 
@@ -98,7 +98,7 @@ class ChatDecoder:
     """One stream of chunks. See `stream.Decoder`."""
 
     def __init__(self, quirks: Quirks, failures: Failures) -> None:
-        self.parts = Parts()
+        self.parts = DeltaBuffer()
         self.finishing = False
         self.done = False
         self._quirks = quirks
@@ -106,7 +106,7 @@ class ChatDecoder:
         self._finish: str | None = None
         self._usage: dict[str, Any] | None = None
         self._tags = ThinkTags() if quirks.think_tags else None
-        self._calls = Calls(self.parts)
+        self._calls = ToolCallAssembler(self.parts)
         self._signed: set[int] = set()
         """The thoughts that have their signature."""
         self._pages: list[str] = []

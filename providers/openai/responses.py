@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx2
 from openai import AsyncOpenAI, NotFoundError, OpenAIError
 
-from providers.base import ChatRequest, Cursor, Delta, Taker
+from providers.base import ChatRequest, Delta, DeltaSink, ResponseHandle
 from providers.errors.failures import Failures
 from providers.http.body import REFUSAL_BYTES_MAX
 from providers.http.stream import DeltaStream
@@ -44,7 +44,9 @@ class Dialect:
         # The SDK imports much of itself here: better now than when the first request waits.
         self._asks = self._client.responses.with_streaming_response
 
-    async def stream(self, request: ChatRequest, route: Route, take: Taker | None = None) -> AsyncIterator[list[Delta]]:
+    async def stream(
+        self, request: ChatRequest, route: Route, take: DeltaSink | None = None
+    ) -> AsyncIterator[list[Delta]]:
         """See `Provider`. With a cursor, an answer that is under way, or over, is heard again from its start."""
         cursor = request.cursor
         heard = None if cursor is None else Continued(request.answered)
@@ -73,7 +75,7 @@ class Dialect:
                 raise self._failures.incomplete("the answer is no longer kept") from error
             raise self._failures.of_exception(error) from error
 
-    async def stop(self, cursor: Cursor) -> None:
+    async def stop(self, cursor: ResponseHandle) -> None:
         """See `route.Stoppable`."""
         try:
             async with self._asks.cancel(cursor.id, timeout=STOP_S) as response:

@@ -9,8 +9,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from providers.base import Cursor, Finished, FinishReason, PartKind, UsageReported
-from providers.delta_buffer import Parts
+from providers.base import Finished, FinishReason, PartKind, ResponseHandle, UsageReported
+from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import finish_of
 from providers.http.stream import END_MARK, END_MARK_BYTES_MAX, reread
@@ -69,11 +69,11 @@ _decode = msgspec.json.Decoder(_Event, float_hook=float).decode
 class ResponsesDecoder:
     """One stream of events. See `stream.Decoder`. An event is what its JSON says: its name may be missing.
 
-    `kept_for`: the id of the route, where the provider keeps the answer; its id there is then told as a `Cursor`.
+    `kept_for`: the id of the route, where the provider keeps the answer; its id there is then told as a `ResponseHandle`.
     """
 
     def __init__(self, quirks: Quirks, failures: Failures, kept_for: str | None = None) -> None:
-        self.parts = Parts()
+        self.parts = DeltaBuffer()
         self.finishing = False
         self.done = False
         self._output = Output(self.parts)
@@ -140,7 +140,7 @@ class ResponsesDecoder:
 
     def _begun(self, event: _Event) -> None:
         if self._kept_for is not None and event.response is not None and event.response.id:
-            self.parts.put(Cursor(self._kept_for, event.response.id))
+            self.parts.put(ResponseHandle(self._kept_for, event.response.id))
             self._kept_for = None
 
     def _piece_added(self, event: _Event) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from providers.base import PartKind
-from providers.delta_buffer import Parts
+from providers.delta_buffer import DeltaBuffer
 
 SIGNATURE_MARK: Final = ":"
 """Stands between a reasoning item's id and its encrypted content in a part's signature: the two go back together."""
@@ -67,7 +67,7 @@ class Item(Struct, gc=False):
 class Output:
     """The items so far. Hosted tools, which the provider runs by itself, leave no part."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: DeltaBuffer) -> None:
         self._parts = parts
         self._spoken: set[tuple[Place, PartKind]] = set()
         """The items that have a part of this kind."""

@@ -9,7 +9,7 @@ import json
 import re
 from typing import Final
 
-from providers.delta_buffer import Parts
+from providers.delta_buffer import DeltaBuffer
 
 LEGACY = -1
 """The index of the one call that `function_call` makes."""
@@ -72,10 +72,10 @@ class _Call:
             self._whole = _is_object("".join(self.pieces))
 
 
-class Calls:
+class ToolCallAssembler:
     """One answer's calls, as parts among its `parts`."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: DeltaBuffer) -> None:
         self._parts = parts
         self._by_index: dict[int, _Call] = {}
         self._by_id: dict[str, _Call] = {}

@@ -29,7 +29,7 @@ class Rest(Struct, frozen=True):
     message: str
 
 
-class Resting(Struct, frozen=True):
+class CoolingDown(Struct, frozen=True):
     """No key can be used now; waiting for `left_s` makes sense where it is `limited`."""
 
     left_s: float
@@ -57,10 +57,10 @@ class Key:
         self.rests: dict[str, Rest] = {}
 
 
-class Loan:
+class KeyCheckout:
     """A key for one request. Say how it went: `succeeded`, `failed` or `abandoned`."""
 
-    def __init__(self, ring: Keyring, key: Key, model: str) -> None:
+    def __init__(self, ring: KeyPool, key: Key, model: str) -> None:
         self.value = key.value
         self._ring = ring
         self._key = key
@@ -89,7 +89,7 @@ class Loan:
         self._key.breaker.abandoned(probe=self._probe)
 
 
-class Keyring:
+class KeyPool:
     """The keys of one endpoint."""
 
     def __init__(self, endpoint: Endpoint, breakers: Breakers, clock: Callable[[], float] = time.monotonic) -> None:
@@ -106,7 +106,7 @@ class Keyring:
         """Whether no key's circuit lets a request through."""
         return all(key.breaker.left_s > 0 for key in self._keys)
 
-    def take(self, route: Route, *, any_will_do: bool = False) -> Loan | Resting:
+    def take(self, route: Route, *, any_will_do: bool = False) -> KeyCheckout | CoolingDown:
         """The next key that can be used for the model. `any_will_do`: rather one that was refused than none."""
         now = self._clock()
         model = route.model
@@ -117,15 +117,15 @@ class Keyring:
         free = next((key for key in keys if key.breaker.left_s <= 0 and not self._rests(key, model, now)), None)
         if free is not None:
             self._next = (self._keys.index(free) + 1) % len(self._keys)
-            return Loan(self, free, model)
+            return KeyCheckout(self, free, model)
         usable = [key for key in keys if key.breaker.left_s <= 0]
         if not usable:
             return self._out_of_order(min(keys, key=lambda key: key.breaker.left_s).breaker)
         key = min(usable, key=lambda key: (not key.rests[model].limited, key.rests[model].until))
         rest = key.rests[model]
         if not rest.limited and any_will_do:
-            return Loan(self, key, model)
-        return Resting(rest.until - now, rest.limited, rest.code, rest.message)
+            return KeyCheckout(self, key, model)
+        return CoolingDown(rest.until - now, rest.limited, rest.code, rest.message)
 
     def rest(self, key: Key, model: str, error: ProviderError) -> None:
         """Leave the key alone for a while where it is asked for this model."""
@@ -141,13 +141,13 @@ class Keyring:
         rest = key.rests.get(model)
         return rest is not None and rest.until > now
 
-    def _out_of_order(self, breaker: Breaker) -> Resting:
+    def _out_of_order(self, breaker: Breaker) -> CoolingDown:
         assert breaker.opened is not None
         message = (
             f"{self._title} has failed several times in a row and isn't asked for now: "
             "try again later, or choose another model."
         )
-        return Resting(breaker.left_s, False, breaker.opened.code, message)
+        return CoolingDown(breaker.left_s, False, breaker.opened.code, message)
 
 
 def circuit(endpoint: Endpoint, key: str) -> str:

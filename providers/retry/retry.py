@@ -13,10 +13,10 @@ from typing import Final, NamedTuple, Protocol, cast
 import structlog
 from msgspec import Struct
 
-from providers.base import ChatRequest, Cursor, Delta, PartDelta, PartStarted, Provider, ProviderError
+from providers.base import ChatRequest, Delta, PartDelta, PartStarted, Provider, ProviderError, ResponseHandle
 from providers.catalog.catalog import Providers
 from providers.retry.breaker import Breakers
-from providers.retry.key_pool import KEY_CODES, Keyring, Loan, Resting
+from providers.retry.key_pool import KEY_CODES, CoolingDown, KeyCheckout, KeyPool
 from providers.route import Route
 
 log = structlog.stdlib.get_logger("turnwire.provider")
@@ -70,14 +70,14 @@ class Asker(Protocol):
         """A batch is read, and not yielded yet; whether it is taken now (see `Provider`)."""
 
 
-class Resilience:
+class RetryingClient:
     """Asks for answers, and remembers between turns what fails."""
 
     def __init__(self, providers: Providers, retries: Retries) -> None:
         self.breakers = Breakers(retries.breaker_failures, retries.breaker_open_s)
         self.providers = providers
         self._retries = retries
-        self._rings = {endpoint.provider: Keyring(endpoint, self.breakers) for endpoint in providers.endpoints()}
+        self._rings = {endpoint.provider: KeyPool(endpoint, self.breakers) for endpoint in providers.endpoints()}
 
     async def begin(self, route: Route, asker: Asker, deadline: float, *, once: bool = False) -> Begun:
         """An answer that has begun, from the route's model or else one of its fallbacks; waits end by `deadline`.
@@ -102,7 +102,7 @@ class _Asking:
     """What is tried for one turn."""
 
     def __init__(
-        self, providers: Providers, retries: Retries, rings: dict[str, Keyring], asker: Asker, deadline: float
+        self, providers: Providers, retries: Retries, rings: dict[str, KeyPool], asker: Asker, deadline: float
     ) -> None:
         self._providers = providers
         self._retries = retries
@@ -116,7 +116,7 @@ class _Asking:
         self._made = 0
 
     async def begin(self, wanted: Route) -> Begun:
-        """See `Resilience`."""
+        """See `RetryingClient`."""
         question = await self._asker.question(wanted)
         self._fallbacks = self._providers.fallbacks(wanted)
         self._asked = wanted
@@ -162,9 +162,9 @@ class _Asking:
         announced = True
         while True:
             loan = ring.take(route)
-            if isinstance(loan, Resting) and failure is None and not await self._has_following():
+            if isinstance(loan, CoolingDown) and failure is None and not await self._has_following():
                 loan = ring.take(route, any_will_do=True)
-            if isinstance(loan, Resting):
+            if isinstance(loan, CoolingDown):
                 failure = failure or loan.error()
                 if not loan.limited or waits_left <= 0:
                     raise failure
@@ -195,7 +195,7 @@ class _Asking:
             )
             announced = True
 
-    async def _attempt(self, route: Route, question: ChatRequest, loan: Loan) -> Begun:
+    async def _attempt(self, route: Route, question: ChatRequest, loan: KeyCheckout) -> Begun:
         try:
             begun = await self._send(route, question, loan.value)
         except ProviderError as error:
@@ -244,7 +244,7 @@ async def _begin(provider: Provider, question: ChatRequest, asker: Asker) -> Beg
     first: list[Delta] = []
     async for batch in batches:
         first += batch
-        if any(isinstance(delta, PartStarted | PartDelta | Cursor) for delta in batch):
+        if any(isinstance(delta, PartStarted | PartDelta | ResponseHandle) for delta in batch):
             break
     return Begun(first, batches)
 

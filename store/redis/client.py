@@ -47,7 +47,7 @@ CONNECT_TIMEOUT_S = 2.0
 RETRIES = 2
 RETRY_DELAY_S = 0.1
 
-Call = tuple[str, bytes, tuple[Argument, ...]]
+ScriptCall = tuple[str, bytes, tuple[Argument, ...]]
 """A script's name, its one key, and its arguments."""
 
 AWAY = "The store can't be reached."
@@ -56,7 +56,7 @@ NO_DATABASE = ("DB index is out of range", "invalid DB index", "SELECT is not al
 DENIED = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
-class Link:
+class RedisClient:
     """The way to one Redis. Raises `StoreError` alone, whose message names neither the address nor a secret.
 
     `copies`: on how many replicas a call that is to be durable has to be, and how many ms it waits for that.
@@ -112,7 +112,9 @@ class Link:
         """Run one script; see `scripts`."""
         return (await self.scripts([(name, key, arguments)], repeatable=repeatable, durable=durable))[0]
 
-    async def scripts(self, calls: Iterable[Call], *, repeatable: bool = True, durable: bool = False) -> list[Any]:
+    async def scripts(
+        self, calls: Iterable[ScriptCall], *, repeatable: bool = True, durable: bool = False
+    ) -> list[Any]:
         """Run scripts in one round trip, each atomic by itself, and answer what they return, in order.
 
         Where one fails the others have run all the same; that error is raised. `repeatable`: running them a second
@@ -232,7 +234,7 @@ class Link:
 class Linked:
     """A part of the store that speaks over a link."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: RedisClient) -> None:
         self._link = link
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from store.api import instance_channel
 from store.records import Lease, StoreError, TurnRecord
-from store.redis.client import Call, Linked
+from store.redis.client import Linked, ScriptCall
 from store.redis.commands import Argument
 from store.redis.keys import BUCKETS, bucket_key, bucket_of, index_member, raw, turn_of, user_prefix
 from store.redis.records import accepted, turn_record
@@ -29,7 +29,7 @@ class RedisLeases(Linked):
         by_user: dict[str, list[int]] = defaultdict(list)
         for at, (user, _, _) in enumerate(turns):
             by_user[user].append(at)
-        calls: list[Call] = []
+        calls: list[ScriptCall] = []
         for user, places in by_user.items():
             pairs: list[Argument] = [part for at in places for part in turns[at][1:]]
             calls.append(("renew", user_prefix(user), (owner, lease_ms, *pairs)))
@@ -58,7 +58,7 @@ class RedisLeases(Linked):
         found: dict[str, list[str]] = defaultdict(list)
         for user, turn in map(turn_of, members):
             found[user].append(turn)
-        calls: list[Call] = [("lease", user_prefix(user), tuple(turns)) for user, turns in found.items()]
+        calls: list[ScriptCall] = [("lease", user_prefix(user), tuple(turns)) for user, turns in found.items()]
         free: list[tuple[str, str]] = []
         over: list[tuple[Argument, ...]] = []
         for (user, turns), reply in zip(found.items(), await self._link.scripts(calls), strict=True):
@@ -117,7 +117,7 @@ class RedisLeases(Linked):
             pass
 
 
-def _index_calls(turns: Iterable[tuple[str, str]], ms: int, how: str) -> list[Call]:
+def _index_calls(turns: Iterable[tuple[str, str]], ms: int, how: str) -> list[ScriptCall]:
     """One call for each bucket that the turns are in."""
     buckets: dict[bytes, list[bytes]] = defaultdict(list)
     for user, turn in turns:

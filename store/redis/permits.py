@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from store.redis.client import Call, Linked
+from store.redis.client import Linked, ScriptCall
 from store.redis.commands import Argument
 from store.redis.keys import raw
 
@@ -16,7 +16,7 @@ class RedisPlaces(Linked):
 
     async def take_places(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
         """See `Store`."""
-        calls: list[Call] = [("place", _name(key), (most, ttl_ms, holder)) for key, most in places]
+        calls: list[ScriptCall] = [("place", _name(key), (most, ttl_ms, holder)) for key, most in places]
         return [bool(taken) for taken in await self._link.scripts(calls)]
 
     async def keep_places(self, held: list[tuple[str, str]], ttl_ms: int) -> None:
@@ -24,7 +24,7 @@ class RedisPlaces(Linked):
         by_key: dict[str, list[Argument]] = defaultdict(list)
         for key, holder in held:
             by_key[key].append(holder)
-        calls: list[Call] = [("stay", _name(key), (ttl_ms, *holders)) for key, holders in by_key.items()]
+        calls: list[ScriptCall] = [("stay", _name(key), (ttl_ms, *holders)) for key, holders in by_key.items()]
         for start in range(0, len(calls), KEYS_PER_CALL):
             await self._link.scripts(calls[start : start + KEYS_PER_CALL])
 

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from store.api import Deliver
 from store.records import StoreError
-from store.redis.client import CALL_TIMEOUT_S, Link, Linked, connect
+from store.redis.client import CALL_TIMEOUT_S, Linked, RedisClient, connect
 from store.redis.keys import raw
 
 PING_S = 5.0
@@ -40,7 +40,7 @@ class _Followed:
 class RedisSignals(Linked):
     """The part of the Redis store that tells instances of what happened."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: RedisClient) -> None:
         super().__init__(link)
         self._prefix = link.channels.encode()
         self._followed: dict[bytes, _Followed] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from store.redis.client import Call, Linked
+from store.redis.client import Linked, ScriptCall
 from store.redis.keys import user_prefix
 
 USERS_PER_CALL = 256
@@ -13,7 +13,7 @@ class RedisPaces(Linked):
 
     async def count_requests(self, taken: list[tuple[str, int, int]], interval_us: int) -> list[int]:
         """See `Store`."""
-        calls: list[Call] = [
+        calls: list[ScriptCall] = [
             ("requests", user_prefix(user) + b"requests", (count, ago_us, interval_us)) for user, count, ago_us in taken
         ]
         ahead_us: list[int] = []

@@ -8,7 +8,7 @@ from contextlib import suppress
 import structlog
 
 from store.records import StoreError
-from store.redis.client import AWAY, SILENT, Link
+from store.redis.client import AWAY, SILENT, RedisClient
 from store.redis.ephemeral import RedisNotes
 from store.redis.history import RedisHistory
 from store.redis.keys import BUCKETS, bucket_key
@@ -44,7 +44,7 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, 
         wait_ms: int = 500,
     ) -> None:
         copies = (wait_replicas, wait_ms)
-        super().__init__(Link(url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s, copies=copies))
+        super().__init__(RedisClient(url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s, copies=copies))
 
     async def open(self) -> None:
         """See `Store`. A Redis that is silent for a moment, because it forks or is just being started, is asked again."""

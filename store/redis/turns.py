@@ -18,7 +18,7 @@ from store.records import (
     Slots,
     TurnRecord,
 )
-from store.redis.client import Call, Linked
+from store.redis.client import Linked, ScriptCall
 from store.redis.keys import bucket_of, index_member, raw, user_prefix
 from store.redis.records import accepted, conversation_record, packed, turn_record
 
@@ -64,7 +64,7 @@ class RedisTurns(Linked):
         """See `Store`. Where Redis refuses one, as when it is full, the others are stored all the same and
         `StoreError` is raised: writing all of them again is harmless."""
         answers: list[Appended] = []
-        calls: list[Call] = []
+        calls: list[ScriptCall] = []
         size = 0
         for one in appends:
             if len(calls) == APPENDS_PER_CALL or size > APPEND_BYTES_PER_CALL:
@@ -74,7 +74,7 @@ class RedisTurns(Linked):
             size += len(one.payload)
         return answers + await self._append(calls) if calls else answers
 
-    async def _append(self, calls: list[Call]) -> list[Appended]:
+    async def _append(self, calls: list[ScriptCall]) -> list[Appended]:
         return [
             Appended("stored", reply) if isinstance(reply, int) else Appended(reply[0].decode(), reply[1], reply[2])
             for reply in await self._link.scripts(calls)
@@ -129,7 +129,7 @@ def _slots(found: list[list[bytes]]) -> Slots:
     return tuple(tuple(turn.decode() for turn in slot) for slot in found)
 
 
-def _append_call(one: Append) -> Call:
+def _append_call(one: Append) -> ScriptCall:
     entry = _encode(LogEntry(one.epoch, one.first, one.last, one.payload))
     channel = turn_channel(one.user, one.turn)
     return "append", user_prefix(one.user), (one.turn, one.epoch, one.first, one.last, entry, channel)

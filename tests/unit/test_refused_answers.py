@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from providers.base import Cursor
+from providers.base import ResponseHandle
 from providers.http.body import REFUSAL_BYTES_MAX
 from providers.http.transport import body_of
 from providers.route import Route, Timeouts
@@ -211,9 +211,9 @@ async def test_a_stop_that_is_answered_at_length() -> None:
     async with Talkative() as upstream:
         at = Desk(upstream, Timeouts(), environment={"OPENAI_API_KEY": "sk-0123456789abcdef"})
         try:
-            await at.providers.stop(Cursor("gpt-6-sol", RESPONSE))
+            await at.providers.stop(ResponseHandle("gpt-6-sol", RESPONSE))
             async with not_held(), asyncio.timeout(10):
-                await at.providers.stop(Cursor("gpt-6-sol", RESPONSE))
+                await at.providers.stop(ResponseHandle("gpt-6-sol", RESPONSE))
                 await upstream.asked[1].disconnected.wait()
         finally:
             await at.providers.aclose()

@@ -52,7 +52,7 @@ from providers.base import (
     TextPart,
     ToolCallPart,
 )
-from providers.delta_buffer import Parts
+from providers.delta_buffer import DeltaBuffer
 from providers.demo.model import Dialect, demo_text
 from providers.demo.tokens import Tokens as DemoTokens
 from providers.demo.tokens import split
@@ -69,10 +69,10 @@ from providers.openai.chat_request import chat_body
 from providers.openai.responses_events import ResponsesDecoder
 from providers.openai.responses_items import Item, Output, Piece
 from providers.openai.think_tags import ThinkTags
-from providers.openai.tool_calls import Calls
+from providers.openai.tool_calls import ToolCallAssembler
 from providers.retry.replay_dedupe import Continued
 from providers.route import Endpoint, Quirks, Timeouts
-from providers.token_lower_bound import surely_over
+from providers.token_lower_bound import exceeds_window
 from store.records import MessageRecord
 from tests.answers import question, route
 from tests.aws_frames import frame
@@ -144,27 +144,27 @@ def streamed(*chunks: bytes, of: ChatDecoder | ResponsesDecoder | MessagesDecode
 
 def named_calls() -> None:
     """A host that says a call's name again with each of its pieces; it has said a megabyte, and says a thousand more."""
-    calls = Calls(Parts())
+    calls = ToolCallAssembler(DeltaBuffer())
     for arguments in ('{"x":"' + fill("}"), *["}"] * 1000):
         calls.take(0, "", "f", arguments, "")
 
 
 def many_calls(name: str) -> None:
-    calls = Calls(Parts())
+    calls = ToolCallAssembler(DeltaBuffer())
     for number in range(10_000):
         calls.take(number, f"c{number}", name, "{}", "")
     calls.close()
 
 
 def name_in_pieces() -> None:
-    calls = Calls(Parts())
+    calls = ToolCallAssembler(DeltaBuffer())
     for _ in range(100_000):
         calls.take(0, "c", "names", "", "signed")
 
 
 def many_messages() -> None:
     """The items of one response."""
-    output = Output(Parts())
+    output = Output(DeltaBuffer())
     for place in range(10_000):
         output.whole(place, Item(type="message", content=[Piece("output_text", "x")]))
 
@@ -184,7 +184,7 @@ def tagged() -> None:
 
 def many_pieces(text: str) -> None:
     """What one read brought for one part."""
-    parts = Parts()
+    parts = DeltaBuffer()
     for _ in range(100_000):
         parts.say("text", text)
     parts.take()
@@ -361,10 +361,14 @@ ROWS = [
     Row("parts: pieces", lambda: many_pieces("x" * 10)),
     Row("parts: characters", lambda: many_pieces("é" * 10), "parts._surrogate"),
     Row(
-        "parts: halves", lambda: Parts().say("text", "\ud800" * (MEGABYTE // 6)), "parts._surrogate parts._high_at_end"
+        "parts: halves",
+        lambda: DeltaBuffer().say("text", "\ud800" * (MEGABYTE // 6)),
+        "parts._surrogate parts._high_at_end",
     ),
     Row(
-        "parts: an address", lambda: Parts().cite(url="https://" + fill("a") + " ", title=None, text=None), "parts._web"
+        "parts: an address",
+        lambda: DeltaBuffer().cite(url="https://" + fill("a") + " ", title=None, text=None),
+        "parts._web",
     ),
     Row("an answer heard again", lambda: Continued([TextPart(fill("a"))]).rest([])),
     Row("chunks of one byte", lambda: chunked(filled(b"1\r\nx\r\n")), "body._CHUNK_SIZE"),
@@ -409,8 +413,8 @@ ROWS = [
     Row("an input: an address", lambda: address_in("/v1/messages/" + fill("a") + "/parts/1"), "shapes._PART_ADDRESS"),
     Row("a schema's path", lambda: checked(input="x", tools=[{"name": "f", "parameters": DEEP}])),
     Row("a file's type", lambda: _media_type(fill("a/")), "plain_requests._MEDIA_TYPE"),
-    Row("a question: words", lambda: surely_over(question(fill("ab ")), 10**6)),
-    Row("a question: ideographs", lambda: surely_over(question(fill("字 ")), 10**6)),
+    Row("a question: words", lambda: exceeds_window(question(fill("ab ")), 10**6)),
+    Row("a question: ideographs", lambda: exceeds_window(question(fill("字 ")), 10**6)),
     Row(
         "a question to Anthropic",
         lambda: messages_body(asked(image("data:" + fill("a"))), ROUTE),

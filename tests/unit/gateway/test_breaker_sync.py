@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.breaker_sync import Circuits
+from gateway.breaker_sync import BreakerSync
 from providers.retry.breaker import Breakers
 from tests.in_process import SharedStore, SteeredStore, eventually, open_shared_store
 
@@ -23,7 +23,7 @@ async def keeping(store: SteeredStore, open_s: float = 30) -> AsyncIterator[Brea
     """One instance's breakers, kept like the others'; one circuit that fails once is open."""
     breakers = Breakers(1, open_s)
     breakers.of("openai:x")
-    chore = asyncio.get_running_loop().create_task(Circuits(store.as_store, breakers).keep())
+    chore = asyncio.get_running_loop().create_task(BreakerSync(store.as_store, breakers).keep())
     try:
         yield breakers
     finally:
@@ -91,5 +91,5 @@ async def test_alone_there_is_nothing_to_share() -> None:
     """The embedded store isn't asked."""
     async with open_shared_store() as view:
         alone = SteeredStore(view().real)
-        await Circuits(alone.as_store, Breakers(1, 1)).keep()
+        await BreakerSync(alone.as_store, Breakers(1, 1)).keep()
         assert alone.calls == []

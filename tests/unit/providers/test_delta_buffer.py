@@ -3,13 +3,13 @@
 import pytest
 
 from providers.base import Finished, PartDelta, PartStarted
-from providers.delta_buffer import Parts
+from providers.delta_buffer import DeltaBuffer
 from tests.answers import fold
 
 
 def test_neighbours_merge() -> None:
     """Pieces of one part within a batch are one delta."""
-    parts = Parts()
+    parts = DeltaBuffer()
     for piece in ("a", "b", "", "c"):
         parts.say("text", piece)
     assert parts.take() == [PartStarted(0, "text"), PartDelta(0, "abc")]
@@ -20,7 +20,7 @@ def test_neighbours_merge() -> None:
 
 def test_another_kind_is_another_part() -> None:
     """A part ends where another kind begins, and the same kind later is a new part."""
-    parts = Parts()
+    parts = DeltaBuffer()
     parts.say("reasoning", "hm")
     parts.say("text", "yes")
     parts.say("reasoning", "or")
@@ -30,7 +30,7 @@ def test_another_kind_is_another_part() -> None:
 
 def test_calls_interleave() -> None:
     """Arguments of parallel calls find their own part, in the order in which they came."""
-    parts = Parts()
+    parts = DeltaBuffer()
     first, second = parts.call(0, "c0", "f"), parts.call(1, "c1", "g")
     for part, text in ((first, "{"), (second, "["), (first, "}"), (second, "]")):
         parts.add(part, text)
@@ -43,7 +43,7 @@ def test_calls_interleave() -> None:
 
 def test_signature_is_apart_from_text() -> None:
     """A delta holds text or signature, never both, and an empty signature is none."""
-    parts = Parts()
+    parts = DeltaBuffer()
     part = parts.open("reasoning", key=0)
     parts.add(part, "why")
     parts.sign(part, "")
@@ -57,7 +57,7 @@ def test_signature_is_apart_from_text() -> None:
 )
 def test_an_address_that_is_not_of_the_web_is_not_cited(url: str) -> None:
     """It is left out, and with it the citation that has nothing else."""
-    parts = Parts()
+    parts = DeltaBuffer()
     parts.cite(url=url, title="t", text=None)
     parts.cite(url=url, title=None, text=None)
     parts.cite(url="HTTP://x/y?z", title=None, text=None)
@@ -69,7 +69,7 @@ def test_an_address_that_is_not_of_the_web_is_not_cited(url: str) -> None:
 
 def test_citation_stays_inside_its_sentence() -> None:
     """Text that goes on after a citation is of the same part."""
-    parts = Parts()
+    parts = DeltaBuffer()
     parts.say("text", "Water is wet")
     parts.cite(url="https://u", title="t", text="x")
     parts.say("text", ", they say.")
@@ -91,7 +91,7 @@ def test_citation_stays_inside_its_sentence() -> None:
 )
 def test_halves_of_characters(pieces: list[str], text: str) -> None:
     """A surrogate pair that was split is joined, and a half without its other half is replaced."""
-    parts = Parts()
+    parts = DeltaBuffer()
     batches = []
     for piece in pieces:
         parts.say("text", piece)
@@ -105,7 +105,7 @@ def test_halves_of_characters(pieces: list[str], text: str) -> None:
 
 def test_other_deltas_keep_their_place() -> None:
     """What is no part's stands where it came."""
-    parts = Parts()
+    parts = DeltaBuffer()
     parts.say("text", "a")
     parts.put(Finished("stop"))
     assert parts.take() == [PartStarted(0, "text"), PartDelta(0, "a"), Finished("stop")]

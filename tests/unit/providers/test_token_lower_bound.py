@@ -15,7 +15,7 @@ from providers.base import (
     ToolCallPart,
     ToolResultPart,
 )
-from providers.token_lower_bound import _SLICE_CHARS, surely_over, tokens_at_least
+from providers.token_lower_bound import _SLICE_CHARS, exceeds_window, token_lower_bound
 
 
 def asking(*parts: Part, system: str | None = None) -> ChatRequest:
@@ -40,7 +40,7 @@ def asking(*parts: Part, system: str | None = None) -> ChatRequest:
 )
 def test_never_more_than_there_are(text: str, tokens: int) -> None:
     """`tokens`: what the densest known vocabulary makes of it."""
-    assert tokens_at_least(text) <= tokens
+    assert token_lower_bound(text) <= tokens
 
 
 @pytest.mark.parametrize(
@@ -57,15 +57,15 @@ def test_what_cannot_fit(text: str) -> None:
         asking(ToolCallPart("c", "f", text)),
         asking(*[TextPart(text[: len(text) // 4])] * 4),
     )
-    assert all(surely_over(request, 1000) for request in over)
-    assert not any(surely_over(request, 20_000) for request in over)
+    assert all(exceeds_window(request, 1000) for request in over)
+    assert not any(exceeds_window(request, 20_000) for request in over)
 
 
 def test_what_is_no_text_takes_no_room_here() -> None:
     """Nobody can say how many tokens an image or a file is; what was thought may not be sent at all."""
     data = "word " * 5000
     image, file = ImagePart("image/png", data=data), FilePart("application/pdf", data=data)
-    assert not surely_over(asking(image, file, ReasoningPart(data), TextPart("Hi")), 1000)
+    assert not exceeds_window(asking(image, file, ReasoningPart(data), TextPart("Hi")), 1000)
 
 
 def test_a_word_that_is_cut_is_one() -> None:
@@ -73,5 +73,5 @@ def test_a_word_that_is_cut_is_one() -> None:
     slices = 8
     word = "x" * (_SLICE_CHARS * slices)
     least = _SLICE_CHARS * slices // 128
-    assert surely_over(asking(TextPart(word)), least - slices)
-    assert not surely_over(asking(TextPart(word)), least)
+    assert exceeds_window(asking(TextPart(word)), least - slices)
+    assert not exceeds_window(asking(TextPart(word)), least)

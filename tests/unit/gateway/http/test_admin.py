@@ -35,7 +35,7 @@ async def test_only_an_administrator_may(method: str, what: str) -> None:
     async with serving(**JWT) as server:
         for headers, status in (({}, 401), (bearer(token("ann")), 403)):
             assert (await ask(server.url, method, what, headers=headers)).status_code == status
-        assert not server.gateway.services.runner.draining
+        assert not server.gateway.services.starter.draining
     async with serving(insecure=True) as server:
         assert (await ask(server.url, method, what, headers={})).status_code == 403
 
@@ -92,7 +92,7 @@ async def test_a_connection_is_closed_and_its_turns_go_on() -> None:
         where = f"connections/{c.ready['connection']}/close"
         assert (await ask(server.url, "POST", where, headers={})).status_code == 200
         assert (await c.until_closed())[0] == 4403
-        assert [turn.turn for turn in server.gateway.services.hub.live()] == ["t"]
+        assert [turn.turn for turn in server.gateway.services.registry.live()] == ["t"]
         assert (await ask(server.url, "POST", where, headers={})).status_code == 404
 
 
@@ -107,7 +107,7 @@ async def test_a_stream_over_http_is_closed_too() -> None:
             assert one["transport"] == "http"
             await ask(server.url, "POST", f"connections/{one['connection']}/close", headers={})
             assert not [line async for line in lines if "turn.completed" in line]
-        assert [turn.turn for turn in server.gateway.services.hub.live()] == ["t"]
+        assert [turn.turn for turn in server.gateway.services.registry.live()] == ["t"]
 
 
 async def test_a_drain_is_answered_at_once() -> None:

@@ -108,7 +108,7 @@ async def test_a_foreign_origin_may_not(http: httpx2.AsyncClient, server: InLoop
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
         assert "access-control-allow-origin" not in answer.headers
         assert answer.headers["cross-origin-resource-policy"] == "same-origin"
-    assert server.gateway.services.hub.live() == []
+    assert server.gateway.services.registry.live() == []
     assert (await http.get("/health", headers={"origin": origin})).status_code == 200
 
 

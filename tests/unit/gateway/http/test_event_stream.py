@@ -33,7 +33,7 @@ async def test_law_11_who_does_not_read_is_let_go(caplog: pytest.LogCaptureFixtu
         body = {"turn": "t", "input": "x", "params": {"demo": {**FLOOD, "first_ms": 300}}}
         await http.post("/v1/turns", json=body, headers={"prefer": "respond-async"})
         _, writer = await stalled(server, "t")
-        stream = server.gateway.services.hub.get("local", "t")
+        stream = server.gateway.services.registry.get("local", "t")
         assert stream is not None
         await eventually(lambda: stream.attached)
         await eventually(lambda: not stream.attached)
@@ -54,7 +54,7 @@ async def test_who_reads_slowly_resumes_without_a_loss() -> None:
             async with started(slow, turn="t", input="x", params={"demo": demo}) as events:
                 events.view = view
                 await events.until_seq(1)
-                stream = server.gateway.services.hub.get("local", "t")
+                stream = server.gateway.services.registry.get("local", "t")
                 assert stream is not None
                 await eventually(lambda: not stream.attached)
                 while await events.next():

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from gateway.http.operation import Answer, Call, Operation
+from gateway.http.operation import Answer, Operation, RequestContext
 from gateway.identity import authenticator
 from tests.client import client
 from tests.credentials import KeyFile, bearer
 from tests.in_loop_server import serving
 
 
-async def serve(call: Call) -> None:
+async def serve(call: RequestContext) -> None:
     """Nothing."""
 
 
@@ -58,6 +58,6 @@ async def test_what_a_credential_loses_while_a_body_comes_it_no_longer_allows(
         writer.write(body)
         assert b" 401 " in await reader.readline()
         writer.close()
-        assert server.gateway.services.hub.live() == []
+        assert server.gateway.services.registry.live() == []
         assert await authority.revocations.newest() == revoked
         assert not authority._present

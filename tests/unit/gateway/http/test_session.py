@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.http.session import Visit
+from gateway.http.session import HttpSession
 from gateway.identity.principal import Principal
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError, CloseCode
@@ -19,8 +19,8 @@ from tests.in_process import SLOW, SteeredStore, eventually, open_services
 ANN = Principal(user="ann")
 
 
-def visit(services: Services, *, reads: bool = True) -> Visit:
-    return Visit(services, ANN, reads=reads)
+def visit(services: Services, *, reads: bool = True) -> HttpSession:
+    return HttpSession(services, ANN, reads=reads)
 
 
 def start(**fields: Any) -> p.TurnStart:
@@ -41,7 +41,7 @@ async def test_it_takes_its_attachments_with_it(services: Services) -> None:
     """Law 8: when the request is over nobody is attached; the turn goes on."""
     async with visit(services) as made:
         await made.ask(start())
-        stream = services.hub.get("ann", "t")
+        stream = services.registry.get("ann", "t")
         assert stream is not None
         assert stream.attached
         assert services.clients.all() == [made]
@@ -55,7 +55,7 @@ async def test_who_reads_nothing_is_not_bounded(services: Services) -> None:
     """A wait holds its place in the turn's stream, and no bytes."""
     async with visit(services, reads=False) as made:
         await made.ask(start(rate=0, tokens=60_000))
-        stream = services.hub.get("ann", "t")
+        stream = services.registry.get("ann", "t")
         assert stream is not None
         await eventually(lambda: not stream.live)
         assert made.outbox.waiting > services.settings.outbox_bytes
@@ -105,11 +105,11 @@ async def test_one_that_stays_counts_as_a_connection(steered: SteeredStore) -> N
     """For as long as it stays; a short one doesn't."""
     fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_connections": 1}
     async with open_services(steered, **fields) as services:
-        async with Visit(services, ANN, reads=True, host="192.0.2.1"):
+        async with HttpSession(services, ANN, reads=True, host="192.0.2.1"):
             with pytest.raises(ApiError, match="connections of this user"):
-                await Visit(services, ANN, reads=True, host="192.0.2.2").__aenter__()
+                await HttpSession(services, ANN, reads=True, host="192.0.2.2").__aenter__()
             async with visit(services):
                 pass
-        async with Visit(services, ANN, reads=True, host="192.0.2.1"):
+        async with HttpSession(services, ANN, reads=True, host="192.0.2.1"):
             pass
         assert not services.limits.places.here

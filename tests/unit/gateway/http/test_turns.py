@@ -32,7 +32,7 @@ async def http(server: InLoopServer) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 def attached(server: InLoopServer, turn: str) -> bool:
-    stream = server.gateway.services.hub.get("local", turn)
+    stream = server.gateway.services.registry.get("local", turn)
     return stream is not None and stream.attached
 
 
@@ -161,7 +161,7 @@ async def test_what_can_t_be_followed_says_why(http: httpx2.AsyncClient, server:
     body = {"turn": "t", "input": "Hi", "params": {"demo": QUICK}}
     ended = (await http.post("/v1/turns", json=body)).json()
     services = server.gateway.services
-    services.hub.forget("local", ended["conversation"])
+    services.registry.forget("local", ended["conversation"])
     services.store._log._ttl_ms = 0  # type: ignore[attr-defined]
     gone = await http.get("/v1/turns/t/events")
     assert (gone.status_code, gone.json()["error"]["stored_message"]) == (410, ended["message"]["id"])
@@ -210,7 +210,7 @@ async def test_law_8_a_client_that_goes_follows_on_disconnect(
         listening.cancel()
         await asyncio.wait([listening])
         await eventually(lambda turn=turn: not attached(server, turn))  # type: ignore[misc]
-    cancelled = server.gateway.services.hub.get("local", "c")
+    cancelled = server.gateway.services.registry.get("local", "c")
     assert cancelled is not None
     async with asyncio.timeout(5):
         await cancelled.ended.wait()
@@ -240,7 +240,7 @@ async def test_a_refused_start_is_a_plain_error(http: httpx2.AsyncClient) -> Non
 async def test_a_gateway_that_leaves_takes_no_stream(http: httpx2.AsyncClient, server: InLoopServer) -> None:
     """503 and when to come back; stopping and reading goes on while the process does."""
     await http.post("/v1/turns", json={"turn": "t", "input": "Hi", "params": {"demo": SLOW}}, headers=ASYNC)
-    server.gateway.services.runner.draining = True
+    server.gateway.services.starter.draining = True
     answer = await http.get("/v1/turns/t/events")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert (await http.post("/v1/turns", json={"input": "x"})).status_code == 503

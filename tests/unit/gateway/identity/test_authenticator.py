@@ -12,7 +12,7 @@ import pytest
 
 from gateway.identity import api_keys, authenticator
 from gateway.identity.authenticator import Authenticator
-from gateway.identity.credential_lease import Access
+from gateway.identity.credential_lease import CredentialLease
 from gateway.identity.principal import DEFAULT_SCOPES, Credential, Principal, principal_of
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
@@ -60,7 +60,7 @@ class Gate:
         asked = self.store.calls.count("notes")
         await eventually(lambda: self.store.calls.count("notes") > asked + 20)
 
-    def present(self, principal: Principal) -> tuple[Access, list[int], list[str]]:
+    def present(self, principal: Principal) -> tuple[CredentialLease, list[int], list[str]]:
         """Somebody who is here, and what is heard of the end."""
         expiring: list[int] = []
         ended: list[str] = []
@@ -73,11 +73,11 @@ async def gate(folder: Path, **fields: Any) -> AsyncIterator[Gate]:
     async with open_store() as store:
         made = Gate(store, folder, **fields)
         async with asyncio.TaskGroup() as tasks:
-            chores = [tasks.create_task(chore) for chore in made.auth.chores()]
+            background_tasks = [tasks.create_task(chore) for chore in made.auth.background_tasks()]
             try:
                 yield made
             finally:
-                for chore in chores:
+                for chore in background_tasks:
                     chore.cancel()
 
 
@@ -107,7 +107,7 @@ async def test_with_auth_off_everyone_is_local() -> None:
         assert await code(closed.of(headers(x_turnwire_identity="x"))) == "forbidden"
         anybody = Authenticator(make_settings(insecure=True), store.as_store)
         assert (await anybody.of(headers())).scopes == DEFAULT_SCOPES
-        assert closed.chores() == []
+        assert closed.background_tasks() == []
 
 
 async def test_a_token_and_a_key_come_by_header(tmp_path: Path) -> None:

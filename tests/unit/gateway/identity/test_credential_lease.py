@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.identity.credential_lease import Access
+from gateway.identity.credential_lease import CredentialLease
 from gateway.identity.principal import Principal, Scope
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
@@ -21,15 +21,15 @@ class Told:
     def __init__(self) -> None:
         self.expiring: list[int] = []
         self.ended: list[str] = []
-        self.left: list[Access] = []
+        self.left: list[CredentialLease] = []
         self.next: Callable[[Principal, str], Principal] = lambda principal, _: principal
 
     async def _renew(self, principal: Principal, token: str) -> Principal:
         return self.next(principal, token)
 
-    def access(self, principal: Principal, warning_s: float = 60, grace_s: float = 25) -> Access:
+    def access(self, principal: Principal, warning_s: float = 60, grace_s: float = 25) -> CredentialLease:
         """An access of `principal`."""
-        return Access(
+        return CredentialLease(
             principal,
             self._renew,
             warning_s=warning_s,
@@ -40,7 +40,7 @@ class Told:
         )
 
 
-def code_of(access: Access, request: p.Request) -> str | None:
+def code_of(access: CredentialLease, request: p.Request) -> str | None:
     """With which code a request is refused, if it is."""
     try:
         access.check(request)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.identity.principal import Principal
-from gateway.limits.connections import Places, Stay, network_of
+from gateway.limits.connections import ConnectionLimiter, ConnectionPermit, network_of
 from gateway.protocol.errors import ApiError
 from store.sqlite.store import EmbeddedStore
 from tests.credentials import SECRET
@@ -19,14 +19,14 @@ from tests.in_process import SteeredStore, eventually, make_settings
 ANN, BOB = Principal(user="ann"), Principal(user="bob")
 
 
-def places(store: Any = None, *, reachable: bool = True, **fields: Any) -> Places:
+def places(store: Any = None, *, reachable: bool = True, **fields: Any) -> ConnectionLimiter:
     on = {} if fields.get("auth") == "none" else {"auth": "jwt", "jwt_secret": SECRET}
     settings = make_settings(**{**on, **fields})
-    return Places(settings, store or EmbeddedStore(":memory:"), lambda: reachable)
+    return ConnectionLimiter(settings, store or EmbeddedStore(":memory:"), lambda: reachable)
 
 
 @asynccontextmanager
-async def running(made: Places) -> AsyncIterator[Places]:
+async def running(made: ConnectionLimiter) -> AsyncIterator[ConnectionLimiter]:
     """With its chore."""
     async with asyncio.TaskGroup() as tasks:
         chore = tasks.create_task(made.run())
@@ -37,19 +37,19 @@ async def running(made: Places) -> AsyncIterator[Places]:
 async def test_connections_are_counted_by_user_and_by_address() -> None:
     """Refused beyond, and a refused one takes nothing of the other."""
     made = places(user_connections=2, address_connections=3)
-    stays = [Stay(made) for _ in range(2)]
-    for stay in stays:
-        await stay.enter(ANN, "192.0.2.1")
+    stays = [ConnectionPermit(made) for _ in range(2)]
+    for permit in stays:
+        await permit.enter(ANN, "192.0.2.1")
     with pytest.raises(ApiError, match="2 connections of this user") as error:
-        await Stay(made).enter(ANN, "192.0.2.1")
+        await ConnectionPermit(made).enter(ANN, "192.0.2.1")
     assert error.value.body.retry_after_ms
-    with Stay(made) as third:
+    with ConnectionPermit(made) as third:
         await third.enter(BOB, "192.0.2.1")
         with pytest.raises(ApiError, match="3 connections of this address"):
-            await Stay(made).enter(None, "192.0.2.1")
-        await Stay(made).enter(None, "192.0.2.2")
+            await ConnectionPermit(made).enter(None, "192.0.2.1")
+        await ConnectionPermit(made).enter(None, "192.0.2.2")
     stays[0].leave()
-    await Stay(made).enter(ANN, "192.0.2.1")
+    await ConnectionPermit(made).enter(ANN, "192.0.2.1")
 
 
 async def test_instances_count_together() -> None:
@@ -57,21 +57,21 @@ async def test_instances_count_together() -> None:
     store = EmbeddedStore(":memory:")
     fields: dict[str, Any] = {"user_connections": 2, "address_connections": 3}
     async with running(places(store, **fields)) as one, running(places(store, **fields)) as two:
-        first, second = Stay(one), Stay(two)
+        first, second = ConnectionPermit(one), ConnectionPermit(two)
         await first.enter(ANN, "192.0.2.1")
         await second.enter(ANN, "192.0.2.1")
         with pytest.raises(ApiError, match="2 connections of this user"):
-            await Stay(two).enter(ANN, "192.0.2.2")
-        unnamed = Stay(one)
+            await ConnectionPermit(two).enter(ANN, "192.0.2.2")
+        unnamed = ConnectionPermit(one)
         await unnamed.enter(None, "192.0.2.1")
         with pytest.raises(ApiError, match="3 connections of this address"):
-            await Stay(two).enter(None, "192.0.2.1")
+            await ConnectionPermit(two).enter(None, "192.0.2.1")
         with pytest.raises(ApiError, match="2 connections of this user"):
             await unnamed.of_user(ANN)
         first.leave()
         for _ in range(20):
             with suppress(ApiError):
-                await Stay(two).enter(ANN, "192.0.2.1")
+                await ConnectionPermit(two).enter(ANN, "192.0.2.1")
                 break
             await asyncio.sleep(0.01)
         else:
@@ -83,21 +83,21 @@ async def test_who_has_just_left_makes_room_at_once() -> None:
     """Before the chore has told the store: a reload at the limit is let in."""
     made = places(user_connections=1)
     for _ in range(5):
-        stay = Stay(made)
-        await stay.enter(ANN, "192.0.2.1")
-        stay.leave()
+        permit = ConnectionPermit(made)
+        await permit.enter(ANN, "192.0.2.1")
+        permit.leave()
 
 
 async def test_one_round_trip_and_none_where_nothing_is_counted() -> None:
     """For the user and the address together; with auth off, or a limit of 0, for nobody."""
     store = SteeredStore(EmbeddedStore(":memory:"))
-    await Stay(places(store)).enter(ANN, "192.0.2.1")
+    await ConnectionPermit(places(store)).enter(ANN, "192.0.2.1")
     assert store.calls == ["take_places"]
     switched_off: tuple[dict[str, Any], ...] = ({"auth": "none"}, {"user_connections": 0, "address_connections": 0})
     for off in switched_off:
         made = places(store, **off)
         for _ in range(100):
-            await Stay(made).enter(ANN, "192.0.2.1")
+            await ConnectionPermit(made).enter(ANN, "192.0.2.1")
         await made.run()
         assert made.here == {}
     assert store.calls == ["take_places"]
@@ -109,12 +109,12 @@ async def test_while_the_store_is_away_each_counts_its_own(reachable: bool) -> N
     store = SteeredStore(EmbeddedStore(":memory:"))
     made = places(store, reachable=reachable, user_connections=1)
     with store.failing():
-        stay = Stay(made)
-        await stay.enter(ANN, "192.0.2.1")
+        permit = ConnectionPermit(made)
+        await permit.enter(ANN, "192.0.2.1")
         assert store.calls == ["take_places"] * reachable
         with pytest.raises(ApiError, match="1 connections of this user"):
-            await Stay(made).enter(ANN, "192.0.2.1")
-        stay.leave()
+            await ConnectionPermit(made).enter(ANN, "192.0.2.1")
+        permit.leave()
         assert made.here == {}
 
 
@@ -123,28 +123,28 @@ async def test_those_of_a_dead_instance_are_free_after_a_lease() -> None:
     store = EmbeddedStore(":memory:")
     fields: dict[str, Any] = {"user_connections": 1, "lease_s": 1}
     async with running(places(store, **fields)) as living:
-        await Stay(living).enter(ANN, "192.0.2.1")
-        await Stay(places(store, **fields)).enter(BOB, "192.0.2.1")
+        await ConnectionPermit(living).enter(ANN, "192.0.2.1")
+        await ConnectionPermit(places(store, **fields)).enter(BOB, "192.0.2.1")
         other = places(store, **fields)
         store._until.clear()
         store._until["user:bob"] = {"dead": asyncio.get_running_loop().time() + 1}
         await eventually(lambda: "user:ann" in store._until)
         with pytest.raises(ApiError):
-            await Stay(other).enter(BOB, "192.0.2.1")
+            await ConnectionPermit(other).enter(BOB, "192.0.2.1")
         await asyncio.sleep(1.2)
-        await Stay(other).enter(BOB, "192.0.2.1")
+        await ConnectionPermit(other).enter(BOB, "192.0.2.1")
         with pytest.raises(ApiError):
-            await Stay(other).enter(ANN, "192.0.2.1")
+            await ConnectionPermit(other).enter(ANN, "192.0.2.1")
 
 
 async def test_a_services_connections_are_not_its_users() -> None:
     """Its address says nothing of a user; the users that it names have their own places, and it has as many as it wants."""
     made = places(user_connections=1, address_connections=1)
     for number in range(10):
-        await Stay(made).enter(Principal(user="service:backend"), "192.0.2.1")
-        await Stay(made).enter(Principal(user=f"user{number}", service="service:backend"), "192.0.2.1")
+        await ConnectionPermit(made).enter(Principal(user="service:backend"), "192.0.2.1")
+        await ConnectionPermit(made).enter(Principal(user=f"user{number}", service="service:backend"), "192.0.2.1")
     with pytest.raises(ApiError):
-        await Stay(made).enter(Principal(user="user1", service="service:backend"), "192.0.2.1")
+        await ConnectionPermit(made).enter(Principal(user="user1", service="service:backend"), "192.0.2.1")
 
 
 @pytest.mark.parametrize(

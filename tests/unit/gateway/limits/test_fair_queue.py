@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limits.fair_queue import QUEUED, SLOTS_EMBEDDED, Crowded, FairQueue, fair
+from gateway.limits.fair_queue import QUEUED, SLOTS_EMBEDDED, FairQueue, TooManyWaiting, fair
 from store.api import Store
 from store.records import NotFound
 from tests.in_process import SteeredStore
@@ -83,7 +83,7 @@ async def test_so_many_of_one_user_wait() -> None:
     for name in ("eve-1", "eve-2", "eve-3", "ann-1"):
         work.ask(name)
     await settle()
-    with pytest.raises(Crowded):
+    with pytest.raises(TooManyWaiting):
         await work.queue.enter("eve")
     await work.end("eve-1")
     work.ask("eve-4")

@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 import pytest
 
-from gateway.limits.connections import Places
-from gateway.limits.limits import UNTHROTTLED, BodyRoom, Limits, refused, turn_limits
+from gateway.limits.connections import ConnectionLimiter
+from gateway.limits.limits import UNTHROTTLED, BodyMemory, Limits, refused, turn_limits
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
 from store.records import Limited, LimitName, TurnLimits
@@ -21,7 +21,7 @@ ON: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET}
 
 def limits(**fields: Any) -> Limits:
     settings = make_settings(**{**ON, **fields})
-    return Limits(settings, Places(settings, EmbeddedStore(":memory:")), lambda: 1000.0)
+    return Limits(settings, ConnectionLimiter(settings, EmbeddedStore(":memory:")), lambda: 1000.0)
 
 
 def test_stopping_and_attaching_are_never_throttled() -> None:
@@ -42,7 +42,7 @@ def test_stopping_and_attaching_are_never_throttled() -> None:
 
 def test_large_bodies_share_a_room() -> None:
     """Whoever finds none is told to come again; what fits a frame is taken always; what is given back is there again."""
-    room = BodyRoom(1000, 100)
+    room = BodyMemory(1000, 100)
     room.grow(0, 100)
     room.grow(100, 600)
     room.grow(0, 600)
@@ -60,7 +60,7 @@ def test_large_bodies_share_a_room() -> None:
 def test_with_auth_off_nothing_is_counted_by_user_or_address() -> None:
     """Everyone is one user there; budgets that are set hold all the same."""
     settings = make_settings(user_tokens_per_day=5)
-    made = Limits(settings, Places(settings, EmbeddedStore(":memory:")))
+    made = Limits(settings, ConnectionLimiter(settings, EmbeddedStore(":memory:")))
     for _ in range(1000):
         made.check_request("local", p.Ping)
     assert made.turns == TurnLimits(start_burst=41, tokens_per_day=5)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.limits import rate_limiter as pace_module
-from gateway.limits.rate_limiter import DEBT_MAX_S, PACES_SWEPT_AT, Pace
+from gateway.limits.rate_limiter import DEBT_MAX_S, PACES_SWEPT_AT, RateLimiter
 from store.sqlite import rates as embedded_paces
 from store.sqlite.store import EmbeddedStore
 from tests.in_process import SteeredStore, eventually
@@ -29,45 +29,45 @@ class Clock:
 def test_what_is_charged_is_owed() -> None:
     """Also beyond the burst, but never for longer than so many seconds; asking how long costs nothing."""
     clock = Clock()
-    pace = Pace(20, 40, clock)
-    assert [pace.wait_ms("ann") for _ in range(100)] == [0] * 100
-    pace.charge("ann", 39)
-    assert pace.wait_ms("ann") == 0
-    pace.charge("ann", 11)
-    assert pace.wait_ms("ann") == 550
-    assert pace.take("ann") == 550
-    assert pace.wait_ms("bob") == 0
+    rate_limiter = RateLimiter(20, 40, clock)
+    assert [rate_limiter.wait_ms("ann") for _ in range(100)] == [0] * 100
+    rate_limiter.charge("ann", 39)
+    assert rate_limiter.wait_ms("ann") == 0
+    rate_limiter.charge("ann", 11)
+    assert rate_limiter.wait_ms("ann") == 550
+    assert rate_limiter.take("ann") == 550
+    assert rate_limiter.wait_ms("bob") == 0
     clock.now_s += 0.55
-    assert pace.take("ann") == 0
+    assert rate_limiter.take("ann") == 0
     for count in (1000, 1000, 1):
-        pace.charge("ann", count)
-    assert DEBT_MAX_S * 1000 <= pace.wait_ms("ann") <= DEBT_MAX_S * 1000 + 100
+        rate_limiter.charge("ann", count)
+    assert DEBT_MAX_S * 1000 <= rate_limiter.wait_ms("ann") <= DEBT_MAX_S * 1000 + 100
 
 
 def test_a_burst_and_then_a_pace() -> None:
     """So many at once, then one each interval; another key has its own."""
     clock = Clock()
-    pace = Pace(20, 40, clock)
-    assert [pace.take("ann") for _ in range(42)] == [0] * 40 + [50, 50]
-    assert pace.take("bob") == 0
+    rate_limiter = RateLimiter(20, 40, clock)
+    assert [rate_limiter.take("ann") for _ in range(42)] == [0] * 40 + [50, 50]
+    assert rate_limiter.take("bob") == 0
     clock.now_s += 0.05
-    assert [pace.take("ann") for _ in range(2)] == [0, 50]
+    assert [rate_limiter.take("ann") for _ in range(2)] == [0, 50]
     clock.now_s += 60
-    assert [pace.take("ann") for _ in range(41)] == [0] * 40 + [50]
+    assert [rate_limiter.take("ann") for _ in range(41)] == [0] * 40 + [50]
 
 
 @given(st.floats(0.1, 1000), st.integers(1, 50), st.lists(st.floats(0, 3, allow_nan=False), min_size=1, max_size=100))
 def test_who_waits_as_told_is_taken(per_s: float, burst: int, gaps: list[float]) -> None:
     """However they come: after the wait that was told the next is taken, and never more than the burst and the pace."""
     clock = Clock()
-    pace = Pace(per_s, burst, clock)
+    rate_limiter = RateLimiter(per_s, burst, clock)
     began, taken = clock.now_s, 0
     for gap in gaps:
         clock.now_s += gap
-        wait_ms = pace.take("ann")
+        wait_ms = rate_limiter.take("ann")
         if wait_ms:
             clock.now_s += wait_ms / 1000 + 1e-9
-            assert pace.take("ann") == 0
+            assert rate_limiter.take("ann") == 0
         taken += 1
         assert taken <= burst + (clock.now_s - began) * per_s + 1e-6
 
@@ -75,20 +75,20 @@ def test_who_waits_as_told_is_taken(per_s: float, burst: int, gaps: list[float])
 def test_paces_of_those_who_have_gone_are_forgotten() -> None:
     """A million users who came once take no memory."""
     clock = Clock()
-    pace = Pace(20, 40, clock)
+    rate_limiter = RateLimiter(20, 40, clock)
     for number in range(10 * PACES_SWEPT_AT):
         clock.now_s += 0.01
-        pace.take(f"user{number}")
-    assert len(pace) <= PACES_SWEPT_AT
+        rate_limiter.take(f"user{number}")
+    assert len(rate_limiter) <= PACES_SWEPT_AT
 
 
 HOUR = 1 / 3600
 
 
-async def taken(pace: Pace, user: str) -> int:
+async def taken(rate_limiter: RateLimiter, user: str) -> int:
     """How many are let through."""
     count = 0
-    while pace.take(user) == 0:
+    while rate_limiter.take(user) == 0:
         count += 1
     return count
 
@@ -96,7 +96,7 @@ async def taken(pace: Pace, user: str) -> int:
 async def test_instances_that_have_settled_count_together() -> None:
     """What one let through the other lets through no more; another user's is untouched, and so is who came alone."""
     store = EmbeddedStore(":memory:")
-    one, two = Pace(HOUR, 10), Pace(HOUR, 10)
+    one, two = RateLimiter(HOUR, 10), RateLimiter(HOUR, 10)
     for _ in range(6):
         assert one.take("ann") == 0
     await one.settle(store)
@@ -114,10 +114,10 @@ async def test_settling_costs_who_is_at_one_instance_nothing(monkeypatch: pytest
     """However often and whenever it settles, `retry_after_ms` stays right."""
     clock = Clock()
     monkeypatch.setattr(embedded_paces, "time", SimpleNamespace(monotonic_ns=lambda: int(clock() * 1e9)))
-    store, alone, settled = EmbeddedStore(":memory:"), Pace(5, 3, clock), Pace(5, 3, clock)
+    store, alone, settled = EmbeddedStore(":memory:"), RateLimiter(5, 3, clock), RateLimiter(5, 3, clock)
     waited = 0
     for n in range(300):
-        waits = [pace.take("ann") for pace in (alone, settled)]
+        waits = [rate_limiter.take("ann") for rate_limiter in (alone, settled)]
         assert waits[0] == waits[1]
         waited += bool(waits[0])
         if n % 3:
@@ -128,7 +128,7 @@ async def test_settling_costs_who_is_at_one_instance_nothing(monkeypatch: pytest
 
 async def test_what_comes_while_it_settles_counts(steered: SteeredStore) -> None:
     """It is added to the store's answer, and told the next time."""
-    one, two = Pace(HOUR, 10), Pace(HOUR, 10)
+    one, two = RateLimiter(HOUR, 10), RateLimiter(HOUR, 10)
     for _ in range(4):
         two.take("ann")
     await two.settle(steered.as_store)
@@ -146,7 +146,7 @@ async def test_what_comes_while_it_settles_counts(steered: SteeredStore) -> None
 async def test_without_the_store_each_counts_its_own(steered: SteeredStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that fails, or that isn't worth asking, changes nothing, and settling goes on when it is back."""
     monkeypatch.setattr(pace_module, "SETTLE_S", 0.001)
-    one = Pace(HOUR, 10)
+    one = RateLimiter(HOUR, 10)
     reachable = False
     running = asyncio.get_running_loop().create_task(one.run(steered.as_store, lambda: reachable))
     one.take("ann")
@@ -161,7 +161,7 @@ async def test_without_the_store_each_counts_its_own(steered: SteeredStore, monk
     running.cancel()
     await asyncio.wait([running])
     assert await taken(one, "ann") == 7
-    two = Pace(HOUR, 10)
+    two = RateLimiter(HOUR, 10)
     two.take("ann")
     await two.settle(steered.as_store)
     assert await taken(two, "ann") == 8

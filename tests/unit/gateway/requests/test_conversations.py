@@ -157,7 +157,7 @@ async def test_an_attach_resumes_from_positions(ann: Seat, services: Services, s
     await ann.ending("ended")
     await ann.start("old", conversation=where)
     old = await ann.ending("old")
-    services.hub.discard(services.hub.get("ann", "old"))  # type: ignore[arg-type]
+    services.registry.discard(services.registry.get("ann", "old"))  # type: ignore[arg-type]
     steered.forget_logs()
     await ann.start("running", conversation=where, demo=SLOW)
     await ann.until(lambda: ann.turns["running"].seq > 3)
@@ -277,7 +277,7 @@ async def test_a_connection_that_closes_watches_no_longer(ann: Seat, services: S
     await ann.start("t", conversation=where)
     await ann.ending("t")
     assert other.turns == {}
-    assert services.hub._watchers == {}
+    assert services.registry._subscriptions == {}
 
 
 @pytest.mark.parametrize(

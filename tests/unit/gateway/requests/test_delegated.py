@@ -15,7 +15,7 @@ from gateway.requests import delegated as behalf
 from gateway.sockets import endpoint as connection
 from gateway.sockets.endpoint import Connection
 from gateway.streams import multiplexed_outbox as lanes
-from gateway.streams.multiplexed_outbox import Lanes
+from gateway.streams.multiplexed_outbox import MultiplexedOutbox
 from tests.client import Client, RequestFailed, client
 from tests.credentials import SECRET, KeyFile, bearer, token
 from tests.demo import expected
@@ -47,11 +47,11 @@ async def code(waiting: Any) -> str:
     return refused.value.code
 
 
-def lanes_of(server: InLoopServer) -> Lanes:
+def lanes_of(server: InLoopServer) -> MultiplexedOutbox:
     """Those of the one connection."""
     (one,) = server.gateway.services.clients.all()
     assert isinstance(one, Connection)
-    assert isinstance(one.outbox, Lanes)
+    assert isinstance(one.outbox, MultiplexedOutbox)
     return one.outbox
 
 
@@ -183,7 +183,7 @@ async def test_when_the_service_goes_the_turns_go_on(tmp_path: Path) -> None:
     async with service(tmp_path) as (server, c):
         await c.request("turn.start", **{"as": "ann"}, turn="t", input="x", params={"demo": {"rate": 5, "tokens": 100}})
         await c.socket.close()
-        stream = server.gateway.services.hub.get("ann", "t")
+        stream = server.gateway.services.registry.get("ann", "t")
         assert stream is not None
         async with client(server.ws_url, additional_headers=auth_of(c)) as again:
             attached = await again.request("turn.attach", **{"as": "ann"}, turn="t")

@@ -213,7 +213,7 @@ async def test_a_client_that_is_gone_leaves_its_turns(services: Services) -> Non
     async with seat(services) as client:
         await client.start("t", demo=SLOW)
         await client.until(lambda: client.turns["t"].seq > 3)
-    stream = services.hub.get("ann", "t")
+    stream = services.registry.get("ann", "t")
     assert stream is not None
     before = stream.log.end
     async with asyncio.timeout(5), seat(services) as other:

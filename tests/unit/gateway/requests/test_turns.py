@@ -28,11 +28,11 @@ async def test_an_idle_client_holds_no_turn_that_is_over(ann: Seat, services: Se
     """What the gateway has let go of is gone, though whoever started it stays connected and starts nothing more."""
     await ann.start("t", demo={"tokens": 5, "rate": 0})
     await ann.ending("t")
-    stream = services.hub.get("ann", "t")
+    stream = services.registry.get("ann", "t")
     assert stream is not None
     assert stream.conversation is not None
     held = weakref.ref(stream)
-    services.hub.forget("ann", stream.conversation)
+    services.registry.forget("ann", stream.conversation)
     del stream
     await eventually(lambda: held() is None)
 
@@ -77,8 +77,8 @@ async def test_every_scope_of_a_cancel(ann: Seat, services: Services, scope: str
             "mine": {"a": "cancelled", "b": "cancelled", "c": "cancelled"},
         }[scope]
         assert (await ann.request("turn.cancel", **scopes[scope]))["turns"] == wanted
-        assert [stream.turn for stream in services.hub.live("bob")] == ["a"]
-        running = {stream.turn for stream in services.hub.live("ann") if stream.running}
+        assert [stream.turn for stream in services.registry.live("bob")] == ["a"]
+        running = {stream.turn for stream in services.registry.live("ann") if stream.running}
         assert running == {"a", "b", "c"} - set(wanted)
 
 
@@ -128,7 +128,7 @@ async def test_a_cancel_does_not_wait_for_ever(ann: Seat, services: Services, mo
     """Law 5: an upstream that doesn't close holds the answer for a bounded time only."""
     monkeypatch.setattr("gateway.turns.cancellation.CLEANUP_TIMEOUT_S", 0.01)
     await ann.start("t", demo=SLOW)
-    stream = services.hub.get("ann", "t")
+    stream = services.registry.get("ann", "t")
     assert stream is not None
     with monkeypatch.context() as patch:
         patch.setattr(stream.stopped, "wait", asyncio.Event().wait)
@@ -241,7 +241,7 @@ async def test_after_a_detach_nothing_of_the_turn_arrives(ann: Seat, services: S
     await ann.until(lambda: ann.turns["t"].seq > 3)
     request_id = ann.send("turn.detach", turn="t")
     assert await ann.answer(request_id) == {}
-    stream = services.hub.get("ann", "t")
+    stream = services.registry.get("ann", "t")
     assert stream is not None
     end = stream.log.end
     await eventually(lambda: stream.log.end >= end + 3)

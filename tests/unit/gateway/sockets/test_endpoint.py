@@ -193,7 +193,7 @@ async def test_an_opening_that_may_not_be_is_refused_with_a_body(
 
 async def test_a_draining_instance_opens_nothing(services: Services) -> None:
     """New sockets are refused with `shutting_down`."""
-    services.runner.draining = True
+    services.starter.draining = True
     async with opened(services) as socket:
         await socket.until(lambda: len(socket.messages) == 2)
         assert socket.messages[0]["status"] == 503
@@ -264,7 +264,7 @@ async def test_a_client_that_does_not_read_closes_4501(steered: SteeredStore) ->
             socket.say({"type": "turn.start", "id": "1", "turn": "t", "input": "Hi", "params": {"demo": demo}})
             await socket.until(lambda: socket.closed)
             assert (socket.closed or (0, ""))[0] == 4501
-        stream = services.hub.get("local", "t")
+        stream = services.registry.get("local", "t")
         assert stream is not None
         await asyncio.wait_for(stream.ended.wait(), 10)
         assert stream.outcome == "completed"
@@ -291,7 +291,7 @@ async def test_when_the_client_goes_its_requests_are_dropped(services: Services,
             socket.say({"type": "turn.start", "turn": "t", "input": "Hi", "params": {"demo": SLOW}})
             socket.say({"type": "usage.get", "id": "1"})
             await accepting.wait()
-    stream = services.hub.get("local", "t")
+    stream = services.registry.get("local", "t")
     assert stream is not None
     await asyncio.wait_for(asyncio.shield(stream.accepted), 5)
     assert stream.live

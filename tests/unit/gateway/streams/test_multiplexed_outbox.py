@@ -11,7 +11,7 @@ from gateway.protocol import requests as p
 from gateway.protocol.codec import CODECS, JSON, MSGPACK, Codec
 from gateway.protocol.events import Heartbeat
 from gateway.streams.log import EVENT_BYTES
-from gateway.streams.multiplexed_outbox import Lane, Lanes
+from gateway.streams.multiplexed_outbox import MultiplexedOutbox, UserOutbox
 from tests.unit.gateway.streams.test_outbox import BYTES_MAX, Source
 
 USERS = ["ann", 'a"b\\c', "Ünï 安", "x" * 255]
@@ -24,7 +24,7 @@ class Reader:
         self.wakes = 0
         self.overflows = 0
         self.codec = codec
-        self.lanes = Lanes(codec, bytes_max, self._wake, self._overflow)
+        self.lanes = MultiplexedOutbox(codec, bytes_max, self._wake, self._overflow)
 
     def _wake(self) -> None:
         self.wakes += 1
@@ -46,14 +46,14 @@ class Reader:
 def test_a_name_is_put_into_any_frame(codec: Codec, user: str, fields: int) -> None:
     """Whatever the number of its fields, and whatever the name, it is the same frame with `as`."""
     frame = {f"f{n}": n for n in range(fields)}
-    lane = Lane(user, codec, BYTES_MAX, lambda _: None, lambda: None)
+    lane = UserOutbox(user, codec, BYTES_MAX, lambda _: None, lambda: None)
     assert codec.read(lane.named(codec.encode(frame))) == {"as": user, **frame}
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
 def test_the_largest_frame_with_the_longest_name_is_small_enough(codec: Codec) -> None:
     """Law 10."""
-    lane = Lane('"' * p.USER_BYTES_MAX, codec, BYTES_MAX, lambda _: None, lambda: None)
+    lane = UserOutbox('"' * p.USER_BYTES_MAX, codec, BYTES_MAX, lambda _: None, lambda: None)
     piece = p.ResultPiece("i" * 64, "x" * (p.PIECE_BYTES_MAX - 2))
     assert len(lane.named(codec.encode(piece))) <= p.FRAME_BYTES_OUT_MAX
 
@@ -205,8 +205,8 @@ def test_sizes_are_those_of_events() -> None:
 
 def test_frames_are_not_encoded_anew() -> None:
     """The bytes behind the name are those that everybody else gets."""
-    lane = Lane("ann", JSON, BYTES_MAX, lambda _: None, lambda: None)
+    lane = UserOutbox("ann", JSON, BYTES_MAX, lambda _: None, lambda: None)
     frame = JSON.encode(Heartbeat(5))
     assert lane.named(frame) == b'{"as":"ann",' + frame[1:]
     packed = msgspec.msgpack.encode({"t": 5})
-    assert Lane("ann", MSGPACK, 1, lambda _: None, lambda: None).named(packed).endswith(packed[1:])
+    assert UserOutbox("ann", MSGPACK, 1, lambda _: None, lambda: None).named(packed).endswith(packed[1:])

@@ -11,7 +11,7 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage, TurnStart, decode_request
 from gateway.protocol.views import body_of
 from gateway.turns.acceptance import accept, content_of, parts_of, prepare, started
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from providers.base import ImagePart, Params, TextPart, Tool, ToolResultPart
 from store.records import Accepted, Busy
 from tests.in_process import SteeredStore
@@ -113,7 +113,7 @@ def test_input_is_text_or_parts() -> None:
 
 
 async def accepted(steered: SteeredStore, request: TurnStart, turn: str = "t", digest: bytes = b"digest") -> Accepted:
-    stream = TurnStream("ann", turn, digest, EPOCH)
+    stream = LiveTurn("ann", turn, digest, EPOCH)
     prepared = prepare(request, INPUT_MAX, ITEMS_MAX)
     found = await accept(steered.as_store, stream, request, prepared, "demo", "in_one", 10_000)
     assert (stream.accepted_as is not None, stream.conversation_record) == (True, found.conversation)

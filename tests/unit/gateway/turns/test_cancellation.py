@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.turns.abort import Abort
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from store.sqlite.store import EmbeddedStore
 from tests.in_process import SLOW, Instance, eventually, open_pair, seat
 
@@ -85,9 +85,11 @@ async def test_a_cancel_at_a_former_owner_reaches_the_new_one(quick: None) -> No
         with one.store.blocked("append") as flushing:
             await flushing.wait()
             for turn in ("known", "unknown"):
-                await two.services.stopping.take_over("ann", turn, force=True)
+                await two.services.cancellation.take_over("ann", turn, force=True)
             one.stream("known").signal.abort(Abort("lost"))
-            known = one.services.stopping.cancel("ann", "known", Abort("client"))  # its provider has not stopped yet
+            known = one.services.cancellation.cancel(
+                "ann", "known", Abort("client")
+            )  # its provider has not stopped yet
             assert await known == "cancelled"
             assert await here.request("turn.cancel", turn="unknown") == {"turns": {"unknown": "cancelled"}}
         for turn in ("known", "unknown"):
@@ -148,7 +150,7 @@ async def test_a_store_that_is_away_ends_no_abandoned_turn(quick: None) -> None:
         assert one.store.calls.count("attached_elsewhere") == 4
 
 
-def _asks_in_s(stream: TurnStream) -> float:
+def _asks_in_s(stream: LiveTurn) -> float:
     """When its owner asks next whether anybody follows it."""
     timer = stream._disconnect_timer
     return 0 if timer is None else timer.when() - asyncio.get_running_loop().time()
@@ -167,7 +169,7 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
             await there.request("turn.attach", turn="t")
         stream, store = one.stream("t"), one.store.real
         assert isinstance(store, EmbeddedStore)
-        one.services.stopping.on_abandoned(stream)
+        one.services.cancellation.on_abandoned(stream)
         await eventually(lambda: one.store.calls.count("attached_elsewhere") > 3)
         if lost == "attachments":
             with one.store.failing("attached_elsewhere"):
@@ -181,7 +183,7 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
         touches = two.store.calls.count("touch")
         await eventually(lambda: two.store.calls.count("touch") > touches + 1)
         asked = one.store.calls.count("attached_elsewhere")
-        one.services.stopping.on_abandoned(stream)
+        one.services.cancellation.on_abandoned(stream)
         await eventually(lambda: one.store.calls.count("attached_elsewhere") > asked + 3)
         assert stream.running
 
@@ -196,7 +198,7 @@ async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypa
             await there.request("turn.attach", turn="t")
         stream, store = one.stream("t"), one.store.real
         assert isinstance(store, EmbeddedStore)
-        one.services.stopping.on_abandoned(stream)
+        one.services.cancellation.on_abandoned(stream)
         with one.store.blocked("attached_elsewhere") as asking:
             await asking.wait()
             timer = stream._disconnect_timer

@@ -15,13 +15,13 @@ from gateway.protocol.views import body_of
 from gateway.telemetry.metrics import Telemetry
 from gateway.turns.abort import Abort
 from gateway.turns.endings import Endings
-from gateway.turns.event_writer import Delivery
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.event_writer import EventWriter
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import decode_events, unstored
 from gateway.turns.log_writer import LogWriter
 from gateway.turns.outcome import Outcome
 from gateway.turns.restoration import Recreation
-from gateway.turns.turn_metrics import TurnWatch
+from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import PartDelta, PartStarted, TextPart, Usage, UsageReported
 from store.records import Accepted, StoreError
 from store.sqlite.store import EmbeddedStore
@@ -38,20 +38,20 @@ OUTCOMES = {
 }
 
 
-async def accepted(steered: SteeredStore, turn: str = "t") -> tuple[TurnStream, Delivery, Accepted]:
+async def accepted(steered: SteeredStore, turn: str = "t") -> tuple[LiveTurn, EventWriter, Accepted]:
     """A turn that has said something."""
     with suppress(StoreError):
         await steered.create_conversation(conversation())
     found = await steered.accept(new_turn(turn, epoch=EPOCH))
-    stream = TurnStream("ann", turn, b"digest", EPOCH)
+    stream = LiveTurn("ann", turn, b"digest", EPOCH)
     stream.model, stream.message = "demo", f"{turn}.answer"
     stream.publish([started(turn)])
-    delivery = Delivery(stream, 10**9, 0, found.turn.parent, TurnWatch(Telemetry(())))
+    delivery = EventWriter(stream, 10**9, 0, found.turn.parent, TurnMetrics(Telemetry(())))
     delivery.deliver([PartStarted(0, "text"), PartDelta(0, "Hi"), UsageReported(Usage(3, 4))])
     return stream, delivery, found
 
 
-async def end(steered: SteeredStore, stream: TurnStream, delivery: Delivery, outcome: Outcome) -> bool:
+async def end(steered: SteeredStore, stream: LiveTurn, delivery: EventWriter, outcome: Outcome) -> bool:
     """Store and publish an ending, as the turn's owner does."""
     async with asyncio.TaskGroup() as tasks:
         recreation = Recreation(steered.as_store, LogWriter(steered.as_store, 0.025, lambda _: None), tasks)

@@ -14,18 +14,18 @@ from gateway.protocol.codec import CODECS
 from gateway.protocol.events import TurnDelta, TurnEvent, TurnPart
 from gateway.protocol.requests import FRAME_BYTES_OUT_MAX
 from gateway.telemetry.metrics import Telemetry
-from gateway.turns.event_writer import Delivery
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.event_writer import EventWriter
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.state import IllegalTransition
-from gateway.turns.turn_metrics import TurnWatch
+from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import (
     ChatMessage,
     ChatRequest,
-    Cursor,
     Delta,
     Finished,
     PartDelta,
     PartStarted,
+    ResponseHandle,
     TextPart,
     ToolCallPart,
     Usage,
@@ -42,13 +42,13 @@ TEXT = st.one_of(
 )
 
 
-async def delivery(output_bytes_max: int = 10**9) -> Delivery:
-    stream = TurnStream("ann", TURN, b"", EPOCH)
+async def delivery(output_bytes_max: int = 10**9) -> EventWriter:
+    stream = LiveTurn("ann", TURN, b"", EPOCH)
     stream.publish([started(TURN)])
-    return Delivery(stream, output_bytes_max, 0, "m_parent", TurnWatch(Telemetry(())))
+    return EventWriter(stream, output_bytes_max, 0, "m_parent", TurnMetrics(Telemetry(())))
 
 
-def events(made: Delivery) -> list[TurnEvent]:
+def events(made: EventWriter) -> list[TurnEvent]:
     return made.stream.log.events[1:]
 
 
@@ -227,7 +227,7 @@ async def test_the_timing_counts_from_the_acceptance(monkeypatch: pytest.MonkeyP
 async def test_a_cursor_is_kept_before_the_first_token() -> None:
     """Law 9: with nothing said yet, the cursor comes with an event of its own, so that the log has it; it is no token."""
     made = await delivery()
-    cursor = Cursor("gpt", "resp_1")
+    cursor = ResponseHandle("gpt", "resp_1")
     made.deliver([cursor, PartStarted(0, "text"), PartDelta(0, "a")])
     assert [type(event).__name__ for event in events(made)] == ["TurnStatus", "TurnPart", "TurnDelta"]
     assert [event.seq for event in events(made)] == [2, 3, 4]
@@ -240,6 +240,6 @@ async def test_a_cursor_is_kept_before_the_first_token() -> None:
 async def test_a_cursor_in_the_middle_goes_with_the_next_event() -> None:
     """A cursor that comes late needs no event of its own."""
     made = await delivery()
-    made.deliver([PartStarted(0, "text"), PartDelta(0, "a"), Cursor("gpt", "resp_1"), PartDelta(0, "b")])
+    made.deliver([PartStarted(0, "text"), PartDelta(0, "a"), ResponseHandle("gpt", "resp_1"), PartDelta(0, "b")])
     assert [event.seq for event in events(made)] == [2, 3, 4]
     assert made.stream.cursor_seq == 4

@@ -47,7 +47,7 @@ async def test_who_is_cut_off_loses_its_turns(quick: None) -> None:
         await here.start("t", demo=demo)
         await here.until(lambda: here.turns["t"].seq > 10)
         with one.store.failing(), one.shared.deaf():
-            await eventually(lambda: two.services.hub.get("ann", "t") is not None and two.stream("t").owned)
+            await eventually(lambda: two.services.registry.get("ann", "t") is not None and two.stream("t").owned)
             await there.request("turn.attach", turn="t")
             await here.until(lambda: here.turns["t"].seq > 40)
         for client in (here, there):
@@ -64,13 +64,13 @@ async def test_who_stood_still_asks_before_it_speaks(quick: None) -> None:
         assert not leases.stale
         with one.store.blocked("append") as flushing:
             await flushing.wait()
-            await two.services.stopping.take_over("ann", "t", force=True)
+            await two.services.cancellation.take_over("ann", "t", force=True)
             leases._checked_at -= 60
             assert leases.stale
             await here.until(lambda: one.stream("t").signal.aborted)
             assert not leases.stale
         await here.until(lambda: not one.stream("t").owned)
-        await two.services.stopping.cancel("ann", "t", Abort("client"))
+        await two.services.cancellation.cancel("ann", "t", Abort("client"))
         await here.ending("t")
         assert here.turns["t"].text() == _text(two)
 

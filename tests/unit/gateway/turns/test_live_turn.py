@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.protocol.codec import CODECS
 from gateway.protocol.events import TurnEvent
 from gateway.turns.abort import Abort
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.state import IllegalTransition
 from tests.examples import examples
 from tests.stream_reader import Reader, begin, say, stream_of
@@ -53,7 +53,7 @@ def said(frames: list[dict[str, Any]]) -> dict[tuple[int, str], str]:
     return whole
 
 
-def act(stream: TurnStream, events: list[TurnEvent], readers: list[Reader], data: st.DataObject) -> None:
+def act(stream: LiveTurn, events: list[TurnEvent], readers: list[Reader], data: st.DataObject) -> None:
     """One random step: the turn says something, or a reader comes, goes or reads."""
     reader = data.draw(st.sampled_from(readers))
     match data.draw(st.integers(0, 5)):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 
 from gateway.protocol.events import TurnReset
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import cursor_of, decode_events, encode_events, next_append, unstored
-from providers.base import Cursor
+from providers.base import ResponseHandle
 from store.records import Append, LogEntry
 from tests.turn_events import EPOCH, PIECES, answer, completed, delta, one_of_each, part, started
 
@@ -35,7 +35,7 @@ def test_what_is_no_entry_is_refused() -> None:
 
 async def test_an_append_holds_what_the_store_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """From behind what is stored to the end, with an ending behind it; or the first piece of that."""
-    stream = TurnStream("ann", "t", b"", EPOCH)
+    stream = LiveTurn("ann", "t", b"", EPOCH)
     stream.publish([started(), part(2), *[delta(n, "x" * 100) for n in range(3, 13)]])
     stream.stored = 4
     whole = unstored(stream)
@@ -61,9 +61,9 @@ def logged(append: Append) -> LogEntry:
 async def test_the_cursor_is_logged_with_its_event() -> None:
     """Law 9: the append that holds the cursor's event holds the cursor, also when it is written again; no reader of
     events sees it, and an answer that starts again has it no more."""
-    stream = TurnStream("ann", "t", b"", EPOCH)
+    stream = LiveTurn("ann", "t", b"", EPOCH)
     stream.publish([started(), part(2), delta(3), delta(4)])
-    stream.cursor, stream.cursor_seq = Cursor("gpt", "resp_1"), 3
+    stream.cursor, stream.cursor_seq = ResponseHandle("gpt", "resp_1"), 3
     whole = unstored(stream)
     assert (whole.first, whole.last) == (1, 4)
     assert decode_events(whole.payload) == stream.log.events

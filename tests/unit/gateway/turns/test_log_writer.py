@@ -10,7 +10,7 @@ import pytest
 
 from gateway.protocol.codec import JSON
 from gateway.turns.abort import Abort
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import decode_events
 from gateway.turns.log_writer import LogWriter, obey
 from store.records import StoreError
@@ -30,14 +30,14 @@ class Written:
         self.states: list[bool] = []
         self.writer = LogWriter(store.as_store, FLUSH_S, self.states.append)
 
-    async def stream(self, turn: str = "t") -> TurnStream:
+    async def stream(self, turn: str = "t") -> LiveTurn:
         """An accepted turn that has begun."""
         accepted = await self.store.accept(stateless_turn(turn, epoch=EPOCH))
-        stream = TurnStream("ann", turn, b"digest", accepted.turn.epoch)
+        stream = LiveTurn("ann", turn, b"digest", accepted.turn.epoch)
         self.say(stream)
         return stream
 
-    def say(self, stream: TurnStream, *texts: str, urgent: bool = False) -> None:
+    def say(self, stream: LiveTurn, *texts: str, urgent: bool = False) -> None:
         """The turn says something."""
         if not stream.log.end:
             stream.publish([started(stream.turn), part(2, turn=stream.turn)])
@@ -199,7 +199,7 @@ async def test_a_former_owner_is_told(written: Written) -> None:
     with written.store.blocked("append") as flushing:
         flush = asyncio.get_running_loop().create_task(written.writer.flush())
         await flushing.wait()
-        again.own_again(EPOCH + 2)
+        again.become_owner(EPOCH + 2)
     await flush
     assert lost.signal.abort_reason == Abort("lost")
     assert not again.signal.aborted
@@ -207,8 +207,8 @@ async def test_a_former_owner_is_told(written: Written) -> None:
 
 async def test_a_turn_that_the_store_lost_is_reported(written: Written) -> None:
     """Who can make it anew is told."""
-    stream = TurnStream("ann", "never", b"", EPOCH)
-    missing: list[TurnStream] = []
+    stream = LiveTurn("ann", "never", b"", EPOCH)
+    missing: list[LiveTurn] = []
     written.writer.on_missing = missing.append
     written.say(stream)
     await written.writer.flush()

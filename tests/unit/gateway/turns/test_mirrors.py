@@ -70,7 +70,7 @@ async def test_a_position_ahead_of_the_log(quick: None, then: str) -> None:
             if then != "goes on":
                 if then == "ends short":
                     await two.store.wish_cancel("ann", "t", b'{"by":"client"}')
-                await two.services.stopping.take_over("ann", "t", force=True)
+                await two.services.cancellation.take_over("ann", "t", force=True)
                 await there.until(lambda: there.turns["t"].resets == 1)
         kind = "turn.cancelled" if then == "ends short" else "turn.completed"
         for client in (here, there):
@@ -124,7 +124,7 @@ async def test_one_mirror_for_all_who_follow(pair: Pair) -> None:
             await client.ending("t")
         own = {instance_channel(two.services.instance)}
         await eventually(lambda: two.shared.followed == own)
-        assert two.services.hub.live() == []
+        assert two.services.registry.live() == []
 
 
 async def test_a_mirror_that_nobody_wants_is_dropped(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,8 +138,8 @@ async def test_a_mirror_that_nobody_wants_is_dropped(quick: None, monkeypatch: p
         for turn in ("c", "d"):
             await there.request("turn.attach", turn=turn)
         await there.request("turn.detach", turn="c")
-        await eventually(lambda: two.services.hub.get("ann", "c") is None)
-        assert two.services.hub.get("ann", "b") is not None
+        await eventually(lambda: two.services.registry.get("ann", "c") is None)
+        assert two.services.registry.get("ann", "b") is not None
         for turn in ("a", "b"):
             await here.request("turn.cancel", turn=turn)
         assert (await there.ending("last"))["type"] == "turn.completed"
@@ -154,13 +154,13 @@ async def test_what_is_not_there_is_said(pair: Pair) -> None:
         ended = await here.start("t")
         await here.ending("t")
         with pytest.raises(NotFound):
-            await two.services.followers.find("bob", "t")
+            await two.services.mirrors.find("bob", "t")
         with two.store.failing("turn", 1), pytest.raises(StoreError):
-            await two.services.followers.find("ann", "t")
+            await two.services.mirrors.find("ann", "t")
         two.store.forget_logs()
         error = (await there.request("turn.attach", turn="t", epoch=ended["epoch"], after=3))["turns"]["t"]["error"]
         assert error["code"] == "gone"
-        assert not (await find_queue(two.services.followers, "ann", ["t", "never"])).waits
+        assert not (await find_queue(two.services.mirrors, "ann", ["t", "never"])).waits
         assert len(two.shared.followed) == 1
 
 
@@ -224,7 +224,7 @@ async def test_a_former_owner_whose_log_has_expired_says_so(quick: None) -> None
         await here.until(lambda: here.of("t", "turn.cancelled") or _detached(here, "t"))
         assert _detached(here, "t") == ["gone"]
         assert "t" not in here.outbox.attachments
-        assert one.services.hub.get("ann", "t") is None
+        assert one.services.registry.get("ann", "t") is None
         answer = await here.request("turn.attach", turn="t")
         assert answer["turns"]["t"]["error"]["code"] == "gone"
 
@@ -260,7 +260,7 @@ async def test_a_turn_that_its_owner_makes_anew_is_not_gone(quick: None) -> None
             real = two.store.real
             with two.shared.deaf():
                 two.store.real = empty
-                await eventually(lambda: two.services.followers._missing)
+                await eventually(lambda: two.services.mirrors._missing)
                 one.store.real = empty
                 await there.ending("t")
             assert there.turns["t"].text() == expected("Hello", {"rate": 50, "tokens": 100})

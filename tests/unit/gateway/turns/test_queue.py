@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from gateway.turns.queue import TurnQueue
 from tests.credentials import SECRET
 from tests.in_process import SLOW, SteeredStore, open_instance, open_pair, open_store, seat
@@ -15,8 +15,8 @@ from tests.in_process import SLOW, SteeredStore, open_instance, open_pair, open_
 LIMITED: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_running_turns": 2}
 
 
-def streams(*names: str) -> list[TurnStream]:
-    return [TurnStream("ann", name, b"", 1) for name in names]
+def streams(*names: str) -> list[LiveTurn]:
+    return [LiveTurn("ann", name, b"", 1) for name in names]
 
 
 async def test_the_position_is_how_many_have_to_go_first() -> None:
@@ -90,7 +90,7 @@ async def test_a_queued_turn_outlives_its_owner() -> None:
             await here.until(lambda: here.of("d", "turn.status"))
         await one.kill()
         async with asyncio.timeout(10):
-            while not all((stream := two.services.hub.get("ann", turn)) and stream.owned for turn in "cd"):
+            while not all((stream := two.services.registry.get("ann", turn)) and stream.owned for turn in "cd"):
                 await asyncio.sleep(0.02)
         for turn in ("c", "d"):
             await there.request("turn.attach", turn=turn)

@@ -9,10 +9,10 @@ from msgspec import structs
 
 from gateway.protocol.events import TurnStatus
 from gateway.telemetry.metrics import Telemetry
-from gateway.turns.event_writer import Delivery
-from gateway.turns.live_turn import TurnStream
-from gateway.turns.request_builder import Asking
-from gateway.turns.turn_metrics import TurnWatch
+from gateway.turns.event_writer import EventWriter
+from gateway.turns.live_turn import LiveTurn
+from gateway.turns.request_builder import RequestBuilder
+from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import ChatMessage, ChatRequest, ImagePart, Params, Part, ProviderError, TextPart
 from providers.route import Route
 from tests.answers import route
@@ -22,11 +22,11 @@ LONG = "x" * 3000
 """About a thousand tokens."""
 
 
-def delivery() -> Delivery:
-    stream = TurnStream("ann", "t", b"", EPOCH)
+def delivery() -> EventWriter:
+    stream = LiveTurn("ann", "t", b"", EPOCH)
     stream.publish([started("t")])
     stream.model = "m"
-    return Delivery(stream, 10**9, 0, None, TurnWatch(Telemetry(())))
+    return EventWriter(stream, 10**9, 0, None, TurnMetrics(Telemetry(())))
 
 
 def conversation(*texts: str, **params: Any) -> ChatRequest:
@@ -39,7 +39,7 @@ def model(name: str, **fields: Any) -> Route:
     return structs.replace(route(), id=name, model=f"upstream-{name}", **fields)
 
 
-def statuses(made: Delivery) -> list[TurnStatus]:
+def statuses(made: EventWriter) -> list[TurnStatus]:
     return [event for event in made.stream.log.events if isinstance(event, TurnStatus)]
 
 
@@ -47,7 +47,7 @@ async def test_each_model_is_asked_by_its_own_name_and_with_what_it_has_room_for
     """The context is cut anew for a fallback's smaller window, and clients hear how much went."""
     made = delivery()
     wanted, small = model("wanted", context_window=9000), model("small", context_window=3000)
-    asking = Asking(made, wanted, conversation(LONG, LONG, LONG, LONG, "now"), stateless=False)
+    asking = RequestBuilder(made, wanted, conversation(LONG, LONG, LONG, LONG, "now"), stateless=False)
     first = await asking.question(wanted)
     assert (first.model, len(first.messages)) == ("upstream-wanted", 5)
     asking.asking(wanted, first)
@@ -69,7 +69,7 @@ async def test_what_had_no_room_counts_as_trimmed() -> None:
     made = delivery()
     wanted = model("wanted", context_window=9000)
     question = structs.replace(conversation("Hi", "now"), left_out=7)
-    asking = Asking(made, wanted, question, stateless=False)
+    asking = RequestBuilder(made, wanted, question, stateless=False)
     asking.asking(wanted, await asking.question(wanted))
     assert [(one.status, one.messages) for one in statuses(made)] == [("trimmed", 7)]
 
@@ -77,7 +77,7 @@ async def test_what_had_no_room_counts_as_trimmed() -> None:
 async def test_a_retry_is_told_with_its_wait() -> None:
     """Which attempt follows, and in how many milliseconds."""
     made = delivery()
-    Asking(made, model("m"), conversation("Hi"), stateless=False).retrying(2, 700)
+    RequestBuilder(made, model("m"), conversation("Hi"), stateless=False).retrying(2, 700)
     assert [(one.status, one.attempt, one.delay_ms) for one in statuses(made)] == [("retrying", 2, 700)]
 
 
@@ -85,11 +85,11 @@ async def test_a_fallback_that_has_no_room_is_skipped() -> None:
     """What can't be cut has to fit; the wanted model's own provider may say so itself."""
     small = model("small", context_window=3000)
     for question, stateless in ((conversation(LONG * 4), False), (conversation(LONG, LONG, LONG), True)):
-        asking = Asking(delivery(), model("wanted"), question, stateless=stateless)
+        asking = RequestBuilder(delivery(), model("wanted"), question, stateless=stateless)
         with pytest.raises(ProviderError) as caught:
             await asking.question(small)
         assert caught.value.code == "context_length_exceeded"
-        wanted = Asking(delivery(), small, question, stateless=stateless)
+        wanted = RequestBuilder(delivery(), small, question, stateless=stateless)
         assert (await wanted.question(small)).model == "upstream-small"
 
 
@@ -97,11 +97,11 @@ async def test_what_is_surely_too_long_is_not_sent() -> None:
     """After the trimming: a long history goes, a long question is refused, and nobody was asked: no usage."""
     words = "word " * 5000
     small, made = model("m", context_window=1000), delivery()
-    asking = Asking(made, small, conversation(words, words, "now"), stateless=False)
+    asking = RequestBuilder(made, small, conversation(words, words, "now"), stateless=False)
     assert len((await asking.question(small)).messages) == 1
     for question, stateless in ((conversation("a", "b", words), False), (conversation(words, "b", "now"), True)):
         with pytest.raises(ProviderError) as caught:
-            await Asking(made, small, question, stateless=stateless).question(small)
+            await RequestBuilder(made, small, question, stateless=stateless).question(small)
         assert caught.value.code == "context_length_exceeded"
     made.refused()
     assert made.usage([]) is None
@@ -113,14 +113,16 @@ async def test_what_a_model_cannot_take(wanted: bool) -> None:
     parts: tuple[Part, ...] = (ImagePart("image/png", data="A"),)
     question = ChatRequest(model="m", messages=(ChatMessage("user", parts),))
     blind = model("blind", features=("chat",))
-    asking = Asking(delivery(), blind if wanted else model("m"), question, stateless=False)
+    asking = RequestBuilder(delivery(), blind if wanted else model("m"), question, stateless=False)
     with pytest.raises(ProviderError, match="can't see"):
         await asking.question(blind)
 
 
 async def test_a_fallback_says_at_most_what_it_can() -> None:
     """`max_tokens` is what the client allows, and a fallback's own limit may be lower."""
-    asking = Asking(delivery(), model("m", max_output=500), conversation("Hi", max_tokens=9000), stateless=False)
+    asking = RequestBuilder(
+        delivery(), model("m", max_output=500), conversation("Hi", max_tokens=9000), stateless=False
+    )
     assert (await asking.question(model("m2", max_output=1000))).params.max_tokens == 1000
     assert (await asking.question(model("m3"))).params.max_tokens == 9000
 
@@ -128,12 +130,12 @@ async def test_a_fallback_says_at_most_what_it_can() -> None:
 async def test_the_wanted_model_is_asked_for_what_the_client_said() -> None:
     """What is too much for it is refused, and what was signed for it is sent along; for a fallback both are cut."""
     wanted, other = model("m", max_output=500), model("other", max_output=400)
-    asking = Asking(delivery(), wanted, conversation("Hi", max_tokens=9000), stateless=False)
+    asking = RequestBuilder(delivery(), wanted, conversation("Hi", max_tokens=9000), stateless=False)
     with pytest.raises(ProviderError, match="500 tokens at most"):
         await asking.question(wanted)
     signed = ChatMessage("assistant", (TextPart("Hi", "S"), TextPart("you")))
     question = structs.replace(conversation("Hi", max_tokens=500), messages=(signed,))
-    asking = Asking(delivery(), wanted, question, stateless=False)
+    asking = RequestBuilder(delivery(), wanted, question, stateless=False)
     assert (await asking.question(wanted)).messages == (signed,)
     assert (await asking.question(wanted)).params.max_tokens == 500
     assert (await asking.question(other)).messages == (ChatMessage("assistant", (TextPart("Hi"), TextPart("you"))),)

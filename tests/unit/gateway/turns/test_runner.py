@@ -21,7 +21,7 @@ async def test_a_drain_hands_over_what_still_runs(quick: None) -> None:
         await here.start("t", demo=demo)
         await there.request("turn.attach", turn="t")
         await there.until(lambda: "t" in there.turns and there.turns["t"].seq > 20)
-        await one.services.runner.drain(0.01)
+        await one.services.starter.drain(0.01)
         for client in (here, there):
             assert (await client.ending("t"))["type"] == "turn.completed"
             assert (client.turns["t"].text(), client.turns["t"].resets) == (expected("Hello", demo), 0)
@@ -42,10 +42,10 @@ async def test_a_large_backlog_is_handed_over_whole(quick: None) -> None:
     ):
         with one.store.failing("append"):
             await here.start("t")
-            await eventually(lambda: one.services.hub.get("ann", "t") and one.stream("t").log.end == 402)
+            await eventually(lambda: one.services.registry.get("ann", "t") and one.stream("t").log.end == 402)
             await eventually(lambda: one.told)
         one.stream("t").signal.abort(Abort("handover"))
-        await eventually(lambda: two.services.hub.get("ann", "t") is not None and two.stream("t").owned)
+        await eventually(lambda: two.services.registry.get("ann", "t") is not None and two.stream("t").owned)
         await eventually(lambda: two.stream("t").log.end >= 403)
         assert two.stream("t").log.end == 403
 
@@ -62,7 +62,7 @@ async def test_a_hand_over_without_the_store_waits_for_the_lease(quick: None) ->
                 await eventually(lambda: not one.stream("t").owned)
             await one.kill()
         async with seat(two.services) as there:
-            await eventually(lambda: two.services.hub.get("ann", "t") is not None)
+            await eventually(lambda: two.services.registry.get("ann", "t") is not None)
             await there.request("turn.attach", turn="t")
             await there.ending("t")
             assert there.turns["t"].text() == expected("Hello", demo)
@@ -74,7 +74,7 @@ async def test_a_wish_goes_with_a_turn_that_is_lost(quick: None) -> None:
         await here.start("t", demo=SLOW)
         with one.store.blocked("append") as flushing:
             await flushing.wait()
-            await two.services.stopping.take_over("ann", "t", force=True)
+            await two.services.cancellation.take_over("ann", "t", force=True)
             assert await here.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
             assert (await here.ending("t"))["type"] == "turn.cancelled"
         assert (await two.store.turn("ann", "t")).status == "cancelled"

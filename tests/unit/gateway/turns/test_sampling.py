@@ -34,7 +34,7 @@ async def test_who_is_behind_is_not_timed(services: Services, ann: Seat, monkeyp
     """A client's own slowness is no latency of ours: where nobody has everything, only the gap is measured."""
     monkeypatch.setattr("gateway.turns.sampling.EVERY_S", 0.01)
     await ann.start("t", demo=SLOW)
-    stream = services.hub.get("ann", "t")
+    stream = services.registry.get("ann", "t")
     assert stream is not None
     ann.outbox.detach("t")
     behind = Outbox(JSON, 10**9, lambda: None, lambda: None)

@@ -14,7 +14,7 @@ from gateway.protocol.requests import TurnStart
 from gateway.requests.services import Services
 from gateway.turns.abort import Abort
 from gateway.turns.acceptance import prepare
-from gateway.turns.live_turn import TurnStream
+from gateway.turns.live_turn import LiveTurn
 from providers.base import ChatRequest, Delta, Finished, Params, PartDelta, PartStarted
 from providers.route import Route
 from tests.client import RequestFailed
@@ -22,8 +22,8 @@ from tests.in_process import SLOW, Seat, SteeredStore, open_services, seat
 from tests.scripted import ScriptedProviders
 
 
-def stream_of(services: Services, turn: str, user: str = "ann") -> TurnStream:
-    found = services.hub.get(user, turn)
+def stream_of(services: Services, turn: str, user: str = "ann") -> LiveTurn:
+    found = services.registry.get(user, turn)
     assert found is not None
     return found
 
@@ -59,7 +59,7 @@ async def test_an_ended_turn_does_not_keep_its_input(ann: Seat, services: Servic
     prompt = "x" * 20_000
     await ann.start("t", prompt, demo={"text": "Yes."})
     await ann.ending("t")
-    stream = services.hub.get("ann", "t")
+    stream = services.registry.get("ann", "t")
     assert stream is not None
     assert stream.accepted_as is None
     assert prompt not in repr((stream.accepted.result(), stream.conversation_record, stream.log.events))
@@ -132,7 +132,7 @@ async def test_a_start_that_this_process_forgot_is_answered_from_the_store(steer
             assert again == {**first, "status": "attached"}
         assert client.of("t") == [{"type": "turn.detached", "turn": "t", "reason": "gone"}] * 3
         assert client.outbox.attachments == {}
-        assert after.hub.live() == []
+        assert after.registry.live() == []
         with pytest.raises(RequestFailed) as refused:
             await client.start("t", "Other")
         assert refused.value.code == "conflict"
@@ -150,8 +150,8 @@ async def test_a_store_that_is_away_at_the_start_frees_the_id(
         with pytest.raises(RequestFailed) as refused:
             await ann.start("t", conversation=conversation)
         assert (refused.value.code, refused.value.error["retryable"]) == ("store_unavailable", True)
-    assert services.hub.get("ann", "t") is None
-    assert services.hub.live_in("ann", conversation) == []
+    assert services.registry.get("ann", "t") is None
+    assert services.registry.live_in("ann", conversation) == []
     assert ann.outbox.attachments == {}
     async with seat(services) as other:
         assert (await other.start("t", conversation=conversation))["status"] == "running"
@@ -219,7 +219,7 @@ async def test_a_defect_at_the_start_is_internal(
 async def test_the_default_model_is_the_conversations_then_the_operators(steered: SteeredStore) -> None:
     """A turn's own model goes first, then the conversation's, then the setting, then the catalog's."""
     async with open_services(steered, default_model="demo/small") as services, seat(services) as ann:
-        assert services.runner.default_model == "demo/small"
+        assert services.starter.default_model == "demo/small"
         plain = (await ann.request("conversation.create"))["id"]
         named = (await ann.request("conversation.create", model="demo/large"))["id"]
         for turn, fields, model in (
@@ -310,7 +310,7 @@ async def test_queue_does_not_wait_for_a_start_that_was_refused(
         await accepting.wait()
         second = ann.send("turn.start", turn="b", input="Hi", conversation=conversation, on_busy="queue")
         await asyncio.sleep(0)
-        assert len(services.hub.live_in("ann", conversation)) == 2
+        assert len(services.registry.live_in("ann", conversation)) == 2
     with pytest.raises(RequestFailed):
         await ann.answer(first)
     assert (await ann.answer(second))["status"] == "running"
@@ -496,7 +496,7 @@ async def test_a_parent_that_was_deleted_meanwhile_fails_the_turn(ann: Seat, ste
 async def test_a_drain_takes_no_new_turns_and_lets_the_running_ones_end(ann: Seat, services: Services) -> None:
     """What runs may end within the time; what starts is refused; a repeated start is still answered."""
     await ann.start("t", demo={"rate": 200, "tokens": 20})
-    drain = asyncio.get_running_loop().create_task(services.runner.drain(10))
+    drain = asyncio.get_running_loop().create_task(services.starter.drain(10))
     await asyncio.sleep(0)
     with pytest.raises(RequestFailed) as refused:
         await ann.start("new")
@@ -510,7 +510,7 @@ async def test_a_drain_stops_what_does_not_end_in_time(ann: Seat, services: Serv
     """After the time a turn fails with `shutting_down`, and what was said is stored."""
     await ann.start("t", demo=SLOW)
     await ann.until(lambda: ann.turns["t"].seq > 3)
-    await services.runner.drain(0.01)
+    await services.starter.drain(0.01)
     assert await ended_with(ann, "t") == "shutting_down"
     assert (await services.store.turn("ann", "t")).status == "failed"
 
@@ -523,12 +523,12 @@ async def test_a_drain_does_not_wait_for_ever_for_the_store(
     with steered.failing("end"):
         async with asyncio.timeout(5), open_services(steered) as services, seat(services) as ann:
             await ann.start("t")
-            await services.runner.drain(0.01)
+            await services.starter.drain(0.01)
     assert (await steered.turn("ann", "t")).ending is None
 
 
-def start(services: Services, request: TurnStart) -> tuple[TurnStream, bool]:
-    return services.runner.start("ann", request, prepare(request, 1000, 10))
+def start(services: Services, request: TurnStart) -> tuple[LiveTurn, bool]:
+    return services.starter.start("ann", request, prepare(request, 1000, 10))
 
 
 async def test_epochs_only_grow(services: Services) -> None:
@@ -546,7 +546,7 @@ async def test_a_start_never_awaits(services: Services) -> None:
     """A cancel behind a start on the same socket finds the turn: it is known before anything is awaited."""
     stream, fresh = start(services, TurnStart(turn="t", input="Hi", params=Params(demo={"rate": 0})))
     assert fresh
-    assert services.hub.get("ann", "t") is stream
+    assert services.registry.get("ann", "t") is stream
     with pytest.raises(ApiError):
         start(services, TurnStart(turn="t", input="Other"))
     await stream.ended.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.protocol.events import Timing
 from gateway.telemetry.metrics import Telemetry
 from gateway.turns.outcome import Outcome
-from gateway.turns.turn_metrics import TurnWatch
+from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import ProviderError
 from providers.catalog.catalog import Catalog
 from tests.metrics import value
@@ -14,7 +14,7 @@ from tests.metrics import value
 def test_attempts_failures_and_the_ending_are_counted() -> None:
     """By provider and code; retries and fallbacks beside them."""
     telemetry = Telemetry(["demo"])
-    watch = TurnWatch(telemetry)
+    watch = TurnMetrics(telemetry)
     route = Catalog({}).resolve("demo")
     watch.asking(route)
     watch.failed(route, ProviderError("upstream_overloaded", "It is."))

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from providers.base import CitationPart, Cursor, Delta, PartDelta, ProviderError, TextPart, Usage
+from providers.base import CitationPart, Delta, PartDelta, ProviderError, ResponseHandle, TextPart, Usage
 from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Quirks
 from tests.answers import KEY, desk, question, route
@@ -150,8 +150,8 @@ async def test_background() -> None:
                 batches += batch
         assert upstream.asked[0].body["background"] is True
         assert upstream.asked[0].body["store"] is True
-        assert batches[0] == Cursor("m", RESPONSE)
-        again = question().going_on_from([TextPart("Hell")], Cursor("m", RESPONSE))
+        assert batches[0] == ResponseHandle("m", RESPONSE)
+        again = question().going_on_from([TextPart("Hell")], ResponseHandle("m", RESPONSE))
         rest: list[Delta] = []
         async with aclosing(cast(Any, providers.stream(again, BACKGROUND))) as heard:
             async for batch in heard:
@@ -167,11 +167,11 @@ async def test_background() -> None:
 async def test_background_that_is_gone() -> None:
     """An answer that the provider has forgotten, or tells otherwise, has broken off."""
     async with desk() as (upstream, providers):
-        gone = question().going_on_from([], Cursor("m", "resp_0"))
+        gone = question().going_on_from([], ResponseHandle("m", "resp_0"))
         assert (await providers.ask(gone, BACKGROUND)).code == "upstream_incomplete"
         upstream.plays(responses("Hello"))
         await providers.ask(question(), BACKGROUND)
-        other = question().going_on_from([CitationPart("u")], Cursor("m", RESPONSE))
+        other = question().going_on_from([CitationPart("u")], ResponseHandle("m", RESPONSE))
         assert (await providers.ask(other, BACKGROUND)).code == "upstream_incomplete"
 
 
@@ -180,9 +180,9 @@ async def test_stop() -> None:
     async with desk() as (upstream, providers):
         upstream.plays(responses("Hello"))
         await providers.ask(question(), BACKGROUND)
-        await providers.providers.stop(Cursor("gpt-6-sol", RESPONSE))
+        await providers.providers.stop(ResponseHandle("gpt-6-sol", RESPONSE))
         assert upstream.cancelled == [RESPONSE]
         assert upstream.asked[-1].path == f"/v1/responses/{RESPONSE}/cancel"
         with pytest.raises(ProviderError):
-            await providers.providers.stop(Cursor("gpt-6-sol", RESPONSE))
-        await providers.providers.stop(Cursor("claude-haiku-4-5", RESPONSE))
+            await providers.providers.stop(ResponseHandle("gpt-6-sol", RESPONSE))
+        await providers.providers.stop(ResponseHandle("claude-haiku-4-5", RESPONSE))

@@ -1,13 +1,13 @@
 """The items of one response as parts; the rest of it is tested through the events (test_responses_events.py)."""
 
 from providers.base import PartDelta, PartStarted
-from providers.delta_buffer import Parts
+from providers.delta_buffer import DeltaBuffer
 from providers.openai.responses_items import Annotation, Item, Output, Piece
 
 
 def test_say_and_say_whole() -> None:
     """A whole is said only where no piece of it was; each piece of a message is a part."""
-    parts = Parts()
+    parts = DeltaBuffer()
     output = Output(parts)
     output.say("text", 0, "content", 0, "a")
     output.say_whole("text", 0, "content", 0, "ab")
@@ -17,7 +17,7 @@ def test_say_and_say_whole() -> None:
 
 def test_citations_are_counted() -> None:
     """The whole piece brings only the citations that didn't come before, and never the same twice."""
-    parts = Parts()
+    parts = DeltaBuffer()
     output = Output(parts)
     piece = Piece("output_text", annotations=[Annotation("https://u1"), Annotation("https://u2"), Annotation()])
     output.cite(0, 0, Annotation("https://u1"))
@@ -28,7 +28,7 @@ def test_citations_are_counted() -> None:
 
 def test_a_call_without_a_name_is_none() -> None:
     """A call is made when its name is known, and its arguments count then."""
-    parts = Parts()
+    parts = DeltaBuffer()
     output = Output(parts)
     output.whole("x", Item("function_call", call_id="c", arguments='{"a":1}'))
     assert not output.calls

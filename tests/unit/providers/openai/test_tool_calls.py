@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from providers.delta_buffer import Parts
-from providers.openai.tool_calls import Calls, _Call
+from providers.delta_buffer import DeltaBuffer
+from providers.openai.tool_calls import ToolCallAssembler, _Call
 from tests.answers import Answer
 from tests.examples import examples
 
@@ -20,8 +20,8 @@ Piece = tuple[int | None, str, str, str]
 
 def told(*pieces: Piece) -> list[tuple[str, str, str]]:
     """Id, name and arguments of the calls that these pieces are."""
-    answer, parts = Answer(), Parts()
-    calls = Calls(parts)
+    answer, parts = Answer(), DeltaBuffer()
+    calls = ToolCallAssembler(parts)
     for piece in pieces:
         calls.take(*piece, signature="")
         answer.add(parts.take())
@@ -90,8 +90,8 @@ def test_calls_without_ids() -> None:
 
 def test_a_signature_waits_for_its_call() -> None:
     """It may come before the name is whole, or behind everything."""
-    parts = Parts()
-    calls = Calls(parts)
+    parts = DeltaBuffer()
+    calls = ToolCallAssembler(parts)
     calls.take(0, "a", "f", "", "s1")
     calls.take(1, "b", "g", "{}", "")
     calls.take(1, "", "", "", "s2")
@@ -140,8 +140,8 @@ def test_a_call_of_many_pieces_is_one() -> None:
 
 def test_many_calls_without_a_name() -> None:
     """They wait, and nobody looks at them again; one that gets its name late is a call."""
-    parts = Parts()
-    calls = Calls(parts)
+    parts = DeltaBuffer()
+    calls = ToolCallAssembler(parts)
     for number in range(100):
         calls.take(number, f"c{number}", "", "{", "")
     calls.take(7, "", "f", "}", "")

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from providers.base import ProviderError
 from providers.retry.breaker import Breakers
-from providers.retry.key_pool import LIMITED_REST_S, REFUSED_REST_S, Keyring, Loan, Resting, circuit
+from providers.retry.key_pool import LIMITED_REST_S, REFUSED_REST_S, CoolingDown, KeyCheckout, KeyPool, circuit
 from providers.route import Endpoint, Route
 from tests.answers import route
 from tests.unit.providers.retry.test_breaker import Clock
@@ -31,20 +31,20 @@ def to(model: str, **quirks: Any) -> Route:
     return structs.replace(route(**quirks), model=model)
 
 
-def ring(clock: Clock, *keys: str, failures_max: int = 2) -> Keyring:
+def ring(clock: Clock, *keys: str, failures_max: int = 2) -> KeyPool:
     endpoint = Endpoint("openai", "OpenAI", "http://x/v1", ("OPENAI_API_KEY",), keys)
-    return Keyring(endpoint, Breakers(failures_max, 30), clock)
+    return KeyPool(endpoint, Breakers(failures_max, 30), clock)
 
 
-def loan(of: Keyring, model: str = "m") -> Loan:
+def loan(of: KeyPool, model: str = "m") -> KeyCheckout:
     taken = of.take(to(model))
-    assert isinstance(taken, Loan)
+    assert isinstance(taken, KeyCheckout)
     return taken
 
 
-def resting(of: Keyring, model: str = "m") -> Resting:
+def resting(of: KeyPool, model: str = "m") -> CoolingDown:
     taken = of.take(to(model))
-    assert isinstance(taken, Resting)
+    assert isinstance(taken, CoolingDown)
     return taken
 
 
@@ -60,10 +60,10 @@ def test_an_answer_in_the_background_has_the_first_key(clock: Clock) -> None:
     keys = ring(clock, "one", "two")
     loan(keys)
     taken = keys.take(to("m", background=True))
-    assert isinstance(taken, Loan)
+    assert isinstance(taken, KeyCheckout)
     assert taken.value == "one"
     taken.failed(REFUSED)
-    assert isinstance(keys.take(to("m", background=True)), Resting)
+    assert isinstance(keys.take(to("m", background=True)), CoolingDown)
     assert loan(keys).value == "two"
 
 
@@ -111,11 +111,11 @@ def test_rather_a_refused_key_than_none(clock: Clock) -> None:
     loan(keys).failed(REFUSED)
     assert not resting(keys).limited
     again = keys.take(to("m"), any_will_do=True)
-    assert isinstance(again, Loan)
+    assert isinstance(again, KeyCheckout)
     again.succeeded()
     assert loan(keys).value == "one"
     loan(keys).failed(LIMITED)
-    assert isinstance(keys.take(to("m"), any_will_do=True), Resting), "a limit is obeyed"
+    assert isinstance(keys.take(to("m"), any_will_do=True), CoolingDown), "a limit is obeyed"
 
 
 def test_a_late_success_ends_no_limit(clock: Clock) -> None:
@@ -140,7 +140,7 @@ def test_a_failing_provider_is_left_alone(clock: Clock) -> None:
         assert (rest.left_s > 29, rest.limited, rest.code) == (True, False, "upstream_error")
         assert rest.error().retryable
         assert "OpenAI has failed several times" in rest.message
-    assert isinstance(keys.take(to("m"), any_will_do=True), Resting)
+    assert isinstance(keys.take(to("m"), any_will_do=True), CoolingDown)
 
 
 @pytest.mark.parametrize("error", [LIMITED, NO_CREDIT, REFUSED, ODD])

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from providers.base import ChatRequest, Cursor, Delta, PartDelta, ProviderError
+from providers.base import ChatRequest, Delta, PartDelta, ProviderError, ResponseHandle
 from providers.catalog.catalog import Catalog, Providers
 from providers.catalog.schema import CatalogRows
-from providers.retry.retry import Resilience, Retries
+from providers.retry.retry import Retries, RetryingClient
 from providers.route import Route, Timeouts
 from tests.answers import question
 from tests.in_time import bounds_a_time, check_in_time, within
@@ -89,7 +89,7 @@ class World:
         self.deadline_s = fields.pop("deadline_s", 60.0)
         self.catalog = Catalog({"A_KEY": keys, "B_KEY": "other"}, rows)
         self.providers = Providers(self.catalog, timeouts)
-        self.resilience = Resilience(self.providers, Retries(**fields))
+        self.resilience = RetryingClient(self.providers, Retries(**fields))
         self.listener = Listener()
 
     async def ask(self, model: str = "a", **fields: Any) -> str:
@@ -442,7 +442,7 @@ async def test_what_goes_on_from_something_said_is_asked_once() -> None:
 
 async def test_the_demo_fails_as_it_is_told() -> None:
     """Its failures are wanted: no retry makes them another's."""
-    resilience = Resilience(Providers(Catalog({})), Retries(attempts=3, breaker_failures=1))
+    resilience = RetryingClient(Providers(Catalog({})), Retries(attempts=3, breaker_failures=1))
     listener = Listener()
     listener._question = question(demo={"fail": "overloaded"})
     listener.asking = lambda route, question: listener.told.append(("asking", route.id))  # type: ignore[method-assign]
@@ -466,10 +466,10 @@ async def test_an_answer_with_a_cursor_has_begun() -> None:
     """Law 9: what another instance could go on with is handed out before its first word, and isn't asked for twice."""
 
     async def slow(request: ChatRequest) -> AsyncIterator[list[Delta]]:
-        yield [Cursor("m", "resp_1")]
+        yield [ResponseHandle("m", "resp_1")]
         await asyncio.get_running_loop().create_future()
 
-    resilience = Resilience(ScriptedProviders(slow), Retries())
+    resilience = RetryingClient(ScriptedProviders(slow), Retries())
     begun = await resilience.begin(Catalog({}).resolve("demo"), Listener(), 1e9)
-    assert begun.first == [Cursor("m", "resp_1")]
+    assert begun.first == [ResponseHandle("m", "resp_1")]
     await begun.batches.aclose()

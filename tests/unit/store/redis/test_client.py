@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from store.records import StoreError
-from store.redis.client import CONNECTIONS_MAX, Link, sentence
+from store.redis.client import CONNECTIONS_MAX, RedisClient, sentence
 from tests.in_time import bounds_a_time, within
 from tests.redis_process import RedisProcess, cut_way, redis_process, redis_server, redis_store
 from tests.store_conformance import conversation, ending, eventually, new_turn, piece, running, stateless_turn
@@ -184,15 +184,15 @@ async def test_many_appends_are_sent_in_bounded_calls(
 ) -> None:
     """A backlog after an outage is many calls, each with a deadline of its own, and all of it is stored in order."""
     sizes: list[int] = []
-    scripts = Link.scripts
+    scripts = RedisClient.scripts
 
-    async def counted(self: Link, calls: list[object], **options: bool) -> list[object]:
+    async def counted(self: RedisClient, calls: list[object], **options: bool) -> list[object]:
         sizes.append(len(calls))
         return await scripts(self, calls, **options)  # type: ignore[arg-type]
 
     async with redis_store(redis_server.url) as store:
         turn = await running(store)
-        monkeypatch.setattr(Link, "scripts", counted)
+        monkeypatch.setattr(RedisClient, "scripts", counted)
         answers = await store.append([piece(turn, n, n) for n in range(1, 2501)])
         assert [one.end for one in answers] == list(range(1, 2501))
         assert sizes == [1000, 1000, 500]
