@@ -88,7 +88,7 @@ class Gateway:
                 background_tasks = [tasks.create_task(chore) for chore in self._wired.background_tasks()]
                 await self._wired.begin()
                 yield {"services": self.services}
-                await self.services.starter.drain(0)
+                await self.services.runner.drain(0)
                 for chore in background_tasks:
                     chore.cancel()
         finally:

@@ -16,15 +16,15 @@ RECONNECT_AFTER_MS = 1000
 
 async def drain(services: Services) -> None:
     """With a shared store the sockets go first, and find their turns elsewhere; else they stay until the end."""
-    settings, starter, clients = services.settings, services.starter, services.clients
+    settings, runner, clients = services.settings, services.runner, services.clients
     log.info("draining", turns=len(services.registry.live()), drain_s=settings.drain_s)
-    starter.draining = True
+    runner.draining = True
     if services.store.shared:
         clients.announce_leaving(0, lambda: int(RECONNECT_AFTER_MS * random.random()))
         await clients.close_all(CLOSE_TIMEOUT_S)
-        await starter.drain(settings.drain_s)
+        await runner.drain(settings.drain_s)
     else:
         clients.announce_leaving(int(settings.drain_s * 1000), lambda: RECONNECT_AFTER_MS)
-        await starter.drain(settings.drain_s)
+        await runner.drain(settings.drain_s)
         await clients.close_all(CLOSE_TIMEOUT_S)
     log.info("drained")

@@ -24,12 +24,14 @@ from gateway.requests.services import Services
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Telemetry, gauge
 from gateway.telemetry.tracing import Tracing
+from gateway.turns.abandonment import Abandonment
 from gateway.turns.cancellation import Cancellation
+from gateway.turns.instance import Instance
 from gateway.turns.leases import Leases
 from gateway.turns.log_writer import LogWriter
 from gateway.turns.mirrors import Mirrors
+from gateway.turns.reaper import Reaper
 from gateway.turns.registry import TurnRegistry
-from gateway.turns.restoration import Recreation
 from gateway.turns.runner import TurnRunner
 from gateway.turns.sampling import take_samples
 from gateway.turns.starter import TurnStarter
@@ -55,6 +57,7 @@ class Runtime:
     services: Services
     writer: LogWriter
     leases: Leases
+    reaper: Reaper
     circuits: BreakerSync
     providers: Providers
 
@@ -73,7 +76,7 @@ class Runtime:
             self.services.clients.run_heartbeats(),
             self.writer.run(),
             self.leases.keep(),
-            self.leases.reap(),
+            self.reaper.run(),
             self.circuits.keep(),
             take_samples(self.services.registry, self.services.telemetry),
             self.services.limits.places.run(),
@@ -109,7 +112,6 @@ def wire(
     tracing: Tracing | None = None,
 ) -> Runtime:
     """Make the parts and tell them of each other."""
-    instance = new_id("in")
 
     clients = ClientRegistry(telemetry, settings.heartbeat_s)
 
@@ -119,49 +121,36 @@ def wire(
             telemetry.degradations.inc()
 
     registry = TurnRegistry(min(settings.turn_log_ttl_s, ENDED_TTL_S))
-    writer = LogWriter(store, settings.flush_ms / 1000, on_state)
-    mirrors = Mirrors(registry, store, instance, settings.lease_s, settings.disconnect_grace_s, tasks)
-    cancellation = Cancellation(registry, store, mirrors, instance, telemetry, tasks)
-    leases = Leases(registry, store, writer, instance, settings.lease_s, cancellation.take)
-    recreation = Recreation(store, writer, tasks)
-    writer.on_missing = recreation.soon
-    retries = Retries(
-        attempts=settings.provider_attempts,
-        wait_max_s=settings.retry_wait_s,
-        breaker_failures=settings.breaker_failures,
-        breaker_open_s=settings.breaker_open_s,
+    instance = Instance(new_id("in"), settings, store, registry, catalog, telemetry, tracing, tasks)
+    client = RetryingClient(
+        providers,
+        Retries(
+            attempts=settings.provider_attempts,
+            wait_max_s=settings.retry_wait_s,
+            breaker_failures=settings.breaker_failures,
+            breaker_open_s=settings.breaker_open_s,
+        ),
     )
-    resilience = RetryingClient(providers, retries)
+    writer = LogWriter(store, settings.flush_ms / 1000, on_state, tasks)
+    leases = Leases(instance, writer)
+    mirrors = Mirrors(instance)
+    runner = TurnRunner(instance, client, writer, leases, mirrors)
+    abandonment = Abandonment(instance)
+    takeover = Takeover(instance, runner, mirrors, abandonment)
+    cancellation = Cancellation(instance, mirrors, takeover)
     memory = Memory(settings.memory_bytes)
-    runner = TurnRunner(registry, store, resilience, settings, writer, leases, mirrors, recreation)
-    starter = TurnStarter(
-        instance=instance,
-        registry=registry,
-        store=store,
-        catalog=catalog,
-        settings=settings,
-        writer=writer,
-        mirrors=mirrors,
-        runner=runner,
-        cancellation=cancellation,
-        memory=memory,
-        telemetry=telemetry,
-        tracing=tracing,
-        tasks=tasks,
-    )
-    cancellation.take_over = Takeover(
-        instance, registry, store, settings, mirrors, runner, starter, telemetry
-    ).take_over
-    subscriptions = ConversationSubscriptions(registry, store, mirrors, tasks)
+    starter = TurnStarter(instance, runner, mirrors, cancellation, takeover, abandonment, memory)
+    subscriptions = ConversationSubscriptions(instance, mirrors)
     limits = Limits(settings, ConnectionLimiter(settings, store, lambda: writer.reachable))
     services = Services(
-        instance,
+        instance.id,
         settings,
         store,
         authenticator,
         catalog,
         registry,
         mirrors,
+        runner,
         starter,
         cancellation,
         subscriptions,
@@ -171,7 +160,9 @@ def wire(
         clients,
     )
     telemetry.read_when_asked(lambda: _live(services, writer))
-    return Runtime(services, writer, leases, BreakerSync(store, resilience.breakers), providers)
+    return Runtime(
+        services, writer, leases, Reaper(instance, writer, takeover), BreakerSync(store, client.breakers), providers
+    )
 
 
 def _live(services: Services, writer: LogWriter) -> list[Metric]:
@@ -183,7 +174,7 @@ def _live(services: Services, writer: LogWriter) -> list[Metric]:
         gauge("connections", "Clients that are here", [((name,), clients[name]) for name in TRANSPORTS], "transport"),
         gauge("turns", "Turns that run here", turns.items(), "state", "model"),
         gauge("store_degraded", "1 while the log can't be written", [((), writer.degraded)]),
-        gauge("draining", "1 while this instance leaves", [((), services.starter.draining)]),
+        gauge("draining", "1 while this instance leaves", [((), services.runner.draining)]),
     ]
 
 
@@ -196,4 +187,4 @@ async def _warm_up(services: Services, providers: Providers) -> None:
     if any(row.price_list and not missing for _, row, missing in services.catalog.providers()):
         await asyncio.to_thread(prices.load)
     await asyncio.sleep(SDKS_AFTER_S - PRICES_AFTER_S)
-    Thread(target=providers.warm, args=(services.starter.default_model,), daemon=True).start()
+    Thread(target=providers.warm, args=(services.runner.default_model,), daemon=True).start()

@@ -236,11 +236,11 @@ async def client_stage(folder: Path) -> AsyncIterator[Stage]:
     """A stage on a free port until the end of the block."""
     async with AsyncExitStack() as stack:
         stage = Stage(folder, stack)
-        starter = web.AppRunner(stage.application(), shutdown_timeout=1)
-        await starter.setup()
-        stack.push_async_callback(starter.cleanup)
-        site = web.TCPSite(starter, "127.0.0.1", 0)
+        runner = web.AppRunner(stage.application(), shutdown_timeout=1)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        host, port = starter.addresses[0][:2]
+        host, port = runner.addresses[0][:2]
         stage.url = f"http://{host}:{port}"
         yield stage

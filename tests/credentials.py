@@ -140,12 +140,12 @@ async def jwks_server() -> AsyncIterator[JwksServer]:
     server = JwksServer()
     app = web.Application()
     app.router.add_get("/jwks.json", server.answer)
-    starter = web.AppRunner(app)
-    await starter.setup()
-    site = web.TCPSite(starter, "127.0.0.1", 0)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     try:
-        server.url = f"http://127.0.0.1:{starter.addresses[0][1]}/jwks.json"
+        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks.json"
         yield server
     finally:
-        await starter.cleanup()
+        await runner.cleanup()

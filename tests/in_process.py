@@ -249,7 +249,7 @@ class Instance:
             await wired.begin()
             self._begun.set()
             await self._leaving.wait()
-            await wired.services.starter.drain(0)
+            await wired.services.runner.drain(0)
             for chore in background_tasks:
                 chore.cancel()
 

@@ -60,11 +60,11 @@ async def prefix_proxy(target: str, *, taken: str = "", put: str = "") -> AsyncI
     async with ClientSession(auto_decompress=False) as session:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", _Proxy(session, target, taken, put).serve)
-        starter = web.AppRunner(app, shutdown_timeout=1)
-        await starter.setup()
+        runner = web.AppRunner(app, shutdown_timeout=1)
+        await runner.setup()
         try:
-            await web.TCPSite(starter, "127.0.0.1", 0).start()
-            host, port = starter.addresses[0][:2]
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            host, port = runner.addresses[0][:2]
             yield f"http://{host}:{port}"
         finally:
-            await starter.cleanup()
+            await runner.cleanup()

@@ -15,7 +15,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("gateway", "providers", "store")
 
-FILE_LINES_MAX = 300
 FUNCTION_LINES_MAX = 70
 DOCSTRING_LINES_MAX = 5
 
@@ -147,11 +146,6 @@ def faults(paths: Iterable[str], look: Callable[[str], object]) -> dict[str, obj
     return {path: found for path in paths if (found := look(path))}
 
 
-def test_a_file_is_a_room() -> None:
-    """A file has under 300 lines: what is longer is two rooms."""
-    assert faults([*CODE, *SCRIPTS], lambda path: len(text_of(path).splitlines()) >= FILE_LINES_MAX) == {}
-
-
 def test_a_function_fits_a_screen() -> None:
     """No function has more than 70 lines."""
 
@@ -179,19 +173,6 @@ def test_a_module_says_what_it_is_for() -> None:
 def test_nothing_is_left_unfinished() -> None:
     """No mark of unfinished work stands in a file."""
     assert faults(OURS, lambda path: lines_with(UNFINISHED, path)) == {}
-
-
-def test_a_room_has_its_test() -> None:
-    """Every module has its unit test file; where two packages share a name, the package is in the file's."""
-
-    def without(path: str) -> bool:
-        package, stem = path.split("/")[0], Path(path).stem.strip("_")
-        wanted = {f"tests/unit/test_{package}_{stem}.py"}
-        if [Path(other).stem for other in ROOMS].count(Path(path).stem) == 1:
-            wanted.add(f"tests/unit/test_{stem}.py")
-        return not wanted & set(FILES)
-
-    assert faults(ROOMS, without) == {}
 
 
 def test_a_room_is_in_use() -> None:

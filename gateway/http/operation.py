@@ -79,7 +79,7 @@ class RequestContext:
 
     def visit(self, *, reads: bool = False, stays: bool = False) -> HttpSession:
         """A session for this request; one that `stays` for long counts as a connection. Raises `ApiError`."""
-        if stays and self.services.starter.draining:
+        if stays and self.services.runner.draining:
             raise ApiError("shutting_down", retry_after_ms=1000)
         host = origin.host_of(self.scope) if stays else None
         return HttpSession(self.services, self.principal, reads=reads, host=host)

@@ -89,7 +89,7 @@ async def ready(call: RequestContext) -> Response:
     from all of them would keep them from the turns that run. It is said, and new turns are refused.
     """
     services = call.services
-    if services.starter.draining:
+    if services.runner.draining:
         return error_answer(ApiError("shutting_down"))
     services.memory.check()
     try:

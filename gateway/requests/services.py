@@ -13,6 +13,7 @@ from gateway.telemetry.metrics import Telemetry
 from gateway.turns.cancellation import Cancellation
 from gateway.turns.mirrors import Mirrors
 from gateway.turns.registry import TurnRegistry
+from gateway.turns.runner import TurnRunner
 from gateway.turns.starter import TurnStarter
 from gateway.turns.subscriptions import ConversationSubscriptions
 from providers.catalog.catalog import Catalog
@@ -30,6 +31,7 @@ class Services:
     catalog: Catalog
     registry: TurnRegistry
     mirrors: Mirrors
+    runner: TurnRunner
     starter: TurnStarter
     cancellation: Cancellation
     subscriptions: ConversationSubscriptions

@@ -227,7 +227,7 @@ class Session:
 
     async def _models(self, request: p.ModelsList) -> dict[str, Any]:
         models = await asyncio.to_thread(self._services.catalog.models, per_million)
-        return {"models": models, "default": self._services.starter.default_model}
+        return {"models": models, "default": self._services.runner.default_model}
 
     async def _usage(self, request: p.UsageGet) -> dict[str, Any]:
         since_ms = None

@@ -54,7 +54,7 @@ class WebSocketEndpoint:
                 return
             connection = Connection(services, opened, socket_of(scope), send)
             services.clients.add(connection)
-            if services.starter.draining:  # draining began while the socket was being opened
+            if services.runner.draining:  # draining began while the socket was being opened
                 connection.close_when_drained(CloseCode.DRAINING, "this instance is shutting down")
             try:
                 await connection.run(receive)
@@ -135,7 +135,7 @@ class Connection:
             instance=self._services.instance,
             user=self._opened.principal.user,
             heartbeat_s=settings.heartbeat_s,
-            default_model=self._services.starter.default_model,
+            default_model=self._services.runner.default_model,
             limits=Limits(settings.frame_bytes, settings.input_bytes, settings.turns_per_connection),
         )
 

@@ -65,7 +65,7 @@ def _choose(services: Services, scope: Scope) -> Codec:
     """Check the opening and choose the codec. Raises `ApiError`."""
     origin.check_host(scope["headers"], services.settings)
     origin.check_socket_origin(scope["headers"], services.settings)
-    if services.starter.draining:
+    if services.runner.draining:
         raise ApiError("shutting_down")
     offered: list[str] = scope["subprotocols"]
     if not offered:

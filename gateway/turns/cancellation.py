@@ -3,54 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError
 from gateway.tasks import spawn
-from gateway.telemetry.metrics import Telemetry
 from gateway.turns.abort import Abort
+from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_writer import obey
 from gateway.turns.mirrors import Mirrors
-from gateway.turns.registry import TurnRegistry
-from store.api import Store
+from gateway.turns.takeover import Takeover
 from store.records import NotFound, StoreError
 
 CLEANUP_TIMEOUT_S = 2.0
 OWNER_SILENT_S = 1.0
-ASK_AGAIN_S = 1.0
-
-
-class TakeOver(Protocol):
-    """`Takeover.take_over`."""
-
-    def __call__(self, user: str, turn: str, *, force: bool = False) -> Awaitable[None]: ...
 
 
 class Cancellation:
     """Fires the signals of this process's turns, and asks other instances to fire theirs."""
 
-    take_over: TakeOver
-
-    def __init__(
-        self,
-        registry: TurnRegistry,
-        store: Store,
-        mirrors: Mirrors,
-        instance: str,
-        telemetry: Telemetry,
-        tasks: asyncio.TaskGroup,
-    ) -> None:
-        self._registry = registry
-        self._store = store
+    def __init__(self, instance: Instance, mirrors: Mirrors, takeover: Takeover) -> None:
+        self._registry = instance.registry
+        self._store = instance.store
+        self._telemetry = instance.telemetry
+        self._tasks = instance.tasks
         self._mirrors = mirrors
-        self._instance = instance
-        self._telemetry = telemetry
-        self._tasks = tasks
+        self._takeover = takeover
 
     def cancel(self, user: str, turn: str, wish: Abort) -> Coroutine[Any, Any, str]:
         """Begin to stop a turn; what became of it is to be awaited: "cancelled", "already_ended" or "not_found".
@@ -130,7 +112,7 @@ class Cancellation:
         await _ended_within(stream, OWNER_SILENT_S)
         if stream.live:
             # The owner is frozen or dead: the turn is taken from it, and the wish obeyed here.
-            await self.take_over(user, turn, force=True)
+            await self._takeover.take_over(user, turn, force=True)
             await _ended_within(stream, OWNER_SILENT_S)
         return "already_ended" if stream.state in {"completed", "failed"} else "cancelled"
 
@@ -143,10 +125,6 @@ class Cancellation:
             with suppress(NotFound, ApiError):
                 await (await self._mirrors.find(user, turn)).wait_ended()
 
-    async def take(self, user: str, turn: str) -> None:
-        """Take over a turn whose lease has lapsed. Raises `StoreError`."""
-        await self.take_over(user, turn)
-
     def obey_wish(self, user: str, turn: str) -> None:
         """Another instance has stored a wish to stop a turn of ours."""
         spawn(self._tasks, self._obey_wish(user, turn))
@@ -156,26 +134,6 @@ class Cancellation:
         if stream is not None and stream.running:
             with suppress(StoreError):
                 obey(stream, (await self._store.turn(user, turn)).cancel)
-
-    def on_abandoned(self, stream: LiveTurn) -> None:
-        """Nobody here is attached to a turn that ends then; look elsewhere (law 8)."""
-        spawn(self._tasks, self._cancel_abandoned(stream))
-
-    async def _cancel_abandoned(self, stream: LiveTurn) -> None:
-        timer = stream._disconnect_timer
-        try:
-            elsewhere = await self._store.attached_elsewhere(stream.user, stream.turn, self._instance)
-        except StoreError:
-            if stream.running and not stream.attached:
-                # The store may be back without what others had said: they get the time to say it again.
-                stream.watch_for_abandonment()
-            return
-        if not stream.running or stream.attached or stream._disconnect_timer is not timer:
-            return  # also where it was set anew meanwhile: the store that answered may not be the one that was asked
-        if elsewhere:
-            stream.watch_for_abandonment(ASK_AGAIN_S)
-        else:
-            stream.signal.abort(Abort("disconnect", "Nobody was connected to the turn any more."))
 
 
 def _leaving(stream: LiveTurn) -> bool:

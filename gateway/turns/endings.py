@@ -19,8 +19,8 @@ from gateway.protocol.views import MessageBody, counters_of, encode_body, money
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import unstored
+from gateway.turns.log_writer import LogWriter
 from gateway.turns.outcome import Outcome
-from gateway.turns.restoration import Recreation
 from providers.base import Usage
 from store.api import Store
 from store.records import EndedTurn, Fenced, LogGap, MessageRecord, NotFound, StoreError
@@ -34,9 +34,9 @@ RETRY_MAX_S = 2.0
 class Endings:
     """Stores the endings of this instance's turns."""
 
-    def __init__(self, store: Store, recreation: Recreation) -> None:
+    def __init__(self, store: Store, writer: LogWriter) -> None:
         self._store = store
-        self._recreation = recreation
+        self._writer = writer
         self._large = FairQueue(1, waiting_max=0)
 
     async def store(self, stream: LiveTurn, delivery: EventWriter, outcome: Outcome) -> bool:
@@ -125,7 +125,7 @@ class Endings:
     async def _make_anew(self, stream: LiveTurn) -> bool:
         """The store has lost the turn: whether it has it again, but for its log and its ending."""
         try:
-            await self._recreation.make(stream)
+            await self._writer.restore(stream)
         except StoreError as error:
             log.warning("can't make a turn anew, trying again", turn=stream.turn, error=str(error))
             await asyncio.sleep(RETRY_FIRST_S)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import structs
 
@@ -42,6 +41,12 @@ URL_BYTES_MAX = 8192
 SAFE_CHARS = PIECE_BYTES_MAX // 6
 
 
+class OnEvents(Protocol):
+    """Called after events were published. `urgent`: the log must not wait for its next flush."""
+
+    def __call__(self, stream: LiveTurn, *, urgent: bool = False) -> None: ...
+
+
 class EventWriter:
     """Stamps and publishes one turn's events; knows its first token, usage and finish."""
 
@@ -52,7 +57,7 @@ class EventWriter:
         began_ms: int,
         parent: str | None,
         watch: TurnMetrics,
-        on_events: Callable[[LiveTurn, bool], None] = lambda stream, first: None,
+        on_events: OnEvents = lambda stream, *, urgent=False: None,
     ) -> None:
         self.stream = stream
         self.watch = watch
@@ -115,7 +120,7 @@ class EventWriter:
         if stream.sample is not None:
             stream.sample.batch(stream)
         stream.publish(events)
-        self._on_events(stream, first)
+        self._on_events(stream, urgent=first)
         if stream.bytes_out > self._output_bytes_max:
             stream.signal.abort(Abort("limit", f"The answer reached its limit of {self._output_bytes_max} bytes."))
 
@@ -135,12 +140,12 @@ class EventWriter:
         stream.cursor, stream.cursor_seq = cursor, seq
         if stream.state == "running" and stream.log.end == seq - 1:
             stream.publish([TurnStatus(turn=stream.turn, seq=seq, status="running")])
-            self._on_events(stream, True)
+            self._on_events(stream, urgent=True)
 
     def publish(self, event: TurnEvent) -> None:
         """Publish an event that the gateway itself makes."""
         self.stream.publish([event])
-        self._on_events(self.stream, False)
+        self._on_events(self.stream)
 
     def status(self, **fields: Any) -> None:
         """Publish a `turn.status`."""

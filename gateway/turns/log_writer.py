@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 import msgspec
 import structlog
+from msgspec import structs
 
+from gateway.tasks import spawn
 from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import next_append
 from store.api import Store
-from store.records import Appended, StoreError
+from store.records import Appended, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.store")
 
@@ -31,12 +33,15 @@ _decode_wish = msgspec.json.Decoder(Abort, float_hook=float).decode
 class LogWriter:
     """The one writer of this process. `on_state` hears that the store is away, and that the log has caught up again."""
 
-    def __init__(self, store: Store, flush_s: float, on_state: Callable[[bool], None]) -> None:
+    def __init__(
+        self, store: Store, flush_s: float, on_state: Callable[[bool], None], tasks: asyncio.TaskGroup
+    ) -> None:
         self.reachable = True
         self.failed_at = float("-inf")
         self._store = store
         self._flush_s = flush_s
         self._on_state = on_state
+        self._tasks = tasks
         self.degraded = False
         self._away_since: float | None = None
         self._behind: dict[LiveTurn, int] = {}
@@ -44,8 +49,7 @@ class LogWriter:
         self._work = asyncio.Event()
         self._urgent = asyncio.Event()
         self._flushing = asyncio.Lock()
-        self.on_missing: Callable[[LiveTurn], None] = lambda stream: None
-        """Called for a turn that the store has lost; set by who can make it anew."""
+        self._restoring: set[LiveTurn] = set()
 
     def note(self, stream: LiveTurn, *, urgent: bool = False) -> None:
         """The stream has new events. `urgent`: don't wait for the next tick."""
@@ -106,11 +110,47 @@ class LogWriter:
         if reply.outcome == "fenced":
             stream.signal.abort(Abort("lost"))
         elif reply.outcome == "missing":
-            self.on_missing(stream)
+            self.restore_soon(stream)
         else:
             stream.stored = min(reply.end, stream.log.end)
             if stream.stored < stream.log.end:
                 self.note(stream)
+
+    def restore_soon(self, stream: LiveTurn) -> None:
+        """Restore a turn that the store has lost, in a task of its own."""
+        if stream not in self._restoring and stream.accepted_as is not None:
+            self._restoring.add(stream)
+            spawn(self._tasks, self._restore(stream))
+
+    async def _restore(self, stream: LiveTurn) -> None:
+        try:
+            await self.restore(stream)
+        except StoreError as error:
+            log.warning("can't restore a turn now, the next flush will try", turn=stream.turn, error=str(error))
+        finally:
+            self._restoring.discard(stream)
+            self.note(stream)
+
+    async def restore(self, stream: LiveTurn) -> None:
+        """Accept a turn again that the store has lost, with the same ids; its log is written again by the next flush.
+
+        Its conversation is made again too if the store has lost that as well. Raises `StoreError`.
+        """
+        new = stream.accepted_as
+        if new is None:
+            return
+        log.warning("the store has lost a turn, restoring it", turn=stream.turn)
+        new = structs.replace(new, epoch=stream.epoch, parent=None, on_busy="parallel", limits=None)
+        try:
+            await self._store.accept(new)
+        except NotFound:
+            lost = stream.conversation_record
+            if lost is not None:
+                lost = structs.replace(lost, head=None, messages=0)
+            await self._store.accept(structs.replace(new, conversation=None, new_conversation=lost))
+        stream.stored = 0
+        if not stream.attached:
+            stream.watch_for_abandonment()  # instances with attachments have to report them again
 
     def say(self, *, reachable: bool, since: float | None = None) -> None:
         """Whether the last call, which began at `since`, reached the store.

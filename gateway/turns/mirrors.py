@@ -14,10 +14,10 @@ import structlog
 
 from gateway.protocol.errors import ApiError
 from gateway.tasks import spawn
+from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn, gone, mirror_of, was_deleted
 from gateway.turns.mirror import UNREADABLE, apply, read_whole
-from gateway.turns.registry import TurnRegistry
-from store.api import Store, turn_channel
+from store.api import turn_channel
 from store.records import LogEntry, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.follower")
@@ -33,21 +33,13 @@ _decode_entry = msgspec.msgpack.Decoder(LogEntry).decode
 class Mirrors:
     """The mirrors of this process: one for each turn, however many connections follow it."""
 
-    def __init__(
-        self,
-        registry: TurnRegistry,
-        store: Store,
-        instance: str,
-        lease_s: float,
-        grace_s: float,
-        tasks: asyncio.TaskGroup,
-    ) -> None:
-        self._registry = registry
-        self._store = store
-        self.instance = instance
-        self._lease_s = lease_s
-        self._grace_s = grace_s
-        self._tasks = tasks
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._registry = instance.registry
+        self._store = instance.store
+        self._lease_s = instance.settings.lease_s
+        self._grace_s = instance.settings.disconnect_grace_s
+        self._tasks = instance.tasks
         self._mirrors: dict[str, LiveTurn] = {}
         self._heard: dict[str, float] = {}
         self._wanted: dict[str, float] = {}
@@ -290,6 +282,6 @@ class Mirrors:
             ttl_s = self._grace_s + (2 * TOUCH_S if any(stream.attached for stream in followed) else 0)
             try:
                 turns = [(stream.user, stream.turn) for stream in followed]
-                await self._store.touch(self.instance, turns, int(ttl_s * 1000))
+                await self._store.touch(self._instance.id, turns, int(ttl_s * 1000))
             except StoreError as error:
                 log.info("can't say what is followed here", error=str(error))

@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from gateway.offload import aside
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError
+from gateway.protocol.ids import now_ms
 from gateway.protocol.requests import TurnStart, decode_request
-from gateway.settings import Settings
+from gateway.tasks import contained
 from gateway.turns.abort import Abort, Aborted
 from gateway.turns.acceptance import accepted_again
-from gateway.turns.context import History, chat_request
+from gateway.turns.context import History, chat_request, stated
 from gateway.turns.endings import Endings
 from gateway.turns.event_writer import EventWriter
+from gateway.turns.instance import Instance
 from gateway.turns.leases import Leases
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_writer import LogWriter
 from gateway.turns.mirrors import Mirrors
 from gateway.turns.outcome import Outcome
 from gateway.turns.queue import TurnQueue
-from gateway.turns.registry import TurnRegistry
-from gateway.turns.request_builder import RequestBuilder
-from gateway.turns.restoration import Recreation
+from gateway.turns.request_builder import RequestBuilder, check
+from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import ChatRequest, Delta, ErrorCode, Part, ProviderError, ResponseHandle
 from providers.retry.retry import RetryingClient
 from providers.route import Route
-from store.api import Store
 from store.records import ConversationRecord, NewTurn, NotFound, StoreError, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 
 T = TypeVar("T")
 
+CLEANUP_TIMEOUT_S = 2.0
 CONTEXT_RETRY_S = 0.2
 REFUSALS = frozenset[ErrorCode](
     {
@@ -77,25 +78,83 @@ class TurnRunner:
     """Runs accepted turns to their end, each in the task of whoever calls `run`."""
 
     def __init__(
-        self,
-        registry: TurnRegistry,
-        store: Store,
-        resilience: RetryingClient,
-        settings: Settings,
-        writer: LogWriter,
-        leases: Leases,
-        mirrors: Mirrors,
-        recreation: Recreation,
+        self, instance: Instance, client: RetryingClient, writer: LogWriter, leases: Leases, mirrors: Mirrors
     ) -> None:
-        self._registry = registry
-        self._store = store
-        self._resilience = resilience
-        self._settings = settings
+        self.draining = False
+        self._instance = instance
+        self._registry = instance.registry
+        self._store = instance.store
+        self._settings = instance.settings
+        self._catalog = instance.catalog
+        self._client = client
         self._writer = writer
         self._leases = leases
         self._mirrors = mirrors
-        self._recreation = recreation
-        self._endings = Endings(store, recreation)
+        self._endings = Endings(instance.store, writer)
+        self._newest_epoch = 0
+        self._running: set[asyncio.Task[None]] = set()
+
+    @property
+    def default_model(self) -> str:
+        """Return the id of the model for turns that name none."""
+        return self._settings.default_model or self._catalog.default_model
+
+    def next_epoch(self) -> int:
+        """Return the clock in ms, larger at each call."""
+        self._newest_epoch = max(self._newest_epoch + 1, now_ms())
+        return self._newest_epoch
+
+    def spawn(self, work: Coroutine[Any, Any, None], stream: LiveTurn) -> None:
+        """Run a turn's work in a task of the application; an exception in it is logged."""
+        task = self._instance.tasks.create_task(contained(work, stream.user, stream.turn), name=f"turn {stream.turn}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def event_writer(self, stream: LiveTurn, began_ms: int, parent: str | None) -> EventWriter:
+        """Return what numbers and publishes the turn's events. `began_ms`: when it was accepted, in Unix ms."""
+        trace = None
+        if self._instance.tracing is not None:
+            trace = self._instance.tracing.turn(stream.user, stream.turn, stream.conversation, stream.model)
+        metrics = TurnMetrics(self._instance.telemetry, trace)
+        return EventWriter(stream, self._settings.turn_output_bytes, began_ms, parent, metrics, self._writer.note)
+
+    async def place(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
+        """Return the request's conversation and the route to its model.
+
+        Raises `NotFound`, `ProviderError` and `StoreError`.
+        """
+        conversation = None
+        if request.conversation is not None:
+            conversation = await self._store.conversation(user, request.conversation)
+        model = request.model or (conversation.model if conversation else None) or self.default_model
+        route = self._catalog.resolve(model)
+        await check(route, stated(request, route.model))
+        return conversation, route
+
+    def route(self, model: str) -> Route:
+        """Return the route to the model with this id. Raises `ProviderError`."""
+        return self._catalog.resolve(model)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Start no more turns; wait `timeout_s` seconds for the running ones, then hand them over or fail them."""
+        self.draining = True
+        await self._all_ended(timeout_s)
+        last = Abort("handover") if self._store.shared else Abort("error", error=ApiError("shutting_down"))
+        for stream in self._registry.live():
+            if stream.owned:
+                stream.signal.abort(last)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLEANUP_TIMEOUT_S):
+                await asyncio.gather(*self._running, return_exceptions=True)
+        for task in self._running:
+            task.cancel()
+
+    async def _all_ended(self, timeout_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for stream in self._registry.live():
+                    if stream.owned:
+                        await stream.ended.wait()
 
     async def run(self, stream: LiveTurn, delivery: EventWriter, plan: RunPlan) -> None:
         """See the turn through."""
@@ -107,7 +166,7 @@ class TurnRunner:
     async def _stop(self, stream: LiveTurn, cursor: ResponseHandle) -> None:
         """Closing the connection doesn't end an answer that the provider makes in the background."""
         try:
-            await self._resilience.providers.stop(cursor)
+            await self._client.providers.stop(cursor)
         except ProviderError as error:
             log.info("can't stop an answer at its provider", turn=stream.turn, code=error.code)
 
@@ -162,7 +221,7 @@ class TurnRunner:
         question = None if record.input is None else await self._store.message(stream.user, record.input)
         asked = record.request or b""
         request = await aside(len(asked), decode_request, asked)
-        return accepted_again(record, question, self._leases.lease_ms), request
+        return accepted_again(record, question, self._instance.lease_ms), request
 
     async def _read(self, stream: LiveTurn, read: Callable[[], Awaitable[T]]) -> T:
         """The turn is accepted: a store that is away is waited for."""
@@ -187,7 +246,7 @@ class TurnRunner:
         except ApiError as missing:
             if missing.code != "not_found" or stream.accepted_as is None or await self._is_known(stream):
                 raise
-        await self._recreation.make(stream)
+        await self._writer.restore(stream)
         return await read()
 
     async def _is_known(self, stream: LiveTurn) -> bool:
@@ -248,7 +307,7 @@ class TurnRunner:
 
         slow = asyncio.get_running_loop().call_later(self._settings.waiting_after_s, delivery.say_waiting)
         try:
-            begun = await self._resilience.begin(route, asking, deadline, once=once)
+            begun = await self._client.begin(route, asking, deadline, once=once)
             delivery.begun = True
             asking.taker = take
             async with aclosing(begun.batches) as batches:

@@ -7,10 +7,9 @@ What a turn does once it is accepted is in `course.py`, who stops one in `cancel
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
 from weakref import WeakValueDictionary
 
 import structlog
@@ -21,34 +20,24 @@ from gateway.limits.memory import Memory
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import new_id, now_ms
 from gateway.protocol.requests import TurnStart
-from gateway.settings import Settings
-from gateway.tasks import contained, spawn
-from gateway.telemetry.metrics import Telemetry
-from gateway.telemetry.tracing import Tracing
+from gateway.tasks import spawn
 from gateway.turns import acceptance
-from gateway.turns.abort import Abort
+from gateway.turns.abandonment import Abandonment
 from gateway.turns.acceptance import Prepared
 from gateway.turns.cancellation import Cancellation
-from gateway.turns.context import stated
 from gateway.turns.error_mapping import as_api_error
 from gateway.turns.event_writer import EventWriter
+from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
-from gateway.turns.log_writer import LogWriter
 from gateway.turns.mirrors import Mirrors
 from gateway.turns.queue import find_queue
-from gateway.turns.registry import TurnRegistry
-from gateway.turns.request_builder import check
 from gateway.turns.runner import RunPlan, TurnRunner
-from gateway.turns.turn_metrics import TurnMetrics
+from gateway.turns.takeover import Takeover
 from gateway.turns.unconfirmed import recover_unconfirmed_start
-from providers.catalog.catalog import Catalog
-from providers.route import Route
-from store.api import Store
-from store.records import Accepted, Busy, ConversationRecord, NotFound, StoreError, TurnRecord
+from store.records import Accepted, Busy, NotFound, StoreError, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 
-CLEANUP_TIMEOUT_S = 2.0
 HELD_WHILE_QUEUED_BYTES = 64 * 1024
 
 
@@ -57,44 +46,25 @@ class TurnStarter:
 
     def __init__(
         self,
-        *,
-        instance: str,
-        registry: TurnRegistry,
-        store: Store,
-        catalog: Catalog,
-        settings: Settings,
-        writer: LogWriter,
-        mirrors: Mirrors,
+        instance: Instance,
         runner: TurnRunner,
+        mirrors: Mirrors,
         cancellation: Cancellation,
+        takeover: Takeover,
+        abandonment: Abandonment,
         memory: Memory,
-        telemetry: Telemetry,
-        tracing: Tracing | None,
-        tasks: asyncio.TaskGroup,
     ) -> None:
         self._instance = instance
-        self._registry = registry
-        self._store = store
-        self._catalog = catalog
-        self._settings = settings
-        self.turn_limits = turn_limits(settings)
-        self._writer = writer
-        self._mirrors = mirrors
+        self._registry = instance.registry
+        self._store = instance.store
         self._runner = runner
+        self._mirrors = mirrors
         self._cancellation = cancellation
+        self._takeover = takeover
+        self._abandonment = abandonment
         self._memory = memory
-        self._telemetry = telemetry
-        self._tracing = tracing
-        self._tasks = tasks
-        self._newest_epoch = 0
-        self._lines: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-        self._running: set[asyncio.Task[None]] = set()
-        self.draining = False
-
-    @property
-    def default_model(self) -> str:
-        """The model of a turn that names none."""
-        return self._settings.default_model or self._catalog.default_model
+        self._limits = turn_limits(instance.settings)
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def start(self, user: str, request: TurnStart, prepared: Prepared) -> tuple[LiveTurn, bool]:
         """The turn of this request, and whether it is new; a new one runs when its `accepted` resolves.
@@ -107,46 +77,19 @@ class TurnStarter:
             if known.digest != prepared.digest:
                 raise acceptance.conflict(turn)
             return known, False
-        if self.draining:
+        if self._runner.draining:
             raise ApiError("shutting_down")
         self._memory.check()
-        stream = self.stream(user, turn, prepared.digest, self.next_epoch(), request)
+        stream = self.stream(user, turn, prepared.digest, self._runner.next_epoch(), request)
         self._registry.add(stream, request.conversation)
-        self.own(self._run(stream, request, prepared), stream)
+        self._runner.spawn(self._run(stream, request, prepared), stream)
         return stream, True
 
     def stream(self, user: str, turn: str, digest: bytes, epoch: int, request: TurnStart) -> LiveTurn:
         """A new stream for this request."""
         stream = LiveTurn(user, turn, digest, epoch)
-        self.watch_over(stream, request)
+        self._abandonment.watch(stream, request)
         return stream
-
-    def watch_over(self, stream: LiveTurn, request: TurnStart) -> None:
-        """With `on_disconnect: cancel`, stop the turn when nobody is attached any more (law 8)."""
-        if request.on_disconnect == "cancel":
-            stream.watch(self._settings.disconnect_grace_s, self._cancellation.on_abandoned)
-
-    def next_epoch(self) -> int:
-        """The clock in ms, and never twice the same."""
-        self._newest_epoch = max(self._newest_epoch + 1, now_ms())
-        return self._newest_epoch
-
-    def own(self, work: Coroutine[Any, Any, None], stream: LiveTurn) -> None:
-        """Run a turn's work in the application's task group; what fails in it stays in it."""
-        task = self._tasks.create_task(contained(work, stream.user, stream.turn), name=f"turn {stream.turn}")
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    def delivery(self, stream: LiveTurn, began_ms: int, parent: str | None) -> EventWriter:
-        """What stamps and publishes the turn's events, and notes them for the log."""
-        limit = self._settings.turn_output_bytes
-        trace = None
-        if self._tracing is not None:
-            trace = self._tracing.turn(stream.user, stream.turn, stream.conversation, stream.model)
-        watch = TurnMetrics(self._telemetry, trace)
-        return EventWriter(
-            stream, limit, began_ms, parent, watch, lambda new, first: self._writer.note(new, urgent=first)
-        )
 
     async def _run(self, stream: LiveTurn, request: TurnStart, prepared: Prepared) -> None:
         try:
@@ -164,19 +107,19 @@ class TurnStarter:
         """Accept the turn in the store and publish `turn.started`. None where its id was used before: nothing new runs then."""
         began_ms = now_ms()
         async with self._in_order(stream.user, request.conversation):
-            conversation, route = await self.place(stream.user, request)
+            conversation, route = await self._runner.place(stream.user, request)
             accepted = await self._accept(stream, request, prepared, route.id)
         if accepted is None:
             return None
         turn = structs.replace(accepted.turn, request=None)  # the stream outlives the turn
-        queue = await find_queue(self._mirrors, stream.user, accepted.ahead, accepted.slots, self.turn_limits.running)
+        queue = await find_queue(self._mirrors, stream.user, accepted.ahead, accepted.slots, self._limits.running)
         stream.model, stream.message = turn.model, turn.message
         stream.log.begin_epoch(turn.epoch)
         if turn.conversation is not None:
             self._registry.place(stream, turn.conversation)
         self._registry.attach_watchers(stream)
-        self._telemetry.started.labels(self._telemetry.model(turn.model)).inc()
-        delivery = self.delivery(stream, began_ms, turn.parent)
+        self._instance.telemetry.started.labels(self._instance.telemetry.model(turn.model)).inc()
+        delivery = self._runner.event_writer(stream, began_ms, turn.parent)
         first = acceptance.started(turn, accepted.input, queued=queue.waits, parts=prepared.parts)
         delivery.publish(first)
         stream.accepted.set_result(turn)
@@ -192,15 +135,15 @@ class TurnStarter:
         if conversation is None:
             yield
             return
-        line = self._lines.get((user, conversation))
+        line = self._locks.get((user, conversation))
         if line is None:
-            line = self._lines[user, conversation] = asyncio.Lock()
+            line = self._locks[user, conversation] = asyncio.Lock()
         async with line:
             yield
 
     async def _accept(self, stream: LiveTurn, request: TurnStart, prepared: Prepared, model: str) -> Accepted | None:
         """The store's acceptance; None where the id was used before, and the stream points to that turn."""
-        lease_ms = int(self._settings.lease_s * 1000)
+        lease_ms = self._instance.lease_ms
         interrupted = request.conversation if request.on_busy == "interrupt" else None
         if interrupted is not None and (known := await self._known(stream)):
             self._point_to(stream, known)
@@ -210,7 +153,7 @@ class TurnStarter:
                 await self._cancellation.interrupt(stream.user, interrupted)
             try:
                 accepted = await acceptance.accept(
-                    self._store, stream, request, prepared, model, self._instance, lease_ms, self.turn_limits
+                    self._store, stream, request, prepared, model, self._instance.id, lease_ms, self._limits
                 )
             except Busy:
                 if interrupted is None:
@@ -237,14 +180,17 @@ class TurnStarter:
         stream.state = "failed"
         stream.accepted.set_result(record)
         stream.end()
-        if record.owner == self._instance and record.ending is None:
+        if record.owner == self._instance.id and record.ending is None:
             self._see_through(stream)
 
     def _see_through(self, stream: LiveTurn) -> None:
         """The store may have the turn as ours, though nobody runs it: it didn't answer its start."""
-        user, turn, lease_s = stream.user, stream.turn, self._settings.lease_s
-        take = partial(self._cancellation.take_over, user, turn, force=True)
-        spawn(self._tasks, recover_unconfirmed_start(self._store, user, turn, self._instance, lease_s, take))
+        user, turn, lease_s = stream.user, stream.turn, self._instance.settings.lease_s
+        take = partial(self._takeover.take_over, user, turn, force=True)
+        spawn(
+            self._instance.tasks,
+            recover_unconfirmed_start(self._store, user, turn, self._instance.id, lease_s, take),
+        )
 
     async def _refuse(self, stream: LiveTurn, error: Exception) -> None:
         """Whatever is wrong with the request now, an id that was accepted answers so."""
@@ -269,38 +215,3 @@ class TurnStarter:
         stream.accepted.set_exception(failure)
         stream.accepted.exception()  # it counts as seen even if its connection has gone
         stream.end()
-
-    async def place(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
-        """The request's conversation and the route to its model. Raises `NotFound`, `ProviderError`, `StoreError`."""
-        conversation = None
-        if request.conversation is not None:
-            conversation = await self._store.conversation(user, request.conversation)
-        model = request.model or (conversation.model if conversation else None) or self.default_model
-        route = self._catalog.resolve(model)
-        await check(route, stated(request, route.model))
-        return conversation, route
-
-    def route(self, model: str) -> Route:
-        """The route of this id. Raises `ProviderError`."""
-        return self._catalog.resolve(model)
-
-    async def drain(self, timeout_s: float) -> None:
-        """Take no new turns, let the running ones end for `timeout_s`, then hand them over, or stop them."""
-        self.draining = True
-        await self._all_ended(timeout_s)
-        last = Abort("handover") if self._store.shared else Abort("error", error=ApiError("shutting_down"))
-        for stream in self._registry.live():
-            if stream.owned:
-                stream.signal.abort(last)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLEANUP_TIMEOUT_S):
-                await asyncio.gather(*self._running, return_exceptions=True)
-        for task in self._running:
-            task.cancel()
-
-    async def _all_ended(self, timeout_s: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                for stream in self._registry.live():
-                    if stream.owned:
-                        await stream.ended.wait()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 
 import structlog
@@ -11,9 +10,9 @@ from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError
 from gateway.streams.outbox import Outbox
 from gateway.tasks import spawn
+from gateway.turns.instance import Instance
 from gateway.turns.mirrors import Mirrors
-from gateway.turns.registry import TurnRegistry
-from store.api import Store, conversation_channel
+from store.api import conversation_channel
 from store.records import NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.follower")
@@ -22,11 +21,12 @@ log = structlog.stdlib.get_logger("turnwire.follower")
 class ConversationSubscriptions:
     """The watched conversations of this process. A channel carries turn ids, and frames as JSON for the watchers."""
 
-    def __init__(self, registry: TurnRegistry, store: Store, mirrors: Mirrors, tasks: asyncio.TaskGroup) -> None:
-        self._registry = registry
-        self._store = store
+    def __init__(self, instance: Instance, mirrors: Mirrors) -> None:
+        self._instance = instance
+        self._registry = instance.registry
+        self._store = instance.store
+        self._tasks = instance.tasks
         self._mirrors = mirrors
-        self._tasks = tasks
         self._watched: dict[str, tuple[str, str]] = {}
 
     async def watch(self, user: str, conversation: str, outbox: Outbox) -> list[str]:
@@ -63,7 +63,7 @@ class ConversationSubscriptions:
         """Send a frame to all watchers, here and on other instances."""
         self._registry.tell_watchers(user, conversation, frame)
         if self._store.shared:
-            payload = JSON.encode({"from": self._mirrors.instance, "frame": frame})
+            payload = JSON.encode({"from": self._instance.id, "frame": frame})
             with suppress(StoreError):  # a watcher that misses it sees the revision when it attaches again
                 await self._store.publish(conversation_channel(user, conversation), payload)
 
@@ -74,7 +74,7 @@ class ConversationSubscriptions:
             return
         if payload[:1] == b"{":
             told = JSON.read(payload)
-            if told["from"] != self._mirrors.instance:
+            if told["from"] != self._instance.id:
                 if told["frame"].get("type") == "conversation.deleted":
                     self._registry.forget(*known)
                 self._registry.tell_watchers(*known, told["frame"])

@@ -7,25 +7,23 @@ from typing import Literal
 import msgspec
 import structlog
 
+from gateway.limits.limits import turn_limits
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import TurnDelta, TurnReset, TurnStatus
 from gateway.protocol.requests import TurnStart, decode_request
-from gateway.settings import Settings
-from gateway.telemetry.metrics import Telemetry
 from gateway.turns import acceptance
+from gateway.turns.abandonment import Abandonment
 from gateway.turns.abort import Abort
 from gateway.turns.event_writer import EventWriter
+from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import cursor_of
 from gateway.turns.log_writer import obey
 from gateway.turns.mirrors import Mirrors
 from gateway.turns.outcome import Outcome
 from gateway.turns.queue import TurnQueue, find_queue
-from gateway.turns.registry import TurnRegistry
 from gateway.turns.runner import RunPlan, TurnRunner
-from gateway.turns.starter import TurnStarter
 from providers.base import ProviderError
-from store.api import Store
 from store.records import LogEntry, MessageRecord, NotFound, StoreError, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
@@ -34,31 +32,19 @@ log = structlog.stdlib.get_logger("turnwire.turn")
 class Takeover:
     """Takes turns for this instance."""
 
-    def __init__(
-        self,
-        instance: str,
-        registry: TurnRegistry,
-        store: Store,
-        settings: Settings,
-        mirrors: Mirrors,
-        runner: TurnRunner,
-        starter: TurnStarter,
-        telemetry: Telemetry,
-    ) -> None:
+    def __init__(self, instance: Instance, runner: TurnRunner, mirrors: Mirrors, abandonment: Abandonment) -> None:
         self._instance = instance
-        self._registry = registry
-        self._store = store
-        self._settings = settings
-        self._mirrors = mirrors
+        self._registry = instance.registry
+        self._store = instance.store
         self._runner = runner
-        self._starter = starter
-        self._telemetry = telemetry
+        self._mirrors = mirrors
+        self._abandonment = abandonment
         self._taking: set[tuple[str, str]] = set()
 
     async def take_over(self, user: str, turn: str, *, force: bool = False) -> None:
         """Become the owner of a turn that nobody runs, and see it through (law 9). Raises `StoreError`."""
         known = self._registry.get(user, turn)
-        if self._starter.draining or (user, turn) in self._taking or (known is not None and known.owned):
+        if self._runner.draining or (user, turn) in self._taking or (known is not None and known.owned):
             return
         self._taking.add((user, turn))
         try:
@@ -67,11 +53,12 @@ class Takeover:
             self._taking.discard((user, turn))
 
     async def _take(self, user: str, turn: str, *, force: bool) -> None:
-        lease_ms = int(self._settings.lease_s * 1000)
-        record = await self._store.take(user, turn, self._instance, self._starter.next_epoch(), lease_ms, force=force)
+        record = await self._store.take(
+            user, turn, self._instance.id, self._runner.next_epoch(), self._instance.lease_ms, force=force
+        )
         if record is None or record.request is None:
             return
-        self._telemetry.taken_over.inc()
+        self._instance.telemetry.taken_over.inc()
         log.warning("taking a turn over", turn=turn, epoch=record.epoch)
         stream = await self._mirrors.find(user, turn)
         await self._mirrors.catch_up(stream)
@@ -82,14 +69,14 @@ class Takeover:
             request = None
         stream.become_owner(record.epoch)
         if request is not None:
-            self._starter.watch_over(stream, request)
+            self._abandonment.watch(stream, request)
         self._registry.attach_watchers(stream)
-        self._starter.own(self._resume(stream, record, request), stream)
+        self._runner.spawn(self._resume(stream, record, request), stream)
         await self._mirrors.release(stream)
 
     async def _resume(self, stream: LiveTurn, turn: TurnRecord, request: TurnStart | None) -> None:
         """Go on where the log ends, start again where it holds no delta, or say that the owner is lost."""
-        delivery = self._starter.delivery(stream, turn.accepted_ms, turn.parent)
+        delivery = self._runner.event_writer(stream, turn.accepted_ms, turn.parent)
         obey(stream, turn.cancel)
         plan = None
         try:
@@ -117,7 +104,7 @@ class Takeover:
     async def _remember(self, stream: LiveTurn, turn: TurnRecord) -> MessageRecord | None:
         """Keep what makes the turn anew, should the store lose it; its question. Raises `NotFound`, `StoreError`."""
         question = None if turn.input is None else await self._store.message(stream.user, turn.input)
-        stream.accepted_as = acceptance.accepted_again(turn, question, int(self._settings.lease_s * 1000))
+        stream.accepted_as = acceptance.accepted_again(turn, question, self._instance.lease_ms)
         if turn.conversation is not None:
             stream.conversation_record = await self._store.conversation(stream.user, turn.conversation)
         return question
@@ -131,13 +118,13 @@ class Takeover:
         question: MessageRecord | None,
     ) -> RunPlan | None:
         """What is left to do; None where the provider can't go on from what was said."""
-        conversation, route = await self._starter.place(stream.user, request)
+        conversation, route = await self._runner.place(stream.user, request)
         stream.cursor = cursor_of(await self._entries(stream))
         if stream.cursor is not None:
             answered = delivery.go_on()
             stream.cursor_seq = stream.log.end + 1
             delivery.status(status="resumed", epoch=turn.epoch)
-            route = self._starter.route(stream.cursor.route)
+            route = self._runner.route(stream.cursor.route)
             stream.model = route.id
             return RunPlan(request, turn, route, conversation, answered=answered, resumed=True)
         if _has_said_something(stream):
@@ -163,7 +150,7 @@ class Takeover:
         if request.on_busy == "queue" and turn.conversation is not None:
             active = await self._store.active(turn.user, turn.conversation)
             ahead = active[: active.index(turn.turn)] if turn.turn in active else []
-        places = self._starter.turn_limits.running
+        places = turn_limits(self._instance.settings).running
         slots = await self._store.slots(turn.user, turn.turn, places)
         return await find_queue(self._mirrors, turn.user, ahead, slots, places)
 

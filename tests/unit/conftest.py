@@ -48,7 +48,7 @@ async def ann(services: Services) -> AsyncIterator[Seat]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What instances do now and then, they do often."""
-    monkeypatch.setattr("gateway.turns.leases.REAP_S", 0.05)
+    monkeypatch.setattr("gateway.turns.reaper.REAP_S", 0.05)
     monkeypatch.setattr("gateway.turns.log_writer.DEGRADED_AFTER_S", 0)
     monkeypatch.setattr("gateway.turns.mirrors.POLL_S", 0.05)
     monkeypatch.setattr("gateway.turns.mirrors.QUIET_S", 0.05)

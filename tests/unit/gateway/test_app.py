@@ -51,7 +51,7 @@ async def test_what_an_earlier_process_left_goes_on(tmp_path: Path, monkeypatch:
         await c.deltas("t", 4)
         # As a crash would: no drain, the store is just gone.
         await running.gateway.store.close()
-        for task in running.gateway.services.starter._running:
+        for task in running.gateway.services.runner._running:
             task.cancel()
     async with serving(store=store) as running, client(running.ws_url) as c:
         await c.request("turn.attach", turn="t")

@@ -53,15 +53,15 @@ async def collector() -> AsyncIterator[Collector]:
     made = Collector()
     app = web.Application()
     app.router.add_post("/v1/traces", made.take)
-    starter = web.AppRunner(app)
-    await starter.setup()
-    site = web.TCPSite(starter, "127.0.0.1", 0)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    made.url = f"http://127.0.0.1:{starter.addresses[0][1]}"
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield made
     finally:
-        await starter.cleanup()
+        await runner.cleanup()
 
 
 def facts(span: Any) -> dict[str, Any]:

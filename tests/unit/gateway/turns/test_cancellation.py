@@ -85,7 +85,7 @@ async def test_a_cancel_at_a_former_owner_reaches_the_new_one(quick: None) -> No
         with one.store.blocked("append") as flushing:
             await flushing.wait()
             for turn in ("known", "unknown"):
-                await two.services.cancellation.take_over("ann", turn, force=True)
+                await two.services.cancellation._takeover.take_over("ann", turn, force=True)
             one.stream("known").signal.abort(Abort("lost"))
             known = one.services.cancellation.cancel(
                 "ann", "known", Abort("client")
@@ -161,7 +161,7 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
     quick: None, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     """Law 8: Redis was away, or lost all it had: whoever follows the turn elsewhere has the grace to say so again."""
-    monkeypatch.setattr("gateway.turns.cancellation.ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr("gateway.turns.abandonment.ASK_AGAIN_S", 0.01)
     monkeypatch.setattr("gateway.turns.mirrors.TOUCH_S", 0.5)
     async with open_pair(disconnect_grace_s=30) as (one, two), seat(two.services) as there:
         async with seat(one.services) as here:
@@ -169,7 +169,7 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
             await there.request("turn.attach", turn="t")
         stream, store = one.stream("t"), one.store.real
         assert isinstance(store, EmbeddedStore)
-        one.services.cancellation.on_abandoned(stream)
+        one.services.starter._abandonment._on_abandoned(stream)
         await eventually(lambda: one.store.calls.count("attached_elsewhere") > 3)
         if lost == "attachments":
             with one.store.failing("attached_elsewhere"):
@@ -177,20 +177,20 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
                 await eventually(lambda: one.store.calls.count("attached_elsewhere") > asked)
                 store._touched.clear()
         else:
-            one.wired.writer.on_missing(stream)
+            one.wired.writer.restore_soon(stream)
             await eventually(lambda: _asks_in_s(stream) > 1)
             store._touched.clear()
         touches = two.store.calls.count("touch")
         await eventually(lambda: two.store.calls.count("touch") > touches + 1)
         asked = one.store.calls.count("attached_elsewhere")
-        one.services.cancellation.on_abandoned(stream)
+        one.services.starter._abandonment._on_abandoned(stream)
         await eventually(lambda: one.store.calls.count("attached_elsewhere") > asked + 3)
         assert stream.running
 
 
 async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: the turn is made anew while the store is asked who follows it; its followers have their grace all the same."""
-    monkeypatch.setattr("gateway.turns.cancellation.ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr("gateway.turns.abandonment.ASK_AGAIN_S", 0.01)
     monkeypatch.setattr("gateway.turns.mirrors.TOUCH_S", 0.5)
     async with open_pair(disconnect_grace_s=10) as (one, two), seat(two.services) as there:
         async with seat(one.services) as here:
@@ -198,11 +198,11 @@ async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypa
             await there.request("turn.attach", turn="t")
         stream, store = one.stream("t"), one.store.real
         assert isinstance(store, EmbeddedStore)
-        one.services.cancellation.on_abandoned(stream)
+        one.services.starter._abandonment._on_abandoned(stream)
         with one.store.blocked("attached_elsewhere") as asking:
             await asking.wait()
             timer = stream._disconnect_timer
-            one.wired.writer.on_missing(stream)
+            one.wired.writer.restore_soon(stream)
             await eventually(lambda: stream._disconnect_timer is not timer)
             store._touched.clear()
         touches = two.store.calls.count("touch")

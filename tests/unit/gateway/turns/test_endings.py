@@ -20,7 +20,6 @@ from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import decode_events, unstored
 from gateway.turns.log_writer import LogWriter
 from gateway.turns.outcome import Outcome
-from gateway.turns.restoration import Recreation
 from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import PartDelta, PartStarted, TextPart, Usage, UsageReported
 from store.records import Accepted, StoreError
@@ -54,8 +53,8 @@ async def accepted(steered: SteeredStore, turn: str = "t") -> tuple[LiveTurn, Ev
 async def end(steered: SteeredStore, stream: LiveTurn, delivery: EventWriter, outcome: Outcome) -> bool:
     """Store and publish an ending, as the turn's owner does."""
     async with asyncio.TaskGroup() as tasks:
-        recreation = Recreation(steered.as_store, LogWriter(steered.as_store, 0.025, lambda _: None), tasks)
-        return await Endings(steered.as_store, recreation).store(stream, delivery, outcome)
+        writer = LogWriter(steered.as_store, 0.025, lambda _: None, tasks)
+        return await Endings(steered.as_store, writer).store(stream, delivery, outcome)
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
@@ -108,7 +107,7 @@ async def test_long_answers_are_stored_one_after_the_other(steered: SteeredStore
     for name in ("long", "longer"):
         turns[name][1].deliver([PartDelta(0, "x" * (LARGE_BYTES + 1))])
     async with asyncio.TaskGroup() as tasks:
-        endings = Endings(steered.as_store, Recreation(steered.as_store, LogWriter(steered.as_store, 1, print), tasks))
+        endings = Endings(steered.as_store, LogWriter(steered.as_store, 1, print, tasks))
 
         def begin(name: str) -> asyncio.Task[bool]:
             stream, delivery, _ = turns[name]

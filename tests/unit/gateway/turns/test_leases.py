@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gateway.turns.abort import Abort
-from gateway.turns.leases import REAP_S
+from gateway.turns.reaper import REAP_S
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, eventually, open_instance, open_pair, open_shared_store, seat
 from tests.in_time import bounds_a_time, within
@@ -64,7 +64,7 @@ async def test_who_stood_still_asks_before_it_speaks(quick: None) -> None:
         assert not leases.stale
         with one.store.blocked("append") as flushing:
             await flushing.wait()
-            await two.services.cancellation.take_over("ann", "t", force=True)
+            await two.services.cancellation._takeover.take_over("ann", "t", force=True)
             leases._checked_at -= 60
             assert leases.stale
             await here.until(lambda: one.stream("t").signal.aborted)

@@ -25,10 +25,10 @@ FLUSH_S = 0.02
 class Written:
     """A writer of the test's own, and what it said of the store."""
 
-    def __init__(self, store: SteeredStore) -> None:
+    def __init__(self, store: SteeredStore, tasks: asyncio.TaskGroup) -> None:
         self.store = store
         self.states: list[bool] = []
-        self.writer = LogWriter(store.as_store, FLUSH_S, self.states.append)
+        self.writer = LogWriter(store.as_store, FLUSH_S, self.states.append, tasks)
 
     async def stream(self, turn: str = "t") -> LiveTurn:
         """An accepted turn that has begun."""
@@ -62,7 +62,7 @@ class Written:
 
 @pytest.fixture
 def written(steered: SteeredStore, quick: None) -> Written:
-    return Written(steered)
+    return Written(steered, asyncio.TaskGroup())
 
 
 @bounds_a_time
@@ -209,7 +209,7 @@ async def test_a_turn_that_the_store_lost_is_reported(written: Written) -> None:
     """Who can make it anew is told."""
     stream = LiveTurn("ann", "never", b"", EPOCH)
     missing: list[LiveTurn] = []
-    written.writer.on_missing = missing.append
+    written.writer.restore_soon = missing.append  # type: ignore[method-assign, assignment]
     written.say(stream)
     await written.writer.flush()
     assert missing == [stream]

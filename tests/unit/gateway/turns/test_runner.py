@@ -21,7 +21,7 @@ async def test_a_drain_hands_over_what_still_runs(quick: None) -> None:
         await here.start("t", demo=demo)
         await there.request("turn.attach", turn="t")
         await there.until(lambda: "t" in there.turns and there.turns["t"].seq > 20)
-        await one.services.starter.drain(0.01)
+        await one.services.runner.drain(0.01)
         for client in (here, there):
             assert (await client.ending("t"))["type"] == "turn.completed"
             assert (client.turns["t"].text(), client.turns["t"].resets) == (expected("Hello", demo), 0)
@@ -74,7 +74,7 @@ async def test_a_wish_goes_with_a_turn_that_is_lost(quick: None) -> None:
         await here.start("t", demo=SLOW)
         with one.store.blocked("append") as flushing:
             await flushing.wait()
-            await two.services.cancellation.take_over("ann", "t", force=True)
+            await two.services.cancellation._takeover.take_over("ann", "t", force=True)
             assert await here.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
             assert (await here.ending("t"))["type"] == "turn.cancelled"
         assert (await two.store.turn("ann", "t")).status == "cancelled"

@@ -219,7 +219,7 @@ async def test_a_defect_at_the_start_is_internal(
 async def test_the_default_model_is_the_conversations_then_the_operators(steered: SteeredStore) -> None:
     """A turn's own model goes first, then the conversation's, then the setting, then the catalog's."""
     async with open_services(steered, default_model="demo/small") as services, seat(services) as ann:
-        assert services.starter.default_model == "demo/small"
+        assert services.runner.default_model == "demo/small"
         plain = (await ann.request("conversation.create"))["id"]
         named = (await ann.request("conversation.create", model="demo/large"))["id"]
         for turn, fields, model in (
@@ -496,7 +496,7 @@ async def test_a_parent_that_was_deleted_meanwhile_fails_the_turn(ann: Seat, ste
 async def test_a_drain_takes_no_new_turns_and_lets_the_running_ones_end(ann: Seat, services: Services) -> None:
     """What runs may end within the time; what starts is refused; a repeated start is still answered."""
     await ann.start("t", demo={"rate": 200, "tokens": 20})
-    drain = asyncio.get_running_loop().create_task(services.starter.drain(10))
+    drain = asyncio.get_running_loop().create_task(services.runner.drain(10))
     await asyncio.sleep(0)
     with pytest.raises(RequestFailed) as refused:
         await ann.start("new")
@@ -510,7 +510,7 @@ async def test_a_drain_stops_what_does_not_end_in_time(ann: Seat, services: Serv
     """After the time a turn fails with `shutting_down`, and what was said is stored."""
     await ann.start("t", demo=SLOW)
     await ann.until(lambda: ann.turns["t"].seq > 3)
-    await services.starter.drain(0.01)
+    await services.runner.drain(0.01)
     assert await ended_with(ann, "t") == "shutting_down"
     assert (await services.store.turn("ann", "t")).status == "failed"
 
@@ -523,7 +523,7 @@ async def test_a_drain_does_not_wait_for_ever_for_the_store(
     with steered.failing("end"):
         async with asyncio.timeout(5), open_services(steered) as services, seat(services) as ann:
             await ann.start("t")
-            await services.starter.drain(0.01)
+            await services.runner.drain(0.01)
     assert (await steered.turn("ann", "t")).ending is None
 
 

@@ -239,7 +239,7 @@ async def test_a_turn_is_taken_once(quick: None) -> None:
     async with open_pair(lease_s=5) as (one, two), seat(one.services) as here:
         await here.start("t", demo=SLOW)
         await two.services.mirrors.find("ann", "t")
-        take = two.services.cancellation.take_over
+        take = two.services.cancellation._takeover.take_over
         await asyncio.gather(take("ann", "t", force=True), take("ann", "t", force=True))
         await take("ann", "t", force=True)
         assert two.store.calls.count("take") == 1
@@ -255,7 +255,7 @@ async def test_the_former_owner_is_fenced_and_follows(quick: None) -> None:
         await here.start("t", demo=DEMO)
         await here.until(lambda: here.turns["t"].seq > 10)
         await there.request("turn.attach", turn="t")
-        await two.services.cancellation.take_over("ann", "t", force=True)
+        await two.services.cancellation._takeover.take_over("ann", "t", force=True)
         for client in (here, there):
             assert (await client.ending("t"))["type"] == "turn.completed"
             assert client.turns["t"].text() == expected("Hello", DEMO)

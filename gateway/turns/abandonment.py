@@ -1,0 +1,44 @@
+"""Cancel a turn with `on_disconnect: cancel` once no connection of any instance follows it (law 8)."""
+
+from __future__ import annotations
+
+from gateway.protocol.requests import TurnStart
+from gateway.tasks import spawn
+from gateway.turns.abort import Abort
+from gateway.turns.instance import Instance
+from gateway.turns.live_turn import LiveTurn
+from store.records import StoreError
+
+ASK_AGAIN_S = 1.0
+
+
+class Abandonment:
+    """Watches the turns that this instance runs."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+
+    def watch(self, stream: LiveTurn, request: TurnStart) -> None:
+        """Cancel the turn after the grace period if its request says so."""
+        if request.on_disconnect == "cancel":
+            stream.watch(self._instance.settings.disconnect_grace_s, self._on_abandoned)
+
+    def _on_abandoned(self, stream: LiveTurn) -> None:
+        spawn(self._instance.tasks, self._cancel_abandoned(stream))
+
+    async def _cancel_abandoned(self, stream: LiveTurn) -> None:
+        """Cancel a turn that has no attachment here, unless another instance has one."""
+        timer = stream._disconnect_timer
+        try:
+            elsewhere = await self._instance.store.attached_elsewhere(stream.user, stream.turn, self._instance.id)
+        except StoreError:
+            if stream.running and not stream.attached:
+                # The store may come back without the presence of the others: give them time to report it again.
+                stream.watch_for_abandonment()
+            return
+        if not stream.running or stream.attached or stream._disconnect_timer is not timer:
+            return  # a timer that was set again: the store that answered may not be the one that was asked
+        if elsewhere:
+            stream.watch_for_abandonment(ASK_AGAIN_S)
+        else:
+            stream.signal.abort(Abort("disconnect", "Nobody was connected to the turn any more."))

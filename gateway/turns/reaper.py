@@ -1,0 +1,63 @@
+"""Take over the turns whose lease has expired: their instance is dead or cut off (law 9)."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import structlog
+
+from gateway.limits.fair_queue import TooManyWaiting
+from gateway.turns.instance import Instance
+from gateway.turns.leases import RENEWALS_PER_LEASE
+from gateway.turns.log_writer import LogWriter
+from gateway.turns.takeover import Takeover
+from store.records import NotFound, StoreError
+
+log = structlog.stdlib.get_logger("turnwire.lease")
+
+REAP_S = 2.0
+
+
+class Reaper:
+    """Looks for expired leases while this instance itself reaches the store."""
+
+    def __init__(self, instance: Instance, writer: LogWriter, takeover: Takeover) -> None:
+        self._registry = instance.registry
+        self._store = instance.store
+        self._lease_s = instance.settings.lease_s
+        self._writer = writer
+        self._takeover = takeover
+
+    async def run(self) -> None:
+        """Take over what nobody runs, until cancelled; not while our own calls fail, for then we may be the one cut off."""
+        loop = asyncio.get_running_loop()
+        # Often enough to notice every outage in which a lease may lapse; it may have ended just before the next look.
+        interval_s = min(REAP_S, self._lease_s / RENEWALS_PER_LEASE)
+        sure_after_s = self._lease_s + 1.25 * interval_s
+        while True:
+            try:
+                # Asked also while nothing may be taken: an outage counts until it is over, for then owners renew first.
+                lapsed = await self._store.takeable()
+                if loop.time() - self._writer.failed_at > sure_after_s:
+                    for user, turn in lapsed:
+                        known = self._registry.get(user, turn)
+                        if known is None or not known.owned:
+                            await self._take(user, turn)
+            except StoreError as error:
+                log.info("can't look for lapsed leases", error=str(error))
+                self._writer.say(reachable=False)
+            await asyncio.sleep(interval_s * random.uniform(0.75, 1.25))
+
+    async def _take(self, user: str, turn: str) -> None:
+        """One turn that can't be taken, whatever is wrong with it, keeps nobody from taking the others."""
+        try:
+            await self._takeover.take_over(user, turn)
+        except NotFound:
+            log.info("a turn that was to be taken over is gone", turn=turn)
+        except TooManyWaiting:
+            log.info("a turn can't be taken over yet, its user's requests are too many", turn=turn)
+        except StoreError:
+            raise
+        except Exception:
+            log.exception("can't take a turn over", turn=turn)
