@@ -519,7 +519,7 @@ async def test_a_drain_does_not_wait_for_ever_for_the_store(
     steered: SteeredStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store that stays away doesn't hold the process: the task is cancelled, and the turn is unfinished."""
-    monkeypatch.setattr("gateway.turns.starter.CLEANUP_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("gateway.turns.runner.CLEANUP_TIMEOUT_S", 0.01)
     with steered.failing("end"):
         async with asyncio.timeout(5), open_services(steered) as services, seat(services) as ann:
             await ann.start("t")
