@@ -45,14 +45,14 @@ class BreakerSync:
 
     async def _tell(self) -> None:
         for name, opened in list(self._breakers.untold.items()):
-            await self._store.put_note(_key(name), msgspec.msgpack.encode(opened), opened.open_ms)
+            await self._store.put_ephemeral(_key(name), msgspec.msgpack.encode(opened), opened.open_ms)
             if self._breakers.untold.get(name) is opened:
                 del self._breakers.untold[name]
 
     async def _look(self) -> None:
         names = self._breakers.names()
         if names:
-            notes = await self._store.notes([_key(name) for name in names])
+            notes = await self._store.get_ephemeral([_key(name) for name in names])
             told = [None if note is None else _decode(note) for note in notes]
             self._breakers.learn(zip(names, told, strict=True))
 

@@ -63,7 +63,7 @@ class Runtime:
 
     async def begin(self) -> None:
         """Hear what other instances tell this one. Raises `StoreError`."""
-        await self.services.store.follow(instance_channel(self.services.instance))
+        await self.services.store.subscribe(instance_channel(self.services.instance))
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """What runs until it is cancelled."""
@@ -84,7 +84,7 @@ class Runtime:
             _warm_up(self.services, self.providers),
             self.services.mirrors.run(),
             *self.services.authenticator.background_tasks(),
-            self.services.store.listen(self._deliver, self._look_again),
+            self.services.store.run_pubsub(self._deliver, self._look_again),
         ]
 
     def _deliver(self, channel: str, payload: bytes) -> None:

@@ -94,7 +94,7 @@ class Store(Protocol):
     async def active(self, user: str, conversation: str | None) -> list[str]:
         """The ids of the conversation's turns without an ending, oldest first; None: of all of the user's."""
 
-    async def slots(self, user: str, turn: str, running: int) -> Slots:
+    async def running_groups(self, user: str, turn: str, running: int) -> Slots:
         """What the user's turns that were accepted before `turn`, and have no ending, take of the places for running
         turns, oldest first: a slot for each, but one that waits in its conversation shares the slot of those ahead.
         None where fewer than `running` are taken, or `running` is 0.
@@ -108,10 +108,10 @@ class Store(Protocol):
     async def release(self, user: str, turn: str, epoch: int) -> None:
         """Let the lease lapse now, so that another instance takes the turn. Harmless where it isn't held."""
 
-    async def takeable(self) -> list[tuple[str, str]]:
+    async def expired_leases(self) -> list[tuple[str, str]]:
         """(user, turn) of some turns whose lease has lapsed: a hint."""
 
-    async def take(
+    async def claim(
         self, user: str, turn: str, owner: str, epoch: int, lease_ms: int, *, force: bool = False
     ) -> TurnRecord | None:
         """Become the owner, with an epoch of at least `epoch` and above the last; None if it has ended or is held.
@@ -119,28 +119,28 @@ class Store(Protocol):
         `force` takes it from a living owner too.
         """
 
-    async def wish_cancel(self, user: str, turn: str, wish: bytes) -> bool:
+    async def request_cancel(self, user: str, turn: str, wish: bytes) -> bool:
         """Store the wish and tell the owner's channel; whether the turn still runs. The first wish stays."""
 
     # Signals
 
-    async def listen(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
+    async def run_pubsub(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
         """Deliver what is published on followed channels, until cancelled; at most once, and after a loss of the
         connection `on_reconnect` first."""
 
-    async def follow(self, channel: str) -> None:
+    async def subscribe(self, channel: str) -> None:
         """Begin to hear a channel; returns when it is heard."""
 
-    async def unfollow(self, channel: str) -> None:
+    async def unsubscribe(self, channel: str) -> None:
         """Hear it no longer."""
 
     async def publish(self, channel: str, payload: bytes) -> None:
         """Tell whoever follows the channel, on other instances too."""
 
-    async def touch(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:
+    async def renew_presence(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:
         """`instance` has connections attached to these turns, for `ttl_ms` (law 8)."""
 
-    async def attached_elsewhere(self, user: str, turn: str, instance: str) -> bool:
+    async def has_other_presence(self, user: str, turn: str, instance: str) -> bool:
         """Whether another instance has touched the turn and its time isn't over."""
 
     # History
@@ -193,13 +193,13 @@ class Store(Protocol):
 
     # Notes: small facts that concern no single turn, and expire: a ticket, a revocation, a key that rests
 
-    async def put_note(self, key: str, value: bytes, ttl_ms: int) -> bool:
+    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bool:
         """Keep `value` for `ttl_ms`, in place of what was there; whether nothing was."""
 
-    async def take_note(self, key: str) -> bytes | None:
+    async def pop_ephemeral(self, key: str) -> bytes | None:
         """Read a note and forget it in one step: of all who ask at once, one gets it."""
 
-    async def notes(self, keys: list[str]) -> list[bytes | None]:
+    async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
         """What the notes say, in the order of `keys`, in one round trip; None where there is none."""
 
     # Paces: requests that come evenly, over all instances
@@ -211,12 +211,12 @@ class Store(Protocol):
 
     # Places: which connections are there, over all instances
 
-    async def take_places(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
+    async def acquire_permits(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
         """Whether `holder` has a place of each (key, how many there are) now, for `ttl_ms`. One round trip; each key
         alone is atomic."""
 
-    async def keep_places(self, held: list[tuple[str, str]], ttl_ms: int) -> None:
+    async def renew_permits(self, held: list[tuple[str, str]], ttl_ms: int) -> None:
         """Prolong what is held, as (key, holder); what has lapsed or was lost is held again."""
 
-    async def leave_places(self, held: list[tuple[str, str]]) -> None:
+    async def release_permits(self, held: list[tuple[str, str]]) -> None:
         """Give (key, holder) back. Harmless where it isn't held."""

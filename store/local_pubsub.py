@@ -30,7 +30,7 @@ class LocalSignals:
         self._deliver: Deliver | None = None
         self._touched: dict[tuple[str, str], dict[str, float]] = {}
 
-    async def listen(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
+    async def run_pubsub(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
         """See `Store`. There is no connection, so it is never lost."""
         assert self._deliver is None, "a process has one listener"
         self._deliver = deliver
@@ -39,13 +39,13 @@ class LocalSignals:
         finally:
             self._deliver = None
 
-    async def follow(self, channel: str) -> None:
+    async def subscribe(self, channel: str) -> None:
         """See `Store`. Whoever follows twice unfollows twice."""
         self._followed[channel] += 1
         # A listener whose task was started just now gets its turn before anything is said.
         await asyncio.sleep(0)
 
-    async def unfollow(self, channel: str) -> None:
+    async def unsubscribe(self, channel: str) -> None:
         """See `Store`."""
         self._followed[channel] -= 1
         if self._followed[channel] <= 0:
@@ -66,7 +66,7 @@ class LocalSignals:
         followed = self._followed
         self._tell(entry_signal(new) for new in written if turn_channel(new.user, new.turn) in followed)
 
-    async def touch(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:
+    async def renew_presence(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:
         """See `Store`."""
         now_s = time.monotonic()
         for turn, instances in list(self._touched.items()):
@@ -78,7 +78,7 @@ class LocalSignals:
         for turn in turns:
             self._touched.setdefault(turn, {})[instance] = now_s + ttl_ms / 1000
 
-    async def attached_elsewhere(self, user: str, turn: str, instance: str) -> bool:
+    async def has_other_presence(self, user: str, turn: str, instance: str) -> bool:
         """See `Store`."""
         now_s = time.monotonic()
         instances = self._touched.get((user, turn), {})

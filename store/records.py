@@ -201,7 +201,7 @@ class Accepted(Struct, frozen=True, kw_only=True):
     its request.
 
     `ahead`: with `on_busy` "queue", the ids of the conversation's turns that have to end first, oldest first.
-    `slots`: see `Store.slots`; none where fewer than `limits.running` are taken.
+    `slots`: see `Store.running_groups`; none where fewer than `limits.running` are taken.
     """
 
     fresh: bool

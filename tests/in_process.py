@@ -141,7 +141,7 @@ class SharedStore(SteeredStore):
         if self._deliver is not None and self._followed[channel] > 0 and not self._is_deaf:
             self._deliver(channel, payload)
 
-    async def listen(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
+    async def run_pubsub(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
         """See `Store`."""
         self._deliver, self._on_reconnect = deliver, on_reconnect
         self._listeners.append(self)
@@ -150,18 +150,18 @@ class SharedStore(SteeredStore):
         finally:
             self._listeners.remove(self)
 
-    async def follow(self, channel: str) -> None:
+    async def subscribe(self, channel: str) -> None:
         """See `Store`."""
         await self._steer("follow")
         self._followed[channel] += 1
-        await self.real.follow(channel)
+        await self.real.subscribe(channel)
 
-    async def unfollow(self, channel: str) -> None:
+    async def unsubscribe(self, channel: str) -> None:
         """See `Store`."""
-        await self._steer("unfollow")
+        await self._steer("unsubscribe")
         self._followed[channel] -= 1
         assert self._followed[channel] >= 0, f"{channel} was unfollowed more often than followed"
-        await self.real.unfollow(channel)
+        await self.real.unsubscribe(channel)
 
     @property
     def followed(self) -> set[str]:
@@ -206,7 +206,7 @@ async def open_shared_store() -> AsyncIterator[Callable[[], SharedStore]]:
         for one in tuple(listeners):
             one.hear(channel, payload)
 
-    listening = asyncio.get_running_loop().create_task(store.listen(tell, lambda: None))
+    listening = asyncio.get_running_loop().create_task(store.run_pubsub(tell, lambda: None))
     await asyncio.sleep(0)
     try:
         yield lambda: SharedStore(store, listeners)

@@ -194,7 +194,7 @@ class Heard:
 async def listening(store: Store) -> AsyncIterator[Heard]:
     """Listen until the end of the block."""
     heard = Heard()
-    task = asyncio.get_running_loop().create_task(store.listen(heard.deliver, heard.reconnected))
+    task = asyncio.get_running_loop().create_task(store.run_pubsub(heard.deliver, heard.reconnected))
     try:
         yield heard
     finally:
@@ -215,8 +215,8 @@ READS_AND_WRITES: dict[str, tuple[Callable[[Store, str], Awaitable[object]], str
     "feedback": (lambda store, user: store.put_feedback(user, "t1.answer", "up", None, NOW), "message"),
     "branch": (lambda store, user: store.branch(user, "c1", "t1.answer"), "parent"),
     "turn": (lambda store, user: store.turn(user, "t1"), "turn"),
-    "take": (lambda store, user: store.take(user, "t1", "two", NOW, LONG_MS, force=True), "turn"),
-    "wish": (lambda store, user: store.wish_cancel(user, "t1", b"stop"), "turn"),
+    "take": (lambda store, user: store.claim(user, "t1", "two", NOW, LONG_MS, force=True), "turn"),
+    "wish": (lambda store, user: store.request_cancel(user, "t1", b"stop"), "turn"),
     "list": (lambda store, user: store.conversations(user, 10, "c1", None), "before"),
 }
 
@@ -433,12 +433,12 @@ class StoreConformance:
         assert (await store.accept(stateless_turn("c", limits=limits))).slots == (("a",), ("b",))
         assert (await store.accept(stateless_turn("d", limits=limits))).slots == (("a",), ("b",), ("c",))
         assert (await store.accept(stateless_turn("a", "bob", limits=limits))).slots == ()
-        assert await store.slots("ann", "c", 2) == (("a",), ("b",))
-        assert await store.slots("ann", "c", 3) == ()
-        assert await store.slots("ann", "c", 0) == ()
+        assert await store.running_groups("ann", "c", 2) == (("a",), ("b",))
+        assert await store.running_groups("ann", "c", 3) == ()
+        assert await store.running_groups("ann", "c", 0) == ()
         await store.end(ending(first))
-        assert await store.slots("ann", "c", 2) == ()
-        assert await store.slots("ann", "d", 2) == (("b",), ("c",))
+        assert await store.running_groups("ann", "c", 2) == ()
+        assert await store.running_groups("ann", "d", 2) == (("b",), ("c",))
         assert (await store.accept(stateless_turn("e"))).slots == ()
 
     async def test_who_waits_in_a_conversation_takes_no_place_of_their_own(self, store: Store) -> None:
@@ -453,9 +453,9 @@ class StoreConformance:
         await store.accept(new_turn("elsewhere", conversation="c2", limits=limits))
         await store.accept(new_turn("last", limits=limits))
         slots = (("a", "b", "c", "d"), ("beside",), ("elsewhere",))
-        assert await store.slots("ann", "last", 3) == slots
+        assert await store.running_groups("ann", "last", 3) == slots
         await store.end(ending(first))
-        assert await store.slots("ann", "last", 3) == (("b", "c", "d"), ("beside",), ("elsewhere",))
+        assert await store.running_groups("ann", "last", 3) == (("b", "c", "d"), ("beside",), ("elsewhere",))
 
     async def test_the_queue_has_a_bound(self, store: Store) -> None:
         """Refused beyond it, leaving nothing behind; who repeats a start is answered all the same."""
@@ -659,7 +659,7 @@ class StoreConformance:
         """Law 9: what a former owner still writes is refused, and its log goes on in the new epoch."""
         turn = await running(store)
         await store.append([piece(turn, 1, 4)])
-        taken = await store.take("ann", "t1", "two", turn.epoch, LONG_MS, force=True)
+        taken = await store.claim("ann", "t1", "two", turn.epoch, LONG_MS, force=True)
         assert taken is not None
         assert await append(store, piece(turn, 5, 5), piece(turn, 1, 4)) == ["fenced", "fenced"]
         assert await append(store, piece(taken, 3, 4), piece(taken, 1, 4)) == ["gap", "gap"]
@@ -718,7 +718,7 @@ class StoreConformance:
         kept: list[LogEntry] = []
         for step in steps:
             if isinstance(step, str):
-                taken = await store.take(user, "t1", f"owner{len(epochs)}", 1, LONG_MS, force=True)
+                taken = await store.claim(user, "t1", f"owner{len(epochs)}", 1, LONG_MS, force=True)
                 assert taken is not None
                 assert (taken.epoch > epochs[-1], taken.seq) == (True, end)
                 epochs.append(taken.epoch)
@@ -777,7 +777,7 @@ class StoreConformance:
         """Law 9: what a former owner still writes is refused."""
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
-        taken = await store.take("ann", "t1", "two", NOW, LONG_MS, force=True)
+        taken = await store.claim("ann", "t1", "two", NOW, LONG_MS, force=True)
         assert taken is not None
         with pytest.raises(Fenced):
             await store.end(ending(turn))
@@ -862,7 +862,7 @@ class StoreConformance:
         """Law 9: in one call, answered in order, each with a wish to stop; others' turns and epochs are refused."""
         turn = await running(store)
         await store.accept(stateless_turn("t2", "bob"))
-        await store.wish_cancel("bob", "t2", b"stop")
+        await store.request_cancel("bob", "t2", b"stop")
         held, cancelled, wrong_epoch = await store.renew(
             "one", [("ann", "t1", turn.epoch), ("bob", "t2", turn.epoch), ("ann", "t1", turn.epoch - 1)], LONG_MS
         )
@@ -884,33 +884,33 @@ class StoreConformance:
     async def test_a_held_turn_can_not_be_taken(self, store: Store) -> None:
         """Law 9: while the lease runs, and once it has ended, no one else becomes the owner."""
         turn = await running(store)
-        assert await store.take("ann", "t1", "two", NOW + 1, LONG_MS) is None
-        assert await store.takeable() == []
+        assert await store.claim("ann", "t1", "two", NOW + 1, LONG_MS) is None
+        assert await store.expired_leases() == []
         (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
         assert lease.held
         await store.end(ending(turn))
-        assert await store.take("ann", "t1", "two", NOW + 1, LONG_MS, force=True) is None
-        assert await missing(store.take("ann", "unknown", "two", NOW, LONG_MS)) == "turn"
+        assert await store.claim("ann", "t1", "two", NOW + 1, LONG_MS, force=True) is None
+        assert await missing(store.claim("ann", "unknown", "two", NOW, LONG_MS)) == "turn"
 
     async def test_a_lapsed_turn_is_found_and_taken(self, store: Store) -> None:
         """Law 9: its taker gets the whole request and a higher epoch; the former owner is refused."""
         turn = await running(store, stateless_turn(lease_ms=SHORT_MS))
-        assert await eventually(store.takeable) == [("ann", "t1")]
-        taken = await store.take("ann", "t1", "two", 1, LONG_MS)
+        assert await eventually(store.expired_leases) == [("ann", "t1")]
+        taken = await store.claim("ann", "t1", "two", 1, LONG_MS)
         assert taken is not None
         assert (taken.owner, taken.request, taken.seq) == ("two", b"{}", 0)
         assert taken.epoch > turn.epoch
         assert await store.turn("ann", "t1") == taken
-        assert await store.takeable() == []
+        assert await store.expired_leases() == []
         (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
         assert not lease.held
-        assert await store.take("ann", "t1", "three", 1, LONG_MS) is None
+        assert await store.claim("ann", "t1", "three", 1, LONG_MS) is None
 
     async def test_an_epoch_only_grows(self, store: Store) -> None:
         """Law 9: at least what the taker proposes, and always above the last."""
         turn = await running(store)
-        high = await store.take("ann", "t1", "two", turn.epoch + 5_000, LONG_MS, force=True)
-        low = await store.take("ann", "t1", "three", turn.epoch, LONG_MS, force=True)
+        high = await store.claim("ann", "t1", "two", turn.epoch + 5_000, LONG_MS, force=True)
+        low = await store.claim("ann", "t1", "three", turn.epoch, LONG_MS, force=True)
         assert high is not None
         assert low is not None
         assert high.epoch >= turn.epoch + 5_000
@@ -919,11 +919,11 @@ class StoreConformance:
     async def test_a_lapsed_lease_that_nobody_took_is_renewed(self, store: Store) -> None:
         """Law 9: an owner that is late keeps its turn, if nobody was quicker."""
         turn = await running(store, stateless_turn(lease_ms=1))
-        await eventually(store.takeable)
+        await eventually(store.expired_leases)
         (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
         assert lease.held
-        assert await store.takeable() == []
-        assert await store.take("ann", "t1", "two", NOW, LONG_MS) is None
+        assert await store.expired_leases() == []
+        assert await store.claim("ann", "t1", "two", NOW, LONG_MS) is None
 
     async def test_a_released_turn_can_be_taken_at_once(self, store: Store) -> None:
         """An owner that leaves lets go of its turns; what isn't its own is not touched."""
@@ -931,20 +931,20 @@ class StoreConformance:
         await store.release("ann", "t1", turn.epoch - 1)
         await store.release("ann", "unknown", turn.epoch)
         await store.release("bob", "t1", turn.epoch)
-        assert await store.takeable() == []
+        assert await store.expired_leases() == []
         await store.release("ann", "t1", turn.epoch)
-        assert await store.takeable() == [("ann", "t1")]
-        taken = await store.take("ann", "t1", "two", NOW, LONG_MS)
+        assert await store.expired_leases() == [("ann", "t1")]
+        taken = await store.claim("ann", "t1", "two", NOW, LONG_MS)
         assert taken is not None
         await store.end(ending(taken))
         await store.release("ann", "t1", taken.epoch)
-        assert await store.takeable() == []
+        assert await store.expired_leases() == []
 
     async def test_of_many_takers_one_wins(self, other: Store, store: Store) -> None:
         """Law 9: taking is one atomic step."""
         turn = await running(store)
         await store.release("ann", "t1", turn.epoch)
-        takes = [(store, other)[n % 2].take("ann", "t1", f"taker{n}", NOW + n, LONG_MS) for n in range(10)]
+        takes = [(store, other)[n % 2].claim("ann", "t1", f"taker{n}", NOW + n, LONG_MS) for n in range(10)]
         assert len([one for one in await asyncio.gather(*takes) if one is not None]) == 1
 
     # --- stopping ---
@@ -953,24 +953,24 @@ class StoreConformance:
         """Law 5: the first wish stays; appends, renewals, reads and whoever takes the turn over carry it."""
         turn = await running(store)
         assert (await store.append([piece(turn, 1, 1)]))[0].cancel is None
-        assert await store.wish_cancel("ann", "t1", b"stop")
-        assert await store.wish_cancel("ann", "t1", b"later")
+        assert await store.request_cancel("ann", "t1", b"stop")
+        assert await store.request_cancel("ann", "t1", b"later")
         assert await store.append([piece(turn, 2, 2), piece(turn, 2, 2)]) == [Appended("stored", 2, b"stop")] * 2
         (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
         assert lease.cancel == b"stop"
         assert (await store.turn("ann", "t1")).cancel == b"stop"
-        taken = await store.take("ann", "t1", "two", NOW, LONG_MS, force=True)
+        taken = await store.claim("ann", "t1", "two", NOW, LONG_MS, force=True)
         assert taken is not None
         assert taken.cancel == b"stop"
         await store.end(ending(taken, status="cancelled"))
-        assert not await store.wish_cancel("ann", "t1", b"too late")
+        assert not await store.request_cancel("ann", "t1", b"too late")
 
     async def test_the_owner_is_told_of_a_wish(self, store: Store) -> None:
         """Law 5: on its instance's channel, with the user and the turn."""
         await running(store)
         async with listening(store) as heard:
-            await store.follow(instance_channel("one"))
-            await store.wish_cancel("ann", "t1", b"stop")
+            await store.subscribe(instance_channel("one"))
+            await store.request_cancel("ann", "t1", b"stop")
             channel, payload = await heard.next()
             assert channel == instance_channel("one")
             assert msgspec.msgpack.decode(payload, type=tuple[str, str]) == ("ann", "t1")
@@ -991,19 +991,19 @@ class StoreConformance:
     async def test_what_is_followed_is_heard(self, store: Store) -> None:
         """From the return of `follow` to that of the last `unfollow`, in order, and nothing else."""
         async with listening(store) as heard:
-            await store.follow("a")
-            await store.follow("a")
-            await store.follow("b")
+            await store.subscribe("a")
+            await store.subscribe("a")
+            await store.subscribe("b")
             for number in (b"1", b"2"):
                 await store.publish("a", number)
             await store.publish("c", b"not followed")
             await store.publish("b", b"3")
             assert [await heard.next() for _ in range(3)] == [("a", b"1"), ("a", b"2"), ("b", b"3")]
-            await store.unfollow("a")
+            await store.unsubscribe("a")
             await store.publish("a", b"still heard by one")
             assert await heard.next() == ("a", b"still heard by one")
-            await store.unfollow("a")
-            await store.unfollow("a")
+            await store.unsubscribe("a")
+            await store.unsubscribe("a")
             await store.publish("a", b"heard by none")
             await store.publish("b", b"4")
             assert await heard.next() == ("b", b"4")
@@ -1014,7 +1014,7 @@ class StoreConformance:
         names = [turn_channel("a{b}:*?[x]%", "t"), turn_channel("ü\n\0 ", "t"), turn_channel("*", "*")]
         async with listening(store) as heard:
             for name in names:
-                await store.follow(name)
+                await store.subscribe(name)
             for name in names:
                 await store.publish(name, name.encode())
             assert [await heard.next() for _ in names] == [(name, name.encode()) for name in names]
@@ -1023,7 +1023,7 @@ class StoreConformance:
         """Law 7: each entry once, after it is stored, also that of the ending; doubles and refusals are silent."""
         turn = await running(store)
         async with listening(store) as heard:
-            await store.follow(turn_channel("ann", "t1"))
+            await store.subscribe(turn_channel("ann", "t1"))
             await append(store, piece(turn, 1, 2), piece(turn, 1, 2), piece(turn, 9, 9), piece(turn, 3, 3))
             ended = ending(await store.turn("ann", "t1"))
             await store.end(ended)
@@ -1039,7 +1039,7 @@ class StoreConformance:
         """A fresh turn's id is told on its conversation's channel, a repeated one's isn't."""
         await store.create_conversation(conversation())
         async with listening(store) as heard:
-            await store.follow(conversation_channel("ann", "c1"))
+            await store.subscribe(conversation_channel("ann", "c1"))
             await store.accept(new_turn())
             await store.accept(new_turn(message="other"))
             await store.accept(new_turn("t2"))
@@ -1050,29 +1050,29 @@ class StoreConformance:
         """Law 7: what one instance writes or says, the other hears and finds."""
         turn = await running(store)
         async with listening(other) as heard, listening(store) as own:
-            await other.follow(turn_channel("ann", "t1"))
-            await store.follow(instance_channel("one"))
+            await other.subscribe(turn_channel("ann", "t1"))
+            await store.subscribe(instance_channel("one"))
             await store.append([piece(turn, 1, 1)])
             channel, payload = await heard.next()
             assert channel == turn_channel("ann", "t1")
             assert await other.log("ann", "t1", 0) == [msgspec.msgpack.decode(payload, type=LogEntry)]
-            await other.wish_cancel("ann", "t1", b"stop")
+            await other.request_cancel("ann", "t1", b"stop")
             assert (await own.next())[0] == instance_channel("one")
 
     async def test_attachments_elsewhere_are_known_for_a_while(self, store: Store) -> None:
         """Law 8: an instance's touch counts for others, for its time, and not for itself."""
         await running(store)
-        assert not await store.attached_elsewhere("ann", "t1", "one")
-        await store.touch("one", [("ann", "t1"), ("bob", "t1")], LONG_MS)
-        assert not await store.attached_elsewhere("ann", "t1", "one")
+        assert not await store.has_other_presence("ann", "t1", "one")
+        await store.renew_presence("one", [("ann", "t1"), ("bob", "t1")], LONG_MS)
+        assert not await store.has_other_presence("ann", "t1", "one")
         if not store.shared:
             return
-        await store.touch("two", [("ann", "t1")], SHORT_MS)
-        await store.touch("two", [], LONG_MS)
-        assert await store.attached_elsewhere("ann", "t1", "two")
-        await eventually(lambda: _not(store.attached_elsewhere("ann", "t1", "one")))
-        await store.touch("two", [("ann", "t1")], LONG_MS)
-        assert await store.attached_elsewhere("ann", "t1", "one")
+        await store.renew_presence("two", [("ann", "t1")], SHORT_MS)
+        await store.renew_presence("two", [], LONG_MS)
+        assert await store.has_other_presence("ann", "t1", "two")
+        await eventually(lambda: _not(store.has_other_presence("ann", "t1", "one")))
+        await store.renew_presence("two", [("ann", "t1")], LONG_MS)
+        assert await store.has_other_presence("ann", "t1", "one")
 
     # --- reading ---
 
@@ -1262,7 +1262,7 @@ class StoreConformance:
         accepted = await store.accept(new)
         assert (accepted.turn.request, accepted.turn.digest, accepted.turn.model) == (everything, everything, text)
         assert accepted.input == question
-        await store.wish_cancel("ann", "t1", everything)
+        await store.request_cancel("ann", "t1", everything)
         last = piece(accepted.turn, 1, 2, payload=everything)
         answer = message("t1.answer", parent="q", body=b"", role="assistant", turn="t1")
         await store.end(ending(accepted.turn, events=last, ending=everything, answer=answer))
@@ -1307,20 +1307,20 @@ class StoreConformance:
 
     async def test_a_note_is_kept_until_it_expires_and_says_whether_it_is_new(self, store: Store) -> None:
         """A later value takes the place of an earlier one; after its time there is none."""
-        assert await store.put_note("n1", b"\x00one", LONG_MS)
-        assert not await store.put_note("n1", b"two", LONG_MS)
-        assert await store.put_note("n2", b"", SHORT_MS)
-        assert await store.notes(["n2", "nobody", "n1"]) == [b"", None, b"two"]
-        assert await store.notes([]) == []
+        assert await store.put_ephemeral("n1", b"\x00one", LONG_MS)
+        assert not await store.put_ephemeral("n1", b"two", LONG_MS)
+        assert await store.put_ephemeral("n2", b"", SHORT_MS)
+        assert await store.get_ephemeral(["n2", "nobody", "n1"]) == [b"", None, b"two"]
+        assert await store.get_ephemeral([]) == []
         await eventually(lambda: _all_gone(store, "n2"))
-        assert await store.put_note("n2", b"again", LONG_MS)
+        assert await store.put_ephemeral("n2", b"again", LONG_MS)
 
     async def test_one_of_many_takes_a_note(self, store: Store) -> None:
         """Asked at once by many, a note is given once."""
-        await store.put_note("ticket", b"ann", LONG_MS)
-        taken = await asyncio.gather(*(store.take_note("ticket") for _ in range(8)))
+        await store.put_ephemeral("ticket", b"ann", LONG_MS)
+        taken = await asyncio.gather(*(store.pop_ephemeral("ticket") for _ in range(8)))
         assert sorted(taken, key=bool) == [None] * 7 + [b"ann"]
-        assert await store.notes(["ticket"]) == [None]
+        assert await store.get_ephemeral(["ticket"]) == [None]
 
     # --- paces ---
 
@@ -1339,32 +1339,32 @@ class StoreConformance:
 
     async def test_a_key_has_so_many_places(self, store: Store) -> None:
         """Each key by itself; whoever has one keeps it when it asks again, and may give it back."""
-        assert await store.take_places("a", [("u", 2), ("v", 1)], LONG_MS) == [True, True]
-        assert await store.take_places("b", [("u", 2), ("v", 1)], LONG_MS) == [True, False]
-        assert await store.take_places("c", [("u", 2)], LONG_MS) == [False]
-        assert await store.take_places("a", [("u", 2)], LONG_MS) == [True]
-        await store.leave_places([("u", "a"), ("u", "nobody"), ("w", "a")])
-        assert await store.take_places("c", [("u", 2), ("v", 1)], LONG_MS) == [True, False]
-        await store.leave_places([])
-        await store.keep_places([], LONG_MS)
+        assert await store.acquire_permits("a", [("u", 2), ("v", 1)], LONG_MS) == [True, True]
+        assert await store.acquire_permits("b", [("u", 2), ("v", 1)], LONG_MS) == [True, False]
+        assert await store.acquire_permits("c", [("u", 2)], LONG_MS) == [False]
+        assert await store.acquire_permits("a", [("u", 2)], LONG_MS) == [True]
+        await store.release_permits([("u", "a"), ("u", "nobody"), ("w", "a")])
+        assert await store.acquire_permits("c", [("u", 2), ("v", 1)], LONG_MS) == [True, False]
+        await store.release_permits([])
+        await store.renew_permits([], LONG_MS)
 
     async def test_of_many_who_want_a_place_so_many_get_one(self, store: Store, other: Store) -> None:
         """Asked at once, at two instances."""
         asked = (
-            one.take_places(f"{n}{one is store}", [("u", 3)], LONG_MS) for n in range(10) for one in (store, other)
+            one.acquire_permits(f"{n}{one is store}", [("u", 3)], LONG_MS) for n in range(10) for one in (store, other)
         )
         assert sum(taken for (taken,) in await asyncio.gather(*asked)) == 3
 
     async def test_a_place_is_free_after_its_time_unless_it_is_kept(self, store: Store) -> None:
         """Kept ones are held again also where they had lapsed, even beyond what there is."""
-        assert await store.take_places("a", [("u", 1), ("v", 1)], SHORT_MS) == [True, True]
-        assert await store.take_places("b", [("u", 1)], SHORT_MS) == [False]
-        await store.keep_places([("u", "a")], LONG_MS)
+        assert await store.acquire_permits("a", [("u", 1), ("v", 1)], SHORT_MS) == [True, True]
+        assert await store.acquire_permits("b", [("u", 1)], SHORT_MS) == [False]
+        await store.renew_permits([("u", "a")], LONG_MS)
         await eventually(lambda: _took(store, "b", "v"))
-        assert await store.take_places("b", [("u", 1)], LONG_MS) == [False]
-        await store.keep_places([("v", "a")], LONG_MS)
-        await store.leave_places([("v", "b")])
-        assert await store.take_places("c", [("v", 1)], LONG_MS) == [False]
+        assert await store.acquire_permits("b", [("u", 1)], LONG_MS) == [False]
+        await store.renew_permits([("v", "a")], LONG_MS)
+        await store.release_permits([("v", "b")])
+        assert await store.acquire_permits("c", [("v", 1)], LONG_MS) == [False]
 
     # --- opening and closing ---
 
@@ -1384,7 +1384,7 @@ class StoreConformance:
 
 
 async def _took(store: Store, holder: str, key: str) -> bool:
-    return (await store.take_places(holder, [(key, 1)], LONG_MS))[0]
+    return (await store.acquire_permits(holder, [(key, 1)], LONG_MS))[0]
 
 
 async def _not(answer: Awaitable[object]) -> bool:
@@ -1392,4 +1392,4 @@ async def _not(answer: Awaitable[object]) -> bool:
 
 
 async def _all_gone(store: Store, *keys: str) -> bool:
-    return not any(value is not None for value in await store.notes(list(keys)))
+    return not any(value is not None for value in await store.get_ephemeral(list(keys)))

@@ -97,7 +97,7 @@ async def ready(call: RequestContext) -> Response:
     except StoreError:
         return error_answer(ApiError("store_unavailable"))
     try:
-        await services.store.put_note(f"ready:{services.instance}", b"", READY_NOTE_MS)
+        await services.store.put_ephemeral(f"ready:{services.instance}", b"", READY_NOTE_MS)
     except StoreError:
         return Json({"status": "ready", "store": "degraded"})
     return Json({"status": "ready", "store": "ok"})

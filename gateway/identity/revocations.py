@@ -32,18 +32,18 @@ class Revocations:
         await self._put(f"user:{user}", before_ms)
 
     async def _put(self, name: str, value: int) -> None:
-        await self._store.put_note(f"revoked:{name}", str(value).encode(), KEPT_MS)
-        await self._store.put_note(NEWEST, secrets.token_bytes(8), KEPT_MS)
+        await self._store.put_ephemeral(f"revoked:{name}", str(value).encode(), KEPT_MS)
+        await self._store.put_ephemeral(NEWEST, secrets.token_bytes(8), KEPT_MS)
 
     async def revoked(self, principals: Sequence[Principal]) -> list[bool]:
         """Which of them count no longer, in one round trip."""
         names = sorted({name for principal in principals for name in _names(principal)})
-        found = dict(zip(names, await self._store.notes(names), strict=True))
+        found = dict(zip(names, await self._store.get_ephemeral(names), strict=True))
         return [_is_revoked(principal, found) for principal in principals]
 
     async def newest(self) -> bytes | None:
         """Another value after each revocation."""
-        (found,) = await self._store.notes([NEWEST])
+        (found,) = await self._store.get_ephemeral([NEWEST])
         return found
 
 

@@ -39,7 +39,7 @@ class Tickets:
             withheld=principal.withheld | KEPT_FROM_BROWSERS,
         )
         until_ms = now_ms() + self._ttl_ms
-        await self._store.put_note(_name(ticket), _encode(held), self._ttl_ms)
+        await self._store.put_ephemeral(_name(ticket), _encode(held), self._ttl_ms)
         return ticket, until_ms
 
     async def redeem(self, ticket: str) -> Principal:
@@ -48,7 +48,7 @@ class Tickets:
         Raises `ApiError`: "unauthenticated", "store_unavailable".
         """
         try:
-            held = await self._store.take_note(_name(ticket))
+            held = await self._store.pop_ephemeral(_name(ticket))
         except StoreError:
             raise ApiError("store_unavailable") from None
         if held is None:

@@ -91,7 +91,7 @@ class ConnectionLimiter:
         if kind_of and self._reachable():
             try:
                 places = [(key, self.most[kind]) for key, kind in kind_of.items()]
-                return await self._store.take_places(holder, places, self._lease_ms)
+                return await self._store.acquire_permits(holder, places, self._lease_ms)
             except StoreError as error:
                 log.warning("can't count connections for all instances", error=str(error))
         return [True] * len(kind_of)
@@ -102,12 +102,12 @@ class ConnectionLimiter:
             left, self._left = self._left, []
             if left:
                 with suppress(StoreError):
-                    await self._store.leave_places(left)
+                    await self._store.release_permits(left)
 
     async def _keep(self) -> None:
         async with self._telling:
             with suppress(StoreError):
-                await self._store.keep_places(
+                await self._store.renew_permits(
                     [(key, holder) for key, holders in self.here.items() for holder in holders], self._lease_ms
                 )
 

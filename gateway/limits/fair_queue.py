@@ -21,7 +21,7 @@ WAITING_MAX = 1024
 """Calls of one user; more than a well-behaved client's connections have requests in flight."""
 
 QUEUED = frozenset(
-    """accept turn running log active slots wish_cancel message branch messages create_conversation conversation
+    """accept turn running log active running_groups request_cancel message branch messages create_conversation conversation
     conversations update_conversation clear_conversation delete_conversation put_feedback usage""".split()
 )
 """The calls whose first argument is the user, or a record of the user's."""

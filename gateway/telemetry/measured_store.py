@@ -13,7 +13,7 @@ from store.records import Busy, Conflict, Fenced, Limited, LogGap, NotFound, Sto
 
 ANSWERS = (Busy, Conflict, Fenced, Limited, LogGap, NotFound)
 """`StoreError`s by which a store that works answers."""
-UNTIMED = frozenset({"open", "close", "listen"})
+UNTIMED = frozenset({"open", "close", "run_pubsub"})
 
 
 class _Measured:

@@ -30,7 +30,7 @@ class Abandonment:
         """Cancel a turn that has no attachment here, unless another instance has one."""
         timer = stream._disconnect_timer
         try:
-            elsewhere = await self._instance.store.attached_elsewhere(stream.user, stream.turn, self._instance.id)
+            elsewhere = await self._instance.store.has_other_presence(stream.user, stream.turn, self._instance.id)
         except StoreError:
             if stream.running and not stream.attached:
                 # The store may come back without the presence of the others: give them time to report it again.

@@ -102,7 +102,7 @@ class Cancellation:
 
     async def _cancel_elsewhere(self, user: str, turn: str, wish: Abort) -> str:
         try:
-            if not await self._store.wish_cancel(user, turn, JSON.encode(wish)):
+            if not await self._store.request_cancel(user, turn, JSON.encode(wish)):
                 return "already_ended"
             stream = await self._mirrors.find(user, turn)
         except NotFound:

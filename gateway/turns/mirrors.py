@@ -96,17 +96,17 @@ class Mirrors:
         record = await self._store.turn(user, turn)
         stream = mirror_of(record)
         early = self._early[channel] = []  # what is published before the log's answer is read may be newer than it
-        await self._store.follow(channel)
+        await self._store.subscribe(channel)
         try:
             await self.catch_up(stream)
             if record.ending is not None and (stream.live or was_deleted(record)):
                 raise gone(record)
             known = await self._known(user, turn)
         except BaseException:
-            await self._store.unfollow(channel)
+            await self._store.unsubscribe(channel)
             raise
         if known is not None:
-            await self._store.unfollow(channel)
+            await self._store.unsubscribe(channel)
             return known
         stream.accepted.set_result(record)
         self._registry.add(stream, record.conversation)
@@ -145,14 +145,14 @@ class Mirrors:
         if channel in self._followed:
             self._followed.discard(channel)
             with suppress(StoreError):
-                await self._store.unfollow(channel)
+                await self._store.unsubscribe(channel)
 
     async def _follow(self, channel: str) -> None:
-        await self._store.follow(channel)
+        await self._store.subscribe(channel)
         if channel in self._mirrors:
             self._followed.add(channel)
         else:
-            await self._store.unfollow(channel)  # released meanwhile
+            await self._store.unsubscribe(channel)  # released meanwhile
 
     async def catch_up(self, stream: LiveTurn) -> None:
         """Read what the mirror lacks, up to where the log is damaged. Raises `StoreError`."""
@@ -282,6 +282,6 @@ class Mirrors:
             ttl_s = self._grace_s + (2 * TOUCH_S if any(stream.attached for stream in followed) else 0)
             try:
                 turns = [(stream.user, stream.turn) for stream in followed]
-                await self._store.touch(self._instance.id, turns, int(ttl_s * 1000))
+                await self._store.renew_presence(self._instance.id, turns, int(ttl_s * 1000))
             except StoreError as error:
                 log.info("can't say what is followed here", error=str(error))

@@ -38,7 +38,7 @@ class Reaper:
         while True:
             try:
                 # Asked also while nothing may be taken: an outage counts until it is over, for then owners renew first.
-                lapsed = await self._store.takeable()
+                lapsed = await self._store.expired_leases()
                 if loop.time() - self._writer.failed_at > sure_after_s:
                     for user, turn in lapsed:
                         known = self._registry.get(user, turn)

@@ -202,7 +202,7 @@ class TurnRunner:
     async def _pass_on(self, stream: LiveTurn, wish: Abort) -> None:
         """The turn was to be stopped, and is another instance's: that one is to stop it (law 5)."""
         try:
-            await self._store.wish_cancel(stream.user, stream.turn, JSON.encode(wish))
+            await self._store.request_cancel(stream.user, stream.turn, JSON.encode(wish))
         except StoreError as error:
             log.warning("can't pass a wish to stop on", turn=stream.turn, error=str(error))
 

@@ -35,7 +35,7 @@ class ConversationSubscriptions:
         self._registry.watch(user, conversation, outbox)
         self._watched[channel] = (user, conversation)
         try:
-            await self._store.follow(channel)
+            await self._store.subscribe(channel)
         except BaseException:
             self._forget(user, conversation, outbox)
             raise
@@ -57,7 +57,7 @@ class ConversationSubscriptions:
 
     async def _unfollow(self, channel: str) -> None:
         with suppress(StoreError):
-            await self._store.unfollow(channel)
+            await self._store.unsubscribe(channel)
 
     async def tell(self, user: str, conversation: str, frame: object) -> None:
         """Send a frame to all watchers, here and on other instances."""

@@ -53,7 +53,7 @@ class Takeover:
             self._taking.discard((user, turn))
 
     async def _take(self, user: str, turn: str, *, force: bool) -> None:
-        record = await self._store.take(
+        record = await self._store.claim(
             user, turn, self._instance.id, self._runner.next_epoch(), self._instance.lease_ms, force=force
         )
         if record is None or record.request is None:
@@ -151,7 +151,7 @@ class Takeover:
             active = await self._store.active(turn.user, turn.conversation)
             ahead = active[: active.index(turn.turn)] if turn.turn in active else []
         places = turn_limits(self._instance.settings).running
-        slots = await self._store.slots(turn.user, turn.turn, places)
+        slots = await self._store.running_groups(turn.user, turn.turn, places)
         return await find_queue(self._mirrors, turn.user, ahead, slots, places)
 
     async def _entries(self, stream: LiveTurn) -> list[LogEntry]:

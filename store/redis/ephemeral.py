@@ -9,17 +9,17 @@ from store.redis.keys import raw
 class RedisNotes(Linked):
     """The notes of `Store`."""
 
-    async def put_note(self, key: str, value: bytes, ttl_ms: int) -> bool:
+    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bool:
         """See `Store`."""
         before = await self._link.command("SET", _name(key), value, "PX", ttl_ms, "GET", repeatable=False)
         return before is None
 
-    async def take_note(self, key: str) -> bytes | None:
+    async def pop_ephemeral(self, key: str) -> bytes | None:
         """See `Store`."""
         value: bytes | None = await self._link.command("GETDEL", _name(key), repeatable=False)
         return value
 
-    async def notes(self, keys: list[str]) -> list[bytes | None]:
+    async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
         """See `Store`."""
         return await self._link.commands([("GET", _name(key)) for key in keys]) if keys else []
 

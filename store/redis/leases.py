@@ -47,10 +47,10 @@ class RedisLeases(Linked):
         if await self._link.script("release", user_prefix(user), raw(turn), epoch):
             await self._note([(user, turn)], 0)
 
-    async def takeable(self) -> list[tuple[str, str]]:
+    async def expired_leases(self) -> list[tuple[str, str]]:
         """See `Store`. What the index has wrong is put right."""
         lapsed = await self._link.scripts(
-            [("lapsed", bucket_key(number), (LAPSED_PER_BUCKET,)) for number in range(BUCKETS)]
+            [("lease_expiry", bucket_key(number), (LAPSED_PER_BUCKET,)) for number in range(BUCKETS)]
         )
         members = [member for bucket in lapsed for member in bucket]
         if not members:
@@ -73,41 +73,41 @@ class RedisLeases(Linked):
             await self._link.commands(over)
         return free
 
-    async def take(
+    async def claim(
         self, user: str, turn: str, owner: str, epoch: int, lease_ms: int, *, force: bool = False
     ) -> TurnRecord | None:
         """See `Store`. The very same call again by who just took it answers the same."""
         answer = accepted(
-            await self._link.script("take", user_prefix(user), raw(turn), owner, epoch, lease_ms, int(force))
+            await self._link.script("claim", user_prefix(user), raw(turn), owner, epoch, lease_ms, int(force))
         )
         if not answer:
             return None
         await self._note([(user, turn)], lease_ms)
         return turn_record(user, answer[0], in_conversation=bool(answer[1]))
 
-    async def wish_cancel(self, user: str, turn: str, wish: bytes) -> bool:
+    async def request_cancel(self, user: str, turn: str, wish: bytes) -> bool:
         """See `Store`."""
         told = index_member(user, turn)
         until_ms = await self._link.deadline_ms()
         reply = await self._link.script(
-            "wish", user_prefix(user), raw(turn), wish, instance_channel(""), told, until_ms
+            "request_cancel", user_prefix(user), raw(turn), wish, instance_channel(""), told, until_ms
         )
         accepted(reply)
         return bool(reply[0] == b"running")
 
-    async def touch(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:
+    async def renew_presence(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:
         """See `Store`."""
         by_user: dict[str, list[Argument]] = defaultdict(list)
         for user, turn in turns:
             by_user[user].append(raw(turn))
         if by_user:
             await self._link.scripts(
-                [("touch", user_prefix(user), (instance, ttl_ms, *theirs)) for user, theirs in by_user.items()]
+                [("renew_presence", user_prefix(user), (instance, ttl_ms, *theirs)) for user, theirs in by_user.items()]
             )
 
-    async def attached_elsewhere(self, user: str, turn: str, instance: str) -> bool:
+    async def has_other_presence(self, user: str, turn: str, instance: str) -> bool:
         """See `Store`."""
-        return bool(await self._link.script("attached", user_prefix(user), raw(turn), instance))
+        return bool(await self._link.script("has_other_presence", user_prefix(user), raw(turn), instance))
 
     async def _note(self, turns: Iterable[tuple[str, str]], ms: int) -> None:
         """Note in the index when leases lapse. It is a hint: a failure is mended later, and is none of the call's."""

@@ -14,21 +14,21 @@ KEYS_PER_CALL = 256
 class RedisPlaces(Linked):
     """The places of `Store`."""
 
-    async def take_places(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
+    async def acquire_permits(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
         """See `Store`."""
-        calls: list[ScriptCall] = [("place", _name(key), (most, ttl_ms, holder)) for key, most in places]
+        calls: list[ScriptCall] = [("acquire_permit", _name(key), (most, ttl_ms, holder)) for key, most in places]
         return [bool(taken) for taken in await self._link.scripts(calls)]
 
-    async def keep_places(self, held: list[tuple[str, str]], ttl_ms: int) -> None:
+    async def renew_permits(self, held: list[tuple[str, str]], ttl_ms: int) -> None:
         """See `Store`."""
         by_key: dict[str, list[Argument]] = defaultdict(list)
         for key, holder in held:
             by_key[key].append(holder)
-        calls: list[ScriptCall] = [("stay", _name(key), (ttl_ms, *holders)) for key, holders in by_key.items()]
+        calls: list[ScriptCall] = [("renew_permit", _name(key), (ttl_ms, *holders)) for key, holders in by_key.items()]
         for start in range(0, len(calls), KEYS_PER_CALL):
             await self._link.scripts(calls[start : start + KEYS_PER_CALL])
 
-    async def leave_places(self, held: list[tuple[str, str]]) -> None:
+    async def release_permits(self, held: list[tuple[str, str]]) -> None:
         """See `Store`."""
         for start in range(0, len(held), KEYS_PER_CALL):
             few = held[start : start + KEYS_PER_CALL]

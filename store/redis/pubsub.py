@@ -51,7 +51,7 @@ class RedisSignals(Linked):
         """See `Store`."""
         await self._link.command("PUBLISH", self._prefix + raw(channel), payload, repeatable=False)
 
-    async def follow(self, channel: str) -> None:
+    async def subscribe(self, channel: str) -> None:
         """See `Store`. Whoever follows twice unfollows twice. Raises `StoreError` if it isn't heard in time."""
         name = raw(channel)
         followed = self._followed.get(name)
@@ -68,7 +68,7 @@ class RedisSignals(Linked):
                 raise StoreError("The store can't be reached.") from error
             raise
 
-    async def unfollow(self, channel: str) -> None:
+    async def unsubscribe(self, channel: str) -> None:
         """See `Store`."""
         followed = self._followed.get(raw(channel))
         if followed is not None:
@@ -85,7 +85,7 @@ class RedisSignals(Linked):
         self._pending.append((command, name))
         self._wake.set()
 
-    async def listen(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
+    async def run_pubsub(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
         """See `Store`."""
         lost: Callable[[], None] | None = None
         delay_s = RECONNECT_S[0]

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 from store.records import DAY_MS, Counters
 
 FOLDER = Path(__file__).parent / "lua"
-SHARED = frozenset({"clock", "conversation", "entries", "kept", "limits"})
+SHARED = frozenset({"clock", "conversation", "entries", "limits", "turn_fields"})
 NAMES = tuple(sorted({path.stem for path in FOLDER.glob("*.lua")} - SHARED))
 
 RUNNING_MS = 48 * 3_600_000

@@ -120,9 +120,11 @@ class RedisTurns(Linked):
         (turns,) = accepted(await self._link.script("active", user_prefix(user), raw(conversation or "")))
         return [turn.decode() for turn in turns]
 
-    async def slots(self, user: str, turn: str, running: int) -> Slots:
+    async def running_groups(self, user: str, turn: str, running: int) -> Slots:
         """See `Store`."""
-        return _slots(await self._link.script("slots", user_prefix(user), raw(turn), running)) if running else ()
+        return (
+            _slots(await self._link.script("running_groups", user_prefix(user), raw(turn), running)) if running else ()
+        )
 
 
 def _slots(found: list[list[bytes]]) -> Slots:

@@ -14,15 +14,15 @@ class EmbeddedNotes:
     def __init__(self, database: Database) -> None:
         self._db = database
 
-    async def put_note(self, key: str, value: bytes, ttl_ms: int) -> bool:
+    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bool:
         """See `Store`."""
         return await self._db.run(_put, key, value, ttl_ms)
 
-    async def take_note(self, key: str) -> bytes | None:
+    async def pop_ephemeral(self, key: str) -> bytes | None:
         """See `Store`."""
         return await self._db.run(_take, key)
 
-    async def notes(self, keys: list[str]) -> list[bytes | None]:
+    async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
         """See `Store`."""
         return await self._db.run(_read, keys)
 

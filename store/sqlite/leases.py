@@ -34,17 +34,17 @@ class EmbeddedLeases(LocalSignals):
         """See `Store`."""
         await self._db.run(_release, user, turn, epoch)
 
-    async def takeable(self) -> list[tuple[str, str]]:
+    async def expired_leases(self) -> list[tuple[str, str]]:
         """See `Store`."""
         return await self._db.run(_takeable)
 
-    async def take(
+    async def claim(
         self, user: str, turn: str, owner: str, epoch: int, lease_ms: int, *, force: bool = False
     ) -> TurnRecord | None:
         """See `Store`."""
         return await self._db.run(_take, user, turn, owner, epoch, lease_ms, force)
 
-    async def wish_cancel(self, user: str, turn: str, wish: bytes) -> bool:
+    async def request_cancel(self, user: str, turn: str, wish: bytes) -> bool:
         """See `Store`."""
         return await self._db.run_then(self._tell, _wish_cancel, user, turn, wish)
 

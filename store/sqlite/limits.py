@@ -70,7 +70,7 @@ def _count_start(db: sqlite3.Connection, user: str, interval_us: int, burst: int
 
 
 def slots_before(db: sqlite3.Connection, user: str, turn: str, running: int) -> Slots:
-    """See `Store.slots`."""
+    """See `Store.running_groups`."""
     if not running:
         return ()
     slots: list[list[str]] = []

@@ -11,7 +11,7 @@ class EmbeddedPlaces:
     def __init__(self) -> None:
         self._until: dict[str, dict[str, float]] = {}
 
-    async def take_places(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
+    async def acquire_permits(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
         """See `Store`."""
         return [self._take(holder, key, most, ttl_ms) for key, most in places]
 
@@ -24,13 +24,13 @@ class EmbeddedPlaces:
         self._until[key] = living
         return free
 
-    async def keep_places(self, held: list[tuple[str, str]], ttl_ms: int) -> None:
+    async def renew_permits(self, held: list[tuple[str, str]], ttl_ms: int) -> None:
         """See `Store`."""
         until = time.monotonic() + ttl_ms / 1000
         for key, holder in held:
             self._until.setdefault(key, {})[holder] = until
 
-    async def leave_places(self, held: list[tuple[str, str]]) -> None:
+    async def release_permits(self, held: list[tuple[str, str]]) -> None:
         """See `Store`."""
         for key, holder in held:
             holders = self._until.get(key, {})

@@ -75,7 +75,7 @@ class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes, EmbeddedPace
 
     async def ping(self) -> None:
         """See `Store`."""
-        await self.put_note("ping", b"", 0)  # a full disk can still be read
+        await self.put_ephemeral("ping", b"", 0)  # a full disk can still be read
 
     async def accept(self, new: NewTurn) -> Accepted:
         """See `Store`."""
@@ -105,7 +105,7 @@ class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes, EmbeddedPace
         """See `Store`."""
         return await self._db.run(_active, user, conversation)
 
-    async def slots(self, user: str, turn: str, running: int) -> Slots:
+    async def running_groups(self, user: str, turn: str, running: int) -> Slots:
         """See `Store`."""
         return await self._db.run(slots_before, user, turn, running)
 

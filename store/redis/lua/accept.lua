@@ -1,5 +1,5 @@
 -- Accept a turn: its id, request, question, conversation and lease.
--- uses: clock, kept, conversation, limits
+-- uses: clock, turn_fields, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the turn as MessagePack, the channel of its conversation, until when to do it.
 -- Returns {'known', turn, whether its conversation is there}, {'fresh', turn, conversation, the question's parent, turns
 -- ahead, slots}, {'conflict'}, {'busy'}, {'not_found', what}, {'limited', limit, ms} or {'late'}; records are flat lists of

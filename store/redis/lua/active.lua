@@ -1,5 +1,5 @@
 -- The turns without an ending of a conversation, or of the user.
--- uses: clock, kept, conversation
+-- uses: clock, turn_fields, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation ('' for all).
 -- Returns {'ok', ids, oldest first} or {'not_found', what}.
 if ARGV[1] == '' then

@@ -1,5 +1,5 @@
 -- One entry of a turn's log.
--- uses: clock, kept, entries
+-- uses: clock, turn_fields, entries
 -- KEYS[1] the user's prefix. ARGV: turn, epoch, first, last, encoded entry, channel.
 -- Returns the log's end if the entry is stored and nothing else is to be said, else {outcome, end, wish to stop}.
 local turn = KEYS[1] .. 'turn:' .. ARGV[1]

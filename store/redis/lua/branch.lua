@@ -1,5 +1,5 @@
 -- The way from a message to its root.
--- uses: clock, kept, conversation
+-- uses: clock, turn_fields, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation, message, how many bytes the bodies may have together, or nothing.
 -- Returns {'ok', messages (newest first), number of older messages left out} or {'not_found', what}.
 local p, id, branch = KEYS[1], ARGV[2], {}

@@ -1,5 +1,5 @@
 -- Empty a conversation's head; endings of turns accepted before don't move it any more.
--- uses: clock, kept, conversation
+-- uses: clock, turn_fields, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation, now.
 -- Returns {'ok', conversation} or {'not_found', what}.
 local key = KEYS[1] .. 'conversation:' .. ARGV[1]

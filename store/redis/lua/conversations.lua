@@ -1,5 +1,5 @@
 -- The user's conversations, last changed first.
--- uses: clock, kept, conversation
+-- uses: clock, turn_fields, conversation
 -- KEYS[1] the user's prefix. ARGV: at most how many, before ('' for none).
 -- Returns {'ok', conversations} or {'not_found', what}.
 local listed = list_conversations(KEYS[1], tonumber(ARGV[1]), ARGV[2], function(key)

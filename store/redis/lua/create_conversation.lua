@@ -1,5 +1,5 @@
 -- Keep a new conversation; one that is there stays.
--- uses: clock, kept, conversation, limits
+-- uses: clock, turn_fields, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the conversation as MessagePack, and the user's limits so, if they count.
 -- Returns {'ok'} or {'limited', limit}.
 local new, limits = cmsgpack.unpack(ARGV[1]), ARGV[2] and cmsgpack.unpack(ARGV[2])

@@ -1,5 +1,5 @@
 -- Forget a conversation, its messages, and what was logged of its turns.
--- uses: clock, kept, conversation
+-- uses: clock, turn_fields, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation.
 -- Returns {'ok', ids of its turns that still run, oldest first} or {'not_found', what}.
 local p, key = KEYS[1], KEYS[1] .. 'conversation:' .. ARGV[1]

@@ -1,5 +1,5 @@
 -- End a turn: its last events, its answer, its usage and its ending.
--- uses: clock, kept, entries, conversation, limits
+-- uses: clock, turn_fields, entries, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the ending as MessagePack, the encoded entry, the turn's channel.
 -- Returns {'ok', conversation}, {'not_found', what}, {'fenced'} or {'gap', end}.
 local p, ended = KEYS[1], cmsgpack.unpack(ARGV[1])

@@ -1,5 +1,5 @@
 -- How long leases of turns of one user last.
--- uses: clock, kept
+-- uses: clock, turn_fields
 -- KEYS[1] the user's prefix. ARGV: turns.
 -- Returns for each ms from now, 0 where it has lapsed, -1 where nothing runs.
 local now, answers = clock_ms(), {}

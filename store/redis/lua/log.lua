@@ -1,5 +1,5 @@
 -- Read a turn's log.
--- uses: kept
+-- uses: turn_fields
 -- KEYS[1] the user's prefix. ARGV: turn, after, about how many bytes at most.
 -- Returns encoded entries that hold events after seq `after`, in order.
 local after, room = tonumber(ARGV[2]), tonumber(ARGV[3])

@@ -1,5 +1,5 @@
 -- Let a lease lapse now.
--- uses: kept
+-- uses: turn_fields
 -- KEYS[1] the user's prefix. ARGV: turn, epoch.
 -- Returns whether the turn runs in that epoch.
 local turn = KEYS[1] .. 'turn:' .. ARGV[1]

@@ -1,5 +1,5 @@
 -- Prolong the leases of turns of one user.
--- uses: clock, kept
+-- uses: clock, turn_fields
 -- KEYS[1] the user's prefix. ARGV: owner, ms, then turn and epoch of each.
 -- Returns for each 'held', 'refused' or 'missing', and its wish to stop.
 local answers, until_ms = {}, clock_ms() + tonumber(ARGV[2])

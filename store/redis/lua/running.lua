@@ -1,5 +1,5 @@
 -- How some turns stand.
--- uses: kept
+-- uses: turn_fields
 -- KEYS[1] the user's prefix. ARGV: turns.
 -- Returns the status of each, '' where there is none.
 local stands = {}

@@ -1,5 +1,5 @@
 -- One turn.
--- uses: clock, kept
+-- uses: clock, turn_fields
 -- KEYS[1] the user's prefix. ARGV: turn.
 -- Returns {fields, whether its conversation is there, whether its lease has lapsed}; no fields where it isn't kept.
 local turn = KEYS[1] .. 'turn:' .. ARGV[1]

@@ -1,5 +1,5 @@
 -- Change a conversation.
--- uses: clock, kept, conversation, limits
+-- uses: clock, turn_fields, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: conversation, now, the change as MessagePack, and the user's limits so, if they count.
 -- Returns {'ok', conversation}, {'not_found', what} or {'limited', limit}.
 local key, change = KEYS[1] .. 'conversation:' .. ARGV[1], cmsgpack.unpack(ARGV[3])

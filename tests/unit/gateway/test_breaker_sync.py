@@ -61,9 +61,9 @@ async def test_it_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("gateway.breaker_sync.REFRESH_S", 60)
         store = view()
         async with keeping(store) as one:
-            await eventually(lambda: "notes" in store.calls)
+            await eventually(lambda: "get_ephemeral" in store.calls)
             fail(one)
-            await eventually(lambda: "put_note" in store.calls)
+            await eventually(lambda: "put_ephemeral" in store.calls)
 
 
 async def test_every_instance_probes_for_itself() -> None:
@@ -78,9 +78,9 @@ async def test_every_instance_probes_for_itself() -> None:
 async def test_a_store_that_is_away_costs_nothing() -> None:
     """Each instance has its own eyes; what opened meanwhile is told when the store is back."""
     async with two() as (here, one, other):
-        with here.failing("put_note"):
+        with here.failing("put_ephemeral"):
             fail(one)
-            await eventually(lambda: here.calls.count("put_note") > 2)
+            await eventually(lambda: here.calls.count("put_ephemeral") > 2)
             assert one.of("openai:x").left_s > 29
             assert other.of("openai:x").opened is None
         await eventually(lambda: other.of("openai:x").opened)

@@ -36,7 +36,7 @@ async def test_durability_is_told_to_every_connection(steered: SteeredStore, qui
     """Law 4: `degraded` when the store is lost and `ok` when it is back, also while no turn runs."""
     async with open_instance(steered, lease_s=0.3) as instance, seat(instance.services) as ann:
         await ann.request("ping")
-        with steered.failing("takeable"):
+        with steered.failing("expired_leases"):
             await eventually(lambda: instance.told)
         await eventually(lambda: len(instance.told) == 2)
         assert [frame.state for frame in instance.told] == ["degraded", "ok"]

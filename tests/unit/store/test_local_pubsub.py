@@ -19,7 +19,7 @@ async def listening(signals: LocalSignals) -> AsyncIterator[list[tuple[str, byte
     reconnects: list[None] = []
     async with asyncio.TaskGroup() as tasks:
         listener = tasks.create_task(
-            signals.listen(lambda channel, payload: heard.append((channel, payload)), lambda: reconnects.append(None))
+            signals.run_pubsub(lambda channel, payload: heard.append((channel, payload)), lambda: reconnects.append(None))
         )
         await asyncio.sleep(0)
         yield heard
@@ -32,10 +32,10 @@ async def test_only_what_is_followed_is_heard() -> None:
     signals = LocalSignals()
     async with listening(signals) as heard:
         await signals.publish("a", b"too early")
-        await signals.follow("a")
+        await signals.subscribe("a")
         await signals.publish("a", b"1")
         await signals.publish("b", b"elsewhere")
-        await signals.unfollow("a")
+        await signals.unsubscribe("a")
         await signals.publish("a", b"too late")
     assert heard == [("a", b"1")]
 
@@ -44,12 +44,12 @@ async def test_a_channel_is_heard_until_its_last_follower_leaves() -> None:
     """Following is counted; a signal is delivered once, however many follow."""
     signals = LocalSignals()
     async with listening(signals) as heard:
-        await signals.follow("a")
-        await signals.follow("a")
+        await signals.subscribe("a")
+        await signals.subscribe("a")
         await signals.publish("a", b"1")
-        await signals.unfollow("a")
+        await signals.unsubscribe("a")
         await signals.publish("a", b"2")
-        await signals.unfollow("a")
+        await signals.unsubscribe("a")
         await signals.publish("a", b"3")
     assert heard == [("a", b"1"), ("a", b"2")]
 
@@ -58,8 +58,8 @@ async def test_leaving_a_channel_that_nobody_follows_is_harmless() -> None:
     """It doesn't count against a follower to come."""
     signals = LocalSignals()
     async with listening(signals) as heard:
-        await signals.unfollow("a")
-        await signals.follow("a")
+        await signals.unsubscribe("a")
+        await signals.subscribe("a")
         await signals.publish("a", b"1")
     assert heard == [("a", b"1")]
 
@@ -67,7 +67,7 @@ async def test_leaving_a_channel_that_nobody_follows_is_harmless() -> None:
 async def test_without_a_listener_nothing_is_kept() -> None:
     """At most once: what nobody listens to is gone, and a later listener hears what comes then."""
     signals = LocalSignals()
-    await signals.follow("a")
+    await signals.subscribe("a")
     await signals.publish("a", b"lost")
     async with listening(signals) as heard:
         await signals.publish("a", b"1")
@@ -79,24 +79,24 @@ async def test_without_a_listener_nothing_is_kept() -> None:
 async def test_a_turn_is_attached_elsewhere_while_another_instance_says_so() -> None:
     """Law 8: one's own touch doesn't count, nor another turn's or user's, nor one whose time is over."""
     signals = LocalSignals()
-    await signals.touch("in_1", [("ann", "t1"), ("ann", "t2")], 60_000)
-    await signals.touch("in_2", [("ann", "t3")], 0)
-    assert await signals.attached_elsewhere("ann", "t1", "in_2")
-    assert not await signals.attached_elsewhere("ann", "t1", "in_1")
-    assert not await signals.attached_elsewhere("ann", "t3", "in_1")
-    assert not await signals.attached_elsewhere("bob", "t1", "in_2")
-    await signals.touch("in_2", [("ann", "t1")], 60_000)
-    assert await signals.attached_elsewhere("ann", "t1", "in_1")
+    await signals.renew_presence("in_1", [("ann", "t1"), ("ann", "t2")], 60_000)
+    await signals.renew_presence("in_2", [("ann", "t3")], 0)
+    assert await signals.has_other_presence("ann", "t1", "in_2")
+    assert not await signals.has_other_presence("ann", "t1", "in_1")
+    assert not await signals.has_other_presence("ann", "t3", "in_1")
+    assert not await signals.has_other_presence("bob", "t1", "in_2")
+    await signals.renew_presence("in_2", [("ann", "t1")], 60_000)
+    assert await signals.has_other_presence("ann", "t1", "in_1")
 
 
 async def test_touches_whose_time_is_over_are_forgotten() -> None:
     """Nothing grows with the turns that once were; a touch that holds stays."""
     signals = LocalSignals()
-    await signals.touch("in_1", [("ann", f"t{n}") for n in range(100)], 0)
-    await signals.touch("in_1", [("ann", "long")], 60_000)
-    await signals.touch("in_2", [("ann", "t0")], 60_000)
+    await signals.renew_presence("in_1", [("ann", f"t{n}") for n in range(100)], 0)
+    await signals.renew_presence("in_1", [("ann", "long")], 60_000)
+    await signals.renew_presence("in_2", [("ann", "t0")], 60_000)
     assert set(signals._touched) == {("ann", "long"), ("ann", "t0")}
-    assert await signals.attached_elsewhere("ann", "long", "in_2")
+    assert await signals.has_other_presence("ann", "long", "in_2")
 
 
 def test_a_new_entry_is_told_whole() -> None:

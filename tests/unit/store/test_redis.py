@@ -146,7 +146,7 @@ async def test_over_tls(tmp_path: Path) -> None:
     with redis_process(tmp_path / "redis", password="right", tls=True) as server:
         async with redis_store(server.url) as store, listening(store) as heard:
             turn = await running(store, stateless_turn())
-            await store.follow("turn:ann:t1")
+            await store.subscribe("turn:ann:t1")
             for n in range(1, 7):
                 await store.append([Append("ann", "t1", turn.epoch, n, n, b"x" * 256 * 1024)])
                 assert (await heard.next())[0] == "turn:ann:t1"
@@ -282,7 +282,7 @@ async def test_databases_of_one_redis_do_not_hear_each_other(redis_server: Redis
     """Law 12: two gateways that share a Redis, each in a database of its own, are strangers."""
     other_url = redis_server.url.replace("/0", "/1")
     async with redis_store(redis_server.url) as one, redis_store(other_url) as two, listening(two) as heard:
-        await two.follow("turn:ann:t1")
+        await two.subscribe("turn:ann:t1")
         turn = await running(one, stateless_turn())
         assert await two.append([Append("ann", "t1", turn.epoch, 1, 1, b"x")]) == [Appended("missing", 0)]
         await one.append([piece(turn, 1, 1)])

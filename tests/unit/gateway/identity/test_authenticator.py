@@ -57,8 +57,8 @@ class Gate:
 
     async def sweeps(self) -> None:
         """So many that a change is old."""
-        asked = self.store.calls.count("notes")
-        await eventually(lambda: self.store.calls.count("notes") > asked + 20)
+        asked = self.store.calls.count("get_ephemeral")
+        await eventually(lambda: self.store.calls.count("get_ephemeral") > asked + 20)
 
     def present(self, principal: Principal) -> tuple[CredentialLease, list[int], list[str]]:
         """Somebody who is here, and what is heard of the end."""
@@ -455,7 +455,7 @@ async def test_a_key_ends_while_the_store_is_away(tmp_path: Path) -> None:
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
         access = g.auth.admit(await g.auth.of(bearer(key)))
-        with g.store.failing("notes"):
+        with g.store.failing("get_ephemeral"):
             g.file.remove(key)
             await eventually(lambda: access.revoked)
 
@@ -497,7 +497,7 @@ async def test_without_the_store_nobody_new_comes_in(tmp_path: Path) -> None:
     async with gate(tmp_path) as g:
         access = g.auth.admit(await g.auth.of(bearer(token("ann", jti="j"))))
         await g.auth.revocations.revoke("jti:j")
-        with g.store.failing("notes"):
+        with g.store.failing("get_ephemeral"):
             assert await code(g.auth.of(bearer(token("bob")))) == "store_unavailable"
             assert await code(g.auth.of_first_frame(token("bob"))) == "store_unavailable"
         await eventually(lambda: access.revoked)

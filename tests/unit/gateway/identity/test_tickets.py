@@ -67,7 +67,7 @@ async def test_without_the_store_nobody_can_tell() -> None:
     async with open_store() as store:
         tickets = Tickets(store.as_store, 30)
         ticket, _ = await tickets.issue(ANN)
-        with store.failing("take_note"), pytest.raises(ApiError) as refused:
+        with store.failing("pop_ephemeral"), pytest.raises(ApiError) as refused:
             await tickets.redeem(ticket)
         assert refused.value.code == "store_unavailable"
         assert (await tickets.redeem(ticket)).user == "ann"

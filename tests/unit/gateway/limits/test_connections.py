@@ -92,7 +92,7 @@ async def test_one_round_trip_and_none_where_nothing_is_counted() -> None:
     """For the user and the address together; with auth off, or a limit of 0, for nobody."""
     store = SteeredStore(EmbeddedStore(":memory:"))
     await ConnectionPermit(places(store)).enter(ANN, "192.0.2.1")
-    assert store.calls == ["take_places"]
+    assert store.calls == ["acquire_permits"]
     switched_off: tuple[dict[str, Any], ...] = ({"auth": "none"}, {"user_connections": 0, "address_connections": 0})
     for off in switched_off:
         made = places(store, **off)
@@ -100,7 +100,7 @@ async def test_one_round_trip_and_none_where_nothing_is_counted() -> None:
             await ConnectionPermit(made).enter(ANN, "192.0.2.1")
         await made.run()
         assert made.here == {}
-    assert store.calls == ["take_places"]
+    assert store.calls == ["acquire_permits"]
 
 
 @pytest.mark.parametrize("reachable", [True, False])
@@ -111,7 +111,7 @@ async def test_while_the_store_is_away_each_counts_its_own(reachable: bool) -> N
     with store.failing():
         permit = ConnectionPermit(made)
         await permit.enter(ANN, "192.0.2.1")
-        assert store.calls == ["take_places"] * reachable
+        assert store.calls == ["acquire_permits"] * reachable
         with pytest.raises(ApiError, match="1 connections of this user"):
             await ConnectionPermit(made).enter(ANN, "192.0.2.1")
         permit.leave()

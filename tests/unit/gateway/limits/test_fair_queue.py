@@ -121,7 +121,9 @@ def test_no_slot_is_lost_and_none_is_given_twice(steps: list[tuple[str, str]]) -
 def test_what_is_queued_is_a_call_of_the_store() -> None:
     """And what a running turn needs isn't: its log, its lease, its ending."""
     assert all(callable(getattr(Store, name)) for name in QUEUED)
-    assert QUEUED.isdisjoint({"append", "end", "renew", "release", "take", "takeable", "listen", "follow", "ping"})
+    assert QUEUED.isdisjoint(
+        {"append", "end", "renew", "release", "take", "expired_leases", "listen", "follow", "ping"}
+    )
 
 
 async def test_a_fair_store_is_the_same_store(steered: SteeredStore) -> None:

@@ -33,7 +33,7 @@ async def test_unknown_ids_are_looked_up_at_once(steered: SteeredStore) -> None:
             steered.calls.clear()
             found = (await ann.request(kind, **fields))["turns"]
             assert len(found) == 1000
-            asked = [name for name in steered.calls if name in {"turn", "running", "wish_cancel", "active", "log"}]
+            asked = [name for name in steered.calls if name in {"turn", "running", "request_cancel", "active", "log"}]
             assert asked == ["running"], kind
         assert (await ann.ending("t"))["type"] == "turn.cancelled"
 

@@ -140,7 +140,7 @@ async def test_accepting_makes_a_conversation_with_its_first_words(steered: Stee
     assert (first.message, first.parent) == (found.turn.message, found.input.id)
     assert started(found.turn, found.input, queued=True).status == "queued"
     assert found.turn.owner == "in_one"
-    assert await steered.takeable() == []
+    assert await steered.expired_leases() == []
 
 
 async def test_tool_results_are_a_message_of_the_tool(steered: SteeredStore) -> None:

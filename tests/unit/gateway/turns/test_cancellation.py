@@ -64,7 +64,7 @@ async def test_an_owner_that_stays_silent_loses_the_turn(quick: None, monkeypatc
             assert (await there.ending("t"))["type"] == "turn.cancelled"
         assert (await here.ending("t"))["type"] == "turn.cancelled"
         assert here.turns["t"].text() == there.turns["t"].text()
-        assert two.store.calls.count("take") == 1
+        assert two.store.calls.count("claim") == 1
 
 
 async def test_a_wish_whose_signal_was_lost_comes_with_the_next_append(quick: None) -> None:
@@ -74,7 +74,7 @@ async def test_a_wish_whose_signal_was_lost_comes_with_the_next_append(quick: No
         with one.shared.deaf():
             assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
         await here.ending("t")
-        assert "take" not in two.store.calls
+        assert "claim" not in two.store.calls
 
 
 async def test_a_cancel_at_a_former_owner_reaches_the_new_one(quick: None) -> None:
@@ -131,10 +131,10 @@ async def test_a_turn_lives_while_any_device_follows_it(quick: None) -> None:
             async with seat(one.services) as here:
                 await here.start("t", demo=SLOW, on_disconnect="cancel")
                 await there.request("turn.attach", turn="t")
-                while not await one.store.attached_elsewhere("ann", "t", one.services.instance):
+                while not await one.store.has_other_presence("ann", "t", one.services.instance):
                     await asyncio.sleep(0.01)
-            asked = one.store.calls.count("attached_elsewhere")
-            await there.until(lambda: one.store.calls.count("attached_elsewhere") >= asked + 4)
+            asked = one.store.calls.count("has_other_presence")
+            await there.until(lambda: one.store.calls.count("has_other_presence") >= asked + 4)
             assert one.stream("t").running
         await asyncio.wait_for(one.stream("t").ended.wait(), 5)
         assert (await one.store.turn("ann", "t")).status == "cancelled"
@@ -143,11 +143,11 @@ async def test_a_turn_lives_while_any_device_follows_it(quick: None) -> None:
 async def test_a_store_that_is_away_ends_no_abandoned_turn(quick: None) -> None:
     """Law 8: who can't ask whether somebody follows elsewhere asks again, and doesn't guess."""
     async with open_pair(disconnect_grace_s=0.02) as (one, _):
-        with one.store.failing("attached_elsewhere", 3):
+        with one.store.failing("has_other_presence", 3):
             async with seat(one.services) as here:
                 await here.start("t", demo=SLOW, on_disconnect="cancel")
             await asyncio.wait_for(one.stream("t").ended.wait(), 5)
-        assert one.store.calls.count("attached_elsewhere") == 4
+        assert one.store.calls.count("has_other_presence") == 4
 
 
 def _asks_in_s(stream: LiveTurn) -> float:
@@ -170,21 +170,21 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
         stream, store = one.stream("t"), one.store.real
         assert isinstance(store, EmbeddedStore)
         one.services.starter._abandonment._on_abandoned(stream)
-        await eventually(lambda: one.store.calls.count("attached_elsewhere") > 3)
+        await eventually(lambda: one.store.calls.count("has_other_presence") > 3)
         if lost == "attachments":
-            with one.store.failing("attached_elsewhere"):
-                asked = one.store.calls.count("attached_elsewhere")
-                await eventually(lambda: one.store.calls.count("attached_elsewhere") > asked)
+            with one.store.failing("has_other_presence"):
+                asked = one.store.calls.count("has_other_presence")
+                await eventually(lambda: one.store.calls.count("has_other_presence") > asked)
                 store._touched.clear()
         else:
             one.wired.writer.restore_soon(stream)
             await eventually(lambda: _asks_in_s(stream) > 1)
             store._touched.clear()
-        touches = two.store.calls.count("touch")
-        await eventually(lambda: two.store.calls.count("touch") > touches + 1)
-        asked = one.store.calls.count("attached_elsewhere")
+        touches = two.store.calls.count("renew_presence")
+        await eventually(lambda: two.store.calls.count("renew_presence") > touches + 1)
+        asked = one.store.calls.count("has_other_presence")
         one.services.starter._abandonment._on_abandoned(stream)
-        await eventually(lambda: one.store.calls.count("attached_elsewhere") > asked + 3)
+        await eventually(lambda: one.store.calls.count("has_other_presence") > asked + 3)
         assert stream.running
 
 
@@ -199,14 +199,14 @@ async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypa
         stream, store = one.stream("t"), one.store.real
         assert isinstance(store, EmbeddedStore)
         one.services.starter._abandonment._on_abandoned(stream)
-        with one.store.blocked("attached_elsewhere") as asking:
+        with one.store.blocked("has_other_presence") as asking:
             await asking.wait()
             timer = stream._disconnect_timer
             one.wired.writer.restore_soon(stream)
             await eventually(lambda: stream._disconnect_timer is not timer)
             store._touched.clear()
-        touches = two.store.calls.count("touch")
-        await eventually(lambda: two.store.calls.count("touch") > touches + 1)
+        touches = two.store.calls.count("renew_presence")
+        await eventually(lambda: two.store.calls.count("renew_presence") > touches + 1)
         assert stream.running
 
 

@@ -149,7 +149,7 @@ async def test_a_turn_whose_record_is_gone_still_ends(steered: SteeredStore) -> 
 async def test_an_ending_of_a_former_owner_is_not_said(steered: SteeredStore) -> None:
     """Laws 2 and 9: a turn that another instance has taken gets no ending from here."""
     stream, delivery, _ = await accepted(steered)
-    assert await steered.take("ann", "t", "two", EPOCH + 1, 1000, force=True)
+    assert await steered.claim("ann", "t", "two", EPOCH + 1, 1000, force=True)
     assert not await end(steered, stream, delivery, OUTCOMES["completed"])
     assert not stream.log.ended
     assert (await steered.turn("ann", "t")).status == "running"

@@ -22,7 +22,7 @@ async def test_a_long_turn_keeps_its_owner(quick: None) -> None:
         renewals = one.store.calls.count("renew")
         await eventually(lambda: one.store.calls.count("renew") >= renewals + 7)
         assert one.stream("t").running
-        assert "take" not in two.store.calls
+        assert "claim" not in two.store.calls
 
 
 async def test_a_lapsed_lease_that_nobody_took_is_renewed(quick: None) -> None:
@@ -106,18 +106,18 @@ async def test_nobody_reaps_whose_own_calls_fail(quick: None) -> None:
     async with open_pair(lease_s=0.5) as (one, two):
         async with seat(one.services) as here:
             await here.start("t", demo=SLOW)
-            with two.store.failing("takeable", 1):
+            with two.store.failing("expired_leases", 1):
                 await eventually(lambda: two.told)
             failed_at = two.wired.writer.failed_at
             await one.kill()
-        await eventually(lambda: "take" in two.store.calls)
+        await eventually(lambda: "claim" in two.store.calls)
         assert asyncio.get_running_loop().time() - failed_at > 0.5
 
 
 async def test_an_outage_counts_until_it_is_over(quick: None) -> None:
     """Law 9: an instance that takes nothing for a lease after a failure notices each, not the first of an outage alone."""
     async with open_pair(lease_s=30) as (_, two):
-        with two.store.failing("takeable"):
+        with two.store.failing("expired_leases"):
             for _ in range(3):
                 failed_at = two.wired.writer.failed_at
                 await eventually(lambda: two.wired.writer.failed_at > failed_at)  # noqa: B023
@@ -127,12 +127,12 @@ async def test_an_outage_counts_until_it_is_over(quick: None) -> None:
 async def test_a_hint_may_be_wrong(quick: None, gone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lapsed lease of a turn that isn't there any more is no failure of the store."""
 
-    async def takeable() -> list[tuple[str, str]]:
+    async def expired_leases() -> list[tuple[str, str]]:
         return [("ann", gone)]
 
     async with open_pair() as (one, _):
-        monkeypatch.setattr(one.store.real, "takeable", takeable)
-        await eventually(lambda: one.store.calls.count("take") > 2)
+        monkeypatch.setattr(one.store.real, "expired_leases", expired_leases)
+        await eventually(lambda: one.store.calls.count("claim") > 2)
         assert one.told == []
 
 

@@ -195,7 +195,7 @@ async def test_a_former_owner_is_told(written: Written) -> None:
     """Law 9: what the store refuses stops the turn here; an answer from before it was taken again doesn't."""
     lost, again = await written.stream("lost"), await written.stream("again")
     for stream in (lost, again):
-        await written.store.take("ann", stream.turn, "two", EPOCH + 1, 1000, force=True)
+        await written.store.claim("ann", stream.turn, "two", EPOCH + 1, 1000, force=True)
     with written.store.blocked("append") as flushing:
         flush = asyncio.get_running_loop().create_task(written.writer.flush())
         await flushing.wait()
@@ -219,7 +219,7 @@ async def test_a_wish_that_comes_with_an_answer_is_obeyed(written: Written) -> N
     """Law 5: the store's answer to an append carries the stored wish; a stopped turn isn't stopped twice."""
     stream = await written.stream()
     wish = Abort("client", "enough")
-    await written.store.wish_cancel("ann", "t", JSON.encode(wish))
+    await written.store.request_cancel("ann", "t", JSON.encode(wish))
     await written.writer.flush()
     assert stream.signal.abort_reason == wish
     other = await written.stream("u")

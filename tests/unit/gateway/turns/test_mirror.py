@@ -60,7 +60,7 @@ async def test_a_whole_log_is_read_with_its_epochs() -> None:
     async with open_store() as store:
         turn = await running(store.as_store, stateless_turn(epoch=EPOCH))
         await store.append([_append(entry(1, 3))])
-        taken = await store.take("ann", "t1", "two", EPOCH + 7, 1000, force=True)
+        taken = await store.claim("ann", "t1", "two", EPOCH + 7, 1000, force=True)
         await store.append([_append(entry(4, 4, taken.epoch))])
         whole, state = await read_whole(store.as_store, LiveTurn("ann", "t1", b"", turn.epoch))
         assert whole.events == EVENTS[:4]

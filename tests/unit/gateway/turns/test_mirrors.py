@@ -69,7 +69,7 @@ async def test_a_position_ahead_of_the_log(quick: None, then: str) -> None:
             there.resume("t", position)
             if then != "goes on":
                 if then == "ends short":
-                    await two.store.wish_cancel("ann", "t", b'{"by":"client"}')
+                    await two.store.request_cancel("ann", "t", b'{"by":"client"}')
                 await two.services.cancellation._takeover.take_over("ann", "t", force=True)
                 await there.until(lambda: there.turns["t"].resets == 1)
         kind = "turn.cancelled" if then == "ends short" else "turn.completed"
@@ -103,7 +103,7 @@ async def test_a_store_that_is_away_only_delays_a_follower(pair: Pair) -> None:
     async with seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=DEMO)
         await there.request("turn.attach", turn="t")
-        with two.shared.deaf(), two.store.failing("log"), two.store.failing("touch"):
+        with two.shared.deaf(), two.store.failing("log"), two.store.failing("renew_presence"):
             reads = two.store.calls.count("log")
             await eventually(lambda: two.store.calls.count("log") > reads + 2)
         await there.ending("t")
@@ -118,7 +118,7 @@ async def test_one_mirror_for_all_who_follow(pair: Pair) -> None:
         asked = [(client, client.send("turn.attach", turn="t")) for client in (there, other, there)]
         for client, request_id in asked:
             await client.answer(request_id)
-        assert two.store.calls.count("follow") == 2  # the instance's own channel, and the turn's
+        assert two.store.calls.count("subscribe") == 2  # the instance's own channel, and the turn's
         await here.request("turn.cancel", turn="t")
         for client in (there, other):
             await client.ending("t")
@@ -215,7 +215,7 @@ async def test_a_former_owner_whose_log_has_expired_says_so(quick: None) -> None
         await here.until(lambda: here.turns["t"].seq > 5)
         with one.store.blocked("append") as flushing:
             await flushing.wait()
-            record = await one.store.real.take("ann", "t", "in_other", 0, 60_000, force=True)
+            record = await one.store.real.claim("ann", "t", "in_other", 0, 60_000, force=True)
             assert record is not None
             end = record.seq + 1
             payload = encode_events([cancelled(end)])
@@ -276,10 +276,10 @@ async def test_a_first_connection_is_told_to_the_owner_at_once(monkeypatch: pyte
     async with open_pair(lease_s=30) as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=SLOW)
         await there.request("turn.attach", turn="t")
-        await eventually(lambda: "touch" in two.store.calls)
-        assert await one.store.real.attached_elsewhere("ann", "t", one.services.instance)
+        await eventually(lambda: "renew_presence" in two.store.calls)
+        assert await one.store.real.has_other_presence("ann", "t", one.services.instance)
         await there.request("turn.attach", turn="t")
-        assert two.store.calls.count("touch") == 1
+        assert two.store.calls.count("renew_presence") == 1
 
 
 @bounds_a_time
@@ -290,7 +290,7 @@ async def test_the_grace_counts_from_the_last_connection_elsewhere(monkeypatch: 
         async with seat(one.services) as here:
             await here.start("t", demo=SLOW, on_disconnect="cancel")
             await there.request("turn.attach", turn="t")
-            await eventually(lambda: "touch" in two.store.calls)
+            await eventually(lambda: "renew_presence" in two.store.calls)
         await asyncio.sleep(0.6)
         began = asyncio.get_running_loop().time()
         await there.request("turn.detach", turn="t")
@@ -324,7 +324,7 @@ async def test_a_former_owner_takes_the_stores_log(quick: None, further: int) ->
             await flushing.wait()
             stored = one.stream("t").stored
             await here.until(lambda: here.turns["t"].seq > stored + 10)
-            record = await one.store.real.take("ann", "t", "in_other", 0, 60_000, force=True)
+            record = await one.store.real.claim("ann", "t", "in_other", 0, 60_000, force=True)
             assert record is not None
             end = record.seq
             events = [
@@ -333,7 +333,7 @@ async def test_a_former_owner_takes_the_stores_log(quick: None, further: int) ->
             ]
             payload = encode_events(events)  # type: ignore[arg-type]
             await one.store.real.append([Append("ann", "t", record.epoch, end + 1, end + len(events), payload)])
-            with one.store.failing("follow", 1), one.store.failing("log", 1):
+            with one.store.failing("subscribe", 1), one.store.failing("log", 1):
                 one.stream("t").signal.abort(Abort("lost"))
                 await here.until(lambda: here.turns["t"].resets == 1)
             await here.until(lambda: here.turns["t"].seq == end + len(events))

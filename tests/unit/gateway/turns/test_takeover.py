@@ -137,7 +137,7 @@ async def test_where_each_log_is_taken_up(quick: None, name: str, events: list[T
     async with open_shared_store() as open_view:
         view = open_view()
         async with open_instance(view, lease_s=0.3) as instance:
-            with view.blocked("takeable"):
+            with view.blocked("expired_leases"):
                 await abandoned(instance, "t", events, asked=MESSAGES)
             async with seat(instance.services) as ann:
                 await ann.request("turn.attach", turn="t")
@@ -160,7 +160,7 @@ async def test_what_cannot_be_resumed_fails(quick: None, fields: dict[str, Any],
     async with open_shared_store() as open_view:
         view = open_view()
         async with open_instance(view, lease_s=0.3) as instance, seat(instance.services) as ann:
-            with view.blocked("takeable"):
+            with view.blocked("expired_leases"):
                 await abandoned(instance, "t", events, **fields)
                 await abandoned(instance, "good", [], asked=MESSAGES)
             await ann.request("turn.attach", positions={turn: {"epoch": 0, "seq": 0} for turn in ("t", "good")})
@@ -182,7 +182,7 @@ async def test_a_turn_whose_log_is_damaged_ends(quick: None, events: list[TurnEv
     async with open_shared_store() as open_view:
         view = open_view()
         async with open_instance(view, lease_s=0.3) as instance, seat(instance.services) as ann:
-            with view.blocked("takeable"):
+            with view.blocked("expired_leases"):
                 conversation = (await ann.request("conversation.create"))["id"]
                 await abandoned(instance, "t", events, stateless=False, conversation=conversation)
                 record = await view.turn("ann", "t")
@@ -197,8 +197,8 @@ async def test_a_turn_whose_log_is_damaged_ends(quick: None, events: list[TurnEv
             assert (await ann.ending("good"))["type"] == "turn.completed"
             kept = [] if len(events) < 3 else [{"kind": "text", "text": "kept"}]
             assert (await ann.request("turn.get", turn="t"))["message"]["parts"] == kept
-            assert await view.takeable() == []
-            assert view.calls.count("take") == 2
+            assert await view.expired_leases() == []
+            assert view.calls.count("claim") == 2
         async with open_instance(open_view(), lease_s=0.3) as other, seat(other.services) as later:
             refused = (await later.request("turn.attach", positions={"t": {"epoch": 0, "seq": 0}}))["turns"]["t"]
             assert (refused["error"]["code"], refused["error"]["stored_message"]) == ("gone", record.message)
@@ -224,9 +224,9 @@ async def test_a_taker_obeys_a_stored_wish(quick: None) -> None:
     async with open_shared_store() as open_view:
         view = open_view()
         async with open_instance(view, providers, lease_s=0.3) as instance, seat(instance.services) as ann:
-            with view.blocked("takeable"):
+            with view.blocked("expired_leases"):
                 await abandoned(instance, "t", [started("t"), part(2), delta(3, "kept")], asked=MESSAGES)
-                assert await view.wish_cancel("ann", "t", b'{"by":"client","reason":"enough"}')
+                assert await view.request_cancel("ann", "t", b'{"by":"client","reason":"enough"}')
             await ann.request("turn.attach", turn="t")
             ended = await ann.ending("t")
             assert (ended["type"], ended["reason"]) == ("turn.cancelled", "enough")
@@ -242,7 +242,7 @@ async def test_a_turn_is_taken_once(quick: None) -> None:
         take = two.services.cancellation._takeover.take_over
         await asyncio.gather(take("ann", "t", force=True), take("ann", "t", force=True))
         await take("ann", "t", force=True)
-        assert two.store.calls.count("take") == 1
+        assert two.store.calls.count("claim") == 1
         assert two.stream("t").owned
         await one.store.append([])
         await here.until(lambda: here.of("t", "turn.status"))
@@ -327,7 +327,7 @@ async def test_a_queued_turn_of_which_nothing_was_logged_waits_too(quick: None) 
     async with open_pair() as (_, two), seat(two.services) as there:
         where = (await there.start("first", demo=SLOW))["conversation"]
         placed = {"stateless": False, "conversation": where, "on_busy": "queue"}
-        with two.store.blocked("takeable"):
+        with two.store.blocked("expired_leases"):
             await abandoned(two, "second", [], asked={"conversation": where, "on_busy": "queue"}, **placed)
         await there.request("turn.attach", turn="second")
         await there.until(lambda: there.of("second", "turn.status"))

@@ -48,7 +48,7 @@ async def test_who_asks_again_hears_it() -> None:
         for client in (here, there):
             assert (await client.ending("t"))["type"] == "turn.completed"
             assert client.turns["t"].text() == expected("Hello", DEMO)
-        assert [*one.store.calls, *two.store.calls].count("take") == 1
+        assert [*one.store.calls, *two.store.calls].count("claim") == 1
 
 
 async def test_who_asks_again_while_the_store_is_still_away_hears_it_too() -> None:
@@ -71,7 +71,7 @@ async def test_a_store_that_comes_back_later_is_asked_again() -> None:
         async with seat(instance.services) as ann:
             with store.failing("turn", 3), store.unanswered("accept"):
                 await refused_start(ann, "t")
-                await eventually(lambda: store.calls.count("take") == 1)
+                await eventually(lambda: store.calls.count("claim") == 1)
             await ann.request("turn.attach", turn="t")
             assert (await ann.ending("t"))["type"] == "turn.completed"
 
@@ -85,4 +85,4 @@ async def test_what_the_store_never_had_does_not_run() -> None:
             await eventually(lambda: store.calls.count("turn") == 1)
             assert (await ann.refused("turn.get", turn="t"))["code"] == "not_found"
             assert (await ann.start("t"))["status"] == "running"
-            assert "take" not in store.calls
+            assert "claim" not in store.calls

@@ -105,7 +105,7 @@ async def test_cancelled_calls_leave_no_answer_behind(redis_server: RedisProcess
         assert connections(redis_server) <= CONNECTIONS_MAX
 
 
-@pytest.mark.parametrize("kept", [0, 3])
+@pytest.mark.parametrize("turn_fields", [0, 3])
 async def test_an_answer_that_is_cut_is_asked_for_again(redis_server: RedisProcess, kept: int) -> None:
     """Twice a call is made again when its connection breaks, after Redis did what it was asked."""
     async with cut_way(redis_server) as way, redis_store(way.url) as store:
@@ -143,12 +143,12 @@ async def test_a_full_redis_refuses_new_turns_and_lets_the_others_end(tmp_path: 
             assert [one.outcome for one in await store.append([piece(turn, 1, 3), piece(other, 1, 1)])] == [
                 "stored"
             ] * 2
-            assert await store.wish_cancel("ann", "t1", b"stop")
+            assert await store.request_cancel("ann", "t1", b"stop")
             leases = await store.renew("one", [("ann", "t1", turn.epoch), ("ann", "t2", other.epoch)], 1000)
             assert all(lease.held for lease in leases)
-            await store.touch("one", [("ann", "t1")], 1000)
+            await store.renew_presence("one", [("ann", "t1")], 1000)
             await store.release("ann", "t2", other.epoch)
-            assert await store.take("ann", "t2", "two", 1, 1000) is not None
+            assert await store.claim("ann", "t2", "two", 1, 1000) is not None
             kept = await store.end(ending(await store.turn("ann", "t1")))
             assert kept is not None
             assert kept.head == "t1.answer"
@@ -170,7 +170,7 @@ async def test_one_failing_call_of_many_harms_no_other(redis_server: RedisProces
         await store.create_conversation(conversation())
         redis_server.ask("SET", "spoiled", "not a set")
         with pytest.raises(StoreError, match="can't do it"):
-            await store._link.scripts([("place", name, (1, 1000, "one")) for name in (b"a", b"spoiled", b"b")])
+            await store._link.scripts([("acquire_permit", name, (1, 1000, "one")) for name in (b"a", b"spoiled", b"b")])
         assert sorted(key for key in redis_server.keys() if len(key) == 1) == [b"a", b"b"]
 
 

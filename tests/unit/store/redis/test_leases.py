@@ -36,13 +36,13 @@ async def test_a_take_whose_answer_was_cut_is_taken_once(redis_server: RedisProc
         turn = await running(store)
         await store.release("ann", "t1", turn.epoch)
         way.cut(2)
-        taken = await store.take("ann", "t1", "two", turn.epoch + 7, LONG_MS)
+        taken = await store.claim("ann", "t1", "two", turn.epoch + 7, LONG_MS)
         assert taken is not None
         assert (taken.owner, taken.epoch) == ("two", turn.epoch + 7)
-        again = await store.take("ann", "t1", "two", turn.epoch + 7, LONG_MS, force=True)
+        again = await store.claim("ann", "t1", "two", turn.epoch + 7, LONG_MS, force=True)
         assert again == taken
-        assert await store.take("ann", "t1", "three", turn.epoch + 7, LONG_MS) is None
-        assert await store.take("ann", "t1", "two", turn.epoch + 8, LONG_MS) is None
+        assert await store.claim("ann", "t1", "three", turn.epoch + 7, LONG_MS) is None
+        assert await store.claim("ann", "t1", "two", turn.epoch + 8, LONG_MS) is None
 
 
 async def test_a_lost_hint_is_found_again_by_its_owner(redis_server: RedisProcess) -> None:
@@ -51,7 +51,7 @@ async def test_a_lost_hint_is_found_again_by_its_owner(redis_server: RedisProces
         turn = await running(store)
         forget_index(redis_server)
         await store.renew("one", [("ann", "t1", turn.epoch)], SHORT_MS)
-        assert await eventually(store.takeable) == [("ann", "t1")]
+        assert await eventually(store.expired_leases) == [("ann", "t1")]
 
 
 async def test_a_lost_hint_is_found_again_by_whoever_attaches(redis_server: RedisProcess) -> None:
@@ -60,9 +60,9 @@ async def test_a_lost_hint_is_found_again_by_whoever_attaches(redis_server: Redi
         turn = await running(store)
         await store.release("ann", "t1", turn.epoch)
         forget_index(redis_server)
-        assert await store.takeable() == []
+        assert await store.expired_leases() == []
         await store.turn("ann", "t1")
-        assert await store.takeable() == [("ann", "t1")]
+        assert await store.expired_leases() == [("ann", "t1")]
 
 
 async def test_a_wrong_hint_is_put_right(redis_server: RedisProcess) -> None:
@@ -74,7 +74,7 @@ async def test_a_wrong_hint_is_put_right(redis_server: RedisProcess) -> None:
         for turn in ("held", "ended", "unknown"):
             redis_server.ask("ZADD", bucket_of("ann", turn), 1, index_member("ann", turn))
         assert hints(redis_server) == 3
-        assert await store.takeable() == []
+        assert await store.expired_leases() == []
         assert hints(redis_server) == 1
         score = float(redis_server.ask("ZSCORE", bucket_of("ann", "held"), index_member("ann", "held")))
         seconds, _ = redis_server.ask("TIME")
@@ -87,13 +87,13 @@ async def test_a_repeated_start_does_not_hide_a_lapsed_turn(redis_server: RedisP
         turn = await running(store)
         await store.release("ann", "t1", turn.epoch)
         await running(store, stateless_turn(message="another"))
-        assert await store.takeable() == [("ann", "t1")]
+        assert await store.expired_leases() == [("ann", "t1")]
 
 
 async def test_an_attachment_leaves_with_its_time(redis_server: RedisProcess) -> None:
     """Law 8: nothing stays of it in Redis."""
     async with redis_store(redis_server.url) as store:
-        await store.touch("two", [("ann", "t1")], SHORT_MS)
+        await store.renew_presence("two", [("ann", "t1")], SHORT_MS)
 
         async def gone() -> bool:
             return redis_server.keys() == []
@@ -105,9 +105,9 @@ async def test_of_a_lost_turn_nobody_knows_who_is_attached(redis_server: RedisPr
     """Law 8: Redis came back empty, and with the turn went who follows it: that is no reason to stop it."""
     async with redis_store(redis_server.url) as store:
         await running(store)
-        assert not await store.attached_elsewhere("ann", "t1", "one")
+        assert not await store.has_other_presence("ann", "t1", "one")
         redis_server.ask("FLUSHALL")
-        assert await store.attached_elsewhere("ann", "t1", "one")
+        assert await store.has_other_presence("ann", "t1", "one")
 
 
 async def test_at_a_replica_nothing_can_be_taken(redis_server: RedisProcess) -> None:
@@ -116,6 +116,6 @@ async def test_at_a_replica_nothing_can_be_taken(redis_server: RedisProcess) -> 
         await running(store, stateless_turn(lease_ms=1))
         redis_server.ask("REPLICAOF", "127.0.0.1", 1)
         with pytest.raises(StoreError, match="only be read"):
-            await store.takeable()
+            await store.expired_leases()
         redis_server.ask("REPLICAOF", "NO", "ONE")
-        assert await store.takeable() == [("ann", "t1")]
+        assert await store.expired_leases() == [("ann", "t1")]

@@ -19,7 +19,7 @@ async def test_a_lost_connection_comes_back_and_says_so_first(redis_server: Redi
     """Law 7: after a loss `on_reconnect` comes once every channel is heard again, and before what is heard then."""
     async with cut_way(redis_server) as way, redis_store(way.url) as store, listening(store) as heard:
         channels = [f"channel{n}" for n in range(1200)]
-        await asyncio.gather(*map(store.follow, channels))
+        await asyncio.gather(*map(store.subscribe, channels))
         for losses in (1, 2):
             way.drop_all()
 
@@ -36,17 +36,17 @@ async def test_a_lost_connection_comes_back_and_says_so_first(redis_server: Redi
 async def test_a_restarted_redis_is_heard_again(redis_server: RedisProcess) -> None:
     """While it is away a new channel can't be heard, and says so in time; afterwards everything is."""
     async with redis_store(redis_server.url) as store, listening(store) as heard:
-        await store.follow("a")
+        await store.subscribe("a")
         redis_server.stop()
         with within(2.7), pytest.raises(StoreError, match="can't be reached"):
-            await store.follow("b")
+            await store.subscribe("b")
         redis_server.start()
 
         async def reconnected() -> bool:
             return heard.reconnects == 1
 
         await eventually(reconnected)
-        await store.follow("b")
+        await store.subscribe("b")
         await store.publish("a", b"1")
         await store.publish("b", b"2")
         assert [await heard.next(), await heard.next()] == [("a", b"1"), ("b", b"2")]
@@ -58,7 +58,7 @@ async def test_an_idle_or_frozen_connection_is_kept(
     """Silence shorter than the limit is no loss: pings are answered, and a Redis that stood still goes on."""
     monkeypatch.setattr(redis_signals, "PING_S", 0.05)
     async with redis_store(redis_server.url) as store, listening(store) as heard:
-        await store.follow("a")
+        await store.subscribe("a")
         redis_server.freeze()
         await asyncio.sleep(0.3)
         redis_server.thaw()
@@ -75,7 +75,7 @@ async def test_a_dead_silent_connection_is_given_up(
     monkeypatch.setattr(redis_signals, "PING_S", 0.05)
     monkeypatch.setattr(redis_signals, "SILENCE_S", 0.2)
     async with redis_store(redis_server.url) as store, listening(store) as heard:
-        await store.follow("a")
+        await store.subscribe("a")
         redis_server.freeze()
         await asyncio.sleep(0.5)
         redis_server.thaw()
@@ -91,14 +91,14 @@ async def test_a_dead_silent_connection_is_given_up(
 async def test_who_gives_up_following_disturbs_nobody(redis_server: RedisProcess) -> None:
     """Cancelling one `follow` neither cuts the connection nor takes a channel away from another."""
     async with redis_store(redis_server.url) as store, listening(store) as heard:
-        await store.follow("a")
+        await store.subscribe("a")
         loop = asyncio.get_running_loop()
         for n in range(50):
-            task = loop.create_task(store.follow("b" if n % 2 else "a"))
+            task = loop.create_task(store.subscribe("b" if n % 2 else "a"))
             await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
-        await store.follow("c")
+        await store.subscribe("c")
         for name in ("a", "b", "c"):
             await store.publish(name, b"x")
         assert [await heard.next(), await heard.next()] == [("a", b"x"), ("c", b"x")]
@@ -109,20 +109,20 @@ async def test_following_again_at_once_is_heard(redis_server: RedisProcess) -> N
     """`follow`, `unfollow` and `follow` in a row end in a channel that is heard when the last returns."""
     async with redis_store(redis_server.url) as store, listening(store) as heard:
         for n in range(100):
-            first = asyncio.get_running_loop().create_task(store.follow("a"))
+            first = asyncio.get_running_loop().create_task(store.subscribe("a"))
             await asyncio.sleep(0)
-            await store.unfollow("a")
-            await store.follow("a")
+            await store.unsubscribe("a")
+            await store.subscribe("a")
             await first
             await store.publish("a", str(n).encode())
             assert await heard.next() == ("a", str(n).encode())
-            await store.unfollow("a")
-            await store.unfollow("a")
+            await store.unsubscribe("a")
+            await store.unsubscribe("a")
 
 
 async def test_one_connection_hears_for_all(redis_server: RedisProcess) -> None:
     """However many channels are followed, Redis has one subscriber."""
     async with redis_store(redis_server.url) as store, listening(store):
-        await asyncio.gather(*(store.follow(f"channel{n}") for n in range(100)))
+        await asyncio.gather(*(store.subscribe(f"channel{n}") for n in range(100)))
         listed: bytes = redis_server.ask("CLIENT", "LIST", "TYPE", "pubsub")
         assert len(listed.splitlines()) == 1

@@ -163,13 +163,13 @@ async def test_a_wish_that_failed_is_not_obeyed_when_redis_thaws(
         await running(other)
         freeze_behind_the_clock(store, redis_server, monkeypatch)
         with pytest.raises(StoreError, match="in time"):
-            await store.wish_cancel("ann", "t1", b"stop")
+            await store.request_cancel("ann", "t1", b"stop")
         monkeypatch.undo()
         redis_server.thaw()
         for _ in range(3):
             await other.ping()
         assert (await other.turn("ann", "t1")).cancel is None
-        assert await store.wish_cancel("ann", "t1", b"stop")
+        assert await store.request_cancel("ann", "t1", b"stop")
         assert (await other.turn("ann", "t1")).cancel == b"stop"
 
 
@@ -215,12 +215,12 @@ async def test_who_takes_a_turn_whose_log_is_lost_begins_at_its_beginning(redis_
         turn, whole = await running(store), await running(store, stateless_turn("t2"))
         await store.append([piece(turn, 1, 3), piece(whole, 1, 3)])
         lose(redis_server, key_of(redis_server, ":log:t1"), how)
-        taken = await store.take("ann", "t1", "two", 0, 1000, force=True)
+        taken = await store.claim("ann", "t1", "two", 0, 1000, force=True)
         assert taken is not None
         assert taken.seq == 0
         assert [one.end for one in await store.append([piece(taken, 1, 2)])] == [2]
         assert await store.log("ann", "t1", 0) == [entry(piece(taken, 1, 2))]
-        as_it_was = await store.take("ann", "t2", "two", 0, 1000, force=True)
+        as_it_was = await store.claim("ann", "t2", "two", 0, 1000, force=True)
         assert as_it_was is not None
         assert as_it_was.seq == 3
         assert len(await store.log("ann", "t2", 0)) == 1
@@ -244,7 +244,7 @@ async def test_what_stands_in_a_turns_place_harms_that_turn_alone(redis_server: 
             "stored",
         ]
         spoil()
-        assert sorted(await store.takeable()) == [("ann", "t0"), ("ann", "t2")]
+        assert sorted(await store.expired_leases()) == [("ann", "t0"), ("ann", "t2")]
         spoil()
         assert [one.missing for one in await store.renew("one", held, 1000)] == [False, True, False]
         spoil()

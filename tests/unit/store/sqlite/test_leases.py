@@ -29,16 +29,16 @@ async def test_turns_of_an_earlier_process_can_be_taken_at_once(tmp_path: Path) 
     """Law 9: that this process has the file proves the earlier one dead, however long its leases ran."""
     store = await opened(tmp_path / "turnwire.db")
     epoch = await accept(store, "t1", request=b"ask this")
-    assert await store.takeable() == []
-    assert await store.take("ann", "t1", "in_2", NOW, HOUR_MS) is None
+    assert await store.expired_leases() == []
+    assert await store.claim("ann", "t1", "in_2", NOW, HOUR_MS) is None
     await store.close()
 
     store = await opened(tmp_path / "turnwire.db")
-    assert await store.takeable() == [("ann", "t1")]
-    taken = await store.take("ann", "t1", "in_2", NOW, HOUR_MS)
+    assert await store.expired_leases() == [("ann", "t1")]
+    taken = await store.claim("ann", "t1", "in_2", NOW, HOUR_MS)
     assert taken is not None
     assert (taken.owner, taken.request, taken.epoch > epoch) == ("in_2", b"ask this", True)
-    assert await store.takeable() == []
+    assert await store.expired_leases() == []
     assert await store.renew("in_1", [("ann", "t1", epoch)], HOUR_MS) == [Lease(held=False)]
     await store.close()
 
@@ -63,10 +63,10 @@ async def test_a_wish_outlives_the_process(tmp_path: Path) -> None:
     """Law 5: whoever takes the turn over after a restart finds the wish to stop it."""
     store = await opened(tmp_path / "turnwire.db")
     await accept(store, "t1")
-    assert await store.wish_cancel("ann", "t1", b"stop")
+    assert await store.request_cancel("ann", "t1", b"stop")
     await store.close()
     store = await opened(tmp_path / "turnwire.db")
-    taken = await store.take("ann", "t1", "in_2", NOW, HOUR_MS)
+    taken = await store.claim("ann", "t1", "in_2", NOW, HOUR_MS)
     assert taken is not None
     assert taken.cancel == b"stop"
     await store.close()
@@ -77,7 +77,7 @@ async def test_the_hint_of_takeable_turns_is_bounded() -> None:
     store = await opened(":memory:")
     for n in range(TAKEABLE_MAX + 5):
         await store.release("ann", f"t{n}", await accept(store, f"t{n}"))
-    assert await store.takeable() == [("ann", f"t{n}") for n in range(TAKEABLE_MAX)]
+    assert await store.expired_leases() == [("ann", f"t{n}") for n in range(TAKEABLE_MAX)]
     await store.close()
 
 

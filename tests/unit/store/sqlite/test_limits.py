@@ -32,5 +32,5 @@ async def test_a_queue_is_known_after_a_restart(tmp_path: Path) -> None:
     await store.close()
     store = EmbeddedStore(path)
     await store.open()
-    assert await store.slots("ann", "c", 1) == (("a", "b"),)
+    assert await store.running_groups("ann", "c", 1) == (("a", "b"),)
     await store.close()

@@ -80,7 +80,7 @@ async def test_one_flush_is_one_transaction(store: EmbeddedStore) -> None:
 async def test_a_flush_judges_each_append_alone(store: EmbeddedStore) -> None:
     """Law 4: what continues is written, whatever is wrong with its neighbours; payloads of any bytes stay apart."""
     epochs = {turn: await accept(store, turn) for turn in ("plain", "gap", "fenced", "wished", "twice", "empty")}
-    await store.wish_cancel("ann", "wished", b"stop")
+    await store.request_cancel("ann", "wished", b"stop")
     written = await store.append(
         [
             Append("ann", "gap", epochs["gap"], 2, 2, b"g"),
@@ -117,9 +117,9 @@ async def test_a_failed_flush_tells_nobody_and_keeps_nothing(store: EmbeddedStor
     heard: list[str] = []
     epochs = {turn: await accept(store, turn) for turn in ("t1", "t2")}
     for turn in epochs:
-        await store.follow(f"turn:ann:{turn}")
+        await store.subscribe(f"turn:ann:{turn}")
     async with asyncio.TaskGroup() as tasks:
-        listener = tasks.create_task(store.listen(lambda channel, _: heard.append(channel), lambda: None))
+        listener = tasks.create_task(store.run_pubsub(lambda channel, _: heard.append(channel), lambda: None))
         await store.ping()
         await store._db.run(lambda db: db.execute("PRAGMA max_page_count = 1").fetchone())
         large = [

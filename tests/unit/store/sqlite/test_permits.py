@@ -10,7 +10,7 @@ async def test_who_has_left_leaves_nothing_behind() -> None:
     places = EmbeddedPlaces()
     for number in range(100):
         key, holder = f"address:{number}", f"h{number}"
-        assert await places.take_places(holder, [(key, 1)], 60_000) == [True]
-        assert await places.take_places("other", [(key, 1)], 60_000) == [False]
-        await places.leave_places([(key, holder), (key, "other")])
+        assert await places.acquire_permits(holder, [(key, 1)], 60_000) == [True]
+        assert await places.acquire_permits("other", [(key, 1)], 60_000) == [False]
+        await places.release_permits([(key, holder), (key, "other")])
     assert places._until == {}

@@ -137,7 +137,7 @@ async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
         assert await again.turn("ann", "t1") == turn
         assert await again.log("ann", "t1", 0) == log
         assert log[-1].last == ended.events.last
-        assert await again.takeable() == []
+        assert await again.expired_leases() == []
 
 
 async def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
@@ -154,11 +154,11 @@ async def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> Non
             assert (await store.turn("ann", f"t{n}")).status == "completed"
             assert (await store.message("ann", f"t{n}.answer")).parent == f"t{n}.question"
         streaming = [f"open{n}" for n in range(5)]
-        takeable = await store.takeable()
-        assert set(takeable) >= {("ann", turn) for turn in streaming}
+        expired_leases = await store.expired_leases()
+        assert set(expired_leases) >= {("ann", turn) for turn in streaming}
         for turn in streaming:
             before = await store.turn("ann", turn)
-            taken = await store.take("ann", turn, "in_next", NOW, 60_000)
+            taken = await store.claim("ann", turn, "in_next", NOW, 60_000)
             assert taken is not None
             assert taken.epoch > before.epoch
             assert taken.seq >= said

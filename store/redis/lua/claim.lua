@@ -1,5 +1,5 @@
 -- Become a turn's owner.
--- uses: clock, kept, entries
+-- uses: clock, turn_fields, entries
 -- KEYS[1] the user's prefix. ARGV: turn, owner, proposed epoch, ms, whether from a living owner too.
 -- Returns {'taken', turn, whether its conversation is there}, {'held'} (or ended) or {'not_found', what}.
 local p = KEYS[1]

@@ -1,5 +1,5 @@
 -- Keep the wish to stop a turn, and tell its owner.
--- uses: clock, kept
+-- uses: clock, turn_fields
 -- KEYS[1] the user's prefix. ARGV: turn, wish, what instances' channels begin with, what the owner is told, until when to
 -- do it.
 -- Returns {'running'}, {'ended'}, {'not_found', what} or {'late'}.
