@@ -159,10 +159,9 @@ class Stopping:
 
     def on_abandoned(self, stream: TurnStream) -> None:
         """Nobody here is attached to a turn that ends then; look elsewhere (law 8)."""
-        spawn(self._tasks, self._cancel_abandoned(stream))
+        spawn(self._tasks, self._cancel_abandoned(stream, stream._disconnect_timer))
 
-    async def _cancel_abandoned(self, stream: TurnStream) -> None:
-        timer = stream._disconnect_timer
+    async def _cancel_abandoned(self, stream: TurnStream, timer: asyncio.TimerHandle | None) -> None:
         try:
             elsewhere = await self._store.attached_elsewhere(stream.user, stream.turn, self._instance)
         except StoreError:
