@@ -79,8 +79,8 @@ class Store(Protocol):
         Repeating it is harmless. Raises `Fenced`, `NotFound`, or `LogGap` if `events` don't continue the log.
         """
 
-    async def turn(self, user: str, turn: str) -> TurnRecord:
-        """An accepted turn of the last 24 h."""
+    async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
+        """Return an accepted turn of the last 24 h; its request, up to 20 MiB, only `with_request`."""
 
     async def running(self, user: str, turns: list[str]) -> list[bool | None]:
         """For each of `turns`, in that order: True while it runs, False after its ending, None if there is no such turn.

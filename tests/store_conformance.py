@@ -260,7 +260,8 @@ class StoreConformance:
         assert accepted.conversation is not None
         assert accepted.conversation.revision == 1
         assert accepted.conversation.messages == 1
-        assert await store.turn("ann", "t1") == turn
+        assert await store.turn("ann", "t1", with_request=True) == turn
+        assert await store.turn("ann", "t1") == msgspec.structs.replace(turn, request=None)
         assert await store.message("ann", "t1.question") == accepted.input
 
     async def test_without_a_conversation_one_is_made(self, store: Store) -> None:
@@ -753,7 +754,7 @@ class StoreConformance:
         assert kept is not None
         assert (kept.head, kept.revision, kept.messages) == ("t1.answer", 2, 2)
         assert kept.usage == Counters(1, 2, 3, 4, 5, 6)
-        ended = await store.turn("ann", "t1")
+        ended = await store.turn("ann", "t1", with_request=True)
         assert (ended.status, ended.seq, ended.ending) == ("completed", 9, b"the ending")
         assert (ended.stateless_message, ended.request) == (None, None)
         answer = await store.message("ann", "t1.answer")

@@ -219,24 +219,29 @@ class Authenticator:
     async def _sweep_keys(self, everybody: bool) -> None:
         for some in self._to_sweep(everybody):
             for access in some:
-                current = self._as_it_is(access.principal)
-                if current is None:
-                    access.revoke()
-                elif current != access.principal:
-                    access.change(current)
+                self._check_lines(access)
             await asyncio.sleep(0)
+
+    def _check_lines(self, access: CredentialLease) -> None:
+        """Let what the lines of its keys say now count for a client."""
+        current = self._as_it_is(access.principal)
+        if current is None:
+            access.revoke()
+        elif current != access.principal:
+            access.change(current)
 
     async def _sweep_revocations(self, everybody: bool) -> None:
         for some in self._to_sweep(everybody):
             principals = [access.principal for access in some]
             revoked = await self.revocations.revoked(principals)
             for access, principal, gone in zip(some, principals, revoked, strict=True):
-                if access.principal is principal and self._is_here(
-                    access
-                ):  # else it was renewed, and is looked at next
-                    access.swept = principal
-                    if gone:
-                        access.revoke()
+                if access.principal is not principal or not self._is_here(access):
+                    continue  # it was renewed, and is looked at next
+                access.swept = principal
+                if gone:
+                    access.revoke()
+                else:
+                    self._check_lines(access)  # it may have come in since the keys were looked at
 
     async def _look_at_keys(self) -> None:
         """Read the file of keys again, where it has changed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from gateway.protocol.requests import TurnStart
 from gateway.tasks import spawn
 from gateway.turns.abort import Abort
@@ -24,11 +26,10 @@ class Abandonment:
             stream.watch(self._instance.settings.disconnect_grace_s, self._on_abandoned)
 
     def _on_abandoned(self, stream: LiveTurn) -> None:
-        spawn(self._instance.tasks, self._cancel_abandoned(stream))
+        spawn(self._instance.tasks, self._cancel_abandoned(stream, stream._disconnect_timer))
 
-    async def _cancel_abandoned(self, stream: LiveTurn) -> None:
-        """Cancel a turn that has no attachment here, unless another instance has one."""
-        timer = stream._disconnect_timer
+    async def _cancel_abandoned(self, stream: LiveTurn, timer: asyncio.TimerHandle | None) -> None:
+        """Cancel a turn that has no attachment here, unless another instance has one. `timer`: the one that fired."""
         try:
             elsewhere = await self._instance.store.has_other_presence(stream.user, stream.turn, self._instance.id)
         except StoreError:

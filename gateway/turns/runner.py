@@ -217,7 +217,7 @@ class TurnRunner:
         return request
 
     async def _stored(self, stream: LiveTurn) -> tuple[NewTurn, TurnStart]:
-        record = await self._store.turn(stream.user, stream.turn)
+        record = await self._store.turn(stream.user, stream.turn, with_request=True)
         question = None if record.input is None else await self._store.message(stream.user, record.input)
         asked = record.request or b""
         request = await aside(len(asked), decode_request, asked)

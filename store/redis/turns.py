@@ -96,9 +96,9 @@ class RedisTurns(Linked):
         )
         return conversation_record(ended.user, kept) if kept else None
 
-    async def turn(self, user: str, turn: str) -> TurnRecord:
+    async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
         """See `Store`. A lapsed lease that is read is noted in the index, should the index have lost it."""
-        kept, in_conversation, lapsed = await self._link.script("turn", user_prefix(user), raw(turn))
+        kept, in_conversation, lapsed = await self._link.script("turn", user_prefix(user), raw(turn), int(with_request))
         if not kept:
             raise NotFound("turn")
         if lapsed:

@@ -40,8 +40,8 @@ _REFUSALS = {
 _CANT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 JOURNAL_BYTES = 4 * 2**20
 """A journal that is longer is carried into the file."""
-JOURNAL_PAGES_MAX = 16_384
-"""64 MiB: so long a journal is carried into the file by the call that made it so; the other thread is behind."""
+JOURNAL_BYTES_MAX = 64 * 2**20
+"""The call that makes it longer waits until it is carried over: the other thread is behind."""
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _UPGRADES = {version: Path(__file__).with_name(f"schema_from_{version}.sql") for version in (2, 3)}
 """What makes the next version of an older one."""
@@ -162,8 +162,12 @@ class _Journal:
         self._is_busy = False
 
     def carry_over(self) -> None:
-        """Begin, if the journal is long and nobody has begun."""
-        if not self._is_busy and os.stat(self._name).st_size > JOURNAL_BYTES:
+        """Begin, if the journal is long and nobody has begun. Waits where it is far too long."""
+        size = os.stat(self._name).st_size
+        if size > JOURNAL_BYTES_MAX:
+            # Nothing is written meanwhile, so all of it is carried over, and the next call begins it anew.
+            self._thread.submit(self._carry_over).result()
+        elif size > JOURNAL_BYTES and not self._is_busy:
             self._is_busy = True
             self._thread.submit(self._carry_over)
 
@@ -225,7 +229,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
         version = _version(connection)  # by now no other gateway changes it
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {JOURNAL_PAGES_MAX}")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # another thread does that
         connection.execute("PRAGMA journal_size_limit = 0")  # a journal that was carried over is short again
         connection.execute("PRAGMA foreign_keys = ON")
         connection.create_function("casefold", 1, str.casefold, deterministic=True)

@@ -106,7 +106,7 @@ def _take(
         (owner, epoch, row["n"]),
     )
     lease(db, row["n"], lease_ms)
-    return read_record(db, user, turn)
+    return read_record(db, user, turn, with_request=True)
 
 
 def _wish_cancel(db: sqlite3.Connection, user: str, turn: str, wish: bytes) -> tuple[bool, list[Signal]]:

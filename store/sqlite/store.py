@@ -89,9 +89,9 @@ class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes, EmbeddedPace
         """See `Store`."""
         return await self._db.run_then(self._tell, _end, self._log, ended)
 
-    async def turn(self, user: str, turn: str) -> TurnRecord:
+    async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
         """See `Store`."""
-        return await self._db.run(read_record, user, turn)
+        return await self._db.run(read_record, user, turn, with_request=with_request)
 
     async def running(self, user: str, turns: list[str]) -> list[bool | None]:
         """See `Store`."""
@@ -147,7 +147,7 @@ def _accept(db: sqlite3.Connection, new: NewTurn) -> tuple[Accepted, list[Signal
     if conversation is not None and new.on_busy == "queue":
         db.execute("INSERT INTO queues (turn) VALUES (?)", (n,))
     slots = () if new.limits is None else slots_before(db, new.user, new.turn, new.limits.running)
-    turn = read_record(db, new.user, new.turn)
+    turn = structs.replace(read_record(db, new.user, new.turn), request=new.request)
     signals = [(conversation_channel(new.user, conversation.id), new.turn.encode())] if conversation else []
     return Accepted(fresh=True, turn=turn, conversation=conversation, input=question, ahead=ahead, slots=slots), signals
 

@@ -9,6 +9,10 @@ import time
 from store.records import ConversationRecord, NotFound, TurnRecord
 
 TURN_ID_TTL_MS = 24 * 3600 * 1000
+_RECORD = (
+    "n, user, turn, conversation, digest, epoch, owner, status, message, input, parent, model, seq, accepted_ms, ending,"
+    " stateless_message, cancel"
+)
 
 
 def clock_ms() -> int:
@@ -73,9 +77,9 @@ def log_end(db: sqlite3.Connection, row: sqlite3.Row) -> int:
     return 0 if last is None else int(last["last"])
 
 
-def find_record(db: sqlite3.Connection, user: str, turn: str) -> TurnRecord | None:
-    """The whole turn, unless it ended more than 24 h ago."""
-    row = _select(db, "*", user, turn)
+def find_record(db: sqlite3.Connection, user: str, turn: str, *, with_request: bool = False) -> TurnRecord | None:
+    """Return the turn, unless it ended more than 24 h ago. Its request, up to 20 MiB, is read only `with_request`."""
+    row = _select(db, _RECORD + (", request" if with_request else ""), user, turn)
     if row is None:
         return None
     return TurnRecord(
@@ -83,7 +87,7 @@ def find_record(db: sqlite3.Connection, user: str, turn: str) -> TurnRecord | No
         turn=row["turn"],
         conversation=row["conversation"],
         digest=row["digest"],
-        request=row["request"],
+        request=row["request"] if with_request else None,
         epoch=row["epoch"],
         owner=row["owner"],
         status=row["status"],
@@ -99,9 +103,9 @@ def find_record(db: sqlite3.Connection, user: str, turn: str) -> TurnRecord | No
     )
 
 
-def read_record(db: sqlite3.Connection, user: str, turn: str) -> TurnRecord:
+def read_record(db: sqlite3.Connection, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
     """As `find_record`. Raises `NotFound`."""
-    found = find_record(db, user, turn)
+    found = find_record(db, user, turn, with_request=with_request)
     if found is None:
         raise NotFound("turn")
     return found

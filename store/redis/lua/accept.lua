@@ -10,21 +10,9 @@ if clock_ms() > tonumber(ARGV[3]) then
   return {'late'}
 end
 
-local function record()
-  local kept = redis.call('HGETALL', turn)
-  for at = 1, #kept, 2 do
-    if kept[at] == 'request' then
-      table.remove(kept, at)
-      table.remove(kept, at)
-      return kept
-    end
-  end
-  return kept
-end
-
 local function fresh(id, question, ahead)
   return {
-    'fresh', record(), id and redis.call('HGETALL', p .. 'conversation:' .. id) or false,
+    'fresh', turn_record(turn), id and redis.call('HGETALL', p .. 'conversation:' .. id) or false,
     question and redis.call('HGET', p .. 'message:' .. question, 'parent') or false, ahead,
     new.limits and slots_before(p, new.turn, new.limits.running) or {},
   }
@@ -37,7 +25,7 @@ if known[1] then
   end
   if known[2] ~= new.owner or known[3] ~= new.message or known[4] ~= 'running' or known[5] ~= '0' then
     local there = known[6] and redis.call('EXISTS', p .. 'conversation:' .. known[6]) or 0
-    return {'known', record(), there}
+    return {'known', turn_record(turn), there}
   end
   -- The very same call: its first answer was lost on the way.
   local ahead = {}

@@ -40,4 +40,4 @@ if not again then
 end
 redis.call('HSET', turn, 'lease', now + tonumber(ARGV[4]))
 local there = kept[8] and redis.call('EXISTS', p .. 'conversation:' .. kept[8]) or 0
-return {'taken', redis.call('HGETALL', turn), there}
+return {'taken', turn_record(turn, true), there}

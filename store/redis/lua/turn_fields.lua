@@ -6,3 +6,21 @@ local function kept_of(turn, ...)
   end
   return kept.err and redis.call('HMGET', turn, ...) or kept
 end
+
+local TURN_FIELDS = {
+  'turn', 'conversation', 'digest', 'epoch', 'owner', 'status', 'message', 'input', 'parent', 'model', 'seq', 'accepted_ms',
+  'ending', 'stateless_message', 'cancel', 'request',
+}
+
+-- A turn as a flat list of names and values, empty where it isn't kept. Its request may take 20 MiB: only if it is asked for.
+local function turn_record(turn, with_request)
+  local names = {unpack(TURN_FIELDS, 1, with_request and #TURN_FIELDS or #TURN_FIELDS - 1)}
+  local record = {}
+  for at, value in ipairs(redis.call('HMGET', turn, unpack(names))) do
+    if value then
+      record[#record + 1] = names[at]
+      record[#record + 1] = value
+    end
+  end
+  return record
+end

@@ -19,7 +19,9 @@ async def listening(signals: LocalSignals) -> AsyncIterator[list[tuple[str, byte
     reconnects: list[None] = []
     async with asyncio.TaskGroup() as tasks:
         listener = tasks.create_task(
-            signals.run_pubsub(lambda channel, payload: heard.append((channel, payload)), lambda: reconnects.append(None))
+            signals.run_pubsub(
+                lambda channel, payload: heard.append((channel, payload)), lambda: reconnects.append(None)
+            )
         )
         await asyncio.sleep(0)
         yield heard

@@ -344,6 +344,19 @@ async def test_who_is_let_in_while_something_changes_is_looked_at_again(tmp_path
         await eventually(lambda: all(access.revoked for access in [*entered, renewing]))
 
 
+async def test_who_comes_in_between_two_looks_is_looked_at_by_both(tmp_path: Path) -> None:
+    """A key was taken away, and its client is let in while the revocations are read, which comes after the keys."""
+    async with gate(tmp_path) as g:
+        key = await g.key(user="ann")
+        principal = await g.auth.of(bearer(key))
+        await g.remove(key)
+        await g.sweeps()
+        with g.store.blocked("get_ephemeral") as reading:
+            await reading.wait()
+            entered = g.auth.admit(principal)
+        await eventually(lambda: entered.revoked)
+
+
 WAYS = ["its user", "its key", "its token", "its line", "its scope as"]
 
 

@@ -188,6 +188,24 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
         assert stream.running
 
 
+async def test_a_look_that_was_due_before_the_loss_ends_no_turn(quick: None) -> None:
+    """Law 8: the turn is made anew between the moment when nobody was left and the question who is: all have their grace."""
+    async with open_pair(disconnect_grace_s=30) as (one, two), seat(two.services) as there:
+        async with seat(one.services) as here:
+            await here.start("t", demo=SLOW, on_disconnect="cancel")
+            await there.request("turn.attach", turn="t")
+        stream, store = one.stream("t"), one.store.real
+        assert isinstance(store, EmbeddedStore)
+        await eventually(lambda: not stream.attached)
+        asked = one.store.calls.count("has_other_presence")
+        one.services.starter._abandonment._on_abandoned(stream)
+        stream.watch_for_abandonment()
+        store._touched.clear()
+        await eventually(lambda: one.store.calls.count("has_other_presence") > asked)
+        await asyncio.sleep(0.1)
+        assert stream.running
+
+
 async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: the turn is made anew while the store is asked who follows it; its followers have their grace all the same."""
     monkeypatch.setattr("gateway.turns.abandonment.ASK_AGAIN_S", 0.01)

@@ -105,7 +105,7 @@ async def test_cancelled_calls_leave_no_answer_behind(redis_server: RedisProcess
         assert connections(redis_server) <= CONNECTIONS_MAX
 
 
-@pytest.mark.parametrize("turn_fields", [0, 3])
+@pytest.mark.parametrize("kept", [0, 3])
 async def test_an_answer_that_is_cut_is_asked_for_again(redis_server: RedisProcess, kept: int) -> None:
     """Twice a call is made again when its connection breaks, after Redis did what it was asked."""
     async with cut_way(redis_server) as way, redis_store(way.url) as store:

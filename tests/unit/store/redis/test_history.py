@@ -43,7 +43,7 @@ async def test_each_change_prolongs_all_of_a_conversation(redis_server: RedisPro
 async def test_a_conversation_that_lapsed_is_gone_everywhere(redis_server: RedisProcess) -> None:
     """It leaves lists and pages, its messages aren't found, its turn is in none, and its usage stays."""
     async with redis_store(redis_server.url, history_ttl_s=100) as store:
-        await store.create_conversation(conversation("turn_fields"))
+        await store.create_conversation(conversation("kept"))
         await store.create_conversation(conversation())
         await run(store, new_turn())
         (key,) = [key for key in redis_server.keys() if key.endswith(b":conversation:c1")]

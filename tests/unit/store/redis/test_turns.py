@@ -202,7 +202,7 @@ async def test_a_lost_log_is_written_anew_and_harms_no_other(redis_server: Redis
         with pytest.raises(LogGap) as gap:
             await store.end(ended)
         assert gap.value.end == 0
-        assert (await store.turn("ann", "t1")).request == b"{}"
+        assert (await store.turn("ann", "t1", with_request=True)).request == b"{}"
         kept = await store.end(ending(turn, events=piece(turn, 1, 9)))
         assert kept is not None
         assert kept.head == "t1.answer"
@@ -251,3 +251,19 @@ async def test_what_stands_in_a_turns_place_harms_that_turn_alone(redis_server: 
         assert await store.active("ann", None) == ["t0", "t2"]
         spoil()
         assert (await store.accept(stateless_turn("t1"))).fresh
+
+
+async def test_a_look_at_a_turn_moves_few_bytes(redis_server: RedisProcess) -> None:
+    """Attach, cancel and `turn.get` at another instance look at a turn whose request may take 20 MiB."""
+    async with redis_store(redis_server.url) as store:
+        await store.accept(stateless_turn("t1", request=b"x" * 2**20))
+
+        async def sent_bytes() -> int:
+            stats: bytes = await store._link.command("INFO", "stats")
+            return int(stats.split(b"total_net_output_bytes:")[1].split()[0])
+
+        before = await sent_bytes()
+        assert (await store.turn("ann", "t1")).request is None
+        assert await store.request_cancel("ann", "t1", b"{}")
+        assert await sent_bytes() - before < 16_384  # two answers of INFO among them
+        assert (await store.turn("ann", "t1", with_request=True)).request == b"x" * 2**20

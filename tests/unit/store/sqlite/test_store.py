@@ -192,8 +192,8 @@ async def test_the_request_of_an_ended_turn_is_forgotten() -> None:
         await store.create_conversation(conversation())
         await store.accept(new_turn("running", request=b"kept"))
         await run(store, new_turn("ended", request=b"forgotten"))
-        assert (await store.turn("ann", "running")).request == b"kept"
-        assert (await store.turn("ann", "ended")).request is None
+        assert (await store.turn("ann", "running", with_request=True)).request == b"kept"
+        assert (await store.turn("ann", "ended", with_request=True)).request is None
 
 
 async def test_an_ending_is_the_last_event() -> None:
