@@ -12,11 +12,10 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.http.event_formats import EventFormat
 from gateway.http.session import HttpSession
+from gateway.streams.pump import pump
 from gateway.transport.uvicorn_http import abort, keep_narrow
 
 log = structlog.stdlib.get_logger("turnwire.http")
-
-FRAMES_BEFORE_YIELD = 16
 
 
 async def until_gone(receive: Receive) -> None:
@@ -50,13 +49,16 @@ class EventStream:
         loop = asyncio.get_running_loop()
         writing = loop.create_task(self._write(send))
         gone = loop.create_task(until_gone(receive))
-        self._visit.interrupt = writing.cancel
+        interrupted = loop.create_task(self._visit.interrupted.wait())
         try:
-            await asyncio.wait([writing, gone], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([writing, gone, interrupted], return_when=asyncio.FIRST_COMPLETED)
+            if interrupted.done():
+                writing.cancel()
+                await asyncio.wait([writing])
             if not gone.done():
                 await self._finish(scope, send, gone)
         finally:
-            for task in (writing, gone):
+            for task in (writing, gone, interrupted):
                 task.cancel()
             failed = await asyncio.gather(writing, gone, return_exceptions=True)
         for error in failed:
@@ -65,25 +67,20 @@ class EventStream:
 
     async def _write(self, send: Send) -> None:
         visit, form = self._visit, self._form
-        outbox = visit.outbox
-        frames = 0
-        while True:
-            frame = outbox.next_frame()
-            if frame is None:
-                if visit.leaving is not None:
-                    return
-                visit.changed.clear()
-                await visit.changed.wait()
-                continue
+
+        async def send_frame(frame: bytes) -> bool:
             await send({"type": "http.response.body", "body": form.write(frame), "more_body": True})
-            if outbox.sample is not None:
-                outbox.sample.sent(outbox)
             visit.sent()
-            if form.ended:
-                return
-            frames += 1
-            if frames % FRAMES_BEFORE_YIELD == 0:
-                await asyncio.sleep(0)
+            return not form.ended
+
+        async def wait() -> bool:
+            if visit.leaving is not None:
+                return False
+            visit.changed.clear()
+            await visit.changed.wait()
+            return True
+
+        await pump(visit.outbox, send_frame, wait)
 
     async def _finish(self, scope: Scope, send: Send, gone: asyncio.Task[None]) -> None:
         """End the response properly, and don't wait for ever until the client has read that."""

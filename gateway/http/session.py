@@ -6,7 +6,7 @@ Heartbeats, the drain, and the end of a credential reach it as they reach a conn
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -30,7 +30,7 @@ UNBOUNDED = 2**62
 class HttpSession:
     """A session without a socket. `changed` is set when there may be something to send, or a reason to stop.
 
-    `leaving` says why to stop; `interrupt` is called for who can't wait to be asked. With `reads` false nobody takes
+    `leaving` says why to stop; `interrupted` is set when sending must stop at once. With `reads` false nobody takes
     what waits, so it isn't bounded; nothing is copied there. With `host`, the client's address, it counts as a
     connection, and is refused by `ApiError` where there are too many.
     """
@@ -55,7 +55,7 @@ class HttpSession:
         self.changed = asyncio.Event()
         self.finished = asyncio.Event()
         self.leaving: ApiError | None = None
-        self.interrupt: Callable[[], object] = lambda: None
+        self.interrupted = asyncio.Event()
         self._reads = reads
         self._telemetry = services.telemetry
         self._clients = services.clients
@@ -116,7 +116,7 @@ class HttpSession:
     def dismiss(self, reason: str) -> None:
         """Stop, and let the client not come back by itself."""
         self._stop(ApiError("forbidden", reason))
-        self.interrupt()
+        self.interrupted.set()
 
     def _on_ended(self, reason: str) -> None:
         self._stop(ApiError("unauthenticated", reason))
@@ -124,7 +124,7 @@ class HttpSession:
     def _on_overflow(self) -> None:
         self._telemetry.slow.labels(self.transport).inc()
         self._stop(ApiError("rate_limited", "Too slow. Resume from the last event that you have."))
-        self.interrupt()
+        self.interrupted.set()
 
     def _stop(self, why: ApiError) -> None:
         if self.leaving is None:

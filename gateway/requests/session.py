@@ -76,7 +76,6 @@ class Session:
         self._running = 0
         self._browsing = asyncio.Lock()
         self._pulled = asyncio.Event()
-        outbox.on_pulled = self._pulled.set
         self._broken: deque[float] = deque(maxlen=BROKEN_FRAMES_MAX)
         self._turns = turns = Turns(services, user, outbox, input_bytes_max)
         self._conversations = Conversations(services, user, outbox, turns)
@@ -161,6 +160,7 @@ class Session:
             async with self._browsing:
                 while not self._outbox.is_pulled:
                     self._pulled.clear()
+                    self._outbox.when_pulled(self._pulled.set)
                     await self._pulled.wait()
                 await self._serve_now(request, pulled=True)
         else:

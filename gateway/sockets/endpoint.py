@@ -83,8 +83,9 @@ class Connection:
         self._requests: set[asyncio.Task[None]] = set()
         self._has_room = asyncio.Event()
         queue = MultiplexedOutbox if "as" in opened.principal.scopes else Outbox
-        self.outbox = queue(opened.codec, settings.outbox_bytes, self._frames.wake, self._on_overflow)
-        self.outbox.on_room = self._has_room.set
+        self.outbox = queue(
+            opened.codec, settings.outbox_bytes, self._frames.wake, self._on_overflow, self._has_room.set
+        )
         self.outbox.put(self._ready())
 
     async def run(self, receive: Receive) -> None:

@@ -6,9 +6,8 @@ import asyncio
 
 from gateway.sockets.opening import Send
 from gateway.streams.outbox import Outbox
+from gateway.streams.pump import WRITES_BEFORE_YIELD, has_sent, pump
 from gateway.transport.uvicorn_websocket import BINARY, TEXT, BoundedWebSocket
-
-WRITES_BEFORE_YIELD = 16
 
 
 class FrameWriter:
@@ -28,25 +27,24 @@ class FrameWriter:
         self.sent_at = self._loop.time()
 
     async def run(self, outbox: Outbox) -> None:
-        """Send until `finish`. Raises `OSError`: the client is gone."""
+        """Send the frames of `outbox` until `finish` is called. Raises `OSError` when the client is gone."""
         self._outbox = outbox
-        frames = 0
-        while True:
-            payload = outbox.next_frame()
-            if payload is None:
-                if self._finishing:
-                    return
-                self._idle = self._loop.create_future()
-                await self._idle
-                continue
-            if outbox.codec.binary:
-                await self._send({"type": "websocket.send", "bytes": payload})
-            else:
-                await self._send({"type": "websocket.send", "text": payload.decode()})
-            self._has_sent(outbox)
-            frames += 1
-            if frames % WRITES_BEFORE_YIELD == 0:
-                await asyncio.sleep(0)
+        await pump(outbox, self._send_frame, self._wait)
+
+    async def _send_frame(self, frame: bytes) -> bool:
+        if self._outbox.codec.binary:
+            await self._send({"type": "websocket.send", "bytes": frame})
+        else:
+            await self._send({"type": "websocket.send", "text": frame.decode()})
+        self.sent_at = self._loop.time()
+        return True
+
+    async def _wait(self) -> bool:
+        if self._finishing:
+            return False
+        self._idle = self._loop.create_future()
+        await self._idle
+        return True
 
     def finish(self) -> None:
         """Nothing follows what waits now."""
@@ -75,10 +73,6 @@ class FrameWriter:
                 if payload is None:
                     return
                 socket.write_frame(opcode, payload)
-                self._has_sent(outbox)
+                has_sent(outbox)
+                self.sent_at = self._loop.time()
         idle.set_result(None)
-
-    def _has_sent(self, outbox: Outbox) -> None:
-        if outbox.sample is not None:
-            outbox.sample.sent(outbox)
-        self.sent_at = self._loop.time()

@@ -59,9 +59,14 @@ class MultiplexedOutbox(Outbox):
     """The connection's own queue, and the lanes beside it, a frame of each in turn."""
 
     def __init__(
-        self, codec: Codec, bytes_max: int, on_wake: Callable[[], None], on_overflow: Callable[[], None]
+        self,
+        codec: Codec,
+        bytes_max: int,
+        on_wake: Callable[[], None],
+        on_overflow: Callable[[], None],
+        on_room: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__(codec, bytes_max, on_wake, on_overflow)
+        super().__init__(codec, bytes_max, on_wake, on_overflow, on_room)
         self._lanes: dict[str, UserOutbox] = {}
         self._ring: deque[UserOutbox] = deque()
         self._own_is_next = True
@@ -92,7 +97,7 @@ class MultiplexedOutbox(Outbox):
     def close(self) -> None:
         """Drop everything."""
         super().close()
-        self.on_room()
+        self._on_room()
         for lane in self._lanes.values():
             lane.close()
 
@@ -111,5 +116,5 @@ class MultiplexedOutbox(Outbox):
                 self._ring.append(lane)
                 return lane.named(frame)
             lane.waits_its_turn = False
-            self.on_room()
+            self._on_room()
         return super().next_frame()

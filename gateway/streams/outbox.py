@@ -86,7 +86,7 @@ class Outbox:
     """The queue of one connection. Past `bytes_max` it calls `on_overflow`, once, and takes nothing more.
 
     An answer that the client asked for and that may be large is put as `pulled`: it isn't counted, because
-    whoever puts it waits for `is_pulled` first; `on_pulled` tells when the last of it was taken.
+    whoever puts it waits for `when_pulled` first. `on_room` is called when `is_crowded` may have become false.
     """
 
     def __init__(
@@ -95,20 +95,20 @@ class Outbox:
         bytes_max: int,
         on_wake: Callable[[], None],
         on_overflow: Callable[[], None],
-        on_pulled: Callable[[], None] = lambda: None,
+        on_room: Callable[[], object] = lambda: None,
     ) -> None:
         self.codec = codec
         self.waiting = 0
         self.closed = False
         self.attachments: dict[str, Attachment] = {}
-        self.on_pulled = on_pulled
-        self.on_room: Callable[[], object] = lambda: None
         self.sample: Timed | None = None
         """Is told when a frame of this queue was handed to the socket. Set on `front`, the queue that is sent from."""
         self.front: Outbox = self
         self._bytes_max = bytes_max
         self._on_wake = on_wake
         self._on_overflow = on_overflow
+        self._on_room = on_room
+        self._when_pulled: list[Callable[[], object]] = []
         self._answers: deque[_Answer] = deque()
         self._to_pull = 0
         self._ready: deque[Attachment] = deque()
@@ -123,6 +123,10 @@ class Outbox:
     def is_pulled(self) -> bool:
         """Whether nothing `pulled` waits here."""
         return self._to_pull == 0
+
+    def when_pulled(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, when nothing `pulled` waits here any more."""
+        self._when_pulled.append(callback)
 
     @property
     def is_crowded(self) -> bool:
@@ -216,7 +220,9 @@ class Outbox:
         if pulled:
             self._to_pull -= 1
             if self._to_pull == 0:
-                self.on_pulled()
+                called, self._when_pulled = self._when_pulled, []
+                for callback in called:
+                    callback()
         else:
             self.waiting -= len(payload)
         return payload

@@ -29,8 +29,7 @@ class Sampling(Protocol):
 class LiveTurn:
     """One turn as this process knows it: its log, its state, its signal, and the attachments that follow it.
 
-    `owned`: this process runs it; else it mirrors what the owner logs, and `on_followed` hears of the first connection
-    that is attached to it and of the last that leaves. `stored`: up to where the store has the log.
+    `owned`: this process runs it; else it mirrors what the owner logs. `stored`: up to which seq the store has the log.
     """
 
     def __init__(self, user: str, turn: str, digest: bytes, epoch: int) -> None:
@@ -45,7 +44,7 @@ class LiveTurn:
         self.ended = asyncio.Event()
         self.outcome: EndStatus | None = None
         self.owned = True
-        self.on_followed: Callable[[LiveTurn], object] = lambda _: None
+        self._on_followed: Callable[[LiveTurn], object] = lambda _: None
         self.stored = 0
         self.waited_for = 0
         self.accepted_as: NewTurn | None = None
@@ -132,7 +131,7 @@ class LiveTurn:
         first_elsewhere = not self.owned and not self._attachments
         self._attachments.add(attachment)
         if first_elsewhere:
-            self.on_followed(self)
+            self._on_followed(self)
         if self._disconnect_timer is not None:
             self._disconnect_timer.cancel()
             self._disconnect_timer = None
@@ -164,7 +163,11 @@ class LiveTurn:
         if not self._attachments and self.live:
             self.watch_for_abandonment()
             if not self.owned:
-                self.on_followed(self)
+                self._on_followed(self)
+
+    def notify_followed(self, callback: Callable[[LiveTurn], object]) -> None:
+        """Call `callback` when the first connection is attached to this mirror, and when the last one has left."""
+        self._on_followed = callback
 
     def watch(self, grace_s: float, on_abandoned: Callable[[LiveTurn], object]) -> None:
         """Call `on_abandoned` when nobody here was attached for `grace_s`."""

@@ -123,7 +123,7 @@ class Mirrors:
         now = asyncio.get_running_loop().time()
         self._mirrors[channel] = stream
         self._heard[channel] = self._wanted[channel] = now
-        stream.on_followed = self._touch_soon
+        stream.notify_followed(self._touch_soon)
 
     async def adopt(self, stream: LiveTurn) -> None:
         """Another instance has the turn that ran here: follow its log from now on."""

@@ -1,0 +1,39 @@
+"""Send the frames of an outbox as fast as its client takes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from gateway.streams.outbox import Outbox
+
+WRITES_BEFORE_YIELD = 16
+
+
+async def pump(
+    outbox: Outbox, send: Callable[[bytes], Awaitable[bool]], wait_for_more: Callable[[], Awaitable[bool]]
+) -> None:
+    """Send frames until `send` or `wait_for_more` returns False.
+
+    `send` sends one frame; `wait_for_more` waits while the outbox is empty.
+    """
+    frames = 0
+    while True:
+        frame = outbox.next_frame()
+        if frame is None:
+            if not await wait_for_more():
+                return
+            continue
+        more = await send(frame)
+        has_sent(outbox)
+        if not more:
+            return
+        frames += 1
+        if frames % WRITES_BEFORE_YIELD == 0:
+            await asyncio.sleep(0)
+
+
+def has_sent(outbox: Outbox) -> None:
+    """Tell a latency sample that a frame was sent."""
+    if outbox.sample is not None:
+        outbox.sample.sent(outbox)
