@@ -100,7 +100,7 @@ async def turns(call: RequestContext) -> Response:
             user=one.user,
             conversation=one.conversation,
             model=one.model,
-            status=shown_status(one.state),  # type: ignore[arg-type]
+            status=shown_status(one.state),
             epoch=one.epoch,
             seq=one.log.end,
             readers=one.readers,

@@ -15,6 +15,7 @@ from gateway.http.responses import NO_STORE, Bytes, Json, error_answer
 from gateway.protocol.codec import BY_SUBPROTOCOL
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import PROTOCOL
+from gateway.protocol.results import About, Cancelled, Readiness, Status
 from gateway.protocol.views import body_of
 from providers.base import FilePart, ImagePart
 from store.records import NotFound, StoreError
@@ -39,7 +40,7 @@ async def ask(call: RequestContext) -> Response:
     answer = operation.answers[0]
     headers = dict(NO_STORE)
     if answer.status == 201:
-        headers["location"] = call.place(f"{operation.path}/{quote(result['id'])}")
+        headers["location"] = call.place(f"{operation.path}/{quote(result.id)}")
     return Json(result, answer.status, headers)
 
 
@@ -47,7 +48,7 @@ async def cancel(call: RequestContext) -> Response:
     """As `turn.cancel` of one turn, which has to be there."""
     answer = await ask(call)
     turn = call.path["turn"]
-    if answer.body == Json({"turns": {turn: "not_found"}}).body:
+    if answer.body == Json(Cancelled({turn: "not_found"})).body:
         raise ApiError("not_found", f"There is no turn {turn}. Check the id.", path="turn")
     return answer
 
@@ -79,7 +80,7 @@ def _media_type(given: str) -> str:
 
 async def health(call: RequestContext) -> Response:
     """The process lives."""
-    return Json({"status": "ok"})
+    return Json(Status("ok"))
 
 
 async def ready(call: RequestContext) -> Response:
@@ -99,19 +100,19 @@ async def ready(call: RequestContext) -> Response:
     try:
         await services.store.put_ephemeral(f"ready:{services.instance}", b"", READY_NOTE_MS)
     except StoreError:
-        return Json({"status": "ready", "store": "degraded"})
-    return Json({"status": "ready", "store": "ok"})
+        return Json(Readiness("ready", "degraded"))
+    return Json(Readiness("ready", "ok"))
 
 
 async def about(call: RequestContext) -> Response:
     """Service information."""
     return Json(
-        {
-            "name": "turnwire",
-            "version": __version__,
-            "protocol": PROTOCOL,
-            "subprotocols": list(BY_SUBPROTOCOL),
-            "instance": call.services.instance,
-            "auth": call.services.settings.auth,
-        }
+        About(
+            name="turnwire",
+            version=__version__,
+            protocol=PROTOCOL,
+            subprotocols=list(BY_SUBPROTOCOL),
+            instance=call.services.instance,
+            auth=call.services.settings.auth,
+        )
     )

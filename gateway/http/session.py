@@ -21,7 +21,7 @@ from gateway.protocol.requests import AnyRequest
 from gateway.requests.clients import Transport
 from gateway.requests.services import Services
 from gateway.requests.session import Session
-from gateway.requests.turns import Behind
+from gateway.requests.turns import OrderedResult
 from gateway.streams.outbox import Outbox
 
 UNBOUNDED = 2**62
@@ -97,7 +97,7 @@ class HttpSession:
     async def ask(self, request: AnyRequest) -> Any:
         """The result of a request. Raises `ApiError`."""
         result = await self._session.ask(request)
-        return result.result if isinstance(result, Behind) else result
+        return result.result if isinstance(result, OrderedResult) else result
 
     def sent(self) -> None:
         """Something was sent."""

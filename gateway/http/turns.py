@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any
 
+from msgspec import UNSET
 from starlette.responses import Response
 
 from gateway.http.event_formats import FORMATS, NDJSON, SSE
@@ -18,6 +18,7 @@ from gateway.http.session import HttpSession
 from gateway.offload import aside
 from gateway.protocol import requests as p
 from gateway.protocol.errors import CODES, ApiError, ErrorBody
+from gateway.protocol.results import Attached, TurnPlaced, TurnView
 from store.records import NotFound
 
 
@@ -29,15 +30,15 @@ async def start(call: RequestContext) -> Response | None:
     if prefers_async(call.headers):
         async with call.visit() as visit:
             placed = await _ask(call, visit)
-        return Json(placed, 202, {**_place(call, placed["turn"]), "preference-applied": "respond-async"})
+        return Json(placed, 202, {**_place(call, placed.turn), "preference-applied": "respond-async"})
     if media_type == JSON_TYPE:
         return await _outcome(call)
     async with call.visit(reads=True, stays=True) as visit:
         placed = await _ask(call, visit)
-        turn = placed["turn"]
+        turn = placed.turn
         if turn not in visit.outbox.attachments:
             await _attach(visit, p.TurnAttach(turn=turn))  # its events are gone, and the refusal says so
-        await _stream(call, visit, media_type, placed["epoch"], _place(call, turn))
+        await _stream(call, visit, media_type, placed.epoch, _place(call, turn))
     return None
 
 
@@ -55,9 +56,9 @@ async def follow(call: RequestContext) -> Response | None:
     return None
 
 
-async def _ask(call: RequestContext, visit: HttpSession) -> dict[str, Any]:
+async def _ask(call: RequestContext, visit: HttpSession) -> TurnPlaced:
     """What `turn.start` answers; from then on the turn has the input, and nothing here holds the body."""
-    placed: dict[str, Any] = await visit.ask(await _read_start(call))
+    placed: TurnPlaced = await visit.ask(await _read_start(call))
     call.drop_body()
     return placed
 
@@ -78,9 +79,10 @@ async def _stream(
 
 
 async def _attach(visit: HttpSession, request: p.TurnAttach) -> None:
-    (answer,) = (await visit.ask(request))["turns"].values()
-    if "error" in answer:
-        raise _as_error(answer["error"])
+    attached: Attached = await visit.ask(request)
+    (answer,) = attached.turns.values()
+    if answer.error is not UNSET:
+        raise _as_error(answer.error)
 
 
 def _as_error(body: ErrorBody) -> ApiError:
@@ -91,11 +93,11 @@ async def _outcome(call: RequestContext) -> Response:
     """Wait for the ending; the turn as `turn.get` shows it. One that failed has its error's status."""
     async with call.visit(stays=True) as visit:
         placed = await _ask(call, visit)
-        turn = placed["turn"]
+        turn = placed.turn
         await _until_ended(call, visit, turn)
-        view: dict[str, Any] = await visit.ask(p.TurnGet(turn=turn))
-    error: ErrorBody | None = view.get("error")
-    return Json(view, 200 if error is None else CODES[error.code].http_status, _place(call, turn))
+        view: TurnView = await visit.ask(p.TurnGet(turn=turn))
+    status = 200 if view.error is UNSET else CODES[view.error.code].http_status
+    return Json(view, status, _place(call, turn))
 
 
 async def _until_ended(call: RequestContext, visit: HttpSession, turn: str) -> None:

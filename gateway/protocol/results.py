@@ -1,7 +1,4 @@
-"""What each request results in, as types: the generated documents are made of them, and tests hold answers to them.
-
-The handlers make their results where they have the facts; nothing is built from these types.
-"""
+"""The result of each request. Handlers return these types, and the generated documents are made of them."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ from providers.base import Usage
 from providers.route import ModelInfo
 
 TurnState = Literal["queued", "running", "completed", "cancelled", "failed"]
+CancelResult = Literal["cancelled", "already_ended", "not_found"]
 
 
 class Nothing(Struct, frozen=True):
@@ -54,7 +52,7 @@ class TurnPlaced(Struct, frozen=True):
 class Cancelled(Struct, frozen=True):
     """What became of each turn."""
 
-    turns: dict[str, Literal["cancelled", "already_ended", "not_found"]]
+    turns: dict[str, CancelResult]
 
 
 class Attachment(Struct, frozen=True):

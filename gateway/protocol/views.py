@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from gateway.protocol.codec import JSON, clip_text, encoded_size
 from gateway.protocol.events import Cost, EndStatus, Message
 from gateway.protocol.ids import rfc3339
+from gateway.protocol.results import Conversation
 from providers.base import FilePart, ImagePart, Part, TextPart, Usage
 from store.records import ConversationRecord, Counters, MessageRecord
 
@@ -61,25 +61,22 @@ def message_view(record: MessageRecord, whole: list[Part] | None = None) -> Mess
     )
 
 
-def conversation_view(record: ConversationRecord) -> dict[str, Any]:
-    """A conversation as clients see it; without `system` and `model` where it has none."""
-    view = {
-        "id": record.id,
-        "title": record.title,
-        "metadata": JSON.read(record.metadata),
-        "head": record.head,
-        "revision": record.revision,
-        "created_at": rfc3339(record.created_ms),
-        "updated_at": rfc3339(record.updated_ms),
-        "messages": record.messages,
-        "usage": usage_view(record.usage),
-        "cost": cost_view(record.usage),
-    }
-    if record.system is not None:
-        view["system"] = record.system
-    if record.model is not None:
-        view["model"] = record.model
-    return view
+def conversation_view(record: ConversationRecord) -> Conversation:
+    """Return a conversation as clients see it."""
+    return Conversation(
+        id=record.id,
+        title=record.title,
+        system=UNSET if record.system is None else record.system,
+        model=UNSET if record.model is None else record.model,
+        metadata=JSON.read(record.metadata),
+        head=record.head,
+        revision=record.revision,
+        created_at=rfc3339(record.created_ms),
+        updated_at=rfc3339(record.updated_ms),
+        messages=record.messages,
+        usage=usage_view(record.usage),
+        cost=cost_view(record.usage),
+    )
 
 
 def usage_view(sums: Counters) -> Usage:

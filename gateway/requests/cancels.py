@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
+from gateway.protocol.results import CancelResult
 from gateway.requests.services import Services
 from gateway.turns.abort import Abort
 from store.records import StoreError
@@ -20,7 +21,7 @@ class Cancels:
         self._user = user
         self._finding = asyncio.Lock()
 
-    async def cancel(self, request: p.TurnCancel) -> dict[str, str]:
+    async def cancel(self, request: p.TurnCancel) -> dict[str, CancelResult]:
         """What became of each turn. Those that run here are told before the first await. Raises `ApiError`, `StoreError`."""
         wish = Abort("client", request.reason)
         turns = self._scope(request)
@@ -32,7 +33,7 @@ class Cancels:
         """Whether this process can say of each what became of it."""
         return all(self._services.cancellation.runs_here(self._user, turn) for turn in turns)
 
-    async def _named(self, turns: list[str], wish: Abort) -> dict[str, str]:
+    async def _named(self, turns: list[str], wish: Abort) -> dict[str, CancelResult]:
         """Who has named too many that don't exist has those that run stopped, and is refused for the rest."""
         cancellation, limits = self._services.cancellation, self._services.limits
         if limits.is_over(self._user) and not self.all_run_here(turns):
@@ -48,7 +49,7 @@ class Cancels:
         limits.charge_unknown(self._user, sum(became == "not_found" for became in result.values()))
         return result
 
-    async def _found(self, here: list[str], conversation: str | None, wish: Abort) -> dict[str, str]:
+    async def _found(self, here: list[str], conversation: str | None, wish: Abort) -> dict[str, CancelResult]:
         """The turns that run here are told at once. Then, of one such cancel at a time, those that the store knows to run."""
         cancellation = self._services.cancellation
         asked = {turn: cancellation.cancel(self._user, turn, wish) for turn in here}

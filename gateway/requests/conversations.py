@@ -8,8 +8,10 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from gateway.protocol import requests as p
+from gateway.protocol import results as r
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import ConversationDeleted, ConversationUpdated, Message
@@ -60,7 +62,7 @@ class Conversations:
             self._services.subscriptions.unwatch(self._user, conversation, self._outbox)
         self._watched.clear()
 
-    async def _create(self, request: p.ConversationCreate) -> dict[str, Any]:
+    async def _create(self, request: p.ConversationCreate) -> r.Conversation:
         if request.model is not None:
             self._services.catalog.resolve(request.model)
         now = now_ms()
@@ -88,19 +90,17 @@ class Conversations:
             )
         return encoded
 
-    async def _list(self, request: p.ConversationList) -> dict[str, Any]:
+    async def _list(self, request: p.ConversationList) -> r.ConversationPage:
         found, more = await self._services.store.conversations(self._user, request.limit, request.before, request.query)
         views = [conversation_view(conversation) for conversation in found]
         kept = _page(views)
-        page: dict[str, Any] = {"conversations": kept}
-        if kept and (more or len(kept) < len(views)):
-            page["next"] = kept[-1]["id"]
-        return page
+        more = more or len(kept) < len(views)
+        return r.ConversationPage(kept, kept[-1].id if kept and more else UNSET)
 
-    async def _get(self, request: p.ConversationGet) -> dict[str, Any]:
+    async def _get(self, request: p.ConversationGet) -> r.Conversation:
         return conversation_view(await self._services.store.conversation(self._user, request.conversation))
 
-    async def _update(self, request: p.ConversationUpdate) -> dict[str, Any]:
+    async def _update(self, request: p.ConversationUpdate) -> r.Conversation:
         if request.model is not None:
             self._services.catalog.resolve(request.model)
         change = Change(
@@ -116,9 +116,9 @@ class Conversations:
         await self._tell(changed)
         return conversation_view(changed)
 
-    async def _clear(self, request: p.ConversationClear) -> dict[str, Any]:
+    async def _clear(self, request: p.ConversationClear) -> r.Nothing:
         await self._tell(await self._services.store.clear_conversation(self._user, request.conversation, now_ms()))
-        return {}
+        return r.Nothing()
 
     async def _tell(self, changed: ConversationRecord) -> None:
         await self._services.subscriptions.tell(
@@ -129,7 +129,7 @@ class Conversations:
             ),
         )
 
-    async def _delete(self, request: p.ConversationDelete) -> dict[str, Any]:
+    async def _delete(self, request: p.ConversationDelete) -> r.Nothing:
         services, conversation = self._services, request.conversation
         await services.store.conversation(self._user, conversation)
         await self._stop_all(conversation, await services.store.active(self._user, conversation))
@@ -137,7 +137,7 @@ class Conversations:
         await self._stop_all(conversation, late)  # what was accepted while the others ended
         services.registry.forget(self._user, conversation)
         await services.subscriptions.tell(self._user, conversation, ConversationDeleted(conversation))
-        return {}
+        return r.Nothing()
 
     async def _stop_all(self, conversation: str, active: list[str]) -> None:
         """Stop the turns that run here and those of `active`, wherever, and wait for their endings."""
@@ -150,18 +150,16 @@ class Conversations:
             with suppress(NotFound, ApiError):
                 await (await services.mirrors.find(self._user, turn)).wait_ended()
 
-    async def _messages(self, request: p.ConversationMessages) -> dict[str, Any]:
+    async def _messages(self, request: p.ConversationMessages) -> r.MessagePage:
         found, more = await self._services.store.messages(
             self._user, request.conversation, request.limit, request.before
         )
         views = [message_view(record) for record in found]
         kept: list[Message] = _page(views[::-1])[::-1]
-        page: dict[str, Any] = {"messages": kept}
-        if kept and (more or len(kept) < len(views)):
-            page["next"] = kept[0].id
-        return page
+        more = more or len(kept) < len(views)
+        return r.MessagePage(kept, kept[0].id if kept and more else UNSET)
 
-    async def _attach(self, request: p.ConversationAttach) -> dict[str, Any]:
+    async def _attach(self, request: p.ConversationAttach) -> r.ConversationAttached:
         services, conversation = self._services, request.conversation
         if conversation not in self._watched and not services.registry.live_in(self._user, conversation):
             services.limits.check_unknown(self._user)
@@ -183,31 +181,29 @@ class Conversations:
         positions = request.positions or {}
         wanted = {turn: (0, 0) for turn in active if turn not in self._outbox.attachments}
         wanted |= {turn: (position.epoch, position.seq) for turn, position in positions.items()}
-        turns: dict[str, Any] = {}
+        turns: dict[str, r.Attachment] = {}
         gone: dict[str, str | None] = {}
         for turn, answer in (await self._turns.attach_all(wanted, conversation)).items():
-            if "error" in answer:
-                if answer["error"].code == "rate_limited":
-                    raise ApiError(
-                        "rate_limited", answer["error"].message, retry_after_ms=answer["error"].retry_after_ms
-                    )
-                gone[turn] = answer["error"].stored_message
-            else:
+            if (error := answer.error) is UNSET:
                 turns[turn] = answer
-        return {"conversation": record.id, "revision": record.revision, "turns": turns, "gone": gone}
+                continue
+            if error.code == "rate_limited":
+                raise ApiError("rate_limited", error.message, retry_after_ms=error.retry_after_ms)
+            gone[turn] = error.stored_message
+        return r.ConversationAttached(record.id, record.revision, turns, gone)
 
-    async def _detach(self, request: p.ConversationDetach) -> dict[str, Any]:
+    async def _detach(self, request: p.ConversationDetach) -> r.Nothing:
         if request.conversation not in self._watched:
             await self._services.store.conversation(self._user, request.conversation)
-            return {}
+            return r.Nothing()
         self._watched.discard(request.conversation)
         self._services.subscriptions.unwatch(self._user, request.conversation, self._outbox)
-        return {}
+        return r.Nothing()
 
-    async def _feedback(self, request: p.FeedbackPut) -> dict[str, Any]:
+    async def _feedback(self, request: p.FeedbackPut) -> r.Nothing:
         rating = str(request.rating)
         await self._services.store.put_feedback(self._user, request.message, rating, request.comment, now_ms())
-        return {}
+        return r.Nothing()
 
 
 def _page(items: list[Any]) -> list[Any]:

@@ -13,19 +13,21 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
 import structlog
+from msgspec import UNSET
 from structlog.contextvars import bind_contextvars
 
 from gateway.identity.credential_lease import CredentialLease
 from gateway.identity.principal import Principal
 from gateway.limits.limits import UNTHROTTLED, UNTHROTTLED_IN_FLIGHT
 from gateway.protocol import requests as p
+from gateway.protocol import results as r
 from gateway.protocol.codec import CODECS, JSON, FrameError, split_text
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import from_rfc3339, now_ms, rfc3339
 from gateway.protocol.views import cost_view, usage_view
 from gateway.requests.conversations import Conversations
 from gateway.requests.services import Services
-from gateway.requests.turns import Behind, Turns
+from gateway.requests.turns import OrderedResult, Turns
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.tasks import Metered
 from gateway.turns.error_mapping import as_api_error
@@ -178,7 +180,7 @@ class Session:
                 self._answer(request.id, result, pulled=pulled)
 
     async def ask(self, request: p.AnyRequest) -> Any:
-        """The result of one request, or a `Behind` that holds it. Raises `ApiError`."""
+        """The result of one request, or a `OrderedResult` that holds it. Raises `ApiError`."""
         try:
             self._access.check(request)
             if isinstance(request, self.BROWSING):
@@ -196,7 +198,7 @@ class Session:
     def _answer(self, request_id: str, result: Any, *, pulled: bool) -> None:
         """Answer a request, in pieces where the result is large (law 10)."""
         behind: list[Attachment] = []
-        if isinstance(result, Behind):
+        if isinstance(result, OrderedResult):
             behind, result = result.attachments, result.result
         frame = p.Result(request_id, result)
         if max(len(codec.encode(frame)) for codec in CODECS) <= p.PIECE_BYTES_MAX:
@@ -219,17 +221,17 @@ class Session:
         if len(self._broken) == BROKEN_FRAMES_MAX and now - self._broken[0] <= BROKEN_FRAMES_WINDOW_S:
             self._on_broken()
 
-    async def _auth(self, request: p.Auth) -> dict[str, Any]:
+    async def _auth(self, request: p.Auth) -> r.Identity:
         return auth_result(await self._access.renew(request.token))
 
-    async def _ping(self, request: p.Ping) -> dict[str, Any]:
-        return {"t": now_ms() if request.t is None else request.t}
+    async def _ping(self, request: p.Ping) -> r.Pong:
+        return r.Pong(now_ms() if request.t is None else request.t)
 
-    async def _models(self, request: p.ModelsList) -> dict[str, Any]:
+    async def _models(self, request: p.ModelsList) -> r.Models:
         models = await asyncio.to_thread(self._services.catalog.models, per_million)
-        return {"models": models, "default": self._services.runner.default_model}
+        return r.Models(models, self._services.runner.default_model)
 
-    async def _usage(self, request: p.UsageGet) -> dict[str, Any]:
+    async def _usage(self, request: p.UsageGet) -> r.Sums:
         since_ms = None
         if request.since is not None:
             try:
@@ -239,12 +241,9 @@ class Session:
                     "invalid_request", "since is no RFC 3339 time. Send one like 2026-01-31T00:00:00Z.", path="since"
                 ) from None
         sums = await self._services.store.usage(self._user, request.conversation, since_ms)
-        return {"usage": usage_view(sums), "cost": cost_view(sums)}
+        return r.Sums(usage_view(sums), cost_view(sums))
 
 
-def auth_result(principal: Principal) -> dict[str, Any]:
-    """The answer to `auth`."""
-    answer = {"user": principal.user}
-    if principal.expires_ms is not None:
-        answer["expires_at"] = rfc3339(principal.expires_ms)
-    return answer
+def auth_result(principal: Principal) -> r.Identity:
+    """Return the result of `auth`."""
+    return r.Identity(principal.user, UNSET if principal.expires_ms is None else rfc3339(principal.expires_ms))

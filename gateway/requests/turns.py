@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 import msgspec
+from msgspec import UNSET, Struct
 
 from gateway.offload import aside, size_of
 from gateway.protocol import requests as p
+from gateway.protocol import results as r
 from gateway.protocol.errors import ApiError, ErrorBody
 from gateway.protocol.events import Ending, Message, TurnDetached, TurnFailed, TurnStarted
 from gateway.protocol.ids import rfc3339
@@ -32,10 +34,10 @@ _decode_body = msgspec.json.Decoder(MessageBody, float_hook=float).decode
 
 
 @dataclass(slots=True)
-class Behind:
-    """A result that must stand behind what these attachments have in their logs (law 5)."""
+class OrderedResult:
+    """A result that is sent after everything that these attachments have in their logs (law 5)."""
 
-    result: Any
+    result: Struct
     attachments: list[Attachment] = field(default_factory=list)
 
 
@@ -70,7 +72,7 @@ class Turns:
         """Whether a request stops turns by their ids, and all of them run here."""
         return isinstance(request, p.TurnCancel) and self._cancels.all_run_here(request.turns or [request.turn or ""])
 
-    async def _start(self, request: p.TurnStart) -> dict[str, Any]:
+    async def _start(self, request: p.TurnStart) -> r.TurnPlaced:
         self._check_room(request.turn)
         prepared = self._prepare(request)
         stream, fresh = self._services.starter.start(
@@ -96,12 +98,8 @@ class Turns:
             except (ApiError, NotFound):
                 self._outbox.put(TurnDetached(stream.turn, "gone"))
         first = stream.log.events[0] if fresh and stream.log.events else None
-        return {
-            "turn": stream.turn,
-            "conversation": record.conversation,
-            "status": first.status if isinstance(first, TurnStarted) else "attached",
-            "epoch": record.epoch,
-        }
+        status = first.status if isinstance(first, TurnStarted) else "attached"
+        return r.TurnPlaced(stream.turn, record.conversation, status, record.epoch)
 
     def _prepare(self, request: p.TurnStart) -> Prepared | Awaitable[Prepared]:
         """At once what came in a frame, so that what follows it on the socket finds the turn; a body beside the loop."""
@@ -127,12 +125,12 @@ class Turns:
                 f"{turns_max} turns of this connection are running. Wait for one to end, or stop one.",
             )
 
-    async def _cancel(self, request: p.TurnCancel) -> Behind:
+    async def _cancel(self, request: p.TurnCancel) -> OrderedResult:
         result = await self._cancels.cancel(request)
         attachments = self._outbox.attachments
-        return Behind({"turns": result}, [attachments[turn] for turn in result if turn in attachments])
+        return OrderedResult(r.Cancelled(result), [attachments[turn] for turn in result if turn in attachments])
 
-    async def _attach(self, request: p.TurnAttach) -> dict[str, Any]:
+    async def _attach(self, request: p.TurnAttach) -> r.Attached:
         if (request.turn is None) == (request.positions is None):
             raise ApiError("invalid_request", "Send either turn or positions.", path="turn")
         if request.positions is not None:
@@ -143,11 +141,11 @@ class Turns:
                     "invalid_request", "after above 0 needs the epoch that it was read in. Send both.", path="epoch"
                 )
             positions = {request.turn or "": (request.epoch or 0, request.after)}
-        return {"turns": await self.attach_all(positions)}
+        return r.Attached(await self.attach_all(positions))
 
     async def attach_all(
         self, positions: dict[str, tuple[int, int]], conversation: str | None = None
-    ) -> dict[str, dict[str, Any]]:
+    ) -> dict[str, r.Attachment]:
         """Attach to each of the turns behind its (epoch, seq); the answers as of `attach`.
 
         Those that aren't known here are looked up in one call. Who has named too many that don't exist is answered for
@@ -168,40 +166,35 @@ class Turns:
             limits.charge_unknown(self._user, len(unknown))
         left_out = frozenset(unknown)
         return {
-            turn: {"error": refused or _not_found(turn)}
+            turn: r.Attachment(error=refused or _not_found(turn))
             if turn in left_out
             else await self.attach(turn, epoch, after, conversation)
             for turn, (epoch, after) in positions.items()
         }
 
-    async def attach(self, turn: str, epoch: int, after: int, conversation: str | None = None) -> dict[str, Any]:
+    async def attach(self, turn: str, epoch: int, after: int, conversation: str | None = None) -> r.Attachment:
         """Attach to one turn, of `conversation` if that is given; the answer for it, which may be its error."""
         try:
             stream = await self._services.mirrors.find(self._user, turn)
             record = await asyncio.shield(stream.accepted)
         except NotFound:
-            return {"error": _not_found(turn)}
+            return r.Attachment(error=_not_found(turn))
         except ApiError as failed:
-            return {"error": failed.body if failed.code == "gone" else _not_found(turn)}
+            return r.Attachment(error=failed.body if failed.code == "gone" else _not_found(turn))
         if conversation is not None and record.conversation != conversation:
-            return {"error": _not_found(turn)}
+            return r.Attachment(error=_not_found(turn))
         start = stream.attach(self._outbox, epoch, after)
         replayed = sum([event_size(event) for event in stream.log.events[start:]])
         self._services.telemetry.attached(after, start, replayed)
-        return {
-            "conversation": record.conversation,
-            "status": shown_status(stream.state),
-            "epoch": stream.epoch,
-            "from": start,
-        }
+        return r.Attachment(record.conversation, shown_status(stream.state), stream.epoch, start)
 
-    async def _detach(self, request: p.TurnDetach) -> dict[str, Any]:
+    async def _detach(self, request: p.TurnDetach) -> r.Nothing:
         attached = self._outbox.detach(request.turn)
         if attached is None and self._services.registry.get(self._user, request.turn) is None:
             await self._services.store.turn(self._user, request.turn)
-        return {}
+        return r.Nothing()
 
-    async def _get(self, request: p.TurnGet) -> dict[str, Any]:
+    async def _get(self, request: p.TurnGet) -> r.TurnView:
         with suppress(ApiError):
             stream = await self._services.mirrors.find(self._user, request.turn)
             record = await asyncio.shield(stream.accepted)
@@ -210,43 +203,35 @@ class Turns:
         record = await self._services.store.turn(self._user, request.turn)
         return await self._stored_view(record)
 
-    def _live_view(self, stream: LiveTurn, record: TurnRecord) -> dict[str, Any]:
+    def _live_view(self, stream: LiveTurn, record: TurnRecord) -> r.TurnView:
         model = model_of(stream.log.events, stream.model)
-        return {
-            "turn": stream.turn,
-            "conversation": stream.conversation,
-            "status": shown_status(stream.state),
-            "epoch": stream.epoch,
-            "seq": stream.log.end,
-            "model": model,
-            "message": Message(
-                id=stream.message,
-                role="assistant",
-                parts=fold(stream.log.events),
-                parent=record.parent,
-                created_at=rfc3339(record.accepted_ms),
-                turn=stream.turn,
-                model=model,
-            ),
-        }
+        message = Message(
+            id=stream.message,
+            role="assistant",
+            parts=fold(stream.log.events),
+            parent=record.parent,
+            created_at=rfc3339(record.accepted_ms),
+            turn=stream.turn,
+            model=model,
+        )
+        status = shown_status(stream.state)
+        return r.TurnView(stream.turn, stream.conversation, status, stream.epoch, stream.log.end, model, message)
 
-    async def _stored_view(self, record: TurnRecord) -> dict[str, Any]:
+    async def _stored_view(self, record: TurnRecord) -> r.TurnView:
         message = await self._stored_message(record)
-        view: dict[str, Any] = {
-            "turn": record.turn,
-            "conversation": record.conversation,
-            "status": record.status,
-            "epoch": record.epoch,
-            "seq": record.seq,
-            "model": (message and message.model) or record.model,
-            "message": message,
-        }
-        if record.ending is not None:
-            ending = _decode_ending(record.ending)
-            view |= {"usage": ending.usage, "cost": ending.cost}
-            if isinstance(ending, TurnFailed):
-                view["error"] = ending.error
-        return {key: value for key, value in view.items() if value is not None or key == "conversation"}
+        ending = None if record.ending is None else _decode_ending(record.ending)
+        return r.TurnView(
+            turn=record.turn,
+            conversation=record.conversation,
+            status=cast(r.TurnState, record.status),
+            epoch=record.epoch,
+            seq=record.seq,
+            model=(message and message.model) or record.model,
+            message=message or UNSET,
+            usage=(ending and ending.usage) or UNSET,
+            cost=(ending and ending.cost) or UNSET,
+            error=ending.error if isinstance(ending, TurnFailed) else UNSET,
+        )
 
     async def _stored_message(self, record: TurnRecord) -> Message | None:
         if record.stateless_message is None:

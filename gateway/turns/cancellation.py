@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError
+from gateway.protocol.results import CancelResult
 from gateway.tasks import spawn
 from gateway.turns.abort import Abort
 from gateway.turns.instance import Instance
@@ -34,7 +35,7 @@ class Cancellation:
         self._mirrors = mirrors
         self._takeover = takeover
 
-    def cancel(self, user: str, turn: str, wish: Abort) -> Coroutine[Any, Any, str]:
+    def cancel(self, user: str, turn: str, wish: Abort) -> Coroutine[Any, Any, CancelResult]:
         """Begin to stop a turn; what became of it is to be awaited: "cancelled", "already_ended" or "not_found".
 
         One that runs here is told before this returns. The rest raises `StoreError`.
@@ -47,9 +48,9 @@ class Cancellation:
             known.signal.abort(wish)
         return self._timed("here", self._cancelled_here(known, wish, running=running))
 
-    def cancel_all(self, user: str, turns: Iterable[str], wish: Abort) -> Coroutine[Any, Any, dict[str, str]]:
+    def cancel_all(self, user: str, turns: Iterable[str], wish: Abort) -> Coroutine[Any, Any, dict[str, CancelResult]]:
         """As `cancel`, for many; those that don't run here are looked up in one call."""
-        here: dict[str, Coroutine[Any, Any, str]] = {}
+        here: dict[str, Coroutine[Any, Any, CancelResult]] = {}
         elsewhere: list[str] = []
         for turn in turns:
             if self.runs_here(user, turn):
@@ -64,10 +65,10 @@ class Cancellation:
         return known is not None and known.owned and not _leaving(known)
 
     async def _all_cancelled(
-        self, user: str, here: dict[str, Coroutine[Any, Any, str]], elsewhere: list[str], wish: Abort
-    ) -> dict[str, str]:
+        self, user: str, here: dict[str, Coroutine[Any, Any, CancelResult]], elsewhere: list[str], wish: Abort
+    ) -> dict[str, CancelResult]:
         asked = [*here.items()]
-        became: dict[str, str] = {}
+        became: dict[str, CancelResult] = {}
         if elsewhere:
             try:
                 stands = await self._store.running(user, elsewhere)
@@ -82,14 +83,14 @@ class Cancellation:
         answers = await asyncio.gather(*(answer for _, answer in asked))
         return became | dict(zip((turn for turn, _ in asked), answers, strict=True))
 
-    async def _timed(self, where: str, cancellation: Coroutine[Any, Any, str]) -> str:
+    async def _timed(self, where: str, cancellation: Coroutine[Any, Any, CancelResult]) -> CancelResult:
         began = perf_counter()
         result = await cancellation
         if result == "cancelled":
             self._telemetry.cancel.labels(where).observe(perf_counter() - began)
         return result
 
-    async def _cancelled_here(self, stream: LiveTurn, wish: Abort, *, running: bool) -> str:
+    async def _cancelled_here(self, stream: LiveTurn, wish: Abort, *, running: bool) -> CancelResult:
         if not running:
             return "already_ended"
         with suppress(TimeoutError):
@@ -100,7 +101,7 @@ class Cancellation:
             return await self._cancel_elsewhere(stream.user, stream.turn, wish)
         return "cancelled" if stream.outcome in {None, "cancelled"} else "already_ended"
 
-    async def _cancel_elsewhere(self, user: str, turn: str, wish: Abort) -> str:
+    async def _cancel_elsewhere(self, user: str, turn: str, wish: Abort) -> CancelResult:
         try:
             if not await self._store.request_cancel(user, turn, JSON.encode(wish)):
                 return "already_ended"

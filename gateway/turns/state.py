@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from gateway.protocol.events import TurnDelta, TurnEvent, TurnPart, TurnReset, TurnStarted, TurnStatus
+from gateway.protocol.results import TurnState
 from providers.base import (
     CitationPart,
     FilePart,
@@ -98,9 +99,9 @@ def step(state: State, event: TurnEvent) -> State:
     return after
 
 
-def shown_status(state: State) -> str:
+def shown_status(state: State) -> TurnState:
     """The state in the words of the wire."""
-    return "running" if state in {"accepting", "streaming"} else state
+    return "running" if state == "accepting" or state == "streaming" else state
 
 
 def model_of(events: Sequence[TurnEvent], accepted: str) -> str:

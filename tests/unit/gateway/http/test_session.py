@@ -11,6 +11,7 @@ from gateway.http.session import HttpSession
 from gateway.identity.principal import Principal
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError, CloseCode
+from gateway.protocol.results import Cancelled, Pong
 from gateway.requests.services import Services
 from providers.base import Params
 from tests.credentials import SECRET
@@ -30,9 +31,9 @@ def start(**fields: Any) -> p.TurnStart:
 async def test_it_asks_what_a_frame_would(services: Services) -> None:
     """Results as they are, also those that stand behind a turn on a socket; errors raised."""
     async with visit(services) as made:
-        assert await made.ask(p.Ping(t=1)) == {"t": 1}
+        assert await made.ask(p.Ping(t=1)) == Pong(1)
         await made.ask(start())
-        assert await made.ask(p.TurnCancel(turn="t")) == {"turns": {"t": "cancelled"}}
+        assert await made.ask(p.TurnCancel(turn="t")) == Cancelled({"t": "cancelled"})
         with pytest.raises(ApiError):
             await made.ask(p.TurnGet(turn="unknown"))
 

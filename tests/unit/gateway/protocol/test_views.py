@@ -238,4 +238,4 @@ def test_a_conversation_shows_system_and_model_where_it_has_them() -> None:
         "cost": {"amount": "0.000005", "currency": "USD"},
     }
     more = conversation_view(msgspec.structs.replace(record, system="Be brief.", model="demo"))
-    assert (more["system"], more["model"]) == ("Be brief.", "demo")
+    assert (more.system, more.model) == ("Be brief.", "demo")

@@ -12,6 +12,7 @@ import pytest
 from gateway.protocol import requests as p
 from gateway.protocol.codec import CODECS, Codec
 from gateway.protocol.errors import ApiError
+from gateway.protocol.results import Pong
 from gateway.requests.services import Services
 from gateway.requests.session import BROKEN_FRAMES_MAX
 from tests.credentials import SECRET
@@ -224,7 +225,7 @@ async def test_a_client_that_is_gone_leaves_its_turns(services: Services) -> Non
 
 async def test_a_request_can_be_asked_without_a_frame(ann: Seat, steered: SteeredStore) -> None:
     """HTTP asks the same handlers: the result, or the error that a frame would be answered with."""
-    assert await ann.session.ask(p.Ping(t=3)) == {"t": 3}
+    assert await ann.session.ask(p.Ping(t=3)) == Pong(3)
     with pytest.raises(ApiError) as missing:
         await ann.session.ask(p.TurnGet(turn="unknown"))
     assert (missing.value.code, missing.value.body.path) == ("not_found", "turn")
