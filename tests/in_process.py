@@ -14,6 +14,7 @@ import msgspec
 from gateway.identity.authenticator import Authenticator
 from gateway.identity.principal import Principal
 from gateway.protocol.codec import CODECS, JSON, Codec
+from gateway.protocol.events import Durability
 from gateway.requests.services import Services
 from gateway.requests.session import Session
 from gateway.runtime import Runtime, wire
@@ -152,7 +153,7 @@ class SharedStore(SteeredStore):
 
     async def subscribe(self, channel: str) -> None:
         """See `Store`."""
-        await self._steer("follow")
+        await self._steer("subscribe")
         self._followed[channel] += 1
         await self.real.subscribe(channel)
 
@@ -244,7 +245,14 @@ class Instance:
                 Telemetry(()),
             )
             self._made = wired
-            wired.services.clients.set_durability = self.told.append  # type: ignore[method-assign, assignment]
+            clients = wired.services.clients
+            tell = clients.set_durability
+
+            def told(durability: Durability) -> None:
+                self.told.append(durability)
+                tell(durability)
+
+            clients.set_durability = told  # type: ignore[method-assign]
             background_tasks = [tasks.create_task(chore) for chore in wired.background_tasks()]
             await wired.begin()
             self._begun.set()

@@ -128,7 +128,7 @@ def test_the_page_is_found_in_a_package_or_a_checkout(tmp_path: Path, monkeypatc
     assert (static_folder() / "index.html").is_file()
     package = tmp_path / "gateway"
     (package / "static").mkdir(parents=True)
-    monkeypatch.setattr("gateway.http.routes.__file__", str(package / "http.py"))
+    monkeypatch.setattr("gateway.http.routes.__file__", str(package / "http" / "routes.py"))
     assert static_folder() == package / "static"
     (package / "static").rmdir()
     assert static_folder() == tmp_path / "static"

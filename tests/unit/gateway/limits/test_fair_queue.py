@@ -122,7 +122,7 @@ def test_what_is_queued_is_a_call_of_the_store() -> None:
     """And what a running turn needs isn't: its log, its lease, its ending."""
     assert all(callable(getattr(Store, name)) for name in QUEUED)
     assert QUEUED.isdisjoint(
-        {"append", "end", "renew", "release", "take", "expired_leases", "listen", "follow", "ping"}
+        {"append", "end", "renew", "release", "claim", "expired_leases", "run_pubsub", "subscribe", "ping"}
     )
 
 

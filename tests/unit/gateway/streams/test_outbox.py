@@ -28,7 +28,7 @@ class Reader:
         self.overflows = 0
         self.pulled = 0
         self.codec = codec
-        self.outbox = Outbox(codec, bytes_max, self._wake, self._overflow, self._pull)
+        self.outbox = Outbox(codec, bytes_max, self._wake, self._overflow)
 
     def _wake(self) -> None:
         self.wakes += 1
@@ -36,7 +36,7 @@ class Reader:
     def _overflow(self) -> None:
         self.overflows += 1
 
-    def _pull(self) -> None:
+    def pull(self) -> None:
         self.pulled += 1
 
     def take(self) -> dict[str, Any] | None:
@@ -213,6 +213,7 @@ def test_a_large_answer_that_is_pulled_is_not_counted() -> None:
         reader.outbox.put({"type": "result.piece", "id": "1", "text": "x" * 3000}, pulled=True)
     assert reader.outbox.waiting == 0
     assert not reader.outbox.is_pulled
+    reader.outbox.when_pulled(reader.pull)
     for pulled in (0, 0, 1):
         assert reader.take() is not None
         assert reader.pulled == pulled

@@ -78,7 +78,7 @@ async def test_a_refused_watch_leaves_nothing(pair: Pair) -> None:
     async with seat(one.services) as here, seat(two.services) as there:
         where = (await there.request("conversation.create"))["id"]
         before = two.shared.followed
-        for failing in ("follow", "active"):
+        for failing in ("subscribe", "active"):
             with two.store.failing(failing, 1):
                 assert (await there.refused("conversation.attach", conversation=where))["code"] == "store_unavailable"
             await eventually(lambda: two.shared.followed == before)
