@@ -75,7 +75,7 @@ class Runtime:
             *paced,
             self.services.clients.run_heartbeats(),
             self.writer.run(),
-            self.leases.keep(),
+            self.leases.run(),
             self.reaper.run(),
             self.circuits.keep(),
             take_samples(self.services.registry, self.services.telemetry),
@@ -94,11 +94,11 @@ class Runtime:
         elif kind == "conversation":
             self.services.subscriptions.deliver(channel, payload)
         else:
-            self.services.cancellation.obey_wish(*_decode_wished(payload))
+            self.services.cancellation.on_cancel_requested(*_decode_wished(payload))
 
     def _look_again(self) -> None:
-        self.services.mirrors.read_soon()
-        self.services.subscriptions.look_again()
+        self.services.mirrors.schedule_read()
+        self.services.subscriptions.resync()
 
 
 def wire(

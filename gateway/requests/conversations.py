@@ -59,7 +59,7 @@ class Conversations:
     def close(self) -> None:
         """Watch nothing more."""
         for conversation in self._watched:
-            self._services.subscriptions.unwatch(self._user, conversation, self._outbox)
+            self._services.subscriptions.unsubscribe(self._user, conversation, self._outbox)
         self._watched.clear()
 
     async def _create(self, request: p.ConversationCreate) -> r.Conversation:
@@ -121,7 +121,7 @@ class Conversations:
         return r.Nothing()
 
     async def _tell(self, changed: ConversationRecord) -> None:
-        await self._services.subscriptions.tell(
+        await self._services.subscriptions.send(
             self._user,
             changed.id,
             ConversationUpdated(
@@ -136,16 +136,16 @@ class Conversations:
         late = await services.store.delete_conversation(self._user, conversation)
         await self._stop_all(conversation, late)  # what was accepted while the others ended
         services.registry.forget(self._user, conversation)
-        await services.subscriptions.tell(self._user, conversation, ConversationDeleted(conversation))
+        await services.subscriptions.send(self._user, conversation, ConversationDeleted(conversation))
         return r.Nothing()
 
     async def _stop_all(self, conversation: str, active: list[str]) -> None:
         """Stop the turns that run here and those of `active`, wherever, and wait for their endings."""
         services = self._services
-        wish = Abort("client", "The conversation was deleted.")
-        here = [stream.turn for stream in services.registry.live_in(self._user, conversation)]
+        abort = Abort("client", "The conversation was deleted.")
+        here = [live_turn.turn for live_turn in services.registry.live_in(self._user, conversation)]
         running = list(dict.fromkeys([*here, *active]))
-        await asyncio.gather(*(services.cancellation.cancel(self._user, turn, wish) for turn in running))
+        await asyncio.gather(*(services.cancellation.cancel(self._user, turn, abort) for turn in running))
         for turn in running:
             with suppress(NotFound, ApiError):
                 await (await services.mirrors.find(self._user, turn)).wait_ended()
@@ -174,7 +174,7 @@ class Conversations:
             # Watched before the running turns are read, so that none that starts meanwhile is missed.
             self._watched.add(conversation)
             try:
-                active = await services.subscriptions.watch(self._user, conversation, self._outbox)
+                active = await services.subscriptions.subscribe(self._user, conversation, self._outbox)
             except BaseException:
                 self._watched.discard(conversation)
                 raise
@@ -197,7 +197,7 @@ class Conversations:
             await self._services.store.conversation(self._user, request.conversation)
             return r.Nothing()
         self._watched.discard(request.conversation)
-        self._services.subscriptions.unwatch(self._user, request.conversation, self._outbox)
+        self._services.subscriptions.unsubscribe(self._user, request.conversation, self._outbox)
         return r.Nothing()
 
     async def _feedback(self, request: p.FeedbackPut) -> r.Nothing:

@@ -24,7 +24,7 @@ from gateway.requests.services import Services
 from gateway.streams.log import event_size
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.turns.acceptance import Prepared, prepare
-from gateway.turns.context import stated
+from gateway.turns.context import without_history
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.state import fold, model_of, shown_status
 from store.records import NotFound, TurnRecord
@@ -66,7 +66,7 @@ class Turns:
     @property
     def is_idle(self) -> bool:
         """Whether nothing runs that was started here."""
-        return not any(stream.live for stream in self._started)
+        return not any(live_turn.live for live_turn in self._started)
 
     def stops_here(self, request: p.Request) -> bool:
         """Whether a request stops turns by their ids, and all of them run here."""
@@ -75,49 +75,51 @@ class Turns:
     async def _start(self, request: p.TurnStart) -> r.TurnPlaced:
         self._check_room(request.turn)
         prepared = self._prepare(request)
-        stream, fresh = self._services.starter.start(
+        live_turn, fresh = self._services.starter.start(
             self._user, request, await prepared if isinstance(prepared, Awaitable) else prepared
         )
         if fresh:
-            self._started.add(stream)
-            stream.attach(self._outbox, None, 0)
+            self._started.add(live_turn)
+            live_turn.attach(self._outbox, None, 0)
         try:
-            record = await asyncio.shield(stream.accepted)
+            record = await asyncio.shield(live_turn.accepted)
         except ApiError:
-            self._drop(stream)
+            self._drop(live_turn)
             raise
-        if not stream.log.events:
+        if not live_turn.log.events:
             # The store knows the id: another instance runs the turn, or it ended a while ago.
-            self._drop(stream)
+            self._drop(live_turn)
             fresh = False
-        if not fresh and stream.turn not in self._outbox.attachments:
+        if not fresh and live_turn.turn not in self._outbox.attachments:
             try:
-                known = await self._services.mirrors.find(self._user, stream.turn)
-                if stream.turn not in self._outbox.attachments:
+                known = await self._services.mirrors.find(self._user, live_turn.turn)
+                if live_turn.turn not in self._outbox.attachments:
                     known.attach(self._outbox, None, 0)
             except (ApiError, NotFound):
-                self._outbox.put(TurnDetached(stream.turn, "gone"))
-        first = stream.log.events[0] if fresh and stream.log.events else None
+                self._outbox.put(TurnDetached(live_turn.turn, "gone"))
+        first = live_turn.log.events[0] if fresh and live_turn.log.events else None
         status = first.status if isinstance(first, TurnStarted) else "attached"
-        return r.TurnPlaced(stream.turn, record.conversation, status, record.epoch)
+        return r.TurnPlaced(live_turn.turn, record.conversation, status, record.epoch)
 
     def _prepare(self, request: p.TurnStart) -> Prepared | Awaitable[Prepared]:
         """At once what came in a frame, so that what follows it on the socket finds the turn; a body beside the loop."""
         settings = self._services.settings
         if self._input_bytes_max is None:
             return prepare(request, settings.input_bytes, settings.request_items)
-        return aside(size_of(stated(request, "")), prepare, request, self._input_bytes_max, settings.request_items)
+        return aside(
+            size_of(without_history(request, "")), prepare, request, self._input_bytes_max, settings.request_items
+        )
 
-    def _drop(self, stream: LiveTurn) -> None:
+    def _drop(self, live_turn: LiveTurn) -> None:
         """Detach from a turn that never began here, unless its id was used again meanwhile."""
-        attachment = self._outbox.attachments.get(stream.turn)
-        if attachment is not None and attachment.log is stream.log:
-            self._outbox.detach(stream.turn)
+        attachment = self._outbox.attachments.get(live_turn.turn)
+        if attachment is not None and attachment.log is live_turn.log:
+            self._outbox.detach(live_turn.turn)
 
     def _check_room(self, turn: str | None) -> None:
         """At most so many live turns per connection; a repeated start takes no place."""
-        for stream in [stream for stream in self._started if not stream.live]:
-            self._started.discard(stream)
+        for live_turn in [live_turn for live_turn in self._started if not live_turn.live]:
+            self._started.discard(live_turn)
         turns_max = self._services.settings.turns_per_connection
         if len(self._started) >= turns_max and (turn is None or self._services.registry.get(self._user, turn) is None):
             raise ApiError(
@@ -175,18 +177,18 @@ class Turns:
     async def attach(self, turn: str, epoch: int, after: int, conversation: str | None = None) -> r.Attachment:
         """Attach to one turn, of `conversation` if that is given; the answer for it, which may be its error."""
         try:
-            stream = await self._services.mirrors.find(self._user, turn)
-            record = await asyncio.shield(stream.accepted)
+            live_turn = await self._services.mirrors.find(self._user, turn)
+            record = await asyncio.shield(live_turn.accepted)
         except NotFound:
             return r.Attachment(error=_not_found(turn))
         except ApiError as failed:
             return r.Attachment(error=failed.body if failed.code == "gone" else _not_found(turn))
         if conversation is not None and record.conversation != conversation:
             return r.Attachment(error=_not_found(turn))
-        start = stream.attach(self._outbox, epoch, after)
-        replayed = sum([event_size(event) for event in stream.log.events[start:]])
+        start = live_turn.attach(self._outbox, epoch, after)
+        replayed = sum([event_size(event) for event in live_turn.log.events[start:]])
         self._services.telemetry.attached(after, start, replayed)
-        return r.Attachment(record.conversation, shown_status(stream.state), stream.epoch, start)
+        return r.Attachment(record.conversation, shown_status(live_turn.state), live_turn.epoch, start)
 
     async def _detach(self, request: p.TurnDetach) -> r.Nothing:
         attached = self._outbox.detach(request.turn)
@@ -196,26 +198,28 @@ class Turns:
 
     async def _get(self, request: p.TurnGet) -> r.TurnView:
         with suppress(ApiError):
-            stream = await self._services.mirrors.find(self._user, request.turn)
-            record = await asyncio.shield(stream.accepted)
-            if stream.log.events and not stream.log.ended:
-                return self._live_view(stream, record)
+            live_turn = await self._services.mirrors.find(self._user, request.turn)
+            record = await asyncio.shield(live_turn.accepted)
+            if live_turn.log.events and not live_turn.log.ended:
+                return self._live_view(live_turn, record)
         record = await self._services.store.turn(self._user, request.turn)
         return await self._stored_view(record)
 
-    def _live_view(self, stream: LiveTurn, record: TurnRecord) -> r.TurnView:
-        model = model_of(stream.log.events, stream.model)
+    def _live_view(self, live_turn: LiveTurn, record: TurnRecord) -> r.TurnView:
+        model = model_of(live_turn.log.events, live_turn.model)
         message = Message(
-            id=stream.message,
+            id=live_turn.message,
             role="assistant",
-            parts=fold(stream.log.events),
+            parts=fold(live_turn.log.events),
             parent=record.parent,
             created_at=rfc3339(record.accepted_ms),
-            turn=stream.turn,
+            turn=live_turn.turn,
             model=model,
         )
-        status = shown_status(stream.state)
-        return r.TurnView(stream.turn, stream.conversation, status, stream.epoch, stream.log.end, model, message)
+        status = shown_status(live_turn.state)
+        return r.TurnView(
+            live_turn.turn, live_turn.conversation, status, live_turn.epoch, live_turn.log.end, model, message
+        )
 
     async def _stored_view(self, record: TurnRecord) -> r.TurnView:
         message = await self._stored_message(record)

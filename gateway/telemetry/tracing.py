@@ -49,7 +49,7 @@ class TurnTrace:
         self._attempt: Span | None = None
         self._turn = tracing.begin_turn(facts)
 
-    def asking(self, route: Route) -> None:
+    def requesting(self, route: Route) -> None:
         """A request goes out to a provider."""
         self._end_attempt()
         self._attempt = self._tracing.begin_attempt(self._turn, route)

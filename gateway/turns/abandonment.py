@@ -20,26 +20,26 @@ class Abandonment:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
 
-    def watch(self, stream: LiveTurn, request: TurnStart) -> None:
+    def watch(self, live_turn: LiveTurn, request: TurnStart) -> None:
         """Cancel the turn after the grace period if its request says so."""
         if request.on_disconnect == "cancel":
-            stream.watch(self._instance.settings.disconnect_grace_s, self._on_abandoned)
+            live_turn.watch(self._instance.settings.disconnect_grace_s, self._on_abandoned)
 
-    def _on_abandoned(self, stream: LiveTurn) -> None:
-        spawn(self._instance.tasks, self._cancel_abandoned(stream, stream._disconnect_timer))
+    def _on_abandoned(self, live_turn: LiveTurn) -> None:
+        spawn(self._instance.tasks, self._cancel_abandoned(live_turn, live_turn._disconnect_timer))
 
-    async def _cancel_abandoned(self, stream: LiveTurn, timer: asyncio.TimerHandle | None) -> None:
+    async def _cancel_abandoned(self, live_turn: LiveTurn, timer: asyncio.TimerHandle | None) -> None:
         """Cancel a turn that has no attachment here, unless another instance has one. `timer`: the one that fired."""
         try:
-            elsewhere = await self._instance.store.has_other_presence(stream.user, stream.turn, self._instance.id)
+            elsewhere = await self._instance.store.has_other_presence(live_turn.user, live_turn.turn, self._instance.id)
         except StoreError:
-            if stream.running and not stream.attached:
+            if live_turn.running and not live_turn.attached:
                 # The store may come back without the presence of the others: give them time to report it again.
-                stream.watch_for_abandonment()
+                live_turn.start_disconnect_timer()
             return
-        if not stream.running or stream.attached or stream._disconnect_timer is not timer:
+        if not live_turn.running or live_turn.attached or live_turn._disconnect_timer is not timer:
             return  # a timer that was set again: the store that answered may not be the one that was asked
         if elsewhere:
-            stream.watch_for_abandonment(ASK_AGAIN_S)
+            live_turn.start_disconnect_timer(ASK_AGAIN_S)
         else:
-            stream.signal.abort(Abort("disconnect", "Nobody was connected to the turn any more."))
+            live_turn.signal.abort(Abort("disconnect", "Nobody was connected to the turn any more."))

@@ -137,7 +137,7 @@ def _stripped(value: Any) -> Any:
 
 async def accept(
     store: Store,
-    stream: LiveTurn,
+    live_turn: LiveTurn,
     request: TurnStart,
     prepared: Prepared,
     model: str,
@@ -159,21 +159,21 @@ async def accept(
             role=role,
             created_ms=now,
             body=prepared.body,
-            turn=stream.turn,
+            turn=live_turn.turn,
         )
     fresh = request.messages is None and request.conversation is None
     new = NewTurn(
-        user=stream.user,
-        turn=stream.turn,
+        user=live_turn.user,
+        turn=live_turn.turn,
         owner=owner,
         lease_ms=lease_ms,
-        digest=stream.digest,
+        digest=live_turn.digest,
         request=prepared.content,
-        epoch=stream.epoch,
+        epoch=live_turn.epoch,
         message=new_id("m"),
         stateless=request.messages is not None,
         conversation=request.conversation,
-        new_conversation=_new_conversation(stream.user, request, now) if fresh else None,
+        new_conversation=_new_conversation(live_turn.user, request, now) if fresh else None,
         title=title_of(prepared.parts),
         input=question,
         parent=request.parent,
@@ -184,15 +184,15 @@ async def accept(
     )
     try:
         accepted = await store.accept(new)
-        stream.accepted_as, stream.conversation_record = new, accepted.conversation
+        live_turn.accepted_as, live_turn.conversation_record = new, accepted.conversation
         return accepted
     except Conflict:
-        raise conflict(stream.turn) from None
+        raise conflict(live_turn.turn) from None
     except NotFound as missing:
         raise ApiError("not_found", f"There is no such {missing.what}. Check the id.", path=missing.what) from None
 
 
-def accepted_again(turn: TurnRecord, question: MessageRecord | None, lease_ms: int) -> NewTurn:
+def restored_acceptance(turn: TurnRecord, question: MessageRecord | None, lease_ms: int) -> NewTurn:
     """The acceptance of a turn that was taken over, for a store that loses it."""
     return NewTurn(
         user=turn.user,

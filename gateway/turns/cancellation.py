@@ -15,7 +15,7 @@ from gateway.tasks import spawn
 from gateway.turns.abort import Abort
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
-from gateway.turns.log_writer import obey
+from gateway.turns.log_writer import apply_cancel
 from gateway.turns.mirrors import Mirrors
 from gateway.turns.takeover import Takeover
 from store.records import NotFound, StoreError
@@ -35,29 +35,29 @@ class Cancellation:
         self._mirrors = mirrors
         self._takeover = takeover
 
-    def cancel(self, user: str, turn: str, wish: Abort) -> Coroutine[Any, Any, CancelResult]:
+    def cancel(self, user: str, turn: str, abort: Abort) -> Coroutine[Any, Any, CancelResult]:
         """Begin to stop a turn; what became of it is to be awaited: "cancelled", "already_ended" or "not_found".
 
         One that runs here is told before this returns. The rest raises `StoreError`.
         """
         known = self._registry.get(user, turn)
         if known is None or not self.runs_here(user, turn):
-            return self._timed("elsewhere", self._cancel_elsewhere(user, turn, wish))
+            return self._timed("elsewhere", self._cancel_elsewhere(user, turn, abort))
         running = known.running
         if running:
-            known.signal.abort(wish)
-        return self._timed("here", self._cancelled_here(known, wish, running=running))
+            known.signal.abort(abort)
+        return self._timed("here", self._cancelled_here(known, abort, running=running))
 
-    def cancel_all(self, user: str, turns: Iterable[str], wish: Abort) -> Coroutine[Any, Any, dict[str, CancelResult]]:
+    def cancel_all(self, user: str, turns: Iterable[str], abort: Abort) -> Coroutine[Any, Any, dict[str, CancelResult]]:
         """As `cancel`, for many; those that don't run here are looked up in one call."""
         here: dict[str, Coroutine[Any, Any, CancelResult]] = {}
         elsewhere: list[str] = []
         for turn in turns:
             if self.runs_here(user, turn):
-                here[turn] = self.cancel(user, turn, wish)
+                here[turn] = self.cancel(user, turn, abort)
             else:
                 elsewhere.append(turn)
-        return self._all_cancelled(user, here, elsewhere, wish)
+        return self._all_cancelled(user, here, elsewhere, abort)
 
     def runs_here(self, user: str, turn: str) -> bool:
         """Whether this process has the turn, and can say what became of it."""
@@ -65,7 +65,7 @@ class Cancellation:
         return known is not None and known.owned and not _leaving(known)
 
     async def _all_cancelled(
-        self, user: str, here: dict[str, Coroutine[Any, Any, CancelResult]], elsewhere: list[str], wish: Abort
+        self, user: str, here: dict[str, Coroutine[Any, Any, CancelResult]], elsewhere: list[str], abort: Abort
     ) -> dict[str, CancelResult]:
         asked = [*here.items()]
         became: dict[str, CancelResult] = {}
@@ -77,7 +77,7 @@ class Cancellation:
                 raise
             for turn, runs in zip(elsewhere, stands, strict=True):
                 if runs:
-                    asked.append((turn, self.cancel(user, turn, wish)))
+                    asked.append((turn, self.cancel(user, turn, abort)))
                 else:
                     became[turn] = "not_found" if runs is None else "already_ended"
         answers = await asyncio.gather(*(answer for _, answer in asked))
@@ -90,60 +90,60 @@ class Cancellation:
             self._telemetry.cancel.labels(where).observe(perf_counter() - began)
         return result
 
-    async def _cancelled_here(self, stream: LiveTurn, wish: Abort, *, running: bool) -> CancelResult:
+    async def _cancelled_here(self, live_turn: LiveTurn, abort: Abort, *, running: bool) -> CancelResult:
         if not running:
             return "already_ended"
         with suppress(TimeoutError):
             async with asyncio.timeout(CLEANUP_TIMEOUT_S):
-                await stream.stopped.wait()
-        if stream.stopped.is_set() and not stream.message:
+                await live_turn.stopped.wait()
+        if live_turn.stopped.is_set() and not live_turn.message:
             # It was never accepted here: the id is another instance's, or nobody's.
-            return await self._cancel_elsewhere(stream.user, stream.turn, wish)
-        return "cancelled" if stream.outcome in {None, "cancelled"} else "already_ended"
+            return await self._cancel_elsewhere(live_turn.user, live_turn.turn, abort)
+        return "cancelled" if live_turn.outcome in {None, "cancelled"} else "already_ended"
 
-    async def _cancel_elsewhere(self, user: str, turn: str, wish: Abort) -> CancelResult:
+    async def _cancel_elsewhere(self, user: str, turn: str, abort: Abort) -> CancelResult:
         try:
-            if not await self._store.request_cancel(user, turn, JSON.encode(wish)):
+            if not await self._store.request_cancel(user, turn, JSON.encode(abort)):
                 return "already_ended"
-            stream = await self._mirrors.find(user, turn)
+            live_turn = await self._mirrors.find(user, turn)
         except NotFound:
             return "not_found"
         except ApiError:
             return "already_ended"
-        await _ended_within(stream, OWNER_SILENT_S)
-        if stream.live:
+        await _ended_within(live_turn, OWNER_SILENT_S)
+        if live_turn.live:
             # The owner is frozen or dead: the turn is taken from it, and the wish obeyed here.
             await self._takeover.take_over(user, turn, force=True)
-            await _ended_within(stream, OWNER_SILENT_S)
-        return "already_ended" if stream.state in {"completed", "failed"} else "cancelled"
+            await _ended_within(live_turn, OWNER_SILENT_S)
+        return "already_ended" if live_turn.state in {"completed", "failed"} else "cancelled"
 
     async def interrupt(self, user: str, conversation: str) -> None:
         """Stop what runs in the conversation, wherever it runs, and wait until it has. Raises `StoreError`."""
         running = await self._store.active(user, conversation)
-        wish = Abort("client", "Another turn took its place.")
-        await asyncio.gather(*(self.cancel(user, turn, wish) for turn in running))
+        abort = Abort("client", "Another turn took its place.")
+        await asyncio.gather(*(self.cancel(user, turn, abort) for turn in running))
         for turn in running:
             with suppress(NotFound, ApiError):
                 await (await self._mirrors.find(user, turn)).wait_ended()
 
-    def obey_wish(self, user: str, turn: str) -> None:
+    def on_cancel_requested(self, user: str, turn: str) -> None:
         """Another instance has stored a wish to stop a turn of ours."""
-        spawn(self._tasks, self._obey_wish(user, turn))
+        spawn(self._tasks, self._apply_requested_cancel(user, turn))
 
-    async def _obey_wish(self, user: str, turn: str) -> None:
-        stream = self._registry.get(user, turn)
-        if stream is not None and stream.running:
+    async def _apply_requested_cancel(self, user: str, turn: str) -> None:
+        live_turn = self._registry.get(user, turn)
+        if live_turn is not None and live_turn.running:
             with suppress(StoreError):
-                obey(stream, (await self._store.turn(user, turn)).cancel)
+                apply_cancel(live_turn, (await self._store.turn(user, turn)).cancel)
 
 
-def _leaving(stream: LiveTurn) -> bool:
+def _leaving(live_turn: LiveTurn) -> bool:
     """Whether another instance has the turn, or shall have it."""
-    abort = stream.signal.abort_reason
+    abort = live_turn.signal.abort_reason
     return abort is not None and abort.by in {"lost", "handover"}
 
 
-async def _ended_within(stream: LiveTurn, timeout_s: float) -> None:
+async def _ended_within(live_turn: LiveTurn, timeout_s: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
-            await stream.wait_ended()
+            await live_turn.wait_ended()

@@ -32,7 +32,7 @@ IMAGE_TOKENS = 1600
 MESSAGE_TOKENS = 8
 
 
-def stated(request: TurnStart, upstream_model: str) -> ChatRequest:
+def without_history(request: TurnStart, upstream_model: str) -> ChatRequest:
     """The request as it stands, without the history that it will follow."""
     if request.messages is not None:
         messages = tuple(ChatMessage(message.role, tuple(message.parts)) for message in request.messages)
@@ -111,7 +111,7 @@ async def chat_request(
     upstream_model: str,
 ) -> ChatRequest:
     """The request with its history. Raises `ApiError`."""
-    asked = stated(request, upstream_model)
+    asked = without_history(request, upstream_model)
     if request.messages is not None:
         filled = [await history.filled(message) for message in _answered(asked.messages)]
         return structs.replace(asked, messages=tuple(filled))

@@ -39,68 +39,70 @@ class Endings:
         self._writer = writer
         self._large = FairQueue(1, waiting_max=0)
 
-    async def store(self, stream: LiveTurn, delivery: EventWriter, outcome: Outcome) -> bool:
+    async def store(self, live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome) -> bool:
         """Store the answer, its usage and the ending in one step, then publish the ending.
 
         A store that can't be reached is tried again until it can; the turn's task is what waits. False: the turn is
         another instance's, nothing was stored or published.
         """
-        async with self._place(stream):
-            parts = delivery.parts()
-            usage = delivery.usage(parts)
-            cost_nano = delivery.cost_nano(usage)
+        async with self._place(live_turn):
+            parts = event_writer.parts()
+            usage = event_writer.usage(parts)
+            cost_nano = event_writer.cost_nano(usage)
             cost = money(cost_nano)
-            ending = _ending(stream, delivery, outcome, usage, cost)
-            said = MessageBody(parts, stream.model, usage, cost, outcome.status)
-            body = await aside(stream.bytes_out, encode_body, said)
+            ending = _ending(live_turn, event_writer, outcome, usage, cost)
+            said = MessageBody(parts, live_turn.model, usage, cost, outcome.status)
+            body = await aside(live_turn.bytes_out, encode_body, said)
             del parts, said
             answer = MessageRecord(
-                id=stream.message,
-                parent=delivery.parent,
+                id=live_turn.message,
+                parent=event_writer.parent,
                 role="assistant",
                 created_ms=now_ms(),
                 body=body,
-                turn=stream.turn,
+                turn=live_turn.turn,
             )
             counters = counters_of(usage, cost_nano)
 
             def record() -> EndedTurn:
                 return EndedTurn(
-                    user=stream.user,
-                    turn=stream.turn,
-                    epoch=stream.epoch,
+                    user=live_turn.user,
+                    turn=live_turn.turn,
+                    epoch=live_turn.epoch,
                     status=outcome.status,
-                    events=unstored(stream, ending),
+                    events=unstored(live_turn, ending),
                     ending=JSON.encode(ending),
                     answer=answer,
                     usage=counters,
                     now_ms=now_ms(),
                 )
 
-            if not await self._end(stream, record):
+            if not await self._end(live_turn, record):
                 return False
-        stream.accepted_as = stream.conversation_record = None  # an input may be 20 MiB, and the stream stays a while
-        stream.publish([ending])
-        delivery.watch.ended(outcome, stream.model, usage, cost_nano, ending.timing)
-        stream.stored = stream.log.end
+        live_turn.accepted_as = live_turn.conversation_record = (
+            None  # an input may be 20 MiB, and the stream stays a while
+        )
+        live_turn.publish([ending])
+        event_writer.watch.ended(outcome, live_turn.model, usage, cost_nano, ending.timing)
+        live_turn.stored = live_turn.log.end
         return True
 
     @asynccontextmanager
-    async def _place(self, stream: LiveTurn) -> AsyncIterator[None]:
+    async def _place(self, live_turn: LiveTurn) -> AsyncIterator[None]:
         """Wait until no other large answer is being stored: one takes several times its size in memory.
 
         Users take turns; small answers don't wait.
         """
-        if stream.bytes_out <= LARGE_BYTES:
+        if live_turn.bytes_out <= LARGE_BYTES:
             yield
             return
-        await self._large.enter(stream.user)
+        await self._large.enter(live_turn.user)
         try:
             yield
         finally:
             self._large.leave()
 
-    async def _end(self, stream: LiveTurn, record: Callable[[], EndedTurn]) -> bool:
+    async def _end(self, live_turn: LiveTurn, record: Callable[[], EndedTurn]) -> bool:
         """Retry until the store has the record. Returns False if another instance owns the turn."""
         delay_s = RETRY_FIRST_S
         made_anew = False
@@ -111,61 +113,63 @@ class Endings:
             except Fenced:
                 return False
             except LogGap as gap:
-                stream.stored = min(gap.end, stream.log.end)
+                live_turn.stored = min(gap.end, live_turn.log.end)
             except NotFound:
-                if made_anew or stream.accepted_as is None:
-                    log.warning("the store doesn't know a turn that ends", turn=stream.turn)
+                if made_anew or live_turn.accepted_as is None:
+                    log.warning("the store doesn't know a turn that ends", turn=live_turn.turn)
                     return True
-                made_anew = await self._make_anew(stream)
+                made_anew = await self._make_anew(live_turn)
             except StoreError as error:
-                log.warning("can't store an ending, trying again", retry_s=delay_s, turn=stream.turn, error=str(error))
+                log.warning(
+                    "can't store an ending, trying again", retry_s=delay_s, turn=live_turn.turn, error=str(error)
+                )
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
 
-    async def _make_anew(self, stream: LiveTurn) -> bool:
+    async def _make_anew(self, live_turn: LiveTurn) -> bool:
         """The store has lost the turn: whether it has it again, but for its log and its ending."""
         try:
-            await self._writer.restore(stream)
+            await self._writer.restore(live_turn)
         except StoreError as error:
-            log.warning("can't make a turn anew, trying again", turn=stream.turn, error=str(error))
+            log.warning("can't make a turn anew, trying again", turn=live_turn.turn, error=str(error))
             await asyncio.sleep(RETRY_FIRST_S)
             return False
         return True
 
 
 def _ending(
-    stream: LiveTurn, delivery: EventWriter, outcome: Outcome, usage: Usage | None, cost: Cost | None
+    live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome, usage: Usage | None, cost: Cost | None
 ) -> Ending:
-    seq = stream.log.end + 1
-    timing = delivery.timing()
+    seq = live_turn.log.end + 1
+    timing = event_writer.timing()
     if outcome.status == "completed":
         return TurnCompleted(
-            turn=stream.turn,
+            turn=live_turn.turn,
             seq=seq,
             finish_reason=outcome.finish_reason,
             usage=usage,
             cost=cost,
             timing=timing,
-            message=stream.message,
+            message=live_turn.message,
         )
     if outcome.status == "cancelled":
         return TurnCancelled(
-            turn=stream.turn,
+            turn=live_turn.turn,
             seq=seq,
             by=outcome.by,
             reason=UNSET if outcome.reason is None else outcome.reason,
             usage=usage,
             cost=cost,
             timing=timing,
-            message=stream.message,
+            message=live_turn.message,
         )
     error = outcome.error or ApiError("internal")
     return TurnFailed(
-        turn=stream.turn,
+        turn=live_turn.turn,
         seq=seq,
         error=error.body,
         usage=usage,
         cost=cost,
         timing=timing,
-        message=stream.message,
+        message=live_turn.message,
     )

@@ -44,7 +44,7 @@ SAFE_CHARS = PIECE_BYTES_MAX // 6
 class OnEvents(Protocol):
     """Called after events were published. `urgent`: the log must not wait for its next flush."""
 
-    def __call__(self, stream: LiveTurn, *, urgent: bool = False) -> None: ...
+    def __call__(self, live_turn: LiveTurn, *, urgent: bool = False) -> None: ...
 
 
 class EventWriter:
@@ -52,14 +52,14 @@ class EventWriter:
 
     def __init__(
         self,
-        stream: LiveTurn,
+        live_turn: LiveTurn,
         output_bytes_max: int,
         began_ms: int,
         parent: str | None,
         watch: TurnMetrics,
-        on_events: OnEvents = lambda stream, *, urgent=False: None,
+        on_events: OnEvents = lambda live_turn, *, urgent=False: None,
     ) -> None:
-        self.stream = stream
+        self.live_turn = live_turn
         self.watch = watch
         self.begun = False
         """Whether a provider's answer is being read."""
@@ -80,7 +80,7 @@ class EventWriter:
 
     def asked(self, route: Route, question: ChatRequest) -> None:
         """A provider is about to be asked, for the first time or again."""
-        self.watch.asking(route)
+        self.watch.requesting(route)
         self._route = route
         self._question = question
         self._attempts += 1
@@ -89,9 +89,9 @@ class EventWriter:
 
     def deliver(self, batch: list[Delta]) -> None:
         """Number and publish one batch."""
-        stream = self.stream
+        live_turn = self.live_turn
         events: list[TurnEvent] = []
-        seq = stream.log.end
+        seq = live_turn.log.end
         for delta in batch:
             if type(delta) is PartDelta:
                 if not 0 <= delta.part < self._parts:
@@ -99,9 +99,9 @@ class EventWriter:
                 text = delta.text
                 if text and len(text) <= SAFE_CHARS:
                     seq += 1
-                    events.append(TurnDelta(stream.turn, seq, delta.part, text))
+                    events.append(TurnDelta(live_turn.turn, seq, delta.part, text))
                     continue
-                for event in _delta_events(stream.turn, seq, delta):
+                for event in _delta_events(live_turn.turn, seq, delta):
                     seq += 1
                     events.append(event)
             elif type(delta) is PartStarted:
@@ -109,7 +109,7 @@ class EventWriter:
                     raise IllegalTransition(f"part {delta.part} where {self._parts} is next")
                 self._parts += 1
                 seq += 1
-                events.append(_part_event(stream.turn, seq, delta))
+                events.append(_part_event(live_turn.turn, seq, delta))
             else:
                 seq = max(seq, self._note(delta, seq))
         if not events:
@@ -117,12 +117,12 @@ class EventWriter:
         first = self._first_at is None
         if first:
             self._first_at = time.monotonic()
-        if stream.sample is not None:
-            stream.sample.batch(stream)
-        stream.publish(events)
-        self._on_events(stream, urgent=first)
-        if stream.bytes_out > self._output_bytes_max:
-            stream.signal.abort(Abort("limit", f"The answer reached its limit of {self._output_bytes_max} bytes."))
+        if live_turn.sample is not None:
+            live_turn.sample.batch(live_turn)
+        live_turn.publish(events)
+        self._on_events(live_turn, urgent=first)
+        if live_turn.bytes_out > self._output_bytes_max:
+            live_turn.signal.abort(Abort("limit", f"The answer reached its limit of {self._output_bytes_max} bytes."))
 
     def _note(self, delta: Delta, seq: int) -> int:
         """Keep what is no part's; the log's end then."""
@@ -132,43 +132,43 @@ class EventWriter:
             self._finish = delta.reason
         elif isinstance(delta, ResponseHandle):
             self._keep(delta, seq + 1)
-        return self.stream.log.end
+        return self.live_turn.log.end
 
     def _keep(self, cursor: ResponseHandle, seq: int) -> None:
         """Log the cursor at once, with an event that says what is true anyway: it is wanted before the first token."""
-        stream = self.stream
-        stream.cursor, stream.cursor_seq = cursor, seq
-        if stream.state == "running" and stream.log.end == seq - 1:
-            stream.publish([TurnStatus(turn=stream.turn, seq=seq, status="running")])
-            self._on_events(stream, urgent=True)
+        live_turn = self.live_turn
+        live_turn.cursor, live_turn.cursor_seq = cursor, seq
+        if live_turn.state == "running" and live_turn.log.end == seq - 1:
+            live_turn.publish([TurnStatus(turn=live_turn.turn, seq=seq, status="running")])
+            self._on_events(live_turn, urgent=True)
 
     def publish(self, event: TurnEvent) -> None:
         """Publish an event that the gateway itself makes."""
-        self.stream.publish([event])
-        self._on_events(self.stream)
+        self.live_turn.publish([event])
+        self._on_events(self.live_turn)
 
     def status(self, **fields: Any) -> None:
         """Publish a `turn.status`."""
-        stream = self.stream
-        self.publish(TurnStatus(turn=stream.turn, seq=stream.log.end + 1, **fields))
+        live_turn = self.live_turn
+        self.publish(TurnStatus(turn=live_turn.turn, seq=live_turn.log.end + 1, **fields))
 
     @property
     def route(self) -> Route | None:
         """Of the model that was asked last."""
         return self._route
 
-    def go_on(self) -> list[Part]:
+    def resume_parts(self) -> list[Part]:
         """Continue an answer that another owner began; what it holds so far."""
         said = self.parts()
         self._parts = len(said)
         return said
 
-    def say_waiting(self) -> None:
+    def publish_waiting(self) -> None:
         """The first token is slow: say that the turn lives."""
-        if self.stream.state == "running":
+        if self.live_turn.state == "running":
             self.status(status="waiting")
 
-    def finished(self) -> Outcome:
+    def outcome_of_answer(self) -> Outcome:
         """The provider's stream is over."""
         if self._finish is None:
             return Outcome("failed", error=ApiError("upstream_incomplete"))
@@ -176,7 +176,7 @@ class EventWriter:
 
     def parts(self) -> list[Part]:
         """The message so far."""
-        return fold(self.stream.log.events)
+        return fold(self.live_turn.log.events)
 
     def usage(self, parts: list[Part]) -> Usage | None:
         """What the provider counted; an estimate of what it didn't, or not to the end; None if it was never asked."""

@@ -9,7 +9,7 @@ import structlog
 from gateway.turns.abort import Abort
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
-from gateway.turns.log_writer import LogWriter, obey
+from gateway.turns.log_writer import LogWriter, apply_cancel
 from store.records import Lease, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.lease")
@@ -45,7 +45,7 @@ class Leases:
             if self.stale:
                 await self._renew()
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Renew until cancelled."""
         while True:
             await asyncio.sleep(self._lease_s / RENEWALS_PER_LEASE)
@@ -55,8 +55,8 @@ class Leases:
     async def _renew(self) -> None:
         """Renew, or say that the store can't be reached: whoever waits for this waits no longer than its time limit."""
         began = asyncio.get_running_loop().time()
-        streams = [stream for stream in self._registry.live() if stream.owned and stream.message]
-        turns = [(stream.user, stream.turn, stream.epoch) for stream in streams]
+        live_turns = [live_turn for live_turn in self._registry.live() if live_turn.owned and live_turn.message]
+        turns = [(live_turn.user, live_turn.turn, live_turn.epoch) for live_turn in live_turns]
         leases: list[Lease] = []
         try:
             async with asyncio.timeout(RENEW_TIMEOUT_S):
@@ -64,20 +64,20 @@ class Leases:
                     leases = await self._store.renew(self._instance.id, turns, self._instance.lease_ms)
                 elif not self._writer.reachable:
                     await self._store.ping()
-            self._writer.say(reachable=True)
+            self._writer.report_reachable(reachable=True)
         except (StoreError, TimeoutError) as error:
             log.warning("can't renew leases", error=str(error))
-            self._writer.say(reachable=False, since=began)
-        for stream, (_, _, epoch), lease in zip(streams, turns, leases, strict=False):
-            if stream.owned and stream.epoch == epoch:  # else it was lost, or taken again, meanwhile
-                self._settle(stream, lease)
+            self._writer.report_reachable(reachable=False, since=began)
+        for live_turn, (_, _, epoch), lease in zip(live_turns, turns, leases, strict=False):
+            if live_turn.owned and live_turn.epoch == epoch:  # else it was lost, or taken again, meanwhile
+                self._settle(live_turn, lease)
         self._checked_at = began  # an answer says how it was when the question was asked
 
-    def _settle(self, stream: LiveTurn, lease: Lease) -> None:
+    def _settle(self, live_turn: LiveTurn, lease: Lease) -> None:
         if lease.missing:
-            self._writer.restore_soon(stream)
+            self._writer.restore_soon(live_turn)
         elif lease.held:
-            obey(stream, lease.cancel)
-        elif stream.running:
-            log.warning("lost a turn to another instance", turn=stream.turn)
-            stream.signal.abort(Abort("lost"))
+            apply_cancel(live_turn, lease.cancel)
+        elif live_turn.running:
+            log.warning("lost a turn to another instance", turn=live_turn.turn)
+            live_turn.signal.abort(Abort("lost"))

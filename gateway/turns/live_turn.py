@@ -23,7 +23,7 @@ from store.records import ConversationRecord, NewTurn, TurnRecord
 class Sampling(Protocol):
     """A measurement that waits for batches (`sampling.py`)."""
 
-    def batch(self, stream: LiveTurn) -> None: ...
+    def batch(self, live_turn: LiveTurn) -> None: ...
 
 
 class LiveTurn:
@@ -161,7 +161,7 @@ class LiveTurn:
     def _on_detached(self, attachment: Attachment) -> None:
         self._attachments.discard(attachment)
         if not self._attachments and self.live:
-            self.watch_for_abandonment()
+            self.start_disconnect_timer()
             if not self.owned:
                 self._on_followed(self)
 
@@ -173,9 +173,9 @@ class LiveTurn:
         """Call `on_abandoned` when nobody here was attached for `grace_s`."""
         self._disconnect_grace_s, self._on_abandoned = grace_s, on_abandoned
         if self.log.end and not self._attachments:
-            self.watch_for_abandonment()
+            self.start_disconnect_timer()
 
-    def watch_for_abandonment(self, after_s: float = math.inf) -> None:
+    def start_disconnect_timer(self, after_s: float = math.inf) -> None:
         """Nobody here is attached: with `on_disconnect: cancel`, ask whether anybody is, after the grace at most (law 8)."""
         if self._disconnect_grace_s is None or not self.owned:
             return
@@ -207,7 +207,7 @@ class LiveTurn:
         self.stored = self.log.end
         self.begin_epoch(epoch)
         if not self._attachments:
-            self.watch_for_abandonment()
+            self.start_disconnect_timer()
 
     async def wait_ended(self) -> None:
         """Until its ending is here; a mirror is kept for that."""
@@ -235,11 +235,11 @@ class LiveTurn:
 
 def mirror_of(record: TurnRecord) -> LiveTurn:
     """An empty mirror of a turn that the store knows."""
-    stream = LiveTurn(record.user, record.turn, record.digest, record.epoch)
-    stream.owned = False
-    stream.model = record.model
-    stream.message = record.message
-    return stream
+    live_turn = LiveTurn(record.user, record.turn, record.digest, record.epoch)
+    live_turn.owned = False
+    live_turn.model = record.model
+    live_turn.message = record.message
+    return live_turn
 
 
 def was_deleted(record: TurnRecord) -> bool:

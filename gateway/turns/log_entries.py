@@ -45,23 +45,23 @@ def cursor_of(entries: Iterable[LogEntry]) -> ResponseHandle | None:
     return cursor
 
 
-def unstored(stream: LiveTurn, *more: TurnEvent) -> Append:
+def unstored(live_turn: LiveTurn, *more: TurnEvent) -> Append:
     """What the store's log doesn't have yet of an owned turn, as one append; `more` is to follow it."""
-    return _append(stream, [*stream.log.events[stream.stored :], *more])
+    return _append(live_turn, [*live_turn.log.events[live_turn.stored :], *more])
 
 
-def next_append(stream: LiveTurn) -> Append:
+def next_append(live_turn: LiveTurn) -> Append:
     """The next of it, cut to about `APPEND_BYTES_MAX`."""
-    append = unstored(stream)
+    append = unstored(live_turn)
     if len(append.payload) <= APPEND_BYTES_MAX:
         return append
-    count = max(1, (append.last - stream.stored) * APPEND_BYTES_MAX // len(append.payload))
-    return _append(stream, stream.log.events[stream.stored : stream.stored + count])
+    count = max(1, (append.last - live_turn.stored) * APPEND_BYTES_MAX // len(append.payload))
+    return _append(live_turn, live_turn.log.events[live_turn.stored : live_turn.stored + count])
 
 
-def _append(stream: LiveTurn, events: list[TurnEvent]) -> Append:
-    first, last = stream.stored + 1, stream.stored + len(events)
+def _append(live_turn: LiveTurn, events: list[TurnEvent]) -> Append:
+    first, last = live_turn.stored + 1, live_turn.stored + len(events)
     payload = encode_events(events)
-    if stream.cursor is not None and first <= stream.cursor_seq <= last:
-        payload = _encode([stream.cursor, *events])
-    return Append(stream.user, stream.turn, stream.epoch, first, last, payload)
+    if live_turn.cursor is not None and first <= live_turn.cursor_seq <= last:
+        payload = _encode([live_turn.cursor, *events])
+    return Append(live_turn.user, live_turn.turn, live_turn.epoch, first, last, payload)

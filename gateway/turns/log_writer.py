@@ -27,7 +27,7 @@ RETRY_MAX_S = 1.0
 DEGRADED_AFTER_S = 3.5
 """A shorter absence of the store is none of the clients' business."""
 
-_decode_wish = msgspec.json.Decoder(Abort, float_hook=float).decode
+_decode_abort = msgspec.json.Decoder(Abort, float_hook=float).decode
 
 
 class LogWriter:
@@ -51,9 +51,9 @@ class LogWriter:
         self._flushing = asyncio.Lock()
         self._restoring: set[LiveTurn] = set()
 
-    def note(self, stream: LiveTurn, *, urgent: bool = False) -> None:
+    def mark_unwritten(self, live_turn: LiveTurn, *, urgent: bool = False) -> None:
         """The stream has new events. `urgent`: don't wait for the next tick."""
-        self._dirty[stream] = None
+        self._dirty[live_turn] = None
         self._work.set()
         if urgent:
             self._urgent.set()
@@ -85,74 +85,76 @@ class LogWriter:
         async with self._flushing:
             self._work.clear()
             self._urgent.clear()
-            streams = [stream for stream in self._dirty if stream.owned and stream.stored < stream.log.end]
+            live_turns = [
+                live_turn for live_turn in self._dirty if live_turn.owned and live_turn.stored < live_turn.log.end
+            ]
             self._dirty.clear()
-            if not streams:
+            if not live_turns:
                 return
             began = asyncio.get_running_loop().time()
             try:
-                appends = [next_append(stream) for stream in streams]
+                appends = [next_append(live_turn) for live_turn in live_turns]
                 replies = await self._store.append(appends)
             except StoreError:
-                self._dirty.update(dict.fromkeys(streams))
+                self._dirty.update(dict.fromkeys(live_turns))
                 self._work.set()
-                self._behind.update((stream, stream.log.end) for stream in streams)
-                self.say(reachable=False, since=began)
+                self._behind.update((live_turn, live_turn.log.end) for live_turn in live_turns)
+                self.report_reachable(reachable=False, since=began)
                 raise
-            for stream, append, reply in zip(streams, appends, replies, strict=True):
-                if stream.owned and stream.epoch == append.epoch:  # else it was lost, or taken again, meanwhile
-                    self._settle(stream, reply)
+            for live_turn, append, reply in zip(live_turns, appends, replies, strict=True):
+                if live_turn.owned and live_turn.epoch == append.epoch:  # else it was lost, or taken again, meanwhile
+                    self._settle(live_turn, reply)
             self._away_since = None
-            self.say(reachable=True)
+            self.report_reachable(reachable=True)
 
-    def _settle(self, stream: LiveTurn, reply: Appended) -> None:
-        obey(stream, reply.cancel)
+    def _settle(self, live_turn: LiveTurn, reply: Appended) -> None:
+        apply_cancel(live_turn, reply.cancel)
         if reply.outcome == "fenced":
-            stream.signal.abort(Abort("lost"))
+            live_turn.signal.abort(Abort("lost"))
         elif reply.outcome == "missing":
-            self.restore_soon(stream)
+            self.restore_soon(live_turn)
         else:
-            stream.stored = min(reply.end, stream.log.end)
-            if stream.stored < stream.log.end:
-                self.note(stream)
+            live_turn.stored = min(reply.end, live_turn.log.end)
+            if live_turn.stored < live_turn.log.end:
+                self.mark_unwritten(live_turn)
 
-    def restore_soon(self, stream: LiveTurn) -> None:
+    def restore_soon(self, live_turn: LiveTurn) -> None:
         """Restore a turn that the store has lost, in a task of its own."""
-        if stream not in self._restoring and stream.accepted_as is not None:
-            self._restoring.add(stream)
-            spawn(self._tasks, self._restore(stream))
+        if live_turn not in self._restoring and live_turn.accepted_as is not None:
+            self._restoring.add(live_turn)
+            spawn(self._tasks, self._restore(live_turn))
 
-    async def _restore(self, stream: LiveTurn) -> None:
+    async def _restore(self, live_turn: LiveTurn) -> None:
         try:
-            await self.restore(stream)
+            await self.restore(live_turn)
         except StoreError as error:
-            log.warning("can't restore a turn now, the next flush will try", turn=stream.turn, error=str(error))
+            log.warning("can't restore a turn now, the next flush will try", turn=live_turn.turn, error=str(error))
         finally:
-            self._restoring.discard(stream)
-            self.note(stream)
+            self._restoring.discard(live_turn)
+            self.mark_unwritten(live_turn)
 
-    async def restore(self, stream: LiveTurn) -> None:
+    async def restore(self, live_turn: LiveTurn) -> None:
         """Accept a turn again that the store has lost, with the same ids; its log is written again by the next flush.
 
         Its conversation is made again too if the store has lost that as well. Raises `StoreError`.
         """
-        new = stream.accepted_as
+        new = live_turn.accepted_as
         if new is None:
             return
-        log.warning("the store has lost a turn, restoring it", turn=stream.turn)
-        new = structs.replace(new, epoch=stream.epoch, parent=None, on_busy="parallel", limits=None)
+        log.warning("the store has lost a turn, restoring it", turn=live_turn.turn)
+        new = structs.replace(new, epoch=live_turn.epoch, parent=None, on_busy="parallel", limits=None)
         try:
             await self._store.accept(new)
         except NotFound:
-            lost = stream.conversation_record
+            lost = live_turn.conversation_record
             if lost is not None:
                 lost = structs.replace(lost, head=None, messages=0)
             await self._store.accept(structs.replace(new, conversation=None, new_conversation=lost))
-        stream.stored = 0
-        if not stream.attached:
-            stream.watch_for_abandonment()  # instances with attachments have to report them again
+        live_turn.stored = 0
+        if not live_turn.attached:
+            live_turn.start_disconnect_timer()  # instances with attachments have to report them again
 
-    def say(self, *, reachable: bool, since: float | None = None) -> None:
+    def report_reachable(self, *, reachable: bool, since: float | None = None) -> None:
         """Whether the last call, which began at `since`, reached the store.
 
         That it is away is said once that has lasted; that all is well, when what could not be written is. Whoever
@@ -175,7 +177,7 @@ class LogWriter:
             self._on_state(not degraded)
 
 
-def obey(stream: LiveTurn, wish: bytes | None) -> None:
+def apply_cancel(live_turn: LiveTurn, abort: bytes | None) -> None:
     """Stop the turn if a wish to stop it was stored."""
-    if wish is not None and stream.running:
-        stream.signal.abort(_decode_wish(wish))
+    if abort is not None and live_turn.running:
+        live_turn.signal.abort(_decode_abort(abort))

@@ -17,25 +17,25 @@ UNREADABLE = (msgspec.DecodeError, IllegalTransition)
 """What a damaged log raises: nothing behind that place can be read."""
 
 
-def apply(stream: LiveTurn, entry: LogEntry) -> bool:
+def apply(live_turn: LiveTurn, entry: LogEntry) -> bool:
     """Continue the mirror by an entry. False where it doesn't fit: a gap, or another past than ours."""
-    end = stream.log.end
+    end = live_turn.log.end
     if entry.first > end + 1:
         return False
-    if entry.epoch != stream.log.epoch_of(min(entry.first, end)) and entry.first <= end:
-        return entry.epoch < stream.log.epoch_of(entry.first)
+    if entry.epoch != live_turn.log.epoch_of(min(entry.first, end)) and entry.first <= end:
+        return entry.epoch < live_turn.log.epoch_of(entry.first)
     if entry.last > end:
-        stream.begin_epoch(entry.epoch)
-        stream.publish(decode_events(entry.payload)[end + 1 - entry.first :])
+        live_turn.begin_epoch(entry.epoch)
+        live_turn.publish(decode_events(entry.payload)[end + 1 - entry.first :])
     return True
 
 
-async def read_whole(store: Store, stream: LiveTurn) -> tuple[TurnLog, State]:
+async def read_whole(store: Store, live_turn: LiveTurn) -> tuple[TurnLog, State]:
     """The turn's log as the store has it, up to its first gap or damage. Raises `StoreError`."""
-    whole = TurnLog(stream.turn, stream.epoch)
+    whole = TurnLog(live_turn.turn, live_turn.epoch)
     state: State = "accepting"
     with suppress(*UNREADABLE):
-        while entries := await store.log(stream.user, stream.turn, whole.end):
+        while entries := await store.log(live_turn.user, live_turn.turn, whole.end):
             before = whole.end
             for entry in entries:
                 if entry.first != whole.end + 1:

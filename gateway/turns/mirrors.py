@@ -72,14 +72,14 @@ class Mirrors:
                 await asyncio.shield(known.accepted)
         return None
 
-    async def _check_kept(self, stream: LiveTurn) -> None:
+    async def _check_kept(self, live_turn: LiveTurn) -> None:
         """Another instance may have deleted the conversation of an ended turn. A store that can't say changes nothing."""
-        if stream.live or stream.conversation is None or not self._store.shared:
+        if live_turn.live or live_turn.conversation is None or not self._store.shared:
             return
         with suppress(StoreError):
-            record = await self._store.turn(stream.user, stream.turn)
+            record = await self._store.turn(live_turn.user, live_turn.turn)
             if was_deleted(record):
-                self._registry.forget(stream.user, stream.conversation)
+                self._registry.forget(live_turn.user, live_turn.conversation)
                 raise gone(record)
 
     async def _load(self, user: str, turn: str, channel: str, loading: asyncio.Future[LiveTurn]) -> None:
@@ -94,12 +94,12 @@ class Mirrors:
 
     async def _mirror(self, user: str, turn: str, channel: str) -> LiveTurn:
         record = await self._store.turn(user, turn)
-        stream = mirror_of(record)
+        live_turn = mirror_of(record)
         early = self._early[channel] = []  # what is published before the log's answer is read may be newer than it
         await self._store.subscribe(channel)
         try:
-            await self.catch_up(stream)
-            if record.ending is not None and (stream.live or was_deleted(record)):
+            await self.catch_up(live_turn)
+            if record.ending is not None and (live_turn.live or was_deleted(record)):
                 raise gone(record)
             known = await self._known(user, turn)
         except BaseException:
@@ -108,37 +108,37 @@ class Mirrors:
         if known is not None:
             await self._store.unsubscribe(channel)
             return known
-        stream.accepted.set_result(record)
-        self._registry.add(stream, record.conversation)
+        live_turn.accepted.set_result(record)
+        self._registry.add(live_turn, record.conversation)
         self._followed.add(channel)
-        self._keep(channel, stream)
-        if not stream.live:
-            await self._finish(stream)
+        self._keep(channel, live_turn)
+        if not live_turn.live:
+            await self._finish(live_turn)
         else:
             for payload in early:
                 self.deliver(channel, payload)
-        return stream
+        return live_turn
 
-    def _keep(self, channel: str, stream: LiveTurn) -> None:
+    def _keep(self, channel: str, live_turn: LiveTurn) -> None:
         now = asyncio.get_running_loop().time()
-        self._mirrors[channel] = stream
+        self._mirrors[channel] = live_turn
         self._heard[channel] = self._wanted[channel] = now
-        stream.notify_followed(self._touch_soon)
+        live_turn.notify_followed(self._touch_soon)
 
-    async def adopt(self, stream: LiveTurn) -> None:
+    async def adopt(self, live_turn: LiveTurn) -> None:
         """Another instance has the turn that ran here: follow its log from now on."""
-        channel = turn_channel(stream.user, stream.turn)
-        stream.owned = False
+        channel = turn_channel(live_turn.user, live_turn.turn)
+        live_turn.owned = False
         self._to_reload.add(channel)
-        self._keep(channel, stream)
-        if stream.attached:
-            self._touch_soon(stream)
+        self._keep(channel, live_turn)
+        if live_turn.attached:
+            self._touch_soon(live_turn)
         self._reading.add(channel)
         await self._read(channel)
 
-    async def release(self, stream: LiveTurn) -> None:
+    async def release(self, live_turn: LiveTurn) -> None:
         """Mirror the turn no longer."""
-        channel = turn_channel(stream.user, stream.turn)
+        channel = turn_channel(live_turn.user, live_turn.turn)
         for kept in (self._heard, self._wanted, self._missing, self._mirrors):
             kept.pop(channel, None)
         self._to_reload.discard(channel)
@@ -154,81 +154,81 @@ class Mirrors:
         else:
             await self._store.unsubscribe(channel)  # released meanwhile
 
-    async def catch_up(self, stream: LiveTurn) -> None:
+    async def catch_up(self, live_turn: LiveTurn) -> None:
         """Read what the mirror lacks, up to where the log is damaged. Raises `StoreError`."""
         try:
-            await self._catch_up(stream)
+            await self._catch_up(live_turn)
         except UNREADABLE as error:
-            log.error("a turn's log is damaged", turn=stream.turn, readable=stream.log.end, error=str(error))
+            log.error("a turn's log is damaged", turn=live_turn.turn, readable=live_turn.log.end, error=str(error))
 
-    async def _catch_up(self, stream: LiveTurn) -> None:
-        while entries := await self._store.log(stream.user, stream.turn, stream.log.end):
-            if stream.owned:
+    async def _catch_up(self, live_turn: LiveTurn) -> None:
+        while entries := await self._store.log(live_turn.user, live_turn.turn, live_turn.log.end):
+            if live_turn.owned:
                 return
-            before = stream.log.end
+            before = live_turn.log.end
             for entry in entries:
-                if not apply(stream, entry):
-                    await self._reload(stream)
+                if not apply(live_turn, entry):
+                    await self._reload(live_turn)
                     return
-            if not stream.live or stream.log.end == before:
+            if not live_turn.live or live_turn.log.end == before:
                 return
 
-    async def _reload(self, stream: LiveTurn) -> None:
+    async def _reload(self, live_turn: LiveTurn) -> None:
         """Take the store's log for the whole truth."""
-        whole, state = await read_whole(self._store, stream)
-        if whole.end and not stream.owned:
-            stream.reload(whole, state)
-            self._to_reload.discard(turn_channel(stream.user, stream.turn))
+        whole, state = await read_whole(self._store, live_turn)
+        if whole.end and not live_turn.owned:
+            live_turn.reload(whole, state)
+            self._to_reload.discard(turn_channel(live_turn.user, live_turn.turn))
 
-    async def _finish(self, stream: LiveTurn) -> None:
-        self._registry.remember_ended(stream)
-        stream.end()
-        await self.release(stream)
+    async def _finish(self, live_turn: LiveTurn) -> None:
+        self._registry.keep_ended(live_turn)
+        live_turn.end()
+        await self.release(live_turn)
 
     def deliver(self, channel: str, payload: bytes) -> None:
         """A published entry of a turn's log. Never awaits."""
-        stream = self._mirrors.get(channel)
-        if stream is None and channel in self._early:
+        live_turn = self._mirrors.get(channel)
+        if live_turn is None and channel in self._early:
             self._early[channel].append(payload)
-        if stream is None or stream.owned:
+        if live_turn is None or live_turn.owned:
             return
         self._heard[channel] = asyncio.get_running_loop().time()
         try:
-            fits = channel not in self._to_reload and apply(stream, _decode_entry(payload))
+            fits = channel not in self._to_reload and apply(live_turn, _decode_entry(payload))
         except UNREADABLE:
             log.exception("an entry can't be applied", channel=channel)
             return
-        if not fits or not stream.live:
-            self.read_soon(channel)
+        if not fits or not live_turn.live:
+            self.schedule_read(channel)
 
-    def read_soon(self, channel: str | None = None) -> None:
+    def schedule_read(self, channel: str | None = None) -> None:
         """Read the log of one mirror, or of all (after the subscription was lost for a while)."""
         if channel is None:
-            spawn(self._tasks, self._touch([stream for stream in self._mirrors.values() if stream.attached]))
+            spawn(self._tasks, self._touch([live_turn for live_turn in self._mirrors.values() if live_turn.attached]))
         for name in list(self._mirrors) if channel is None else [channel]:
             if name not in self._reading:
                 self._reading.add(name)
                 spawn(self._tasks, self._read(name))
 
     async def _read(self, channel: str) -> None:
-        stream = self._mirrors.get(channel)
+        live_turn = self._mirrors.get(channel)
         try:
-            if stream is not None and not stream.owned:
+            if live_turn is not None and not live_turn.owned:
                 if channel not in self._followed:
                     await self._follow(channel)
                 if channel in self._to_reload:
-                    await self._reload(stream)
-                elif stream.live:
-                    await self.catch_up(stream)
-                if self._mirrors.get(channel) is not stream or stream.owned:
+                    await self._reload(live_turn)
+                elif live_turn.live:
+                    await self.catch_up(live_turn)
+                if self._mirrors.get(channel) is not live_turn or live_turn.owned:
                     return
-                if not stream.live:
-                    await self._finish(stream)
-                elif await self._is_gone(channel, stream):
-                    log.warning("nothing more can come of a turn", turn=stream.turn)
-                    self._registry.discard(stream)
-                    stream.close()
-                    await self.release(stream)
+                if not live_turn.live:
+                    await self._finish(live_turn)
+                elif await self._is_gone(channel, live_turn):
+                    log.warning("nothing more can come of a turn", turn=live_turn.turn)
+                    self._registry.discard(live_turn)
+                    live_turn.close()
+                    await self.release(live_turn)
         except StoreError as error:
             log.info("can't read a log now, the next poll will", channel=channel, error=str(error))
         except Exception:
@@ -236,20 +236,20 @@ class Mirrors:
         finally:
             self._reading.discard(channel)
 
-    async def _is_gone(self, channel: str, stream: LiveTurn) -> bool:
+    async def _is_gone(self, channel: str, live_turn: LiveTurn) -> bool:
         """Whether a silent turn ended behind what is kept of its log, or the store lost it and no owner brings it back."""
         now = asyncio.get_running_loop().time()
         if now - self._heard[channel] < QUIET_S:
             return False
         try:
-            record = await self._store.turn(stream.user, stream.turn)
+            record = await self._store.turn(live_turn.user, live_turn.turn)
         except NotFound:
             return now - self._missing.setdefault(channel, now) > self._lease_s
         self._missing.pop(channel, None)
         if record.ending is None:
             return False
-        await self.catch_up(stream)  # it may have ended just now
-        return stream.live and not stream.owned
+        await self.catch_up(live_turn)  # it may have ended just now
+        return live_turn.live and not live_turn.owned
 
     async def run(self) -> None:
         """Poll what was not heard of, touch what is followed, drop what nobody wants; until cancelled."""
@@ -257,31 +257,31 @@ class Mirrors:
         while True:
             await asyncio.sleep(POLL_S)
             now = asyncio.get_running_loop().time()
-            for channel, stream in list(self._mirrors.items()):
+            for channel, live_turn in list(self._mirrors.items()):
                 if channel not in self._mirrors:
                     continue  # it ended, or was taken over, while another was dropped
-                if stream.attached or stream.waited_for:
+                if live_turn.attached or live_turn.waited_for:
                     self._wanted[channel] = now
                 elif now - self._wanted[channel] > IDLE_S:
-                    self._registry.discard(stream)
-                    await self.release(stream)
+                    self._registry.discard(live_turn)
+                    await self.release(live_turn)
                     continue
                 if now - self._heard[channel] >= POLL_S:
-                    self.read_soon(channel)
+                    self.schedule_read(channel)
             if now - touched >= TOUCH_S:
                 touched = now
-                await self._touch([stream for stream in self._mirrors.values() if stream.attached])
+                await self._touch([live_turn for live_turn in self._mirrors.values() if live_turn.attached])
 
-    def _touch_soon(self, stream: LiveTurn) -> None:
+    def _touch_soon(self, live_turn: LiveTurn) -> None:
         """A first connection is attached, or the last one left: who asks before the next round has to know."""
-        spawn(self._tasks, self._touch([stream]))
+        spawn(self._tasks, self._touch([live_turn]))
 
     async def _touch(self, followed: list[LiveTurn]) -> None:
         if followed:
             # It is over a grace after the last connection left, or this instance was last heard of (law 8).
-            ttl_s = self._grace_s + (2 * TOUCH_S if any(stream.attached for stream in followed) else 0)
+            ttl_s = self._grace_s + (2 * TOUCH_S if any(live_turn.attached for live_turn in followed) else 0)
             try:
-                turns = [(stream.user, stream.turn) for stream in followed]
+                turns = [(live_turn.user, live_turn.turn) for live_turn in followed]
                 await self._store.renew_presence(self._instance.id, turns, int(ttl_s * 1000))
             except StoreError as error:
                 log.info("can't say what is followed here", error=str(error))

@@ -33,23 +33,23 @@ class TurnQueue:
         taken = sum(any(not other.ended.is_set() for other in slot) for slot in self.slots)
         return max(ahead, taken - self.places + 1 if taken else 0)
 
-    async def wait(self, delivery: EventWriter) -> None:
+    async def wait(self, event_writer: EventWriter) -> None:
         """Stand in the queue; every move forward is told."""
-        streams = list(dict.fromkeys([*self.ahead, *(other for slot in self.slots for other in slot)]))
+        live_turns = list(dict.fromkeys([*self.ahead, *(other for slot in self.slots for other in slot)]))
         told = 0
-        for other in streams:
+        for other in live_turns:
             other.waited_for += 1
         try:
             while position := self.position():
                 if position != told:
-                    delivery.status(status="queued", position=position)
+                    event_writer.status(status="queued", position=position)
                     told = position
-                await _first_ended(other for other in streams if not other.ended.is_set())
+                await _first_ended(other for other in live_turns if not other.ended.is_set())
         finally:
-            for other in streams:
+            for other in live_turns:
                 other.waited_for -= 1
-        if delivery.stream.state == "queued":
-            delivery.status(status="running")
+        if event_writer.live_turn.state == "queued":
+            event_writer.status(status="running")
 
 
 async def find_queue(
@@ -70,10 +70,10 @@ async def _find_each(mirrors: Mirrors, user: str, turns: Iterable[str]) -> list[
     return found
 
 
-async def _first_ended(streams: Iterable[LiveTurn]) -> None:
+async def _first_ended(live_turns: Iterable[LiveTurn]) -> None:
     """Until one of them has ended."""
     loop = asyncio.get_running_loop()
-    waiting = [loop.create_task(stream.ended.wait()) for stream in streams]
+    waiting = [loop.create_task(live_turn.ended.wait()) for live_turn in live_turns]
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -46,7 +46,7 @@ class Reaper:
                             await self._take(user, turn)
             except StoreError as error:
                 log.info("can't look for lapsed leases", error=str(error))
-                self._writer.say(reachable=False)
+                self._writer.report_reachable(reachable=False)
             await asyncio.sleep(interval_s * random.uniform(0.75, 1.25))
 
     async def _take(self, user: str, turn: str) -> None:

@@ -32,36 +32,36 @@ class TurnRegistry:
         """The turn, live or still remembered."""
         return self._streams.get((user, turn))
 
-    def add(self, stream: LiveTurn, conversation: str | None) -> None:
+    def add(self, live_turn: LiveTurn, conversation: str | None) -> None:
         """Know a new turn, in its conversation if that has an id yet."""
-        key = (stream.user, stream.turn)
-        self._streams[key] = self._live[key] = stream
-        self._live_of.setdefault(stream.user, {})[stream.turn] = stream
+        key = (live_turn.user, live_turn.turn)
+        self._streams[key] = self._live[key] = live_turn
+        self._live_of.setdefault(live_turn.user, {})[live_turn.turn] = live_turn
         if conversation is not None:
-            self.place(stream, conversation)
+            self.place(live_turn, conversation)
 
-    def place(self, stream: LiveTurn, conversation: str) -> None:
+    def place(self, live_turn: LiveTurn, conversation: str) -> None:
         """Say which conversation a live turn belongs to."""
-        if stream.conversation is None:
-            stream.conversation = conversation
-            self._live_in.setdefault(conversation, []).append(stream)
+        if live_turn.conversation is None:
+            live_turn.conversation = conversation
+            self._live_in.setdefault(conversation, []).append(live_turn)
 
-    def discard(self, stream: LiveTurn) -> None:
+    def discard(self, live_turn: LiveTurn) -> None:
         """Forget a turn that was not accepted."""
-        self._streams.pop((stream.user, stream.turn), None)
-        self._forget_live(stream)
+        self._streams.pop((live_turn.user, live_turn.turn), None)
+        self._forget_live(live_turn)
 
-    def _forget_live(self, stream: LiveTurn) -> None:
-        if self._live.pop((stream.user, stream.turn), None) is not None:
-            of_user = self._live_of[stream.user]
-            del of_user[stream.turn]
+    def _forget_live(self, live_turn: LiveTurn) -> None:
+        if self._live.pop((live_turn.user, live_turn.turn), None) is not None:
+            of_user = self._live_of[live_turn.user]
+            del of_user[live_turn.turn]
             if not of_user:
-                del self._live_of[stream.user]
-        siblings = self._live_in.get(stream.conversation or "")
-        if siblings is not None and stream in siblings:
-            siblings.remove(stream)
+                del self._live_of[live_turn.user]
+        siblings = self._live_in.get(live_turn.conversation or "")
+        if siblings is not None and live_turn in siblings:
+            siblings.remove(live_turn)
             if not siblings:
-                del self._live_in[stream.conversation or ""]
+                del self._live_in[live_turn.conversation or ""]
 
     def live(self, user: str | None = None) -> list[LiveTurn]:
         """Turns without an ending, of `user` or of all, oldest first."""
@@ -69,15 +69,15 @@ class TurnRegistry:
 
     def live_in(self, user: str, conversation: str) -> list[LiveTurn]:
         """Turns of a conversation without an ending, oldest first."""
-        return [stream for stream in self._live_in.get(conversation, ()) if stream.user == user]
+        return [live_turn for live_turn in self._live_in.get(conversation, ()) if live_turn.user == user]
 
-    def remember_ended(self, stream: LiveTurn) -> None:
+    def keep_ended(self, live_turn: LiveTurn) -> None:
         """Keep an ended turn for those who resume it, and let the oldest go past the bounds."""
         now = asyncio.get_running_loop().time()
-        key = (stream.user, stream.turn)
-        self._forget_live(stream)
+        key = (live_turn.user, live_turn.turn)
+        self._forget_live(live_turn)
         self._ended[key] = now + self._ended_ttl_s
-        self._ended_bytes += _memory(stream)
+        self._ended_bytes += _memory(live_turn)
         while self._ended:
             oldest = next(iter(self._ended))
             if self._ended[oldest] > now and self._ended_bytes <= ENDED_BYTES_MAX:
@@ -88,16 +88,16 @@ class TurnRegistry:
     def forget(self, user: str, conversation: str) -> None:
         """The conversation was deleted: its ended turns can't be resumed any more."""
         for key in list(self._ended):
-            stream = self._streams[key]
-            if stream.user == user and stream.conversation == conversation:
+            live_turn = self._streams[key]
+            if live_turn.user == user and live_turn.conversation == conversation:
                 del self._ended[key]
                 self._ended_bytes -= _memory(self._streams.pop(key))
 
-    def watch(self, user: str, conversation: str, outbox: Outbox) -> None:
+    def subscribe(self, user: str, conversation: str, outbox: Outbox) -> None:
         """Attach `outbox` to every turn that `user` has in the conversation from now on."""
         self._subscriptions.setdefault((user, conversation), set()).add(outbox)
 
-    def unwatch(self, user: str, conversation: str, outbox: Outbox) -> None:
+    def unsubscribe(self, user: str, conversation: str, outbox: Outbox) -> None:
         """The end of `watch`."""
         subscriptions = self._subscriptions.get((user, conversation))
         if subscriptions is not None:
@@ -105,22 +105,22 @@ class TurnRegistry:
             if not subscriptions:
                 del self._subscriptions[user, conversation]
 
-    def watched(self, user: str, conversation: str) -> bool:
+    def has_subscribers(self, user: str, conversation: str) -> bool:
         """Whether somebody watches it."""
         return (user, conversation) in self._subscriptions
 
-    def attach_watchers(self, stream: LiveTurn) -> None:
+    def attach_subscribers(self, live_turn: LiveTurn) -> None:
         """A turn of a watched conversation begins."""
-        for outbox in self._subscriptions.get((stream.user, stream.conversation or ""), ()):
-            if stream.turn not in outbox.attachments:
-                stream.attach(outbox, None, 0)
+        for outbox in self._subscriptions.get((live_turn.user, live_turn.conversation or ""), ()):
+            if live_turn.turn not in outbox.attachments:
+                live_turn.attach(outbox, None, 0)
 
-    def tell_watchers(self, user: str, conversation: str, frame: object) -> None:
+    def send_to_subscribers(self, user: str, conversation: str, frame: object) -> None:
         """Send a frame that belongs to a conversation."""
         for outbox in tuple(self._subscriptions.get((user, conversation), ())):
             outbox.put(frame)
 
 
-def _memory(stream: LiveTurn) -> int:
+def _memory(live_turn: LiveTurn) -> int:
     """About how many bytes an ended turn keeps."""
-    return TURN_MEMORY_BYTES + stream.log.end * EVENT_MEMORY_BYTES + stream.bytes_out
+    return TURN_MEMORY_BYTES + live_turn.log.end * EVENT_MEMORY_BYTES + live_turn.bytes_out

@@ -22,10 +22,10 @@ async def check(route: Route, question: ChatRequest) -> None:
 class RequestBuilder:
     """The `Asker` of one turn, which wants `wanted` to answer `question`: the whole of it, untrimmed."""
 
-    def __init__(self, delivery: EventWriter, wanted: Route, question: ChatRequest, *, stateless: bool) -> None:
+    def __init__(self, event_writer: EventWriter, wanted: Route, question: ChatRequest, *, stateless: bool) -> None:
         self.taker: DeltaSink = lambda _: False
         """What takes the batches of an answer that has begun."""
-        self._delivery = delivery
+        self._event_writer = event_writer
         self._wanted = wanted
         self._question = question
         self._stateless = stateless
@@ -56,26 +56,26 @@ class RequestBuilder:
 
     def falling_back(self, route: Route) -> None:
         """See `Asker`."""
-        self._delivery.stream.model = route.id
-        self._delivery.watch.falling_back(route)
-        self._delivery.status(status="fallback", model=route.id)
+        self._event_writer.live_turn.model = route.id
+        self._event_writer.watch.falling_back(route)
+        self._event_writer.status(status="fallback", model=route.id)
 
-    def asking(self, route: Route, question: ChatRequest) -> None:
+    def requesting(self, route: Route, question: ChatRequest) -> None:
         """See `Asker`."""
         dropped = question.left_out + len(self._question.messages) - len(question.messages)
         if dropped != self._trimmed:
             self._trimmed = dropped
-            self._delivery.status(status="trimmed", messages=dropped)
-        self._delivery.asked(route, question)
+            self._event_writer.status(status="trimmed", messages=dropped)
+        self._event_writer.asked(route, question)
 
     def failed(self, route: Route, error: ProviderError) -> None:
         """See `Asker`."""
-        self._delivery.watch.failed(route, error)
+        self._event_writer.watch.failed(route, error)
 
     def retrying(self, attempt: int, delay_ms: int) -> None:
         """See `Asker`."""
-        self._delivery.watch.retrying()
-        self._delivery.status(status="retrying", attempt=attempt, delay_ms=delay_ms)
+        self._event_writer.watch.retrying()
+        self._event_writer.status(status="retrying", attempt=attempt, delay_ms=delay_ms)
 
     def take(self, batch: list[Delta]) -> bool:
         """See `Asker`."""

@@ -17,8 +17,8 @@ from gateway.protocol.ids import now_ms
 from gateway.protocol.requests import TurnStart, decode_request
 from gateway.tasks import contained
 from gateway.turns.abort import Abort, Aborted
-from gateway.turns.acceptance import accepted_again
-from gateway.turns.context import History, chat_request, stated
+from gateway.turns.acceptance import restored_acceptance
+from gateway.turns.context import History, chat_request, without_history
 from gateway.turns.endings import Endings
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.instance import Instance
@@ -104,19 +104,23 @@ class TurnRunner:
         self._newest_epoch = max(self._newest_epoch + 1, now_ms())
         return self._newest_epoch
 
-    def spawn(self, work: Coroutine[Any, Any, None], stream: LiveTurn) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None], live_turn: LiveTurn) -> None:
         """Run a turn's work in a task of the application; an exception in it is logged."""
-        task = self._instance.tasks.create_task(contained(work, stream.user, stream.turn), name=f"turn {stream.turn}")
+        task = self._instance.tasks.create_task(
+            contained(work, live_turn.user, live_turn.turn), name=f"turn {live_turn.turn}"
+        )
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    def event_writer(self, stream: LiveTurn, began_ms: int, parent: str | None) -> EventWriter:
+    def event_writer(self, live_turn: LiveTurn, began_ms: int, parent: str | None) -> EventWriter:
         """Return what numbers and publishes the turn's events. `began_ms`: when it was accepted, in Unix ms."""
         trace = None
         if self._instance.tracing is not None:
-            trace = self._instance.tracing.turn(stream.user, stream.turn, stream.conversation, stream.model)
+            trace = self._instance.tracing.turn(live_turn.user, live_turn.turn, live_turn.conversation, live_turn.model)
         metrics = TurnMetrics(self._instance.telemetry, trace)
-        return EventWriter(stream, self._settings.turn_output_bytes, began_ms, parent, metrics, self._writer.note)
+        return EventWriter(
+            live_turn, self._settings.turn_output_bytes, began_ms, parent, metrics, self._writer.mark_unwritten
+        )
 
     async def place(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
         """Return the request's conversation and the route to its model.
@@ -128,7 +132,7 @@ class TurnRunner:
             conversation = await self._store.conversation(user, request.conversation)
         model = request.model or (conversation.model if conversation else None) or self.default_model
         route = self._catalog.resolve(model)
-        await check(route, stated(request, route.model))
+        await check(route, without_history(request, route.model))
         return conversation, route
 
     def route(self, model: str) -> Route:
@@ -140,9 +144,9 @@ class TurnRunner:
         self.draining = True
         await self._all_ended(timeout_s)
         last = Abort("handover") if self._store.shared else Abort("error", error=ApiError("shutting_down"))
-        for stream in self._registry.live():
-            if stream.owned:
-                stream.signal.abort(last)
+        for live_turn in self._registry.live():
+            if live_turn.owned:
+                live_turn.signal.abort(last)
         with suppress(TimeoutError):
             async with asyncio.timeout(CLEANUP_TIMEOUT_S):
                 await asyncio.gather(*self._running, return_exceptions=True)
@@ -152,78 +156,80 @@ class TurnRunner:
     async def _all_ended(self, timeout_s: float) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                for stream in self._registry.live():
-                    if stream.owned:
-                        await stream.ended.wait()
+                for live_turn in self._registry.live():
+                    if live_turn.owned:
+                        await live_turn.ended.wait()
 
-    async def run(self, stream: LiveTurn, delivery: EventWriter, plan: RunPlan) -> None:
+    async def run(self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan) -> None:
         """See the turn through."""
-        outcome = await self._drive(stream, delivery, plan)
-        await self.finish(stream, delivery, outcome)
-        if outcome is not None and outcome.status != "completed" and stream.cursor is not None:
-            await self._stop(stream, stream.cursor)
+        outcome = await self._drive(live_turn, event_writer, plan)
+        await self.finish(live_turn, event_writer, outcome)
+        if outcome is not None and outcome.status != "completed" and live_turn.cursor is not None:
+            await self._stop(live_turn, live_turn.cursor)
 
-    async def _stop(self, stream: LiveTurn, cursor: ResponseHandle) -> None:
+    async def _stop(self, live_turn: LiveTurn, cursor: ResponseHandle) -> None:
         """Closing the connection doesn't end an answer that the provider makes in the background."""
         try:
             await self._client.providers.stop(cursor)
         except ProviderError as error:
-            log.info("can't stop an answer at its provider", turn=stream.turn, code=error.code)
+            log.info("can't stop an answer at its provider", turn=live_turn.turn, code=error.code)
 
-    async def finish(self, stream: LiveTurn, delivery: EventWriter, outcome: Outcome | None) -> None:
+    async def finish(self, live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome | None) -> None:
         """Store and publish the ending; None: the turn goes on elsewhere."""
-        stream.outcome = None if outcome is None else outcome.status
-        stream.stopped.set()
-        if outcome is not None and await self._endings.store(stream, delivery, outcome):
-            self._registry.remember_ended(stream)
-            stream.end()
-            log.info("turn ended", turn=stream.turn, status=outcome.status, model=stream.model, seq=stream.log.end)
+        live_turn.outcome = None if outcome is None else outcome.status
+        live_turn.stopped.set()
+        if outcome is not None and await self._endings.store(live_turn, event_writer, outcome):
+            self._registry.keep_ended(live_turn)
+            live_turn.end()
+            log.info(
+                "turn ended", turn=live_turn.turn, status=outcome.status, model=live_turn.model, seq=live_turn.log.end
+            )
             return
-        delivery.watch.left()
-        stream.signal.release()
-        abort = stream.signal.abort_reason
+        event_writer.watch.left()
+        live_turn.signal.release()
+        abort = live_turn.signal.abort_reason
         if abort is not None and abort.by == "handover":
-            await self._hand_over(stream)
+            await self._hand_over(live_turn)
         elif abort is not None and abort.by != "lost" and abort.by != "error":
-            await self._pass_on(stream, abort)
-        log.info("turn goes on elsewhere", turn=stream.turn, seq=stream.log.end)
-        await self._mirrors.adopt(stream)
+            await self._pass_on(live_turn, abort)
+        log.info("turn goes on elsewhere", turn=live_turn.turn, seq=live_turn.log.end)
+        await self._mirrors.adopt(live_turn)
 
-    async def _hand_over(self, stream: LiveTurn) -> None:
+    async def _hand_over(self, live_turn: LiveTurn) -> None:
         try:
             stored = -1
-            while stored < stream.stored < stream.log.end:
-                stored = stream.stored
+            while stored < live_turn.stored < live_turn.log.end:
+                stored = live_turn.stored
                 await self._writer.flush()
-            await self._store.release(stream.user, stream.turn, stream.epoch)
+            await self._store.release(live_turn.user, live_turn.turn, live_turn.epoch)
         except StoreError as error:
-            log.warning("can't hand a turn over, its lease has to lapse", turn=stream.turn, error=str(error))
+            log.warning("can't hand a turn over, its lease has to lapse", turn=live_turn.turn, error=str(error))
 
-    async def _pass_on(self, stream: LiveTurn, wish: Abort) -> None:
+    async def _pass_on(self, live_turn: LiveTurn, abort: Abort) -> None:
         """The turn was to be stopped, and is another instance's: that one is to stop it (law 5)."""
         try:
-            await self._store.request_cancel(stream.user, stream.turn, JSON.encode(wish))
+            await self._store.request_cancel(live_turn.user, live_turn.turn, JSON.encode(abort))
         except StoreError as error:
-            log.warning("can't pass a wish to stop on", turn=stream.turn, error=str(error))
+            log.warning("can't pass a wish to stop on", turn=live_turn.turn, error=str(error))
 
-    async def _question(self, stream: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
+    async def _question(self, live_turn: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
         """What to ask, with its context."""
-        return await self._read(stream, lambda: self._asked(stream, plan, request))
+        return await self._read(live_turn, lambda: self._asked(live_turn, plan, request))
 
-    async def _recalled(self, stream: LiveTurn) -> TurnStart:
+    async def _recalled(self, live_turn: LiveTurn) -> TurnStart:
         """What was asked, out of the store, when a turn has waited."""
-        record, request = await self._read(stream, lambda: self._stored(stream))
-        stream.accepted_as = record
+        record, request = await self._read(live_turn, lambda: self._stored(live_turn))
+        live_turn.accepted_as = record
         return request
 
-    async def _stored(self, stream: LiveTurn) -> tuple[NewTurn, TurnStart]:
-        record = await self._store.turn(stream.user, stream.turn, with_request=True)
-        question = None if record.input is None else await self._store.message(stream.user, record.input)
+    async def _stored(self, live_turn: LiveTurn) -> tuple[NewTurn, TurnStart]:
+        record = await self._store.turn(live_turn.user, live_turn.turn, with_request=True)
+        question = None if record.input is None else await self._store.message(live_turn.user, record.input)
         asked = record.request or b""
         request = await aside(len(asked), decode_request, asked)
-        return accepted_again(record, question, self._instance.lease_ms), request
+        return restored_acceptance(record, question, self._instance.lease_ms), request
 
-    async def _read(self, stream: LiveTurn, read: Callable[[], Awaitable[T]]) -> T:
+    async def _read(self, live_turn: LiveTurn, read: Callable[[], Awaitable[T]]) -> T:
         """The turn is accepted: a store that is away is waited for."""
         while True:
             try:
@@ -231,94 +237,94 @@ class TurnRunner:
             except NotFound:
                 raise
             except StoreError as error:
-                log.warning("can't read what a turn needs, trying again", turn=stream.turn, error=str(error))
+                log.warning("can't read what a turn needs, trying again", turn=live_turn.turn, error=str(error))
                 await asyncio.sleep(CONTEXT_RETRY_S)
 
-    async def _asked(self, stream: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
+    async def _asked(self, live_turn: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
         """The request with its history. A store that was rolled back may have lost the turn itself: then it is made anew."""
 
         async def read() -> ChatRequest:
-            history = History(self._store, stream.user, self._settings.context_bytes)
+            history = History(self._store, live_turn.user, self._settings.context_bytes)
             return await chat_request(history, plan.turn, plan.conversation, request, plan.route.model)
 
         try:
             return await read()
         except ApiError as missing:
-            if missing.code != "not_found" or stream.accepted_as is None or await self._is_known(stream):
+            if missing.code != "not_found" or live_turn.accepted_as is None or await self._is_known(live_turn):
                 raise
-        await self._writer.restore(stream)
+        await self._writer.restore(live_turn)
         return await read()
 
-    async def _is_known(self, stream: LiveTurn) -> bool:
+    async def _is_known(self, live_turn: LiveTurn) -> bool:
         try:
-            await self._store.turn(stream.user, stream.turn)
+            await self._store.turn(live_turn.user, live_turn.turn)
         except NotFound:
             return False
         return True
 
-    async def _drive(self, stream: LiveTurn, delivery: EventWriter, plan: RunPlan) -> Outcome | None:
+    async def _drive(self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan) -> Outcome | None:
         """Ask the provider and publish what it says, until it ends in one of the ways of `Outcome`."""
         limit = Abort("limit", f"The turn reached its time limit of {self._settings.turn_timeout_s:g} s.")
-        stream.signal.abort_after(self._settings.turn_timeout_s, limit)
+        live_turn.signal.abort_after(self._settings.turn_timeout_s, limit)
         deadline = asyncio.get_running_loop().time() + self._settings.turn_timeout_s
         try:
-            async with stream.signal.scope():
-                await plan.queue.wait(delivery)
-                request = plan.request or await self._recalled(stream)
+            async with live_turn.signal.scope():
+                await plan.queue.wait(event_writer)
+                request = plan.request or await self._recalled(live_turn)
                 plan.request = None
-                question = await self._question(stream, plan, request)
+                question = await self._question(live_turn, plan, request)
                 if plan.answered or plan.resumed:
-                    question = question.going_on_from(plan.answered, stream.cursor)
-                asking = RequestBuilder(delivery, plan.route, question, stateless=request.messages is not None)
-                await self._ask(delivery, plan.route, asking, deadline, once=bool(plan.answered or plan.resumed))
-            return delivery.finished()
+                    question = question.going_on_from(plan.answered, live_turn.cursor)
+                builder = RequestBuilder(event_writer, plan.route, question, stateless=request.messages is not None)
+                await self._ask(event_writer, plan.route, builder, deadline, once=bool(plan.answered or plan.resumed))
+            return event_writer.outcome_of_answer()
         except Aborted as aborted:
             if aborted.abort.by in {"lost", "handover"}:
                 return None
             return Outcome.from_abort(aborted.abort)
         except ProviderError as error:
-            if delivery.begun:
-                delivery.watch.failed(delivery.route or plan.route, error)
+            if event_writer.begun:
+                event_writer.watch.failed(event_writer.route or plan.route, error)
             elif error.code in REFUSALS:
-                delivery.refused()
-            log.warning("provider failed", turn=stream.turn, code=error.code, detail=error.detail)
+                event_writer.refused()
+            log.warning("provider failed", turn=live_turn.turn, code=error.code, detail=error.detail)
             return Outcome("failed", error=ApiError.from_provider(error))
         except ApiError as error:
             return Outcome("failed", error=error)
         except StoreError as error:
-            log.warning("store failed", turn=stream.turn, error=str(error))
+            log.warning("store failed", turn=live_turn.turn, error=str(error))
             return Outcome("failed", error=ApiError("store_unavailable"))
         except Exception:
-            log.exception("turn failed", turn=stream.turn)
+            log.exception("turn failed", turn=live_turn.turn)
             return Outcome("failed", error=ApiError("internal"))
 
     async def _ask(
-        self, delivery: EventWriter, route: Route, asking: RequestBuilder, deadline: float, *, once: bool
+        self, event_writer: EventWriter, route: Route, builder: RequestBuilder, deadline: float, *, once: bool
     ) -> None:
         leases = self._leases
-        signal = delivery.stream.signal
+        signal = event_writer.live_turn.signal
 
         def take(batch: list[Delta]) -> bool:
             """Deliver a batch as it is read, unless the turn has to stop, or to confirm its lease first."""
             if signal.aborted or leases.stale:
                 return False
-            delivery.deliver(batch)
+            event_writer.deliver(batch)
             return True
 
-        slow = asyncio.get_running_loop().call_later(self._settings.waiting_after_s, delivery.say_waiting)
+        slow = asyncio.get_running_loop().call_later(self._settings.waiting_after_s, event_writer.publish_waiting)
         try:
-            begun = await self._client.begin(route, asking, deadline, once=once)
-            delivery.begun = True
-            asking.taker = take
+            begun = await self._client.begin(route, builder, deadline, once=once)
+            event_writer.begun = True
+            builder.taker = take
             async with aclosing(begun.batches) as batches:
                 if leases.stale:
                     await leases.confirm()
                     await asyncio.sleep(0)
-                delivery.deliver(begun.first)
+                event_writer.deliver(begun.first)
                 async for batch in batches:
                     if leases.stale:
                         await leases.confirm()
                         await asyncio.sleep(0)
-                    delivery.deliver(batch)
+                    event_writer.deliver(batch)
         finally:
             slow.cancel()

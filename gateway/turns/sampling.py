@@ -26,17 +26,17 @@ class Sample:
         self._attachment: Attachment | None = None
         self._seq = 0
 
-    def batch(self, stream: LiveTurn) -> None:
+    def batch(self, live_turn: LiveTurn) -> None:
         """A batch is there, and will be published now."""
         now = perf_counter()
         if self._read_at is not None:
             self._telemetry.gap.observe(now - self._read_at)
-            stream.sample = None
+            live_turn.sample = None
             return
         self._read_at = now
-        self._attachment = stream.reader_at_end()
+        self._attachment = live_turn.reader_at_end()
         if self._attachment is not None:
-            self._seq = stream.log.end + 1
+            self._seq = live_turn.log.end + 1
             self._attachment.outbox.front.sample = self
 
     def sent(self, outbox: Outbox) -> None:
@@ -58,6 +58,6 @@ async def take_samples(registry: TurnRegistry, telemetry: Telemetry) -> None:
         telemetry.loop_lag.observe(max(perf_counter() - began - EVERY_S, 0))
         live = registry.live()
         if live:
-            stream = random.choice(live)
-            if stream.owned and stream.state == "streaming":
-                stream.sample = Sample(telemetry)
+            live_turn = random.choice(live)
+            if live_turn.owned and live_turn.state == "streaming":
+                live_turn.sample = Sample(telemetry)

@@ -80,54 +80,54 @@ class TurnStarter:
         if self._runner.draining:
             raise ApiError("shutting_down")
         self._memory.check()
-        stream = self.stream(user, turn, prepared.digest, self._runner.next_epoch(), request)
-        self._registry.add(stream, request.conversation)
-        self._runner.spawn(self._run(stream, request, prepared), stream)
-        return stream, True
+        live_turn = self.live_turn(user, turn, prepared.digest, self._runner.next_epoch(), request)
+        self._registry.add(live_turn, request.conversation)
+        self._runner.spawn(self._run(live_turn, request, prepared), live_turn)
+        return live_turn, True
 
-    def stream(self, user: str, turn: str, digest: bytes, epoch: int, request: TurnStart) -> LiveTurn:
+    def live_turn(self, user: str, turn: str, digest: bytes, epoch: int, request: TurnStart) -> LiveTurn:
         """A new stream for this request."""
-        stream = LiveTurn(user, turn, digest, epoch)
-        self._abandonment.watch(stream, request)
-        return stream
+        live_turn = LiveTurn(user, turn, digest, epoch)
+        self._abandonment.watch(live_turn, request)
+        return live_turn
 
-    async def _run(self, stream: LiveTurn, request: TurnStart, prepared: Prepared) -> None:
+    async def _run(self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared) -> None:
         try:
-            begun = await self._begin(stream, request, prepared)
+            begun = await self._begin(live_turn, request, prepared)
         except Exception as error:
-            await self._refuse(stream, error)
+            await self._refuse(live_turn, error)
             return
         del request, prepared  # a turn that waits holds what the plan holds
         if begun is not None:
-            await self._runner.run(stream, *begun)
+            await self._runner.run(live_turn, *begun)
 
     async def _begin(
-        self, stream: LiveTurn, request: TurnStart, prepared: Prepared
+        self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared
     ) -> tuple[EventWriter, RunPlan] | None:
         """Accept the turn in the store and publish `turn.started`. None where its id was used before: nothing new runs then."""
         began_ms = now_ms()
-        async with self._in_order(stream.user, request.conversation):
-            conversation, route = await self._runner.place(stream.user, request)
-            accepted = await self._accept(stream, request, prepared, route.id)
+        async with self._in_order(live_turn.user, request.conversation):
+            conversation, route = await self._runner.place(live_turn.user, request)
+            accepted = await self._accept(live_turn, request, prepared, route.id)
         if accepted is None:
             return None
         turn = structs.replace(accepted.turn, request=None)  # the stream outlives the turn
-        queue = await find_queue(self._mirrors, stream.user, accepted.ahead, accepted.slots, self._limits.running)
-        stream.model, stream.message = turn.model, turn.message
-        stream.log.begin_epoch(turn.epoch)
+        queue = await find_queue(self._mirrors, live_turn.user, accepted.ahead, accepted.slots, self._limits.running)
+        live_turn.model, live_turn.message = turn.model, turn.message
+        live_turn.log.begin_epoch(turn.epoch)
         if turn.conversation is not None:
-            self._registry.place(stream, turn.conversation)
-        self._registry.attach_watchers(stream)
+            self._registry.place(live_turn, turn.conversation)
+        self._registry.attach_subscribers(live_turn)
         self._instance.telemetry.started.labels(self._instance.telemetry.model(turn.model)).inc()
-        delivery = self._runner.event_writer(stream, began_ms, turn.parent)
+        event_writer = self._runner.event_writer(live_turn, began_ms, turn.parent)
         first = acceptance.started(turn, accepted.input, queued=queue.waits, parts=prepared.parts)
-        delivery.publish(first)
-        stream.accepted.set_result(turn)
+        event_writer.publish(first)
+        live_turn.accepted.set_result(turn)
         plan = RunPlan(request, turn, route, conversation, queue)
         if queue.waits and len(prepared.content) > HELD_WHILE_QUEUED_BYTES:
             # It may wait for long, and the store has it.
-            plan.request = stream.accepted_as = None
-        return delivery, plan
+            plan.request = live_turn.accepted_as = None
+        return event_writer, plan
 
     @asynccontextmanager
     async def _in_order(self, user: str, conversation: str | None) -> AsyncIterator[None]:
@@ -141,19 +141,19 @@ class TurnStarter:
         async with line:
             yield
 
-    async def _accept(self, stream: LiveTurn, request: TurnStart, prepared: Prepared, model: str) -> Accepted | None:
+    async def _accept(self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared, model: str) -> Accepted | None:
         """The store's acceptance; None where the id was used before, and the stream points to that turn."""
         lease_ms = self._instance.lease_ms
         interrupted = request.conversation if request.on_busy == "interrupt" else None
-        if interrupted is not None and (known := await self._known(stream)):
-            self._point_to(stream, known)
+        if interrupted is not None and (known := await self._known(live_turn)):
+            self._point_to(live_turn, known)
             return None
         while True:
             if interrupted is not None:
-                await self._cancellation.interrupt(stream.user, interrupted)
+                await self._cancellation.interrupt(live_turn.user, interrupted)
             try:
                 accepted = await acceptance.accept(
-                    self._store, stream, request, prepared, model, self._instance.id, lease_ms, self._limits
+                    self._store, live_turn, request, prepared, model, self._instance.id, lease_ms, self._limits
                 )
             except Busy:
                 if interrupted is None:
@@ -161,57 +161,57 @@ class TurnStarter:
                 continue  # another instance has accepted a turn meanwhile
             if accepted.fresh:
                 return accepted
-            self._point_to(stream, accepted.turn)
+            self._point_to(live_turn, accepted.turn)
             return None
 
-    async def _known(self, stream: LiveTurn) -> TurnRecord | None:
+    async def _known(self, live_turn: LiveTurn) -> TurnRecord | None:
         """The turn that this id was accepted for, if it was (law 6). Raises `ApiError` "conflict"."""
         try:
-            record = await self._store.turn(stream.user, stream.turn)
+            record = await self._store.turn(live_turn.user, live_turn.turn)
         except NotFound:
             return None
-        if record.digest != stream.digest:
-            raise acceptance.conflict(stream.turn)
+        if record.digest != live_turn.digest:
+            raise acceptance.conflict(live_turn.turn)
         return record
 
-    def _point_to(self, stream: LiveTurn, record: TurnRecord) -> None:
+    def _point_to(self, live_turn: LiveTurn, record: TurnRecord) -> None:
         """This start began nothing: the turn runs elsewhere, or is over."""
-        self._registry.discard(stream)
-        stream.state = "failed"
-        stream.accepted.set_result(record)
-        stream.end()
+        self._registry.discard(live_turn)
+        live_turn.state = "failed"
+        live_turn.accepted.set_result(record)
+        live_turn.end()
         if record.owner == self._instance.id and record.ending is None:
-            self._see_through(stream)
+            self._see_through(live_turn)
 
-    def _see_through(self, stream: LiveTurn) -> None:
+    def _see_through(self, live_turn: LiveTurn) -> None:
         """The store may have the turn as ours, though nobody runs it: it didn't answer its start."""
-        user, turn, lease_s = stream.user, stream.turn, self._instance.settings.lease_s
+        user, turn, lease_s = live_turn.user, live_turn.turn, self._instance.settings.lease_s
         take = partial(self._takeover.take_over, user, turn, force=True)
         spawn(
             self._instance.tasks,
             recover_unconfirmed_start(self._store, user, turn, self._instance.id, lease_s, take),
         )
 
-    async def _refuse(self, stream: LiveTurn, error: Exception) -> None:
+    async def _refuse(self, live_turn: LiveTurn, error: Exception) -> None:
         """Whatever is wrong with the request now, an id that was accepted answers so."""
         asks = not isinstance(error, StoreError) or isinstance(error, NotFound)
         try:
-            known = await self._known(stream) if asks else None
+            known = await self._known(live_turn) if asks else None
         except (ApiError, StoreError) as worse:
-            self._reject(stream, worse)
+            self._reject(live_turn, worse)
             return
         if known is None:
-            self._reject(stream, error)
+            self._reject(live_turn, error)
         else:
-            self._point_to(stream, known)
+            self._point_to(live_turn, known)
 
-    def _reject(self, stream: LiveTurn, error: Exception) -> None:
+    def _reject(self, live_turn: LiveTurn, error: Exception) -> None:
         """The turn never was: whoever asked gets the error, and the id is free again."""
         failure = as_api_error(error)
         if failure.code == "store_unavailable":
-            self._see_through(stream)
-        self._registry.discard(stream)
-        stream.state = "failed"
-        stream.accepted.set_exception(failure)
-        stream.accepted.exception()  # it counts as seen even if its connection has gone
-        stream.end()
+            self._see_through(live_turn)
+        self._registry.discard(live_turn)
+        live_turn.state = "failed"
+        live_turn.accepted.set_exception(failure)
+        live_turn.accepted.exception()  # it counts as seen even if its connection has gone
+        live_turn.end()

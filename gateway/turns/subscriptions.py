@@ -29,10 +29,10 @@ class ConversationSubscriptions:
         self._mirrors = mirrors
         self._watched: dict[str, tuple[str, str]] = {}
 
-    async def watch(self, user: str, conversation: str, outbox: Outbox) -> list[str]:
+    async def subscribe(self, user: str, conversation: str, outbox: Outbox) -> list[str]:
         """Attach `outbox` to the conversation's turns from now on; the ids of those that run now."""
         channel = conversation_channel(user, conversation)
-        self._registry.watch(user, conversation, outbox)
+        self._registry.subscribe(user, conversation, outbox)
         self._watched[channel] = (user, conversation)
         try:
             await self._store.subscribe(channel)
@@ -42,26 +42,26 @@ class ConversationSubscriptions:
         try:
             return await self._store.active(user, conversation)
         except BaseException:
-            self.unwatch(user, conversation, outbox)
+            self.unsubscribe(user, conversation, outbox)
             raise
 
-    def unwatch(self, user: str, conversation: str, outbox: Outbox) -> None:
+    def unsubscribe(self, user: str, conversation: str, outbox: Outbox) -> None:
         """The end of `watch`."""
         self._forget(user, conversation, outbox)
         spawn(self._tasks, self._unfollow(conversation_channel(user, conversation)))
 
     def _forget(self, user: str, conversation: str, outbox: Outbox) -> None:
-        self._registry.unwatch(user, conversation, outbox)
-        if not self._registry.watched(user, conversation):
+        self._registry.unsubscribe(user, conversation, outbox)
+        if not self._registry.has_subscribers(user, conversation):
             self._watched.pop(conversation_channel(user, conversation), None)
 
     async def _unfollow(self, channel: str) -> None:
         with suppress(StoreError):
             await self._store.unsubscribe(channel)
 
-    async def tell(self, user: str, conversation: str, frame: object) -> None:
+    async def send(self, user: str, conversation: str, frame: object) -> None:
         """Send a frame to all watchers, here and on other instances."""
-        self._registry.tell_watchers(user, conversation, frame)
+        self._registry.send_to_subscribers(user, conversation, frame)
         if self._store.shared:
             payload = JSON.encode({"from": self._instance.id, "frame": frame})
             with suppress(StoreError):  # a watcher that misses it sees the revision when it attaches again
@@ -77,22 +77,22 @@ class ConversationSubscriptions:
             if told["from"] != self._instance.id:
                 if told["frame"].get("type") == "conversation.deleted":
                     self._registry.forget(*known)
-                self._registry.tell_watchers(*known, told["frame"])
+                self._registry.send_to_subscribers(*known, told["frame"])
         else:
             spawn(self._tasks, self._join(known[0], payload.decode()))
 
     async def _join(self, user: str, turn: str) -> None:
         """Another instance has accepted a turn of a conversation that is watched here."""
         try:
-            stream = await self._mirrors.find(user, turn)
-            if not stream.owned:  # what runs here is attached at its acceptance
-                self._registry.attach_watchers(stream)
+            live_turn = await self._mirrors.find(user, turn)
+            if not live_turn.owned:  # what runs here is attached at its acceptance
+                self._registry.attach_subscribers(live_turn)
         except (NotFound, ApiError):
             return
         except StoreError as error:
             log.info("can't join a turn now", turn=turn, error=str(error))
 
-    def look_again(self) -> None:
+    def resync(self) -> None:
         """The subscription was lost for a while: turns may have begun meanwhile."""
         for user, conversation in set(self._watched.values()):
             spawn(self._tasks, self._look(user, conversation))

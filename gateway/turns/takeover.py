@@ -18,7 +18,7 @@ from gateway.turns.event_writer import EventWriter
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import cursor_of
-from gateway.turns.log_writer import obey
+from gateway.turns.log_writer import apply_cancel
 from gateway.turns.mirrors import Mirrors
 from gateway.turns.outcome import Outcome
 from gateway.turns.queue import TurnQueue, find_queue
@@ -60,87 +60,87 @@ class Takeover:
             return
         self._instance.telemetry.taken_over.inc()
         log.warning("taking a turn over", turn=turn, epoch=record.epoch)
-        stream = await self._mirrors.find(user, turn)
-        await self._mirrors.catch_up(stream)
+        live_turn = await self._mirrors.find(user, turn)
+        await self._mirrors.catch_up(live_turn)
         request = _request_of(record)
-        if stream.log.end < record.seq:
-            log.error("what was kept of a turn can't be read, it ends", turn=turn, readable=stream.log.end)
-            _fill(stream, record)
+        if live_turn.log.end < record.seq:
+            log.error("what was kept of a turn can't be read, it ends", turn=turn, readable=live_turn.log.end)
+            _fill(live_turn, record)
             request = None
-        stream.become_owner(record.epoch)
+        live_turn.become_owner(record.epoch)
         if request is not None:
-            self._abandonment.watch(stream, request)
-        self._registry.attach_watchers(stream)
-        self._runner.spawn(self._resume(stream, record, request), stream)
-        await self._mirrors.release(stream)
+            self._abandonment.watch(live_turn, request)
+        self._registry.attach_subscribers(live_turn)
+        self._runner.spawn(self._resume(live_turn, record, request), live_turn)
+        await self._mirrors.release(live_turn)
 
-    async def _resume(self, stream: LiveTurn, turn: TurnRecord, request: TurnStart | None) -> None:
+    async def _resume(self, live_turn: LiveTurn, turn: TurnRecord, request: TurnStart | None) -> None:
         """Go on where the log ends, start again where it holds no delta, or say that the owner is lost."""
-        delivery = self._runner.event_writer(stream, turn.accepted_ms, turn.parent)
-        obey(stream, turn.cancel)
+        event_writer = self._runner.event_writer(live_turn, turn.accepted_ms, turn.parent)
+        apply_cancel(live_turn, turn.cancel)
         plan = None
         try:
-            question = await self._remember(stream, turn)
+            question = await self._remember(live_turn, turn)
             if request is not None:
-                plan = await self._plan(stream, delivery, turn, request, question)
+                plan = await self._plan(live_turn, event_writer, turn, request, question)
         except (ApiError, ProviderError, NotFound) as error:
-            log.warning("can't resume", turn=stream.turn, error=str(error))
+            log.warning("can't resume", turn=live_turn.turn, error=str(error))
         except StoreError as error:
-            log.warning("can't resume now, whoever can may take it", turn=stream.turn, error=str(error))
-            stream.signal.abort(Abort("handover"))
-            await self._runner.finish(stream, delivery, None)
+            log.warning("can't resume now, whoever can may take it", turn=live_turn.turn, error=str(error))
+            live_turn.signal.abort(Abort("handover"))
+            await self._runner.finish(live_turn, event_writer, None)
             return
         except Exception:
-            log.exception("can't resume", turn=stream.turn)
+            log.exception("can't resume", turn=live_turn.turn)
         if plan is not None:
-            await self._runner.run(stream, delivery, plan)
+            await self._runner.run(live_turn, event_writer, plan)
             return
-        if stream.log.end == 0:
-            delivery.publish(acceptance.started(turn, None, queued=False))
-        wish = stream.signal.abort_reason
+        if live_turn.log.end == 0:
+            event_writer.publish(acceptance.started(turn, None, queued=False))
+        abort = live_turn.signal.abort_reason
         lost = Outcome("failed", error=ApiError("owner_lost"))
-        await self._runner.finish(stream, delivery, lost if wish is None else Outcome.from_abort(wish))
+        await self._runner.finish(live_turn, event_writer, lost if abort is None else Outcome.from_abort(abort))
 
-    async def _remember(self, stream: LiveTurn, turn: TurnRecord) -> MessageRecord | None:
+    async def _remember(self, live_turn: LiveTurn, turn: TurnRecord) -> MessageRecord | None:
         """Keep what makes the turn anew, should the store lose it; its question. Raises `NotFound`, `StoreError`."""
-        question = None if turn.input is None else await self._store.message(stream.user, turn.input)
-        stream.accepted_as = acceptance.accepted_again(turn, question, self._instance.lease_ms)
+        question = None if turn.input is None else await self._store.message(live_turn.user, turn.input)
+        live_turn.accepted_as = acceptance.restored_acceptance(turn, question, self._instance.lease_ms)
         if turn.conversation is not None:
-            stream.conversation_record = await self._store.conversation(stream.user, turn.conversation)
+            live_turn.conversation_record = await self._store.conversation(live_turn.user, turn.conversation)
         return question
 
     async def _plan(
         self,
-        stream: LiveTurn,
-        delivery: EventWriter,
+        live_turn: LiveTurn,
+        event_writer: EventWriter,
         turn: TurnRecord,
         request: TurnStart,
         question: MessageRecord | None,
     ) -> RunPlan | None:
         """What is left to do; None where the provider can't go on from what was said."""
-        conversation, route = await self._runner.place(stream.user, request)
-        stream.cursor = cursor_of(await self._entries(stream))
-        if stream.cursor is not None:
-            answered = delivery.go_on()
-            stream.cursor_seq = stream.log.end + 1
-            delivery.status(status="resumed", epoch=turn.epoch)
-            route = self._runner.route(stream.cursor.route)
-            stream.model = route.id
+        conversation, route = await self._runner.place(live_turn.user, request)
+        live_turn.cursor = cursor_of(await self._entries(live_turn))
+        if live_turn.cursor is not None:
+            answered = event_writer.resume_parts()
+            live_turn.cursor_seq = live_turn.log.end + 1
+            event_writer.status(status="resumed", epoch=turn.epoch)
+            route = self._runner.route(live_turn.cursor.route)
+            live_turn.model = route.id
             return RunPlan(request, turn, route, conversation, answered=answered, resumed=True)
-        if _has_said_something(stream):
+        if _has_said_something(live_turn):
             if "prefill" not in route.features:
                 return None
-            answered = delivery.go_on()
-            delivery.status(status="resumed", epoch=turn.epoch)
+            answered = event_writer.resume_parts()
+            event_writer.status(status="resumed", epoch=turn.epoch)
             return RunPlan(request, turn, route, conversation, answered=answered)
         queue = TurnQueue()
-        if stream.state == "queued" or stream.log.end == 0:
+        if live_turn.state == "queued" or live_turn.log.end == 0:
             queue = await self._queue(turn, request)
-        if stream.log.end == 0:
-            delivery.publish(acceptance.started(turn, question, queued=queue.waits))
+        if live_turn.log.end == 0:
+            event_writer.publish(acceptance.started(turn, question, queued=queue.waits))
         else:
-            delivery.publish(
-                TurnReset(stream.turn, stream.log.end + 1, turn.epoch, "its owner was lost, it starts again")
+            event_writer.publish(
+                TurnReset(live_turn.turn, live_turn.log.end + 1, turn.epoch, "its owner was lost, it starts again")
             )
         return RunPlan(request, turn, route, conversation, queue)
 
@@ -154,29 +154,29 @@ class Takeover:
         slots = await self._store.running_groups(turn.user, turn.turn, places)
         return await find_queue(self._mirrors, turn.user, ahead, slots, places)
 
-    async def _entries(self, stream: LiveTurn) -> list[LogEntry]:
+    async def _entries(self, live_turn: LiveTurn) -> list[LogEntry]:
         """The turn's whole log, as it is stored. Raises `StoreError`."""
         found: list[LogEntry] = []
-        while entries := await self._store.log(stream.user, stream.turn, found[-1].last if found else 0):
+        while entries := await self._store.log(live_turn.user, live_turn.turn, found[-1].last if found else 0):
             found += entries
         return found
 
 
-def _has_said_something(stream: LiveTurn) -> bool:
+def _has_said_something(live_turn: LiveTurn) -> bool:
     """Whether a delta of the attempt that was lost is in the log."""
-    for event in reversed(stream.log.events):
+    for event in reversed(live_turn.log.events):
         if isinstance(event, TurnDelta | TurnReset):
             return isinstance(event, TurnDelta)
     return False
 
 
-def _fill(stream: LiveTurn, turn: TurnRecord) -> None:
+def _fill(live_turn: LiveTurn, turn: TurnRecord) -> None:
     """Let the log reach to where the store has it, for an ending to fit there: its numbers have no holes (law 7)."""
-    if stream.log.end == 0:
-        stream.publish([acceptance.started(turn, None, queued=False)])
-    status: Literal["queued", "resumed"] = "queued" if stream.state == "queued" else "resumed"
-    seqs = range(stream.log.end + 1, turn.seq + 1)
-    stream.publish([TurnStatus(turn=stream.turn, seq=seq, status=status, epoch=stream.epoch) for seq in seqs])
+    if live_turn.log.end == 0:
+        live_turn.publish([acceptance.started(turn, None, queued=False)])
+    status: Literal["queued", "resumed"] = "queued" if live_turn.state == "queued" else "resumed"
+    seqs = range(live_turn.log.end + 1, turn.seq + 1)
+    live_turn.publish([TurnStatus(turn=live_turn.turn, seq=seq, status=status, epoch=live_turn.epoch) for seq in seqs])
 
 
 def _request_of(turn: TurnRecord) -> TurnStart | None:

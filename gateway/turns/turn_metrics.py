@@ -17,11 +17,11 @@ class TurnMetrics:
         self._telemetry = telemetry
         self._trace = trace
 
-    def asking(self, route: Route) -> None:
+    def requesting(self, route: Route) -> None:
         """A request goes out to a provider."""
         self._telemetry.attempts.labels(route.provider).inc()
         if self._trace is not None:
-            self._trace.asking(route)
+            self._trace.requesting(route)
 
     def failed(self, route: Route, error: ProviderError) -> None:
         """It failed, before the first token or behind it."""

@@ -57,7 +57,7 @@ class Asker(Protocol):
     def falling_back(self, route: Route) -> None:
         """This model is asked in place of the one that was wanted."""
 
-    def asking(self, route: Route, question: ChatRequest) -> None:
+    def requesting(self, route: Route, question: ChatRequest) -> None:
         """A request goes out."""
 
     def failed(self, route: Route, error: ProviderError) -> None:
@@ -89,7 +89,7 @@ class RetryingClient:
         if once or ring is None:
             question = await asker.question(route)
             await self.providers.load(route)
-            asker.asking(route, question)
+            asker.requesting(route, question)
             try:
                 return await _begin(self.providers.of(route), question, asker)
             except ProviderError as error:
@@ -211,7 +211,7 @@ class _Asking:
     async def _send(self, route: Route, question: ChatRequest, key: str = "") -> Begun:
         self._announce(route)
         self._made += 1
-        self._asker.asking(route, question)
+        self._asker.requesting(route, question)
         return await _begin(self._providers.of(route, key), question, self._asker)
 
     async def _again(self, failure: ProviderError, took_s: float) -> bool:

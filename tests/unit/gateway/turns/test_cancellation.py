@@ -199,7 +199,7 @@ async def test_a_look_that_was_due_before_the_loss_ends_no_turn(quick: None) -> 
         await eventually(lambda: not stream.attached)
         asked = one.store.calls.count("has_other_presence")
         one.services.starter._abandonment._on_abandoned(stream)
-        stream.watch_for_abandonment()
+        stream.start_disconnect_timer()
         store._touched.clear()
         await eventually(lambda: one.store.calls.count("has_other_presence") > asked)
         await asyncio.sleep(0.1)

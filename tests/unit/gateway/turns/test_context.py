@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage, TurnStart
 from gateway.protocol.views import MessageBody, encode_body
-from gateway.turns.context import History, chat_request, estimate_tokens, estimated_usage, stated, trimmed
+from gateway.turns.context import History, chat_request, estimate_tokens, estimated_usage, trimmed, without_history
 from providers.base import (
     ChatMessage,
     ChatRequest,
@@ -52,11 +52,11 @@ def test_a_request_is_stated_with_all_that_it_says() -> None:
         tools=[Tool("add", "adds", {"type": "object"})],
         tool_choice="required",
     )
-    made = stated(request, "upstream-name")
+    made = without_history(request, "upstream-name")
     assert (made.model, made.system, made.params) == ("upstream-name", "Be brief.", request.params)
     assert (made.tools, made.tool_choice) == (tuple(request.tools or ()), "required")
     assert made.messages == (ChatMessage("user", (TextPart("Hi"),)),)
-    assert stated(TurnStart(parent="m"), "u").messages == (ChatMessage("user", ()),)
+    assert without_history(TurnStart(parent="m"), "u").messages == (ChatMessage("user", ()),)
 
 
 async def test_a_stateless_turn_is_its_own_context(steered: SteeredStore) -> None:

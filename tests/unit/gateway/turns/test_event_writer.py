@@ -49,7 +49,7 @@ async def delivery(output_bytes_max: int = 10**9) -> EventWriter:
 
 
 def events(made: EventWriter) -> list[TurnEvent]:
-    return made.stream.log.events[1:]
+    return made.live_turn.log.events[1:]
 
 
 QUESTION = ChatRequest(model="demo", messages=(ChatMessage("user", (TextPart("x" * 40),)),), system="y" * 40)
@@ -67,7 +67,7 @@ def test_every_event_fits_a_frame_and_nothing_is_lost(pieces: list[tuple[bool, s
     made.deliver([PartStarted(0, "citation", call, name, url, title, text, media)])
     for is_signature, piece in pieces:
         made.deliver([PartDelta(0, None, piece) if is_signature else PartDelta(0, piece)])
-    log = made.stream.log
+    log = made.live_turn.log
     assert [event.seq for event in log.events] == list(range(1, log.end + 1))
     for event in log.events:
         assert max(len(codec.encode(event)) for codec in CODECS) <= FRAME_BYTES_OUT_MAX
@@ -99,7 +99,7 @@ async def test_a_batch_is_published_in_one_step() -> None:
     ]
     assert made.parts() == [TextPart("Hi", "S"), ToolCallPart("c1", "add", "{}")]
     assert made.usage(made.parts()) == Usage(1, 2)
-    assert made.finished().finish_reason == "tool_calls"
+    assert made.outcome_of_answer().finish_reason == "tool_calls"
 
 
 async def test_nothing_is_published_for_nothing() -> None:
@@ -134,7 +134,7 @@ async def test_parts_out_of_order_are_a_defect(batch: list[Delta]) -> None:
 
 async def test_a_stream_without_a_reason_is_incomplete() -> None:
     """Without a finish reason the turn has failed."""
-    outcome = (await delivery()).finished()
+    outcome = (await delivery()).outcome_of_answer()
     assert outcome.status == "failed"
     assert outcome.error is not None
     assert outcome.error.code == "upstream_incomplete"
@@ -190,18 +190,18 @@ async def test_an_answer_past_its_bound_fires_the_signal() -> None:
     """The limit is an abort like any other."""
     made = await delivery(output_bytes_max=2000)
     made.deliver([PartStarted(0, "text"), PartDelta(0, "x" * 1000)])
-    assert not made.stream.signal.aborted
+    assert not made.live_turn.signal.aborted
     made.deliver([PartDelta(0, "x" * 1000)])
-    assert made.stream.signal.abort_reason is not None
-    assert made.stream.signal.abort_reason.by == "limit"
+    assert made.live_turn.signal.abort_reason is not None
+    assert made.live_turn.signal.abort_reason.by == "limit"
 
 
 async def test_waiting_is_said_only_before_the_first_part() -> None:
     """A status in its place, and none where the table has no row for it."""
     made = await delivery()
-    made.say_waiting()
+    made.publish_waiting()
     made.deliver([PartStarted(0, "text")])
-    made.say_waiting()
+    made.publish_waiting()
     assert [type(event).__name__ for event in events(made)] == ["TurnStatus", "TurnPart"]
 
 
@@ -231,7 +231,7 @@ async def test_a_cursor_is_kept_before_the_first_token() -> None:
     made.deliver([cursor, PartStarted(0, "text"), PartDelta(0, "a")])
     assert [type(event).__name__ for event in events(made)] == ["TurnStatus", "TurnPart", "TurnDelta"]
     assert [event.seq for event in events(made)] == [2, 3, 4]
-    assert (made.stream.cursor, made.stream.cursor_seq) == (cursor, 2)
+    assert (made.live_turn.cursor, made.live_turn.cursor_seq) == (cursor, 2)
     alone = await delivery()
     alone.deliver([cursor])
     assert alone.timing().ttft_ms is None
@@ -242,4 +242,4 @@ async def test_a_cursor_in_the_middle_goes_with_the_next_event() -> None:
     made = await delivery()
     made.deliver([PartStarted(0, "text"), PartDelta(0, "a"), ResponseHandle("gpt", "resp_1"), PartDelta(0, "b")])
     assert [event.seq for event in events(made)] == [2, 3, 4]
-    assert made.stream.cursor_seq == 4
+    assert made.live_turn.cursor_seq == 4

@@ -12,7 +12,7 @@ from gateway.protocol.codec import JSON
 from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import decode_events
-from gateway.turns.log_writer import LogWriter, obey
+from gateway.turns.log_writer import LogWriter, apply_cancel
 from store.records import StoreError
 from tests.in_process import SteeredStore, eventually
 from tests.in_time import bounds_a_time, within
@@ -42,7 +42,7 @@ class Written:
         if not stream.log.end:
             stream.publish([started(stream.turn), part(2, turn=stream.turn)])
         stream.publish([delta(stream.log.end + n, text, turn=stream.turn) for n, text in enumerate(texts, 1)])
-        self.writer.note(stream, urgent=urgent)
+        self.writer.mark_unwritten(stream, urgent=urgent)
 
     async def logged(self, turn: str = "t") -> list[int]:
         """The numbers of the events in the store's log."""
@@ -85,7 +85,7 @@ async def test_nothing_new_is_no_call(written: Written) -> None:
     """A turn that says nothing costs no round trip."""
     stream = await written.stream()
     await written.writer.flush()
-    written.writer.note(stream)
+    written.writer.mark_unwritten(stream)
     await written.writer.flush()
     assert written.store.calls.count("append") == 1
 
@@ -116,12 +116,12 @@ async def test_a_short_absence_is_nobodys_business(written: Written, monkeypatch
     now = asyncio.get_running_loop().time()
     with written.store.failing("append"), pytest.raises(StoreError):
         await written.writer.flush()
-    written.writer.say(reachable=False, since=now - 60)  # the first one counts
+    written.writer.report_reachable(reachable=False, since=now - 60)  # the first one counts
     assert not written.writer.reachable
     assert written.states == []
     await written.writer.flush()
     assert stream.stored == stream.log.end
-    written.writer.say(reachable=False, since=now - 60)
+    written.writer.report_reachable(reachable=False, since=now - 60)
     assert written.states == [False]
 
 
@@ -137,7 +137,7 @@ async def test_a_store_that_takes_no_log_is_away_whatever_else_it_answers(
             assert asyncio.get_running_loop().time() - began < 5
             with pytest.raises(StoreError):
                 await written.writer.flush()
-            written.writer.say(reachable=True)
+            written.writer.report_reachable(reachable=True)
             await asyncio.sleep(0.05)
     assert written.states == [False]
     await written.writer.flush()
@@ -152,7 +152,7 @@ async def test_all_is_well_only_when_the_log_has_caught_up(written: Written, mon
     with written.store.failing("append"), pytest.raises(StoreError):
         await written.writer.flush()
     behind = stream.log.end
-    written.writer.say(reachable=True)
+    written.writer.report_reachable(reachable=True)
     assert written.writer.reachable
     while stream.stored < behind:
         assert written.states == [False]
@@ -223,7 +223,7 @@ async def test_a_wish_that_comes_with_an_answer_is_obeyed(written: Written) -> N
     await written.writer.flush()
     assert stream.signal.abort_reason == wish
     other = await written.stream("u")
-    obey(other, None)
+    apply_cancel(other, None)
     other.stopped.set()
-    obey(other, JSON.encode(wish))
+    apply_cancel(other, JSON.encode(wish))
     assert not other.signal.aborted

@@ -23,7 +23,7 @@ def lived(
     if size:
         say(stream, "x" * size)
     stream.publish([completed(stream.log.end + 1, turn)])
-    registry.remember_ended(stream)
+    registry.keep_ended(stream)
     return stream
 
 
@@ -79,38 +79,38 @@ async def test_ended_turns_are_kept_within_a_size(monkeypatch: pytest.MonkeyPatc
 async def test_watchers_get_every_turn_of_their_own_conversation() -> None:
     """A watched conversation's turns arrive without attaching; law 12: only those of the same user."""
     registry, reader, stranger = TurnRegistry(60), Reader(), Reader()
-    registry.watch("ann", "c", reader.outbox)
-    registry.watch("eve", "c", stranger.outbox)
+    registry.subscribe("ann", "c", reader.outbox)
+    registry.subscribe("eve", "c", stranger.outbox)
     stream = stream_of()
     registry.add(stream, "c")
-    registry.attach_watchers(stream)
-    registry.attach_watchers(stream)
+    registry.attach_subscribers(stream)
+    registry.attach_subscribers(stream)
     begin(stream)
-    registry.tell_watchers("ann", "c", Heartbeat(1))
+    registry.send_to_subscribers("ann", "c", Heartbeat(1))
     reader.take()
     stranger.take()
     assert {frame["type"] for frame in reader.frames} == {"turn.started", "turn.part", "heartbeat"}
     assert stranger.frames == []
     for conversation in ("c", "c", "unknown"):
-        registry.unwatch("ann", conversation, reader.outbox)
-    registry.unwatch("eve", "c", stranger.outbox)
+        registry.unsubscribe("ann", conversation, reader.outbox)
+    registry.unsubscribe("eve", "c", stranger.outbox)
     later = stream_of("later")
     registry.add(later, "c")
-    registry.attach_watchers(later)
-    registry.tell_watchers("ann", "c", Heartbeat(2))
+    registry.attach_subscribers(later)
+    registry.send_to_subscribers("ann", "c", Heartbeat(2))
     assert "later" not in reader.outbox.attachments
     loose = stream_of("loose")
     registry.add(loose, None)
-    registry.attach_watchers(loose)
+    registry.attach_subscribers(loose)
 
 
 async def test_two_watchers_of_one_conversation_are_independent() -> None:
     """The end of one doesn't end the other."""
     registry, one, two = TurnRegistry(60), Reader(), Reader()
-    registry.watch("ann", "c", one.outbox)
-    registry.watch("ann", "c", two.outbox)
-    registry.unwatch("ann", "c", one.outbox)
-    registry.tell_watchers("ann", "c", Heartbeat(1))
+    registry.subscribe("ann", "c", one.outbox)
+    registry.subscribe("ann", "c", two.outbox)
+    registry.unsubscribe("ann", "c", one.outbox)
+    registry.send_to_subscribers("ann", "c", Heartbeat(1))
     one.take()
     two.take()
     assert (len(one.frames), len(two.frames)) == (0, 1)

@@ -40,7 +40,7 @@ def model(name: str, **fields: Any) -> Route:
 
 
 def statuses(made: EventWriter) -> list[TurnStatus]:
-    return [event for event in made.stream.log.events if isinstance(event, TurnStatus)]
+    return [event for event in made.live_turn.log.events if isinstance(event, TurnStatus)]
 
 
 async def test_each_model_is_asked_by_its_own_name_and_with_what_it_has_room_for() -> None:
@@ -50,17 +50,17 @@ async def test_each_model_is_asked_by_its_own_name_and_with_what_it_has_room_for
     asking = RequestBuilder(made, wanted, conversation(LONG, LONG, LONG, LONG, "now"), stateless=False)
     first = await asking.question(wanted)
     assert (first.model, len(first.messages)) == ("upstream-wanted", 5)
-    asking.asking(wanted, first)
+    asking.requesting(wanted, first)
     second = await asking.question(small)
     assert (second.model, [part.text for part in second.messages[-1].parts]) == ("upstream-small", ["now"])  # type: ignore[union-attr]
     asking.falling_back(small)
-    asking.asking(small, second)
-    asking.asking(small, second)
+    asking.requesting(small, second)
+    asking.requesting(small, second)
     assert [(one.status, one.model, one.messages) for one in statuses(made)] == [
         ("fallback", "small", None),
         ("trimmed", None, 5 - len(second.messages)),
     ]
-    assert made.stream.model == "small"
+    assert made.live_turn.model == "small"
     assert made.timing().attempts == 3
 
 
@@ -70,7 +70,7 @@ async def test_what_had_no_room_counts_as_trimmed() -> None:
     wanted = model("wanted", context_window=9000)
     question = structs.replace(conversation("Hi", "now"), left_out=7)
     asking = RequestBuilder(made, wanted, question, stateless=False)
-    asking.asking(wanted, await asking.question(wanted))
+    asking.requesting(wanted, await asking.question(wanted))
     assert [(one.status, one.messages) for one in statuses(made)] == [("trimmed", 7)]
 
 

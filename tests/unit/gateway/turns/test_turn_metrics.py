@@ -16,11 +16,11 @@ def test_attempts_failures_and_the_ending_are_counted() -> None:
     telemetry = Telemetry(["demo"])
     watch = TurnMetrics(telemetry)
     route = Catalog({}).resolve("demo")
-    watch.asking(route)
+    watch.requesting(route)
     watch.failed(route, ProviderError("upstream_overloaded", "It is."))
     watch.retrying()
     watch.falling_back(route)
-    watch.asking(route)
+    watch.requesting(route)
     watch.ended(Outcome("completed"), "demo", None, None, Timing(0, 1, 2))
     text = telemetry.exposed("")[0].decode()
     assert value(text, "turnwire_provider_attempts_total", provider="demo") == 2

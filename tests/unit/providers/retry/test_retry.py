@@ -47,7 +47,7 @@ class Listener:
     def falling_back(self, route: Route) -> None:
         self.told.append(("fallback", route.id))
 
-    def asking(self, route: Route, question: ChatRequest) -> None:
+    def requesting(self, route: Route, question: ChatRequest) -> None:
         assert question.model == route.model
         self.told.append(("asking", route.id))
 
@@ -445,7 +445,7 @@ async def test_the_demo_fails_as_it_is_told() -> None:
     resilience = RetryingClient(Providers(Catalog({})), Retries(attempts=3, breaker_failures=1))
     listener = Listener()
     listener._question = question(demo={"fail": "overloaded"})
-    listener.asking = lambda route, question: listener.told.append(("asking", route.id))  # type: ignore[method-assign]
+    listener.requesting = lambda route, question: listener.told.append(("asking", route.id))  # type: ignore[method-assign]
     for _ in range(2):
         with pytest.raises(ProviderError, match="as asked"):
             await resilience.begin(Catalog({}).resolve("demo"), listener, 1e9)
@@ -457,7 +457,7 @@ async def test_the_demo_as_a_fallback() -> None:
     async with world(fallbacks=["demo"], attempts=1) as w:
         w.a.plays(BROKEN)
         w.listener._question = question(demo={"text": "I am here."})
-        w.listener.asking = lambda route, question: None  # type: ignore[method-assign]
+        w.listener.requesting = lambda route, question: None  # type: ignore[method-assign]
         assert await w.ask() == "I am here."
         assert w.listener.told == [("fallback", "demo")]
 
