@@ -31,7 +31,9 @@ async def aside(size: int, work: Callable[P, T], /, *args: P.args, **kwargs: P.k
     return await asyncio.get_running_loop().run_in_executor(_THREAD, partial(work, *args, **kwargs))
 
 
-def size_of(question: ChatRequest) -> int:
+def size_of(chat_request: ChatRequest) -> int:
     """The characters of a question."""
-    parts = [part for message in question.messages for part in message.parts]
-    return len(question.system or "") + sum(len(getattr(part, name, None) or "") for part in parts for name in _LONG)
+    parts = [part for message in chat_request.messages for part in message.parts]
+    return len(chat_request.system or "") + sum(
+        len(getattr(part, name, None) or "") for part in parts for name in _LONG
+    )

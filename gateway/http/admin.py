@@ -91,9 +91,9 @@ class Stopped(Struct, frozen=True):
     turns: dict[str, str]
 
 
-async def turns(call: RequestContext) -> Response:
+async def turns(context: RequestContext) -> Response:
     """Every turn that runs here."""
-    user = _asked(call).user
+    user = _asked(context).user
     live = [
         RunningTurn(
             turn=one.turn,
@@ -105,15 +105,15 @@ async def turns(call: RequestContext) -> Response:
             seq=one.log.end,
             readers=one.readers,
         )
-        for one in call.services.registry.live(user)
+        for one in context.services.registry.live(user)
         if one.owned
     ]
-    return Json(LiveTurns(call.services.instance, live), 200, NO_STORE)
+    return Json(LiveTurns(context.services.instance, live), 200, NO_STORE)
 
 
-async def connections(call: RequestContext) -> Response:
+async def connections(context: RequestContext) -> Response:
     """Every client that is here."""
-    user = _asked(call).user
+    user = _asked(context).user
     live = [
         LiveConnection(
             connection=one.id,
@@ -123,18 +123,20 @@ async def connections(call: RequestContext) -> Response:
             turns=len(one.outbox.attachments),
             waiting_bytes=one.outbox.waiting,
         )
-        for one in call.services.clients.all()
+        for one in context.services.clients.all()
         if user in {None, one.user}
     ]
-    return Json(LiveConnections(call.services.instance, live), 200, NO_STORE)
+    return Json(LiveConnections(context.services.instance, live), 200, NO_STORE)
 
 
-async def stop(call: RequestContext) -> Response:
+async def stop(context: RequestContext) -> Response:
     """Stop one turn, wherever it runs."""
-    call.principal.require("admin")
-    asked = from_body(AdminStop, call.path, await call.body(call.services.settings.frame_bytes), call.operation.fields)
-    user = asked.user or _owner(asked.turn, call.services.registry.live())
-    outcome = await call.services.cancellation.cancel(user, asked.turn, Abort("admin", asked.reason))
+    context.principal.require("admin")
+    asked = from_body(
+        AdminStop, context.path, await context.body(context.services.settings.frame_bytes), context.operation.fields
+    )
+    user = asked.user or _owner(asked.turn, context.services.registry.live())
+    outcome = await context.services.cancellation.cancel(user, asked.turn, Abort("admin", asked.reason))
     if outcome == "not_found":
         raise ApiError("not_found", f"{user} has no turn {asked.turn}. Check the ids.", path="turn")
     return Json(Stopped({asked.turn: outcome}), 200, NO_STORE)
@@ -150,26 +152,26 @@ def _owner(turn: str, live: list[LiveTurn]) -> str:
     return users.pop()
 
 
-async def close(call: RequestContext) -> Response:
+async def close(context: RequestContext) -> Response:
     """Close one connection; its turns go on, or end with it as they were told to."""
-    call.principal.require("admin")
-    asked = from_body(AdminClose, call.path, await call.body(call.services.settings.frame_bytes), ())
-    found = next((one for one in call.services.clients.all() if one.id == asked.connection), None)
+    context.principal.require("admin")
+    asked = from_body(AdminClose, context.path, await context.body(context.services.settings.frame_bytes), ())
+    found = next((one for one in context.services.clients.all() if one.id == asked.connection), None)
     if found is None:
         raise ApiError("not_found", f"No connection {asked.connection} is here. Check the id.", path="connection")
     found.dismiss(CLOSED)
     return Json(Nothing(), 200, NO_STORE)
 
 
-async def leave(call: RequestContext) -> Response:
+async def leave(context: RequestContext) -> Response:
     """Begin to drain this instance; it stays, and is not ready any more, until it is stopped."""
-    call.principal.require("admin")
-    from_body(AdminList, {}, await call.body(call.services.settings.frame_bytes), ())
+    context.principal.require("admin")
+    from_body(AdminList, {}, await context.body(context.services.settings.frame_bytes), ())
     answer = Json(Nothing(), 202, NO_STORE)
-    answer.background = BackgroundTask(drain, call.services)
+    answer.background = BackgroundTask(drain, context.services)
     return answer
 
 
-def _asked(call: RequestContext) -> AdminList:
-    call.principal.require("admin")
-    return from_query(AdminList, call.path, call.query())
+def _asked(context: RequestContext) -> AdminList:
+    context.principal.require("admin")
+    return from_query(AdminList, context.path, context.query())

@@ -27,21 +27,21 @@ class Revocation(p.Request, frozen=True, tag="revocation"):
     before: str | None = None
 
 
-async def issue(call: RequestContext) -> Response:
+async def issue(context: RequestContext) -> Response:
     """A ticket for whoever asks."""
-    call.query()
-    ticket, until_ms = await call.services.authenticator.tickets.issue(call.principal)
+    context.query()
+    ticket, until_ms = await context.services.authenticator.tickets.issue(context.principal)
     return Json({"ticket": ticket, "expires_at": rfc3339(until_ms)}, 200, NO_STORE)
 
 
-async def revoke(call: RequestContext) -> Response:
+async def revoke(context: RequestContext) -> Response:
     """Effective on every instance within seconds."""
-    call.principal.require("admin")
-    body = await call.body(call.services.settings.frame_bytes)
-    asked = from_body(Revocation, {}, body, call.operation.fields)
+    context.principal.require("admin")
+    body = await context.body(context.services.settings.frame_bytes)
+    asked = from_body(Revocation, {}, body, context.operation.fields)
     if [asked.jti, asked.key, asked.user].count(None) != 2 or (asked.before is not None and asked.user is None):
         raise ApiError("invalid_request", "Send exactly one of jti, key and user; before goes with user.")
-    revocations = call.services.authenticator.revocations
+    revocations = context.services.authenticator.revocations
     if asked.user is not None:
         await revocations.revoke_user(asked.user, _moment(asked.before))
     elif asked.jti is not None:

@@ -36,31 +36,33 @@ class Endpoint:
         operation = self._operations["GET" if method == "HEAD" else method]
         services: Services = scope["state"]["services"]
         hear_parent(scope["headers"])
-        call = RequestContext(operation, services, NOBODY, scope, receive, send)
+        context = RequestContext(operation, services, NOBODY, scope, receive, send)
         try:
             if not operation.public:
-                await self._admit(call)
-            answered = await operation.serve(call)
+                await self._admit(context)
+            answered = await operation.serve(context)
             if answered is not None:
-                call.services.limits.large_answers.charge(call.principal.user, len(answered.body))
+                context.services.limits.large_answers.charge(context.principal.user, len(answered.body))
         except ClientGone:
             return
         except Exception as error:
-            if call.streaming:
+            if context.streaming:
                 raise
             refused = as_api_error(error)
-            call.services.telemetry.refusals.labels(refused.code).inc()
+            context.services.telemetry.refusals.labels(refused.code).inc()
             answered = error_answer(refused)
         finally:
-            call.drop_body()
+            context.drop_body()
         if answered is not None:
             await answered(scope, receive, send)
 
-    async def _admit(self, call: RequestContext) -> None:
+    async def _admit(self, context: RequestContext) -> None:
         """Who calls, and whether so often. Raises `ApiError`."""
-        origin.check_origin(call.scope["headers"], call.services.settings)
-        call.principal = await call.services.authenticator.of(call.scope["headers"], call.scope["query_string"])
-        call.services.limits.check_request(call.principal.user, call.operation.request)
+        origin.check_origin(context.scope["headers"], context.services.settings)
+        context.principal = await context.services.authenticator.of(
+            context.scope["headers"], context.scope["query_string"]
+        )
+        context.services.limits.check_request(context.principal.user, context.operation.request)
 
 
 def api_routes() -> list[Route]:

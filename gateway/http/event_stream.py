@@ -27,8 +27,8 @@ async def until_gone(receive: Receive) -> None:
 class EventStream:
     """Sends what a visit's outbox has, until the turn's ending, or until one side has had enough."""
 
-    def __init__(self, visit: HttpSession, form: EventFormat, close_timeout_s: float) -> None:
-        self._visit = visit
+    def __init__(self, session: HttpSession, form: EventFormat, close_timeout_s: float) -> None:
+        self._session = session
         self._form = form
         self._close_timeout_s = close_timeout_s
 
@@ -49,7 +49,7 @@ class EventStream:
         loop = asyncio.get_running_loop()
         writing = loop.create_task(self._write(send))
         gone = loop.create_task(until_gone(receive))
-        interrupted = loop.create_task(self._visit.interrupted.wait())
+        interrupted = loop.create_task(self._session.interrupted.wait())
         try:
             await asyncio.wait([writing, gone, interrupted], return_when=asyncio.FIRST_COMPLETED)
             if interrupted.done():
@@ -66,27 +66,27 @@ class EventStream:
                 raise error
 
     async def _write(self, send: Send) -> None:
-        visit, form = self._visit, self._form
+        session, form = self._session, self._form
 
         async def send_frame(frame: bytes) -> bool:
             await send({"type": "http.response.body", "body": form.write(frame), "more_body": True})
-            visit.sent()
+            session.sent()
             return not form.ended
 
         async def wait() -> bool:
-            if visit.leaving is not None:
+            if session.leaving is not None:
                 return False
-            visit.changed.clear()
-            await visit.changed.wait()
+            session.changed.clear()
+            await session.changed.wait()
             return True
 
-        await pump(visit.outbox, send_frame, wait)
+        await pump(session.outbox, send_frame, wait)
 
     async def _finish(self, scope: Scope, send: Send, gone: asyncio.Task[None]) -> None:
         """End the response properly, and don't wait for ever until the client has read that."""
-        visit = self._visit
-        if visit.leaving is not None and not self._form.ended:
-            log.info("stream closing", code=visit.leaving.code)
+        session = self._session
+        if session.leaving is not None and not self._form.ended:
+            log.info("stream closing", code=session.leaving.code)
         try:
             async with asyncio.timeout(self._close_timeout_s):
                 await send({"type": "http.response.body"})

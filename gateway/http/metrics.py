@@ -9,13 +9,13 @@ from gateway.http.responses import NO_STORE
 from gateway.protocol.errors import ApiError
 
 
-async def metrics(call: RequestContext) -> Response:
+async def metrics(context: RequestContext) -> Response:
     """Every metric of this process. Raises `ApiError`."""
-    services = call.services
+    services = context.services
     if services.settings.metrics == "off":
         raise ApiError("not_found", "Metrics are off here. The operator can set TURNWIRE_METRICS.")
     if services.settings.metrics == "admin":
-        who = await services.authenticator.of(call.scope["headers"], call.scope["query_string"])
+        who = await services.authenticator.of(context.scope["headers"], context.scope["query_string"])
         who.require("admin")
-    body, media_type = services.telemetry.exposed(call.headers.get("accept", ""))
+    body, media_type = services.telemetry.exposed(context.headers.get("accept", ""))
     return Response(body, 200, {**NO_STORE, "content-type": media_type})

@@ -77,7 +77,7 @@ class RequestContext:
         prefix: str = self.scope.get("root_path", "")
         return prefix + path
 
-    def visit(self, *, reads: bool = False, stays: bool = False) -> HttpSession:
+    def session(self, *, reads: bool = False, stays: bool = False) -> HttpSession:
         """A session for this request; one that `stays` for long counts as a connection. Raises `ApiError`."""
         if stays and self.services.runner.draining:
             raise ApiError("shutting_down", retry_after_ms=1000)

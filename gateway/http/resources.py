@@ -25,41 +25,41 @@ READY_NOTE_MS = 1000
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 
 
-async def ask(call: RequestContext) -> Response:
+async def ask(context: RequestContext) -> Response:
     """The request's result as JSON."""
-    operation = call.operation
+    operation = context.operation
     assert operation.request is not None
-    query = call.query()
+    query = context.query()
     if operation.has_body:
-        body = await call.body(call.services.settings.frame_bytes)
-        request = from_body(operation.request, call.path, body, operation.fields)
+        body = await context.body(context.services.settings.frame_bytes)
+        request = from_body(operation.request, context.path, body, operation.fields)
     else:
-        request = from_query(operation.request, call.path, query)
-    async with call.visit() as visit:
-        result = await visit.ask(request)  # type: ignore[arg-type]
+        request = from_query(operation.request, context.path, query)
+    async with context.session() as session:
+        result = await session.ask(request)  # type: ignore[arg-type]
     answer = operation.answers[0]
     headers = dict(NO_STORE)
     if answer.status == 201:
-        headers["location"] = call.place(f"{operation.path}/{quote(result.id)}")
+        headers["location"] = context.place(f"{operation.path}/{quote(result.id)}")
     return Json(result, answer.status, headers)
 
 
-async def cancel(call: RequestContext) -> Response:
+async def cancel(context: RequestContext) -> Response:
     """As `turn.cancel` of one turn, which has to be there."""
-    answer = await ask(call)
-    turn = call.path["turn"]
+    answer = await ask(context)
+    turn = context.path["turn"]
     if answer.body == Json(Cancelled({turn: "not_found"})).body:
         raise ApiError("not_found", f"There is no turn {turn}. Check the id.", path="turn")
     return answer
 
 
-async def part(call: RequestContext) -> Response:
+async def part(context: RequestContext) -> Response:
     """The bytes of one part's data."""
-    request = from_query(PartGet, call.path, call.query())
-    call.principal.require("read")
-    call.services.memory.check()
-    call.services.limits.large_answers.check(call.principal.user)
-    parts = body_of(await call.services.store.message(call.principal.user, request.message)).parts
+    request = from_query(PartGet, context.path, context.query())
+    context.principal.require("read")
+    context.services.memory.check()
+    context.services.limits.large_answers.check(context.principal.user)
+    parts = body_of(await context.services.store.message(context.principal.user, request.message)).parts
     found = parts[request.number] if request.number < len(parts) else None
     if not isinstance(found, ImagePart | FilePart) or found.data is None:
         raise NotFound("part")
@@ -78,18 +78,18 @@ def _media_type(given: str) -> str:
     return given if _MEDIA_TYPE.fullmatch(given) else "application/octet-stream"
 
 
-async def health(call: RequestContext) -> Response:
+async def health(context: RequestContext) -> Response:
     """The process lives."""
     return Json(Status("ok"))
 
 
-async def ready(call: RequestContext) -> Response:
+async def ready(context: RequestContext) -> Response:
     """Whether clients can be served here.
 
     A store that can be read and not written, as a full Redis, is the same for every instance: to send clients away
     from all of them would keep them from the turns that run. It is said, and new turns are refused.
     """
-    services = call.services
+    services = context.services
     if services.runner.draining:
         return error_answer(ApiError("shutting_down"))
     services.memory.check()
@@ -104,7 +104,7 @@ async def ready(call: RequestContext) -> Response:
     return Json(Readiness("ready", "ok"))
 
 
-async def about(call: RequestContext) -> Response:
+async def about(context: RequestContext) -> Response:
     """Service information."""
     return Json(
         About(
@@ -112,7 +112,7 @@ async def about(call: RequestContext) -> Response:
             version=__version__,
             protocol=PROTOCOL,
             subprotocols=list(BY_SUBPROTOCOL),
-            instance=call.services.instance,
-            auth=call.services.settings.auth,
+            instance=context.services.instance,
+            auth=context.services.settings.auth,
         )
     )

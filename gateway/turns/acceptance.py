@@ -150,10 +150,10 @@ async def accept(
     One that interrupts is accepted only where nothing runs: whoever calls has stopped what ran.
     """
     now = now_ms()
-    question = None
+    input_message = None
     if prepared.body is not None:
         role: Role = "tool" if all(isinstance(part, ToolResultPart) for part in prepared.parts) else "user"
-        question = MessageRecord(
+        input_message = MessageRecord(
             id=new_id("m"),
             parent=None,
             role=role,
@@ -175,7 +175,7 @@ async def accept(
         conversation=request.conversation,
         new_conversation=_new_conversation(live_turn.user, request, now) if fresh else None,
         title=title_of(prepared.parts),
-        input=question,
+        input=input_message,
         parent=request.parent,
         on_busy="reject" if request.on_busy == "interrupt" else request.on_busy,
         model=model,
@@ -192,7 +192,7 @@ async def accept(
         raise ApiError("not_found", f"There is no such {missing.what}. Check the id.", path=missing.what) from None
 
 
-def restored_acceptance(turn: TurnRecord, question: MessageRecord | None, lease_ms: int) -> NewTurn:
+def restored_acceptance(turn: TurnRecord, input_message: MessageRecord | None, lease_ms: int) -> NewTurn:
     """The acceptance of a turn that was taken over, for a store that loses it."""
     return NewTurn(
         user=turn.user,
@@ -207,7 +207,7 @@ def restored_acceptance(turn: TurnRecord, question: MessageRecord | None, lease_
         conversation=turn.conversation,
         new_conversation=None,
         title="",
-        input=question,
+        input=input_message,
         parent=turn.parent,
         on_busy="parallel",
         model=turn.model,
@@ -236,7 +236,7 @@ def _new_conversation(user: str, request: TurnStart, now: int) -> ConversationRe
 
 
 def started(
-    turn: TurnRecord, question: MessageRecord | None, *, queued: bool, parts: list[Part] | None = None
+    turn: TurnRecord, input_message: MessageRecord | None, *, queued: bool, parts: list[Part] | None = None
 ) -> TurnStarted:
     """The turn's first event. `parts`: those of the question, where they needn't be decoded."""
     return TurnStarted(
@@ -246,7 +246,9 @@ def started(
         status="queued" if queued else "running",
         conversation=turn.conversation,
         model=turn.model,
-        input=None if question is None else preview(message_view(question, parts or body_of(question).parts)),
+        input=None
+        if input_message is None
+        else preview(message_view(input_message, parts or body_of(input_message).parts)),
         message=turn.message,
         parent=turn.parent,
     )

@@ -103,7 +103,7 @@ class History:
             )
 
 
-async def chat_request(
+async def build_chat_request(
     history: History,
     turn: TurnRecord,
     conversation: ConversationRecord | None,
@@ -210,11 +210,14 @@ def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
     return (size + 3) // 4
 
 
-def estimated_usage(question: ChatRequest, said: list[Part]) -> Usage:
+def estimated_usage(chat_request: ChatRequest, said: list[Part]) -> Usage:
     """About how many tokens a question and its answer took."""
-    asked = [*(part for message in question.messages for part in message.parts), TextPart(question.system or "")]
-    if question.tools:
-        asked.append(TextPart(msgspec.json.encode(question.tools).decode()))
+    asked = [
+        *(part for message in chat_request.messages for part in message.parts),
+        TextPart(chat_request.system or ""),
+    ]
+    if chat_request.tools:
+        asked.append(TextPart(msgspec.json.encode(chat_request.tools).decode()))
     images = sum(IMAGE_TOKENS for part in asked if isinstance(part, ImagePart))
     thought: list[Part] = [part for part in said if isinstance(part, ReasoningPart)]
     return Usage(
@@ -225,32 +228,38 @@ def estimated_usage(question: ChatRequest, said: list[Part]) -> Usage:
     )
 
 
-def trimmed(question: ChatRequest, context_window: int | None, answer_tokens: int) -> tuple[ChatRequest, int]:
+def trimmed(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> tuple[ChatRequest, int]:
     """The question without its oldest exchanges, so that it and its answer fit the window; how many messages went.
 
     An exchange is a user's message with all that follows it up to the next one, so that a tool's call and result
     stay together. The last exchange stays, even if it doesn't fit: then the provider says so.
     """
     if context_window is None:
-        return question, 0
-    left = context_window - answer_tokens - _tokens([TextPart(question.system or "")])
-    starts = [number for number, message in enumerate(question.messages) if _starts_exchange(message)]
-    kept = len(question.messages)
+        return chat_request, 0
+    left = context_window - answer_tokens - _tokens([TextPart(chat_request.system or "")])
+    starts = [number for number, message in enumerate(chat_request.messages) if _starts_exchange(message)]
+    kept = len(chat_request.messages)
     for start in reversed(starts):
-        size = sum(_tokens(message.parts) for message in question.messages[start:kept])
-        if size > left and kept < len(question.messages):
+        size = sum(_tokens(message.parts) for message in chat_request.messages[start:kept])
+        if size > left and kept < len(chat_request.messages):
             break
         left -= size
         kept = start
     dropped = kept if starts and kept > starts[0] else 0
-    return (structs.replace(question, messages=question.messages[dropped:]), dropped) if dropped else (question, 0)
+    return (
+        (structs.replace(chat_request, messages=chat_request.messages[dropped:]), dropped)
+        if dropped
+        else (chat_request, 0)
+    )
 
 
-def fits(question: ChatRequest, context_window: int | None, answer_tokens: int) -> bool:
+def fits(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> bool:
     """Whether the question with its answer is within the window, as far as can be told."""
     if context_window is None:
         return True
-    asked = _tokens([TextPart(question.system or "")]) + sum(_tokens(message.parts) for message in question.messages)
+    asked = _tokens([TextPart(chat_request.system or "")]) + sum(
+        _tokens(message.parts) for message in chat_request.messages
+    )
     return asked + answer_tokens <= context_window
 
 

@@ -73,16 +73,16 @@ class EventWriter:
         self._parts = 0
         self._attempts = 0
         self._route: Route | None = None
-        self._question: ChatRequest | None = None
+        self._chat_request: ChatRequest | None = None
         self._usage: Usage | None = None
         self._cost: Decimal | None = None
         self._finish: FinishReason | None = None
 
-    def asked(self, route: Route, question: ChatRequest) -> None:
+    def asked(self, route: Route, chat_request: ChatRequest) -> None:
         """A provider is about to be asked, for the first time or again."""
         self.watch.requesting(route)
         self._route = route
-        self._question = question
+        self._chat_request = chat_request
         self._attempts += 1
         if self._asked_at is None:
             self._asked_at = time.monotonic()
@@ -180,11 +180,11 @@ class EventWriter:
 
     def usage(self, parts: list[Part]) -> Usage | None:
         """What the provider counted; an estimate of what it didn't, or not to the end; None if it was never asked."""
-        question = self._question
+        chat_request = self._chat_request
         counted: Usage | None = self._usage
-        if question is None or (counted and counted.input_tokens and counted.output_tokens and self._finish):
+        if chat_request is None or (counted and counted.input_tokens and counted.output_tokens and self._finish):
             return counted
-        estimate = estimated_usage(question, parts)
+        estimate = estimated_usage(chat_request, parts)
         if counted is None:
             return estimate
         input_tokens = counted.input_tokens or estimate.input_tokens
@@ -199,8 +199,8 @@ class EventWriter:
 
     def refused(self) -> None:
         """The provider took nothing of what it was asked, so it bills nothing."""
-        if self._question is not None:
-            self._question = None
+        if self._chat_request is not None:
+            self._chat_request = None
             self._usage = Usage(0, 0)
 
     def cost_nano(self, usage: Usage | None) -> int | None:

@@ -13,70 +13,74 @@ from providers.route import Route
 ANSWER_TOKENS = 4096
 
 
-async def check(route: Route, question: ChatRequest) -> None:
+async def check(route: Route, chat_request: ChatRequest) -> None:
     """Raise `ProviderError` for what the model can't take."""
-    route.check(question)
-    await aside(size_of(question), route.check_length, question)
+    route.check(chat_request)
+    await aside(size_of(chat_request), route.check_length, chat_request)
 
 
 class RequestBuilder:
-    """The `Asker` of one turn, which wants `wanted` to answer `question`: the whole of it, untrimmed."""
+    """The `Requester` of one turn, which wants `wanted` to answer `chat_request`: the whole of it, untrimmed."""
 
-    def __init__(self, event_writer: EventWriter, wanted: Route, question: ChatRequest, *, stateless: bool) -> None:
+    def __init__(self, event_writer: EventWriter, wanted: Route, chat_request: ChatRequest, *, stateless: bool) -> None:
         self.taker: DeltaSink = lambda _: False
         """What takes the batches of an answer that has begun."""
         self._event_writer = event_writer
         self._wanted = wanted
-        self._question = question
+        self._chat_request = chat_request
         self._stateless = stateless
         self._trimmed = 0
-        self._size = size_of(question)
+        self._size = size_of(chat_request)
 
-    async def question(self, route: Route) -> ChatRequest:
+    async def build_request(self, route: Route) -> ChatRequest:
         """What to ask this model. Raises `ProviderError`: it can't take that, or, a fallback, hasn't the room for it."""
         return await aside(self._size, self._cut, route)
 
     def _cut(self, route: Route) -> ChatRequest:
-        question = structs.replace(self._question, model=route.model)
-        answer_tokens = question.params.max_tokens
+        chat_request = structs.replace(self._chat_request, model=route.model)
+        answer_tokens = chat_request.params.max_tokens
         if route is not self._wanted:
-            question = structs.replace(question, messages=tuple(message.unsigned() for message in question.messages))
+            chat_request = structs.replace(
+                chat_request, messages=tuple(message.unsigned() for message in chat_request.messages)
+            )
         if route is not self._wanted and answer_tokens is not None and route.max_output is not None:
             answer_tokens = min(answer_tokens, route.max_output)
-            question = structs.replace(question, params=structs.replace(question.params, max_tokens=answer_tokens))
+            chat_request = structs.replace(
+                chat_request, params=structs.replace(chat_request.params, max_tokens=answer_tokens)
+            )
         if answer_tokens is None:
             answer_tokens = min(route.max_output or ANSWER_TOKENS, (route.context_window or 0) // 4)
         if not self._stateless:
-            question, _ = trimmed(question, route.context_window, answer_tokens)
-        route.check(question)
-        route.check_length(question)
-        if route is not self._wanted and not fits(question, route.context_window, answer_tokens):
+            chat_request, _ = trimmed(chat_request, route.context_window, answer_tokens)
+        route.check(chat_request)
+        route.check_length(chat_request)
+        if route is not self._wanted and not fits(chat_request, route.context_window, answer_tokens):
             raise ProviderError("context_length_exceeded", f"The conversation is too long for the model {route.id}.")
-        return question
+        return chat_request
 
     def falling_back(self, route: Route) -> None:
-        """See `Asker`."""
+        """See `Requester`."""
         self._event_writer.live_turn.model = route.id
         self._event_writer.watch.falling_back(route)
         self._event_writer.status(status="fallback", model=route.id)
 
-    def requesting(self, route: Route, question: ChatRequest) -> None:
-        """See `Asker`."""
-        dropped = question.left_out + len(self._question.messages) - len(question.messages)
+    def requesting(self, route: Route, chat_request: ChatRequest) -> None:
+        """See `Requester`."""
+        dropped = chat_request.left_out + len(self._chat_request.messages) - len(chat_request.messages)
         if dropped != self._trimmed:
             self._trimmed = dropped
             self._event_writer.status(status="trimmed", messages=dropped)
-        self._event_writer.asked(route, question)
+        self._event_writer.asked(route, chat_request)
 
     def failed(self, route: Route, error: ProviderError) -> None:
-        """See `Asker`."""
+        """See `Requester`."""
         self._event_writer.watch.failed(route, error)
 
     def retrying(self, attempt: int, delay_ms: int) -> None:
-        """See `Asker`."""
+        """See `Requester`."""
         self._event_writer.watch.retrying()
         self._event_writer.status(status="retrying", attempt=attempt, delay_ms=delay_ms)
 
     def take(self, batch: list[Delta]) -> bool:
-        """See `Asker`."""
+        """See `Requester`."""
         return self.taker(batch)

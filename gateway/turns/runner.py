@@ -18,7 +18,7 @@ from gateway.protocol.requests import TurnStart, decode_request
 from gateway.tasks import contained
 from gateway.turns.abort import Abort, Aborted
 from gateway.turns.acceptance import restored_acceptance
-from gateway.turns.context import History, chat_request, without_history
+from gateway.turns.context import History, build_chat_request, without_history
 from gateway.turns.endings import Endings
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.instance import Instance
@@ -212,7 +212,7 @@ class TurnRunner:
         except StoreError as error:
             log.warning("can't pass a wish to stop on", turn=live_turn.turn, error=str(error))
 
-    async def _question(self, live_turn: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
+    async def _chat_request(self, live_turn: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
         """What to ask, with its context."""
         return await self._read(live_turn, lambda: self._asked(live_turn, plan, request))
 
@@ -224,10 +224,10 @@ class TurnRunner:
 
     async def _stored(self, live_turn: LiveTurn) -> tuple[NewTurn, TurnStart]:
         record = await self._store.turn(live_turn.user, live_turn.turn, with_request=True)
-        question = None if record.input is None else await self._store.message(live_turn.user, record.input)
+        chat_request = None if record.input is None else await self._store.message(live_turn.user, record.input)
         asked = record.request or b""
         request = await aside(len(asked), decode_request, asked)
-        return restored_acceptance(record, question, self._instance.lease_ms), request
+        return restored_acceptance(record, chat_request, self._instance.lease_ms), request
 
     async def _read(self, live_turn: LiveTurn, read: Callable[[], Awaitable[T]]) -> T:
         """The turn is accepted: a store that is away is waited for."""
@@ -245,7 +245,7 @@ class TurnRunner:
 
         async def read() -> ChatRequest:
             history = History(self._store, live_turn.user, self._settings.context_bytes)
-            return await chat_request(history, plan.turn, plan.conversation, request, plan.route.model)
+            return await build_chat_request(history, plan.turn, plan.conversation, request, plan.route.model)
 
         try:
             return await read()
@@ -272,10 +272,10 @@ class TurnRunner:
                 await plan.queue.wait(event_writer)
                 request = plan.request or await self._recalled(live_turn)
                 plan.request = None
-                question = await self._question(live_turn, plan, request)
+                chat_request = await self._chat_request(live_turn, plan, request)
                 if plan.answered or plan.resumed:
-                    question = question.going_on_from(plan.answered, live_turn.cursor)
-                builder = RequestBuilder(event_writer, plan.route, question, stateless=request.messages is not None)
+                    chat_request = chat_request.going_on_from(plan.answered, live_turn.cursor)
+                builder = RequestBuilder(event_writer, plan.route, chat_request, stateless=request.messages is not None)
                 await self._ask(event_writer, plan.route, builder, deadline, once=bool(plan.answered or plan.resumed))
             return event_writer.outcome_of_answer()
         except Aborted as aborted:

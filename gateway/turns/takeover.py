@@ -80,9 +80,9 @@ class Takeover:
         apply_cancel(live_turn, turn.cancel)
         plan = None
         try:
-            question = await self._remember(live_turn, turn)
+            input_message = await self._remember(live_turn, turn)
             if request is not None:
-                plan = await self._plan(live_turn, event_writer, turn, request, question)
+                plan = await self._plan(live_turn, event_writer, turn, request, input_message)
         except (ApiError, ProviderError, NotFound) as error:
             log.warning("can't resume", turn=live_turn.turn, error=str(error))
         except StoreError as error:
@@ -103,11 +103,11 @@ class Takeover:
 
     async def _remember(self, live_turn: LiveTurn, turn: TurnRecord) -> MessageRecord | None:
         """Keep what makes the turn anew, should the store lose it; its question. Raises `NotFound`, `StoreError`."""
-        question = None if turn.input is None else await self._store.message(live_turn.user, turn.input)
-        live_turn.accepted_as = acceptance.restored_acceptance(turn, question, self._instance.lease_ms)
+        input_message = None if turn.input is None else await self._store.message(live_turn.user, turn.input)
+        live_turn.accepted_as = acceptance.restored_acceptance(turn, input_message, self._instance.lease_ms)
         if turn.conversation is not None:
             live_turn.conversation_record = await self._store.conversation(live_turn.user, turn.conversation)
-        return question
+        return input_message
 
     async def _plan(
         self,
@@ -115,7 +115,7 @@ class Takeover:
         event_writer: EventWriter,
         turn: TurnRecord,
         request: TurnStart,
-        question: MessageRecord | None,
+        input_message: MessageRecord | None,
     ) -> RunPlan | None:
         """What is left to do; None where the provider can't go on from what was said."""
         conversation, route = await self._runner.place(live_turn.user, request)
@@ -137,7 +137,7 @@ class Takeover:
         if live_turn.state == "queued" or live_turn.log.end == 0:
             queue = await self._queue(turn, request)
         if live_turn.log.end == 0:
-            event_writer.publish(acceptance.started(turn, question, queued=queue.waits))
+            event_writer.publish(acceptance.started(turn, input_message, queued=queue.waits))
         else:
             event_writer.publish(
                 TurnReset(live_turn.turn, live_turn.log.end + 1, turn.epoch, "its owner was lost, it starts again")

@@ -20,7 +20,7 @@ REFUSED_REST_S: Final = 60.0
 KEY_CODES: Final[frozenset[ErrorCode]] = frozenset({"upstream_auth", "upstream_rate_limited"})
 
 
-class Rest(Struct, frozen=True):
+class Cooldown(Struct, frozen=True):
     """Until when a key isn't used for a model, and why. `limited`: it will do again; else who knows."""
 
     until: float
@@ -54,15 +54,15 @@ class Key:
     def __init__(self, value: str, breaker: Breaker) -> None:
         self.value = value
         self.breaker = breaker
-        self.rests: dict[str, Rest] = {}
+        self.cooldowns: dict[str, Cooldown] = {}
 
 
 class KeyCheckout:
     """A key for one request. Say how it went: `succeeded`, `failed` or `abandoned`."""
 
-    def __init__(self, ring: KeyPool, key: Key, model: str) -> None:
+    def __init__(self, pool: KeyPool, key: Key, model: str) -> None:
         self.value = key.value
-        self._ring = ring
+        self._pool = pool
         self._key = key
         self._model = model
         self._probe = key.breaker.enter()
@@ -70,14 +70,14 @@ class KeyCheckout:
     def succeeded(self) -> None:
         """The model began to answer."""
         self._key.breaker.succeeded()
-        rest = self._key.rests.get(self._model)
-        if rest is not None and not rest.limited:
-            del self._key.rests[self._model]
+        cooldown = self._key.cooldowns.get(self._model)
+        if cooldown is not None and not cooldown.limited:
+            del self._key.cooldowns[self._model]
 
     def failed(self, error: ProviderError) -> None:
         """The provider failed, or refused."""
         if error.code in KEY_CODES:
-            self._ring.rest(self._key, self._model, error)
+            self._pool.cool_down(self._key, self._model, error)
             self.abandoned()
         elif error.retryable:
             self._key.breaker.failed(error.code, probe=self._probe)
@@ -106,7 +106,7 @@ class KeyPool:
         """Whether no key's circuit lets a request through."""
         return all(key.breaker.left_s > 0 for key in self._keys)
 
-    def take(self, route: Route, *, any_will_do: bool = False) -> KeyCheckout | CoolingDown:
+    def check_out(self, route: Route, *, any_will_do: bool = False) -> KeyCheckout | CoolingDown:
         """The next key that can be used for the model. `any_will_do`: rather one that was refused than none."""
         now = self._clock()
         model = route.model
@@ -114,32 +114,34 @@ class KeyPool:
         if route.quirks.background:
             # Who goes on with the answer elsewhere, or stops it, has to use the same key.
             keys = self._keys[:1]
-        free = next((key for key in keys if key.breaker.left_s <= 0 and not self._rests(key, model, now)), None)
+        free = next(
+            (key for key in keys if key.breaker.left_s <= 0 and not self._is_cooling_down(key, model, now)), None
+        )
         if free is not None:
             self._next = (self._keys.index(free) + 1) % len(self._keys)
             return KeyCheckout(self, free, model)
         usable = [key for key in keys if key.breaker.left_s <= 0]
         if not usable:
             return self._out_of_order(min(keys, key=lambda key: key.breaker.left_s).breaker)
-        key = min(usable, key=lambda key: (not key.rests[model].limited, key.rests[model].until))
-        rest = key.rests[model]
-        if not rest.limited and any_will_do:
+        key = min(usable, key=lambda key: (not key.cooldowns[model].limited, key.cooldowns[model].until))
+        cooldown = key.cooldowns[model]
+        if not cooldown.limited and any_will_do:
             return KeyCheckout(self, key, model)
-        return CoolingDown(rest.until - now, rest.limited, rest.code, rest.message)
+        return CoolingDown(cooldown.until - now, cooldown.limited, cooldown.code, cooldown.message)
 
-    def rest(self, key: Key, model: str, error: ProviderError) -> None:
+    def cool_down(self, key: Key, model: str, error: ProviderError) -> None:
         """Leave the key alone for a while where it is asked for this model."""
         now = self._clock()
         wait_s = LIMITED_REST_S if error.retryable else REFUSED_REST_S
         if error.retry_after_ms is not None:
             wait_s = error.retry_after_ms / 1000
-        key.rests = {name: rest for name, rest in key.rests.items() if rest.until > now}
+        key.cooldowns = {name: cooldown for name, cooldown in key.cooldowns.items() if cooldown.until > now}
         limited = error.code == "upstream_rate_limited" and error.retryable
-        key.rests[model] = Rest(now + wait_s, limited, error.code, error.message)
+        key.cooldowns[model] = Cooldown(now + wait_s, limited, error.code, error.message)
 
-    def _rests(self, key: Key, model: str, now: float) -> bool:
-        rest = key.rests.get(model)
-        return rest is not None and rest.until > now
+    def _is_cooling_down(self, key: Key, model: str, now: float) -> bool:
+        cooldown = key.cooldowns.get(model)
+        return cooldown is not None and cooldown.until > now
 
     def _out_of_order(self, breaker: Breaker) -> CoolingDown:
         assert breaker.opened is not None

@@ -41,23 +41,23 @@ class Retries(Struct, frozen=True):
     breaker_open_s: float = 30.0
 
 
-class Begun(NamedTuple):
+class StartedAnswer(NamedTuple):
     """An answer that has begun: what has come, and what is to come. Who gets it closes `batches`."""
 
     first: list[Delta]
     batches: Batches
 
 
-class Asker(Protocol):
+class Requester(Protocol):
     """Who wants the answer, and is told what is tried for it."""
 
-    async def question(self, route: Route) -> ChatRequest:
+    async def build_request(self, route: Route) -> ChatRequest:
         """What to ask this model. Raises `ProviderError` where it can't take that."""
 
     def falling_back(self, route: Route) -> None:
         """This model is asked in place of the one that was wanted."""
 
-    def requesting(self, route: Route, question: ChatRequest) -> None:
+    def requesting(self, route: Route, request: ChatRequest) -> None:
         """A request goes out."""
 
     def failed(self, route: Route, error: ProviderError) -> None:
@@ -77,93 +77,93 @@ class RetryingClient:
         self.breakers = Breakers(retries.breaker_failures, retries.breaker_open_s)
         self.providers = providers
         self._retries = retries
-        self._rings = {endpoint.provider: KeyPool(endpoint, self.breakers) for endpoint in providers.endpoints()}
+        self._pools = {endpoint.provider: KeyPool(endpoint, self.breakers) for endpoint in providers.endpoints()}
 
-    async def begin(self, route: Route, asker: Asker, deadline: float, *, once: bool = False) -> Begun:
+    async def begin(self, route: Route, requester: Requester, deadline: float, *, once: bool = False) -> StartedAnswer:
         """An answer that has begun, from the route's model or else one of its fallbacks; waits end by `deadline`.
 
         `once`: it goes on from something that was said, so that nothing may be tried twice. Raises `ProviderError`:
         the failure of the model that was wanted.
         """
-        ring = self._rings.get(route.provider)
-        if once or ring is None:
-            question = await asker.question(route)
+        pool = self._pools.get(route.provider)
+        if once or pool is None:
+            request = await requester.build_request(route)
             await self.providers.load(route)
-            asker.requesting(route, question)
+            requester.requesting(route, request)
             try:
-                return await _begin(self.providers.of(route), question, asker)
+                return await _begin(self.providers.of(route), request, requester)
             except ProviderError as error:
-                asker.failed(route, error)
+                requester.failed(route, error)
                 raise
-        return await _Asking(self.providers, self._retries, self._rings, asker, deadline).begin(route)
+        return await _Attempts(self.providers, self._retries, self._pools, requester, deadline).begin(route)
 
 
-class _Asking:
+class _Attempts:
     """What is tried for one turn."""
 
     def __init__(
-        self, providers: Providers, retries: Retries, rings: dict[str, KeyPool], asker: Asker, deadline: float
+        self, providers: Providers, retries: Retries, pools: dict[str, KeyPool], requester: Requester, deadline: float
     ) -> None:
         self._providers = providers
         self._retries = retries
-        self._rings = rings
-        self._asker = asker
+        self._pools = pools
+        self._requester = requester
         self._deadline = deadline
         self._fallbacks: list[Route] = []
-        self._following: tuple[Route, ChatRequest] | None = None
+        self._next_fallback: tuple[Route, ChatRequest] | None = None
         self._asked: Route | None = None
         """The model that clients believe is asked."""
         self._made = 0
 
-    async def begin(self, wanted: Route) -> Begun:
+    async def begin(self, wanted: Route) -> StartedAnswer:
         """See `RetryingClient`."""
-        question = await self._asker.question(wanted)
+        request = await self._requester.build_request(wanted)
         self._fallbacks = self._providers.fallbacks(wanted)
         self._asked = wanted
         try:
-            return await self._ask(wanted, question)
+            return await self._ask(wanted, request)
         except ProviderError as error:
             if not _may_pass_on(error):
                 raise
             first = error
-        while (following := await self._take_following()) is not None:
-            route, question = following
+        while (fallback := await self._take_fallback()) is not None:
+            route, request = fallback
             try:
-                return await self._ask(route, question)
+                return await self._ask(route, request)
             except ProviderError as error:
                 log.warning("a fallback failed", model=route.id, code=error.code, detail=error.detail)
         raise first
 
-    async def _has_following(self) -> bool:
+    async def _has_fallback(self) -> bool:
         """Whether a model is left that can take the request."""
-        while self._following is None and self._fallbacks:
+        while self._next_fallback is None and self._fallbacks:
             route = self._fallbacks.pop(0)
             try:
-                self._following = (route, await self._asker.question(route))
+                self._next_fallback = (route, await self._requester.build_request(route))
             except ProviderError as error:
                 log.info("a fallback can't take the request", model=route.id, code=error.code)
-        return self._following is not None
+        return self._next_fallback is not None
 
-    async def _take_following(self) -> tuple[Route, ChatRequest] | None:
-        following = self._following if await self._has_following() else None
-        self._following = None
-        return following
+    async def _take_fallback(self) -> tuple[Route, ChatRequest] | None:
+        fallback = self._next_fallback if await self._has_fallback() else None
+        self._next_fallback = None
+        return fallback
 
-    async def _ask(self, route: Route, question: ChatRequest) -> Begun:
+    async def _ask(self, route: Route, request: ChatRequest) -> StartedAnswer:
         """One model, as often as it makes sense. Raises `ProviderError`."""
         await self._providers.load(route)
-        ring = self._rings.get(route.provider)
-        if ring is None:
+        pool = self._pools.get(route.provider)
+        if pool is None:
             # The demo: it has no keys, and fails on purpose only.
-            return await self._send(route, question)
+            return await self._send(route, request)
         failure: ProviderError | None = None
         waits_left = self._retries.attempts - 1
-        asks_left = waits_left + len(ring)
+        asks_left = waits_left + len(pool)
         announced = True
         while True:
-            loan = ring.take(route)
-            if isinstance(loan, CoolingDown) and failure is None and not await self._has_following():
-                loan = ring.take(route, any_will_do=True)
+            loan = pool.check_out(route)
+            if isinstance(loan, CoolingDown) and failure is None and not await self._has_fallback():
+                loan = pool.check_out(route, any_will_do=True)
             if isinstance(loan, CoolingDown):
                 failure = failure or loan.error()
                 if not loan.limited or waits_left <= 0:
@@ -173,12 +173,12 @@ class _Asking:
                 announced = True
                 continue
             if not announced:
-                self._asker.retrying(self._made + 1, 0)
+                self._requester.retrying(self._made + 1, 0)
             announced = False
             asks_left -= 1
             began = _now()
             try:
-                return await self._attempt(route, question, loan)
+                return await self._attempt(route, request, loan)
             except ProviderError as error:
                 failure = error
             log.warning("an attempt failed", model=route.id, code=failure.code, detail=failure.detail)
@@ -186,7 +186,7 @@ class _Asking:
                 raise failure
             if failure.code in KEY_CODES:
                 continue
-            if waits_left <= 0 or ring.open or not await self._again(failure, _now() - began):
+            if waits_left <= 0 or pool.open or not await self._again(failure, _now() - began):
                 raise failure
             backoff_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (self._retries.attempts - 1 - waits_left))
             waits_left -= 1
@@ -195,12 +195,12 @@ class _Asking:
             )
             announced = True
 
-    async def _attempt(self, route: Route, question: ChatRequest, loan: KeyCheckout) -> Begun:
+    async def _attempt(self, route: Route, request: ChatRequest, loan: KeyCheckout) -> StartedAnswer:
         try:
-            begun = await self._send(route, question, loan.value)
+            begun = await self._send(route, request, loan.value)
         except ProviderError as error:
             loan.failed(error)
-            self._asker.failed(route, error)
+            self._requester.failed(route, error)
             raise
         except BaseException:
             loan.abandoned()
@@ -208,45 +208,45 @@ class _Asking:
         loan.succeeded()
         return begun
 
-    async def _send(self, route: Route, question: ChatRequest, key: str = "") -> Begun:
+    async def _send(self, route: Route, request: ChatRequest, key: str = "") -> StartedAnswer:
         self._announce(route)
         self._made += 1
-        self._asker.requesting(route, question)
-        return await _begin(self._providers.of(route, key), question, self._asker)
+        self._requester.requesting(route, request)
+        return await _begin(self._providers.of(route, key), request, self._requester)
 
     async def _again(self, failure: ProviderError, took_s: float) -> bool:
         """Whether the same model is worth another request."""
         if not failure.retryable or took_s > PATIENCE_S:
             return False
-        return failure.code != "upstream_timeout" or not await self._has_following()
+        return failure.code != "upstream_timeout" or not await self._has_fallback()
 
     async def _wait(self, route: Route, wait_s: float, failure: ProviderError) -> None:
         """Wait for the next attempt; raise `failure` where that would take too long."""
-        bound_s = FALLBACK_WAIT_S if await self._has_following() else self._retries.wait_max_s
+        bound_s = FALLBACK_WAIT_S if await self._has_fallback() else self._retries.wait_max_s
         if wait_s > bound_s or _now() + wait_s >= self._deadline:
             raise failure
         if failure.code == "upstream_rate_limited":
             # Whoever waits for the same key shouldn't come back in the same moment.
             wait_s += min(1.0, wait_s) * random.uniform(0, 0.25)
         self._announce(route)
-        self._asker.retrying(self._made + 1, round(wait_s * 1000))
+        self._requester.retrying(self._made + 1, round(wait_s * 1000))
         await asyncio.sleep(wait_s)
 
     def _announce(self, route: Route) -> None:
         if route is not self._asked:
             self._asked = route
-            self._asker.falling_back(route)
+            self._requester.falling_back(route)
 
 
-async def _begin(provider: Provider, question: ChatRequest, asker: Asker) -> Begun:
+async def _begin(provider: Provider, request: ChatRequest, requester: Requester) -> StartedAnswer:
     """Ask, and read until the first part or delta, or the end; or until there is a cursor, which has to be kept."""
-    batches = cast(Batches, provider.stream(question, asker.take))
+    batches = cast(Batches, provider.stream(request, requester.take))
     first: list[Delta] = []
     async for batch in batches:
         first += batch
         if any(isinstance(delta, PartStarted | PartDelta | ResponseHandle) for delta in batch):
             break
-    return Begun(first, batches)
+    return StartedAnswer(first, batches)
 
 
 def _may_pass_on(error: ProviderError) -> bool:

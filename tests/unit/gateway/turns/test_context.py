@@ -11,7 +11,14 @@ from msgspec.structs import replace
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage, TurnStart
 from gateway.protocol.views import MessageBody, encode_body
-from gateway.turns.context import History, chat_request, estimate_tokens, estimated_usage, trimmed, without_history
+from gateway.turns.context import (
+    History,
+    build_chat_request,
+    estimate_tokens,
+    estimated_usage,
+    trimmed,
+    without_history,
+)
 from providers.base import (
     ChatMessage,
     ChatRequest,
@@ -40,7 +47,7 @@ def history_of(steered: SteeredStore, bytes_max: int = 1 << 25) -> History:
 async def asked(steered: SteeredStore, request: TurnStart, turn: str, bytes_max: int = 1 << 25) -> Any:
     record = await steered.turn("ann", turn)
     placed = None if record.conversation is None else await steered.conversation("ann", record.conversation)
-    return await chat_request(history_of(steered, bytes_max), record, placed, request, "upstream-name")
+    return await build_chat_request(history_of(steered, bytes_max), record, placed, request, "upstream-name")
 
 
 def test_a_request_is_stated_with_all_that_it_says() -> None:
@@ -130,7 +137,7 @@ async def test_a_conversation_that_went_meanwhile_is_not_found(steered: SteeredS
     record = await steered.turn("ann", "t")
     await steered.delete_conversation("ann", "c1")
     with pytest.raises(ApiError) as missing:
-        await chat_request(history_of(steered), record, None, TurnStart(conversation="c1", input="x"), "u")
+        await build_chat_request(history_of(steered), record, None, TurnStart(conversation="c1", input="x"), "u")
     assert missing.value.code == "not_found"
 
 

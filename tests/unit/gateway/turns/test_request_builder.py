@@ -48,10 +48,10 @@ async def test_each_model_is_asked_by_its_own_name_and_with_what_it_has_room_for
     made = delivery()
     wanted, small = model("wanted", context_window=9000), model("small", context_window=3000)
     asking = RequestBuilder(made, wanted, conversation(LONG, LONG, LONG, LONG, "now"), stateless=False)
-    first = await asking.question(wanted)
+    first = await asking.build_request(wanted)
     assert (first.model, len(first.messages)) == ("upstream-wanted", 5)
     asking.requesting(wanted, first)
-    second = await asking.question(small)
+    second = await asking.build_request(small)
     assert (second.model, [part.text for part in second.messages[-1].parts]) == ("upstream-small", ["now"])  # type: ignore[union-attr]
     asking.falling_back(small)
     asking.requesting(small, second)
@@ -70,7 +70,7 @@ async def test_what_had_no_room_counts_as_trimmed() -> None:
     wanted = model("wanted", context_window=9000)
     question = structs.replace(conversation("Hi", "now"), left_out=7)
     asking = RequestBuilder(made, wanted, question, stateless=False)
-    asking.requesting(wanted, await asking.question(wanted))
+    asking.requesting(wanted, await asking.build_request(wanted))
     assert [(one.status, one.messages) for one in statuses(made)] == [("trimmed", 7)]
 
 
@@ -87,10 +87,10 @@ async def test_a_fallback_that_has_no_room_is_skipped() -> None:
     for question, stateless in ((conversation(LONG * 4), False), (conversation(LONG, LONG, LONG), True)):
         asking = RequestBuilder(delivery(), model("wanted"), question, stateless=stateless)
         with pytest.raises(ProviderError) as caught:
-            await asking.question(small)
+            await asking.build_request(small)
         assert caught.value.code == "context_length_exceeded"
         wanted = RequestBuilder(delivery(), small, question, stateless=stateless)
-        assert (await wanted.question(small)).model == "upstream-small"
+        assert (await wanted.build_request(small)).model == "upstream-small"
 
 
 async def test_what_is_surely_too_long_is_not_sent() -> None:
@@ -98,10 +98,10 @@ async def test_what_is_surely_too_long_is_not_sent() -> None:
     words = "word " * 5000
     small, made = model("m", context_window=1000), delivery()
     asking = RequestBuilder(made, small, conversation(words, words, "now"), stateless=False)
-    assert len((await asking.question(small)).messages) == 1
+    assert len((await asking.build_request(small)).messages) == 1
     for question, stateless in ((conversation("a", "b", words), False), (conversation(words, "b", "now"), True)):
         with pytest.raises(ProviderError) as caught:
-            await RequestBuilder(made, small, question, stateless=stateless).question(small)
+            await RequestBuilder(made, small, question, stateless=stateless).build_request(small)
         assert caught.value.code == "context_length_exceeded"
     made.refused()
     assert made.usage([]) is None
@@ -115,7 +115,7 @@ async def test_what_a_model_cannot_take(wanted: bool) -> None:
     blind = model("blind", features=("chat",))
     asking = RequestBuilder(delivery(), blind if wanted else model("m"), question, stateless=False)
     with pytest.raises(ProviderError, match="can't see"):
-        await asking.question(blind)
+        await asking.build_request(blind)
 
 
 async def test_a_fallback_says_at_most_what_it_can() -> None:
@@ -123,8 +123,8 @@ async def test_a_fallback_says_at_most_what_it_can() -> None:
     asking = RequestBuilder(
         delivery(), model("m", max_output=500), conversation("Hi", max_tokens=9000), stateless=False
     )
-    assert (await asking.question(model("m2", max_output=1000))).params.max_tokens == 1000
-    assert (await asking.question(model("m3"))).params.max_tokens == 9000
+    assert (await asking.build_request(model("m2", max_output=1000))).params.max_tokens == 1000
+    assert (await asking.build_request(model("m3"))).params.max_tokens == 9000
 
 
 async def test_the_wanted_model_is_asked_for_what_the_client_said() -> None:
@@ -132,11 +132,13 @@ async def test_the_wanted_model_is_asked_for_what_the_client_said() -> None:
     wanted, other = model("m", max_output=500), model("other", max_output=400)
     asking = RequestBuilder(delivery(), wanted, conversation("Hi", max_tokens=9000), stateless=False)
     with pytest.raises(ProviderError, match="500 tokens at most"):
-        await asking.question(wanted)
+        await asking.build_request(wanted)
     signed = ChatMessage("assistant", (TextPart("Hi", "S"), TextPart("you")))
     question = structs.replace(conversation("Hi", max_tokens=500), messages=(signed,))
     asking = RequestBuilder(delivery(), wanted, question, stateless=False)
-    assert (await asking.question(wanted)).messages == (signed,)
-    assert (await asking.question(wanted)).params.max_tokens == 500
-    assert (await asking.question(other)).messages == (ChatMessage("assistant", (TextPart("Hi"), TextPart("you"))),)
-    assert (await asking.question(other)).params.max_tokens == 400
+    assert (await asking.build_request(wanted)).messages == (signed,)
+    assert (await asking.build_request(wanted)).params.max_tokens == 500
+    assert (await asking.build_request(other)).messages == (
+        ChatMessage("assistant", (TextPart("Hi"), TextPart("you"))),
+    )
+    assert (await asking.build_request(other)).params.max_tokens == 400

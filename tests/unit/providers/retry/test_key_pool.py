@@ -37,13 +37,13 @@ def ring(clock: Clock, *keys: str, failures_max: int = 2) -> KeyPool:
 
 
 def loan(of: KeyPool, model: str = "m") -> KeyCheckout:
-    taken = of.take(to(model))
+    taken = of.check_out(to(model))
     assert isinstance(taken, KeyCheckout)
     return taken
 
 
 def resting(of: KeyPool, model: str = "m") -> CoolingDown:
-    taken = of.take(to(model))
+    taken = of.check_out(to(model))
     assert isinstance(taken, CoolingDown)
     return taken
 
@@ -59,11 +59,11 @@ def test_an_answer_in_the_background_has_the_first_key(clock: Clock) -> None:
     """Another instance may have to go on with it, and knows no other."""
     keys = ring(clock, "one", "two")
     loan(keys)
-    taken = keys.take(to("m", background=True))
+    taken = keys.check_out(to("m", background=True))
     assert isinstance(taken, KeyCheckout)
     assert taken.value == "one"
     taken.failed(REFUSED)
-    assert isinstance(keys.take(to("m", background=True)), CoolingDown)
+    assert isinstance(keys.check_out(to("m", background=True)), CoolingDown)
     assert loan(keys).value == "two"
 
 
@@ -110,12 +110,12 @@ def test_rather_a_refused_key_than_none(clock: Clock) -> None:
     keys = ring(clock, "one")
     loan(keys).failed(REFUSED)
     assert not resting(keys).limited
-    again = keys.take(to("m"), any_will_do=True)
+    again = keys.check_out(to("m"), any_will_do=True)
     assert isinstance(again, KeyCheckout)
     again.succeeded()
     assert loan(keys).value == "one"
     loan(keys).failed(LIMITED)
-    assert isinstance(keys.take(to("m"), any_will_do=True), CoolingDown), "a limit is obeyed"
+    assert isinstance(keys.check_out(to("m"), any_will_do=True), CoolingDown), "a limit is obeyed"
 
 
 def test_a_late_success_ends_no_limit(clock: Clock) -> None:
@@ -140,7 +140,7 @@ def test_a_failing_provider_is_left_alone(clock: Clock) -> None:
         assert (rest.left_s > 29, rest.limited, rest.code) == (True, False, "upstream_error")
         assert rest.error().retryable
         assert "OpenAI has failed several times" in rest.message
-    assert isinstance(keys.take(to("m"), any_will_do=True), CoolingDown)
+    assert isinstance(keys.check_out(to("m"), any_will_do=True), CoolingDown)
 
 
 @pytest.mark.parametrize("error", [LIMITED, NO_CREDIT, REFUSED, ODD])

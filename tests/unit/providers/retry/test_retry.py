@@ -30,7 +30,7 @@ GOOD = chat("Hel", "lo")
 
 
 class Listener:
-    """An `Asker` that writes down what it is told."""
+    """An `Requester` that writes down what it is told."""
 
     def __init__(self, text: str = "Hi", refuses: str = "") -> None:
         self.told: list[Any] = []
@@ -39,7 +39,7 @@ class Listener:
         self._question = question(text)
         self._refuses = refuses
 
-    async def question(self, route: Route) -> ChatRequest:
+    async def build_request(self, route: Route) -> ChatRequest:
         if route.id == self._refuses:
             raise ProviderError("unsupported", "It can't.")
         return replace(self._question, model=route.model)
@@ -291,7 +291,7 @@ async def test_when_every_key_rests_it_waits() -> None:
 async def test_a_key_that_others_keep_busy_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each time that the key would do again another turn has reached its limit."""
     async with world(attempts=3) as w:
-        ring = w.resilience._rings["a"]
+        ring = w.resilience._pools["a"]
 
         def limited(for_ms: int) -> None:
             error = ProviderError("upstream_rate_limited", "x", retryable=True, retry_after_ms=for_ms)
