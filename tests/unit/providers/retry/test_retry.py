@@ -295,7 +295,7 @@ async def test_a_key_that_others_keep_busy_is_not_waited_for_for_ever(monkeypatc
 
         def limited(for_ms: int) -> None:
             error = ProviderError("upstream_rate_limited", "x", retryable=True, retry_after_ms=for_ms)
-            ring.rest(ring._keys[0], "a", error)
+            ring.cool_down(ring._keys[0], "a", error)
 
         def told(attempt: int, delay_ms: int) -> None:
             w.listener.waits.append(delay_ms)
