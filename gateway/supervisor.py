@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import socket
 import sys
@@ -47,11 +48,17 @@ class Workers:
         self._began = [0.0] * len(sockets)
         self._delays_s = [RESTART_FIRST_S] * len(sockets)
         self._leaving = False
+        self._woken, self._wake = socket.socketpair()
 
     def run(self, on_ready: Callable[[str], None]) -> int:
         """Until a signal, or until the first start fails; the exit code. `on_ready` hears the ready line of them all."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._leave)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        # Each signal writes a byte there: `select` returns also for one that comes just before it begins to wait.
+        for end in (self._woken, self._wake):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         line = self._start(0)
         if line is None:
             return self._wait_for_all()
@@ -91,10 +98,12 @@ class Workers:
         """The worker's process, from the fork to its exit."""
         code = 1
         try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _leave_at_once)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
-            for other in self._sockets:
+            for other in (*self._sockets, self._woken, self._wake):
                 if other is not self._sockets[place]:
                     other.close()
 
@@ -118,7 +127,10 @@ class Workers:
         """Until none is left; the worst exit code. `restart`: who dies before a signal is replaced."""
         worst = 0
         while self._running:
-            pid, status = os.wait()
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                self._wait_for_a_signal()
+                continue
             place = self._running.pop(pid)
             code = os.waitstatus_to_exitcode(status)
             if restart and not self._leaving:
@@ -127,6 +139,11 @@ class Workers:
             else:
                 worst = max(worst, code if code >= 0 else 1)
         return worst
+
+    def _wait_for_a_signal(self) -> None:
+        select.select([self._woken], [], [])
+        with suppress(BlockingIOError):
+            self._woken.recv(1 << 12)
 
     def _replace(self, place: int) -> None:
         if time.monotonic() - self._began[place] >= STEADY_S:

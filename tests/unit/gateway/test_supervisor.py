@@ -19,7 +19,7 @@ DEADLINE_S = 20.0
 SUPERVISOR = """
 import os, signal, sys, time
 from gateway.supervisor import Workers, listen_each
-
+{first}
 def serve(listening, on_ready):
     {body}
 
@@ -36,10 +36,13 @@ ANSWERING = """
 """
 
 
-def program(body: str) -> subprocess.Popen[str]:
-    """A supervisor as a process of its own, whose workers do `body`."""
+def program(body: str, first: str = "") -> subprocess.Popen[str]:
+    """A supervisor as a process of its own, which does `first`, and whose workers do `body`."""
     return subprocess.Popen(
-        [sys.executable, "-c", SUPERVISOR.format(body=body.strip())], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SUPERVISOR.format(body=body.strip(), first=first)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -114,6 +117,29 @@ def test_a_signal_ends_them_all_and_the_exit_code_is_the_worst(code: int) -> Non
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_S) == code
         assert not any(is_alive(pid) for pid in workers)
+
+
+ELSEWHERE = """
+import threading
+
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+supervisor, mask = os.getpid(), signal.pthread_sigmask
+mask(signal.SIG_BLOCK, {signal.SIGTERM})
+signal.pthread_sigmask = lambda *change: mask(*change) if os.getpid() != supervisor else None
+"""
+
+
+def test_a_signal_that_interrupts_nothing_ends_them_too() -> None:
+    """One that comes just before the supervisor waits, or that another of its threads gets, interrupts no call of its own."""
+    with program(ANSWERING.format(code=0), first=ELSEWHERE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith("ready - 3 workers\n")
+        process.terminate()
+        try:
+            assert process.wait(DEADLINE_S) == 0
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_a_first_start_that_fails_is_the_end() -> None:
