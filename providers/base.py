@@ -6,7 +6,6 @@ travels from a client to a provider and back without being copied into another t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Protocol
 
@@ -229,8 +228,21 @@ class Finished(Struct, frozen=True):
 
 Delta = PartStarted | PartDelta | UsageReported | Finished | ResponseHandle
 
-DeltaSink = Callable[[list[Delta]], bool]
-"""Takes a batch, and says whether it did."""
+
+class DeltaSink(Protocol):
+    """Receives the batches of one answer, in order."""
+
+    def take(self, batch: list[Delta]) -> bool:
+        """Take a batch in the moment in which it is read, outside of any task. False: `put` has to take it."""
+
+    async def put(self, batch: list[Delta]) -> None:
+        """Take a batch, and wait until the next may come."""
+
+
+async def give(batch: list[Delta], sink: DeltaSink) -> None:
+    """Let `sink` take a batch."""
+    if not sink.take(batch):
+        await sink.put(batch)
 
 
 class ProviderError(Exception):
@@ -261,16 +273,10 @@ class ProviderError(Exception):
 class Provider(Protocol):
     """One way to reach models.
 
-    `stream` is an async generator of batches, one for each network read. Raises `ProviderError`. Closing it,
-    or cancelling the task that reads it, closes the provider's connection before control returns.
-
-    While its next batch is waited for, `take` may be given it in the moment in which it is read, outside of any task:
-    what it takes isn't yielded.
+    `answer` gives `sink` the batches of one answer, one for each network read, and returns at its end. Raises
+    `ProviderError`. Cancelling it closes the provider's connection before control returns.
     """
 
-    def stream(self, request: ChatRequest, take: DeltaSink | None = None) -> AsyncIterator[list[Delta]]: ...
+    async def answer(self, request: ChatRequest, sink: DeltaSink) -> None: ...
 
     async def aclose(self) -> None: ...
-
-
-decode_part = msgspec.json.Decoder(Part, float_hook=float).decode

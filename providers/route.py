@@ -5,7 +5,7 @@ Pure data and its checks; nothing here reads the environment or opens a connecti
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from providers.base import (
     ChatRequest,
-    Delta,
     DeltaSink,
     FilePart,
     ImagePart,
@@ -295,9 +294,7 @@ class Timeouts(Struct, frozen=True):
 class Dialect(Protocol):
     """One client of one endpoint, for all of its models: what stands behind a `Provider`."""
 
-    def stream(
-        self, request: ChatRequest, route: Route, take: DeltaSink | None = None
-    ) -> AsyncIterator[list[Delta]]: ...
+    async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None: ...
 
     async def aclose(self) -> None: ...
 

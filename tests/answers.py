@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -82,6 +82,17 @@ class Answer:
                 case Finished():
                     self.finish = delta.reason
 
+    def take(self, batch: list[Delta]) -> bool:
+        """See `DeltaSink`. Every other batch has to be put."""
+        if self.batches % 2:
+            return False
+        self.add(batch)
+        return True
+
+    async def put(self, batch: list[Delta]) -> None:
+        """See `DeltaSink`."""
+        self.add(batch)
+
     def text(self, kind: str = "text") -> str:
         """All the text of one kind."""
         return "".join(text for part, text in self.parts if part == kind)
@@ -140,10 +151,6 @@ class Desk:
         self.catalog = Catalog({**addresses(upstream), **environment})
         self.providers = Providers(self.catalog, timeouts)
 
-    def stream(self, request: ChatRequest, to: Route) -> AsyncIterator[list[Delta]]:
-        """The stream as the gateway reads it."""
-        return self.providers.of(to).stream(request)
-
     async def turn(self, model_id: str, **fields: Any) -> Answer:
         """What the model of this id answers to `question`."""
         to = self.catalog.resolve(model_id)
@@ -153,9 +160,7 @@ class Desk:
         """The whole answer, with the error that ended it."""
         answer = Answer()
         try:
-            async with aclosing(cast(Any, self.stream(request, to))) as batches:
-                async for batch in batches:
-                    answer.add(batch)
+            await self.providers.of(to).answer(request, answer)
         except ProviderError as error:
             answer.error = error
         return answer
@@ -189,3 +194,28 @@ def recordings() -> Path:
     if not folder:
         pytest.skip("TURNWIRE_RECORDED_STREAMS names no folder of recorded streams")
     return Path(folder)
+
+
+class Batches:
+    """A `DeltaSink` that keeps the batches. `at_once`: it takes so many in the moment in which they are read."""
+
+    def __init__(self, at_once: int = 0) -> None:
+        self.taken: list[list[Delta]] = []
+        self.put_later: list[list[Delta]] = []
+        self._at_once = at_once
+
+    @property
+    def deltas(self) -> list[Delta]:
+        """All deltas."""
+        return [delta for batch in [*self.taken, *self.put_later] for delta in batch]
+
+    def take(self, batch: list[Delta]) -> bool:
+        """See `DeltaSink`."""
+        if self._at_once == len(self.taken):
+            return False
+        self.taken.append(batch)
+        return True
+
+    async def put(self, batch: list[Delta]) -> None:
+        """See `DeltaSink`."""
+        self.put_later.append(batch)

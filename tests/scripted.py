@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import cast
 
-from providers.base import ChatRequest, Delta, DeltaSink, Provider
+from providers.base import ChatRequest, Delta, DeltaSink, Provider, give
 from providers.catalog.catalog import Catalog, Providers
 from providers.route import Route
 
@@ -16,10 +18,12 @@ class Scripted:
         self.asked = 0
         self._script = script
 
-    def stream(self, request: ChatRequest, take: DeltaSink | None = None) -> AsyncIterator[list[Delta]]:
+    async def answer(self, request: ChatRequest, sink: DeltaSink) -> None:
         """See `Provider`."""
         self.asked += 1
-        return self._script(request)
+        async with aclosing(cast("AsyncGenerator[list[Delta]]", self._script(request))) as batches:
+            async for batch in batches:
+                await give(batch, sink)
 
     async def aclose(self) -> None:
         """Nothing to close."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from argparse import ArgumentParser, Namespace
-from contextlib import aclosing
-from typing import Any, cast
 from urllib.parse import urlsplit
 
 from gateway.commands.options import FAILED, catalog_of, fail, settings_of
@@ -14,6 +12,7 @@ from gateway.settings import Settings
 from providers.base import (
     ChatMessage,
     ChatRequest,
+    Delta,
     Finished,
     Params,
     PartDelta,
@@ -62,28 +61,42 @@ async def _check(catalog: Catalog, settings: Settings, model: str) -> list[str]:
     message = ChatMessage("user", (TextPart(QUESTION),))
     params = Params(max_tokens=OUTPUT_TOKENS_MAX)
     request = ChatRequest(model=route.model, messages=(message,), params=params)
-    began = time.perf_counter()
-    first_s: float | None = None
-    usage: Usage | None = None
-    finish = ""
+    answer = _Answer()
     try:
-        async with aclosing(cast(Any, providers.of(route).stream(request))) as batches:
-            async for batch in batches:
-                for delta in batch:
-                    if isinstance(delta, UsageReported):
-                        usage = delta.usage
-                    elif isinstance(delta, Finished):
-                        finish = delta.reason
-                    elif isinstance(delta, PartStarted | PartDelta) and first_s is None:
-                        first_s = time.perf_counter() - began
+        await providers.of(route).answer(request, answer)
     finally:
         await providers.aclose()
-    if first_s is not None:
-        lines.append(_line("first token", f"{first_s * 1000:.0f} ms"))
-    lines.append(_line("total", f"{(time.perf_counter() - began) * 1000:.0f} ms"))
-    if usage is not None:
-        lines.append(_line("tokens", f"{usage.input_tokens} in, {usage.output_tokens} out"))
-    return [*lines, _line("finish", finish)]
+    if answer.first_s is not None:
+        lines.append(_line("first token", f"{answer.first_s * 1000:.0f} ms"))
+    lines.append(_line("total", f"{(time.perf_counter() - answer.began) * 1000:.0f} ms"))
+    if answer.usage is not None:
+        lines.append(_line("tokens", f"{answer.usage.input_tokens} in, {answer.usage.output_tokens} out"))
+    return [*lines, _line("finish", answer.finish)]
+
+
+class _Answer:
+    """What came of the request: a sink for its deltas. `first_s`: when its first content came, in s."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.first_s: float | None = None
+        self.usage: Usage | None = None
+        self.finish = ""
+
+    def take(self, batch: list[Delta]) -> bool:
+        """See `DeltaSink`."""
+        for delta in batch:
+            if isinstance(delta, UsageReported):
+                self.usage = delta.usage
+            elif isinstance(delta, Finished):
+                self.finish = delta.reason
+            elif isinstance(delta, PartStarted | PartDelta) and self.first_s is None:
+                self.first_s = time.perf_counter() - self.began
+        return True
+
+    async def put(self, batch: list[Delta]) -> None:
+        """See `DeltaSink`."""
+        self.take(batch)
 
 
 async def _connect_s(url: str, timeout_s: float) -> float | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from msgspec import structs
 
 from gateway.offload import aside, size_of
 from gateway.turns.context import fits, trimmed
 from gateway.turns.event_writer import EventWriter
-from providers.base import ChatRequest, Delta, DeltaSink, ProviderError
+from gateway.turns.leases import Leases
+from providers.base import ChatRequest, Delta, ProviderError
 from providers.route import Route
 
 ANSWER_TOKENS = 4096
@@ -22,9 +25,10 @@ async def check(route: Route, chat_request: ChatRequest) -> None:
 class RequestBuilder:
     """The `Requester` of one turn, which wants `wanted` to answer `chat_request`: the whole of it, untrimmed."""
 
-    def __init__(self, event_writer: EventWriter, wanted: Route, chat_request: ChatRequest, *, stateless: bool) -> None:
-        self.taker: DeltaSink = lambda _: False
-        """What takes the batches of an answer that has begun."""
+    def __init__(
+        self, event_writer: EventWriter, leases: Leases, wanted: Route, chat_request: ChatRequest, *, stateless: bool
+    ) -> None:
+        self._leases = leases
         self._event_writer = event_writer
         self._wanted = wanted
         self._chat_request = chat_request
@@ -81,6 +85,20 @@ class RequestBuilder:
         self._event_writer.watch.retrying()
         self._event_writer.status(status="retrying", attempt=attempt, delay_ms=delay_ms)
 
-    def take(self, batch: list[Delta]) -> bool:
+    def started(self) -> None:
         """See `Requester`."""
-        return self.taker(batch)
+        self._event_writer.begun = True
+
+    def take(self, batch: list[Delta]) -> bool:
+        """See `DeltaSink`. Not while the turn has to stop, or to confirm its lease first."""
+        if self._event_writer.live_turn.signal.aborted or self._leases.stale:
+            return False
+        self._event_writer.deliver(batch)
+        return True
+
+    async def put(self, batch: list[Delta]) -> None:
+        """See `DeltaSink`. A turn that was lost is aborted before it says anything more."""
+        if self._leases.stale:
+            await self._leases.confirm()
+            await asyncio.sleep(0)
+        self._event_writer.deliver(batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -30,7 +30,7 @@ from gateway.turns.outcome import Outcome
 from gateway.turns.queue import TurnQueue
 from gateway.turns.request_builder import RequestBuilder, check
 from gateway.turns.turn_metrics import TurnMetrics
-from providers.base import ChatRequest, Delta, ErrorCode, Part, ProviderError, ResponseHandle
+from providers.base import ChatRequest, ErrorCode, Part, ProviderError, ResponseHandle
 from providers.retry.retry import RetryingClient
 from providers.route import Route
 from store.records import ConversationRecord, NewTurn, NotFound, StoreError, TurnRecord
@@ -275,7 +275,9 @@ class TurnRunner:
                 chat_request = await self._chat_request(live_turn, plan, request)
                 if plan.answered or plan.resumed:
                     chat_request = chat_request.going_on_from(plan.answered, live_turn.cursor)
-                builder = RequestBuilder(event_writer, plan.route, chat_request, stateless=request.messages is not None)
+                builder = RequestBuilder(
+                    event_writer, self._leases, plan.route, chat_request, stateless=request.messages is not None
+                )
                 await self._ask(event_writer, plan.route, builder, deadline, once=bool(plan.answered or plan.resumed))
             return event_writer.outcome_of_answer()
         except Aborted as aborted:
@@ -301,30 +303,9 @@ class TurnRunner:
     async def _ask(
         self, event_writer: EventWriter, route: Route, builder: RequestBuilder, deadline: float, *, once: bool
     ) -> None:
-        leases = self._leases
-        signal = event_writer.live_turn.signal
-
-        def take(batch: list[Delta]) -> bool:
-            """Deliver a batch as it is read, unless the turn has to stop, or to confirm its lease first."""
-            if signal.aborted or leases.stale:
-                return False
-            event_writer.deliver(batch)
-            return True
-
-        slow = asyncio.get_running_loop().call_later(self._settings.waiting_after_s, event_writer.publish_waiting)
+        loop = asyncio.get_running_loop()
+        slow = loop.call_later(self._settings.waiting_after_s, event_writer.publish_waiting)
         try:
-            begun = await self._client.begin(route, builder, deadline, once=once)
-            event_writer.begun = True
-            builder.taker = take
-            async with aclosing(begun.batches) as batches:
-                if leases.stale:
-                    await leases.confirm()
-                    await asyncio.sleep(0)
-                event_writer.deliver(begun.first)
-                async for batch in batches:
-                    if leases.stale:
-                        await leases.confirm()
-                        await asyncio.sleep(0)
-                    event_writer.deliver(batch)
+            await self._client.answer(route, builder, deadline, once=once)
         finally:
             slow.cancel()

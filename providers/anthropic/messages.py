@@ -5,7 +5,6 @@ The official SDK builds, signs and sends the request; the stream's bytes are rea
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -13,7 +12,7 @@ from anthropic import AnthropicError, AsyncAnthropic
 
 from providers.anthropic.events import MessagesDecoder
 from providers.anthropic.request import messages_body
-from providers.base import ChatRequest, Delta, DeltaSink
+from providers.base import ChatRequest, DeltaSink
 from providers.errors.failures import Failures
 from providers.http.stream import DeltaStream, Parser
 from providers.http.transport import body_of, http_client
@@ -40,9 +39,7 @@ class Dialect:
         """What reads one answer's frames; None: server-sent events."""
         return None
 
-    async def stream(
-        self, request: ChatRequest, route: Route, take: DeltaSink | None = None
-    ) -> AsyncIterator[list[Delta]]:
+    async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
         """See `Provider`."""
         body = messages_body(request, route)
         create = self._client.messages.with_streaming_response.create
@@ -54,11 +51,11 @@ class Dialect:
                     MessagesDecoder(self._failures),
                     self._failures,
                     self._timeouts.between_events_s,
+                    sink,
                     self._parser(),
-                    take,
                 )
                 while (batch := await deltas.next()) is not None:
-                    yield batch
+                    await sink.put(batch)
         except (AnthropicError, httpx2.HTTPError) as error:
             raise self._failures.of_exception(error) from error
         except self.NO_CREDENTIALS as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -17,7 +17,7 @@ from typing import Final
 
 from msgspec import structs
 
-from providers.base import ChatRequest, Delta, DeltaSink, Provider, ProviderError, ResponseHandle
+from providers.base import ChatRequest, DeltaSink, Provider, ProviderError, ResponseHandle
 from providers.catalog.endpoints import endpoint_of, missing, whole
 from providers.catalog.schema import CatalogRows, ModelRow, ProviderRow, shipped_rows
 from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Price, Quirks, Route, Stoppable, Timeouts
@@ -208,10 +208,10 @@ class Routed:
         self._dialect = dialect
         self._route = route
 
-    def stream(self, request: ChatRequest, take: DeltaSink | None = None) -> AsyncIterator[list[Delta]]:
-        """See `Provider`. What the model can't take is refused here, before anything is sent."""
+    async def answer(self, request: ChatRequest, sink: DeltaSink) -> None:
+        """See `Provider`. Refuse what the model can't take before anything is sent."""
         self._route.check(request)
-        return self._dialect.stream(request, self._route, take)
+        await self._dialect.answer(request, self._route, sink)
 
     async def aclose(self) -> None:
         """Nothing: the dialect's client is shared by all of its routes, and `Providers` closes it."""

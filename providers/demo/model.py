@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import tomllib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
@@ -32,6 +32,7 @@ from providers.base import (
     TextPart,
     Usage,
     UsageReported,
+    give,
 )
 from providers.demo.tokens import Tokens, count_tokens
 from providers.route import Endpoint, Route, Timeouts
@@ -193,9 +194,7 @@ class Dialect:
     async def aclose(self) -> None:
         """Nothing: no connection is ever opened."""
 
-    async def stream(
-        self, request: ChatRequest, route: Route, take: DeltaSink | None = None
-    ) -> AsyncIterator[list[Delta]]:
+    async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
         """See `Provider`. One token a batch, at `rate`; after a pause of the loop it catches up."""
         options = demo_options(request)
         reasoning, text = _thinking(request, options), _text(request, options)
@@ -207,7 +206,7 @@ class Dialect:
         for number, batch in enumerate(batches):
             if number:
                 await asyncio.sleep(max(0.0, start + number / options.rate - loop.time()) if options.rate else 0)
-            yield batch
+            await give(batch, sink)
         if options.fail in _FAILURES:
             raise await self._failure(options.fail)
         part = (1 if reasoning and stop else 0) + (1 if text and stop > len(reasoning) else 0)
@@ -222,8 +221,8 @@ class Dialect:
             call = f"call_{crc32(tool.name.encode()):08x}"
             last = [[PartStarted(part, "tool_call", call=call, name=tool.name), PartDelta(part, tool.arguments)]]
         for batch in _unsaid(request, iter(last)):
-            yield batch
-        yield [UsageReported(_usage(request, count, min(len(reasoning), stop))), Finished(reason)]
+            await give(batch, sink)
+        await give([UsageReported(_usage(request, count, min(len(reasoning), stop))), Finished(reason)], sink)
 
     async def _failure(self, fail: Fail | None) -> ProviderError:
         code, message, retryable = _FAILURES[fail or "mid"]

@@ -76,7 +76,7 @@ class Parser(Protocol):
 
 
 class DeltaStream:
-    """One answer. Its `parser` is that of server-sent events, unless it is given. `take`: see `Provider`."""
+    """One answer. Its `parser` is that of server-sent events, unless it is given. `sink` takes what it can at once."""
 
     def __init__(
         self,
@@ -84,15 +84,15 @@ class DeltaStream:
         decoder: Decoder,
         failures: Failures,
         between_s: float,
+        sink: DeltaSink,
         parser: Parser | None = None,
-        take: DeltaSink | None = None,
     ) -> None:
         self._body = body
         self._decoder = decoder
         self._failures = failures
         self._between_s = between_s
         self._parser = parser or SseParser()
-        self._take = take
+        self._sink = sink
         self._untaken: list[Delta] = []
         self._failure: ProviderError | None = None
         self._ended = False
@@ -139,7 +139,7 @@ class DeltaStream:
             self._end()
             return False
         batch = decoder.parts.take()
-        if not batch or (self._take is not None and self._take(batch)):
+        if not batch or self._sink.take(batch):
             return True
         self._untaken = batch
         return False

@@ -5,13 +5,12 @@ The official SDK builds, signs and sends the request; the stream's bytes are rea
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
 from openai import AsyncOpenAI, OpenAIError
 
-from providers.base import ChatRequest, Delta, DeltaSink
+from providers.base import ChatRequest, DeltaSink
 from providers.errors.failures import Failures
 from providers.http.stream import DeltaStream
 from providers.http.transport import body_of, http_client
@@ -39,9 +38,7 @@ class Dialect:
         # The SDK imports much of itself here: better now than when the first request waits.
         self._create: Any = self._client.chat.completions.with_streaming_response.create
 
-    async def stream(
-        self, request: ChatRequest, route: Route, take: DeltaSink | None = None
-    ) -> AsyncIterator[list[Delta]]:
+    async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
         """See `Provider`."""
         arguments = chat_arguments(request, route)
         timeout = httpx2.Timeout(self._timeouts.first_s(route), connect=self._timeouts.connect_s)
@@ -52,10 +49,10 @@ class Dialect:
                     ChatDecoder(route.quirks, self._failures),
                     self._failures,
                     self._timeouts.between_events_s,
-                    take=take,
+                    sink,
                 )
                 while (batch := await deltas.next()) is not None:
-                    yield batch
+                    await sink.put(batch)
         except (OpenAIError, httpx2.HTTPError) as error:
             raise self._failures.of_exception(error) from error
 

@@ -5,20 +5,19 @@ The official SDK builds, signs and sends the request; the stream's bytes are rea
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import httpx2
 from openai import AsyncOpenAI, NotFoundError, OpenAIError
 
-from providers.base import ChatRequest, Delta, DeltaSink, ResponseHandle
+from providers.base import ChatRequest, DeltaSink, ResponseHandle
 from providers.errors.failures import Failures
 from providers.http.body import REFUSAL_BYTES_MAX
 from providers.http.stream import DeltaStream
 from providers.http.transport import body_of, http_client
 from providers.openai.responses_events import ResponsesDecoder
 from providers.openai.responses_request import again_arguments, responses_arguments
-from providers.retry.replay_dedupe import Continued, Retold
+from providers.retry.replay_dedupe import Continued, Retold, Unheard
 from providers.route import Endpoint, Route, Timeouts
 
 STOP_S: Final = 2.0
@@ -44,12 +43,10 @@ class Dialect:
         # The SDK imports much of itself here: better now than when the first request waits.
         self._asks = self._client.responses.with_streaming_response
 
-    async def stream(
-        self, request: ChatRequest, route: Route, take: DeltaSink | None = None
-    ) -> AsyncIterator[list[Delta]]:
+    async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
         """See `Provider`. With a cursor, an answer that is under way, or over, is heard again from its start."""
         cursor = request.cursor
-        heard = None if cursor is None else Continued(request.answered)
+        to = sink if cursor is None else Unheard(Continued(request.answered), sink)
         kept_for = route.id if cursor is None and route.quirks.background else None
         timeout = httpx2.Timeout(self._timeouts.first_s(route), connect=self._timeouts.connect_s)
         try:
@@ -64,10 +61,10 @@ class Dialect:
                     ResponsesDecoder(route.quirks, self._failures, kept_for),
                     self._failures,
                     self._timeouts.between_events_s,
-                    take=take if heard is None else None,
+                    to,
                 )
                 while (batch := await deltas.next()) is not None:
-                    yield batch if heard is None else heard.rest(batch)
+                    await to.put(batch)
         except Retold as error:
             raise self._failures.incomplete(error) from error
         except (OpenAIError, httpx2.HTTPError) as error:

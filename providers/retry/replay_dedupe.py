@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from providers.base import Delta, Part, PartDelta, PartKind, PartStarted, ToolCallPart, ToolResultPart
+from providers.base import Delta, DeltaSink, Part, PartDelta, PartKind, PartStarted, ToolCallPart, ToolResultPart, give
 
 
 class Retold(Exception):
@@ -55,3 +55,19 @@ def _after(heard: list[int], part: int, piece: str) -> str:
     known = min(heard[part], len(piece))
     heard[part] -= known
     return piece[known:]
+
+
+class Unheard:
+    """Passes the batches of an answer that is told again on to `sink`, without what was heard of it before."""
+
+    def __init__(self, heard: Continued, sink: DeltaSink) -> None:
+        self._heard = heard
+        self._sink = sink
+
+    def take(self, batch: list[Delta]) -> bool:
+        """See `DeltaSink`. `Retold` is raised in the task."""
+        return False
+
+    async def put(self, batch: list[Delta]) -> None:
+        """See `DeltaSink`. Raises `Retold`."""
+        await give(self._heard.rest(batch), self._sink)

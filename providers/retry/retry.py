@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
-from typing import Final, NamedTuple, Protocol, cast
+from collections.abc import Callable
+from typing import Final, Protocol
 
 import structlog
 from msgspec import Struct
 
-from providers.base import ChatRequest, Delta, PartDelta, PartStarted, Provider, ProviderError, ResponseHandle
+from providers.base import (
+    ChatRequest,
+    Delta,
+    DeltaSink,
+    PartDelta,
+    PartStarted,
+    Provider,
+    ProviderError,
+    ResponseHandle,
+)
 from providers.catalog.catalog import Providers
 from providers.retry.breaker import Breakers
 from providers.retry.key_pool import KEY_CODES, CoolingDown, KeyCheckout, KeyPool
@@ -28,8 +37,6 @@ FALLBACK_WAIT_S: Final = 5.0
 PATIENCE_S: Final = 30.0
 """What took longer than this to fail isn't asked the same again."""
 
-Batches = AsyncGenerator[list[Delta], None]
-
 
 class Retries(Struct, frozen=True):
     """How hard to try. `attempts`: how often one model is asked, not counting those with another key."""
@@ -41,15 +48,8 @@ class Retries(Struct, frozen=True):
     breaker_open_s: float = 30.0
 
 
-class StartedAnswer(NamedTuple):
-    """An answer that has begun: what has come, and what is to come. Who gets it closes `batches`."""
-
-    first: list[Delta]
-    batches: Batches
-
-
-class Requester(Protocol):
-    """Who wants the answer, and is told what is tried for it."""
+class Requester(DeltaSink, Protocol):
+    """The party that wants the answer: it builds the request for each model, and is told what is tried."""
 
     async def build_request(self, route: Route) -> ChatRequest:
         """What to ask this model. Raises `ProviderError` where it can't take that."""
@@ -66,8 +66,54 @@ class Requester(Protocol):
     def retrying(self, attempt: int, delay_ms: int) -> None:
         """Attempt number `attempt` follows in `delay_ms`."""
 
+    def started(self) -> None:
+        """The answer begins: its first batch follows, and it isn't tried again."""
+
+
+class _FirstContent:
+    """Passes an answer on from its first part, delta or response handle; what came before goes with that.
+
+    Until then the answer may be tried again.
+    """
+
+    def __init__(self, requester: Requester, on_start: Callable[[], None]) -> None:
+        self.started = False
+        self._requester = requester
+        self._on_start = on_start
+        self._held: list[Delta] = []
+
     def take(self, batch: list[Delta]) -> bool:
-        """A batch is read, and not yielded yet; whether it is taken now (see `Provider`)."""
+        """See `DeltaSink`."""
+        return self.started and self._requester.take(batch)
+
+    async def put(self, batch: list[Delta]) -> None:
+        """See `DeltaSink`."""
+        if not self.started:
+            self._held += batch
+            if not any(isinstance(delta, PartStarted | PartDelta | ResponseHandle) for delta in batch):
+                return
+            batch = self._start()
+        await self._requester.put(batch)
+
+    async def end(self) -> None:
+        """Pass on what is held of an answer without content."""
+        if not self.started:
+            await self._requester.put(self._start())
+
+    def _start(self) -> list[Delta]:
+        self.started = True
+        self._on_start()
+        self._requester.started()
+        held, self._held = self._held, []
+        return held
+
+
+class _BrokenOff(Exception):
+    """An answer that had started has failed: nobody may try it again."""
+
+    def __init__(self, error: ProviderError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class RetryingClient:
@@ -79,23 +125,27 @@ class RetryingClient:
         self._retries = retries
         self._pools = {endpoint.provider: KeyPool(endpoint, self.breakers) for endpoint in providers.endpoints()}
 
-    async def begin(self, route: Route, requester: Requester, deadline: float, *, once: bool = False) -> StartedAnswer:
-        """An answer that has begun, from the route's model or else one of its fallbacks; waits end by `deadline`.
+    async def answer(self, route: Route, requester: Requester, deadline: float, *, once: bool = False) -> None:
+        """Give `requester` an answer of the route's model, or else of one of its fallbacks; waits end by `deadline`.
 
-        `once`: it goes on from something that was said, so that nothing may be tried twice. Raises `ProviderError`:
-        the failure of the model that was wanted.
+        `once`: it continues something that was said, so that nothing may be tried twice. Raises `ProviderError`: the
+        failure of the model that was wanted, or of the answer that had started.
         """
         pool = self._pools.get(route.provider)
-        if once or pool is None:
-            request = await requester.build_request(route)
-            await self.providers.load(route)
-            requester.requesting(route, request)
-            try:
-                return await _begin(self.providers.of(route), request, requester)
-            except ProviderError as error:
-                requester.failed(route, error)
-                raise
-        return await _Attempts(self.providers, self._retries, self._pools, requester, deadline).begin(route)
+        try:
+            if once or pool is None:
+                request = await requester.build_request(route)
+                await self.providers.load(route)
+                requester.requesting(route, request)
+                try:
+                    await _answer(self.providers.of(route), request, requester)
+                except ProviderError as error:
+                    requester.failed(route, error)
+                    raise
+            else:
+                await _Attempts(self.providers, self._retries, self._pools, requester, deadline).answer(route)
+        except _BrokenOff as broken:
+            raise broken.error from broken
 
 
 class _Attempts:
@@ -115,13 +165,14 @@ class _Attempts:
         """The model that clients believe is asked."""
         self._made = 0
 
-    async def begin(self, wanted: Route) -> StartedAnswer:
+    async def answer(self, wanted: Route) -> None:
         """See `RetryingClient`."""
         request = await self._requester.build_request(wanted)
         self._fallbacks = self._providers.fallbacks(wanted)
         self._asked = wanted
         try:
-            return await self._ask(wanted, request)
+            await self._ask(wanted, request)
+            return
         except ProviderError as error:
             if not _may_pass_on(error):
                 raise
@@ -129,7 +180,8 @@ class _Attempts:
         while (fallback := await self._take_fallback()) is not None:
             route, request = fallback
             try:
-                return await self._ask(route, request)
+                await self._ask(route, request)
+                return
             except ProviderError as error:
                 log.warning("a fallback failed", model=route.id, code=error.code, detail=error.detail)
         raise first
@@ -149,13 +201,14 @@ class _Attempts:
         self._next_fallback = None
         return fallback
 
-    async def _ask(self, route: Route, request: ChatRequest) -> StartedAnswer:
+    async def _ask(self, route: Route, request: ChatRequest) -> None:
         """One model, as often as it makes sense. Raises `ProviderError`."""
         await self._providers.load(route)
         pool = self._pools.get(route.provider)
         if pool is None:
             # The demo: it has no keys, and fails on purpose only.
-            return await self._send(route, request)
+            await self._send(route, request)
+            return
         failure: ProviderError | None = None
         waits_left = self._retries.attempts - 1
         asks_left = waits_left + len(pool)
@@ -178,7 +231,8 @@ class _Attempts:
             asks_left -= 1
             began = _now()
             try:
-                return await self._attempt(route, request, loan)
+                await self._attempt(route, request, loan)
+                return
             except ProviderError as error:
                 failure = error
             log.warning("an attempt failed", model=route.id, code=failure.code, detail=failure.detail)
@@ -195,24 +249,26 @@ class _Attempts:
             )
             announced = True
 
-    async def _attempt(self, route: Route, request: ChatRequest, loan: KeyCheckout) -> StartedAnswer:
+    async def _attempt(self, route: Route, request: ChatRequest, loan: KeyCheckout) -> None:
         try:
-            begun = await self._send(route, request, loan.value)
+            await self._send(route, request, loan.value, loan.succeeded)
         except ProviderError as error:
             loan.failed(error)
             self._requester.failed(route, error)
             raise
+        except _BrokenOff:
+            raise
         except BaseException:
             loan.abandoned()
             raise
-        loan.succeeded()
-        return begun
 
-    async def _send(self, route: Route, request: ChatRequest, key: str = "") -> StartedAnswer:
+    async def _send(
+        self, route: Route, request: ChatRequest, key: str = "", on_start: Callable[[], None] = lambda: None
+    ) -> None:
         self._announce(route)
         self._made += 1
         self._requester.requesting(route, request)
-        return await _begin(self._providers.of(route, key), request, self._requester)
+        await _answer(self._providers.of(route, key), request, self._requester, on_start)
 
     async def _again(self, failure: ProviderError, took_s: float) -> bool:
         """Whether the same model is worth another request."""
@@ -238,15 +294,18 @@ class _Attempts:
             self._requester.falling_back(route)
 
 
-async def _begin(provider: Provider, request: ChatRequest, requester: Requester) -> StartedAnswer:
-    """Ask, and read until the first part or delta, or the end; or until there is a cursor, which has to be kept."""
-    batches = cast(Batches, provider.stream(request, requester.take))
-    first: list[Delta] = []
-    async for batch in batches:
-        first += batch
-        if any(isinstance(delta, PartStarted | PartDelta | ResponseHandle) for delta in batch):
-            break
-    return StartedAnswer(first, batches)
+async def _answer(
+    provider: Provider, request: ChatRequest, requester: Requester, on_start: Callable[[], None] = lambda: None
+) -> None:
+    """Give `requester` the whole answer. Raises `ProviderError` before it starts, and `_BrokenOff` after that."""
+    sink = _FirstContent(requester, on_start)
+    try:
+        await provider.answer(request, sink)
+    except ProviderError as error:
+        if sink.started:
+            raise _BrokenOff(error) from error
+        raise
+    await sink.end()
 
 
 def _may_pass_on(error: ProviderError) -> bool:

@@ -20,7 +20,7 @@ from providers.http.stream import Decoder, DeltaStream
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Quirks
-from tests.answers import STREAMS, Answer
+from tests.answers import STREAMS, Answer, Batches
 from tests.examples import examples
 from tests.recorded import failures
 from tests.upstream import recorded
@@ -68,7 +68,7 @@ class Fed:
 
 async def outcome(dialect: str, body: Fed) -> Answer:
     """What the whole way from bytes to deltas makes of it."""
-    stream = DeltaStream(cast(Body, body), DECODERS[dialect](), FAILURES, 60)
+    stream = DeltaStream(cast(Body, body), DECODERS[dialect](), FAILURES, 60, Batches())
     answer = Answer()
     try:
         while (batch := await stream.next()) is not None:

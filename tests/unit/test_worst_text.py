@@ -10,7 +10,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,7 +74,7 @@ from providers.retry.replay_dedupe import Continued
 from providers.route import Endpoint, Quirks, Timeouts
 from providers.token_lower_bound import exceeds_window
 from store.records import MessageRecord
-from tests.answers import question, route
+from tests.answers import Batches, question, route
 from tests.aws_frames import frame
 from tests.in_process import make_settings
 
@@ -136,7 +136,7 @@ def responses_decoder() -> ResponsesDecoder:
 def streamed(*chunks: bytes, of: ChatDecoder | ResponsesDecoder | MessagesDecoder | None = None) -> None:
     """Let a stream with status 200 bring these bytes."""
     body = SimpleNamespace(due_in=lambda _: None)
-    stream = DeltaStream(cast("Body", body), of or chat_decoder(), FAILURES, 60)
+    stream = DeltaStream(cast("Body", body), of or chat_decoder(), FAILURES, 60, Batches())
     for chunk in chunks:
         stream._piece(chunk)
     stream._last(stream._parser.close())
@@ -208,10 +208,13 @@ def demo(prompt: str, **options: Any) -> None:
 
     async def first() -> None:
         model = Dialect(Endpoint("demo", "Demo", "", ()), Timeouts())
-        answer = cast("AsyncIterator[Any]", model.stream(question(prompt, demo={"rate": 0} | options), route("demo")))
-        async for _ in answer:
-            if options.get("tokens"):
-                break
+        asking = asyncio.create_task(
+            model.answer(question(prompt, demo={"rate": 0} | options), route("demo"), sink := Batches())
+        )
+        while not sink.put_later or (not options.get("tokens") and not asking.done()):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
 
     asyncio.run(first())
 

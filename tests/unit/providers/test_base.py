@@ -19,8 +19,9 @@ from providers.base import (
     ToolCallPart,
     ToolResultPart,
     Usage,
-    decode_part,
 )
+
+decode_part = msgspec.json.Decoder(Part, float_hook=float).decode
 
 PARTS: list[tuple[Part, dict[str, Any]]] = [
     (TextPart("hi"), {"kind": "text", "text": "hi"}),

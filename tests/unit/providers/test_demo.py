@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from providers.base import ChatMessage, ChatRequest, PartDelta, ProviderError, TextPart, Tool, Usage
+from providers.base import ChatMessage, ChatRequest, Delta, PartDelta, ProviderError, TextPart, Tool, Usage
 from providers.demo.model import DemoOptions, Dialect, demo_options, demo_text, demo_thinking
 from providers.route import Endpoint, Timeouts
-from tests.answers import Answer, question, route
+from tests.answers import Answer, Batches, question, route
 
 ROUTE = route("demo")
 MODEL = Dialect(Endpoint("demo", "Demo", "", ()), Timeouts(between_events_s=0.05))
@@ -22,8 +22,7 @@ def ask(prompt: str = "Hello", /, *, tools: tuple[Tool, ...] = (), seed: int | N
 async def answer_to(request: ChatRequest) -> Answer:
     answer = Answer()
     try:
-        async for batch in MODEL.stream(request, ROUTE):
-            answer.add(batch)
+        await MODEL.answer(request, ROUTE, answer)
     except ProviderError as error:
         answer.error = error
     return answer
@@ -99,9 +98,9 @@ async def test_a_word_is_a_batch() -> None:
 
     async with asyncio.TaskGroup() as group:
         group.create_task(tick())
-        batches = [batch async for batch in MODEL.stream(ask(text="a b c d"), ROUTE)]
+        await MODEL.answer(ask(text="a b c d"), ROUTE, sink := Batches())
         running = False
-    assert [batch[-1] for batch in batches[:-1]] == [PartDelta(0, text) for text in ("a ", "b ", "c ", "d")]
+    assert [batch[-1] for batch in sink.put_later[:-1]] == [PartDelta(0, text) for text in ("a ", "b ", "c ", "d")]
     assert ticks >= 4
 
 
@@ -115,11 +114,14 @@ async def test_rate() -> None:
 async def test_rate_is_kept_after_a_pause() -> None:
     """A reader that paused gets what was due in the meantime."""
     start = time.perf_counter()
-    batches = 0
-    async for _ in MODEL.stream(ask(rate=100, tokens=31), ROUTE):
-        batches += 1
-        if batches == 3:
-            await asyncio.sleep(0.2)
+
+    class Pausing(Batches):
+        async def put(self, batch: list[Delta]) -> None:
+            await super().put(batch)
+            if len(self.put_later) == 3:
+                await asyncio.sleep(0.2)
+
+    await MODEL.answer(ask(rate=100, tokens=31), ROUTE, Pausing())
     assert time.perf_counter() - start < 0.45
 
 

@@ -9,7 +9,7 @@ import pytest
 from providers.base import ChatMessage, ChatRequest, ImagePart, ProviderError, Tool
 from providers.catalog.catalog import Catalog, Providers
 from providers.catalog.schema import shipped_rows
-from tests.answers import KEY, every_key, question
+from tests.answers import KEY, Batches, every_key, question
 
 EVERY_KEY = every_key()
 
@@ -246,7 +246,7 @@ async def test_refused_before_anything_is_sent() -> None:
     providers = Providers(catalog)
     image = ChatRequest(model="m", messages=(ChatMessage("user", (ImagePart("image/png", data="A"),)),))
     with pytest.raises(ProviderError, match=r"glm-5\.3 can't see"):
-        providers.of(catalog.resolve("glm-5.3")).stream(image)
+        await providers.of(catalog.resolve("glm-5.3")).answer(image, Batches())
     await providers.aclose()
 
 
@@ -254,8 +254,8 @@ async def test_asks_the_demo() -> None:
     """From an id to the words, in three lines."""
     catalog = Catalog({})
     provider = Providers(catalog).of(catalog.resolve(catalog.default_model))
-    batches = [batch async for batch in provider.stream(question(demo={"rate": 0}, tools=(Tool("f"),)))]
-    assert len(batches) > 100
+    await provider.answer(question(demo={"rate": 0}, tools=(Tool("f"),)), sink := Batches())
+    assert len(sink.put_later) > 100
 
 
 def test_sdks_are_imported_when_they_are_needed() -> None:
@@ -275,7 +275,8 @@ def test_warming_up() -> None:
     code = """
 import asyncio, sys
 from providers.base import ChatMessage, ChatRequest, ProviderError, TextPart
-from providers.catalog.catalog.catalog import Catalog, Providers
+from providers.catalog.catalog import Catalog, Providers
+from tests.answers import Batches
 
 catalog = Catalog({"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:9"})
 assert Catalog({"MOONSHOT_API_KEY": "k"}).dialects("ollama/x") == {"openai_chat": "ollama"}
@@ -290,8 +291,7 @@ async def main():
     for model in ("openai/m", "gpt-6-sol"):
         question = ChatRequest(model=model, messages=(ChatMessage("user", (TextPart("Hi"),)),))
         try:
-            async for _ in providers.of(catalog.resolve(model)).stream(question):
-                pass
+            await providers.of(catalog.resolve(model)).answer(question, Batches())
         except ProviderError as error:
             assert error.code == "upstream_error", error
     await providers.aclose()
@@ -308,7 +308,8 @@ def test_an_sdk_is_imported_beside_the_loop() -> None:
     """While a provider's SDK is imported for the first time, the loop goes on."""
     code = """
 import asyncio
-from providers.catalog.catalog.catalog import Catalog, Providers
+from providers.catalog.catalog import Catalog, Providers
+from tests.answers import Batches
 
 async def main():
     catalog = Catalog({"OPENAI_API_KEY": "k"})

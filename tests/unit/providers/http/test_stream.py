@@ -17,7 +17,7 @@ from providers.http.transport import body_of, http_client
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Endpoint, Quirks, Timeouts
-from tests.answers import Answer
+from tests.answers import Answer, Batches
 from tests.upstream import Script, Upstream, chat, sse
 
 FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
@@ -30,7 +30,7 @@ async def read(upstream: Upstream, script: Script, between_s: float = 5) -> tupl
     async with http_client(Timeouts(first_event_s=between_s)) as client:
         request = client.build_request("POST", upstream.openai_url + "/chat/completions", json={})
         response = await client.send(request, stream=True)
-        stream = DeltaStream(body_of(response), ChatDecoder(Quirks(), FAILURES), FAILURES, between_s)
+        stream = DeltaStream(body_of(response), ChatDecoder(Quirks(), FAILURES), FAILURES, between_s, Batches())
         try:
             while (batch := await stream.next()) is not None:
                 batches.append(batch)
@@ -54,26 +54,21 @@ async def test_batches(upstream: Upstream) -> None:
 async def test_what_is_taken_is_not_given_again(upstream: Upstream) -> None:
     """A taker gets each batch as it is read; from the first that it doesn't take on, they are the reader's."""
     upstream.plays(chat(*"abcdef").but(rate=50))
-    offered: list[list[Delta]] = []
-
-    def take(batch: list[Delta]) -> bool:
-        offered.append(batch)
-        return len(offered) <= 3
-
+    sink = Batches(at_once=3)
     async with http_client(Timeouts()) as client:
         request = client.build_request("POST", upstream.openai_url + "/chat/completions", json={})
         response = await client.send(request, stream=True)
-        stream = DeltaStream(body_of(response), ChatDecoder(Quirks(), FAILURES), FAILURES, 5, take=take)
+        stream = DeltaStream(body_of(response), ChatDecoder(Quirks(), FAILURES), FAILURES, 5, sink)
         answer = Answer()
         given = []
         while (batch := await stream.next()) is not None:
             given.append(batch)
         await response.aclose()
-    for batch in [*offered[:3], *given]:
+    for batch in [*sink.taken, *given]:
         answer.add(batch)
     assert answer.text() == "abcdef"
     assert answer.finish == "stop"
-    assert given[0] == offered[3]
+    assert len(sink.taken) == 3
 
 
 @pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"error":' + b"[" * 100_000])
@@ -121,7 +116,7 @@ async def test_nested_almost_too_deep(decoder: Callable[[], Decoder], line: byte
     """What can just be read, and no longer be written, is a failure like another."""
     for depth in range(700, 1001):
         body = Told(line % (b"[" * depth + b"]" * depth))
-        stream = DeltaStream(cast("Body", body), decoder(), FAILURES, 5)
+        stream = DeltaStream(cast("Body", body), decoder(), FAILURES, 5, Batches())
         with suppress(ProviderError):
             while await stream.next() is not None:
                 pass

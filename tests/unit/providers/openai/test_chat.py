@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from providers.base import Usage
 from providers.openai.chat_chunks import ChatDecoder
 from providers.route import Quirks, Timeouts
-from tests.answers import KEY, desk, question, route
+from tests.answers import KEY, Batches, desk, question, route
 from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
 from tests.upstream import chat, refusal
 
@@ -197,12 +196,14 @@ async def test_cancel(delay_s: float) -> None:
 
 
 async def test_close() -> None:
-    """Closing a stream in the middle hangs up before it returns."""
+    """Cancelling an answer in the middle hangs up before it returns."""
     async with desk() as (upstream, providers):
         upstream.plays(chat("a", "b").but(stall_after=1))
-        async with aclosing(cast(Any, providers.stream(question(), ROUTE))) as batches:
-            async for _ in batches:
-                break
+        async with asyncio.TaskGroup() as tasks:
+            answering = tasks.create_task(providers.providers.of(ROUTE).answer(question(), sink := Batches()))
+            while not sink.put_later:
+                await asyncio.sleep(0.005)
+            answering.cancel()
         async with asyncio.timeout(5):
             await upstream.asked[0].disconnected.wait()
 

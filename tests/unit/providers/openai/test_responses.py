@@ -2,15 +2,14 @@
 
 import asyncio
 import json
-from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-from providers.base import CitationPart, Delta, PartDelta, ProviderError, ResponseHandle, TextPart, Usage
+from providers.base import CitationPart, PartDelta, ProviderError, ResponseHandle, TextPart, Usage
 from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Quirks
-from tests.answers import KEY, desk, question, route
+from tests.answers import KEY, Batches, desk, question, route
 from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
 from tests.upstream import RESPONSE, refusal, responses
 
@@ -144,18 +143,14 @@ async def test_background() -> None:
     """An answer in the background tells by what it can be heard again, and is then continued from what was heard."""
     async with desk() as (upstream, providers):
         upstream.plays(responses("Hel", "lo", "."))
-        batches: list[Delta] = []
-        async with aclosing(cast(Any, providers.stream(question(), BACKGROUND))) as heard:
-            async for batch in heard:
-                batches += batch
+        await providers.providers.of(BACKGROUND).answer(question(), first := Batches())
+        batches = first.deltas
         assert upstream.asked[0].body["background"] is True
         assert upstream.asked[0].body["store"] is True
         assert batches[0] == ResponseHandle("m", RESPONSE)
         again = question().going_on_from([TextPart("Hell")], ResponseHandle("m", RESPONSE))
-        rest: list[Delta] = []
-        async with aclosing(cast(Any, providers.stream(again, BACKGROUND))) as heard:
-            async for batch in heard:
-                rest += batch
+        await providers.providers.of(BACKGROUND).answer(again, second := Batches())
+        rest = second.deltas
         assert "".join(delta.text or "" for delta in rest if isinstance(delta, PartDelta)) == "o."
         asked = upstream.asked[1]
         assert asked.method == "GET"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
 from typing import Any
 
 import pytest
@@ -35,6 +36,8 @@ class Listener:
     def __init__(self, text: str = "Hi", refuses: str = "") -> None:
         self.told: list[Any] = []
         self.waits: list[int] = []
+        self.said: list[Delta] = []
+        self.begun = 0
         self.failures: list[tuple[str, str]] = []
         self._question = question(text)
         self._refuses = refuses
@@ -58,8 +61,15 @@ class Listener:
         self.told.append(("retrying", attempt))
         self.waits.append(delay_ms)
 
+    def started(self) -> None:
+        self.begun += 1
+
     def take(self, batch: list[Delta]) -> bool:
-        return False
+        self.said += batch
+        return True
+
+    async def put(self, batch: list[Delta]) -> None:
+        self.said += batch
 
 
 class World:
@@ -95,12 +105,10 @@ class World:
     async def ask(self, model: str = "a", **fields: Any) -> str:
         """The text of the answer. Raises `ProviderError`."""
         deadline = asyncio.get_running_loop().time() + self.deadline_s
-        begun = await self.resilience.begin(self.catalog.resolve(model), self.listener, deadline, **fields)
-        said = list(begun.first)
-        async with aclosing(begun.batches) as batches:
-            async for batch in batches:
-                said += batch
-        return "".join(delta.text or "" for delta in said if isinstance(delta, PartDelta))
+        listener = copy(self.listener)  # what is told is one list; what is said is each answer's
+        listener.said = []
+        await self.resilience.answer(self.catalog.resolve(model), listener, deadline, **fields)
+        return "".join(delta.text or "" for delta in listener.said if isinstance(delta, PartDelta))
 
     async def failure(self, model: str = "a", **fields: Any) -> ProviderError:
         """The error of an answer that doesn't come."""
@@ -241,11 +249,9 @@ async def test_nothing_after_the_first_delta_is_repeated() -> None:
     async with world(fallbacks=["b"]) as w:
         w.a.plays(chat("Hel", "lo world").but(cut=150))
         deadline = asyncio.get_running_loop().time() + 9
-        begun = await w.resilience.begin(w.catalog.resolve("a"), w.listener, deadline)
-        assert begun.first
         with pytest.raises(ProviderError) as caught:
-            async for _ in begun.batches:
-                pass
+            await w.resilience.answer(w.catalog.resolve("a"), w.listener, deadline)
+        assert w.listener.said
         assert caught.value.code == "upstream_incomplete"
         assert (len(w.a.asked), len(w.b.asked)) == (1, 0)
 
@@ -448,7 +454,7 @@ async def test_the_demo_fails_as_it_is_told() -> None:
     listener.requesting = lambda route, question: listener.told.append(("asking", route.id))  # type: ignore[method-assign]
     for _ in range(2):
         with pytest.raises(ProviderError, match="as asked"):
-            await resilience.begin(Catalog({}).resolve("demo"), listener, 1e9)
+            await resilience.answer(Catalog({}).resolve("demo"), listener, 1e9)
     assert listener.told == [("asking", "demo")] * 2
 
 
@@ -470,6 +476,10 @@ async def test_an_answer_with_a_cursor_has_begun() -> None:
         await asyncio.get_running_loop().create_future()
 
     resilience = RetryingClient(ScriptedProviders(slow), Retries())
-    begun = await resilience.begin(Catalog({}).resolve("demo"), Listener(), 1e9)
-    assert begun.first == [ResponseHandle("m", "resp_1")]
-    await begun.batches.aclose()
+    listener = Listener()
+    async with asyncio.TaskGroup() as tasks:
+        answering = tasks.create_task(resilience.answer(Catalog({}).resolve("demo"), listener, 1e9))
+        while not listener.said:
+            await asyncio.sleep(0)
+        answering.cancel()
+    assert listener.said == [ResponseHandle("m", "resp_1")]
