@@ -1,0 +1,59 @@
+"""docs/architecture.md names files and functions that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+PATH = re.compile(r"`((?:gateway|providers|store|tests)/[\w/]*(?:\.\w+)?|pyproject\.toml)`")
+STEP = re.compile(r"^(?:\d+\.|[-|]) .*?(?=^(?:\d+\.|[-|#\n]))", re.M | re.S)
+NAME = re.compile(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)`")
+WORDS = {"renew", "append", "owner_lost", "code", "Accept", "turn.cancel"}
+"""Names that a step has in passing: methods of the store, and codes."""
+
+
+@cache
+def names_in(path: str) -> frozenset[str]:
+    """Return the classes, functions and methods (`Class.method`) of a file, or of all files of a folder."""
+    place = ROOT / path
+    if place.is_dir():
+        return frozenset().union(*(names_in(str(each.relative_to(ROOT))) for each in place.rglob("*.py")))
+    found: set[str] = set()
+    for node in ast.parse(place.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+        if isinstance(node, ast.ClassDef):
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
+                    found |= {f"{node.name}.{inner.name}", inner.name}
+    return frozenset(found)
+
+
+def test_every_path_is_there() -> None:
+    """A path that was moved is moved in the document as well."""
+    paths = set(PATH.findall(PAGE))
+    assert len(paths) > 40
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("step", STEP.findall(PAGE + "\n#"), ids=lambda step: step[:60].replace("\n", " "))
+def test_every_name_of_a_step_is_in_one_of_its_files(step: str) -> None:
+    """A function or class stands in a file that the same step names, or somewhere in the packages."""
+    paths = [path for path in PATH.findall(step) if path.endswith(".py")]
+    is_numbered = step[0].isdigit() and len(paths) > 0
+    known = frozenset().union(*(names_in(path) for path in paths if is_numbered))
+    known |= frozenset().union(*(names_in(package) for package in ("gateway", "providers", "store") if not is_numbered))
+    for name in NAME.findall(step):
+        if name in WORDS or "/" in name or not re.search(r"[._A-Z]|^[a-z]+$", name):
+            continue
+        assert name in known, name
