@@ -1,3 +1,3 @@
-"""Protocol, turns, connections, HTTP: everything between a client and a provider."""
+"""The gateway between clients and providers: protocol, turns, connections and HTTP."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The `turnwire` command, also as `python -m gateway`: which of the commands is meant."""
+"""The `turnwire` command, also run as `python -m gateway`. It runs one of the subcommands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ COMMANDS = {"serve": serve, "models": models, "check": check, "keys": keys, "adm
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command that is named, or `serve`. Leaves with an exit code and a sentence if it fails."""
+    """Run the command named in `arguments`, or `serve` if none is named. None means `sys.argv`.
+
+    Exits with an exit code and a message if the command fails.
+    """
     parser = ArgumentParser(prog="turnwire", description="A WebSocket-first realtime chat gateway.")
     parser.add_argument("--version", action="version", version=f"turnwire {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         COMMANDS[options.command].run(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read the output, `head` for one, has seen enough; nothing more may be flushed at the end.
+        # The reader of the output, such as `head`, has closed the pipe. Nothing more may be flushed at exit.
         sys.stdout = None
         sys.exit(1)
 

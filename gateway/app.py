@@ -1,4 +1,4 @@
-"""The application: routes, and a lifespan that owns the store, the providers, and every task that outlives a request."""
+"""The ASGI application: routes, and a lifespan that owns store, providers and all tasks that outlive a request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from store.connect import connect
 
 
 class Gateway:
-    """One process's gateway: an ASGI application, and the drain that goes before the server's own shutdown."""
+    """The gateway of one process: an ASGI application, and the drain that precedes the server's own shutdown."""
 
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self.settings = settings
@@ -52,18 +52,21 @@ class Gateway:
             lifespan=self._lifespan,
             exception_handlers={404: unknown_address, 405: unknown_address},
         )
-        # Its redirect would lead to whatever the Host header says, and loses a proxy's https.
+        # Starlette's redirect would lead to the host in the Host header, and would lose a proxy's https.
         starlette.router.redirect_slashes = False
         self.app = PageGuard(PathPrefix(cross_origin(starlette, settings), settings.path_prefix), settings)
 
     @property
     def services(self) -> Services:
-        """What the lifespan has made."""
+        """The services that the lifespan has created."""
         assert self._wired is not None, "the lifespan has not begun"
         return self._wired.services
 
     async def open_store(self) -> None:
-        """Open the store, once; a server does it before anything else, to say plainly what is wrong."""
+        """Open the store if it isn't open. Raises `StoreError`.
+
+        A server calls this before anything else, so that it can report plainly what is wrong.
+        """
         if not self._store_open:
             await self.store.open()
             self._store_open = True
@@ -98,5 +101,5 @@ class Gateway:
             await self.store.close()
 
     async def drain(self) -> None:
-        """Leave, while everything still works."""
+        """Drain this instance while all of its parts still work."""
         await drain(self.services)

@@ -1,4 +1,7 @@
-"""Open circuits, told from instance to instance as notes in the store: a provider that fails is everybody's matter."""
+"""Share open circuits between instances, as ephemeral values in the store.
+
+A provider that fails concerns every instance.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ _decode = msgspec.msgpack.Decoder(Opened).decode
 
 
 class BreakerSync:
-    """Keeps `breakers` and the store's notes alike. A turn never waits for this."""
+    """The synchronization of `breakers` with the ephemeral values in the store. A turn never waits for it."""
 
     def __init__(self, store: Store, breakers: Breakers) -> None:
         self._store = store
@@ -29,7 +32,10 @@ class BreakerSync:
         breakers.on_change = self._changed.set
 
     async def keep(self) -> None:
-        """Tell what opens here, at once, and look each second at what opened elsewhere, until cancelled."""
+        """Publish circuits that open here at once, and read those of other instances every second, until cancelled.
+
+        Return at once if the store isn't shared.
+        """
         if not self._store.shared:
             return
         while True:

@@ -1,4 +1,7 @@
-"""Leaving: no new turns, clients go on elsewhere, running turns end or are handed over. Before the server's own shutdown."""
+"""The drain of an instance, before the server's own shutdown.
+
+No new turns start, clients reconnect to other instances, and running turns end or are handed over.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,11 @@ RECONNECT_AFTER_MS = 1000
 
 
 async def drain(services: Services) -> None:
-    """With a shared store the sockets go first, and find their turns elsewhere; else they stay until the end."""
+    """Drain this instance.
+
+    With a shared store, clients are closed first and find their turns on other instances. Otherwise they stay
+    connected until the turns have ended or `drain_s` is over.
+    """
     settings, runner, clients = services.settings, services.runner, services.clients
     log.info("draining", turns=len(services.registry.live()), drain_s=settings.drain_s)
     runner.draining = True

@@ -1,4 +1,4 @@
-"""The one place that wires: the parts of a running gateway, and the chores that they need done."""
+"""The parts of a running gateway and their background tasks. All parts are created and connected here."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _decode_wished = msgspec.msgpack.Decoder(tuple[str, str]).decode
 
 @dataclass(slots=True)
 class Runtime:
-    """A gateway's parts. Once the `background_tasks` run, `begin` before anything is served."""
+    """The parts of a gateway. Start the `background_tasks`, then call `begin` before anything is served."""
 
     services: Services
     writer: LogWriter
@@ -62,11 +62,11 @@ class Runtime:
     providers: Providers
 
     async def begin(self) -> None:
-        """Hear what other instances tell this one. Raises `StoreError`."""
+        """Subscribe to the messages that other instances send to this one. Raises `StoreError`."""
         await self.services.store.subscribe(instance_channel(self.services.instance))
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
-        """What runs until it is cancelled."""
+        """Return the coroutines to run in the background until they are cancelled."""
         rate_limiter = self.services.limits.rate_limiter
         paced = (
             [rate_limiter.run(self.services.store, lambda: self.writer.reachable)] if rate_limiter is not None else []
@@ -111,7 +111,7 @@ def wire(
     telemetry: Telemetry,
     tracing: Tracing | None = None,
 ) -> Runtime:
-    """Make the parts and tell them of each other."""
+    """Create the parts of a gateway and connect them."""
 
     clients = ClientRegistry(telemetry, settings.heartbeat_s)
 
@@ -166,7 +166,7 @@ def wire(
 
 
 def _live(services: Services, writer: LogWriter) -> list[Metric]:
-    """What there is at this moment."""
+    """Return the gauges with their current values."""
     label = services.telemetry.model
     turns = Counter((shown_status(one.state), label(one.model)) for one in services.registry.live() if one.owned)
     clients = services.clients.counts()
@@ -179,9 +179,9 @@ def _live(services: Services, writer: LogWriter) -> list[Metric]:
 
 
 async def _warm_up(services: Services, providers: Providers) -> None:
-    """Once the gateway serves, load beside the loop what turns need: the list of prices, the providers' SDKs.
+    """Load the price list and the SDKs of the providers, which turns need, in threads once the gateway serves.
 
-    The SDKs take about a second each. Nothing waits for that thread, not even the end of the process.
+    The SDKs take about a second each. Nothing waits for their thread, not even the exit of the process.
     """
     await asyncio.sleep(PRICES_AFTER_S)
     if any(row.price_list and not missing for _, row, missing in services.catalog.providers()):

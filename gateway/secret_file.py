@@ -1,4 +1,7 @@
-"""A setting that may stand in a file, `@FILE`: what is on a command line every user of the machine can read."""
+"""A setting that may be read from a file, given as `@FILE`.
+
+Every user of the machine can read a secret on a command line.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from pydantic import AfterValidator
 
 
 def read_secret(given: str) -> str:
-    """What was given, or of `@FILE` the first line. Raises `ValueError`, which says nothing of what is in the file."""
+    """Return `given`, or the first line of the file if it is `@FILE`.
+
+    Raises `ValueError` if the file can't be used; the message contains nothing from the file.
+    """
     if not given.startswith("@"):
         return given
     path = given[1:]

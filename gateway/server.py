@@ -1,4 +1,4 @@
-"""uvicorn's settings, our protocol classes in it, and its shutdown in our order: drain first."""
+"""The uvicorn server: its settings, our protocol classes, and a shutdown that drains first."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gateway.transport.uvicorn_websocket import bounded
 GRACEFUL_SHUTDOWN_S = 5
 BACKLOG = 2048
 GC_THRESHOLDS = (20_000, 5, 5)
-"""Collections find little and make tokens wait, so they are rare; not so rare that what they find piles up."""
+"""Collections free little and delay tokens, so they are rare, but not so rare that garbage piles up."""
 SWITCH_S = 0.001
-"""So long at most the loop waits for a thread that works in Python: the embedded store's, or a large body's."""
+"""The longest wait of the loop for a thread that runs Python code: the embedded store's, or that for large bodies."""
 
 
 class Server(UvicornServer):
-    """uvicorn's server, with the drain before it closes sockets, and a word when it is ready."""
+    """uvicorn's server, with a drain before it closes sockets, and a callback when it is ready."""
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -31,7 +31,7 @@ class Server(UvicornServer):
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the store, listen, then say so. Raises `StoreError`."""
+        """Open the store, listen, then call `on_ready`. Raises `StoreError`."""
         await self._gateway.open_store()
         await super().startup(sockets)
         if self.started:
@@ -39,15 +39,18 @@ class Server(UvicornServer):
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain while everything still works, then close. A signal that came before `main_loop` comes here, too."""
+        """Drain while everything still works, then close. A signal that arrives before `main_loop` also leads here."""
         await self._gateway.drain()
         await super().shutdown(sockets)
-        # uvicorn would raise the signal again after a clean end, and the exit code would say "killed".
+        # uvicorn would raise the signal again after a clean shutdown, and the exit code would mean "killed".
         self._captured_signals.clear()
 
 
 def _collect_rarely() -> None:
-    """What was imported lives as long as the process: no collection looks at it again."""
+    """Make garbage collections rare, and exclude imported objects from them, because these live as long as the process.
+
+    Also set the thread switch interval to `SWITCH_S`.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
@@ -55,13 +58,13 @@ def _collect_rarely() -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `OSError`."""
+    """Return a listening socket. Raises `OSError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=BACKLOG)
 
 
 def ready_line(gateway: Gateway, port: int) -> str:
-    """Where to open the page, which providers have keys, and who may come in."""
+    """Return the startup line: the page's URL, the providers that have keys, and how clients authenticate."""
     settings = gateway.settings.model_copy(update={"port": port})
     catalog = gateway.catalog
     keyed = sorted(
@@ -79,7 +82,7 @@ def ready_line(gateway: Gateway, port: int) -> str:
 
 
 def make_server(gateway: Gateway, settings: Settings, on_ready: Callable[[], None]) -> Server:
-    """The server of this process, not yet running."""
+    """Return the server of this process. It isn't running yet."""
     config = uvicorn.Config(
         gateway.app,
         host=settings.host,

@@ -1,4 +1,4 @@
-"""Every setting, read from the environment here and nowhere else."""
+"""All settings. The environment is read here and nowhere else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ TOKEN_KEYS = ("secret", "public_key", "jwks_url")
 
 
 class TokenSettings(NamedTuple):
-    """By what tokens are checked; exactly one of `secret`, `public_key` and `jwks_url` is set. `prefix`: of the variables."""
+    """The rules for checking tokens. Exactly one of `secret`, `public_key` and `jwks_url` is set.
+
+    `prefix` is the prefix of the environment variables that set them.
+    """
 
     prefix: str
     secret: str | None
@@ -38,7 +41,7 @@ class TokenSettings(NamedTuple):
 
 
 class Settings(BaseSettings):
-    """What an operator may set. Units stand last in a name; variables are TURNWIRE_ and the name in capitals."""
+    """The operator's settings. A name ends with its unit. Its variable is TURNWIRE_ and the name in capitals."""
 
     model_config = SettingsConfigDict(env_prefix="TURNWIRE_", frozen=True, extra="ignore", populate_by_name=True)
 
@@ -76,7 +79,7 @@ class Settings(BaseSettings):
     path_prefix: str = ""
     default_model: str | None = None
     models: str | None = None
-    """The operator's file of models and providers: docs/providers.md."""
+    """The operator's file of models and providers; see docs/providers.md."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     admin_url: str | None = None
     admin_token: Secret | None = Field(None, repr=False)
@@ -114,7 +117,7 @@ class Settings(BaseSettings):
     user_cost_per_day: Decimal = Field(Decimal(0), ge=0, decimal_places=9)
     conversation_tokens: int = Field(0, ge=0)
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ("127.0.0.1", "::1")
-    """Whose X-Forwarded-For and X-Forwarded-Proto count: addresses and networks."""
+    """The addresses and networks whose X-Forwarded-For and X-Forwarded-Proto headers are trusted."""
     turn_output_bytes: int = Field(8_388_608, ge=65_536)
 
     heartbeat_s: float = Field(15, gt=0)
@@ -149,7 +152,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _not_from_kubernetes(cls, given: dict[str, object]) -> dict[str, object]:
-        """For a service called redis Kubernetes sets REDIS_PORT=tcp://…, which nobody meant for us."""
+        """Drop REDIS_PORT=tcp://…, which Kubernetes sets for a service called redis and isn't meant for the gateway."""
         return {
             name: value
             for name, value in given.items()
@@ -159,13 +162,13 @@ class Settings(BaseSettings):
     @field_validator("jwt_algorithms", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, given: object) -> object:
-        """The variable lists them with commas between them."""
+        """Split the comma-separated value of a variable."""
         return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
 
     @field_validator("trusted_proxies")
     @classmethod
     def _check_proxies(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        """Addresses and networks; whoever trusts everybody has no client's address."""
+        """Raise `ValueError` for a network of all addresses: if all are trusted, no client address is left."""
         for name in given:
             if not ip_network(name).prefixlen:
                 raise ValueError(f"{name} is everybody: list your proxies")
@@ -174,14 +177,14 @@ class Settings(BaseSettings):
     @field_validator("allowed_origins", mode="before")
     @classmethod
     def _split_origins(cls, given: object) -> object:
-        """The variable lists origins with commas between them."""
+        """Split the comma-separated origins of a variable, and remove trailing slashes."""
         if not isinstance(given, str):
             return given
         return tuple(origin.strip().rstrip("/") for origin in given.split(",") if origin.strip())
 
     @model_validator(mode="after")
     def _check_credentials(self) -> Self:
-        """Auth has what it needs, and nothing that would be silently without effect."""
+        """Check that `auth` has the keys it needs and that no key is set without effect. Raises `ValueError`."""
         jwt = _one_of({name: getattr(self, f"jwt_{name}") for name in TOKEN_KEYS}, "TURNWIRE_JWT_")
         if "jwt" in self.auth and not jwt:
             raise ValueError(
@@ -198,7 +201,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_bodies(self) -> Self:
-        """The largest body finds room."""
+        """Check that the other limits have room for the largest body. Raises `ValueError`."""
         if self.bodies_bytes < self.body_bytes:
             raise ValueError("TURNWIRE_BODIES_BYTES has to be at least TURNWIRE_BODY_BYTES: raise it")
         if 0 < self.user_live_bytes < self.body_bytes:
@@ -209,7 +212,7 @@ class Settings(BaseSettings):
 
     @property
     def token_settings(self) -> TokenSettings | None:
-        """How users' and services' tokens are checked, if they count."""
+        """The rules for checking the tokens of users and services; None if `auth` doesn't include jwt."""
         if "jwt" not in self.auth:
             return None
         return TokenSettings(
@@ -226,7 +229,7 @@ class Settings(BaseSettings):
 
     @property
     def identity_settings(self) -> TokenSettings | None:
-        """How the tokens are checked by which a service names its user, if it may."""
+        """The rules for checking the tokens by which a service names its user; None if no key for them is set."""
         given = (self.identity_secret, self.identity_public_key, self.identity_jwks_url)
         if given == (None, None, None):
             return None
@@ -236,7 +239,7 @@ class Settings(BaseSettings):
     @field_validator("path_prefix")
     @classmethod
     def _plain_path(cls, given: str) -> str:
-        """A path with one slash before it and none behind it."""
+        """Return the path with one leading slash and no trailing slash. Raises `ValueError`."""
         if re.fullmatch(r"/?(?:[\w.~-]+/)*[\w.~-]*", given) is None:
             raise ValueError("a path such as /chat is needed")
         path = given.strip("/")
@@ -244,7 +247,10 @@ class Settings(BaseSettings):
 
     @property
     def store_url(self) -> str:
-        """The store that was named, or the Redis of REDIS_…, here where no host is given, or a file beside the process."""
+        """The URL of the store: `store` if it is set, else the Redis of the REDIS_… variables (default host 127.0.0.1).
+
+        If none of them is set, the store is the SQLite file `turnwire.db` in the working directory.
+        """
         if self.store:
             return self.store
         if not self.model_fields_set & {"redis_host", "redis_port", "redis_password"}:
@@ -255,7 +261,7 @@ class Settings(BaseSettings):
 
     @property
     def timeouts(self) -> Timeouts:
-        """How long a provider may be silent."""
+        """How long a provider may be silent, in seconds."""
         return Timeouts(
             connect_s=self.connect_timeout_s,
             first_event_s=self.first_event_timeout_s,
@@ -265,19 +271,22 @@ class Settings(BaseSettings):
 
     @property
     def loopback_only(self) -> bool:
-        """Auth is off, and nothing says that this is meant for the network."""
+        """Whether auth is off and `insecure` isn't set, so that the gateway isn't meant for the network."""
         return self.auth == "none" and not self.insecure
 
     @property
     def page_url(self) -> str:
-        """Where a browser on this machine finds the page."""
+        """The URL of the page for a browser on this machine."""
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host
         bracketed = f"[{host}]" if ":" in host else host
         return f"http://{bracketed}:{self.port}"
 
 
 def variables_of(given: str) -> tuple[str, tuple[str, ...]]:
-    """The setting that is called so, or that a variable of this name sets, and the variables that set it."""
+    """Return the name of a setting and the variables that set it. `given` is the name or one of the variables.
+
+    An unknown `given` is returned as both.
+    """
     for name, field in Settings.model_fields.items():
         alias = field.validation_alias
         choices = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else []
@@ -287,7 +296,7 @@ def variables_of(given: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _one_of(given: Mapping[str, object], prefix: str) -> bool:
-    """Whether one is given. Raises `ValueError` for more than one."""
+    """Return whether one of `given` is set. Raises `ValueError` if more than one is."""
     found = [prefix + name.upper() for name in given if given[name] is not None]
     if len(found) > 1:
         raise ValueError(f"{' and '.join(found)} are both set; tokens are checked by one of them")
@@ -295,5 +304,5 @@ def _one_of(given: Mapping[str, object], prefix: str) -> bool:
 
 
 def environment() -> Mapping[str, str]:
-    """The process's environment, for the providers' keys and addresses."""
+    """Return the environment of the process, for the keys and addresses of the providers."""
     return os.environ

@@ -1,7 +1,7 @@
-"""Several processes on one port, on one machine: started, restarted when they die, and ended together.
+"""Several worker processes on one port of one machine: started, restarted when they die, and stopped together.
 
-Each has a listening socket of its own on the port (SO_REUSEPORT), between which the kernel shares connections out
-evenly. The sockets are the supervisor's: what waits in one while its worker is restarted is served afterwards.
+Each worker has its own listening socket on the port (SO_REUSEPORT). The kernel distributes connections evenly between
+them. The supervisor owns the sockets, so connections that wait while a worker restarts are served afterwards.
 """
 
 from __future__ import annotations
@@ -22,40 +22,43 @@ log = logging.getLogger("turnwire.workers")
 RESTART_FIRST_S = 0.1
 RESTART_MAX_S = 5.0
 STEADY_S = 30.0
-"""Who has lived that long is restarted at once."""
+"""A worker that has run this long is restarted after `RESTART_FIRST_S`."""
 
 Serve = Callable[[socket.socket, Callable[[str], None]], None]
-"""Serves on a socket until a signal, and calls back with its ready line. Runs in the worker's process."""
+"""A callable that serves a socket until a signal and calls back with its ready line. Runs in the worker's process."""
 
 
 def listen_each(host: str, port: int, count: int, backlog: int) -> list[socket.socket]:
-    """As many listening sockets on one port. Raises `OSError`, also where another program listens there."""
+    """Return `count` listening sockets on one port. Raises `OSError`, also if another program listens on it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Without SO_REUSEPORT first: another gateway's sockets would let us in among them.
+    # Bind without SO_REUSEPORT first. With it, binding would succeed beside another gateway's sockets.
     with socket.create_server((host, port), family=family, backlog=0) as alone:
         port = alone.getsockname()[1]
     return [socket.create_server((host, port), family=family, backlog=backlog, reuse_port=True) for _ in range(count)]
 
 
 class Workers:
-    """The supervisor. It serves nothing itself, and has no event loop."""
+    """The supervisor of the workers. It serves nothing itself and has no event loop."""
 
     def __init__(self, sockets: list[socket.socket], serve: Serve) -> None:
         self._sockets = sockets
         self._serve = serve
         self._running: dict[int, int] = {}
-        """By process id, the number of its socket."""
+        """The number of the worker's socket, by process id."""
         self._began = [0.0] * len(sockets)
         self._delays_s = [RESTART_FIRST_S] * len(sockets)
         self._leaving = False
         self._woken, self._wake = socket.socketpair()
 
     def run(self, on_ready: Callable[[str], None]) -> int:
-        """Until a signal, or until the first start fails; the exit code. `on_ready` hears the ready line of them all."""
+        """Run the workers until a signal, or until the first start fails. Return the exit code.
+
+        `on_ready` is called with one ready line for all workers.
+        """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._leave)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        # Each signal writes a byte there: `select` returns also for one that comes just before it begins to wait.
+        # Each signal writes a byte here, so `select` also returns for a signal that arrives just before it waits.
         for end in (self._woken, self._wake):
             end.setblocking(False)
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
@@ -70,16 +73,16 @@ class Workers:
         return self._wait_for_all(restart=True)
 
     def _leave(self, *_: object) -> None:
-        """Pass the wish on. A Ctrl-C comes to the workers by itself too; this one more does no harm."""
+        """Forward the signal to the workers. They receive a Ctrl-C directly too; a second signal does no harm."""
         self._leaving = True
         for pid in tuple(self._running):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 
     def _start(self, place: int) -> str | None:
-        """Start a worker and wait until it is ready; its ready line, or None if it ended before."""
+        """Start a worker and wait until it is ready. Return its ready line, or None if it exited before."""
         heard, said = os.pipe()
-        # The signals wait until the worker's id is known: nobody is forgotten.
+        # Signals wait until the worker's process id is known, so that no worker misses one.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         try:
             self._began[place] = time.monotonic()
@@ -95,7 +98,7 @@ class Workers:
             return pipe.readline().rstrip("\n") or None
 
     def _work(self, place: int, said: int) -> None:
-        """The worker's process, from the fork to its exit."""
+        """Run the worker's process from the fork to its exit."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -120,11 +123,14 @@ class Workers:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            # Not `sys.exit`: what the supervisor would do at its end isn't the worker's to do.
+            # Not `sys.exit`: the worker must not run the supervisor's cleanup.
             os._exit(code)
 
     def _wait_for_all(self, *, restart: bool = False) -> int:
-        """Until none is left; the worst exit code. `restart`: who dies before a signal is replaced."""
+        """Wait until no worker is left. Return the worst exit code.
+
+        If `restart` is true, a worker that dies before a signal is replaced.
+        """
         worst = 0
         while self._running:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -157,5 +163,5 @@ class Workers:
 
 
 def _leave_at_once(number: int, _: FrameType | None) -> None:
-    """A signal before the worker's server listens to them."""
+    """Exit on a signal that arrives before the worker's server handles signals."""
     os._exit(0)

@@ -1,4 +1,4 @@
-"""Work that nobody waits for, in a task group that owns it."""
+"""Work that no caller waits for, in a task group that owns it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = structlog.stdlib.get_logger("turnwire.turn")
 
 
 def spawn(tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
-    """Begin `work` in `tasks`; drop it if the group is ending, for then nobody needs it any more."""
+    """Start `work` in `tasks`. Drop it if the group is ending, because it is no longer needed then."""
     try:
         tasks.create_task(work)
     except RuntimeError:
@@ -24,14 +24,14 @@ def spawn(tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
 
 
 class Metered(Coroutine[Any, Any, T]):
-    """The same work, for a task; `spent` is told how long each of its steps held the loop, in s."""
+    """A coroutine that runs `work` for a task and calls `spent` with the seconds that each step held the loop."""
 
     def __init__(self, work: Coroutine[Any, Any, T], spent: Callable[[float], None]) -> None:
         self._work = work
         self._spent = spent
 
     def send(self, value: Any) -> Any:
-        """One step."""
+        """Run one step."""
         began = perf_counter()
         try:
             return self._work.send(value)
@@ -39,7 +39,7 @@ class Metered(Coroutine[Any, Any, T]):
             self._spent(perf_counter() - began)
 
     def throw(self, *error: Any) -> Any:
-        """One step that begins with an error."""
+        """Run one step that begins with an exception."""
         began = perf_counter()
         try:
             return self._work.throw(*error)
@@ -47,7 +47,7 @@ class Metered(Coroutine[Any, Any, T]):
             self._spent(perf_counter() - began)
 
     def close(self) -> None:
-        """Give the work up."""
+        """Close the work."""
         self._work.close()
 
     def __await__(self) -> Generator[Any, Any, T]:
@@ -55,7 +55,7 @@ class Metered(Coroutine[Any, Any, T]):
 
 
 async def contained(work: Coroutine[Any, Any, None], user: str, turn: str) -> None:
-    """A turn's work; what fails in it is logged, and stays in it."""
+    """Run the work of a turn. Log an exception from it and don't let it propagate."""
     bind_contextvars(user=user, turn=turn)
     try:
         await work

@@ -1,1 +1,1 @@
-"""Models: a chat request in, batches of deltas out. Knows nothing of sockets, turns or stores."""
+"""Clients for models: a chat request in, batches of deltas out. This package knows no sockets, turns or stores."""

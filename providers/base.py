@@ -1,6 +1,6 @@
-"""What a provider is asked and what it answers: requests, parts, deltas, usage, errors.
+"""The data types of a provider call: requests, parts, deltas, usage and errors.
 
-The part, tool and parameter shapes are also those of the wire (`docs/protocol.md`, "Shapes"), so that a part
+The part, tool and parameter shapes are also those of the wire protocol (`docs/protocol.md`, "Shapes"), so a part
 travels from a client to a provider and back without being copied into another type.
 """
 
@@ -32,14 +32,14 @@ ErrorCode = Literal[
 
 
 class TextPart(Struct, tag_field="kind", tag="text", forbid_unknown_fields=True, omit_defaults=True):
-    """Plain text, markdown by convention."""
+    """A piece of plain text, Markdown by convention."""
 
     text: str
     signature: str | None = None
 
 
 class ReasoningPart(Struct, tag_field="kind", tag="reasoning", forbid_unknown_fields=True, omit_defaults=True):
-    """What the model thought. `redacted`: the text is withheld and `signature` carries the opaque block."""
+    """The model's reasoning. If `redacted`, the text is withheld and `signature` carries the opaque block."""
 
     text: str
     redacted: bool = False
@@ -47,7 +47,7 @@ class ReasoningPart(Struct, tag_field="kind", tag="reasoning", forbid_unknown_fi
 
 
 class ToolCallPart(Struct, tag_field="kind", tag="tool_call", forbid_unknown_fields=True, omit_defaults=True):
-    """The model asks for a tool. `arguments` is JSON text, as the model wrote it."""
+    """A tool call by the model. `call` is its id; `arguments` is JSON text, exactly as the model wrote it."""
 
     call: str
     name: str
@@ -56,7 +56,7 @@ class ToolCallPart(Struct, tag_field="kind", tag="tool_call", forbid_unknown_fie
 
 
 class ToolResultPart(Struct, tag_field="kind", tag="tool_result", forbid_unknown_fields=True, omit_defaults=True):
-    """The answer to the tool call with id `call`. `error`: the output says what went wrong."""
+    """The result of the tool call with id `call`. If `error`, `output` describes what went wrong."""
 
     call: str
     output: str
@@ -85,7 +85,7 @@ class FilePart(Struct, tag_field="kind", tag="file", forbid_unknown_fields=True,
 
 
 class CitationPart(Struct, tag_field="kind", tag="citation", forbid_unknown_fields=True, omit_defaults=True):
-    """A source that the answer rests on."""
+    """A source that the answer cites."""
 
     url: str | None = None
     title: str | None = None
@@ -94,7 +94,7 @@ class CitationPart(Struct, tag_field="kind", tag="citation", forbid_unknown_fiel
 
 
 class RefusalPart(Struct, tag_field="kind", tag="refusal", forbid_unknown_fields=True, omit_defaults=True):
-    """The model declines, in its own words."""
+    """A refusal by the model, in its own words."""
 
     text: str
     signature: str | None = None
@@ -110,7 +110,7 @@ class ChatMessage(Struct, frozen=True):
     parts: tuple[Part, ...]
 
     def unsigned(self) -> ChatMessage:
-        """The same without signatures: one model's are worth nothing to another, which refuses them."""
+        """Return this message without signatures, because a model rejects the signatures of another model."""
         bare = tuple(msgspec.structs.replace(part, signature=None) if part.signature else part for part in self.parts)
         return ChatMessage(self.role, bare)
 
@@ -133,7 +133,7 @@ ToolChoice = Literal["auto", "none", "required"] | ToolName
 
 
 class Params(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Tuning. What a model does not know is dropped by its dialect, which documents it."""
+    """The tuning parameters of a request. Each dialect drops, and documents, those that its models don't support."""
 
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
@@ -146,9 +146,10 @@ class Params(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class ResponseHandle(Struct, frozen=True, tag_field="type", tag="cursor"):
-    """The provider makes this answer whether anybody listens or not: by `id` it can be heard again, or stopped.
+    """A handle to an answer that the provider completes even if the connection closes.
 
-    `route` is the id of the route that was asked. A delta without a part, before the first one.
+    `id` is used to read the answer again or to stop it. `route` is the id of the route that was requested.
+    It is a delta that belongs to no part and comes before the first part.
     """
 
     route: str
@@ -156,13 +157,11 @@ class ResponseHandle(Struct, frozen=True, tag_field="type", tag="cursor"):
 
 
 class ChatRequest(Struct, frozen=True, kw_only=True):
-    """One question to one model. `model` is the provider's own name for it.
+    """A request to one model. `model` is the provider's own name for the model.
 
-    `answered` is what the model had said when its answer broke off: go on from there. Only for a route with the
-    feature "prefill", or with the `cursor` that came with that answer; deltas then continue it, and new parts are
-    numbered behind it.
-
-    `left_out`: so many messages of the history, the oldest, had no room.
+    `answered` holds the parts of an interrupted answer to continue; new parts are numbered after them. It needs a
+    route with the feature "prefill", or the `cursor` (response handle) that came with that answer.
+    `left_out` is how many of the oldest messages of the history were left out because they didn't fit.
     """
 
     model: str
@@ -176,12 +175,12 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     cursor: ResponseHandle | None = None
 
     def going_on_from(self, answered: list[Part], cursor: ResponseHandle | None = None) -> ChatRequest:
-        """The same question, with a part of its answer."""
+        """Return a copy that continues the partial answer `answered`, by the response handle `cursor` if given."""
         return msgspec.structs.replace(self, answered=tuple(answered), cursor=cursor)
 
 
 class Usage(Struct, frozen=True, omit_defaults=True):
-    """Tokens. Input includes the cached ones, output the reasoning."""
+    """Token counts. Input includes cached tokens; output includes reasoning tokens."""
 
     input_tokens: int
     output_tokens: int
@@ -192,7 +191,7 @@ class Usage(Struct, frozen=True, omit_defaults=True):
 
 
 class PartStarted(Struct, frozen=True, gc=False):
-    """Part number `part` (0, 1, 2 …, in order) begins. The other fields are the whole fields of its kind."""
+    """The start of part number `part` (0, 1, 2 …, in order), with the fields that are complete from the start."""
 
     part: int
     kind: PartKind
@@ -206,7 +205,7 @@ class PartStarted(Struct, frozen=True, gc=False):
 
 
 class PartDelta(Struct, frozen=True, gc=False):
-    """More of part `part`: text (of a tool call: JSON arguments), or a piece of its signature; never both."""
+    """More of part number `part`: text (JSON arguments for a tool call) or a piece of its signature, never both."""
 
     part: int
     text: str | None = None
@@ -214,14 +213,14 @@ class PartDelta(Struct, frozen=True, gc=False):
 
 
 class UsageReported(Struct, frozen=True):
-    """What the provider counted so far, and what that costs in US dollars, if it says so; the last one wins."""
+    """The token usage reported so far, and its cost in US dollars if the provider reports one. The last one wins."""
 
     usage: Usage
     cost: Decimal | None = None
 
 
 class Finished(Struct, frozen=True):
-    """The model stopped of itself. The last delta of a stream, except for a late `UsageReported`."""
+    """The end of the answer by the model itself. Only a late `UsageReported` may follow in the stream."""
 
     reason: FinishReason
 
@@ -230,26 +229,26 @@ Delta = PartStarted | PartDelta | UsageReported | Finished | ResponseHandle
 
 
 class DeltaSink(Protocol):
-    """Receives the batches of one answer, in order."""
+    """A receiver of the batches of one answer, in order."""
 
     def take(self, batch: list[Delta]) -> bool:
-        """Take a batch in the moment in which it is read, outside of any task. False: `put` has to take it."""
+        """Take `batch` at once, when it is read, outside any task. Return False if it has to go to `put` instead."""
 
     async def put(self, batch: list[Delta]) -> None:
-        """Take a batch, and wait until the next may come."""
+        """Take `batch`, and wait until the sink is ready for the next one."""
 
 
 async def give(batch: list[Delta], sink: DeltaSink) -> None:
-    """Let `sink` take a batch."""
+    """Pass `batch` to `sink`, with `take` if it accepts the batch, otherwise with `put`."""
     if not sink.take(batch):
         await sink.put(batch)
 
 
 class ProviderError(Exception):
-    """A provider failed. `message` is ours, for a person, and holds no key, host name or raw body.
+    """A failure of a provider. `message` is our own text for a person, without any key, host name or raw body.
 
-    `retryable` says whether the same request may succeed later; `detail` is for the log only. `said` is what is left
-    of the provider's own sentence, for an operator who looks: it may speak of what it was asked, so no log has it.
+    `retryable` is whether the same request may succeed later. `detail` is for the log only. `said` is the cleaned
+    text of the provider's own error, for the operator; it may quote the request, so it is never logged.
     """
 
     def __init__(
@@ -271,10 +270,10 @@ class ProviderError(Exception):
 
 
 class Provider(Protocol):
-    """One way to reach models.
+    """A client that requests answers from models.
 
-    `answer` gives `sink` the batches of one answer, one for each network read, and returns at its end. Raises
-    `ProviderError`. Cancelling it closes the provider's connection before control returns.
+    `answer` passes the batches of one answer to `sink`, one batch per network read, and returns when the answer
+    ends. It raises `ProviderError`. Cancelling it closes the provider's connection before control returns.
     """
 
     async def answer(self, request: ChatRequest, sink: DeltaSink) -> None: ...

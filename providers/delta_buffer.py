@@ -1,7 +1,6 @@
-"""The parts of one answer as they open and grow, gathered into the fewest deltas. Pure.
+"""A buffer that collects the parts of one answer into as few deltas as possible. It does no I/O.
 
-A dialect says what arrived, in order; `take` gives the batch. Neighbouring pieces of one part become one
-delta.
+A dialect adds what arrived, in order; `take` returns the batch. Adjacent pieces of one part become one delta.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _high_at_end = re.compile("[\ud800-\udbff]\\Z")
 
 
 class DeltaBuffer:
-    """One answer's parts. A `key` is the dialect's own name for a part that may get more later."""
+    """The parts of one answer. A `key` is the dialect's own name for a part that may grow later."""
 
     def __init__(self) -> None:
         self._batch: list[Delta] = []
@@ -26,15 +25,15 @@ class DeltaBuffer:
         self._kind: PartKind | None = None
         self._newest = -1
         self._part = -1
-        """The part that `_text` belongs to, and `_more`, which follows it."""
+        """The number of the part that `_text` and then `_more` belong to, or -1."""
         self._text = ""
         self._more: list[str] = []
         self._halves: dict[int, str] = {}
-        """By part, the first half of a surrogate pair whose second half is still to come."""
+        """Map from a part's number to the first half of a surrogate pair whose second half hasn't arrived yet."""
 
     @property
     def opened(self) -> int:
-        """How many parts there are."""
+        """The number of parts started so far."""
         return self._opened
 
     @property
@@ -48,9 +47,9 @@ class DeltaBuffer:
         return self._newest
 
     def say(self, kind: PartKind, text: str) -> None:
-        """More text of `kind`: of the newest part if it is of that kind, else of a new one.
+        """Append `text` to the newest part if it is of kind `kind`, otherwise to a new part of that kind.
 
-        A citation doesn't end the sentence that it stands in.
+        A citation doesn't interrupt the part, because it may come in the middle of a sentence.
         """
         if not text:
             return
@@ -59,22 +58,22 @@ class DeltaBuffer:
         self._grow(self._newest, text)
 
     def open(self, kind: PartKind, *, key: Hashable = None, redacted: bool = False) -> int:
-        """A new part without whole fields; its number."""
+        """Start a part of kind `kind` without any other complete field. Return its number."""
         return self.start(PartStarted(self._opened, kind, redacted=redacted), key)
 
     def call(self, key: Hashable, call: str, name: str) -> int:
-        """A new tool call."""
+        """Start a tool call with the id `call` and the tool's `name`. Return the part's number."""
         return self.start(PartStarted(self._opened, "tool_call", call=call, name=name), key)
 
     def cite(self, *, url: str | None, title: str | None, text: str | None) -> None:
-        """A citation, whole at once. An address that isn't of the web is nothing to show to anybody."""
+        """Add a complete citation. Drop `url` if it isn't an http or https URL; do nothing if all fields are empty."""
         if url is not None and not _web.match(url):
             url = None
         if url or title or text:
             self.start(PartStarted(self._opened, "citation", url=url, title=title, text=text))
 
     def start(self, started: PartStarted, key: Hashable = None) -> int:
-        """A new part as the dialect describes it; its number must be the next one."""
+        """Start the part that `started` describes. Its number must be the next one. Return that number."""
         self._flush()
         self._batch.append(started)
         if started.kind != "citation":
@@ -85,37 +84,37 @@ class DeltaBuffer:
         return started.part
 
     def find(self, key: Hashable) -> int | None:
-        """The number of the newest part with this key."""
+        """Return the number of the newest part with this key, or None."""
         return self._keys.get(key)
 
     def forget(self, key: Hashable) -> None:
-        """What comes under this key from now on is of another part."""
+        """Remove `key`, so that it can name another part from now on."""
         self._keys.pop(key, None)
 
     def add(self, part: int, text: str) -> None:
-        """More text of part number `part`."""
+        """Append `text` to part number `part`."""
         if text:
             self._grow(part, text)
 
     def sign(self, part: int, signature: str) -> None:
-        """A piece of the signature of part number `part`."""
+        """Append a piece of the signature of part number `part`."""
         if signature:
             self._flush()
             self._batch.append(PartDelta(part, signature=signature))
 
     def put(self, delta: Delta) -> None:
-        """A delta that is no part's."""
+        """Add a delta that belongs to no part."""
         self._flush()
         self._batch.append(delta)
 
     def take(self) -> list[Delta]:
-        """What came since the last call."""
+        """Return the deltas since the last call, and clear the buffer."""
         self._flush()
         batch, self._batch = self._batch, []
         return batch
 
     def close(self) -> None:
-        """The answer is whole: half a character that waited for its other half is replaced."""
+        """Finish the answer. Replace each unpaired half of a surrogate pair with U+FFFD."""
         self._flush()
         halves, self._halves = self._halves, {}
         for part in halves:
@@ -131,7 +130,7 @@ class DeltaBuffer:
             self._part, self._text = part, text
 
     def _mend(self, part: int, text: str) -> str:
-        """`text` without lone surrogates: a pair that was split over two chunks is joined."""
+        """Return `text` without lone surrogates. A pair that was split over two chunks is joined."""
         text = self._halves.pop(part, "") + text
         if not _surrogate.search(text):
             return text

@@ -1,6 +1,6 @@
-"""Where a request goes: what the catalog knows of a model and its provider, as a dialect needs it.
+"""Routes and endpoints: what a dialect needs to know about a model and its provider, from the catalog.
 
-Pure data and its checks; nothing here reads the environment or opens a connection.
+This module holds only data and checks. It never reads the environment or opens a connection.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from providers.token_lower_bound import exceeds_window
 WORD = "^[a-z][a-z0-9-]*$"
 Feature = Annotated[str, Field(pattern=WORD)]
 FEATURES = frozenset({"chat", "streaming", "thinking", "long-context", "tools", "vision", "files", "prefill"})
-"""Those that mean something here; any other is a label for the clients."""
+"""The features that this package acts on. Any other feature is only a label for clients."""
 DialectName = Literal[
     "demo",
     "openai_chat",
@@ -41,66 +41,67 @@ ReasoningStyle = Literal["effort", "thinking", "toggle", "nested", "adaptive", "
 
 
 class Quirks(BaseModel):
-    """In what a provider or a model differs from its dialect; a model's quirks win over its provider's."""
+    """The deviations of a provider or a model from its dialect. A model's quirks override its provider's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reasoning: ReasoningStyle = "effort"
-    """How `params.reasoning` is said: `effort` (`reasoning_effort`), `thinking` (`thinking.type`), `toggle`
-    (`enable_thinking`, with `budgets` also `thinking_budget`) and `nested` (`reasoning.effort`) in Chat Completions,
-    `effort` in Responses, `adaptive` and `budget` in Messages; `fixed`: the model can't be told."""
+    """How `params.reasoning` is sent. In Chat Completions: `effort` (`reasoning_effort`), `thinking`
+    (`thinking.type`), `toggle` (`enable_thinking`, with `budgets` also `thinking_budget`) or `nested`
+    (`reasoning.effort`). In Responses: `effort`. In Messages: `adaptive` or `budget`. `fixed` means that the
+    model has no such setting."""
     efforts: dict[str, str] = {}
-    """Our word for an effort to the model's, where they differ."""
+    """Map from our name of an effort to the model's name, where they differ."""
     budgets: dict[str, int] = {}
-    """Our word for an effort to a budget in tokens, for the style `toggle`."""
+    """Map from our name of an effort to a budget in tokens, for the style `toggle`."""
     thinking_off: Literal["disabled", "between_tools", ""] = "disabled"
-    """What `params.reasoning: none` sends as the thinking type; empty where thinking can't be turned off."""
+    """The thinking type that `params.reasoning: none` sends. Empty if thinking can't be turned off."""
     thinking_shown: bool = False
-    """The model thinks unasked, and hides it unless told not to."""
+    """Whether the model thinks by default, and hides its thinking unless the request asks to show it."""
     reasoning_back: bool = False
-    """The model wants its `reasoning_content` back with the assistant's messages."""
+    """Whether the model expects its `reasoning_content` back with the assistant's messages."""
     signed_calls: bool = False
-    """Tool calls carry Google's thought signature, and want it back."""
+    """Whether tool calls carry Google's thought signature, which has to be sent back with them."""
     reasoning_details: bool = False
-    """The model wants its `reasoning_details` back, as OpenRouter has them."""
+    """Whether the model expects its `reasoning_details` back, in the format of OpenRouter."""
     tools_without_reasoning: bool = False
-    """With tools, the only effort that the model takes in this dialect is `none`."""
+    """Whether `none` is the only effort that the model accepts together with tools in this dialect."""
     tools_forced: bool = True
-    """`tool_choice` may force a tool."""
+    """Whether `tool_choice` may force a tool."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     renames: dict[str, str] = {}
-    """A parameter's name in Chat Completions to the provider's own, where they differ."""
+    """Map from a parameter's name in Chat Completions to the provider's name, where they differ."""
     usage_asked: bool = True
-    """Usage comes only when it is asked for; otherwise asking is refused, and it comes unasked."""
+    """Whether usage has to be requested. If False, the provider rejects the request option and always sends usage."""
     drops: frozenset[str] = frozenset()
-    """Parameters that the model refuses, and that are left out for it."""
+    """Parameters that the model rejects. They are left out of its requests."""
     drops_thinking: frozenset[str] = frozenset()
-    """Parameters that the model refuses unless `params.reasoning` is `none`."""
+    """Parameters that the model rejects unless `params.reasoning` is `none`."""
     think_tags: bool = False
-    """Reasoning stands as `<think>…</think>` at the start of the text."""
+    """Whether the reasoning is sent as `<think>…</think>` at the start of the text."""
     usage_has_cost: bool = False
-    """`usage.cost` is what the request costs, in US dollars."""
+    """Whether `usage.cost` is the cost of the request, in US dollars."""
     usage_excludes_reasoning: bool = False
-    """`completion_tokens` leaves out the reasoning; `total_tokens`, where it is told, doesn't."""
+    """Whether `completion_tokens` excludes reasoning tokens. `total_tokens`, if sent, includes them."""
     ends_without_finish: bool = False
-    """A stream that ends without a finish reason has ended well."""
+    """Whether a stream that ends without a finish reason is complete."""
     background: bool = False
-    """In Responses: the provider keeps the answer and makes it to its end, so that another instance can go on with it."""
+    """Whether, in Responses, the provider completes and keeps the answer, so that another instance can resume it."""
     stream_options: dict[str, Any] = {}
     body: dict[str, Any] = {}
-    """More fields for every request body."""
+    """Additional fields for every request body."""
     tools_body: dict[str, Any] = {}
-    """More fields for the body of a request with tools."""
+    """Additional fields for the body of a request with tools."""
 
 
 SECRET_CHARS_MIN = 16
-"""A shorter header or option is a name or a region, and no secret."""
+"""The length in characters from which a header or an option is a secret. Shorter ones are names or regions."""
 
 Amount = Annotated[Decimal, Field(ge=0, allow_inf_nan=False)]
 
 
 class Price(BaseModel):
-    """What a million tokens cost, in US dollars. Cached input costs as much as other input where nothing is said."""
+    """The price of a million tokens, in US dollars. Without a price of its own, cached input costs as much as input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -113,42 +114,42 @@ class Price(BaseModel):
     @field_validator("currency")
     @classmethod
     def _only_one(cls, currency: str) -> str:
-        """Sums over turns are of one currency."""
+        """Reject any currency but US dollars, because the costs of turns are summed up in one currency."""
         if currency != "USD":
             raise ValueError("prices are in US dollars (USD): convert this one")
         return currency
 
     def shown(self) -> dict[str, str]:
-        """As a client sees it: decimal text."""
+        """Return the price as clients see it: a dict from each given field's name to its value as text."""
         return {name: str(value) for name, value in self if value is not None}
 
 
 class Endpoint(Struct, frozen=True):
-    """A provider as this process reaches it. `keys` are variables' names; what they hold is never shown."""
+    """How this process reaches a provider. `keys` are the names of variables; their values are never shown."""
 
     provider: str
     title: str
     base_url: str
     keys: tuple[str, ...]
     api_keys: tuple[str, ...] = ()
-    """All of them stand for the same provider and may be used in turn."""
+    """The API keys of this provider. They are interchangeable and may be used in rotation."""
     headers: dict[str, str] = {}
-    """Sent with every request."""
+    """Headers that are sent with every request."""
     options: dict[str, str] = {}
-    """What else the client of a cloud needs: a region, a project, credentials."""
+    """Other settings that the client of a cloud needs: a region, a project, credentials."""
     hint: str = ""
-    """A sentence for who has a key that is refused."""
+    """A sentence that is appended to the error message if a key is rejected."""
     proxy: str = ""
-    """The HTTP proxy that requests go through."""
+    """The URL of the HTTP proxy for requests. Empty if there is none."""
 
     @property
     def api_key(self) -> str:
-        """The first key, or an empty text."""
+        """The first API key, or an empty string."""
         return self.api_keys[0] if self.api_keys else ""
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What nobody may read, in a log or elsewhere."""
+        """The values that must not appear in a log or anywhere else: keys, long headers and options, a long proxy."""
         kept = (*self.headers.values(), *self.options.values(), self.proxy)
         return (*self.api_keys, *(value for value in kept if len(value) >= SECRET_CHARS_MIN))
 
@@ -157,7 +158,7 @@ class Endpoint(Struct, frozen=True):
 
 
 class Route(Struct, frozen=True):
-    """The model that an id stands for, and how to ask it. `model` is the provider's own name for it."""
+    """The model that an id refers to, and how to call it. `model` is the provider's own name for the model."""
 
     id: str
     model: str
@@ -169,21 +170,21 @@ class Route(Struct, frozen=True):
     context_window: int | None = None
     max_output: int | None = None
     price: Price | None = None
-    """The catalog's, for a model that no list of prices knows."""
+    """The catalog's price, for a model that isn't in any price list."""
     own_price: Price | None = None
-    """The operator's, which wins over any other."""
+    """The operator's price, which overrides any other."""
     price_list: str = ""
-    """The provider's name in `genai-prices`, where it is there."""
+    """The provider's name in `genai-prices`. Empty if the provider isn't in it."""
     fallbacks: tuple[str, ...] = ()
-    """Ids of the models to ask, in this order, where this one can't answer."""
+    """Ids of the models to try, in this order, if this model can't answer."""
 
     @property
     def thinks(self) -> bool:
-        """Whether the model may be silent for long before its first token."""
+        """Whether the model is a thinking model, which may be silent for a long time before its first token."""
         return "thinking" in self.features
 
     def check(self, request: ChatRequest) -> None:
-        """Raise `ProviderError` for a request that the model can't take: unsupported or out of range."""
+        """Raise `ProviderError` if the model can't take `request`, because it is unsupported or out of range."""
         if "vision" not in self.features and any(isinstance(part, ImagePart) for part in _parts(request)):
             raise ProviderError(
                 "unsupported", f"The model {self.id} can't see images: leave them out, or choose a model with vision."
@@ -211,7 +212,7 @@ class Route(Struct, frozen=True):
             )
 
     def check_length(self, request: ChatRequest) -> None:
-        """Raises `ProviderError` for what is too long for the model in any case. It looks at all of a long text."""
+        """Raise `ProviderError` if `request` exceeds the context window by any tokenizer. Scans all of a long text."""
         if self.context_window is not None and exceeds_window(request, self.context_window):
             raise ProviderError(
                 "context_length_exceeded",
@@ -250,7 +251,7 @@ class Route(Struct, frozen=True):
 
 
 def schema_of(response_format: dict[str, Any]) -> dict[str, Any] | None:
-    """The JSON schema that an answer is to follow, in either of OpenAI's spellings."""
+    """Return the JSON schema of `response_format`, in either of OpenAI's two forms. None if it has no schema."""
     inner = response_format.get("json_schema")
     schema = inner.get("schema") if isinstance(inner, dict) else response_format.get("schema")
     return schema if isinstance(schema, dict) else None
@@ -261,9 +262,10 @@ def _parts(request: ChatRequest) -> Iterable[Part]:
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
-    """One model as a client may choose it. `type` is its provider; `key` the variable that it needs.
+    """A model as listed to clients. `type` is its provider; `key` is the name of the variable of its API key.
 
-    `price` is what a million tokens cost: `input`, `output`, `cached` and `cache_write` as decimal text, `currency`.
+    `price` is the price of a million tokens: `input`, `output`, `cached` and `cache_write` as decimal text, and
+    `currency`.
     """
 
     id: str
@@ -279,7 +281,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
 
 
 class Timeouts(Struct, frozen=True):
-    """How long a provider may be silent."""
+    """The limits on how long a provider may be silent."""
 
     connect_s: float = 5.0
     first_event_s: float = 60.0
@@ -287,12 +289,12 @@ class Timeouts(Struct, frozen=True):
     between_events_s: float = 60.0
 
     def first_s(self, route: Route) -> float:
-        """How long the first event of this model may take."""
+        """Return how many seconds the first event of this route's model may take."""
         return self.first_event_reasoning_s if route.thinks else self.first_event_s
 
 
 class Dialect(Protocol):
-    """One client of one endpoint, for all of its models: what stands behind a `Provider`."""
+    """A client of one endpoint, for all of its models. A `Provider` calls it with a route."""
 
     async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None: ...
 
@@ -304,4 +306,4 @@ class Stoppable(Protocol):
     """A dialect whose answers go on after the connection is closed."""
 
     async def stop(self, cursor: ResponseHandle) -> None:
-        """End the answer at the provider. Raises `ProviderError`."""
+        """Stop the answer with the response handle `cursor` at the provider. Raise `ProviderError` on failure."""

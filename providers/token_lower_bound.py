@@ -1,4 +1,4 @@
-"""How many tokens a request takes at the very least, by whatever tokenizer: to refuse what can't fit, and nothing else. Pure."""
+"""A lower bound, for any tokenizer, on a request's tokens. It rejects only requests that can't fit. It does no I/O."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Final
 
 from providers.base import ChatRequest, RefusalPart, TextPart, ToolCallPart, ToolResultPart
 
-# Tokens hardly ever reach over a word's end, but for a few vocabularies in which some do; blanks are left out, as
-# hundreds of them may be one token. The longest token that is known has 128 characters, the longest of Chinese,
-# Japanese or Korean ones 11.
+# Tokens rarely cross the end of a word, except in a few vocabularies. Blanks are ignored, because one token may hold
+# hundreds of them. The longest known token has 128 characters; the longest known Chinese, Japanese or Korean token
+# has 11.
 _WORDS_MAX: Final = 2
 _WIDE_MAX: Final = 16
 _CHARS_MAX: Final = 128
 _SLICE_CHARS: Final = 256 * 1024
-"""Of a text so much at once, until it is too long: megabytes are looked at, and nothing is made of their words."""
+"""How many characters of a text are scanned at a time. Scanning stops as soon as the text is too long."""
 
-# Bytes of UTF-8. Kana are some of the characters behind E3; what begins with E4 to ED is an ideograph, a syllable of
-# Hangul, or of a script whose characters are several tokens each.
+# Bytes of UTF-8. Kana are among the characters that begin with E3. A character that begins with E4 to ED is an
+# ideograph, a Hangul syllable, or part of a script whose characters take several tokens each.
 _BLANKS: Final = b" \t\n\r\x0b\x0c"
 _KANA: Final = (b"\xe3\x81", b"\xe3\x82", b"\xe3\x83")
 _WIDE: Final = bytes(range(0xE4, 0xEE))
@@ -25,7 +25,7 @@ _NOT_ASCII: Final = bytes(range(128, 256))
 
 
 def token_lower_bound(text: str) -> int:
-    """The fewest tokens that this text can be. Blanks that aren't ASCII may belong to a word."""
+    """Return the fewest tokens that `text` can take. Blanks outside ASCII are treated as part of a word."""
     written = text.encode("utf-8", "ignore")
     marked = written.translate(_BLANK_OR_NOT)
     words = marked.count(b" x") + marked.startswith(b"x")
@@ -36,7 +36,7 @@ def token_lower_bound(text: str) -> int:
 
 
 def exceeds_window(request: ChatRequest, window: int) -> bool:
-    """Whether the request can't fit a window of so many tokens. Images, files and what was thought don't count."""
+    """Return whether `request` can't fit a window of `window` tokens. Images, files and reasoning are ignored."""
     texts = [request.system or ""]
     for message in request.messages:
         for part in message.parts:
@@ -47,13 +47,13 @@ def exceeds_window(request: ChatRequest, window: int) -> bool:
                     texts.append(part.arguments)
                 case ToolResultPart():
                     texts.append(part.output)
-    # No text has more tokens, at least, than half its words, and a word has a blank behind it.
+    # The lower bound of a text is at most half its words, and each word is followed by a blank.
     if sum(map(len, texts)) < window * _WORDS_MAX * 2:
         return False
     tokens = 0
     for text in texts:
         for begin in range(0, len(text), _SLICE_CHARS):
-            # A word that is cut in two is no more than one of them.
+            # A slice may cut a word in two, which would count it twice: subtract one token for it.
             tokens += max(token_lower_bound(text[begin : begin + _SLICE_CHARS]) - (begin > 0), 0)
             if tokens > window:
                 return True

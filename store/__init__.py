@@ -1,1 +1,1 @@
-"""History and turn records. An event and a message are bytes to it; it knows nothing of providers or sockets."""
+"""Storage of turns and history. Events and messages are bytes here; nothing depends on providers or sockets."""

@@ -1,4 +1,4 @@
-"""The store's interface: turns with their logs and leases, signals between instances, and the history."""
+"""The interface of a store: turns with their logs and leases, signals between instances, and the history."""
 
 from __future__ import annotations
 
@@ -26,197 +26,261 @@ Deliver = Callable[[str, bytes], None]
 
 
 def _quoted(user: str) -> str:
-    """The user without a colon, so that no two pairs of a user and an id share a channel (law 12)."""
+    """Return `user` with `%` and `:` percent-encoded, so that no two (user, id) pairs share a channel (law 12)."""
     return user.replace("%", "%25").replace(":", "%3A") if ":" in user or "%" in user else user
 
 
 def turn_channel(user: str, turn: str) -> str:
-    """Where a turn's log entries are published, each as an encoded `LogEntry`."""
+    """Return the channel on which a turn's log entries are published, each as an encoded `LogEntry`."""
     return f"turn:{_quoted(user)}:{turn}"
 
 
 def conversation_channel(user: str, conversation: str) -> str:
-    """Where instances tell each other about a conversation."""
+    """Return the channel on which instances notify each other of changes to a conversation."""
     return f"conversation:{_quoted(user)}:{conversation}"
 
 
 def instance_channel(instance: str) -> str:
-    """Where an instance is told of wishes to stop its turns, each as an encoded `(user, turn)`."""
+    """Return the channel on which an instance receives cancel requests, each as an encoded `(user, turn)`."""
     return f"instance:{instance}"
 
 
 class Store(Protocol):
-    """What the gateway needs kept. Methods raise `StoreError`; those that take an id raise `NotFound`.
+    """The interface that every store implements.
 
-    Durations are measured by the store's clock. `shared` says whether other instances may use it at the same time.
+    Every method raises `StoreError` if the store fails; the errors that its docstring names are subclasses.
+    Durations are measured by the store's clock. `shared`: whether several instances may use the store at once.
     """
 
     shared: bool
 
     async def open(self) -> None:
-        """Ready to serve, or `StoreError` that says what to do."""
+        """Open the store for use. Raises `StoreError` with a message that says what to do."""
 
     async def close(self) -> None:
-        """Flush and let go."""
+        """Write what is pending and release all resources."""
 
     async def ping(self) -> None:
-        """Whether it can be reached now: returns, or `StoreError`."""
+        """Check that the store can be used now. Return None if it can; raise `StoreError` if it can't."""
 
     # Turns
 
     async def accept(self, new: NewTurn) -> Accepted:
-        """Accept a turn with its input message and its lease in one step, or answer the turn that has its id.
+        """Store a new turn with its input message and its lease in one step, or return the turn that has its id.
 
-        Tells the conversation's channel the turn's id. Raises `Conflict`, `Busy`, `NotFound`, `Limited`.
+        Publish the turn's id on the conversation's channel. Raises `Conflict` if the id was used for other content,
+        `Busy` if a turn runs in the conversation and `new.on_busy` is "reject", `NotFound` if the conversation or the
+        parent doesn't exist, and `Limited` if one of `new.limits` is reached.
         """
 
     async def append(self, appends: list[Append]) -> list[Appended]:
-        """Write to the logs of many turns in one round trip; each alone is atomic. Publishes what is new."""
+        """Append events to the logs of many turns in one round trip, and publish the new entries.
+
+        Each append is atomic by itself. Return the outcomes in the order of `appends`. Repeating an append is harmless.
+        """
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
-        """Store the last events, the answer, the usage and the ending, move the head, drop the lease, in one step.
+        """Store a turn's last events, answer, usage and ending, move the head and drop the lease, in one step.
 
-        Repeating it is harmless. Raises `Fenced`, `NotFound`, or `LogGap` if `events` don't continue the log.
+        Repeating the call is harmless. Return the conversation, or None if the turn has none. Raises `Fenced` if the turn
+        is in another epoch, `NotFound` if it doesn't exist, and `LogGap` if `ended.events` doesn't continue the log.
         """
 
     async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
-        """Return an accepted turn of the last 24 h; its request, up to 20 MiB, only `with_request`."""
+        """Return a turn that runs or that ended in the last 24 h. Raises `NotFound`.
+
+        The record has the turn's request, up to 20 MiB, only `with_request`.
+        """
 
     async def running(self, user: str, turns: list[str]) -> list[bool | None]:
-        """For each of `turns`, in that order: True while it runs, False after its ending, None if there is no such turn.
+        """Return for each id in `turns`, in order: True if it runs, False if it has ended, None if it doesn't exist.
 
-        One round trip, however many are asked for.
+        One round trip, however many ids are given.
         """
 
     async def log(self, user: str, turn: str, after: int) -> list[LogEntry]:
-        """The entries that hold events after seq `after`, in order, at most about 1 MiB; none where nothing is kept."""
+        """Return the log entries that hold events after seq `after`, in order, at most about 1 MiB.
+
+        The list is empty if there are no such events, or if the log isn't kept.
+        """
 
     async def active(self, user: str, conversation: str | None) -> list[str]:
-        """The ids of the conversation's turns without an ending, oldest first; None: of all of the user's."""
+        """Return the ids of the conversation's turns that have no ending, oldest first.
+
+        With `conversation` None, return those of all the user's turns. Raises `NotFound` if there is no such conversation.
+        """
 
     async def running_groups(self, user: str, turn: str, running: int) -> Slots:
-        """What the user's turns that were accepted before `turn`, and have no ending, take of the places for running
-        turns, oldest first: a slot for each, but one that waits in its conversation shares the slot of those ahead.
-        None where fewer than `running` are taken, or `running` is 0.
+        """Return the running slots that the user's turns from before `turn` take, oldest first.
+
+        A turn without an ending takes one slot; a turn that is queued in its conversation shares the slot of the turns
+        ahead of it. Return no slots if fewer than `running` are taken, or if `running` is 0.
         """
 
     # Ownership
 
     async def renew(self, owner: str, turns: list[tuple[str, str, int]], lease_ms: int) -> list[Lease]:
-        """Prolong the leases of (user, turn, epoch) in one call; a lapsed one that nobody took is renewed too."""
+        """Renew the leases of `turns`, each a (user, turn, epoch), in one call; return a `Lease` for each, in order.
+
+        A lease that has lapsed is renewed too, unless another owner has taken the turn.
+        """
 
     async def release(self, user: str, turn: str, epoch: int) -> None:
-        """Let the lease lapse now, so that another instance takes the turn. Harmless where it isn't held."""
+        """Expire the lease now, so that another instance takes the turn over. Harmless if the lease isn't held in `epoch`."""
 
     async def expired_leases(self) -> list[tuple[str, str]]:
-        """(user, turn) of some turns whose lease has lapsed: a hint."""
+        """Return the (user, turn) of some turns whose lease has lapsed. The list is a hint."""
 
     async def claim(
         self, user: str, turn: str, owner: str, epoch: int, lease_ms: int, *, force: bool = False
     ) -> TurnRecord | None:
-        """Become the owner, with an epoch of at least `epoch` and above the last; None if it has ended or is held.
+        """Make `owner` the turn's owner, in a new epoch that is at least `epoch` and above the last one.
 
-        `force` takes it from a living owner too.
+        Return the turn with its request, or None if the turn has ended or its lease is held. With `force`, take the turn
+        even if its lease is held. Raises `NotFound`.
         """
 
     async def request_cancel(self, user: str, turn: str, wish: bytes) -> bool:
-        """Store the wish and tell the owner's channel; whether the turn still runs. The first wish stays."""
+        """Store the cancel request `wish` with the turn and notify its owner's channel; keep the first one.
+
+        Return whether the turn still runs. Raises `NotFound`.
+        """
 
     # Signals
 
     async def run_pubsub(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
-        """Deliver what is published on followed channels, until cancelled; at most once, and after a loss of the
-        connection `on_reconnect` first."""
+        """Call `deliver(channel, payload)` for each message on a subscribed channel, until cancelled.
+
+        Each message is delivered at most once. After a lost connection is restored, call `on_reconnect` before the next
+        message is delivered.
+        """
 
     async def subscribe(self, channel: str) -> None:
-        """Begin to hear a channel; returns when it is heard."""
+        """Subscribe to a channel; return once the subscription is active.
+
+        Subscriptions are counted: after two calls, two calls of `unsubscribe` are needed.
+        """
 
     async def unsubscribe(self, channel: str) -> None:
-        """Hear it no longer."""
+        """Cancel one subscription to a channel."""
 
     async def publish(self, channel: str, payload: bytes) -> None:
-        """Tell whoever follows the channel, on other instances too."""
+        """Send `payload` to the channel's subscribers on all instances."""
 
     async def renew_presence(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:
-        """`instance` has connections attached to these turns, for `ttl_ms` (law 8)."""
+        """Record for `ttl_ms` that `instance` has connections attached to `turns` (law 8).
+
+        Each of `turns` is a (user, turn).
+        """
 
     async def has_other_presence(self, user: str, turn: str, instance: str) -> bool:
-        """Whether another instance has touched the turn and its time isn't over."""
+        """Return whether an instance other than `instance` has an unexpired presence on the turn."""
 
     # History
 
     async def message(self, user: str, message: str) -> MessageRecord:
-        """One message."""
+        """Return a message. Raises `NotFound`."""
 
     async def branch(
         self, user: str, conversation: str, last: str | None, bytes_max: int | None = None
     ) -> tuple[list[MessageRecord], int]:
-        """The messages from the root to `last`, in order; the newest of them whose bodies are `bytes_max` together, and
-        `last` in any case. With them, how many older ones there are.
+        """Return the messages from the root to message `last`, in order, and the number of older ones left out.
+
+        With `bytes_max`, return only the newest messages whose bodies are that long together, but always `last`.
+        With `last` None, return ([], 0). Raises `NotFound` if `last` isn't in the conversation.
         """
 
     async def messages(
         self, user: str, conversation: str, limit: int, before: str | None
     ) -> tuple[list[MessageRecord], bool]:
-        """At most `limit` messages by time, oldest first, those just before message `before`; whether there are older."""
+        """Return at most `limit` messages, oldest first, and whether there are older ones.
+
+        They are the newest of the conversation, or those just before message `before`. Raises `NotFound` for the
+        conversation or for `before`.
+        """
 
     async def create_conversation(self, conversation: ConversationRecord, limits: TurnLimits | None = None) -> None:
-        """Keep a new conversation. Raises `Limited`."""
+        """Store a new conversation. Raises `Limited` if it exceeds `limits`."""
 
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
-        """One conversation."""
+        """Return a conversation. Raises `NotFound`."""
 
     async def conversations(
         self, user: str, limit: int, before: str | None, query: str | None
     ) -> tuple[list[ConversationRecord], bool]:
-        """At most `limit` conversations, last changed first, those after conversation `before`; whether there are more.
+        """Return at most `limit` conversations, most recently changed first, and whether there are more.
 
-        With `query` only those in whose title it is, in any case; nothing but titles is read of the others.
+        With `before`, the list begins after that conversation. With `query`, it has only conversations whose title
+        contains `query`, ignoring case; of the others nothing but the title is read. Raises `NotFound` for `before`.
         """
 
     async def update_conversation(
         self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None
     ) -> ConversationRecord:
-        """Apply `change`, raise the revision. Raises `Limited` where it needs more room than there is."""
+        """Apply `change`, raise the revision, and return the conversation.
 
-    async def clear_conversation(self, user: str, conversation: str, now_ms: int) -> ConversationRecord:
-        """Empty the head; endings of turns accepted before don't move it any more."""
-
-    async def delete_conversation(self, user: str, conversation: str) -> list[str]:
-        """Forget it and its messages; the ids of its turns that still run, oldest first."""
-
-    async def put_feedback(self, user: str, message: str, rating: str, comment: str | None, now_ms: int) -> None:
-        """Keep a rating; a second one replaces the first."""
-
-    async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
-        """Sums over the user's ended turns."""
-
-    # Notes: small facts that concern no single turn, and expire: a ticket, a revocation, a key that rests
-
-    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bool:
-        """Keep `value` for `ttl_ms`, in place of what was there; whether nothing was."""
-
-    async def pop_ephemeral(self, key: str) -> bytes | None:
-        """Read a note and forget it in one step: of all who ask at once, one gets it."""
-
-    async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
-        """What the notes say, in the order of `keys`, in one round trip; None where there is none."""
-
-    # Paces: requests that come evenly, over all instances
-
-    async def count_requests(self, taken: list[tuple[str, int, int]], interval_us: int) -> list[int]:
-        """Of (user, how many, µs since the first of them) the requests that an instance has let through, of those that
-        have `interval_us` between two. How far ahead of now each user's next one is due then, in µs, in that order.
+        Raises `NotFound` for the conversation or for the new head, and `Limited` if the change needs more space than
+        `limits` leaves.
         """
 
-    # Places: which connections are there, over all instances
+    async def clear_conversation(self, user: str, conversation: str, now_ms: int) -> ConversationRecord:
+        """Remove the conversation's head and return the conversation. Raises `NotFound`.
+
+        The ending of a turn that was accepted before no longer moves the head.
+        """
+
+    async def delete_conversation(self, user: str, conversation: str) -> list[str]:
+        """Delete the conversation and its messages. Raises `NotFound`.
+
+        Return the ids of its turns that still run, oldest first.
+        """
+
+    async def put_feedback(self, user: str, message: str, rating: str, comment: str | None, now_ms: int) -> None:
+        """Store a message's rating and comment; they replace earlier ones. Raises `NotFound`."""
+
+    async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
+        """Return the sums over the user's ended turns.
+
+        Count only turns of `conversation`, and only turns that ended at or after `since_ms` (ms since 1970), where these
+        are given. Raises `NotFound` if there is no such conversation.
+        """
+
+    # Ephemeral values: small, not about one turn, and expiring: a ticket, a revocation, an open circuit
+
+    async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bool:
+        """Store `value` for `ttl_ms` in place of the key's old value. Return whether the key had none."""
+
+    async def pop_ephemeral(self, key: str) -> bytes | None:
+        """Return the key's value and delete it in one step; None if there is none.
+
+        Of concurrent callers only one gets the value.
+        """
+
+    async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
+        """Return the values of `keys`, in order, in one round trip; None for a key that has none."""
+
+    # Rate limits, over all instances
+
+    async def count_requests(self, taken: list[tuple[str, int, int]], interval_us: int) -> list[int]:
+        """Count requests that an instance has let through.
+
+        `taken` has (user, number of requests, µs since the first of them); `interval_us` is the time between two requests.
+        Return for each entry, in order, how many µs ahead of now the user's next request is due.
+        """
+
+    # Connection permits, over all instances
 
     async def acquire_permits(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
-        """Whether `holder` has a place of each (key, how many there are) now, for `ttl_ms`. One round trip; each key
-        alone is atomic."""
+        """Acquire a permit of each key for `holder`, for `ttl_ms`. One round trip; each key alone is atomic.
+
+        `places` has (key, maximum number of permits). Return for each, in order, whether `holder` has a permit now.
+        """
 
     async def renew_permits(self, held: list[tuple[str, str]], ttl_ms: int) -> None:
-        """Prolong what is held, as (key, holder); what has lapsed or was lost is held again."""
+        """Renew the permits in `held`, each a (key, holder), for `ttl_ms`.
+
+        A permit that has lapsed or was lost is held again.
+        """
 
     async def release_permits(self, held: list[tuple[str, str]]) -> None:
-        """Give (key, holder) back. Harmless where it isn't held."""
+        """Release the permits in `held`, each a (key, holder). Harmless for one that isn't held."""

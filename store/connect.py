@@ -1,4 +1,4 @@
-"""From a store's URL to the store."""
+"""Create the store that a URL names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ REDIS_PREFIXES = ("redis://", "rediss://", "unix://")
 
 
 def connect(url: str, *, history_ttl_s: float, log_ttl_s: float, wait_replicas: int = 0, wait_ms: int = 500) -> Store:
-    """The store that `url` names, not yet open. Raises `StoreError`, which never repeats a password.
+    """Return the store that `url` names, not yet open. Raises `StoreError`, which never repeats a password.
 
-    `sqlite:///turnwire.db` is a file beside the process, `sqlite:////var/lib/turnwire.db` an absolute one,
-    `sqlite:///:memory:` ends with the process. `redis://`, `rediss://` and `unix://` are a Redis that many
-    share. All but `log_ttl_s` is for Redis: in a file the history stays.
+    `sqlite:///turnwire.db` is a file in the working directory, `sqlite:////var/lib/turnwire.db` an absolute path, and
+    `sqlite:///:memory:` ends with the process. `redis://`, `rediss://` and `unix://` are a Redis that many processes
+    share. All parameters but `log_ttl_s` are for Redis: in a file the history doesn't expire.
     """
     if url.startswith(REDIS_PREFIXES):
-        # Only who uses Redis pays for its client.
+        # Imported here so that only a gateway with Redis loads its client.
         from store.redis.store import RedisStore
 
         return RedisStore(
@@ -37,11 +37,11 @@ def connect(url: str, *, history_ttl_s: float, log_ttl_s: float, wait_replicas: 
 
 
 def has_password(url: str) -> bool:
-    """Whether a store's URL holds a password; also one that isn't encoded as it should be."""
+    """Return whether a store's URL holds a password, even one that isn't percent-encoded as it should be."""
     return url.startswith(REDIS_PREFIXES) and re.search(r"//[^@]*:[^@]*@|[?&]password=", url) is not None
 
 
 def _scheme(url: str) -> str:
-    """What may be shown of a URL that isn't known: anything behind the scheme may be secret."""
+    """Return the part of an unknown URL that may be shown: anything after the scheme may be secret."""
     scheme, separator, _ = url.partition("://")
     return f" {scheme!r}" if separator else ""

@@ -1,4 +1,4 @@
-"""Signals within one process: channels, their one listener, and who is attached to a turn."""
+"""Signals within one process: channels, their one listener, and the presence of instances on turns."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from store.api import Deliver, turn_channel
 from store.records import Append, LogEntry
 
 Signal = tuple[str, bytes]
-"""A channel and what is told there."""
+"""A channel and the payload to publish on it."""
 
 
 def entry_signal(new: Append) -> Signal:
-    """What a turn's channel is told of a new entry of its log."""
+    """Return the signal that tells a turn's channel of a new entry of its log."""
     entry = LogEntry(new.epoch, new.first, new.last, new.payload)
     return turn_channel(new.user, new.turn), msgspec.msgpack.encode(entry)
 
 
 class LocalSignals:
-    """The signals of `Store` for a store that one process has to itself; all of it runs in the event loop."""
+    """The signals of `Store` for a store that only one process uses; all of it runs in the event loop."""
 
     def __init__(self) -> None:
         self._followed: Counter[str] = Counter()
@@ -31,7 +31,7 @@ class LocalSignals:
         self._touched: dict[tuple[str, str], dict[str, float]] = {}
 
     async def run_pubsub(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
-        """See `Store`. There is no connection, so it is never lost."""
+        """See `Store`. There is no connection, so `on_reconnect` is never called."""
         assert self._deliver is None, "a process has one listener"
         self._deliver = deliver
         try:
@@ -40,9 +40,9 @@ class LocalSignals:
             self._deliver = None
 
     async def subscribe(self, channel: str) -> None:
-        """See `Store`. Whoever follows twice unfollows twice."""
+        """See `Store`."""
         self._followed[channel] += 1
-        # A listener whose task was started just now gets its turn before anything is said.
+        # Let a listener whose task was just started run before anything is published.
         await asyncio.sleep(0)
 
     async def unsubscribe(self, channel: str) -> None:
@@ -62,7 +62,7 @@ class LocalSignals:
                     self._deliver(channel, payload)
 
     def _tell_entries(self, written: Iterable[Append]) -> None:
-        """Tell of new log entries; what nobody follows, and in one process that is nearly all, isn't encoded."""
+        """Publish new log entries. Nearly no channel has a subscriber in one process, so encode only for those that have."""
         followed = self._followed
         self._tell(entry_signal(new) for new in written if turn_channel(new.user, new.turn) in followed)
 

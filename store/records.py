@@ -1,7 +1,7 @@
-"""What a store keeps and how it refuses: records of turns, logs, leases, conversations and messages.
+"""The records and errors of a store: turns, logs, leases, conversations and messages.
 
-Messages, requests, events and endings are bytes here. Every read and write names the user: what belongs to another
-answers `NotFound`, exactly as what doesn't exist.
+Messages, requests, events and endings are bytes here. Every read and write names the user: an id of another user
+raises `NotFound`, exactly as an id that doesn't exist.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from msgspec import Struct, structs
 
 
 class StoreError(Exception):
-    """The store can't do it now. `message` is for a person."""
+    """The store can't do what was asked of it now. Its text is meant for a person."""
 
 
 class NotFound(StoreError):
-    """Nothing of that kind with that id belongs to this user. `what` names the request's field."""
+    """The user has nothing of that kind with that id. `what` is the name of the request's field."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"no such {what}")
@@ -28,7 +28,7 @@ class Conflict(StoreError):
 
 
 class Busy(StoreError):
-    """The conversation has a running turn, and the new one was not to run beside it or wait."""
+    """The conversation has a running turn, and the new one was to run neither beside it nor after it."""
 
 
 LimitName = Literal[
@@ -44,7 +44,7 @@ LimitName = Literal[
 
 
 class Limited(StoreError):
-    """The user has what the limits allow. `retry_after_ms`: when that is over, where it is known."""
+    """The user has reached `limit`. `retry_after_ms`: the time until that is over, or None if it isn't known."""
 
     def __init__(self, limit: LimitName, retry_after_ms: int | None = None) -> None:
         super().__init__(f"the limit {limit} is reached")
@@ -53,7 +53,7 @@ class Limited(StoreError):
 
 
 class LogGap(StoreError):
-    """The events don't continue the log. `end`: its end."""
+    """The events don't continue the log. `end`: the log's last seq."""
 
     def __init__(self, end: int) -> None:
         super().__init__(f"the log ends at {end}")
@@ -61,11 +61,11 @@ class LogGap(StoreError):
 
 
 class Fenced(StoreError):
-    """The turn belongs to a newer epoch: whoever wrote is no longer its owner."""
+    """The turn is in a newer epoch, so the caller is no longer its owner."""
 
 
 class Counters(Struct, frozen=True):
-    """Sums of tokens, and of money in units of 1e-9 `currency`; None where nothing was priced."""
+    """Sums of tokens, and of cost in units of 1e-9 of the currency; `cost_nano` is None if nothing had a price."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -93,17 +93,17 @@ class ConversationRecord(Struct, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        """The bytes of its texts, without its messages."""
+        """Number of bytes of its title, system prompt and metadata, without its messages."""
         return len(self.title.encode()) + len((self.system or "").encode()) + len(self.metadata)
 
     def changed_by(self, change: Change) -> ConversationRecord:
-        """The conversation with what the change gives."""
+        """Return the conversation with the values that `change` gives."""
         given = {name: value for name, value in structs.asdict(change).items() if value is not None}
         return structs.replace(self, **given)
 
 
 class MessageRecord(Struct, frozen=True, kw_only=True):
-    """A message of a conversation's tree; `body` is what the gateway keeps of it beside these fields."""
+    """A message in a conversation's tree. `body` has what the gateway stores besides these fields."""
 
     id: str
     parent: str | None
@@ -117,12 +117,12 @@ DAY_MS = 86_400_000
 
 
 class TurnLimits(Struct, frozen=True, kw_only=True):
-    """What a user may have, over all instances; 0: as much as there is.
+    """The limits of a user, over all instances; 0 means no limit.
 
-    `running`: turns at once; the next waits. `live`: with those that wait, and `live_bytes` the requests of all of them.
-    `conversations` may be kept, and `stored_bytes` of their titles, system prompts, metadata and messages. Starts may
-    come every `start_interval_us`, `start_burst` of them at once, by the store's clock. A day is that of UTC;
-    `cost_nano_per_day` is in units of 1e-9 of the currency.
+    `running`: turns at once, the next one waits. `live`: turns with the waiting ones; `live_bytes`: their requests.
+    `conversations`: how many are stored; `stored_bytes`: their titles, system prompts, metadata and messages.
+    A start is due every `start_interval_us`, and `start_burst` of them may come at once, by the store's clock.
+    A day is a UTC day. `cost_nano_per_day` is in units of 1e-9 of the currency.
     """
 
     running: int = 0
@@ -138,12 +138,11 @@ class TurnLimits(Struct, frozen=True, kw_only=True):
 
 
 class NewTurn(Struct, frozen=True, kw_only=True):
-    """A turn to accept. `digest` is the hash of its content (law 6), `owner` the instance that will run it.
+    """A turn to accept. `digest` is the hash of its content (law 6); `owner` is the instance that will run it.
 
-    `conversation` None with `stateless` False makes a conversation from `new_conversation`. `title` is given to a
-    conversation that has none. `parent` None means the conversation's head, or with `on_busy` "queue" the answer of
-    the newest turn that still runs there. `epoch` is a proposal: the store may raise it. `limits` None: whatever the
-    user has, as for a turn that was accepted before.
+    `conversation` None with `stateless` False creates `new_conversation`. `title` is for a conversation without one.
+    `parent` None means the conversation's head or, with `on_busy` "queue", the answer of its newest running turn.
+    `epoch` is a proposal that the store may raise. `limits` None: none is checked, as for a turn accepted before.
     """
 
     user: str
@@ -167,10 +166,10 @@ class NewTurn(Struct, frozen=True, kw_only=True):
 
 
 class TurnRecord(Struct, frozen=True, kw_only=True):
-    """An accepted turn. `seq` is the log's end; `ending` the wire's ending event, None while it runs.
+    """An accepted turn. `seq` is the end of its log; `ending` is the encoded ending event, None while it runs.
 
-    `request` is kept until the ending, `stateless_message` is the answer of a turn in no history, `cancel` a stored
-    wish to stop it.
+    `request` is kept until the ending. `stateless_message` is the answer of a turn that is in no history. `cancel` is
+    the stored cancel request, if there is one.
     """
 
     user: str
@@ -193,15 +192,14 @@ class TurnRecord(Struct, frozen=True, kw_only=True):
 
 
 Slots = tuple[tuple[str, ...], ...]
-"""Ids of turns by the place that they take: of one slot, one runs at a time."""
+"""Ids of turns, grouped by the running slot that they take; of one slot, one turn runs at a time."""
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """What became of `accept`. `fresh` False: this user has used the id; `turn` is that turn, perhaps without
-    its request.
+    """The result of `accept`. `fresh` False: the user has used the id, and `turn` is the turn that has it.
 
-    `ahead`: with `on_busy` "queue", the ids of the conversation's turns that have to end first, oldest first.
-    `slots`: see `Store.running_groups`; none where fewer than `limits.running` are taken.
+    `turn.request` may be None then. `ahead`: with `on_busy` "queue", the ids of the conversation's turns that have to
+    end first, oldest first. `slots`: see `Store.running_groups`; empty if fewer than `limits.running` are taken.
     """
 
     fresh: bool
@@ -213,7 +211,7 @@ class Accepted(Struct, frozen=True, kw_only=True):
 
 
 class Append(Struct, frozen=True):
-    """Events `first` … `last` of a turn, written in `epoch`. `payload` is their encoding, opaque here."""
+    """Events `first` to `last` of a turn, written in `epoch`. `payload` is their encoding, opaque to the store."""
 
     user: str
     turn: str
@@ -224,10 +222,10 @@ class Append(Struct, frozen=True):
 
 
 class Appended(Struct, frozen=True):
-    """What became of one `Append`: `end` is the log's end now, `cancel` a stored wish to stop the turn.
+    """The result of one `Append`. `end` is the last seq of the log now; `cancel` is a stored cancel request.
 
-    "stored": it is in the log (also if it had been before). "gap": nothing was changed, write again from `end` + 1.
-    "fenced": another owner has the turn. "missing": the store knows no such turn.
+    "stored": the events are in the log, now or since before. "gap": nothing was changed, write again from `end` + 1.
+    "fenced": another owner has the turn. "missing": the store has no such turn.
     """
 
     outcome: Literal["stored", "gap", "fenced", "missing"]
@@ -236,7 +234,7 @@ class Appended(Struct, frozen=True):
 
 
 class LogEntry(Struct, frozen=True):
-    """What one `Append` wrote."""
+    """The log entry that one `Append` has written."""
 
     epoch: int
     first: int
@@ -245,9 +243,9 @@ class LogEntry(Struct, frozen=True):
 
 
 class Lease(Struct, frozen=True):
-    """Whose turn a turn is. `held`: this owner still has it. `cancel` is a stored wish to stop it.
+    """The result of renewing a lease. `held`: the owner still has the turn. `cancel` is a stored cancel request.
 
-    `missing`: the store knows no such turn, as after a loss; it is still held, and its owner has to make it again.
+    `missing`: the store has no such turn, as after a loss of data; `held` is True, and the owner has to restore it.
     """
 
     held: bool
@@ -256,9 +254,9 @@ class Lease(Struct, frozen=True):
 
 
 class EndedTurn(Struct, frozen=True, kw_only=True):
-    """An ending with all that belongs to it, stored in one step (law 3).
+    """An ending and everything that is stored with it in one step (law 3).
 
-    `events` are those that the log doesn't have yet, the ending among them, so `events.last` is its seq.
+    `events` has the events that the log doesn't have yet; the ending is the last of them, so `events.last` is its seq.
     """
 
     user: str
@@ -273,7 +271,7 @@ class EndedTurn(Struct, frozen=True, kw_only=True):
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """What to change of a conversation; None leaves it."""
+    """The changes to a conversation; None leaves a value as it is."""
 
     title: str | None = None
     system: str | None = None

@@ -1,4 +1,4 @@
-"""`turnwire admin turns|connections|stop TURN|close CONNECTION|drain [--url --token]`: what an operator does on an instance."""
+"""`turnwire admin turns|connections|stop TURN|close CONNECTION|drain [--url --token]`: operate a running instance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMEOUT_S = 10
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The options of this command."""
+    """Add the options of this command to `parser`."""
     parser.add_argument("--url", dest="admin_url", help="the instance (TURNWIRE_ADMIN_URL, the one of HOST and PORT)")
     parser.add_argument(
         "--token", dest="admin_token", help="@FILE with a token or key of scope admin (TURNWIRE_ADMIN_TOKEN)"
@@ -36,7 +36,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> None:
-    """Ask the instance, and print what it says. Leaves with 1 if it refuses or can't be reached."""
+    """Send the request to the instance, and print the answer. Exit with 1 if it refuses or can't be reached."""
     settings = settings_of(options)
     given = {name: value for name in ("user", "reason") if (value := getattr(options, name, None)) is not None}
     if options.action in {"turns", "connections"}:
@@ -55,7 +55,10 @@ def run(options: Namespace) -> None:
 
 
 def _ask(settings: Settings, method: str, what: str, body: dict[str, str] | None = None) -> Any:
-    """The answer's JSON. Leaves with 1 and the gateway's own sentence if it refuses."""
+    """Send a request to `/v1/admin/` plus `what`, and return the decoded JSON of the answer.
+
+    `body` is sent as JSON. Exit with 1 if the gateway refuses, with its own message, or can't be reached.
+    """
     base = (settings.admin_url or settings.page_url + settings.path_prefix).rstrip("/")
     headers = {"content-type": "application/json"}
     if settings.admin_token is not None:
@@ -77,7 +80,7 @@ def _ask(settings: Settings, method: str, what: str, body: dict[str, str] | None
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
-    """A line for each row, in columns as wide as they must be."""
+    """Return the lines of a table: the keys of the first row, then a line per row, in aligned columns."""
     if not rows:
         return ["None."]
     lines = [list(rows[0]), *([str("-" if cell is None else cell) for cell in row.values()] for row in rows)]

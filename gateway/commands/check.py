@@ -1,4 +1,4 @@
-"""`turnwire check MODEL`: one tiny real turn, with its timings, or why it failed."""
+"""`turnwire check MODEL`: make one tiny real turn, and print its timings or why it failed."""
 
 from __future__ import annotations
 
@@ -27,16 +27,19 @@ from providers.catalog.catalog import Catalog, Providers
 HELP = "make one tiny real turn with a model, and print its timings or why it failed"
 QUESTION = "Answer with the one word: ready"
 OUTPUT_TOKENS_MAX = 64
-"""Enough for a word, and for some thoughts before it."""
+"""Enough for one word, and for some reasoning before it."""
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The options of this command."""
+    """Add the options of this command to `parser`."""
     parser.add_argument("model", metavar="MODEL", help="a model's id, an alias, or PROVIDER/MODEL")
 
 
 def run(options: Namespace) -> None:
-    """Ask, and print. Leaves with 1 if the model can't be asked or fails, with 2 for a wrong setting."""
+    """Make the turn, and print the report.
+
+    Exit with 1 if the model can't be used or fails, and with 2 if a setting is wrong.
+    """
     settings = settings_of(options)
     catalog = catalog_of(settings)
     model: str = options.model
@@ -49,7 +52,7 @@ def run(options: Namespace) -> None:
 
 
 async def _check(catalog: Catalog, settings: Settings, model: str) -> list[str]:
-    """The lines to print. Raises `ProviderError`."""
+    """Make the turn, and return the lines of the report. Raises `ProviderError`."""
     route = catalog.resolve(model)
     providers = Providers(catalog, settings.timeouts)
     await providers.load(route)
@@ -75,7 +78,10 @@ async def _check(catalog: Catalog, settings: Settings, model: str) -> list[str]:
 
 
 class _Answer:
-    """What came of the request: a sink for its deltas. `first_s`: when its first content came, in s."""
+    """A delta sink that keeps the outcome of the request.
+
+    `first_s` is the time in seconds from the start to the first content, or None.
+    """
 
     def __init__(self) -> None:
         self.began = time.perf_counter()
@@ -100,7 +106,10 @@ class _Answer:
 
 
 async def _connect_s(url: str, timeout_s: float) -> float | None:
-    """How long it takes to reach the address, TLS included; None if there is none, or it can't be reached."""
+    """Return the time in seconds to connect to `url`, TLS included.
+
+    Return None if the URL has no host, or if the host can't be reached within `timeout_s`.
+    """
     address = urlsplit(url)
     if not address.hostname:
         return None
@@ -111,7 +120,7 @@ async def _connect_s(url: str, timeout_s: float) -> float | None:
             port = address.port or (443 if tls else 80)
             _, writer = await asyncio.open_connection(address.hostname, port, ssl=tls)
     except OSError:
-        # The turn itself will say what is wrong.
+        # The turn itself fails with the reason.
         return None
     took_s = time.perf_counter() - began
     writer.close()

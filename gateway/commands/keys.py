@@ -1,4 +1,4 @@
-"""`turnwire keys new --user NAME | --service NAME [--scopes chat,read] [--days N]`: a new API key."""
+"""`turnwire keys new --user NAME | --service NAME [--scopes chat,read] [--days N]`: make an API key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HELP = "make an API key"
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The options of this command."""
+    """Add the options of this command to `parser`."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     new = actions.add_parser("new", help="print a new key, once, and its line for the file of TURNWIRE_API_KEYS")
     whose = new.add_mutually_exclusive_group(required=True)
@@ -24,7 +24,10 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> None:
-    """Print the line on standard output, to be appended to the file, and the key beside it. Leaves with 2 if that fails."""
+    """Make a key; print its line for the file on standard output, and the key itself on standard error.
+
+    Exit with 2 if an option is wrong.
+    """
     named = options.scopes.split(",") if options.scopes else [*DEFAULT_SCOPES, *(["as"] if options.service else [])]
     unknown = set(named) - SCOPES
     if unknown:

@@ -1,4 +1,4 @@
-"""`turnwire models`: which models can be used here, and what the others need."""
+"""`turnwire models`: list the models that can be used here, and what the others need."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _USUAL = {"chat", "streaming"}
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """None."""
+    """Add no options: this command has none."""
 
 
 def run(options: Namespace) -> None:
-    """Print the tables. Leaves with 2 if a setting or the operator's file is wrong."""
+    """Print the tables of models and providers. Exit with 2 if a setting or the operator's file is wrong."""
     settings = settings_of(options)
     catalog = catalog_of(settings)
     default = settings.default_model or catalog.default_model
@@ -53,6 +53,6 @@ def _price(model: ModelInfo) -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Columns as wide as what is in them."""
+    """Return one line per row, in aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

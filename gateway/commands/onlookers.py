@@ -1,4 +1,4 @@
-"""What other users of this machine can see of our secrets: it is said on standard error, with what to do about it."""
+"""Warnings on standard error about secrets that other users of this machine can see, with what to do about them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,21 @@ from gateway.settings import Settings, environment, variables_of
 from store.connect import has_password
 
 SECRETS: dict[str, Callable[[str], bool]] = {"store": has_password, "admin_token": bool}
-"""Settings that an option gives, and whether a value of theirs is one."""
+"""The settings that an option may set to a secret, each with a function that tells whether a value holds one."""
 OPTIONS = {"admin_url": "--url", "admin_token": "--token"}
 MORE_THAN_A_GROUP_READS = stat.S_IRWXO | stat.S_IWGRP
 
 
 def option_of(name: str) -> str:
-    """The option that gives a setting."""
+    """Return the option that sets the setting `name`."""
     return OPTIONS.get(name, f"--{name.replace('_', '-')}")
 
 
 def warn_of_onlookers(given: Mapping[str, Any], settings: Settings) -> None:
-    """`given`: what stood on the command line. Secrets among it are warned of, and files of secrets that others may read."""
+    """Warn of secrets on the command line, and of files with secrets that others may read or change.
+
+    `given` are the settings on the command line, by name.
+    """
     files = [settings.api_keys or ""]
     for name, is_secret in SECRETS.items():
         variables = variables_of(name)[1]

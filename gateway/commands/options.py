@@ -1,4 +1,4 @@
-"""What the commands of `turnwire` have in common: their settings, their catalog, and how they say that they can't go on."""
+"""The common parts of the commands of `turnwire`: settings, catalog, and the exit with an error message."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ WRONGLY_CALLED = 2
 
 
 def fail(message: str, code: int) -> NoReturn:
-    """Say on standard error what is wrong, and leave with `code`."""
+    """Print `message` on standard error, and exit with `code`."""
     print(f"turnwire: {message}", file=sys.stderr)
     sys.exit(code)
 
 
 def settings_of(options: Namespace) -> Settings:
-    """The settings of the environment and of the command's own options, which win. Leaves with 2 if one is wrong."""
+    """Return the settings from the environment and the command's options. An option overrides the environment.
+
+    Exit with 2 if a setting is wrong. Warn of secrets that other users of this machine can see.
+    """
     given = {
         name: value for name, value in vars(options).items() if name in Settings.model_fields and value is not None
     }
@@ -48,7 +51,7 @@ def settings_of(options: Namespace) -> Settings:
 
 
 def catalog_of(settings: Settings) -> Catalog:
-    """The catalog of this process. Leaves with 2 if the operator's file is wrong."""
+    """Return the catalog of this process. Exit with 2 if the operator's file is wrong."""
     try:
         return open_catalog(configuration.environment(), settings.models)
     except CatalogError as error:

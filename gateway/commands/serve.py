@@ -1,4 +1,4 @@
-"""`turnwire serve [--host --port --store --workers --log-level]`: the gateway and its page."""
+"""`turnwire serve [--host --port --store --workers --log-level]`: serve the gateway and its page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HELP = "serve the gateway and its page (the default command)"
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """The options of this command."""
+    """Add the options of this command to `parser`."""
     parser.add_argument("--host", help="address to listen on (HOST, 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (PORT, 8000)")
     parser.add_argument(
@@ -35,7 +35,10 @@ def add_options(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> None:
-    """Serve until a signal. Leaves with 1 if it can't; with 2 for a wrong option, setting or file of models."""
+    """Serve until a signal.
+
+    Exit with 1 if that fails, and with 2 if an option, a setting or the operator's file of models is wrong.
+    """
     settings = settings_of(options)
     _leave_no_core()
     if settings.loopback_only and not is_loopback(settings.host):
@@ -57,14 +60,17 @@ def run(options: Namespace) -> None:
 
 
 def _leave_no_core() -> None:
-    """A crash writes no file with keys and prompts in it; whoever wants one has `prlimit --core=unlimited --pid`."""
+    """Disable core dumps, because they contain keys and prompts.
+
+    `prlimit --core=unlimited --pid` enables them for a running process.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def serve(settings: Settings) -> None:
-    """Serve with these settings, in this process."""
-    # Imported here so that a wrong option is answered at once.
+    """Serve with these settings in this process, until a signal. Exit with 1 or 2 if that fails, as `run` does."""
+    # Imported here so that a wrong option is reported without waiting for these imports.
     from gateway.server import listen
     from gateway.telemetry.logs import configure_logging
 
@@ -77,7 +83,7 @@ def serve(settings: Settings) -> None:
 
 
 def serve_with_workers(settings: Settings) -> NoReturn:
-    """Serve with these settings, in as many processes as they say, and leave with their exit code."""
+    """Serve in `settings.workers` processes until a signal, and exit with the exit code of the supervisor."""
     from gateway.server import BACKLOG
     from gateway.supervisor import Workers, listen_each
     from gateway.telemetry.logs import configure_logging
@@ -96,7 +102,7 @@ def _fail_to_listen(settings: Settings, error: OSError) -> NoReturn:
 
 
 def _serve_on(listening: socket.socket, settings: Settings, on_ready: Callable[[str], None]) -> None:
-    """Serve on a listening socket until a signal."""
+    """Serve on a listening socket until a signal. `on_ready` is called with the ready line."""
     from gateway.app import Gateway
     from gateway.identity.tokens import AuthSetupError
     from gateway.server import make_server, ready_line

@@ -1,1 +1,1 @@
-"""gateway.http.routes."""
+"""The HTTP API and the routes around it: see `gateway.http.routes`."""

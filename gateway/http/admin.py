@@ -1,4 +1,4 @@
-"""What an operator may do on this instance, with the scope `admin`: see turns and connections, stop, close, drain."""
+"""Operations for operators with the scope `admin`: list turns and connections, stop a turn, close, drain."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ CLOSED = "closed by the operator"
 
 
 class AdminList(p.Request, frozen=True, tag="admin.list"):
-    """What is live on this instance, of `user` or of all."""
+    """The turns or connections of this instance, of `user` or of all users."""
 
     user: Name | None = None
 
 
 class AdminStop(p.Request, frozen=True, tag="admin.stop"):
-    """Stop a turn. `user` is needed where it runs on another instance, or where several users have a turn of this id."""
+    """Stop a turn. `user` is required if it runs on another instance, or if several users have a turn with this id."""
 
     turn: Name
     user: Name | None = None
@@ -42,13 +42,13 @@ class AdminStop(p.Request, frozen=True, tag="admin.stop"):
 
 
 class AdminClose(p.Request, frozen=True, tag="admin.close"):
-    """Close a connection of this instance, for good (4403)."""
+    """Close a connection of this instance permanently, with the close code 4403."""
 
     connection: Name
 
 
 class RunningTurn(Struct, frozen=True):
-    """A turn that runs here. `readers`: how many connections of this instance follow it."""
+    """A turn that runs on this instance. `readers` is the number of its connections that are attached to the turn."""
 
     turn: str
     user: str
@@ -68,7 +68,7 @@ class LiveTurns(Struct, frozen=True):
 
 
 class LiveConnection(Struct, frozen=True):
-    """A client that is here. `turns`: how many it follows; `waiting_bytes`: what it has not read yet."""
+    """A client of this instance, with the number of turns that it is attached to and the bytes that wait for it."""
 
     connection: str
     user: str
@@ -86,13 +86,13 @@ class LiveConnections(Struct, frozen=True):
 
 
 class Stopped(Struct, frozen=True):
-    """What became of each turn."""
+    """The outcome for each turn, by its id."""
 
     turns: dict[str, str]
 
 
 async def turns(context: RequestContext) -> Response:
-    """Every turn that runs here."""
+    """List the turns that run on this instance, of one user if the query names a user. Raises `ApiError`."""
     user = _asked(context).user
     live = [
         RunningTurn(
@@ -112,7 +112,7 @@ async def turns(context: RequestContext) -> Response:
 
 
 async def connections(context: RequestContext) -> Response:
-    """Every client that is here."""
+    """List the clients of this instance, of one user if the query names a user. Raises `ApiError`."""
     user = _asked(context).user
     live = [
         LiveConnection(
@@ -130,7 +130,7 @@ async def connections(context: RequestContext) -> Response:
 
 
 async def stop(context: RequestContext) -> Response:
-    """Stop one turn, wherever it runs."""
+    """Stop one turn, on whichever instance it runs. Raises `ApiError`, and `StoreError` if the store is needed."""
     context.principal.require("admin")
     asked = from_body(
         AdminStop, context.path, await context.body(context.services.settings.frame_bytes), context.operation.fields
@@ -143,7 +143,10 @@ async def stop(context: RequestContext) -> Response:
 
 
 def _owner(turn: str, live: list[LiveTurn]) -> str:
-    """The one user who has such a turn here. Raises `ApiError`."""
+    """Return the user of the turn in `live` that has the id `turn`.
+
+    Raise `ApiError` if no user has such a turn, or several have.
+    """
     users = {one.user for one in live if one.turn == turn}
     if not users:
         raise ApiError("not_found", f"No turn {turn} runs here. If it runs elsewhere, say its user.", path="turn")
@@ -153,7 +156,10 @@ def _owner(turn: str, live: list[LiveTurn]) -> str:
 
 
 async def close(context: RequestContext) -> Response:
-    """Close one connection; its turns go on, or end with it as they were told to."""
+    """Close one connection of this instance. Raise `ApiError` "not_found" if there is no such connection.
+
+    Its turns continue, or are cancelled if `on_disconnect` says so.
+    """
     context.principal.require("admin")
     asked = from_body(AdminClose, context.path, await context.body(context.services.settings.frame_bytes), ())
     found = next((one for one in context.services.clients.all() if one.id == asked.connection), None)
@@ -164,7 +170,7 @@ async def close(context: RequestContext) -> Response:
 
 
 async def leave(context: RequestContext) -> Response:
-    """Begin to drain this instance; it stays, and is not ready any more, until it is stopped."""
+    """Start to drain this instance. It is no longer ready, but runs until it is stopped. Raises `ApiError`."""
     context.principal.require("admin")
     from_body(AdminList, {}, await context.body(context.services.settings.frame_bytes), ())
     answer = Json(Nothing(), 202, NO_STORE)

@@ -1,4 +1,4 @@
-"""The AsyncAPI document: every frame of the socket, which answers which, in the words of AsyncAPI 3."""
+"""The AsyncAPI 3 document: every frame of the socket, and the answers to each request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVENTS: tuple[type[Struct], ...] = get_args(Unasked)
 
 @cache
 def asyncapi(host: str) -> dict[str, Any]:
-    """The document of a gateway at `host` (with its port)."""
+    """Return the document for a gateway at `host` (with the port)."""
     kinds: list[type[Struct]] = [
         *RESULTS,
         *dict.fromkeys(RESULTS.values()),
@@ -73,7 +73,10 @@ def _message(kind: type[Struct]) -> Schema:
 
 
 def _result(request: type[Struct], result: type[Struct], frame: Schema) -> Schema:
-    """The frame `result`, with the result of this request in it."""
+    """Return the message for the `result` frame that answers `request`.
+
+    `frame` is the schema of the frame `result`; its field `result` becomes a reference to the type `result`.
+    """
     name = f"{_tag(request)}.result"
     payload = {**frame, "title": name, "properties": {**frame["properties"], "result": ref(result)}}
     return {"name": name, "summary": _first_line(result), "payload": payload}
@@ -109,7 +112,10 @@ def _first_line(kind: type[Struct]) -> str:
 
 
 def _without_discriminator(value: Any) -> Any:
-    """OpenAPI's discriminator is another thing than AsyncAPI's; the tags are in the schemas anyway."""
+    """Return a copy of `value` without the key `discriminator`, at any depth.
+
+    AsyncAPI's discriminator differs from OpenAPI's, and the schemas contain the tags already.
+    """
     if isinstance(value, dict):
         return {key: _without_discriminator(inner) for key, inner in value.items() if key != "discriminator"}
     return [_without_discriminator(inner) for inner in value] if isinstance(value, list) else value

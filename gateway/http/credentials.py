@@ -1,4 +1,4 @@
-"""Operations on credentials: trade one for a ticket, and make others worthless."""
+"""Operations on credentials: exchange one for a ticket, and revoke others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=1000, pattern=PLAIN)]
 
 
 class Revocation(p.Request, frozen=True, tag="revocation"):
-    """One token by its `jti`, one API key by its id, or what was issued to `user` until now, or `before` (RFC 3339)."""
+    """A token by its `jti`, an API key by its id, or what `user` was issued before `before` (RFC 3339; default now)."""
 
     jti: Name | None = None
     key: Name | None = None
@@ -28,14 +28,17 @@ class Revocation(p.Request, frozen=True, tag="revocation"):
 
 
 async def issue(context: RequestContext) -> Response:
-    """A ticket for whoever asks."""
+    """Issue a ticket to the caller. Raises `ApiError` and `StoreError`."""
     context.query()
     ticket, until_ms = await context.services.authenticator.tickets.issue(context.principal)
     return Json({"ticket": ticket, "expires_at": rfc3339(until_ms)}, 200, NO_STORE)
 
 
 async def revoke(context: RequestContext) -> Response:
-    """Effective on every instance within seconds."""
+    """Revoke a token, an API key, or the credentials of a user; every instance obeys within seconds.
+
+    Raises `ApiError` and `StoreError`.
+    """
     context.principal.require("admin")
     body = await context.body(context.services.settings.frame_bytes)
     asked = from_body(Revocation, {}, body, context.operation.fields)

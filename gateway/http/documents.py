@@ -1,4 +1,4 @@
-"""Where the documents are: `/openapi.json` and `/asyncapi.json`, each made once."""
+"""The routes of the documents `/openapi.json` and `/asyncapi.json`. Each document is built once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JSON_TYPE = "application/json"
 
 
 def document_routes(settings: Settings) -> list[Route]:
-    """Both, for a gateway with these settings."""
+    """Return the routes of both documents, for a gateway with these settings."""
     host = settings.page_url.partition("://")[2]
     return [
         Route("/openapi.json", _serving(cache(lambda: JSON.encode(openapi(settings.auth))))),

@@ -1,4 +1,4 @@
-"""The HTTP API as routes: one address each, its methods, who may come in, and errors as the wire has them."""
+"""The HTTP API as routes, one per path: dispatch by method, authentication, and error responses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOBODY = Principal(user="")
 
 
 class Endpoint:
-    """One address of the API; an ASGI application."""
+    """An ASGI application that serves one path of the API. `operations` has the operation of each method."""
 
     def __init__(self, operations: dict[str, Operation]) -> None:
         self._operations = operations
@@ -57,7 +57,7 @@ class Endpoint:
             await answered(scope, receive, send)
 
     async def _admit(self, context: RequestContext) -> None:
-        """Who calls, and whether so often. Raises `ApiError`."""
+        """Check the origin, authenticate the caller, and count the request for the rate limit. Raises `ApiError`."""
         origin.check_origin(context.scope["headers"], context.services.settings)
         context.principal = await context.services.authenticator.of(
             context.scope["headers"], context.scope["query_string"]
@@ -66,7 +66,7 @@ class Endpoint:
 
 
 def api_routes() -> list[Route]:
-    """A route for each address."""
+    """Return one route per path of the API."""
     addresses: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
         addresses.setdefault(operation.path, {})[operation.method] = operation

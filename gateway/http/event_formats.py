@@ -1,6 +1,6 @@
-"""Frames as HTTP streams write them: server-sent events, or one JSON line each. Pure.
+"""The formats of HTTP streams: server-sent events, or one JSON line per frame. Pure.
 
-A frame is encoded once as JSON, for sockets and streams alike; what is added here is read off that JSON.
+A frame is encoded as JSON once, for sockets and streams alike. The fields that a format adds are read from that JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LAST = frozenset({"turn.completed", "turn.cancelled", "turn.failed", "turn.detac
 
 
 class _Head(Struct):
-    """What a stream has to know of a frame."""
+    """The fields of a frame that a stream needs."""
 
     type: str
     seq: int | None = None
@@ -28,17 +28,21 @@ _read_head = msgspec.json.Decoder(_Head, float_hook=float).decode
 
 
 class EventFormat(Protocol):
-    """How one stream writes its frames. `ended`: the turn's last frame was written."""
+    """The format of one stream. `ended` is true once the turn's last frame has been written."""
 
     media_type: str
     ended: bool
 
     def write(self, frame: bytes) -> bytes:
-        """The bytes of one frame, which is JSON."""
+        """Return the bytes to send for `frame`, which is JSON."""
 
 
 class ServerSentEvents:
-    """`id` is the position behind the frame, so that `Last-Event-ID` resumes it; what has no number is a comment."""
+    """Server-sent events. A frame without a seq is written as a comment.
+
+    `id` is the position after the frame, so that a client resumes there with `Last-Event-ID`. `epoch` is the epoch of
+    the first frames, until a frame names another.
+    """
 
     media_type = SSE
 
@@ -59,7 +63,7 @@ class ServerSentEvents:
 
 
 class JsonLines:
-    """One frame, one line."""
+    """Newline-delimited JSON: one frame per line."""
 
     media_type = NDJSON
 

@@ -1,6 +1,7 @@
 """A turn's events as one HTTP response, for as long as the client reads them.
 
-Who doesn't read is let go past the outbox's bound, as on a socket (law 11), and resumes by `Last-Event-ID`.
+A client that doesn't read is disconnected once its outbox is over its limit, as on a socket (law 11). It can resume
+with `Last-Event-ID`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ log = structlog.stdlib.get_logger("turnwire.http")
 
 
 async def until_gone(receive: Receive) -> None:
-    """Until the client is gone. Only when its body was read."""
+    """Wait until the client disconnects. Call it only after the request's body has been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 class EventStream:
-    """Sends what a visit's outbox has, until the turn's ending, or until one side has had enough."""
+    """The response that sends a session's outbox until the turn ends, the client disconnects, or the session stops."""
 
     def __init__(self, session: HttpSession, form: EventFormat, close_timeout_s: float) -> None:
         self._session = session
@@ -33,7 +34,10 @@ class EventStream:
         self._close_timeout_s = close_timeout_s
 
     async def respond(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
-        """The whole response."""
+        """Send the whole response. `headers` are added to those of the stream.
+
+        For a HEAD request the body is empty.
+        """
         keep_narrow(scope)
         shown = {
             "content-type": self._form.media_type,
@@ -83,7 +87,7 @@ class EventStream:
         await pump(session.outbox, send_frame, wait)
 
     async def _finish(self, scope: Scope, send: Send, gone: asyncio.Task[None]) -> None:
-        """End the response properly, and don't wait for ever until the client has read that."""
+        """End the response; abort the connection if the client doesn't read the end within `close_timeout_s`."""
         session = self._session
         if session.leaving is not None and not self._form.ended:
             log.info("stream closing", code=session.leaving.code)

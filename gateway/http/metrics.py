@@ -1,4 +1,4 @@
-"""`GET /metrics`: for whom `TURNWIRE_METRICS` says, which is an administrator unless it says otherwise."""
+"""`GET /metrics`. `TURNWIRE_METRICS` says which callers may read it; the default is callers with the scope `admin`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from gateway.protocol.errors import ApiError
 
 
 async def metrics(context: RequestContext) -> Response:
-    """Every metric of this process. Raises `ApiError`."""
+    """Return every metric of this process.
+
+    Raise `ApiError` if metrics are off, or if the caller needs the scope `admin` and doesn't have it.
+    """
     services = context.services
     if services.settings.metrics == "off":
         raise ApiError("not_found", "Metrics are off here. The operator can set TURNWIRE_METRICS.")

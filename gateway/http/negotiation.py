@@ -1,4 +1,4 @@
-"""What a client wants back: `Accept`, `Prefer` and `Last-Event-ID`. Pure."""
+"""The request headers that select the answer: `Accept`, `Prefer` and `Last-Event-ID`. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from gateway.protocol.errors import ApiError
 
 RANGES_MAX = 100
 RANGE_CHARS_MAX = 300
-"""More than browsers send; what else there is doesn't count."""
+"""Both limits are above what browsers send. The rest of a longer header is ignored."""
 EVENT_ID = re.compile(r"^([0-9]{1,15})-([0-9]{1,15})$")
 
 
 def choose(headers: Headers, offered: tuple[str, ...]) -> str:
-    """The media type that the client wants most; of equals the first offered. Raises `HttpError` 406."""
+    """Return the media type of `offered` that the client prefers; among equals, the first.
+
+    Raise `HttpError` 406 if the client accepts none of them.
+    """
     accept = ",".join(headers.getlist("accept")) or "*/*"
     ranges = [_range(part) for part in accept.split(",", RANGES_MAX)[:RANGES_MAX] if part.strip()]
     best, best_quality = "", 0.0
@@ -42,7 +45,10 @@ def _range(part: str) -> tuple[str, float]:
 
 
 def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
-    """The quality of the most specific range that fits."""
+    """Return the quality of the most specific range that matches `media_type`, or 0 if none does.
+
+    `ranges` are pairs of a media range and its quality.
+    """
     for wanted in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
         found = [quality for name, quality in ranges if name == wanted]
         if found:
@@ -51,13 +57,16 @@ def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
 
 
 def prefers_async(headers: Headers) -> bool:
-    """Whether the client wants no waiting (RFC 7240)."""
+    """Return whether the client asks for an answer without waiting: `Prefer: respond-async` (RFC 7240)."""
     preferences = ",".join(headers.getlist("prefer")).split(",", RANGES_MAX)
     return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
 
 
 def last_event(headers: Headers) -> tuple[int, int]:
-    """The position that `Last-Event-ID` names: epoch and seq, (0, 0) without. Raises `ApiError`."""
+    """Return the position in `Last-Event-ID` as (epoch, seq); (0, 0) without the header.
+
+    Raise `ApiError` if the header is not the id of an event.
+    """
     given = headers.get("last-event-id", "").strip()
     if not given:
         return 0, 0

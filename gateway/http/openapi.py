@@ -1,4 +1,4 @@
-"""The OpenAPI document: the table of operations and the wire's types, in the words of OpenAPI 3.1."""
+"""The OpenAPI 3.1 document, built from the table of operations and the wire's types."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SUMMARY = "Chat turns with language models: streamed, resumed, cancelled. The so
 
 
 class Refused(Struct, frozen=True):
-    """What was asked is not done, and why."""
+    """The error of a request that was refused or failed."""
 
     error: ErrorBody
 
 
 class ServerSentEvent(Struct, frozen=True):
-    """One event of a stream. `id` is the position behind it; `data` a frame as JSON."""
+    """One event of a stream. `id` is the position after it; `data` is a frame as JSON."""
 
     event: str
     id: Annotated[str, Meta(pattern=EVENT_ID.pattern)]
@@ -37,7 +37,7 @@ class ServerSentEvent(Struct, frozen=True):
 
 EVENTS: tuple[type[Struct], ...] = get_args(TurnEvent)
 ASIDES: tuple[type[Struct], ...] = (TurnDetached, Heartbeat, Durability, GoingAway)
-"""What has no number: a line, or a comment among server-sent events."""
+"""The frames of a stream without a seq: a line of NDJSON, or a comment in server-sent events."""
 
 HEADERS = {
     "Location": "Where it is.",
@@ -48,7 +48,7 @@ HEADERS = {
 
 @cache
 def openapi(auth: str) -> dict[str, Any]:
-    """The document of a gateway with this `TURNWIRE_AUTH`."""
+    """Return the document for a gateway. `auth` is the value of `TURNWIRE_AUTH`."""
     shapes = [answer.shape for operation in OPERATIONS for answer in operation.answers if answer.shape is not None]
     requests: list[type[Struct]] = [operation.request for operation in OPERATIONS if operation.request is not None]
     kinds: list[type[Struct]] = [*requests, *shapes, *EVENTS, *ASIDES, ServerSentEvent, Refused]

@@ -1,4 +1,7 @@
-"""One row of the HTTP API: what it takes, what it answers, who serves it. Routing and the documents are made of such rows."""
+"""One operation of the HTTP API: its request, its answers and its handler.
+
+The routes and the documents are built from the table of operations.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ from gateway.requests.services import Services
 
 @dataclass(slots=True)
 class RequestContext:
-    """One request to one operation. `streaming`: its answer has begun; `body_bytes`: what is kept of its body."""
+    """One request to one operation.
+
+    `streaming` is true once a streamed answer has begun. `body_bytes` is the size of the body that is held in memory.
+    """
 
     operation: Operation
     services: Services
@@ -36,23 +42,27 @@ class RequestContext:
 
     @property
     def headers(self) -> Headers:
-        """The request's."""
+        """The request's headers."""
         return Headers(scope=self.scope)
 
     @property
     def path(self) -> Mapping[str, str]:
-        """The values in the address."""
+        """The path parameters, by name."""
         found: dict[str, str] = self.scope["path_params"]
         return found
 
     def query(self) -> dict[str, str]:
-        """The query's fields; where there is a body they stand there, and none in the query. Raises `ApiError`."""
+        """Return the fields of the query. Raises `ApiError`.
+
+        An operation with a body takes its fields from the body, and none from the query.
+        """
         return read_query(self.scope["query_string"], () if self.operation.has_body else self.operation.fields)
 
     async def body(self, bytes_max: int) -> bytes:
-        """Read the body. Its size counts against what all clients may send at once until `drop_body` is called.
+        """Read and return the body, of at most `bytes_max` bytes. Raises `ApiError` and `ClientGone`.
 
-        Reading may take a minute: the credential is checked again behind it. Raises `ApiError` and `ClientGone`.
+        Its size is charged to the memory for all bodies until `drop_body` is called. Reading may take a minute, so the
+        credential is checked again afterwards.
         """
         limits, values = self.services.limits, ValueCount(self.services.settings.request_items)
         limits.large_bodies.check(self.principal.user)
@@ -68,17 +78,20 @@ class RequestContext:
         self.body_bytes = size
 
     def drop_body(self) -> None:
-        """What was asked for is under way, or refused."""
+        """Release the memory for the body. Call it once the request is under way or refused."""
         self.services.limits.bodies.leave(self.body_bytes)
         self.body_bytes = 0
 
     def place(self, path: str) -> str:
-        """The address of something here, as the client sees it: below the prefix that it came by."""
+        """Return `path` as the client sees it: with the prefix of this request before it."""
         prefix: str = self.scope.get("root_path", "")
         return prefix + path
 
     def session(self, *, reads: bool = False, stays: bool = False) -> HttpSession:
-        """A session for this request; one that `stays` for long counts as a connection. Raises `ApiError`."""
+        """Return a session for this request. Raise `ApiError` if it is to stay and the instance is draining.
+
+        `reads`: the session's outbox is sent to the client. `stays`: the session lasts, and uses a connection permit.
+        """
         if stays and self.services.runner.draining:
             raise ApiError("shutting_down", retry_after_ms=1000)
         host = origin.host_of(self.scope) if stays else None
@@ -86,7 +99,7 @@ class RequestContext:
 
 
 class Field(Struct, frozen=True):
-    """A request header that an operation looks at."""
+    """A request header that an operation reads. `pattern` is a regular expression for its value."""
 
     name: str
     description: str
@@ -94,14 +107,14 @@ class Field(Struct, frozen=True):
 
 
 class PartGet(p.Request, frozen=True, tag="part.get"):
-    """Which part of which message."""
+    """A part of a message, by the message's id and the part's number, from 0."""
 
     message: p.Key
     number: Annotated[int, Meta(ge=0, le=999_999)]
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """One way in which an operation answers: JSON of a `shape`, a stream of events, bytes (`*/*`), or no body."""
+    """One possible answer of an operation: JSON of the type `shape`, a stream of events, bytes (`*/*`), or no body."""
 
     status: int = 200
     description: str
@@ -112,9 +125,9 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """One method at one path. `{names}` in the path are fields of `request`; `fields` are those in query or body.
+    """One method of one path. A public operation needs no credential, and answers any origin.
 
-    `public`: answered without a credential, to any origin.
+    The `{names}` in the path are fields of `request`; `fields` are its fields in the query or the body.
     """
 
     method: str
@@ -129,5 +142,5 @@ class Operation(Struct, frozen=True, kw_only=True):
 
     @property
     def has_body(self) -> bool:
-        """Whether `fields` stand in a body."""
+        """Whether `fields` are in a body; if not, they are in the query."""
         return self.method in {"POST", "PATCH"}

@@ -1,4 +1,4 @@
-"""The table of the HTTP API: every operation, in the order of the documents."""
+"""The table of all operations of the HTTP API, in the order in which the documents list them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVENTS = Answer(description="The turn's events, until its ending or until the ga
 
 
 def _fields(request: type[Struct], path: str) -> tuple[str, ...]:
-    """What of a request isn't in its path, and isn't a frame's own."""
+    """Return the fields of `request` that are neither in `path` nor specific to a frame (`id`, `as`)."""
     return tuple(
         name for name in request.__struct_encode_fields__ if name not in {"id", "as"} and f"{{{name}}}" not in path
     )

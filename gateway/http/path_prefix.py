@@ -1,6 +1,6 @@
-"""Serving below a path: for a proxy that puts a prefix before every path that it hands on.
+"""Serving below a path prefix, for a proxy that forwards every path with the prefix.
 
-Where the proxy takes the prefix off again, nothing is needed: the page's addresses are relative to it.
+If the proxy removes the prefix, no setting is needed: the page's URLs are relative.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class PathPrefix:
-    """Routes see a path without the prefix; what comes without it is served as it is, a health check for one."""
+    """Middleware that hides the prefix from the routes.
+
+    A request without the prefix, such as a health check, is served unchanged.
+    """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
-        """`prefix` begins with a slash and doesn't end with one; empty: every path stays as it is."""
+        """Wrap `app`. `prefix` begins with a slash and doesn't end with one; if it is empty, no path is changed."""
         self._app = app
         self._prefix = prefix
 
@@ -24,7 +27,8 @@ class PathPrefix:
             if scope["path"].startswith(prefix + "/"):
                 scope = {**scope, "root_path": prefix}
             elif scope["path"] == prefix and scope["type"] == "http":
-                # Relative, as it may lie below another prefix: without the last slash the page's addresses would miss.
+                # Without the last slash the page's relative URLs would be wrong. The redirect is relative too, because
+                # this prefix may be below another one.
                 await RedirectResponse(f"{prefix.rpartition('/')[2]}/", 308)(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -1,4 +1,4 @@
-"""From an HTTP request to the same typed request that a frame would be: path, query and body, checked as on the socket."""
+"""Decoding of an HTTP request's path, query and body to the typed request of a frame, with the checks of the socket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FREE_OF_START = {"input": None, "messages": None, "system": None}
 
 
 class ClientGone(Exception):
-    """The client went before its request was whole."""
+    """The client disconnected before it received an answer."""
 
 
 async def read_body(
@@ -39,9 +39,10 @@ async def read_body(
     on_size: Callable[[int], None] = lambda _: None,
     values: ValueCount | None = None,
 ) -> bytes:
-    """The request's body. Raises `HttpError` and `ClientGone`; how long it may take is the server's business.
+    """Read and return the body. Raises `HttpError` 413 or 415, and `ClientGone`; the server limits the time.
 
-    `on_size` is told how large it has become, and may raise; `values` counts what is in a large one, and raises too.
+    `on_size` is called with the size in bytes after each piece, and may raise. `values` counts the values of a body
+    larger than `COUNTED_ABOVE_BYTES`, and raises `ApiError` "too_large".
     """
     announced = headers.get("content-length", "")
     if announced.isdigit() and int(announced) > bytes_max:
@@ -68,7 +69,10 @@ async def read_body(
 
 
 def _check_type(headers: Headers) -> None:
-    """JSON as it stands: RFC 8259 knows no other charset. Raises `HttpError`."""
+    """Check that the body is JSON in UTF-8 (RFC 8259 allows no other charset), without a content encoding.
+
+    Raise `HttpError` 415 if not.
+    """
     media_type, _, parameters = headers.get("content-type", "").lower().partition(";")
     if media_type.strip() != JSON_TYPE:
         raise HttpError(415, f"The body is JSON here. Send it with content-type: {JSON_TYPE}.")
@@ -81,7 +85,7 @@ def _check_type(headers: Headers) -> None:
 
 
 async def _count(values: ValueCount, pieces: list[bytes]) -> None:
-    """Count on in slices, with the others in between."""
+    """Count the values of `pieces` in slices, and let other tasks run in between. Raises `ApiError`."""
     for piece in pieces:
         for at in range(0, len(piece), SLICE_BYTES):
             if values.feed(piece[at : at + SLICE_BYTES]):
@@ -94,7 +98,7 @@ def _too_large(bytes_max: int) -> HttpError:
 
 
 def read_query(query: bytes, fields: tuple[str, ...]) -> dict[str, str]:
-    """The query's fields, each at most once. Raises `ApiError`."""
+    """Return the fields of `query`. Raise `ApiError` if one is not in `fields`, or is repeated."""
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32)
     except ValueError:
@@ -111,12 +115,15 @@ def read_query(query: bytes, fields: tuple[str, ...]) -> dict[str, str]:
 
 
 def from_query(kind: type[R], path: Mapping[str, str], query: Mapping[str, str]) -> R:
-    """A request whose fields are in its address. Raises `ApiError`."""
+    """Return a request of the type `kind`, with its fields from the path and the query. Raises `ApiError`."""
     return to_request(kind, {**path, **query}, strict=False)
 
 
 def from_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tuple[str, ...]) -> R:
-    """A request with these fields in its body, and others in its path. Raises `ApiError`."""
+    """Return a request of the type `kind`, with its fields from the body and the path. Raises `ApiError`.
+
+    `fields` are the names that the body may have; an empty body has none of them.
+    """
     try:
         given = JSON.read(body) if body else {}
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
@@ -130,7 +137,10 @@ def from_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tuple
 
 
 def start_from_body(body: bytes, free_bytes_max: int) -> p.TurnStart:
-    """A start, whose input may be large; all else in it is bounded as in a frame. Raises `ApiError`."""
+    """Return the `turn.start` in `body`. Raises `ApiError`.
+
+    All but its input may take `free_bytes_max` bytes, as in a frame; the input may be larger.
+    """
     try:
         start = _decode_start(body)
         rest = msgspec.structs.replace(start, **_FREE_OF_START)
@@ -146,12 +156,15 @@ def start_from_body(body: bytes, free_bytes_max: int) -> p.TurnStart:
 
 
 def _whole(value: Any) -> Any:
-    """To JSON 1.0 is 1."""
+    """Return a float without a fraction as an int, else `value`: in JSON, 1.0 is 1."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def to_request(kind: type[R], given: dict[str, Any], *, strict: bool = True) -> R:
-    """A request of these fields. Raises `ApiError`."""
+    """Return a request of the type `kind` with the fields `given`. Raises `ApiError`.
+
+    With `strict` false, a number may be given as text, as in a query.
+    """
     try:
         request = msgspec.convert(given, kind, strict=strict)
         check_free_values(request)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Operations that are one request and its result, and the service's word about itself."""
+"""Operations with one request and one result, and those that describe the service: health, readiness and version."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 
 
 async def ask(context: RequestContext) -> Response:
-    """The request's result as JSON."""
+    """Return the result of the request as JSON. Raises `ApiError` and `ClientGone`."""
     operation = context.operation
     assert operation.request is not None
     query = context.query()
@@ -45,7 +45,7 @@ async def ask(context: RequestContext) -> Response:
 
 
 async def cancel(context: RequestContext) -> Response:
-    """As `turn.cancel` of one turn, which has to be there."""
+    """Serve `turn.cancel` of one turn. Raise `ApiError` "not_found" if there is no such turn."""
     answer = await ask(context)
     turn = context.path["turn"]
     if answer.body == Json(Cancelled({turn: "not_found"})).body:
@@ -54,7 +54,10 @@ async def cancel(context: RequestContext) -> Response:
 
 
 async def part(context: RequestContext) -> Response:
-    """The bytes of one part's data."""
+    """Return the data of one image or file of a message, decoded.
+
+    Raise `NotFound` if the part is neither, or has no data. Raises `ApiError` and `StoreError`.
+    """
     request = from_query(PartGet, context.path, context.query())
     context.principal.require("read")
     context.services.memory.check()
@@ -74,20 +77,21 @@ async def part(context: RequestContext) -> Response:
 
 
 def _media_type(given: str) -> str:
-    """What the client said that it is, if that can stand in a header."""
+    """Return the media type that the client gave, if it is valid in a header, else "application/octet-stream"."""
     return given if _MEDIA_TYPE.fullmatch(given) else "application/octet-stream"
 
 
 async def health(context: RequestContext) -> Response:
-    """The process lives."""
+    """Answer that the process is alive."""
     return Json(Status("ok"))
 
 
 async def ready(context: RequestContext) -> Response:
-    """Whether clients can be served here.
+    """Answer whether this instance can serve clients. Raise `ApiError` if its memory is used up.
 
-    A store that can be read and not written, as a full Redis, is the same for every instance: to send clients away
-    from all of them would keep them from the turns that run. It is said, and new turns are refused.
+    With a store that can be read but not written, such as a full Redis, the answer is ready with the store
+    "degraded", and new turns are refused. All instances share that store: if none were ready, clients would lose
+    access to running turns.
     """
     services = context.services
     if services.runner.draining:
@@ -105,7 +109,7 @@ async def ready(context: RequestContext) -> Response:
 
 
 async def about(context: RequestContext) -> Response:
-    """Service information."""
+    """Return the service's name, versions and instance, and its kind of authentication."""
     return Json(
         About(
             name="turnwire",

@@ -1,4 +1,4 @@
-"""HTTP answers: JSON by the gateway's own encoder, and errors with the status of the one table."""
+"""HTTP responses: JSON from the gateway's own encoder, and errors with the status that `CODES` has for them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PIECE_BYTES = 32 * 1024
 
 
 class Bytes(Response):
-    """Bytes in pieces: a slow client has a write deadline for each of them, not for all."""
+    """A response that sends its body in pieces, so that a slow client has a write deadline for each piece."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
+        """Send the response, then run its background task."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         body = memoryview(self.body)
         for start in range(0, max(len(body), 1), PIECE_BYTES):
@@ -30,17 +30,17 @@ class Bytes(Response):
 
 
 class Json(Bytes):
-    """A JSON answer."""
+    """A JSON response."""
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """The body's bytes."""
+        """Return `content` encoded as JSON."""
         return JSON.encode(content)
 
 
 class HttpError(ApiError):
-    """A request that HTTP itself has a status for."""
+    """An error with an HTTP status of its own, such as 405, 406, 413 or 415."""
 
     def __init__(self, status: int, message: str, *, path: str | None = None) -> None:
         super().__init__("too_large" if status == 413 else "invalid_request", message, path=path)
@@ -48,12 +48,12 @@ class HttpError(ApiError):
 
 
 def error_status(error: ApiError) -> int:
-    """The status that an error is answered with."""
+    """Return the HTTP status for `error`."""
     return error.status if isinstance(error, HttpError) else CODES[error.code].http_status
 
 
 def error_answer(error: ApiError, headers: Mapping[str, str] | None = None) -> Json:
-    """`{"error": …}`, and when to come back where that is known."""
+    """Return the response `{"error": …}`, with `Retry-After` (in seconds) if the time to retry is known."""
     status = error_status(error)
     given = {**NO_STORE, **(headers or {})}
     if error.body.retry_after_ms is not None:

@@ -1,4 +1,4 @@
-"""What is around the HTTP API: the page and its files, the rule for `Host`, security headers, other origins."""
+"""All HTTP routes, with what surrounds the API: the page and its files, the `Host` check, security headers, CORS."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ _SECURITY_HEADERS = {
 
 
 SERVED = (".html", ".css", ".js", ".svg", ".d.ts", ".txt")
-"""What the pages and the client library are made of, and licences. What else comes to lie beside them is nobody's."""
+"""The file types of the pages, the client library and the licenses. Any other file in the folder isn't served."""
 
 
 class PageFiles(StaticFiles):
-    """The folder of the page's files, without what no browser loads from it."""
+    """The static files of the page, limited to the types in `SERVED`."""
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
-        """Where the file is, and None as its facts where there is none."""
+        """Return the full path of a file and its `stat` result; the latter is None if there is no such file."""
         return super().lookup_path(path) if path.endswith(SERVED) else ("", None)
 
 
 def static_folder() -> Path:
-    """The page's files: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the page's files: inside the installed package, or next to it in a checkout."""
     installed = Path(__file__).parents[1] / "static"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "static"
 
 
 class PageGuard:
-    """Checks `Host` before anything else, and sends the security headers with every answer."""
+    """Middleware that checks `Host` first, and adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -81,14 +81,14 @@ class PageGuard:
 
 
 async def unknown_address(_: Request, error: Exception) -> Response:
-    """No such address, or not with that method."""
+    """Return the error response for an unknown path (404) or a wrong method (405)."""
     if isinstance(error, HTTPException) and error.status_code == 405:
         return error_answer(HttpError(405, "This address takes another method."), error.headers)
     return error_answer(ApiError("not_found", "There is no such address. GET /v1 says what there is."))
 
 
 def routes(settings: Settings) -> list[BaseRoute]:
-    """The HTTP routes of the gateway."""
+    """Return the HTTP routes of the gateway."""
     folder = static_folder()
 
     async def page(_: Request) -> Response:
@@ -107,7 +107,10 @@ def routes(settings: Settings) -> list[BaseRoute]:
 
 
 def cross_origin(app: ASGIApp, settings: Settings) -> ASGIApp:
-    """Pages of the origins that the operator listed may read answers, with a credential that they send themselves."""
+    """Wrap `app` so that pages of the origins listed by the operator may read its responses (CORS).
+
+    Such a page sends its credential itself.
+    """
     return CORSMiddleware(
         app,
         allow_origins=settings.allowed_origins,

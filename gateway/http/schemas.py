@@ -1,4 +1,4 @@
-"""The wire's types as JSON schemas, for both documents. Nothing in them is typed by hand."""
+"""JSON schemas for both documents. They are generated from the wire's types; none is written by hand."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ REF = "#/components/schemas/{name}"
 
 
 def ref(kind: type[Struct]) -> Schema:
-    """A reference to the schema of a type."""
+    """Return a reference to the schema of `kind`."""
     return {"$ref": REF.format(name=kind.__name__)}
 
 
 def schemas_of(kinds: Iterable[type[Struct]]) -> dict[str, Schema]:
-    """The schemas of the types and of all that is in them, by name."""
+    """Return the schemas of `kinds` and of the types of their fields, by name."""
     _, found = msgspec.json.schema_components(list(kinds), ref_template=REF)
     return {name: _plain(schema) for name, schema in sorted(found.items())}
 
 
 def _plain(value: Any) -> Any:
-    """Patterns in the words of ECMA 262, which knows no `\\A` and `\\Z`."""
+    """Return a copy of `value` with `^` and `$` in patterns: ECMA 262 has no `\\A` and `\\Z`."""
     if isinstance(value, dict):
         return {
             key: inner.replace(r"\A", "^").replace(r"\Z", "$")
@@ -37,7 +37,7 @@ def _plain(value: Any) -> Any:
 
 
 def named_in(value: Any, schemas: dict[str, Schema]) -> dict[str, Schema]:
-    """Those of the schemas that `value` refers to, and that they refer to themselves."""
+    """Return those of `schemas` that `value` refers to, directly or through other schemas, by name."""
     found: dict[str, Schema] = {}
     left = [value]
     while left:
@@ -54,7 +54,7 @@ def named_in(value: Any, schemas: dict[str, Schema]) -> dict[str, Schema]:
 
 
 def only(schema: Schema, fields: Iterable[str]) -> Schema:
-    """An object's schema with these of its fields."""
+    """Return an object's schema reduced to `fields`."""
     kept = set(fields)
     return {
         **schema,
@@ -64,7 +64,7 @@ def only(schema: Schema, fields: Iterable[str]) -> Schema:
 
 
 def given(schema: Schema) -> Schema:
-    """The schema of a value that is there: in an address nothing is null."""
+    """Return `schema` without null as a choice or a default: a value in a path or a query is never null."""
     there = {key: inner for key, inner in schema.items() if key != "default" or inner is not None}
     if "anyOf" in there:
         choices = [choice for choice in there.pop("anyOf") if choice != {"type": "null"}]

@@ -1,6 +1,6 @@
-"""One HTTP request as a client of the gateway: what a connection is to a socket, for as long as the request lasts.
+"""The session of one HTTP request, which is a client of the gateway for as long as the request lasts.
 
-Heartbeats, the drain, and the end of a credential reach it as they reach a connection.
+Heartbeats, the drain and the end of a credential affect it as they affect a WebSocket connection.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ UNBOUNDED = 2**62
 
 
 class HttpSession:
-    """A session without a socket. `changed` is set when there may be something to send, or a reason to stop.
+    """A session without a socket. `changed` is set if there may be a frame to send or a reason to stop.
 
-    `leaving` says why to stop; `interrupted` is set when sending must stop at once. With `reads` false nobody takes
-    what waits, so it isn't bounded; nothing is copied there. With `host`, the client's address, it counts as a
-    connection, and is refused by `ApiError` where there are too many.
+    `leaving` is the reason to stop; `interrupted` is set if sending must stop at once. If `reads` is false the outbox
+    is never sent, so it has no bound; it copies no events. With `host` (the client's address), entering the session
+    takes a connection permit, and raises `ApiError` if there are too many connections.
     """
 
     transport: ClassVar[Transport] = "http"
@@ -95,26 +95,26 @@ class HttpSession:
         self._permit.leave()
 
     async def ask(self, request: AnyRequest) -> Any:
-        """The result of a request. Raises `ApiError`."""
+        """Return the result of `request`. Raises `ApiError`."""
         result = await self._session.ask(request)
         return result.result if isinstance(result, OrderedResult) else result
 
     def sent(self) -> None:
-        """Something was sent."""
+        """Record that a frame was sent now, for the heartbeat."""
         self._sent_at = asyncio.get_running_loop().time()
 
     def beat(self, now: float, interval_s: float) -> None:
-        """Say something if nothing was said for `interval_s`."""
+        """Send a heartbeat if nothing was sent for `interval_s` seconds. `now` is the loop's time."""
         if self._reads and now - self._sent_at >= interval_s:
             self._sent_at = now
             self.outbox.put(Heartbeat(now_ms()))
 
     def close_when_drained(self, code: CloseCode, reason: str) -> None:
-        """Stop once everything that waits is sent: the client goes on elsewhere."""
+        """Stop once the outbox is sent, so that the client continues on another instance."""
         self._stop(ApiError("shutting_down", retry_after_ms=1000))
 
     def dismiss(self, reason: str) -> None:
-        """Stop, and let the client not come back by itself."""
+        """Stop at once; the client must not reconnect by itself."""
         self._stop(ApiError("forbidden", reason))
         self.interrupted.set()
 

@@ -1,4 +1,4 @@
-"""Turns over HTTP: start one and stream it, wait for it or leave it; follow one from a position."""
+"""Turns over HTTP: start a turn and stream it, wait for it or leave it running; stream a turn from a position."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from store.records import NotFound
 
 
 async def start(context: RequestContext) -> Response | None:
-    """As `turn.start`; the answer is what `Accept` and `Prefer` want."""
+    """Serve `turn.start`. `Accept` and `Prefer` select the answer. Return None if it was streamed.
+
+    Raises `ApiError` and `ClientGone`.
+    """
     media_type = choose(context.headers, (JSON_TYPE, SSE, NDJSON))
     context.query()
     context.services.memory.check()
@@ -37,13 +40,16 @@ async def start(context: RequestContext) -> Response | None:
         placed = await _ask(context, session)
         turn = placed.turn
         if turn not in session.outbox.attachments:
-            await _attach(session, p.TurnAttach(turn=turn))  # its events are gone, and the refusal says so
+            await _attach(session, p.TurnAttach(turn=turn))  # The turn's events are gone: this raises that error.
         await _stream(context, session, media_type, placed.epoch, _place(context, turn))
     return None
 
 
 async def follow(context: RequestContext) -> Response | None:
-    """A turn's events, behind the one that the client names; nothing behind the ending."""
+    """Stream a turn's events after the position in `Last-Event-ID`, and return None. Raises `ApiError`.
+
+    If that position is after the ending, return a 204 response instead.
+    """
     media_type = choose(context.headers, (SSE, NDJSON))
     context.query()
     epoch, after = last_event(context.headers)
@@ -57,14 +63,17 @@ async def follow(context: RequestContext) -> Response | None:
 
 
 async def _ask(context: RequestContext, session: HttpSession) -> TurnPlaced:
-    """What `turn.start` answers; from then on the turn has the input, and nothing here holds the body."""
+    """Read the body, serve its `turn.start`, and return the result. Raises `ApiError` and `ClientGone`.
+
+    The turn holds the input from then on, so the memory for the body is released.
+    """
     placed: TurnPlaced = await session.ask(await _read_start(context))
     context.drop_body()
     return placed
 
 
 async def _read_start(context: RequestContext) -> p.TurnStart:
-    """The start in the body; a large one is decoded beside the loop. Raises `ApiError`, `ClientGone`."""
+    """Return the `turn.start` in the body. A large body is decoded in a thread. Raises `ApiError` and `ClientGone`."""
     settings = context.services.settings
     body = await context.body(settings.body_bytes)
     return await aside(len(body), start_from_body, body, settings.frame_bytes)
@@ -90,7 +99,10 @@ def _as_error(body: ErrorBody) -> ApiError:
 
 
 async def _outcome(context: RequestContext) -> Response:
-    """Wait for the ending; the turn as `turn.get` shows it. One that failed has its error's status."""
+    """Wait for the ending, and return the turn as `turn.get` does. Raises `ApiError` and `ClientGone`.
+
+    A failed turn has the HTTP status of its error.
+    """
     async with context.session(stays=True) as session:
         placed = await _ask(context, session)
         turn = placed.turn
@@ -101,13 +113,16 @@ async def _outcome(context: RequestContext) -> Response:
 
 
 async def _until_ended(context: RequestContext, session: HttpSession, turn: str) -> None:
-    """Raises `ClientGone`, and `ApiError` where the wait ends before the turn."""
+    """Wait until the turn has ended.
+
+    Raise `ClientGone` if the client disconnects first, and `ApiError` if the session stops first.
+    """
     try:
         stream = await context.services.mirrors.find(context.principal.user, turn)
     except NotFound:
         return
     except ApiError:
-        return  # its events are gone; how it ended is kept
+        return  # The events are gone, but the outcome is kept.
     loop = asyncio.get_running_loop()
     ended = loop.create_task(stream.wait_ended())
     gone = loop.create_task(until_gone(context.receive))

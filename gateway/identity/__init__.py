@@ -1,1 +1,1 @@
-"""Who somebody is and what they may do: credentials, tickets, revocations, and where they come from."""
+"""Identity and permissions: credentials, scopes, tickets, revocations, and the checks of Host and Origin."""

@@ -1,7 +1,7 @@
-"""API keys: a file with one line for each, which holds a hash and never the key. It is read again when it changes.
+"""API keys: a file with one line for each key, which holds a hash and never the key. It is read again when it changes.
 
-A file that is being replaced may be away, empty or half there for a moment: a wrong line changes nothing, and a key
-that is missing is gone only when it has been missing for a while.
+While the file is being replaced it may be missing, empty or incomplete for a moment. So a wrong line changes nothing,
+and a missing key is removed only after it has been missing for a while.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _KEY = re.compile(r"tw_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
 _NO_HASH = bytes(32)
 
 SETTLED_S = 1.5
-"""How long a key has to be missing from the file until it is gone."""
+"""How long a key must be missing from the file before it is removed."""
 
 
 class KeyLine(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One line of the file. Either `user` or `service`; times are RFC 3339."""
+    """One line of the file. It has either `user` or `service`. Times are RFC 3339."""
 
     id: str
     sha256: str
@@ -50,7 +50,10 @@ _decode_line = msgspec.json.Decoder(KeyLine, float_hook=float).decode
 def new_key(
     *, user: str | None, service: str | None, scopes: Iterable[Scope], lifetime_s: float | None = None
 ) -> tuple[str, str]:
-    """A fresh key of 256 random bits, and its line for the file."""
+    """Return a new key of 256 random bits, and its line for the file.
+
+    Raise `ValueError` if the line wouldn't be valid.
+    """
     key_id = secrets.token_hex(8)
     key = f"{KEY_PREFIX}{key_id}_{secrets.token_urlsafe(32)}"
     now = now_ms()
@@ -68,7 +71,10 @@ def new_key(
 
 
 class ApiKeys:
-    """The keys in a file. Raises `AuthSetupError` where it can't be read. `clock`: in seconds, and never back."""
+    """The keys in the file at `path`.
+
+    `clock` returns seconds and never goes back. Raises `AuthSetupError` if the file can't be read.
+    """
 
     def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = Path(path)
@@ -84,11 +90,14 @@ class ApiKeys:
 
     @property
     def count(self) -> int:
-        """How many count."""
+        """The number of valid keys."""
         return len(self._keys)
 
     def credential(self, key: str) -> Credential:
-        """What the key's line says. Raises `ApiError` "unauthenticated" where it doesn't count."""
+        """Return the credential in the key's line.
+
+        Raise `ApiError` "unauthenticated" if the key is unknown or has expired.
+        """
         shaped = _KEY.fullmatch(key)
         known = self._keys.get(shaped.group(1)) if shaped is not None else None
         matches = hmac.compare_digest(_hash(key), _NO_HASH if known is None else known.digest)
@@ -99,13 +108,19 @@ class ApiKeys:
         return known
 
     def as_it_is(self, credential: Credential) -> Credential | None:
-        """What the key's line says now; None where it is gone, or has become another key's or another user's."""
+        """Return the credential in the key's line as the file is now.
+
+        Return None if the line is gone, or has another hash or another user.
+        """
         known = self._keys.get((credential.name or "").removeprefix("key:"))
         same = known is not None and (known.user, known.digest) == (credential.user, credential.digest)
         return known if same else None
 
     def reload(self) -> bool:
-        """Look at the file again; whether other keys count now. Blocks. Raises `AuthSetupError`, and then nothing changes."""
+        """Read the file again if it has changed, and return whether the valid keys have changed. Blocks.
+
+        Raise `AuthSetupError` if the file is wrong or can't be read; then nothing changes.
+        """
         try:
             self._found = self._read()
         except FileNotFoundError:
@@ -119,7 +134,10 @@ class ApiKeys:
         return self._keys != before
 
     def _read(self) -> Keys:
-        """What the file holds; it is read where it has changed. Raises `AuthSetupError` once for a wrong one, and `OSError`."""
+        """Return the keys in the file. The file is read only if it has changed.
+
+        Raise `AuthSetupError`, once, for a wrong file, and `OSError` if the file can't be read.
+        """
         stat = self._path.stat()
         version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if version == self._version:
@@ -144,7 +162,7 @@ class ApiKeys:
 
 
 def _read_line(text: bytes) -> tuple[str, Credential]:
-    """Raises `ValueError`, msgspec's errors."""
+    """Return the id and the credential of a line. Raise `ValueError` or a msgspec error if the line is wrong."""
     line = _decode_line(text)
     if (line.user is None) == (line.service is None):
         raise ValueError("a key is either of a user or of a service")

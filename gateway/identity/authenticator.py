@@ -1,4 +1,4 @@
-"""Whom a credential names, by the modes of `TURNWIRE_AUTH`, and who is here by it until it counts no longer."""
+"""Authentication by the modes of `TURNWIRE_AUTH`, and the checks of connected clients' credentials."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from store.records import StoreError
 log = structlog.stdlib.get_logger("turnwire.auth")
 
 LOCAL_USER = "local"
-"""Everyone, where auth is off."""
+"""The user of every client with auth off."""
 
 IDENTITY_HEADER = "X-Turnwire-Identity"
 QUERY_FIELDS_MAX = 32
@@ -38,7 +38,7 @@ _NOT_ACCEPTED = "This token isn't accepted here. Get another one."
 
 
 class Authenticator:
-    """Who may come in; one for each process. Raises `AuthSetupError` where the settings can't be used."""
+    """The authenticator of a process. Raises `AuthSetupError` if the settings can't be used."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
@@ -56,15 +56,15 @@ class Authenticator:
         self.is_open = settings.auth == "none"
         self.tickets = Tickets(store, settings.ticket_ttl_s)
         self.revocations = Revocations(store)
-        # Whoever reaches a loopback port is the operator; whoever reaches an open one is anybody.
+        # A client that reaches a loopback port is the operator. Any client can reach an open port.
         self._local = Principal(
             user=LOCAL_USER, scopes=DEFAULT_SCOPES | {"admin"} if settings.loopback_only else DEFAULT_SCOPES
         )
 
     async def of(self, headers: Headers, query: bytes = b"") -> Principal:
-        """Whom the credential of an HTTP request names. `query` is the URL's, as it came.
+        """Return the principal of an HTTP request. `query` is the URL's query string, still encoded.
 
-        Raises `ApiError`: "unauthenticated" without one that counts, "forbidden", "store_unavailable".
+        Raise `ApiError` "unauthenticated" if there is no valid credential, "forbidden", or "store_unavailable".
         """
         _refuse_long_lived(query)
         found = await self._of_headers(headers)
@@ -73,7 +73,10 @@ class Authenticator:
         return found
 
     async def find(self, headers: Headers, query: bytes) -> Principal | None:
-        """Whom the opening of a socket names, by a header or a ticket; None where neither is there. Raises as `of`."""
+        """Return the principal of an opening socket, from a header or a ticket; None if it has neither.
+
+        Raises as `of`.
+        """
         given = _refuse_long_lived(query)
         found = await self._of_headers(headers)
         if found is None and "ticket" in given:
@@ -81,15 +84,18 @@ class Authenticator:
         return found
 
     async def of_first_frame(self, token: str, *, tickets_only: bool = False) -> Principal:
-        """Whom a token names that came by itself: a ticket, or what a header could carry as well. Raises as `of`."""
+        """Return the principal of a token from a first frame: a ticket, or a token or key as in a header.
+
+        With `tickets_only`, anything else is refused. Raises as `of`.
+        """
         if token.startswith(TICKET_PREFIX) or tickets_only:
             return await self._of_ticket(token)
         return await self._checked(principal_of(await self._of_bearer(token)))
 
     async def _of_ticket(self, ticket: str) -> Principal:
-        """A ticket is as good as what it was traded for is at this moment."""
+        """Return the principal of a ticket, as the credential that it was traded for is now."""
         held = await self.tickets.redeem(ticket)
-        await self._look_at_keys()  # where it was issued a key may have come, or gone, a moment earlier than here
+        await self._look_at_keys()  # the issuing instance may have read a newer key file than this one
         principal = await self._checked(held)
         if principal.expires_ms is not None and now_ms() >= principal.expires_ms:
             raise ApiError("unauthenticated", EXPIRED)
@@ -120,7 +126,7 @@ class Authenticator:
         return await self._tokens.credential(token)
 
     async def _named_by(self, service: Credential, identities: list[str]) -> Principal:
-        """The user whom the service names by a signed token."""
+        """Return the principal for the user that a service names with a signed token."""
         principal_of(service).require("as")
         if len(identities) > 1:
             raise ApiError("forbidden", f"{IDENTITY_HEADER} was sent twice. A proxy drops what its clients send.")
@@ -130,7 +136,11 @@ class Authenticator:
         return principal_of(named, service, withheld=KEPT_FROM_BROWSERS)
 
     async def _checked(self, principal: Principal) -> Principal:
-        """The principal as it is now. Raises where it is revoked; without the store nobody knows, and nobody new comes in."""
+        """Return the principal with its current scopes and end.
+
+        Raise `ApiError` "unauthenticated" if it is revoked. Without the store that can't be checked; then raise
+        "store_unavailable", so no new client is admitted.
+        """
         try:
             (revoked,) = await self.revocations.revoked([principal])
         except StoreError:
@@ -141,7 +151,10 @@ class Authenticator:
         return current
 
     def _as_it_is(self, principal: Principal) -> Principal | None:
-        """The principal by what the lines of its keys say now; None where one counts no longer, or speaks for nobody now."""
+        """Return the principal as the lines of its API keys are now.
+
+        Return None if one of its keys is no longer valid, or if its service has lost the scope `as`.
+        """
         current = [self._line_of(one) if one.digest else one for one in principal.credentials]
         known = [one for one in current if one is not None]
         if len(known) < len(current) or any("as" not in service.scopes for service in known[1:]):
@@ -152,7 +165,10 @@ class Authenticator:
         return None if self._keys is None else self._keys.as_it_is(key)
 
     async def _renew(self, principal: Principal, token: str) -> Principal:
-        """What a connection's principal becomes by a new token. Raises `ApiError`."""
+        """Return the principal of a connection after its credential is renewed with `token`.
+
+        Raise `ApiError` if the token is invalid or names another user.
+        """
         if self.is_open:
             return principal
         if principal.service is not None and self._identities is not None:
@@ -170,7 +186,10 @@ class Authenticator:
         on_expiring: Callable[[int], None] = lambda _: None,
         on_ended: Callable[[str], None] = lambda _: None,
     ) -> CredentialLease:
-        """Somebody comes in, for one request or for long; `leave` the answer when it is over. See `CredentialLease`."""
+        """Register a client, for one request or for a connection.
+
+        Return its lease; call its `leave` when the client is gone. See `CredentialLease` for the callbacks.
+        """
         access = CredentialLease(
             principal,
             self._renew,
@@ -184,13 +203,13 @@ class Authenticator:
         return access
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
-        """What runs until it is cancelled."""
+        """Return the coroutines that must run until they are cancelled."""
         checkers = [checker for checker in (self._tokens, self._identities) if checker is not None]
         fetching = [checker.jwks.keep() for checker in checkers if checker.jwks is not None]
         return fetching if self.is_open else [self._keep(), *fetching]
 
     async def _keep(self) -> None:
-        """Hear of keys and revocations, and end the access of those whose credential counts no longer."""
+        """Watch for changed keys and revocations, and end the access of clients whose credential is invalid."""
         newest: bytes | None = None
         revoked = False
         while True:
@@ -208,7 +227,10 @@ class Authenticator:
                 log.info("revocations can't be read now", error=str(error))
 
     def _to_sweep(self, everybody: bool) -> Iterator[list[CredentialLease]]:
-        """All who are here, or who came since the last sweep: something may have changed while they were let in."""
+        """Yield the leases to check, in batches: all of them, or those that are new since the last sweep.
+
+        A new lease may have missed a change that happened while its client was being admitted.
+        """
         found = [access for access in self._present if everybody or access.swept is not access.principal]
         for start in range(0, len(found), SWEPT_AT_ONCE):
             yield [access for access in found[start : start + SWEPT_AT_ONCE] if self._is_here(access)]
@@ -223,7 +245,7 @@ class Authenticator:
             await asyncio.sleep(0)
 
     def _check_lines(self, access: CredentialLease) -> None:
-        """Let what the lines of its keys say now count for a client."""
+        """Apply the current lines of the client's API keys to its lease."""
         current = self._as_it_is(access.principal)
         if current is None:
             access.revoke()
@@ -236,15 +258,15 @@ class Authenticator:
             revoked = await self.revocations.revoked(principals)
             for access, principal, gone in zip(some, principals, revoked, strict=True):
                 if access.principal is not principal or not self._is_here(access):
-                    continue  # it was renewed, and is looked at next
+                    continue  # it was renewed or has left; a renewed one is checked in the next sweep
                 access.swept = principal
                 if gone:
                     access.revoke()
                 else:
-                    self._check_lines(access)  # it may have come in since the keys were looked at
+                    self._check_lines(access)  # it may have been admitted after the keys were swept
 
     async def _look_at_keys(self) -> None:
-        """Read the file of keys again, where it has changed."""
+        """Read the key file again if it has changed."""
         if self._keys is not None:
             async with self._looking:
                 try:
@@ -256,7 +278,10 @@ class Authenticator:
 
 
 def _refuse_long_lived(query: bytes) -> dict[str, list[str]]:
-    """The query's parameters. Raises `ApiError` where one is a credential that lasts."""
+    """Return the parameters of a query string.
+
+    Raise `ApiError` if one of them is a long-lived credential, or if there are too many.
+    """
     try:
         given = parse_qs(query.decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX)
     except ValueError:

@@ -1,4 +1,4 @@
-"""One client's right to be here, for as long as it lasts: it is renewed, runs out, or is revoked."""
+"""One client's access for as long as its credential is valid: it can be renewed, expire, or be revoked."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ REVOKED = "Your credential has been revoked. Sign in again."
 NARROWED = "Your credential allows less than before. Sign in again."
 
 LASTING: frozenset[Scope] = frozenset({"read", "as"})
-"""The scopes that what a client follows rests on: with them it has to end. The others are asked for with each request."""
+"""The scopes that attachments and subscriptions depend on. If one is lost, the client's access ends.
+
+The other scopes are checked with each request.
+"""
 
 
 class CredentialLease:
-    """What a connection, or one HTTP request, may do now. Leave it when the client is gone.
+    """The access of a connection or of one HTTP request. Call `leave` when the client is gone.
 
-    `on_expiring` is told when the credential ends soon, and when that is (ms since 1970); `on_ended` why it has ended.
+    `on_expiring` is called before the credential expires, with that time in ms since 1970. `on_ended` is called with
+    the reason when access ends. `on_left` is called with the lease by `leave`.
     """
 
     def __init__(
@@ -40,7 +44,10 @@ class CredentialLease:
     ) -> None:
         self.principal = principal
         self.swept: Principal | None = None
-        """What it was when its credentials were last looked at; who has just come in, or has renewed, is looked at next."""
+        """The principal when it was last checked for revocation.
+
+        It differs from `principal` after an admission or a renewal; then the next sweep checks the lease.
+        """
         self.revoked = False
         self._renew = renew
         self._warning_s = warning_s
@@ -61,9 +68,10 @@ class CredentialLease:
         self.leave()
 
     def check(self, request: Request) -> None:
-        """Whether the credential allows this request now. Raises `ApiError` "forbidden" or "unauthenticated".
+        """Check that the credential allows this request now.
 
-        Nothing new is started once it has expired; the rest is served during the grace.
+        Raise `ApiError` "forbidden" or "unauthenticated" if not. After the credential's end no turn may be started;
+        other requests are served during the grace period.
         """
         principal = self.principal
         self.check_held()
@@ -73,14 +81,17 @@ class CredentialLease:
             raise ApiError("unauthenticated", EXPIRED)
 
     def check_held(self, scopes: frozenset[Scope] = frozenset()) -> None:
-        """Raises `ApiError` "unauthenticated" where the credential counts no longer, or has lost one of the scopes."""
+        """Check that the credential is not revoked and still has `scopes`.
+
+        Raise `ApiError` "unauthenticated" if not.
+        """
         if self.revoked:
             raise ApiError("unauthenticated", REVOKED)
         if not scopes <= self.principal.scopes:
             raise ApiError("unauthenticated", NARROWED)
 
     async def renew(self, token: str) -> Principal:
-        """Go on with a new credential of the same user. Raises `ApiError`."""
+        """Replace the credential with another one of the same user. Raises `ApiError`."""
         renewed = await self._renew(self.principal, token)
         self.check_held()
         self.principal = renewed
@@ -88,7 +99,10 @@ class CredentialLease:
         return renewed
 
     def change(self, principal: Principal) -> None:
-        """The credential is the same, and what it allows, or its end, is another."""
+        """Apply changed scopes or another end of the same credential.
+
+        If it has lost a scope in `LASTING`, its access ends.
+        """
         narrowed = self.principal.scopes - principal.scopes
         self.principal = principal
         if narrowed & LASTING:
@@ -97,13 +111,13 @@ class CredentialLease:
             self._plan()
 
     def revoke(self, reason: str = REVOKED) -> None:
-        """The credential counts no longer, for that reason."""
+        """End the access, with `reason` for the client."""
         if not self.revoked:
             self.revoked = True
             self._on_ended(reason)
 
     def leave(self) -> None:
-        """The client is gone."""
+        """Cancel the timers and report that the client is gone."""
         self._stop()
         self._on_left(self)
 
@@ -113,7 +127,10 @@ class CredentialLease:
         self._timers.clear()
 
     def _warn(self, expires_ms: int) -> None:
-        """Once for each end: a client that renews with what ends no later has been told already."""
+        """Report that the credential expires soon, once for each end.
+
+        A client that renewed with a credential of the same end has been warned already.
+        """
         if self._warned_of != expires_ms:
             self._warned_of = expires_ms
             self._on_expiring(expires_ms)

@@ -1,6 +1,6 @@
-"""The keys of a JWKS address: fetched within some seconds or not, kept while it is away, asked again for a key that is unknown.
+"""The keys of a JWKS URL, fetched under a time limit and kept while the URL can't be reached.
 
-A token names its key, so anybody can name keys that don't exist: such a question is passed on only now and then.
+An unknown key id causes another fetch. A client can put any key id in a token, so such fetches are rate limited.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REFRESH_S = 300.0
 COOLDOWN_S = 10.0
 FAILED_COOLDOWN_S = 1.0
 FETCH_TIMEOUT_S = 5.0
-"""For the whole answer, however slowly it comes: whoever waits for a key waits no longer."""
+"""The time limit for the whole response, and so for a request that waits for a key."""
 BYTES_MAX = 2**20
 
 
@@ -34,7 +34,10 @@ class Jwks:
         self._may_ask_at = 0.0
 
     async def key(self, kid: str | None) -> PyJWK | None:
-        """The key of that name, if there is one. Raises `ApiError` "internal" where no key could ever be fetched."""
+        """Return the key with this `kid`, or None.
+
+        Raise `ApiError` "internal" if there are no keys at all, because none could be fetched.
+        """
         if kid is None:
             return None
         if kid not in self._keys:
@@ -48,7 +51,7 @@ class Jwks:
         return self._keys.get(kid)
 
     async def keep(self) -> None:
-        """Fetch the keys now and then, so that one that was withdrawn is forgotten; until cancelled."""
+        """Fetch the keys periodically, so that withdrawn keys are forgotten, until cancelled."""
         while True:
             async with self._asking:
                 await self._fetch()
@@ -64,8 +67,8 @@ class Jwks:
             self._keys = found
 
     async def _read(self) -> bytes:
-        """The answer, as far as it may go. Raises `OSError`."""
-        # Only who checks tokens by such an address pays for the client.
+        """Return the response body, at most `BYTES_MAX` of it. Raise `OSError` if it can't be fetched."""
+        # Imported here because only deployments that use a JWKS URL need the client.
         import aiohttp
 
         try:
@@ -83,7 +86,10 @@ class Jwks:
 
 
 def _signing_keys(answer: bytes) -> dict[str, PyJWK]:
-    """Those that sign and have a name. Raises `PyJWTError`, `ValueError`."""
+    """Return the signing keys that have a `kid`, by their `kid`.
+
+    Raise `PyJWTError` or `ValueError` if the answer is no valid JWKS.
+    """
     given = json.loads(answer)
     if not isinstance(given, dict):
         raise ValueError("no set of keys")

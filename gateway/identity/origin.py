@@ -1,4 +1,4 @@
-"""Who may open a connection: the rules for `Host` and `Origin`. Whom a credential names: `authenticator.py`."""
+"""The rules for the `Host` and `Origin` headers. Credentials are checked in `authenticator.py`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ PASSED_ON = re.compile(
     rb"forwarded|via|x-forwarded-.*|x-original-forwarded-for|x-(real|client|cluster-client)-ip"
     rb"|cf-connecting-ip|fastly-client-ip|true-client-ip"
 )
-"""Headers by which a proxy says that the request isn't its own."""
+"""Headers that show that a proxy has forwarded the request."""
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 
 def header(headers: Headers, name: bytes) -> str | None:
-    """The first header of that (lower-case) name."""
+    """Return the first header with that lower-case name, or None."""
     return next((value.decode("latin-1") for key, value in headers if key == name), None)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a `Host` value, with or without a port, names this machine's loopback."""
+    """Return whether a `Host` value, with or without a port, names this machine's loopback."""
     found = _HOST.fullmatch(host)
     if found is None:
         return host in LOOPBACK_NAMES
@@ -35,10 +35,11 @@ def is_loopback(host: str) -> bool:
 
 
 def check_host(headers: Headers, settings: Settings) -> None:
-    """With auth off, a page of another site must not reach us by a name that it made point here (DNS rebinding).
+    """Check the `Host` header. Raise `ApiError` "forbidden" if it isn't allowed.
 
-    Nor anybody through a proxy on this machine. And never by two names: whoever stands before us may have looked at the
-    other one.
+    Two `Host` headers are refused, because a proxy in front may have checked the other one. With auth off, only
+    loopback names are allowed, against DNS rebinding by a page of another site, and requests that a proxy forwarded
+    are refused.
     """
     hosts = [value.decode("latin-1") for key, value in headers if key == b"host"]
     if len(hosts) > 1:
@@ -57,7 +58,10 @@ def check_host(headers: Headers, settings: Settings) -> None:
 
 
 def check_origin(headers: Headers, settings: Settings) -> None:
-    """Browsers may connect from the page's own origin and from those that the operator listed."""
+    """Check that a browser connects from the page's own origin or from one that the operator listed.
+
+    Raise `ApiError` "forbidden" if not.
+    """
     origins = [value.decode("latin-1") for key, value in headers if key == b"origin"]
     if not origins or (len(origins) == 1 and origins[0] in settings.allowed_origins):
         return
@@ -69,7 +73,10 @@ def check_origin(headers: Headers, settings: Settings) -> None:
 
 
 def check_socket_origin(headers: Headers, settings: Settings) -> None:
-    """As `check_origin`; and where auth is on, who sends no `Origin` brings what no browser sends with a socket."""
+    """Check the origin of an opening socket, as `check_origin` does.
+
+    With auth on, a client without `Origin` must send `Authorization`, which no browser sends with a socket.
+    """
     check_origin(headers, settings)
     if settings.auth != "none" and header(headers, b"origin") is None and header(headers, b"authorization") is None:
         raise ApiError("forbidden", "Without an Origin header, send the credential as Authorization: Bearer.")

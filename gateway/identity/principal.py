@@ -1,4 +1,4 @@
-"""Whom a credential names, and which of the scopes a request needs."""
+"""Principals, their credentials, and the scope that each request needs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Scope = Literal["chat", "read", "cancel", "admin", "as"]
 
 SCOPES: frozenset[str] = frozenset(get_args(Scope))
 DEFAULT_SCOPES: frozenset[Scope] = frozenset({"chat", "read", "cancel"})
-"""What a credential allows that doesn't say."""
+"""The scopes of a credential that names none."""
 KEPT_FROM_BROWSERS: frozenset[Scope] = frozenset({"admin", "as"})
-"""What nobody gets by a ticket, or by a service that names him."""
+"""The scopes that a ticket, or a user that a service names, never gets."""
 
 SERVICE_PREFIX = "service:"
-"""How the user that a service is by itself begins; nobody else may be called so."""
+"""The prefix of the user that a service is when it speaks for itself. No other user's name may begin with it."""
 
 NEEDED: dict[type[p.Request], Scope | None] = {
     p.Auth: None,
@@ -45,9 +45,10 @@ NEEDED: dict[type[p.Request], Scope | None] = {
 
 
 class Credential(Struct, frozen=True, kw_only=True):
-    """What one credential says. `name`: by which it can be revoked (`jti:…`, `key:…`), if it has one.
+    """The content of one credential. Times are in ms since 1970.
 
-    `digest`: the hash in an API key's line; a line with another one is another key's. Times are in ms since 1970.
+    `name` is the name by which it can be revoked (`jti:…`, `key:…`), if it has one. `digest` is the hash in an API
+    key's line; a line with another hash belongs to another key.
     """
 
     user: str
@@ -59,10 +60,10 @@ class Credential(Struct, frozen=True, kw_only=True):
 
 
 class Principal(Struct, frozen=True, kw_only=True):
-    """Who may do what. Limits and budgets count by `user`; `service` is who spoke for that user, if somebody did.
+    """A user with its permissions. Limits and budgets are counted by `user`.
 
-    It rests on its `credentials`, and ends with the first of them: the user's own, then the service's. `withheld` are
-    scopes that it never gets, whatever they say.
+    `service` is the service that named the user, if one did. `credentials` are the user's own and then the service's;
+    the principal expires with the first of them. `withheld` are scopes that it never gets, whatever they say.
     """
 
     user: str
@@ -74,22 +75,28 @@ class Principal(Struct, frozen=True, kw_only=True):
 
     @property
     def is_service(self) -> bool:
-        """A service that speaks for itself, or for many."""
+        """Whether the user is a service that speaks for itself, or for many users."""
         return self.user.startswith(SERVICE_PREFIX)
 
     @property
     def by_service(self) -> bool:
-        """Whether a service is at the other end, so that its address says nothing of the user."""
+        """Whether the client is a service, so that its address doesn't identify the user."""
         return self.is_service or self.service is not None
 
     def require(self, scope: Scope | None) -> None:
-        """Raises `ApiError` "forbidden" where the credential lacks the scope."""
+        """Check that the principal has the scope; None requires nothing.
+
+        Raise `ApiError` "forbidden" if not.
+        """
         if scope is not None and scope not in self.scopes:
             raise ApiError("forbidden", f"This needs the scope {scope}, which your credential doesn't have.")
 
 
 def principal_of(*credentials: Credential, withheld: frozenset[Scope] = frozenset()) -> Principal:
-    """Whom they name together: the user of the first, with what each of them allows, until the first of their ends."""
+    """Return the principal of these credentials: the user's, and then that of the service that names it, if any.
+
+    It has the scopes that all of them have, without `withheld`, and expires with the first of them.
+    """
     return Principal(
         user=credentials[0].user,
         scopes=frozenset.intersection(*(one.scopes for one in credentials)) - withheld,
@@ -101,13 +108,19 @@ def principal_of(*credentials: Credential, withheld: frozenset[Scope] = frozense
 
 
 def known_scopes(named: Iterable[object], prefix: str = "") -> frozenset[Scope]:
-    """Ours among the names, where they begin with `prefix`; a credential may carry others, for others."""
+    """Return the scopes of this project among the names that begin with `prefix`.
+
+    A credential may carry scopes for other services; they are ignored.
+    """
     given = set(named)
     return frozenset(scope for scope in get_args(Scope) if prefix + scope in given)
 
 
 def check_user(user: str) -> str:
-    """The user, if that can be one: 1-255 bytes, no control characters. Raises `ValueError`."""
+    """Return `user` if it is a valid user name: 1-255 bytes, no control characters, not a service's name.
+
+    Raise `ValueError` if not.
+    """
     if not 0 < len(user.encode()) <= p.USER_BYTES_MAX or not user.isprintable():
         raise ValueError("a user is 1-255 bytes of printable text")
     if user.startswith(SERVICE_PREFIX):

@@ -1,7 +1,7 @@
-"""Credentials that count no longer although they haven't expired: noted in the store, seen by every instance.
+"""Revocations of credentials that haven't expired, kept in the store for every instance.
 
-One note for each revocation, asked for when somebody comes in, and one that changes with each of them, asked for all
-the time: when it has changed, everybody who is here is checked again.
+Each revocation is an ephemeral value that is read when a client is admitted. Another value changes with each
+revocation and is polled; when it has changed, all connected clients are checked again.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class Revocations:
         self._store = store
 
     async def revoke(self, credential: str) -> None:
-        """The credential (`jti:…` or `key:…`) counts no longer."""
+        """Revoke a credential by its name (`jti:…` or `key:…`)."""
         await self._put(credential, now_ms())
 
     async def revoke_user(self, user: str, before_ms: int) -> None:
-        """What was issued to the user before that moment counts no longer."""
+        """Revoke all credentials that were issued to the user before `before_ms`, in ms since 1970."""
         await self._put(f"user:{user}", before_ms)
 
     async def _put(self, name: str, value: int) -> None:
@@ -36,13 +36,13 @@ class Revocations:
         await self._store.put_ephemeral(NEWEST, secrets.token_bytes(8), KEPT_MS)
 
     async def revoked(self, principals: Sequence[Principal]) -> list[bool]:
-        """Which of them count no longer, in one round trip."""
+        """Return for each principal whether it is revoked. Takes one round trip."""
         names = sorted({name for principal in principals for name in _names(principal)})
         found = dict(zip(names, await self._store.get_ephemeral(names), strict=True))
         return [_is_revoked(principal, found) for principal in principals]
 
     async def newest(self) -> bytes | None:
-        """Another value after each revocation."""
+        """Return a value that changes with each revocation; None if there is none."""
         (found,) = await self._store.get_ephemeral([NEWEST])
         return found
 
@@ -52,7 +52,7 @@ def _names(principal: Principal) -> list[str]:
 
 
 def _is_revoked(principal: Principal, found: dict[str, bytes | None]) -> bool:
-    """Whether one of its credentials is: the user's own, or that of the service that speaks for the user."""
+    """Return whether the user's own credential, or that of the service that names the user, is revoked."""
     for one in principal.credentials:
         before = found[f"revoked:user:{one.user}"]
         if (one.name and found[f"revoked:{one.name}"] is not None) or (before and one.issued_ms < int(before)):

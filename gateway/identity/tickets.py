@@ -1,6 +1,6 @@
-"""One-time tickets: a browser can't send a header with a socket, so it trades its credential for a word that works once.
+"""One-time tickets. A browser can't send a header with a socket, so it trades its credential for a ticket.
 
-The store keeps a ticket's hash, so that nobody who reads the store can use one.
+The store keeps only a ticket's hash, so a reader of the store can't use the ticket.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Tickets:
-    """Tickets of all instances; each is taken once, wherever, within `ttl_s`."""
+    """The tickets of all instances. Each can be redeemed once, at any instance, within `ttl_s`."""
 
     def __init__(self, store: Store, ttl_s: float) -> None:
         self._store = store
         self._ttl_ms = int(ttl_s * 1000)
 
     async def issue(self, principal: Principal) -> tuple[str, int]:
-        """A ticket for the principal, less the scopes that no page has, and its end in ms since 1970. Raises `StoreError`."""
+        """Return a ticket for the principal, and its end in ms since 1970.
+
+        The ticket lacks the scopes that browsers never get. Raise `StoreError` if the store fails.
+        """
         ticket = f"{TICKET_PREFIX}{secrets.token_urlsafe(24)}"
         held = structs.replace(
             principal,
@@ -43,9 +46,10 @@ class Tickets:
         return ticket, until_ms
 
     async def redeem(self, ticket: str) -> Principal:
-        """Whom the ticket named when it was issued; it is gone then. What it rests on may count no longer.
+        """Delete the ticket and return its principal, as it was when the ticket was issued.
 
-        Raises `ApiError`: "unauthenticated", "store_unavailable".
+        The caller must check whether its credentials are still valid. Raise `ApiError` "unauthenticated" if the ticket
+        is used, expired or unknown, or "store_unavailable".
         """
         try:
             held = await self._store.pop_ephemeral(_name(ticket))

@@ -1,6 +1,6 @@
-"""JSON Web Tokens: the key and the algorithms that the operator chose, and what a token says.
+"""JSON Web Tokens, checked with the key and the algorithms that the operator chose.
 
-A key is used with the algorithms of its own kind only, so no public key ever passes for a shared secret.
+A key is used only with the algorithms of its own kind, so a public key is never accepted as a shared secret.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = structlog.stdlib.get_logger("turnwire.auth")
 
 TOKEN_CHARS_MAX = 8192
 LAST_MOMENT_MS = 253_402_300_799_000
-"""The end of the year 9999; no time can be written that is later."""
+"""The end of the year 9999. RFC 3339 can't express a later time."""
 
 _SECRET_ALGORITHMS = ("HS256", "HS384", "HS512")
 _RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
@@ -38,11 +38,11 @@ Key = str | RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448Publ
 
 
 class AuthSetupError(Exception):
-    """What the operator set for authentication can't be used; the message says what to do."""
+    """The operator's settings for authentication can't be used. The message says what to do."""
 
 
 class Tokens:
-    """Checks tokens by one set of rules. Raises `AuthSetupError` where the rules can't be used."""
+    """A checker of tokens by one set of rules. Raises `AuthSetupError` if the rules can't be used."""
 
     def __init__(self, rules: TokenSettings) -> None:
         self._rules = rules
@@ -62,7 +62,10 @@ class Tokens:
             )
 
     async def credential(self, token: str) -> Credential:
-        """What the token says. Raises `ApiError` "unauthenticated" where it doesn't count."""
+        """Return the credential in a token.
+
+        Raise `ApiError` "unauthenticated" if the token is invalid, or "internal" if the keys can't be fetched.
+        """
         if len(token) > TOKEN_CHARS_MAX:
             raise ApiError("unauthenticated", f"A token has at most {TOKEN_CHARS_MAX} characters here.")
         try:
@@ -95,7 +98,10 @@ class Tokens:
 
 
 def _public_key(rules: TokenSettings) -> tuple[Key, tuple[str, ...]]:
-    """The PEM, as text or as a file, and what it can be used with."""
+    """Return the public key, from a PEM text or file, and the algorithms that it can be used with.
+
+    Raise `AuthSetupError` if there is no usable key.
+    """
     given = (rules.public_key or "").replace("\\n", "\n")
     name = f"{rules.prefix}PUBLIC_KEY"
     try:
@@ -128,7 +134,10 @@ def _credential_of(claims: dict[str, Any], scope_prefix: str) -> Credential:
 
 
 def _scopes_of(claims: dict[str, Any], prefix: str) -> frozenset[Scope]:
-    """Ours among the scopes that the token says; it may say others, for others. One that says nothing has the default."""
+    """Return this project's scopes in the token's claims. Scopes for other services are ignored.
+
+    A token without a scope claim has the default scopes.
+    """
     for name in ("scope", "scp", "scopes"):
         given = claims.get(name)
         if given is not None:

@@ -1,1 +1,1 @@
-"""gateway.limits.limits."""
+"""Limits of users, addresses and this process: requests, connections, turns, budgets, bytes and memory."""

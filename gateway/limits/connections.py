@@ -1,7 +1,8 @@
-"""The connections that are here, by user and by address: counted in the store, for all instances.
+"""Limits on open connections, by user and by address, counted in the store for all instances.
 
-An opening asks the store once; an instance renews all of its places in a few calls each third of a lease, so that
-those of one that died are free after a lease. While the store is away, what is counted here holds.
+Opening a connection asks the store once. An instance renews all of its permits in a few calls, each third of a lease,
+so the permits of an instance that died expire after one lease. While the store can't be reached, only the connections
+of this instance are counted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ Kind = Literal["user", "address"]
 
 
 class ConnectionLimiter:
-    """The places that this instance's clients hold. `reachable`: whether the store is worth asking now."""
+    """The connection permits that this instance's clients hold.
+
+    `reachable` returns whether the store is expected to answer now.
+    """
 
     def __init__(self, settings: Settings, store: Store, reachable: Callable[[], bool] = lambda: True) -> None:
         counted = settings.auth != "none"
@@ -49,21 +53,25 @@ class ConnectionLimiter:
         self._telling = asyncio.Lock()
 
     async def take(self, holder: str, kind_of: dict[str, Kind]) -> None:
-        """One place of each key, or `ApiError`; then `leave` with the same."""
+        """Take one permit of each key for `holder`; `kind_of` maps each key to its kind.
+
+        Raise `ApiError` "rate_limited" if one isn't available. Call `leave` with the same holder and keys afterwards,
+        also after an error.
+        """
         for key, kind in kind_of.items():
             if len(self.here.get(key, ())) >= self.most[kind]:
                 raise self._refusal(kind)
             self.here.setdefault(key, set()).add(holder)
         taken = await self._ask(holder, kind_of)
         if not all(taken) and (self._left or self._telling.locked()):
-            await self._tell()  # who has just left may not have been told yet
+            await self._tell()  # the store may not know yet which clients have just left
             taken = await self._ask(holder, kind_of)
         for kind, is_taken in zip(kind_of.values(), taken, strict=True):
             if not is_taken:
                 raise self._refusal(kind)
 
     def leave(self, holder: str, keys: list[str]) -> None:
-        """Give back what `holder` has of these."""
+        """Release the permits that `holder` has of `keys`."""
         for key in keys:
             holders = self.here.get(key, set())
             if holder in holders:
@@ -74,7 +82,10 @@ class ConnectionLimiter:
         self._someone_left.set()
 
     async def run(self) -> None:
-        """Tell the store who left, at once, and who is still here, until cancelled."""
+        """Release permits in the store as clients leave, and renew the others, until cancelled.
+
+        Return at once if no limit is set.
+        """
         loop = asyncio.get_running_loop()
         while any(self.most.values()):
             keep_at = loop.time() + self._lease_s / RENEWALS_PER_LEASE
@@ -87,7 +98,10 @@ class ConnectionLimiter:
             await self._keep()
 
     async def _ask(self, holder: str, kind_of: dict[str, Kind]) -> list[bool]:
-        """Whether the store has a place of each; it has where it can't be asked."""
+        """Return, for each key, whether the store granted a permit.
+
+        If the store can't be asked, every permit is granted.
+        """
         if kind_of and self._reachable():
             try:
                 places = [(key, self.most[kind]) for key, kind in kind_of.items()]
@@ -97,7 +111,7 @@ class ConnectionLimiter:
         return [True] * len(kind_of)
 
     async def _tell(self) -> None:
-        """Of whom the store isn't told, the lease lapses."""
+        """Release permits in the store. If that fails, their leases expire."""
         async with self._telling:
             left, self._left = self._left, []
             if left:
@@ -121,7 +135,7 @@ class ConnectionLimiter:
 
 
 class ConnectionPermit:
-    """The places that one client takes, until it leaves."""
+    """The permits that one client holds until it leaves."""
 
     def __init__(self, places: ConnectionLimiter) -> None:
         self._places = places
@@ -137,9 +151,9 @@ class ConnectionPermit:
         self.leave()
 
     async def enter(self, principal: Principal | None, host: str) -> None:
-        """Take a place of the address, unless a service is there, and of the user, where one is named already.
+        """Take a permit of the address, unless the client is a service, and of the user, if it is known already.
 
-        Raises `ApiError`, and then no place is taken.
+        `host` is the client's address. Raise `ApiError` if a permit isn't available; then none is held.
         """
         kind_of: dict[str, Kind] = {}
         if principal is None or not principal.by_service:
@@ -147,11 +161,14 @@ class ConnectionPermit:
         await self._take(kind_of, principal)
 
     async def of_user(self, principal: Principal) -> None:
-        """Take a place of the user; a service by itself needs none. Raises `ApiError`, and then no place is left."""
+        """Take a permit of the user. A service that speaks for itself needs none.
+
+        Raise `ApiError` if the permit isn't available; then none is held, not even that of the address.
+        """
         await self._take({}, principal)
 
     def leave(self) -> None:
-        """Give the places back."""
+        """Release the permits."""
         keys, self._keys = self._keys, []
         if keys:
             self._places.leave(self._holder, keys)
@@ -169,7 +186,10 @@ class ConnectionPermit:
 
 
 def network_of(host: str) -> str:
-    """By what a client's address is counted: of IPv6 the /64, which is what one customer has."""
+    """Return what an address is counted by: an IPv4 address itself, and the /64 network of an IPv6 address.
+
+    A /64 is what one customer has. An IPv4-mapped IPv6 address counts as IPv4.
+    """
     try:
         address = ip_address(host)
     except ValueError:

@@ -1,6 +1,7 @@
-"""Who comes to the store when: a few requests at a time, from the users in rotation, so that a flood is its author's alone.
+"""A fair queue in front of the store: a few calls at a time, from the users in rotation.
 
-What a turn that runs needs (its log, its lease, its ending) doesn't wait here.
+A flood of calls delays only the user that makes it. What a running turn needs (its log, its lease, its ending) doesn't
+wait here.
 """
 
 from __future__ import annotations
@@ -15,25 +16,34 @@ from store.api import Store
 from store.records import StoreError
 
 SLOTS_SHARED, SLOTS_EMBEDDED = 8, 2
-"""A shared store has twice as many connections; an embedded one has one thread, and the next work shall wait there."""
+"""The slots for a shared and for an embedded store.
+
+A shared store has twice as many connections. An embedded store has one thread; the second slot lets the next call wait
+at that thread.
+"""
 
 WAITING_MAX = 1024
-"""Calls of one user; more than a well-behaved client's connections have requests in flight."""
+"""The most calls of one user that may wait.
+
+It is more than the requests that a well-behaved client's connections have in flight.
+"""
 
 QUEUED = frozenset(
     """accept turn running log active running_groups request_cancel message branch messages create_conversation conversation
     conversations update_conversation clear_conversation delete_conversation put_feedback usage""".split()
 )
-"""The calls whose first argument is the user, or a record of the user's."""
+"""The calls whose first argument is the user, or a record that has one."""
 
 
 class TooManyWaiting(StoreError):
-    """Too many calls of this user wait already."""
+    """Too many calls of this user are waiting already."""
 
 
 class FairQueue:
-    """Work of many users, `slots` at a time. A slot that falls free goes to the next user in rotation, for the oldest of
-    that user's work. At most `waiting_max` of one user's may wait; 0: any number.
+    """A queue of many users' calls, of which `slots` run at a time.
+
+    A free slot goes to the next user in rotation, for that user's oldest call. At most `waiting_max` calls of one
+    user may wait; 0 means no limit.
     """
 
     def __init__(self, slots: int, waiting_max: int) -> None:
@@ -42,9 +52,12 @@ class FairQueue:
         self._lines: dict[str, deque[asyncio.Future[None]]] = {}
 
     async def enter(self, user: str) -> None:
-        """Wait for a slot; `leave` it. Raises `TooManyWaiting`."""
+        """Wait for a slot; release it with `leave`.
+
+        Raise `TooManyWaiting` if too many calls of the user are waiting.
+        """
         if self._free:
-            self._free -= 1  # a free slot means that nobody waits
+            self._free -= 1  # no call waits while a slot is free
             return
         line = self._lines.setdefault(user, deque())
         if 0 < self._waiting_max <= len(line):
@@ -59,7 +72,7 @@ class FairQueue:
             raise
 
     def leave(self) -> None:
-        """The slot goes to the next in rotation who still waits."""
+        """Pass the slot to the next call in rotation that still waits, or free it."""
         while self._lines:
             user = next(iter(self._lines))
             line = self._lines.pop(user)
@@ -81,12 +94,15 @@ class _Fair:
         found = getattr(self._store, name)
         if name in QUEUED and iscoroutinefunction(found):
             found = _queued(found, self._queue)
-            setattr(self, name, found)  # found there from now on
+            setattr(self, name, found)  # later lookups find it without __getattr__
         return found
 
 
 def fair(store: Store, waiting_max: int) -> Store:
-    """The same store, which users come to in turn. Methods raise `TooManyWaiting` too."""
+    """Return the same store with its calls queued fairly by user.
+
+    At most `waiting_max` calls of one user may wait; 0 means no limit. The queued methods also raise `TooManyWaiting`.
+    """
     return cast("Store", _Fair(store, FairQueue(SLOTS_SHARED if store.shared else SLOTS_EMBEDDED, waiting_max)))
 
 

@@ -1,8 +1,8 @@
-"""What each user and each address may have: requests, connections and turns at once, and budgets.
+"""The limits of each user and each address: requests, connections, turns at once, and budgets.
 
-All of it is counted for all instances, by the store: requests (`rate_limiter.py`), connections (`places.py`), and turns and
-budgets in the step that accepts a turn. With auth off everyone is one user: nothing is counted by user or address
-then, but budgets hold.
+The store counts all of them for all instances: requests (`rate_limiter.py`), connections (`connections.py`), and turns
+and budgets in the step that accepts a turn. With auth off all clients are one user; then nothing is counted by user or
+address, but budgets hold.
 """
 
 from __future__ import annotations
@@ -19,16 +19,25 @@ from gateway.settings import Settings
 from store.records import Limited, LimitName, TurnLimits
 
 UNTHROTTLED: tuple[type[p.Request], ...] = (p.TurnCancel, p.TurnAttach, p.ConversationAttach)
-"""Requests that are always taken: stopping, and finding one's turns again. Ids in them that lead nowhere are counted."""
+"""The requests that are always accepted: they stop turns or attach to them again.
+
+Unknown ids in them count as requests.
+"""
 UNTHROTTLED_IN_FLIGHT = 32
-"""So many more of them than of all requests may be in flight."""
+"""How many unthrottled requests may be in flight beyond the limit for all requests."""
 
 WORK_MS_PER_S = 100
-"""A tenth of the loop for the requests of one user, where others want it too or not: whoever behaves needs a hundredth."""
+"""The event loop's time for one user's requests: a tenth of it.
+
+It holds whether or not other users want the time. A well-behaved client needs a hundredth.
+"""
 WORK_MS_AT_ONCE = 100
 BODY_UNIT_BYTES = 1024
 ANSWERS_AT_ONCE = 2
-"""So many times as much as bodies: a conversation full of images is opened at once."""
+"""The burst for answers, as a multiple of the burst for bodies.
+
+A client opens a conversation full of images at once.
+"""
 RETRY_BODY_AFTER_MS = 1000
 RETRY_CROWDED_MS = 100
 
@@ -46,14 +55,20 @@ _REFUSALS: dict[LimitName, tuple[ErrorCode, str]] = {
 
 
 class BodyMemory:
-    """The memory for large bodies that are read at the same time. What fits a frame, `small_bytes`, needs none."""
+    """The memory for large bodies that are read at the same time.
+
+    Only the bytes above `small_bytes`, the size of a frame, are counted.
+    """
 
     def __init__(self, bytes_max: int, small_bytes: int) -> None:
         self.left = bytes_max
         self._small_bytes = small_bytes
 
     def grow(self, before: int, after: int) -> None:
-        """A body of `before` bytes has `after` now. Raises `ApiError` where there is no room for that."""
+        """Count a body that grows from `before` to `after` bytes.
+
+        Raise `ApiError` "rate_limited" if there is no room for it.
+        """
         more = self._large(after) - self._large(before)
         if more > self.left:
             message = "Too many large bodies are sent at once. Try again in a moment."
@@ -61,7 +76,7 @@ class BodyMemory:
         self.left -= more
 
     def leave(self, size: int) -> None:
-        """A body of `size` bytes is needed no longer."""
+        """Release the memory of a body of `size` bytes."""
         self.left += self._large(size)
 
     def _large(self, size: int) -> int:
@@ -69,9 +84,9 @@ class BodyMemory:
 
 
 class ByteRateLimiter:
-    """The rate at which one user may send, or be sent, what is larger than a frame; no limit where auth is off.
+    """The rate at which one user may send or receive data larger than a frame; unlimited with auth off.
 
-    `what`: the plural for error messages. `at_once`: bytes of a burst.
+    `what` is a plural noun for error messages. `at_once` is the burst in bytes.
     """
 
     def __init__(self, what: str, settings: Settings, at_once: int, clock: Callable[[], float]) -> None:
@@ -83,19 +98,25 @@ class ByteRateLimiter:
             self._rate_limiter = RateLimiter(kib_per_s, at_once // BODY_UNIT_BYTES, clock, settled=False)
 
     def check(self, user: str) -> None:
-        """Raise `ApiError` "rate_limited" until the user's earlier bytes are worked off."""
+        """Check that the user's earlier bytes are within the rate.
+
+        Raise `ApiError` "rate_limited" if not.
+        """
         wait_ms = 0 if self._rate_limiter is None else self._rate_limiter.wait_ms(user)
         if wait_ms:
             raise ApiError("rate_limited", f"Too many large {self._what}. Wait a moment.", retry_after_ms=wait_ms)
 
     def charge(self, user: str, size: int) -> None:
-        """Count `size` bytes; what fits a frame is free."""
+        """Count `size` bytes. What fits a frame is free."""
         if self._rate_limiter is not None and size > self._free_bytes:
             self._rate_limiter.charge(user, size // BODY_UNIT_BYTES)
 
 
 class Limits:
-    """The limits of this process. `turns`: what the store checks when it accepts a turn."""
+    """The limits of this process.
+
+    `turns` holds the limits that the store checks when it accepts a turn.
+    """
 
     def __init__(
         self, settings: Settings, places: ConnectionLimiter, clock: Callable[[], float] = time.monotonic
@@ -104,7 +125,7 @@ class Limits:
         per_s = settings.user_requests_per_s
         self.rate_limiter = RateLimiter(per_s, settings.user_requests_burst, clock) if counted and per_s else None
         self._work = RateLimiter(WORK_MS_PER_S, WORK_MS_AT_ONCE, clock, settled=False) if counted else None
-        # Bytes come unevenly: what is taken at once is as large as what all may send at once.
+        # Bytes arrive unevenly, so one user's burst is as large as the room for the bodies of all users.
         at_once = settings.bodies_bytes
         self.large_bodies = ByteRateLimiter("bodies", settings, at_once, clock)
         self.large_answers = ByteRateLimiter("answers", settings, ANSWERS_AT_ONCE * at_once, clock)
@@ -113,7 +134,10 @@ class Limits:
         self.turns = turn_limits(settings)
 
     def check_request(self, user: str, request: type[p.Request] | None) -> None:
-        """Count a request. Raises `ApiError` "rate_limited"; nothing that is `UNTHROTTLED`."""
+        """Count a request, unless its type is in `UNTHROTTLED`.
+
+        Raise `ApiError` "rate_limited" if the user has sent too many.
+        """
         if self.rate_limiter is None or (request is not None and issubclass(request, UNTHROTTLED)):
             return
         wait_ms = self.rate_limiter.take(user)
@@ -121,25 +145,31 @@ class Limits:
             raise ApiError("rate_limited", "Too many requests. Wait a moment.", retry_after_ms=wait_ms)
 
     def spend(self, user: str, took_s: float) -> None:
-        """The loop worked so long for a request of the user's."""
+        """Count the time, in seconds, that the event loop worked for one of the user's requests."""
         if self._work is not None:
             self._work.charge(user, took_s * 1000)
 
     def rest_s(self, user: str) -> float:
-        """For how long the user's next request isn't read: who has more than its share of the loop is read more slowly."""
+        """Return for how many seconds the user's next request must not be read.
+
+        It is above 0 for a user that has taken more than its share of the event loop.
+        """
         return 0 if self._work is None else self._work.wait_ms(user) / 1000
 
     def is_over(self, user: str) -> bool:
-        """Whether the user has asked for more than the pace allows."""
+        """Return whether the user has sent more requests than the rate limit allows."""
         return self.rate_limiter is not None and self.rate_limiter.wait_ms(user) > 0
 
     def charge_unknown(self, user: str, count: int) -> None:
-        """Of what is always taken, so many ids led nowhere: each was a request."""
+        """Count each of `count` unknown ids in an unthrottled request as a request."""
         if self.rate_limiter is not None and count:
             self.rate_limiter.charge(user, count)
 
     def check_unknown(self, user: str) -> None:
-        """Whether ids may be looked up that may lead nowhere. Raises `ApiError` "rate_limited"."""
+        """Check that ids that may not exist may be looked up for the user.
+
+        Raise `ApiError` "rate_limited" if not.
+        """
         wait_ms = 0 if self.rate_limiter is None else self.rate_limiter.wait_ms(user)
         if wait_ms:
             raise ApiError(
@@ -149,12 +179,12 @@ class Limits:
             )
 
     def permit(self) -> ConnectionPermit:
-        """For a client that comes in for longer than one answer."""
+        """Return a permit for a client that stays for longer than one answer."""
         return ConnectionPermit(self.places)
 
 
 def turn_limits(settings: Settings) -> TurnLimits:
-    """What the store checks when it accepts a turn."""
+    """Return the limits that the store checks when it accepts a turn."""
     counted = settings.auth != "none"
     running = settings.user_running_turns if counted else 0
     per_s = settings.user_requests_per_s if counted else 0
@@ -165,7 +195,7 @@ def turn_limits(settings: Settings) -> TurnLimits:
         conversations=settings.user_conversations if counted else 0,
         stored_bytes=settings.user_stored_bytes if counted else 0,
         start_interval_us=ceil(1_000_000 / per_s) if per_s else 0,
-        # Every start has passed the pace of requests, and the way to the store takes it a while.
+        # Every start has passed the request rate limit already, and reaches the store with some delay.
         start_burst=settings.user_requests_burst + 1,
         tokens_per_day=settings.user_tokens_per_day,
         cost_nano_per_day=int(settings.user_cost_per_day * 1_000_000_000),
@@ -174,12 +204,12 @@ def turn_limits(settings: Settings) -> TurnLimits:
 
 
 def refused(limited: Limited) -> ApiError:
-    """What a client is told of a turn that the store didn't accept."""
+    """Return the error for a turn that the store didn't accept."""
     code, message = _REFUSALS[limited.limit]
     return ApiError(code, message, retry_after_ms=limited.retry_after_ms)
 
 
 def crowded() -> ApiError:
-    """What a client is told where too many of the user's calls wait for the store."""
+    """Return the error for a user with too many calls waiting for the store."""
     message = "Too many of your requests wait for the store. Wait for some."
     return ApiError("rate_limited", message, retry_after_ms=RETRY_CROWDED_MS)

@@ -1,4 +1,4 @@
-"""What the process takes of the machine's memory: near its bound it takes no new work, before the system kills it."""
+"""The process's memory: near its bound, refuse new work before the system kills the process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ log = structlog.stdlib.get_logger("turnwire.gateway")
 LOOK_S = 0.5
 RETRY_AFTER_MS = 2000
 OF_CGROUP = 0.85
-"""What else is in the container needs some of it, and so does what has been let in."""
+"""The share of the container's memory that is the default bound.
+
+Other processes in the container and work that is already admitted need the rest.
+"""
 
 LARGE_BLOCK_BYTES = 2**20
 _M_MMAP_THRESHOLD = -3
@@ -26,18 +29,25 @@ _STATM = Path("/proc/self/statm")
 _TELLS = _STATM.exists()
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _UNLIMITED_BYTES = 2**50
-"""Older kernels write a number as large as this for no limit."""
+"""Older kernels report no limit as a number at least this large."""
 
 
 class Memory:
-    """`bytes_max`: the bound; 0: most of what the container may have, and none where nothing bounds that."""
+    """The bound on the process's resident memory.
+
+    `bytes_max` is the bound. 0 means `OF_CGROUP` of what the container may have, and no bound if the container has
+    no limit.
+    """
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max or int(OF_CGROUP * cgroup_bytes())
         self.is_full = False
 
     def check(self) -> None:
-        """Raises `ApiError` "rate_limited" while there is no room for new work."""
+        """Check that there is memory for new work.
+
+        Raise `ApiError` "rate_limited" if not.
+        """
         if self.is_full:
             raise ApiError(
                 "rate_limited",
@@ -46,14 +56,20 @@ class Memory:
             )
 
     async def keep(self) -> None:
-        """Look until cancelled; where the system doesn't say what is taken, there is no bound."""
+        """Check the memory periodically until cancelled.
+
+        Return at once if there is no bound, or if the system doesn't report the process's memory.
+        """
         _keep_no_large_blocks()
         while self.bytes_max and _TELLS:
             self.look()
             await asyncio.sleep(LOOK_S)
 
     def look(self) -> None:
-        """See what is taken now; what was freed and is kept for later is given back first."""
+        """Measure the resident memory and update `is_full`.
+
+        Above the bound, freed memory that the C library keeps is given back to the system first.
+        """
         taken = taken_bytes()
         if taken > self.bytes_max:
             _give_back()
@@ -66,12 +82,12 @@ class Memory:
 
 
 def taken_bytes() -> int:
-    """What the process has resident (Linux)."""
+    """Return the process's resident memory in bytes (Linux)."""
     return int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES
 
 
 def cgroup_bytes() -> int:
-    """What the container may have; 0: as much as there is."""
+    """Return the container's memory limit in bytes; 0 means no limit."""
     for path in _CGROUP_LIMITS:
         with suppress(OSError, ValueError):
             limit = int(path.read_text())
@@ -80,12 +96,15 @@ def cgroup_bytes() -> int:
 
 
 def _give_back() -> None:
-    """What the C library keeps of freed memory goes back to the system, where it can be asked (glibc)."""
+    """Give memory that the C library keeps after it was freed back to the system, with glibc."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _keep_no_large_blocks() -> None:
-    """Requests of megabytes go back to the system when they are freed; else glibc learns to keep blocks of that size."""
+    """Let glibc return large blocks to the system as soon as they are freed.
+
+    By default it adapts to requests of megabytes and keeps blocks of that size.
+    """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)

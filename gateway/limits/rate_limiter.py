@@ -1,7 +1,7 @@
-"""An even pace for each user: counted in this process at once, and settled with the other instances by the store.
+"""A rate limit for each user: counted in this process at once, and settled with the other instances by the store.
 
-A request never waits for the store. Who asks at several instances at the same moment gets a burst from each, and then
-nothing until all of it is paid back.
+A request never waits for the store. A user that sends to several instances at the same moment gets a burst from each,
+and then nothing until all of it is paid back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ ROUNDING_MS = 1e-6
 
 
 class RateLimiter:
-    """A bucket of `burst` requests for each user, that gets `per_s` of them. One that isn't `settled` is this process's."""
+    """A bucket for each user that holds `burst` requests and refills by `per_s` a second.
+
+    If `settled` is false, requests are counted in this process only. `clock` returns seconds.
+    """
 
     def __init__(
         self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic, *, settled: bool = True
@@ -33,26 +36,29 @@ class RateLimiter:
         self._clock = clock
         self._due: dict[str, float] = {}
         self._taken: dict[str, tuple[int, float]] = {}
-        """Of which the store isn't told yet: how many, and when the first of them was."""
+        """The requests that the store hasn't counted yet: (how many, time of the first by `clock`) of each user."""
         self._sweep_at = PACES_SWEPT_AT
 
     def __len__(self) -> int:
         return len(self._due)
 
     def wait_ms(self, user: str) -> int:
-        """After how many ms the user's next request may come."""
+        """Return in how many ms the user's next request is allowed; 0 means now."""
         now = self._clock()
         return max(0, ceil((self._due.get(user, now) - now - self._ahead_s) * 1000 - ROUNDING_MS))
 
     def take(self, user: str) -> int:
-        """Go on now, which is 0, or after so many ms."""
+        """Count a request if it is allowed now. Return the wait in ms; 0 means allowed."""
         wait_ms = self.wait_ms(user)
         if wait_ms == 0:
             self.charge(user, 1)
         return wait_ms
 
     def charge(self, user: str, count: float) -> None:
-        """So many requests have been let through, whether they might or not; what is owed for them ends in `DEBT_MAX_S`."""
+        """Count `count` requests that were let through, whether or not they were allowed.
+
+        The user's debt is capped, so that it ends within `DEBT_MAX_S`.
+        """
         now = self._clock()
         due = max(self._due.get(user, now), now)
         count = min(count, max(1, (now + self._ahead_s + DEBT_MAX_S - due) // self._interval_s))
@@ -65,14 +71,21 @@ class RateLimiter:
             self._sweep_at = max(PACES_SWEPT_AT, 2 * len(self._due))
 
     async def run(self, store: Store, reachable: Callable[[], bool]) -> None:
-        """Settle now and then, until cancelled; while the store is away each instance counts its own."""
+        """Settle with the store periodically, until cancelled.
+
+        `reachable` returns whether the store is expected to answer. While it isn't, each instance counts only its own
+        requests.
+        """
         while True:
             await asyncio.sleep(SETTLE_S)
             with suppress(StoreError):
                 await self.settle(store if reachable() else None)
 
     async def settle(self, store: Store | None) -> None:
-        """Say what was taken here, and hear what was taken anywhere. Raises `StoreError`, and then it is forgotten."""
+        """Report the requests counted here to the store, and adopt what all instances have counted.
+
+        If `store` is None or fails, these requests are never reported. Raise `StoreError` if it fails.
+        """
         taken, self._taken = self._taken, {}
         if not taken or store is None:
             return
@@ -82,6 +95,6 @@ class RateLimiter:
         for user, ahead in zip(taken, ahead_us, strict=True):
             meanwhile, _ = self._taken.get(user, (0, 0))
             due = began + ahead / 1_000_000 + meanwhile * self._interval_s
-            # Less than a request is the time that the way to the store took, and no other instance.
+            # A difference of less than half a request comes from the delay to the store, not from another instance.
             if due > self._due.get(user, began) + self._interval_s / 2:
                 self._due[user] = due

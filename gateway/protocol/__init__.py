@@ -1,1 +1,1 @@
-"""gateway.protocol.requests."""
+"""The wire protocol: requests, results, events, errors and codecs. Pure: no I/O, no async."""

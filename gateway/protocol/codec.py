@@ -1,4 +1,4 @@
-"""JSON and MessagePack: a frame to bytes, and a client's bytes to a request, with every refusal typed.
+"""JSON and MessagePack codecs: encode frames, and decode a client's frames to requests or typed errors.
 
 Both carry the same maps: string keys, finite numbers, no extension types, no binary.
 """
@@ -17,14 +17,17 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.plain_text import PLAIN, is_plain
 from gateway.protocol.requests import DEPTH_MAX, ID_CHARS_MAX, USER_BYTES_MAX, AnyRequest, Ping, TurnStart
 
-# What MessagePack can carry; JSON alone could carry more.
+# The range of MessagePack's integers. JSON alone could carry larger ones.
 INTEGER_MIN, INTEGER_MAX = -(2**63), 2**64 - 1
 
 _JSON_ENCODER = msgspec.json.Encoder()
 _MSGPACK_ENCODER = msgspec.msgpack.Encoder()
 _REASON_CHARS_MAX = 500
-"""What msgspec says of a refusal may quote a whole frame: its beginning and its end tell everything."""
-# What only MessagePack can say, keys that aren't strings, and numbers that JSON can write but nobody can hold.
+"""The length of the beginning and of the end of msgspec's error message that are kept.
+
+The message may quote a whole frame; these two parts are enough to explain the error.
+"""
+# Values that only MessagePack has, keys that aren't strings, and JSON numbers that are out of every range.
 _FOREIGN = re.compile(r"got `(bytes|ext|datetime)`|got `\w+` - at `key` in |^Number out of range")
 _HALF_A_PAIR = re.compile(r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
 _UNSEEN = f"Expected `str` matching regex {PLAIN!r}"
@@ -32,7 +35,7 @@ _MISSING = re.compile(r"Object missing required field `(\w{1,64})`")
 
 
 class FrameError(Exception):
-    """A frame that can't be used. `id` and `user` are the request's `id` and `as`, where they could be read."""
+    """A frame that can't be used. `id` and `user` are the request's `id` and `as`, if they could be read."""
 
     def __init__(self, error: ApiError, request_id: str | None, user: str | None = None) -> None:
         super().__init__(str(error))
@@ -42,7 +45,7 @@ class FrameError(Exception):
 
 
 class _Envelope(Struct):
-    """Just enough of a broken frame to answer it."""
+    """The fields of a broken frame that are needed to answer it."""
 
     id: Any = None
     user: Any = msgspec.field(default=None, name="as")
@@ -50,7 +53,7 @@ class _Envelope(Struct):
 
 
 class Codec:
-    """One way to write frames. `binary` says which WebSocket opcode carries it."""
+    """A codec for frames. `binary` says whether its frames use the binary WebSocket opcode."""
 
     __slots__ = (
         "_decode_any",
@@ -82,7 +85,7 @@ class Codec:
         self._decode_any = decode_any
 
     def decode(self, data: bytes | str) -> AnyRequest:
-        """A client's frame as a request. Raises `FrameError`."""
+        """Decode a client's frame to a request. Raise `FrameError` if it can't be used."""
         try:
             request = self._decode_request(data)
             check_free_values(request)
@@ -94,11 +97,14 @@ class Codec:
         return request
 
     def read(self, data: bytes | str) -> Any:
-        """Any value, as it is. Raises `msgspec.DecodeError`."""
+        """Decode any value, without a schema. Raise `msgspec.DecodeError` if it can't be decoded."""
         return self._decode_any(data)
 
     def _is_too_deep(self, data: bytes | str) -> bool:
-        """Only asked of a refused frame: its depth names the cause better than the first wrong type does."""
+        """Return whether a refused frame is nested too deeply.
+
+        That explains the refusal better than the first wrong type does.
+        """
         try:
             _check_value(self._decode_any(data), "", 1)
         except RecursionError:
@@ -120,7 +126,11 @@ def _name(found: object, chars_max: int) -> str | None:
 
 
 def refusal(error: Exception) -> ApiError:
-    """Unreadable, an unknown type or field: `invalid_frame`. A wrong value: `invalid_request` with its path."""
+    """Return the API error for an error of decoding.
+
+    It is "invalid_frame" if the frame is unreadable or has an unknown type or field, and "invalid_request" with the
+    path if a value is wrong.
+    """
     if isinstance(error, ApiError):
         return error
     if isinstance(error, RecursionError):
@@ -142,7 +152,10 @@ def refusal(error: Exception) -> ApiError:
 
 
 def _told(text: str) -> tuple[str, str]:
-    """What msgspec says, and where: "Expected `int`, got `str` - at `$.a.b`". A name that it quotes may look like that."""
+    """Return msgspec's reason and the path, from a message like "Expected `int`, got `str` - at `$.a.b`".
+
+    The path is empty if there is none. A name that msgspec quotes may look like a path.
+    """
     reason, _, where = text.rpartition(" - at `")
     where = where.removeprefix("key` in `")
     if not reason or not where.startswith("$") or not where.endswith("`"):
@@ -151,7 +164,10 @@ def _told(text: str) -> tuple[str, str]:
 
 
 def _is_half_a_pair(reason: str, data: str) -> bool:
-    """Whether that is why a JSON text was refused. Before its closing quote msgspec takes half a pair for a cut text."""
+    """Return whether half of a surrogate pair is why a JSON text was refused.
+
+    If the half is right before the closing quote, msgspec reports a truncated text.
+    """
     return "surrogate" in reason or (reason == "Input data was truncated" and _HALF_A_PAIR.search(data) is not None)
 
 
@@ -160,7 +176,10 @@ def _shown(reason: str) -> str:
 
 
 def check_free_values(request: AnyRequest) -> None:
-    """Values without a schema, and floats, obey the rules that the typed decoder can't state."""
+    """Check values without a schema, and floats, by the rules that the typed decoder can't express.
+
+    Raise `ApiError` if a value is wrong, and `RecursionError` if it is nested too deeply.
+    """
     metadata = getattr(request, "metadata", None)
     if metadata is not None:
         _check_value(metadata, "metadata", 2)
@@ -201,18 +220,18 @@ def _check_value(value: Any, path: str, depth: int) -> None:
 
 
 def encoded_size(text: str) -> int:
-    """Bytes that `text` takes inside a frame, in the costlier codec."""
+    """Return the bytes that `text` takes inside a frame, in the codec that needs more."""
     return max(len(_JSON_ENCODER.encode(text)), len(_MSGPACK_ENCODER.encode(text)))
 
 
 def split_text(text: str, bytes_max: int) -> list[str]:
-    """Cut `text` into pieces that each take at most `bytes_max` in a frame. Joined they are `text`."""
+    """Split `text` into pieces that each take at most `bytes_max` in a frame, in order."""
     if len(text) * 6 + 2 <= bytes_max:
         return [text]
     pieces: list[str] = []
     start = 0
     while start < len(text):
-        # No character takes less than a byte.
+        # Each character takes at least one byte, so a longer slice can't fit.
         piece = clip_text(text[start : start + bytes_max], bytes_max) or text[start]
         pieces.append(piece)
         start += len(piece)
@@ -220,7 +239,7 @@ def split_text(text: str, bytes_max: int) -> list[str]:
 
 
 def clip_text(text: str, bytes_max: int) -> str:
-    """A prefix of `text` that takes at most `bytes_max` in a frame; empty where nothing fits."""
+    """Return a prefix of `text` that takes at most `bytes_max` in a frame; empty if nothing fits."""
     text = text[: max(bytes_max, 0)]
     while text and (size := encoded_size(text)) > bytes_max:
         text = text[: len(text) * bytes_max // (size + 1)]
@@ -231,7 +250,7 @@ JSON = Codec(
     0,
     "json",
     _JSON_ENCODER.encode,
-    # msgspec by itself takes fifty times as long for a number at the end of the range, as 1e308 is.
+    # Without the hook msgspec takes fifty times as long for a number near the end of the range, such as 1e308.
     msgspec.json.Decoder(AnyRequest, float_hook=float).decode,
     msgspec.json.Decoder(_Envelope, float_hook=float).decode,
     msgspec.json.Decoder(float_hook=float).decode,

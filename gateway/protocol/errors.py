@@ -1,4 +1,4 @@
-"""The one table of error codes and close codes, and the exception that carries a code to a client.
+"""The table of error codes and close codes, and the exception that carries a code to a client.
 
 Nothing here, and nothing raised as `ApiError`, ever holds a provider's raw body, a key, a host name or a trace.
 """
@@ -36,7 +36,7 @@ ErrorCode = (
 
 
 class CodeFacts(NamedTuple):
-    """What holds for a code wherever it is used."""
+    """The default message, retryability and HTTP status of an error code."""
 
     message: str
     retryable: bool
@@ -79,7 +79,7 @@ PROVIDER_CODES: frozenset[str] = frozenset(get_args(ProviderErrorCode))
 
 
 class CloseCode(IntEnum):
-    """Why a socket is closed. 44xx: don't come back unchanged. 45xx: come back."""
+    """The reasons to close a socket. After 44xx a client must not reconnect unchanged; after 45xx it may."""
 
     NORMAL = 1000
     UNSUPPORTED_DATA = 1003
@@ -97,7 +97,7 @@ class CloseCode(IntEnum):
 
 
 class ErrorBody(Struct, frozen=True, omit_defaults=True):
-    """An error as a client gets it. `path` names the field that is wrong."""
+    """An error as a client receives it. `path` names the field that is wrong."""
 
     code: ErrorCode
     message: str
@@ -108,7 +108,7 @@ class ErrorBody(Struct, frozen=True, omit_defaults=True):
 
 
 class ApiError(Exception):
-    """A request or a turn failed with a code of the table. `message` replaces the table's sentence."""
+    """A request or a turn failed with a code of the table. `message` replaces the table's message."""
 
     def __init__(
         self,
@@ -138,7 +138,10 @@ class ApiError(Exception):
 
     @classmethod
     def from_provider(cls, error: ProviderError) -> ApiError:
-        """The same failure in the words of the wire; the provider's own words stay in the log."""
+        """Return the API error for a provider's failure.
+
+        The provider's raw error isn't included; it stays in the log.
+        """
         return cls(
             error.code,
             error.message,

@@ -1,6 +1,6 @@
-"""What arrives unasked: turn events with their numbers, and the frames that belong to no turn.
+"""The frames that the server sends without a request: numbered turn events, and frames that belong to no turn.
 
-Also the shapes inside them: a message as clients see it, its cost and its timing.
+Also the structs inside them: a message as clients see it, its cost and its timing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ EndStatus = Literal["completed", "cancelled", "failed"]
 
 
 class Cost(Struct, frozen=True):
-    """Money as decimal text."""
+    """An amount of money, as decimal text."""
 
     amount: str
     currency: str = "USD"
 
 
 class Timing(Struct, frozen=True, omit_defaults=True):
-    """Milliseconds since the turn was accepted. `ttft_ms`: to the first part or delta that was sent."""
+    """The timing of a turn, in milliseconds since it was accepted.
+
+    `ttft_ms` is the time to the first part or delta that was sent. `attempts` is the number of requests to providers.
+    """
 
     queued_ms: int
     total_ms: int
@@ -33,7 +36,7 @@ class Timing(Struct, frozen=True, omit_defaults=True):
 
 
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A message of a conversation's tree, as clients see it."""
+    """A message in a conversation's tree, as clients see it."""
 
     id: str
     role: Role
@@ -49,7 +52,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TurnStarted(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.started"):
-    """The turn is accepted. Always the first event."""
+    """The turn is accepted. This is always the first event."""
 
     turn: str
     seq: int
@@ -63,7 +66,7 @@ class TurnStarted(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn
 
 
 class TurnStatus(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.status", omit_defaults=True):
-    """The turn goes on, in another way. Which optional field is there depends on `status`."""
+    """The turn's status has changed, but it goes on. `status` determines which optional fields are present."""
 
     turn: str
     seq: int
@@ -77,7 +80,7 @@ class TurnStatus(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.
 
 
 class TurnPart(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.part", omit_defaults=True):
-    """A part of the answer begins, with the whole fields of its kind."""
+    """A part of the answer begins. The fields of its kind that aren't streamed as deltas are included."""
 
     turn: str
     seq: int
@@ -93,7 +96,7 @@ class TurnPart(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.pa
 
 
 class TurnDelta(Struct, frozen=True, gc=False, tag_field="type", tag="turn.delta", omit_defaults=True):
-    """More of a part. `after` is there where the frame covers more than one event."""
+    """The continuation of a part. `after` is present if the frame covers more than one event."""
 
     turn: str
     seq: int
@@ -104,7 +107,7 @@ class TurnDelta(Struct, frozen=True, gc=False, tag_field="type", tag="turn.delta
 
 
 class TurnReset(Struct, frozen=True, tag_field="type", tag="turn.reset"):
-    """Drop what you hold of the turn's message; your position is now this `epoch` and `seq`."""
+    """Discard what you hold of the turn's message. Your position is now this `epoch` and `seq`."""
 
     turn: str
     seq: int
@@ -113,7 +116,7 @@ class TurnReset(Struct, frozen=True, tag_field="type", tag="turn.reset"):
 
 
 class TurnCompleted(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.completed"):
-    """The model finished; `message` is in the history."""
+    """The model has finished. `message` is the id of the stored answer."""
 
     turn: str
     seq: int
@@ -125,7 +128,7 @@ class TurnCompleted(Struct, frozen=True, kw_only=True, tag_field="type", tag="tu
 
 
 class TurnCancelled(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.cancelled"):
-    """The turn was stopped; what was said until then is kept in `message`."""
+    """The turn was cancelled. `message` is the id of the stored message with the partial answer."""
 
     turn: str
     seq: int
@@ -138,7 +141,7 @@ class TurnCancelled(Struct, frozen=True, kw_only=True, tag_field="type", tag="tu
 
 
 class TurnFailed(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.failed"):
-    """The turn failed; what was said until then is kept in `message`."""
+    """The turn failed. `message` is the id of the stored message with the partial answer."""
 
     turn: str
     seq: int
@@ -154,14 +157,14 @@ TurnEvent = TurnStarted | TurnStatus | TurnPart | TurnDelta | TurnReset | Ending
 
 
 class TurnDetached(Struct, frozen=True, tag_field="type", tag="turn.detached"):
-    """Nothing more of this turn arrives here; attach again to go on."""
+    """No more events of this turn arrive on this connection. Attach again to go on."""
 
     turn: str
     reason: str
 
 
 class Limits(Struct, frozen=True):
-    """What a client must keep to."""
+    """The limits for this connection: bytes of a client frame, bytes of a start's input, and live turns."""
 
     frame_bytes: int
     input_bytes: int
@@ -169,7 +172,7 @@ class Limits(Struct, frozen=True):
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag_field="type", tag="ready"):
-    """The first frame: who you are and what holds here."""
+    """The first frame: the authenticated user, the connection and the limits."""
 
     protocol: str
     connection: str
@@ -181,13 +184,13 @@ class Ready(Struct, frozen=True, kw_only=True, tag_field="type", tag="ready"):
 
 
 class Heartbeat(Struct, frozen=True, tag_field="type", tag="heartbeat"):
-    """Nothing else was sent for a while; `t` is the server's clock in ms."""
+    """Nothing else was sent for a while. `t` is the server's clock in ms since 1970."""
 
     t: int
 
 
 class ConversationUpdated(Struct, frozen=True, kw_only=True, tag_field="type", tag="conversation.updated"):
-    """The conversation's own fields changed; read it again for what isn't here."""
+    """The conversation's own fields have changed. Read it again for the fields that aren't here."""
 
     conversation: str
     revision: int
@@ -196,25 +199,25 @@ class ConversationUpdated(Struct, frozen=True, kw_only=True, tag_field="type", t
 
 
 class ConversationDeleted(Struct, frozen=True, tag_field="type", tag="conversation.deleted"):
-    """The conversation is gone."""
+    """The conversation was deleted."""
 
     conversation: str
 
 
 class Durability(Struct, frozen=True, tag_field="type", tag="durability"):
-    """Whether this instance reaches its store; streams go on while it doesn't, and the log catches up."""
+    """Whether this instance reaches its store. Streams go on if it doesn't, and the log catches up later."""
 
     state: Literal["ok", "degraded"]
 
 
 class AuthExpiring(Struct, frozen=True, tag_field="type", tag="auth.expiring"):
-    """The credential ends at `expires_at`; send `auth` with a new one, or the socket closes with 4401 soon after."""
+    """The credential expires at `expires_at`. Send `auth` with a new one, or the socket closes with 4401 soon after."""
 
     expires_at: str
 
 
 class GoingAway(Struct, frozen=True, tag_field="type", tag="going_away"):
-    """This instance leaves; the socket closes within `deadline_ms`. Come back after `reconnect_after_ms`."""
+    """This instance is shutting down. The socket closes within `deadline_ms`; reconnect after `reconnect_after_ms`."""
 
     reason: str
     deadline_ms: int

@@ -1,6 +1,6 @@
-"""Characters that nobody sees and that a terminal may obey: refused in ids, escaped in logs.
+"""Characters that are invisible or that a terminal may obey. They are refused in ids and escaped in logs.
 
-They are Unicode's control and format characters (Cc, Cf) and its separators of lines and paragraphs (Zl, Zp).
+They are Unicode's control and format characters (Cc, Cf) and its line and paragraph separators (Zl, Zp).
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ UNSEEN = (
     "\u2060-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 )
-"""As in the brackets of a pattern."""
+"""The characters, for use inside the brackets of a pattern."""
 
 PLAIN = rf"\A[^{UNSEEN}]*\Z"
-"""A pattern of text without them. Half characters (Cs) needn't be in it: no decoder lets them in."""
+"""A pattern of text without these characters. Surrogates (Cs) aren't in it, because every decoder refuses them."""
 
 _PLAIN = re.compile(PLAIN)
 _ESCAPED = re.compile(f"[{UNSEEN}\ud800-\udfff]")
 
 
 def is_plain(text: str) -> bool:
-    """Whether none of them is in it."""
+    """Return whether `text` has none of these characters."""
     return _PLAIN.search(text) is not None
 
 
 def escaped(text: str) -> str:
-    r"""The same on one line, with `\x1b`, `\n` or `\u202e` where such a character was."""
+    r"""Return `text` on one line, with these characters and surrogates escaped, as in `\x1b`, `\n` or `\u202e`."""
     if text.isprintable():
         return text
     return _ESCAPED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -1,6 +1,7 @@
-"""What a client may send: every request as a tagged struct, and the answers to them.
+"""The requests that a client may send, as tagged structs, and the frames that answer them.
 
-Events that arrive unasked are in `events.py`. The rules that need more than one field are in `session.py`.
+Events that the server sends without a request are in `events.py`. Rules that need more than one field are in
+`gateway/turns/acceptance.py` and `gateway/requests/`.
 """
 
 from __future__ import annotations
@@ -37,21 +38,21 @@ Metadata = dict[str, Any]
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type"):
-    """What all requests share: an `id`, if the client wants an answer; `as`, the user whom a service speaks for."""
+    """The fields of every request: `id`, to get an answer, and `as`, the user that a service acts for."""
 
     id: RequestId | None = None
     as_: UserName | None = msgspec.field(default=None, name="as")
 
 
 class Position(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client holds of a turn: the last `seq`, written in `epoch`."""
+    """A client's position in a turn: the last `seq` that it holds, and the `epoch` in which that was written."""
 
     epoch: Count
     seq: Count
 
 
 class InputMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A message of a stateless turn. Only `role` and `parts` count; the rest may stay as history returned it."""
+    """A message of a stateless turn. Only `role` and `parts` are used; other fields may stay as they came."""
 
     role: Role
     parts: list[Part]
@@ -66,19 +67,19 @@ class InputMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Auth(Request, frozen=True, tag="auth"):
-    """Authenticate, or renew the credential of a live connection."""
+    """Authenticate, or renew the credential of an open connection."""
 
     token: str
 
 
 class Ping(Request, frozen=True, tag="ping"):
-    """Measure the round trip."""
+    """Measure the round-trip time."""
 
     t: int | float | None = None
 
 
 class TurnStart(Request, frozen=True, tag="turn.start"):
-    """Ask a model. `turn` is the idempotency key."""
+    """Start a turn: send input to a model. `turn` is the idempotency key."""
 
     turn: TurnId | None = None
     conversation: Key | None = None
@@ -99,7 +100,7 @@ decode_request = msgspec.json.Decoder(TurnStart, float_hook=float).decode
 
 
 class TurnCancel(Request, frozen=True, tag="turn.cancel"):
-    """Stop turns: one, several, all of a conversation, or all of this user's."""
+    """Cancel turns: one, several, all of a conversation, or all of the user's."""
 
     turn: Key | None = None
     turns: Annotated[list[Key], Meta(max_length=1000)] | None = None
@@ -109,7 +110,7 @@ class TurnCancel(Request, frozen=True, tag="turn.cancel"):
 
 
 class TurnAttach(Request, frozen=True, tag="turn.attach"):
-    """Follow a turn from a position on, or many."""
+    """Attach to one or more turns, each from a position on."""
 
     turn: Key | None = None
     epoch: Count | None = None
@@ -118,19 +119,19 @@ class TurnAttach(Request, frozen=True, tag="turn.attach"):
 
 
 class TurnDetach(Request, frozen=True, tag="turn.detach"):
-    """Follow a turn no longer."""
+    """Detach from a turn. The turn goes on."""
 
     turn: Key
 
 
 class TurnGet(Request, frozen=True, tag="turn.get"):
-    """How a turn stands."""
+    """Get the status of a turn and its message so far."""
 
     turn: Key
 
 
 class ConversationCreate(Request, frozen=True, tag="conversation.create"):
-    """Make an empty conversation."""
+    """Create an empty conversation."""
 
     title: Title | None = None
     system: str | None = None
@@ -139,7 +140,7 @@ class ConversationCreate(Request, frozen=True, tag="conversation.create"):
 
 
 class ConversationList(Request, frozen=True, tag="conversation.list"):
-    """This user's conversations, newest first."""
+    """List the user's conversations, last changed first."""
 
     limit: PageLimit = 50
     before: Key | None = None
@@ -147,13 +148,13 @@ class ConversationList(Request, frozen=True, tag="conversation.list"):
 
 
 class ConversationGet(Request, frozen=True, tag="conversation.get"):
-    """One conversation, without its messages."""
+    """Get a conversation, without its messages."""
 
     conversation: Key
 
 
 class ConversationUpdate(Request, frozen=True, tag="conversation.update"):
-    """Change what is given, leave the rest."""
+    """Change the given fields of a conversation. Other fields stay as they are."""
 
     conversation: Key
     title: Title | None = None
@@ -164,19 +165,19 @@ class ConversationUpdate(Request, frozen=True, tag="conversation.update"):
 
 
 class ConversationClear(Request, frozen=True, tag="conversation.clear"):
-    """Start later turns from an empty context; the history stays."""
+    """Start later turns from an empty context. The history stays."""
 
     conversation: Key
 
 
 class ConversationDelete(Request, frozen=True, tag="conversation.delete"):
-    """Stop its turns and forget it."""
+    """Cancel the conversation's turns and delete the conversation."""
 
     conversation: Key
 
 
 class ConversationMessages(Request, frozen=True, tag="conversation.messages"):
-    """The whole tree by time, the last page first."""
+    """List all messages of the conversation's tree by time. The last page comes first."""
 
     conversation: Key
     limit: PageLimit = 100
@@ -184,14 +185,14 @@ class ConversationMessages(Request, frozen=True, tag="conversation.messages"):
 
 
 class ConversationAttach(Request, frozen=True, tag="conversation.attach"):
-    """Follow every turn of a conversation, whoever starts it."""
+    """Subscribe to every turn of a conversation, whichever client starts it."""
 
     conversation: Key
     positions: dict[Key, Position] | None = None
 
 
 class ConversationDetach(Request, frozen=True, tag="conversation.detach"):
-    """Follow it no longer; turns that are attached stay so."""
+    """End the subscription to a conversation. Turns that are attached stay attached."""
 
     conversation: Key
 
@@ -205,11 +206,11 @@ class FeedbackPut(Request, frozen=True, tag="feedback.put"):
 
 
 class ModelsList(Request, frozen=True, tag="models.list"):
-    """Which models there are, and what each can do."""
+    """List the models and what each can do."""
 
 
 class UsageGet(Request, frozen=True, tag="usage.get"):
-    """Tokens and cost of this user, of one conversation or since a time (RFC 3339)."""
+    """Get the user's tokens and cost, optionally of one conversation or since a time (RFC 3339)."""
 
     conversation: Key | None = None
     since: Annotated[str, Meta(extra_json_schema={"format": "date-time"})] | None = None
@@ -239,7 +240,7 @@ AnyRequest = (
 
 
 class Result(Struct, frozen=True, tag_field="type", tag="result", omit_defaults=True):
-    """The answer to request `id`; `pieces` counts the `result.piece` frames that went ahead instead."""
+    """The result of request `id`, or in `pieces` the number of `result.piece` frames that were sent instead."""
 
     id: str
     result: Any = None
@@ -247,14 +248,14 @@ class Result(Struct, frozen=True, tag_field="type", tag="result", omit_defaults=
 
 
 class ResultPiece(Struct, frozen=True, tag_field="type", tag="result.piece"):
-    """A piece of a large result's JSON text."""
+    """A piece of the JSON text of a large result."""
 
     id: str
     text: str
 
 
 class ErrorAnswer(Struct, frozen=True, tag_field="type", tag="error", omit_defaults=True):
-    """The request failed; without `id` where the request had none that could be read."""
+    """The request failed. `id` is absent if the request had none, or none that could be read."""
 
     error: ErrorBody
     id: str | None = None

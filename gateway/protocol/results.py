@@ -1,4 +1,4 @@
-"""The result of each request. Handlers return these types, and the generated documents are made of them."""
+"""The result of each request. Handlers return these types, and the API documents are generated from them."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ CancelResult = Literal["cancelled", "already_ended", "not_found"]
 
 
 class Nothing(Struct, frozen=True):
-    """The request is done; there is nothing to say."""
+    """The request succeeded. The result is empty."""
 
 
 class Identity(Struct, frozen=True):
-    """Whom the credential names, and until when."""
+    """The authenticated user, and when the credential expires."""
 
     user: str
     expires_at: str | UnsetType = UNSET
 
 
 class Ticket(Struct, frozen=True):
-    """A one-time ticket, and when it is too old."""
+    """A one-time ticket, and when it expires."""
 
     ticket: str
     expires_at: str
 
 
 class Pong(Struct, frozen=True):
-    """The number that was sent, or the server's clock in ms."""
+    """The number that was sent, or the server's clock in ms since 1970."""
 
     t: int | float
 
 
 class TurnPlaced(Struct, frozen=True):
-    """A turn is accepted; `attached`: its id was known."""
+    """The accepted turn. `status` is `attached` if a turn with this id existed already."""
 
     turn: str
     conversation: str | None
@@ -50,13 +50,13 @@ class TurnPlaced(Struct, frozen=True):
 
 
 class Cancelled(Struct, frozen=True):
-    """What became of each turn."""
+    """The outcome of the cancel request for each turn."""
 
     turns: dict[str, CancelResult]
 
 
 class Attachment(Struct, frozen=True):
-    """Where delivery of one turn goes on, or the `error` that says why it can't."""
+    """Where delivery of a turn's events goes on (`from`), or the `error` why the turn can't be attached."""
 
     conversation: str | UnsetType | None = UNSET
     status: TurnState | UnsetType = UNSET
@@ -66,13 +66,13 @@ class Attachment(Struct, frozen=True):
 
 
 class Attached(Struct, frozen=True):
-    """Each turn that was asked for."""
+    """The attachment of each requested turn."""
 
     turns: dict[str, Attachment]
 
 
 class TurnView(Struct, frozen=True):
-    """How a turn stands, with its message so far. `usage`, `cost` and `error` are those of the ending."""
+    """The status of a turn, with its message so far. `usage`, `cost` and `error` are those of the ending."""
 
     turn: str
     conversation: str | None
@@ -104,21 +104,21 @@ class Conversation(Struct, frozen=True, kw_only=True):
 
 
 class ConversationPage(Struct, frozen=True):
-    """Conversations, last changed first; `next` is passed as `before`."""
+    """A page of conversations, last changed first. Pass `next` as `before` to get the next page."""
 
     conversations: list[Conversation]
     next: str | UnsetType = UNSET
 
 
 class MessagePage(Struct, frozen=True):
-    """Messages of the tree, oldest first within the page; `next` is passed as `before`."""
+    """A page of a conversation's messages, oldest first. Pass `next` as `before` to get the next page."""
 
     messages: list[Message]
     next: str | UnsetType = UNSET
 
 
 class ConversationAttached(Struct, frozen=True):
-    """What is followed from now on; `gone`: turns that can't be, with the ids of their stored messages."""
+    """The attached turns. `gone` maps turns that can't be attached to the ids of their stored messages, or null."""
 
     conversation: str
     revision: int
@@ -127,14 +127,14 @@ class ConversationAttached(Struct, frozen=True):
 
 
 class Models(Struct, frozen=True):
-    """The models, and which one a turn gets that names none."""
+    """The models, and the id of the default model."""
 
     models: list[ModelInfo]
     default: str
 
 
 class Sums(Struct, frozen=True):
-    """Sums over ended turns."""
+    """The usage and cost of ended turns, added up."""
 
     usage: Usage
     cost: Cost | None
@@ -164,7 +164,7 @@ RESULTS: dict[type[p.Request], type[Struct]] = {
 
 
 class About(Struct, frozen=True):
-    """Service information."""
+    """Information about this service."""
 
     name: str
     version: str
@@ -175,13 +175,13 @@ class About(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True):
-    """How the process is."""
+    """The status of the process."""
 
     status: str
 
 
 class Readiness(Struct, frozen=True):
-    """Whether it can serve. `store` "degraded": it can be read and not written, so no turn can be started."""
+    """Whether the process can serve. If `store` is `degraded`, it can be read but not written: no turn can start."""
 
     status: Literal["ready"]
     store: Literal["ok", "degraded"]

@@ -1,4 +1,4 @@
-"""What a `turn.start` asks, checked as far as it can be before a provider is asked. Pure."""
+"""Checks of a `turn.start` request that are possible before a provider is called. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean",
 
 
 def check_content(request: TurnStart) -> None:
-    """Parts that hold something, and tools that can be called. Raises `ApiError`."""
+    """Check that the request's parts have content and that its tools can be called.
+
+    Raise `ApiError` "invalid_request" if not.
+    """
     if isinstance(request.input, list):
         _check_parts(request.input, "input")
     for n, message in enumerate(request.messages or ()):
@@ -42,7 +45,7 @@ def check_content(request: TurnStart) -> None:
 
 
 def _result_without_call(messages: Iterable[InputMessage]) -> str | None:
-    """The first call whose result stands there without it."""
+    """Return the id of the first tool call that has a result but doesn't precede it; None if there is none."""
     calls = set()
     for message in messages:
         for part in message.parts:
@@ -54,7 +57,10 @@ def _result_without_call(messages: Iterable[InputMessage]) -> str | None:
 
 
 def linked_results(messages: Sequence[ChatMessage | InputMessage]) -> list[set[str]]:
-    """For each message, the calls whose results in it are where providers want them: behind the calls, before all else."""
+    """Return, for each message, the ids of the tool calls whose results in it are where providers want them.
+
+    That is right after the calls, before any other content.
+    """
     linked: list[set[str]] = []
     asked: set[str] = set()
     for message in messages:
@@ -67,7 +73,7 @@ def linked_results(messages: Sequence[ChatMessage | InputMessage]) -> list[set[s
 
 
 def late_result(messages: Sequence[ChatMessage | InputMessage]) -> str | None:
-    """The first call whose result the last message brings, but not right behind it."""
+    """Return the id of the first call whose result in the last message isn't right after the call; None if none."""
     if not messages:
         return None
     linked = linked_results(messages)[-1]
@@ -112,7 +118,10 @@ def _is_base64(text: str) -> bool:
 
 
 def _schema_fault(schema: object, path: str) -> str | None:
-    """Where the schema is broken, as far as every provider would refuse it."""
+    """Return the path of an error in a JSON schema, or None.
+
+    Only errors that every provider would refuse are found.
+    """
     path = path[:PATH_CHARS_MAX]
     if isinstance(schema, bool):
         return None

@@ -1,4 +1,7 @@
-"""How many values a JSON text has, counted as its pieces come: before it is decoded, which holds the loop for all of it."""
+"""Count the values in a JSON text as its pieces arrive, before it is decoded.
+
+Decoding blocks the event loop for the whole text, so a text with too many values must be refused first.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,19 @@ from gateway.protocol.errors import ApiError
 SLICE_BYTES: Final = 8 * 1024
 STEPS_PER_SLICE: Final = 500
 COUNTED_PER_ITEM: Final = 32
-"""A message with its parts, as history returns it, has about as many texts, commas and opening brackets."""
+"""How many strings, commas and opening brackets are allowed for each item.
+
+A message with its parts, as history returns it, has about as many.
+"""
 
 _INSIDE: Final = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 
 
 class ValueCount:
-    """What was counted of one text: its strings, commas and opening brackets, whether it is JSON or not."""
+    """A count of one text's strings, commas and opening brackets, whether or not the text is JSON.
+
+    `items_max` is the number of items that the text may have.
+    """
 
     def __init__(self, items_max: int) -> None:
         self._items_max = items_max
@@ -25,7 +34,10 @@ class ValueCount:
         self._escaped = False
 
     def feed(self, piece: bytes) -> bool:
-        """Count on; whether it was much work, so that others should come first. Raises `ApiError` "too_large"."""
+        """Count the next piece. Return whether that was so much work that the caller should let other tasks run.
+
+        Raise `ApiError` "too_large" if the text has too many values.
+        """
         at, end, before = 0, len(piece), self._left
         if self._escaped:
             at, self._escaped = 1, False
@@ -50,5 +62,5 @@ class ValueCount:
 
 
 def too_many(items_max: int) -> str:
-    """What is said of a request of too many parts."""
+    """Return the error message for a request with too many parts."""
     return f"A request may have {items_max} messages, parts and tools in all. Send fewer, or longer ones."

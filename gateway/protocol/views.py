@@ -1,4 +1,4 @@
-"""From what the store keeps to what clients see: conversations, messages, usage and cost."""
+"""Conversions from the store's records to what clients see: conversations, messages, usage and cost."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ DATA_CHARS_MAX = 4096
 INPUT_BYTES_MAX = 8192
 TITLE_CHARS_MAX = 60
 LINE_CHARS_MAX = 4096
-"""So much of a text may be blanks in its title."""
+"""How many characters, after leading whitespace, are searched for the first line of a text."""
 
 _PART_ADDRESS = re.compile(r"/v1/messages/([A-Za-z0-9_-]{1,64})/parts/(\d{1,6})")
 
 
 class MessageBody(Struct, frozen=True, omit_defaults=True):
-    """What the store's message record does not hold of a message."""
+    """The fields of a message that the store's message record doesn't have itself."""
 
     parts: list[Part]
     model: str | None = None
@@ -40,12 +40,15 @@ _decode_body = msgspec.json.Decoder(MessageBody, float_hook=float).decode
 
 
 def body_of(record: MessageRecord) -> MessageBody:
-    """The body of a stored message."""
+    """Return the body of a stored message."""
     return _decode_body(record.body)
 
 
 def message_view(record: MessageRecord, whole: list[Part] | None = None) -> Message:
-    """A stored message as clients see it; large `data` by its address, unless `whole` has all of its parts."""
+    """Return a stored message as clients see it.
+
+    Large `data` is replaced by its URL, unless `whole` has all of the message's parts.
+    """
     body = body_of(record) if whole is None else MessageBody(whole)
     return Message(
         id=record.id,
@@ -80,7 +83,7 @@ def conversation_view(record: ConversationRecord) -> Conversation:
 
 
 def usage_view(sums: Counters) -> Usage:
-    """Sums as usage."""
+    """Return the sums as usage."""
     return Usage(
         sums.input_tokens,
         sums.output_tokens,
@@ -91,12 +94,12 @@ def usage_view(sums: Counters) -> Usage:
 
 
 def cost_view(sums: Counters) -> Cost | None:
-    """Sums as money; None where nothing was priced."""
+    """Return the sums as a cost; None if nothing had a price."""
     return money(sums.cost_nano)
 
 
 def money(nano: int | None) -> Cost | None:
-    """Billionths of a dollar as money: exact, with at least six decimals."""
+    """Return billionths of a dollar as a cost: exact, with at least six decimals. None stays None."""
     if nano is None:
         return None
     decimals = f"{nano % NANO:09d}"
@@ -104,7 +107,7 @@ def money(nano: int | None) -> Cost | None:
 
 
 def counters_of(usage: Usage | None, cost_nano: int | None) -> Counters:
-    """A turn's usage and cost as counters."""
+    """Return a turn's usage and cost as counters. `cost_nano` is in billionths of a dollar."""
     if usage is None:
         return Counters()
     return Counters(
@@ -118,7 +121,10 @@ def counters_of(usage: Usage | None, cost_nano: int | None) -> Counters:
 
 
 def preview(message: Message) -> Message:
-    """The message small enough for `turn.started`: long text is cut, `data` left out, and `truncated` says so."""
+    """Return the message, made small enough for `turn.started`.
+
+    Long text is cut and `data` is left out; then `truncated` is true.
+    """
     parts: list[Part] = []
     truncated = False
     text_left, bytes_left = INPUT_TEXT_BYTES_MAX, INPUT_BYTES_MAX
@@ -145,7 +151,10 @@ def _by_address(message: str, number: int, part: Part) -> Part:
 
 
 def address_in(url: str) -> tuple[str, int] | None:
-    """The message and the number of the part whose data this address is of, if it is one of ours."""
+    """Return the message id and the number of the part whose data is at this URL.
+
+    Return None if it isn't a URL of this gateway.
+    """
     found = _PART_ADDRESS.fullmatch(url)
     return None if found is None else (found.group(1), int(found.group(2)))
 
@@ -157,7 +166,7 @@ def _without_data(part: Part) -> Part:
 
 
 def title_of(parts: list[Part]) -> str:
-    """A first title: the first line of the first text."""
+    """Return a first title: the first line of the first text, shortened; empty if there is no text."""
     for part in parts:
         if isinstance(part, TextPart) and part.text.strip():
             line = " ".join(part.text.lstrip()[:LINE_CHARS_MAX].splitlines()[0].split())

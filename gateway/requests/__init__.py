@@ -1,1 +1,1 @@
-"""gateway.requests."""
+"""The requests of clients, independent of the transport: sessions, turns and conversations."""

@@ -1,4 +1,7 @@
-"""Which turns a `turn.cancel` means, and what became of them: those that run here at once, the others by one look-up."""
+"""The `turn.cancel` requests of one user: the turns that a request selects, and the result for each turn.
+
+Turns that run in this process are cancelled at once. The others are looked up in one call to the store.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from store.records import StoreError
 
 
 class Cancels:
-    """The cancels of `user`."""
+    """The cancel requests of `user`."""
 
     def __init__(self, services: Services, user: str) -> None:
         self._services = services
@@ -22,7 +25,10 @@ class Cancels:
         self._finding = asyncio.Lock()
 
     async def cancel(self, request: p.TurnCancel) -> dict[str, CancelResult]:
-        """What became of each turn. Those that run here are told before the first await. Raises `ApiError`, `StoreError`."""
+        """Cancel the selected turns and return the result for each turn id.
+
+        Turns that run here are cancelled before the first await. Raises `ApiError` or `StoreError`.
+        """
         abort = Abort("client", request.reason)
         turns = self._scope(request)
         if request.turn is not None or request.turns is not None:
@@ -30,11 +36,15 @@ class Cancels:
         return await self._found(turns, request.conversation, abort)
 
     def all_run_here(self, turns: list[str]) -> bool:
-        """Whether this process can say of each what became of it."""
+        """Return whether all of `turns` run here, so that this process knows the result for each."""
         return all(self._services.cancellation.runs_here(self._user, turn) for turn in turns)
 
     async def _named(self, turns: list[str], abort: Abort) -> dict[str, CancelResult]:
-        """Who has named too many that don't exist has those that run stopped, and is refused for the rest."""
+        """Cancel `turns`, which the request named by id, and return the result for each.
+
+        If the user is over the rate limit, only the running turns are cancelled. Raises `ApiError` "rate_limited" if
+        other turns were named too, because their ids may not exist. Raises `StoreError`.
+        """
         cancellation, limits = self._services.cancellation, self._services.limits
         if limits.is_over(self._user) and not self.all_run_here(turns):
             here = [turn for turn in turns if cancellation.runs_here(self._user, turn)]
@@ -50,18 +60,25 @@ class Cancels:
         return result
 
     async def _found(self, here: list[str], conversation: str | None, abort: Abort) -> dict[str, CancelResult]:
-        """The turns that run here are told at once. Then, of one such cancel at a time, those that the store knows to run."""
+        """Cancel the turns in `here` at once, then the other turns that are active in the store. Return the results.
+
+        `conversation` limits the look-up in the store; None means all conversations of the user. Only one request
+        at a time does this second step.
+        """
         cancellation = self._services.cancellation
         asked = {turn: cancellation.cancel(self._user, turn, abort) for turn in here}
         async with self._finding:
-            with suppress(StoreError):  # away: what runs here is stopped all the same
+            with suppress(StoreError):  # without the store, the turns that run here are cancelled anyway
                 for turn in await self._services.store.active(self._user, conversation):
                     if turn not in asked:
                         asked[turn] = cancellation.cancel(self._user, turn, abort)
             return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
 
     def _scope(self, request: p.TurnCancel) -> list[str]:
-        """The turns that are named, or those of the scope that this process knows to run."""
+        """Return the ids of the named turns, or of the live turns in the request's scope that this process knows.
+
+        Raises `ApiError` "invalid_request" unless exactly one of `turn`, `turns`, `conversation` and `mine` is sent.
+        """
         given = [request.turn is not None, request.turns is not None, request.conversation is not None, request.mine]
         if sum(given) != 1:
             raise ApiError("invalid_request", "Say which turns: send exactly one of turn, turns, conversation, mine.")

@@ -17,7 +17,7 @@ Transport = Literal["websocket", "http"]
 TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
 
 HEARTBEAT_STEPS = 10
-"""Clients are looked at so many times in one heartbeat interval."""
+"""The number of times per heartbeat interval that clients are checked."""
 
 
 class Client(Protocol):
@@ -31,17 +31,17 @@ class Client(Protocol):
     finished: asyncio.Event
 
     def beat(self, now: float, interval_s: float) -> None:
-        """Send a heartbeat if nothing was sent for `interval_s` seconds. `now`: the loop's time."""
+        """Send a heartbeat if nothing was sent for `interval_s` seconds. `now` is the loop's time in seconds."""
 
     def close_when_drained(self, code: CloseCode, reason: str) -> None:
-        """Close once everything in the outbox is sent."""
+        """Close after everything in the outbox is sent."""
 
     def dismiss(self, reason: str) -> None:
-        """Close at once; the client must not reconnect by itself."""
+        """Close at once. The client must not reconnect automatically."""
 
 
 class ClientRegistry:
-    """The clients that are connected now. `heartbeat_s`: the heartbeat interval in seconds."""
+    """The clients that are connected now. `heartbeat_s` is the heartbeat interval in seconds."""
 
     def __init__(self, telemetry: Telemetry, heartbeat_s: float) -> None:
         self._telemetry = telemetry
@@ -50,14 +50,14 @@ class ClientRegistry:
         self._durability = Durability("ok")
 
     def add(self, client: Client) -> None:
-        """Register a client, and tell it if the store is away."""
+        """Register a client. If the store is unavailable, send it the "degraded" durability event."""
         if self._durability.state == "degraded":
             client.outbox.put(self._durability)
         self._telemetry.opened.labels(client.transport).inc()
         self._clients.add(client)
 
     def remove(self, client: Client) -> None:
-        """Unregister a client, and set its `finished`."""
+        """Unregister a client and set its `finished` event."""
         self._clients.discard(client)
         client.finished.set()
 
@@ -79,18 +79,18 @@ class ClientRegistry:
                 client.beat(now, self._heartbeat_s)
 
     def announce_leaving(self, deadline_ms: int, reconnect_after_ms: Callable[[], int]) -> None:
-        """Send `going_away` to all clients. `reconnect_after_ms` is called for each of them."""
+        """Send `going_away` to all clients. `reconnect_after_ms` is called once for each client."""
         for client in tuple(self._clients):
             client.outbox.put(GoingAway("shutdown", deadline_ms, reconnect_after_ms()))
 
     def set_durability(self, durability: Durability) -> None:
-        """Send `durability` to all clients, and to those that connect while it is "degraded"."""
+        """Send `durability` to all clients, and to those that connect later while it is "degraded"."""
         self._durability = durability
         for client in tuple(self._clients):
             client.outbox.put(durability)
 
     async def close_all(self, timeout_s: float) -> None:
-        """Close all clients with 4503 once their outboxes are sent; wait `timeout_s` seconds at most."""
+        """Close all clients with code 4503 after their outboxes are sent. Wait at most `timeout_s` seconds."""
         for client in tuple(self._clients):
             client.close_when_drained(CloseCode.DRAINING, "this instance is shutting down")
         with suppress(TimeoutError):

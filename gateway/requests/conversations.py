@@ -27,7 +27,7 @@ PAGE_BYTES_MAX = 128 * 1024
 
 
 class Conversations:
-    """Conversation requests of `user`; what it watches is attached to `outbox`."""
+    """The conversation requests of `user`. The events of its subscriptions go to `outbox`."""
 
     def __init__(self, services: Services, user: str, outbox: Outbox, turns: Turns) -> None:
         self._services = services
@@ -37,7 +37,7 @@ class Conversations:
         self._watched: set[str] = set()
 
     def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
-        """Which method serves which request."""
+        """Return the handler of each request type."""
         return {
             p.ConversationCreate: self._create,
             p.ConversationList: self._list,
@@ -53,11 +53,11 @@ class Conversations:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it watches nothing."""
+        """Whether there is no conversation subscription."""
         return not self._watched
 
     def close(self) -> None:
-        """Watch nothing more."""
+        """Unsubscribe from all conversations."""
         for conversation in self._watched:
             self._services.subscriptions.unsubscribe(self._user, conversation, self._outbox)
         self._watched.clear()
@@ -82,7 +82,7 @@ class Conversations:
         return conversation_view(conversation)
 
     def _metadata(self, given: p.Metadata) -> bytes:
-        """As it is kept. Raises `ApiError`."""
+        """Return `given` as the JSON that is stored. Raises `ApiError` "too_large"."""
         encoded, bytes_max = JSON.encode(given), self._services.settings.metadata_bytes
         if len(encoded) > bytes_max:
             raise ApiError(
@@ -134,13 +134,13 @@ class Conversations:
         await services.store.conversation(self._user, conversation)
         await self._stop_all(conversation, await services.store.active(self._user, conversation))
         late = await services.store.delete_conversation(self._user, conversation)
-        await self._stop_all(conversation, late)  # what was accepted while the others ended
+        await self._stop_all(conversation, late)  # turns that were accepted while the others ended
         services.registry.forget(self._user, conversation)
         await services.subscriptions.send(self._user, conversation, ConversationDeleted(conversation))
         return r.Nothing()
 
     async def _stop_all(self, conversation: str, active: list[str]) -> None:
-        """Stop the turns that run here and those of `active`, wherever, and wait for their endings."""
+        """Cancel the conversation's live turns here and the `active` turns anywhere. Wait until they have ended."""
         services = self._services
         abort = Abort("client", "The conversation was deleted.")
         here = [live_turn.turn for live_turn in services.registry.live_in(self._user, conversation)]
@@ -171,7 +171,7 @@ class Conversations:
         if conversation in self._watched:
             active = await services.store.active(self._user, conversation)
         else:
-            # Watched before the running turns are read, so that none that starts meanwhile is missed.
+            # Subscribe before reading the active turns, so that a turn that starts in between isn't missed.
             self._watched.add(conversation)
             try:
                 active = await services.subscriptions.subscribe(self._user, conversation, self._outbox)
@@ -207,7 +207,7 @@ class Conversations:
 
 
 def _page(items: list[Any]) -> list[Any]:
-    """The first of `items` that fit a page; at least one."""
+    """Return the first `items` that fit in `PAGE_BYTES_MAX` as JSON. The first item is always included."""
     size = 0
     for n, item in enumerate(items):
         size += len(msgspec.json.encode(item)) + 1

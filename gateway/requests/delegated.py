@@ -1,4 +1,7 @@
-"""A connection that speaks for many users: each has a session of its own, as strange to the others as on a socket of its own."""
+"""The sessions of a connection that sends requests for many users (`as`).
+
+Each user has its own session, as isolated from the others as if it had its own socket.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ IDLE_KEPT_MAX = 64
 
 
 class DelegatedSessions:
-    """The sessions of a service's connection: its own, and one for each user that a frame names by `as`.
+    """The sessions of a service's connection: the service's own, and one for each user that a frame names by `as`.
 
-    Idle ones are dropped when there are about as many as busy ones.
+    Idle sessions are dropped when there are about as many of them as busy sessions.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class DelegatedSessions:
         self._sweep_at = IDLE_KEPT_MAX
 
     def receive(self, data: str | bytes) -> None:
-        """Decode one frame and start what it asks for, for whom it says. Never awaits, never raises."""
+        """Decode one frame and start its request in the session of the user it names. Never awaits, never raises."""
         try:
             request = self._lanes.codec.decode(data)
         except FrameError as refused:
@@ -59,14 +62,14 @@ class DelegatedSessions:
         self._session(user).take(request)
 
     def _check(self, request: p.AnyRequest, user: str) -> None:
-        """Raises `ApiError`."""
+        """Check that the service may send `request` as `user`. Raises `ApiError`."""
         self._access.principal.require("as")
         _check_name(user)
         if isinstance(request, p.Auth):
             raise ApiError("invalid_request", "auth renews the connection's own credential. Leave as out.", path="as")
 
     def _refuse(self, refused: FrameError) -> None:
-        """Answer on the user's lane, where the name can be one."""
+        """Send the error in the session of the named user, or in the service's own if no valid user is named."""
         session = self._own
         if refused.user is not None:
             try:
@@ -93,14 +96,14 @@ class DelegatedSessions:
         self._sweep_at = 2 * len(self._sessions) + IDLE_KEPT_MAX
 
     def close(self) -> None:
-        """The service is gone: drop all attachments; the turns go on."""
+        """Drop all attachments and subscriptions after the service has disconnected. The turns continue."""
         for session in self._sessions.values():
             session.close()
         self._own.close()
 
 
 def _check_name(user: str) -> None:
-    """Raises `ApiError`."""
+    """Check that `user` is a valid user name. Raises `ApiError` "invalid_request"."""
     try:
         check_user(user)
     except ValueError as error:

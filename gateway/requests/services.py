@@ -1,4 +1,4 @@
-"""What the application owns and a client's session works with."""
+"""The parts of the application that client sessions use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from store.api import Store
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """One set for each process, made in `app.py`."""
+    """The services of one process. `wire` in `runtime.py` creates them."""
 
     instance: str
     settings: Settings

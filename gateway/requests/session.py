@@ -1,7 +1,7 @@
-"""What one client's requests mean. Knows no socket: it reads frames' bytes and writes to an outbox.
+"""The requests of one client. A session is independent of sockets: it reads frames as bytes and writes to an outbox.
 
-Every handler does its work on the registry before its first await, and handlers begin in the order of their
-frames; so a cancel behind a start finds the turn, however long the store takes to accept it.
+Handlers start in the order of their frames, and each does its work on the registry before its first await. A cancel
+that follows a start therefore finds the turn, however long the store takes to accept it.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ Handler = Callable[[Any], Coroutine[Any, Any, Any]]
 
 
 class Session:
-    """One client, who is `user` and may do what `access` allows.
+    """The session of one client. It acts as `user` with the rights of `access`.
 
-    `spawn` runs a request's work; `on_broken` is called for a client that doesn't speak the protocol.
+    `spawn` runs the work of a request. `on_broken` is called if the client sends too many invalid frames.
     """
 
     BROWSING: ClassVar[tuple[type, ...]] = (
@@ -91,7 +91,7 @@ class Session:
         }
 
     def receive(self, data: str | bytes) -> None:
-        """Decode one frame and start what it asks for. Never awaits, never raises."""
+        """Decode one frame and start its request. Never awaits, never raises."""
         try:
             request = self._outbox.codec.decode(data)
         except FrameError as refused:
@@ -105,13 +105,13 @@ class Session:
         self.take(request)
 
     def refuse(self, refused: FrameError) -> None:
-        """A frame of this client's can't be used."""
+        """Answer a frame that can't be used with its error. Count it if it is an invalid frame."""
         self._answer_error(refused.id, refused.error)
         if refused.error.code == "invalid_frame":
             self._count_broken()
 
     def take(self, request: p.AnyRequest) -> None:
-        """Start what a request asks for. Never awaits, never raises."""
+        """Start a request, or answer it with an error. Never awaits, never raises."""
         if request.id is not None and request.id in self._in_flight:
             self._answer_error(
                 request.id,
@@ -135,7 +135,7 @@ class Session:
         self._spawn(Metered(self._serve(request), self._spent))
 
     def _has_room(self, request: p.AnyRequest) -> bool:
-        """Whether one more may be in flight; what stops turns that run here always may."""
+        """Return whether `request` may be in flight too. A cancel by id of turns that run here is always allowed."""
         room = self._services.settings.requests_in_flight - self._running
         if room > 0 or not isinstance(request, UNTHROTTLED):
             return room > 0
@@ -143,11 +143,11 @@ class Session:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is asked, followed or running, so that another session could go on in its place."""
+        """Whether no request, attachment, subscription or turn is active, so that a new session can replace this."""
         return self._running == 0 and self._outbox.is_empty and self._turns.is_idle and self._conversations.is_idle
 
     def close(self) -> None:
-        """The client is gone: drop its attachments; its turns go on."""
+        """Drop the attachments and subscriptions after the client has disconnected. Its turns continue."""
         self._conversations.close()
         self._outbox.close()
 
@@ -158,7 +158,7 @@ class Session:
         if request.id is not None:
             bind_contextvars(user=self._user, request=request.id)
         if isinstance(request, self.BROWSING):
-            # One large answer at a time: the next is made when the client has taken the last one.
+            # Build one large answer at a time: the next only after the client has taken the previous one.
             async with self._browsing:
                 while not self._outbox.is_pulled:
                     self._pulled.clear()
@@ -180,7 +180,7 @@ class Session:
                 self._answer(request.id, result, pulled=pulled)
 
     async def ask(self, request: p.AnyRequest) -> Any:
-        """The result of one request, or a `OrderedResult` that holds it. Raises `ApiError`."""
+        """Return the result of a request, or an `OrderedResult` that holds it. Raises `ApiError`."""
         try:
             self._access.check(request)
             if isinstance(request, self.BROWSING):
@@ -196,7 +196,7 @@ class Session:
             self._in_flight.discard(request_id)
 
     def _answer(self, request_id: str, result: Any, *, pulled: bool) -> None:
-        """Answer a request, in pieces where the result is large (law 10)."""
+        """Queue the result of a request. Split a large result into pieces (law 10)."""
         behind: list[Attachment] = []
         if isinstance(result, OrderedResult):
             behind, result = result.attachments, result.result

@@ -35,14 +35,18 @@ _decode_body = msgspec.json.Decoder(MessageBody, float_hook=float).decode
 
 @dataclass(slots=True)
 class OrderedResult:
-    """A result that is sent after everything that these attachments have in their logs (law 5)."""
+    """A result that is sent after all events in the logs of `attachments` (law 5)."""
 
     result: Struct
     attachments: list[Attachment] = field(default_factory=list)
 
 
 class Turns:
-    """Turn requests of `user`, whose events go to `outbox`. `input_bytes_max`: of one start, if not the setting."""
+    """The turn requests of `user`. Events go to `outbox`.
+
+    `input_bytes_max` is the input limit of a start that comes in an HTTP body. None means that starts come in
+    frames, with the setting `input_bytes` as their limit.
+    """
 
     def __init__(self, services: Services, user: str, outbox: Outbox, input_bytes_max: int | None = None) -> None:
         self._services = services
@@ -51,10 +55,10 @@ class Turns:
         self._input_bytes_max = input_bytes_max
         self._cancels = Cancels(services, user)
         self._started: WeakSet[LiveTurn] = WeakSet()
-        """What runs is held by the hub; what has ended isn't held here for as long as the client is idle."""
+        """Weak references: the registry holds running turns, and an idle client doesn't keep ended ones in memory."""
 
     def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
-        """Which method serves which request."""
+        """Return the handler of each request type."""
         return {
             p.TurnStart: self._start,
             p.TurnCancel: self._cancel,
@@ -65,11 +69,11 @@ class Turns:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing runs that was started here."""
+        """Whether none of the turns that were started here is running."""
         return not any(live_turn.live for live_turn in self._started)
 
     def stops_here(self, request: p.Request) -> bool:
-        """Whether a request stops turns by their ids, and all of them run here."""
+        """Return whether `request` cancels turns by id and all of them run in this process."""
         return isinstance(request, p.TurnCancel) and self._cancels.all_run_here(request.turns or [request.turn or ""])
 
     async def _start(self, request: p.TurnStart) -> r.TurnPlaced:
@@ -87,7 +91,7 @@ class Turns:
             self._drop(live_turn)
             raise
         if not live_turn.log.events:
-            # The store knows the id: another instance runs the turn, or it ended a while ago.
+            # The store already has the id: another instance runs the turn, or the turn ended earlier.
             self._drop(live_turn)
             fresh = False
         if not fresh and live_turn.turn not in self._outbox.attachments:
@@ -102,7 +106,11 @@ class Turns:
         return r.TurnPlaced(live_turn.turn, record.conversation, status, record.epoch)
 
     def _prepare(self, request: p.TurnStart) -> Prepared | Awaitable[Prepared]:
-        """At once what came in a frame, so that what follows it on the socket finds the turn; a body beside the loop."""
+        """Check and encode a start. Raises `ApiError`.
+
+        A start from a frame is prepared at once, so that later frames on the socket find the turn. A start from a
+        body is prepared outside the event loop if it is large.
+        """
         settings = self._services.settings
         if self._input_bytes_max is None:
             return prepare(request, settings.input_bytes, settings.request_items)
@@ -111,13 +119,13 @@ class Turns:
         )
 
     def _drop(self, live_turn: LiveTurn) -> None:
-        """Detach from a turn that never began here, unless its id was used again meanwhile."""
+        """Detach from a turn that never started here, unless its id has been used again since."""
         attachment = self._outbox.attachments.get(live_turn.turn)
         if attachment is not None and attachment.log is live_turn.log:
             self._outbox.detach(live_turn.turn)
 
     def _check_room(self, turn: str | None) -> None:
-        """At most so many live turns per connection; a repeated start takes no place."""
+        """Raise `ApiError` "rate_limited" if `turns_per_connection` turns are live. A repeated start is exempt."""
         for live_turn in [live_turn for live_turn in self._started if not live_turn.live]:
             self._started.discard(live_turn)
         turns_max = self._services.settings.turns_per_connection
@@ -148,10 +156,10 @@ class Turns:
     async def attach_all(
         self, positions: dict[str, tuple[int, int]], conversation: str | None = None
     ) -> dict[str, r.Attachment]:
-        """Attach to each of the turns behind its (epoch, seq); the answers as of `attach`.
+        """Attach to each turn after its position (epoch, seq). Return the results as `attach` does, by turn id.
 
-        Those that aren't known here are looked up in one call. Who has named too many that don't exist is answered for
-        those that run alone. Raises `StoreError`.
+        Turns that this process doesn't know are looked up in one call. If the user is over the rate limit, those of
+        them that aren't running get an error. Raises `StoreError`.
         """
         store, limits = self._services.store, self._services.limits
         refused: ErrorBody | None = None
@@ -175,7 +183,10 @@ class Turns:
         }
 
     async def attach(self, turn: str, epoch: int, after: int, conversation: str | None = None) -> r.Attachment:
-        """Attach to one turn, of `conversation` if that is given; the answer for it, which may be its error."""
+        """Attach to one turn after the position (`epoch`, `after`). Return the result, which may hold an error.
+
+        If `conversation` is given, a turn of another conversation is "not_found". Raises `StoreError`.
+        """
         try:
             live_turn = await self._services.mirrors.find(self._user, turn)
             record = await asyncio.shield(live_turn.accepted)

@@ -1,1 +1,1 @@
-"""A socket from its opening to its close: what comes in, what waits to go out, and our bounds on both."""
+"""WebSocket connections from opening to close: incoming frames, outgoing frames, and the bounds on both."""

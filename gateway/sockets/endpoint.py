@@ -1,7 +1,7 @@
-"""One WebSocket: an opening, a reader that never waits for work, a writer that waits for the socket, a close.
+"""One WebSocket connection: its opening, reader, writer and close.
 
-It owns nothing that must outlive it: when the reader ends, the writer is cancelled, attachments drop, and the
-turns go on.
+The reader never waits for the requests that it starts; the writer waits for the socket. A connection owns nothing
+that must outlive it: when the reader ends, the writer is cancelled, attachments are dropped, and the turns continue.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from gateway.transport.uvicorn_websocket import BoundedWebSocket, socket_of
 log = structlog.stdlib.get_logger("turnwire.connection")
 
 REQUESTS_MAX = 1024
-"""In flight on one connection, of all the users that a service speaks for."""
+"""The most requests in flight on one connection, over all users that a service acts for."""
 READ_BEFORE_YIELD_BYTES = 8 * 1024
 BYTES_OF_A_FRAME = 512
-"""A small frame costs about as much as so many bytes of a large one."""
+"""The fixed cost of a frame. A small frame takes about as long as this many bytes of a large one."""
 
 
 class WebSocketEndpoint:
-    """The ASGI application behind `/ws`."""
+    """The ASGI application at `/ws`."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one WebSocket from its opening to its end."""
+        """Serve one WebSocket from its opening to its close."""
         services: Services = scope["state"]["services"]
         await receive()
         hear_parent(scope["headers"])
@@ -63,7 +63,7 @@ class WebSocketEndpoint:
 
 
 class Connection:
-    """One accepted WebSocket of one principal."""
+    """An accepted WebSocket of one principal."""
 
     transport: ClassVar[Transport] = "websocket"
 
@@ -89,7 +89,7 @@ class Connection:
         self.outbox.put(self._ready())
 
     async def run(self, receive: Receive) -> None:
-        """Until the client or the gateway closes."""
+        """Serve the connection until the client or the gateway closes it."""
         with bound_contextvars(connection=self.id, user=self._opened.principal.user):
             log.info("connection opened", codec=self._codec.name)
             await self._serve(receive)
@@ -141,7 +141,7 @@ class Connection:
         )
 
     async def _read(self, receive: Receive, session: Session | DelegatedSessions) -> None:
-        """Hand every frame to the session; it starts the work and returns."""
+        """Pass every frame to the session, which starts its request and returns. Return when the client disconnects."""
         key, other = ("bytes", "text") if self._codec.binary else ("text", "bytes")
         limits, principal = self._services.limits, self._opened.principal
         read = 0
@@ -167,21 +167,24 @@ class Connection:
             await self._until_room()
 
     async def _until_room(self) -> None:
-        """Read no further while too much waits of what was read: of one user there is a bound, of a service's users another."""
+        """Wait while `REQUESTS_MAX` requests are in flight or the outbox is crowded.
+
+        Each user has its own bound. This one covers all users of a service's connection together.
+        """
         while len(self._requests) >= REQUESTS_MAX or self.outbox.is_crowded:
             self._has_room.clear()
             await self._has_room.wait()
 
     async def _write(self) -> None:
-        """Send what waits, as fast as the socket takes it; at the end the close frame."""
+        """Send queued frames as fast as the socket accepts them, then the close frame."""
         try:
             await self._frames.run(self.outbox)
         except asyncio.CancelledError:
-            # `close` interrupts a send that may never return; the close frame doesn't wait for the socket.
+            # `close` cancels a send that may never return. The close frame doesn't wait for the socket.
             if self._closing is None:
                 raise
         except OSError:
-            self.outbox.close()  # the client is gone: the reader, which hears of it, needn't wait for it to read
+            self.outbox.close()  # the client is gone: a reader that waits for room is released
             return
         if self._closing is not None:
             code, reason = self._closing
@@ -191,7 +194,7 @@ class Connection:
                 await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
 
     def beat(self, now: float, interval_s: float) -> None:
-        """Say something if nothing was said for `interval_s`."""
+        """Send a heartbeat if nothing was sent for `interval_s` seconds. `now` is the loop's time in seconds."""
         if now - self._frames.sent_at >= interval_s:
             self._frames.sent_at = now
             self.outbox.put(Heartbeat(now_ms()))
@@ -210,11 +213,11 @@ class Connection:
         self.close(CloseCode.PROTOCOL_BROKEN, "too many frames that can't be read")
 
     def dismiss(self, reason: str) -> None:
-        """Close, and let the client not come back by itself."""
+        """Close at once with `FORBIDDEN`, so that the client doesn't reconnect automatically."""
         self.close(CloseCode.FORBIDDEN, reason)
 
     def close(self, code: CloseCode, reason: str) -> None:
-        """Close now; what waits is dropped."""
+        """Close at once and drop all queued frames. Does nothing if the connection is closing already."""
         if self._closing is not None:
             return
         self._closing = (code, reason)
@@ -223,7 +226,7 @@ class Connection:
             self._writer.cancel()
 
     def close_when_drained(self, code: CloseCode, reason: str) -> None:
-        """Close once everything that waits is sent."""
+        """Close after all queued frames are sent. Does nothing if the connection is closing already."""
         if self._closing is None:
             self._closing = (code, reason)
             self._frames.finish()

@@ -1,4 +1,7 @@
-"""Sends what waits in one connection's outbox: without a task while the socket takes it at once, else as it does."""
+"""Send the frames in the outbox of one connection.
+
+A loop callback writes the frames that the socket accepts at once. A task sends the others and waits for the socket.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,23 @@ from gateway.transport.uvicorn_websocket import BINARY, TEXT, BoundedWebSocket
 
 
 class FrameWriter:
-    """The writer of one connection. `socket` may be written to past the application's server; None: it may not.
+    """The writer of one connection. `socket` is written to directly, bypassing ASGI; None means only `send` is used.
 
-    `sent_at`: when something was sent last, by the loop's clock in s.
+    `sent_at` is the time of the last send, in seconds by the loop's clock.
     """
 
     def __init__(self, socket: BoundedWebSocket | None, send: Send) -> None:
         self._socket = socket
         self._send = send
         self._idle: asyncio.Future[None] | None = None
-        """What the task waits for while nothing waits for it."""
+        """The future that the task waits for while the outbox is empty."""
         self._will_write = False
         self._finishing = False
         self._loop = asyncio.get_running_loop()
         self.sent_at = self._loop.time()
 
     async def run(self, outbox: Outbox) -> None:
-        """Send the frames of `outbox` until `finish` is called. Raises `OSError` when the client is gone."""
+        """Send the frames of `outbox` until `finish` is called. Raises `OSError` if the client is gone."""
         self._outbox = outbox
         await pump(outbox, self._send_frame, self._wait)
 
@@ -47,18 +50,18 @@ class FrameWriter:
         return True
 
     def finish(self) -> None:
-        """Nothing follows what waits now."""
+        """Let `run` return after the frames that are queued now."""
         self._finishing = True
         self.wake()
 
     def wake(self) -> None:
-        """Something waits, or has ended: see to it in the loop's next step, with all that comes until then."""
+        """Schedule a write in the loop's next step. It includes all frames that are queued until then."""
         if self._idle is not None and not self._will_write:
             self._will_write = True
             self._loop.call_soon(self._write)
 
     def _write(self) -> None:
-        """Write what the socket takes at once; behind that the task goes on."""
+        """Write the frames that the socket accepts at once, then wake the task to send the rest."""
         self._will_write = False
         idle, socket = self._idle, self._socket
         if idle is None or idle.done():

@@ -1,4 +1,7 @@
-"""The opening of a socket: who is let in, in which codec, and by which credential; before it nothing else is heard."""
+"""The opening of a WebSocket: check the request, choose the codec and authenticate the client.
+
+No other request is read before the client is authenticated.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,12 @@ Send = Callable[[AsgiMessage], Awaitable[None]]
 
 FIRST_FRAME_BYTES_MAX = 4096
 OPENING_TAKES_S = 0.002
-"""Of the loop, about, with the handshake and the check of the credential."""
+"""The approximate loop time of one opening, including the handshake and the check of the credential."""
 OPENING_RESTS_MAX_S = 3.0
 
 
 class AcceptedSocket(NamedTuple):
-    """An accepted socket. `request`: the id of the `auth` frame that is still to be answered, if it had one."""
+    """An accepted socket. `request` is the id of the `auth` frame that must still be answered, if it had one."""
 
     codec: Codec
     principal: Principal
@@ -41,13 +44,16 @@ class AcceptedSocket(NamedTuple):
 async def open_socket(
     services: Services, permit: ConnectionPermit, scope: Scope, receive: Receive, send: Send
 ) -> AcceptedSocket | None:
-    """Accept a socket and learn whose it is; None where it was refused, and that is said."""
+    """Accept a socket and authenticate its client.
+
+    Return None if the socket was refused, after sending the refusal, or if the client left before it sent `auth`.
+    """
     try:
         codec = _choose(services, scope)
         principal = await services.authenticator.find(scope["headers"], scope["query_string"])
         await permit.enter(principal, origin.host_of(scope))
         if principal is not None and not principal.is_service:
-            # Who has more than its share of the loop doesn't get more by coming anew.
+            # A user that has used more than its share of the loop must not gain more by reconnecting.
             services.limits.spend(principal.user, OPENING_TAKES_S)
             await asyncio.sleep(min(services.limits.rest_s(principal.user), OPENING_RESTS_MAX_S))
     except ApiError as refused:
@@ -62,7 +68,7 @@ async def open_socket(
 
 
 def _choose(services: Services, scope: Scope) -> Codec:
-    """Check the opening and choose the codec. Raises `ApiError`."""
+    """Check the opening and return the codec to use. Raises `ApiError`."""
     origin.check_host(scope["headers"], services.settings)
     origin.check_socket_origin(scope["headers"], services.settings)
     if services.runner.draining:
@@ -89,7 +95,10 @@ async def _refuse(send: Send, body: ErrorBody) -> None:
 async def _wait_for_auth(
     services: Services, permit: ConnectionPermit, codec: Codec, receive: Receive, send: Send
 ) -> AcceptedSocket | None:
-    """The first frame is a small `auth` that counts, and comes in time; else the socket closes."""
+    """Read the first frame, which must be a small and valid `auth`, and must arrive within `auth_timeout_s`.
+
+    Close the socket and return None otherwise.
+    """
     try:
         async with asyncio.timeout(services.settings.auth_timeout_s):
             message = await receive()
@@ -119,14 +128,14 @@ async def _wait_for_auth(
 
 def _close_code(refused: ApiError) -> CloseCode:
     if refused.code == "store_unavailable":
-        return CloseCode.DRAINING  # come back: it isn't the credential
+        return CloseCode.DRAINING  # the client may retry: its credential isn't the cause
     if refused.code == "rate_limited":
         return CloseCode.TOO_MANY_CONNECTIONS
     return CloseCode.UNAUTHENTICATED if refused.code in {"unauthenticated", "forbidden"} else CloseCode.PROTOCOL_BROKEN
 
 
 def _read_auth(codec: Codec, data: bytes | str | None) -> p.Auth:
-    """Raises `FrameError`, `ApiError`."""
+    """Return the decoded `auth` frame. Raises `FrameError` or `ApiError` if `data` isn't one, or is too large."""
     if data is None or len(data) > FIRST_FRAME_BYTES_MAX:
         raise ApiError("too_large", f"The first frame is auth, and has at most {FIRST_FRAME_BYTES_MAX} bytes.")
     request = codec.decode(data)

@@ -1,7 +1,7 @@
-"""The events of one turn in memory, and the frames made of them: merged where a reader is behind. Pure.
+"""The events of one turn in memory, and the frames made of them. No I/O.
 
-A frame is encoded once for each codec, however many sockets it goes to: readers that stand at the same place ask
-for the same frame in the same tick, so remembering the newest one is enough.
+Deltas are merged for a reader that is behind. A frame is encoded once for each codec, regardless of how many sockets
+it is sent to. Readers at the same position ask for the same frame in the same tick, so keeping the newest is enough.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ EVENT_BYTES = 256
 
 
 def event_size(event: TurnEvent) -> int:
-    """About how many bytes the event adds to what waits for a socket; waiting deltas merge into few envelopes."""
+    """Return about how many bytes the event adds to those that wait for a socket.
+
+    A delta adds little more than its text, because waiting deltas are merged into few frames.
+    """
     if type(event) is TurnDelta:
         text = event.text or event.signature or ""
         return OVERHEAD_BYTES + (len(text) if text.isascii() else 3 * len(text))
@@ -23,7 +26,7 @@ def event_size(event: TurnEvent) -> int:
 
 
 class TurnLog:
-    """Events `seq` = 1, 2, 3 … of one turn; `events[n]` has `seq` n + 1."""
+    """The events of one turn. Their `seq` is 1, 2, 3 …, so `events[n]` has `seq` n + 1."""
 
     __slots__ = ("_epochs", "_newest", "ended", "events", "turn")
 
@@ -36,31 +39,31 @@ class TurnLog:
 
     @property
     def end(self) -> int:
-        """The newest `seq`; 0 while there is none."""
+        """The newest `seq`; 0 if there are no events."""
         return len(self.events)
 
     @property
     def epoch(self) -> int:
-        """The epoch that is being written."""
+        """The epoch of the next event."""
         return self._epochs[-1][1]
 
     def begin_epoch(self, epoch: int) -> None:
-        """What follows is written in `epoch`."""
+        """Write the events that follow in `epoch`."""
         if epoch != self.epoch:
             if self._epochs[-1][0] == self.end + 1:
-                self._epochs.pop()  # nothing was written in it
+                self._epochs.pop()  # no event was written in that epoch
             self._epochs.append((self.end + 1, epoch))
 
     def epoch_of(self, seq: int) -> int:
-        """The epoch in which event `seq` was written, or will be."""
+        """Return the epoch in which event `seq` was written or will be written."""
         return next(epoch for first, epoch in reversed(self._epochs) if first <= max(seq, 1))
 
     def holds(self, epoch: int | None, after: int) -> bool:
-        """Whether a client at `{epoch, after}` can be continued, now or when the log gets there."""
+        """Whether a client at position `{epoch, after}` can be continued, now or when the log reaches that position."""
         return after == 0 or epoch == self.epoch_of(after)
 
     def frame_after(self, after: int, codec: Codec) -> tuple[bytes, int]:
-        """The frame that continues position `after` < `end`, and the last `seq` that it covers."""
+        """Return the frame that follows position `after` < `end`, and the last `seq` that it covers."""
         newest = self._newest[codec.index]
         first = self.events[after]
         if type(first) is TurnDelta:
@@ -74,7 +77,7 @@ class TurnLog:
         return payload, last
 
     def _last_mergeable(self, after: int, first: TurnDelta) -> int:
-        """How far the deltas behind `after` go on in the same part and field, and still fit one frame."""
+        """Return the last `seq` after `after` whose delta is of the same part and field and still fits the frame."""
         events = self.events
         last = after + 1
         if last == len(events):

@@ -1,6 +1,7 @@
-"""What waits for a connection that speaks for many users: its own queue, and a bounded lane for each of them. Pure.
+"""The outbox of a connection that speaks for many users: its own queue, and a bounded queue for each user. No I/O.
 
-A frame is encoded once for all who follow a turn; `as` is put in front of the bytes on their way out.
+A frame is encoded once for all readers of a turn. The field `as` is added in front of the encoded fields when the frame
+is sent.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ _FIXMAP, _FIXMAP_MAX, _MAP_16 = 0x80, 15, 0xDE
 
 
 class UserOutbox(Outbox):
-    """The queue of one user. Past its bound the user's attachments are dropped, and the others have lost nothing.
+    """The queue of one user. Past its bound the user's attachments are dropped, and the other users lose nothing.
 
-    Answers can't be dropped: where they alone are too many, the connection doesn't read, and `on_overflow` is called.
+    Answers can't be dropped. If they alone exceed the bound, the client doesn't read, and `on_overflow` is called.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class UserOutbox(Outbox):
             super()._overflow()
 
     def named(self, frame: bytes) -> bytes:
-        """The frame with the user's name in it."""
+        """Return the encoded frame with the user added as its first field, `as`."""
         if not self.codec.binary:
             return self._head + frame[1:]
         fields, start = frame[0] - _FIXMAP, 1
@@ -56,7 +57,7 @@ class UserOutbox(Outbox):
 
 
 class MultiplexedOutbox(Outbox):
-    """The connection's own queue, and the lanes beside it, a frame of each in turn."""
+    """The connection's own queue and the queues of its users. One frame is taken from each in rotation."""
 
     def __init__(
         self,
@@ -73,11 +74,14 @@ class MultiplexedOutbox(Outbox):
 
     @property
     def is_crowded(self) -> bool:
-        """Whether too many users have frames that the client doesn't take: each has a bound, and they are any number."""
+        """Whether too many users have frames that the client doesn't take.
+
+        Each user's queue has a bound, but the number of users has none.
+        """
         return len(self._ring) > LANES_WAITING_MAX and not self.closed
 
     def open_lane(self, user: str) -> UserOutbox:
-        """A lane for a user who has none."""
+        """Return a new queue for a user that has none."""
         lane = self._lanes[user] = UserOutbox(user, self.codec, self._bytes_max, self._on_ready, self._on_overflow)
         lane.front = self
         if self.closed:
@@ -85,7 +89,7 @@ class MultiplexedOutbox(Outbox):
         return lane
 
     def drop_lane(self, user: str) -> None:
-        """Forget the lane and what is in it."""
+        """Close and forget the user's queue. Its frames are dropped."""
         self._lanes.pop(user).close()
 
     def _on_ready(self, lane: UserOutbox) -> None:
@@ -95,14 +99,17 @@ class MultiplexedOutbox(Outbox):
             self._on_wake()
 
     def close(self) -> None:
-        """Drop everything."""
+        """Close all queues and drop their frames."""
         super().close()
         self._on_room()
         for lane in self._lanes.values():
             lane.close()
 
     def next_frame(self) -> bytes | None:
-        """The next frame to send: the connection's own and the users' by turns, and the users in rotation."""
+        """Return the next frame to send, or None.
+
+        The connection's own frames and those of the users alternate, and the users rotate.
+        """
         if self._own_is_next:
             self._own_is_next = False
             frame = super().next_frame()

@@ -1,8 +1,8 @@
-"""What waits for one connection: answers in their order, and a place in each attached turn's log. Pure.
+"""The outbox of one connection: answers in order, and a position in the log of each attached turn. No I/O.
 
-Nothing of a turn is copied here. An attachment is a cursor, so replay and live stream are one thing (law 7), a
-client that is behind gets merged frames, and what it misses costs no memory. `next_frame` is asked when the
-socket can take more. Live events that wait are counted; replay is pulled and isn't (law 11).
+No events are copied. An attachment is a position in a log, so replay and live stream are the same (law 7), and a client
+that is behind gets merged frames and costs no memory. Call `next_frame` when the socket can take more. Live events that
+wait are counted against the bound; replayed events are pulled and aren't counted (law 11).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from gateway.streams.log import TurnLog, event_size
 
 
 class Timed(Protocol):
-    """A measurement that waits for a frame to be sent (`sampling.py`)."""
+    """A measurement that ends when a frame is sent (`sampling.py`)."""
 
     def sent(self, outbox: Outbox) -> None: ...
 
 
 class Attachment:
-    """A connection's place in a turn's stream: everything after `cursor` is still to be sent."""
+    """A connection's position in a turn's log. Every event after seq `cursor` is still to be sent."""
 
     __slots__ = ("backlog", "cursor", "live_from", "log", "on_done", "opening", "outbox", "ready")
 
@@ -45,16 +45,16 @@ class Attachment:
 
     @property
     def has_more(self) -> bool:
-        """Whether there is something to send now. A position ahead of the log waits for it."""
+        """Whether there is a frame to send now. There is none while the position is ahead of the log."""
         return self.opening is not None or self.cursor < self.log.end
 
     @property
     def is_done(self) -> bool:
-        """Whether the ending was taken."""
+        """Whether the turn has ended and its ending was taken."""
         return self.log.ended and self.opening is None and self.cursor >= self.log.end
 
     def take(self, codec: Codec) -> bytes | None:
-        """The next frame, if there is one."""
+        """Return the next frame and advance the position past it, or return None if there is none."""
         if self.opening is not None:
             opening, self.opening = self.opening, None
             return opening
@@ -75,7 +75,10 @@ class Attachment:
 
 
 class _Answer(NamedTuple):
-    """A frame of no turn. It waits until each attachment in `behind` has sent up to its `seq`."""
+    """A frame that belongs to no turn.
+
+    `behind` is a list of (attachment, seq): the frame is sent after each attachment has reached its `seq`.
+    """
 
     payload: bytes
     behind: list[tuple[Attachment, int]]
@@ -83,10 +86,11 @@ class _Answer(NamedTuple):
 
 
 class Outbox:
-    """The queue of one connection. Past `bytes_max` it calls `on_overflow`, once, and takes nothing more.
+    """The queue of one connection. Past `bytes_max` it closes and calls `on_overflow` once.
 
-    An answer that the client asked for and that may be large is put as `pulled`: it isn't counted, because
-    whoever puts it waits for `when_pulled` first. `on_room` is called when `is_crowded` may have become false.
+    `on_wake` is called when there is something to send. An answer that may be large is put as `pulled`. It isn't
+    counted, because the caller waits with `when_pulled` before it puts one. `on_room` is called when `is_crowded` may
+    have become False.
     """
 
     def __init__(
@@ -102,8 +106,9 @@ class Outbox:
         self.closed = False
         self.attachments: dict[str, Attachment] = {}
         self.sample: Timed | None = None
-        """Is told when a frame of this queue was handed to the socket. Set on `front`, the queue that is sent from."""
+        """The measurement to notify when a frame is handed to the socket. It is set on `front` only."""
         self.front: Outbox = self
+        """The queue that the socket sends from."""
         self._bytes_max = bytes_max
         self._on_wake = on_wake
         self._on_overflow = on_overflow
@@ -116,25 +121,31 @@ class Outbox:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits here, and nothing is followed."""
+        """Whether no answer waits here and no turn is attached."""
         return not self._answers and not self.attachments
 
     @property
     def is_pulled(self) -> bool:
-        """Whether nothing `pulled` waits here."""
+        """Whether no `pulled` answer waits here."""
         return self._to_pull == 0
 
     def when_pulled(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once, when nothing `pulled` waits here any more."""
+        """Call `callback` once, when no `pulled` answer waits here any more."""
         self._when_pulled.append(callback)
 
     @property
     def is_crowded(self) -> bool:
-        """Whether nothing more should be asked until `on_room` is called. One user's queue has `on_overflow` instead."""
+        """Whether the connection should read no more requests until `on_room` is called.
+
+        Always False for the queue of one user, which calls `on_overflow` instead.
+        """
         return False
 
     def put(self, frame: Any, behind: Iterable[Attachment] = (), *, pulled: bool = False) -> None:
-        """Queue one frame that belongs to no attachment; it is sent after what `behind` have in their logs now."""
+        """Queue one frame that belongs to no turn.
+
+        It is sent after the events that the logs of the attachments in `behind` have now.
+        """
         if self.closed:
             return
         payload = self.codec.encode(frame)
@@ -147,7 +158,7 @@ class Outbox:
         self._on_wake()
 
     def attach(self, attachment: Attachment) -> None:
-        """Follow a turn; an attachment to the same turn that was there is replaced. Nothing follows when closed."""
+        """Add an attachment. It replaces one to the same turn. A closed outbox drops it."""
         if self.closed:
             self._forget(attachment)
             return
@@ -158,16 +169,17 @@ class Outbox:
             self._on_wake()
 
     def detach(self, turn: str) -> Attachment | None:
-        """Send nothing more of `turn`."""
+        """Send no more frames of `turn`. Return its attachment, or None if there was none."""
         attachment = self.attachments.pop(turn, None)
         if attachment is not None:
             self._forget(attachment)
         return attachment
 
     def offer(self, attachment: Attachment, size: int) -> None:
-        """The attachment's log has grown by `size` bytes.
+        """Queue the attachment, whose log has grown by `size` bytes.
 
-        What comes in one go and fills the half of the bound nobody could have taken in time: it is pulled, as replay is.
+        No client could have taken events in time that arrive at once and fill more than half of the bound. They are
+        not counted, like replayed events.
         """
         if size > self._bytes_max // 2:
             self.waiting -= attachment.backlog
@@ -180,7 +192,7 @@ class Outbox:
         self._count(size)
 
     def close(self) -> None:
-        """Drop everything."""
+        """Drop all attachments and frames, and accept no more."""
         self.closed = True
         for turn in list(self.attachments):
             self.detach(turn)
@@ -188,7 +200,7 @@ class Outbox:
         self._ready.clear()
 
     def next_frame(self) -> bytes | None:
-        """The next frame to send: answers and turns by turns, and the attached turns in rotation."""
+        """Return the next frame to send, or None. Answers and turns alternate, and the attached turns rotate."""
         if self._answers and (self._answer_is_next or not self._ready):
             self._answer_is_next = False
             return self._next_answer()
@@ -209,7 +221,7 @@ class Outbox:
         return self._next_answer() if self._answers else None
 
     def _next_answer(self) -> bytes:
-        """The oldest answer, or first a frame that it has to stand behind."""
+        """Return the oldest answer, or a frame of a turn that has to be sent before it."""
         payload, behind, pulled = self._answers[0]
         for attachment, seq in behind:
             if attachment.cursor < seq and self.attachments.get(attachment.log.turn) is attachment:

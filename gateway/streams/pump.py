@@ -34,6 +34,6 @@ async def pump(
 
 
 def has_sent(outbox: Outbox) -> None:
-    """Tell a latency sample that a frame was sent."""
+    """Tell the outbox's latency sample, if there is one, that a frame was sent."""
     if outbox.sample is not None:
         outbox.sample.sent(outbox)

@@ -1,1 +1,1 @@
-"""What an operator sees: metrics, logs and traces, none of them paid for per token."""
+"""Metrics, logs and traces for the operator. None of them costs anything per token."""

@@ -1,8 +1,8 @@
 """Logs: one event per line on standard error, with ids, sizes and timings as fields, never content.
 
-Which connection, turn, user and request an event belongs to is bound where their work begins. Nothing is logged per token.
-A traceback shows lines of code and kinds of exceptions; what an exception says is shown of our own alone, for others quote
-what they were given. No character that a terminal obeys, or that nobody sees, is in any line, whoever logs it.
+Connection, turn, user and request are bound where their work begins. Nothing is logged per token. A traceback shows
+lines of code and types of exceptions. Only our own exceptions show their messages; others may quote their input.
+Control and invisible characters are escaped in every line, whichever library logs it.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from store.records import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.gateway")
 
-# uvicorn logs paths with their query, websockets prints frames, SDKs and clients print requests.
+# uvicorn logs paths with their query strings, websockets logs frames, SDKs and HTTP clients log requests.
 QUIET = (
     *("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "asyncio"),
     *("openai", "anthropic", "httpx2", "httpcore2", "aiohttp", "opentelemetry"),
 )
 
 OURS = (ApiError, ProviderError, StoreError)
-"""Exceptions whose words are written here, and hold nothing of anybody."""
+"""Exceptions whose messages are written in this project and hold no user data."""
 
 _FACTS: list[Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -44,7 +44,7 @@ _FACTS: list[Processor] = [
 
 
 def show_unseen(_: Any, __: str, event: EventDict) -> EventDict:
-    """Escape what can't be seen, in every field; only the lines of a traceback are lines."""
+    """Escape invisible characters in every field. Only a traceback keeps its line breaks."""
     lines = event.pop("exception", None)
     shown = {name: _shown(value) for name, value in event.items()}
     if lines is not None:
@@ -63,7 +63,10 @@ def _shown(value: Any) -> Any:
 
 
 def log_through_stdlib() -> None:
-    """Let every event be a record of the standard library's loggers, which decide what is shown, and where."""
+    """Send every event to the standard library's loggers.
+
+    They decide which events are shown, and where.
+    """
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *_FACTS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
@@ -72,7 +75,10 @@ def log_through_stdlib() -> None:
 
 
 def traced(failed: BaseException, seen: frozenset[int] = frozenset()) -> Iterator[str]:
-    """The lines of a traceback: what it came from first, then itself, then those that it groups."""
+    """Yield the lines of a traceback: the exception's cause or context, then itself, then those in its group.
+
+    `seen` holds the `id()` of exceptions already shown.
+    """
     seen |= {id(failed)}
     before = failed.__cause__ if failed.__suppress_context__ else failed.__cause__ or failed.__context__
     if before is not None and id(before) not in seen:
@@ -90,14 +96,20 @@ def traced(failed: BaseException, seen: frozenset[int] = frozenset()) -> Iterato
 
 
 def _names_alone(_: Any, __: str, event: EventDict) -> EventDict:
-    """asyncio says of a failure what it called, with the values that it called it with: its names are enough."""
+    """Cut asyncio's messages before the first parenthesis or line break.
+
+    They repeat the failed call with its argument values, which may be content.
+    """
     if event.get("logger") == "asyncio":
         event["event"] = str(event["event"]).partition("\n")[0].partition("(")[0]
     return event
 
 
 def _log_what_nobody_caught() -> None:
-    """The interpreter would write an exception's own words, at the end of a thread or of the process, or in between."""
+    """Log uncaught exceptions of the process, of threads and of finalizers.
+
+    The interpreter would otherwise write their messages, which may quote content.
+    """
 
     def caught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
         if issubclass(kind, SystemExit | KeyboardInterrupt):
@@ -111,7 +123,10 @@ def _log_what_nobody_caught() -> None:
 
 
 def configure_logging(level: str, form: Literal["console", "json"]) -> None:
-    """Our own events and those of the libraries, in one form, and so what nobody caught."""
+    """Write our events, those of the libraries and uncaught exceptions in one form.
+
+    `level` is the name of a logging level, in any case.
+    """
     log_through_stdlib()
     _log_what_nobody_caught()
     renderer: Processor

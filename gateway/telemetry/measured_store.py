@@ -1,4 +1,4 @@
-"""A store whose calls are timed and whose failures are counted: for each flush and each request, never for a token."""
+"""A store wrapper that times calls and counts failures. Calls happen per flush and per request, never per token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from store.api import Store
 from store.records import Busy, Conflict, Fenced, Limited, LogGap, NotFound, StoreError
 
 ANSWERS = (Busy, Conflict, Fenced, Limited, LogGap, NotFound)
-"""`StoreError`s by which a store that works answers."""
+"""The `StoreError`s that are answers of a working store, not failures."""
 UNTIMED = frozenset({"open", "close", "run_pubsub"})
 
 
@@ -26,12 +26,12 @@ class _Measured:
         if not iscoroutinefunction(found) or name in UNTIMED:
             return found
         timed = _timed(found, name, self._telemetry)
-        setattr(self, name, timed)  # found there from now on
+        setattr(self, name, timed)  # later lookups find it without __getattr__
         return timed
 
 
 def measured(store: Store, telemetry: Telemetry) -> Store:
-    """The same store, timed."""
+    """Return the same store with its calls timed and its failures counted."""
     return cast("Store", _Measured(store, telemetry))
 
 

@@ -1,7 +1,7 @@
-"""What an operator measures, as Prometheus metrics. What each one means stands in docs/operations.md.
+"""Prometheus metrics for the operator. docs/operations.md says what each one means.
 
-Nothing is counted per token: turns are counted at their ends, latencies are sampled (`sampling.py`), and what can be
-looked up is read when somebody asks.
+Nothing is counted per token. Turns are counted when they end, latencies are sampled (`gateway/turns/sampling.py`), and
+values that can be looked up are read when the metrics are requested.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from gateway.protocol.views import NANO
 from providers.base import Usage
 
 OTHER = "other"
-"""The label of models that the catalog doesn't list: anybody can invent one, and a label is kept for ever."""
+"""The label of models that aren't in the catalog.
+
+Clients can send any model name, and a label is kept as long as the process runs.
+"""
 
 LATENCY_BUCKETS_S = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 TOKEN_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -39,11 +42,11 @@ Read = Callable[[], Iterable[Metric]]
 
 
 class Telemetry:
-    """The metrics of one process. `models` are the ids that are labels by themselves."""
+    """The metrics of one process. `models` are the model ids that get a label of their own."""
 
     def __init__(self, models: Iterable[str]) -> None:
         self._models = frozenset(models)
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # when each counter was made is twice the text, and nobody asks
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # unused creation times double the text
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
@@ -84,15 +87,15 @@ class Telemetry:
         self.loop_lag = histogram("loop_lag", "How late the event loop ran a timer", LATENCY_BUCKETS_S)
 
     def model(self, model: str) -> str:
-        """The model as a label."""
+        """Return the label of the model."""
         return model if model in self._models else OTHER
 
     def read_when_asked(self, read: Read) -> None:
-        """Add metrics that are looked up."""
+        """Add metrics that `read` returns each time the metrics are requested."""
         self._registry.register(_Lookup(read))
 
     def turn_ended(self, status: str, model: str, usage: Usage | None, cost_nano: int | None, timing: Timing) -> None:
-        """A turn has its ending."""
+        """Count a turn that has ended. `cost_nano` is in billionths of a dollar."""
         model = self.model(model)
         self.ended.labels(status, model).inc()
         self.turn.labels(status).observe(timing.total_ms / 1000)
@@ -113,34 +116,43 @@ class Telemetry:
             self.cost.labels(model).inc(cost_nano / NANO)
 
     def attached(self, after: int, start: int, replayed_bytes: int) -> None:
-        """Count an attachment to the events after `start`; the client had asked for those after `after`."""
+        """Count an attachment to the events after the seq `start`; the client asked for those after `after`.
+
+        `replayed_bytes` is the size of the events that existed already.
+        """
         if after:
             self.resumes.labels("continued" if start == after else "reset").inc()
         self.replayed.inc(replayed_bytes)
 
     def exposed(self, accept: str) -> tuple[bytes, str]:
-        """Everything, as Prometheus reads it, and its media type. `accept`: the header of who asks."""
+        """Return all metrics in Prometheus's format, and the media type.
+
+        `accept` is the `Accept` header of the request.
+        """
         encode, media_type = choose_encoder(accept)
         return encode(self._registry), media_type
 
 
 class _Lookup(Collector):
-    """Metrics that are read when they are asked for."""
+    """A collector of metrics that are read when they are requested."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing is looked up to register it."""
+        """Return nothing, so that registering the collector doesn't read the metrics."""
         return []
 
     def collect(self) -> Iterable[Metric]:
-        """Look them up."""
+        """Return the current metrics."""
         return self._read()
 
 
 def gauge(name: str, says: str, values: Iterable[tuple[tuple[str, ...], float]], *labels: str) -> Metric:
-    """A gauge as it stands now: (the labels' values, the value) of each."""
+    """Return a gauge named `turnwire_{name}` with its current values.
+
+    `says` is the help text. Each of `values` is (the values of the labels, the value).
+    """
     family = GaugeMetricFamily(f"turnwire_{name}", says, labels=labels)
     for key, value in values:
         family.add_metric(key, value)

@@ -1,6 +1,6 @@
-"""Traces by OpenTelemetry: a span for each turn and one for each request to a provider, none per token, and no content.
+"""OpenTelemetry traces: a span for each turn and one for each request to a provider, none per token, without content.
 
-Nothing of it is imported unless an endpoint is set. Names are those of the GenAI semantic conventions.
+Nothing of OpenTelemetry is imported unless an endpoint is set. The names follow the GenAI semantic conventions.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ PROVIDERS = {
     "mistral": "mistral_ai",
     "xai": "x_ai",
 }
-"""What the conventions call a provider, where that isn't our name."""
+"""The semantic conventions' names of providers, if they differ from ours."""
 
 _parent: ContextVar[dict[str, str] | None] = ContextVar("turnwire_trace_parent", default=None)
 
 
 def hear_parent(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """What begins from here on, in this task and those that it starts, belongs to the trace that these headers name."""
+    """Adopt the trace context in these headers, if there is one.
+
+    Turns that this task, or a task that it starts, begins from now on belong to that trace.
+    """
     found = {name.decode(): value.decode("latin-1") for name, value in headers if name in CARRIED}
     if found:
         _parent.set(found)
@@ -50,18 +53,18 @@ class TurnTrace:
         self._turn = tracing.begin_turn(facts)
 
     def requesting(self, route: Route) -> None:
-        """A request goes out to a provider."""
+        """Begin the span of a request to a provider, and end that of the last one."""
         self._end_attempt()
         self._attempt = self._tracing.begin_attempt(self._turn, route)
 
     def failed(self, error: ProviderError) -> None:
-        """It failed."""
+        """Mark the current request as failed, and end its span."""
         if self._attempt is not None:
             self._tracing.fail(self._attempt, error.code)
         self._end_attempt()
 
     def ended(self, status: str, model: str, usage: Usage | None, finish_reason: str | None, error: str | None) -> None:
-        """End the turn's span. `error`: the code of a turn that failed."""
+        """End the turn's span. `error` is the error code of a failed turn."""
         span = self._turn
         span.set_attribute("gen_ai.response.model", model)
         span.set_attribute("turnwire.status", status)
@@ -76,7 +79,7 @@ class TurnTrace:
         span.end()
 
     def left(self) -> None:
-        """The turn goes on at another instance."""
+        """End the turn's spans here, because another instance goes on with the turn."""
         self._end_attempt()
         self._turn.set_attribute("turnwire.status", "elsewhere")
         self._turn.end()
@@ -88,9 +91,10 @@ class TurnTrace:
 
 
 class Tracing:
-    """Makes spans, and sends them to `endpoint` by OTLP over HTTP. Raises `ImportError` without the extra.
+    """A maker of spans that exports them to `endpoint` by OTLP over HTTP.
 
-    `models`: the ids that may be in a span's name; anybody can invent one, and collectors count by names.
+    `models` are the model ids that may be in a span's name: clients can send any id, and collectors count by names.
+    Raises `ImportError` if the extra isn't installed.
     """
 
     def __init__(self, endpoint: str, models: Iterable[str]) -> None:
@@ -113,7 +117,7 @@ class Tracing:
         self._tracer = self._provider.get_tracer("turnwire", __version__)
 
     def turn(self, user: str, turn: str, conversation: str | None, model: str) -> TurnTrace:
-        """Begin the spans of a turn."""
+        """Begin the spans of a turn, and return them."""
         facts = {
             "gen_ai.operation.name": "chat",
             "gen_ai.request.model": model,
@@ -125,12 +129,12 @@ class Tracing:
         return TurnTrace(self, facts)
 
     def begin_turn(self, facts: dict[str, str]) -> Span:
-        """A turn's span, below the one that was heard of."""
+        """Return a new span for a turn, as a child of the trace context that this task has adopted, if any."""
         context = self._propagator.extract(_parent.get() or {})
         return self._tracer.start_span("turn", context, kind=self._api.SpanKind.SERVER, attributes=facts)
 
     def begin_attempt(self, turn: Span, route: Route) -> Span:
-        """The span of a request to a provider."""
+        """Return a new span for a request to a provider, as a child of the turn's span."""
         facts = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": PROVIDERS.get(route.provider, route.provider),
@@ -141,17 +145,20 @@ class Tracing:
         return self._tracer.start_span(name, context, kind=self._api.SpanKind.CLIENT, attributes=facts)
 
     def fail(self, span: Span, code: str) -> None:
-        """It failed with this code of the table."""
+        """Mark the span as failed with this error code."""
         span.set_attribute("error.type", code)
         span.set_status(self._api.StatusCode.ERROR)
 
     def close(self) -> None:
-        """Send what is left. Blocks."""
+        """Send the remaining spans. Blocks."""
         self._provider.shutdown()
 
 
 def open_tracing(endpoint: str | None, models: Iterable[str]) -> Tracing | None:
-    """Tracing, see there, if an endpoint is set and the extra is installed; if it isn't, that is logged."""
+    """Return a `Tracing` if an endpoint is set and the extra is installed, else None.
+
+    If only the extra is missing, a warning is logged.
+    """
     if endpoint is None:
         return None
     try:

@@ -1,1 +1,1 @@
-"""Bounds on uvicorn's protocols."""
+"""Bounds on uvicorn's HTTP and WebSocket protocols."""

@@ -1,7 +1,7 @@
-"""Our bounds on uvicorn's HTTP: a head, a body and a write have deadlines, and a stream keeps little in the kernel.
+"""Bounds on uvicorn's HTTP: deadlines for the head, the body and writes, and small kernel buffers for streams.
 
-What uvicorn leaves open: a client that sends half a request, or doesn't read its answer, keeps its socket for ever, and
-a header without an end is kept whole.
+Under uvicorn alone, a client that sends half a request, or doesn't read its response, keeps its socket forever, and a
+header without an end is buffered in full.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from gateway.settings import Settings
 
 FRAMING_BYTES_MAX = 64 * 1024
-"""Head, chunks' sizes and extensions, trailers: all that isn't body."""
+"""The limit for all bytes that aren't body: head, chunk sizes and extensions, trailers."""
 FRAMING_PER_BODY_BYTE = 8
-"""A chunk of one byte takes six."""
+"""The framing bytes that each body byte allows. A chunk of one byte takes six."""
 WRITE_BUFFER_HIGH_BYTES = 32 * 1024
 SEND_BUFFER_BYTES = 64 * 1024
 EXTENSION = "turnwire.http"
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """HTTP/1.1 with deadlines. A request's scope has the protocol as its extension `EXTENSION`."""
+    """HTTP/1.1 with deadlines. The scope of a request holds the protocol as the extension `EXTENSION`."""
 
     settings: Settings
     _request_timer: asyncio.TimerHandle | None = None
@@ -33,7 +33,7 @@ class BoundedHttp(HttpToolsProtocol):
     _framing_bytes = 0
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and bound what the parser keeps of a head."""
+        """Parse `data`. Refuse the request, or abort, if the parser would buffer too much of a head."""
         self._framing_bytes += len(data)
         super().data_received(data)
         if self._framing_bytes > FRAMING_BYTES_MAX and not self.transport.is_closing():
@@ -44,54 +44,54 @@ class BoundedHttp(HttpToolsProtocol):
                 self.transport.abort()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body, which whoever reads it bounds."""
+        """Take a piece of the body out of the count of framing bytes. The reader of the body bounds its size."""
         self._framing_bytes -= len(body) * (1 + FRAMING_PER_BODY_BYTE)
         super().on_body(body)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the head's deadline."""
+        """Start the deadline of the head."""
         super().connection_made(transport)
         self._expect_within(self.settings.handshake_timeout_s)
 
     def on_message_begin(self) -> None:
-        """A head begins; on a connection that was kept alive it has a deadline too."""
+        """Set the scope's extension, and start the deadline of the head on a kept-alive connection too."""
         super().on_message_begin()
         self.scope["extensions"] = cast("Any", {EXTENSION: self})
         if self._request_timer is None:
             self._expect_within(self.settings.handshake_timeout_s)
 
     def on_headers_complete(self) -> None:
-        """The head is here; a body may follow."""
+        """Stop the deadline of the head and start that of the body."""
         self._stop_request_timer()
         if not self.parser.should_upgrade():
             self._expect_within(self.settings.body_timeout_s)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """The request is here."""
+        """Stop the deadline of the request and reset the count of framing bytes."""
         self._stop_request_timer()
         self._framing_bytes = 0
         super().on_message_complete()
 
     def pause_writing(self) -> None:
-        """The client reads slower than it is answered: it has a while to go on."""
+        """Start the deadline of the write: the client reads more slowly than the response is sent."""
         super().pause_writing()
         if self._write_timer is None:
             self._write_timer = self.loop.call_later(self.settings.write_timeout_s, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It went on."""
+        """Stop the deadline of the write."""
         super().resume_writing()
         self._stop_write_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Drop the deadlines."""
+        """Stop all deadlines."""
         self._stop_request_timer()
         self._stop_write_timer()
         super().connection_lost(exc)
 
     def keep_narrow(self) -> None:
-        """What a stream's client doesn't read shall wait in its outbox, where it is counted."""
+        """Reduce the write buffers. What a stream's client doesn't read waits in its outbox, where it is counted."""
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH_BYTES)
         raw = cast("socket.socket | None", self.transport.get_extra_info("socket"))
         if raw is not None:
@@ -112,12 +112,12 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 def keep_narrow(scope: Scope) -> None:
-    """Let this request's connection buffer little."""
+    """Reduce the write buffers of this request's connection."""
     _protocol(scope).keep_narrow()
 
 
 def abort(scope: Scope) -> None:
-    """Cut this request's connection without waiting for its client."""
+    """Abort this request's connection without waiting for its client."""
     _protocol(scope).transport.abort()
 
 

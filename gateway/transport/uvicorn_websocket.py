@@ -1,7 +1,8 @@
-"""Our bounds on uvicorn's WebSockets: no client can keep a socket, or the loop, that it doesn't serve.
+"""Bounds on uvicorn's WebSockets: a client can't hold a socket that it doesn't read, and can't block the loop.
 
-What uvicorn leaves open: a ping timeout and a close wait for a full buffer for ever (abort), an opening or a fragmented
-message has no deadline (it gets one), thousands of frames are parsed at once (slices). HTTP's are in `http_wire.py`.
+Under uvicorn alone, a ping timeout and a close wait forever for a full buffer (here: abort), an opening or a fragmented
+message has no deadline (here: it has one), and thousands of frames are parsed at once (here: in slices). The bounds
+on HTTP are in `uvicorn_http.py`.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
 
 FRAGMENTS_MAX = 64
 PARSED_AT_ONCE_BYTES = 2048
-"""At most some hundred frames, and some milliseconds in which nobody else is served."""
+"""A slice is at most a few hundred frames, and delays other connections by a few milliseconds."""
 EXTENSION = "turnwire.websocket"
 TEXT, BINARY = 0x81, 0x82
-"""The first byte of a message in one frame."""
+"""The first byte of a message that is sent as one frame."""
 
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """WebSocket with bounds on the opening, on messages, on what is buffered, and on the close."""
+    """A WebSocket with bounds on the opening, messages, buffers and the close."""
 
     settings: Settings
     _opening_timer: asyncio.TimerHandle | None = None
@@ -46,7 +47,10 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     _unparsed = b""
 
     def data_received(self, data: bytes) -> None:
-        """Parse a slice, and the rest of it when the others had their turn. Until then nothing more is read."""
+        """Parse one slice of `data`, and the rest after other connections were served.
+
+        No more data is read until all of it is parsed.
+        """
         waited = bool(self._unparsed)
         self._unparsed += data
         if not waited:
@@ -67,13 +71,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.transport.resume_reading()
 
     async def run_asgi(self) -> None:
-        """As uvicorn's, for an application that may write frames past it."""
+        """Run the application, with this protocol in its scope so that it can write frames directly."""
         self.scope["extensions"] = cast("Any", {**(self.scope["extensions"] or {}), EXTENSION: self})
         await super().run_asgi()
 
     @property
     def takes_frames(self) -> bool:
-        """Whether a frame that is written now doesn't have to wait."""
+        """Whether a frame that is written now doesn't have to wait for the socket."""
         return (
             self.conn.state is OPEN
             and self.writable.is_set()
@@ -82,25 +86,28 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         )
 
     def write_frame(self, opcode: int, payload: bytes) -> None:
-        """Write a message, while `takes_frames`: as the protocol would, in one piece and without a task."""
+        """Write a message in one frame, as the protocol would, without a task. Requires `takes_frames`."""
         self.transport.write(frame_of(opcode, payload))
 
     async def receive(self) -> ASGIReceiveEvent:
-        """As uvicorn's, which reads on when it has nothing more for the application; we may."""
+        """Return the next event for the application.
+
+        uvicorn resumes reading when it has no more events. Reading stays paused here while data is left to parse.
+        """
         message = await super().receive()
         if self._unparsed and not self.transport.is_closing():
             self.transport.pause_reading()
         return message
 
     def handle_ping(self) -> None:
-        """Answer, unless the close frame is sent, or the client doesn't read what it was answered before."""
+        """Answer a ping, unless the close frame was sent, or the client doesn't read the earlier answers."""
         if self.close_sent or self.transport.get_write_buffer_size() > WRITE_BUFFER_HIGH_BYTES:
             self.conn.data_to_send()
             return
         super().handle_ping()
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Bound the buffers and the opening."""
+        """Set the buffer limits and start the deadline of the opening."""
         super().connection_made(transport)
         self.close_timeout = self.settings.close_timeout_s
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH_BYTES)
@@ -110,7 +117,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._opening_timer = self.loop.call_later(self.settings.handshake_timeout_s, self._check_opening)
 
     def _refuse_unreadable_opening(self) -> None:
-        """uvicorn leaves an opening without an answer where the library can't read its head."""
+        """Answer an opening whose head the library can't read. uvicorn sends no answer to it."""
         if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.transport.is_closing():
             self.transport.write(_refusal_of_head(self.conn.handshake_exc))
             self.transport.close()
@@ -120,29 +127,29 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Drop the deadlines."""
+        """Cancel the deadlines."""
         for timer in (self._opening_timer, self._message_timer, self._abort_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def keepalive_timeout(self) -> None:
-        """A client that doesn't answer a ping doesn't read: waiting for the buffer would be for ever."""
+        """Abort after a ping timeout. The client doesn't read, so waiting for the buffer would never end."""
         super().keepalive_timeout()
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """The server stops: close, and don't wait for ever for a client that doesn't read."""
+        """Close because the server stops, and abort after the close timeout if the client doesn't read."""
         super().shutdown()
         self._abort_later()
 
     def handle_close(self, event: Frame) -> None:
-        """The client closes: answer, and don't wait for ever until it has read the answer."""
+        """Answer the client's close frame, and abort after the close timeout if it doesn't read the answer."""
         super().handle_close(event)
         self._abort_later()
 
     def handle_parser_exception(self) -> None:
-        """The client broke the protocol: say so, and don't wait for ever until it has read that."""
+        """Close after a protocol error, and abort after the close timeout if the client doesn't read."""
         super().handle_parser_exception()
         self._abort_later()
 
@@ -151,17 +158,17 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self._abort_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
 
     def handle_text(self, event: Frame) -> None:
-        """Bound a message that comes in fragments."""
+        """Handle a text frame and bound a fragmented message."""
         super().handle_text(event)
         self._bound_message(event)
 
     def handle_bytes(self, event: Frame) -> None:
-        """Bound a message that comes in fragments."""
+        """Handle a binary frame and bound a fragmented message."""
         super().handle_bytes(event)
         self._bound_message(event)
 
     def handle_cont(self, event: Frame) -> None:
-        """Bound a message that comes in fragments."""
+        """Handle a continuation frame and bound a fragmented message."""
         super().handle_cont(event)
         self._bound_message(event)
 
@@ -183,7 +190,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.handle_parser_exception()
 
     def send_receive_event_to_app(self) -> None:
-        """Refuse what isn't UTF-8 quietly: it is the client's fault and no news for the log."""
+        """Pass the message to the application. Close without logging if text isn't UTF-8: it is the client's error."""
         if self.curr_msg_data_type == "text" and not self.close_sent:
             try:
                 b"".join(self.frames).decode()
@@ -195,13 +202,16 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().send_receive_event_to_app()
 
     async def send(self, message: ASGISendEvent) -> None:
-        """As uvicorn's, but a close frame doesn't wait for a full buffer, and never outlives its timeout."""
+        """Send as uvicorn does, but a close frame doesn't wait for a full buffer and never exceeds its timeout.
+
+        Raises `ClientDisconnected` if the connection is closed or closing.
+        """
         if (self.close_sent and self.initial_response is None) or self.transport.is_closing():
-            raise ClientDisconnected  # a transport that was aborted takes nothing, and says so by a RuntimeError
+            raise ClientDisconnected  # an aborted transport would raise RuntimeError
         if message["type"] != "websocket.close" or not self.handshake_complete:
             await super().send(message)
             if message["type"] == "websocket.http.response.body" and self.close_sent:
-                self.handshake_complete = True  # it is refused, and no error of ours
+                self.handshake_complete = True  # the opening was refused, which isn't an error
                 self._abort_later()
             return
         self.writable.set()
@@ -228,13 +238,13 @@ def _refusal_of_head(error: Exception) -> bytes:
 
 
 def socket_of(scope: Scope) -> BoundedWebSocket | None:
-    """The socket that the application behind `scope` serves; None behind another server than ours."""
+    """Return the WebSocket that belongs to `scope`, or None under a server other than ours."""
     found = scope.get("extensions", {}).get(EXTENSION)
     return found if isinstance(found, BoundedWebSocket) else None
 
 
 def frame_of(opcode: int, payload: bytes) -> bytes:
-    """A whole unmasked message as one frame (RFC 6455, 5.2)."""
+    """Return a whole message as one unmasked frame (RFC 6455, 5.2). `opcode` is the frame's first byte."""
     size = len(payload)
     if size < 126:
         return b"%c%c%b" % (opcode, size, payload)
@@ -244,7 +254,7 @@ def frame_of(opcode: int, payload: bytes) -> bytes:
 
 
 def bounded(settings: Settings) -> dict[str, Any]:
-    """The protocol classes for uvicorn's `Config`, with these settings."""
+    """Return the protocol classes with these settings, as keyword arguments for `uvicorn.Config`."""
     return {
         "http": type("Http", (BoundedHttp,), {"settings": settings}),
         "ws": type("WebSocket", (BoundedWebSocket,), {"settings": settings}),

@@ -1,1 +1,1 @@
-"""A turn from its acceptance to its ending: its run, its log, its followers, and the lease on it."""
+"""A turn from its acceptance to its ending: its run, its log, its mirrors, and the lease on it."""

@@ -15,13 +15,13 @@ ASK_AGAIN_S = 1.0
 
 
 class Abandonment:
-    """Watches the turns that this instance runs."""
+    """The cancellation of this instance's turns that no connection follows any longer."""
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
 
     def watch(self, live_turn: LiveTurn, request: TurnStart) -> None:
-        """Cancel the turn after the grace period if its request says so."""
+        """Cancel the turn after the grace period without a connection, if `request` has `on_disconnect: cancel`."""
         if request.on_disconnect == "cancel":
             live_turn.watch(self._instance.settings.disconnect_grace_s, self._on_abandoned)
 
@@ -29,16 +29,16 @@ class Abandonment:
         spawn(self._instance.tasks, self._cancel_abandoned(live_turn, live_turn._disconnect_timer))
 
     async def _cancel_abandoned(self, live_turn: LiveTurn, timer: asyncio.TimerHandle | None) -> None:
-        """Cancel a turn that has no attachment here, unless another instance has one. `timer`: the one that fired."""
+        """Cancel a turn without attachments here, unless another instance has one. `timer`: the timer that fired."""
         try:
             elsewhere = await self._instance.store.has_other_presence(live_turn.user, live_turn.turn, self._instance.id)
         except StoreError:
             if live_turn.running and not live_turn.attached:
-                # The store may come back without the presence of the others: give them time to report it again.
+                # The store may come back without the presence of other instances: give them time to report it again.
                 live_turn.start_disconnect_timer()
             return
         if not live_turn.running or live_turn.attached or live_turn._disconnect_timer is not timer:
-            return  # a timer that was set again: the store that answered may not be the one that was asked
+            return  # the timer was restarted: the reply may come from another store than the one asked
         if elsewhere:
             live_turn.start_disconnect_timer(ASK_AGAIN_S)
         else:

@@ -1,4 +1,7 @@
-"""AbortSignal: the one way to stop a turn, whatever the cause. The first abort wins and keeps its reason."""
+"""The abort signal: the only way to stop a turn, whatever the cause.
+
+The first abort takes effect, and its reason is kept.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ from gateway.protocol.events import CancelledBy
 
 
 class Abort(Struct, frozen=True):
-    """Why. `by` a person or a limit cancels the turn; `error` fails it.
+    """The reason for stopping a turn. `by`: the cause; "error" fails the turn.
 
-    "lost" and "handover" stop it here only: another instance has it, or shall have it.
+    A client, an admin, a disconnect or a limit cancels the turn. "lost" and "handover" stop it only in this process:
+    another instance has the turn, or is to take it over.
     """
 
     by: CancelledBy | Literal["error", "lost", "handover"]
@@ -25,7 +29,7 @@ class Abort(Struct, frozen=True):
 
 
 class Aborted(Exception):
-    """Raised where an `AbortSignal.scope` ends because the signal fired."""
+    """The exception at the end of an `AbortSignal.scope` whose signal fired."""
 
     def __init__(self, abort: Abort) -> None:
         super().__init__(abort.reason or abort.by)
@@ -33,10 +37,10 @@ class Aborted(Exception):
 
 
 class AbortSignal:
-    """Fires once. Listeners run synchronously, in the order in which they were added.
+    """A signal that fires once. Listeners run synchronously, in the order in which they were added.
 
-    `scope` interrupts the task inside it at its next await, and tells the signal's interruption from one that
-    came from outside by counting (`Task.uncancel`), as `asyncio.timeout` does.
+    `scope` interrupts its task at the next await. It counts cancellations (`Task.uncancel`), as `asyncio.timeout`
+    does, to distinguish the signal's cancellation from one that came from outside.
     """
 
     def __init__(self) -> None:
@@ -46,11 +50,11 @@ class AbortSignal:
 
     @property
     def aborted(self) -> bool:
-        """Whether it has fired."""
+        """Whether the signal has fired."""
         return self.abort_reason is not None
 
     def abort(self, abort: Abort) -> bool:
-        """Fire. False if it had fired before: then the first reason stays."""
+        """Fire the signal. Return False if it had fired before; the first reason is kept then."""
         if self.abort_reason is not None:
             return False
         self.abort_reason = abort
@@ -61,17 +65,17 @@ class AbortSignal:
         return True
 
     def abort_after(self, delay_s: float, abort: Abort) -> None:
-        """Fire in `delay_s`, unless `release` comes first."""
+        """Fire the signal after `delay_s`, unless `release` is called first."""
         self._timers.append(asyncio.get_running_loop().call_later(delay_s, self.abort, abort))
 
     def release(self) -> None:
-        """Drop the timers: what they guard has ended."""
+        """Cancel the timers, because the turn that they limit has ended."""
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
 
     def add_listener(self, listener: Callable[[Abort], object]) -> Callable[[], None]:
-        """Call `listener` when it fires, at once if it has. Returns what removes the listener."""
+        """Call `listener` when the signal fires, or at once if it has. Return a function that removes the listener."""
         if self.abort_reason is not None:
             listener(self.abort_reason)
             return lambda: None
@@ -85,7 +89,7 @@ class AbortSignal:
 
     @classmethod
     def any(cls, *signals: AbortSignal) -> AbortSignal:
-        """A signal that fires with the first of `signals`."""
+        """Return a signal that fires when the first of `signals` does."""
         union = cls()
         for signal in signals:
             signal.add_listener(union.abort)
@@ -93,7 +97,10 @@ class AbortSignal:
 
     @asynccontextmanager
     async def scope(self) -> AsyncIterator[None]:
-        """Run the body until the signal fires; then raise `Aborted` where the scope ends."""
+        """Run the body until the signal fires, then raise `Aborted` at the end of the scope.
+
+        Raise `Aborted` before the body runs if the signal has fired already.
+        """
         task = asyncio.current_task()
         assert task is not None, "a scope needs a task"
         if self.abort_reason is not None:
@@ -110,7 +117,8 @@ class AbortSignal:
         def interrupt(_: Abort) -> None:
             nonlocal soon
             if asyncio.current_task() is task:
-                # A task that cancels itself would meet it at an await behind the scope, if none comes within.
+                # A task that cancels itself is interrupted at its next await, which may be after the scope. Cancel it
+                # from the loop instead, so that leaving the scope can withdraw it.
                 soon = asyncio.get_running_loop().call_soon(cancel)
             else:
                 cancel()

@@ -1,4 +1,4 @@
-"""From a `turn.start` to a turn that the store has accepted: checks, content digest, place, and `turn.started`."""
+"""Accept the turn of a `turn.start`: check it, digest its content, store the turn, and build `turn.started`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ _LIST_BYTES = len("[null,null,null]")
 
 
 class Prepared(NamedTuple):
-    """A start that makes sense: as JSON, the digest of its content, its input's parts, and those as the history has them."""
+    """A checked start: its JSON, the digest of its content, and its input's parts.
+
+    `body`: the parts as encoded for the history, or None without any.
+    """
 
     content: bytes
     digest: bytes
@@ -44,7 +47,10 @@ class Prepared(NamedTuple):
 
 
 def prepare(request: TurnStart, input_bytes_max: int, items_max: int) -> Prepared:
-    """Check a start and encode what is kept of it; a large one takes long, and may do so beside the loop. Raises `ApiError`."""
+    """Check a start and encode the data that is stored of it. Raises `ApiError`.
+
+    This takes long for a large start, so it may run in a thread, outside the event loop.
+    """
     check_start(request, items_max)
     content, digest = content_of(request)
     if len(content) + _LIST_BYTES > input_bytes_max:
@@ -56,7 +62,7 @@ def prepare(request: TurnStart, input_bytes_max: int, items_max: int) -> Prepare
 
 
 def check_start(request: TurnStart, items_max: int) -> None:
-    """The rules of `turn.start` that need more than one field. Raises `ApiError`."""
+    """Check the rules of `turn.start` that involve more than one field. Raises `ApiError`."""
     messages = request.messages or []
     items = len(messages) + sum(len(message.parts) for message in messages) + len(request.tools or ())
     if items + (len(request.input) if isinstance(request.input, list) else 1) > items_max:
@@ -81,16 +87,17 @@ def check_start(request: TurnStart, items_max: int) -> None:
 
 
 def parts_of(given: str | list[Part]) -> list[Part]:
-    """Input as parts."""
+    """Return the input as parts. An empty string has none."""
     if isinstance(given, list):
         return given
     return [TextPart(given)] if given else []
 
 
 def content_of(request: TurnStart) -> tuple[bytes, bytes]:
-    """The request as JSON, and the digest of what counts in a repeated start (law 6).
+    """Return the request as JSON, and the digest of the content that is compared in a repeated start (law 6).
 
-    Two requests that mean the same have one digest: what is absent, empty or spelled out as its default is alike.
+    Two requests with the same meaning have the same digest: an absent value, an empty value and an explicit default
+    are equal.
     """
     asked = structs.replace(request, id=None, as_=None)
     params, messages = request.params, request.messages
@@ -107,7 +114,8 @@ def content_of(request: TurnStart) -> tuple[bytes, bytes]:
         tool_choice=None if request.tool_choice == "auto" else request.tool_choice,
     )
     content = _CONTENT.encode(asked)
-    # Without any JSON of the client's own, in which 1 and 1.0 are equal, what is equal is written alike.
+    # `==` treats 1 and 1.0 as equal, but their JSON differs. Both can occur only in JSON values from the client;
+    # without those, equal requests have the same JSON.
     plain = params == _NO_PARAMS and not request.tools and compared == asked
     plain = plain and all(message.usage is None and message.cost is None for message in messages or ())
     return content, hashlib.sha256(content if plain else _CONTENT.encode(compared)).digest()
@@ -120,7 +128,10 @@ def _compared(message: InputMessage) -> InputMessage:
 
 
 def _meant(value: Any) -> Any:
-    """Any JSON without empty maps, empty lists and nulls in its maps, and with 2.0 as 2; None for an empty one itself."""
+    """Return a JSON value with 2.0 as 2, and its maps without nulls, empty maps and empty lists.
+
+    Return None if the value itself is empty.
+    """
     return _stripped(value) or None
 
 
@@ -145,9 +156,10 @@ async def accept(
     lease_ms: int,
     limits: TurnLimits | None = None,
 ) -> Accepted:
-    """Store the turn, as `owner`'s. Raises `ApiError` and `StoreError`, `Busy` and `Limited` among them.
+    """Store the turn with `owner` as its owner. Raises `ApiError` and `StoreError`, including `Busy` and `Limited`.
 
-    One that interrupts is accepted only where nothing runs: whoever calls has stopped what ran.
+    A turn with `on_busy: interrupt` is accepted only if no turn runs in its conversation: the caller has to stop the
+    running turns first.
     """
     now = now_ms()
     input_message = None
@@ -193,7 +205,10 @@ async def accept(
 
 
 def restored_acceptance(turn: TurnRecord, input_message: MessageRecord | None, lease_ms: int) -> NewTurn:
-    """The acceptance of a turn that was taken over, for a store that loses it."""
+    """Rebuild the acceptance of a turn from its record, to restore the turn if the store loses it.
+
+    Used for a turn that was taken over, or that waited in its queue. `input_message`: its stored input, or None.
+    """
     return NewTurn(
         user=turn.user,
         turn=turn.turn,
@@ -216,7 +231,7 @@ def restored_acceptance(turn: TurnRecord, input_message: MessageRecord | None, l
 
 
 def conflict(turn: str) -> ApiError:
-    """The id was used for another content."""
+    """Return the error for a turn id that was used for other content."""
     return ApiError("conflict", f"The turn id {turn} was used for another request. Use a new id.", path="turn")
 
 
@@ -238,7 +253,7 @@ def _new_conversation(user: str, request: TurnStart, now: int) -> ConversationRe
 def started(
     turn: TurnRecord, input_message: MessageRecord | None, *, queued: bool, parts: list[Part] | None = None
 ) -> TurnStarted:
-    """The turn's first event. `parts`: those of the question, where they needn't be decoded."""
+    """Return the turn's first event. `parts`: the input's parts, if the caller has them decoded."""
     return TurnStarted(
         turn=turn.turn,
         seq=1,

@@ -1,4 +1,8 @@
-"""Stopping a turn wherever it runs: here at once, elsewhere by a stored wish that its owner, or its taker, obeys (law 5)."""
+"""Stop a turn wherever it runs (law 5).
+
+A turn of this process is stopped at once. For a turn elsewhere, a cancel request is stored. The turn's owner, or the
+instance that takes the turn over, applies it.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ OWNER_SILENT_S = 1.0
 
 
 class Cancellation:
-    """Fires the signals of this process's turns, and asks other instances to fire theirs."""
+    """The cancellation of turns. It aborts the turns of this process, and asks other instances to abort theirs."""
 
     def __init__(self, instance: Instance, mirrors: Mirrors, takeover: Takeover) -> None:
         self._registry = instance.registry
@@ -36,9 +40,9 @@ class Cancellation:
         self._takeover = takeover
 
     def cancel(self, user: str, turn: str, abort: Abort) -> Coroutine[Any, Any, CancelResult]:
-        """Begin to stop a turn; what became of it is to be awaited: "cancelled", "already_ended" or "not_found".
+        """Begin to stop a turn. Return a coroutine for the result: "cancelled", "already_ended" or "not_found".
 
-        One that runs here is told before this returns. The rest raises `StoreError`.
+        A turn that runs here is aborted before this method returns. The coroutine raises `StoreError`.
         """
         known = self._registry.get(user, turn)
         if known is None or not self.runs_here(user, turn):
@@ -49,7 +53,10 @@ class Cancellation:
         return self._timed("here", self._cancelled_here(known, abort, running=running))
 
     def cancel_all(self, user: str, turns: Iterable[str], abort: Abort) -> Coroutine[Any, Any, dict[str, CancelResult]]:
-        """As `cancel`, for many; those that don't run here are looked up in one call."""
+        """Begin to stop several turns, as `cancel` does. Return a coroutine for the result of each turn id.
+
+        The turns that don't run here are looked up in one call to the store.
+        """
         here: dict[str, Coroutine[Any, Any, CancelResult]] = {}
         elsewhere: list[str] = []
         for turn in turns:
@@ -60,7 +67,7 @@ class Cancellation:
         return self._all_cancelled(user, here, elsewhere, abort)
 
     def runs_here(self, user: str, turn: str) -> bool:
-        """Whether this process has the turn, and can say what became of it."""
+        """Return whether this process owns the turn and can report the result of a cancellation."""
         known = self._registry.get(user, turn)
         return known is not None and known.owned and not _leaving(known)
 
@@ -97,7 +104,7 @@ class Cancellation:
             async with asyncio.timeout(CLEANUP_TIMEOUT_S):
                 await live_turn.stopped.wait()
         if live_turn.stopped.is_set() and not live_turn.message:
-            # It was never accepted here: the id is another instance's, or nobody's.
+            # The turn was never accepted here: another instance has the id, or none has.
             return await self._cancel_elsewhere(live_turn.user, live_turn.turn, abort)
         return "cancelled" if live_turn.outcome in {None, "cancelled"} else "already_ended"
 
@@ -112,13 +119,13 @@ class Cancellation:
             return "already_ended"
         await _ended_within(live_turn, OWNER_SILENT_S)
         if live_turn.live:
-            # The owner is frozen or dead: the turn is taken from it, and the wish obeyed here.
+            # The owner is frozen or dead: take the turn over and apply the cancel request here.
             await self._takeover.take_over(user, turn, force=True)
             await _ended_within(live_turn, OWNER_SILENT_S)
         return "already_ended" if live_turn.state in {"completed", "failed"} else "cancelled"
 
     async def interrupt(self, user: str, conversation: str) -> None:
-        """Stop what runs in the conversation, wherever it runs, and wait until it has. Raises `StoreError`."""
+        """Stop the conversation's turns, wherever they run, and wait until they have ended. Raises `StoreError`."""
         running = await self._store.active(user, conversation)
         abort = Abort("client", "Another turn took its place.")
         await asyncio.gather(*(self.cancel(user, turn, abort) for turn in running))
@@ -127,7 +134,7 @@ class Cancellation:
                 await (await self._mirrors.find(user, turn)).wait_ended()
 
     def on_cancel_requested(self, user: str, turn: str) -> None:
-        """Another instance has stored a wish to stop a turn of ours."""
+        """Apply the cancel request that another instance has stored for a turn of this instance."""
         spawn(self._tasks, self._apply_requested_cancel(user, turn))
 
     async def _apply_requested_cancel(self, user: str, turn: str) -> None:
@@ -138,7 +145,7 @@ class Cancellation:
 
 
 def _leaving(live_turn: LiveTurn) -> bool:
-    """Whether another instance has the turn, or shall have it."""
+    """Return whether another instance has taken the turn over, or is meant to."""
     abort = live_turn.signal.abort_reason
     return abort is not None and abort.by in {"lost", "handover"}
 

@@ -1,4 +1,4 @@
-"""What a model is asked: the system prompt, then the branch that ends at the turn's parent."""
+"""Build the request to a provider: the system prompt, then the branch that ends at the turn's parent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MESSAGE_TOKENS = 8
 
 
 def without_history(request: TurnStart, upstream_model: str) -> ChatRequest:
-    """The request as it stands, without the history that it will follow."""
+    """Return the provider's request made from `request` alone, without the history before it."""
     if request.messages is not None:
         messages = tuple(ChatMessage(message.role, tuple(message.parts)) for message in request.messages)
     else:
@@ -49,7 +49,10 @@ def without_history(request: TurnStart, upstream_model: str) -> ChatRequest:
 
 
 class History:
-    """What a turn may read of its user's history: `bytes_max` of messages, and as much of data that they name."""
+    """The stored history of a user, as far as one turn may read it.
+
+    The limit is `bytes_max` bytes of messages, and `bytes_max` bytes of data that they refer to.
+    """
 
     def __init__(self, store: Store, user: str, bytes_max: int) -> None:
         self._store = store
@@ -110,7 +113,10 @@ async def build_chat_request(
     request: TurnStart,
     upstream_model: str,
 ) -> ChatRequest:
-    """The request with its history. Raises `ApiError`."""
+    """Return the provider's request with its history and the data that it refers to. Raises `ApiError`.
+
+    The history is the request's `messages`, or else the stored branch that ends at the turn's parent.
+    """
     asked = without_history(request, upstream_model)
     if request.messages is not None:
         filled = [await history.filled(message) for message in _answered(asked.messages)]
@@ -136,7 +142,10 @@ async def build_chat_request(
 
 
 async def _newest(history: History, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
-    """The messages with the data that they name; without the oldest exchanges where there is no room for theirs."""
+    """Return the messages with the data that they refer to.
+
+    If the data is over its limit, leave out the oldest exchanges. Raise `ApiError` if the last message alone is.
+    """
     filled: list[ChatMessage] = []
     for message in reversed(messages):
         try:
@@ -150,8 +159,9 @@ async def _newest(history: History, messages: Sequence[ChatMessage]) -> tuple[Ch
 
 
 def _context(branch: list[MessageRecord], model: str, *, is_cut: bool) -> list[ChatMessage]:
-    """Convert stored messages, and remove signatures made by other models. If `is_cut`, drop the messages before the first
-    user message.
+    """Convert stored messages, and remove signatures made by other models than `model`.
+
+    If `is_cut`, drop the messages before the first one that starts an exchange.
     """
     found = []
     for record in branch:
@@ -162,10 +172,10 @@ def _context(branch: list[MessageRecord], model: str, *, is_cut: bool) -> list[C
 
 
 def _answered(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
-    """The messages without calls that nobody answered and results that belong to no call, and without what is empty then.
+    """Drop tool calls without a result, results without a call, and messages that are empty after that.
 
-    Every provider refuses a conversation that goes on without a call's results. Of two results for one call the later
-    one counts: the first was sent to a turn that failed.
+    Every provider refuses a conversation that continues without the results of a call. If a call has two results,
+    keep the later one: the first was sent to a turn that failed.
     """
     kept: list[ChatMessage] = []
     answered: set[str] = set()
@@ -191,7 +201,7 @@ def _address(part: Part) -> tuple[str, int] | None:
 
 
 def _from_a_user(messages: list[ChatMessage]) -> list[ChatMessage]:
-    """Without what is left of an exchange whose beginning isn't there; as they are where all belong to one."""
+    """Drop the messages before the first one that starts an exchange. Return all of them if none does."""
     starts = (number for number, message in enumerate(messages) if _starts_exchange(message))
     return messages[next(starts, 0) :]
 
@@ -201,7 +211,7 @@ def _starts_exchange(message: ChatMessage) -> bool:
 
 
 def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
-    """About how many tokens `parts` take, for a usage that the provider didn't report (four bytes a token)."""
+    """Estimate the tokens of `parts`, at four bytes per token, for a usage that the provider didn't report."""
     size = 0
     for part in parts:
         for name in ("text", "arguments", "output"):
@@ -211,7 +221,7 @@ def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
 
 
 def estimated_usage(chat_request: ChatRequest, said: list[Part]) -> Usage:
-    """About how many tokens a question and its answer took."""
+    """Estimate the token usage of a request and its answer. `said`: the answer's parts."""
     asked = [
         *(part for message in chat_request.messages for part in message.parts),
         TextPart(chat_request.system or ""),
@@ -229,10 +239,11 @@ def estimated_usage(chat_request: ChatRequest, said: list[Part]) -> Usage:
 
 
 def trimmed(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> tuple[ChatRequest, int]:
-    """The question without its oldest exchanges, so that it and its answer fit the window; how many messages went.
+    """Drop the oldest exchanges so that the request and its answer fit the context window. Sizes are in tokens.
 
-    An exchange is a user's message with all that follows it up to the next one, so that a tool's call and result
-    stay together. The last exchange stays, even if it doesn't fit: then the provider says so.
+    Return the request and the number of messages dropped. An exchange is a user message with all messages up to the
+    next one, so a tool call and its result stay together. The last exchange is kept even if it doesn't fit; the
+    provider reports that.
     """
     if context_window is None:
         return chat_request, 0
@@ -254,7 +265,7 @@ def trimmed(chat_request: ChatRequest, context_window: int | None, answer_tokens
 
 
 def fits(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> bool:
-    """Whether the question with its answer is within the window, as far as can be told."""
+    """Return whether the request and its answer are estimated to fit the context window. Sizes are in tokens."""
     if context_window is None:
         return True
     asked = _tokens([TextPart(chat_request.system or "")]) + sum(
@@ -268,6 +279,6 @@ def _is_result(message: ChatMessage) -> bool:
 
 
 def _tokens(parts: list[Part] | tuple[Part, ...]) -> int:
-    """An upper estimate: three bytes a token, and an image as much as the larger ones take."""
+    """Return an upper estimate of the tokens: three bytes per token; an image takes as many as the larger ones do."""
     images = sum(IMAGE_TOKENS for part in parts if isinstance(part, ImagePart))
     return estimate_tokens(parts) * 4 // 3 + MESSAGE_TOKENS + images

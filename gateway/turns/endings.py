@@ -1,4 +1,4 @@
-"""A turn's ending on its way into the store, before anyone hears of it (law 3)."""
+"""Store a turn's ending before any client gets it (law 3)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RETRY_MAX_S = 2.0
 
 
 class Endings:
-    """Stores the endings of this instance's turns."""
+    """Storage for the endings of this instance's turns."""
 
     def __init__(self, store: Store, writer: LogWriter) -> None:
         self._store = store
@@ -42,8 +42,8 @@ class Endings:
     async def store(self, live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome) -> bool:
         """Store the answer, its usage and the ending in one step, then publish the ending.
 
-        A store that can't be reached is tried again until it can; the turn's task is what waits. False: the turn is
-        another instance's, nothing was stored or published.
+        Retry until the store can be reached; only the turn's task waits. Return False if another instance owns the
+        turn; then nothing was stored or published.
         """
         async with self._place(live_turn):
             parts = event_writer.parts()
@@ -80,7 +80,7 @@ class Endings:
             if not await self._end(live_turn, record):
                 return False
         live_turn.accepted_as = live_turn.conversation_record = (
-            None  # an input may be 20 MiB, and the stream stays a while
+            None  # an input may be 20 MiB, and the registry keeps an ended turn for a while
         )
         live_turn.publish([ending])
         event_writer.watch.ended(outcome, live_turn.model, usage, cost_nano, ending.timing)
@@ -89,9 +89,9 @@ class Endings:
 
     @asynccontextmanager
     async def _place(self, live_turn: LiveTurn) -> AsyncIterator[None]:
-        """Wait until no other large answer is being stored: one takes several times its size in memory.
+        """Wait until no other large answer is being stored, because each takes several times its size in memory.
 
-        Users take turns; small answers don't wait.
+        The queue alternates between users. Answers of up to `LARGE_BYTES` don't wait.
         """
         if live_turn.bytes_out <= LARGE_BYTES:
             yield
@@ -103,7 +103,11 @@ class Endings:
             self._large.leave()
 
     async def _end(self, live_turn: LiveTurn, record: Callable[[], EndedTurn]) -> bool:
-        """Retry until the store has the record. Returns False if another instance owns the turn."""
+        """Store the ending, and retry until the store has it. Return False if another instance owns the turn.
+
+        `record` builds the ending for each attempt. Also return True, without storing, if the store doesn't know the
+        turn and restoring it isn't possible or didn't help.
+        """
         delay_s = RETRY_FIRST_S
         made_anew = False
         while True:
@@ -127,7 +131,10 @@ class Endings:
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
 
     async def _make_anew(self, live_turn: LiveTurn) -> bool:
-        """The store has lost the turn: whether it has it again, but for its log and its ending."""
+        """Restore a turn that the store has lost. Return whether the store has it again.
+
+        The turn's log and its ending are still to be written then.
+        """
         try:
             await self._writer.restore(live_turn)
         except StoreError as error:

@@ -1,4 +1,4 @@
-"""What a client is told of a request that failed, whatever it failed with; the log has the rest (law 13)."""
+"""Map any exception of a failed request to the error that the client gets; the log has the details (law 13)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = structlog.stdlib.get_logger("turnwire.session")
 
 
 def as_api_error(error: Exception) -> ApiError:
-    """The error of the table that says it."""
+    """Return the error of the error table for `error`. Log store failures and unexpected exceptions."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ProviderError):

@@ -1,4 +1,4 @@
-"""A provider's batches as numbered events of one turn, with what its ending will need to know."""
+"""Turn a provider's batches into numbered events of one turn, and collect the data for its ending."""
 
 from __future__ import annotations
 
@@ -42,13 +42,16 @@ SAFE_CHARS = PIECE_BYTES_MAX // 6
 
 
 class OnEvents(Protocol):
-    """Called after events were published. `urgent`: the log must not wait for its next flush."""
+    """A callback for published events. `urgent`: the log must be flushed now, not at the next interval."""
 
     def __call__(self, live_turn: LiveTurn, *, urgent: bool = False) -> None: ...
 
 
 class EventWriter:
-    """Stamps and publishes one turn's events; knows its first token, usage and finish."""
+    """The event writer of one turn: numbers and publishes its events.
+
+    It also records the time of the first token, the usage and the finish reason.
+    """
 
     def __init__(
         self,
@@ -62,7 +65,7 @@ class EventWriter:
         self.live_turn = live_turn
         self.watch = watch
         self.begun = False
-        """Whether a provider's answer is being read."""
+        """Whether reading of a provider's answer has begun."""
         self._on_events = on_events
         self.parent = parent
         self.began_ms = began_ms
@@ -79,7 +82,7 @@ class EventWriter:
         self._finish: FinishReason | None = None
 
     def asked(self, route: Route, chat_request: ChatRequest) -> None:
-        """A provider is about to be asked, for the first time or again."""
+        """Record that a request is about to be sent to a provider, for the first time or again."""
         self.watch.requesting(route)
         self._route = route
         self._chat_request = chat_request
@@ -88,7 +91,10 @@ class EventWriter:
             self._asked_at = time.monotonic()
 
     def deliver(self, batch: list[Delta]) -> None:
-        """Number and publish one batch."""
+        """Number and publish one batch of deltas. Abort the turn if its output is over its limit in bytes.
+
+        Raise `IllegalTransition` if a delta belongs to a part that isn't open, or if parts are out of order.
+        """
         live_turn = self.live_turn
         events: list[TurnEvent] = []
         seq = live_turn.log.end
@@ -125,7 +131,7 @@ class EventWriter:
             live_turn.signal.abort(Abort("limit", f"The answer reached its limit of {self._output_bytes_max} bytes."))
 
     def _note(self, delta: Delta, seq: int) -> int:
-        """Keep what is no part's; the log's end then."""
+        """Record a delta that belongs to no part. Return the seq of the log's end afterward."""
         if isinstance(delta, UsageReported):
             self._usage, self._cost = delta.usage, delta.cost
         elif isinstance(delta, Finished):
@@ -135,7 +141,10 @@ class EventWriter:
         return self.live_turn.log.end
 
     def _keep(self, cursor: ResponseHandle, seq: int) -> None:
-        """Log the cursor at once, with an event that says what is true anyway: it is wanted before the first token."""
+        """Log the response handle at once, because a takeover may need it before the first token.
+
+        The log stores it with an event, so publish the status "running" again if the turn is in that state.
+        """
         live_turn = self.live_turn
         live_turn.cursor, live_turn.cursor_seq = cursor, seq
         if live_turn.state == "running" and live_turn.log.end == seq - 1:
@@ -143,43 +152,49 @@ class EventWriter:
             self._on_events(live_turn, urgent=True)
 
     def publish(self, event: TurnEvent) -> None:
-        """Publish an event that the gateway itself makes."""
+        """Publish an event that the gateway makes, not the provider."""
         self.live_turn.publish([event])
         self._on_events(self.live_turn)
 
     def status(self, **fields: Any) -> None:
-        """Publish a `turn.status`."""
+        """Publish a `turn.status` with these fields."""
         live_turn = self.live_turn
         self.publish(TurnStatus(turn=live_turn.turn, seq=live_turn.log.end + 1, **fields))
 
     @property
     def route(self) -> Route | None:
-        """Of the model that was asked last."""
+        """The route of the latest request, or None before the first."""
         return self._route
 
     def resume_parts(self) -> list[Part]:
-        """Continue an answer that another owner began; what it holds so far."""
+        """Continue the part numbers of an answer that another owner began. Return the parts it has so far."""
         said = self.parts()
         self._parts = len(said)
         return said
 
     def publish_waiting(self) -> None:
-        """The first token is slow: say that the turn lives."""
+        """Publish the status "waiting" if the turn is still running without a first token, to show that it is alive."""
         if self.live_turn.state == "running":
             self.status(status="waiting")
 
     def outcome_of_answer(self) -> Outcome:
-        """The provider's stream is over."""
+        """Return the outcome after the provider's stream has ended.
+
+        It is "failed" with `upstream_incomplete` if the provider sent no finish reason, and otherwise "completed".
+        """
         if self._finish is None:
             return Outcome("failed", error=ApiError("upstream_incomplete"))
         return Outcome("completed", finish_reason=self._finish)
 
     def parts(self) -> list[Part]:
-        """The message so far."""
+        """Return the parts of the message so far."""
         return fold(self.live_turn.log.events)
 
     def usage(self, parts: list[Part]) -> Usage | None:
-        """What the provider counted; an estimate of what it didn't, or not to the end; None if it was never asked."""
+        """Return the token usage, or None if no provider was asked. `parts`: the answer's parts.
+
+        Counts that the provider didn't report, or didn't report to the end, are estimated.
+        """
         chat_request = self._chat_request
         counted: Usage | None = self._usage
         if chat_request is None or (counted and counted.input_tokens and counted.output_tokens and self._finish):
@@ -190,7 +205,7 @@ class EventWriter:
         input_tokens = counted.input_tokens or estimate.input_tokens
         output_tokens = counted.output_tokens
         if output_tokens == 0 or (self._finish is None and estimate.output_tokens > 2 * output_tokens):
-            # Anthropic counts at the start too, and what was cut off has no other count.
+            # Anthropic also reports a count at the start. An answer that was cut off has no other count.
             output_tokens = estimate.output_tokens
         estimated = (input_tokens, output_tokens) != (counted.input_tokens, counted.output_tokens)
         return structs.replace(
@@ -198,20 +213,20 @@ class EventWriter:
         )
 
     def refused(self) -> None:
-        """The provider took nothing of what it was asked, so it bills nothing."""
+        """Set the usage to zero: the provider refused the request, so it bills nothing."""
         if self._chat_request is not None:
             self._chat_request = None
             self._usage = Usage(0, 0)
 
     def cost_nano(self, usage: Usage | None) -> int | None:
-        """What that costs, in billionths of a dollar; None where nobody knows a price."""
+        """Return the cost of `usage` in billionths of a dollar, or None if there is no usage, route or known price."""
         if usage is None or self._route is None:
             return None
         cost = cost_usd(self._route, usage, None if usage.estimated else self._cost)
         return None if cost is None else int((cost * NANO).to_integral_value(ROUND_HALF_UP))
 
     def timing(self) -> Timing:
-        """How long it took, from acceptance on."""
+        """Return the number of attempts, and the durations in ms from acceptance on."""
         now = time.monotonic()
         asked_at = self._asked_at or now
         return Timing(
@@ -227,7 +242,7 @@ def _ms(seconds: float) -> int:
 
 
 def _delta_events(turn: str, seq: int, delta: PartDelta) -> list[TurnDelta]:
-    """One event, or several where one wouldn't fit a frame (law 10)."""
+    """Return the delta as one event, or as several if one wouldn't fit into a frame (law 10)."""
     text = delta.text
     if text is not None:
         pieces = split_text(text, PIECE_BYTES_MAX)
@@ -240,7 +255,7 @@ def _part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
     def cut(text: str | None, bytes_max: int) -> str | None:
         return None if text is None else clip_text(text, bytes_max)
 
-    # Half an address is a wrong one: too long for a frame, it is left out.
+    # A truncated URL is a wrong URL, so one that is too long for a frame is left out.
     url = part.url if part.url is None or encoded_size(part.url) <= URL_BYTES_MAX else None
     return TurnPart(
         turn=turn,

@@ -1,4 +1,4 @@
-"""What the parts that run the turns of one gateway instance share."""
+"""The objects shared by the parts of one gateway instance that run its turns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from store.api import Store
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One gateway process. `id` is new at each start; `tasks` owns everything that outlives a request."""
+    """One gateway process. `id` is new at each start; `tasks` owns every task that outlives a request."""
 
     id: str
     settings: Settings
@@ -28,5 +28,5 @@ class Instance:
 
     @property
     def lease_ms(self) -> int:
-        """Return how long a lease lasts, in ms."""
+        """The duration of a lease in ms."""
         return int(self.settings.lease_s * 1000)

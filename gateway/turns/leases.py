@@ -33,27 +33,33 @@ class Leases:
 
     @property
     def stale(self) -> bool:
-        """Whether this process stood still for a whole lease: others may have its turns (frozen, suspended).
+        """Whether this process was frozen or suspended for a whole lease, so that others may own its turns.
 
-        While the store can't be reached nobody can say, and the stream goes on.
+        False while the store can't be reached: the owner can't be determined then, and the turns continue.
         """
         return self._writer.reachable and self._time() - self._checked_at > self._lease_s
 
     async def confirm(self) -> None:
-        """Renew before anything more is said; while the store can't be reached, go on."""
+        """Renew the leases if they are stale, before anything more is published.
+
+        Return without an error if the store can't be reached; the turns continue then.
+        """
         async with self._renewing:
             if self.stale:
                 await self._renew()
 
     async def run(self) -> None:
-        """Renew until cancelled."""
+        """Renew the leases `RENEWALS_PER_LEASE` times per lease, until cancelled."""
         while True:
             await asyncio.sleep(self._lease_s / RENEWALS_PER_LEASE)
             async with self._renewing:
                 await self._renew()
 
     async def _renew(self) -> None:
-        """Renew, or say that the store can't be reached: whoever waits for this waits no longer than its time limit."""
+        """Renew the leases, or report that the store can't be reached.
+
+        The call is limited to `RENEW_TIMEOUT_S`, so a caller waits no longer than that.
+        """
         began = asyncio.get_running_loop().time()
         live_turns = [live_turn for live_turn in self._registry.live() if live_turn.owned and live_turn.message]
         turns = [(live_turn.user, live_turn.turn, live_turn.epoch) for live_turn in live_turns]
@@ -69,9 +75,10 @@ class Leases:
             log.warning("can't renew leases", error=str(error))
             self._writer.report_reachable(reachable=False, since=began)
         for live_turn, (_, _, epoch), lease in zip(live_turns, turns, leases, strict=False):
-            if live_turn.owned and live_turn.epoch == epoch:  # else it was lost, or taken again, meanwhile
+            # Otherwise the turn was lost, or taken over again, during the call.
+            if live_turn.owned and live_turn.epoch == epoch:
                 self._settle(live_turn, lease)
-        self._checked_at = began  # an answer says how it was when the question was asked
+        self._checked_at = began  # the reply describes the state when the call began
 
     def _settle(self, live_turn: LiveTurn, lease: Lease) -> None:
         if lease.missing:

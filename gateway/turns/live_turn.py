@@ -1,6 +1,6 @@
-"""One turn as this process knows it: its state, its log, and the attachments that follow it.
+"""The live turn: one turn's state, log and attachments in this process.
 
-A `LiveTurn` outlives its connections; `registry.py` finds it.
+A `LiveTurn` outlives its connections. The registry (`registry.py`) finds it by user and turn id.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from store.records import ConversationRecord, NewTurn, TurnRecord
 
 
 class Sampling(Protocol):
-    """A measurement that waits for batches (`sampling.py`)."""
+    """A measurement that is called for each batch of events (`sampling.py`)."""
 
     def batch(self, live_turn: LiveTurn) -> None: ...
 
 
 class LiveTurn:
-    """One turn as this process knows it: its log, its state, its signal, and the attachments that follow it.
+    """One turn in this process: its log, its state, its abort signal and its attachments.
 
-    `owned`: this process runs it; else it mirrors what the owner logs. `stored`: up to which seq the store has the log.
+    `owned`: this process runs the turn; otherwise this is a mirror of the owner's log.
+    `stored`: the last seq that the store's log has.
     """
 
     def __init__(self, user: str, turn: str, digest: bytes, epoch: int) -> None:
@@ -54,7 +55,7 @@ class LiveTurn:
         self.bytes_out = 0
         self.sample: Sampling | None = None
         self.cursor: ResponseHandle | None = None
-        """By what the provider's answer can be heard again; the log keeps it with event `cursor_seq`."""
+        """The handle for resuming the provider's response. The log stores it with event `cursor_seq`."""
         self.cursor_seq = 0
         self._attachments: set[Attachment] = set()
         self._disconnect_grace_s: float | None = None
@@ -63,41 +64,44 @@ class LiveTurn:
 
     @property
     def epoch(self) -> int:
-        """The epoch that is being written."""
+        """The epoch in which new events are written."""
         return self.log.epoch
 
     @property
     def live(self) -> bool:
-        """Whether its ending is still to come."""
+        """Whether the turn has no ending yet."""
         return self.state not in ENDED
 
     @property
     def running(self) -> bool:
-        """Whether an abort can still change how it ends."""
+        """Whether this process runs the turn and an abort can still change how it ends."""
         return self.owned and self.live and not self.stopped.is_set()
 
     @property
     def attached(self) -> bool:
-        """Whether a connection of this process follows it."""
+        """Whether a connection of this process is attached."""
         return bool(self._attachments)
 
     @property
     def readers(self) -> int:
-        """How many connections of this process follow it."""
+        """The number of attached connections of this process."""
         return len(self._attachments)
 
     def reader_at_end(self) -> Attachment | None:
-        """One that has everything that there is, if there is one."""
+        """Return an attachment that has taken every event in the log, or None."""
         end = self.log.end
         return next((one for one in self._attachments if one.cursor == end and one.opening is None), None)
 
     def publish(self, events: list[TurnEvent]) -> None:
-        """Append `events`, which continue the log, and offer them to every attachment."""
+        """Append `events`, which must continue the log, and offer them to every attachment.
+
+        Raise `IllegalTransition` if the state doesn't allow an event.
+        """
         log = self.log
         state = self.state
         size = 0
         for event in events:
-            # Almost all are deltas, which leave a streaming turn streaming.
+            # Most events are deltas, which don't change the state of a streaming turn: skip the lookup.
             if state != "streaming" or type(event) is not TurnDelta:
                 state = step(state, event)
             size += event_size(event)
@@ -113,16 +117,22 @@ class LiveTurn:
                 self._offer_ahead(attachment)
 
     def _offer_ahead(self, attachment: Attachment) -> None:
-        """A client that is ahead of the log gets what is new to it; one that the ending left ahead starts again."""
+        """Offer new events to an attachment whose position was ahead of the log.
+
+        If the turn ended at or before that position, send `turn.reset` and start again from the beginning.
+        """
         if self.log.ended and attachment.cursor >= self.log.end:
             attachment.opening = attachment.outbox.codec.encode(self._reset("the turn ended before your position"))
             attachment.cursor = 0
         if attachment.has_more:
-            attachment.live_from = self.log.end  # what is there already was never counted
+            attachment.live_from = self.log.end  # the events before this were never counted as waiting
             attachment.outbox.offer(attachment, 0)
 
     def attach(self, outbox: Outbox, epoch: int | None, after: int) -> int:
-        """Follow from the position on; the `from` of the answer: `after`, or 0 behind a `turn.reset`."""
+        """Attach `outbox` at the position `{epoch, after}` and return the `from` of the answer, a seq.
+
+        It is `after`, or 0 if the position can't be continued; a `turn.reset` is sent first then.
+        """
         opening = None
         if not self.log.holds(epoch, after) or (not self.live and after > self.log.end):
             opening = outbox.codec.encode(self._reset("your position can't be continued"))
@@ -143,7 +153,10 @@ class LiveTurn:
         return after
 
     def reload(self, log: TurnLog, state: State) -> None:
-        """Go on with another log of the same turn: the store's, where this process has said more than that."""
+        """Replace the log and the state with the store's, which may have fewer events than this process has sent.
+
+        An attachment whose position isn't in the new log gets `turn.reset` and starts again from the beginning.
+        """
         before, self.log, self.state = self.log, log, state
         for attachment in tuple(self._attachments):
             attachment.outbox.waiting -= attachment.backlog
@@ -166,17 +179,21 @@ class LiveTurn:
                 self._on_followed(self)
 
     def notify_followed(self, callback: Callable[[LiveTurn], object]) -> None:
-        """Call `callback` when the first connection is attached to this mirror, and when the last one has left."""
+        """Call `callback` when the first connection attaches to this mirror, and when the last one detaches."""
         self._on_followed = callback
 
     def watch(self, grace_s: float, on_abandoned: Callable[[LiveTurn], object]) -> None:
-        """Call `on_abandoned` when nobody here was attached for `grace_s`."""
+        """Call `on_abandoned` when no connection of this process has been attached for `grace_s`."""
         self._disconnect_grace_s, self._on_abandoned = grace_s, on_abandoned
         if self.log.end and not self._attachments:
             self.start_disconnect_timer()
 
     def start_disconnect_timer(self, after_s: float = math.inf) -> None:
-        """Nobody here is attached: with `on_disconnect: cancel`, ask whether anybody is, after the grace at most (law 8)."""
+        """Start the timer of a turn without attachments here, or restart it (law 8).
+
+        After `after_s`, or the grace period if that is shorter, it calls `on_abandoned`, which asks whether another
+        instance has an attachment. Do nothing unless the turn is owned and has `on_disconnect: cancel`.
+        """
         if self._disconnect_grace_s is None or not self.owned:
             return
         if self._disconnect_timer is not None:
@@ -188,7 +205,10 @@ class LiveTurn:
         )
 
     def begin_epoch(self, epoch: int) -> None:
-        """What follows is written in `epoch`. Who was ahead of the log held events that never came into it."""
+        """Write the following events in `epoch`.
+
+        A client ahead of the log holds events that never reached it, so it gets `turn.reset` and starts again.
+        """
         if epoch == self.epoch:
             return
         self.log.begin_epoch(epoch)
@@ -199,7 +219,7 @@ class LiveTurn:
                 attachment.outbox.offer(attachment, 0)
 
     def become_owner(self, epoch: int) -> None:
-        """This process runs it from now on, in a new epoch, from where the store's log ends."""
+        """Make this process the owner of the turn, in the new `epoch`, from the end of the store's log on."""
         self.owned = True
         self.signal = AbortSignal()
         self.stopped.clear()
@@ -210,7 +230,7 @@ class LiveTurn:
             self.start_disconnect_timer()
 
     async def wait_ended(self) -> None:
-        """Until its ending is here; a mirror is kept for that."""
+        """Wait until the turn has ended or is closed. A mirror is kept while a caller waits."""
         self.waited_for += 1
         try:
             await self.ended.wait()
@@ -218,14 +238,17 @@ class LiveTurn:
             self.waited_for -= 1
 
     def close(self) -> None:
-        """Nothing more of it can come: say so to those that are attached, and wake who waits."""
+        """Detach all clients from a turn that can't get any more events, and wake the waiting callers.
+
+        Each client gets a `turn.detached` with the reason "gone".
+        """
         for attachment in tuple(self._attachments):
             attachment.outbox.detach(self.turn)
             attachment.outbox.put(TurnDetached(self.turn, "gone"))
         self.end()
 
     def end(self) -> None:
-        """Nothing follows: wake who waits, drop the timers."""
+        """Wake the waiting callers and cancel the timers, because no event follows."""
         self.signal.release()
         if self._disconnect_timer is not None:
             self._disconnect_timer.cancel()
@@ -234,7 +257,7 @@ class LiveTurn:
 
 
 def mirror_of(record: TurnRecord) -> LiveTurn:
-    """An empty mirror of a turn that the store knows."""
+    """Return an empty mirror of the turn in `record`."""
     live_turn = LiveTurn(record.user, record.turn, record.digest, record.epoch)
     live_turn.owned = False
     live_turn.model = record.model
@@ -243,12 +266,15 @@ def mirror_of(record: TurnRecord) -> LiveTurn:
 
 
 def was_deleted(record: TurnRecord) -> bool:
-    """Whether an ended turn's conversation is no more."""
+    """Return whether the turn has ended and its conversation was deleted."""
     return record.ending is not None and record.conversation is None and record.stateless_message is None
 
 
 def gone(record: TurnRecord) -> ApiError:
-    """The events of this ended turn are no longer kept; its message is, unless its conversation was deleted."""
+    """Return the error "gone" for an ended turn whose events are no longer kept.
+
+    It names the stored message, unless the conversation was deleted.
+    """
     if was_deleted(record):
         return ApiError("gone", "The conversation of this turn was deleted. Nothing of the turn is kept.")
     return ApiError("gone", stored_message=record.message)

@@ -1,7 +1,7 @@
-"""Events as the store's log keeps them: several in one payload, each with its border.
+"""The encoding of events in the store's log: several events in one payload, each delimited.
 
-With the event at which it came, the log also keeps the provider's cursor. It is no event: it has no number, and no
-client sees it.
+The log also stores the provider's response handle, with the event at which it arrived. The handle isn't an event: it
+has no seq and isn't sent to clients.
 """
 
 from __future__ import annotations
@@ -23,18 +23,21 @@ _decode = msgspec.msgpack.Decoder(list[TurnEvent | ResponseHandle]).decode
 
 
 def encode_events(events: list[TurnEvent]) -> bytes:
-    """Events as one payload."""
+    """Encode events as one payload."""
     return _encode(events)
 
 
 def decode_events(payload: bytes) -> list[TurnEvent]:
-    """The events of a payload. Raises `msgspec.DecodeError`."""
+    """Decode the events of a payload, without a response handle. Raises `msgspec.DecodeError`."""
     logged = _decode(payload)
     return cast(list[TurnEvent], logged[1:] if logged and type(logged[0]) is ResponseHandle else logged)
 
 
 def cursor_of(entries: Iterable[LogEntry]) -> ResponseHandle | None:
-    """By what the provider's answer can be heard again, after a whole log. Raises `msgspec.DecodeError`."""
+    """Return the handle for resuming the provider's response, or None. Raises `msgspec.DecodeError`.
+
+    `entries`: the turn's whole log. A `turn.reset` discards the handles before it.
+    """
     cursor = None
     for entry in entries:
         for logged in _decode(entry.payload):
@@ -46,12 +49,12 @@ def cursor_of(entries: Iterable[LogEntry]) -> ResponseHandle | None:
 
 
 def unstored(live_turn: LiveTurn, *more: TurnEvent) -> Append:
-    """What the store's log doesn't have yet of an owned turn, as one append; `more` is to follow it."""
+    """Return one append of an owned turn's events that the store's log doesn't have yet, then `more`."""
     return _append(live_turn, [*live_turn.log.events[live_turn.stored :], *more])
 
 
 def next_append(live_turn: LiveTurn) -> Append:
-    """The next of it, cut to about `APPEND_BYTES_MAX`."""
+    """Return the next append of an owned turn's unstored events, cut to about `APPEND_BYTES_MAX`."""
     append = unstored(live_turn)
     if len(append.payload) <= APPEND_BYTES_MAX:
         return append

@@ -1,7 +1,7 @@
-"""Writes the logs of all turns of this process: what is new since the last flush, in one round trip (law 4).
+"""Write the new events of all turns of this process to the store, in one round trip for each flush (law 4).
 
-Nobody waits for it. While the store can't be reached it says so, keeps trying, and then writes from where the
-store's log ends; what is to be written stays in the turns' own logs until then.
+No turn waits for a write. While the store can't be reached, the log writer reports this and keeps trying. It then
+continues at the end of the store's log. Until then, the unwritten events stay in the turns' own logs.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ log = structlog.stdlib.get_logger("turnwire.store")
 RETRY_FIRST_S = 0.05
 RETRY_MAX_S = 1.0
 DEGRADED_AFTER_S = 3.5
-"""A shorter absence of the store is none of the clients' business."""
+"""Clients aren't told of a shorter outage of the store."""
 
 _decode_abort = msgspec.json.Decoder(Abort, float_hook=float).decode
 
 
 class LogWriter:
-    """The one writer of this process. `on_state` hears that the store is away, and that the log has caught up again."""
+    """The log writer of this process; there is one.
+
+    `on_state` is called with False when an outage of the store lasts, and with True once the log has caught up.
+    """
 
     def __init__(
         self, store: Store, flush_s: float, on_state: Callable[[bool], None], tasks: asyncio.TaskGroup
@@ -52,14 +55,14 @@ class LogWriter:
         self._restoring: set[LiveTurn] = set()
 
     def mark_unwritten(self, live_turn: LiveTurn, *, urgent: bool = False) -> None:
-        """The stream has new events. `urgent`: don't wait for the next tick."""
+        """Have the next flush write the turn's new events. `urgent`: flush now instead of at the next interval."""
         self._dirty[live_turn] = None
         self._work.set()
         if urgent:
             self._urgent.set()
 
     async def run(self) -> None:
-        """Flush until cancelled. What a flush takes is a part of the interval."""
+        """Flush at the set interval until cancelled. The time that a flush takes is part of the interval."""
         loop = asyncio.get_running_loop()
         delay_s = RETRY_FIRST_S
         took_s = 0.0
@@ -81,7 +84,7 @@ class LogWriter:
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
 
     async def flush(self) -> None:
-        """Write what is unwritten now. Raises `StoreError`; nothing is lost then."""
+        """Write the unwritten events now. Raise `StoreError` if that fails; the events are kept for the next flush."""
         async with self._flushing:
             self._work.clear()
             self._urgent.clear()
@@ -102,7 +105,8 @@ class LogWriter:
                 self.report_reachable(reachable=False, since=began)
                 raise
             for live_turn, append, reply in zip(live_turns, appends, replies, strict=True):
-                if live_turn.owned and live_turn.epoch == append.epoch:  # else it was lost, or taken again, meanwhile
+                # Otherwise the turn was lost, or taken over again, during the call.
+                if live_turn.owned and live_turn.epoch == append.epoch:
                     self._settle(live_turn, reply)
             self._away_since = None
             self.report_reachable(reachable=True)
@@ -119,7 +123,7 @@ class LogWriter:
                 self.mark_unwritten(live_turn)
 
     def restore_soon(self, live_turn: LiveTurn) -> None:
-        """Restore a turn that the store has lost, in a task of its own."""
+        """Start a task that restores a turn that the store has lost."""
         if live_turn not in self._restoring and live_turn.accepted_as is not None:
             self._restoring.add(live_turn)
             spawn(self._tasks, self._restore(live_turn))
@@ -134,9 +138,10 @@ class LogWriter:
             self.mark_unwritten(live_turn)
 
     async def restore(self, live_turn: LiveTurn) -> None:
-        """Accept a turn again that the store has lost, with the same ids; its log is written again by the next flush.
+        """Accept again, with the same ids, a turn that the store has lost. Raises `StoreError`.
 
-        Its conversation is made again too if the store has lost that as well. Raises `StoreError`.
+        If the store has lost the conversation too, create it again. The next flush writes the log again.
+        Do nothing if `accepted_as` is None.
         """
         new = live_turn.accepted_as
         if new is None:
@@ -152,13 +157,13 @@ class LogWriter:
             await self._store.accept(structs.replace(new, conversation=None, new_conversation=lost))
         live_turn.stored = 0
         if not live_turn.attached:
-            live_turn.start_disconnect_timer()  # instances with attachments have to report them again
+            live_turn.start_disconnect_timer()  # gives the other instances time to report their attachments again
 
     def report_reachable(self, *, reachable: bool, since: float | None = None) -> None:
-        """Whether the last call, which began at `since`, reached the store.
+        """Record whether the last call reached the store. `since`: the loop time in seconds when the call began.
 
-        That it is away is said once that has lasted; that all is well, when what could not be written is. Whoever
-        reaches a store in which the log can't be written, as one whose disk is full, changes nothing of that.
+        An outage is reported once it has lasted `DEGRADED_AFTER_S`. Its end is reported once the events that
+        couldn't be written are written. Reaching a store that can't write, such as one with a full disk, isn't enough.
         """
         now = asyncio.get_running_loop().time()
         self.reachable = reachable
@@ -178,6 +183,6 @@ class LogWriter:
 
 
 def apply_cancel(live_turn: LiveTurn, abort: bytes | None) -> None:
-    """Stop the turn if a wish to stop it was stored."""
+    """Abort the turn if it is running and has a stored cancel request. `abort`: the request as JSON, or None."""
     if abort is not None and live_turn.running:
         live_turn.signal.abort(_decode_abort(abort))

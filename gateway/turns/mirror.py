@@ -1,4 +1,4 @@
-"""A turn's stored log as a mirror takes it: entry by entry, or as a whole."""
+"""Apply the stored log of a turn to its mirror, entry by entry or as a whole."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from store.api import Store
 from store.records import LogEntry
 
 UNREADABLE = (msgspec.DecodeError, IllegalTransition)
-"""What a damaged log raises: nothing behind that place can be read."""
+"""The exceptions that a damaged log raises. Nothing after the damage can be read."""
 
 
 def apply(live_turn: LiveTurn, entry: LogEntry) -> bool:
-    """Continue the mirror by an entry. False where it doesn't fit: a gap, or another past than ours."""
+    """Append an entry of the log to the mirror. Return False if it doesn't continue the mirror.
+
+    It doesn't if it leaves a gap, or if the mirror has events of an older epoch at its seqs. If the mirror has events
+    of a newer epoch there, the entry is ignored and True is returned.
+    """
     end = live_turn.log.end
     if entry.first > end + 1:
         return False
@@ -31,7 +35,10 @@ def apply(live_turn: LiveTurn, entry: LogEntry) -> bool:
 
 
 async def read_whole(store: Store, live_turn: LiveTurn) -> tuple[TurnLog, State]:
-    """The turn's log as the store has it, up to its first gap or damage. Raises `StoreError`."""
+    """Return the turn's log as it is stored, up to its first gap or damage, and the state of the turn there.
+
+    Raises `StoreError`.
+    """
     whole = TurnLog(live_turn.turn, live_turn.epoch)
     state: State = "accepting"
     with suppress(*UNREADABLE):

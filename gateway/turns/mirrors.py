@@ -1,7 +1,7 @@
-"""Turns that other instances run, or that ended before this process knew them: mirrored from the store's log.
+"""Mirror turns that other instances run, or that ended before this process knew them, from the store's log.
 
-A mirror is a `LiveTurn` that nobody here publishes to but this room, so its attachments are like any other's.
-Published entries are a hint with a payload: what doesn't continue the mirror is read from the log (law 7).
+A mirror is a `LiveTurn` whose events come only from the store's log, so its attachments work like those of any turn.
+Published entries are hints with a payload. If one doesn't continue the mirror, the log is read instead (law 7).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _decode_entry = msgspec.msgpack.Decoder(LogEntry).decode
 
 
 class Mirrors:
-    """The mirrors of this process: one for each turn, however many connections follow it."""
+    """The mirrors of this process: one for each turn, regardless of how many connections are attached to it."""
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
@@ -51,7 +51,10 @@ class Mirrors:
         self._to_reload: set[str] = set()
 
     async def find(self, user: str, turn: str) -> LiveTurn:
-        """The turn, wherever it runs. Raises `NotFound`, `ApiError` "gone", `StoreError`."""
+        """Return the turn, on whichever instance it runs; load a mirror if this process doesn't know the turn.
+
+        Raises `NotFound`, `ApiError` "gone" and `StoreError`.
+        """
         known = await self._known(user, turn)
         if known is not None:
             await self._check_kept(known)
@@ -64,7 +67,10 @@ class Mirrors:
         return await asyncio.shield(loading)
 
     async def _known(self, user: str, turn: str) -> LiveTurn | None:
-        """The turn, if this process knows it. A start that turns out to begin nothing here doesn't count."""
+        """Return the turn if this process knows it, after waiting for a start that isn't accepted yet.
+
+        A start that doesn't begin a turn here is ignored.
+        """
         while (known := self._registry.get(user, turn)) is not None:
             if known.accepted.done():
                 return known
@@ -73,7 +79,10 @@ class Mirrors:
         return None
 
     async def _check_kept(self, live_turn: LiveTurn) -> None:
-        """Another instance may have deleted the conversation of an ended turn. A store that can't say changes nothing."""
+        """Raise `ApiError` "gone" if another instance has deleted the conversation of an ended turn.
+
+        If the store can't be reached, the turn is treated as kept.
+        """
         if live_turn.live or live_turn.conversation is None or not self._store.shared:
             return
         with suppress(StoreError):
@@ -87,7 +96,7 @@ class Mirrors:
             loading.set_result(await self._mirror(user, turn, channel))
         except Exception as error:
             loading.set_exception(error)
-            loading.exception()  # it counts as seen even if who asked has gone
+            loading.exception()  # mark it as retrieved, even if every caller has gone
         finally:
             del self._loading[channel]
             self._early.pop(channel, None)
@@ -95,7 +104,7 @@ class Mirrors:
     async def _mirror(self, user: str, turn: str, channel: str) -> LiveTurn:
         record = await self._store.turn(user, turn)
         live_turn = mirror_of(record)
-        early = self._early[channel] = []  # what is published before the log's answer is read may be newer than it
+        early = self._early[channel] = []  # entries published while the log is read may be newer than what is read
         await self._store.subscribe(channel)
         try:
             await self.catch_up(live_turn)
@@ -126,7 +135,7 @@ class Mirrors:
         live_turn.notify_followed(self._touch_soon)
 
     async def adopt(self, live_turn: LiveTurn) -> None:
-        """Another instance has the turn that ran here: follow its log from now on."""
+        """Make a mirror of a turn that this instance lost or handed over, and read its log from now on."""
         channel = turn_channel(live_turn.user, live_turn.turn)
         live_turn.owned = False
         self._to_reload.add(channel)
@@ -137,7 +146,7 @@ class Mirrors:
         await self._read(channel)
 
     async def release(self, live_turn: LiveTurn) -> None:
-        """Mirror the turn no longer."""
+        """Stop mirroring the turn."""
         channel = turn_channel(live_turn.user, live_turn.turn)
         for kept in (self._heard, self._wanted, self._missing, self._mirrors):
             kept.pop(channel, None)
@@ -152,10 +161,10 @@ class Mirrors:
         if channel in self._mirrors:
             self._followed.add(channel)
         else:
-            await self._store.unsubscribe(channel)  # released meanwhile
+            await self._store.unsubscribe(channel)  # released in the meantime
 
     async def catch_up(self, live_turn: LiveTurn) -> None:
-        """Read what the mirror lacks, up to where the log is damaged. Raises `StoreError`."""
+        """Read the entries that the mirror lacks, up to the first damage in the log. Raises `StoreError`."""
         try:
             await self._catch_up(live_turn)
         except UNREADABLE as error:
@@ -174,7 +183,7 @@ class Mirrors:
                 return
 
     async def _reload(self, live_turn: LiveTurn) -> None:
-        """Take the store's log for the whole truth."""
+        """Replace the mirror's log by the store's log."""
         whole, state = await read_whole(self._store, live_turn)
         if whole.end and not live_turn.owned:
             live_turn.reload(whole, state)
@@ -186,7 +195,7 @@ class Mirrors:
         await self.release(live_turn)
 
     def deliver(self, channel: str, payload: bytes) -> None:
-        """A published entry of a turn's log. Never awaits."""
+        """Apply an entry that was published on the channel of a turn's log. Never awaits."""
         live_turn = self._mirrors.get(channel)
         if live_turn is None and channel in self._early:
             self._early[channel].append(payload)
@@ -202,7 +211,10 @@ class Mirrors:
             self.schedule_read(channel)
 
     def schedule_read(self, channel: str | None = None) -> None:
-        """Read the log of one mirror, or of all (after the subscription was lost for a while)."""
+        """Read the log of the mirror of `channel` in a task of its own.
+
+        None means all mirrors, after the connection for subscriptions was lost for a while.
+        """
         if channel is None:
             spawn(self._tasks, self._touch([live_turn for live_turn in self._mirrors.values() if live_turn.attached]))
         for name in list(self._mirrors) if channel is None else [channel]:
@@ -237,7 +249,11 @@ class Mirrors:
             self._reading.discard(channel)
 
     async def _is_gone(self, channel: str, live_turn: LiveTurn) -> bool:
-        """Whether a silent turn ended behind what is kept of its log, or the store lost it and no owner brings it back."""
+        """Whether no more events of a silent turn can arrive.
+
+        This is so if the turn ended and its log isn't kept up to the ending, or if the store lost the turn and no owner
+        restored it within the time of a lease.
+        """
         now = asyncio.get_running_loop().time()
         if now - self._heard[channel] < QUIET_S:
             return False
@@ -252,14 +268,14 @@ class Mirrors:
         return live_turn.live and not live_turn.owned
 
     async def run(self) -> None:
-        """Poll what was not heard of, touch what is followed, drop what nobody wants; until cancelled."""
+        """Poll silent mirrors, renew the presence of attached ones, and drop unused ones, until cancelled."""
         touched = 0.0
         while True:
             await asyncio.sleep(POLL_S)
             now = asyncio.get_running_loop().time()
             for channel, live_turn in list(self._mirrors.items()):
                 if channel not in self._mirrors:
-                    continue  # it ended, or was taken over, while another was dropped
+                    continue  # it ended or was taken over while another mirror was dropped
                 if live_turn.attached or live_turn.waited_for:
                     self._wanted[channel] = now
                 elif now - self._wanted[channel] > IDLE_S:
@@ -273,12 +289,15 @@ class Mirrors:
                 await self._touch([live_turn for live_turn in self._mirrors.values() if live_turn.attached])
 
     def _touch_soon(self, live_turn: LiveTurn) -> None:
-        """A first connection is attached, or the last one left: who asks before the next round has to know."""
+        """Report presence now, because the first connection was attached or the last one left.
+
+        The owner may ask for it before the next regular report.
+        """
         spawn(self._tasks, self._touch([live_turn]))
 
     async def _touch(self, followed: list[LiveTurn]) -> None:
         if followed:
-            # It is over a grace after the last connection left, or this instance was last heard of (law 8).
+            # Presence expires one grace period after the last connection left or this instance last reported (law 8).
             ttl_s = self._grace_s + (2 * TOUCH_S if any(live_turn.attached for live_turn in followed) else 0)
             try:
                 turns = [(live_turn.user, live_turn.turn) for live_turn in followed]

@@ -1,4 +1,4 @@
-"""In which of the three ways a turn ended, before that is an event."""
+"""The outcome of a turn, before it becomes an event."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from providers.base import FinishReason
 
 
 class Outcome(Struct, frozen=True):
-    """In which of the three ways a turn ends."""
+    """How a turn ends, in one of three ways: completed, cancelled or failed."""
 
     status: EndStatus
     finish_reason: FinishReason = "stop"
@@ -21,7 +21,7 @@ class Outcome(Struct, frozen=True):
 
     @classmethod
     def from_abort(cls, abort: Abort) -> Outcome:
-        """What an abort makes of a turn: cancelled, or failed where it carries an error."""
+        """Return the outcome of an aborted turn: failed if the abort is by "error", cancelled otherwise."""
         assert abort.by not in {"lost", "handover"}, "the turn goes on elsewhere"
         if abort.by == "error":
             return cls("failed", error=abort.error or ApiError("internal"))

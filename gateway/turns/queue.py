@@ -1,4 +1,4 @@
-"""What has to end before a turn may run: turns of its conversation, and turns that have its user's places."""
+"""The turns that have to end before a turn may run: turns of its conversation, and turns of its user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from store.records import NotFound, Slots
 
 @dataclass(slots=True)
 class TurnQueue:
-    """`ahead` have all to end. Of the `slots`, in each of which one turn runs at a time, fewer than `places` may be left."""
+    """The turns that a turn waits for.
+
+    All turns in `ahead` have to end. Each of `slots` is a group of turns of which one runs at a time; fewer than
+    `places` groups may still have a live turn.
+    """
 
     ahead: list[LiveTurn] = field(default_factory=list)
     slots: list[list[LiveTurn]] = field(default_factory=list)
@@ -24,17 +28,17 @@ class TurnQueue:
 
     @property
     def waits(self) -> bool:
-        """Whether there was anything to wait for."""
+        """Whether there were turns to wait for when the queue was made."""
         return bool(self.ahead or self.slots)
 
     def position(self) -> int:
-        """How many have to go first; 0: the turn may run."""
+        """Return how many turns have to end first; 0 means the turn may run."""
         ahead = sum(not other.ended.is_set() for other in self.ahead)
         taken = sum(any(not other.ended.is_set() for other in slot) for slot in self.slots)
         return max(ahead, taken - self.places + 1 if taken else 0)
 
     async def wait(self, event_writer: EventWriter) -> None:
-        """Stand in the queue; every move forward is told."""
+        """Wait until the turn may run. Publish each new position as a `turn.status`."""
         live_turns = list(dict.fromkeys([*self.ahead, *(other for slot in self.slots for other in slot)]))
         told = 0
         for other in live_turns:
@@ -55,14 +59,17 @@ class TurnQueue:
 async def find_queue(
     mirrors: Mirrors, user: str, ahead: Iterable[str], slots: Slots = (), places: int = 0
 ) -> TurnQueue:
-    """The queue behind these turns, wherever they run. Raises `StoreError`."""
+    """Return the queue of a turn, built from turn ids; the turns may run on any instance. Raises `StoreError`.
+
+    `ahead`, `slots` and `places` are those of `TurnQueue`.
+    """
     return TurnQueue(
         await _find_each(mirrors, user, ahead), [await _find_each(mirrors, user, slot) for slot in slots], places
     )
 
 
 async def _find_each(mirrors: Mirrors, user: str, turns: Iterable[str]) -> list[LiveTurn]:
-    """Those of the turns that can still be followed."""
+    """Return the turns that can still be found. Raises `StoreError`."""
     found = []
     for turn in turns:
         with suppress(NotFound, ApiError):
@@ -71,7 +78,7 @@ async def _find_each(mirrors: Mirrors, user: str, turns: Iterable[str]) -> list[
 
 
 async def _first_ended(live_turns: Iterable[LiveTurn]) -> None:
-    """Until one of them has ended."""
+    """Wait until one of the turns has ended."""
     loop = asyncio.get_running_loop()
     waiting = [loop.create_task(live_turn.ended.wait()) for live_turn in live_turns]
     try:

@@ -1,4 +1,4 @@
-"""Take over the turns whose lease has expired: their instance is dead or cut off (law 9)."""
+"""Take over the turns whose lease has expired, because their instance is dead or cut off (law 9)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REAP_S = 2.0
 
 
 class Reaper:
-    """Looks for expired leases while this instance itself reaches the store."""
+    """A background task that looks for expired leases while this instance can reach the store."""
 
     def __init__(self, instance: Instance, writer: LogWriter, takeover: Takeover) -> None:
         self._registry = instance.registry
@@ -30,14 +30,19 @@ class Reaper:
         self._takeover = takeover
 
     async def run(self) -> None:
-        """Take over what nobody runs, until cancelled; not while our own calls fail, for then we may be the one cut off."""
+        """Take over turns whose lease has expired, until cancelled.
+
+        Takes none while the store calls of this instance fail, because this instance may be the one that is cut off.
+        """
         loop = asyncio.get_running_loop()
-        # Often enough to notice every outage in which a lease may lapse; it may have ended just before the next look.
+        # The interval is short enough to notice every outage in which a lease can expire. An outage may have ended
+        # just before the next check, so an interval is added to the lease.
         interval_s = min(REAP_S, self._lease_s / RENEWALS_PER_LEASE)
         sure_after_s = self._lease_s + 1.25 * interval_s
         while True:
             try:
-                # Asked also while nothing may be taken: an outage counts until it is over, for then owners renew first.
+                # Ask even if no turn may be taken over now. A failure here extends the wait, so that owners can renew
+                # their leases first when the outage is over.
                 lapsed = await self._store.expired_leases()
                 if loop.time() - self._writer.failed_at > sure_after_s:
                     for user, turn in lapsed:
@@ -50,7 +55,10 @@ class Reaper:
             await asyncio.sleep(interval_s * random.uniform(0.75, 1.25))
 
     async def _take(self, user: str, turn: str) -> None:
-        """One turn that can't be taken, whatever is wrong with it, keeps nobody from taking the others."""
+        """Take over one turn. Raises `StoreError` if the store fails.
+
+        A failure that concerns only this turn is logged, so that the other turns are still taken over.
+        """
         try:
             await self._takeover.take_over(user, turn)
         except NotFound:

@@ -1,6 +1,6 @@
-"""The turns that this process knows, who watches which conversation, and what is kept of ended turns for a while.
+"""The turns that this process knows, and the subscriptions to conversations.
 
-Ended turns are kept for resuming, bounded in time and in size.
+Ended turns are kept for clients that resume them, bounded in time and in size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ TURN_MEMORY_BYTES = 4096
 
 
 class TurnRegistry:
-    """Finds turns by user and id, live ones by conversation, and watchers of conversations."""
+    """The turns by user and id, the live turns by conversation, and the subscribers of conversations."""
 
     def __init__(self, ended_ttl_s: float) -> None:
         self._ended_ttl_s = ended_ttl_s
@@ -29,11 +29,11 @@ class TurnRegistry:
         self._live_in: dict[str, list[LiveTurn]] = {}
 
     def get(self, user: str, turn: str) -> LiveTurn | None:
-        """The turn, live or still remembered."""
+        """Return the turn if it is live or if it has ended and is still kept."""
         return self._streams.get((user, turn))
 
     def add(self, live_turn: LiveTurn, conversation: str | None) -> None:
-        """Know a new turn, in its conversation if that has an id yet."""
+        """Add a new turn. `conversation` is None if it has no id yet."""
         key = (live_turn.user, live_turn.turn)
         self._streams[key] = self._live[key] = live_turn
         self._live_of.setdefault(live_turn.user, {})[live_turn.turn] = live_turn
@@ -41,13 +41,13 @@ class TurnRegistry:
             self.place(live_turn, conversation)
 
     def place(self, live_turn: LiveTurn, conversation: str) -> None:
-        """Say which conversation a live turn belongs to."""
+        """Set the conversation of a live turn that has none yet."""
         if live_turn.conversation is None:
             live_turn.conversation = conversation
             self._live_in.setdefault(conversation, []).append(live_turn)
 
     def discard(self, live_turn: LiveTurn) -> None:
-        """Forget a turn that was not accepted."""
+        """Forget a turn that was not accepted, or a mirror that is dropped."""
         self._streams.pop((live_turn.user, live_turn.turn), None)
         self._forget_live(live_turn)
 
@@ -64,15 +64,15 @@ class TurnRegistry:
                 del self._live_in[live_turn.conversation or ""]
 
     def live(self, user: str | None = None) -> list[LiveTurn]:
-        """Turns without an ending, of `user` or of all, oldest first."""
+        """Return the turns without an ending, of `user` or of all users, oldest first."""
         return list((self._live if user is None else self._live_of.get(user, {})).values())
 
     def live_in(self, user: str, conversation: str) -> list[LiveTurn]:
-        """Turns of a conversation without an ending, oldest first."""
+        """Return the turns of a conversation that have no ending, oldest first."""
         return [live_turn for live_turn in self._live_in.get(conversation, ()) if live_turn.user == user]
 
     def keep_ended(self, live_turn: LiveTurn) -> None:
-        """Keep an ended turn for those who resume it, and let the oldest go past the bounds."""
+        """Keep an ended turn for clients that resume it, and drop the oldest ones past the bounds in time and size."""
         now = asyncio.get_running_loop().time()
         key = (live_turn.user, live_turn.turn)
         self._forget_live(live_turn)
@@ -86,7 +86,7 @@ class TurnRegistry:
             self._ended_bytes -= _memory(self._streams.pop(oldest))
 
     def forget(self, user: str, conversation: str) -> None:
-        """The conversation was deleted: its ended turns can't be resumed any more."""
+        """Forget the ended turns of a deleted conversation. They can't be resumed any more."""
         for key in list(self._ended):
             live_turn = self._streams[key]
             if live_turn.user == user and live_turn.conversation == conversation:
@@ -98,7 +98,7 @@ class TurnRegistry:
         self._subscriptions.setdefault((user, conversation), set()).add(outbox)
 
     def unsubscribe(self, user: str, conversation: str, outbox: Outbox) -> None:
-        """The end of `watch`."""
+        """Stop attaching `outbox` to new turns of the conversation."""
         subscriptions = self._subscriptions.get((user, conversation))
         if subscriptions is not None:
             subscriptions.discard(outbox)
@@ -106,21 +106,21 @@ class TurnRegistry:
                 del self._subscriptions[user, conversation]
 
     def has_subscribers(self, user: str, conversation: str) -> bool:
-        """Whether somebody watches it."""
+        """Whether any outbox is subscribed to the conversation."""
         return (user, conversation) in self._subscriptions
 
     def attach_subscribers(self, live_turn: LiveTurn) -> None:
-        """A turn of a watched conversation begins."""
+        """Attach the subscribers of the turn's conversation to the turn, from its first event."""
         for outbox in self._subscriptions.get((live_turn.user, live_turn.conversation or ""), ()):
             if live_turn.turn not in outbox.attachments:
                 live_turn.attach(outbox, None, 0)
 
     def send_to_subscribers(self, user: str, conversation: str, frame: object) -> None:
-        """Send a frame that belongs to a conversation."""
+        """Send a frame to the subscribers of the conversation in this process."""
         for outbox in tuple(self._subscriptions.get((user, conversation), ())):
             outbox.put(frame)
 
 
 def _memory(live_turn: LiveTurn) -> int:
-    """About how many bytes an ended turn keeps."""
+    """Return about how many bytes of memory an ended turn takes."""
     return TURN_MEMORY_BYTES + live_turn.log.end * EVENT_MEMORY_BYTES + live_turn.bytes_out

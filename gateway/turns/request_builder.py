@@ -1,4 +1,4 @@
-"""One turn's question, cut to each model that is tried for it, and what clients are told of the trying."""
+"""Build the request of one turn for each model that is tried, and tell clients about the attempts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,17 @@ ANSWER_TOKENS = 4096
 
 
 async def check(route: Route, chat_request: ChatRequest) -> None:
-    """Raise `ProviderError` for what the model can't take."""
+    """Raise `ProviderError` if the model of `route` can't take the request."""
     route.check(chat_request)
     await aside(size_of(chat_request), route.check_length, chat_request)
 
 
 class RequestBuilder:
-    """The `Requester` of one turn, which wants `wanted` to answer `chat_request`: the whole of it, untrimmed."""
+    """The `Requester` of one turn.
+
+    `wanted` is the route to the model that the turn asks for, and `chat_request` the whole request, untrimmed.
+    A `stateless` request is never trimmed.
+    """
 
     def __init__(
         self, event_writer: EventWriter, leases: Leases, wanted: Route, chat_request: ChatRequest, *, stateless: bool
@@ -37,7 +41,10 @@ class RequestBuilder:
         self._size = size_of(chat_request)
 
     async def build_request(self, route: Route) -> ChatRequest:
-        """What to ask this model. Raises `ProviderError`: it can't take that, or, a fallback, hasn't the room for it."""
+        """Return the request for the model of `route`, trimmed to its context window.
+
+        Raises `ProviderError` if the model can't take the request, or if the request is too long for a fallback.
+        """
         return await aside(self._size, self._cut, route)
 
     def _cut(self, route: Route) -> ChatRequest:
@@ -90,14 +97,14 @@ class RequestBuilder:
         self._event_writer.begun = True
 
     def take(self, batch: list[Delta]) -> bool:
-        """See `DeltaSink`. Not while the turn has to stop, or to confirm its lease first."""
+        """See `DeltaSink`. Return False if the turn has to stop, or has to confirm its lease first."""
         if self._event_writer.live_turn.signal.aborted or self._leases.stale:
             return False
         self._event_writer.deliver(batch)
         return True
 
     async def put(self, batch: list[Delta]) -> None:
-        """See `DeltaSink`. A turn that was lost is aborted before it says anything more."""
+        """See `DeltaSink`. Confirm a stale lease first, so that a lost turn is aborted before it publishes more."""
         if self._leases.stale:
             await self._leases.confirm()
             await asyncio.sleep(0)

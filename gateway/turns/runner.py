@@ -1,4 +1,7 @@
-"""The course of an accepted turn: its queue, its provider, its ending. Or it is lost to another instance, or handed over."""
+"""Run an accepted turn: wait in its queue, ask its provider, and store its ending.
+
+A turn can also be lost to another instance or handed over to one.
+"""
 
 from __future__ import annotations
 
@@ -53,16 +56,19 @@ REFUSALS = frozenset[ErrorCode](
         "upstream_overloaded",
     }
 )
-"""With these a provider says that it took nothing; behind the others it may have worked, and bill that."""
+"""The error codes with which a provider says that it didn't process the request.
+
+After any other code it may have processed the request, and bill it.
+"""
 
 
 @dataclass(slots=True)
 class RunPlan:
-    """What a turn is to do. `request`: None while it waits and is large; the store has it.
+    """The work that is left to do for a turn.
 
-    `answered`: what an earlier owner's provider had said, to be continued.
-
-    `resumed`: the provider has that answer, under the stream's cursor, and goes on with it.
+    `request` is None while a turn with a large request waits; the store has the request. `answered` holds the parts
+    of the answer that an earlier owner published, to be continued. `resumed`: the provider still has that answer,
+    under the live turn's response handle, and continues it.
     """
 
     request: TurnStart | None
@@ -75,7 +81,7 @@ class RunPlan:
 
 
 class TurnRunner:
-    """Runs accepted turns to their end, each in the task of whoever calls `run`."""
+    """The runner of accepted turns. Each turn runs in the task that calls `run`."""
 
     def __init__(
         self, instance: Instance, client: RetryingClient, writer: LogWriter, leases: Leases, mirrors: Mirrors
@@ -113,7 +119,11 @@ class TurnRunner:
         task.add_done_callback(self._running.discard)
 
     def event_writer(self, live_turn: LiveTurn, began_ms: int, parent: str | None) -> EventWriter:
-        """Return what numbers and publishes the turn's events. `began_ms`: when it was accepted, in Unix ms."""
+        """Return the event writer of the turn.
+
+        `began_ms` is the time when the turn was accepted, in Unix ms. `parent` is the id of the message that the answer
+        follows.
+        """
         trace = None
         if self._instance.tracing is not None:
             trace = self._instance.tracing.turn(live_turn.user, live_turn.turn, live_turn.conversation, live_turn.model)
@@ -161,21 +171,24 @@ class TurnRunner:
                         await live_turn.ended.wait()
 
     async def run(self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan) -> None:
-        """See the turn through."""
+        """Run the turn to its ending, or until another instance has it."""
         outcome = await self._drive(live_turn, event_writer, plan)
         await self.finish(live_turn, event_writer, outcome)
         if outcome is not None and outcome.status != "completed" and live_turn.cursor is not None:
             await self._stop(live_turn, live_turn.cursor)
 
     async def _stop(self, live_turn: LiveTurn, cursor: ResponseHandle) -> None:
-        """Closing the connection doesn't end an answer that the provider makes in the background."""
+        """Stop an answer that the provider makes in the background; closing the connection doesn't end it.
+
+        A failure is logged.
+        """
         try:
             await self._client.providers.stop(cursor)
         except ProviderError as error:
             log.info("can't stop an answer at its provider", turn=live_turn.turn, code=error.code)
 
     async def finish(self, live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome | None) -> None:
-        """Store and publish the ending; None: the turn goes on elsewhere."""
+        """Store and publish the ending of the turn. If `outcome` is None, the turn goes on at another instance."""
         live_turn.outcome = None if outcome is None else outcome.status
         live_turn.stopped.set()
         if outcome is not None and await self._endings.store(live_turn, event_writer, outcome):
@@ -206,18 +219,18 @@ class TurnRunner:
             log.warning("can't hand a turn over, its lease has to lapse", turn=live_turn.turn, error=str(error))
 
     async def _pass_on(self, live_turn: LiveTurn, abort: Abort) -> None:
-        """The turn was to be stopped, and is another instance's: that one is to stop it (law 5)."""
+        """Store a cancel request for a turn that another instance owns, so that the owner applies it (law 5)."""
         try:
             await self._store.request_cancel(live_turn.user, live_turn.turn, JSON.encode(abort))
         except StoreError as error:
             log.warning("can't pass a wish to stop on", turn=live_turn.turn, error=str(error))
 
     async def _chat_request(self, live_turn: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
-        """What to ask, with its context."""
+        """Return the request for the provider, with its history. Waits while the store can't be reached."""
         return await self._read(live_turn, lambda: self._asked(live_turn, plan, request))
 
     async def _recalled(self, live_turn: LiveTurn) -> TurnStart:
-        """What was asked, out of the store, when a turn has waited."""
+        """Return the request of a turn that has waited, read from the store."""
         record, request = await self._read(live_turn, lambda: self._stored(live_turn))
         live_turn.accepted_as = record
         return request
@@ -230,7 +243,10 @@ class TurnRunner:
         return restored_acceptance(record, chat_request, self._instance.lease_ms), request
 
     async def _read(self, live_turn: LiveTurn, read: Callable[[], Awaitable[T]]) -> T:
-        """The turn is accepted: a store that is away is waited for."""
+        """Return the result of `read`, and call it again until the store answers. Raises `NotFound`.
+
+        The turn is accepted, so it must not fail because the store can't be reached.
+        """
         while True:
             try:
                 return await read()
@@ -241,7 +257,10 @@ class TurnRunner:
                 await asyncio.sleep(CONTEXT_RETRY_S)
 
     async def _asked(self, live_turn: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
-        """The request with its history. A store that was rolled back may have lost the turn itself: then it is made anew."""
+        """Return the request with its history. Raises `ApiError` and `StoreError`.
+
+        A store that was rolled back may have lost the turn itself. Then the turn is restored first.
+        """
 
         async def read() -> ChatRequest:
             history = History(self._store, live_turn.user, self._settings.context_bytes)
@@ -263,7 +282,7 @@ class TurnRunner:
         return True
 
     async def _drive(self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan) -> Outcome | None:
-        """Ask the provider and publish what it says, until it ends in one of the ways of `Outcome`."""
+        """Ask the provider and publish its answer. Return the outcome, or None if the turn was lost or handed over."""
         limit = Abort("limit", f"The turn reached its time limit of {self._settings.turn_timeout_s:g} s.")
         live_turn.signal.abort_after(self._settings.turn_timeout_s, limit)
         deadline = asyncio.get_running_loop().time() + self._settings.turn_timeout_s

@@ -1,4 +1,4 @@
-"""Latencies of the way from a provider to a socket, measured on one turn at a time: the others pay nothing for it."""
+"""Measure the latency from a provider to a socket, on one turn at a time, so that the other turns have no cost."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ EVERY_S = 0.1
 
 
 class Sample:
-    """Two batches of one turn in a row: the gap between them, and how long the first was on its way to a socket.
+    """A measurement of two successive batches of one turn.
 
-    A client that is behind isn't timed: how long it takes to read is its own affair.
+    It measures the gap between them, and the time that the first one takes to a socket. A client that is behind isn't
+    timed, because the time would depend on how fast it reads.
     """
 
     def __init__(self, telemetry: Telemetry) -> None:
@@ -27,7 +28,7 @@ class Sample:
         self._seq = 0
 
     def batch(self, live_turn: LiveTurn) -> None:
-        """A batch is there, and will be published now."""
+        """Record a batch of the turn that is about to be published."""
         now = perf_counter()
         if self._read_at is not None:
             self._telemetry.gap.observe(now - self._read_at)
@@ -40,7 +41,7 @@ class Sample:
             self._attachment.outbox.front.sample = self
 
     def sent(self, outbox: Outbox) -> None:
-        """A frame was handed to the socket."""
+        """Record that a frame of `outbox` was handed to the socket."""
         assert self._attachment is not None
         assert self._read_at is not None
         if self._attachment.cursor >= self._seq:
@@ -51,7 +52,7 @@ class Sample:
 
 
 async def take_samples(registry: TurnRegistry, telemetry: Telemetry) -> None:
-    """Sample one streaming turn after the other, and the loop itself, until cancelled."""
+    """Sample randomly chosen streaming turns, one after the other, and the lag of the event loop, until cancelled."""
     while True:
         began = perf_counter()
         await asyncio.sleep(EVERY_S)

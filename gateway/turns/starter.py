@@ -1,7 +1,6 @@
-"""One task per turn, owned by the application: accepts turns, and drains them at the end.
+"""Accept turns, each in a task of its own that the application owns.
 
-What a turn does once it is accepted is in `course.py`, who stops one in `cancellation.py`, who takes one over in
-`takeover.py`.
+An accepted turn is run by `runner.py`, stopped by `cancellation.py`, and taken over by `takeover.py`.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ HELD_WHILE_QUEUED_BYTES = 64 * 1024
 
 
 class TurnStarter:
-    """Starts turns and sees them through, in `tasks`."""
+    """The starter of turns. Each turn runs to its end in a task of the instance's `tasks`."""
 
     def __init__(
         self,
@@ -67,9 +66,9 @@ class TurnStarter:
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def start(self, user: str, request: TurnStart, prepared: Prepared) -> tuple[LiveTurn, bool]:
-        """The turn of this request, and whether it is new; a new one runs when its `accepted` resolves.
+        """Return the turn of this request, and whether it is new. A new turn runs once its `accepted` resolves.
 
-        Never awaits, so that a cancel or attach behind it on the same socket finds the turn. Raises `ApiError`.
+        Never awaits, so that a cancel or attach that follows on the same socket finds the turn. Raises `ApiError`.
         """
         turn = request.turn or new_id("t")
         known = self._registry.get(user, turn)
@@ -86,7 +85,7 @@ class TurnStarter:
         return live_turn, True
 
     def live_turn(self, user: str, turn: str, digest: bytes, epoch: int, request: TurnStart) -> LiveTurn:
-        """A new stream for this request."""
+        """Return a new live turn for this request, with its `on_disconnect` set up."""
         live_turn = LiveTurn(user, turn, digest, epoch)
         self._abandonment.watch(live_turn, request)
         return live_turn
@@ -97,21 +96,24 @@ class TurnStarter:
         except Exception as error:
             await self._refuse(live_turn, error)
             return
-        del request, prepared  # a turn that waits holds what the plan holds
+        del request, prepared  # while the turn waits, only the plan keeps its request in memory
         if begun is not None:
             await self._runner.run(live_turn, *begun)
 
     async def _begin(
         self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared
     ) -> tuple[EventWriter, RunPlan] | None:
-        """Accept the turn in the store and publish `turn.started`. None where its id was used before: nothing new runs then."""
+        """Accept the turn in the store and publish `turn.started`. Return its event writer and its plan.
+
+        Return None if the id was used before: then no new turn runs.
+        """
         began_ms = now_ms()
         async with self._in_order(live_turn.user, request.conversation):
             conversation, route = await self._runner.place(live_turn.user, request)
             accepted = await self._accept(live_turn, request, prepared, route.id)
         if accepted is None:
             return None
-        turn = structs.replace(accepted.turn, request=None)  # the stream outlives the turn
+        turn = structs.replace(accepted.turn, request=None)  # the live turn outlives the run: keep no request
         queue = await find_queue(self._mirrors, live_turn.user, accepted.ahead, accepted.slots, self._limits.running)
         live_turn.model, live_turn.message = turn.model, turn.message
         live_turn.log.begin_epoch(turn.epoch)
@@ -125,13 +127,13 @@ class TurnStarter:
         live_turn.accepted.set_result(turn)
         plan = RunPlan(request, turn, route, conversation, queue)
         if queue.waits and len(prepared.content) > HELD_WHILE_QUEUED_BYTES:
-            # It may wait for long, and the store has it.
+            # The turn may wait for a long time, and the store has the request.
             plan.request = live_turn.accepted_as = None
         return event_writer, plan
 
     @asynccontextmanager
     async def _in_order(self, user: str, conversation: str | None) -> AsyncIterator[None]:
-        """Starts of one conversation are accepted in the order in which they came."""
+        """Accept the starts of one conversation in the order in which they arrived."""
         if conversation is None:
             yield
             return
@@ -142,7 +144,10 @@ class TurnStarter:
             yield
 
     async def _accept(self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared, model: str) -> Accepted | None:
-        """The store's acceptance; None where the id was used before, and the stream points to that turn."""
+        """Store the turn and return the store's answer, after interrupting the conversation if the request says so.
+
+        Return None if the id was used before: then `accepted` resolves to that turn. Raises `ApiError`, `StoreError`.
+        """
         lease_ms = self._instance.lease_ms
         interrupted = request.conversation if request.on_busy == "interrupt" else None
         if interrupted is not None and (known := await self._known(live_turn)):
@@ -158,14 +163,17 @@ class TurnStarter:
             except Busy:
                 if interrupted is None:
                     raise ApiError("busy", path="conversation") from None
-                continue  # another instance has accepted a turn meanwhile
+                continue  # another instance has accepted a turn in the meantime
             if accepted.fresh:
                 return accepted
             self._point_to(live_turn, accepted.turn)
             return None
 
     async def _known(self, live_turn: LiveTurn) -> TurnRecord | None:
-        """The turn that this id was accepted for, if it was (law 6). Raises `ApiError` "conflict"."""
+        """Return the turn that was accepted with this id before, or None (law 6).
+
+        Raises `ApiError` "conflict" if it was accepted for another request, and `StoreError`.
+        """
         try:
             record = await self._store.turn(live_turn.user, live_turn.turn)
         except NotFound:
@@ -175,7 +183,10 @@ class TurnStarter:
         return record
 
     def _point_to(self, live_turn: LiveTurn, record: TurnRecord) -> None:
-        """This start began nothing: the turn runs elsewhere, or is over."""
+        """Resolve `accepted` to `record`, because this start began no turn.
+
+        The turn that has the id runs elsewhere, or has ended.
+        """
         self._registry.discard(live_turn)
         live_turn.state = "failed"
         live_turn.accepted.set_result(record)
@@ -184,7 +195,10 @@ class TurnStarter:
             self._see_through(live_turn)
 
     def _see_through(self, live_turn: LiveTurn) -> None:
-        """The store may have the turn as ours, though nobody runs it: it didn't answer its start."""
+        """Take the turn over later if the store has it as this instance's but no task runs it.
+
+        This happens if the store accepted the turn without answering the call.
+        """
         user, turn, lease_s = live_turn.user, live_turn.turn, self._instance.settings.lease_s
         take = partial(self._takeover.take_over, user, turn, force=True)
         spawn(
@@ -193,7 +207,10 @@ class TurnStarter:
         )
 
     async def _refuse(self, live_turn: LiveTurn, error: Exception) -> None:
-        """Whatever is wrong with the request now, an id that was accepted answers so."""
+        """Reject the start with `error`, unless its id was accepted before.
+
+        Then the start resolves to that turn, whatever is wrong with the request now.
+        """
         asks = not isinstance(error, StoreError) or isinstance(error, NotFound)
         try:
             known = await self._known(live_turn) if asks else None
@@ -206,12 +223,12 @@ class TurnStarter:
             self._point_to(live_turn, known)
 
     def _reject(self, live_turn: LiveTurn, error: Exception) -> None:
-        """The turn never was: whoever asked gets the error, and the id is free again."""
+        """Fail the start, because no turn began: `accepted` raises the error, and the id is free again."""
         failure = as_api_error(error)
         if failure.code == "store_unavailable":
             self._see_through(live_turn)
         self._registry.discard(live_turn)
         live_turn.state = "failed"
         live_turn.accepted.set_exception(failure)
-        live_turn.accepted.exception()  # it counts as seen even if its connection has gone
+        live_turn.accepted.exception()  # mark it as retrieved, even if its connection has gone
         live_turn.end()

@@ -1,4 +1,4 @@
-"""The life of a turn as one table, and the fold of its events into a message. Pure."""
+"""The states of a turn as one table of transitions, and the fold of its events into a message. No I/O."""
 
 #         started.running ┌─────────┐ first part  ┌───────────┐
 #   accepting ───────────►│ running ├────────────►│ streaming │◄─┐ part, delta
@@ -8,8 +8,8 @@
 #       └────────────────►│ queued  ├───────────► completed · cancelled · failed
 #                         └─────────┘
 #
-# Every event moves the state by `TRANSITIONS`, or is refused. After an ending nothing is allowed (law 2). What
-# makes a retry or a fallback legal is that no part was opened yet: `streaming` has no such row.
+# Every event changes the state as `TRANSITIONS` says, or is refused. No event is allowed after an ending (law 2).
+# A retry or a fallback is legal only as long as no part was opened: `streaming` has no entry for them.
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ TRANSITIONS: dict[State, dict[str, State]] = {
 
 
 class IllegalTransition(Exception):
-    """An event that may not happen in this state: a defect of the gateway, never of a client."""
+    """An event that isn't allowed in the current state. This is a defect of the gateway, never of a client."""
 
 
 def event_name(event: TurnEvent) -> str:
-    """The row of `TRANSITIONS` that `event` belongs to."""
+    """Return the name of `event` in the rows of `TRANSITIONS`, such as "status.running"."""
     if isinstance(event, TurnDelta):
         return "delta"
     if isinstance(event, TurnPart):
@@ -91,7 +91,7 @@ def event_name(event: TurnEvent) -> str:
 
 
 def step(state: State, event: TurnEvent) -> State:
-    """The state after `event`. Raises `IllegalTransition`."""
+    """Return the state after `event`. Raise `IllegalTransition` if the event isn't allowed in `state`."""
     name = event_name(event)
     after = TRANSITIONS[state].get(name)
     if after is None:
@@ -100,12 +100,15 @@ def step(state: State, event: TurnEvent) -> State:
 
 
 def shown_status(state: State) -> TurnState:
-    """The state in the words of the wire."""
+    """Return the state as the protocol names it."""
     return "running" if state == "accepting" or state == "streaming" else state
 
 
 def model_of(events: Sequence[TurnEvent], accepted: str) -> str:
-    """The model that answers: the one that the turn was accepted for, unless it fell back."""
+    """Return the id of the model that answers: that of the last fallback, or else `accepted`.
+
+    `accepted` is the model for which the turn was accepted. Events before the last reset are ignored.
+    """
     for event in reversed(events):
         if isinstance(event, TurnReset):
             break
@@ -115,7 +118,7 @@ def model_of(events: Sequence[TurnEvent], accepted: str) -> str:
 
 
 def fold(events: Iterable[TurnEvent]) -> list[Part]:
-    """The parts of the message that `events` add up to. A reset drops what came before it."""
+    """Return the parts of the message that `events` make up. A reset drops the parts before it."""
     opened: list[TurnPart] = []
     texts: list[list[str]] = []
     signatures: list[list[str]] = []

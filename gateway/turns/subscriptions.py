@@ -1,4 +1,4 @@
-"""Who follows a conversation: its turns, wherever they run, and its changes, wherever they are made."""
+"""Subscriptions to a conversation: to its turns and its changes, on any instance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ log = structlog.stdlib.get_logger("turnwire.follower")
 
 
 class ConversationSubscriptions:
-    """The watched conversations of this process. A channel carries turn ids, and frames as JSON for the watchers."""
+    """The conversations that connections of this process are subscribed to.
+
+    A conversation's channel carries the ids of new turns, and frames for the subscribers as JSON.
+    """
 
     def __init__(self, instance: Instance, mirrors: Mirrors) -> None:
         self._instance = instance
@@ -30,7 +33,10 @@ class ConversationSubscriptions:
         self._watched: dict[str, tuple[str, str]] = {}
 
     async def subscribe(self, user: str, conversation: str, outbox: Outbox) -> list[str]:
-        """Attach `outbox` to the conversation's turns from now on; the ids of those that run now."""
+        """Attach `outbox` to the turns that the conversation begins from now on.
+
+        Return the ids of its turns without an ending, oldest first. Raises `StoreError`.
+        """
         channel = conversation_channel(user, conversation)
         self._registry.subscribe(user, conversation, outbox)
         self._watched[channel] = (user, conversation)
@@ -46,7 +52,7 @@ class ConversationSubscriptions:
             raise
 
     def unsubscribe(self, user: str, conversation: str, outbox: Outbox) -> None:
-        """The end of `watch`."""
+        """End the subscription of `outbox`."""
         self._forget(user, conversation, outbox)
         spawn(self._tasks, self._unfollow(conversation_channel(user, conversation)))
 
@@ -60,15 +66,15 @@ class ConversationSubscriptions:
             await self._store.unsubscribe(channel)
 
     async def send(self, user: str, conversation: str, frame: object) -> None:
-        """Send a frame to all watchers, here and on other instances."""
+        """Send a frame to all subscribers of the conversation, here and on other instances."""
         self._registry.send_to_subscribers(user, conversation, frame)
         if self._store.shared:
             payload = JSON.encode({"from": self._instance.id, "frame": frame})
-            with suppress(StoreError):  # a watcher that misses it sees the revision when it attaches again
+            with suppress(StoreError):  # a client that misses it sees the new revision when it attaches again
                 await self._store.publish(conversation_channel(user, conversation), payload)
 
     def deliver(self, channel: str, payload: bytes) -> None:
-        """What was published on a conversation's channel. Never awaits."""
+        """Handle a payload that was published on a conversation's channel. Never awaits."""
         known = self._watched.get(channel)
         if known is None:
             return
@@ -82,10 +88,10 @@ class ConversationSubscriptions:
             spawn(self._tasks, self._join(known[0], payload.decode()))
 
     async def _join(self, user: str, turn: str) -> None:
-        """Another instance has accepted a turn of a conversation that is watched here."""
+        """Attach the subscribers here to a turn that another instance has accepted, if the turn can be found."""
         try:
             live_turn = await self._mirrors.find(user, turn)
-            if not live_turn.owned:  # what runs here is attached at its acceptance
+            if not live_turn.owned:  # a turn that runs here is attached when it is accepted
                 self._registry.attach_subscribers(live_turn)
         except (NotFound, ApiError):
             return
@@ -93,7 +99,7 @@ class ConversationSubscriptions:
             log.info("can't join a turn now", turn=turn, error=str(error))
 
     def resync(self) -> None:
-        """The subscription was lost for a while: turns may have begun meanwhile."""
+        """Look for turns that began while the connection to the store's channels was lost."""
         for user, conversation in set(self._watched.values()):
             spawn(self._tasks, self._look(user, conversation))
 

@@ -1,4 +1,7 @@
-"""Taking over a turn whose owner is dead or cut off: go on, start again, or say that the owner was lost (law 9)."""
+"""Take over a turn whose owner is dead or cut off (law 9).
+
+The turn continues, starts again, or ends with the error `owner_lost`.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ log = structlog.stdlib.get_logger("turnwire.turn")
 
 
 class Takeover:
-    """Takes turns for this instance."""
+    """The takeover of turns by this instance."""
 
     def __init__(self, instance: Instance, runner: TurnRunner, mirrors: Mirrors, abandonment: Abandonment) -> None:
         self._instance = instance
@@ -42,7 +45,11 @@ class Takeover:
         self._taking: set[tuple[str, str]] = set()
 
     async def take_over(self, user: str, turn: str, *, force: bool = False) -> None:
-        """Become the owner of a turn that nobody runs, and see it through (law 9). Raises `StoreError`."""
+        """Become the owner of a turn that no instance runs, and run it to its end in a task (law 9).
+
+        `force` takes the turn from an owner that still holds the lease. Does nothing while this instance drains, or
+        if it already runs the turn. Raises `StoreError`.
+        """
         known = self._registry.get(user, turn)
         if self._runner.draining or (user, turn) in self._taking or (known is not None and known.owned):
             return
@@ -75,7 +82,10 @@ class Takeover:
         await self._mirrors.release(live_turn)
 
     async def _resume(self, live_turn: LiveTurn, turn: TurnRecord, request: TurnStart | None) -> None:
-        """Go on where the log ends, start again where it holds no delta, or say that the owner is lost."""
+        """Continue the turn where its log ends, start it again if the log has no delta, or end it with `owner_lost`.
+
+        If the store can't be reached, the turn is handed over.
+        """
         event_writer = self._runner.event_writer(live_turn, turn.accepted_ms, turn.parent)
         apply_cancel(live_turn, turn.cancel)
         plan = None
@@ -102,7 +112,10 @@ class Takeover:
         await self._runner.finish(live_turn, event_writer, lost if abort is None else Outcome.from_abort(abort))
 
     async def _remember(self, live_turn: LiveTurn, turn: TurnRecord) -> MessageRecord | None:
-        """Keep what makes the turn anew, should the store lose it; its question. Raises `NotFound`, `StoreError`."""
+        """Keep the records that restore the turn if the store loses it. Return its input message, if it has one.
+
+        Raises `NotFound` and `StoreError`.
+        """
         input_message = None if turn.input is None else await self._store.message(live_turn.user, turn.input)
         live_turn.accepted_as = acceptance.restored_acceptance(turn, input_message, self._instance.lease_ms)
         if turn.conversation is not None:
@@ -117,7 +130,10 @@ class Takeover:
         request: TurnStart,
         input_message: MessageRecord | None,
     ) -> RunPlan | None:
-        """What is left to do; None where the provider can't go on from what was said."""
+        """Return the work that is left, or None if the provider can't continue the answer that was begun.
+
+        Publishes the event with which the turn continues. Raises `ProviderError` and `StoreError`.
+        """
         conversation, route = await self._runner.place(live_turn.user, request)
         live_turn.cursor = cursor_of(await self._entries(live_turn))
         if live_turn.cursor is not None:
@@ -145,7 +161,7 @@ class Takeover:
         return RunPlan(request, turn, route, conversation, queue)
 
     async def _queue(self, turn: TurnRecord, request: TurnStart) -> TurnQueue:
-        """What the turn still waits for. Raises `StoreError`."""
+        """Return the queue of turns that the turn still waits for. Raises `StoreError`."""
         ahead: list[str] = []
         if request.on_busy == "queue" and turn.conversation is not None:
             active = await self._store.active(turn.user, turn.conversation)
@@ -155,7 +171,7 @@ class Takeover:
         return await find_queue(self._mirrors, turn.user, ahead, slots, places)
 
     async def _entries(self, live_turn: LiveTurn) -> list[LogEntry]:
-        """The turn's whole log, as it is stored. Raises `StoreError`."""
+        """Return all entries of the turn's stored log. Raises `StoreError`."""
         found: list[LogEntry] = []
         while entries := await self._store.log(live_turn.user, live_turn.turn, found[-1].last if found else 0):
             found += entries
@@ -163,7 +179,7 @@ class Takeover:
 
 
 def _has_said_something(live_turn: LiveTurn) -> bool:
-    """Whether a delta of the attempt that was lost is in the log."""
+    """Whether the log has a delta of the lost attempt, which is after the last reset."""
     for event in reversed(live_turn.log.events):
         if isinstance(event, TurnDelta | TurnReset):
             return isinstance(event, TurnDelta)
@@ -171,7 +187,10 @@ def _has_said_something(live_turn: LiveTurn) -> bool:
 
 
 def _fill(live_turn: LiveTurn, turn: TurnRecord) -> None:
-    """Let the log reach to where the store has it, for an ending to fit there: its numbers have no holes (law 7)."""
+    """Fill the log with status events up to the end of the stored log, so that an ending can follow there.
+
+    The seqs of a log have no gaps (law 7).
+    """
     if live_turn.log.end == 0:
         live_turn.publish([acceptance.started(turn, None, queued=False)])
     status: Literal["queued", "resumed"] = "queued" if live_turn.state == "queued" else "resumed"
@@ -180,7 +199,7 @@ def _fill(live_turn: LiveTurn, turn: TurnRecord) -> None:
 
 
 def _request_of(turn: TurnRecord) -> TurnStart | None:
-    """What was asked; None where another version of this gateway has stored what this one can't read."""
+    """Return the stored request, or None if another version of the gateway stored it and this one can't read it."""
     try:
         return decode_request(turn.request or b"")
     except msgspec.DecodeError as error:

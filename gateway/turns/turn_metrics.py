@@ -1,4 +1,7 @@
-"""What is measured of one turn that runs here, from its acceptance to its ending: a few calls per turn and attempt."""
+"""The metrics and the trace of one turn that runs here, from its acceptance to its ending.
+
+They cost a few calls per turn and attempt.
+"""
 
 from __future__ import annotations
 
@@ -11,34 +14,34 @@ from providers.route import Route
 
 
 class TurnMetrics:
-    """The observer of one turn. `trace`: its spans, where there are traces."""
+    """The metrics of one turn. `trace` holds its spans; None if tracing is off."""
 
     def __init__(self, telemetry: Telemetry, trace: TurnTrace | None = None) -> None:
         self._telemetry = telemetry
         self._trace = trace
 
     def requesting(self, route: Route) -> None:
-        """A request goes out to a provider."""
+        """Record that a request is sent to the provider of `route`."""
         self._telemetry.attempts.labels(route.provider).inc()
         if self._trace is not None:
             self._trace.requesting(route)
 
     def failed(self, route: Route, error: ProviderError) -> None:
-        """It failed, before the first token or behind it."""
+        """Record that the request failed, before or after its first token."""
         self._telemetry.provider_errors.labels(route.provider, error.code).inc()
         if self._trace is not None:
             self._trace.failed(error)
 
     def retrying(self) -> None:
-        """Another one will follow."""
+        """Record that another request will follow."""
         self._telemetry.retries.inc()
 
     def falling_back(self, route: Route) -> None:
-        """Another model is asked."""
+        """Record that the model of `route` is asked as a fallback."""
         self._telemetry.fallbacks.labels(self._telemetry.model(route.id)).inc()
 
     def ended(self, outcome: Outcome, model: str, usage: Usage | None, cost_nano: int | None, timing: Timing) -> None:
-        """The ending is stored and published."""
+        """Record that the ending is stored and published. `cost_nano` is in billionths of a dollar."""
         self._telemetry.turn_ended(outcome.status, model, usage, cost_nano, timing)
         if self._trace is not None:
             error = None if outcome.error is None else outcome.error.code
@@ -46,6 +49,6 @@ class TurnMetrics:
             self._trace.ended(outcome.status, model, usage, reason, error)
 
     def left(self) -> None:
-        """Another instance goes on with it."""
+        """Record that another instance continues the turn."""
         if self._trace is not None:
             self._trace.left()

@@ -1,7 +1,7 @@
-"""Starts that the store didn't answer: it may have accepted the turn all the same, and then nobody runs it.
+"""Recover starts that the store didn't answer.
 
-Whoever asked was told to come again; the turn goes on as soon as the store can say that it has it, and not only when
-its lease has lapsed.
+The store may have accepted the turn nevertheless, and then no task runs it. The client was told to try again. The turn
+is run as soon as the store reports that it has the turn, rather than only after its lease has expired.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ LOOK_FIRST_S = 0.25
 async def recover_unconfirmed_start(
     store: Store, user: str, turn: str, instance: str, lease_s: float, take: Callable[[], Awaitable[None]]
 ) -> None:
-    """Take the turn if the store has it as ours; after a lease those who look for lapsed ones do."""
+    """Call `take` once the store reports that it has the turn as this instance's, without an ending.
+
+    Stop after `lease_s` seconds: the reaper then finds the expired lease.
+    """
     time = asyncio.get_running_loop().time
     deadline = time() + lease_s
     delay_s = LOOK_FIRST_S

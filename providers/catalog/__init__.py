@@ -1,1 +1,1 @@
-"""providers.catalog.catalog."""
+"""The catalog of providers, models and prices, and the operator's changes to it."""

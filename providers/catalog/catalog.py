@@ -1,6 +1,6 @@
-"""Which provider and which model an id means, with this process's keys and addresses; and the clients for them.
+"""The catalog, which resolves model ids to routes and endpoints, and the provider clients of one process.
 
-The environment comes in as a mapping and is read once. Nothing here shows a key or opens a connection.
+The environment is passed as a mapping and read once. Nothing here reveals a key or opens a connection.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ DIALECTS: Final[dict[DialectName, str]] = {
     "anthropic_vertex": "providers.anthropic.vertex",
     "anthropic_foundry": "providers.anthropic.foundry",
 }
-"""Where each dialect is."""
+"""Map from each dialect's name to its module."""
 PriceOf = Callable[[Route], Price | None]
 
 
 class Catalog:
-    """The models of one process, whose keys and addresses `environment` holds."""
+    """The models and providers of one process, with the keys and addresses from `environment`."""
 
     def __init__(self, environment: Mapping[str, str], rows: CatalogRows | None = None) -> None:
         rows = rows or shipped_rows()
@@ -60,11 +60,10 @@ class Catalog:
         return f"Catalog({len(self._models)} models, {len(self._providers)} providers)"
 
     def models(self, price_of: PriceOf = lambda route: route.own_price or route.price) -> list[ModelInfo]:
-        """Every model with a row of its own that isn't hidden, in the order of the rows.
+        """Return the models that have a row and aren't hidden, in the order of the rows.
 
-        `price_of` knows prices: that of `providers.catalog.prices` knows more, and takes its time when it is first asked.
-
-        Those of a provider's variant ("kimi-cn/kimi-k3") follow where its key is set. Made once for each `price_of`.
+        The models of a provider's variant ("kimi-cn/kimi-k3") follow if its key is set. The list is cached for each
+        `price_of`. `providers.catalog.prices.per_million` knows more prices, but its first call is slow.
         """
         if price_of not in self._infos:
             self._infos[price_of] = self._infos_of(price_of)
@@ -80,17 +79,17 @@ class Catalog:
         return listed
 
     def providers(self) -> list[tuple[str, ProviderRow, str]]:
-        """Every provider that isn't hidden: its name, its row, and what it needs (see `missing`)."""
+        """Return the providers that aren't hidden, each as (name, row, what it needs; see `missing`)."""
         return [(name, row, self._missing[name]) for name, row in self._providers.items() if not row.hidden]
 
     def missing(self, provider: str) -> str:
-        """What has to be set or installed before `provider` can be asked, or an empty text."""
+        """Return what has to be set or installed before `provider` can be used, or an empty string."""
         return self._missing[provider]
 
     def resolve(self, model_id: str) -> Route:
-        """The route that `model_id` stands for: an alias, a row, "provider/model", or a name pattern.
+        """Return the route for `model_id`, which is an alias, a row's id, "provider/model", or matches a pattern.
 
-        Raises `ProviderError`: "model_not_found", or "upstream_auth" where the provider's key isn't set.
+        Raise `ProviderError` "model_not_found", or "upstream_auth" if the provider lacks a key or another setting.
         """
         model_id = self._aliases.get(model_id, model_id)
         provider, model, listed = self.find(model_id)
@@ -102,11 +101,11 @@ class Catalog:
         return self._route(model_id, provider, model, listed)
 
     def endpoint(self, provider: str) -> Endpoint:
-        """How this process reaches `provider`."""
+        """Return how this process reaches `provider`."""
         return self._endpoints[provider]
 
     def endpoints(self) -> list[Endpoint]:
-        """Every provider that this process can ask, but for the demo."""
+        """Return the endpoints of all providers that this process can use, except the demo."""
         return [
             self._endpoints[name]
             for name, row in self._providers.items()
@@ -114,7 +113,7 @@ class Catalog:
         ]
 
     def dialects(self, first: str) -> dict[DialectName, str]:
-        """That of the model `first`, and those of the providers whose key is set, each with a provider that speaks it."""
+        """Return the dialects of the model `first` and of the providers whose key is set, each with one provider."""
         found: dict[DialectName, str] = {}
         with suppress(ProviderError):
             route = self.resolve(first)
@@ -134,7 +133,7 @@ class Catalog:
             features = tuple(feature for feature in features if feature != "thinking")
         quirks = row.quirks | (listed.quirks if listed else {})
         if "thinking" not in features:
-            # Asked for an effort, it would refuse the request.
+            # A model without thinking would reject a request with an effort.
             quirks |= {"reasoning": "fixed"}
         return Route(
             id=model_id,
@@ -146,7 +145,7 @@ class Catalog:
             quirks=Quirks.model_validate(quirks),
             context_window=listed.context_window if listed else None,
             max_output=listed.max_output if listed else None,
-            # Elsewhere the same model has another price.
+            # The same model may have another price at another provider.
             price=listed.price if listed and listed.provider == provider else None,
             own_price=listed.own_price if listed else None,
             price_list=row.price_list,
@@ -169,7 +168,10 @@ class Catalog:
         )
 
     def find(self, model_id: str) -> tuple[str, str, ModelRow | None]:
-        """The provider, its name for the model, and the model's row. Raises `ProviderError` "model_not_found"."""
+        """Return (provider, the provider's name for the model, the model's row or None).
+
+        Raise `ProviderError` "model_not_found" if there is no such model.
+        """
         if (listed := self._models.get(model_id)) is not None:
             return listed.provider, listed.model or listed.id, listed
         prefix, _, model = model_id.partition("/")
@@ -189,36 +191,39 @@ class Catalog:
         )
 
     def _listed(self, provider: str, model: str) -> ModelRow | None:
-        """The row of a provider's model, or of the provider that it is a variant of."""
+        """Return the row of a model of `provider`, or of the provider that it is a variant of. None if there is none."""
         family = {provider, self._providers[provider].variant_of}
         rows = (row for row in self._models.values() if row.provider in family)
         return next((row for row in rows if model in (row.id, row.model)), None)
 
 
 def _maker(name: DialectName) -> Callable[[Endpoint, Timeouts], Dialect]:
-    """What makes a client of this dialect. The SDK behind it is imported here and not before."""
+    """Return the class that creates clients of this dialect. This imports the dialect's SDK, if it isn't imported."""
     made: Callable[[Endpoint, Timeouts], Dialect] = import_module(DIALECTS[name]).Dialect
     return made
 
 
 class Routed:
-    """One route of a dialect, as the `Provider` that the gateway asks."""
+    """A `Provider` for one route of a dialect."""
 
     def __init__(self, dialect: Dialect, route: Route) -> None:
         self._dialect = dialect
         self._route = route
 
     async def answer(self, request: ChatRequest, sink: DeltaSink) -> None:
-        """See `Provider`. Refuse what the model can't take before anything is sent."""
+        """Check `request` before anything is sent, then pass the answer to `sink`. See `Provider`.
+
+        Raise `ProviderError` if the model can't take the request or the answer fails.
+        """
         self._route.check(request)
         await self._dialect.answer(request, self._route, sink)
 
     async def aclose(self) -> None:
-        """Nothing: the dialect's client is shared by all of its routes, and `Providers` closes it."""
+        """Do nothing, because all routes share the dialect's client, which `Providers` closes."""
 
 
 class Providers:
-    """The provider clients of one process: one for each provider, dialect and key, made when it is first asked."""
+    """The provider clients of one process: one per provider, dialect and key, created at the first request."""
 
     def __init__(self, catalog: Catalog, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
         self._catalog = catalog
@@ -228,11 +233,11 @@ class Providers:
         self._loading = 0
 
     def endpoints(self) -> list[Endpoint]:
-        """See `Catalog`."""
+        """Return the endpoints of all providers that this process can use, except the demo. See `Catalog`."""
         return self._catalog.endpoints()
 
     def fallbacks(self, route: Route) -> list[Route]:
-        """The models that may be asked in place of this one; those that can't be used here are left out."""
+        """Return the fallback routes of `route`, without those that this process can't use."""
         found = []
         for model_id in route.fallbacks:
             with suppress(ProviderError):
@@ -240,7 +245,7 @@ class Providers:
         return found
 
     def of(self, route: Route, key: str = "") -> Provider:
-        """The provider of this route, by one of its keys, or the first.
+        """Return the provider client of `route` with the API key `key`, or with the first key if it is empty.
 
         The first call for a dialect imports its SDK (see `load`).
         """
@@ -257,7 +262,10 @@ class Providers:
         return dialect
 
     async def stop(self, cursor: ResponseHandle) -> None:
-        """End an answer that its provider goes on making. Raises `ProviderError`."""
+        """Stop the answer with the response handle `cursor`, which its provider would complete otherwise.
+
+        Raise `ProviderError` if that fails.
+        """
         route = self._catalog.resolve(cursor.route)
         await self.load(route)
         dialect = self._client(route)
@@ -265,7 +273,7 @@ class Providers:
             await dialect.stop(cursor)
 
     async def load(self, route: Route) -> None:
-        """Import the route's dialect with its SDK, in a thread: half a second in which the loop must not stand."""
+        """Import the route's dialect with its SDK in a thread, because that takes half a second."""
         if route.dialect not in self._loaded:
             self._loading += 1
             try:
@@ -275,11 +283,14 @@ class Providers:
             self._loaded.add(route.dialect)
 
     def _prepare(self, dialect: DialectName, provider: str) -> None:
-        """An SDK imports its half only when a client is made, so that one is made, for nothing."""
+        """Import the dialect and create an unused client, because an SDK imports half of itself only then."""
         _maker(dialect)(self._catalog.endpoint(provider), self._timeouts)
 
     def warm(self, default_model: str) -> None:
-        """Import now, in a thread of the caller's, what a first turn would have to wait for. Turns that load go first."""
+        """Import what the first turn would have to wait for. The caller runs this in a thread.
+
+        It pauses while a turn loads a dialect, so that the turn goes first.
+        """
         for dialect, provider in self._catalog.dialects(default_model).items():
             while self._loading:
                 time.sleep(WARM_PAUSE_S)

@@ -1,4 +1,4 @@
-"""How a process reaches a provider: its row with the environment's keys and addresses, and what is missing there. Pure."""
+"""The endpoints of providers, from their rows and the environment, and what is missing for them. It does no I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _VARIABLE: Final = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 
 
 def whole(row: ProviderRow, providers: Mapping[str, ProviderRow]) -> ProviderRow:
-    """A variant's row with what it has from the provider that it is a variant of."""
+    """Return `row`; if it is a variant, with the fields inherited from the provider that it is a variant of."""
     if not row.variant_of:
         return row
     own = {name: getattr(row, name) for name in row.model_fields_set}
@@ -23,7 +23,10 @@ def whole(row: ProviderRow, providers: Mapping[str, ProviderRow]) -> ProviderRow
 
 
 def endpoint_of(name: str, row: ProviderRow, environment: Mapping[str, str], proxy: str = "") -> Endpoint:
-    """How a process with this environment reaches the provider. `proxy` is for one that has none of its own."""
+    """Return the endpoint of the provider `name` in this environment.
+
+    `proxy` is used if the row has no proxy and the base URL isn't on this machine.
+    """
     base_url = _first(environment, row.base_url_variables) or _filled(row.base_url, environment)
     if row.proxy is not None or _is_here(base_url):
         proxy = row.proxy or ""
@@ -43,7 +46,7 @@ def endpoint_of(name: str, row: ProviderRow, environment: Mapping[str, str], pro
 
 
 def missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str, str]) -> str:
-    """What has to be set or installed before the provider can be asked, or an empty text."""
+    """Return what has to be set or installed before the provider can be used, or an empty string."""
     if row.package and not _installed(row.package):
         return f"the extra turnwire[{row.extra}]"
     needs = []
@@ -70,7 +73,7 @@ def _installed(module: str) -> bool:
 
 
 def _callable(address: str) -> bool:
-    """Whether requests can be sent there. A user and a password in it would stand in the key's place."""
+    """Return whether requests can be sent to `address`. A user and a password in it would replace the key."""
     try:
         parts = urlsplit(address)
         return bool(parts.hostname) and parts.port != 0 and parts.username is None
@@ -79,7 +82,7 @@ def _callable(address: str) -> bool:
 
 
 def _is_here(address: str) -> bool:
-    """Whether it is on this machine."""
+    """Return whether `address` is on this machine."""
     try:
         host = urlsplit(address).hostname or ""
     except ValueError:
@@ -88,16 +91,16 @@ def _is_here(address: str) -> bool:
 
 
 def _carried(value: str) -> bool:
-    """Whether a header can carry it: a key that was copied with its quotes or with "…" can't be sent."""
+    """Return whether a header can carry `value`. A key copied with typographic quotes or "…" can't be sent."""
     return value.isascii() and value.isprintable()
 
 
 def _first(environment: Mapping[str, str], names: Iterable[str]) -> str:
-    """The first variable that is set and not blank, without the line's end that a pasted key brings along."""
+    """Return the value of the first variable that isn't blank, stripped, because a pasted key may have a line break."""
     return next((value for name in names if (value := environment.get(name, "").strip())), "")
 
 
 def _filled(text: str, environment: Mapping[str, str]) -> str:
-    """The text with its variables' values; nothing, if one of them isn't set."""
+    """Return `text` with the values of its variables, or an empty string if one of them isn't set."""
     values = {name: environment.get(name, "").strip().rstrip("/") for name in _VARIABLE.findall(text)}
     return _VARIABLE.sub(lambda found: values[found[1]], text) if all(values.values()) else ""

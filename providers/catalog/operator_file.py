@@ -1,6 +1,6 @@
-"""The operator's own rows: a TOML or JSON file over the rows that ship with this package.
+"""The operator's catalog file: TOML or JSON that changes the rows shipped with this package.
 
-It adds and overrides providers and models, hides them, gives them other names, and chooses the default.
+It can add, override and hide providers and models, define aliases and choose the default model.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SPELLINGS: Final = {
     "maxOutput": "max_output",
     "defaultModel": "default_model",
 }
-"""How the same is said in JSON files of another make."""
+"""Map from the field names in JSON files of other software to ours."""
 _PLAIN: Final = {
     "tuple_type": "should be a list",
     "dict_type": "should be a table",
@@ -42,17 +42,17 @@ _PATTERNS: Final = {
     ADDRESS: "should begin with http:// or https://",
     WORD: "should be a word in lower case",
 }
-"""What a person calls it."""
+"""Map from a pattern to the error text for a value that doesn't match it."""
 
 _Row = TypeVar("_Row", bound=BaseModel)
 
 
 class CatalogError(ValueError):
-    """The file is wrong. The text names the file, the keys in it, and what is wrong with each."""
+    """The file is invalid. The text names the file, the fields, and what is wrong with each."""
 
 
 class ModelEntry(BaseModel):
-    """A model of the file: what isn't given is that of the row with this id, or of the provider."""
+    """A model in the file. Missing fields are taken from the row with this id, or from the provider."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,7 +62,7 @@ class ModelEntry(BaseModel):
     model: str | None = None
     dialect: DialectName | None = None
     env_key: Variable | None = None
-    """The variable of its key, where that isn't its provider's."""
+    """The variable that holds the model's API key, if it isn't the provider's."""
     thinking: bool | None = None
     features: tuple[Feature, ...] | None = None
     context_window: int | None = Field(default=None, gt=0)
@@ -74,7 +74,7 @@ class ModelEntry(BaseModel):
 
 
 class _File(BaseModel):
-    """The file as a whole; its providers, models and aliases are looked at one by one."""
+    """The whole file. Its providers, models and aliases are validated one by one later."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -86,17 +86,20 @@ class _File(BaseModel):
 
 
 def open_catalog(environment: Mapping[str, str], path: str | None) -> Catalog:
-    """The catalog of a process, with the operator's file at `path` if there is one. Raises `CatalogError`."""
+    """Return the catalog of a process, with the operator's file at `path` if given.
+
+    Raise `CatalogError` if the file can't be read or is invalid.
+    """
     return Catalog(environment, operator_rows(Path(path)) if path else None)
 
 
 def operator_rows(path: Path) -> CatalogRows:
-    """The shipped rows with the file's. Raises `CatalogError`."""
+    """Return the shipped rows changed by the file. Raise `CatalogError` if it can't be read or is invalid."""
     return _Reading(path).rows()
 
 
 class _Reading:
-    """One file, and what was found wrong in it. A field with a mistake counts as not given, to find the others."""
+    """The reading of one file, with the errors found. A wrong field is treated as missing, to find other errors."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -106,7 +109,7 @@ class _Reading:
         self._providers = dict(shipped.providers)
         self._models = {row.id: row for row in shipped.models}
         self._unsure: set[str] = set()
-        """Names of models and providers that are meant to be there, and can't be read."""
+        """The names of models and providers that are in the file but can't be read."""
 
     def rows(self) -> CatalogRows:
         parsed = self._parsed()
@@ -168,7 +171,7 @@ class _Reading:
         self._providers[name] = row
 
     def _check_variant(self, name: str) -> None:
-        """Once all are known: a variant may stand before what it is a variant of."""
+        """Check `variant_of` once all providers are known, because a variant may precede its provider in the file."""
         row = self._providers.get(name)
         if row is None or not row.variant_of:
             return
@@ -205,7 +208,10 @@ class _Reading:
             self._models[row.id] = row.model_copy(update={"own_price": entry.price} if entry.price else {})
 
     def _provider_of(self, entry: ModelEntry, named: str, where: str) -> str | None:
-        """The provider's own name; with a key of its own, the model has a provider of its own too."""
+        """Return the canonical name of the provider `named`, or None after recording an error.
+
+        A model with its own API key gets its own provider, which is created here.
+        """
         names = {also: name for name, row in self._providers.items() for also in (name, *row.also)}
         provider = names.get(named)
         if provider is None:
@@ -229,13 +235,13 @@ class _Reading:
         return (*rest, "thinking") if entry.thinking else rest
 
     def _features(self, features: tuple[str, ...], where: str) -> None:
-        """A word of the operator's own is a label; one that is nearly one of ours is a slip."""
+        """Record an error for a feature that resembles one of ours. Other unknown features are valid labels."""
         for feature in set(features) - FEATURES:
             if close := get_close_matches(feature, FEATURES, n=1, cutoff=0.75):
                 self._wrong.append(f"{where}.features: there is no feature {feature}: did you mean {close[0]}?")
 
     def _check_names(self, rows: CatalogRows) -> None:
-        """Whoever is named as default, alias or fallback can be found, or may be what has a mistake."""
+        """Record an error for each default, alias or fallback that doesn't exist. Skip targets with other errors."""
         catalog = Catalog({}, rows)
         named = [(f"aliases.{name}", to, to) for name, to in rows.aliases.items()]
         others = [("default_model", rows.default_model)]
@@ -256,9 +262,10 @@ class _Reading:
         spelled: object = None,
         spare: Mapping[str, Any] = MappingProxyType({}),
     ) -> _Row | None:
-        """`given` as such a row; what is wrong in it is noted and left out, or is as in `spare`. None: that's not enough.
+        """Return `given` as a `kind`. Record errors, and drop wrong fields or take them from `spare`.
 
-        Of what stands there only names are repeated.
+        Return None if the rest isn't valid. `spelled` is the row with the file's field names, for the errors, which
+        repeat only names from the file.
         """
         try:
             return kind.model_validate(given)
@@ -281,5 +288,5 @@ class _Reading:
 
 
 def _spelled(given: Any) -> Any:
-    """The same with our names for its fields."""
+    """Return `given` with our names for its fields."""
     return {_SPELLINGS.get(name, name): value for name, value in given.items()} if isinstance(given, dict) else given

@@ -1,6 +1,6 @@
-"""What an answer costs, in US dollars: by the operator's price, the provider's own word, a list of prices, our catalog.
+"""The cost of an answer in US dollars: by the operator's price, the provider's report, a price list, or our catalog.
 
-Pure, and offline: the list of prices is the one that `genai-prices` brings along.
+The first of these that is known is used. It needs no network: the price list is the one that `genai-prices` ships.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ MILLION: Final = 1_000_000
 
 
 def load() -> None:
-    """Import the list: a third of a second, that had better not be the loop's."""
+    """Import the price list. This takes a third of a second, so it shouldn't run in the event loop."""
     from genai_prices.data_snapshot import get_snapshot
 
     get_snapshot()
 
 
 def cost_usd(route: Route, usage: Usage, reported: Decimal | None = None) -> Decimal | None:
-    """The cost of so many tokens. `reported`: what the provider says that they cost.
+    """Return the cost of `usage` in US dollars. `reported` is the cost reported by the provider, in US dollars.
 
-    None where no price is known, or where it comes to what no request costs.
+    Return None if no price is known, or if the cost is implausibly high (`COST_MAX`).
     """
     cost = _cost_usd(route, usage, reported)
     if cost is not None and cost >= COST_MAX:
@@ -52,7 +52,10 @@ def _cost_usd(route: Route, usage: Usage, reported: Decimal | None) -> Decimal |
 
 
 def per_million(route: Route) -> Price | None:
-    """What a million tokens of this model cost, as long as a request is small. Imports the list of prices."""
+    """Return the price of a million tokens of this model, for small requests. None if it isn't known.
+
+    This imports the price list.
+    """
     if route.own_price is not None:
         return route.own_price
     thousands = (Usage(1000, 0), Usage(0, 1000), Usage(1000, 0, cache_read_tokens=1000))
@@ -63,12 +66,15 @@ def per_million(route: Route) -> Price | None:
 
 
 def _million(cost: Decimal) -> Decimal:
-    """Of a thousand's cost, without zeros at its end."""
+    """Return the cost of a million tokens, given the cost of a thousand, without trailing zeros."""
     return Decimal(f"{(cost * 1000).normalize():f}")
 
 
 def _split(usage: Usage) -> tuple[int, int, int]:
-    """Input tokens that are new, read from a cache, and written to one; a provider may count more than there were."""
+    """Return the input tokens as (new, read from a cache, written to a cache).
+
+    The cached counts are capped at the input tokens, because a provider may report more.
+    """
     read = min(usage.cache_read_tokens or 0, usage.input_tokens)
     written = min(usage.cache_write_tokens or 0, usage.input_tokens - read)
     return usage.input_tokens - read - written, read, written
@@ -82,7 +88,7 @@ def _by(price: Price, usage: Usage) -> Decimal:
 
 
 def _by_list(route: Route, usage: Usage) -> Decimal | None:
-    # Imported here: most of a process's start would be this.
+    # Imported here because it would take most of a process's startup time.
     from genai_prices import Usage as Counted
     from genai_prices import calc_price
 

@@ -1,4 +1,4 @@
-"""What stands in `catalog.toml`: the rows of providers and models, as people type them."""
+"""The schema of `catalog.toml`: the rows of providers and models."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from providers.route import DialectName, Feature, Price
 VARIABLE = "^[A-Za-z_][A-Za-z0-9_]*$"
 ADDRESS = r"^(https?://|\{[A-Z]|$)"
 Variable = Annotated[str, Field(pattern=VARIABLE)]
-"""The name of an environment variable. What it holds stands in no file."""
+"""The name of an environment variable. Its value is never written to a file."""
 
 
 class ProviderRow(BaseModel):
-    """A provider. In `base_url`, `headers` and `proxy`, `{NAME}` stands for the variable of that name."""
+    """A provider. In `base_url`, `headers` and `proxy`, `{NAME}` is replaced by the variable of that name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,43 +26,43 @@ class ProviderRow(BaseModel):
     dialect: DialectName = "openai_chat"
     base_url: str = Field(default="", pattern=ADDRESS)
     base_url_variables: tuple[Variable, ...] = ()
-    """Variables that hold another address; the first that is set wins."""
+    """Variables that may hold another base URL. The first one that is set is used."""
     keys: tuple[Variable, ...] = ()
-    """Variables that hold the key, or several with commas between them; the first that is set wins."""
+    """Variables that may hold the API key, or several keys separated by commas. The first one that is set is used."""
     key_optional: bool = False
     credentials: tuple[Variable, ...] = ()
-    """Variables of which any does instead of a key: the provider's own SDK reads the rest."""
+    """Variables of which any one replaces the key. The provider's own SDK reads the other credentials."""
     headers: dict[str, str] = {}
     proxy: str | None = Field(default=None, pattern=ADDRESS)
-    """Through which HTTP proxy it is asked; empty: none. Not given: that of all (`CatalogRows`)."""
+    """The HTTP proxy for this provider. Empty means no proxy; None means the proxy of `CatalogRows`."""
     options: dict[str, tuple[Variable, ...]] = {}
-    """More of what a cloud's client needs, each with the variables that may hold it."""
+    """Other settings that the client of a cloud needs, each with the variables that may hold it."""
     required: tuple[str, ...] = ()
-    """The options without which nothing can be asked."""
+    """The options that have to be set before the provider can be used."""
     package: str = ""
-    """A module that has to be installed …"""
+    """A module that has to be installed."""
     extra: str = ""
-    """… and the extra of this package that brings it."""
+    """The extra of this package that installs `package`."""
     also: tuple[str, ...] = ()
-    """Other names that people have for this provider."""
+    """Other names of this provider."""
     patterns: tuple[str, ...] = ()
-    """Names of models that come here, although no row lists them."""
+    """Patterns for the names of models without a row that are routed to this provider."""
     unthinking: tuple[str, ...] = ()
-    """Of the models that no row lists, the names of those that can't think, whatever `features` says."""
+    """Patterns for the names of models without a row that can't think, even if `features` has "thinking"."""
     variant_of: str = ""
-    """The same provider elsewhere, whose models these are too."""
+    """The name of the provider that this one is a variant of. The variant has the same models."""
     hint: str = ""
-    """A sentence for who has a key that is refused."""
+    """A sentence that is appended to the error message if a key is rejected."""
     price_list: str = ""
     """The provider's name in `genai-prices`."""
     hidden: bool = False
     features: tuple[Feature, ...] = ("chat", "streaming")
-    """Those of a model that no row lists."""
+    """The features of a model without a row."""
     quirks: dict[str, Any] = {}
 
 
 class ModelRow(BaseModel):
-    """A model. `model` is the provider's own name for it, where that isn't the id."""
+    """A model. `model` is the provider's own name for it. Empty means the same as `id`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,21 +71,21 @@ class ModelRow(BaseModel):
     provider: str
     model: str = ""
     dialect: DialectName | None = None
-    """Where it isn't its provider's."""
+    """The dialect, if it isn't the provider's."""
     features: tuple[Feature, ...]
     context_window: int | None = Field(default=None, gt=0)
     max_output: int | None = Field(default=None, gt=0)
     price: Price | None = None
     own_price: Price | None = None
-    """The operator's: it wins over any other."""
+    """The operator's price, which overrides any other."""
     fallbacks: tuple[str, ...] = ()
     hidden: bool = False
-    """Not listed; who knows its name may ask it."""
+    """Whether the model is left out of lists. It can still be used by its name."""
     quirks: dict[str, Any] = {}
 
 
 class CatalogRows(BaseModel):
-    """All rows of a process."""
+    """All rows of the catalog of a process."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -93,12 +93,12 @@ class CatalogRows(BaseModel):
     providers: dict[str, ProviderRow]
     models: tuple[ModelRow, ...]
     proxy: str = Field(default="", pattern=ADDRESS)
-    """For every provider that has none of its own and isn't on this machine."""
+    """The HTTP proxy for every provider that has no `proxy` and isn't on this machine."""
     aliases: dict[str, str] = {}
-    """A name of the operator's choice to a model's id."""
+    """Map from a name chosen by the operator to a model's id."""
 
 
 @cache
 def shipped_rows() -> CatalogRows:
-    """The rows that ship with this package."""
+    """Return the rows that ship with this package."""
     return CatalogRows.model_validate(tomllib.loads(Path(__file__).with_name("catalog.toml").read_text("utf-8")))

@@ -1,1 +1,1 @@
-"""providers.http."""
+"""The HTTP client of the dialects, and the parsers of streamed answers."""

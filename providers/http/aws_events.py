@@ -1,4 +1,4 @@
-"""Amazon's binary event stream out of bytes, as they come; botocore knows the frames. No I/O.
+"""An incremental parser of Amazon's binary event stream. botocore decodes the frames. It does no I/O.
 
 Each frame carries one event of Anthropic's Messages, in base64, or an exception.
 """
@@ -24,20 +24,23 @@ from providers.http.stream import Unreadable
 PRELUDE_BYTES: Final = 12
 HEADERS_BYTES_MAX: Final = 16 * 1024
 FRAME_BYTES_MAX: Final = EVENT_BYTES_MAX * 3 // 2
-"""Base64 makes four bytes of three."""
+"""The bound of a frame, with room for base64, which makes four bytes of three."""
 
 
 class AwsEventParser:
-    """One stream. See `stream.Parser`. botocore gets whole frames: half a one it would copy with every piece of it."""
+    """The parser of one stream. See `stream.Parser`.
+
+    botocore gets whole frames only, because it would copy an unfinished frame with every piece.
+    """
 
     def __init__(self) -> None:
         self._frame = bytearray()
         """The unfinished frame."""
         self._size = 0
-        """How long it is to be; 0: its prelude isn't whole."""
+        """The size of the unfinished frame in bytes. 0 if its prelude isn't complete yet."""
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that this chunk completes. Raises `Unreadable` for what is no frame."""
+        """Return the events that `chunk` completes. Raise `Unreadable` if the bytes aren't a valid frame."""
         events: list[Event] = []
         begin = 0
         while begin < len(chunk):
@@ -56,12 +59,12 @@ class AwsEventParser:
         return events
 
     def close(self) -> list[Event]:
-        """Nothing: half a frame is no event."""
+        """Return no events, because an unfinished frame isn't an event."""
         return []
 
 
 def _size(prelude: bytearray) -> int:
-    """How long the frame is that begins like this. Raises `Unreadable`."""
+    """Return the size in bytes of the frame with this prelude. Raise `Unreadable` if the prelude is invalid."""
     size, headers, checksum = struct.unpack("!III", prelude)
     if crc32(prelude[:8]) != checksum:
         raise Unreadable("the beginning of a frame doesn't have its checksum")
@@ -83,7 +86,7 @@ def _event(message: EventStreamMessage) -> Event | None:
     headers: dict[str, object] = message.headers
     kind = headers.get(":message-type", "event")
     if kind != "event":
-        # Of an exception its type is in the headers and its words are in the payload; an error has both in the headers.
+        # An exception has its type in the headers and its message in the payload. An error has both in the headers.
         name = headers.get(":exception-type") or headers.get(":error-code") or kind
         said = headers.get(":error-message") or _said(message.payload[:REFUSAL_BYTES_MAX])
         return BARE, json.dumps({"error": {"type": name, "message": said}}).encode()

@@ -1,6 +1,6 @@
-"""An answer's body on one of aiohttp's connections: handed on in the moment in which it arrives, and watched.
+"""The body of a response on an aiohttp connection. It is passed on as it arrives, and has a timeout.
 
-A task that is woken for every piece would cost more than the rest of a token's way.
+Waking a task for every piece would cost more than all other processing of a token.
 """
 
 from __future__ import annotations
@@ -29,14 +29,15 @@ _MAPPED: Final[tuple[tuple[type[BaseException], type[httpx2.TransportError]], ..
     (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
 )
 REFUSAL_BYTES_MAX: Final = 64 * 1024
-"""Of the body of an answer that isn't the one that was wanted."""
+"""How much of the body of an error response is read."""
 LARGE_READ_BYTES, SLICE_S, RESTS = 4096, 0.002, 9
-"""If one read of so many bytes took more than `SLICE_S` of CPU to process, reading pauses for `RESTS` times as long."""
+"""If a read of at least `LARGE_READ_BYTES` takes more than `SLICE_S` of CPU time to process, reading pauses for
+`RESTS` times as long."""
 _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,6})\r\n")
 
 
 class Stalled(httpx2.ReadTimeout):
-    """Nothing that counts came for `waited_s`; `started`: something had come before."""
+    """No progress for `waited_s`. `started` is whether there was progress before."""
 
     def __init__(self, waited_s: float, *, started: bool) -> None:
         super().__init__(f"nothing came for {waited_s:g} s")
@@ -45,21 +46,21 @@ class Stalled(httpx2.ReadTimeout):
 
 
 class _Tap(asyncio.Protocol):
-    """In front of aiohttp's protocol on one connection: tells the body that is read there when something was parsed.
+    """A wrapper of aiohttp's protocol on one connection that notifies the body when something was parsed.
 
-    Whole chunks of an answer that its reader waits for go past aiohttp's parser: on a token's way that is a third of
-    all that Python does. The parser gets everything else, the end too, and doesn't miss what lies between two chunks.
+    Complete chunks bypass aiohttp's parser if the reader waits for them, which saves a third of the Python work per
+    token. The parser gets everything else, including the end, so whole chunks can be left out between its reads.
     """
 
     def __init__(self, parser: ResponseHandler) -> None:
         self._parser = parser
         self.body: Body | None = None
         self._between_chunks = False
-        """Whether what comes next begins a chunk, for sure."""
+        """Whether the next byte is certain to begin a chunk."""
 
     @classmethod
     def on(cls, connection: Connection | None) -> _Tap | None:
-        """The one on this connection; None if there is no connection any more."""
+        """Return the tap on this connection, and install one if needed. None if the connection is closed."""
         transport = connection and connection.transport
         if transport is None:
             return None
@@ -71,11 +72,11 @@ class _Tap(asyncio.Protocol):
 
     @property
     def failure(self) -> BaseException | None:
-        """Why no more can be parsed. The answer that is read is not told when the reason is in its own framing."""
+        """The exception that stopped the parser, or None. aiohttp doesn't report framing errors to the response."""
         return self._parser.exception()
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`. After a read that took long to process, pause reading so that others are served."""
+        """Process `data`. If that took long, pause reading so that other connections are served."""
         began = time.thread_time() if len(data) >= LARGE_READ_BYTES else None
         self._receive(data)
         if began is not None and (took_s := time.thread_time() - began) > SLICE_S:
@@ -88,7 +89,7 @@ class _Tap(asyncio.Protocol):
             asyncio.get_running_loop().call_later(seconds, self._read_on, transport)
 
     def _read_on(self, transport: asyncio.Transport) -> None:
-        # aiohttp itself stops reading where nobody takes what came, and reads on when somebody does.
+        # aiohttp pauses reading while its buffer is full, and resumes it itself when the buffer is read.
         held = any(getattr(self._parser, name, False) for name in ("_reading_paused", "_buffer_paused"))
         if not held and not transport.is_closing():
             transport.resume_reading()
@@ -105,12 +106,12 @@ class _Tap(asyncio.Protocol):
                 return
             data = data[begin:]
         self._parser.data_received(data)
-        # A chunk of events ends in a line's end, which no chunk's size does.
+        # A chunk of events ends with a line break of its own, which the line of a chunk's size doesn't.
         self._between_chunks = data.endswith(b"\n\r\n") and body.is_at_chunk_end
         body.arrived()
 
     def _hand_over(self, data: bytes, body: Body) -> int:
-        """Give the body the whole chunks that `data` begins with, while it takes them; where they end."""
+        """Pass the complete chunks at the start of `data` to `body` while it takes them. Return their end offset."""
         begin = 0
         while (size := _CHUNK_SIZE.match(data, begin)) is not None:
             content = size.end()
@@ -140,9 +141,9 @@ class _Tap(asyncio.Protocol):
 
 
 class Body(httpx2.AsyncByteStream):
-    """An answer's body. Its watch closes the connection when `due_in` was not called in time.
+    """The body of a response. Its timeout closes the connection if `due_in` isn't called in time.
 
-    The watch is one lazy timer: putting it off is an assignment, not a timer's cancelling and making.
+    The timeout is one lazy timer. Extending it is an assignment, without cancelling and creating a timer.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, waited_s: float, due: float) -> None:
@@ -162,7 +163,10 @@ class Body(httpx2.AsyncByteStream):
         self._timer = self._loop.call_at(due, self._watch)
 
     async def read(self) -> bytes:
-        """What has arrived, or the next that arrives; empty at the end. Raises httpx2's transport errors."""
+        """Return the bytes that have arrived, or wait for the next ones. Return b"" at the end.
+
+        Raise httpx2's transport errors.
+        """
         pieces: list[bytes] = []
 
         def take(piece: bytes) -> bool:
@@ -173,7 +177,10 @@ class Body(httpx2.AsyncByteStream):
         return b"".join(pieces)
 
     async def beginning(self, bytes_max: int, within_s: float) -> bytes:
-        """At most so many bytes, of what comes in time, and then the body is closed. How it ends doesn't matter."""
+        """Return the first `bytes_max` bytes, or fewer, that arrive within `within_s`, and close the body.
+
+        Ignore transport errors.
+        """
         pieces: list[bytes] = []
         left = bytes_max
 
@@ -193,10 +200,9 @@ class Body(httpx2.AsyncByteStream):
         return b"".join(pieces)[:bytes_max]
 
     async def each(self, take: Callable[[bytes], bool]) -> bool:
-        """Give `take` every piece as it arrives, until it answers False, or the end: that returns False.
+        """Pass every piece to `take` as it arrives. Return True once `take` returns False, and False at the end.
 
-        What arrives while nobody waits here stays where aiohttp bounds it. Raises httpx2's transport errors, and what
-        `take` raises.
+        Between calls, pieces stay in aiohttp's bounded buffer. Raise httpx2's transport errors and what `take` raises.
         """
         self._take = take
         try:
@@ -209,10 +215,10 @@ class Body(httpx2.AsyncByteStream):
             raise self._stalled or mapped(error) from error
         finally:
             self._waiter = None
-            self._take = bool  # who takes holds this body: an answer that is over isn't left to the collector of cycles
+            self._take = bool  # break the reference cycle, so that freeing the body needs no garbage collection
 
     def _hand_on(self) -> bool | None:
-        """Hand on what is there. None: more is wanted; False: it was the end."""
+        """Pass on the buffered pieces. Return True if `_take` stopped, False at the end, None if more is needed."""
         while piece := self._content.read_nowait():
             if not self._take(piece):
                 return True
@@ -224,7 +230,7 @@ class Body(httpx2.AsyncByteStream):
         return None
 
     def arrived(self) -> None:
-        """There is something new: a piece, the end, a failure."""
+        """Notify the reader of a new piece, the end, or a failure."""
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
@@ -238,14 +244,14 @@ class Body(httpx2.AsyncByteStream):
 
     @property
     def is_at_chunk_end(self) -> bool:
-        """Whether the newest bytes of the answer, decoded from nothing, were a chunk's last."""
+        """Whether the newest bytes of an answer without content encoding ended a chunk."""
         if not self._is_plain:
             return False
         ends: Sequence[int] | None = getattr(self._content, "_http_chunk_splits", None)
         return ends is not None and len(ends) > 0 and ends[-1] == self._content.total_bytes
 
     def took(self, piece: bytes) -> bool:
-        """Hand a piece on that aiohttp never sees, if its reader waits for it, and for nothing before it."""
+        """Pass on a piece that bypasses aiohttp, if the reader waits for it. Return whether it was passed on."""
         waiter = self._waiter
         if waiter is None or waiter.done():
             return False
@@ -257,12 +263,12 @@ class Body(httpx2.AsyncByteStream):
         return True
 
     def due_in(self, seconds: float) -> None:
-        """Something that counts has come; the next of it is due in so many seconds."""
+        """Report progress. The next progress is due within `seconds`."""
         self._started = True
         self._waited_s = seconds
         self._due = self._loop.time() + seconds
         if self._due < self._timer.when():
-            # The first event may take longer than those after it: then the timer is late, once.
+            # The first event may have a longer timeout than later ones, so the timer may be set too late once.
             self._timer.cancel()
             self._timer = self._loop.call_at(self._due, self._watch)
 
@@ -271,19 +277,19 @@ class Body(httpx2.AsyncByteStream):
             yield piece
 
     async def aclose(self) -> None:
-        """Close the connection, unless the body was read to its end: then it may serve again."""
+        """Close the connection, unless the body was read to its end. Then the connection may be reused."""
         self._timer.cancel()
         if self._tap is not None and self._tap.body is self:
             self._tap.body = None
         if not self._response.closed or self._response.connection is not None:
             self._response.close()
-            # The transport closes its socket in the loop's next pass: when this returns, that has been.
+            # The transport closes its socket in the next iteration of the loop. Wait for that.
             await asyncio.sleep(0)
 
     def _watch(self) -> None:
         now = self._loop.time()
         if self._waiter is None:
-            # Nobody is waiting: what makes this stream late is its reader, not its provider.
+            # Nothing waits for data, so the delay is caused by the reader, not by the provider.
             self._due = now + self._waited_s
         if now < self._due:
             self._timer = self._loop.call_at(self._due, self._watch)
@@ -294,6 +300,6 @@ class Body(httpx2.AsyncByteStream):
 
 
 def mapped(error: BaseException) -> httpx2.TransportError:
-    """A failure of aiohttp's as one of httpx2's, which SDKs understand."""
+    """Return the httpx2 transport error for an aiohttp error, because the SDKs understand only httpx2's."""
     kind = next((to for source, to in _MAPPED if isinstance(error, source)), httpx2.ReadError)
     return kind(f"{type(error).__name__}: {error}")

@@ -1,4 +1,4 @@
-"""JSON as providers send it when they err: halves of characters, fields of another type, several documents. Pure."""
+"""Lenient decoding of faulty JSON from providers: lone surrogates, wrong types, several documents. It does no I/O."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import msgspec
 S = TypeVar("S", bound=msgspec.Struct)
 
 DOCUMENTS_MAX: Final = 1000
-"""More of them in one event aren't merged frames."""
+"""The maximum of documents in one event. More than that isn't a result of merged frames."""
 MENDED_MAX: Final = 1000
-"""An event with more objects that don't fit is no event of its dialect."""
+"""The maximum of objects to mend in one event. An event with more doesn't belong to its dialect."""
 
 _scan = json.JSONDecoder().raw_decode
 
 
 def _between(text: str, at: int) -> re.Match[str]:
-    """What may stand between documents: a frame's beginning, where two were glued together, or the end's mark."""
+    """Match the separators at `at`: white space, the start of a frame that was merged in, or the end mark."""
     found = _SEPARATORS.match(text, at)
     assert found is not None
     return found
@@ -31,9 +31,9 @@ _SEPARATORS = re.compile(r"(?:\s|data:|\[DONE\])*+")
 
 
 def documents(data: bytes) -> list[Any]:
-    """The JSON documents in `data`, one behind the other. A lone surrogate stays one, to be joined later.
+    """Return the consecutive JSON documents in `data`. Keep lone surrogates, which are joined later.
 
-    Raises `ValueError` if what stands there is no JSON.
+    Raise `ValueError` if `data` isn't JSON.
     """
     text = data.decode("utf-8", "replace")
     found: list[Any] = []
@@ -51,20 +51,20 @@ def documents(data: bytes) -> list[Any]:
 
 
 class _TooBroken(ValueError):
-    """Too much of it doesn't fit."""
+    """Too many objects of an event don't match their types."""
 
 
 def fitting(document: Any, kind: type[S]) -> S:
-    """`document` as a struct, without the fields that are of another type than it knows.
+    """Return `document` as a struct of type `kind`, without the fields that have another type.
 
-    What an event of another family calls the same is not the same. Raises `ValueError` where it is no object, or where
-    too much of it doesn't fit.
+    A field of the same name in another family of events may have another meaning. Raise `ValueError` if `document`
+    isn't an object, or if too many objects in it don't match.
     """
     return _mended(document, kind, iter(range(MENDED_MAX)))
 
 
 def _mended(document: Any, kind: type[S], left: Iterator[int]) -> S:
-    """`left`: how many more objects may be mended."""
+    """Convert `document` to `kind`, without mismatched fields. `left` has one element per object that may be mended."""
     try:
         return msgspec.convert(document, kind, strict=False)
     except msgspec.ValidationError:
@@ -100,12 +100,12 @@ def _fitting(value: Any, kind: Any, left: Iterator[int]) -> Any:
 
 @cache
 def _fields(kind: type[msgspec.Struct]) -> list[tuple[str, str, Any]]:
-    """A struct's fields: their names, those in JSON, and their types."""
+    """Return the fields of a struct as (name, name in JSON, type)."""
     return [(field.name, field.encode_name, field.type) for field in msgspec.structs.fields(kind)]
 
 
 @cache
 def _options(kind: Any) -> tuple[msgspec.inspect.Type, ...]:
-    """What a value of this type may be."""
+    """Return the alternatives of a type: the members of a union, or the type itself."""
     info = msgspec.inspect.type_info(kind)
     return info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)

@@ -1,6 +1,6 @@
-"""Server-sent events out of bytes, as they come. Pure: no I/O, no decoding, no JSON.
+"""An incremental parser of server-sent events. It works on bytes: no I/O, no decoding, no JSON.
 
-Lines end with \\n, \\r or \\r\\n only: what else Unicode calls a line break may stand inside JSON.
+Lines end with \\n, \\r or \\r\\n only, because Unicode's other line breaks may occur inside JSON.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 Event = tuple[str | None, bytes]
-"""The event's name (None: the stream gave none) and its data."""
+"""The event's name, or None if the stream gave none, and its data."""
 
 BARE: Final = ""
-"""The name of what is no event: neighbouring lines of another format, such as a JSON error body."""
+"""The name for lines that aren't an event: adjacent lines of another format, such as a JSON error body."""
 
 EVENT_BYTES_MAX: Final = 8 * 1024 * 1024
 
@@ -19,31 +19,31 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class EventTooLarge(ValueError):
-    """An event is over the bound; the stream can't be followed any further."""
+    """An event exceeds the bound. The stream can't be parsed any further."""
 
 
 class SseParser:
-    """One stream. Feed it what was read, in order; then say that it ended."""
+    """The parser of one stream. The caller passes each read to `feed`, in order, then calls `close`."""
 
     def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
         self._bytes_max = event_bytes_max
         self._fresh = True
-        """Nothing but perhaps a piece of a byte order mark was fed."""
+        """Whether nothing was fed yet, except perhaps a piece of a byte order mark."""
         self._line = bytearray()
         """The unfinished line."""
         self._after_cr = False
-        """The last byte was \\r: an \\n that follows belongs to it."""
+        """Whether the last byte was \\r. A \\n that follows belongs to it."""
         self._name: str | None = None
         self._data: list[bytes] = []
         self._bare: list[bytes] = []
         self._size = 0
-        """Bytes in `_data` and `_bare`."""
+        """The number of bytes in `_data` and `_bare`."""
         self._events: list[Event] = []
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that this chunk completes. Raises `EventTooLarge`."""
+        """Return the events that `chunk` completes. Raise `EventTooLarge` if an event exceeds the bound."""
         if not (self._line or self._data or self._bare or self._after_cr or self._name):
-            # Most reads are whole events of the plainest form; they are worth a shorter way.
+            # Most reads are complete events of the simplest form, so they have a fast path.
             events = _whole(chunk) if len(chunk) <= self._bytes_max else None
             if events is not None:
                 self._fresh = False
@@ -51,7 +51,7 @@ class SseParser:
         return self._by_line(chunk)
 
     def close(self) -> list[Event]:
-        """What was still open at the end: a last event that no empty line followed, bare lines."""
+        """Return what is unfinished at the end: a last event without an empty line after it, or bare lines."""
         if self._line:
             line = bytes(self._line)
             self._line.clear()
@@ -114,7 +114,7 @@ class SseParser:
 
 
 def _whole(chunk: bytes) -> list[Event] | None:
-    """The events of a chunk that holds only whole `data:` and `event:`+`data:` blocks; None for any other."""
+    """Return the events of a chunk of complete `data:` and `event:`+`data:` blocks. None for any other chunk."""
     if not chunk.endswith(b"\n\n") or b"\r" in chunk:
         return None
     if chunk.startswith(b"data: ") and chunk.find(b"\n") == len(chunk) - 2:

@@ -1,7 +1,6 @@
-"""A provider's stream as batches of deltas: the loop that every dialect has in common.
+"""The conversion of a provider's stream to batches of deltas: the loop that all dialects share.
 
-It reads, lets the decoder speak, keeps the watch, and settles how a stream ends. Dialects differ in their
-decoders.
+It reads the stream, calls the dialect's decoder, applies the timeouts and decides how the stream ended.
 """
 
 from __future__ import annotations
@@ -21,24 +20,27 @@ from providers.http.sse import BARE, Event, EventTooLarge, SseParser
 SETTLE_S: Final = 5.0
 """How long a stream may stay open after its finish reason."""
 DRAIN_S: Final = 0.2
-"""How long to wait for the end of an answer that is over, so that its connection can serve again."""
+"""How long to wait for the end of the body after the answer is complete, so that the connection can be reused."""
 DRAIN_READS_MAX: Final = 16
 END_MARK: Final = b"[DONE]"
-"""What OpenAI's dialects end with; some hosts put quotes or blanks around it."""
+"""The end mark of OpenAI's dialects. Some hosts put quotes or blanks around it."""
 END_MARK_BYTES_MAX: Final = 16
 _LINES: Final = (b"\xef\xbb\xbf", b"event", b"data", b"id", b"retry")
 _BEGINNINGS: Final = frozenset(line[:size] for line in _LINES for size in range(1, 6))
-"""What half a line of an event may be."""
+"""The beginnings that a truncated line of an event may have."""
 
 S = TypeVar("S", bound=Struct)
 
 
 class Unreadable(ValueError):
-    """An event's data is not what its dialect says."""
+    """The data of an event isn't valid in its dialect."""
 
 
 def reread(data: bytes, kind: type[S]) -> list[S]:
-    """An event that the strict decoder refused, read with patience; several, where their frames were merged."""
+    """Decode leniently an event that the strict decoder rejected. Return several if their frames were merged.
+
+    Raise `Unreadable` if `data` isn't valid.
+    """
     try:
         return [fitting(document, kind) for document in documents(data)]
     except ValueError as error:
@@ -46,29 +48,32 @@ def reread(data: bytes, kind: type[S]) -> list[S]:
 
 
 class Decoder(Protocol):
-    """What a dialect makes of its events. Pure: it gathers deltas in `parts`."""
+    """A dialect's decoder of events. It collects deltas in `parts` and does no I/O."""
 
     parts: DeltaBuffer
     finishing: bool
-    """The reason for the ending is known; usage may follow."""
+    """Whether the finish reason is known. Usage may follow."""
     done: bool
-    """Nothing can follow."""
+    """Whether the stream is complete and nothing can follow."""
 
     def event(self, name: str | None, data: bytes) -> bool:
-        """Take one event. Returns whether it shows progress. Raises `ProviderError` and `Unreadable`."""
+        """Process one event. Return whether it shows progress.
+
+        Raise `ProviderError` if the event reports a failure, and `Unreadable` if it isn't valid.
+        """
 
     def whole(self, body: dict[str, Any]) -> bool:
-        """Take a document that came without a frame: an answer that wasn't streamed, or a bare piece of one.
+        """Process a document without a frame: an answer that wasn't streamed, or a bare piece of a stream.
 
-        False: it is none. Raises as `event` does.
+        Return False if `body` is neither. Raise as `event` does.
         """
 
     def end(self) -> None:
-        """Take the end of the stream. Raises `ProviderError` if the answer isn't whole."""
+        """Process the end of the stream. Raise `ProviderError` if the answer is incomplete."""
 
 
 class Parser(Protocol):
-    """What makes events of bytes. A failure in the stream's own framing is an event named `BARE`, of JSON."""
+    """A parser of bytes into events. A failure that the framing itself reports is an event named `BARE`, with JSON."""
 
     def feed(self, chunk: bytes) -> list[Event]: ...
 
@@ -76,7 +81,10 @@ class Parser(Protocol):
 
 
 class DeltaStream:
-    """One answer. Its `parser` is that of server-sent events, unless it is given. `sink` takes what it can at once."""
+    """The stream of one answer. Without `parser`, it is parsed as server-sent events.
+
+    `sink` gets each batch as it is read; `next` returns only the batches that `sink.take` didn't accept.
+    """
 
     def __init__(
         self,
@@ -97,14 +105,14 @@ class DeltaStream:
         self._failure: ProviderError | None = None
         self._ended = False
         self._spoke = False
-        """There was an event: what follows may be half a line of one, but is no other format."""
+        """Whether there was an event. Then stray lines may be a truncated event, but not another format."""
         self._stray = b""
-        """Lines that are neither events nor JSON."""
+        """The lines that are neither events nor JSON."""
 
     async def next(self) -> list[Delta] | None:
-        """The batch of the next network read that holds any, and isn't taken; None at the end. Raises `ProviderError`.
+        """Return the next batch that the sink didn't take, or None at the end. Raise `ProviderError` on failure.
 
-        What came before a failure is given first, and the failure at the next call.
+        A batch that came before a failure is returned first. The next call raises the failure.
         """
         while True:
             if self._failure is not None:
@@ -129,7 +137,10 @@ class DeltaStream:
         return batch + self._decoder.parts.take()
 
     def _piece(self, chunk: bytes) -> bool:
-        """Take what was read; whether to go on with the next. Not behind the end, nor where its batch is `next`'s."""
+        """Process one read. Return whether to continue with the next one.
+
+        Return False after the end, or if the sink didn't take the batch, so that `next` has to return it.
+        """
         events = self._parser.feed(chunk)
         self._spoke = self._spoke or (bool(events) and events[-1][0] != BARE)
         decoder = self._decoder
@@ -153,7 +164,7 @@ class DeltaStream:
             if name == BARE:
                 self._bare(data)
             elif data and decoder.event(name, data):
-                # Some keep a connection alive with events that hold nothing.
+                # Empty events aren't progress: some hosts use them to keep the connection alive.
                 progress = True
         return progress
 
@@ -161,13 +172,13 @@ class DeltaStream:
         try:
             self._events(events)
         except Unreadable:
-            # The last event of a stream that was cut off may be half an event: `end` will say so.
+            # The last event of an interrupted stream may be truncated. `end` reports that failure.
             return
 
     def _bare(self, data: bytes) -> None:
-        """Lines of another format. JSON there is the provider's way to say that it failed, or an answer after all.
+        """Process lines without frames. JSON is either an error of the provider or an answer that isn't framed.
 
-        Some hosts don't stream what they were asked to, with tools for one; some leave the frames out.
+        Some hosts don't stream as requested, for example with tools. Some leave out the frames.
         """
         try:
             bodies = documents(data)
@@ -190,7 +201,7 @@ class DeltaStream:
         self._decoder.end()
 
     def _break_off(self, error: Exception) -> None:
-        """The connection broke, or stalled, or brought nonsense. If the answer had told its end before, it is whole."""
+        """Handle a broken or stalled connection or invalid data. If the finish reason is known, end normally."""
         try:
             if self._decoder.finishing:
                 self._end()

@@ -1,6 +1,6 @@
-"""The HTTP client under the SDKs: their httpx2 transport, on aiohttp's connections.
+"""The HTTP client of the SDKs: an httpx2 transport on aiohttp's connections.
 
-The SDK builds, signs and sends a request; the answer's body is read beside it (`body.py`).
+The SDK builds, signs and sends a request. The body of the answer is read without the SDK (`body.py`).
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ KEEPALIVE_EVERY_S: Final = 10
 KEEPALIVE_PROBES: Final = 3
 IDLE_CONNECTION_S: Final = 60.0
 REFUSAL_S: Final = 5.0
-"""How long to wait for the body of an answer that isn't the one that was wanted: the status says the most."""
+"""How long to wait for the body of an error response. The status is its most important part."""
 BODY_PIECE_BYTES: Final = 512 * 1024
-"""A longer request body is written in pieces, so that the loop isn't held."""
+"""A longer request body is written in pieces, so that it doesn't block the loop."""
 
 _BODY: Final = "turnwire.body"
-# aiohttp has decoded and unframed the body already: these would have it done twice.
+# aiohttp has already decoded and unframed the body. With these headers httpx2 would do it again.
 _SPENT_HEADERS: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 
-# A charset there is the provider's choice, and some are slow to decode.
+# The provider chooses the charset in this header, and some charsets are slow to decode.
 _TYPE_HEADERS: Final = frozenset({b"content-type"})
 
 
 def body_of(response: httpx2.Response) -> Body:
-    """The body of a response that came through `HttpTransport`."""
+    """Return the body of a response that came through `HttpTransport`."""
     body = response.extensions[_BODY]
     assert isinstance(body, Body)
     return body
 
 
 class HttpTransport(httpx2.AsyncBaseTransport):
-    """httpx2's transport on one aiohttp session. The environment's proxies count only with `trust_env`."""
+    """An httpx2 transport on one aiohttp session. Proxies of the environment are used only if `trust_env`."""
 
     def __init__(self, timeouts: Timeouts, proxy: str = "", *, trust_env: bool = False) -> None:
         self._timeouts = timeouts
@@ -54,7 +54,11 @@ class HttpTransport(httpx2.AsyncBaseTransport):
         self._ssl: ssl.SSLContext | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send; returns with the answer's headers. `timeout["read"]` bounds the wait for its first event."""
+        """Send `request` and return the response once its headers arrive.
+
+        The extension `timeout["read"]`, in seconds, bounds the wait for the first event. Raise httpx2's transport
+        errors.
+        """
         session = self._session or self._open()
         first_s: float = request.extensions.get("timeout", {}).get("read") or self._timeouts.first_event_s
         due = asyncio.get_running_loop().time() + first_s
@@ -76,7 +80,7 @@ class HttpTransport(httpx2.AsyncBaseTransport):
         spent = _SPENT_HEADERS | _TYPE_HEADERS if refused else _SPENT_HEADERS
         headers = [(name, value) for name, value in response.raw_headers if name.lower() not in spent]
         if refused:
-            # Of an answer that isn't the one that was wanted, the SDK would read and decode everything.
+            # The SDK would read and decode the whole body of an error response, so bound it here.
             content = await body.beginning(REFUSAL_BYTES_MAX, REFUSAL_S)
             return httpx2.Response(response.status, headers=headers, content=content, extensions={_BODY: body})
         return httpx2.Response(response.status, headers=headers, stream=body, extensions={_BODY: body})
@@ -89,7 +93,7 @@ class HttpTransport(httpx2.AsyncBaseTransport):
 
     def _open(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
-            # No limit: a stream holds its connection for minutes, and one process has a thousand of them.
+            # No limit: a stream uses its connection for minutes, and one process has a thousand streams.
             connector=aiohttp.TCPConnector(
                 limit=0, socket_factory=_socket, keepalive_timeout=IDLE_CONNECTION_S, ttl_dns_cache=60
             ),
@@ -109,12 +113,12 @@ class HttpTransport(httpx2.AsyncBaseTransport):
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """One for all: to read the trusted certificates takes longer than to open a connection."""
+    """Return the shared TLS context. Loading the trusted certificates takes longer than opening a connection."""
     return httpx2.create_ssl_context()
 
 
 def http_client(timeouts: Timeouts, proxy: str = "") -> httpx2.AsyncClient:
-    """The client to hand to an SDK. A redirect is an error: a key is sent to the configured host only."""
+    """Return the client for an SDK. A redirect is an error, because a key is sent to the configured host only."""
     return httpx2.AsyncClient(
         transport=HttpTransport(timeouts, proxy),
         timeout=httpx2.Timeout(timeouts.first_event_s, connect=timeouts.connect_s),
@@ -126,7 +130,7 @@ def http_client(timeouts: Timeouts, proxy: str = "") -> httpx2.AsyncClient:
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket on which a peer that vanished is noticed within a minute."""
+    """Return a socket with keepalive, which detects a vanished peer within a minute."""
     made = socket.socket(family=address[0], type=address[1], proto=address[2])
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (

@@ -1,1 +1,1 @@
-"""providers.retry."""
+"""Retries, key rotation, circuit breakers and the replay of answers."""

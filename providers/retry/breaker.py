@@ -1,6 +1,6 @@
-"""Circuit breakers: what fails again and again isn't asked for a while, and then by one request only.
+"""Circuit breakers: after repeated failures requests stop for a while, then a single request probes the provider.
 
-No library fits: those for asyncio keep their state in a blocking Redis client, or ask it before every call.
+No library fits. Those for asyncio keep their state in a blocking Redis client, or query it before every call.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from msgspec import Struct
 from providers.base import ErrorCode
 
 PROBE_S: Final = 1.0
-"""How long to wait for the outcome of someone else's probe, as far as anybody can say."""
+"""The assumed wait for the outcome of another request's probe, whose real duration is unknown."""
 
 
 class Opened(Struct, frozen=True):
-    """An opening, as instances tell it to each other: a new `id` each time, for how long, and what was wrong."""
+    """The opening of a circuit, as instances share it. `id` is new for each opening; `code` is the error's code."""
 
     id: str
     open_ms: int
@@ -27,7 +27,10 @@ class Opened(Struct, frozen=True):
 
 
 class Breaker:
-    """One circuit: closed; open for `open_s` after so many failures in a row; then half open, for one probe."""
+    """A circuit that opens for `open_s` after `failures_max` failures in a row.
+
+    After that time it is half open and lets one probe through.
+    """
 
     def __init__(
         self,
@@ -46,29 +49,29 @@ class Breaker:
         self._learned = False
         self._last_id = ""
         self.opened: Opened | None = None
-        """Why it is open, or half open; None: it is closed."""
+        """The opening that made the circuit open or half open. None if it is closed."""
 
     @property
     def left_s(self) -> float:
-        """How long nobody may be asked; 0: go on, and say how it went."""
+        """The seconds until a request may be sent. 0 means send it now and report its outcome."""
         if self.opened is None:
             return 0.0
         left = self._until - self._clock()
         return left if left > 0 else PROBE_S if self._probing else 0.0
 
     def enter(self) -> bool:
-        """A request begins, where `left_s` is 0; whether it is the probe."""
+        """Register the start of a request, which needs `left_s` to be 0. Return whether it is the probe."""
         self._probing = self.opened is not None
         return self._probing
 
     def succeeded(self) -> None:
-        """A request was answered: the circuit is closed."""
+        """Close the circuit after a successful request."""
         self._failures = 0
         self._probing = False
         self.opened = None
 
     def failed(self, code: ErrorCode, *, probe: bool) -> None:
-        """A request failed. Those that began before the circuit opened change nothing more."""
+        """Register a failed request. If the circuit is open, ignore every request but the probe."""
         if self.opened is not None and not probe:
             return
         self._failures += 1
@@ -78,12 +81,12 @@ class Breaker:
             self._on_opened(self.opened)
 
     def abandoned(self, *, probe: bool) -> None:
-        """A request ended in a way that says nothing of the provider."""
+        """Register a request whose outcome doesn't show whether the provider works."""
         if probe:
             self._probing = False
 
     def learn(self, opened: Opened | None) -> None:
-        """What another instance has told: it opened its circuit; or None: of that nothing is known any more."""
+        """Apply the opening that another instance shared, once. None means that no shared opening is known any more."""
         if opened is None:
             if self._learned:
                 self._until = 0.0
@@ -100,22 +103,22 @@ class Breaker:
 
 
 class Breakers:
-    """The breakers of one process, by name. `on_change` is called when one of them has opened here."""
+    """The breakers of one process, by name. `on_change` is called when this process opens one of them."""
 
     def __init__(self, failures_max: int, open_s: float) -> None:
         self._failures_max = failures_max
         self._open_s = open_s
         self._breakers: dict[str, Breaker] = {}
         self.untold: dict[str, Opened] = {}
-        """What has opened here and the others don't know yet."""
+        """Map from a circuit's name to an opening of this process that isn't shared with other instances yet."""
         self.on_change: Callable[[], None] = lambda: None
 
     def names(self) -> list[str]:
-        """Every circuit that this process knows."""
+        """Return the names of all circuits that this process knows."""
         return list(self._breakers)
 
     def of(self, name: str) -> Breaker:
-        """The breaker of this name, closed at first."""
+        """Return the breaker with this name. A new one is closed."""
         breaker = self._breakers.get(name)
         if breaker is None:
             breaker = self._breakers[name] = Breaker(
@@ -124,7 +127,10 @@ class Breakers:
         return breaker
 
     def learn(self, told: Iterable[tuple[str, Opened | None]]) -> None:
-        """What all instances have told of these circuits by now."""
+        """Apply the shared state of the circuits in `told`, given as (name, opening or None).
+
+        Skip the circuits whose opening in this process isn't shared yet.
+        """
         for name, opened in told:
             if name not in self.untold:
                 self.of(name).learn(opened)

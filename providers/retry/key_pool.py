@@ -1,4 +1,4 @@
-"""The keys of one provider: taken in turn, a failing one rested, a failing provider's circuit kept open."""
+"""The keys of one provider: rotate the keys, rest failing keys, and keep the circuit of a failing provider open."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from providers.retry.breaker import Breaker, Breakers
 from providers.route import Endpoint, Route
 
 LIMITED_REST_S: Final = 2.0
-"""How long a key rests after a 429 that doesn't say how long."""
+"""How long a key rests after a 429 without a Retry-After."""
 REFUSED_REST_S: Final = 60.0
-"""How long a key rests that the provider refused, or that is out of credit: its siblings go first."""
+"""How long a key rests that the provider rejected or that is out of credit. The other keys are used first."""
 KEY_CODES: Final[frozenset[ErrorCode]] = frozenset({"upstream_auth", "upstream_rate_limited"})
 
 
 class Cooldown(Struct, frozen=True):
-    """Until when a key isn't used for a model, and why. `limited`: it will do again; else who knows."""
+    """The rest of a key for one model, until the monotonic time `until` in seconds, with the error that caused it.
+
+    If `limited`, the key is rate limited and will work again. Otherwise it may not.
+    """
 
     until: float
     limited: bool
@@ -30,7 +33,7 @@ class Cooldown(Struct, frozen=True):
 
 
 class CoolingDown(Struct, frozen=True):
-    """No key can be used now; waiting for `left_s` makes sense where it is `limited`."""
+    """The reason why no key can be used now. If `limited`, a key can be used after `left_s`."""
 
     left_s: float
     limited: bool
@@ -38,7 +41,7 @@ class CoolingDown(Struct, frozen=True):
     message: str
 
     def error(self) -> ProviderError:
-        """What that is to a turn."""
+        """Return the error that a turn fails with."""
         return ProviderError(
             self.code,
             self.message,
@@ -49,7 +52,10 @@ class CoolingDown(Struct, frozen=True):
 
 
 class Key:
-    """One key; `value` is empty where the provider wants none. Its rests are those of a model: so are rate limits."""
+    """A key of a provider. `value` is empty if the provider needs none.
+
+    `cooldowns` maps from a model's name to its rest, because rate limits apply per model.
+    """
 
     def __init__(self, value: str, breaker: Breaker) -> None:
         self.value = value
@@ -58,7 +64,7 @@ class Key:
 
 
 class KeyCheckout:
-    """A key for one request. Say how it went: `succeeded`, `failed` or `abandoned`."""
+    """A key for one request. The caller reports the outcome with `succeeded`, `failed` or `abandoned`."""
 
     def __init__(self, pool: KeyPool, key: Key, model: str) -> None:
         self.value = key.value
@@ -68,14 +74,14 @@ class KeyCheckout:
         self._probe = key.breaker.enter()
 
     def succeeded(self) -> None:
-        """The model began to answer."""
+        """Report that the model began to answer."""
         self._key.breaker.succeeded()
         cooldown = self._key.cooldowns.get(self._model)
         if cooldown is not None and not cooldown.limited:
             del self._key.cooldowns[self._model]
 
     def failed(self, error: ProviderError) -> None:
-        """The provider failed, or refused."""
+        """Report that the provider failed or rejected the request, with `error`."""
         if error.code in KEY_CODES:
             self._pool.cool_down(self._key, self._model, error)
             self.abandoned()
@@ -85,7 +91,7 @@ class KeyCheckout:
             self.abandoned()
 
     def abandoned(self) -> None:
-        """Nothing was learned of the provider."""
+        """Report that the outcome doesn't show whether the provider works."""
         self._key.breaker.abandoned(probe=self._probe)
 
 
@@ -103,16 +109,19 @@ class KeyPool:
 
     @property
     def open(self) -> bool:
-        """Whether no key's circuit lets a request through."""
+        """Whether the circuits of all keys are open, so that no request can be sent."""
         return all(key.breaker.left_s > 0 for key in self._keys)
 
     def check_out(self, route: Route, *, any_will_do: bool = False) -> KeyCheckout | CoolingDown:
-        """The next key that can be used for the model. `any_will_do`: rather one that was refused than none."""
+        """Return the next key that can be used for the route's model, or `CoolingDown` if there is none.
+
+        If `any_will_do`, return a key that was rejected rather than none.
+        """
         now = self._clock()
         model = route.model
         keys = [*self._keys[self._next :], *self._keys[: self._next]]
         if route.quirks.background:
-            # Who goes on with the answer elsewhere, or stops it, has to use the same key.
+            # Another instance has to use the same key to resume or stop the answer.
             keys = self._keys[:1]
         free = next(
             (key for key in keys if key.breaker.left_s <= 0 and not self._is_cooling_down(key, model, now)), None
@@ -130,7 +139,7 @@ class KeyPool:
         return CoolingDown(cooldown.until - now, cooldown.limited, cooldown.code, cooldown.message)
 
     def cool_down(self, key: Key, model: str, error: ProviderError) -> None:
-        """Leave the key alone for a while where it is asked for this model."""
+        """Let `key` rest for this model, for the error's Retry-After or for a default time."""
         now = self._clock()
         wait_s = LIMITED_REST_S if error.retryable else REFUSED_REST_S
         if error.retry_after_ms is not None:
@@ -153,6 +162,9 @@ class KeyPool:
 
 
 def circuit(endpoint: Endpoint, key: str) -> str:
-    """The name of a circuit: the same on every instance with this provider, address and key; it tells neither."""
+    """Return the name of the circuit for this endpoint and key. It reveals neither the address nor the key.
+
+    It is the same on every instance with this provider, address and key.
+    """
     digest = hashlib.sha256(f"{endpoint.base_url}\n{key}".encode()).hexdigest()
     return f"{endpoint.provider}:{digest[:16]}"

@@ -1,4 +1,4 @@
-"""An answer that is told again from its start, without what was heard of it before. Pure."""
+"""The replay of an answer from its start, without the content that was received before. It does no I/O."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from providers.base import Delta, DeltaSink, Part, PartDelta, PartKind, PartStar
 
 
 class Retold(Exception):
-    """What is told now isn't what was heard."""
+    """The replayed answer differs from the one that was received."""
 
 
 class Continued:
-    """The rest of one answer, of which `heard` is known: how much of each part, by its length."""
+    """A filter that removes the parts `heard` from a replayed answer, by their kinds and text lengths."""
 
     def __init__(self, heard: Iterable[Part]) -> None:
         self._kinds: list[PartKind] = []
@@ -24,7 +24,7 @@ class Continued:
             self._signatures.append(len(part.signature or ""))
 
     def rest(self, batch: list[Delta]) -> list[Delta]:
-        """What of a batch is new. Raises `Retold`."""
+        """Return the deltas of `batch` that are new. Raise `Retold` if a part's kind differs."""
         new: list[Delta] = []
         for delta in batch:
             if type(delta) is PartStarted and delta.part < len(self._kinds):
@@ -51,23 +51,23 @@ def _text(part: Part) -> str:
 
 
 def _after(heard: list[int], part: int, piece: str) -> str:
-    """`piece` without the characters of it that were heard."""
+    """Return `piece` without the characters that were already received, and reduce their count in `heard[part]`."""
     known = min(heard[part], len(piece))
     heard[part] -= known
     return piece[known:]
 
 
 class Unheard:
-    """Passes the batches of an answer that is told again on to `sink`, without what was heard of it before."""
+    """A sink that passes the batches of a replayed answer to `sink`, without the content received before."""
 
     def __init__(self, heard: Continued, sink: DeltaSink) -> None:
         self._heard = heard
         self._sink = sink
 
     def take(self, batch: list[Delta]) -> bool:
-        """See `DeltaSink`. `Retold` is raised in the task."""
+        """Return False, so that `Retold` is raised in the task, by `put`. See `DeltaSink`."""
         return False
 
     async def put(self, batch: list[Delta]) -> None:
-        """See `DeltaSink`. Raises `Retold`."""
+        """Pass the new deltas of `batch` to the sink. Raise `Retold` if a part's kind differs."""
         await give(self._heard.rest(batch), self._sink)

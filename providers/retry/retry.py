@@ -1,6 +1,6 @@
-"""Getting an answer to begin: retries, another key, another model. What has begun is nobody's to repeat.
+"""Start an answer with retries, other keys and fallback models. An answer that has started is never retried.
 
-Nothing here touches a token: the answer that has begun is handed out as its provider streams it.
+Nothing here processes tokens. An answer that has started is passed on as its provider streams it.
 """
 
 from __future__ import annotations
@@ -33,47 +33,47 @@ log = structlog.stdlib.get_logger("turnwire.provider")
 BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_MAX_S: Final = 8.0
 FALLBACK_WAIT_S: Final = 5.0
-"""Who can ask another model doesn't wait longer than this for the one that was wanted."""
+"""The longest wait for the requested model if there is a fallback."""
 PATIENCE_S: Final = 30.0
-"""What took longer than this to fail isn't asked the same again."""
+"""A request that took longer than this to fail isn't repeated to the same model."""
 
 
 class Retries(Struct, frozen=True):
-    """How hard to try. `attempts`: how often one model is asked, not counting those with another key."""
+    """The retry limits. `attempts` is the maximum of requests to one model, not counting those with another key."""
 
     attempts: int = 3
     wait_max_s: float = 60.0
-    """A longer wait, a provider's Retry-After too, is left to the client."""
+    """The longest wait before a retry. Longer waits, including a provider's Retry-After, are left to the client."""
     breaker_failures: int = 5
     breaker_open_s: float = 30.0
 
 
 class Requester(DeltaSink, Protocol):
-    """The party that wants the answer: it builds the request for each model, and is told what is tried."""
+    """A receiver of an answer that also builds the request for each model and is notified of each attempt."""
 
     async def build_request(self, route: Route) -> ChatRequest:
-        """What to ask this model. Raises `ProviderError` where it can't take that."""
+        """Return the request for this route's model. Raise `ProviderError` if the model can't take it."""
 
     def falling_back(self, route: Route) -> None:
-        """This model is asked in place of the one that was wanted."""
+        """Notify that this route's model is used instead of the requested one."""
 
     def requesting(self, route: Route, request: ChatRequest) -> None:
-        """A request goes out."""
+        """Notify that a request is about to be sent."""
 
     def failed(self, route: Route, error: ProviderError) -> None:
-        """The request failed."""
+        """Notify that the request failed."""
 
     def retrying(self, attempt: int, delay_ms: int) -> None:
-        """Attempt number `attempt` follows in `delay_ms`."""
+        """Notify that attempt number `attempt` follows in `delay_ms`."""
 
     def started(self) -> None:
-        """The answer begins: its first batch follows, and it isn't tried again."""
+        """Notify that the answer starts. Its first batch follows, and it isn't retried any more."""
 
 
 class _FirstContent:
-    """Passes an answer on from its first part, delta or response handle; what came before goes with that.
+    """A sink that holds an answer back until its first part, delta or response handle, then passes all of it on.
 
-    Until then the answer may be tried again.
+    Until then the answer may be retried.
     """
 
     def __init__(self, requester: Requester, on_start: Callable[[], None]) -> None:
@@ -83,11 +83,11 @@ class _FirstContent:
         self._held: list[Delta] = []
 
     def take(self, batch: list[Delta]) -> bool:
-        """See `DeltaSink`."""
+        """Pass `batch` on if the answer has started. Otherwise return False. See `DeltaSink`."""
         return self.started and self._requester.take(batch)
 
     async def put(self, batch: list[Delta]) -> None:
-        """See `DeltaSink`."""
+        """Pass `batch` on, or hold it if the answer has no content yet. See `DeltaSink`."""
         if not self.started:
             self._held += batch
             if not any(isinstance(delta, PartStarted | PartDelta | ResponseHandle) for delta in batch):
@@ -96,7 +96,7 @@ class _FirstContent:
         await self._requester.put(batch)
 
     async def end(self) -> None:
-        """Pass on what is held of an answer without content."""
+        """Pass on the held batches if the answer ended without content."""
         if not self.started:
             await self._requester.put(self._start())
 
@@ -109,7 +109,7 @@ class _FirstContent:
 
 
 class _BrokenOff(Exception):
-    """An answer that had started has failed: nobody may try it again."""
+    """The failure of an answer that had started. It must not be retried."""
 
     def __init__(self, error: ProviderError) -> None:
         super().__init__(str(error))
@@ -117,7 +117,7 @@ class _BrokenOff(Exception):
 
 
 class RetryingClient:
-    """Asks for answers, and remembers between turns what fails."""
+    """A client that requests answers with retries. It remembers failing keys and providers between turns."""
 
     def __init__(self, providers: Providers, retries: Retries) -> None:
         self.breakers = Breakers(retries.breaker_failures, retries.breaker_open_s)
@@ -126,10 +126,10 @@ class RetryingClient:
         self._pools = {endpoint.provider: KeyPool(endpoint, self.breakers) for endpoint in providers.endpoints()}
 
     async def answer(self, route: Route, requester: Requester, deadline: float, *, once: bool = False) -> None:
-        """Give `requester` an answer of the route's model, or else of one of its fallbacks; waits end by `deadline`.
+        """Pass an answer of the route's model, or of one of its fallbacks, to `requester`.
 
-        `once`: it continues something that was said, so that nothing may be tried twice. Raises `ProviderError`: the
-        failure of the model that was wanted, or of the answer that had started.
+        Waits end by `deadline`, in seconds of the loop's clock. If `once`, make one attempt only, because the request
+        continues an answer. Raise `ProviderError` with the failure of the requested model or of the started answer.
         """
         pool = self._pools.get(route.provider)
         try:
@@ -149,7 +149,7 @@ class RetryingClient:
 
 
 class _Attempts:
-    """What is tried for one turn."""
+    """The attempts of one turn."""
 
     def __init__(
         self, providers: Providers, retries: Retries, pools: dict[str, KeyPool], requester: Requester, deadline: float
@@ -162,11 +162,11 @@ class _Attempts:
         self._fallbacks: list[Route] = []
         self._next_fallback: tuple[Route, ChatRequest] | None = None
         self._asked: Route | None = None
-        """The model that clients believe is asked."""
+        """The route that was announced to clients last."""
         self._made = 0
 
     async def answer(self, wanted: Route) -> None:
-        """See `RetryingClient`."""
+        """Request the answer from `wanted`, then from its fallbacks. Raise `ProviderError` with the first failure."""
         request = await self._requester.build_request(wanted)
         self._fallbacks = self._providers.fallbacks(wanted)
         self._asked = wanted
@@ -187,7 +187,7 @@ class _Attempts:
         raise first
 
     async def _has_fallback(self) -> bool:
-        """Whether a model is left that can take the request."""
+        """Return whether there is a fallback left that can take the request."""
         while self._next_fallback is None and self._fallbacks:
             route = self._fallbacks.pop(0)
             try:
@@ -202,11 +202,11 @@ class _Attempts:
         return fallback
 
     async def _ask(self, route: Route, request: ChatRequest) -> None:
-        """One model, as often as it makes sense. Raises `ProviderError`."""
+        """Request the answer from one model, with retries. Raise `ProviderError` if they are used up or pointless."""
         await self._providers.load(route)
         pool = self._pools.get(route.provider)
         if pool is None:
-            # The demo: it has no keys, and fails on purpose only.
+            # The demo model has no keys and only fails on purpose, so it isn't retried.
             await self._send(route, request)
             return
         failure: ProviderError | None = None
@@ -271,18 +271,18 @@ class _Attempts:
         await _answer(self._providers.of(route, key), request, self._requester, on_start)
 
     async def _again(self, failure: ProviderError, took_s: float) -> bool:
-        """Whether the same model is worth another request."""
+        """Return whether to retry the same model after `failure`, which came after `took_s`."""
         if not failure.retryable or took_s > PATIENCE_S:
             return False
         return failure.code != "upstream_timeout" or not await self._has_fallback()
 
     async def _wait(self, route: Route, wait_s: float, failure: ProviderError) -> None:
-        """Wait for the next attempt; raise `failure` where that would take too long."""
+        """Wait for `wait_s` before the next attempt. Raise `failure` if that would take too long."""
         bound_s = FALLBACK_WAIT_S if await self._has_fallback() else self._retries.wait_max_s
         if wait_s > bound_s or _now() + wait_s >= self._deadline:
             raise failure
         if failure.code == "upstream_rate_limited":
-            # Whoever waits for the same key shouldn't come back in the same moment.
+            # Jitter: the turns that wait for the same key shouldn't retry at the same moment.
             wait_s += min(1.0, wait_s) * random.uniform(0, 0.25)
         self._announce(route)
         self._requester.retrying(self._made + 1, round(wait_s * 1000))
@@ -297,7 +297,7 @@ class _Attempts:
 async def _answer(
     provider: Provider, request: ChatRequest, requester: Requester, on_start: Callable[[], None] = lambda: None
 ) -> None:
-    """Give `requester` the whole answer. Raises `ProviderError` before it starts, and `_BrokenOff` after that."""
+    """Pass the whole answer to `requester`. Raise `ProviderError` before it starts and `_BrokenOff` after that."""
     sink = _FirstContent(requester, on_start)
     try:
         await provider.answer(request, sink)
@@ -309,7 +309,7 @@ async def _answer(
 
 
 def _may_pass_on(error: ProviderError) -> bool:
-    """Whether another model may do better: the fault is the provider's, and not the request's."""
+    """Return whether to try a fallback: if the provider is the cause of `error`, not the request."""
     return error.code.startswith("upstream_") or error.code == "model_not_found"
 
 

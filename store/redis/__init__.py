@@ -1,1 +1,1 @@
-"""store.redis.store."""
+"""The Redis store, in `store.redis.store`."""

@@ -1,7 +1,8 @@
-"""The connections to Redis: a few, bounded in number and in time, and its errors in our words.
+"""A bounded pool of connections to Redis, which turns Redis' errors into `StoreError`.
 
-A call takes one connection for one round trip. All of it, the wait for a connection and retries among it, has one
-deadline; what was cancelled or cut leaves no connection behind that could answer another call.
+A call takes one connection for one round trip. One deadline covers the whole call, including the wait for a
+connection and the retries. A connection whose call was cancelled or cut off is closed, so that a late reply can't
+answer another call.
 """
 
 from __future__ import annotations
@@ -42,13 +43,13 @@ log = structlog.stdlib.get_logger("turnwire.store")
 CONNECTIONS_MAX = 16
 CALL_TIMEOUT_S = 2.2
 REPLY_S = 0.2
-"""What is left of a call's time for its reply."""
+"""The part of a call's timeout that is reserved for its reply."""
 CONNECT_TIMEOUT_S = 2.0
 RETRIES = 2
 RETRY_DELAY_S = 0.1
 
 ScriptCall = tuple[str, bytes, tuple[Argument, ...]]
-"""A script's name, its one key, and its arguments."""
+"""A script's name, its only key, and its arguments."""
 
 AWAY = "The store can't be reached."
 SILENT = "The store didn't answer in time."
@@ -57,9 +58,9 @@ DENIED = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
 class RedisClient:
-    """The way to one Redis. Raises `StoreError` alone, whose message names neither the address nor a secret.
+    """A client for one Redis. Raises only `StoreError`, whose message has neither the address nor a secret.
 
-    `copies`: on how many replicas a call that is to be durable has to be, and how many ms it waits for that.
+    `copies`: the number of replicas that have to have a durable call, and how many ms the call waits for them.
     """
 
     def __init__(self, url: str, *, history_ttl_s: float, log_ttl_s: float, copies: tuple[int, int] = (0, 0)) -> None:
@@ -72,7 +73,7 @@ class RedisClient:
             self._connection_class = options.pop("connection_class", Connection)
             self._options = {
                 **options,
-                # The deadline of a whole call is enough, and a cancellation can get lost in the client's own.
+                # The deadline of the whole call is enough, and redis-py's own timeouts can swallow a cancellation.
                 "socket_timeout": None,
                 "socket_connect_timeout": CONNECT_TIMEOUT_S,
                 "retry": Retry(NoBackoff(), 0),
@@ -82,7 +83,7 @@ class RedisClient:
             }
             self.address = _address(self.connection())
         except (ValueError, TypeError):
-            # The cause may quote the URL, and with it a password.
+            # The cause may quote the URL, which may hold a password.
             raise StoreError(
                 "The store's URL can't be understood. Give --store redis://USER:PASSWORD@HOST:PORT/DB, with"
                 " percent-encoding where the password has a / or a @."
@@ -97,28 +98,28 @@ class RedisClient:
         self._closed = False
 
     def connection(self) -> AbstractConnection:
-        """A connection of its own, not yet connected, with our time limits."""
+        """Return a new connection with the client's time limits, not yet connected and not in the pool."""
         made: AbstractConnection = self._connection_class(**self._options)
         return made
 
     async def close(self) -> None:
-        """Let go of every connection; calls fail from now on."""
+        """Close every idle connection; later calls fail."""
         self._closed = True
         await self._drop_idle()
 
     async def script(
         self, name: str, key: bytes, *arguments: Argument, repeatable: bool = True, durable: bool = False
     ) -> Any:
-        """Run one script; see `scripts`."""
+        """Run one script and return its result; see `scripts`."""
         return (await self.scripts([(name, key, arguments)], repeatable=repeatable, durable=durable))[0]
 
     async def scripts(
         self, calls: Iterable[ScriptCall], *, repeatable: bool = True, durable: bool = False
     ) -> list[Any]:
-        """Run scripts in one round trip, each atomic by itself, and answer what they return, in order.
+        """Run scripts in one round trip, each atomic by itself, and return their results in order.
 
-        Where one fails the others have run all the same; that error is raised. `repeatable`: running them a second
-        time is harmless, so a call whose connection breaks is made again. `durable`: it waits for the replicas.
+        If one fails, the others have run all the same, and its error is raised. `repeatable`: running them twice is
+        harmless, so the call is retried if its connection breaks. `durable`: wait for the replicas.
         """
         known = [(self._scripts[name], key, arguments) for name, key, arguments in calls]
         commands = [("EVALSHA", script.sha, 1, key, *arguments) for script, key, arguments in known]
@@ -126,7 +127,7 @@ class RedisClient:
         replies = await exchange(commands, repeatable)
         unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
-            # The first call of each sends its source, and Redis knows it for those behind.
+            # The first call of each script sends its source; then Redis knows it for the calls after.
             sent: set[bytes] = set()
             again: list[tuple[Argument, ...]] = []
             for at in unknown:
@@ -140,7 +141,7 @@ class RedisClient:
         return await self._checked(replies)
 
     async def _exchange_durably(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
-        """As `_exchange`, and then until enough replicas have it, or their time is over."""
+        """Do `_exchange`, then wait until enough replicas have the data or the wait times out."""
         wanted, wait_ms = self._copies
         if wanted == 0:
             return await self._exchange(commands, repeatable)
@@ -150,19 +151,22 @@ class RedisClient:
         return replies
 
     async def load(self) -> None:
-        """Make every script known to Redis, so that the first calls need no second round trip."""
+        """Load every script into Redis, so that the first calls need no second round trip."""
         await self.commands([("SCRIPT", "LOAD", script.source) for script in self._scripts.values()])
 
     async def command(self, *command: Argument, repeatable: bool = True) -> Any:
-        """Run one command."""
+        """Run one command and return its result."""
         return (await self.commands([command], repeatable=repeatable))[0]
 
     async def commands(self, commands: Sequence[tuple[Argument, ...]], *, repeatable: bool = True) -> list[Any]:
-        """Run commands in one round trip, and answer what they return, in order. Raises the first's error."""
+        """Run commands in one round trip and return their results in order. Raises the first error."""
         return await self._checked(await self._exchange(commands, repeatable))
 
     async def deadline_ms(self) -> int:
-        """By Redis' clock, until when a call that begins now is to be done: later it has failed here, and was said to."""
+        """Return the time by which a call that begins now has to run, by Redis' clock, in ms since 1970.
+
+        If it runs later, this client has already reported it as failed.
+        """
         seconds, micros = await self.command("TIME")
         return int(seconds) * 1000 + int(micros) // 1000 + int((CALL_TIMEOUT_S - REPLY_S) * 1000)
 
@@ -170,13 +174,13 @@ class RedisClient:
         for reply in replies:
             if isinstance(reply, ResponseError):
                 if isinstance(reply, ReadOnlyError):
-                    # After a failover the old primary's connections are of no use: the name leads to the new one.
+                    # After a failover the connections lead to the old primary; the host name leads to the new one.
                     await self._drop_idle()
                 raise StoreError(sentence(reply)) from reply
         return replies
 
     async def _exchange(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
-        """The replies, errors that Redis answered among them."""
+        """Return the replies in order; an error that Redis replied is one of them."""
         if self._closed:
             raise StoreError("The store is closed.")
         try:
@@ -197,7 +201,7 @@ class RedisClient:
     async def _round_trip(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
         async with self._borrowed() as connection:
             if connection.is_connected and not repeatable and await connection.can_read():
-                # Closed or dirty while it was idle; what can't be repeated isn't sent there.
+                # Redis closed the connection or sent something while it was idle: it isn't safe for an unrepeatable call.
                 await connection.disconnect(nowait=True)
             await connect(connection)
             for piece in packed(commands):
@@ -212,7 +216,7 @@ class RedisClient:
 
     @asynccontextmanager
     async def _borrowed(self) -> AsyncIterator[AbstractConnection]:
-        """A connection for one round trip; it is used again only after a whole one."""
+        """Yield a connection for one round trip; it goes back to the pool only if the round trip was completed."""
         async with self._slots:
             connection = self._idle.pop() if self._idle else self.connection()
             try:
@@ -232,19 +236,19 @@ class RedisClient:
 
 
 class Linked:
-    """A part of the store that speaks over a link."""
+    """The base class of the store's parts that use a `RedisClient`."""
 
     def __init__(self, link: RedisClient) -> None:
         self._link = link
 
 
 async def connect(connection: AbstractConnection) -> None:
-    """Connect and introduce us, if it isn't connected."""
+    """Open the connection and do its handshake, unless it is open."""
     await connection.connect()  # type: ignore[no-untyped-call]
 
 
 def _unwrapped(error: ResponseError) -> ResponseError:
-    """What a command in a script was refused with: Redis 6.2 puts an error of its own around it."""
+    """Return the error of a command in a script without the error that Redis 6.2 wraps around it."""
     for code, kind in (("-OOM ", OutOfMemoryError), ("-READONLY ", ReadOnlyError)):
         if code in str(error):
             return kind(str(error))
@@ -252,7 +256,7 @@ def _unwrapped(error: ResponseError) -> ResponseError:
 
 
 def sentence(error: Exception) -> str:
-    """What a failure of Redis means, for a person; without what Redis or the system said."""
+    """Return what an error means as a sentence for a person, without the text of Redis or of the system."""
     if isinstance(error, OutOfMemoryError):
         return "The store is full."
     if isinstance(error, DENIED):

@@ -1,4 +1,4 @@
-"""Commands as they are sent to Redis. Pure."""
+"""Encoding of commands for Redis, without I/O."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ Argument = bytes | str | int
 
 
 def packed(commands: Sequence[tuple[Argument, ...]]) -> Iterator[list[Any]]:
-    """As they are sent: small ones in one piece. Large arguments aren't copied, and go out slice by slice."""
-    pack: Any = pack_command  # its annotation knows commands of one word alone
-    small: list[Any] = []  # bytes and slices of them, of which the annotations of redis-py know nothing
+    """Yield `commands` as lists of buffers to send.
+
+    Small commands are sent together. An argument above `SLICE_BYTES` isn't copied, and is sent slice by slice.
+    """
+    pack: Any = pack_command  # its annotation allows only commands of one word
+    small: list[Any] = []  # bytes and slices of bytes, which the annotations of redis-py don't allow
     for command in commands:
         if not any(isinstance(argument, bytes) and len(argument) > SLICE_BYTES for argument in command):
             small.append(pack(command))

@@ -1,4 +1,4 @@
-"""Notes in Redis: small facts of the whole gateway that expire, one key each, so that a cluster may spread them."""
+"""Ephemeral values in Redis: one key each, so that a cluster can spread them over its nodes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from store.redis.keys import raw
 
 
 class RedisNotes(Linked):
-    """The notes of `Store`."""
+    """The ephemeral values of `Store`."""
 
     async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bool:
         """See `Store`."""

@@ -1,4 +1,4 @@
-"""Conversations, messages, feedback and usage in Redis. A conversation lives on for its time after each change."""
+"""Conversations, messages, feedback and usage in Redis. Each change restarts a conversation's time to live."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TITLES_PER_STEP = 300
 
 
 class RedisHistory(Linked):
-    """The part of the Redis store that clients browse."""
+    """The part of the Redis store with the history that clients browse."""
 
     async def create_conversation(self, conversation: ConversationRecord, limits: TurnLimits | None = None) -> None:
         """See `Store`."""
@@ -40,7 +40,10 @@ class RedisHistory(Linked):
         return found[:limit], len(found) > limit
 
     async def _search(self, user: str, limit: int, before: str | None, wanted: str) -> list[ConversationRecord]:
-        """Redis knows no letters but ASCII's, so titles are compared here, some hundred in each of its steps."""
+        """Return at most `limit` conversations after `before` whose title contains `wanted`, which is casefolded.
+
+        Titles are compared here because Redis ignores the case of ASCII letters only. Each script reads some hundred titles.
+        """
         found: list[str] = []
         while True:
             (titles,) = accepted(
@@ -108,7 +111,7 @@ class RedisHistory(Linked):
         accepted(await self._link.script("feedback", user_prefix(user), raw(message), raw(rating), now_ms, *said))
 
     async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
-        """See `Store`. Exact for the last 31 days, and as long as the history is kept."""
+        """See `Store`. The sums are exact for the last 31 days, and for as long as the history is kept."""
         since = "" if since_ms is None else since_ms
         (sums,) = accepted(await self._link.script("usage", user_prefix(user), raw(conversation or ""), since))
         return counters(sums)

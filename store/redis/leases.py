@@ -1,7 +1,7 @@
-"""Whose turn a turn is, in Redis: leases by Redis' clock, wishes to stop, and who is attached to a turn.
+"""Ownership of turns in Redis: leases by Redis' clock, cancel requests, and presence.
 
-The turns themselves know their lease. The index in which lapsed ones are found lies outside of the users' keys: it
-is a hint, written beside, and mended by whoever renews, reads or looks.
+A turn's own fields have its lease. The index for finding lapsed leases lies outside the users' keys. It is a hint
+that is written separately, and is corrected when a lease is renewed, read or looked for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LAPSED_PER_BUCKET = 64
 
 
 class RedisLeases(Linked):
-    """The part of the Redis store that knows owners."""
+    """The part of the Redis store that handles ownership."""
 
     async def renew(self, owner: str, turns: list[tuple[str, str, int]], lease_ms: int) -> list[Lease]:
         """See `Store`."""
@@ -48,7 +48,7 @@ class RedisLeases(Linked):
             await self._note([(user, turn)], 0)
 
     async def expired_leases(self) -> list[tuple[str, str]]:
-        """See `Store`. What the index has wrong is put right."""
+        """See `Store`. Also correct entries of the index that are wrong."""
         lapsed = await self._link.scripts(
             [("lease_expiry", bucket_key(number), (LAPSED_PER_BUCKET,)) for number in range(BUCKETS)]
         )
@@ -76,7 +76,7 @@ class RedisLeases(Linked):
     async def claim(
         self, user: str, turn: str, owner: str, epoch: int, lease_ms: int, *, force: bool = False
     ) -> TurnRecord | None:
-        """See `Store`. The very same call again by who just took it answers the same."""
+        """See `Store`. If the owner that has just taken the turn repeats the same call, the result is the same."""
         answer = accepted(
             await self._link.script("claim", user_prefix(user), raw(turn), owner, epoch, lease_ms, int(force))
         )
@@ -106,11 +106,11 @@ class RedisLeases(Linked):
             )
 
     async def has_other_presence(self, user: str, turn: str, instance: str) -> bool:
-        """See `Store`."""
+        """See `Store`. Also return True if the turn isn't kept, because its presence is lost too."""
         return bool(await self._link.script("has_other_presence", user_prefix(user), raw(turn), instance))
 
     async def _note(self, turns: Iterable[tuple[str, str]], ms: int) -> None:
-        """Note in the index when leases lapse. It is a hint: a failure is mended later, and is none of the call's."""
+        """Write to the index when leases lapse. It is a hint that is corrected later, so ignore a failure."""
         try:
             await self._link.scripts(_index_calls(turns, ms, "CH"))
         except StoreError:
@@ -118,7 +118,10 @@ class RedisLeases(Linked):
 
 
 def _index_calls(turns: Iterable[tuple[str, str]], ms: int, how: str) -> list[ScriptCall]:
-    """One call for each bucket that the turns are in."""
+    """Return one script call for each bucket that has some of `turns`.
+
+    `ms`: the time from now until the leases lapse. `how`: "NX" keeps an existing entry, "CH" replaces it.
+    """
     buckets: dict[bytes, list[bytes]] = defaultdict(list)
     for user, turn in turns:
         buckets[bucket_of(user, turn)].append(index_member(user, turn))

@@ -1,4 +1,4 @@
-"""Places in Redis: for each key a sorted set of its holders by the end of their time, by Redis' clock."""
+"""Connection permits in Redis: a sorted set per key, with its holders by their time of expiry, by Redis' clock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEYS_PER_CALL = 256
 
 
 class RedisPlaces(Linked):
-    """The places of `Store`."""
+    """The connection permits of `Store`."""
 
     async def acquire_permits(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
         """See `Store`."""

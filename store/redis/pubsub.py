@@ -1,7 +1,7 @@
-"""Signals over Redis' pub/sub: one connection per process hears every channel that somebody here follows.
+"""Signals over Redis' pub/sub: one connection per process for all channels that the process subscribes to.
 
-Who follows only counts and waits; the listener alone reads and writes, so nobody's cancellation can cut a command
-in two. A lost connection is made again, and said only once every channel is heard again.
+Subscribers only change a count and wait; only the listener reads and writes, so that a cancelled subscriber can't
+cut a command in two. A lost connection is replaced, and reported only when every channel is subscribed again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHANNELS_PER_COMMAND = 500
 
 
 class _Followed:
-    """A channel that is followed: by how many, and whether Redis has said that it is heard."""
+    """A channel with its number of subscribers, and whether Redis has confirmed the subscription."""
 
     __slots__ = ("count", "heard")
 
@@ -38,7 +38,7 @@ class _Followed:
 
 
 class RedisSignals(Linked):
-    """The part of the Redis store that tells instances of what happened."""
+    """The part of the Redis store that sends signals between instances."""
 
     def __init__(self, link: RedisClient) -> None:
         super().__init__(link)
@@ -52,7 +52,7 @@ class RedisSignals(Linked):
         await self._link.command("PUBLISH", self._prefix + raw(channel), payload, repeatable=False)
 
     async def subscribe(self, channel: str) -> None:
-        """See `Store`. Whoever follows twice unfollows twice. Raises `StoreError` if it isn't heard in time."""
+        """See `Store`. Raises `StoreError` if Redis doesn't confirm the subscription in time."""
         name = raw(channel)
         followed = self._followed.get(name)
         if followed is None:
@@ -78,7 +78,7 @@ class RedisSignals(Linked):
         followed.count -= 1
         if followed.count <= 0 and self._followed.get(name) is followed:
             del self._followed[name]
-            followed.heard.set()  # whoever still waits was let go of, too
+            followed.heard.set()  # wake subscribers that still wait; none is counted any more
             self._send("UNSUBSCRIBE", name)
 
     def _send(self, command: str, name: bytes) -> None:
@@ -95,7 +95,7 @@ class RedisSignals(Linked):
                 await hearing.run(self._link.connection())
             except (RedisError, OSError):
                 if (task := asyncio.current_task()) and task.cancelling():
-                    # A loss at the moment of the cancellation hides it.
+                    # A connection that is lost during a cancellation replaces the cancellation with its own error.
                     raise asyncio.CancelledError from None
             finally:
                 for followed in self._followed.values():
@@ -107,7 +107,7 @@ class RedisSignals(Linked):
 
 
 class _Hearing:
-    """One connection's life. `complete`: every channel that was followed at its start is heard."""
+    """The listener on one connection. `complete`: every channel that was subscribed at its start is confirmed."""
 
     def __init__(self, signals: RedisSignals, deliver: Deliver, on_complete: Callable[[], None] | None) -> None:
         self._signals = signals
@@ -119,7 +119,7 @@ class _Hearing:
         self.complete = False
 
     async def run(self, connection: AbstractConnection) -> None:
-        """Hear until the connection is lost, or silent for too long; raises what happened."""
+        """Listen until the connection is lost or silent for too long, and raise the error."""
         signals = self._signals
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
@@ -175,7 +175,7 @@ class _Hearing:
             self._early.append((channel, payload))
 
     def _confirm(self, name: bytes) -> None:
-        """Redis hears `name` for us now, unless a command that is under way says otherwise."""
+        """Handle the confirmation of a SUBSCRIBE of `name`; ignore it if a later one is still unconfirmed."""
         self._unconfirmed[name] -= 1
         if self._unconfirmed[name] > 0:
             return
@@ -196,7 +196,7 @@ class _Hearing:
 
 
 def _batches(pending: list[tuple[str, bytes]]) -> list[tuple[str, list[bytes]]]:
-    """Neighbouring commands of one kind as one."""
+    """Merge neighboring commands of one kind, up to `CHANNELS_PER_COMMAND` channels."""
     batches: list[tuple[str, list[bytes]]] = []
     for command, name in pending:
         if batches and batches[-1][0] == command and len(batches[-1][1]) < CHANNELS_PER_COMMAND:

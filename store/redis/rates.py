@@ -1,4 +1,4 @@
-"""Paces in Redis: for each user when the next request is due, by Redis' clock, for as long as that is ahead."""
+"""Rate limits in Redis: the time when each user's next request is due, by Redis' clock, kept while it is in the future."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ USERS_PER_CALL = 256
 
 
 class RedisPaces(Linked):
-    """The paces of `Store`."""
+    """The rate limits of `Store`."""
 
     async def count_requests(self, taken: list[tuple[str, int, int]], interval_us: int) -> list[int]:
         """See `Store`."""

@@ -1,4 +1,4 @@
-"""What goes into scripts and comes out: records as MessagePack, flat lists of fields, and outcomes that refuse."""
+"""Conversion of script arguments and replies: records as MessagePack, flat lists of fields, and refusing outcomes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _COUNTERS = tuple(field.name.encode() for field in structs.fields(Counters))
 
 
 def packed(value: object) -> bytes:
-    """MessagePack as Redis' scripts read it: they know no bytes, so those are texts there, and what is None is left out."""
+    """Encode `value` as MessagePack for Redis' scripts.
+
+    The scripts have no type for bytes, so bytes are encoded as strings. A field that is None is left out.
+    """
     pieces: list[bytes] = []
     _pack(value, pieces)
     return b"".join(pieces)
@@ -52,7 +55,10 @@ def _pack(value: object, pieces: list[bytes]) -> None:
 
 
 def accepted(reply: list[Any]) -> list[Any]:
-    """What stands behind a reply's outcome. Raises what a refusing outcome says."""
+    """Return what follows the outcome in a script's reply; raise the error that a refusing outcome means.
+
+    Raises `NotFound`, `Conflict`, `Busy`, `Limited`, `Fenced`, `LogGap`, or `StoreError` if the script ran too late.
+    """
     outcome = reply[0]
     if outcome == b"not_found":
         raise NotFound(reply[1].decode())
@@ -72,7 +78,7 @@ def accepted(reply: list[Any]) -> list[Any]:
 
 
 def fields(flat: list[bytes]) -> Fields:
-    """A hash as Redis lists it."""
+    """Return a hash as a dict, from the flat list of names and values that Redis returns."""
     names = iter(flat)
     return dict(zip(names, names, strict=True))
 
@@ -82,7 +88,10 @@ def _text(value: bytes | None) -> str | None:
 
 
 def turn_record(user: str, flat: list[bytes], *, in_conversation: bool) -> TurnRecord:
-    """A turn. `in_conversation`: its conversation is there."""
+    """Return a turn from the flat list of its fields.
+
+    `in_conversation`: whether its conversation exists; if not, the record's `conversation` is None.
+    """
     kept = fields(flat)
     return TurnRecord(
         user=user,
@@ -106,7 +115,7 @@ def turn_record(user: str, flat: list[bytes], *, in_conversation: bool) -> TurnR
 
 
 def conversation_record(user: str, flat: list[bytes]) -> ConversationRecord:
-    """A conversation."""
+    """Return a conversation from the flat list of its fields."""
     kept = fields(flat)
     return ConversationRecord(
         id=kept[b"id"].decode(),
@@ -125,7 +134,7 @@ def conversation_record(user: str, flat: list[bytes]) -> ConversationRecord:
 
 
 def message_record(flat: list[bytes]) -> MessageRecord:
-    """A message."""
+    """Return a message from the flat list of its fields."""
     kept = fields(flat)
     return MessageRecord(
         id=kept[b"id"].decode(),
@@ -138,6 +147,6 @@ def message_record(flat: list[bytes]) -> MessageRecord:
 
 
 def counters(values: list[bytes | None]) -> Counters:
-    """Sums in the order of `Counters`; what was never counted has its default."""
+    """Return sums from values in the order of `Counters`; a value that is None gets the field's default."""
     named = zip(structs.fields(Counters), values, strict=True)
     return Counters(**{field.name: int(value) for field, value in named if value is not None})

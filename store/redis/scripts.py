@@ -1,4 +1,4 @@
-"""The Lua scripts that run inside Redis: read from `lua/`, put together with what they share, known by their hash."""
+"""The Lua scripts that run in Redis: read from `lua/`, joined with the shared functions they use, identified by hash."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _USES = re.compile(r"^-- uses: (.+)$", re.MULTILINE)
 
 
 class Script(Struct, frozen=True):
-    """A whole script and its hash, by which Redis knows it once it has seen it."""
+    """A complete script and the hash by which Redis knows it after it has been loaded."""
 
     name: str
     source: bytes
@@ -37,7 +37,7 @@ def _read(name: str) -> str:
 
 
 def load_scripts(*, channels: str, history_ms: int, log_ms: int) -> MappingProxyType[str, Script]:
-    """Every script by its name. `channels` begins every channel's name; it has no quote in it."""
+    """Return every script by its name. `channels` is the prefix of every channel's name; it must not contain a quote."""
     constants = {
         "DAY_MS": DAY_MS,
         "HISTORY_MS": history_ms,

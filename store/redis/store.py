@@ -1,4 +1,4 @@
-"""The Redis store: shared by many instances. Its parts are in the `redis_*.py` beside, its steps in `lua/`."""
+"""The Redis store, which many instances share. Its parts are the modules beside this one; its scripts are in `lua/`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ log = structlog.stdlib.get_logger("turnwire.store")
 
 VERSION_MIN = (6, 2)
 OPENINGS = 3
-"""So often it may be silent before it counts as away."""
+"""The number of attempts to open a Redis that doesn't answer in time."""
 
 
 class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, RedisPlaces, RedisSignals):
-    """`Store` on Redis 6.2 or newer, or Valkey. `url` is `redis://`, `rediss://` or `unix://`.
+    """A `Store` on Redis 6.2 or newer, or Valkey. `url` is `redis://`, `rediss://` or `unix://`.
 
     A conversation is kept for `history_ttl_s` after its last change, a log for `log_ttl_s` after the turn's ending.
-    An ending waits up to `wait_ms` until `wait_replicas` replicas have it too; where they don't, that is logged.
+    Storing an ending waits up to `wait_ms` until `wait_replicas` replicas have it too; if they don't, that is logged.
     """
 
     shared = True
@@ -47,7 +47,10 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, 
         super().__init__(RedisClient(url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s, copies=copies))
 
     async def open(self) -> None:
-        """See `Store`. A Redis that is silent for a moment, because it forks or is just being started, is asked again."""
+        """See `Store`. Try again if Redis doesn't answer in time, up to `OPENINGS` times in all.
+
+        Redis is silent for a moment while it forks or starts.
+        """
         for left in reversed(range(OPENINGS)):
             try:
                 await self._open()
@@ -58,7 +61,7 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, 
 
     async def _open(self) -> None:
         said = await self._link.command("HELLO")
-        # Every bucket is read, so that a node which serves only a part of a cluster is found out now.
+        # Read every bucket, so that opening fails on a node that serves only a part of a cluster.
         await self._link.commands([("ZCARD", bucket_key(number)) for number in range(BUCKETS)])
         version = dict(zip(said[::2], said[1::2], strict=True))[b"version"].decode()
         if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < VERSION_MIN:
@@ -66,7 +69,7 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, 
                 f"Redis {version} is too old: {'.'.join(map(str, VERSION_MIN))} or newer, or Valkey, is needed."
             )
         await self._link.load()
-        with suppress(StoreError):  # a user of its own may not be allowed to ask
+        with suppress(StoreError):  # the gateway's Redis user may not be allowed to run INFO
             memory = await self._link.command("INFO", "MEMORY")
             policy = re.search(rb"maxmemory_policy:(\S+)", memory)
             if policy is not None and policy[1] != b"noeviction":
@@ -76,7 +79,7 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, 
                 )
 
     def _hint(self, said: str) -> str:
-        """What to look at when Redis can't be opened."""
+        """Return what to check if Redis can't be opened. `said`: the error's message."""
         address = self._link.address
         if said not in {AWAY, SILENT}:
             return f"That is the Redis at {address}."

@@ -1,4 +1,4 @@
-"""Turns in Redis: accepting, the log, the ending. Each is one script over the keys of one user."""
+"""Turns in Redis: acceptance, log and ending. Each is one script over the keys of one user."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _decode_entry = msgspec.msgpack.Decoder(LogEntry).decode
 
 
 class RedisTurns(Linked):
-    """The part of the Redis store that runs turns."""
+    """The part of the Redis store that accepts, logs and ends turns."""
 
     async def accept(self, new: NewTurn) -> Accepted:
-        """See `Store`. The very same call again is fresh again, as long as nothing came of the first."""
+        """See `Store`. Repeating the same call returns `fresh` True again while the turn runs and has no events."""
         made = new.new_conversation
         conversation = new.conversation if made is None else made.id
         channel = conversation_channel(new.user, conversation or "")
         member = index_member(new.user, new.turn)
-        # Should the turn be refused, the index is wrong until somebody looks: it is a hint.
+        # If the turn is refused, the index has a wrong entry until `expired_leases` removes it; the index is a hint.
         reply, _ = await self._link.scripts(
             [
                 ("accept", user_prefix(new.user), (packed(new), channel, await self._link.deadline_ms())),
@@ -61,8 +61,10 @@ class RedisTurns(Linked):
         )
 
     async def append(self, appends: list[Append]) -> list[Appended]:
-        """See `Store`. Where Redis refuses one, as when it is full, the others are stored all the same and
-        `StoreError` is raised: writing all of them again is harmless."""
+        """See `Store`. If Redis refuses an append, for example because it is full, raise `StoreError`.
+
+        The other appends are stored all the same. Repeating all of them is harmless.
+        """
         answers: list[Appended] = []
         calls: list[ScriptCall] = []
         size = 0
@@ -97,7 +99,7 @@ class RedisTurns(Linked):
         return conversation_record(ended.user, kept) if kept else None
 
     async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
-        """See `Store`. A lapsed lease that is read is noted in the index, should the index have lost it."""
+        """See `Store`. If the turn's lease has lapsed, also add it to the index, which may have lost it."""
         kept, in_conversation, lapsed = await self._link.script("turn", user_prefix(user), raw(turn), int(with_request))
         if not kept:
             raise NotFound("turn")

@@ -1,1 +1,1 @@
-"""store.sqlite."""
+"""The embedded store on SQLite, in `store.sqlite.store`."""

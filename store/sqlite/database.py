@@ -1,8 +1,8 @@
-"""One SQLite file behind one thread: calls are queued in order, each is one transaction.
+"""A SQLite file used by one thread: calls are queued in order, and each is one transaction.
 
-What is written goes to the journal (the write-ahead log); another thread carries it into the file, so that no call waits
-for that. Other processes may read the file meanwhile, as for a copy. Knows how to open, lock and close the file, and
-nothing of what is in it but the schema's file name.
+Writes go to the journal (the write-ahead log); a second thread checkpoints it into the file, so that no call waits
+for that. Other processes may read the file meanwhile, for example to copy it. This module opens, locks and closes
+the file; of its contents it knows only the schema's file name.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _REFUSALS = {
 }
 _CANT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 JOURNAL_BYTES = 4 * 2**20
-"""A journal that is longer is carried into the file."""
+"""The length of the journal above which it is checkpointed."""
 JOURNAL_BYTES_MAX = 64 * 2**20
-"""The call that makes it longer waits until it is carried over: the other thread is behind."""
+"""The length above which a call waits for the checkpoint, because the other thread can't keep up."""
 _SCHEMA = Path(__file__).with_name("schema.sql")
 _UPGRADES = {version: Path(__file__).with_name(f"schema_from_{version}.sql") for version in (2, 3)}
-"""What makes the next version of an older one."""
+"""The scripts that upgrade an older version, by that version."""
 
 
 class Database:
-    """A SQLite database in WAL mode that no other gateway may open."""
+    """A SQLite database in WAL mode that no other gateway can open at the same time."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -59,12 +59,12 @@ class Database:
         self._is_open = False
 
     async def open(self) -> None:
-        """Open or make the file. Raises `StoreError` with what to do."""
+        """Open the file, or create it. Raises `StoreError` with a message that says what to do."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
         self._is_open = True
 
     async def close(self) -> None:
-        """Let the file go, after all queued calls."""
+        """Close the file after all queued calls have run."""
         if self._is_open:
             self._is_open = False
             await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
@@ -77,7 +77,10 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run `work(connection, …)` in a transaction of its own; it commits unless it raises."""
+        """Run `work(connection, …)` in its own transaction and return its result; commit unless it raises.
+
+        Raises `StoreError` if SQLite fails.
+        """
         return await self._queue(lambda: self._transact(lambda db: work(db, *args, **kwargs)))
 
     async def run_then(
@@ -88,9 +91,9 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """As `run`, for work that answers (T, S): the loop calls `then(S)` after the commit, before T.
+        """Do `run` for work that returns (T, S): the event loop calls `then(S)` after the commit; return T.
 
-        It does so also if the caller was cancelled meanwhile: what is committed is said.
+        `then` is called before T is returned, even if the caller was cancelled: what is committed is always announced.
         """
         loop = asyncio.get_running_loop()
 
@@ -133,7 +136,7 @@ class Database:
             _prepare(self._connection, self._path)
             if in_file:
                 self._journal = _Journal(self._path)
-                refuse_planted(self._path)  # by now the journals are there
+                refuse_planted(self._path)  # by now the journals exist
                 warn_of_others(self._path)
         except BaseException:
             self._close()
@@ -153,7 +156,7 @@ class Database:
 
 
 class _Journal:
-    """Carries a long journal into its file, in a thread of its own."""
+    """Checkpoints a long journal into its file, in a separate thread."""
 
     def __init__(self, path: str) -> None:
         self._name = f"{path}-wal"
@@ -162,22 +165,22 @@ class _Journal:
         self._is_busy = False
 
     def carry_over(self) -> None:
-        """Begin, if the journal is long and nobody has begun. Waits where it is far too long."""
+        """Start a checkpoint if the journal is long and none runs. Wait for one if it is far too long."""
         size = os.stat(self._name).st_size
         if size > JOURNAL_BYTES_MAX:
-            # Nothing is written meanwhile, so all of it is carried over, and the next call begins it anew.
+            # Nothing is written meanwhile, so the checkpoint covers all of it, and the next call starts a new journal.
             self._thread.submit(self._carry_over).result()
         elif size > JOURNAL_BYTES and not self._is_busy:
             self._is_busy = True
             self._thread.submit(self._carry_over)
 
     def close(self) -> None:
-        """After what was begun."""
+        """Close the connection after the running checkpoint is done."""
         self._thread.shutdown()
         self._connection.close()
 
     def _carry_over(self) -> None:
-        # A disk that fails is said by the next call that writes, and its journal is whole until then.
+        # The next call that writes reports a failing disk; the journal is complete until then.
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         self._is_busy = False
@@ -191,7 +194,10 @@ def _connect(path: str) -> sqlite3.Connection:
 
 
 def _lock(path: str) -> int:
-    """Keep other gateways out until the file that is returned is closed. SQLite's own locks let many processes in."""
+    """Lock the database against other gateways and return the lock's file descriptor; closing it unlocks.
+
+    SQLite's own locks let many processes in. Raises `StoreError`.
+    """
     try:
         lock = os.open(
             f"{path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, stat.S_IRUSR | stat.S_IWUSR
@@ -215,7 +221,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _check_version(connection: sqlite3.Connection, path: str) -> None:
-    """Raise `StoreError` for what isn't ours, before anything is written to it or beside it."""
+    """Raise `StoreError` for a file that isn't a store of a known version, before anything is written to it or beside it."""
     try:
         version = _version(connection)
     except sqlite3.Error as error:
@@ -226,11 +232,11 @@ def _check_version(connection: sqlite3.Connection, path: str) -> None:
 
 def _prepare(connection: sqlite3.Connection, path: str) -> None:
     try:
-        version = _version(connection)  # by now no other gateway changes it
+        version = _version(connection)  # by now no other gateway can change it
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # another thread does that
-        connection.execute("PRAGMA journal_size_limit = 0")  # a journal that was carried over is short again
+        connection.execute("PRAGMA wal_autocheckpoint = 0")  # the journal's thread does that
+        connection.execute("PRAGMA journal_size_limit = 0")  # truncate the journal after a checkpoint
         connection.execute("PRAGMA foreign_keys = ON")
         connection.create_function("casefold", 1, str.casefold, deterministic=True)
         connection.execute("PRAGMA temp_store = MEMORY")
@@ -242,11 +248,11 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
 
 
 def _refusal(path: str, error: sqlite3.Error) -> str:
-    """What SQLite's error means for this file, and what to do about it."""
+    """Return what SQLite's error means for this file, and what to do about it."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_IOERR and not os.access(
         path, os.W_OK, effective_ids=os.access in os.supports_effective_ids
     ):
-        code = sqlite3.SQLITE_READONLY  # of a file system that is read-only it says no more than that writing fails
+        code = sqlite3.SQLITE_READONLY  # for a read-only file system SQLite says only that writing failed
     meaning = _REFUSALS.get(code)
     return f"{path} can't be used: {error}." if meaning is None else f"{path} {meaning}"

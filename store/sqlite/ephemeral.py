@@ -1,4 +1,4 @@
-"""Notes in the embedded store: small facts that expire, by the wall clock, so that they outlive the process."""
+"""Ephemeral values in the embedded store. They expire by the wall clock, so that they outlive the process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from store.sqlite.turns import clock_ms
 
 
 class EmbeddedNotes:
-    """The notes of `Store`."""
+    """The ephemeral values of `Store`."""
 
     def __init__(self, database: Database) -> None:
         self._db = database

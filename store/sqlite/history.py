@@ -1,4 +1,4 @@
-"""Conversations, messages and feedback in the embedded store. Turns are in `embedded.py`."""
+"""Conversations, messages and feedback in the embedded store. Turns are in `turns.py` and `store.py`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COUNTERS = (
 
 
 class EmbeddedHistory:
-    """The half of the embedded store that clients browse."""
+    """The part of the embedded store with the history that clients browse."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -83,7 +83,7 @@ def _create_conversation(db: sqlite3.Connection, new: ConversationRecord, limits
 
 
 def insert_conversation(db: sqlite3.Connection, new: ConversationRecord) -> None:
-    """Write a new conversation's row."""
+    """Insert a new conversation's row."""
     db.execute(
         "INSERT INTO conversations (id, user, title, system, model, metadata, head, revision, created_ms,"
         " updated_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -103,7 +103,7 @@ def insert_conversation(db: sqlite3.Connection, new: ConversationRecord) -> None
 
 
 def read_conversation(db: sqlite3.Connection, user: str, conversation: str) -> ConversationRecord:
-    """One conversation of `user`. Raises `NotFound`."""
+    """Return a conversation of `user`. Raises `NotFound`."""
     row = db.execute("SELECT * FROM conversations WHERE id = ? AND user = ?", (conversation, user)).fetchone()
     if row is None:
         raise NotFound("conversation")
@@ -111,7 +111,7 @@ def read_conversation(db: sqlite3.Connection, user: str, conversation: str) -> C
 
 
 def insert_message(db: sqlite3.Connection, user: str, conversation: str, new: MessageRecord) -> bool:
-    """Write a message's row and count it. False if it was there."""
+    """Insert a message's row and count it in its conversation. Return False if the message exists already."""
     written = db.execute(
         "INSERT OR IGNORE INTO messages (id, user, conversation, parent, role, turn, created_ms, body)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -123,7 +123,7 @@ def insert_message(db: sqlite3.Connection, user: str, conversation: str, new: Me
 
 
 def counters(row: sqlite3.Row) -> Counters:
-    """The counter columns of a row."""
+    """Return the sums in the counter columns of a row."""
     return Counters(*(row[name] if name == "cost_nano" else row[name] or 0 for name in COUNTERS))
 
 

@@ -1,4 +1,4 @@
-"""Who owns a turn in the embedded store: leases, taking over, and wishes to stop."""
+"""Ownership of turns in the embedded store: leases, takeover, and cancel requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAKEABLE_MAX = 100
 class EmbeddedLeases(LocalSignals):
     """The ownership of `Store`.
 
-    A turn without a lease was released, or left by an earlier process, which is dead: anyone may take it.
+    A turn without a lease was released, or belonged to an earlier process, which is dead: any owner may take it.
     """
 
     def __init__(self, database: Database) -> None:
@@ -50,12 +50,12 @@ class EmbeddedLeases(LocalSignals):
 
 
 def lease(db: sqlite3.Connection, n: int, lease_ms: int) -> None:
-    """Give or prolong the lease of the turn in row `n`."""
+    """Create or renew the lease of the turn in row `n`, for `lease_ms` from now."""
     db.execute("INSERT OR REPLACE INTO leases (turn, until_s) VALUES (?, ?)", (n, time.monotonic() + lease_ms / 1000))
 
 
 def drop_lease(db: sqlite3.Connection, n: int) -> None:
-    """The turn in row `n` is nobody's now."""
+    """Delete the lease of the turn in row `n`."""
     db.execute("DELETE FROM leases WHERE turn = ?", (n,))
 
 
@@ -114,5 +114,5 @@ def _wish_cancel(db: sqlite3.Connection, user: str, turn: str, wish: bytes) -> t
     if row["stored_ms"] is not None:
         return False, []
     db.execute("UPDATE turns SET cancel = ? WHERE n = ? AND cancel IS NULL", (wish, row["n"]))
-    # Told again with every wish: the signal may have been lost, and hearing it twice is harmless.
+    # Signal every cancel request: an earlier signal may have been lost, and a second one is harmless.
     return True, [(instance_channel(row["owner"]), msgspec.msgpack.encode((user, turn)))]

@@ -1,4 +1,4 @@
-"""What a user may have, in the embedded store: checked in the transaction that accepts a turn."""
+"""The limits of a user in the embedded store, checked in the transaction that accepts a turn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from store.records import DAY_MS, Limited, NewTurn, Slots, TurnLimits
 
 
 def refuse_beyond(db: sqlite3.Connection, new: NewTurn) -> None:
-    """Count the start, unless a limit is reached. Raises `Limited`."""
+    """Check the limits of a new turn, then count its start. Raises `Limited`."""
     limits = new.limits
     if limits is None:
         return
@@ -48,7 +48,10 @@ def refuse_beyond(db: sqlite3.Connection, new: NewTurn) -> None:
 
 
 def refuse_storing(db: sqlite3.Connection, user: str, limits: TurnLimits, grows: int, *, fresh: bool) -> None:
-    """Whether so many bytes more may be kept, and, where they are of a `fresh` conversation, that. Raises `Limited`."""
+    """Raise `Limited` if the user may not store `grows` more bytes.
+
+    With `fresh`, also raise it if the user may not have one more conversation.
+    """
     if not limits.conversations and not limits.stored_bytes:
         return
     kept = db.execute("SELECT conversations, bytes FROM stored WHERE user = ?", (user,)).fetchone() or (0, 0)

@@ -1,4 +1,4 @@
-"""The turns' logs in the embedded store: append, read, and forget some time after the ending."""
+"""The logs of turns in the embedded store: appending, reading, and deleting some time after the ending."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ READ_BYTES_MAX = 1024 * 1024
 SWEEP_INTERVAL_S = 60.0
 SWEEP_ROWS_MAX = 1000
 
-# A flush of many turns is two statements, each one step: between steps SQLite's thread and the event loop pass the
-# interpreter's lock to and fro, which costs more than the rows do.
+# A flush of many turns is two statements, and each is a single step. Between steps SQLite's thread and the event loop
+# hand the interpreter's lock back and forth, which costs more than the rows do.
 _CONTINUING = """
 SELECT json_group_array(json_array(new.key, turns.n))
 FROM json_each(?) AS new CROSS JOIN turns
@@ -46,7 +46,7 @@ WITH RECURSIVE chain (n, previous, first) AS (
 )
 SELECT epoch, log.first, last, payload FROM chain JOIN log USING (n) WHERE last >= ?2 ORDER BY n
 """
-"""The entries from the one that holds event ?2 on."""
+"""The query for the entries from the one that holds event ?2 on."""
 _NEWEST = """
 WITH RECURSIVE chain (n, previous, depth) AS (
     SELECT log.n, previous, 1 FROM log_tails JOIN log ON log.n = entry WHERE log_tails.turn = ?1
@@ -60,7 +60,7 @@ _decode_continuing = msgspec.json.Decoder(list[tuple[int, int]], float_hook=floa
 
 
 class Written(NamedTuple):
-    """What became of an append, and whether there is something new to tell."""
+    """The result of an append; `fresh` is whether it wrote a new entry, which has to be published."""
 
     appended: Appended
     fresh: bool
@@ -74,7 +74,10 @@ class EmbeddedLog:
         self._sweep_at_s = 0.0
 
     def append(self, db: sqlite3.Connection, appends: list[Append]) -> tuple[list[Appended], list[Append]]:
-        """Write all of them (`Store.append`), and say which are new: one transaction is one flush of every turn."""
+        """Write `appends` in one transaction, which is one flush of all turns; see `Store.append`.
+
+        Return the outcomes in order, and the appends that wrote a new entry.
+        """
         plain = _add_continuing(db, appends)
         written = [
             Written(Appended("stored", new.last), fresh=True) if at in plain else self.add(db, new)
@@ -84,7 +87,7 @@ class EmbeddedLog:
         return [one.appended for one in written], [new for new, one in zip(appends, written, strict=True) if one.fresh]
 
     def add(self, db: sqlite3.Connection, new: Append) -> Written:
-        """One append, judged by what the log has now."""
+        """Write one append if it continues the log as it is now."""
         row = find(db, new.user, new.turn)
         if row is None:
             return Written(Appended("missing", 0), fresh=False)
@@ -94,7 +97,7 @@ class EmbeddedLog:
         if new.last <= end and _has(db, row["n"], new):
             return Written(Appended("stored", end, row["cancel"]), fresh=False)
         if row["stored_ms"] is not None:
-            # Nothing follows an ending, whoever writes it.
+            # Nothing may follow an ending, even if its own epoch writes it.
             return Written(Appended("fenced", end), fresh=False)
         if new.first != end + 1:
             return Written(Appended("gap", end, row["cancel"]), fresh=False)
@@ -116,7 +119,7 @@ class EmbeddedLog:
         return entries
 
     def sweep(self, db: sqlite3.Connection) -> None:
-        """Now and then delete what has expired: a bounded piece, and the next one at the next call."""
+        """Delete expired logs from time to time: at most `SWEEP_ROWS_MAX` rows, and the rest in the next calls."""
         now_s = time.monotonic()
         if now_s < self._sweep_at_s:
             return
@@ -132,12 +135,15 @@ class EmbeddedLog:
             deleted = drop_newest(db, row["n"], left)
             if deleted < left:
                 db.execute("UPDATE turns SET logged = 0 WHERE n = ?", (row["n"],))
-            # A turn without any entry is work too.
+            # A turn without entries counts as one row, so that the loop is bounded.
             left -= max(deleted, 1)
 
 
 def drop_newest(db: sqlite3.Connection, turn: int, count: int = -1) -> int:
-    """Delete so many of an ended turn's newest entries, all by default; how many there were."""
+    """Delete the `count` newest log entries of the turn in row `turn`; -1 deletes all.
+
+    Return how many were deleted.
+    """
     entries = db.execute(_NEWEST, (turn, count)).fetchall()
     db.executemany("DELETE FROM log WHERE n = ?", ((entry["n"],) for entry in entries))
     if entries:
@@ -150,7 +156,10 @@ def drop_newest(db: sqlite3.Connection, turn: int, count: int = -1) -> int:
 
 
 def _add_continuing(db: sqlite3.Connection, appends: list[Append]) -> set[int]:
-    """Write those that simply continue the log of a running turn; their places in `appends`."""
+    """Write in one statement the appends that continue the log of a running turn without a cancel request.
+
+    Return their indexes in `appends`. Nothing is written for a single append, or if a turn has several.
+    """
     if len(appends) < 2 or len({(new.user, new.turn) for new in appends}) < len(appends):
         return set()
     keys = _encode([(new.user, new.turn, new.epoch, new.first) for new in appends]).decode()
@@ -167,10 +176,10 @@ def _add_continuing(db: sqlite3.Connection, appends: list[Append]) -> set[int]:
 
 
 def _has(db: sqlite3.Connection, n: int, new: Append) -> bool:
-    """Whether these events, which are not behind the log's end, are in it as this epoch wrote them."""
-    # Epochs only grow along a log, so where its first event is this epoch's, the others are.
+    """Return whether the events, which don't reach past the log's end, are in the log as this epoch wrote them."""
+    # Epochs only grow along a log: if the first event is of this epoch, the others are too.
     held = db.execute(_READ, (n, new.first)).fetchone()
     if held is None or held["epoch"] != new.epoch:
         return False
-    # A repeat may be cut into other pieces; where it is the same piece, it must be the same events.
+    # A repeated append may cover another range; for the same range it must have the same events.
     return (held["first"], held["last"]) != (new.first, new.last) or bool(held["payload"] == new.payload)

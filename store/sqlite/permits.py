@@ -1,4 +1,4 @@
-"""Places in the embedded store: in memory, for no other process counts here, and who was here ends with this one."""
+"""Connection permits in the embedded store: kept in memory, because no other process has connections."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class EmbeddedPlaces:
-    """The places of `Store`."""
+    """The connection permits of `Store`."""
 
     def __init__(self) -> None:
         self._until: dict[str, dict[str, float]] = {}

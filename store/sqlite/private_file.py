@@ -1,6 +1,6 @@
-"""The SQLite file is its owner's alone: made so, and looked at before anything of it is read.
+"""Protection of the SQLite file from other users: it is created private, and checked before it is read.
 
-Who may write in its folder can put files there before us, SQLite's journals too, or in place of ours.
+A user who may write in its folder can create the file or SQLite's journals before the gateway does, or replace them.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from store.records import StoreError
 log = structlog.stdlib.get_logger("turnwire.store")
 
 ENDINGS = ("", "-wal", "-shm", "-journal", "-lock")
-"""Of the files that SQLite reads and writes for one database, and of the gateway's own lock."""
+"""The suffixes of the files that SQLite uses for one database, and of the gateway's own lock."""
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def make_private(path: str) -> None:
-    """Make the file where there is none. SQLite gives its journals the same rights; what goes wrong it says, too."""
+    """Create the file, readable by its owner only, if it doesn't exist.
+
+    SQLite gives its journals the same permissions. An error is ignored here: SQLite reports it too.
+    """
     with suppress(OSError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR))
 
 
 def refuse_planted(path: str) -> None:
-    """Raises `StoreError` for what another user put into a folder where others may write, such as /tmp.
+    """Raise `StoreError` for a file of another user in a folder where others may write, such as /tmp.
 
-    Root is trusted, and so is the owner of the folder, who can do as they like there.
+    Root is trusted, and so is the owner of the folder, who can replace any file in it anyway.
     """
     for place, folder in _places(path):
         trusted = {os.geteuid(), folder.st_uid, 0}
@@ -44,7 +47,7 @@ def refuse_planted(path: str) -> None:
 
 
 def warn_of_others(path: str) -> None:
-    """Say in the log who else can read the file, or put another in its place, and how to mend it."""
+    """Log a warning with a remedy if other users can read the file or replace it."""
     for place, folder in _places(path):
         where = os.path.dirname(place)
         if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
@@ -62,14 +65,14 @@ def warn_of_others(path: str) -> None:
 
 
 def _places(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Where the file is said to be, and where it is, with the folder of each."""
+    """Yield the absolute path of the file as given and with links resolved, each with the status of its folder."""
     for place in sorted({os.path.abspath(path), os.path.realpath(path)}):
         with suppress(OSError):
             yield place, os.stat(os.path.dirname(place))
 
 
 def _files(place: str) -> Iterator[tuple[str, os.stat_result]]:
-    """The files that there are, as they stand in the folder: a link is a link."""
+    """Yield the name and status of each existing file of the database; a symbolic link isn't followed."""
     for ending in ENDINGS:
         with suppress(OSError):
             yield place + ending, os.lstat(place + ending)

@@ -1,4 +1,4 @@
-"""Paces in the embedded store: in memory, for no other process counts here."""
+"""Rate limits in the embedded store: kept in memory, because no other process counts requests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class EmbeddedPaces:
-    """The paces of `Store`."""
+    """The rate limits of `Store`."""
 
     def __init__(self) -> None:
         self._due_us: dict[str, int] = {}

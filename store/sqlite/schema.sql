@@ -1,4 +1,4 @@
--- The embedded store's tables. `n` orders rows by insertion, so that pages are stable within one millisecond.
+-- The tables of the embedded store. `n` orders rows by insertion, so that pages are stable within one millisecond.
 
 CREATE TABLE IF NOT EXISTS conversations (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -23,7 +23,7 @@ CREATE TABLE IF NOT EXISTS conversations (
 );
 CREATE INDEX IF NOT EXISTS conversations_by_change ON conversations (user, updated_ms, n);
 
--- What is kept for each user: how many conversations, and the bytes of their texts and of their messages.
+-- The storage of each user: the number of conversations, and the bytes of their texts and of their messages.
 CREATE TABLE IF NOT EXISTS stored (
     user TEXT PRIMARY KEY,
     conversations INTEGER NOT NULL DEFAULT 0,
@@ -63,9 +63,9 @@ CREATE TRIGGER IF NOT EXISTS message_goes AFTER DELETE ON messages BEGIN
     UPDATE stored SET bytes = bytes - length(old.body) WHERE user = old.user;
 END;
 
--- `conversation` is null for stateless turns, and for those whose conversation was deleted. `ended_ms` is the gateway's
--- time of the ending, `stored_ms` this store's, by which it forgets. The wide columns stand last: reading those before
--- them doesn't touch their pages.
+-- `conversation` is null for a stateless turn, and for a turn whose conversation was deleted. `ended_ms` is the time of
+-- the ending by the gateway's clock. `stored_ms` is its time by this store's clock, which decides when data expires. The
+-- wide columns are last, so that reading the others doesn't touch their pages.
 CREATE TABLE IF NOT EXISTS turns (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     user TEXT NOT NULL,
@@ -97,15 +97,15 @@ CREATE TABLE IF NOT EXISTS turns (
     stateless_message BLOB,
     UNIQUE (user, turn)
 );
--- The running turns are few among all that ever ran: what asks for them names this index.
+-- Few of all turns are running, so every query for running turns names this index.
 CREATE INDEX IF NOT EXISTS turns_running ON turns (user, conversation) WHERE stored_ms IS NULL;
 CREATE INDEX IF NOT EXISTS turns_with_log ON turns (stored_ms) WHERE logged;
 CREATE INDEX IF NOT EXISTS turns_by_conversation ON turns (conversation);
 CREATE INDEX IF NOT EXISTS turns_by_end ON turns (user, ended_ms);
 
--- One row for each append; `turn` is the number of the turn's row, which outlives the reuse of an id. A turn's entries
--- are a chain, from its newest one back by `previous`: a flush of many turns adds rows at the table's end and changes
--- neighbouring tails, where an index by turn would change a page for each turn.
+-- One row for each append. `turn` is the number of the turn's row, which stays valid when an id is reused. A turn's
+-- entries are a chain, from the newest one back by `previous`. So a flush of many turns adds rows at the table's end and
+-- changes neighboring tails; with an index by turn it would change a page for each turn.
 CREATE TABLE IF NOT EXISTS log (
     n INTEGER PRIMARY KEY,
     turn INTEGER NOT NULL REFERENCES turns (n),
@@ -124,19 +124,19 @@ CREATE TRIGGER IF NOT EXISTS log_grows AFTER INSERT ON log BEGIN
     INSERT OR REPLACE INTO log_tails (turn, entry, last) VALUES (new.turn, new.n, new.last);
 END;
 
--- A lease is worth nothing to the next process, which may open the file only because this one is dead: it is written
--- in the same transactions, and never to the file. `until_s` is of the monotonic clock.
+-- A lease has no meaning for the next process, which can open the file only if this one is dead. So leases are written in
+-- the same transactions, but never to the file. `until_s` is by the monotonic clock.
 CREATE TEMP TABLE IF NOT EXISTS leases (
     turn INTEGER PRIMARY KEY,
     until_s REAL NOT NULL
 );
 
--- The running turns that wait for their conversation's others.
+-- The running turns that wait for other turns of their conversation.
 CREATE TABLE IF NOT EXISTS queues (
     turn INTEGER PRIMARY KEY REFERENCES turns (n)
 );
 
--- When each user's next start is due, of those that come at an even pace: worth nothing to the next process either.
+-- The time when each user's next start is due, for the rate limit. It has no meaning for the next process either.
 CREATE TEMP TABLE IF NOT EXISTS starts (
     user TEXT PRIMARY KEY,
     due_us INTEGER NOT NULL

@@ -1,4 +1,4 @@
--- Version 3 didn't count what is kept for each user (`embedded.sql`, which runs before this).
+-- Version 3 had no table `stored`; see `schema.sql`, which runs before this.
 
 INSERT INTO stored (user, conversations, bytes)
     SELECT user, count(*), sum(length(CAST(title AS BLOB)) + length(CAST(coalesce(system, '') AS BLOB)) + length(metadata))

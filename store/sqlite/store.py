@@ -1,6 +1,6 @@
-"""The embedded store: everything in one SQLite file, for one process. Here a turn is accepted and ended.
+"""The embedded store: everything in one SQLite file, for one process. Turns are accepted and ended here.
 
-Its logs are in `embedded_log.py`, who owns a turn in `embedded_leases.py`, conversations in `history.py`.
+Logs are in `log.py`, ownership is in `leases.py`, and conversations are in `history.py`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from store.sqlite.turns import clock_ms, find_record, read_record, require, runn
 
 
 class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes, EmbeddedPaces, EmbeddedPlaces):
-    """`Store` on SQLite. `path` is a file, or `:memory:` for a store that ends with the process.
+    """A `Store` on SQLite. `path` is a file, or `:memory:` for a store that ends with the process.
 
     A turn's log is kept until `log_ttl_s` after its ending; the history doesn't expire.
     """
@@ -75,7 +75,7 @@ class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes, EmbeddedPace
 
     async def ping(self) -> None:
         """See `Store`."""
-        await self.put_ephemeral("ping", b"", 0)  # a full disk can still be read
+        await self.put_ephemeral("ping", b"", 0)  # write something, because a full disk can still be read
 
     async def accept(self, new: NewTurn) -> Accepted:
         """See `Store`."""
@@ -153,11 +153,14 @@ def _accept(db: sqlite3.Connection, new: NewTurn) -> tuple[Accepted, list[Signal
 
 
 def _retire_id(db: sqlite3.Connection, new: NewTurn) -> int:
-    """Free an id whose day is over; its row keeps the usage under another name. The epoch to begin with."""
+    """Free a turn id that was used more than 24 h ago, and return the epoch in which the new turn begins.
+
+    The old row keeps the usage under another id.
+    """
     old = db.execute("SELECT n, epoch FROM turns WHERE user = ? AND turn = ?", (new.user, new.turn)).fetchone()
     if old is None:
         return new.epoch
-    # No id that a client may give has an @ in it.
+    # A client's id can't contain an @, so the new id is never taken.
     db.execute("UPDATE turns SET turn = turn || '@' || n WHERE n = ?", (old["n"],))
     return max(new.epoch, int(old["epoch"]) + 1)
 
@@ -165,7 +168,11 @@ def _retire_id(db: sqlite3.Connection, new: NewTurn) -> int:
 def _place(
     db: sqlite3.Connection, new: NewTurn
 ) -> tuple[ConversationRecord, MessageRecord | None, str | None, tuple[str, ...]]:
-    """Make or find the conversation and store the question there; both, the answer's parent, who is ahead."""
+    """Create or find the conversation and store the question in it.
+
+    Return the conversation, the question, the answer's parent, and the ids of the turns ahead. Raises `Busy` and
+    `NotFound`.
+    """
     if new.conversation is None:
         assert new.new_conversation is not None, "a turn with a history needs a conversation"
         insert_conversation(db, new.new_conversation)
@@ -179,7 +186,7 @@ def _place(
         require_message(db, new.user, conversation.id, new.parent, "parent")
         parent: str | None = new.parent
     else:
-        # The answers to come move the head one after the other, but for those from before a clear.
+        # Each running turn's answer will become the head in its order, except for turns from before a clear.
         following = [other["message"] for other in others if other["moves_head"]]
         parent = following[-1] if following else conversation.head
     question = None
@@ -225,12 +232,18 @@ def _end(db: sqlite3.Connection, log: EmbeddedLog, ended: EndedTurn) -> tuple[Co
 
 
 def _stateless(row: sqlite3.Row) -> bool:
-    """Whether the turn never had a conversation: the acceptance of one that has raises the revision, and notes it."""
+    """Return whether the turn never had a conversation, as opposed to one that was deleted.
+
+    Accepting a turn in a conversation raises the revision and stores it in the turn's row, so that it isn't 0.
+    """
     return row["conversation"] is None and row["revision"] == 0
 
 
 def _answer(db: sqlite3.Connection, conversation: str, revision: int, ended: EndedTurn) -> ConversationRecord:
-    """Store the answer in the history, move the head there unless it was cleared meanwhile, and count."""
+    """Store the answer in the history, add its usage, and return the conversation.
+
+    The answer becomes the head, unless the conversation was cleared after the turn was accepted.
+    """
     insert_message(db, ended.user, conversation, ended.answer)
     touch(db, conversation, ended.now_ms)
     sums = [getattr(ended.usage, name) for name in COUNTERS[:-1]]

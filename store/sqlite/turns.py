@@ -1,4 +1,4 @@
-"""The embedded store's rows of turns: how they are found, and the records that they are."""
+"""The rows of turns in the embedded store: queries, and conversion to records."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _RECORD = (
 
 
 def clock_ms() -> int:
-    """This store's clock, by which it forgets: ms since 1970."""
+    """Return the time in ms since 1970 by this store's clock, which decides when data expires."""
     return time.time_ns() // 1_000_000
 
 
 def find(db: sqlite3.Connection, user: str, turn: str) -> sqlite3.Row | None:
-    """What a decision about the turn needs of its row, unless it ended more than 24 h ago."""
+    """Return the columns of a turn's row that decisions need, or None if it doesn't exist or ended over 24 h ago."""
     return _select(db, "n, conversation, epoch, owner, seq, revision, stored_ms, cancel", user, turn)
 
 
 def require(db: sqlite3.Connection, user: str, turn: str) -> sqlite3.Row:
-    """As `find`. Raises `NotFound`."""
+    """Return the row as `find` does. Raises `NotFound`."""
     row = find(db, user, turn)
     if row is None:
         raise NotFound("turn")
@@ -42,7 +42,10 @@ def _select(db: sqlite3.Connection, columns: str, user: str, turn: str) -> sqlit
 
 
 def running_in(db: sqlite3.Connection, conversation: ConversationRecord) -> list[sqlite3.Row]:
-    """Its turns without an ending, oldest first: `turn`, `message`, and whether it `moves_head`."""
+    """Return the rows of the conversation's turns that have no ending, oldest first.
+
+    Their columns are `turn`, `message`, and `moves_head`: whether the turn's ending will move the head.
+    """
     return db.execute(
         "SELECT turn, message, revision > (SELECT cleared_revision FROM conversations WHERE id = ?2) AS moves_head"
         " FROM turns INDEXED BY turns_running WHERE user = ?1 AND conversation = ?2 AND stored_ms IS NULL ORDER BY n",
@@ -51,7 +54,7 @@ def running_in(db: sqlite3.Connection, conversation: ConversationRecord) -> list
 
 
 def running_of(db: sqlite3.Connection, user: str) -> list[str]:
-    """The ids of all the user's turns without an ending, oldest first."""
+    """Return the ids of all the user's turns that have no ending, oldest first."""
     rows = db.execute(
         "SELECT turn FROM turns INDEXED BY turns_running WHERE user = ? AND stored_ms IS NULL ORDER BY n", (user,)
     ).fetchall()
@@ -59,7 +62,7 @@ def running_of(db: sqlite3.Connection, user: str) -> list[str]:
 
 
 def running_among(db: sqlite3.Connection, user: str, turns: list[str]) -> list[bool | None]:
-    """Whether each of the turns still runs; None where it isn't kept."""
+    """Return for each of `turns`, in order, whether it still runs; None if it isn't kept."""
     rows = db.execute(
         "SELECT turn, stored_ms IS NULL AS runs FROM turns WHERE user = ?1 AND (stored_ms IS NULL OR stored_ms > ?3)"
         " AND turn IN (SELECT value FROM json_each(?2))",
@@ -70,7 +73,7 @@ def running_among(db: sqlite3.Connection, user: str, turns: list[str]) -> list[b
 
 
 def log_end(db: sqlite3.Connection, row: sqlite3.Row) -> int:
-    """The last seq that the turn's log has, or had before it expired; 0 where nothing was written."""
+    """Return the last seq of the turn's log, even if the log has expired; 0 if nothing was written."""
     if row["seq"] is not None:
         return int(row["seq"])
     last = db.execute("SELECT last FROM log_tails WHERE turn = ?", (row["n"],)).fetchone()
@@ -78,7 +81,10 @@ def log_end(db: sqlite3.Connection, row: sqlite3.Row) -> int:
 
 
 def find_record(db: sqlite3.Connection, user: str, turn: str, *, with_request: bool = False) -> TurnRecord | None:
-    """Return the turn, unless it ended more than 24 h ago. Its request, up to 20 MiB, is read only `with_request`."""
+    """Return the turn, or None if it doesn't exist or ended more than 24 h ago.
+
+    Its request, up to 20 MiB, is read only `with_request`.
+    """
     row = _select(db, _RECORD + (", request" if with_request else ""), user, turn)
     if row is None:
         return None
@@ -104,7 +110,7 @@ def find_record(db: sqlite3.Connection, user: str, turn: str, *, with_request: b
 
 
 def read_record(db: sqlite3.Connection, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
-    """As `find_record`. Raises `NotFound`."""
+    """Return the turn as `find_record` does. Raises `NotFound`."""
     found = find_record(db, user, turn, with_request=with_request)
     if found is None:
         raise NotFound("turn")

@@ -1,9 +1,9 @@
--- Accept a turn: its id, request, question, conversation and lease.
+-- Accept a turn: store its id, request, question, conversation and lease.
 -- uses: clock, turn_fields, conversation, limits
--- KEYS[1] the user's prefix. ARGV: the turn as MessagePack, the channel of its conversation, until when to do it.
--- Returns {'known', turn, whether its conversation is there}, {'fresh', turn, conversation, the question's parent, turns
--- ahead, slots}, {'conflict'}, {'busy'}, {'not_found', what}, {'limited', limit, ms} or {'late'}; records are flat lists of
--- fields, without the request, which who asks has.
+-- KEYS[1] the user's prefix. ARGV: the turn as MessagePack, the channel of its conversation, the deadline in ms.
+-- Returns {'known', turn, whether its conversation exists}, {'fresh', turn, conversation, the question's parent, turns
+-- ahead, slots}, {'conflict'}, {'busy'}, {'not_found', what}, {'limited', limit, ms} or, after the deadline, {'late'}.
+-- Records are flat lists of fields. They don't have the request, because the caller has it.
 local p, new = KEYS[1], cmsgpack.unpack(ARGV[1])
 local turn = p .. 'turn:' .. new.turn
 if clock_ms() > tonumber(ARGV[3]) then
@@ -27,7 +27,7 @@ if known[1] then
     local there = known[6] and redis.call('EXISTS', p .. 'conversation:' .. known[6]) or 0
     return {'known', turn_record(turn), there}
   end
-  -- The very same call: its first answer was lost on the way.
+  -- The same call is repeated, because its first reply was lost on the way.
   local ahead = {}
   if known[6] and new.on_busy == 'queue' then
     for _, other in ipairs(running_turns(p, 'active:' .. known[6])) do
@@ -72,7 +72,7 @@ if not new.stateless then
     ahead = running
     if #ahead > 0 and not new.parent then
       local newest = redis.call('HMGET', p .. 'turn:' .. ahead[#ahead], 'message', 'revision')
-      -- Of a context that was emptied since, nothing is answered.
+      -- After a clear the answer of a turn that was accepted before it isn't the parent.
       parent = tonumber(newest[2]) > tonumber(kept[3]) and newest[1] or parent
     end
   end

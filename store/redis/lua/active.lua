@@ -1,4 +1,4 @@
--- The turns without an ending of a conversation, or of the user.
+-- List the turns of a conversation or of the user that have no ending.
 -- uses: clock, turn_fields, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation ('' for all).
 -- Returns {'ok', ids, oldest first} or {'not_found', what}.

@@ -1,7 +1,7 @@
--- One entry of a turn's log.
+-- Append an entry to a turn's log.
 -- uses: clock, turn_fields, entries
 -- KEYS[1] the user's prefix. ARGV: turn, epoch, first, last, encoded entry, channel.
--- Returns the log's end if the entry is stored and nothing else is to be said, else {outcome, end, wish to stop}.
+-- Returns the log's end if the entry is stored and there is no cancel request, else {outcome, end, cancel request}.
 local turn = KEYS[1] .. 'turn:' .. ARGV[1]
 local log = KEYS[1] .. 'log:' .. ARGV[1]
 local kept = kept_of(turn, 'epoch', 'seq', 'base', 'status', 'cancel')

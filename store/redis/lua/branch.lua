@@ -1,6 +1,6 @@
--- The way from a message to its root.
+-- Return the messages from a message to its root.
 -- uses: clock, turn_fields, conversation
--- KEYS[1] the user's prefix. ARGV: conversation, message, how many bytes the bodies may have together, or nothing.
+-- KEYS[1] the user's prefix. ARGV: conversation, message, maximum bytes of the bodies together (optional).
 -- Returns {'ok', messages (newest first), number of older messages left out} or {'not_found', what}.
 local p, id, branch = KEYS[1], ARGV[2], {}
 local left, older = tonumber(ARGV[3] or 'inf'), 0

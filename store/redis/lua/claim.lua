@@ -1,7 +1,7 @@
--- Become a turn's owner.
+-- Make an instance a turn's owner.
 -- uses: clock, turn_fields, entries
--- KEYS[1] the user's prefix. ARGV: turn, owner, proposed epoch, ms, whether from a living owner too.
--- Returns {'taken', turn, whether its conversation is there}, {'held'} (or ended) or {'not_found', what}.
+-- KEYS[1] the user's prefix. ARGV: turn, owner, proposed epoch, ms of the lease, 1 to take a held turn too.
+-- Returns {'taken', turn, whether its conversation exists}, {'held'} (also if it has ended) or {'not_found', what}.
 local p = KEYS[1]
 local turn = p .. 'turn:' .. ARGV[1]
 local log = p .. 'log:' .. ARGV[1]
@@ -12,7 +12,7 @@ end
 if kept[2] ~= 'running' then
   return {'held'}
 end
--- Whether the log is there, from its first event to the one that it is said to end at.
+-- Return whether the log exists completely, from its first event to `seq`, the end that the turn's fields name.
 local function is_whole(seq)
   if seq == '0' then
     return true
@@ -23,7 +23,7 @@ local function is_whole(seq)
 end
 
 local now = clock_ms()
--- The very same call again: its first answer was lost on the way.
+-- The same call is repeated, because its first reply was lost on the way.
 local again = kept[4] == ARGV[2] and kept[5] == ARGV[3]
 if not again and ARGV[5] ~= '1' and tonumber(kept[3]) > now then
   return {'held'}

@@ -1,6 +1,6 @@
--- Empty a conversation's head; endings of turns accepted before don't move it any more.
+-- Remove a conversation's head. The ending of a turn that was accepted before no longer moves it.
 -- uses: clock, turn_fields, conversation
--- KEYS[1] the user's prefix. ARGV: conversation, now.
+-- KEYS[1] the user's prefix. ARGV: conversation, now in ms.
 -- Returns {'ok', conversation} or {'not_found', what}.
 local key = KEYS[1] .. 'conversation:' .. ARGV[1]
 if redis.call('EXISTS', key) == 0 then

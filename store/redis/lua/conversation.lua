@@ -1,4 +1,4 @@
--- Shared: write the fields of a map that aren't nil.
+-- Shared: write the fields of a table that aren't nil to a hash.
 local function put(key, fields)
   local flat = {}
   for name, value in pairs(fields) do
@@ -8,7 +8,7 @@ local function put(key, fields)
   redis.call('HSET', key, unpack(flat))
 end
 
--- Shared: what a user's conversations take, in bytes: `stored` is the sum of `sizes`, which has that of each.
+-- Shared: add `bytes` to the size of a conversation in `sizes`, and to the sum over the user's conversations in `stored`.
 local function count_stored(p, id, bytes)
   redis.call('HINCRBY', p .. 'sizes', id, bytes)
   redis.call('INCRBY', p .. 'stored', bytes)
@@ -16,7 +16,7 @@ local function count_stored(p, id, bytes)
   redis.call('PEXPIRE', p .. 'stored', HISTORY_MS)
 end
 
--- Shared: a conversation that is no longer there leaves the user's list, by its place there, and the sum.
+-- Shared: remove a conversation that no longer exists from the user's list, by its name there, and from the sum.
 local function forget_conversation(p, place)
   local id = string.sub(place, 18)
   redis.call('ZREM', p .. 'conversations', place)
@@ -29,9 +29,9 @@ local function forget_conversation(p, place)
   end
 end
 
--- Shared: what `read` finds under the keys of the user's conversations, last changed first: at most `limit` of those
--- behind the conversation `before` ('' for the first ones). nil if that isn't there. `read` answers nothing for a key that
--- Redis forgot; such a conversation leaves the list.
+-- Shared: return the results of `read` for the keys of the user's conversations, most recently changed first: at most
+-- `limit`, from those after the conversation `before` ('' for the first ones). Returns nil if `before` doesn't exist.
+-- If `read` returns a false value, Redis has expired the conversation, and it is removed from the list.
 local function list_conversations(p, limit, before, read)
   local rank = 0
   if before ~= '' then
@@ -64,8 +64,8 @@ local function list_conversations(p, limit, before, read)
   return listed
 end
 
--- Shared: keep a new conversation. `n` numbers its messages and turns; `place` is its name in the user's list, which
--- puts the newer one first where two changed in the same ms.
+-- Shared: store a new conversation. `n` numbers its messages and turns. `place` is its name in the user's list; of two
+-- conversations that changed in the same ms, it puts the newer one first.
 local function create_conversation(p, new)
   local time = redis.call('TIME')
   local place = string.format('%016.0f:', time[1] * 1000000 + time[2]) .. new.id
@@ -81,8 +81,8 @@ local function create_conversation(p, new)
   count_stored(p, new.id, #new.title + #(new.system or '') + #new.metadata)
 end
 
--- Shared: raise the revision, move the conversation to the top, and let it live on. Its messages are given twice
--- the time, so that they have to be visited only now and then.
+-- Shared: raise the revision, move the conversation to the top of the list, and restart its time to live. Messages have
+-- twice that time to live, so that theirs has to be restarted only from time to time.
 local function touch_conversation(p, id, now_ms)
   local key = p .. 'conversation:' .. id
   local kept = redis.call('HMGET', key, 'updated_ms', 'place', 'swept')
@@ -103,7 +103,7 @@ local function touch_conversation(p, id, now_ms)
   end
 end
 
--- Shared: keep a message of a conversation, behind those that are there.
+-- Shared: store a message after the conversation's other messages; do nothing if it exists.
 local function add_message(p, id, new)
   local key = p .. 'message:' .. new.id
   if redis.call('EXISTS', key) == 1 then
@@ -120,8 +120,8 @@ local function add_message(p, id, new)
   count_stored(p, id, #new.body)
 end
 
--- Shared: the ids of the turns without an ending in a list, the user's `running` or a conversation's `active:`,
--- oldest first. What Redis forgot is dropped.
+-- Shared: return the ids of the turns without an ending in a list, which is the user's `running` or a conversation's
+-- `active:`, oldest first. Other turns, such as expired ones, are removed from the list.
 local function running_turns(p, list)
   local running = {}
   for _, turn in ipairs(redis.call('ZRANGE', p .. list, 0, -1)) do
@@ -134,7 +134,7 @@ local function running_turns(p, list)
   return running
 end
 
--- Shared: whether a message is in a conversation that is there.
+-- Shared: return whether a message belongs to a conversation, which has to exist.
 local function has_message(p, id, message)
   return redis.call('HGET', p .. 'message:' .. message, 'conversation') == id
 end

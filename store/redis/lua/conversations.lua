@@ -1,6 +1,6 @@
--- The user's conversations, last changed first.
+-- List the user's conversations, most recently changed first.
 -- uses: clock, turn_fields, conversation
--- KEYS[1] the user's prefix. ARGV: at most how many, before ('' for none).
+-- KEYS[1] the user's prefix. ARGV: maximum number, before ('' for none).
 -- Returns {'ok', conversations} or {'not_found', what}.
 local listed = list_conversations(KEYS[1], tonumber(ARGV[1]), ARGV[2], function(key)
   local kept = redis.call('HGETALL', key)

@@ -1,6 +1,6 @@
--- Keep a new conversation; one that is there stays.
+-- Store a new conversation; do nothing if it exists.
 -- uses: clock, turn_fields, conversation, limits
--- KEYS[1] the user's prefix. ARGV: the conversation as MessagePack, and the user's limits so, if they count.
+-- KEYS[1] the user's prefix. ARGV: the conversation as MessagePack, the user's limits as MessagePack (optional).
 -- Returns {'ok'} or {'limited', limit}.
 local new, limits = cmsgpack.unpack(ARGV[1]), ARGV[2] and cmsgpack.unpack(ARGV[2])
 if redis.call('EXISTS', KEYS[1] .. 'conversation:' .. new.id) == 1 then

@@ -1,4 +1,4 @@
--- Forget a conversation, its messages, and what was logged of its turns.
+-- Delete a conversation, its messages, and the logs of its turns.
 -- uses: clock, turn_fields, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation.
 -- Returns {'ok', ids of its turns that still run, oldest first} or {'not_found', what}.

@@ -1,4 +1,4 @@
--- End a turn: its last events, its answer, its usage and its ending.
+-- End a turn: store its last events, its answer, its usage and its ending.
 -- uses: clock, turn_fields, entries, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the ending as MessagePack, the encoded entry, the turn's channel.
 -- Returns {'ok', conversation}, {'not_found', what}, {'fenced'} or {'gap', end}.
@@ -29,7 +29,7 @@ end
 if outcome == 'new' and not write_entry(turn, log, epoch, events.first, events.last, ARGV[2], ARGV[3]) then
   return {'gap', 0}
 end
--- This frees memory and goes before what doesn't: see `write_entry`.
+-- This frees memory, so it goes before the commands that need memory: see `write_entry`.
 redis.call('HDEL', turn, 'request', 'lease')
 redis.call('ZREM', p .. 'running', ended.turn)
 redis.call('HSET', turn, 'status', ended.status, 'ending', ended.ending)

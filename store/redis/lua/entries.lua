@@ -1,5 +1,5 @@
--- Shared: what an entry of `first` … `last` would be to a log that ends at `seq`, the events up to `base` being of
--- older epochs: 'new', 'stored' (it is in the log already) or 'gap'.
+-- Shared: compare an entry with events `first` to `last` with a log that ends at `seq`, whose events up to `base` are of
+-- older epochs. Returns 'new' (it continues the log), 'stored' (it is in the log already) or 'gap'.
 local function judge_entry(log, epoch, first, last, entry, seq, base)
   if first == seq + 1 and last >= first then
     return 'new'
@@ -9,25 +9,26 @@ local function judge_entry(log, epoch, first, last, entry, seq, base)
   end
   local id = epoch .. '-' .. text_of(last)
   local there = redis.pcall('XRANGE', log, id, id)
-  -- The same events may have been cut otherwise; cut in the same way they have to be the same.
+  -- A repeated entry may cover another range; for the same range it must be the same entry.
   if #there == 1 and tonumber(there[1][2][2]) == first and there[1][2][4] ~= entry then
     return 'gap'
   end
   return 'stored'
 end
 
--- Shared: a turn's log is lost. Its owner, which has all of it, finds a gap and writes it anew; a taker starts again.
+-- Shared: delete a turn's log that is damaged or lost. The turn's owner has all of it, gets 'gap' and writes it again; an
+-- instance that takes the turn over starts it again.
 local function forget_log(turn, log, epochs)
   redis.call('UNLINK', log)
   redis.call('HSET', turn, 'seq', 0, 'base', 0, 'epochs', epochs)
 end
 
--- Shared: write a new entry and tell the turn's channel. The id only grows with epoch and seq, so Redis itself
--- refuses what a former owner writes. Where the log isn't there, or something else is, it is lost; returns whether it
--- was written.
+-- Shared: write a new entry and publish it on the turn's channel. Ids grow with epoch and seq, so Redis itself refuses
+-- the writes of a former owner. If the log doesn't exist or the key has another type, the log is lost. Returns whether
+-- the entry was written.
 local function write_entry(turn, log, epoch, first, last, entry, channel)
-  -- A command that frees memory goes first: a full Redis then lets the rest of the script through, so that what
-  -- runs can end; only new turns are refused.
+  -- A command that frees memory goes first: then a full Redis allows the rest of the script, so that running turns can
+  -- end and only new turns are refused.
   redis.call('HDEL', turn, 'none')
   local id = epoch .. '-' .. text_of(last)
   local added

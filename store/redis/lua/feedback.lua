@@ -1,5 +1,5 @@
--- Keep a rating with its message.
--- KEYS[1] the user's prefix. ARGV: message, rating, now, and the comment if there is one.
+-- Store a rating with its message.
+-- KEYS[1] the user's prefix. ARGV: message, rating, now in ms, comment (optional).
 -- Returns {'ok'} or {'not_found', what}.
 local key = KEYS[1] .. 'message:' .. ARGV[1]
 local conversation = redis.call('HGET', key, 'conversation')

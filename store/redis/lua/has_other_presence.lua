@@ -1,6 +1,8 @@
--- Whether another instance has connections attached to a turn, or may have: of a lost turn that is lost, too.
+-- Check whether another instance has connections attached to a turn. Of a lost turn the presence is lost too, so another
+-- instance may have some.
 -- uses: clock
--- KEYS[1] the user's prefix. ARGV: turn, the instance that asks.
+-- KEYS[1] the user's prefix. ARGV: turn, the calling instance.
+-- Returns 1 or 0.
 if redis.call('EXISTS', KEYS[1] .. 'turn:' .. ARGV[1]) == 0 then
   return 1
 end

@@ -1,7 +1,7 @@
--- How long leases of turns of one user last.
+-- Return the remaining time of the leases of some turns of one user.
 -- uses: clock, turn_fields
 -- KEYS[1] the user's prefix. ARGV: turns.
--- Returns for each ms from now, 0 where it has lapsed, -1 where nothing runs.
+-- Returns for each turn the ms until its lease lapses, 0 if it has lapsed, -1 if the turn doesn't run.
 local now, answers = clock_ms(), {}
 for at = 1, #ARGV do
   local kept = kept_of(KEYS[1] .. 'turn:' .. ARGV[at], 'status', 'lease')

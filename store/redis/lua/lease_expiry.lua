@@ -1,7 +1,7 @@
--- The members of a bucket of the index whose time is over.
+-- List the members of a bucket of the index whose lease has lapsed.
 -- uses: clock
--- KEYS[1] the bucket. ARGV: at most how many.
+-- KEYS[1] the bucket. ARGV: maximum number.
 -- Returns members.
--- Where nothing can be written, as at a replica, nothing can be taken either: this says so.
+-- This write fails if Redis is read-only, as a replica is: then no turn can be taken over either.
 redis.call('ZREM', KEYS[1], '')
 return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', clock_ms(), 'LIMIT', 0, ARGV[1])

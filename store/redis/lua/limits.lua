@@ -1,15 +1,15 @@
--- Shared: when the user's next start is due, of those that come at an even pace. `starts` is that time, in µs.
+-- Shared: return when the user's next start is due by the rate limit, in µs since 1970. `starts` has that time.
 local function due_us(p, now_us)
   return math.max(tonumber(redis.call('GET', p .. 'starts') or 0), now_us)
 end
 
--- Shared: what the user has used on the day of a time.
+-- Shared: return the key of the user's usage on the day of `now_ms`.
 local function day_key(p, now_ms)
   return p .. 'day:' .. text_of(math.floor(now_ms / DAY_MS))
 end
 
--- Shared: which of the limits refuses so many bytes more, and, where they are of a fresh conversation, that. What Redis
--- forgot meanwhile isn't counted.
+-- Shared: return the limit that refuses `grows` more bytes or, with `fresh`, one more conversation; nil if there is none.
+-- Conversations that Redis has expired meanwhile don't count.
 local function reached_storage(p, limits, grows, fresh)
   if limits.conversations == 0 and limits.stored_bytes == 0 then
     return
@@ -29,7 +29,7 @@ local function reached_storage(p, limits, grows, fresh)
   end
 end
 
--- Shared: whether the requests of the user's running turns leave no room for one more of this size.
+-- Shared: return whether a request of `size` bytes and those of the user's running turns exceed `live_bytes`.
 local function reached_bytes(p, limits, size)
   local sum = size
   for _, turn in ipairs(redis.call('ZRANGE', p .. 'running', 0, -1)) do
@@ -38,7 +38,7 @@ local function reached_bytes(p, limits, size)
   return sum > limits.live_bytes
 end
 
--- Shared: which of the limits refuses a new turn, and in how many ms that is over, if it is known.
+-- Shared: return the limit that refuses a new turn, and the ms until that is over, or false if that isn't known.
 local function reached_limit(p, limits, new)
   local conversation, now_ms = new.conversation, new.now_ms
   if limits.live > 0 and redis.call('ZCARD', p .. 'running') >= limits.live
@@ -75,7 +75,7 @@ local function reached_limit(p, limits, new)
   end
 end
 
--- Shared: a turn was accepted.
+-- Shared: count the start of an accepted turn for the rate limit.
 local function count_start(p, limits)
   if limits.start_interval_us > 0 then
     local now_us = clock_us()
@@ -84,7 +84,7 @@ local function count_start(p, limits)
   end
 end
 
--- Shared: what an ended turn has used belongs to the day of its ending.
+-- Shared: add the usage of an ended turn to the day of its ending.
 local function count_day(p, usage, now_ms)
   local day = day_key(p, now_ms)
   redis.call('HINCRBY', day, 'tokens', usage.input_tokens + usage.output_tokens)
@@ -92,7 +92,7 @@ local function count_day(p, usage, now_ms)
   redis.call('PEXPIRE', day, 2 * DAY_MS)
 end
 
--- Shared: the slots that the user's turns before this one take, see `Store.slots`.
+-- Shared: return the running slots that the user's turns before `turn` take; see `Store.running_groups`.
 local function slots_before(p, turn, running)
   if running == 0 or redis.call('ZCARD', p .. 'running') < running then
     return {}

@@ -1,13 +1,13 @@
 -- Read a turn's log.
 -- uses: turn_fields
--- KEYS[1] the user's prefix. ARGV: turn, after, about how many bytes at most.
+-- KEYS[1] the user's prefix. ARGV: turn, after, approximate maximum of bytes.
 -- Returns encoded entries that hold events after seq `after`, in order.
 local after, room = tonumber(ARGV[2]), tonumber(ARGV[3])
 local epochs = kept_of(KEYS[1] .. 'turn:' .. ARGV[1], 'epochs')[1]
 if not epochs then
   return {}
 end
--- The epoch in which event after + 1 was written: the last that begins at or before it.
+-- The epoch of event `after` + 1 is the last one whose base is at most `after`.
 local epoch = '0'
 for name, base in string.gmatch(epochs, '(%d+):(%d+);') do
   if tonumber(base) <= after then

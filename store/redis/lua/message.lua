@@ -1,4 +1,4 @@
--- One message.
+-- Return a message.
 -- KEYS[1] the user's prefix. ARGV: message.
 -- Returns {'ok', message} or {'not_found', what}.
 local key = KEYS[1] .. 'message:' .. ARGV[1]

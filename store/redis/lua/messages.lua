@@ -1,5 +1,5 @@
--- A page of a conversation's messages.
--- KEYS[1] the user's prefix. ARGV: conversation, at most how many, before ('' for none).
+-- Return a page of a conversation's messages.
+-- KEYS[1] the user's prefix. ARGV: conversation, maximum number, before ('' for none).
 -- Returns {'ok', messages, newest first} or {'not_found', what}.
 local p, list = KEYS[1], KEYS[1] .. 'messages:' .. ARGV[1]
 if redis.call('EXISTS', p .. 'conversation:' .. ARGV[1]) == 0 then

@@ -1,7 +1,7 @@
--- Let a lease lapse now.
+-- Expire a lease now.
 -- uses: turn_fields
 -- KEYS[1] the user's prefix. ARGV: turn, epoch.
--- Returns whether the turn runs in that epoch.
+-- Returns 1 if the turn runs in that epoch, else 0.
 local turn = KEYS[1] .. 'turn:' .. ARGV[1]
 local kept = kept_of(turn, 'epoch', 'status')
 if kept[1] ~= ARGV[2] or kept[2] ~= 'running' then

@@ -1,7 +1,7 @@
--- Prolong the leases of turns of one user.
+-- Renew the leases of some turns of one user.
 -- uses: clock, turn_fields
--- KEYS[1] the user's prefix. ARGV: owner, ms, then turn and epoch of each.
--- Returns for each 'held', 'refused' or 'missing', and its wish to stop.
+-- KEYS[1] the user's prefix. ARGV: owner, ms of the leases, then turn and epoch of each.
+-- Returns for each turn 'held', 'refused' or 'missing', and its cancel request.
 local answers, until_ms = {}, clock_ms() + tonumber(ARGV[2])
 redis.call('PEXPIRE', KEYS[1] .. 'running', RUNNING_MS)
 for at = 3, #ARGV, 2 do

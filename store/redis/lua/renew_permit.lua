@@ -1,6 +1,6 @@
--- Holders keep their places of a key, however many those are; what had lapsed or was lost is there again.
+-- Renew holders' permits of a key, even above the maximum; a permit that has lapsed or was lost is held again.
 -- uses: clock
--- KEYS[1] the key's places. ARGV: ms, then holders.
+-- KEYS[1] the key's permits. ARGV: ms, then holders.
 local key, ms = KEYS[1], tonumber(ARGV[1])
 local until_ms = clock_ms() + ms
 for at = 2, #ARGV do

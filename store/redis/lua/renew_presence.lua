@@ -1,4 +1,4 @@
--- An instance has connections attached to turns of one user.
+-- Record that an instance has connections attached to some turns of one user.
 -- uses: clock
 -- KEYS[1] the user's prefix. ARGV: instance, ms, then turns.
 local now, ms = clock_ms(), tonumber(ARGV[2])

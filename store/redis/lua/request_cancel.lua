@@ -1,8 +1,8 @@
--- Keep the wish to stop a turn, and tell its owner.
+-- Store a turn's cancel request, unless it has one, and notify its owner.
 -- uses: clock, turn_fields
--- KEYS[1] the user's prefix. ARGV: turn, wish, what instances' channels begin with, what the owner is told, until when to
--- do it.
--- Returns {'running'}, {'ended'}, {'not_found', what} or {'late'}.
+-- KEYS[1] the user's prefix. ARGV: turn, cancel request, prefix of the instances' channels, payload for the owner, the
+-- deadline in ms.
+-- Returns {'running'}, {'ended'}, {'not_found', what} or, after the deadline, {'late'}.
 local turn = KEYS[1] .. 'turn:' .. ARGV[1]
 if clock_ms() > tonumber(ARGV[5]) then
   return {'late'}

@@ -1,7 +1,8 @@
--- An instance has let requests of a user through, of those that come at an even pace.
+-- Count requests of a user that an instance has let through, for the rate limit.
 -- uses: clock
--- KEYS[1] when the user's next one is due, in µs. ARGV: how many there were, how long ago the first of them, µs between two.
--- Returns how far ahead of now the next one is due, in µs.
+-- KEYS[1] the time when the user's next request is due, in µs. ARGV: number of requests, µs since the first of them, µs
+-- between two requests.
+-- Returns how many µs ahead of now the next request is due.
 local now_us = clock_us()
 local due_us = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now_us - ARGV[2]) + ARGV[1] * ARGV[3]
 if due_us > now_us then

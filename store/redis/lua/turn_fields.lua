@@ -1,4 +1,4 @@
--- Shared: some fields of a turn. Where somebody wrote something else in its place it counts as lost, and that goes.
+-- Shared: return some fields of a turn. If the key has another type, the turn is lost, and the key is deleted.
 local function kept_of(turn, ...)
   local kept = redis.pcall('HMGET', turn, ...)
   if kept.err and string.find(kept.err, 'WRONGTYPE', 1, true) then
@@ -12,7 +12,7 @@ local TURN_FIELDS = {
   'ending', 'stateless_message', 'cancel', 'request',
 }
 
--- A turn as a flat list of names and values, empty where it isn't kept. Its request may take 20 MiB: only if it is asked for.
+-- Return a turn as a flat list of names and values, empty if it isn't kept. Its request, up to 20 MiB, only on demand.
 local function turn_record(turn, with_request)
   local names = {unpack(TURN_FIELDS, 1, with_request and #TURN_FIELDS or #TURN_FIELDS - 1)}
   local record = {}

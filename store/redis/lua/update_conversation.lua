@@ -1,6 +1,7 @@
 -- Change a conversation.
 -- uses: clock, turn_fields, conversation, limits
--- KEYS[1] the user's prefix. ARGV: conversation, now, the change as MessagePack, and the user's limits so, if they count.
+-- KEYS[1] the user's prefix. ARGV: conversation, now in ms, the change as MessagePack, the user's limits as MessagePack
+-- (optional).
 -- Returns {'ok', conversation}, {'not_found', what} or {'limited', limit}.
 local key, change = KEYS[1] .. 'conversation:' .. ARGV[1], cmsgpack.unpack(ARGV[3])
 if redis.call('EXISTS', key) == 0 then

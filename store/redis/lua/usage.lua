@@ -1,5 +1,5 @@
--- Sums over the user's ended turns.
--- KEYS[1] the user's prefix. ARGV: conversation ('' for all), since ('' for ever).
+-- Return the sums over the user's ended turns.
+-- KEYS[1] the user's prefix. ARGV: conversation ('' for all), since in ms ('' for all).
 -- Returns {'ok', sums as text in the order of the counters} or {'not_found', what}.
 local p, sums, names = KEYS[1], {}, {COUNTERS}
 local key = p .. 'conversation:' .. ARGV[1]
