@@ -213,7 +213,7 @@ class PartDelta(Struct, frozen=True, gc=False):
 
 
 class UsageReported(Struct, frozen=True):
-    """The token usage reported so far, and its cost in US dollars if the provider reports one. The last one wins."""
+    """The usage so far, and its cost in US dollars if the provider reports one. Only the last report is valid."""
 
     usage: Usage
     cost: Decimal | None = None

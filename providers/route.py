@@ -303,7 +303,7 @@ class Dialect(Protocol):
 
 @runtime_checkable
 class Stoppable(Protocol):
-    """A dialect whose answers go on after the connection is closed."""
+    """A dialect whose provider may continue an answer after the connection is closed."""
 
     async def stop(self, cursor: ResponseHandle) -> None:
         """Stop the answer with the response handle `cursor` at the provider. Raise `ProviderError` on failure."""

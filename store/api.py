@@ -61,7 +61,7 @@ class Store(Protocol):
         """Write what is pending and release all resources."""
 
     async def ping(self) -> None:
-        """Check that the store can be used now. Return None if it can; raise `StoreError` if it can't."""
+        """Check that the store can be used now. Returns None if it can; raises `StoreError` if it can't."""
 
     # Turns
 
@@ -82,8 +82,9 @@ class Store(Protocol):
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """Store a turn's last events, answer, usage and ending, move the head and drop the lease, in one step.
 
-        Repeating the call is harmless. Return the conversation, or None if the turn has none. Raises `Fenced` if the turn
-        is in another epoch, `NotFound` if it doesn't exist, and `LogGap` if `ended.events` doesn't continue the log.
+        Repeating the call is harmless. Return the conversation, or None if the turn has none.
+        Raises `Fenced` if the turn is in another epoch, `NotFound` if it doesn't exist, and `LogGap` if `ended.events`
+        doesn't continue the log.
         """
 
     async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
@@ -107,7 +108,7 @@ class Store(Protocol):
     async def active(self, user: str, conversation: str | None) -> list[str]:
         """Return the ids of the conversation's turns that have no ending, oldest first.
 
-        With `conversation` None, return those of all the user's turns. Raises `NotFound` if there is no such conversation.
+        With `conversation` None, return those of all the user's turns. Raises `NotFound` for the conversation.
         """
 
     async def running_groups(self, user: str, turn: str, running: int) -> Slots:
@@ -126,7 +127,10 @@ class Store(Protocol):
         """
 
     async def release(self, user: str, turn: str, epoch: int) -> None:
-        """Expire the lease now, so that another instance takes the turn over. Harmless if the lease isn't held in `epoch`."""
+        """Expire the lease now, so that another instance takes the turn over.
+
+        Harmless if the lease isn't held in `epoch`.
+        """
 
     async def expired_leases(self) -> list[tuple[str, str]]:
         """Return the (user, turn) of some turns whose lease has lapsed. The list is a hint."""
@@ -136,12 +140,12 @@ class Store(Protocol):
     ) -> TurnRecord | None:
         """Make `owner` the turn's owner, in a new epoch that is at least `epoch` and above the last one.
 
-        Return the turn with its request, or None if the turn has ended or its lease is held. With `force`, take the turn
-        even if its lease is held. Raises `NotFound`.
+        Return the turn with its request, or None if the turn has ended or its lease is held.
+        With `force`, take the turn even if its lease is held. Raises `NotFound`.
         """
 
     async def request_cancel(self, user: str, turn: str, wish: bytes) -> bool:
-        """Store the cancel request `wish` with the turn and notify its owner's channel; keep the first one.
+        """Store the cancel request `wish` with the turn, unless it has one, and notify its owner's channel.
 
         Return whether the turn still runs. Raises `NotFound`.
         """
@@ -241,8 +245,8 @@ class Store(Protocol):
     async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
         """Return the sums over the user's ended turns.
 
-        Count only turns of `conversation`, and only turns that ended at or after `since_ms` (ms since 1970), where these
-        are given. Raises `NotFound` if there is no such conversation.
+        With `conversation`, count only its turns. With `since_ms` (ms since 1970), count only turns that ended then or
+        later. Raises `NotFound` for the conversation.
         """
 
     # Ephemeral values: small, not about one turn, and expiring: a ticket, a revocation, an open circuit
@@ -264,8 +268,8 @@ class Store(Protocol):
     async def count_requests(self, taken: list[tuple[str, int, int]], interval_us: int) -> list[int]:
         """Count requests that an instance has let through.
 
-        `taken` has (user, number of requests, µs since the first of them); `interval_us` is the time between two requests.
-        Return for each entry, in order, how many µs ahead of now the user's next request is due.
+        `taken` has (user, number of requests, µs since the first of them). `interval_us` is the time between two
+        requests. Return for each entry, in order, how many µs ahead of now the user's next request is due.
         """
 
     # Connection permits, over all instances

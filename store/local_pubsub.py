@@ -62,7 +62,10 @@ class LocalSignals:
                     self._deliver(channel, payload)
 
     def _tell_entries(self, written: Iterable[Append]) -> None:
-        """Publish new log entries. Nearly no channel has a subscriber in one process, so encode only for those that have."""
+        """Publish new log entries.
+
+        Encode only entries whose channel has a subscriber; within one process nearly no channel has one.
+        """
         followed = self._followed
         self._tell(entry_signal(new) for new in written if turn_channel(new.user, new.turn) in followed)
 

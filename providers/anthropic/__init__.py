@@ -1,1 +1,1 @@
-"""providers.anthropic.messages."""
+"""The dialects of Anthropic's Messages, directly and through clouds."""

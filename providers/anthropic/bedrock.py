@@ -1,4 +1,4 @@
-"""Anthropic's models on Amazon Bedrock, through their SDK's own client: by bearer token, or by AWS credentials."""
+"""Anthropic's models on Amazon Bedrock, by the Bedrock client of Anthropic's SDK: bearer token or AWS credentials."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from providers.route import Endpoint
 
 
 class Dialect(anthropic.Dialect):
-    """Bedrock's client. See `route.Dialect`."""
+    """The client for Bedrock. See `route.Dialect`."""
 
     NO_CREDENTIALS = (BotoCoreError, RuntimeError)
 
     def _connect(self, endpoint: Endpoint, **settings: Any) -> Any:
         options: dict[str, Any] = dict(endpoint.options)
         if endpoint.api_key:
-            # The SDK takes one kind of credentials only.
+            # The SDK accepts only one kind of credentials.
             region = options.get("aws_region")
             options = {"api_key": endpoint.api_key} | ({"aws_region": region} if region else {})
         elif "aws_access_key" in options:

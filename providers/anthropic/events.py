@@ -1,4 +1,4 @@
-"""The events of an Anthropic Messages stream, decoded into deltas: only the fields that are used. Pure."""
+"""The decoder of an Anthropic Messages stream into deltas. It decodes only the used fields and does no I/O."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ _decode = msgspec.json.Decoder(_Event, float_hook=float).decode
 
 
 class MessagesDecoder:
-    """One stream of events. See `stream.Decoder`. An event is what its JSON says: its name may be missing."""
+    """The decoder of one stream. See `stream.Decoder`. The JSON gives an event's type, because names may be missing."""
 
     def __init__(self, failures: Failures) -> None:
         self.parts = DeltaBuffer()
@@ -88,10 +88,10 @@ class MessagesDecoder:
         self._stop: str | None = None
         self._explanation: str | None = None
         self._inputs: dict[int, str] = {}
-        """By block, the arguments that a tool call began with, until it gets others."""
+        """Map from a block's index to the initial arguments of its tool call, until others arrive."""
 
     def event(self, name: str | None, data: bytes) -> bool:
-        """See `stream.Decoder`. A ping shows that the connection lives, not that the model gets on."""
+        """Process one event. See `stream.Decoder`. A ping isn't progress of the model."""
         try:
             events = [_decode(data)]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -102,7 +102,7 @@ class MessagesDecoder:
         return progress
 
     def whole(self, body: dict[str, Any]) -> bool:
-        """See `stream.Decoder`."""
+        """Process a message that wasn't streamed. Return False if `body` isn't one. See `stream.Decoder`."""
         blocks = body.get("content")
         if body.get("type") != "message" or not isinstance(blocks, list):
             return False
@@ -116,7 +116,10 @@ class MessagesDecoder:
         return True
 
     def end(self) -> None:
-        """See `stream.Decoder`. Without `message_stop` an answer isn't whole."""
+        """Process the end of the stream. See `stream.Decoder`.
+
+        Raise `ProviderError` if the answer is incomplete (without `message_stop`) or its stop reason is a failure.
+        """
         if self.done:
             for index, arguments in self._inputs.items():
                 self.parts.add(self.parts.find(index) or 0, arguments)
@@ -140,7 +143,7 @@ class MessagesDecoder:
         return take is not MessagesDecoder._pass
 
     def _pass(self, event: _Event) -> None:
-        """Nothing: a ping."""
+        """Ignore a ping."""
 
     def _failed(self, event: _Event) -> None:
         self._report()
@@ -151,9 +154,9 @@ class MessagesDecoder:
         self._report()
 
     def _start(self, event: _Event) -> None:
-        """A block of text or thinking opens its part with its first words: some stay empty."""
+        """Start a block. Text and thinking start their part only with their first text, because some stay empty."""
         index, block = event.index, event.content_block or _Block()
-        # A second message of one answer, as after a fallback, counts from 0 again.
+        # A second message in one answer, for example after a fallback, numbers its blocks from 0 again.
         self.parts.forget(index)
         if block.type == "tool_use":
             self.parts.call(index, block.id or f"call_{self.parts.opened}", block.name or "")
@@ -209,7 +212,7 @@ class MessagesDecoder:
         self.finishing = self.done = True
 
     def _count(self, usage: dict[str, Any] | None) -> None:
-        """Usage is cumulative, and a later report may leave out what an earlier one told."""
+        """Merge `usage` into the counts. They are cumulative, and a later report may omit counts of an earlier one."""
         counts = dict(usage or {})
         details = counts.get("output_tokens_details")
         if isinstance(details, dict):

@@ -1,4 +1,4 @@
-"""Anthropic's models in Microsoft Foundry, through their SDK's own client."""
+"""Anthropic's models in Microsoft Foundry, by the Foundry client of Anthropic's SDK."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from providers.route import Endpoint
 
 
 class Dialect(anthropic.Dialect):
-    """Foundry's client. See `route.Dialect`."""
+    """The client for Foundry. See `route.Dialect`."""
 
     def _connect(self, endpoint: Endpoint, **settings: Any) -> Any:
         return AsyncAnthropicFoundry(api_key=endpoint.api_key, base_url=endpoint.base_url, max_retries=0, **settings)

@@ -1,6 +1,6 @@
-"""Anthropic's Messages.
+"""The dialect of Anthropic's Messages.
 
-The official SDK builds, signs and sends the request; the stream's bytes are read beside it.
+The official SDK builds, signs and sends the request. The bytes of the stream are read without the SDK.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from providers.route import Endpoint, Route, Timeouts
 
 
 class Dialect:
-    """Anthropic's client. See `route.Dialect`."""
+    """The client for Anthropic's API. See `route.Dialect`."""
 
     NO_CREDENTIALS: tuple[type[Exception], ...] = ()
-    """What a cloud's library raises that finds no credentials, or none that count."""
+    """The exceptions that a cloud's library raises if it finds no valid credentials."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self._failures = Failures(endpoint)
@@ -32,15 +32,15 @@ class Dialect:
         self._client = self._connect(endpoint, default_headers=endpoint.headers, http_client=client)
 
     def _connect(self, endpoint: Endpoint, **settings: Any) -> Any:
-        """The SDK's client. A cloud's dialect has another one."""
+        """Return the SDK's client. The dialects of clouds override this."""
         return AsyncAnthropic(api_key=endpoint.api_key, base_url=endpoint.base_url, max_retries=0, **settings)
 
     def _parser(self) -> Parser | None:
-        """What reads one answer's frames; None: server-sent events."""
+        """Return a parser for one answer. None means server-sent events."""
         return None
 
     async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
-        """See `Provider`."""
+        """Request an answer and pass its batches to `sink`. Raise `ProviderError` on failure. See `Provider`."""
         body = messages_body(request, route)
         create = self._client.messages.with_streaming_response.create
         timeout = httpx2.Timeout(self._timeouts.first_s(route), connect=self._timeouts.connect_s)

@@ -1,7 +1,7 @@
-"""A chat request as the body of Anthropic's Messages. Pure.
+"""The conversion of a chat request to the body of Anthropic's Messages. It does no I/O.
 
-Left out, because the API has no such thing or answers 400: `seed`, and what the quirk `drops` names
-(`temperature`, `top_p`). Reasoning without its signature can't go back and is left out too.
+`seed` and the parameters in the quirk `drops` (`temperature`, `top_p`) are left out, because the API doesn't have
+them or answers 400. Reasoning without a signature can't be sent back and is left out too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from providers.route import Quirks, Route, schema_of
 
 DEFAULT_MAX_TOKENS: Final = 32_000
 UNLISTED_MAX_TOKENS: Final = 8_192
-"""For a model whose limit nobody has told us."""
+"""The default of `max_tokens` for a model whose limit isn't known."""
 _BUDGETS: Final = {"low": 2_048, "medium": 8_192, "high": 16_384, "max": 31_000}
 _BUDGET_MIN: Final = 1_024
 _DATA_URL: Final = re.compile(r"data:([\w.+-]{1,100}/[\w.+-]{1,100});base64,([A-Za-z0-9+/=]++)")
@@ -37,7 +37,7 @@ _CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
 
 
 def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
-    """The arguments for `messages.create`. What it can't take is refused before (`Route.check`)."""
+    """Return the arguments for `messages.create`. `Route.check` has already rejected what the API can't take."""
     params, quirks = request.params, route.quirks
     max_tokens = params.max_tokens or min(route.max_output or UNLISTED_MAX_TOKENS, DEFAULT_MAX_TOKENS)
     body: dict[str, Any] = {
@@ -75,7 +75,7 @@ def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
 
 
 def _system(request: ChatRequest) -> str:
-    """One text: a system message inside the conversation is of the same voice."""
+    """Return the system prompt and the system messages of the conversation as one text."""
     said = [request.system or ""]
     for message in request.messages:
         if message.role == "system":
@@ -105,7 +105,7 @@ def _message(message: ChatMessage) -> dict[str, Any] | None:
     if message.role == "system":
         return None
     blocks = [block for part in message.parts if (block := _block(part)) is not None]
-    # What was thought goes back with what followed it: alone, at the end, it is refused.
+    # Reasoning is sent back with the block after it. The API rejects it as the last block.
     while message.role == "assistant" and blocks and blocks[-1]["type"] in ("thinking", "redacted_thinking"):
         blocks.pop()
     if not blocks:
@@ -116,7 +116,7 @@ def _message(message: ChatMessage) -> dict[str, Any] | None:
 def _block(part: Part) -> dict[str, Any] | None:
     match part:
         case TextPart(text=text) | RefusalPart(text=text):
-            # The API refuses a text block without text.
+            # The API rejects a text block without text.
             return {"type": "text", "text": text} if text.strip() else None
         case ReasoningPart(signature=str(signature), redacted=True):
             return {"type": "redacted_thinking", "data": signature}
@@ -137,7 +137,7 @@ def _block(part: Part) -> dict[str, Any] | None:
 
 
 def _source(part: ImagePart | FilePart) -> dict[str, Any]:
-    """Where the bytes are. An address that holds its data is none to this API, and text is not in base64."""
+    """Return the `source` of a block. The API takes no data URLs, so these are decoded, and text isn't in base64."""
     media_type, data = part.media_type, part.data
     if data is None and (held := _DATA_URL.fullmatch(part.url or "")):
         media_type, data = held.groups()
@@ -153,7 +153,7 @@ def _source(part: ImagePart | FilePart) -> dict[str, Any]:
 
 
 def _input(arguments: str) -> dict[str, Any]:
-    """A call's arguments as the object that the API wants, also where the model was cut off."""
+    """Return a call's arguments as the object that the API needs, even if they are truncated JSON."""
     try:
         parsed = json.loads(arguments or "{}")
     except (ValueError, RecursionError):

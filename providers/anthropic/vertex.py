@@ -1,4 +1,7 @@
-"""Anthropic's models on Google Vertex AI, through their SDK's own client: by token, or by what Google's library finds."""
+"""Anthropic's models on Google Vertex AI, by the Vertex client of Anthropic's SDK.
+
+Credentials are a token, or those that Google's library finds.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from providers.route import Endpoint
 
 
 class Dialect(anthropic.Dialect):
-    """Vertex AI's client. See `route.Dialect`."""
+    """The client for Vertex AI. See `route.Dialect`."""
 
     NO_CREDENTIALS = (GoogleAuthError, RuntimeError)
 

@@ -191,7 +191,7 @@ class Catalog:
         )
 
     def _listed(self, provider: str, model: str) -> ModelRow | None:
-        """Return the row of a model of `provider`, or of the provider that it is a variant of. None if there is none."""
+        """Return the row of a model of `provider`, or of the provider that it is a variant of, or None."""
         family = {provider, self._providers[provider].variant_of}
         rows = (row for row in self._models.values() if row.provider in family)
         return next((row for row in rows if model in (row.id, row.model)), None)

@@ -1,1 +1,1 @@
-"""providers.demo.model."""
+"""The demo model, which needs no key."""

@@ -1,6 +1,6 @@
-"""The keyless default model: deterministic text, streamed word by word, that can also fail on cue.
+"""The default model, which needs no key. It streams deterministic text word by word and can fail on request.
 
-What `params.demo` may hold is the struct `DemoOptions`. Nothing leaves this process.
+The struct `DemoOptions` defines `params.demo`. No data leaves this process.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Fail = Literal[
 
 ECHO_CHARS_MAX = 120
 PROMPT_CHARS_MAX = 10_000
-"""So much of a prompt chooses the theme."""
+"""How much of a prompt is used to choose the theme."""
 TOKENS_MAX = 1_000_000
 REFUSAL = "I can't help with that."
 
@@ -87,35 +87,35 @@ _AT_ONCE = frozenset({"before", "overloaded", "rate_limited", "auth", "context",
 
 
 class DemoTool(Struct, frozen=True, forbid_unknown_fields=True):
-    """A tool call to make."""
+    """A tool call for the model to make."""
 
     name: str
     arguments: str = "{}"
 
 
 class DemoOptions(Struct, frozen=True, forbid_unknown_fields=True):
-    """What `params.demo` may say."""
+    """The options in `params.demo`."""
 
     rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 40.0
-    """Tokens per second; 0: as fast as possible."""
+    """The tokens per second. 0 means as fast as possible."""
     tokens: Annotated[int, Meta(ge=0, le=TOKENS_MAX)] | None = None
-    """How many tokens of text to stream; the text is repeated or cut to that."""
+    """The number of text tokens to stream. The text is repeated or truncated to that length."""
     text: str | None = None
-    """Stream exactly this."""
+    """The text to stream instead of a theme's text."""
     thinking: bool | Annotated[int, Meta(ge=0, le=TOKENS_MAX)] = False
-    """A reasoning part first; a number: of so many tokens."""
+    """Whether a reasoning part comes first. A number is its length in tokens."""
     tool: bool | DemoTool | None = None
-    """A tool call after the text; `true`: of the request's first tool."""
+    """The tool call that follows the text. `true` means a call of the request's first tool."""
     first_ms: Annotated[int, Meta(ge=0, le=600_000)] = 0
-    """How long the first token takes."""
+    """The time before the first token."""
     fail: Fail | None = None
-    """How to fail, or to end early."""
+    """The way to fail or to end early."""
     fail_after: Annotated[int, Meta(ge=0, le=TOKENS_MAX)] | None = None
-    """After so many tokens; by default at once, or in the middle, as the failure's nature is."""
+    """The number of tokens before the failure. By default it comes at once or in the middle, depending on `fail`."""
 
 
 class Theme(Struct, frozen=True):
-    """One text to say. `{prompt}` stands for the user's own words."""
+    """An answer of the model. `{prompt}` is replaced by the user's prompt."""
 
     title: str
     thinking: str
@@ -123,7 +123,7 @@ class Theme(Struct, frozen=True):
 
 
 def demo_options(request: ChatRequest) -> DemoOptions:
-    """The options of a request. Raises `ProviderError` "invalid_request" that names the option."""
+    """Return the options of a request. Raise `ProviderError` "invalid_request", with the option, if one is invalid."""
     try:
         options = msgspec.convert(request.params.demo or {}, DemoOptions)
     except msgspec.ValidationError as error:
@@ -138,12 +138,12 @@ def demo_options(request: ChatRequest) -> DemoOptions:
 
 
 def demo_text(request: ChatRequest) -> str:
-    """The whole text part that a request is answered with when nothing fails."""
+    """Return the whole text part of the answer to `request`, if nothing fails."""
     return "".join(_text(request, demo_options(request)))
 
 
 def demo_thinking(request: ChatRequest) -> str:
-    """The whole reasoning part of a request; empty without `thinking`."""
+    """Return the whole reasoning part of the answer to `request`. Empty without `thinking`."""
     return "".join(_thinking(request, demo_options(request)))
 
 
@@ -168,12 +168,12 @@ _option_names = DemoOptions.__struct_fields__
 
 
 def _themed(request: ChatRequest) -> Theme:
-    """The theme that this prompt (and seed) always gets."""
+    """Return the theme for the request's prompt and seed, which is always the same."""
     prompt = " ".join(_last_words(request)[:PROMPT_CHARS_MAX].split())
     themes = _themes()
     theme = themes[(crc32(prompt.encode("utf-8", "replace")) + (request.params.seed or 0)) % len(themes)]
     echo = prompt if len(prompt) <= ECHO_CHARS_MAX else prompt[:ECHO_CHARS_MAX].rstrip() + "…"
-    # An echo is a quotation, never markup of its own.
+    # The echo is a quotation, so its markup is escaped.
     echo = _MARKUP.sub(r"\\\1", echo) or "…"
     return Theme(theme.title, theme.thinking.replace("{prompt}", echo), theme.text.replace("{prompt}", echo))
 
@@ -186,16 +186,19 @@ def _last_words(request: ChatRequest) -> str:
 
 
 class Dialect:
-    """The demo model, as a provider."""
+    """The client for the demo model. See `route.Dialect`."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self._stall_s = timeouts.between_events_s
 
     async def aclose(self) -> None:
-        """Nothing: no connection is ever opened."""
+        """Do nothing, because there are no connections."""
 
     async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
-        """See `Provider`. One token a batch, at `rate`; after a pause of the loop it catches up."""
+        """Stream the answer to `sink`, one token per batch, at `rate`. Catch up after a delay of the event loop.
+
+        Raise `ProviderError` if the options are invalid or ask for a failure. See `Provider`.
+        """
         options = demo_options(request)
         reasoning, text = _thinking(request, options), _text(request, options)
         stop, reason = _stop(request, options, len(reasoning) + len(text))
@@ -234,7 +237,7 @@ class Dialect:
 
 
 def _stop(request: ChatRequest, options: DemoOptions, tokens: int) -> tuple[int, FinishReason]:
-    """How many tokens come before the failure or the ending, and the ending."""
+    """Return (the number of tokens before the failure or the end, the finish reason)."""
     if options.fail is None:
         limit = request.params.max_tokens
         return (tokens, "stop") if limit is None or limit >= tokens else (limit, "length")
@@ -246,7 +249,7 @@ def _stop(request: ChatRequest, options: DemoOptions, tokens: int) -> tuple[int,
 
 
 def _words(reasoning: Tokens, text: Tokens) -> Iterator[list[Delta]]:
-    """What each token adds to the stream; the first of a part opens it."""
+    """Yield the batch for each token. The first token of a part also starts the part."""
     parts: list[tuple[PartKind, Tokens]] = [("reasoning", reasoning), ("text", text)]
     for part, (kind, tokens) in enumerate((kind, tokens) for kind, tokens in parts if len(tokens)):
         opening: list[Delta] = [PartStarted(part, kind)]
@@ -256,7 +259,7 @@ def _words(reasoning: Tokens, text: Tokens) -> Iterator[list[Delta]]:
 
 
 def _unsaid(request: ChatRequest, batches: Iterator[list[Delta]]) -> Iterator[list[Delta]]:
-    """The batches without what `request.answered` holds already."""
+    """Yield the batches without the content that `request.answered` already holds."""
     said = [len(str(getattr(part, "text", None) or getattr(part, "arguments", ""))) for part in request.answered]
     for batch in batches:
         left: list[Delta] = []

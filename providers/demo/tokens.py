@@ -1,4 +1,4 @@
-"""The demo model's tokens: words with the white space around them, told again as often as is asked for. Pure."""
+"""The demo model's tokens: words with the white space around them, repeated as requested. It does no I/O."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from itertools import cycle, islice
 from typing import Final
 
 COUNTED_CHARS_MAX: Final = 10_000
-"""What follows in a text is only estimated."""
+"""The number of characters whose tokens are counted. The rest of a longer text is estimated."""
 TOLD_CHARS_MAX: Final = 8 * 1024 * 1024
-"""A text that is as long isn't told again."""
+"""The length in characters from which a text isn't repeated any more."""
 
 _TOKEN: Final = re.compile(r"\S++\s*+")
 
 
 def split(text: str) -> list[str]:
-    """The tokens of a text: joined they are the text again."""
+    """Return the tokens of a text. Joined, they give the text."""
     blanks = len(text) - len(text.lstrip())
     tokens: list[str] = _TOKEN.findall(text, blanks)
     if not tokens:
@@ -25,13 +25,13 @@ def split(text: str) -> list[str]:
 
 
 def count_tokens(text: str) -> int:
-    """How many tokens a text has; where it is long, as many as there would be if it went on as it begins."""
+    """Return the number of tokens of a text. For a long text, extrapolate it from the beginning."""
     counted = len(split(text[:COUNTED_CHARS_MAX]))
     return counted if len(text) <= COUNTED_CHARS_MAX else counted * len(text) // COUNTED_CHARS_MAX
 
 
 class Tokens:
-    """A text's tokens, one after the other; with `count` so many of them, cut or told again."""
+    """The tokens of a text, in order. With `count`, they are truncated or repeated to that number."""
 
     def __init__(self, text: str, count: int | None = None) -> None:
         tokens = split(text)

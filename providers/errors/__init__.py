@@ -1,1 +1,1 @@
-"""providers.errors."""
+"""The mapping of providers' failures and finish reasons to our errors and finish reasons."""

@@ -1,6 +1,6 @@
-"""What a provider's failure means: an answer, an event or an exception as one of our errors.
+"""The conversion of a provider's failure (a response, an event or an exception) to one of our errors.
 
-The message is ours and says what to do next. The log gets names and numbers, and none of the provider's words.
+The message is our own text and says what to do next. The log gets names and numbers, but no text of the provider.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from providers.http.body import REFUSAL_BYTES_MAX, Stalled
 from providers.route import Endpoint
 
 WAIT_MAX_MS: Final = 86_400_000
-"""A longer wait is said to be a day, and is too long for everybody."""
+"""The maximum wait that is reported, one day. No caller waits that long."""
 _UNREACHED: Final = (
     httpx2.ConnectTimeout,
     httpx2.ConnectError,
@@ -33,7 +33,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][\w.\[\]-]{0,60}")
 
 
 class Failures:
-    """The table, for one endpoint: its title, the names of its keys, and the keys that must not be shown."""
+    """The error table applied to one endpoint: its title, the names of its keys, and the secrets to mask."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._title = endpoint.title
@@ -42,7 +42,7 @@ class Failures:
         self._secrets = endpoint.secrets
 
     def of_answer(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
-        """The failure that an HTTP answer is; `body` may be its beginning."""
+        """Return the error for an HTTP response. `body` may be truncated."""
         try:
             reason = Reason.read(_begun(body[:REFUSAL_BYTES_MAX]))
             error = self._of(status, reason)
@@ -55,12 +55,12 @@ class Failures:
         return error
 
     def of_event(self, body: object) -> ProviderError:
-        """The failure that stands in a stream, or in an answer with status 200: decoded JSON of any shape."""
+        """Return the error for `body`: decoded JSON of any shape, from a stream or a response with status 200."""
         reason = Reason.read(body)
         return self._of(reason.status(), reason)
 
     def of_exception(self, error: Exception) -> ProviderError:
-        """The failure behind an exception of an SDK, or of the transport."""
+        """Return the error for an exception of an SDK or of the transport."""
         response = getattr(error, "response", None)
         if isinstance(response, httpx2.Response):
             return self.of_answer(response.status_code, response.headers, response.content)
@@ -75,20 +75,20 @@ class Failures:
         return self._error("upstream_error", "The connection to {title} broke: try again.", cause)
 
     def no_credentials(self, error: Exception) -> ProviderError:
-        """The failure of a library that found no credentials to sign with."""
+        """Return the error for `error`, raised by a library that found no credentials to sign with."""
         return self._error("upstream_auth", CHECK_KEY, error, retryable=False)
 
     def incomplete(self, detail: object = "the stream ended without saying why") -> ProviderError:
-        """The failure of a stream that ended too early."""
+        """Return the error for a stream that ended too early. `detail` is for the log."""
         return self._error("upstream_incomplete", "{title} broke off its answer in the middle: try again.", detail)
 
     def unreadable(self, detail: object) -> ProviderError:
-        """The failure of a stream that doesn't speak its dialect."""
+        """Return the error for a stream that isn't valid in its dialect. `detail` is for the log."""
         detail = f"{len(detail)} bytes that are no event" if isinstance(detail, bytes) else detail
         return self._error("upstream_error", "{title} answered with something that can't be read: try again.", detail)
 
     def bare(self, documents: list[Any]) -> ProviderError | None:
-        """The failure in an event that is no chunk, if it is one: some hosts say it without the word error."""
+        """Return the error in an event that isn't a chunk, or None. Some hosts send errors without an `error` field."""
         for said in documents:
             reason = Reason.read(said)
             if isinstance(said, dict) and reason.text and (reason.type or reason.code or said.get("object") == "error"):
@@ -96,7 +96,7 @@ class Failures:
         return None
 
     def of_finish(self, reason: str) -> ProviderError:
-        """The failure that a finish reason tells of."""
+        """Return the error for a finish reason that reports a failure."""
         reason = reason[:NAME_CHARS_MAX]
         if re.search("insufficient|overload|capacity", reason.lower()):
             return self._error("upstream_overloaded", "{title} is overloaded: " + TRY_AGAIN, reason)
@@ -104,7 +104,7 @@ class Failures:
 
     def _of(self, status: int, reason: Reason) -> ProviderError:
         words = reason.words()
-        # Who says when to come back wants it: some say "quota" for a minute's limit too.
+        # A 429 with a retry time is temporary, although some providers say "quota" for a limit per minute too.
         again = status == 429 and reason.retry_ms is not None
         rule = next(
             rule
@@ -114,7 +114,7 @@ class Failures:
             and (rule.words is None or re.search(rule.words, words))
         )
         type_, code, param = (self._name(name) for name in (reason.type, reason.code, reason.param))
-        # Of what is wrong with a request only its names and numbers are for the log.
+        # An error about a request may quote it, so only known names and numbers go to the log.
         says = known_words(reason.text) if rule.code in _ABOUT_REQUESTS else ""
         error = self._error(
             rule.code,
@@ -128,7 +128,7 @@ class Failures:
         return error
 
     def _name(self, given: str) -> str:
-        """The name of a type, a code or a parameter, if it is one and gives nothing away."""
+        """Return the name of a type, a code or a parameter, or "" if it isn't a name or contains a secret."""
         return given if _NAME.fullmatch(given) and quiet(given, self._secrets) == given else ""
 
     def _error(
@@ -144,7 +144,7 @@ class Failures:
 
 
 def _begun(body: bytes) -> object:
-    """A JSON document, or as much as there is of one that was cut. Raises `ValueError`, `RecursionError`."""
+    """Return a JSON document, or the complete part of a truncated one. Raise `ValueError` or `RecursionError`."""
     try:
         return json.loads(body)
     except ValueError:
@@ -152,7 +152,7 @@ def _begun(body: bytes) -> object:
 
 
 def retry_after_ms(headers: Mapping[str, str]) -> int | None:
-    """How long to wait, as the headers say it: milliseconds, seconds or a date. Zero says nothing."""
+    """Return the wait in ms that the headers give in milliseconds, in seconds or as a date. None if none or zero."""
     try:
         milliseconds = float(headers.get("retry-after-ms", 0)) or float(headers.get("retry-after", 0)) * 1000
     except ValueError:
@@ -161,7 +161,7 @@ def retry_after_ms(headers: Mapping[str, str]) -> int | None:
 
 
 def _until(when: str, now: str) -> float:
-    """Milliseconds between two HTTP dates; the provider's own clock tells now."""
+    """Return the milliseconds between two HTTP dates. `now` is the date by the provider's own clock."""
     try:
         return (parsedate_to_datetime(when) - parsedate_to_datetime(now)).total_seconds() * 1000
     except (TypeError, ValueError, OverflowError):

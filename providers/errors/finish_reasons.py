@@ -1,4 +1,4 @@
-"""Why a model stopped, in whatever words its host has for that: one of our reasons, or that it failed. Data and one look-up."""
+"""The mapping of a host's finish reason to one of ours, or to a failure: data and one lookup."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _KNOWN: Final[dict[str, FinishReason]] = {
     "content_filter": "content_filter",
     "sensitive": "content_filter",
     "refusal": "refusal",
-    # The model has paused and would go on if asked: what is here isn't the whole.
+    # The model has paused and would continue if asked to, so the answer isn't complete.
     "pause_turn": "length",
 }
-# Hosts pass their engine's own words on ("abort", "SAFETY", "eos"). The first row that is found in one wins.
+# Hosts pass on the words of their engine ("abort", "SAFETY", "eos"). The first row that matches is used.
 _WORDS: Final[tuple[tuple[str, FinishReason | None], ...]] = (
     (r"malformed|unexpected|^other$", None),
     (
@@ -43,11 +43,11 @@ _WORDS: Final[tuple[tuple[str, FinishReason | None], ...]] = (
 
 
 WORD_CHARS_MAX: Final = 200
-"""A longer reason is read to here."""
+"""The maximum of characters of a reason that are read."""
 
 
 def finish_of(reason: str) -> FinishReason | None:
-    """Our word for it; None: it says that the provider failed. A word that nobody knows is an ordinary end."""
+    """Return our finish reason for `reason`, or None if it reports a failure. An unknown reason is "stop"."""
     word = reason.strip()[:WORD_CHARS_MAX].lower()
     known = _KNOWN.get(word)
     if known is not None:

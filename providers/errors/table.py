@@ -1,4 +1,4 @@
-"""The one table from a provider's failure (status, type, words) to our codes and our sentences. Data only."""
+"""The table that maps a provider's failure (status, type, words) to our error code and message. Data only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from providers.base import ErrorCode
 
 
 class Rule(NamedTuple):
-    """A row: a failure whose status is one of `statuses` (any, if None) and whose words match `words`."""
+    """A row that matches a failure if `statuses` has its status and the regex `words` is found. None matches all."""
 
     code: ErrorCode
     statuses: frozenset[int] | None
@@ -25,7 +25,7 @@ _SAYS_NO: Final = _of(0, 200, 400, 403, 413, 422, 500)
 CHECK_KEY: Final = "{title} refused its key: check {keys} where the gateway runs and restart it."
 TRY_AGAIN: Final = "try again in a moment, or choose another model."
 
-# The first row that fits wins. A failure inside a stream has the status that its body names, else 0.
+# The first row that matches is used. A failure inside a stream has the status that its body gives, or 0.
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "context_length_exceeded",
@@ -155,7 +155,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule("upstream_error", None, None, True, "{title} failed: " + TRY_AGAIN),
 )
 
-# Where a stream's error names no number.
+# The status of an error type, for an error in a stream that has no numeric status.
 STATUS_OF_TYPE: Final = {
     "invalid_request_error": 400,
     "invalid_argument": 400,

@@ -1,6 +1,6 @@
-"""What a provider says of its failure: read out of a body of any shape, and made fit for a log. Pure.
+"""Read the reason of a provider's failure from a body of any shape, and clean it for a log. It does no I/O.
 
-A provider may say what a client wrote, as much of it as it likes: everything here looks at the beginning only.
+A provider may quote any amount of a client's text, so everything here reads only the beginning.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from providers.errors.table import STATUS_OF_TYPE
 
 LOGGED_CHARS_MAX: Final = 300
 TEXT_CHARS_MAX: Final = 2048
-"""Of a sentence about a failure more isn't looked at."""
+"""The maximum of characters of an error text that are read."""
 NAME_CHARS_MAX: Final = 200
-"""Nor of a type, a code, or a parameter."""
+"""The maximum of characters of a type, a code or a parameter that are read."""
 DEPTH_MAX: Final = 32
 DETAILS_MAX: Final = 32
 HALF_CHARS_MIN: Final = 4
-"""Of a key so many characters give something away."""
+"""How many characters of a key reveal something about it. Fewer aren't masked at the end of a text."""
 
-# An apostrophe inside a word quotes nothing.
+# An apostrophe inside a word doesn't begin or end a quotation.
 _QUOTED: Final = re.compile(r"(?<!\w)'[^'\n]{1,200}'(?!\w)|\"[^\"\n]{1,200}\"|`[^`\n]{1,200}`|“[^”\n]{1,200}”")
 _KEYLIKE: Final = re.compile(r"(?i)(bearer\s+|\b(?:sk|pk|rk|gsk|xai|key|ant|aiza|req)[-_])[\w.*-]{4,}")
 _ADDRESS: Final = re.compile(
@@ -42,7 +42,7 @@ _FIELDS: Final = frozenset(
     required additionalproperties type text image image_url url file file_data document source media_type
     store include background extra_body logprobs n user assistant developer input_schema output_config format""".split()
 )
-"""What a request's fields are called."""
+"""The names and values of a request's fields."""
 _SPOKEN: Final = frozenset(
     """a an and any are argument array as at be both but by can cannot contain contains contents conversation
     could did do does doesn't don't each empty enabled end error exactly exceed exceeded exceeds expected extra failed
@@ -55,25 +55,25 @@ _SPOKEN: Final = frozenset(
     without you your disabled allowed higher lower between default exist exists found token tokens window context number
     responding block blocks non-empty call calls output outputs download base64 mime encoded decode mode""".split()
 )
-"""What providers say around them."""
+"""The plain words that providers use in messages about fields."""
 _AGAIN: Final = re.compile(r"(?i)(?:try again|retry) (?:in|after) (\d{1,9}(?:\.\d{1,9})?)\s{0,9}(ms|m(?:in|\b)|s)")
 _DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000}
 
 
 class Reason(NamedTuple):
-    """What a body says of its failure, in whatever shape."""
+    """The reason of a failure, read from a body of any shape."""
 
     type: str = ""
     code: str = ""
     text: str = ""
     param: str = ""
     retry_ms: int | None = None
-    """When to try again, as the body says it."""
+    """The wait before a retry that the body gives, or None."""
 
     @classmethod
     def read(cls, body: object) -> Reason:
-        """Out of any shape: an object or text under `error`, a list of one, fields at the top."""
+        """Return the reason in `body`: an object or text under `error`, a list of one, or fields at the top level."""
         for _ in range(DEPTH_MAX):
             if not (isinstance(body, list) and body):
                 break
@@ -96,7 +96,7 @@ class Reason(NamedTuple):
         )
 
     def status(self) -> int:
-        """The HTTP status that the body itself names, or 0."""
+        """Return the HTTP status that the code or the type gives, or 0."""
         for name in (self.code, self.type):
             if name.isdecimal() and 400 <= int(name) <= 599:
                 return int(name)
@@ -105,7 +105,7 @@ class Reason(NamedTuple):
         return 0
 
     def words(self) -> str:
-        """What the table looks at: type, code and text in small letters, without what the text only quotes."""
+        """Return the text that the table is matched against: type, code and text in lower case, without quotations."""
         return _QUOTED.sub("''", " ".join(filter(None, (self.type, self.code, self.text)))).strip().lower()
 
 
@@ -113,7 +113,7 @@ _TEXT_FIELDS: Final = ("message", "msg", "error_msg", "detail", "raw")
 
 
 def _said(value: object) -> str:
-    """The beginning of a text, or of what stands in its place, as JSON."""
+    """Return the beginning of a text, or of the JSON of any other value."""
     if isinstance(value, str):
         return value[:TEXT_CHARS_MAX]
     pieces: list[str] = []
@@ -125,7 +125,7 @@ def _said(value: object) -> str:
             if size > TEXT_CHARS_MAX:
                 break
     except (RecursionError, ValueError):
-        pass  # it is nested too deep, or a number is too long: what came before says enough
+        pass  # the value is nested too deep or has too long a number: the pieces so far are enough
     return "".join(pieces)[:TEXT_CHARS_MAX]
 
 
@@ -133,12 +133,12 @@ _in_pieces: Final = json.JSONEncoder().iterencode
 
 
 def _name(value: object) -> str:
-    """The beginning of a name or a number; what is none names nothing."""
+    """Return the beginning of a name or a number as text, or "" for any other value."""
     return str(value)[:NAME_CHARS_MAX] if isinstance(value, str | int | float) and value else ""
 
 
 def quiet(text: str, secrets: tuple[str, ...]) -> str:
-    """The text for a log: no key, no address, nothing that it quotes, and not much of it."""
+    """Return `text` for a log: truncated, and without `secrets`, keys, addresses and quotations."""
     text = text[:TEXT_CHARS_MAX]
     for secret in secrets:
         text = text.replace(secret, "***")
@@ -149,16 +149,16 @@ def quiet(text: str, secrets: tuple[str, ...]) -> str:
 
 
 def _without_half(text: str, secret: str) -> str:
-    """The text without a secret's beginning at its end: whoever cut it may have cut a key in two."""
+    """Return `text` with the beginning of `secret` at its end masked, because truncation may have split a key."""
     longest = min(len(secret) - 1, len(text))
     half = next((size for size in range(longest, HALF_CHARS_MIN - 1, -1) if text.endswith(secret[:size])), 0)
     return text[: len(text) - half] + "***" if half else text
 
 
 def known_words(text: str) -> str:
-    """What a log may hold of a sentence about a request: field names, short numbers, and plain words outside of quotations.
+    """Return what a log may show of a text about a request: field names, short numbers, and unquoted plain words.
 
-    Whatever else it says, of what was asked perhaps, is "…".
+    Everything else may come from the request and is replaced by "…".
     """
     fields_only = _QUOTED.sub(lambda quoted: _with(quoted.group(), _FIELDS), text[:LOGGED_CHARS_MAX])
     kept = _with(fields_only, _FIELDS | _SPOKEN)
@@ -180,7 +180,7 @@ def _with(text: str, known: frozenset[str]) -> str:
 
 
 def _retry_ms(said: Mapping[str, object], text: str) -> int | None:
-    """Google's `retryDelay` among the details, or what the sentence says."""
+    """Return the wait in ms from Google's `retryDelay` in the details, or from the text. None if there is none."""
     details = said.get("details")
     for detail in islice(details, DETAILS_MAX) if isinstance(details, list) else ():
         delay = detail.get("retryDelay") if isinstance(detail, Mapping) else None

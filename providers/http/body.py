@@ -122,19 +122,19 @@ class _Tap(asyncio.Protocol):
         return begin
 
     def eof_received(self) -> None:
-        """See `asyncio.Protocol`."""
+        """Pass the end of the data to aiohttp's protocol. See `asyncio.Protocol`."""
         self._parser.eof_received()
 
     def pause_writing(self) -> None:
-        """See `asyncio.Protocol`."""
+        """Tell aiohttp's protocol to pause writing. See `asyncio.Protocol`."""
         self._parser.pause_writing()
 
     def resume_writing(self) -> None:
-        """See `asyncio.Protocol`."""
+        """Tell aiohttp's protocol to resume writing. See `asyncio.Protocol`."""
         self._parser.resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See `asyncio.Protocol`."""
+        """Pass the loss of the connection to aiohttp's protocol, and notify the body. See `asyncio.Protocol`."""
         self._parser.connection_lost(exc)
         if self.body is not None:
             self.body.arrived()

@@ -1,1 +1,1 @@
-"""providers.openai."""
+"""The dialects of OpenAI's Chat Completions and Responses."""

@@ -1,6 +1,6 @@
-"""OpenAI's Chat Completions, and the many providers that speak it with an accent.
+"""The dialect of OpenAI's Chat Completions, for OpenAI and the many providers with variants of it.
 
-The official SDK builds, signs and sends the request; the stream's bytes are read beside it.
+The official SDK builds, signs and sends the request. The bytes of the stream are read without the SDK.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from providers.route import Endpoint, Route, Timeouts
 
 
 class Dialect:
-    """One provider's client. See `route.Dialect`."""
+    """The client for one provider. See `route.Dialect`."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self._failures = Failures(endpoint)
@@ -33,13 +33,13 @@ class Dialect:
             http_client=http_client(timeouts, endpoint.proxy),
         )
         if endpoint.provider.partition(":")[0] != "openai":
-            # The SDK reads OPENAI_ORG_ID and OPENAI_PROJECT_ID, which are nobody else's business.
+            # The SDK reads OPENAI_ORG_ID and OPENAI_PROJECT_ID, which must not be sent to another provider.
             self._client.organization = self._client.project = None
-        # The SDK imports much of itself here: better now than when the first request waits.
+        # The SDK imports much of itself here. Do it now, so that the first request doesn't wait for it.
         self._create: Any = self._client.chat.completions.with_streaming_response.create
 
     async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
-        """See `Provider`."""
+        """Request an answer and pass its batches to `sink`. Raise `ProviderError` on failure. See `Provider`."""
         arguments = chat_arguments(request, route)
         timeout = httpx2.Timeout(self._timeouts.first_s(route), connect=self._timeouts.connect_s)
         try:

@@ -1,4 +1,4 @@
-"""The chunks of a Chat Completions stream as deltas: only the fields that are used are decoded. Pure."""
+"""The decoder of a Chat Completions stream into deltas. It decodes only the used fields and does no I/O."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ _decode = msgspec.json.Decoder(_Chunk, float_hook=float).decode
 
 
 class ChatDecoder:
-    """One stream of chunks. See `stream.Decoder`."""
+    """The decoder of one stream of chunks. See `stream.Decoder`."""
 
     def __init__(self, quirks: Quirks, failures: Failures) -> None:
         self.parts = DeltaBuffer()
@@ -108,12 +108,12 @@ class ChatDecoder:
         self._tags = ThinkTags() if quirks.think_tags else None
         self._calls = ToolCallAssembler(self.parts)
         self._signed: set[int] = set()
-        """The thoughts that have their signature."""
+        """The numbers of the reasoning parts that have their signature."""
         self._pages: list[str] = []
-        """The pages that the answer rests on, as some name them beside it, in every chunk."""
+        """The URLs of the pages that the answer cites, which some hosts list in every chunk."""
 
     def event(self, name: str | None, data: bytes) -> bool:
-        """See `stream.Decoder`."""
+        """Process one event, which is always progress. See `stream.Decoder`."""
         if len(data) < END_MARK_BYTES_MAX and END_MARK in data:
             self.done = True
             return True
@@ -134,18 +134,21 @@ class ChatDecoder:
         return True
 
     def whole(self, body: dict[str, Any]) -> bool:
-        """See `stream.Decoder`."""
+        """Process a completion or a chunk without a frame. Return False if `body` is neither. See `stream.Decoder`."""
         return "choices" in body and self.event(None, json.dumps(body).encode())
 
     def end(self) -> None:
-        """See `stream.Decoder`."""
+        """Process the end of the stream. See `stream.Decoder`.
+
+        Raise `ProviderError` if the answer is incomplete or its finish reason is a failure.
+        """
         if self._tags is not None:
             for kind, text in self._tags.close():
                 self.parts.say(kind, text)
         finish = finish_of(self._finish) if self._finish else None
         whole = finish is not None or (not self._finish and self._quirks.ends_without_finish and self.parts.opened > 0)
         if whole:
-            # One that was cut off may have had arguments to come, or half a character.
+            # Not for an interrupted answer: more arguments or half of a surrogate pair may be missing there.
             self._calls.close()
             self.parts.close()
         for page in self._pages:
@@ -156,7 +159,7 @@ class ChatDecoder:
         if not whole:
             raise self._failures.incomplete()
         if finish in (None, "stop"):
-            # A call that was forced ends with "stop", and a refusal has no reason of its own.
+            # A forced tool call ends with "stop", and a refusal has no finish reason of its own.
             finish = "tool_calls" if self._calls else "refusal" if self.parts.kind == "refusal" else "stop"
         self.parts.put(Finished(finish))
 
@@ -177,7 +180,7 @@ class ChatDecoder:
             if choice.delta is not None:
                 self._delta(choice.delta)
             if choice.message is not None and not self.parts.opened and not self._calls.waiting:
-                # Some send the answer whole, and some send it whole once more.
+                # Some hosts send only the whole answer. Others repeat the whole answer after its chunks.
                 self._delta(choice.message)
             if choice.finish_reason:
                 self._finish = choice.finish_reason
@@ -225,7 +228,7 @@ class ChatDecoder:
                 self.parts.say("text", piece.text or "")
 
     def _details(self, details: list[_Piece], *, told: bool) -> None:
-        """Reasoning as OpenRouter details it; `told`: its text stood in a plainer field already."""
+        """Process reasoning in the format of OpenRouter. `told` is whether another field already gave its text."""
         for detail in details:
             if not told:
                 self.parts.say("reasoning", detail.text or detail.summary or "")
@@ -256,7 +259,7 @@ class ChatDecoder:
 
 
 def _detail(detail: _Piece) -> str:
-    """A reasoning detail as it has to go back, but for its text, which is the part's."""
+    """Return a reasoning detail as JSON, as it has to be sent back, without its text, which is in the part."""
     fields = ("type", "signature", "data", "id", "format", "index")
     return json.dumps({name: value for name in fields if (value := getattr(detail, name)) is not None})
 

@@ -1,6 +1,6 @@
-"""A chat request as the body of OpenAI's Chat Completions. Pure.
+"""The conversion of a chat request to the body of OpenAI's Chat Completions. It does no I/O.
 
-Left out, because the models it goes to refuse them: what the quirks `drops` and `drops_thinking` name.
+The parameters in the quirks `drops` and `drops_thinking` are left out, because the model rejects them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from providers.base import (
 )
 from providers.route import Quirks, Route
 
-# The SDK knows these by name; every other field goes into its `extra_body`.
+# The SDK has parameters for these. Every other field goes into its `extra_body`.
 _NAMED = frozenset(
     {
         "model",
@@ -49,14 +49,14 @@ _NAMED = frozenset(
 
 
 def chat_arguments(request: ChatRequest, route: Route) -> dict[str, Any]:
-    """The arguments for `chat.completions.create`."""
+    """Return the arguments for `chat.completions.create`."""
     body = chat_body(request, route)
     extra = {name: body.pop(name) for name in list(body) if name not in _NAMED}
     return body | {"extra_body": extra} if extra else body
 
 
 def chat_body(request: ChatRequest, route: Route) -> dict[str, Any]:
-    """The whole body, as it is sent."""
+    """Return the whole request body."""
     quirks = route.quirks
     messages: list[dict[str, Any]] = [{"role": "system", "content": request.system}] if request.system else []
     for message in request.messages:
@@ -127,7 +127,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _messages(message: ChatMessage, quirks: Quirks) -> list[dict[str, Any]]:
-    """One of our messages is one of theirs, but each tool result is a message of its own."""
+    """Return the provider's messages for one of ours: one message, plus one for each tool result."""
     results: list[dict[str, Any]] = [
         {"role": "tool", "tool_call_id": part.call, "content": part.output}
         for part in message.parts
@@ -147,7 +147,7 @@ def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> list[dict[str, Any]]:
     refusal = "".join(part.text for part in parts if isinstance(part, RefusalPart))
     thought = "".join(part.text for part in parts if isinstance(part, ReasoningPart) and not part.redacted)
     calls = [_call(part, quirks) for part in parts if isinstance(part, ToolCallPart)]
-    # A refusal goes back as what the model said: few of the providers know a field for it.
+    # A refusal is sent back as the model's text, because few providers have a field for it.
     said: dict[str, Any] = {"role": "assistant", "content": text or refusal or None}
     if calls:
         said["tool_calls"] = calls
@@ -167,7 +167,7 @@ def _call(part: ToolCallPart, quirks: Quirks) -> dict[str, Any]:
 
 
 def _details(parts: Sequence[Part]) -> list[dict[str, Any]]:
-    """The details of what was thought, which stand in its signature but for the text (see `openai_chunks`)."""
+    """Return the reasoning details from the parts' signatures and texts (see `chat_chunks`)."""
     details: list[dict[str, Any]] = []
     for part in parts:
         if not isinstance(part, ReasoningPart):

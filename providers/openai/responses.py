@@ -1,6 +1,6 @@
-"""OpenAI's Responses, and the providers that serve it too.
+"""The dialect of OpenAI's Responses, for OpenAI and other providers that serve it.
 
-The official SDK builds, signs and sends the request; the stream's bytes are read beside it.
+The official SDK builds, signs and sends the request. The bytes of the stream are read without the SDK.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from providers.retry.replay_dedupe import Continued, Retold, Unheard
 from providers.route import Endpoint, Route, Timeouts
 
 STOP_S: Final = 2.0
-"""How long to wait until the provider has taken the wish to stop an answer."""
+"""How long to wait for the provider to accept a request to stop an answer."""
 
 
 class Dialect:
-    """One provider's client. See `route.Dialect`."""
+    """The client for one provider. See `route.Dialect`."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self._failures = Failures(endpoint)
@@ -38,13 +38,17 @@ class Dialect:
             http_client=http_client(timeouts, endpoint.proxy),
         )
         if endpoint.provider.partition(":")[0] != "openai":
-            # The SDK reads OPENAI_ORG_ID and OPENAI_PROJECT_ID, which are nobody else's business.
+            # The SDK reads OPENAI_ORG_ID and OPENAI_PROJECT_ID, which must not be sent to another provider.
             self._client.organization = self._client.project = None
-        # The SDK imports much of itself here: better now than when the first request waits.
+        # The SDK imports much of itself here. Do it now, so that the first request doesn't wait for it.
         self._asks = self._client.responses.with_streaming_response
 
     async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
-        """See `Provider`. With a cursor, an answer that is under way, or over, is heard again from its start."""
+        """Request an answer and pass its batches to `sink`. Raise `ProviderError` on failure. See `Provider`.
+
+        If the request has a response handle, replay that answer from its start, whether it is complete or not, and
+        pass on only what comes after `request.answered`.
+        """
         cursor = request.cursor
         to = sink if cursor is None else Unheard(Continued(request.answered), sink)
         kept_for = route.id if cursor is None and route.quirks.background else None
@@ -73,7 +77,7 @@ class Dialect:
             raise self._failures.of_exception(error) from error
 
     async def stop(self, cursor: ResponseHandle) -> None:
-        """See `route.Stoppable`."""
+        """Stop the answer with the response handle `cursor`. Raise `ProviderError` on failure."""
         try:
             async with self._asks.cancel(cursor.id, timeout=STOP_S) as response:
                 await body_of(response.http_response).beginning(REFUSAL_BYTES_MAX, STOP_S)

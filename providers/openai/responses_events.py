@@ -1,4 +1,4 @@
-"""The events of a Responses stream, decoded into deltas: only the fields that are used. Pure."""
+"""The decoder of a Responses stream into deltas. It decodes only the fields that are used and does no I/O."""
 
 from __future__ import annotations
 
@@ -67,9 +67,10 @@ _decode = msgspec.json.Decoder(_Event, float_hook=float).decode
 
 
 class ResponsesDecoder:
-    """One stream of events. See `stream.Decoder`. An event is what its JSON says: its name may be missing.
+    """The decoder of one stream. See `stream.Decoder`. The JSON gives an event's type, because names may be missing.
 
-    `kept_for`: the id of the route, where the provider keeps the answer; its id there is then told as a `ResponseHandle`.
+    `kept_for` is the id of the route if the provider keeps the answer. Then the answer's id at the provider is passed
+    on as a `ResponseHandle`.
     """
 
     def __init__(self, quirks: Quirks, failures: Failures, kept_for: str | None = None) -> None:
@@ -84,7 +85,7 @@ class ResponsesDecoder:
         self._usage: dict[str, Any] | None = None
 
     def event(self, name: str | None, data: bytes) -> bool:
-        """See `stream.Decoder`. That a response was made or queued shows that the provider lives, no more."""
+        """Process one event. See `stream.Decoder`. The creation or queueing of a response isn't progress."""
         if len(data) < END_MARK_BYTES_MAX and END_MARK in data:
             self.done = True
             return True
@@ -117,7 +118,7 @@ class ResponsesDecoder:
         return True
 
     def whole(self, body: dict[str, Any]) -> bool:
-        """See `stream.Decoder`."""
+        """Process a response or an event without a frame. Return False if `body` is neither. See `stream.Decoder`."""
         if body.get("object") == "response":
             body = {"type": f"response.{body.get('status')}", "response": body}
         if not str(body.get("type")).startswith("response."):
@@ -126,10 +127,10 @@ class ResponsesDecoder:
         return True
 
     def end(self) -> None:
-        """See `stream.Decoder`."""
+        """Process the end of the stream. Raise `ProviderError` if the answer is incomplete. See `stream.Decoder`."""
         self._report()
         if self._finish is None and not (self._quirks.ends_without_finish and self.parts.opened):
-            # There may have been arguments to come, or half a character: nothing is made up for them.
+            # More arguments or the second half of a surrogate pair may be missing, so nothing is filled in for them.
             raise self._failures.incomplete()
         self._output.close()
         self.parts.close()
@@ -144,7 +145,7 @@ class ResponsesDecoder:
             self._kept_for = None
 
     def _piece_added(self, event: _Event) -> None:
-        """A piece may bring its first words along."""
+        """Add the text of a new piece, which may contain its first words."""
         self._piece(event, self._output.say)
 
     def _piece_done(self, event: _Event) -> None:

@@ -1,7 +1,7 @@
-"""The output of one response, item by item, as parts: said in pieces, or whole, but never twice. Pure.
+"""The conversion of a response's output items to parts. Content may arrive in pieces or whole; none is added twice.
 
-An item's place is its index in the output, and not its id: proxies give one item several ids. What a provider sends
-only whole, at the end of an item or of the answer, is said then.
+An item is identified by its index in the output, not by its id, because proxies give one item several ids. Content
+that a provider sends only whole, at the end of an item or of the answer, is added then. It does no I/O.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from providers.base import PartKind
 from providers.delta_buffer import DeltaBuffer
 
 SIGNATURE_MARK: Final = ":"
-"""Stands between a reasoning item's id and its encrypted content in a part's signature: the two go back together."""
+"""The separator of a reasoning item's id and its encrypted content in a part's signature. Both are sent back."""
 
 Place = int | str
-"""Of an item: its index in the output, or its id where the provider gives no index."""
+"""The identity of an item: its index in the output, or its id if the provider gives no index."""
 Source = Literal["content", "summary"]
-"""Where a piece of an item stands."""
+"""The field of an item that a piece belongs to."""
 Arguments = str | dict[str, Any] | None
 
 KINDS: Final[dict[str, PartKind]] = {
@@ -41,7 +41,7 @@ class Annotation(Struct, gc=False):
 
 
 class Piece(Struct, gc=False):
-    """Of an item's content or summary."""
+    """A piece of an item's content or summary."""
 
     type: str = ""
     text: str | None = None
@@ -50,7 +50,7 @@ class Piece(Struct, gc=False):
 
 
 class Item(Struct, gc=False):
-    """A message, a thought, or a call."""
+    """An item of the output: a message, reasoning, or a tool call."""
 
     type: str = ""
     id: str | None = None
@@ -65,34 +65,34 @@ class Item(Struct, gc=False):
 
 
 class Output:
-    """The items so far. Hosted tools, which the provider runs by itself, leave no part."""
+    """The output items so far. Hosted tools, which the provider runs itself, produce no part."""
 
     def __init__(self, parts: DeltaBuffer) -> None:
         self._parts = parts
         self._spoken: set[tuple[Place, PartKind]] = set()
-        """The items that have a part of this kind."""
+        """The pairs (item, kind) for which there is a part."""
         self._thoughts: dict[Place, tuple[Source, int]] = {}
-        """By reasoning item, where its text stands, and which piece of it came last."""
+        """Map from a reasoning item to (the field that its text comes from, the highest index of its pieces)."""
         self._cited: dict[tuple[Place, int], int] = {}
-        """How many citations were made, by item and piece."""
+        """Map from (item, piece index) to the number of its citations so far."""
         self._calls: dict[Place, str] = {}
-        """The newest call's id."""
+        """Map from an item to the id of its newest call."""
         self._empty: set[int] = set()
-        """The calls without arguments so far."""
+        """The numbers of the call parts without arguments so far."""
 
     @property
     def calls(self) -> bool:
-        """Whether a tool is called."""
+        """Whether the answer has a tool call."""
         return bool(self._calls)
 
     def close(self) -> None:
-        """The answer is over: a call that got no arguments has none."""
+        """Finish the answer. Give the arguments `{}` to each call that has none."""
         for part in sorted(self._empty):
             self._parts.add(part, "{}")
         self._empty.clear()
 
     def say(self, kind: PartKind, place: Place, source: Source, index: int, text: str) -> None:
-        """More text of an item's piece."""
+        """Append `text` to piece number `index` of the item at `place`."""
         if not text:
             return
         if kind == "reasoning":
@@ -101,7 +101,7 @@ class Output:
             self._grow(kind, place, index, text)
 
     def say_whole(self, kind: PartKind, place: Place, source: Source, index: int, text: str) -> None:
-        """All the text of an item's piece, if none of it came before."""
+        """Add the whole text of piece number `index` of the item at `place`, unless some of it was added before."""
         if kind == "reasoning":
             if place in self._thoughts and self._thoughts[place][1] >= index:
                 return
@@ -110,36 +110,36 @@ class Output:
         self.say(kind, place, source, index, text)
 
     def cite(self, place: Place, index: int, annotation: Annotation) -> None:
-        """One more citation of an item's piece."""
+        """Add a citation of piece number `index` of the item at `place`."""
         self._cited[place, index] = self._cited.get((place, index), 0) + 1
         self._parts.cite(url=annotation.url, title=annotation.title or annotation.filename, text=None)
 
     def cite_rest(self, place: Place, index: int, piece: Piece) -> None:
-        """The citations of a whole piece that didn't come one by one."""
+        """Add the citations of a whole piece that weren't added one by one."""
         for annotation in (piece.annotations or [])[self._cited.get((place, index), 0) :]:
             self.cite(place, index, annotation)
 
     def call(self, place: Place, item: Item) -> None:
-        """A call, if it is new. Some give every item the same place: another id is another call."""
+        """Start a tool call if it is new. Another id is a new call, because some hosts give all items one index."""
         call = item.call_id or item.id or ""
         if item.name and (place not in self._calls or (call and self._calls[place] != call)):
             self._calls[place] = call
             self._empty.add(self._parts.call(("call", place), call or f"call_{self._parts.opened}", item.name))
 
     def argue(self, place: Place, piece: str) -> None:
-        """More of a call's arguments."""
+        """Append a piece to the arguments of the call at `place`."""
         part = self._parts.find(("call", place))
         if part is not None and piece:
             self._empty.discard(part)
             self._parts.add(part, piece)
 
     def argue_whole(self, place: Place, arguments: Arguments) -> None:
-        """All of a call's arguments, if none of them came before."""
+        """Add all arguments of the call at `place`, unless some of them were added before."""
         if arguments and self._parts.find(("call", place)) in self._empty:
             self.argue(place, arguments if isinstance(arguments, str) else json.dumps(arguments))
 
     def whole(self, place: Place, item: Item) -> None:
-        """An item at its end: what of it hasn't come yet."""
+        """Add the content of a complete item that wasn't added before."""
         if item.type == "message":
             self._message(place, item)
         elif item.type == "reasoning":
@@ -148,7 +148,7 @@ class Output:
             self.call(place, item)
             self.argue_whole(place, item.arguments)
         elif item.type == "custom_tool_call":
-            # Its input is any text: as arguments, which are JSON, it gets a name.
+            # The input is free text, but arguments are JSON, so wrap it in an object.
             self.call(place, item)
             self.argue_whole(place, {"input": item.input or ""})
 
@@ -173,7 +173,10 @@ class Output:
             self._parts.sign(part, (item.id + SIGNATURE_MARK if item.id else "") + item.encrypted_content)
 
     def _think(self, place: Place, source: Source, index: int, text: str) -> None:
-        """An item's thought is one part. Some send the thought and its summary: the one that comes first is it."""
+        """Append reasoning to the item's only reasoning part.
+
+        Some hosts send both the reasoning and its summary. Only the one that comes first is used.
+        """
         known, newest = self._thoughts.get(place, (source, index))
         if known == source:
             self._thoughts[place] = (source, max(index, newest))

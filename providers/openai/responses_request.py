@@ -1,6 +1,7 @@
-"""A chat request as the body of OpenAI's Responses. Pure.
+"""The conversion of a chat request to the body of OpenAI's Responses. It does no I/O.
 
-Left out, because the API has no such thing: `stop`, `seed`; and what the quirks `drops` and `drops_thinking` name.
+`stop` and `seed` are left out, because the API doesn't have them, and so are the parameters in the quirks `drops` and
+`drops_thinking`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from providers.route import Quirks, Route
 
 ENCRYPTED: Final = "reasoning.encrypted_content"
 
-# The SDK knows these by name; every other field goes into its `extra_body`.
+# The SDK has parameters for these. Every other field goes into its `extra_body`.
 _NAMED: Final = frozenset(
     {
         "model",
@@ -52,20 +53,23 @@ _NAMED: Final = frozenset(
 
 
 def responses_arguments(request: ChatRequest, route: Route) -> dict[str, Any]:
-    """The arguments for `responses.create`."""
+    """Return the arguments for `responses.create`."""
     body = responses_body(request, route)
     extra = {name: body.pop(name) for name in list(body) if name not in _NAMED}
     return body | {"extra_body": extra} if extra else body
 
 
 def again_arguments(route: Route) -> dict[str, Any]:
-    """The arguments for `responses.retrieve`, to hear an answer again as it was asked for."""
+    """Return the arguments for `responses.retrieve` that replay an answer as it was requested."""
     again: dict[str, Any] = {"stream": True} | route.quirks.stream_options
     return again | {"include": [ENCRYPTED]} if route.thinks else again
 
 
 def responses_body(request: ChatRequest, route: Route) -> dict[str, Any]:
-    """The whole body, as it is sent. The provider keeps nothing: what the model thought goes along, encrypted."""
+    """Return the whole request body. The provider stores nothing, except with the quirk `background`.
+
+    Therefore the model's encrypted reasoning is sent along.
+    """
     quirks = route.quirks
     body: dict[str, Any] = {
         "model": request.model,
@@ -83,7 +87,7 @@ def responses_body(request: ChatRequest, route: Route) -> dict[str, Any]:
     if reasoning := _reasoning(request.params, quirks):
         body["reasoning"] = reasoning
     if quirks.background:
-        # What is to be heard again has to be kept.
+        # An answer can be replayed only if the provider stores it.
         body |= {"background": True, "store": True}
     body |= quirks.body
     if request.tools:
@@ -107,7 +111,7 @@ def _tuning(params: Params, quirks: Quirks) -> dict[str, Any]:
 
 
 def _format(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Chat Completions has the schema one level deeper."""
+    """Return the `response_format` of Chat Completions as Responses needs it: with the schema one level higher."""
     inner = wanted.get("json_schema")
     return {"type": "json_schema", "name": "answer"} | inner if isinstance(inner, dict) else wanted
 
@@ -128,13 +132,13 @@ def _tool(tool: Tool) -> dict[str, Any]:
         "name": tool.name,
         "description": tool.description,
         "parameters": tool.parameters or {"type": "object", "properties": {}},
-        # Unset, it would be true, and most schemas aren't of the kind that it asks for.
+        # The default is true, and most schemas don't meet the requirements of strict mode.
         "strict": False,
     }
 
 
 def _items(message: ChatMessage, quirks: Quirks) -> list[dict[str, Any]]:
-    """One of our messages is several items: each call, result and thought is one."""
+    """Return the items of one message: each tool call, tool result and reasoning is an item of its own."""
     if message.role == "assistant":
         return _answered(message.parts, quirks)
     items: list[dict[str, Any]] = [_result(part) for part in message.parts if isinstance(part, ToolResultPart)]
@@ -145,7 +149,10 @@ def _items(message: ChatMessage, quirks: Quirks) -> list[dict[str, Any]]:
 
 
 def _answered(parts: Sequence[Part], quirks: Quirks) -> list[dict[str, Any]]:
-    """A thought goes back with what followed it; alone, at the end of an answer that was stopped, it is refused."""
+    """Return the items of an answer. Reasoning is sent only with an item after it.
+
+    The API rejects reasoning alone, as at the end of an answer that was stopped.
+    """
     items: list[dict[str, Any]] = []
     thoughts: list[dict[str, Any]] = []
     for part in parts:
@@ -153,7 +160,7 @@ def _answered(parts: Sequence[Part], quirks: Quirks) -> list[dict[str, Any]]:
             case ReasoningPart():
                 thoughts += _thought(part, quirks)
                 continue
-            # A refusal goes back as what the model said.
+            # A refusal is sent back as the model's text.
             case TextPart(text=str(text)) | RefusalPart(text=str(text)) if text:
                 item: dict[str, Any] = {"role": "assistant", "content": text}
             case ToolCallPart():

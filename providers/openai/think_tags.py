@@ -1,4 +1,4 @@
-"""Reasoning that a host left inside the text, as `<think>…</think>` at its start. Pure."""
+"""The separation of reasoning that a host sends as `<think>…</think>` at the start of the text. It does no I/O."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ OPEN: Final = "<think>"
 CLOSE: Final = "</think>"
 
 BLANKS_MAX: Final = 1000
-"""A text that begins with more blanks has no thought before it."""
+"""The maximum of blanks before the tag. A text that begins with more has no reasoning."""
 
 Piece = tuple[Literal["reasoning", "text"], str]
 
 
 class ThinkTags:
-    """One text, as it comes. A tag may be split over chunks, so what could be the start of one waits."""
+    """An incremental parser of one text. It holds back a possible start of a tag, which may be split over chunks."""
 
     def __init__(self) -> None:
         self._state: Literal["before", "entering", "thinking", "leaving", "after"] = "before"
         self._held = ""
 
     def feed(self, text: str) -> list[Piece]:
-        """What this piece of text adds, told apart."""
+        """Return the pieces of reasoning and text that `text` adds."""
         if self._state == "after":
             return [("text", text)]
         text, self._held = self._held + text, ""
@@ -34,7 +34,7 @@ class ThinkTags:
         return self._leaving(text)
 
     def close(self) -> list[Piece]:
-        """What waited for the rest of a tag that never came."""
+        """Return the text that was held back for the rest of a tag."""
         held, self._held = self._held, ""
         return [("reasoning" if self._state == "thinking" else "text", held)] if held else []
 
@@ -50,7 +50,7 @@ class ThinkTags:
         return [("text", text)]
 
     def _entering(self, text: str) -> list[Piece]:
-        """The line breaks between the tag and the thought are of the tag."""
+        """Skip the line breaks between the opening tag and the reasoning."""
         text = text.lstrip("\n")
         if not text:
             return []
@@ -69,7 +69,7 @@ class ThinkTags:
         return [("reasoning", thought)] if thought else []
 
     def _leaving(self, text: str) -> list[Piece]:
-        """As are those between the tag and the answer."""
+        """Skip the line breaks between the closing tag and the answer."""
         text = text.lstrip("\n")
         if not text:
             return []

@@ -1,4 +1,4 @@
-"""Tokens as OpenAI's two dialects count them, and the many who call them otherwise. Pure."""
+"""The token counts of OpenAI's two dialects and of the providers that name them differently. It does no I/O."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from providers.base import Usage
 from providers.route import Quirks
 
 COUNT_MAX: Final = 1_000_000_000
-"""What is more, or below nothing, is no count: no request has so many, and the stores add up what is less without rounding."""
+"""Token counts from here on, or below 0, are ignored. No request has so many tokens, and the stores can sum up smaller
+counts without rounding."""
 COST_MAX: Final = 1_000_000
-"""No single request costs as many dollars."""
+"""The cost in US dollars that no single request reaches. Such costs are ignored."""
 
 
 def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
-    """Tokens, whatever the provider calls them and wherever it puts them."""
+    """Return the token counts of a Chat Completions `usage` object, under the names of any provider."""
     prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     reasoning = _count(completion, "reasoning_tokens")
     cached = next(
@@ -45,13 +46,13 @@ def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
 
 
 def chat_cost(usage: dict[str, Any], quirks: Quirks) -> Decimal | None:
-    """What the provider itself says that the request costs, in US dollars."""
+    """Return the cost of the request that the provider reports, in US dollars. None if it reports none."""
     cost = usage.get("cost") if quirks.usage_has_cost else None
     return Decimal(repr(cost)) if isinstance(cost, int | float) and 0 <= cost < COST_MAX else None
 
 
 def responses_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
-    """Tokens of a Responses answer."""
+    """Return the token counts of a Responses `usage` object."""
     given, made = usage.get("input_tokens_details"), usage.get("output_tokens_details")
     reasoning, output = _count(made, "reasoning_tokens"), _count(usage, "output_tokens") or 0
     return Usage(
@@ -64,7 +65,7 @@ def responses_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
 
 
 def is_count(value: object) -> TypeGuard[int | float]:
-    """Whether it is a number that can count tokens."""
+    """Return whether `value` is a plausible number of tokens."""
     return isinstance(value, int | float) and 0 <= value < COUNT_MAX
 
 

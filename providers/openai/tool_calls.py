@@ -1,6 +1,7 @@
-"""The tool calls of one chat stream, told apart by index, id, name and order: every host leaves out some of these. Pure.
+"""The assembly of the tool calls of one chat stream. It does no I/O.
 
-A call becomes a part once its name is whole: when its arguments begin, or something else follows it.
+Calls are distinguished by index, id, name and order, because every host leaves out some of these. A call becomes a
+part once its name is complete: when its arguments begin or something else follows.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from typing import Final
 from providers.delta_buffer import DeltaBuffer
 
 LEGACY = -1
-"""The index of the one call that `function_call` makes."""
+"""The index of the only call that `function_call` can make."""
 NAME_CHARS_MAX: Final = 1000
-"""No tool has a longer name."""
+"""The maximum length of a tool's name. A longer name is truncated."""
 
 _MARKS: Final = re.compile(r"""[{}\[\]"]|\\.?""", re.DOTALL)
 
 
 class _Call:
-    """One call so far. `part` is None until its name is whole; `pieces` are its arguments."""
+    """A tool call so far. `part` is None until its name is complete; `pieces` are the pieces of its arguments."""
 
     __slots__ = (
         "_depth",
@@ -44,14 +45,17 @@ class _Call:
         self.pieces: list[str] = []
         self.signatures: list[str] = []
         self._seen = 0
-        """So many pieces were looked at."""
+        """The number of pieces that `is_complete` has processed."""
         self._depth = 0
         self._quoted = self._escaped = False
         self._whole: bool | None = None
-        """Whether they are an object; None: they may become one."""
+        """Whether the pieces are a complete object. None if they may become one."""
 
     def is_complete(self) -> bool:
-        """Whether its arguments are a whole object, so that more of them can't be its own. Looks at each piece once."""
+        """Return whether the arguments are a complete object, so that more arguments belong to another call.
+
+        Each piece is processed only once.
+        """
         for piece in self.pieces[self._seen :]:
             if self._whole is None:
                 self._look_at(piece)
@@ -73,7 +77,7 @@ class _Call:
 
 
 class ToolCallAssembler:
-    """One answer's calls, as parts among its `parts`."""
+    """The tool calls of one answer. They are added to its `parts`."""
 
     def __init__(self, parts: DeltaBuffer) -> None:
         self._parts = parts
@@ -82,17 +86,17 @@ class ToolCallAssembler:
         self._newest: _Call | None = None
         self._opened: list[_Call] = []
         self._ids: set[str] = set()
-        """Of those that are parts."""
+        """The ids of the calls that are parts."""
         self.waiting: dict[_Call, None] = {}
-        """Those that are no parts yet."""
+        """The calls that aren't parts yet."""
         self._named: dict[_Call, None] = {}
-        """Those of them that have a name."""
+        """The calls in `waiting` that have a name."""
 
     def __bool__(self) -> bool:
         return bool(self._opened)
 
     def take(self, index: int | None, call_id: str, name: str, arguments: str, signature: str) -> None:
-        """A piece of a call; what the host doesn't say of it is None, or empty."""
+        """Process a piece of a call. A field that the host leaves out is None or empty."""
         call = self._known(index, call_id, name)
         if call is None or _is_another(call, call_id, name, arguments):
             call = self._begin(index, call_id)
@@ -103,7 +107,7 @@ class ToolCallAssembler:
             self._parts.sign(call.part, signature)
             return
         call.id = call.id or call_id
-        # Some say all of the name again with each piece.
+        # Some hosts repeat the whole name with each piece.
         call.name = (name if name.startswith(call.name) else call.name + name)[:NAME_CHARS_MAX]
         if signature:
             call.signatures.append(signature)
@@ -113,19 +117,19 @@ class ToolCallAssembler:
             self._named[call] = None
 
     def settle(self) -> None:
-        """Something else follows: names that are here are whole."""
+        """Turn the named calls into parts, because something else follows, so their names are complete."""
         for call in list(self._named):
             self._open(call)
 
     def close(self) -> None:
-        """The answer is whole: a call that got no arguments has none."""
+        """Finish the answer. Give the arguments `{}` to each call that has none."""
         self.settle()
         for call in self._opened:
             if not call.pieces and call.part is not None:
                 self._parts.add(call.part, "{}")
 
     def _known(self, index: int | None, call_id: str, name: str) -> _Call | None:
-        """The call that this piece may belong to."""
+        """Return the call that a piece with these fields may belong to, or None."""
         found = None if index is None else self._by_index.get(index)
         if found is not None and (name or not call_id or call_id == found.id):
             return found
@@ -154,7 +158,7 @@ class ToolCallAssembler:
         made = f"call_{self._parts.opened}"
         call.id = call.id or made
         if call.id in self._ids:
-            call.id = f"{call.id}_{made}"  # two calls of one id couldn't be answered
+            call.id = f"{call.id}_{made}"  # the results of two calls with one id couldn't be told apart
         self._opened.append(call)
         self._ids.add(call.id)
         call.part = self._parts.call(None, call.id, call.name)
@@ -170,9 +174,9 @@ def _is_object(text: str) -> bool:
 
 
 def _is_another(call: _Call, call_id: str, name: str, arguments: str) -> bool:
-    """Whether this piece begins a new call, though it stands at the index of one that is there.
+    """Return whether a piece begins a new call, although `call` was found for it.
 
-    Some hosts give every call of an answer the same index, others each piece of a call its name again.
+    Some hosts give every call of an answer the same index. Others repeat the name with each piece of a call.
     """
     if not name or (call_id and call_id == call.id):
         return False

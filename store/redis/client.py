@@ -201,7 +201,7 @@ class RedisClient:
     async def _round_trip(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
         async with self._borrowed() as connection:
             if connection.is_connected and not repeatable and await connection.can_read():
-                # Redis closed the connection or sent something while it was idle: it isn't safe for an unrepeatable call.
+                # Redis closed the connection or sent something while it was idle. An unrepeatable call needs a new one.
                 await connection.disconnect(nowait=True)
             await connect(connection)
             for piece in packed(commands):

@@ -42,7 +42,7 @@ class RedisHistory(Linked):
     async def _search(self, user: str, limit: int, before: str | None, wanted: str) -> list[ConversationRecord]:
         """Return at most `limit` conversations after `before` whose title contains `wanted`, which is casefolded.
 
-        Titles are compared here because Redis ignores the case of ASCII letters only. Each script reads some hundred titles.
+        Titles are compared here because Redis ignores case only in ASCII. Each script call reads some hundred titles.
         """
         found: list[str] = []
         while True:

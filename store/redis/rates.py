@@ -1,4 +1,4 @@
-"""Rate limits in Redis: the time when each user's next request is due, by Redis' clock, kept while it is in the future."""
+"""Rate limits in Redis: when each user's next request is due, by Redis' clock, kept while that is in the future."""
 
 from __future__ import annotations
 

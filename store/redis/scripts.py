@@ -1,4 +1,4 @@
-"""The Lua scripts that run in Redis: read from `lua/`, joined with the shared functions they use, identified by hash."""
+"""The Lua scripts that run in Redis: read from `lua/`, joined with shared functions, identified by their hash."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _read(name: str) -> str:
 
 
 def load_scripts(*, channels: str, history_ms: int, log_ms: int) -> MappingProxyType[str, Script]:
-    """Return every script by its name. `channels` is the prefix of every channel's name; it must not contain a quote."""
+    """Return every script by its name. `channels` is the prefix of every channel's name and has no quote in it."""
     constants = {
         "DAY_MS": DAY_MS,
         "HISTORY_MS": history_ms,

@@ -221,7 +221,10 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _check_version(connection: sqlite3.Connection, path: str) -> None:
-    """Raise `StoreError` for a file that isn't a store of a known version, before anything is written to it or beside it."""
+    """Raise `StoreError` for a file that isn't a store of a known version.
+
+    The check comes before anything is written to the file or beside it.
+    """
     try:
         version = _version(connection)
     except sqlite3.Error as error:

@@ -64,8 +64,8 @@ CREATE TRIGGER IF NOT EXISTS message_goes AFTER DELETE ON messages BEGIN
 END;
 
 -- `conversation` is null for a stateless turn, and for a turn whose conversation was deleted. `ended_ms` is the time of
--- the ending by the gateway's clock. `stored_ms` is its time by this store's clock, which decides when data expires. The
--- wide columns are last, so that reading the others doesn't touch their pages.
+-- the ending by the gateway's clock. `stored_ms` is its time by this store's clock, which decides when data expires.
+-- The wide columns are last, so that reading the others doesn't touch their pages.
 CREATE TABLE IF NOT EXISTS turns (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
     user TEXT NOT NULL,
@@ -104,8 +104,8 @@ CREATE INDEX IF NOT EXISTS turns_by_conversation ON turns (conversation);
 CREATE INDEX IF NOT EXISTS turns_by_end ON turns (user, ended_ms);
 
 -- One row for each append. `turn` is the number of the turn's row, which stays valid when an id is reused. A turn's
--- entries are a chain, from the newest one back by `previous`. So a flush of many turns adds rows at the table's end and
--- changes neighboring tails; with an index by turn it would change a page for each turn.
+-- entries are a chain, from the newest one back by `previous`. So a flush of many turns adds rows at the table's end
+-- and changes neighboring tails; with an index by turn it would change a page for each turn.
 CREATE TABLE IF NOT EXISTS log (
     n INTEGER PRIMARY KEY,
     turn INTEGER NOT NULL REFERENCES turns (n),
@@ -124,8 +124,8 @@ CREATE TRIGGER IF NOT EXISTS log_grows AFTER INSERT ON log BEGIN
     INSERT OR REPLACE INTO log_tails (turn, entry, last) VALUES (new.turn, new.n, new.last);
 END;
 
--- A lease has no meaning for the next process, which can open the file only if this one is dead. So leases are written in
--- the same transactions, but never to the file. `until_s` is by the monotonic clock.
+-- A lease has no meaning for the next process, which can open the file only if this one is dead. So leases are written
+-- in the same transactions, but never to the file. `until_s` is by the monotonic clock.
 CREATE TEMP TABLE IF NOT EXISTS leases (
     turn INTEGER PRIMARY KEY,
     until_s REAL NOT NULL

@@ -8,7 +8,7 @@ local function put(key, fields)
   redis.call('HSET', key, unpack(flat))
 end
 
--- Shared: add `bytes` to the size of a conversation in `sizes`, and to the sum over the user's conversations in `stored`.
+-- Shared: add `bytes` to the size of a conversation in `sizes`, and to the sum of the user's conversations in `stored`.
 local function count_stored(p, id, bytes)
   redis.call('HINCRBY', p .. 'sizes', id, bytes)
   redis.call('INCRBY', p .. 'stored', bytes)

@@ -1,5 +1,5 @@
--- Shared: compare an entry with events `first` to `last` with a log that ends at `seq`, whose events up to `base` are of
--- older epochs. Returns 'new' (it continues the log), 'stored' (it is in the log already) or 'gap'.
+-- Shared: compare an entry, with events `first` to `last`, to a log that ends at `seq`, whose events up to `base` are
+-- of older epochs. Returns 'new' (it continues the log), 'stored' (it is in the log already) or 'gap'.
 local function judge_entry(log, epoch, first, last, entry, seq, base)
   if first == seq + 1 and last >= first then
     return 'new'
@@ -16,8 +16,8 @@ local function judge_entry(log, epoch, first, last, entry, seq, base)
   return 'stored'
 end
 
--- Shared: delete a turn's log that is damaged or lost. The turn's owner has all of it, gets 'gap' and writes it again; an
--- instance that takes the turn over starts it again.
+-- Shared: delete a turn's log that is damaged or lost. The turn's owner has all of it, gets 'gap' and writes it again.
+-- An instance that takes the turn over starts it again.
 local function forget_log(turn, log, epochs)
   redis.call('UNLINK', log)
   redis.call('HSET', turn, 'seq', 0, 'base', 0, 'epochs', epochs)

@@ -1,5 +1,5 @@
--- Check whether another instance has connections attached to a turn. Of a lost turn the presence is lost too, so another
--- instance may have some.
+-- Check whether another instance has, or may have, connections attached to a turn. If the turn is lost, its presence is
+-- lost too, so another instance may have some.
 -- uses: clock
 -- KEYS[1] the user's prefix. ARGV: turn, the calling instance.
 -- Returns 1 or 0.

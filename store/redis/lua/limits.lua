@@ -8,7 +8,7 @@ local function day_key(p, now_ms)
   return p .. 'day:' .. text_of(math.floor(now_ms / DAY_MS))
 end
 
--- Shared: return the limit that refuses `grows` more bytes or, with `fresh`, one more conversation; nil if there is none.
+-- Shared: return the limit that refuses `grows` more bytes or, with `fresh`, one more conversation; nil if none does.
 -- Conversations that Redis has expired meanwhile don't count.
 local function reached_storage(p, limits, grows, fresh)
   if limits.conversations == 0 and limits.stored_bytes == 0 then
