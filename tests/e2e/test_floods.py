@@ -37,8 +37,8 @@ numbers = itertools.count()
 class Quiet:
     """Some users of one gateway who behave, each with a conversation that has a turn."""
 
-    def __init__(self, gateway: GatewayProcess, clients: list[Client]) -> None:
-        self._gateway = gateway
+    def __init__(self, processes: list[int], clients: list[Client]) -> None:
+        self._processes = processes
         self._clients = clients
         self._places: list[tuple[str, str]] = []
 
@@ -52,7 +52,7 @@ class Quiet:
 
     async def p99_s(self) -> float:
         """Of what their requests take; what the machine kept the processes waiting for a core doesn't count."""
-        queue = RunQueue(self._gateway.process.pid, os.getpid())
+        queue = RunQueue(*self._processes, os.getpid())
         try:
             took = await asyncio.gather(*(self._ask(n, queue) for n in range(len(self._clients))))
         finally:
@@ -86,13 +86,13 @@ async def quiet(folder: Path, store: str) -> AsyncIterator[tuple[GatewayProcess,
     """A gateway, and those of its users who behave."""
     folder.mkdir()
     async with AsyncExitStack() as stack:
-        url = stack.enter_context(redis_process(folder / "redis")).url if store == "redis" else None
-        gateway = await stack.enter_async_context(gateway_process(folder, SETTINGS, store=url))
+        redis = stack.enter_context(redis_process(folder / "redis")) if store == "redis" else None
+        gateway = await stack.enter_async_context(gateway_process(folder, SETTINGS, store=redis.url if redis else None))
         clients = [
             await stack.enter_async_context(client(gateway.ws_url, additional_headers=bearer(token(f"ann{n}"))))
             for n in range(USERS)
         ]
-        users = Quiet(gateway, clients)
+        users = Quiet([gateway.process.pid, *([redis.pid] if redis else [])], clients)
         await users.settle()
         yield gateway, users
 

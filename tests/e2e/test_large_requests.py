@@ -28,8 +28,8 @@ MIB = 2**20
 SETTINGS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_DRAIN_S": "0.2"}
 HELD_S = 0.25
 """A call that decodes 20 MB of one text takes a fifth of this; what is refused for its parts took from 2 to 9 s."""
-LISTED_S = 1.0
-"""A store writes one request of 20 MB at a time, each twice, and reads it again."""
+LISTED_S = 2.0
+"""A store writes one request of 20 MB at a time, each twice, and reads it again; on a loaded machine it waits as well."""
 QUICK = {"demo": {"rate": 0, "tokens": 5}}
 LONG = {"demo": {"rate": 20, "tokens": 100_000}}
 LATER = {"prefer": "respond-async"}
@@ -208,7 +208,7 @@ async def test_large_answers_of_one_user_come_so_fast_and_no_faster(store: str, 
                 taken += 1
             error = json.loads(await answer.aread())["error"]
             assert error["code"] == "rate_limited"
-            assert error["retry_after_ms"] >= 100
+            assert error["retry_after_ms"] > 0
             assert 6 <= taken <= 12  # 40 MiB at once
             assert resident(gateway) - before < 150 * MIB
             refused = await http.get("/v1/turns/t")
