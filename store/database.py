@@ -39,7 +39,7 @@ _REFUSALS = {
 }
 _CANT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 JOURNAL_BYTES = 4 * 2**20
-"""A journal that is longer is carried into the file."""
+"""A longer journal is copied into the database file (a checkpoint)."""
 JOURNAL_BYTES_MAX = 64 * 2**20
 """The call that makes it longer waits until it is carried over: the other thread is behind."""
 _SCHEMA = Path(__file__).with_name("embedded.sql")
@@ -165,7 +165,7 @@ class _Journal:
         """Begin, if the journal is long and nobody has begun. Waits where it is far too long."""
         size = os.stat(self._name).st_size
         if size > JOURNAL_BYTES_MAX:
-            # Nothing is written meanwhile, so all of it is carried over, and the next call begins it anew.
+            # This thread writes nothing while it waits: the whole journal is copied, and the next write truncates it.
             self._thread.submit(self._carry_over).result()
         elif size > JOURNAL_BYTES and not self._is_busy:
             self._is_busy = True

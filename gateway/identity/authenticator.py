@@ -223,7 +223,7 @@ class Authenticator:
             await asyncio.sleep(0)
 
     def _check_lines(self, access: Access) -> None:
-        """Let what the lines of its keys say now count for a client."""
+        """Apply the current lines of a client's API keys: its access is changed, or revoked if a key is gone."""
         current = self._as_it_is(access.principal)
         if current is None:
             access.revoke()
