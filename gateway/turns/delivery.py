@@ -12,6 +12,7 @@ from msgspec import structs
 from gateway.codec import clip_text, encoded_size, split_text
 from gateway.errors import ApiError
 from gateway.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnStatus
+from gateway.plain_text import escaped
 from gateway.protocol import PIECE_BYTES_MAX
 from gateway.shapes import NANO
 from gateway.telemetry.turn_watch import TurnWatch
@@ -235,6 +236,10 @@ def _part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
     def cut(text: str | None, bytes_max: int) -> str | None:
         return None if text is None else clip_text(text, bytes_max)
 
+    def named(text: str | None) -> str | None:
+        """An id or a name in characters that can be seen: clients send them back, and logs show them."""
+        return None if text is None else clip_text(escaped(text), ID_BYTES_MAX)
+
     # Half an address is a wrong one: too long for a frame, it is left out.
     url = part.url if part.url is None or encoded_size(part.url) <= URL_BYTES_MAX else None
     return TurnPart(
@@ -242,8 +247,8 @@ def _part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
         seq=seq,
         part=part.part,
         kind=part.kind,
-        call=cut(part.call, ID_BYTES_MAX),
-        name=cut(part.name, ID_BYTES_MAX),
+        call=named(part.call),
+        name=named(part.name),
         url=url,
         title=cut(part.title, TITLE_BYTES_MAX),
         text=cut(part.text, TEXT_BYTES_MAX),
