@@ -145,7 +145,7 @@ async def running_browser() -> AsyncIterator[Browser]:
 async def browser_context(
     browser: Browser, width: int = 1280, height: int = 800, motion: Motion = "reduce"
 ) -> AsyncIterator[BrowserContext]:
-    """Open a profile of its own: what one test leaves in a storage is no news to another.
+    """Open a new browser profile, so that no test sees what another has stored.
 
     Without animations, which a machine without a graphics card paints at a quarter of a core's cost.
     """

@@ -245,7 +245,7 @@ class Authenticator:
             await asyncio.sleep(0)
 
     def _check_lines(self, access: CredentialLease) -> None:
-        """Apply the current lines of the client's API keys to its lease."""
+        """Apply the current lines of the client's API keys to its lease, or revoke the lease if a key is gone."""
         current = self._as_it_is(access.principal)
         if current is None:
             access.revoke()

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from gateway.protocol.errors import PATH_CHARS_MAX, ApiError
+from gateway.protocol.plain_text import is_plain
 from gateway.protocol.requests import InputMessage, TurnStart
 from providers.base import (
     ChatMessage,
@@ -87,6 +88,20 @@ def _check_parts(parts: list[Part], path: str) -> None:
     for n, part in enumerate(parts):
         if isinstance(part, ImagePart | FilePart):
             _check_data(part, f"{path}[{n}]")
+        elif isinstance(part, ToolCallPart):
+            _check_names({"call": part.call, "name": part.name}, f"{path}[{n}]")
+        elif isinstance(part, ToolResultPart):
+            _check_names({"call": part.call}, f"{path}[{n}]")
+
+
+def _check_names(names: dict[str, str], path: str) -> None:
+    for field, name in names.items():
+        if not is_plain(name):
+            raise ApiError(
+                "invalid_request",
+                f"{field} has characters that nobody sees. Send it as the tool call's turn.part has it.",
+                path=f"{path}.{field}",
+            )
 
 
 def _check_data(part: ImagePart | FilePart, path: str) -> None:

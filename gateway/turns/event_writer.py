@@ -11,6 +11,7 @@ from msgspec import structs
 from gateway.protocol.codec import clip_text, encoded_size, split_text
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnStatus
+from gateway.protocol.plain_text import escaped
 from gateway.protocol.requests import PIECE_BYTES_MAX
 from gateway.protocol.views import NANO
 from gateway.turns.abort import Abort
@@ -255,6 +256,10 @@ def _part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
     def cut(text: str | None, bytes_max: int) -> str | None:
         return None if text is None else clip_text(text, bytes_max)
 
+    def named(text: str | None) -> str | None:
+        """An id or a name in visible characters: clients send it back, and logs show it."""
+        return None if text is None else clip_text(escaped(text), ID_BYTES_MAX)
+
     # A truncated URL is a wrong URL, so one that is too long for a frame is left out.
     url = part.url if part.url is None or encoded_size(part.url) <= URL_BYTES_MAX else None
     return TurnPart(
@@ -262,8 +267,8 @@ def _part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
         seq=seq,
         part=part.part,
         kind=part.kind,
-        call=cut(part.call, ID_BYTES_MAX),
-        name=cut(part.name, ID_BYTES_MAX),
+        call=named(part.call),
+        name=named(part.name),
         url=url,
         title=cut(part.title, TITLE_BYTES_MAX),
         text=cut(part.text, TEXT_BYTES_MAX),

@@ -76,7 +76,7 @@ class _Tap(asyncio.Protocol):
         return self._parser.exception()
 
     def data_received(self, data: bytes) -> None:
-        """Process `data`. If that took long, pause reading so that other connections are served."""
+        """See `asyncio.Protocol`. If processing took too long, pause reading so that other connections are served."""
         began = time.thread_time() if len(data) >= LARGE_READ_BYTES else None
         self._receive(data)
         if began is not None and (took_s := time.thread_time() - began) > SLICE_S:

@@ -39,7 +39,7 @@ _REFUSALS = {
 }
 _CANT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 JOURNAL_BYTES = 4 * 2**20
-"""The length of the journal above which it is checkpointed."""
+"""A longer journal is copied into the database file (a checkpoint)."""
 JOURNAL_BYTES_MAX = 64 * 2**20
 """The length above which a call waits for the checkpoint, because the other thread can't keep up."""
 _SCHEMA = Path(__file__).with_name("schema.sql")
@@ -168,7 +168,7 @@ class _Journal:
         """Start a checkpoint if the journal is long and none runs. Wait for one if it is far too long."""
         size = os.stat(self._name).st_size
         if size > JOURNAL_BYTES_MAX:
-            # Nothing is written meanwhile, so the checkpoint covers all of it, and the next call starts a new journal.
+            # This thread writes nothing while it waits: the whole journal is copied, and the next write truncates it.
             self._thread.submit(self._carry_over).result()
         elif size > JOURNAL_BYTES and not self._is_busy:
             self._is_busy = True

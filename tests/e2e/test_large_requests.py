@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,8 @@ MIB = 2**20
 SETTINGS = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_DRAIN_S": "0.2"}
 HELD_S = 0.25
 """A call that decodes 20 MB of one text takes a fifth of this; what is refused for its parts took from 2 to 9 s."""
-LISTED_S = 2.0
-"""A store writes one request of 20 MB at a time, each twice, and reads it again; on a loaded machine it waits as well."""
+LISTED_S = 1.0
+"""The store writes one request of 20 MB at a time, each twice, and reads it again."""
 QUICK = {"demo": {"rate": 0, "tokens": 5}}
 LONG = {"demo": {"rate": 20, "tokens": 100_000}}
 LATER = {"prefer": "respond-async"}
@@ -50,6 +50,17 @@ def posting(gateway: GatewayProcess, user: str) -> Any:
     return http_client(gateway.url, headers={**bearer(token(user)), "content-type": "application/json"})
 
 
+def children_of_this_process(name: str) -> list[int]:
+    """Return the ids of the processes with this name that the test has started (Linux); a store is one."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rsplit(")", 1)
+            if fields[0].split("(", 1)[1] == name and int(fields[1].split()[1]) == os.getpid():
+                found.append(int(stat.parent.name))
+    return found
+
+
 def resident(gateway: GatewayProcess) -> int:
     """Bytes of memory that the gateway's process has."""
     return int(Path(f"/proc/{gateway.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -68,7 +79,7 @@ async def accepted(http: Any, body: bytes) -> Any:
 async def longest_s(gateway: GatewayProcess, doing: asyncio.Future[Any], call: Callable[[], Awaitable[Any]]) -> float:
     """The longest that this call takes meanwhile, less what the machine added."""
     longest = 0.0
-    queue = RunQueue(gateway.process.pid, os.getpid())
+    queue = RunQueue(gateway.process.pid, *children_of_this_process("redis-server"), os.getpid())
     while not doing.done():
         began = queue.note()
         await call()
@@ -194,8 +205,8 @@ async def test_a_waiting_turn_s_request_is_not_in_memory(store: str, tmp_path: P
 
 @both
 async def test_large_answers_of_one_user_come_so_fast_and_no_faster(store: str, tmp_path: Path) -> None:
-    """Law 11: whoever loads megabytes again and again, and perhaps reads none of them, is told when to go on."""
-    settings = {"TURNWIRE_BODIES_BYTES": str(20 * MIB), "TURNWIRE_USER_BODY_BYTES_PER_S": str(MIB)}
+    """Law 11: a user who downloads megabytes repeatedly, even without reading them, gets 429 with the time to wait."""
+    settings = {"TURNWIRE_BODIES_BYTES": str(20 * MIB), "TURNWIRE_USER_BODY_BYTES_PER_S": str(64 * 1024)}
     part = {"kind": "file", "media_type": "a/b", "data": "AAAA" * 2 * MIB}
     body = json.dumps({"turn": "t", "input": [part], "params": QUICK}).encode()
     async with gateway_of(tmp_path, store, **settings) as gateway, posting(gateway, "eve") as http:
@@ -208,7 +219,7 @@ async def test_large_answers_of_one_user_come_so_fast_and_no_faster(store: str, 
                 taken += 1
             error = json.loads(await answer.aread())["error"]
             assert error["code"] == "rate_limited"
-            assert error["retry_after_ms"] > 0
+            assert error["retry_after_ms"] >= 100
             assert 6 <= taken <= 12  # 40 MiB at once
             assert resident(gateway) - before < 150 * MIB
             refused = await http.get("/v1/turns/t")

@@ -14,7 +14,7 @@ import httpx2
 import msgspec
 import pytest
 
-from tests.client import Client, TurnView, client
+from tests.client import Client, RequestFailed, TurnView, client
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.in_time import bounds_a_time, within
 from tests.upstream import Script, Upstream, chat, messages, recorded, refusal, responses
@@ -83,6 +83,27 @@ async def test_a_provider_answers_however_its_bytes_are_cut(tmp_path: Path, writ
             assert view.ended["type"] == "turn.completed", (model, view.ended)
             assert view.text() == "Hello wörld 🙂", model
             assert len(upstream.asked) == n, model
+
+
+async def test_an_id_that_a_terminal_obeys_is_made_plain(tmp_path: Path) -> None:
+    """A tool call's result is sent back with the id that its client saw, and the provider sees one id for both."""
+    called = {"index": 0, "id": "call\x1b[2J\n1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
+    async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
+        upstream.plays(chat({"tool_calls": [called]}, finish="tool_calls"), chat("Noon."))
+        tools = [{"name": "clock", "parameters": {"type": "object"}}]
+        talk = (await c.request("conversation.create"))["id"]
+        view = await turn(c, "t1", "openai/m", conversation=talk, tools=tools)
+        seen = [frame["call"] for frame in view.frames if frame["type"] == "turn.part" and "call" in frame]
+        assert seen == [r"call\x1b[2J\n1"]
+        answer = {"kind": "tool_result", "call": seen[0], "output": "12:00"}
+        await c.request("turn.start", turn="t2", input=[answer], model="openai/m", conversation=talk, tools=tools)
+        assert (await c.ending("t2"))["type"] == "turn.completed"
+        sent = upstream.asked[1].body["messages"]
+        assert [message["tool_calls"][0]["id"] for message in sent if message.get("tool_calls")] == seen
+        assert [message["tool_call_id"] for message in sent if message["role"] == "tool"] == seen
+        with pytest.raises(RequestFailed) as refused:
+            await c.request("turn.start", turn="t3", input=[answer | {"call": called["id"]}], model="openai/m")
+        assert (refused.value.code, refused.value.error["path"]) == ("invalid_request", "input[0].call")
 
 
 async def test_law_11_a_huge_chunk_closes_nobody(tmp_path: Path) -> None:

@@ -16,8 +16,18 @@ TOOL = {"name": "clock", "parameters": {"type": "object"}}
 
 
 TEXT = [{"kind": "text", "text": "x"}]
-CALL = {"role": "assistant", "parts": [{"kind": "tool_call", "call": "c", "name": "f", "arguments": "{}"}]}
-RESULT = {"role": "tool", "parts": [{"kind": "tool_result", "call": "c", "output": ""}]}
+
+
+def call(call_id: str, name: str) -> dict[str, str]:
+    return {"kind": "tool_call", "call": call_id, "name": name, "arguments": "{}"}
+
+
+def result(call_id: str) -> dict[str, str]:
+    return {"kind": "tool_result", "call": call_id, "output": ""}
+
+
+CALL = {"role": "assistant", "parts": [call("c", "f")]}
+RESULT = {"role": "tool", "parts": [result("c")]}
 
 
 def image(url: str) -> dict[str, str]:
@@ -70,6 +80,10 @@ def start(**fields: Any) -> TurnStart:
         ({"input": [image("data:;base64,eA==")]}, "input[0].url"),
         ({"input": [image("data:image/png;base64,!!!")]}, "input[0].url"),
         ({"messages": [RESULT]}, "messages"),
+        ({"input": [result("c\x1b[2J")]}, "input[0].call"),
+        ({"messages": [{"role": "user", "parts": [result("\u202ec")]}]}, "messages[0].parts[0].call"),
+        ({"messages": [{"role": "assistant", "parts": [call("c\n", "f")]}]}, "messages[0].parts[0].call"),
+        ({"messages": [{"role": "assistant", "parts": [call("c", "f\x07")]}]}, "messages[0].parts[0].name"),
         ({"messages": [CALL, {"role": "user", "parts": TEXT}, RESULT]}, "messages"),
         ({"messages": [CALL, RESULT, {"role": "assistant", "parts": TEXT}, RESULT]}, "messages"),
     ],
@@ -87,7 +101,7 @@ def test_what_cant_be_meant_is_refused(fields: dict[str, Any], path: str) -> Non
         {"input": "Hello"},
         {"input": [{"kind": "text", "text": ""}, {"kind": "image", "media_type": "image/png", "data": "eA=="}]},
         {"input": [{"kind": "image", "media_type": "image/png", "url": "https://x/y.png"}]},
-        {"input": [{"kind": "tool_result", "call": "c", "output": ""}]},
+        {"input": [result("c")]},
         {"input": "x", "tools": [TOOL], "tool_choice": {"name": "clock"}},
         {"input": "x", "tools": [{"name": "bare"}], "tool_choice": "required"},
         {"input": "x", "tools": [{"name": "any", "parameters": TYPED | {"properties": {"x": True, "y": {}}}}]},

@@ -9,7 +9,7 @@ import pytest
 from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
 from store.sqlite.store import EmbeddedStore
-from tests.in_process import SLOW, Instance, eventually, open_pair, seat
+from tests.in_process import SLOW, Instance, Seat, eventually, open_pair, seat
 
 Pair = tuple[Instance, Instance]
 
@@ -156,6 +156,15 @@ def _asks_in_s(stream: LiveTurn) -> float:
     return 0 if timer is None else timer.when() - asyncio.get_running_loop().time()
 
 
+async def followed_elsewhere(one: Instance, there: Seat) -> tuple[LiveTurn, EmbeddedStore]:
+    """Start the turn `t` at `one` for a client that leaves, while `there` is attached to it at another instance."""
+    async with seat(one.services) as here:
+        await here.start("t", demo=SLOW, on_disconnect="cancel")
+        await there.request("turn.attach", turn="t")
+    assert isinstance(one.store.real, EmbeddedStore)
+    return one.stream("t"), one.store.real
+
+
 @pytest.mark.parametrize("lost", ["attachments", "turn"])
 async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
     quick: None, monkeypatch: pytest.MonkeyPatch, lost: str
@@ -164,11 +173,7 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
     monkeypatch.setattr("gateway.turns.abandonment.ASK_AGAIN_S", 0.01)
     monkeypatch.setattr("gateway.turns.mirrors.TOUCH_S", 0.5)
     async with open_pair(disconnect_grace_s=30) as (one, two), seat(two.services) as there:
-        async with seat(one.services) as here:
-            await here.start("t", demo=SLOW, on_disconnect="cancel")
-            await there.request("turn.attach", turn="t")
-        stream, store = one.stream("t"), one.store.real
-        assert isinstance(store, EmbeddedStore)
+        stream, store = await followed_elsewhere(one, there)
         one.services.starter._abandonment._on_abandoned(stream)
         await eventually(lambda: one.store.calls.count("has_other_presence") > 3)
         if lost == "attachments":
@@ -191,11 +196,7 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
 async def test_a_look_that_was_due_before_the_loss_ends_no_turn(quick: None) -> None:
     """Law 8: the turn is made anew between the moment when nobody was left and the question who is: all have their grace."""
     async with open_pair(disconnect_grace_s=30) as (one, two), seat(two.services) as there:
-        async with seat(one.services) as here:
-            await here.start("t", demo=SLOW, on_disconnect="cancel")
-            await there.request("turn.attach", turn="t")
-        stream, store = one.stream("t"), one.store.real
-        assert isinstance(store, EmbeddedStore)
+        stream, store = await followed_elsewhere(one, there)
         await eventually(lambda: not stream.attached)
         asked = one.store.calls.count("has_other_presence")
         one.services.starter._abandonment._on_abandoned(stream)
@@ -211,11 +212,7 @@ async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypa
     monkeypatch.setattr("gateway.turns.abandonment.ASK_AGAIN_S", 0.01)
     monkeypatch.setattr("gateway.turns.mirrors.TOUCH_S", 0.5)
     async with open_pair(disconnect_grace_s=10) as (one, two), seat(two.services) as there:
-        async with seat(one.services) as here:
-            await here.start("t", demo=SLOW, on_disconnect="cancel")
-            await there.request("turn.attach", turn="t")
-        stream, store = one.stream("t"), one.store.real
-        assert isinstance(store, EmbeddedStore)
+        stream, store = await followed_elsewhere(one, there)
         one.services.starter._abandonment._on_abandoned(stream)
         with one.store.blocked("has_other_presence") as asking:
             await asking.wait()

@@ -142,7 +142,7 @@ async def test_a_conversation_that_went_meanwhile_is_not_found(steered: SteeredS
 
 
 async def exchanges(steered: SteeredStore, *questions: Part) -> None:
-    """A conversation in which each was asked and answered; then turn t asks for more."""
+    """Store a conversation with an answer to each question, then accept the turn `t` in it."""
     await steered.create_conversation(conversation())
     for number, question in enumerate(questions):
         new = new_turn(f"t{number}", input=message(f"q{number}", body=body(question), turn=f"t{number}"))

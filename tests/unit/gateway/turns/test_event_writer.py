@@ -12,6 +12,7 @@ from msgspec import structs
 
 from gateway.protocol.codec import CODECS
 from gateway.protocol.events import TurnDelta, TurnEvent, TurnPart
+from gateway.protocol.plain_text import is_plain
 from gateway.protocol.requests import FRAME_BYTES_OUT_MAX
 from gateway.telemetry.metrics import Telemetry
 from gateway.turns.event_writer import EventWriter
@@ -75,6 +76,22 @@ def test_every_event_fits_a_frame_and_nothing_is_lost(pieces: list[tuple[bool, s
     assert "".join(event.text or "" for event in deltas) == "".join(piece for is_sig, piece in pieces if not is_sig)
     assert "".join(event.signature or "" for event in deltas) == "".join(piece for is_sig, piece in pieces if is_sig)
     assert all(event.text or event.signature for event in deltas)
+
+
+@given(TEXT.filter(lambda text: len(text) < 50), st.sampled_from(["\x1b[2J", "\n", "\u202e", "\x9b"]))
+def test_a_call_can_be_named_by_its_client(text: str, unseen: str) -> None:
+    """Whatever a provider's call is called, its id and name are in characters that a client may send back."""
+    import asyncio
+
+    made = asyncio.run(delivery())
+    for part, call in enumerate((text, text + unseen)):
+        made.deliver([PartStarted(part, "tool_call", call=call, name=call)])
+    events = [event for event in made.live_turn.log.events if isinstance(event, TurnPart)]
+    for event in events:
+        assert event.call is not None
+        assert is_plain(event.call)
+        assert event.name == event.call
+    assert events[0].call != events[1].call
 
 
 async def test_a_batch_is_published_in_one_step() -> None:

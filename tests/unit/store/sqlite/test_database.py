@@ -58,7 +58,7 @@ async def test_a_second_opener_is_refused(tmp_path: Path) -> None:
 
 
 async def test_another_process_may_read_and_copy(tmp_path: Path) -> None:
-    """A live backup has what was committed before it began, whatever is written meanwhile."""
+    """A backup of a database in use has everything that was committed before the backup began."""
     path, copy = tmp_path / "turnwire.db", tmp_path / "copy.db"
     database = Database(str(path))
     await database.open()
