@@ -15,7 +15,7 @@ from providers.retry.breaker import Breakers, Opened
 from store.api import Store
 from store.records import StoreError
 
-log = structlog.stdlib.get_logger("turnwire.circuits")
+log = structlog.stdlib.get_logger("turnwire.breaker")
 
 REFRESH_S = 1.0
 
@@ -43,7 +43,7 @@ class BreakerSync:
                 await self._tell()
                 await self._look()
             except StoreError as error:
-                log.info("can't share circuits", error=str(error))
+                log.info("circuit breakers can't be synchronized", error=str(error))
             with suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH_S):
                     await self._changed.wait()

@@ -119,7 +119,7 @@ class Workers:
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else 1
         except BaseException:
-            log.exception("a worker failed")
+            log.exception("worker failed")
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -140,7 +140,7 @@ class Workers:
             place = self._running.pop(pid)
             code = os.waitstatus_to_exitcode(status)
             if restart and not self._leaving:
-                log.warning("a worker died pid=%d code=%d", pid, code)
+                log.warning("worker exited pid=%d code=%d", pid, code)
                 self._replace(place)
             else:
                 worst = max(worst, code if code >= 0 else 1)

@@ -60,4 +60,4 @@ async def contained(work: Coroutine[Any, Any, None], user: str, turn: str) -> No
     try:
         await work
     except Exception:
-        log.exception("a turn's task failed")
+        log.exception("task of a turn failed")

@@ -51,7 +51,7 @@ class Authenticator:
         self._keys_changed = False
         if rules is not None and not rules.scope_prefix:
             log.warning(
-                "whoever a token calls admin is admin here: if its issuer has others, set TURNWIRE_SCOPE_PREFIX"
+                "the token scope admin grants admin access: set TURNWIRE_SCOPE_PREFIX if the issuer uses it otherwise"
             )
         self.is_open = settings.auth == "none"
         self.tickets = Tickets(store, settings.ticket_ttl_s)
@@ -224,7 +224,7 @@ class Authenticator:
                 await self._sweep_revocations(revoked)
                 revoked = False
             except StoreError as error:
-                log.info("revocations can't be read now", error=str(error))
+                log.info("revocations can't be read", error=str(error))
 
     def _to_sweep(self, everybody: bool) -> Iterator[list[CredentialLease]]:
         """Yield the leases to check, in batches: all of them, or those that are new since the last sweep.
@@ -272,9 +272,9 @@ class Authenticator:
                 try:
                     if await asyncio.to_thread(self._keys.reload):
                         self._keys_changed = True
-                        log.info("the keys were read again", keys=self._keys.count)
+                        log.info("API keys reloaded", keys=self._keys.count)
                 except AuthSetupError as error:
-                    log.error("the keys stay as they were", error=str(error))
+                    log.error("API keys not reloaded", error=str(error))
 
 
 def _refuse_long_lived(query: bytes) -> dict[str, list[str]]:

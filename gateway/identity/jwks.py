@@ -62,7 +62,7 @@ class Jwks:
             async with asyncio.timeout(FETCH_TIMEOUT_S):
                 found = await asyncio.to_thread(_signing_keys, await self._read())
         except (PyJWTError, OSError, ValueError) as error:
-            log.warning("the keys can't be fetched, those that are known stay", error=type(error).__name__)
+            log.warning("JWKS can't be fetched, keeping the known keys", error=type(error).__name__)
         else:
             self._keys = found
 

@@ -75,7 +75,7 @@ class Tokens:
         except ImmatureSignatureError:
             raise ApiError("unauthenticated", "The token isn't valid yet. Check the clocks.") from None
         except (PyJWTError, ValueError, TypeError, ArithmeticError) as error:
-            log.info("a token was refused", reason=type(error).__name__)
+            log.info("token rejected", reason=type(error).__name__)
             raise ApiError("unauthenticated", "This token isn't accepted here. Get another one.") from None
 
     async def _claims(self, token: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from gateway.settings import Settings
 from store.api import Store
 from store.records import StoreError
 
-log = structlog.stdlib.get_logger("turnwire.places")
+log = structlog.stdlib.get_logger("turnwire.limits")
 
 RENEWALS_PER_LEASE = 3
 RETRY_AFTER_MS = 1000
@@ -107,7 +107,9 @@ class ConnectionLimiter:
                 places = [(key, self.most[kind]) for key, kind in kind_of.items()]
                 return await self._store.acquire_permits(holder, places, self._lease_ms)
             except StoreError as error:
-                log.warning("can't count connections for all instances", error=str(error))
+                log.warning(
+                    "connection permits can't be acquired, applying the limits of this instance only", error=str(error)
+                )
         return [True] * len(kind_of)
 
     async def _tell(self) -> None:

@@ -77,7 +77,9 @@ class Memory:
         if (taken > self.bytes_max) != self.is_full:
             self.is_full = not self.is_full
             log.warning(
-                "memory is used up" if self.is_full else "memory is free again", taken=taken, bound=self.bytes_max
+                "memory limit reached" if self.is_full else "memory below the limit again",
+                taken=taken,
+                bound=self.bytes_max,
             )
 
 

@@ -83,7 +83,7 @@ def traced(failed: BaseException, seen: frozenset[int] = frozenset()) -> Iterato
     before = failed.__cause__ if failed.__suppress_context__ else failed.__cause__ or failed.__context__
     if before is not None and id(before) not in seen:
         yield from traced(before, seen)
-        yield "which led to"
+        yield "The exception above led to this one:"
     if failed.__traceback__ is not None:
         yield "Traceback (most recent call last):"
         yield from "".join(traceback.format_tb(failed.__traceback__)).rstrip().split("\n")
@@ -91,7 +91,7 @@ def traced(failed: BaseException, seen: frozenset[int] = frozenset()) -> Iterato
     yield f"{kind.__module__}.{kind.__qualname__}" + (f": {failed}" if isinstance(failed, OURS) else "")
     if isinstance(failed, BaseExceptionGroup):
         for number, inner in enumerate(failed.exceptions, 1):
-            yield f"of which the {number}. is"
+            yield f"Exception {number} of the group:"
             yield from traced(inner, seen)
 
 
@@ -115,7 +115,7 @@ def _log_what_nobody_caught() -> None:
         if issubclass(kind, SystemExit | KeyboardInterrupt):
             return
         error = kind() if error is None else error
-        log.error("an exception that nobody caught", exc_info=error.with_traceback(trace))
+        log.error("uncaught exception", exc_info=error.with_traceback(trace))
 
     sys.excepthook = caught
     threading.excepthook = lambda thread: caught(thread.exc_type, thread.exc_value, thread.exc_traceback)

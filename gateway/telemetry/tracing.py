@@ -164,5 +164,5 @@ def open_tracing(endpoint: str | None, models: Iterable[str]) -> Tracing | None:
     try:
         return Tracing(endpoint, models)
     except ImportError:
-        log.warning("no traces: OTEL_EXPORTER_OTLP_ENDPOINT needs the extra, pip install 'turnwire[otel]'")
+        log.warning("traces are off: OTEL_EXPORTER_OTLP_ENDPOINT requires pip install 'turnwire[otel]'")
         return None

@@ -120,13 +120,11 @@ class Endings:
                 live_turn.stored = min(gap.end, live_turn.log.end)
             except NotFound:
                 if made_anew or live_turn.accepted_as is None:
-                    log.warning("the store doesn't know a turn that ends", turn=live_turn.turn)
+                    log.warning("ending not stored: the store has lost the turn", turn=live_turn.turn)
                     return True
                 made_anew = await self._make_anew(live_turn)
             except StoreError as error:
-                log.warning(
-                    "can't store an ending, trying again", retry_s=delay_s, turn=live_turn.turn, error=str(error)
-                )
+                log.warning("ending can't be stored, retrying", retry_s=delay_s, turn=live_turn.turn, error=str(error))
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
 
@@ -138,7 +136,7 @@ class Endings:
         try:
             await self._writer.restore(live_turn)
         except StoreError as error:
-            log.warning("can't make a turn anew, trying again", turn=live_turn.turn, error=str(error))
+            log.warning("turn can't be restored, retrying", turn=live_turn.turn, error=str(error))
             await asyncio.sleep(RETRY_FIRST_S)
             return False
         return True

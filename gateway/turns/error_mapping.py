@@ -28,5 +28,5 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, StoreError):
         log.warning("store failed", error=str(error))
         return ApiError("store_unavailable")
-    log.error("a request failed", exc_info=error)
+    log.error("request failed", exc_info=error)
     return ApiError("internal")

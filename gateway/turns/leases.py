@@ -72,7 +72,7 @@ class Leases:
                     await self._store.ping()
             self._writer.report_reachable(reachable=True)
         except (StoreError, TimeoutError) as error:
-            log.warning("can't renew leases", error=str(error))
+            log.warning("leases can't be renewed", error=str(error))
             self._writer.report_reachable(reachable=False, since=began)
         for live_turn, (_, _, epoch), lease in zip(live_turns, turns, leases, strict=False):
             # Otherwise the turn was lost, or taken over again, during the call.
@@ -86,5 +86,5 @@ class Leases:
         elif lease.held:
             apply_cancel(live_turn, lease.cancel)
         elif live_turn.running:
-            log.warning("lost a turn to another instance", turn=live_turn.turn)
+            log.warning("turn lost to another instance", turn=live_turn.turn)
             live_turn.signal.abort(Abort("lost"))

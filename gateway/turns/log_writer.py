@@ -79,7 +79,7 @@ class LogWriter:
                 delay_s = RETRY_FIRST_S
                 took_s = loop.time() - began
             except StoreError as error:
-                log.warning("can't write the log, trying again", retry_s=delay_s, error=str(error))
+                log.warning("log can't be written, retrying", retry_s=delay_s, error=str(error))
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
 
@@ -132,7 +132,7 @@ class LogWriter:
         try:
             await self.restore(live_turn)
         except StoreError as error:
-            log.warning("can't restore a turn now, the next flush will try", turn=live_turn.turn, error=str(error))
+            log.warning("turn can't be restored, retrying at the next flush", turn=live_turn.turn, error=str(error))
         finally:
             self._restoring.discard(live_turn)
             self.mark_unwritten(live_turn)
@@ -146,7 +146,7 @@ class LogWriter:
         new = live_turn.accepted_as
         if new is None:
             return
-        log.warning("the store has lost a turn, restoring it", turn=live_turn.turn)
+        log.warning("restoring a turn that the store has lost", turn=live_turn.turn)
         new = structs.replace(new, epoch=live_turn.epoch, parent=None, on_busy="parallel", limits=None)
         try:
             await self._store.accept(new)

@@ -20,7 +20,7 @@ from gateway.turns.mirror import UNREADABLE, apply, read_whole
 from store.api import turn_channel
 from store.records import LogEntry, NotFound, StoreError
 
-log = structlog.stdlib.get_logger("turnwire.follower")
+log = structlog.stdlib.get_logger("turnwire.mirror")
 
 POLL_S = 1.0
 TOUCH_S = 3.0
@@ -168,7 +168,7 @@ class Mirrors:
         try:
             await self._catch_up(live_turn)
         except UNREADABLE as error:
-            log.error("a turn's log is damaged", turn=live_turn.turn, readable=live_turn.log.end, error=str(error))
+            log.error("turn log damaged", turn=live_turn.turn, readable=live_turn.log.end, error=str(error))
 
     async def _catch_up(self, live_turn: LiveTurn) -> None:
         while entries := await self._store.log(live_turn.user, live_turn.turn, live_turn.log.end):
@@ -205,7 +205,7 @@ class Mirrors:
         try:
             fits = channel not in self._to_reload and apply(live_turn, _decode_entry(payload))
         except UNREADABLE:
-            log.exception("an entry can't be applied", channel=channel)
+            log.exception("log entry can't be applied", channel=channel)
             return
         if not fits or not live_turn.live:
             self.schedule_read(channel)
@@ -237,14 +237,14 @@ class Mirrors:
                 if not live_turn.live:
                     await self._finish(live_turn)
                 elif await self._is_gone(channel, live_turn):
-                    log.warning("nothing more can come of a turn", turn=live_turn.turn)
+                    log.warning("mirror dropped: no more events can arrive", turn=live_turn.turn)
                     self._registry.discard(live_turn)
                     live_turn.close()
                     await self.release(live_turn)
         except StoreError as error:
-            log.info("can't read a log now, the next poll will", channel=channel, error=str(error))
+            log.info("turn log can't be read, retrying at the next poll", channel=channel, error=str(error))
         except Exception:
-            log.exception("following failed", channel=channel)
+            log.exception("mirror update failed", channel=channel)
         finally:
             self._reading.discard(channel)
 
@@ -303,4 +303,4 @@ class Mirrors:
                 turns = [(live_turn.user, live_turn.turn) for live_turn in followed]
                 await self._store.renew_presence(self._instance.id, turns, int(ttl_s * 1000))
             except StoreError as error:
-                log.info("can't say what is followed here", error=str(error))
+                log.info("presence can't be renewed", error=str(error))

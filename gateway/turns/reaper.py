@@ -50,7 +50,7 @@ class Reaper:
                         if known is None or not known.owned:
                             await self._take(user, turn)
             except StoreError as error:
-                log.info("can't look for lapsed leases", error=str(error))
+                log.info("expired leases can't be read", error=str(error))
                 self._writer.report_reachable(reachable=False)
             await asyncio.sleep(interval_s * random.uniform(0.75, 1.25))
 
@@ -62,10 +62,10 @@ class Reaper:
         try:
             await self._takeover.take_over(user, turn)
         except NotFound:
-            log.info("a turn that was to be taken over is gone", turn=turn)
+            log.info("turn to take over no longer exists", turn=turn)
         except TooManyWaiting:
-            log.info("a turn can't be taken over yet, its user's requests are too many", turn=turn)
+            log.info("takeover postponed: too many store calls of the user wait", turn=turn)
         except StoreError:
             raise
         except Exception:
-            log.exception("can't take a turn over", turn=turn)
+            log.exception("takeover failed", turn=turn)

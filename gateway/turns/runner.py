@@ -185,7 +185,7 @@ class TurnRunner:
         try:
             await self._client.providers.stop(cursor)
         except ProviderError as error:
-            log.info("can't stop an answer at its provider", turn=live_turn.turn, code=error.code)
+            log.info("background answer can't be stopped at the provider", turn=live_turn.turn, code=error.code)
 
     async def finish(self, live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome | None) -> None:
         """Store and publish the ending of the turn. If `outcome` is None, the turn goes on at another instance."""
@@ -205,7 +205,7 @@ class TurnRunner:
             await self._hand_over(live_turn)
         elif abort is not None and abort.by != "lost" and abort.by != "error":
             await self._pass_on(live_turn, abort)
-        log.info("turn goes on elsewhere", turn=live_turn.turn, seq=live_turn.log.end)
+        log.info("turn left to another instance", turn=live_turn.turn, seq=live_turn.log.end)
         await self._mirrors.adopt(live_turn)
 
     async def _hand_over(self, live_turn: LiveTurn) -> None:
@@ -216,14 +216,14 @@ class TurnRunner:
                 await self._writer.flush()
             await self._store.release(live_turn.user, live_turn.turn, live_turn.epoch)
         except StoreError as error:
-            log.warning("can't hand a turn over, its lease has to lapse", turn=live_turn.turn, error=str(error))
+            log.warning("turn can't be handed over before its lease expires", turn=live_turn.turn, error=str(error))
 
     async def _pass_on(self, live_turn: LiveTurn, abort: Abort) -> None:
         """Store a cancel request for a turn that another instance owns, so that the owner applies it (law 5)."""
         try:
             await self._store.request_cancel(live_turn.user, live_turn.turn, JSON.encode(abort))
         except StoreError as error:
-            log.warning("can't pass a wish to stop on", turn=live_turn.turn, error=str(error))
+            log.warning("cancel request can't be forwarded", turn=live_turn.turn, error=str(error))
 
     async def _chat_request(self, live_turn: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
         """Return the request for the provider, with its history. Waits while the store can't be reached."""
@@ -253,7 +253,7 @@ class TurnRunner:
             except NotFound:
                 raise
             except StoreError as error:
-                log.warning("can't read what a turn needs, trying again", turn=live_turn.turn, error=str(error))
+                log.warning("turn input can't be read, retrying", turn=live_turn.turn, error=str(error))
                 await asyncio.sleep(CONTEXT_RETRY_S)
 
     async def _asked(self, live_turn: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:

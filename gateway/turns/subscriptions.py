@@ -15,7 +15,7 @@ from gateway.turns.mirrors import Mirrors
 from store.api import conversation_channel
 from store.records import NotFound, StoreError
 
-log = structlog.stdlib.get_logger("turnwire.follower")
+log = structlog.stdlib.get_logger("turnwire.mirror")
 
 
 class ConversationSubscriptions:
@@ -96,7 +96,7 @@ class ConversationSubscriptions:
         except (NotFound, ApiError):
             return
         except StoreError as error:
-            log.info("can't join a turn now", turn=turn, error=str(error))
+            log.info("subscribers can't be attached to a turn", turn=turn, error=str(error))
 
     def resync(self) -> None:
         """Look for turns that began while the connection to the store's channels was lost."""

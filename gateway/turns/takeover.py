@@ -66,12 +66,12 @@ class Takeover:
         if record is None or record.request is None:
             return
         self._instance.telemetry.taken_over.inc()
-        log.warning("taking a turn over", turn=turn, epoch=record.epoch)
+        log.warning("taking over a turn", turn=turn, epoch=record.epoch)
         live_turn = await self._mirrors.find(user, turn)
         await self._mirrors.catch_up(live_turn)
         request = _request_of(record)
         if live_turn.log.end < record.seq:
-            log.error("what was kept of a turn can't be read, it ends", turn=turn, readable=live_turn.log.end)
+            log.error("stored log of a turn can't be read, ending the turn", turn=turn, readable=live_turn.log.end)
             _fill(live_turn, record)
             request = None
         live_turn.become_owner(record.epoch)
@@ -94,14 +94,14 @@ class Takeover:
             if request is not None:
                 plan = await self._plan(live_turn, event_writer, turn, request, input_message)
         except (ApiError, ProviderError, NotFound) as error:
-            log.warning("can't resume", turn=live_turn.turn, error=str(error))
+            log.warning("turn can't be resumed", turn=live_turn.turn, error=str(error))
         except StoreError as error:
-            log.warning("can't resume now, whoever can may take it", turn=live_turn.turn, error=str(error))
+            log.warning("turn can't be resumed here, handing it over", turn=live_turn.turn, error=str(error))
             live_turn.signal.abort(Abort("handover"))
             await self._runner.finish(live_turn, event_writer, None)
             return
         except Exception:
-            log.exception("can't resume", turn=live_turn.turn)
+            log.exception("turn can't be resumed", turn=live_turn.turn)
         if plan is not None:
             await self._runner.run(live_turn, event_writer, plan)
             return
@@ -203,5 +203,5 @@ def _request_of(turn: TurnRecord) -> TurnStart | None:
     try:
         return decode_request(turn.request or b"")
     except msgspec.DecodeError as error:
-        log.warning("can't read a request", turn=turn.turn, error=str(error))
+        log.warning("stored request can't be decoded", turn=turn.turn, error=str(error))
         return None

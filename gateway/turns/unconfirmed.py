@@ -35,10 +35,10 @@ async def recover_unconfirmed_start(
         try:
             record = await store.turn(user, turn)
             if record.owner == instance and record.ending is None:
-                log.warning("a turn was accepted without an answer", turn=turn)
+                log.warning("running a turn that was accepted without a reply", turn=turn)
                 await take()
             return
         except NotFound:
             return
         except StoreError as error:
-            log.info("can't look for an unanswered start now", turn=turn, error=str(error))
+            log.info("unconfirmed start can't be checked", turn=turn, error=str(error))

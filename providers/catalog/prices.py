@@ -33,9 +33,7 @@ def cost_usd(route: Route, usage: Usage, reported: Decimal | None = None) -> Dec
     """
     cost = _cost_usd(route, usage, reported)
     if cost is not None and cost >= COST_MAX:
-        log.warning(
-            "an answer can't cost so much: look at the model's price, or at who counts its tokens", model=route.id
-        )
+        log.warning("implausible cost ignored: check the model's price and the reported usage", model=route.id)
         return None
     return cost
 
@@ -104,5 +102,5 @@ def _by_list(route: Route, usage: Usage) -> Decimal | None:
     except LookupError:
         return None
     except ValueError as error:
-        log.warning("can't price an answer", model=route.id, error=str(error))
+        log.warning("cost can't be calculated", model=route.id, error=str(error))
         return None

@@ -183,7 +183,7 @@ class _Attempts:
                 await self._ask(route, request)
                 return
             except ProviderError as error:
-                log.warning("a fallback failed", model=route.id, code=error.code, detail=error.detail)
+                log.warning("fallback failed", model=route.id, code=error.code, detail=error.detail)
         raise first
 
     async def _has_fallback(self) -> bool:
@@ -193,7 +193,7 @@ class _Attempts:
             try:
                 self._next_fallback = (route, await self._requester.build_request(route))
             except ProviderError as error:
-                log.info("a fallback can't take the request", model=route.id, code=error.code)
+                log.info("fallback skipped: it can't take the request", model=route.id, code=error.code)
         return self._next_fallback is not None
 
     async def _take_fallback(self) -> tuple[Route, ChatRequest] | None:
@@ -235,7 +235,7 @@ class _Attempts:
                 return
             except ProviderError as error:
                 failure = error
-            log.warning("an attempt failed", model=route.id, code=failure.code, detail=failure.detail)
+            log.warning("attempt failed", model=route.id, code=failure.code, detail=failure.detail)
             if asks_left <= 0:
                 raise failure
             if failure.code in KEY_CODES:

@@ -147,7 +147,7 @@ class RedisClient:
             return await self._exchange(commands, repeatable)
         *replies, copies = await self._exchange([*commands, ("WAIT", wanted, wait_ms)], repeatable)
         if isinstance(copies, int) and copies < wanted and not isinstance(replies[0], NoScriptError):
-            log.warning("an ending is on too few replicas", copies=copies, wanted=wanted)
+            log.warning("ending stored on too few replicas", copies=copies, wanted=wanted)
         return replies
 
     async def load(self) -> None:

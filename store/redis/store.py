@@ -74,7 +74,7 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, 
             policy = re.search(rb"maxmemory_policy:(\S+)", memory)
             if policy is not None and policy[1] != b"noeviction":
                 log.warning(
-                    "Redis may drop turns and conversations when it is full: set maxmemory-policy noeviction",
+                    "Redis may evict turns and conversations when it is full: set maxmemory-policy noeviction",
                     policy=policy[1].decode(),
                 )
 

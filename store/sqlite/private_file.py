@@ -51,17 +51,20 @@ def warn_of_others(path: str) -> None:
     for place, folder in _places(path):
         where = os.path.dirname(place)
         if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
-            log.warning("everybody may write in the store's folder, and replace its file: chmod o-w it", folder=where)
+            log.warning(
+                "the folder of the store's file is writable by all users, who can replace the file: run chmod o-w",
+                folder=where,
+            )
         if folder.st_uid not in {os.geteuid(), 0}:
             log.warning(
-                "the store's folder belongs to another user, who may replace its file: chown it, or give another one",
+                "another user owns the folder of the store's file and can replace the file: run chown, or use another folder",
                 folder=where,
                 uid=folder.st_uid,
             )
         for name, file in _files(place):
             if stat.S_ISREG(file.st_mode) and file.st_mode & OTHERS:
                 mode = f"{stat.S_IMODE(file.st_mode):o}"
-                log.warning("others may read conversations in the store's file: chmod 600 it", file=name, mode=mode)
+                log.warning("the store's file can be read by other users: run chmod 600", file=name, mode=mode)
 
 
 def _places(path: str) -> Iterator[tuple[str, os.stat_result]]:
