@@ -40,7 +40,7 @@ class BreakerSync:
             return
         while True:
             try:
-                await self._tell()
+                await self._publish()
                 await self._look()
             except StoreError as error:
                 log.info("circuit breakers can't be synchronized", error=str(error))
@@ -49,7 +49,7 @@ class BreakerSync:
                     await self._changed.wait()
             self._changed.clear()
 
-    async def _tell(self) -> None:
+    async def _publish(self) -> None:
         for name, opened in list(self._breakers.untold.items()):
             await self._store.put_ephemeral(_key(name), msgspec.msgpack.encode(opened), opened.open_ms)
             if self._breakers.untold.get(name) is opened:

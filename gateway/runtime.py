@@ -47,7 +47,7 @@ ENDED_TTL_S = 60.0
 PRICES_AFTER_S = 0.5
 SDKS_AFTER_S = 3.0
 
-_decode_wished = msgspec.msgpack.Decoder(tuple[str, str]).decode
+_decode_cancel_request = msgspec.msgpack.Decoder(tuple[str, str]).decode
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class Runtime:
             self.reaper.run(),
             self.circuits.keep(),
             take_samples(self.services.registry, self.services.telemetry),
-            self.services.limits.places.run(),
+            self.services.limits.connections.run(),
             self.services.memory.keep(),
             _warm_up(self.services, self.providers),
             self.services.mirrors.run(),
@@ -94,7 +94,7 @@ class Runtime:
         elif kind == "conversation":
             self.services.subscriptions.deliver(channel, payload)
         else:
-            self.services.cancellation.on_cancel_requested(*_decode_wished(payload))
+            self.services.cancellation.on_cancel_requested(*_decode_cancel_request(payload))
 
     def _look_again(self) -> None:
         self.services.mirrors.schedule_read()

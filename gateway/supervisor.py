@@ -65,9 +65,9 @@ class Workers:
         line = self._start(0)
         if line is None:
             return self._wait_for_all()
-        for place in range(1, len(self._sockets)):
+        for slot in range(1, len(self._sockets)):
             if not self._leaving:
-                self._start(place)
+                self._start(slot)
         if not self._leaving:
             on_ready(f"{line} - {len(self._sockets)} workers")
         return self._wait_for_all(restart=True)
@@ -79,25 +79,25 @@ class Workers:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 
-    def _start(self, place: int) -> str | None:
+    def _start(self, slot: int) -> str | None:
         """Start a worker and wait until it is ready. Return its ready line, or None if it exited before."""
-        heard, said = os.pipe()
+        pipe_in, pipe_out = os.pipe()
         # Signals wait until the worker's process id is known, so that no worker misses one.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         try:
-            self._began[place] = time.monotonic()
+            self._began[slot] = time.monotonic()
             pid = os.fork()
             if pid == 0:
-                os.close(heard)
-                self._work(place, said)
-            self._running[pid] = place
+                os.close(pipe_in)
+                self._work(slot, pipe_out)
+            self._running[pid] = slot
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
-        os.close(said)
-        with os.fdopen(heard) as pipe:
+        os.close(pipe_out)
+        with os.fdopen(pipe_in) as pipe:
             return pipe.readline().rstrip("\n") or None
 
-    def _work(self, place: int, said: int) -> None:
+    def _work(self, slot: int, pipe_out: int) -> None:
         """Run the worker's process from the fork to its exit."""
         code = 1
         try:
@@ -107,14 +107,14 @@ class Workers:
                 signal.signal(number, _leave_at_once)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
             for other in (*self._sockets, self._woken, self._wake):
-                if other is not self._sockets[place]:
+                if other is not self._sockets[slot]:
                     other.close()
 
             def ready(line: str) -> None:
-                os.write(said, f"{line}\n".encode())
-                os.close(said)
+                os.write(pipe_out, f"{line}\n".encode())
+                os.close(pipe_out)
 
-            self._serve(self._sockets[place], ready)
+            self._serve(self._sockets[slot], ready)
             code = 0
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else 1
@@ -137,11 +137,11 @@ class Workers:
             if pid == 0:
                 self._wait_for_a_signal()
                 continue
-            place = self._running.pop(pid)
+            slot = self._running.pop(pid)
             code = os.waitstatus_to_exitcode(status)
             if restart and not self._leaving:
                 log.warning("worker exited pid=%d code=%d", pid, code)
-                self._replace(place)
+                self._replace(slot)
             else:
                 worst = max(worst, code if code >= 0 else 1)
         return worst
@@ -151,15 +151,15 @@ class Workers:
         with suppress(BlockingIOError):
             self._woken.recv(1 << 12)
 
-    def _replace(self, place: int) -> None:
-        if time.monotonic() - self._began[place] >= STEADY_S:
-            self._delays_s[place] = RESTART_FIRST_S
-        until = time.monotonic() + self._delays_s[place]
-        self._delays_s[place] = min(self._delays_s[place] * 2, RESTART_MAX_S)
+    def _replace(self, slot: int) -> None:
+        if time.monotonic() - self._began[slot] >= STEADY_S:
+            self._delays_s[slot] = RESTART_FIRST_S
+        until = time.monotonic() + self._delays_s[slot]
+        self._delays_s[slot] = min(self._delays_s[slot] * 2, RESTART_MAX_S)
         while not self._leaving and (left_s := until - time.monotonic()) > 0:
             time.sleep(min(left_s, 0.1))
         if not self._leaving:
-            self._start(place)
+            self._start(slot)
 
 
 def _leave_at_once(number: int, _: FrameType | None) -> None:

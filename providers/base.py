@@ -231,16 +231,16 @@ Delta = PartStarted | PartDelta | UsageReported | Finished | ResponseHandle
 class DeltaSink(Protocol):
     """A receiver of the batches of one answer, in order."""
 
-    def take(self, batch: list[Delta]) -> bool:
+    def offer(self, batch: list[Delta]) -> bool:
         """Take `batch` at once, when it is read, outside any task. Return False if it has to go to `put` instead."""
 
     async def put(self, batch: list[Delta]) -> None:
         """Take `batch`, and wait until the sink is ready for the next one."""
 
 
-async def give(batch: list[Delta], sink: DeltaSink) -> None:
-    """Pass `batch` to `sink`, with `take` if it accepts the batch, otherwise with `put`."""
-    if not sink.take(batch):
+async def pass_on(batch: list[Delta], sink: DeltaSink) -> None:
+    """Pass `batch` to `sink`, with `offer` if it accepts the batch, otherwise with `put`."""
+    if not sink.offer(batch):
         await sink.put(batch)
 
 

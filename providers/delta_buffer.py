@@ -46,7 +46,7 @@ class DeltaBuffer:
         """The number of the newest part that isn't a citation."""
         return self._newest
 
-    def say(self, kind: PartKind, text: str) -> None:
+    def append_text(self, kind: PartKind, text: str) -> None:
         """Append `text` to the newest part if it is of kind `kind`, otherwise to a new part of that kind.
 
         A citation doesn't interrupt the part, because it may come in the middle of a sentence.
@@ -54,25 +54,25 @@ class DeltaBuffer:
         if not text:
             return
         if self._kind != kind:
-            self.open(kind)
+            self.open_part(kind)
         self._grow(self._newest, text)
 
-    def open(self, kind: PartKind, *, key: Hashable = None, redacted: bool = False) -> int:
+    def open_part(self, kind: PartKind, *, key: Hashable = None, redacted: bool = False) -> int:
         """Start a part of kind `kind` without any other complete field. Return its number."""
-        return self.start(PartStarted(self._opened, kind, redacted=redacted), key)
+        return self.start_part(PartStarted(self._opened, kind, redacted=redacted), key)
 
-    def call(self, key: Hashable, call: str, name: str) -> int:
+    def open_tool_call(self, key: Hashable, call: str, name: str) -> int:
         """Start a tool call with the id `call` and the tool's `name`. Return the part's number."""
-        return self.start(PartStarted(self._opened, "tool_call", call=call, name=name), key)
+        return self.start_part(PartStarted(self._opened, "tool_call", call=call, name=name), key)
 
-    def cite(self, *, url: str | None, title: str | None, text: str | None) -> None:
+    def add_citation(self, *, url: str | None, title: str | None, text: str | None) -> None:
         """Add a complete citation. Drop `url` if it isn't an http or https URL; do nothing if all fields are empty."""
         if url is not None and not _web.match(url):
             url = None
         if url or title or text:
-            self.start(PartStarted(self._opened, "citation", url=url, title=title, text=text))
+            self.start_part(PartStarted(self._opened, "citation", url=url, title=title, text=text))
 
-    def start(self, started: PartStarted, key: Hashable = None) -> int:
+    def start_part(self, started: PartStarted, key: Hashable = None) -> int:
         """Start the part that `started` describes. Its number must be the next one. Return that number."""
         self._flush()
         self._batch.append(started)
@@ -83,31 +83,31 @@ class DeltaBuffer:
             self._keys[key] = started.part
         return started.part
 
-    def find(self, key: Hashable) -> int | None:
+    def find_part(self, key: Hashable) -> int | None:
         """Return the number of the newest part with this key, or None."""
         return self._keys.get(key)
 
-    def forget(self, key: Hashable) -> None:
+    def forget_key(self, key: Hashable) -> None:
         """Remove `key`, so that it can name another part from now on."""
         self._keys.pop(key, None)
 
-    def add(self, part: int, text: str) -> None:
+    def append(self, part: int, text: str) -> None:
         """Append `text` to part number `part`."""
         if text:
             self._grow(part, text)
 
-    def sign(self, part: int, signature: str) -> None:
+    def append_signature(self, part: int, signature: str) -> None:
         """Append a piece of the signature of part number `part`."""
         if signature:
             self._flush()
             self._batch.append(PartDelta(part, signature=signature))
 
-    def put(self, delta: Delta) -> None:
+    def append_delta(self, delta: Delta) -> None:
         """Add a delta that belongs to no part."""
         self._flush()
         self._batch.append(delta)
 
-    def take(self) -> list[Delta]:
+    def drain(self) -> list[Delta]:
         """Return the deltas since the last call, and clear the buffer."""
         self._flush()
         batch, self._batch = self._batch, []

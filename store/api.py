@@ -144,8 +144,8 @@ class Store(Protocol):
         With `force`, take the turn even if its lease is held. Raises `NotFound`.
         """
 
-    async def request_cancel(self, user: str, turn: str, wish: bytes) -> bool:
-        """Store the cancel request `wish` with the turn, unless it has one, and notify its owner's channel.
+    async def request_cancel(self, user: str, turn: str, cancel: bytes) -> bool:
+        """Store the cancel request `cancel` with the turn, unless it has one, and notify its owner's channel.
 
         Return whether the turn still runs. Raises `NotFound`.
         """

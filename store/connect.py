@@ -7,7 +7,7 @@ import re
 from store.api import Store
 from store.records import StoreError
 from store.sqlite.database import MEMORY
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 
 SQLITE_PREFIX = "sqlite:///"
 REDIS_PREFIXES = ("redis://", "rediss://", "unix://")
@@ -33,7 +33,7 @@ def connect(url: str, *, history_ttl_s: float, log_ttl_s: float, wait_replicas: 
             f"Unknown store{_scheme(url)}. Give --store {SQLITE_PREFIX}FILE or {SQLITE_PREFIX}{MEMORY} for"
             " one process, or --store redis://HOST:PORT/DB for many."
         )
-    return EmbeddedStore(path, log_ttl_s=log_ttl_s)
+    return SqliteStore(path, log_ttl_s=log_ttl_s)
 
 
 def has_password(url: str) -> bool:

@@ -22,7 +22,7 @@ def entry_signal(new: Append) -> Signal:
     return turn_channel(new.user, new.turn), msgspec.msgpack.encode(entry)
 
 
-class LocalSignals:
+class LocalPubSub:
     """The signals of `Store` for a store that only one process uses; all of it runs in the event loop."""
 
     def __init__(self) -> None:
@@ -53,21 +53,21 @@ class LocalSignals:
 
     async def publish(self, channel: str, payload: bytes) -> None:
         """See `Store`."""
-        self._tell([(channel, payload)])
+        self._publish([(channel, payload)])
 
-    def _tell(self, signals: Iterable[Signal]) -> None:
+    def _publish(self, signals: Iterable[Signal]) -> None:
         if self._deliver is not None:
             for channel, payload in signals:
                 if channel in self._followed:
                     self._deliver(channel, payload)
 
-    def _tell_entries(self, written: Iterable[Append]) -> None:
+    def _publish_entries(self, written: Iterable[Append]) -> None:
         """Publish new log entries.
 
         Encode only entries whose channel has a subscriber; within one process nearly no channel has one.
         """
         followed = self._followed
-        self._tell(entry_signal(new) for new in written if turn_channel(new.user, new.turn) in followed)
+        self._publish(entry_signal(new) for new in written if turn_channel(new.user, new.turn) in followed)
 
     async def renew_presence(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:
         """See `Store`."""

@@ -82,7 +82,7 @@ class Answer:
                 case Finished():
                     self.finish = delta.reason
 
-    def take(self, batch: list[Delta]) -> bool:
+    def offer(self, batch: list[Delta]) -> bool:
         """See `DeltaSink`. Every other batch has to be put."""
         if self.batches % 2:
             return False
@@ -209,7 +209,7 @@ class Batches:
         """All deltas."""
         return [delta for batch in [*self.taken, *self.put_later] for delta in batch]
 
-    def take(self, batch: list[Delta]) -> bool:
+    def offer(self, batch: list[Delta]) -> bool:
         """See `DeltaSink`."""
         if self._at_once == len(self.taken):
             return False

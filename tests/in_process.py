@@ -25,7 +25,7 @@ from gateway.turns.live_turn import LiveTurn
 from providers.catalog.catalog import Catalog, Providers
 from store.api import Deliver, Store
 from store.records import StoreError
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.client import FRAME_BYTES_MAX, Frame, RequestFailed, TurnView
 from tests.conditions import holds
 
@@ -188,7 +188,7 @@ def make_settings(**fields: Any) -> Settings:
 @asynccontextmanager
 async def open_store() -> AsyncIterator[SteeredStore]:
     """A store in memory that can be steered."""
-    store = EmbeddedStore(":memory:")
+    store = SqliteStore(":memory:")
     await store.open()
     try:
         yield SteeredStore(store)
@@ -199,7 +199,7 @@ async def open_store() -> AsyncIterator[SteeredStore]:
 @asynccontextmanager
 async def open_shared_store() -> AsyncIterator[Callable[[], SharedStore]]:
     """A store in memory for several instances: each call gives one more of them its own view of it."""
-    store = EmbeddedStore(":memory:")
+    store = SqliteStore(":memory:")
     await store.open()
     listeners: list[SharedStore] = []
 

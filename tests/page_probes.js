@@ -85,7 +85,7 @@ probes.answered = () => {
 
 /** Markdown drawn whole, and drawn in pieces of these sizes. */
 probes.grow = async ([text, steps]) => {
-  const { MarkdownView } = await import("./static/ui/markdown_view.js");
+  const { MarkdownView } = await import("./static/markdown/markdown_view.js");
   const [whole, grown] = [document.createElement("div"), document.createElement("div")];
   new MarkdownView(whole).update(text, false);
   const view = new MarkdownView(grown);
@@ -123,7 +123,7 @@ probes.pasteNoise = async (copies = 1) => {
 
 /** A paragraph that grows by words: the nodes that were made for it. */
 probes.growByWords = async () => {
-  const { MarkdownView } = await import("./static/ui/markdown_view.js");
+  const { MarkdownView } = await import("./static/markdown/markdown_view.js");
   const root = document.createElement("div");
   const view = new MarkdownView(root);
   view.update("It begins", true);

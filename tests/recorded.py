@@ -79,11 +79,11 @@ def bytewise(script: Script, decoder: Decoder) -> Answer:
             for name, data in parser.feed(raw[at : at + 1]):
                 if not decoder.done:
                     decoder.event(name, data)
-                    answer.add(decoder.parts.take())
+                    answer.add(decoder.parts.drain())
         decoder.end()
     except ProviderError as error:
         answer.error = error
-    answer.add(decoder.parts.take())
+    answer.add(decoder.parts.drain())
     return answer
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import cast
 
-from providers.base import ChatRequest, Delta, DeltaSink, Provider, give
+from providers.base import ChatRequest, Delta, DeltaSink, Provider, pass_on
 from providers.catalog.catalog import Catalog, Providers
 from providers.route import Route
 
@@ -23,7 +23,7 @@ class Scripted:
         self.asked += 1
         async with aclosing(cast("AsyncGenerator[list[Delta]]", self._script(request))) as batches:
             async for batch in batches:
-                await give(batch, sink)
+                await pass_on(batch, sink)
 
     async def aclose(self) -> None:
         """Nothing to close."""

@@ -89,7 +89,7 @@ class _Answer:
         self.usage: Usage | None = None
         self.finish = ""
 
-    def take(self, batch: list[Delta]) -> bool:
+    def offer(self, batch: list[Delta]) -> bool:
         """See `DeltaSink`."""
         for delta in batch:
             if isinstance(delta, UsageReported):
@@ -102,7 +102,7 @@ class _Answer:
 
     async def put(self, batch: list[Delta]) -> None:
         """See `DeltaSink`."""
-        self.take(batch)
+        self.offer(batch)
 
 
 async def _connect_s(url: str, timeout_s: float) -> float | None:

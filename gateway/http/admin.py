@@ -169,7 +169,7 @@ async def close(context: RequestContext) -> Response:
     return Json(Nothing(), 200, NO_STORE)
 
 
-async def leave(context: RequestContext) -> Response:
+async def begin_drain(context: RequestContext) -> Response:
     """Start to drain this instance. It is no longer ready, but runs until it is stopped. Raises `ApiError`."""
     context.principal.require("admin")
     from_body(AdminList, {}, await context.body(context.services.settings.frame_bytes), ())

@@ -79,10 +79,10 @@ class RequestContext:
 
     def drop_body(self) -> None:
         """Release the memory for the body. Call it once the request is under way or refused."""
-        self.services.limits.bodies.leave(self.body_bytes)
+        self.services.limits.bodies.release(self.body_bytes)
         self.body_bytes = 0
 
-    def place(self, path: str) -> str:
+    def location(self, path: str) -> str:
         """Return `path` as the client sees it: with the prefix of this request before it."""
         prefix: str = self.scope.get("root_path", "")
         return prefix + path

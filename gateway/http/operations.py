@@ -188,7 +188,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="POST",
         path="/v1/admin/drain",
         summary="Let this instance take nothing new and send its clients elsewhere",
-        serve=admin_requests.leave,
+        serve=admin_requests.begin_drain,
         answers=(Answer(status=202, description="It has begun; `/ready` says 503.", shape=Nothing),),
         request=admin_requests.AdminList,
     ),

@@ -40,7 +40,7 @@ async def ask(context: RequestContext) -> Response:
     answer = operation.answers[0]
     headers = dict(NO_STORE)
     if answer.status == 201:
-        headers["location"] = context.place(f"{operation.path}/{quote(result.id)}")
+        headers["location"] = context.location(f"{operation.path}/{quote(result.id)}")
     return Json(result, answer.status, headers)
 
 

@@ -75,9 +75,9 @@ class HttpSession:
     async def __aenter__(self) -> HttpSession:
         try:
             if self._host is not None:
-                await self._permit.enter(self._principal, self._host)
+                await self._permit.acquire(self._principal, self._host)
         except BaseException:
-            self._let_go()
+            self._release()
             raise
         self._clients.add(self)
         bind_contextvars(connection=self.id, user=self.user)
@@ -86,13 +86,13 @@ class HttpSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._let_go()
+        self._release()
         self._clients.remove(self)
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         self._session.close()
-        self._access.leave()
-        self._permit.leave()
+        self._access.release()
+        self._permit.release()
 
     async def ask(self, request: AnyRequest) -> Any:
         """Return the result of `request`. Raises `ApiError`."""

@@ -32,16 +32,16 @@ async def start(context: RequestContext) -> Response | None:
     context.services.memory.check()
     if prefers_async(context.headers):
         async with context.session() as session:
-            placed = await _ask(context, session)
-        return Json(placed, 202, {**_place(context, placed.turn), "preference-applied": "respond-async"})
+            accepted = await _ask(context, session)
+        return Json(accepted, 202, {**_location(context, accepted.turn), "preference-applied": "respond-async"})
     if media_type == JSON_TYPE:
         return await _outcome(context)
     async with context.session(reads=True, stays=True) as session:
-        placed = await _ask(context, session)
-        turn = placed.turn
+        accepted = await _ask(context, session)
+        turn = accepted.turn
         if turn not in session.outbox.attachments:
             await _attach(session, p.TurnAttach(turn=turn))  # The turn's events are gone: this raises that error.
-        await _stream(context, session, media_type, placed.epoch, _place(context, turn))
+        await _stream(context, session, media_type, accepted.epoch, _location(context, turn))
     return None
 
 
@@ -67,9 +67,9 @@ async def _ask(context: RequestContext, session: HttpSession) -> TurnPlaced:
 
     The turn holds the input from then on, so the memory for the body is released.
     """
-    placed: TurnPlaced = await session.ask(await _read_start(context))
+    accepted: TurnPlaced = await session.ask(await _read_start(context))
     context.drop_body()
-    return placed
+    return accepted
 
 
 async def _read_start(context: RequestContext) -> p.TurnStart:
@@ -104,12 +104,12 @@ async def _outcome(context: RequestContext) -> Response:
     A failed turn has the HTTP status of its error.
     """
     async with context.session(stays=True) as session:
-        placed = await _ask(context, session)
-        turn = placed.turn
+        accepted = await _ask(context, session)
+        turn = accepted.turn
         await _until_ended(context, session, turn)
         view: TurnView = await session.ask(p.TurnGet(turn=turn))
     status = 200 if view.error is UNSET else CODES[view.error.code].http_status
-    return Json(view, status, _place(context, turn))
+    return Json(view, status, _location(context, turn))
 
 
 async def _until_ended(context: RequestContext, session: HttpSession, turn: str) -> None:
@@ -147,5 +147,5 @@ async def _until_stopped(session: HttpSession) -> None:
         await session.changed.wait()
 
 
-def _place(context: RequestContext, turn: str) -> dict[str, str]:
-    return {**NO_STORE, "location": context.place(f"/v1/turns/{turn}")}
+def _location(context: RequestContext, turn: str) -> dict[str, str]:
+    return {**NO_STORE, "location": context.location(f"/v1/turns/{turn}")}

@@ -25,10 +25,10 @@ The other scopes are checked with each request.
 
 
 class CredentialLease:
-    """The access of a connection or of one HTTP request. Call `leave` when the client is gone.
+    """The access of a connection or of one HTTP request. Call `release` when the client is gone.
 
     `on_expiring` is called before the credential expires, with that time in ms since 1970. `on_ended` is called with
-    the reason when access ends. `on_left` is called with the lease by `leave`.
+    the reason when access ends. `on_left` is called with the lease by `release`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class CredentialLease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.leave()
+        self.release()
 
     def check(self, request: Request) -> None:
         """Check that the credential allows this request now.
@@ -116,7 +116,7 @@ class CredentialLease:
             self.revoked = True
             self._on_ended(reason)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Cancel the timers and report that the client is gone."""
         self._stop()
         self._on_left(self)

@@ -39,47 +39,47 @@ class ConnectionLimiter:
 
     def __init__(self, settings: Settings, store: Store, reachable: Callable[[], bool] = lambda: True) -> None:
         counted = settings.auth != "none"
-        self.most: dict[Kind, int] = {
+        self.limits: dict[Kind, int] = {
             "user": settings.user_connections if counted else 0,
             "address": settings.address_connections if counted else 0,
         }
-        self.here: dict[str, set[str]] = {}
+        self.held: dict[str, set[str]] = {}
         """The holders of each key."""
         self._store = store
         self._reachable = reachable
         self._lease_s = settings.lease_s
-        self._left: list[tuple[str, str]] = []
-        self._someone_left = asyncio.Event()
-        self._telling = asyncio.Lock()
+        self._released: list[tuple[str, str]] = []
+        self._on_release = asyncio.Event()
+        self._reporting = asyncio.Lock()
 
-    async def take(self, holder: str, kind_of: dict[str, Kind]) -> None:
+    async def acquire(self, holder: str, kind_of: dict[str, Kind]) -> None:
         """Take one permit of each key for `holder`; `kind_of` maps each key to its kind.
 
-        Raise `ApiError` "rate_limited" if one isn't available. Call `leave` with the same holder and keys afterwards,
+        Raise `ApiError` "rate_limited" if one isn't available. Call `release` with the same holder and keys afterwards,
         also after an error.
         """
         for key, kind in kind_of.items():
-            if len(self.here.get(key, ())) >= self.most[kind]:
+            if len(self.held.get(key, ())) >= self.limits[kind]:
                 raise self._refusal(kind)
-            self.here.setdefault(key, set()).add(holder)
-        taken = await self._ask(holder, kind_of)
-        if not all(taken) and (self._left or self._telling.locked()):
-            await self._tell()  # the store may not know yet which clients have just left
-            taken = await self._ask(holder, kind_of)
+            self.held.setdefault(key, set()).add(holder)
+        taken = await self._request(holder, kind_of)
+        if not all(taken) and (self._released or self._reporting.locked()):
+            await self._report()  # the store may not know yet which clients have just left
+            taken = await self._request(holder, kind_of)
         for kind, is_taken in zip(kind_of.values(), taken, strict=True):
             if not is_taken:
                 raise self._refusal(kind)
 
-    def leave(self, holder: str, keys: list[str]) -> None:
+    def release(self, holder: str, keys: list[str]) -> None:
         """Release the permits that `holder` has of `keys`."""
         for key in keys:
-            holders = self.here.get(key, set())
+            holders = self.held.get(key, set())
             if holder in holders:
                 holders.remove(holder)
-                self._left.append((key, holder))
+                self._released.append((key, holder))
                 if not holders:
-                    del self.here[key]
-        self._someone_left.set()
+                    del self.held[key]
+        self._on_release.set()
 
     async def run(self) -> None:
         """Release permits in the store as clients leave, and renew the others, until cancelled.
@@ -87,44 +87,44 @@ class ConnectionLimiter:
         Return at once if no limit is set.
         """
         loop = asyncio.get_running_loop()
-        while any(self.most.values()):
+        while any(self.limits.values()):
             keep_at = loop.time() + self._lease_s / RENEWALS_PER_LEASE
             while loop.time() < keep_at:
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(keep_at):
-                        await self._someone_left.wait()
-                self._someone_left.clear()
-                await self._tell()
-            await self._keep()
+                        await self._on_release.wait()
+                self._on_release.clear()
+                await self._report()
+            await self._renew()
 
-    async def _ask(self, holder: str, kind_of: dict[str, Kind]) -> list[bool]:
+    async def _request(self, holder: str, kind_of: dict[str, Kind]) -> list[bool]:
         """Return, for each key, whether the store granted a permit.
 
         If the store can't be asked, every permit is granted.
         """
         if kind_of and self._reachable():
             try:
-                places = [(key, self.most[kind]) for key, kind in kind_of.items()]
-                return await self._store.acquire_permits(holder, places, self._lease_ms)
+                limits = [(key, self.limits[kind]) for key, kind in kind_of.items()]
+                return await self._store.acquire_permits(holder, limits, self._lease_ms)
             except StoreError as error:
                 log.warning(
                     "connection permits can't be acquired, applying the limits of this instance only", error=str(error)
                 )
         return [True] * len(kind_of)
 
-    async def _tell(self) -> None:
+    async def _report(self) -> None:
         """Release permits in the store. If that fails, their leases expire."""
-        async with self._telling:
-            left, self._left = self._left, []
+        async with self._reporting:
+            left, self._released = self._released, []
             if left:
                 with suppress(StoreError):
                     await self._store.release_permits(left)
 
-    async def _keep(self) -> None:
-        async with self._telling:
+    async def _renew(self) -> None:
+        async with self._reporting:
             with suppress(StoreError):
                 await self._store.renew_permits(
-                    [(key, holder) for key, holders in self.here.items() for holder in holders], self._lease_ms
+                    [(key, holder) for key, holders in self.held.items() for holder in holders], self._lease_ms
                 )
 
     @property
@@ -132,15 +132,15 @@ class ConnectionLimiter:
         return int(self._lease_s * 1000)
 
     def _refusal(self, kind: Kind) -> ApiError:
-        message = f"{self.most[kind]} connections of this {kind} are open. Close one, then come back."
+        message = f"{self.limits[kind]} connections of this {kind} are open. Close one, then come back."
         return ApiError("rate_limited", message, retry_after_ms=RETRY_AFTER_MS)
 
 
 class ConnectionPermit:
     """The permits that one client holds until it leaves."""
 
-    def __init__(self, places: ConnectionLimiter) -> None:
-        self._places = places
+    def __init__(self, connections: ConnectionLimiter) -> None:
+        self._limiter = connections
         self._holder = new_id("at")
         self._keys: list[str] = []
 
@@ -150,9 +150,9 @@ class ConnectionPermit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.leave()
+        self.release()
 
-    async def enter(self, principal: Principal | None, host: str) -> None:
+    async def acquire(self, principal: Principal | None, host: str) -> None:
         """Take a permit of the address, unless the client is a service, and of the user, if it is known already.
 
         `host` is the client's address. Raise `ApiError` if a permit isn't available; then none is held.
@@ -160,30 +160,30 @@ class ConnectionPermit:
         kind_of: dict[str, Kind] = {}
         if principal is None or not principal.by_service:
             kind_of[f"address:{network_of(host)}"] = "address"
-        await self._take(kind_of, principal)
+        await self._acquire(kind_of, principal)
 
-    async def of_user(self, principal: Principal) -> None:
+    async def acquire_for_user(self, principal: Principal) -> None:
         """Take a permit of the user. A service that speaks for itself needs none.
 
         Raise `ApiError` if the permit isn't available; then none is held, not even that of the address.
         """
-        await self._take({}, principal)
+        await self._acquire({}, principal)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Release the permits."""
         keys, self._keys = self._keys, []
         if keys:
-            self._places.leave(self._holder, keys)
+            self._limiter.release(self._holder, keys)
 
-    async def _take(self, kind_of: dict[str, Kind], principal: Principal | None) -> None:
+    async def _acquire(self, kind_of: dict[str, Kind], principal: Principal | None) -> None:
         if principal is not None and not principal.is_service:
             kind_of[f"user:{principal.user}"] = "user"
-        limited = {key: kind for key, kind in kind_of.items() if self._places.most[kind]}
+        limited = {key: kind for key, kind in kind_of.items() if self._limiter.limits[kind]}
         self._keys += limited
         try:
-            await self._places.take(self._holder, limited)
+            await self._limiter.acquire(self._holder, limited)
         except ApiError:
-            self.leave()
+            self.release()
             raise
 
 

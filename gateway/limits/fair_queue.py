@@ -51,8 +51,8 @@ class FairQueue:
         self._waiting_max = waiting_max
         self._lines: dict[str, deque[asyncio.Future[None]]] = {}
 
-    async def enter(self, user: str) -> None:
-        """Wait for a slot; release it with `leave`.
+    async def acquire(self, user: str) -> None:
+        """Wait for a slot; release it with `release`.
 
         Raise `TooManyWaiting` if too many calls of the user are waiting.
         """
@@ -68,10 +68,10 @@ class FairQueue:
             await place
         except asyncio.CancelledError:
             if not place.cancelled():
-                self.leave()
+                self.release()
             raise
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Pass the slot to the next call in rotation that still waits, or free it."""
         while self._lines:
             user = next(iter(self._lines))
@@ -108,10 +108,10 @@ def fair(store: Store, waiting_max: int) -> Store:
 
 def _queued(call: Callable[..., Awaitable[Any]], queue: FairQueue) -> Callable[..., Awaitable[Any]]:
     async def queued(whose: Any, *args: Any, **fields: Any) -> Any:
-        await queue.enter(whose if isinstance(whose, str) else whose.user)
+        await queue.acquire(whose if isinstance(whose, str) else whose.user)
         try:
             return await call(whose, *args, **fields)
         finally:
-            queue.leave()
+            queue.release()
 
     return queued

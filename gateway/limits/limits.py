@@ -75,7 +75,7 @@ class BodyMemory:
             raise ApiError("rate_limited", message, retry_after_ms=RETRY_BODY_AFTER_MS)
         self.left -= more
 
-    def leave(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Release the memory of a body of `size` bytes."""
         self.left += self._large(size)
 
@@ -119,7 +119,7 @@ class Limits:
     """
 
     def __init__(
-        self, settings: Settings, places: ConnectionLimiter, clock: Callable[[], float] = time.monotonic
+        self, settings: Settings, connections: ConnectionLimiter, clock: Callable[[], float] = time.monotonic
     ) -> None:
         counted = settings.auth != "none"
         per_s = settings.user_requests_per_s
@@ -129,7 +129,7 @@ class Limits:
         at_once = settings.bodies_bytes
         self.large_bodies = ByteRateLimiter("bodies", settings, at_once, clock)
         self.large_answers = ByteRateLimiter("answers", settings, ANSWERS_AT_ONCE * at_once, clock)
-        self.places = places
+        self.connections = connections
         self.bodies = BodyMemory(settings.bodies_bytes, settings.frame_bytes)
         self.turns = turn_limits(settings)
 
@@ -180,7 +180,7 @@ class Limits:
 
     def permit(self) -> ConnectionPermit:
         """Return a permit for a client that stays for longer than one answer."""
-        return ConnectionPermit(self.places)
+        return ConnectionPermit(self.connections)
 
 
 def turn_limits(settings: Settings) -> TurnLimits:

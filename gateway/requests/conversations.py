@@ -113,14 +113,14 @@ class Conversations:
         changed = await self._services.store.update_conversation(
             self._user, request.conversation, change, now_ms(), self._services.limits.turns
         )
-        await self._tell(changed)
+        await self._publish(changed)
         return conversation_view(changed)
 
     async def _clear(self, request: p.ConversationClear) -> r.Nothing:
-        await self._tell(await self._services.store.clear_conversation(self._user, request.conversation, now_ms()))
+        await self._publish(await self._services.store.clear_conversation(self._user, request.conversation, now_ms()))
         return r.Nothing()
 
-    async def _tell(self, changed: ConversationRecord) -> None:
+    async def _publish(self, changed: ConversationRecord) -> None:
         await self._services.subscriptions.send(
             self._user,
             changed.id,

@@ -30,23 +30,23 @@ class DelegatedSessions:
         services: Services,
         user: str,
         access: CredentialLease,
-        lanes: MultiplexedOutbox,
+        outbox: MultiplexedOutbox,
         spawn: Spawn,
         on_broken: Callable[[], None],
     ) -> None:
         self._services = services
         self._access = access
-        self._lanes = lanes
+        self._user_outboxes = outbox
         self._spawn = spawn
         self._on_broken = on_broken
-        self._own = Session(services, user, access, lanes, spawn, on_broken)
+        self._own = Session(services, user, access, outbox, spawn, on_broken)
         self._sessions: dict[str, Session] = {}
         self._sweep_at = IDLE_KEPT_MAX
 
     def receive(self, data: str | bytes) -> None:
         """Decode one frame and start its request in the session of the user it names. Never awaits, never raises."""
         try:
-            request = self._lanes.codec.decode(data)
+            request = self._user_outboxes.codec.decode(data)
         except FrameError as refused:
             self._refuse(refused)
             return
@@ -84,15 +84,15 @@ class DelegatedSessions:
         if session is None:
             if len(self._sessions) >= self._sweep_at:
                 self._drop_idle()
-            lane = self._lanes.open_lane(user)
-            session = Session(self._services, user, self._access, lane, self._spawn, self._on_broken)
+            outbox = self._user_outboxes.open_user_outbox(user)
+            session = Session(self._services, user, self._access, outbox, self._spawn, self._on_broken)
             self._sessions[user] = session
         return session
 
     def _drop_idle(self) -> None:
         for user in [user for user, session in self._sessions.items() if session.is_idle]:
             self._sessions.pop(user).close()
-            self._lanes.drop_lane(user)
+            self._user_outboxes.drop_user_outbox(user)
         self._sweep_at = 2 * len(self._sessions) + IDLE_KEPT_MAX
 
     def close(self) -> None:

@@ -114,7 +114,7 @@ class Connection:
                 await self._read(receive, session)
             finally:
                 session.close()
-                access.leave()
+                access.release()
                 for task in (self._writer, *requests):
                     task.cancel()
 

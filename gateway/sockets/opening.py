@@ -51,7 +51,7 @@ async def open_socket(
     try:
         codec = _choose(services, scope)
         principal = await services.authenticator.find(scope["headers"], scope["query_string"])
-        await permit.enter(principal, origin.host_of(scope))
+        await permit.acquire(principal, origin.host_of(scope))
         if principal is not None and not principal.is_service:
             # A user that has used more than its share of the loop must not gain more by reconnecting.
             services.limits.spend(principal.user, OPENING_TAKES_S)
@@ -113,7 +113,7 @@ async def _wait_for_auth(
         request = _read_auth(codec, data)
         request_id = request.id
         principal = await services.authenticator.of_first_frame(request.token)
-        await permit.of_user(principal)
+        await permit.acquire_for_user(principal)
         return AcceptedSocket(codec, principal, request.id)
     except FrameError as unreadable:
         refused, request_id = unreadable.error, unreadable.id

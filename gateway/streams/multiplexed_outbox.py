@@ -68,7 +68,7 @@ class MultiplexedOutbox(Outbox):
         on_room: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(codec, bytes_max, on_wake, on_overflow, on_room)
-        self._lanes: dict[str, UserOutbox] = {}
+        self._user_outboxes: dict[str, UserOutbox] = {}
         self._ring: deque[UserOutbox] = deque()
         self._own_is_next = True
 
@@ -80,30 +80,32 @@ class MultiplexedOutbox(Outbox):
         """
         return len(self._ring) > LANES_WAITING_MAX and not self.closed
 
-    def open_lane(self, user: str) -> UserOutbox:
+    def open_user_outbox(self, user: str) -> UserOutbox:
         """Return a new queue for a user that has none."""
-        lane = self._lanes[user] = UserOutbox(user, self.codec, self._bytes_max, self._on_ready, self._on_overflow)
-        lane.front = self
+        outbox = self._user_outboxes[user] = UserOutbox(
+            user, self.codec, self._bytes_max, self._on_ready, self._on_overflow
+        )
+        outbox.front = self
         if self.closed:
-            lane.close()
-        return lane
+            outbox.close()
+        return outbox
 
-    def drop_lane(self, user: str) -> None:
+    def drop_user_outbox(self, user: str) -> None:
         """Close and forget the user's queue. Its frames are dropped."""
-        self._lanes.pop(user).close()
+        self._user_outboxes.pop(user).close()
 
-    def _on_ready(self, lane: UserOutbox) -> None:
-        if not lane.waits_its_turn:
-            lane.waits_its_turn = True
-            self._ring.append(lane)
+    def _on_ready(self, outbox: UserOutbox) -> None:
+        if not outbox.waits_its_turn:
+            outbox.waits_its_turn = True
+            self._ring.append(outbox)
             self._on_wake()
 
     def close(self) -> None:
         """Close all queues and drop their frames."""
         super().close()
         self._on_room()
-        for lane in self._lanes.values():
-            lane.close()
+        for outbox in self._user_outboxes.values():
+            outbox.close()
 
     def next_frame(self) -> bytes | None:
         """Return the next frame to send, or None.
@@ -117,11 +119,11 @@ class MultiplexedOutbox(Outbox):
                 return frame
         self._own_is_next = True
         while self._ring:
-            lane = self._ring.popleft()
-            frame = lane.next_frame()
+            outbox = self._ring.popleft()
+            frame = outbox.next_frame()
             if frame is not None:
-                self._ring.append(lane)
-                return lane.named(frame)
-            lane.waits_its_turn = False
+                self._ring.append(outbox)
+                return outbox.named(frame)
+            outbox.waits_its_turn = False
             self._on_room()
         return super().next_frame()

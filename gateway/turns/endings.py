@@ -96,11 +96,11 @@ class Endings:
         if live_turn.bytes_out <= LARGE_BYTES:
             yield
             return
-        await self._large.enter(live_turn.user)
+        await self._large.acquire(live_turn.user)
         try:
             yield
         finally:
-            self._large.leave()
+            self._large.release()
 
     async def _end(self, live_turn: LiveTurn, record: Callable[[], EndedTurn]) -> bool:
         """Store the ending, and retry until the store has it. Return False if another instance owns the turn.

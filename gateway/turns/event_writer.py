@@ -65,7 +65,7 @@ class EventWriter:
     ) -> None:
         self.live_turn = live_turn
         self.watch = watch
-        self.begun = False
+        self.reading_began = False
         """Whether reading of a provider's answer has begun."""
         self._on_events = on_events
         self.parent = parent

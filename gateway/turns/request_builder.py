@@ -94,9 +94,9 @@ class RequestBuilder:
 
     def started(self) -> None:
         """See `Requester`."""
-        self._event_writer.begun = True
+        self._event_writer.reading_began = True
 
-    def take(self, batch: list[Delta]) -> bool:
+    def offer(self, batch: list[Delta]) -> bool:
         """See `DeltaSink`. Return False if the turn has to stop, or has to confirm its lease first."""
         if self._event_writer.live_turn.signal.aborted or self._leases.stale:
             return False

@@ -304,7 +304,7 @@ class TurnRunner:
                 return None
             return Outcome.from_abort(aborted.abort)
         except ProviderError as error:
-            if event_writer.begun:
+            if event_writer.reading_began:
                 event_writer.watch.failed(event_writer.route or plan.route, error)
             elif error.code in REFUSALS:
                 event_writer.refused()

@@ -92,13 +92,13 @@ class TurnStarter:
 
     async def _run(self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared) -> None:
         try:
-            begun = await self._begin(live_turn, request, prepared)
+            run = await self._begin(live_turn, request, prepared)
         except Exception as error:
             await self._refuse(live_turn, error)
             return
         del request, prepared  # while the turn waits, only the plan keeps its request in memory
-        if begun is not None:
-            await self._runner.run(live_turn, *begun)
+        if run is not None:
+            await self._runner.run(live_turn, *run)
 
     async def _begin(
         self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared

@@ -122,17 +122,17 @@ class MessagesDecoder:
         """
         if self.done:
             for index, arguments in self._inputs.items():
-                self.parts.add(self.parts.find(index) or 0, arguments)
+                self.parts.append(self.parts.find_part(index) or 0, arguments)
             self.parts.close()
         if self._explanation:
-            self.parts.say("refusal", self._explanation)
+            self.parts.append_text("refusal", self._explanation)
         self._report()
         if not self.done or self._stop is None:
             raise self._failures.incomplete()
         finish = finish_of(self._stop)
         if finish is None:
             raise self._failures.of_finish(self._stop)
-        self.parts.put(Finished(finish))
+        self.parts.append_delta(Finished(finish))
 
     def _taken(self, event: _Event, name: str | None) -> bool:
         take = _TAKE.get(event.type or name or "")
@@ -149,7 +149,7 @@ class MessagesDecoder:
         self._report()
         raise self._failures.of_event({"error": event.error})
 
-    def _begun(self, event: _Event) -> None:
+    def _message_start(self, event: _Event) -> None:
         self._count(event.message.usage if event.message else None)
         self._report()
 
@@ -157,49 +157,49 @@ class MessagesDecoder:
         """Start a block. Text and thinking start their part only with their first text, because some stay empty."""
         index, block = event.index, event.content_block or _Block()
         # A second message in one answer, for example after a fallback, numbers its blocks from 0 again.
-        self.parts.forget(index)
+        self.parts.forget_key(index)
         if block.type == "tool_use":
-            self.parts.call(index, block.id or f"call_{self.parts.opened}", block.name or "")
+            self.parts.open_tool_call(index, block.id or f"call_{self.parts.opened}", block.name or "")
             self._inputs[index] = json.dumps(block.input or {})
         elif block.type == "redacted_thinking":
-            self.parts.sign(self.parts.open("reasoning", redacted=True), block.data or "")
+            self.parts.append_signature(self.parts.open_part("reasoning", redacted=True), block.data or "")
         elif block.type == "text":
-            self.parts.say("text", block.text or "")
+            self.parts.append_text("text", block.text or "")
             for cited in block.citations or ():
                 self._cite(cited)
         elif block.type == "thinking" and (block.thinking or block.signature):
-            part = self.parts.open("reasoning", key=index)
-            self.parts.add(part, block.thinking or "")
-            self.parts.sign(part, block.signature or "")
+            part = self.parts.open_part("reasoning", key=index)
+            self.parts.append(part, block.thinking or "")
+            self.parts.append_signature(part, block.signature or "")
 
     def _delta(self, event: _Event) -> None:
         index, delta = event.index, event.delta or _Delta()
         if delta.type == "text_delta":
-            self.parts.say("text", delta.text or "")
+            self.parts.append_text("text", delta.text or "")
         elif delta.type == "thinking_delta":
             if delta.thinking:
-                self.parts.add(self._thought(index), delta.thinking)
+                self.parts.append(self._thought(index), delta.thinking)
         elif delta.type == "input_json_delta":
-            part = self.parts.find(index)
+            part = self.parts.find_part(index)
             if part is not None and delta.partial_json:
                 self._inputs.pop(index, None)
-                self.parts.add(part, delta.partial_json)
+                self.parts.append(part, delta.partial_json)
         elif delta.type == "signature_delta":
             if delta.signature:
-                self.parts.sign(self._thought(index), delta.signature)
+                self.parts.append_signature(self._thought(index), delta.signature)
         elif delta.type == "citations_delta" and delta.citation is not None:
             self._cite(delta.citation)
 
     def _cite(self, cited: _Citation) -> None:
-        self.parts.cite(url=cited.url, title=cited.title or cited.document_title, text=cited.cited_text)
+        self.parts.add_citation(url=cited.url, title=cited.title or cited.document_title, text=cited.cited_text)
 
     def _thought(self, index: int) -> int:
-        part = self.parts.find(index)
-        return part if part is not None else self.parts.open("reasoning", key=index)
+        part = self.parts.find_part(index)
+        return part if part is not None else self.parts.open_part("reasoning", key=index)
 
     def _block_stopped(self, event: _Event) -> None:
-        if (part := self.parts.find(event.index)) is not None:
-            self.parts.add(part, self._inputs.pop(event.index, ""))
+        if (part := self.parts.find_part(event.index)) is not None:
+            self.parts.append(part, self._inputs.pop(event.index, ""))
 
     def _stopping(self, event: _Event) -> None:
         self._count(event.usage)
@@ -224,7 +224,7 @@ class MessagesDecoder:
             return
         read = self._usage.get("cache_read_input_tokens")
         written = self._usage.get("cache_creation_input_tokens")
-        self.parts.put(
+        self.parts.append_delta(
             UsageReported(
                 Usage(
                     input_tokens=self._usage.get("input_tokens", 0) + (read or 0) + (written or 0),
@@ -239,7 +239,7 @@ class MessagesDecoder:
 
 _TAKE: Final[dict[str, Callable[[MessagesDecoder, _Event], None]]] = {
     "ping": MessagesDecoder._pass,
-    "message_start": MessagesDecoder._begun,
+    "message_start": MessagesDecoder._message_start,
     "content_block_start": MessagesDecoder._start,
     "content_block_delta": MessagesDecoder._delta,
     "content_block_stop": MessagesDecoder._block_stopped,

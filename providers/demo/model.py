@@ -32,7 +32,7 @@ from providers.base import (
     TextPart,
     Usage,
     UsageReported,
-    give,
+    pass_on,
 )
 from providers.demo.tokens import Tokens, count_tokens
 from providers.route import Endpoint, Route, Timeouts
@@ -205,11 +205,11 @@ class Dialect:
         await asyncio.sleep(0 if request.answered else options.first_ms / 1000)
         loop = asyncio.get_running_loop()
         start = loop.time()
-        batches = _unsaid(request, islice(_words(reasoning, text), stop))
+        batches = _skip_answered(request, islice(_words(reasoning, text), stop))
         for number, batch in enumerate(batches):
             if number:
                 await asyncio.sleep(max(0.0, start + number / options.rate - loop.time()) if options.rate else 0)
-            await give(batch, sink)
+            await pass_on(batch, sink)
         if options.fail in _FAILURES:
             raise await self._failure(options.fail)
         part = (1 if reasoning and stop else 0) + (1 if text and stop > len(reasoning) else 0)
@@ -223,9 +223,9 @@ class Dialect:
             count += 1
             call = f"call_{crc32(tool.name.encode()):08x}"
             last = [[PartStarted(part, "tool_call", call=call, name=tool.name), PartDelta(part, tool.arguments)]]
-        for batch in _unsaid(request, iter(last)):
-            await give(batch, sink)
-        await give([UsageReported(_usage(request, count, min(len(reasoning), stop))), Finished(reason)], sink)
+        for batch in _skip_answered(request, iter(last)):
+            await pass_on(batch, sink)
+        await pass_on([UsageReported(_usage(request, count, min(len(reasoning), stop))), Finished(reason)], sink)
 
     async def _failure(self, fail: Fail | None) -> ProviderError:
         code, message, retryable = _FAILURES[fail or "mid"]
@@ -258,7 +258,7 @@ def _words(reasoning: Tokens, text: Tokens) -> Iterator[list[Delta]]:
             opening = []
 
 
-def _unsaid(request: ChatRequest, batches: Iterator[list[Delta]]) -> Iterator[list[Delta]]:
+def _skip_answered(request: ChatRequest, batches: Iterator[list[Delta]]) -> Iterator[list[Delta]]:
     """Yield the batches without the content that `request.answered` already holds."""
     said = [len(str(getattr(part, "text", None) or getattr(part, "arguments", ""))) for part in request.answered]
     for batch in batches:

@@ -44,7 +44,7 @@ class Failures:
     def of_answer(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """Return the error for an HTTP response. `body` may be truncated."""
         try:
-            reason = Reason.read(_begun(body[:REFUSAL_BYTES_MAX]))
+            reason = Reason.read(_decode_start(body[:REFUSAL_BYTES_MAX]))
             error = self._of(status, reason)
         except (ValueError, RecursionError):
             error = self._of(status, Reason(text=body[:TEXT_CHARS_MAX].decode("utf-8", "replace")))
@@ -143,7 +143,7 @@ class Failures:
         )
 
 
-def _begun(body: bytes) -> object:
+def _decode_start(body: bytes) -> object:
     """Return a JSON document, or the complete part of a truncated one. Raise `ValueError` or `RecursionError`."""
     try:
         return json.loads(body)

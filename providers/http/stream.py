@@ -83,7 +83,7 @@ class Parser(Protocol):
 class DeltaStream:
     """The stream of one answer. Without `parser`, it is parsed as server-sent events.
 
-    `sink` gets each batch as it is read; `next` returns only the batches that `sink.take` didn't accept.
+    `sink` gets each batch as it is read; `next` returns only the batches that `sink.offer` didn't accept.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class DeltaStream:
         except ProviderError as error:
             self._failure = error
         batch, self._untaken = self._untaken, []
-        return batch + self._decoder.parts.take()
+        return batch + self._decoder.parts.drain()
 
     def _piece(self, chunk: bytes) -> bool:
         """Process one read. Return whether to continue with the next one.
@@ -149,8 +149,8 @@ class DeltaStream:
         if decoder.done:
             self._end()
             return False
-        batch = decoder.parts.take()
-        if not batch or self._sink.take(batch):
+        batch = decoder.parts.drain()
+        if not batch or self._sink.offer(batch):
             return True
         self._untaken = batch
         return False

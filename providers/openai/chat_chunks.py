@@ -144,7 +144,7 @@ class ChatDecoder:
         """
         if self._tags is not None:
             for kind, text in self._tags.close():
-                self.parts.say(kind, text)
+                self.parts.append_text(kind, text)
         finish = finish_of(self._finish) if self._finish else None
         whole = finish is not None or (not self._finish and self._quirks.ends_without_finish and self.parts.opened > 0)
         if whole:
@@ -152,7 +152,7 @@ class ChatDecoder:
             self._calls.close()
             self.parts.close()
         for page in self._pages:
-            self.parts.cite(url=page, title=None, text=None)
+            self.parts.add_citation(url=page, title=None, text=None)
         self._report()
         if self._finish and finish is None:
             raise self._failures.of_finish(self._finish)
@@ -161,7 +161,7 @@ class ChatDecoder:
         if finish in (None, "stop"):
             # A forced tool call ends with "stop", and a refusal has no finish reason of its own.
             finish = "tool_calls" if self._calls else "refusal" if self.parts.kind == "refusal" else "stop"
-        self.parts.put(Finished(finish))
+        self.parts.append_delta(Finished(finish))
 
     def _chunk(self, chunk: _Chunk) -> None:
         if chunk.usage:
@@ -196,7 +196,7 @@ class ChatDecoder:
         if self._calls.waiting and (delta.content or thought or delta.reasoning_details or delta.refusal):
             self._calls.settle()
         if thought:
-            parts.say("reasoning", thought)
+            parts.append_text("reasoning", thought)
         if delta.reasoning_details:
             self._details(delta.reasoning_details, told=bool(thought))
         content = delta.content
@@ -204,39 +204,41 @@ class ChatDecoder:
             if not isinstance(content, str):
                 self._pieces(content if isinstance(content, list) else [content])
             elif self._tags is None:
-                parts.say("text", content)
+                parts.append_text("text", content)
             else:
                 for kind, text in self._tags.feed(content):
-                    parts.say(kind, text)
+                    parts.append_text(kind, text)
         if delta.refusal:
-            parts.say("refusal", delta.refusal)
+            parts.append_text("refusal", delta.refusal)
         if delta.tool_calls or delta.function_call:
             self._tools(delta)
         for annotation in delta.annotations or ():
             if (cited := annotation.url_citation) is not None:
-                self.parts.cite(url=cited.url, title=cited.title, text=None)
+                self.parts.add_citation(url=cited.url, title=cited.title, text=None)
 
     def _pieces(self, content: Sequence[_Piece | str]) -> None:
         for piece in content:
             if isinstance(piece, str):
-                self.parts.say("text", piece)
+                self.parts.append_text("text", piece)
             elif piece.type == "thinking":
                 inner = piece.thinking
                 for thought in inner if isinstance(inner, list) else [_Piece(text=inner)]:
-                    self.parts.say("reasoning", thought.text or "")
+                    self.parts.append_text("reasoning", thought.text or "")
             else:
-                self.parts.say("text", piece.text or "")
+                self.parts.append_text("text", piece.text or "")
 
     def _details(self, details: list[_Piece], *, told: bool) -> None:
         """Process reasoning in the format of OpenRouter. `told` is whether another field already gave its text."""
         for detail in details:
             if not told:
-                self.parts.say("reasoning", detail.text or detail.summary or "")
+                self.parts.append_text("reasoning", detail.text or detail.summary or "")
             if signature := detail.signature or detail.data:
                 if self.parts.kind != "reasoning" or self.parts.newest in self._signed:
-                    self.parts.open("reasoning", redacted=detail.data is not None)
+                    self.parts.open_part("reasoning", redacted=detail.data is not None)
                 self._signed.add(self.parts.newest)
-                self.parts.sign(self.parts.newest, _detail(detail) if self._quirks.reasoning_details else signature)
+                self.parts.append_signature(
+                    self.parts.newest, _detail(detail) if self._quirks.reasoning_details else signature
+                )
 
     def _tools(self, delta: _Delta) -> None:
         for call in delta.tool_calls or ():
@@ -250,11 +252,13 @@ class ChatDecoder:
         arguments = function.arguments or ""
         if not isinstance(arguments, str):
             arguments = json.dumps(arguments)
-        self._calls.take(index, call_id, function.name or "", arguments, signature)
+        self._calls.add(index, call_id, function.name or "", arguments, signature)
 
     def _report(self) -> None:
         if self._usage:
-            self.parts.put(UsageReported(chat_usage(self._usage, self._quirks), chat_cost(self._usage, self._quirks)))
+            self.parts.append_delta(
+                UsageReported(chat_usage(self._usage, self._quirks), chat_cost(self._usage, self._quirks))
+            )
             self._usage = None
 
 

@@ -17,7 +17,7 @@ from providers.http.stream import DeltaStream
 from providers.http.transport import body_of, http_client
 from providers.openai.responses_events import ResponsesDecoder
 from providers.openai.responses_request import again_arguments, responses_arguments
-from providers.retry.replay_dedupe import Continued, Retold, Unheard
+from providers.retry.replay_dedupe import ReplayFilter, ReplayMismatch, ReplaySink
 from providers.route import Endpoint, Route, Timeouts
 
 STOP_S: Final = 2.0
@@ -50,7 +50,7 @@ class Dialect:
         pass on only what comes after `request.answered`.
         """
         cursor = request.cursor
-        to = sink if cursor is None else Unheard(Continued(request.answered), sink)
+        to = sink if cursor is None else ReplaySink(ReplayFilter(request.answered), sink)
         kept_for = route.id if cursor is None and route.quirks.background else None
         timeout = httpx2.Timeout(self._timeouts.first_s(route), connect=self._timeouts.connect_s)
         try:
@@ -69,7 +69,7 @@ class Dialect:
                 )
                 while (batch := await deltas.next()) is not None:
                     await to.put(batch)
-        except Retold as error:
+        except ReplayMismatch as error:
             raise self._failures.incomplete(error) from error
         except (OpenAIError, httpx2.HTTPError) as error:
             if cursor is not None and isinstance(error, NotFoundError):

@@ -105,12 +105,12 @@ class ResponsesDecoder:
             part, source = said
             index = event.content_index if source == "content" else event.summary_index
             if kind in _DELTAS:
-                self._output.say(part, _place(event), source, index, event.delta or "")
+                self._output.add_text(part, _place(event), source, index, event.delta or "")
             else:
-                self._output.say_whole(part, _place(event), source, index, event.text or event.refusal or "")
+                self._output.add_whole_text(part, _place(event), source, index, event.text or event.refusal or "")
         elif (take := _TAKE.get(kind)) is not None:
             take(self, event)
-            return take is not ResponsesDecoder._begun
+            return take is not ResponsesDecoder._response_started
         elif event.error:
             self._failed(event)
         else:
@@ -137,21 +137,21 @@ class ResponsesDecoder:
         finish = self._finish or "stop"
         if finish == "stop":
             finish = "tool_calls" if self._output.calls else "refusal" if self.parts.kind == "refusal" else "stop"
-        self.parts.put(Finished(finish))
+        self.parts.append_delta(Finished(finish))
 
-    def _begun(self, event: _Event) -> None:
+    def _response_started(self, event: _Event) -> None:
         if self._kept_for is not None and event.response is not None and event.response.id:
-            self.parts.put(ResponseHandle(self._kept_for, event.response.id))
+            self.parts.append_delta(ResponseHandle(self._kept_for, event.response.id))
             self._kept_for = None
 
     def _piece_added(self, event: _Event) -> None:
         """Add the text of a new piece, which may contain its first words."""
-        self._piece(event, self._output.say)
+        self._piece(event, self._output.add_text)
 
     def _piece_done(self, event: _Event) -> None:
-        self._piece(event, self._output.say_whole)
+        self._piece(event, self._output.add_whole_text)
         if event.part is not None:
-            self._output.cite_rest(_place(event), event.content_index, event.part)
+            self._output.add_other_citations(_place(event), event.content_index, event.part)
 
     def _piece(self, event: _Event, say: Callable[[PartKind, Place, Source, int, str], None]) -> None:
         piece = event.part or Piece()
@@ -163,21 +163,21 @@ class ResponsesDecoder:
 
     def _annotated(self, event: _Event) -> None:
         if event.annotation is not None:
-            self._output.cite(_place(event), event.content_index, event.annotation)
+            self._output.add_citation(_place(event), event.content_index, event.annotation)
 
     def _arguments_delta(self, event: _Event) -> None:
-        self._output.argue(_place(event), event.delta or "")
+        self._output.add_arguments(_place(event), event.delta or "")
 
     def _arguments_done(self, event: _Event) -> None:
-        self._output.argue_whole(_place(event), event.arguments)
+        self._output.add_whole_arguments(_place(event), event.arguments)
 
     def _item_added(self, event: _Event) -> None:
         if event.item is not None and event.item.type == "function_call":
-            self._output.whole(_place(event), event.item)
+            self._output.complete_item(_place(event), event.item)
 
     def _item_done(self, event: _Event) -> None:
         if event.item is not None:
-            self._output.whole(_place(event), event.item)
+            self._output.complete_item(_place(event), event.item)
 
     def _failed(self, event: _Event) -> None:
         response = event.response or _Response()
@@ -193,7 +193,7 @@ class ResponsesDecoder:
         self._usage = response.usage or self._usage
         if not self.parts.opened:
             for index, item in enumerate(response.output or ()):
-                self._output.whole(index, item)
+                self._output.complete_item(index, item)
         if "cancelled" in (response.status, event.type.removeprefix("response.")):
             self._report()
             raise self._failures.incomplete("the response was cancelled")
@@ -205,7 +205,7 @@ class ResponsesDecoder:
 
     def _report(self) -> None:
         if self._usage:
-            self.parts.put(UsageReported(responses_usage(self._usage, self._quirks)))
+            self.parts.append_delta(UsageReported(responses_usage(self._usage, self._quirks)))
             self._usage = None
 
 
@@ -216,9 +216,9 @@ def _place(event: _Event) -> Place:
 
 
 _TAKE: Final[dict[str, Callable[[ResponsesDecoder, _Event], None]]] = {
-    "response.queued": ResponsesDecoder._begun,
-    "response.created": ResponsesDecoder._begun,
-    "response.in_progress": ResponsesDecoder._begun,
+    "response.queued": ResponsesDecoder._response_started,
+    "response.created": ResponsesDecoder._response_started,
+    "response.in_progress": ResponsesDecoder._response_started,
     "response.output_text.annotation.added": ResponsesDecoder._annotated,
     "response.content_part.added": ResponsesDecoder._piece_added,
     "response.content_part.done": ResponsesDecoder._piece_done,

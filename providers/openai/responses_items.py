@@ -88,10 +88,10 @@ class Output:
     def close(self) -> None:
         """Finish the answer. Give the arguments `{}` to each call that has none."""
         for part in sorted(self._empty):
-            self._parts.add(part, "{}")
+            self._parts.append(part, "{}")
         self._empty.clear()
 
-    def say(self, kind: PartKind, place: Place, source: Source, index: int, text: str) -> None:
+    def add_text(self, kind: PartKind, place: Place, source: Source, index: int, text: str) -> None:
         """Append `text` to piece number `index` of the item at `place`."""
         if not text:
             return
@@ -100,77 +100,79 @@ class Output:
         else:
             self._grow(kind, place, index, text)
 
-    def say_whole(self, kind: PartKind, place: Place, source: Source, index: int, text: str) -> None:
+    def add_whole_text(self, kind: PartKind, place: Place, source: Source, index: int, text: str) -> None:
         """Add the whole text of piece number `index` of the item at `place`, unless some of it was added before."""
         if kind == "reasoning":
             if place in self._thoughts and self._thoughts[place][1] >= index:
                 return
-        elif self._parts.find((kind, place, index)) is not None:
+        elif self._parts.find_part((kind, place, index)) is not None:
             return
-        self.say(kind, place, source, index, text)
+        self.add_text(kind, place, source, index, text)
 
-    def cite(self, place: Place, index: int, annotation: Annotation) -> None:
+    def add_citation(self, place: Place, index: int, annotation: Annotation) -> None:
         """Add a citation of piece number `index` of the item at `place`."""
         self._cited[place, index] = self._cited.get((place, index), 0) + 1
-        self._parts.cite(url=annotation.url, title=annotation.title or annotation.filename, text=None)
+        self._parts.add_citation(url=annotation.url, title=annotation.title or annotation.filename, text=None)
 
-    def cite_rest(self, place: Place, index: int, piece: Piece) -> None:
+    def add_other_citations(self, place: Place, index: int, piece: Piece) -> None:
         """Add the citations of a whole piece that weren't added one by one."""
         for annotation in (piece.annotations or [])[self._cited.get((place, index), 0) :]:
-            self.cite(place, index, annotation)
+            self.add_citation(place, index, annotation)
 
-    def call(self, place: Place, item: Item) -> None:
+    def open_call(self, place: Place, item: Item) -> None:
         """Start a tool call if it is new. Another id is a new call, because some hosts give all items one index."""
         call = item.call_id or item.id or ""
         if item.name and (place not in self._calls or (call and self._calls[place] != call)):
             self._calls[place] = call
-            self._empty.add(self._parts.call(("call", place), call or f"call_{self._parts.opened}", item.name))
+            self._empty.add(
+                self._parts.open_tool_call(("call", place), call or f"call_{self._parts.opened}", item.name)
+            )
 
-    def argue(self, place: Place, piece: str) -> None:
+    def add_arguments(self, place: Place, piece: str) -> None:
         """Append a piece to the arguments of the call at `place`."""
-        part = self._parts.find(("call", place))
+        part = self._parts.find_part(("call", place))
         if part is not None and piece:
             self._empty.discard(part)
-            self._parts.add(part, piece)
+            self._parts.append(part, piece)
 
-    def argue_whole(self, place: Place, arguments: Arguments) -> None:
+    def add_whole_arguments(self, place: Place, arguments: Arguments) -> None:
         """Add all arguments of the call at `place`, unless some of them were added before."""
-        if arguments and self._parts.find(("call", place)) in self._empty:
-            self.argue(place, arguments if isinstance(arguments, str) else json.dumps(arguments))
+        if arguments and self._parts.find_part(("call", place)) in self._empty:
+            self.add_arguments(place, arguments if isinstance(arguments, str) else json.dumps(arguments))
 
-    def whole(self, place: Place, item: Item) -> None:
+    def complete_item(self, place: Place, item: Item) -> None:
         """Add the content of a complete item that wasn't added before."""
         if item.type == "message":
             self._message(place, item)
         elif item.type == "reasoning":
             self._reasoned(place, item)
         elif item.type == "function_call":
-            self.call(place, item)
-            self.argue_whole(place, item.arguments)
+            self.open_call(place, item)
+            self.add_whole_arguments(place, item.arguments)
         elif item.type == "custom_tool_call":
             # The input is free text, but arguments are JSON, so wrap it in an object.
-            self.call(place, item)
-            self.argue_whole(place, {"input": item.input or ""})
+            self.open_call(place, item)
+            self.add_whole_arguments(place, {"input": item.input or ""})
 
     def _message(self, place: Place, item: Item) -> None:
         spoken = {kind for kind in KINDS.values() if (place, kind) in self._spoken}
         for index, piece in enumerate(item.content or ()):
             kind = KINDS.get(piece.type)
             if kind is not None and kind not in spoken:
-                self.say(kind, place, "content", index, piece.text or piece.refusal or "")
-            self.cite_rest(place, index, piece)
+                self.add_text(kind, place, "content", index, piece.text or piece.refusal or "")
+            self.add_other_citations(place, index, piece)
 
     def _reasoned(self, place: Place, item: Item) -> None:
         if place not in self._thoughts:
             source: Source = "summary" if item.summary else "content"
             for index, piece in enumerate(item.summary or item.content or ()):
-                self.say("reasoning", place, source, index, piece.text or "")
+                self.add_text("reasoning", place, source, index, piece.text or "")
         if item.encrypted_content:
             key = ("reasoning", place, 0)
-            part = self._parts.find(key)
+            part = self._parts.find_part(key)
             if part is None:
-                part = self._parts.open("reasoning", key=key, redacted=True)
-            self._parts.sign(part, (item.id + SIGNATURE_MARK if item.id else "") + item.encrypted_content)
+                part = self._parts.open_part("reasoning", key=key, redacted=True)
+            self._parts.append_signature(part, (item.id + SIGNATURE_MARK if item.id else "") + item.encrypted_content)
 
     def _think(self, place: Place, source: Source, index: int, text: str) -> None:
         """Append reasoning to the item's only reasoning part.
@@ -184,8 +186,8 @@ class Output:
 
     def _grow(self, kind: PartKind, place: Place, index: int, text: str) -> None:
         key = (kind, place, index)
-        part = self._parts.find(key)
+        part = self._parts.find_part(key)
         if part is None:
-            part = self._parts.open(kind, key=key)
+            part = self._parts.open_part(kind, key=key)
             self._spoken.add((place, kind))
-        self._parts.add(part, text)
+        self._parts.append(part, text)

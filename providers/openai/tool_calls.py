@@ -95,7 +95,7 @@ class ToolCallAssembler:
     def __bool__(self) -> bool:
         return bool(self._opened)
 
-    def take(self, index: int | None, call_id: str, name: str, arguments: str, signature: str) -> None:
+    def add(self, index: int | None, call_id: str, name: str, arguments: str, signature: str) -> None:
         """Process a piece of a call. A field that the host leaves out is None or empty."""
         call = self._known(index, call_id, name)
         if call is None or _is_another(call, call_id, name, arguments):
@@ -103,8 +103,8 @@ class ToolCallAssembler:
         if arguments:
             call.pieces.append(arguments)
         if call.part is not None:
-            self._parts.add(call.part, arguments)
-            self._parts.sign(call.part, signature)
+            self._parts.append(call.part, arguments)
+            self._parts.append_signature(call.part, signature)
             return
         call.id = call.id or call_id
         # Some hosts repeat the whole name with each piece.
@@ -126,7 +126,7 @@ class ToolCallAssembler:
         self.settle()
         for call in self._opened:
             if not call.pieces and call.part is not None:
-                self._parts.add(call.part, "{}")
+                self._parts.append(call.part, "{}")
 
     def _known(self, index: int | None, call_id: str, name: str) -> _Call | None:
         """Return the call that a piece with these fields may belong to, or None."""
@@ -161,9 +161,9 @@ class ToolCallAssembler:
             call.id = f"{call.id}_{made}"  # the results of two calls with one id couldn't be told apart
         self._opened.append(call)
         self._ids.add(call.id)
-        call.part = self._parts.call(None, call.id, call.name)
-        self._parts.add(call.part, "".join(call.pieces))
-        self._parts.sign(call.part, "".join(call.signatures))
+        call.part = self._parts.open_tool_call(None, call.id, call.name)
+        self._parts.append(call.part, "".join(call.pieces))
+        self._parts.append_signature(call.part, "".join(call.signatures))
 
 
 def _is_object(text: str) -> bool:

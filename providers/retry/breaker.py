@@ -59,7 +59,7 @@ class Breaker:
         left = self._until - self._clock()
         return left if left > 0 else PROBE_S if self._probing else 0.0
 
-    def enter(self) -> bool:
+    def acquire(self) -> bool:
         """Register the start of a request, which needs `left_s` to be 0. Return whether it is the probe."""
         self._probing = self.opened is not None
         return self._probing

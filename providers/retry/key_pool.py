@@ -71,7 +71,7 @@ class KeyCheckout:
         self._pool = pool
         self._key = key
         self._model = model
-        self._probe = key.breaker.enter()
+        self._probe = key.breaker.acquire()
 
     def succeeded(self) -> None:
         """Report that the model began to answer."""

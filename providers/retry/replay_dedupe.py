@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from providers.base import Delta, DeltaSink, Part, PartDelta, PartKind, PartStarted, ToolCallPart, ToolResultPart, give
+from providers.base import (
+    Delta,
+    DeltaSink,
+    Part,
+    PartDelta,
+    PartKind,
+    PartStarted,
+    ToolCallPart,
+    ToolResultPart,
+    pass_on,
+)
 
 
-class Retold(Exception):
+class ReplayMismatch(Exception):
     """The replayed answer differs from the one that was received."""
 
 
-class Continued:
+class ReplayFilter:
     """A filter that removes the parts `heard` from a replayed answer, by their kinds and text lengths."""
 
     def __init__(self, heard: Iterable[Part]) -> None:
@@ -24,12 +34,12 @@ class Continued:
             self._signatures.append(len(part.signature or ""))
 
     def rest(self, batch: list[Delta]) -> list[Delta]:
-        """Return the deltas of `batch` that are new. Raise `Retold` if a part's kind differs."""
+        """Return the deltas of `batch` that are new. Raise `ReplayMismatch` if a part's kind differs."""
         new: list[Delta] = []
         for delta in batch:
             if type(delta) is PartStarted and delta.part < len(self._kinds):
                 if delta.kind != self._kinds[delta.part]:
-                    raise Retold(f"part {delta.part} was a {self._kinds[delta.part]}, and is a {delta.kind}")
+                    raise ReplayMismatch(f"part {delta.part} was a {self._kinds[delta.part]}, and is a {delta.kind}")
             elif type(delta) is PartDelta and delta.part < len(self._kinds):
                 if delta.text is not None and (text := _after(self._texts, delta.part, delta.text)):
                     new.append(PartDelta(delta.part, text))
@@ -57,17 +67,17 @@ def _after(heard: list[int], part: int, piece: str) -> str:
     return piece[known:]
 
 
-class Unheard:
+class ReplaySink:
     """A sink that passes the batches of a replayed answer to `sink`, without the content received before."""
 
-    def __init__(self, heard: Continued, sink: DeltaSink) -> None:
+    def __init__(self, heard: ReplayFilter, sink: DeltaSink) -> None:
         self._heard = heard
         self._sink = sink
 
-    def take(self, batch: list[Delta]) -> bool:
-        """Return False, so that `Retold` is raised in the task, by `put`. See `DeltaSink`."""
+    def offer(self, batch: list[Delta]) -> bool:
+        """Return False, so that `ReplayMismatch` is raised in the task, by `put`. See `DeltaSink`."""
         return False
 
     async def put(self, batch: list[Delta]) -> None:
-        """Pass the new deltas of `batch` to the sink. Raise `Retold` if a part's kind differs."""
-        await give(self._heard.rest(batch), self._sink)
+        """Pass the new deltas of `batch` to the sink. Raise `ReplayMismatch` if a part's kind differs."""
+        await pass_on(self._heard.rest(batch), self._sink)

@@ -82,9 +82,9 @@ class _FirstContent:
         self._on_start = on_start
         self._held: list[Delta] = []
 
-    def take(self, batch: list[Delta]) -> bool:
+    def offer(self, batch: list[Delta]) -> bool:
         """Pass `batch` on if the answer has started. Otherwise return False. See `DeltaSink`."""
-        return self.started and self._requester.take(batch)
+        return self.started and self._requester.offer(batch)
 
     async def put(self, batch: list[Delta]) -> None:
         """Pass `batch` on, or hold it if the answer has no content yet. See `DeltaSink`."""

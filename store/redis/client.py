@@ -235,11 +235,11 @@ class RedisClient:
             await connection.disconnect(nowait=True)
 
 
-class Linked:
+class ClientHolder:
     """The base class of the store's parts that use a `RedisClient`."""
 
     def __init__(self, link: RedisClient) -> None:
-        self._link = link
+        self._client = link
 
 
 async def connect(connection: AbstractConnection) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from store.api import instance_channel
 from store.records import Lease, StoreError, TurnRecord
-from store.redis.client import Linked, ScriptCall
+from store.redis.client import ClientHolder, ScriptCall
 from store.redis.commands import Argument
 from store.redis.keys import BUCKETS, bucket_key, bucket_of, index_member, raw, turn_of, user_prefix
 from store.redis.records import accepted, turn_record
@@ -19,7 +19,7 @@ from store.redis.records import accepted, turn_record
 LAPSED_PER_BUCKET = 64
 
 
-class RedisLeases(Linked):
+class RedisLeases(ClientHolder):
     """The part of the Redis store that handles ownership."""
 
     async def renew(self, owner: str, turns: list[tuple[str, str, int]], lease_ms: int) -> list[Lease]:
@@ -34,7 +34,7 @@ class RedisLeases(Linked):
             pairs: list[Argument] = [part for at in places for part in turns[at][1:]]
             calls.append(("renew", user_prefix(user), (owner, lease_ms, *pairs)))
         calls += _index_calls(((user, turn) for user, turn, _ in turns), lease_ms, "CH")
-        replies = await self._link.scripts(calls)
+        replies = await self._client.scripts(calls)
         leases: dict[int, Lease] = {}
         for places, reply in zip(by_user.values(), replies, strict=False):
             for at, outcome, cancel in zip(places, reply[::2], reply[1::2], strict=True):
@@ -44,12 +44,12 @@ class RedisLeases(Linked):
 
     async def release(self, user: str, turn: str, epoch: int) -> None:
         """See `Store`."""
-        if await self._link.script("release", user_prefix(user), raw(turn), epoch):
+        if await self._client.script("release", user_prefix(user), raw(turn), epoch):
             await self._note([(user, turn)], 0)
 
     async def expired_leases(self) -> list[tuple[str, str]]:
         """See `Store`. Also correct entries of the index that are wrong."""
-        lapsed = await self._link.scripts(
+        lapsed = await self._client.scripts(
             [("lease_expiry", bucket_key(number), (LAPSED_PER_BUCKET,)) for number in range(BUCKETS)]
         )
         members = [member for bucket in lapsed for member in bucket]
@@ -61,7 +61,7 @@ class RedisLeases(Linked):
         calls: list[ScriptCall] = [("lease", user_prefix(user), tuple(turns)) for user, turns in found.items()]
         free: list[tuple[str, str]] = []
         over: list[tuple[Argument, ...]] = []
-        for (user, turns), reply in zip(found.items(), await self._link.scripts(calls), strict=True):
+        for (user, turns), reply in zip(found.items(), await self._client.scripts(calls), strict=True):
             for turn, left_ms in zip(turns, reply, strict=True):
                 if left_ms == 0:
                     free.append((user, turn))
@@ -70,7 +70,7 @@ class RedisLeases(Linked):
                 else:
                     over.append(("ZREM", bucket_of(user, turn), index_member(user, turn)))
         if over:
-            await self._link.commands(over)
+            await self._client.commands(over)
         return free
 
     async def claim(
@@ -78,19 +78,19 @@ class RedisLeases(Linked):
     ) -> TurnRecord | None:
         """See `Store`. If the owner that has just taken the turn repeats the same call, the result is the same."""
         answer = accepted(
-            await self._link.script("claim", user_prefix(user), raw(turn), owner, epoch, lease_ms, int(force))
+            await self._client.script("claim", user_prefix(user), raw(turn), owner, epoch, lease_ms, int(force))
         )
         if not answer:
             return None
         await self._note([(user, turn)], lease_ms)
         return turn_record(user, answer[0], in_conversation=bool(answer[1]))
 
-    async def request_cancel(self, user: str, turn: str, wish: bytes) -> bool:
+    async def request_cancel(self, user: str, turn: str, cancel: bytes) -> bool:
         """See `Store`."""
         told = index_member(user, turn)
-        until_ms = await self._link.deadline_ms()
-        reply = await self._link.script(
-            "request_cancel", user_prefix(user), raw(turn), wish, instance_channel(""), told, until_ms
+        until_ms = await self._client.deadline_ms()
+        reply = await self._client.script(
+            "request_cancel", user_prefix(user), raw(turn), cancel, instance_channel(""), told, until_ms
         )
         accepted(reply)
         return bool(reply[0] == b"running")
@@ -101,18 +101,18 @@ class RedisLeases(Linked):
         for user, turn in turns:
             by_user[user].append(raw(turn))
         if by_user:
-            await self._link.scripts(
+            await self._client.scripts(
                 [("renew_presence", user_prefix(user), (instance, ttl_ms, *theirs)) for user, theirs in by_user.items()]
             )
 
     async def has_other_presence(self, user: str, turn: str, instance: str) -> bool:
         """See `Store`. Also return True if the turn isn't kept, because its presence is lost too."""
-        return bool(await self._link.script("has_other_presence", user_prefix(user), raw(turn), instance))
+        return bool(await self._client.script("has_other_presence", user_prefix(user), raw(turn), instance))
 
     async def _note(self, turns: Iterable[tuple[str, str]], ms: int) -> None:
         """Write to the index when leases lapse. It is a hint that is corrected later, so ignore a failure."""
         try:
-            await self._link.scripts(_index_calls(turns, ms, "CH"))
+            await self._client.scripts(_index_calls(turns, ms, "CH"))
         except StoreError:
             pass
 

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from store.api import Deliver
 from store.records import StoreError
-from store.redis.client import CALL_TIMEOUT_S, Linked, RedisClient, connect
+from store.redis.client import CALL_TIMEOUT_S, ClientHolder, RedisClient, connect
 from store.redis.keys import raw
 
 PING_S = 5.0
@@ -27,7 +27,7 @@ RECONNECT_S = (0.05, 2.0)
 CHANNELS_PER_COMMAND = 500
 
 
-class _Followed:
+class _Subscription:
     """A channel with its number of subscribers, and whether Redis has confirmed the subscription."""
 
     __slots__ = ("count", "heard")
@@ -37,33 +37,33 @@ class _Followed:
         self.heard = asyncio.Event()
 
 
-class RedisSignals(Linked):
+class RedisPubSub(ClientHolder):
     """The part of the Redis store that sends signals between instances."""
 
     def __init__(self, link: RedisClient) -> None:
         super().__init__(link)
         self._prefix = link.channels.encode()
-        self._followed: dict[bytes, _Followed] = {}
+        self._followed: dict[bytes, _Subscription] = {}
         self._pending: list[tuple[str, bytes]] = []
         self._wake = asyncio.Event()
 
     async def publish(self, channel: str, payload: bytes) -> None:
         """See `Store`."""
-        await self._link.command("PUBLISH", self._prefix + raw(channel), payload, repeatable=False)
+        await self._client.command("PUBLISH", self._prefix + raw(channel), payload, repeatable=False)
 
     async def subscribe(self, channel: str) -> None:
         """See `Store`. Raises `StoreError` if Redis doesn't confirm the subscription in time."""
         name = raw(channel)
         followed = self._followed.get(name)
         if followed is None:
-            followed = self._followed[name] = _Followed()
+            followed = self._followed[name] = _Subscription()
             self._send("SUBSCRIBE", name)
         followed.count += 1
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 await followed.heard.wait()
         except BaseException as error:
-            self._let_go(name, followed)
+            self._drop_subscription(name, followed)
             if isinstance(error, TimeoutError):
                 raise StoreError("The store can't be reached.") from error
             raise
@@ -72,9 +72,9 @@ class RedisSignals(Linked):
         """See `Store`."""
         followed = self._followed.get(raw(channel))
         if followed is not None:
-            self._let_go(raw(channel), followed)
+            self._drop_subscription(raw(channel), followed)
 
-    def _let_go(self, name: bytes, followed: _Followed) -> None:
+    def _drop_subscription(self, name: bytes, followed: _Subscription) -> None:
         followed.count -= 1
         if followed.count <= 0 and self._followed.get(name) is followed:
             del self._followed[name]
@@ -90,9 +90,9 @@ class RedisSignals(Linked):
         lost: Callable[[], None] | None = None
         delay_s = RECONNECT_S[0]
         while True:
-            hearing = _Hearing(self, deliver, lost)
+            hearing = _Listener(self, deliver, lost)
             try:
-                await hearing.run(self._link.connection())
+                await hearing.run(self._client.connection())
             except (RedisError, OSError):
                 if (task := asyncio.current_task()) and task.cancelling():
                     # A connection that is lost during a cancellation replaces the cancellation with its own error.
@@ -106,10 +106,10 @@ class RedisSignals(Linked):
             delay_s = min(2 * delay_s, RECONNECT_S[1])
 
 
-class _Hearing:
+class _Listener:
     """The listener on one connection. `complete`: every channel that was subscribed at its start is confirmed."""
 
-    def __init__(self, signals: RedisSignals, deliver: Deliver, on_complete: Callable[[], None] | None) -> None:
+    def __init__(self, signals: RedisPubSub, deliver: Deliver, on_complete: Callable[[], None] | None) -> None:
         self._signals = signals
         self._deliver = deliver
         self._on_complete = on_complete
@@ -163,11 +163,11 @@ class _Hearing:
             if kind == b"message":
                 name = reply[1][skip:]
                 if name in signals._followed:
-                    self._tell(name, reply[2])
+                    self._deliver_message(name, reply[2])
             elif kind == b"subscribe":
                 self._confirm(reply[1][skip:])
 
-    def _tell(self, name: bytes, payload: bytes) -> None:
+    def _deliver_message(self, name: bytes, payload: bytes) -> None:
         channel = name.decode("utf-8", "surrogatepass")
         if self.complete:
             self._deliver(channel, payload)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from store.redis.client import Linked, ScriptCall
+from store.redis.client import ClientHolder, ScriptCall
 from store.redis.keys import user_prefix
 
 USERS_PER_CALL = 256
 
 
-class RedisPaces(Linked):
+class RedisRates(ClientHolder):
     """The rate limits of `Store`."""
 
     async def count_requests(self, taken: list[tuple[str, int, int]], interval_us: int) -> list[int]:
@@ -18,5 +18,5 @@ class RedisPaces(Linked):
         ]
         ahead_us: list[int] = []
         for start in range(0, len(calls), USERS_PER_CALL):
-            ahead_us += await self._link.scripts(calls[start : start + USERS_PER_CALL], repeatable=False)
+            ahead_us += await self._client.scripts(calls[start : start + USERS_PER_CALL], repeatable=False)
         return ahead_us

@@ -9,13 +9,13 @@ import structlog
 
 from store.records import StoreError
 from store.redis.client import AWAY, SILENT, RedisClient
-from store.redis.ephemeral import RedisNotes
+from store.redis.ephemeral import RedisEphemeral
 from store.redis.history import RedisHistory
 from store.redis.keys import BUCKETS, bucket_key
 from store.redis.leases import RedisLeases
-from store.redis.permits import RedisPlaces
-from store.redis.pubsub import RedisSignals
-from store.redis.rates import RedisPaces
+from store.redis.permits import RedisPermits
+from store.redis.pubsub import RedisPubSub
+from store.redis.rates import RedisRates
 from store.redis.turns import RedisTurns
 
 log = structlog.stdlib.get_logger("turnwire.store")
@@ -25,7 +25,7 @@ OPENINGS = 3
 """The number of attempts to open a Redis that doesn't answer in time."""
 
 
-class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, RedisPlaces, RedisSignals):
+class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisEphemeral, RedisRates, RedisPermits, RedisPubSub):
     """A `Store` on Redis 6.2 or newer, or Valkey. `url` is `redis://`, `rediss://` or `unix://`.
 
     A conversation is kept for `history_ttl_s` after its last change, a log for `log_ttl_s` after the turn's ending.
@@ -60,17 +60,17 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, 
                     raise StoreError(f"{error} {self._hint(str(error))}") from error
 
     async def _open(self) -> None:
-        said = await self._link.command("HELLO")
+        said = await self._client.command("HELLO")
         # Read every bucket, so that opening fails on a node that serves only a part of a cluster.
-        await self._link.commands([("ZCARD", bucket_key(number)) for number in range(BUCKETS)])
+        await self._client.commands([("ZCARD", bucket_key(number)) for number in range(BUCKETS)])
         version = dict(zip(said[::2], said[1::2], strict=True))[b"version"].decode()
         if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < VERSION_MIN:
             raise StoreError(
                 f"Redis {version} is too old: {'.'.join(map(str, VERSION_MIN))} or newer, or Valkey, is needed."
             )
-        await self._link.load()
+        await self._client.load()
         with suppress(StoreError):  # the gateway's Redis user may not be allowed to run INFO
-            memory = await self._link.command("INFO", "MEMORY")
+            memory = await self._client.command("INFO", "MEMORY")
             policy = re.search(rb"maxmemory_policy:(\S+)", memory)
             if policy is not None and policy[1] != b"noeviction":
                 log.warning(
@@ -80,17 +80,17 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisNotes, RedisPaces, 
 
     def _hint(self, said: str) -> str:
         """Return what to check if Redis can't be opened. `said`: the error's message."""
-        address = self._link.address
+        address = self._client.address
         if said not in {AWAY, SILENT}:
             return f"That is the Redis at {address}."
-        if self._link.tls:
+        if self._client.tls:
             return f"Is Redis running at {address}, and with TLS? For one without give redis:// and not rediss://."
         return f"Is Redis running at {address}? For one with TLS give rediss:// and not redis://."
 
     async def close(self) -> None:
         """See `Store`."""
-        await self._link.close()
+        await self._client.close()
 
     async def ping(self) -> None:
         """See `Store`."""
-        await self._link.command("PING")
+        await self._client.command("PING")

@@ -18,7 +18,7 @@ from store.records import (
     Slots,
     TurnRecord,
 )
-from store.redis.client import Linked, ScriptCall
+from store.redis.client import ClientHolder, ScriptCall
 from store.redis.keys import bucket_of, index_member, raw, user_prefix
 from store.redis.records import accepted, conversation_record, packed, turn_record
 
@@ -30,7 +30,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_entry = msgspec.msgpack.Decoder(LogEntry).decode
 
 
-class RedisTurns(Linked):
+class RedisTurns(ClientHolder):
     """The part of the Redis store that accepts, logs and ends turns."""
 
     async def accept(self, new: NewTurn) -> Accepted:
@@ -40,9 +40,9 @@ class RedisTurns(Linked):
         channel = conversation_channel(new.user, conversation or "")
         member = index_member(new.user, new.turn)
         # If the turn is refused, the index has a wrong entry until `expired_leases` removes it; the index is a hint.
-        reply, _ = await self._link.scripts(
+        reply, _ = await self._client.scripts(
             [
-                ("accept", user_prefix(new.user), (packed(new), channel, await self._link.deadline_ms())),
+                ("accept", user_prefix(new.user), (packed(new), channel, await self._client.deadline_ms())),
                 ("index", bucket_of(new.user, new.turn), (new.lease_ms, "NX", member)),
             ]
         )
@@ -79,7 +79,7 @@ class RedisTurns(Linked):
     async def _append(self, calls: list[ScriptCall]) -> list[Appended]:
         return [
             Appended("stored", reply) if isinstance(reply, int) else Appended(reply[0].decode(), reply[1], reply[2])
-            for reply in await self._link.scripts(calls)
+            for reply in await self._client.scripts(calls)
         ]
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
@@ -87,7 +87,7 @@ class RedisTurns(Linked):
         events = ended.events
         entry = _encode(LogEntry(events.epoch, events.first, events.last, events.payload))
         (kept,) = accepted(
-            await self._link.script(
+            await self._client.script(
                 "end",
                 user_prefix(ended.user),
                 packed(ended),
@@ -100,32 +100,36 @@ class RedisTurns(Linked):
 
     async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
         """See `Store`. If the turn's lease has lapsed, also add it to the index, which may have lost it."""
-        kept, in_conversation, lapsed = await self._link.script("turn", user_prefix(user), raw(turn), int(with_request))
+        kept, in_conversation, lapsed = await self._client.script(
+            "turn", user_prefix(user), raw(turn), int(with_request)
+        )
         if not kept:
             raise NotFound("turn")
         if lapsed:
-            await self._link.script("index", bucket_of(user, turn), 0, "NX", index_member(user, turn))
+            await self._client.script("index", bucket_of(user, turn), 0, "NX", index_member(user, turn))
         return turn_record(user, kept, in_conversation=bool(in_conversation))
 
     async def running(self, user: str, turns: list[str]) -> list[bool | None]:
         """See `Store`."""
-        stands = await self._link.script("running", user_prefix(user), *map(raw, turns))
+        stands = await self._client.script("running", user_prefix(user), *map(raw, turns))
         return [None if not stand else stand == b"running" for stand in stands]
 
     async def log(self, user: str, turn: str, after: int) -> list[LogEntry]:
         """See `Store`."""
-        entries = await self._link.script("log", user_prefix(user), raw(turn), after, LOG_READ_BYTES)
+        entries = await self._client.script("log", user_prefix(user), raw(turn), after, LOG_READ_BYTES)
         return [_decode_entry(entry) for entry in entries]
 
     async def active(self, user: str, conversation: str | None) -> list[str]:
         """See `Store`."""
-        (turns,) = accepted(await self._link.script("active", user_prefix(user), raw(conversation or "")))
+        (turns,) = accepted(await self._client.script("active", user_prefix(user), raw(conversation or "")))
         return [turn.decode() for turn in turns]
 
     async def running_groups(self, user: str, turn: str, running: int) -> Slots:
         """See `Store`."""
         return (
-            _slots(await self._link.script("running_groups", user_prefix(user), raw(turn), running)) if running else ()
+            _slots(await self._client.script("running_groups", user_prefix(user), raw(turn), running))
+            if running
+            else ()
         )
 
 

@@ -8,7 +8,7 @@ from store.sqlite.database import Database
 from store.sqlite.turns import clock_ms
 
 
-class EmbeddedNotes:
+class SqliteEphemeral:
     """The ephemeral values of `Store`."""
 
     def __init__(self, database: Database) -> None:

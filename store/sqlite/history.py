@@ -21,7 +21,7 @@ COUNTERS = (
 )
 
 
-class EmbeddedHistory:
+class SqliteHistory:
     """The part of the embedded store with the history that clients browse."""
 
     def __init__(self, database: Database) -> None:

@@ -8,7 +8,7 @@ import time
 import msgspec
 
 from store.api import instance_channel
-from store.local_pubsub import LocalSignals, Signal
+from store.local_pubsub import LocalPubSub, Signal
 from store.records import Lease, TurnRecord
 from store.sqlite.database import Database
 from store.sqlite.turns import find, read_record, require
@@ -16,7 +16,7 @@ from store.sqlite.turns import find, read_record, require
 TAKEABLE_MAX = 100
 
 
-class EmbeddedLeases(LocalSignals):
+class SqliteLeases(LocalPubSub):
     """The ownership of `Store`.
 
     A turn without a lease was released, or belonged to an earlier process, which is dead: any owner may take it.
@@ -44,9 +44,9 @@ class EmbeddedLeases(LocalSignals):
         """See `Store`."""
         return await self._db.run(_take, user, turn, owner, epoch, lease_ms, force)
 
-    async def request_cancel(self, user: str, turn: str, wish: bytes) -> bool:
+    async def request_cancel(self, user: str, turn: str, cancel: bytes) -> bool:
         """See `Store`."""
-        return await self._db.run_then(self._tell, _wish_cancel, user, turn, wish)
+        return await self._db.run_then(self._publish, _request_cancel, user, turn, cancel)
 
 
 def lease(db: sqlite3.Connection, n: int, lease_ms: int) -> None:
@@ -109,10 +109,10 @@ def _take(
     return read_record(db, user, turn, with_request=True)
 
 
-def _wish_cancel(db: sqlite3.Connection, user: str, turn: str, wish: bytes) -> tuple[bool, list[Signal]]:
+def _request_cancel(db: sqlite3.Connection, user: str, turn: str, cancel: bytes) -> tuple[bool, list[Signal]]:
     row = require(db, user, turn)
     if row["stored_ms"] is not None:
         return False, []
-    db.execute("UPDATE turns SET cancel = ? WHERE n = ? AND cancel IS NULL", (wish, row["n"]))
+    db.execute("UPDATE turns SET cancel = ? WHERE n = ? AND cancel IS NULL", (cancel, row["n"]))
     # Signal every cancel request: an earlier signal may have been lost, and a second one is harmless.
     return True, [(instance_channel(row["owner"]), msgspec.msgpack.encode((user, turn)))]

@@ -66,7 +66,7 @@ class Written(NamedTuple):
     fresh: bool
 
 
-class EmbeddedLog:
+class SqliteLog:
     """The log table. Its methods run in the database's thread, inside a transaction."""
 
     def __init__(self, ttl_s: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 
-class EmbeddedPlaces:
+class SqlitePermits:
     """The connection permits of `Store`."""
 
     def __init__(self) -> None:

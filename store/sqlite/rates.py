@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 
-class EmbeddedPaces:
+class SqliteRates:
     """The rate limits of `Store`."""
 
     def __init__(self) -> None:

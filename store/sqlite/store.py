@@ -29,10 +29,10 @@ from store.records import (
     TurnRecord,
 )
 from store.sqlite.database import Database
-from store.sqlite.ephemeral import EmbeddedNotes
+from store.sqlite.ephemeral import SqliteEphemeral
 from store.sqlite.history import (
     COUNTERS,
-    EmbeddedHistory,
+    SqliteHistory,
     counters,
     insert_conversation,
     insert_message,
@@ -40,15 +40,15 @@ from store.sqlite.history import (
     require_message,
     touch,
 )
-from store.sqlite.leases import EmbeddedLeases, drop_lease, lease
+from store.sqlite.leases import SqliteLeases, drop_lease, lease
 from store.sqlite.limits import refuse_beyond, slots_before
-from store.sqlite.log import EmbeddedLog
-from store.sqlite.permits import EmbeddedPlaces
-from store.sqlite.rates import EmbeddedPaces
+from store.sqlite.log import SqliteLog
+from store.sqlite.permits import SqlitePermits
+from store.sqlite.rates import SqliteRates
 from store.sqlite.turns import clock_ms, find_record, read_record, require, running_among, running_in, running_of
 
 
-class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes, EmbeddedPaces, EmbeddedPlaces):
+class SqliteStore(SqliteLeases, SqliteHistory, SqliteEphemeral, SqliteRates, SqlitePermits):
     """A `Store` on SQLite. `path` is a file, or `:memory:` for a store that ends with the process.
 
     A turn's log is kept until `log_ttl_s` after its ending; the history doesn't expire.
@@ -58,12 +58,12 @@ class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes, EmbeddedPace
 
     def __init__(self, path: str, *, log_ttl_s: float = 600) -> None:
         database = Database(path)
-        EmbeddedLeases.__init__(self, database)
-        EmbeddedHistory.__init__(self, database)
-        EmbeddedNotes.__init__(self, database)
-        EmbeddedPaces.__init__(self)
-        EmbeddedPlaces.__init__(self)
-        self._log = EmbeddedLog(log_ttl_s)
+        SqliteLeases.__init__(self, database)
+        SqliteHistory.__init__(self, database)
+        SqliteEphemeral.__init__(self, database)
+        SqliteRates.__init__(self)
+        SqlitePermits.__init__(self)
+        self._log = SqliteLog(log_ttl_s)
 
     async def open(self) -> None:
         """See `Store`."""
@@ -79,15 +79,15 @@ class EmbeddedStore(EmbeddedLeases, EmbeddedHistory, EmbeddedNotes, EmbeddedPace
 
     async def accept(self, new: NewTurn) -> Accepted:
         """See `Store`."""
-        return await self._db.run_then(self._tell, _accept, new)
+        return await self._db.run_then(self._publish, _accept, new)
 
     async def append(self, appends: list[Append]) -> list[Appended]:
         """See `Store`."""
-        return await self._db.run_then(self._tell_entries, self._log.append, appends)
+        return await self._db.run_then(self._publish_entries, self._log.append, appends)
 
     async def end(self, ended: EndedTurn) -> ConversationRecord | None:
         """See `Store`."""
-        return await self._db.run_then(self._tell, _end, self._log, ended)
+        return await self._db.run_then(self._publish, _end, self._log, ended)
 
     async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
         """See `Store`."""
@@ -200,7 +200,7 @@ def _place(
     return read_conversation(db, new.user, conversation.id), question, parent, ahead
 
 
-def _end(db: sqlite3.Connection, log: EmbeddedLog, ended: EndedTurn) -> tuple[ConversationRecord | None, list[Signal]]:
+def _end(db: sqlite3.Connection, log: SqliteLog, ended: EndedTurn) -> tuple[ConversationRecord | None, list[Signal]]:
     row = require(db, ended.user, ended.turn)
     if row["epoch"] != ended.epoch:
         raise Fenced(f"the turn is in epoch {row['epoch']}")

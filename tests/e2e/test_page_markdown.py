@@ -100,7 +100,7 @@ async def test_the_policy_stops_what_would_get_through(browser: Browser, page_ga
 
 
 DEEP = """async () => {
-  const { MarkdownView } = await import("./static/ui/markdown_view.js");
+  const { MarkdownView } = await import("./static/markdown/markdown_view.js");
   const words = { quotes: ">".repeat(20_000), brackets: "[".repeat(20_000),
     stars: "*a ".repeat(5_000), fence: "~~~\\n".repeat(5_000) };
   const shown = {};

@@ -128,8 +128,8 @@ async def test_memory_follows_the_text_and_nothing_else(watched: WatchedPage) ->
 
 
 FRAMES = """async (count) => {
-  const at = (name) => import(`./static/ui/${name}.js`);
-  const [{ WireLog }, { WireMeter }, { WireWeights }] = await Promise.all(["wire_log", "wire_meter", "wire_weights"].map(at));
+  const at = (name) => import(`./static/devtools/${name}.js`);
+  const [{ WireLog }, { WireMeter }, { WireWeights }] = await Promise.all(["wire_log", "wire_meter", "wire_sizes"].map(at));
   window.wire ??= { number: 0, takers: [new WireLog(), new WireMeter({ running: [] }), new WireWeights()] };
   for (let frame = 0; frame < count; frame++) {
     const seq = ++wire.number;
@@ -206,7 +206,10 @@ async def test_of_many_conversations_the_page_holds_the_last(watched: WatchedPag
     await watched.page.evaluate(OPENED, 40)
     prototype = await session.send(
         "Runtime.evaluate",
-        {"expression": "import('./static/ui/tree.js').then((m) => m.MessageTree.prototype)", "awaitPromise": True},
+        {
+            "expression": "import('./static/chat/message_tree.js').then((m) => m.MessageTree.prototype)",
+            "awaitPromise": True,
+        },
     )
     await session.send("HeapProfiler.collectGarbage")
     found = await session.send("Runtime.queryObjects", {"prototypeObjectId": prototype["result"]["objectId"]})

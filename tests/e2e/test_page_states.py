@@ -20,7 +20,7 @@ from tests.upstream import Upstream, chat, refusal
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 GROWN = """async (text) => {
-  const { MarkdownView } = await import("./static/ui/markdown_view.js");
+  const { MarkdownView } = await import("./static/markdown/markdown_view.js");
   const root = document.createElement("div");
   const view = new MarkdownView(root);
   const shown = new Set();
@@ -175,9 +175,9 @@ async def test_a_model_that_asks_for_tools_without_end_is_answered_so_often(brow
 
 SCRIPTED_TURN = """async (url) => {
   const { connect } = await import("/static/turnwire.js");
-  const { AnswerView } = await import("/static/ui/answer_view.js");
-  const { ConnectionPill } = await import("/static/ui/connection_pill.js");
-  const { MessageNode } = await import("/static/ui/tree.js");
+  const { AnswerView } = await import("/static/chat/answer_view.js");
+  const { ConnectionPill } = await import("/static/chat/connection_status.js");
+  const { MessageNode } = await import("/static/chat/message_tree.js");
   const pill = document.body.appendChild(document.createElement("div"));
   for (const name of ["connection-text", "roundtrip"]) pill.appendChild(document.createElement("span")).className = name;
   pill.appendChild(document.createElement("button")).className = "connection-act";

@@ -172,7 +172,7 @@ async def test_the_proof_is_red_where_the_gateway_kept_something_else(
         told = await page.evaluate(
             """async (url) => {
               const { connect } = await import("/static/turnwire.js");
-              const { Proof } = await import("/static/ui/proof.js");
+              const { Proof } = await import("/static/devtools/integrity_check.js");
               const connection = connect({ url, storage: null });
               const proof = new Proof(connection);
               const turn = connection.start({ turn: "t", input: "Hi" });

@@ -70,7 +70,7 @@ from providers.openai.responses_events import ResponsesDecoder
 from providers.openai.responses_items import Item, Output, Piece
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import ToolCallAssembler
-from providers.retry.replay_dedupe import Continued
+from providers.retry.replay_dedupe import ReplayFilter
 from providers.route import Endpoint, Quirks, Timeouts
 from providers.token_lower_bound import exceeds_window
 from store.records import MessageRecord
@@ -122,7 +122,7 @@ def told(decoder: ChatDecoder | ResponsesDecoder | MessagesDecoder, *events: Any
     """Let a decoder have events."""
     for event in events:
         decoder.event(None, event if isinstance(event, bytes) else json.dumps(event).encode())
-        decoder.parts.take()
+        decoder.parts.drain()
 
 
 def chat_decoder(**quirks: Any) -> ChatDecoder:
@@ -146,27 +146,27 @@ def named_calls() -> None:
     """A host that says a call's name again with each of its pieces; it has said a megabyte, and says a thousand more."""
     calls = ToolCallAssembler(DeltaBuffer())
     for arguments in ('{"x":"' + fill("}"), *["}"] * 1000):
-        calls.take(0, "", "f", arguments, "")
+        calls.add(0, "", "f", arguments, "")
 
 
 def many_calls(name: str) -> None:
     calls = ToolCallAssembler(DeltaBuffer())
     for number in range(10_000):
-        calls.take(number, f"c{number}", name, "{}", "")
+        calls.add(number, f"c{number}", name, "{}", "")
     calls.close()
 
 
 def name_in_pieces() -> None:
     calls = ToolCallAssembler(DeltaBuffer())
     for _ in range(100_000):
-        calls.take(0, "c", "names", "", "signed")
+        calls.add(0, "c", "names", "", "signed")
 
 
 def many_messages() -> None:
     """The items of one response."""
     output = Output(DeltaBuffer())
     for place in range(10_000):
-        output.whole(place, Item(type="message", content=[Piece("output_text", "x")]))
+        output.complete_item(place, Item(type="message", content=[Piece("output_text", "x")]))
 
 
 def blanks_before_a_tag() -> None:
@@ -186,8 +186,8 @@ def many_pieces(text: str) -> None:
     """What one read brought for one part."""
     parts = DeltaBuffer()
     for _ in range(100_000):
-        parts.say("text", text)
-    parts.take()
+        parts.append_text("text", text)
+    parts.drain()
 
 
 def framed(size: int) -> None:
@@ -365,15 +365,15 @@ ROWS = [
     Row("parts: characters", lambda: many_pieces("é" * 10), "parts._surrogate"),
     Row(
         "parts: halves",
-        lambda: DeltaBuffer().say("text", "\ud800" * (MEGABYTE // 6)),
+        lambda: DeltaBuffer().append_text("text", "\ud800" * (MEGABYTE // 6)),
         "parts._surrogate parts._high_at_end",
     ),
     Row(
         "parts: an address",
-        lambda: DeltaBuffer().cite(url="https://" + fill("a") + " ", title=None, text=None),
+        lambda: DeltaBuffer().add_citation(url="https://" + fill("a") + " ", title=None, text=None),
         "parts._web",
     ),
-    Row("an answer heard again", lambda: Continued([TextPart(fill("a"))]).rest([])),
+    Row("an answer heard again", lambda: ReplayFilter([TextPart(fill("a"))]).rest([])),
     Row("chunks of one byte", lambda: chunked(filled(b"1\r\nx\r\n")), "body._CHUNK_SIZE"),
     # What clients send.
     Row("a frame: a name", lambda: JSON.decode(json.dumps({"type": "ping", fill(" - at `$") + "\n": 1})), REFUSED),

@@ -33,7 +33,7 @@ async def keeping(store: SteeredStore, open_s: float = 30) -> AsyncIterator[Brea
 
 def fail(breakers: Breakers) -> None:
     breaker = breakers.of("openai:x")
-    breaker.failed("upstream_timeout", probe=breaker.enter())
+    breaker.failed("upstream_timeout", probe=breaker.acquire())
 
 
 @asynccontextmanager
@@ -72,7 +72,7 @@ async def test_every_instance_probes_for_itself() -> None:
         fail(one)
         await eventually(lambda: other.of("openai:x").opened)
         await eventually(lambda: other.of("openai:x").left_s == 0)
-        assert other.of("openai:x").enter()
+        assert other.of("openai:x").acquire()
 
 
 async def test_a_store_that_is_away_costs_nothing() -> None:

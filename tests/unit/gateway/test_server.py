@@ -14,7 +14,7 @@ import pytest
 from gateway.app import Gateway
 from gateway.server import GC_THRESHOLDS, listen, make_server, ready_line
 from store.records import StoreError
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.client import client
 from tests.in_loop_server import serving
 from tests.in_process import SLOW, make_settings
@@ -71,7 +71,7 @@ async def test_collections_are_rare_and_skip_what_lives_for_ever() -> None:
 async def test_a_store_that_cannot_be_opened_is_raised_before_listening(tmp_path: Path) -> None:
     """The reason comes out as a `StoreError`, and nobody is told that it is ready."""
     path = tmp_path / "turnwire.db"
-    holder = EmbeddedStore(str(path))
+    holder = SqliteStore(str(path))
     await holder.open()
     settings = make_settings(store=f"sqlite:///{path}")
     gateway = Gateway(settings, {})

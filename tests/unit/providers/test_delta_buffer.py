@@ -11,32 +11,32 @@ def test_neighbours_merge() -> None:
     """Pieces of one part within a batch are one delta."""
     parts = DeltaBuffer()
     for piece in ("a", "b", "", "c"):
-        parts.say("text", piece)
-    assert parts.take() == [PartStarted(0, "text"), PartDelta(0, "abc")]
-    parts.say("text", "d")
-    assert parts.take() == [PartDelta(0, "d")]
-    assert parts.take() == []
+        parts.append_text("text", piece)
+    assert parts.drain() == [PartStarted(0, "text"), PartDelta(0, "abc")]
+    parts.append_text("text", "d")
+    assert parts.drain() == [PartDelta(0, "d")]
+    assert parts.drain() == []
 
 
 def test_another_kind_is_another_part() -> None:
     """A part ends where another kind begins, and the same kind later is a new part."""
     parts = DeltaBuffer()
-    parts.say("reasoning", "hm")
-    parts.say("text", "yes")
-    parts.say("reasoning", "or")
-    assert fold([parts.take()]).parts == [("reasoning", "hm"), ("text", "yes"), ("reasoning", "or")]
+    parts.append_text("reasoning", "hm")
+    parts.append_text("text", "yes")
+    parts.append_text("reasoning", "or")
+    assert fold([parts.drain()]).parts == [("reasoning", "hm"), ("text", "yes"), ("reasoning", "or")]
     assert (parts.kind, parts.newest, parts.opened) == ("reasoning", 2, 3)
 
 
 def test_calls_interleave() -> None:
     """Arguments of parallel calls find their own part, in the order in which they came."""
     parts = DeltaBuffer()
-    first, second = parts.call(0, "c0", "f"), parts.call(1, "c1", "g")
+    first, second = parts.open_tool_call(0, "c0", "f"), parts.open_tool_call(1, "c1", "g")
     for part, text in ((first, "{"), (second, "["), (first, "}"), (second, "]")):
-        parts.add(part, text)
-    assert parts.find(1) == second
-    assert parts.find(2) is None
-    batch = parts.take()
+        parts.append(part, text)
+    assert parts.find_part(1) == second
+    assert parts.find_part(2) is None
+    batch = parts.drain()
     assert batch[2:] == [PartDelta(0, "{"), PartDelta(1, "["), PartDelta(0, "}"), PartDelta(1, "]")]
     assert fold([batch]).parts == [("tool_call", "{}"), ("tool_call", "[]")]
 
@@ -44,12 +44,12 @@ def test_calls_interleave() -> None:
 def test_signature_is_apart_from_text() -> None:
     """A delta holds text or signature, never both, and an empty signature is none."""
     parts = DeltaBuffer()
-    part = parts.open("reasoning", key=0)
-    parts.add(part, "why")
-    parts.sign(part, "")
-    parts.sign(part, "s1")
-    parts.add(part, " not")
-    assert parts.take()[1:] == [PartDelta(0, "why"), PartDelta(0, signature="s1"), PartDelta(0, " not")]
+    part = parts.open_part("reasoning", key=0)
+    parts.append(part, "why")
+    parts.append_signature(part, "")
+    parts.append_signature(part, "s1")
+    parts.append(part, " not")
+    assert parts.drain()[1:] == [PartDelta(0, "why"), PartDelta(0, signature="s1"), PartDelta(0, " not")]
 
 
 @pytest.mark.parametrize(
@@ -58,10 +58,10 @@ def test_signature_is_apart_from_text() -> None:
 def test_an_address_that_is_not_of_the_web_is_not_cited(url: str) -> None:
     """It is left out, and with it the citation that has nothing else."""
     parts = DeltaBuffer()
-    parts.cite(url=url, title="t", text=None)
-    parts.cite(url=url, title=None, text=None)
-    parts.cite(url="HTTP://x/y?z", title=None, text=None)
-    assert [(one.url, one.title) for one in parts.take() if isinstance(one, PartStarted)] == [
+    parts.add_citation(url=url, title="t", text=None)
+    parts.add_citation(url=url, title=None, text=None)
+    parts.add_citation(url="HTTP://x/y?z", title=None, text=None)
+    assert [(one.url, one.title) for one in parts.drain() if isinstance(one, PartStarted)] == [
         (None, "t"),
         ("HTTP://x/y?z", None),
     ]
@@ -70,10 +70,10 @@ def test_an_address_that_is_not_of_the_web_is_not_cited(url: str) -> None:
 def test_citation_stays_inside_its_sentence() -> None:
     """Text that goes on after a citation is of the same part."""
     parts = DeltaBuffer()
-    parts.say("text", "Water is wet")
-    parts.cite(url="https://u", title="t", text="x")
-    parts.say("text", ", they say.")
-    answer = fold([parts.take()])
+    parts.append_text("text", "Water is wet")
+    parts.add_citation(url="https://u", title="t", text="x")
+    parts.append_text("text", ", they say.")
+    answer = fold([parts.drain()])
     assert answer.parts == [("text", "Water is wet, they say."), ("citation", "")]
     assert answer.started[1] == PartStarted(1, "citation", url="https://u", title="t", text="x")
 
@@ -94,10 +94,10 @@ def test_halves_of_characters(pieces: list[str], text: str) -> None:
     parts = DeltaBuffer()
     batches = []
     for piece in pieces:
-        parts.say("text", piece)
-        batches.append(parts.take())
+        parts.append_text("text", piece)
+        batches.append(parts.drain())
     parts.close()
-    batches.append(parts.take())
+    batches.append(parts.drain())
     answer = fold(batches)
     assert answer.text() == text
     assert answer.text().encode()
@@ -106,6 +106,6 @@ def test_halves_of_characters(pieces: list[str], text: str) -> None:
 def test_other_deltas_keep_their_place() -> None:
     """What is no part's stands where it came."""
     parts = DeltaBuffer()
-    parts.say("text", "a")
-    parts.put(Finished("stop"))
-    assert parts.take() == [PartStarted(0, "text"), PartDelta(0, "a"), Finished("stop")]
+    parts.append_text("text", "a")
+    parts.append_delta(Finished("stop"))
+    assert parts.drain() == [PartStarted(0, "text"), PartDelta(0, "a"), Finished("stop")]

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from store.local_pubsub import LocalSignals, entry_signal
+from store.local_pubsub import LocalPubSub, entry_signal
 from store.records import Append, LogEntry
 
 
 @asynccontextmanager
-async def listening(signals: LocalSignals) -> AsyncIterator[list[tuple[str, bytes]]]:
+async def listening(signals: LocalPubSub) -> AsyncIterator[list[tuple[str, bytes]]]:
     """What the listener hears within the block."""
     heard: list[tuple[str, bytes]] = []
     reconnects: list[None] = []
@@ -31,7 +31,7 @@ async def listening(signals: LocalSignals) -> AsyncIterator[list[tuple[str, byte
 
 async def test_only_what_is_followed_is_heard() -> None:
     """A signal on another channel, before the following or after its end is not delivered."""
-    signals = LocalSignals()
+    signals = LocalPubSub()
     async with listening(signals) as heard:
         await signals.publish("a", b"too early")
         await signals.subscribe("a")
@@ -44,7 +44,7 @@ async def test_only_what_is_followed_is_heard() -> None:
 
 async def test_a_channel_is_heard_until_its_last_follower_leaves() -> None:
     """Following is counted; a signal is delivered once, however many follow."""
-    signals = LocalSignals()
+    signals = LocalPubSub()
     async with listening(signals) as heard:
         await signals.subscribe("a")
         await signals.subscribe("a")
@@ -58,7 +58,7 @@ async def test_a_channel_is_heard_until_its_last_follower_leaves() -> None:
 
 async def test_leaving_a_channel_that_nobody_follows_is_harmless() -> None:
     """It doesn't count against a follower to come."""
-    signals = LocalSignals()
+    signals = LocalPubSub()
     async with listening(signals) as heard:
         await signals.unsubscribe("a")
         await signals.subscribe("a")
@@ -68,7 +68,7 @@ async def test_leaving_a_channel_that_nobody_follows_is_harmless() -> None:
 
 async def test_without_a_listener_nothing_is_kept() -> None:
     """At most once: what nobody listens to is gone, and a later listener hears what comes then."""
-    signals = LocalSignals()
+    signals = LocalPubSub()
     await signals.subscribe("a")
     await signals.publish("a", b"lost")
     async with listening(signals) as heard:
@@ -80,7 +80,7 @@ async def test_without_a_listener_nothing_is_kept() -> None:
 
 async def test_a_turn_is_attached_elsewhere_while_another_instance_says_so() -> None:
     """Law 8: one's own touch doesn't count, nor another turn's or user's, nor one whose time is over."""
-    signals = LocalSignals()
+    signals = LocalPubSub()
     await signals.renew_presence("in_1", [("ann", "t1"), ("ann", "t2")], 60_000)
     await signals.renew_presence("in_2", [("ann", "t3")], 0)
     assert await signals.has_other_presence("ann", "t1", "in_2")
@@ -93,7 +93,7 @@ async def test_a_turn_is_attached_elsewhere_while_another_instance_says_so() -> 
 
 async def test_touches_whose_time_is_over_are_forgotten() -> None:
     """Nothing grows with the turns that once were; a touch that holds stays."""
-    signals = LocalSignals()
+    signals = LocalPubSub()
     await signals.renew_presence("in_1", [("ann", f"t{n}") for n in range(100)], 0)
     await signals.renew_presence("in_1", [("ann", "long")], 60_000)
     await signals.renew_presence("in_2", [("ann", "t0")], 60_000)

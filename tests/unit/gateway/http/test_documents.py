@@ -26,6 +26,6 @@ async def test_the_page_that_shows_them_is_served() -> None:
         page = await http.get("/docs")
         assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
         assert "unsafe-inline" not in page.headers["content-security-policy"]
-        for address in ("/static/ui/docs.js", "/static/ui/docs.css"):
+        for address in ("/static/docs/docs.js", "/static/docs/docs.css"):
             assert address.lstrip("/") in page.text
             assert (await http.get(address)).status_code == 200

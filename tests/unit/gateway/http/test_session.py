@@ -111,4 +111,4 @@ async def test_one_that_stays_counts_as_a_connection(steered: SteeredStore) -> N
                 pass
         async with HttpSession(services, ANN, reads=True, host="192.0.2.1"):
             pass
-        assert not services.limits.places.here
+        assert not services.limits.connections.held

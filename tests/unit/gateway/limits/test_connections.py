@@ -12,7 +12,7 @@ import pytest
 from gateway.identity.principal import Principal
 from gateway.limits.connections import ConnectionLimiter, ConnectionPermit, network_of
 from gateway.protocol.errors import ApiError
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.credentials import SECRET
 from tests.in_process import SteeredStore, eventually, make_settings
 
@@ -22,7 +22,7 @@ ANN, BOB = Principal(user="ann"), Principal(user="bob")
 def places(store: Any = None, *, reachable: bool = True, **fields: Any) -> ConnectionLimiter:
     on = {} if fields.get("auth") == "none" else {"auth": "jwt", "jwt_secret": SECRET}
     settings = make_settings(**{**on, **fields})
-    return ConnectionLimiter(settings, store or EmbeddedStore(":memory:"), lambda: reachable)
+    return ConnectionLimiter(settings, store or SqliteStore(":memory:"), lambda: reachable)
 
 
 @asynccontextmanager
@@ -39,44 +39,44 @@ async def test_connections_are_counted_by_user_and_by_address() -> None:
     made = places(user_connections=2, address_connections=3)
     stays = [ConnectionPermit(made) for _ in range(2)]
     for permit in stays:
-        await permit.enter(ANN, "192.0.2.1")
+        await permit.acquire(ANN, "192.0.2.1")
     with pytest.raises(ApiError, match="2 connections of this user") as error:
-        await ConnectionPermit(made).enter(ANN, "192.0.2.1")
+        await ConnectionPermit(made).acquire(ANN, "192.0.2.1")
     assert error.value.body.retry_after_ms
     with ConnectionPermit(made) as third:
-        await third.enter(BOB, "192.0.2.1")
+        await third.acquire(BOB, "192.0.2.1")
         with pytest.raises(ApiError, match="3 connections of this address"):
-            await ConnectionPermit(made).enter(None, "192.0.2.1")
-        await ConnectionPermit(made).enter(None, "192.0.2.2")
-    stays[0].leave()
-    await ConnectionPermit(made).enter(ANN, "192.0.2.1")
+            await ConnectionPermit(made).acquire(None, "192.0.2.1")
+        await ConnectionPermit(made).acquire(None, "192.0.2.2")
+    stays[0].release()
+    await ConnectionPermit(made).acquire(ANN, "192.0.2.1")
 
 
 async def test_instances_count_together() -> None:
     """What one has let in the other counts, also where a name comes later; whoever leaves one makes room at the other."""
-    store = EmbeddedStore(":memory:")
+    store = SqliteStore(":memory:")
     fields: dict[str, Any] = {"user_connections": 2, "address_connections": 3}
     async with running(places(store, **fields)) as one, running(places(store, **fields)) as two:
         first, second = ConnectionPermit(one), ConnectionPermit(two)
-        await first.enter(ANN, "192.0.2.1")
-        await second.enter(ANN, "192.0.2.1")
+        await first.acquire(ANN, "192.0.2.1")
+        await second.acquire(ANN, "192.0.2.1")
         with pytest.raises(ApiError, match="2 connections of this user"):
-            await ConnectionPermit(two).enter(ANN, "192.0.2.2")
+            await ConnectionPermit(two).acquire(ANN, "192.0.2.2")
         unnamed = ConnectionPermit(one)
-        await unnamed.enter(None, "192.0.2.1")
+        await unnamed.acquire(None, "192.0.2.1")
         with pytest.raises(ApiError, match="3 connections of this address"):
-            await ConnectionPermit(two).enter(None, "192.0.2.1")
+            await ConnectionPermit(two).acquire(None, "192.0.2.1")
         with pytest.raises(ApiError, match="2 connections of this user"):
-            await unnamed.of_user(ANN)
-        first.leave()
+            await unnamed.acquire_for_user(ANN)
+        first.release()
         for _ in range(20):
             with suppress(ApiError):
-                await ConnectionPermit(two).enter(ANN, "192.0.2.1")
+                await ConnectionPermit(two).acquire(ANN, "192.0.2.1")
                 break
             await asyncio.sleep(0.01)
         else:
             pytest.fail("the place never came free")
-        assert set(one.here) == set()
+        assert set(one.held) == set()
 
 
 async def test_who_has_just_left_makes_room_at_once() -> None:
@@ -84,67 +84,67 @@ async def test_who_has_just_left_makes_room_at_once() -> None:
     made = places(user_connections=1)
     for _ in range(5):
         permit = ConnectionPermit(made)
-        await permit.enter(ANN, "192.0.2.1")
-        permit.leave()
+        await permit.acquire(ANN, "192.0.2.1")
+        permit.release()
 
 
 async def test_one_round_trip_and_none_where_nothing_is_counted() -> None:
     """For the user and the address together; with auth off, or a limit of 0, for nobody."""
-    store = SteeredStore(EmbeddedStore(":memory:"))
-    await ConnectionPermit(places(store)).enter(ANN, "192.0.2.1")
+    store = SteeredStore(SqliteStore(":memory:"))
+    await ConnectionPermit(places(store)).acquire(ANN, "192.0.2.1")
     assert store.calls == ["acquire_permits"]
     switched_off: tuple[dict[str, Any], ...] = ({"auth": "none"}, {"user_connections": 0, "address_connections": 0})
     for off in switched_off:
         made = places(store, **off)
         for _ in range(100):
-            await ConnectionPermit(made).enter(ANN, "192.0.2.1")
+            await ConnectionPermit(made).acquire(ANN, "192.0.2.1")
         await made.run()
-        assert made.here == {}
+        assert made.held == {}
     assert store.calls == ["acquire_permits"]
 
 
 @pytest.mark.parametrize("reachable", [True, False])
 async def test_while_the_store_is_away_each_counts_its_own(reachable: bool) -> None:
     """Nobody is refused for it, and where it is known to be away nobody waits for it."""
-    store = SteeredStore(EmbeddedStore(":memory:"))
+    store = SteeredStore(SqliteStore(":memory:"))
     made = places(store, reachable=reachable, user_connections=1)
     with store.failing():
         permit = ConnectionPermit(made)
-        await permit.enter(ANN, "192.0.2.1")
+        await permit.acquire(ANN, "192.0.2.1")
         assert store.calls == ["acquire_permits"] * reachable
         with pytest.raises(ApiError, match="1 connections of this user"):
-            await ConnectionPermit(made).enter(ANN, "192.0.2.1")
-        permit.leave()
-        assert made.here == {}
+            await ConnectionPermit(made).acquire(ANN, "192.0.2.1")
+        permit.release()
+        assert made.held == {}
 
 
 async def test_those_of_a_dead_instance_are_free_after_a_lease() -> None:
     """And those of a living one are kept, also when the store has lost them."""
-    store = EmbeddedStore(":memory:")
+    store = SqliteStore(":memory:")
     fields: dict[str, Any] = {"user_connections": 1, "lease_s": 1}
     async with running(places(store, **fields)) as living:
-        await ConnectionPermit(living).enter(ANN, "192.0.2.1")
-        await ConnectionPermit(places(store, **fields)).enter(BOB, "192.0.2.1")
+        await ConnectionPermit(living).acquire(ANN, "192.0.2.1")
+        await ConnectionPermit(places(store, **fields)).acquire(BOB, "192.0.2.1")
         other = places(store, **fields)
         store._until.clear()
         store._until["user:bob"] = {"dead": asyncio.get_running_loop().time() + 1}
         await eventually(lambda: "user:ann" in store._until)
         with pytest.raises(ApiError):
-            await ConnectionPermit(other).enter(BOB, "192.0.2.1")
+            await ConnectionPermit(other).acquire(BOB, "192.0.2.1")
         await asyncio.sleep(1.2)
-        await ConnectionPermit(other).enter(BOB, "192.0.2.1")
+        await ConnectionPermit(other).acquire(BOB, "192.0.2.1")
         with pytest.raises(ApiError):
-            await ConnectionPermit(other).enter(ANN, "192.0.2.1")
+            await ConnectionPermit(other).acquire(ANN, "192.0.2.1")
 
 
 async def test_a_services_connections_are_not_its_users() -> None:
     """Its address says nothing of a user; the users that it names have their own places, and it has as many as it wants."""
     made = places(user_connections=1, address_connections=1)
     for number in range(10):
-        await ConnectionPermit(made).enter(Principal(user="service:backend"), "192.0.2.1")
-        await ConnectionPermit(made).enter(Principal(user=f"user{number}", service="service:backend"), "192.0.2.1")
+        await ConnectionPermit(made).acquire(Principal(user="service:backend"), "192.0.2.1")
+        await ConnectionPermit(made).acquire(Principal(user=f"user{number}", service="service:backend"), "192.0.2.1")
     with pytest.raises(ApiError):
-        await ConnectionPermit(made).enter(Principal(user="user1", service="service:backend"), "192.0.2.1")
+        await ConnectionPermit(made).acquire(Principal(user="user1", service="service:backend"), "192.0.2.1")
 
 
 @pytest.mark.parametrize(

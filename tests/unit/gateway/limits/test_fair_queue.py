@@ -34,12 +34,12 @@ class Work:
         self.tasks[name] = asyncio.create_task(self._call(name))
 
     async def _call(self, name: str) -> None:
-        await self.queue.enter(name.split("-")[0])
+        await self.queue.acquire(name.split("-")[0])
         self.begun.append(name)
         try:
             await self.gates[name].wait()
         finally:
-            self.queue.leave()
+            self.queue.release()
 
     async def end(self, name: str) -> None:
         self.gates[name].set()
@@ -84,7 +84,7 @@ async def test_so_many_of_one_user_wait() -> None:
         work.ask(name)
     await settle()
     with pytest.raises(TooManyWaiting):
-        await work.queue.enter("eve")
+        await work.queue.acquire("eve")
     await work.end("eve-1")
     work.ask("eve-4")
     await settle()
@@ -113,7 +113,7 @@ def test_no_slot_is_lost_and_none_is_given_twice(steps: list[tuple[str, str]]) -
         for gate in work.gates.values():
             gate.set()
         await asyncio.wait_for(asyncio.gather(*work.tasks.values(), return_exceptions=True), 5)
-        await asyncio.wait_for(asyncio.gather(work.queue.enter("x"), work.queue.enter("y")), 1)
+        await asyncio.wait_for(asyncio.gather(work.queue.acquire("x"), work.queue.acquire("y")), 1)
 
     asyncio.run(run())
 

@@ -12,7 +12,7 @@ from gateway.limits.limits import UNTHROTTLED, BodyMemory, Limits, refused, turn
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
 from store.records import Limited, LimitName, TurnLimits
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.credentials import SECRET
 from tests.in_process import make_settings
 
@@ -21,7 +21,7 @@ ON: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET}
 
 def limits(**fields: Any) -> Limits:
     settings = make_settings(**{**ON, **fields})
-    return Limits(settings, ConnectionLimiter(settings, EmbeddedStore(":memory:")), lambda: 1000.0)
+    return Limits(settings, ConnectionLimiter(settings, SqliteStore(":memory:")), lambda: 1000.0)
 
 
 def test_stopping_and_attaching_are_never_throttled() -> None:
@@ -51,8 +51,8 @@ def test_large_bodies_share_a_room() -> None:
         with pytest.raises(ApiError) as refused:
             room.grow(0, 101)
         assert (refused.value.code, refused.value.body.retry_after_ms) == ("rate_limited", 1000)
-    room.leave(600)
-    room.leave(100)
+    room.release(600)
+    room.release(100)
     room.grow(0, 600)
     assert room.left == 0
 
@@ -60,7 +60,7 @@ def test_large_bodies_share_a_room() -> None:
 def test_with_auth_off_nothing_is_counted_by_user_or_address() -> None:
     """Everyone is one user there; budgets that are set hold all the same."""
     settings = make_settings(user_tokens_per_day=5)
-    made = Limits(settings, ConnectionLimiter(settings, EmbeddedStore(":memory:")))
+    made = Limits(settings, ConnectionLimiter(settings, SqliteStore(":memory:")))
     for _ in range(1000):
         made.check_request("local", p.Ping)
     assert made.turns == TurnLimits(start_burst=41, tokens_per_day=5)

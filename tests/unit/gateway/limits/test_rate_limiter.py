@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.limits import rate_limiter as pace_module
 from gateway.limits.rate_limiter import DEBT_MAX_S, PACES_SWEPT_AT, RateLimiter
 from store.sqlite import rates as embedded_paces
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.in_process import SteeredStore, eventually
 
 
@@ -95,7 +95,7 @@ async def taken(rate_limiter: RateLimiter, user: str) -> int:
 
 async def test_instances_that_have_settled_count_together() -> None:
     """What one let through the other lets through no more; another user's is untouched, and so is who came alone."""
-    store = EmbeddedStore(":memory:")
+    store = SqliteStore(":memory:")
     one, two = RateLimiter(HOUR, 10), RateLimiter(HOUR, 10)
     for _ in range(6):
         assert one.take("ann") == 0
@@ -114,7 +114,7 @@ async def test_settling_costs_who_is_at_one_instance_nothing(monkeypatch: pytest
     """However often and whenever it settles, `retry_after_ms` stays right."""
     clock = Clock()
     monkeypatch.setattr(embedded_paces, "time", SimpleNamespace(monotonic_ns=lambda: int(clock() * 1e9)))
-    store, alone, settled = EmbeddedStore(":memory:"), RateLimiter(5, 3, clock), RateLimiter(5, 3, clock)
+    store, alone, settled = SqliteStore(":memory:"), RateLimiter(5, 3, clock), RateLimiter(5, 3, clock)
     waited = 0
     for n in range(300):
         waits = [rate_limiter.take("ann") for rate_limiter in (alone, settled)]

@@ -170,7 +170,7 @@ async def test_idle_users_are_forgotten(tmp_path: Path, monkeypatch: pytest.Monk
         await c.request("conversation.attach", **{"as": "watcher"}, conversation=made["id"])
         for n in range(50):
             await c.request("ping", **{"as": f"u{n}"})
-        kept = set(lanes_of(server)._lanes)
+        kept = set(lanes_of(server)._user_outboxes)
         assert {"busy", "watcher"} <= kept
         assert len(kept) <= 2 * 2 + 4
         await c.request("ping", **{"as": "u0"})
@@ -221,7 +221,7 @@ async def test_a_service_that_reads_nothing_is_not_read(tmp_path: Path, monkeypa
         waiting = lanes_of(server)
         await eventually(lambda: len(waiting._ring) > 50)
         await asyncio.sleep(0.5)
-        assert len(waiting._lanes) < 1000
+        assert len(waiting._user_outboxes) < 1000
         answers = 0
         while answers < count:
             answers += (await asyncio.wait_for(reader.read(2**20), 20)).count(b'"t":')

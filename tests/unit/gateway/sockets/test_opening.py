@@ -139,7 +139,7 @@ async def test_a_user_may_have_so_many_connections() -> None:
                 pass
         async with client(server.ws_url, additional_headers=header):
             pass
-        assert not server.gateway.services.limits.places.here
+        assert not server.gateway.services.limits.connections.held
 
 
 async def test_an_address_may_have_so_many_connections() -> None:

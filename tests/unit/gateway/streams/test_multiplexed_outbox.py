@@ -61,7 +61,7 @@ def test_the_largest_frame_with_the_longest_name_is_small_enough(codec: Codec) -
 def test_the_connection_s_own_frames_have_no_name() -> None:
     """They come beside the users', each in its order."""
     reader = Reader()
-    ann = reader.lanes.open_lane("ann")
+    ann = reader.lanes.open_user_outbox("ann")
     for n in range(3):
         ann.put(p.Result(f"a{n}", n))
         reader.lanes.put(Heartbeat(n))
@@ -76,7 +76,7 @@ def test_users_have_their_turns_in_rotation() -> None:
     """One who has much to say doesn't keep the others waiting."""
     reader = Reader()
     for user in ("ann", "bob", "eve"):
-        lane = reader.lanes.open_lane(user)
+        lane = reader.lanes.open_user_outbox(user)
         for n in range(1 if user == "eve" else 4):
             lane.put(p.Result(str(n), n))
     assert [frame["as"] for frame in reader.drain()][:6] == ["ann", "bob", "eve", "ann", "bob", "ann"]
@@ -89,7 +89,7 @@ def test_one_turn_id_of_two_users_is_two_turns(codec: Codec) -> None:
     sources = {}
     for user in ("ann", "bob"):
         source = sources[user] = Source("t")
-        source.attach(reader.lanes.open_lane(user))
+        source.attach(reader.lanes.open_user_outbox(user))
         source.begin()
         source.say(user)
         source.end()
@@ -104,7 +104,7 @@ def test_a_lane_wakes_the_writer_when_something_comes() -> None:
     """Also after it was empty."""
     reader = Reader()
     source = Source()
-    source.attach(reader.lanes.open_lane("ann"))
+    source.attach(reader.lanes.open_user_outbox("ann"))
     for _ in range(3):
         woken = reader.wakes
         source.begin() if source.log.end == 0 else source.say()
@@ -115,7 +115,7 @@ def test_a_lane_wakes_the_writer_when_something_comes() -> None:
 def test_past_its_bound_a_user_is_detached_and_nobody_else() -> None:
     """`turn.detached` too_slow for each of that user's turns; the connection and the other users go on (law 11)."""
     reader = Reader()
-    slow, other = reader.lanes.open_lane("ann"), reader.lanes.open_lane("bob")
+    slow, other = reader.lanes.open_user_outbox("ann"), reader.lanes.open_user_outbox("bob")
     turns = [Source(f"t{n}") for n in range(3)]
     for source in turns:
         source.attach(slow)
@@ -143,7 +143,7 @@ def test_past_its_bound_a_user_is_detached_and_nobody_else() -> None:
 def test_answers_are_never_dropped() -> None:
     """Where they alone are too many, nobody reads: the whole connection is too slow, once."""
     reader = Reader()
-    lane = reader.lanes.open_lane("ann")
+    lane = reader.lanes.open_user_outbox("ann")
     source = Source()
     source.attach(lane)
     source.begin()
@@ -158,11 +158,11 @@ def test_closing_drops_every_lane() -> None:
     """And one that is opened afterwards takes nothing."""
     reader = Reader()
     source = Source()
-    source.attach(reader.lanes.open_lane("ann"))
+    source.attach(reader.lanes.open_user_outbox("ann"))
     source.begin()
     reader.lanes.close()
     assert source.attachments == []
-    late = reader.lanes.open_lane("bob")
+    late = reader.lanes.open_user_outbox("bob")
     late.put(Heartbeat(1))
     assert reader.drain() == []
 
@@ -170,16 +170,16 @@ def test_closing_drops_every_lane() -> None:
 def test_a_dropped_lane_is_forgotten() -> None:
     """A new one of the same user begins empty."""
     reader = Reader()
-    reader.lanes.open_lane("ann").put(Heartbeat(1))
-    reader.lanes.drop_lane("ann")
-    reader.lanes.open_lane("ann").put(Heartbeat(2))
+    reader.lanes.open_user_outbox("ann").put(Heartbeat(1))
+    reader.lanes.drop_user_outbox("ann")
+    reader.lanes.open_user_outbox("ann").put(Heartbeat(2))
     assert [frame["t"] for frame in reader.drain()] == [2]
 
 
 def test_is_empty_says_whether_a_lane_can_go() -> None:
     """Nothing waits, nothing is followed."""
     reader = Reader()
-    lane = reader.lanes.open_lane("ann")
+    lane = reader.lanes.open_user_outbox("ann")
     assert lane.is_empty
     lane.put(Heartbeat(1))
     assert not lane.is_empty
@@ -194,7 +194,7 @@ def test_sizes_are_those_of_events() -> None:
     reader = Reader(MSGPACK)
     for user in ("ann", "bob"):
         source = Source(user)
-        source.attach(reader.lanes.open_lane(user))
+        source.attach(reader.lanes.open_user_outbox(user))
         source.begin()
         while sum(lane.waiting for lane in [attachment.outbox for attachment in source.attachments]) < BYTES_MAX - 600:
             source.say("x" * 100)

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.in_process import SLOW, Instance, Seat, eventually, open_pair, seat
 
 Pair = tuple[Instance, Instance]
@@ -156,12 +156,12 @@ def _asks_in_s(stream: LiveTurn) -> float:
     return 0 if timer is None else timer.when() - asyncio.get_running_loop().time()
 
 
-async def followed_elsewhere(one: Instance, there: Seat) -> tuple[LiveTurn, EmbeddedStore]:
+async def followed_elsewhere(one: Instance, there: Seat) -> tuple[LiveTurn, SqliteStore]:
     """Start the turn `t` at `one` for a client that leaves, while `there` is attached to it at another instance."""
     async with seat(one.services) as here:
         await here.start("t", demo=SLOW, on_disconnect="cancel")
         await there.request("turn.attach", turn="t")
-    assert isinstance(one.store.real, EmbeddedStore)
+    assert isinstance(one.store.real, SqliteStore)
     return one.stream("t"), one.store.real
 
 

@@ -23,7 +23,7 @@ from gateway.turns.outcome import Outcome
 from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import PartDelta, PartStarted, TextPart, Usage, UsageReported
 from store.records import Accepted, StoreError
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.client import RequestFailed
 from tests.in_process import Seat, SteeredStore, eventually
 from tests.store_conformance import conversation, new_turn
@@ -171,7 +171,7 @@ async def test_an_ending_makes_a_lost_turn_anew(steered: SteeredStore) -> None:
     """Laws 3 and 7: a store that came back empty has the turn, its conversation and its log again."""
     stream, delivery, found = await accepted(steered)
     stream.accepted_as, stream.conversation_record = new_turn("t", epoch=EPOCH), found.conversation
-    empty = EmbeddedStore(":memory:")
+    empty = SqliteStore(":memory:")
     await empty.open()
     try:
         assert await end(SteeredStore(empty), stream, delivery, OUTCOMES["completed"])

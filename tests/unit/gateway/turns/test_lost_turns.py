@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.turns.log_entries import decode_events
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.demo import expected
 from tests.in_process import SteeredStore, eventually, open_instance, seat
 
@@ -15,7 +15,7 @@ DEMO = {"rate": 200, "tokens": 100}
 @pytest.mark.parametrize("failing", [None, "accept"])
 async def test_a_running_turn_is_made_anew(steered: SteeredStore, failing: str | None) -> None:
     """Same ids, whole log, its answer in its conversation; also if the store fails once more on the way."""
-    empty = EmbeddedStore(":memory:")
+    empty = SqliteStore(":memory:")
     await empty.open()
     try:
         async with open_instance(steered, lease_s=0.3) as instance, seat(instance.services) as ann:
@@ -40,7 +40,7 @@ async def test_a_running_turn_is_made_anew(steered: SteeredStore, failing: str |
 
 async def test_what_ended_before_is_said_to_be_gone(steered: SteeredStore) -> None:
     """Only what runs is made anew; the rest is `not_found`, not silence."""
-    empty = EmbeddedStore(":memory:")
+    empty = SqliteStore(":memory:")
     await empty.open()
     try:
         async with open_instance(steered) as instance, seat(instance.services) as ann:
@@ -56,7 +56,7 @@ async def test_what_ended_before_is_said_to_be_gone(steered: SteeredStore) -> No
 
 async def test_a_turn_that_is_lost_before_its_context_is_read_is_made_anew(steered: SteeredStore) -> None:
     """A store that was rolled back to before the acceptance: the owner knows the turn, and it runs all the same."""
-    empty = EmbeddedStore(":memory:")
+    empty = SqliteStore(":memory:")
     await empty.open()
     try:
         async with open_instance(steered, lease_s=30) as instance, seat(instance.services) as ann:

@@ -13,7 +13,7 @@ from gateway.turns.log_entries import encode_events
 from gateway.turns.queue import find_queue
 from store.api import instance_channel
 from store.records import Append, NotFound, StoreError
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.client import TurnView
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, Seat, eventually, open_pair, seat
@@ -231,7 +231,7 @@ async def test_a_former_owner_whose_log_has_expired_says_so(quick: None) -> None
 
 async def test_what_the_store_lost_with_its_owner_is_gone_and_holds_up_nobody(quick: None) -> None:
     """Nobody is left to make the turn anew: who follows it hears so, and what is queued behind it runs."""
-    empty = EmbeddedStore(":memory:")
+    empty = SqliteStore(":memory:")
     await empty.open()
     try:
         async with open_pair(lease_s=LOST_SOON) as (one, two), seat(two.services) as there:
@@ -250,7 +250,7 @@ async def test_what_the_store_lost_with_its_owner_is_gone_and_holds_up_nobody(qu
 
 async def test_a_turn_that_its_owner_makes_anew_is_not_gone(quick: None) -> None:
     """The store came back empty: until the owner has seen it, who follows elsewhere waits."""
-    empty = EmbeddedStore(":memory:")
+    empty = SqliteStore(":memory:")
     await empty.open()
     try:
         async with open_pair(lease_s=3) as (one, two), seat(one.services) as here, seat(two.services) as there:

@@ -13,7 +13,7 @@ from gateway.protocol.events import TurnEvent, TurnStatus
 from gateway.turns.log_entries import decode_events, encode_events
 from providers.base import ChatRequest, Delta, Finished, PartDelta, PartStarted, TextPart
 from store.records import Append
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.demo import expected
 from tests.in_process import SLOW, Instance, open_instance, open_pair, open_shared_store, open_store, seat
 from tests.scripted import ScriptedProviders
@@ -281,7 +281,7 @@ async def test_after_a_restart_a_turn_goes_on(quick: None) -> None:
 
 async def test_what_was_taken_over_can_be_made_anew(quick: None) -> None:
     """The store loses a turn that the taker runs: it has what makes it anew, with its question and conversation."""
-    empty = EmbeddedStore(":memory:")
+    empty = SqliteStore(":memory:")
     await empty.open()
     try:
         async with open_pair() as (one, two), seat(two.services) as there:

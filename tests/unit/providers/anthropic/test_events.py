@@ -30,7 +30,7 @@ def decode(*events: dict[str, Any] | bytes) -> Answer:
         decoder.end()
     except ProviderError as error:
         answer.error = error
-    answer.add(decoder.parts.take())
+    answer.add(decoder.parts.drain())
     return answer
 
 
@@ -56,7 +56,7 @@ def stream(file: str) -> Answer:
         decoder.end()
     except ProviderError as error:
         answer.error = error
-    answer.add(decoder.parts.take())
+    answer.add(decoder.parts.drain())
     return answer
 
 
@@ -152,7 +152,7 @@ def test_event_names_may_be_missing_or_lonely() -> None:
     decoder.event("content_block_delta", b'{"index": 0, "delta": {"type": "text_delta", "text": "a"}}')
     decoder.event(None, b'{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "b"}}')
     answer = Answer()
-    answer.add(decoder.parts.take())
+    answer.add(decoder.parts.drain())
     assert answer.text() == "ab"
 
 
@@ -237,7 +237,7 @@ def test_a_whole_message() -> None:
     assert not decoder.whole({"type": "error", "error": {}})
     assert decoder.whole(body)
     decoder.end()
-    answer.add(decoder.parts.take())
+    answer.add(decoder.parts.drain())
     assert answer.parts == [("reasoning", "why"), ("text", "so"), ("tool_call", '{"x": 1}')]
     assert (answer.signatures, answer.finish, answer.usage) == ({0: "s"}, "tool_calls", Usage(3, 2))
     assert decode(block(0, "text", text="a"), *stopping("network_error")).code == "upstream_error"

@@ -28,11 +28,11 @@ def decode(*events: object, **quirks: Any) -> Answer:
                 event = json.dumps(event).encode()
             assert isinstance(event, bytes)
             decoder.event(None, event)
-            answer.add(decoder.parts.take())
+            answer.add(decoder.parts.drain())
         decoder.end()
     except ProviderError as error:
         answer.error = error
-    answer.add(decoder.parts.take())
+    answer.add(decoder.parts.drain())
     return answer
 
 
@@ -327,7 +327,7 @@ def test_streams(file: str, parts: list[tuple[str, str]], finish_reason: str | N
         decoder.end()
     except ProviderError as error:
         answer.error = error
-    answer.add(decoder.parts.take())
+    answer.add(decoder.parts.drain())
     assert (answer.parts, answer.finish, answer.code) == (parts, finish_reason, code)
 
 
@@ -336,7 +336,7 @@ def test_one_delta_for_one_read() -> None:
     decoder = ChatDecoder(Quirks(), FAILURES)
     for text in "abc":
         decoder.event(None, json.dumps({"choices": [{"delta": {"content": text}}]}).encode())
-    assert decoder.parts.take()[1:] == [PartDelta(0, "abc")]
+    assert decoder.parts.drain()[1:] == [PartDelta(0, "abc")]
 
 
 def test_citations() -> None:

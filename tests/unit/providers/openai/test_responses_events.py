@@ -23,11 +23,11 @@ def decode(*events: dict[str, Any] | bytes, **quirks: Any) -> Answer:
     try:
         for event in events:
             decoder.event(None, event if isinstance(event, bytes) else json.dumps(event).encode())
-            answer.add(decoder.parts.take())
+            answer.add(decoder.parts.drain())
         decoder.end()
     except ProviderError as error:
         answer.error = error
-    answer.add(decoder.parts.take())
+    answer.add(decoder.parts.drain())
     return answer
 
 
@@ -355,5 +355,5 @@ def test_a_whole_response(framed: bool) -> None:
     assert not decoder.whole({"type": "error", "message": "x"})
     assert decoder.whole({"type": "response.completed", "response": body} if framed else body)
     decoder.end()
-    answer.add(decoder.parts.take())
+    answer.add(decoder.parts.drain())
     assert (answer.parts, answer.finish, answer.usage) == ([("text", "Hello")], "stop", Usage(3, 5))

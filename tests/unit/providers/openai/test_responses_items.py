@@ -9,10 +9,10 @@ def test_say_and_say_whole() -> None:
     """A whole is said only where no piece of it was; each piece of a message is a part."""
     parts = DeltaBuffer()
     output = Output(parts)
-    output.say("text", 0, "content", 0, "a")
-    output.say_whole("text", 0, "content", 0, "ab")
-    output.say_whole("text", 0, "content", 1, "c")
-    assert parts.take() == [PartStarted(0, "text"), PartDelta(0, "a"), PartStarted(1, "text"), PartDelta(1, "c")]
+    output.add_text("text", 0, "content", 0, "a")
+    output.add_whole_text("text", 0, "content", 0, "ab")
+    output.add_whole_text("text", 0, "content", 1, "c")
+    assert parts.drain() == [PartStarted(0, "text"), PartDelta(0, "a"), PartStarted(1, "text"), PartDelta(1, "c")]
 
 
 def test_citations_are_counted() -> None:
@@ -20,19 +20,19 @@ def test_citations_are_counted() -> None:
     parts = DeltaBuffer()
     output = Output(parts)
     piece = Piece("output_text", annotations=[Annotation("https://u1"), Annotation("https://u2"), Annotation()])
-    output.cite(0, 0, Annotation("https://u1"))
-    output.cite_rest(0, 0, piece)
-    output.cite_rest(0, 0, piece)
-    assert [delta.url for delta in parts.take() if isinstance(delta, PartStarted)] == ["https://u1", "https://u2"]
+    output.add_citation(0, 0, Annotation("https://u1"))
+    output.add_other_citations(0, 0, piece)
+    output.add_other_citations(0, 0, piece)
+    assert [delta.url for delta in parts.drain() if isinstance(delta, PartStarted)] == ["https://u1", "https://u2"]
 
 
 def test_a_call_without_a_name_is_none() -> None:
     """A call is made when its name is known, and its arguments count then."""
     parts = DeltaBuffer()
     output = Output(parts)
-    output.whole("x", Item("function_call", call_id="c", arguments='{"a":1}'))
+    output.complete_item("x", Item("function_call", call_id="c", arguments='{"a":1}'))
     assert not output.calls
-    output.whole("x", Item("function_call", call_id="c", name="n", arguments='{"a":1}'))
+    output.complete_item("x", Item("function_call", call_id="c", name="n", arguments='{"a":1}'))
     output.close()
     assert output.calls
-    assert parts.take() == [PartStarted(0, "tool_call", call="c", name="n"), PartDelta(0, '{"a":1}')]
+    assert parts.drain() == [PartStarted(0, "tool_call", call="c", name="n"), PartDelta(0, '{"a":1}')]

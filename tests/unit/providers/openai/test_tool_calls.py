@@ -23,10 +23,10 @@ def told(*pieces: Piece) -> list[tuple[str, str, str]]:
     answer, parts = Answer(), DeltaBuffer()
     calls = ToolCallAssembler(parts)
     for piece in pieces:
-        calls.take(*piece, signature="")
-        answer.add(parts.take())
+        calls.add(*piece, signature="")
+        answer.add(parts.drain())
     calls.close()
-    answer.add(parts.take())
+    answer.add(parts.drain())
     assert bool(calls) == bool(answer.parts)
     return [(str(one.call), str(one.name), text) for one, (_, text) in zip(answer.started, answer.parts, strict=True)]
 
@@ -92,11 +92,11 @@ def test_a_signature_waits_for_its_call() -> None:
     """It may come before the name is whole, or behind everything."""
     parts = DeltaBuffer()
     calls = ToolCallAssembler(parts)
-    calls.take(0, "a", "f", "", "s1")
-    calls.take(1, "b", "g", "{}", "")
-    calls.take(1, "", "", "", "s2")
+    calls.add(0, "a", "f", "", "s1")
+    calls.add(1, "b", "g", "{}", "")
+    calls.add(1, "", "", "", "s2")
     answer: Any = Answer()
-    answer.add(parts.take())
+    answer.add(parts.drain())
     assert answer.signatures == {0: "s1", 1: "s2"}
 
 
@@ -143,10 +143,10 @@ def test_many_calls_without_a_name() -> None:
     parts = DeltaBuffer()
     calls = ToolCallAssembler(parts)
     for number in range(100):
-        calls.take(number, f"c{number}", "", "{", "")
-    calls.take(7, "", "f", "}", "")
+        calls.add(number, f"c{number}", "", "{", "")
+    calls.add(7, "", "f", "}", "")
     calls.close()
     assert len(calls.waiting) == 99
     answer = Answer()
-    answer.add(parts.take())
+    answer.add(parts.drain())
     assert answer.parts == [("tool_call", "{}")]

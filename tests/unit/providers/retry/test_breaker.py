@@ -27,7 +27,7 @@ def breaker(clock: Clock, opened: list[Opened] | None = None) -> Breaker:
 
 def fail(made: Breaker, times: int = 1) -> None:
     for _ in range(times):
-        made.failed("upstream_overloaded", probe=made.enter())
+        made.failed("upstream_overloaded", probe=made.acquire())
 
 
 def test_it_opens_after_so_many_failures_in_a_row(clock: Clock) -> None:
@@ -51,11 +51,11 @@ def test_half_open_lets_one_probe_through(clock: Clock) -> None:
     fail(made, 3)
     clock.now += 30
     assert made.left_s == 0
-    assert made.enter()
+    assert made.acquire()
     assert made.left_s == PROBE_S
     made.succeeded()
     assert made.left_s == 0
-    assert not made.enter()
+    assert not made.acquire()
     fail(made, 2)
     assert made.left_s == 0, "a success has forgotten what was before"
 
@@ -76,20 +76,20 @@ def test_a_probe_that_says_nothing_leaves_room_for_the_next(clock: Clock) -> Non
     made = breaker(clock)
     fail(made, 3)
     clock.now += 30
-    probe = made.enter()
+    probe = made.acquire()
     made.abandoned(probe=probe)
     assert made.left_s == 0
-    assert made.enter()
+    assert made.acquire()
 
 
 def test_late_failures_change_nothing(clock: Clock) -> None:
     """What began before the circuit opened neither prolongs it nor takes the probe's place."""
     opened: list[Opened] = []
     made = breaker(clock, opened)
-    late = made.enter()
+    late = made.acquire()
     fail(made, 3)
     clock.now += 30
-    assert made.enter()
+    assert made.acquire()
     made.failed("upstream_timeout", probe=late)
     made.abandoned(probe=late)
     assert made.left_s == PROBE_S
@@ -108,7 +108,7 @@ def test_what_another_instance_has_opened_is_open_here(clock: Clock) -> None:
     assert made.left_s == 10, "the same opening is known already"
     made.learn(None)
     assert made.left_s == 0
-    assert made.enter(), "half open"
+    assert made.acquire(), "half open"
     made.succeeded()
     made.learn(other)
     assert made.left_s == 0, "its note may be a moment older than what was seen here"

@@ -17,7 +17,7 @@ from providers.base import (
     Usage,
     UsageReported,
 )
-from providers.retry.replay_dedupe import Continued, Retold
+from providers.retry.replay_dedupe import ReplayFilter, ReplayMismatch
 from tests.answers import fold
 
 ANSWER: list[Delta] = [
@@ -68,7 +68,7 @@ def test_nothing_is_doubled_or_lost_wherever_it_broke_off() -> None:
                 again += [PartDelta(delta.part, delta.text[:cut]), PartDelta(delta.part, delta.text[cut:])]
             else:
                 again.append(delta)
-        rest = Continued(parts_of(heard)).rest(again)
+        rest = ReplayFilter(parts_of(heard)).rest(again)
         answer = fold([heard, rest])
         assert (answer.parts, answer.signatures) == (whole.parts, whole.signatures), at
         assert (answer.usage, answer.finish) == (Usage(1, 2), "tool_calls")
@@ -76,5 +76,5 @@ def test_nothing_is_doubled_or_lost_wherever_it_broke_off() -> None:
 
 def test_another_answer_is_refused() -> None:
     """What is told again as a part of another kind is another answer."""
-    with pytest.raises(Retold):
-        Continued([TextPart("Hello")]).rest([PartStarted(0, "reasoning")])
+    with pytest.raises(ReplayMismatch):
+        ReplayFilter([TextPart("Hello")]).rest([PartStarted(0, "reasoning")])

@@ -64,7 +64,7 @@ class Listener:
     def started(self) -> None:
         self.begun += 1
 
-    def take(self, batch: list[Delta]) -> bool:
+    def offer(self, batch: list[Delta]) -> bool:
         self.said += batch
         return True
 

@@ -170,7 +170,9 @@ async def test_one_failing_call_of_many_harms_no_other(redis_server: RedisProces
         await store.create_conversation(conversation())
         redis_server.ask("SET", "spoiled", "not a set")
         with pytest.raises(StoreError, match="can't do it"):
-            await store._link.scripts([("acquire_permit", name, (1, 1000, "one")) for name in (b"a", b"spoiled", b"b")])
+            await store._client.scripts(
+                [("acquire_permit", name, (1, 1000, "one")) for name in (b"a", b"spoiled", b"b")]
+            )
         assert sorted(key for key in redis_server.keys() if len(key) == 1) == [b"a", b"b"]
 
 

@@ -122,14 +122,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def freeze_behind_the_clock(store: RedisStore, server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """Freeze Redis when it has said what time it is: the call itself then waits in its socket."""
-    command = store._link.command
+    command = store._client.command
 
     async def and_freeze(*words: Argument, repeatable: bool = True) -> object:
         answer = await command(*words, repeatable=repeatable)
         server.freeze()
         return answer
 
-    monkeypatch.setattr(store._link, "command", and_freeze)
+    monkeypatch.setattr(store._client, "command", and_freeze)
 
 
 @pytest.mark.parametrize("when", ["before", "in between"])
@@ -259,7 +259,7 @@ async def test_a_look_at_a_turn_moves_few_bytes(redis_server: RedisProcess) -> N
         await store.accept(stateless_turn("t1", request=b"x" * 2**20))
 
         async def sent_bytes() -> int:
-            stats: bytes = await store._link.command("INFO", "stats")
+            stats: bytes = await store._client.command("INFO", "stats")
             return int(stats.split(b"total_net_output_bytes:")[1].split()[0])
 
         before = await sent_bytes()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 
 
-async def opened(path: Path) -> EmbeddedStore:
-    store = EmbeddedStore(str(path))
+async def opened(path: Path) -> SqliteStore:
+    store = SqliteStore(str(path))
     await store.open()
     return store
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from store.sqlite.database import Database
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.store_conformance import NOW, conversation, new_turn, run
 
 
 async def test_feedback_is_one_row_for_a_message_and_goes_with_it(tmp_path: Path) -> None:
     """A second rating takes the place of the first, and a deleted conversation's ratings are gone."""
     path = str(tmp_path / "turnwire.db")
-    store = EmbeddedStore(path)
+    store = SqliteStore(path)
     await store.open()
     await store.create_conversation(conversation())
     await store.create_conversation(conversation("c2"))

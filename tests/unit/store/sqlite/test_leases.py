@@ -7,19 +7,19 @@ from typing import Any
 
 from store.records import Lease
 from store.sqlite.leases import TAKEABLE_MAX
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.store_conformance import NOW, run, stateless_turn
 
 HOUR_MS = 3_600_000
 
 
-async def opened(path: Path | str) -> EmbeddedStore:
-    store = EmbeddedStore(str(path))
+async def opened(path: Path | str) -> SqliteStore:
+    store = SqliteStore(str(path))
     await store.open()
     return store
 
 
-async def accept(store: EmbeddedStore, turn: str, **fields: Any) -> int:
+async def accept(store: SqliteStore, turn: str, **fields: Any) -> int:
     """Accept a turn that is in no history, for owner `in_1`; its epoch."""
     new = stateless_turn(turn, owner="in_1", lease_ms=HOUR_MS, **fields)
     return (await store.accept(new)).turn.epoch

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from store.records import TurnLimits
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.store_conformance import conversation, new_turn, running, stateless_turn
 
 
 async def test_who_has_been_quiet_leaves_no_row(tmp_path: Path) -> None:
     """The table of paces holds those who were just here, however many have been."""
-    store = EmbeddedStore(str(tmp_path / "turnwire.db"))
+    store = SqliteStore(str(tmp_path / "turnwire.db"))
     await store.open()
     limits = TurnLimits(start_interval_us=1, start_burst=1)
     for number in range(10):
@@ -23,14 +23,14 @@ async def test_who_has_been_quiet_leaves_no_row(tmp_path: Path) -> None:
 async def test_a_queue_is_known_after_a_restart(tmp_path: Path) -> None:
     """Which of the turns waits in its conversation is in the file."""
     path = str(tmp_path / "turnwire.db")
-    store = EmbeddedStore(path)
+    store = SqliteStore(path)
     await store.open()
     await store.create_conversation(conversation())
     for name in ("a", "b"):
         await running(store, new_turn(name, on_busy="queue"))
     await running(store, new_turn("c"))
     await store.close()
-    store = EmbeddedStore(path)
+    store = SqliteStore(path)
     await store.open()
     assert await store.running_groups("ann", "c", 1) == (("a", "b"),)
     await store.close()

@@ -13,48 +13,48 @@ import pytest
 
 from store.records import Append, Appended, LogEntry, StoreError
 from store.sqlite.log import READ_BYTES_MAX, SWEEP_INTERVAL_S, SWEEP_ROWS_MAX
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.store_conformance import run, stateless_turn
 
 TTL_S = 600
 
 
 @pytest.fixture
-async def store() -> AsyncIterator[EmbeddedStore]:
+async def store() -> AsyncIterator[SqliteStore]:
     """A store in memory."""
-    made = EmbeddedStore(":memory:", log_ttl_s=TTL_S)
+    made = SqliteStore(":memory:", log_ttl_s=TTL_S)
     await made.open()
     yield made
     await made.close()
 
 
-async def accept(store: EmbeddedStore, turn: str) -> int:
+async def accept(store: SqliteStore, turn: str) -> int:
     """Accept a turn that is in no history; its epoch."""
     return (await store.accept(stateless_turn(turn))).turn.epoch
 
 
-async def end(store: EmbeddedStore, turn: str) -> None:
+async def end(store: SqliteStore, turn: str) -> None:
     """Accept and end a turn that is in no history."""
     await run(store, stateless_turn(turn))
 
 
-async def age(store: EmbeddedStore, s: float) -> None:
+async def age(store: SqliteStore, s: float) -> None:
     """All endings were stored so much earlier."""
     await store._db.run(lambda db: db.execute("UPDATE turns SET stored_ms = stored_ms - ?", (int(s * 1000),)))
 
 
-async def rows(store: EmbeddedStore) -> int:
+async def rows(store: SqliteStore) -> int:
     """How many entries the table has."""
     return await store._db.run(lambda db: int(db.execute("SELECT count(*) FROM log").fetchone()[0]))
 
 
-def a_minute_later(store: EmbeddedStore) -> None:
+def a_minute_later(store: SqliteStore) -> None:
     """Let the time until the next sweep be over."""
     store._log._sweep_at_s -= SWEEP_INTERVAL_S
 
 
 @asynccontextmanager
-async def statements(store: EmbeddedStore) -> AsyncIterator[list[str]]:
+async def statements(store: SqliteStore) -> AsyncIterator[list[str]]:
     """What SQLite is asked within the block. It names a statement again for each time that this one sets off a trigger."""
     seen: list[str] = []
     await store._db.run(lambda db: db.set_trace_callback(seen.append))
@@ -63,7 +63,7 @@ async def statements(store: EmbeddedStore) -> AsyncIterator[list[str]]:
     await store._db.run(lambda db: db.set_trace_callback(None))
 
 
-async def test_one_flush_is_one_transaction(store: EmbeddedStore) -> None:
+async def test_one_flush_is_one_transaction(store: SqliteStore) -> None:
     """Law 4: the entries of all turns are written by one statement and one commit, however many turns there are."""
     epochs = {f"t{n}": await accept(store, f"t{n}") for n in range(50)}
     async with statements(store) as seen:
@@ -77,7 +77,7 @@ async def test_one_flush_is_one_transaction(store: EmbeddedStore) -> None:
         assert (await store.append([Append("ann", turn, epoch, 4, 4, b"x")]))[0] == Appended("gap", 2)
 
 
-async def test_a_flush_judges_each_append_alone(store: EmbeddedStore) -> None:
+async def test_a_flush_judges_each_append_alone(store: SqliteStore) -> None:
     """Law 4: what continues is written, whatever is wrong with its neighbours; payloads of any bytes stay apart."""
     epochs = {turn: await accept(store, turn) for turn in ("plain", "gap", "fenced", "wished", "twice", "empty")}
     await store.request_cancel("ann", "wished", b"stop")
@@ -112,7 +112,7 @@ async def test_a_flush_judges_each_append_alone(store: EmbeddedStore) -> None:
     }
 
 
-async def test_a_failed_flush_tells_nobody_and_keeps_nothing(store: EmbeddedStore) -> None:
+async def test_a_failed_flush_tells_nobody_and_keeps_nothing(store: SqliteStore) -> None:
     """What is told is stored: a full disk is an error for the writer and silence for the followers."""
     heard: list[str] = []
     epochs = {turn: await accept(store, turn) for turn in ("t1", "t2")}
@@ -136,7 +136,7 @@ async def test_a_failed_flush_tells_nobody_and_keeps_nothing(store: EmbeddedStor
     assert await rows(store) == 2
 
 
-async def test_a_long_log_is_read_in_pieces(store: EmbeddedStore) -> None:
+async def test_a_long_log_is_read_in_pieces(store: SqliteStore) -> None:
     """A reading stops at about 1 MiB, never before its first entry, and the next one goes on from there."""
     epoch = await accept(store, "t1")
     payloads = [bytes(READ_BYTES_MAX // 4)] * 9 + [bytes(2 * READ_BYTES_MAX), b"x"]
@@ -150,7 +150,7 @@ async def test_a_long_log_is_read_in_pieces(store: EmbeddedStore) -> None:
     assert pieces == [[1, 2, 3, 4], [5, 6, 7, 8], [9], [10], [11]]
 
 
-async def test_an_expired_log_is_empty_and_the_turn_stays(store: EmbeddedStore) -> None:
+async def test_an_expired_log_is_empty_and_the_turn_stays(store: SqliteStore) -> None:
     """After its time the log answers nothing, whether it was swept or not; the turn knows where it ended."""
     await end(store, "t1")
     await age(store, TTL_S - 5)
@@ -165,7 +165,7 @@ async def test_an_expired_log_is_empty_and_the_turn_stays(store: EmbeddedStore) 
     assert (await store.turn("ann", "t1")).seq == seq > 0
 
 
-async def test_running_turns_and_young_endings_are_not_swept(store: EmbeddedStore) -> None:
+async def test_running_turns_and_young_endings_are_not_swept(store: SqliteStore) -> None:
     """Only what ended long enough ago is forgotten."""
     await end(store, "old")
     await age(store, TTL_S + 1)
@@ -178,7 +178,7 @@ async def test_running_turns_and_young_endings_are_not_swept(store: EmbeddedStor
     assert await store.log("ann", "running", 0) != []
 
 
-async def test_the_sweep_is_rare(store: EmbeddedStore) -> None:
+async def test_the_sweep_is_rare(store: SqliteStore) -> None:
     """When there is nothing left to forget the next look is a minute later."""
     await store.append([])
     await end(store, "t1")
@@ -190,7 +190,7 @@ async def test_the_sweep_is_rare(store: EmbeddedStore) -> None:
     assert await rows(store) == 0
 
 
-async def test_a_sweep_is_bounded(store: EmbeddedStore) -> None:
+async def test_a_sweep_is_bounded(store: SqliteStore) -> None:
     """However much has expired, a call deletes only so much, and the next one goes on at once."""
     epoch = await accept(store, "long")
     await store.append([Append("ann", "long", epoch, seq, seq, b"x") for seq in range(1, SWEEP_ROWS_MAX + 201)])
@@ -205,7 +205,7 @@ async def test_a_sweep_is_bounded(store: EmbeddedStore) -> None:
 async def test_a_flush_changes_few_pages_however_many_turns_there_are(tmp_path: Path) -> None:
     """An index by turn would change a page of its own for each turn, and a commit writes whole pages."""
     path = tmp_path / "turnwire.db"
-    store = EmbeddedStore(str(path), log_ttl_s=TTL_S)
+    store = SqliteStore(str(path), log_ttl_s=TTL_S)
     await store.open()
     turns, flushes = 100, 60
     epochs = {f"t{n}": await accept(store, f"t{n}") for n in range(turns)}
@@ -218,7 +218,7 @@ async def test_a_flush_changes_few_pages_however_many_turns_there_are(tmp_path: 
     await store.close()
 
 
-def pages_to_write(store: EmbeddedStore) -> int:
+def pages_to_write(store: SqliteStore) -> int:
     """How many pages the write-ahead log has had since the last call; it is empty then."""
     connection, journal = store._db._connection, store._db._journal
     assert connection is not None
@@ -232,7 +232,7 @@ def pages_to_write(store: EmbeddedStore) -> int:
 async def test_a_file_of_version_2_is_taken_over(tmp_path: Path) -> None:
     """With its logs, which had an index by turn where there is a chain now; what goes on continues them."""
     path = tmp_path / "turnwire.db"
-    store = EmbeddedStore(str(path), log_ttl_s=TTL_S)
+    store = SqliteStore(str(path), log_ttl_s=TTL_S)
     await store.open()
     epochs = {turn: await accept(store, turn) for turn in ("one", "two", "none")}
     for seq in range(1, 4):
@@ -244,7 +244,7 @@ async def test_a_file_of_version_2_is_taken_over(tmp_path: Path) -> None:
             "CREATE UNIQUE INDEX log_by_turn ON log (turn, last); PRAGMA user_version = 2;"
         )
     db.close()
-    store = EmbeddedStore(str(path), log_ttl_s=TTL_S)
+    store = SqliteStore(str(path), log_ttl_s=TTL_S)
     await store.open()
     for turn in ("one", "two"):
         await store.append([Append("ann", turn, epochs[turn], 4, 4, b"new")])

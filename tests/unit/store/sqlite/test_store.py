@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from store.records import Append, LogGap, StoreError
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from store.sqlite.turns import TURN_ID_TTL_MS
 from tests.gateway_process import clean_environment
 from tests.store_conformance import (
@@ -53,9 +53,9 @@ asyncio.run(main())
 
 
 @asynccontextmanager
-async def embedded(path: Path | str) -> AsyncIterator[EmbeddedStore]:
+async def embedded(path: Path | str) -> AsyncIterator[SqliteStore]:
     """The store of this file, open."""
-    store = EmbeddedStore(str(path))
+    store = SqliteStore(str(path))
     await store.open()
     try:
         yield store

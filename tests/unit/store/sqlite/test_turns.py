@@ -9,7 +9,7 @@ import pytest
 
 from store.records import Append, NotFound
 from store.sqlite.history import read_conversation
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from store.sqlite.turns import (
     TURN_ID_TTL_MS,
     clock_ms,
@@ -25,9 +25,9 @@ from tests.store_conformance import NOW, conversation, new_turn, run, stateless_
 
 
 @pytest.fixture
-async def store() -> AsyncIterator[EmbeddedStore]:
+async def store() -> AsyncIterator[SqliteStore]:
     """A store in memory with a running and an ended turn."""
-    made = EmbeddedStore(":memory:")
+    made = SqliteStore(":memory:")
     await made.open()
     await made.create_conversation(conversation())
     await made.accept(new_turn("running"))
@@ -36,7 +36,7 @@ async def store() -> AsyncIterator[EmbeddedStore]:
     await made.close()
 
 
-async def test_an_ended_turn_is_found_for_a_day(store: EmbeddedStore) -> None:
+async def test_an_ended_turn_is_found_for_a_day(store: SqliteStore) -> None:
     """By this store's clock, whatever time the ending gave; a running turn is found for ever."""
 
     def found(db: sqlite3.Connection, age_ms: int) -> list[str]:
@@ -51,13 +51,13 @@ async def test_an_ended_turn_is_found_for_a_day(store: EmbeddedStore) -> None:
             await store._db.run(read, "ann", "ended")
 
 
-async def test_a_turn_is_its_users_own(store: EmbeddedStore) -> None:
+async def test_a_turn_is_its_users_own(store: SqliteStore) -> None:
     """Law 12: another user's turn isn't found."""
     assert await store._db.run(find, "bob", "running") is None
     assert await store._db.run(find_record, "bob", "running") is None
 
 
-async def test_the_end_of_a_log_is_its_newest_entry(store: EmbeddedStore) -> None:
+async def test_the_end_of_a_log_is_its_newest_entry(store: SqliteStore) -> None:
     """0 before the first one; after the ending it is the ending's, though the log has expired."""
 
     def end(db: sqlite3.Connection, turn: str) -> int:
@@ -72,7 +72,7 @@ async def test_the_end_of_a_log_is_its_newest_entry(store: EmbeddedStore) -> Non
     assert await store._db.run(end, "ended") == before > 0
 
 
-async def test_what_runs_in_a_conversation_is_listed_oldest_first(store: EmbeddedStore) -> None:
+async def test_what_runs_in_a_conversation_is_listed_oldest_first(store: SqliteStore) -> None:
     """With the messages that they will become, and whether those will be the head: not after a clear."""
 
     def listed(db: sqlite3.Connection) -> list[tuple[str, str, int]]:
@@ -85,7 +85,7 @@ async def test_what_runs_in_a_conversation_is_listed_oldest_first(store: Embedde
     assert [one[2] for one in await store._db.run(listed)] == [0, 0, 1]
 
 
-async def test_all_that_a_user_runs_is_listed_oldest_first(store: EmbeddedStore) -> None:
+async def test_all_that_a_user_runs_is_listed_oldest_first(store: SqliteStore) -> None:
     """In every conversation and in none, and nothing of another user (law 12)."""
     await store.accept(stateless_turn("nowhere"))
     await store.accept(stateless_turn("theirs", "bob"))
