@@ -171,10 +171,12 @@ def _live(services: Services, writer: LogWriter) -> list[Metric]:
     turns = Counter((shown_status(one.state), label(one.model)) for one in services.registry.live() if one.owned)
     clients = services.clients.counts()
     return [
-        gauge("connections", "Clients that are here", [((name,), clients[name]) for name in TRANSPORTS], "transport"),
-        gauge("turns", "Turns that run here", turns.items(), "state", "model"),
-        gauge("store_degraded", "1 while the log can't be written", [((), writer.degraded)]),
-        gauge("draining", "1 while this instance leaves", [((), services.runner.draining)]),
+        gauge(
+            "connections", "Open client connections.", [((name,), clients[name]) for name in TRANSPORTS], "transport"
+        ),
+        gauge("turns", "Running and queued turns on this instance.", turns.items(), "state", "model"),
+        gauge("store_degraded", "Store degradation: 1 while the log can't be written.", [((), writer.degraded)]),
+        gauge("draining", "Drain: 1 while this instance drains.", [((), services.runner.draining)]),
     ]
 
 

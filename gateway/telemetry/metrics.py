@@ -57,34 +57,42 @@ class Telemetry:
         def histogram(name: str, says: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(f"turnwire_{name}_seconds", says, labels, buckets=buckets, registry=registry)
 
-        self.build = Info("turnwire_build", "What runs here", registry=registry)
+        self.build = Info("turnwire_build", "Version of the gateway.", registry=registry)
         self.build.info({"version": __version__})
-        self.opened = counter("connections_opened", "Sockets accepted, and HTTP requests with a session", "transport")
-        self.closed = counter("connections_closed", "Sockets closed by the gateway", "code")
-        self.slow = counter("slow_clients", "Clients let go because they read too slowly (4501)", "transport")
-        self.refusals = counter("refusals", "Requests and openings answered with an error", "code")
-        self.started = counter("turns_started", "Turns accepted here", "model")
-        self.ended = counter("turns_ended", "Turns ended here", "status", "model")
-        self.taken_over = counter("takeovers", "Turns taken over from another instance")
-        self.tokens = counter("tokens", "Tokens of ended turns", "kind", "model")
-        self.cost = counter("cost_usd", "What ended turns cost, where a price is known", "model")
-        self.attempts = counter("provider_attempts", "Requests to providers", "provider")
-        self.provider_errors = counter("provider_errors", "Requests to providers that failed", "provider", "code")
-        self.retries = counter("retries", "Attempts repeated before the first token")
-        self.fallbacks = counter("fallbacks", "Turns that went on with another model", "model")
-        self.resumes = counter("resumes", "Attachments behind a position", "outcome")
-        self.replayed = counter("replayed_bytes", "Events that were there already, to attachments")
-        self.store_errors = counter("store_errors", "Calls of the store that failed", "operation")
-        self.degradations = counter("store_degradations", "How often the log could not be written")
-        self.first_token = histogram(
-            "first_token", "From acceptance to the first part or delta", FIRST_TOKEN_BUCKETS_S, "model"
+        self.opened = counter(
+            "connections_opened", "Opened client connections: sockets, and HTTP requests with a session.", "transport"
         )
-        self.turn = histogram("turn", "From acceptance to the ending", TURN_BUCKETS_S, "status")
-        self.cancel = histogram("cancel", "From a wish to stop to its answer", LATENCY_BUCKETS_S, "where")
-        self.store = histogram("store", "Calls of the store", LATENCY_BUCKETS_S, "operation")
-        self.gap = histogram("token_gap", "Between two batches of a turn, sampled", TOKEN_BUCKETS_S)
-        self.added = histogram("added_latency", "From a provider's batch to the socket, sampled", LATENCY_BUCKETS_S)
-        self.loop_lag = histogram("loop_lag", "How late the event loop ran a timer", LATENCY_BUCKETS_S)
+        self.closed = counter("connections_closed", "Sockets closed by the gateway.", "code")
+        self.slow = counter("slow_clients", "Clients dropped because they read too slowly (4501).", "transport")
+        self.refusals = counter("refusals", "Requests and openings answered with an error.", "code")
+        self.started = counter("turns_started", "Turns accepted by this instance.", "model")
+        self.ended = counter("turns_ended", "Turns ended on this instance.", "status", "model")
+        self.taken_over = counter("takeovers", "Turns taken over from another instance.")
+        self.tokens = counter("tokens", "Tokens of ended turns.", "kind", "model")
+        self.cost = counter("cost_usd", "Cost of ended turns in US dollars, if a price is known.", "model")
+        self.attempts = counter("provider_attempts", "Requests to providers.", "provider")
+        self.provider_errors = counter("provider_errors", "Failed requests to providers.", "provider", "code")
+        self.retries = counter("retries", "Attempts that followed a failed attempt.")
+        self.fallbacks = counter("fallbacks", "Turns that continued with this fallback model.", "model")
+        self.resumes = counter("resumes", "Attachments after a position, continued or reset.", "outcome")
+        self.replayed = counter(
+            "replayed_bytes", "Approximate bytes of replayed events: those published before the attachment."
+        )
+        self.store_errors = counter("store_errors", "Failed store calls.", "operation")
+        self.degradations = counter("store_degradations", "Periods in which the log could not be written.")
+        self.first_token = histogram(
+            "first_token", "Time from acceptance to the first part or delta.", FIRST_TOKEN_BUCKETS_S, "model"
+        )
+        self.turn = histogram("turn", "Time from acceptance to the ending.", TURN_BUCKETS_S, "status")
+        self.cancel = histogram("cancel", "Time from a cancel request to its answer.", LATENCY_BUCKETS_S, "where")
+        self.store = histogram("store", "Duration of store calls.", LATENCY_BUCKETS_S, "operation")
+        self.gap = histogram("token_gap", "Time between two batches of a turn, sampled.", TOKEN_BUCKETS_S)
+        self.added = histogram(
+            "added_latency",
+            "Time from a provider's batch to the end of its write to a socket, sampled.",
+            LATENCY_BUCKETS_S,
+        )
+        self.loop_lag = histogram("loop_lag", "Delay with which the event loop ran a timer.", LATENCY_BUCKETS_S)
 
     def model(self, model: str) -> str:
         """Return the label of the model."""
