@@ -4,8 +4,8 @@ import { Attachments } from "./attachments.js";
 import { Conversation } from "./conversation.js";
 import { closed, TurnwireError } from "./errors.js";
 import { FollowedTurns } from "./followed_turns.js";
-import { Link } from "./link.js";
-import { LiveTurns } from "./live_turns.js";
+import { Link } from "./reconnecting_socket.js";
+import { LiveTurns } from "./running_turn_ids.js";
 import { conversationPages } from "./pages.js";
 import { Requests } from "./requests.js";
 

@@ -15,7 +15,7 @@ export class FollowedTurns {
   #connection;
 
   /**
-   * @param {import("./live_turns.js").LiveTurns} live keeps their ids over a reload
+   * @param {import("./running_turn_ids.js").LiveTurns} live keeps their ids over a reload
    * @param {import("./attachments.js").Attachments} attachments
    * @param {object} connection what they need of it: `cancel` one, `detach` one, the `conversation` with an id, `tell` an event
    */
