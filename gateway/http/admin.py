@@ -28,13 +28,13 @@ CLOSED = "closed by the operator"
 
 
 class AdminList(p.Request, frozen=True, tag="admin.list"):
-    """The turns or connections of this instance, of `user` or of all users."""
+    """List the turns or connections of this instance: of `user`, or of all users."""
 
     user: Name | None = None
 
 
 class AdminStop(p.Request, frozen=True, tag="admin.stop"):
-    """Stop a turn. `user` is required if it runs on another instance, or if several users have a turn with this id."""
+    """Cancel a turn. `user` is required if it runs on another instance, or if several users have a turn with this id."""
 
     turn: Name
     user: Name | None = None
@@ -42,13 +42,17 @@ class AdminStop(p.Request, frozen=True, tag="admin.stop"):
 
 
 class AdminClose(p.Request, frozen=True, tag="admin.close"):
-    """Close a connection of this instance permanently, with the close code 4403."""
+    """Close a connection of this instance with the close code 4403, so that its client doesn't reconnect by itself."""
 
     connection: Name
 
 
+class AdminDrain(p.Request, frozen=True, tag="admin.drain"):
+    """Accept no new turns and sockets, as after SIGTERM, but keep running until the process is stopped."""
+
+
 class RunningTurn(Struct, frozen=True):
-    """A turn that runs on this instance. `readers` is the number of its connections that are attached to the turn."""
+    """A turn that runs on this instance. `readers` is the number of clients that are attached to it here."""
 
     turn: str
     user: str
@@ -61,14 +65,14 @@ class RunningTurn(Struct, frozen=True):
 
 
 class LiveTurns(Struct, frozen=True):
-    """The turns of this instance, oldest first."""
+    """The turns that run on this instance, oldest first."""
 
     instance: str
     turns: list[RunningTurn]
 
 
 class LiveConnection(Struct, frozen=True):
-    """A client of this instance, with the number of turns that it is attached to and the bytes that wait for it."""
+    """A client connection of this instance, with the number of attached turns and the bytes that wait to be sent."""
 
     connection: str
     user: str
@@ -79,14 +83,14 @@ class LiveConnection(Struct, frozen=True):
 
 
 class LiveConnections(Struct, frozen=True):
-    """The clients of this instance, oldest first."""
+    """The client connections of this instance, oldest first."""
 
     instance: str
     connections: list[LiveConnection]
 
 
 class Stopped(Struct, frozen=True):
-    """The outcome for each turn, by its id."""
+    """The result for each turn, by its id."""
 
     turns: dict[str, str]
 
@@ -172,7 +176,7 @@ async def close(context: RequestContext) -> Response:
 async def begin_drain(context: RequestContext) -> Response:
     """Start to drain this instance. It is no longer ready, but runs until it is stopped. Raises `ApiError`."""
     context.principal.require("admin")
-    from_body(AdminList, {}, await context.body(context.services.settings.frame_bytes), ())
+    from_body(AdminDrain, {}, await context.body(context.services.settings.frame_bytes), ())
     answer = Json(Nothing(), 202, NO_STORE)
     answer.background = BackgroundTask(drain, context.services)
     return answer

@@ -14,7 +14,9 @@ from gateway.protocol.codec import BY_SUBPROTOCOL
 from gateway.protocol.events import Unasked
 from gateway.protocol.results import RESULTS
 
-SUMMARY = "One socket, many turns. docs/protocol.md has the laws; /openapi.json describes the same over HTTP."
+SUMMARY = (
+    "Many chat turns over one WebSocket. docs/protocol.md is the specification; /openapi.json describes the HTTP API."
+)
 CHANNEL = {"$ref": "#/channels/socket"}
 EVENTS: tuple[type[Struct], ...] = get_args(Unasked)
 
@@ -48,7 +50,7 @@ def asyncapi(host: str) -> dict[str, Any]:
             "gateway": {
                 "host": "{host}",
                 "protocol": "ws",
-                "description": f"Subprotocols, one of which a client offers: {', '.join(BY_SUBPROTOCOL)}.",
+                "description": f"Subprotocols that a client may offer: {', '.join(BY_SUBPROTOCOL)}.",
                 "variables": {"host": {"default": host}},
             }
         },
@@ -97,7 +99,7 @@ def _request(request: type[Struct]) -> Schema:
 def _events() -> Schema:
     return {
         "action": "send",
-        "summary": "What arrives unasked.",
+        "summary": "Frames that the server sends without a request.",
         "channel": CHANNEL,
         "messages": [_in_channel(_tag(event)) for event in EVENTS],
     }

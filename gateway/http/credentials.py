@@ -19,7 +19,10 @@ Name = Annotated[str, Meta(min_length=1, max_length=1000, pattern=PLAIN)]
 
 
 class Revocation(p.Request, frozen=True, tag="revocation"):
-    """A token by its `jti`, an API key by its id, or what `user` was issued before `before` (RFC 3339; default now)."""
+    """Revoke a token by its `jti`, an API key by its id, or the credentials that `user` was issued before `before`.
+
+    `before` is an RFC 3339 time, by default now.
+    """
 
     jti: Name | None = None
     key: Name | None = None

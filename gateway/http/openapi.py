@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from inspect import cleandoc
 from typing import Annotated, Any, get_args
 
 from msgspec import Meta, Struct
@@ -18,7 +19,7 @@ from gateway.http.schemas import Schema, given, named_in, only, ref, schemas_of
 from gateway.protocol.errors import ErrorBody
 from gateway.protocol.events import Durability, GoingAway, Heartbeat, TurnDetached, TurnEvent
 
-SUMMARY = "Chat turns with language models: streamed, resumed, cancelled. The socket is described in /asyncapi.json."
+SUMMARY = "Chat turns with language models: streamed, resumable, cancellable. /asyncapi.json describes the WebSocket."
 
 
 class Refused(Struct, frozen=True):
@@ -40,9 +41,9 @@ ASIDES: tuple[type[Struct], ...] = (TurnDetached, Heartbeat, Durability, GoingAw
 """The frames of a stream without a seq: a line of NDJSON, or a comment in server-sent events."""
 
 HEADERS = {
-    "Location": "Where it is.",
-    "Preference-Applied": "That the preference was followed.",
-    "Retry-After": "Seconds until it makes sense to come back, where that is known.",
+    "Location": "The path of the turn or the conversation.",
+    "Preference-Applied": "The preference that was applied.",
+    "Retry-After": "The seconds to wait before a retry, if known.",
 }
 
 
@@ -87,7 +88,7 @@ def _operation(operation: Operation, schemas: dict[str, Schema]) -> Schema:
         "responses": _responses(operation),
     }
     if operation.request is not None and operation.request.__doc__:
-        shown["description"] = operation.request.__doc__
+        shown["description"] = cleandoc(operation.request.__doc__)
     if operation.has_body and operation.request is not None:
         name = f"{operation.request.__name__}Body"
         body = only(schemas[operation.request.__name__], operation.fields)
@@ -125,8 +126,11 @@ def _responses(operation: Operation) -> Schema:
     }
     return {
         **shown,
-        "4XX": {"description": "Refused; `error.path` says which field.", **refused},
-        "5XX": {"description": "Failed; `error.retryable` says whether to try again.", **refused},
+        "4XX": {
+            "description": "The request was refused. `error.path` names the invalid field, if there is one.",
+            **refused,
+        },
+        "5XX": {"description": "The request failed. `error.retryable` is true if a retry can succeed.", **refused},
     }
 
 

@@ -107,7 +107,7 @@ class Field(Struct, frozen=True):
 
 
 class PartGet(p.Request, frozen=True, tag="part.get"):
-    """A part of a message, by the message's id and the part's number, from 0."""
+    """Get the data of an image or a file in a message. `number` is the part's number, from 0."""
 
     message: p.Key
     number: Annotated[int, Meta(ge=0, le=999_999)]

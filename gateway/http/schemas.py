@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -25,15 +26,21 @@ def schemas_of(kinds: Iterable[type[Struct]]) -> dict[str, Schema]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a copy of `value` with `^` and `$` in patterns: ECMA 262 has no `\\A` and `\\Z`."""
+    """Return a copy of `value` with `^` and `$` in patterns, and without the indentation of docstrings.
+
+    ECMA 262 has no `\\A` and `\\Z`.
+    """
     if isinstance(value, dict):
         return {
-            key: inner.replace(r"\A", "^").replace(r"\Z", "$")
-            if key == "pattern" and isinstance(inner, str)
-            else _plain(inner)
-            for key, inner in value.items()
+            key: _plain_text(key, inner) if isinstance(inner, str) else _plain(inner) for key, inner in value.items()
         }
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _plain_text(key: str, text: str) -> str:
+    if key == "pattern":
+        return text.replace(r"\A", "^").replace(r"\Z", "$")
+    return cleandoc(text) if key == "description" else text
 
 
 def named_in(value: Any, schemas: dict[str, Schema]) -> dict[str, Schema]:

@@ -52,7 +52,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TurnStarted(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.started"):
-    """The turn is accepted. This is always the first event."""
+    """The turn was accepted. This is always the first event."""
 
     turn: str
     seq: int
@@ -66,7 +66,7 @@ class TurnStarted(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn
 
 
 class TurnStatus(Struct, frozen=True, kw_only=True, tag_field="type", tag="turn.status", omit_defaults=True):
-    """The turn's status has changed, but it goes on. `status` determines which optional fields are present."""
+    """The turn's status has changed; the turn continues. `status` determines which optional fields are present."""
 
     turn: str
     seq: int
@@ -107,7 +107,7 @@ class TurnDelta(Struct, frozen=True, gc=False, tag_field="type", tag="turn.delta
 
 
 class TurnReset(Struct, frozen=True, tag_field="type", tag="turn.reset"):
-    """Discard what you hold of the turn's message. Your position is now this `epoch` and `seq`."""
+    """The received parts of the turn's message are invalid. Discard them; the position is now this `epoch` and `seq`."""
 
     turn: str
     seq: int
@@ -157,7 +157,7 @@ TurnEvent = TurnStarted | TurnStatus | TurnPart | TurnDelta | TurnReset | Ending
 
 
 class TurnDetached(Struct, frozen=True, tag_field="type", tag="turn.detached"):
-    """No more events of this turn arrive on this connection. Attach again to go on."""
+    """No more events of this turn are sent on this connection. Attach again to continue."""
 
     turn: str
     reason: str
@@ -184,13 +184,13 @@ class Ready(Struct, frozen=True, kw_only=True, tag_field="type", tag="ready"):
 
 
 class Heartbeat(Struct, frozen=True, tag_field="type", tag="heartbeat"):
-    """Nothing else was sent for a while. `t` is the server's clock in ms since 1970."""
+    """Sent after a period without other frames. `t` is the server's clock in ms since 1970."""
 
     t: int
 
 
 class ConversationUpdated(Struct, frozen=True, kw_only=True, tag_field="type", tag="conversation.updated"):
-    """The conversation's own fields have changed. Read it again for the fields that aren't here."""
+    """The conversation's own fields have changed. Get the conversation for the fields that aren't included."""
 
     conversation: str
     revision: int
@@ -205,7 +205,7 @@ class ConversationDeleted(Struct, frozen=True, tag_field="type", tag="conversati
 
 
 class Durability(Struct, frozen=True, tag_field="type", tag="durability"):
-    """Whether this instance reaches its store. Streams go on if it doesn't, and the log catches up later."""
+    """Whether this instance can reach its store. If it can't, streams continue, and the log is written later."""
 
     state: Literal["ok", "degraded"]
 

@@ -45,14 +45,14 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
 
 
 class Position(Struct, frozen=True, forbid_unknown_fields=True):
-    """A client's position in a turn: the last `seq` that it holds, and the `epoch` in which that was written."""
+    """A client's position in a turn: the last received `seq`, and the `epoch` in which it was written."""
 
     epoch: Count
     seq: Count
 
 
 class InputMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """A message of a stateless turn. Only `role` and `parts` are used; other fields may stay as they came."""
+    """A message of a stateless turn. Only `role` and `parts` are used; other fields are ignored."""
 
     role: Role
     parts: list[Part]
@@ -110,7 +110,7 @@ class TurnCancel(Request, frozen=True, tag="turn.cancel"):
 
 
 class TurnAttach(Request, frozen=True, tag="turn.attach"):
-    """Attach to one or more turns, each from a position on."""
+    """Attach to one or more turns, each from a position."""
 
     turn: Key | None = None
     epoch: Count | None = None
@@ -119,7 +119,7 @@ class TurnAttach(Request, frozen=True, tag="turn.attach"):
 
 
 class TurnDetach(Request, frozen=True, tag="turn.detach"):
-    """Detach from a turn. The turn goes on."""
+    """Detach from a turn. The turn continues."""
 
     turn: Key
 
@@ -165,7 +165,7 @@ class ConversationUpdate(Request, frozen=True, tag="conversation.update"):
 
 
 class ConversationClear(Request, frozen=True, tag="conversation.clear"):
-    """Start later turns from an empty context. The history stays."""
+    """Start later turns with an empty context. The messages are kept."""
 
     conversation: Key
 
@@ -206,7 +206,7 @@ class FeedbackPut(Request, frozen=True, tag="feedback.put"):
 
 
 class ModelsList(Request, frozen=True, tag="models.list"):
-    """List the models and what each can do."""
+    """List the models and their features."""
 
 
 class UsageGet(Request, frozen=True, tag="usage.get"):
@@ -255,7 +255,7 @@ class ResultPiece(Struct, frozen=True, tag_field="type", tag="result.piece"):
 
 
 class ErrorAnswer(Struct, frozen=True, tag_field="type", tag="error", omit_defaults=True):
-    """The request failed. `id` is absent if the request had none, or none that could be read."""
+    """The request failed. `id` is absent if the request had no id or an invalid one."""
 
     error: ErrorBody
     id: str | None = None

@@ -21,14 +21,14 @@ class Nothing(Struct, frozen=True):
 
 
 class Identity(Struct, frozen=True):
-    """The authenticated user, and when the credential expires."""
+    """The authenticated user, and the time at which the credential expires."""
 
     user: str
     expires_at: str | UnsetType = UNSET
 
 
 class Ticket(Struct, frozen=True):
-    """A one-time ticket, and when it expires."""
+    """A one-time ticket, and the time at which it expires."""
 
     ticket: str
     expires_at: str
@@ -56,7 +56,7 @@ class Cancelled(Struct, frozen=True):
 
 
 class Attachment(Struct, frozen=True):
-    """Where delivery of a turn's events goes on (`from`), or the `error` why the turn can't be attached."""
+    """The `seq` after which a turn's events are sent (`from`), or the `error` if the turn can't be attached."""
 
     conversation: str | UnsetType | None = UNSET
     status: TurnState | UnsetType = UNSET
@@ -134,7 +134,7 @@ class Models(Struct, frozen=True):
 
 
 class Sums(Struct, frozen=True):
-    """The usage and cost of ended turns, added up."""
+    """The total usage and cost of ended turns."""
 
     usage: Usage
     cost: Cost | None

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from gateway.http.admin import AdminClose, AdminList, AdminStop
+from gateway.http.admin import AdminClose, AdminDrain, AdminList, AdminStop
 from gateway.http.credentials import Revocation
 from gateway.http.operation import PartGet
 from gateway.protocol import requests as p
@@ -86,7 +86,7 @@ def texts_in(kind: inspect.Type) -> Iterator[inspect.StrType]:
         yield from texts_in(kind.key_type)
 
 
-@pytest.mark.parametrize("kind", [*TYPES.values(), PartGet, Revocation, AdminList, AdminStop, AdminClose])
+@pytest.mark.parametrize("kind", [*TYPES.values(), PartGet, Revocation, AdminList, AdminStop, AdminClose, AdminDrain])
 def test_every_name_is_of_what_can_be_seen(kind: type[p.Request]) -> None:
     """Each text of a request, over the socket or over HTTP, is either free, by this list, or can hold no escape."""
     info = inspect.type_info(kind)
