@@ -77,7 +77,7 @@ def ready_line(gateway: Gateway, port: int) -> str:
     keys = f"keys for {', '.join(keyed)}" if keyed else "no provider keys, the demo model needs none"
     access = f"auth by {settings.auth}"
     if settings.auth == "none":
-        access = "auth is off (loopback only)" if settings.loopback_only else "AUTH IS OFF AND THE NETWORK MAY COME IN"
+        access = "auth is off (loopback only)" if settings.loopback_only else "AUTH IS OFF, AND THE NETWORK HAS ACCESS"
     return f"Turnwire is ready: open {settings.page_url} - {keys} - {access}"
 
 

@@ -89,7 +89,7 @@ async def test_the_page_adds_a_provider(tmp_path: Path) -> None:
             r"acme/large \(default\) +acme +64k +0.40 / 1.20 +tools +ready",
             await turnwire(tmp_path, environment, "models"),
         )
-        assert "acme/large answers, by Acme as large." in await turnwire(tmp_path, environment, "check", "acme/large")
+        assert "acme/large: answered by Acme as large." in await turnwire(tmp_path, environment, "check", "acme/large")
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
             listed = {model["id"]: model for model in (await c.request("models.list"))["models"]}["acme/large"]
             assert (listed["context_window"], listed["available"]) == (64_000, True)

@@ -12,27 +12,31 @@ from urllib.request import Request, urlopen
 from gateway.commands.options import FAILED, fail, settings_of
 from gateway.settings import Settings
 
-HELP = "see an instance's turns and connections, stop one, or drain it"
+HELP = "list the turns and connections of an instance, stop one of them, or drain the instance"
 TIMEOUT_S = 10
 
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options of this command to `parser`."""
-    parser.add_argument("--url", dest="admin_url", help="the instance (TURNWIRE_ADMIN_URL, the one of HOST and PORT)")
     parser.add_argument(
-        "--token", dest="admin_token", help="@FILE with a token or key of scope admin (TURNWIRE_ADMIN_TOKEN)"
+        "--url", dest="admin_url", help="URL of the instance (default: TURNWIRE_ADMIN_URL, or HOST and PORT)"
+    )
+    parser.add_argument(
+        "--token",
+        dest="admin_token",
+        help="@FILE that contains a token or key with the scope admin (default: TURNWIRE_ADMIN_TOKEN)",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, says in (("turns", "the turns that run there"), ("connections", "the clients that are there")):
+    for name, says in (("turns", "list the running turns"), ("connections", "list the client connections")):
         listing = actions.add_parser(name, help=says)
-        listing.add_argument("--user", help="of this user alone")
-    stop = actions.add_parser("stop", help="stop a turn")
+        listing.add_argument("--user", help="only those of this user")
+    stop = actions.add_parser("stop", help="cancel a turn")
     stop.add_argument("turn", metavar="TURN")
-    stop.add_argument("--user", help="whose turn it is, if it runs on another instance")
-    stop.add_argument("--reason", help="what its client is told")
-    close = actions.add_parser("close", help="close a connection for good; its turns go on")
+    stop.add_argument("--user", help="the turn's user; required if the turn runs on another instance")
+    stop.add_argument("--reason", help="reason to send to the client")
+    close = actions.add_parser("close", help="close a connection permanently; its turns continue")
     close.add_argument("connection", metavar="CONNECTION")
-    actions.add_parser("drain", help="take no new turns, send the clients elsewhere, let running turns end")
+    actions.add_parser("drain", help="accept no new turns, let running turns end, and disconnect the clients")
 
 
 def run(options: Namespace) -> None:
@@ -51,7 +55,7 @@ def run(options: Namespace) -> None:
         print(f"{options.connection}: closed")
     else:
         _ask(settings, "POST", "drain", {})
-        print("It drains, and /ready says so. Stop it when its turns have ended: turnwire admin turns")
+        print("The instance drains, and /ready returns 503. Stop it when its turns have ended: turnwire admin turns")
 
 
 def _ask(settings: Settings, method: str, what: str, body: dict[str, str] | None = None) -> Any:

@@ -24,7 +24,7 @@ from providers.base import (
 )
 from providers.catalog.catalog import Catalog, Providers
 
-HELP = "make one tiny real turn with a model, and print its timings or why it failed"
+HELP = "run one tiny real turn with a model, and print its timings or the reason for its failure"
 QUESTION = "Answer with the one word: ready"
 OUTPUT_TOKENS_MAX = 64
 """Enough for one word, and for some reasoning before it."""
@@ -32,7 +32,7 @@ OUTPUT_TOKENS_MAX = 64
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options of this command to `parser`."""
-    parser.add_argument("model", metavar="MODEL", help="a model's id, an alias, or PROVIDER/MODEL")
+    parser.add_argument("model", metavar="MODEL", help="model id, alias, or PROVIDER/MODEL")
 
 
 def run(options: Namespace) -> None:
@@ -46,7 +46,11 @@ def run(options: Namespace) -> None:
     try:
         report = asyncio.run(_check(catalog, settings, model))
     except ProviderError as error:
-        more = [f"\n  {name}: {text}" for name, text in (("detail", error.detail), ("it said", error.said)) if text]
+        more = [
+            f"\n  {name}: {text}"
+            for name, text in (("detail", error.detail), ("provider's message", error.said))
+            if text
+        ]
         fail(f"{model} can't be used: {error.message} ({error.code}){''.join(more)}", FAILED)
     print("\n".join(report))
 
@@ -56,7 +60,7 @@ async def _check(catalog: Catalog, settings: Settings, model: str) -> list[str]:
     route = catalog.resolve(model)
     providers = Providers(catalog, settings.timeouts)
     await providers.load(route)
-    lines = [f"{model} answers, by {route.title} as {route.model}."]
+    lines = [f"{model}: answered by {route.title} as {route.model}."]
     endpoint = catalog.endpoint(route.provider)
     connect_s = await _connect_s(endpoint.proxy or endpoint.base_url, settings.connect_timeout_s)
     if connect_s is not None:

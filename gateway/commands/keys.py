@@ -9,18 +9,20 @@ from gateway.commands.options import WRONGLY_CALLED, fail
 from gateway.identity.api_keys import new_key
 from gateway.identity.principal import DEFAULT_SCOPES, SCOPES, known_scopes
 
-HELP = "make an API key"
+HELP = "create an API key"
 
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options of this command to `parser`."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    new = actions.add_parser("new", help="print a new key, once, and its line for the file of TURNWIRE_API_KEYS")
+    new = actions.add_parser("new", help="create a key: print it once, with its line for the file of TURNWIRE_API_KEYS")
     whose = new.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--user", help="the key is this user's")
-    whose.add_argument("--service", help="the key is a service's, which may speak for its users")
-    new.add_argument("--scopes", help="some of chat,read,cancel,admin,as (chat,read,cancel; for a service as, too)")
-    new.add_argument("--days", type=float, help="how long it counts (until its line is taken away)")
+    whose.add_argument("--user", help="user that the key belongs to")
+    whose.add_argument("--service", help="service that the key belongs to; it can act for its users")
+    new.add_argument(
+        "--scopes", help="some of chat,read,cancel,admin,as (default: chat,read,cancel; for a service also as)"
+    )
+    new.add_argument("--days", type=float, help="lifetime in days (default: until its line is removed)")
 
 
 def run(options: Namespace) -> None:
@@ -43,5 +45,5 @@ def run(options: Namespace) -> None:
         )
     except ValueError as error:
         fail(f"That makes no key: {error}.", WRONGLY_CALLED)
-    print(f"The key, which is shown this once: {key}\nIts line for the file of TURNWIRE_API_KEYS:", file=sys.stderr)
+    print(f"The key, shown only once: {key}\nThe line for the file of TURNWIRE_API_KEYS:", file=sys.stderr)
     print(line)

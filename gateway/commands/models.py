@@ -9,7 +9,7 @@ from gateway.commands.options import catalog_of, settings_of
 from providers.catalog.prices import per_million
 from providers.route import ModelInfo
 
-HELP = "list the models that can be used here, and what the others need"
+HELP = "list the models that are ready to use, and what the others need"
 _USUAL = {"chat", "streaming"}
 
 
@@ -22,7 +22,7 @@ def run(options: Namespace) -> None:
     settings = settings_of(options)
     catalog = catalog_of(settings)
     default = settings.default_model or catalog.default_model
-    rows = [("MODEL", "PROVIDER", "CONTEXT", "USD IN / OUT", "CAN", "")]
+    rows = [("MODEL", "PROVIDER", "CONTEXT", "USD IN / OUT", "FEATURES", "STATUS")]
     for model in sorted(catalog.models(per_million), key=lambda model: not model.available):
         route = catalog.find(model.id)[0]
         needs = catalog.missing(route)
@@ -31,13 +31,13 @@ def run(options: Namespace) -> None:
         can = " ".join(feature for feature in model.features if feature not in _USUAL)
         rows.append((named, model.type, _tokens(model), _price(model), can, f"needs {needs}" if needs else "ready"))
     print("\n".join(_table(rows)))
-    print("\nPrices are for a million tokens. Any other model of a provider is named PROVIDER/MODEL:\n")
-    providers = [("PROVIDER", "", "")]
+    print("\nPrices are per million tokens. Any other model of a provider is available as PROVIDER/MODEL:\n")
+    providers = [("PROVIDER", "NAME", "STATUS")]
     for name, row, needs in sorted(catalog.providers(), key=lambda one: bool(one[2])):
         if ":" not in name and row.dialect != "demo":
             providers.append((name, row.title, f"needs {needs}" if needs else "ready"))
     print("\n".join(_table(providers)))
-    print("\nturnwire check MODEL asks one of them something small.")
+    print("\nturnwire check MODEL runs one tiny turn with a model.")
 
 
 def _tokens(model: ModelInfo) -> str:

@@ -37,13 +37,15 @@ def warn_of_onlookers(given: Mapping[str, Any], settings: Settings) -> None:
             files.append(value[1:])
         elif name in given and is_secret(value):
             _say(
-                f"{option_of(name)} holds a secret, and every user of this machine can read command lines. Put it into"
-                f" a file and give {option_of(name)} @FILE, or set {variables[0]}."
+                f"{option_of(name)} contains a secret, and every user of this machine can read command lines. Put the secret"
+                f" into a file and use {option_of(name)} @FILE, or set {variables[0]}."
             )
     for file in files:
         with suppress(OSError):
             if os.stat(file).st_mode & MORE_THAN_A_GROUP_READS:
-                _say(f"Others on this machine may read or change {file}, which is secret: chmod 640 it, or less.")
+                _say(
+                    f"Other users of this machine can read or change {file}, which contains secrets: run chmod 640, or stricter."
+                )
 
 
 def _say(warning: str) -> None:

@@ -21,17 +21,23 @@ HELP = "serve the gateway and its page (the default command)"
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options of this command to `parser`."""
-    parser.add_argument("--host", help="address to listen on (HOST, 127.0.0.1)")
-    parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (PORT, 8000)")
+    parser.add_argument("--host", help="address to listen on (default: HOST, or 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on, 0 for a free port (default: PORT, or 8000)")
     parser.add_argument(
         "--store",
         help="sqlite:///FILE, redis://HOST:PORT, or @FILE with such a URL in its first line"
-        " (TURNWIRE_STORE or REDIS_URL, sqlite:///turnwire.db)",
+        " (default: TURNWIRE_STORE or REDIS_URL, or sqlite:///turnwire.db)",
     )
     parser.add_argument(
-        "--workers", type=int, help="processes on the port; more than 1 needs Redis as the store (TURNWIRE_WORKERS, 1)"
+        "--workers",
+        type=int,
+        help="processes that share the port; more than 1 requires Redis as the store (default: TURNWIRE_WORKERS, or 1)",
     )
-    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], help="(TURNWIRE_LOG_LEVEL)")
+    parser.add_argument(
+        "--log-level",
+        choices=["debug", "info", "warning", "error"],
+        help="lowest level that is logged (default: TURNWIRE_LOG_LEVEL, or info)",
+    )
 
 
 def run(options: Namespace) -> None:

@@ -112,5 +112,5 @@ def test_the_ready_line_says_where_and_with_what() -> None:
     assert "keys for openai -" in keyed
     azure = {"AZURE_OPENAI_API_KEY": "k", "AZURE_OPENAI_ENDPOINT": "https://x.example", "OPENROUTER_API_KEY": "k"}
     assert "keys for azure, openrouter -" in ready_line(Gateway(make_settings(), azure), 1)
-    assert "THE NETWORK MAY COME IN" in keyed
+    assert "THE NETWORK HAS ACCESS" in keyed
     assert "secret" not in keyed

@@ -31,7 +31,7 @@ async def test_a_model_that_answers() -> None:
         code, out, err = await check(upstream.openai_url, "kimi/some-model")
         assert (code, err) == (0, "")
         assert re.fullmatch(
-            r"kimi/some-model answers, by Kimi as some-model\.\n"
+            r"kimi/some-model: answered by Kimi as some-model\.\n"
             r"  connect +\d+ ms\n  first token +\d+ ms\n  total +\d+ ms\n  tokens +9 in, 1 out\n  finish +stop\n",
             out,
         )

@@ -29,7 +29,9 @@ def rows(capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, list[str]], dict
 
 def split(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
     """The output before and after the sentence between the tables."""
-    before, sentence, after = capsys.readouterr().out.partition("Any other model of a provider is named PROVIDER/MODEL")
+    before, sentence, after = capsys.readouterr().out.partition(
+        "Any other model of a provider is available as PROVIDER/MODEL"
+    )
     assert sentence
     return before, after
 

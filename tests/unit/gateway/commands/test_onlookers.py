@@ -81,5 +81,5 @@ def test_a_file_of_secrets_that_others_may_read_is_said(
         options["store" if kind == "store" else "admin_token"] = f"@{file}"
     settings_of(Namespace(**options))
     said = capsys.readouterr().err
-    assert (f"{file}, which is secret: chmod 640" in said) is seen
+    assert (f"{file}, which contains secrets: run chmod 640" in said) is seen
     assert said.count("\n") == seen
