@@ -1,56 +1,59 @@
-/** Types of turnwire.js. The protocol's own words and rules stand in docs/protocol.md. */
+/** Types of turnwire.js. docs/protocol.md defines the protocol. */
 
 export type CodecName = "json" | "msgpack";
 
-export interface Codec<Encoded, Taken = Encoded> {
+export interface Codec<Encoded, Decodable = Encoded> {
   readonly name: CodecName;
   readonly subprotocol: string;
   encode(frame: unknown): Encoded;
-  decode(data: Taken): any;
-  /** The size of an encoded frame on the wire, without WebSocket's own 2 to 14 bytes. */
-  bytes(data: Taken): number;
+  decode(data: Decodable): any;
+  /** Returns the size of an encoded frame in bytes, without WebSocket's own 2 to 14 bytes. */
+  bytes(data: Decodable): number;
 }
 
-/** Both codecs, to weigh the one against the other: `codecs.json.bytes(codecs.json.encode(frame))`. */
+/** Both codecs, for example to compare sizes: `codecs.json.bytes(codecs.json.encode(frame))`. */
 export const codecs: Readonly<{
   json: Codec<string>;
   msgpack: Codec<Uint8Array, ArrayBuffer | Uint8Array>;
 }>;
 
 export interface ConnectOptions {
-  /** The gateway's socket, `ws:` or `wss:`. Default: `socketUrl()`. */
+  /** The gateway's WebSocket URL, `ws:` or `wss:`. Default: `socketUrl()`. */
   url?: string | URL;
   codec?: CodecName;
-  /** Gives a credential for the `auth` frame; asked for every opening, and when it expires. */
+  /** Returns a credential for the `auth` frame. Called for each new socket and when the credential expires. */
   token?: () => string | Promise<string>;
-  /** Gives a one-time ticket (`POST /v1/tickets`); asked as `token` is. Of either an error with `retryable: false` ends it. */
+  /**
+   * Returns a one-time ticket (`POST /v1/tickets`). Called as `token` is. An error with `retryable: false` closes the
+   * connection.
+   */
   ticket?: () => string | Promise<string>;
-  /** Sees every frame, in and out. */
+  /** Receives every frame, in and out. */
   wire?: WireObserver | null;
-  /** Opens a socket; default `new WebSocket(url, protocols)`. */
+  /** Creates a socket. Default: `new WebSocket(url, protocols)`. */
   socket?: (url: string, protocols: string[]) => WebSocket;
-  /** Where the ids of running turns outlive a reload; default `sessionStorage`, null: nowhere. */
+  /** Stores the ids of running turns across a reload. Default: `sessionStorage`. Null: nothing is stored. */
   storage?: Pick<Storage, "getItem" | "setItem"> | null;
 }
 
-/** @throws {TurnwireError} `invalid_url`: no socket can ever be opened there. */
+/** @throws {TurnwireError} `invalid_url`: no WebSocket can use this URL. */
 export function connect(options?: ConnectOptions): Connection;
 
-/** The gateway's socket beside this page: path `ws` relative to it, so that a path prefix works. */
+/** Returns the gateway's WebSocket URL for a page: `ws` relative to the page, so that a path prefix works. */
 export function socketUrl(page?: string): string;
 
 export type WireObserver = (entry: WireEntry) => void;
 
 export interface WireEntry {
   direction: "in" | "out";
-  /** The frame itself: look, don't touch. A token in it is blanked. */
+  /** The frame itself. Don't modify it. A token in it is masked. */
   frame: Frame;
-  /** Encoded, without WebSocket's own 2 to 14 bytes. */
+  /** The encoded size in bytes, without WebSocket's own 2 to 14 bytes. */
   bytes: number;
   /** In ms, by `performance.now()`. */
   at: number;
   codec: CodecName;
-  /** The how-manieth socket of this connection it is, from 1. */
+  /** The number of the connection's socket, from 1. */
   socket: number;
 }
 
@@ -63,7 +66,7 @@ export interface Traffic {
 export type LinkState =
   | { state: "connecting" }
   | { state: "live"; ready: Ready }
-  /** `delay_ms` null: until `online()` is called. */
+  /** `delay_ms` null: waits until `online()` is called. */
   | { state: "waiting"; delay_ms: number | null; reason: string }
   | { state: "closed"; code: number; reason: string };
 
@@ -113,24 +116,24 @@ export interface Connection extends Emitter<ConnectionEvents> {}
 export class Connection {
   private constructor();
   readonly state: LinkState;
-  /** The codec of the next socket; a live one was opened with it too. */
+  /** The codec of the current and of the next socket. */
   readonly codec: CodecName;
   readonly traffic: Readonly<Traffic>;
   wire: WireObserver | null;
-  /** The turns that have not ended, oldest first. */
+  /** Turns that have not ended, oldest first. */
   readonly running: Turn[];
 
-  /** Starts a turn. One that runs already under this `turn` id is given instead (law 6). */
+  /** Starts a turn. If the `turn` id is already running, returns that turn (law 6). */
   start(fields: StartFields & { signal?: AbortSignal }): Turn;
-  /** Follows a turn that was started elsewhere, or before a reload, from its first event on. */
+  /** Follows a turn that was started elsewhere, or before a reload, from its first event. */
   follow(turn: string): Turn;
-  /** Follows what this tab had running before a reload; once. */
+  /** Follows the turns that this tab had running before a reload. A second call returns none. */
   recall(): Turn[];
-  /** Stops several turns with one request; an unsent start is taken back and not in the answer. */
+  /** Cancels several turns with one request. A start that wasn't sent yet is withdrawn and is not in the answer. */
   cancel(turns: readonly Turn[], reason?: string): Promise<Record<string, CancelOutcome>>;
   getTurn(turn: string): Promise<TurnRecord>;
 
-  /** The same object for the same id; nothing is asked. */
+  /** Returns the same object for the same id. Sends no request. */
   conversation(id: string): Conversation;
   createConversation(fields?: ConversationFields): Promise<Conversation>;
   /** Last changed first. */
@@ -139,26 +142,29 @@ export class Connection {
   models(): Promise<{ models: Model[]; default: string }>;
   usage(options?: { conversation?: string; since?: string }): Promise<{ usage: Usage; cost: Cost | null }>;
   feedback(message: string, rating: "up" | "down" | 1 | 2 | 3 | 4 | 5, comment?: string): Promise<Record<string, never>>;
-  /** The round trip in ms; also measured every 10 s and told by `roundtrip`. */
+  /** Measures the round trip in ms. It is also measured every 10 s and dispatched as `roundtrip`. */
   ping(): Promise<number>;
   /**
-   * Any request of the protocol. Waits while the socket is away; what means the same twice is sent again, anything else
-   * rejects with `connection_lost` when its answer went with the socket. Rejects with a TurnwireError.
+   * Sends any request of the protocol. It waits while the socket is away. Idempotent requests are sent again after a
+   * lost socket; others reject with `connection_lost`. Rejects with a TurnwireError.
    */
   request<Result = any>(type: string, fields?: Record<string, unknown>): Promise<Result>;
 
-  /** Tries to reconnect at once instead of waiting out the delay. */
+  /** Reconnects now instead of waiting. */
   retryNow(): void;
-  /** Goes on with another codec, on another socket; running turns go on from their positions. */
+  /** Reconnects with another codec. Running turns continue from their positions. */
   switchCodec(codec: CodecName): void;
-  /** Lets go of the socket as if the network had; it comes back by itself. */
+  /** Drops the socket as if the network had failed. It reconnects by itself. */
   drop(): void;
-  /** As without a network, until `online()`. */
+  /** Stays disconnected until `online()`. */
   offline(): void;
   online(): void;
-  /** Reads nothing for so long; resolves when it reads on. Moves to a socket in a worker first. Browsers only. */
+  /**
+   * Stops reading for `ms` milliseconds. Resolves when it reads again. Moves to a socket in a worker first. Browsers
+   * only.
+   */
   pauseReading(ms: number): Promise<void>;
-  /** Leaves for good; turns on the gateway go on, and `recall()` finds them after a reload. */
+  /** Closes the connection. Turns on the gateway continue, and `recall()` finds them after a reload. */
   close(): void;
 }
 
@@ -166,7 +172,9 @@ export interface ConversationEvents {
   /** A turn that was started elsewhere. */
   turn: Turn;
   updated: { revision: number; title: string; head: string | null };
-  /** Attached again after a lost socket. Turns that began and ended meanwhile are not told: read the messages. */
+  /**
+   * Attached again after a lost socket. Turns that started and ended in between are not reported: read the messages.
+   */
   reattached: { revision: number };
   deleted: null;
 }
@@ -176,37 +184,40 @@ export class Conversation {
   private constructor();
   readonly id: string;
   readonly attached: boolean;
-  /** As of the last attach or update. */
+  /** The revision of the last attach or update. */
   readonly revision: number | null;
-  /** Its turns that this connection follows and that have not ended. */
+  /** Turns of the conversation that this connection follows and that have not ended. */
   readonly turns: Turn[];
   start(fields: Omit<StartFields, "conversation"> & { signal?: AbortSignal }): Turn;
-  /** From now on every turn of it arrives here, also on later sockets. Attach first, then read the messages. */
+  /**
+   * Attaches: every turn of the conversation arrives here, also on later sockets. Attach first, then read the messages.
+   */
   attach(): Promise<{ conversation: string; revision: number; turns: Record<string, Attached>; gone: Record<string, string | null> }>;
   detach(): Promise<void>;
   get(): Promise<ConversationRecord>;
   update(fields: ConversationFields & { head?: string }): Promise<ConversationRecord>;
-  /** Later turns start from an empty context; the history stays. */
+  /** Clears the context of later turns. The history stays. */
   clear(): Promise<Record<string, never>>;
   delete(): Promise<Record<string, never>>;
-  /** Iterated from the newest to the oldest; `all()` gives them by time, the oldest first. */
+  /** Lists the messages. Iteration runs from newest to oldest, `all()` from oldest to newest. */
   messages(options?: { limit?: number }): Pages<Message, { messages: Message[]; next?: string }>;
-  /** Stops its live turns, whoever started them. */
+  /** Cancels its running turns, whoever started them. */
   cancel(reason?: string): Promise<{ turns: Record<string, CancelOutcome> }>;
   usage(options?: { since?: string }): Promise<{ usage: Usage; cost: Cost | null }>;
 }
 
 export interface Pages<Item, Page = { next?: string; [items: string]: unknown }> extends AsyncIterable<Item> {
-  /** The pages as they came. */
+  /** Iterates the pages themselves. */
   pages(): AsyncIterableIterator<Page>;
   all(): Promise<Item[]>;
 }
 
 /**
- * A started turn: an async iterable of its events (one consumer; the last event is its ending; a consumer that is behind
- * gets neighbouring deltas merged) and a promise of its message. A stopped turn resolves with what was said; a failed one
- * rejects with a TurnwireError whose `final` is what was said. Being a promise, it is awaited when an async function
- * returns it: hand it on as an argument, or in an object.
+ * A started turn: an async iterable of its events and a promise of its message.
+ *
+ * It has one consumer, and its last event is the ending. A slow consumer gets adjacent deltas merged. A canceled turn
+ * resolves with the text so far. A failed turn rejects with a TurnwireError whose `final` has it. Because it is a
+ * promise, an async function that returns it awaits it: pass it as an argument or inside an object.
  */
 export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent> {
   private constructor();
@@ -216,25 +227,25 @@ export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent>
   /** The user's message. */
   readonly input: Message | null;
   readonly status: TurnStatus;
-  /** The message so far; an array that deltas change in place. */
+  /** The message so far. Deltas modify this array in place. */
   readonly parts: Part[];
-  /** What a reconnect continues from. */
+  /** The position that a reconnect continues from. */
   readonly position: Position;
   /** Null until the turn has ended. */
   readonly ending: Ending | null;
   readonly ended: boolean;
   /** The visible answer so far: the text parts joined. */
   readonly text: string;
-  /** The question: the text parts of `input` joined. */
+  /** The prompt: the text parts of `input` joined. */
   readonly inputText: string;
   /** The gateway's answer to the start. */
   readonly accepted: Promise<{ turn: string; conversation: string | null; status: string; epoch: number }>;
   readonly done: Promise<FinalMessage>;
-  /** In ms by `performance.now()`: when it was asked, and when its first and its last delta came. */
+  /** When it was started, and when its first and its last delta arrived, in ms by `performance.now()`. */
   readonly askedAt: number;
   readonly firstAt: number | null;
   readonly lastAt: number | null;
-  /** Stops it; resolves when the gateway has answered, and no more text follows (law 5). */
+  /** Cancels it. Resolves when the gateway has answered; no more text follows (law 5). */
   cancel(reason?: string): Promise<Record<string, CancelOutcome>>;
   then<A = FinalMessage, B = never>(
     fulfilled?: ((message: FinalMessage) => A | PromiseLike<A>) | null,
@@ -245,18 +256,21 @@ export class Turn implements PromiseLike<FinalMessage>, AsyncIterable<TurnEvent>
   [Symbol.asyncIterator](): AsyncIterator<TurnEvent>;
 }
 
-/** When an event of a turn came, in ms by `performance.now()`; of merged deltas the first. */
+/** Returns when an event arrived, in ms by `performance.now()`. Merged deltas have the time of the first. */
 export function arrivedAt(event: TurnEvent): number;
 
 export class TurnwireError extends Error {
   constructor(error: { code: string; message: string; retryable?: boolean; retry_after_ms?: number; path?: string; stored_message?: string });
-  /** One of the protocol's codes, or of this client: `connection_lost`, `connection_closed`, `withdrawn`, `unsupported`, `law_violation`, `invalid_url`. */
+  /**
+   * A code of the protocol or of this client: `connection_lost`, `connection_closed`, `withdrawn`, `unsupported`,
+   * `law_violation`, `invalid_url`.
+   */
   readonly code: string;
   readonly retryable: boolean;
   readonly retry_after_ms?: number;
   readonly path?: string;
   readonly stored_message?: string;
-  /** Of a failed turn: what was said until then. */
+  /** The message so far, if a turn failed. */
   readonly final?: FinalMessage;
 }
 
@@ -367,7 +381,7 @@ interface Ended extends OfTurn {
   cost?: Cost | null;
   timing?: Timing;
   message?: string;
-  /** Said by this client, not by the gateway. */
+  /** True if this client created the event. */
   local?: true;
 }
 
@@ -388,7 +402,7 @@ export interface TurnFailed extends Ended {
 }
 
 export interface FinalMessage {
-  /** Null where it never reached the gateway. */
+  /** Null if the turn never reached the gateway. */
   id: string | null;
   turn: string;
   conversation: string | null;
@@ -489,7 +503,7 @@ export interface Cost {
   currency: string;
 }
 
-/** In ms since acceptance. */
+/** Times in ms since the turn was accepted. */
 export interface Timing {
   queued_ms: number;
   ttft_ms?: number;

@@ -1,33 +1,33 @@
 /**
- * Turnwire's client for browsers: one WebSocket, many turns. No dependency, no build step; types in turnwire.d.ts.
+ * The Turnwire client for browsers: one WebSocket, many turns. No dependencies, no build step. Types: turnwire.d.ts.
  *
  *     import { connect } from "./turnwire.js";
  *
- *     const connection = connect();                        // the gateway beside this page; or {url: "wss://…/ws"}
+ *     const connection = connect();                        // the gateway of this page, or {url: "wss://…/ws"}
  *     const turn = connection.start({ input: "Why is the sky blue?", signal: AbortSignal.timeout(60_000) });
- *     for await (const event of turn) {                    // every event, the last one is the ending …
+ *     for await (const event of turn) {                    // every event; the last one is the ending
  *       if (event.type === "turn.delta") show(event.text);
  *     }
- *     const message = await turn;                          // … or just the message: {text, parts, usage, timing, …}
- *     await turn.cancel();                                 // a stopped turn resolves with what was said until then
+ *     const message = await turn;                          // or only the message: {text, parts, usage, timing, …}
+ *     await turn.cancel();                                 // a canceled turn resolves with the text so far
  *
  *     const chat = connection.conversation(turn.conversation);
  *     chat.addEventListener("turn", ({ detail }) => …);    // turns that other devices start in it
- *     await chat.attach();                                 // attach first, then read: nothing falls in between
- *     for await (const message of chat.messages()) …       // pages are asked for as they are needed
- *     await connection.request("ping");                    // and every request of the protocol
+ *     await chat.attach();                                 // attach before reading, so that nothing is missed
+ *     for await (const message of chat.messages()) …       // pages are requested as needed
+ *     await connection.request("ping");                    // any request of the protocol
  *
- * What it does by itself:
- * - A lost socket is opened again with full jitter; at once when the network or the page comes back or the gateway
- *   says so. Every running turn goes on from its position, every attached conversation is attached again.
- * - A turn's text is kept whole whatever happens to the socket. `turn.reset` starts the message over, `turn.detached`
- *   is attached again, and where the gateway keeps no more events the turn fails with `gone` and `stored_message`.
- * - A frame that breaks the contract (laws 1 and 2) fails its turn, is logged, and is sent as a `violation` event.
- * - `token` and `ticket` are functions, asked anew for every opening and when the credential expires.
- * - After a reload, `connection.recall()` gives the turns that this tab had running, from their first event on.
+ * What it does automatically:
+ * - It reopens a lost socket with full jitter, or at once when the network or the page is back or the gateway asks.
+ *   Every running turn continues from its position, and every attached conversation is attached again.
+ * - It keeps a turn's text complete across sockets. `turn.reset` restarts the message. After `turn.detached` the turn
+ *   is attached again; if the gateway no longer has its events, the turn fails with `gone` and `stored_message`.
+ * - It checks laws 1 and 2. A frame that violates one fails its turn, is logged, and is dispatched as `violation`.
+ * - It calls `token` or `ticket` for each new socket and when the credential expires.
+ * - After a reload, `connection.recall()` returns the turns that this tab had running, from their first event.
  *
- * To look inside: `wire` sees every frame in and out with its bytes, `connection.traffic` sums them. To try what it
- * withstands: `drop()`, `offline()`, `pauseReading(ms)` (how: client/worker_socket.js), `switchCodec("msgpack")`.
+ * Inspect it: `wire` receives every frame in and out with its size, `connection.traffic` has the totals. Test its
+ * recovery: `drop()`, `offline()`, `pauseReading(ms)` (see client/worker_socket.js), `switchCodec("msgpack")`.
  */
 
 import { codecs } from "./client/codecs.js";
@@ -45,17 +45,17 @@ const SOCKET_SCHEMES = new Set(["ws:", "wss:"]);
  * Opens a connection and keeps it open.
  * @param {import("./turnwire.js").ConnectOptions} [options]
  * @returns {Connection}
- * @throws {TurnwireError} `invalid_url`: no socket can ever be opened there
+ * @throws {TurnwireError} `invalid_url`: no WebSocket can use this URL
  */
 export function connect({ url = socketUrl(), ...options } = {}) {
   const { protocol, hash, href } = URL.canParse(url) ? new URL(url) : {};
   if (!SOCKET_SCHEMES.has(protocol) || hash) {
-    throw new TurnwireError({ code: "invalid_url", message: `No socket can be opened at “${url}”. Give an address like wss://gateway.example/ws.` });
+    throw new TurnwireError({ code: "invalid_url", message: `“${url}” isn't a WebSocket URL. Use one such as wss://gateway.example/ws.` });
   }
   return new Connection({ url: href, ...options });
 }
 
-/** The gateway's socket beside this page: same origin, path `ws` relative to the page, so that a path prefix works. */
+/** Returns the gateway's WebSocket URL for a page: `ws` relative to the page, so that a path prefix works. */
 export function socketUrl(page = location.href) {
   const url = new URL("ws", page);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";

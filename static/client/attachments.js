@@ -1,46 +1,48 @@
 /**
- * Attaching to turns and conversations on the present socket, one request after the other: an attach replaces the one
- * before and replays from its position, so two at once for one turn would give its events twice.
+ * Attaches to turns and conversations on the current socket, one request at a time.
+ *
+ * Each attach replaces the previous one and replays events from a position. Two concurrent attaches to one turn would
+ * deliver its events twice.
  */
 
 const RETRY_MS = 1_000;
-/** So many positions fit a frame of 64 KiB with room to spare. */
+/** The maximum number of positions in one request. They fit in a frame of 64 KiB. */
 const TURNS_PER_REQUEST = 200;
 
 export class Attachments {
   #request;
-  #fail;
-  #socket;
-  #turnOf;
-  /** The ids of the turns whose events come, or are about to come, on the present socket. */
+  #failTurn;
+  #socketNumber;
+  #getTurn;
+  /** Ids of the turns whose events arrive, or are about to arrive, on the current socket. */
   #attached = new Set();
-  /** Those that were detached, or ended, since the last request was made. */
-  #detached = new Set();
-  #tail = Promise.resolve();
+  /** Ids of the turns that were detached or ended after the last request was sent. */
+  #detachedSinceRequest = new Set();
+  #queue = Promise.resolve();
 
   /**
-   * @param {(type: string, fields: object) => Promise<object>} request
-   * @param {(turn: object, error: object) => void} fail ends a turn that can't be attached
-   * @param {() => number | null} socket the number of the live socket, null where there is none
-   * @param {(id: string) => import("./turn.js").Turn | undefined} turnOf a turn that is followed
+   * @param {(type: string, fields: object) => Promise<object>} request sends a request
+   * @param {(turn: object, error: object) => void} failTurn ends a turn that can't be attached
+   * @param {() => number | null} socketNumber returns the number of the live socket, or null if there is none
+   * @param {(id: string) => import("./turn.js").Turn | undefined} getTurn returns a followed turn
    */
-  constructor(request, fail, socket, turnOf) {
+  constructor(request, failTurn, socketNumber, getTurn) {
     this.#request = request;
-    this.#fail = fail;
-    this.#socket = socket;
-    this.#turnOf = turnOf;
+    this.#failTurn = failTurn;
+    this.#socketNumber = socketNumber;
+    this.#getTurn = getTurn;
   }
 
-  /** A new socket: nothing is attached to it. */
-  begin() {
+  /** Forgets all attachments. Call it when a new socket is ready. */
+  reset() {
     this.#attached.clear();
-    this.#detached.clear();
+    this.#detachedSinceRequest.clear();
   }
 
-  /** Goes on with turns from their positions. */
+  /** Attaches to turns from their positions. */
   attach(turns) {
     for (let i = 0; i < turns.length; i += TURNS_PER_REQUEST) {
-      this.#next(() => this.#attach(turns.slice(i, i + TURNS_PER_REQUEST)));
+      this.#enqueue(() => this.#attach(turns.slice(i, i + TURNS_PER_REQUEST)));
     }
   }
 
@@ -49,81 +51,84 @@ export class Attachments {
    * @param {import("./conversation.js").Conversation} conversation
    */
   attachConversation(conversation) {
-    this.#next(() => this.#attachConversation(conversation));
+    this.#enqueue(() => this.#attachConversation(conversation));
   }
 
-  /** Events of the turn come. */
-  attached(turn) {
+  /** Records that events of the turn arrive on this socket. */
+  markAttached(turn) {
     this.#attached.add(turn.id);
   }
 
-  /** They no longer do: the turn has ended, or was detached. */
-  detached(turn) {
+  /** Records that events of the turn no longer arrive: it has ended or was detached. */
+  markDetached(turn) {
     this.#attached.delete(turn.id);
-    this.#detached.add(turn.id);
+    this.#detachedSinceRequest.add(turn.id);
   }
 
   async #attach(turns) {
-    const left = this.#missing(turns);
-    if (left.length === 0) return;
-    this.#detached.clear();
+    const pending = this.#unattached(turns);
+    if (pending.length === 0) return;
+    this.#detachedSinceRequest.clear();
     try {
-      const { turns: answers } = await this.#request("turn.attach", { positions: positionsOf(left) });
-      for (const turn of left) {
+      const { turns: answers } = await this.#request("turn.attach", { positions: positionsOf(pending) });
+      for (const turn of pending) {
         const answer = answers[turn.id];
-        if (answer?.error) this.#refused([turn], answer.error);
-        else if (answer) this.#taken(turn.id, answer);
+        if (answer?.error) this.#onRefused([turn], answer.error);
+        else if (answer) this.#onAttached(turn.id, answer);
       }
     } catch (error) {
-      this.#refused(left, error);
+      this.#onRefused(pending, error);
     }
   }
 
   async #attachConversation(conversation) {
     if (!conversation.attached) return;
-    const left = this.#missing(conversation.turns.filter((turn) => turn.position.seq > 0));
-    this.#detached.clear();
-    const positions = left.length > 0 ? positionsOf(left) : undefined;
+    const pending = this.#unattached(conversation.turns.filter((turn) => turn.position.seq > 0));
+    this.#detachedSinceRequest.clear();
+    const positions = pending.length > 0 ? positionsOf(pending) : undefined;
     try {
       const answer = await this.#request("conversation.attach", { conversation: conversation.id, positions });
-      for (const [id, taken] of Object.entries(answer.turns)) if (!taken.error) this.#taken(id, taken);
-      // What the conversation no longer has is asked for by itself: the answer says why.
-      this.attach(left.filter((turn) => turn.id in answer.gone));
-      conversation.taken(answer);
+      for (const [id, attachment] of Object.entries(answer.turns)) if (!attachment.error) this.#onAttached(id, attachment);
+      // A separate attach to each turn that the conversation no longer has returns the reason.
+      this.attach(pending.filter((turn) => turn.id in answer.gone));
+      conversation.onAttached(answer);
     } catch (error) {
-      if (error.code === "connection_lost") return; // the next socket attaches anew
-      if (!error.retryable) conversation.refused(error);
-      else this.#later(error, () => this.attachConversation(conversation));
+      if (error.code === "connection_lost") return; // the next socket attaches again
+      if (!error.retryable) conversation.onAttachFailed(error);
+      else this.#retryLater(error, () => this.attachConversation(conversation));
     }
   }
 
-  #taken(id, answer) {
-    this.#turnOf(id)?.answer(answer);
-    // The event that it is detached, or its ending, may stand before the answer.
-    if (!this.#detached.has(id)) this.#attached.add(id);
+  #onAttached(id, answer) {
+    this.#getTurn(id)?.accept(answer);
+    // `turn.detached` or the ending may have arrived before this answer.
+    if (!this.#detachedSinceRequest.has(id)) this.#attached.add(id);
   }
 
-  #refused(turns, error) {
-    if (error.code === "connection_lost") return; // the next socket attaches anew
-    if (!error.retryable) for (const turn of turns) this.#fail(turn, error);
-    else this.#later(error, () => this.attach(turns));
+  #onRefused(turns, error) {
+    if (error.code === "connection_lost") return; // the next socket attaches again
+    if (!error.retryable) for (const turn of turns) this.#failTurn(turn, error);
+    else this.#retryLater(error, () => this.attach(turns));
   }
 
-  /** Those whose events don't come yet. */
-  #missing(turns) {
+  /** Returns the turns that have not ended and are not attached. */
+  #unattached(turns) {
     return turns.filter((turn) => !turn.ended && !this.#attached.has(turn.id));
   }
 
-  /** Does it when what goes before is done, if the socket is still the same: the next one begins anew. */
-  #next(attach) {
-    const socket = this.#socket();
-    if (socket === null) return;
-    this.#tail = this.#tail.then(() => (socket === this.#socket() ? attach() : undefined));
+  /**
+   * Runs `attach` after the requests before it, unless the socket has changed: a new socket attaches to everything
+   * again.
+   */
+  #enqueue(attach) {
+    const socketNumber = this.#socketNumber();
+    if (socketNumber === null) return;
+    this.#queue = this.#queue.then(() => (socketNumber === this.#socketNumber() ? attach() : undefined));
   }
 
-  #later(error, attach) {
-    const socket = this.#socket();
-    setTimeout(() => socket === this.#socket() && attach(), error.retry_after_ms ?? RETRY_MS);
+  #retryLater(error, attach) {
+    const socketNumber = this.#socketNumber();
+    setTimeout(() => socketNumber === this.#socketNumber() && attach(), error.retry_after_ms ?? RETRY_MS);
   }
 }
 

@@ -1,43 +1,43 @@
-/** When a lost socket is opened again: full jitter over a growing span, or when the gateway said. */
+/** Computes the wait before a reconnect: exponential backoff with full jitter, or the delay from `going_away`. */
 
 import { LIFETIME_REACHED } from "./close_codes.js";
 
 const BASE_MS = 500;
 const CAP_MS = 20_000;
-const STEADY_AFTER_MS = 5_000;
+const STABLE_AFTER_MS = 5_000;
 
 export class Backoff {
-  #attempt = 0;
-  #liveSince = null;
-  /** What a `going_away` said; for one socket. */
-  #asked_ms = null;
+  #failures = 0;
+  #readyAt = null;
+  /** The delay from `going_away`, in ms. It applies to one reconnect. */
+  #requested_ms = null;
 
-  /** Another socket is tried. */
-  opening() {
-    this.#asked_ms = null;
+  /** Starts an attempt. It clears the delay that the previous socket asked for. */
+  onConnecting() {
+    this.#requested_ms = null;
   }
 
-  /** It is ready. */
-  live(at) {
-    this.#liveSince = at;
+  /** Records when the socket became ready. @param {number} at in ms by `performance.now()` */
+  onReady(at) {
+    this.#readyAt = at;
   }
 
-  /** The gateway says when it is to be opened again. */
-  goingAway(reconnect_after_ms) {
-    this.#asked_ms = reconnect_after_ms ?? null;
+  /** Stores the delay from `going_away`, in ms. */
+  setRequestedDelay(reconnect_after_ms) {
+    this.#requested_ms = reconnect_after_ms ?? null;
   }
 
-  /** The socket is gone. One that held for a while begins the span anew. */
-  lost(at) {
-    const steady = this.#liveSince !== null && at - this.#liveSince > STEADY_AFTER_MS;
-    this.#attempt = steady ? 0 : this.#attempt + 1;
-    this.#liveSince = null;
+  /** Records a lost socket. A socket that was stable resets the backoff. */
+  onDisconnected(at) {
+    const stable = this.#readyAt !== null && at - this.#readyAt > STABLE_AFTER_MS;
+    this.#failures = stable ? 0 : this.#failures + 1;
+    this.#readyAt = null;
   }
 
-  /** How long to wait, in ms. */
+  /** Returns the wait before the next attempt, in ms. @param {number} code the close code */
   delay_ms(code) {
-    if (this.#asked_ms !== null) return this.#asked_ms;
+    if (this.#requested_ms !== null) return this.#requested_ms;
     if (code === LIFETIME_REACHED) return 0;
-    return Math.random() * Math.min(CAP_MS, BASE_MS * 2 ** this.#attempt);
+    return Math.random() * Math.min(CAP_MS, BASE_MS * 2 ** this.#failures);
   }
 }

@@ -1,113 +1,115 @@
-/** The connection that a program talks to: turns, conversations and requests over one link. */
+/** The public connection: turns, conversations and requests over one reconnecting socket. */
 
 import { Attachments } from "./attachments.js";
 import { Conversation } from "./conversation.js";
-import { closed, TurnwireError } from "./errors.js";
+import { connectionClosed, TurnwireError } from "./errors.js";
 import { FollowedTurns } from "./followed_turns.js";
-import { Link } from "./reconnecting_socket.js";
-import { LiveTurns } from "./running_turn_ids.js";
 import { conversationPages } from "./pages.js";
+import { ReconnectingSocket } from "./reconnecting_socket.js";
 import { Requests } from "./requests.js";
+import { RunningTurnIds } from "./running_turn_ids.js";
 
 const PING_EVERY_MS = 10_000;
 const REASON_CHARS_MAX = 300;
 
 /**
- * Made by `connect`. Events (CustomEvents; `detail` is): `state` (a LinkState), `roundtrip` (ms), `turn` (a Turn that was
- * started elsewhere, in an attached conversation), `violation` (a LawViolation), `event` (a frame that belongs to no turn
- * of this connection: `durability`, `going_away`, …).
+ * Created by `connect`.
+ *
+ * Dispatches CustomEvents. Their `detail` is: `state` (a LinkState), `roundtrip` (ms), `turn` (a Turn that was started
+ * elsewhere, in an attached conversation), `violation` (a LawViolation), `event` (a frame that belongs to no turn of
+ * this connection: `durability`, `going_away`, …).
  */
 export class Connection extends EventTarget {
-  #link = null;
-  #requests = new Requests((frame) => this.#link.send(frame));
+  #socket = null;
+  #requests = new Requests((frame) => this.#socket.send(frame));
   #turns;
   #conversations = new Map();
   #credential;
-  #renewedAt = null;
+  #renewedExpiry = null;
   #attachments = new Attachments(
     (type, fields) => this.request(type, fields),
     (turn, error) => this.#turns.fail(turn, error),
-    () => (this.state.state === "live" ? this.#link.traffic.sockets : null),
+    () => (this.state.state === "live" ? this.#socket.traffic.sockets : null),
     (id) => this.#turns.get(id),
   );
   #pingTimer = 0;
 
   constructor({ url, codec = "json", token, ticket, wire = null, socket, storage }) {
     super();
-    this.#credential = token ?? ticket; // an `auth` frame takes the one as the other
-    this.#turns = new FollowedTurns(new LiveTurns(url, storage), this.#attachments, {
+    this.#credential = token ?? ticket; // an `auth` frame accepts either
+    this.#turns = new FollowedTurns(new RunningTurnIds(url, storage), this.#attachments, {
       cancel: (turn, reason) => this.cancel([turn], reason),
       detach: (turn) => void this.request("turn.detach", { turn: turn.id }).catch(() => {}),
       conversation: (id) => this.#conversations.get(id),
-      tell: (type, detail) => this.#tell(type, detail),
+      emit: (type, detail) => this.#emit(type, detail),
     });
-    this.#link = new Link({
+    this.#socket = new ReconnectingSocket({
       url,
       codec,
       token,
       ticket,
       socket,
-      onFrame: (frame, at) => this.#take(frame, at),
+      onFrame: (frame, at) => this.#receive(frame, at),
       onExpiring: (expires_at) => void this.#renew(expires_at),
       onWake: this.#pingQuietly,
-      onState: (state) => this.#moved(state),
+      onState: (state) => this.#onStateChange(state),
     });
-    this.#link.wire = wire;
+    this.#socket.wire = wire;
   }
 
   get state() {
-    return this.#link?.state ?? { state: "connecting" };
+    return this.#socket?.state ?? { state: "connecting" };
   }
 
   get codec() {
-    return this.#link.codec;
+    return this.#socket.codec;
   }
 
   get traffic() {
-    return this.#link.traffic;
+    return this.#socket.traffic;
   }
 
   get wire() {
-    return this.#link.wire;
+    return this.#socket.wire;
   }
 
   set wire(observer) {
-    this.#link.wire = observer;
+    this.#socket.wire = observer;
   }
 
-  /** The turns that have not ended, oldest first. */
+  /** Turns that have not ended, oldest first. */
   get running() {
     return this.#turns.running;
   }
 
   request = (type, fields = {}) => {
-    if (this.state.state === "closed") return Promise.reject(closed(this.state.reason));
-    return this.#requests.ask(type, fields);
+    if (this.state.state === "closed") return Promise.reject(connectionClosed(this.state.reason));
+    return this.#requests.send(type, fields);
   };
 
   start({ signal, ...fields } = {}) {
     const id = fields.turn ?? randomId();
-    const known = this.#turns.get(id);
-    if (known) return known; // started once (law 6)
-    const turn = this.#turns.make(id);
+    const existing = this.#turns.get(id);
+    if (existing) return existing; // a repeated start returns the same turn (law 6)
+    const turn = this.#turns.create(id);
     if (signal?.aborted) {
       turn.withdraw();
       return turn;
     }
-    this.#turns.keep(turn);
-    if (signal) stopOnAbort(turn, signal);
+    this.#turns.add(turn);
+    if (signal) cancelOnAbort(turn, signal);
     this.request("turn.start", { ...fields, turn: id }).then(
-      (result) => turn.answer(result),
+      (result) => turn.accept(result),
       (error) => this.#turns.fail(turn, error),
     );
     return turn;
   }
 
   follow(id) {
-    const known = this.#turns.get(id);
-    if (known) return known;
-    const turn = this.#turns.make(id);
-    this.#turns.keep(turn);
+    const existing = this.#turns.get(id);
+    if (existing) return existing;
+    const turn = this.#turns.create(id);
+    this.#turns.add(turn);
     this.#attachments.attach([turn]);
     return turn;
   }
@@ -117,12 +119,12 @@ export class Connection extends EventTarget {
   }
 
   async cancel(turns, reason) {
-    const ids = turns.filter((turn) => !turn.ended && !this.#withdrawn(turn)).map((turn) => turn.id);
+    const ids = turns.filter((turn) => !turn.ended && !this.#withdrawUnsent(turn)).map((turn) => turn.id);
     if (ids.length === 0) return {};
-    const why = reason === undefined ? undefined : String(reason).slice(0, REASON_CHARS_MAX) || undefined;
-    const answer = await this.request("turn.cancel", { turns: ids, reason: why });
+    const trimmedReason = reason === undefined ? undefined : String(reason).slice(0, REASON_CHARS_MAX) || undefined;
+    const answer = await this.request("turn.cancel", { turns: ids, reason: trimmedReason });
     for (const id of ids) {
-      // A start that is still under way gets its own answer; anything else that is not found is no more.
+      // A start that is still pending gets its own answer. Any other turn that isn't found no longer exists.
       if (answer.turns[id] === "not_found" && !this.#requests.isStarting(id)) this.#turns.fail(this.#turns.get(id), unknownTurn());
     }
     return answer.turns;
@@ -134,8 +136,8 @@ export class Connection extends EventTarget {
       conversation = new Conversation(id, {
         request: this.request,
         start: (fields) => this.start(fields),
-        turnsIn: (of) => this.running.filter((turn) => turn.conversation === of),
-        attach: (it) => this.#attachments.attachConversation(it),
+        turnsIn: (conversation) => this.running.filter((turn) => turn.conversation === conversation),
+        attach: (conversation) => this.#attachments.attachConversation(conversation),
         isLive: () => this.state.state === "live",
       });
       this.#conversations.set(id, conversation);
@@ -168,123 +170,124 @@ export class Connection extends EventTarget {
     return this.request("feedback.put", { message, rating, comment });
   }
 
-  /** The round trip in ms. */
+  /** Measures and returns the round trip in ms. */
   async ping() {
     const sentAt = performance.now();
     await this.request("ping");
     const roundtrip = performance.now() - sentAt;
-    this.#tell("roundtrip", roundtrip);
+    this.#emit("roundtrip", roundtrip);
     return roundtrip;
   }
 
   retryNow() {
-    this.#link.retryNow();
+    this.#socket.retryNow();
   }
 
   switchCodec(name) {
-    this.#link.switchCodec(name);
+    this.#socket.switchCodec(name);
   }
 
   drop() {
-    this.#link.drop();
+    this.#socket.drop();
   }
 
   offline() {
-    this.#link.offline();
+    this.#socket.offline();
   }
 
   online() {
-    this.#link.online();
+    this.#socket.online();
   }
 
   pauseReading(ms) {
-    return this.#link.pauseReading(ms);
+    return this.#socket.pauseReading(ms);
   }
 
   close() {
-    this.#link.close();
+    this.#socket.close();
   }
 
-  /** Takes back a start that was never sent. */
-  #withdrawn(turn) {
+  /** Withdraws a start that was never sent. Returns whether there was one. */
+  #withdrawUnsent(turn) {
     if (!this.#requests.withdrawStart(turn.id)) return false;
     this.#turns.withdraw(turn);
     return true;
   }
 
-  #moved(state) {
+  #onStateChange(state) {
     clearInterval(this.#pingTimer);
     if (state.state === "live") this.#resume();
-    else if (state.state === "waiting") this.#interrupted();
-    else if (state.state === "closed") this.#over(state.reason);
-    this.#tell("state", state);
+    else if (state.state === "waiting") this.#interrupt();
+    else if (state.state === "closed") this.#shutDown(state.reason);
+    this.#emit("state", state);
   }
 
   #resume() {
-    this.#attachments.begin();
+    this.#attachments.reset();
     this.#requests.resume();
     for (const conversation of this.#conversations.values()) this.#attachments.attachConversation(conversation);
-    // Those that a conversation brought along are left out when their time comes.
+    // Turns that were attached with their conversation are skipped when this request's turn comes.
     this.#attachments.attach(this.running.filter((turn) => !this.#requests.isStarting(turn.id)));
     this.#pingQuietly();
     this.#pingTimer = setInterval(this.#pingQuietly, PING_EVERY_MS);
   }
 
-  /** Where the socket goes away meanwhile, its state says so. */
+  /** Ignores errors: if the socket is lost, the state reports it. */
   #pingQuietly = () => void this.ping().catch(() => {});
 
-  #interrupted() {
+  #interrupt() {
     for (const turn of this.running.filter(({ position }) => position.seq > 0)) {
-      // Its events came: attaching goes on from the position, a second start would begin at the first event.
+      // The turn's events have arrived. An attach continues from the position; a second start would replay from the
+      // first event.
       const { id, conversation, status, position } = turn;
       this.#requests.settleStart(id, { turn: id, conversation, status, epoch: position.epoch });
     }
     this.#requests.interrupt();
   }
 
-  #over(reason) {
+  #shutDown(reason) {
     this.#requests.close(reason);
     for (const conversation of this.#conversations.values()) conversation.close(reason);
-    for (const turn of this.running) this.#turns.fail(turn, closed(reason), { keep: true });
+    for (const turn of this.running) this.#turns.fail(turn, connectionClosed(reason), { resumable: true });
   }
 
   async #renew(expires_at) {
-    // One that was renewed and still ends then can't be made longer: asking again would be answered the same at once.
-    if (!this.#credential || expires_at === this.#renewedAt) return;
-    this.#renewedAt = expires_at;
+    // A renewal that didn't change the expiry can't extend it. Another request would get the same answer at once.
+    if (!this.#credential || expires_at === this.#renewedExpiry) return;
+    this.#renewedExpiry = expires_at;
     try {
       await this.request("auth", { token: await this.#credential() });
     } catch (cause) {
-      console.warn("turnwire: the credential could not be renewed", cause);
+      console.warn("turnwire: failed to renew the credential", cause);
     }
   }
 
-  #take(frame, at) {
-    if (frame.type === "result" || frame.type === "result.piece" || (frame.type === "error" && frame.id)) this.#requests.take(frame);
-    else if (frame.turn !== undefined) this.#turns.take(frame, at);
+  #receive(frame, at) {
+    if (frame.type === "result" || frame.type === "result.piece" || (frame.type === "error" && frame.id)) this.#requests.receive(frame);
+    else if (frame.turn !== undefined) this.#turns.receive(frame, at);
     else {
-      if (frame.conversation !== undefined) this.#conversations.get(frame.conversation)?.take(frame);
-      this.#tell("event", frame);
+      if (frame.conversation !== undefined) this.#conversations.get(frame.conversation)?.receive(frame);
+      this.#emit("event", frame);
     }
   }
 
-  #tell(type, detail) {
+  #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 
-function stopOnAbort(turn, signal) {
+function cancelOnAbort(turn, signal) {
   const abort = () => void turn.cancel(signal.reason?.message).catch(() => {});
   signal.addEventListener("abort", abort, { once: true });
-  const forget = () => signal.removeEventListener("abort", abort);
-  turn.done.then(forget, forget);
+  const removeListener = () => signal.removeEventListener("abort", abort);
+  turn.done.then(removeListener, removeListener);
 }
 
 function unknownTurn() {
-  return new TurnwireError({ code: "not_found", message: "The gateway doesn't know this turn any more." });
+  return new TurnwireError({ code: "not_found", message: "The gateway no longer has this turn." });
 }
 
-/** 128 random bits, without `crypto.randomUUID`, which plain http lacks. */
+/** Returns an id of 128 random bits. `crypto.randomUUID` isn't available over plain http. */
 function randomId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return `t_${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;

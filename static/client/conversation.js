@@ -1,13 +1,14 @@
 /** One conversation: its record, its messages, and the turns that others start in it. */
 
-import { closed, TurnwireError } from "./errors.js";
+import { connectionClosed, TurnwireError } from "./errors.js";
 import { messagePages } from "./pages.js";
 
 /**
- * Made by `connection.conversation(id)`; nothing is asked before a method is called.
- * Events (CustomEvents; `detail` is): `turn` (a Turn that was started elsewhere), `updated` ({revision, title, head}),
- * `reattached` ({revision}: turns may have begun and ended while the socket was away), `deleted` (null). They come while
- * it is attached.
+ * Created by `connection.conversation(id)`, which sends no request.
+ *
+ * While attached, it dispatches CustomEvents. Their `detail` is: `turn` (a Turn that was started elsewhere), `updated`
+ * ({revision, title, head}), `reattached` ({revision}: turns may have started and ended while the socket was away),
+ * `deleted` (null).
  */
 export class Conversation extends EventTarget {
   id;
@@ -18,7 +19,7 @@ export class Conversation extends EventTarget {
 
   /**
    * @param {string} id
-   * @param {object} connection what a conversation needs of its connection: `request`, `start`, `turnsIn`, `attach`, `isLive`
+   * @param {object} connection callbacks of its connection: `request`, `start`, `turnsIn`, `attach`, `isLive`
    */
   constructor(id, connection) {
     super();
@@ -35,34 +36,37 @@ export class Conversation extends EventTarget {
   }
 
   get() {
-    return this.#ask("conversation.get");
+    return this.#request("conversation.get");
   }
 
   update(fields) {
-    return this.#ask("conversation.update", fields);
+    return this.#request("conversation.update", fields);
   }
 
   clear() {
-    return this.#ask("conversation.clear");
+    return this.#request("conversation.clear");
   }
 
   delete() {
-    return this.#ask("conversation.delete");
+    return this.#request("conversation.delete");
   }
 
   usage({ since } = {}) {
-    return this.#ask("usage.get", { since });
+    return this.#request("usage.get", { since });
   }
 
   cancel(reason) {
-    return this.#ask("turn.cancel", { reason });
+    return this.#request("turn.cancel", { reason });
   }
 
   messages({ limit } = {}) {
     return messagePages(this.#connection.request, { conversation: this.id, limit });
   }
 
-  /** From now on every turn of it arrives here, also after a lost socket. Resolves when the gateway has answered. */
+  /**
+   * Attaches: every turn of the conversation arrives here, also on later sockets. Resolves when the gateway has
+   * answered.
+   */
   attach() {
     this.attached = true;
     if (this.#attaching) return this.#attaching.promise;
@@ -76,61 +80,61 @@ export class Conversation extends EventTarget {
 
   async detach() {
     this.attached = false;
-    this.#settle("reject", new TurnwireError({ code: "withdrawn", message: "Detached before the answer came." }));
-    if (this.#connection.isLive()) await this.#ask("conversation.detach");
+    this.#settle("reject", new TurnwireError({ code: "withdrawn", message: "Detached before the gateway answered." }));
+    if (this.#connection.isLive()) await this.#request("conversation.detach");
   }
 
-  /** Takes an event of the conversation itself. */
-  take(frame) {
+  /** Handles an event of the conversation itself. */
+  receive(frame) {
     if (frame.type === "conversation.updated") {
       this.revision = frame.revision;
-      this.#tell("updated", { revision: frame.revision, title: frame.title, head: frame.head });
+      this.#emit("updated", { revision: frame.revision, title: frame.title, head: frame.head });
     } else if (frame.type === "conversation.deleted") {
-      this.#deleted();
+      this.#onDeleted();
     }
   }
 
-  /** A turn of it that was started elsewhere. */
-  takeTurn(turn) {
-    this.#tell("turn", turn);
+  /** Dispatches a turn that was started elsewhere. */
+  emitTurn(turn) {
+    this.#emit("turn", turn);
   }
 
-  /** The connection will not come back. */
+  /** Rejects a pending attach: the connection is closed for good. */
   close(reason) {
-    this.#settle("reject", closed(reason));
+    this.#settle("reject", connectionClosed(reason));
   }
 
-  /** The gateway has attached it. */
-  taken(answer) {
-    const again = this.#attaching === null;
+  /** Records that the gateway has attached it. */
+  onAttached(answer) {
+    const isReattach = this.#attaching === null;
     this.revision = answer.revision;
     this.#settle("resolve", answer);
-    if (again) this.#tell("reattached", { revision: answer.revision });
+    if (isReattach) this.#emit("reattached", { revision: answer.revision });
   }
 
-  /** The gateway won't. */
-  refused(error) {
+  /** Records that the gateway refused the attach. */
+  onAttachFailed(error) {
     this.#settle("reject", error);
-    if (error.code === "not_found") this.#deleted();
+    if (error.code === "not_found") this.#onDeleted();
     else this.attached = false;
   }
 
-  #deleted() {
+  #onDeleted() {
     if (!this.attached) return;
     this.attached = false;
-    this.#tell("deleted", null);
+    this.#emit("deleted", null);
   }
 
-  #settle(how, value) {
-    this.#attaching?.[how](value);
+  #settle(method, value) {
+    this.#attaching?.[method](value);
     this.#attaching = null;
   }
 
-  #ask(type, fields) {
+  #request(type, fields) {
     return this.#connection.request(type, { conversation: this.id, ...fields });
   }
 
-  #tell(type, detail) {
+  #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }

@@ -1,6 +1,6 @@
-/** What can go wrong, as errors with a `code`. */
+/** Errors with a `code`. */
 
-/** An error of the gateway (its `code` is in the protocol's table) or of this client. */
+/** An error from the gateway (docs/protocol.md lists the codes) or from this client. */
 export class TurnwireError extends Error {
   /** @param {{code: string, message: string, retryable?: boolean, retry_after_ms?: number, path?: string, stored_message?: string}} error */
   constructor(error) {
@@ -14,7 +14,7 @@ export class TurnwireError extends Error {
   }
 }
 
-/** The gateway broke a law of its protocol: a hole, a repetition, or an event after the ending. */
+/** The gateway broke law 1 or 2: an event is missing, repeated, or follows the ending. */
 export class LawViolation extends TurnwireError {
   constructor(message) {
     super({ code: "law_violation", message });
@@ -22,13 +22,16 @@ export class LawViolation extends TurnwireError {
   }
 }
 
-/** The error of a request whose answer went with the connection: it may have been heard or not. */
-export function lost() {
+/** Creates the error for a request whose connection was lost before its answer. The gateway may have handled it. */
+export function connectionLost() {
   const message = "The connection was lost before the answer came. Try again.";
   return new TurnwireError({ code: "connection_lost", message, retryable: true });
 }
 
-/** The error of whatever needs a connection that will not come back. */
-export function closed(reason) {
+/**
+ * Creates the error for anything that needs a connection that was closed for good.
+ * @param {string} reason without a final period
+ */
+export function connectionClosed(reason) {
   return new TurnwireError({ code: "connection_closed", message: `${reason}.` });
 }

@@ -1,28 +1,30 @@
 /**
- * A turn's events on their way to the one who iterates. For a consumer that is behind, or isn't there, neighbouring
- * deltas of one part are merged as the gateway merges them (law 1), so that nothing piles up, and nothing is lost.
+ * The queue between a turn's events and the consumer that iterates them.
+ *
+ * If the consumer is slow or absent, adjacent deltas of one part are merged, as the gateway merges them (law 1). This
+ * bounds the queue without losing text.
  */
 
-const ARRIVED = Symbol("arrived");
+const ARRIVED_AT = Symbol("arrivedAt");
 
-/** When an event came, in ms by `performance.now()`; of merged deltas the first. */
+/** Returns when an event arrived, in ms by `performance.now()`. Merged deltas have the time of the first. */
 export function arrivedAt(event) {
-  return event[ARRIVED];
+  return event[ARRIVED_AT];
 }
 
 export class EventQueue {
   #events = [];
-  #taken = 0;
+  #nextIndex = 0;
   #closed = false;
   #wake = null;
 
   push(event, at) {
-    const last = this.#taken < this.#events.length ? this.#events[this.#events.length - 1] : undefined;
-    if (last !== undefined && mergeable(last, event)) {
-      this.#events[this.#events.length - 1] = merged(last, event);
+    const last = this.#nextIndex < this.#events.length ? this.#events[this.#events.length - 1] : undefined;
+    if (last !== undefined && canMerge(last, event)) {
+      this.#events[this.#events.length - 1] = merge(last, event);
     } else {
-      // A symbol shows neither in JSON nor in MessagePack: the event stays what came.
-      event[ARRIVED] = at;
+      // JSON and MessagePack ignore symbol keys, so an encoded event stays as it was received.
+      event[ARRIVED_AT] = at;
       this.#events.push(event);
     }
     this.#wakeUp();
@@ -35,17 +37,17 @@ export class EventQueue {
 
   async *[Symbol.asyncIterator]() {
     while (true) {
-      while (this.#taken < this.#events.length) yield this.#take();
+      while (this.#nextIndex < this.#events.length) yield this.#shift();
       if (this.#closed) return;
       await new Promise((resolve) => (this.#wake = resolve));
     }
   }
 
-  #take() {
-    const event = this.#events[this.#taken++];
-    if (this.#taken === this.#events.length) {
+  #shift() {
+    const event = this.#events[this.#nextIndex++];
+    if (this.#nextIndex === this.#events.length) {
       this.#events = [];
-      this.#taken = 0;
+      this.#nextIndex = 0;
     }
     return event;
   }
@@ -56,14 +58,14 @@ export class EventQueue {
   }
 }
 
-function mergeable(last, next) {
+function canMerge(last, next) {
   if (last.type !== "turn.delta" || next.type !== "turn.delta" || last.part !== next.part) return false;
   return last.text !== undefined && next.text !== undefined && last.signature === undefined && next.signature === undefined;
 }
 
-/** A new event: the old one may be in somebody's hands, a wire view's for one. */
-function merged(last, next) {
+/** Returns a new event, because others may hold the old one, for example the wire view. */
+function merge(last, next) {
   const event = { ...next, after: last.after ?? last.seq - 1, text: last.text + next.text };
-  event[ARRIVED] = last[ARRIVED];
+  event[ARRIVED_AT] = last[ARRIVED_AT];
   return event;
 }

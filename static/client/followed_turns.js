@@ -1,26 +1,26 @@
-/** The turns that a connection follows: each gets its events, until its ending or a broken law. */
+/** Routes events to the turns of a connection until each one ends or violates a law. */
 
 import { LawViolation } from "./errors.js";
 import { Turn } from "./turn.js";
 
-const PAST_TURNS_MAX = 2_000;
+const OUTCOMES_MAX = 2_000;
 
 export class FollowedTurns {
-  /** Those that have not ended, by their ids, oldest first. */
+  /** Turns that have not ended, by id, oldest first. */
   #turns = new Map();
-  /** How those that are over ended here: `ended`, `failed` or `withdrawn`. */
-  #past = new Map();
-  #live;
+  /** Outcomes of past turns, by id: `ended`, `failed` or `withdrawn`. */
+  #outcomes = new Map();
+  #storedIds;
   #attachments;
   #connection;
 
   /**
-   * @param {import("./running_turn_ids.js").LiveTurns} live keeps their ids over a reload
+   * @param {import("./running_turn_ids.js").RunningTurnIds} storedIds keeps the ids across a reload
    * @param {import("./attachments.js").Attachments} attachments
-   * @param {object} connection what they need of it: `cancel` one, `detach` one, the `conversation` with an id, `tell` an event
+   * @param {object} connection callbacks: `cancel(turn)`, `detach(turn)`, `conversation(id)`, `emit(type, detail)`
    */
-  constructor(live, attachments, connection) {
-    this.#live = live;
+  constructor(storedIds, attachments, connection) {
+    this.#storedIds = storedIds;
     this.#attachments = attachments;
     this.#connection = connection;
   }
@@ -33,93 +33,93 @@ export class FollowedTurns {
     return this.#turns.get(id);
   }
 
-  /** A new turn, not followed yet. */
-  make(id) {
+  /** Creates a turn without following it. */
+  create(id) {
     return new Turn(id, this.#connection.cancel);
   }
 
-  /** From now on its events are for it, also after a reload. */
-  keep(turn) {
+  /** Follows a turn: routes its events to it, also after a reload. */
+  add(turn) {
     this.#turns.set(turn.id, turn);
-    this.#past.delete(turn.id);
-    this.#live.add(turn.id);
+    this.#outcomes.delete(turn.id);
+    this.#storedIds.add(turn.id);
   }
 
-  /** Those of before a reload. */
+  /** Returns the ids of the turns that were running before a reload. */
   recall() {
-    return this.#live.recall();
+    return this.#storedIds.recall();
   }
 
-  /** Takes back a turn whose start was never sent. */
+  /** Cancels a turn whose start was never sent. */
   withdraw(turn) {
     turn.withdraw();
-    this.#forget(turn, "withdrawn");
+    this.#remove(turn, "withdrawn");
   }
 
-  /** Ends a turn on this side. `keep`: it may still run; a reload may follow it. */
-  fail(turn, error, { keep = false } = {}) {
+  /** Ends a turn on this side only. `resumable`: it may still run on the gateway, and a reload may follow it. */
+  fail(turn, error, { resumable = false } = {}) {
     if (!turn || turn.ended) return;
     turn.fail(error);
-    this.#forget(turn, "failed", keep);
+    this.#remove(turn, "failed", resumable);
   }
 
-  /** Takes an event that names a turn. */
-  take(frame, at) {
+  /** Handles an event that names a turn. @param {number} at its arrival, in ms by `performance.now()` */
+  receive(frame, at) {
     const turn = this.#turns.get(frame.turn);
-    const past = this.#past.get(frame.turn);
+    const outcome = this.#outcomes.get(frame.turn);
     if (frame.type === "turn.detached") {
       if (turn) this.#reattach(turn);
     } else if (turn) {
-      this.#step(turn, frame, at);
-    } else if (past === "ended") {
-      this.#violated(new LawViolation(`Turn ${frame.turn}: ${frame.type} after its ending (law 2).`));
-    } else if (past === undefined && frame.type === "turn.started" && this.#connection.conversation(frame.conversation)?.attached) {
-      this.#startedElsewhere(frame, at);
-    } else if (past !== "failed") {
-      this.#connection.tell("event", frame);
+      this.#apply(turn, frame, at);
+    } else if (outcome === "ended") {
+      this.#reportViolation(new LawViolation(`Turn ${frame.turn}: ${frame.type} after its ending (law 2).`));
+    } else if (outcome === undefined && frame.type === "turn.started" && this.#connection.conversation(frame.conversation)?.attached) {
+      this.#followRemote(frame, at);
+    } else if (outcome !== "failed") {
+      this.#connection.emit("event", frame);
     }
   }
 
-  /** It goes on from its position, or the answer says why not. */
+  /** Attaches again from the turn's position. If the gateway refuses, the turn fails. */
   #reattach(turn) {
-    this.#attachments.detached(turn);
+    this.#attachments.markDetached(turn);
     this.#attachments.attach([turn]);
   }
 
-  #startedElsewhere(frame, at) {
-    const turn = this.make(frame.turn);
+  #followRemote(frame, at) {
+    const turn = this.create(frame.turn);
     this.#turns.set(turn.id, turn);
-    this.#step(turn, frame, at);
+    this.#apply(turn, frame, at);
     if (!turn.ended) {
-      this.#connection.conversation(turn.conversation).takeTurn(turn);
-      this.#connection.tell("turn", turn);
+      this.#connection.conversation(turn.conversation).emitTurn(turn);
+      this.#connection.emit("turn", turn);
     }
   }
 
-  #step(turn, frame, at) {
+  #apply(turn, frame, at) {
     try {
-      turn.accept(frame, at);
+      turn.receive(frame, at);
     } catch (error) {
       if (!(error instanceof LawViolation)) throw error;
-      this.#violated(error);
+      this.#reportViolation(error);
       this.fail(turn, error);
-      this.#connection.detach(turn); // no more of what can't be used
+      this.#connection.detach(turn); // further events can't be applied
       return;
     }
-    this.#attachments.attached(turn);
-    if (turn.ended) this.#forget(turn, "ended");
+    this.#attachments.markAttached(turn);
+    if (turn.ended) this.#remove(turn, "ended");
   }
 
-  #violated(error) {
+  #reportViolation(error) {
     console.error(error);
-    this.#connection.tell("violation", error);
+    this.#connection.emit("violation", error);
   }
 
-  #forget(turn, how, keep = false) {
+  #remove(turn, outcome, resumable = false) {
     this.#turns.delete(turn.id);
-    this.#attachments.detached(turn);
-    if (!keep) this.#live.delete(turn.id);
-    this.#past.set(turn.id, how);
-    if (this.#past.size > PAST_TURNS_MAX) this.#past.delete(this.#past.keys().next().value);
+    this.#attachments.markDetached(turn);
+    if (!resumable) this.#storedIds.delete(turn.id);
+    this.#outcomes.set(turn.id, outcome);
+    if (this.#outcomes.size > OUTCOMES_MAX) this.#outcomes.delete(this.#outcomes.keys().next().value);
   }
 }

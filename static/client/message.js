@@ -1,11 +1,16 @@
-/** A turn's message, folded from its events one by one. A delta costs the delta, however long the message is. */
+/**
+ * Builds a turn's message from its events. Applying a delta takes time proportional to the delta, not to the message.
+ */
 
 import { LawViolation } from "./errors.js";
 
 const ENVELOPE = new Set(["type", "turn", "seq", "part", "as"]);
 
-/** Changes what `turn` shows by what `event` says. */
-export function fold(turn, event) {
+/**
+ * Applies an event to a turn's message and status.
+ * @throws {LawViolation} a delta names a part that was never opened
+ */
+export function applyEvent(turn, event) {
   switch (event.type) {
     case "turn.started":
       turn.conversation = event.conversation;
@@ -22,12 +27,12 @@ export function fold(turn, event) {
       turn.status = "running";
       break;
     case "turn.part":
-      turn.parts[event.part] = opened(event);
+      turn.parts[event.part] = newPart(event);
       turn.status = "running";
       break;
     case "turn.delta":
       turn.status = "running";
-      extend(turn.parts[event.part], event);
+      appendDelta(turn.parts[event.part], event);
       break;
     case "turn.completed":
     case "turn.cancelled":
@@ -36,14 +41,14 @@ export function fold(turn, event) {
   }
 }
 
-/** The text parts joined. */
+/** Returns the text parts joined. */
 export function textOf(parts) {
   const texts = parts.filter((part) => part?.kind === "text");
   return texts.length === 1 ? texts[0].text : texts.map((part) => part.text).join("");
 }
 
-/** A `turn.part` event as the empty part that its deltas fill. */
-function opened(event) {
+/** Creates an empty part from a `turn.part` event. */
+function newPart(event) {
   const part = {};
   for (const [name, value] of Object.entries(event)) {
     if (!ENVELOPE.has(name) && name !== "__proto__") part[name] = value;
@@ -53,11 +58,11 @@ function opened(event) {
   return part;
 }
 
-function extend(part, event) {
-  if (!part) throw new LawViolation(`Turn ${event.turn}: a delta for part ${event.part}, which was never opened (law 1).`);
+function appendDelta(part, event) {
+  if (!part) throw new LawViolation(`Turn ${event.turn}: a delta for part ${event.part}, which was never newPart (law 1).`);
   if (event.signature !== undefined) part.signature = (part.signature ?? "") + event.signature;
   if (event.text === undefined) return;
-  // Engines keep a text that grows as a rope: appending copies nothing until somebody reads it.
+  // Engines store a growing string as a rope, so appending copies nothing.
   if (part.kind === "tool_call") part.arguments += event.text;
   else part.text += event.text;
 }

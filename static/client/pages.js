@@ -1,23 +1,23 @@
-/** Lists that the gateway gives in pages, as async iterators. */
+/** Paginated lists of the gateway as async iterators. */
 
 /**
- * Iterate it for its items one by one, or `pages()` for the pages as they came; nothing is asked before it is needed.
- * `all()` gives every item in one array.
+ * Iterates the items of all pages. `pages()` iterates the pages themselves, `all()` returns every item in one array. A
+ * page is requested only when it is needed.
  */
 export class Pages {
-  #ask;
+  #fetchPage;
   #itemsOf;
-  #joined;
+  #joinPages;
 
   /**
-   * @param {(before: string | undefined) => Promise<{next?: string}>} ask gives one page
-   * @param {(page: object) => object[]} itemsOf a page's items in the order of the iteration
-   * @param {(pages: object[]) => object[]} joined all pages' items in the order of `all`
+   * @param {(before: string | undefined) => Promise<{next?: string}>} fetchPage requests one page
+   * @param {(page: object) => object[]} itemsOf returns a page's items in iteration order
+   * @param {(pages: object[]) => object[]} joinPages returns the items of all pages in the order of `all`
    */
-  constructor(ask, itemsOf, joined = (pages) => pages.flatMap(itemsOf)) {
-    this.#ask = ask;
+  constructor(fetchPage, itemsOf, joinPages = (pages) => pages.flatMap(itemsOf)) {
+    this.#fetchPage = fetchPage;
     this.#itemsOf = itemsOf;
-    this.#joined = joined;
+    this.#joinPages = joinPages;
   }
 
   async *[Symbol.asyncIterator]() {
@@ -27,7 +27,7 @@ export class Pages {
   async *pages() {
     let before;
     do {
-      const page = await this.#ask(before);
+      const page = await this.#fetchPage(before);
       yield page;
       before = page.next;
     } while (before !== undefined && before !== null);
@@ -36,16 +36,16 @@ export class Pages {
   async all() {
     const pages = [];
     for await (const page of this.pages()) pages.push(page);
-    return this.#joined(pages);
+    return this.#joinPages(pages);
   }
 }
 
-/** Conversations, last changed first. */
+/** Lists conversations, last changed first. */
 export function conversationPages(request, fields) {
   return new Pages((before) => request("conversation.list", { ...fields, ...(before && { before }) }), (page) => page.conversations);
 }
 
-/** A conversation's messages: iterated from the newest to the oldest; `all()` is by time, the oldest first. */
+/** Lists a conversation's messages: iteration runs from newest to oldest, `all()` from oldest to newest. */
 export function messagePages(request, fields) {
   return new Pages(
     (before) => request("conversation.messages", { ...fields, ...(before && { before }) }),

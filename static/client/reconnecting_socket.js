@@ -1,55 +1,57 @@
 /**
- * One socket that comes back: opening it with its credential, sending, reading, losing it and opening it again.
- * It knows frames only by `ready`, `going_away` and `auth.expiring`; requests and turns are `connection.js`.
+ * A WebSocket that reconnects. It opens with a credential, sends, receives, and opens again after a loss.
+ *
+ * It interprets only the frames `ready`, `going_away` and `auth.expiring`. connection.js handles requests and turns.
  */
 
 import { Backoff } from "./backoff.js";
-import { closeReason, DONE, isFinal, LET_GO, LIFETIME_REACHED, UNAUTHENTICATED } from "./close_codes.js";
+import { closeReason, isFinal, LIFETIME_REACHED, NORMAL_CLOSURE, SOCKET_DROPPED, UNAUTHENTICATED } from "./close_codes.js";
 import { codecOf } from "./codecs.js";
-import { closed, TurnwireError } from "./errors.js";
-import { Liveness } from "./watchdog.js";
+import { connectionClosed, TurnwireError } from "./errors.js";
+import { Watchdog } from "./watchdog.js";
 import { WorkerSocket } from "./worker_socket.js";
 
-/** A WebSocket that is opened again until it is closed on purpose or told not to come back (44xx). */
-export class Link {
-  /** Takes every frame that goes or comes, while somebody looks. */
+/** A WebSocket that opens again until it is closed on purpose or refused for good (44xx). */
+export class ReconnectingSocket {
+  /** Receives every frame that is sent or received. Null: no observer. */
   wire = null;
-  /** What went over all sockets of this link so far. */
+  /** Totals over all sockets so far. */
   traffic = { sockets: 0, in: { frames: 0, bytes: 0 }, out: { frames: 0, bytes: 0 } };
   #options;
   #codec;
-  #makeSocket;
+  #createSocket;
   #socket = null;
   #state = { state: "connecting" };
-  #opening = 0;
+  #attempt = 0;
   #retryTimer = 0;
   #backoff = new Backoff();
-  #liveness = new Liveness(() => {
-    this.#letGo();
-    this.#lost(0, "Nothing was heard from the gateway");
+  #watchdog = new Watchdog(() => {
+    this.#dropSocket();
+    this.#onLost(0, "No response from the gateway");
   });
   #offline = false;
   #credentialRefused = false;
-  #watchers = [];
+  #stateWaiters = [];
 
   /**
    * @param {object} options
    * @param {string} options.url ws: or wss: address of the gateway
    * @param {"json" | "msgpack"} options.codec
-   * @param {() => string | Promise<string>} [options.token] gives a credential for the `auth` frame
-   * @param {() => string | Promise<string>} [options.ticket] gives a one-time ticket for one opening
-   * @param {(url: string, protocols: string[]) => WebSocket} [options.socket] opens a socket
-   * @param {(frame: object, at: number) => void} options.onFrame every decoded frame, `ready` included, and its arrival
+   * @param {() => string | Promise<string>} [options.token] returns a credential for the `auth` frame
+   * @param {() => string | Promise<string>} [options.ticket] returns a one-time ticket for one socket
+   * @param {(url: string, protocols: string[]) => WebSocket} [options.socket] creates a socket
+   * @param {(frame: object, at: number) => void} options.onFrame receives every decoded frame, including `ready`, and
+   *   its arrival in ms by `performance.now()`
    * @param {(expires_at: string) => void} options.onExpiring the credential must be renewed
-   * @param {() => void} options.onWake the page or the network came back: the gateway must be asked something
-   * @param {(state: import("../turnwire.js").LinkState) => void} options.onState every change of state
+   * @param {() => void} options.onWake the page or the network is back; the callback must send a request
+   * @param {(state: import("../turnwire.js").LinkState) => void} options.onState receives every state change
    */
   constructor(options) {
     this.#options = options;
     this.#codec = codecOf(options.codec);
-    this.#makeSocket = options.socket ?? ((url, protocols) => new WebSocket(url, protocols));
-    globalThis.addEventListener?.("online", this.#wake);
-    globalThis.document?.addEventListener("visibilitychange", this.#wake);
+    this.#createSocket = options.socket ?? ((url, protocols) => new WebSocket(url, protocols));
+    globalThis.addEventListener?.("online", this.#onWake);
+    globalThis.document?.addEventListener("visibilitychange", this.#onWake);
     void this.#open();
   }
 
@@ -62,7 +64,7 @@ export class Link {
   }
 
   /**
-   * Sends one frame. False when the connection is not live; nothing was sent then.
+   * Sends one frame. Returns false, and sends nothing, if the connection is not live.
    * @throws {TurnwireError} `too_large`: the gateway would close the socket
    */
   send(frame) {
@@ -70,37 +72,37 @@ export class Link {
     const data = this.#codec.encode(frame);
     const bytes = this.#codec.bytes(data);
     if (bytes > this.#state.ready.limits.frame_bytes) {
-      throw new TurnwireError({ code: "too_large", message: "This is too long for one frame. Shorten it, or send it over HTTP." });
+      throw new TurnwireError({ code: "too_large", message: "This message is too large for one frame. Shorten it or send it over HTTP." });
     }
     this.#socket.send(data);
-    this.#count("out", frame.type === "auth" ? { ...frame, token: "…" } : frame, bytes, performance.now());
+    this.#record("out", frame.type === "auth" ? { ...frame, token: "…" } : frame, bytes, performance.now());
     return true;
   }
 
-  /** Tries again at once instead of waiting out the delay. */
+  /** Reconnects now instead of waiting. */
   retryNow() {
     if (this.#state.state === "waiting" && !this.#offline) void this.#open();
   }
 
-  /** Goes on with another codec, on another socket. */
+  /** Reconnects with another codec. */
   switchCodec(name) {
     this.#codec = codecOf(name);
-    this.#again();
+    this.#reopen();
   }
 
-  /** Lets go of the socket as if the network had; it comes back by itself. */
+  /** Drops the socket as if the network had failed. It reconnects by itself. */
   drop() {
     if (this.#state.state === "closed" || !this.#socket) return;
-    this.#letGo();
-    this.#lost(0, "Dropped by this page");
+    this.#dropSocket();
+    this.#onLost(0, "Dropped by this page");
   }
 
-  /** As without a network, until `online` is called. */
+  /** Stays disconnected until `online` is called. */
   offline() {
     if (this.#state.state === "closed") return;
     this.#offline = true;
-    this.#letGo();
-    this.#lost(0, "Offline, as this page asked");
+    this.#dropSocket();
+    this.#onLost(0, "Taken offline by this page");
   }
 
   online() {
@@ -108,176 +110,176 @@ export class Link {
     this.retryNow();
   }
 
-  /** Reads nothing for so long; resolves when reading goes on. See worker_socket.js for how, and why so. */
+  /** Stops reading for `ms` milliseconds. Resolves when reading continues. worker_socket.js explains how. */
   async pauseReading(ms) {
     if (!WorkerSocket.supported) {
-      throw new TurnwireError({ code: "unsupported", message: "Reading can be paused in a browser only: there is no Worker here." });
+      throw new TurnwireError({ code: "unsupported", message: "Pausing reads needs a browser with Worker support." });
     }
     if (!(this.#socket instanceof WorkerSocket)) {
-      this.#makeSocket = (url, protocols) => new WorkerSocket(url, protocols);
-      this.#again();
+      this.#createSocket = (url, protocols) => new WorkerSocket(url, protocols);
+      this.#reopen();
     }
     while (this.#state.state !== "live") {
-      if (this.#state.state === "closed") throw closed(this.#state.reason);
-      await new Promise((resolve) => this.#watchers.push(resolve));
+      if (this.#state.state === "closed") throw connectionClosed(this.#state.reason);
+      await new Promise((resolve) => this.#stateWaiters.push(resolve));
     }
     await this.#socket.pause(ms);
   }
 
-  /** Leaves for good. */
+  /** Closes the connection for good. */
   close() {
-    this.#letGo(DONE);
-    this.#settle(DONE, "Closed by this page");
+    this.#dropSocket(NORMAL_CLOSURE);
+    this.#closeForGood(NORMAL_CLOSURE, "Closed by this page");
   }
 
-  #wake = () => {
+  #onWake = () => {
     if (globalThis.document?.visibilityState === "hidden") return;
     this.retryNow();
-    // After a sleep, or on another network, the socket may be long dead; timers that slept too would find out late.
-    if (this.#state.state === "live" || this.#state.state === "connecting") this.#liveness.check();
+    // After sleep or a network change the socket may be dead, and timers that slept too would detect it late.
+    if (this.#state.state === "live" || this.#state.state === "connecting") this.#watchdog.check();
     if (this.#state.state !== "live") return;
-    this.#liveness.demand();
+    this.#watchdog.expectAnswer();
     this.#options.onWake();
   };
 
   async #open() {
     clearTimeout(this.#retryTimer);
-    const opening = ++this.#opening;
-    this.#backoff.opening();
-    this.#liveness.begin();
-    this.#set({ state: "connecting" });
+    const attempt = ++this.#attempt;
+    this.#backoff.onConnecting();
+    this.#watchdog.start();
+    this.#setState({ state: "connecting" });
     try {
-      const url = await this.#address();
+      const url = await this.#buildUrl();
       const token = await this.#options.token?.();
-      if (opening === this.#opening) this.#listen(this.#makeSocket(url, [this.#codec.subprotocol]), token);
+      if (attempt === this.#attempt) this.#setHandlers(this.#createSocket(url, [this.#codec.subprotocol]), token);
     } catch (cause) {
-      if (opening === this.#opening) this.#notOpened(cause);
+      if (attempt === this.#attempt) this.#onOpenFailed(cause);
     }
   }
 
-  async #address() {
+  async #buildUrl() {
     if (!this.#options.ticket) return this.#options.url;
     const url = new URL(this.#options.url);
     url.searchParams.set("ticket", await this.#options.ticket());
     return url.href;
   }
 
-  #listen(socket, token) {
+  #setHandlers(socket, token) {
     const codec = this.#codec;
     this.#socket = socket;
     this.traffic.sockets++;
     socket.binaryType = "arraybuffer";
     socket.onopen = () => token && this.#authenticate(token);
-    socket.onmessage = (message) => this.#arrived(message.data, codec);
-    socket.onclose = (event) => this.#lost(event.code, event.reason);
+    socket.onmessage = (message) => this.#onMessage(message.data, codec);
+    socket.onclose = (event) => this.#onLost(event.code, event.reason);
   }
 
-  /** The first frame, before `ready`; a refusal is told by the close code. */
+  /** Sends the first frame, before `ready`. The close code reports a refusal. */
   #authenticate(token) {
     const data = this.#codec.encode({ type: "auth", token });
     this.#socket.send(data);
-    this.#count("out", { type: "auth", token: "…" }, this.#codec.bytes(data), performance.now());
+    this.#record("out", { type: "auth", token: "…" }, this.#codec.bytes(data), performance.now());
   }
 
-  #notOpened(cause) {
+  #onOpenFailed(cause) {
     if (cause?.retryable === false) {
-      this.#letGo();
-      this.#settle(UNAUTHENTICATED, cause.message || closeReason(UNAUTHENTICATED));
+      this.#dropSocket();
+      this.#closeForGood(UNAUTHENTICATED, cause.message || closeReason(UNAUTHENTICATED));
       return;
     }
-    // Whoever gives credentials is often as far away as the gateway: it will come back too.
-    console.warn("turnwire: no socket could be opened; trying again", cause);
-    this.#lost(0, "No socket could be opened");
+    // The credential endpoint is usually as unreachable as the gateway, and comes back with it.
+    console.warn("turnwire: failed to open a socket; retrying", cause);
+    this.#onLost(0, "Couldn't open a socket");
   }
 
-  #arrived(data, codec) {
+  #onMessage(data, codec) {
     const at = performance.now();
-    this.#liveness.heard(at);
+    this.#watchdog.reset(at);
     let frame;
     try {
       frame = codec.decode(data);
-      if (typeof frame?.type !== "string") throw new TypeError("It has no type.");
+      if (typeof frame?.type !== "string") throw new TypeError("The frame has no type.");
     } catch (cause) {
-      console.error("turnwire: a frame can't be read", cause);
-      this.#letGo();
-      this.#lost(0, "The gateway sent something unreadable");
+      console.error("turnwire: failed to decode a frame", cause);
+      this.#dropSocket();
+      this.#onLost(0, "The gateway sent a frame that can't be decoded");
       return;
     }
-    this.#count("in", frame, codec.bytes(data), at);
-    if (frame.type === "ready") this.#ready(frame, at);
-    else if (frame.type === "going_away") this.#backoff.goingAway(frame.reconnect_after_ms);
+    this.#record("in", frame, codec.bytes(data), at);
+    if (frame.type === "ready") this.#onReady(frame, at);
+    else if (frame.type === "going_away") this.#backoff.setRequestedDelay(frame.reconnect_after_ms);
     else if (frame.type === "auth.expiring") this.#options.onExpiring(frame.expires_at);
     this.#options.onFrame(frame, at);
   }
 
-  #ready(frame, at) {
-    this.#liveness.expect(frame.heartbeat_s, at);
-    this.#backoff.live(at);
+  #onReady(frame, at) {
+    this.#watchdog.setHeartbeat(frame.heartbeat_s, at);
+    this.#backoff.onReady(at);
     this.#credentialRefused = false;
-    this.#set({ state: "live", ready: frame });
+    this.#setState({ state: "live", ready: frame });
   }
 
-  #count(direction, frame, bytes, at) {
-    const sum = this.traffic[direction];
-    sum.frames++;
-    sum.bytes += bytes;
+  #record(direction, frame, bytes, at) {
+    const totals = this.traffic[direction];
+    totals.frames++;
+    totals.bytes += bytes;
     try {
       this.wire?.({ direction, frame, bytes, at, codec: this.#codec.name, socket: this.traffic.sockets });
     } catch (error) {
-      console.error("turnwire: the wire observer failed", error); // a frame isn't lost for who looks at it
+      console.error("turnwire: the wire observer failed", error); // an observer's error must not lose a frame
     }
   }
 
-  /** Lets go of the socket without waiting for its closing handshake, which a dead peer never answers. */
-  #letGo(code = LET_GO) {
+  /** Drops the socket without waiting for the closing handshake, which a dead peer never answers. */
+  #dropSocket(code = SOCKET_DROPPED) {
     const socket = this.#socket;
     this.#socket = null;
-    this.#opening++;
+    this.#attempt++;
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close(code);
   }
 
-  /** Goes on at once, on a new socket. */
-  #again() {
+  /** Reconnects at once. */
+  #reopen() {
     if (this.#state.state === "closed" || this.#offline) return;
-    this.#letGo();
-    this.#lost(LIFETIME_REACHED, "");
+    this.#dropSocket();
+    this.#onLost(LIFETIME_REACHED, "");
   }
 
-  #lost(code, detail) {
-    this.#liveness.stop();
+  #onLost(code, detail) {
+    this.#watchdog.stop();
     clearTimeout(this.#retryTimer);
     this.#socket = null;
     const reason = closeReason(code) ?? (detail || "The connection was lost");
-    if (isFinal(code) && !this.#mayAskAgain(code)) {
-      this.#settle(code, reason);
+    if (isFinal(code) && !this.#canRetryCredential(code)) {
+      this.#closeForGood(code, reason);
       return;
     }
-    this.#backoff.lost(performance.now());
+    this.#backoff.onDisconnected(performance.now());
     const delay_ms = this.#offline ? null : this.#backoff.delay_ms(code);
-    this.#set({ state: "waiting", delay_ms, reason });
+    this.#setState({ state: "waiting", delay_ms, reason });
     if (delay_ms !== null) this.#retryTimer = setTimeout(() => void this.#open(), delay_ms);
   }
 
-  /** A credential that expired is no reason to stay away where a fresh one can be had; once, until one is taken. */
-  #mayAskAgain(code) {
-    const fresh = code === UNAUTHENTICATED && !this.#credentialRefused && (this.#options.token ?? this.#options.ticket);
+  /** Returns whether to retry with a fresh credential. It is tried once until a socket is ready. */
+  #canRetryCredential(code) {
+    const canRetry = code === UNAUTHENTICATED && !this.#credentialRefused && (this.#options.token ?? this.#options.ticket);
     this.#credentialRefused = true;
-    return Boolean(fresh);
+    return Boolean(canRetry);
   }
 
-  #settle(code, reason) {
+  #closeForGood(code, reason) {
     clearTimeout(this.#retryTimer);
-    this.#liveness.stop();
-    globalThis.removeEventListener?.("online", this.#wake);
-    globalThis.document?.removeEventListener("visibilitychange", this.#wake);
-    this.#set({ state: "closed", code, reason });
+    this.#watchdog.stop();
+    globalThis.removeEventListener?.("online", this.#onWake);
+    globalThis.document?.removeEventListener("visibilitychange", this.#onWake);
+    this.#setState({ state: "closed", code, reason });
   }
 
-  #set(state) {
+  #setState(state) {
     this.#state = state;
     this.#options.onState(state);
-    for (const resolve of this.#watchers.splice(0)) resolve();
+    for (const resolve of this.#stateWaiters.splice(0)) resolve();
   }
 }

@@ -1,102 +1,107 @@
-/** Requests and their answers: ids, pieces, what waits while the socket is away and what is sent again after it. */
+/** Matches requests and answers. Requests wait while the socket is away, and some are sent again after it is back. */
 
-import { closed, lost, TurnwireError } from "./errors.js";
+import { connectionClosed, connectionLost, TurnwireError } from "./errors.js";
 
-/** Requests that mean the same when they are sent twice; they survive a lost socket. */
-const REPEATABLE = new Set(["turn.start", "turn.cancel", "turn.get", "models.list", "usage.get",
+/** Requests that can be sent twice without effect. They survive a lost socket. */
+const IDEMPOTENT = new Set(["turn.start", "turn.cancel", "turn.get", "models.list", "usage.get",
   "conversation.list", "conversation.get", "conversation.messages", "feedback.put"]);
 
-/** The requests of one connection that have no answer yet. */
+/** The unanswered requests of one connection. */
 export class Requests {
-  #send;
+  #sendFrame;
   #nextId = 1;
   #pending = new Map();
 
-  /** @param {(frame: object) => boolean} send puts a frame on the socket; false where there is none, may throw `too_large` */
-  constructor(send) {
-    this.#send = send;
+  /**
+   * @param {(frame: object) => boolean} sendFrame sends a frame; returns false if there is no socket; may throw
+   *   `too_large`
+   */
+  constructor(sendFrame) {
+    this.#sendFrame = sendFrame;
   }
 
-  /** Sends a request, now or with the next socket; resolves with its result or rejects with a TurnwireError. */
-  ask(type, fields) {
+  /**
+   * Sends a request now, or when the next socket is ready. Resolves with its result or rejects with a TurnwireError.
+   */
+  send(type, fields) {
     return new Promise((resolve, reject) => {
       const id = String(this.#nextId++);
       const entry = { frame: { type, id, ...fields }, resolve, reject, sent: false, pieces: [] };
       this.#pending.set(id, entry);
-      this.#put(entry);
+      this.#trySend(entry);
     });
   }
 
-  /** Takes a frame if it belongs to a request. */
-  take(frame) {
+  /** Handles an answer. Ignores a frame that answers no pending request. */
+  receive(frame) {
     const entry = this.#pending.get(frame.id);
     if (!entry) return;
     if (frame.type === "result.piece") {
       entry.pieces.push(frame.text);
     } else if (frame.type === "result") {
-      this.#drop(entry).resolve(frame.pieces ? JSON.parse(entry.pieces.join("")) : frame.result);
+      this.#remove(entry).resolve(frame.pieces ? JSON.parse(entry.pieces.join("")) : frame.result);
     } else if (frame.error.code === "shutting_down" && entry.frame.type === "turn.start") {
-      entry.sent = false; // a refused start leaves nothing behind: it is for the next socket
+      entry.sent = false; // the gateway stored nothing, so the next socket can send it again
     } else {
-      this.#drop(entry).reject(new TurnwireError(frame.error));
+      this.#remove(entry).reject(new TurnwireError(frame.error));
     }
   }
 
-  /** A socket is ready: sends what waits, in its order. */
+  /** Sends the waiting requests, in their order. Call it when a socket is ready. */
   resume() {
-    for (const entry of this.#pending.values()) this.#put(entry);
+    for (const entry of this.#pending.values()) this.#trySend(entry);
   }
 
-  /** The socket went away: what can't be repeated is lost, the rest waits. */
+  /** Rejects sent requests that can't be repeated. Call it when the socket is lost. */
   interrupt() {
     for (const entry of this.#pending.values()) {
       entry.pieces = [];
-      if (entry.sent && !REPEATABLE.has(entry.frame.type)) this.#drop(entry).reject(lost());
+      if (entry.sent && !IDEMPOTENT.has(entry.frame.type)) this.#remove(entry).reject(connectionLost());
     }
   }
 
-  /** There will be no other socket. */
+  /** Rejects all requests. Call it when the connection is closed for good. */
   close(reason) {
-    for (const entry of this.#pending.values()) this.#drop(entry).reject(closed(reason));
+    for (const entry of this.#pending.values()) this.#remove(entry).reject(connectionClosed(reason));
   }
 
-  /** Whether this turn's start has no answer yet. */
+  /** Returns whether a turn's start has no answer yet. @param {string} turn id */
   isStarting(turn) {
-    return this.#startOf(turn) !== undefined;
+    return this.#findStart(turn) !== undefined;
   }
 
-  /** Settles a start by what its events have said already. */
+  /** Resolves a start whose events have already arrived. @param {string} turn id @param {object} result */
   settleStart(turn, result) {
-    const entry = this.#startOf(turn);
-    if (entry) this.#drop(entry).resolve(result);
+    const entry = this.#findStart(turn);
+    if (entry) this.#remove(entry).resolve(result);
   }
 
-  /** Takes back a start; false if the gateway may know it. */
+  /** Withdraws a start. Returns false if it may have reached the gateway. @param {string} turn id */
   withdrawStart(turn) {
-    const entry = this.#startOf(turn);
+    const entry = this.#findStart(turn);
     if (!entry || entry.sent) return false;
-    this.#drop(entry);
+    this.#remove(entry);
     return true;
   }
 
-  #startOf(turn) {
+  #findStart(turn) {
     for (const entry of this.#pending.values()) {
       if (entry.frame.type === "turn.start" && entry.frame.turn === turn) return entry;
     }
     return undefined;
   }
 
-  #drop(entry) {
+  #remove(entry) {
     this.#pending.delete(entry.frame.id);
     return entry;
   }
 
-  #put(entry) {
+  #trySend(entry) {
     try {
-      // `sent` stays true across reconnects: the gateway may know this request even if it never answered.
-      if (this.#send(entry.frame)) entry.sent = true;
+      // `sent` stays true across reconnects: the gateway may have handled the request without answering.
+      if (this.#sendFrame(entry.frame)) entry.sent = true;
     } catch (error) {
-      this.#drop(entry).reject(error);
+      this.#remove(entry).reject(error);
     }
   }
 }

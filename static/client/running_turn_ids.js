@@ -1,21 +1,21 @@
-/** The ids of the turns that this tab has running, kept over a reload in `sessionStorage`, and gone with the tab. */
+/** Stores the ids of this tab's running turns in `sessionStorage`, so that a reload can follow them. */
 
 const TURNS_MAX = 500;
 
-export class LiveTurns {
+export class RunningTurnIds {
   #storage;
   #key;
   #ids = new Set();
-  #recalled;
+  #previous;
 
   /**
-   * @param {string} url whose turns they are
-   * @param {Storage | null} [storage] where they are kept; null: nowhere
+   * @param {string} url the gateway's address; each gateway has its own entry
+   * @param {Storage | null} [storage] null: nothing is stored
    */
   constructor(url, storage = tabStorage()) {
-    this.#key = `turnwire.live ${url}`;
+    this.#key = `turnwire.running ${url}`;
     this.#storage = storage;
-    this.#recalled = this.#read();
+    this.#previous = this.#read();
   }
 
   add(id) {
@@ -24,15 +24,15 @@ export class LiveTurns {
   }
 
   delete(id) {
-    if (this.#ids.delete(id) || this.#recalled.includes(id)) {
-      this.#recalled = this.#recalled.filter((other) => other !== id);
+    if (this.#ids.delete(id) || this.#previous.includes(id)) {
+      this.#previous = this.#previous.filter((other) => other !== id);
       this.#write();
     }
   }
 
-  /** What was running before the reload, once. */
+  /** Returns the ids that were stored before the reload. A second call returns none. */
   recall() {
-    return this.#recalled.splice(0);
+    return this.#previous.splice(0);
   }
 
   #read() {
@@ -46,9 +46,9 @@ export class LiveTurns {
 
   #write() {
     try {
-      this.#storage?.setItem(this.#key, JSON.stringify([...this.#recalled, ...this.#ids].slice(-TURNS_MAX)));
+      this.#storage?.setItem(this.#key, JSON.stringify([...this.#previous, ...this.#ids].slice(-TURNS_MAX)));
     } catch {
-      // Storage is off or full: a reload then starts empty.
+      // Storage is disabled or full: a reload finds no turns.
     }
   }
 }
@@ -57,6 +57,6 @@ function tabStorage() {
   try {
     return globalThis.sessionStorage ?? null;
   } catch {
-    return null; // a browser may forbid even to ask
+    return null; // a browser may throw even when the property is read
   }
 }

@@ -1,12 +1,12 @@
-/** The worker of worker_socket.js: a WebSocket, and a way to block the thread that reads it. */
+/** The worker script of worker_socket.js: a WebSocket, and a way to block the thread that reads it. */
 
 let socket;
 
-self.onmessage = ({ data: asked }) => {
-  if (asked.open) open(asked.open);
-  else if (asked.send !== undefined) socket.send(asked.send);
-  else if (asked.pause !== undefined) pause(asked.pause);
-  else socket.close(asked.close);
+self.onmessage = ({ data: command }) => {
+  if (command.open) open(command.open);
+  else if (command.send !== undefined) socket.send(command.send);
+  else if (command.pause !== undefined) pause(command.pause);
+  else socket.close(command.close);
 };
 
 function open({ url, protocols }) {
@@ -18,7 +18,7 @@ function open({ url, protocols }) {
 }
 
 function pause(ms) {
-  // Memory of its own that may be waited on: unlike SharedArrayBuffer it needs no cross-origin isolation.
+  // Shared WebAssembly memory can be waited on. Unlike SharedArrayBuffer it needs no cross-origin isolation.
   const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
   Atomics.wait(new Int32Array(memory.buffer), 0, 0, ms);
   self.postMessage({ resumed: true });

@@ -1,18 +1,19 @@
 /**
- * One turn as a client holds it: its position, the check of law 1 (contiguous) and law 2 (one ending), the message
- * so far, and the two ways to follow it: an async iterator of its events and a promise of its message.
+ * One turn in the client: its position, its message so far, and two ways to follow it: an async iterator of events and
+ * a promise of the message. It enforces law 1 (events are contiguous) and law 2 (one ending).
  */
 
 import { LawViolation, TurnwireError } from "./errors.js";
 import { EventQueue } from "./event_queue.js";
-import { fold, textOf } from "./message.js";
+import { applyEvent, textOf } from "./message.js";
 
 const ENDINGS = new Set(["turn.completed", "turn.cancelled", "turn.failed"]);
 
 /**
- * A started turn. Iterate it for its events (one consumer; the last event is its ending), or await it for its message.
- * It is a promise: to hand a turn on, pass it as an argument or in an object; returned from an async function it is
- * awaited.
+ * A started turn. Iterate it to get its events (one consumer; the last event is the ending), or await it to get its
+ * message.
+ *
+ * Because it is a promise, an async function that returns it awaits it. Pass it as an argument or inside an object.
  */
 export class Turn {
   id;
@@ -34,15 +35,16 @@ export class Turn {
   #events = new EventQueue();
 
   /**
-   * @param {string} id the turn's id, chosen by this client
-   * @param {(turn: Turn, reason?: string) => Promise<unknown>} cancel how its connection stops it
+   * @param {string} id chosen by this client
+   * @param {(turn: Turn, reason?: string) => Promise<unknown>} cancel cancels it through its connection
    */
   constructor(id, cancel) {
     this.id = id;
     this.#cancel = cancel;
     this.accepted = new Promise((resolve, reject) => (this.#settleAccepted = { resolve, reject }));
     this.done = new Promise((resolve, reject) => (this.#settleDone = { resolve, reject }));
-    // Whoever only iterates learns of a failure from the last event; that is not an unhandled rejection.
+    // A consumer that only iterates learns of a failure from the last event. It must not cause an unhandled
+    // rejection.
     this.accepted.catch(() => {});
     this.done.catch(() => {});
   }
@@ -79,61 +81,61 @@ export class Turn {
     return this.#events[Symbol.asyncIterator]();
   }
 
-  /** Takes the gateway's answer to `turn.start` or `turn.attach`. */
-  answer(result) {
+  /** Applies the gateway's answer to `turn.start` or `turn.attach`. */
+  accept(result) {
     this.conversation ??= result.conversation;
     if (this.status === "starting") this.status = result.status === "queued" ? "queued" : "running";
     this.#settleAccepted.resolve(result);
   }
 
   /**
-   * Takes the next event of this turn.
+   * Applies the next event of this turn.
    * @param {object} event
-   * @param {number} at when it came, by `performance.now()`
-   * @throws {LawViolation} where the event does not continue the position, or follows the ending
+   * @param {number} at its arrival, in ms by `performance.now()`
+   * @throws {LawViolation} the event does not continue the position, or follows the ending
    */
-  accept(event, at = performance.now()) {
-    this.#check(event);
-    fold(this, event);
+  receive(event, at = performance.now()) {
+    this.#checkOrder(event);
+    applyEvent(this, event);
     if (event.seq !== undefined) this.position = { epoch: event.epoch ?? this.position.epoch, seq: event.seq };
-    if (event.type === "turn.delta") this.#heard(at);
-    else if (event.type === "turn.started") this.#settleAccepted.resolve(acceptanceOf(event));
+    if (event.type === "turn.delta") this.#recordArrival(at);
+    else if (event.type === "turn.started") this.#settleAccepted.resolve(acceptanceFrom(event));
     this.#events.push(event, at);
     if (ENDINGS.has(event.type)) this.#end(event);
   }
 
   /** Ends the turn on this side only: a refused start, a position that is gone, a connection closed for good. */
   fail(error) {
-    const typed = error instanceof Error ? error : new TurnwireError(error);
-    this.#endHere({ type: "turn.failed", turn: this.id, error: typed, local: true }, typed);
+    const typedError = error instanceof Error ? error : new TurnwireError(error);
+    this.#endLocally({ type: "turn.failed", turn: this.id, error: typedError, local: true }, typedError);
   }
 
-  /** Ends a turn that never left this page. */
+  /** Ends a turn that was never sent. */
   withdraw() {
     const error = new TurnwireError({ code: "withdrawn", message: "Stopped before it was sent." });
-    this.#endHere({ type: "turn.cancelled", turn: this.id, by: "client", local: true }, error);
+    this.#endLocally({ type: "turn.cancelled", turn: this.id, by: "client", local: true }, error);
   }
 
-  #endHere(event, error) {
+  #endLocally(event, error) {
     if (this.ended) return;
     this.#settleAccepted.reject(error);
-    fold(this, event);
+    applyEvent(this, event);
     this.#events.push(event, performance.now());
     this.#end(event);
   }
 
-  #check(event) {
+  #checkOrder(event) {
     if (this.ended) throw new LawViolation(`Turn ${this.id}: ${event.type} after its ending (law 2).`);
-    // A reset sets the position itself; an unnumbered event has none.
+    // `turn.reset` sets the position itself. An unnumbered event has none.
     if (event.type === "turn.reset" || event.seq === undefined) return;
     const after = event.after ?? event.seq - 1;
     if (after === this.position.seq && event.seq > after) return;
     throw new LawViolation(
-      `Turn ${this.id}: ${event.type} continues ${after}, but this client holds ${this.position.seq} (law 1).`,
+      `Turn ${this.id}: ${event.type} continues ${after}, but this client is at ${this.position.seq} (law 1).`,
     );
   }
 
-  #heard(at) {
+  #recordArrival(at) {
     this.firstAt ??= at;
     this.lastAt = at;
   }
@@ -144,20 +146,20 @@ export class Turn {
     this.#settleAccepted.resolve({ turn: this.id, conversation: this.conversation, status: "attached", epoch: this.position.epoch });
     if (event.type === "turn.failed") {
       const error = event.error instanceof Error ? event.error : new TurnwireError(event.error);
-      this.#settleDone.reject(Object.assign(error, { final: this.#final(event) }));
+      this.#settleDone.reject(Object.assign(error, { final: this.#finalMessage(event) }));
     } else {
-      this.#settleDone.resolve(this.#final(event));
+      this.#settleDone.resolve(this.#finalMessage(event));
     }
   }
 
-  #final(event) {
+  #finalMessage(event) {
     const { usage = null, cost = null, timing = null, finish_reason = null, message = null } = event;
-    const known = { id: message, turn: this.id, conversation: this.conversation, model: this.model };
-    return { ...known, role: "assistant", parts: this.parts, text: this.text, ended: this.status, finish_reason, usage, cost, timing };
+    const ids = { id: message, turn: this.id, conversation: this.conversation, model: this.model };
+    return { ...ids, role: "assistant", parts: this.parts, text: this.text, ended: this.status, finish_reason, usage, cost, timing };
   }
 }
 
-/** An acceptance as the answer to a start says it. */
-function acceptanceOf({ turn, conversation, status, epoch }) {
+/** Builds the result of `turn.start` from `turn.started`. */
+function acceptanceFrom({ turn, conversation, status, epoch }) {
   return { turn, conversation, status, epoch };
 }

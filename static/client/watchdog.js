@@ -1,46 +1,52 @@
-/** Whether a socket still lives: something must be heard every few heartbeats. TCP alone may take many minutes to tell. */
+/** Detects a dead socket: some frame must arrive within 2.5 heartbeats. TCP alone may take many minutes. */
 
 const READY_TIMEOUT_MS = 10_000;
 const ANSWER_TIMEOUT_MS = 3_000;
 const CHECK_EVERY_MS = 500;
-const HEARTBEATS = 2.5;
+const HEARTBEATS_MAX = 2.5;
 
-export class Liveness {
-  #silent;
+export class Watchdog {
+  #onTimeout;
   #limit_ms = READY_TIMEOUT_MS;
   #dueAt = 0;
   #timer = 0;
 
-  /** @param {() => void} silent nothing was heard for too long */
-  constructor(silent) {
-    this.#silent = silent;
+  /** @param {() => void} onTimeout called when nothing has arrived for too long */
+  constructor(onTimeout) {
+    this.#onTimeout = onTimeout;
   }
 
-  /** Another socket is opened: it has some seconds to be ready. */
-  begin() {
+  /** Starts the watch over a new socket, which has 10 s to become ready. */
+  start() {
     this.stop();
     this.#limit_ms = READY_TIMEOUT_MS;
-    this.heard(performance.now());
+    this.reset(performance.now());
     this.#timer = setInterval(() => this.check(), CHECK_EVERY_MS);
   }
 
-  /** It is ready, and has promised a heartbeat. */
-  expect(heartbeat_s, at) {
-    this.#limit_ms = heartbeat_s * 1000 * HEARTBEATS;
-    this.heard(at);
+  /**
+   * Applies the heartbeat that `ready` announced.
+   * @param {number} heartbeat_s in s
+   * @param {number} at in ms by `performance.now()`
+   */
+  setHeartbeat(heartbeat_s, at) {
+    this.#limit_ms = heartbeat_s * 1000 * HEARTBEATS_MAX;
+    this.reset(at);
   }
 
-  heard(at) {
+  /** Records that a frame arrived. @param {number} at in ms by `performance.now()` */
+  reset(at) {
     this.#dueAt = at + this.#limit_ms;
   }
 
-  /** It was asked something: the answer won't take long. */
-  demand() {
+  /** Shortens the limit to 3 s, because a request was sent and its answer is due. */
+  expectAnswer() {
     this.#dueAt = Math.min(this.#dueAt, performance.now() + ANSWER_TIMEOUT_MS);
   }
 
+  /** Calls `onTimeout` if the limit has passed. */
   check() {
-    if (performance.now() > this.#dueAt) this.#silent();
+    if (performance.now() > this.#dueAt) this.#onTimeout();
   }
 
   stop() {

@@ -1,15 +1,15 @@
 /**
- * A WebSocket that can stop reading, for trying what a slow reader meets (law 11).
+ * A WebSocket that can stop reading, to test how the gateway treats a slow reader (law 11).
  *
- * A page can't tell its WebSocket to stop reading, and leaving messages unhandled only fills the page's own memory.
- * So this one lives in a worker, and pausing blocks the worker's thread: nobody takes messages there, the browser's
- * pipe fills, the browser stops reading the socket, TCP's window closes, and the gateway sees a client that doesn't
- * read. What the buffers on the way hold (some hundred KiB) must fill first. Needs a browser's `Worker`.
+ * A page can't stop its WebSocket from reading: unhandled messages only fill the page's memory. This socket lives in a
+ * worker, and pausing blocks the worker's thread. The browser's pipe fills, the browser stops reading, TCP's window
+ * closes, and the gateway sees a client that doesn't read. The buffers in between hold a few hundred KiB, which must
+ * fill first. It needs a browser's `Worker`.
  */
 
 const CLOSE_TIMEOUT_MS = 1_000;
 
-/** As much of a WebSocket as a link needs, and `pause`. */
+/** The part of the WebSocket interface that ReconnectingSocket uses, and `pause`. */
 export class WorkerSocket {
   onopen = null;
   onmessage = null;
@@ -17,16 +17,16 @@ export class WorkerSocket {
   binaryType = "arraybuffer";
   readyState = 0;
   #worker;
-  #paused = [];
+  #resumeCallbacks = [];
 
   static get supported() {
     return typeof Worker !== "undefined";
   }
 
   constructor(url, protocols) {
-    this.#worker = new Worker(workerUrl(), { type: "module" });
-    this.#worker.onmessage = ({ data }) => this.#said(data);
-    this.#worker.onerror = () => this.#closed(1006, "");
+    this.#worker = new Worker(workerScriptUrl(), { type: "module" });
+    this.#worker.onmessage = ({ data }) => this.#onWorkerMessage(data);
+    this.#worker.onerror = () => this.#onClosed(1006, "");
     this.#worker.postMessage({ open: { url, protocols } });
   }
 
@@ -37,45 +37,45 @@ export class WorkerSocket {
   close(code) {
     this.readyState = 2;
     this.#worker.postMessage({ close: code });
-    // A thread that is blocked hears nothing.
+    // A blocked thread can't handle the command.
     setTimeout(() => this.#worker.terminate(), CLOSE_TIMEOUT_MS);
   }
 
-  /** Reads nothing for so long; resolves when it reads again, or is closed. */
+  /** Stops reading for `ms` milliseconds. Resolves when it reads again or is closed. */
   pause(ms) {
     return new Promise((resolve) => {
-      this.#paused.push(resolve);
+      this.#resumeCallbacks.push(resolve);
       this.#worker.postMessage({ pause: ms });
     });
   }
 
-  #said(said) {
-    if (said.data !== undefined) {
-      this.onmessage?.({ data: said.data });
-    } else if (said.resumed) {
-      this.#paused.shift()?.();
-    } else if (said.open) {
+  #onWorkerMessage(message) {
+    if (message.data !== undefined) {
+      this.onmessage?.({ data: message.data });
+    } else if (message.resumed) {
+      this.#resumeCallbacks.shift()?.();
+    } else if (message.open) {
       this.readyState = 1;
       this.onopen?.();
     } else {
-      this.#closed(said.closed.code, said.closed.reason);
+      this.#onClosed(message.closed.code, message.closed.reason);
     }
   }
 
-  #closed(code, reason) {
+  #onClosed(code, reason) {
     this.readyState = 3;
     this.#worker.terminate();
-    for (const resolve of this.#paused.splice(0)) resolve();
+    for (const resolve of this.#resumeCallbacks.splice(0)) resolve();
     this.onclose?.({ code, reason });
   }
 }
 
-let trusted = null;
+let policy = null;
 
-/** The worker's address; where a page demands Trusted Types, by a policy named `turnwire` that knows no other. */
-function workerUrl() {
+/** Returns the worker script's URL. Under Trusted Types it uses a policy named `turnwire` that allows only this URL. */
+function workerScriptUrl() {
   const url = new URL("./socket_worker.js", import.meta.url).href;
   if (!globalThis.trustedTypes) return url;
-  trusted ??= trustedTypes.createPolicy("turnwire", { createScriptURL: () => url });
-  return trusted.createScriptURL(url);
+  policy ??= trustedTypes.createPolicy("turnwire", { createScriptURL: () => url });
+  return policy.createScriptURL(url);
 }

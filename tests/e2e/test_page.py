@@ -161,9 +161,9 @@ async def test_a_hole_in_the_events_is_never_passed_over(watched: WatchedPage) -
           const broken = [[begin, end], [begin, part, merged, merged], [begin, part, merged, end, late]];
           const violates = (events) => {
             const turn = new Turn("t", async () => {});
-            for (const event of events.slice(0, -1)) turn.accept(event);
+            for (const event of events.slice(0, -1)) turn.receive(event);
             try {
-              turn.accept(events.at(-1));
+              turn.receive(events.at(-1));
               return false;
             } catch (error) {
               return error instanceof LawViolation;

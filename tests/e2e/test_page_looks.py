@@ -150,9 +150,9 @@ async def test_the_workbench_is_legible_and_fits(looked: Looked) -> None:
     await page.evaluate(
         """async () => {
           const { Turn } = await import("./static/turnwire.js");
-          const { accept } = Turn.prototype;
-          Turn.prototype.accept = function (event, at) {
-            return accept.call(this, event.type === "turn.delta" && event.seq === 9 ? { ...event, text: "" } : event, at);
+          const { receive } = Turn.prototype;
+          Turn.prototype.receive = function (event, at) {
+            return receive.call(this, event.type === "turn.delta" && event.seq === 9 ? { ...event, text: "" } : event, at);
           };
         }"""
     )

@@ -191,12 +191,12 @@ async def test_the_proof_is_red_in_the_panel_when_words_are_added(watched: Watch
     await watched.page.evaluate(
         """async () => {
           const { Turn } = await import("./static/turnwire.js");
-          const { accept } = Turn.prototype;
+          const { receive } = Turn.prototype;
           let slipped = false;
-          Turn.prototype.accept = function (event, at) {
+          Turn.prototype.receive = function (event, at) {
             const slip = !slipped && event.type === "turn.delta" && this.text.length > 10;
             slipped ||= slip;
-            return accept.call(this, slip ? { ...event, text: `x${event.text}` } : event, at);
+            return receive.call(this, slip ? { ...event, text: `x${event.text}` } : event, at);
           };
         }"""
     )
