@@ -1,6 +1,6 @@
 """The data types of a provider call: requests, parts, deltas, usage and errors.
 
-The part, tool and parameter shapes are also those of the wire protocol (`docs/protocol.md`, "Shapes"), so a part
+The part, tool and parameter shapes are also those of the wire protocol (`docs/protocol.md`, "Data types"), so a part
 travels from a client to a provider and back without being copied into another type.
 """
 

@@ -12,7 +12,7 @@ STYLES = {
     "nested": "`reasoning.effort`",
     "adaptive": "`thinking` adaptive",
     "budget": "`thinking` by budget",
-    "fixed": "as it likes",
+    "fixed": "not configurable",
 }
 SAID_ELSEWHERE = {"reasoning", "efforts", "budgets", "thinking_off"}
 

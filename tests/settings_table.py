@@ -1,6 +1,6 @@
-"""The table of settings in docs/operations.md, made from `Settings`; the words of its last column are kept by hand.
+"""The table of settings in docs/operations.md. It is generated from `Settings`; its last column is written by hand.
 
-`make settings` writes it anew; tests/test_operations_docs.py holds it to the code.
+`make settings` generates it; tests/test_operations_docs.py checks that it matches the code.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.settings import Settings, variables_of
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "operations.md"
 BEGIN, END = "<!-- settings -->\n", "<!-- /settings -->\n"
-HEAD = "| variable | default | takes | |\n|---|---|---|---|\n"
+HEAD = "| variable | default | type | description |\n|---|---|---|---|\n"
 WORDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -67,16 +67,16 @@ def _takes(field: FieldInfo) -> str:
     if field.annotation is bool:
         return "`0`, `1`"
     if get_origin(field.annotation) is tuple:
-        return "a list, with commas"
+        return "comma-separated list"
     bounds = [
         f"{sign} {limit}"
         for mark in field.metadata
         for attribute, sign in WORDS.items()
         if (limit := getattr(mark, attribute, None)) is not None
     ]
-    length = [f"{mark.min_length} characters or more" for mark in field.metadata if getattr(mark, "min_length", None)]
-    name = {int: "a whole number", float: "a number", str: "text"}.get(kind, "a decimal number")
-    return " ".join([name, *bounds, *length])
+    length = [f"≥ {mark.min_length} characters" for mark in field.metadata if getattr(mark, "min_length", None)]
+    name = {int: "integer", float: "number", str: "text"}.get(kind, "decimal number")
+    return ", ".join([name, *bounds, *length])
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def section(title: str) -> str:
     return DOCUMENT[heading.end() : following.start() if following else len(DOCUMENT)]
 
 
-SHAPE_TABLES = section("Shapes").partition("\n### ")[0]
+SHAPE_TABLES = section("Data types").partition("\n### ")[0]
 
 
 def rows(text: str) -> Iterator[list[str]]:
@@ -113,7 +113,7 @@ def test_every_request_has_its_row_with_all_its_fields(request_type: type[Struct
 def test_every_event_and_answer_has_its_row_with_all_its_fields(event: type[Struct]) -> None:
     """What the server sends is in a table; what a status needs may stand in the table of statuses."""
     name = tag_of(event)
-    within = section("Requests and their answers") if event in ANSWERS else section("What arrives unasked")
+    within = section("Requests and answers") if event in ANSWERS else section("Server events")
     if event is events.TurnStatus:
         assert set(event.__struct_fields__) - SHARED_FIELDS <= names_in(within)
         return
@@ -182,7 +182,7 @@ def test_served_addresses_are_those_of_the_code() -> None:
     def services() -> Services:
         raise AssertionError("nothing is served here")
 
-    text = section("The same over HTTP")
+    text = section("HTTP API")
     made = routes(Settings.model_validate({}))
     served = {route.path for route in made if isinstance(route, Route | Mount)}
     assert set(re.findall(r"`[A-Z]+ (/\S*)`", text)) == served

@@ -109,18 +109,18 @@ async def test_the_page_adds_a_provider(tmp_path: Path) -> None:
 
 def test_the_table_of_providers_is_the_catalog_s() -> None:
     """Row by row; `python -m tests.provider_table` prints what belongs there."""
-    rows = [line for line in section("The providers that ship").splitlines() if line.startswith("| `")]
+    rows = [line for line in section("Built-in providers").splitlines() if line.startswith("| `")]
     assert rows == table()
 
 
 def test_the_table_of_the_file_names_what_there_is() -> None:
     """Every field that a file may have is on the page, and nothing else."""
     fields = set(ProviderRow.model_fields) | set(ModelEntry.model_fields) | set(CatalogRows.model_fields)
-    named = set(first_cells(section("The file")))
+    named = set(first_cells(section("File format")))
     assert named - OF_THE_FILE <= fields
     said_in_words = {"providers", "models", "aliases", "id", "env_key", "thinking", "own_price", "base_url_variables"}
     assert fields - named - NOT_FOR_A_PAGE <= said_in_words
-    features = re.search(r"^\| `features` \|(.*?);", section("The file"), re.MULTILINE)
+    features = re.search(r"^\| `features` \|(.*?);", section("File format"), re.MULTILINE)
     assert features is not None
     assert set(re.findall(r"`([\w-]+)`", features[1])) == FEATURES - {"prefill"}
 
@@ -138,7 +138,7 @@ def test_the_page_s_json_is_taken(tmp_path: Path) -> None:
 def test_the_page_s_toml_is_what_it_says(tmp_path: Path) -> None:
     """No field of the example is missing from the table."""
     example = tomllib.loads(block("toml"))
-    named = set(first_cells(section("The file"))) | {"title", "id"}
+    named = set(first_cells(section("File format"))) | {"title", "id"}
     assert {*example["providers"]["acme"], *example["models"][0]} <= named
 
 
