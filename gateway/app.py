@@ -13,12 +13,12 @@ from gateway.drain import drain
 from gateway.http.path_prefix import PathPrefix
 from gateway.http.routes import PageGuard, cross_origin, routes, unknown_address
 from gateway.identity.authenticator import Authenticator
-from gateway.limits.fair_queue import WAITING_MAX, fair
+from gateway.limits.fair_queue import WAITERS_MAX, queue_calls
 from gateway.requests.services import Services
 from gateway.runtime import Runtime, wire
 from gateway.settings import Settings
 from gateway.sockets.endpoint import WebSocketEndpoint
-from gateway.telemetry.measured_store import measured
+from gateway.telemetry.measured_store import measure_calls
 from gateway.telemetry.metrics import Telemetry
 from gateway.telemetry.tracing import open_tracing
 from providers.catalog.catalog import Providers
@@ -43,7 +43,9 @@ class Gateway:
             wait_replicas=settings.redis_wait_replicas,
             wait_ms=settings.redis_wait_ms,
         )
-        self.store: Store = fair(measured(store, self.telemetry), 0 if settings.auth == "none" else WAITING_MAX)
+        self.store: Store = queue_calls(
+            measure_calls(store, self.telemetry), 0 if settings.auth == "none" else WAITERS_MAX
+        )
         self._authenticator = Authenticator(settings, self.store)
         self._store_open = False
         self._wired: Runtime | None = None
@@ -97,7 +99,7 @@ class Gateway:
         finally:
             await providers.aclose()
             if self._tracing is not None:
-                await asyncio.to_thread(self._tracing.close)
+                await asyncio.to_thread(self._tracing.shutdown)
             await self.store.close()
 
     async def drain(self) -> None:

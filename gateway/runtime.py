@@ -33,7 +33,7 @@ from gateway.turns.mirrors import Mirrors
 from gateway.turns.reaper import Reaper
 from gateway.turns.registry import TurnRegistry
 from gateway.turns.runner import TurnRunner
-from gateway.turns.sampling import take_samples
+from gateway.turns.sampling import run_sampling
 from gateway.turns.starter import TurnStarter
 from gateway.turns.state import shown_status
 from gateway.turns.subscriptions import ConversationSubscriptions
@@ -78,7 +78,7 @@ class Runtime:
             self.leases.run(),
             self.reaper.run(),
             self.circuits.keep(),
-            take_samples(self.services.registry, self.services.telemetry),
+            run_sampling(self.services.registry, self.services.telemetry),
             self.services.limits.connections.run(),
             self.services.memory.keep(),
             _warm_up(self.services, self.providers),
@@ -118,7 +118,7 @@ def wire(
     def on_state(reachable: bool) -> None:
         clients.set_durability(Durability("ok" if reachable else "degraded"))
         if not reachable:
-            telemetry.degradations.inc()
+            telemetry.store_degradations.inc()
 
     registry = TurnRegistry(min(settings.turn_log_ttl_s, ENDED_TTL_S))
     instance = Instance(new_id("in"), settings, store, registry, catalog, telemetry, tracing, tasks)
@@ -159,7 +159,7 @@ def wire(
         telemetry,
         clients,
     )
-    telemetry.read_when_asked(lambda: _live(services, writer))
+    telemetry.register_gauges(lambda: _live(services, writer))
     return Runtime(
         services, writer, leases, Reaper(instance, writer, takeover), BreakerSync(store, client.breakers), providers
     )
@@ -167,7 +167,7 @@ def wire(
 
 def _live(services: Services, writer: LogWriter) -> list[Metric]:
     """Return the gauges with their current values."""
-    label = services.telemetry.model
+    label = services.telemetry.model_label
     turns = Counter((shown_status(one.state), label(one.model)) for one in services.registry.live() if one.owned)
     clients = services.clients.counts()
     return [

@@ -12,7 +12,7 @@ from uvicorn.server import Server as UvicornServer
 
 from gateway.app import Gateway
 from gateway.settings import Settings
-from gateway.transport.uvicorn_websocket import bounded
+from gateway.transport.uvicorn_websocket import protocol_classes
 
 GRACEFUL_SHUTDOWN_S = 5
 BACKLOG = 2048
@@ -98,6 +98,6 @@ def make_server(gateway: Gateway, settings: Settings, on_ready: Callable[[], Non
         ws_per_message_deflate=False,
         forwarded_allow_ips=",".join(settings.trusted_proxies),
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
-        **bounded(settings),
+        **protocol_classes(settings),
     )
     return Server(config, gateway, on_ready)

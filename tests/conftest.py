@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from gateway.telemetry.logs import log_through_stdlib
+from gateway.telemetry.logs import configure_structlog
 from tests import gateway_process as gateway_processes
 from tests.examples import FUZZED, examples
 from tests.gateway_forks import ForkServer
 from tests.gateway_process import GatewayProcess, gateway_process
 
-log_through_stdlib()
+configure_structlog()
 # How long an example takes says nothing on a machine that others use too.
 settings.register_profile("patient", deadline=None, max_examples=examples(100))
 settings.load_profile("patient")

@@ -24,7 +24,7 @@ from gateway.turns.state import shown_status
 Name = Annotated[str, Meta(min_length=1, max_length=1000, pattern=PLAIN)]
 Reason = Annotated[str, Meta(max_length=500)]
 
-CLOSED = "closed by the operator"
+CLOSED = "An operator closed this connection. Ask the operator before you reconnect."
 
 
 class AdminList(p.Request, frozen=True, tag="admin.list"):
@@ -142,7 +142,7 @@ async def stop(context: RequestContext) -> Response:
     user = asked.user or _owner(asked.turn, context.services.registry.live())
     outcome = await context.services.cancellation.cancel(user, asked.turn, Abort("admin", asked.reason))
     if outcome == "not_found":
-        raise ApiError("not_found", f"{user} has no turn {asked.turn}. Check the ids.", path="turn")
+        raise ApiError("not_found", f"User {user} has no turn {asked.turn}. Check both ids.", path="turn")
     return Json(Stopped({asked.turn: outcome}), 200, NO_STORE)
 
 
@@ -153,9 +153,13 @@ def _owner(turn: str, live: list[LiveTurn]) -> str:
     """
     users = {one.user for one in live if one.turn == turn}
     if not users:
-        raise ApiError("not_found", f"No turn {turn} runs here. If it runs elsewhere, say its user.", path="turn")
+        raise ApiError(
+            "not_found",
+            f"Turn {turn} doesn't run on this instance. If it runs on another one, send its `user`.",
+            path="turn",
+        )
     if len(users) > 1:
-        raise ApiError("invalid_request", f"Several users have a turn {turn}. Say which user.", path="user")
+        raise ApiError("invalid_request", f"Several users have a turn {turn}. Send the `user`.", path="user")
     return users.pop()
 
 
@@ -168,7 +172,11 @@ async def close(context: RequestContext) -> Response:
     asked = from_body(AdminClose, context.path, await context.body(context.services.settings.frame_bytes), ())
     found = next((one for one in context.services.clients.all() if one.id == asked.connection), None)
     if found is None:
-        raise ApiError("not_found", f"No connection {asked.connection} is here. Check the id.", path="connection")
+        raise ApiError(
+            "not_found",
+            f"This instance has no connection {asked.connection}. Check the id and the instance.",
+            path="connection",
+        )
     found.dismiss(CLOSED)
     return Json(Nothing(), 200, NO_STORE)
 

@@ -12,7 +12,7 @@ from gateway.http.request_body import from_body
 from gateway.http.responses import NO_STORE, Json
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
-from gateway.protocol.ids import from_rfc3339, now_ms, rfc3339
+from gateway.protocol.ids import now_ms, rfc3339, time_of
 from gateway.protocol.plain_text import PLAIN
 
 Name = Annotated[str, Meta(min_length=1, max_length=1000, pattern=PLAIN)]
@@ -46,7 +46,10 @@ async def revoke(context: RequestContext) -> Response:
     body = await context.body(context.services.settings.frame_bytes)
     asked = from_body(Revocation, {}, body, context.operation.fields)
     if [asked.jti, asked.key, asked.user].count(None) != 2 or (asked.before is not None and asked.user is None):
-        raise ApiError("invalid_request", "Send exactly one of jti, key and user; before goes with user.")
+        raise ApiError(
+            "invalid_request",
+            "A revocation has one target. Send one of `jti`, `key` and `user`, and `before` only with `user`.",
+        )
     revocations = context.services.authenticator.revocations
     if asked.user is not None:
         await revocations.revoke_user(asked.user, _moment(asked.before))
@@ -60,9 +63,4 @@ async def revoke(context: RequestContext) -> Response:
 def _moment(before: str | None) -> int:
     if before is None:
         return now_ms()
-    try:
-        return from_rfc3339(before)
-    except ValueError:
-        raise ApiError(
-            "invalid_request", "before is no RFC 3339 time. Send one like 2026-01-31T00:00:00Z.", path="before"
-        ) from None
+    return time_of("before", before)

@@ -13,7 +13,7 @@ from gateway.http.responses import NO_STORE, error_answer
 from gateway.identity import origin
 from gateway.identity.principal import Principal
 from gateway.requests.services import Services
-from gateway.telemetry.tracing import hear_parent
+from gateway.telemetry.tracing import adopt_trace_context
 from gateway.turns.error_mapping import as_api_error
 
 NOBODY = Principal(user="")
@@ -35,7 +35,7 @@ class Endpoint:
             return
         operation = self._operations["GET" if method == "HEAD" else method]
         services: Services = scope["state"]["services"]
-        hear_parent(scope["headers"])
+        adopt_trace_context(scope["headers"])
         context = RequestContext(operation, services, NOBODY, scope, receive, send)
         try:
             if not operation.public:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.http.event_formats import EventFormat
 from gateway.http.session import HttpSession
 from gateway.streams.pump import pump
-from gateway.transport.uvicorn_http import abort, keep_narrow
+from gateway.transport.uvicorn_http import shrink_write_buffers, transport_of
 
 log = structlog.stdlib.get_logger("turnwire.http")
 
@@ -38,7 +38,7 @@ class EventStream:
 
         For a HEAD request the body is empty.
         """
-        keep_narrow(scope)
+        shrink_write_buffers(transport_of(scope))
         shown = {
             "content-type": self._form.media_type,
             "cache-control": "no-store",
@@ -95,5 +95,5 @@ class EventStream:
             async with asyncio.timeout(self._close_timeout_s):
                 await send({"type": "http.response.body"})
         except TimeoutError:
-            abort(scope)
+            transport_of(scope).abort()
             await gone

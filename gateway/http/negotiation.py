@@ -28,7 +28,7 @@ def choose(headers: Headers, offered: tuple[str, ...]) -> str:
         if quality > best_quality:
             best, best_quality = media_type, quality
     if not best:
-        raise HttpError(406, f"This address answers with {', '.join(offered)}. Accept one of them.", path="Accept")
+        raise HttpError(406, f"No acceptable media type. Accept one of {', '.join(offered)}.", path="Accept")
     return best
 
 
@@ -73,6 +73,8 @@ def last_event(headers: Headers) -> tuple[int, int]:
     found = EVENT_ID.fullmatch(given)
     if found is None:
         raise ApiError(
-            "invalid_request", "Last-Event-ID is the id of an event, like 1795247464000-7.", path="Last-Event-ID"
+            "invalid_request",
+            "Last-Event-ID isn't the id of an event. Send an id like 1795247464000-7.",
+            path="Last-Event-ID",
         )
     return int(found.group(1)), int(found.group(2))

@@ -75,13 +75,13 @@ def _check_type(headers: Headers) -> None:
     """
     media_type, _, parameters = headers.get("content-type", "").lower().partition(";")
     if media_type.strip() != JSON_TYPE:
-        raise HttpError(415, f"The body is JSON here. Send it with content-type: {JSON_TYPE}.")
+        raise HttpError(415, f"The body must be JSON. Send it with content-type: {JSON_TYPE}.")
     for parameter in parameters.split(";"):
         name, _, value = parameter.strip().partition("=")
         if name == "charset" and value.strip('"') not in CHARSETS:
-            raise HttpError(415, "The body is JSON in UTF-8. Send it so, and leave the charset out.")
+            raise HttpError(415, "The body must be JSON in UTF-8. Encode it as UTF-8, and leave the charset out.")
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise HttpError(415, "The body isn't unpacked here. Send it without content-encoding.")
+        raise HttpError(415, "Compressed bodies aren't supported. Send the body without content-encoding.")
 
 
 async def _count(values: ValueCount, pieces: list[bytes]) -> None:
@@ -94,7 +94,7 @@ async def _count(values: ValueCount, pieces: list[bytes]) -> None:
 
 
 def _too_large(bytes_max: int) -> HttpError:
-    return HttpError(413, f"The body may take {bytes_max} bytes. Send less.")
+    return HttpError(413, f"The body is larger than {bytes_max} bytes. Send less.")
 
 
 def read_query(query: bytes, fields: tuple[str, ...]) -> dict[str, str]:
@@ -102,14 +102,14 @@ def read_query(query: bytes, fields: tuple[str, ...]) -> dict[str, str]:
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32)
     except ValueError:
-        raise ApiError("invalid_request", "The query can't be read. Encode it as UTF-8 in percents.") from None
+        raise ApiError("invalid_request", "The query can't be decoded. Send it as percent-encoded UTF-8.") from None
     found: dict[str, str] = {}
     for name, value in pairs:
         if name not in fields:
-            known = f"It may hold {', '.join(fields)}." if fields else "It takes none here."
-            raise ApiError("invalid_request", f"The query holds an unknown field. {known}", path=name)
+            known = f"Send only {', '.join(fields)}." if fields else "Leave it out: this address has no query fields."
+            raise ApiError("invalid_request", f"The query has an unknown field. {known}", path=name)
         if name in found:
-            raise ApiError("invalid_request", f"The query says {name} twice. Send it once.", path=name)
+            raise ApiError("invalid_request", f"The query has the field `{name}` twice. Send it once.", path=name)
         found[name] = value
     return found
 
@@ -129,10 +129,10 @@ def from_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tuple
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise refusal(error) from None
     if not isinstance(given, dict):
-        raise ApiError("invalid_frame", "The body is one JSON object. Send a map.")
+        raise ApiError("invalid_frame", "The body isn't a JSON object. Send one JSON object.")
     for name in given:
         if name not in fields and name != "type":
-            raise ApiError("invalid_frame", "The body has an unknown field. Leave it out.", path=name)
+            raise _unknown_field(name)
     return to_request(kind, {**{name: _whole(value) for name, value in given.items()}, **path})
 
 
@@ -145,14 +145,18 @@ def start_from_body(body: bytes, free_bytes_max: int) -> p.TurnStart:
         start = _decode_start(body)
         rest = msgspec.structs.replace(start, **_FREE_OF_START)
         if len(msgspec.json.encode(rest)) > free_bytes_max:
-            raise HttpError(413, f"All but the input may take {free_bytes_max} bytes. Send less.")
+            raise HttpError(413, f"The body without its input is larger than {free_bytes_max} bytes. Send less.")
         check_free_values(start)
     except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
         raise refusal(error) from None
     if start.id is not None or start.as_ is not None:
         name = "as" if start.id is None else "id"
-        raise ApiError("invalid_frame", "The body has an unknown field. Leave it out.", path=name)
+        raise _unknown_field(name)
     return start
+
+
+def _unknown_field(name: str) -> ApiError:
+    return ApiError("invalid_frame", "The body has an unknown field. Leave it out.", path=name)
 
 
 def _whole(value: Any) -> Any:

@@ -13,7 +13,7 @@ from gateway.http.operation import PartGet, RequestContext
 from gateway.http.request_body import from_body, from_query
 from gateway.http.responses import NO_STORE, Bytes, Json, error_answer
 from gateway.protocol.codec import BY_SUBPROTOCOL
-from gateway.protocol.errors import ApiError
+from gateway.protocol.errors import ApiError, not_found
 from gateway.protocol.requests import PROTOCOL
 from gateway.protocol.results import About, Cancelled, Readiness, Status
 from gateway.protocol.views import body_of
@@ -49,7 +49,7 @@ async def cancel(context: RequestContext) -> Response:
     answer = await ask(context)
     turn = context.path["turn"]
     if answer.body == Json(Cancelled({turn: "not_found"})).body:
-        raise ApiError("not_found", f"There is no turn {turn}. Check the id.", path="turn")
+        raise not_found("turn", turn)
     return answer
 
 

@@ -83,8 +83,11 @@ class PageGuard:
 async def unknown_address(_: Request, error: Exception) -> Response:
     """Return the error response for an unknown path (404) or a wrong method (405)."""
     if isinstance(error, HTTPException) and error.status_code == 405:
-        return error_answer(HttpError(405, "This address takes another method."), error.headers)
-    return error_answer(ApiError("not_found", "There is no such address. GET /v1 says what there is."))
+        return error_answer(
+            HttpError(405, "This address doesn't support the method. Use one of the methods in the Allow header."),
+            error.headers,
+        )
+    return error_answer(ApiError("not_found", "Address not found. GET /openapi.json lists the addresses."))
 
 
 def routes(settings: Settings) -> list[BaseRoute]:

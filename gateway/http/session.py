@@ -122,8 +122,8 @@ class HttpSession:
         self._stop(ApiError("unauthenticated", reason))
 
     def _on_overflow(self) -> None:
-        self._telemetry.slow.labels(self.transport).inc()
-        self._stop(ApiError("rate_limited", "Too slow. Resume from the last event that you have."))
+        self._telemetry.slow_clients.labels(self.transport).inc()
+        self._stop(ApiError("rate_limited", "The client reads too slowly. Resume from the last event that it has."))
         self.interrupted.set()
 
     def _stop(self, why: ApiError) -> None:
@@ -133,8 +133,8 @@ class HttpSession:
 
 
 def _no_work(work: Coroutine[Any, Any, None]) -> None:
-    raise AssertionError("a visit's requests are asked, not received")
+    raise AssertionError("an HTTP session receives no frames")
 
 
 def _not_broken() -> None:
-    raise AssertionError("a visit's requests are asked, not received")
+    raise AssertionError("an HTTP session receives no frames")

@@ -102,9 +102,9 @@ class ApiKeys:
         known = self._keys.get(shaped.group(1)) if shaped is not None else None
         matches = hmac.compare_digest(_hash(key), _NO_HASH if known is None else known.digest)
         if known is None or not matches:
-            raise ApiError("unauthenticated", "This key isn't accepted here. Check it, or make a new one.")
+            raise ApiError("unauthenticated", "The API key isn't valid. Check it, or create a new one.")
         if known.expires_ms is not None and now_ms() >= known.expires_ms:
-            raise ApiError("unauthenticated", "The key has expired. Make a new one.")
+            raise ApiError("unauthenticated", "The API key has expired. Create a new one.")
         return known
 
     def as_it_is(self, credential: Credential) -> Credential | None:
@@ -150,14 +150,16 @@ class ApiKeys:
                 try:
                     key_id, credential = _read_line(line)
                 except (msgspec.MsgspecError, ValueError) as error:
-                    raise AuthSetupError(f"Line {number} of {self._path} is wrong: {error}.") from None
+                    raise AuthSetupError(
+                        f"Line {number} of {self._path} is invalid: {error}. Correct it, or leave it out."
+                    ) from None
                 keys[key_id] = credential
         return keys
 
     def _unreadable(self, error: OSError) -> AuthSetupError:
         return AuthSetupError(
-            f"TURNWIRE_API_KEYS names {self._path}, which can't be read ({error.strerror}). "
-            "`turnwire keys new` makes its lines."
+            f"TURNWIRE_API_KEYS names the file {self._path}, which can't be read ({error.strerror}). "
+            "Create it with lines from `turnwire keys new`, or correct its path."
         )
 
 
@@ -165,12 +167,12 @@ def _read_line(text: bytes) -> tuple[str, Credential]:
     """Return the id and the credential of a line. Raise `ValueError` or a msgspec error if the line is wrong."""
     line = _decode_line(text)
     if (line.user is None) == (line.service is None):
-        raise ValueError("a key is either of a user or of a service")
+        raise ValueError("a key must have either `user` or `service`")
     digest = bytes.fromhex(line.sha256)
     if len(digest) != len(_NO_HASH) or digest == _NO_HASH:
-        raise ValueError("sha256 has 64 hexadecimal digits")
+        raise ValueError("`sha256` must have 64 hexadecimal digits")
     if "as" in line.scopes and line.service is None:
-        raise ValueError("the scope as is for services")
+        raise ValueError("the scope as requires `service`")
     return line.id, Credential(
         user=check_user(line.user) if line.user is not None else SERVICE_PREFIX + check_user(line.service or ""),
         scopes=frozenset(line.scopes),

@@ -15,7 +15,7 @@ from gateway.identity.origin import Headers
 from gateway.identity.principal import DEFAULT_SCOPES, KEPT_FROM_BROWSERS, Credential, Principal, principal_of
 from gateway.identity.revocations import Revocations
 from gateway.identity.tickets import TICKET_PREFIX, Tickets
-from gateway.identity.tokens import AuthSetupError, Tokens
+from gateway.identity.tokens import INVALID_TOKEN, AuthSetupError, Tokens
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms
 from gateway.settings import Settings
@@ -33,8 +33,6 @@ LONG_LIVED_PARAMETERS = ("token", "access_token", "api_key")
 
 SWEEP_S = 1.0
 SWEPT_AT_ONCE = 500
-
-_NOT_ACCEPTED = "This token isn't accepted here. Get another one."
 
 
 class Authenticator:
@@ -69,7 +67,9 @@ class Authenticator:
         _refuse_long_lived(query)
         found = await self._of_headers(headers)
         if found is None:
-            raise ApiError("unauthenticated", "Send Authorization: Bearer with a token or a key.")
+            raise ApiError(
+                "unauthenticated", "The credential is missing. Send Authorization: Bearer with a token or an API key."
+            )
         return found
 
     async def find(self, headers: Headers, query: bytes) -> Principal | None:
@@ -105,16 +105,24 @@ class Authenticator:
         identities = _values(headers, IDENTITY_HEADER)
         if self.is_open:
             if identities:
-                raise ApiError("forbidden", f"{IDENTITY_HEADER} needs authentication. Set TURNWIRE_AUTH.")
+                raise ApiError(
+                    "forbidden", f"{IDENTITY_HEADER} requires auth, which is off. The operator can set TURNWIRE_AUTH."
+                )
             return self._local
         given = _values(headers, "authorization")
         if not given:
             if identities:
-                raise ApiError("forbidden", f"{IDENTITY_HEADER} counts only beside a service's own credential.")
+                raise ApiError(
+                    "forbidden",
+                    f"{IDENTITY_HEADER} requires a service's own credential. Send it as Authorization: Bearer.",
+                )
             return None
         scheme, _, token = given[0].partition(" ")
         if len(given) > 1 or scheme.lower() != "bearer":
-            raise ApiError("unauthenticated", "Send one Authorization header, with Bearer and a token or a key.")
+            raise ApiError(
+                "unauthenticated",
+                "Invalid Authorization header. Send one header, with Bearer and a token or an API key.",
+            )
         own = await self._of_bearer(token.strip())
         return await self._checked(await self._named_by(own, identities) if identities else principal_of(own))
 
@@ -122,16 +130,21 @@ class Authenticator:
         if token.startswith(KEY_PREFIX) and self._keys is not None:
             return self._keys.credential(token)
         if self._tokens is None:
-            raise ApiError("unauthenticated", _NOT_ACCEPTED)
+            raise ApiError("unauthenticated", INVALID_TOKEN)
         return await self._tokens.credential(token)
 
     async def _named_by(self, service: Credential, identities: list[str]) -> Principal:
         """Return the principal for the user that a service names with a signed token."""
         principal_of(service).require("as")
         if len(identities) > 1:
-            raise ApiError("forbidden", f"{IDENTITY_HEADER} was sent twice. A proxy drops what its clients send.")
+            raise ApiError(
+                "forbidden",
+                f"{IDENTITY_HEADER} was sent twice. Send it once, and drop the header of clients in the proxy.",
+            )
         if self._identities is None:
-            raise ApiError("forbidden", f"Nothing checks {IDENTITY_HEADER} here. Set TURNWIRE_IDENTITY_SECRET.")
+            raise ApiError(
+                "forbidden", f"{IDENTITY_HEADER} isn't configured. The operator can set TURNWIRE_IDENTITY_SECRET."
+            )
         named = await self._identities.credential(identities[0])
         return principal_of(named, service, withheld=KEPT_FROM_BROWSERS)
 
@@ -177,7 +190,7 @@ class Authenticator:
         else:
             renewed = await self.of_first_frame(token)
         if renewed.user != principal.user:
-            raise ApiError("forbidden", "The token is another user's. Open a connection of its own for that user.")
+            raise ApiError("forbidden", "The token belongs to another user. Open a separate connection for that user.")
         return renewed
 
     def admit(
@@ -285,13 +298,13 @@ def _refuse_long_lived(query: bytes) -> dict[str, list[str]]:
     try:
         given = parse_qs(query.decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX)
     except ValueError:
-        raise ApiError("invalid_request", f"A query has at most {QUERY_FIELDS_MAX} fields. Send fewer.") from None
+        raise ApiError("invalid_request", f"The query has more than {QUERY_FIELDS_MAX} fields. Send fewer.") from None
     for name in LONG_LIVED_PARAMETERS:
         if name in given:
             raise ApiError(
                 "unauthenticated",
-                "A token in an address ends up in logs. Send it as Authorization: Bearer, or trade it for a ticket "
-                "at POST /v1/tickets.",
+                "A credential isn't allowed in the address, because addresses are logged. Send it as Authorization: "
+                "Bearer, or exchange it for a ticket at POST /v1/tickets.",
                 path=name,
             )
     return given

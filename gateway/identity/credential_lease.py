@@ -13,9 +13,9 @@ from gateway.protocol.requests import Request, TurnStart
 
 FAR_S = 10 * 365 * 86_400.0
 
-EXPIRED = "Your credential has expired. Send auth with a new one."
-REVOKED = "Your credential has been revoked. Sign in again."
-NARROWED = "Your credential allows less than before. Sign in again."
+EXPIRED = "The credential has expired. Send auth with a new one."
+REVOKED = "The credential was revoked. Sign in again."
+NARROWED = "The credential has lost a scope that this client needs. Sign in again."
 
 LASTING: frozenset[Scope] = frozenset({"read", "as"})
 """The scopes that attachments and subscriptions depend on. If one is lost, the client's access ends.

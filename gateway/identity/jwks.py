@@ -47,7 +47,7 @@ class Jwks:
                     await self._fetch()
                     self._may_ask_at = time() + (COOLDOWN_S if self._keys else FAILED_COOLDOWN_S)
         if not self._keys:
-            raise ApiError("internal", "The keys that check tokens can't be fetched now. Try again soon.")
+            raise ApiError("internal", "The keys for checking tokens can't be fetched. Try again in a moment.")
         return self._keys.get(kid)
 
     async def keep(self) -> None:

@@ -43,17 +43,17 @@ def check_host(headers: Headers, settings: Settings) -> None:
     """
     hosts = [value.decode("latin-1") for key, value in headers if key == b"host"]
     if len(hosts) > 1:
-        raise ApiError("forbidden", "There is more than one Host header. Send one.")
+        raise ApiError("forbidden", "The request has more than one Host header. Send one.")
     if not settings.loopback_only:
         return
     if len(hosts) != 1 or not is_loopback(hosts[0]):
-        raise ApiError("forbidden", "Auth is off, so only loopback names are served. Open the page as 127.0.0.1.")
+        raise ApiError("forbidden", "Auth is off, so only loopback hosts are allowed. Use the host 127.0.0.1.")
     passed_on = next((key.decode("latin-1") for key, _ in headers if PASSED_ON.fullmatch(key)), None)
     if passed_on is not None:
         raise ApiError(
             "forbidden",
-            f"Auth is off, so only this machine is served, and a proxy has passed this on ({passed_on}). Set TURNWIRE_AUTH, "
-            "or TURNWIRE_INSECURE=1 if everybody who reaches the proxy may come in.",
+            f"Auth is off, so requests that a proxy has forwarded ({passed_on}) are refused. Set TURNWIRE_AUTH, "
+            "or set TURNWIRE_INSECURE=1 to admit every client that reaches the proxy.",
         )
 
 
@@ -69,7 +69,7 @@ def check_origin(headers: Headers, settings: Settings) -> None:
     own = authority.lower() == (header(headers, b"host") or "").lower()
     if len(origins) == 1 and scheme in {"http", "https"} and own:
         return
-    raise ApiError("forbidden", "This origin may not connect. The operator can list it in TURNWIRE_ALLOWED_ORIGINS.")
+    raise ApiError("forbidden", "This origin isn't allowed. The operator can add it to TURNWIRE_ALLOWED_ORIGINS.")
 
 
 def check_socket_origin(headers: Headers, settings: Settings) -> None:
@@ -79,7 +79,9 @@ def check_socket_origin(headers: Headers, settings: Settings) -> None:
     """
     check_origin(headers, settings)
     if settings.auth != "none" and header(headers, b"origin") is None and header(headers, b"authorization") is None:
-        raise ApiError("forbidden", "Without an Origin header, send the credential as Authorization: Bearer.")
+        raise ApiError(
+            "forbidden", "The Origin header is missing. Without it, send the credential as Authorization: Bearer."
+        )
 
 
 def host_of(scope: Mapping[str, Any]) -> str:

@@ -89,7 +89,13 @@ class Principal(Struct, frozen=True, kw_only=True):
         Raise `ApiError` "forbidden" if not.
         """
         if scope is not None and scope not in self.scopes:
-            raise ApiError("forbidden", f"This needs the scope {scope}, which your credential doesn't have.")
+            raise missing_scope(scope)
+
+
+def missing_scope(scope: Scope, path: str | None = None) -> ApiError:
+    """Return the error for a request that needs `scope`. `path` is the field that needs it, if it is a field."""
+    message = f"The credential doesn't have the scope {scope}. Use a credential with this scope."
+    return ApiError("forbidden", message, path=path)
 
 
 def principal_of(*credentials: Credential, withheld: frozenset[Scope] = frozenset()) -> Principal:
@@ -122,7 +128,7 @@ def check_user(user: str) -> str:
     Raise `ValueError` if not.
     """
     if not 0 < len(user.encode()) <= p.USER_BYTES_MAX or not user.isprintable():
-        raise ValueError("a user is 1-255 bytes of printable text")
+        raise ValueError("a user name must have 1-255 bytes of printable text")
     if user.startswith(SERVICE_PREFIX):
-        raise ValueError(f"no user's name begins with {SERVICE_PREFIX}")
+        raise ValueError(f"a user name must not begin with {SERVICE_PREFIX}")
     return user

@@ -56,7 +56,9 @@ class Tickets:
         except StoreError:
             raise ApiError("store_unavailable") from None
         if held is None:
-            raise ApiError("unauthenticated", "The ticket was used or is too old. Get a new one from POST /v1/tickets.")
+            raise ApiError(
+                "unauthenticated", "The ticket was already used or has expired. Get a new one from POST /v1/tickets."
+            )
         return _decode(held)
 
 

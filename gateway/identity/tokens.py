@@ -25,6 +25,7 @@ from gateway.settings import TokenSettings
 
 log = structlog.stdlib.get_logger("turnwire.auth")
 
+INVALID_TOKEN = "The token isn't valid. Get a new one."
 TOKEN_CHARS_MAX = 8192
 LAST_MOMENT_MS = 253_402_300_799_000
 """The end of the year 9999. RFC 3339 can't express a later time."""
@@ -57,7 +58,7 @@ class Tokens:
         foreign = set(self._algorithms) - set(possible)
         if foreign:
             raise AuthSetupError(
-                f"{rules.prefix}ALGORITHMS names {', '.join(sorted(foreign))}, which the key can't be used with. "
+                f"{rules.prefix}ALGORITHMS doesn't fit the key: {', '.join(sorted(foreign))}. "
                 f"Choose from {', '.join(possible)}, or leave it out."
             )
 
@@ -67,16 +68,20 @@ class Tokens:
         Raise `ApiError` "unauthenticated" if the token is invalid, or "internal" if the keys can't be fetched.
         """
         if len(token) > TOKEN_CHARS_MAX:
-            raise ApiError("unauthenticated", f"A token has at most {TOKEN_CHARS_MAX} characters here.")
+            raise ApiError(
+                "unauthenticated", f"The token is longer than {TOKEN_CHARS_MAX} characters. Send a shorter one."
+            )
         try:
             return _credential_of(await self._claims(token), self._rules.scope_prefix)
         except ExpiredSignatureError:
             raise ApiError("unauthenticated", "The token has expired. Get a new one.") from None
         except ImmatureSignatureError:
-            raise ApiError("unauthenticated", "The token isn't valid yet. Check the clocks.") from None
+            raise ApiError(
+                "unauthenticated", "The token isn't valid yet. Check the clocks of its issuer and of the gateway."
+            ) from None
         except (PyJWTError, ValueError, TypeError, ArithmeticError) as error:
             log.info("token rejected", reason=type(error).__name__)
-            raise ApiError("unauthenticated", "This token isn't accepted here. Get another one.") from None
+            raise ApiError("unauthenticated", INVALID_TOKEN) from None
 
     async def _claims(self, token: str) -> dict[str, Any]:
         rules = self._rules
@@ -109,17 +114,19 @@ def _public_key(rules: TokenSettings) -> tuple[Key, tuple[str, ...]]:
         key = load_pem_public_key(pem)
     except OSError as error:
         raise AuthSetupError(
-            f"{name} names a file that can't be read ({error.strerror}). Set a PEM or its path."
+            f"{name} names a file that can't be read ({error.strerror}). Set it to a PEM, or to the path of one."
         ) from None
     except (ValueError, UnsupportedAlgorithm):
-        raise AuthSetupError(f"{name} holds no public key as PEM. It begins with -----BEGIN PUBLIC KEY-----.") from None
+        raise AuthSetupError(
+            f"{name} has no public key as PEM. Set one that begins with -----BEGIN PUBLIC KEY-----."
+        ) from None
     if isinstance(key, RSAPublicKey):
         return key, _RSA_ALGORITHMS
     if isinstance(key, EllipticCurvePublicKey) and key.curve.name in _CURVE_ALGORITHMS:
         return key, (_CURVE_ALGORITHMS[key.curve.name],)
     if isinstance(key, Ed25519PublicKey | Ed448PublicKey):
         return key, ("EdDSA",)
-    raise AuthSetupError(f"{name} is of a kind that isn't known here. Use RSA, P-256, P-384, P-521 or Ed25519.")
+    raise AuthSetupError(f"{name} has an unsupported kind of key. Use RSA, P-256, P-384, P-521 or Ed25519.")
 
 
 def _credential_of(claims: dict[str, Any], scope_prefix: str) -> Credential:

@@ -8,110 +8,100 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from inspect import iscoroutinefunction
-from typing import Any, cast
+from typing import Any
 
+from gateway.store_wrapper import Call, wrap_calls
 from store.api import Store
 from store.records import StoreError
 
-SLOTS_SHARED, SLOTS_EMBEDDED = 8, 2
+SHARED_SLOTS, EMBEDDED_SLOTS = 8, 2
 """The slots for a shared and for an embedded store.
 
 A shared store has twice as many connections. An embedded store has one thread; the second slot lets the next call wait
 at that thread.
 """
 
-WAITING_MAX = 1024
+WAITERS_MAX = 1024
 """The most calls of one user that may wait.
 
 It is more than the requests that a well-behaved client's connections have in flight.
 """
 
-QUEUED = frozenset(
+QUEUED_CALLS = frozenset(
     """accept turn running log active running_groups request_cancel message branch messages create_conversation conversation
     conversations update_conversation clear_conversation delete_conversation put_feedback usage""".split()
 )
 """The calls whose first argument is the user, or a record that has one."""
 
 
-class TooManyWaiting(StoreError):
+class QueueFull(StoreError):
     """Too many calls of this user are waiting already."""
 
 
 class FairQueue:
     """A queue of many users' calls, of which `slots` run at a time.
 
-    A free slot goes to the next user in rotation, for that user's oldest call. At most `waiting_max` calls of one
+    A free slot goes to the next user in rotation, for that user's oldest call. At most `waiters_max` calls of one
     user may wait; 0 means no limit.
     """
 
-    def __init__(self, slots: int, waiting_max: int) -> None:
+    def __init__(self, slots: int, waiters_max: int) -> None:
         self._free = slots
-        self._waiting_max = waiting_max
-        self._lines: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiters_max = waiters_max
+        self._waiters: dict[str, deque[asyncio.Future[None]]] = {}
 
     async def acquire(self, user: str) -> None:
         """Wait for a slot; release it with `release`.
 
-        Raise `TooManyWaiting` if too many calls of the user are waiting.
+        Raise `QueueFull` if too many calls of the user are waiting.
         """
         if self._free:
             self._free -= 1  # no call waits while a slot is free
             return
-        line = self._lines.setdefault(user, deque())
-        if 0 < self._waiting_max <= len(line):
-            raise TooManyWaiting("Too many calls of one user wait for the store.")
-        place = asyncio.get_running_loop().create_future()
-        line.append(place)
+        waiters = self._waiters.setdefault(user, deque())
+        if 0 < self._waiters_max <= len(waiters):
+            raise QueueFull("Too many calls of one user are waiting for the store.")
+        waiter = asyncio.get_running_loop().create_future()
+        waiters.append(waiter)
         try:
-            await place
+            await waiter
         except asyncio.CancelledError:
-            if not place.cancelled():
+            if not waiter.cancelled():
                 self.release()
             raise
 
     def release(self) -> None:
         """Pass the slot to the next call in rotation that still waits, or free it."""
-        while self._lines:
-            user = next(iter(self._lines))
-            line = self._lines.pop(user)
-            place = line.popleft()
-            if line:
-                self._lines[user] = line
-            if not place.done():
-                place.set_result(None)
+        while self._waiters:
+            user = next(iter(self._waiters))
+            waiters = self._waiters.pop(user)
+            waiter = waiters.popleft()
+            if waiters:
+                self._waiters[user] = waiters
+            if not waiter.done():
+                waiter.set_result(None)
                 return
         self._free += 1
 
 
-class _Fair:
-    def __init__(self, store: Store, queue: FairQueue) -> None:
-        self._store = store
-        self._queue = queue
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._store, name)
-        if name in QUEUED and iscoroutinefunction(found):
-            found = _queued(found, self._queue)
-            setattr(self, name, found)  # later lookups find it without __getattr__
-        return found
-
-
-def fair(store: Store, waiting_max: int) -> Store:
+def queue_calls(store: Store, waiters_max: int) -> Store:
     """Return the same store with its calls queued fairly by user.
 
-    At most `waiting_max` calls of one user may wait; 0 means no limit. The queued methods also raise `TooManyWaiting`.
+    At most `waiters_max` calls of one user may wait; 0 means no limit. The queued methods also raise `QueueFull`.
     """
-    return cast("Store", _Fair(store, FairQueue(SLOTS_SHARED if store.shared else SLOTS_EMBEDDED, waiting_max)))
+    queue = FairQueue(SHARED_SLOTS if store.shared else EMBEDDED_SLOTS, waiters_max)
 
+    def wrap(name: str, call: Call) -> Call:
+        if name not in QUEUED_CALLS:
+            return call
 
-def _queued(call: Callable[..., Awaitable[Any]], queue: FairQueue) -> Callable[..., Awaitable[Any]]:
-    async def queued(whose: Any, *args: Any, **fields: Any) -> Any:
-        await queue.acquire(whose if isinstance(whose, str) else whose.user)
-        try:
-            return await call(whose, *args, **fields)
-        finally:
-            queue.release()
+        async def queued(user_or_record: Any, *args: Any, **fields: Any) -> Any:
+            await queue.acquire(user_or_record if isinstance(user_or_record, str) else user_or_record.user)
+            try:
+                return await call(user_or_record, *args, **fields)
+            finally:
+                queue.release()
 
-    return queued
+        return queued
+
+    return wrap_calls(store, wrap)

@@ -43,14 +43,17 @@ RETRY_CROWDED_MS = 100
 
 _BUDGET: ErrorCode = "budget_exceeded"
 _REFUSALS: dict[LimitName, tuple[ErrorCode, str]] = {
-    "starts": ("rate_limited", "Too many turns are started. Wait a moment."),
-    "live": ("rate_limited", "Too many of your turns wait already. Wait for one to end, or stop one."),
-    "live_bytes": ("rate_limited", "Your turns that run or wait hold as much as they may. Wait for one to end."),
-    "conversations": (_BUDGET, "You have as many conversations as are kept for you. Delete some."),
-    "stored_bytes": (_BUDGET, "Your conversations take all the room that there is for you. Delete some."),
-    "tokens_per_day": (_BUDGET, "Your tokens of this day are used up. Go on tomorrow (UTC)."),
-    "cost_per_day": (_BUDGET, "Your money of this day is used up. Go on tomorrow (UTC)."),
-    "conversation_tokens": (_BUDGET, "This conversation has used its tokens. Begin another."),
+    "starts": ("rate_limited", "Too many turns started. Wait a moment, then try again."),
+    "live": ("rate_limited", "Limit of waiting turns reached. Wait for one to end, or cancel one."),
+    "live_bytes": (
+        "rate_limited",
+        "Size limit of running and waiting turns reached. Wait for one to end, or cancel one.",
+    ),
+    "conversations": (_BUDGET, "Limit of conversations reached. Delete some of them."),
+    "stored_bytes": (_BUDGET, "Storage limit of conversations reached. Delete some of them."),
+    "tokens_per_day": (_BUDGET, "Daily token limit reached. It resets at 00:00 UTC."),
+    "cost_per_day": (_BUDGET, "Daily spending limit reached. It resets at 00:00 UTC."),
+    "conversation_tokens": (_BUDGET, "Token limit of this conversation reached. Start a new conversation."),
 }
 
 
@@ -71,7 +74,7 @@ class BodyMemory:
         """
         more = self._large(after) - self._large(before)
         if more > self.left:
-            message = "Too many large bodies are sent at once. Try again in a moment."
+            message = "Too many large bodies at once. Wait a moment, then try again."
             raise ApiError("rate_limited", message, retry_after_ms=RETRY_BODY_AFTER_MS)
         self.left -= more
 
@@ -104,7 +107,9 @@ class ByteRateLimiter:
         """
         wait_ms = 0 if self._rate_limiter is None else self._rate_limiter.wait_ms(user)
         if wait_ms:
-            raise ApiError("rate_limited", f"Too many large {self._what}. Wait a moment.", retry_after_ms=wait_ms)
+            raise ApiError(
+                "rate_limited", f"Too many large {self._what}. Wait a moment, then try again.", retry_after_ms=wait_ms
+            )
 
     def charge(self, user: str, size: int) -> None:
         """Count `size` bytes. What fits a frame is free."""
@@ -142,7 +147,7 @@ class Limits:
             return
         wait_ms = self.rate_limiter.take(user)
         if wait_ms:
-            raise ApiError("rate_limited", "Too many requests. Wait a moment.", retry_after_ms=wait_ms)
+            raise ApiError("rate_limited", retry_after_ms=wait_ms)
 
     def spend(self, user: str, took_s: float) -> None:
         """Count the time, in seconds, that the event loop worked for one of the user's requests."""
@@ -174,7 +179,7 @@ class Limits:
         if wait_ms:
             raise ApiError(
                 "rate_limited",
-                "Too many requests named what isn't there. What runs was found all the same; wait a moment for the rest.",
+                "Too many unknown ids. Running turns were still found. Wait a moment, then try the other ids again.",
                 retry_after_ms=wait_ms,
             )
 
@@ -211,5 +216,5 @@ def refused(limited: Limited) -> ApiError:
 
 def crowded() -> ApiError:
     """Return the error for a user with too many calls waiting for the store."""
-    message = "Too many of your requests wait for the store. Wait for some."
+    message = "Too many requests of this user are waiting for the store. Wait for some of the answers."
     return ApiError("rate_limited", message, retry_after_ms=RETRY_CROWDED_MS)

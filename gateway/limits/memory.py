@@ -51,7 +51,7 @@ class Memory:
         if self.is_full:
             raise ApiError(
                 "rate_limited",
-                "This instance has no memory left for more. Try again soon, or at another one.",
+                "This instance has no memory left for new work. Try again in a moment, or at another instance.",
                 retry_after_ms=RETRY_AFTER_MS,
             )
 

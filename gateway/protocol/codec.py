@@ -92,7 +92,9 @@ class Codec:
         except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
             cause = RecursionError() if self._is_too_deep(data) else error
             if not self.binary and _is_half_a_pair(str(error), str(data)):
-                cause = ApiError("invalid_frame", "The frame has half of a surrogate pair. Send whole characters.")
+                cause = ApiError(
+                    "invalid_frame", "The frame has half of a surrogate pair. Send complete Unicode characters."
+                )
             raise FrameError(refusal(cause), *self._read_names(data)) from None
         return request
 
@@ -134,8 +136,8 @@ def refusal(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, RecursionError):
-        return ApiError("invalid_frame", f"The frame nests deeper than {DEPTH_MAX} levels. Flatten it.")
-    text = str(error).replace(_UNSEEN, "Control and format characters can't be in a name")
+        return ApiError("invalid_frame", f"The frame is nested deeper than {DEPTH_MAX} levels. Flatten it.")
+    text = str(error).replace(_UNSEEN, "Control and format characters aren't allowed in a name")
     if len(text) > 2 * _REASON_CHARS_MAX:
         text = f"{text[:_REASON_CHARS_MAX]}…{text[-_REASON_CHARS_MAX:]}"
     if not isinstance(error, msgspec.ValidationError):
@@ -146,7 +148,7 @@ def refusal(error: Exception) -> ApiError:
         path = f"{path}.{missing.group(1)}" if path else missing.group(1)
     if text.startswith("Object contains unknown field") or path in {"", "type"} or _FOREIGN.search(text):
         return ApiError(
-            "invalid_frame", f"{reason}. Check type and field names against the protocol.", path=path or None
+            "invalid_frame", f"{reason}. Check the type and the field names against the protocol.", path=path or None
         )
     return ApiError("invalid_request", f"{reason}. Correct the field.", path=path)
 
@@ -204,19 +206,21 @@ def _check_value(value: Any, path: str, depth: int) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
-                raise ApiError("invalid_frame", "Map keys are strings here. Change the key.", path=path)
+                raise ApiError("invalid_frame", "Map keys must be strings. Change the key.", path=path)
             _check_value(inner, path, depth + 1)
     elif isinstance(value, list):
         for inner in value:
             _check_value(inner, path, depth + 1)
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise ApiError("invalid_frame", "Numbers are finite here. Change the number.", path=path)
+            raise ApiError("invalid_frame", "Numbers must be finite. Change the number.", path=path)
     elif isinstance(value, int):
         if not INTEGER_MIN <= value <= INTEGER_MAX:
-            raise ApiError("invalid_frame", "Integers have 64 bits here. Send it as text.", path=path)
+            raise ApiError("invalid_frame", "Integers must fit in 64 bits. Send a larger number as text.", path=path)
     elif value is not None and not isinstance(value, str):
-        raise ApiError("invalid_frame", "Binary and extension types aren't known here. Use base64.", path=path)
+        raise ApiError(
+            "invalid_frame", "Binary and extension types aren't supported. Send the data as base64 text.", path=path
+        )
 
 
 def encoded_size(text: str) -> int:

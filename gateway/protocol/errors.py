@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from gateway.protocol.plain_text import escaped
 from providers.base import ErrorCode as ProviderErrorCode
-from providers.base import ProviderError
+from providers.base import ProviderError, too_long
 
 ErrorCode = (
     ProviderErrorCode
@@ -44,35 +44,33 @@ class CodeFacts(NamedTuple):
 
 
 CODES: dict[ErrorCode, CodeFacts] = {
-    "invalid_frame": CodeFacts("The frame can't be read. Check it against the protocol.", False, 400),
-    "invalid_request": CodeFacts("A field has a value that can't be used. Correct it.", False, 400),
-    "unauthenticated": CodeFacts("Credentials are missing or no longer valid. Sign in again.", False, 401),
-    "forbidden": CodeFacts("These credentials don't allow that. Use others.", False, 403),
-    "not_found": CodeFacts("There is no such thing here. Check the id.", False, 404),
-    "conflict": CodeFacts("This id was used for another request. Use a new id.", False, 409),
-    "gone": CodeFacts("These events are no longer kept. Read the stored message.", False, 410),
-    "busy": CodeFacts("The conversation has a running turn. Wait for its end, or stop it.", True, 409),
-    "too_large": CodeFacts("That is more than may be sent at once. Send less.", False, 413),
-    "rate_limited": CodeFacts("Too many requests. Wait a moment and try again.", True, 429),
-    "budget_exceeded": CodeFacts("The budget is used up. Try again when it is renewed.", False, 429),
-    "model_not_found": CodeFacts("There is no such model. Ask models.list which there are.", False, 404),
-    "unsupported": CodeFacts("The model can't take that. Choose another model, or leave it out.", False, 400),
-    "context_length_exceeded": CodeFacts(
-        "The conversation is too long for this model. Shorten it, or choose a model with a larger window.",
-        False,
-        400,
+    "invalid_frame": CodeFacts("Invalid frame. Check its type and fields against the protocol.", False, 400),
+    "invalid_request": CodeFacts("A field has an invalid value. Correct the field.", False, 400),
+    "unauthenticated": CodeFacts("The credential is missing or no longer valid. Sign in again.", False, 401),
+    "forbidden": CodeFacts("The credential doesn't allow this request. Use another credential.", False, 403),
+    "not_found": CodeFacts("Not found. Check the id.", False, 404),
+    "conflict": CodeFacts("This id was already used for a different request. Use a new id.", False, 409),
+    "gone": CodeFacts("The events of this turn are no longer kept. Read the stored message.", False, 410),
+    "busy": CodeFacts("The conversation has a running turn. Wait for it to end, or cancel it.", True, 409),
+    "too_large": CodeFacts("The request is too large. Send less.", False, 413),
+    "rate_limited": CodeFacts("Too many requests. Wait a moment, then try again.", True, 429),
+    "budget_exceeded": CodeFacts("The budget is used up. Try again after it is renewed.", False, 429),
+    "model_not_found": CodeFacts("Model not found. Send models.list to get the models.", False, 404),
+    "unsupported": CodeFacts(
+        "The model doesn't support this request. Choose another model, or change the request.", False, 400
     ),
-    "content_filtered": CodeFacts("The provider's content filter refused. Rephrase the input.", False, 400),
-    "upstream_auth": CodeFacts("The provider refuses the gateway's key. The operator must check it.", False, 502),
-    "upstream_rate_limited": CodeFacts("The provider limits the rate. Try again later.", True, 503),
+    "context_length_exceeded": CodeFacts(too_long(), False, 400),
+    "content_filtered": CodeFacts("The provider's content filter refused the input. Rephrase it.", False, 400),
+    "upstream_auth": CodeFacts("The provider rejected the gateway's key. Ask the operator to check it.", False, 502),
+    "upstream_rate_limited": CodeFacts("The provider's rate limit is reached. Try again later.", True, 503),
     "upstream_overloaded": CodeFacts("The provider is overloaded. Try again later.", True, 503),
-    "upstream_timeout": CodeFacts("The provider didn't answer in time. Try again.", True, 504),
+    "upstream_timeout": CodeFacts("The provider didn't respond in time. Try again.", True, 504),
     "upstream_error": CodeFacts("The provider failed. Try again, or choose another model.", True, 502),
-    "upstream_incomplete": CodeFacts("The provider's answer broke off. Try again.", True, 502),
-    "owner_lost": CodeFacts("The instance that ran the turn is gone. Start the turn again.", True, 503),
-    "store_unavailable": CodeFacts("The store can't be reached. Try again soon.", True, 503),
+    "upstream_incomplete": CodeFacts("The provider's answer ended too early. Try again.", True, 502),
+    "owner_lost": CodeFacts("The instance that ran this turn is gone. Start a new turn.", True, 503),
+    "store_unavailable": CodeFacts("The store is unreachable. Try again in a moment.", True, 503),
     "shutting_down": CodeFacts("This instance is shutting down. Connect again.", True, 503),
-    "internal": CodeFacts("The gateway failed. Try again; if it stays, tell the operator.", True, 500),
+    "internal": CodeFacts("The gateway failed. Try again, and tell the operator if it keeps failing.", True, 500),
 }
 
 PROVIDER_CODES: frozenset[str] = frozenset(get_args(ProviderErrorCode))
@@ -148,6 +146,28 @@ class ApiError(Exception):
             retryable=error.retryable,
             retry_after_ms=error.retry_after_ms,
         )
+
+
+_NOT_FOUND = {
+    "before": "The item in `before` was not found. Send the `next` of the previous page.",
+    "head": "The message in `head` was not found. Check the id.",
+    "parent": "The message in `parent` was not found. Check the id.",
+    "part": "This part was not found or has no data. Check the message id and the part number.",
+}
+
+
+def not_found(what: str, name: str = "") -> ApiError:
+    """Return the error for an id that doesn't exist for the user.
+
+    `what` is the name of the request's field. `name` is the id, if the message repeats it.
+    """
+    message = _NOT_FOUND.get(what) or f"{' '.join(filter(None, (what.capitalize(), name)))} not found. Check the id."
+    return ApiError("not_found", message, path=what)
+
+
+def over_limit(what: str, size: int, bytes_max: int, path: str | None = None) -> ApiError:
+    """Return the error for a part of a request, named by `what`, that has `size` bytes of at most `bytes_max`."""
+    return ApiError("too_large", f"{what} has {size} bytes; the limit is {bytes_max}. Shorten it.", path=path)
 
 
 MESSAGE_CHARS_MAX = 500

@@ -6,6 +6,8 @@ import secrets
 import time
 from datetime import UTC, datetime, timedelta
 
+from gateway.protocol.errors import ApiError
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -28,5 +30,14 @@ def from_rfc3339(text: str) -> int:
     """Return ms since 1970. Raise `ValueError` if `text` is not an RFC 3339 time with an offset."""
     moment = datetime.fromisoformat(text.upper())
     if moment.tzinfo is None:
-        raise ValueError("a time needs an offset, such as Z")
+        raise ValueError("a time must have an offset, such as Z")
     return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def time_of(field: str, text: str) -> int:
+    """Return the time that a client sent in `field`, in ms since 1970. Raises `ApiError` "invalid_request"."""
+    try:
+        return from_rfc3339(text)
+    except ValueError:
+        message = f"`{field}` isn't an RFC 3339 time with an offset. Send a time like 2026-01-31T00:00:00Z."
+        raise ApiError("invalid_request", message, path=field) from None

@@ -37,12 +37,19 @@ def check_content(request: TurnStart) -> None:
         _check_parts(message.parts, f"messages[{n}].parts")
     messages = request.messages or []
     if (call := _result_without_call(messages) or late_result(messages)) is not None:
-        raise ApiError(
-            "invalid_request",
-            f"Right before this result there is no tool call {call[:80]}. Send both.",
-            path="messages",
-        )
+        raise unlinked_result(call, "Send the call in that message.", "messages")
     _check_tools(request, request.tools or [])
+
+
+def unlinked_result(call: str, action: str, path: str) -> ApiError:
+    """Return the error for a tool result that doesn't directly follow its call. `action` says what to do."""
+    message = f"The message before this tool result has no tool call {call[:80]}. {action}"
+    return ApiError("invalid_request", message, path=path)
+
+
+def empty(path: str) -> ApiError:
+    """Return the error for an input, or a message, without content."""
+    return ApiError("invalid_request", f"`{path}` is empty. Send some text.", path=path)
 
 
 def _result_without_call(messages: Iterable[InputMessage]) -> str | None:
@@ -84,7 +91,7 @@ def late_result(messages: Sequence[ChatMessage | InputMessage]) -> str | None:
 
 def _check_parts(parts: list[Part], path: str) -> None:
     if all(isinstance(part, TextPart) and not part.text for part in parts):
-        raise ApiError("invalid_request", f"{path} is empty. Send some text.", path=path)
+        raise empty(path)
     for n, part in enumerate(parts):
         if isinstance(part, ImagePart | FilePart):
             _check_data(part, f"{path}[{n}]")
@@ -99,30 +106,40 @@ def _check_names(names: dict[str, str], path: str) -> None:
         if not is_plain(name):
             raise ApiError(
                 "invalid_request",
-                f"{field} has characters that nobody sees. Send it as the tool call's turn.part has it.",
+                f"`{field}` has control or format characters. Send it exactly as in the turn.part of the tool call.",
                 path=f"{path}.{field}",
             )
 
 
 def _check_data(part: ImagePart | FilePart, path: str) -> None:
     if (part.data is None) == (part.url is None):
-        raise ApiError("invalid_request", "An image or file has either data or a url. Send one of them.", path=path)
+        raise ApiError(
+            "invalid_request", "An image or file needs either `data` or `url`. Send exactly one of them.", path=path
+        )
     if isinstance(part, ImagePart) and not part.media_type.startswith("image/"):
-        raise ApiError("invalid_request", "This is no image. Send a file, or say image/png.", path=f"{path}.media_type")
+        raise ApiError(
+            "invalid_request",
+            "Not an image: `media_type` must begin with image/. Correct it, or send a file part instead.",
+            path=f"{path}.media_type",
+        )
     if part.url is not None and not part.url.startswith(_ADDRESSES):
-        raise ApiError("invalid_request", "This address can't be passed on. Send one of https.", path=f"{path}.url")
+        raise ApiError("invalid_request", "Unsupported address in `url`. Send an https address.", path=f"{path}.url")
     held, where = part.data, "data"
     if isinstance(part, ImagePart) and part.url is not None and part.url.startswith("data:"):
         beginning = _IMAGE_DATA.match(part.url)
         if beginning is None:
             raise ApiError(
                 "invalid_request",
-                "This data is no image. Send data:image/png;base64, and the image, or its https address.",
+                "Not an image: `url` must be like data:image/png;base64,… with the image. Correct it, or send an https address.",
                 path=f"{path}.url",
             )
         held, where = part.url[beginning.end() :], "url"
     if held is not None and not _is_base64(held):
-        raise ApiError("invalid_request", "data is not base64 of anything. Encode the bytes.", path=f"{path}.{where}")
+        raise ApiError(
+            "invalid_request",
+            f"The data in `{where}` is empty or isn't base64. Encode the bytes as base64.",
+            path=f"{path}.{where}",
+        )
 
 
 def _is_base64(text: str) -> bool:
@@ -163,17 +180,23 @@ def _check_tools(request: TurnStart, tools: list[Tool]) -> None:
         if tool.parameters and tool.parameters.get("type") != "object":
             raise ApiError(
                 "invalid_request",
-                'A tool takes a map: its parameters are a JSON schema of "type": "object".',
+                'The `parameters` of a tool must be a JSON schema of an object. Set its "type" to "object".',
                 path=f"tools[{n}].parameters",
             )
         if (fault := _schema_fault(tool.parameters, f"tools[{n}].parameters")) is not None:
-            raise ApiError("invalid_request", "This is no JSON schema. Check it.", path=fault)
+            raise ApiError("invalid_request", "Invalid JSON schema. Correct this field.", path=fault)
         if tool.name in names[:n]:
-            raise ApiError("invalid_request", f"Two tools are called {tool.name}. Rename one.", path=f"tools[{n}].name")
+            raise ApiError(
+                "invalid_request", f"Two tools have the name {tool.name}. Rename one of them.", path=f"tools[{n}].name"
+            )
     choice = request.tool_choice
     if isinstance(choice, ToolName) and choice.name not in names:
-        raise ApiError("invalid_request", "tool_choice names no tool of this turn.", path="tool_choice")
+        raise ApiError(
+            "invalid_request",
+            "`tool_choice` names a tool that isn't in `tools`. Send this tool too.",
+            path="tool_choice",
+        )
     if choice == "required" and not tools:
         raise ApiError(
-            "invalid_request", "tool_choice requires a tool, and there is none. Send tools.", path="tool_choice"
+            "invalid_request", "`tool_choice` requires a tool, but the turn has none. Send `tools`.", path="tool_choice"
         )

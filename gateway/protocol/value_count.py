@@ -63,4 +63,4 @@ class ValueCount:
 
 def too_many(items_max: int) -> str:
     """Return the error message for a request with too many parts."""
-    return f"A request may have {items_max} messages, parts and tools in all. Send fewer, or longer ones."
+    return f"The request has more than {items_max} messages, parts and tools in total. Send fewer, or longer ones."

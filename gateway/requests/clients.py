@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import ClassVar, Literal, Protocol, get_args
 
-from gateway.protocol.errors import CloseCode
+from gateway.protocol.errors import CODES, CloseCode
 from gateway.protocol.events import Durability, GoingAway
 from gateway.streams.outbox import Outbox
 from gateway.telemetry.metrics import Telemetry
@@ -53,7 +53,7 @@ class ClientRegistry:
         """Register a client. If the store is unavailable, send it the "degraded" durability event."""
         if self._durability.state == "degraded":
             client.outbox.put(self._durability)
-        self._telemetry.opened.labels(client.transport).inc()
+        self._telemetry.connections_opened.labels(client.transport).inc()
         self._clients.add(client)
 
     def remove(self, client: Client) -> None:
@@ -92,7 +92,7 @@ class ClientRegistry:
     async def close_all(self, timeout_s: float) -> None:
         """Close all clients with code 4503 after their outboxes are sent. Wait at most `timeout_s` seconds."""
         for client in tuple(self._clients):
-            client.close_when_drained(CloseCode.DRAINING, "this instance is shutting down")
+            client.close_when_drained(CloseCode.DRAINING, CODES["shutting_down"].message)
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while self._clients:

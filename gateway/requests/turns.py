@@ -15,7 +15,7 @@ from msgspec import UNSET, Struct
 from gateway.offload import aside, size_of
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
-from gateway.protocol.errors import ApiError, ErrorBody
+from gateway.protocol.errors import ApiError, ErrorBody, not_found
 from gateway.protocol.events import Ending, Message, TurnDetached, TurnFailed, TurnStarted
 from gateway.protocol.ids import rfc3339
 from gateway.protocol.views import MessageBody, message_view
@@ -132,7 +132,7 @@ class Turns:
         if len(self._started) >= turns_max and (turn is None or self._services.registry.get(self._user, turn) is None):
             raise ApiError(
                 "rate_limited",
-                f"{turns_max} turns of this connection are running. Wait for one to end, or stop one.",
+                f"This connection has {turns_max} live turns already. Wait for one to end, or cancel one.",
             )
 
     async def _cancel(self, request: p.TurnCancel) -> OrderedResult:
@@ -142,13 +142,17 @@ class Turns:
 
     async def _attach(self, request: p.TurnAttach) -> r.Attached:
         if (request.turn is None) == (request.positions is None):
-            raise ApiError("invalid_request", "Send either turn or positions.", path="turn")
+            raise ApiError(
+                "invalid_request",
+                "The request must name its turns in one way. Send either `turn` or `positions`.",
+                path="turn",
+            )
         if request.positions is not None:
             positions = {turn: (position.epoch, position.seq) for turn, position in request.positions.items()}
         else:
             if request.after > 0 and request.epoch is None:
                 raise ApiError(
-                    "invalid_request", "after above 0 needs the epoch that it was read in. Send both.", path="epoch"
+                    "invalid_request", "`after` above 0 requires the `epoch` of that event. Send both.", path="epoch"
                 )
             positions = {request.turn or "": (request.epoch or 0, request.after)}
         return r.Attached(await self.attach_all(positions))
@@ -198,7 +202,7 @@ class Turns:
             return r.Attachment(error=_not_found(turn))
         start = live_turn.attach(self._outbox, epoch, after)
         replayed = sum([event_size(event) for event in live_turn.log.events[start:]])
-        self._services.telemetry.attached(after, start, replayed)
+        self._services.telemetry.record_attachment(after, start, replayed)
         return r.Attachment(record.conversation, shown_status(live_turn.state), live_turn.epoch, start)
 
     async def _detach(self, request: p.TurnDetach) -> r.Nothing:
@@ -269,4 +273,4 @@ class Turns:
 
 
 def _not_found(turn: str) -> ErrorBody:
-    return ApiError("not_found", f"There is no turn {turn}. Check the id.", path="turn").body
+    return not_found("turn", turn).body

@@ -16,7 +16,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from gateway.identity.credential_lease import CredentialLease
-from gateway.protocol.errors import CloseCode
+from gateway.protocol.errors import CODES, CloseCode
 from gateway.protocol.events import AuthExpiring, Heartbeat, Limits, Ready
 from gateway.protocol.ids import new_id, now_ms, rfc3339
 from gateway.protocol.requests import PROTOCOL, Result
@@ -28,8 +28,8 @@ from gateway.sockets.frame_writer import FrameWriter
 from gateway.sockets.opening import AcceptedSocket, Receive, Scope, Send, open_socket
 from gateway.streams.multiplexed_outbox import MultiplexedOutbox
 from gateway.streams.outbox import Outbox
-from gateway.telemetry.tracing import hear_parent
-from gateway.transport.uvicorn_websocket import BoundedWebSocket, socket_of
+from gateway.telemetry.tracing import adopt_trace_context
+from gateway.transport.uvicorn_websocket import BoundedWebSocket, websocket_of
 
 log = structlog.stdlib.get_logger("turnwire.connection")
 
@@ -47,15 +47,15 @@ class WebSocketEndpoint:
         """Serve one WebSocket from its opening to its close."""
         services: Services = scope["state"]["services"]
         await receive()
-        hear_parent(scope["headers"])
+        adopt_trace_context(scope["headers"])
         with services.limits.permit() as permit:
             opened = await open_socket(services, permit, scope, receive, send)
             if opened is None:
                 return
-            connection = Connection(services, opened, socket_of(scope), send)
+            connection = Connection(services, opened, websocket_of(scope), send)
             services.clients.add(connection)
             if services.runner.draining:  # draining began while the socket was being opened
-                connection.close_when_drained(CloseCode.DRAINING, "this instance is shutting down")
+                connection.close_when_drained(CloseCode.DRAINING, CODES["shutting_down"].message)
             try:
                 await connection.run(receive)
             finally:
@@ -152,7 +152,10 @@ class Connection:
             data = message.get(key)
             if data is None:
                 wanted = "binary" if self._codec.binary else "text"
-                self.close(CloseCode.UNSUPPORTED_DATA, f"{self._codec.subprotocol} takes {wanted} frames, not {other}")
+                self.close(
+                    CloseCode.UNSUPPORTED_DATA,
+                    f"{self._codec.subprotocol} has no {other} frames. Send {wanted} frames.",
+                )
                 continue
             began = perf_counter()
             if self._closing is None:
@@ -188,7 +191,7 @@ class Connection:
             return
         if self._closing is not None:
             code, reason = self._closing
-            self._services.telemetry.closed.labels(int(code)).inc()
+            self._services.telemetry.connections_closed.labels(int(code)).inc()
             log.info("connection closing", code=int(code), reason=reason)
             with suppress(OSError):
                 await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
@@ -200,8 +203,8 @@ class Connection:
             self.outbox.put(Heartbeat(now_ms()))
 
     def _on_overflow(self) -> None:
-        self._services.telemetry.slow.labels(self.transport).inc()
-        self.close(CloseCode.TOO_SLOW, "too slow: reconnect and attach from your positions")
+        self._services.telemetry.slow_clients.labels(self.transport).inc()
+        self.close(CloseCode.TOO_SLOW, "The client reads too slowly. Reconnect, and attach from your positions.")
 
     def _on_expiring(self, expires_ms: int) -> None:
         self.outbox.put(AuthExpiring(rfc3339(expires_ms)))
@@ -210,7 +213,7 @@ class Connection:
         self.close(CloseCode.UNAUTHENTICATED, reason)
 
     def _on_broken(self) -> None:
-        self.close(CloseCode.PROTOCOL_BROKEN, "too many frames that can't be read")
+        self.close(CloseCode.PROTOCOL_BROKEN, "Too many invalid frames. Check them against the protocol.")
 
     def dismiss(self, reason: str) -> None:
         """Close at once with `FORBIDDEN`, so that the client doesn't reconnect automatically."""

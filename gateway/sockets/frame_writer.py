@@ -70,7 +70,7 @@ class FrameWriter:
             outbox = self._outbox
             opcode = BINARY if outbox.codec.binary else TEXT
             for _ in range(WRITES_BEFORE_YIELD):
-                if not socket.takes_frames:
+                if not socket.is_writable:
                     break
                 payload = outbox.next_frame()
                 if payload is None:

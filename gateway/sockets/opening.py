@@ -103,7 +103,9 @@ async def _wait_for_auth(
         async with asyncio.timeout(services.settings.auth_timeout_s):
             message = await receive()
     except TimeoutError:
-        await _close(send, CloseCode.NO_AUTH_IN_TIME, "no auth in time")
+        await _close(
+            send, CloseCode.NO_AUTH_IN_TIME, "No auth frame arrived in time. Connect again, and send auth first."
+        )
         return None
     if message["type"] == "websocket.disconnect":
         return None
@@ -137,10 +139,14 @@ def _close_code(refused: ApiError) -> CloseCode:
 def _read_auth(codec: Codec, data: bytes | str | None) -> p.Auth:
     """Return the decoded `auth` frame. Raises `FrameError` or `ApiError` if `data` isn't one, or is too large."""
     if data is None or len(data) > FIRST_FRAME_BYTES_MAX:
-        raise ApiError("too_large", f"The first frame is auth, and has at most {FIRST_FRAME_BYTES_MAX} bytes.")
+        raise ApiError(
+            "too_large", f"The first frame must be auth, with at most {FIRST_FRAME_BYTES_MAX} bytes. Send auth first."
+        )
     request = codec.decode(data)
     if not isinstance(request, p.Auth):
-        raise FrameError(ApiError("unauthenticated", "Send auth with a token first."), request.id)
+        raise FrameError(
+            ApiError("unauthenticated", "The first frame must be auth. Send auth with a token first."), request.id
+        )
     return request
 
 

@@ -18,7 +18,7 @@ from gateway.streams.log import TurnLog, event_size
 class Timed(Protocol):
     """A measurement that ends when a frame is sent (`sampling.py`)."""
 
-    def sent(self, outbox: Outbox) -> None: ...
+    def record_sent(self, outbox: Outbox) -> None: ...
 
 
 class Attachment:

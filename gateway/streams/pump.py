@@ -36,4 +36,4 @@ async def pump(
 def has_sent(outbox: Outbox) -> None:
     """Tell the outbox's latency sample, if there is one, that a frame was sent."""
     if outbox.sample is not None:
-        outbox.sample.sent(outbox)
+        outbox.sample.record_sent(outbox)

@@ -26,55 +26,59 @@ from store.records import StoreError
 log = structlog.stdlib.get_logger("turnwire.gateway")
 
 # uvicorn logs paths with their query strings, websockets logs frames, SDKs and HTTP clients log requests.
-QUIET = (
+QUIET_LOGGERS = (
     *("uvicorn", "uvicorn.error", "uvicorn.access", "websockets", "asyncio"),
     *("openai", "anthropic", "httpx2", "httpcore2", "aiohttp", "opentelemetry"),
 )
 
-OURS = (ApiError, ProviderError, StoreError)
+SAFE_EXCEPTIONS = (ApiError, ProviderError, StoreError)
 """Exceptions whose messages are written in this project and hold no user data."""
 
-_FACTS: list[Processor] = [
+_SHARED_PROCESSORS: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.ExceptionRenderer(lambda failed: list(traced(failed[1]))),
+    structlog.processors.ExceptionRenderer(lambda failed: list(format_traceback(failed[1]))),
 ]
 
 
-def show_unseen(_: Any, __: str, event: EventDict) -> EventDict:
+def escape_invisible(_: Any, __: str, event: EventDict) -> EventDict:
     """Escape invisible characters in every field. Only a traceback keeps its line breaks."""
     lines = event.pop("exception", None)
-    shown = {name: _shown(value) for name, value in event.items()}
+    escaped_event = {name: _escape_value(value) for name, value in event.items()}
     if lines is not None:
-        shown["exception"] = "\n".join(escaped(line) for line in lines)
-    return shown
+        escaped_event["exception"] = "\n".join(escaped(line) for line in lines)
+    return escaped_event
 
 
-def _shown(value: Any) -> Any:
+def _escape_value(value: Any) -> Any:
     if value is None or isinstance(value, int | float):
         return value
     if isinstance(value, dict):
-        return {escaped(str(name)): _shown(inner) for name, inner in value.items()}
+        return {escaped(str(name)): _escape_value(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_shown(inner) for inner in value]
+        return [_escape_value(inner) for inner in value]
     return escaped(value.rstrip("\n") if isinstance(value, str) else repr(value))
 
 
-def log_through_stdlib() -> None:
+def configure_structlog() -> None:
     """Send every event to the standard library's loggers.
 
     They decide which events are shown, and where.
     """
     structlog.configure(
-        processors=[structlog.stdlib.filter_by_level, *_FACTS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED_PROCESSORS,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
 
 
-def traced(failed: BaseException, seen: frozenset[int] = frozenset()) -> Iterator[str]:
+def format_traceback(failed: BaseException, seen: frozenset[int] = frozenset()) -> Iterator[str]:
     """Yield the lines of a traceback: the exception's cause or context, then itself, then those in its group.
 
     `seen` holds the `id()` of exceptions already shown.
@@ -82,20 +86,20 @@ def traced(failed: BaseException, seen: frozenset[int] = frozenset()) -> Iterato
     seen |= {id(failed)}
     before = failed.__cause__ if failed.__suppress_context__ else failed.__cause__ or failed.__context__
     if before is not None and id(before) not in seen:
-        yield from traced(before, seen)
+        yield from format_traceback(before, seen)
         yield "The exception above led to this one:"
     if failed.__traceback__ is not None:
         yield "Traceback (most recent call last):"
         yield from "".join(traceback.format_tb(failed.__traceback__)).rstrip().split("\n")
     kind = type(failed)
-    yield f"{kind.__module__}.{kind.__qualname__}" + (f": {failed}" if isinstance(failed, OURS) else "")
+    yield f"{kind.__module__}.{kind.__qualname__}" + (f": {failed}" if isinstance(failed, SAFE_EXCEPTIONS) else "")
     if isinstance(failed, BaseExceptionGroup):
         for number, inner in enumerate(failed.exceptions, 1):
             yield f"Exception {number} of the group:"
-            yield from traced(inner, seen)
+            yield from format_traceback(inner, seen)
 
 
-def _names_alone(_: Any, __: str, event: EventDict) -> EventDict:
+def _drop_call_arguments(_: Any, __: str, event: EventDict) -> EventDict:
     """Cut asyncio's messages before the first parenthesis or line break.
 
     They repeat the failed call with its argument values, which may be content.
@@ -105,7 +109,7 @@ def _names_alone(_: Any, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def _log_what_nobody_caught() -> None:
+def _log_uncaught_exceptions() -> None:
     """Log uncaught exceptions of the process, of threads and of finalizers.
 
     The interpreter would otherwise write their messages, which may quote content.
@@ -122,25 +126,25 @@ def _log_what_nobody_caught() -> None:
     sys.unraisablehook = lambda ignored: caught(ignored.exc_type, ignored.exc_value, ignored.exc_traceback)
 
 
-def configure_logging(level: str, form: Literal["console", "json"]) -> None:
+def configure_logging(level: str, log_format: Literal["console", "json"]) -> None:
     """Write our events, those of the libraries and uncaught exceptions in one form.
 
     `level` is the name of a logging level, in any case.
     """
-    log_through_stdlib()
-    _log_what_nobody_caught()
+    configure_structlog()
+    _log_uncaught_exceptions()
     renderer: Processor
-    if form == "json":
+    if log_format == "json":
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     else:
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*_FACTS, _names_alone],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, show_unseen, renderer],
+            foreign_pre_chain=[*_SHARED_PROCESSORS, _drop_call_arguments],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, escape_invisible, renderer],
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    for name in QUIET:
+    for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -34,11 +34,11 @@ Clients can send any model name, and a label is kept as long as the process runs
 """
 
 LATENCY_BUCKETS_S = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
-TOKEN_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+TOKEN_GAP_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 FIRST_TOKEN_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
 TURN_BUCKETS_S = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 
-Read = Callable[[], Iterable[Metric]]
+ReadGauges = Callable[[], Iterable[Metric]]
 
 
 class Telemetry:
@@ -51,23 +51,23 @@ class Telemetry:
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
 
-        def counter(name: str, says: str, *labels: str) -> Counter:
-            return Counter(f"turnwire_{name}", says, labels, registry=registry)
+        def counter(name: str, documentation: str, *labels: str) -> Counter:
+            return Counter(f"turnwire_{name}", documentation, labels, registry=registry)
 
-        def histogram(name: str, says: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"turnwire_{name}_seconds", says, labels, buckets=buckets, registry=registry)
+        def histogram(name: str, documentation: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"turnwire_{name}_seconds", documentation, labels, buckets=buckets, registry=registry)
 
         self.build = Info("turnwire_build", "Version of the gateway.", registry=registry)
         self.build.info({"version": __version__})
-        self.opened = counter(
+        self.connections_opened = counter(
             "connections_opened", "Opened client connections: sockets, and HTTP requests with a session.", "transport"
         )
-        self.closed = counter("connections_closed", "Sockets closed by the gateway.", "code")
-        self.slow = counter("slow_clients", "Clients dropped because they read too slowly (4501).", "transport")
+        self.connections_closed = counter("connections_closed", "Sockets closed by the gateway.", "code")
+        self.slow_clients = counter("slow_clients", "Clients dropped because they read too slowly (4501).", "transport")
         self.refusals = counter("refusals", "Requests and openings answered with an error.", "code")
-        self.started = counter("turns_started", "Turns accepted by this instance.", "model")
-        self.ended = counter("turns_ended", "Turns ended on this instance.", "status", "model")
-        self.taken_over = counter("takeovers", "Turns taken over from another instance.")
+        self.turns_started = counter("turns_started", "Turns accepted by this instance.", "model")
+        self.turns_ended = counter("turns_ended", "Turns ended on this instance.", "status", "model")
+        self.takeovers = counter("takeovers", "Turns taken over from another instance.")
         self.tokens = counter("tokens", "Tokens of ended turns.", "kind", "model")
         self.cost = counter("cost_usd", "Cost of ended turns in US dollars, if a price is known.", "model")
         self.attempts = counter("provider_attempts", "Requests to providers.", "provider")
@@ -79,36 +79,38 @@ class Telemetry:
             "replayed_bytes", "Approximate bytes of replayed events: those published before the attachment."
         )
         self.store_errors = counter("store_errors", "Failed store calls.", "operation")
-        self.degradations = counter("store_degradations", "Periods in which the log could not be written.")
-        self.first_token = histogram(
+        self.store_degradations = counter("store_degradations", "Periods in which the log could not be written.")
+        self.first_token_delay = histogram(
             "first_token", "Time from acceptance to the first part or delta.", FIRST_TOKEN_BUCKETS_S, "model"
         )
-        self.turn = histogram("turn", "Time from acceptance to the ending.", TURN_BUCKETS_S, "status")
-        self.cancel = histogram("cancel", "Time from a cancel request to its answer.", LATENCY_BUCKETS_S, "where")
-        self.store = histogram("store", "Duration of store calls.", LATENCY_BUCKETS_S, "operation")
-        self.gap = histogram("token_gap", "Time between two batches of a turn, sampled.", TOKEN_BUCKETS_S)
-        self.added = histogram(
+        self.turn_duration = histogram("turn", "Time from acceptance to the ending.", TURN_BUCKETS_S, "status")
+        self.cancel_duration = histogram(
+            "cancel", "Time from a cancel request to its answer.", LATENCY_BUCKETS_S, "where"
+        )
+        self.store_call_duration = histogram("store", "Duration of store calls.", LATENCY_BUCKETS_S, "operation")
+        self.token_gap = histogram("token_gap", "Time between two batches of a turn, sampled.", TOKEN_GAP_BUCKETS_S)
+        self.added_latency = histogram(
             "added_latency",
             "Time from a provider's batch to the end of its write to a socket, sampled.",
             LATENCY_BUCKETS_S,
         )
         self.loop_lag = histogram("loop_lag", "Delay with which the event loop ran a timer.", LATENCY_BUCKETS_S)
 
-    def model(self, model: str) -> str:
+    def model_label(self, model: str) -> str:
         """Return the label of the model."""
         return model if model in self._models else OTHER
 
-    def read_when_asked(self, read: Read) -> None:
+    def register_gauges(self, read: ReadGauges) -> None:
         """Add metrics that `read` returns each time the metrics are requested."""
-        self._registry.register(_Lookup(read))
+        self._registry.register(_CallbackCollector(read))
 
-    def turn_ended(self, status: str, model: str, usage: Usage | None, cost_nano: int | None, timing: Timing) -> None:
+    def record_turn(self, status: str, model: str, usage: Usage | None, cost_nano: int | None, timing: Timing) -> None:
         """Count a turn that has ended. `cost_nano` is in billionths of a dollar."""
-        model = self.model(model)
-        self.ended.labels(status, model).inc()
-        self.turn.labels(status).observe(timing.total_ms / 1000)
+        model = self.model_label(model)
+        self.turns_ended.labels(status, model).inc()
+        self.turn_duration.labels(status).observe(timing.total_ms / 1000)
         if timing.ttft_ms is not None:
-            self.first_token.labels(model).observe(timing.ttft_ms / 1000)
+            self.first_token_delay.labels(model).observe(timing.ttft_ms / 1000)
         if usage is not None:
             kinds = {
                 "input": usage.input_tokens,
@@ -123,7 +125,7 @@ class Telemetry:
         if cost_nano:
             self.cost.labels(model).inc(cost_nano / NANO)
 
-    def attached(self, after: int, start: int, replayed_bytes: int) -> None:
+    def record_attachment(self, after: int, start: int, replayed_bytes: int) -> None:
         """Count an attachment to the events after the seq `start`; the client asked for those after `after`.
 
         `replayed_bytes` is the size of the events that existed already.
@@ -132,7 +134,7 @@ class Telemetry:
             self.resumes.labels("continued" if start == after else "reset").inc()
         self.replayed.inc(replayed_bytes)
 
-    def exposed(self, accept: str) -> tuple[bytes, str]:
+    def render(self, accept: str) -> tuple[bytes, str]:
         """Return all metrics in Prometheus's format, and the media type.
 
         `accept` is the `Accept` header of the request.
@@ -141,10 +143,10 @@ class Telemetry:
         return encode(self._registry), media_type
 
 
-class _Lookup(Collector):
+class _CallbackCollector(Collector):
     """A collector of metrics that are read when they are requested."""
 
-    def __init__(self, read: Read) -> None:
+    def __init__(self, read: ReadGauges) -> None:
         self._read = read
 
     def describe(self) -> Iterable[Metric]:
@@ -156,12 +158,12 @@ class _Lookup(Collector):
         return self._read()
 
 
-def gauge(name: str, says: str, values: Iterable[tuple[tuple[str, ...], float]], *labels: str) -> Metric:
+def gauge(name: str, documentation: str, values: Iterable[tuple[tuple[str, ...], float]], *labels: str) -> Metric:
     """Return a gauge named `turnwire_{name}` with its current values.
 
-    `says` is the help text. Each of `values` is (the values of the labels, the value).
+    `documentation` is the help text. Each of `values` is (the values of the labels, the value).
     """
-    family = GaugeMetricFamily(f"turnwire_{name}", says, labels=labels)
+    family = GaugeMetricFamily(f"turnwire_{name}", documentation, labels=labels)
     for key, value in values:
         family.add_metric(key, value)
     return family

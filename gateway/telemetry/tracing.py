@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger("turnwire.gateway")
 
-CARRIED = (b"traceparent", b"tracestate")
+PROPAGATION_HEADERS = (b"traceparent", b"tracestate")
 PROVIDERS = {
     "azure": "azure.ai.openai",
     "bedrock": "aws.bedrock",
@@ -31,39 +31,39 @@ PROVIDERS = {
 }
 """The semantic conventions' names of providers, if they differ from ours."""
 
-_parent: ContextVar[dict[str, str] | None] = ContextVar("turnwire_trace_parent", default=None)
+_trace_context: ContextVar[dict[str, str] | None] = ContextVar("turnwire_trace_context", default=None)
 
 
-def hear_parent(headers: Iterable[tuple[bytes, bytes]]) -> None:
+def adopt_trace_context(headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Adopt the trace context in these headers, if there is one.
 
     Turns that this task, or a task that it starts, begins from now on belong to that trace.
     """
-    found = {name.decode(): value.decode("latin-1") for name, value in headers if name in CARRIED}
+    found = {name.decode(): value.decode("latin-1") for name, value in headers if name in PROPAGATION_HEADERS}
     if found:
-        _parent.set(found)
+        _trace_context.set(found)
 
 
 class TurnTrace:
     """The spans of one turn."""
 
-    def __init__(self, tracing: Tracing, facts: dict[str, str]) -> None:
+    def __init__(self, tracing: Tracing, span: Span) -> None:
         self._tracing = tracing
+        self._turn = span
         self._attempt: Span | None = None
-        self._turn = tracing.begin_turn(facts)
 
-    def requesting(self, route: Route) -> None:
-        """Begin the span of a request to a provider, and end that of the last one."""
+    def start_attempt(self, route: Route) -> None:
+        """Start the span of a request to a provider, and end that of the last one."""
         self._end_attempt()
-        self._attempt = self._tracing.begin_attempt(self._turn, route)
+        self._attempt = self._tracing.start_attempt_span(self._turn, route)
 
-    def failed(self, error: ProviderError) -> None:
+    def fail_attempt(self, error: ProviderError) -> None:
         """Mark the current request as failed, and end its span."""
         if self._attempt is not None:
-            self._tracing.fail(self._attempt, error.code)
+            self._tracing.set_error(self._attempt, error.code)
         self._end_attempt()
 
-    def ended(self, status: str, model: str, usage: Usage | None, finish_reason: str | None, error: str | None) -> None:
+    def end(self, status: str, model: str, usage: Usage | None, finish_reason: str | None, error: str | None) -> None:
         """End the turn's span. `error` is the error code of a failed turn."""
         span = self._turn
         span.set_attribute("gen_ai.response.model", model)
@@ -74,11 +74,11 @@ class TurnTrace:
             span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
             span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
         if error is not None:
-            self._tracing.fail(span, error)
+            self._tracing.set_error(span, error)
         self._end_attempt()
         span.end()
 
-    def left(self) -> None:
+    def hand_over(self) -> None:
         """End the turn's spans here, because another instance goes on with the turn."""
         self._end_attempt()
         self._turn.set_attribute("turnwire.status", "elsewhere")
@@ -109,47 +109,44 @@ class Tracing:
         if str(resource.attributes["service.name"]).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": "turnwire"}))
         self._models = frozenset(models)
-        self._api = trace
+        self._trace_api = trace
         self._propagator = TraceContextTextMapPropagator()
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("turnwire", __version__)
 
-    def turn(self, user: str, turn: str, conversation: str | None, model: str) -> TurnTrace:
-        """Begin the spans of a turn, and return them."""
-        facts = {
+    def start_turn(self, user: str, turn: str, conversation: str | None, model: str) -> TurnTrace:
+        """Start the span of a turn, as a child of the trace context that this task has adopted, if any."""
+        attributes = {
             "gen_ai.operation.name": "chat",
             "gen_ai.request.model": model,
             "turnwire.turn": turn,
             "user.id": user,
         }
         if conversation is not None:
-            facts["gen_ai.conversation.id"] = conversation
-        return TurnTrace(self, facts)
+            attributes["gen_ai.conversation.id"] = conversation
+        context = self._propagator.extract(_trace_context.get() or {})
+        kind = self._trace_api.SpanKind.SERVER
+        return TurnTrace(self, self._tracer.start_span("turn", context, kind=kind, attributes=attributes))
 
-    def begin_turn(self, facts: dict[str, str]) -> Span:
-        """Return a new span for a turn, as a child of the trace context that this task has adopted, if any."""
-        context = self._propagator.extract(_parent.get() or {})
-        return self._tracer.start_span("turn", context, kind=self._api.SpanKind.SERVER, attributes=facts)
-
-    def begin_attempt(self, turn: Span, route: Route) -> Span:
+    def start_attempt_span(self, turn: Span, route: Route) -> Span:
         """Return a new span for a request to a provider, as a child of the turn's span."""
-        facts = {
+        attributes = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": PROVIDERS.get(route.provider, route.provider),
             "gen_ai.request.model": route.model,
         }
-        context = self._api.set_span_in_context(turn)
+        context = self._trace_api.set_span_in_context(turn)
         name = f"chat {route.model}" if route.id in self._models else "chat"
-        return self._tracer.start_span(name, context, kind=self._api.SpanKind.CLIENT, attributes=facts)
+        return self._tracer.start_span(name, context, kind=self._trace_api.SpanKind.CLIENT, attributes=attributes)
 
-    def fail(self, span: Span, code: str) -> None:
+    def set_error(self, span: Span, code: str) -> None:
         """Mark the span as failed with this error code."""
         span.set_attribute("error.type", code)
-        span.set_status(self._api.StatusCode.ERROR)
+        span.set_status(self._trace_api.StatusCode.ERROR)
 
-    def close(self) -> None:
+    def shutdown(self) -> None:
         """Send the remaining spans. Blocks."""
         self._provider.shutdown()
 

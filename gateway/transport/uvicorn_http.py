@@ -39,7 +39,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self._framing_bytes > FRAMING_BYTES_MAX and not self.transport.is_closing():
             cycle: RequestResponseCycle | None = self.cycle
             if cycle is None or cycle.response_complete:
-                self.send_400_response("The request's head is too large.")
+                self.send_400_response("The headers of the request are too large. Send fewer or shorter ones.")
             else:
                 self.transport.abort()
 
@@ -51,20 +51,20 @@ class BoundedHttp(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the deadline of the head."""
         super().connection_made(transport)
-        self._expect_within(self.settings.handshake_timeout_s)
+        self._start_request_timer(self.settings.handshake_timeout_s)
 
     def on_message_begin(self) -> None:
         """Set the scope's extension, and start the deadline of the head on a kept-alive connection too."""
         super().on_message_begin()
         self.scope["extensions"] = cast("Any", {EXTENSION: self})
         if self._request_timer is None:
-            self._expect_within(self.settings.handshake_timeout_s)
+            self._start_request_timer(self.settings.handshake_timeout_s)
 
     def on_headers_complete(self) -> None:
         """Stop the deadline of the head and start that of the body."""
         self._stop_request_timer()
         if not self.parser.should_upgrade():
-            self._expect_within(self.settings.body_timeout_s)
+            self._start_request_timer(self.settings.body_timeout_s)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -90,14 +90,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._stop_write_timer()
         super().connection_lost(exc)
 
-    def keep_narrow(self) -> None:
-        """Reduce the write buffers. What a stream's client doesn't read waits in its outbox, where it is counted."""
-        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH_BYTES)
-        raw = cast("socket.socket | None", self.transport.get_extra_info("socket"))
-        if raw is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-
-    def _expect_within(self, timeout_s: float) -> None:
+    def _start_request_timer(self, timeout_s: float) -> None:
         self._request_timer = self.loop.call_later(timeout_s, self.transport.abort)
 
     def _stop_request_timer(self) -> None:
@@ -111,17 +104,16 @@ class BoundedHttp(HttpToolsProtocol):
             self._write_timer = None
 
 
-def keep_narrow(scope: Scope) -> None:
-    """Reduce the write buffers of this request's connection."""
-    _protocol(scope).keep_narrow()
+def transport_of(scope: Scope) -> asyncio.Transport:
+    """Return the transport of this request's connection."""
+    protocol = scope["extensions"][EXTENSION]
+    assert isinstance(protocol, BoundedHttp)
+    return protocol.transport
 
 
-def abort(scope: Scope) -> None:
-    """Abort this request's connection without waiting for its client."""
-    _protocol(scope).transport.abort()
-
-
-def _protocol(scope: Scope) -> BoundedHttp:
-    found = scope["extensions"][EXTENSION]
-    assert isinstance(found, BoundedHttp)
-    return found
+def shrink_write_buffers(transport: asyncio.Transport) -> None:
+    """Reduce the write buffers. What a client doesn't read waits in its outbox, where it is counted."""
+    transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH_BYTES)
+    raw = cast("socket.socket | None", transport.get_extra_info("socket"))
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

@@ -8,7 +8,6 @@ on HTTP are in `uvicorn_http.py`.
 from __future__ import annotations
 
 import asyncio
-import socket
 from asyncio.transports import BaseTransport
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
@@ -24,13 +23,13 @@ from websockets.protocol import OPEN
 from gateway.protocol.codec import BY_SUBPROTOCOL, JSON
 from gateway.protocol.errors import ApiError, CloseCode
 from gateway.settings import Settings
-from gateway.transport.uvicorn_http import SEND_BUFFER_BYTES, WRITE_BUFFER_HIGH_BYTES, BoundedHttp
+from gateway.transport.uvicorn_http import WRITE_BUFFER_HIGH_BYTES, BoundedHttp, shrink_write_buffers
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 
 FRAGMENTS_MAX = 64
-PARSED_AT_ONCE_BYTES = 2048
+PARSE_SLICE_BYTES = 2048
 """A slice is at most a few hundred frames, and delays other connections by a few milliseconds."""
 EXTENSION = "turnwire.websocket"
 TEXT, BINARY = 0x81, 0x82
@@ -62,9 +61,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         if self.transport.is_closing():
             self._unparsed = b""
             return
-        data, self._unparsed = self._unparsed[:PARSED_AT_ONCE_BYTES], self._unparsed[PARSED_AT_ONCE_BYTES:]
+        data, self._unparsed = self._unparsed[:PARSE_SLICE_BYTES], self._unparsed[PARSE_SLICE_BYTES:]
         super().data_received(data)
-        self._refuse_unreadable_opening()
+        self._reject_unreadable_opening()
         if self._unparsed:
             self.loop.call_soon(self._parse_slice)
         elif not self.read_paused and not self.transport.is_closing():
@@ -76,7 +75,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         await super().run_asgi()
 
     @property
-    def takes_frames(self) -> bool:
+    def is_writable(self) -> bool:
         """Whether a frame that is written now doesn't have to wait for the socket."""
         return (
             self.conn.state is OPEN
@@ -86,8 +85,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         )
 
     def write_frame(self, opcode: int, payload: bytes) -> None:
-        """Write a message in one frame, as the protocol would, without a task. Requires `takes_frames`."""
-        self.transport.write(frame_of(opcode, payload))
+        """Write a message in one frame, as the protocol would, without a task. Requires `is_writable`."""
+        self.transport.write(encode_frame(opcode, payload))
 
     async def receive(self) -> ASGIReceiveEvent:
         """Return the next event for the application.
@@ -110,16 +109,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         """Set the buffer limits and start the deadline of the opening."""
         super().connection_made(transport)
         self.close_timeout = self.settings.close_timeout_s
-        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH_BYTES)
-        raw = cast("socket.socket | None", transport.get_extra_info("socket"))
-        if raw is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        shrink_write_buffers(self.transport)
         self._opening_timer = self.loop.call_later(self.settings.handshake_timeout_s, self._check_opening)
 
-    def _refuse_unreadable_opening(self) -> None:
+    def _reject_unreadable_opening(self) -> None:
         """Answer an opening whose head the library can't read. uvicorn sends no answer to it."""
         if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.transport.is_closing():
-            self.transport.write(_refusal_of_head(self.conn.handshake_exc))
+            self.transport.write(_opening_error_response(self.conn.handshake_exc))
             self.transport.close()
 
     def _check_opening(self) -> None:
@@ -179,11 +175,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
                 self._message_timer = None
         elif self._message_timer is None:
             timeout_s = self.settings.message_timeout_s
-            self._message_timer = self.loop.call_later(timeout_s, self._break, "a message took too long")
+            self._message_timer = self.loop.call_later(
+                timeout_s, self._fail, f"The message took longer than {timeout_s:g} s. Send it faster, or in parts."
+            )
         elif len(self.frames) > FRAGMENTS_MAX:
-            self._break(f"a message has at most {FRAGMENTS_MAX} fragments")
+            self._fail(f"The message has more than {FRAGMENTS_MAX} fragments. Send fewer, longer ones.")
 
-    def _break(self, reason: str) -> None:
+    def _fail(self, reason: str) -> None:
         if self.close_sent or self.transport.is_closing():
             return
         self.conn.fail(CloseCode.PROTOCOL_BROKEN, reason)
@@ -196,7 +194,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
                 b"".join(self.frames).decode()
             except UnicodeDecodeError:
                 self.frames = []
-                self.conn.fail(CloseCode.INVALID_UTF8, "not UTF-8")
+                self.conn.fail(CloseCode.INVALID_UTF8, "The text isn't UTF-8. Encode it as UTF-8.")
                 self.handle_parser_exception()
                 return
         super().send_receive_event_to_app()
@@ -221,15 +219,20 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
 
 
-def _refusal_of_head(error: Exception) -> bytes:
-    refused = ApiError("invalid_request", "The opening isn't a WebSocket's: it is a GET of HTTP/1.1 without a body.")
+def _opening_error_response(error: Exception) -> bytes:
+    refused = ApiError("invalid_request", "Not a WebSocket opening. Send a GET request of HTTP/1.1 without a body.")
     status = HTTPStatus.BAD_REQUEST
     if isinstance(error, HeaderLineTooLong | TooManyHeaders):
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        refused = ApiError("too_large", f"An opening has at most {MAX_NUM_HEADERS} headers of {MAX_LINE_LENGTH} bytes.")
+        refused = ApiError(
+            "too_large",
+            f"The opening has too many or too long headers. Send at most {MAX_NUM_HEADERS} headers of {MAX_LINE_LENGTH} bytes.",
+        )
     elif isinstance(error, RequestLineTooLong):
         status = HTTPStatus.REQUEST_URI_TOO_LONG
-        refused = ApiError("too_large", f"The address of an opening has at most {MAX_LINE_LENGTH} bytes.")
+        refused = ApiError(
+            "too_large", f"The address of the opening is longer than {MAX_LINE_LENGTH} bytes. Shorten it."
+        )
     body = JSON.encode({"error": refused.body, "subprotocols": list(BY_SUBPROTOCOL)})
     return (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
@@ -237,13 +240,13 @@ def _refusal_of_head(error: Exception) -> bytes:
     ).encode() + body
 
 
-def socket_of(scope: Scope) -> BoundedWebSocket | None:
+def websocket_of(scope: Scope) -> BoundedWebSocket | None:
     """Return the WebSocket that belongs to `scope`, or None under a server other than ours."""
     found = scope.get("extensions", {}).get(EXTENSION)
     return found if isinstance(found, BoundedWebSocket) else None
 
 
-def frame_of(opcode: int, payload: bytes) -> bytes:
+def encode_frame(opcode: int, payload: bytes) -> bytes:
     """Return a whole message as one unmasked frame (RFC 6455, 5.2). `opcode` is the frame's first byte."""
     size = len(payload)
     if size < 126:
@@ -253,7 +256,7 @@ def frame_of(opcode: int, payload: bytes) -> bytes:
     return b"%c\x7f%b%b" % (opcode, size.to_bytes(8), payload)
 
 
-def bounded(settings: Settings) -> dict[str, Any]:
+def protocol_classes(settings: Settings) -> dict[str, Any]:
     """Return the protocol classes with these settings, as keyword arguments for `uvicorn.Config`."""
     return {
         "http": type("Http", (BoundedHttp,), {"settings": settings}),

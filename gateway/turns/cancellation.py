@@ -94,7 +94,7 @@ class Cancellation:
         began = perf_counter()
         result = await cancellation
         if result == "cancelled":
-            self._telemetry.cancel.labels(where).observe(perf_counter() - began)
+            self._telemetry.cancel_duration.labels(where).observe(perf_counter() - began)
         return result
 
     async def _cancelled_here(self, live_turn: LiveTurn, abort: Abort, *, running: bool) -> CancelResult:
@@ -127,7 +127,7 @@ class Cancellation:
     async def interrupt(self, user: str, conversation: str) -> None:
         """Stop the conversation's turns, wherever they run, and wait until they have ended. Raises `StoreError`."""
         running = await self._store.active(user, conversation)
-        abort = Abort("client", "Another turn took its place.")
+        abort = Abort("client", "A new turn interrupted this one.")
         await asyncio.gather(*(self.cancel(user, turn, abort) for turn in running))
         for turn in running:
             with suppress(NotFound, ApiError):

@@ -37,7 +37,7 @@ class Endings:
     def __init__(self, store: Store, writer: LogWriter) -> None:
         self._store = store
         self._writer = writer
-        self._large = FairQueue(1, waiting_max=0)
+        self._large = FairQueue(1, waiters_max=0)
 
     async def store(self, live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome) -> bool:
         """Store the answer, its usage and the ending in one step, then publish the ending.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import structlog
 
-from gateway.limits.fair_queue import TooManyWaiting
+from gateway.limits.fair_queue import QueueFull
 from gateway.limits.limits import crowded, refused
-from gateway.protocol.errors import ApiError
+from gateway.protocol.errors import ApiError, not_found
 from providers.base import ProviderError
 from store.records import Limited, NotFound, StoreError
 
@@ -20,10 +20,10 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, ProviderError):
         return ApiError.from_provider(error)
     if isinstance(error, NotFound):
-        return ApiError("not_found", f"There is no such {error.what}. Check the id.", path=error.what)
+        return not_found(error.what)
     if isinstance(error, Limited):
         return refused(error)
-    if isinstance(error, TooManyWaiting):
+    if isinstance(error, QueueFull):
         return crowded()
     if isinstance(error, StoreError):
         log.warning("store failed", error=str(error))

@@ -102,7 +102,7 @@ class EventWriter:
         for delta in batch:
             if type(delta) is PartDelta:
                 if not 0 <= delta.part < self._parts:
-                    raise IllegalTransition(f"a delta of part {delta.part}, which was not opened")
+                    raise IllegalTransition(f"delta of part {delta.part}, which isn't open")
                 text = delta.text
                 if text and len(text) <= SAFE_CHARS:
                     seq += 1
@@ -113,7 +113,7 @@ class EventWriter:
                     events.append(event)
             elif type(delta) is PartStarted:
                 if delta.part != self._parts:
-                    raise IllegalTransition(f"part {delta.part} where {self._parts} is next")
+                    raise IllegalTransition(f"part {delta.part} instead of part {self._parts}")
                 self._parts += 1
                 seq += 1
                 events.append(_part_event(live_turn.turn, seq, delta))
@@ -125,7 +125,7 @@ class EventWriter:
         if first:
             self._first_at = time.monotonic()
         if live_turn.sample is not None:
-            live_turn.sample.batch(live_turn)
+            live_turn.sample.record_batch(live_turn)
         live_turn.publish(events)
         self._on_events(live_turn, urgent=first)
         if live_turn.bytes_out > self._output_bytes_max:

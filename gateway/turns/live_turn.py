@@ -23,7 +23,7 @@ from store.records import ConversationRecord, NewTurn, TurnRecord
 class Sampling(Protocol):
     """A measurement that is called for each batch of events (`sampling.py`)."""
 
-    def batch(self, live_turn: LiveTurn) -> None: ...
+    def record_batch(self, live_turn: LiveTurn) -> None: ...
 
 
 class LiveTurn:
@@ -162,7 +162,9 @@ class LiveTurn:
             attachment.outbox.waiting -= attachment.backlog
             attachment.backlog, attachment.live_from = 0, log.end
             if not log.holds(before.epoch_of(attachment.cursor), attachment.cursor):
-                attachment.opening = attachment.outbox.codec.encode(self._reset("another instance goes on"))
+                attachment.opening = attachment.outbox.codec.encode(
+                    self._reset("another instance has taken the turn over")
+                )
                 attachment.cursor = 0
             attachment.log = log
             if attachment.has_more:
@@ -214,7 +216,9 @@ class LiveTurn:
         self.log.begin_epoch(epoch)
         for attachment in tuple(self._attachments):
             if attachment.cursor > self.log.end:
-                attachment.opening = attachment.outbox.codec.encode(self._reset("another instance goes on"))
+                attachment.opening = attachment.outbox.codec.encode(
+                    self._reset("another instance has taken the turn over")
+                )
                 attachment.cursor, attachment.live_from = 0, self.log.end
                 attachment.outbox.offer(attachment, 0)
 
@@ -276,5 +280,5 @@ def gone(record: TurnRecord) -> ApiError:
     It names the stored message, unless the conversation was deleted.
     """
     if was_deleted(record):
-        return ApiError("gone", "The conversation of this turn was deleted. Nothing of the turn is kept.")
+        return ApiError("gone", "The turn was deleted with its conversation. Start a new one.")
     return ApiError("gone", stored_message=record.message)

@@ -7,7 +7,7 @@ import random
 
 import structlog
 
-from gateway.limits.fair_queue import TooManyWaiting
+from gateway.limits.fair_queue import QueueFull
 from gateway.turns.instance import Instance
 from gateway.turns.leases import RENEWALS_PER_LEASE
 from gateway.turns.log_writer import LogWriter
@@ -63,7 +63,7 @@ class Reaper:
             await self._takeover.take_over(user, turn)
         except NotFound:
             log.info("turn to take over no longer exists", turn=turn)
-        except TooManyWaiting:
+        except QueueFull:
             log.info("takeover postponed: too many store calls of the user wait", turn=turn)
         except StoreError:
             raise

@@ -126,7 +126,7 @@ class TurnRunner:
         """
         trace = None
         if self._instance.tracing is not None:
-            trace = self._instance.tracing.turn(live_turn.user, live_turn.turn, live_turn.conversation, live_turn.model)
+            trace = self._instance.tracing.start_turn(live_turn.user, live_turn.turn, live_turn.conversation, live_turn.model)
         metrics = TurnMetrics(self._instance.telemetry, trace)
         return EventWriter(
             live_turn, self._settings.turn_output_bytes, began_ms, parent, metrics, self._writer.mark_unwritten

@@ -11,7 +11,7 @@ from gateway.telemetry.metrics import Telemetry
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.registry import TurnRegistry
 
-EVERY_S = 0.1
+SAMPLE_INTERVAL_S = 0.1
 
 
 class Sample:
@@ -27,11 +27,11 @@ class Sample:
         self._attachment: Attachment | None = None
         self._seq = 0
 
-    def batch(self, live_turn: LiveTurn) -> None:
+    def record_batch(self, live_turn: LiveTurn) -> None:
         """Record a batch of the turn that is about to be published."""
         now = perf_counter()
         if self._read_at is not None:
-            self._telemetry.gap.observe(now - self._read_at)
+            self._telemetry.token_gap.observe(now - self._read_at)
             live_turn.sample = None
             return
         self._read_at = now
@@ -40,23 +40,23 @@ class Sample:
             self._seq = live_turn.log.end + 1
             self._attachment.outbox.front.sample = self
 
-    def sent(self, outbox: Outbox) -> None:
+    def record_sent(self, outbox: Outbox) -> None:
         """Record that a frame of `outbox` was handed to the socket."""
         assert self._attachment is not None
         assert self._read_at is not None
         if self._attachment.cursor >= self._seq:
-            self._telemetry.added.observe(perf_counter() - self._read_at)
+            self._telemetry.added_latency.observe(perf_counter() - self._read_at)
             outbox.sample = None
         elif self._attachment.outbox.attachments.get(self._attachment.log.turn) is not self._attachment:
             outbox.sample = None
 
 
-async def take_samples(registry: TurnRegistry, telemetry: Telemetry) -> None:
+async def run_sampling(registry: TurnRegistry, telemetry: Telemetry) -> None:
     """Sample randomly chosen streaming turns, one after the other, and the lag of the event loop, until cancelled."""
     while True:
         began = perf_counter()
-        await asyncio.sleep(EVERY_S)
-        telemetry.loop_lag.observe(max(perf_counter() - began - EVERY_S, 0))
+        await asyncio.sleep(SAMPLE_INTERVAL_S)
+        telemetry.loop_lag.observe(max(perf_counter() - began - SAMPLE_INTERVAL_S, 0))
         live = registry.live()
         if live:
             live_turn = random.choice(live)

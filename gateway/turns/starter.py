@@ -120,7 +120,7 @@ class TurnStarter:
         if turn.conversation is not None:
             self._registry.place(live_turn, turn.conversation)
         self._registry.attach_subscribers(live_turn)
-        self._instance.telemetry.started.labels(self._instance.telemetry.model(turn.model)).inc()
+        self._instance.telemetry.turns_started.labels(self._instance.telemetry.model_label(turn.model)).inc()
         event_writer = self._runner.event_writer(live_turn, began_ms, turn.parent)
         first = acceptance.started(turn, accepted.input, queued=queue.waits, parts=prepared.parts)
         event_writer.publish(first)

@@ -65,7 +65,7 @@ class Takeover:
         )
         if record is None or record.request is None:
             return
-        self._instance.telemetry.taken_over.inc()
+        self._instance.telemetry.takeovers.inc()
         log.warning("taking over a turn", turn=turn, epoch=record.epoch)
         live_turn = await self._mirrors.find(user, turn)
         await self._mirrors.catch_up(live_turn)
@@ -156,7 +156,12 @@ class Takeover:
             event_writer.publish(acceptance.started(turn, input_message, queued=queue.waits))
         else:
             event_writer.publish(
-                TurnReset(live_turn.turn, live_turn.log.end + 1, turn.epoch, "its owner was lost, it starts again")
+                TurnReset(
+                    live_turn.turn,
+                    live_turn.log.end + 1,
+                    turn.epoch,
+                    "the owner of the turn was lost, so the turn starts again",
+                )
             )
         return RunPlan(request, turn, route, conversation, queue)
 

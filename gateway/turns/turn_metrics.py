@@ -24,13 +24,13 @@ class TurnMetrics:
         """Record that a request is sent to the provider of `route`."""
         self._telemetry.attempts.labels(route.provider).inc()
         if self._trace is not None:
-            self._trace.requesting(route)
+            self._trace.start_attempt(route)
 
     def failed(self, route: Route, error: ProviderError) -> None:
         """Record that the request failed, before or after its first token."""
         self._telemetry.provider_errors.labels(route.provider, error.code).inc()
         if self._trace is not None:
-            self._trace.failed(error)
+            self._trace.fail_attempt(error)
 
     def retrying(self) -> None:
         """Record that another request will follow."""
@@ -38,17 +38,17 @@ class TurnMetrics:
 
     def falling_back(self, route: Route) -> None:
         """Record that the model of `route` is asked as a fallback."""
-        self._telemetry.fallbacks.labels(self._telemetry.model(route.id)).inc()
+        self._telemetry.fallbacks.labels(self._telemetry.model_label(route.id)).inc()
 
     def ended(self, outcome: Outcome, model: str, usage: Usage | None, cost_nano: int | None, timing: Timing) -> None:
         """Record that the ending is stored and published. `cost_nano` is in billionths of a dollar."""
-        self._telemetry.turn_ended(outcome.status, model, usage, cost_nano, timing)
+        self._telemetry.record_turn(outcome.status, model, usage, cost_nano, timing)
         if self._trace is not None:
             error = None if outcome.error is None else outcome.error.code
             reason = outcome.finish_reason if outcome.status == "completed" else None
-            self._trace.ended(outcome.status, model, usage, reason, error)
+            self._trace.end(outcome.status, model, usage, reason, error)
 
     def left(self) -> None:
         """Record that another instance continues the turn."""
         if self._trace is not None:
-            self._trace.left()
+            self._trace.hand_over()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.limits.fair_queue import QUEUED, SLOTS_EMBEDDED, FairQueue, TooManyWaiting, fair
+from gateway.limits.fair_queue import EMBEDDED_SLOTS, QUEUED_CALLS, FairQueue, QueueFull, queue_calls
 from store.api import Store
 from store.records import NotFound
 from tests.in_process import SteeredStore
@@ -83,7 +83,7 @@ async def test_so_many_of_one_user_wait() -> None:
     for name in ("eve-1", "eve-2", "eve-3", "ann-1"):
         work.ask(name)
     await settle()
-    with pytest.raises(TooManyWaiting):
+    with pytest.raises(QueueFull):
         await work.queue.acquire("eve")
     await work.end("eve-1")
     work.ask("eve-4")
@@ -120,17 +120,17 @@ def test_no_slot_is_lost_and_none_is_given_twice(steps: list[tuple[str, str]]) -
 
 def test_what_is_queued_is_a_call_of_the_store() -> None:
     """And what a running turn needs isn't: its log, its lease, its ending."""
-    assert all(callable(getattr(Store, name)) for name in QUEUED)
-    assert QUEUED.isdisjoint(
+    assert all(callable(getattr(Store, name)) for name in QUEUED_CALLS)
+    assert QUEUED_CALLS.isdisjoint(
         {"append", "end", "renew", "release", "claim", "expired_leases", "run_pubsub", "subscribe", "ping"}
     )
 
 
 async def test_a_fair_store_is_the_same_store(steered: SteeredStore) -> None:
     """Answers and errors come through, and what was cancelled or failed keeps no slot."""
-    store = fair(steered.as_store, 0)
+    store = queue_calls(steered.as_store, 0)
     assert store.shared is False
-    for _ in range(SLOTS_EMBEDDED + 1):
+    for _ in range(EMBEDDED_SLOTS + 1):
         with pytest.raises(NotFound):
             await store.turn("ann", "none")
         asyncio.create_task(store.turn("ann", "none")).cancel()

@@ -15,7 +15,7 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from gateway.protocol.plain_text import is_plain
-from gateway.telemetry.logs import QUIET, configure_logging, traced
+from gateway.telemetry.logs import QUIET_LOGGERS, configure_logging, format_traceback
 from store.records import StoreError
 
 pytestmark = pytest.mark.usefixtures("_logging_as_it_was")
@@ -141,7 +141,10 @@ def test_a_circle_of_exceptions_has_an_end() -> None:
     """Each is shown once."""
     one, two = ValueError(), KeyError()
     one.__context__, two.__context__ = two, one
-    assert [line for line in traced(one) if "builtins" in line] == ["builtins.KeyError", "builtins.ValueError"]
+    assert [line for line in format_traceback(one) if "builtins" in line] == [
+        "builtins.KeyError",
+        "builtins.ValueError",
+    ]
 
 
 def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
@@ -159,7 +162,7 @@ def test_logs_hold_no_content_of_others() -> None:
     """At any level, the loggers that print paths, frames or requests stay quiet."""
     configure_logging("debug", "console")
     assert logging.getLogger("turnwire.turn").isEnabledFor(logging.DEBUG)
-    for name in QUIET:
+    for name in QUIET_LOGGERS:
         assert not logging.getLogger(name).isEnabledFor(logging.INFO)
 
 

@@ -10,7 +10,7 @@ from tests.metrics import value
 
 def shown(telemetry: Telemetry) -> str:
     """What Prometheus reads."""
-    body, media_type = telemetry.exposed("")
+    body, media_type = telemetry.render("")
     assert media_type.startswith("text/plain")
     return body.decode()
 
@@ -19,8 +19,8 @@ def test_an_ending_counts_once() -> None:
     """Status, duration, first token, tokens by kind, and dollars."""
     telemetry = Telemetry(["m"])
     usage = Usage(10, 20, reasoning_tokens=5)
-    telemetry.turn_ended("completed", "m", usage, 1_500_000, Timing(0, 2000, 1, 300))
-    telemetry.turn_ended("failed", "m", None, None, Timing(0, 1000, 1))
+    telemetry.record_turn("completed", "m", usage, 1_500_000, Timing(0, 2000, 1, 300))
+    telemetry.record_turn("failed", "m", None, None, Timing(0, 1000, 1))
     text = shown(telemetry)
     assert value(text, "turnwire_turns_ended_total", status="completed", model="m") == 1
     assert value(text, "turnwire_turn_seconds_sum", status="completed") == 2
@@ -34,7 +34,7 @@ def test_a_model_that_nobody_listed_is_other() -> None:
     """However many names clients invent, there is one label for them."""
     telemetry = Telemetry(["m"])
     for n in range(50):
-        telemetry.turn_ended("failed", f"invented-{n}", None, None, Timing(0, 1, 1))
+        telemetry.record_turn("failed", f"invented-{n}", None, None, Timing(0, 1, 1))
     text = shown(telemetry)
     assert value(text, "turnwire_turns_ended_total", model="other") == 50
     assert "invented" not in text
@@ -44,7 +44,7 @@ def test_what_is_looked_up_is_of_the_moment() -> None:
     """Nothing is kept of it between two readings."""
     telemetry = Telemetry([])
     there = {("running",): 2.0}
-    telemetry.read_when_asked(lambda: [gauge("turns", "Turns", there.items(), "state")])
+    telemetry.register_gauges(lambda: [gauge("turns", "Turns", there.items(), "state")])
     assert value(shown(telemetry), "turnwire_turns", state="running") == 2
     there.clear()
     assert value(shown(telemetry), "turnwire_turns") == 0
@@ -52,6 +52,6 @@ def test_what_is_looked_up_is_of_the_moment() -> None:
 
 def test_openmetrics_for_who_asks() -> None:
     """Prometheus asks for it by its header."""
-    body, media_type = Telemetry([]).exposed("application/openmetrics-text; version=1.0.0")
+    body, media_type = Telemetry([]).render("application/openmetrics-text; version=1.0.0")
     assert media_type.startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")

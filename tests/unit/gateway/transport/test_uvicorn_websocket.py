@@ -16,7 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame, Opcode
 
 from gateway.transport.uvicorn_websocket import BINARY as WHOLE_BINARY
-from gateway.transport.uvicorn_websocket import PARSED_AT_ONCE_BYTES, BoundedWebSocket, frame_of
+from gateway.transport.uvicorn_websocket import PARSE_SLICE_BYTES, BoundedWebSocket, encode_frame
 from gateway.transport.uvicorn_websocket import TEXT as WHOLE_TEXT
 from tests.client import client, narrow_socket
 from tests.credentials import SECRET
@@ -280,8 +280,8 @@ async def test_little_is_buffered_for_one_socket() -> None:
 def test_a_frame_is_what_the_library_would_write(size: int) -> None:
     """At the border of each form of the length, as text and as binary."""
     payload = b"x" * size
-    assert frame_of(WHOLE_TEXT, payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)
-    assert frame_of(WHOLE_BINARY, payload) == Frame(Opcode.BINARY, payload).serialize(mask=False)
+    assert encode_frame(WHOLE_TEXT, payload) == Frame(Opcode.TEXT, payload).serialize(mask=False)
+    assert encode_frame(WHOLE_BINARY, payload) == Frame(Opcode.BINARY, payload).serialize(mask=False)
 
 
 async def test_a_segment_of_many_frames_is_parsed_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +308,7 @@ async def test_a_segment_of_many_frames_is_parsed_in_slices(monkeypatch: pytest.
         await asyncio.wait_for(connection.reader.readuntil(b"\x8a\x04last"), 20)
         beside.cancel()
     assert sum(size for size, _ in parsed) >= 6 * 20_000
-    assert max(size for size, _ in parsed) <= PARSED_AT_ONCE_BYTES
+    assert max(size for size, _ in parsed) <= PARSE_SLICE_BYTES
     assert len({turn for _, turn in parsed}) > 20
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.limits.fair_queue import TooManyWaiting
+from gateway.limits.fair_queue import QueueFull
 from gateway.protocol.errors import ApiError, ErrorCode
 from gateway.turns.error_mapping import as_api_error
 from providers.base import ProviderError
@@ -19,7 +19,7 @@ from store.records import Busy, Limited, NotFound, StoreError
         (NotFound("parent"), "not_found"),
         (Limited("live", 5), "rate_limited"),
         (Limited("stored_bytes"), "budget_exceeded"),
-        (TooManyWaiting("too many"), "rate_limited"),
+        (QueueFull("too many"), "rate_limited"),
         (StoreError("secret words"), "store_unavailable"),
         (Busy("a turn runs"), "store_unavailable"),
         (RuntimeError("secret words"), "internal"),

@@ -16,12 +16,12 @@ from tests.metrics import value
 
 def count(telemetry: Telemetry, name: str) -> float:
     """How often it was observed."""
-    return value(telemetry.exposed("")[0].decode(), f"turnwire_{name}_seconds_count")
+    return value(telemetry.render("")[0].decode(), f"turnwire_{name}_seconds_count")
 
 
 async def test_a_streaming_turn_is_sampled_on_its_way_to_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gaps, added latency over a WebSocket, and how late the loop is."""
-    monkeypatch.setattr("gateway.turns.sampling.EVERY_S", 0.01)
+    monkeypatch.setattr("gateway.turns.sampling.SAMPLE_INTERVAL_S", 0.01)
     async with serving() as server, client(server.ws_url) as c:
         telemetry = server.gateway.telemetry
         await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
@@ -32,7 +32,7 @@ async def test_a_streaming_turn_is_sampled_on_its_way_to_a_socket(monkeypatch: p
 
 async def test_who_is_behind_is_not_timed(services: Services, ann: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client's own slowness is no latency of ours: where nobody has everything, only the gap is measured."""
-    monkeypatch.setattr("gateway.turns.sampling.EVERY_S", 0.01)
+    monkeypatch.setattr("gateway.turns.sampling.SAMPLE_INTERVAL_S", 0.01)
     await ann.start("t", demo=SLOW)
     stream = services.registry.get("ann", "t")
     assert stream is not None

@@ -22,7 +22,7 @@ def test_attempts_failures_and_the_ending_are_counted() -> None:
     watch.falling_back(route)
     watch.requesting(route)
     watch.ended(Outcome("completed"), "demo", None, None, Timing(0, 1, 2))
-    text = telemetry.exposed("")[0].decode()
+    text = telemetry.render("")[0].decode()
     assert value(text, "turnwire_provider_attempts_total", provider="demo") == 2
     assert value(text, "turnwire_provider_errors_total", provider="demo", code="upstream_overloaded") == 1
     assert value(text, "turnwire_retries_total") == 1
