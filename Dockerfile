@@ -1,10 +1,10 @@
-# The base is pinned by the digest of its index, which all architectures share; this is Python 3.13.15 on Debian 13.
-# For a newer one: `docker buildx imagetools inspect python:3.13-slim`, and its Digest in both lines.
+# The base image is pinned by the digest of its index, which all architectures share: Python 3.13.15 on Debian 13.
+# To update it, run `docker buildx imagetools inspect python:3.13-slim`, and set its Digest in both FROM lines.
 FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa725dd7cb2cd3b AS builder
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
 
-# The build tools stay in this stage. What is locked changes less often than the code, so it comes first.
+# The build tools stay in this stage. The locked packages change less often than the code, so they come first.
 COPY requirements-build.lock requirements.lock ./
 RUN python -m venv /opt/build \
     && /opt/build/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-build.lock \
@@ -26,15 +26,15 @@ FROM python:3.13-slim@sha256:7c61056e61ac89e852de05f3dc6fa51a6dd2181797bceed46aa
 COPY --from=builder /opt/turnwire /opt/turnwire
 ENV PATH=/opt/turnwire/bin:$PATH PYTHONUNBUFFERED=1
 
-# The embedded store keeps its file in the working directory: mount a volume here to keep conversations.
+# The SQLite file is in the working directory. Mount a volume here to keep the conversations.
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin turnwire \
     && install --directory --owner=turnwire /data
 USER turnwire
 WORKDIR /data
 VOLUME /data
 
-# A container listens on every interface, and without authentication Turnwire refuses to: everybody who
-# reaches it would be the one local user. Where only you can reach it, say so when you start it:
+# A container listens on all interfaces. Without authentication, Turnwire refuses to do so, because every client would
+# be the same local user. If only you can reach the port, set this variable at the start:
 #   docker run -p 127.0.0.1:8000:8000 -e TURNWIRE_INSECURE=1 turnwire
 # ENV TURNWIRE_INSECURE=1
 
@@ -42,5 +42,5 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ.get(\"PORT\", \"8000\")}/health', timeout=2)"]
 
-# SIGTERM drains: give it time with `docker stop --time` (TURNWIRE_DRAIN_S and a little more).
+# SIGTERM starts a drain. Set `docker stop --time` to more than TURNWIRE_DRAIN_S + 10.
 CMD ["turnwire", "serve", "--host", "0.0.0.0"]

@@ -1,30 +1,30 @@
-# make run       starts the gateway from a fresh clone; all it needs is Python >= 3.11
-# make test      everything that has to be true: lint, types, import contracts, the whole test suite
-# make lint      the checks that need no test      make format    rewrites the code in the project's style
-# make coverage  the unit tests under coverage.py: make coverage PACKAGE=store
-# make fuzz      the property tests with many more examples: make fuzz EXAMPLES=20000
-# make chaos     breaks instances and Redis at random under load: make chaos SECONDS=300 SEED=7
-# make settings  writes the table of settings in docs/operations.md anew
-# make bench     measures, beside its peers: make bench RUNS=5; make bench-peers installs those that aren't here
-# make soak      hours of clients in minutes, and whether anything grew: make soak MINUTES=5
-# make lock      resolves the lock files anew: make lock LOCK_FLAGS=--upgrade
-# make outdated  which pins are behind, and which have a known vulnerability
-# make test-313  what CI runs, on Debian 13 with its Python 3.13, in a folder of its own; needs root
+# make run       starts the gateway from a fresh clone; it requires only Python >= 3.11
+# make test      runs all checks: lint, types, import contracts, the whole test suite
+# make lint      runs the static checks            make format    formats the code
+# make coverage  runs the unit tests under coverage.py: make coverage PACKAGE=store
+# make fuzz      runs the property tests with many more examples: make fuzz EXAMPLES=20000
+# make chaos     injects failures of instances and Redis at random under load: make chaos SECONDS=300 SEED=7
+# make settings  regenerates the table of settings in docs/operations.md
+# make bench     measures the gateway and its peers: make bench RUNS=5; make bench-peers installs LiteLLM's proxy
+# make soak      runs hours of client activity in minutes, and fails if memory or handles grow: make soak MINUTES=5
+# make lock      regenerates the lock files: make lock LOCK_FLAGS=--upgrade
+# make outdated  lists the pins that are outdated, and those with a known vulnerability
+# make test-313  runs the CI steps on Debian 13 with its Python 3.13, in a separate folder; requires root
 # make clean     removes the environments and the caches
 
-# Set PYTHON to choose an interpreter; else those on which the tests are run are looked for first.
+# PYTHON selects the interpreter. The default is the first that is found; versions that the tests run on come first.
 PYTHON ?=
 PYTHONS := $(if $(PYTHON),"$(PYTHON)",python3.13 python3.11 python3.12 python3.14 python3)
-# Without --upgrade only what pyproject.toml demands moves.
+# Without --upgrade, a pin changes only if pyproject.toml requires it.
 LOCK_FLAGS ?=
-# Another vulnerability service that speaks OSV's /v1/query, a mirror for one.
+# URL of another vulnerability service with OSV's /v1/query API, such as a mirror.
 OSV_URL ?=
 
 BIN := .venv/bin
 COMPILE := .venv-upkeep/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--custom-compile-command 'make lock'
 
-# pip, npm, Go and Chromium keep files at home. Where that can't be written to, a folder here takes its place.
+# pip, npm, Go and Chromium keep files in the home folder. If it isn't writable, use a folder in the checkout.
 ifneq ($(shell probe=$$(mktemp -d "$$HOME/.turnwire-XXXXXX" 2>/dev/null) && rmdir "$$probe" && echo writable),writable)
 export HOME := $(CURDIR)/.home
 $(shell mkdir -p .home)
@@ -66,7 +66,7 @@ soak: .venv/.dev prepare
 test-313:
 	@tests/debian.sh trixie
 
-# Redis, nginx, Chromium, Go, Node and curl, for the tests that run them.
+# Install Redis, nginx, Chromium, Go, Node and curl, for the tests that use them.
 prepare:
 	@tests/prepare.sh
 
@@ -83,7 +83,8 @@ format: .venv/.dev
 settings: .venv/.dev
 	$(BIN)/python -m tests.settings_table
 
-# Each lock is held to the one before, so that they can be installed on top of each other. The last two are apart.
+# The first three locks are installed into one environment, so each is constrained by those before it. The last two
+# have an environment of their own.
 lock: .venv-upkeep/.done
 	$(COMPILE) $(LOCK_FLAGS) --group build -o requirements-build.lock
 	$(COMPILE) $(LOCK_FLAGS) pyproject.toml -c requirements-build.lock -o requirements.lock
@@ -99,9 +100,10 @@ clean:
 	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# An environment holds what its locks say and nothing else: it is made anew where one of them changed, where it was moved
-# here, another PYTHON is asked for, its own is gone, or its installation was interrupted. NAME.installing, with the
-# process of the make that installs, is there meanwhile; NAME/.created says where it was made, and with which Python.
+# An environment contains the packages of its locks and nothing else. It is recreated if a lock has changed, if it was
+# moved, if PYTHON selects another interpreter, if its interpreter is gone, or if its installation was interrupted.
+# During the installation, NAME.installing has the process id of the make that installs. NAME/.created has the
+# environment's path and its Python.
 .venv/.created: requirements-build.lock requirements.lock requirements-dev.lock
 .venv-upkeep/.created: requirements-upkeep.lock
 .venv-litellm/.created: bench/peers/requirements.lock
@@ -115,14 +117,14 @@ $(foreach environment,$(ENVIRONMENTS),$(if $(wildcard $(environment)/.created),\
 $(ENVIRONMENTS:=/.created):
 	@owner=$$(cat $(@D).installing 2>/dev/null); \
 	if [ -z "$$owner" ] && [ -e $(@D) ] && [ ! -e $@ ]; then \
-		echo "$(@D) is here and was not made by make: move it away, or delete it, and run make again." >&2; \
+		echo "$(@D) exists, but make did not create it. Move or delete it, and run make again." >&2; \
 		exit 1; \
 	elif [ -n "$$owner" ] && { cat "/proc/$$owner/comm" || ps -p "$$owner" -o comm=; } 2>/dev/null | grep -q make; then \
-		echo "Another make, process $$owner, installs into $(@D): wait for it. If there is none, delete $(@D).installing." >&2; \
+		echo "Another make, process $$owner, installs into $(@D). Wait for it; if it is gone, delete $(@D).installing." >&2; \
 		exit 1; \
 	fi; \
 	[ -z "$$owner" ] || rm -f $(@D).installing; \
-	(set -C; echo $$PPID > $(@D).installing) 2>/dev/null || { echo "Another make began just now: wait for it." >&2; exit 1; }
+	(set -C; echo $$PPID > $(@D).installing) 2>/dev/null || { echo "Another make has just started the installation. Wait for it." >&2; exit 1; }
 	@found=; bare=; \
 	for python in $(PYTHONS); do \
 		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
@@ -134,26 +136,26 @@ $(ENVIRONMENTS:=/.created):
 		"$$found" -m venv --clear $(@D) && cd $(@D) && { pwd -P; echo "$$found"; } > .created; \
 	elif [ -n "$$bare" ]; then \
 		rm -f $(@D).installing; \
-		echo "$$bare can't create a virtual environment: its ensurepip is missing." >&2; \
+		echo "$$bare can't create a virtual environment: the module ensurepip is missing." >&2; \
 		echo "On Debian and Ubuntu: apt install python3-venv" >&2; \
 		exit 1; \
 	else \
 		rm -f $(@D).installing; \
-		echo "Turnwire needs Python 3.11 or newer; tried: "$(PYTHONS)"." >&2; \
-		echo "Install one, or say where it is: make PYTHON=/path/to/python3 run" >&2; \
+		echo "Turnwire requires Python 3.11 or newer. Tried: "$(PYTHONS)"." >&2; \
+		echo "Install it, or pass its path: make PYTHON=/path/to/python3 run" >&2; \
 		exit 1; \
 	fi
 
-# pip looks up neither dependencies (the extra of one, `coverage[toml]`, it would resolve anew) nor what a source is built
-# with. `pip check` then finds what the locks lack.
+# pip resolves no dependencies (it would resolve an extra, such as `coverage[toml]`, again) and no build requirements.
+# `pip check` then reports packages that are missing from the locks.
 PIP = $(@D)/bin/python -m pip --disable-pip-version-check --no-input
 install_lock = @echo "Installing $(1) into $(@D)"; echo $$PPID > $(@D).installing; \
 	$(PIP) -q install --no-deps --require-hashes --no-build-isolation --use-pep517 -r $(1) || { \
 		proxy=$${HTTPS_PROXY:-$${https_proxy:-$${ALL_PROXY:-$${all_proxy:-}}}}; \
-		echo "The packages of $(1) could not be installed; pip says above why. If it found no index: is there a" >&2; \
-		echo "network$${proxy:+, and does the proxy $$proxy lead to it}? Then run make again." >&2; \
+		echo "The packages of $(1) could not be installed; pip's error is above. If it found no index, check the" >&2; \
+		echo "network$${proxy:+ and the proxy $$proxy}. Then run make again." >&2; \
 		exit 1; }
-finish = @checked=$$($(PIP) check) || { echo "$$checked" >&2; echo "The locks don't hold together: run make lock." >&2; exit 1; }; \
+finish = @checked=$$($(PIP) check) || { echo "$$checked" >&2; echo "The locks are inconsistent: run make lock." >&2; exit 1; }; \
 	rm -f $(@D).installing; touch $@
 
 .venv/.run: .venv/.created pyproject.toml

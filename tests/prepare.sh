@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes sure of what the tests need beside the locked Python packages: Redis, nginx, Chromium, Go, Node and curl, and
-# what npm, Go and pip fetch for them. Installs programs with apt, where it may; else says what to install. In CI a
-# missing one is an error, elsewhere its tests are skipped.
+# Installs the requirements of the tests that aren't locked Python packages: Redis, nginx, Chromium, Go, Node and curl,
+# and packages from npm, Go and pip. Programs are installed with apt if it is available and permitted; otherwise the
+# script prints how to install them. A missing program is an error in CI; elsewhere its tests are skipped.
 set -euo pipefail
 
 go_minimum=1.23
@@ -11,7 +11,7 @@ has_curl() { command -v curl >/dev/null; }
 
 has_redis() { command -v redis-server >/dev/null; }
 
-# Debian keeps it where only root looks.
+# On Debian, its folder is in the PATH of root only.
 has_nginx() { command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]]; }
 
 has_chromium() {
@@ -22,7 +22,7 @@ has_chromium() {
     return 1
 }
 
-# Too old is missing: an old Go can't build the proxy.
+# A version that is too old is treated as missing, because it can't build the proxy.
 has_go() {
     local version
     command -v go >/dev/null || return 1
@@ -37,11 +37,11 @@ has_node() {
     [[ "$(printf '%s\n' "$node_minimum" "${version#v}" | sort -V | head -n 1)" == "$node_minimum" ]]
 }
 
-# What the package managers could not bring, a line each.
+# The failures of npm, go and pip, one per line.
 not_fetched=""
 
-# TypeScript, for the browser client's types, and AsyncAPI's parser; the Go examples' modules; an old pip. Only the tests
-# need them.
+# Fetch packages that only the tests use: TypeScript for the browser client's types, AsyncAPI's parser, the modules of
+# the Go examples, and old versions of pip.
 fetch() {
     local folder
     not_fetched=""
@@ -49,7 +49,7 @@ fetch() {
         for folder in tests/client_library tests/asyncapi; do
             [[ "$folder/node_modules/.package-lock.json" -nt "$folder/package-lock.json" ]] ||
                 npm ci --prefix "$folder" --no-audit --no-fund --ignore-scripts --loglevel error >/dev/null ||
-                not_fetched+="  npm could not install what $folder/package-lock.json says"$'\n'
+                not_fetched+="  npm could not install the packages of $folder/package-lock.json"$'\n'
         done
     fi
     if has_go; then
@@ -59,7 +59,7 @@ fetch() {
     if [[ -x .venv/bin/python && -z "$(compgen -G '.venv/oldest-pip/*.whl')" ]]; then
         .venv/bin/python -m pip -q --disable-pip-version-check --no-input download --no-deps --require-hashes \
             -r tests/oldest-pip.lock -d .venv/oldest-pip ||
-            not_fetched+="  pip could not fetch what tests/oldest-pip.lock says"$'\n'
+            not_fetched+="  pip could not fetch the packages of tests/oldest-pip.lock"$'\n'
     fi
     [[ -z "$not_fetched" ]]
 }
@@ -72,7 +72,7 @@ may_install() {
     as_root="sudo -n"
 }
 
-# The missing ones by their Debian names, a word each.
+# Print the Debian names of the missing programs, one word each.
 missing() {
     has_curl || echo curl
     has_redis || echo redis-server
@@ -89,7 +89,7 @@ fetch && [[ -z "$packages" ]] && exit 0
 if [[ -n "$packages" ]] && may_install; then
     echo "Installing for the tests:" $packages
     $as_root apt-get -qq update || true
-    # One at a time: a package that this release doesn't have must not keep the others away.
+    # One at a time: a package that this release doesn't have must not prevent the others.
     for package in ${packages/chromium-headless-shell/chromium-headless-shell chromium}; do
         [[ "$package" == chromium ]] && has_chromium && continue
         $as_root env DEBIAN_FRONTEND=noninteractive \
@@ -101,7 +101,7 @@ if [[ -n "$packages" ]] && may_install; then
 fi
 
 {
-    [[ -z "$packages" ]] || echo "The tests need programs that are not here:"
+    [[ -z "$packages" ]] || echo "The tests require programs that are not installed:"
     for package in $packages; do
         case "$package" in
         curl) echo "  curl: apt install curl" ;;
@@ -112,10 +112,10 @@ fi
         golang-go) echo "  Go >= $go_minimum: apt install golang-go, brew install go, or https://go.dev/dl" ;;
         esac
     done
-    [[ -z "$not_fetched" ]] || printf 'Not fetched; is there a network, and do the proxy variables lead to it?\n%s' "$not_fetched"
+    [[ -z "$not_fetched" ]] || printf 'Not fetched. Check the network and the proxy variables:\n%s' "$not_fetched"
 } >&2
 
 if [[ "${CI:-}" == true ]]; then
     exit 1
 fi
-echo "Going on without them: their tests are skipped, or fail where a version is too old." >&2
+echo "Continuing without them. Their tests are skipped, or fail if a version is too old." >&2

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what package-lock.json pins (npm checks its integrity) and copies the few files that the page loads to
-# ../../static/vendor, of which this folder is no part: it is neither served nor in the package.
-# To move a version: npm install --omit-lockfile-registry-resolved PACKAGE@VERSION here, then run this.
+# Installs the packages of package-lock.json (npm checks their integrity), and copies the files that the page loads to
+# ../../static/vendor. This folder itself is neither served nor part of the Python package.
+# To change a version, run `npm install --omit-lockfile-registry-resolved PACKAGE@VERSION` in this folder, then this script.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

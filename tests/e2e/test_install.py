@@ -181,7 +181,7 @@ def test_an_environment_holds_its_locks_and_nothing_else(checkout: Checkout, tmp
     (environment / ".created").unlink()
     refused = checkout.make(UPKEEP)
     assert refused.returncode != 0
-    assert ".venv-upkeep is here and was not made by make: move it away, or delete it" in refused.stderr
+    assert ".venv-upkeep exists, but make did not create it. Move or delete it" in refused.stderr
     assert set(packages(environment)) == {"parser"}
 
 
@@ -193,7 +193,7 @@ def test_what_is_wrong_with_a_machine_is_said_or_gone_around(checkout: Checkout)
         proxies = {name: nowhere, "http_proxy": nowhere}
         made = checkout.make(UPKEEP, python=None, **proxies)
         assert made.returncode != 0
-        assert f"does the proxy {nowhere} lead to it? Then run make again." in made.stderr
+        assert f"check the\nnetwork and the proxy {nowhere}. Then run make again." in made.stderr
     made = checkout.make(UPKEEP, HOME="/proc")
     assert (made.returncode, made.stderr) == (0, "")
     assert (checkout.folder / ".home").is_dir()
@@ -211,7 +211,7 @@ def test_a_python_without_pip_or_too_old_is_said(checkout: Checkout, tmp_path: P
     assert "apt install python3-venv" in made.stderr
     made = checkout.make(".venv/.run", python=_script(tmp_path / "old", "exit 1"))
     assert made.returncode != 0
-    assert "Turnwire needs Python 3.11 or newer" in made.stderr
+    assert "Turnwire requires Python 3.11 or newer" in made.stderr
     assert "make PYTHON=" in made.stderr
 
 
