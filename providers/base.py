@@ -269,6 +269,11 @@ class ProviderError(Exception):
         self.said = ""
 
 
+def too_long(model: str = "this model") -> str:
+    """Return the message for a conversation that doesn't fit in the context window of `model`."""
+    return f"The conversation is too long for {model}. Shorten it, or choose a model with a larger context window."
+
+
 class Provider(Protocol):
     """A client that requests answers from models.
 

@@ -81,7 +81,10 @@ class Cancels:
         """
         given = [request.turn is not None, request.turns is not None, request.conversation is not None, request.mine]
         if sum(given) != 1:
-            raise ApiError("invalid_request", "Say which turns: send exactly one of turn, turns, conversation, mine.")
+            raise ApiError(
+                "invalid_request",
+                "The request must select turns in one way. Send exactly one of `turn`, `turns`, `conversation` and `mine`.",
+            )
         if request.turn is not None:
             return [request.turn]
         if request.turns is not None:

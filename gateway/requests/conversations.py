@@ -13,7 +13,7 @@ from msgspec import UNSET
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
 from gateway.protocol.codec import JSON
-from gateway.protocol.errors import ApiError
+from gateway.protocol.errors import ApiError, over_limit
 from gateway.protocol.events import ConversationDeleted, ConversationUpdated, Message
 from gateway.protocol.ids import new_id, now_ms
 from gateway.protocol.views import conversation_view, message_view
@@ -85,9 +85,7 @@ class Conversations:
         """Return `given` as the JSON that is stored. Raises `ApiError` "too_large"."""
         encoded, bytes_max = JSON.encode(given), self._services.settings.metadata_bytes
         if len(encoded) > bytes_max:
-            raise ApiError(
-                "too_large", f"metadata takes {len(encoded)} bytes; {bytes_max} are kept. Shorten it.", path="metadata"
-            )
+            raise over_limit("`metadata`", len(encoded), bytes_max, "metadata")
         return encoded
 
     async def _list(self, request: p.ConversationList) -> r.ConversationPage:

@@ -66,7 +66,9 @@ class DelegatedSessions:
         self._access.principal.require("as")
         _check_name(user)
         if isinstance(request, p.Auth):
-            raise ApiError("invalid_request", "auth renews the connection's own credential. Leave as out.", path="as")
+            raise ApiError(
+                "invalid_request", "`auth` renews the credential of the connection itself. Leave `as` out.", path="as"
+            )
 
     def _refuse(self, refused: FrameError) -> None:
         """Send the error in the session of the named user, or in the service's own if no valid user is named."""
@@ -107,4 +109,4 @@ def _check_name(user: str) -> None:
     try:
         check_user(user)
     except ValueError as error:
-        raise ApiError("invalid_request", f"This is no user: {error}.", path="as") from None
+        raise ApiError("invalid_request", f"Invalid user name: {error}. Correct `as`.", path="as") from None

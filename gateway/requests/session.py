@@ -17,13 +17,13 @@ from msgspec import UNSET
 from structlog.contextvars import bind_contextvars
 
 from gateway.identity.credential_lease import CredentialLease
-from gateway.identity.principal import Principal
+from gateway.identity.principal import Principal, missing_scope
 from gateway.limits.limits import UNTHROTTLED, UNTHROTTLED_IN_FLIGHT
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
 from gateway.protocol.codec import CODECS, JSON, FrameError, split_text
 from gateway.protocol.errors import ApiError
-from gateway.protocol.ids import from_rfc3339, now_ms, rfc3339
+from gateway.protocol.ids import now_ms, rfc3339, time_of
 from gateway.protocol.views import cost_view, usage_view
 from gateway.requests.conversations import Conversations
 from gateway.requests.services import Services
@@ -98,9 +98,7 @@ class Session:
             self.refuse(refused)
             return
         if request.as_ is not None:
-            self._answer_error(
-                request.id, ApiError("forbidden", "Only a service with the scope as may say as.", path="as")
-            )
+            self._answer_error(request.id, missing_scope("as", "as"))
             return
         self.take(request)
 
@@ -115,13 +113,15 @@ class Session:
         if request.id is not None and request.id in self._in_flight:
             self._answer_error(
                 request.id,
-                ApiError("invalid_request", f"The id {request.id} is in flight already. Use another.", path="id"),
+                ApiError("invalid_request", f"The id {request.id} is already in flight. Use another id.", path="id"),
             )
             return
         if not self._has_room(request):
             self._answer_error(
                 request.id,
-                ApiError("rate_limited", "Too many requests wait for an answer. Wait for some.", retry_after_ms=100),
+                ApiError(
+                    "rate_limited", "Too many requests are in flight. Wait for some of the answers.", retry_after_ms=100
+                ),
             )
             return
         try:
@@ -234,12 +234,7 @@ class Session:
     async def _usage(self, request: p.UsageGet) -> r.Sums:
         since_ms = None
         if request.since is not None:
-            try:
-                since_ms = from_rfc3339(request.since)
-            except ValueError:
-                raise ApiError(
-                    "invalid_request", "since is no RFC 3339 time. Send one like 2026-01-31T00:00:00Z.", path="since"
-                ) from None
+            since_ms = time_of("since", request.since)
         sums = await self._services.store.usage(self._user, request.conversation, since_ms)
         return r.Sums(usage_view(sums), cost_view(sums))
 

@@ -42,4 +42,4 @@ class Abandonment:
         if elsewhere:
             live_turn.start_disconnect_timer(ASK_AGAIN_S)
         else:
-            live_turn.signal.abort(Abort("disconnect", "Nobody was connected to the turn any more."))
+            live_turn.signal.abort(Abort("disconnect", "No client was attached to the turn any longer."))

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import structs
 
-from gateway.protocol.errors import ApiError
+from gateway.protocol.errors import ApiError, not_found, over_limit
 from gateway.protocol.events import TurnStarted
 from gateway.protocol.ids import new_id, now_ms
 from gateway.protocol.requests import InputMessage, TurnStart
-from gateway.protocol.validation import check_content
+from gateway.protocol.validation import check_content, empty
 from gateway.protocol.value_count import too_many
 from gateway.protocol.views import MessageBody, body_of, encode_body, message_view, preview, title_of
 from gateway.turns.live_turn import LiveTurn
@@ -56,7 +56,7 @@ def prepare(request: TurnStart, input_bytes_max: int, items_max: int) -> Prepare
     if len(content) + _LIST_BYTES > input_bytes_max:
         size = len(_CONTENT.encode([request.input, request.messages, request.system]))
         if size > input_bytes_max:
-            raise ApiError("too_large", f"The input takes {size} bytes; {input_bytes_max} are allowed. Shorten it.")
+            raise over_limit("The input", size, input_bytes_max)
     parts = parts_of(request.input or [])
     return Prepared(content, digest, parts, encode_body(MessageBody(parts)) if parts else None)
 
@@ -71,17 +71,17 @@ def check_start(request: TurnStart, items_max: int) -> None:
         for name in ("conversation", "parent", "input"):
             if getattr(request, name) is not None:
                 raise ApiError(
-                    "invalid_request", f"Send either messages or {name}, not both. Leave one out.", path=name
+                    "invalid_request", f"`messages` and `{name}` can't be combined. Leave one of them out.", path=name
                 )
         if not request.messages:
-            raise ApiError("invalid_request", "messages is empty. Send at least one.", path="messages")
+            raise ApiError("invalid_request", "`messages` is empty. Send at least one message.", path="messages")
     elif request.input is None and request.parent is None:
-        raise ApiError("invalid_request", "There is nothing to answer. Send input, or messages.", path="input")
+        raise ApiError("invalid_request", "The turn has nothing to answer. Send `input` or `messages`.", path="input")
     elif request.input is not None and not parts_of(request.input):
-        raise ApiError("invalid_request", "input is empty. Send some text.", path="input")
+        raise empty("input")
     elif request.parent is not None and request.conversation is None:
         raise ApiError(
-            "invalid_request", "parent needs the conversation that it is in. Send both.", path="conversation"
+            "invalid_request", "`parent` requires the `conversation` that it is in. Send both.", path="conversation"
         )
     check_content(request)
 
@@ -201,7 +201,7 @@ async def accept(
     except Conflict:
         raise conflict(live_turn.turn) from None
     except NotFound as missing:
-        raise ApiError("not_found", f"There is no such {missing.what}. Check the id.", path=missing.what) from None
+        raise not_found(missing.what) from None
 
 
 def restored_acceptance(turn: TurnRecord, input_message: MessageRecord | None, lease_ms: int) -> NewTurn:
@@ -232,7 +232,9 @@ def restored_acceptance(turn: TurnRecord, input_message: MessageRecord | None, l
 
 def conflict(turn: str) -> ApiError:
     """Return the error for a turn id that was used for other content."""
-    return ApiError("conflict", f"The turn id {turn} was used for another request. Use a new id.", path="turn")
+    return ApiError(
+        "conflict", f"The turn id {turn} was already used for a different request. Use a new id.", path="turn"
+    )
 
 
 def _new_conversation(user: str, request: TurnStart, now: int) -> ConversationRecord:

@@ -10,7 +10,7 @@ from msgspec import structs
 from gateway.offload import aside
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
-from gateway.protocol.validation import late_result, linked_results
+from gateway.protocol.validation import late_result, linked_results, unlinked_result
 from gateway.protocol.views import address_in, body_of
 from gateway.turns.acceptance import parts_of
 from providers.base import (
@@ -69,7 +69,9 @@ class History:
         try:
             return await self._store.branch(self._user, conversation, last, self._bytes_max)
         except NotFound as missing:
-            raise ApiError("not_found", f"The {missing.what} of the turn was deleted.") from None
+            raise ApiError(
+                "not_found", f"The {missing.what} of this turn was deleted. Start a turn elsewhere."
+            ) from None
 
     async def filled(self, message: ChatMessage) -> ChatMessage:
         """Return `message` with each data address replaced by the stored data. Raises `ApiError`."""
@@ -93,7 +95,9 @@ class History:
         parts = self._read[message]
         data = getattr(parts[number], "data", None) if number < len(parts) else None
         if data is None:
-            raise ApiError("not_found", "The data that a part of the context names is no longer kept. Send it again.")
+            raise ApiError(
+                "not_found", "Data that the messages refer to by address is no longer stored. Send the data again."
+            )
         self._take(len(data))
         return structs.replace(part, data=data, url=None)
 
@@ -102,7 +106,7 @@ class History:
         if self._left < 0:
             raise ApiError(
                 "context_length_exceeded",
-                f"The data that the context names is more than {self._bytes_max} bytes. Name less of it.",
+                f"The data that the messages refer to by address exceeds {self._bytes_max} bytes. Refer to less data.",
             )
 
 
@@ -129,12 +133,7 @@ async def build_chat_request(
     size = sum(len(record.body) for record in branch)
     messages = await aside(size, _context, branch, turn.model, is_cut=older > 0)
     if (call := late_result(messages)) is not None:
-        raise ApiError(
-            "invalid_request",
-            f"The message before this result has no tool call {call[:80]}. Check the id, or send it with the parent "
-            "that has the call.",
-            path="input",
-        )
+        raise unlinked_result(call, "Check the id, or set `parent` to the message that has the call.", "input")
     answered = _answered(messages)
     kept = await _newest(history, answered)
     left_out = older + len(branch) - len(messages) + len(answered) - len(kept)

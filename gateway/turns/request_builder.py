@@ -10,7 +10,7 @@ from gateway.offload import aside, size_of
 from gateway.turns.context import fits, trimmed
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.leases import Leases
-from providers.base import ChatRequest, Delta, ProviderError
+from providers.base import ChatRequest, Delta, ProviderError, too_long
 from providers.route import Route
 
 ANSWER_TOKENS = 4096
@@ -66,7 +66,7 @@ class RequestBuilder:
         route.check(chat_request)
         route.check_length(chat_request)
         if route is not self._wanted and not fits(chat_request, route.context_window, answer_tokens):
-            raise ProviderError("context_length_exceeded", f"The conversation is too long for the model {route.id}.")
+            raise ProviderError("context_length_exceeded", too_long(f"the model {route.id}"))
         return chat_request
 
     def falling_back(self, route: Route) -> None:

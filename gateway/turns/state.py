@@ -95,7 +95,7 @@ def step(state: State, event: TurnEvent) -> State:
     name = event_name(event)
     after = TRANSITIONS[state].get(name)
     if after is None:
-        raise IllegalTransition(f"{name} in state {state}")
+        raise IllegalTransition(f"event {name} isn't allowed in state {state}")
     return after
 
 

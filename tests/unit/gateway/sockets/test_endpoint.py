@@ -343,7 +343,7 @@ async def test_leaving_is_announced_and_closes_4503(services: Services) -> None:
                 "deadline_ms": 30_000,
                 "reconnect_after_ms": 1000,
             }
-            assert socket.closed == (4503, "this instance is shutting down")
+            assert socket.closed == (4503, "This instance is shutting down. Connect again.")
             socket.hang_up()
         await asyncio.wait_for(closing, 10)
 

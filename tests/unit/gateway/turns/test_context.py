@@ -334,7 +334,7 @@ async def test_a_result_that_comes_too_late_is_refused(steered: SteeredStore) ->
     for n, (said, parts) in enumerate(zip(inputs, answers, strict=True)):
         accepted = await steered.accept(new_turn(f"t{n}", input=message(f"q{n}", body=body(said), turn=f"t{n}")))
         if said is results[2]:
-            with pytest.raises(ApiError, match="parent that has the call") as refused:
+            with pytest.raises(ApiError, match="message that has the call") as refused:
                 await asked(steered, TurnStart(conversation="c1", input=[said]), f"t{n}")
             assert (refused.value.code, refused.value.body.path) == ("invalid_request", "input")
         elif isinstance(said, ToolResultPart):
