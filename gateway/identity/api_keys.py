@@ -102,7 +102,7 @@ class ApiKeys:
         known = self._keys.get(shaped.group(1)) if shaped is not None else None
         matches = hmac.compare_digest(_hash(key), _NO_HASH if known is None else known.digest)
         if known is None or not matches:
-            raise ApiError("unauthenticated", "The API key isn't valid. Check it, or create a new one.")
+            raise ApiError("unauthenticated", "Invalid API key. Check it, or create a new one.")
         if known.expires_ms is not None and now_ms() >= known.expires_ms:
             raise ApiError("unauthenticated", "The API key has expired. Create a new one.")
         return known

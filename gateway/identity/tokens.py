@@ -25,7 +25,7 @@ from gateway.settings import TokenSettings
 
 log = structlog.stdlib.get_logger("turnwire.auth")
 
-INVALID_TOKEN = "The token isn't valid. Get a new one."
+INVALID_TOKEN = "Invalid token. Get a new one."
 TOKEN_CHARS_MAX = 8192
 LAST_MOMENT_MS = 253_402_300_799_000
 """The end of the year 9999. RFC 3339 can't express a later time."""

@@ -132,7 +132,7 @@ class ConnectionLimiter:
         return int(self._lease_s * 1000)
 
     def _refusal(self, kind: Kind) -> ApiError:
-        message = f"{self.limits[kind]} connections of this {kind} are open. Close one, then come back."
+        message = f"{self.limits[kind]} connections of this {kind} are open already. Close one, then connect again."
         return ApiError("rate_limited", message, retry_after_ms=RETRY_AFTER_MS)
 
 

@@ -35,8 +35,8 @@ def test_a_service_may_speak_for_its_users(capsys: pytest.CaptureFixture[str]) -
         (["keys", "new"], "--user"),
         (["keys", "new", "--user", "a", "--service", "b"], "not allowed with"),
         (["keys", "new", "--user", "a", "--scopes", "fly"], "no scope fly"),
-        (["keys", "new", "--user", "a", "--scopes", "as"], "for services"),
-        (["keys", "new", "--user", ""], "a user is"),
+        (["keys", "new", "--user", "a", "--scopes", "as"], "requires `service`"),
+        (["keys", "new", "--user", ""], "a user name must"),
     ],
 )
 def test_what_makes_no_key_is_said(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:

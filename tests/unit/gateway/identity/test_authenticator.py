@@ -428,7 +428,7 @@ async def test_an_edited_line_reaches_who_is_here(tmp_path: Path) -> None:
         access.check(p.TurnStart(input="x"))
         g.file.edit(key, scopes=["chat"])
         await eventually(lambda: ended)
-        assert "allows less" in ended[0]
+        assert "lost a scope" in ended[0]
         for change in ({"sha256": "11" * 32}, {"user": "eve"}):
             key = await g.key(user="ann")
             access, _, ended = g.present(await g.auth.of(bearer(key)))

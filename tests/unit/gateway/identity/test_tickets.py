@@ -29,7 +29,7 @@ async def test_a_ticket_is_worth_one_opening() -> None:
         found = await tickets.redeem(ticket)
         assert (found.user, found.scopes, found.service) == ("ann", frozenset({"chat"}), "service:backend")
         assert (found.credentials, found.withheld, found.expires_ms) == (ANN.credentials, frozenset({"admin", "as"}), 8)
-        with pytest.raises(ApiError, match="was used") as refused:
+        with pytest.raises(ApiError, match="was already used") as refused:
             await tickets.redeem(ticket)
         assert refused.value.code == "unauthenticated"
 

@@ -84,7 +84,7 @@ async def test_a_public_key_checks_its_own_algorithms(algorithm: str, tmp_path: 
     signed = token(key=key, algorithm=algorithm)
     for given in (pem, pem.replace("\n", "\\n"), str(tmp_path / "key.pem")):
         assert (await Tokens(rules(public_key=given)).credential(signed)).user == "ann"
-    assert "isn't accepted" in await refused(token(key=private_key(algorithm), algorithm=algorithm), public_key=pem)
+    assert "Invalid token" in await refused(token(key=private_key(algorithm), algorithm=algorithm), public_key=pem)
 
 
 @pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
@@ -98,20 +98,20 @@ async def test_longer_hashes_work_too(algorithm: str) -> None:
     ("said", "words"),
     [
         ({"exp": 1}, "expired"),
-        ({"exp": None}, "isn't accepted"),
-        ({"exp": "soon"}, "isn't accepted"),
+        ({"exp": None}, "Invalid token"),
+        ({"exp": "soon"}, "Invalid token"),
         ({"nbf": 4_000_000_000}, "isn't valid yet"),
         ({"iat": 4_000_000_000}, "isn't valid yet"),
-        ({"user": ""}, "isn't accepted"),
-        ({"user": "service:backend"}, "isn't accepted"),
-        ({"user": "a\nb"}, "isn't accepted"),
-        ({"sub": None}, "isn't accepted"),
-        ({"sub": 7}, "isn't accepted"),
-        ({"scope": 7}, "isn't accepted"),
-        ({"scp": [["chat"]]}, "isn't accepted"),
-        ({"jti": 7}, "isn't accepted"),
-        ({"aud": "somebody else"}, "isn't accepted"),
-        ({"key": "x" * 40}, "isn't accepted"),
+        ({"user": ""}, "Invalid token"),
+        ({"user": "service:backend"}, "Invalid token"),
+        ({"user": "a\nb"}, "Invalid token"),
+        ({"sub": None}, "Invalid token"),
+        ({"sub": 7}, "Invalid token"),
+        ({"scope": 7}, "Invalid token"),
+        ({"scp": [["chat"]]}, "Invalid token"),
+        ({"jti": 7}, "Invalid token"),
+        ({"aud": "somebody else"}, "Invalid token"),
+        ({"key": "x" * 40}, "Invalid token"),
     ],
 )
 async def test_a_token_that_does_not_count(said: dict[str, Any], words: str) -> None:
@@ -201,11 +201,11 @@ async def test_an_end_beyond_any_calendar_is_the_last_one() -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"algorithms": ("RS256",)}, "JWT_ALGORITHMS names RS256"),
-        ({"algorithms": ("none",)}, "names none"),
-        ({"public_key": "-----BEGIN nothing"}, "holds no public key"),
+        ({"algorithms": ("RS256",)}, "JWT_ALGORITHMS doesn't fit the key: RS256"),
+        ({"algorithms": ("none",)}, "doesn't fit the key: none"),
+        ({"public_key": "-----BEGIN nothing"}, "has no public key"),
         ({"public_key": "no-such-file.pem"}, "can't be read"),
-        ({"jwks_url": "http://127.0.0.1:1/", "algorithms": ("HS256",)}, "names HS256"),
+        ({"jwks_url": "http://127.0.0.1:1/", "algorithms": ("HS256",)}, "doesn't fit the key: HS256"),
     ],
 )
 def test_what_the_operator_sets_is_checked_at_once(fields: dict[str, Any], words: str) -> None:
