@@ -68,9 +68,7 @@ class Runtime:
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """Return the coroutines to run in the background until they are cancelled."""
         rate_limiter = self.services.limits.rate_limiter
-        paced = (
-            [rate_limiter.run(self.services.store, lambda: self.writer.reachable)] if rate_limiter is not None else []
-        )
+        paced = [rate_limiter.run(self.services.store, self.writer.is_reachable)] if rate_limiter is not None else []
         return [
             *paced,
             self.services.clients.run_heartbeats(),
@@ -80,7 +78,7 @@ class Runtime:
             self.circuits.keep(),
             run_sampling(self.services.registry, self.services.telemetry),
             self.services.limits.connections.run(),
-            self.services.memory.keep(),
+            self.services.memory.run(),
             _warm_up(self.services, self.providers),
             self.services.mirrors.run(),
             *self.services.authenticator.background_tasks(),
@@ -141,7 +139,7 @@ def wire(
     memory = Memory(settings.memory_bytes)
     starter = TurnStarter(instance, runner, mirrors, cancellation, takeover, abandonment, memory)
     subscriptions = ConversationSubscriptions(instance, mirrors)
-    limits = Limits(settings, ConnectionLimiter(settings, store, lambda: writer.reachable))
+    limits = Limits(settings, ConnectionLimiter(settings, store, writer.is_reachable))
     services = Services(
         instance.id,
         settings,

@@ -23,7 +23,7 @@ SWITCH_S = 0.001
 
 
 class Server(UvicornServer):
-    """uvicorn's server, with a drain before it closes sockets, and a callback when it is ready."""
+    """The server of uvicorn, with a drain before it closes sockets, and a callback when it is ready."""
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway, on_ready: Callable[[], None]) -> None:
         super().__init__(config)

@@ -171,7 +171,7 @@ class Settings(BaseSettings):
         """Raise `ValueError` for a network of all addresses: if all are trusted, no client address is left."""
         for name in given:
             if not ip_network(name).prefixlen:
-                raise ValueError(f"{name} is everybody: list your proxies")
+                raise ValueError(f"{name} includes every address; list only your proxies")
         return given
 
     @field_validator("allowed_origins", mode="before")
@@ -188,26 +188,32 @@ class Settings(BaseSettings):
         jwt = _one_of({name: getattr(self, f"jwt_{name}") for name in TOKEN_KEYS}, "TURNWIRE_JWT_")
         if "jwt" in self.auth and not jwt:
             raise ValueError(
-                "TURNWIRE_AUTH=jwt needs a key: set TURNWIRE_JWT_SECRET, TURNWIRE_JWT_PUBLIC_KEY or TURNWIRE_JWT_JWKS_URL"
+                "TURNWIRE_AUTH=jwt requires a key. Set TURNWIRE_JWT_SECRET, TURNWIRE_JWT_PUBLIC_KEY or TURNWIRE_JWT_JWKS_URL"
             )
         if "jwt" not in self.auth and jwt:
-            raise ValueError("a key for tokens is set (TURNWIRE_JWT_…), but TURNWIRE_AUTH doesn't say jwt")
+            raise ValueError(
+                "a key for tokens is set (TURNWIRE_JWT_…), but TURNWIRE_AUTH doesn't include jwt. Add it, or unset the key"
+            )
         if ("keys" in self.auth) != (self.api_keys is not None):
-            raise ValueError("TURNWIRE_AUTH=keys and TURNWIRE_API_KEYS, the file with the keys, belong together")
+            raise ValueError(
+                "TURNWIRE_AUTH=keys and TURNWIRE_API_KEYS, the file with the keys, require each other. Set both, or neither"
+            )
         named = {name: getattr(self, f"identity_{name}") for name in TOKEN_KEYS}
         if _one_of(named, "TURNWIRE_IDENTITY_") and self.auth == "none":
-            raise ValueError("a key for X-Turnwire-Identity is set (TURNWIRE_IDENTITY_…), but auth is off")
+            raise ValueError(
+                "a key for X-Turnwire-Identity is set (TURNWIRE_IDENTITY_…), but auth is off. Set TURNWIRE_AUTH, or unset the key"
+            )
         return self
 
     @model_validator(mode="after")
     def _check_bodies(self) -> Self:
         """Check that the other limits have room for the largest body. Raises `ValueError`."""
         if self.bodies_bytes < self.body_bytes:
-            raise ValueError("TURNWIRE_BODIES_BYTES has to be at least TURNWIRE_BODY_BYTES: raise it")
+            raise ValueError("TURNWIRE_BODIES_BYTES must be at least TURNWIRE_BODY_BYTES. Raise it")
         if 0 < self.user_live_bytes < self.body_bytes:
-            raise ValueError("TURNWIRE_USER_LIVE_BYTES has to be at least TURNWIRE_BODY_BYTES, or 0: raise it")
+            raise ValueError("TURNWIRE_USER_LIVE_BYTES must be at least TURNWIRE_BODY_BYTES, or 0. Raise it")
         if self.context_bytes < self.body_bytes:
-            raise ValueError("TURNWIRE_CONTEXT_BYTES has to be at least TURNWIRE_BODY_BYTES: raise it")
+            raise ValueError("TURNWIRE_CONTEXT_BYTES must be at least TURNWIRE_BODY_BYTES. Raise it")
         return self
 
     @property
@@ -241,7 +247,7 @@ class Settings(BaseSettings):
     def _plain_path(cls, given: str) -> str:
         """Return the path with one leading slash and no trailing slash. Raises `ValueError`."""
         if re.fullmatch(r"/?(?:[\w.~-]+/)*[\w.~-]*", given) is None:
-            raise ValueError("a path such as /chat is needed")
+            raise ValueError("it must be a path such as /chat")
         path = given.strip("/")
         return f"/{path}" if path else ""
 
@@ -261,7 +267,7 @@ class Settings(BaseSettings):
 
     @property
     def timeouts(self) -> Timeouts:
-        """How long a provider may be silent, in seconds."""
+        """The times in seconds for which a provider may be silent."""
         return Timeouts(
             connect_s=self.connect_timeout_s,
             first_event_s=self.first_event_timeout_s,
@@ -299,7 +305,7 @@ def _one_of(given: Mapping[str, object], prefix: str) -> bool:
     """Return whether one of `given` is set. Raises `ValueError` if more than one is."""
     found = [prefix + name.upper() for name in given if given[name] is not None]
     if len(found) > 1:
-        raise ValueError(f"{' and '.join(found)} are both set; tokens are checked by one of them")
+        raise ValueError(f"{' and '.join(found)} are both set, but only one key can check tokens. Unset the others")
     return bool(found)
 
 

@@ -29,7 +29,10 @@ Serve = Callable[[socket.socket, Callable[[str], None]], None]
 
 
 def listen_each(host: str, port: int, count: int, backlog: int) -> list[socket.socket]:
-    """Return `count` listening sockets on one port. Raises `OSError`, also if another program listens on it."""
+    """Return `count` sockets that listen on one port, each with a queue of `backlog` connections.
+
+    Raises `OSError`, also if another program listens on the port.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Bind without SO_REUSEPORT first. With it, binding would succeed beside another gateway's sockets.
     with socket.create_server((host, port), family=family, backlog=0) as alone:

@@ -58,7 +58,10 @@ class DeltaBuffer:
         self._grow(self._newest, text)
 
     def open_part(self, kind: PartKind, *, key: Hashable = None, redacted: bool = False) -> int:
-        """Start a part of kind `kind` without any other complete field. Return its number."""
+        """Start a part of kind `kind` without any other complete field. Return its number.
+
+        `redacted`: the provider shows nothing of its text.
+        """
         return self.start_part(PartStarted(self._opened, kind, redacted=redacted), key)
 
     def open_tool_call(self, key: Hashable, call: str, name: str) -> int:

@@ -125,7 +125,7 @@ class Price(BaseModel):
 
 
 class Endpoint(Struct, frozen=True):
-    """How this process reaches a provider. `keys` are the names of variables; their values are never shown."""
+    """The way in which this process reaches a provider. `keys` are the names of variables; their values are never shown."""
 
     provider: str
     title: str

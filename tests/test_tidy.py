@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("gateway", "providers", "store")
 
 FUNCTION_LINES_MAX = 70
+CONSTRUCTOR_PARAMETERS_MAX = 8
 DOCSTRING_LINES_MAX = 5
 
 # Settings and data are long lists; these are the files that a person has to hold in the head.
@@ -144,6 +145,32 @@ def faults(paths: Iterable[str], look: Callable[[str], object]) -> dict[str, obj
     """What `look` finds in each of these files, where it finds anything."""
     assert paths, "no files"
     return {path: found for path in paths if (found := look(path))}
+
+
+def test_a_constructor_has_eight_parameters_at_most() -> None:
+    """A class that needs more does more than one job."""
+
+    def look(path: str) -> list[str]:
+        return [
+            node.name
+            for node in ast.walk(tree_of(path))
+            if isinstance(node, ast.ClassDef)
+            for one in node.body
+            if isinstance(one, ast.FunctionDef) and one.name == "__init__"
+            if len(one.args.args) + len(one.args.kwonlyargs) - 1 > CONSTRUCTOR_PARAMETERS_MAX
+        ]
+
+    assert faults(MODULES, look) == {}
+
+
+def test_no_lambda_hides_a_circle() -> None:
+    """An object gets what it needs, not a `lambda: self.x` that finds it later."""
+
+    def look(path: str) -> list[str]:
+        bodies = (node.body for node in ast.walk(tree_of(path)) if isinstance(node, ast.Lambda))
+        return [ast.unparse(body) for body in bodies if re.fullmatch(r"self(\.\w+)+", ast.unparse(body))]
+
+    assert faults(MODULES, look) == {}
 
 
 def test_a_function_fits_a_screen() -> None:

@@ -137,7 +137,7 @@ def from_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tuple
 
 
 def start_from_body(body: bytes, free_bytes_max: int) -> p.TurnStart:
-    """Return the `turn.start` in `body`. Raises `ApiError`.
+    """Return the `turn.start` in `body`. Raises `ApiError` or `HttpError`.
 
     All but its input may take `free_bytes_max` bytes, as in a frame; the input may be larger.
     """

@@ -11,8 +11,8 @@ import structlog
 
 from gateway.identity.api_keys import KEY_PREFIX, ApiKeys
 from gateway.identity.credential_lease import EXPIRED, REVOKED, CredentialLease
-from gateway.identity.origin import Headers
-from gateway.identity.principal import DEFAULT_SCOPES, KEPT_FROM_BROWSERS, Credential, Principal, principal_of
+from gateway.identity.origin import Headers, header_values
+from gateway.identity.principal import BROWSER_WITHHELD_SCOPES, DEFAULT_SCOPES, Credential, Principal, principal_of
 from gateway.identity.revocations import Revocations
 from gateway.identity.tickets import TICKET_PREFIX, Tickets
 from gateway.identity.tokens import INVALID_TOKEN, AuthSetupError, Tokens
@@ -32,7 +32,7 @@ QUERY_FIELDS_MAX = 32
 LONG_LIVED_PARAMETERS = ("token", "access_token", "api_key")
 
 SWEEP_S = 1.0
-SWEPT_AT_ONCE = 500
+SWEEP_BATCH_SIZE = 500
 
 
 class Authenticator:
@@ -40,12 +40,12 @@ class Authenticator:
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self._settings = settings
-        self._present: set[CredentialLease] = set()
+        self._leases: set[CredentialLease] = set()
         rules, identity_rules = settings.token_settings, settings.identity_settings
         self._tokens = None if rules is None else Tokens(rules)
         self._identities = None if identity_rules is None else Tokens(identity_rules)
         self._keys = None if settings.api_keys is None else ApiKeys(settings.api_keys)
-        self._looking = asyncio.Lock()
+        self._reload_lock = asyncio.Lock()
         self._keys_changed = False
         if rules is not None and not rules.scope_prefix:
             log.warning(
@@ -59,57 +59,57 @@ class Authenticator:
             user=LOCAL_USER, scopes=DEFAULT_SCOPES | {"admin"} if settings.loopback_only else DEFAULT_SCOPES
         )
 
-    async def of(self, headers: Headers, query: bytes = b"") -> Principal:
+    async def authenticate(self, headers: Headers, query: bytes = b"") -> Principal:
         """Return the principal of an HTTP request. `query` is the URL's query string, still encoded.
 
         Raise `ApiError` "unauthenticated" if there is no valid credential, "forbidden", or "store_unavailable".
         """
-        _refuse_long_lived(query)
-        found = await self._of_headers(headers)
+        _parse_query(query)
+        found = await self._authenticate_headers(headers)
         if found is None:
             raise ApiError(
                 "unauthenticated", "The credential is missing. Send Authorization: Bearer with a token or an API key."
             )
         return found
 
-    async def find(self, headers: Headers, query: bytes) -> Principal | None:
+    async def authenticate_socket(self, headers: Headers, query: bytes) -> Principal | None:
         """Return the principal of an opening socket, from a header or a ticket; None if it has neither.
 
-        Raises as `of`.
+        Raises as `authenticate`.
         """
-        given = _refuse_long_lived(query)
-        found = await self._of_headers(headers)
+        given = _parse_query(query)
+        found = await self._authenticate_headers(headers)
         if found is None and "ticket" in given:
-            found = await self.of_first_frame(given["ticket"][0], tickets_only=True)
+            found = await self._redeem_ticket(given["ticket"][0])
         return found
 
-    async def of_first_frame(self, token: str, *, tickets_only: bool = False) -> Principal:
+    async def authenticate_token(self, token: str) -> Principal:
         """Return the principal of a token from a first frame: a ticket, or a token or key as in a header.
 
-        With `tickets_only`, anything else is refused. Raises as `of`.
+        Raises as `authenticate`.
         """
-        if token.startswith(TICKET_PREFIX) or tickets_only:
-            return await self._of_ticket(token)
-        return await self._checked(principal_of(await self._of_bearer(token)))
+        if token.startswith(TICKET_PREFIX):
+            return await self._redeem_ticket(token)
+        return await self._validate(principal_of(await self._authenticate_bearer(token)))
 
-    async def _of_ticket(self, ticket: str) -> Principal:
+    async def _redeem_ticket(self, ticket: str) -> Principal:
         """Return the principal of a ticket, as the credential that it was traded for is now."""
-        held = await self.tickets.redeem(ticket)
-        await self._look_at_keys()  # the issuing instance may have read a newer key file than this one
-        principal = await self._checked(held)
+        stored = await self.tickets.redeem(ticket)
+        await self._reload_keys()  # the issuing instance may have read a newer key file than this one
+        principal = await self._validate(stored)
         if principal.expires_ms is not None and now_ms() >= principal.expires_ms:
             raise ApiError("unauthenticated", EXPIRED)
         return principal
 
-    async def _of_headers(self, headers: Headers) -> Principal | None:
-        identities = _values(headers, IDENTITY_HEADER)
+    async def _authenticate_headers(self, headers: Headers) -> Principal | None:
+        identities = header_values(headers, IDENTITY_HEADER.lower().encode())
         if self.is_open:
             if identities:
                 raise ApiError(
                     "forbidden", f"{IDENTITY_HEADER} requires auth, which is off. The operator can set TURNWIRE_AUTH."
                 )
             return self._local
-        given = _values(headers, "authorization")
+        given = header_values(headers, b"authorization")
         if not given:
             if identities:
                 raise ApiError(
@@ -123,17 +123,19 @@ class Authenticator:
                 "unauthenticated",
                 "Invalid Authorization header. Send one header, with Bearer and a token or an API key.",
             )
-        own = await self._of_bearer(token.strip())
-        return await self._checked(await self._named_by(own, identities) if identities else principal_of(own))
+        own = await self._authenticate_bearer(token.strip())
+        return await self._validate(
+            await self._authenticate_identity(own, identities) if identities else principal_of(own)
+        )
 
-    async def _of_bearer(self, token: str) -> Credential:
+    async def _authenticate_bearer(self, token: str) -> Credential:
         if token.startswith(KEY_PREFIX) and self._keys is not None:
             return self._keys.credential(token)
         if self._tokens is None:
             raise ApiError("unauthenticated", INVALID_TOKEN)
         return await self._tokens.credential(token)
 
-    async def _named_by(self, service: Credential, identities: list[str]) -> Principal:
+    async def _authenticate_identity(self, service: Credential, identities: list[str]) -> Principal:
         """Return the principal for the user that a service names with a signed token."""
         principal_of(service).require("as")
         if len(identities) > 1:
@@ -146,9 +148,9 @@ class Authenticator:
                 "forbidden", f"{IDENTITY_HEADER} isn't configured. The operator can set TURNWIRE_IDENTITY_SECRET."
             )
         named = await self._identities.credential(identities[0])
-        return principal_of(named, service, withheld=KEPT_FROM_BROWSERS)
+        return principal_of(named, service, withheld=BROWSER_WITHHELD_SCOPES)
 
-    async def _checked(self, principal: Principal) -> Principal:
+    async def _validate(self, principal: Principal) -> Principal:
         """Return the principal with its current scopes and end.
 
         Raise `ApiError` "unauthenticated" if it is revoked. Without the store that can't be checked; then raise
@@ -158,24 +160,22 @@ class Authenticator:
             (revoked,) = await self.revocations.revoked([principal])
         except StoreError:
             raise ApiError("store_unavailable") from None
-        current = None if revoked else self._as_it_is(principal)
+        current = None if revoked else self._refresh(principal)
         if current is None:
             raise ApiError("unauthenticated", REVOKED)
         return current
 
-    def _as_it_is(self, principal: Principal) -> Principal | None:
+    def _refresh(self, principal: Principal) -> Principal | None:
         """Return the principal as the lines of its API keys are now.
 
         Return None if one of its keys is no longer valid, or if its service has lost the scope `as`.
         """
-        current = [self._line_of(one) if one.digest else one for one in principal.credentials]
+        keys = self._keys
+        current = [one if not one.digest else keys and keys.current(one) for one in principal.credentials]
         known = [one for one in current if one is not None]
         if len(known) < len(current) or any("as" not in service.scopes for service in known[1:]):
             return None
         return principal_of(*known, withheld=principal.withheld) if known else principal
-
-    def _line_of(self, key: Credential) -> Credential | None:
-        return None if self._keys is None else self._keys.as_it_is(key)
 
     async def _renew(self, principal: Principal, token: str) -> Principal:
         """Return the principal of a connection after its credential is renewed with `token`.
@@ -186,9 +186,9 @@ class Authenticator:
             return principal
         if principal.service is not None and self._identities is not None:
             named = await self._identities.credential(token)
-            renewed = await self._checked(principal_of(named, *principal.credentials[1:], withheld=principal.withheld))
+            renewed = await self._validate(principal_of(named, *principal.credentials[1:], withheld=principal.withheld))
         else:
-            renewed = await self.of_first_frame(token)
+            renewed = await self.authenticate_token(token)
         if renewed.user != principal.user:
             raise ApiError("forbidden", "The token belongs to another user. Open a separate connection for that user.")
         return renewed
@@ -201,87 +201,88 @@ class Authenticator:
     ) -> CredentialLease:
         """Register a client, for one request or for a connection.
 
-        Return its lease; call its `leave` when the client is gone. See `CredentialLease` for the callbacks.
+        Return its lease; call its `release` when the client is gone. See `CredentialLease` for `on_expiring` and
+        `on_ended`.
         """
-        access = CredentialLease(
+        lease = CredentialLease(
             principal,
             self._renew,
             warning_s=self._settings.auth_warning_s,
             grace_s=self._settings.auth_grace_s,
             on_expiring=on_expiring,
             on_ended=on_ended,
-            on_left=self._present.discard,
+            on_released=self._leases.discard,
         )
-        self._present.add(access)
-        return access
+        self._leases.add(lease)
+        return lease
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """Return the coroutines that must run until they are cancelled."""
-        checkers = [checker for checker in (self._tokens, self._identities) if checker is not None]
-        fetching = [checker.jwks.keep() for checker in checkers if checker.jwks is not None]
-        return fetching if self.is_open else [self._keep(), *fetching]
+        token_checkers = [checker for checker in (self._tokens, self._identities) if checker is not None]
+        fetches = [checker.jwks.run() for checker in token_checkers if checker.jwks is not None]
+        return fetches if self.is_open else [self._run_sweeps(), *fetches]
 
-    async def _keep(self) -> None:
+    async def _run_sweeps(self) -> None:
         """Watch for changed keys and revocations, and end the access of clients whose credential is invalid."""
-        newest: bytes | None = None
+        version: bytes | None = None
         revoked = False
         while True:
             await asyncio.sleep(SWEEP_S)
-            await self._look_at_keys()
+            await self._reload_keys()
             changed, self._keys_changed = self._keys_changed, False
             await self._sweep_keys(changed)
             try:
-                found = await self.revocations.newest()
-                revoked = revoked or found != newest
-                newest = found
+                found = await self.revocations.version()
+                revoked = revoked or found != version
+                version = found
                 await self._sweep_revocations(revoked)
                 revoked = False
             except StoreError as error:
                 log.info("revocations can't be read", error=str(error))
 
-    def _to_sweep(self, everybody: bool) -> Iterator[list[CredentialLease]]:
+    def _sweep_batches(self, sweep_all: bool) -> Iterator[list[CredentialLease]]:
         """Yield the leases to check, in batches: all of them, or those that are new since the last sweep.
 
         A new lease may have missed a change that happened while its client was being admitted.
         """
-        found = [access for access in self._present if everybody or access.swept is not access.principal]
-        for start in range(0, len(found), SWEPT_AT_ONCE):
-            yield [access for access in found[start : start + SWEPT_AT_ONCE] if self._is_here(access)]
+        found = [lease for lease in self._leases if sweep_all or lease.swept_principal is not lease.principal]
+        for start in range(0, len(found), SWEEP_BATCH_SIZE):
+            yield [lease for lease in found[start : start + SWEEP_BATCH_SIZE] if self._is_active(lease)]
 
-    def _is_here(self, access: CredentialLease) -> bool:
-        return access in self._present and not access.revoked
+    def _is_active(self, lease: CredentialLease) -> bool:
+        return lease in self._leases and not lease.revoked
 
-    async def _sweep_keys(self, everybody: bool) -> None:
-        for some in self._to_sweep(everybody):
-            for access in some:
-                self._check_lines(access)
+    async def _sweep_keys(self, sweep_all: bool) -> None:
+        for batch in self._sweep_batches(sweep_all):
+            for lease in batch:
+                self._refresh_lease(lease)
             await asyncio.sleep(0)
 
-    def _check_lines(self, access: CredentialLease) -> None:
+    def _refresh_lease(self, lease: CredentialLease) -> None:
         """Apply the current lines of the client's API keys to its lease, or revoke the lease if a key is gone."""
-        current = self._as_it_is(access.principal)
+        current = self._refresh(lease.principal)
         if current is None:
-            access.revoke()
-        elif current != access.principal:
-            access.change(current)
+            lease.revoke()
+        elif current != lease.principal:
+            lease.update(current)
 
-    async def _sweep_revocations(self, everybody: bool) -> None:
-        for some in self._to_sweep(everybody):
-            principals = [access.principal for access in some]
+    async def _sweep_revocations(self, sweep_all: bool) -> None:
+        for batch in self._sweep_batches(sweep_all):
+            principals = [lease.principal for lease in batch]
             revoked = await self.revocations.revoked(principals)
-            for access, principal, gone in zip(some, principals, revoked, strict=True):
-                if access.principal is not principal or not self._is_here(access):
+            for lease, principal, is_revoked in zip(batch, principals, revoked, strict=True):
+                if lease.principal is not principal or not self._is_active(lease):
                     continue  # it was renewed or has left; a renewed one is checked in the next sweep
-                access.swept = principal
-                if gone:
-                    access.revoke()
+                lease.swept_principal = principal
+                if is_revoked:
+                    lease.revoke()
                 else:
-                    self._check_lines(access)  # it may have been admitted after the keys were swept
+                    self._refresh_lease(lease)  # it may have been admitted after the keys were swept
 
-    async def _look_at_keys(self) -> None:
+    async def _reload_keys(self) -> None:
         """Read the key file again if it has changed."""
         if self._keys is not None:
-            async with self._looking:
+            async with self._reload_lock:
                 try:
                     if await asyncio.to_thread(self._keys.reload):
                         self._keys_changed = True
@@ -290,7 +291,7 @@ class Authenticator:
                     log.error("API keys not reloaded", error=str(error))
 
 
-def _refuse_long_lived(query: bytes) -> dict[str, list[str]]:
+def _parse_query(query: bytes) -> dict[str, list[str]]:
     """Return the parameters of a query string.
 
     Raise `ApiError` if one of them is a long-lived credential, or if there are too many.
@@ -308,8 +309,3 @@ def _refuse_long_lived(query: bytes) -> dict[str, list[str]]:
                 path=name,
             )
     return given
-
-
-def _values(headers: Headers, name: str) -> list[str]:
-    wanted = name.lower().encode()
-    return [value.decode("latin-1") for key, value in headers if key == wanted]

@@ -11,7 +11,7 @@ from gateway.settings import LOOPBACK_NAMES, Settings
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
 
-PASSED_ON = re.compile(
+PROXY_HEADERS = re.compile(
     rb"forwarded|via|x-forwarded-.*|x-original-forwarded-for|x-(real|client|cluster-client)-ip"
     rb"|cf-connecting-ip|fastly-client-ip|true-client-ip"
 )
@@ -20,9 +20,9 @@ PASSED_ON = re.compile(
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-def header(headers: Headers, name: bytes) -> str | None:
-    """Return the first header with that lower-case name, or None."""
-    return next((value.decode("latin-1") for key, value in headers if key == name), None)
+def header_values(headers: Headers, name: bytes) -> list[str]:
+    """Return the values of the header with that lower-case name."""
+    return [value.decode("latin-1") for key, value in headers if key == name]
 
 
 def is_loopback(host: str) -> bool:
@@ -41,18 +41,18 @@ def check_host(headers: Headers, settings: Settings) -> None:
     loopback names are allowed, against DNS rebinding by a page of another site, and requests that a proxy forwarded
     are refused.
     """
-    hosts = [value.decode("latin-1") for key, value in headers if key == b"host"]
+    hosts = header_values(headers, b"host")
     if len(hosts) > 1:
         raise ApiError("forbidden", "The request has more than one Host header. Send one.")
     if not settings.loopback_only:
         return
     if len(hosts) != 1 or not is_loopback(hosts[0]):
         raise ApiError("forbidden", "Auth is off, so only loopback hosts are allowed. Use the host 127.0.0.1.")
-    passed_on = next((key.decode("latin-1") for key, _ in headers if PASSED_ON.fullmatch(key)), None)
-    if passed_on is not None:
+    proxy_header = next((key.decode("latin-1") for key, _ in headers if PROXY_HEADERS.fullmatch(key)), None)
+    if proxy_header is not None:
         raise ApiError(
             "forbidden",
-            f"Auth is off, so requests that a proxy has forwarded ({passed_on}) are refused. Set TURNWIRE_AUTH, "
+            f"Auth is off, so requests that a proxy has forwarded ({proxy_header}) are refused. Set TURNWIRE_AUTH, "
             "or set TURNWIRE_INSECURE=1 to admit every client that reaches the proxy.",
         )
 
@@ -62,29 +62,33 @@ def check_origin(headers: Headers, settings: Settings) -> None:
 
     Raise `ApiError` "forbidden" if not.
     """
-    origins = [value.decode("latin-1") for key, value in headers if key == b"origin"]
+    origins = header_values(headers, b"origin")
     if not origins or (len(origins) == 1 and origins[0] in settings.allowed_origins):
         return
     scheme, _, authority = origins[0].partition("://")
-    own = authority.lower() == (header(headers, b"host") or "").lower()
-    if len(origins) == 1 and scheme in {"http", "https"} and own:
+    is_own = authority.lower() == (header_values(headers, b"host") or [""])[0].lower()
+    if len(origins) == 1 and scheme in {"http", "https"} and is_own:
         return
     raise ApiError("forbidden", "This origin isn't allowed. The operator can add it to TURNWIRE_ALLOWED_ORIGINS.")
 
 
 def check_socket_origin(headers: Headers, settings: Settings) -> None:
-    """Check the origin of an opening socket, as `check_origin` does.
+    """Check the origin of an opening socket, as `check_origin` does. Raises `ApiError`.
 
     With auth on, a client without `Origin` must send `Authorization`, which no browser sends with a socket.
     """
     check_origin(headers, settings)
-    if settings.auth != "none" and header(headers, b"origin") is None and header(headers, b"authorization") is None:
+    if (
+        settings.auth != "none"
+        and not header_values(headers, b"origin")
+        and not header_values(headers, b"authorization")
+    ):
         raise ApiError(
             "forbidden", "The Origin header is missing. Without it, send the credential as Authorization: Bearer."
         )
 
 
-def host_of(scope: Mapping[str, Any]) -> str:
+def client_host(scope: Mapping[str, Any]) -> str:
     """Return the client's address, as a trusted proxy or the socket names it; empty for a Unix socket."""
     client = scope.get("client")
     return client[0] if client else ""

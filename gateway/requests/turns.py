@@ -160,7 +160,7 @@ class Turns:
     async def attach_all(
         self, positions: dict[str, tuple[int, int]], conversation: str | None = None
     ) -> dict[str, r.Attachment]:
-        """Attach to each turn after its position (epoch, seq). Return the results as `attach` does, by turn id.
+        """Attach to each turn of `positions` after its (epoch, seq). Return the results as `attach` does, by turn id.
 
         Turns that this process doesn't know are looked up in one call. If the user is over the rate limit, those of
         them that aren't running get an error. Raises `StoreError`.
@@ -168,16 +168,16 @@ class Turns:
         store, limits = self._services.store, self._services.limits
         refused: ErrorBody | None = None
         unknown = [turn for turn in positions if self._services.registry.get(self._user, turn) is None]
-        if unknown and limits.is_over(self._user):
+        if unknown and limits.is_over_rate(self._user):
             unknown = list(set(unknown).difference(await store.active(self._user, None)))
             try:
-                limits.check_unknown(self._user)
+                limits.check_unknown_ids(self._user)
             except ApiError as error:
                 refused = error.body
         elif unknown:
             stands = await store.running(self._user, unknown)
             unknown = [turn for turn, runs in zip(unknown, stands, strict=True) if runs is None]
-            limits.charge_unknown(self._user, len(unknown))
+            limits.charge_unknown_ids(self._user, len(unknown))
         left_out = frozenset(unknown)
         return {
             turn: r.Attachment(error=refused or _not_found(turn))

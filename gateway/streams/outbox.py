@@ -22,75 +22,79 @@ class Timed(Protocol):
 
 
 class Attachment:
-    """A connection's position in a turn's log. Every event after seq `cursor` is still to be sent."""
+    """A connection's position in a turn's log. Every event after seq `cursor` is still to be sent.
 
-    __slots__ = ("backlog", "cursor", "live_from", "log", "on_done", "opening", "outbox", "ready")
+    `reset_frame`, an encoded `turn.reset` or None, is sent before them. `backlog_bytes` is what the events after seq
+    `counted_from` add to the bytes that wait in the outbox.
+    """
+
+    __slots__ = ("backlog_bytes", "counted_from", "cursor", "is_queued", "log", "on_detached", "outbox", "reset_frame")
 
     def __init__(
         self,
         log: TurnLog,
         outbox: Outbox,
         cursor: int,
-        opening: bytes | None,
-        on_done: Callable[[Attachment], None],
+        reset_frame: bytes | None,
+        on_detached: Callable[[Attachment], None],
     ) -> None:
         self.log = log
         self.outbox = outbox
         self.cursor = cursor
-        self.live_from = log.end
-        self.backlog = 0
-        self.opening = opening
-        self.ready = False
-        self.on_done = on_done
+        self.counted_from = log.end
+        self.backlog_bytes = 0
+        self.reset_frame = reset_frame
+        self.is_queued = False
+        self.on_detached = on_detached
 
     @property
-    def has_more(self) -> bool:
+    def has_frame(self) -> bool:
         """Whether there is a frame to send now. There is none while the position is ahead of the log."""
-        return self.opening is not None or self.cursor < self.log.end
+        return self.reset_frame is not None or self.cursor < self.log.end
 
     @property
     def is_done(self) -> bool:
         """Whether the turn has ended and its ending was taken."""
-        return self.log.ended and self.opening is None and self.cursor >= self.log.end
+        return self.log.ended and self.reset_frame is None and self.cursor >= self.log.end
 
-    def take(self, codec: Codec) -> bytes | None:
+    def next_frame(self, codec: Codec) -> bytes | None:
         """Return the next frame and advance the position past it, or return None if there is none."""
-        if self.opening is not None:
-            opening, self.opening = self.opening, None
-            return opening
+        if self.reset_frame is not None:
+            frame, self.reset_frame = self.reset_frame, None
+            return frame
         log = self.log
         if self.cursor >= log.end:
             return None
         before = self.cursor
         payload, self.cursor = log.frame_after(before, codec)
-        if self.backlog:
+        if self.backlog_bytes:
             if self.cursor == log.end:
-                taken = self.backlog
+                sent_bytes = self.backlog_bytes
             else:
-                first = max(before, self.live_from)
-                taken = sum([event_size(event) for event in log.events[first : self.cursor]])
-            self.backlog -= taken
-            self.outbox.waiting -= taken
+                first = max(before, self.counted_from)
+                sent_bytes = sum([event_size(event) for event in log.events[first : self.cursor]])
+            self.backlog_bytes -= sent_bytes
+            self.outbox.waiting_bytes -= sent_bytes
         return payload
 
 
 class _Answer(NamedTuple):
     """A frame that belongs to no turn.
 
-    `behind` is a list of (attachment, seq): the frame is sent after each attachment has reached its `seq`.
+    `ordered_after` is a list of (attachment, seq): the frame is sent after each attachment has reached its `seq`.
     """
 
     payload: bytes
-    behind: list[tuple[Attachment, int]]
-    pulled: bool
+    ordered_after: list[tuple[Attachment, int]]
+    large: bool
 
 
 class Outbox:
     """The queue of one connection. Past `bytes_max` it closes and calls `on_overflow` once.
 
-    `on_wake` is called when there is something to send. An answer that may be large is put as `pulled`. It isn't
-    counted, because the caller waits with `when_pulled` before it puts one. `on_room` is called when `is_crowded` may
-    have become False.
+    `on_wake` is called when there is something to send. An answer that may be large is put as `large`. It isn't
+    counted, because the caller waits with `when_large_sent` before it puts one. `on_uncrowded` is called when
+    `is_crowded` may have become False.
     """
 
     def __init__(
@@ -99,24 +103,24 @@ class Outbox:
         bytes_max: int,
         on_wake: Callable[[], None],
         on_overflow: Callable[[], None],
-        on_room: Callable[[], object] = lambda: None,
+        on_uncrowded: Callable[[], object] = lambda: None,
     ) -> None:
         self.codec = codec
-        self.waiting = 0
+        self.waiting_bytes = 0
         self.closed = False
         self.attachments: dict[str, Attachment] = {}
         self.sample: Timed | None = None
-        """The measurement to notify when a frame is handed to the socket. It is set on `front` only."""
-        self.front: Outbox = self
+        """The measurement to notify when a frame is handed to the socket. It is set on `connection_outbox` only."""
+        self.connection_outbox: Outbox = self
         """The queue that the socket sends from."""
         self._bytes_max = bytes_max
         self._on_wake = on_wake
         self._on_overflow = on_overflow
-        self._on_room = on_room
-        self._when_pulled: list[Callable[[], object]] = []
+        self._on_uncrowded = on_uncrowded
+        self._on_large_sent: list[Callable[[], object]] = []
         self._answers: deque[_Answer] = deque()
-        self._to_pull = 0
-        self._ready: deque[Attachment] = deque()
+        self._large_waiting = 0
+        self._queue: deque[Attachment] = deque()
         self._answer_is_next = True
 
     @property
@@ -125,36 +129,37 @@ class Outbox:
         return not self._answers and not self.attachments
 
     @property
-    def is_pulled(self) -> bool:
-        """Whether no `pulled` answer waits here."""
-        return self._to_pull == 0
+    def has_large_answer(self) -> bool:
+        """Whether a `large` answer waits here."""
+        return self._large_waiting > 0
 
-    def when_pulled(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once, when no `pulled` answer waits here any more."""
-        self._when_pulled.append(callback)
+    def when_large_sent(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, when no `large` answer waits here any more."""
+        self._on_large_sent.append(callback)
 
     @property
     def is_crowded(self) -> bool:
-        """Whether the connection should read no more requests until `on_room` is called.
+        """Whether the connection should read no more requests until `on_uncrowded` is called.
 
         Always False for the queue of one user, which calls `on_overflow` instead.
         """
         return False
 
-    def put(self, frame: Any, behind: Iterable[Attachment] = (), *, pulled: bool = False) -> None:
+    def put(self, frame: Any, ordered_after: Iterable[Attachment] = (), *, large: bool = False) -> None:
         """Queue one frame that belongs to no turn.
 
-        It is sent after the events that the logs of the attachments in `behind` have now.
+        It is sent after the events that the logs of the attachments in `ordered_after` have now. `large`: the frame
+        isn't counted, because its caller waited with `when_large_sent`.
         """
         if self.closed:
             return
         payload = self.codec.encode(frame)
-        marks = [(attachment, attachment.log.end) for attachment in behind]
-        self._answers.append(_Answer(payload, marks, pulled))
-        if pulled:
-            self._to_pull += 1
+        marks = [(attachment, attachment.log.end) for attachment in ordered_after]
+        self._answers.append(_Answer(payload, marks, large))
+        if large:
+            self._large_waiting += 1
         else:
-            self._count(len(payload))
+            self._add_waiting(len(payload))
         self._on_wake()
 
     def attach(self, attachment: Attachment) -> None:
@@ -164,7 +169,7 @@ class Outbox:
             return
         self.detach(attachment.log.turn)
         self.attachments[attachment.log.turn] = attachment
-        if attachment.has_more:
+        if attachment.has_frame:
             self._enqueue(attachment)
             self._on_wake()
 
@@ -182,14 +187,14 @@ class Outbox:
         not counted, like replayed events.
         """
         if size > self._bytes_max // 2:
-            self.waiting -= attachment.backlog
-            attachment.backlog, attachment.live_from = 0, attachment.log.end
+            self.waiting_bytes -= attachment.backlog_bytes
+            attachment.backlog_bytes, attachment.counted_from = 0, attachment.log.end
             size = 0
-        attachment.backlog += size
-        if not attachment.ready:
+        attachment.backlog_bytes += size
+        if not attachment.is_queued:
             self._enqueue(attachment)
             self._on_wake()
-        self._count(size)
+        self._add_waiting(size)
 
     def close(self) -> None:
         """Drop all attachments and frames, and accept no more."""
@@ -197,23 +202,23 @@ class Outbox:
         for turn in list(self.attachments):
             self.detach(turn)
         self._answers.clear()
-        self._ready.clear()
+        self._queue.clear()
 
     def next_frame(self) -> bytes | None:
         """Return the next frame to send, or None. Answers and turns alternate, and the attached turns rotate."""
-        if self._answers and (self._answer_is_next or not self._ready):
+        if self._answers and (self._answer_is_next or not self._queue):
             self._answer_is_next = False
             return self._next_answer()
         self._answer_is_next = True
-        while self._ready:
-            attachment = self._ready.popleft()
+        while self._queue:
+            attachment = self._queue.popleft()
             if self.attachments.get(attachment.log.turn) is not attachment:
                 continue
-            frame = attachment.take(self.codec)
-            if attachment.has_more:
-                self._ready.append(attachment)
+            frame = attachment.next_frame(self.codec)
+            if attachment.has_frame:
+                self._queue.append(attachment)
             else:
-                attachment.ready = False
+                attachment.is_queued = False
                 if attachment.is_done:
                     self.detach(attachment.log.turn)
             if frame is not None:
@@ -222,35 +227,35 @@ class Outbox:
 
     def _next_answer(self) -> bytes:
         """Return the oldest answer, or a frame of a turn that has to be sent before it."""
-        payload, behind, pulled = self._answers[0]
-        for attachment, seq in behind:
+        payload, ordered_after, large = self._answers[0]
+        for attachment, seq in ordered_after:
             if attachment.cursor < seq and self.attachments.get(attachment.log.turn) is attachment:
-                frame = attachment.take(self.codec)
+                frame = attachment.next_frame(self.codec)
                 if frame is not None:
                     return frame
         self._answers.popleft()
-        if pulled:
-            self._to_pull -= 1
-            if self._to_pull == 0:
-                called, self._when_pulled = self._when_pulled, []
+        if large:
+            self._large_waiting -= 1
+            if self._large_waiting == 0:
+                called, self._on_large_sent = self._on_large_sent, []
                 for callback in called:
                     callback()
         else:
-            self.waiting -= len(payload)
+            self.waiting_bytes -= len(payload)
         return payload
 
     def _enqueue(self, attachment: Attachment) -> None:
-        attachment.ready = True
-        self._ready.append(attachment)
+        attachment.is_queued = True
+        self._queue.append(attachment)
 
     def _forget(self, attachment: Attachment) -> None:
-        self.waiting -= attachment.backlog
-        attachment.backlog = 0
-        attachment.on_done(attachment)
+        self.waiting_bytes -= attachment.backlog_bytes
+        attachment.backlog_bytes = 0
+        attachment.on_detached(attachment)
 
-    def _count(self, size: int) -> None:
-        self.waiting += size
-        if self.waiting > self._bytes_max and not self.closed:
+    def _add_waiting(self, size: int) -> None:
+        self.waiting_bytes += size
+        if self.waiting_bytes > self._bytes_max and not self.closed:
             self._overflow()
 
     def _overflow(self) -> None:

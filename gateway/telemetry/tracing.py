@@ -35,7 +35,7 @@ _trace_context: ContextVar[dict[str, str] | None] = ContextVar("turnwire_trace_c
 
 
 def adopt_trace_context(headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Adopt the trace context in these headers, if there is one.
+    """Adopt the trace context in `headers`, as ASGI has them, if there is one.
 
     Turns that this task, or a task that it starts, begins from now on belong to that trace.
     """

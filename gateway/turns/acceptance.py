@@ -255,7 +255,7 @@ def _new_conversation(user: str, request: TurnStart, now: int) -> ConversationRe
 def started(
     turn: TurnRecord, input_message: MessageRecord | None, *, queued: bool, parts: list[Part] | None = None
 ) -> TurnStarted:
-    """Return the turn's first event. `parts`: the input's parts, if the caller has them decoded."""
+    """Return the turn's first event. `queued`: the turn waits for others. `parts`: the input's parts, if the caller has them decoded."""
     return TurnStarted(
         turn=turn.turn,
         seq=1,

@@ -238,7 +238,7 @@ def estimated_usage(chat_request: ChatRequest, said: list[Part]) -> Usage:
 
 
 def trimmed(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> tuple[ChatRequest, int]:
-    """Drop the oldest exchanges so that the request and its answer fit the context window. Sizes are in tokens.
+    """Drop the oldest exchanges so that the request and its answer fit `context_window` (None: no limit). Sizes are in tokens.
 
     Return the request and the number of messages dropped. An exchange is a user message with all messages up to the
     next one, so a tool call and its result stay together. The last exchange is kept even if it doesn't fit; the
@@ -264,7 +264,7 @@ def trimmed(chat_request: ChatRequest, context_window: int | None, answer_tokens
 
 
 def fits(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> bool:
-    """Return whether the request and its answer are estimated to fit the context window. Sizes are in tokens."""
+    """Return whether the request and its answer are estimated to fit `context_window`, in tokens; None: no limit."""
     if context_window is None:
         return True
     asked = _tokens([TextPart(chat_request.system or "")]) + sum(

@@ -37,7 +37,7 @@ class Leases:
 
         False while the store can't be reached: the owner can't be determined then, and the turns continue.
         """
-        return self._writer.reachable and self._time() - self._checked_at > self._lease_s
+        return self._writer.is_reachable() and self._time() - self._checked_at > self._lease_s
 
     async def confirm(self) -> None:
         """Renew the leases if they are stale, before anything more is published.
@@ -68,7 +68,7 @@ class Leases:
             async with asyncio.timeout(RENEW_TIMEOUT_S):
                 if turns:
                     leases = await self._store.renew(self._instance.id, turns, self._instance.lease_ms)
-                elif not self._writer.reachable:
+                elif not self._writer.is_reachable():
                     await self._store.ping()
             self._writer.report_reachable(reachable=True)
         except (StoreError, TimeoutError) as error:

@@ -39,7 +39,7 @@ class LogWriter:
     def __init__(
         self, store: Store, flush_s: float, on_state: Callable[[bool], None], tasks: asyncio.TaskGroup
     ) -> None:
-        self.reachable = True
+        self._reachable = True
         self.failed_at = float("-inf")
         self._store = store
         self._flush_s = flush_s
@@ -159,14 +159,20 @@ class LogWriter:
         if not live_turn.attached:
             live_turn.start_disconnect_timer()  # gives the other instances time to report their attachments again
 
+    def is_reachable(self) -> bool:
+        """Return whether the last call reached the store."""
+        return self._reachable
+
     def report_reachable(self, *, reachable: bool, since: float | None = None) -> None:
-        """Record whether the last call reached the store. `since`: the loop time in seconds when the call began.
+        """Record whether the last call reached the store.
+
+        `reachable`: whether it did. `since`: the loop time in seconds when the call began.
 
         An outage is reported once it has lasted `DEGRADED_AFTER_S`. Its end is reported once the events that
         couldn't be written are written. Reaching a store that can't write, such as one with a full disk, isn't enough.
         """
         now = asyncio.get_running_loop().time()
-        self.reachable = reachable
+        self._reachable = reachable
         if reachable:
             self._behind = {one: end for one, end in self._behind.items() if one.owned and one.stored < end}
             if not self._behind:

@@ -11,7 +11,7 @@ from providers.base import FinishReason
 
 
 class Outcome(Struct, frozen=True):
-    """How a turn ends, in one of three ways: completed, cancelled or failed."""
+    """The ending of a turn: completed, cancelled or failed."""
 
     status: EndStatus
     finish_reason: FinishReason = "stop"

@@ -46,7 +46,7 @@ def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
 
 
 def chat_cost(usage: dict[str, Any], quirks: Quirks) -> Decimal | None:
-    """Return the cost of the request that the provider reports, in US dollars. None if it reports none."""
+    """Return the cost in US dollars that the provider reports in `usage`. None if it reports none."""
     cost = usage.get("cost") if quirks.usage_has_cost else None
     return Decimal(repr(cost)) if isinstance(cost, int | float) and 0 <= cost < COST_MAX else None
 

@@ -71,7 +71,10 @@ class Breaker:
         self.opened = None
 
     def failed(self, code: ErrorCode, *, probe: bool) -> None:
-        """Register a failed request. If the circuit is open, ignore every request but the probe."""
+        """Register a failed request. If the circuit is open, ignore every request but the probe.
+
+        `probe` is what `acquire` returned for the request.
+        """
         if self.opened is not None and not probe:
             return
         self._failures += 1
@@ -81,7 +84,7 @@ class Breaker:
             self._on_opened(self.opened)
 
     def abandoned(self, *, probe: bool) -> None:
-        """Register a request whose outcome doesn't show whether the provider works."""
+        """Register a request whose outcome doesn't show whether the provider works. `probe`: see `failed`."""
         if probe:
             self._probing = False
 

@@ -110,7 +110,7 @@ class RedisClient:
     async def script(
         self, name: str, key: bytes, *arguments: Argument, repeatable: bool = True, durable: bool = False
     ) -> Any:
-        """Run one script and return its result; see `scripts`."""
+        """Run one script and return its result. See `scripts`, also for `repeatable` and `durable`."""
         return (await self.scripts([(name, key, arguments)], repeatable=repeatable, durable=durable))[0]
 
     async def scripts(
@@ -155,11 +155,14 @@ class RedisClient:
         await self.commands([("SCRIPT", "LOAD", script.source) for script in self._scripts.values()])
 
     async def command(self, *command: Argument, repeatable: bool = True) -> Any:
-        """Run one command and return its result."""
+        """Run one command and return its result. `repeatable`: see `scripts`."""
         return (await self.commands([command], repeatable=repeatable))[0]
 
     async def commands(self, commands: Sequence[tuple[Argument, ...]], *, repeatable: bool = True) -> list[Any]:
-        """Run commands in one round trip and return their results in order. Raises the first error."""
+        """Run `commands` in one round trip and return their results in order. Raises the first error.
+
+        `repeatable`: see `scripts`.
+        """
         return await self._checked(await self._exchange(commands, repeatable))
 
     async def deadline_ms(self) -> int:

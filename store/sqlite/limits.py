@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from store.records import DAY_MS, Limited, NewTurn, Slots, TurnLimits
+from store.records import DAY_MS, Limited, NewTurn, RunningGroups, TurnLimits
 
 
-def refuse_beyond(db: sqlite3.Connection, new: NewTurn) -> None:
+def check_limits(db: sqlite3.Connection, new: NewTurn) -> None:
     """Check the limits of a new turn, then count its start. Raises `Limited`."""
     limits = new.limits
     if limits is None:
@@ -24,18 +24,18 @@ def refuse_beyond(db: sqlite3.Connection, new: NewTurn) -> None:
         if 0 < limits.live_bytes < live_bytes + len(new.request):
             raise Limited("live_bytes")
     if not new.stateless:
-        grows = 0 if new.input is None else len(new.input.body)
-        refuse_storing(db, new.user, limits, grows, fresh=new.conversation is None)
+        added_bytes = 0 if new.input is None else len(new.input.body)
+        check_storage(db, new.user, limits, added_bytes, adds_conversation=new.conversation is None)
     if limits.tokens_per_day or limits.cost_nano_per_day:
-        gone_ms = new.now_ms % DAY_MS
+        since_midnight_ms = new.now_ms % DAY_MS
         tokens, cost_nano = db.execute(
             "SELECT total(input_tokens + output_tokens), total(cost_nano) FROM turns WHERE user = ? AND ended_ms >= ?",
-            (new.user, new.now_ms - gone_ms),
+            (new.user, new.now_ms - since_midnight_ms),
         ).fetchone()
         if 0 < limits.tokens_per_day <= tokens:
-            raise Limited("tokens_per_day", DAY_MS - gone_ms)
+            raise Limited("tokens_per_day", DAY_MS - since_midnight_ms)
         if 0 < limits.cost_nano_per_day <= cost_nano:
-            raise Limited("cost_per_day", DAY_MS - gone_ms)
+            raise Limited("cost_per_day", DAY_MS - since_midnight_ms)
     if limits.conversation_tokens:
         used = db.execute(
             "SELECT input_tokens + output_tokens FROM conversations WHERE id = ? AND user = ?",
@@ -47,17 +47,20 @@ def refuse_beyond(db: sqlite3.Connection, new: NewTurn) -> None:
         _count_start(db, new.user, limits.start_interval_us, limits.start_burst)
 
 
-def refuse_storing(db: sqlite3.Connection, user: str, limits: TurnLimits, grows: int, *, fresh: bool) -> None:
-    """Raise `Limited` if the user may not store `grows` more bytes.
+def check_storage(
+    db: sqlite3.Connection, user: str, limits: TurnLimits, added_bytes: int, *, adds_conversation: bool
+) -> None:
+    """Raise `Limited` if the user may not store `added_bytes` more bytes.
 
-    With `fresh`, also raise it if the user may not have one more conversation.
+    With `adds_conversation`, raise it too if the user may not have one more conversation.
     """
     if not limits.conversations and not limits.stored_bytes:
         return
-    kept = db.execute("SELECT conversations, bytes FROM stored WHERE user = ?", (user,)).fetchone() or (0, 0)
-    if fresh and 0 < limits.conversations <= kept[0]:
+    row = db.execute("SELECT conversations, bytes FROM stored WHERE user = ?", (user,)).fetchone()
+    conversations, stored_bytes = row or (0, 0)
+    if adds_conversation and 0 < limits.conversations <= conversations:
         raise Limited("conversations")
-    if 0 < limits.stored_bytes < kept[1] + grows:
+    if 0 < limits.stored_bytes < stored_bytes + added_bytes:
         raise Limited("stored_bytes")
 
 
@@ -72,12 +75,12 @@ def _count_start(db: sqlite3.Connection, user: str, interval_us: int, burst: int
     db.execute("INSERT OR REPLACE INTO starts (user, due_us) VALUES (?, ?)", (user, due_us + interval_us))
 
 
-def slots_before(db: sqlite3.Connection, user: str, turn: str, running: int) -> Slots:
-    """See `Store.running_groups`."""
-    if not running:
+def running_groups(db: sqlite3.Connection, user: str, turn: str, running_max: int) -> RunningGroups:
+    """See `TurnStore.running_groups`."""
+    if not running_max:
         return ()
-    slots: list[list[str]] = []
-    slot_of: dict[str, list[str]] = {}
+    groups: list[list[str]] = []
+    group_of: dict[str, list[str]] = {}
     rows = db.execute(
         "SELECT turn, conversation, n IN (SELECT turn FROM queues) AS queues FROM turns INDEXED BY turns_running"
         " WHERE user = ? AND stored_ms IS NULL ORDER BY n",
@@ -86,11 +89,11 @@ def slots_before(db: sqlite3.Connection, user: str, turn: str, running: int) -> 
     for row in rows:
         if row["turn"] == turn:
             break
-        slot = slot_of.get(row["conversation"]) if row["queues"] else None
-        if slot is None:
-            slot = []
-            slots.append(slot)
-        slot.append(row["turn"])
+        group = group_of.get(row["conversation"]) if row["queues"] else None
+        if group is None:
+            group = []
+            groups.append(group)
+        group.append(row["turn"])
         if row["conversation"] is not None:
-            slot_of[row["conversation"]] = slot
-    return tuple(map(tuple, slots)) if len(slots) >= running else ()
+            group_of[row["conversation"]] = group
+    return tuple(map(tuple, groups)) if len(groups) >= running_max else ()

@@ -9,10 +9,9 @@ import time
 from store.records import ConversationRecord, NotFound, TurnRecord
 
 TURN_ID_TTL_MS = 24 * 3600 * 1000
-_RECORD = (
-    "n, user, turn, conversation, digest, epoch, owner, status, message, input, parent, model, seq, accepted_ms, ending,"
-    " stateless_message, cancel"
-)
+_LOG_END = "coalesce(seq, (SELECT last FROM log_tails WHERE log_tails.turn = turns.n), 0) AS seq"
+"""The last seq of the turn's log, even if the log has expired; 0 if nothing was written."""
+_RECORD = ", ".join([*(name for name in TurnRecord.__struct_fields__ if name not in {"request", "seq"}), _LOG_END])
 
 
 def clock_ms() -> int:
@@ -20,14 +19,14 @@ def clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def find(db: sqlite3.Connection, user: str, turn: str) -> sqlite3.Row | None:
+def find_row(db: sqlite3.Connection, user: str, turn: str) -> sqlite3.Row | None:
     """Return the columns of a turn's row that decisions need, or None if it doesn't exist or ended over 24 h ago."""
-    return _select(db, "n, conversation, epoch, owner, seq, revision, stored_ms, cancel", user, turn)
+    return _select(db, f"n, conversation, epoch, owner, revision, stored_ms, cancel, {_LOG_END}", user, turn)
 
 
-def require(db: sqlite3.Connection, user: str, turn: str) -> sqlite3.Row:
-    """Return the row as `find` does. Raises `NotFound`."""
-    row = find(db, user, turn)
+def get_row(db: sqlite3.Connection, user: str, turn: str) -> sqlite3.Row:
+    """Return the row as `find_row` does. Raises `NotFound`."""
+    row = find_row(db, user, turn)
     if row is None:
         raise NotFound("turn")
     return row
@@ -41,7 +40,7 @@ def _select(db: sqlite3.Connection, columns: str, user: str, turn: str) -> sqlit
     return row
 
 
-def running_in(db: sqlite3.Connection, conversation: ConversationRecord) -> list[sqlite3.Row]:
+def running_in_conversation(db: sqlite3.Connection, conversation: ConversationRecord) -> list[sqlite3.Row]:
     """Return the rows of the conversation's turns that have no ending, oldest first.
 
     Their columns are `turn`, `message`, and `moves_head`: whether the turn's ending will move the head.
@@ -53,7 +52,7 @@ def running_in(db: sqlite3.Connection, conversation: ConversationRecord) -> list
     ).fetchall()
 
 
-def running_of(db: sqlite3.Connection, user: str) -> list[str]:
+def running_of_user(db: sqlite3.Connection, user: str) -> list[str]:
     """Return the ids of all the user's turns that have no ending, oldest first."""
     rows = db.execute(
         "SELECT turn FROM turns INDEXED BY turns_running WHERE user = ? AND stored_ms IS NULL ORDER BY n", (user,)
@@ -61,8 +60,8 @@ def running_of(db: sqlite3.Connection, user: str) -> list[str]:
     return [row["turn"] for row in rows]
 
 
-def running_among(db: sqlite3.Connection, user: str, turns: list[str]) -> list[bool | None]:
-    """Return for each of `turns`, in order, whether it still runs; None if it isn't kept."""
+def are_running(db: sqlite3.Connection, user: str, turns: list[str]) -> list[bool | None]:
+    """Return for each of `turns`, in order, whether it still runs; None if it doesn't exist."""
     rows = db.execute(
         "SELECT turn, stored_ms IS NULL AS runs FROM turns WHERE user = ?1 AND (stored_ms IS NULL OR stored_ms > ?3)"
         " AND turn IN (SELECT value FROM json_each(?2))",
@@ -72,46 +71,18 @@ def running_among(db: sqlite3.Connection, user: str, turns: list[str]) -> list[b
     return [found.get(turn) for turn in turns]
 
 
-def log_end(db: sqlite3.Connection, row: sqlite3.Row) -> int:
-    """Return the last seq of the turn's log, even if the log has expired; 0 if nothing was written."""
-    if row["seq"] is not None:
-        return int(row["seq"])
-    last = db.execute("SELECT last FROM log_tails WHERE turn = ?", (row["n"],)).fetchone()
-    return 0 if last is None else int(last["last"])
-
-
 def find_record(db: sqlite3.Connection, user: str, turn: str, *, with_request: bool = False) -> TurnRecord | None:
     """Return the turn, or None if it doesn't exist or ended more than 24 h ago.
 
     Its request, up to 20 MiB, is read only `with_request`.
     """
-    row = _select(db, _RECORD + (", request" if with_request else ""), user, turn)
-    if row is None:
-        return None
-    return TurnRecord(
-        user=row["user"],
-        turn=row["turn"],
-        conversation=row["conversation"],
-        digest=row["digest"],
-        request=row["request"] if with_request else None,
-        epoch=row["epoch"],
-        owner=row["owner"],
-        status=row["status"],
-        message=row["message"],
-        input=row["input"],
-        parent=row["parent"],
-        model=row["model"],
-        seq=log_end(db, row),
-        accepted_ms=row["accepted_ms"],
-        ending=row["ending"],
-        stateless_message=row["stateless_message"],
-        cancel=row["cancel"],
-    )
+    row = _select(db, f"{_RECORD}, {'request' if with_request else 'NULL AS request'}", user, turn)
+    return None if row is None else TurnRecord(**dict(row))
 
 
-def read_record(db: sqlite3.Connection, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
-    """Return the turn as `find_record` does. Raises `NotFound`."""
-    found = find_record(db, user, turn, with_request=with_request)
-    if found is None:
+def get_record(db: sqlite3.Connection, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
+    """Return the turn, with its request or without as `with_request` says. Raises `NotFound`."""
+    record = find_record(db, user, turn, with_request=with_request)
+    if record is None:
         raise NotFound("turn")
-    return found
+    return record

@@ -117,7 +117,7 @@ async def test_a_short_absence_is_nobodys_business(written: Written, monkeypatch
     with written.store.failing("append"), pytest.raises(StoreError):
         await written.writer.flush()
     written.writer.report_reachable(reachable=False, since=now - 60)  # the first one counts
-    assert not written.writer.reachable
+    assert not written.writer.is_reachable()
     assert written.states == []
     await written.writer.flush()
     assert stream.stored == stream.log.end
@@ -153,7 +153,7 @@ async def test_all_is_well_only_when_the_log_has_caught_up(written: Written, mon
         await written.writer.flush()
     behind = stream.log.end
     written.writer.report_reachable(reachable=True)
-    assert written.writer.reachable
+    assert written.writer.is_reachable()
     while stream.stored < behind:
         assert written.states == [False]
         written.say(stream, "y" * 1000)
