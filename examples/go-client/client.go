@@ -14,14 +14,14 @@ import (
 
 const (
 	dialTimeout = 10 * time.Second
-	// The gateway sends a heartbeat every 15 s when it has nothing else to say.
+	// The gateway sends a heartbeat every 15 s if it sends nothing else.
 	silenceMax = 45 * time.Second
 	retryMin   = 250 * time.Millisecond
 	retryMax   = 10 * time.Second
 )
 
-// start is a turn.start. It may be sent again, as it is, until it is known to have been accepted: the turn's id makes
-// it happen once (law 6).
+// start is a turn.start. It may be sent again unchanged until it is known to have been accepted: the turn's id makes it
+// idempotent (law 6).
 type start struct {
 	Type   string          `json:"type"`
 	ID     string          `json:"id"`
@@ -32,22 +32,22 @@ type start struct {
 	Params json.RawMessage `json:"params,omitempty"`
 }
 
-// client keeps turns whole over as many sockets as that takes. With `as` in its starts one socket carries many users;
-// it has at most one turn for each of them.
+// client follows turns to their endings, and reconnects as often as necessary. With `as` in its starts, one socket carries
+// the turns of many users, at most one for each user.
 type client struct {
 	url    string
 	header http.Header
-	starts map[string]start // by user: "" without `as`
+	starts map[string]start // by user; the user is "" without `as`
 	turns  map[string]*turn
-	// cancel is closed when all turns shall be stopped.
+	// cancel is closed to cancel all turns.
 	cancel <-chan struct{}
-	// onText gets what is new; again, where it starts over.
+	// onText gets the new text. If again is true, the text starts over.
 	onText func(user, said string, again bool)
-	// onEvent is told what happens to the connection, in words.
+	// onEvent gets a message about each change of the connection.
 	onEvent func(what string)
 }
 
-// run returns when every turn has ended. An error is one that coming back doesn't mend.
+// run returns when every turn has ended. It returns only errors that a reconnect can't fix.
 func (c *client) run(ctx context.Context) error {
 	failures := 0
 	for {
@@ -62,14 +62,14 @@ func (c *client) run(ctx context.Context) error {
 		if opened {
 			failures = 0
 		}
-		// Full jitter: a thousand clients of a gateway that left don't come back in one moment.
+		// Full jitter: the clients of a gateway that shuts down don't all reconnect at the same moment.
 		wait := rand.N(min(retryMin<<min(failures, 10), retryMax))
 		failures++
 		var refused *apiError
 		if errors.As(err, &refused) {
 			wait += time.Duration(refused.RetryAfterMS) * time.Millisecond
 		}
-		c.onEvent(fmt.Sprintf("lost (%v), coming back in %v", err, wait.Round(time.Millisecond)))
+		c.onEvent(fmt.Sprintf("connection lost (%v), reconnecting in %v", err, wait.Round(time.Millisecond)))
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -78,10 +78,11 @@ func (c *client) run(ctx context.Context) error {
 	}
 }
 
-// finalError is one after which a client doesn't come back unchanged.
+// finalError is an error after which the client must not reconnect unchanged.
 type finalError struct{ error }
 
-// once opens a socket and follows the turns on it until all have ended (nil) or it is lost.
+// once opens a socket and follows the turns on it. It returns nil when all of them have ended, and an error if the socket
+// is lost first.
 func (c *client) once(ctx context.Context) (opened bool, err error) {
 	ctx, done := context.WithCancel(ctx)
 	defer done()
@@ -116,7 +117,7 @@ func (c *client) once(ctx context.Context) (opened bool, err error) {
 	return true, socket.Close(websocket.StatusNormalClosure, "")
 }
 
-// dial opens a socket with the settings of the library as they are: the gateway's frames fit its limit of 32 KiB.
+// dial opens a socket with the library's default settings: the gateway's frames are below its limit of 32 KiB.
 func (c *client) dial(ctx context.Context) (*websocket.Conn, error) {
 	ctx, done := context.WithTimeout(ctx, dialTimeout)
 	defer done()
@@ -131,7 +132,7 @@ func (c *client) dial(ctx context.Context) (*websocket.Conn, error) {
 	return socket, err
 }
 
-// startOrResume attaches behind what is held, or starts what nothing is held of.
+// startOrResume attaches to the user's turn after the held position, or starts the turn if no event of it was received.
 func (c *client) startOrResume(ctx context.Context, socket *websocket.Conn, user string) error {
 	held, asked := c.turns[user], c.starts[user]
 	if held.ended != "" {
@@ -140,28 +141,28 @@ func (c *client) startOrResume(ctx context.Context, socket *websocket.Conn, user
 	if held.Seq == 0 {
 		return send(ctx, socket, asked)
 	}
-	c.onEvent(fmt.Sprintf("resuming %s behind %d", asked.Turn, held.Seq))
+	c.onEvent(fmt.Sprintf("resuming %s after %d", asked.Turn, held.Seq))
 	return send(ctx, socket, map[string]any{
 		"type": "turn.attach", "id": "attach " + user, "as": optional(user),
 		"positions": map[string]position{asked.Turn: held.position},
 	})
 }
 
-// take folds in a frame of a turn, and looks for what went wrong in an answer.
+// take applies a frame to its turn, and returns the error in an answer.
 func (c *client) take(f frame) error {
 	if f.Type == "error" {
 		if f.Error.Retryable {
-			return f.Error // come back: the start or the attach is sent again
+			return f.Error // after the reconnect, the start or the attach is sent again
 		}
 		return finalError{f.Error}
 	}
 	if f.Type == "going_away" {
-		c.onEvent("the gateway leaves")
+		c.onEvent("the gateway is shutting down")
 		return nil
 	}
 	for _, attached := range f.Result.Turns {
 		if attached.Error != nil {
-			return finalError{attached.Error} // gone: its message is in the history
+			return finalError{attached.Error} // for example gone: the turn's message is in the history
 		}
 	}
 	if f.Type == "turn.detached" {
@@ -190,7 +191,7 @@ func (c *client) allEnded() bool {
 	return true
 }
 
-// next reads one frame. The codes 44xx mean: don't come back unchanged.
+// next reads one frame. After a close code 44xx, the client must not reconnect unchanged.
 func next(ctx context.Context, socket *websocket.Conn) (frame, error) {
 	ctx, done := context.WithTimeout(ctx, silenceMax)
 	defer done()
@@ -216,7 +217,7 @@ func send(ctx context.Context, socket *websocket.Conn, request any) error {
 	return socket.Write(ctx, websocket.MessageText, data)
 }
 
-// optional is null for an empty text: `as` may be absent or null, not empty.
+// optional returns nil for an empty text: `as` may be absent or null, but not empty.
 func optional(text string) any {
 	if text == "" {
 		return nil

@@ -1,7 +1,7 @@
-// Command go-client asks a Turnwire gateway, and prints the answer as it comes. When the connection is lost it comes
-// back and goes on behind the last character; on an interrupt it stops the turn and waits for its ending.
+// Command go-client runs a turn at a Turnwire gateway, and prints the answer while it streams. If the connection is lost,
+// it reconnects and continues after the last character. On an interrupt, it cancels the turn and waits for its ending.
 //
-// With -as, one socket carries a turn for each of many users, as a backend's would.
+// With -as, one socket carries a turn for each of several users, like the socket of a backend.
 package main
 
 import (
@@ -26,14 +26,14 @@ func main() {
 }
 
 func run() error {
-	url := flag.String("url", "ws://127.0.0.1:8000/ws", "the gateway, or a proxy before it")
-	id := flag.String("turn", newID(), "the turn's id: asking twice with it asks once")
-	model := flag.String("model", "", "the gateway's default without it")
-	params := flag.String("params", "", `tuning, as JSON: {"temperature":0.5}`)
-	users := flag.String("as", "", "users to speak for, with commas between them; needs the scope as")
+	url := flag.String("url", "ws://127.0.0.1:8000/ws", "URL of the gateway, or of a proxy in front of it")
+	id := flag.String("turn", newID(), "the turn's id: a start that is repeated with it has no effect")
+	model := flag.String("model", "", "model (default: the gateway's default model)")
+	params := flag.String("params", "", `parameters as JSON, such as {"temperature":0.5}`)
+	users := flag.String("as", "", "comma-separated users to act for; requires the scope as")
 	flag.Parse()
 	if flag.NArg() != 1 {
-		return fmt.Errorf("say what to ask: go-client [options] INPUT")
+		return fmt.Errorf("the input is missing: go-client [options] INPUT")
 	}
 
 	interrupted, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -67,7 +67,7 @@ func run() error {
 
 func newID() string {
 	random := make([]byte, 16)
-	_, _ = rand.Read(random) // which doesn't fail where Go runs
+	_, _ = rand.Read(random) // crypto/rand doesn't fail on the platforms of Go
 	return "go-" + hex.EncodeToString(random)
 }
 
@@ -78,7 +78,7 @@ func printText(_, said string, again bool) {
 	fmt.Print(said)
 }
 
-// report says how the turns ended; what was said for many users as a line of JSON for each.
+// report prints how the turns ended. For a turn of -as, it also prints the text, as a line of JSON.
 func report(c *client) error {
 	var failed error
 	lines := json.NewEncoder(os.Stdout)

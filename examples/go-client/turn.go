@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// frame is every field of a server frame that this client looks at. What it doesn't know it ignores.
+// frame has the fields of server frames that this client reads. It ignores all others.
 type frame struct {
 	Type   string    `json:"type"`
 	ID     string    `json:"id"`
@@ -36,13 +36,13 @@ type apiError struct {
 
 func (e *apiError) Error() string { return e.Code + ": " + e.Message }
 
-// position is what a client holds of a turn, and where it can go on.
+// position says which events of a turn the client has received. The turn can be continued from it.
 type position struct {
 	Epoch int64 `json:"epoch"`
 	Seq   int64 `json:"seq"`
 }
 
-// turn folds the frames of one turn, and holds the gateway to laws 1 and 2 of docs/protocol.md.
+// turn builds the text of one turn from its frames, and checks laws 1 and 2 of docs/protocol.md.
 type turn struct {
 	position
 	ended string // the type of its ending
@@ -51,7 +51,7 @@ type turn struct {
 	text  strings.Builder // of its text parts
 }
 
-// take folds a frame in and returns what is new of the text; again says that the text starts over.
+// take applies a frame and returns the new text. If again is true, the text starts over.
 func (t *turn) take(f frame) (said string, again bool, err error) {
 	if t.ended != "" {
 		return "", false, fmt.Errorf("law 2: %s after %s", f.Type, t.ended)
@@ -67,7 +67,7 @@ func (t *turn) take(f frame) (said string, again bool, err error) {
 		after = *f.After
 	}
 	if after != t.Seq {
-		return "", false, fmt.Errorf("law 1: %s continues %d, and %d is held", f.Type, after, t.Seq)
+		return "", false, fmt.Errorf("law 1: %s continues seq %d, but the last seq is %d", f.Type, after, t.Seq)
 	}
 	t.Seq = f.Seq
 	switch f.Type {

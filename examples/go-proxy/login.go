@@ -19,14 +19,14 @@ const loginPage = `<!doctype html><html lang="en"><meta charset="utf-8"><title>S
 <label>Password <input name="password" type="password" autocomplete="current-password" required></label>
 <button>Sign in</button></form></html>`
 
-// login is the proxy's own sign-in, as small as one can be. Put yours in its place; whoever says who the user
-// is, and until when, is all that the rest asks for.
+// login is a minimal sign-in. Replace it with your own: the rest of the proxy needs only the user's name and the
+// time at which the session ends.
 type login struct {
 	secret    []byte
 	passwords map[string]string
 }
 
-// user tells who sent the request: by the cookie, or by the same token as a bearer.
+// user returns the user of the request, from the session cookie or from the same token as a bearer.
 func (l login) user(r *http.Request) (claims, bool) {
 	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		return verify(l.secret, token, time.Now())
@@ -45,7 +45,7 @@ func (l login) show(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (l login) enter(w http.ResponseWriter, r *http.Request) {
-	// Nobody is signed in by a form of another site, as somebody whom that site chose.
+	// Refuse forms of other sites, so that no other site can sign a client in as a user of its choice.
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
 		http.Error(w, "Sign in on this site.", http.StatusForbidden)
 		return
@@ -55,7 +55,7 @@ func (l login) enter(w http.ResponseWriter, r *http.Request) {
 	password, known := l.passwords[name]
 	given, wanted := sha256.Sum256([]byte(r.PostFormValue("password"))), sha256.Sum256([]byte(password))
 	if same := subtle.ConstantTimeCompare(given[:], wanted[:]) == 1; !known || !same {
-		http.Error(w, "This name and password don't fit. Try again.", http.StatusForbidden)
+		http.Error(w, "The name or the password is wrong. Try again.", http.StatusForbidden)
 		return
 	}
 	session := claims{User: name, Expires: time.Now().Add(sessionLifetime).Unix()}

@@ -1,5 +1,5 @@
-// Command go-proxy is a reverse proxy in front of a Turnwire gateway: it signs its users in, tells the
-// gateway who each of them is, and carries pages, API, event streams and WebSockets on one address.
+// Command go-proxy is a reverse proxy in front of a Turnwire gateway. It signs users in, names the user of each
+// request to the gateway, and serves the page, the API, event streams and WebSockets on one address.
 package main
 
 import (
@@ -20,22 +20,22 @@ const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
 
-	// After SIGTERM, plain requests have this long to finish. Sockets are not waited for: they would
-	// never end by themselves, and a Turnwire client resumes its turns where it left them.
+	// shutdownTimeout is the time for plain requests to finish after SIGTERM. The proxy doesn't wait for sockets: they
+	// never end by themselves, and a Turnwire client resumes its turns.
 	shutdownTimeout = 10 * time.Second
 	closeTimeout    = 2 * time.Second
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	// Once asked to leave, a second signal ends the process as it would any other.
+	// After the first signal, a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
 	if err := run(ctx); err != nil {
 		log.Fatal("go-proxy: ", err)
 	}
 }
 
-// run serves until ctx ends, then lets go of what is still open.
+// run serves until ctx ends, and then closes the open connections.
 func run(ctx context.Context) error {
 	settings, err := readSettings(os.Getenv)
 	if err != nil {
@@ -46,8 +46,8 @@ func run(ctx context.Context) error {
 		return err
 	}
 
-	// An upgraded connection is the proxy's own; the server neither counts nor closes it. Requests
-	// inherit this context: ending it ends them, upgraded or not.
+	// http.Server neither tracks nor closes upgraded connections. All requests inherit this context, so
+	// ending it ends them, upgraded or not.
 	requests, endRequests := context.WithCancel(context.Background())
 	defer endRequests()
 	var open sync.WaitGroup
@@ -60,7 +60,7 @@ func run(ctx context.Context) error {
 			handler.ServeHTTP(w, r)
 		}),
 		BaseContext: func(net.Listener) context.Context { return requests },
-		// No ReadTimeout and no WriteTimeout: both would cut a long answer in the middle.
+		// No ReadTimeout and no WriteTimeout: either would cut off a long answer.
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 	}
@@ -86,8 +86,8 @@ func run(ctx context.Context) error {
 	return err
 }
 
-// waitFor waits until group is done, but no longer than timeout: a client that has stopped reading
-// would hold its connection, and us, for ever.
+// waitFor waits until group is done, but at most for timeout: a client that has stopped reading would keep its
+// connection open forever.
 func waitFor(group *sync.WaitGroup, timeout time.Duration) {
 	done := make(chan struct{})
 	go func() {

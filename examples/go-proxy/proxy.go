@@ -17,13 +17,13 @@ const (
 
 type userKey struct{}
 
-// newHandler serves the sign-in, and forwards what the gateway has for users. The rest of the gateway, such as
-// its health and metrics, is not for them.
+// newHandler serves the sign-in, and forwards the gateway's paths that users need. Other paths of the gateway, such as
+// health and metrics, are not forwarded.
 func newHandler(s settings) http.Handler {
-	door := login{secret: s.sessionSecret, passwords: s.passwords}
+	signIn := login{secret: s.sessionSecret, passwords: s.passwords}
 	proxy := newProxy(s)
 	forward := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		user, known := door.user(r)
+		user, known := signIn.user(r)
 		switch {
 		case known:
 			proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey{}, user)))
@@ -34,9 +34,9 @@ func newHandler(s settings) http.Handler {
 		}
 	})
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /login", door.show)
-	mux.HandleFunc("POST /login", door.enter)
-	mux.HandleFunc("POST /logout", door.leave)
+	mux.HandleFunc("GET /login", signIn.show)
+	mux.HandleFunc("POST /login", signIn.enter)
+	mux.HandleFunc("POST /logout", signIn.leave)
 	for _, path := range []string{
 		"/{$}", "/static/", "/ws", "/v1", "/v1/", "/docs", "/openapi.json", "/asyncapi.json",
 	} {
@@ -45,18 +45,18 @@ func newHandler(s settings) http.Handler {
 	return mux
 }
 
-// newProxy forwards requests of known users to the gateway. httputil.ReverseProxy carries WebSocket upgrades by itself.
+// newProxy forwards requests of signed-in users to the gateway. httputil.ReverseProxy supports WebSocket upgrades.
 func newProxy(s settings) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(s.gateway)
-			// A browser sends the Origin of the page that it loaded from here, and the gateway lets a
-			// socket in only if Origin and Host agree. So Host has to stay what the browser asked for.
+			// A browser sends the Origin of the page, which it loaded from this proxy. The gateway accepts a socket only if
+			// Origin and Host match, so the proxy keeps the Host of the request.
 			r.Out.Host = r.In.Host
-			// Whatever X-Forwarded-* the client made up is gone by now; these say what we saw.
+			// The client's own X-Forwarded-* headers have been removed. These describe the actual connection.
 			r.SetXForwarded()
-			// What says who this is comes from us alone; a client's own words for it are dropped. The
-			// user's cookie is ours, and none of the gateway's business.
+			// Only the proxy names the user: the client's own credential and identity are replaced. The session cookie is
+			// for the proxy only and is removed.
 			user := r.In.Context().Value(userKey{}).(claims)
 			r.Out.Header.Del("Cookie")
 			r.Out.Header.Set("Authorization", "Bearer "+s.serviceKey)
@@ -64,23 +64,23 @@ func newProxy(s settings) *httputil.ReverseProxy {
 		},
 		Transport: &http.Transport{
 			DialContext: (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
-			// The gateway's bytes go through as they are, instead of being unpacked here.
+			// Pass responses through without decompressing them.
 			DisableCompression:  true,
 			MaxIdleConnsPerHost: 64,
 			IdleConnTimeout:     90 * time.Second,
 			// No ResponseHeaderTimeout: a model may think for minutes before its first token.
 		},
-		// Send each write on at once: a buffered token is a late token.
+		// Forward each write at once, because buffering delays tokens.
 		FlushInterval: -1,
-		// While the gateway restarts, clients hear that coming back helps. The log has no query: tickets are in it.
+		// While the gateway restarts, tell clients to retry. Queries aren't logged, because they contain tickets.
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			log.Printf("%s %s: %v", r.Method, r.URL.Path, err)
-			refuse(w, http.StatusServiceUnavailable, "shutting_down", "The gateway is away. Come back in a second.", time.Second)
+			refuse(w, http.StatusServiceUnavailable, "shutting_down", "The gateway can't be reached. Try again in a second.", time.Second)
 		},
 	}
 }
 
-// refuse answers as the gateway does, so that its clients understand.
+// refuse sends an error in the gateway's format, so that its clients understand it.
 func refuse(w http.ResponseWriter, status int, code, message string, retryAfter time.Duration) {
 	said := map[string]any{"code": code, "message": message, "retryable": retryAfter > 0}
 	if retryAfter > 0 {

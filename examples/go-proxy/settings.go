@@ -10,7 +10,7 @@ import (
 
 const secretBytesMin = 32
 
-// settings are what the environment says; README.md has the table.
+// settings are read from the environment. README.md describes the variables.
 type settings struct {
 	listen         string
 	gateway        *url.URL
@@ -40,20 +40,20 @@ func readSettings(getenv func(string) string) (settings, error) {
 		passwords:      map[string]string{},
 	}
 	if read.serviceKey == "" {
-		return settings{}, errors.New("TURNWIRE_KEY is missing: make one with turnwire keys new --service proxy")
+		return settings{}, errors.New("TURNWIRE_KEY is missing: create one with turnwire keys new --service proxy")
 	}
 	if len(read.identitySecret) < secretBytesMin {
-		return settings{}, fmt.Errorf("TURNWIRE_IDENTITY_SECRET needs %d bytes or more, the same as the gateway's", secretBytesMin)
+		return settings{}, fmt.Errorf("TURNWIRE_IDENTITY_SECRET must have %d bytes or more, and be the same as the gateway's", secretBytesMin)
 	}
 	if len(read.sessionSecret) == 0 {
-		// Good for one process: when it ends, everybody signs in again.
+		// A secret for this process only: after a restart, all users have to sign in again.
 		read.sessionSecret = make([]byte, secretBytesMin)
 		if _, err := rand.Read(read.sessionSecret); err != nil {
 			return settings{}, err
 		}
 	}
 	if string(read.sessionSecret) == string(read.identitySecret) {
-		return settings{}, errors.New("SESSION_SECRET is TURNWIRE_IDENTITY_SECRET: a cookie would be an identity")
+		return settings{}, errors.New("SESSION_SECRET must differ from TURNWIRE_IDENTITY_SECRET, or a session cookie would be a valid identity")
 	}
 	for _, pair := range strings.Split(getenv("USERS"), ",") {
 		if name, password, ok := strings.Cut(pair, ":"); ok && name != "" && password != "" {
@@ -66,7 +66,7 @@ func readSettings(getenv func(string) string) (settings, error) {
 	return read, nil
 }
 
-// gatewayURL reads the gateway's address, which has to be an absolute http or https URL.
+// gatewayURL parses the gateway's URL, which must be absolute, with http or https.
 func gatewayURL(raw string) (*url.URL, error) {
 	gateway, err := url.Parse(raw)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// claims say who somebody is, and until when that counts (Unix seconds).
+// claims name a user, and the time at which the token expires (Unix seconds).
 type claims struct {
 	User    string `json:"sub"`
 	Expires int64  `json:"exp"`
@@ -17,17 +17,18 @@ type claims struct {
 
 var tokenHeader = base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`))
 
-// sign makes a JWT.
+// sign returns a JWT with these claims.
 func sign(secret []byte, said claims) string {
 	payload, err := json.Marshal(said)
 	if err != nil {
-		panic(err) // a text and a number
+		panic(err) // can't happen: a text and a number
 	}
 	body := tokenHeader + "." + base64.RawURLEncoding.EncodeToString(payload)
 	return body + "." + mac(secret, body)
 }
 
-// verify reads a token of ours. It looks for no algorithm in it: a token that names another was not made here.
+// verify returns the claims of a token that sign made. The header must be exactly tokenHeader, so a token can't choose
+// another algorithm.
 func verify(secret []byte, token string, now time.Time) (claims, bool) {
 	var said claims
 	body, ours := strings.CutPrefix(token, tokenHeader+".")
