@@ -24,9 +24,9 @@ def read_secret(given: str) -> str:
     except OSError as error:
         raise ValueError(f"the file {path!r} can't be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise ValueError(f"the file {path!r} isn't text in UTF-8") from None
+        raise ValueError(f"the file {path!r} isn't UTF-8 text") from None
     if not line:
-        raise ValueError(f"the file {path!r} has nothing in its first line")
+        raise ValueError(f"the first line of the file {path!r} is empty")
     return line
 
 

@@ -76,11 +76,11 @@ def _ask(settings: Settings, method: str, what: str, body: dict[str, str] | None
             error = json.load(refused)["error"]
             said = f"{error['message']} ({error['code']})"
         except (ValueError, KeyError, TypeError):
-            said = f"No gateway answers there: {refused.code}."
+            said = f"No gateway at {base}: it returned {refused.code}. Set the address of the instance with --url."
         fail(said, FAILED)
     except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        fail(f"{base} can't be reached: {reason}. Say where the instance is with --url.", FAILED)
+        fail(f"{base} can't be reached: {reason}. Set the address of the instance with --url.", FAILED)
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

@@ -33,9 +33,7 @@ def run(options: Namespace) -> None:
     named = options.scopes.split(",") if options.scopes else [*DEFAULT_SCOPES, *(["as"] if options.service else [])]
     unknown = set(named) - SCOPES
     if unknown:
-        fail(
-            f"There is no scope {', '.join(sorted(unknown))}. Choose from {', '.join(sorted(SCOPES))}.", WRONGLY_CALLED
-        )
+        fail(f"Unknown scope {', '.join(sorted(unknown))}. Choose from {', '.join(sorted(SCOPES))}.", WRONGLY_CALLED)
     try:
         key, line = new_key(
             user=options.user,
@@ -44,6 +42,6 @@ def run(options: Namespace) -> None:
             lifetime_s=None if options.days is None else options.days * 86_400,
         )
     except ValueError as error:
-        fail(f"That makes no key: {error}.", WRONGLY_CALLED)
+        fail(f"Can't create the key: {error}. Correct the options.", WRONGLY_CALLED)
     print(f"The key, shown only once: {key}\nThe line for the file of TURNWIRE_API_KEYS:", file=sys.stderr)
     print(line)

@@ -38,14 +38,14 @@ def settings_of(options: Namespace) -> Settings:
         first = error.errors()[0]
         said = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
-            fail(f"The settings don't fit together: {said}.", WRONGLY_CALLED)
+            fail(f"Conflicting settings: {said}.", WRONGLY_CALLED)
         name, variables = configuration.variables_of(str(first["loc"][0]))
         if name in given:
             wrong = option_of(name)
         else:
             known = configuration.environment()
             wrong = " or ".join([one for one in variables if one in known] or variables)
-        fail(f"{wrong} is wrong: {said}. See the README for what it may be.", WRONGLY_CALLED)
+        fail(f"{wrong} is invalid: {said}. See the README for valid values.", WRONGLY_CALLED)
     warn_of_onlookers(given, settings)
     return settings
 

@@ -49,15 +49,15 @@ def run(options: Namespace) -> None:
     _leave_no_core()
     if settings.loopback_only and not is_loopback(settings.host):
         fail(
-            f"Auth is off, so {settings.host} would let everyone on the network in. Listen on 127.0.0.1, "
-            "or set TURNWIRE_INSECURE=1 if that is what you want.",
+            f"Auth is off, so listening on {settings.host} would admit every client on the network. Listen on "
+            "127.0.0.1, set TURNWIRE_AUTH, or set TURNWIRE_INSECURE=1 to admit every client.",
             FAILED,
         )
     if settings.workers > 1:
         if not settings.store_url.startswith("redis"):
             fail(
-                f"{settings.workers} workers need a store that they can share. Start Redis and add "
-                "--store redis://HOST:PORT, or leave --workers out.",
+                f"{settings.workers} workers require a shared store. Start Redis and add --store redis://HOST:PORT, "
+                "or leave --workers out.",
                 WRONGLY_CALLED,
             )
         serve_with_workers(settings)
@@ -104,7 +104,7 @@ def serve_with_workers(settings: Settings) -> NoReturn:
 
 
 def _fail_to_listen(settings: Settings, error: OSError) -> NoReturn:
-    fail(f"Can't listen on {settings.host}:{settings.port}: {error.strerror}. Choose another with --port.", FAILED)
+    fail(f"Can't listen on {settings.host}:{settings.port}: {error.strerror}. Choose another port with --port.", FAILED)
 
 
 def _serve_on(listening: socket.socket, settings: Settings, on_ready: Callable[[str], None]) -> None:

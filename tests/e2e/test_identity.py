@@ -558,13 +558,13 @@ async def test_one_slow_user_of_many_is_dropped_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"TURNWIRE_AUTH": "jwt"}, "needs a key"),
-        ({"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": "short"}, "TURNWIRE_JWT_SECRET is wrong"),
-        ({"TURNWIRE_JWT_SECRET": SECRET}, "doesn't say jwt"),
+        ({"TURNWIRE_AUTH": "jwt"}, "requires a key"),
+        ({"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": "short"}, "TURNWIRE_JWT_SECRET is invalid"),
+        ({"TURNWIRE_JWT_SECRET": SECRET}, "doesn't include jwt"),
         ({**JWT, "TURNWIRE_JWT_ALGORITHMS": "RS256"}, "doesn't fit the key"),
         ({"TURNWIRE_AUTH": "keys"}, "TURNWIRE_API_KEYS"),
         ({"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": "no-such-file"}, "turnwire keys new"),
-        ({"TURNWIRE_AUTH": "sometimes"}, "TURNWIRE_AUTH is wrong"),
+        ({"TURNWIRE_AUTH": "sometimes"}, "TURNWIRE_AUTH is invalid"),
     ],
 )
 async def test_what_can_not_protect_does_not_start(environment: dict[str, str], words: str, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_without_arguments_it_takes_the_commands(served: list[Settings], monkeyp
         (["fly"], 2, "invalid choice"),
         (["--nonsense"], 2, "unrecognized"),
         (["--port", "http"], 2, "invalid int"),
-        (["--port", "70000"], 2, "--port is wrong"),
+        (["--port", "70000"], 2, "--port is invalid"),
         (["--log-level", "loud"], 2, "invalid choice"),
         (["--host", "0.0.0.0"], 1, "TURNWIRE_INSECURE=1"),
         (["--host", "example.com"], 1, "Listen on 127.0.0.1"),
@@ -87,7 +87,7 @@ def test_a_wrong_variable_is_explained(
     with pytest.raises(SystemExit) as left:
         command.main([])
     assert left.value.code == 2
-    assert f"turnwire: {variable} is wrong: Input should be a valid" in capsys.readouterr().err
+    assert f"turnwire: {variable} is invalid: Input should be a valid" in capsys.readouterr().err
 
 
 def test_with_leave_the_network_may_come_in(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:

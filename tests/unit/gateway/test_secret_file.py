@@ -30,9 +30,9 @@ def test_what_is_no_file_is_the_value() -> None:
     ("content", "words"),
     [
         (None, "can't be read (No such file or directory)"),
-        (b"", "nothing in its first line"),
-        (f"\n{URL}\n".encode(), "nothing in its first line"),
-        (f"{URL}\xff".encode("latin-1"), "isn't text"),
+        (b"", "first line of the file"),
+        (f"\n{URL}\n".encode(), "first line of the file"),
+        (f"{URL}\xff".encode("latin-1"), "isn't UTF-8 text"),
     ],
     ids=["missing", "empty", "an empty line", "bytes"],
 )

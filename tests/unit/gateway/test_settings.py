@@ -176,17 +176,17 @@ JWT = {"auth": "jwt", "jwt_secret": "x" * 32}
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"auth": "jwt"}, "needs a key"),
+        ({"auth": "jwt"}, "requires a key"),
         ({**JWT, "jwt_public_key": "key.pem"}, "both set"),
-        ({"jwt_secret": "x" * 32}, "doesn't say jwt"),
-        ({"auth": "keys"}, "belong together"),
-        ({"api_keys": "keys"}, "belong together"),
+        ({"jwt_secret": "x" * 32}, "doesn't include jwt"),
+        ({"auth": "keys"}, "require each other"),
+        ({"api_keys": "keys"}, "require each other"),
         ({"identity_secret": "x" * 32}, "auth is off"),
         ({**JWT, "identity_secret": "x" * 32, "identity_jwks_url": "http://h/"}, "both set"),
         ({"auth": "jwt", "jwt_secret": "x" * 31}, "at least 32"),
         ({"auth": "jwt", "jwt_jwks_url": "file:///etc/passwd"}, "match pattern"),
         ({"auth": "everyone"}, "'none', 'jwt'"),
-        ({"body_bytes": 200_000_000}, "TURNWIRE_BODIES_BYTES has to be"),
+        ({"body_bytes": 200_000_000}, "TURNWIRE_BODIES_BYTES must be"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(fields: dict[str, Any], words: str) -> None:

@@ -34,7 +34,7 @@ def test_a_service_may_speak_for_its_users(capsys: pytest.CaptureFixture[str]) -
         (["keys"], "ACTION"),
         (["keys", "new"], "--user"),
         (["keys", "new", "--user", "a", "--service", "b"], "not allowed with"),
-        (["keys", "new", "--user", "a", "--scopes", "fly"], "no scope fly"),
+        (["keys", "new", "--user", "a", "--scopes", "fly"], "Unknown scope fly"),
         (["keys", "new", "--user", "a", "--scopes", "as"], "requires `service`"),
         (["keys", "new", "--user", ""], "a user name must"),
     ],

@@ -51,7 +51,7 @@ def test_settings_that_do_not_fit_together_are_said(
     with pytest.raises(SystemExit) as left:
         settings_of(Namespace())
     assert left.value.code == 2
-    assert "don't fit together: TURNWIRE_AUTH=jwt needs a key" in capsys.readouterr().err
+    assert "Conflicting settings: TURNWIRE_AUTH=jwt requires a key" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "option"), [("store", "--store"), ("admin_token", "--token")])
@@ -63,5 +63,5 @@ def test_a_file_that_is_missing_is_said_of_its_option(
         settings_of(Namespace(**{name: f"@{tmp_path / 'none'}"}))
     assert left.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"turnwire: {option} is wrong: the file ")
+    assert said.startswith(f"turnwire: {option} is invalid: the file ")
     assert "none' can't be read" in said

@@ -31,7 +31,7 @@ class FakeServer:
         (["--store", "postgres://host"], "Unknown store"),
         (["--store", "redis://:s3cret@127.0.0.1:1/0"], "can't be reached. Is Redis running at 127.0.0.1:1?"),
         (["--store", f"sqlite:///{Path(__file__)}"], "test_serve.py"),
-        (["--port", "{taken}"], "Choose another with --port"),
+        (["--port", "{taken}"], "Choose another port with --port"),
     ],
     ids=["store", "unreachable", "no-database", "port"],
 )
