@@ -125,7 +125,7 @@ async def connections(context: RequestContext) -> Response:
             transport=one.transport,
             opened_at=rfc3339(one.opened_ms),
             turns=len(one.outbox.attachments),
-            waiting_bytes=one.outbox.waiting,
+            waiting_bytes=one.outbox.waiting_bytes,
         )
         for one in context.services.clients.all()
         if user in {None, one.user}
@@ -177,7 +177,7 @@ async def close(context: RequestContext) -> Response:
             f"This instance has no connection {asked.connection}. Check the id and the instance.",
             path="connection",
         )
-    found.dismiss(CLOSED)
+    found.close_permanently(CLOSED)
     return Json(Nothing(), 200, NO_STORE)
 
 

@@ -16,7 +16,7 @@ from gateway.requests.services import Services
 from gateway.telemetry.tracing import adopt_trace_context
 from gateway.turns.error_mapping import as_api_error
 
-NOBODY = Principal(user="")
+ANONYMOUS = Principal(user="")
 
 
 class Endpoint:
@@ -36,7 +36,7 @@ class Endpoint:
         operation = self._operations["GET" if method == "HEAD" else method]
         services: Services = scope["state"]["services"]
         adopt_trace_context(scope["headers"])
-        context = RequestContext(operation, services, NOBODY, scope, receive, send)
+        context = RequestContext(operation, services, ANONYMOUS, scope, receive, send)
         try:
             if not operation.public:
                 await self._admit(context)
@@ -59,7 +59,7 @@ class Endpoint:
     async def _admit(self, context: RequestContext) -> None:
         """Check the origin, authenticate the caller, and count the request for the rate limit. Raises `ApiError`."""
         origin.check_origin(context.scope["headers"], context.services.settings)
-        context.principal = await context.services.authenticator.of(
+        context.principal = await context.services.authenticator.authenticate(
             context.scope["headers"], context.scope["query_string"]
         )
         context.services.limits.check_request(context.principal.user, context.operation.request)

@@ -68,7 +68,7 @@ class RequestContext:
         limits.large_bodies.check(self.principal.user)
         with self.services.authenticator.admit(self.principal) as access:
             body = await read_body(self.headers, self.receive, bytes_max, self._keep, values)
-        access.check_held(self.principal.scopes)
+        access.check_active(self.principal.scopes)
         self.principal = access.principal
         limits.large_bodies.charge(self.principal.user, len(body))
         return body
@@ -94,7 +94,7 @@ class RequestContext:
         """
         if stays and self.services.runner.draining:
             raise ApiError("shutting_down", retry_after_ms=1000)
-        host = origin.host_of(self.scope) if stays else None
+        host = origin.client_host(self.scope) if stays else None
         return HttpSession(self.services, self.principal, reads=reads, host=host)
 
 

@@ -36,7 +36,7 @@ async def ask(context: RequestContext) -> Response:
     else:
         request = from_query(operation.request, context.path, query)
     async with context.session() as session:
-        result = await session.ask(request)  # type: ignore[arg-type]
+        result = await session.handle(request)  # type: ignore[arg-type]
     answer = operation.answers[0]
     headers = dict(NO_STORE)
     if answer.status == 201:

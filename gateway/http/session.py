@@ -46,7 +46,7 @@ class HttpSession:
         host: str | None = None,
     ) -> None:
         settings = services.settings
-        self._permit = services.limits.permit()
+        self._permit = services.limits.connection_permit()
         self._principal = principal
         self._host = host
         self.id = new_id("cn")
@@ -61,11 +61,11 @@ class HttpSession:
         self._clients = services.clients
         self._sent_at = asyncio.get_running_loop().time()
         self.outbox = Outbox(JSON, settings.outbox_bytes if reads else UNBOUNDED, self.changed.set, self._on_overflow)
-        self._access = services.authenticator.admit(principal, on_ended=self._on_ended)
+        self._credential = services.authenticator.admit(principal, on_ended=self._on_ended)
         self._session = Session(
             services,
             principal.user,
-            self._access,
+            self._credential,
             self.outbox,
             _no_work,
             _not_broken,
@@ -91,19 +91,19 @@ class HttpSession:
 
     def _release(self) -> None:
         self._session.close()
-        self._access.release()
+        self._credential.release()
         self._permit.release()
 
-    async def ask(self, request: AnyRequest) -> Any:
+    async def handle(self, request: AnyRequest) -> Any:
         """Return the result of `request`. Raises `ApiError`."""
-        result = await self._session.ask(request)
+        result = await self._session.handle(request)
         return result.result if isinstance(result, OrderedResult) else result
 
     def sent(self) -> None:
         """Record that a frame was sent now, for the heartbeat."""
         self._sent_at = asyncio.get_running_loop().time()
 
-    def beat(self, now: float, interval_s: float) -> None:
+    def send_heartbeat(self, now: float, interval_s: float) -> None:
         """Send a heartbeat if nothing was sent for `interval_s` seconds. `now` is the loop's time."""
         if self._reads and now - self._sent_at >= interval_s:
             self._sent_at = now
@@ -113,7 +113,7 @@ class HttpSession:
         """Stop once the outbox is sent, so that the client continues on another instance."""
         self._stop(ApiError("shutting_down", retry_after_ms=1000))
 
-    def dismiss(self, reason: str) -> None:
+    def close_permanently(self, reason: str) -> None:
         """Stop at once; the client must not reconnect by itself."""
         self._stop(ApiError("forbidden", reason))
         self.interrupted.set()

@@ -67,7 +67,7 @@ async def _ask(context: RequestContext, session: HttpSession) -> TurnPlaced:
 
     The turn holds the input from then on, so the memory for the body is released.
     """
-    accepted: TurnPlaced = await session.ask(await _read_start(context))
+    accepted: TurnPlaced = await session.handle(await _read_start(context))
     context.drop_body()
     return accepted
 
@@ -88,7 +88,7 @@ async def _stream(
 
 
 async def _attach(session: HttpSession, request: p.TurnAttach) -> None:
-    attached: Attached = await session.ask(request)
+    attached: Attached = await session.handle(request)
     (answer,) = attached.turns.values()
     if answer.error is not UNSET:
         raise _as_error(answer.error)
@@ -107,7 +107,7 @@ async def _outcome(context: RequestContext) -> Response:
         accepted = await _ask(context, session)
         turn = accepted.turn
         await _until_ended(context, session, turn)
-        view: TurnView = await session.ask(p.TurnGet(turn=turn))
+        view: TurnView = await session.handle(p.TurnGet(turn=turn))
     status = 200 if view.error is UNSET else CODES[view.error.code].http_status
     return Json(view, status, _location(context, turn))
 

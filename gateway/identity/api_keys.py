@@ -26,7 +26,7 @@ KEY_PREFIX = "tw_"
 _KEY = re.compile(r"tw_([0-9a-f]{16})_[A-Za-z0-9_-]{43}")
 _NO_HASH = bytes(32)
 
-SETTLED_S = 1.5
+REMOVAL_DELAY_S = 1.5
 """How long a key must be missing from the file before it is removed."""
 
 
@@ -98,8 +98,8 @@ class ApiKeys:
 
         Raise `ApiError` "unauthenticated" if the key is unknown or has expired.
         """
-        shaped = _KEY.fullmatch(key)
-        known = self._keys.get(shaped.group(1)) if shaped is not None else None
+        parsed = _KEY.fullmatch(key)
+        known = self._keys.get(parsed.group(1)) if parsed is not None else None
         matches = hmac.compare_digest(_hash(key), _NO_HASH if known is None else known.digest)
         if known is None or not matches:
             raise ApiError("unauthenticated", "Invalid API key. Check it, or create a new one.")
@@ -107,7 +107,7 @@ class ApiKeys:
             raise ApiError("unauthenticated", "The API key has expired. Create a new one.")
         return known
 
-    def as_it_is(self, credential: Credential) -> Credential | None:
+    def current(self, credential: Credential) -> Credential | None:
         """Return the credential in the key's line as the file is now.
 
         Return None if the line is gone, or has another hash or another user.
@@ -129,8 +129,10 @@ class ApiKeys:
             raise self._unreadable(error) from None
         now = self._clock()
         self._missing = {key_id: self._missing.get(key_id, now) for key_id in self._keys.keys() - self._found.keys()}
-        waiting = {key_id: self._keys[key_id] for key_id, since in self._missing.items() if now - since < SETTLED_S}
-        before, self._keys = self._keys, {**self._found, **waiting}
+        pending = {
+            key_id: self._keys[key_id] for key_id, since in self._missing.items() if now - since < REMOVAL_DELAY_S
+        }
+        before, self._keys = self._keys, {**self._found, **pending}
         return self._keys != before
 
     def _read(self) -> Keys:

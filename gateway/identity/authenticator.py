@@ -171,7 +171,9 @@ class Authenticator:
         Return None if one of its keys is no longer valid, or if its service has lost the scope `as`.
         """
         keys = self._keys
-        current = [one if not one.digest else keys and keys.current(one) for one in principal.credentials]
+        current = [
+            one if not one.digest else None if keys is None else keys.current(one) for one in principal.credentials
+        ]
         known = [one for one in current if one is not None]
         if len(known) < len(current) or any("as" not in service.scopes for service in known[1:]):
             return None

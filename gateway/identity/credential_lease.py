@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
-from gateway.identity.principal import NEEDED, Principal, Scope
+from gateway.identity.principal import REQUIRED_SCOPES, Principal, Scope
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms
 from gateway.protocol.requests import Request, TurnStart
 
-FAR_S = 10 * 365 * 86_400.0
+TIMER_MAX_S = 10 * 365 * 86_400.0
 
 EXPIRED = "The credential has expired. Send auth with a new one."
 REVOKED = "The credential was revoked. Sign in again."
 NARROWED = "The credential has lost a scope that this client needs. Sign in again."
 
-LASTING: frozenset[Scope] = frozenset({"read", "as"})
+ATTACHMENT_SCOPES: frozenset[Scope] = frozenset({"read", "as"})
 """The scopes that attachments and subscriptions depend on. If one is lost, the client's access ends.
 
 The other scopes are checked with each request.
@@ -28,7 +28,7 @@ class CredentialLease:
     """The access of a connection or of one HTTP request. Call `release` when the client is gone.
 
     `on_expiring` is called before the credential expires, with that time in ms since 1970. `on_ended` is called with
-    the reason when access ends. `on_left` is called with the lease by `release`.
+    the reason when access ends. `on_released` is called with the lease by `release`.
     """
 
     def __init__(
@@ -40,10 +40,10 @@ class CredentialLease:
         grace_s: float,
         on_expiring: Callable[[int], None],
         on_ended: Callable[[str], None],
-        on_left: Callable[[CredentialLease], None],
+        on_released: Callable[[CredentialLease], None],
     ) -> None:
         self.principal = principal
-        self.swept: Principal | None = None
+        self.swept_principal: Principal | None = None
         """The principal when it was last checked for revocation.
 
         It differs from `principal` after an admission or a renewal; then the next sweep checks the lease.
@@ -54,10 +54,10 @@ class CredentialLease:
         self._grace_s = grace_s
         self._on_expiring = on_expiring
         self._on_ended = on_ended
-        self._on_left = on_left
-        self._warned_of: int | None = None
+        self._on_released = on_released
+        self._warned_expires_ms: int | None = None
         self._timers: list[asyncio.TimerHandle] = []
-        self._plan()
+        self._schedule_timers()
 
     def __enter__(self) -> CredentialLease:
         return self
@@ -74,13 +74,13 @@ class CredentialLease:
         other requests are served during the grace period.
         """
         principal = self.principal
-        self.check_held()
-        principal.require(NEEDED[type(request)])
+        self.check_active()
+        principal.require(REQUIRED_SCOPES[type(request)])
         expires_ms = principal.expires_ms
         if expires_ms is not None and isinstance(request, TurnStart) and now_ms() >= expires_ms:
             raise ApiError("unauthenticated", EXPIRED)
 
-    def check_held(self, scopes: frozenset[Scope] = frozenset()) -> None:
+    def check_active(self, scopes: frozenset[Scope] = frozenset()) -> None:
         """Check that the credential is not revoked and still has `scopes`.
 
         Raise `ApiError` "unauthenticated" if not.
@@ -93,22 +93,22 @@ class CredentialLease:
     async def renew(self, token: str) -> Principal:
         """Replace the credential with another one of the same user. Raises `ApiError`."""
         renewed = await self._renew(self.principal, token)
-        self.check_held()
+        self.check_active()
         self.principal = renewed
-        self._plan()
+        self._schedule_timers()
         return renewed
 
-    def change(self, principal: Principal) -> None:
+    def update(self, principal: Principal) -> None:
         """Apply changed scopes or another end of the same credential.
 
-        If it has lost a scope in `LASTING`, its access ends.
+        If it has lost a scope in `ATTACHMENT_SCOPES`, its access ends.
         """
-        narrowed = self.principal.scopes - principal.scopes
+        lost_scopes = self.principal.scopes - principal.scopes
         self.principal = principal
-        if narrowed & LASTING:
+        if lost_scopes & ATTACHMENT_SCOPES:
             self.revoke(NARROWED)
         else:
-            self._plan()
+            self._schedule_timers()
 
     def revoke(self, reason: str = REVOKED) -> None:
         """End the access, with `reason` for the client."""
@@ -118,10 +118,10 @@ class CredentialLease:
 
     def release(self) -> None:
         """Cancel the timers and report that the client is gone."""
-        self._stop()
-        self._on_left(self)
+        self._cancel_timers()
+        self._on_released(self)
 
-    def _stop(self) -> None:
+    def _cancel_timers(self) -> None:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
@@ -131,19 +131,19 @@ class CredentialLease:
 
         A client that renewed with a credential of the same end has been warned already.
         """
-        if self._warned_of != expires_ms:
-            self._warned_of = expires_ms
+        if self._warned_expires_ms != expires_ms:
+            self._warned_expires_ms = expires_ms
             self._on_expiring(expires_ms)
 
-    def _plan(self) -> None:
-        self._stop()
+    def _schedule_timers(self) -> None:
+        self._cancel_timers()
         expires_ms = self.principal.expires_ms
         if expires_ms is None:
             return
-        left_s = (expires_ms - now_ms()) / 1000
-        if left_s < FAR_S:
+        remaining_s = (expires_ms - now_ms()) / 1000
+        if remaining_s < TIMER_MAX_S:
             loop = asyncio.get_running_loop()
             self._timers = [
-                loop.call_later(max(left_s - self._warning_s, 0), self._warn, expires_ms),
-                loop.call_later(max(left_s + self._grace_s, 0), self._on_ended, EXPIRED),
+                loop.call_later(max(remaining_s - self._warning_s, 0), self._warn, expires_ms),
+                loop.call_later(max(remaining_s + self._grace_s, 0), self._on_ended, EXPIRED),
             ]

@@ -30,8 +30,8 @@ class Jwks:
     def __init__(self, url: str) -> None:
         self._url = url
         self._keys: dict[str, PyJWK] = {}
-        self._asking = asyncio.Lock()
-        self._may_ask_at = 0.0
+        self._fetch_lock = asyncio.Lock()
+        self._next_fetch_at = 0.0
 
     async def key(self, kid: str | None) -> PyJWK | None:
         """Return the key with this `kid`, or None.
@@ -41,19 +41,19 @@ class Jwks:
         if kid is None:
             return None
         if kid not in self._keys:
-            async with self._asking:
+            async with self._fetch_lock:
                 time = asyncio.get_running_loop().time
-                if kid not in self._keys and time() >= self._may_ask_at:
+                if kid not in self._keys and time() >= self._next_fetch_at:
                     await self._fetch()
-                    self._may_ask_at = time() + (COOLDOWN_S if self._keys else FAILED_COOLDOWN_S)
+                    self._next_fetch_at = time() + (COOLDOWN_S if self._keys else FAILED_COOLDOWN_S)
         if not self._keys:
             raise ApiError("internal", "The keys for checking tokens can't be fetched. Try again in a moment.")
         return self._keys.get(kid)
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Fetch the keys periodically, so that withdrawn keys are forgotten, until cancelled."""
         while True:
-            async with self._asking:
+            async with self._fetch_lock:
                 await self._fetch()
             await asyncio.sleep(REFRESH_S)
 

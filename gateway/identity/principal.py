@@ -15,13 +15,13 @@ Scope = Literal["chat", "read", "cancel", "admin", "as"]
 SCOPES: frozenset[str] = frozenset(get_args(Scope))
 DEFAULT_SCOPES: frozenset[Scope] = frozenset({"chat", "read", "cancel"})
 """The scopes of a credential that names none."""
-KEPT_FROM_BROWSERS: frozenset[Scope] = frozenset({"admin", "as"})
+BROWSER_WITHHELD_SCOPES: frozenset[Scope] = frozenset({"admin", "as"})
 """The scopes that a ticket, or a user that a service names, never gets."""
 
 SERVICE_PREFIX = "service:"
 """The prefix of the user that a service is when it speaks for itself. No other user's name may begin with it."""
 
-NEEDED: dict[type[p.Request], Scope | None] = {
+REQUIRED_SCOPES: dict[type[p.Request], Scope | None] = {
     p.Auth: None,
     p.Ping: None,
     p.TurnStart: "chat",
@@ -118,8 +118,8 @@ def known_scopes(named: Iterable[object], prefix: str = "") -> frozenset[Scope]:
 
     A credential may carry scopes for other services; they are ignored.
     """
-    given = set(named)
-    return frozenset(scope for scope in get_args(Scope) if prefix + scope in given)
+    known_names = set(named)
+    return frozenset(scope for scope in get_args(Scope) if prefix + scope in known_names)
 
 
 def check_user(user: str) -> str:

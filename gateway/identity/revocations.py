@@ -13,8 +13,8 @@ from gateway.identity.principal import Principal
 from gateway.protocol.ids import now_ms
 from store.api import Store
 
-KEPT_MS = 400 * 86_400_000
-NEWEST = "revoked"
+REVOCATION_TTL_MS = 400 * 86_400_000
+VERSION_KEY = "revoked"
 
 
 class Revocations:
@@ -32,22 +32,22 @@ class Revocations:
         await self._put(f"user:{user}", before_ms)
 
     async def _put(self, name: str, value: int) -> None:
-        await self._store.put_ephemeral(f"revoked:{name}", str(value).encode(), KEPT_MS)
-        await self._store.put_ephemeral(NEWEST, secrets.token_bytes(8), KEPT_MS)
+        await self._store.put_ephemeral(f"revoked:{name}", str(value).encode(), REVOCATION_TTL_MS)
+        await self._store.put_ephemeral(VERSION_KEY, secrets.token_bytes(8), REVOCATION_TTL_MS)
 
     async def revoked(self, principals: Sequence[Principal]) -> list[bool]:
         """Return for each principal whether it is revoked. Takes one round trip."""
-        names = sorted({name for principal in principals for name in _names(principal)})
+        names = sorted({name for principal in principals for name in _revocation_keys(principal)})
         found = dict(zip(names, await self._store.get_ephemeral(names), strict=True))
         return [_is_revoked(principal, found) for principal in principals]
 
-    async def newest(self) -> bytes | None:
+    async def version(self) -> bytes | None:
         """Return a value that changes with each revocation; None if there is none."""
-        (found,) = await self._store.get_ephemeral([NEWEST])
+        (found,) = await self._store.get_ephemeral([VERSION_KEY])
         return found
 
 
-def _names(principal: Principal) -> list[str]:
+def _revocation_keys(principal: Principal) -> list[str]:
     return [f"revoked:{name}" for one in principal.credentials for name in (one.name, f"user:{one.user}") if name]
 
 

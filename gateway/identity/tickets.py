@@ -11,7 +11,7 @@ import secrets
 import msgspec
 from msgspec import structs
 
-from gateway.identity.principal import KEPT_FROM_BROWSERS, Principal
+from gateway.identity.principal import BROWSER_WITHHELD_SCOPES, Principal
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms
 from store.api import Store
@@ -38,12 +38,12 @@ class Tickets:
         ticket = f"{TICKET_PREFIX}{secrets.token_urlsafe(24)}"
         held = structs.replace(
             principal,
-            scopes=principal.scopes - KEPT_FROM_BROWSERS,
-            withheld=principal.withheld | KEPT_FROM_BROWSERS,
+            scopes=principal.scopes - BROWSER_WITHHELD_SCOPES,
+            withheld=principal.withheld | BROWSER_WITHHELD_SCOPES,
         )
-        until_ms = now_ms() + self._ttl_ms
-        await self._store.put_ephemeral(_name(ticket), _encode(held), self._ttl_ms)
-        return ticket, until_ms
+        expires_ms = now_ms() + self._ttl_ms
+        await self._store.put_ephemeral(_key(ticket), _encode(held), self._ttl_ms)
+        return ticket, expires_ms
 
     async def redeem(self, ticket: str) -> Principal:
         """Delete the ticket and return its principal, as it was when the ticket was issued.
@@ -52,7 +52,7 @@ class Tickets:
         is used, expired or unknown, or "store_unavailable".
         """
         try:
-            held = await self._store.pop_ephemeral(_name(ticket))
+            held = await self._store.pop_ephemeral(_key(ticket))
         except StoreError:
             raise ApiError("store_unavailable") from None
         if held is None:
@@ -62,5 +62,5 @@ class Tickets:
         return _decode(held)
 
 
-def _name(ticket: str) -> str:
+def _key(ticket: str) -> str:
     return "ticket:" + hashlib.sha256(ticket.encode("utf-8", "surrogatepass")).hexdigest()

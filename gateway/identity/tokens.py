@@ -27,7 +27,7 @@ log = structlog.stdlib.get_logger("turnwire.auth")
 
 INVALID_TOKEN = "Invalid token. Get a new one."
 TOKEN_CHARS_MAX = 8192
-LAST_MOMENT_MS = 253_402_300_799_000
+EXPIRES_MAX_MS = 253_402_300_799_000
 """The end of the year 9999. RFC 3339 can't express a later time."""
 
 _SECRET_ALGORITHMS = ("HS256", "HS384", "HS512")
@@ -49,17 +49,17 @@ class Tokens:
         self._rules = rules
         self.jwks = Jwks(rules.jwks_url) if rules.jwks_url is not None else None
         self._key: Key = ""
-        possible = _PUBLIC_ALGORITHMS
+        supported = _PUBLIC_ALGORITHMS
         if rules.secret is not None:
-            self._key, possible = rules.secret, _SECRET_ALGORITHMS
+            self._key, supported = rules.secret, _SECRET_ALGORITHMS
         elif rules.public_key is not None:
-            self._key, possible = _public_key(rules)
-        self._algorithms = rules.algorithms or possible
-        foreign = set(self._algorithms) - set(possible)
-        if foreign:
+            self._key, supported = _public_key(rules)
+        self._algorithms = rules.algorithms or supported
+        unsupported = set(self._algorithms) - set(supported)
+        if unsupported:
             raise AuthSetupError(
-                f"{rules.prefix}ALGORITHMS doesn't fit the key: {', '.join(sorted(foreign))}. "
-                f"Choose from {', '.join(possible)}, or leave it out."
+                f"{rules.prefix}ALGORITHMS doesn't fit the key: {', '.join(sorted(unsupported))}. "
+                f"Choose from {', '.join(supported)}, or leave it out."
             )
 
     async def credential(self, token: str) -> Credential:
@@ -136,7 +136,7 @@ def _credential_of(claims: dict[str, Any], scope_prefix: str) -> Credential:
         scopes=_scopes_of(claims, scope_prefix),
         name=f"jti:{jti}" if jti else None,
         issued_ms=int(float(claims.get("iat", 0)) * 1000),
-        expires_ms=min(int(float(claims["exp"]) * 1000), LAST_MOMENT_MS),
+        expires_ms=min(int(float(claims["exp"]) * 1000), EXPIRES_MAX_MS),
     )
 
 

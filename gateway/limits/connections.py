@@ -38,48 +38,48 @@ class ConnectionLimiter:
     """
 
     def __init__(self, settings: Settings, store: Store, reachable: Callable[[], bool] = lambda: True) -> None:
-        counted = settings.auth != "none"
+        is_enforced = settings.auth != "none"
         self.limits: dict[Kind, int] = {
-            "user": settings.user_connections if counted else 0,
-            "address": settings.address_connections if counted else 0,
+            "user": settings.user_connections if is_enforced else 0,
+            "address": settings.address_connections if is_enforced else 0,
         }
-        self.held: dict[str, set[str]] = {}
+        self.holders: dict[str, set[str]] = {}
         """The holders of each key."""
         self._store = store
         self._reachable = reachable
         self._lease_s = settings.lease_s
         self._released: list[tuple[str, str]] = []
-        self._on_release = asyncio.Event()
-        self._reporting = asyncio.Lock()
+        self._has_released = asyncio.Event()
+        self._store_lock = asyncio.Lock()
 
-    async def acquire(self, holder: str, kind_of: dict[str, Kind]) -> None:
-        """Take one permit of each key for `holder`; `kind_of` maps each key to its kind.
+    async def acquire(self, holder: str, kinds: dict[str, Kind]) -> None:
+        """Take one permit of each key for `holder`; `kinds` maps each key to its kind.
 
         Raise `ApiError` "rate_limited" if one isn't available. Call `release` with the same holder and keys afterwards,
         also after an error.
         """
-        for key, kind in kind_of.items():
-            if len(self.held.get(key, ())) >= self.limits[kind]:
-                raise self._refusal(kind)
-            self.held.setdefault(key, set()).add(holder)
-        taken = await self._request(holder, kind_of)
-        if not all(taken) and (self._released or self._reporting.locked()):
-            await self._report()  # the store may not know yet which clients have just left
-            taken = await self._request(holder, kind_of)
-        for kind, is_taken in zip(kind_of.values(), taken, strict=True):
-            if not is_taken:
-                raise self._refusal(kind)
+        for key, kind in kinds.items():
+            if len(self.holders.get(key, ())) >= self.limits[kind]:
+                raise self._limit_error(kind)
+            self.holders.setdefault(key, set()).add(holder)
+        granted = await self._acquire_in_store(holder, kinds)
+        if not all(granted) and (self._released or self._store_lock.locked()):
+            await self._release_in_store()  # the store may not know yet which clients have just left
+            granted = await self._acquire_in_store(holder, kinds)
+        for kind, is_granted in zip(kinds.values(), granted, strict=True):
+            if not is_granted:
+                raise self._limit_error(kind)
 
     def release(self, holder: str, keys: list[str]) -> None:
         """Release the permits that `holder` has of `keys`."""
         for key in keys:
-            holders = self.held.get(key, set())
+            holders = self.holders.get(key, set())
             if holder in holders:
                 holders.remove(holder)
                 self._released.append((key, holder))
                 if not holders:
-                    del self.held[key]
-        self._on_release.set()
+                    del self.holders[key]
+        self._has_released.set()
 
     async def run(self) -> None:
         """Release permits in the store as clients leave, and renew the others, until cancelled.
@@ -88,50 +88,50 @@ class ConnectionLimiter:
         """
         loop = asyncio.get_running_loop()
         while any(self.limits.values()):
-            keep_at = loop.time() + self._lease_s / RENEWALS_PER_LEASE
-            while loop.time() < keep_at:
+            renew_at = loop.time() + self._lease_s / RENEWALS_PER_LEASE
+            while loop.time() < renew_at:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout_at(keep_at):
-                        await self._on_release.wait()
-                self._on_release.clear()
-                await self._report()
+                    async with asyncio.timeout_at(renew_at):
+                        await self._has_released.wait()
+                self._has_released.clear()
+                await self._release_in_store()
             await self._renew()
 
-    async def _request(self, holder: str, kind_of: dict[str, Kind]) -> list[bool]:
+    async def _acquire_in_store(self, holder: str, kinds: dict[str, Kind]) -> list[bool]:
         """Return, for each key, whether the store granted a permit.
 
         If the store can't be asked, every permit is granted.
         """
-        if kind_of and self._reachable():
+        if kinds and self._reachable():
             try:
-                limits = [(key, self.limits[kind]) for key, kind in kind_of.items()]
+                limits = [(key, self.limits[kind]) for key, kind in kinds.items()]
                 return await self._store.acquire_permits(holder, limits, self._lease_ms)
             except StoreError as error:
                 log.warning(
                     "connection permits can't be acquired, applying the limits of this instance only", error=str(error)
                 )
-        return [True] * len(kind_of)
+        return [True] * len(kinds)
 
-    async def _report(self) -> None:
+    async def _release_in_store(self) -> None:
         """Release permits in the store. If that fails, their leases expire."""
-        async with self._reporting:
-            left, self._released = self._released, []
-            if left:
+        async with self._store_lock:
+            released, self._released = self._released, []
+            if released:
                 with suppress(StoreError):
-                    await self._store.release_permits(left)
+                    await self._store.release_permits(released)
 
     async def _renew(self) -> None:
-        async with self._reporting:
+        async with self._store_lock:
             with suppress(StoreError):
                 await self._store.renew_permits(
-                    [(key, holder) for key, holders in self.held.items() for holder in holders], self._lease_ms
+                    [(key, holder) for key, holders in self.holders.items() for holder in holders], self._lease_ms
                 )
 
     @property
     def _lease_ms(self) -> int:
         return int(self._lease_s * 1000)
 
-    def _refusal(self, kind: Kind) -> ApiError:
+    def _limit_error(self, kind: Kind) -> ApiError:
         message = f"{self.limits[kind]} connections of this {kind} are open already. Close one, then connect again."
         return ApiError("rate_limited", message, retry_after_ms=RETRY_AFTER_MS)
 
@@ -139,8 +139,8 @@ class ConnectionLimiter:
 class ConnectionPermit:
     """The permits that one client holds until it leaves."""
 
-    def __init__(self, connections: ConnectionLimiter) -> None:
-        self._limiter = connections
+    def __init__(self, limiter: ConnectionLimiter) -> None:
+        self._limiter = limiter
         self._holder = new_id("at")
         self._keys: list[str] = []
 
@@ -152,39 +152,30 @@ class ConnectionPermit:
     ) -> None:
         self.release()
 
-    async def acquire(self, principal: Principal | None, host: str) -> None:
-        """Take a permit of the address, unless the client is a service, and of the user, if it is known already.
+    async def acquire(self, principal: Principal | None, host: str | None = None) -> None:
+        """Take a permit of the address `host`, unless the client is a service, and of the user, if it is known already.
 
-        `host` is the client's address. Raise `ApiError` if a permit isn't available; then none is held.
+        A service that speaks for itself needs none of the user. Raise `ApiError` if a permit isn't available; then none
+        is held, not even an earlier one.
         """
-        kind_of: dict[str, Kind] = {}
-        if principal is None or not principal.by_service:
-            kind_of[f"address:{network_of(host)}"] = "address"
-        await self._acquire(kind_of, principal)
-
-    async def acquire_for_user(self, principal: Principal) -> None:
-        """Take a permit of the user. A service that speaks for itself needs none.
-
-        Raise `ApiError` if the permit isn't available; then none is held, not even that of the address.
-        """
-        await self._acquire({}, principal)
-
-    def release(self) -> None:
-        """Release the permits."""
-        keys, self._keys = self._keys, []
-        if keys:
-            self._limiter.release(self._holder, keys)
-
-    async def _acquire(self, kind_of: dict[str, Kind], principal: Principal | None) -> None:
+        kinds: dict[str, Kind] = {}
+        if host is not None and (principal is None or not principal.by_service):
+            kinds[f"address:{network_of(host)}"] = "address"
         if principal is not None and not principal.is_service:
-            kind_of[f"user:{principal.user}"] = "user"
-        limited = {key: kind for key, kind in kind_of.items() if self._limiter.limits[kind]}
+            kinds[f"user:{principal.user}"] = "user"
+        limited = {key: kind for key, kind in kinds.items() if self._limiter.limits[kind]}
         self._keys += limited
         try:
             await self._limiter.acquire(self._holder, limited)
         except ApiError:
             self.release()
             raise
+
+    def release(self) -> None:
+        """Release the permits."""
+        keys, self._keys = self._keys, []
+        if keys:
+            self._limiter.release(self._holder, keys)
 
 
 def network_of(host: str) -> str:

@@ -26,23 +26,23 @@ Unknown ids in them count as requests.
 UNTHROTTLED_IN_FLIGHT = 32
 """How many unthrottled requests may be in flight beyond the limit for all requests."""
 
-WORK_MS_PER_S = 100
+LOOP_TIME_MS_PER_S = 100
 """The event loop's time for one user's requests: a tenth of it.
 
 It holds whether or not other users want the time. A well-behaved client needs a hundredth.
 """
-WORK_MS_AT_ONCE = 100
-BODY_UNIT_BYTES = 1024
-ANSWERS_AT_ONCE = 2
+LOOP_TIME_BURST_MS = 100
+KIB = 1024
+ANSWER_BURSTS = 2
 """The burst for answers, as a multiple of the burst for bodies.
 
 A client opens a conversation full of images at once.
 """
 RETRY_BODY_AFTER_MS = 1000
-RETRY_CROWDED_MS = 100
+RETRY_QUEUE_FULL_AFTER_MS = 100
 
 _BUDGET: ErrorCode = "budget_exceeded"
-_REFUSALS: dict[LimitName, tuple[ErrorCode, str]] = {
+_LIMIT_ERRORS: dict[LimitName, tuple[ErrorCode, str]] = {
     "starts": ("rate_limited", "Too many turns started. Wait a moment, then try again."),
     "live": ("rate_limited", "Limit of waiting turns reached. Wait for one to end, or cancel one."),
     "live_bytes": (
@@ -64,7 +64,7 @@ class BodyMemory:
     """
 
     def __init__(self, bytes_max: int, small_bytes: int) -> None:
-        self.left = bytes_max
+        self.free_bytes = bytes_max
         self._small_bytes = small_bytes
 
     def grow(self, before: int, after: int) -> None:
@@ -73,14 +73,14 @@ class BodyMemory:
         Raise `ApiError` "rate_limited" if there is no room for it.
         """
         more = self._large(after) - self._large(before)
-        if more > self.left:
+        if more > self.free_bytes:
             message = "Too many large bodies at once. Wait a moment, then try again."
             raise ApiError("rate_limited", message, retry_after_ms=RETRY_BODY_AFTER_MS)
-        self.left -= more
+        self.free_bytes -= more
 
     def release(self, size: int) -> None:
         """Release the memory of a body of `size` bytes."""
-        self.left += self._large(size)
+        self.free_bytes += self._large(size)
 
     def _large(self, size: int) -> int:
         return max(0, size - self._small_bytes)
@@ -89,54 +89,56 @@ class BodyMemory:
 class ByteRateLimiter:
     """The rate at which one user may send or receive data larger than a frame; unlimited with auth off.
 
-    `what` is a plural noun for error messages. `at_once` is the burst in bytes.
+    `noun` is a plural noun for error messages. `burst_bytes` is the burst in bytes.
     """
 
-    def __init__(self, what: str, settings: Settings, at_once: int, clock: Callable[[], float]) -> None:
-        self._what = what
-        self._free_bytes = settings.frame_bytes
+    def __init__(self, noun: str, settings: Settings, burst_bytes: int, clock: Callable[[], float]) -> None:
+        self._noun = noun
+        self._uncharged_bytes = settings.frame_bytes
         self._rate_limiter = None
         if settings.auth != "none" and settings.user_body_bytes_per_s:
-            kib_per_s = settings.user_body_bytes_per_s / BODY_UNIT_BYTES
-            self._rate_limiter = RateLimiter(kib_per_s, at_once // BODY_UNIT_BYTES, clock, settled=False)
+            kib_per_s = settings.user_body_bytes_per_s / KIB
+            self._rate_limiter = RateLimiter(kib_per_s, burst_bytes // KIB, clock, settled=False)
 
     def check(self, user: str) -> None:
         """Check that the user's earlier bytes are within the rate.
 
         Raise `ApiError` "rate_limited" if not.
         """
-        wait_ms = 0 if self._rate_limiter is None else self._rate_limiter.wait_ms(user)
+        wait_ms = _wait_ms(self._rate_limiter, user)
         if wait_ms:
             raise ApiError(
-                "rate_limited", f"Too many large {self._what}. Wait a moment, then try again.", retry_after_ms=wait_ms
+                "rate_limited", f"Too many large {self._noun}. Wait a moment, then try again.", retry_after_ms=wait_ms
             )
 
     def charge(self, user: str, size: int) -> None:
         """Count `size` bytes. What fits a frame is free."""
-        if self._rate_limiter is not None and size > self._free_bytes:
-            self._rate_limiter.charge(user, size // BODY_UNIT_BYTES)
+        if self._rate_limiter is not None and size > self._uncharged_bytes:
+            self._rate_limiter.charge(user, size // KIB)
 
 
 class Limits:
     """The limits of this process.
 
-    `turns` holds the limits that the store checks when it accepts a turn.
+    `turn_limits` holds the limits that the store checks when it accepts a turn.
     """
 
     def __init__(
         self, settings: Settings, connections: ConnectionLimiter, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        counted = settings.auth != "none"
+        is_enforced = settings.auth != "none"
         per_s = settings.user_requests_per_s
-        self.rate_limiter = RateLimiter(per_s, settings.user_requests_burst, clock) if counted and per_s else None
-        self._work = RateLimiter(WORK_MS_PER_S, WORK_MS_AT_ONCE, clock, settled=False) if counted else None
+        self.rate_limiter = RateLimiter(per_s, settings.user_requests_burst, clock) if is_enforced and per_s else None
+        self._loop_time = (
+            RateLimiter(LOOP_TIME_MS_PER_S, LOOP_TIME_BURST_MS, clock, settled=False) if is_enforced else None
+        )
         # Bytes arrive unevenly, so one user's burst is as large as the room for the bodies of all users.
-        at_once = settings.bodies_bytes
-        self.large_bodies = ByteRateLimiter("bodies", settings, at_once, clock)
-        self.large_answers = ByteRateLimiter("answers", settings, ANSWERS_AT_ONCE * at_once, clock)
+        burst_bytes = settings.bodies_bytes
+        self.large_bodies = ByteRateLimiter("bodies", settings, burst_bytes, clock)
+        self.large_answers = ByteRateLimiter("answers", settings, ANSWER_BURSTS * burst_bytes, clock)
         self.connections = connections
         self.bodies = BodyMemory(settings.bodies_bytes, settings.frame_bytes)
-        self.turns = turn_limits(settings)
+        self.turn_limits = turn_limits(settings)
 
     def check_request(self, user: str, request: type[p.Request] | None) -> None:
         """Count a request, unless its type is in `UNTHROTTLED`.
@@ -145,37 +147,37 @@ class Limits:
         """
         if self.rate_limiter is None or (request is not None and issubclass(request, UNTHROTTLED)):
             return
-        wait_ms = self.rate_limiter.take(user)
+        wait_ms = self.rate_limiter.try_acquire(user)
         if wait_ms:
             raise ApiError("rate_limited", retry_after_ms=wait_ms)
 
-    def spend(self, user: str, took_s: float) -> None:
+    def charge_loop_time(self, user: str, took_s: float) -> None:
         """Count the time, in seconds, that the event loop worked for one of the user's requests."""
-        if self._work is not None:
-            self._work.charge(user, took_s * 1000)
+        if self._loop_time is not None:
+            self._loop_time.charge(user, took_s * 1000)
 
-    def rest_s(self, user: str) -> float:
+    def read_delay_s(self, user: str) -> float:
         """Return for how many seconds the user's next request must not be read.
 
         It is above 0 for a user that has taken more than its share of the event loop.
         """
-        return 0 if self._work is None else self._work.wait_ms(user) / 1000
+        return _wait_ms(self._loop_time, user) / 1000
 
-    def is_over(self, user: str) -> bool:
+    def is_over_rate(self, user: str) -> bool:
         """Return whether the user has sent more requests than the rate limit allows."""
-        return self.rate_limiter is not None and self.rate_limiter.wait_ms(user) > 0
+        return _wait_ms(self.rate_limiter, user) > 0
 
-    def charge_unknown(self, user: str, count: int) -> None:
+    def charge_unknown_ids(self, user: str, count: int) -> None:
         """Count each of `count` unknown ids in an unthrottled request as a request."""
         if self.rate_limiter is not None and count:
             self.rate_limiter.charge(user, count)
 
-    def check_unknown(self, user: str) -> None:
+    def check_unknown_ids(self, user: str) -> None:
         """Check that ids that may not exist may be looked up for the user.
 
         Raise `ApiError` "rate_limited" if not.
         """
-        wait_ms = 0 if self.rate_limiter is None else self.rate_limiter.wait_ms(user)
+        wait_ms = _wait_ms(self.rate_limiter, user)
         if wait_ms:
             raise ApiError(
                 "rate_limited",
@@ -183,22 +185,26 @@ class Limits:
                 retry_after_ms=wait_ms,
             )
 
-    def permit(self) -> ConnectionPermit:
+    def connection_permit(self) -> ConnectionPermit:
         """Return a permit for a client that stays for longer than one answer."""
         return ConnectionPermit(self.connections)
 
 
+def _wait_ms(limiter: RateLimiter | None, user: str) -> int:
+    return 0 if limiter is None else limiter.wait_ms(user)
+
+
 def turn_limits(settings: Settings) -> TurnLimits:
     """Return the limits that the store checks when it accepts a turn."""
-    counted = settings.auth != "none"
-    running = settings.user_running_turns if counted else 0
-    per_s = settings.user_requests_per_s if counted else 0
+    is_enforced = settings.auth != "none"
+    running = settings.user_running_turns if is_enforced else 0
+    per_s = settings.user_requests_per_s if is_enforced else 0
     return TurnLimits(
         running=running,
         live=running + settings.user_queued_turns if running else 0,
-        live_bytes=settings.user_live_bytes if counted else 0,
-        conversations=settings.user_conversations if counted else 0,
-        stored_bytes=settings.user_stored_bytes if counted else 0,
+        live_bytes=settings.user_live_bytes if is_enforced else 0,
+        conversations=settings.user_conversations if is_enforced else 0,
+        stored_bytes=settings.user_stored_bytes if is_enforced else 0,
         start_interval_us=ceil(1_000_000 / per_s) if per_s else 0,
         # Every start has passed the request rate limit already, and reaches the store with some delay.
         start_burst=settings.user_requests_burst + 1,
@@ -208,13 +214,13 @@ def turn_limits(settings: Settings) -> TurnLimits:
     )
 
 
-def refused(limited: Limited) -> ApiError:
+def limit_error(limited: Limited) -> ApiError:
     """Return the error for a turn that the store didn't accept."""
-    code, message = _REFUSALS[limited.limit]
+    code, message = _LIMIT_ERRORS[limited.limit]
     return ApiError(code, message, retry_after_ms=limited.retry_after_ms)
 
 
-def crowded() -> ApiError:
+def queue_full_error() -> ApiError:
     """Return the error for a user with too many calls waiting for the store."""
     message = "Too many requests of this user are waiting for the store. Wait for some of the answers."
-    return ApiError("rate_limited", message, retry_after_ms=RETRY_CROWDED_MS)
+    return ApiError("rate_limited", message, retry_after_ms=RETRY_QUEUE_FULL_AFTER_MS)

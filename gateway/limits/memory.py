@@ -14,9 +14,9 @@ from gateway.protocol.errors import ApiError
 
 log = structlog.stdlib.get_logger("turnwire.gateway")
 
-LOOK_S = 0.5
+CHECK_INTERVAL_S = 0.5
 RETRY_AFTER_MS = 2000
-OF_CGROUP = 0.85
+CGROUP_SHARE = 0.85
 """The share of the container's memory that is the default bound.
 
 Other processes in the container and work that is already admitted need the rest.
@@ -26,7 +26,7 @@ LARGE_BLOCK_BYTES = 2**20
 _M_MMAP_THRESHOLD = -3
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 _STATM = Path("/proc/self/statm")
-_TELLS = _STATM.exists()
+_HAS_STATM = _STATM.exists()
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _UNLIMITED_BYTES = 2**50
 """Older kernels report no limit as a number at least this large."""
@@ -35,12 +35,12 @@ _UNLIMITED_BYTES = 2**50
 class Memory:
     """The bound on the process's resident memory.
 
-    `bytes_max` is the bound. 0 means `OF_CGROUP` of what the container may have, and no bound if the container has
+    `bytes_max` is the bound. 0 means `CGROUP_SHARE` of what the container may have, and no bound if the container has
     no limit.
     """
 
     def __init__(self, bytes_max: int) -> None:
-        self.bytes_max = bytes_max or int(OF_CGROUP * cgroup_bytes())
+        self.bytes_max = bytes_max or int(CGROUP_SHARE * cgroup_limit_bytes())
         self.is_full = False
 
     def check(self) -> None:
@@ -55,40 +55,40 @@ class Memory:
                 retry_after_ms=RETRY_AFTER_MS,
             )
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Check the memory periodically until cancelled.
 
         Return at once if there is no bound, or if the system doesn't report the process's memory.
         """
-        _keep_no_large_blocks()
-        while self.bytes_max and _TELLS:
-            self.look()
-            await asyncio.sleep(LOOK_S)
+        _release_large_blocks()
+        while self.bytes_max and _HAS_STATM:
+            self.update()
+            await asyncio.sleep(CHECK_INTERVAL_S)
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Measure the resident memory and update `is_full`.
 
         Above the bound, freed memory that the C library keeps is given back to the system first.
         """
-        taken = taken_bytes()
-        if taken > self.bytes_max:
-            _give_back()
-            taken = taken_bytes()
-        if (taken > self.bytes_max) != self.is_full:
+        resident = resident_bytes()
+        if resident > self.bytes_max:
+            _trim_heap()
+            resident = resident_bytes()
+        if (resident > self.bytes_max) != self.is_full:
             self.is_full = not self.is_full
             log.warning(
                 "memory limit reached" if self.is_full else "memory below the limit again",
-                taken=taken,
-                bound=self.bytes_max,
+                resident_bytes=resident,
+                limit_bytes=self.bytes_max,
             )
 
 
-def taken_bytes() -> int:
+def resident_bytes() -> int:
     """Return the process's resident memory in bytes (Linux)."""
     return int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES
 
 
-def cgroup_bytes() -> int:
+def cgroup_limit_bytes() -> int:
     """Return the container's memory limit in bytes; 0 means no limit."""
     for path in _CGROUP_LIMITS:
         with suppress(OSError, ValueError):
@@ -97,13 +97,13 @@ def cgroup_bytes() -> int:
     return 0
 
 
-def _give_back() -> None:
+def _trim_heap() -> None:
     """Give memory that the C library keeps after it was freed back to the system, with glibc."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _keep_no_large_blocks() -> None:
+def _release_large_blocks() -> None:
     """Let glibc return large blocks to the system as soon as they are freed.
 
     By default it adapts to requests of megabytes and keeps blocks of that size.

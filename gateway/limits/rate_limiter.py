@@ -15,7 +15,7 @@ from math import ceil
 from store.api import Store
 from store.records import StoreError
 
-PACES_SWEPT_AT = 1024
+SWEEP_AT_USERS = 1024
 SETTLE_S = 0.1
 DEBT_MAX_S = 10.0
 ROUNDING_MS = 1e-6
@@ -30,14 +30,14 @@ class RateLimiter:
     def __init__(
         self, per_s: float, burst: int, clock: Callable[[], float] = time.monotonic, *, settled: bool = True
     ) -> None:
-        self._settled = settled
+        self._is_settled = settled
         self._interval_s = 1 / per_s
-        self._ahead_s = (burst - 1) * self._interval_s
+        self._burst_s = (burst - 1) * self._interval_s
         self._clock = clock
         self._due: dict[str, float] = {}
-        self._taken: dict[str, tuple[int, float]] = {}
+        self._unsettled: dict[str, tuple[int, float]] = {}
         """The requests that the store hasn't counted yet: (how many, time of the first by `clock`) of each user."""
-        self._sweep_at = PACES_SWEPT_AT
+        self._sweep_at = SWEEP_AT_USERS
 
     def __len__(self) -> int:
         return len(self._due)
@@ -45,9 +45,9 @@ class RateLimiter:
     def wait_ms(self, user: str) -> int:
         """Return in how many ms the user's next request is allowed; 0 means now."""
         now = self._clock()
-        return max(0, ceil((self._due.get(user, now) - now - self._ahead_s) * 1000 - ROUNDING_MS))
+        return max(0, ceil((self._due.get(user, now) - now - self._burst_s) * 1000 - ROUNDING_MS))
 
-    def take(self, user: str) -> int:
+    def try_acquire(self, user: str) -> int:
         """Count a request if it is allowed now. Return the wait in ms; 0 means allowed."""
         wait_ms = self.wait_ms(user)
         if wait_ms == 0:
@@ -61,14 +61,14 @@ class RateLimiter:
         """
         now = self._clock()
         due = max(self._due.get(user, now), now)
-        count = min(count, max(1, (now + self._ahead_s + DEBT_MAX_S - due) // self._interval_s))
+        count = min(count, max(1, (now + self._burst_s + DEBT_MAX_S - due) // self._interval_s))
         self._due[user] = due + count * self._interval_s
-        if self._settled:
-            before, since = self._taken.get(user, (0, now))
-            self._taken[user] = (before + int(count), since)
+        if self._is_settled:
+            before, since = self._unsettled.get(user, (0, now))
+            self._unsettled[user] = (before + int(count), since)
         if len(self._due) >= self._sweep_at:
             self._due = {other: then for other, then in self._due.items() if then > now}
-            self._sweep_at = max(PACES_SWEPT_AT, 2 * len(self._due))
+            self._sweep_at = max(SWEEP_AT_USERS, 2 * len(self._due))
 
     async def run(self, store: Store, reachable: Callable[[], bool]) -> None:
         """Settle with the store periodically, until cancelled.
@@ -86,15 +86,15 @@ class RateLimiter:
 
         If `store` is None or fails, these requests are never reported. Raise `StoreError` if it fails.
         """
-        taken, self._taken = self._taken, {}
-        if not taken or store is None:
+        unsettled, self._unsettled = self._unsettled, {}
+        if not unsettled or store is None:
             return
         began = self._clock()
-        told = [(user, count, int((began - since) * 1_000_000)) for user, (count, since) in taken.items()]
-        ahead_us = await store.count_requests(told, ceil(self._interval_s * 1_000_000))
-        for user, ahead in zip(taken, ahead_us, strict=True):
-            meanwhile, _ = self._taken.get(user, (0, 0))
-            due = began + ahead / 1_000_000 + meanwhile * self._interval_s
+        counts = [(user, count, int((began - since) * 1_000_000)) for user, (count, since) in unsettled.items()]
+        ahead_us = await store.count_requests(counts, ceil(self._interval_s * 1_000_000))
+        for user, ahead in zip(unsettled, ahead_us, strict=True):
+            counted_since, _ = self._unsettled.get(user, (0, 0))
+            due = began + ahead / 1_000_000 + counted_since * self._interval_s
             # A difference of less than half a request comes from the delay to the store, not from another instance.
             if due > self._due.get(user, began) + self._interval_s / 2:
                 self._due[user] = due

@@ -48,7 +48,7 @@ class WebSocketEndpoint:
         services: Services = scope["state"]["services"]
         await receive()
         adopt_trace_context(scope["headers"])
-        with services.limits.permit() as permit:
+        with services.limits.connection_permit() as permit:
             opened = await open_socket(services, permit, scope, receive, send)
             if opened is None:
                 return
@@ -105,8 +105,8 @@ class Connection:
                 task.add_done_callback(self._on_served)
 
             _, principal, request = self._opened
-            access = self._services.authenticator.admit(principal, self._on_expiring, self._on_ended)
-            session = self._converse(access, spawn)
+            credential = self._services.authenticator.admit(principal, self._on_expiring, self._on_ended)
+            session = self._converse(credential, spawn)
             if request is not None:
                 self.outbox.put(Result(request, auth_result(principal)))
             self._writer = tasks.create_task(self._write())
@@ -114,7 +114,7 @@ class Connection:
                 await self._read(receive, session)
             finally:
                 session.close()
-                access.release()
+                credential.release()
                 for task in (self._writer, *requests):
                     task.cancel()
 
@@ -122,11 +122,11 @@ class Connection:
         self._requests.discard(task)
         self._has_room.set()
 
-    def _converse(self, access: CredentialLease, spawn: Spawn) -> Session | DelegatedSessions:
+    def _converse(self, credential: CredentialLease, spawn: Spawn) -> Session | DelegatedSessions:
         services, user, outbox = self._services, self._opened.principal.user, self.outbox
         if isinstance(outbox, MultiplexedOutbox):
-            return DelegatedSessions(services, user, access, outbox, spawn, self._on_broken)
-        return Session(services, user, access, outbox, spawn, self._on_broken)
+            return DelegatedSessions(services, user, credential, outbox, spawn, self._on_invalid_frames)
+        return Session(services, user, credential, outbox, spawn, self._on_invalid_frames)
 
     def _ready(self) -> Ready:
         settings = self._services.settings
@@ -160,9 +160,9 @@ class Connection:
             began = perf_counter()
             if self._closing is None:
                 session.receive(data)
-            limits.spend(principal.user, perf_counter() - began)
+            limits.charge_loop_time(principal.user, perf_counter() - began)
             read += BYTES_OF_A_FRAME + len(data)
-            if rest_s := 0 if principal.is_service else limits.rest_s(principal.user):
+            if rest_s := 0 if principal.is_service else limits.read_delay_s(principal.user):
                 await asyncio.sleep(rest_s)
             elif read >= READ_BEFORE_YIELD_BYTES:
                 read = 0
@@ -196,7 +196,7 @@ class Connection:
             with suppress(OSError):
                 await self._send({"type": "websocket.close", "code": int(code), "reason": reason})
 
-    def beat(self, now: float, interval_s: float) -> None:
+    def send_heartbeat(self, now: float, interval_s: float) -> None:
         """Send a heartbeat if nothing was sent for `interval_s` seconds. `now` is the loop's time in seconds."""
         if now - self._frames.sent_at >= interval_s:
             self._frames.sent_at = now
@@ -212,10 +212,10 @@ class Connection:
     def _on_ended(self, reason: str) -> None:
         self.close(CloseCode.UNAUTHENTICATED, reason)
 
-    def _on_broken(self) -> None:
+    def _on_invalid_frames(self) -> None:
         self.close(CloseCode.PROTOCOL_BROKEN, "Too many invalid frames. Check them against the protocol.")
 
-    def dismiss(self, reason: str) -> None:
+    def close_permanently(self, reason: str) -> None:
         """Close at once with `FORBIDDEN`, so that the client doesn't reconnect automatically."""
         self.close(CloseCode.FORBIDDEN, reason)
 

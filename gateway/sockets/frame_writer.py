@@ -9,7 +9,7 @@ import asyncio
 
 from gateway.sockets.opening import Send
 from gateway.streams.outbox import Outbox
-from gateway.streams.pump import WRITES_BEFORE_YIELD, has_sent, pump
+from gateway.streams.pump import WRITES_BEFORE_YIELD, notify_sent, pump
 from gateway.transport.uvicorn_websocket import BINARY, TEXT, BoundedWebSocket
 
 
@@ -76,6 +76,6 @@ class FrameWriter:
                 if payload is None:
                     return
                 socket.write_frame(opcode, payload)
-                has_sent(outbox)
+                notify_sent(outbox)
                 self.sent_at = self._loop.time()
         idle.set_result(None)

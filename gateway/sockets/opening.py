@@ -50,12 +50,12 @@ async def open_socket(
     """
     try:
         codec = _choose(services, scope)
-        principal = await services.authenticator.find(scope["headers"], scope["query_string"])
-        await permit.acquire(principal, origin.host_of(scope))
+        principal = await services.authenticator.authenticate_socket(scope["headers"], scope["query_string"])
+        await permit.acquire(principal, origin.client_host(scope))
         if principal is not None and not principal.is_service:
             # A user that has used more than its share of the loop must not gain more by reconnecting.
-            services.limits.spend(principal.user, OPENING_TAKES_S)
-            await asyncio.sleep(min(services.limits.rest_s(principal.user), OPENING_RESTS_MAX_S))
+            services.limits.charge_loop_time(principal.user, OPENING_TAKES_S)
+            await asyncio.sleep(min(services.limits.read_delay_s(principal.user), OPENING_RESTS_MAX_S))
     except ApiError as refused:
         services.telemetry.refusals.labels(refused.code).inc()
         await _refuse(send, refused.body)
@@ -114,8 +114,8 @@ async def _wait_for_auth(
     try:
         request = _read_auth(codec, data)
         request_id = request.id
-        principal = await services.authenticator.of_first_frame(request.token)
-        await permit.acquire_for_user(principal)
+        principal = await services.authenticator.authenticate_token(request.token)
+        await permit.acquire(principal)
         return AcceptedSocket(codec, principal, request.id)
     except FrameError as unreadable:
         refused, request_id = unreadable.error, unreadable.id

@@ -85,7 +85,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         )
 
     def write_frame(self, opcode: int, payload: bytes) -> None:
-        """Write a message in one frame with this `opcode` (RFC 6455 5.2), as the protocol would, without a task. Requires `is_writable`."""
+        """Write a message in one frame with this `opcode` (RFC 6455, 5.2), without a task. Requires `is_writable`."""
         self.transport.write(encode_frame(opcode, payload))
 
     async def receive(self) -> ASGIReceiveEvent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from gateway.limits.fair_queue import QueueFull
-from gateway.limits.limits import crowded, refused
+from gateway.limits.limits import queue_full_error, limit_error
 from gateway.protocol.errors import ApiError, not_found
 from providers.base import ProviderError
 from store.records import Limited, NotFound, StoreError
@@ -22,9 +22,9 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, NotFound):
         return not_found(error.what)
     if isinstance(error, Limited):
-        return refused(error)
+        return limit_error(error)
     if isinstance(error, QueueFull):
-        return crowded()
+        return queue_full_error()
     if isinstance(error, StoreError):
         log.warning("store failed", error=str(error))
         return ApiError("store_unavailable")

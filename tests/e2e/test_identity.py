@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
-from gateway.identity.api_keys import SETTLED_S
+from gateway.identity.api_keys import REMOVAL_DELAY_S
 from gateway.protocol.ids import from_rfc3339, rfc3339
 from tests.client import Client, RequestFailed, client, narrow_socket
 from tests.credentials import (
@@ -427,7 +427,7 @@ async def test_a_key_file_that_is_written_in_place_closes_nobody(tmp_path: Path)
         client(gateway.ws_url, additional_headers=bearer(key)) as c,
     ):
         text = file.path.read_text()
-        with within(SETTLED_S):
+        with within(REMOVAL_DELAY_S):
             file.path.write_text("")
             await asyncio.sleep(1.1)
             assert await status_of(gateway.ws_url, additional_headers=bearer(key)) == 101

@@ -29,7 +29,7 @@ async def test_a_ticket_is_issued_to_who_may_come_in() -> None:
         body = answer.json()
         assert set(body) == {"ticket", "expires_at"}
         assert 0 < from_rfc3339(body["expires_at"]) - now_ms() <= 30_000
-        ann = await server.gateway.services.authenticator.of_first_frame(body["ticket"])
+        ann = await server.gateway.services.authenticator.authenticate_token(body["ticket"])
         assert ann.user == "ann"
 
 
@@ -55,7 +55,7 @@ async def test_only_an_administrator_revokes() -> None:
     async with serving(**JWT) as server:
         answer = await post(server.url, "/v1/revocations", bearer(token("ann")), {"user": "bob"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
-        assert await server.gateway.services.authenticator.revocations.newest() is None
+        assert await server.gateway.services.authenticator.revocations.version() is None
 
 
 @pytest.mark.parametrize(

@@ -94,9 +94,9 @@ async def test_a_credential_that_ends_ends_its_stream(monkeypatch: pytest.Monkey
     async with serving() as server, http_client(server.url) as http:
         async with started(http, turn="t", input="x", params={"demo": SLOW}) as events:
             await events.until_seq(3)
-            (access,) = server.gateway.services.authenticator._present
+            (access,) = server.gateway.services.authenticator._leases
             access.revoke()
             while await events.next():
                 pass
             assert events.view.ended is None
-        await eventually(lambda: not server.gateway.services.authenticator._present)
+        await eventually(lambda: not server.gateway.services.authenticator._leases)

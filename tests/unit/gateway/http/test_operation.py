@@ -54,10 +54,10 @@ async def test_what_a_credential_loses_while_a_body_comes_it_no_longer_allows(
             else:
                 file.edit(key, **change)
             assert (await other.until_closed())[0] == 4401
-        revoked = await authority.revocations.newest()
+        revoked = await authority.revocations.version()
         writer.write(body)
         assert b" 401 " in await reader.readline()
         writer.close()
         assert server.gateway.services.registry.live() == []
-        assert await authority.revocations.newest() == revoked
-        assert not authority._present
+        assert await authority.revocations.version() == revoked
+        assert not authority._leases

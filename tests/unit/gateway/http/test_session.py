@@ -31,8 +31,8 @@ def start(**fields: Any) -> p.TurnStart:
 async def test_it_asks_what_a_frame_would(services: Services) -> None:
     """Results as they are, also those that stand behind a turn on a socket; errors raised."""
     async with visit(services) as made:
-        assert await made.ask(p.Ping(t=1)) == Pong(1)
-        await made.ask(start())
+        assert await made.handle(p.Ping(t=1)) == Pong(1)
+        await made.handle(start())
         assert await made.ask(p.TurnCancel(turn="t")) == Cancelled({"t": "cancelled"})
         with pytest.raises(ApiError):
             await made.ask(p.TurnGet(turn="unknown"))
@@ -59,9 +59,9 @@ async def test_who_reads_nothing_is_not_bounded(services: Services) -> None:
         stream = services.registry.get("ann", "t")
         assert stream is not None
         await eventually(lambda: not stream.live)
-        assert made.outbox.waiting > services.settings.outbox_bytes
+        assert made.outbox.waiting_bytes > services.settings.outbox_bytes
         assert made.leaving is None
-        made.beat(1e12, 1)
+        made.send_heartbeat(1e12, 1)
         assert not made.outbox._answers
 
 
@@ -91,12 +91,12 @@ async def test_silence_is_broken(services: Services) -> None:
     """A heartbeat when nothing was sent for the interval, and only then."""
     async with visit(services) as made:
         now = asyncio.get_running_loop().time()
-        made.beat(now + 0.5, 1)
+        made.send_heartbeat(now + 0.5, 1)
         assert made.outbox.next_frame() is None
-        made.beat(now + 1.5, 1)
+        made.send_heartbeat(now + 1.5, 1)
         assert b'"heartbeat"' in (made.outbox.next_frame() or b"")
         made.sent()
-        made.beat(now + 2, 10)
+        made.send_heartbeat(now + 2, 10)
         assert made.outbox.next_frame() is None
 
 
@@ -111,4 +111,4 @@ async def test_one_that_stays_counts_as_a_connection(steered: SteeredStore) -> N
                 pass
         async with HttpSession(services, ANN, reads=True, host="192.0.2.1"):
             pass
-        assert not services.limits.connections.held
+        assert not services.limits.connections.holders

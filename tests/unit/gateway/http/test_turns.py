@@ -65,7 +65,7 @@ async def test_large_bodies_at_the_same_time_are_bounded() -> None:
             return await http.post("/v1/turns", content=content, headers={"content-type": "application/json"})
 
         first = asyncio.get_running_loop().create_task(post(slowly()))
-        await eventually(lambda: room.left < 200_000)
+        await eventually(lambda: room.free_bytes < 200_000)
         refused = await post(large)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert refused.json()["error"]["code"] == "rate_limited"
@@ -76,9 +76,9 @@ async def test_large_bodies_at_the_same_time_are_bounded() -> None:
         assert (await post(b'{"x":"%b"}' % (b" " * 900_000))).status_code == 400
         released.clear()
         gone = asyncio.get_running_loop().create_task(post(slowly()))
-        await eventually(lambda: room.left < 200_000)
+        await eventually(lambda: room.free_bytes < 200_000)
         gone.cancel()
-        await eventually(lambda: room.left == 1_000_000)
+        await eventually(lambda: room.free_bytes == 1_000_000)
 
 
 async def test_json_waits_for_the_ending(http: httpx2.AsyncClient) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.identity.api_keys import SETTLED_S, ApiKeys, new_key
+from gateway.identity.api_keys import REMOVAL_DELAY_S, ApiKeys, new_key
 from gateway.identity.tokens import AuthSetupError
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms
@@ -113,14 +113,14 @@ def test_a_key_that_stays_away_is_gone(tmp_path: Path) -> None:
     lines, ann = watched.file.lines(), watched.keys.credential(watched.ann)
     watched.file.remove(watched.ann)
     assert not watched.look()
-    assert not watched.look(SETTLED_S - 0.1)
+    assert not watched.look(REMOVAL_DELAY_S - 0.1)
     watched.file.replace(lines)
-    assert not watched.look(SETTLED_S)
+    assert not watched.look(REMOVAL_DELAY_S)
     watched.file.remove(watched.ann)
     assert not watched.look(100)
     assert watched.counts() == ["ann", "bob"]
-    assert watched.look(SETTLED_S)
-    assert (watched.counts(), watched.keys.as_it_is(ann)) == (["bob"], None)
+    assert watched.look(REMOVAL_DELAY_S)
+    assert (watched.counts(), watched.keys.current(ann)) == (["bob"], None)
     assert not watched.look()
 
 
@@ -139,12 +139,12 @@ def test_a_file_that_is_being_replaced_takes_nobody_s_key(tmp_path: Path, moment
         watched.file.path.write_text(seen)
     for _ in range(2):
         with suppress(AuthSetupError):
-            watched.look(SETTLED_S / 4)
+            watched.look(REMOVAL_DELAY_S / 4)
         assert watched.counts() == ["ann", "bob"]
     if moment == "unreadable":
         watched.file.path.rmdir()
     watched.file.path.write_text(text)
-    assert not watched.look(SETTLED_S)
+    assert not watched.look(REMOVAL_DELAY_S)
     assert watched.counts() == ["ann", "bob"]
 
 
@@ -157,7 +157,7 @@ def test_a_file_that_stays_away_has_no_keys(tmp_path: Path, moment: str) -> None
     else:
         watched.file.path.write_text("")
     assert not watched.look()
-    assert watched.look(SETTLED_S)
+    assert watched.look(REMOVAL_DELAY_S)
     assert watched.counts() == []
 
 
@@ -178,7 +178,7 @@ def test_an_edited_line_counts_at_once(tmp_path: Path, change: dict[str, Any], s
     ann = watched.keys.credential(watched.ann)
     watched.file.edit(watched.ann, **change)
     assert watched.look()
-    now = watched.keys.as_it_is(ann)
+    now = watched.keys.current(ann)
     assert (now is not None) == still
     if now is not None:
         assert (now.scopes, now.expires_ms) != (ann.scopes, ann.expires_ms)

@@ -27,7 +27,7 @@ Headers = list[tuple[bytes, bytes]]
 def fast(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Sweeps come soon, and a key that is missing is gone soon."""
     monkeypatch.setattr(authenticator, "SWEEP_S", 0.01)
-    monkeypatch.setattr(api_keys, "SETTLED_S", 0.05)
+    monkeypatch.setattr(api_keys, "REMOVAL_DELAY_S", 0.05)
     yield
 
 
@@ -102,27 +102,27 @@ async def test_with_auth_off_everyone_is_local() -> None:
     """Credentials aren't looked at; on loopback it is the operator, on an open port it is anybody."""
     async with open_store() as store:
         closed = Authenticator(make_settings(), store.as_store)
-        assert await closed.of(headers()) == await closed.find(bearer("nonsense"), b"ticket=x")
-        assert (await closed.of(headers())).scopes == DEFAULT_SCOPES | {"admin"}
-        assert await code(closed.of(headers(x_turnwire_identity="x"))) == "forbidden"
+        assert await closed.authenticate(headers()) == await closed.authenticate_socket(bearer("nonsense"), b"ticket=x")
+        assert (await closed.authenticate(headers())).scopes == DEFAULT_SCOPES | {"admin"}
+        assert await code(closed.authenticate(headers(x_turnwire_identity="x"))) == "forbidden"
         anybody = Authenticator(make_settings(insecure=True), store.as_store)
-        assert (await anybody.of(headers())).scopes == DEFAULT_SCOPES
+        assert (await anybody.authenticate(headers())).scopes == DEFAULT_SCOPES
         assert closed.background_tasks() == []
 
 
 async def test_a_token_and_a_key_come_by_header(tmp_path: Path) -> None:
     """Side by side, where both modes are on."""
     async with gate(tmp_path) as g:
-        assert (await g.auth.of(bearer(token("ann")))).user == "ann"
-        assert (await g.auth.of(headers(authorization=f"bearer  {token('ann')}"))).user == "ann"
-        assert (await g.auth.of(bearer(await g.key(user="bob")))).user == "bob"
+        assert (await g.auth.authenticate(bearer(token("ann")))).user == "ann"
+        assert (await g.auth.authenticate(headers(authorization=f"bearer  {token('ann')}"))).user == "ann"
+        assert (await g.auth.authenticate(bearer(await g.key(user="bob")))).user == "bob"
 
 
 async def test_who_brings_nothing(tmp_path: Path) -> None:
     """A request is refused; a socket may still send its first frame."""
     async with gate(tmp_path) as g:
-        assert await code(g.auth.of(headers())) == "unauthenticated"
-        assert await g.auth.find(headers(), b"") is None
+        assert await code(g.auth.authenticate(headers())) == "unauthenticated"
+        assert await g.auth.authenticate_socket(headers(), b"") is None
 
 
 @pytest.mark.parametrize(
@@ -142,41 +142,41 @@ async def test_who_brings_nothing(tmp_path: Path) -> None:
 async def test_a_header_that_does_not_count(given: Headers, tmp_path: Path) -> None:
     """A wrong credential is refused, and never taken for none."""
     async with gate(tmp_path) as g:
-        assert await code(g.auth.of(given)) == "unauthenticated"
-        assert await code(g.auth.find(given, b"")) == "unauthenticated"
+        assert await code(g.auth.authenticate(given)) == "unauthenticated"
+        assert await code(g.auth.authenticate_socket(given, b"")) == "unauthenticated"
 
 
 async def test_a_mode_that_is_off_takes_nothing(tmp_path: Path) -> None:
     """Keys don't count with jwt alone, tokens don't with keys alone."""
     async with gate(tmp_path, auth="jwt", api_keys=None) as g:
-        assert await code(g.auth.of(bearer(g.file.add()))) == "unauthenticated"
+        assert await code(g.auth.authenticate(bearer(g.file.add()))) == "unauthenticated"
     async with gate(tmp_path, auth="keys", jwt_secret=None) as g:
-        assert await code(g.auth.of(bearer(token()))) == "unauthenticated"
+        assert await code(g.auth.authenticate(bearer(token()))) == "unauthenticated"
 
 
 @pytest.mark.parametrize("name", ["token", "access_token", "api_key"])
 async def test_a_long_lived_token_has_no_place_in_an_address(name: str, tmp_path: Path) -> None:
     """Not even where it would count."""
     async with gate(tmp_path) as g:
-        assert await code(g.auth.find(headers(), b"a=b&" * 100)) == "invalid_request"
+        assert await code(g.auth.authenticate_socket(headers(), b"a=b&" * 100)) == "invalid_request"
         query = f"a=b&{name}={token()}".encode()
-        assert await code(g.auth.find(headers(), query)) == "unauthenticated"
-        assert await code(g.auth.of(bearer(token()), query)) == "unauthenticated"
+        assert await code(g.auth.authenticate_socket(headers(), query)) == "unauthenticated"
+        assert await code(g.auth.authenticate(bearer(token()), query)) == "unauthenticated"
 
 
 async def test_a_ticket_opens_a_socket_and_nothing_else(tmp_path: Path) -> None:
     """In the address or in the first frame; a request over HTTP is not refused by less than a header."""
     async with gate(tmp_path) as g:
-        ann = await g.auth.of(bearer(token("ann")))
+        ann = await g.auth.authenticate(bearer(token("ann")))
         tickets = [(await g.auth.tickets.issue(ann))[0] for _ in range(3)]
-        found = await g.auth.find(headers(), f"ticket={tickets[0]}".encode())
+        found = await g.auth.authenticate_socket(headers(), f"ticket={tickets[0]}".encode())
         assert found is not None
         assert found.user == "ann"
-        assert (await g.auth.of_first_frame(tickets[1])).user == "ann"
-        assert await code(g.auth.of(headers(), f"ticket={tickets[2]}".encode())) == "unauthenticated"
-        assert await code(g.auth.find(headers(), f"ticket={tickets[0]}".encode())) == "unauthenticated"
-        assert await code(g.auth.find(headers(), f"ticket={token()}".encode())) == "unauthenticated"
-        assert (await g.auth.of_first_frame(token("bob"))).user == "bob"
+        assert (await g.auth.authenticate_token(tickets[1])).user == "ann"
+        assert await code(g.auth.authenticate(headers(), f"ticket={tickets[2]}".encode())) == "unauthenticated"
+        assert await code(g.auth.authenticate_socket(headers(), f"ticket={tickets[0]}".encode())) == "unauthenticated"
+        assert await code(g.auth.authenticate_socket(headers(), f"ticket={token()}".encode())) == "unauthenticated"
+        assert (await g.auth.authenticate_token(token("bob"))).user == "bob"
 
 
 async def test_a_service_names_its_user(tmp_path: Path) -> None:
@@ -184,10 +184,10 @@ async def test_a_service_names_its_user(tmp_path: Path) -> None:
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         service = await g.key(user=None, service="backend", scopes={"chat", "read", "as", "admin"})
         identity = token("ann", IDENTITY_SECRET, jti="i1", scope="chat cancel admin as")
-        ann = await g.auth.of(bearer(service, x_turnwire_identity=identity))
+        ann = await g.auth.authenticate(bearer(service, x_turnwire_identity=identity))
         assert (ann.user, ann.service, ann.scopes) == ("ann", "service:backend", frozenset({"chat"}))
         assert [one.name for one in ann.credentials] == ["jti:i1", f"key:{service.split('_')[1]}"]
-        by_default = await g.auth.of(bearer(service, x_turnwire_identity=token("ann", IDENTITY_SECRET)))
+        by_default = await g.auth.authenticate(bearer(service, x_turnwire_identity=token("ann", IDENTITY_SECRET)))
         assert by_default.scopes == {"chat", "read"}
 
 
@@ -196,29 +196,29 @@ async def test_nobody_else_names_a_user(tmp_path: Path) -> None:
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         service = await g.key(user=None, service="backend", scopes={"chat", "as"})
         identity = token("bob", IDENTITY_SECRET)
-        assert await code(g.auth.find(headers(x_turnwire_identity=identity), b"")) == "forbidden"
-        assert await code(g.auth.of(bearer(token("ann"), x_turnwire_identity=identity))) == "forbidden"
+        assert await code(g.auth.authenticate_socket(headers(x_turnwire_identity=identity), b"")) == "forbidden"
+        assert await code(g.auth.authenticate(bearer(token("ann"), x_turnwire_identity=identity))) == "forbidden"
         twice = [*bearer(service, x_turnwire_identity=identity), *headers(x_turnwire_identity=identity)]
-        assert await code(g.auth.of(twice)) == "forbidden"
+        assert await code(g.auth.authenticate(twice)) == "forbidden"
         for wrong in (token("bob", SECRET), "bob", "", token("service:backend", IDENTITY_SECRET)):
-            assert await code(g.auth.of(bearer(service, x_turnwire_identity=wrong))) == "unauthenticated"
+            assert await code(g.auth.authenticate(bearer(service, x_turnwire_identity=wrong))) == "unauthenticated"
     async with gate(tmp_path) as g:
         service = await g.key(user=None, service="backend", scopes={"chat", "as"})
-        assert await code(g.auth.of(bearer(service, x_turnwire_identity=identity))) == "forbidden"
+        assert await code(g.auth.authenticate(bearer(service, x_turnwire_identity=identity))) == "forbidden"
 
 
 async def test_the_first_of_two_ends_counts(tmp_path: Path) -> None:
     """A user that a service names stays no longer than the service."""
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         service = await g.key(user=None, service="backend", scopes={"as"}, lifetime_s=60)
-        named = await g.auth.of(bearer(service, x_turnwire_identity=token("ann", IDENTITY_SECRET)))
-        assert named.expires_ms == (await g.auth.of(bearer(service))).expires_ms
+        named = await g.auth.authenticate(bearer(service, x_turnwire_identity=token("ann", IDENTITY_SECRET)))
+        assert named.expires_ms == (await g.auth.authenticate(bearer(service))).expires_ms
 
 
 async def test_renewing_keeps_the_user(tmp_path: Path) -> None:
     """By a token, a key or a ticket of the same one; another's is forbidden, a wrong one is no credential."""
     async with gate(tmp_path) as g:
-        with g.auth.admit(await g.auth.of(bearer(token("ann")))) as access:
+        with g.auth.admit(await g.auth.authenticate(bearer(token("ann")))) as access:
             late = token("ann", exp=4_000_000_000)
             assert (await access.renew(late)).expires_ms == 4_000_000_000_000
             assert await code(access.renew(token("bob"))) == "forbidden"
@@ -230,7 +230,7 @@ async def test_a_named_user_is_renewed_by_its_service(tmp_path: Path) -> None:
     """With another signed token, which gives no more than the first."""
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         service = await g.key(user=None, service="backend", scopes={"chat", "as"})
-        ann = await g.auth.of(bearer(service, x_turnwire_identity=token("ann", IDENTITY_SECRET)))
+        ann = await g.auth.authenticate(bearer(service, x_turnwire_identity=token("ann", IDENTITY_SECRET)))
         with g.auth.admit(ann) as access:
             renewed = await access.renew(token("ann", IDENTITY_SECRET, jti="i2", exp=4_000_000_000, scope="chat read"))
             assert (renewed.scopes, renewed.service) == (frozenset({"chat"}), ann.service)
@@ -247,7 +247,8 @@ async def test_revoking_ends_who_is_here_and_lets_nobody_in(tmp_path: Path) -> N
         given = {"jti": token("ann", jti="j"), "key": key, "user": token("bob")}
         ended: dict[str, str] = {}
         for name, credential in given.items():
-            g.auth.admit(await g.auth.of(bearer(credential)), on_ended=lambda why, name=name: ended.update({name: why}))  # type: ignore[misc]
+            principal = await g.auth.authenticate(bearer(credential))
+            g.auth.admit(principal, on_ended=lambda why, name=name: ended.update({name: why}))  # type: ignore[misc]
         stays = g.auth.admit(principal_of(Credential(user="zoe", name="jti:z")))
         await g.auth.revocations.revoke("jti:j")
         await eventually(lambda: ended)
@@ -257,17 +258,17 @@ async def test_revoking_ends_who_is_here_and_lets_nobody_in(tmp_path: Path) -> N
         await eventually(lambda: len(ended) == 3)
         assert not stays.revoked
         for credential in given.values():
-            assert await code(g.auth.of(bearer(credential))) == "unauthenticated"
+            assert await code(g.auth.authenticate(bearer(credential))) == "unauthenticated"
 
 
 async def test_a_key_that_is_taken_out_of_the_file_ends_too(tmp_path: Path) -> None:
     """Without a revocation."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
-        access = g.auth.admit(await g.auth.of(bearer(key)))
+        access = g.auth.admit(await g.auth.authenticate(bearer(key)))
         g.file.remove(key)
         await eventually(lambda: access.revoked)
-        assert await code(g.auth.of(bearer(key))) == "unauthenticated"
+        assert await code(g.auth.authenticate(bearer(key))) == "unauthenticated"
 
 
 TICKETED: dict[str, Any] = {
@@ -283,21 +284,21 @@ async def test_a_ticket_ends_with_the_key_that_it_was_traded_for(change: dict[st
     """Not only where the key is revoked: where its line is gone, or is another key's, or has ended."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
-        ticket, _ = await g.auth.tickets.issue(await g.auth.of(bearer(key)))
+        ticket, _ = await g.auth.tickets.issue(await g.auth.authenticate(bearer(key)))
         if change is None:
             await g.remove(key)
         else:
             g.file.edit(key, **change)
-        assert await code(g.auth.of_first_frame(ticket)) == "unauthenticated"
+        assert await code(g.auth.authenticate_token(ticket)) == "unauthenticated"
 
 
 async def test_a_ticket_allows_what_its_key_does_now(tmp_path: Path) -> None:
     """Less, where the line says less, and never what no page has; it ends when the key does."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann", scopes={"chat", "read"})
-        ticket, _ = await g.auth.tickets.issue(await g.auth.of(bearer(key)))
+        ticket, _ = await g.auth.tickets.issue(await g.auth.authenticate(bearer(key)))
         g.file.edit(key, scopes=["read", "admin"], expires_at="2100-01-01T00:00:00Z")
-        ann = await g.auth.of_first_frame(ticket)
+        ann = await g.auth.authenticate_token(ticket)
         assert (ann.scopes, ann.expires_ms) == (frozenset({"read"}), 4_102_444_800_000)
 
 
@@ -307,26 +308,29 @@ async def test_a_ticket_for_a_key_that_this_instance_has_not_seen_yet(tmp_path: 
         settings = make_settings(auth="keys", api_keys=str(g.file.path))
         slow = Authenticator(settings, g.store.as_store)
         without = Authenticator(make_settings(auth="jwt", jwt_secret=SECRET), g.store.as_store)
-        ann = await g.auth.of(bearer(await g.key(user="ann")))
+        ann = await g.auth.authenticate(bearer(await g.key(user="ann")))
         tickets = [(await g.auth.tickets.issue(ann))[0] for _ in range(2)]
-        assert (await slow.of_first_frame(tickets[0])).user == "ann"
-        assert await code(without.of_first_frame(tickets[1])) == "unauthenticated"
+        assert (await slow.authenticate_token(tickets[0])).user == "ann"
+        assert await code(without.authenticate_token(tickets[1])) == "unauthenticated"
 
 
 async def test_a_ticket_ends_with_its_token(tmp_path: Path) -> None:
     """Which may be in the seconds between the two."""
     async with gate(tmp_path) as g:
         token_s = int(now_ms() / 1000)
-        ticket, _ = await g.auth.tickets.issue(await g.auth.of(bearer(token("ann", exp=token_s))))
-        assert await code(g.auth.of_first_frame(ticket)) == "unauthenticated"
+        ticket, _ = await g.auth.tickets.issue(await g.auth.authenticate(bearer(token("ann", exp=token_s))))
+        assert await code(g.auth.authenticate_token(ticket)) == "unauthenticated"
 
 
 async def test_who_is_let_in_while_something_changes_is_looked_at_again(tmp_path: Path) -> None:
     """However long letting them in takes, and although nothing changes any more: by a key, a token, a renewal."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
-        by_key, by_token = await g.auth.of(bearer(key)), await g.auth.of(bearer(token("bob", jti="b")))
-        renewing = g.auth.admit(await g.auth.of(bearer(token("carl", jti="c1"))))
+        by_key, by_token = (
+            await g.auth.authenticate(bearer(key)),
+            await g.auth.authenticate(bearer(token("bob", jti="b"))),
+        )
+        renewing = g.auth.admit(await g.auth.authenticate(bearer(token("carl", jti="c1"))))
         renew = renewing._renew
 
         async def renew_slowly(principal: Principal, given: str) -> Principal:
@@ -348,7 +352,7 @@ async def test_who_comes_in_between_two_looks_is_looked_at_by_both(tmp_path: Pat
     """A key was taken away, and its client is let in while the revocations are read, which comes after the keys."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
-        principal = await g.auth.of(bearer(key))
+        principal = await g.auth.authenticate(bearer(key))
         await g.remove(key)
         await g.sweeps()
         with g.store.blocked("get_ephemeral") as reading:
@@ -371,10 +375,10 @@ async def test_a_service_that_is_revoked_speaks_for_nobody(came: str, way: str, 
             service = await g.key(user=None, service="backend", scopes={"chat", "read", "as"})
         identity = token("ann", IDENTITY_SECRET, jti="i")
         named = bearer(service, x_turnwire_identity=identity)
-        ann = await g.auth.of(named)
+        ann = await g.auth.authenticate(named)
         ticket, _ = await g.auth.tickets.issue(ann)
         if came == "by a ticket":
-            ann = await g.auth.of_first_frame((await g.auth.tickets.issue(ann))[0])
+            ann = await g.auth.authenticate_token((await g.auth.tickets.issue(ann))[0])
         access, _, ended = g.present(ann)
         if came == "by a renewal":
             await access.renew(token("ann", IDENTITY_SECRET, jti="i2"))
@@ -389,8 +393,8 @@ async def test_a_service_that_is_revoked_speaks_for_nobody(came: str, way: str, 
             await g.auth.revocations.revoke(name)
         await eventually(lambda: ended)
         assert access.revoked
-        assert await code(g.auth.of(named)) == ("forbidden" if way == "its scope as" else "unauthenticated")
-        assert await code(g.auth.of_first_frame(ticket)) == "unauthenticated"
+        assert await code(g.auth.authenticate(named)) == ("forbidden" if way == "its scope as" else "unauthenticated")
+        assert await code(g.auth.authenticate_token(ticket)) == "unauthenticated"
 
 
 async def test_a_renewal_keeps_the_service_s_end_and_name(tmp_path: Path) -> None:
@@ -400,7 +404,7 @@ async def test_a_renewal_keeps_the_service_s_end_and_name(tmp_path: Path) -> Non
         for held, gone in (("s1", "s1"), ("s2", "i2")):
             service = token("backend", jti=held, scope="chat as", exp=ends_s)
             identity = token("ann", IDENTITY_SECRET, jti="i1")
-            access, _, ended = g.present(await g.auth.of(bearer(service, x_turnwire_identity=identity)))
+            access, _, ended = g.present(await g.auth.authenticate(bearer(service, x_turnwire_identity=identity)))
             renewed = await access.renew(token("ann", IDENTITY_SECRET, jti="i2", exp=4_000_000_000))
             assert renewed.expires_ms == ends_s * 1000
             assert [one.name for one in renewed.credentials] == ["jti:i2", f"jti:{held}"]
@@ -412,7 +416,7 @@ async def test_an_edited_line_reaches_who_is_here(tmp_path: Path) -> None:
     """Its end and its scopes, less and more; with another hash or user, or without what streams rest on, it ends."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
-        access, expiring, ended = g.present(await g.auth.of(bearer(key)))
+        access, expiring, ended = g.present(await g.auth.authenticate(bearer(key)))
         soon = now_ms() + 30_000
         g.file.edit(key, expires_at=rfc3339(soon))
         await eventually(lambda: expiring == [soon])
@@ -431,7 +435,7 @@ async def test_an_edited_line_reaches_who_is_here(tmp_path: Path) -> None:
         assert "lost a scope" in ended[0]
         for change in ({"sha256": "11" * 32}, {"user": "eve"}):
             key = await g.key(user="ann")
-            access, _, ended = g.present(await g.auth.of(bearer(key)))
+            access, _, ended = g.present(await g.auth.authenticate(bearer(key)))
             g.file.edit(key, **change)
             await eventually(lambda ended=ended: ended)  # type: ignore[misc]
             assert access.revoked
@@ -442,7 +446,7 @@ async def test_what_a_line_allows_reaches_whom_the_service_named(tmp_path: Path)
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         service = await g.key(user=None, service="backend", scopes={"read", "as"})
         identity = token("ann", IDENTITY_SECRET, scope="read chat admin as")
-        access = g.auth.admit(await g.auth.of(bearer(service, x_turnwire_identity=identity)))
+        access = g.auth.admit(await g.auth.authenticate(bearer(service, x_turnwire_identity=identity)))
         assert access.principal.scopes == {"read"}
         g.file.edit(service, scopes=["admin", "as", "chat", "read"])
         await eventually(lambda: access.principal.scopes == {"chat", "read"})
@@ -452,7 +456,7 @@ async def test_a_file_that_is_written_again_in_place_closes_nobody(tmp_path: Pat
     """Empty, half there, away: what is seen of it for a moment changes nothing."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
-        access = g.auth.admit(await g.auth.of(bearer(key)))
+        access = g.auth.admit(await g.auth.authenticate(bearer(key)))
         text = g.file.path.read_text()
         for seen in ("", text[:-40], text.splitlines(keepends=True)[0]):
             g.file.path.write_text(seen)
@@ -467,7 +471,7 @@ async def test_a_key_ends_while_the_store_is_away(tmp_path: Path) -> None:
     """The file is here."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
-        access = g.auth.admit(await g.auth.of(bearer(key)))
+        access = g.auth.admit(await g.auth.authenticate(bearer(key)))
         with g.store.failing("get_ephemeral"):
             g.file.remove(key)
             await eventually(lambda: access.revoked)
@@ -484,13 +488,13 @@ async def test_scopes_of_another_issuer_are_told_apart(tmp_path: Path, caplog: p
             ("turnwire: turnwire:turnwire:admin xturnwire:admin", set()),
             (None, DEFAULT_SCOPES),
         ):
-            assert (await g.auth.of(bearer(token("ann", scope=said)))).scopes == scopes
+            assert (await g.auth.authenticate(bearer(token("ann", scope=said)))).scopes == scopes
         service = await g.key(user=None, service="backend", scopes={"chat", "read", "as"})
         identity = token("ann", IDENTITY_SECRET, scope="chat turnwire:read")
-        assert (await g.auth.of(bearer(service, x_turnwire_identity=identity))).scopes == {"read"}
+        assert (await g.auth.authenticate(bearer(service, x_turnwire_identity=identity))).scopes == {"read"}
     async with gate(tmp_path) as g:
-        assert (await g.auth.of(bearer(token("ann", scope="openid admin")))).scopes == {"admin"}
-        assert (await g.auth.of(bearer(token("ann", scope="openid")))).scopes == set()
+        assert (await g.auth.authenticate(bearer(token("ann", scope="openid admin")))).scopes == {"admin"}
+        assert (await g.auth.authenticate(bearer(token("ann", scope="openid")))).scopes == set()
     assert "TURNWIRE_SCOPE_PREFIX" in caplog.text
 
 
@@ -500,7 +504,7 @@ async def test_a_file_that_becomes_wrong_locks_nobody_out(tmp_path: Path, caplog
         key = await g.key(user="ann")
         g.file.path.write_text("nonsense")
         await eventually(lambda: "Line 1" in caplog.text)
-        access = g.auth.admit(await g.auth.of(bearer(key)))
+        access = g.auth.admit(await g.auth.authenticate(bearer(key)))
         await g.auth.revocations.revoke_user("ann", 4_000_000_000_000)
         await eventually(lambda: access.revoked)
 
@@ -508,18 +512,18 @@ async def test_a_file_that_becomes_wrong_locks_nobody_out(tmp_path: Path, caplog
 async def test_without_the_store_nobody_new_comes_in(tmp_path: Path) -> None:
     """A revocation may be there; who is here stays, and is swept when the store is back."""
     async with gate(tmp_path) as g:
-        access = g.auth.admit(await g.auth.of(bearer(token("ann", jti="j"))))
+        access = g.auth.admit(await g.auth.authenticate(bearer(token("ann", jti="j"))))
         await g.auth.revocations.revoke("jti:j")
         with g.store.failing("get_ephemeral"):
-            assert await code(g.auth.of(bearer(token("bob")))) == "store_unavailable"
-            assert await code(g.auth.of_first_frame(token("bob"))) == "store_unavailable"
+            assert await code(g.auth.authenticate(bearer(token("bob")))) == "store_unavailable"
+            assert await code(g.auth.authenticate_token(token("bob"))) == "store_unavailable"
         await eventually(lambda: access.revoked)
-        assert (await g.auth.of(bearer(token("bob")))).user == "bob"
+        assert (await g.auth.authenticate(bearer(token("bob")))).user == "bob"
 
 
 async def test_who_has_left_is_not_ended(tmp_path: Path) -> None:
     """Nothing is kept of who is gone."""
     async with gate(tmp_path) as g:
         with g.auth.admit(Principal(user="ann")):
-            assert len(g.auth._present) == 1
-        assert not g.auth._present
+            assert len(g.auth._leases) == 1
+        assert not g.auth._leases

@@ -36,7 +36,7 @@ class Told:
             grace_s=grace_s,
             on_expiring=self.expiring.append,
             on_ended=self.ended.append,
-            on_left=self.left.append,
+            on_released=self.left.append,
         )
 
 
@@ -143,12 +143,12 @@ async def test_a_change_of_the_end_is_planned_anew() -> None:
     told = Told()
     later, soon = now_ms() + 3_600_000, now_ms() + 100
     with told.access(Principal(user="ann", expires_ms=later), warning_s=60, grace_s=0) as access:
-        access.change(Principal(user="ann", expires_ms=soon))
+        access.update(Principal(user="ann", expires_ms=soon))
         await eventually(lambda: told.expiring == [soon])
-        access.change(Principal(user="ann", expires_ms=later))
+        access.update(Principal(user="ann", expires_ms=later))
         await asyncio.sleep(0.2)
         assert told.ended == []
-        access.change(Principal(user="ann", expires_ms=now_ms() - 1))
+        access.update(Principal(user="ann", expires_ms=now_ms() - 1))
         await eventually(lambda: told.ended)
 
 
@@ -158,11 +158,11 @@ async def test_a_scope_that_is_lost(lost: Scope) -> None:
     told = Told()
     held: frozenset[Scope] = frozenset({"chat", "read", "cancel", "admin", "as"})
     with told.access(Principal(user="ann", scopes=held)) as access:
-        access.change(Principal(user="ann", scopes=held - {lost}))
+        access.update(Principal(user="ann", scopes=held - {lost}))
         assert access.revoked == (lost in {"read", "as"}) == bool(told.ended)
         with pytest.raises(ApiError) as refused:
-            access.check_held(held)
+            access.check_active(held)
         assert refused.value.code == "unauthenticated"
         if not access.revoked:
-            access.check_held(held - {lost})
+            access.check_active(held - {lost})
             assert code_of(access, p.TurnStart(input="x")) == ("forbidden" if lost == "chat" else None)

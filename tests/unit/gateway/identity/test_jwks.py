@@ -45,7 +45,7 @@ async def test_a_new_key_is_fetched_when_it_is_first_seen() -> None:
         assert await keys.key("old") is not None
         server.keys = [NEW]
         await asyncio.sleep(0)
-        keys._may_ask_at = 0
+        keys._next_fetch_at = 0
         assert await keys.key("new") is not None
         assert await keys.key("old") is None
 
@@ -95,7 +95,7 @@ async def test_while_the_address_is_away_known_keys_stay() -> None:
         server.status = 200
         assert await keys.key("old") is not None
         server.status = 500
-        keys._may_ask_at = 0
+        keys._next_fetch_at = 0
         assert await keys.key("new") is None
         assert await keys.key("old") is not None
 
@@ -105,7 +105,7 @@ async def test_what_is_fetched_by_itself_begins_no_pause() -> None:
     async with jwks_server() as server:
         server.keys = [OLD]
         keys = Jwks(server.url)
-        keeping = asyncio.create_task(keys.keep())
+        keeping = asyncio.create_task(keys.run())
         await eventually(lambda: "old" in keys._keys)
         server.keys = [OLD, NEW]
         assert await keys.key("new") is not None
@@ -119,7 +119,7 @@ async def test_a_key_that_was_withdrawn_is_forgotten(monkeypatch: pytest.MonkeyP
     async with jwks_server() as server:
         server.keys = [OLD]
         keys = Jwks(server.url)
-        keeping = asyncio.get_running_loop().create_task(keys.keep())
+        keeping = asyncio.get_running_loop().create_task(keys.run())
         await eventually(lambda: "old" in keys._keys)
         server.keys = [NEW]
         await eventually(lambda: "old" not in keys._keys and "new" in keys._keys)
@@ -134,7 +134,7 @@ async def test_an_answer_that_is_no_key_set_changes_nothing() -> None:
         keys = Jwks(server.url)
         await keys.key("old")
         server.keys = []
-        keys._may_ask_at = 0
+        keys._next_fetch_at = 0
         assert await keys.key("new") is None
         assert await keys.key("old") is not None
 

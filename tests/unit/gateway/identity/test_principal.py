@@ -8,7 +8,7 @@ import pytest
 
 from gateway.identity.principal import (
     DEFAULT_SCOPES,
-    NEEDED,
+    REQUIRED_SCOPES,
     Credential,
     Principal,
     check_user,
@@ -21,8 +21,8 @@ from gateway.protocol.errors import ApiError
 
 def test_every_request_has_its_scope() -> None:
     """A request without a line in the table would be open to everyone, or fail for everyone."""
-    assert set(NEEDED) == set(get_args(p.AnyRequest))
-    assert {request for request, scope in NEEDED.items() if scope is None} == {p.Auth, p.Ping}
+    assert set(REQUIRED_SCOPES) == set(get_args(p.AnyRequest))
+    assert {request for request, scope in REQUIRED_SCOPES.items() if scope is None} == {p.Auth, p.Ping}
 
 
 def test_a_scope_that_is_missing_is_named() -> None:

@@ -67,7 +67,7 @@ async def test_instances_count_together() -> None:
         with pytest.raises(ApiError, match="3 connections of this address"):
             await ConnectionPermit(two).acquire(None, "192.0.2.1")
         with pytest.raises(ApiError, match="2 connections of this user"):
-            await unnamed.acquire_for_user(ANN)
+            await unnamed.acquire(ANN)
         first.release()
         for _ in range(20):
             with suppress(ApiError):
@@ -76,7 +76,7 @@ async def test_instances_count_together() -> None:
             await asyncio.sleep(0.01)
         else:
             pytest.fail("the place never came free")
-        assert set(one.held) == set()
+        assert set(one.holders) == set()
 
 
 async def test_who_has_just_left_makes_room_at_once() -> None:
@@ -99,7 +99,7 @@ async def test_one_round_trip_and_none_where_nothing_is_counted() -> None:
         for _ in range(100):
             await ConnectionPermit(made).acquire(ANN, "192.0.2.1")
         await made.run()
-        assert made.held == {}
+        assert made.holders == {}
     assert store.calls == ["acquire_permits"]
 
 
@@ -115,7 +115,7 @@ async def test_while_the_store_is_away_each_counts_its_own(reachable: bool) -> N
         with pytest.raises(ApiError, match="1 connections of this user"):
             await ConnectionPermit(made).acquire(ANN, "192.0.2.1")
         permit.release()
-        assert made.held == {}
+        assert made.holders == {}
 
 
 async def test_those_of_a_dead_instance_are_free_after_a_lease() -> None:

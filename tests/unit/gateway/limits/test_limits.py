@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from gateway.limits.connections import ConnectionLimiter
-from gateway.limits.limits import UNTHROTTLED, BodyMemory, Limits, refused, turn_limits
+from gateway.limits.limits import UNTHROTTLED, BodyMemory, Limits, limit_error, turn_limits
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
 from store.records import Limited, LimitName, TurnLimits
@@ -54,7 +54,7 @@ def test_large_bodies_share_a_room() -> None:
     room.release(600)
     room.release(100)
     room.grow(0, 600)
-    assert room.left == 0
+    assert room.free_bytes == 0
 
 
 def test_with_auth_off_nothing_is_counted_by_user_or_address() -> None:
@@ -63,7 +63,7 @@ def test_with_auth_off_nothing_is_counted_by_user_or_address() -> None:
     made = Limits(settings, ConnectionLimiter(settings, SqliteStore(":memory:")))
     for _ in range(1000):
         made.check_request("local", p.Ping)
-    assert made.turns == TurnLimits(start_burst=41, tokens_per_day=5)
+    assert made.turn_limits == TurnLimits(start_burst=41, tokens_per_day=5)
 
 
 def test_what_the_store_checks_is_what_is_set() -> None:
@@ -81,7 +81,7 @@ def test_what_the_store_checks_is_what_is_set() -> None:
 @pytest.mark.parametrize("limit", get_args(LimitName))
 def test_each_limit_has_its_sentence(limit: LimitName) -> None:
     """A code that says whether waiting helps, and for how long."""
-    error = refused(Limited(limit, 5))
+    error = limit_error(Limited(limit, 5))
     assert error.code in {"rate_limited", "budget_exceeded"}
     assert error.body.retry_after_ms == 5
-    assert refused(Limited(limit)).body.retry_after_ms is None
+    assert limit_error(Limited(limit)).body.retry_after_ms is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.limits import memory as memory_module
-from gateway.limits.memory import OF_CGROUP, Memory, cgroup_bytes, taken_bytes
+from gateway.limits.memory import CGROUP_SHARE, Memory, cgroup_limit_bytes, resident_bytes
 from gateway.protocol.errors import ApiError
 from tests.in_process import eventually
 
@@ -18,8 +18,8 @@ MIB = 2**20
 
 async def test_what_is_taken_is_looked_at() -> None:
     """A block of memory is taken and freed: new work is refused in between, with when to come again."""
-    memory = Memory(taken_bytes() + 64 * MIB)
-    keeping = asyncio.create_task(memory.keep())
+    memory = Memory(resident_bytes() + 64 * MIB)
+    keeping = asyncio.create_task(memory.run())
     await asyncio.sleep(0)
     memory.check()
     block = bytearray(b"x") * (128 * MIB)
@@ -44,14 +44,14 @@ def test_the_bound_is_most_of_the_container_s(
     file = tmp_path / "memory.max"
     file.write_text(written)
     monkeypatch.setattr(memory_module, "_CGROUP_LIMITS", (tmp_path / "none", file))
-    assert cgroup_bytes() == limit
-    assert Memory(0).bytes_max == int(OF_CGROUP * limit)
+    assert cgroup_limit_bytes() == limit
+    assert Memory(0).bytes_max == int(CGROUP_SHARE * limit)
     assert Memory(5).bytes_max == 5
 
 
 async def test_without_a_bound_nothing_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor where the system doesn't say what is taken."""
     monkeypatch.setattr(memory_module, "_CGROUP_LIMITS", ())
-    await asyncio.wait_for(Memory(0).keep(), 1)
-    monkeypatch.setattr(memory_module, "_TELLS", False)
-    await asyncio.wait_for(Memory(1).keep(), 1)
+    await asyncio.wait_for(Memory(0).run(), 1)
+    monkeypatch.setattr(memory_module, "_HAS_STATM", False)
+    await asyncio.wait_for(Memory(1).run(), 1)

@@ -69,7 +69,9 @@ async def test_a_header_or_a_ticket_says_it_before() -> None:
         async with client(server.ws_url, additional_headers=bearer(token("ann"))) as c:
             assert c.ready["user"] == "ann"
         auth = server.gateway.services.authenticator
-        ticket, _ = await auth.tickets.issue(await auth.of([(b"authorization", f"Bearer {token('bob')}".encode())]))
+        ticket, _ = await auth.tickets.issue(
+            await auth.authenticate([(b"authorization", f"Bearer {token('bob')}".encode())])
+        )
         async with client(f"{server.ws_url}?ticket={ticket}", origin=PAGE) as c:
             assert c.ready["user"] == "bob"
         with pytest.raises(InvalidStatus) as refused:
@@ -113,7 +115,7 @@ async def test_who_leaves_before_that_is_forgotten() -> None:
         async with connect(server.ws_url, origin=PAGE) as ws:
             await ws.send('{"type":"auth","token":"nonsense"}')
             ws.transport.abort()
-        assert not server.gateway.services.authenticator._present
+        assert not server.gateway.services.authenticator._leases
 
 
 async def test_without_the_store_a_client_comes_back() -> None:
@@ -139,7 +141,7 @@ async def test_a_user_may_have_so_many_connections() -> None:
                 pass
         async with client(server.ws_url, additional_headers=header):
             pass
-        assert not server.gateway.services.limits.connections.held
+        assert not server.gateway.services.limits.connections.holders
 
 
 async def test_an_address_may_have_so_many_connections() -> None:

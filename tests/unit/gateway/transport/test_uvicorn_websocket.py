@@ -106,7 +106,7 @@ async def test_an_open_socket_stays_beyond_the_deadline() -> None:
 async def test_an_opening_without_an_end_is_cut() -> None:
     """An upgrade that the application doesn't accept in time is cut."""
     async with serving(handshake_timeout_s=0.1) as server, raw(server) as connection:
-        server.gateway.services.limits.permit = _never  # type: ignore[method-assign]  # the application fails before it accepts
+        server.gateway.services.limits.connection_permit = _never  # type: ignore[method-assign]  # the application fails before it accepts
         connection.writer.write(OPENING.format(more="").encode())
         assert b"101" not in await connection.rest()
 
