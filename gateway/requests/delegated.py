@@ -16,7 +16,7 @@ from gateway.requests.services import Services
 from gateway.requests.session import Session, Spawn
 from gateway.streams.multiplexed_outbox import MultiplexedOutbox
 
-IDLE_KEPT_MAX = 64
+IDLE_SESSIONS_MAX = 64
 
 
 class DelegatedSessions:
@@ -29,65 +29,65 @@ class DelegatedSessions:
         self,
         services: Services,
         user: str,
-        access: CredentialLease,
+        credential: CredentialLease,
         outbox: MultiplexedOutbox,
         spawn: Spawn,
-        on_broken: Callable[[], None],
+        on_invalid_frames: Callable[[], None],
     ) -> None:
         self._services = services
-        self._access = access
+        self._credential = credential
         self._user_outboxes = outbox
         self._spawn = spawn
-        self._on_broken = on_broken
-        self._own = Session(services, user, access, outbox, spawn, on_broken)
+        self._on_invalid_frames = on_invalid_frames
+        self._service_session = Session(services, user, credential, outbox, spawn, on_invalid_frames)
         self._sessions: dict[str, Session] = {}
-        self._sweep_at = IDLE_KEPT_MAX
+        self._sweep_above = IDLE_SESSIONS_MAX
 
     def receive(self, data: str | bytes) -> None:
         """Decode one frame and start its request in the session of the user it names. Never awaits, never raises."""
         try:
             request = self._user_outboxes.codec.decode(data)
         except FrameError as refused:
-            self._refuse(refused)
+            self._reject_frame(refused)
             return
         user = request.as_
         if user is None:
-            self._own.take(request)
+            self._service_session.dispatch(request)
             return
         try:
             self._check(request, user)
         except ApiError as error:
-            self._refuse(FrameError(error, request.id, user))
+            self._reject_frame(FrameError(error, request.id, user))
             return
-        self._session(user).take(request)
+        self._session(user).dispatch(request)
 
     def _check(self, request: p.AnyRequest, user: str) -> None:
         """Check that the service may send `request` as `user`. Raises `ApiError`."""
-        self._access.principal.require("as")
-        _check_name(user)
+        self._credential.principal.require("as")
+        _check_user(user)
         if isinstance(request, p.Auth):
             raise ApiError(
                 "invalid_request", "`auth` renews the credential of the connection itself. Leave `as` out.", path="as"
             )
 
-    def _refuse(self, refused: FrameError) -> None:
+    def _reject_frame(self, refused: FrameError) -> None:
         """Send the error in the session of the named user, or in the service's own if no valid user is named."""
-        session = self._own
+        session = self._service_session
         if refused.user is not None:
             try:
-                _check_name(refused.user)
+                _check_user(refused.user)
                 session = self._session(refused.user)
             except ApiError:
                 pass
-        session.refuse(refused)
+        session.reject_frame(refused)
 
     def _session(self, user: str) -> Session:
         session = self._sessions.get(user)
         if session is None:
-            if len(self._sessions) >= self._sweep_at:
+            if len(self._sessions) >= self._sweep_above:
                 self._drop_idle()
             outbox = self._user_outboxes.open_user_outbox(user)
-            session = Session(self._services, user, self._access, outbox, self._spawn, self._on_broken)
+            session = Session(self._services, user, self._credential, outbox, self._spawn, self._on_invalid_frames)
             self._sessions[user] = session
         return session
 
@@ -95,16 +95,16 @@ class DelegatedSessions:
         for user in [user for user, session in self._sessions.items() if session.is_idle]:
             self._sessions.pop(user).close()
             self._user_outboxes.drop_user_outbox(user)
-        self._sweep_at = 2 * len(self._sessions) + IDLE_KEPT_MAX
+        self._sweep_above = 2 * len(self._sessions) + IDLE_SESSIONS_MAX
 
     def close(self) -> None:
         """Drop all attachments and subscriptions after the service has disconnected. The turns continue."""
         for session in self._sessions.values():
             session.close()
-        self._own.close()
+        self._service_session.close()
 
 
-def _check_name(user: str) -> None:
+def _check_user(user: str) -> None:
     """Check that `user` is a valid user name. Raises `ApiError` "invalid_request"."""
     try:
         check_user(user)

@@ -35,20 +35,20 @@ from providers.catalog.prices import per_million
 
 log = structlog.stdlib.get_logger("turnwire.session")
 
-BROKEN_FRAMES_MAX = 20
-BROKEN_FRAMES_WINDOW_S = 10.0
+INVALID_FRAMES_MAX = 20
+INVALID_FRAMES_WINDOW_S = 10.0
 
 Spawn = Callable[[Coroutine[Any, Any, None]], None]
 Handler = Callable[[Any], Coroutine[Any, Any, Any]]
 
 
 class Session:
-    """The session of one client. It acts as `user` with the rights of `access`.
+    """The session of one client. It acts as `user` with the rights of `credential`.
 
-    `spawn` runs the work of a request. `on_broken` is called if the client sends too many invalid frames.
+    `spawn` runs the work of a request. `on_invalid_frames` is called if the client sends too many invalid frames.
     """
 
-    BROWSING: ClassVar[tuple[type, ...]] = (
+    LARGE_ANSWERS: ClassVar[tuple[type, ...]] = (
         p.TurnGet,
         p.ConversationList,
         p.ConversationGet,
@@ -61,24 +61,24 @@ class Session:
         self,
         services: Services,
         user: str,
-        access: CredentialLease,
+        credential: CredentialLease,
         outbox: Outbox,
         spawn: Spawn,
-        on_broken: Callable[[], None],
+        on_invalid_frames: Callable[[], None],
         *,
         input_bytes_max: int | None = None,
     ) -> None:
         self._services = services
         self._user = user
-        self._access = access
+        self._credential = credential
         self._outbox = outbox
         self._spawn = spawn
-        self._on_broken = on_broken
-        self._in_flight: set[str] = set()
-        self._running = 0
-        self._browsing = asyncio.Lock()
-        self._pulled = asyncio.Event()
-        self._broken: deque[float] = deque(maxlen=BROKEN_FRAMES_MAX)
+        self._on_invalid_frames = on_invalid_frames
+        self._in_flight_ids: set[str] = set()
+        self._in_flight = 0
+        self._large_answer_lock = asyncio.Lock()
+        self._large_sent = asyncio.Event()
+        self._invalid_frame_times: deque[float] = deque(maxlen=INVALID_FRAMES_MAX)
         self._turns = turns = Turns(services, user, outbox, input_bytes_max)
         self._conversations = Conversations(services, user, outbox, turns)
         self._handlers: dict[type[p.Request], Handler] = {
@@ -95,28 +95,28 @@ class Session:
         try:
             request = self._outbox.codec.decode(data)
         except FrameError as refused:
-            self.refuse(refused)
+            self.reject_frame(refused)
             return
         if request.as_ is not None:
             self._answer_error(request.id, missing_scope("as", "as"))
             return
-        self.take(request)
+        self.dispatch(request)
 
-    def refuse(self, refused: FrameError) -> None:
+    def reject_frame(self, refused: FrameError) -> None:
         """Answer a frame that can't be used with its error. Count it if it is an invalid frame."""
         self._answer_error(refused.id, refused.error)
         if refused.error.code == "invalid_frame":
-            self._count_broken()
+            self._count_invalid_frame()
 
-    def take(self, request: p.AnyRequest) -> None:
+    def dispatch(self, request: p.AnyRequest) -> None:
         """Start a request, or answer it with an error. Never awaits, never raises."""
-        if request.id is not None and request.id in self._in_flight:
+        if request.id is not None and request.id in self._in_flight_ids:
             self._answer_error(
                 request.id,
                 ApiError("invalid_request", f"The id {request.id} is already in flight. Use another id.", path="id"),
             )
             return
-        if not self._has_room(request):
+        if not self._has_capacity(request):
             self._answer_error(
                 request.id,
                 ApiError(
@@ -130,60 +130,60 @@ class Session:
             self._answer_error(request.id, refused)
             return
         if request.id is not None:
-            self._in_flight.add(request.id)
-        self._running += 1
-        self._spawn(Metered(self._serve(request), self._spent))
+            self._in_flight_ids.add(request.id)
+        self._in_flight += 1
+        self._spawn(Metered(self._serve(request), self._charge_loop_time))
 
-    def _has_room(self, request: p.AnyRequest) -> bool:
+    def _has_capacity(self, request: p.AnyRequest) -> bool:
         """Return whether `request` may be in flight too. A cancel by id of turns that run here is always allowed."""
-        room = self._services.settings.requests_in_flight - self._running
-        if room > 0 or not isinstance(request, UNTHROTTLED):
-            return room > 0
-        return room + UNTHROTTLED_IN_FLIGHT > 0 or self._turns.stops_here(request)
+        capacity = self._services.settings.requests_in_flight - self._in_flight
+        if capacity > 0 or not isinstance(request, UNTHROTTLED):
+            return capacity > 0
+        return capacity + UNTHROTTLED_IN_FLIGHT > 0 or self._turns.stops_here(request)
 
     @property
     def is_idle(self) -> bool:
         """Whether no request, attachment, subscription or turn is active, so that a new session can replace this."""
-        return self._running == 0 and self._outbox.is_empty and self._turns.is_idle and self._conversations.is_idle
+        return self._in_flight == 0 and self._outbox.is_empty and self._turns.is_idle and self._conversations.is_idle
 
     def close(self) -> None:
         """Drop the attachments and subscriptions after the client has disconnected. Its turns continue."""
         self._conversations.close()
         self._outbox.close()
 
-    def _spent(self, took_s: float) -> None:
-        self._services.limits.spend(self._user, took_s)
+    def _charge_loop_time(self, took_s: float) -> None:
+        self._services.limits.charge_loop_time(self._user, took_s)
 
     async def _serve(self, request: p.AnyRequest) -> None:
         if request.id is not None:
             bind_contextvars(user=self._user, request=request.id)
-        if isinstance(request, self.BROWSING):
+        if isinstance(request, self.LARGE_ANSWERS):
             # Build one large answer at a time: the next only after the client has taken the previous one.
-            async with self._browsing:
-                while not self._outbox.is_pulled:
-                    self._pulled.clear()
-                    self._outbox.when_pulled(self._pulled.set)
-                    await self._pulled.wait()
-                await self._serve_now(request, pulled=True)
+            async with self._large_answer_lock:
+                while self._outbox.has_large_answer:
+                    self._large_sent.clear()
+                    self._outbox.when_large_sent(self._large_sent.set)
+                    await self._large_sent.wait()
+                await self._serve_now(request, large=True)
         else:
-            await self._serve_now(request, pulled=False)
+            await self._serve_now(request, large=False)
 
-    async def _serve_now(self, request: p.AnyRequest, *, pulled: bool) -> None:
+    async def _serve_now(self, request: p.AnyRequest, *, large: bool) -> None:
         try:
-            result = await self.ask(request)
+            result = await self.handle(request)
         except ApiError as error:
             self._finish(request.id)
             self._answer_error(request.id, error)
         else:
             self._finish(request.id)
             if request.id is not None:
-                self._answer(request.id, result, pulled=pulled)
+                self._answer(request.id, result, large=large)
 
-    async def ask(self, request: p.AnyRequest) -> Any:
+    async def handle(self, request: p.AnyRequest) -> Any:
         """Return the result of a request, or an `OrderedResult` that holds it. Raises `ApiError`."""
         try:
-            self._access.check(request)
-            if isinstance(request, self.BROWSING):
+            self._credential.check(request)
+            if isinstance(request, self.LARGE_ANSWERS):
                 self._services.limits.large_answers.check(self._user)
             return await self._handlers[type(request)](request)
         except Exception as error:
@@ -191,38 +191,41 @@ class Session:
         raise failure
 
     def _finish(self, request_id: str | None) -> None:
-        self._running -= 1
+        self._in_flight -= 1
         if request_id is not None:
-            self._in_flight.discard(request_id)
+            self._in_flight_ids.discard(request_id)
 
-    def _answer(self, request_id: str, result: Any, *, pulled: bool) -> None:
+    def _answer(self, request_id: str, result: Any, *, large: bool) -> None:
         """Queue the result of a request. Split a large result into pieces (law 10)."""
-        behind: list[Attachment] = []
+        ordered_after: list[Attachment] = []
         if isinstance(result, OrderedResult):
-            behind, result = result.attachments, result.result
+            ordered_after, result = result.attachments, result.result
         frame = p.Result(request_id, result)
         if max(len(codec.encode(frame)) for codec in CODECS) <= p.PIECE_BYTES_MAX:
-            self._outbox.put(frame, behind, pulled=pulled)
+            self._outbox.put(frame, ordered_after, large=large)
             return
         encoded = JSON.encode(result)
         self._services.limits.large_answers.charge(self._user, len(encoded))
         pieces = split_text(encoded.decode(), p.PIECE_BYTES_MAX)
         for piece in pieces:
-            self._outbox.put(p.ResultPiece(request_id, piece), behind, pulled=pulled)
-        self._outbox.put(p.Result(request_id, pieces=len(pieces)), pulled=pulled)
+            self._outbox.put(p.ResultPiece(request_id, piece), ordered_after, large=large)
+        self._outbox.put(p.Result(request_id, pieces=len(pieces)), large=large)
 
     def _answer_error(self, request_id: str | None, error: ApiError) -> None:
         self._services.telemetry.refusals.labels(error.code).inc()
         self._outbox.put(p.ErrorAnswer(error.body, request_id))
 
-    def _count_broken(self) -> None:
+    def _count_invalid_frame(self) -> None:
         now = time.monotonic()
-        self._broken.append(now)
-        if len(self._broken) == BROKEN_FRAMES_MAX and now - self._broken[0] <= BROKEN_FRAMES_WINDOW_S:
-            self._on_broken()
+        self._invalid_frame_times.append(now)
+        if (
+            len(self._invalid_frame_times) == INVALID_FRAMES_MAX
+            and now - self._invalid_frame_times[0] <= INVALID_FRAMES_WINDOW_S
+        ):
+            self._on_invalid_frames()
 
     async def _auth(self, request: p.Auth) -> r.Identity:
-        return auth_result(await self._access.renew(request.token))
+        return auth_result(await self._credential.renew(request.token))
 
     async def _ping(self, request: p.Ping) -> r.Pong:
         return r.Pong(now_ms() if request.t is None else request.t)

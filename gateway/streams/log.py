@@ -10,7 +10,7 @@ from gateway.protocol.codec import CODECS, Codec, encoded_size
 from gateway.protocol.events import TurnDelta, TurnEvent
 from gateway.protocol.requests import PIECE_BYTES_MAX
 
-OVERHEAD_BYTES = 2
+DELTA_OVERHEAD_BYTES = 2
 EVENT_BYTES = 256
 
 
@@ -21,21 +21,21 @@ def event_size(event: TurnEvent) -> int:
     """
     if type(event) is TurnDelta:
         text = event.text or event.signature or ""
-        return OVERHEAD_BYTES + (len(text) if text.isascii() else 3 * len(text))
+        return DELTA_OVERHEAD_BYTES + (len(text) if text.isascii() else 3 * len(text))
     return EVENT_BYTES
 
 
 class TurnLog:
     """The events of one turn. Their `seq` is 1, 2, 3 …, so `events[n]` has `seq` n + 1."""
 
-    __slots__ = ("_epochs", "_newest", "ended", "events", "turn")
+    __slots__ = ("_cached_frames", "_epochs", "ended", "events", "turn")
 
     def __init__(self, turn: str, epoch: int) -> None:
         self.turn = turn
         self._epochs = [(1, epoch)]
         self.events: list[TurnEvent] = []
         self.ended = False
-        self._newest: list[tuple[int, int, bytes] | None] = [None] * len(CODECS)
+        self._cached_frames: list[tuple[int, int, bytes] | None] = [None] * len(CODECS)
 
     @property
     def end(self) -> int:
@@ -58,13 +58,13 @@ class TurnLog:
         """Return the epoch in which event `seq` was written or will be written."""
         return next(epoch for first, epoch in reversed(self._epochs) if first <= max(seq, 1))
 
-    def holds(self, epoch: int | None, after: int) -> bool:
+    def can_resume(self, epoch: int | None, after: int) -> bool:
         """Whether a client at position `{epoch, after}` can be continued, now or when the log reaches that position."""
         return after == 0 or epoch == self.epoch_of(after)
 
     def frame_after(self, after: int, codec: Codec) -> tuple[bytes, int]:
         """Return the frame that follows position `after` < `end`, and the last `seq` that it covers."""
-        newest = self._newest[codec.index]
+        newest = self._cached_frames[codec.index]
         first = self.events[after]
         if type(first) is TurnDelta:
             last = self._last_mergeable(after, first)
@@ -73,7 +73,7 @@ class TurnLog:
         if newest is not None and newest[0] == after and newest[1] == last:
             return newest[2], last
         payload = codec.encode(first if last == after + 1 else self._merged(after, last))
-        self._newest[codec.index] = (after, last, payload)
+        self._cached_frames[codec.index] = (after, last, payload)
         return payload, last
 
     def _last_mergeable(self, after: int, first: TurnDelta) -> int:

@@ -13,7 +13,7 @@ from gateway.protocol.codec import Codec
 from gateway.protocol.events import TurnDetached
 from gateway.streams.outbox import Outbox
 
-LANES_WAITING_MAX = 1024
+USERS_WAITING_MAX = 1024
 
 _FIXMAP, _FIXMAP_MAX, _MAP_16 = 0x80, 15, 0xDE
 
@@ -33,27 +33,27 @@ class UserOutbox(Outbox):
         on_overflow: Callable[[], None],
     ) -> None:
         super().__init__(codec, bytes_max, lambda: on_ready(self), on_overflow)
-        self.waits_its_turn = False
+        self.is_queued = False
         key = codec.encode({"as": user})
-        self._head = key[1:] if codec.binary else key[:-1] + b","
+        self._as_field = key[1:] if codec.binary else key[:-1] + b","
 
     def _overflow(self) -> None:
         for turn in list(self.attachments):
             if self.detach(turn) is not None:
                 self.put(TurnDetached(turn, "too_slow"))
-        if self.waiting > self._bytes_max and not self.closed:
+        if self.waiting_bytes > self._bytes_max and not self.closed:
             super()._overflow()
 
-    def named(self, frame: bytes) -> bytes:
+    def with_user(self, frame: bytes) -> bytes:
         """Return the encoded frame with the user added as its first field, `as`."""
         if not self.codec.binary:
-            return self._head + frame[1:]
+            return self._as_field + frame[1:]
         fields, start = frame[0] - _FIXMAP, 1
         if frame[0] == _MAP_16:
             fields, start = int.from_bytes(frame[1:3]), 3
         if fields < _FIXMAP_MAX:
-            return bytes((_FIXMAP + fields + 1,)) + self._head + frame[start:]
-        return bytes((_MAP_16,)) + (fields + 1).to_bytes(2) + self._head + frame[start:]
+            return bytes((_FIXMAP + fields + 1,)) + self._as_field + frame[start:]
+        return bytes((_MAP_16,)) + (fields + 1).to_bytes(2) + self._as_field + frame[start:]
 
 
 class MultiplexedOutbox(Outbox):
@@ -65,12 +65,12 @@ class MultiplexedOutbox(Outbox):
         bytes_max: int,
         on_wake: Callable[[], None],
         on_overflow: Callable[[], None],
-        on_room: Callable[[], object] = lambda: None,
+        on_uncrowded: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__(codec, bytes_max, on_wake, on_overflow, on_room)
+        super().__init__(codec, bytes_max, on_wake, on_overflow, on_uncrowded)
         self._user_outboxes: dict[str, UserOutbox] = {}
-        self._ring: deque[UserOutbox] = deque()
-        self._own_is_next = True
+        self._rotation: deque[UserOutbox] = deque()
+        self._connection_is_next = True
 
     @property
     def is_crowded(self) -> bool:
@@ -78,14 +78,14 @@ class MultiplexedOutbox(Outbox):
 
         Each user's queue has a bound, but the number of users has none.
         """
-        return len(self._ring) > LANES_WAITING_MAX and not self.closed
+        return len(self._rotation) > USERS_WAITING_MAX and not self.closed
 
     def open_user_outbox(self, user: str) -> UserOutbox:
         """Return a new queue for a user that has none."""
         outbox = self._user_outboxes[user] = UserOutbox(
             user, self.codec, self._bytes_max, self._on_ready, self._on_overflow
         )
-        outbox.front = self
+        outbox.connection_outbox = self
         if self.closed:
             outbox.close()
         return outbox
@@ -95,15 +95,15 @@ class MultiplexedOutbox(Outbox):
         self._user_outboxes.pop(user).close()
 
     def _on_ready(self, outbox: UserOutbox) -> None:
-        if not outbox.waits_its_turn:
-            outbox.waits_its_turn = True
-            self._ring.append(outbox)
+        if not outbox.is_queued:
+            outbox.is_queued = True
+            self._rotation.append(outbox)
             self._on_wake()
 
     def close(self) -> None:
         """Close all queues and drop their frames."""
         super().close()
-        self._on_room()
+        self._on_uncrowded()
         for outbox in self._user_outboxes.values():
             outbox.close()
 
@@ -112,18 +112,18 @@ class MultiplexedOutbox(Outbox):
 
         The connection's own frames and those of the users alternate, and the users rotate.
         """
-        if self._own_is_next:
-            self._own_is_next = False
+        if self._connection_is_next:
+            self._connection_is_next = False
             frame = super().next_frame()
             if frame is not None:
                 return frame
-        self._own_is_next = True
-        while self._ring:
-            outbox = self._ring.popleft()
+        self._connection_is_next = True
+        while self._rotation:
+            outbox = self._rotation.popleft()
             frame = outbox.next_frame()
             if frame is not None:
-                self._ring.append(outbox)
-                return outbox.named(frame)
-            outbox.waits_its_turn = False
-            self._on_room()
+                self._rotation.append(outbox)
+                return outbox.with_user(frame)
+            outbox.is_queued = False
+            self._on_uncrowded()
         return super().next_frame()

@@ -25,7 +25,7 @@ async def pump(
                 return
             continue
         more = await send(frame)
-        has_sent(outbox)
+        notify_sent(outbox)
         if not more:
             return
         frames += 1
@@ -33,7 +33,7 @@ async def pump(
             await asyncio.sleep(0)
 
 
-def has_sent(outbox: Outbox) -> None:
+def notify_sent(outbox: Outbox) -> None:
     """Tell the outbox's latency sample, if there is one, that a frame was sent."""
     if outbox.sample is not None:
         outbox.sample.record_sent(outbox)

@@ -90,7 +90,7 @@ class LiveTurn:
     def reader_at_end(self) -> Attachment | None:
         """Return an attachment that has taken every event in the log, or None."""
         end = self.log.end
-        return next((one for one in self._attachments if one.cursor == end and one.opening is None), None)
+        return next((one for one in self._attachments if one.cursor == end and one.reset_frame is None), None)
 
     def publish(self, events: list[TurnEvent]) -> None:
         """Append `events`, which must continue the log, and offer them to every attachment.
@@ -122,10 +122,10 @@ class LiveTurn:
         If the turn ended at or before that position, send `turn.reset` and start again from the beginning.
         """
         if self.log.ended and attachment.cursor >= self.log.end:
-            attachment.opening = attachment.outbox.codec.encode(self._reset("the turn ended before your position"))
+            attachment.reset_frame = attachment.outbox.codec.encode(self._reset("the turn ended before your position"))
             attachment.cursor = 0
-        if attachment.has_more:
-            attachment.live_from = self.log.end  # the events before this were never counted as waiting
+        if attachment.has_frame:
+            attachment.counted_from = self.log.end  # the events before this were never counted as waiting
             attachment.outbox.offer(attachment, 0)
 
     def attach(self, outbox: Outbox, epoch: int | None, after: int) -> int:
@@ -134,7 +134,7 @@ class LiveTurn:
         It is `after`, or 0 if the position can't be continued; a `turn.reset` is sent first then.
         """
         opening = None
-        if not self.log.holds(epoch, after) or (not self.live and after > self.log.end):
+        if not self.log.can_resume(epoch, after) or (not self.live and after > self.log.end):
             opening = outbox.codec.encode(self._reset("your position can't be continued"))
             after = 0
         attachment = Attachment(self.log, outbox, after, opening, self._on_detached)
@@ -159,15 +159,15 @@ class LiveTurn:
         """
         before, self.log, self.state = self.log, log, state
         for attachment in tuple(self._attachments):
-            attachment.outbox.waiting -= attachment.backlog
-            attachment.backlog, attachment.live_from = 0, log.end
-            if not log.holds(before.epoch_of(attachment.cursor), attachment.cursor):
-                attachment.opening = attachment.outbox.codec.encode(
+            attachment.outbox.waiting_bytes -= attachment.backlog_bytes
+            attachment.backlog_bytes, attachment.counted_from = 0, log.end
+            if not log.can_resume(before.epoch_of(attachment.cursor), attachment.cursor):
+                attachment.reset_frame = attachment.outbox.codec.encode(
                     self._reset("another instance has taken the turn over")
                 )
                 attachment.cursor = 0
             attachment.log = log
-            if attachment.has_more:
+            if attachment.has_frame:
                 attachment.outbox.offer(attachment, 0)
 
     def _reset(self, reason: str) -> TurnReset:
@@ -216,10 +216,10 @@ class LiveTurn:
         self.log.begin_epoch(epoch)
         for attachment in tuple(self._attachments):
             if attachment.cursor > self.log.end:
-                attachment.opening = attachment.outbox.codec.encode(
+                attachment.reset_frame = attachment.outbox.codec.encode(
                     self._reset("another instance has taken the turn over")
                 )
-                attachment.cursor, attachment.live_from = 0, self.log.end
+                attachment.cursor, attachment.counted_from = 0, self.log.end
                 attachment.outbox.offer(attachment, 0)
 
     def become_owner(self, epoch: int) -> None:

@@ -161,7 +161,7 @@ async def test_limits_count_for_each_user(tmp_path: Path) -> None:
 
 async def test_idle_users_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who only came by takes no room; who follows, watches or runs something stays."""
-    monkeypatch.setattr(behalf, "IDLE_KEPT_MAX", 4)
+    monkeypatch.setattr(behalf, "IDLE_SESSIONS_MAX", 4)
     async with service(tmp_path) as (server, c):
         await c.request(
             "turn.start", **{"as": "busy"}, turn="t", input="x", params={"demo": {"rate": 20, "tokens": 100}}
@@ -219,7 +219,7 @@ async def test_a_service_that_reads_nothing_is_not_read(tmp_path: Path, monkeypa
         asked = ({"type": "ping", "id": "1", "as": f"user {n}", "t": n} for n in range(count))
         writer.write(b"".join(RawFrame(TEXT, json.dumps(frame).encode()).encode() for frame in asked))
         waiting = lanes_of(server)
-        await eventually(lambda: len(waiting._ring) > 50)
+        await eventually(lambda: len(waiting._rotation) > 50)
         await asyncio.sleep(0.5)
         assert len(waiting._user_outboxes) < 1000
         answers = 0

@@ -14,7 +14,7 @@ from gateway.protocol.codec import CODECS, Codec
 from gateway.protocol.errors import ApiError
 from gateway.protocol.results import Pong
 from gateway.requests.services import Services
-from gateway.requests.session import BROKEN_FRAMES_MAX
+from gateway.requests.session import INVALID_FRAMES_MAX
 from tests.credentials import SECRET
 from tests.in_process import SLOW, Seat, SteeredStore, open_services, seat
 
@@ -114,9 +114,9 @@ async def test_an_answer_longer_than_the_outbox_is_read(services: Services, code
 
 async def test_who_speaks_nonsense_is_let_go(ann: Seat) -> None:
     """Twenty frames in ten seconds that can't be read are enough; wrong values don't count."""
-    for _ in range(BROKEN_FRAMES_MAX + 5):
+    for _ in range(INVALID_FRAMES_MAX + 5):
         ann.send_raw('{"type":"turn.get","turn":5}')
-    for n in range(BROKEN_FRAMES_MAX):
+    for n in range(INVALID_FRAMES_MAX):
         assert not ann.broken
         ann.send_raw("nonsense" if n % 2 else '{"type":"nope"}')
     assert ann.broken
@@ -126,7 +126,7 @@ async def test_old_nonsense_is_forgiven(ann: Seat, monkeypatch: pytest.MonkeyPat
     """Twenty in a longer time are no reason."""
     now = 0.0
     monkeypatch.setattr("gateway.requests.session.time.monotonic", lambda: now)
-    for _ in range(BROKEN_FRAMES_MAX * 3):
+    for _ in range(INVALID_FRAMES_MAX * 3):
         ann.send_raw("nonsense")
         now += 0.6
     assert not ann.broken
@@ -225,12 +225,12 @@ async def test_a_client_that_is_gone_leaves_its_turns(services: Services) -> Non
 
 async def test_a_request_can_be_asked_without_a_frame(ann: Seat, steered: SteeredStore) -> None:
     """HTTP asks the same handlers: the result, or the error that a frame would be answered with."""
-    assert await ann.session.ask(p.Ping(t=3)) == Pong(3)
+    assert await ann.session.handle(p.Ping(t=3)) == Pong(3)
     with pytest.raises(ApiError) as missing:
-        await ann.session.ask(p.TurnGet(turn="unknown"))
+        await ann.session.handle(p.TurnGet(turn="unknown"))
     assert (missing.value.code, missing.value.body.path) == ("not_found", "turn")
     with steered.failing("usage"), pytest.raises(ApiError) as away:
-        await ann.session.ask(p.UsageGet())
+        await ann.session.handle(p.UsageGet())
     assert away.value.code == "store_unavailable"
 
 

@@ -189,12 +189,12 @@ def test_a_frame_is_encoded_once_for_each_codec() -> None:
 def test_which_positions_can_be_continued() -> None:
     """Zero always, else those of the log's own epoch, also ahead of its end."""
     log = filled(started())
-    assert log.holds(None, 0)
-    assert log.holds(EPOCH - 5, 0)
-    assert log.holds(EPOCH, 1)
-    assert log.holds(EPOCH, 100)
-    assert not log.holds(EPOCH - 1, 1)
-    assert not log.holds(None, 1)
+    assert log.can_resume(None, 0)
+    assert log.can_resume(EPOCH - 5, 0)
+    assert log.can_resume(EPOCH, 1)
+    assert log.can_resume(EPOCH, 100)
+    assert not log.can_resume(EPOCH - 1, 1)
+    assert not log.can_resume(None, 1)
 
 
 @given(st.text(min_size=1, max_size=200))

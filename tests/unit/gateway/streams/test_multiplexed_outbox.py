@@ -47,7 +47,7 @@ def test_a_name_is_put_into_any_frame(codec: Codec, user: str, fields: int) -> N
     """Whatever the number of its fields, and whatever the name, it is the same frame with `as`."""
     frame = {f"f{n}": n for n in range(fields)}
     lane = UserOutbox(user, codec, BYTES_MAX, lambda _: None, lambda: None)
-    assert codec.read(lane.named(codec.encode(frame))) == {"as": user, **frame}
+    assert codec.read(lane.with_user(codec.encode(frame))) == {"as": user, **frame}
 
 
 @pytest.mark.parametrize("codec", CODECS, ids=lambda codec: codec.name)
@@ -55,7 +55,7 @@ def test_the_largest_frame_with_the_longest_name_is_small_enough(codec: Codec) -
     """Law 10."""
     lane = UserOutbox('"' * p.USER_BYTES_MAX, codec, BYTES_MAX, lambda _: None, lambda: None)
     piece = p.ResultPiece("i" * 64, "x" * (p.PIECE_BYTES_MAX - 2))
-    assert len(lane.named(codec.encode(piece))) <= p.FRAME_BYTES_OUT_MAX
+    assert len(lane.with_user(codec.encode(piece))) <= p.FRAME_BYTES_OUT_MAX
 
 
 def test_the_connection_s_own_frames_have_no_name() -> None:
@@ -137,7 +137,7 @@ def test_past_its_bound_a_user_is_detached_and_nobody_else() -> None:
     turns[0].attach(slow, cursor=turns[0].log.end)
     turns[0].say("again")
     assert [frame["text"] for frame in reader.drain()] == ["again"]
-    assert slow.waiting == 0
+    assert slow.waiting_bytes == 0
 
 
 def test_answers_are_never_dropped() -> None:
@@ -196,7 +196,10 @@ def test_sizes_are_those_of_events() -> None:
         source = Source(user)
         source.attach(reader.lanes.open_user_outbox(user))
         source.begin()
-        while sum(lane.waiting for lane in [attachment.outbox for attachment in source.attachments]) < BYTES_MAX - 600:
+        while (
+            sum(lane.waiting_bytes for lane in [attachment.outbox for attachment in source.attachments])
+            < BYTES_MAX - 600
+        ):
             source.say("x" * 100)
         assert source.attachments
     assert reader.overflows == 0
@@ -207,6 +210,6 @@ def test_frames_are_not_encoded_anew() -> None:
     """The bytes behind the name are those that everybody else gets."""
     lane = UserOutbox("ann", JSON, BYTES_MAX, lambda _: None, lambda: None)
     frame = JSON.encode(Heartbeat(5))
-    assert lane.named(frame) == b'{"as":"ann",' + frame[1:]
+    assert lane.with_user(frame) == b'{"as":"ann",' + frame[1:]
     packed = msgspec.msgpack.encode({"t": 5})
-    assert UserOutbox("ann", MSGPACK, 1, lambda _: None, lambda: None).named(packed).endswith(packed[1:])
+    assert UserOutbox("ann", MSGPACK, 1, lambda _: None, lambda: None).with_user(packed).endswith(packed[1:])

@@ -26,7 +26,7 @@ class Reader:
     def __init__(self, bytes_max: int = BYTES_MAX, codec: Codec = JSON) -> None:
         self.wakes = 0
         self.overflows = 0
-        self.pulled = 0
+        self.large = 0
         self.codec = codec
         self.outbox = Outbox(codec, bytes_max, self._wake, self._overflow)
 
@@ -37,7 +37,7 @@ class Reader:
         self.overflows += 1
 
     def pull(self) -> None:
-        self.pulled += 1
+        self.large += 1
 
     def take(self) -> dict[str, Any] | None:
         payload = self.outbox.next_frame()
@@ -102,10 +102,10 @@ def test_answers_keep_their_order(codec: Codec) -> None:
     reader = Reader(codec=codec)
     for n in range(5):
         reader.outbox.put(Heartbeat(n))
-    assert reader.outbox.waiting > 0
+    assert reader.outbox.waiting_bytes > 0
     assert reader.wakes == 5
     assert [frame["t"] for frame in reader.drain()] == [0, 1, 2, 3, 4]
-    assert reader.outbox.waiting == 0
+    assert reader.outbox.waiting_bytes == 0
 
 
 def test_an_answer_stands_behind_what_its_turns_had_said() -> None:
@@ -124,7 +124,7 @@ def test_an_answer_stands_behind_what_its_turns_had_said() -> None:
     frames = reader.drain()
     at = places(frames).index(("answer", 0))
     assert max(seq for turn, seq in places(frames)[:at] if turn == "t") >= 4
-    assert reader.outbox.waiting == 0
+    assert reader.outbox.waiting_bytes == 0
     assert "".join(frame.get("text", "") for frame in frames if frame.get("turn") == "t") == "ablate"
 
 
@@ -147,7 +147,7 @@ def test_an_answer_does_not_wait_for_a_position_ahead_of_the_log() -> None:
     reader, source = Reader(), Source()
     source.begin()
     ahead = source.attach(reader.outbox, cursor=9)
-    assert not ahead.has_more
+    assert not ahead.has_frame
     reader.outbox.put(Heartbeat(0), [ahead])
     assert places(reader.drain()) == [("answer", 0)]
 
@@ -205,19 +205,19 @@ def test_answers_are_bounded_too() -> None:
     assert reader.overflows == 1
 
 
-def test_a_large_answer_that_is_pulled_is_not_counted() -> None:
+def test_a_large_answer_is_not_counted() -> None:
     """Law 11: an answer that its asker waits for doesn't fill the bound; its end is told."""
     reader = Reader()
-    assert reader.outbox.is_pulled
+    assert not reader.outbox.has_large_answer
     for _ in range(3):
-        reader.outbox.put({"type": "result.piece", "id": "1", "text": "x" * 3000}, pulled=True)
-    assert reader.outbox.waiting == 0
-    assert not reader.outbox.is_pulled
-    reader.outbox.when_pulled(reader.pull)
-    for pulled in (0, 0, 1):
+        reader.outbox.put({"type": "result.piece", "id": "1", "text": "x" * 3000}, large=True)
+    assert reader.outbox.waiting_bytes == 0
+    assert reader.outbox.has_large_answer
+    reader.outbox.when_large_sent(reader.pull)
+    for large in (0, 0, 1):
         assert reader.take() is not None
-        assert reader.pulled == pulled
-    assert reader.outbox.is_pulled
+        assert reader.large == large
+    assert not reader.outbox.has_large_answer
 
 
 def test_replay_is_pulled_and_not_counted() -> None:
@@ -228,15 +228,15 @@ def test_replay_is_pulled_and_not_counted() -> None:
     for _ in range(100):
         source.say("x" * 500)
     source.attach(reader.outbox)
-    assert reader.outbox.waiting == 0
+    assert reader.outbox.waiting_bytes == 0
     source.say("y" * 1000)
-    waiting = reader.outbox.waiting
+    waiting = reader.outbox.waiting_bytes
     assert waiting >= 1000
     assert reader.take() is not None
-    assert reader.outbox.waiting == waiting
+    assert reader.outbox.waiting_bytes == waiting
     text = "".join(frame.get("text", "") for frame in reader.drain())
     assert text == "x" * 50_000 + "y" * 1000
-    assert reader.outbox.waiting == 0
+    assert reader.outbox.waiting_bytes == 0
     assert reader.overflows == 0
 
 
@@ -247,11 +247,11 @@ def test_a_burst_is_pulled_and_not_counted() -> None:
     source.begin()
     source.say("a" * 1000)
     source.publish(*(delta(source.log.end + n, "b" * 1000) for n in range(1, 100)))
-    assert (reader.overflows, reader.outbox.waiting) == (0, 0)
+    assert (reader.overflows, reader.outbox.waiting_bytes) == (0, 0)
     source.say("c" * 1000)
-    assert reader.outbox.waiting >= 1000
+    assert reader.outbox.waiting_bytes >= 1000
     assert "".join(frame.get("text", "") for frame in reader.drain()) == "a" * 1000 + "b" * 99_000 + "c" * 1000
-    assert reader.outbox.waiting == 0
+    assert reader.outbox.waiting_bytes == 0
     for _ in range(10):
         source.say("d" * 1000)
     assert reader.overflows == 1
@@ -265,9 +265,9 @@ def test_a_partly_taken_backlog_is_given_back_as_it_is_taken() -> None:
     for n in range(5):
         source.say("abc")
         source.publish(part(source.log.end + 1, n + 1))
-    waits = [reader.outbox.waiting]
+    waits = [reader.outbox.waiting_bytes]
     while reader.take() is not None:
-        waits.append(reader.outbox.waiting)
+        waits.append(reader.outbox.waiting_bytes)
     assert waits == sorted(waits, reverse=True)
     assert len(set(waits)) == len(waits)
     assert waits[-1] == 0
@@ -281,7 +281,7 @@ def test_an_attachment_that_is_replaced_is_done_and_the_new_one_goes_on() -> Non
     source.say("abc")
     second = source.attach(reader.outbox, cursor=2)
     assert source.done == [first]
-    assert reader.outbox.waiting == 0
+    assert reader.outbox.waiting_bytes == 0
     assert reader.outbox.attachments == {"t": second}
     assert places(reader.drain()) == [("t", 3)]
 
@@ -362,10 +362,10 @@ class OutboxMachine(RuleBasedStateMachine):
         if source.log.events:
             source.publish(part(source.log.end + 1, 1, turn=turn))
 
-    @rule(behind=st.booleans())
-    def put(self, behind: bool) -> None:
+    @rule(ordered_after=st.booleans())
+    def put(self, ordered_after: bool) -> None:
         """An answer, perhaps behind one of the turns."""
-        attachments = list(self.reader.outbox.attachments.values())[: 1 if behind else 0]
+        attachments = list(self.reader.outbox.attachments.values())[: 1 if ordered_after else 0]
         for attachment in attachments:
             self.barriers[self.answers] = (attachment, attachment.log.turn, attachment.log.end)
         self.reader.outbox.put(Heartbeat(self.answers), attachments)
@@ -398,11 +398,11 @@ class OutboxMachine(RuleBasedStateMachine):
     def counts(self) -> None:
         """What waits is never negative, and never over the bound while open."""
         outbox = self.reader.outbox
-        assert outbox.waiting >= 0
-        assert all(attachment.backlog >= 0 for attachment in outbox.attachments.values())
+        assert outbox.waiting_bytes >= 0
+        assert all(attachment.backlog_bytes >= 0 for attachment in outbox.attachments.values())
         assert self.reader.overflows == outbox.closed
         if not outbox.closed:
-            assert outbox.waiting <= 3000
+            assert outbox.waiting_bytes <= 3000
             cursors = {turn: attachment.cursor for turn, attachment in outbox.attachments.items()}
             assert cursors == self.positions
 
@@ -414,11 +414,11 @@ class OutboxMachine(RuleBasedStateMachine):
         if outbox.closed:
             assert all(not source.attachments for source in self.sources.values())
             return
-        assert outbox.waiting == 0
+        assert outbox.waiting_bytes == 0
         assert self.answered == self.answers
         for turn, attachment in outbox.attachments.items():
             assert self.positions[turn] == self.sources[turn].log.end
-            assert attachment.backlog == 0
+            assert attachment.backlog_bytes == 0
 
 
 TestOutboxMachine = OutboxMachine.TestCase
