@@ -166,7 +166,7 @@ def wire(
 def _live(services: Services, writer: LogWriter) -> list[Metric]:
     """Return the gauges with their current values."""
     label = services.telemetry.model_label
-    turns = Counter((shown_status(one.state), label(one.model)) for one in services.registry.live() if one.owned)
+    turns = Counter((shown_status(one.state), label(one.model)) for one in services.registry.live() if one.is_owned)
     clients = services.clients.counts()
     return [
         gauge(

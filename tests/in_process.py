@@ -298,7 +298,7 @@ class Instance:
         self._life.cancel()
         await asyncio.wait([self._life])
         for stream in self.services.registry.live():
-            stream.owned = False  # a dead process has no timers
+            stream.is_owned = False  # a dead process has no timers
             stream.end()
 
     async def leave(self) -> None:

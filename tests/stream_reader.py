@@ -18,7 +18,7 @@ def stream_of(turn: str = "t", *, user: str = "ann", grace_s: float | None = Non
     """A new turn; with `grace_s` it is aborted when nobody is attached for so long."""
     stream = LiveTurn(user, turn, b"digest", EPOCH)
     if grace_s is not None:
-        stream.watch(grace_s, lambda stream: stream.signal.abort(Abort("disconnect")))
+        stream.set_disconnect_callback(grace_s, lambda stream: stream.signal.abort(Abort("disconnect")))
     return stream
 
 

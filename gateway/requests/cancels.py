@@ -46,17 +46,17 @@ class Cancels:
         other turns were named too, because their ids may not exist. Raises `StoreError`.
         """
         cancellation, limits = self._services.cancellation, self._services.limits
-        if limits.is_over(self._user) and not self.all_run_here(turns):
+        if limits.is_over_rate(self._user) and not self.all_run_here(turns):
             here = [turn for turn in turns if cancellation.runs_here(self._user, turn)]
             stopped = await cancellation.cancel_all(self._user, here, abort)
             running = set(await self._services.store.active(self._user, None)).intersection(turns).difference(here)
             stopped |= await cancellation.cancel_all(self._user, running, abort)
             if len(stopped) < len(turns):
-                limits.check_unknown(self._user)
+                limits.check_unknown_ids(self._user)
             turns = [turn for turn in turns if turn not in stopped]
             return stopped | await cancellation.cancel_all(self._user, turns, abort)
         result = await cancellation.cancel_all(self._user, turns, abort)
-        limits.charge_unknown(self._user, sum(became == "not_found" for became in result.values()))
+        limits.charge_unknown_ids(self._user, sum(became == "not_found" for became in result.values()))
         return result
 
     async def _found(self, here: list[str], conversation: str | None, abort: Abort) -> dict[str, CancelResult]:

@@ -30,13 +30,13 @@ class Client(Protocol):
     outbox: Outbox
     finished: asyncio.Event
 
-    def beat(self, now: float, interval_s: float) -> None:
+    def send_heartbeat(self, now: float, interval_s: float) -> None:
         """Send a heartbeat if nothing was sent for `interval_s` seconds. `now` is the loop's time in seconds."""
 
     def close_when_drained(self, code: CloseCode, reason: str) -> None:
         """Close after everything in the outbox is sent."""
 
-    def dismiss(self, reason: str) -> None:
+    def close_permanently(self, reason: str) -> None:
         """Close at once. The client must not reconnect automatically."""
 
 
@@ -76,7 +76,7 @@ class ClientRegistry:
             await asyncio.sleep(self._heartbeat_s / HEARTBEAT_STEPS)
             now = loop.time()
             for client in tuple(self._clients):
-                client.beat(now, self._heartbeat_s)
+                client.send_heartbeat(now, self._heartbeat_s)
 
     def announce_leaving(self, deadline_ms: int, reconnect_after_ms: Callable[[], int]) -> None:
         """Send `going_away` to all clients. `reconnect_after_ms` is called once for each client."""

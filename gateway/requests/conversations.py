@@ -78,7 +78,7 @@ class Conversations:
             created_ms=now,
             updated_ms=now,
         )
-        await self._services.store.create_conversation(conversation, self._services.limits.turns)
+        await self._services.store.create_conversation(conversation, self._services.limits.turn_limits)
         return conversation_view(conversation)
 
     def _metadata(self, given: p.Metadata) -> bytes:
@@ -133,7 +133,7 @@ class Conversations:
         await self._stop_all(conversation, await services.store.active(self._user, conversation))
         late = await services.store.delete_conversation(self._user, conversation)
         await self._stop_all(conversation, late)  # turns that were accepted while the others ended
-        services.registry.forget(self._user, conversation)
+        services.registry.drop_ended(self._user, conversation)
         await services.subscriptions.send(self._user, conversation, ConversationDeleted(conversation))
         return r.Nothing()
 
@@ -160,11 +160,11 @@ class Conversations:
     async def _attach(self, request: p.ConversationAttach) -> r.ConversationAttached:
         services, conversation = self._services, request.conversation
         if conversation not in self._watched and not services.registry.live_in(self._user, conversation):
-            services.limits.check_unknown(self._user)
+            services.limits.check_unknown_ids(self._user)
         try:
             record = await services.store.conversation(self._user, conversation)
         except NotFound:
-            services.limits.charge_unknown(self._user, 1)
+            services.limits.charge_unknown_ids(self._user, 1)
             raise
         if conversation in self._watched:
             active = await services.store.active(self._user, conversation)

@@ -70,7 +70,7 @@ class Turns:
     @property
     def is_idle(self) -> bool:
         """Whether none of the turns that were started here is running."""
-        return not any(live_turn.live for live_turn in self._started)
+        return not any(live_turn.is_live for live_turn in self._started)
 
     def stops_here(self, request: p.Request) -> bool:
         """Return whether `request` cancels turns by id and all of them run in this process."""
@@ -126,7 +126,7 @@ class Turns:
 
     def _check_room(self, turn: str | None) -> None:
         """Raise `ApiError` "rate_limited" if `turns_per_connection` turns are live. A repeated start is exempt."""
-        for live_turn in [live_turn for live_turn in self._started if not live_turn.live]:
+        for live_turn in [live_turn for live_turn in self._started if not live_turn.is_live]:
             self._started.discard(live_turn)
         turns_max = self._services.settings.turns_per_connection
         if len(self._started) >= turns_max and (turn is None or self._services.registry.get(self._user, turn) is None):

@@ -20,24 +20,24 @@ class Abandonment:
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
 
-    def watch(self, live_turn: LiveTurn, request: TurnStart) -> None:
+    def cancel_on_disconnect(self, live_turn: LiveTurn, request: TurnStart) -> None:
         """Cancel the turn after the grace period without a connection, if `request` has `on_disconnect: cancel`."""
         if request.on_disconnect == "cancel":
-            live_turn.watch(self._instance.settings.disconnect_grace_s, self._on_abandoned)
+            live_turn.set_disconnect_callback(self._instance.settings.disconnect_grace_s, self._on_abandoned)
 
     def _on_abandoned(self, live_turn: LiveTurn) -> None:
-        spawn(self._instance.tasks, self._cancel_abandoned(live_turn, live_turn._disconnect_timer))
+        spawn(self._instance.tasks, self._cancel_abandoned(live_turn, live_turn.disconnect_timer))
 
     async def _cancel_abandoned(self, live_turn: LiveTurn, timer: asyncio.TimerHandle | None) -> None:
         """Cancel a turn without attachments here, unless another instance has one. `timer`: the timer that fired."""
         try:
             elsewhere = await self._instance.store.has_other_presence(live_turn.user, live_turn.turn, self._instance.id)
         except StoreError:
-            if live_turn.running and not live_turn.attached:
+            if live_turn.is_abortable and not live_turn.is_attached:
                 # The store may come back without the presence of other instances: give them time to report it again.
                 live_turn.start_disconnect_timer()
             return
-        if not live_turn.running or live_turn.attached or live_turn._disconnect_timer is not timer:
+        if not live_turn.is_abortable or live_turn.is_attached or live_turn.disconnect_timer is not timer:
             return  # the timer was restarted: the reply may come from another store than the one asked
         if elsewhere:
             live_turn.start_disconnect_timer(ASK_AGAIN_S)

@@ -49,7 +49,7 @@ class AbortSignal:
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
-    def aborted(self) -> bool:
+    def is_aborted(self) -> bool:
         """Whether the signal has fired."""
         return self.abort_reason is not None
 
@@ -58,7 +58,7 @@ class AbortSignal:
         if self.abort_reason is not None:
             return False
         self.abort_reason = abort
-        self.release()
+        self.cancel_timers()
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener(abort)
@@ -68,7 +68,7 @@ class AbortSignal:
         """Fire the signal after `delay_s`, unless `release` is called first."""
         self._timers.append(asyncio.get_running_loop().call_later(delay_s, self.abort, abort))
 
-    def release(self) -> None:
+    def cancel_timers(self) -> None:
         """Cancel the timers, because the turn that they limit has ended."""
         for timer in self._timers:
             timer.cancel()

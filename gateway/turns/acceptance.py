@@ -196,7 +196,7 @@ async def accept(
     )
     try:
         accepted = await store.accept(new)
-        live_turn.accepted_as, live_turn.conversation_record = new, accepted.conversation
+        live_turn.acceptance, live_turn.conversation_record = new, accepted.conversation
         return accepted
     except Conflict:
         raise conflict(live_turn.turn) from None

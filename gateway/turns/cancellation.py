@@ -47,7 +47,7 @@ class Cancellation:
         known = self._registry.get(user, turn)
         if known is None or not self.runs_here(user, turn):
             return self._timed("elsewhere", self._cancel_elsewhere(user, turn, abort))
-        running = known.running
+        running = known.is_abortable
         if running:
             known.signal.abort(abort)
         return self._timed("here", self._cancelled_here(known, abort, running=running))
@@ -69,7 +69,7 @@ class Cancellation:
     def runs_here(self, user: str, turn: str) -> bool:
         """Return whether this process owns the turn and can report the result of a cancellation."""
         known = self._registry.get(user, turn)
-        return known is not None and known.owned and not _leaving(known)
+        return known is not None and known.is_owned and not _leaving(known)
 
     async def _all_cancelled(
         self, user: str, here: dict[str, Coroutine[Any, Any, CancelResult]], elsewhere: list[str], abort: Abort
@@ -106,7 +106,7 @@ class Cancellation:
         if live_turn.stopped.is_set() and not live_turn.message:
             # The turn was never accepted here: another instance has the id, or none has.
             return await self._cancel_elsewhere(live_turn.user, live_turn.turn, abort)
-        return "cancelled" if live_turn.outcome in {None, "cancelled"} else "already_ended"
+        return "cancelled" if live_turn.end_status in {None, "cancelled"} else "already_ended"
 
     async def _cancel_elsewhere(self, user: str, turn: str, abort: Abort) -> CancelResult:
         try:
@@ -118,7 +118,7 @@ class Cancellation:
         except ApiError:
             return "already_ended"
         await _ended_within(live_turn, OWNER_SILENT_S)
-        if live_turn.live:
+        if live_turn.is_live:
             # The owner is frozen or dead: take the turn over and apply the cancel request here.
             await self._takeover.take_over(user, turn, force=True)
             await _ended_within(live_turn, OWNER_SILENT_S)
@@ -139,7 +139,7 @@ class Cancellation:
 
     async def _apply_requested_cancel(self, user: str, turn: str) -> None:
         live_turn = self._registry.get(user, turn)
-        if live_turn is not None and live_turn.running:
+        if live_turn is not None and live_turn.is_abortable:
             with suppress(StoreError):
                 apply_cancel(live_turn, (await self._store.turn(user, turn)).cancel)
 

@@ -136,8 +136,8 @@ async def build_chat_request(
         raise unlinked_result(call, "Check the id, or set `parent` to the message that has the call.", "input")
     answered = _answered(messages)
     kept = await _newest(history, answered)
-    left_out = older + len(branch) - len(messages) + len(answered) - len(kept)
-    return structs.replace(asked, messages=kept, system=system, left_out=left_out)
+    omitted_messages = older + len(branch) - len(messages) + len(answered) - len(kept)
+    return structs.replace(asked, messages=kept, system=system, omitted_messages=omitted_messages)
 
 
 async def _newest(history: History, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
@@ -166,7 +166,7 @@ def _context(branch: list[MessageRecord], model: str, *, is_cut: bool) -> list[C
     for record in branch:
         body = body_of(record)
         message = ChatMessage(record.role, tuple(body.parts))  # type: ignore[arg-type]
-        found.append(message if body.model in (None, model) else message.unsigned())
+        found.append(message if body.model in (None, model) else message.without_signatures())
     return _from_a_user(found) if is_cut else found
 
 

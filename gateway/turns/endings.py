@@ -52,7 +52,7 @@ class Endings:
             cost = money(cost_nano)
             ending = _ending(live_turn, event_writer, outcome, usage, cost)
             said = MessageBody(parts, live_turn.model, usage, cost, outcome.status)
-            body = await aside(live_turn.bytes_out, encode_body, said)
+            body = await aside(live_turn.output_bytes, encode_body, said)
             del parts, said
             answer = MessageRecord(
                 id=live_turn.message,
@@ -79,12 +79,12 @@ class Endings:
 
             if not await self._end(live_turn, record):
                 return False
-        live_turn.accepted_as = live_turn.conversation_record = (
+        live_turn.acceptance = live_turn.conversation_record = (
             None  # an input may be 20 MiB, and the registry keeps an ended turn for a while
         )
         live_turn.publish([ending])
-        event_writer.watch.ended(outcome, live_turn.model, usage, cost_nano, ending.timing)
-        live_turn.stored = live_turn.log.end
+        event_writer.metrics.ended(outcome, live_turn.model, usage, cost_nano, ending.timing)
+        live_turn.stored_seq = live_turn.log.end
         return True
 
     @asynccontextmanager
@@ -93,7 +93,7 @@ class Endings:
 
         The queue alternates between users. Answers of up to `LARGE_BYTES` don't wait.
         """
-        if live_turn.bytes_out <= LARGE_BYTES:
+        if live_turn.output_bytes <= LARGE_BYTES:
             yield
             return
         await self._large.acquire(live_turn.user)
@@ -117,9 +117,9 @@ class Endings:
             except Fenced:
                 return False
             except LogGap as gap:
-                live_turn.stored = min(gap.end, live_turn.log.end)
+                live_turn.stored_seq = min(gap.end, live_turn.log.end)
             except NotFound:
-                if made_anew or live_turn.accepted_as is None:
+                if made_anew or live_turn.acceptance is None:
                     log.warning("ending not stored: the store has lost the turn", turn=live_turn.turn)
                     return True
                 made_anew = await self._make_anew(live_turn)

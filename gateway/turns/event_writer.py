@@ -64,32 +64,32 @@ class EventWriter:
         on_events: OnEvents = lambda live_turn, *, urgent=False: None,
     ) -> None:
         self.live_turn = live_turn
-        self.watch = watch
-        self.reading_began = False
+        self.metrics = watch
+        self.response_started = False
         """Whether reading of a provider's answer has begun."""
         self._on_events = on_events
         self.parent = parent
         self.began_ms = began_ms
         self._output_bytes_max = output_bytes_max
-        self._began = time.monotonic()
-        self._asked_at: float | None = None
-        self._first_at: float | None = None
+        self._accepted_at = time.monotonic()
+        self._requested_at: float | None = None
+        self._first_token_at: float | None = None
         self._parts = 0
         self._attempts = 0
         self._route: Route | None = None
         self._chat_request: ChatRequest | None = None
         self._usage: Usage | None = None
         self._cost: Decimal | None = None
-        self._finish: FinishReason | None = None
+        self._finish_reason: FinishReason | None = None
 
-    def asked(self, route: Route, chat_request: ChatRequest) -> None:
+    def record_request(self, route: Route, chat_request: ChatRequest) -> None:
         """Record that a request is about to be sent to a provider, for the first time or again."""
-        self.watch.requesting(route)
+        self.metrics.requesting(route)
         self._route = route
         self._chat_request = chat_request
         self._attempts += 1
-        if self._asked_at is None:
-            self._asked_at = time.monotonic()
+        if self._requested_at is None:
+            self._requested_at = time.monotonic()
 
     def deliver(self, batch: list[Delta]) -> None:
         """Number and publish one batch of deltas. Abort the turn if its output is over its limit in bytes.
@@ -118,36 +118,36 @@ class EventWriter:
                 seq += 1
                 events.append(_part_event(live_turn.turn, seq, delta))
             else:
-                seq = max(seq, self._note(delta, seq))
+                seq = max(seq, self._record(delta, seq))
         if not events:
             return
-        first = self._first_at is None
+        first = self._first_token_at is None
         if first:
-            self._first_at = time.monotonic()
+            self._first_token_at = time.monotonic()
         if live_turn.sample is not None:
             live_turn.sample.record_batch(live_turn)
         live_turn.publish(events)
         self._on_events(live_turn, urgent=first)
-        if live_turn.bytes_out > self._output_bytes_max:
+        if live_turn.output_bytes > self._output_bytes_max:
             live_turn.signal.abort(Abort("limit", f"The answer reached its limit of {self._output_bytes_max} bytes."))
 
-    def _note(self, delta: Delta, seq: int) -> int:
+    def _record(self, delta: Delta, seq: int) -> int:
         """Record a delta that belongs to no part. Return the seq of the log's end afterward."""
         if isinstance(delta, UsageReported):
             self._usage, self._cost = delta.usage, delta.cost
         elif isinstance(delta, Finished):
-            self._finish = delta.reason
+            self._finish_reason = delta.reason
         elif isinstance(delta, ResponseHandle):
-            self._keep(delta, seq + 1)
+            self._log_response_handle(delta, seq + 1)
         return self.live_turn.log.end
 
-    def _keep(self, cursor: ResponseHandle, seq: int) -> None:
+    def _log_response_handle(self, cursor: ResponseHandle, seq: int) -> None:
         """Log the response handle at once, because a takeover may need it before the first token.
 
         The log stores it with an event, so publish the status "running" again if the turn is in that state.
         """
         live_turn = self.live_turn
-        live_turn.cursor, live_turn.cursor_seq = cursor, seq
+        live_turn.response_handle, live_turn.response_handle_seq = cursor, seq
         if live_turn.state == "running" and live_turn.log.end == seq - 1:
             live_turn.publish([TurnStatus(turn=live_turn.turn, seq=seq, status="running")])
             self._on_events(live_turn, urgent=True)
@@ -183,9 +183,9 @@ class EventWriter:
 
         It is "failed" with `upstream_incomplete` if the provider sent no finish reason, and otherwise "completed".
         """
-        if self._finish is None:
+        if self._finish_reason is None:
             return Outcome("failed", error=ApiError("upstream_incomplete"))
-        return Outcome("completed", finish_reason=self._finish)
+        return Outcome("completed", finish_reason=self._finish_reason)
 
     def parts(self) -> list[Part]:
         """Return the parts of the message so far."""
@@ -198,14 +198,14 @@ class EventWriter:
         """
         chat_request = self._chat_request
         counted: Usage | None = self._usage
-        if chat_request is None or (counted and counted.input_tokens and counted.output_tokens and self._finish):
+        if chat_request is None or (counted and counted.input_tokens and counted.output_tokens and self._finish_reason):
             return counted
         estimate = estimated_usage(chat_request, parts)
         if counted is None:
             return estimate
         input_tokens = counted.input_tokens or estimate.input_tokens
         output_tokens = counted.output_tokens
-        if output_tokens == 0 or (self._finish is None and estimate.output_tokens > 2 * output_tokens):
+        if output_tokens == 0 or (self._finish_reason is None and estimate.output_tokens > 2 * output_tokens):
             # Anthropic also reports a count at the start. An answer that was cut off has no other count.
             output_tokens = estimate.output_tokens
         estimated = (input_tokens, output_tokens) != (counted.input_tokens, counted.output_tokens)
@@ -213,7 +213,7 @@ class EventWriter:
             counted, input_tokens=input_tokens, output_tokens=output_tokens, estimated=counted.estimated or estimated
         )
 
-    def refused(self) -> None:
+    def record_refusal(self) -> None:
         """Set the usage to zero: the provider refused the request, so it bills nothing."""
         if self._chat_request is not None:
             self._chat_request = None
@@ -229,12 +229,12 @@ class EventWriter:
     def timing(self) -> Timing:
         """Return the number of attempts, and the durations in ms from acceptance on."""
         now = time.monotonic()
-        asked_at = self._asked_at or now
+        asked_at = self._requested_at or now
         return Timing(
-            queued_ms=_ms(asked_at - self._began),
-            total_ms=_ms(now - self._began),
+            queued_ms=_ms(asked_at - self._accepted_at),
+            total_ms=_ms(now - self._accepted_at),
             attempts=self._attempts,
-            ttft_ms=None if self._first_at is None else _ms(self._first_at - self._began),
+            ttft_ms=None if self._first_token_at is None else _ms(self._first_token_at - self._accepted_at),
         )
 
 

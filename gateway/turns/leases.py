@@ -32,7 +32,7 @@ class Leases:
         self._renewing = asyncio.Lock()
 
     @property
-    def stale(self) -> bool:
+    def is_stale(self) -> bool:
         """Whether this process was frozen or suspended for a whole lease, so that others may own its turns.
 
         False while the store can't be reached: the owner can't be determined then, and the turns continue.
@@ -45,7 +45,7 @@ class Leases:
         Return without an error if the store can't be reached; the turns continue then.
         """
         async with self._renewing:
-            if self.stale:
+            if self.is_stale:
                 await self._renew()
 
     async def run(self) -> None:
@@ -61,7 +61,7 @@ class Leases:
         The call is limited to `RENEW_TIMEOUT_S`, so a caller waits no longer than that.
         """
         began = asyncio.get_running_loop().time()
-        live_turns = [live_turn for live_turn in self._registry.live() if live_turn.owned and live_turn.message]
+        live_turns = [live_turn for live_turn in self._registry.live() if live_turn.is_owned and live_turn.message]
         turns = [(live_turn.user, live_turn.turn, live_turn.epoch) for live_turn in live_turns]
         leases: list[Lease] = []
         try:
@@ -76,15 +76,15 @@ class Leases:
             self._writer.report_reachable(reachable=False, since=began)
         for live_turn, (_, _, epoch), lease in zip(live_turns, turns, leases, strict=False):
             # Otherwise the turn was lost, or taken over again, during the call.
-            if live_turn.owned and live_turn.epoch == epoch:
+            if live_turn.is_owned and live_turn.epoch == epoch:
                 self._settle(live_turn, lease)
         self._checked_at = began  # the reply describes the state when the call began
 
     def _settle(self, live_turn: LiveTurn, lease: Lease) -> None:
         if lease.missing:
-            self._writer.restore_soon(live_turn)
+            self._writer.schedule_restore(live_turn)
         elif lease.held:
             apply_cancel(live_turn, lease.cancel)
-        elif live_turn.running:
+        elif live_turn.is_abortable:
             log.warning("turn lost to another instance", turn=live_turn.turn)
             live_turn.signal.abort(Abort("lost"))

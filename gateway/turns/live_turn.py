@@ -43,24 +43,24 @@ class LiveTurn:
         self.accepted: asyncio.Future[TurnRecord] = asyncio.get_running_loop().create_future()
         self.stopped = asyncio.Event()
         self.ended = asyncio.Event()
-        self.outcome: EndStatus | None = None
-        self.owned = True
-        self._on_followed: Callable[[LiveTurn], object] = lambda _: None
-        self.stored = 0
-        self.waited_for = 0
-        self.accepted_as: NewTurn | None = None
+        self.end_status: EndStatus | None = None
+        self.is_owned = True
+        self._on_presence_changed: Callable[[LiveTurn], object] = lambda _: None
+        self.stored_seq = 0
+        self.waiters = 0
+        self.acceptance: NewTurn | None = None
         self.conversation_record: ConversationRecord | None = None
         self.conversation: str | None = None
         self.model = self.message = ""
-        self.bytes_out = 0
+        self.output_bytes = 0
         self.sample: Sampling | None = None
-        self.cursor: ResponseHandle | None = None
+        self.response_handle: ResponseHandle | None = None
         """The handle for resuming the provider's response. The log stores it with event `cursor_seq`."""
-        self.cursor_seq = 0
+        self.response_handle_seq = 0
         self._attachments: set[Attachment] = set()
         self._disconnect_grace_s: float | None = None
         self._on_abandoned: Callable[[LiveTurn], object] = lambda _: None
-        self._disconnect_timer: asyncio.TimerHandle | None = None
+        self.disconnect_timer: asyncio.TimerHandle | None = None
 
     @property
     def epoch(self) -> int:
@@ -68,17 +68,17 @@ class LiveTurn:
         return self.log.epoch
 
     @property
-    def live(self) -> bool:
+    def is_live(self) -> bool:
         """Whether the turn has no ending yet."""
         return self.state not in ENDED
 
     @property
-    def running(self) -> bool:
+    def is_abortable(self) -> bool:
         """Whether this process runs the turn and an abort can still change how it ends."""
-        return self.owned and self.live and not self.stopped.is_set()
+        return self.is_owned and self.is_live and not self.stopped.is_set()
 
     @property
-    def attached(self) -> bool:
+    def is_attached(self) -> bool:
         """Whether a connection of this process is attached."""
         return bool(self._attachments)
 
@@ -106,7 +106,7 @@ class LiveTurn:
                 state = step(state, event)
             size += event_size(event)
         self.state = state
-        self.bytes_out += size
+        self.output_bytes += size
         end_before = log.end
         log.events.extend(events)
         log.ended = state in ENDED
@@ -134,17 +134,17 @@ class LiveTurn:
         It is `after`, or 0 if the position can't be continued; a `turn.reset` is sent first then.
         """
         opening = None
-        if not self.log.can_resume(epoch, after) or (not self.live and after > self.log.end):
+        if not self.log.can_resume(epoch, after) or (not self.is_live and after > self.log.end):
             opening = outbox.codec.encode(self._reset("your position can't be continued"))
             after = 0
         attachment = Attachment(self.log, outbox, after, opening, self._on_detached)
-        first_elsewhere = not self.owned and not self._attachments
+        first_elsewhere = not self.is_owned and not self._attachments
         self._attachments.add(attachment)
         if first_elsewhere:
-            self._on_followed(self)
-        if self._disconnect_timer is not None:
-            self._disconnect_timer.cancel()
-            self._disconnect_timer = None
+            self._on_presence_changed(self)
+        if self.disconnect_timer is not None:
+            self.disconnect_timer.cancel()
+            self.disconnect_timer = None
         if attachment.is_done:
             self._attachments.discard(attachment)
             outbox.detach(self.turn)
@@ -175,16 +175,16 @@ class LiveTurn:
 
     def _on_detached(self, attachment: Attachment) -> None:
         self._attachments.discard(attachment)
-        if not self._attachments and self.live:
+        if not self._attachments and self.is_live:
             self.start_disconnect_timer()
-            if not self.owned:
-                self._on_followed(self)
+            if not self.is_owned:
+                self._on_presence_changed(self)
 
-    def notify_followed(self, callback: Callable[[LiveTurn], object]) -> None:
+    def set_presence_callback(self, callback: Callable[[LiveTurn], object]) -> None:
         """Call `callback` when the first connection attaches to this mirror, and when the last one detaches."""
-        self._on_followed = callback
+        self._on_presence_changed = callback
 
-    def watch(self, grace_s: float, on_abandoned: Callable[[LiveTurn], object]) -> None:
+    def set_disconnect_callback(self, grace_s: float, on_abandoned: Callable[[LiveTurn], object]) -> None:
         """Call `on_abandoned` when no connection of this process has been attached for `grace_s`."""
         self._disconnect_grace_s, self._on_abandoned = grace_s, on_abandoned
         if self.log.end and not self._attachments:
@@ -196,11 +196,11 @@ class LiveTurn:
         After `after_s`, or the grace period if that is shorter, it calls `on_abandoned`, which asks whether another
         instance has an attachment. Do nothing unless the turn is owned and has `on_disconnect: cancel`.
         """
-        if self._disconnect_grace_s is None or not self.owned:
+        if self._disconnect_grace_s is None or not self.is_owned:
             return
-        if self._disconnect_timer is not None:
-            self._disconnect_timer.cancel()
-        self._disconnect_timer = asyncio.get_running_loop().call_later(
+        if self.disconnect_timer is not None:
+            self.disconnect_timer.cancel()
+        self.disconnect_timer = asyncio.get_running_loop().call_later(
             min(after_s, self._disconnect_grace_s),
             self._on_abandoned,
             self,
@@ -224,22 +224,22 @@ class LiveTurn:
 
     def become_owner(self, epoch: int) -> None:
         """Make this process the owner of the turn, in the new `epoch`, from the end of the store's log on."""
-        self.owned = True
+        self.is_owned = True
         self.signal = AbortSignal()
         self.stopped.clear()
-        self.outcome = None
-        self.stored = self.log.end
+        self.end_status = None
+        self.stored_seq = self.log.end
         self.begin_epoch(epoch)
         if not self._attachments:
             self.start_disconnect_timer()
 
     async def wait_ended(self) -> None:
         """Wait until the turn has ended or is closed. A mirror is kept while a caller waits."""
-        self.waited_for += 1
+        self.waiters += 1
         try:
             await self.ended.wait()
         finally:
-            self.waited_for -= 1
+            self.waiters -= 1
 
     def close(self) -> None:
         """Detach all clients from a turn that can't get any more events, and wake the waiting callers.
@@ -253,9 +253,9 @@ class LiveTurn:
 
     def end(self) -> None:
         """Wake the waiting callers and cancel the timers, because no event follows."""
-        self.signal.release()
-        if self._disconnect_timer is not None:
-            self._disconnect_timer.cancel()
+        self.signal.cancel_timers()
+        if self.disconnect_timer is not None:
+            self.disconnect_timer.cancel()
         self.stopped.set()
         self.ended.set()
 
@@ -263,7 +263,7 @@ class LiveTurn:
 def mirror_of(record: TurnRecord) -> LiveTurn:
     """Return an empty mirror of the turn in `record`."""
     live_turn = LiveTurn(record.user, record.turn, record.digest, record.epoch)
-    live_turn.owned = False
+    live_turn.is_owned = False
     live_turn.model = record.model
     live_turn.message = record.message
     return live_turn

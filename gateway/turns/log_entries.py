@@ -50,7 +50,7 @@ def cursor_of(entries: Iterable[LogEntry]) -> ResponseHandle | None:
 
 def unstored(live_turn: LiveTurn, *more: TurnEvent) -> Append:
     """Return one append of an owned turn's events that the store's log doesn't have yet, then `more`."""
-    return _append(live_turn, [*live_turn.log.events[live_turn.stored :], *more])
+    return _append(live_turn, [*live_turn.log.events[live_turn.stored_seq :], *more])
 
 
 def next_append(live_turn: LiveTurn) -> Append:
@@ -58,13 +58,13 @@ def next_append(live_turn: LiveTurn) -> Append:
     append = unstored(live_turn)
     if len(append.payload) <= APPEND_BYTES_MAX:
         return append
-    count = max(1, (append.last - live_turn.stored) * APPEND_BYTES_MAX // len(append.payload))
-    return _append(live_turn, live_turn.log.events[live_turn.stored : live_turn.stored + count])
+    count = max(1, (append.last - live_turn.stored_seq) * APPEND_BYTES_MAX // len(append.payload))
+    return _append(live_turn, live_turn.log.events[live_turn.stored_seq : live_turn.stored_seq + count])
 
 
 def _append(live_turn: LiveTurn, events: list[TurnEvent]) -> Append:
-    first, last = live_turn.stored + 1, live_turn.stored + len(events)
+    first, last = live_turn.stored_seq + 1, live_turn.stored_seq + len(events)
     payload = encode_events(events)
-    if live_turn.cursor is not None and first <= live_turn.cursor_seq <= last:
-        payload = _encode([live_turn.cursor, *events])
+    if live_turn.response_handle is not None and first <= live_turn.response_handle_seq <= last:
+        payload = _encode([live_turn.response_handle, *events])
     return Append(live_turn.user, live_turn.turn, live_turn.epoch, first, last, payload)

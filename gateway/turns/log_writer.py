@@ -89,7 +89,9 @@ class LogWriter:
             self._work.clear()
             self._urgent.clear()
             live_turns = [
-                live_turn for live_turn in self._dirty if live_turn.owned and live_turn.stored < live_turn.log.end
+                live_turn
+                for live_turn in self._dirty
+                if live_turn.is_owned and live_turn.stored_seq < live_turn.log.end
             ]
             self._dirty.clear()
             if not live_turns:
@@ -106,7 +108,7 @@ class LogWriter:
                 raise
             for live_turn, append, reply in zip(live_turns, appends, replies, strict=True):
                 # Otherwise the turn was lost, or taken over again, during the call.
-                if live_turn.owned and live_turn.epoch == append.epoch:
+                if live_turn.is_owned and live_turn.epoch == append.epoch:
                     self._settle(live_turn, reply)
             self._away_since = None
             self.report_reachable(reachable=True)
@@ -116,15 +118,15 @@ class LogWriter:
         if reply.outcome == "fenced":
             live_turn.signal.abort(Abort("lost"))
         elif reply.outcome == "missing":
-            self.restore_soon(live_turn)
+            self.schedule_restore(live_turn)
         else:
-            live_turn.stored = min(reply.end, live_turn.log.end)
-            if live_turn.stored < live_turn.log.end:
+            live_turn.stored_seq = min(reply.end, live_turn.log.end)
+            if live_turn.stored_seq < live_turn.log.end:
                 self.mark_unwritten(live_turn)
 
-    def restore_soon(self, live_turn: LiveTurn) -> None:
+    def schedule_restore(self, live_turn: LiveTurn) -> None:
         """Start a task that restores a turn that the store has lost."""
-        if live_turn not in self._restoring and live_turn.accepted_as is not None:
+        if live_turn not in self._restoring and live_turn.acceptance is not None:
             self._restoring.add(live_turn)
             spawn(self._tasks, self._restore(live_turn))
 
@@ -143,7 +145,7 @@ class LogWriter:
         If the store has lost the conversation too, create it again. The next flush writes the log again.
         Do nothing if `accepted_as` is None.
         """
-        new = live_turn.accepted_as
+        new = live_turn.acceptance
         if new is None:
             return
         log.warning("restoring a turn that the store has lost", turn=live_turn.turn)
@@ -155,8 +157,8 @@ class LogWriter:
             if lost is not None:
                 lost = structs.replace(lost, head=None, messages=0)
             await self._store.accept(structs.replace(new, conversation=None, new_conversation=lost))
-        live_turn.stored = 0
-        if not live_turn.attached:
+        live_turn.stored_seq = 0
+        if not live_turn.is_attached:
             live_turn.start_disconnect_timer()  # gives the other instances time to report their attachments again
 
     def is_reachable(self) -> bool:
@@ -174,7 +176,7 @@ class LogWriter:
         now = asyncio.get_running_loop().time()
         self._reachable = reachable
         if reachable:
-            self._behind = {one: end for one, end in self._behind.items() if one.owned and one.stored < end}
+            self._behind = {one: end for one, end in self._behind.items() if one.is_owned and one.stored_seq < end}
             if not self._behind:
                 self._away_since = None
         else:
@@ -190,5 +192,5 @@ class LogWriter:
 
 def apply_cancel(live_turn: LiveTurn, abort: bytes | None) -> None:
     """Abort the turn if it is running and has a stored cancel request. `abort`: the request as JSON, or None."""
-    if abort is not None and live_turn.running:
+    if abort is not None and live_turn.is_abortable:
         live_turn.signal.abort(_decode_abort(abort))

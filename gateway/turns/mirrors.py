@@ -83,12 +83,12 @@ class Mirrors:
 
         If the store can't be reached, the turn is treated as kept.
         """
-        if live_turn.live or live_turn.conversation is None or not self._store.shared:
+        if live_turn.is_live or live_turn.conversation is None or not self._store.shared:
             return
         with suppress(StoreError):
             record = await self._store.turn(live_turn.user, live_turn.turn)
             if was_deleted(record):
-                self._registry.forget(live_turn.user, live_turn.conversation)
+                self._registry.drop_ended(live_turn.user, live_turn.conversation)
                 raise gone(record)
 
     async def _load(self, user: str, turn: str, channel: str, loading: asyncio.Future[LiveTurn]) -> None:
@@ -108,7 +108,7 @@ class Mirrors:
         await self._store.subscribe(channel)
         try:
             await self.catch_up(live_turn)
-            if record.ending is not None and (live_turn.live or was_deleted(record)):
+            if record.ending is not None and (live_turn.is_live or was_deleted(record)):
                 raise gone(record)
             known = await self._known(user, turn)
         except BaseException:
@@ -121,7 +121,7 @@ class Mirrors:
         self._registry.add(live_turn, record.conversation)
         self._followed.add(channel)
         self._keep(channel, live_turn)
-        if not live_turn.live:
+        if not live_turn.is_live:
             await self._finish(live_turn)
         else:
             for payload in early:
@@ -132,20 +132,20 @@ class Mirrors:
         now = asyncio.get_running_loop().time()
         self._mirrors[channel] = live_turn
         self._heard[channel] = self._wanted[channel] = now
-        live_turn.notify_followed(self._touch_soon)
+        live_turn.set_presence_callback(self._touch_soon)
 
-    async def adopt(self, live_turn: LiveTurn) -> None:
+    async def convert_to_mirror(self, live_turn: LiveTurn) -> None:
         """Make a mirror of a turn that this instance lost or handed over, and read its log from now on."""
         channel = turn_channel(live_turn.user, live_turn.turn)
-        live_turn.owned = False
+        live_turn.is_owned = False
         self._to_reload.add(channel)
         self._keep(channel, live_turn)
-        if live_turn.attached:
+        if live_turn.is_attached:
             self._touch_soon(live_turn)
         self._reading.add(channel)
         await self._read(channel)
 
-    async def release(self, live_turn: LiveTurn) -> None:
+    async def stop_mirroring(self, live_turn: LiveTurn) -> None:
         """Stop mirroring the turn."""
         channel = turn_channel(live_turn.user, live_turn.turn)
         for kept in (self._heard, self._wanted, self._missing, self._mirrors):
@@ -172,34 +172,34 @@ class Mirrors:
 
     async def _catch_up(self, live_turn: LiveTurn) -> None:
         while entries := await self._store.log(live_turn.user, live_turn.turn, live_turn.log.end):
-            if live_turn.owned:
+            if live_turn.is_owned:
                 return
             before = live_turn.log.end
             for entry in entries:
                 if not apply(live_turn, entry):
                     await self._reload(live_turn)
                     return
-            if not live_turn.live or live_turn.log.end == before:
+            if not live_turn.is_live or live_turn.log.end == before:
                 return
 
     async def _reload(self, live_turn: LiveTurn) -> None:
         """Replace the mirror's log by the store's log."""
         whole, state = await read_whole(self._store, live_turn)
-        if whole.end and not live_turn.owned:
+        if whole.end and not live_turn.is_owned:
             live_turn.reload(whole, state)
             self._to_reload.discard(turn_channel(live_turn.user, live_turn.turn))
 
     async def _finish(self, live_turn: LiveTurn) -> None:
-        self._registry.keep_ended(live_turn)
+        self._registry.mark_ended(live_turn)
         live_turn.end()
-        await self.release(live_turn)
+        await self.stop_mirroring(live_turn)
 
     def deliver(self, channel: str, payload: bytes) -> None:
         """Apply an entry that was published on the channel of a turn's log. Never awaits."""
         live_turn = self._mirrors.get(channel)
         if live_turn is None and channel in self._early:
             self._early[channel].append(payload)
-        if live_turn is None or live_turn.owned:
+        if live_turn is None or live_turn.is_owned:
             return
         self._heard[channel] = asyncio.get_running_loop().time()
         try:
@@ -207,7 +207,7 @@ class Mirrors:
         except UNREADABLE:
             log.exception("log entry can't be applied", channel=channel)
             return
-        if not fits or not live_turn.live:
+        if not fits or not live_turn.is_live:
             self.schedule_read(channel)
 
     def schedule_read(self, channel: str | None = None) -> None:
@@ -216,7 +216,9 @@ class Mirrors:
         None means all mirrors, after the connection for subscriptions was lost for a while.
         """
         if channel is None:
-            spawn(self._tasks, self._touch([live_turn for live_turn in self._mirrors.values() if live_turn.attached]))
+            spawn(
+                self._tasks, self._touch([live_turn for live_turn in self._mirrors.values() if live_turn.is_attached])
+            )
         for name in list(self._mirrors) if channel is None else [channel]:
             if name not in self._reading:
                 self._reading.add(name)
@@ -225,22 +227,22 @@ class Mirrors:
     async def _read(self, channel: str) -> None:
         live_turn = self._mirrors.get(channel)
         try:
-            if live_turn is not None and not live_turn.owned:
+            if live_turn is not None and not live_turn.is_owned:
                 if channel not in self._followed:
                     await self._follow(channel)
                 if channel in self._to_reload:
                     await self._reload(live_turn)
-                elif live_turn.live:
+                elif live_turn.is_live:
                     await self.catch_up(live_turn)
-                if self._mirrors.get(channel) is not live_turn or live_turn.owned:
+                if self._mirrors.get(channel) is not live_turn or live_turn.is_owned:
                     return
-                if not live_turn.live:
+                if not live_turn.is_live:
                     await self._finish(live_turn)
                 elif await self._is_gone(channel, live_turn):
                     log.warning("mirror dropped: no more events can arrive", turn=live_turn.turn)
-                    self._registry.discard(live_turn)
+                    self._registry.remove(live_turn)
                     live_turn.close()
-                    await self.release(live_turn)
+                    await self.stop_mirroring(live_turn)
         except StoreError as error:
             log.info("turn log can't be read, retrying at the next poll", channel=channel, error=str(error))
         except Exception:
@@ -265,7 +267,7 @@ class Mirrors:
         if record.ending is None:
             return False
         await self.catch_up(live_turn)  # it may have ended just now
-        return live_turn.live and not live_turn.owned
+        return live_turn.is_live and not live_turn.is_owned
 
     async def run(self) -> None:
         """Poll silent mirrors, renew the presence of attached ones, and drop unused ones, until cancelled."""
@@ -276,17 +278,17 @@ class Mirrors:
             for channel, live_turn in list(self._mirrors.items()):
                 if channel not in self._mirrors:
                     continue  # it ended or was taken over while another mirror was dropped
-                if live_turn.attached or live_turn.waited_for:
+                if live_turn.is_attached or live_turn.waiters:
                     self._wanted[channel] = now
                 elif now - self._wanted[channel] > IDLE_S:
-                    self._registry.discard(live_turn)
-                    await self.release(live_turn)
+                    self._registry.remove(live_turn)
+                    await self.stop_mirroring(live_turn)
                     continue
                 if now - self._heard[channel] >= POLL_S:
                     self.schedule_read(channel)
             if now - touched >= TOUCH_S:
                 touched = now
-                await self._touch([live_turn for live_turn in self._mirrors.values() if live_turn.attached])
+                await self._touch([live_turn for live_turn in self._mirrors.values() if live_turn.is_attached])
 
     def _touch_soon(self, live_turn: LiveTurn) -> None:
         """Report presence now, because the first connection was attached or the last one left.
@@ -298,7 +300,7 @@ class Mirrors:
     async def _touch(self, followed: list[LiveTurn]) -> None:
         if followed:
             # Presence expires one grace period after the last connection left or this instance last reported (law 8).
-            ttl_s = self._grace_s + (2 * TOUCH_S if any(live_turn.attached for live_turn in followed) else 0)
+            ttl_s = self._grace_s + (2 * TOUCH_S if any(live_turn.is_attached for live_turn in followed) else 0)
             try:
                 turns = [(live_turn.user, live_turn.turn) for live_turn in followed]
                 await self._store.renew_presence(self._instance.id, turns, int(ttl_s * 1000))

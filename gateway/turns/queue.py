@@ -42,7 +42,7 @@ class TurnQueue:
         live_turns = list(dict.fromkeys([*self.ahead, *(other for slot in self.slots for other in slot)]))
         told = 0
         for other in live_turns:
-            other.waited_for += 1
+            other.waiters += 1
         try:
             while position := self.position():
                 if position != told:
@@ -51,7 +51,7 @@ class TurnQueue:
                 await _first_ended(other for other in live_turns if not other.ended.is_set())
         finally:
             for other in live_turns:
-                other.waited_for -= 1
+                other.waiters -= 1
         if event_writer.live_turn.state == "queued":
             event_writer.status(status="running")
 

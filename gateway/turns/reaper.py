@@ -47,7 +47,7 @@ class Reaper:
                 if loop.time() - self._writer.failed_at > sure_after_s:
                     for user, turn in lapsed:
                         known = self._registry.get(user, turn)
-                        if known is None or not known.owned:
+                        if known is None or not known.is_owned:
                             await self._take(user, turn)
             except StoreError as error:
                 log.info("expired leases can't be read", error=str(error))

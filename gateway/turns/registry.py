@@ -20,23 +20,23 @@ class TurnRegistry:
 
     def __init__(self, ended_ttl_s: float) -> None:
         self._ended_ttl_s = ended_ttl_s
-        self._streams: dict[tuple[str, str], LiveTurn] = {}
+        self._turns: dict[tuple[str, str], LiveTurn] = {}
         self._live: dict[tuple[str, str], LiveTurn] = {}
-        self._live_of: dict[str, dict[str, LiveTurn]] = {}
+        self._live_by_user: dict[str, dict[str, LiveTurn]] = {}
         self._ended: dict[tuple[str, str], float] = {}
         self._ended_bytes = 0
         self._subscriptions: dict[tuple[str, str], set[Outbox]] = {}
-        self._live_in: dict[str, list[LiveTurn]] = {}
+        self._live_by_conversation: dict[str, list[LiveTurn]] = {}
 
     def get(self, user: str, turn: str) -> LiveTurn | None:
         """Return the turn if it is live or if it has ended and is still kept."""
-        return self._streams.get((user, turn))
+        return self._turns.get((user, turn))
 
     def add(self, live_turn: LiveTurn, conversation: str | None) -> None:
         """Add a new turn. `conversation` is None if it has no id yet."""
         key = (live_turn.user, live_turn.turn)
-        self._streams[key] = self._live[key] = live_turn
-        self._live_of.setdefault(live_turn.user, {})[live_turn.turn] = live_turn
+        self._turns[key] = self._live[key] = live_turn
+        self._live_by_user.setdefault(live_turn.user, {})[live_turn.turn] = live_turn
         if conversation is not None:
             self.place(live_turn, conversation)
 
@@ -44,38 +44,38 @@ class TurnRegistry:
         """Set the conversation of a live turn that has none yet."""
         if live_turn.conversation is None:
             live_turn.conversation = conversation
-            self._live_in.setdefault(conversation, []).append(live_turn)
+            self._live_by_conversation.setdefault(conversation, []).append(live_turn)
 
-    def discard(self, live_turn: LiveTurn) -> None:
+    def remove(self, live_turn: LiveTurn) -> None:
         """Forget a turn that was not accepted, or a mirror that is dropped."""
-        self._streams.pop((live_turn.user, live_turn.turn), None)
-        self._forget_live(live_turn)
+        self._turns.pop((live_turn.user, live_turn.turn), None)
+        self._remove_live(live_turn)
 
-    def _forget_live(self, live_turn: LiveTurn) -> None:
+    def _remove_live(self, live_turn: LiveTurn) -> None:
         if self._live.pop((live_turn.user, live_turn.turn), None) is not None:
-            of_user = self._live_of[live_turn.user]
+            of_user = self._live_by_user[live_turn.user]
             del of_user[live_turn.turn]
             if not of_user:
-                del self._live_of[live_turn.user]
-        siblings = self._live_in.get(live_turn.conversation or "")
+                del self._live_by_user[live_turn.user]
+        siblings = self._live_by_conversation.get(live_turn.conversation or "")
         if siblings is not None and live_turn in siblings:
             siblings.remove(live_turn)
             if not siblings:
-                del self._live_in[live_turn.conversation or ""]
+                del self._live_by_conversation[live_turn.conversation or ""]
 
     def live(self, user: str | None = None) -> list[LiveTurn]:
         """Return the turns without an ending, of `user` or of all users, oldest first."""
-        return list((self._live if user is None else self._live_of.get(user, {})).values())
+        return list((self._live if user is None else self._live_by_user.get(user, {})).values())
 
     def live_in(self, user: str, conversation: str) -> list[LiveTurn]:
         """Return the turns of a conversation that have no ending, oldest first."""
-        return [live_turn for live_turn in self._live_in.get(conversation, ()) if live_turn.user == user]
+        return [live_turn for live_turn in self._live_by_conversation.get(conversation, ()) if live_turn.user == user]
 
-    def keep_ended(self, live_turn: LiveTurn) -> None:
+    def mark_ended(self, live_turn: LiveTurn) -> None:
         """Keep an ended turn for clients that resume it, and drop the oldest ones past the bounds in time and size."""
         now = asyncio.get_running_loop().time()
         key = (live_turn.user, live_turn.turn)
-        self._forget_live(live_turn)
+        self._remove_live(live_turn)
         self._ended[key] = now + self._ended_ttl_s
         self._ended_bytes += _memory(live_turn)
         while self._ended:
@@ -83,15 +83,15 @@ class TurnRegistry:
             if self._ended[oldest] > now and self._ended_bytes <= ENDED_BYTES_MAX:
                 return
             del self._ended[oldest]
-            self._ended_bytes -= _memory(self._streams.pop(oldest))
+            self._ended_bytes -= _memory(self._turns.pop(oldest))
 
-    def forget(self, user: str, conversation: str) -> None:
+    def drop_ended(self, user: str, conversation: str) -> None:
         """Forget the ended turns of a deleted conversation. They can't be resumed any more."""
         for key in list(self._ended):
-            live_turn = self._streams[key]
+            live_turn = self._turns[key]
             if live_turn.user == user and live_turn.conversation == conversation:
                 del self._ended[key]
-                self._ended_bytes -= _memory(self._streams.pop(key))
+                self._ended_bytes -= _memory(self._turns.pop(key))
 
     def subscribe(self, user: str, conversation: str, outbox: Outbox) -> None:
         """Attach `outbox` to every turn that `user` has in the conversation from now on."""
@@ -123,4 +123,4 @@ class TurnRegistry:
 
 def _memory(live_turn: LiveTurn) -> int:
     """Return about how many bytes of memory an ended turn takes."""
-    return TURN_MEMORY_BYTES + live_turn.log.end * EVENT_MEMORY_BYTES + live_turn.bytes_out
+    return TURN_MEMORY_BYTES + live_turn.log.end * EVENT_MEMORY_BYTES + live_turn.output_bytes

@@ -52,7 +52,7 @@ class RequestBuilder:
         answer_tokens = chat_request.params.max_tokens
         if route is not self._wanted:
             chat_request = structs.replace(
-                chat_request, messages=tuple(message.unsigned() for message in chat_request.messages)
+                chat_request, messages=tuple(message.without_signatures() for message in chat_request.messages)
             )
         if route is not self._wanted and answer_tokens is not None and route.max_output is not None:
             answer_tokens = min(answer_tokens, route.max_output)
@@ -72,40 +72,40 @@ class RequestBuilder:
     def falling_back(self, route: Route) -> None:
         """See `Requester`."""
         self._event_writer.live_turn.model = route.id
-        self._event_writer.watch.falling_back(route)
+        self._event_writer.metrics.falling_back(route)
         self._event_writer.status(status="fallback", model=route.id)
 
     def requesting(self, route: Route, chat_request: ChatRequest) -> None:
         """See `Requester`."""
-        dropped = chat_request.left_out + len(self._chat_request.messages) - len(chat_request.messages)
+        dropped = chat_request.omitted_messages + len(self._chat_request.messages) - len(chat_request.messages)
         if dropped != self._trimmed:
             self._trimmed = dropped
             self._event_writer.status(status="trimmed", messages=dropped)
-        self._event_writer.asked(route, chat_request)
+        self._event_writer.record_request(route, chat_request)
 
     def failed(self, route: Route, error: ProviderError) -> None:
         """See `Requester`."""
-        self._event_writer.watch.failed(route, error)
+        self._event_writer.metrics.failed(route, error)
 
     def retrying(self, attempt: int, delay_ms: int) -> None:
         """See `Requester`."""
-        self._event_writer.watch.retrying()
+        self._event_writer.metrics.retrying()
         self._event_writer.status(status="retrying", attempt=attempt, delay_ms=delay_ms)
 
     def started(self) -> None:
         """See `Requester`."""
-        self._event_writer.reading_began = True
+        self._event_writer.response_started = True
 
     def offer(self, batch: list[Delta]) -> bool:
         """See `DeltaSink`. Return False if the turn has to stop, or has to confirm its lease first."""
-        if self._event_writer.live_turn.signal.aborted or self._leases.stale:
+        if self._event_writer.live_turn.signal.is_aborted or self._leases.is_stale:
             return False
         self._event_writer.deliver(batch)
         return True
 
     async def put(self, batch: list[Delta]) -> None:
         """See `DeltaSink`. Confirm a stale lease first, so that a lost turn is aborted before it publishes more."""
-        if self._leases.stale:
+        if self._leases.is_stale:
             await self._leases.confirm()
             await asyncio.sleep(0)
         self._event_writer.deliver(batch)

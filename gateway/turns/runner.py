@@ -126,13 +126,15 @@ class TurnRunner:
         """
         trace = None
         if self._instance.tracing is not None:
-            trace = self._instance.tracing.start_turn(live_turn.user, live_turn.turn, live_turn.conversation, live_turn.model)
+            trace = self._instance.tracing.start_turn(
+                live_turn.user, live_turn.turn, live_turn.conversation, live_turn.model
+            )
         metrics = TurnMetrics(self._instance.telemetry, trace)
         return EventWriter(
             live_turn, self._settings.turn_output_bytes, began_ms, parent, metrics, self._writer.mark_unwritten
         )
 
-    async def place(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
+    async def resolve(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
         """Return the request's conversation and the route to its model.
 
         Raises `NotFound`, `ProviderError` and `StoreError`.
@@ -155,7 +157,7 @@ class TurnRunner:
         await self._all_ended(timeout_s)
         last = Abort("handover") if self._store.shared else Abort("error", error=ApiError("shutting_down"))
         for live_turn in self._registry.live():
-            if live_turn.owned:
+            if live_turn.is_owned:
                 live_turn.signal.abort(last)
         with suppress(TimeoutError):
             async with asyncio.timeout(CLEANUP_TIMEOUT_S):
@@ -167,15 +169,15 @@ class TurnRunner:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 for live_turn in self._registry.live():
-                    if live_turn.owned:
+                    if live_turn.is_owned:
                         await live_turn.ended.wait()
 
     async def run(self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan) -> None:
         """Run the turn to its ending, or until another instance has it."""
         outcome = await self._drive(live_turn, event_writer, plan)
         await self.finish(live_turn, event_writer, outcome)
-        if outcome is not None and outcome.status != "completed" and live_turn.cursor is not None:
-            await self._stop(live_turn, live_turn.cursor)
+        if outcome is not None and outcome.status != "completed" and live_turn.response_handle is not None:
+            await self._stop(live_turn, live_turn.response_handle)
 
     async def _stop(self, live_turn: LiveTurn, cursor: ResponseHandle) -> None:
         """Stop an answer that the provider makes in the background; closing the connection doesn't end it.
@@ -189,30 +191,30 @@ class TurnRunner:
 
     async def finish(self, live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome | None) -> None:
         """Store and publish the ending of the turn. If `outcome` is None, the turn goes on at another instance."""
-        live_turn.outcome = None if outcome is None else outcome.status
+        live_turn.end_status = None if outcome is None else outcome.status
         live_turn.stopped.set()
         if outcome is not None and await self._endings.store(live_turn, event_writer, outcome):
-            self._registry.keep_ended(live_turn)
+            self._registry.mark_ended(live_turn)
             live_turn.end()
             log.info(
                 "turn ended", turn=live_turn.turn, status=outcome.status, model=live_turn.model, seq=live_turn.log.end
             )
             return
-        event_writer.watch.left()
-        live_turn.signal.release()
+        event_writer.metrics.handed_over()
+        live_turn.signal.cancel_timers()
         abort = live_turn.signal.abort_reason
         if abort is not None and abort.by == "handover":
             await self._hand_over(live_turn)
         elif abort is not None and abort.by != "lost" and abort.by != "error":
             await self._pass_on(live_turn, abort)
         log.info("turn left to another instance", turn=live_turn.turn, seq=live_turn.log.end)
-        await self._mirrors.adopt(live_turn)
+        await self._mirrors.convert_to_mirror(live_turn)
 
     async def _hand_over(self, live_turn: LiveTurn) -> None:
         try:
             stored = -1
-            while stored < live_turn.stored < live_turn.log.end:
-                stored = live_turn.stored
+            while stored < live_turn.stored_seq < live_turn.log.end:
+                stored = live_turn.stored_seq
                 await self._writer.flush()
             await self._store.release(live_turn.user, live_turn.turn, live_turn.epoch)
         except StoreError as error:
@@ -232,7 +234,7 @@ class TurnRunner:
     async def _recalled(self, live_turn: LiveTurn) -> TurnStart:
         """Return the request of a turn that has waited, read from the store."""
         record, request = await self._read(live_turn, lambda: self._stored(live_turn))
-        live_turn.accepted_as = record
+        live_turn.acceptance = record
         return request
 
     async def _stored(self, live_turn: LiveTurn) -> tuple[NewTurn, TurnStart]:
@@ -269,7 +271,7 @@ class TurnRunner:
         try:
             return await read()
         except ApiError as missing:
-            if missing.code != "not_found" or live_turn.accepted_as is None or await self._is_known(live_turn):
+            if missing.code != "not_found" or live_turn.acceptance is None or await self._is_known(live_turn):
                 raise
         await self._writer.restore(live_turn)
         return await read()
@@ -293,7 +295,7 @@ class TurnRunner:
                 plan.request = None
                 chat_request = await self._chat_request(live_turn, plan, request)
                 if plan.answered or plan.resumed:
-                    chat_request = chat_request.going_on_from(plan.answered, live_turn.cursor)
+                    chat_request = chat_request.continuing(plan.answered, live_turn.response_handle)
                 builder = RequestBuilder(
                     event_writer, self._leases, plan.route, chat_request, stateless=request.messages is not None
                 )
@@ -304,10 +306,10 @@ class TurnRunner:
                 return None
             return Outcome.from_abort(aborted.abort)
         except ProviderError as error:
-            if event_writer.reading_began:
-                event_writer.watch.failed(event_writer.route or plan.route, error)
+            if event_writer.response_started:
+                event_writer.metrics.failed(event_writer.route or plan.route, error)
             elif error.code in REFUSALS:
-                event_writer.refused()
+                event_writer.record_refusal()
             log.warning("provider failed", turn=live_turn.turn, code=error.code, detail=error.detail)
             return Outcome("failed", error=ApiError.from_provider(error))
         except ApiError as error:

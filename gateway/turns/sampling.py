@@ -38,7 +38,7 @@ class Sample:
         self._attachment = live_turn.reader_at_end()
         if self._attachment is not None:
             self._seq = live_turn.log.end + 1
-            self._attachment.outbox.front.sample = self
+            self._attachment.outbox.connection_outbox.sample = self
 
     def record_sent(self, outbox: Outbox) -> None:
         """Record that a frame of `outbox` was handed to the socket."""
@@ -60,5 +60,5 @@ async def run_sampling(registry: TurnRegistry, telemetry: Telemetry) -> None:
         live = registry.live()
         if live:
             live_turn = random.choice(live)
-            if live_turn.owned and live_turn.state == "streaming":
+            if live_turn.is_owned and live_turn.state == "streaming":
                 live_turn.sample = Sample(telemetry)

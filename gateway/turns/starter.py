@@ -87,7 +87,7 @@ class TurnStarter:
     def live_turn(self, user: str, turn: str, digest: bytes, epoch: int, request: TurnStart) -> LiveTurn:
         """Return a new live turn for this request, with its `on_disconnect` set up."""
         live_turn = LiveTurn(user, turn, digest, epoch)
-        self._abandonment.watch(live_turn, request)
+        self._abandonment.cancel_on_disconnect(live_turn, request)
         return live_turn
 
     async def _run(self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared) -> None:
@@ -109,7 +109,7 @@ class TurnStarter:
         """
         began_ms = now_ms()
         async with self._in_order(live_turn.user, request.conversation):
-            conversation, route = await self._runner.place(live_turn.user, request)
+            conversation, route = await self._runner.resolve(live_turn.user, request)
             accepted = await self._accept(live_turn, request, prepared, route.id)
         if accepted is None:
             return None
@@ -128,7 +128,7 @@ class TurnStarter:
         plan = RunPlan(request, turn, route, conversation, queue)
         if queue.waits and len(prepared.content) > HELD_WHILE_QUEUED_BYTES:
             # The turn may wait for a long time, and the store has the request.
-            plan.request = live_turn.accepted_as = None
+            plan.request = live_turn.acceptance = None
         return event_writer, plan
 
     @asynccontextmanager
@@ -187,7 +187,7 @@ class TurnStarter:
 
         The turn that has the id runs elsewhere, or has ended.
         """
-        self._registry.discard(live_turn)
+        self._registry.remove(live_turn)
         live_turn.state = "failed"
         live_turn.accepted.set_result(record)
         live_turn.end()
@@ -227,7 +227,7 @@ class TurnStarter:
         failure = as_api_error(error)
         if failure.code == "store_unavailable":
             self._see_through(live_turn)
-        self._registry.discard(live_turn)
+        self._registry.remove(live_turn)
         live_turn.state = "failed"
         live_turn.accepted.set_exception(failure)
         live_turn.accepted.exception()  # mark it as retrieved, even if its connection has gone

@@ -82,7 +82,7 @@ class ConversationSubscriptions:
             told = JSON.read(payload)
             if told["from"] != self._instance.id:
                 if told["frame"].get("type") == "conversation.deleted":
-                    self._registry.forget(*known)
+                    self._registry.drop_ended(*known)
                 self._registry.send_to_subscribers(*known, told["frame"])
         else:
             spawn(self._tasks, self._join(known[0], payload.decode()))
@@ -91,7 +91,7 @@ class ConversationSubscriptions:
         """Attach the subscribers here to a turn that another instance has accepted, if the turn can be found."""
         try:
             live_turn = await self._mirrors.find(user, turn)
-            if not live_turn.owned:  # a turn that runs here is attached when it is accepted
+            if not live_turn.is_owned:  # a turn that runs here is attached when it is accepted
                 self._registry.attach_subscribers(live_turn)
         except (NotFound, ApiError):
             return

@@ -51,7 +51,7 @@ class Takeover:
         if it already runs the turn. Raises `StoreError`.
         """
         known = self._registry.get(user, turn)
-        if self._runner.draining or (user, turn) in self._taking or (known is not None and known.owned):
+        if self._runner.draining or (user, turn) in self._taking or (known is not None and known.is_owned):
             return
         self._taking.add((user, turn))
         try:
@@ -76,10 +76,10 @@ class Takeover:
             request = None
         live_turn.become_owner(record.epoch)
         if request is not None:
-            self._abandonment.watch(live_turn, request)
+            self._abandonment.cancel_on_disconnect(live_turn, request)
         self._registry.attach_subscribers(live_turn)
         self._runner.spawn(self._resume(live_turn, record, request), live_turn)
-        await self._mirrors.release(live_turn)
+        await self._mirrors.stop_mirroring(live_turn)
 
     async def _resume(self, live_turn: LiveTurn, turn: TurnRecord, request: TurnStart | None) -> None:
         """Continue the turn where its log ends, start it again if the log has no delta, or end it with `owner_lost`.
@@ -117,7 +117,7 @@ class Takeover:
         Raises `NotFound` and `StoreError`.
         """
         input_message = None if turn.input is None else await self._store.message(live_turn.user, turn.input)
-        live_turn.accepted_as = acceptance.restored_acceptance(turn, input_message, self._instance.lease_ms)
+        live_turn.acceptance = acceptance.restored_acceptance(turn, input_message, self._instance.lease_ms)
         if turn.conversation is not None:
             live_turn.conversation_record = await self._store.conversation(live_turn.user, turn.conversation)
         return input_message
@@ -134,13 +134,13 @@ class Takeover:
 
         Publishes the event with which the turn continues. Raises `ProviderError` and `StoreError`.
         """
-        conversation, route = await self._runner.place(live_turn.user, request)
-        live_turn.cursor = cursor_of(await self._entries(live_turn))
-        if live_turn.cursor is not None:
+        conversation, route = await self._runner.resolve(live_turn.user, request)
+        live_turn.response_handle = cursor_of(await self._entries(live_turn))
+        if live_turn.response_handle is not None:
             answered = event_writer.resume_parts()
-            live_turn.cursor_seq = live_turn.log.end + 1
+            live_turn.response_handle_seq = live_turn.log.end + 1
             event_writer.status(status="resumed", epoch=turn.epoch)
-            route = self._runner.route(live_turn.cursor.route)
+            route = self._runner.route(live_turn.response_handle.route)
             live_turn.model = route.id
             return RunPlan(request, turn, route, conversation, answered=answered, resumed=True)
         if _has_said_something(live_turn):

@@ -48,7 +48,7 @@ class TurnMetrics:
             reason = outcome.finish_reason if outcome.status == "completed" else None
             self._trace.end(outcome.status, model, usage, reason, error)
 
-    def left(self) -> None:
+    def handed_over(self) -> None:
         """Record that another instance continues the turn."""
         if self._trace is not None:
             self._trace.hand_over()

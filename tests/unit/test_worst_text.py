@@ -384,7 +384,7 @@ ROWS = [
     Row("a name: seen", lambda: is_plain(fill("a\u200b")), "plain_text._PLAIN"),
     Row("a name: plain", lambda: is_plain(fill("a")), "plain_text._PLAIN"),
     Row("a line of the log", lambda: escaped(fill("\u200b")), "plain_text._ESCAPED"),
-    Row("a proxy's header", lambda: check_host([(filled(b"x-forwarded-"), b"")], make_settings()), "origin.PASSED_ON"),
+    Row("a proxy's header", lambda: check_host([(filled(b"x-forwarded-"), b"")], make_settings()), "origin.PROXY_HEADERS"),
     Row("a body's values: a text", lambda: ValueCount(9).feed(b'"' + filled(b"a")), "value_count._INSIDE"),
     Row("a body's values: escapes", lambda: ValueCount(9).feed(b'"' + filled(b'\\"')), "value_count._INSIDE"),
     Row("a body's values: texts", lambda: ValueCount(MEGABYTE).feed(filled(b'"",')), "value_count._INSIDE"),

@@ -35,10 +35,10 @@ async def test_law_11_who_does_not_read_is_let_go(caplog: pytest.LogCaptureFixtu
         _, writer = await stalled(server, "t")
         stream = server.gateway.services.registry.get("local", "t")
         assert stream is not None
-        await eventually(lambda: stream.attached)
-        await eventually(lambda: not stream.attached)
+        await eventually(lambda: stream.is_attached)
+        await eventually(lambda: not stream.is_attached)
         await eventually(lambda: "stream closing" in caplog.text)
-        assert stream.live
+        assert stream.is_live
         await eventually(lambda: not server.gateway.services.clients.all())
         async with followed(http, "t") as events:
             assert (await events.ending())["type"] == "turn.completed"
@@ -56,7 +56,7 @@ async def test_who_reads_slowly_resumes_without_a_loss() -> None:
                 await events.until_seq(1)
                 stream = server.gateway.services.registry.get("local", "t")
                 assert stream is not None
-                await eventually(lambda: not stream.attached)
+                await eventually(lambda: not stream.is_attached)
                 while await events.next():
                     pass
             assert view.ended is None

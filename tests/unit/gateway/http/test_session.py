@@ -44,10 +44,10 @@ async def test_it_takes_its_attachments_with_it(services: Services) -> None:
         await made.ask(start())
         stream = services.registry.get("ann", "t")
         assert stream is not None
-        assert stream.attached
+        assert stream.is_attached
         assert services.clients.all() == [made]
-    assert not stream.attached
-    assert stream.live
+    assert not stream.is_attached
+    assert stream.is_live
     assert made.finished.is_set()
     assert services.clients.all() == []
 
@@ -58,7 +58,7 @@ async def test_who_reads_nothing_is_not_bounded(services: Services) -> None:
         await made.ask(start(rate=0, tokens=60_000))
         stream = services.registry.get("ann", "t")
         assert stream is not None
-        await eventually(lambda: not stream.live)
+        await eventually(lambda: not stream.is_live)
         assert made.outbox.waiting_bytes > services.settings.outbox_bytes
         assert made.leaving is None
         made.send_heartbeat(1e12, 1)

@@ -33,7 +33,7 @@ async def http(server: InLoopServer) -> AsyncIterator[httpx2.AsyncClient]:
 
 def attached(server: InLoopServer, turn: str) -> bool:
     stream = server.gateway.services.registry.get("local", turn)
-    return stream is not None and stream.attached
+    return stream is not None and stream.is_attached
 
 
 @both
@@ -161,7 +161,7 @@ async def test_what_can_t_be_followed_says_why(http: httpx2.AsyncClient, server:
     body = {"turn": "t", "input": "Hi", "params": {"demo": QUICK}}
     ended = (await http.post("/v1/turns", json=body)).json()
     services = server.gateway.services
-    services.registry.forget("local", ended["conversation"])
+    services.registry.drop_ended("local", ended["conversation"])
     services.store._log._ttl_ms = 0  # type: ignore[attr-defined]
     gone = await http.get("/v1/turns/t/events")
     assert (gone.status_code, gone.json()["error"]["stored_message"]) == (410, ended["message"]["id"])

@@ -157,7 +157,7 @@ async def test_an_attach_resumes_from_positions(ann: Seat, services: Services, s
     await ann.ending("ended")
     await ann.start("old", conversation=where)
     old = await ann.ending("old")
-    services.registry.discard(services.registry.get("ann", "old"))  # type: ignore[arg-type]
+    services.registry.remove(services.registry.get("ann", "old"))  # type: ignore[arg-type]
     steered.forget_logs()
     await ann.start("running", conversation=where, demo=SLOW)
     await ann.until(lambda: ann.turns["running"].seq > 3)

@@ -32,7 +32,7 @@ async def test_an_idle_client_holds_no_turn_that_is_over(ann: Seat, services: Se
     assert stream is not None
     assert stream.conversation is not None
     held = weakref.ref(stream)
-    services.registry.forget("ann", stream.conversation)
+    services.registry.drop_ended("ann", stream.conversation)
     del stream
     await eventually(lambda: held() is None)
 
@@ -78,7 +78,7 @@ async def test_every_scope_of_a_cancel(ann: Seat, services: Services, scope: str
         }[scope]
         assert (await ann.request("turn.cancel", **scopes[scope]))["turns"] == wanted
         assert [stream.turn for stream in services.registry.live("bob")] == ["a"]
-        running = {stream.turn for stream in services.registry.live("ann") if stream.running}
+        running = {stream.turn for stream in services.registry.live("ann") if stream.is_abortable}
         assert running == {"a", "b", "c"} - set(wanted)
 
 

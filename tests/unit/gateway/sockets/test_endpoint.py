@@ -267,7 +267,7 @@ async def test_a_client_that_does_not_read_closes_4501(steered: SteeredStore) ->
         stream = services.registry.get("local", "t")
         assert stream is not None
         await asyncio.wait_for(stream.ended.wait(), 10)
-        assert stream.outcome == "completed"
+        assert stream.end_status == "completed"
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ async def test_when_the_client_goes_its_requests_are_dropped(services: Services,
     stream = services.registry.get("local", "t")
     assert stream is not None
     await asyncio.wait_for(asyncio.shield(stream.accepted), 5)
-    assert stream.live
+    assert stream.is_live
 
 
 async def test_an_error_that_nobody_foresaw_does_not_hang(services: Services) -> None:

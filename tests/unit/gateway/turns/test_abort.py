@@ -20,7 +20,7 @@ def test_the_first_abort_wins() -> None:
     signal, heard = AbortSignal(), list[tuple[str, Abort]]()
     signal.add_listener(lambda abort: heard.append(("a", abort)))
     signal.add_listener(lambda abort: heard.append(("b", abort)))
-    assert not signal.aborted
+    assert not signal.is_aborted
     assert signal.abort(FIRST)
     assert not signal.abort(SECOND)
     assert signal.abort_reason == FIRST
@@ -54,7 +54,7 @@ def test_any_fires_with_the_first_of_its_signals() -> None:
     one.abort(FIRST)
     assert union.abort_reason == SECOND
     assert AbortSignal.any(AbortSignal(), one).abort_reason == FIRST
-    assert not AbortSignal.any().aborted
+    assert not AbortSignal.any().is_aborted
 
 
 async def test_a_timeout_fires_with_its_reason() -> None:
@@ -71,10 +71,10 @@ async def test_a_released_timeout_never_fires() -> None:
     released, aborted = AbortSignal(), AbortSignal()
     released.abort_after(0, FIRST)
     aborted.abort_after(0, FIRST)
-    released.release()
+    released.cancel_timers()
     aborted.abort(SECOND)
     await asyncio.sleep(0.01)
-    assert not released.aborted
+    assert not released.is_aborted
     assert aborted.abort_reason == SECOND
 
 
@@ -110,7 +110,7 @@ async def test_a_scope_that_ends_first_is_not_interrupted() -> None:
         await asyncio.sleep(0)
     signal.abort(FIRST)
     await asyncio.sleep(0)
-    assert signal.aborted
+    assert signal.is_aborted
 
 
 async def test_an_abort_from_within_the_body_interrupts_its_next_await() -> None:

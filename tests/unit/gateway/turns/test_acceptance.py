@@ -116,7 +116,7 @@ async def accepted(steered: SteeredStore, request: TurnStart, turn: str = "t", d
     stream = LiveTurn("ann", turn, digest, EPOCH)
     prepared = prepare(request, INPUT_MAX, ITEMS_MAX)
     found = await accept(steered.as_store, stream, request, prepared, "demo", "in_one", 10_000)
-    assert (stream.accepted_as is not None, stream.conversation_record) == (True, found.conversation)
+    assert (stream.acceptance is not None, stream.conversation_record) == (True, found.conversation)
     return found
 
 

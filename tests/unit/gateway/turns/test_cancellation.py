@@ -22,7 +22,7 @@ async def test_a_cancel_through_another_instance(pair: Pair) -> None:
         assert await there.request("turn.cancel", turn="t", reason="enough") == {"turns": {"t": "cancelled"}}
         ended = await here.ending("t")
         assert (ended["type"], ended["by"], ended["reason"]) == ("turn.cancelled", "client", "enough")
-        assert one.stream("t").owned
+        assert one.stream("t").is_owned
         assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "already_ended"}}
         assert await there.request("turn.cancel", turn="never") == {"turns": {"never": "not_found"}}
 
@@ -33,7 +33,7 @@ async def test_strangers_cannot_cancel_elsewhere(pair: Pair) -> None:
     async with seat(one.services) as here, seat(two.services, "bob") as bob:
         await here.start("t", demo=SLOW)
         assert await bob.request("turn.cancel", turn="t") == {"turns": {"t": "not_found"}}
-        assert one.stream("t").running
+        assert one.stream("t").is_abortable
 
 
 @pytest.mark.parametrize("scope", ["conversation", "mine"])
@@ -135,7 +135,7 @@ async def test_a_turn_lives_while_any_device_follows_it(quick: None) -> None:
                     await asyncio.sleep(0.01)
             asked = one.store.calls.count("has_other_presence")
             await there.until(lambda: one.store.calls.count("has_other_presence") >= asked + 4)
-            assert one.stream("t").running
+            assert one.stream("t").is_abortable
         await asyncio.wait_for(one.stream("t").ended.wait(), 5)
         assert (await one.store.turn("ann", "t")).status == "cancelled"
 
@@ -152,7 +152,7 @@ async def test_a_store_that_is_away_ends_no_abandoned_turn(quick: None) -> None:
 
 def _asks_in_s(stream: LiveTurn) -> float:
     """When its owner asks next whether anybody follows it."""
-    timer = stream._disconnect_timer
+    timer = stream.disconnect_timer
     return 0 if timer is None else timer.when() - asyncio.get_running_loop().time()
 
 
@@ -182,7 +182,7 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
                 await eventually(lambda: one.store.calls.count("has_other_presence") > asked)
                 store._touched.clear()
         else:
-            one.wired.writer.restore_soon(stream)
+            one.wired.writer.schedule_restore(stream)
             await eventually(lambda: _asks_in_s(stream) > 1)
             store._touched.clear()
         touches = two.store.calls.count("renew_presence")
@@ -190,21 +190,21 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
         asked = one.store.calls.count("has_other_presence")
         one.services.starter._abandonment._on_abandoned(stream)
         await eventually(lambda: one.store.calls.count("has_other_presence") > asked + 3)
-        assert stream.running
+        assert stream.is_abortable
 
 
 async def test_a_look_that_was_due_before_the_loss_ends_no_turn(quick: None) -> None:
     """Law 8: the turn is made anew between the moment when nobody was left and the question who is: all have their grace."""
     async with open_pair(disconnect_grace_s=30) as (one, two), seat(two.services) as there:
         stream, store = await followed_elsewhere(one, there)
-        await eventually(lambda: not stream.attached)
+        await eventually(lambda: not stream.is_attached)
         asked = one.store.calls.count("has_other_presence")
         one.services.starter._abandonment._on_abandoned(stream)
         stream.start_disconnect_timer()
         store._touched.clear()
         await eventually(lambda: one.store.calls.count("has_other_presence") > asked)
         await asyncio.sleep(0.1)
-        assert stream.running
+        assert stream.is_abortable
 
 
 async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,13 +216,13 @@ async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypa
         one.services.starter._abandonment._on_abandoned(stream)
         with one.store.blocked("has_other_presence") as asking:
             await asking.wait()
-            timer = stream._disconnect_timer
-            one.wired.writer.restore_soon(stream)
-            await eventually(lambda: stream._disconnect_timer is not timer)
+            timer = stream.disconnect_timer
+            one.wired.writer.schedule_restore(stream)
+            await eventually(lambda: stream.disconnect_timer is not timer)
             store._touched.clear()
         touches = two.store.calls.count("renew_presence")
         await eventually(lambda: two.store.calls.count("renew_presence") > touches + 1)
-        assert stream.running
+        assert stream.is_abortable
 
 
 async def test_on_busy_looks_at_all_instances(pair: Pair) -> None:

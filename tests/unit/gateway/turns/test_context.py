@@ -160,9 +160,9 @@ async def test_so_many_bytes_of_the_history_are_read(steered: SteeredStore) -> N
     await exchanges(steered, *(TextPart(f"q{number}" + "x" * 1000) for number in range(3)))
     request = TurnStart(conversation="c1", input="now")
     whole = ["q0xxxxxx", "answer 0", "q1xxxxxx", "answer 1", "q2xxxxxx", "answer 2", "now"]
-    for bytes_max, left_out in {1: 6, 500: 6, 1500: 4, 2500: 2, 9000: 0}.items():
+    for bytes_max, omitted_messages in {1: 6, 500: 6, 1500: 4, 2500: 2, 9000: 0}.items():
         made = await asked(steered, request, "t", bytes_max)
-        assert (texts(made), made.left_out) == (whole[left_out:], left_out), bytes_max
+        assert (texts(made), made.omitted_messages) == (whole[omitted_messages:], omitted_messages), bytes_max
 
 
 def image_at(number: int, part: int = 0) -> ImagePart:
@@ -189,7 +189,7 @@ async def test_old_exchanges_whose_data_has_no_room_are_left_out(steered: Steere
     """A conversation that names much goes on with its newest exchanges."""
     await exchanges(steered, ImagePart("image/png", data="A" * 3000), image_at(0), image_at(0), TextPart("q3"))
     made = await asked(steered, TurnStart(conversation="c1", input="now"), "t", 8000)
-    assert (texts(made), made.left_out) == (["answer 2", "q3", "answer 3", "now"], 4)
+    assert (texts(made), made.omitted_messages) == (["answer 2", "q3", "answer 3", "now"], 4)
     assert made.messages[0].parts == (ImagePart("image/png", data="A" * 3000),)
 
 

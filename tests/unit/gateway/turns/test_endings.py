@@ -64,7 +64,7 @@ async def test_an_ending_is_stored_as_it_is_said(steered: SteeredStore, name: st
     stream, delivery, found = await accepted(steered)
     outcome = OUTCOMES[name]
     assert await end(steered, stream, delivery, outcome)
-    assert stream.stored == stream.log.end
+    assert stream.stored_seq == stream.log.end
     said = stream.log.events[-1]
     turn = await steered.turn("ann", "t")
     assert msgspec.json.decode(turn.ending or b"", type=Ending) == said
@@ -161,7 +161,7 @@ async def test_an_ending_goes_on_from_where_the_log_ends(steered: SteeredStore) 
         stream, delivery, found = await accepted(steered, f"t{stored}")
         real = unstored(stream)
         await steered.append([real])
-        stream.stored = stored
+        stream.stored_seq = stored
         assert await end(steered, stream, delivery, OUTCOMES["completed"])
         entries = await steered.log("ann", found.turn.turn, 0)
         assert [event.seq for entry in entries for event in decode_events(entry.payload)] == [1, 2, 3, 4]
@@ -170,7 +170,7 @@ async def test_an_ending_goes_on_from_where_the_log_ends(steered: SteeredStore) 
 async def test_an_ending_makes_a_lost_turn_anew(steered: SteeredStore) -> None:
     """Laws 3 and 7: a store that came back empty has the turn, its conversation and its log again."""
     stream, delivery, found = await accepted(steered)
-    stream.accepted_as, stream.conversation_record = new_turn("t", epoch=EPOCH), found.conversation
+    stream.acceptance, stream.conversation_record = new_turn("t", epoch=EPOCH), found.conversation
     empty = SqliteStore(":memory:")
     await empty.open()
     try:

@@ -162,7 +162,7 @@ async def test_usage_is_estimated_where_the_provider_is_silent() -> None:
     made = await delivery()
     assert made.usage([]) is None
     assert made.cost_nano(None) is None
-    made.asked(route(), QUESTION)
+    made.record_request(route(), QUESTION)
     assert made.usage([TextPart("z" * 10)]) == Usage(20, 3, estimated=True)
     made.deliver([UsageReported(Usage(7, 8)), UsageReported(Usage(9, 10))])
     assert made.usage([]) == Usage(9, 10)
@@ -183,7 +183,7 @@ async def test_usage_is_estimated_where_the_provider_is_silent() -> None:
 async def test_what_the_provider_did_not_count_to_the_end(counted: Usage, finished: bool, usage: Usage) -> None:
     """A count from the start of an answer that broke off, or none, is made up for, and marked."""
     made = await delivery()
-    made.asked(route(), QUESTION)
+    made.record_request(route(), QUESTION)
     made.deliver([UsageReported(counted)])
     if finished:
         made.deliver([Finished("stop")])
@@ -194,9 +194,9 @@ async def test_the_cost_of_a_turn() -> None:
     """Billionths of a dollar: by the price of the model that was asked last; the provider's word for a whole answer."""
     made = await delivery()
     priced = structs.replace(route(), price=Price(input=Decimal("0.15"), output=Decimal("0.4712345")))
-    made.asked(route(), QUESTION)
+    made.record_request(route(), QUESTION)
     assert made.cost_nano(Usage(1, 1)) is None
-    made.asked(priced, QUESTION)
+    made.record_request(priced, QUESTION)
     assert made.cost_nano(Usage(1, 1)) == 621, "0.621 2345 millionths"
     made.deliver([UsageReported(Usage(1, 1), Decimal("0.25"))])
     assert made.cost_nano(Usage(1, 1)) == 250_000_000
@@ -207,7 +207,7 @@ async def test_an_answer_past_its_bound_fires_the_signal() -> None:
     """The limit is an abort like any other."""
     made = await delivery(output_bytes_max=2000)
     made.deliver([PartStarted(0, "text"), PartDelta(0, "x" * 1000)])
-    assert not made.live_turn.signal.aborted
+    assert not made.live_turn.signal.is_aborted
     made.deliver([PartDelta(0, "x" * 1000)])
     assert made.live_turn.signal.abort_reason is not None
     assert made.live_turn.signal.abort_reason.by == "limit"
@@ -230,9 +230,9 @@ async def test_the_timing_counts_from_the_acceptance(monkeypatch: pytest.MonkeyP
     now += 0.5
     timing = made.timing()
     assert (timing.queued_ms, timing.attempts, timing.ttft_ms, timing.total_ms) == (500, 0, None, 500)
-    made.asked(route(), QUESTION)
+    made.record_request(route(), QUESTION)
     now += 0.15
-    made.asked(route(), QUESTION)
+    made.record_request(route(), QUESTION)
     now += 0.1
     made.deliver([PartStarted(0, "text")])
     now += 1
@@ -248,7 +248,7 @@ async def test_a_cursor_is_kept_before_the_first_token() -> None:
     made.deliver([cursor, PartStarted(0, "text"), PartDelta(0, "a")])
     assert [type(event).__name__ for event in events(made)] == ["TurnStatus", "TurnPart", "TurnDelta"]
     assert [event.seq for event in events(made)] == [2, 3, 4]
-    assert (made.live_turn.cursor, made.live_turn.cursor_seq) == (cursor, 2)
+    assert (made.live_turn.response_handle, made.live_turn.response_handle_seq) == (cursor, 2)
     alone = await delivery()
     alone.deliver([cursor])
     assert alone.timing().ttft_ms is None
@@ -259,4 +259,4 @@ async def test_a_cursor_in_the_middle_goes_with_the_next_event() -> None:
     made = await delivery()
     made.deliver([PartStarted(0, "text"), PartDelta(0, "a"), ResponseHandle("gpt", "resp_1"), PartDelta(0, "b")])
     assert [event.seq for event in events(made)] == [2, 3, 4]
-    assert made.live_turn.cursor_seq == 4
+    assert made.live_turn.response_handle_seq == 4

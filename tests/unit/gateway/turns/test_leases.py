@@ -21,7 +21,7 @@ async def test_a_long_turn_keeps_its_owner(quick: None) -> None:
         await here.start("u", demo=SLOW)
         renewals = one.store.calls.count("renew")
         await eventually(lambda: one.store.calls.count("renew") >= renewals + 7)
-        assert one.stream("t").running
+        assert one.stream("t").is_abortable
         assert "claim" not in two.store.calls
 
 
@@ -47,13 +47,13 @@ async def test_who_is_cut_off_loses_its_turns(quick: None) -> None:
         await here.start("t", demo=demo)
         await here.until(lambda: here.turns["t"].seq > 10)
         with one.store.failing(), one.shared.deaf():
-            await eventually(lambda: two.services.registry.get("ann", "t") is not None and two.stream("t").owned)
+            await eventually(lambda: two.services.registry.get("ann", "t") is not None and two.stream("t").is_owned)
             await there.request("turn.attach", turn="t")
             await here.until(lambda: here.turns["t"].seq > 40)
         for client in (here, there):
             await client.ending("t")
             assert client.turns["t"].text() == expected("Hello", demo)
-        assert not one.stream("t").owned
+        assert not one.stream("t").is_owned
 
 
 async def test_who_stood_still_asks_before_it_speaks(quick: None) -> None:
@@ -61,15 +61,15 @@ async def test_who_stood_still_asks_before_it_speaks(quick: None) -> None:
     async with open_pair(lease_s=30) as (one, two), seat(one.services) as here:
         await here.start("t", demo=SLOW)
         leases = one.wired.leases
-        assert not leases.stale
+        assert not leases.is_stale
         with one.store.blocked("append") as flushing:
             await flushing.wait()
             await two.services.cancellation._takeover.take_over("ann", "t", force=True)
             leases._checked_at -= 60
-            assert leases.stale
-            await here.until(lambda: one.stream("t").signal.aborted)
-            assert not leases.stale
-        await here.until(lambda: not one.stream("t").owned)
+            assert leases.is_stale
+            await here.until(lambda: one.stream("t").signal.is_aborted)
+            assert not leases.is_stale
+        await here.until(lambda: not one.stream("t").is_owned)
         await two.services.cancellation.cancel("ann", "t", Abort("client"))
         await here.ending("t")
         assert here.turns["t"].text() == _text(two)
@@ -85,7 +85,7 @@ async def test_standing_still_with_the_turn_still_ours_changes_nothing(quick: No
             one.wired.leases._checked_at -= 60
             seq = here.turns["t"].seq
             await here.until(lambda: here.turns["t"].seq > seq + 5)
-        assert one.stream("t").running
+        assert one.stream("t").is_abortable
 
 
 async def test_a_store_that_hangs_holds_up_nobody_for_long(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ async def test_a_store_that_hangs_holds_up_nobody_for_long(quick: None, monkeypa
             seq = here.turns["t"].seq
             await here.until(lambda: here.turns["t"].seq > seq + 5)
             assert [frame.state for frame in one.told] == ["degraded"]
-        assert one.stream("t").running
+        assert one.stream("t").is_abortable
 
 
 async def test_nobody_reaps_whose_own_calls_fail(quick: None) -> None:

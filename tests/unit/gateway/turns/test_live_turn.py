@@ -39,7 +39,7 @@ async def test_each_attachment_gets_every_event_once_from_its_position() -> None
         reader.take()
         assert reader.view.ended
         assert reader.outbox.attachments == {}
-        assert reader.outbox.waiting == 0
+        assert reader.outbox.waiting_bytes == 0
     assert [reader.view.text() for reader in readers] == ["abcd"] * 2 + ["bcd"] * 2 + ["cd"] * 2
 
 
@@ -67,7 +67,7 @@ def act(stream: LiveTurn, events: list[TurnEvent], readers: list[Reader], data: 
             reader.outbox.detach("t")
         case _:
             reader.take(data.draw(st.integers(1, 5)))
-    assert all(one.outbox.waiting >= 0 for one in readers)
+    assert all(one.outbox.waiting_bytes >= 0 for one in readers)
 
 
 @settings(deadline=None, max_examples=examples(150))
@@ -86,7 +86,7 @@ def test_random_interleavings_leave_no_seam(pieces: list[tuple[int, bool, str]],
                 stream.attach(reader.outbox, reader.view.epoch, reader.view.seq)
             reader.take()
             assert reader.view.ended
-            assert (reader.view.seq, reader.view.resets, reader.outbox.waiting) == (len(events), 0, 0)
+            assert (reader.view.seq, reader.view.resets, reader.outbox.waiting_bytes) == (len(events), 0, 0)
             assert said(reader.frames) == said([msgspec.to_builtins(event) for event in events])
 
     asyncio.run(live())
@@ -112,15 +112,15 @@ def test_a_position_ahead_of_the_log_waits_for_it(end: int, ahead: int, bursts: 
                     for n in range(burst)
                 ]
             )
-            assert reader.outbox.waiting >= 0
+            assert reader.outbox.waiting_bytes >= 0
             reader.take(1)
-            assert reader.outbox.waiting >= 0
+            assert reader.outbox.waiting_bytes >= 0
         reached = stream.log.end >= position
         if ends:
             stream.publish([completed(stream.log.end + 1)])
             reached = stream.log.end > position
         reader.take()
-        assert reader.outbox.waiting == 0
+        assert reader.outbox.waiting_bytes == 0
         if reached:
             assert (reader.view.resets, reader.view.seq) == (0, stream.log.end)
         elif ends:
@@ -205,7 +205,7 @@ async def test_who_has_caught_up_and_then_stops_reading_is_counted() -> None:
     stream.attach(reader.outbox, None, 0)
     reader.take()
     say(stream, "x" * 1000)
-    assert reader.outbox.waiting >= 1000
+    assert reader.outbox.waiting_bytes >= 1000
     say(stream, "x" * 1000, "x" * 1000)
     assert reader.outbox.closed
 
@@ -258,7 +258,7 @@ async def test_who_comes_back_in_time_keeps_the_turn() -> None:
     reader.outbox.detach("t")
     stream.attach(reader.outbox, EPOCH, 2)
     await asyncio.sleep(0.05)
-    assert not stream.signal.aborted
+    assert not stream.signal.is_aborted
 
 
 async def test_without_the_wish_a_turn_goes_on() -> None:
@@ -272,8 +272,8 @@ async def test_without_the_wish_a_turn_goes_on() -> None:
     ended.end()
     reader.outbox.close()
     await asyncio.sleep(0.01)
-    assert not stream.signal.aborted
-    assert not ended.signal.aborted
+    assert not stream.signal.is_aborted
+    assert not ended.signal.is_aborted
 
 
 async def test_the_end_drops_the_timers_and_wakes_who_waits() -> None:
@@ -283,11 +283,11 @@ async def test_the_end_drops_the_timers_and_wakes_who_waits() -> None:
     stream.attach(reader.outbox, None, 0)
     reader.outbox.detach("t")
     stream.signal.abort_after(0.01, Abort("limit"))
-    assert stream.running
+    assert stream.is_abortable
     stream.stopped.set()
-    assert stream.live
-    assert not stream.running
+    assert stream.is_live
+    assert not stream.is_abortable
     stream.end()
     assert stream.ended.is_set()
     await asyncio.sleep(0.03)
-    assert not stream.signal.aborted
+    assert not stream.signal.is_aborted

@@ -37,7 +37,7 @@ async def test_an_append_holds_what_the_store_lacks(monkeypatch: pytest.MonkeyPa
     """From behind what is stored to the end, with an ending behind it; or the first piece of that."""
     stream = LiveTurn("ann", "t", b"", EPOCH)
     stream.publish([started(), part(2), *[delta(n, "x" * 100) for n in range(3, 13)]])
-    stream.stored = 4
+    stream.stored_seq = 4
     whole = unstored(stream)
     assert (whole.first, whole.last, whole.epoch, whole.user, whole.turn) == (5, 12, EPOCH, "ann", "t")
     ended = unstored(stream, completed(13))
@@ -63,14 +63,14 @@ async def test_the_cursor_is_logged_with_its_event() -> None:
     events sees it, and an answer that starts again has it no more."""
     stream = LiveTurn("ann", "t", b"", EPOCH)
     stream.publish([started(), part(2), delta(3), delta(4)])
-    stream.cursor, stream.cursor_seq = ResponseHandle("gpt", "resp_1"), 3
+    stream.response_handle, stream.response_handle_seq = ResponseHandle("gpt", "resp_1"), 3
     whole = unstored(stream)
     assert (whole.first, whole.last) == (1, 4)
     assert decode_events(whole.payload) == stream.log.events
-    assert cursor_of([logged(whole)]) == stream.cursor
-    stream.stored = 2
-    assert cursor_of([logged(unstored(stream))]) == stream.cursor
-    stream.stored = 3
+    assert cursor_of([logged(whole)]) == stream.response_handle
+    stream.stored_seq = 2
+    assert cursor_of([logged(unstored(stream))]) == stream.response_handle
+    stream.stored_seq = 3
     assert cursor_of([logged(unstored(stream))]) is None
     stream.publish([TurnReset("t", 5, EPOCH, "again")])
     assert cursor_of([logged(whole), logged(unstored(stream))]) is None

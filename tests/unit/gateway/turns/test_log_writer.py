@@ -71,11 +71,11 @@ async def test_what_was_said_is_logged_in_time(written: Written) -> None:
     streams = [await written.stream(turn) for turn in ("t", "u")]
     async with written.running():
         with within(FLUSH_S + 0.5):
-            await eventually(lambda: all(stream.stored == 2 for stream in streams))
+            await eventually(lambda: all(stream.stored_seq == 2 for stream in streams))
         assert written.store.calls.count("append") == 1
         written.writer._flush_s = 60
         written.say(streams[0], "first", urgent=True)
-        await eventually(lambda: streams[0].stored == 3)
+        await eventually(lambda: streams[0].stored_seq == 3)
     assert await written.logged() == [1, 2, 3]
     assert await written.logged("u") == [1, 2]
     assert written.states == []
@@ -104,7 +104,7 @@ async def test_a_store_that_is_away_is_said_and_caught_up_with(
             with pytest.raises(StoreError):
                 await written.writer.flush()
             assert written.writer.failed_at > 0
-        await eventually(lambda: stream.stored == 4)
+        await eventually(lambda: stream.stored_seq == 4)
     assert written.states == [False, True]
     assert await written.logged() == [1, 2, 3, 4]
 
@@ -120,7 +120,7 @@ async def test_a_short_absence_is_nobodys_business(written: Written, monkeypatch
     assert not written.writer.is_reachable()
     assert written.states == []
     await written.writer.flush()
-    assert stream.stored == stream.log.end
+    assert stream.stored_seq == stream.log.end
     written.writer.report_reachable(reachable=False, since=now - 60)
     assert written.states == [False]
 
@@ -154,11 +154,11 @@ async def test_all_is_well_only_when_the_log_has_caught_up(written: Written, mon
     behind = stream.log.end
     written.writer.report_reachable(reachable=True)
     assert written.writer.is_reachable()
-    while stream.stored < behind:
+    while stream.stored_seq < behind:
         assert written.states == [False]
         written.say(stream, "y" * 1000)
         await written.writer.flush()
-    assert stream.stored < stream.log.end
+    assert stream.stored_seq < stream.log.end
     assert written.states == [False, True]
 
 
@@ -168,13 +168,13 @@ async def test_it_goes_on_from_where_the_log_ends(written: Written, believed: in
     stream = await written.stream()
     await written.writer.flush()
     written.say(stream, "a")
-    stream.stored = believed
+    stream.stored_seq = believed
     await written.writer.flush()
     await written.writer.flush()
     assert await written.logged() == [1, 2, 3]
-    stream.stored = 5 if believed == 2 else stream.stored
+    stream.stored_seq = 5 if believed == 2 else stream.stored_seq
     written.say(stream, "b", "c", "d")
-    stream.stored = min(stream.stored, 5)
+    stream.stored_seq = min(stream.stored_seq, 5)
     for _ in range(2):
         await written.writer.flush()
     assert await written.logged() == [1, 2, 3, 4, 5, 6]
@@ -186,7 +186,7 @@ async def test_a_large_backlog_goes_in_pieces(written: Written, monkeypatch: pyt
     stream = await written.stream()
     written.say(stream, *["x" * 500] * 20)
     async with written.running():
-        await eventually(lambda: stream.stored == 22)
+        await eventually(lambda: stream.stored_seq == 22)
     assert await written.logged() == list(range(1, 23))
     assert written.store.calls.count("append") > 4
 
@@ -202,14 +202,14 @@ async def test_a_former_owner_is_told(written: Written) -> None:
         again.become_owner(EPOCH + 2)
     await flush
     assert lost.signal.abort_reason == Abort("lost")
-    assert not again.signal.aborted
+    assert not again.signal.is_aborted
 
 
 async def test_a_turn_that_the_store_lost_is_reported(written: Written) -> None:
     """Who can make it anew is told."""
     stream = LiveTurn("ann", "never", b"", EPOCH)
     missing: list[LiveTurn] = []
-    written.writer.restore_soon = missing.append  # type: ignore[method-assign, assignment]
+    written.writer.schedule_restore = missing.append  # type: ignore[method-assign, assignment]
     written.say(stream)
     await written.writer.flush()
     assert missing == [stream]
@@ -226,4 +226,4 @@ async def test_a_wish_that_comes_with_an_answer_is_obeyed(written: Written) -> N
     apply_cancel(other, None)
     other.stopped.set()
     apply_cancel(other, JSON.encode(wish))
-    assert not other.signal.aborted
+    assert not other.signal.is_aborted

@@ -47,7 +47,7 @@ async def test_what_ended_before_is_said_to_be_gone(steered: SteeredStore) -> No
             await ann.start("t")
             await ann.ending("t")
             steered.real = empty
-            instance.services.registry.discard(instance.stream("t"))
+            instance.services.registry.remove(instance.stream("t"))
             answer = await ann.request("turn.attach", turn="t")
             assert answer["turns"]["t"]["error"]["code"] == "not_found"
     finally:

@@ -322,7 +322,7 @@ async def test_a_former_owner_takes_the_stores_log(quick: None, further: int) ->
         await here.until(lambda: here.turns["t"].seq > 5)
         with one.store.blocked("append") as flushing:
             await flushing.wait()
-            stored = one.stream("t").stored
+            stored = one.stream("t").stored_seq
             await here.until(lambda: here.turns["t"].seq > stored + 10)
             record = await one.store.real.claim("ann", "t", "in_other", 0, 60_000, force=True)
             assert record is not None

@@ -90,7 +90,7 @@ async def test_a_queued_turn_outlives_its_owner() -> None:
             await here.until(lambda: here.of("d", "turn.status"))
         await one.kill()
         async with asyncio.timeout(10):
-            while not all((stream := two.services.registry.get("ann", turn)) and stream.owned for turn in "cd"):
+            while not all((stream := two.services.registry.get("ann", turn)) and stream.is_owned for turn in "cd"):
                 await asyncio.sleep(0.02)
         for turn in ("c", "d"):
             await there.request("turn.attach", turn=turn)

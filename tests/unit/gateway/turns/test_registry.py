@@ -23,7 +23,7 @@ def lived(
     if size:
         say(stream, "x" * size)
     stream.publish([completed(stream.log.end + 1, turn)])
-    registry.keep_ended(stream)
+    registry.mark_ended(stream)
     return stream
 
 
@@ -44,8 +44,8 @@ async def test_turns_are_found_by_user_and_conversation() -> None:
     registry.place(loose, "c")
     registry.place(loose, "again")
     assert registry.live_in("ann", "c") == [mine, loose]
-    registry.discard(mine)
-    registry.discard(theirs)
+    registry.remove(mine)
+    registry.remove(theirs)
     assert registry.get("ann", "t") is None
     assert registry.live_in("ann", "c") == [loose]
 

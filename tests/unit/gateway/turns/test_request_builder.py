@@ -73,7 +73,7 @@ async def test_what_had_no_room_counts_as_trimmed() -> None:
     """Clients hear of every message that the model wasn't given."""
     made = delivery()
     wanted = model("wanted", context_window=9000)
-    question = structs.replace(conversation("Hi", "now"), left_out=7)
+    question = structs.replace(conversation("Hi", "now"), omitted_messages=7)
     asking = RequestBuilder(made, LEASES, wanted, question, stateless=False)
     asking.requesting(wanted, await asking.build_request(wanted))
     assert [(one.status, one.messages) for one in statuses(made)] == [("trimmed", 7)]
@@ -108,7 +108,7 @@ async def test_what_is_surely_too_long_is_not_sent() -> None:
         with pytest.raises(ProviderError) as caught:
             await RequestBuilder(made, LEASES, small, question, stateless=stateless).build_request(small)
         assert caught.value.code == "context_length_exceeded"
-    made.refused()
+    made.record_refusal()
     assert made.usage([]) is None
 
 

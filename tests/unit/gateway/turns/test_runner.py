@@ -25,7 +25,7 @@ async def test_a_drain_hands_over_what_still_runs(quick: None) -> None:
         for client in (here, there):
             assert (await client.ending("t"))["type"] == "turn.completed"
             assert (client.turns["t"].text(), client.turns["t"].resets) == (expected("Hello", demo), 0)
-        assert two.stream("t").owned
+        assert two.stream("t").is_owned
 
 
 async def test_a_large_backlog_is_handed_over_whole(quick: None) -> None:
@@ -45,7 +45,7 @@ async def test_a_large_backlog_is_handed_over_whole(quick: None) -> None:
             await eventually(lambda: one.services.registry.get("ann", "t") and one.stream("t").log.end == 402)
             await eventually(lambda: one.told)
         one.stream("t").signal.abort(Abort("handover"))
-        await eventually(lambda: two.services.registry.get("ann", "t") is not None and two.stream("t").owned)
+        await eventually(lambda: two.services.registry.get("ann", "t") is not None and two.stream("t").is_owned)
         await eventually(lambda: two.stream("t").log.end >= 403)
         assert two.stream("t").log.end == 403
 
@@ -59,7 +59,7 @@ async def test_a_hand_over_without_the_store_waits_for_the_lease(quick: None) ->
             await here.until(lambda: here.turns["t"].seq > 10)
             with one.store.failing("release"):
                 one.stream("t").signal.abort(Abort("handover"))
-                await eventually(lambda: not one.stream("t").owned)
+                await eventually(lambda: not one.stream("t").is_owned)
             await one.kill()
         async with seat(two.services) as there:
             await eventually(lambda: two.services.registry.get("ann", "t") is not None)
@@ -102,7 +102,7 @@ async def test_it_waits_for_all_ahead(pair: Pair) -> None:
         await here.start("b", conversation=where, demo=SLOW)
         await there.start("c", conversation=where, on_busy="queue")
         await there.until(lambda: there.of("c", "turn.status"))
-        assert [two.stream(turn).waited_for for turn in ("a", "b")] == [1, 1]
+        assert [two.stream(turn).waiters for turn in ("a", "b")] == [1, 1]
         await there.request("turn.cancel", turn="c")
         await there.ending("c")
-        assert [two.stream(turn).waited_for for turn in ("a", "b")] == [0, 0]
+        assert [two.stream(turn).waiters for turn in ("a", "b")] == [0, 0]

@@ -61,7 +61,7 @@ async def test_an_ended_turn_does_not_keep_its_input(ann: Seat, services: Servic
     await ann.ending("t")
     stream = services.registry.get("ann", "t")
     assert stream is not None
-    assert stream.accepted_as is None
+    assert stream.acceptance is None
     assert prompt not in repr((stream.accepted.result(), stream.conversation_record, stream.log.events))
 
 
@@ -387,7 +387,7 @@ async def test_a_disconnect_cancels_a_turn_that_wants_it(steered: SteeredStore) 
             await ann.start("goes", demo=SLOW)
         await asyncio.wait_for(stream_of(services, "stops").ended.wait(), 5)
         assert (await services.store.turn("ann", "stops")).status == "cancelled"
-        assert stream_of(services, "goes").live
+        assert stream_of(services, "goes").is_live
 
 
 # --- failing ---

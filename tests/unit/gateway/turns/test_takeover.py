@@ -243,10 +243,10 @@ async def test_a_turn_is_taken_once(quick: None) -> None:
         await asyncio.gather(take("ann", "t", force=True), take("ann", "t", force=True))
         await take("ann", "t", force=True)
         assert two.store.calls.count("claim") == 1
-        assert two.stream("t").owned
+        assert two.stream("t").is_owned
         await one.store.append([])
         await here.until(lambda: here.of("t", "turn.status"))
-        assert not one.stream("t").owned
+        assert not one.stream("t").is_owned
 
 
 async def test_the_former_owner_is_fenced_and_follows(quick: None) -> None:
@@ -345,7 +345,7 @@ async def test_a_taken_turn_still_ends_when_nobody_is_attached(quick: None) -> N
             await there.until(lambda: there.turns.get("t") and there.turns["t"].seq > 5)
             await one.kill()
         await there.until(lambda: any(f["status"] == "resumed" for f in there.of("t", "turn.status")))
-        assert two.stream("t").owned
+        assert two.stream("t").is_owned
         await there.request("turn.detach", turn="t")
         await asyncio.wait_for(two.stream("t").ended.wait(), 5)
         assert (await two.store.turn("ann", "t")).status == "cancelled"
