@@ -1,1 +1,1 @@
-"""Measures a gateway from outside: a raw upstream, a raw client, and what the operating system says between them."""
+"""Benchmarks of the gateway from outside: a raw upstream, a raw client, and CPU and memory from the operating system."""

@@ -1,4 +1,4 @@
-"""`python -m bench [--smoke] [--runs N] [SCENARIO …]`: runs scenarios, writes `bench/results.json`, plots and tables."""
+"""`python -m bench [--smoke] [--runs N] [SCENARIO …]`: run scenarios, and write `bench/results.json`, plots and tables."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SCENARIOS = {scenario.__name__: scenario for scenario in REPEATED + ONCE}
 
 
 def median_of(runs: list[Any]) -> Any:
-    """The median of each figure over the runs; what is no number is taken from the last."""
+    """Return the median of each figure over the runs. A value that isn't a number is that of the last run."""
     if all(isinstance(run, dict) for run in runs):
         return {key: median_of([run[key] for run in runs]) for key in runs[-1]}
     if all(isinstance(run, list) for run in runs):
@@ -53,7 +53,7 @@ def median_of(runs: list[Any]) -> Any:
 
 
 def measure(scenario: Scenario, sizes: Sizes, runs: int) -> Figures:
-    """Medians over so many runs."""
+    """Run the scenario `runs` times. Return the medians."""
     figures: list[Figures] = []
     for _ in range(runs):
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as starter:
@@ -63,16 +63,25 @@ def measure(scenario: Scenario, sizes: Sizes, runs: int) -> Figures:
 
 
 def main() -> None:
-    """Run, print, write."""
+    """Run the scenarios, print their figures, and write the results."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; all if none")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes, and nothing is written: does it all run?")
-    parser.add_argument("--runs", type=int, default=1, help="medians over so many runs; flatness and bounds run once")
-    parser.add_argument("--report", action="store_true", help="only write the plots and the tables anew")
+    parser.add_argument(
+        "scenarios", nargs="*", metavar="SCENARIO", help=f"one of {', '.join(SCENARIOS)} (default: all)"
+    )
+    parser.add_argument(
+        "--smoke", action="store_true", help="run with tiny sizes and write nothing, to check that all scenarios work"
+    )
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=1,
+        help="number of runs whose medians are reported; scenarios of flatness and bounds run once",
+    )
+    parser.add_argument("--report", action="store_true", help="only regenerate the plots and tables")
     options = parser.parse_args()
     unknown = [name for name in options.scenarios if name not in SCENARIOS]
     if unknown:
-        parser.error(f"there is no scenario {unknown[0]}")
+        parser.error(f"unknown scenario: {unknown[0]}")
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in () if options.report else options.scenarios or SCENARIOS:
         scenario = SCENARIOS[name]
@@ -81,7 +90,7 @@ def main() -> None:
         figures = measure(scenario, SMOKE if options.smoke else FULL, runs)
         print(json.dumps({name: figures}, indent=2), flush=True)
         if not options.smoke:
-            # After each: what was measured in half an hour isn't lost with what comes next.
+            # Write after each scenario, so that a later failure doesn't lose the results.
             kept["machine"] = machine()
             kept.setdefault("runs", {})[name] = runs
             kept.setdefault("scenarios", {})[name] = figures

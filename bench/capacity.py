@@ -1,4 +1,4 @@
-"""What is measured once: memory, flatness, bounds. Each scenario starts its own gateway; sizes come from `Sizes`."""
+"""Scenarios of memory, flatness and bounds. Each starts its own gateway. `Sizes` has their sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.scenarios import NS_PER_MS, Figures, Sizes, spread
 
 
 async def replay(sizes: Sizes) -> Figures:
-    """Attaching from 0 to an ended turn of many tokens."""
+    """Time and CPU to attach from 0 to an ended turn of many tokens."""
     tokens = sizes.replay_tokens
     async with upstream() as provider, gateway(provider) as running:
         (first,) = await open_sockets(running.url, 1, Tally())
@@ -46,10 +46,12 @@ async def replay(sizes: Sizes) -> Figures:
 
 
 async def idle_sockets(sizes: Sizes) -> Figures:
-    """Memory per socket that is attached to nothing."""
+    """Memory per socket without attachments."""
     async with upstream() as provider, gateway(provider) as running:
         warm = await open_sockets(running.url, 20, Tally())
-        await asyncio.sleep(2 * sizes.seconds)  # the SDKs that are loaded meanwhile are no socket's memory
+        await asyncio.sleep(
+            2 * sizes.seconds
+        )  # the gateway loads SDKs meanwhile, which would be measured as memory of the sockets
         before = memory_bytes(running.process.pid)
         sockets = await open_sockets(running.url, sizes.idle_sockets, Tally())
         await asyncio.sleep(1)
@@ -59,9 +61,9 @@ async def idle_sockets(sizes: Sizes) -> Figures:
 
 
 async def memory(sizes: Sizes) -> Figures:
-    """Memory per live turn, and what is left of it after each of three bursts that nobody can resume any more.
+    """Memory per live turn, and memory after each of three bursts, once their turns can't be resumed any more.
 
-    What is freed between what lives on stays with the process, for the next burst: the first one sets the level.
+    The process keeps freed memory that lies between live objects for the next burst, so the first burst sets the level.
     """
     kept_s = 3
     async with upstream() as provider, gateway(provider, environment={"TURN_LOG_TTL": str(kept_s)}) as running:
@@ -76,7 +78,7 @@ async def memory(sizes: Sizes) -> Figures:
                 busy.append(memory_bytes(pid))
             await asyncio.sleep(kept_s + 1)
             async with live_turns(running.url, 20, 10, 10):
-                pass  # what has expired goes when another turn ends
+                pass  # expired turns are removed when another turn ends
             levels.append(memory_bytes(pid))
     return {
         "turns": sizes.live_turns,
@@ -86,16 +88,18 @@ async def memory(sizes: Sizes) -> Figures:
 
 
 async def flat(sizes: Sizes) -> Figures:
-    """CPU per short turn: before and after so many ended ones, in as many conversations, and beside so many idle sockets.
+    """CPU per short turn: before and after many ended turns in as many conversations, and with many idle sockets.
 
-    What the sockets cost without any turn, for their heartbeats, is no turn's.
+    The CPU of the idle sockets themselves, for heartbeats, is subtracted.
     """
     async with upstream() as provider, gateway(provider) as running:
         pid = running.process.pid
         sockets = await open_sockets(running.url, 8, Tally())
         batch = max(sizes.samples, 16)
         await _short_turns(sockets, batch * 4, pid)
-        await asyncio.sleep(2 * sizes.seconds)  # the SDKs that are loaded meanwhile are no turn's cost
+        await asyncio.sleep(
+            2 * sizes.seconds
+        )  # the gateway loads SDKs meanwhile, which would be measured as cost of the turns
         first = await _short_turns(sockets, batch * 8, pid)
         await _short_turns(sockets, sizes.ended_turns, pid)
         later = await _short_turns(sockets, batch * 8, pid)
@@ -119,7 +123,10 @@ async def flat(sizes: Sizes) -> Figures:
 
 
 async def _short_turns(sockets: list[Socket], count: int, pid: int, resting: float = 0) -> float:
-    """CPU seconds per turn of ten tokens, each in a conversation of its own. `resting`: what the rest uses, a second."""
+    """Return the CPU seconds per turn of ten tokens, each in its own conversation.
+
+    `resting` is the CPU in seconds per second that the process uses without these turns.
+    """
     before, began = cpu_s(pid), time.monotonic()
 
     async def some(socket: Socket, mine: int) -> None:
@@ -135,7 +142,7 @@ async def _short_turns(sockets: list[Socket], count: int, pid: int, resting: flo
 
 
 async def slow_client(sizes: Sizes) -> Figures:
-    """What the others notice of one client that doesn't read and follows ten floods."""
+    """Effect on other clients of one client that is attached to ten fast turns and doesn't read."""
     turns = min(100, max(sizes.turns))
     async with upstream() as provider, gateway(provider) as running:
         pid = running.process.pid
@@ -153,7 +160,7 @@ async def slow_client(sizes: Sizes) -> Figures:
 
 
 async def overload(sizes: Sizes) -> Figures:
-    """About twice what a core carries, beside turns that were there before; every number and token is checked."""
+    """About twice the load of a core, in addition to turns that run already. Every seq and token is checked."""
     async with upstream() as provider, gateway(provider) as running:
         pid = running.process.pid
         async with live_turns(running.url, min(200, sizes.live_turns), 1, 25, settle_s=sizes.seconds) as (tally, _):
@@ -183,7 +190,7 @@ async def overload(sizes: Sizes) -> Figures:
 
 
 async def start(sizes: Sizes) -> Figures:
-    """From the command to the line that says ready."""
+    """Time from the command to the ready line."""
     took: list[float] = []
     async with upstream() as provider:
         for _ in range(max(sizes.samples // 20, 1)):
@@ -194,9 +201,9 @@ async def start(sizes: Sizes) -> Figures:
 
 
 async def workers(sizes: Sizes) -> Figures:
-    """One worker, and two with twice the load, each on its own Redis: tokens per second of the busiest one's CPU.
+    """Tokens per CPU second of the busiest worker: one worker, and two with twice the load, each on its own Redis.
 
-    Both gateways run at the same time: what else the cores do, the load included, is dearer for one as for the other.
+    Both gateways run at the same time, so that everything else on the cores, the load generator included, slows both.
     """
     turns, rate = min(60, max(sizes.turns)), 25
     figures: Figures = {}
@@ -224,7 +231,7 @@ async def workers(sizes: Sizes) -> Figures:
             "cpu_of_each": [round(cpu / (2 * sizes.seconds), 3) for cpu in spent],
             "tokens_per_busiest_cpu_s": round(busiest[-1]),
         }
-    # The kernel deals sockets out by chance, so few of them are dealt unevenly.
+    # The kernel distributes sockets at random, so a small number of them is distributed unevenly.
     figures["scaling_by_busiest"] = round(busiest[1] / max(busiest[0], 1), 2)
     figures["scaling_if_dealt_evenly"] = round(evenly[1] / max(evenly[0], 1), 2)
     return figures
@@ -235,7 +242,7 @@ def _children(pid: int) -> list[int]:
 
 
 async def redis_costs(sizes: Sizes) -> Figures:
-    """What a live token and a whole turn cost Redis: its CPU, its commands, its network, its memory."""
+    """Cost of a live token and of a whole turn for Redis: CPU, commands, network traffic, memory."""
     turns = min(200, max(sizes.turns))
     async with upstream() as provider, redis() as url, redis_client.from_url(url) as link:
         async with gateway(provider, store=url) as running:

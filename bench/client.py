@@ -1,6 +1,6 @@
-"""A client that is much cheaper than the gateway: picows, frames read by pattern, nothing kept but numbers.
+"""A client that needs much less CPU than the gateway. It uses picows, matches frames by pattern, and keeps only counts.
 
-A token is the time at which the upstream wrote it (see `upstream.py`), so each one says how late it is.
+A token is the time at which the upstream wrote it (see `upstream.py`), so the client can compute its latency.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ DELTA = b"turn.delta"
 ENDINGS = (b"turn.completed", b"turn.cancelled", b"turn.failed")
 TOKEN_CHARS = 17
 TYPE_WITHIN = 48
-"""The frame's type stands within so many bytes."""
+"""The frame's type is within this number of bytes."""
 
 
 @dataclass
 class Followed:
-    """What was read of one turn: its last number, its tokens, whether a number was missing or came twice."""
+    """The events read of one turn: the last `seq`, the number of tokens, and whether a `seq` was missing or repeated."""
 
     seq: int = 0
     tokens: int = 0
@@ -34,9 +34,10 @@ class Followed:
 
 
 class Tally:
-    """What all sockets of a run have read. `late_ns`: of each token, if `keep_latency`.
+    """The counts of all frames that the sockets of a run have read.
 
-    `followed`: each turn, where every frame is to be checked; None: frames are only counted.
+    `late_ns` has the latency of each token, if `keep_latency` is true. `followed` has the checked turns by id; None means
+    that frames are counted but not checked.
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,7 @@ class Tally:
         self.followed: dict[str, Followed] | None = None
 
     def check(self, event: dict[str, Any]) -> None:
-        """Hold a turn's event to law 1: it goes on where the one before ended."""
+        """Check law 1 for a turn's event: it continues after the previous one."""
         if self.followed is None or "seq" not in event:
             return
         turn = self.followed.setdefault(event["turn"], Followed())
@@ -60,7 +61,7 @@ class Tally:
         turn.tokens += len(event.get("text") or "") // TOKEN_CHARS
 
     def take(self, payload: bytes) -> None:
-        """Count the tokens of a frame that holds some."""
+        """Count the tokens of a delta frame."""
         written = _TOKEN.findall(payload)
         self.tokens += len(written)
         if self.keep_latency:
@@ -69,7 +70,7 @@ class Tally:
 
 
 class Socket(WSListener):
-    """One connection to the gateway. `other` is told of every frame that is no delta, decoded."""
+    """One connection to the gateway."""
 
     def __init__(self, tally: Tally, codec: str) -> None:
         self.tally = tally
@@ -82,7 +83,7 @@ class Socket(WSListener):
         self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.closed = asyncio.Event()
         self.followed: set[str] = set()
-        """The turns that were asked for here and have no ending yet."""
+        """The turns started on this socket that have no ending yet."""
         self._next = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -145,7 +146,7 @@ class Socket(WSListener):
         self.transport.send(WSMsgType.BINARY if self.binary else WSMsgType.TEXT, self._encode(frame))
 
     async def ask(self, type_: str, **fields: Any) -> tuple[int, Any]:
-        """Send a request; when its answer came (monotonic ns), and the answer. Raises RuntimeError for an error."""
+        """Send a request. Return the time of its answer (monotonic ns) and the result. Raises `RuntimeError` for an error."""
         if type_ == "turn.start":
             self.followed.add(fields["turn"])
         self._next += 1
@@ -155,21 +156,21 @@ class Socket(WSListener):
         at, answer = await future
         if answer["type"] == "error":
             raise RuntimeError(f"{type_} was refused: {answer['error']}")
-        return at, answer.get("result")  # a large one comes in pieces, which nobody here reads
+        return at, answer.get("result")  # a large result arrives in pieces, which this client doesn't read
 
     def first_token(self, turn: str) -> asyncio.Future[int]:
-        """When the first delta of `turn` is read, in monotonic ns."""
+        """Return a future of the time at which the first delta of `turn` is read (monotonic ns)."""
         future = self._firsts[turn] = asyncio.get_running_loop().create_future()
         return future
 
     def ending(self, turn: str) -> asyncio.Future[Any]:
-        """The ending of `turn`."""
+        """Return a future of the ending of `turn`."""
         future = self._endings[turn] = asyncio.get_running_loop().create_future()
         return future
 
 
 async def open_sockets(url: str, count: int, tally: Tally, codec: str = "json") -> list[Socket]:
-    """`count` open sockets, ready to be used."""
+    """Return `count` open sockets that have received `ready`."""
     address = url.replace("http", "ws", 1) + "/ws"
     headers = {"Sec-WebSocket-Protocol": f"turnwire.v1.{codec}"}
     sockets: list[Socket] = []
@@ -186,7 +187,7 @@ async def open_sockets(url: str, count: int, tally: Tally, codec: str = "json") 
 
 
 async def close_sockets(sockets: Iterable[Socket]) -> None:
-    """Close them all."""
+    """Close the sockets."""
     for socket in sockets:
         socket.transport.send_close(WSCloseCode.OK)
         socket.transport.disconnect()

@@ -1,4 +1,4 @@
-"""Starts what is measured and what measures it, each as a process of its own, and takes a reading between two moments."""
+"""Start the gateway, the upstream and Redis as separate processes, and measure them over a period."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.redis_process import RedisProcess
 ROOT = Path(__file__).parent.parent
 ENDLESS_TOKENS = 1_000_000
 FAST = 1000
-"""Tokens per second of an answer whose pace is not what is measured."""
+"""The tokens per second of an answer in scenarios that don't measure its rate."""
 SETTLE_S = 1.0
 ROUND_TIMEOUT_S = 60.0
 START_S = 60.0
@@ -33,13 +33,13 @@ START_S = 60.0
 
 @dataclass(frozen=True)
 class Upstream:
-    """The paced provider. `url` is its base URL, `pid` its process."""
+    """The paced provider. `url` is its base URL, `pid` its process id."""
 
     url: str
     pid: int
 
     def stats(self) -> dict[str, Any]:
-        """What it has sent, and when which stream was closed by the other side."""
+        """Return the number of sent tokens, and the time at which the peer closed each stream."""
         with urllib.request.urlopen(self.url.removesuffix("/v1") + "/stats") as answer:
             stats: dict[str, Any] = json.load(answer)
         return stats
@@ -47,7 +47,7 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Reading:
-    """What happened between two moments. Latencies in ms, memory in bytes."""
+    """The measurements of a period. Latencies are in ms, sizes in bytes."""
 
     seconds: float
     tokens: int
@@ -58,7 +58,7 @@ class Reading:
     late_ms: list[float]
 
     def summary(self) -> dict[str, float]:
-        """The figures worth keeping."""
+        """Return the figures for the results."""
         return {
             "tokens_per_s": round(self.tokens / self.seconds),
             "tokens_per_cpu_s": round(self.tokens / max(self.cpu_s, 0.01)),
@@ -72,7 +72,7 @@ class Reading:
 
 
 def quantile(values: list[float], q: float) -> float:
-    """The value below which the share `q` of them lies; 0 for none."""
+    """Return the quantile `q` (0 to 1) of the values; 0 without values."""
     if not values:
         return 0.0
     ordered = sorted(values)
@@ -89,7 +89,7 @@ async def program(
 ) -> AsyncIterator[tuple[str, int]]:
     """Run `python -m module` and yield the first line it prints, and its process id.
 
-    At the end it is killed, `leave_s` after its standard input was closed.
+    At the end, close its standard input, and kill it after `leave_s` seconds.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -107,7 +107,7 @@ async def program(
         async with asyncio.timeout(timeout_s):
             line = (await process.stdout.readline()).decode().strip()
         if not line:
-            raise RuntimeError(f"{module} did not start; run python -m {module} to see why")
+            raise RuntimeError(f"{module} did not start. Run python -m {module} to see the error.")
         yield line, process.pid
     finally:
         process.stdin.close()
@@ -121,7 +121,7 @@ async def program(
 
 @asynccontextmanager
 async def upstream() -> AsyncIterator[Upstream]:
-    """A paced provider."""
+    """Run a paced provider, and yield it."""
     async with program("bench.upstream") as (url, pid):
         yield Upstream(url, pid)
 
@@ -130,7 +130,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 async def gateway(
     provider: Upstream, *arguments: str, store: str | None = None, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[GatewayProcess]:
-    """A gateway as an operator runs it, with everything on, in front of `provider`."""
+    """Run a gateway with the default settings in front of `provider`, and yield it."""
     keys = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "bench", **(environment or {})}
     with tempfile.TemporaryDirectory() as folder:
         async with gateway_process(Path(folder), keys, *arguments, store=store, forgiving=True, fresh=True) as running:
@@ -139,7 +139,7 @@ async def gateway(
 
 @asynccontextmanager
 async def redis() -> AsyncIterator[str]:
-    """The URL of a Redis that is this run's alone, with its append-only file as an operator would have it."""
+    """Run a Redis for this run only, with an append-only file, and yield its URL."""
     with tempfile.TemporaryDirectory() as folder:
         server = RedisProcess(Path(folder) / "redis")
         server.start()
@@ -150,7 +150,7 @@ async def redis() -> AsyncIterator[str]:
 
 
 def question(turn: str, rate: int, tokens: int = ENDLESS_TOKENS) -> dict[str, Any]:
-    """The fields of a start whose answer is paced; the question's text is the turn's id."""
+    """Return the fields of a `turn.start` with a paced answer. The input is the turn's id."""
     return {"turn": turn, "model": f"openai/paced-{rate}-{tokens}", "input": turn}
 
 
@@ -158,9 +158,9 @@ def question(turn: str, rate: int, tokens: int = ENDLESS_TOKENS) -> dict[str, An
 async def live_turns(
     url: str, turns: int, per_socket: int, rate: int, codec: str = "json", *, settle_s: float = SETTLE_S
 ) -> AsyncIterator[tuple[Tally, list[Socket]]]:
-    """So many turns that stream for as long as the block lasts, which begins `settle_s` after their first tokens.
+    """Run `turns` turns that stream during the block. The block begins `settle_s` seconds after their first tokens.
 
-    In its first seconds a gateway loads SDKs beside its turns: 4 s are enough not to measure that.
+    A gateway loads SDKs in its first seconds. With a `settle_s` of 4, this isn't measured.
     """
     tally = Tally()
     sockets = await open_sockets(url, turns // per_socket, tally, codec)
@@ -178,13 +178,13 @@ async def live_turns(
     try:
         yield tally, sockets
     finally:
-        # Waited for: a gateway whose turns go on doesn't leave before they have ended. All sockets are one user's.
+        # Wait for the cancel, because a gateway exits only after its turns have ended. All sockets belong to one user.
         await sockets[0].ask("turn.cancel", mine=True)
         await close_sockets(sockets)
 
 
 async def read(tally: Tally, pids: list[int], provider: Upstream, seconds: float) -> Reading:
-    """Watch for so long. `pids`: the processes of the gateway."""
+    """Measure for `seconds`. `pids` are the processes of the gateway."""
     tally.late_ns = type(tally.late_ns)("q")
     tally.keep_latency = True
     began = time.monotonic()
@@ -198,7 +198,7 @@ async def read(tally: Tally, pids: list[int], provider: Upstream, seconds: float
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on."""
+    """Return a description of this machine."""
     model = next(
         (
             line.split(":", 1)[1].strip()

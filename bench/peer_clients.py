@@ -1,4 +1,4 @@
-"""Clients of the peers, as cheap as ours: a bare WebSocket for one, a bare HTTP stream for the other."""
+"""Clients of the peers, as cheap as the gateway's: a raw WebSocket, and a raw HTTP stream."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKEN_BYTES = 17
 
 
 class Answer:
-    """One streamed answer: its tokens go to `tally`, `first` is when the first came (monotonic ns)."""
+    """One streamed answer. `tally` counts its tokens; `first` is the time of the first one (monotonic ns)."""
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
@@ -26,7 +26,7 @@ class Answer:
         self._tail = b""
 
     def take(self, data: bytes) -> None:
-        """Some bytes of it; a token may be cut anywhere."""
+        """Process some bytes of the answer. They may end within a token."""
         buffer = self._tail + data
         end = 0
         for found in TOKEN.finditer(buffer):
@@ -39,7 +39,7 @@ class Answer:
 
 
 class WebSocketPeer(WSListener):
-    """One connection to `peers/fastapi_gateway.py`; one answer at a time."""
+    """One connection to `peers/fastapi_gateway.py`, with one answer at a time."""
 
     def __init__(self) -> None:
         self.answer: Answer | None = None
@@ -54,18 +54,18 @@ class WebSocketPeer(WSListener):
             self.answer.take(frame.get_payload_as_bytes())
 
     def ask(self, model: str, tally: Tally) -> Answer:
-        """Ask; the answer streams into what is returned."""
+        """Send a request. Return its answer, which is updated while it streams."""
         self.answer = Answer(tally)
         self.transport.send(WSMsgType.TEXT, json.dumps({"model": model, "input": "q"}).encode())
         return self.answer
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.transport.disconnect()
 
 
 class HttpPeer(asyncio.Protocol):
-    """One connection to a server of Chat Completions; one answer at a time."""
+    """One connection to a Chat Completions server, with one answer at a time."""
 
     def __init__(self, host: str) -> None:
         self._host = host
@@ -81,7 +81,7 @@ class HttpPeer(asyncio.Protocol):
             self.answer.take(data)
 
     def ask(self, model: str, tally: Tally) -> Answer:
-        """Ask; the answer streams into what is returned."""
+        """Send a request. Return its answer, which is updated while it streams."""
         self.answer = Answer(tally)
         body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": "q"}]})
         self.transport.write(
@@ -91,7 +91,7 @@ class HttpPeer(asyncio.Protocol):
         return self.answer
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.transport.abort()
 
 
@@ -99,13 +99,13 @@ Peer = WebSocketPeer | HttpPeer
 
 
 async def connect_socket(url: str) -> Peer:
-    """A connection to the FastAPI gateway."""
+    """Return a connection to the FastAPI gateway."""
     _, listener = await ws_connect(WebSocketPeer, url.replace("http", "ws", 1) + "/ws")
     return cast("WebSocketPeer", listener)
 
 
 async def connect_http(url: str) -> Peer:
-    """A connection to a server of Chat Completions."""
+    """Return a connection to a Chat Completions server."""
     host = urlsplit(url).netloc
     name, _, port = host.partition(":")
     _, peer = await asyncio.get_running_loop().create_connection(lambda: HttpPeer(host), name, int(port))

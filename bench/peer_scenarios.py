@@ -1,4 +1,4 @@
-"""The same load on others in the same run: a plain FastAPI gateway, LiteLLM's proxy where it is installed, and us."""
+"""The same load on peers and on Turnwire in one run: a plain FastAPI gateway, and LiteLLM's proxy if installed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Connect = Callable[[str], Awaitable[Peer]]
 
 
 async def fastapi(sizes: Sizes) -> Figures:
-    """A WebSocket gateway of FastAPI and the openai SDK's typed stream, and ours at the same load."""
+    """A WebSocket gateway with FastAPI and the openai SDK, and Turnwire at the same load."""
     turns, rate = min(50, max(sizes.turns)), 50
     async with upstream() as provider:
         async with program("bench.peers.fastapi_gateway", environment={"OPENAI_BASE_URL": provider.url}) as (url, pid):
@@ -28,7 +28,7 @@ async def fastapi(sizes: Sizes) -> Figures:
 
 
 async def litellm(sizes: Sizes) -> Figures:
-    """LiteLLM's proxy, SSE to SSE, one worker, and ours at the same load. `make bench-peers` installs it."""
+    """LiteLLM's proxy (SSE to SSE, one worker), and Turnwire at the same load. `make bench-peers` installs the proxy."""
     turns, rate = min(20, max(sizes.turns)), 25
     if not LITELLM.exists():
         return {"installed": False}
@@ -53,7 +53,7 @@ async def _litellm(provider: Upstream, rate: int) -> AsyncIterator[tuple[str, in
 async def _load(
     connect: Connect, url: str, pid: int, provider: Upstream, turns: int, rate: int, sizes: Sizes
 ) -> dict[str, Any]:
-    """First tokens alone, then as many streams as `turns`, each on a connection of its own."""
+    """Measure first tokens alone, then `turns` streams, each on its own connection."""
     waited: list[float] = []
     for _ in range(sizes.samples + 3):
         peer = await connect(url)

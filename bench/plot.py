@@ -1,4 +1,4 @@
-"""Bars as SVG: one plot of labelled values, readable on a light and on a dark page. Pure."""
+"""Bar plots as SVG, readable on light and dark pages. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ STYLE = (
 
 
 def bars(title: str, rows: Sequence[tuple[str, float, bool]], unit: str) -> str:
-    """One bar for each (label, value, whether it is ours), scaled to the largest value."""
+    """Return a plot with one bar per row, scaled to the largest value.
+
+    A row is (label, value, whether it is Turnwire's).
+    """
     most = max((value for _, value, _ in rows), default=1) or 1
     room = WIDTH - LABEL - 130
     height = TOP + ROW * len(rows) + 10
@@ -34,7 +37,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, bool]], unit: str) -> str:
 
 
 def shown(value: float) -> str:
-    """A number as people read it: three significant digits, thousands apart."""
+    """Return the value with three significant digits, or as an integer with thousands separators."""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""What the operating system says of a process: CPU seconds, memory, open files. Linux."""
+"""Measurements of a process by the operating system: CPU seconds, memory, open files. Linux only."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ KIB = 1024
 
 
 def cpu_s(pid: int) -> float:
-    """User and system time of the process so far, in seconds, to a hundredth."""
+    """Return the user and system time of the process in seconds, with a resolution of 1/100."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def memory_bytes(pid: int) -> int:
-    """The memory that is this process's alone, in bytes."""
+    """Return the private memory of the process in bytes."""
     total = 0
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith(("Private_Dirty:", "Private_Clean:")):
@@ -25,5 +25,5 @@ def memory_bytes(pid: int) -> int:
 
 
 def open_files(pid: int) -> int:
-    """How many file descriptors it holds."""
+    """Return the number of open file descriptors of the process."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))

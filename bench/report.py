@@ -1,4 +1,4 @@
-"""What the figures come to: the plots beside `results.json`, and the table in the README, between its markers."""
+"""The report of the results: plots next to `results.json`, and the table between the markers in the README."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Results = dict[str, Any]
 
 
 def write_report(results: Results) -> None:
-    """Write the plots, and the table where the README has its markers."""
+    """Write the plots, and the table between the markers in the README."""
     for name, svg in plots(results["scenarios"]).items():
         (FOLDER / f"{name}.svg").write_text(svg, encoding="utf-8")
     text = README.read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ def write_report(results: Results) -> None:
 
 
 def plots(scenarios: Results) -> dict[str, str]:
-    """Each plot's name and SVG."""
+    """Return the plots as SVG, by name."""
     made: dict[str, str] = {}
     speed = [(load, figures["tokens_per_cpu_s"], True) for load, figures in scenarios.get("throughput", {}).items()]
     speed += [
@@ -59,7 +59,7 @@ def _pairs(scenarios: Results, peer: str) -> list[tuple[str, Results]]:
 
 
 def table(results: Results) -> str:
-    """The README's table: peers at the same load first, then what stands for itself."""
+    """Return the README's table: first the peers at the same load, then the gateway's own figures."""
     scenarios: Results = results["scenarios"]
     machine, runs = results["machine"], results["runs"]
     most = max(runs.values())

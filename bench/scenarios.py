@@ -1,4 +1,4 @@
-"""What is measured again and again, for medians: speed. Each scenario starts its own gateway; sizes come from `Sizes`."""
+"""Scenarios of speed, which run several times for medians. Each starts its own gateway. `Sizes` has their sizes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NS_PER_MS = 1e6
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything. The smoke size proves that it all runs."""
+    """The sizes of all scenarios. `SMOKE` only shows that they work."""
 
     seconds: float
     turns: tuple[int, ...]
@@ -43,12 +43,12 @@ SMOKE = Sizes(0.3, (10,), 3, 20, 10, 16, 200, 20)
 
 
 async def throughput(sizes: Sizes) -> Figures:
-    """Tokens per CPU second, embedded store: one turn per socket and ten, JSON and MessagePack."""
+    """Tokens per CPU second with SQLite: one turn and ten turns per socket, JSON and MessagePack."""
     figures: Figures = {}
     loads = [(turns, per_socket, "json") for turns in sizes.turns for per_socket in (1, 10)]
     async with upstream() as provider:
         for turns, per_socket, codec in (*loads, (min(200, max(sizes.turns)), 1, "msgpack")):
-            rate = 50 if turns < 1000 else 10  # what 200 turns make: a core carries it
+            rate = 50 if turns < 1000 else 10  # the same total as 200 turns x 50/s, which a core can handle
             async with (
                 gateway(provider) as running,
                 live_turns(running.url, turns, per_socket, rate, codec, settle_s=sizes.seconds) as (tally, _),
@@ -59,11 +59,11 @@ async def throughput(sizes: Sizes) -> Figures:
 
 
 async def throughput_redis(sizes: Sizes) -> Figures:
-    """The same with Redis as the store."""
+    """Tokens per CPU second with Redis: one turn per socket, JSON."""
     figures: Figures = {}
     async with upstream() as provider, redis() as url:
         for turns in sizes.turns:
-            rate = 50 if turns < 1000 else 10  # what 200 turns make: a core carries it
+            rate = 50 if turns < 1000 else 10  # the same total as 200 turns x 50/s, which a core can handle
             async with (
                 gateway(provider, store=url) as running,
                 live_turns(running.url, turns, 1, rate, settle_s=sizes.seconds) as (tally, _),
@@ -85,7 +85,7 @@ async def latency(sizes: Sizes) -> Figures:
 
 
 async def first_token(sizes: Sizes) -> Figures:
-    """From `turn.start` to the first delta, with an upstream that answers at once: alone, and under live turns."""
+    """Time from `turn.start` to the first delta, with an upstream that answers at once: alone, and with live turns."""
     async with upstream() as provider, gateway(provider) as running:
         alone = await first_tokens(running.url, sizes.samples)
         turns = sizes.live_turns
@@ -95,7 +95,7 @@ async def first_token(sizes: Sizes) -> Figures:
 
 
 async def first_tokens(url: str, samples: int) -> list[float]:
-    """From `turn.start` to the first delta, one after the other, in ms."""
+    """Return the times from `turn.start` to the first delta in ms. The turns run one after another."""
     (socket,) = await open_sockets(url, 1, Tally())
     waited: list[float] = []
     for number in range(samples + 3):
@@ -106,11 +106,11 @@ async def first_tokens(url: str, samples: int) -> list[float]:
         waited.append((await first - began) / NS_PER_MS)
         await ended
     await close_sockets([socket])
-    return waited[3:]  # the first ones import the SDK and open the connection
+    return waited[3:]  # the first turns import the SDK and open the connection
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median, 99th percentile and worst of ms."""
+    """Return the median, the 99th percentile and the maximum of values in ms."""
     return {
         "p50_ms": round(quantile(values, 0.5), 2),
         "p99_ms": round(quantile(values, 0.99), 2),
@@ -119,7 +119,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 async def cancel(sizes: Sizes) -> Figures:
-    """From `turn.cancel` to its answer, and to the upstream's end of the connection: here, and through another instance."""
+    """Time from `turn.cancel` to its answer, and to the close at the upstream: at the owner, and at another instance."""
     async with (
         upstream() as provider,
         redis() as url,

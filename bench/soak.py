@@ -1,7 +1,7 @@
-"""`python -m bench.soak [--minutes M]`: hours of clients that come, ask, stop, vanish and return, in minutes.
+"""`python -m bench.soak [--minutes M]`: hours of clients that connect, start, cancel, disconnect and resume, in minutes.
 
-After every round it counts what a leak would grow: memory, file descriptors, threads, connections to Redis. Leaves with 1
-if the last third of the rounds holds more than the middle third.
+After each round it measures memory, file descriptors, threads and Redis connections, which a leak would increase. The
+exit code is 1 if the last third of the rounds has more of them than the middle third.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from bench.process import memory_bytes, open_files
 SOCKETS = 40
 TURNS_PER_SOCKET = 4
 QUICK = {"TURN_LOG_TTL": "5", "TURNWIRE_DISCONNECT_GRACE_S": "0.5"}
-"""What is kept of an ended turn for minutes would look like a leak for minutes."""
+"""Short times, because ended turns that are kept for minutes would look like a leak."""
 ROOM = {"memory_mib": 3.0, "open_files": 3.0, "threads": 1.0, "redis_connections": 2.0}
-"""By how much a level may differ between the thirds."""
+"""The tolerated difference of each level between the thirds."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the process holds between two rounds."""
+    """The resources of the process between two rounds."""
 
     memory_mib: float
     open_files: float
@@ -42,7 +42,7 @@ class Sample:
 
 
 async def one_round(url: str) -> int:
-    """Clients come and go once; how many turns that were."""
+    """Run one round of clients. Return the number of turns."""
     pick = random.Random()
     tally = Tally()
     sockets = await open_sockets(url, SOCKETS, tally, pick.choice(("json", "msgpack")))
@@ -57,7 +57,7 @@ async def one_round(url: str) -> int:
         turn = f"{prefix}-{n}-0"
         ending = socket.ending(turn)
         _, answer = await socket.ask("turn.attach", turn=turn)
-        if "error" not in answer["turns"][turn]:  # on a slow machine it may be gone already
+        if "error" not in answer["turns"][turn]:  # on a slow machine the turn's events may be gone already
             endings.append(ending)
     async with asyncio.timeout(ROUND_TIMEOUT_S):
         await asyncio.gather(*endings)
@@ -67,7 +67,7 @@ async def one_round(url: str) -> int:
 
 
 async def _ask(socket: Socket, prefix: str, pick: random.Random) -> None:
-    """Some turns: one goes on alone where its client is gone, one is stopped, one stops with its client."""
+    """Start several turns. One is cancelled, and one ends when its client disconnects."""
     for number in range(TURNS_PER_SOCKET):
         turn = f"{prefix}-{number}"
         kind = {"on_disconnect": "cancel"} if number == 3 else {}
@@ -76,19 +76,19 @@ async def _ask(socket: Socket, prefix: str, pick: random.Random) -> None:
 
 
 async def _all_ended(socket: Socket) -> None:
-    while socket.followed:  # noqa: ASYNC110 - a soak isn't in a hurry
+    while socket.followed:  # noqa: ASYNC110 - a short delay doesn't matter here
         await asyncio.sleep(0.02)
 
 
 async def sample(pid: int, link: redis.asyncio.Redis) -> Sample:
-    """What there is now."""
+    """Measure the resources now."""
     threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
     connected = (await link.info("clients"))["connected_clients"]
     return Sample(memory_bytes(pid) / 2**20, open_files(pid), threads, connected)
 
 
 async def soak(minutes: float) -> int:
-    """Rounds for so long, and the exit code."""
+    """Run rounds for `minutes`. Return the exit code."""
     samples: list[Sample] = []
     turns = 0
     async with upstream() as provider, redis_server() as store:
@@ -104,7 +104,7 @@ async def soak(minutes: float) -> int:
 
 
 def judge(samples: list[Sample], turns: int) -> int:
-    """Compare the last third of the rounds with the middle one."""
+    """Compare the last third of the rounds with the middle third. Return the exit code."""
     third = len(samples) // 3
     middle, last = samples[third : 2 * third], samples[2 * third :]
     grown = 0
@@ -113,7 +113,7 @@ def judge(samples: list[Sample], turns: int) -> int:
         slope = after - before > ROOM[field.name]
         grown += slope
         print(f"{field.name}: {before:.1f} -> {after:.1f}{'  GROWS' if slope else ''}")
-    print(f"{turns} turns in {len(samples)} rounds: {'something grows' if grown else 'nothing grows'}")
+    print(f"{turns} turns in {len(samples)} rounds: {'resources grow' if grown else 'no growth'}")
     return 1 if grown else 0
 
 

@@ -1,8 +1,8 @@
-"""A provider that is much cheaper than the gateway: Chat Completions over raw asyncio, paced, one chunk per token.
+"""A provider that needs much less CPU than the gateway: Chat Completions over raw asyncio, paced, one chunk per token.
 
-The model's name says the pace: `paced-50-400` sends 400 tokens at 50 per second. A token is the time at which it was
-written, by the machine's one monotonic clock in ns, so that whoever reads it knows how late it is. `GET /stats` answers
-how many tokens were sent, and when which stream was closed by the other side (by the text of its question).
+The model's name sets the pace: `paced-50-400` sends 400 tokens at 50 per second. A token is the time at which it was
+written, in ns of the machine's monotonic clock, so that its reader can compute the latency. `GET /stats` returns the
+number of sent tokens, and the time at which the peer closed each stream, by the text of its input.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _chunked(body: bytes) -> bytes:
 
 
 class Pacer:
-    """Writes the tokens of all streams, each in its own phase of its own interval."""
+    """The writer of the tokens of all streams. Each stream has its own interval and phase."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -51,13 +51,15 @@ class Pacer:
         self._tick = 0
 
     def add(self, stream: Stream) -> None:
-        """The first token now, the next ones an interval apart, in a phase of its own: streams that were asked for in
-        one moment don't write in one moment for ever."""
+        """Write the first token now, and the next ones in intervals with a random phase.
+
+        The phases keep streams that start at the same time from writing at the same time.
+        """
         self.streaming += 1
         self.step(stream, random.randint(1, stream.interval_ticks))
 
     def step(self, stream: Stream, next_ticks: int) -> None:
-        """Write a token, or the end; the next one in so many ticks."""
+        """Write a token or the end. The next token follows after `next_ticks`."""
         if stream.gone or stream.advance():
             self.streaming -= 1
             return
@@ -65,7 +67,7 @@ class Pacer:
         self._slots.setdefault(self._tick + next_ticks, []).append(stream)
 
     async def run(self) -> None:
-        """Tick for ever; a late tick catches up."""
+        """Run until cancelled. A late tick catches up."""
         loop = asyncio.get_running_loop()
         start = loop.time()
         while True:
@@ -78,7 +80,7 @@ class Pacer:
 
 
 class Stream(asyncio.Protocol):
-    """One connection; one answer at a time."""
+    """One connection, with one answer at a time."""
 
     def __init__(self, pacer: Pacer) -> None:
         self._pacer = pacer
@@ -99,7 +101,7 @@ class Stream(asyncio.Protocol):
             self._pacer.closed[self._question] = time.monotonic_ns()
 
     def data_received(self, data: bytes) -> None:
-        """Take a request once it is whole."""
+        """Process a request once it is complete."""
         self._buffer += data
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator:
@@ -128,7 +130,7 @@ class Stream(asyncio.Protocol):
         self._pacer.add(self)
 
     def advance(self) -> bool:
-        """Write the next token; whether that was the end instead."""
+        """Write the next token, or the end. Return whether it was the end."""
         if self._left == 0:
             last = _chunked(_LAST % (self._tokens, self._tokens + 10)) + b"0\r\n\r\n"
             self._transport.write(last)

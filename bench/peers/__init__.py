@@ -1,1 +1,1 @@
-"""Gateways to compare with, each as its documentation would have it built."""
+"""Gateways to compare with, each built as its documentation recommends."""

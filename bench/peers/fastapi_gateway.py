@@ -1,4 +1,4 @@
-"""The gateway that anyone would write: FastAPI, a WebSocket per conversation, the OpenAI SDK's typed stream."""
+"""A straightforward gateway: FastAPI, one WebSocket per conversation, and the OpenAI SDK's typed stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ client = AsyncOpenAI(base_url=os.environ["OPENAI_BASE_URL"], api_key="bench")
 
 @app.websocket("/ws")
 async def chat(websocket: WebSocket) -> None:
-    """Answer questions, one after the other, as JSON frames of text."""
+    """Answer requests one after another, as JSON frames with text."""
     await websocket.accept()
     try:
         while True:

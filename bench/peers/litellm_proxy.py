@@ -1,4 +1,4 @@
-"""LiteLLM's proxy in its own environment (`make bench-peers`), in front of the bench's upstream; one worker."""
+"""LiteLLM's proxy with one worker, in its own environment (`make bench-peers`), in front of the bench's upstream."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def _serve(models: list[str]) -> None:
         config.write_text(json.dumps({"model_list": wanted}))  # JSON is YAML
         process = await asyncio.create_subprocess_exec(
             *(str(COMMAND), "--config", str(config), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1"),
-            # As ours: no credential on loopback, and nothing is fetched from elsewhere.
+            # As with Turnwire: no credential on loopback, and no requests to other servers.
             env={
                 **os.environ,
                 "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
@@ -48,7 +48,7 @@ async def _serve(models: list[str]) -> None:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await _until_ready(f"http://127.0.0.1:{port}/health/liveliness")
             print(f"http://127.0.0.1:{port} {process.pid}", flush=True)
-            await asyncio.to_thread(sys.stdin.read)  # until whoever started this closes it
+            await asyncio.to_thread(sys.stdin.read)  # until the parent process closes it
         finally:
             with suppress(ProcessLookupError):
                 process.kill()
