@@ -116,7 +116,7 @@ class Price(BaseModel):
     def _only_one(cls, currency: str) -> str:
         """Reject any currency but US dollars, because the costs of turns are summed up in one currency."""
         if currency != "USD":
-            raise ValueError("prices are in US dollars (USD): convert this one")
+            raise ValueError("prices must be in US dollars (USD). Convert this one")
         return currency
 
     def shown(self) -> dict[str, str]:

@@ -94,9 +94,10 @@ class Catalog:
         model_id = self._aliases.get(model_id, model_id)
         provider, model, listed = self.find(model_id)
         if missing := self._missing[provider]:
-            do = "install" if missing.startswith("the extra") else "set"
+            do = "Install" if missing.startswith("the extra") else "Set"
             raise ProviderError(
-                "upstream_auth", f"The model {model_id} needs {missing}: {do} it where the gateway runs and restart it."
+                "upstream_auth",
+                f"The model {model_id} requires {missing}. {do} it where the gateway runs, then restart the gateway.",
             )
         return self._route(model_id, provider, model, listed)
 
@@ -186,8 +187,8 @@ class Catalog:
         hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise ProviderError(
             "model_not_found",
-            f"There is no model {shown}.{hint} The request models.list, or GET /v1/models, lists the models; "
-            "a provider's other models are named provider/model.",
+            f"Model {shown} not found.{hint} Send models.list or GET /v1/models to get the models; "
+            "name a provider's other models provider/model.",
         )
 
     def _listed(self, provider: str, model: str) -> ModelRow | None:

@@ -58,7 +58,7 @@ def missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str, str]
         needs.append("a base URL like https://HOST:PORT/PATH, without a user in it")
     if not all(map(_carried, endpoint.api_keys)):
         used = next(name for name in row.keys if _first(environment, (name,)))
-        needs.append(f"{used} without the characters in it that no header can carry")
+        needs.append(f"{used} without characters that a header can't carry")
     named = [name for text in (*row.headers.values(), row.proxy or "") for name in _VARIABLE.findall(text)]
     needs += [name for name in named if not _first(environment, (name,))]
     needs += [" or ".join(row.options[option]) for option in row.required if option not in endpoint.options]

@@ -31,16 +31,16 @@ _SPELLINGS: Final = {
 }
 """Map from the field names in JSON files of other software to ours."""
 _PLAIN: Final = {
-    "tuple_type": "should be a list",
-    "dict_type": "should be a table",
-    "model_type": "should be a table",
-    "extra_forbidden": "there is no such field",
-    "missing": "has to be given",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "extra_forbidden": "unknown field. Remove it",
+    "missing": "the field is missing. Add it",
 }
 _PATTERNS: Final = {
-    VARIABLE: "should be the name of an environment variable, and not what it holds",
-    ADDRESS: "should begin with http:// or https://",
-    WORD: "should be a word in lower case",
+    VARIABLE: "must be the name of an environment variable, not its value",
+    ADDRESS: "must begin with http:// or https://",
+    WORD: "must be a word in lowercase",
 }
 """Map from a pattern to the error text for a value that doesn't match it."""
 
@@ -125,7 +125,7 @@ class _Reading:
             if isinstance(to, str):
                 aliases[name] = to
             else:
-                self._wrong.append(f"aliases.{name}: should be the name of a model, as text")
+                self._wrong.append(f"aliases.{name}: must be the name of a model, as text")
         rows = CatalogRows(
             default_model=file.default_model or self._default,
             providers=self._providers,
@@ -135,7 +135,9 @@ class _Reading:
         )
         self._check_names(rows)
         if self._wrong:
-            raise CatalogError("\n".join(f"{self._path}: {one}." for one in self._wrong))
+            raise CatalogError(
+                "\n".join(f"{self._path}: {one}{'' if one.endswith('?') else '.'}" for one in self._wrong)
+            )
         return rows
 
     def _parsed(self) -> Any:
@@ -143,26 +145,26 @@ class _Reading:
             text = self._path.read_text("utf-8")
             return json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
         except OSError as error:
-            raise CatalogError(f"{self._path}: can't be read: {error.strerror}.") from error
+            raise CatalogError(f"{self._path}: can't be read: {error.strerror}. Check TURNWIRE_MODELS.") from error
         except UnicodeDecodeError as error:
-            raise CatalogError(f"{self._path}: is no text in UTF-8.") from error
+            raise CatalogError(f"{self._path}: isn't UTF-8 text. Save it as UTF-8.") from error
         except ValueError as error:
             kind = "JSON" if isinstance(error, json.JSONDecodeError) else "TOML"
-            raise CatalogError(f"{self._path}: isn't {kind}: {error}.") from error
+            raise CatalogError(f"{self._path}: isn't valid {kind}: {error}. Correct it.") from error
 
     def _take_provider(self, name: str, given: Any) -> None:
         where = f"providers.{name}"
         if not name or set(name) & set("/:"):
-            self._wrong.append(f"{where}: a provider's name holds neither / nor :")
+            self._wrong.append(f"{where}: the name of a provider must not contain / or :")
             return
         if not isinstance(given, dict):
             self._unsure.add(name)
-            self._wrong.append(f"{where}: should be a table")
+            self._wrong.append(f"{where}: must be a table")
             return
         before = self._providers.get(name)
         fields = before.model_dump(exclude_unset=True) if before else {"title": name, "features": NEW_PROVIDER_FEATURES}
         if before is None and "base_url" not in given and "variant_of" not in given:
-            self._wrong.append(f"{where}.base_url: has to be given for a new provider")
+            self._wrong.append(f"{where}.base_url: the field is missing for a new provider. Add it")
         quirks = fields.get("quirks", {}) | given["quirks"] if isinstance(given.get("quirks"), dict) else None
         row = self._checked(ProviderRow, fields | given | ({"quirks": quirks} if quirks else {}), where, spare=fields)
         assert row is not None, "what is spare is a row"
@@ -177,9 +179,11 @@ class _Reading:
             return
         base = self._providers.get(row.variant_of)
         if base is None and row.variant_of not in self._unsure:
-            self._wrong.append(f"providers.{name}.variant_of: there is no provider {row.variant_of}")
+            self._wrong.append(
+                f"providers.{name}.variant_of: provider {row.variant_of} not found. Correct the name, or add it"
+            )
         elif base is not None and base.variant_of:
-            self._wrong.append(f"providers.{name}.variant_of: {row.variant_of} is a variant itself: name its provider")
+            self._wrong.append(f"providers.{name}.variant_of: {row.variant_of} is a variant itself. Name its provider")
         else:
             return
         self._providers[name] = row.model_copy(update={"variant_of": ""})
@@ -216,8 +220,8 @@ class _Reading:
         provider = names.get(named)
         if provider is None:
             close = get_close_matches(named, names, n=1)
-            hint = f": did you mean {close[0]}?" if close else "; add it under providers, with its base_url"
-            self._wrong.append(f"{where}.provider: there is no provider {named}{hint}")
+            hint = f"Did you mean {close[0]}?" if close else "Add it under providers, with its base_url"
+            self._wrong.append(f"{where}.provider: provider {named} not found. {hint}")
             return None
         row = self._providers[provider]
         if entry.env_key is None or entry.env_key in row.keys:
@@ -238,7 +242,7 @@ class _Reading:
         """Record an error for a feature that resembles one of ours. Other unknown features are valid labels."""
         for feature in set(features) - FEATURES:
             if close := get_close_matches(feature, FEATURES, n=1, cutoff=0.75):
-                self._wrong.append(f"{where}.features: there is no feature {feature}: did you mean {close[0]}?")
+                self._wrong.append(f"{where}.features: unknown feature {feature}. Did you mean {close[0]}?")
 
     def _check_names(self, rows: CatalogRows) -> None:
         """Record an error for each default, alias or fallback that doesn't exist. Skip targets with other errors."""
@@ -252,7 +256,7 @@ class _Reading:
             try:
                 catalog.find(target)
             except ProviderError:
-                self._wrong.append(f"{where}: there is no model {model}")
+                self._wrong.append(f"{where}: model {model} not found. Correct the name, or add it")
 
     def _checked(
         self,
@@ -277,7 +281,11 @@ class _Reading:
             steps = [
                 f"[{step}]" if isinstance(step, int) else f".{step}" for step in (back.get(str(first), first), *rest)
             ]
-            plain = _PLAIN.get(one["type"]) or _PATTERNS.get(one.get("ctx", {}).get("pattern", "")) or one["msg"]
+            plain = (
+                _PLAIN.get(one["type"])
+                or _PATTERNS.get(one.get("ctx", {}).get("pattern", ""))
+                or one["msg"].removeprefix("Value error, ")
+            )
             self._wrong.append(f"{(where + ''.join(steps)).strip('.')}: {plain}")
         wrong = {one["loc"][0] for one in errors if one["loc"]}
         right = {name: value for name, value in given.items() if name not in wrong} if isinstance(given, dict) else {}

@@ -181,7 +181,7 @@ async def test_law_13_nothing_of_a_provider_s_words_gets_out(tmp_path: Path) -> 
     ("fields", "code", "words"),
     [
         ({"model": "kmi-k3"}, "model_not_found", "Did you mean kimi-k3"),
-        ({"model": "gpt-6-sol"}, "upstream_auth", "needs OPENAI_API_KEY: set it where the gateway runs"),
+        ({"model": "gpt-6-sol"}, "upstream_auth", "requires OPENAI_API_KEY. Set it where the gateway runs"),
         ({"model": "kimi-k3", "params": {"temperature": 3}}, "invalid_request", "temperature"),
         ({"model": "claude-haiku-4-5", "params": {"max_tokens": 64_001}}, "invalid_request", "64000"),
         ({"model": "kimi-k3", "params": {"reasoning": "very"}}, "invalid_request", "reasoning"),

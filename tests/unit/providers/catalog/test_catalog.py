@@ -104,7 +104,7 @@ def test_missing_key(model_id: str, names: str, environment: dict[str, str]) -> 
         Catalog(environment).resolve(model_id)
     assert caught.value.code == "upstream_auth"
     assert caught.value.message == (
-        f"The model {model_id} needs {names}: set it where the gateway runs and restart it."
+        f"The model {model_id} requires {names}. Set it where the gateway runs, then restart the gateway."
     )
 
 
@@ -155,7 +155,7 @@ def test_an_extra_that_is_not_installed_is_named() -> None:
     rows = shipped_rows()
     bedrock = rows.providers["bedrock"].model_copy(update={"package": "no_such_module.at_all"})
     catalog = Catalog(EVERY_KEY, rows.model_copy(update={"providers": {"bedrock": bedrock}, "models": ()}))
-    with pytest.raises(ProviderError, match=r"needs the extra turnwire\[bedrock\]: install it"):
+    with pytest.raises(ProviderError, match=r"requires the extra turnwire\[bedrock\]\. Install it"):
         catalog.resolve("bedrock/some-model")
 
 

@@ -178,51 +178,57 @@ def test_json_of_another_make(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('models = "x"', "models: should be a list."),
-        ('colour = "red"', "colour: there is no such field."),
-        ("providers.acme = {}", "providers.acme.base_url: has to be given for a new provider."),
-        ('providers.acme.base_url = "acme.example"', "providers.acme.base_url: should begin with http:// or https://."),
-        ('providers."a/b".base_url = "http://x"', "providers.a/b: a provider's name holds neither / nor :."),
+        ('models = "x"', "models: must be a list."),
+        ('colour = "red"', "colour: unknown field. Remove it."),
+        ("providers.acme = {}", "providers.acme.base_url: the field is missing for a new provider. Add it."),
+        ('providers.acme.base_url = "acme.example"', "providers.acme.base_url: must begin with http:// or https://."),
+        ('providers."a/b".base_url = "http://x"', "providers.a/b: the name of a provider must not contain / or :."),
         (
             'providers.kimi.keys = ["sk-live-canary-1234"]',
-            "providers.kimi.keys[0]: should be the name of an environment variable, and not what it holds.",
+            "providers.kimi.keys[0]: must be the name of an environment variable, not its value.",
         ),
-        ('providers.kimi.keys = "KIMI_KEY"', "providers.kimi.keys: should be a list."),
+        ('providers.kimi.keys = "KIMI_KEY"', "providers.kimi.keys: must be a list."),
         ('providers.kimi.quirks = { reasoning = "much" }', "providers.kimi.quirks.reasoning: Input should be 'effort'"),
-        ("providers.kimi.quirks = { speed = 1 }", "providers.kimi.quirks.speed: there is no such field."),
+        ("providers.kimi.quirks = { speed = 1 }", "providers.kimi.quirks.speed: unknown field. Remove it."),
         (
             'providers.acme = { variant_of = "kimmi" }',
-            "providers.acme.variant_of: there is no provider kimmi.",
+            "providers.acme.variant_of: provider kimmi not found. Correct the name, or add it.",
         ),
-        ("[[models]]", "models[0].id: has to be given."),
+        ("[[models]]", "models[0].id: the field is missing. Add it."),
         (
             '[[models]]\nid = "x"',
-            "models[0].provider: there is no provider x; add it under providers, with its base_url.",
+            "models[0].provider: provider x not found. Add it under providers, with its base_url.",
         ),
         (
             '[[models]]\nid = "x"\nprovider = "kimmi"',
-            "models[0].provider: there is no provider kimmi: did you mean kimi?.",
+            "models[0].provider: provider kimmi not found. Did you mean kimi?",
         ),
         (
             '[[models]]\nid = "kimi-k3"\nprice = { input = "a", output = "1" }',
             "models[0].price.input: Input should be a valid decimal.",
         ),
-        ('[[models]]\nid = "kimi-k3"\nprice = { input = "1" }', "models[0].price.output: has to be given."),
+        (
+            '[[models]]\nid = "kimi-k3"\nprice = { input = "1" }',
+            "models[0].price.output: the field is missing. Add it.",
+        ),
         ('[[models]]\nid = "kimi-k3"\ncontext_window = 0', "models[0].context_window: Input should be greater than 0."),
         (
             '[[models]]\nid = "kimi-k3"\nfeatures = ["visoin"]',
-            "models[0].features: there is no feature visoin: did you mean vision?.",
+            "models[0].features: unknown feature visoin. Did you mean vision?",
         ),
         (
             '[[models]]\nid = "kimi-k3"\nfeatures = ["Big Words"]',
-            "models[0].features[0]: should be a word in lower case.",
+            "models[0].features[0]: must be a word in lowercase.",
         ),
-        ('[[models]]\nid = "kimi-k3"\nquirks = { speed = 1 }', "models[0].quirks.speed: there is no such field."),
-        ('[[models]]\nid = "kimi-k3"\nfallbacks = ["nobody"]', "fallbacks of kimi-k3: there is no model nobody."),
-        ('aliases.fast = "nobody"', "aliases.fast: there is no model nobody."),
-        ('default_model = "nobody"', "default_model: there is no model nobody."),
-        ("[providers", "isn't TOML: "),
-        ('{"models": [', "isn't JSON: "),
+        ('[[models]]\nid = "kimi-k3"\nquirks = { speed = 1 }', "models[0].quirks.speed: unknown field. Remove it."),
+        (
+            '[[models]]\nid = "kimi-k3"\nfallbacks = ["nobody"]',
+            "fallbacks of kimi-k3: model nobody not found. Correct the name, or add it.",
+        ),
+        ('aliases.fast = "nobody"', "aliases.fast: model nobody not found. Correct the name, or add it."),
+        ('default_model = "nobody"', "default_model: model nobody not found. Correct the name, or add it."),
+        ("[providers", "isn't valid TOML: "),
+        ('{"models": [', "isn't valid JSON: "),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, text: str, said: str) -> None:
@@ -236,7 +242,7 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     """One start tells all of it, by the words of the file."""
     lines = wrong(tmp_path, {"models": [{"id": "a", "type": "openai", "envKey": "a-b"}, {"id": "b", "type": 7}]})
     assert lines == [
-        "models[0].envKey: should be the name of an environment variable, and not what it holds.",
+        "models[0].envKey: must be the name of an environment variable, not its value.",
         "models[1].type: Input should be a valid string.",
     ]
 
@@ -277,20 +283,20 @@ def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
         """
     assert wrong(tmp_path, text) == [
         "default_model: Input should be a valid string.",
-        "colour: there is no such field.",
-        "providers.acme.base_url: should begin with http:// or https://.",
-        "providers.acme.keys: should be a list.",
-        "providers.acme.quirks.speed: there is no such field.",
-        "providers.third.variant_of: mirror is a variant itself: name its provider.",
+        "colour: unknown field. Remove it.",
+        "providers.acme.base_url: must begin with http:// or https://.",
+        "providers.acme.keys: must be a list.",
+        "providers.acme.quirks.speed: unknown field. Remove it.",
+        "providers.third.variant_of: mirror is a variant itself. Name its provider.",
         "models[0].context_window: Input should be greater than 0.",
-        "models[0].price.output: has to be given.",
-        "models[0].features: there is no feature visoin: did you mean vision?.",
+        "models[0].price.output: the field is missing. Add it.",
+        "models[0].features: unknown feature visoin. Did you mean vision?",
         "models[1].provider: Input should be a valid string.",
-        "models[1].quirks.speed: there is no such field.",
-        "models[2].provider: there is no provider kimmi: did you mean kimi?.",
-        "aliases.odd: should be the name of a model, as text.",
-        "aliases.fast: there is no model nobody.",
-        "fallbacks of acme/large: there is no model no-such-model.",
+        "models[1].quirks.speed: unknown field. Remove it.",
+        "models[2].provider: provider kimmi not found. Did you mean kimi?",
+        "aliases.odd: must be the name of a model, as text.",
+        "aliases.fast: model nobody not found. Correct the name, or add it.",
+        "fallbacks of acme/large: model no-such-model not found. Correct the name, or add it.",
     ]
 
 
@@ -326,7 +332,7 @@ def test_proxies(tmp_path: Path) -> None:
     assert own in made.endpoint("glm").secrets
     bare = '[providers.glm]\nproxy = "http://{PROXY_LOGIN}@other.example:8080"'
     assert catalog(tmp_path, bare).missing("glm") == "PROXY_LOGIN"
-    assert wrong(tmp_path, 'proxy = "socks5://x"') == ["proxy: should begin with http:// or https://."]
+    assert wrong(tmp_path, 'proxy = "socks5://x"') == ["proxy: must begin with http:// or https://."]
 
 
 def test_a_variant_before_its_provider(tmp_path: Path) -> None:
@@ -340,7 +346,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match=r"none\.toml: can't be read: No such file"):
         operator_rows(tmp_path / "none.toml")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
-    with pytest.raises(CatalogError, match="is no text in UTF-8"):
+    with pytest.raises(CatalogError, match="isn't UTF-8 text"):
         operator_rows(tmp_path / "bytes")
 
 
