@@ -21,6 +21,7 @@ from providers.base import (
     ProviderError,
     ResponseHandle,
     ToolName,
+    too_long,
 )
 from providers.token_lower_bound import exceeds_window
 
@@ -187,17 +188,17 @@ class Route(Struct, frozen=True):
         """Raise `ProviderError` if the model can't take `request`, because it is unsupported or out of range."""
         if "vision" not in self.features and any(isinstance(part, ImagePart) for part in _parts(request)):
             raise ProviderError(
-                "unsupported", f"The model {self.id} can't see images: leave them out, or choose a model with vision."
+                "unsupported", f"The model {self.id} can't see images. Leave them out, or choose a model with vision."
             )
         if "tools" not in self.features and request.tools:
             raise ProviderError(
-                "unsupported", f"The model {self.id} can't call tools: leave them out, or choose a model with tools."
+                "unsupported", f"The model {self.id} can't call tools. Leave them out, or choose a model with tools."
             )
         forced = request.tool_choice == "required" or isinstance(request.tool_choice, ToolName)
         if forced and not self.quirks.tools_forced:
             raise ProviderError(
                 "unsupported",
-                f"The model {self.id} can't be made to call a tool: leave out tool_choice, or use auto.",
+                f"The model {self.id} can't be forced to call a tool. Leave out `tool_choice`, or set it to auto.",
             )
         for part in _parts(request):
             if isinstance(part, FilePart):
@@ -208,7 +209,7 @@ class Route(Struct, frozen=True):
         if most is not None and wanted is not None and wanted > most:
             raise ProviderError(
                 "invalid_request",
-                f"The model {self.id} answers with {most} tokens at most: ask for no more in params.max_tokens.",
+                f"The model {self.id} answers with {most} tokens at most. Lower `params.max_tokens`.",
             )
 
     def check_length(self, request: ChatRequest) -> None:
@@ -216,37 +217,36 @@ class Route(Struct, frozen=True):
         if self.context_window is not None and exceeds_window(request, self.context_window):
             raise ProviderError(
                 "context_length_exceeded",
-                f"This is too long for the model {self.id}, which takes {self.context_window} tokens: shorten it, "
-                "or choose a model with a larger context.",
+                too_long(f"the model {self.id}, which takes {self.context_window} tokens"),
             )
 
     def _check_format(self, wanted: dict[str, Any]) -> None:
         if not isinstance(wanted.get("type"), str):
-            raise ProviderError("invalid_request", "params.response_format has no type: give it one, like json_schema.")
+            raise ProviderError("invalid_request", "`params.response_format` has no type. Add one, like json_schema.")
         if not self.dialect.startswith("anthropic") or wanted["type"] == "text":
             return
         if wanted["type"] != "json_schema":
             raise ProviderError(
                 "unsupported",
-                f"The model {self.id} takes a response_format of type json_schema only: change it or leave it out.",
+                f"The model {self.id} takes only a `response_format` of type json_schema. Change it, or leave it out.",
             )
         if schema_of(wanted) is None:
-            raise ProviderError("invalid_request", "params.response_format has no schema: put it into json_schema.")
+            raise ProviderError("invalid_request", "`params.response_format` has no schema. Add it in json_schema.")
 
     def _check_file(self, file: FilePart) -> None:
         if self.dialect == "demo":
             return
         if "files" not in self.features:
-            raise ProviderError("unsupported", f"The model {self.id} can't read files: send their text instead.")
+            raise ProviderError("unsupported", f"The model {self.id} can't read files. Send their text instead.")
         if self.dialect == "openai_chat" and file.data is None:
             raise ProviderError(
-                "unsupported", f"The model {self.id} takes a file by its data only, not by its url: send the data."
+                "unsupported", f"The model {self.id} takes a file only as `data`, not as `url`. Send the data."
             )
         text = file.media_type.startswith("text/") and file.data is not None
         if self.dialect.startswith("anthropic") and file.media_type != "application/pdf" and not text:
             raise ProviderError(
                 "unsupported",
-                f"The model {self.id} can't read files of type {file.media_type[:80]}: send a PDF, or text as data.",
+                f"The model {self.id} can't read files of type {file.media_type[:80]}. Send a PDF, or text as `data`.",
             )
 
 

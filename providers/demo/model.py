@@ -60,23 +60,23 @@ REFUSAL = "I can't help with that."
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>#|~])")
 _FAILURES: dict[str, tuple[ErrorCode, str, bool]] = {
-    "before": ("upstream_error", "The demo model failed before its first token, as asked.", True),
-    "mid": ("upstream_error", "The demo model failed in the middle, as asked.", True),
-    "overloaded": ("upstream_overloaded", "The demo model is overloaded, as asked: try again soon.", True),
+    "before": ("upstream_error", "The demo model failed before its first token, as requested. Try again.", True),
+    "mid": ("upstream_error", "The demo model failed in the middle, as requested. Try again.", True),
+    "overloaded": ("upstream_overloaded", "The demo model is overloaded, as requested. Try again in a moment.", True),
     "rate_limited": (
         "upstream_rate_limited",
-        "The demo model is rate limited, as asked: try again soon.",
+        "The demo model is rate limited, as requested. Try again in a moment.",
         True,
     ),
-    "auth": ("upstream_auth", "The demo model refused the key, as asked.", False),
+    "auth": ("upstream_auth", "The demo model rejected the key, as requested. Leave out `params.demo.fail`.", False),
     "context": (
         "context_length_exceeded",
-        "The demo model's context is too short, as asked: send less.",
+        "The context window of the demo model is too small, as requested. Send less.",
         False,
     ),
-    "timeout": ("upstream_timeout", "The demo model took too long, as asked: try again.", True),
-    "stall": ("upstream_timeout", "The demo model stopped sending, as asked: try again.", True),
-    "cut": ("upstream_incomplete", "The demo model's answer was cut off, as asked: try again.", True),
+    "timeout": ("upstream_timeout", "The demo model took too long, as requested. Try again.", True),
+    "stall": ("upstream_timeout", "The demo model stopped sending, as requested. Try again.", True),
+    "cut": ("upstream_incomplete", "The demo model's answer was cut off, as requested. Try again.", True),
 }
 _ENDINGS: dict[str, FinishReason] = {
     "length": "length",
@@ -130,10 +130,12 @@ def demo_options(request: ChatRequest) -> DemoOptions:
         what, _, path = str(error).partition(" - at `$")
         raise ProviderError(
             "invalid_request",
-            f"params.demo{path.rstrip('`')}: {what}. Its options: {', '.join(_option_names)}.",
+            f"params.demo{path.rstrip('`')}: {what}. The options are {', '.join(_option_names)}.",
         ) from None
     if options.tool is True and not request.tools:
-        raise ProviderError("invalid_request", "params.demo.tool: true needs a tool in the request, or name one.")
+        raise ProviderError(
+            "invalid_request", "`params.demo.tool` is true, but the request has no tool. Send `tools`, or name a tool."
+        )
     return options
 
 

@@ -37,7 +37,7 @@ class Failures:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._title = endpoint.title
-        self._keys = " or ".join(endpoint.keys) or "its key"
+        self._keys = " or ".join(endpoint.keys) or "the key"
         self._hint = endpoint.hint
         self._secrets = endpoint.secrets
 
@@ -48,7 +48,7 @@ class Failures:
             error = self._of(status, reason)
         except (ValueError, RecursionError):
             error = self._of(status, Reason(text=body[:TEXT_CHARS_MAX].decode("utf-8", "replace")))
-            error.detail = f"{status} with a body of {len(body)} bytes that is no JSON"
+            error.detail = f"{status} with a body of {len(body)} bytes that isn't JSON"
         error.retry_after_ms = retry_after_ms(headers) or error.retry_after_ms
         if (again := headers.get("x-should-retry")) in ("true", "false"):
             error.retryable = again == "true"
@@ -66,26 +66,28 @@ class Failures:
             return self.of_answer(response.status_code, response.headers, response.content)
         cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__ or error
         if isinstance(cause, Stalled) and cause.started:
-            return self._error("upstream_timeout", "{title} stopped sending in the middle: try again.", cause)
+            return self._error(
+                "upstream_timeout", "{title} stopped sending in the middle of its answer. Try again.", cause
+            )
         if isinstance(cause, _UNREACHED):
-            message = "{title} can't be reached: check the network and the base URL where the gateway runs."
+            message = "{title} can't be reached. Check the network and the base URL where the gateway runs."
             return self._error("upstream_error", message, cause)
         if isinstance(cause, httpx2.TimeoutException):
-            return self._error("upstream_timeout", "{title} took too long to begin its answer: try again.", cause)
-        return self._error("upstream_error", "The connection to {title} broke: try again.", cause)
+            return self._error("upstream_timeout", "{title} took too long to begin its answer. Try again.", cause)
+        return self._error("upstream_error", "The connection to {title} broke. Try again.", cause)
 
     def no_credentials(self, error: Exception) -> ProviderError:
         """Return the error for `error`, raised by a library that found no credentials to sign with."""
         return self._error("upstream_auth", CHECK_KEY, error, retryable=False)
 
-    def incomplete(self, detail: object = "the stream ended without saying why") -> ProviderError:
+    def incomplete(self, detail: object = "the stream ended without a finish reason") -> ProviderError:
         """Return the error for a stream that ended too early. `detail` is for the log."""
-        return self._error("upstream_incomplete", "{title} broke off its answer in the middle: try again.", detail)
+        return self._error("upstream_incomplete", "{title} ended its answer too early. Try again.", detail)
 
     def unreadable(self, detail: object) -> ProviderError:
         """Return the error for a stream that isn't valid in its dialect. `detail` is for the log."""
-        detail = f"{len(detail)} bytes that are no event" if isinstance(detail, bytes) else detail
-        return self._error("upstream_error", "{title} answered with something that can't be read: try again.", detail)
+        detail = f"{len(detail)} bytes that aren't an event" if isinstance(detail, bytes) else detail
+        return self._error("upstream_error", "{title} sent an answer that can't be read. Try again.", detail)
 
     def bare(self, documents: list[Any]) -> ProviderError | None:
         """Return the error in an event that isn't a chunk, or None. Some hosts send errors without an `error` field."""
@@ -99,7 +101,7 @@ class Failures:
         """Return the error for a finish reason that reports a failure."""
         reason = reason[:NAME_CHARS_MAX]
         if re.search("insufficient|overload|capacity", reason.lower()):
-            return self._error("upstream_overloaded", "{title} is overloaded: " + TRY_AGAIN, reason)
+            return self._error("upstream_overloaded", "{title} is overloaded. " + TRY_AGAIN, reason)
         return self.of_event({"code": reason, "message": "the finish reason of the answer"})
 
     def _of(self, status: int, reason: Reason) -> ProviderError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from providers.base import ErrorCode
+from providers.base import ErrorCode, too_long
 
 
 class Rule(NamedTuple):
@@ -22,8 +22,8 @@ def _of(*statuses: int) -> frozenset[int]:
 
 
 _SAYS_NO: Final = _of(0, 200, 400, 403, 413, 422, 500)
-CHECK_KEY: Final = "{title} refused its key: check {keys} where the gateway runs and restart it."
-TRY_AGAIN: Final = "try again in a moment, or choose another model."
+CHECK_KEY: Final = "{title} rejected the key. Check {keys} where the gateway runs, then restart the gateway."
+TRY_AGAIN: Final = "Try again in a moment, or choose another model."
 
 # The first row that matches is used. A failure inside a stream has the status that its body gives, or 0.
 RULES: Final[tuple[Rule, ...]] = (
@@ -34,7 +34,7 @@ RULES: Final[tuple[Rule, ...]] = (
         r"|exceeded model token|input token count|input tokens exceeded|range of input length"
         r"|input length and .*exceed|input is too long",
         False,
-        "The conversation is too long for this model: shorten it, or choose a model with a larger context.",
+        too_long(),
     ),
     Rule(
         "content_filtered",
@@ -43,14 +43,14 @@ RULES: Final[tuple[Rule, ...]] = (
         r"|data_?inspection_?failed|sensitive content|unsafe content|inappropriate content|moderation|^(\S+ )?1301\b"
         r"|considered high risk|敏感|不安全",
         False,
-        "{title}'s content filter refused this request: rephrase it.",
+        "{title}'s content filter refused the request. Rephrase it.",
     ),
     Rule(
         "content_filtered",
         _of(451),
         None,
         False,
-        "{title}'s content filter refused this request: rephrase it.",
+        "{title}'s content filter refused the request. Rephrase it.",
     ),
     Rule(
         "upstream_rate_limited",
@@ -59,14 +59,14 @@ RULES: Final[tuple[Rule, ...]] = (
         r"|arrear|overdue|recharge|exceeded[_ ](your[_ ])?current[_ ]quota|(daily|total) request limit|余额|欠费"
         r"|^(\S+ )?(111[23]|130[489]|1310)\b",
         False,
-        "{title} says that the account is out of credit or over its spending limit: check its billing.",
+        "The account at {title} is out of credit or over its spending limit. Check its billing.",
     ),
     Rule(
         "upstream_rate_limited",
         _of(402),
         None,
         False,
-        "{title} wants to be paid first: check the account's billing.",
+        "{title} requires a payment. Check the account's billing.",
     ),
     Rule("upstream_auth", _of(401), None, False, CHECK_KEY),
     Rule(
@@ -83,14 +83,14 @@ RULES: Final[tuple[Rule, ...]] = (
         _of(0, 200, 400, 403, 451),
         r"location is not supported|country[, ]|unsupported_country",
         False,
-        "{title} doesn't serve the place where the gateway runs: choose a model of another provider.",
+        "{title} isn't available in the region where the gateway runs. Choose a model of another provider.",
     ),
     Rule(
         "upstream_auth",
         _of(403),
         None,
         False,
-        "{title} doesn't allow this with the configured key: check what the account of {keys} may use.",
+        "{title} doesn't allow this request with the configured key. Check the permissions of the account of {keys}.",
     ),
     Rule(
         "model_not_found",
@@ -99,60 +99,60 @@ RULES: Final[tuple[Rule, ...]] = (
         r"|deployment_?not_?found|deployment [\w\s]{0,40}does not exist"
         r"|(unknown|no such|invalid) model|model identifier|^not_found_error.*\bmodel\b",
         False,
-        "{title} doesn't know this model, or the account may not use it: check its name.",
+        "{title} doesn't know this model, or the account may not use it. Check the name of the model.",
     ),
     Rule(
         "upstream_error",
         _of(301, 302, 303, 307, 308, 404, 405),
         None,
         False,
-        "{title} has no such service at the configured address: check its base URL where the gateway runs.",
+        "{title} doesn't have this service at the configured address. Check its base URL where the gateway runs.",
     ),
-    Rule("upstream_timeout", _of(408, 504, 524), None, True, "{title} took too long to answer: try again."),
+    Rule("upstream_timeout", _of(408, 504, 524), None, True, "{title} took too long to answer. Try again."),
     Rule(
         "upstream_overloaded",
         None,
         r"overloaded|engine_overload|at capacity|capacity exceeded|insufficient_system_resource|server is busy",
         True,
-        "{title} is overloaded: " + TRY_AGAIN,
+        "{title} is overloaded. " + TRY_AGAIN,
     ),
-    Rule("upstream_overloaded", _of(503, 529), None, True, "{title} is overloaded: " + TRY_AGAIN),
+    Rule("upstream_overloaded", _of(503, 529), None, True, "{title} is overloaded. " + TRY_AGAIN),
     Rule(
         "upstream_rate_limited",
         _of(0, 200),
         r"request limit reached|rate limit|too many requests|throttl",
         True,
-        "{title} limits how often it may be asked: " + TRY_AGAIN,
+        "The rate limit of {title} is reached. " + TRY_AGAIN,
     ),
     Rule(
         "upstream_rate_limited",
         _of(429),
         None,
         True,
-        "{title} limits how often it may be asked: " + TRY_AGAIN,
+        "The rate limit of {title} is reached. " + TRY_AGAIN,
     ),
     Rule(
         "invalid_request",
         _of(413),
         None,
         False,
-        "The request is too large for {title}: send fewer or smaller parts.",
+        "The request is too large for {title}. Send fewer or smaller parts.",
     ),
     Rule(
         "unsupported",
         _of(0, 200, 400, 422, 501),
         r"(does not|doesn't|do not|not) support|unsupported|not supported",
         False,
-        "The model doesn't support something in this request{param}: leave it out, or choose another model.",
+        "The model doesn't support a part of this request{param}. Leave it out, or choose another model.",
     ),
     Rule(
         "invalid_request",
         _of(400, 422),
         None,
         False,
-        "{title} refused the request{param}: change what it asks for; the gateway's log has the details.",
+        "{title} refused the request{param}. Change the request; the gateway's log has the details.",
     ),
-    Rule("upstream_error", None, None, True, "{title} failed: " + TRY_AGAIN),
+    Rule("upstream_error", None, None, True, "{title} failed. " + TRY_AGAIN),
 )
 
 # The status of an error type, for an error in a stream that has no numeric status.

@@ -67,9 +67,9 @@ def _size(prelude: bytearray) -> int:
     """Return the size in bytes of the frame with this prelude. Raise `Unreadable` if the prelude is invalid."""
     size, headers, checksum = struct.unpack("!III", prelude)
     if crc32(prelude[:8]) != checksum:
-        raise Unreadable("the beginning of a frame doesn't have its checksum")
+        raise Unreadable("the checksum of a frame's prelude is wrong")
     if headers > HEADERS_BYTES_MAX or not PRELUDE_BYTES < size <= FRAME_BYTES_MAX:
-        raise Unreadable(f"a frame of {size} bytes, of which {headers} are headers")
+        raise Unreadable(f"invalid frame of {size} bytes with {headers} bytes of headers")
     return int(size)
 
 

@@ -40,7 +40,7 @@ class Stalled(httpx2.ReadTimeout):
     """No progress for `waited_s`. `started` is whether there was progress before."""
 
     def __init__(self, waited_s: float, *, started: bool) -> None:
-        super().__init__(f"nothing came for {waited_s:g} s")
+        super().__init__(f"no data for {waited_s:g} s")
         self.waited_s = waited_s
         self.started = started
 

@@ -40,11 +40,11 @@ def documents(data: bytes) -> list[Any]:
     at = _between(text, 0).end()
     while at < len(text) or not found:
         if len(found) == DOCUMENTS_MAX:
-            raise ValueError(f"there are more than {DOCUMENTS_MAX} documents in it")
+            raise ValueError(f"more than {DOCUMENTS_MAX} JSON documents in one event")
         try:
             document, at = _scan(text, at)
         except RecursionError:
-            raise ValueError("it is nested too deep") from None
+            raise ValueError("JSON nested too deep") from None
         found.append(document)
         at = _between(text, at).end()
     return found

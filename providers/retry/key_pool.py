@@ -155,8 +155,8 @@ class KeyPool:
     def _out_of_order(self, breaker: Breaker) -> CoolingDown:
         assert breaker.opened is not None
         message = (
-            f"{self._title} has failed several times in a row and isn't asked for now: "
-            "try again later, or choose another model."
+            f"{self._title} has failed several times in a row, so it gets no requests now. "
+            "Try again later, or choose another model."
         )
         return CoolingDown(breaker.left_s, False, breaker.opened.code, message)
 

@@ -72,4 +72,4 @@ async def test_an_address_where_nobody_is() -> None:
         dead = upstream.openai_url
     code, _, err = await check(dead, "kimi-k3")
     assert code == 1
-    assert "Kimi can't be reached: check the network and the base URL" in err
+    assert "Kimi can't be reached. Check the network and the base URL" in err

@@ -6,7 +6,7 @@ from typing import get_args
 from providers.base import ErrorCode
 from providers.errors.table import RULES, STATUS_OF_TYPE
 
-NEXT_STEP = re.compile(r"\b(try|check|choose|shorten|send|rephrase|leave|change)\b")
+NEXT_STEP = re.compile(r"\b(Try|Check|Choose|Shorten|Send|Rephrase|Leave|Change)\b")
 
 
 def test_last_row_takes_everything() -> None:
@@ -25,7 +25,7 @@ def test_no_row_is_in_another_one_s_shadow() -> None:
 
 
 def test_messages_say_what_to_do() -> None:
-    """Every message names a next step, in one sentence with a capital and a full stop."""
+    """Every message names a next step, in sentences with a capital and a full stop."""
     for rule in RULES:
         message = rule.message.format(title="Kimi", keys="K", param="")
         assert NEXT_STEP.search(message), message

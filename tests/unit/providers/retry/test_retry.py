@@ -453,7 +453,7 @@ async def test_the_demo_fails_as_it_is_told() -> None:
     listener._question = question(demo={"fail": "overloaded"})
     listener.requesting = lambda route, question: listener.told.append(("asking", route.id))  # type: ignore[method-assign]
     for _ in range(2):
-        with pytest.raises(ProviderError, match="as asked"):
+        with pytest.raises(ProviderError, match="as requested"):
             await resilience.answer(Catalog({}).resolve("demo"), listener, 1e9)
     assert listener.told == [("asking", "demo")] * 2
 
