@@ -11,7 +11,7 @@ from starlette.routing import WebSocketRoute
 
 from gateway.drain import drain
 from gateway.http.path_prefix import PathPrefix
-from gateway.http.routes import PageGuard, cross_origin, routes, unknown_address
+from gateway.http.routes import SecurityMiddleware, handle_not_found, routes, with_cors
 from gateway.identity.authenticator import Authenticator
 from gateway.limits.fair_queue import WAITERS_MAX, queue_calls
 from gateway.requests.services import Services
@@ -52,11 +52,11 @@ class Gateway:
         starlette = Starlette(
             routes=[WebSocketRoute("/ws", WebSocketEndpoint()), *routes(settings)],
             lifespan=self._lifespan,
-            exception_handlers={404: unknown_address, 405: unknown_address},
+            exception_handlers={404: handle_not_found, 405: handle_not_found},
         )
         # Starlette's redirect would lead to the host in the Host header, and would lose a proxy's https.
         starlette.router.redirect_slashes = False
-        self.app = PageGuard(PathPrefix(cross_origin(starlette, settings), settings.path_prefix), settings)
+        self.app = SecurityMiddleware(PathPrefix(with_cors(starlette, settings), settings.path_prefix), settings)
 
     @property
     def services(self) -> Services:

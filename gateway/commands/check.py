@@ -48,7 +48,7 @@ def run(options: Namespace) -> None:
     except ProviderError as error:
         more = [
             f"\n  {name}: {text}"
-            for name, text in (("detail", error.detail), ("provider's message", error.said))
+            for name, text in (("detail", error.detail), ("provider's message", error.provider_text))
             if text
         ]
         fail(f"{model} can't be used: {error.message} ({error.code}){''.join(more)}", FAILED)

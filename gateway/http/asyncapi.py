@@ -24,7 +24,7 @@ EVENTS: tuple[type[Struct], ...] = get_args(Unasked)
 @cache
 def asyncapi(host: str) -> dict[str, Any]:
     """Return the document for a gateway at `host` (with the port)."""
-    kinds: list[type[Struct]] = [
+    types: list[type[Struct]] = [
         *RESULTS,
         *dict.fromkeys(RESULTS.values()),
         p.Result,
@@ -32,7 +32,7 @@ def asyncapi(host: str) -> dict[str, Any]:
         p.ErrorAnswer,
         *EVENTS,
     ]
-    schemas = {name: _without_discriminator(schema) for name, schema in schemas_of(kinds).items()}
+    schemas = {name: _without_discriminator(schema) for name, schema in schemas_of(types).items()}
     frames: list[type[Struct]] = [*RESULTS, *EVENTS, p.ResultPiece, p.ErrorAnswer]
     messages = {_tag(kind): _message(kind) for kind in frames}
     for request, result in RESULTS.items():

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from gateway.http.asyncapi import asyncapi
 from gateway.http.openapi import openapi
-from gateway.http.responses import Bytes
+from gateway.http.responses import BytesResponse
 from gateway.protocol.codec import JSON
 from gateway.settings import Settings
 
@@ -22,13 +22,13 @@ def document_routes(settings: Settings) -> list[Route]:
     """Return the routes of both documents, for a gateway with these settings."""
     host = settings.page_url.partition("://")[2]
     return [
-        Route("/openapi.json", _serving(cache(lambda: JSON.encode(openapi(settings.auth))))),
-        Route("/asyncapi.json", _serving(cache(lambda: JSON.encode(asyncapi(host))))),
+        Route("/openapi.json", _serve(cache(lambda: JSON.encode(openapi(settings.auth))))),
+        Route("/asyncapi.json", _serve(cache(lambda: JSON.encode(asyncapi(host))))),
     ]
 
 
-def _serving(made: Callable[[], bytes]) -> Callable[[Request], Response]:
-    async def serve(_: Request) -> Response:
-        return Bytes(made(), media_type=JSON_TYPE)
+def _serve(build: Callable[[], bytes]) -> Callable[[Request], Response]:
+    async def respond(_: Request) -> Response:
+        return BytesResponse(build(), media_type=JSON_TYPE)
 
-    return serve  # type: ignore[return-value]
+    return respond  # type: ignore[return-value]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.http.operation import Operation, RequestContext
 from gateway.http.operations import OPERATIONS
-from gateway.http.request_body import ClientGone
-from gateway.http.responses import NO_STORE, error_answer
+from gateway.http.responses import NO_STORE, error_response
 from gateway.identity import origin
 from gateway.identity.principal import Principal
 from gateway.requests.services import Services
@@ -30,31 +30,31 @@ class Endpoint:
         """Serve one request."""
         method = scope["method"]
         if method == "OPTIONS":
-            answer = Response(status_code=204, headers={**NO_STORE, "allow": ", ".join(self.methods)})
-            await answer(scope, receive, send)
+            options = Response(status_code=204, headers={**NO_STORE, "allow": ", ".join(self.methods)})
+            await options(scope, receive, send)
             return
         operation = self._operations["GET" if method == "HEAD" else method]
         services: Services = scope["state"]["services"]
         adopt_trace_context(scope["headers"])
         context = RequestContext(operation, services, ANONYMOUS, scope, receive, send)
         try:
-            if not operation.public:
+            if not operation.is_public:
                 await self._admit(context)
-            answered = await operation.serve(context)
-            if answered is not None:
-                context.services.limits.large_answers.charge(context.principal.user, len(answered.body))
-        except ClientGone:
+            response = await operation.handler(context)
+            if response is not None:
+                context.services.limits.large_answers.charge(context.principal.user, len(response.body))
+        except ClientDisconnect:
             return
         except Exception as error:
             if context.streaming:
                 raise
             refused = as_api_error(error)
             context.services.telemetry.refusals.labels(refused.code).inc()
-            answered = error_answer(refused)
+            response = error_response(refused)
         finally:
-            context.drop_body()
-        if answered is not None:
-            await answered(scope, receive, send)
+            context.release_body()
+        if response is not None:
+            await response(scope, receive, send)
 
     async def _admit(self, context: RequestContext) -> None:
         """Check the origin, authenticate the caller, and count the request for the rate limit. Raises `ApiError`."""
@@ -63,15 +63,16 @@ class Endpoint:
             context.scope["headers"], context.scope["query_string"]
         )
         context.services.limits.check_request(context.principal.user, context.operation.request)
+        context.principal.require(context.operation.scope)
 
 
 def api_routes() -> list[Route]:
     """Return one route per path of the API."""
-    addresses: dict[str, dict[str, Operation]] = {}
+    by_path: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
-        addresses.setdefault(operation.path, {})[operation.method] = operation
+        by_path.setdefault(operation.path, {})[operation.method] = operation
     routes = []
-    for path, operations in addresses.items():
+    for path, operations in by_path.items():
         endpoint = Endpoint(operations)
         routes.append(Route(path, endpoint, methods=endpoint.methods))
     return routes

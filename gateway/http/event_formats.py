@@ -12,10 +12,10 @@ from msgspec import Struct
 
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
-LAST = frozenset({"turn.completed", "turn.cancelled", "turn.failed", "turn.detached"})
+FINAL_TYPES = frozenset({"turn.completed", "turn.cancelled", "turn.failed", "turn.detached"})
 
 
-class _Head(Struct):
+class _FrameHead(Struct):
     """The fields of a frame that a stream needs."""
 
     type: str
@@ -24,7 +24,7 @@ class _Head(Struct):
     reconnect_after_ms: int | None = None
 
 
-_read_head = msgspec.json.Decoder(_Head, float_hook=float).decode
+_decode_head = msgspec.json.Decoder(_FrameHead, float_hook=float).decode
 
 
 class EventFormat(Protocol):
@@ -33,7 +33,7 @@ class EventFormat(Protocol):
     media_type: str
     ended: bool
 
-    def write(self, frame: bytes) -> bytes:
+    def encode(self, frame: bytes) -> bytes:
         """Return the bytes to send for `frame`, which is JSON."""
 
 
@@ -50,10 +50,10 @@ class ServerSentEvents:
         self.ended = False
         self._epoch = epoch
 
-    def write(self, frame: bytes) -> bytes:
+    def encode(self, frame: bytes) -> bytes:
         """See `EventFormat`."""
-        head = _read_head(frame)
-        self.ended = head.type in LAST
+        head = _decode_head(frame)
+        self.ended = head.type in FINAL_TYPES
         if head.seq is None:
             wait = b"" if head.reconnect_after_ms is None else b"retry: %d\n" % head.reconnect_after_ms
             return b"%b: %b\n\n" % (wait, frame)
@@ -70,9 +70,9 @@ class JsonLines:
     def __init__(self, epoch: int) -> None:
         self.ended = False
 
-    def write(self, frame: bytes) -> bytes:
+    def encode(self, frame: bytes) -> bytes:
         """See `EventFormat`."""
-        self.ended = _read_head(frame).type in LAST
+        self.ended = _decode_head(frame).type in FINAL_TYPES
         return frame + b"\n"
 
 

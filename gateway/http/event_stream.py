@@ -19,7 +19,7 @@ from gateway.transport.uvicorn_http import shrink_write_buffers, transport_of
 log = structlog.stdlib.get_logger("turnwire.http")
 
 
-async def until_gone(receive: Receive) -> None:
+async def wait_disconnected(receive: Receive) -> None:
     """Wait until the client disconnects. Call it only after the request's body has been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -28,9 +28,9 @@ async def until_gone(receive: Receive) -> None:
 class EventStream:
     """The response that sends a session's outbox until the turn ends, the client disconnects, or the session stops."""
 
-    def __init__(self, session: HttpSession, form: EventFormat, close_timeout_s: float) -> None:
+    def __init__(self, session: HttpSession, event_format: EventFormat, close_timeout_s: float) -> None:
         self._session = session
-        self._form = form
+        self._event_format = event_format
         self._close_timeout_s = close_timeout_s
 
     async def respond(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
@@ -39,61 +39,61 @@ class EventStream:
         For a HEAD request the body is empty.
         """
         shrink_write_buffers(transport_of(scope))
-        shown = {
-            "content-type": self._form.media_type,
+        response_headers = {
+            "content-type": self._event_format.media_type,
             "cache-control": "no-store",
             "x-accel-buffering": "no",
             **headers,
         }
-        raw = [(name.encode(), value.encode("latin-1")) for name, value in shown.items()]
+        raw = [(name.encode(), value.encode("latin-1")) for name, value in response_headers.items()]
         await send({"type": "http.response.start", "status": 200, "headers": raw})
         if scope["method"] == "HEAD":
             await send({"type": "http.response.body"})
             return
         loop = asyncio.get_running_loop()
-        writing = loop.create_task(self._write(send))
-        gone = loop.create_task(until_gone(receive))
-        interrupted = loop.create_task(self._session.interrupted.wait())
+        write_task = loop.create_task(self._write(send))
+        disconnected = loop.create_task(wait_disconnected(receive))
+        aborted = loop.create_task(self._session.aborted.wait())
         try:
-            await asyncio.wait([writing, gone, interrupted], return_when=asyncio.FIRST_COMPLETED)
-            if interrupted.done():
-                writing.cancel()
-                await asyncio.wait([writing])
-            if not gone.done():
-                await self._finish(scope, send, gone)
+            await asyncio.wait([write_task, disconnected, aborted], return_when=asyncio.FIRST_COMPLETED)
+            if aborted.done():
+                write_task.cancel()
+                await asyncio.wait([write_task])
+            if not disconnected.done():
+                await self._finish(scope, send, disconnected)
         finally:
-            for task in (writing, gone, interrupted):
+            for task in (write_task, disconnected, aborted):
                 task.cancel()
-            failed = await asyncio.gather(writing, gone, return_exceptions=True)
+            failed = await asyncio.gather(write_task, disconnected, return_exceptions=True)
         for error in failed:
             if isinstance(error, Exception):
                 raise error
 
     async def _write(self, send: Send) -> None:
-        session, form = self._session, self._form
+        session, event_format = self._session, self._event_format
 
         async def send_frame(frame: bytes) -> bool:
-            await send({"type": "http.response.body", "body": form.write(frame), "more_body": True})
-            session.sent()
-            return not form.ended
+            await send({"type": "http.response.body", "body": event_format.encode(frame), "more_body": True})
+            session.record_sent()
+            return not event_format.ended
 
         async def wait() -> bool:
-            if session.leaving is not None:
+            if session.stop_error is not None:
                 return False
-            session.changed.clear()
-            await session.changed.wait()
+            session.wakeup.clear()
+            await session.wakeup.wait()
             return True
 
         await pump(session.outbox, send_frame, wait)
 
-    async def _finish(self, scope: Scope, send: Send, gone: asyncio.Task[None]) -> None:
+    async def _finish(self, scope: Scope, send: Send, disconnected: asyncio.Task[None]) -> None:
         """End the response; abort the connection if the client doesn't read the end within `close_timeout_s`."""
         session = self._session
-        if session.leaving is not None and not self._form.ended:
-            log.info("stream closing", code=session.leaving.code)
+        if session.stop_error is not None and not self._event_format.ended:
+            log.info("stream closing", code=session.stop_error.code)
         try:
             async with asyncio.timeout(self._close_timeout_s):
                 await send({"type": "http.response.body"})
         except TimeoutError:
             transport_of(scope).abort()
-            await gone
+            await disconnected

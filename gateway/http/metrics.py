@@ -18,7 +18,7 @@ async def metrics(context: RequestContext) -> Response:
     if services.settings.metrics == "off":
         raise ApiError("not_found", "Metrics are off. The operator can turn them on with TURNWIRE_METRICS.")
     if services.settings.metrics == "admin":
-        who = await services.authenticator.authenticate(context.scope["headers"], context.scope["query_string"])
-        who.require("admin")
+        principal = await services.authenticator.authenticate(context.scope["headers"], context.scope["query_string"])
+        principal.require("admin")
     body, media_type = services.telemetry.render(context.headers.get("accept", ""))
     return Response(body, 200, {**NO_STORE, "content-type": media_type})

@@ -15,13 +15,13 @@ RANGE_CHARS_MAX = 300
 EVENT_ID = re.compile(r"^([0-9]{1,15})-([0-9]{1,15})$")
 
 
-def choose(headers: Headers, offered: tuple[str, ...]) -> str:
+def negotiate_media_type(headers: Headers, offered: tuple[str, ...]) -> str:
     """Return the media type of `offered` that the client prefers; among equals, the first.
 
     Raise `HttpError` 406 if the client accepts none of them.
     """
     accept = ",".join(headers.getlist("accept")) or "*/*"
-    ranges = [_range(part) for part in accept.split(",", RANGES_MAX)[:RANGES_MAX] if part.strip()]
+    ranges = [_parse_range(part) for part in accept.split(",", RANGES_MAX)[:RANGES_MAX] if part.strip()]
     best, best_quality = "", 0.0
     for media_type in offered:
         quality = _quality(media_type, ranges)
@@ -32,7 +32,7 @@ def choose(headers: Headers, offered: tuple[str, ...]) -> str:
     return best
 
 
-def _range(part: str) -> tuple[str, float]:
+def _parse_range(part: str) -> tuple[str, float]:
     name, *parameters = (piece.strip().lower() for piece in part[:RANGE_CHARS_MAX].split(";"))
     quality = 1.0
     for parameter in parameters:
@@ -49,8 +49,8 @@ def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
 
     `ranges` are pairs of a media range and its quality.
     """
-    for wanted in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
-        found = [quality for name, quality in ranges if name == wanted]
+    for media_range in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
+        found = [quality for name, quality in ranges if name == media_range]
         if found:
             return max(found)
     return 0.0
@@ -62,7 +62,7 @@ def prefers_async(headers: Headers) -> bool:
     return any(preference.partition(";")[0].strip().lower() == "respond-async" for preference in preferences)
 
 
-def last_event(headers: Headers) -> tuple[int, int]:
+def parse_last_event_id(headers: Headers) -> tuple[int, int]:
     """Return the position in `Last-Event-ID` as (epoch, seq); (0, 0) without the header.
 
     Raise `ApiError` if the header is not the id of an event.

@@ -12,10 +12,10 @@ from msgspec import Meta, Struct
 from gateway import __version__
 from gateway.http.event_formats import NDJSON, SSE
 from gateway.http.negotiation import EVENT_ID
-from gateway.http.operation import Answer, Operation
+from gateway.http.operation import Operation, ResponseSpec
 from gateway.http.operations import OPERATIONS
 from gateway.http.request_body import JSON_TYPE
-from gateway.http.schemas import Schema, given, named_in, only, ref, schemas_of
+from gateway.http.schemas import Schema, ref, referenced_schemas, schemas_of, select_fields, without_null
 from gateway.protocol.errors import ErrorBody
 from gateway.protocol.events import Durability, GoingAway, Heartbeat, TurnDetached, TurnEvent
 
@@ -37,7 +37,7 @@ class ServerSentEvent(Struct, frozen=True):
 
 
 EVENTS: tuple[type[Struct], ...] = get_args(TurnEvent)
-ASIDES: tuple[type[Struct], ...] = (TurnDetached, Heartbeat, Durability, GoingAway)
+UNNUMBERED_EVENTS: tuple[type[Struct], ...] = (TurnDetached, Heartbeat, Durability, GoingAway)
 """The frames of a stream without a seq: a line of NDJSON, or a comment in server-sent events."""
 
 HEADERS = {
@@ -50,15 +50,20 @@ HEADERS = {
 @cache
 def openapi(auth: str) -> dict[str, Any]:
     """Return the document for a gateway. `auth` is the value of `TURNWIRE_AUTH`."""
-    shapes = [answer.shape for operation in OPERATIONS for answer in operation.answers if answer.shape is not None]
+    result_types = [
+        response.result_type
+        for operation in OPERATIONS
+        for response in operation.responses
+        if response.result_type is not None
+    ]
     requests: list[type[Struct]] = [operation.request for operation in OPERATIONS if operation.request is not None]
-    kinds: list[type[Struct]] = [*requests, *shapes, *EVENTS, *ASIDES, ServerSentEvent, Refused]
-    schemas = schemas_of(dict.fromkeys(kinds))
+    types: list[type[Struct]] = [*requests, *result_types, *EVENTS, *UNNUMBERED_EVENTS, ServerSentEvent, Refused]
+    schemas = schemas_of(dict.fromkeys(types))
     schemas["ServerSentEvent"]["properties"]["data"] |= {
         "contentMediaType": JSON_TYPE,
         "contentSchema": {"oneOf": [ref(event) for event in EVENTS]},
     }
-    schemas["Line"] = {"title": "Line", "oneOf": [ref(event) for event in (*EVENTS, *ASIDES)]}
+    schemas["Line"] = {"title": "Line", "oneOf": [ref(event) for event in (*EVENTS, *UNNUMBERED_EVENTS)]}
     paths: dict[str, dict[str, Schema]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
@@ -72,7 +77,7 @@ def openapi(auth: str) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": named_in(paths, schemas)},
+        "components": {"schemas": referenced_schemas(paths, schemas)},
     }
     if auth != "none":
         document["security"] = [{"bearer": []}]
@@ -91,11 +96,11 @@ def _operation(operation: Operation, schemas: dict[str, Schema]) -> Schema:
         shown["description"] = cleandoc(operation.request.__doc__)
     if operation.has_body and operation.request is not None:
         name = f"{operation.request.__name__}Body"
-        body = only(schemas[operation.request.__name__], operation.fields)
+        body = select_fields(schemas[operation.request.__name__], operation.fields)
         schemas[name] = {**body, "title": name}
         content = {JSON_TYPE: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
         shown["requestBody"] = {"required": bool(body["required"]), "content": content}
-    if operation.public:
+    if operation.is_public:
         shown["security"] = []
     return shown
 
@@ -109,9 +114,9 @@ def _operation_id(operation: Operation) -> str:
 def _parameters(operation: Operation, schemas: dict[str, Schema]) -> list[Schema]:
     fields = schemas[operation.request.__name__]["properties"] if operation.request is not None else {}
     in_path = re.findall(r"\{(\w+)\}", operation.path)
-    shown = [{"name": name, "in": "path", "required": True, "schema": given(fields[name])} for name in in_path]
+    shown = [{"name": name, "in": "path", "required": True, "schema": without_null(fields[name])} for name in in_path]
     if not operation.has_body:
-        shown += [{"name": name, "in": "query", "schema": given(fields[name])} for name in operation.fields]
+        shown += [{"name": name, "in": "query", "schema": without_null(fields[name])} for name in operation.fields]
     for header in operation.headers:
         schema = {"type": "string"} if header.pattern is None else {"type": "string", "pattern": header.pattern}
         shown.append({"name": header.name, "in": "header", "description": header.description, "schema": schema})
@@ -119,7 +124,7 @@ def _parameters(operation: Operation, schemas: dict[str, Schema]) -> list[Schema
 
 
 def _responses(operation: Operation) -> Schema:
-    shown = {str(answer.status): _response(answer) for answer in operation.answers}
+    shown = {str(response.status): _response(response) for response in operation.responses}
     refused = {
         "headers": _headers(("Retry-After",)),
         "content": {JSON_TYPE: {"schema": ref(Refused)}},
@@ -134,20 +139,20 @@ def _responses(operation: Operation) -> Schema:
     }
 
 
-def _response(answer: Answer) -> Schema:
+def _response(response: ResponseSpec) -> Schema:
     content: Schema = {}
-    if answer.shape is not None:
-        content[JSON_TYPE] = {"schema": ref(answer.shape)}
-    if answer.streams:
+    if response.result_type is not None:
+        content[JSON_TYPE] = {"schema": ref(response.result_type)}
+    if response.is_stream:
         content[SSE] = {"schema": {"$ref": "#/components/schemas/ServerSentEvent"}}
         content[NDJSON] = {"schema": {"$ref": "#/components/schemas/Line"}}
-    if answer.bytes:
+    if response.is_binary:
         content["*/*"] = {"schema": {"type": "string", "format": "binary"}}
-    shown: Schema = {"description": answer.description}
+    shown: Schema = {"description": response.description}
     if content:
         shown["content"] = content
-    if answer.headers:
-        shown["headers"] = _headers(answer.headers)
+    if response.headers:
+        shown["headers"] = _headers(response.headers)
     return shown
 
 

@@ -14,12 +14,14 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.http.request_body import read_body, read_query
+from gateway.http.request_body import R, decode_body, decode_query, parse_query, read_body
 from gateway.http.session import HttpSession
 from gateway.identity import origin
 from gateway.identity.principal import Principal
+from gateway.identity.principal import Scope as RequiredScope
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
+from gateway.protocol.plain_text import PLAIN
 from gateway.protocol.value_count import ValueCount
 from gateway.requests.services import Services
 
@@ -46,7 +48,7 @@ class RequestContext:
         return Headers(scope=self.scope)
 
     @property
-    def path(self) -> Mapping[str, str]:
+    def path_params(self) -> Mapping[str, str]:
         """The path parameters, by name."""
         found: dict[str, str] = self.scope["path_params"]
         return found
@@ -56,49 +58,62 @@ class RequestContext:
 
         An operation with a body takes its fields from the body, and none from the query.
         """
-        return read_query(self.scope["query_string"], () if self.operation.has_body else self.operation.fields)
+        return parse_query(self.scope["query_string"], () if self.operation.has_body else self.operation.fields)
+
+    async def parse(self, kind: type[R]) -> R:
+        """Return the request of the type `kind` in the path and in the query or the body.
+
+        Raises `ApiError` and `ClientDisconnect`.
+        """
+        if not self.operation.has_body:
+            return decode_query(kind, self.path_params, self.query())
+        body = await self.body(self.services.settings.frame_bytes)
+        return decode_body(kind, self.path_params, body, self.operation.fields)
 
     async def body(self, bytes_max: int) -> bytes:
-        """Read and return the body, of at most `bytes_max` bytes. Raises `ApiError` and `ClientGone`.
+        """Read and return the body, of at most `bytes_max` bytes. Raises `ApiError` and `ClientDisconnect`.
 
-        Its size is charged to the memory for all bodies until `drop_body` is called. Reading may take a minute, so the
+        Its size is charged to the memory for all bodies until `release_body` is called. Reading may take a minute, so the
         credential is checked again afterwards.
         """
         limits, values = self.services.limits, ValueCount(self.services.settings.request_items)
         limits.large_bodies.check(self.principal.user)
-        with self.services.authenticator.admit(self.principal) as access:
-            body = await read_body(self.headers, self.receive, bytes_max, self._keep, values)
-        access.check_active(self.principal.scopes)
-        self.principal = access.principal
+        with self.services.authenticator.admit(self.principal) as credential:
+            body = await read_body(self.headers, self.receive, bytes_max, self._charge_body, values)
+        credential.check_active(self.principal.scopes)
+        self.principal = credential.principal
         limits.large_bodies.charge(self.principal.user, len(body))
         return body
 
-    def _keep(self, size: int) -> None:
+    def _charge_body(self, size: int) -> None:
         self.services.limits.bodies.grow(self.body_bytes, size)
         self.body_bytes = size
 
-    def drop_body(self) -> None:
+    def release_body(self) -> None:
         """Release the memory for the body. Call it once the request is under way or refused."""
         self.services.limits.bodies.release(self.body_bytes)
         self.body_bytes = 0
 
-    def location(self, path: str) -> str:
+    def external_path(self, path: str) -> str:
         """Return `path` as the client sees it: with the prefix of this request before it."""
         prefix: str = self.scope.get("root_path", "")
         return prefix + path
 
-    def session(self, *, reads: bool = False, stays: bool = False) -> HttpSession:
+    def session(self, *, is_streamed: bool = False, holds_permit: bool = False) -> HttpSession:
         """Return a session for this request. Raise `ApiError` if it is to stay and the instance is draining.
 
-        `reads`: the session's outbox is sent to the client. `stays`: the session lasts, and uses a connection permit.
+        `is_streamed`: the outbox is sent to the client. `holds_permit`: the session lasts, and takes a connection permit.
         """
-        if stays and self.services.runner.draining:
+        if holds_permit and self.services.runner.draining:
             raise ApiError("shutting_down", retry_after_ms=1000)
-        host = origin.client_host(self.scope) if stays else None
-        return HttpSession(self.services, self.principal, reads=reads, host=host)
+        host = origin.client_host(self.scope) if holds_permit else None
+        return HttpSession(self.services, self.principal, is_streamed=is_streamed, host=host)
 
 
-class Field(Struct, frozen=True):
+Identifier = Annotated[str, Meta(min_length=1, max_length=1000, pattern=PLAIN)]
+
+
+class HeaderSpec(Struct, frozen=True):
     """A request header that an operation reads. `pattern` is a regular expression for its value."""
 
     name: str
@@ -113,19 +128,19 @@ class PartGet(p.Request, frozen=True, tag="part.get"):
     number: Annotated[int, Meta(ge=0, le=999_999)]
 
 
-class Answer(Struct, frozen=True, kw_only=True):
-    """One possible answer of an operation: JSON of the type `shape`, a stream of events, bytes (`*/*`), or no body."""
+class ResponseSpec(Struct, frozen=True, kw_only=True):
+    """One possible answer of an operation: JSON of the type `result_type`, a stream of events, bytes (`*/*`), or no body."""
 
     status: int = 200
     description: str
-    shape: type[Struct] | None = None
-    streams: bool = False
-    bytes: bool = False
+    result_type: type[Struct] | None = None
+    is_stream: bool = False
+    is_binary: bool = False
     headers: tuple[str, ...] = ()
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """One method of one path. A public operation needs no credential, and answers any origin.
+    """One method of one path. A public operation needs no credential, and answers any origin. The others need `scope`.
 
     The `{names}` in the path are fields of `request`; `fields` are its fields in the query or the body.
     """
@@ -133,12 +148,13 @@ class Operation(Struct, frozen=True, kw_only=True):
     method: str
     path: str
     summary: str
-    serve: Callable[[RequestContext], Awaitable[Response | None]]
-    answers: tuple[Answer, ...]
+    handler: Callable[[RequestContext], Awaitable[Response | None]]
+    responses: tuple[ResponseSpec, ...]
     request: type[p.Request] | None = None
+    scope: RequiredScope | None = None
     fields: tuple[str, ...] = ()
-    headers: tuple[Field, ...] = ()
-    public: bool = False
+    headers: tuple[HeaderSpec, ...] = ()
+    is_public: bool = False
 
     @property
     def has_body(self) -> bool:

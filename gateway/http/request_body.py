@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from gateway.http.responses import HttpError
@@ -18,18 +19,13 @@ from gateway.protocol.errors import ApiError
 from gateway.protocol.value_count import SLICE_BYTES, ValueCount
 
 JSON_TYPE = "application/json"
-COUNTED_ABOVE_BYTES = 64 * 1024
+COUNT_ABOVE_BYTES = 64 * 1024
 CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 
 
 R = TypeVar("R", bound=p.Request)
 
-_decode_start = msgspec.json.Decoder(p.TurnStart, float_hook=float).decode
-_FREE_OF_START = {"input": None, "messages": None, "system": None}
-
-
-class ClientGone(Exception):
-    """The client disconnected before it received an answer."""
+_INPUT_FIELDS = {"input": None, "messages": None, "system": None}
 
 
 async def read_body(
@@ -39,10 +35,10 @@ async def read_body(
     on_size: Callable[[int], None] = lambda _: None,
     values: ValueCount | None = None,
 ) -> bytes:
-    """Read and return the body. Raises `HttpError` 413 or 415, and `ClientGone`; the server limits the time.
+    """Read and return the body. Raises `HttpError` 413 or 415, and `ClientDisconnect`; the server limits the time.
 
     `on_size` is called with the size in bytes after each piece, and may raise. `values` counts the values of a body
-    larger than `COUNTED_ABOVE_BYTES`, and raises `ApiError` "too_large".
+    larger than `COUNT_ABOVE_BYTES`, and raises `ApiError` "too_large".
     """
     announced = headers.get("content-length", "")
     if announced.isdigit() and int(announced) > bytes_max:
@@ -52,15 +48,15 @@ async def read_body(
     while True:
         message = await receive()
         if message["type"] != "http.request":
-            raise ClientGone
+            raise ClientDisconnect
         piece = message.get("body", b"")
         size += len(piece)
         if size > bytes_max:
             raise _too_large(bytes_max)
         on_size(size)
         pieces.append(piece)
-        if values is not None and size > COUNTED_ABOVE_BYTES:
-            await _count(values, [piece] if size - len(piece) > COUNTED_ABOVE_BYTES else pieces)
+        if values is not None and size > COUNT_ABOVE_BYTES:
+            await _count_values(values, [piece] if size - len(piece) > COUNT_ABOVE_BYTES else pieces)
         if not message.get("more_body", False):
             break
     if size:
@@ -84,7 +80,7 @@ def _check_type(headers: Headers) -> None:
         raise HttpError(415, "Compressed bodies aren't supported. Send the body without content-encoding.")
 
 
-async def _count(values: ValueCount, pieces: list[bytes]) -> None:
+async def _count_values(values: ValueCount, pieces: list[bytes]) -> None:
     """Count the values of `pieces` in slices, and let other tasks run in between. Raises `ApiError`."""
     for piece in pieces:
         for at in range(0, len(piece), SLICE_BYTES):
@@ -97,7 +93,7 @@ def _too_large(bytes_max: int) -> HttpError:
     return HttpError(413, f"The body is larger than {bytes_max} bytes. Send less.")
 
 
-def read_query(query: bytes, fields: tuple[str, ...]) -> dict[str, str]:
+def parse_query(query: bytes, fields: tuple[str, ...]) -> dict[str, str]:
     """Return the fields of `query`. Raise `ApiError` if one is not in `fields`, or is repeated."""
     try:
         pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32)
@@ -114,12 +110,12 @@ def read_query(query: bytes, fields: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def from_query(kind: type[R], path: Mapping[str, str], query: Mapping[str, str]) -> R:
+def decode_query(kind: type[R], path: Mapping[str, str], query: Mapping[str, str]) -> R:
     """Return a request of the type `kind`, with its fields from the path and the query. Raises `ApiError`."""
-    return to_request(kind, {**path, **query}, strict=False)
+    return convert_request(kind, {**path, **query}, strict=False)
 
 
-def from_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tuple[str, ...]) -> R:
+def decode_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tuple[str, ...]) -> R:
     """Return a request of the type `kind`, with its fields from the body and the path. Raises `ApiError`.
 
     `fields` are the names that the body may have; an empty body has none of them.
@@ -133,19 +129,19 @@ def from_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tuple
     for name in given:
         if name not in fields and name != "type":
             raise _unknown_field(name)
-    return to_request(kind, {**{name: _whole(value) for name, value in given.items()}, **path})
+    return convert_request(kind, {**{name: _integral(value) for name, value in given.items()}, **path})
 
 
-def start_from_body(body: bytes, free_bytes_max: int) -> p.TurnStart:
+def decode_start(body: bytes, other_bytes_max: int) -> p.TurnStart:
     """Return the `turn.start` in `body`. Raises `ApiError` or `HttpError`.
 
-    All but its input may take `free_bytes_max` bytes, as in a frame; the input may be larger.
+    All but its input may take `other_bytes_max` bytes, as in a frame; the input may be larger.
     """
     try:
-        start = _decode_start(body)
-        rest = msgspec.structs.replace(start, **_FREE_OF_START)
-        if len(msgspec.json.encode(rest)) > free_bytes_max:
-            raise HttpError(413, f"The body without its input is larger than {free_bytes_max} bytes. Send less.")
+        start = p.decode_request(body)
+        rest = msgspec.structs.replace(start, **_INPUT_FIELDS)
+        if len(msgspec.json.encode(rest)) > other_bytes_max:
+            raise HttpError(413, f"The body without its input is larger than {other_bytes_max} bytes. Send less.")
         check_free_values(start)
     except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
         raise refusal(error) from None
@@ -159,12 +155,12 @@ def _unknown_field(name: str) -> ApiError:
     return ApiError("invalid_frame", "The body has an unknown field. Leave it out.", path=name)
 
 
-def _whole(value: Any) -> Any:
+def _integral(value: Any) -> Any:
     """Return a float without a fraction as an int, else `value`: in JSON, 1.0 is 1."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def to_request(kind: type[R], given: dict[str, Any], *, strict: bool = True) -> R:
+def convert_request(kind: type[R], given: dict[str, Any], *, strict: bool = True) -> R:
     """Return a request of the type `kind` with the fields `given`. Raises `ApiError`.
 
     With `strict` false, a number may be given as text, as in a query.

@@ -10,8 +10,7 @@ from starlette.responses import Response
 
 from gateway import __version__
 from gateway.http.operation import PartGet, RequestContext
-from gateway.http.request_body import from_body, from_query
-from gateway.http.responses import NO_STORE, Bytes, Json, error_answer
+from gateway.http.responses import NO_STORE, BytesResponse, JsonResponse, error_response
 from gateway.protocol.codec import BY_SUBPROTOCOL
 from gateway.protocol.errors import ApiError, not_found
 from gateway.protocol.requests import PROTOCOL
@@ -20,46 +19,42 @@ from gateway.protocol.views import body_of
 from providers.base import FilePart, ImagePart
 from store.records import NotFound, StoreError
 
-READY_NOTE_MS = 1000
+READY_PROBE_TTL_MS = 1000
 
 _MEDIA_TYPE = re.compile(r"[\w.+-]{1,100}/[\w.+-]{1,100}", re.ASCII)
 
 
-async def ask(context: RequestContext) -> Response:
-    """Return the result of the request as JSON. Raises `ApiError` and `ClientGone`."""
+async def handle_request(context: RequestContext) -> Response:
+    """Return the result of the request as JSON. Raises `ApiError` and `ClientDisconnect`."""
     operation = context.operation
     assert operation.request is not None
-    query = context.query()
     if operation.has_body:
-        body = await context.body(context.services.settings.frame_bytes)
-        request = from_body(operation.request, context.path, body, operation.fields)
-    else:
-        request = from_query(operation.request, context.path, query)
+        context.query()
+    request = await context.parse(operation.request)
     async with context.session() as session:
         result = await session.handle(request)  # type: ignore[arg-type]
-    answer = operation.answers[0]
+    answer = operation.responses[0]
     headers = dict(NO_STORE)
     if answer.status == 201:
-        headers["location"] = context.location(f"{operation.path}/{quote(result.id)}")
-    return Json(result, answer.status, headers)
+        headers["location"] = context.external_path(f"{operation.path}/{quote(result.id)}")
+    return JsonResponse(result, answer.status, headers)
 
 
-async def cancel(context: RequestContext) -> Response:
+async def cancel_turn(context: RequestContext) -> Response:
     """Serve `turn.cancel` of one turn. Raise `ApiError` "not_found" if there is no such turn."""
-    answer = await ask(context)
-    turn = context.path["turn"]
-    if answer.body == Json(Cancelled({turn: "not_found"})).body:
+    answer = await handle_request(context)
+    turn = context.path_params["turn"]
+    if answer.body == JsonResponse(Cancelled({turn: "not_found"})).body:
         raise not_found("turn", turn)
     return answer
 
 
-async def part(context: RequestContext) -> Response:
+async def get_part(context: RequestContext) -> Response:
     """Return the data of one image or file of a message, decoded.
 
     Raise `NotFound` if the part is neither, or has no data. Raises `ApiError` and `StoreError`.
     """
-    request = from_query(PartGet, context.path, context.query())
-    context.principal.require("read")
+    request = await context.parse(PartGet)
     context.services.memory.check()
     context.services.limits.large_answers.check(context.principal.user)
     parts = body_of(await context.services.store.message(context.principal.user, request.message)).parts
@@ -73,7 +68,7 @@ async def part(context: RequestContext) -> Response:
         "content-security-policy": "default-src 'none'; sandbox",
         "x-content-type-options": "nosniff",
     }
-    return Bytes(binascii.a2b_base64(found.data), 200, headers, _media_type(found.media_type))
+    return BytesResponse(binascii.a2b_base64(found.data), 200, headers, _media_type(found.media_type))
 
 
 def _media_type(given: str) -> str:
@@ -83,7 +78,7 @@ def _media_type(given: str) -> str:
 
 async def health(context: RequestContext) -> Response:
     """Answer that the process is alive."""
-    return Json(Status("ok"))
+    return JsonResponse(Status("ok"))
 
 
 async def ready(context: RequestContext) -> Response:
@@ -95,22 +90,22 @@ async def ready(context: RequestContext) -> Response:
     """
     services = context.services
     if services.runner.draining:
-        return error_answer(ApiError("shutting_down"))
+        return error_response(ApiError("shutting_down"))
     services.memory.check()
     try:
         await services.store.ping()
     except StoreError:
-        return error_answer(ApiError("store_unavailable"))
+        return error_response(ApiError("store_unavailable"))
     try:
-        await services.store.put_ephemeral(f"ready:{services.instance}", b"", READY_NOTE_MS)
+        await services.store.put_ephemeral(f"ready:{services.instance}", b"", READY_PROBE_TTL_MS)
     except StoreError:
-        return Json(Readiness("ready", "degraded"))
-    return Json(Readiness("ready", "ok"))
+        return JsonResponse(Readiness("ready", "degraded"))
+    return JsonResponse(Readiness("ready", "ok"))
 
 
 async def about(context: RequestContext) -> Response:
     """Return the service's name, versions and instance, and its kind of authentication."""
-    return Json(
+    return JsonResponse(
         About(
             name="turnwire",
             version=__version__,

@@ -12,24 +12,24 @@ from gateway.protocol.codec import JSON
 from gateway.protocol.errors import CODES, ApiError
 
 NO_STORE = {"cache-control": "no-store"}
-PIECE_BYTES = 32 * 1024
+CHUNK_BYTES = 32 * 1024
 
 
-class Bytes(Response):
+class BytesResponse(Response):
     """A response that sends its body in pieces, so that a slow client has a write deadline for each piece."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response, then run its background task."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         body = memoryview(self.body)
-        for start in range(0, max(len(body), 1), PIECE_BYTES):
-            piece = bytes(body[start : start + PIECE_BYTES])
-            await send({"type": "http.response.body", "body": piece, "more_body": start + PIECE_BYTES < len(body)})
+        for start in range(0, max(len(body), 1), CHUNK_BYTES):
+            chunk = bytes(body[start : start + CHUNK_BYTES])
+            await send({"type": "http.response.body", "body": chunk, "more_body": start + CHUNK_BYTES < len(body)})
         if self.background is not None:
             await self.background()
 
 
-class Json(Bytes):
+class JsonResponse(BytesResponse):
     """A JSON response."""
 
     media_type = "application/json"
@@ -47,17 +47,12 @@ class HttpError(ApiError):
         self.status = status
 
 
-def error_status(error: ApiError) -> int:
-    """Return the HTTP status for `error`."""
-    return error.status if isinstance(error, HttpError) else CODES[error.code].http_status
-
-
-def error_answer(error: ApiError, headers: Mapping[str, str] | None = None) -> Json:
+def error_response(error: ApiError, headers: Mapping[str, str] | None = None) -> JsonResponse:
     """Return the response `{"error": …}`, with `Retry-After` (in seconds) if the time to retry is known."""
-    status = error_status(error)
-    given = {**NO_STORE, **(headers or {})}
+    status = error.status if isinstance(error, HttpError) else CODES[error.code].http_status
+    all_headers = {**NO_STORE, **(headers or {})}
     if error.body.retry_after_ms is not None:
-        given["retry-after"] = str(-(-error.body.retry_after_ms // 1000))
+        all_headers["retry-after"] = str(-(-error.body.retry_after_ms // 1000))
     if status == 401:
-        given["www-authenticate"] = "Bearer"
-    return Json({"error": error.body}, status, given)
+        all_headers["www-authenticate"] = "Bearer"
+    return JsonResponse({"error": error.body}, status, all_headers)

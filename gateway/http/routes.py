@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.http.documents import document_routes
 from gateway.http.endpoints import api_routes
-from gateway.http.responses import HttpError, error_answer
+from gateway.http.responses import HttpError, error_response
 from gateway.identity import origin
 from gateway.protocol.errors import ApiError
 from gateway.settings import Settings
@@ -34,7 +34,7 @@ _SECURITY_HEADERS = {
 }
 
 
-SERVED = (".html", ".css", ".js", ".svg", ".d.ts", ".txt")
+SERVED_SUFFIXES = (".html", ".css", ".js", ".svg", ".d.ts", ".txt")
 """The file types of the pages, the client library and the licenses. Any other file in the folder isn't served."""
 
 
@@ -43,16 +43,16 @@ class PageFiles(StaticFiles):
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
         """Return the full path of a file and its `stat` result; the latter is None if there is no such file."""
-        return super().lookup_path(path) if path.endswith(SERVED) else ("", None)
+        return super().lookup_path(path) if path.endswith(SERVED_SUFFIXES) else ("", None)
 
 
-def static_folder() -> Path:
+def static_dir() -> Path:
     """Return the folder of the page's files: inside the installed package, or next to it in a checkout."""
     installed = Path(__file__).parents[1] / "static"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "static"
 
 
-class PageGuard:
+class SecurityMiddleware:
     """Middleware that checks `Host` first, and adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
@@ -75,41 +75,41 @@ class PageGuard:
         try:
             origin.check_host(scope["headers"], self._settings)
         except ApiError as refused:
-            await error_answer(refused)(scope, receive, send_guarded)
+            await error_response(refused)(scope, receive, send_guarded)
             return
         await self._app(scope, receive, send_guarded)
 
 
-async def unknown_address(_: Request, error: Exception) -> Response:
+async def handle_not_found(_: Request, error: Exception) -> Response:
     """Return the error response for an unknown path (404) or a wrong method (405)."""
     if isinstance(error, HTTPException) and error.status_code == 405:
-        return error_answer(
+        return error_response(
             HttpError(405, "This address doesn't support the method. Use one of the methods in the Allow header."),
             error.headers,
         )
-    return error_answer(ApiError("not_found", "Address not found. GET /openapi.json lists the addresses."))
+    return error_response(ApiError("not_found", "Address not found. GET /openapi.json lists the addresses."))
 
 
 def routes(settings: Settings) -> list[BaseRoute]:
     """Return the HTTP routes of the gateway."""
-    folder = static_folder()
+    page_dir = static_dir()
 
     async def page(_: Request) -> Response:
-        return FileResponse(folder / "index.html", media_type="text/html")
+        return FileResponse(page_dir / "index.html", media_type="text/html")
 
     async def docs(_: Request) -> Response:
-        return FileResponse(folder / "docs.html", media_type="text/html")
+        return FileResponse(page_dir / "docs.html", media_type="text/html")
 
     return [
         Route("/", page),
         *api_routes(),
         *document_routes(settings),
         Route("/docs", docs),
-        Mount("/static", PageFiles(directory=folder, check_dir=False)),
+        Mount("/static", PageFiles(directory=page_dir, check_dir=False)),
     ]
 
 
-def cross_origin(app: ASGIApp, settings: Settings) -> ASGIApp:
+def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:
     """Wrap `app` so that pages of the origins listed by the operator may read its responses (CORS).
 
     Such a page sends its credential itself.

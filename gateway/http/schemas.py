@@ -22,58 +22,59 @@ def ref(kind: type[Struct]) -> Schema:
 def schemas_of(kinds: Iterable[type[Struct]]) -> dict[str, Schema]:
     """Return the schemas of `kinds` and of the types of their fields, by name."""
     _, found = msgspec.json.schema_components(list(kinds), ref_template=REF)
-    return {name: _plain(schema) for name, schema in sorted(found.items())}
+    return {name: _normalize(schema) for name, schema in sorted(found.items())}
 
 
-def _plain(value: Any) -> Any:
+def _normalize(value: Any) -> Any:
     """Return a copy of `value` with `^` and `$` in patterns, and without the indentation of docstrings.
 
     ECMA 262 has no `\\A` and `\\Z`.
     """
     if isinstance(value, dict):
         return {
-            key: _plain_text(key, inner) if isinstance(inner, str) else _plain(inner) for key, inner in value.items()
+            key: _normalize_text(key, inner) if isinstance(inner, str) else _normalize(inner)
+            for key, inner in value.items()
         }
-    return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+    return [_normalize(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _plain_text(key: str, text: str) -> str:
+def _normalize_text(key: str, text: str) -> str:
     if key == "pattern":
         return text.replace(r"\A", "^").replace(r"\Z", "$")
     return cleandoc(text) if key == "description" else text
 
 
-def named_in(value: Any, schemas: dict[str, Schema]) -> dict[str, Schema]:
+def referenced_schemas(value: Any, schemas: dict[str, Schema]) -> dict[str, Schema]:
     """Return those of `schemas` that `value` refers to, directly or through other schemas, by name."""
     found: dict[str, Schema] = {}
-    left = [value]
-    while left:
-        inner = left.pop()
+    pending = [value]
+    while pending:
+        inner = pending.pop()
         if isinstance(inner, dict):
             name = str(inner.get("$ref", "")).rpartition("/")[2]
             if name in schemas and name not in found:
                 found[name] = schemas[name]
-                left.append(schemas[name])
-            left.extend(inner.values())
+                pending.append(schemas[name])
+            pending.extend(inner.values())
         elif isinstance(inner, list):
-            left.extend(inner)
+            pending.extend(inner)
     return dict(sorted(found.items()))
 
 
-def only(schema: Schema, fields: Iterable[str]) -> Schema:
+def select_fields(schema: Schema, fields: Iterable[str]) -> Schema:
     """Return an object's schema reduced to `fields`."""
-    kept = set(fields)
+    selected = set(fields)
     return {
         **schema,
-        "properties": {name: inner for name, inner in schema["properties"].items() if name in kept},
-        "required": [name for name in schema.get("required", ()) if name in kept],
+        "properties": {name: inner for name, inner in schema["properties"].items() if name in selected},
+        "required": [name for name in schema.get("required", ()) if name in selected],
     }
 
 
-def given(schema: Schema) -> Schema:
+def without_null(schema: Schema) -> Schema:
     """Return `schema` without null as a choice or a default: a value in a path or a query is never null."""
-    there = {key: inner for key, inner in schema.items() if key != "default" or inner is not None}
-    if "anyOf" in there:
-        choices = [choice for choice in there.pop("anyOf") if choice != {"type": "null"}]
-        there |= choices[0] if len(choices) == 1 else {"anyOf": choices}
-    return there
+    cleaned = {key: inner for key, inner in schema.items() if key != "default" or inner is not None}
+    if "anyOf" in cleaned:
+        choices = [choice for choice in cleaned.pop("anyOf") if choice != {"type": "null"}]
+        cleaned |= choices[0] if len(choices) == 1 else {"anyOf": choices}
+    return cleaned

@@ -6,7 +6,6 @@ Heartbeats, the drain and the end of a credential affect it as they affect a Web
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -24,13 +23,13 @@ from gateway.requests.session import Session
 from gateway.requests.turns import OrderedResult
 from gateway.streams.outbox import Outbox
 
-UNBOUNDED = 2**62
+UNBOUNDED_BYTES = 2**62
 
 
 class HttpSession:
-    """A session without a socket. `changed` is set if there may be a frame to send or a reason to stop.
+    """A session without a socket. `wakeup` is set if there may be a frame to send or a reason to stop.
 
-    `leaving` is the reason to stop; `interrupted` is set if sending must stop at once. If `reads` is false the outbox
+    `stop_error` is the reason to stop; `aborted` is set if sending must stop at once. If `is_streamed` is false the outbox
     is never sent, so it has no bound; it copies no events. With `host` (the client's address), entering the session
     takes a connection permit, and raises `ApiError` if there are too many connections.
     """
@@ -42,7 +41,7 @@ class HttpSession:
         services: Services,
         principal: Principal,
         *,
-        reads: bool,
+        is_streamed: bool,
         host: str | None = None,
     ) -> None:
         settings = services.settings
@@ -52,23 +51,25 @@ class HttpSession:
         self.id = new_id("cn")
         self.user = principal.user
         self.opened_ms = now_ms()
-        self.changed = asyncio.Event()
+        self.wakeup = asyncio.Event()
         self.finished = asyncio.Event()
-        self.leaving: ApiError | None = None
-        self.interrupted = asyncio.Event()
-        self._reads = reads
+        self.stop_error: ApiError | None = None
+        self.aborted = asyncio.Event()
+        self._is_streamed = is_streamed
         self._telemetry = services.telemetry
         self._clients = services.clients
         self._sent_at = asyncio.get_running_loop().time()
-        self.outbox = Outbox(JSON, settings.outbox_bytes if reads else UNBOUNDED, self.changed.set, self._on_overflow)
-        self._credential = services.authenticator.admit(principal, on_ended=self._on_ended)
+        self.outbox = Outbox(
+            JSON, settings.outbox_bytes if is_streamed else UNBOUNDED_BYTES, self.wakeup.set, self._on_overflow
+        )
+        self._credential = services.authenticator.admit(principal, on_ended=self._on_access_ended)
         self._session = Session(
             services,
             principal.user,
             self._credential,
             self.outbox,
-            _no_work,
-            _not_broken,
+            _receive_nothing,
+            _receive_nothing,
             input_bytes_max=settings.body_bytes,
         )
 
@@ -99,13 +100,13 @@ class HttpSession:
         result = await self._session.handle(request)
         return result.result if isinstance(result, OrderedResult) else result
 
-    def sent(self) -> None:
+    def record_sent(self) -> None:
         """Record that a frame was sent now, for the heartbeat."""
         self._sent_at = asyncio.get_running_loop().time()
 
     def send_heartbeat(self, now: float, interval_s: float) -> None:
         """Send a heartbeat if nothing was sent for `interval_s` seconds. `now` is the loop's time."""
-        if self._reads and now - self._sent_at >= interval_s:
+        if self._is_streamed and now - self._sent_at >= interval_s:
             self._sent_at = now
             self.outbox.put(Heartbeat(now_ms()))
 
@@ -116,25 +117,21 @@ class HttpSession:
     def close_permanently(self, reason: str) -> None:
         """Stop at once; the client must not reconnect by itself."""
         self._stop(ApiError("forbidden", reason))
-        self.interrupted.set()
+        self.aborted.set()
 
-    def _on_ended(self, reason: str) -> None:
+    def _on_access_ended(self, reason: str) -> None:
         self._stop(ApiError("unauthenticated", reason))
 
     def _on_overflow(self) -> None:
         self._telemetry.slow_clients.labels(self.transport).inc()
         self._stop(ApiError("rate_limited", "The client reads too slowly. Resume from the last event that it has."))
-        self.interrupted.set()
+        self.aborted.set()
 
-    def _stop(self, why: ApiError) -> None:
-        if self.leaving is None:
-            self.leaving = why
-        self.changed.set()
-
-
-def _no_work(work: Coroutine[Any, Any, None]) -> None:
-    raise AssertionError("an HTTP session receives no frames")
+    def _stop(self, error: ApiError) -> None:
+        if self.stop_error is None:
+            self.stop_error = error
+        self.wakeup.set()
 
 
-def _not_broken() -> None:
+def _receive_nothing(*_: object) -> None:
     raise AssertionError("an HTTP session receives no frames")

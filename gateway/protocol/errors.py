@@ -68,7 +68,7 @@ CODES: dict[ErrorCode, CodeFacts] = {
     "upstream_error": CodeFacts("The provider failed. Try again, or choose another model.", True, 502),
     "upstream_incomplete": CodeFacts("The provider's answer ended too early. Try again.", True, 502),
     "owner_lost": CodeFacts("The instance that ran this turn is gone. Start a new turn.", True, 503),
-    "store_unavailable": CodeFacts("The store is unreachable. Try again in a moment.", True, 503),
+    "store_unavailable": CodeFacts("The store can't be reached. Try again in a moment.", True, 503),
     "shutting_down": CodeFacts("This instance is shutting down. Connect again.", True, 503),
     "internal": CodeFacts("The gateway failed. Try again, and tell the operator if it keeps failing.", True, 500),
 }

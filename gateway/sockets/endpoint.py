@@ -36,7 +36,7 @@ log = structlog.stdlib.get_logger("turnwire.connection")
 REQUESTS_MAX = 1024
 """The most requests in flight on one connection, over all users that a service acts for."""
 READ_BEFORE_YIELD_BYTES = 8 * 1024
-BYTES_OF_A_FRAME = 512
+FRAME_OVERHEAD_BYTES = 512
 """The fixed cost of a frame. A small frame takes about as long as this many bytes of a large one."""
 
 
@@ -49,10 +49,10 @@ class WebSocketEndpoint:
         await receive()
         adopt_trace_context(scope["headers"])
         with services.limits.connection_permit() as permit:
-            opened = await open_socket(services, permit, scope, receive, send)
-            if opened is None:
+            accepted = await open_socket(services, permit, scope, receive, send)
+            if accepted is None:
                 return
-            connection = Connection(services, opened, websocket_of(scope), send)
+            connection = Connection(services, accepted, websocket_of(scope), send)
             services.clients.add(connection)
             if services.runner.draining:  # draining began while the socket was being opened
                 connection.close_when_drained(CloseCode.DRAINING, CODES["shutting_down"].message)
@@ -67,30 +67,32 @@ class Connection:
 
     transport: ClassVar[Transport] = "websocket"
 
-    def __init__(self, services: Services, opened: AcceptedSocket, socket: BoundedWebSocket | None, send: Send) -> None:
+    def __init__(
+        self, services: Services, accepted: AcceptedSocket, socket: BoundedWebSocket | None, send: Send
+    ) -> None:
         self.id = new_id("cn")
-        self.user = opened.principal.user
+        self.user = accepted.principal.user
         self.opened_ms = now_ms()
-        self._opened = opened
+        self._accepted = accepted
         settings = services.settings
         self._services = services
-        self._codec = opened.codec
+        self._codec = accepted.codec
         self._send = send
-        self._frames = FrameWriter(socket, send)
+        self._frame_writer = FrameWriter(socket, send)
         self._closing: tuple[CloseCode, str] | None = None
-        self._writer: asyncio.Task[None] | None = None
+        self._write_task: asyncio.Task[None] | None = None
         self.finished = asyncio.Event()
         self._requests: set[asyncio.Task[None]] = set()
-        self._has_room = asyncio.Event()
-        queue = MultiplexedOutbox if "as" in opened.principal.scopes else Outbox
+        self._has_capacity = asyncio.Event()
+        queue = MultiplexedOutbox if "as" in accepted.principal.scopes else Outbox
         self.outbox = queue(
-            opened.codec, settings.outbox_bytes, self._frames.wake, self._on_overflow, self._has_room.set
+            accepted.codec, settings.outbox_bytes, self._frame_writer.wake, self._on_overflow, self._has_capacity.set
         )
         self.outbox.put(self._ready())
 
     async def run(self, receive: Receive) -> None:
         """Serve the connection until the client or the gateway closes it."""
-        with bound_contextvars(connection=self.id, user=self._opened.principal.user):
+        with bound_contextvars(connection=self.id, user=self.user):
             log.info("connection opened", codec=self._codec.name)
             await self._serve(receive)
             log.info("connection closed")
@@ -102,28 +104,28 @@ class Connection:
             def spawn(work: Coroutine[Any, Any, None]) -> None:
                 task = tasks.create_task(work)
                 requests.add(task)
-                task.add_done_callback(self._on_served)
+                task.add_done_callback(self._on_request_done)
 
-            _, principal, request = self._opened
-            credential = self._services.authenticator.admit(principal, self._on_expiring, self._on_ended)
-            session = self._converse(credential, spawn)
-            if request is not None:
-                self.outbox.put(Result(request, auth_result(principal)))
-            self._writer = tasks.create_task(self._write())
+            _, principal, auth_id = self._accepted
+            credential = self._services.authenticator.admit(principal, self._on_expiring, self._on_access_ended)
+            session = self._open_session(credential, spawn)
+            if auth_id is not None:
+                self.outbox.put(Result(auth_id, auth_result(principal)))
+            self._write_task = tasks.create_task(self._write())
             try:
                 await self._read(receive, session)
             finally:
                 session.close()
                 credential.release()
-                for task in (self._writer, *requests):
+                for task in (self._write_task, *requests):
                     task.cancel()
 
-    def _on_served(self, task: asyncio.Task[None]) -> None:
+    def _on_request_done(self, task: asyncio.Task[None]) -> None:
         self._requests.discard(task)
-        self._has_room.set()
+        self._has_capacity.set()
 
-    def _converse(self, credential: CredentialLease, spawn: Spawn) -> Session | DelegatedSessions:
-        services, user, outbox = self._services, self._opened.principal.user, self.outbox
+    def _open_session(self, credential: CredentialLease, spawn: Spawn) -> Session | DelegatedSessions:
+        services, user, outbox = self._services, self.user, self.outbox
         if isinstance(outbox, MultiplexedOutbox):
             return DelegatedSessions(services, user, credential, outbox, spawn, self._on_invalid_frames)
         return Session(services, user, credential, outbox, spawn, self._on_invalid_frames)
@@ -134,7 +136,7 @@ class Connection:
             protocol=PROTOCOL,
             connection=self.id,
             instance=self._services.instance,
-            user=self._opened.principal.user,
+            user=self.user,
             heartbeat_s=settings.heartbeat_s,
             default_model=self._services.runner.default_model,
             limits=Limits(settings.frame_bytes, settings.input_bytes, settings.turns_per_connection),
@@ -143,45 +145,45 @@ class Connection:
     async def _read(self, receive: Receive, session: Session | DelegatedSessions) -> None:
         """Pass every frame to the session, which starts its request and returns. Return when the client disconnects."""
         key, other = ("bytes", "text") if self._codec.binary else ("text", "bytes")
-        limits, principal = self._services.limits, self._opened.principal
-        read = 0
+        limits, principal = self._services.limits, self._accepted.principal
+        read_bytes = 0
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
                 return
             data = message.get(key)
             if data is None:
-                wanted = "binary" if self._codec.binary else "text"
+                expected = "binary" if self._codec.binary else "text"
                 self.close(
                     CloseCode.UNSUPPORTED_DATA,
-                    f"{self._codec.subprotocol} has no {other} frames. Send {wanted} frames.",
+                    f"{self._codec.subprotocol} has no {other} frames. Send {expected} frames.",
                 )
                 continue
             began = perf_counter()
             if self._closing is None:
                 session.receive(data)
             limits.charge_loop_time(principal.user, perf_counter() - began)
-            read += BYTES_OF_A_FRAME + len(data)
-            if rest_s := 0 if principal.is_service else limits.read_delay_s(principal.user):
-                await asyncio.sleep(rest_s)
-            elif read >= READ_BEFORE_YIELD_BYTES:
-                read = 0
+            read_bytes += FRAME_OVERHEAD_BYTES + len(data)
+            if delay_s := 0 if principal.is_service else limits.read_delay_s(principal.user):
+                await asyncio.sleep(delay_s)
+            elif read_bytes >= READ_BEFORE_YIELD_BYTES:
+                read_bytes = 0
                 await asyncio.sleep(0)
-            await self._until_room()
+            await self._wait_for_capacity()
 
-    async def _until_room(self) -> None:
+    async def _wait_for_capacity(self) -> None:
         """Wait while `REQUESTS_MAX` requests are in flight or the outbox is crowded.
 
         Each user has its own bound. This one covers all users of a service's connection together.
         """
         while len(self._requests) >= REQUESTS_MAX or self.outbox.is_crowded:
-            self._has_room.clear()
-            await self._has_room.wait()
+            self._has_capacity.clear()
+            await self._has_capacity.wait()
 
     async def _write(self) -> None:
         """Send queued frames as fast as the socket accepts them, then the close frame."""
         try:
-            await self._frames.run(self.outbox)
+            await self._frame_writer.run(self.outbox)
         except asyncio.CancelledError:
             # `close` cancels a send that may never return. The close frame doesn't wait for the socket.
             if self._closing is None:
@@ -198,8 +200,8 @@ class Connection:
 
     def send_heartbeat(self, now: float, interval_s: float) -> None:
         """Send a heartbeat if nothing was sent for `interval_s` seconds. `now` is the loop's time in seconds."""
-        if now - self._frames.sent_at >= interval_s:
-            self._frames.sent_at = now
+        if now - self._frame_writer.sent_at >= interval_s:
+            self._frame_writer.sent_at = now
             self.outbox.put(Heartbeat(now_ms()))
 
     def _on_overflow(self) -> None:
@@ -209,7 +211,7 @@ class Connection:
     def _on_expiring(self, expires_ms: int) -> None:
         self.outbox.put(AuthExpiring(rfc3339(expires_ms)))
 
-    def _on_ended(self, reason: str) -> None:
+    def _on_access_ended(self, reason: str) -> None:
         self.close(CloseCode.UNAUTHENTICATED, reason)
 
     def _on_invalid_frames(self) -> None:
@@ -225,11 +227,11 @@ class Connection:
             return
         self._closing = (code, reason)
         self.outbox.close()
-        if self._writer is not None:
-            self._writer.cancel()
+        if self._write_task is not None:
+            self._write_task.cancel()
 
     def close_when_drained(self, code: CloseCode, reason: str) -> None:
         """Close after all queued frames are sent. Does nothing if the connection is closing already."""
         if self._closing is None:
             self._closing = (code, reason)
-            self._frames.finish()
+            self._frame_writer.finish()

@@ -24,8 +24,8 @@ class FrameWriter:
         self._send = send
         self._idle: asyncio.Future[None] | None = None
         """The future that the task waits for while the outbox is empty."""
-        self._will_write = False
-        self._finishing = False
+        self._is_write_scheduled = False
+        self._is_finishing = False
         self._loop = asyncio.get_running_loop()
         self.sent_at = self._loop.time()
 
@@ -43,7 +43,7 @@ class FrameWriter:
         return True
 
     async def _wait(self) -> bool:
-        if self._finishing:
+        if self._is_finishing:
             return False
         self._idle = self._loop.create_future()
         await self._idle
@@ -51,22 +51,22 @@ class FrameWriter:
 
     def finish(self) -> None:
         """Let `run` return after the frames that are queued now."""
-        self._finishing = True
+        self._is_finishing = True
         self.wake()
 
     def wake(self) -> None:
         """Schedule a write in the loop's next step. It includes all frames that are queued until then."""
-        if self._idle is not None and not self._will_write:
-            self._will_write = True
+        if self._idle is not None and not self._is_write_scheduled:
+            self._is_write_scheduled = True
             self._loop.call_soon(self._write)
 
     def _write(self) -> None:
         """Write the frames that the socket accepts at once, then wake the task to send the rest."""
-        self._will_write = False
+        self._is_write_scheduled = False
         idle, socket = self._idle, self._socket
         if idle is None or idle.done():
             return
-        if socket is not None and not self._finishing:
+        if socket is not None and not self._is_finishing:
             outbox = self._outbox
             opcode = BINARY if outbox.codec.binary else TEXT
             for _ in range(WRITES_BEFORE_YIELD):

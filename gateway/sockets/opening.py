@@ -28,17 +28,17 @@ Receive = Callable[[], Awaitable[AsgiMessage]]
 Send = Callable[[AsgiMessage], Awaitable[None]]
 
 FIRST_FRAME_BYTES_MAX = 4096
-OPENING_TAKES_S = 0.002
+OPENING_COST_S = 0.002
 """The approximate loop time of one opening, including the handshake and the check of the credential."""
-OPENING_RESTS_MAX_S = 3.0
+OPENING_DELAY_MAX_S = 3.0
 
 
 class AcceptedSocket(NamedTuple):
-    """An accepted socket. `request` is the id of the `auth` frame that must still be answered, if it had one."""
+    """An accepted socket. `auth_id` is the id of the `auth` frame that must still be answered, if it had one."""
 
     codec: Codec
     principal: Principal
-    request: str | None
+    auth_id: str | None
 
 
 async def open_socket(
@@ -49,25 +49,25 @@ async def open_socket(
     Return None if the socket was refused, after sending the refusal, or if the client left before it sent `auth`.
     """
     try:
-        codec = _choose(services, scope)
+        codec = _negotiate_codec(services, scope)
         principal = await services.authenticator.authenticate_socket(scope["headers"], scope["query_string"])
         await permit.acquire(principal, origin.client_host(scope))
         if principal is not None and not principal.is_service:
             # A user that has used more than its share of the loop must not gain more by reconnecting.
-            services.limits.charge_loop_time(principal.user, OPENING_TAKES_S)
-            await asyncio.sleep(min(services.limits.read_delay_s(principal.user), OPENING_RESTS_MAX_S))
+            services.limits.charge_loop_time(principal.user, OPENING_COST_S)
+            await asyncio.sleep(min(services.limits.read_delay_s(principal.user), OPENING_DELAY_MAX_S))
     except ApiError as refused:
         services.telemetry.refusals.labels(refused.code).inc()
-        await _refuse(send, refused.body)
+        await _send_error_response(send, refused.body)
         return None
-    chosen = codec.subprotocol if scope["subprotocols"] else None
-    await send({"type": "websocket.accept", "subprotocol": chosen})
+    subprotocol = codec.subprotocol if scope["subprotocols"] else None
+    await send({"type": "websocket.accept", "subprotocol": subprotocol})
     if principal is not None:
         return AcceptedSocket(codec, principal, None)
     return await _wait_for_auth(services, permit, codec, receive, send)
 
 
-def _choose(services: Services, scope: Scope) -> Codec:
+def _negotiate_codec(services: Services, scope: Scope) -> Codec:
     """Check the opening and return the codec to use. Raises `ApiError`."""
     origin.check_host(scope["headers"], services.settings)
     origin.check_socket_origin(scope["headers"], services.settings)
@@ -84,7 +84,7 @@ def _choose(services: Services, scope: Scope) -> Codec:
     )
 
 
-async def _refuse(send: Send, body: ErrorBody) -> None:
+async def _send_error_response(send: Send, body: ErrorBody) -> None:
     status = CODES[body.code].http_status
     payload = JSON.encode({"error": body, "subprotocols": list(BY_SUBPROTOCOL)})
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(payload))]
@@ -117,8 +117,8 @@ async def _wait_for_auth(
         principal = await services.authenticator.authenticate_token(request.token)
         await permit.acquire(principal)
         return AcceptedSocket(codec, principal, request.id)
-    except FrameError as unreadable:
-        refused, request_id = unreadable.error, unreadable.id
+    except FrameError as invalid:
+        refused, request_id = invalid.error, invalid.id
     except ApiError as error:
         refused = error
     answer = codec.encode(p.ErrorAnswer(refused.body, request_id))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__
-from gateway.http.routes import SERVED
+from gateway.http.routes import SERVED_SUFFIXES
 from tests.client import client
 from tests.demo import expected
 from tests.gateway_process import clean_environment, until_ready
@@ -61,7 +61,7 @@ def test_the_wheel_has_what_runs_and_is_served(built: Path) -> None:
     assert {name.split("/")[0] for name in names} == {"gateway", "providers", "store"}
     page = {name for name in names if name.startswith("gateway/static/")}
     assert "gateway/static/vendor/marked.js" in page
-    assert {name for name in page if not name.endswith(SERVED)} == {"gateway/static/package.json"}
+    assert {name for name in page if not name.endswith(SERVED_SUFFIXES)} == {"gateway/static/package.json"}
 
 
 async def test_the_wheel_serves_the_page_and_a_turn(built: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ class FakeServer:
     ("arguments", "words"),
     [
         (["--store", "postgres://host"], "Unknown store"),
-        (["--store", "redis://:s3cret@127.0.0.1:1/0"], "can't be reached. Is Redis running at 127.0.0.1:1?"),
+        (["--store", "redis://:s3cret@127.0.0.1:1/0"], "can't be reached. Check that Redis runs at 127.0.0.1:1."),
         (["--store", f"sqlite:///{Path(__file__)}"], "test_serve.py"),
         (["--port", "{taken}"], "Choose another port with --port"),
     ],
@@ -75,4 +75,4 @@ def test_a_wrong_file_of_models_is_explained(
     with pytest.raises(SystemExit) as left:
         command.main(["--store", "sqlite:///:memory:", "--port", "0"])
     assert left.value.code == 2
-    assert capsys.readouterr().err == f"turnwire: {file}: models[0].colour: there is no such field.\n"
+    assert capsys.readouterr().err == f"turnwire: {file}: models[0].colour: unknown field. Remove it.\n"

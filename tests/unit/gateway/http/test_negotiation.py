@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from starlette.datastructures import Headers
 
-from gateway.http.negotiation import choose, last_event, prefers_async
+from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
 from gateway.http.responses import HttpError
 from gateway.protocol.errors import ApiError
 
@@ -28,14 +28,14 @@ OFFERED = ("application/json", "text/event-stream", "application/x-ndjson")
 )
 def test_the_best_of_what_is_accepted_is_chosen(accept: str | None, chosen: str) -> None:
     """By quality, the most specific range counting; of equals the first."""
-    assert choose(Headers({} if accept is None else {"accept": accept}), OFFERED) == chosen
+    assert negotiate_media_type(Headers({} if accept is None else {"accept": accept}), OFFERED) == chosen
 
 
 @pytest.mark.parametrize("accept", ["text/html", "text/event-stream;q=0", "application"])
 def test_who_accepts_nothing_of_it_is_refused(accept: str) -> None:
     """406, with what there would be."""
     with pytest.raises(HttpError) as refused:
-        choose(Headers({"accept": accept}), OFFERED)
+        negotiate_media_type(Headers({"accept": accept}), OFFERED)
     assert refused.value.status == 406
     assert "text/event-stream" in refused.value.body.message
 
@@ -51,22 +51,22 @@ def test_respond_async_is_a_preference(prefer: str, wanted: bool) -> None:
 
 def test_an_event_id_is_a_position() -> None:
     """Epoch and seq; without one, the start."""
-    assert last_event(Headers({"last-event-id": "1795247464000-7"})) == (1795247464000, 7)
-    assert last_event(Headers({})) == last_event(Headers({"last-event-id": " "})) == (0, 0)
+    assert parse_last_event_id(Headers({"last-event-id": "1795247464000-7"})) == (1795247464000, 7)
+    assert parse_last_event_id(Headers({})) == parse_last_event_id(Headers({"last-event-id": " "})) == (0, 0)
 
 
 @pytest.mark.parametrize("given", ["7", "a-b", "1-2-3", "-1-2", "1-", "\u0661-2", "1-" + "9" * 17])
 def test_what_is_no_event_id_is_refused(given: str) -> None:
     """Never taken for the start, which would send everything twice."""
     with pytest.raises(ApiError) as refused:
-        last_event(Headers(raw=[(b"last-event-id", given.encode("utf-8"))]))
+        parse_last_event_id(Headers(raw=[(b"last-event-id", given.encode("utf-8"))]))
     assert (refused.value.code, refused.value.body.path) == ("invalid_request", "Last-Event-ID")
 
 
 def test_what_nobody_sends_does_not_count() -> None:
     """A hundred ranges are looked at, and three hundred characters of each."""
-    assert choose(Headers({"accept": "text/html," * 99 + OFFERED[1]}), OFFERED) == OFFERED[1]
+    assert negotiate_media_type(Headers({"accept": "text/html," * 99 + OFFERED[1]}), OFFERED) == OFFERED[1]
     with pytest.raises(HttpError):
-        choose(Headers({"accept": "text/html," * 100 + OFFERED[1]}), OFFERED)
-    assert choose(Headers({"accept": OFFERED[1] + ";x=1" * 1000 + ";q=0"}), OFFERED) == OFFERED[1]
+        negotiate_media_type(Headers({"accept": "text/html," * 100 + OFFERED[1]}), OFFERED)
+    assert negotiate_media_type(Headers({"accept": OFFERED[1] + ";x=1" * 1000 + ";q=0"}), OFFERED) == OFFERED[1]
     assert not prefers_async(Headers({"prefer": "wait=1," * 200 + "respond-async"}))

@@ -26,7 +26,7 @@ def test_the_document_is_valid(auth: str) -> None:
     OpenAPIV31SpecValidator(document).validate()
     assert ("security" in document) is (auth != "none")
     assert all(
-        shown.get("security") == [] if operation.public else "security" not in shown
+        shown.get("security") == [] if operation.is_public else "security" not in shown
         for operation in OPERATIONS
         for shown in [document["paths"][operation.path][operation.method.lower()]]
     )

@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from gateway.http.operation import Answer, Operation, RequestContext
+from gateway.http.operation import Operation, RequestContext, ResponseSpec
 from gateway.identity import authenticator
 from tests.client import client
 from tests.credentials import KeyFile, bearer
 from tests.in_loop_server import serving
 
 
-async def serve(call: RequestContext) -> None:
+async def handler(context: RequestContext) -> None:
     """Nothing."""
 
 
 @pytest.mark.parametrize(("method", "has_body"), [("GET", False), ("DELETE", False), ("POST", True), ("PATCH", True)])
 def test_a_method_says_where_fields_stand(method: str, has_body: bool) -> None:
     """In the body of what makes or changes something, else in the query."""
-    row = Operation(method=method, path="/", summary="", serve=serve, answers=(Answer(description=""),))
+    row = Operation(method=method, path="/", summary="", handler=handler, responses=(ResponseSpec(description=""),))
     assert row.has_body is has_body
 
 

@@ -27,6 +27,6 @@ def test_an_address_and_method_are_one_operation() -> None:
 
 def test_what_is_public_is_no_one_s() -> None:
     """Nothing that belongs to a user is answered without a credential. For metrics a setting says who may read them."""
-    assert {operation.path for operation in OPERATIONS if operation.public} == {
+    assert {operation.path for operation in OPERATIONS if operation.is_public} == {
         *("/v1", "/health", "/ready", "/metrics")
     }

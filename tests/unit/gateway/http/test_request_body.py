@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 
 from gateway.http.request_body import (
-    ClientGone,
-    from_body,
-    from_query,
+    convert_request,
+    decode_body,
+    decode_query,
+    decode_start,
+    parse_query,
     read_body,
-    read_query,
-    start_from_body,
-    to_request,
 )
 from gateway.http.responses import HttpError
 from gateway.protocol import requests as p
@@ -53,7 +53,7 @@ async def test_a_body_that_is_too_large_is_refused() -> None:
 
 async def test_a_client_that_goes_meanwhile_is_not_answered() -> None:
     """There is nobody."""
-    with pytest.raises(ClientGone):
+    with pytest.raises(ClientDisconnect):
         await read_body(TYPED, receiving(b"{", gone=True), 10)
 
 
@@ -85,7 +85,7 @@ async def test_a_body_is_utf_8_as_it_stands(headers: dict[str, str], word: str) 
 
 def test_a_query_is_read() -> None:
     """Percents and pluses are decoded; an empty value is one."""
-    assert read_query(b"query=a%20b+%C3%A9&before=", ("query", "before")) == {"query": "a b é", "before": ""}
+    assert parse_query(b"query=a%20b+%C3%A9&before=", ("query", "before")) == {"query": "a b é", "before": ""}
 
 
 @pytest.mark.parametrize(
@@ -95,25 +95,25 @@ def test_a_query_is_read() -> None:
 def test_a_query_that_says_something_else_is_refused(query: bytes, path: str | None) -> None:
     """Unknown, twice, or not UTF-8."""
     with pytest.raises(ApiError) as refused:
-        read_query(query, ("before",))
+        parse_query(query, ("before",))
     assert (refused.value.code, refused.value.body.path) == ("invalid_request", path)
 
 
 def test_numbers_in_an_address_are_numbers() -> None:
     """They come as text; what is text stays so."""
-    request = from_query(p.ConversationMessages, {"conversation": "17"}, {"limit": "5", "before": "null"})
+    request = decode_query(p.ConversationMessages, {"conversation": "17"}, {"limit": "5", "before": "null"})
     assert request == p.ConversationMessages(conversation="17", limit=5, before="null")
     with pytest.raises(ApiError) as refused:
-        from_query(p.ConversationList, {}, {"limit": "201"})
+        decode_query(p.ConversationList, {}, {"limit": "201"})
     assert refused.value.body.path == "limit"
 
 
 def test_a_body_has_the_fields_that_its_path_has_not() -> None:
     """Numbers in it are numbers."""
-    request = from_body(p.ConversationUpdate, {"conversation": "c"}, b'{"title":"T"}', FIELDS)
+    request = decode_body(p.ConversationUpdate, {"conversation": "c"}, b'{"title":"T"}', FIELDS)
     assert request == p.ConversationUpdate(conversation="c", title="T")
-    assert from_body(p.ConversationCreate, {}, b"", FIELDS) == p.ConversationCreate()
-    assert from_body(p.ConversationCreate, {}, b'{"type":"conversation.create"}', FIELDS) == p.ConversationCreate()
+    assert decode_body(p.ConversationCreate, {}, b"", FIELDS) == p.ConversationCreate()
+    assert decode_body(p.ConversationCreate, {}, b'{"type":"conversation.create"}', FIELDS) == p.ConversationCreate()
 
 
 @pytest.mark.parametrize(
@@ -135,16 +135,16 @@ def test_a_body_has_the_fields_that_its_path_has_not() -> None:
 def test_a_body_is_refused_as_a_frame_would_be(body: bytes, code: str, path: str | None) -> None:
     """Unknown fields, wrong types, what can't be read, what is too deep."""
     with pytest.raises(ApiError) as refused:
-        from_body(p.ConversationUpdate, {"conversation": "c"}, body, FIELDS)
+        decode_body(p.ConversationUpdate, {"conversation": "c"}, body, FIELDS)
     assert (refused.value.code, refused.value.body.path) == (code, path)
 
 
 def test_a_start_may_have_a_large_input_only() -> None:
     """All else in it is as large as in a frame at most."""
     text = "x" * 100_000
-    assert start_from_body(b'{"input":"%b"}' % text.encode(), 1000).input == text
+    assert decode_start(b'{"input":"%b"}' % text.encode(), 1000).input == text
     with pytest.raises(HttpError) as refused:
-        start_from_body(b'{"input":"x","metadata":{"a":"%b"}}' % text.encode(), 1000)
+        decode_start(b'{"input":"x","metadata":{"a":"%b"}}' % text.encode(), 1000)
     assert refused.value.status == 413
 
 
@@ -161,12 +161,12 @@ def test_a_start_may_have_a_large_input_only() -> None:
 def test_a_start_is_refused_as_a_frame_would_be(body: bytes, code: str, path: str | None) -> None:
     """With the same codes and paths."""
     with pytest.raises(ApiError) as refused:
-        start_from_body(body, 10_000)
+        decode_start(body, 10_000)
     assert (refused.value.code, refused.value.body.path) == (code, path)
 
 
 def test_a_request_can_be_made_of_fields() -> None:
     """Checked like any other."""
-    assert to_request(p.TurnAttach, {"turn": "t", "epoch": 5, "after": 3}).after == 3
+    assert convert_request(p.TurnAttach, {"turn": "t", "epoch": 5, "after": 3}).after == 3
     with pytest.raises(ApiError):
-        to_request(p.TurnAttach, {"turn": "t" * 65})
+        convert_request(p.TurnAttach, {"turn": "t" * 65})

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from gateway.http.responses import PIECE_BYTES, Bytes, HttpError, Json, error_answer
+from gateway.http.responses import CHUNK_BYTES, BytesResponse, HttpError, JsonResponse, error_response
 from gateway.protocol.errors import CODES, ApiError, ErrorCode
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_an_error_has_the_status_of_the_table(code: ErrorCode) -> None:
     """And is never kept by a cache."""
-    answer = error_answer(ApiError(code))
+    answer = error_response(ApiError(code))
     assert answer.status_code == CODES[code].http_status
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers.get("www-authenticate") == ("Bearer" if answer.status_code == 401 else None)
@@ -22,18 +22,18 @@ def test_an_error_has_the_status_of_the_table(code: ErrorCode) -> None:
 @pytest.mark.parametrize(("retry_after_ms", "header"), [(None, None), (1, "1"), (1000, "1"), (1001, "2")])
 def test_an_error_says_when_to_come_back(retry_after_ms: int | None, header: str | None) -> None:
     """In whole seconds, never too early."""
-    answer = error_answer(ApiError("rate_limited", retry_after_ms=retry_after_ms))
+    answer = error_response(ApiError("rate_limited", retry_after_ms=retry_after_ms))
     assert answer.headers.get("retry-after") == header
 
 
 def test_http_s_own_refusals_keep_their_status() -> None:
     """With a code of the table in the body."""
-    assert (error_answer(HttpError(415, "No.")).status_code, HttpError(415, "No.").code) == (415, "invalid_request")
+    assert (error_response(HttpError(415, "No.")).status_code, HttpError(415, "No.").code) == (415, "invalid_request")
     assert HttpError(413, "No.").code == "too_large"
-    assert error_answer(HttpError(405, "No."), {"allow": "GET"}).headers["allow"] == "GET"
+    assert error_response(HttpError(405, "No."), {"allow": "GET"}).headers["allow"] == "GET"
 
 
-@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES])
 async def test_a_body_goes_in_pieces(size: int) -> None:
     """Each small, together the whole, the last one marked."""
     sent: list[Any] = []
@@ -41,14 +41,14 @@ async def test_a_body_goes_in_pieces(size: int) -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await Bytes(b"x" * size)({"type": "http"}, None, send)  # type: ignore[arg-type]
+    await BytesResponse(b"x" * size)({"type": "http"}, None, send)  # type: ignore[arg-type]
     bodies = [message["body"] for message in sent[1:]]
     assert b"".join(bodies) == b"x" * size
-    assert max(map(len, bodies)) <= PIECE_BYTES
+    assert max(map(len, bodies)) <= CHUNK_BYTES
     assert [message["more_body"] for message in sent[1:]] == [True] * (len(bodies) - 1) + [False]
     assert dict(sent[0]["headers"])[b"content-length"] == str(size).encode()
 
 
 def test_json_is_the_gateway_s_own() -> None:
     """The same encoder as on the socket."""
-    assert Json({"a": 1.5}).body == b'{"a":1.5}'
+    assert JsonResponse({"a": 1.5}).body == b'{"a":1.5}'

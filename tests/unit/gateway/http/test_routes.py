@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from gateway.http.routes import static_folder
+from gateway.http.routes import static_dir
 from tests.in_loop_server import InLoopServer, serving
 
 
@@ -73,7 +73,7 @@ def needed(folder: Path) -> set[str]:
 
 async def test_what_a_page_or_the_library_needs_is_served_and_nothing_else(http: httpx2.AsyncClient) -> None:
     """Each file of the folder, over HTTP: the pages', the client library's, and licences."""
-    folder = static_folder()
+    folder = static_dir()
     there = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     served = {name for name in there if (await http.get(f"/static/{name}")).status_code == 200}
     assert served == needed(folder)
@@ -85,7 +85,7 @@ async def test_what_somebody_leaves_among_them_is_not_served(tmp_path: Path, mon
     left = ["update.sh", "package-lock.json", "turnwire.js~", "turnwire.js.map", ".env", "turnwire.ts", "turnwire.db"]
     for name in [*left, "page.js"]:
         (tmp_path / name).write_text("?")
-    monkeypatch.setattr("gateway.http.routes.static_folder", lambda: tmp_path)
+    monkeypatch.setattr("gateway.http.routes.static_dir", lambda: tmp_path)
     async with serving() as server, httpx2.AsyncClient(base_url=server.url, trust_env=False) as http:
         status = {name: (await http.get(f"/static/{name}")).status_code for name in [*left, "page.js"]}
     assert status == {**dict.fromkeys(left, 404), "page.js": 200}
@@ -125,10 +125,10 @@ async def test_a_draining_instance_is_not_ready(http: httpx2.AsyncClient, server
 
 def test_the_page_is_found_in_a_package_or_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Inside the installed package where it is there, else beside it."""
-    assert (static_folder() / "index.html").is_file()
+    assert (static_dir() / "index.html").is_file()
     package = tmp_path / "gateway"
     (package / "static").mkdir(parents=True)
     monkeypatch.setattr("gateway.http.routes.__file__", str(package / "http" / "routes.py"))
-    assert static_folder() == package / "static"
+    assert static_dir() == package / "static"
     (package / "static").rmdir()
-    assert static_folder() == tmp_path / "static"
+    assert static_dir() == tmp_path / "static"

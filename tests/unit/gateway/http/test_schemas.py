@@ -6,7 +6,7 @@ from typing import get_args
 
 from msgspec import Struct
 
-from gateway.http.schemas import Schema, given, named_in, only, ref, schemas_of
+from gateway.http.schemas import Schema, ref, referenced_schemas, schemas_of, select_fields, without_null
 from gateway.protocol import requests as p
 from gateway.protocol.events import Message
 from gateway.protocol.plain_text import PLAIN
@@ -26,13 +26,13 @@ def test_schemas_hold_all_that_is_in_a_type() -> None:
 def test_patterns_are_those_of_ecma() -> None:
     """Whoever reads the document may not speak Python; defaults are JSON."""
     turn = schemas_of([p.TurnStart])["TurnStart"]["properties"]["turn"]
-    assert given(turn)["pattern"] == r"^[A-Za-z0-9_.\-]{1,64}$"
+    assert without_null(turn)["pattern"] == r"^[A-Za-z0-9_.\-]{1,64}$"
 
 
 def test_a_part_of_an_object_is_an_object() -> None:
     """What is required of it stays so."""
     schema = schemas_of([p.FeedbackPut])["FeedbackPut"]
-    body = only(schema, ("rating", "comment"))
+    body = select_fields(schema, ("rating", "comment"))
     assert (set(body["properties"]), body["required"]) == ({"rating", "comment"}, ["rating"])
     assert body["additionalProperties"] is False
 
@@ -41,9 +41,9 @@ def test_what_is_there_is_not_null() -> None:
     """In an address a value is absent or there; a default that says absent says nothing."""
     fields = schemas_of([p.ConversationList])["ConversationList"]["properties"]
     pattern = PLAIN.replace(r"\A", "^").replace(r"\Z", "$")
-    assert given(fields["before"]) == {"type": "string", "minLength": 1, "maxLength": 64, "pattern": pattern}
-    assert given(fields["limit"]) == fields["limit"]
-    assert given({"anyOf": [{"type": "integer"}, {"type": "string"}, {"type": "null"}], "default": None}) == {
+    assert without_null(fields["before"]) == {"type": "string", "minLength": 1, "maxLength": 64, "pattern": pattern}
+    assert without_null(fields["limit"]) == fields["limit"]
+    assert without_null({"anyOf": [{"type": "integer"}, {"type": "string"}, {"type": "null"}], "default": None}) == {
         "anyOf": [{"type": "integer"}, {"type": "string"}]
     }
 
@@ -56,4 +56,4 @@ def test_what_nobody_refers_to_is_left_out() -> None:
         "C": {"$ref": "#/components/schemas/D"},
         "D": {},
     }
-    assert set(named_in({"x": [{"$ref": "#/components/schemas/A"}]}, schemas)) == {"A", "B"}
+    assert set(referenced_schemas({"x": [{"$ref": "#/components/schemas/A"}]}, schemas)) == {"A", "B"}

@@ -20,8 +20,8 @@ from tests.in_process import SLOW, SteeredStore, eventually, open_services
 ANN = Principal(user="ann")
 
 
-def visit(services: Services, *, reads: bool = True) -> HttpSession:
-    return HttpSession(services, ANN, reads=reads)
+def visit(services: Services, *, is_streamed: bool = True) -> HttpSession:
+    return HttpSession(services, ANN, is_streamed=is_streamed)
 
 
 def start(**fields: Any) -> p.TurnStart:
@@ -33,15 +33,15 @@ async def test_it_asks_what_a_frame_would(services: Services) -> None:
     async with visit(services) as made:
         assert await made.handle(p.Ping(t=1)) == Pong(1)
         await made.handle(start())
-        assert await made.ask(p.TurnCancel(turn="t")) == Cancelled({"t": "cancelled"})
+        assert await made.handle(p.TurnCancel(turn="t")) == Cancelled({"t": "cancelled"})
         with pytest.raises(ApiError):
-            await made.ask(p.TurnGet(turn="unknown"))
+            await made.handle(p.TurnGet(turn="unknown"))
 
 
 async def test_it_takes_its_attachments_with_it(services: Services) -> None:
     """Law 8: when the request is over nobody is attached; the turn goes on."""
     async with visit(services) as made:
-        await made.ask(start())
+        await made.handle(start())
         stream = services.registry.get("ann", "t")
         assert stream is not None
         assert stream.is_attached
@@ -54,13 +54,13 @@ async def test_it_takes_its_attachments_with_it(services: Services) -> None:
 
 async def test_who_reads_nothing_is_not_bounded(services: Services) -> None:
     """A wait holds its place in the turn's stream, and no bytes."""
-    async with visit(services, reads=False) as made:
-        await made.ask(start(rate=0, tokens=60_000))
+    async with visit(services, is_streamed=False) as made:
+        await made.handle(start(rate=0, tokens=60_000))
         stream = services.registry.get("ann", "t")
         assert stream is not None
         await eventually(lambda: not stream.is_live)
         assert made.outbox.waiting_bytes > services.settings.outbox_bytes
-        assert made.leaving is None
+        assert made.stop_error is None
         made.send_heartbeat(1e12, 1)
         assert not made.outbox._answers
 
@@ -68,20 +68,20 @@ async def test_who_reads_nothing_is_not_bounded(services: Services) -> None:
 async def test_who_reads_too_slowly_is_interrupted(services: Services) -> None:
     """With a reason that says what to do."""
     async with visit(services) as made:
-        await made.ask(start(rate=0, tokens=60_000))
-        await eventually(lambda: made.leaving is not None)
-        assert made.leaving is not None
-        assert made.leaving.code == "rate_limited"
-        assert made.interrupted.is_set()
+        await made.handle(start(rate=0, tokens=60_000))
+        await eventually(lambda: made.stop_error is not None)
+        assert made.stop_error is not None
+        assert made.stop_error.code == "rate_limited"
+        assert made.aborted.is_set()
 
 
 async def test_a_drain_reaches_it(services: Services) -> None:
     """It is told to stop, and waited for."""
     async with visit(services) as made:
         closing = asyncio.get_running_loop().create_task(services.clients.close_all(5))
-        await asyncio.wait_for(made.changed.wait(), 5)
-        assert made.leaving is not None
-        assert made.leaving.code == "shutting_down"
+        await asyncio.wait_for(made.wakeup.wait(), 5)
+        assert made.stop_error is not None
+        assert made.stop_error.code == "shutting_down"
         made.close_when_drained(CloseCode.DRAINING, "again")
         assert not closing.done()
     await asyncio.wait_for(closing, 5)
@@ -95,7 +95,7 @@ async def test_silence_is_broken(services: Services) -> None:
         assert made.outbox.next_frame() is None
         made.send_heartbeat(now + 1.5, 1)
         assert b'"heartbeat"' in (made.outbox.next_frame() or b"")
-        made.sent()
+        made.record_sent()
         made.send_heartbeat(now + 2, 10)
         assert made.outbox.next_frame() is None
 
@@ -104,11 +104,11 @@ async def test_one_that_stays_counts_as_a_connection(steered: SteeredStore) -> N
     """For as long as it stays; a short one doesn't."""
     fields: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET, "user_connections": 1}
     async with open_services(steered, **fields) as services:
-        async with HttpSession(services, ANN, reads=True, host="192.0.2.1"):
+        async with HttpSession(services, ANN, is_streamed=True, host="192.0.2.1"):
             with pytest.raises(ApiError, match="connections of this user"):
-                await HttpSession(services, ANN, reads=True, host="192.0.2.2").__aenter__()
+                await HttpSession(services, ANN, is_streamed=True, host="192.0.2.2").__aenter__()
             async with visit(services):
                 pass
-        async with HttpSession(services, ANN, reads=True, host="192.0.2.1"):
+        async with HttpSession(services, ANN, is_streamed=True, host="192.0.2.1"):
             pass
         assert not services.limits.connections.holders

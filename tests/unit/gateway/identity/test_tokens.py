@@ -135,7 +135,7 @@ async def test_issuer_and_audience_are_checked() -> None:
         await refused(token(**{**good, **wrong}), **wanted)
 
 
-def unsigned(header: dict[str, Any], key: bytes | None = None) -> str:
+def without_signatures(header: dict[str, Any], key: bytes | None = None) -> str:
     """A token by hand, signed with HMAC if there is a key."""
 
     def part(value: bytes) -> str:
@@ -149,7 +149,7 @@ def unsigned(header: dict[str, Any], key: bytes | None = None) -> str:
 @pytest.mark.parametrize("name", ["none", "None", "NONE", "nOnE", ""])
 async def test_no_algorithm_is_no_signature(name: str) -> None:
     """`alg: none`, however it is written, with each kind of key."""
-    given = unsigned({"alg": name, "typ": "JWT"})
+    given = without_signatures({"alg": name, "typ": "JWT"})
     await refused(given)
     await refused(given, public_key=public_pem(private_key("ES256")))
 
@@ -158,7 +158,7 @@ async def test_a_public_key_is_no_secret() -> None:
     """HS256 keyed with the public key, which anybody has, is refused (key confusion)."""
     pem = public_pem(private_key("RS256"))
     for key in (pem, pem.strip()):
-        await refused(unsigned({"alg": "HS256", "typ": "JWT"}, key.encode()), public_key=pem)
+        await refused(without_signatures({"alg": "HS256", "typ": "JWT"}, key.encode()), public_key=pem)
 
 
 async def test_a_token_can_not_bring_its_own_key() -> None:
