@@ -11,7 +11,7 @@ from contextlib import suppress
 import msgspec
 import structlog
 
-from providers.retry.breaker import Breakers, Opened
+from providers.retry.breaker import Breakers, Opening
 from store.api import Store
 from store.records import StoreError
 
@@ -19,7 +19,7 @@ log = structlog.stdlib.get_logger("turnwire.breaker")
 
 REFRESH_S = 1.0
 
-_decode = msgspec.msgpack.Decoder(Opened).decode
+_decode = msgspec.msgpack.Decoder(Opening).decode
 
 
 class BreakerSync:
@@ -31,7 +31,7 @@ class BreakerSync:
         self._changed = asyncio.Event()
         breakers.on_change = self._changed.set
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Publish circuits that open here at once, and read those of other instances every second, until cancelled.
 
         Return at once if the store isn't shared.
@@ -41,7 +41,7 @@ class BreakerSync:
         while True:
             try:
                 await self._publish()
-                await self._look()
+                await self._refresh()
             except StoreError as error:
                 log.info("circuit breakers can't be synchronized", error=str(error))
             with suppress(TimeoutError):
@@ -50,17 +50,17 @@ class BreakerSync:
             self._changed.clear()
 
     async def _publish(self) -> None:
-        for name, opened in list(self._breakers.untold.items()):
-            await self._store.put_ephemeral(_key(name), msgspec.msgpack.encode(opened), opened.open_ms)
-            if self._breakers.untold.get(name) is opened:
-                del self._breakers.untold[name]
+        for name, opening in list(self._breakers.unshared.items()):
+            await self._store.put_ephemeral(_key(name), msgspec.msgpack.encode(opening), opening.open_ms)
+            if self._breakers.unshared.get(name) is opening:
+                del self._breakers.unshared[name]
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         names = self._breakers.names()
         if names:
-            notes = await self._store.get_ephemeral([_key(name) for name in names])
-            told = [None if note is None else _decode(note) for note in notes]
-            self._breakers.learn(zip(names, told, strict=True))
+            values = await self._store.get_ephemeral([_key(name) for name in names])
+            openings = [None if value is None else _decode(value) for value in values]
+            self._breakers.apply_shared(zip(names, openings, strict=True))
 
 
 def _key(name: str) -> str:

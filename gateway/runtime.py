@@ -75,7 +75,7 @@ class Runtime:
             self.writer.run(),
             self.leases.run(),
             self.reaper.run(),
-            self.circuits.keep(),
+            self.circuits.run(),
             run_sampling(self.services.registry, self.services.telemetry),
             self.services.limits.connections.run(),
             self.services.memory.run(),
@@ -187,4 +187,4 @@ async def _warm_up(services: Services, providers: Providers) -> None:
     if any(row.price_list and not missing for _, row, missing in services.catalog.providers()):
         await asyncio.to_thread(prices.load)
     await asyncio.sleep(SDKS_AFTER_S - PRICES_AFTER_S)
-    Thread(target=providers.warm, args=(services.runner.default_model,), daemon=True).start()
+    Thread(target=providers.preload, args=(services.runner.default_model,), daemon=True).start()

@@ -70,7 +70,7 @@ async def _check(catalog: Catalog, settings: Settings, model: str) -> list[str]:
     request = ChatRequest(model=route.model, messages=(message,), params=params)
     answer = _Answer()
     try:
-        await providers.of(route).answer(request, answer)
+        await providers.client(route).answer(request, answer)
     finally:
         await providers.aclose()
     if answer.first_s is not None:

@@ -11,14 +11,14 @@ from gateway import __version__
 from gateway.http.schemas import Schema, ref, schemas_of
 from gateway.protocol import requests as p
 from gateway.protocol.codec import BY_SUBPROTOCOL
-from gateway.protocol.events import Unasked
+from gateway.protocol.events import ServerEvent
 from gateway.protocol.results import RESULTS
 
 SUMMARY = (
     "Many chat turns over one WebSocket. docs/protocol.md is the specification; /openapi.json describes the HTTP API."
 )
 CHANNEL = {"$ref": "#/channels/socket"}
-EVENTS: tuple[type[Struct], ...] = get_args(Unasked)
+EVENTS: tuple[type[Struct], ...] = get_args(ServerEvent)
 
 
 @cache

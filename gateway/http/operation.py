@@ -21,7 +21,7 @@ from gateway.identity.principal import Principal
 from gateway.identity.principal import Scope as RequiredScope
 from gateway.protocol import requests as p
 from gateway.protocol.errors import ApiError
-from gateway.protocol.plain_text import PLAIN
+from gateway.protocol.plain_text import PLAIN_PATTERN
 from gateway.protocol.value_count import ValueCount
 from gateway.requests.services import Services
 
@@ -110,7 +110,7 @@ class RequestContext:
         return HttpSession(self.services, self.principal, is_streamed=is_streamed, host=host)
 
 
-Identifier = Annotated[str, Meta(min_length=1, max_length=1000, pattern=PLAIN)]
+Identifier = Annotated[str, Meta(min_length=1, max_length=1000, pattern=PLAIN_PATTERN)]
 
 
 class HeaderSpec(Struct, frozen=True):

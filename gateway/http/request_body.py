@@ -14,7 +14,7 @@ from starlette.types import Receive
 
 from gateway.http.responses import HttpError
 from gateway.protocol import requests as p
-from gateway.protocol.codec import JSON, check_free_values, refusal
+from gateway.protocol.codec import JSON, check_untyped_values, decode_error
 from gateway.protocol.errors import ApiError
 from gateway.protocol.value_count import SLICE_BYTES, ValueCount
 
@@ -121,9 +121,9 @@ def decode_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tup
     `fields` are the names that the body may have; an empty body has none of them.
     """
     try:
-        given = JSON.read(body) if body else {}
+        given = JSON.decode_any(body) if body else {}
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise refusal(error) from None
+        raise decode_error(error) from None
     if not isinstance(given, dict):
         raise ApiError("invalid_frame", "The body isn't a JSON object. Send one JSON object.")
     for name in given:
@@ -138,13 +138,13 @@ def decode_start(body: bytes, other_bytes_max: int) -> p.TurnStart:
     All but its input may take `other_bytes_max` bytes, as in a frame; the input may be larger.
     """
     try:
-        start = p.decode_request(body)
+        start = p.decode_turn_start(body)
         rest = msgspec.structs.replace(start, **_INPUT_FIELDS)
         if len(msgspec.json.encode(rest)) > other_bytes_max:
             raise HttpError(413, f"The body without its input is larger than {other_bytes_max} bytes. Send less.")
-        check_free_values(start)
+        check_untyped_values(start)
     except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
-        raise refusal(error) from None
+        raise decode_error(error) from None
     if start.id is not None or start.as_ is not None:
         name = "as" if start.id is None else "id"
         raise _unknown_field(name)
@@ -167,7 +167,7 @@ def convert_request(kind: type[R], given: dict[str, Any], *, strict: bool = True
     """
     try:
         request = msgspec.convert(given, kind, strict=strict)
-        check_free_values(request)  # type: ignore[arg-type]
+        check_untyped_values(request)  # type: ignore[arg-type]
     except (msgspec.ValidationError, RecursionError, ApiError) as error:
-        raise refusal(error) from None
+        raise decode_error(error) from None
     return request

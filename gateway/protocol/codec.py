@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.protocol.errors import ApiError
-from gateway.protocol.plain_text import PLAIN, is_plain
+from gateway.protocol.plain_text import PLAIN_PATTERN, is_plain
 from gateway.protocol.requests import DEPTH_MAX, ID_CHARS_MAX, USER_BYTES_MAX, AnyRequest, Ping, TurnStart
 
 # The range of MessagePack's integers. JSON alone could carry larger ones.
@@ -28,10 +28,10 @@ _REASON_CHARS_MAX = 500
 The message may quote a whole frame; these two parts are enough to explain the error.
 """
 # Values that only MessagePack has, keys that aren't strings, and JSON numbers that are out of every range.
-_FOREIGN = re.compile(r"got `(bytes|ext|datetime)`|got `\w+` - at `key` in |^Number out of range")
-_HALF_A_PAIR = re.compile(r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
-_UNSEEN = f"Expected `str` matching regex {PLAIN!r}"
-_MISSING = re.compile(r"Object missing required field `(\w{1,64})`")
+_UNSUPPORTED_VALUE = re.compile(r"got `(bytes|ext|datetime)`|got `\w+` - at `key` in |^Number out of range")
+_LONE_SURROGATE = re.compile(r"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
+_NOT_PLAIN = f"Expected `str` matching regex {PLAIN_PATTERN!r}"
+_MISSING_FIELD = re.compile(r"Object missing required field `(\w{1,64})`")
 
 
 class FrameError(Exception):
@@ -53,13 +53,16 @@ class _Envelope(Struct):
 
 
 class Codec:
-    """A codec for frames. `binary` says whether its frames use the binary WebSocket opcode."""
+    """A codec for frames. `binary` says whether its frames use the binary WebSocket opcode.
+
+    `decode_any` decodes any value, without a schema, and raises `msgspec.DecodeError`.
+    """
 
     __slots__ = (
-        "_decode_any",
         "_decode_envelope",
         "_decode_request",
         "binary",
+        "decode_any",
         "encode",
         "index",
         "name",
@@ -82,25 +85,21 @@ class Codec:
         self.encode = encode
         self._decode_request = decode_request
         self._decode_envelope = decode_envelope
-        self._decode_any = decode_any
+        self.decode_any = decode_any
 
     def decode(self, data: bytes | str) -> AnyRequest:
         """Decode a client's frame to a request. Raise `FrameError` if it can't be used."""
         try:
             request = self._decode_request(data)
-            check_free_values(request)
+            check_untyped_values(request)
         except (msgspec.DecodeError, RecursionError, UnicodeError, ApiError) as error:
             cause = RecursionError() if self._is_too_deep(data) else error
-            if not self.binary and _is_half_a_pair(str(error), str(data)):
+            if not self.binary and _is_lone_surrogate(str(error), str(data)):
                 cause = ApiError(
                     "invalid_frame", "The frame has half of a surrogate pair. Send complete Unicode characters."
                 )
-            raise FrameError(refusal(cause), *self._read_names(data)) from None
+            raise FrameError(decode_error(cause), *self._recover_ids(data)) from None
         return request
-
-    def read(self, data: bytes | str) -> Any:
-        """Decode any value, without a schema. Raise `msgspec.DecodeError` if it can't be decoded."""
-        return self._decode_any(data)
 
     def _is_too_deep(self, data: bytes | str) -> bool:
         """Return whether a refused frame is nested too deeply.
@@ -108,26 +107,26 @@ class Codec:
         That explains the refusal better than the first wrong type does.
         """
         try:
-            _check_value(self._decode_any(data), "", 1)
+            _check_value(self.decode_any(data), "", 1)
         except RecursionError:
             return True
         except (msgspec.DecodeError, UnicodeError, ApiError):
             return False
         return False
 
-    def _read_names(self, data: bytes | str) -> tuple[str | None, str | None]:
+    def _recover_ids(self, data: bytes | str) -> tuple[str | None, str | None]:
         try:
-            found = self._decode_envelope(data)
+            envelope = self._decode_envelope(data)
         except (msgspec.DecodeError, RecursionError, UnicodeError):
             return None, None
-        return _name(found.id, ID_CHARS_MAX), _name(found.user, USER_BYTES_MAX)
+        return _usable_id(envelope.id, ID_CHARS_MAX), _usable_id(envelope.user, USER_BYTES_MAX)
 
 
-def _name(found: object, chars_max: int) -> str | None:
-    return found if isinstance(found, str) and 0 < len(found) <= chars_max and is_plain(found) else None
+def _usable_id(value: object, chars_max: int) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= chars_max and is_plain(value) else None
 
 
-def refusal(error: Exception) -> ApiError:
+def decode_error(error: Exception) -> ApiError:
     """Return the API error for an error of decoding.
 
     It is "invalid_frame" if the frame is unreadable or has an unknown type or field, and "invalid_request" with the
@@ -137,23 +136,23 @@ def refusal(error: Exception) -> ApiError:
         return error
     if isinstance(error, RecursionError):
         return ApiError("invalid_frame", f"The frame is nested deeper than {DEPTH_MAX} levels. Flatten it.")
-    text = str(error).replace(_UNSEEN, "Control and format characters aren't allowed in a name")
+    text = str(error).replace(_NOT_PLAIN, "Control and format characters aren't allowed in a name")
     if len(text) > 2 * _REASON_CHARS_MAX:
         text = f"{text[:_REASON_CHARS_MAX]}…{text[-_REASON_CHARS_MAX:]}"
     if not isinstance(error, msgspec.ValidationError):
-        return ApiError("invalid_frame", f"The frame can't be decoded: {_shown(text)}. Send one map per frame.")
-    reason, path = _told(text)
-    missing = _MISSING.match(text)
+        return ApiError("invalid_frame", f"The frame can't be decoded: {_shorten(text)}. Send one map per frame.")
+    reason, path = _split_message(text)
+    missing = _MISSING_FIELD.match(text)
     if missing is not None:
         path = f"{path}.{missing.group(1)}" if path else missing.group(1)
-    if text.startswith("Object contains unknown field") or path in {"", "type"} or _FOREIGN.search(text):
+    if text.startswith("Object contains unknown field") or path in {"", "type"} or _UNSUPPORTED_VALUE.search(text):
         return ApiError(
             "invalid_frame", f"{reason}. Check the type and the field names against the protocol.", path=path or None
         )
     return ApiError("invalid_request", f"{reason}. Correct the field.", path=path)
 
 
-def _told(text: str) -> tuple[str, str]:
+def _split_message(text: str) -> tuple[str, str]:
     """Return msgspec's reason and the path, from a message like "Expected `int`, got `str` - at `$.a.b`".
 
     The path is empty if there is none. A name that msgspec quotes may look like a path.
@@ -161,23 +160,23 @@ def _told(text: str) -> tuple[str, str]:
     reason, _, where = text.rpartition(" - at `")
     where = where.removeprefix("key` in `")
     if not reason or not where.startswith("$") or not where.endswith("`"):
-        return _shown(text), ""
-    return _shown(reason), where[1:-1].removeprefix(".")
+        return _shorten(text), ""
+    return _shorten(reason), where[1:-1].removeprefix(".")
 
 
-def _is_half_a_pair(reason: str, data: str) -> bool:
+def _is_lone_surrogate(reason: str, data: str) -> bool:
     """Return whether half of a surrogate pair is why a JSON text was refused.
 
     If the half is right before the closing quote, msgspec reports a truncated text.
     """
-    return "surrogate" in reason or (reason == "Input data was truncated" and _HALF_A_PAIR.search(data) is not None)
+    return "surrogate" in reason or (reason == "Input data was truncated" and _LONE_SURROGATE.search(data) is not None)
 
 
-def _shown(reason: str) -> str:
+def _shorten(reason: str) -> str:
     return reason if len(reason) <= 160 else reason[:160] + "…"
 
 
-def check_free_values(request: AnyRequest) -> None:
+def check_untyped_values(request: AnyRequest) -> None:
     """Check values without a schema, and floats, by the rules that the typed decoder can't express.
 
     Raise `ApiError` if a value is wrong, and `RecursionError` if it is nested too deeply.

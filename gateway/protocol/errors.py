@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, get_args
 
 from msgspec import Struct
 
-from gateway.protocol.plain_text import escaped
+from gateway.protocol.plain_text import escape_invisible
 from providers.base import ErrorCode as ProviderErrorCode
 from providers.base import ProviderError, too_long
 
@@ -35,7 +35,7 @@ ErrorCode = (
 )
 
 
-class CodeFacts(NamedTuple):
+class ErrorSpec(NamedTuple):
     """The default message, retryability and HTTP status of an error code."""
 
     message: str
@@ -43,34 +43,34 @@ class CodeFacts(NamedTuple):
     http_status: int
 
 
-CODES: dict[ErrorCode, CodeFacts] = {
-    "invalid_frame": CodeFacts("Invalid frame. Check its type and fields against the protocol.", False, 400),
-    "invalid_request": CodeFacts("A field has an invalid value. Correct the field.", False, 400),
-    "unauthenticated": CodeFacts("The credential is missing or no longer valid. Sign in again.", False, 401),
-    "forbidden": CodeFacts("The credential doesn't allow this request. Use another credential.", False, 403),
-    "not_found": CodeFacts("Not found. Check the id.", False, 404),
-    "conflict": CodeFacts("This id was already used for a different request. Use a new id.", False, 409),
-    "gone": CodeFacts("The events of this turn are no longer kept. Read the stored message.", False, 410),
-    "busy": CodeFacts("The conversation has a running turn. Wait for it to end, or cancel it.", True, 409),
-    "too_large": CodeFacts("The request is too large. Send less.", False, 413),
-    "rate_limited": CodeFacts("Too many requests. Wait a moment, then try again.", True, 429),
-    "budget_exceeded": CodeFacts("The budget is used up. Try again after it is renewed.", False, 429),
-    "model_not_found": CodeFacts("Model not found. Send models.list to get the models.", False, 404),
-    "unsupported": CodeFacts(
+CODES: dict[ErrorCode, ErrorSpec] = {
+    "invalid_frame": ErrorSpec("Invalid frame. Check its type and fields against the protocol.", False, 400),
+    "invalid_request": ErrorSpec("A field has an invalid value. Correct the field.", False, 400),
+    "unauthenticated": ErrorSpec("The credential is missing or no longer valid. Sign in again.", False, 401),
+    "forbidden": ErrorSpec("The credential doesn't allow this request. Use another credential.", False, 403),
+    "not_found": ErrorSpec("Not found. Check the id.", False, 404),
+    "conflict": ErrorSpec("This id was already used for a different request. Use a new id.", False, 409),
+    "gone": ErrorSpec("The events of this turn are no longer kept. Read the stored message.", False, 410),
+    "busy": ErrorSpec("The conversation has a running turn. Wait for it to end, or cancel it.", True, 409),
+    "too_large": ErrorSpec("The request is too large. Send less.", False, 413),
+    "rate_limited": ErrorSpec("Too many requests. Wait a moment, then try again.", True, 429),
+    "budget_exceeded": ErrorSpec("The budget is used up. Try again after it is renewed.", False, 429),
+    "model_not_found": ErrorSpec("Model not found. Send models.list to get the models.", False, 404),
+    "unsupported": ErrorSpec(
         "The model doesn't support this request. Choose another model, or change the request.", False, 400
     ),
-    "context_length_exceeded": CodeFacts(too_long(), False, 400),
-    "content_filtered": CodeFacts("The provider's content filter refused the input. Rephrase it.", False, 400),
-    "upstream_auth": CodeFacts("The provider rejected the gateway's key. Ask the operator to check it.", False, 502),
-    "upstream_rate_limited": CodeFacts("The provider's rate limit is reached. Try again later.", True, 503),
-    "upstream_overloaded": CodeFacts("The provider is overloaded. Try again later.", True, 503),
-    "upstream_timeout": CodeFacts("The provider didn't respond in time. Try again.", True, 504),
-    "upstream_error": CodeFacts("The provider failed. Try again, or choose another model.", True, 502),
-    "upstream_incomplete": CodeFacts("The provider's answer ended too early. Try again.", True, 502),
-    "owner_lost": CodeFacts("The instance that ran this turn is gone. Start a new turn.", True, 503),
-    "store_unavailable": CodeFacts("The store can't be reached. Try again in a moment.", True, 503),
-    "shutting_down": CodeFacts("This instance is shutting down. Connect again.", True, 503),
-    "internal": CodeFacts("The gateway failed. Try again, and tell the operator if it keeps failing.", True, 500),
+    "context_length_exceeded": ErrorSpec(too_long(), False, 400),
+    "content_filtered": ErrorSpec("The provider's content filter refused the input. Rephrase it.", False, 400),
+    "upstream_auth": ErrorSpec("The provider rejected the gateway's key. Ask the operator to check it.", False, 502),
+    "upstream_rate_limited": ErrorSpec("The provider's rate limit is reached. Try again later.", True, 503),
+    "upstream_overloaded": ErrorSpec("The provider is overloaded. Try again later.", True, 503),
+    "upstream_timeout": ErrorSpec("The provider didn't respond in time. Try again.", True, 504),
+    "upstream_error": ErrorSpec("The provider failed. Try again, or choose another model.", True, 502),
+    "upstream_incomplete": ErrorSpec("The provider's answer ended too early. Try again.", True, 502),
+    "owner_lost": ErrorSpec("The instance that ran this turn is gone. Start a new turn.", True, 503),
+    "store_unavailable": ErrorSpec("The store can't be reached. Try again in a moment.", True, 503),
+    "shutting_down": ErrorSpec("This instance is shutting down. Connect again.", True, 503),
+    "internal": ErrorSpec("The gateway failed. Try again, and tell the operator if it keeps failing.", True, 500),
 }
 
 PROVIDER_CODES: frozenset[str] = frozenset(get_args(ProviderErrorCode))
@@ -118,11 +118,11 @@ class ApiError(Exception):
         path: str | None = None,
         stored_message: str | None = None,
     ) -> None:
-        facts = CODES[code]
+        spec = CODES[code]
         self.body = ErrorBody(
             code=code,
-            message=escaped((message or facts.message)[:MESSAGE_CHARS_MAX])[:MESSAGE_CHARS_MAX],
-            retryable=facts.retryable if retryable is None else retryable,
+            message=escape_invisible((message or spec.message)[:MESSAGE_CHARS_MAX])[:MESSAGE_CHARS_MAX],
+            retryable=spec.retryable if retryable is None else retryable,
             retry_after_ms=retry_after_ms,
             path=None if path is None else path[:PATH_CHARS_MAX],
             stored_message=stored_message,

@@ -5,7 +5,7 @@ Also the structs inside them: a message as clients see it, its cost and its timi
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -224,7 +224,7 @@ class GoingAway(Struct, frozen=True, tag_field="type", tag="going_away"):
     reconnect_after_ms: int
 
 
-Unasked = (
+ServerEvent = (
     TurnEvent
     | TurnDetached
     | Ready
@@ -235,4 +235,3 @@ Unasked = (
     | GoingAway
     | AuthExpiring
 )
-Payload = Unasked | dict[str, Any]

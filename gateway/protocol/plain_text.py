@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import re
 
-UNSEEN = (
+INVISIBLE_CHARS = (
     "\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
     "\u2060-\u206f\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0000-\U000e007f"
 )
 """The characters, for use inside the brackets of a pattern."""
 
-PLAIN = rf"\A[^{UNSEEN}]*\Z"
+PLAIN_PATTERN = rf"\A[^{INVISIBLE_CHARS}]*\Z"
 """A pattern of text without these characters. Surrogates (Cs) aren't in it, because every decoder refuses them."""
 
-_PLAIN = re.compile(PLAIN)
-_ESCAPED = re.compile(f"[{UNSEEN}\ud800-\udfff]")
+_PLAIN = re.compile(PLAIN_PATTERN)
+_ESCAPED = re.compile(f"[{INVISIBLE_CHARS}\ud800-\udfff]")
 
 
 def is_plain(text: str) -> bool:
@@ -26,7 +26,7 @@ def is_plain(text: str) -> bool:
     return _PLAIN.search(text) is not None
 
 
-def escaped(text: str) -> str:
+def escape_invisible(text: str) -> str:
     r"""Return `text` on one line, with these characters and surrogates escaped, as in `\x1b`, `\n` or `\u202e`."""
     if text.isprintable():
         return text

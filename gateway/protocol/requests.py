@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gateway.protocol.errors import ErrorBody
-from gateway.protocol.plain_text import PLAIN
-from providers.base import Params, Part, Role, Tool, ToolChoice
+from gateway.protocol.plain_text import PLAIN_PATTERN
+from providers.base import Params, Part, Role, TextPart, Tool, ToolChoice
 
 PROTOCOL = "turnwire.v1"
 FRAME_BYTES_OUT_MAX = 16_384
@@ -26,14 +26,14 @@ assert PIECE_BYTES_MAX + 512 + 2 * USER_BYTES_MAX < FRAME_BYTES_OUT_MAX, (
     "a piece, its envelope and `as` must fit a frame"
 )
 
-RequestId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern=PLAIN)]
+RequestId = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern=PLAIN_PATTERN)]
 TurnId = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.\-]{1,64}\Z")]
-Key = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern=PLAIN)]
-ModelId = Annotated[str, Meta(min_length=1, max_length=200, pattern=PLAIN)]
+Key = Annotated[str, Meta(min_length=1, max_length=ID_CHARS_MAX, pattern=PLAIN_PATTERN)]
+ModelId = Annotated[str, Meta(min_length=1, max_length=200, pattern=PLAIN_PATTERN)]
 Title = Annotated[str, Meta(max_length=300)]
 PageLimit = Annotated[int, Meta(ge=1, le=200)]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
-UserName = Annotated[str, Meta(min_length=1, max_length=USER_BYTES_MAX, pattern=PLAIN)]
+UserName = Annotated[str, Meta(min_length=1, max_length=USER_BYTES_MAX, pattern=PLAIN_PATTERN)]
 Metadata = dict[str, Any]
 
 
@@ -95,8 +95,15 @@ class TurnStart(Request, frozen=True, tag="turn.start"):
     on_disconnect: Literal["continue", "cancel"] = "continue"
     metadata: Metadata | None = None
 
+    @property
+    def input_parts(self) -> list[Part]:
+        """The input as parts. It has none if it is empty or absent."""
+        if isinstance(self.input, list):
+            return self.input
+        return [TextPart(self.input)] if self.input else []
 
-decode_request = msgspec.json.Decoder(TurnStart, float_hook=float).decode
+
+decode_turn_start = msgspec.json.Decoder(TurnStart, float_hook=float).decode
 
 
 class TurnCancel(Request, frozen=True, tag="turn.cancel"):

@@ -9,47 +9,59 @@ from collections.abc import Iterable, Sequence
 from gateway.protocol.errors import PATH_CHARS_MAX, ApiError
 from gateway.protocol.plain_text import is_plain
 from gateway.protocol.requests import InputMessage, TurnStart
+from gateway.protocol.value_count import too_many_items
 from providers.base import (
     ChatMessage,
     FilePart,
     ImagePart,
     Part,
     TextPart,
-    Tool,
     ToolCallPart,
     ToolName,
     ToolResultPart,
 )
 
-_ADDRESSES = ("https://", "http://", "data:", "/v1/messages/")
+_URL_PREFIXES = ("https://", "http://", "data:", "/v1/messages/")
 _IMAGE_DATA = re.compile(r"data:image/[\w.+-]{1,100};base64,")
-_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
+_JSON_TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 
 
-def check_content(request: TurnStart) -> None:
-    """Check that the request's parts have content and that its tools can be called.
+def check_start(request: TurnStart, items_max: int) -> None:
+    """Check that the fields of a `turn.start` fit together, that its parts have content and its tools can be called.
 
-    Raise `ApiError` "invalid_request" if not.
+    Raise `ApiError` "invalid_request" if not, or "too_large" if it has more than `items_max` messages, parts and tools.
     """
-    if isinstance(request.input, list):
-        _check_parts(request.input, "input")
-    for n, message in enumerate(request.messages or ()):
-        _check_parts(message.parts, f"messages[{n}].parts")
     messages = request.messages or []
-    if (call := _result_without_call(messages) or late_result(messages)) is not None:
+    items = len(messages) + sum(len(message.parts) for message in messages) + len(request.tools or ())
+    if items + (len(request.input) if isinstance(request.input, list) else 1) > items_max:
+        raise too_many_items(items_max)
+    if request.messages is not None:
+        for name in ("conversation", "parent", "input"):
+            if getattr(request, name) is not None:
+                raise ApiError(
+                    "invalid_request", f"`messages` and `{name}` can't be combined. Leave one of them out.", path=name
+                )
+        if not messages:
+            raise ApiError("invalid_request", "`messages` is empty. Send at least one message.", path="messages")
+    elif request.input is None and request.parent is None:
+        raise ApiError("invalid_request", "The turn has nothing to answer. Send `input` or `messages`.", path="input")
+    if request.parent is not None and request.conversation is None:
+        raise ApiError(
+            "invalid_request", "`parent` requires the `conversation` that it is in. Send both.", path="conversation"
+        )
+    if request.input is not None:
+        _check_parts(request.input_parts, "input")
+    for n, message in enumerate(messages):
+        _check_parts(message.parts, f"messages[{n}].parts")
+    if (call := _result_without_call(messages) or misplaced_result(messages)) is not None:
         raise unlinked_result(call, "Send the call in that message.", "messages")
-    _check_tools(request, request.tools or [])
+    _check_tools(request)
 
 
 def unlinked_result(call: str, action: str, path: str) -> ApiError:
     """Return the error for a tool result that doesn't directly follow its call. `action` says what to do."""
     message = f"The message before this tool result has no tool call {call[:80]}. {action}"
     return ApiError("invalid_request", message, path=path)
-
-
-def empty(path: str) -> ApiError:
-    """Return the error for an input, or a message, without content."""
-    return ApiError("invalid_request", f"`{path}` is empty. Send some text.", path=path)
 
 
 def _result_without_call(messages: Iterable[InputMessage]) -> str | None:
@@ -70,17 +82,17 @@ def linked_results(messages: Sequence[ChatMessage | InputMessage]) -> list[set[s
     That is right after the calls, before any other content.
     """
     linked: list[set[str]] = []
-    asked: set[str] = set()
+    open_calls: set[str] = set()
     for message in messages:
         if message.role == "assistant" and message.parts:
-            asked = {part.call for part in message.parts if isinstance(part, ToolCallPart)}
-        linked.append(asked & {part.call for part in message.parts if isinstance(part, ToolResultPart)})
+            open_calls = {part.call for part in message.parts if isinstance(part, ToolCallPart)}
+        linked.append(open_calls & {part.call for part in message.parts if isinstance(part, ToolResultPart)})
         if message.role != "assistant" and not all(isinstance(part, ToolResultPart) for part in message.parts):
-            asked = set()
+            open_calls = set()
     return linked
 
 
-def late_result(messages: Sequence[ChatMessage | InputMessage]) -> str | None:
+def misplaced_result(messages: Sequence[ChatMessage | InputMessage]) -> str | None:
     """Return the id of the first call whose result in the last message isn't right after the call; None if none."""
     if not messages:
         return None
@@ -91,7 +103,7 @@ def late_result(messages: Sequence[ChatMessage | InputMessage]) -> str | None:
 
 def _check_parts(parts: list[Part], path: str) -> None:
     if all(isinstance(part, TextPart) and not part.text for part in parts):
-        raise empty(path)
+        raise ApiError("invalid_request", f"`{path}` is empty. Send some text.", path=path)
     for n, part in enumerate(parts):
         if isinstance(part, ImagePart | FilePart):
             _check_data(part, f"{path}[{n}]")
@@ -122,23 +134,23 @@ def _check_data(part: ImagePart | FilePart, path: str) -> None:
             "Not an image: `media_type` must begin with image/. Correct it, or send a file part instead.",
             path=f"{path}.media_type",
         )
-    if part.url is not None and not part.url.startswith(_ADDRESSES):
+    if part.url is not None and not part.url.startswith(_URL_PREFIXES):
         raise ApiError("invalid_request", "Unsupported address in `url`. Send an https address.", path=f"{path}.url")
-    held, where = part.data, "data"
+    data, field = part.data, "data"
     if isinstance(part, ImagePart) and part.url is not None and part.url.startswith("data:"):
-        beginning = _IMAGE_DATA.match(part.url)
-        if beginning is None:
+        match = _IMAGE_DATA.match(part.url)
+        if match is None:
             raise ApiError(
                 "invalid_request",
                 "Not an image: `url` must be like data:image/png;base64,… with the image. Correct it, or send an https address.",
                 path=f"{path}.url",
             )
-        held, where = part.url[beginning.end() :], "url"
-    if held is not None and not _is_base64(held):
+        data, field = part.url[match.end() :], "url"
+    if data is not None and not _is_base64(data):
         raise ApiError(
             "invalid_request",
-            f"The data in `{where}` is empty or isn't base64. Encode the bytes as base64.",
-            path=f"{path}.{where}",
+            f"The data in `{field}` is empty or isn't base64. Encode the bytes as base64.",
+            path=f"{path}.{field}",
         )
 
 
@@ -149,7 +161,7 @@ def _is_base64(text: str) -> bool:
         return False
 
 
-def _schema_fault(schema: object, path: str) -> str | None:
+def _find_schema_error(schema: object, path: str) -> str | None:
     """Return the path of an error in a JSON schema, or None.
 
     Only errors that every provider would refuse are found.
@@ -166,15 +178,18 @@ def _schema_fault(schema: object, path: str) -> str | None:
         return f"{path}.required"
     kinds = schema.get("type", [])
     kinds = kinds if isinstance(kinds, list) else [kinds]
-    if not all(isinstance(kind, str) and kind.lower() in _TYPES for kind in kinds):
+    if not all(isinstance(kind, str) and kind.lower() in _JSON_TYPES for kind in kinds):
         return f"{path}.type"
     inner = [(value, f"{path}.properties.{name}") for name, value in properties.items()]
     if not isinstance(schema.get("items"), list | None):
         inner.append((schema["items"], f"{path}.items"))
-    return next((fault for value, where in inner if (fault := _schema_fault(value, where)) is not None), None)
+    return next(
+        (found for value, inner_path in inner if (found := _find_schema_error(value, inner_path)) is not None), None
+    )
 
 
-def _check_tools(request: TurnStart, tools: list[Tool]) -> None:
+def _check_tools(request: TurnStart) -> None:
+    tools = request.tools or []
     names = [tool.name for tool in tools]
     for n, tool in enumerate(tools):
         if tool.parameters and tool.parameters.get("type") != "object":
@@ -183,8 +198,8 @@ def _check_tools(request: TurnStart, tools: list[Tool]) -> None:
                 'The `parameters` of a tool must be a JSON schema of an object. Set its "type" to "object".',
                 path=f"tools[{n}].parameters",
             )
-        if (fault := _schema_fault(tool.parameters, f"tools[{n}].parameters")) is not None:
-            raise ApiError("invalid_request", "Invalid JSON schema. Correct this field.", path=fault)
+        if (error_path := _find_schema_error(tool.parameters, f"tools[{n}].parameters")) is not None:
+            raise ApiError("invalid_request", "Invalid JSON schema. Correct this field.", path=error_path)
         if tool.name in names[:n]:
             raise ApiError(
                 "invalid_request", f"Two tools have the name {tool.name}. Rename one of them.", path=f"tools[{n}].name"

@@ -29,7 +29,7 @@ class ValueCount:
 
     def __init__(self, items_max: int) -> None:
         self._items_max = items_max
-        self._left = items_max * COUNTED_PER_ITEM
+        self._remaining = items_max * COUNTED_PER_ITEM
         self._in_string = False
         self._escaped = False
 
@@ -38,7 +38,7 @@ class ValueCount:
 
         Raise `ApiError` "too_large" if the text has too many values.
         """
-        at, end, before = 0, len(piece), self._left
+        at, end, before = 0, len(piece), self._remaining
         if self._escaped:
             at, self._escaped = 1, False
         while at < end:
@@ -53,14 +53,17 @@ class ValueCount:
                 continue
             quote = piece.find(b'"', at)
             stop = end if quote < 0 else quote
-            self._left -= sum(piece.count(one, at, stop) for one in (b",", b"{", b"[")) + (quote >= 0)
+            self._remaining -= sum(piece.count(one, at, stop) for one in (b",", b"{", b"[")) + (quote >= 0)
             self._in_string = quote >= 0
             at = stop + 1
-            if self._left < 0:
-                raise ApiError("too_large", too_many(self._items_max))
-        return before - self._left > STEPS_PER_SLICE
+            if self._remaining < 0:
+                raise too_many_items(self._items_max)
+        return before - self._remaining > STEPS_PER_SLICE
 
 
-def too_many(items_max: int) -> str:
-    """Return the error message for a request with too many parts."""
-    return f"The request has more than {items_max} messages, parts and tools in total. Send fewer, or longer ones."
+def too_many_items(items_max: int) -> ApiError:
+    """Return the error for a request with too many messages, parts and tools."""
+    return ApiError(
+        "too_large",
+        f"The request has more than {items_max} messages, parts and tools in total. Send fewer, or longer ones.",
+    )

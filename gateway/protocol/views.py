@@ -14,15 +14,15 @@ from gateway.protocol.results import Conversation
 from providers.base import FilePart, ImagePart, Part, TextPart, Usage
 from store.records import ConversationRecord, Counters, MessageRecord
 
-NANO = 1_000_000_000
+NANOS_PER_USD = 1_000_000_000
 INPUT_TEXT_BYTES_MAX = 4096
 DATA_CHARS_MAX = 4096
 INPUT_BYTES_MAX = 8192
 TITLE_CHARS_MAX = 60
-LINE_CHARS_MAX = 4096
+TITLE_LINE_CHARS_MAX = 4096
 """How many characters, after leading whitespace, are searched for the first line of a text."""
 
-_PART_ADDRESS = re.compile(r"/v1/messages/([A-Za-z0-9_-]{1,64})/parts/(\d{1,6})")
+_PART_URL = re.compile(r"/v1/messages/([A-Za-z0-9_-]{1,64})/parts/(\d{1,6})")
 
 
 class MessageBody(Struct, frozen=True, omit_defaults=True):
@@ -44,16 +44,16 @@ def body_of(record: MessageRecord) -> MessageBody:
     return _decode_body(record.body)
 
 
-def message_view(record: MessageRecord, whole: list[Part] | None = None) -> Message:
+def message_view(record: MessageRecord, parts: list[Part] | None = None) -> Message:
     """Return a stored message as clients see it.
 
-    Large `data` is replaced by its URL, unless `whole` has all of the message's parts.
+    Large `data` is replaced by its URL, unless `parts` has all of the message's parts.
     """
-    body = body_of(record) if whole is None else MessageBody(whole)
+    body = body_of(record) if parts is None else MessageBody(parts)
     return Message(
         id=record.id,
         role=record.role,  # type: ignore[arg-type]
-        parts=whole if whole is not None else [_by_address(record.id, n, part) for n, part in enumerate(body.parts)],
+        parts=parts if parts is not None else [_with_url(record.id, n, part) for n, part in enumerate(body.parts)],
         parent=record.parent,
         created_at=rfc3339(record.created_ms),
         turn=record.turn,
@@ -71,14 +71,14 @@ def conversation_view(record: ConversationRecord) -> Conversation:
         title=record.title,
         system=UNSET if record.system is None else record.system,
         model=UNSET if record.model is None else record.model,
-        metadata=JSON.read(record.metadata),
+        metadata=JSON.decode_any(record.metadata),
         head=record.head,
         revision=record.revision,
         created_at=rfc3339(record.created_ms),
         updated_at=rfc3339(record.updated_ms),
         messages=record.messages,
         usage=usage_view(record.usage),
-        cost=cost_view(record.usage),
+        cost=cost_from_nano(record.usage.cost_nano),
     )
 
 
@@ -93,17 +93,12 @@ def usage_view(sums: Counters) -> Usage:
     )
 
 
-def cost_view(sums: Counters) -> Cost | None:
-    """Return the sums as a cost; None if nothing had a price."""
-    return money(sums.cost_nano)
-
-
-def money(nano: int | None) -> Cost | None:
+def cost_from_nano(nano: int | None) -> Cost | None:
     """Return billionths of a dollar as a cost: exact, with at least six decimals. None stays None."""
     if nano is None:
         return None
-    decimals = f"{nano % NANO:09d}"
-    return Cost(f"{nano // NANO}.{decimals[:6]}{decimals[6:].rstrip('0')}")
+    decimals = f"{nano % NANOS_PER_USD:09d}"
+    return Cost(f"{nano // NANOS_PER_USD}.{decimals[:6]}{decimals[6:].rstrip('0')}")
 
 
 def counters_of(usage: Usage | None, cost_nano: int | None) -> Counters:
@@ -144,18 +139,18 @@ def preview(message: Message) -> Message:
     return msgspec.structs.replace(message, parts=parts, truncated=truncated)
 
 
-def _by_address(message: str, number: int, part: Part) -> Part:
+def _with_url(message: str, number: int, part: Part) -> Part:
     if not isinstance(part, ImagePart | FilePart) or part.data is None or len(part.data) <= DATA_CHARS_MAX:
         return part
     return msgspec.structs.replace(part, data=None, url=f"/v1/messages/{message}/parts/{number}")
 
 
-def address_in(url: str) -> tuple[str, int] | None:
+def parse_part_url(url: str) -> tuple[str, int] | None:
     """Return the message id and the number of the part whose data is at this URL.
 
     Return None if it isn't a URL of this gateway.
     """
-    found = _PART_ADDRESS.fullmatch(url)
+    found = _PART_URL.fullmatch(url)
     return None if found is None else (found.group(1), int(found.group(2)))
 
 
@@ -169,6 +164,6 @@ def title_of(parts: list[Part]) -> str:
     """Return a first title: the first line of the first text, shortened; empty if there is no text."""
     for part in parts:
         if isinstance(part, TextPart) and part.text.strip():
-            line = " ".join(part.text.lstrip()[:LINE_CHARS_MAX].splitlines()[0].split())
+            line = " ".join(part.text.lstrip()[:TITLE_LINE_CHARS_MAX].splitlines()[0].split())
             return line if len(line) <= TITLE_CHARS_MAX else line[: TITLE_CHARS_MAX - 1].rstrip() + "…"
     return ""

@@ -19,7 +19,7 @@ import structlog
 from structlog.typing import EventDict, Processor
 
 from gateway.protocol.errors import ApiError
-from gateway.protocol.plain_text import escaped
+from gateway.protocol.plain_text import escape_invisible
 from providers.base import ProviderError
 from store.records import StoreError
 
@@ -43,12 +43,12 @@ _SHARED_PROCESSORS: list[Processor] = [
 ]
 
 
-def escape_invisible(_: Any, __: str, event: EventDict) -> EventDict:
+def escape_fields(_: Any, __: str, event: EventDict) -> EventDict:
     """Escape invisible characters in every field. Only a traceback keeps its line breaks."""
     lines = event.pop("exception", None)
     escaped_event = {name: _escape_value(value) for name, value in event.items()}
     if lines is not None:
-        escaped_event["exception"] = "\n".join(escaped(line) for line in lines)
+        escaped_event["exception"] = "\n".join(escape_invisible(line) for line in lines)
     return escaped_event
 
 
@@ -56,10 +56,10 @@ def _escape_value(value: Any) -> Any:
     if value is None or isinstance(value, int | float):
         return value
     if isinstance(value, dict):
-        return {escaped(str(name)): _escape_value(inner) for name, inner in value.items()}
+        return {escape_invisible(str(name)): _escape_value(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_escape_value(inner) for inner in value]
-    return escaped(value.rstrip("\n") if isinstance(value, str) else repr(value))
+    return escape_invisible(value.rstrip("\n") if isinstance(value, str) else repr(value))
 
 
 def configure_structlog() -> None:
@@ -142,7 +142,7 @@ def configure_logging(level: str, log_format: Literal["console", "json"]) -> Non
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*_SHARED_PROCESSORS, _drop_call_arguments],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, escape_invisible, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, escape_fields, renderer],
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)

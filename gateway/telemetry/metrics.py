@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.protocol.events import Timing
-from gateway.protocol.views import NANO
+from gateway.protocol.views import NANOS_PER_USD
 from providers.base import Usage
 
 OTHER = "other"
@@ -123,7 +123,7 @@ class Telemetry:
                 if tokens:
                     self.tokens.labels(kind, model).inc(tokens)
         if cost_nano:
-            self.cost.labels(model).inc(cost_nano / NANO)
+            self.cost.labels(model).inc(cost_nano / NANOS_PER_USD)
 
     def record_attachment(self, after: int, start: int, replayed_bytes: int) -> None:
         """Count an attachment to the events after the seq `start`; the client asked for those after `after`.

@@ -22,8 +22,8 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 async def keeping(store: SteeredStore, open_s: float = 30) -> AsyncIterator[Breakers]:
     """One instance's breakers, kept like the others'; one circuit that fails once is open."""
     breakers = Breakers(1, open_s)
-    breakers.of("openai:x")
-    chore = asyncio.get_running_loop().create_task(BreakerSync(store.as_store, breakers).keep())
+    breakers.get("openai:x")
+    chore = asyncio.get_running_loop().create_task(BreakerSync(store.as_store, breakers).run())
     try:
         yield breakers
     finally:
@@ -32,8 +32,8 @@ async def keeping(store: SteeredStore, open_s: float = 30) -> AsyncIterator[Brea
 
 
 def fail(breakers: Breakers) -> None:
-    breaker = breakers.of("openai:x")
-    breaker.failed("upstream_timeout", probe=breaker.acquire())
+    breaker = breakers.get("openai:x")
+    breaker.record_failure("upstream_timeout", probe=breaker.acquire())
 
 
 @asynccontextmanager
@@ -49,10 +49,10 @@ async def test_what_opens_here_is_open_there() -> None:
     """With what was wrong, and for as long."""
     async with two() as (_, one, other):
         fail(one)
-        await eventually(lambda: other.of("openai:x").opened)
-        opened = other.of("openai:x").opened
-        assert opened == one.of("openai:x").opened
-        assert 29 < other.of("openai:x").left_s <= 30
+        await eventually(lambda: other.get("openai:x").opening)
+        opened = other.get("openai:x").opening
+        assert opened == one.get("openai:x").opening
+        assert 29 < other.get("openai:x").wait_s <= 30
 
 
 async def test_it_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,9 +70,9 @@ async def test_every_instance_probes_for_itself() -> None:
     """When the note is gone it is half open everywhere; what one learns by its probe holds for that one."""
     async with two(open_s=0.2) as (_, one, other):
         fail(one)
-        await eventually(lambda: other.of("openai:x").opened)
-        await eventually(lambda: other.of("openai:x").left_s == 0)
-        assert other.of("openai:x").acquire()
+        await eventually(lambda: other.get("openai:x").opening)
+        await eventually(lambda: other.get("openai:x").wait_s == 0)
+        assert other.get("openai:x").acquire()
 
 
 async def test_a_store_that_is_away_costs_nothing() -> None:
@@ -81,15 +81,15 @@ async def test_a_store_that_is_away_costs_nothing() -> None:
         with here.failing("put_ephemeral"):
             fail(one)
             await eventually(lambda: here.calls.count("put_ephemeral") > 2)
-            assert one.of("openai:x").left_s > 29
-            assert other.of("openai:x").opened is None
-        await eventually(lambda: other.of("openai:x").opened)
-        await eventually(lambda: not one.untold)
+            assert one.get("openai:x").wait_s > 29
+            assert other.get("openai:x").opening is None
+        await eventually(lambda: other.get("openai:x").opening)
+        await eventually(lambda: not one.unshared)
 
 
 async def test_alone_there_is_nothing_to_share() -> None:
     """The embedded store isn't asked."""
     async with open_shared_store() as view:
         alone = SteeredStore(view().real)
-        await BreakerSync(alone.as_store, Breakers(1, 1)).keep()
+        await BreakerSync(alone.as_store, Breakers(1, 1)).run()
         assert alone.calls == []

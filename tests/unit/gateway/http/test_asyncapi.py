@@ -7,14 +7,14 @@ from typing import get_args
 
 from gateway.http.asyncapi import asyncapi
 from gateway.protocol import requests as p
-from gateway.protocol.events import Unasked
+from gateway.protocol.events import ServerEvent
 
 
 def test_every_frame_is_a_message() -> None:
     """Requests, their results, errors, pieces and events; it is JSON."""
     document = json.loads(json.dumps(asyncapi("127.0.0.1:8000")))
     requests = {str(kind.__struct_config__.tag) for kind in get_args(p.AnyRequest)}
-    events = {str(kind.__struct_config__.tag) for kind in get_args(Unasked)}
+    events = {str(kind.__struct_config__.tag) for kind in get_args(ServerEvent)}
     assert set(document["components"]["messages"]) == (
         requests | {f"{name}.result" for name in requests} | events | {"result.piece", "error"}
     )

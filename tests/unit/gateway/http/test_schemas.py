@@ -9,7 +9,7 @@ from msgspec import Struct
 from gateway.http.schemas import Schema, ref, referenced_schemas, schemas_of, select_fields, without_null
 from gateway.protocol import requests as p
 from gateway.protocol.events import Message
-from gateway.protocol.plain_text import PLAIN
+from gateway.protocol.plain_text import PLAIN_PATTERN
 from providers.base import Part
 
 PARTS: tuple[type[Struct], ...] = get_args(Part)
@@ -40,7 +40,7 @@ def test_a_part_of_an_object_is_an_object() -> None:
 def test_what_is_there_is_not_null() -> None:
     """In an address a value is absent or there; a default that says absent says nothing."""
     fields = schemas_of([p.ConversationList])["ConversationList"]["properties"]
-    pattern = PLAIN.replace(r"\A", "^").replace(r"\Z", "$")
+    pattern = PLAIN_PATTERN.replace(r"\A", "^").replace(r"\Z", "$")
     assert without_null(fields["before"]) == {"type": "string", "minLength": 1, "maxLength": 64, "pattern": pattern}
     assert without_null(fields["limit"]) == fields["limit"]
     assert without_null({"anyOf": [{"type": "integer"}, {"type": "string"}, {"type": "null"}], "default": None}) == {

@@ -12,6 +12,7 @@ from gateway.protocol.events import (
     Cost,
     Ending,
     Message,
+    ServerEvent,
     Timing,
     TurnCancelled,
     TurnCompleted,
@@ -19,7 +20,6 @@ from gateway.protocol.events import (
     TurnEvent,
     TurnReset,
     TurnStatus,
-    Unasked,
 )
 from providers.base import TextPart
 from tests.turn_events import TIMING, cancelled, completed, part, started
@@ -45,7 +45,7 @@ OTHERS = {
     "going_away": "reason deadline_ms reconnect_after_ms",
     "auth.expiring": "expires_at",
 }
-TYPES = {str(kind.__struct_config__.tag): kind for kind in get_args(Unasked)}
+TYPES = {str(kind.__struct_config__.tag): kind for kind in get_args(ServerEvent)}
 
 
 @pytest.mark.parametrize(("name", "fields"), [*TURN_EVENTS.items(), *OTHERS.items()])

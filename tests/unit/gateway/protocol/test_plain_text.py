@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocol.plain_text import PLAIN, UNSEEN, escaped, is_plain
+from gateway.protocol.plain_text import INVISIBLE_CHARS, PLAIN_PATTERN, escape_invisible, is_plain
 
 KINDS = {"Cc", "Cf", "Zl", "Zp"}
-FOUND = re.compile(f"[{UNSEEN}]")
+FOUND = re.compile(f"[{INVISIBLE_CHARS}]")
 
 
 def test_the_class_is_unicode_s() -> None:
@@ -28,7 +28,7 @@ def test_the_class_is_unicode_s() -> None:
 def test_what_can_be_seen_stays(text: str) -> None:
     """In any language."""
     assert is_plain(text)
-    assert escaped(text) == text
+    assert escape_invisible(text) == text
 
 
 @pytest.mark.parametrize(
@@ -46,21 +46,21 @@ def test_what_can_be_seen_stays(text: str) -> None:
 )
 def test_what_can_not_be_seen_is_shown(text: str, shown: str) -> None:
     """By its number; whatever is beside it stays. It is no name."""
-    assert escaped(text) == shown
+    assert escape_invisible(text) == shown
     assert not is_plain(text)
-    assert re.search(PLAIN, f"a{text}\n") is None
+    assert re.search(PLAIN_PATTERN, f"a{text}\n") is None
 
 
 def test_half_a_character_is_shown_too() -> None:
     """Nobody could write it."""
-    assert escaped("a\ud800b\n") == r"a\ud800b\n"
+    assert escape_invisible("a\ud800b\n") == r"a\ud800b\n"
 
 
 @given(st.text(st.characters(categories=("Cc", "Cf", "Cs", "Zl", "Zp", "L", "P", "Zs")), max_size=30))
 def test_nothing_unseen_is_left(text: str) -> None:
     """Whatever the text, it is one line of what can be seen; a second time changes nothing."""
-    shown = escaped(text)
+    shown = escape_invisible(text)
     assert is_plain(shown)
     assert len(shown.splitlines()) <= 1
     shown.encode()
-    assert escaped(shown) == shown
+    assert escape_invisible(shown) == shown

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
-from gateway.protocol.validation import check_content
+from gateway.protocol.validation import check_start
 
 TYPED = {"type": "object"}
 TOOL = {"name": "clock", "parameters": {"type": "object"}}
@@ -35,8 +35,9 @@ def image(url: str) -> dict[str, str]:
 
 
 def start(**fields: Any) -> TurnStart:
-    """A request with these fields."""
-    return msgspec.convert({"type": "turn.start", **fields}, TurnStart)
+    """A request with these fields, and with an input if it has no messages."""
+    content = {} if "messages" in fields else {"input": "x"}
+    return msgspec.convert({"type": "turn.start", **content, **fields}, TurnStart)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def start(**fields: Any) -> TurnStart:
 def test_what_cant_be_meant_is_refused(fields: dict[str, Any], path: str) -> None:
     """A part without content and a tool that can't be called are named by their path."""
     with pytest.raises(ApiError) as refused:
-        check_content(start(**fields))
+        check_start(start(**fields), 1000)
     assert (refused.value.code, refused.value.body.path) == ("invalid_request", path)
 
 
@@ -113,4 +114,4 @@ def test_what_cant_be_meant_is_refused(fields: dict[str, Any], path: str) -> Non
 )
 def test_what_can_be_meant_passes(fields: dict[str, Any]) -> None:
     """Everything that a provider may be asked passes."""
-    check_content(start(**fields))
+    check_start(start(**fields), 1000)

@@ -13,13 +13,13 @@ from gateway.protocol.requests import FRAME_BYTES_OUT_MAX
 from gateway.protocol.views import (
     INPUT_TEXT_BYTES_MAX,
     MessageBody,
-    address_in,
     body_of,
     conversation_view,
-    cost_view,
+    cost_from_nano,
     counters_of,
     encode_body,
     message_view,
+    parse_part_url,
     preview,
     title_of,
     usage_view,
@@ -152,12 +152,12 @@ def test_a_first_title_is_the_first_line_of_the_first_text(parts: list[Part], ti
 )
 def test_money_is_decimal_text(nano: int, amount: str) -> None:
     """Exact, with at least six decimals; never a float."""
-    assert cost_view(Counters(cost_nano=nano)) == Cost(amount, "USD")
+    assert cost_from_nano(nano) == Cost(amount, "USD")
 
 
 def test_what_was_not_priced_has_no_cost() -> None:
     """Null where no price is known, which isn't nothing."""
-    assert cost_view(Counters()) is None
+    assert cost_from_nano(None) is None
 
 
 def test_usage_goes_in_and_out() -> None:
@@ -196,7 +196,7 @@ def test_large_data_is_shown_by_its_address() -> None:
     )
     shown = message_view(record).parts
     assert shown == [small, FilePart("text/plain", url="/v1/messages/m_1/parts/1", name="a")]
-    assert address_in("/v1/messages/m_1/parts/1") == ("m_1", 1)
+    assert parse_part_url("/v1/messages/m_1/parts/1") == ("m_1", 1)
     assert message_view(record, [small, large]).parts == [small, large]
 
 
@@ -205,7 +205,7 @@ def test_large_data_is_shown_by_its_address() -> None:
 )
 def test_other_addresses_are_left_alone(url: str) -> None:
     """Only the gateway's own path names its data."""
-    assert address_in(url) is None
+    assert parse_part_url(url) is None
 
 
 def test_a_conversation_shows_system_and_model_where_it_has_them() -> None:
