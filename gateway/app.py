@@ -15,7 +15,7 @@ from gateway.http.routes import SecurityMiddleware, handle_not_found, routes, wi
 from gateway.identity.authenticator import Authenticator
 from gateway.limits.fair_queue import WAITERS_MAX, queue_calls
 from gateway.requests.services import Services
-from gateway.runtime import Runtime, wire
+from gateway.runtime import Runtime, create_runtime
 from gateway.settings import Settings
 from gateway.sockets.endpoint import WebSocketEndpoint
 from gateway.telemetry.measured_store import measure_calls
@@ -48,7 +48,7 @@ class Gateway:
         )
         self._authenticator = Authenticator(settings, self.store)
         self._store_open = False
-        self._wired: Runtime | None = None
+        self._runtime: Runtime | None = None
         starlette = Starlette(
             routes=[WebSocketRoute("/ws", WebSocketEndpoint()), *routes(settings)],
             lifespan=self._lifespan,
@@ -61,8 +61,8 @@ class Gateway:
     @property
     def services(self) -> Services:
         """The services that the lifespan has created."""
-        assert self._wired is not None, "the lifespan has not begun"
-        return self._wired.services
+        assert self._runtime is not None, "the lifespan has not begun"
+        return self._runtime.services
 
     async def open_store(self) -> None:
         """Open the store if it isn't open. Raises `StoreError`.
@@ -80,7 +80,7 @@ class Gateway:
         await self.open_store()
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._wired = wire(
+                self._runtime = create_runtime(
                     settings,
                     self.store,
                     self.catalog,
@@ -90,12 +90,12 @@ class Gateway:
                     self.telemetry,
                     self._tracing,
                 )
-                background_tasks = [tasks.create_task(chore) for chore in self._wired.background_tasks()]
-                await self._wired.begin()
+                background_tasks = [tasks.create_task(coroutine) for coroutine in self._runtime.background_tasks()]
+                await self._runtime.start()
                 yield {"services": self.services}
                 await self.services.runner.drain(0)
-                for chore in background_tasks:
-                    chore.cancel()
+                for coroutine in background_tasks:
+                    coroutine.cancel()
         finally:
             await providers.aclose()
             if self._tracing is not None:

@@ -20,20 +20,20 @@ T = TypeVar("T")
 LARGE_BYTES = 256 * 1024
 """Up to this size, the work takes hardly longer than a switch to the thread and back."""
 
-_THREAD = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-large")
-_LONG = ("text", "arguments", "output", "data")
+_EXECUTOR = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-large")
+_LONG_FIELDS = ("text", "arguments", "output", "data")
 
 
-async def aside(size: int, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Return the result of `work`. Run it in the thread if `size`, in bytes, is above `LARGE_BYTES`, else at once."""
-    if size <= LARGE_BYTES:
+async def offload(size_bytes: int, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return the result of `work`. Run it in the thread if `size_bytes` is above `LARGE_BYTES`, else at once."""
+    if size_bytes <= LARGE_BYTES:
         return work(*args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(_THREAD, partial(work, *args, **kwargs))
+    return await asyncio.get_running_loop().run_in_executor(_EXECUTOR, partial(work, *args, **kwargs))
 
 
-def size_of(chat_request: ChatRequest) -> int:
+def request_chars(chat_request: ChatRequest) -> int:
     """Return the number of characters in a provider request."""
     parts = [part for message in chat_request.messages for part in message.parts]
     return len(chat_request.system or "") + sum(
-        len(getattr(part, name, None) or "") for part in parts for name in _LONG
+        len(getattr(part, name, None) or "") for part in parts for name in _LONG_FIELDS
     )

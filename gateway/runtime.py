@@ -52,37 +52,39 @@ _decode_cancel_request = msgspec.msgpack.Decoder(tuple[str, str]).decode
 
 @dataclass(slots=True)
 class Runtime:
-    """The parts of a gateway. Start the `background_tasks`, then call `begin` before anything is served."""
+    """The parts of a gateway. Start the `background_tasks`, then call `start` before anything is served."""
 
     services: Services
     writer: LogWriter
     leases: Leases
     reaper: Reaper
-    circuits: BreakerSync
+    breaker_sync: BreakerSync
     providers: Providers
 
-    async def begin(self) -> None:
+    async def start(self) -> None:
         """Subscribe to the messages that other instances send to this one. Raises `StoreError`."""
         await self.services.store.subscribe(instance_channel(self.services.instance))
 
     def background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         """Return the coroutines to run in the background until they are cancelled."""
         rate_limiter = self.services.limits.rate_limiter
-        paced = [rate_limiter.run(self.services.store, self.writer.is_reachable)] if rate_limiter is not None else []
+        rate_limits = (
+            [rate_limiter.run(self.services.store, self.writer.is_reachable)] if rate_limiter is not None else []
+        )
         return [
-            *paced,
+            *rate_limits,
             self.services.clients.run_heartbeats(),
             self.writer.run(),
             self.leases.run(),
             self.reaper.run(),
-            self.circuits.run(),
+            self.breaker_sync.run(),
             run_sampling(self.services.registry, self.services.telemetry),
             self.services.limits.connections.run(),
             self.services.memory.run(),
             _warm_up(self.services, self.providers),
             self.services.mirrors.run(),
             *self.services.authenticator.background_tasks(),
-            self.services.store.run_pubsub(self._deliver, self._look_again),
+            self.services.store.run_pubsub(self._deliver, self._resync),
         ]
 
     def _deliver(self, channel: str, payload: bytes) -> None:
@@ -94,12 +96,12 @@ class Runtime:
         else:
             self.services.cancellation.on_cancel_requested(*_decode_cancel_request(payload))
 
-    def _look_again(self) -> None:
+    def _resync(self) -> None:
         self.services.mirrors.schedule_read()
         self.services.subscriptions.resync()
 
 
-def wire(
+def create_runtime(
     settings: Settings,
     store: Store,
     catalog: Catalog,
@@ -113,7 +115,7 @@ def wire(
 
     clients = ClientRegistry(telemetry, settings.heartbeat_s)
 
-    def on_state(reachable: bool) -> None:
+    def on_reachable_changed(reachable: bool) -> None:
         clients.set_durability(Durability("ok" if reachable else "degraded"))
         if not reachable:
             telemetry.store_degradations.inc()
@@ -129,7 +131,7 @@ def wire(
             breaker_open_s=settings.breaker_open_s,
         ),
     )
-    writer = LogWriter(store, settings.flush_ms / 1000, on_state, tasks)
+    writer = LogWriter(store, settings.flush_ms / 1000, on_reachable_changed, tasks)
     leases = Leases(instance, writer)
     mirrors = Mirrors(instance)
     runner = TurnRunner(instance, client, writer, leases, mirrors)
@@ -157,13 +159,13 @@ def wire(
         telemetry,
         clients,
     )
-    telemetry.register_gauges(lambda: _live(services, writer))
+    telemetry.register_gauges(lambda: _live_gauges(services, writer))
     return Runtime(
         services, writer, leases, Reaper(instance, writer, takeover), BreakerSync(store, client.breakers), providers
     )
 
 
-def _live(services: Services, writer: LogWriter) -> list[Metric]:
+def _live_gauges(services: Services, writer: LogWriter) -> list[Metric]:
     """Return the gauges with their current values."""
     label = services.telemetry.model_label
     turns = Counter((shown_status(one.state), label(one.model)) for one in services.registry.live() if one.is_owned)

@@ -10,14 +10,14 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 
-def read_secret(given: str) -> str:
-    """Return `given`, or the first line of the file if it is `@FILE`.
+def read_secret(value: str) -> str:
+    """Return `value`, or the first line of the file if it is `@FILE`.
 
     Raises `ValueError` if the file can't be used; the message contains nothing from the file.
     """
-    if not given.startswith("@"):
-        return given
-    path = given[1:]
+    if not value.startswith("@"):
+        return value
+    path = value[1:]
     try:
         with open(path, encoding="utf-8") as file:
             line = file.readline().strip()

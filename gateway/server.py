@@ -18,7 +18,7 @@ GRACEFUL_SHUTDOWN_S = 5
 BACKLOG = 2048
 GC_THRESHOLDS = (20_000, 5, 5)
 """Collections free little and delay tokens, so they are rare, but not so rare that garbage piles up."""
-SWITCH_S = 0.001
+SWITCH_INTERVAL_S = 0.001
 """The longest wait of the loop for a thread that runs Python code: the embedded store's, or that for large bodies."""
 
 
@@ -35,7 +35,7 @@ class Server(UvicornServer):
         await self._gateway.open_store()
         await super().startup(sockets)
         if self.started:
-            _collect_rarely()
+            _tune_interpreter()
             self._on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -46,35 +46,29 @@ class Server(UvicornServer):
         self._captured_signals.clear()
 
 
-def _collect_rarely() -> None:
+def _tune_interpreter() -> None:
     """Make garbage collections rare, and exclude imported objects from them, because these live as long as the process.
 
-    Also set the thread switch interval to `SWITCH_S`.
+    Also set the thread switch interval to `SWITCH_INTERVAL_S`.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
-    sys.setswitchinterval(SWITCH_S)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises `OSError`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 def ready_line(gateway: Gateway, port: int) -> str:
     """Return the startup line: the page's URL, the providers that have keys, and how clients authenticate."""
     settings = gateway.settings.model_copy(update={"port": port})
     catalog = gateway.catalog
-    keyed = sorted(
+    configured = sorted(
         {
             name.partition(":")[0]
             for name, row, needs in catalog.providers()
             if row.keys and not needs and (catalog.endpoint(name).api_keys or not row.key_optional)
         }
     )
-    keys = f"keys for {', '.join(keyed)}" if keyed else "no provider keys, the demo model needs none"
+    keys = f"keys for {', '.join(configured)}" if configured else "no provider keys, the demo model needs none"
     access = f"auth by {settings.auth}"
     if settings.auth == "none":
         access = "auth is off (loopback only)" if settings.loopback_only else "AUTH IS OFF, AND THE NETWORK HAS ACCESS"

@@ -151,41 +151,41 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _not_from_kubernetes(cls, given: dict[str, object]) -> dict[str, object]:
+    def _drop_kubernetes_port(cls, values: dict[str, object]) -> dict[str, object]:
         """Drop REDIS_PORT=tcp://…, which Kubernetes sets for a service called redis and isn't meant for the gateway."""
         return {
             name: value
-            for name, value in given.items()
+            for name, value in values.items()
             if name.lower() != "redis_port" or not str(value).startswith("tcp://")
         }
 
     @field_validator("jwt_algorithms", "trusted_proxies", mode="before")
     @classmethod
-    def _split(cls, given: object) -> object:
+    def _split(cls, value: object) -> object:
         """Split the comma-separated value of a variable."""
-        return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _check_proxies(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_proxies(cls, values: tuple[str, ...]) -> tuple[str, ...]:
         """Raise `ValueError` for a network of all addresses: if all are trusted, no client address is left."""
-        for name in given:
+        for name in values:
             if not ip_network(name).prefixlen:
                 raise ValueError(f"{name} includes every address; list only your proxies")
-        return given
+        return values
 
     @field_validator("allowed_origins", mode="before")
     @classmethod
-    def _split_origins(cls, given: object) -> object:
+    def _split_origins(cls, value: object) -> object:
         """Split the comma-separated origins of a variable, and remove trailing slashes."""
-        if not isinstance(given, str):
-            return given
-        return tuple(origin.strip().rstrip("/") for origin in given.split(",") if origin.strip())
+        if not isinstance(value, str):
+            return value
+        return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
 
     @model_validator(mode="after")
     def _check_credentials(self) -> Self:
         """Check that `auth` has the keys it needs and that no key is set without effect. Raises `ValueError`."""
-        jwt = _one_of({name: getattr(self, f"jwt_{name}") for name in TOKEN_KEYS}, "TURNWIRE_JWT_")
+        jwt = _has_one({name: getattr(self, f"jwt_{name}") for name in TOKEN_KEYS}, "TURNWIRE_JWT_")
         if "jwt" in self.auth and not jwt:
             raise ValueError(
                 "TURNWIRE_AUTH=jwt requires a key. Set TURNWIRE_JWT_SECRET, TURNWIRE_JWT_PUBLIC_KEY or TURNWIRE_JWT_JWKS_URL"
@@ -199,7 +199,7 @@ class Settings(BaseSettings):
                 "TURNWIRE_AUTH=keys and TURNWIRE_API_KEYS, the file with the keys, require each other. Set both, or neither"
             )
         named = {name: getattr(self, f"identity_{name}") for name in TOKEN_KEYS}
-        if _one_of(named, "TURNWIRE_IDENTITY_") and self.auth == "none":
+        if _has_one(named, "TURNWIRE_IDENTITY_") and self.auth == "none":
             raise ValueError(
                 "a key for X-Turnwire-Identity is set (TURNWIRE_IDENTITY_…), but auth is off. Set TURNWIRE_AUTH, or unset the key"
             )
@@ -236,19 +236,19 @@ class Settings(BaseSettings):
     @property
     def identity_settings(self) -> TokenSettings | None:
         """The rules for checking the tokens by which a service names its user; None if no key for them is set."""
-        given = (self.identity_secret, self.identity_public_key, self.identity_jwks_url)
-        if given == (None, None, None):
+        values = (self.identity_secret, self.identity_public_key, self.identity_jwks_url)
+        if values == (None, None, None):
             return None
         issuer, audience = self.identity_issuer, self.identity_audience
-        return TokenSettings("TURNWIRE_IDENTITY_", *given, (), issuer, audience, self.jwt_leeway_s, self.scope_prefix)
+        return TokenSettings("TURNWIRE_IDENTITY_", *values, (), issuer, audience, self.jwt_leeway_s, self.scope_prefix)
 
     @field_validator("path_prefix")
     @classmethod
-    def _plain_path(cls, given: str) -> str:
+    def _normalize_path(cls, value: str) -> str:
         """Return the path with one leading slash and no trailing slash. Raises `ValueError`."""
-        if re.fullmatch(r"/?(?:[\w.~-]+/)*[\w.~-]*", given) is None:
+        if re.fullmatch(r"/?(?:[\w.~-]+/)*[\w.~-]*", value) is None:
             raise ValueError("it must be a path such as /chat")
-        path = given.strip("/")
+        path = value.strip("/")
         return f"/{path}" if path else ""
 
     @property
@@ -288,22 +288,22 @@ class Settings(BaseSettings):
         return f"http://{bracketed}:{self.port}"
 
 
-def variables_of(given: str) -> tuple[str, tuple[str, ...]]:
-    """Return the name of a setting and the variables that set it. `given` is the name or one of the variables.
+def environment_variables(name_or_variable: str) -> tuple[str, tuple[str, ...]]:
+    """Return the name of a setting and the variables that set it. `name_or_variable` is the name or one of the variables.
 
-    An unknown `given` is returned as both.
+    An unknown `name_or_variable` is returned as both.
     """
     for name, field in Settings.model_fields.items():
         alias = field.validation_alias
         choices = [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else []
-        if given == name or given in choices:
+        if name_or_variable == name or name_or_variable in choices:
             return name, tuple(choice for choice in choices if choice != name) or (f"TURNWIRE_{name.upper()}",)
-    return given, (given,)
+    return name_or_variable, (name_or_variable,)
 
 
-def _one_of(given: Mapping[str, object], prefix: str) -> bool:
-    """Return whether one of `given` is set. Raises `ValueError` if more than one is."""
-    found = [prefix + name.upper() for name in given if given[name] is not None]
+def _has_one(values: Mapping[str, object], prefix: str) -> bool:
+    """Return whether one of `values` is set. Raises `ValueError` if more than one is."""
+    found = [prefix + name.upper() for name in values if values[name] is not None]
     if len(found) > 1:
         raise ValueError(f"{' and '.join(found)} are both set, but only one key can check tokens. Unset the others")
     return bool(found)

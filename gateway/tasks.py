@@ -23,12 +23,12 @@ def spawn(tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
         work.close()
 
 
-class Metered(Coroutine[Any, Any, T]):
-    """A coroutine that runs `work` for a task and calls `spent` with the seconds that each step held the loop."""
+class MeteredCoroutine(Coroutine[Any, Any, T]):
+    """A coroutine that runs `work` for a task and calls `on_step` with the seconds that each step held the loop."""
 
-    def __init__(self, work: Coroutine[Any, Any, T], spent: Callable[[float], None]) -> None:
+    def __init__(self, work: Coroutine[Any, Any, T], on_step: Callable[[float], None]) -> None:
         self._work = work
-        self._spent = spent
+        self._on_step = on_step
 
     def send(self, value: Any) -> Any:
         """Run one step."""
@@ -36,7 +36,7 @@ class Metered(Coroutine[Any, Any, T]):
         try:
             return self._work.send(value)
         finally:
-            self._spent(perf_counter() - began)
+            self._on_step(perf_counter() - began)
 
     def throw(self, *error: Any) -> Any:
         """Run one step that begins with an exception."""
@@ -44,7 +44,7 @@ class Metered(Coroutine[Any, Any, T]):
         try:
             return self._work.throw(*error)
         finally:
-            self._spent(perf_counter() - began)
+            self._on_step(perf_counter() - began)
 
     def close(self) -> None:
         """Close the work."""
@@ -54,7 +54,7 @@ class Metered(Coroutine[Any, Any, T]):
         return self._work.__await__()
 
 
-async def contained(work: Coroutine[Any, Any, None], user: str, turn: str) -> None:
+async def run_logged(work: Coroutine[Any, Any, None], user: str, turn: str) -> None:
     """Run the work of a turn. Log an exception from it and don't let it propagate."""
     bind_contextvars(user=user, turn=turn)
     try:

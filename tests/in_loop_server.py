@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.app import Gateway
-from gateway.server import Server, listen, make_server
+from gateway.server import BACKLOG, Server, make_server
 from gateway.settings import Settings
+from gateway.supervisor import listen
 from tests.in_process import make_settings
 
 
@@ -38,7 +39,7 @@ async def serving(**fields: Any) -> AsyncIterator[InLoopServer]:
     """Serve with these settings; at the end it drains, at once unless `drain_s` says otherwise."""
     settings: Settings = make_settings(**{"drain_s": 0, "close_timeout_s": 0.5, **fields})
     gateway = Gateway(settings, {})
-    listening = listen("127.0.0.1", 0)
+    listening = listen("127.0.0.1", 0, 1, BACKLOG)[0]
     ready = asyncio.Event()
     server = make_server(gateway, settings, ready.set)
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:

@@ -17,7 +17,7 @@ from gateway.protocol.codec import CODECS, JSON, Codec
 from gateway.protocol.events import Durability
 from gateway.requests.services import Services
 from gateway.requests.session import Session
-from gateway.runtime import Runtime, wire
+from gateway.runtime import Runtime, create_runtime
 from gateway.settings import Settings
 from gateway.streams.outbox import Outbox
 from gateway.telemetry.metrics import Telemetry
@@ -235,7 +235,7 @@ class Instance:
         providers = self._providers or Providers(catalog)
         authenticator = Authenticator(self._settings, self.store.as_store)
         async with asyncio.TaskGroup() as tasks:
-            wired = wire(
+            runtime = create_runtime(
                 self._settings,
                 self.store.as_store,
                 catalog,
@@ -244,8 +244,8 @@ class Instance:
                 authenticator,
                 Telemetry(()),
             )
-            self._made = wired
-            clients = wired.services.clients
+            self._made = runtime
+            clients = runtime.services.clients
             tell = clients.set_durability
 
             def told(durability: Durability) -> None:
@@ -253,11 +253,11 @@ class Instance:
                 tell(durability)
 
             clients.set_durability = told  # type: ignore[method-assign]
-            background_tasks = [tasks.create_task(chore) for chore in wired.background_tasks()]
-            await wired.begin()
+            background_tasks = [tasks.create_task(chore) for chore in runtime.background_tasks()]
+            await runtime.start()
             self._begun.set()
             await self._leaving.wait()
-            await wired.services.runner.drain(0)
+            await runtime.services.runner.drain(0)
             for chore in background_tasks:
                 chore.cancel()
 
@@ -277,7 +277,7 @@ class Instance:
         return self.store
 
     @property
-    def wired(self) -> Runtime:
+    def runtime(self) -> Runtime:
         """Its parts."""
         assert self._made is not None, "it has not begun"
         return self._made
@@ -285,7 +285,7 @@ class Instance:
     @property
     def services(self) -> Services:
         """What its sessions work with."""
-        return self.wired.services
+        return self.runtime.services
 
     def stream(self, turn: str, user: str = "ann") -> LiveTurn:
         """A turn that it knows."""

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from gateway.settings import Settings, variables_of
+from gateway.settings import Settings, environment_variables
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "operations.md"
 BEGIN, END = "<!-- settings -->\n", "<!-- /settings -->\n"
@@ -23,7 +23,7 @@ def table(words: dict[str, str]) -> str:
     """The table. `words`: what each setting is for, by its first variable."""
     rows = []
     for name, field in Settings.model_fields.items():
-        variables = variables_of(name)[1]
+        variables = environment_variables(name)[1]
         shown = " or ".join(f"`{variable}`" for variable in variables)
         rows.append(f"| {shown} | {_default(field)} | {_takes(field)} | {words.get(variables[0], '')} |\n")
     return HEAD + "".join(rows)

@@ -13,7 +13,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.settings import Settings, variables_of
+from gateway.settings import Settings, environment_variables
 from tests.in_loop_server import serving
 from tests.settings_table import DOCUMENT, parts, words_of, written
 
@@ -29,7 +29,7 @@ def test_the_table_of_settings_is_the_code_s() -> None:
     """`make settings` has been run, and every setting says what it is for."""
     assert written() == TEXT, "run make settings"
     words = words_of(parts(TEXT)[1])
-    assert {variables_of(name)[1][0] for name in Settings.model_fields} == set(words)
+    assert {environment_variables(name)[1][0] for name in Settings.model_fields} == set(words)
     assert [variable for variable, said in words.items() if not said] == []
 
 
@@ -107,7 +107,7 @@ def documents(path: str) -> Iterator[dict[str, Any]]:
 
 def known_variables() -> set[str]:
     """Every variable that sets something."""
-    return {variable for name in Settings.model_fields for variable in variables_of(name)[1]}
+    return {variable for name in Settings.model_fields for variable in environment_variables(name)[1]}
 
 
 def test_compose_runs_two_instances_on_one_redis() -> None:

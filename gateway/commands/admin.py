@@ -9,7 +9,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-from gateway.commands.options import FAILED, fail, settings_of
+from gateway.commands.options import EXIT_FAILED, fail, format_table, load_settings
 from gateway.settings import Settings
 
 HELP = "list the turns and connections of an instance, stop one of them, or drain the instance"
@@ -27,8 +27,8 @@ def add_options(parser: ArgumentParser) -> None:
         help="@FILE that contains a token or key with the scope admin (default: TURNWIRE_ADMIN_TOKEN)",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, says in (("turns", "list the running turns"), ("connections", "list the client connections")):
-        listing = actions.add_parser(name, help=says)
+    for name, help_text in (("turns", "list the running turns"), ("connections", "list the client connections")):
+        listing = actions.add_parser(name, help=help_text)
         listing.add_argument("--user", help="only those of this user")
     stop = actions.add_parser("stop", help="cancel a turn")
     stop.add_argument("turn", metavar="TURN")
@@ -41,52 +41,52 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     """Send the request to the instance, and print the answer. Exit with 1 if it refuses or can't be reached."""
-    settings = settings_of(options)
-    given = {name: value for name in ("user", "reason") if (value := getattr(options, name, None)) is not None}
+    settings = load_settings(options)
+    fields = {name: value for name in ("user", "reason") if (value := getattr(options, name, None)) is not None}
     if options.action in {"turns", "connections"}:
-        query = f"?user={quote(given['user'], safe='')}" if given else ""
-        found = _ask(settings, "GET", f"{options.action}{query}")
-        print("\n".join(_table(found[options.action])))
+        query = f"?user={quote(fields['user'], safe='')}" if fields else ""
+        result = _send(settings, "GET", f"{options.action}{query}")
+        print("\n".join(_table(result[options.action])))
     elif options.action == "stop":
-        found = _ask(settings, "POST", f"turns/{quote(options.turn, safe='')}/cancel", given)
-        print(f"{options.turn}: {found['turns'][options.turn]}")
+        result = _send(settings, "POST", f"turns/{quote(options.turn, safe='')}/cancel", fields)
+        print(f"{options.turn}: {result['turns'][options.turn]}")
     elif options.action == "close":
-        _ask(settings, "POST", f"connections/{quote(options.connection, safe='')}/close", {})
+        _send(settings, "POST", f"connections/{quote(options.connection, safe='')}/close", {})
         print(f"{options.connection}: closed")
     else:
-        _ask(settings, "POST", "drain", {})
+        _send(settings, "POST", "drain", {})
         print("The instance drains, and /ready returns 503. Stop it when its turns have ended: turnwire admin turns")
 
 
-def _ask(settings: Settings, method: str, what: str, body: dict[str, str] | None = None) -> Any:
-    """Send a request to `/v1/admin/` plus `what`, and return the decoded JSON of the answer.
+def _send(settings: Settings, method: str, path: str, fields: dict[str, str] | None = None) -> Any:
+    """Send a request to `/v1/admin/` plus `path`, and return the decoded JSON of the answer.
 
-    `body` is sent as JSON. Exit with 1 if the gateway refuses, with its own message, or can't be reached.
+    `fields` is sent as JSON. Exit with 1 if the gateway refuses, with its own message, or can't be reached.
     """
     base = (settings.admin_url or settings.page_url + settings.path_prefix).rstrip("/")
     headers = {"content-type": "application/json"}
     if settings.admin_token is not None:
         headers["authorization"] = f"Bearer {settings.admin_token}"
-    data = None if body is None else json.dumps(body).encode()
+    data = None if fields is None else json.dumps(fields).encode()
     try:
-        with urlopen(Request(f"{base}/v1/admin/{what}", data, headers, method=method), timeout=TIMEOUT_S) as answer:
+        with urlopen(Request(f"{base}/v1/admin/{path}", data, headers, method=method), timeout=TIMEOUT_S) as answer:
             return json.load(answer)
-    except HTTPError as refused:
+    except HTTPError as error:
         try:
-            error = json.load(refused)["error"]
-            said = f"{error['message']} ({error['code']})"
+            body = json.load(error)["error"]
+            message = f"{body['message']} ({body['code']})"
         except (ValueError, KeyError, TypeError):
-            said = f"No gateway at {base}: it returned {refused.code}. Set the address of the instance with --url."
-        fail(said, FAILED)
+            message = f"No gateway at {base}: it returned {error.code}. Set the address of the instance with --url."
+        fail(message, EXIT_FAILED)
     except (URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        fail(f"{base} can't be reached: {reason}. Set the address of the instance with --url.", FAILED)
+        fail(f"{base} can't be reached: {reason}. Set the address of the instance with --url.", EXIT_FAILED)
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     """Return the lines of a table: the keys of the first row, then a line per row, in aligned columns."""
     if not rows:
         return ["None."]
-    lines = [list(rows[0]), *([str("-" if cell is None else cell) for cell in row.values()] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return format_table(
+        [list(rows[0]), *([str("-" if cell is None else cell) for cell in row.values()] for row in rows)]
+    )

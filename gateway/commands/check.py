@@ -7,7 +7,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from urllib.parse import urlsplit
 
-from gateway.commands.options import FAILED, catalog_of, fail, settings_of
+from gateway.commands.options import EXIT_FAILED, fail, load_catalog, load_settings
 from gateway.settings import Settings
 from providers.base import (
     ChatMessage,
@@ -25,7 +25,7 @@ from providers.base import (
 from providers.catalog.catalog import Catalog, Providers
 
 HELP = "run one tiny real turn with a model, and print its timings or the reason for its failure"
-QUESTION = "Answer with the one word: ready"
+PROMPT = "Answer with the one word: ready"
 OUTPUT_TOKENS_MAX = 64
 """Enough for one word, and for some reasoning before it."""
 
@@ -40,8 +40,8 @@ def run(options: Namespace) -> None:
 
     Exit with 1 if the model can't be used or fails, and with 2 if a setting is wrong.
     """
-    settings = settings_of(options)
-    catalog = catalog_of(settings)
+    settings = load_settings(options)
+    catalog = load_catalog(settings)
     model: str = options.model
     try:
         report = asyncio.run(_check(catalog, settings, model))
@@ -51,7 +51,7 @@ def run(options: Namespace) -> None:
             for name, text in (("detail", error.detail), ("provider's message", error.provider_text))
             if text
         ]
-        fail(f"{model} can't be used: {error.message} ({error.code}){''.join(more)}", FAILED)
+        fail(f"{model} can't be used: {error.message} ({error.code}){''.join(more)}", EXIT_FAILED)
     print("\n".join(report))
 
 
@@ -65,10 +65,10 @@ async def _check(catalog: Catalog, settings: Settings, model: str) -> list[str]:
     connect_s = await _connect_s(endpoint.proxy or endpoint.base_url, settings.connect_timeout_s)
     if connect_s is not None:
         lines.append(_line("connect", f"{connect_s * 1000:.0f} ms"))
-    message = ChatMessage("user", (TextPart(QUESTION),))
+    message = ChatMessage("user", (TextPart(PROMPT),))
     params = Params(max_tokens=OUTPUT_TOKENS_MAX)
     request = ChatRequest(model=route.model, messages=(message,), params=params)
-    answer = _Answer()
+    answer = _ResponseRecorder()
     try:
         await providers.client(route).answer(request, answer)
     finally:
@@ -81,7 +81,7 @@ async def _check(catalog: Catalog, settings: Settings, model: str) -> list[str]:
     return [*lines, _line("finish", answer.finish)]
 
 
-class _Answer:
+class _ResponseRecorder:
     """A delta sink that keeps the outcome of the request.
 
     `first_s` is the time in seconds from the start to the first content, or None.
@@ -126,9 +126,9 @@ async def _connect_s(url: str, timeout_s: float) -> float | None:
     except OSError:
         # The turn itself fails with the reason.
         return None
-    took_s = time.perf_counter() - began
+    elapsed_s = time.perf_counter() - began
     writer.close()
-    return took_s
+    return elapsed_s
 
 
 def _line(name: str, value: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 
-from gateway.commands.options import WRONGLY_CALLED, fail
+from gateway.commands.options import EXIT_USAGE, fail
 from gateway.identity.api_keys import new_key
 from gateway.identity.principal import DEFAULT_SCOPES, SCOPES, known_scopes
 
@@ -16,9 +16,9 @@ def add_options(parser: ArgumentParser) -> None:
     """Add the options of this command to `parser`."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     new = actions.add_parser("new", help="create a key: print it once, with its line for the file of TURNWIRE_API_KEYS")
-    whose = new.add_mutually_exclusive_group(required=True)
-    whose.add_argument("--user", help="user that the key belongs to")
-    whose.add_argument("--service", help="service that the key belongs to; it can act for its users")
+    owner = new.add_mutually_exclusive_group(required=True)
+    owner.add_argument("--user", help="user that the key belongs to")
+    owner.add_argument("--service", help="service that the key belongs to; it can act for its users")
     new.add_argument(
         "--scopes", help="some of chat,read,cancel,admin,as (default: chat,read,cancel; for a service also as)"
     )
@@ -33,7 +33,7 @@ def run(options: Namespace) -> None:
     named = options.scopes.split(",") if options.scopes else [*DEFAULT_SCOPES, *(["as"] if options.service else [])]
     unknown = set(named) - SCOPES
     if unknown:
-        fail(f"Unknown scope {', '.join(sorted(unknown))}. Choose from {', '.join(sorted(SCOPES))}.", WRONGLY_CALLED)
+        fail(f"Unknown scope {', '.join(sorted(unknown))}. Choose from {', '.join(sorted(SCOPES))}.", EXIT_USAGE)
     try:
         key, line = new_key(
             user=options.user,
@@ -42,6 +42,6 @@ def run(options: Namespace) -> None:
             lifetime_s=None if options.days is None else options.days * 86_400,
         )
     except ValueError as error:
-        fail(f"Can't create the key: {error}. Correct the options.", WRONGLY_CALLED)
+        fail(f"Can't create the key: {error}. Correct the options.", EXIT_USAGE)
     print(f"The key, shown only once: {key}\nThe line for the file of TURNWIRE_API_KEYS:", file=sys.stderr)
     print(line)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 
-from gateway.commands.options import catalog_of, settings_of
+from gateway.commands.options import format_table, load_catalog, load_settings
 from providers.catalog.prices import per_million
 from providers.route import ModelInfo
 
 HELP = "list the models that are ready to use, and what the others need"
-_USUAL = {"chat", "streaming"}
+_COMMON_FEATURES = {"chat", "streaming"}
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -19,24 +18,26 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> None:
     """Print the tables of models and providers. Exit with 2 if a setting or the operator's file is wrong."""
-    settings = settings_of(options)
-    catalog = catalog_of(settings)
+    settings = load_settings(options)
+    catalog = load_catalog(settings)
     default = settings.default_model or catalog.default_model
     rows = [("MODEL", "PROVIDER", "CONTEXT", "USD IN / OUT", "FEATURES", "STATUS")]
     for model in sorted(catalog.models(per_million), key=lambda model: not model.available):
         route = catalog.find(model.id)[0]
-        needs = catalog.missing(route)
-        named = f"{model.id} (default)" if default in (model.id, *model.aliases) else model.id
-        named += f" = {', '.join(model.aliases)}" if model.aliases else ""
-        can = " ".join(feature for feature in model.features if feature not in _USUAL)
-        rows.append((named, model.type, _tokens(model), _price(model), can, f"needs {needs}" if needs else "ready"))
-    print("\n".join(_table(rows)))
+        missing = catalog.missing(route)
+        model_names = f"{model.id} (default)" if default in (model.id, *model.aliases) else model.id
+        model_names += f" = {', '.join(model.aliases)}" if model.aliases else ""
+        can = " ".join(feature for feature in model.features if feature not in _COMMON_FEATURES)
+        rows.append(
+            (model_names, model.type, _tokens(model), _price(model), can, f"needs {missing}" if missing else "ready")
+        )
+    print("\n".join(format_table(rows)))
     print("\nPrices are per million tokens. Any other model of a provider is available as PROVIDER/MODEL:\n")
     providers = [("PROVIDER", "NAME", "STATUS")]
-    for name, row, needs in sorted(catalog.providers(), key=lambda one: bool(one[2])):
+    for name, row, missing in sorted(catalog.providers(), key=lambda one: bool(one[2])):
         if ":" not in name and row.dialect != "demo":
-            providers.append((name, row.title, f"needs {needs}" if needs else "ready"))
-    print("\n".join(_table(providers)))
+            providers.append((name, row.title, f"needs {missing}" if missing else "ready"))
+    print("\n".join(format_table(providers)))
     print("\nturnwire check MODEL runs one tiny turn with a model.")
 
 
@@ -50,9 +51,3 @@ def _tokens(model: ModelInfo) -> str:
 def _price(model: ModelInfo) -> str:
     price = model.price
     return f"{price['input']} / {price['output']}" if price else "-"
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return one line per row, in aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

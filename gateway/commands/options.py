@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import NoReturn
 
 from pydantic import ValidationError
 
 from gateway import settings as configuration
-from gateway.commands.onlookers import option_of, warn_of_onlookers
+from gateway.commands.secret_exposure import option_name, warn_of_exposed_secrets
 from gateway.settings import Settings
 from providers.catalog.catalog import Catalog
 from providers.catalog.operator_file import CatalogError, open_catalog
 
-FAILED = 1
-WRONGLY_CALLED = 2
+EXIT_FAILED = 1
+EXIT_USAGE = 2
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -24,35 +25,41 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def settings_of(options: Namespace) -> Settings:
+def load_settings(options: Namespace) -> Settings:
     """Return the settings from the environment and the command's options. An option overrides the environment.
 
     Exit with 2 if a setting is wrong. Warn of secrets that other users of this machine can see.
     """
-    given = {
+    overrides = {
         name: value for name, value in vars(options).items() if name in Settings.model_fields and value is not None
     }
     try:
-        settings = Settings(**given)
+        settings = Settings(**overrides)
     except ValidationError as error:
         first = error.errors()[0]
-        said = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ")
         if not first["loc"]:
-            fail(f"Conflicting settings: {said}.", WRONGLY_CALLED)
-        name, variables = configuration.variables_of(str(first["loc"][0]))
-        if name in given:
-            wrong = option_of(name)
+            fail(f"Conflicting settings: {message}.", EXIT_USAGE)
+        name, variables = configuration.environment_variables(str(first["loc"][0]))
+        if name in overrides:
+            name = option_name(name)
         else:
-            known = configuration.environment()
-            wrong = " or ".join([one for one in variables if one in known] or variables)
-        fail(f"{wrong} is invalid: {said}. See the README for valid values.", WRONGLY_CALLED)
-    warn_of_onlookers(given, settings)
+            environment = configuration.environment()
+            name = " or ".join([one for one in variables if one in environment] or variables)
+        fail(f"{name} is invalid: {message}. See the README for valid values.", EXIT_USAGE)
+    warn_of_exposed_secrets(overrides, settings)
     return settings
 
 
-def catalog_of(settings: Settings) -> Catalog:
+def load_catalog(settings: Settings) -> Catalog:
     """Return the catalog of this process. Exit with 2 if the operator's file is wrong."""
     try:
         return open_catalog(configuration.environment(), settings.models)
     except CatalogError as error:
-        fail(str(error), WRONGLY_CALLED)
+        fail(str(error), EXIT_USAGE)
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return one line per row, in aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -7,10 +7,9 @@ import socket
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from typing import NoReturn
 
 from gateway import settings as configuration
-from gateway.commands.options import FAILED, WRONGLY_CALLED, fail, settings_of
+from gateway.commands.options import EXIT_FAILED, EXIT_USAGE, fail, load_settings
 from gateway.identity.origin import is_loopback
 from gateway.settings import Settings
 from providers.catalog.operator_file import CatalogError
@@ -45,27 +44,25 @@ def run(options: Namespace) -> None:
 
     Exit with 1 if that fails, and with 2 if an option, a setting or the operator's file of models is wrong.
     """
-    settings = settings_of(options)
-    _leave_no_core()
+    settings = load_settings(options)
+    _disable_core_dumps()
     if settings.loopback_only and not is_loopback(settings.host):
         fail(
             f"Auth is off, so listening on {settings.host} would admit every client on the network. Listen on "
             "127.0.0.1, set TURNWIRE_AUTH, or set TURNWIRE_INSECURE=1 to admit every client.",
-            FAILED,
+            EXIT_FAILED,
         )
     if settings.workers > 1:
         if not settings.store_url.startswith("redis"):
             fail(
                 f"{settings.workers} workers require a shared store. Start Redis and add --store redis://HOST:PORT, "
                 "or leave --workers out.",
-                WRONGLY_CALLED,
+                EXIT_USAGE,
             )
-        serve_with_workers(settings)
-    else:
-        serve(settings)
+    serve(settings)
 
 
-def _leave_no_core() -> None:
+def _disable_core_dumps() -> None:
     """Disable core dumps, because they contain keys and prompts.
 
     `prlimit --core=unlimited --pid` enables them for a running process.
@@ -75,52 +72,43 @@ def _leave_no_core() -> None:
 
 
 def serve(settings: Settings) -> None:
-    """Serve with these settings in this process, until a signal. Exit with 1 or 2 if that fails, as `run` does."""
+    """Serve with these settings, in this process or in workers, until a signal. Exit with 1 or 2 if that fails."""
     # Imported here so that a wrong option is reported without waiting for these imports.
-    from gateway.server import listen
-    from gateway.telemetry.logs import configure_logging
-
-    configure_logging(settings.log_level, settings.log_format)
-    try:
-        listening = listen(settings.host, settings.port)
-    except OSError as error:
-        _fail_to_listen(settings, error)
-    _serve_on(listening, settings, lambda line: print(line, flush=True))
-
-
-def serve_with_workers(settings: Settings) -> NoReturn:
-    """Serve in `settings.workers` processes until a signal, and exit with the exit code of the supervisor."""
     from gateway.server import BACKLOG
-    from gateway.supervisor import Workers, listen_each
+    from gateway.supervisor import Workers, listen
     from gateway.telemetry.logs import configure_logging
 
     configure_logging(settings.log_level, settings.log_format)
+    host, port = settings.host, settings.port
     try:
-        sockets = listen_each(settings.host, settings.port, settings.workers, BACKLOG)
+        sockets = listen(host, port, settings.workers, BACKLOG)
     except OSError as error:
-        _fail_to_listen(settings, error)
-    workers = Workers(sockets, lambda listening, on_ready: _serve_on(listening, settings, on_ready))
-    sys.exit(workers.run(lambda line: print(line, flush=True)))
+        fail(f"Can't listen on {host}:{port}: {error.strerror}. Choose another port with --port.", EXIT_FAILED)
+
+    def print_line(line: str) -> None:
+        print(line, flush=True)
+
+    if settings.workers == 1:
+        _serve_on(sockets[0], settings, print_line)
+    else:
+        workers = Workers(sockets, lambda worker_socket, on_ready: _serve_on(worker_socket, settings, on_ready))
+        sys.exit(workers.run(print_line))
 
 
-def _fail_to_listen(settings: Settings, error: OSError) -> NoReturn:
-    fail(f"Can't listen on {settings.host}:{settings.port}: {error.strerror}. Choose another port with --port.", FAILED)
-
-
-def _serve_on(listening: socket.socket, settings: Settings, on_ready: Callable[[str], None]) -> None:
+def _serve_on(listening_socket: socket.socket, settings: Settings, on_ready: Callable[[str], None]) -> None:
     """Serve on a listening socket until a signal. `on_ready` is called with the ready line."""
     from gateway.app import Gateway
     from gateway.identity.tokens import AuthSetupError
     from gateway.server import make_server, ready_line
 
-    with listening:
+    with listening_socket:
         try:
             gateway = Gateway(settings, configuration.environment())
-            port = listening.getsockname()[1]
-            make_server(gateway, settings, lambda: on_ready(ready_line(gateway, port))).run(sockets=[listening])
+            port = listening_socket.getsockname()[1]
+            make_server(gateway, settings, lambda: on_ready(ready_line(gateway, port))).run(sockets=[listening_socket])
         except CatalogError as error:
-            fail(str(error), WRONGLY_CALLED)
+            fail(str(error), EXIT_USAGE)
         except (StoreError, AuthSetupError) as error:
-            fail(str(error), FAILED)
+            fail(str(error), EXIT_FAILED)
         except KeyboardInterrupt:
             pass

@@ -16,7 +16,7 @@ from gateway.http.operation import RequestContext
 from gateway.http.request_body import JSON_TYPE, convert_request, decode_start
 from gateway.http.responses import NO_STORE, JsonResponse
 from gateway.http.session import HttpSession
-from gateway.offload import aside
+from gateway.offload import offload
 from gateway.protocol import requests as p
 from gateway.protocol.errors import CODES, ApiError
 from gateway.protocol.results import Attached, TurnPlaced, TurnView
@@ -72,7 +72,7 @@ async def _start(context: RequestContext, session: HttpSession) -> TurnPlaced:
     """
     settings = context.services.settings
     body = await context.body(settings.body_bytes)
-    accepted: TurnPlaced = await session.handle(await aside(len(body), decode_start, body, settings.frame_bytes))
+    accepted: TurnPlaced = await session.handle(await offload(len(body), decode_start, body, settings.frame_bytes))
     context.release_body()
     return accepted
 

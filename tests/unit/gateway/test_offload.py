@@ -8,23 +8,23 @@ import time
 
 import pytest
 
-from gateway.offload import LARGE_BYTES, aside, size_of
+from gateway.offload import LARGE_BYTES, offload, request_chars
 from providers.base import ChatMessage, ChatRequest, ImagePart, TextPart, ToolCallPart, ToolResultPart
 
 
 async def test_small_work_is_done_at_once() -> None:
     """In the loop's own thread, with its arguments."""
-    assert await aside(LARGE_BYTES, lambda: threading.get_ident()) == threading.get_ident()
-    assert await aside(1, int, "12", base=3) == 5
+    assert await offload(LARGE_BYTES, lambda: threading.get_ident()) == threading.get_ident()
+    assert await offload(1, int, "12", base=3) == 5
 
 
 async def test_large_work_lets_the_loop_go_on() -> None:
     """It is in another thread, and what it raises is raised here."""
     gone_on = threading.Event()
     asyncio.get_running_loop().call_later(0.05, gone_on.set)
-    assert await aside(LARGE_BYTES + 1, gone_on.wait, 10)
+    assert await offload(LARGE_BYTES + 1, gone_on.wait, 10)
     with pytest.raises(ValueError, match="invalid literal"):
-        await aside(LARGE_BYTES + 1, int, "x")
+        await offload(LARGE_BYTES + 1, int, "x")
 
 
 async def test_large_work_is_done_one_after_the_other() -> None:
@@ -38,7 +38,7 @@ async def test_large_work_is_done_one_after_the_other() -> None:
         time.sleep(0.005)
         running -= 1
 
-    await asyncio.gather(*(aside(LARGE_BYTES + 1, work) for _ in range(10)))
+    await asyncio.gather(*(offload(LARGE_BYTES + 1, work) for _ in range(10)))
     assert most == 1
 
 
@@ -48,4 +48,4 @@ def test_the_size_of_a_question_is_that_of_all_its_parts() -> None:
         "user", (TextPart("1234"), ImagePart("image/png", data="12345"), ImagePart("image/png", url="x"))
     )
     called = ChatMessage("assistant", (ToolCallPart("c", "f", "123456"), ToolResultPart("c", "1234567")))
-    assert size_of(ChatRequest(model="m", messages=(asked, called), system="123")) == 4 + 5 + 6 + 7 + 3
+    assert request_chars(ChatRequest(model="m", messages=(asked, called), system="123")) == 4 + 5 + 6 + 7 + 3

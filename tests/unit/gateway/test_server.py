@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from gateway.app import Gateway
-from gateway.server import GC_THRESHOLDS, listen, make_server, ready_line
+from gateway.server import BACKLOG, GC_THRESHOLDS, make_server, ready_line
+from gateway.supervisor import listen
 from store.records import StoreError
 from store.sqlite.store import SqliteStore
 from tests.client import client
@@ -50,7 +51,7 @@ async def test_a_signal_with_the_word_that_it_is_ready_is_a_clean_end(raised_aga
         for _ in range(times):
             signal.raise_signal(signal.SIGTERM)
 
-    with listen("127.0.0.1", 0) as listening:
+    with listen("127.0.0.1", 0, 1, BACKLOG)[0] as listening:
         await make_server(gateway, settings, stop).serve(sockets=[listening])
     assert gateway.services.runner.draining
     assert raised_again == []
@@ -75,7 +76,7 @@ async def test_a_store_that_cannot_be_opened_is_raised_before_listening(tmp_path
     await holder.open()
     settings = make_settings(store=f"sqlite:///{path}")
     gateway = Gateway(settings, {})
-    listening = listen("127.0.0.1", 0)
+    listening = listen("127.0.0.1", 0, 1, BACKLOG)[0]
     ready = asyncio.Event()
     with pytest.raises(StoreError, match="in use"):
         await make_server(gateway, settings, ready.set).serve(sockets=[listening])
@@ -87,15 +88,15 @@ async def test_a_store_that_cannot_be_opened_is_raised_before_listening(tmp_path
 
 def test_a_port_that_is_taken_is_an_error() -> None:
     """`OSError`, for both families."""
-    with listen("127.0.0.1", 0) as taken, pytest.raises(OSError, match=r".") as refused:
-        listen("127.0.0.1", taken.getsockname()[1])
+    with listen("127.0.0.1", 0, 1, BACKLOG)[0] as taken, pytest.raises(OSError, match=r".") as refused:
+        listen("127.0.0.1", taken.getsockname()[1], 1, BACKLOG)
     assert refused.value.errno == errno.EADDRINUSE
 
 
 def test_it_listens_on_ipv6() -> None:
     """An address with colons is IPv6."""
     try:
-        listening = listen("::1", 0)
+        listening = listen("::1", 0, 1, BACKLOG)[0]
     except OSError:
         pytest.skip("this machine has no IPv6")
     with listening:

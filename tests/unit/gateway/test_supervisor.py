@@ -13,17 +13,17 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from gateway.supervisor import listen_each
+from gateway.supervisor import listen
 
 DEADLINE_S = 20.0
 SUPERVISOR = """
 import os, signal, sys, time
-from gateway.supervisor import Workers, listen_each
+from gateway.supervisor import Workers, listen
 {first}
 def serve(listening, on_ready):
     {body}
 
-sockets = listen_each("127.0.0.1", 0, 3, 16)
+sockets = listen("127.0.0.1", 0, 3, 16)
 sys.exit(Workers(sockets, serve).run(lambda line: print(sockets[0].getsockname()[1], line, flush=True)))
 """
 ANSWERING = """
@@ -152,10 +152,10 @@ def test_a_first_start_that_fails_is_the_end() -> None:
 
 def test_a_port_that_is_taken_is_refused() -> None:
     """Also where whoever has it would let others in."""
-    sockets = listen_each("127.0.0.1", 0, 2, 16)
+    sockets = listen("127.0.0.1", 0, 2, 16)
     port = sockets[0].getsockname()[1]
     assert [one.getsockname()[1] for one in sockets] == [port, port]
     with pytest.raises(OSError, match="in use"):
-        listen_each("127.0.0.1", port, 2, 16)
+        listen("127.0.0.1", port, 2, 16)
     for one in sockets:
         one.close()

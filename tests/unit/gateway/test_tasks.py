@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from gateway.tasks import Metered, contained, spawn
+from gateway.tasks import MeteredCoroutine, run_logged, spawn
 
 
 async def test_work_is_done_in_the_group() -> None:
@@ -45,7 +45,7 @@ async def test_what_fails_in_a_turn_stays_in_it(caplog: pytest.LogCaptureFixture
     async def work() -> None:
         raise ZeroDivisionError("a defect")
 
-    await asyncio.get_running_loop().create_task(contained(work(), "ann", "t"))
+    await asyncio.get_running_loop().create_task(run_logged(work(), "ann", "t"))
     assert "a defect" in caplog.text
     assert "'user': 'ann'" in caplog.text
     assert "'turn': 't'" in caplog.text
@@ -69,20 +69,20 @@ async def test_metered_work_is_the_same_work() -> None:
             return "late"
         return "done"
 
-    assert await asyncio.create_task(Metered(work("wait"), spent.append)) == "late"
+    assert await asyncio.create_task(MeteredCoroutine(work("wait"), spent.append)) == "late"
     assert 0.02 <= sum(spent) < 0.04
     assert len(spent) > 1
     gate.set()
-    assert await asyncio.create_task(Metered(work("wait"), spent.append)) == "done"
+    assert await asyncio.create_task(MeteredCoroutine(work("wait"), spent.append)) == "done"
     with pytest.raises(KeyError):
-        await asyncio.create_task(Metered(work("raise"), spent.append))
+        await asyncio.create_task(MeteredCoroutine(work("raise"), spent.append))
     gate.clear()
-    waiting = asyncio.create_task(Metered(work("wait"), spent.append))
+    waiting = asyncio.create_task(MeteredCoroutine(work("wait"), spent.append))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    unbegun = asyncio.create_task(Metered(work("wait"), spent.append))
+    unbegun = asyncio.create_task(MeteredCoroutine(work("wait"), spent.append))
     unbegun.cancel()
     with pytest.raises(asyncio.CancelledError):
         await unbegun

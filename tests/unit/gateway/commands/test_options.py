@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands.options import catalog_of, fail, settings_of
+from gateway.commands.options import fail, load_catalog, load_settings
 
 
 def test_fail(capsys: pytest.CaptureFixture[str]) -> None:
@@ -20,7 +20,7 @@ def test_fail(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_options_that_are_no_settings_are_left_alone() -> None:
     """A command's own options are its own; one that isn't given changes nothing."""
-    settings = settings_of(Namespace(command="serve", model="kimi-k3", port=7, host=None))
+    settings = load_settings(Namespace(command="serve", model="kimi-k3", port=7, host=None))
     assert (settings.port, settings.host) == (7, "127.0.0.1")
 
 
@@ -29,7 +29,7 @@ def test_the_catalog_has_the_operator_s_rows(tmp_path: Path, monkeypatch: pytest
     file = tmp_path / "models.json"
     file.write_text('{"models": [{"id": "llama", "type": "ollama"}]}', encoding="utf-8")
     monkeypatch.setenv("TURNWIRE_MODELS", str(file))
-    assert catalog_of(settings_of(Namespace())).resolve("llama").provider == "ollama"
+    assert load_catalog(load_settings(Namespace())).resolve("llama").provider == "ollama"
 
 
 def test_a_wrong_file_ends_every_command(
@@ -38,7 +38,7 @@ def test_a_wrong_file_ends_every_command(
     """Exit code 2, and the file's name."""
     monkeypatch.setenv("TURNWIRE_MODELS", str(tmp_path / "none.toml"))
     with pytest.raises(SystemExit) as left:
-        catalog_of(settings_of(Namespace()))
+        load_catalog(load_settings(Namespace()))
     assert left.value.code == 2
     assert "none.toml: can't be read" in capsys.readouterr().err
 
@@ -49,7 +49,7 @@ def test_settings_that_do_not_fit_together_are_said(
     """It is no single one's fault."""
     monkeypatch.setenv("TURNWIRE_AUTH", "jwt")
     with pytest.raises(SystemExit) as left:
-        settings_of(Namespace())
+        load_settings(Namespace())
     assert left.value.code == 2
     assert "Conflicting settings: TURNWIRE_AUTH=jwt requires a key" in capsys.readouterr().err
 
@@ -60,7 +60,7 @@ def test_a_file_that_is_missing_is_said_of_its_option(
 ) -> None:
     """Exit code 2, the option and the file."""
     with pytest.raises(SystemExit) as left:
-        settings_of(Namespace(**{name: f"@{tmp_path / 'none'}"}))
+        load_settings(Namespace(**{name: f"@{tmp_path / 'none'}"}))
     assert left.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith(f"turnwire: {option} is invalid: the file ")

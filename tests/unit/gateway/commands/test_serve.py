@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gateway.__main__ as command
-from gateway.server import listen
+from gateway.supervisor import listen
 
 
 class FakeServer:
@@ -43,7 +43,7 @@ def test_a_start_that_fails_says_what_to_do(
     A line before it says that a password stands on the command line.
     """
     monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda level, form: None)
-    with listen("127.0.0.1", 0) as taken:
+    with listen("127.0.0.1", 0, 1, 16)[0] as taken:
         port = str(taken.getsockname()[1])
         given = ["--store", "sqlite:///:memory:", "--port", "0", *(one.replace("{taken}", port) for one in arguments)]
         with pytest.raises(SystemExit) as left:

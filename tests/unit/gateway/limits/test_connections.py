@@ -126,9 +126,9 @@ async def test_those_of_a_dead_instance_are_free_after_a_lease() -> None:
         await ConnectionPermit(living).acquire(ANN, "192.0.2.1")
         await ConnectionPermit(places(store, **fields)).acquire(BOB, "192.0.2.1")
         other = places(store, **fields)
-        store._until.clear()
-        store._until["user:bob"] = {"dead": asyncio.get_running_loop().time() + 1}
-        await eventually(lambda: "user:ann" in store._until)
+        store._permits.clear()
+        store._permits["user:bob"] = {"dead": asyncio.get_running_loop().time() + 1}
+        await eventually(lambda: "user:ann" in store._permits)
         with pytest.raises(ApiError):
             await ConnectionPermit(other).acquire(BOB, "192.0.2.1")
         await asyncio.sleep(1.2)

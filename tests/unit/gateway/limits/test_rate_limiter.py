@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.limits import rate_limiter as rate_limiter_module
 from gateway.limits.rate_limiter import DEBT_MAX_S, SWEEP_AT_USERS, RateLimiter
-from store.sqlite import rates as embedded_paces
+from store.sqlite import ephemeral as ephemeral_module
 from store.sqlite.store import SqliteStore
 from tests.in_process import SteeredStore, eventually
 
@@ -113,7 +113,7 @@ async def test_instances_that_have_settled_count_together() -> None:
 async def test_settling_costs_who_is_at_one_instance_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often and whenever it settles, `retry_after_ms` stays right."""
     clock = Clock()
-    monkeypatch.setattr(embedded_paces, "time", SimpleNamespace(monotonic_ns=lambda: int(clock() * 1e9)))
+    monkeypatch.setattr(ephemeral_module, "time", SimpleNamespace(monotonic_ns=lambda: int(clock() * 1e9)))
     store, alone, settled = SqliteStore(":memory:"), RateLimiter(5, 3, clock), RateLimiter(5, 3, clock)
     waited = 0
     for n in range(300):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.commands.options import settings_of
+from gateway.commands.options import load_settings
 
 STORE_URL = "redis://:pa55word@127.0.0.1:6379/1"
 
@@ -22,7 +22,7 @@ def test_a_secret_may_stand_in_a_file(
     file.chmod(0o600)
     if given == "variable":
         monkeypatch.setenv("TURNWIRE_STORE", f"@{file}")
-    settings = settings_of(Namespace(store=f"@{file}" if given == "option" else None))
+    settings = load_settings(Namespace(store=f"@{file}" if given == "option" else None))
     assert settings.store_url == STORE_URL
     assert "pa55word" not in repr(settings)
     assert capsys.readouterr() == ("", "")
@@ -47,7 +47,7 @@ def test_a_secret_on_the_command_line_is_taken_and_said(
     """With what to do instead, and without the secret; one in the environment is nobody else's to read."""
     monkeypatch.setenv("TURNWIRE_ADMIN_TOKEN", "pa55word")
     monkeypatch.setenv("TURNWIRE_STORE", STORE_URL)
-    settings = settings_of(Namespace(**options))
+    settings = load_settings(Namespace(**options))
     for name, value in options.items():
         assert getattr(settings, name) == value
     err = capsys.readouterr().err
@@ -79,7 +79,7 @@ def test_a_file_of_secrets_that_others_may_read_is_said(
         monkeypatch.setenv("TURNWIRE_STORE", f"@{file}")
     else:
         options["store" if kind == "store" else "admin_token"] = f"@{file}"
-    settings_of(Namespace(**options))
+    load_settings(Namespace(**options))
     said = capsys.readouterr().err
     assert (f"{file}, which contains secrets: run chmod 640" in said) is seen
     assert said.count("\n") == seen
