@@ -174,7 +174,7 @@ def _read_line(text: bytes) -> tuple[str, Credential]:
     if len(digest) != len(_NO_HASH) or digest == _NO_HASH:
         raise ValueError("`sha256` must have 64 hexadecimal digits")
     if "as" in line.scopes and line.service is None:
-        raise ValueError("the scope as requires `service`")
+        raise ValueError("the scope `as` requires `service`")
     return line.id, Credential(
         user=check_user(line.user) if line.user is not None else SERVICE_PREFIX + check_user(line.service or ""),
         scopes=frozenset(line.scopes),

@@ -94,7 +94,7 @@ class Principal(Struct, frozen=True, kw_only=True):
 
 def missing_scope(scope: Scope, path: str | None = None) -> ApiError:
     """Return the error for a request that needs `scope`. `path` is the field that needs it, if it is a field."""
-    message = f"The credential doesn't have the scope {scope}. Use a credential with this scope."
+    message = f"The credential doesn't have the scope `{scope}`. Use a credential with this scope."
     return ApiError("forbidden", message, path=path)
 
 

@@ -44,7 +44,7 @@ class ValueCount:
         while at < end:
             if self._in_string:
                 inside = _INSIDE.match(piece, at)
-                assert inside is not None, "it matches nothing, too"
+                assert inside is not None, "the pattern matches the empty string too"
                 at = inside.end()
                 if at < end:
                     self._in_string = piece[at] != b'"'[0]

@@ -69,9 +69,7 @@ class History:
         try:
             return await self._store.branch(self._user, conversation, last, self._bytes_max)
         except NotFound as missing:
-            raise ApiError(
-                "not_found", f"The {missing.what} of this turn was deleted. Start a turn elsewhere."
-            ) from None
+            raise ApiError("not_found", f"The {missing.what} of this turn was deleted. Start a new turn.") from None
 
     async def filled(self, message: ChatMessage) -> ChatMessage:
         """Return `message` with each data address replaced by the stored data. Raises `ApiError`."""

@@ -71,7 +71,7 @@ def _mended(document: Any, kind: type[S], left: Iterator[int]) -> S:
         if not isinstance(document, dict):
             raise
     if next(left, None) is None:
-        raise _TooBroken(f"more than {MENDED_MAX} objects in it don't fit")
+        raise _TooBroken(f"more than {MENDED_MAX} objects don't match their types")
     kept: dict[str, Any] = {}
     for name, encoded, inner in _fields(kind):
         if encoded in document:

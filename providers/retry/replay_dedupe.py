@@ -39,7 +39,9 @@ class ReplayFilter:
         for delta in batch:
             if type(delta) is PartStarted and delta.part < len(self._kinds):
                 if delta.kind != self._kinds[delta.part]:
-                    raise ReplayMismatch(f"part {delta.part} was a {self._kinds[delta.part]}, and is a {delta.kind}")
+                    raise ReplayMismatch(
+                        f"part {delta.part} has the kind {delta.kind} instead of {self._kinds[delta.part]}"
+                    )
             elif type(delta) is PartDelta and delta.part < len(self._kinds):
                 if delta.text is not None and (text := _after(self._texts, delta.part, delta.text)):
                     new.append(PartDelta(delta.part, text))

@@ -30,7 +30,7 @@ def test_a_scope_that_is_missing_is_named() -> None:
     reader = Principal(user="ann", scopes=frozenset({"read"}))
     reader.require("read")
     reader.require(None)
-    with pytest.raises(ApiError, match="scope chat") as refused:
+    with pytest.raises(ApiError, match="scope `chat`") as refused:
         reader.require("chat")
     assert refused.value.code == "forbidden"
 
