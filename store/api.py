@@ -1,4 +1,8 @@
-"""The interface of a store: turns with their logs and leases, signals between instances, and the history."""
+"""The interface of a store, in five parts: turns, ownership, pub/sub, history, and ephemeral values.
+
+Every method raises `StoreError` if the store fails; the errors that its docstring names are subclasses.
+Durations are measured by the store's clock.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from store.records import (
     LogEntry,
     MessageRecord,
     NewTurn,
-    Slots,
+    RunningGroups,
     TurnLimits,
     TurnRecord,
 )
@@ -45,25 +49,8 @@ def instance_channel(instance: str) -> str:
     return f"instance:{instance}"
 
 
-class Store(Protocol):
-    """The interface that every store implements.
-
-    Every method raises `StoreError` if the store fails; the errors that its docstring names are subclasses.
-    Durations are measured by the store's clock. `shared`: whether several instances may use the store at once.
-    """
-
-    shared: bool
-
-    async def open(self) -> None:
-        """Open the store for use. Raises `StoreError` with a message that says what to do."""
-
-    async def close(self) -> None:
-        """Write what is pending and release all resources."""
-
-    async def ping(self) -> None:
-        """Check that the store can be used now. Returns None if it can; raises `StoreError` if it can't."""
-
-    # Turns
+class TurnStore(Protocol):
+    """Turns: their acceptance, their logs and their endings."""
 
     async def accept(self, new: NewTurn) -> Accepted:
         """Store a new turn with its input message and its lease in one step, or return the turn that has its id.
@@ -111,14 +98,16 @@ class Store(Protocol):
         With `conversation` None, return those of all the user's turns. Raises `NotFound` for the conversation.
         """
 
-    async def running_groups(self, user: str, turn: str, running: int) -> Slots:
-        """Return the running slots that the user's turns from before `turn` take, oldest first.
+    async def running_groups(self, user: str, turn: str, running_max: int) -> RunningGroups:
+        """Return the groups of the user's turns that were accepted before `turn` and have no ending, oldest first.
 
-        A turn without an ending takes one slot; a turn that is queued in its conversation shares the slot of the turns
-        ahead of it. Return no slots if fewer than `running` are taken, or if `running` is 0.
+        Of a group, one turn runs at a time: a turn that is queued in its conversation joins the group of the turns ahead
+        of it. Return no groups if there are fewer than `running_max`, or if `running_max` is 0.
         """
 
-    # Ownership
+
+class OwnershipStore(Protocol):
+    """The leases by which instances own turns, and the cancel requests to their owners."""
 
     async def renew(self, owner: str, turns: list[tuple[str, str, int]], lease_ms: int) -> list[Lease]:
         """Renew the leases of `turns`, each a (user, turn, epoch), in one call; return a `Lease` for each, in order.
@@ -150,7 +139,9 @@ class Store(Protocol):
         Return whether the turn still runs. Raises `NotFound`.
         """
 
-    # Signals
+
+class PubSub(Protocol):
+    """Messages between instances on named channels, and which instances have connections attached to a turn."""
 
     async def run_pubsub(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
         """Call `deliver(channel, payload)` for each message on a subscribed channel, until cancelled.
@@ -180,7 +171,9 @@ class Store(Protocol):
     async def has_other_presence(self, user: str, turn: str, instance: str) -> bool:
         """Return whether an instance other than `instance` has an unexpired presence on the turn."""
 
-    # History
+
+class HistoryStore(Protocol):
+    """Conversations with their messages, ratings and usage."""
 
     async def message(self, user: str, message: str) -> MessageRecord:
         """Return a message. Raises `NotFound`."""
@@ -249,7 +242,9 @@ class Store(Protocol):
         later. Raises `NotFound` for the conversation.
         """
 
-    # Ephemeral values: small, not about one turn, and expiring: a ticket, a revocation, an open circuit
+
+class EphemeralStore(Protocol):
+    """Small values that expire (a ticket, a revocation, an open circuit), rate limits and connection permits."""
 
     async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bool:
         """Store `value` for `ttl_ms` in place of the key's old value. Return whether the key had none."""
@@ -263,28 +258,39 @@ class Store(Protocol):
     async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
         """Return the values of `keys`, in order, in one round trip; None for a key that has none."""
 
-    # Rate limits, over all instances
-
-    async def count_requests(self, taken: list[tuple[str, int, int]], interval_us: int) -> list[int]:
+    async def count_requests(self, counts: list[tuple[str, int, int]], interval_us: int) -> list[int]:
         """Count requests that an instance has let through.
 
-        `taken` has (user, number of requests, µs since the first of them). `interval_us` is the time between two
+        `counts` has (user, number of requests, µs since the first of them). `interval_us` is the time between two
         requests. Return for each entry, in order, how many µs ahead of now the user's next request is due.
         """
 
-    # Connection permits, over all instances
-
-    async def acquire_permits(self, holder: str, places: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
+    async def acquire_permits(self, holder: str, limits: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
         """Acquire a permit of each key for `holder`, for `ttl_ms`. One round trip; each key alone is atomic.
 
-        `places` has (key, maximum number of permits). Return for each, in order, whether `holder` has a permit now.
+        `limits` has (key, maximum number of permits). Return for each, in order, whether `holder` has a permit now.
         """
 
-    async def renew_permits(self, held: list[tuple[str, str]], ttl_ms: int) -> None:
-        """Renew the permits in `held`, each a (key, holder), for `ttl_ms`.
+    async def renew_permits(self, permits: list[tuple[str, str]], ttl_ms: int) -> None:
+        """Renew `permits`, each a (key, holder), for `ttl_ms`.
 
         A permit that has lapsed or was lost is held again.
         """
 
-    async def release_permits(self, held: list[tuple[str, str]]) -> None:
-        """Release the permits in `held`, each a (key, holder). Harmless for one that isn't held."""
+    async def release_permits(self, permits: list[tuple[str, str]]) -> None:
+        """Release `permits`, each a (key, holder). Harmless for one that isn't held."""
+
+
+class Store(TurnStore, OwnershipStore, PubSub, HistoryStore, EphemeralStore, Protocol):
+    """The interface that every store implements. `shared`: whether several instances may use the store at once."""
+
+    shared: bool
+
+    async def open(self) -> None:
+        """Open the store for use. Raises `StoreError` with a message that says what to do."""
+
+    async def close(self) -> None:
+        """Write what is pending and release all resources."""
+
+    async def ping(self) -> None:
+        """Check that the store can be used now. Returns None if it can; raises `StoreError` if it can't."""

@@ -30,8 +30,8 @@ def connect(url: str, *, history_ttl_s: float, log_ttl_s: float, wait_replicas: 
     path = url.removeprefix(SQLITE_PREFIX)
     if path == url or not path:
         raise StoreError(
-            f"Unknown store{_scheme(url)}. Give --store {SQLITE_PREFIX}FILE or {SQLITE_PREFIX}{MEMORY} for"
-            " one process, or --store redis://HOST:PORT/DB for many."
+            f"Unknown store{_scheme(url)}. Use --store {SQLITE_PREFIX}FILE or {SQLITE_PREFIX}{MEMORY} for"
+            " one process, or --store redis://HOST:PORT/DB for several."
         )
     return SqliteStore(path, log_ttl_s=log_ttl_s)
 

@@ -15,12 +15,15 @@ class StoreError(Exception):
     """The store can't do what was asked of it now. Its text is meant for a person."""
 
 
-class NotFound(StoreError):
-    """The user has nothing of that kind with that id. `what` is the name of the request's field."""
+CLOSED = "The store is closed. Start the gateway again."
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"no such {what}")
-        self.what = what
+
+class NotFound(StoreError):
+    """The user has nothing of that kind with that id. `field` is the name of the request's field."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} not found")
+        self.field = field
 
 
 class Conflict(StoreError):
@@ -47,7 +50,7 @@ class Limited(StoreError):
     """The user has reached `limit`. `retry_after_ms`: the time until that is over, or None if it isn't known."""
 
     def __init__(self, limit: LimitName, retry_after_ms: int | None = None) -> None:
-        super().__init__(f"the limit {limit} is reached")
+        super().__init__(f"limit {limit} reached")
         self.limit = limit
         self.retry_after_ms = retry_after_ms
 
@@ -98,8 +101,8 @@ class ConversationRecord(Struct, frozen=True, kw_only=True):
 
     def changed_by(self, change: Change) -> ConversationRecord:
         """Return the conversation with the values that `change` gives."""
-        given = {name: value for name, value in structs.asdict(change).items() if value is not None}
-        return structs.replace(self, **given)
+        values = {name: value for name, value in structs.asdict(change).items() if value is not None}
+        return structs.replace(self, **values)
 
 
 class MessageRecord(Struct, frozen=True, kw_only=True):
@@ -191,23 +194,23 @@ class TurnRecord(Struct, frozen=True, kw_only=True):
     cancel: bytes | None = None
 
 
-Slots = tuple[tuple[str, ...], ...]
-"""Ids of turns, grouped by the running slot that they take; of one slot, one turn runs at a time."""
+RunningGroups = tuple[tuple[str, ...], ...]
+"""Groups of ids of turns; of each group, one turn runs at a time."""
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """The result of `accept`. `fresh` False: the user has used the id, and `turn` is the turn that has it.
+    """The result of `accept`. `is_new` False: the user has used the id, and `turn` is the turn that has it.
 
     `turn.request` may be None then. `ahead`: with `on_busy` "queue", the ids of the conversation's turns that have to
-    end first, oldest first. `slots`: see `Store.running_groups`; empty if fewer than `limits.running` are taken.
+    end first, oldest first. `running_groups`: those from before the turn, as `Store.running_groups` returns them.
     """
 
-    fresh: bool
+    is_new: bool
     turn: TurnRecord
     conversation: ConversationRecord | None = None
     input: MessageRecord | None = None
     ahead: tuple[str, ...] = ()
-    slots: Slots = ()
+    running_groups: RunningGroups = ()
 
 
 class Append(Struct, frozen=True):

@@ -158,7 +158,7 @@ async def missing(answer: Awaitable[object]) -> str:
     """What the store says isn't there."""
     with pytest.raises(NotFound) as raised:
         await answer
-    return raised.value.what
+    return raised.value.field
 
 
 async def eventually(ask: Callable[[], Awaitable[Any]]) -> Any:
@@ -242,7 +242,7 @@ class StoreConformance:
         """Law 6: accepting keeps the turn, its question and its place in one step."""
         await store.create_conversation(conversation())
         accepted = await store.accept(new_turn())
-        assert accepted.fresh
+        assert accepted.is_new
         turn = accepted.turn
         assert (turn.user, turn.turn, turn.conversation, turn.status) == ("ann", "t1", "c1", "running")
         assert (turn.message, turn.input, turn.parent, turn.model) == (
@@ -279,7 +279,7 @@ class StoreConformance:
         again = await store.accept(
             new_turn(message="other.answer", input=message("other.question"), epoch=NOW + 5, owner="two")
         )
-        assert not again.fresh
+        assert not again.is_new
         assert msgspec.structs.replace(again.turn, request=first.turn.request) == first.turn
         assert await missing(store.message("ann", "other.question")) == "message"
         assert (await store.conversation("ann", "c1")).messages == 1
@@ -289,7 +289,7 @@ class StoreConformance:
         await store.create_conversation(conversation())
         await run(store, new_turn())
         again = await store.accept(new_turn(message="other.answer", input=message("other.question")))
-        assert not again.fresh
+        assert not again.is_new
         assert (again.turn.status, again.turn.ending) == ("completed", b"the ending")
         with pytest.raises(Conflict):
             await store.accept(new_turn(digest=b"other"))
@@ -310,14 +310,14 @@ class StoreConformance:
         other = await store.accept(
             new_turn(user="bob", conversation="c2", digest=b"o", input=message("b.question"), message="b.answer")
         )
-        assert other.fresh
+        assert other.is_new
 
     async def test_of_two_starts_at_once_one_is_fresh(self, store: Store) -> None:
         """Law 6: acceptance is atomic; the loser of a race gets the winner's turn."""
         await store.create_conversation(conversation())
         starts = [store.accept(new_turn(message=f"a{n}", input=message(f"q{n}"))) for n in range(8)]
         accepted = await asyncio.gather(*starts)
-        assert sorted(one.fresh for one in accepted) == [False] * 7 + [True]
+        assert sorted(one.is_new for one in accepted) == [False] * 7 + [True]
         assert len({one.turn.message for one in accepted}) == 1
 
     @pytest.mark.parametrize("where", [{"conversation": "nowhere"}, {"user": "bob"}])
@@ -404,9 +404,9 @@ class StoreConformance:
             await store.accept(new_turn("two", on_busy="reject"))
         assert await missing(store.turn("ann", "two")) == "turn"
         assert await missing(store.message("ann", "two.question")) == "message"
-        assert not (await store.accept(new_turn("one", on_busy="reject", message="other"))).fresh
+        assert not (await store.accept(new_turn("one", on_busy="reject", message="other"))).is_new
         await store.end(ending(first.turn))
-        assert (await store.accept(new_turn("two", on_busy="reject"))).fresh
+        assert (await store.accept(new_turn("two", on_busy="reject"))).is_new
 
     async def test_active_turns_are_those_without_an_ending(self, store: Store) -> None:
         """In the order of their acceptance; not those of other conversations, nor of none."""
@@ -430,17 +430,17 @@ class StoreConformance:
         """It is accepted, behind slots of which one has to end; another user has places of their own."""
         limits = TurnLimits(running=2)
         first = await running(store, stateless_turn("a", limits=limits))
-        assert (await store.accept(stateless_turn("b", limits=limits))).slots == ()
-        assert (await store.accept(stateless_turn("c", limits=limits))).slots == (("a",), ("b",))
-        assert (await store.accept(stateless_turn("d", limits=limits))).slots == (("a",), ("b",), ("c",))
-        assert (await store.accept(stateless_turn("a", "bob", limits=limits))).slots == ()
+        assert (await store.accept(stateless_turn("b", limits=limits))).running_groups == ()
+        assert (await store.accept(stateless_turn("c", limits=limits))).running_groups == (("a",), ("b",))
+        assert (await store.accept(stateless_turn("d", limits=limits))).running_groups == (("a",), ("b",), ("c",))
+        assert (await store.accept(stateless_turn("a", "bob", limits=limits))).running_groups == ()
         assert await store.running_groups("ann", "c", 2) == (("a",), ("b",))
         assert await store.running_groups("ann", "c", 3) == ()
         assert await store.running_groups("ann", "c", 0) == ()
         await store.end(ending(first))
         assert await store.running_groups("ann", "c", 2) == ()
         assert await store.running_groups("ann", "d", 2) == (("b",), ("c",))
-        assert (await store.accept(stateless_turn("e"))).slots == ()
+        assert (await store.accept(stateless_turn("e"))).running_groups == ()
 
     async def test_who_waits_in_a_conversation_takes_no_place_of_their_own(self, store: Store) -> None:
         """A long queue in one conversation doesn't hold up the others; what runs beside counts by itself."""
@@ -449,7 +449,7 @@ class StoreConformance:
             await store.create_conversation(conversation(name))
         first = await running(store, new_turn("a", on_busy="queue", limits=limits))
         for name in ("b", "c", "d"):
-            assert (await store.accept(new_turn(name, on_busy="queue", limits=limits))).slots == ()
+            assert (await store.accept(new_turn(name, on_busy="queue", limits=limits))).running_groups == ()
         await store.accept(new_turn("beside", limits=limits))
         await store.accept(new_turn("elsewhere", conversation="c2", limits=limits))
         await store.accept(new_turn("last", limits=limits))
@@ -465,10 +465,10 @@ class StoreConformance:
         await store.accept(stateless_turn("b", limits=limits))
         assert await limited(store.accept(stateless_turn("c", limits=limits))) == ("live", None)
         assert await missing(store.turn("ann", "c")) == "turn"
-        assert not (await store.accept(stateless_turn("b", limits=limits, message="other"))).fresh
-        assert (await store.accept(stateless_turn("c", "bob", limits=limits))).fresh
+        assert not (await store.accept(stateless_turn("b", limits=limits, message="other"))).is_new
+        assert (await store.accept(stateless_turn("c", "bob", limits=limits))).is_new
         await store.end(ending(first))
-        assert (await store.accept(stateless_turn("c", limits=limits))).fresh
+        assert (await store.accept(stateless_turn("c", limits=limits))).is_new
 
     async def test_starts_have_a_pace(self, store: Store) -> None:
         """A burst, then one each interval; what the refusal says is exactly long enough, and refusals cost nothing."""
@@ -479,9 +479,9 @@ class StoreConformance:
             limit, wait_ms = await limited(store.accept(stateless_turn("d", limits=limits)))
             assert limit == "starts"
             assert 30_000 < (wait_ms or 0) <= 60_000
-        assert not (await store.accept(stateless_turn("a", limits=limits, message="other"))).fresh
-        assert (await store.accept(stateless_turn("a", "bob", limits=limits))).fresh
-        assert (await store.accept(stateless_turn("free"))).fresh
+        assert not (await store.accept(stateless_turn("a", limits=limits, message="other"))).is_new
+        assert (await store.accept(stateless_turn("a", "bob", limits=limits))).is_new
+        assert (await store.accept(stateless_turn("free"))).is_new
         limits = TurnLimits(start_interval_us=100_000, start_burst=1)
         for number in range(5):
             try:
@@ -489,13 +489,13 @@ class StoreConformance:
             except Limited as refused:
                 assert 0 < (refused.retry_after_ms or 0) <= 100
                 await asyncio.sleep((refused.retry_after_ms or 0) / 1000)
-                assert (await store.accept(stateless_turn(f"c{number}", "cid", limits=limits))).fresh
+                assert (await store.accept(stateless_turn(f"c{number}", "cid", limits=limits))).is_new
 
     async def test_a_start_that_is_refused_for_another_reason_costs_nothing(self, store: Store) -> None:
         """The pace counts what was accepted."""
         limits = TurnLimits(start_interval_us=60_000_000, start_burst=1)
         assert await missing(store.accept(new_turn(conversation="unknown", limits=limits))) == "conversation"
-        assert (await store.accept(stateless_turn(limits=limits))).fresh
+        assert (await store.accept(stateless_turn(limits=limits))).is_new
 
     @pytest.mark.parametrize(
         ("limits", "limit"),
@@ -512,7 +512,7 @@ class StoreConformance:
         late = stateless_turn("c", limits=limits, now_ms=midnight - 2000)
         assert await limited(store.accept(late)) == (limit, 2000)
         assert await limited(store.accept(structs.replace(late, now_ms=midnight - 1))) == (limit, 1)
-        assert (await store.accept(stateless_turn("c", "bob", limits=limits, now_ms=midnight - 2000))).fresh
+        assert (await store.accept(stateless_turn("c", "bob", limits=limits, now_ms=midnight - 2000))).is_new
         ended = await run(store, structs.replace(late, now_ms=midnight), now_ms=midnight + 1)
         await store.end(ended)
         await run(store, stateless_turn("d", limits=limits, now_ms=midnight + 2), now_ms=midnight + 3)
@@ -540,8 +540,8 @@ class StoreConformance:
             await store.create_conversation(conversation(name))
         await run(store, new_turn("a", limits=limits))
         assert await limited(store.accept(new_turn("b", limits=limits))) == ("conversation_tokens", None)
-        assert (await store.accept(new_turn("b", conversation="c2", limits=limits))).fresh
-        assert (await store.accept(stateless_turn("c", limits=limits))).fresh
+        assert (await store.accept(new_turn("b", conversation="c2", limits=limits))).is_new
+        assert (await store.accept(stateless_turn("c", limits=limits))).is_new
 
     async def test_what_runs_and_waits_holds_so_many_bytes(self, store: Store) -> None:
         """The requests of all the user's turns without an ending, this one's among them; another's don't count."""
@@ -607,7 +607,7 @@ class StoreConformance:
             *((store, other)[n % 2].accept(one) for n, one in enumerate(new)), return_exceptions=True
         )
         accepted = [answer for answer in answers if isinstance(answer, Accepted)]
-        assert sorted(len(answer.slots) for answer in accepted) == [0, 0, 0, 3, 4]
+        assert sorted(len(answer.running_groups) for answer in accepted) == [0, 0, 0, 3, 4]
         assert sum(isinstance(answer, Limited) for answer in answers) == 15
 
     # --- the log ---

@@ -30,11 +30,11 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
-from redis.exceptions import ConnectionError as ConnectionLost
-from redis.exceptions import TimeoutError as TooSlow
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from store.records import StoreError
-from store.redis.commands import Argument, packed
+from store.records import CLOSED, StoreError
+from store.redis.commands import Argument, pack_commands
 from store.redis.keys import channel_prefix
 from store.redis.scripts import load_scripts
 
@@ -42,7 +42,7 @@ log = structlog.stdlib.get_logger("turnwire.store")
 
 CONNECTIONS_MAX = 16
 CALL_TIMEOUT_S = 2.2
-REPLY_S = 0.2
+REPLY_RESERVE_S = 0.2
 """The part of a call's timeout that is reserved for its reply."""
 CONNECT_TIMEOUT_S = 2.0
 RETRIES = 2
@@ -51,19 +51,21 @@ RETRY_DELAY_S = 0.1
 ScriptCall = tuple[str, bytes, tuple[Argument, ...]]
 """A script's name, its only key, and its arguments."""
 
-AWAY = "The store can't be reached."
-SILENT = "The store didn't answer in time."
+UNREACHABLE = "The store can't be reached."
+TIMED_OUT = "The store didn't respond in time."
 NO_DATABASE = ("DB index is out of range", "invalid DB index", "SELECT is not allowed in cluster mode")
-DENIED = (AuthenticationError, AuthorizationError, NoPermissionError)
+ACCESS_DENIED = (AuthenticationError, AuthorizationError, NoPermissionError)
 
 
 class RedisClient:
     """A client for one Redis. Raises only `StoreError`, whose message has neither the address nor a secret.
 
-    `copies`: the number of replicas that have to have a durable call, and how many ms the call waits for them.
+    A durable call waits up to `wait_ms` until `wait_replicas` replicas have its writes.
     """
 
-    def __init__(self, url: str, *, history_ttl_s: float, log_ttl_s: float, copies: tuple[int, int] = (0, 0)) -> None:
+    def __init__(
+        self, url: str, *, history_ttl_s: float, log_ttl_s: float, wait_replicas: int = 0, wait_ms: int = 0
+    ) -> None:
         try:
             options = dict[str, Any](parse_url(url))
             parts = urlsplit(url)
@@ -85,22 +87,22 @@ class RedisClient:
         except (ValueError, TypeError):
             # The cause may quote the URL, which may hold a password.
             raise StoreError(
-                "The store's URL can't be understood. Give --store redis://USER:PASSWORD@HOST:PORT/DB, with"
-                " percent-encoding where the password has a / or a @."
+                "The store's URL is invalid. Use --store redis://USER:PASSWORD@HOST:PORT/DB, and percent-encode each"
+                " / and @ in the password."
             ) from None
         self.channels = channel_prefix(int(options.get("db", 0)))
         self._scripts = load_scripts(
-            channels=self.channels, history_ms=int(history_ttl_s * 1000), log_ms=int(log_ttl_s * 1000)
+            channels=self.channels, history_ttl_ms=int(history_ttl_s * 1000), log_ttl_ms=int(log_ttl_s * 1000)
         )
-        self._copies = copies
-        self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._wait_replicas, self._wait_ms = wait_replicas, wait_ms
+        self._free_connections = asyncio.Semaphore(CONNECTIONS_MAX)
         self._idle: list[AbstractConnection] = []
         self._closed = False
 
     def connection(self) -> AbstractConnection:
         """Return a new connection with the client's time limits, not yet connected and not in the pool."""
-        made: AbstractConnection = self._connection_class(**self._options)
-        return made
+        connection: AbstractConnection = self._connection_class(**self._options)
+        return connection
 
     async def close(self) -> None:
         """Close every idle connection; later calls fail."""
@@ -121,33 +123,30 @@ class RedisClient:
         If one fails, the others have run all the same, and its error is raised. `repeatable`: running them twice is
         harmless, so the call is retried if its connection breaks. `durable`: wait for the replicas.
         """
-        known = [(self._scripts[name], key, arguments) for name, key, arguments in calls]
-        commands = [("EVALSHA", script.sha, 1, key, *arguments) for script, key, arguments in known]
+        resolved = [(self._scripts[name], (1, key, *arguments)) for name, key, arguments in calls]
         exchange = self._exchange_durably if durable else self._exchange
-        replies = await exchange(commands, repeatable)
-        unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if unknown:
+        replies = await exchange([("EVALSHA", script.sha, *rest) for script, rest in resolved], repeatable)
+        not_loaded = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if not_loaded:
             # The first call of each script sends its source; then Redis knows it for the calls after.
-            sent: set[bytes] = set()
-            again: list[tuple[Argument, ...]] = []
-            for at in unknown:
-                script, key, arguments = known[at]
-                with_source = script.sha not in sent
-                sent.add(script.sha)
-                opening = ("EVAL", script.source) if with_source else ("EVALSHA", script.sha)
-                again.append((*opening, 1, key, *arguments))
-            for at, reply in zip(unknown, await exchange(again, repeatable), strict=True):
-                replies[at] = reply
-        return await self._checked(replies)
+            first = {resolved[index][0].sha: index for index in reversed(not_loaded)}
+            retries = [
+                ("EVAL", script.source, *rest) if first[script.sha] == index else ("EVALSHA", script.sha, *rest)
+                for index, (script, rest) in enumerate(resolved)
+                if index in not_loaded
+            ]
+            for index, reply in zip(not_loaded, await exchange(retries, repeatable), strict=True):
+                replies[index] = reply
+        return await self._check(replies)
 
     async def _exchange_durably(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
         """Do `_exchange`, then wait until enough replicas have the data or the wait times out."""
-        wanted, wait_ms = self._copies
-        if wanted == 0:
+        required = self._wait_replicas
+        if required == 0:
             return await self._exchange(commands, repeatable)
-        *replies, copies = await self._exchange([*commands, ("WAIT", wanted, wait_ms)], repeatable)
-        if isinstance(copies, int) and copies < wanted and not isinstance(replies[0], NoScriptError):
-            log.warning("ending stored on too few replicas", copies=copies, wanted=wanted)
+        *replies, replicas = await self._exchange([*commands, ("WAIT", required, self._wait_ms)], repeatable)
+        if isinstance(replicas, int) and replicas < required and not isinstance(replies[0], NoScriptError):
+            log.warning("ending stored on too few replicas", replicas=replicas, required=required)
         return replies
 
     async def load(self) -> None:
@@ -163,7 +162,7 @@ class RedisClient:
 
         `repeatable`: see `scripts`.
         """
-        return await self._checked(await self._exchange(commands, repeatable))
+        return await self._check(await self._exchange(commands, repeatable))
 
     async def deadline_ms(self) -> int:
         """Return the time by which a call that begins now has to run, by Redis' clock, in ms since 1970.
@@ -171,56 +170,56 @@ class RedisClient:
         If it runs later, this client has already reported it as failed.
         """
         seconds, micros = await self.command("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000 + int((CALL_TIMEOUT_S - REPLY_S) * 1000)
+        return int(seconds) * 1000 + int(micros) // 1000 + int((CALL_TIMEOUT_S - REPLY_RESERVE_S) * 1000)
 
-    async def _checked(self, replies: list[Any]) -> list[Any]:
+    async def _check(self, replies: list[Any]) -> list[Any]:
         for reply in replies:
             if isinstance(reply, ResponseError):
                 if isinstance(reply, ReadOnlyError):
                     # After a failover the connections lead to the old primary; the host name leads to the new one.
                     await self._drop_idle()
-                raise StoreError(sentence(reply)) from reply
+                raise StoreError(error_text(reply)) from reply
         return replies
 
     async def _exchange(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
         """Return the replies in order; an error that Redis replied is one of them."""
         if self._closed:
-            raise StoreError("The store is closed.")
+            raise StoreError(CLOSED)
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
-                for left in reversed(range(RETRIES + 1 if repeatable else 1)):
+                for retries_left in reversed(range(RETRIES + 1 if repeatable else 1)):
                     try:
                         return await self._round_trip(commands, repeatable)
-                    except (ConnectionLost, OSError) as error:
-                        if left == 0 or isinstance(error, DENIED):
+                    except (RedisConnectionError, OSError) as error:
+                        if retries_left == 0 or isinstance(error, ACCESS_DENIED):
                             raise
                         await asyncio.sleep(random.uniform(0.1, 1) * RETRY_DELAY_S)
         except TimeoutError as error:
-            raise StoreError(SILENT) from error
+            raise StoreError(TIMED_OUT) from error
         except (RedisError, OSError) as error:
-            raise StoreError(sentence(error)) from error
+            raise StoreError(error_text(error)) from error
         raise AssertionError("the last attempt returns or raises")
 
     async def _round_trip(self, commands: Sequence[tuple[Argument, ...]], repeatable: bool) -> list[Any]:
-        async with self._borrowed() as connection:
+        async with self._pooled_connection() as connection:
             if connection.is_connected and not repeatable and await connection.can_read():
                 # Redis closed the connection or sent something while it was idle. An unrepeatable call needs a new one.
                 await connection.disconnect(nowait=True)
             await connect(connection)
-            for piece in packed(commands):
+            for piece in pack_commands(commands):
                 await connection.send_packed_command(piece, check_health=False)
             replies = []
             for _ in commands:
                 try:
                     replies.append(await connection.read_response())
                 except ResponseError as error:
-                    replies.append(_unwrapped(error))
+                    replies.append(_unwrap(error))
             return replies
 
     @asynccontextmanager
-    async def _borrowed(self) -> AsyncIterator[AbstractConnection]:
+    async def _pooled_connection(self) -> AsyncIterator[AbstractConnection]:
         """Yield a connection for one round trip; it goes back to the pool only if the round trip was completed."""
-        async with self._slots:
+        async with self._free_connections:
             connection = self._idle.pop() if self._idle else self.connection()
             try:
                 yield connection
@@ -238,11 +237,11 @@ class RedisClient:
             await connection.disconnect(nowait=True)
 
 
-class ClientHolder:
-    """The base class of the store's parts that use a `RedisClient`."""
+class RedisPart:
+    """The base class of the store's parts, which share a `RedisClient`."""
 
-    def __init__(self, link: RedisClient) -> None:
-        self._client = link
+    def __init__(self, client: RedisClient) -> None:
+        self._client = client
 
 
 async def connect(connection: AbstractConnection) -> None:
@@ -250,7 +249,7 @@ async def connect(connection: AbstractConnection) -> None:
     await connection.connect()  # type: ignore[no-untyped-call]
 
 
-def _unwrapped(error: ResponseError) -> ResponseError:
+def _unwrap(error: ResponseError) -> ResponseError:
     """Return the error of a command in a script without the error that Redis 6.2 wraps around it."""
     for code, kind in (("-OOM ", OutOfMemoryError), ("-READONLY ", ReadOnlyError)):
         if code in str(error):
@@ -258,27 +257,27 @@ def _unwrapped(error: ResponseError) -> ResponseError:
     return error
 
 
-def sentence(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Return what an error means as a sentence for a person, without the text of Redis or of the system."""
     if isinstance(error, OutOfMemoryError):
-        return "The store is full."
-    if isinstance(error, DENIED):
-        return "The store refuses the credentials, or what we may do with them. Check the user and the password."
+        return "The store is full. Raise its maxmemory, or delete some of its data."
+    if isinstance(error, ACCESS_DENIED):
+        return "The store refuses the credentials, or they lack a permission. Check the user, its password and its permissions."
     if isinstance(error, BusyLoadingError):
-        return "The store is still reading its data. Try again in a moment."
-    if isinstance(error, ResponseError) and any(said in str(error) for said in NO_DATABASE):
-        return "The store has no such database. Name another one at the end of its URL; 0 is always there."
+        return "The store is still loading its data. Try again in a moment."
+    if isinstance(error, ResponseError) and any(text in str(error) for text in NO_DATABASE):
+        return "The store doesn't have this database. Name another one at the end of its URL; 0 always exists."
     if isinstance(error, ResponseError) and "unknown command" in str(error):
-        return "The store doesn't know what we ask: Redis 6.2 or newer, or Valkey, is needed."
+        return "The store doesn't know a required command. Use Redis 6.2 or newer, or Valkey."
     if isinstance(error.__context__, SSLCertVerificationError):
-        return "The store's certificate isn't trusted. Name who signed it: rediss://…?ssl_ca_certs=FILE."
-    if isinstance(error, TooSlow):
-        return SILENT
-    if isinstance(error, ConnectionLost | OSError):
-        return AWAY
+        return "The store's certificate isn't trusted. Name its CA file: rediss://…?ssl_ca_certs=FILE."
+    if isinstance(error, RedisTimeoutError):
+        return TIMED_OUT
+    if isinstance(error, RedisConnectionError | OSError):
+        return UNREACHABLE
     if isinstance(error, ReadOnlyError):
-        return "The store can only be read now."
-    return "The store can't do it now."
+        return "The store is read-only now. Try again in a moment, or connect to a writable one."
+    return "The store refuses the call now. Try again in a moment."
 
 
 def _address(connection: Any) -> str:

@@ -12,7 +12,7 @@ SLICE_BYTES = 64 * 1024
 Argument = bytes | str | int
 
 
-def packed(commands: Sequence[tuple[Argument, ...]]) -> Iterator[list[Any]]:
+def pack_commands(commands: Sequence[tuple[Argument, ...]]) -> Iterator[list[Any]]:
     """Yield `commands` as lists of buffers to send.
 
     Small commands are sent together. An argument above `SLICE_BYTES` isn't copied, and is sent slice by slice.

@@ -1,28 +1,79 @@
-"""Ephemeral values in Redis: one key each, so that a cluster can spread them over its nodes."""
+"""Ephemeral values, rate limits and connection permits in Redis, which Redis expires by its own clock.
+
+A value is one key, a rate limit is the time when a user's next request is due, and the permits of a key are a sorted set
+of holders by their time of expiry. The keys of all but the rate limits are spread over the nodes of a cluster.
+"""
 
 from __future__ import annotations
 
-from store.redis.client import ClientHolder
-from store.redis.keys import raw
+from collections import defaultdict
+from typing import Any
+
+from store.redis.client import RedisPart, ScriptCall
+from store.redis.commands import Argument
+from store.redis.keys import encode_text, user_prefix
+
+CALLS_PER_ROUND_TRIP = 256
 
 
-class RedisEphemeral(ClientHolder):
-    """The ephemeral values of `Store`."""
+class RedisEphemeral(RedisPart):
+    """`EphemeralStore` in Redis."""
 
     async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bool:
-        """See `Store`."""
-        before = await self._client.command("SET", _name(key), value, "PX", ttl_ms, "GET", repeatable=False)
-        return before is None
+        """See `EphemeralStore`."""
+        old = await self._client.command("SET", _value_key(key), value, "PX", ttl_ms, "GET", repeatable=False)
+        return old is None
 
     async def pop_ephemeral(self, key: str) -> bytes | None:
-        """See `Store`."""
-        value: bytes | None = await self._client.command("GETDEL", _name(key), repeatable=False)
+        """See `EphemeralStore`."""
+        value: bytes | None = await self._client.command("GETDEL", _value_key(key), repeatable=False)
         return value
 
     async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
-        """See `Store`."""
-        return await self._client.commands([("GET", _name(key)) for key in keys]) if keys else []
+        """See `EphemeralStore`."""
+        return await self._client.commands([("GET", _value_key(key)) for key in keys]) if keys else []
+
+    async def count_requests(self, counts: list[tuple[str, int, int]], interval_us: int) -> list[int]:
+        """See `EphemeralStore`."""
+        calls: list[ScriptCall] = [
+            ("count_requests", user_prefix(user) + b"requests", (count, ago_us, interval_us))
+            for user, count, ago_us in counts
+        ]
+        return await self._in_batches(calls, repeatable=False)
+
+    async def acquire_permits(self, holder: str, limits: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
+        """See `EphemeralStore`."""
+        calls: list[ScriptCall] = [
+            ("acquire_permit", _permits_key(key), (limit, ttl_ms, holder)) for key, limit in limits
+        ]
+        return [bool(is_acquired) for is_acquired in await self._client.scripts(calls)]
+
+    async def renew_permits(self, permits: list[tuple[str, str]], ttl_ms: int) -> None:
+        """See `EphemeralStore`."""
+        by_key: dict[str, list[Argument]] = defaultdict(list)
+        for key, holder in permits:
+            by_key[key].append(holder)
+        await self._in_batches(
+            [("renew_permits", _permits_key(key), (ttl_ms, *holders)) for key, holders in by_key.items()]
+        )
+
+    async def release_permits(self, permits: list[tuple[str, str]]) -> None:
+        """See `EphemeralStore`."""
+        for start in range(0, len(permits), CALLS_PER_ROUND_TRIP):
+            batch = permits[start : start + CALLS_PER_ROUND_TRIP]
+            await self._client.commands([("ZREM", _permits_key(key), holder) for key, holder in batch])
+
+    async def _in_batches(self, calls: list[ScriptCall], *, repeatable: bool = True) -> list[Any]:
+        results: list[Any] = []
+        for start in range(0, len(calls), CALLS_PER_ROUND_TRIP):
+            batch = calls[start : start + CALLS_PER_ROUND_TRIP]
+            results += await self._client.scripts(batch, repeatable=repeatable)
+        return results
 
 
-def _name(key: str) -> bytes:
-    return b"turnwire:note:" + raw(key)
+def _value_key(key: str) -> bytes:
+    return b"turnwire:note:" + encode_text(key)
+
+
+def _permits_key(key: str) -> bytes:
+    return b"turnwire:places:" + encode_text(key)

@@ -27,17 +27,17 @@ def bucket_key(number: int) -> bytes:
 
 def bucket_of(user: str, turn: str) -> bytes:
     """Return the key of the bucket that has the turn's lease."""
-    return bucket_key(zlib.crc32(index_member(user, turn)) % BUCKETS)
+    return bucket_key(zlib.crc32(encode_turn_ref(user, turn)) % BUCKETS)
 
 
-def index_member(user: str, turn: str) -> bytes:
-    """Return the encoded (user, turn) that names a turn in the lease index and in a cancel signal to its owner."""
+def encode_turn_ref(user: str, turn: str) -> bytes:
+    """Return the encoded (user, turn) that names a turn in the lease index and on its owner's channel."""
     return msgspec.msgpack.encode((user, turn))
 
 
-def turn_of(member: bytes) -> tuple[str, str]:
-    """Return the user and the turn of an `index_member`."""
-    return msgspec.msgpack.decode(member, type=tuple[str, str])
+def decode_turn_ref(encoded: bytes) -> tuple[str, str]:
+    """Return the user and the turn of an `encode_turn_ref`."""
+    return msgspec.msgpack.decode(encoded, type=tuple[str, str])
 
 
 def channel_prefix(db: int) -> str:
@@ -45,6 +45,6 @@ def channel_prefix(db: int) -> str:
     return f"turnwire:{db}:"
 
 
-def raw(text: str) -> bytes:
+def encode_text(text: str) -> bytes:
     """Encode an id in UTF-8. A lone surrogate, which no id of the gateway has, is encoded as it is."""
     return text.encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""Signals over Redis' pub/sub: one connection per process for all channels that the process subscribes to.
+"""Pub/sub over Redis: one connection per process for all channels that the process subscribes to.
 
 Subscribers only change a count and wait; only the listener reads and writes, so that a cancelled subscriber can't
 cut a command in two. A lost connection is replaced, and reported only when every channel is subscribed again.
@@ -8,77 +8,92 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ConnectionError as ConnectionLost
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from store.api import Deliver
 from store.records import StoreError
-from store.redis.client import CALL_TIMEOUT_S, ClientHolder, RedisClient, connect
-from store.redis.keys import raw
+from store.redis.client import CALL_TIMEOUT_S, UNREACHABLE, RedisClient, RedisPart, connect
+from store.redis.commands import Argument
+from store.redis.keys import encode_text, user_prefix
 
-PING_S = 5.0
-SILENCE_S = 15.0
-RECONNECT_S = (0.05, 2.0)
+PING_INTERVAL_S = 5.0
+READ_TIMEOUT_S = 15.0
+RECONNECT_DELAY_S_MIN, RECONNECT_DELAY_S_MAX = 0.05, 2.0
 CHANNELS_PER_COMMAND = 500
 
 
 class _Subscription:
     """A channel with its number of subscribers, and whether Redis has confirmed the subscription."""
 
-    __slots__ = ("count", "heard")
+    __slots__ = ("confirmed", "count")
 
     def __init__(self) -> None:
         self.count = 0
-        self.heard = asyncio.Event()
+        self.confirmed = asyncio.Event()
 
 
-class RedisPubSub(ClientHolder):
-    """The part of the Redis store that sends signals between instances."""
+class RedisPubSub(RedisPart):
+    """`PubSub` in Redis."""
 
-    def __init__(self, link: RedisClient) -> None:
-        super().__init__(link)
-        self._prefix = link.channels.encode()
-        self._followed: dict[bytes, _Subscription] = {}
+    def __init__(self, client: RedisClient) -> None:
+        super().__init__(client)
+        self._prefix = client.channels.encode()
+        self._subscriptions: dict[bytes, _Subscription] = {}
         self._pending: list[tuple[str, bytes]] = []
         self._wake = asyncio.Event()
 
     async def publish(self, channel: str, payload: bytes) -> None:
-        """See `Store`."""
-        await self._client.command("PUBLISH", self._prefix + raw(channel), payload, repeatable=False)
+        """See `PubSub`."""
+        await self._client.command("PUBLISH", self._prefix + encode_text(channel), payload, repeatable=False)
 
     async def subscribe(self, channel: str) -> None:
-        """See `Store`. Raises `StoreError` if Redis doesn't confirm the subscription in time."""
-        name = raw(channel)
-        followed = self._followed.get(name)
-        if followed is None:
-            followed = self._followed[name] = _Subscription()
+        """See `PubSub`. Raises `StoreError` if Redis doesn't confirm the subscription in time."""
+        name = encode_text(channel)
+        subscription = self._subscriptions.get(name)
+        if subscription is None:
+            subscription = self._subscriptions[name] = _Subscription()
             self._send("SUBSCRIBE", name)
-        followed.count += 1
+        subscription.count += 1
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
-                await followed.heard.wait()
+                await subscription.confirmed.wait()
         except BaseException as error:
-            self._drop_subscription(name, followed)
+            self._drop_subscription(name, subscription)
             if isinstance(error, TimeoutError):
-                raise StoreError("The store can't be reached.") from error
+                raise StoreError(UNREACHABLE) from error
             raise
 
     async def unsubscribe(self, channel: str) -> None:
-        """See `Store`."""
-        followed = self._followed.get(raw(channel))
-        if followed is not None:
-            self._drop_subscription(raw(channel), followed)
+        """See `PubSub`."""
+        name = encode_text(channel)
+        if (subscription := self._subscriptions.get(name)) is not None:
+            self._drop_subscription(name, subscription)
 
-    def _drop_subscription(self, name: bytes, followed: _Subscription) -> None:
-        followed.count -= 1
-        if followed.count <= 0 and self._followed.get(name) is followed:
-            del self._followed[name]
-            followed.heard.set()  # wake subscribers that still wait; none is counted any more
+    async def renew_presence(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:
+        """See `Store`."""
+        by_user: dict[str, list[Argument]] = defaultdict(list)
+        for user, turn in turns:
+            by_user[user].append(encode_text(turn))
+        if by_user:
+            await self._client.scripts(
+                [("renew_presence", user_prefix(user), (instance, ttl_ms, *ids)) for user, ids in by_user.items()]
+            )
+
+    async def has_other_presence(self, user: str, turn: str, instance: str) -> bool:
+        """See `Store`. Also return True if the turn isn't kept, because its presence is lost too."""
+        return bool(await self._client.script("has_other_presence", user_prefix(user), encode_text(turn), instance))
+
+    def _drop_subscription(self, name: bytes, subscription: _Subscription) -> None:
+        subscription.count -= 1
+        if subscription.count <= 0 and self._subscriptions.get(name) is subscription:
+            del self._subscriptions[name]
+            subscription.confirmed.set()  # wake subscribers that still wait; none is counted any more
             self._send("UNSUBSCRIBE", name)
 
     def _send(self, command: str, name: bytes) -> None:
@@ -86,48 +101,48 @@ class RedisPubSub(ClientHolder):
         self._wake.set()
 
     async def run_pubsub(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
-        """See `Store`."""
-        lost: Callable[[], None] | None = None
-        delay_s = RECONNECT_S[0]
+        """See `PubSub`."""
+        on_complete: Callable[[], None] | None = None
+        delay_s = RECONNECT_DELAY_S_MIN
         while True:
-            hearing = _Listener(self, deliver, lost)
+            listener = _Listener(self, deliver, on_complete)
             try:
-                await hearing.run(self._client.connection())
+                await listener.run(self._client.connection())
             except (RedisError, OSError):
                 if (task := asyncio.current_task()) and task.cancelling():
                     # A connection that is lost during a cancellation replaces the cancellation with its own error.
                     raise asyncio.CancelledError from None
             finally:
-                for followed in self._followed.values():
-                    followed.heard.clear()
-            if hearing.complete:
-                lost, delay_s = on_reconnect, RECONNECT_S[0]
+                for subscription in self._subscriptions.values():
+                    subscription.confirmed.clear()
+            if listener.is_complete:
+                on_complete, delay_s = on_reconnect, RECONNECT_DELAY_S_MIN
             await asyncio.sleep(random.uniform(0.5, 1) * delay_s)
-            delay_s = min(2 * delay_s, RECONNECT_S[1])
+            delay_s = min(2 * delay_s, RECONNECT_DELAY_S_MAX)
 
 
 class _Listener:
-    """The listener on one connection. `complete`: every channel that was subscribed at its start is confirmed."""
+    """The listener on one connection. `is_complete`: every channel that was subscribed at its start is confirmed."""
 
-    def __init__(self, signals: RedisPubSub, deliver: Deliver, on_complete: Callable[[], None] | None) -> None:
-        self._signals = signals
+    def __init__(self, pubsub: RedisPubSub, deliver: Deliver, on_complete: Callable[[], None] | None) -> None:
+        self._pubsub = pubsub
         self._deliver = deliver
         self._on_complete = on_complete
         self._unconfirmed: Counter[bytes] = Counter()
-        self._missing = set(signals._followed)
+        self._missing = set(pubsub._subscriptions)
         self._early: list[tuple[str, bytes]] = []
-        self.complete = False
+        self.is_complete = False
 
     async def run(self, connection: AbstractConnection) -> None:
         """Listen until the connection is lost or silent for too long, and raise the error."""
-        signals = self._signals
+        pubsub = self._pubsub
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 await connect(connection)
-            signals._pending = [("SUBSCRIBE", name) for name in signals._followed]
-            signals._wake.set()
+            pubsub._pending = [("SUBSCRIBE", name) for name in pubsub._subscriptions]
+            pubsub._wake.set()
             if not self._missing:
-                self._completed()
+                self._complete()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write(connection))
                 await self._read(connection)
@@ -137,39 +152,39 @@ class _Listener:
             await connection.disconnect(nowait=True)
 
     async def _write(self, connection: AbstractConnection) -> None:
-        signals = self._signals
+        pubsub = self._pubsub
         while True:
             try:
-                async with asyncio.timeout(PING_S):
-                    await signals._wake.wait()
+                async with asyncio.timeout(PING_INTERVAL_S):
+                    await pubsub._wake.wait()
             except TimeoutError:
                 await connection.send_command("PING", check_health=False)
                 continue
-            signals._wake.clear()
-            pending, signals._pending = signals._pending, []
+            pubsub._wake.clear()
+            pending, pubsub._pending = pubsub._pending, []
             for command, names in _batches(pending):
                 if command == "SUBSCRIBE":
                     self._unconfirmed.update(names)
-                await connection.send_command(command, *(signals._prefix + name for name in names), check_health=False)
+                await connection.send_command(command, *(pubsub._prefix + name for name in names), check_health=False)
 
     async def _read(self, connection: AbstractConnection) -> None:
-        signals = self._signals
-        skip = len(signals._prefix)
+        pubsub = self._pubsub
+        skip = len(pubsub._prefix)
         while True:
-            reply: Any = await connection.read_response(timeout=SILENCE_S)
+            reply: Any = await connection.read_response(timeout=READ_TIMEOUT_S)
             if reply is None:
-                raise ConnectionLost("silent for too long, though pings were sent")
+                raise RedisConnectionError("no answer to pings")
             kind = reply[0]
             if kind == b"message":
                 name = reply[1][skip:]
-                if name in signals._followed:
+                if name in pubsub._subscriptions:
                     self._deliver_message(name, reply[2])
             elif kind == b"subscribe":
                 self._confirm(reply[1][skip:])
 
     def _deliver_message(self, name: bytes, payload: bytes) -> None:
         channel = name.decode("utf-8", "surrogatepass")
-        if self.complete:
+        if self.is_complete:
             self._deliver(channel, payload)
         else:
             self._early.append((channel, payload))
@@ -180,14 +195,14 @@ class _Listener:
         if self._unconfirmed[name] > 0:
             return
         del self._unconfirmed[name]
-        if name in self._signals._followed:
-            self._signals._followed[name].heard.set()
+        if name in self._pubsub._subscriptions:
+            self._pubsub._subscriptions[name].confirmed.set()
         self._missing.discard(name)
-        if not self._missing and not self.complete:
-            self._completed()
+        if not self._missing and not self.is_complete:
+            self._complete()
 
-    def _completed(self) -> None:
-        self.complete = True
+    def _complete(self) -> None:
+        self.is_complete = True
         if self._on_complete is not None:
             self._on_complete()
         for channel, payload in self._early:

@@ -20,14 +20,11 @@ from store.records import (
     StoreError,
     TurnRecord,
 )
-from store.redis.keys import raw
-
-Fields = dict[bytes, bytes]
-
-_COUNTERS = tuple(field.name.encode() for field in structs.fields(Counters))
+from store.redis.client import TIMED_OUT
+from store.redis.keys import encode_text
 
 
-def packed(value: object) -> bytes:
+def pack(value: object) -> bytes:
     """Encode `value` as MessagePack for Redis' scripts.
 
     The scripts have no type for bytes, so bytes are encoded as strings. A field that is None is left out.
@@ -41,20 +38,20 @@ def _pack(value: object, pieces: list[bytes]) -> None:
     if isinstance(value, Struct):
         value = structs.asdict(value)
     if isinstance(value, str):
-        value = raw(value)
+        value = encode_text(value)
     if isinstance(value, bytes):
         pieces += (b"\xdb" + len(value).to_bytes(4, "big"), value)
     elif isinstance(value, dict):
-        pairs = [(name, one) for name, one in value.items() if one is not None]
-        pieces.append(b"\xdf" + len(pairs).to_bytes(4, "big"))
-        for pair in pairs:
-            for one in pair:
-                _pack(one, pieces)
+        present = {name: field for name, field in value.items() if field is not None}
+        pieces.append(b"\xdf" + len(present).to_bytes(4, "big"))
+        for name, field in present.items():
+            _pack(name, pieces)
+            _pack(field, pieces)
     else:
         pieces.append(msgspec.msgpack.encode(value))
 
 
-def accepted(reply: list[Any]) -> list[Any]:
+def parse_reply(reply: list[Any]) -> list[Any]:
     """Return what follows the outcome in a script's reply; raise the error that a refusing outcome means.
 
     Raises `NotFound`, `Conflict`, `Busy`, `Limited`, `Fenced`, `LogGap`, or `StoreError` if the script ran too late.
@@ -63,7 +60,7 @@ def accepted(reply: list[Any]) -> list[Any]:
     if outcome == b"not_found":
         raise NotFound(reply[1].decode())
     if outcome == b"conflict":
-        raise Conflict("this turn id was used for another request")
+        raise Conflict("this turn id was already used for a different request")
     if outcome == b"busy":
         raise Busy("the conversation has a running turn")
     if outcome == b"limited":
@@ -73,11 +70,11 @@ def accepted(reply: list[Any]) -> list[Any]:
     if outcome == b"gap":
         raise LogGap(reply[1])
     if outcome == b"late":
-        raise StoreError("The store didn't answer in time.")
+        raise StoreError(TIMED_OUT)
     return reply[1:]
 
 
-def fields(flat: list[bytes]) -> Fields:
+def parse_hash(flat: list[bytes]) -> dict[bytes, bytes]:
     """Return a hash as a dict, from the flat list of names and values that Redis returns."""
     names = iter(flat)
     return dict(zip(names, names, strict=True))
@@ -92,61 +89,61 @@ def turn_record(user: str, flat: list[bytes], *, in_conversation: bool) -> TurnR
 
     `in_conversation`: whether its conversation exists; if not, the record's `conversation` is None.
     """
-    kept = fields(flat)
+    fields = parse_hash(flat)
     return TurnRecord(
         user=user,
-        turn=kept[b"turn"].decode(),
-        conversation=_text(kept.get(b"conversation")) if in_conversation else None,
-        digest=kept[b"digest"],
-        request=kept.get(b"request"),
-        epoch=int(kept[b"epoch"]),
-        owner=kept[b"owner"].decode(),
-        status=kept[b"status"].decode(),
-        message=kept[b"message"].decode(),
-        input=_text(kept.get(b"input")),
-        parent=_text(kept.get(b"parent")),
-        model=kept[b"model"].decode(),
-        seq=int(kept[b"seq"]),
-        accepted_ms=int(kept[b"accepted_ms"]),
-        ending=kept.get(b"ending"),
-        stateless_message=kept.get(b"stateless_message"),
-        cancel=kept.get(b"cancel"),
+        turn=fields[b"turn"].decode(),
+        conversation=_text(fields.get(b"conversation")) if in_conversation else None,
+        digest=fields[b"digest"],
+        request=fields.get(b"request"),
+        epoch=int(fields[b"epoch"]),
+        owner=fields[b"owner"].decode(),
+        status=fields[b"status"].decode(),
+        message=fields[b"message"].decode(),
+        input=_text(fields.get(b"input")),
+        parent=_text(fields.get(b"parent")),
+        model=fields[b"model"].decode(),
+        seq=int(fields[b"seq"]),
+        accepted_ms=int(fields[b"accepted_ms"]),
+        ending=fields.get(b"ending"),
+        stateless_message=fields.get(b"stateless_message"),
+        cancel=fields.get(b"cancel"),
     )
 
 
 def conversation_record(user: str, flat: list[bytes]) -> ConversationRecord:
     """Return a conversation from the flat list of its fields."""
-    kept = fields(flat)
+    fields = parse_hash(flat)
     return ConversationRecord(
-        id=kept[b"id"].decode(),
+        id=fields[b"id"].decode(),
         user=user,
-        title=kept[b"title"].decode(),
-        system=_text(kept.get(b"system")),
-        model=_text(kept.get(b"model")),
-        metadata=kept[b"metadata"],
-        head=_text(kept.get(b"head")),
-        revision=int(kept[b"revision"]),
-        created_ms=int(kept[b"created_ms"]),
-        updated_ms=int(kept[b"updated_ms"]),
-        messages=int(kept[b"messages"]),
-        usage=counters([kept.get(name) for name in _COUNTERS]),
+        title=fields[b"title"].decode(),
+        system=_text(fields.get(b"system")),
+        model=_text(fields.get(b"model")),
+        metadata=fields[b"metadata"],
+        head=_text(fields.get(b"head")),
+        revision=int(fields[b"revision"]),
+        created_ms=int(fields[b"created_ms"]),
+        updated_ms=int(fields[b"updated_ms"]),
+        messages=int(fields[b"messages"]),
+        usage=counters([fields.get(name.encode()) for name in Counters.__struct_fields__]),
     )
 
 
 def message_record(flat: list[bytes]) -> MessageRecord:
     """Return a message from the flat list of its fields."""
-    kept = fields(flat)
+    fields = parse_hash(flat)
     return MessageRecord(
-        id=kept[b"id"].decode(),
-        parent=_text(kept.get(b"parent")),
-        role=kept[b"role"].decode(),
-        created_ms=int(kept[b"created_ms"]),
-        body=kept[b"body"],
-        turn=_text(kept.get(b"turn")),
+        id=fields[b"id"].decode(),
+        parent=_text(fields.get(b"parent")),
+        role=fields[b"role"].decode(),
+        created_ms=int(fields[b"created_ms"]),
+        body=fields[b"body"],
+        turn=_text(fields.get(b"turn")),
     )
 
 
 def counters(values: list[bytes | None]) -> Counters:
     """Return sums from values in the order of `Counters`; a value that is None gets the field's default."""
-    named = zip(structs.fields(Counters), values, strict=True)
-    return Counters(**{field.name: int(value) for field, value in named if value is not None})
+    named = zip(Counters.__struct_fields__, values, strict=True)
+    return Counters(**{name: int(value) for name, value in named if value is not None})

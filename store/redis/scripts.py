@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from store.records import DAY_MS, Counters
 
@@ -16,9 +16,9 @@ FOLDER = Path(__file__).parent / "lua"
 SHARED = frozenset({"clock", "conversation", "entries", "limits", "turn_fields"})
 NAMES = tuple(sorted({path.stem for path in FOLDER.glob("*.lua")} - SHARED))
 
-RUNNING_MS = 48 * 3_600_000
-TURN_MS = 24 * 3_600_000
-USAGE_MS_MIN = 31 * 24 * 3_600_000
+RUNNING_TTL_MS = 48 * 3_600_000
+TURN_TTL_MS = 24 * 3_600_000
+USAGE_TTL_MS_MIN = 31 * DAY_MS
 
 _USES = re.compile(r"^-- uses: (.+)$", re.MULTILINE)
 
@@ -36,25 +36,25 @@ def _read(name: str) -> str:
     return (FOLDER / f"{name}.lua").read_text(encoding="utf-8")
 
 
-def load_scripts(*, channels: str, history_ms: int, log_ms: int) -> MappingProxyType[str, Script]:
+def load_scripts(*, channels: str, history_ttl_ms: int, log_ttl_ms: int) -> MappingProxyType[str, Script]:
     """Return every script by its name. `channels` is the prefix of every channel's name and has no quote in it."""
     constants = {
         "DAY_MS": DAY_MS,
-        "HISTORY_MS": history_ms,
-        "LOG_MS": log_ms,
-        "RUNNING_MS": RUNNING_MS,
-        "TURN_MS": TURN_MS,
-        "USAGE_MS": max(USAGE_MS_MIN, history_ms),
+        "HISTORY_TTL_MS": history_ttl_ms,
+        "LOG_TTL_MS": log_ttl_ms,
+        "RUNNING_TTL_MS": RUNNING_TTL_MS,
+        "TURN_TTL_MS": TURN_TTL_MS,
+        "USAGE_TTL_MS": max(USAGE_TTL_MS_MIN, history_ttl_ms),
     }
     head = "".join(f"local {name} = {value}\n" for name, value in constants.items())
     head += f"local CHANNEL = '{channels}'\n"
-    counters = ", ".join(f"'{field.name}'" for field in structs.fields(Counters))
+    counters = ", ".join(f"'{name}'" for name in Counters.__struct_fields__)
     return MappingProxyType({name: _script(name, head, counters) for name in NAMES})
 
 
 def _script(name: str, head: str, counters: str) -> Script:
-    own = _read(name)
-    uses = _USES.search(own)
+    main = _read(name)
+    uses = _USES.search(main)
     shared = [_read(other) for other in uses.group(1).split(", ")] if uses else []
-    source = "\n".join([head, *shared, own]).replace("{COUNTERS}", f"{{{counters}}}").encode()
+    source = "\n".join([head, *shared, main]).replace("{COUNTERS}", f"{{{counters}}}").encode()
     return Script(name, source, hashlib.sha1(source, usedforsecurity=False).hexdigest().encode())

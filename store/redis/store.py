@@ -8,24 +8,22 @@ from contextlib import suppress
 import structlog
 
 from store.records import StoreError
-from store.redis.client import AWAY, SILENT, RedisClient
+from store.redis.client import TIMED_OUT, UNREACHABLE, RedisClient
 from store.redis.ephemeral import RedisEphemeral
 from store.redis.history import RedisHistory
 from store.redis.keys import BUCKETS, bucket_key
 from store.redis.leases import RedisLeases
-from store.redis.permits import RedisPermits
 from store.redis.pubsub import RedisPubSub
-from store.redis.rates import RedisRates
 from store.redis.turns import RedisTurns
 
 log = structlog.stdlib.get_logger("turnwire.store")
 
 VERSION_MIN = (6, 2)
-OPENINGS = 3
+OPEN_ATTEMPTS = 3
 """The number of attempts to open a Redis that doesn't answer in time."""
 
 
-class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisEphemeral, RedisRates, RedisPermits, RedisPubSub):
+class RedisStore(RedisTurns, RedisLeases, RedisPubSub, RedisHistory, RedisEphemeral):
     """A `Store` on Redis 6.2 or newer, or Valkey. `url` is `redis://`, `rediss://` or `unix://`.
 
     A conversation is kept for `history_ttl_s` after its last change, a log for `log_ttl_s` after the turn's ending.
@@ -43,30 +41,33 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisEphemeral, RedisRat
         wait_replicas: int = 0,
         wait_ms: int = 500,
     ) -> None:
-        copies = (wait_replicas, wait_ms)
-        super().__init__(RedisClient(url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s, copies=copies))
+        super().__init__(
+            RedisClient(
+                url, history_ttl_s=history_ttl_s, log_ttl_s=log_ttl_s, wait_replicas=wait_replicas, wait_ms=wait_ms
+            )
+        )
 
     async def open(self) -> None:
-        """See `Store`. Try again if Redis doesn't answer in time, up to `OPENINGS` times in all.
+        """See `Store`. Try again if Redis doesn't answer in time, up to `OPEN_ATTEMPTS` times in all.
 
         Redis is silent for a moment while it forks or starts.
         """
-        for left in reversed(range(OPENINGS)):
+        for attempts_left in reversed(range(OPEN_ATTEMPTS)):
             try:
                 await self._open()
                 return
             except StoreError as error:
-                if not left or str(error) != SILENT:
+                if not attempts_left or str(error) != TIMED_OUT:
                     raise StoreError(f"{error} {self._hint(str(error))}") from error
 
     async def _open(self) -> None:
-        said = await self._client.command("HELLO")
+        hello = await self._client.command("HELLO")
         # Read every bucket, so that opening fails on a node that serves only a part of a cluster.
         await self._client.commands([("ZCARD", bucket_key(number)) for number in range(BUCKETS)])
-        version = dict(zip(said[::2], said[1::2], strict=True))[b"version"].decode()
+        version = dict(zip(hello[::2], hello[1::2], strict=True))[b"version"].decode()
         if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < VERSION_MIN:
             raise StoreError(
-                f"Redis {version} is too old: {'.'.join(map(str, VERSION_MIN))} or newer, or Valkey, is needed."
+                f"Redis {version} is too old. Use Redis {'.'.join(map(str, VERSION_MIN))} or newer, or Valkey."
             )
         await self._client.load()
         with suppress(StoreError):  # the gateway's Redis user may not be allowed to run INFO
@@ -78,14 +79,14 @@ class RedisStore(RedisTurns, RedisLeases, RedisHistory, RedisEphemeral, RedisRat
                     policy=policy[1].decode(),
                 )
 
-    def _hint(self, said: str) -> str:
-        """Return what to check if Redis can't be opened. `said`: the error's message."""
+    def _hint(self, message: str) -> str:
+        """Return what to check if Redis can't be opened. `message`: the error's message."""
         address = self._client.address
-        if said not in {AWAY, SILENT}:
-            return f"That is the Redis at {address}."
+        if message not in {UNREACHABLE, TIMED_OUT}:
+            return f"The Redis is at {address}."
         if self._client.tls:
-            return f"Is Redis running at {address}, and with TLS? For one without give redis:// and not rediss://."
-        return f"Is Redis running at {address}? For one with TLS give rediss:// and not redis://."
+            return f"Check that Redis runs at {address} with TLS. Without TLS, use redis:// instead of rediss://."
+        return f"Check that Redis runs at {address}. With TLS, use rediss:// instead of redis://."
 
     async def close(self) -> None:
         """See `Store`."""

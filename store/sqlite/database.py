@@ -13,14 +13,15 @@ import fcntl
 import os
 import sqlite3
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from store.records import StoreError
-from store.sqlite.private_file import make_private, refuse_planted, warn_of_others
+from store.local_pubsub import LocalPubSub
+from store.records import CLOSED, StoreError
+from store.sqlite.file_security import USE_ANOTHER_FILE, check_owners, create_private, warn_if_exposed
 
 P = ParamSpec("P")
 S = TypeVar("S")
@@ -28,17 +29,17 @@ T = TypeVar("T")
 
 MEMORY = ":memory:"
 SCHEMA_VERSION = 4
-_REFUSALS = {
-    sqlite3.SQLITE_BUSY: "is in use by another process. Stop that one, or give another file with --store.",
-    sqlite3.SQLITE_CANTOPEN: "can't be opened. Check that its folder exists and may be written.",
-    sqlite3.SQLITE_NOTADB: "is not a SQLite database. Give another file with --store.",
-    sqlite3.SQLITE_READONLY: "can't be written. Change its permissions, or give another file with --store.",
-    sqlite3.SQLITE_FULL: "can't grow: its disk is full. Free some space; nothing of this call was kept.",
-    sqlite3.SQLITE_IOERR: "can't be read or written: its disk fails. Check the disk, or restore a copy.",
-    sqlite3.SQLITE_CORRUPT: "is damaged. Restore a copy, or give another file with --store.",
+_ERROR_TEXTS = {
+    sqlite3.SQLITE_BUSY: f"is in use by another process. Stop that process, or {USE_ANOTHER_FILE}.",
+    sqlite3.SQLITE_CANTOPEN: "can't be opened. Check that its folder exists and is writable.",
+    sqlite3.SQLITE_NOTADB: f"isn't a SQLite database. Check the name, or {USE_ANOTHER_FILE}.",
+    sqlite3.SQLITE_READONLY: f"can't be written. Change its permissions, or {USE_ANOTHER_FILE}.",
+    sqlite3.SQLITE_FULL: "can't grow, because its disk is full. Free some space, then repeat this call: it stored nothing.",
+    sqlite3.SQLITE_IOERR: "can't be read or written, because its disk fails. Check the disk, or restore a copy.",
+    sqlite3.SQLITE_CORRUPT: f"is damaged. Restore a copy, or {USE_ANOTHER_FILE}.",
 }
 _CANT_WRITE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-JOURNAL_BYTES = 4 * 2**20
+CHECKPOINT_BYTES = 4 * 2**20
 """A longer journal is copied into the database file (a checkpoint)."""
 JOURNAL_BYTES_MAX = 64 * 2**20
 """The length above which a call waits for the checkpoint, because the other thread can't keep up."""
@@ -54,7 +55,7 @@ class Database:
         self._path = path
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-store")
         self._connection: sqlite3.Connection | None = None
-        self._journal: _Journal | None = None
+        self._checkpointer: _Checkpointer | None = None
         self._lock: int | None = None
         self._is_open = False
 
@@ -81,7 +82,7 @@ class Database:
 
         Raises `StoreError` if SQLite fails.
         """
-        return await self._queue(lambda: self._transact(lambda db: work(db, *args, **kwargs)))
+        return await self._submit(lambda: self._transact(lambda db: work(db, *args, **kwargs)))
 
     async def run_then(
         self,
@@ -93,60 +94,59 @@ class Database:
     ) -> T:
         """Do `run` for work that returns (T, S): the event loop calls `then(S)` after the commit; return T.
 
-        `then` is called before T is returned, even if the caller was cancelled: what is committed is always announced.
+        `then` is called before T is returned, even if the caller was cancelled: what is committed is always published.
         """
         loop = asyncio.get_running_loop()
 
         def transact() -> T:
-            answer, said = self._transact(lambda db: work(db, *args, **kwargs))
-            loop.call_soon_threadsafe(then, said)
-            return answer
+            result, extra = self._transact(lambda db: work(db, *args, **kwargs))
+            loop.call_soon_threadsafe(then, extra)
+            return result
 
-        return await self._queue(transact)
+        return await self._submit(transact)
 
-    async def _queue(self, call: Callable[[], T]) -> T:
+    async def _submit(self, call: Callable[[], T]) -> T:
         if not self._is_open:
-            raise StoreError("The store is closed.")
+            raise StoreError(CLOSED)
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connection
         assert connection is not None, "calls are queued, so this one came before the close"
-        try:
+        with _translated_errors(self._path):
             before = connection.total_changes
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
-                answer = work(connection)
-            if self._journal is not None and connection.total_changes != before:
-                self._journal.carry_over()
-            return answer
-        except sqlite3.Error as error:
-            raise StoreError(_refusal(self._path, error)) from error
+                result = work(connection)
+            if self._checkpointer is not None and connection.total_changes != before:
+                self._checkpointer.checkpoint_if_long()
+            return result
 
     def _open(self) -> None:
         in_file = self._path != MEMORY
         if in_file:
-            make_private(self._path)
-            refuse_planted(self._path)
+            create_private(self._path)
+            check_owners(self._path)
         try:
-            self._connection = _connect(self._path)
-            _check_version(self._connection, self._path)
-            if in_file:
-                self._lock = _lock(self._path)
-            _prepare(self._connection, self._path)
-            if in_file:
-                self._journal = _Journal(self._path)
-                refuse_planted(self._path)  # by now the journals exist
-                warn_of_others(self._path)
+            with _translated_errors(self._path):
+                self._connection = _connect(self._path)
+                _check_version(self._connection, self._path)
+                if in_file:
+                    self._lock = _lock(self._path)
+                _set_up(self._connection)
+                if in_file:
+                    self._checkpointer = _Checkpointer(self._path)
+                    check_owners(self._path)  # by now the journals exist
+                    warn_if_exposed(self._path)
         except BaseException:
             self._close()
             raise
         self._connection.row_factory = sqlite3.Row
 
     def _close(self) -> None:
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+        if self._checkpointer is not None:
+            self._checkpointer.close()
+            self._checkpointer = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -155,31 +155,39 @@ class Database:
             self._lock = None
 
 
-class _Journal:
-    """Checkpoints a long journal into its file, in a separate thread."""
+class SqlitePart(LocalPubSub):
+    """The base class of the store's parts, which share a `Database`."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__()
+        self._db = database
+
+
+class _Checkpointer:
+    """Copies a long journal into its file, in a separate thread."""
 
     def __init__(self, path: str) -> None:
-        self._name = f"{path}-wal"
+        self._journal = f"{path}-wal"
         self._connection = _connect(path)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnwire-journal")
         self._is_busy = False
 
-    def carry_over(self) -> None:
+    def checkpoint_if_long(self) -> None:
         """Start a checkpoint if the journal is long and none runs. Wait for one if it is far too long."""
-        size = os.stat(self._name).st_size
+        size = os.stat(self._journal).st_size
         if size > JOURNAL_BYTES_MAX:
             # This thread writes nothing while it waits: the whole journal is copied, and the next write truncates it.
-            self._thread.submit(self._carry_over).result()
-        elif size > JOURNAL_BYTES and not self._is_busy:
+            self._thread.submit(self._checkpoint).result()
+        elif size > CHECKPOINT_BYTES and not self._is_busy:
             self._is_busy = True
-            self._thread.submit(self._carry_over)
+            self._thread.submit(self._checkpoint)
 
     def close(self) -> None:
         """Close the connection after the running checkpoint is done."""
         self._thread.shutdown()
         self._connection.close()
 
-    def _carry_over(self) -> None:
+    def _checkpoint(self) -> None:
         # The next call that writes reports a failing disk; the journal is complete until then.
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -187,10 +195,7 @@ class _Journal:
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    try:
-        return sqlite3.connect(path, timeout=0.2, isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as error:
-        raise StoreError(_refusal(path, error)) from error
+    return sqlite3.connect(path, timeout=0.2, isolation_level=None, check_same_thread=False)
 
 
 def _lock(path: str) -> int:
@@ -204,16 +209,21 @@ def _lock(path: str) -> int:
         )
     except OSError as error:
         if error.errno in _CANT_WRITE:
-            raise StoreError(f"{path} {_REFUSALS[sqlite3.SQLITE_READONLY]}") from error
-        raise StoreError(f"{path} can't be locked: {error}. Give another file with --store.") from error
+            raise StoreError(f"{path} {_ERROR_TEXTS[sqlite3.SQLITE_READONLY]}") from error
+        raise _unlockable(path, error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
         if isinstance(error, BlockingIOError):
-            raise StoreError(f"{path} {_REFUSALS[sqlite3.SQLITE_BUSY]}") from error
-        raise StoreError(f"{path} can't be locked: {error}. Give another file with --store.") from error
+            raise StoreError(f"{path} {_ERROR_TEXTS[sqlite3.SQLITE_BUSY]}") from error
+        raise _unlockable(path, error) from error
     return lock
+
+
+def _unlockable(path: str, error: OSError) -> StoreError:
+    """Return the error for a database whose lock file can't be opened or locked."""
+    return StoreError(f"{path} can't be locked: {error}. Check its folder, or {USE_ANOTHER_FILE}.")
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -225,37 +235,45 @@ def _check_version(connection: sqlite3.Connection, path: str) -> None:
 
     The check comes before anything is written to the file or beside it.
     """
-    try:
-        version = _version(connection)
-    except sqlite3.Error as error:
-        raise StoreError(_refusal(path, error)) from error
+    version = _version(connection)
     if version not in (0, SCHEMA_VERSION, *_UPGRADES):
-        raise StoreError(f"{path} was written by another version of Turnwire ({version}). Use another file.")
+        raise StoreError(
+            f"{path} was written by another version of Turnwire ({version}). Use that version, or {USE_ANOTHER_FILE}."
+        )
 
 
-def _prepare(connection: sqlite3.Connection, path: str) -> None:
+def _set_up(connection: sqlite3.Connection) -> None:
+    """Configure the connection, and create or upgrade the schema."""
+    version = _version(connection)  # by now no other gateway can change it
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")  # the checkpointer's thread does that
+    connection.execute("PRAGMA journal_size_limit = 0")  # truncate the journal after a checkpoint
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.create_function("casefold", 1, str.casefold, deterministic=True)
+    connection.execute("PRAGMA temp_store = MEMORY")
+    scripts = [_SCHEMA, *(_UPGRADES[older] for older in _UPGRADES if 0 < version <= older)]
+    changes = "".join(script.read_text(encoding="utf-8") for script in scripts)
+    connection.executescript(f"BEGIN IMMEDIATE; {changes} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+@contextmanager
+def _translated_errors(path: str) -> Iterator[None]:
+    """Raise `StoreError` for an error of SQLite within the block, with what it means for the file and what to do."""
     try:
-        version = _version(connection)  # by now no other gateway can change it
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")  # the journal's thread does that
-        connection.execute("PRAGMA journal_size_limit = 0")  # truncate the journal after a checkpoint
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.create_function("casefold", 1, str.casefold, deterministic=True)
-        connection.execute("PRAGMA temp_store = MEMORY")
-        scripts = [_SCHEMA, *(_UPGRADES[older] for older in _UPGRADES if 0 < version <= older)]
-        changes = "".join(script.read_text(encoding="utf-8") for script in scripts)
-        connection.executescript(f"BEGIN IMMEDIATE; {changes} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        yield
     except sqlite3.Error as error:
-        raise StoreError(_refusal(path, error)) from error
+        raise StoreError(_error_text(path, error)) from error
 
 
-def _refusal(path: str, error: sqlite3.Error) -> str:
+def _error_text(path: str, error: sqlite3.Error) -> str:
     """Return what SQLite's error means for this file, and what to do about it."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_IOERR and not os.access(
         path, os.W_OK, effective_ids=os.access in os.supports_effective_ids
     ):
         code = sqlite3.SQLITE_READONLY  # for a read-only file system SQLite says only that writing failed
-    meaning = _REFUSALS.get(code)
-    return f"{path} can't be used: {error}." if meaning is None else f"{path} {meaning}"
+    meaning = _ERROR_TEXTS.get(code)
+    return (
+        f"{path} can't be used: {error}. Repair it, or {USE_ANOTHER_FILE}." if meaning is None else f"{path} {meaning}"
+    )

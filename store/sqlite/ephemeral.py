@@ -1,50 +1,93 @@
-"""Ephemeral values in the embedded store. They expire by the wall clock, so that they outlive the process."""
+"""Ephemeral values, rate limits and connection permits in the embedded store.
+
+The values expire by the wall clock, so that they outlive the process. Rate limits and permits are only in memory, because
+no other process counts requests or has connections.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+import time
 
-from store.sqlite.database import Database
+from store.sqlite.database import Database, SqlitePart
 from store.sqlite.turns import clock_ms
 
 
-class SqliteEphemeral:
-    """The ephemeral values of `Store`."""
+class SqliteEphemeral(SqlitePart):
+    """`EphemeralStore` in the embedded store."""
 
     def __init__(self, database: Database) -> None:
-        self._db = database
+        super().__init__(database)
+        self._due_us: dict[str, int] = {}
+        """When each user's next request is due."""
+        self._permits: dict[str, dict[str, float]] = {}
+        """The holders of each key, with the time when their permit expires."""
 
     async def put_ephemeral(self, key: str, value: bytes, ttl_ms: int) -> bool:
-        """See `Store`."""
+        """See `EphemeralStore`."""
         return await self._db.run(_put, key, value, ttl_ms)
 
     async def pop_ephemeral(self, key: str) -> bytes | None:
-        """See `Store`."""
-        return await self._db.run(_take, key)
+        """See `EphemeralStore`."""
+        return await self._db.run(_pop, key)
 
     async def get_ephemeral(self, keys: list[str]) -> list[bytes | None]:
-        """See `Store`."""
-        return await self._db.run(_read, keys)
+        """See `EphemeralStore`."""
+        return await self._db.run(_get, keys)
+
+    async def count_requests(self, counts: list[tuple[str, int, int]], interval_us: int) -> list[int]:
+        """See `EphemeralStore`."""
+        now_us = time.monotonic_ns() // 1000
+        self._due_us = {user: due_us for user, due_us in self._due_us.items() if due_us > now_us}
+        for user, count, ago_us in counts:
+            self._due_us[user] = max(self._due_us.get(user, 0), now_us - ago_us) + count * interval_us
+        return [self._due_us[user] - now_us for user, _, _ in counts]
+
+    async def acquire_permits(self, holder: str, limits: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
+        """See `EphemeralStore`."""
+        return [self._acquire_permit(holder, key, limit, ttl_ms) for key, limit in limits]
+
+    def _acquire_permit(self, holder: str, key: str, limit: int, ttl_ms: int) -> bool:
+        now_s = time.monotonic()
+        holders = {other: until_s for other, until_s in self._permits.get(key, {}).items() if until_s > now_s}
+        is_free = holder in holders or len(holders) < limit
+        if is_free:
+            holders[holder] = now_s + ttl_ms / 1000
+        self._permits[key] = holders
+        return is_free
+
+    async def renew_permits(self, permits: list[tuple[str, str]], ttl_ms: int) -> None:
+        """See `EphemeralStore`."""
+        until_s = time.monotonic() + ttl_ms / 1000
+        for key, holder in permits:
+            self._permits.setdefault(key, {})[holder] = until_s
+
+    async def release_permits(self, permits: list[tuple[str, str]]) -> None:
+        """See `EphemeralStore`."""
+        for key, holder in permits:
+            holders = self._permits.get(key, {})
+            holders.pop(holder, None)
+            if not holders:
+                self._permits.pop(key, None)
 
 
 def _put(db: sqlite3.Connection, key: str, value: bytes, ttl_ms: int) -> bool:
     now_ms = clock_ms()
     db.execute("DELETE FROM notes WHERE until_ms <= ?", (now_ms,))
-    known = db.execute("SELECT 1 FROM notes WHERE key = ?", (key,)).fetchone()
+    existing = db.execute("SELECT 1 FROM notes WHERE key = ?", (key,)).fetchone()
     db.execute("INSERT OR REPLACE INTO notes (key, value, until_ms) VALUES (?, ?, ?)", (key, value, now_ms + ttl_ms))
-    return known is None
+    return existing is None
 
 
-def _take(db: sqlite3.Connection, key: str) -> bytes | None:
-    (value,) = _read(db, [key])
+def _pop(db: sqlite3.Connection, key: str) -> bytes | None:
+    (value,) = _get(db, [key])
     db.execute("DELETE FROM notes WHERE key = ?", (key,))
     return value
 
 
-def _read(db: sqlite3.Connection, keys: list[str]) -> list[bytes | None]:
+def _get(db: sqlite3.Connection, keys: list[str]) -> list[bytes | None]:
     now_ms = clock_ms()
-    found: list[bytes | None] = []
-    for key in keys:
-        row = db.execute("SELECT value FROM notes WHERE key = ? AND until_ms > ?", (key, now_ms)).fetchone()
-        found.append(None if row is None else bytes(row["value"]))
-    return found
+    rows = [
+        db.execute("SELECT value FROM notes WHERE key = ? AND until_ms > ?", (key, now_ms)).fetchone() for key in keys
+    ]
+    return [None if row is None else bytes(row["value"]) for row in rows]

@@ -16,13 +16,14 @@ from store.records import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.store")
 
-ENDINGS = ("", "-wal", "-shm", "-journal", "-lock")
+SUFFIXES = ("", "-wal", "-shm", "-journal", "-lock")
 """The suffixes of the files that SQLite uses for one database, and of the gateway's own lock."""
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
-OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+USE_ANOTHER_FILE = "use another file with --store"
+ACCESS_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+WRITE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
-def make_private(path: str) -> None:
+def create_private(path: str) -> None:
     """Create the file, readable by its owner only, if it doesn't exist.
 
     SQLite gives its journals the same permissions. An error is ignored here: SQLite reports it too.
@@ -31,51 +32,51 @@ def make_private(path: str) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, stat.S_IRUSR | stat.S_IWUSR))
 
 
-def refuse_planted(path: str) -> None:
+def check_owners(path: str) -> None:
     """Raise `StoreError` for a file of another user in a folder where others may write, such as /tmp.
 
     Root is trusted, and so is the owner of the folder, who can replace any file in it anyway.
     """
-    for place, folder in _places(path):
+    for database, folder in _locations(path):
         trusted = {os.geteuid(), folder.st_uid, 0}
-        for name, file in _files(place):
-            if folder.st_mode & OTHERS_WRITE and file.st_uid not in trusted:
+        for name, file in _files(database):
+            if folder.st_mode & WRITE_BY_OTHERS and file.st_uid not in trusted:
                 raise StoreError(
-                    f"{name} belongs to another user (uid {file.st_uid}), in a folder where others may write. If it is"
-                    " yours, chown it; else give another file with --store."
+                    f"{name} belongs to another user (uid {file.st_uid}), in a folder where others may write. If the"
+                    f" file is yours, run chown; if not, {USE_ANOTHER_FILE}."
                 )
 
 
-def warn_of_others(path: str) -> None:
+def warn_if_exposed(path: str) -> None:
     """Log a warning with a remedy if other users can read the file or replace it."""
-    for place, folder in _places(path):
-        where = os.path.dirname(place)
+    for database, folder in _locations(path):
+        folder_path = os.path.dirname(database)
         if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
             log.warning(
                 "the folder of the store's file is writable by all users, who can replace the file: run chmod o-w",
-                folder=where,
+                folder=folder_path,
             )
         if folder.st_uid not in {os.geteuid(), 0}:
             log.warning(
                 "another user owns the folder of the store's file and can replace the file: run chown, or use another folder",
-                folder=where,
+                folder=folder_path,
                 uid=folder.st_uid,
             )
-        for name, file in _files(place):
-            if stat.S_ISREG(file.st_mode) and file.st_mode & OTHERS:
+        for name, file in _files(database):
+            if stat.S_ISREG(file.st_mode) and file.st_mode & ACCESS_BY_OTHERS:
                 mode = f"{stat.S_IMODE(file.st_mode):o}"
                 log.warning("the store's file can be read by other users: run chmod 600", file=name, mode=mode)
 
 
-def _places(path: str) -> Iterator[tuple[str, os.stat_result]]:
+def _locations(path: str) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the absolute path of the file as given and with links resolved, each with the status of its folder."""
-    for place in sorted({os.path.abspath(path), os.path.realpath(path)}):
+    for database in sorted({os.path.abspath(path), os.path.realpath(path)}):
         with suppress(OSError):
-            yield place, os.stat(os.path.dirname(place))
+            yield database, os.stat(os.path.dirname(database))
 
 
-def _files(place: str) -> Iterator[tuple[str, os.stat_result]]:
+def _files(database: str) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the name and status of each existing file of the database; a symbolic link isn't followed."""
-    for ending in ENDINGS:
+    for suffix in SUFFIXES:
         with suppress(OSError):
-            yield place + ending, os.lstat(place + ending)
+            yield database + suffix, os.lstat(database + suffix)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from store.records import Append, Appended, LogEntry
-from store.sqlite.turns import clock_ms, find, log_end
+from store.sqlite.turns import clock_ms, find_row
 
 READ_BYTES_MAX = 1024 * 1024
 SWEEP_INTERVAL_S = 60.0
@@ -60,10 +60,10 @@ _decode_continuing = msgspec.json.Decoder(list[tuple[int, int]], float_hook=floa
 
 
 class Written(NamedTuple):
-    """The result of an append; `fresh` is whether it wrote a new entry, which has to be published."""
+    """The result of an append; `is_new` is whether it wrote a new entry, which has to be published."""
 
     appended: Appended
-    fresh: bool
+    is_new: bool
 
 
 class SqliteLog:
@@ -74,39 +74,39 @@ class SqliteLog:
         self._sweep_at_s = 0.0
 
     def append(self, db: sqlite3.Connection, appends: list[Append]) -> tuple[list[Appended], list[Append]]:
-        """Write `appends` in one transaction, which is one flush of all turns; see `Store.append`.
+        """Write `appends` in one transaction, which is one flush of all turns; see `TurnStore.append`.
 
         Return the outcomes in order, and the appends that wrote a new entry.
         """
-        plain = _add_continuing(db, appends)
+        continuing = _add_continuing(db, appends)
         written = [
-            Written(Appended("stored", new.last), fresh=True) if at in plain else self.add(db, new)
-            for at, new in enumerate(appends)
+            Written(Appended("stored", new.last), is_new=True) if index in continuing else self.add(db, new)
+            for index, new in enumerate(appends)
         ]
         self.sweep(db)
-        return [one.appended for one in written], [new for new, one in zip(appends, written, strict=True) if one.fresh]
+        return [one.appended for one in written], [new for new, one in zip(appends, written, strict=True) if one.is_new]
 
     def add(self, db: sqlite3.Connection, new: Append) -> Written:
         """Write one append if it continues the log as it is now."""
-        row = find(db, new.user, new.turn)
+        row = find_row(db, new.user, new.turn)
         if row is None:
-            return Written(Appended("missing", 0), fresh=False)
-        end = log_end(db, row)
+            return Written(Appended("missing", 0), is_new=False)
+        end = row["seq"]
         if row["epoch"] != new.epoch:
-            return Written(Appended("fenced", end), fresh=False)
+            return Written(Appended("fenced", end), is_new=False)
         if new.last <= end and _has(db, row["n"], new):
-            return Written(Appended("stored", end, row["cancel"]), fresh=False)
+            return Written(Appended("stored", end, row["cancel"]), is_new=False)
         if row["stored_ms"] is not None:
             # Nothing may follow an ending, even if its own epoch writes it.
-            return Written(Appended("fenced", end), fresh=False)
+            return Written(Appended("fenced", end), is_new=False)
         if new.first != end + 1:
-            return Written(Appended("gap", end, row["cancel"]), fresh=False)
+            return Written(Appended("gap", end, row["cancel"]), is_new=False)
         db.execute(_INSERT, (row["n"], new.epoch, new.first, new.last, new.payload))
-        return Written(Appended("stored", new.last, row["cancel"]), fresh=True)
+        return Written(Appended("stored", new.last, row["cancel"]), is_new=True)
 
     def read(self, db: sqlite3.Connection, user: str, turn: str, after: int) -> list[LogEntry]:
-        """See `Store.log`."""
-        row = find(db, user, turn)
+        """See `TurnStore.log`."""
+        row = find_row(db, user, turn)
         if row is None or (row["stored_ms"] is not None and row["stored_ms"] <= clock_ms() - self._ttl_ms):
             return []
         entries: list[LogEntry] = []
@@ -123,8 +123,8 @@ class SqliteLog:
         now_s = time.monotonic()
         if now_s < self._sweep_at_s:
             return
-        left = SWEEP_ROWS_MAX
-        while left > 0:
+        rows_left = SWEEP_ROWS_MAX
+        while rows_left > 0:
             row = db.execute(
                 "SELECT n FROM turns WHERE logged AND stored_ms <= ? ORDER BY stored_ms LIMIT 1",
                 (clock_ms() - self._ttl_ms,),
@@ -132,14 +132,14 @@ class SqliteLog:
             if row is None:
                 self._sweep_at_s = now_s + SWEEP_INTERVAL_S
                 return
-            deleted = drop_newest(db, row["n"], left)
-            if deleted < left:
+            deleted = delete_newest(db, row["n"], rows_left)
+            if deleted < rows_left:
                 db.execute("UPDATE turns SET logged = 0 WHERE n = ?", (row["n"],))
             # A turn without entries counts as one row, so that the loop is bounded.
-            left -= max(deleted, 1)
+            rows_left -= max(deleted, 1)
 
 
-def drop_newest(db: sqlite3.Connection, turn: int, count: int = -1) -> int:
+def delete_newest(db: sqlite3.Connection, turn: int, count: int = -1) -> int:
     """Delete the `count` newest log entries of the turn in row `turn`; -1 deletes all.
 
     Return how many were deleted.
@@ -147,11 +147,11 @@ def drop_newest(db: sqlite3.Connection, turn: int, count: int = -1) -> int:
     entries = db.execute(_NEWEST, (turn, count)).fetchall()
     db.executemany("DELETE FROM log WHERE n = ?", ((entry["n"],) for entry in entries))
     if entries:
-        before = entries[-1]["previous"]
-        if before is None:
+        previous = entries[-1]["previous"]
+        if previous is None:
             db.execute("DELETE FROM log_tails WHERE turn = ?", (turn,))
         else:
-            db.execute("UPDATE log_tails SET entry = ? WHERE turn = ?", (before, turn))
+            db.execute("UPDATE log_tails SET entry = ? WHERE turn = ?", (previous, turn))
     return len(entries)
 
 
@@ -164,22 +164,22 @@ def _add_continuing(db: sqlite3.Connection, appends: list[Append]) -> set[int]:
         return set()
     keys = _encode([(new.user, new.turn, new.epoch, new.first) for new in appends]).decode()
     (found,) = db.execute(_CONTINUING, (keys,)).fetchone()
-    places = _decode_continuing(found)
-    chosen = [appends[at] for at, _ in places]
-    ends = accumulate((len(new.payload) for new in chosen), initial=1)
+    turn_rows = dict(_decode_continuing(found))
+    chosen = [appends[index] for index in turn_rows]
+    starts = accumulate((len(new.payload) for new in chosen), initial=1)
     rows = [
         (n, new.epoch, new.first, new.last, start, len(new.payload))
-        for (_, n), new, start in zip(places, chosen, ends, strict=False)
+        for n, new, start in zip(turn_rows.values(), chosen, starts, strict=False)
     ]
     db.execute(_INSERT_ALL, (b"".join([new.payload for new in chosen]), _encode(rows).decode()))
-    return {at for at, _ in places}
+    return set(turn_rows)
 
 
 def _has(db: sqlite3.Connection, n: int, new: Append) -> bool:
     """Return whether the events, which don't reach past the log's end, are in the log as this epoch wrote them."""
     # Epochs only grow along a log: if the first event is of this epoch, the others are too.
-    held = db.execute(_READ, (n, new.first)).fetchone()
-    if held is None or held["epoch"] != new.epoch:
+    entry = db.execute(_READ, (n, new.first)).fetchone()
+    if entry is None or entry["epoch"] != new.epoch:
         return False
     # A repeated append may cover another range; for the same range it must have the same events.
-    return (held["first"], held["last"]) != (new.first, new.last) or bool(held["payload"] == new.payload)
+    return (entry["first"], entry["last"]) != (new.first, new.last) or bool(entry["payload"] == new.payload)

@@ -1,8 +1,9 @@
--- Accept a turn: store its id, request, question, conversation and lease.
+-- Accept a turn: store its id, request, input, conversation and lease.
 -- uses: clock, turn_fields, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: the turn as MessagePack, the channel of its conversation, the deadline in ms.
--- Returns {'known', turn, whether its conversation exists}, {'fresh', turn, conversation, the question's parent, turns
--- ahead, slots}, {'conflict'}, {'busy'}, {'not_found', what}, {'limited', limit, ms} or, after the deadline, {'late'}.
+-- Returns {'exists', turn, whether its conversation exists}, {'accepted', turn, conversation, the input's parent, turns
+-- ahead, running groups}, {'conflict'}, {'busy'}, {'not_found', field}, {'limited', limit, ms} or, after the deadline,
+-- {'late'}.
 -- Records are flat lists of fields. They don't have the request, because the caller has it.
 local p, new = KEYS[1], cmsgpack.unpack(ARGV[1])
 local turn = p .. 'turn:' .. new.turn
@@ -10,38 +11,39 @@ if clock_ms() > tonumber(ARGV[3]) then
   return {'late'}
 end
 
-local function fresh(id, question, ahead)
+local function accepted(id, input, ahead)
   return {
-    'fresh', turn_record(turn), id and redis.call('HGETALL', p .. 'conversation:' .. id) or false,
-    question and redis.call('HGET', p .. 'message:' .. question, 'parent') or false, ahead,
-    new.limits and slots_before(p, new.turn, new.limits.running) or {},
+    'accepted', turn_record(turn), id and redis.call('HGETALL', p .. 'conversation:' .. id) or false,
+    input and redis.call('HGET', p .. 'message:' .. input, 'parent') or false, ahead,
+    new.limits and running_groups(p, new.turn, new.limits.running) or {},
   }
 end
 
-local known = kept_of(turn, 'digest', 'owner', 'message', 'status', 'seq', 'conversation', 'input')
-if known[1] then
-  if known[1] ~= new.digest then
+local digest, owner, message, status, seq, conversation, input =
+  get_fields(turn, 'digest', 'owner', 'message', 'status', 'seq', 'conversation', 'input')
+if digest then
+  if digest ~= new.digest then
     return {'conflict'}
   end
-  if known[2] ~= new.owner or known[3] ~= new.message or known[4] ~= 'running' or known[5] ~= '0' then
-    local there = known[6] and redis.call('EXISTS', p .. 'conversation:' .. known[6]) or 0
-    return {'known', turn_record(turn), there}
+  if owner ~= new.owner or message ~= new.message or status ~= 'running' or seq ~= '0' then
+    local exists = conversation and redis.call('EXISTS', p .. 'conversation:' .. conversation) or 0
+    return {'exists', turn_record(turn), exists}
   end
   -- The same call is repeated, because its first reply was lost on the way.
   local ahead = {}
-  if known[6] and new.on_busy == 'queue' then
-    for _, other in ipairs(running_turns(p, 'active:' .. known[6])) do
+  if conversation and new.on_busy == 'queue' then
+    for _, other in ipairs(running_turns(p, 'active:' .. conversation)) do
       if other == new.turn then
         break
       end
       ahead[#ahead + 1] = other
     end
   end
-  return fresh(known[6], known[7], ahead)
+  return accepted(conversation, input, ahead)
 end
 
 if new.limits then
-  local limit, retry_ms = reached_limit(p, new.limits, new)
+  local limit, retry_ms = turn_limit(p, new.limits, new)
   if limit then
     return {'limited', limit, retry_ms}
   end
@@ -66,17 +68,17 @@ if not new.stateless then
   if redis.call('EXISTS', key) == 0 then
     create_conversation(p, new.new_conversation)
   end
-  local kept = redis.call('HMGET', key, 'head', 'title', 'cleared')
-  parent = new.parent or kept[1] or nil
+  local head, title, cleared = unpack(redis.call('HMGET', key, 'head', 'title', 'cleared'))
+  parent = new.parent or head or nil
   if new.on_busy == 'queue' then
     ahead = running
     if #ahead > 0 and not new.parent then
-      local newest = redis.call('HMGET', p .. 'turn:' .. ahead[#ahead], 'message', 'revision')
+      local answer, accepted_revision = get_fields(p .. 'turn:' .. ahead[#ahead], 'message', 'revision')
       -- After a clear the answer of a turn that was accepted before it isn't the parent.
-      parent = tonumber(newest[2]) > tonumber(kept[3]) and newest[1] or parent
+      parent = tonumber(accepted_revision) > tonumber(cleared) and answer or parent
     end
   end
-  if kept[2] == '' then
+  if title == '' then
     redis.call('HSET', key, 'title', new.title)
     count_stored(p, id, #new.title)
   end
@@ -88,25 +90,25 @@ if not new.stateless then
     parent = new.input.id
   end
   redis.call('ZADD', p .. 'active:' .. id, redis.call('HINCRBY', key, 'n', 1), new.turn)
-  redis.call('PEXPIRE', p .. 'active:' .. id, HISTORY_MS)
-  redis.call('PEXPIRE', p .. 'messages:' .. id, HISTORY_MS)
+  redis.call('PEXPIRE', p .. 'active:' .. id, HISTORY_TTL_MS)
+  redis.call('PEXPIRE', p .. 'messages:' .. id, HISTORY_TTL_MS)
 end
 
-put(turn, {
+set_fields(turn, {
   turn = new.turn, conversation = id or nil, digest = new.digest, request = new.request, epoch = new.epoch,
   owner = new.owner, status = 'running', message = new.message, input = new.input and new.input.id,
   parent = parent, model = new.model, seq = 0, base = 0, epochs = text_of(new.epoch) .. ':0;',
   accepted_ms = new.now_ms, revision = revision, lease = clock_ms() + new.lease_ms,
   queues = id and new.on_busy == 'queue' and 1 or nil,
 })
-redis.call('PEXPIRE', turn, RUNNING_MS)
+redis.call('PEXPIRE', turn, RUNNING_TTL_MS)
 local time = redis.call('TIME')
 redis.call('ZADD', p .. 'running', time[1] * 1000000 + time[2], new.turn)
-redis.call('PEXPIRE', p .. 'running', RUNNING_MS)
+redis.call('PEXPIRE', p .. 'running', RUNNING_TTL_MS)
 if new.limits then
   count_start(p, new.limits)
 end
 if id then
   redis.call('PUBLISH', CHANNEL .. ARGV[2], new.turn)
 end
-return fresh(id, new.input and new.input.id, ahead)
+return accepted(id, new.input and new.input.id, ahead)

@@ -1,7 +1,7 @@
 -- List the turns of a conversation or of the user that have no ending.
 -- uses: clock, turn_fields, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation ('' for all).
--- Returns {'ok', ids, oldest first} or {'not_found', what}.
+-- Returns {'ok', ids, oldest first} or {'not_found', field}.
 if ARGV[1] == '' then
   return {'ok', running_turns(KEYS[1], 'running')}
 end

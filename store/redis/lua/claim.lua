@@ -1,19 +1,20 @@
 -- Make an instance a turn's owner.
 -- uses: clock, turn_fields, entries
--- KEYS[1] the user's prefix. ARGV: turn, owner, proposed epoch, ms of the lease, 1 to take a held turn too.
--- Returns {'taken', turn, whether its conversation exists}, {'held'} (also if it has ended) or {'not_found', what}.
+-- KEYS[1] the user's prefix. ARGV: turn, owner, proposed epoch, ms of the lease, 1 to claim a held turn too.
+-- Returns {'claimed', turn, whether its conversation exists}, {'held'} (also if it has ended) or {'not_found', field}.
 local p = KEYS[1]
 local turn = p .. 'turn:' .. ARGV[1]
 local log = p .. 'log:' .. ARGV[1]
-local kept = kept_of(turn, 'epoch', 'status', 'lease', 'owner', 'proposed', 'seq', 'epochs', 'conversation')
-if not kept[1] then
+local epoch, status, lease, owner, proposed, seq, epochs, conversation =
+  get_fields(turn, 'epoch', 'status', 'lease', 'owner', 'proposed', 'seq', 'epochs', 'conversation')
+if not epoch then
   return {'not_found', 'turn'}
 end
-if kept[2] ~= 'running' then
+if status ~= 'running' then
   return {'held'}
 end
--- Return whether the log exists completely, from its first event to `seq`, the end that the turn's fields name.
-local function is_whole(seq)
+-- Return whether the log exists completely, from its first event to `seq`.
+local function is_complete()
   if seq == '0' then
     return true
   end
@@ -24,20 +25,20 @@ end
 
 local now = clock_ms()
 -- The same call is repeated, because its first reply was lost on the way.
-local again = kept[4] == ARGV[2] and kept[5] == ARGV[3]
-if not again and ARGV[5] ~= '1' and tonumber(kept[3]) > now then
+local is_repeat = owner == ARGV[2] and proposed == ARGV[3]
+if not is_repeat and ARGV[5] ~= '1' and tonumber(lease) > now then
   return {'held'}
 end
-redis.call('PEXPIRE', turn, RUNNING_MS)
-if not again and not is_whole(kept[6]) then
-  forget_log(turn, log, '')
-  kept[6], kept[7] = '0', ''
-end
-if not again then
-  local epoch = text_of(math.max(tonumber(ARGV[3]), tonumber(kept[1]) + 1))
-  redis.call('HSET', turn, 'epoch', epoch, 'owner', ARGV[2], 'proposed', ARGV[3], 'base', kept[6],
-    'epochs', kept[7] .. epoch .. ':' .. kept[6] .. ';')
+redis.call('PEXPIRE', turn, RUNNING_TTL_MS)
+if not is_repeat then
+  if not is_complete() then
+    reset_log(turn, log, '')
+    seq, epochs = '0', ''
+  end
+  epoch = text_of(math.max(tonumber(ARGV[3]), tonumber(epoch) + 1))
+  redis.call('HSET', turn, 'epoch', epoch, 'owner', ARGV[2], 'proposed', ARGV[3], 'base', seq,
+    'epochs', epochs .. epoch .. ':' .. seq .. ';')
 end
 redis.call('HSET', turn, 'lease', now + tonumber(ARGV[4]))
-local there = kept[8] and redis.call('EXISTS', p .. 'conversation:' .. kept[8]) or 0
-return {'taken', turn_record(turn, true), there}
+local exists = conversation and redis.call('EXISTS', p .. 'conversation:' .. conversation) or 0
+return {'claimed', turn_record(turn, true), exists}

@@ -1,7 +1,7 @@
 -- Remove a conversation's head. The ending of a turn that was accepted before no longer moves it.
 -- uses: clock, turn_fields, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation, now in ms.
--- Returns {'ok', conversation} or {'not_found', what}.
+-- Returns {'ok', conversation} or {'not_found', field}.
 local key = KEYS[1] .. 'conversation:' .. ARGV[1]
 if redis.call('EXISTS', key) == 0 then
   return {'not_found', 'conversation'}

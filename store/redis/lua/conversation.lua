@@ -1,5 +1,5 @@
--- Shared: write the fields of a table that aren't nil to a hash.
-local function put(key, fields)
+-- Shared: set the fields of a hash to those of a table that aren't nil.
+local function set_fields(key, fields)
   local flat = {}
   for name, value in pairs(fields) do
     flat[#flat + 1] = name
@@ -12,14 +12,19 @@ end
 local function count_stored(p, id, bytes)
   redis.call('HINCRBY', p .. 'sizes', id, bytes)
   redis.call('INCRBY', p .. 'stored', bytes)
-  redis.call('PEXPIRE', p .. 'sizes', HISTORY_MS)
-  redis.call('PEXPIRE', p .. 'stored', HISTORY_MS)
+  redis.call('PEXPIRE', p .. 'sizes', HISTORY_TTL_MS)
+  redis.call('PEXPIRE', p .. 'stored', HISTORY_TTL_MS)
 end
 
--- Shared: remove a conversation that no longer exists from the user's list, by its name there, and from the sum.
-local function forget_conversation(p, place)
-  local id = string.sub(place, 18)
-  redis.call('ZREM', p .. 'conversations', place)
+-- Shared: return the size of a new conversation in bytes.
+local function conversation_size(new)
+  return #new.title + #(new.system or '') + #new.metadata
+end
+
+-- Shared: remove a conversation that no longer exists from the user's list, by its member there, and from the sum.
+local function remove_conversation(p, member)
+  local id = string.sub(member, 18)
+  redis.call('ZREM', p .. 'conversations', member)
   local size = redis.call('HGET', p .. 'sizes', id)
   if size then
     redis.call('HDEL', p .. 'sizes', id)
@@ -35,70 +40,70 @@ end
 local function list_conversations(p, limit, before, read)
   local rank = 0
   if before ~= '' then
-    local place = redis.call('HGET', p .. 'conversation:' .. before, 'place')
-    local found = place and redis.call('ZREVRANK', p .. 'conversations', place)
-    if not found then
+    local member = redis.call('HGET', p .. 'conversation:' .. before, 'place')
+    local before_rank = member and redis.call('ZREVRANK', p .. 'conversations', member)
+    if not before_rank then
       return nil
     end
-    rank = found + 1
+    rank = before_rank + 1
   end
-  local listed, forgotten = {}, {}
+  local listed, expired = {}, {}
   while #listed < limit do
-    local places = redis.call('ZREVRANGE', p .. 'conversations', rank, rank + 99)
-    if #places == 0 then
+    local members = redis.call('ZREVRANGE', p .. 'conversations', rank, rank + 99)
+    if #members == 0 then
       break
     end
-    rank = rank + #places
-    for _, place in ipairs(places) do
-      local kept = #listed < limit and read(p .. 'conversation:' .. string.sub(place, 18))
-      if kept then
-        listed[#listed + 1] = kept
+    rank = rank + #members
+    for _, member in ipairs(members) do
+      local result = #listed < limit and read(p .. 'conversation:' .. string.sub(member, 18))
+      if result then
+        listed[#listed + 1] = result
       elseif #listed < limit then
-        forgotten[#forgotten + 1] = place
+        expired[#expired + 1] = member
       end
     end
   end
-  for _, place in ipairs(forgotten) do
-    forget_conversation(p, place)
+  for _, member in ipairs(expired) do
+    remove_conversation(p, member)
   end
   return listed
 end
 
--- Shared: store a new conversation. `n` numbers its messages and turns. `place` is its name in the user's list; of two
+-- Shared: store a new conversation. `n` numbers its messages and turns. `place` is its member in the user's list; of two
 -- conversations that changed in the same ms, it puts the newer one first.
 local function create_conversation(p, new)
   local time = redis.call('TIME')
-  local place = string.format('%016.0f:', time[1] * 1000000 + time[2]) .. new.id
+  local member = string.format('%016.0f:', time[1] * 1000000 + time[2]) .. new.id
   local key = p .. 'conversation:' .. new.id
-  put(key, {
+  set_fields(key, {
     id = new.id, title = new.title, system = new.system, model = new.model, metadata = new.metadata,
     head = new.head, revision = new.revision, created_ms = new.created_ms, updated_ms = new.updated_ms,
-    place = place, n = 0, messages = 0, cleared = 0, swept = clock_ms(),
+    place = member, n = 0, messages = 0, cleared = 0, swept = clock_ms(),
   })
-  redis.call('PEXPIRE', key, HISTORY_MS)
-  redis.call('ZADD', p .. 'conversations', new.updated_ms, place)
-  redis.call('PEXPIRE', p .. 'conversations', HISTORY_MS)
-  count_stored(p, new.id, #new.title + #(new.system or '') + #new.metadata)
+  redis.call('PEXPIRE', key, HISTORY_TTL_MS)
+  redis.call('ZADD', p .. 'conversations', new.updated_ms, member)
+  redis.call('PEXPIRE', p .. 'conversations', HISTORY_TTL_MS)
+  count_stored(p, new.id, conversation_size(new))
 end
 
 -- Shared: raise the revision, move the conversation to the top of the list, and restart its time to live. Messages have
 -- twice that time to live, so that theirs has to be restarted only from time to time.
 local function touch_conversation(p, id, now_ms)
   local key = p .. 'conversation:' .. id
-  local kept = redis.call('HMGET', key, 'updated_ms', 'place', 'swept')
-  local updated_ms = math.max(tonumber(kept[1]), now_ms)
+  local updated_ms, member, swept = unpack(redis.call('HMGET', key, 'updated_ms', 'place', 'swept'))
+  updated_ms = math.max(tonumber(updated_ms), now_ms)
   redis.call('HINCRBY', key, 'revision', 1)
   redis.call('HSET', key, 'updated_ms', updated_ms)
-  redis.call('ZADD', p .. 'conversations', updated_ms, kept[2])
+  redis.call('ZADD', p .. 'conversations', updated_ms, member)
   local lists = {'conversation:' .. id, 'messages:' .. id, 'active:' .. id, 'conversations', 'sizes', 'stored'}
   for _, name in ipairs(lists) do
-    redis.call('PEXPIRE', p .. name, HISTORY_MS)
+    redis.call('PEXPIRE', p .. name, HISTORY_TTL_MS)
   end
   local clock = clock_ms()
-  if clock - tonumber(kept[3]) >= HISTORY_MS / 2 then
+  if clock - tonumber(swept) >= HISTORY_TTL_MS / 2 then
     redis.call('HSET', key, 'swept', clock)
     for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. id, 0, -1)) do
-      redis.call('PEXPIRE', p .. 'message:' .. message, 2 * HISTORY_MS)
+      redis.call('PEXPIRE', p .. 'message:' .. message, 2 * HISTORY_TTL_MS)
     end
   end
 end
@@ -109,11 +114,11 @@ local function add_message(p, id, new)
   if redis.call('EXISTS', key) == 1 then
     return
   end
-  put(key, {
+  set_fields(key, {
     id = new.id, conversation = id, parent = new.parent, role = new.role, created_ms = new.created_ms,
     body = new.body, turn = new.turn,
   })
-  redis.call('PEXPIRE', key, 2 * HISTORY_MS)
+  redis.call('PEXPIRE', key, 2 * HISTORY_TTL_MS)
   local n = redis.call('HINCRBY', p .. 'conversation:' .. id, 'n', 1)
   redis.call('HINCRBY', p .. 'conversation:' .. id, 'messages', 1)
   redis.call('ZADD', p .. 'messages:' .. id, n, new.id)
@@ -125,7 +130,7 @@ end
 local function running_turns(p, list)
   local running = {}
   for _, turn in ipairs(redis.call('ZRANGE', p .. list, 0, -1)) do
-    if kept_of(p .. 'turn:' .. turn, 'status')[1] == 'running' then
+    if get_fields(p .. 'turn:' .. turn, 'status') == 'running' then
       running[#running + 1] = turn
     else
       redis.call('ZREM', p .. list, turn)

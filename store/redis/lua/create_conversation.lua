@@ -6,8 +6,7 @@ local new, limits = cmsgpack.unpack(ARGV[1]), ARGV[2] and cmsgpack.unpack(ARGV[2
 if redis.call('EXISTS', KEYS[1] .. 'conversation:' .. new.id) == 1 then
   return {'ok'}
 end
-local size = #new.title + #(new.system or '') + #new.metadata
-local limit = limits and reached_storage(KEYS[1], limits, size, true)
+local limit = limits and storage_limit(KEYS[1], limits, conversation_size(new), true)
 if limit then
   return {'limited', limit}
 end

@@ -1,10 +1,10 @@
 -- Delete a conversation, its messages, and the logs of its turns.
 -- uses: clock, turn_fields, conversation
 -- KEYS[1] the user's prefix. ARGV: conversation.
--- Returns {'ok', ids of its turns that still run, oldest first} or {'not_found', what}.
+-- Returns {'ok', ids of its turns that still run, oldest first} or {'not_found', field}.
 local p, key = KEYS[1], KEYS[1] .. 'conversation:' .. ARGV[1]
-local place = redis.call('HGET', key, 'place')
-if not place then
+local member = redis.call('HGET', key, 'place')
+if not member then
   return {'not_found', 'conversation'}
 end
 local running = running_turns(p, 'active:' .. ARGV[1])
@@ -15,6 +15,6 @@ for _, message in ipairs(redis.call('ZRANGE', p .. 'messages:' .. ARGV[1], 0, -1
   end
   redis.call('UNLINK', p .. 'message:' .. message)
 end
-forget_conversation(p, place)
+remove_conversation(p, member)
 redis.call('UNLINK', key, p .. 'messages:' .. ARGV[1], p .. 'active:' .. ARGV[1])
 return {'ok', running}

@@ -1,6 +1,6 @@
 -- Shared: compare an entry, with events `first` to `last`, to a log that ends at `seq`, whose events up to `base` are
 -- of older epochs. Returns 'new' (it continues the log), 'stored' (it is in the log already) or 'gap'.
-local function judge_entry(log, epoch, first, last, entry, seq, base)
+local function check_entry(log, epoch, first, last, entry, seq, base)
   if first == seq + 1 and last >= first then
     return 'new'
   end
@@ -8,17 +8,17 @@ local function judge_entry(log, epoch, first, last, entry, seq, base)
     return 'gap'
   end
   local id = epoch .. '-' .. text_of(last)
-  local there = redis.pcall('XRANGE', log, id, id)
+  local stored = redis.pcall('XRANGE', log, id, id)
   -- A repeated entry may cover another range; for the same range it must be the same entry.
-  if #there == 1 and tonumber(there[1][2][2]) == first and there[1][2][4] ~= entry then
+  if #stored == 1 and tonumber(stored[1][2][2]) == first and stored[1][2][4] ~= entry then
     return 'gap'
   end
   return 'stored'
 end
 
 -- Shared: delete a turn's log that is damaged or lost. The turn's owner has all of it, gets 'gap' and writes it again.
--- An instance that takes the turn over starts it again.
-local function forget_log(turn, log, epochs)
+-- An instance that claims the turn starts it again.
+local function reset_log(turn, log, epochs)
   redis.call('UNLINK', log)
   redis.call('HSET', turn, 'seq', 0, 'base', 0, 'epochs', epochs)
 end
@@ -38,12 +38,12 @@ local function write_entry(turn, log, epoch, first, last, entry, channel)
     added = redis.pcall('XADD', log, 'NOMKSTREAM', id, 'first', first, 'entry', entry)
   end
   if type(added) ~= 'string' then
-    forget_log(turn, log, epoch .. ':0;')
+    reset_log(turn, log, epoch .. ':0;')
     return false
   end
   redis.call('HSET', turn, 'seq', last)
   if first == 1 then
-    redis.call('PEXPIRE', log, RUNNING_MS)
+    redis.call('PEXPIRE', log, RUNNING_TTL_MS)
   end
   redis.call('PUBLISH', CHANNEL .. channel, entry)
   return true

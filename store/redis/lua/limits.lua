@@ -8,29 +8,29 @@ local function day_key(p, now_ms)
   return p .. 'day:' .. text_of(math.floor(now_ms / DAY_MS))
 end
 
--- Shared: return the limit that refuses `grows` more bytes or, with `fresh`, one more conversation; nil if none does.
--- Conversations that Redis has expired meanwhile don't count.
-local function reached_storage(p, limits, grows, fresh)
+-- Shared: return the limit that refuses `added_bytes` more bytes or, with `adds_conversation`, one more conversation; nil
+-- if none does. Conversations that Redis has expired meanwhile don't count.
+local function storage_limit(p, limits, added_bytes, adds_conversation)
   if limits.conversations == 0 and limits.stored_bytes == 0 then
     return
   end
-  local old = redis.call('ZRANGEBYSCORE', p .. 'conversations', '-inf', clock_ms() - HISTORY_MS, 'LIMIT', 0, 100)
-  for _, place in ipairs(old) do
-    if redis.call('EXISTS', p .. 'conversation:' .. string.sub(place, 18)) == 0 then
-      forget_conversation(p, place)
+  local oldest = redis.call('ZRANGEBYSCORE', p .. 'conversations', '-inf', clock_ms() - HISTORY_TTL_MS, 'LIMIT', 0, 100)
+  for _, member in ipairs(oldest) do
+    if redis.call('EXISTS', p .. 'conversation:' .. string.sub(member, 18)) == 0 then
+      remove_conversation(p, member)
     end
   end
-  if fresh and limits.conversations > 0 and redis.call('ZCARD', p .. 'conversations') >= limits.conversations then
+  if adds_conversation and limits.conversations > 0 and redis.call('ZCARD', p .. 'conversations') >= limits.conversations then
     return 'conversations'
   end
   local stored = tonumber(redis.call('GET', p .. 'stored') or 0)
-  if limits.stored_bytes > 0 and stored + grows > limits.stored_bytes then
+  if limits.stored_bytes > 0 and stored + added_bytes > limits.stored_bytes then
     return 'stored_bytes'
   end
 end
 
 -- Shared: return whether a request of `size` bytes and those of the user's running turns exceed `live_bytes`.
-local function reached_bytes(p, limits, size)
+local function exceeds_live_bytes(p, limits, size)
   local sum = size
   for _, turn in ipairs(redis.call('ZRANGE', p .. 'running', 0, -1)) do
     sum = sum + redis.call('HSTRLEN', p .. 'turn:' .. turn, 'request')
@@ -39,30 +39,30 @@ local function reached_bytes(p, limits, size)
 end
 
 -- Shared: return the limit that refuses a new turn, and the ms until that is over, or false if that isn't known.
-local function reached_limit(p, limits, new)
+local function turn_limit(p, limits, new)
   local conversation, now_ms = new.conversation, new.now_ms
   if limits.live > 0 and redis.call('ZCARD', p .. 'running') >= limits.live
     and #running_turns(p, 'running') >= limits.live then
     return 'live', false
   end
-  if limits.live_bytes > 0 and reached_bytes(p, limits, #new.request) then
+  if limits.live_bytes > 0 and exceeds_live_bytes(p, limits, #new.request) then
     return 'live_bytes', false
   end
-  local storage = not new.stateless and reached_storage(p, limits, new.input and #new.input.body or 0, not conversation)
+  local storage = not new.stateless and storage_limit(p, limits, new.input and #new.input.body or 0, not conversation)
   if storage then
     return storage, false
   end
-  local left_ms = DAY_MS - now_ms % DAY_MS
-  local spent = redis.call('HMGET', day_key(p, now_ms), 'tokens', 'cost_nano')
-  if limits.tokens_per_day > 0 and tonumber(spent[1] or 0) >= limits.tokens_per_day then
-    return 'tokens_per_day', left_ms
+  local until_midnight_ms = DAY_MS - now_ms % DAY_MS
+  local tokens, cost_nano = unpack(redis.call('HMGET', day_key(p, now_ms), 'tokens', 'cost_nano'))
+  if limits.tokens_per_day > 0 and tonumber(tokens or 0) >= limits.tokens_per_day then
+    return 'tokens_per_day', until_midnight_ms
   end
-  if limits.cost_nano_per_day > 0 and tonumber(spent[2] or 0) >= limits.cost_nano_per_day then
-    return 'cost_per_day', left_ms
+  if limits.cost_nano_per_day > 0 and tonumber(cost_nano or 0) >= limits.cost_nano_per_day then
+    return 'cost_per_day', until_midnight_ms
   end
   if limits.conversation_tokens > 0 and conversation then
-    local sums = redis.call('HMGET', p .. 'conversation:' .. conversation, 'input_tokens', 'output_tokens')
-    if tonumber(sums[1] or 0) + tonumber(sums[2] or 0) >= limits.conversation_tokens then
+    local input, output = unpack(redis.call('HMGET', p .. 'conversation:' .. conversation, 'input_tokens', 'output_tokens'))
+    if tonumber(input or 0) + tonumber(output or 0) >= limits.conversation_tokens then
       return 'conversation_tokens', false
     end
   end
@@ -92,26 +92,26 @@ local function count_day(p, usage, now_ms)
   redis.call('PEXPIRE', day, 2 * DAY_MS)
 end
 
--- Shared: return the running slots that the user's turns before `turn` take; see `Store.running_groups`.
-local function slots_before(p, turn, running)
-  if running == 0 or redis.call('ZCARD', p .. 'running') < running then
+-- Shared: return the groups of the user's turns before `turn`; see `TurnStore.running_groups`.
+local function running_groups(p, turn, running_max)
+  if running_max == 0 or redis.call('ZCARD', p .. 'running') < running_max then
     return {}
   end
-  local slots, slot_of = {}, {}
+  local groups, group_of = {}, {}
   for _, other in ipairs(running_turns(p, 'running')) do
     if other == turn then
       break
     end
-    local kept = redis.call('HMGET', p .. 'turn:' .. other, 'conversation', 'queues')
-    local slot = kept[2] and slot_of[kept[1]]
-    if not slot then
-      slot = {}
-      slots[#slots + 1] = slot
+    local conversation, queues = get_fields(p .. 'turn:' .. other, 'conversation', 'queues')
+    local group = queues and group_of[conversation]
+    if not group then
+      group = {}
+      groups[#groups + 1] = group
     end
-    slot[#slot + 1] = other
-    if kept[1] then
-      slot_of[kept[1]] = slot
+    group[#group + 1] = other
+    if conversation then
+      group_of[conversation] = group
     end
   end
-  return #slots < running and {} or slots
+  return #groups < running_max and {} or groups
 end

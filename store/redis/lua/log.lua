@@ -2,8 +2,8 @@
 -- uses: turn_fields
 -- KEYS[1] the user's prefix. ARGV: turn, after, approximate maximum of bytes.
 -- Returns encoded entries that hold events after seq `after`, in order.
-local after, room = tonumber(ARGV[2]), tonumber(ARGV[3])
-local epochs = kept_of(KEYS[1] .. 'turn:' .. ARGV[1], 'epochs')[1]
+local after, bytes_left = tonumber(ARGV[2]), tonumber(ARGV[3])
+local epochs = get_fields(KEYS[1] .. 'turn:' .. ARGV[1], 'epochs')
 if not epochs then
   return {}
 end
@@ -16,16 +16,17 @@ for name, base in string.gmatch(epochs, '(%d+):(%d+);') do
 end
 local from = '(' .. epoch .. '-' .. ARGV[2]
 local entries = {}
-while room > 0 do
-  local read = redis.pcall('XRANGE', KEYS[1] .. 'log:' .. ARGV[1], from, '+', 'COUNT', 50)
-  if #read == 0 then
+while bytes_left > 0 do
+  local page = redis.pcall('XRANGE', KEYS[1] .. 'log:' .. ARGV[1], from, '+', 'COUNT', 50)
+  if #page == 0 then
     break
   end
-  for _, one in ipairs(read) do
-    entries[#entries + 1] = one[2][4]
-    room = room - #one[2][4]
-    from = '(' .. one[1]
-    if room <= 0 then
+  for _, item in ipairs(page) do
+    local id, entry = item[1], item[2][4]
+    entries[#entries + 1] = entry
+    bytes_left = bytes_left - #entry
+    from = '(' .. id
+    if bytes_left <= 0 then
       break
     end
   end

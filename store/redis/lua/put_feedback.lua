@@ -1,6 +1,6 @@
 -- Store a rating with its message.
 -- KEYS[1] the user's prefix. ARGV: message, rating, now in ms, comment (optional).
--- Returns {'ok'} or {'not_found', what}.
+-- Returns {'ok'} or {'not_found', field}.
 local key = KEYS[1] .. 'message:' .. ARGV[1]
 local conversation = redis.call('HGET', key, 'conversation')
 if not conversation or redis.call('EXISTS', KEYS[1] .. 'conversation:' .. conversation) == 0 then

@@ -1,5 +1,5 @@
--- Return the running slots that the user's turns before a turn take.
+-- Return the groups of the user's turns before a turn that have no ending.
 -- uses: clock, turn_fields, conversation, limits
--- KEYS[1] the user's prefix. ARGV: turn, number of slots that may be taken before a turn has to wait.
--- Returns a list of ids for each slot.
-return slots_before(KEYS[1], ARGV[1], tonumber(ARGV[2]))
+-- KEYS[1] the user's prefix. ARGV: turn, number of groups that may run at once.
+-- Returns a list of ids for each group, no groups if there are fewer than that number.
+return running_groups(KEYS[1], ARGV[1], tonumber(ARGV[2]))

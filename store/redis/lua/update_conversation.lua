@@ -2,7 +2,7 @@
 -- uses: clock, turn_fields, conversation, limits
 -- KEYS[1] the user's prefix. ARGV: conversation, now in ms, the change as MessagePack, the user's limits as MessagePack
 -- (optional).
--- Returns {'ok', conversation}, {'not_found', what} or {'limited', limit}.
+-- Returns {'ok', conversation}, {'not_found', field} or {'limited', limit}.
 local key, change = KEYS[1] .. 'conversation:' .. ARGV[1], cmsgpack.unpack(ARGV[3])
 if redis.call('EXISTS', key) == 0 then
   return {'not_found', 'conversation'}
@@ -10,18 +10,18 @@ end
 if change.head and not has_message(KEYS[1], ARGV[1], change.head) then
   return {'not_found', 'head'}
 end
-local grows = 0
+local added_bytes = 0
 for name, value in pairs(change) do
   if name == 'title' or name == 'system' or name == 'metadata' then
-    grows = grows + #value - redis.call('HSTRLEN', key, name)
+    added_bytes = added_bytes + #value - redis.call('HSTRLEN', key, name)
   end
 end
 local limits = ARGV[4] and cmsgpack.unpack(ARGV[4])
-local limit = limits and grows > 0 and reached_storage(KEYS[1], limits, grows, false)
+local limit = limits and added_bytes > 0 and storage_limit(KEYS[1], limits, added_bytes, false)
 if limit then
   return {'limited', limit}
 end
-count_stored(KEYS[1], ARGV[1], grows)
+count_stored(KEYS[1], ARGV[1], added_bytes)
 for name, value in pairs(change) do
   redis.call('HSET', key, name, value)
 end

@@ -20,7 +20,7 @@ def test_a_gap_says_where_the_log_ends() -> None:
 def test_not_found_names_the_field() -> None:
     """Law 12: it says which field of the request was wrong, and nothing of what is there."""
     error = NotFound("conversation")
-    assert (error.what, str(error)) == ("conversation", "no such conversation")
+    assert (error.field, str(error)) == ("conversation", "conversation not found")
 
 
 def test_what_was_not_counted_is_zero_and_what_was_not_priced_is_nothing() -> None:

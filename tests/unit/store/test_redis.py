@@ -14,7 +14,7 @@ import pytest
 
 from store.api import Store
 from store.records import Append, Appended, StoreError
-from store.redis import client as redis_link
+from store.redis import client as client_module
 from store.redis.scripts import Script, load_scripts
 from store.redis.store import RedisStore
 from tests.redis_process import RedisProcess, redis_process, redis_server, redis_store, shared_redis, speaks_tls
@@ -74,7 +74,7 @@ class TestRedisCluster(StoreConformance):
     @pytest.fixture
     async def open_store(self, cluster_node: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OpenStore]:
         """Instances of one empty cluster."""
-        monkeypatch.setattr(redis_link, "load_scripts", strictly)
+        monkeypatch.setattr(client_module, "load_scripts", strictly)
         async for open_store in _instances(cluster_node):
             yield open_store
 
@@ -119,11 +119,11 @@ async def test_a_redis_that_is_silent_for_a_moment_is_asked_again(
     redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A start doesn't fail because Redis forks just then; one that stays silent is named."""
-    monkeypatch.setattr(redis_link, "CALL_TIMEOUT_S", 0.7)
+    monkeypatch.setattr(client_module, "CALL_TIMEOUT_S", 0.7)
     redis_server.freeze()
     try:
         said = await refusal(redis_server.url)
-        assert "didn't answer in time" in said
+        assert "didn't respond in time" in said
         assert f"127.0.0.1:{redis_server.port}" in said
         async with asyncio.TaskGroup() as tasks:
             opened = tasks.create_task(_opened(redis_server.url))
@@ -160,20 +160,20 @@ async def test_over_tls(tmp_path: Path) -> None:
         assert f"127.0.0.1:{server.port}" in said
         said = await refusal(f"redis://:s3cret@127.0.0.1:{server.port}/0")
         assert "can't be reached" in said
-        assert "give rediss://" in said
+        assert "use rediss://" in said
 
 
 async def test_tls_where_redis_speaks_none(redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     """`rediss://` at a plain port says so; it may hear nothing at all, so it can only ask."""
-    monkeypatch.setattr(redis_link, "CALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(client_module, "CALL_TIMEOUT_S", 0.5)
     said = await refusal(f"rediss://:s3cret@127.0.0.1:{redis_server.port}/0")
-    assert "give redis://" in said
+    assert "use redis://" in said
 
 
 async def test_a_database_that_redis_does_not_have_is_named(redis_server: RedisProcess) -> None:
     """`redis://host/99`: what is wrong, and what to do."""
     said = await refusal(redis_server.url.replace("/0", "/99"))
-    assert said.startswith("The store has no such database. Name another one at the end of its URL")
+    assert said.startswith("The store doesn't have this database. Name another one at the end of its URL")
     assert f"127.0.0.1:{redis_server.port}" in said
 
 
@@ -254,7 +254,7 @@ async def test_an_ending_waits_for_the_replicas(
 ) -> None:
     """With `wait_replicas` an ending is answered when a replica has it; one that stands still is not waited for longer
     than `wait_ms`, and that is logged. Nothing else waits."""
-    monkeypatch.setattr(redis_link, "CALL_TIMEOUT_S", 30)
+    monkeypatch.setattr(client_module, "CALL_TIMEOUT_S", 30)
     redis_server.ask("CONFIG", "SET", "repl-diskless-sync-delay", 0)
     with redis_process(tmp_path / "replica", replica_of=redis_server.port) as replica:
         async with AsyncExitStack() as stores, asyncio.timeout(25):

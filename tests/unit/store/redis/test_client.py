@@ -9,7 +9,7 @@ import pytest
 from redis.exceptions import ResponseError
 
 from store.records import StoreError
-from store.redis.client import CONNECTIONS_MAX, RedisClient, sentence
+from store.redis.client import CONNECTIONS_MAX, RedisClient, error_text
 from tests.in_time import bounds_a_time, within
 from tests.redis_process import RedisProcess, cut_way, redis_process, redis_server, redis_store
 from tests.store_conformance import conversation, ending, eventually, new_turn, piece, running, stateless_turn
@@ -44,7 +44,7 @@ async def test_a_frozen_redis_fails_in_time_and_works_again(redis_server: RedisP
         calls += [store.turn("ann", f"u{n}") for n in range(50)]
         with within(2.7):
             failures = await asyncio.gather(*calls, return_exceptions=True)
-        assert {str(failure) for failure in failures} == {"The store didn't answer in time."}
+        assert {str(failure) for failure in failures} == {"The store didn't respond in time."}
         assert all(isinstance(failure, StoreError) for failure in failures)
         redis_server.thaw()
         assert (await store.turn("ann", "t1")).turn == "t1"
@@ -158,7 +158,7 @@ async def test_a_replica_says_that_it_can_not_write(redis_server: RedisProcess) 
     """Where a failover left us at a replica the call fails, and its connections are let go of."""
     async with redis_store(redis_server.url) as store:
         redis_server.ask("REPLICAOF", "127.0.0.1", 1)
-        with pytest.raises(StoreError, match="only be read"):
+        with pytest.raises(StoreError, match="read-only"):
             await running(store)
         redis_server.ask("REPLICAOF", "NO", "ONE")
         await running(store)
@@ -169,7 +169,7 @@ async def test_one_failing_call_of_many_harms_no_other(redis_server: RedisProces
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         redis_server.ask("SET", "spoiled", "not a set")
-        with pytest.raises(StoreError, match="can't do it"):
+        with pytest.raises(StoreError, match="refuses the call"):
             await store._client.scripts(
                 [("acquire_permit", name, (1, 1000, "one")) for name in (b"a", b"spoiled", b"b")]
             )
@@ -178,7 +178,10 @@ async def test_one_failing_call_of_many_harms_no_other(redis_server: RedisProces
 
 def test_an_error_says_nothing_of_redis() -> None:
     """Law 13: what Redis said stays in the log; a person reads our sentence."""
-    assert sentence(ResponseError("MOVED 12 secret-host:6379")) == "The store can't do it now."
+    assert (
+        error_text(ResponseError("MOVED 12 secret-host:6379"))
+        == "The store refuses the call now. Try again in a moment."
+    )
 
 
 async def test_many_appends_are_sent_in_bounded_calls(

@@ -1,26 +1,65 @@
-"""Notes in Redis: Redis itself forgets them, and an unclear answer is never asked for twice."""
+"""Ephemeral values, rate limits and permits in Redis: Redis expires them, and calls have a bounded size."""
 
 from __future__ import annotations
 
 import pytest
 
 from store.records import StoreError
+from store.redis.ephemeral import CALLS_PER_ROUND_TRIP
+from store.redis.keys import user_prefix
 from tests.redis_process import RedisProcess, cut_way, redis_server, redis_store
 
 __all__ = ["redis_server"]
 
 
-async def test_a_note_has_redis_own_expiry(redis_server: RedisProcess) -> None:
+async def test_a_value_has_redis_own_expiry(redis_server: RedisProcess) -> None:
     """Nothing of ours has to sweep."""
     async with redis_store(redis_server.url) as store:
         await store.put_ephemeral("n1", b"x", 60_000)
         assert 0 < redis_server.ask("PTTL", b"turnwire:note:n1") <= 60_000
 
 
-async def test_a_take_whose_answer_was_cut_is_not_repeated(redis_server: RedisProcess) -> None:
-    """It may have been taken: the asker gets an error, and not the "none" of a second try."""
+async def test_a_pop_whose_reply_was_cut_is_not_repeated(redis_server: RedisProcess) -> None:
+    """The value may have been popped: the caller gets an error, and not the None of a second attempt."""
     async with cut_way(redis_server) as way, redis_store(way.url) as store:
         await store.put_ephemeral("ticket", b"ann", 60_000)
         way.cut(1)
         with pytest.raises(StoreError):
             await store.pop_ephemeral("ticket")
+
+
+async def test_a_due_time_is_kept_while_it_is_in_the_future(redis_server: RedisProcess) -> None:
+    """A time that has passed leaves no key."""
+    async with redis_store(redis_server.url) as store:
+        await store.count_requests([("ann", 3, 0), ("bob", 3, 60_000_000)], 10_000_000)
+        assert 20_000 < redis_server.ask("PTTL", user_prefix("ann") + b"requests") <= 30_000
+        assert redis_server.ask("EXISTS", user_prefix("bob") + b"requests") == 0
+
+
+async def test_many_users_are_counted(redis_server: RedisProcess) -> None:
+    """More than one round trip's worth, each with its own result."""
+    counts = [(f"user{number}", 1 + number % 3, 0) for number in range(2 * CALLS_PER_ROUND_TRIP + 1)]
+    async with redis_store(redis_server.url) as store:
+        ahead_us = await store.count_requests(counts, 60_000_000)
+    assert [round(ahead / 60_000_000) for ahead in ahead_us] == [count for _, count, _ in counts]
+
+
+async def test_permits_have_redis_own_expiry(redis_server: RedisProcess) -> None:
+    """Of an instance that dies nothing stays; a shorter time of another doesn't shorten a longer one."""
+    async with redis_store(redis_server.url) as store:
+        assert await store.acquire_permits("one", [("user:ann", 5)], 60_000) == [True]
+        assert await store.acquire_permits("two", [("user:ann", 5)], 1000) == [True]
+        await store.renew_permits([("user:ann", "two")], 1000)
+        assert 50_000 < redis_server.ask("PTTL", b"turnwire:places:user:ann") <= 60_000
+        await store.release_permits([("user:ann", "one"), ("user:ann", "two")])
+        assert redis_server.ask("EXISTS", b"turnwire:places:user:ann") == 0
+
+
+async def test_many_permits_are_renewed_and_released(redis_server: RedisProcess) -> None:
+    """More than one round trip's worth."""
+    permits = [(f"address:{number}", "one") for number in range(2 * CALLS_PER_ROUND_TRIP + 1)]
+    async with redis_store(redis_server.url) as store:
+        await store.renew_permits(permits, 60_000)
+        assert not any(await store.acquire_permits("two", [(key, 1) for key, _ in permits], 60_000))
+        await store.release_permits(permits)
+        assert all(await store.acquire_permits("two", [(key, 1) for key, _ in permits], 60_000))

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from store.records import Change, Counters, Limited, NotFound, TurnLimits
-from store.redis.history import TITLES_PER_STEP
+from store.redis.history import TITLES_PER_CALL
 from tests.redis_process import RedisProcess, redis_server, redis_store
 from tests.store_conformance import NOW, conversation, eventually, missing, new_turn, run, running
 
@@ -130,7 +130,7 @@ async def test_a_search_goes_on_behind_what_lapsed(redis_server: RedisProcess) -
     """Also where more conversations in a row were forgotten than one step of the search reads."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation("old", at=NOW, title="a needle"))
-        for n in range(TITLES_PER_STEP + 5):
+        for n in range(TITLES_PER_CALL + 5):
             await store.create_conversation(conversation(f"c{n}", at=NOW + 1 + n, title="hay"))
         for key in redis_server.keys():
             if b":conversation:c" in key:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.redis.keys import BUCKETS, bucket_key, bucket_of, channel_prefix, index_member, raw, turn_of, user_prefix
+from store.redis.keys import (
+    BUCKETS,
+    bucket_key,
+    bucket_of,
+    channel_prefix,
+    decode_turn_ref,
+    encode_text,
+    encode_turn_ref,
+    user_prefix,
+)
 
 ANY_TEXT = st.text(st.characters(), max_size=20)
 
@@ -13,7 +22,7 @@ ANY_TEXT = st.text(st.characters(), max_size=20)
 @given(user=ANY_TEXT, name=ANY_TEXT)
 def test_a_users_keys_share_one_tag(user: str, name: str) -> None:
     """What stands between the first brace and the next decides the slot, and no user or id can move those."""
-    key = user_prefix(user) + b"turn:" + raw(name)
+    key = user_prefix(user) + b"turn:" + encode_text(name)
     assert key.index(b"{") < key.index(b"}") == len(user_prefix(user)) - 2
     assert key[key.index(b"{") + 1 : key.index(b"}")] == user_prefix(user)[10:-2]
     assert len(user_prefix(user)) > len(b"turnwire:{}:")
@@ -29,7 +38,7 @@ def test_users_have_keys_of_their_own(one: str, two: str) -> None:
 @given(user=st.text(max_size=20), turn=st.text(max_size=20))
 def test_a_turn_is_found_again_in_the_index(user: str, turn: str) -> None:
     """Its member says whose it is, and its bucket is one of the fixed ones."""
-    assert turn_of(index_member(user, turn)) == (user, turn)
+    assert decode_turn_ref(encode_turn_ref(user, turn)) == (user, turn)
     assert bucket_of(user, turn) in {bucket_key(number) for number in range(BUCKETS)}
 
 

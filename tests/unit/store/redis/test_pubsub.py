@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from store.records import StoreError
-from store.redis import pubsub as redis_signals
+from store.redis import pubsub as pubsub_module
 from tests.in_time import bounds_a_time, within
 from tests.redis_process import RedisProcess, cut_way, redis_server, redis_store
-from tests.store_conformance import eventually, listening
+from tests.store_conformance import SHORT_MS, eventually, listening, running
 
 __all__ = ["redis_server"]
 
@@ -56,7 +56,7 @@ async def test_an_idle_or_frozen_connection_is_kept(
     redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Silence shorter than the limit is no loss: pings are answered, and a Redis that stood still goes on."""
-    monkeypatch.setattr(redis_signals, "PING_S", 0.05)
+    monkeypatch.setattr(pubsub_module, "PING_INTERVAL_S", 0.05)
     async with redis_store(redis_server.url) as store, listening(store) as heard:
         await store.subscribe("a")
         redis_server.freeze()
@@ -72,8 +72,8 @@ async def test_a_dead_silent_connection_is_given_up(
     redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection on which not even pings are answered is made anew."""
-    monkeypatch.setattr(redis_signals, "PING_S", 0.05)
-    monkeypatch.setattr(redis_signals, "SILENCE_S", 0.2)
+    monkeypatch.setattr(pubsub_module, "PING_INTERVAL_S", 0.05)
+    monkeypatch.setattr(pubsub_module, "READ_TIMEOUT_S", 0.2)
     async with redis_store(redis_server.url) as store, listening(store) as heard:
         await store.subscribe("a")
         redis_server.freeze()
@@ -126,3 +126,23 @@ async def test_one_connection_hears_for_all(redis_server: RedisProcess) -> None:
         await asyncio.gather(*(store.subscribe(f"channel{n}") for n in range(100)))
         listed: bytes = redis_server.ask("CLIENT", "LIST", "TYPE", "pubsub")
         assert len(listed.splitlines()) == 1
+
+
+async def test_a_presence_expires(redis_server: RedisProcess) -> None:
+    """Law 8: nothing stays of it in Redis."""
+    async with redis_store(redis_server.url) as store:
+        await store.renew_presence("two", [("ann", "t1")], SHORT_MS)
+
+        async def gone() -> bool:
+            return redis_server.keys() == []
+
+        await eventually(gone)
+
+
+async def test_the_presence_of_a_lost_turn_is_unknown(redis_server: RedisProcess) -> None:
+    """Law 8: Redis came back empty, and its presence was lost with the turn: that is no reason to stop it."""
+    async with redis_store(redis_server.url) as store:
+        await running(store)
+        assert not await store.has_other_presence("ann", "t1", "one")
+        redis_server.ask("FLUSHALL")
+        assert await store.has_other_presence("ann", "t1", "one")

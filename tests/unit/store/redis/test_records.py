@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from store.records import Busy, Conflict, Counters, Fenced, LogGap, NotFound, StoreError
-from store.redis.records import accepted, counters, fields, packed
+from store.redis.records import counters, pack, parse_hash, parse_reply
 
 
 class Inner(msgspec.Struct):
@@ -27,7 +27,7 @@ class Outer(msgspec.Struct):
 
 def test_records_are_packed_as_redis_reads_them() -> None:
     """Bytes and texts are alike, what is None isn't there, and records in records are maps in maps."""
-    whole = packed(Outer("Zoë", 2**52, True, None, Inner(b"abc")))
+    whole = pack(Outer("Zoë", 2**52, True, None, Inner(b"abc")))
     assert msgspec.msgpack.decode(whole) == {
         "name": "Zoë",
         "number": 2**52,
@@ -49,15 +49,15 @@ def test_records_are_packed_as_redis_reads_them() -> None:
 def test_a_refusing_outcome_is_raised(reply: list[object], refusal: type[StoreError]) -> None:
     """Each outcome of a script has its exception."""
     with pytest.raises(refusal) as raised:
-        accepted(reply)
-    assert getattr(raised.value, "what", "turn") == "turn"
+        parse_reply(reply)
+    assert getattr(raised.value, "field", "turn") == "turn"
     assert getattr(raised.value, "end", 7) == 7
 
 
 def test_any_other_outcome_is_what_stands_behind_it() -> None:
     """The rest of the reply is the answer."""
-    assert accepted([b"ok", [b"a"]]) == [[b"a"]]
-    assert fields([b"a", b"1", b"b", b"2"]) == {b"a": b"1", b"b": b"2"}
+    assert parse_reply([b"ok", [b"a"]]) == [[b"a"]]
+    assert parse_hash([b"a", b"1", b"b", b"2"]) == {b"a": b"1", b"b": b"2"}
 
 
 def test_what_was_never_counted_has_its_default() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from store.redis.scripts import FOLDER, NAMES, SHARED, load_scripts
 
-SCRIPTS = load_scripts(channels="turnwire:0:", history_ms=1000, log_ms=500)
+SCRIPTS = load_scripts(channels="turnwire:0:", history_ttl_ms=1000, log_ttl_ms=500)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,6 +35,6 @@ def test_a_script_is_whole(name: str) -> None:
 
 def test_other_times_make_other_scripts() -> None:
     """Two gateways with different settings on one Redis don't run each other's scripts."""
-    other = load_scripts(channels="turnwire:0:", history_ms=2000, log_ms=500)
+    other = load_scripts(channels="turnwire:0:", history_ttl_ms=2000, log_ttl_ms=500)
     assert other["end"].sha != SCRIPTS["end"].sha
-    assert b"local HISTORY_MS = 2000\n" in other["end"].source
+    assert b"local HISTORY_TTL_MS = 2000\n" in other["end"].source

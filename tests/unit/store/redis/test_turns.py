@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from store.records import Append, Conflict, LogGap, NotFound, StoreError
-from store.redis import client as redis_link
+from store.redis import client as client_module
 from store.redis.commands import Argument
 from store.redis.store import RedisStore
 from tests.redis_process import RedisProcess, cut_way, redis_server, redis_store
@@ -31,7 +31,7 @@ async def test_an_accepted_turn_whose_answer_was_cut_is_fresh(redis_server: Redi
         new = new_turn(on_busy="queue")
         way.cut()
         accepted = await store.accept(new)
-        assert (accepted.fresh, accepted.ahead) == (True, ("ahead",))
+        assert (accepted.is_new, accepted.ahead) == (True, ("ahead",))
         assert accepted.input is not None
         assert accepted.input.parent == "ahead.answer"
         assert accepted.conversation == await store.conversation("ann", "c1")
@@ -40,9 +40,9 @@ async def test_an_accepted_turn_whose_answer_was_cut_is_fresh(redis_server: Redi
         assert await store.accept(new) == accepted
         way.cut()
         stateless = stateless_turn("t2")
-        assert (await store.accept(stateless)).fresh
+        assert (await store.accept(stateless)).is_new
         await store.append([piece(accepted.turn, 1, 1)])
-        assert not (await store.accept(new)).fresh
+        assert not (await store.accept(new)).is_new
         with pytest.raises(Conflict):
             await store.accept(new_turn(digest=b"other"))
 
@@ -117,7 +117,7 @@ def key_of(server: RedisProcess, suffix: str) -> bytes:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls fail sooner, so that a test needs less time."""
-    monkeypatch.setattr(redis_link, "CALL_TIMEOUT_S", 0.6)
+    monkeypatch.setattr(client_module, "CALL_TIMEOUT_S", 0.6)
 
 
 def freeze_behind_the_clock(store: RedisStore, server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ async def test_a_start_that_failed_is_not_accepted_when_redis_thaws(
         with pytest.raises(NotFound):
             await other.turn("ann", "t1")
         assert await other.active("ann", "c1") == []
-        assert (await store.accept(new_turn())).fresh
+        assert (await store.accept(new_turn())).is_new
 
 
 async def test_a_wish_that_failed_is_not_obeyed_when_redis_thaws(
@@ -250,7 +250,7 @@ async def test_what_stands_in_a_turns_place_harms_that_turn_alone(redis_server: 
         spoil()
         assert await store.active("ann", None) == ["t0", "t2"]
         spoil()
-        assert (await store.accept(stateless_turn("t1"))).fresh
+        assert (await store.accept(stateless_turn("t1"))).is_new
 
 
 async def test_a_look_at_a_turn_moves_few_bytes(redis_server: RedisProcess) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from store.records import StoreError
-from store.sqlite.database import JOURNAL_BYTES, JOURNAL_BYTES_MAX, SCHEMA_VERSION, Database
+from store.sqlite.database import CHECKPOINT_BYTES, JOURNAL_BYTES_MAX, SCHEMA_VERSION, Database
 
 NOBODY = 65534
 COPY = "import sqlite3, sys; a, b = map(sqlite3.connect, sys.argv[1:]); a.backup(b); b.close()"
@@ -92,18 +92,18 @@ async def test_a_long_journal_is_carried_into_the_file(tmp_path: Path) -> None:
     def write(db: sqlite3.Connection, size: int) -> None:
         db.execute("INSERT INTO box VALUES (?)", (bytes(size),))
 
-    await database.run(write, 2 * JOURNAL_BYTES)
-    assert journal.stat().st_size > JOURNAL_BYTES
+    await database.run(write, 2 * CHECKPOINT_BYTES)
+    assert journal.stat().st_size > CHECKPOINT_BYTES
     async with asyncio.timeout(20):
-        while path.stat().st_size < 2 * JOURNAL_BYTES:
+        while path.stat().st_size < 2 * CHECKPOINT_BYTES:
             await asyncio.sleep(0.01)
-        while journal.stat().st_size > JOURNAL_BYTES:
+        while journal.stat().st_size > CHECKPOINT_BYTES:
             await database.run(write, 1)
-    assert database._journal is not None
-    database._journal._is_busy = True  # as a thread that never gets its turn
+    assert database._checkpointer is not None
+    database._checkpointer._is_busy = True  # as a thread that never gets its turn
     for _ in range(40):
-        await database.run(write, JOURNAL_BYTES)
-        assert journal.stat().st_size < JOURNAL_BYTES_MAX + 2 * JOURNAL_BYTES
+        await database.run(write, CHECKPOINT_BYTES)
+        assert journal.stat().st_size < JOURNAL_BYTES_MAX + 2 * CHECKPOINT_BYTES
     await database.close()
     assert not journal.exists()
     with sqlite3.connect(path) as db:

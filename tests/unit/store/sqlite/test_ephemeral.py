@@ -1,4 +1,4 @@
-"""Notes in the embedded store outlive the process, and what has expired leaves no row."""
+"""Ephemeral values in the embedded store outlive the process; what has expired takes neither a row nor memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ async def opened(path: Path) -> SqliteStore:
     return store
 
 
-async def test_notes_outlive_the_process(tmp_path: Path) -> None:
+async def test_values_outlive_the_process(tmp_path: Path) -> None:
     """A revocation made before a restart still holds after it."""
     store = await opened(tmp_path / "turnwire.db")
     await store.put_ephemeral("revoked:1", b"x", 60_000)
@@ -33,3 +33,23 @@ async def test_what_has_expired_leaves_no_row(tmp_path: Path) -> None:
     await store.put_ephemeral("last", b"x", 60_000)
     assert await store._db.run(lambda db: db.execute("SELECT count(*) FROM notes").fetchone()[0]) == 1
     await store.close()
+
+
+async def test_rate_limits_of_idle_users_take_no_memory() -> None:
+    """A million users who came once take no memory."""
+    store = SqliteStore(":memory:")
+    await store.count_requests([(f"user{number}", 1, 0) for number in range(100)], 1)
+    await asyncio.sleep(0.001)
+    await store.count_requests([("ann", 1, 0)], 1000)
+    assert set(store._due_us) == {"ann"}
+
+
+async def test_released_permits_take_no_memory() -> None:
+    """A million addresses that came once take no memory."""
+    store = SqliteStore(":memory:")
+    for number in range(100):
+        key, holder = f"address:{number}", f"h{number}"
+        assert await store.acquire_permits(holder, [(key, 1)], 60_000) == [True]
+        assert await store.acquire_permits("other", [(key, 1)], 60_000) == [False]
+        await store.release_permits([(key, holder), (key, "other")])
+    assert store._permits == {}

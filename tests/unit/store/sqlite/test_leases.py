@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from store.records import Lease
-from store.sqlite.leases import TAKEABLE_MAX
+from store.sqlite.leases import EXPIRED_MAX
 from store.sqlite.store import SqliteStore
 from tests.store_conformance import NOW, run, stateless_turn
 
@@ -25,7 +25,7 @@ async def accept(store: SqliteStore, turn: str, **fields: Any) -> int:
     return (await store.accept(new)).turn.epoch
 
 
-async def test_turns_of_an_earlier_process_can_be_taken_at_once(tmp_path: Path) -> None:
+async def test_turns_of_an_earlier_process_can_be_claimed_at_once(tmp_path: Path) -> None:
     """Law 9: that this process has the file proves the earlier one dead, however long its leases ran."""
     store = await opened(tmp_path / "turnwire.db")
     epoch = await accept(store, "t1", request=b"ask this")
@@ -35,9 +35,9 @@ async def test_turns_of_an_earlier_process_can_be_taken_at_once(tmp_path: Path) 
 
     store = await opened(tmp_path / "turnwire.db")
     assert await store.expired_leases() == [("ann", "t1")]
-    taken = await store.claim("ann", "t1", "in_2", NOW, HOUR_MS)
-    assert taken is not None
-    assert (taken.owner, taken.request, taken.epoch > epoch) == ("in_2", b"ask this", True)
+    claimed = await store.claim("ann", "t1", "in_2", NOW, HOUR_MS)
+    assert claimed is not None
+    assert (claimed.owner, claimed.request, claimed.epoch > epoch) == ("in_2", b"ask this", True)
     assert await store.expired_leases() == []
     assert await store.renew("in_1", [("ann", "t1", epoch)], HOUR_MS) == [Lease(held=False)]
     await store.close()
@@ -59,25 +59,25 @@ async def test_a_renewal_writes_nothing_to_the_file(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_wish_outlives_the_process(tmp_path: Path) -> None:
-    """Law 5: whoever takes the turn over after a restart finds the wish to stop it."""
+async def test_a_cancel_request_outlives_the_process(tmp_path: Path) -> None:
+    """Law 5: whoever claims the turn after a restart finds its cancel request."""
     store = await opened(tmp_path / "turnwire.db")
     await accept(store, "t1")
     assert await store.request_cancel("ann", "t1", b"stop")
     await store.close()
     store = await opened(tmp_path / "turnwire.db")
-    taken = await store.claim("ann", "t1", "in_2", NOW, HOUR_MS)
-    assert taken is not None
-    assert taken.cancel == b"stop"
+    claimed = await store.claim("ann", "t1", "in_2", NOW, HOUR_MS)
+    assert claimed is not None
+    assert claimed.cancel == b"stop"
     await store.close()
 
 
-async def test_the_hint_of_takeable_turns_is_bounded() -> None:
+async def test_the_list_of_expired_leases_is_bounded() -> None:
     """However many an earlier process left, one answer names the oldest of them."""
     store = await opened(":memory:")
-    for n in range(TAKEABLE_MAX + 5):
+    for n in range(EXPIRED_MAX + 5):
         await store.release("ann", f"t{n}", await accept(store, f"t{n}"))
-    assert await store.expired_leases() == [("ann", f"t{n}") for n in range(TAKEABLE_MAX)]
+    assert await store.expired_leases() == [("ann", f"t{n}") for n in range(EXPIRED_MAX)]
     await store.close()
 
 

@@ -9,8 +9,8 @@ from store.sqlite.store import SqliteStore
 from tests.store_conformance import conversation, new_turn, running, stateless_turn
 
 
-async def test_who_has_been_quiet_leaves_no_row(tmp_path: Path) -> None:
-    """The table of paces holds those who were just here, however many have been."""
+async def test_idle_users_leave_no_row(tmp_path: Path) -> None:
+    """The table of start times has only those that are in the future."""
     store = SqliteStore(str(tmp_path / "turnwire.db"))
     await store.open()
     limits = TurnLimits(start_interval_us=1, start_burst=1)
@@ -20,7 +20,7 @@ async def test_who_has_been_quiet_leaves_no_row(tmp_path: Path) -> None:
     await store.close()
 
 
-async def test_a_queue_is_known_after_a_restart(tmp_path: Path) -> None:
+async def test_a_queue_outlives_the_process(tmp_path: Path) -> None:
     """Which of the turns waits in its conversation is in the file."""
     path = str(tmp_path / "turnwire.db")
     store = SqliteStore(path)

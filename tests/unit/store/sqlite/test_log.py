@@ -220,7 +220,7 @@ async def test_a_flush_changes_few_pages_however_many_turns_there_are(tmp_path: 
 
 def pages_to_write(store: SqliteStore) -> int:
     """How many pages the write-ahead log has had since the last call; it is empty then."""
-    connection, journal = store._db._connection, store._db._journal
+    connection, journal = store._db._connection, store._db._checkpointer
     assert connection is not None
     assert journal is not None
     journal._thread.submit(lambda: None).result()  # after what it does already

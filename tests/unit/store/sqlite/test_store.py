@@ -30,11 +30,11 @@ from tests.store_conformance import (
 WRITER = """
 import asyncio, sys
 from store.records import Append
-from store.sqlite.store import EmbeddedStore
+from store.sqlite.store import SqliteStore
 from tests.store_conformance import NOW, conversation, new_turn, run
 
 async def main():
-    store = EmbeddedStore(sys.argv[1])
+    store = SqliteStore(sys.argv[1])
     await store.open()
     await store.create_conversation(conversation())
     streaming = [(await store.accept(new_turn(f"open{n}"))).turn for n in range(5)]
@@ -224,7 +224,7 @@ async def test_an_id_may_be_used_again_when_its_day_is_over() -> None:
         late = Append("ann", "t1", ended.epoch, 1, 1, b"late")
         assert [one.outcome for one in await store.append([late])] == ["missing"]
         accepted = await store.accept(other)
-        assert accepted.fresh
+        assert accepted.is_new
         assert (accepted.turn.epoch, accepted.turn.seq) == (NOW + 6, 0)
         assert await store.log("ann", "t1", 0) == []
         assert (await store.usage("ann", None, None)).output_tokens == ended.usage.output_tokens

@@ -8,18 +8,17 @@ from collections.abc import AsyncIterator
 import pytest
 
 from store.records import Append, NotFound
-from store.sqlite.history import read_conversation
+from store.sqlite.history import get_conversation
 from store.sqlite.store import SqliteStore
 from store.sqlite.turns import (
     TURN_ID_TTL_MS,
     clock_ms,
-    find,
     find_record,
-    log_end,
-    read_record,
-    require,
-    running_in,
-    running_of,
+    find_row,
+    get_record,
+    get_row,
+    running_in_conversation,
+    running_of_user,
 )
 from tests.store_conformance import NOW, conversation, new_turn, run, stateless_turn
 
@@ -41,19 +40,19 @@ async def test_an_ended_turn_is_found_for_a_day(store: SqliteStore) -> None:
 
     def found(db: sqlite3.Connection, age_ms: int) -> list[str]:
         db.execute("UPDATE turns SET stored_ms = ? WHERE turn = 'ended'", (clock_ms() - age_ms,))
-        return [turn for turn in ("running", "ended", "unknown") if find(db, "ann", turn) is not None]
+        return [turn for turn in ("running", "ended", "unknown") if find_row(db, "ann", turn) is not None]
 
     assert await store._db.run(found, TURN_ID_TTL_MS - 60_000) == ["running", "ended"]
     assert await store._db.run(found, TURN_ID_TTL_MS) == ["running"]
     assert await store._db.run(lambda db: find_record(db, "ann", "ended")) is None
-    for read in (require, read_record):
+    for read in (get_row, get_record):
         with pytest.raises(NotFound):
             await store._db.run(read, "ann", "ended")
 
 
 async def test_a_turn_is_its_users_own(store: SqliteStore) -> None:
     """Law 12: another user's turn isn't found."""
-    assert await store._db.run(find, "bob", "running") is None
+    assert await store._db.run(find_row, "bob", "running") is None
     assert await store._db.run(find_record, "bob", "running") is None
 
 
@@ -61,7 +60,7 @@ async def test_the_end_of_a_log_is_its_newest_entry(store: SqliteStore) -> None:
     """0 before the first one; after the ending it is the ending's, though the log has expired."""
 
     def end(db: sqlite3.Connection, turn: str) -> int:
-        return log_end(db, require(db, "ann", turn))
+        return int(get_row(db, "ann", turn)["seq"])
 
     assert await store._db.run(end, "running") == 0
     epoch = (await store.turn("ann", "running")).epoch
@@ -76,7 +75,7 @@ async def test_what_runs_in_a_conversation_is_listed_oldest_first(store: SqliteS
     """With the messages that they will become, and whether those will be the head: not after a clear."""
 
     def listed(db: sqlite3.Connection) -> list[tuple[str, str, int]]:
-        return [tuple(row) for row in running_in(db, read_conversation(db, "ann", "c1"))]
+        return [tuple(row) for row in running_in_conversation(db, get_conversation(db, "ann", "c1"))]
 
     await store.accept(new_turn("later"))
     assert await store._db.run(listed) == [("running", "running.answer", 1), ("later", "later.answer", 1)]
@@ -89,6 +88,6 @@ async def test_all_that_a_user_runs_is_listed_oldest_first(store: SqliteStore) -
     """In every conversation and in none, and nothing of another user (law 12)."""
     await store.accept(stateless_turn("nowhere"))
     await store.accept(stateless_turn("theirs", "bob"))
-    assert await store._db.run(running_of, "ann") == ["running", "nowhere"]
+    assert await store._db.run(running_of_user, "ann") == ["running", "nowhere"]
     assert await store.active("ann", None) == ["running", "nowhere"]
     assert await store.active("eve", None) == []
