@@ -109,10 +109,10 @@ class ChatMessage(Struct, frozen=True):
     role: Role
     parts: tuple[Part, ...]
 
-    def unsigned(self) -> ChatMessage:
+    def without_signatures(self) -> ChatMessage:
         """Return this message without signatures, because a model rejects the signatures of another model."""
-        bare = tuple(msgspec.structs.replace(part, signature=None) if part.signature else part for part in self.parts)
-        return ChatMessage(self.role, bare)
+        parts = tuple(msgspec.structs.replace(part, signature=None) if part.signature else part for part in self.parts)
+        return ChatMessage(self.role, parts)
 
 
 class Tool(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -121,6 +121,11 @@ class Tool(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     name: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_-]{1,64}\Z")]
     description: str = ""
     parameters: dict[str, Any] = {}
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The schema of the arguments. Without `parameters`, it is that of an empty object."""
+        return self.parameters or {"type": "object", "properties": {}}
 
 
 class ToolName(Struct, frozen=True, forbid_unknown_fields=True):
@@ -159,24 +164,24 @@ class ResponseHandle(Struct, frozen=True, tag_field="type", tag="cursor"):
 class ChatRequest(Struct, frozen=True, kw_only=True):
     """A request to one model. `model` is the provider's own name for the model.
 
-    `answered` holds the parts of an interrupted answer to continue; new parts are numbered after them. It needs a
-    route with the feature "prefill", or the `cursor` (response handle) that came with that answer.
-    `left_out` is how many of the oldest messages of the history were left out because they didn't fit.
+    `partial_answer` holds the parts of an interrupted answer to continue; new parts are numbered after them. It needs a
+    route with the feature "prefill", or the `response_handle` that came with that answer.
+    `omitted_messages` is how many of the oldest messages of the history were left out because they didn't fit.
     """
 
     model: str
     messages: tuple[ChatMessage, ...]
-    left_out: int = 0
+    omitted_messages: int = 0
     system: str | None = None
     params: Params = Params()
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
-    answered: tuple[Part, ...] = ()
-    cursor: ResponseHandle | None = None
+    partial_answer: tuple[Part, ...] = ()
+    response_handle: ResponseHandle | None = None
 
-    def going_on_from(self, answered: list[Part], cursor: ResponseHandle | None = None) -> ChatRequest:
-        """Return a copy that continues the partial answer `answered`, by the response handle `cursor` if given."""
-        return msgspec.structs.replace(self, answered=tuple(answered), cursor=cursor)
+    def continuing(self, partial_answer: list[Part], response_handle: ResponseHandle | None = None) -> ChatRequest:
+        """Return a copy that continues `partial_answer`, by `response_handle` if given."""
+        return msgspec.structs.replace(self, partial_answer=tuple(partial_answer), response_handle=response_handle)
 
 
 class Usage(Struct, frozen=True, omit_defaults=True):
@@ -232,13 +237,13 @@ class DeltaSink(Protocol):
     """A receiver of the batches of one answer, in order."""
 
     def offer(self, batch: list[Delta]) -> bool:
-        """Take `batch` at once, when it is read, outside any task. Return False if it has to go to `put` instead."""
+        """Accept `batch` at once, when it is read, outside any task. Return False if it has to go to `put` instead."""
 
     async def put(self, batch: list[Delta]) -> None:
-        """Take `batch`, and wait until the sink is ready for the next one."""
+        """Accept `batch`, and wait until the sink is ready for the next one."""
 
 
-async def pass_on(batch: list[Delta], sink: DeltaSink) -> None:
+async def deliver(batch: list[Delta], sink: DeltaSink) -> None:
     """Pass `batch` to `sink`, with `offer` if it accepts the batch, otherwise with `put`."""
     if not sink.offer(batch):
         await sink.put(batch)
@@ -247,8 +252,8 @@ async def pass_on(batch: list[Delta], sink: DeltaSink) -> None:
 class ProviderError(Exception):
     """A failure of a provider. `message` is our own text for a person, without any key, host name or raw body.
 
-    `retryable` is whether the same request may succeed later. `detail` is for the log only. `said` is the cleaned
-    text of the provider's own error, for the operator; it may quote the request, so it is never logged.
+    `retryable` is whether the same request may succeed later. `detail` is for the log only. `provider_text` is the
+    redacted text of the provider's own error, for the operator; it may quote the request, so it is never logged.
     """
 
     def __init__(
@@ -266,7 +271,7 @@ class ProviderError(Exception):
         self.retryable = retryable
         self.retry_after_ms = retry_after_ms
         self.detail = detail
-        self.said = ""
+        self.provider_text = ""
 
 
 def too_long(model: str = "this model") -> str:

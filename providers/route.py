@@ -114,13 +114,13 @@ class Price(BaseModel):
 
     @field_validator("currency")
     @classmethod
-    def _only_one(cls, currency: str) -> str:
+    def _require_usd(cls, currency: str) -> str:
         """Reject any currency but US dollars, because the costs of turns are summed up in one currency."""
         if currency != "USD":
             raise ValueError("prices must be in US dollars (USD). Convert this one")
         return currency
 
-    def shown(self) -> dict[str, str]:
+    def as_text(self) -> dict[str, str]:
         """Return the price as clients see it: a dict from each given field's name to its value as text."""
         return {name: str(value) for name, value in self if value is not None}
 
@@ -151,8 +151,8 @@ class Endpoint(Struct, frozen=True):
     @property
     def secrets(self) -> tuple[str, ...]:
         """The values that must not appear in a log or anywhere else: keys, long headers and options, a long proxy."""
-        kept = (*self.headers.values(), *self.options.values(), self.proxy)
-        return (*self.api_keys, *(value for value in kept if len(value) >= SECRET_CHARS_MIN))
+        values = (*self.headers.values(), *self.options.values(), self.proxy)
+        return (*self.api_keys, *(value for value in values if len(value) >= SECRET_CHARS_MIN))
 
     def __repr__(self) -> str:
         return f"Endpoint({self.provider!r}, keys={len(self.api_keys) or 'none'})"
@@ -205,11 +205,11 @@ class Route(Struct, frozen=True):
                 self._check_file(part)
         if request.params.response_format is not None:
             self._check_format(request.params.response_format)
-        most, wanted = self.max_output, request.params.max_tokens
-        if most is not None and wanted is not None and wanted > most:
+        limit, max_tokens = self.max_output, request.params.max_tokens
+        if limit is not None and max_tokens is not None and max_tokens > limit:
             raise ProviderError(
                 "invalid_request",
-                f"The model {self.id} answers with {most} tokens at most. Lower `params.max_tokens`.",
+                f"The model {self.id} answers with {limit} tokens at most. Lower `params.max_tokens`.",
             )
 
     def check_length(self, request: ChatRequest) -> None:
@@ -220,17 +220,17 @@ class Route(Struct, frozen=True):
                 too_long(f"the model {self.id}, which takes {self.context_window} tokens"),
             )
 
-    def _check_format(self, wanted: dict[str, Any]) -> None:
-        if not isinstance(wanted.get("type"), str):
+    def _check_format(self, response_format: dict[str, Any]) -> None:
+        if not isinstance(response_format.get("type"), str):
             raise ProviderError("invalid_request", "`params.response_format` has no type. Add one, like json_schema.")
-        if not self.dialect.startswith("anthropic") or wanted["type"] == "text":
+        if not self.dialect.startswith("anthropic") or response_format["type"] == "text":
             return
-        if wanted["type"] != "json_schema":
+        if response_format["type"] != "json_schema":
             raise ProviderError(
                 "unsupported",
                 f"The model {self.id} takes only a `response_format` of type json_schema. Change it, or leave it out.",
             )
-        if schema_of(wanted) is None:
+        if find_schema(response_format) is None:
             raise ProviderError("invalid_request", "`params.response_format` has no schema. Add it in json_schema.")
 
     def _check_file(self, file: FilePart) -> None:
@@ -242,15 +242,15 @@ class Route(Struct, frozen=True):
             raise ProviderError(
                 "unsupported", f"The model {self.id} takes a file only as `data`, not as `url`. Send the data."
             )
-        text = file.media_type.startswith("text/") and file.data is not None
-        if self.dialect.startswith("anthropic") and file.media_type != "application/pdf" and not text:
+        is_text = file.media_type.startswith("text/") and file.data is not None
+        if self.dialect.startswith("anthropic") and file.media_type != "application/pdf" and not is_text:
             raise ProviderError(
                 "unsupported",
                 f"The model {self.id} can't read files of type {file.media_type[:80]}. Send a PDF, or text as `data`.",
             )
 
 
-def schema_of(response_format: dict[str, Any]) -> dict[str, Any] | None:
+def find_schema(response_format: dict[str, Any]) -> dict[str, Any] | None:
     """Return the JSON schema of `response_format`, in either of OpenAI's two forms. None if it has no schema."""
     inner = response_format.get("json_schema")
     schema = inner.get("schema") if isinstance(inner, dict) else response_format.get("schema")
@@ -305,5 +305,5 @@ class Dialect(Protocol):
 class Stoppable(Protocol):
     """A dialect whose provider may continue an answer after the connection is closed."""
 
-    async def stop(self, cursor: ResponseHandle) -> None:
-        """Stop the answer with the response handle `cursor` at the provider. Raise `ProviderError` on failure."""
+    async def stop(self, handle: ResponseHandle) -> None:
+        """Stop the answer with this response handle at the provider. Raise `ProviderError` on failure."""

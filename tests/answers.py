@@ -160,7 +160,7 @@ class Desk:
         """The whole answer, with the error that ended it."""
         answer = Answer()
         try:
-            await self.providers.of(to).answer(request, answer)
+            await self.providers.client(to).answer(request, answer)
         except ProviderError as error:
             answer.error = error
         return answer

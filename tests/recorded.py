@@ -78,7 +78,7 @@ def bytewise(script: Script, decoder: Decoder) -> Answer:
         for at in range(len(raw)):
             for name, data in parser.feed(raw[at : at + 1]):
                 if not decoder.done:
-                    decoder.event(name, data)
+                    decoder.decode_event(name, data)
                     answer.add(decoder.parts.drain())
         decoder.end()
     except ProviderError as error:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import cast
 
-from providers.base import ChatRequest, Delta, DeltaSink, Provider, pass_on
+from providers.base import ChatRequest, Delta, DeltaSink, Provider, deliver
 from providers.catalog.catalog import Catalog, Providers
 from providers.route import Route
 
@@ -23,7 +23,7 @@ class Scripted:
         self.asked += 1
         async with aclosing(cast("AsyncGenerator[list[Delta]]", self._script(request))) as batches:
             async for batch in batches:
-                await pass_on(batch, sink)
+                await deliver(batch, sink)
 
     async def aclose(self) -> None:
         """Nothing to close."""
@@ -36,7 +36,7 @@ class ScriptedProviders(Providers):
         super().__init__(Catalog({}))
         self.scripted = Scripted(script)
 
-    def of(self, route: Route, key: str = "") -> Provider:
+    def client(self, route: Route, key: str = "") -> Provider:
         """See `Providers`."""
         return self.scripted
 

@@ -16,17 +16,17 @@ from providers.route import Endpoint
 class Dialect(anthropic.Dialect):
     """The client for Bedrock. See `route.Dialect`."""
 
-    NO_CREDENTIALS = (BotoCoreError, RuntimeError)
+    CREDENTIAL_ERRORS = (BotoCoreError, RuntimeError)
 
-    def _connect(self, endpoint: Endpoint, **settings: Any) -> Any:
-        options: dict[str, Any] = dict(endpoint.options)
+    def _create_client(self, endpoint: Endpoint, **options: Any) -> Any:
+        credentials: dict[str, Any] = dict(endpoint.options)
         if endpoint.api_key:
             # The SDK accepts only one kind of credentials.
-            region = options.get("aws_region")
-            options = {"api_key": endpoint.api_key} | ({"aws_region": region} if region else {})
-        elif "aws_access_key" in options:
-            options.pop("aws_profile", None)
-        return AsyncAnthropicBedrock(base_url=endpoint.base_url or None, max_retries=0, **options, **settings)
+            region = credentials.get("aws_region")
+            credentials = {"api_key": endpoint.api_key} | ({"aws_region": region} if region else {})
+        elif "aws_access_key" in credentials:
+            credentials.pop("aws_profile", None)
+        return AsyncAnthropicBedrock(base_url=endpoint.base_url or None, **credentials, **options)
 
     def _parser(self) -> Parser | None:
         return AwsEventParser()

@@ -12,8 +12,8 @@ from msgspec import Struct
 from providers.base import Finished, Usage, UsageReported
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
-from providers.errors.finish_reasons import finish_of
-from providers.http.stream import reread
+from providers.errors.finish_reasons import map_finish_reason
+from providers.http.lenient_json import decode_events
 from providers.openai.token_counts import is_count
 
 
@@ -73,7 +73,7 @@ _COUNTS: Final = (
     "cache_creation_input_tokens",
 )
 
-_decode = msgspec.json.Decoder(_Event, float_hook=float).decode
+_decoder = msgspec.json.Decoder(_Event, float_hook=float)
 
 
 class MessagesDecoder:
@@ -85,23 +85,19 @@ class MessagesDecoder:
         self.done = False
         self._failures = failures
         self._usage: dict[str, int] = {}
-        self._stop: str | None = None
+        self._stop_reason: str | None = None
         self._explanation: str | None = None
-        self._inputs: dict[int, str] = {}
+        self._initial_arguments: dict[int, str] = {}
         """Map from a block's index to the initial arguments of its tool call, until others arrive."""
 
-    def event(self, name: str | None, data: bytes) -> bool:
+    def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event. See `stream.Decoder`. A ping isn't progress of the model."""
-        try:
-            events = [_decode(data)]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            events = reread(data, _Event)
         progress = False
-        for event in events:
-            progress = self._taken(event, name) or progress
+        for event in decode_events(data, _decoder):
+            progress = self._process(event, name) or progress
         return progress
 
-    def whole(self, body: dict[str, Any]) -> bool:
+    def decode_document(self, body: dict[str, Any]) -> bool:
         """Process a message that wasn't streamed. Return False if `body` isn't one. See `stream.Decoder`."""
         blocks = body.get("content")
         if body.get("type") != "message" or not isinstance(blocks, list):
@@ -112,7 +108,7 @@ class MessagesDecoder:
             events.append({"type": "content_block_start", "index": index, "content_block": block})
             events.append({"type": "content_block_stop", "index": index})
         for event in (*events, stop, {"type": "message_stop"}):
-            self.event(None, json.dumps(event).encode())
+            self.decode_event(None, json.dumps(event).encode())
         return True
 
     def end(self) -> None:
@@ -121,97 +117,99 @@ class MessagesDecoder:
         Raise `ProviderError` if the answer is incomplete (without `message_stop`) or its stop reason is a failure.
         """
         if self.done:
-            for index, arguments in self._inputs.items():
+            for index, arguments in self._initial_arguments.items():
                 self.parts.append(self.parts.find_part(index) or 0, arguments)
             self.parts.close()
         if self._explanation:
             self.parts.append_text("refusal", self._explanation)
-        self._report()
-        if not self.done or self._stop is None:
+        self._report_usage()
+        if not self.done or self._stop_reason is None:
             raise self._failures.incomplete()
-        finish = finish_of(self._stop)
+        finish = map_finish_reason(self._stop_reason)
         if finish is None:
-            raise self._failures.of_finish(self._stop)
+            raise self._failures.from_finish_reason(self._stop_reason)
         self.parts.append_delta(Finished(finish))
 
-    def _taken(self, event: _Event, name: str | None) -> bool:
-        take = _TAKE.get(event.type or name or "")
-        if take is not None:
-            take(self, event)
+    def _process(self, event: _Event, name: str | None) -> bool:
+        handler = _HANDLERS.get(event.type or name or "")
+        if handler is not None:
+            handler(self, event)
         elif event.error is not None:
             self._failed(event)
-        return take is not MessagesDecoder._pass
+        return handler is not MessagesDecoder._ping
 
-    def _pass(self, event: _Event) -> None:
+    def _ping(self, event: _Event) -> None:
         """Ignore a ping."""
 
     def _failed(self, event: _Event) -> None:
-        self._report()
-        raise self._failures.of_event({"error": event.error})
+        self._report_usage()
+        raise self._failures.from_event({"error": event.error})
 
     def _message_start(self, event: _Event) -> None:
-        self._count(event.message.usage if event.message else None)
-        self._report()
+        self._merge_usage(event.message.usage if event.message else None)
+        self._report_usage()
 
-    def _start(self, event: _Event) -> None:
+    def _block_start(self, event: _Event) -> None:
         """Start a block. Text and thinking start their part only with their first text, because some stay empty."""
         index, block = event.index, event.content_block or _Block()
         # A second message in one answer, for example after a fallback, numbers its blocks from 0 again.
-        self.parts.forget_key(index)
+        self.parts.remove_key(index)
         if block.type == "tool_use":
-            self.parts.open_tool_call(index, block.id or f"call_{self.parts.opened}", block.name or "")
-            self._inputs[index] = json.dumps(block.input or {})
+            self.parts.open_tool_call(index, block.id or f"call_{self.parts.count}", block.name or "")
+            self._initial_arguments[index] = json.dumps(block.input or {})
         elif block.type == "redacted_thinking":
             self.parts.append_signature(self.parts.open_part("reasoning", redacted=True), block.data or "")
         elif block.type == "text":
             self.parts.append_text("text", block.text or "")
-            for cited in block.citations or ():
-                self._cite(cited)
+            for citation in block.citations or ():
+                self._add_citation(citation)
         elif block.type == "thinking" and (block.thinking or block.signature):
             part = self.parts.open_part("reasoning", key=index)
             self.parts.append(part, block.thinking or "")
             self.parts.append_signature(part, block.signature or "")
 
-    def _delta(self, event: _Event) -> None:
+    def _block_delta(self, event: _Event) -> None:
         index, delta = event.index, event.delta or _Delta()
         if delta.type == "text_delta":
             self.parts.append_text("text", delta.text or "")
         elif delta.type == "thinking_delta":
             if delta.thinking:
-                self.parts.append(self._thought(index), delta.thinking)
+                self.parts.append(self._thinking_part(index), delta.thinking)
         elif delta.type == "input_json_delta":
             part = self.parts.find_part(index)
             if part is not None and delta.partial_json:
-                self._inputs.pop(index, None)
+                self._initial_arguments.pop(index, None)
                 self.parts.append(part, delta.partial_json)
         elif delta.type == "signature_delta":
             if delta.signature:
-                self.parts.append_signature(self._thought(index), delta.signature)
+                self.parts.append_signature(self._thinking_part(index), delta.signature)
         elif delta.type == "citations_delta" and delta.citation is not None:
-            self._cite(delta.citation)
+            self._add_citation(delta.citation)
 
-    def _cite(self, cited: _Citation) -> None:
-        self.parts.add_citation(url=cited.url, title=cited.title or cited.document_title, text=cited.cited_text)
+    def _add_citation(self, citation: _Citation) -> None:
+        self.parts.add_citation(
+            url=citation.url, title=citation.title or citation.document_title, text=citation.cited_text
+        )
 
-    def _thought(self, index: int) -> int:
+    def _thinking_part(self, index: int) -> int:
         part = self.parts.find_part(index)
         return part if part is not None else self.parts.open_part("reasoning", key=index)
 
-    def _block_stopped(self, event: _Event) -> None:
+    def _block_stop(self, event: _Event) -> None:
         if (part := self.parts.find_part(event.index)) is not None:
-            self.parts.append(part, self._inputs.pop(event.index, ""))
+            self.parts.append(part, self._initial_arguments.pop(event.index, ""))
 
-    def _stopping(self, event: _Event) -> None:
-        self._count(event.usage)
+    def _message_delta(self, event: _Event) -> None:
+        self._merge_usage(event.usage)
         delta = event.delta
         if delta is not None and delta.stop_reason:
-            self._stop = delta.stop_reason
+            self._stop_reason = delta.stop_reason
             self._explanation = delta.stop_details.explanation if delta.stop_details else None
 
-    def _stopped(self, event: _Event) -> None:
+    def _message_stop(self, event: _Event) -> None:
         self.finishing = self.done = True
 
-    def _count(self, usage: dict[str, Any] | None) -> None:
+    def _merge_usage(self, usage: dict[str, Any] | None) -> None:
         """Merge `usage` into the counts. They are cumulative, and a later report may omit counts of an earlier one."""
         counts = dict(usage or {})
         details = counts.get("output_tokens_details")
@@ -219,7 +217,7 @@ class MessagesDecoder:
             counts["thinking_tokens"] = details.get("thinking_tokens")
         self._usage |= {name: int(count) for name in _COUNTS if is_count(count := counts.get(name))}
 
-    def _report(self) -> None:
+    def _report_usage(self) -> None:
         if not self._usage:
             return
         read = self._usage.get("cache_read_input_tokens")
@@ -237,13 +235,13 @@ class MessagesDecoder:
         )
 
 
-_TAKE: Final[dict[str, Callable[[MessagesDecoder, _Event], None]]] = {
-    "ping": MessagesDecoder._pass,
+_HANDLERS: Final[dict[str, Callable[[MessagesDecoder, _Event], None]]] = {
+    "ping": MessagesDecoder._ping,
     "message_start": MessagesDecoder._message_start,
-    "content_block_start": MessagesDecoder._start,
-    "content_block_delta": MessagesDecoder._delta,
-    "content_block_stop": MessagesDecoder._block_stopped,
-    "message_delta": MessagesDecoder._stopping,
-    "message_stop": MessagesDecoder._stopped,
+    "content_block_start": MessagesDecoder._block_start,
+    "content_block_delta": MessagesDecoder._block_delta,
+    "content_block_stop": MessagesDecoder._block_stop,
+    "message_delta": MessagesDecoder._message_delta,
+    "message_stop": MessagesDecoder._message_stop,
     "error": MessagesDecoder._failed,
 }

@@ -13,5 +13,5 @@ from providers.route import Endpoint
 class Dialect(anthropic.Dialect):
     """The client for Foundry. See `route.Dialect`."""
 
-    def _connect(self, endpoint: Endpoint, **settings: Any) -> Any:
-        return AsyncAnthropicFoundry(api_key=endpoint.api_key, base_url=endpoint.base_url, max_retries=0, **settings)
+    def _create_client(self, endpoint: Endpoint, **options: Any) -> Any:
+        return AsyncAnthropicFoundry(api_key=endpoint.api_key, base_url=endpoint.base_url, **options)

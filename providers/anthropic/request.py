@@ -25,7 +25,7 @@ from providers.base import (
     ToolName,
     ToolResultPart,
 )
-from providers.route import Quirks, Route, schema_of
+from providers.route import Quirks, Route, find_schema
 
 DEFAULT_MAX_TOKENS: Final = 32_000
 UNLISTED_MAX_TOKENS: Final = 8_192
@@ -43,7 +43,7 @@ def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": request.model,
         "max_tokens": max_tokens,
-        "messages": [said for message in request.messages if (said := _message(message)) is not None],
+        "messages": [converted for message in request.messages if (converted := _message(message)) is not None],
         "stream": True,
     }
     if system := _system(request):
@@ -54,16 +54,11 @@ def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
     if params.stop:
         body["stop_sequences"] = params.stop
     body |= _thinking(request, quirks, max_tokens)
-    if params.response_format is not None and (schema := schema_of(params.response_format)) is not None:
+    if params.response_format is not None and (schema := find_schema(params.response_format)) is not None:
         body["output_config"] = body.get("output_config", {}) | {"format": {"type": "json_schema", "schema": schema}}
     if request.tools:
         body["tools"] = [
-            {
-                "name": tool.name,
-                "description": tool.description,
-                "input_schema": tool.parameters or {"type": "object", "properties": {}},
-            }
-            for tool in request.tools
+            {"name": tool.name, "description": tool.description, "input_schema": tool.schema} for tool in request.tools
         ]
         if request.tool_choice is not None:
             body["tool_choice"] = (
@@ -76,11 +71,11 @@ def messages_body(request: ChatRequest, route: Route) -> dict[str, Any]:
 
 def _system(request: ChatRequest) -> str:
     """Return the system prompt and the system messages of the conversation as one text."""
-    said = [request.system or ""]
+    texts = [request.system or ""]
     for message in request.messages:
         if message.role == "system":
-            said.extend(part.text for part in message.parts if isinstance(part, TextPart))
-    return "\n\n".join(filter(None, said))
+            texts.extend(part.text for part in message.parts if isinstance(part, TextPart))
+    return "\n\n".join(filter(None, texts))
 
 
 def _thinking(request: ChatRequest, quirks: Quirks, max_tokens: int) -> dict[str, Any]:
@@ -139,16 +134,13 @@ def _block(part: Part) -> dict[str, Any] | None:
 def _source(part: ImagePart | FilePart) -> dict[str, Any]:
     """Return the `source` of a block. The API takes no data URLs, so these are decoded, and text isn't in base64."""
     media_type, data = part.media_type, part.data
-    if data is None and (held := _DATA_URL.fullmatch(part.url or "")):
-        media_type, data = held.groups()
+    if data is None and (match := _DATA_URL.fullmatch(part.url or "")):
+        media_type, data = match.groups()
     if data is None:
         return {"type": "url", "url": part.url}
     if isinstance(part, FilePart) and media_type.startswith("text/"):
-        return {
-            "type": "text",
-            "media_type": "text/plain",
-            "data": base64.b64decode(data).decode("utf-8", "replace"),
-        }
+        text = base64.b64decode(data).decode("utf-8", "replace")
+        return {"type": "text", "media_type": "text/plain", "data": text}
     return {"type": "base64", "media_type": media_type, "data": data}
 
 

@@ -17,13 +17,12 @@ from providers.route import Endpoint
 class Dialect(anthropic.Dialect):
     """The client for Vertex AI. See `route.Dialect`."""
 
-    NO_CREDENTIALS = (GoogleAuthError, RuntimeError)
+    CREDENTIAL_ERRORS = (GoogleAuthError, RuntimeError)
 
-    def _connect(self, endpoint: Endpoint, **settings: Any) -> Any:
+    def _create_client(self, endpoint: Endpoint, **options: Any) -> Any:
         return AsyncAnthropicVertex(
             access_token=endpoint.api_key or None,
             base_url=endpoint.base_url or None,
-            max_retries=0,
             **cast(dict[str, Any], endpoint.options),
-            **settings,
+            **options,
         )

@@ -18,13 +18,13 @@ from typing import Final
 from msgspec import structs
 
 from providers.base import ChatRequest, DeltaSink, Provider, ProviderError, ResponseHandle
-from providers.catalog.endpoints import endpoint_of, missing, whole
-from providers.catalog.schema import CatalogRows, ModelRow, ProviderRow, shipped_rows
+from providers.catalog.endpoints import build_endpoint, find_missing, resolve_variant
+from providers.catalog.schema import CatalogRows, ModelRow, ProviderRow, provider_names, shipped_rows
 from providers.route import Dialect, DialectName, Endpoint, ModelInfo, Price, Quirks, Route, Stoppable, Timeouts
 
 DEFAULT_TIMEOUTS = Timeouts()
 ID_SHOWN_MAX = 80
-WARM_PAUSE_S = 0.2
+PRELOAD_PAUSE_S = 0.2
 DIALECTS: Final[dict[DialectName, str]] = {
     "demo": "providers.demo.model",
     "openai_chat": "providers.openai.chat",
@@ -45,15 +45,15 @@ class Catalog:
         rows = rows or shipped_rows()
         self.default_model = rows.default_model
         self._aliases = rows.aliases
-        self._providers = {name: whole(row, rows.providers) for name, row in rows.providers.items()}
-        self._names = {also: name for name, row in rows.providers.items() for also in (name, *row.also)}
+        self._providers = {name: resolve_variant(row, rows.providers) for name, row in rows.providers.items()}
+        self._names = provider_names(rows.providers)
         self._models = {row.id: row for row in rows.models}
         self._endpoints = {
-            name: endpoint_of(name, row, environment, rows.proxy) for name, row in self._providers.items()
+            name: build_endpoint(name, row, environment, rows.proxy) for name, row in self._providers.items()
         }
         self._infos: dict[PriceOf, list[ModelInfo]] = {}
         self._missing = {
-            name: missing(row, self._endpoints[name], environment) for name, row in self._providers.items()
+            name: find_missing(row, self._endpoints[name], environment) for name, row in self._providers.items()
         }
 
     def __repr__(self) -> str:
@@ -66,10 +66,10 @@ class Catalog:
         `price_of`. `providers.catalog.prices.per_million` knows more prices, but its first call is slow.
         """
         if price_of not in self._infos:
-            self._infos[price_of] = self._infos_of(price_of)
+            self._infos[price_of] = self._build_infos(price_of)
         return list(self._infos[price_of])
 
-    def _infos_of(self, price_of: PriceOf) -> list[ModelInfo]:
+    def _build_infos(self, price_of: PriceOf) -> list[ModelInfo]:
         shown = [row for row in self._models.values() if not row.hidden and not self._providers[row.provider].hidden]
         listed = [self._info(row.id, row, row.provider, price_of) for row in shown]
         for name, provider in self._providers.items():
@@ -92,14 +92,14 @@ class Catalog:
         Raise `ProviderError` "model_not_found", or "upstream_auth" if the provider lacks a key or another setting.
         """
         model_id = self._aliases.get(model_id, model_id)
-        provider, model, listed = self.find(model_id)
+        provider, model, row = self.find(model_id)
         if missing := self._missing[provider]:
-            do = "Install" if missing.startswith("the extra") else "Set"
+            verb = "Install" if missing.startswith("the extra") else "Set"
             raise ProviderError(
                 "upstream_auth",
-                f"The model {model_id} requires {missing}. {do} it where the gateway runs, then restart the gateway.",
+                f"The model {model_id} requires {missing}. {verb} it where the gateway runs, then restart the gateway.",
             )
-        return self._route(model_id, provider, model, listed)
+        return self._route(model_id, provider, model, row)
 
     def endpoint(self, provider: str) -> Endpoint:
         """Return how this process reaches `provider`."""
@@ -113,13 +113,13 @@ class Catalog:
             if row.dialect != "demo" and not self._missing[name]
         ]
 
-    def dialects(self, first: str) -> dict[DialectName, str]:
-        """Return the dialects of the model `first` and of the providers whose key is set, each with one provider."""
+    def dialects(self, first_model: str) -> dict[DialectName, str]:
+        """Return the dialects of `first_model` and of the providers whose key is set, each with one provider."""
         found: dict[DialectName, str] = {}
         with suppress(ProviderError):
-            route = self.resolve(first)
+            route = self.resolve(first_model)
             found[route.dialect] = route.provider
-        keyed = [name for name, at in self._endpoints.items() if at.api_keys and not self._missing[name]]
+        keyed = [name for name, endpoint in self._endpoints.items() if endpoint.api_keys and not self._missing[name]]
         for name in keyed:
             found.setdefault(self._providers[name].dialect, name)
         for row in self._models.values():
@@ -127,12 +127,12 @@ class Catalog:
                 found.setdefault(row.dialect, row.provider)
         return found
 
-    def _route(self, model_id: str, provider: str, model: str, listed: ModelRow | None) -> Route:
-        row = self._providers[provider]
-        features = listed.features if listed else row.features
-        if listed is None and any(fnmatchcase(model, pattern) for pattern in row.unthinking):
+    def _route(self, model_id: str, provider: str, model: str, row: ModelRow | None) -> Route:
+        provider_row = self._providers[provider]
+        features = row.features if row else provider_row.features
+        if row is None and any(fnmatchcase(model, pattern) for pattern in provider_row.unthinking):
             features = tuple(feature for feature in features if feature != "thinking")
-        quirks = row.quirks | (listed.quirks if listed else {})
+        quirks = provider_row.quirks | (row.quirks if row else {})
         if "thinking" not in features:
             # A model without thinking would reject a request with an effort.
             quirks |= {"reasoning": "fixed"}
@@ -140,17 +140,17 @@ class Catalog:
             id=model_id,
             model=model,
             provider=provider,
-            title=row.title,
-            dialect=(listed.dialect if listed else None) or row.dialect,
+            title=provider_row.title,
+            dialect=(row.dialect if row else None) or provider_row.dialect,
             features=features,
             quirks=Quirks.model_validate(quirks),
-            context_window=listed.context_window if listed else None,
-            max_output=listed.max_output if listed else None,
+            context_window=row.context_window if row else None,
+            max_output=row.max_output if row else None,
             # The same model may have another price at another provider.
-            price=listed.price if listed and listed.provider == provider else None,
-            own_price=listed.own_price if listed else None,
-            price_list=row.price_list,
-            fallbacks=listed.fallbacks if listed else (),
+            price=row.price if row and row.provider == provider else None,
+            own_price=row.own_price if row else None,
+            price_list=provider_row.price_list,
+            fallbacks=row.fallbacks if row else (),
         )
 
     def _info(self, model_id: str, row: ModelRow, provider: str, price_of: PriceOf) -> ModelInfo:
@@ -163,7 +163,7 @@ class Catalog:
             features=row.features,
             context_window=row.context_window,
             max_output=row.max_output,
-            price=price.shown() if price else None,
+            price=price.as_text() if price else None,
             aliases=tuple(alias for alias, target in self._aliases.items() if target == model_id),
             available=not self._missing[provider],
         )
@@ -173,14 +173,14 @@ class Catalog:
 
         Raise `ProviderError` "model_not_found" if there is no such model.
         """
-        if (listed := self._models.get(model_id)) is not None:
-            return listed.provider, listed.model or listed.id, listed
+        if (row := self._models.get(model_id)) is not None:
+            return row.provider, row.model or row.id, row
         prefix, _, model = model_id.partition("/")
         if (provider := self._names.get(prefix)) is not None and model:
-            listed = self._listed(provider, model)
-            return provider, listed.model or listed.id if listed else model, listed
-        for name, row in self._providers.items():
-            if any(fnmatchcase(model_id, pattern) for pattern in row.patterns):
+            row = self._find_row(provider, model)
+            return provider, row.model or row.id if row else model, row
+        for name, provider_row in self._providers.items():
+            if any(fnmatchcase(model_id, pattern) for pattern in provider_row.patterns):
                 return name, model_id, None
         shown = model_id if len(model_id) <= ID_SHOWN_MAX else model_id[:ID_SHOWN_MAX] + "…"
         close = get_close_matches(model_id[:ID_SHOWN_MAX], [*self._models, *self._aliases], n=3)
@@ -191,20 +191,20 @@ class Catalog:
             "name a provider's other models provider/model.",
         )
 
-    def _listed(self, provider: str, model: str) -> ModelRow | None:
+    def _find_row(self, provider: str, model: str) -> ModelRow | None:
         """Return the row of a model of `provider`, or of the provider that it is a variant of, or None."""
         family = {provider, self._providers[provider].variant_of}
         rows = (row for row in self._models.values() if row.provider in family)
         return next((row for row in rows if model in (row.id, row.model)), None)
 
 
-def _maker(name: DialectName) -> Callable[[Endpoint, Timeouts], Dialect]:
-    """Return the class that creates clients of this dialect. This imports the dialect's SDK, if it isn't imported."""
-    made: Callable[[Endpoint, Timeouts], Dialect] = import_module(DIALECTS[name]).Dialect
-    return made
+def _create_dialect(name: DialectName, endpoint: Endpoint, timeouts: Timeouts) -> Dialect:
+    """Return a client of this dialect. This imports the dialect's SDK, if it isn't imported."""
+    dialect: Dialect = import_module(DIALECTS[name]).Dialect(endpoint, timeouts)
+    return dialect
 
 
-class Routed:
+class RoutedProvider:
     """A `Provider` for one route of a dialect."""
 
     def __init__(self, dialect: Dialect, route: Route) -> None:
@@ -245,57 +245,56 @@ class Providers:
                 found.append(self._catalog.resolve(model_id))
         return found
 
-    def of(self, route: Route, key: str = "") -> Provider:
+    def client(self, route: Route, key: str = "") -> Provider:
         """Return the provider client of `route` with the API key `key`, or with the first key if it is empty.
 
         The first call for a dialect imports its SDK (see `load`).
         """
-        return Routed(self._client(route, key), route)
+        return RoutedProvider(self._dialect(route, key), route)
 
-    def _client(self, route: Route, key: str = "") -> Dialect:
+    def _dialect(self, route: Route, key: str = "") -> Dialect:
         endpoint = self._catalog.endpoint(route.provider)
-        number = endpoint.api_keys.index(key) if key else 0
-        place = route.provider, route.dialect, number
-        dialect = self._dialects.get(place)
-        if dialect is None:
-            mine = structs.replace(endpoint, api_keys=endpoint.api_keys[number : number + 1])
-            dialect = self._dialects[place] = _maker(route.dialect)(mine, self._timeouts)
-        return dialect
+        index = endpoint.api_keys.index(key) if key else 0
+        cache_key = route.provider, route.dialect, index
+        if cache_key not in self._dialects:
+            endpoint = structs.replace(endpoint, api_keys=endpoint.api_keys[index : index + 1])
+            self._dialects[cache_key] = _create_dialect(route.dialect, endpoint, self._timeouts)
+        return self._dialects[cache_key]
 
-    async def stop(self, cursor: ResponseHandle) -> None:
-        """Stop the answer with the response handle `cursor`, which its provider would complete otherwise.
+    async def stop(self, handle: ResponseHandle) -> None:
+        """Stop the answer with this response handle, which its provider would complete otherwise.
 
         Raise `ProviderError` if that fails.
         """
-        route = self._catalog.resolve(cursor.route)
+        route = self._catalog.resolve(handle.route)
         await self.load(route)
-        dialect = self._client(route)
+        dialect = self._dialect(route)
         if isinstance(dialect, Stoppable):
-            await dialect.stop(cursor)
+            await dialect.stop(handle)
 
     async def load(self, route: Route) -> None:
         """Import the route's dialect with its SDK in a thread, because that takes half a second."""
         if route.dialect not in self._loaded:
             self._loading += 1
             try:
-                await asyncio.to_thread(self._prepare, route.dialect, route.provider)
+                await asyncio.to_thread(self._preload, route.dialect, route.provider)
             finally:
                 self._loading -= 1
             self._loaded.add(route.dialect)
 
-    def _prepare(self, dialect: DialectName, provider: str) -> None:
+    def _preload(self, dialect: DialectName, provider: str) -> None:
         """Import the dialect and create an unused client, because an SDK imports half of itself only then."""
-        _maker(dialect)(self._catalog.endpoint(provider), self._timeouts)
+        _create_dialect(dialect, self._catalog.endpoint(provider), self._timeouts)
 
-    def warm(self, default_model: str) -> None:
+    def preload(self, default_model: str) -> None:
         """Import what the first turn would have to wait for. The caller runs this in a thread.
 
         It pauses while a turn loads a dialect, so that the turn goes first.
         """
         for dialect, provider in self._catalog.dialects(default_model).items():
             while self._loading:
-                time.sleep(WARM_PAUSE_S)
-            self._prepare(dialect, provider)
+                time.sleep(PRELOAD_PAUSE_S)
+            self._preload(dialect, provider)
         if "providers.http.transport" in sys.modules:
             sys.modules["providers.http.transport"].tls_context()
 

@@ -14,7 +14,7 @@ from providers.route import Endpoint
 _VARIABLE: Final = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 
 
-def whole(row: ProviderRow, providers: Mapping[str, ProviderRow]) -> ProviderRow:
+def resolve_variant(row: ProviderRow, providers: Mapping[str, ProviderRow]) -> ProviderRow:
     """Return `row`; if it is a variant, with the fields inherited from the provider that it is a variant of."""
     if not row.variant_of:
         return row
@@ -22,57 +22,57 @@ def whole(row: ProviderRow, providers: Mapping[str, ProviderRow]) -> ProviderRow
     return providers[row.variant_of].model_copy(update={"also": (), "patterns": (), **own})
 
 
-def endpoint_of(name: str, row: ProviderRow, environment: Mapping[str, str], proxy: str = "") -> Endpoint:
+def build_endpoint(name: str, row: ProviderRow, environment: Mapping[str, str], proxy: str = "") -> Endpoint:
     """Return the endpoint of the provider `name` in this environment.
 
     `proxy` is used if the row has no proxy and the base URL isn't on this machine.
     """
-    base_url = _first(environment, row.base_url_variables) or _filled(row.base_url, environment)
-    if row.proxy is not None or _is_here(base_url):
+    base_url = _first_value(environment, row.base_url_variables) or _substitute(row.base_url, environment)
+    if row.proxy is not None or _is_local(base_url):
         proxy = row.proxy or ""
-    options = {option: _first(environment, names) for option, names in row.options.items()}
-    headers = {header: _filled(text, environment) for header, text in row.headers.items()}
+    options = {option: _first_value(environment, names) for option, names in row.options.items()}
+    headers = {header: _substitute(text, environment) for header, text in row.headers.items()}
     return Endpoint(
         provider=name,
         title=row.title,
         base_url=base_url,
         keys=row.keys,
-        api_keys=tuple(key for part in _first(environment, row.keys).split(",") if (key := part.strip())),
+        api_keys=tuple(key for part in _first_value(environment, row.keys).split(",") if (key := part.strip())),
         headers={header: text for header, text in headers.items() if text},
         options={option: value for option, value in options.items() if value},
         hint=row.hint,
-        proxy=_filled(proxy, environment),
+        proxy=_substitute(proxy, environment),
     )
 
 
-def missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str, str]) -> str:
+def find_missing(row: ProviderRow, endpoint: Endpoint, environment: Mapping[str, str]) -> str:
     """Return what has to be set or installed before the provider can be used, or an empty string."""
-    if row.package and not _installed(row.package):
+    if row.package and not _is_installed(row.package):
         return f"the extra turnwire[{row.extra}]"
     needs = []
-    if row.keys and not row.key_optional and not endpoint.api_keys and not _first(environment, row.credentials):
+    if row.keys and not row.key_optional and not endpoint.api_keys and not _first_value(environment, row.credentials):
         needs.append(" or ".join((*row.keys, *row.credentials)))
     if row.base_url and not endpoint.base_url:
         needs.append(" or ".join((*_VARIABLE.findall(row.base_url), *row.base_url_variables)))
-    if endpoint.base_url and not _callable(endpoint.base_url):
+    if endpoint.base_url and not _is_valid_url(endpoint.base_url):
         needs.append("a base URL like https://HOST:PORT/PATH, without a user in it")
-    if not all(map(_carried, endpoint.api_keys)):
-        used = next(name for name in row.keys if _first(environment, (name,)))
-        needs.append(f"{used} without characters that a header can't carry")
-    named = [name for text in (*row.headers.values(), row.proxy or "") for name in _VARIABLE.findall(text)]
-    needs += [name for name in named if not _first(environment, (name,))]
+    if not all(map(_fits_header, endpoint.api_keys)):
+        name = next(name for name in row.keys if _first_value(environment, (name,)))
+        needs.append(f"{name} without characters that a header can't carry")
+    variables = [name for text in (*row.headers.values(), row.proxy or "") for name in _VARIABLE.findall(text)]
+    needs += [name for name in variables if not _first_value(environment, (name,))]
     needs += [" or ".join(row.options[option]) for option in row.required if option not in endpoint.options]
     return " and ".join(f"({one})" if " or " in one and len(needs) > 1 else one for one in needs)
 
 
-def _installed(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:
         return False
 
 
-def _callable(address: str) -> bool:
+def _is_valid_url(address: str) -> bool:
     """Return whether requests can be sent to `address`. A user and a password in it would replace the key."""
     try:
         parts = urlsplit(address)
@@ -81,7 +81,7 @@ def _callable(address: str) -> bool:
         return False
 
 
-def _is_here(address: str) -> bool:
+def _is_local(address: str) -> bool:
     """Return whether `address` is on this machine."""
     try:
         host = urlsplit(address).hostname or ""
@@ -90,17 +90,17 @@ def _is_here(address: str) -> bool:
     return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
-def _carried(value: str) -> bool:
+def _fits_header(value: str) -> bool:
     """Return whether a header can carry `value`. A key copied with typographic quotes or "…" can't be sent."""
     return value.isascii() and value.isprintable()
 
 
-def _first(environment: Mapping[str, str], names: Iterable[str]) -> str:
+def _first_value(environment: Mapping[str, str], names: Iterable[str]) -> str:
     """Return the value of the first variable that isn't blank, stripped, because a pasted key may have a line break."""
     return next((value for name in names if (value := environment.get(name, "").strip())), "")
 
 
-def _filled(text: str, environment: Mapping[str, str]) -> str:
+def _substitute(text: str, environment: Mapping[str, str]) -> str:
     """Return `text` with the values of its variables, or an empty string if one of them isn't set."""
     values = {name: environment.get(name, "").strip().rstrip("/") for name in _VARIABLE.findall(text)}
-    return _VARIABLE.sub(lambda found: values[found[1]], text) if all(values.values()) else ""
+    return _VARIABLE.sub(lambda match: values[match[1]], text) if all(values.values()) else ""

@@ -17,11 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from providers.base import ProviderError
 from providers.catalog.catalog import Catalog
-from providers.catalog.schema import ADDRESS, VARIABLE, CatalogRows, ModelRow, ProviderRow, Variable, shipped_rows
+from providers.catalog.schema import (
+    ADDRESS,
+    VARIABLE,
+    CatalogRows,
+    ModelRow,
+    ProviderRow,
+    Variable,
+    provider_names,
+    shipped_rows,
+)
 from providers.route import FEATURES, WORD, DialectName, Feature, Price, Quirks
 
 NEW_PROVIDER_FEATURES: Final = ("chat", "streaming", "tools")
-_SPELLINGS: Final = {
+_FIELD_NAMES: Final = {
     "type": "provider",
     "envKey": "env_key",
     "supportsThinkingMode": "thinking",
@@ -30,14 +39,14 @@ _SPELLINGS: Final = {
     "defaultModel": "default_model",
 }
 """Map from the field names in JSON files of other software to ours."""
-_PLAIN: Final = {
+_ERROR_TEXTS: Final = {
     "tuple_type": "must be a list",
     "dict_type": "must be a table",
     "model_type": "must be a table",
     "extra_forbidden": "unknown field. Remove it",
     "missing": "the field is missing. Add it",
 }
-_PATTERNS: Final = {
+_PATTERN_TEXTS: Final = {
     VARIABLE: "must be the name of an environment variable, not its value",
     ADDRESS: "must begin with http:// or https://",
     WORD: "must be a word in lowercase",
@@ -95,37 +104,37 @@ def open_catalog(environment: Mapping[str, str], path: str | None) -> Catalog:
 
 def operator_rows(path: Path) -> CatalogRows:
     """Return the shipped rows changed by the file. Raise `CatalogError` if it can't be read or is invalid."""
-    return _Reading(path).rows()
+    return _FileReader(path).rows()
 
 
-class _Reading:
-    """The reading of one file, with the errors found. A wrong field is treated as missing, to find other errors."""
+class _FileReader:
+    """The reader of one file, with the errors found. A wrong field is treated as missing, to find other errors."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._wrong: list[str] = []
+        self._errors: list[str] = []
         shipped = shipped_rows()
         self._default = shipped.default_model
         self._providers = dict(shipped.providers)
         self._models = {row.id: row for row in shipped.models}
-        self._unsure: set[str] = set()
+        self._invalid_names: set[str] = set()
         """The names of models and providers that are in the file but can't be read."""
 
     def rows(self) -> CatalogRows:
-        parsed = self._parsed()
-        file = self._checked(_File, _spelled(parsed), "", parsed) or _File()
-        for name, given in file.providers.items():
-            self._take_provider(name, given)
+        parsed = self._parse()
+        file = self._validate(_File, _rename_fields(parsed), "", parsed) or _File()
+        for name, table in file.providers.items():
+            self._read_provider(name, table)
         for name in file.providers:
             self._check_variant(name)
-        for number, entry in enumerate(file.models):
-            self._take_model(f"models[{number}]", entry)
+        for index, table in enumerate(file.models):
+            self._read_model(f"models[{index}]", table)
         aliases = {}
-        for name, to in file.aliases.items():
-            if isinstance(to, str):
-                aliases[name] = to
+        for name, target in file.aliases.items():
+            if isinstance(target, str):
+                aliases[name] = target
             else:
-                self._wrong.append(f"aliases.{name}: must be the name of a model, as text")
+                self._errors.append(f"aliases.{name}: must be the name of a model, as text")
         rows = CatalogRows(
             default_model=file.default_model or self._default,
             providers=self._providers,
@@ -134,13 +143,13 @@ class _Reading:
             aliases=aliases,
         )
         self._check_names(rows)
-        if self._wrong:
+        if self._errors:
             raise CatalogError(
-                "\n".join(f"{self._path}: {one}{'' if one.endswith('?') else '.'}" for one in self._wrong)
+                "\n".join(f"{self._path}: {error}{'' if error.endswith('?') else '.'}" for error in self._errors)
             )
         return rows
 
-    def _parsed(self) -> Any:
+    def _parse(self) -> Any:
         try:
             text = self._path.read_text("utf-8")
             return json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
@@ -152,24 +161,28 @@ class _Reading:
             kind = "JSON" if isinstance(error, json.JSONDecodeError) else "TOML"
             raise CatalogError(f"{self._path}: isn't valid {kind}: {error}. Correct it.") from error
 
-    def _take_provider(self, name: str, given: Any) -> None:
+    def _read_provider(self, name: str, table: Any) -> None:
         where = f"providers.{name}"
         if not name or set(name) & set("/:"):
-            self._wrong.append(f"{where}: the name of a provider must not contain / or :")
+            self._errors.append(f"{where}: the name of a provider must not contain / or :")
             return
-        if not isinstance(given, dict):
-            self._unsure.add(name)
-            self._wrong.append(f"{where}: must be a table")
+        if not isinstance(table, dict):
+            self._invalid_names.add(name)
+            self._errors.append(f"{where}: must be a table")
             return
-        before = self._providers.get(name)
-        fields = before.model_dump(exclude_unset=True) if before else {"title": name, "features": NEW_PROVIDER_FEATURES}
-        if before is None and "base_url" not in given and "variant_of" not in given:
-            self._wrong.append(f"{where}.base_url: the field is missing for a new provider. Add it")
-        quirks = fields.get("quirks", {}) | given["quirks"] if isinstance(given.get("quirks"), dict) else None
-        row = self._checked(ProviderRow, fields | given | ({"quirks": quirks} if quirks else {}), where, spare=fields)
-        assert row is not None, "what is spare is a row"
-        self._features(row.features, where)
-        self._checked(Quirks, row.quirks, f"{where}.quirks")
+        previous = self._providers.get(name)
+        fields = (
+            previous.model_dump(exclude_unset=True) if previous else {"title": name, "features": NEW_PROVIDER_FEATURES}
+        )
+        if previous is None and "base_url" not in table and "variant_of" not in table:
+            self._errors.append(f"{where}.base_url: the field is missing for a new provider. Add it")
+        quirks = fields.get("quirks", {}) | table["quirks"] if isinstance(table.get("quirks"), dict) else None
+        row = self._validate(
+            ProviderRow, fields | table | ({"quirks": quirks} if quirks else {}), where, defaults=fields
+        )
+        assert row is not None, "the defaults are a valid row"
+        self._check_features(row.features, where)
+        self._validate(Quirks, row.quirks, f"{where}.quirks")
         self._providers[name] = row
 
     def _check_variant(self, name: str) -> None:
@@ -178,123 +191,131 @@ class _Reading:
         if row is None or not row.variant_of:
             return
         base = self._providers.get(row.variant_of)
-        if base is None and row.variant_of not in self._unsure:
-            self._wrong.append(
+        if base is None and row.variant_of not in self._invalid_names:
+            self._errors.append(
                 f"providers.{name}.variant_of: provider {row.variant_of} not found. Correct the name, or add it"
             )
         elif base is not None and base.variant_of:
-            self._wrong.append(f"providers.{name}.variant_of: {row.variant_of} is a variant itself. Name its provider")
+            self._errors.append(f"providers.{name}.variant_of: {row.variant_of} is a variant itself. Name its provider")
         else:
             return
         self._providers[name] = row.model_copy(update={"variant_of": ""})
 
-    def _take_model(self, where: str, given: Any) -> None:
-        entry = self._checked(ModelEntry, _spelled(given), where, given)
+    def _read_model(self, where: str, table: Any) -> None:
+        entry = self._validate(ModelEntry, _rename_fields(table), where, table)
         if entry is None:
             return
-        before = self._models.get(entry.id)
-        named = entry.provider or (before.provider if before else entry.id.partition("/")[0])
-        misread = entry.provider is None and ("provider" in given or "type" in given)
-        provider = None if misread or named in self._unsure else self._provider_of(entry, named, where)
-        self._features(entry.features or (), where)
-        self._checked(Quirks, entry.quirks, f"{where}.quirks")
+        previous = self._models.get(entry.id)
+        provider_name = entry.provider or (previous.provider if previous else entry.id.partition("/")[0])
+        is_misread = entry.provider is None and ("provider" in table or "type" in table)
+        provider = (
+            None
+            if is_misread or provider_name in self._invalid_names
+            else self._resolve_provider(entry, provider_name, where)
+        )
+        self._check_features(entry.features or (), where)
+        self._validate(Quirks, entry.quirks, f"{where}.quirks")
         if provider is None:
-            self._unsure.add(entry.id)
+            self._invalid_names.add(entry.id)
             return
-        fields: dict[str, Any] = before.model_dump(exclude_unset=True) if before else {"id": entry.id, "name": entry.id}
+        fields: dict[str, Any] = (
+            previous.model_dump(exclude_unset=True) if previous else {"id": entry.id, "name": entry.id}
+        )
         fields |= entry.model_dump(exclude_unset=True, exclude={"env_key", "thinking", "price", "quirks"})
-        fields |= {"provider": provider, "features": self._features_of(entry, before, provider)}
-        fields["quirks"] = (before.quirks if before else {}) | entry.quirks
-        if not fields.get("model") and entry.id.startswith(named + "/"):
-            fields["model"] = entry.id.removeprefix(named + "/")
-        row = self._checked(ModelRow, {name: value for name, value in fields.items() if value is not None}, where)
+        fields |= {"provider": provider, "features": self._merge_features(entry, previous, provider)}
+        fields["quirks"] = (previous.quirks if previous else {}) | entry.quirks
+        if not fields.get("model") and entry.id.startswith(provider_name + "/"):
+            fields["model"] = entry.id.removeprefix(provider_name + "/")
+        row = self._validate(ModelRow, {name: value for name, value in fields.items() if value is not None}, where)
         if row is not None:
             self._models[row.id] = row.model_copy(update={"own_price": entry.price} if entry.price else {})
 
-    def _provider_of(self, entry: ModelEntry, named: str, where: str) -> str | None:
-        """Return the canonical name of the provider `named`, or None after recording an error.
+    def _resolve_provider(self, entry: ModelEntry, name: str, where: str) -> str | None:
+        """Return the canonical name of the provider `name`, or None after recording an error.
 
         A model with its own API key gets its own provider, which is created here.
         """
-        names = {also: name for name, row in self._providers.items() for also in (name, *row.also)}
-        provider = names.get(named)
+        names = provider_names(self._providers)
+        provider = names.get(name)
         if provider is None:
-            close = get_close_matches(named, names, n=1)
+            close = get_close_matches(name, names, n=1)
             hint = f"Did you mean {close[0]}?" if close else "Add it under providers, with its base_url"
-            self._wrong.append(f"{where}.provider: provider {named} not found. {hint}")
+            self._errors.append(f"{where}.provider: provider {name} not found. {hint}")
             return None
         row = self._providers[provider]
         if entry.env_key is None or entry.env_key in row.keys:
             return provider
         own = f"{provider}:{entry.env_key}"
-        without = {"keys": (entry.env_key,), "key_optional": False, "also": (), "patterns": (), "hidden": False}
-        self._providers[own] = row.model_copy(update=without)
+        changes = {"keys": (entry.env_key,), "key_optional": False, "also": (), "patterns": (), "hidden": False}
+        self._providers[own] = row.model_copy(update=changes)
         return own
 
-    def _features_of(self, entry: ModelEntry, before: ModelRow | None, provider: str) -> tuple[str, ...]:
-        features = entry.features or (before.features if before else self._providers[provider].features)
+    def _merge_features(self, entry: ModelEntry, previous: ModelRow | None, provider: str) -> tuple[str, ...]:
+        features = entry.features or (previous.features if previous else self._providers[provider].features)
         if entry.thinking is None:
             return features
         rest = tuple(feature for feature in features if feature != "thinking")
         return (*rest, "thinking") if entry.thinking else rest
 
-    def _features(self, features: tuple[str, ...], where: str) -> None:
+    def _check_features(self, features: tuple[str, ...], where: str) -> None:
         """Record an error for a feature that resembles one of ours. Other unknown features are valid labels."""
         for feature in set(features) - FEATURES:
             if close := get_close_matches(feature, FEATURES, n=1, cutoff=0.75):
-                self._wrong.append(f"{where}.features: unknown feature {feature}. Did you mean {close[0]}?")
+                self._errors.append(f"{where}.features: unknown feature {feature}. Did you mean {close[0]}?")
 
     def _check_names(self, rows: CatalogRows) -> None:
         """Record an error for each default, alias or fallback that doesn't exist. Skip targets with other errors."""
         catalog = Catalog({}, rows)
-        named = [(f"aliases.{name}", to, to) for name, to in rows.aliases.items()]
-        others = [("default_model", rows.default_model)]
-        others += [(f"fallbacks of {row.id}", fallback) for row in rows.models for fallback in row.fallbacks]
-        for where, model, target in named + [(where, model, rows.aliases.get(model, model)) for where, model in others]:
-            if target in self._unsure or target.partition("/")[0] in self._unsure:
+        names = [("default_model", rows.default_model)]
+        names += [(f"fallbacks of {row.id}", fallback) for row in rows.models for fallback in row.fallbacks]
+        references = [(f"aliases.{name}", to, to) for name, to in rows.aliases.items()]
+        references += [(where, model, rows.aliases.get(model, model)) for where, model in names]
+        for where, model, target in references:
+            if target in self._invalid_names or target.partition("/")[0] in self._invalid_names:
                 continue
             try:
                 catalog.find(target)
             except ProviderError:
-                self._wrong.append(f"{where}: model {model} not found. Correct the name, or add it")
+                self._errors.append(f"{where}: model {model} not found. Correct the name, or add it")
 
-    def _checked(
+    def _validate(
         self,
         kind: type[_Row],
-        given: Any,
+        fields: Any,
         where: str,
-        spelled: object = None,
-        spare: Mapping[str, Any] = MappingProxyType({}),
+        original: object = None,
+        defaults: Mapping[str, Any] = MappingProxyType({}),
     ) -> _Row | None:
-        """Return `given` as a `kind`. Record errors, and drop wrong fields or take them from `spare`.
+        """Return `fields` as a `kind`. Record errors, and drop invalid fields or take them from `defaults`.
 
-        Return None if the rest isn't valid. `spelled` is the row with the file's field names, for the errors, which
+        Return None if the rest isn't valid. `original` is the row with the file's field names, for the errors, which
         repeat only names from the file.
         """
         try:
-            return kind.model_validate(given)
+            return kind.model_validate(fields)
         except ValidationError as error:
             errors = error.errors(include_url=False, include_input=False)
-        back = {_SPELLINGS[name]: name for name in spelled if name in _SPELLINGS} if isinstance(spelled, dict) else {}
-        for one in errors:
-            first, *rest = one["loc"] or ("",)
-            steps = [
-                f"[{step}]" if isinstance(step, int) else f".{step}" for step in (back.get(str(first), first), *rest)
-            ]
-            plain = (
-                _PLAIN.get(one["type"])
-                or _PATTERNS.get(one.get("ctx", {}).get("pattern", ""))
-                or one["msg"].removeprefix("Value error, ")
+        names = original if isinstance(original, dict) else {}
+        original_names = {_FIELD_NAMES[name]: name for name in names if name in _FIELD_NAMES}
+        for fault in errors:
+            first, *rest = fault["loc"] or ("",)
+            steps = (original_names.get(str(first), first), *rest)
+            path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+            text = (
+                _ERROR_TEXTS.get(fault["type"])
+                or _PATTERN_TEXTS.get(fault.get("ctx", {}).get("pattern", ""))
+                or fault["msg"].removeprefix("Value error, ")
             )
-            self._wrong.append(f"{(where + ''.join(steps)).strip('.')}: {plain}")
-        wrong = {one["loc"][0] for one in errors if one["loc"]}
-        right = {name: value for name, value in given.items() if name not in wrong} if isinstance(given, dict) else {}
+            self._errors.append(f"{(where + path).strip('.')}: {text}")
+        invalid = {fault["loc"][0] for fault in errors if fault["loc"]}
+        fields = fields if isinstance(fields, dict) else {}
+        valid = {name: value for name, value in fields.items() if name not in invalid}
         try:
-            return kind.model_validate({**spare, **right})
+            return kind.model_validate({**defaults, **valid})
         except ValidationError:
             return None
 
 
-def _spelled(given: Any) -> Any:
-    """Return `given` with our names for its fields."""
-    return {_SPELLINGS.get(name, name): value for name, value in given.items()} if isinstance(given, dict) else given
+def _rename_fields(entry: Any) -> Any:
+    """Return `entry` with our names for its fields."""
+    return {_FIELD_NAMES.get(name, name): value for name, value in entry.items()} if isinstance(entry, dict) else entry

@@ -40,12 +40,12 @@ def cost_usd(route: Route, usage: Usage, reported: Decimal | None = None) -> Dec
 
 def _cost_usd(route: Route, usage: Usage, reported: Decimal | None) -> Decimal | None:
     if route.own_price is not None:
-        return _by(route.own_price, usage)
+        return _cost_by_price(route.own_price, usage)
     if reported is not None:
         return reported
-    listed = _by_list(route, usage) if route.price_list else None
+    listed = _cost_by_list(route, usage) if route.price_list else None
     if listed is None and route.price is not None:
-        return _by(route.price, usage)
+        return _cost_by_price(route.price, usage)
     return listed
 
 
@@ -60,15 +60,17 @@ def per_million(route: Route) -> Price | None:
     fresh, output, cached = (cost_usd(route, usage) for usage in thousands)
     if fresh is None or output is None:
         return None
-    return Price(input=_million(fresh), output=_million(output), cached=None if cached is None else _million(cached))
+    return Price(
+        input=_for_million(fresh), output=_for_million(output), cached=None if cached is None else _for_million(cached)
+    )
 
 
-def _million(cost: Decimal) -> Decimal:
+def _for_million(cost: Decimal) -> Decimal:
     """Return the cost of a million tokens, given the cost of a thousand, without trailing zeros."""
     return Decimal(f"{(cost * 1000).normalize():f}")
 
 
-def _split(usage: Usage) -> tuple[int, int, int]:
+def _split_input(usage: Usage) -> tuple[int, int, int]:
     """Return the input tokens as (new, read from a cache, written to a cache).
 
     The cached counts are capped at the input tokens, because a provider may report more.
@@ -78,19 +80,19 @@ def _split(usage: Usage) -> tuple[int, int, int]:
     return usage.input_tokens - read - written, read, written
 
 
-def _by(price: Price, usage: Usage) -> Decimal:
-    fresh, read, written = _split(usage)
+def _cost_by_price(price: Price, usage: Usage) -> Decimal:
+    fresh, read, written = _split_input(usage)
     cached = price.input if price.cached is None else price.cached
     cache_write = price.input if price.cache_write is None else price.cache_write
     return (fresh * price.input + read * cached + written * cache_write + usage.output_tokens * price.output) / MILLION
 
 
-def _by_list(route: Route, usage: Usage) -> Decimal | None:
+def _cost_by_list(route: Route, usage: Usage) -> Decimal | None:
     # Imported here because it would take most of a process's startup time.
     from genai_prices import Usage as Counted
     from genai_prices import calc_price
 
-    _, read, written = _split(usage)
+    _, read, written = _split_input(usage)
     counted = Counted(
         input_tokens=usage.input_tokens,
         cache_read_tokens=read,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,6 +97,11 @@ class CatalogRows(BaseModel):
     """The HTTP proxy for every provider that has no `proxy` and isn't on this machine."""
     aliases: dict[str, str] = {}
     """Map from a name chosen by the operator to a model's id."""
+
+
+def provider_names(providers: Mapping[str, ProviderRow]) -> dict[str, str]:
+    """Return a map from each name of each of `providers` to its first name."""
+    return {alias: name for name, row in providers.items() for alias in (name, *row.also)}
 
 
 @cache

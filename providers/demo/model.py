@@ -32,9 +32,10 @@ from providers.base import (
     TextPart,
     Usage,
     UsageReported,
-    pass_on,
+    deliver,
 )
 from providers.demo.tokens import Tokens, count_tokens
+from providers.retry.replay_dedupe import ReplayFilter
 from providers.route import Endpoint, Route, Timeouts
 
 Fail = Literal[
@@ -83,7 +84,7 @@ _ENDINGS: dict[str, FinishReason] = {
     "content_filter": "content_filter",
     "refusal": "refusal",
 }
-_AT_ONCE = frozenset({"before", "overloaded", "rate_limited", "auth", "context", "refusal"})
+_FAIL_AT_START = frozenset({"before", "overloaded", "rate_limited", "auth", "context", "refusal"})
 
 
 class DemoTool(Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,10 +128,10 @@ def demo_options(request: ChatRequest) -> DemoOptions:
     try:
         options = msgspec.convert(request.params.demo or {}, DemoOptions)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `$")
+        problem, _, path = str(error).partition(" - at `$")
         raise ProviderError(
             "invalid_request",
-            f"params.demo{path.rstrip('`')}: {what}. The options are {', '.join(_option_names)}.",
+            f"params.demo{path.rstrip('`')}: {problem}. The options are {', '.join(_OPTION_NAMES)}.",
         ) from None
     if options.tool is True and not request.tools:
         raise ProviderError(
@@ -150,14 +151,14 @@ def demo_thinking(request: ChatRequest) -> str:
 
 
 def _text(request: ChatRequest, options: DemoOptions) -> Tokens:
-    return Tokens(options.text if options.text is not None else _themed(request).text, options.tokens)
+    return Tokens(options.text if options.text is not None else _select_theme(request).text, options.tokens)
 
 
 def _thinking(request: ChatRequest, options: DemoOptions) -> Tokens:
-    wanted = options.thinking
-    if isinstance(wanted, bool):
-        return Tokens(_themed(request).thinking if wanted else "")
-    return Tokens(_themed(request).thinking, wanted)
+    thinking = options.thinking
+    if isinstance(thinking, bool):
+        return Tokens(_select_theme(request).thinking if thinking else "")
+    return Tokens(_select_theme(request).thinking, thinking)
 
 
 @cache
@@ -166,12 +167,12 @@ def _themes() -> list[Theme]:
     return msgspec.convert(data["themes"], list[Theme])
 
 
-_option_names = DemoOptions.__struct_fields__
+_OPTION_NAMES = DemoOptions.__struct_fields__
 
 
-def _themed(request: ChatRequest) -> Theme:
+def _select_theme(request: ChatRequest) -> Theme:
     """Return the theme for the request's prompt and seed, which is always the same."""
-    prompt = " ".join(_last_words(request)[:PROMPT_CHARS_MAX].split())
+    prompt = " ".join(_last_user_text(request)[:PROMPT_CHARS_MAX].split())
     themes = _themes()
     theme = themes[(crc32(prompt.encode("utf-8", "replace")) + (request.params.seed or 0)) % len(themes)]
     echo = prompt if len(prompt) <= ECHO_CHARS_MAX else prompt[:ECHO_CHARS_MAX].rstrip() + "…"
@@ -180,7 +181,7 @@ def _themed(request: ChatRequest) -> Theme:
     return Theme(theme.title, theme.thinking.replace("{prompt}", echo), theme.text.replace("{prompt}", echo))
 
 
-def _last_words(request: ChatRequest) -> str:
+def _last_user_text(request: ChatRequest) -> str:
     for message in reversed(request.messages):
         if message.role == "user":
             return " ".join(part.text for part in message.parts if isinstance(part, TextPart))
@@ -203,15 +204,16 @@ class Dialect:
         """
         options = demo_options(request)
         reasoning, text = _thinking(request, options), _text(request, options)
-        stop, reason = _stop(request, options, len(reasoning) + len(text))
-        await asyncio.sleep(0 if request.answered else options.first_ms / 1000)
+        stop, reason = _find_stop(request, options, len(reasoning) + len(text))
+        await asyncio.sleep(0 if request.partial_answer else options.first_ms / 1000)
         loop = asyncio.get_running_loop()
         start = loop.time()
-        batches = _skip_answered(request, islice(_words(reasoning, text), stop))
+        replay = ReplayFilter(request.partial_answer)
+        batches = filter(None, map(replay.filter, islice(_token_batches(reasoning, text), stop)))
         for number, batch in enumerate(batches):
             if number:
                 await asyncio.sleep(max(0.0, start + number / options.rate - loop.time()) if options.rate else 0)
-            await pass_on(batch, sink)
+            await deliver(batch, sink)
         if options.fail in _FAILURES:
             raise await self._failure(options.fail)
         part = (1 if reasoning and stop else 0) + (1 if text and stop > len(reasoning) else 0)
@@ -225,9 +227,9 @@ class Dialect:
             count += 1
             call = f"call_{crc32(tool.name.encode()):08x}"
             last = [[PartStarted(part, "tool_call", call=call, name=tool.name), PartDelta(part, tool.arguments)]]
-        for batch in _skip_answered(request, iter(last)):
-            await pass_on(batch, sink)
-        await pass_on([UsageReported(_usage(request, count, min(len(reasoning), stop))), Finished(reason)], sink)
+        for batch in filter(None, map(replay.filter, last)):
+            await deliver(batch, sink)
+        await deliver([UsageReported(_usage(request, count, min(len(reasoning), stop))), Finished(reason)], sink)
 
     async def _failure(self, fail: Fail | None) -> ProviderError:
         code, message, retryable = _FAILURES[fail or "mid"]
@@ -238,7 +240,7 @@ class Dialect:
         )
 
 
-def _stop(request: ChatRequest, options: DemoOptions, tokens: int) -> tuple[int, FinishReason]:
+def _find_stop(request: ChatRequest, options: DemoOptions, tokens: int) -> tuple[int, FinishReason]:
     """Return (the number of tokens before the failure or the end, the finish reason)."""
     if options.fail is None:
         limit = request.params.max_tokens
@@ -246,11 +248,11 @@ def _stop(request: ChatRequest, options: DemoOptions, tokens: int) -> tuple[int,
     if options.fail_after is not None:
         stop = min(options.fail_after, tokens)
     else:
-        stop = 0 if options.fail in _AT_ONCE else (tokens + 1) // 2
+        stop = 0 if options.fail in _FAIL_AT_START else (tokens + 1) // 2
     return stop, _ENDINGS.get(options.fail, "stop")
 
 
-def _words(reasoning: Tokens, text: Tokens) -> Iterator[list[Delta]]:
+def _token_batches(reasoning: Tokens, text: Tokens) -> Iterator[list[Delta]]:
     """Yield the batch for each token. The first token of a part also starts the part."""
     parts: list[tuple[PartKind, Tokens]] = [("reasoning", reasoning), ("text", text)]
     for part, (kind, tokens) in enumerate((kind, tokens) for kind, tokens in parts if len(tokens)):
@@ -260,32 +262,11 @@ def _words(reasoning: Tokens, text: Tokens) -> Iterator[list[Delta]]:
             opening = []
 
 
-def _skip_answered(request: ChatRequest, batches: Iterator[list[Delta]]) -> Iterator[list[Delta]]:
-    """Yield the batches without the content that `request.answered` already holds."""
-    said = [len(str(getattr(part, "text", None) or getattr(part, "arguments", ""))) for part in request.answered]
-    for batch in batches:
-        left: list[Delta] = []
-        for delta in batch:
-            part = delta.part if isinstance(delta, PartStarted | PartDelta) else len(said)
-            if part >= len(said):
-                left.append(delta)
-            elif isinstance(delta, PartDelta) and delta.text is not None:
-                skipped = min(said[part], len(delta.text))
-                said[part] -= skipped
-                if delta.text[skipped:]:
-                    left.append(PartDelta(part, delta.text[skipped:]))
-        if left:
-            yield left
-
-
 def _usage(request: ChatRequest, output: int, reasoning: int) -> Usage:
-    said = chain([request.system or ""], (_said(part) for message in request.messages for part in message.parts))
+    parts = (part for message in request.messages for part in message.parts)
+    texts = chain([request.system or ""], (part.text for part in parts if isinstance(part, TextPart)))
     return Usage(
-        input_tokens=sum(map(count_tokens, said)),
+        input_tokens=sum(map(count_tokens, texts)),
         output_tokens=output,
         reasoning_tokens=reasoning or None,
     )
-
-
-def _said(part: object) -> str:
-    return part.text if isinstance(part, TextPart) else ""

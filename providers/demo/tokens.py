@@ -9,7 +9,7 @@ from typing import Final
 
 COUNTED_CHARS_MAX: Final = 10_000
 """The number of characters whose tokens are counted. The rest of a longer text is estimated."""
-TOLD_CHARS_MAX: Final = 8 * 1024 * 1024
+REPEATED_CHARS_MAX: Final = 8 * 1024 * 1024
 """The length in characters from which a text isn't repeated any more."""
 
 _TOKEN: Final = re.compile(r"\S++\s*+")
@@ -39,7 +39,7 @@ class Tokens:
             tokens = tokens or ["…"]
         if count is not None and count > len(tokens):
             tokens = [*tokens[:-1], tokens[-1].rstrip() + "\n\n"]
-            times = TOLD_CHARS_MAX // sum(map(len, tokens)) + 1
+            times = REPEATED_CHARS_MAX // sum(map(len, tokens)) + 1
             count = min(count, times * len(tokens))
         self._tokens = tokens
         self._count = len(tokens) if count is None else count

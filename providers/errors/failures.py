@@ -16,19 +16,19 @@ from jiter import from_json
 
 from providers.base import ErrorCode, ProviderError
 from providers.errors.table import CHECK_KEY, RULES, TRY_AGAIN
-from providers.errors.words import NAME_CHARS_MAX, TEXT_CHARS_MAX, Reason, known_words, quiet
-from providers.http.body import REFUSAL_BYTES_MAX, Stalled
+from providers.errors.words import NAME_CHARS_MAX, TEXT_CHARS_MAX, Reason, loggable_words, redact
+from providers.http.body import ERROR_BODY_BYTES_MAX, Stalled
 from providers.route import Endpoint
 
 WAIT_MAX_MS: Final = 86_400_000
 """The maximum wait that is reported, one day. No caller waits that long."""
-_UNREACHED: Final = (
+_UNREACHABLE: Final = (
     httpx2.ConnectTimeout,
     httpx2.ConnectError,
     httpx2.ProxyError,
     httpx2.UnsupportedProtocol,
 )
-_ABOUT_REQUESTS: Final[frozenset[ErrorCode]] = frozenset({"invalid_request", "unsupported"})
+_REQUEST_CODES: Final[frozenset[ErrorCode]] = frozenset({"invalid_request", "unsupported"})
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.\[\]-]{0,60}")
 
 
@@ -41,35 +41,35 @@ class Failures:
         self._hint = endpoint.hint
         self._secrets = endpoint.secrets
 
-    def of_answer(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+    def from_response(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         """Return the error for an HTTP response. `body` may be truncated."""
         try:
-            reason = Reason.read(_decode_start(body[:REFUSAL_BYTES_MAX]))
-            error = self._of(status, reason)
+            reason = Reason.parse(_decode_start(body[:ERROR_BODY_BYTES_MAX]))
+            error = self._match(status, reason)
         except (ValueError, RecursionError):
-            error = self._of(status, Reason(text=body[:TEXT_CHARS_MAX].decode("utf-8", "replace")))
+            error = self._match(status, Reason(text=body[:TEXT_CHARS_MAX].decode("utf-8", "replace")))
             error.detail = f"{status} with a body of {len(body)} bytes that isn't JSON"
         error.retry_after_ms = retry_after_ms(headers) or error.retry_after_ms
-        if (again := headers.get("x-should-retry")) in ("true", "false"):
-            error.retryable = again == "true"
+        if (should_retry := headers.get("x-should-retry")) in ("true", "false"):
+            error.retryable = should_retry == "true"
         return error
 
-    def of_event(self, body: object) -> ProviderError:
+    def from_event(self, body: object) -> ProviderError:
         """Return the error for `body`: decoded JSON of any shape, from a stream or a response with status 200."""
-        reason = Reason.read(body)
-        return self._of(reason.status(), reason)
+        reason = Reason.parse(body)
+        return self._match(reason.status(), reason)
 
-    def of_exception(self, error: Exception) -> ProviderError:
+    def from_exception(self, error: Exception) -> ProviderError:
         """Return the error for an exception of an SDK or of the transport."""
         response = getattr(error, "response", None)
         if isinstance(response, httpx2.Response):
-            return self.of_answer(response.status_code, response.headers, response.content)
+            return self.from_response(response.status_code, response.headers, response.content)
         cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__ or error
         if isinstance(cause, Stalled) and cause.started:
             return self._error(
                 "upstream_timeout", "{title} stopped sending in the middle of its answer. Try again.", cause
             )
-        if isinstance(cause, _UNREACHED):
+        if isinstance(cause, _UNREACHABLE):
             message = "{title} can't be reached. Check the network and the base URL where the gateway runs."
             return self._error("upstream_error", message, cause)
         if isinstance(cause, httpx2.TimeoutException):
@@ -89,49 +89,49 @@ class Failures:
         detail = f"{len(detail)} bytes that aren't an event" if isinstance(detail, bytes) else detail
         return self._error("upstream_error", "{title} sent an answer that can't be read. Try again.", detail)
 
-    def bare(self, documents: list[Any]) -> ProviderError | None:
+    def from_documents(self, documents: list[Any]) -> ProviderError | None:
         """Return the error in an event that isn't a chunk, or None. Some hosts send errors without an `error` field."""
-        for said in documents:
-            reason = Reason.read(said)
-            if isinstance(said, dict) and reason.text and (reason.type or reason.code or said.get("object") == "error"):
-                return self._of(reason.status(), reason)
+        for body in documents:
+            reason = Reason.parse(body)
+            if isinstance(body, dict) and reason.text and (reason.type or reason.code or body.get("object") == "error"):
+                return self._match(reason.status(), reason)
         return None
 
-    def of_finish(self, reason: str) -> ProviderError:
+    def from_finish_reason(self, reason: str) -> ProviderError:
         """Return the error for a finish reason that reports a failure."""
         reason = reason[:NAME_CHARS_MAX]
         if re.search("insufficient|overload|capacity", reason.lower()):
             return self._error("upstream_overloaded", "{title} is overloaded. " + TRY_AGAIN, reason)
-        return self.of_event({"code": reason, "message": "the finish reason of the answer"})
+        return self.from_event({"code": reason, "message": "the finish reason of the answer"})
 
-    def _of(self, status: int, reason: Reason) -> ProviderError:
+    def _match(self, status: int, reason: Reason) -> ProviderError:
         words = reason.words()
         # A 429 with a retry time is temporary, although some providers say "quota" for a limit per minute too.
-        again = status == 429 and reason.retry_ms is not None
+        is_temporary = status == 429 and reason.retry_ms is not None
         rule = next(
             rule
             for rule in RULES
-            if not (again and rule.code == "upstream_rate_limited" and not rule.retryable)
+            if not (is_temporary and rule.code == "upstream_rate_limited" and not rule.retryable)
             and (rule.statuses is None or status in rule.statuses)
             and (rule.words is None or re.search(rule.words, words))
         )
         type_, code, param = (self._name(name) for name in (reason.type, reason.code, reason.param))
         # An error about a request may quote it, so only known names and numbers go to the log.
-        says = known_words(reason.text) if rule.code in _ABOUT_REQUESTS else ""
+        text = loggable_words(reason.text) if rule.code in _REQUEST_CODES else ""
         error = self._error(
             rule.code,
             rule.message,
-            " ".join(filter(None, (str(status), type_, code, param, says and f"says: {says}"))),
+            " ".join(filter(None, (str(status), type_, code, param, text and f"says: {text}"))),
             retryable=rule.retryable,
             param=f" ({param})" if param else "",
         )
-        error.said = quiet(reason.text, self._secrets)
+        error.provider_text = redact(reason.text, self._secrets)
         error.retry_after_ms = reason.retry_ms
         return error
 
-    def _name(self, given: str) -> str:
+    def _name(self, name: str) -> str:
         """Return the name of a type, a code or a parameter, or "" if it isn't a name or contains a secret."""
-        return given if _NAME.fullmatch(given) and quiet(given, self._secrets) == given else ""
+        return name if _NAME.fullmatch(name) and redact(name, self._secrets) == name else ""
 
     def _error(
         self, code: ErrorCode, message: str, detail: object, *, retryable: bool = True, param: str = ""
@@ -141,7 +141,7 @@ class Failures:
             code,
             f"{sentence} {self._hint}" if message is CHECK_KEY and self._hint else sentence,
             retryable=retryable,
-            detail=quiet(str(detail), self._secrets),
+            detail=redact(str(detail), self._secrets),
         )
 
 
@@ -158,11 +158,11 @@ def retry_after_ms(headers: Mapping[str, str]) -> int | None:
     try:
         milliseconds = float(headers.get("retry-after-ms", 0)) or float(headers.get("retry-after", 0)) * 1000
     except ValueError:
-        milliseconds = _until(headers.get("retry-after", ""), headers.get("date", ""))
+        milliseconds = _ms_between(headers.get("retry-after", ""), headers.get("date", ""))
     return round(min(milliseconds, WAIT_MAX_MS)) if milliseconds > 0 else None
 
 
-def _until(when: str, now: str) -> float:
+def _ms_between(when: str, now: str) -> float:
     """Return the milliseconds between two HTTP dates. `now` is the date by the provider's own clock."""
     try:
         return (parsedate_to_datetime(when) - parsedate_to_datetime(now)).total_seconds() * 1000

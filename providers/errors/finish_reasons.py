@@ -7,7 +7,7 @@ from typing import Final
 
 from providers.base import FinishReason
 
-_KNOWN: Final[dict[str, FinishReason]] = {
+_EXACT: Final[dict[str, FinishReason]] = {
     "stop": "stop",
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -23,8 +23,8 @@ _KNOWN: Final[dict[str, FinishReason]] = {
     # The model has paused and would continue if asked to, so the answer isn't complete.
     "pause_turn": "length",
 }
-# Hosts pass on the words of their engine ("abort", "SAFETY", "eos"). The first row that matches is used.
-_WORDS: Final[tuple[tuple[str, FinishReason | None], ...]] = (
+# Hosts pass on the pattern of their engine ("abort", "SAFETY", "eos"). The first row that matches is used.
+_PATTERNS: Final[tuple[tuple[str, FinishReason | None], ...]] = (
     (r"malformed|unexpected|^other$", None),
     (
         r"filter|safety|sensitive|moderat|block|prohibit|recitation|spii|unsafe|policy|violat|censor|risk|inspect"
@@ -42,14 +42,11 @@ _WORDS: Final[tuple[tuple[str, FinishReason | None], ...]] = (
 )
 
 
-WORD_CHARS_MAX: Final = 200
+REASON_CHARS_MAX: Final = 200
 """The maximum of characters of a reason that are read."""
 
 
-def finish_of(reason: str) -> FinishReason | None:
+def map_finish_reason(reason: str) -> FinishReason | None:
     """Return our finish reason for `reason`, or None if it reports a failure. An unknown reason is "stop"."""
-    word = reason.strip()[:WORD_CHARS_MAX].lower()
-    known = _KNOWN.get(word)
-    if known is not None:
-        return known
-    return next((finish for words, finish in _WORDS if re.search(words, word)), "stop")
+    word = reason.strip()[:REASON_CHARS_MAX].lower()
+    return _EXACT.get(word) or next((finish for pattern, finish in _PATTERNS if re.search(pattern, word)), "stop")

@@ -17,11 +17,11 @@ class Rule(NamedTuple):
     message: str
 
 
-def _of(*statuses: int) -> frozenset[int]:
+def _statuses(*statuses: int) -> frozenset[int]:
     return frozenset(statuses)
 
 
-_SAYS_NO: Final = _of(0, 200, 400, 403, 413, 422, 500)
+_REFUSAL_STATUSES: Final = _statuses(0, 200, 400, 403, 413, 422, 500)
 CHECK_KEY: Final = "{title} rejected the key. Check {keys} where the gateway runs, then restart the gateway."
 TRY_AGAIN: Final = "Try again in a moment, or choose another model."
 
@@ -29,7 +29,7 @@ TRY_AGAIN: Final = "Try again in a moment, or choose another model."
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
         "context_length_exceeded",
-        _SAYS_NO,
+        _REFUSAL_STATUSES,
         r"context_length_exceeded|prompt (is )?too long|max(imum)? context length|context window"
         r"|exceeded model token|input token count|input tokens exceeded|range of input length"
         r"|input length and .*exceed|input is too long",
@@ -38,7 +38,7 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "content_filtered",
-        _of(0, 200, 400, 403, 422, 451),
+        _statuses(0, 200, 400, 403, 422, 451),
         r"content[_ ]filter|content[_ ]policy|content management policy|responsibleaipolicy"
         r"|data_?inspection_?failed|sensitive content|unsafe content|inappropriate content|moderation|^(\S+ )?1301\b"
         r"|considered high risk|敏感|不安全",
@@ -47,14 +47,14 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "content_filtered",
-        _of(451),
+        _statuses(451),
         None,
         False,
         "{title}'s content filter refused the request. Rephrase it.",
     ),
     Rule(
         "upstream_rate_limited",
-        _of(0, 200, 400, 402, 403, 429),
+        _statuses(0, 200, 400, 402, 403, 429),
         r"credit[_ ]balance|\bcredits\b|insufficient_quota|insufficient balance|spend_limit|spending limit|billing"
         r"|arrear|overdue|recharge|exceeded[_ ](your[_ ])?current[_ ]quota|(daily|total) request limit|余额|欠费"
         r"|^(\S+ )?(111[23]|130[489]|1310)\b",
@@ -63,15 +63,15 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "upstream_rate_limited",
-        _of(402),
+        _statuses(402),
         None,
         False,
         "{title} requires a payment. Check the account's billing.",
     ),
-    Rule("upstream_auth", _of(401), None, False, CHECK_KEY),
+    Rule("upstream_auth", _statuses(401), None, False, CHECK_KEY),
     Rule(
         "upstream_auth",
-        _of(0, 200, 400, 403),
+        _statuses(0, 200, 400, 403),
         r"(invalid|incorrect|missing|expired|no)[\w\s-]{0,12}(api|access)[ _-]?(key|token)|authentication"
         r"|(api|access)[ _-]?(key|token) (is )?(not valid|invalid|not found|expired)|api_key_invalid|security token"
         r"|invalid_iam_token|invalidapikey",
@@ -80,21 +80,21 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "upstream_auth",
-        _of(0, 200, 400, 403, 451),
+        _statuses(0, 200, 400, 403, 451),
         r"location is not supported|country[, ]|unsupported_country",
         False,
         "{title} isn't available in the region where the gateway runs. Choose a model of another provider.",
     ),
     Rule(
         "upstream_auth",
-        _of(403),
+        _statuses(403),
         None,
         False,
         "{title} doesn't allow this request with the configured key. Check the permissions of the account of {keys}.",
     ),
     Rule(
         "model_not_found",
-        _of(0, 200, 400, 404, 422),
+        _statuses(0, 200, 400, 404, 422),
         r"model_not_found|model[\w\s'\"`:./-]{0,80}(does not exist|doesn't exist|not exist|not found|is not available)"
         r"|deployment_?not_?found|deployment [\w\s]{0,40}does not exist"
         r"|(unknown|no such|invalid) model|model identifier|^not_found_error.*\bmodel\b",
@@ -103,12 +103,12 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Rule(
         "upstream_error",
-        _of(301, 302, 303, 307, 308, 404, 405),
+        _statuses(301, 302, 303, 307, 308, 404, 405),
         None,
         False,
         "{title} doesn't have this service at the configured address. Check its base URL where the gateway runs.",
     ),
-    Rule("upstream_timeout", _of(408, 504, 524), None, True, "{title} took too long to answer. Try again."),
+    Rule("upstream_timeout", _statuses(408, 504, 524), None, True, "{title} took too long to answer. Try again."),
     Rule(
         "upstream_overloaded",
         None,
@@ -116,38 +116,38 @@ RULES: Final[tuple[Rule, ...]] = (
         True,
         "{title} is overloaded. " + TRY_AGAIN,
     ),
-    Rule("upstream_overloaded", _of(503, 529), None, True, "{title} is overloaded. " + TRY_AGAIN),
+    Rule("upstream_overloaded", _statuses(503, 529), None, True, "{title} is overloaded. " + TRY_AGAIN),
     Rule(
         "upstream_rate_limited",
-        _of(0, 200),
+        _statuses(0, 200),
         r"request limit reached|rate limit|too many requests|throttl",
         True,
         "The rate limit of {title} is reached. " + TRY_AGAIN,
     ),
     Rule(
         "upstream_rate_limited",
-        _of(429),
+        _statuses(429),
         None,
         True,
         "The rate limit of {title} is reached. " + TRY_AGAIN,
     ),
     Rule(
         "invalid_request",
-        _of(413),
+        _statuses(413),
         None,
         False,
         "The request is too large for {title}. Send fewer or smaller parts.",
     ),
     Rule(
         "unsupported",
-        _of(0, 200, 400, 422, 501),
+        _statuses(0, 200, 400, 422, 501),
         r"(does not|doesn't|do not|not) support|unsupported|not supported",
         False,
         "The model doesn't support a part of this request{param}. Leave it out, or choose another model.",
     ),
     Rule(
         "invalid_request",
-        _of(400, 422),
+        _statuses(400, 422),
         None,
         False,
         "{title} refused the request{param}. Change the request; the gateway's log has the details.",

@@ -20,7 +20,7 @@ NAME_CHARS_MAX: Final = 200
 """The maximum of characters of a type, a code or a parameter that are read."""
 DEPTH_MAX: Final = 32
 DETAILS_MAX: Final = 32
-HALF_CHARS_MIN: Final = 4
+PARTIAL_CHARS_MIN: Final = 4
 """How many characters of a key reveal something about it. Fewer aren't masked at the end of a text."""
 
 # An apostrophe inside a word doesn't begin or end a quotation.
@@ -32,8 +32,8 @@ _ADDRESS: Final = re.compile(
 )
 _LONG: Final = re.compile(r"[\w+/=-]{24,}")
 _WORD: Final = re.compile(r"[\w.\[\]-]+|…")
-_JOINT: Final = re.compile(r"[.\[\]\d]+")
-_FIELDS: Final = frozenset(
+_PATH_SEPARATORS: Final = re.compile(r"[.\[\]\d]+")
+_FIELD_NAMES: Final = frozenset(
     """model messages message role content input system instructions stream stream_options include_usage
     include_obfuscation temperature top_p top_k max_tokens max_completion_tokens max_output_tokens stop stop_sequences
     seed random_seed response_format json_schema schema strict reasoning reasoning_effort reasoning_content effort
@@ -43,7 +43,7 @@ _FIELDS: Final = frozenset(
     store include background extra_body logprobs n user assistant developer input_schema output_config format""".split()
 )
 """The names and values of a request's fields."""
-_SPOKEN: Final = frozenset(
+_PLAIN_WORDS: Final = frozenset(
     """a an and any are argument array as at be both but by can cannot contain contains contents conversation
     could did do does doesn't don't each empty enabled end error exactly exceed exceeded exceeds expected extra failed
     field fields first following follow followed for from given got greater has have immediately in inputs integer
@@ -56,8 +56,8 @@ _SPOKEN: Final = frozenset(
     responding block blocks non-empty call calls output outputs download base64 mime encoded decode mode""".split()
 )
 """The plain words that providers use in messages about fields."""
-_AGAIN: Final = re.compile(r"(?i)(?:try again|retry) (?:in|after) (\d{1,9}(?:\.\d{1,9})?)\s{0,9}(ms|m(?:in|\b)|s)")
-_DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+_RETRY_TEXT: Final = re.compile(r"(?i)(?:try again|retry) (?:in|after) (\d{1,9}(?:\.\d{1,9})?)\s{0,9}(ms|m(?:in|\b)|s)")
+_RETRY_DELAY: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "min": 60_000}
 
 
@@ -72,27 +72,27 @@ class Reason(NamedTuple):
     """The wait before a retry that the body gives, or None."""
 
     @classmethod
-    def read(cls, body: object) -> Reason:
+    def parse(cls, body: object) -> Reason:
         """Return the reason in `body`: an object or text under `error`, a list of one, or fields at the top level."""
         for _ in range(DEPTH_MAX):
             if not (isinstance(body, list) and body):
                 break
             body = body[0]
         if not isinstance(body, Mapping):
-            return cls(text=_said(body or ""))
+            return cls(text=_text_of(body or ""))
         inner = body.get("error", body.get("errors"))
         if isinstance(inner, list) and inner:
             inner = inner[0]
         if isinstance(inner, str):
             inner = {"message": inner}
-        said = inner if isinstance(inner, Mapping) else body
-        text = _said(next((said[name] for name in _TEXT_FIELDS if said.get(name)), ""))
+        fields = inner if isinstance(inner, Mapping) else body
+        text = _text_of(next((fields[name] for name in _TEXT_FIELDS if fields.get(name)), ""))
         return cls(
-            type=_name(said.get("type") or said.get("status")),
-            code=_name(next((said[name] for name in ("code", "error_code") if said.get(name)), "")),
+            type=_name(fields.get("type") or fields.get("status")),
+            code=_name(next((fields[name] for name in ("code", "error_code") if fields.get(name)), "")),
             text=text,
-            param=_name(said.get("param")),
-            retry_ms=_retry_ms(said, text),
+            param=_name(fields.get("param")),
+            retry_ms=_retry_ms(fields, text),
         )
 
     def status(self) -> int:
@@ -112,14 +112,14 @@ class Reason(NamedTuple):
 _TEXT_FIELDS: Final = ("message", "msg", "error_msg", "detail", "raw")
 
 
-def _said(value: object) -> str:
+def _text_of(value: object) -> str:
     """Return the beginning of a text, or of the JSON of any other value."""
     if isinstance(value, str):
         return value[:TEXT_CHARS_MAX]
     pieces: list[str] = []
     size = 0
     try:
-        for piece in _in_pieces(value):
+        for piece in _encode_pieces(value):
             pieces.append(piece)
             size += len(piece)
             if size > TEXT_CHARS_MAX:
@@ -129,7 +129,7 @@ def _said(value: object) -> str:
     return "".join(pieces)[:TEXT_CHARS_MAX]
 
 
-_in_pieces: Final = json.JSONEncoder().iterencode
+_encode_pieces: Final = json.JSONEncoder().iterencode
 
 
 def _name(value: object) -> str:
@@ -137,54 +137,54 @@ def _name(value: object) -> str:
     return str(value)[:NAME_CHARS_MAX] if isinstance(value, str | int | float) and value else ""
 
 
-def quiet(text: str, secrets: tuple[str, ...]) -> str:
+def redact(text: str, secrets: tuple[str, ...]) -> str:
     """Return `text` for a log: truncated, and without `secrets`, keys, addresses and quotations."""
     text = text[:TEXT_CHARS_MAX]
     for secret in secrets:
         text = text.replace(secret, "***")
     for secret in secrets:
-        text = _without_half(text, secret)
+        text = _mask_partial(text, secret)
     text = _KEYLIKE.sub(r"\1***", text)
     return _LONG.sub("***", _ADDRESS.sub("***", _QUOTED.sub("'…'", text)))[:LOGGED_CHARS_MAX]
 
 
-def _without_half(text: str, secret: str) -> str:
+def _mask_partial(text: str, secret: str) -> str:
     """Return `text` with the beginning of `secret` at its end masked, because truncation may have split a key."""
-    longest = min(len(secret) - 1, len(text))
-    half = next((size for size in range(longest, HALF_CHARS_MIN - 1, -1) if text.endswith(secret[:size])), 0)
-    return text[: len(text) - half] + "***" if half else text
+    size_max = min(len(secret) - 1, len(text))
+    size = next((size for size in range(size_max, PARTIAL_CHARS_MIN - 1, -1) if text.endswith(secret[:size])), 0)
+    return text[: len(text) - size] + "***" if size else text
 
 
-def known_words(text: str) -> str:
+def loggable_words(text: str) -> str:
     """Return what a log may show of a text about a request: field names, short numbers, and unquoted plain words.
 
     Everything else may come from the request and is replaced by "…".
     """
-    fields_only = _QUOTED.sub(lambda quoted: _with(quoted.group(), _FIELDS), text[:LOGGED_CHARS_MAX])
-    kept = _with(fields_only, _FIELDS | _SPOKEN)
-    return kept if kept != "…" else ""
+    fields_only = _QUOTED.sub(lambda quoted: _replace_unknown(quoted.group(), _FIELD_NAMES), text[:LOGGED_CHARS_MAX])
+    loggable = _replace_unknown(fields_only, _FIELD_NAMES | _PLAIN_WORDS)
+    return loggable if loggable != "…" else ""
 
 
-def _with(text: str, known: frozenset[str]) -> str:
-    kept: list[str] = []
+def _replace_unknown(text: str, known: frozenset[str]) -> str:
+    words: list[str] = []
     for word in _WORD.findall(text.replace("'", "")):
         plain = word.strip(".").lower()
-        ours = (
+        is_known = (
             plain in known
             or (plain.isdecimal() and len(plain) < 8)
-            or (set(_JOINT.split(plain)) - {""} or {plain}) <= _FIELDS
+            or (set(_PATH_SEPARATORS.split(plain)) - {""} or {plain}) <= _FIELD_NAMES
         )
-        if ours or kept[-1:] != ["…"]:
-            kept.append(word.strip(".") if ours else "…")
-    return " ".join(kept)
+        if is_known or words[-1:] != ["…"]:
+            words.append(word.strip(".") if is_known else "…")
+    return " ".join(words)
 
 
-def _retry_ms(said: Mapping[str, object], text: str) -> int | None:
+def _retry_ms(fields: Mapping[str, object], text: str) -> int | None:
     """Return the wait in ms from Google's `retryDelay` in the details, or from the text. None if there is none."""
-    details = said.get("details")
+    details = fields.get("details")
     for detail in islice(details, DETAILS_MAX) if isinstance(details, list) else ():
         delay = detail.get("retryDelay") if isinstance(detail, Mapping) else None
-        if isinstance(delay, str) and (seconds := _DELAY.fullmatch(delay)):
+        if isinstance(delay, str) and (seconds := _RETRY_DELAY.fullmatch(delay)):
             return round(float(seconds[1]) * 1000) or None
-    found = _AGAIN.search(text)
+    found = _RETRY_TEXT.search(text)
     return round(float(found[1]) * _UNITS_MS[found[2].lower()]) or None if found else None

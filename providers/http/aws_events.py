@@ -17,9 +17,8 @@ from botocore.eventstream import (  # type: ignore[import-untyped]
     ParserError,
 )
 
-from providers.http.body import REFUSAL_BYTES_MAX
-from providers.http.sse import BARE, EVENT_BYTES_MAX, Event
-from providers.http.stream import Unreadable
+from providers.http.body import ERROR_BODY_BYTES_MAX
+from providers.http.sse import EVENT_BYTES_MAX, UNFRAMED, Event, InvalidEvent
 
 PRELUDE_BYTES: Final = 12
 HEADERS_BYTES_MAX: Final = 16 * 1024
@@ -40,7 +39,7 @@ class AwsEventParser:
         """The size of the unfinished frame in bytes. 0 if its prelude isn't complete yet."""
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Return the events that `chunk` completes. Raise `Unreadable` if the bytes aren't a valid frame."""
+        """Return the events that `chunk` completes. Raise `InvalidEvent` if the bytes aren't a valid frame."""
         events: list[Event] = []
         begin = 0
         while begin < len(chunk):
@@ -50,9 +49,9 @@ class AwsEventParser:
             if len(self._frame) < (self._size or PRELUDE_BYTES):
                 break
             if not self._size:
-                self._size = _size(self._frame)
+                self._size = _frame_bytes(self._frame)
                 continue
-            if (event := _read(bytes(self._frame))) is not None:
+            if (event := _decode_frame(bytes(self._frame))) is not None:
                 events.append(event)
             self._frame.clear()
             self._size = 0
@@ -63,39 +62,39 @@ class AwsEventParser:
         return []
 
 
-def _size(prelude: bytearray) -> int:
-    """Return the size in bytes of the frame with this prelude. Raise `Unreadable` if the prelude is invalid."""
+def _frame_bytes(prelude: bytearray) -> int:
+    """Return the size in bytes of the frame with this prelude. Raise `InvalidEvent` if the prelude is invalid."""
     size, headers, checksum = struct.unpack("!III", prelude)
     if crc32(prelude[:8]) != checksum:
-        raise Unreadable("the checksum of a frame's prelude is wrong")
+        raise InvalidEvent("the checksum of a frame's prelude is wrong")
     if headers > HEADERS_BYTES_MAX or not PRELUDE_BYTES < size <= FRAME_BYTES_MAX:
-        raise Unreadable(f"invalid frame of {size} bytes with {headers} bytes of headers")
+        raise InvalidEvent(f"invalid frame of {size} bytes with {headers} bytes of headers")
     return int(size)
 
 
-def _read(frame: bytes) -> Event | None:
+def _decode_frame(frame: bytes) -> Event | None:
     buffer = EventStreamBuffer()
     buffer.add_data(frame)
     try:
-        return _event(next(buffer))
+        return _convert_event(next(buffer))
     except (ParserError, ValueError, LookupError, TypeError, struct.error, RecursionError, StopIteration) as error:
-        raise Unreadable(f"{type(error).__name__}: {error}") from error
+        raise InvalidEvent(f"{type(error).__name__}: {error}") from error
 
 
-def _event(message: EventStreamMessage) -> Event | None:
+def _convert_event(message: EventStreamMessage) -> Event | None:
     headers: dict[str, object] = message.headers
     kind = headers.get(":message-type", "event")
     if kind != "event":
         # An exception has its type in the headers and its message in the payload. An error has both in the headers.
         name = headers.get(":exception-type") or headers.get(":error-code") or kind
-        said = headers.get(":error-message") or _said(message.payload[:REFUSAL_BYTES_MAX])
-        return BARE, json.dumps({"error": {"type": name, "message": said}}).encode()
+        text = headers.get(":error-message") or _error_message(message.payload[:ERROR_BODY_BYTES_MAX])
+        return UNFRAMED, json.dumps({"error": {"type": name, "message": text}}).encode()
     if headers.get(":event-type") != "chunk":
         return None
     return None, base64.b64decode(json.loads(message.payload)["bytes"])
 
 
-def _said(payload: bytes) -> str:
+def _error_message(payload: bytes) -> str:
     try:
         body = json.loads(payload)
     except ValueError:

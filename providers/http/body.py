@@ -16,7 +16,7 @@ import httpx2
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 
-_MAPPED: Final[tuple[tuple[type[BaseException], type[httpx2.TransportError]], ...]] = (
+_ERROR_TYPES: Final[tuple[tuple[type[BaseException], type[httpx2.TransportError]], ...]] = (
     (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
     (TimeoutError, httpx2.ReadTimeout),
     (aiohttp.ClientProxyConnectionError, httpx2.ProxyError),
@@ -28,11 +28,11 @@ _MAPPED: Final[tuple[tuple[type[BaseException], type[httpx2.TransportError]], ..
     (aiohttp.ClientPayloadError, httpx2.RemoteProtocolError),
     (aiohttp.ClientResponseError, httpx2.RemoteProtocolError),
 )
-REFUSAL_BYTES_MAX: Final = 64 * 1024
+ERROR_BODY_BYTES_MAX: Final = 64 * 1024
 """How much of the body of an error response is read."""
-LARGE_READ_BYTES, SLICE_S, RESTS = 4096, 0.002, 9
+LARGE_READ_BYTES, SLICE_S, PAUSE_FACTOR = 4096, 0.002, 9
 """If a read of at least `LARGE_READ_BYTES` takes more than `SLICE_S` of CPU time to process, reading pauses for
-`RESTS` times as long."""
+`PAUSE_FACTOR` times as long."""
 _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,6})\r\n")
 
 
@@ -45,7 +45,7 @@ class Stalled(httpx2.ReadTimeout):
         self.started = started
 
 
-class _Tap(asyncio.Protocol):
+class _ChunkFastPath(asyncio.Protocol):
     """A wrapper of aiohttp's protocol on one connection that notifies the body when something was parsed.
 
     Complete chunks bypass aiohttp's parser if the reader waits for them, which saves a third of the Python work per
@@ -54,13 +54,13 @@ class _Tap(asyncio.Protocol):
 
     def __init__(self, parser: ResponseHandler) -> None:
         self._parser = parser
-        self.body: Body | None = None
+        self.body: ResponseBody | None = None
         self._between_chunks = False
         """Whether the next byte is certain to begin a chunk."""
 
     @classmethod
-    def on(cls, connection: Connection | None) -> _Tap | None:
-        """Return the tap on this connection, and install one if needed. None if the connection is closed."""
+    def on(cls, connection: Connection | None) -> _ChunkFastPath | None:
+        """Return the wrapper on this connection, and install one if needed. None if the connection is closed."""
         transport = connection and connection.transport
         if transport is None:
             return None
@@ -77,21 +77,21 @@ class _Tap(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`. If processing took too long, pause reading so that other connections are served."""
-        began = time.thread_time() if len(data) >= LARGE_READ_BYTES else None
+        began_s = time.thread_time() if len(data) >= LARGE_READ_BYTES else None
         self._receive(data)
-        if began is not None and (took_s := time.thread_time() - began) > SLICE_S:
-            self._rest(took_s * RESTS)
+        if began_s is not None and (took_s := time.thread_time() - began_s) > SLICE_S:
+            self._pause_reading(took_s * PAUSE_FACTOR)
 
-    def _rest(self, seconds: float) -> None:
+    def _pause_reading(self, seconds: float) -> None:
         transport = self._parser.transport
         if transport is not None and not transport.is_closing() and transport.is_reading():
             transport.pause_reading()
-            asyncio.get_running_loop().call_later(seconds, self._read_on, transport)
+            asyncio.get_running_loop().call_later(seconds, self._resume_reading, transport)
 
-    def _read_on(self, transport: asyncio.Transport) -> None:
+    def _resume_reading(self, transport: asyncio.Transport) -> None:
         # aiohttp pauses reading while its buffer is full, and resumes it itself when the buffer is read.
-        held = any(getattr(self._parser, name, False) for name in ("_reading_paused", "_buffer_paused"))
-        if not held and not transport.is_closing():
+        is_paused = any(getattr(self._parser, name, False) for name in ("_reading_paused", "_buffer_paused"))
+        if not is_paused and not transport.is_closing():
             transport.resume_reading()
 
     def _receive(self, data: bytes) -> None:
@@ -101,22 +101,22 @@ class _Tap(asyncio.Protocol):
             self._parser.data_received(data)
             return
         if self._between_chunks:
-            begin = self._hand_over(data, body)
+            begin = self._pass_chunks(data, body)
             if begin == len(data):
                 return
             data = data[begin:]
         self._parser.data_received(data)
         # A chunk of events ends with a line break of its own, which the line of a chunk's size doesn't.
         self._between_chunks = data.endswith(b"\n\r\n") and body.is_at_chunk_end
-        body.arrived()
+        body.notify()
 
-    def _hand_over(self, data: bytes, body: Body) -> int:
-        """Pass the complete chunks at the start of `data` to `body` while it takes them. Return their end offset."""
+    def _pass_chunks(self, data: bytes, body: ResponseBody) -> int:
+        """Pass the complete chunks at the start of `data` to `body` while it accepts them. Return their end offset."""
         begin = 0
         while (size := _CHUNK_SIZE.match(data, begin)) is not None:
             content = size.end()
             end = content + int(size[1], 16)
-            if end == content or data[end : end + 2] != b"\r\n" or not body.took(data[content:end]):
+            if end == content or data[end : end + 2] != b"\r\n" or not body.offer(data[content:end]):
                 break
             begin = end + 2
         return begin
@@ -137,30 +137,30 @@ class _Tap(asyncio.Protocol):
         """Pass the loss of the connection to aiohttp's protocol, and notify the body. See `asyncio.Protocol`."""
         self._parser.connection_lost(exc)
         if self.body is not None:
-            self.body.arrived()
+            self.body.notify()
 
 
-class Body(httpx2.AsyncByteStream):
-    """The body of a response. Its timeout closes the connection if `due_in` isn't called in time.
+class ResponseBody(httpx2.AsyncByteStream):
+    """The body of a response. Its timeout closes the connection if `extend_deadline` isn't called in time.
 
     The timeout is one lazy timer. Extending it is an assignment, without cancelling and creating a timer.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, waited_s: float, due: float) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, timeout_s: float, deadline: float) -> None:
         self._response = response
         self._content = response.content
         self._is_plain = "Content-Encoding" not in response.headers
-        self._tap = _Tap.on(response.connection)
-        if self._tap is not None:
-            self._tap.body = self
+        self._fast_path = _ChunkFastPath.on(response.connection)
+        if self._fast_path is not None:
+            self._fast_path.body = self
         self._loop = asyncio.get_running_loop()
-        self._waited_s = waited_s
-        self._due = due
+        self._timeout_s = timeout_s
+        self._deadline = deadline
         self._waiter: asyncio.Future[bool] | None = None
-        self._take: Callable[[bytes], bool] = bool
+        self._consume: Callable[[bytes], bool] = bool
         self._started = False
         self._stalled: Stalled | None = None
-        self._timer = self._loop.call_at(due, self._watch)
+        self._timer = self._loop.call_at(deadline, self._check_deadline)
 
     async def read(self) -> bytes:
         """Return the bytes that have arrived, or wait for the next ones. Return b"" at the end.
@@ -169,78 +169,79 @@ class Body(httpx2.AsyncByteStream):
         """
         pieces: list[bytes] = []
 
-        def take(piece: bytes) -> bool:
+        def append(piece: bytes) -> bool:
             pieces.append(piece)
             return False
 
-        await self.each(take)
+        await self.read_each(append)
         return b"".join(pieces)
 
-    async def beginning(self, bytes_max: int, within_s: float) -> bytes:
+    async def read_start(self, bytes_max: int, within_s: float) -> bytes:
         """Return the first `bytes_max` bytes, or fewer, that arrive within `within_s`, and close the body.
 
         Ignore transport errors.
         """
         pieces: list[bytes] = []
-        left = bytes_max
+        remaining = bytes_max
 
-        def take(piece: bytes) -> bool:
-            nonlocal left
+        def append(piece: bytes) -> bool:
+            nonlocal remaining
             pieces.append(piece)
-            left -= len(piece)
-            return left >= 0
+            remaining -= len(piece)
+            return remaining >= 0
 
-        self.due_in(within_s)
+        self.extend_deadline(within_s)
         try:
-            await self.each(take)
+            await self.read_each(append)
         except httpx2.TransportError:
             pass
         finally:
             await self.aclose()
         return b"".join(pieces)[:bytes_max]
 
-    async def each(self, take: Callable[[bytes], bool]) -> bool:
-        """Pass every piece to `take` as it arrives. Return True once `take` returns False, and False at the end.
+    async def read_each(self, consume: Callable[[bytes], bool]) -> bool:
+        """Pass every piece to `consume` as it arrives. Return True once `consume` returns False, and False at the end.
 
-        Between calls, pieces stay in aiohttp's bounded buffer. Raise httpx2's transport errors and what `take` raises.
+        Between calls, pieces stay in aiohttp's bounded buffer. Raise httpx2's transport errors and what `consume`
+        raises.
         """
-        self._take = take
+        self._consume = consume
         try:
-            goes_on = self._hand_on()
-            if goes_on is None:
+            stopped = self._pass_buffered()
+            if stopped is None:
                 self._waiter = self._loop.create_future()
-                goes_on = await self._waiter
-            return goes_on
+                stopped = await self._waiter
+            return stopped
         except (aiohttp.ClientError, OSError) as error:
-            raise self._stalled or mapped(error) from error
+            raise self._stalled or map_error(error) from error
         finally:
             self._waiter = None
-            self._take = bool  # break the reference cycle, so that freeing the body needs no garbage collection
+            self._consume = bool  # break the reference cycle, so that freeing the body needs no garbage collection
 
-    def _hand_on(self) -> bool | None:
-        """Pass on the buffered pieces. Return True if `_take` stopped, False at the end, None if more is needed."""
+    def _pass_buffered(self) -> bool | None:
+        """Pass on the buffered pieces. Return True if `_consume` stopped, False at the end, None if more is needed."""
         while piece := self._content.read_nowait():
-            if not self._take(piece):
+            if not self._consume(piece):
                 return True
         if self._content.at_eof():
             return False
-        failure = None if self._tap is None else self._tap.failure
+        failure = None if self._fast_path is None else self._fast_path.failure
         if failure is not None:
             raise aiohttp.ClientPayloadError(str(failure)) from failure
         return None
 
-    def arrived(self) -> None:
+    def notify(self) -> None:
         """Notify the reader of a new piece, the end, or a failure."""
         waiter = self._waiter
         if waiter is None or waiter.done():
             return
         try:
-            goes_on = self._hand_on()
+            stopped = self._pass_buffered()
         except Exception as error:
             waiter.set_exception(error)
         else:
-            if goes_on is not None:
-                waiter.set_result(goes_on)
+            if stopped is not None:
+                waiter.set_result(stopped)
 
     @property
     def is_at_chunk_end(self) -> bool:
@@ -250,27 +251,27 @@ class Body(httpx2.AsyncByteStream):
         ends: Sequence[int] | None = getattr(self._content, "_http_chunk_splits", None)
         return ends is not None and len(ends) > 0 and ends[-1] == self._content.total_bytes
 
-    def took(self, piece: bytes) -> bool:
+    def offer(self, piece: bytes) -> bool:
         """Pass on a piece that bypasses aiohttp, if the reader waits for it. Return whether it was passed on."""
         waiter = self._waiter
         if waiter is None or waiter.done():
             return False
         try:
-            if not self._take(piece):
+            if not self._consume(piece):
                 waiter.set_result(True)
         except Exception as error:
             waiter.set_exception(error)
         return True
 
-    def due_in(self, seconds: float) -> None:
+    def extend_deadline(self, seconds: float) -> None:
         """Report progress. The next progress is due within `seconds`."""
         self._started = True
-        self._waited_s = seconds
-        self._due = self._loop.time() + seconds
-        if self._due < self._timer.when():
+        self._timeout_s = seconds
+        self._deadline = self._loop.time() + seconds
+        if self._deadline < self._timer.when():
             # The first event may have a longer timeout than later ones, so the timer may be set too late once.
             self._timer.cancel()
-            self._timer = self._loop.call_at(self._due, self._watch)
+            self._timer = self._loop.call_at(self._deadline, self._check_deadline)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while piece := await self.read():
@@ -279,27 +280,27 @@ class Body(httpx2.AsyncByteStream):
     async def aclose(self) -> None:
         """Close the connection, unless the body was read to its end. Then the connection may be reused."""
         self._timer.cancel()
-        if self._tap is not None and self._tap.body is self:
-            self._tap.body = None
+        if self._fast_path is not None and self._fast_path.body is self:
+            self._fast_path.body = None
         if not self._response.closed or self._response.connection is not None:
             self._response.close()
             # The transport closes its socket in the next iteration of the loop. Wait for that.
             await asyncio.sleep(0)
 
-    def _watch(self) -> None:
+    def _check_deadline(self) -> None:
         now = self._loop.time()
         if self._waiter is None:
             # Nothing waits for data, so the delay is caused by the reader, not by the provider.
-            self._due = now + self._waited_s
-        if now < self._due:
-            self._timer = self._loop.call_at(self._due, self._watch)
+            self._deadline = now + self._timeout_s
+        if now < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._check_deadline)
             return
-        self._stalled = Stalled(self._waited_s, started=self._started)
+        self._stalled = Stalled(self._timeout_s, started=self._started)
         self._response.close()
-        self.arrived()
+        self.notify()
 
 
-def mapped(error: BaseException) -> httpx2.TransportError:
+def map_error(error: BaseException) -> httpx2.TransportError:
     """Return the httpx2 transport error for an aiohttp error, because the SDKs understand only httpx2's."""
-    kind = next((to for source, to in _MAPPED if isinstance(error, source)), httpx2.ReadError)
+    kind = next((to for source, to in _ERROR_TYPES if isinstance(error, source)), httpx2.ReadError)
     return kind(f"{type(error).__name__}: {error}")

@@ -9,92 +9,105 @@ from functools import cache
 from typing import Any, Final, TypeVar
 
 import msgspec
+from msgspec import inspect
+
+from providers.http.sse import InvalidEvent
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 DOCUMENTS_MAX: Final = 1000
 """The maximum of documents in one event. More than that isn't a result of merged frames."""
-MENDED_MAX: Final = 1000
-"""The maximum of objects to mend in one event. An event with more doesn't belong to its dialect."""
+MISMATCHES_MAX: Final = 1000
+"""The maximum of mismatched objects in one event. An event with more doesn't belong to its dialect."""
 
-_scan = json.JSONDecoder().raw_decode
-
-
-def _between(text: str, at: int) -> re.Match[str]:
-    """Match the separators at `at`: white space, the start of a frame that was merged in, or the end mark."""
-    found = _SEPARATORS.match(text, at)
-    assert found is not None
-    return found
+_SEPARATORS: Final = re.compile(r"(?:\s|data:|\[DONE\])*+")
+"""What separates documents: white space, the start of a frame that was merged in, or the end mark."""
+_parse_document = json.JSONDecoder().raw_decode
 
 
-_SEPARATORS = re.compile(r"(?:\s|data:|\[DONE\])*+")
-
-
-def documents(data: bytes) -> list[Any]:
+def parse_documents(data: bytes) -> list[Any]:
     """Return the consecutive JSON documents in `data`. Keep lone surrogates, which are joined later.
 
-    Raise `ValueError` if `data` isn't JSON.
+    Raise `InvalidEvent` if `data` isn't JSON.
     """
     text = data.decode("utf-8", "replace")
-    found: list[Any] = []
-    at = _between(text, 0).end()
-    while at < len(text) or not found:
-        if len(found) == DOCUMENTS_MAX:
-            raise ValueError(f"more than {DOCUMENTS_MAX} JSON documents in one event")
+    documents: list[Any] = []
+    end = _skip_separators(text, 0)
+    while end < len(text) or not documents:
+        if len(documents) == DOCUMENTS_MAX:
+            raise InvalidEvent(f"more than {DOCUMENTS_MAX} JSON documents in one event")
         try:
-            document, at = _scan(text, at)
+            document, end = _parse_document(text, end)
         except RecursionError:
-            raise ValueError("JSON nested too deep") from None
-        found.append(document)
-        at = _between(text, at).end()
-    return found
+            raise InvalidEvent("JSON nested too deep") from None
+        except ValueError as error:
+            raise InvalidEvent(str(error)) from None
+        documents.append(document)
+        end = _skip_separators(text, end)
+    return documents
 
 
-class _TooBroken(ValueError):
-    """Too many objects of an event don't match their types."""
+def _skip_separators(text: str, begin: int) -> int:
+    match = _SEPARATORS.match(text, begin)
+    assert match is not None
+    return match.end()
 
 
-def fitting(document: Any, kind: type[S]) -> S:
+def decode_events(data: bytes, decoder: msgspec.json.Decoder[S]) -> list[S]:
+    """Decode the data of an event. If `decoder` rejects it, decode it leniently.
+
+    Return several structs if frames were merged. Raise `InvalidEvent` if `data` isn't valid.
+    """
+    try:
+        return [decoder.decode(data)]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return [convert_leniently(document, decoder.type) for document in parse_documents(data)]
+
+
+def convert_leniently(document: Any, kind: type[S]) -> S:
     """Return `document` as a struct of type `kind`, without the fields that have another type.
 
-    A field of the same name in another family of events may have another meaning. Raise `ValueError` if `document`
+    A field of the same name in another family of events may have another meaning. Raise `InvalidEvent` if `document`
     isn't an object, or if too many objects in it don't match.
     """
-    return _mended(document, kind, iter(range(MENDED_MAX)))
+    try:
+        return _convert_struct(document, kind, iter(range(MISMATCHES_MAX)))
+    except ValueError as error:
+        raise InvalidEvent(str(error)) from None
 
 
-def _mended(document: Any, kind: type[S], left: Iterator[int]) -> S:
-    """Convert `document` to `kind`, without mismatched fields. `left` has one element per object that may be mended."""
+def _convert_struct(document: Any, kind: type[S], budget: Iterator[int]) -> S:
+    """Convert `document` to `kind`, without mismatched fields. `budget` has an element per object that may mismatch."""
     try:
         return msgspec.convert(document, kind, strict=False)
     except msgspec.ValidationError:
         if not isinstance(document, dict):
             raise
-    if next(left, None) is None:
-        raise _TooBroken(f"more than {MENDED_MAX} objects don't match their types")
-    kept: dict[str, Any] = {}
+    if next(budget, None) is None:
+        raise InvalidEvent(f"more than {MISMATCHES_MAX} objects don't match their types")
+    fields: dict[str, Any] = {}
     for name, encoded, inner in _fields(kind):
         if encoded in document:
             try:
-                kept[name] = _fitting(document[encoded], inner, left)
-            except _TooBroken:
+                fields[name] = _convert_value(document[encoded], inner, budget)
+            except InvalidEvent:
                 raise
             except ValueError:
                 continue
-    return kind(**kept)
+    return kind(**fields)
 
 
-def _fitting(value: Any, kind: Any, left: Iterator[int]) -> Any:
+def _convert_value(value: Any, kind: Any, budget: Iterator[int]) -> Any:
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError:
         for option in _options(kind):
-            if isinstance(option, msgspec.inspect.StructType) and isinstance(value, dict):
-                return _mended(value, option.cls, left)
-            if isinstance(option, msgspec.inspect.ListType) and isinstance(value, list):
+            if isinstance(option, inspect.StructType) and isinstance(value, dict):
+                return _convert_struct(value, option.cls, budget)
+            if isinstance(option, inspect.ListType) and isinstance(value, list):
                 inner = option.item_type
-                if isinstance(inner, msgspec.inspect.StructType):
-                    return [_mended(each, inner.cls, left) for each in value if isinstance(each, dict)]
+                if isinstance(inner, inspect.StructType):
+                    return [_convert_struct(each, inner.cls, budget) for each in value if isinstance(each, dict)]
         raise
 
 
@@ -105,7 +118,7 @@ def _fields(kind: type[msgspec.Struct]) -> list[tuple[str, str, Any]]:
 
 
 @cache
-def _options(kind: Any) -> tuple[msgspec.inspect.Type, ...]:
+def _options(kind: Any) -> tuple[inspect.Type, ...]:
     """Return the alternatives of a type: the members of a union, or the type itself."""
-    info = msgspec.inspect.type_info(kind)
-    return info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    info = inspect.type_info(kind)
+    return info.types if isinstance(info, inspect.UnionType) else (info,)

@@ -10,15 +10,22 @@ from typing import Final
 Event = tuple[str | None, bytes]
 """The event's name, or None if the stream gave none, and its data."""
 
-BARE: Final = ""
+UNFRAMED: Final = ""
 """The name for lines that aren't an event: adjacent lines of another format, such as a JSON error body."""
 
 EVENT_BYTES_MAX: Final = 8 * 1024 * 1024
 
-_BOM = b"\xef\xbb\xbf"
+_BOM: Final = b"\xef\xbb\xbf"
 
 
-class EventTooLarge(ValueError):
+END_MARK_BYTES_MAX: Final = 16
+
+
+class InvalidEvent(ValueError):
+    """The data of a stream isn't valid in its dialect."""
+
+
+class EventTooLarge(InvalidEvent):
     """An event exceeds the bound. The stream can't be parsed any further."""
 
 
@@ -27,7 +34,7 @@ class SseParser:
 
     def __init__(self, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
         self._bytes_max = event_bytes_max
-        self._fresh = True
+        self._at_start = True
         """Whether nothing was fed yet, except perhaps a piece of a byte order mark."""
         self._line = bytearray()
         """The unfinished line."""
@@ -35,32 +42,32 @@ class SseParser:
         """Whether the last byte was \\r. A \\n that follows belongs to it."""
         self._name: str | None = None
         self._data: list[bytes] = []
-        self._bare: list[bytes] = []
+        self._unframed: list[bytes] = []
         self._size = 0
-        """The number of bytes in `_data` and `_bare`."""
+        """The number of bytes in `_data` and `_unframed`."""
         self._events: list[Event] = []
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that `chunk` completes. Raise `EventTooLarge` if an event exceeds the bound."""
-        if not (self._line or self._data or self._bare or self._after_cr or self._name):
+        if not (self._line or self._data or self._unframed or self._after_cr or self._name):
             # Most reads are complete events of the simplest form, so they have a fast path.
-            events = _whole(chunk) if len(chunk) <= self._bytes_max else None
+            events = _parse_simple(chunk) if len(chunk) <= self._bytes_max else None
             if events is not None:
-                self._fresh = False
+                self._at_start = False
                 return events
-        return self._by_line(chunk)
+        return self._parse_lines(chunk)
 
     def close(self) -> list[Event]:
-        """Return what is unfinished at the end: a last event without an empty line after it, or bare lines."""
+        """Return what is unfinished at the end: a last event without an empty line after it, or unframed lines."""
         if self._line:
             line = bytes(self._line)
             self._line.clear()
-            self._take(line.removeprefix(_BOM) if self._fresh else line)
+            self._parse_line(line.removeprefix(_BOM) if self._at_start else line)
         self._dispatch()
         events, self._events = self._events, []
         return events
 
-    def _by_line(self, chunk: bytes) -> list[Event]:
+    def _parse_lines(self, chunk: bytes) -> list[Event]:
         if self._after_cr and chunk:
             chunk = chunk.removeprefix(b"\n")
             self._after_cr = False
@@ -70,42 +77,43 @@ class SseParser:
             self._line.clear()
             if not lines[-1].endswith((b"\n", b"\r")):
                 self._line += lines.pop()
-            if self._fresh:
+            if self._at_start:
                 lines[0] = lines[0].removeprefix(_BOM)
-                self._fresh = False
+                self._at_start = False
             for line in lines:
-                self._take(line.rstrip(b"\r\n"))
+                self._parse_line(line.rstrip(b"\r\n"))
         else:
             self._line += chunk
-        if self._size + len(self._line) > self._bytes_max:
-            raise EventTooLarge(f"an event is over {self._bytes_max} bytes")
+        self._check_size(len(self._line))
         events, self._events = self._events, []
         return events
 
-    def _take(self, line: bytes) -> None:
+    def _parse_line(self, line: bytes) -> None:
         if not line:
             self._dispatch()
             return
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
-            self._data.append(value)
-            self._grow(len(value) + 1)
+            self._append(self._data, value)
         elif field == b"event":
             self._name = value.decode("utf-8", "replace") or None
         elif field not in (b"", b"id", b"retry"):
-            self._bare.append(line)
-            self._grow(len(line) + 1)
+            self._append(self._unframed, line)
 
-    def _grow(self, size: int) -> None:
-        self._size += size
-        if self._size > self._bytes_max:
-            raise EventTooLarge(f"an event is over {self._bytes_max} bytes")
+    def _append(self, lines: list[bytes], line: bytes) -> None:
+        lines.append(line)
+        self._size += len(line) + 1
+        self._check_size()
+
+    def _check_size(self, unfinished_bytes: int = 0) -> None:
+        if self._size + unfinished_bytes > self._bytes_max:
+            raise EventTooLarge(f"event over {self._bytes_max} bytes")
 
     def _dispatch(self) -> None:
-        if self._bare:
-            self._events.append((BARE, b"\n".join(self._bare)))
-            self._bare.clear()
+        if self._unframed:
+            self._events.append((UNFRAMED, b"\n".join(self._unframed)))
+            self._unframed.clear()
         if self._data:
             self._events.append((self._name, b"\n".join(self._data)))
             self._data.clear()
@@ -113,7 +121,12 @@ class SseParser:
         self._size = 0
 
 
-def _whole(chunk: bytes) -> list[Event] | None:
+def is_end_mark(data: bytes) -> bool:
+    """Return whether `data` is the end mark of OpenAI's dialects, around which some hosts put quotes or blanks."""
+    return len(data) < END_MARK_BYTES_MAX and b"[DONE]" in data
+
+
+def _parse_simple(chunk: bytes) -> list[Event] | None:
     """Return the events of a chunk of complete `data:` and `event:`+`data:` blocks. None for any other chunk."""
     if not chunk.endswith(b"\n\n") or b"\r" in chunk:
         return None

@@ -5,46 +5,25 @@ It reads the stream, calls the dialect's decoder, applies the timeouts and decid
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
 import httpx2
-from msgspec import Struct
 
 from providers.base import Delta, DeltaSink, ProviderError
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
-from providers.http.body import Body
-from providers.http.lenient_json import DOCUMENTS_MAX, documents, fitting
-from providers.http.sse import BARE, Event, EventTooLarge, SseParser
+from providers.http.body import ResponseBody
+from providers.http.lenient_json import DOCUMENTS_MAX, parse_documents
+from providers.http.sse import UNFRAMED, Event, InvalidEvent, SseParser
 
-SETTLE_S: Final = 5.0
+AFTER_FINISH_S: Final = 5.0
 """How long a stream may stay open after its finish reason."""
 DRAIN_S: Final = 0.2
 """How long to wait for the end of the body after the answer is complete, so that the connection can be reused."""
 DRAIN_READS_MAX: Final = 16
-END_MARK: Final = b"[DONE]"
-"""The end mark of OpenAI's dialects. Some hosts put quotes or blanks around it."""
-END_MARK_BYTES_MAX: Final = 16
-_LINES: Final = (b"\xef\xbb\xbf", b"event", b"data", b"id", b"retry")
-_BEGINNINGS: Final = frozenset(line[:size] for line in _LINES for size in range(1, 6))
+_FIELD_NAMES: Final = (b"\xef\xbb\xbf", b"event", b"data", b"id", b"retry")
+_TRUNCATED_LINES: Final = frozenset(name[:size] for name in _FIELD_NAMES for size in range(1, 6))
 """The beginnings that a truncated line of an event may have."""
-
-S = TypeVar("S", bound=Struct)
-
-
-class Unreadable(ValueError):
-    """The data of an event isn't valid in its dialect."""
-
-
-def reread(data: bytes, kind: type[S]) -> list[S]:
-    """Decode leniently an event that the strict decoder rejected. Return several if their frames were merged.
-
-    Raise `Unreadable` if `data` isn't valid.
-    """
-    try:
-        return [fitting(document, kind) for document in documents(data)]
-    except ValueError as error:
-        raise Unreadable(str(error)) from None
 
 
 class Decoder(Protocol):
@@ -56,16 +35,16 @@ class Decoder(Protocol):
     done: bool
     """Whether the stream is complete and nothing can follow."""
 
-    def event(self, name: str | None, data: bytes) -> bool:
+    def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event. Return whether it shows progress.
 
-        Raise `ProviderError` if the event reports a failure, and `Unreadable` if it isn't valid.
+        Raise `ProviderError` if the event reports a failure, and `InvalidEvent` if it isn't valid.
         """
 
-    def whole(self, body: dict[str, Any]) -> bool:
-        """Process a document without a frame: an answer that wasn't streamed, or a bare piece of a stream.
+    def decode_document(self, body: dict[str, Any]) -> bool:
+        """Process a document without a frame: an answer that wasn't streamed, or an unframed piece of a stream.
 
-        Return False if `body` is neither. Raise as `event` does.
+        Return False if `body` is neither. Raise as `decode_event` does.
         """
 
     def end(self) -> None:
@@ -73,7 +52,7 @@ class Decoder(Protocol):
 
 
 class Parser(Protocol):
-    """A parser of bytes into events. A failure that the framing itself reports is an event named `BARE`, with JSON."""
+    """A parser of bytes into events. A failure that the framing itself reports is an event named `UNFRAMED`, in JSON."""
 
     def feed(self, chunk: bytes) -> list[Event]: ...
 
@@ -83,12 +62,12 @@ class Parser(Protocol):
 class DeltaStream:
     """The stream of one answer. Without `parser`, it is parsed as server-sent events.
 
-    `sink` gets each batch as it is read; `next` returns only the batches that `sink.offer` didn't accept.
+    `sink.offer` gets each batch as it is read; `sink.put` gets those that it doesn't accept.
     """
 
     def __init__(
         self,
-        body: Body,
+        body: ResponseBody,
         decoder: Decoder,
         failures: Failures,
         between_s: float,
@@ -101,121 +80,116 @@ class DeltaStream:
         self._between_s = between_s
         self._parser = parser or SseParser()
         self._sink = sink
-        self._untaken: list[Delta] = []
+        self._pending: list[Delta] = []
+        """The batch that the sink didn't accept."""
         self._failure: ProviderError | None = None
         self._ended = False
-        self._spoke = False
-        """Whether there was an event. Then stray lines may be a truncated event, but not another format."""
-        self._stray = b""
+        self._has_events = False
+        """Whether there was an event. Then unparsed lines may be a truncated event, but not another format."""
+        self._unparsed = b""
         """The lines that are neither events nor JSON."""
 
-    async def next(self) -> list[Delta] | None:
-        """Return the next batch that the sink didn't take, or None at the end. Raise `ProviderError` on failure.
-
-        A batch that came before a failure is returned first. The next call raises the failure.
-        """
-        while True:
-            if self._failure is not None:
-                raise self._failure
-            if self._ended:
-                await self._drain()
-                return None
-            batch = await self._read()
-            if batch:
-                return batch
+    async def run(self) -> None:
+        """Pass the whole answer to the sink. Raise `ProviderError` on failure, after the batches that came before it."""
+        while self._failure is None and not self._ended:
+            if batch := await self._read():
+                await self._sink.put(batch)
+        if self._failure is not None:
+            raise self._failure
+        await self._drain()
 
     async def _read(self) -> list[Delta]:
         try:
-            if not await self._body.each(self._piece):
-                self._last(self._parser.close())
+            if not await self._body.read_each(self._process_chunk):
+                self._process_last(self._parser.close())
                 self._end()
-        except (httpx2.TransportError, Unreadable, EventTooLarge, RecursionError) as error:
-            self._break_off(error)
+        except (httpx2.TransportError, InvalidEvent, RecursionError) as error:
+            self._handle_break(error)
         except ProviderError as error:
             self._failure = error
-        batch, self._untaken = self._untaken, []
+        batch, self._pending = self._pending, []
         return batch + self._decoder.parts.drain()
 
-    def _piece(self, chunk: bytes) -> bool:
+    def _process_chunk(self, chunk: bytes) -> bool:
         """Process one read. Return whether to continue with the next one.
 
-        Return False after the end, or if the sink didn't take the batch, so that `next` has to return it.
+        Return False after the end, or if the sink didn't accept the batch, so that `put` has to wait for it.
         """
         events = self._parser.feed(chunk)
-        self._spoke = self._spoke or (bool(events) and events[-1][0] != BARE)
+        self._has_events = self._has_events or (bool(events) and events[-1][0] != UNFRAMED)
         decoder = self._decoder
-        if self._events(events):
-            self._body.due_in(SETTLE_S if decoder.finishing else self._between_s)
+        if self._process_events(events):
+            self._body.extend_deadline(AFTER_FINISH_S if decoder.finishing else self._between_s)
         if decoder.done:
             self._end()
             return False
         batch = decoder.parts.drain()
         if not batch or self._sink.offer(batch):
             return True
-        self._untaken = batch
+        self._pending = batch
         return False
 
-    def _events(self, events: list[Event]) -> bool:
+    def _process_events(self, events: list[Event]) -> bool:
         progress = False
         decoder = self._decoder
         for name, data in events:
             if decoder.done:
                 break
-            if name == BARE:
-                self._bare(data)
-            elif data and decoder.event(name, data):
+            if name == UNFRAMED:
+                self._process_unframed(data)
+            elif data and decoder.decode_event(name, data):
                 # Empty events aren't progress: some hosts use them to keep the connection alive.
                 progress = True
         return progress
 
-    def _last(self, events: list[Event]) -> None:
+    def _process_last(self, events: list[Event]) -> None:
         try:
-            self._events(events)
-        except Unreadable:
+            self._process_events(events)
+        except InvalidEvent:
             # The last event of an interrupted stream may be truncated. `end` reports that failure.
             return
 
-    def _bare(self, data: bytes) -> None:
+    def _process_unframed(self, data: bytes) -> None:
         """Process lines without frames. JSON is either an error of the provider or an answer that isn't framed.
 
         Some hosts don't stream as requested, for example with tools. Some leave out the frames.
         """
         try:
-            bodies = documents(data)
-        except ValueError:
-            self._stray = data
+            bodies = parse_documents(data)
+        except InvalidEvent:
+            self._unparsed = data
             return
         if isinstance(bodies[0], list):
             bodies = bodies[0]
         if len(bodies) > DOCUMENTS_MAX:
-            self._stray = data
+            self._unparsed = data
             return
         for body in bodies:
-            if isinstance(body, dict) and (body.get("error") or not self._decoder.whole(body)):
-                raise self._failures.of_event(body)
+            if isinstance(body, dict) and (body.get("error") or not self._decoder.decode_document(body)):
+                raise self._failures.from_event(body)
 
     def _end(self) -> None:
         self._ended = True
-        if self._stray and not self._spoke and self._stray not in _BEGINNINGS:
-            raise self._failures.unreadable(self._stray[:200])
+        if self._unparsed and not self._has_events and self._unparsed not in _TRUNCATED_LINES:
+            raise self._failures.unreadable(self._unparsed[:200])
         self._decoder.end()
 
-    def _break_off(self, error: Exception) -> None:
+    def _handle_break(self, error: Exception) -> None:
         """Handle a broken or stalled connection or invalid data. If the finish reason is known, end normally."""
         try:
             if self._decoder.finishing:
                 self._end()
-            elif isinstance(error, Unreadable | EventTooLarge | RecursionError):
+            elif isinstance(error, InvalidEvent | RecursionError):
                 self._failure = self._failures.unreadable(error)
             elif isinstance(error, httpx2.TimeoutException):
-                self._failure = self._failures.of_exception(error)
+                self._failure = self._failures.from_exception(error)
             else:
                 self._failure = self._failures.incomplete(error)
         except ProviderError as failure:
             self._failure = failure
 
     async def _drain(self) -> None:
-        self._body.due_in(DRAIN_S)
+        self._body.extend_deadline(DRAIN_S)
         try:
             for _ in range(DRAIN_READS_MAX):
                 if not await self._body.read():

@@ -16,42 +16,40 @@ import aiohttp
 import httpx2
 from yarl import URL
 
-from providers.http.body import REFUSAL_BYTES_MAX, Body, mapped
+from providers.http.body import ERROR_BODY_BYTES_MAX, ResponseBody, map_error
 from providers.route import Timeouts
 
 KEEPALIVE_IDLE_S: Final = 30
 KEEPALIVE_EVERY_S: Final = 10
 KEEPALIVE_PROBES: Final = 3
 IDLE_CONNECTION_S: Final = 60.0
-REFUSAL_S: Final = 5.0
+ERROR_BODY_S: Final = 5.0
 """How long to wait for the body of an error response. The status is its most important part."""
 BODY_PIECE_BYTES: Final = 512 * 1024
 """A longer request body is written in pieces, so that it doesn't block the loop."""
 
-_BODY: Final = "turnwire.body"
+_BODY_EXTENSION: Final = "turnwire.body"
 # aiohttp has already decoded and unframed the body. With these headers httpx2 would do it again.
-_SPENT_HEADERS: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
+_DECODED_HEADERS: Final = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 
 # The provider chooses the charset in this header, and some charsets are slow to decode.
 _TYPE_HEADERS: Final = frozenset({b"content-type"})
 
 
-def body_of(response: httpx2.Response) -> Body:
+def body_of(response: httpx2.Response) -> ResponseBody:
     """Return the body of a response that came through `HttpTransport`."""
-    body = response.extensions[_BODY]
-    assert isinstance(body, Body)
+    body = response.extensions[_BODY_EXTENSION]
+    assert isinstance(body, ResponseBody)
     return body
 
 
 class HttpTransport(httpx2.AsyncBaseTransport):
-    """An httpx2 transport on one aiohttp session. Proxies of the environment are used only if `trust_env`."""
+    """An httpx2 transport on one aiohttp session. Proxies of the environment aren't used."""
 
-    def __init__(self, timeouts: Timeouts, proxy: str = "", *, trust_env: bool = False) -> None:
+    def __init__(self, timeouts: Timeouts, proxy: str = "") -> None:
         self._timeouts = timeouts
         self._proxy = proxy or None
-        self._trust_env = trust_env
         self._session: aiohttp.ClientSession | None = None
-        self._ssl: ssl.SSLContext | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send `request` and return the response once its headers arrive.
@@ -59,31 +57,33 @@ class HttpTransport(httpx2.AsyncBaseTransport):
         The extension `timeout["read"]`, in seconds, bounds the wait for the first event. Raise httpx2's transport
         errors.
         """
-        session = self._session or self._open()
-        first_s: float = request.extensions.get("timeout", {}).get("read") or self._timeouts.first_event_s
-        due = asyncio.get_running_loop().time() + first_s
+        session = self._session or self._open_session()
+        timeout_s: float = request.extensions.get("timeout", {}).get("read") or self._timeouts.first_event_s
+        deadline = asyncio.get_running_loop().time() + timeout_s
         content = await request.aread()
         try:
-            async with asyncio.timeout_at(due):
+            async with asyncio.timeout_at(deadline):
                 response = await session.request(
                     request.method,
                     URL(str(request.url), encoded=True),
                     headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
                     data=content if len(content) <= BODY_PIECE_BYTES else io.BytesIO(content),
                     allow_redirects=False,
-                    ssl=self._tls() if request.url.scheme == "https" else True,
+                    ssl=tls_context() if request.url.scheme == "https" else True,
                 )
         except (aiohttp.ClientError, OSError) as error:
-            raise mapped(error) from error
-        body = Body(response, first_s, due)
-        refused = not 200 <= response.status < 300
-        spent = _SPENT_HEADERS | _TYPE_HEADERS if refused else _SPENT_HEADERS
-        headers = [(name, value) for name, value in response.raw_headers if name.lower() not in spent]
-        if refused:
+            raise map_error(error) from error
+        body = ResponseBody(response, timeout_s, deadline)
+        failed = not 200 <= response.status < 300
+        dropped = _DECODED_HEADERS | _TYPE_HEADERS if failed else _DECODED_HEADERS
+        headers = [(name, value) for name, value in response.raw_headers if name.lower() not in dropped]
+        if failed:
             # The SDK would read and decode the whole body of an error response, so bound it here.
-            content = await body.beginning(REFUSAL_BYTES_MAX, REFUSAL_S)
-            return httpx2.Response(response.status, headers=headers, content=content, extensions={_BODY: body})
-        return httpx2.Response(response.status, headers=headers, stream=body, extensions={_BODY: body})
+            content = await body.read_start(ERROR_BODY_BYTES_MAX, ERROR_BODY_S)
+            return httpx2.Response(
+                response.status, headers=headers, content=content, extensions={_BODY_EXTENSION: body}
+            )
+        return httpx2.Response(response.status, headers=headers, stream=body, extensions={_BODY_EXTENSION: body})
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -91,24 +91,18 @@ class HttpTransport(httpx2.AsyncBaseTransport):
         if session is not None:
             await session.close()
 
-    def _open(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
             # No limit: a stream uses its connection for minutes, and one process has a thousand streams.
             connector=aiohttp.TCPConnector(
-                limit=0, socket_factory=_socket, keepalive_timeout=IDLE_CONNECTION_S, ttl_dns_cache=60
+                limit=0, socket_factory=_create_socket, keepalive_timeout=IDLE_CONNECTION_S, ttl_dns_cache=60
             ),
             timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             proxy=self._proxy,
-            trust_env=self._trust_env,
         )
         return self._session
-
-    def _tls(self) -> ssl.SSLContext:
-        if self._ssl is None:
-            self._ssl = tls_context()
-        return self._ssl
 
 
 @cache
@@ -129,10 +123,10 @@ def http_client(timeouts: Timeouts, proxy: str = "") -> httpx2.AsyncClient:
     )
 
 
-def _socket(address: tuple[Any, ...]) -> socket.socket:
+def _create_socket(address: tuple[Any, ...]) -> socket.socket:
     """Return a socket with keepalive, which detects a vanished peer within a minute."""
-    made = socket.socket(family=address[0], type=address[1], proto=address[2])
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock = socket.socket(family=address[0], type=address[1], proto=address[2])
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (
         ("TCP_KEEPIDLE", KEEPALIVE_IDLE_S),
         ("TCP_KEEPINTVL", KEEPALIVE_EVERY_S),
@@ -140,5 +134,5 @@ def _socket(address: tuple[Any, ...]) -> socket.socket:
     ):
         option = getattr(socket, name, None)
         if option is not None:
-            made.setsockopt(socket.IPPROTO_TCP, option, value)
-    return made
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    return sock

@@ -12,9 +12,9 @@ from msgspec import Struct
 from providers.base import Finished, UsageReported
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
-from providers.errors.finish_reasons import finish_of
-from providers.http.lenient_json import documents
-from providers.http.stream import END_MARK, END_MARK_BYTES_MAX, Unreadable, reread
+from providers.errors.finish_reasons import map_finish_reason
+from providers.http.lenient_json import decode_events, parse_documents
+from providers.http.sse import is_end_mark
 from providers.openai.think_tags import ThinkTags
 from providers.openai.token_counts import chat_cost, chat_usage
 from providers.openai.tool_calls import LEGACY, ToolCallAssembler
@@ -91,7 +91,7 @@ class _Chunk(Struct, gc=False):
     error: Any = None
 
 
-_decode = msgspec.json.Decoder(_Chunk, float_hook=float).decode
+_decoder = msgspec.json.Decoder(_Chunk, float_hook=float)
 
 
 class ChatDecoder:
@@ -109,33 +109,29 @@ class ChatDecoder:
         self._calls = ToolCallAssembler(self.parts)
         self._signed: set[int] = set()
         """The numbers of the reasoning parts that have their signature."""
-        self._pages: list[str] = []
+        self._citation_urls: list[str] = []
         """The URLs of the pages that the answer cites, which some hosts list in every chunk."""
 
-    def event(self, name: str | None, data: bytes) -> bool:
+    def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event, which is always progress. See `stream.Decoder`."""
-        if len(data) < END_MARK_BYTES_MAX and END_MARK in data:
+        if is_end_mark(data):
             self.done = True
             return True
         if name == "error":
-            raise self._failures.of_event(_documents(data))
-        try:
-            chunks = [_decode(data)]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            chunks = reread(data, _Chunk)
-        looked = False
-        for chunk in chunks:
-            self._chunk(chunk)
-            if chunk.choices is None and not looked:
-                looked = True
-                if (failure := self._failures.bare(_documents(data))) is not None:
-                    self._report()
+            raise self._failures.from_event(parse_documents(data))
+        is_checked = False
+        for chunk in decode_events(data, _decoder):
+            self._add_chunk(chunk)
+            if chunk.choices is None and not is_checked:
+                is_checked = True
+                if (failure := self._failures.from_documents(parse_documents(data))) is not None:
+                    self._report_usage()
                     raise failure
         return True
 
-    def whole(self, body: dict[str, Any]) -> bool:
+    def decode_document(self, body: dict[str, Any]) -> bool:
         """Process a completion or a chunk without a frame. Return False if `body` is neither. See `stream.Decoder`."""
-        return "choices" in body and self.event(None, json.dumps(body).encode())
+        return "choices" in body and self.decode_event(None, json.dumps(body).encode())
 
     def end(self) -> None:
         """Process the end of the stream. See `stream.Decoder`.
@@ -145,29 +141,31 @@ class ChatDecoder:
         if self._tags is not None:
             for kind, text in self._tags.close():
                 self.parts.append_text(kind, text)
-        finish = finish_of(self._finish) if self._finish else None
-        whole = finish is not None or (not self._finish and self._quirks.ends_without_finish and self.parts.opened > 0)
-        if whole:
+        finish = map_finish_reason(self._finish) if self._finish else None
+        complete = finish is not None or (
+            not self._finish and self._quirks.ends_without_finish and self.parts.count > 0
+        )
+        if complete:
             # Not for an interrupted answer: more arguments or half of a surrogate pair may be missing there.
             self._calls.close()
             self.parts.close()
-        for page in self._pages:
-            self.parts.add_citation(url=page, title=None, text=None)
-        self._report()
+        for url in self._citation_urls:
+            self.parts.add_citation(url=url, title=None, text=None)
+        self._report_usage()
         if self._finish and finish is None:
-            raise self._failures.of_finish(self._finish)
-        if not whole:
+            raise self._failures.from_finish_reason(self._finish)
+        if not complete:
             raise self._failures.incomplete()
         if finish in (None, "stop"):
             # A forced tool call ends with "stop", and a refusal has no finish reason of its own.
-            finish = "tool_calls" if self._calls else "refusal" if self.parts.kind == "refusal" else "stop"
+            finish = "tool_calls" if self._calls else "refusal" if self.parts.last_kind == "refusal" else "stop"
         self.parts.append_delta(Finished(finish))
 
-    def _chunk(self, chunk: _Chunk) -> None:
+    def _add_chunk(self, chunk: _Chunk) -> None:
         if chunk.usage:
             self._usage = chunk.usage
         if chunk.citations:
-            self._pages = chunk.citations
+            self._citation_urls = chunk.citations
         if chunk.error:
             self._fail(chunk.error)
         for choice in chunk.choices or ():
@@ -178,31 +176,31 @@ class ChatDecoder:
             if choice.error:
                 self._fail(choice.error)
             if choice.delta is not None:
-                self._delta(choice.delta)
-            if choice.message is not None and not self.parts.opened and not self._calls.waiting:
+                self._add_delta(choice.delta)
+            if choice.message is not None and not self.parts.count and not self._calls.pending:
                 # Some hosts send only the whole answer. Others repeat the whole answer after its chunks.
-                self._delta(choice.message)
+                self._add_delta(choice.message)
             if choice.finish_reason:
                 self._finish = choice.finish_reason
                 self.finishing = True
 
-    def _fail(self, said: object) -> None:
-        self._report()
-        raise self._failures.of_event({"error": said})
+    def _fail(self, error: object) -> None:
+        self._report_usage()
+        raise self._failures.from_event({"error": error})
 
-    def _delta(self, delta: _Delta) -> None:
+    def _add_delta(self, delta: _Delta) -> None:
         parts = self.parts
         thought = delta.reasoning_content or delta.reasoning
-        if self._calls.waiting and (delta.content or thought or delta.reasoning_details or delta.refusal):
-            self._calls.settle()
+        if self._calls.pending and (delta.content or thought or delta.reasoning_details or delta.refusal):
+            self._calls.open_named()
         if thought:
             parts.append_text("reasoning", thought)
         if delta.reasoning_details:
-            self._details(delta.reasoning_details, told=bool(thought))
+            self._add_details(delta.reasoning_details, has_text=bool(thought))
         content = delta.content
         if content:
             if not isinstance(content, str):
-                self._pieces(content if isinstance(content, list) else [content])
+                self._add_pieces(content if isinstance(content, list) else [content])
             elif self._tags is None:
                 parts.append_text("text", content)
             else:
@@ -211,12 +209,12 @@ class ChatDecoder:
         if delta.refusal:
             parts.append_text("refusal", delta.refusal)
         if delta.tool_calls or delta.function_call:
-            self._tools(delta)
+            self._add_tool_calls(delta)
         for annotation in delta.annotations or ():
             if (cited := annotation.url_citation) is not None:
                 self.parts.add_citation(url=cited.url, title=cited.title, text=None)
 
-    def _pieces(self, content: Sequence[_Piece | str]) -> None:
+    def _add_pieces(self, content: Sequence[_Piece | str]) -> None:
         for piece in content:
             if isinstance(piece, str):
                 self.parts.append_text("text", piece)
@@ -227,34 +225,34 @@ class ChatDecoder:
             else:
                 self.parts.append_text("text", piece.text or "")
 
-    def _details(self, details: list[_Piece], *, told: bool) -> None:
-        """Process reasoning in the format of OpenRouter. `told` is whether another field already gave its text."""
+    def _add_details(self, details: list[_Piece], *, has_text: bool) -> None:
+        """Process reasoning in the format of OpenRouter. `has_text` is whether another field already gave its text."""
         for detail in details:
-            if not told:
+            if not has_text:
                 self.parts.append_text("reasoning", detail.text or detail.summary or "")
             if signature := detail.signature or detail.data:
-                if self.parts.kind != "reasoning" or self.parts.newest in self._signed:
+                if self.parts.last_kind != "reasoning" or self.parts.last in self._signed:
                     self.parts.open_part("reasoning", redacted=detail.data is not None)
-                self._signed.add(self.parts.newest)
+                self._signed.add(self.parts.last)
                 self.parts.append_signature(
-                    self.parts.newest, _detail(detail) if self._quirks.reasoning_details else signature
+                    self.parts.last, _encode_detail(detail) if self._quirks.reasoning_details else signature
                 )
 
-    def _tools(self, delta: _Delta) -> None:
+    def _add_tool_calls(self, delta: _Delta) -> None:
         for call in delta.tool_calls or ():
             google = call.extra_content.google if call.extra_content else None
             signature = google.thought_signature if google else None
-            self._call(call.index, call.id or "", call.function or _Function(), signature or "")
+            self._add_tool_call(call.index, call.id or "", call.function or _Function(), signature or "")
         if delta.function_call is not None:
-            self._call(LEGACY, "", delta.function_call)
+            self._add_tool_call(LEGACY, "", delta.function_call)
 
-    def _call(self, index: int | None, call_id: str, function: _Function, signature: str = "") -> None:
+    def _add_tool_call(self, index: int | None, call_id: str, function: _Function, signature: str = "") -> None:
         arguments = function.arguments or ""
         if not isinstance(arguments, str):
             arguments = json.dumps(arguments)
         self._calls.add(index, call_id, function.name or "", arguments, signature)
 
-    def _report(self) -> None:
+    def _report_usage(self) -> None:
         if self._usage:
             self.parts.append_delta(
                 UsageReported(chat_usage(self._usage, self._quirks), chat_cost(self._usage, self._quirks))
@@ -262,14 +260,7 @@ class ChatDecoder:
             self._usage = None
 
 
-def _detail(detail: _Piece) -> str:
+def _encode_detail(detail: _Piece) -> str:
     """Return a reasoning detail as JSON, as it has to be sent back, without its text, which is in the part."""
     fields = ("type", "signature", "data", "id", "format", "index")
     return json.dumps({name: value for name in fields if (value := getattr(detail, name)) is not None})
-
-
-def _documents(data: bytes) -> list[Any]:
-    try:
-        return documents(data)
-    except ValueError as error:
-        raise Unreadable(str(error)) from None

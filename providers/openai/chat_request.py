@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from providers.base import (
     ChatMessage,
@@ -25,10 +25,10 @@ from providers.base import (
     ToolName,
     ToolResultPart,
 )
+from providers.openai.request_parts import accepted, citation_text, data_url, merge_texts, sdk_arguments
 from providers.route import Quirks, Route
 
-# The SDK has parameters for these. Every other field goes into its `extra_body`.
-_NAMED = frozenset(
+_SDK_PARAMETERS: Final = frozenset(
     {
         "model",
         "messages",
@@ -50,9 +50,7 @@ _NAMED = frozenset(
 
 def chat_arguments(request: ChatRequest, route: Route) -> dict[str, Any]:
     """Return the arguments for `chat.completions.create`."""
-    body = chat_body(request, route)
-    extra = {name: body.pop(name) for name in list(body) if name not in _NAMED}
-    return body | {"extra_body": extra} if extra else body
+    return sdk_arguments(chat_body(request, route), _SDK_PARAMETERS)
 
 
 def chat_body(request: ChatRequest, route: Route) -> dict[str, Any]:
@@ -61,14 +59,10 @@ def chat_body(request: ChatRequest, route: Route) -> dict[str, Any]:
     messages: list[dict[str, Any]] = [{"role": "system", "content": request.system}] if request.system else []
     for message in request.messages:
         messages.extend(_messages(message, quirks))
-    body: dict[str, Any] = {
-        "model": request.model,
-        "messages": messages,
-        "stream": True,
-    }
+    body: dict[str, Any] = {"model": request.model, "messages": messages, "stream": True}
     if quirks.usage_asked:
         body["stream_options"] = {"include_usage": True} | quirks.stream_options
-    body |= _tuning(request.params, quirks)
+    body |= _params(request.params, quirks)
     body |= _reasoning(request, quirks)
     body |= quirks.body
     if request.tools:
@@ -82,9 +76,8 @@ def chat_body(request: ChatRequest, route: Route) -> dict[str, Any]:
     return body
 
 
-def _tuning(params: Params, quirks: Quirks) -> dict[str, Any]:
-    drops = quirks.drops if params.reasoning == "none" else quirks.drops | quirks.drops_thinking
-    given = {
+def _params(params: Params, quirks: Quirks) -> dict[str, Any]:
+    values = {
         "temperature": params.temperature,
         "top_p": params.top_p,
         quirks.max_tokens_field: params.max_tokens,
@@ -92,11 +85,8 @@ def _tuning(params: Params, quirks: Quirks) -> dict[str, Any]:
         "seed": params.seed,
         "response_format": params.response_format,
     }
-    return {
-        quirks.renames.get(name, name): value
-        for name, value in given.items()
-        if value is not None and name not in drops
-    }
+    values = accepted(values, params.reasoning, quirks)
+    return {quirks.renames.get(name, name): value for name, value in values.items()}
 
 
 def _reasoning(request: ChatRequest, quirks: Quirks) -> dict[str, Any]:
@@ -119,11 +109,8 @@ def _reasoning(request: ChatRequest, quirks: Quirks) -> dict[str, Any]:
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    parameters = tool.parameters or {"type": "object", "properties": {}}
-    return {
-        "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
-    }
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
+    return {"type": "function", "function": function}
 
 
 def _messages(message: ChatMessage, quirks: Quirks) -> list[dict[str, Any]]:
@@ -138,7 +125,8 @@ def _messages(message: ChatMessage, quirks: Quirks) -> list[dict[str, Any]]:
     rest = [part for part in message.parts if not isinstance(part, ToolResultPart)]
     if rest:
         role = "user" if message.role == "tool" else message.role
-        results.append({"role": role, "content": _content(rest)})
+        pieces = [piece for part in rest if (piece := _piece(part)) is not None]
+        results.append({"role": role, "content": merge_texts(pieces, "text")})
     return results
 
 
@@ -148,14 +136,14 @@ def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> list[dict[str, Any]]:
     thought = "".join(part.text for part in parts if isinstance(part, ReasoningPart) and not part.redacted)
     calls = [_call(part, quirks) for part in parts if isinstance(part, ToolCallPart)]
     # A refusal is sent back as the model's text, because few providers have a field for it.
-    said: dict[str, Any] = {"role": "assistant", "content": text or refusal or None}
+    answer: dict[str, Any] = {"role": "assistant", "content": text or refusal or None}
     if calls:
-        said["tool_calls"] = calls
+        answer["tool_calls"] = calls
     if quirks.reasoning_back and (thought or calls):
-        said["reasoning_content"] = thought
+        answer["reasoning_content"] = thought
     if quirks.reasoning_details and (details := _details(parts)):
-        said["reasoning_details"] = details
-    return [said] if text or refusal or calls else []
+        answer["reasoning_details"] = details
+    return [answer] if text or refusal or calls else []
 
 
 def _call(part: ToolCallPart, quirks: Quirks) -> dict[str, Any]:
@@ -186,26 +174,17 @@ def _details(parts: Sequence[Part]) -> list[dict[str, Any]]:
     return details
 
 
-def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
-    pieces = [piece for part in parts if (piece := _piece(part)) is not None]
-    if all(piece["type"] == "text" for piece in pieces):
-        return "\n\n".join(piece["text"] for piece in pieces)
-    return pieces
-
-
 def _piece(part: Part) -> dict[str, Any] | None:
     match part:
         case TextPart() | RefusalPart():
             return {"type": "text", "text": part.text}
         case ImagePart():
-            url = f"data:{part.media_type};base64,{part.data}" if part.data is not None else part.url
-            return {"type": "image_url", "image_url": {"url": url}}
+            return {"type": "image_url", "image_url": {"url": data_url(part)}}
         case CitationPart() if part.text or part.url:
-            return {"type": "text", "text": " ".join(filter(None, (part.title, part.text, part.url)))}
+            return {"type": "text", "text": citation_text(part)}
         case ToolCallPart():
             return {"type": "text", "text": json.dumps({"tool": part.name, "arguments": part.arguments})}
         case FilePart():
-            data = f"data:{part.media_type};base64,{part.data}"
-            return {"type": "file", "file": {"filename": part.name or "file", "file_data": data}}
+            return {"type": "file", "file": {"filename": part.name or "file", "file_data": data_url(part)}}
         case ReasoningPart() | ToolResultPart() | CitationPart():
             return None

@@ -12,9 +12,10 @@ from msgspec import Struct
 from providers.base import Finished, FinishReason, PartKind, ResponseHandle, UsageReported
 from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
-from providers.errors.finish_reasons import finish_of
-from providers.http.stream import END_MARK, END_MARK_BYTES_MAX, reread
-from providers.openai.responses_items import KINDS, Annotation, Arguments, Item, Output, Piece, Place, Source
+from providers.errors.finish_reasons import map_finish_reason
+from providers.http.lenient_json import decode_events
+from providers.http.sse import is_end_mark
+from providers.openai.responses_items import KINDS, Annotation, Arguments, Item, ItemKey, OutputItems, Piece, Source
 from providers.openai.token_counts import responses_usage
 from providers.route import Quirks
 
@@ -26,8 +27,8 @@ _TEXTS: Final[dict[str, tuple[PartKind, Source]]] = {
     "response.reasoning_summary_text": ("reasoning", "summary"),
     "response.reasoning_summary": ("reasoning", "summary"),
 }
-_DELTAS: Final = {f"{name}.delta": what for name, what in _TEXTS.items()}
-_WHOLES: Final = {f"{name}.done": what for name, what in _TEXTS.items()}
+_DELTAS: Final = {f"{name}.delta": field for name, field in _TEXTS.items()}
+_WHOLE_TEXTS: Final = {f"{name}.done": field for name, field in _TEXTS.items()}
 
 
 class _Incomplete(Struct, gc=False):
@@ -63,159 +64,160 @@ class _Event(Struct, gc=False):
     param: Any = None
 
 
-_decode = msgspec.json.Decoder(_Event, float_hook=float).decode
+_decoder = msgspec.json.Decoder(_Event, float_hook=float)
 
 
 class ResponsesDecoder:
     """The decoder of one stream. See `stream.Decoder`. The JSON gives an event's type, because names may be missing.
 
-    `kept_for` is the id of the route if the provider keeps the answer. Then the answer's id at the provider is passed
+    `stored_for` is the id of the route if the provider stores the answer. Then the answer's id at the provider is passed
     on as a `ResponseHandle`.
     """
 
-    def __init__(self, quirks: Quirks, failures: Failures, kept_for: str | None = None) -> None:
+    def __init__(self, quirks: Quirks, failures: Failures, stored_for: str | None = None) -> None:
         self.parts = DeltaBuffer()
         self.finishing = False
         self.done = False
-        self._output = Output(self.parts)
+        self._output = OutputItems(self.parts)
         self._quirks = quirks
         self._failures = failures
-        self._kept_for = kept_for
+        self._stored_for = stored_for
         self._finish: FinishReason | None = None
         self._usage: dict[str, Any] | None = None
 
-    def event(self, name: str | None, data: bytes) -> bool:
+    def decode_event(self, name: str | None, data: bytes) -> bool:
         """Process one event. See `stream.Decoder`. The creation or queueing of a response isn't progress."""
-        if len(data) < END_MARK_BYTES_MAX and END_MARK in data:
+        if is_end_mark(data):
             self.done = True
             return True
-        try:
-            events = [_decode(data)]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            events = reread(data, _Event)
         progress = False
-        for event in events:
-            progress = self._take(event, name) or progress
+        for event in decode_events(data, _decoder):
+            progress = self._process(event, name) or progress
         return progress
 
-    def _take(self, event: _Event, name: str | None) -> bool:
+    def _process(self, event: _Event, name: str | None) -> bool:
         kind = event.type or name or ""
-        said = _DELTAS.get(kind) or _WHOLES.get(kind)
-        if said is not None:
-            part, source = said
+        field = _DELTAS.get(kind) or _WHOLE_TEXTS.get(kind)
+        if field is not None:
+            part, source = field
             index = event.content_index if source == "content" else event.summary_index
             if kind in _DELTAS:
-                self._output.add_text(part, _place(event), source, index, event.delta or "")
+                self._output.add_text(part, _item_key(event), source, index, event.delta or "")
             else:
-                self._output.add_whole_text(part, _place(event), source, index, event.text or event.refusal or "")
-        elif (take := _TAKE.get(kind)) is not None:
-            take(self, event)
-            return take is not ResponsesDecoder._response_started
+                self._output.add_whole_text(part, _item_key(event), source, index, event.text or event.refusal or "")
+        elif (handler := _HANDLERS.get(kind)) is not None:
+            handler(self, event)
+            return handler is not ResponsesDecoder._response_started
         elif event.error:
             self._failed(event)
         else:
             return False
         return True
 
-    def whole(self, body: dict[str, Any]) -> bool:
+    def decode_document(self, body: dict[str, Any]) -> bool:
         """Process a response or an event without a frame. Return False if `body` is neither. See `stream.Decoder`."""
         if body.get("object") == "response":
             body = {"type": f"response.{body.get('status')}", "response": body}
         if not str(body.get("type")).startswith("response."):
             return False
-        self.event(None, json.dumps(body).encode())
+        self.decode_event(None, json.dumps(body).encode())
         return True
 
     def end(self) -> None:
         """Process the end of the stream. Raise `ProviderError` if the answer is incomplete. See `stream.Decoder`."""
-        self._report()
-        if self._finish is None and not (self._quirks.ends_without_finish and self.parts.opened):
+        self._report_usage()
+        if self._finish is None and not (self._quirks.ends_without_finish and self.parts.count):
             # More arguments or the second half of a surrogate pair may be missing, so nothing is filled in for them.
             raise self._failures.incomplete()
         self._output.close()
         self.parts.close()
         finish = self._finish or "stop"
         if finish == "stop":
-            finish = "tool_calls" if self._output.calls else "refusal" if self.parts.kind == "refusal" else "stop"
+            finish = (
+                "tool_calls" if self._output.has_calls else "refusal" if self.parts.last_kind == "refusal" else "stop"
+            )
         self.parts.append_delta(Finished(finish))
 
     def _response_started(self, event: _Event) -> None:
-        if self._kept_for is not None and event.response is not None and event.response.id:
-            self.parts.append_delta(ResponseHandle(self._kept_for, event.response.id))
-            self._kept_for = None
+        if self._stored_for is not None and event.response is not None and event.response.id:
+            self.parts.append_delta(ResponseHandle(self._stored_for, event.response.id))
+            self._stored_for = None
 
     def _piece_added(self, event: _Event) -> None:
         """Add the text of a new piece, which may contain its first words."""
-        self._piece(event, self._output.add_text)
+        self._add_piece(event, self._output.add_text)
 
     def _piece_done(self, event: _Event) -> None:
-        self._piece(event, self._output.add_whole_text)
+        self._add_piece(event, self._output.add_whole_text)
         if event.part is not None:
-            self._output.add_other_citations(_place(event), event.content_index, event.part)
+            self._output.add_other_citations(_item_key(event), event.content_index, event.part)
 
-    def _piece(self, event: _Event, say: Callable[[PartKind, Place, Source, int, str], None]) -> None:
+    def _add_piece(self, event: _Event, add: Callable[[PartKind, ItemKey, Source, int, str], None]) -> None:
         piece = event.part or Piece()
         kind = KINDS.get(piece.type)
         if kind is not None:
-            summed = piece.type == "summary_text"
-            index = event.summary_index if summed else event.content_index
-            say(kind, _place(event), "summary" if summed else "content", index, piece.text or piece.refusal or "")
+            is_summary = piece.type == "summary_text"
+            index = event.summary_index if is_summary else event.content_index
+            add(
+                kind, _item_key(event), "summary" if is_summary else "content", index, piece.text or piece.refusal or ""
+            )
 
     def _annotated(self, event: _Event) -> None:
         if event.annotation is not None:
-            self._output.add_citation(_place(event), event.content_index, event.annotation)
+            self._output.add_citation(_item_key(event), event.content_index, event.annotation)
 
     def _arguments_delta(self, event: _Event) -> None:
-        self._output.add_arguments(_place(event), event.delta or "")
+        self._output.add_arguments(_item_key(event), event.delta or "")
 
     def _arguments_done(self, event: _Event) -> None:
-        self._output.add_whole_arguments(_place(event), event.arguments)
+        self._output.add_whole_arguments(_item_key(event), event.arguments)
 
     def _item_added(self, event: _Event) -> None:
         if event.item is not None and event.item.type == "function_call":
-            self._output.complete_item(_place(event), event.item)
+            self._output.complete_item(_item_key(event), event.item)
 
     def _item_done(self, event: _Event) -> None:
         if event.item is not None:
-            self._output.complete_item(_place(event), event.item)
+            self._output.complete_item(_item_key(event), event.item)
 
     def _failed(self, event: _Event) -> None:
         response = event.response or _Response()
         self._usage = response.usage or self._usage
-        self._report()
-        said = {"code": event.code, "message": event.message, "param": event.param}
-        raise self._failures.of_event({"error": event.error or response.error or said})
+        self._report_usage()
+        fields = {"code": event.code, "message": event.message, "param": event.param}
+        raise self._failures.from_event({"error": event.error or response.error or fields})
 
     def _ended(self, event: _Event) -> None:
         response = event.response or _Response()
         if response.error or response.status == "failed":
             self._failed(event)
         self._usage = response.usage or self._usage
-        if not self.parts.opened:
+        if not self.parts.count:
             for index, item in enumerate(response.output or ()):
                 self._output.complete_item(index, item)
         if "cancelled" in (response.status, event.type.removeprefix("response.")):
-            self._report()
+            self._report_usage()
             raise self._failures.incomplete("the response was cancelled")
-        cut = "incomplete" in (response.status, event.type.removeprefix("response."))
-        why = response.incomplete_details.reason if response.incomplete_details else None
-        filtered = finish_of(why or "") == "content_filter"
-        self._finish = "stop" if not cut else "content_filter" if filtered else "length"
+        if "incomplete" in (response.status, event.type.removeprefix("response.")):
+            reason = response.incomplete_details.reason if response.incomplete_details else None
+            self._finish = "content_filter" if map_finish_reason(reason or "") == "content_filter" else "length"
+        else:
+            self._finish = "stop"
         self.finishing = self.done = True
 
-    def _report(self) -> None:
+    def _report_usage(self) -> None:
         if self._usage:
             self.parts.append_delta(UsageReported(responses_usage(self._usage, self._quirks)))
             self._usage = None
 
 
-def _place(event: _Event) -> Place:
+def _item_key(event: _Event) -> ItemKey:
     if event.output_index is not None:
         return event.output_index
     return event.item_id or (event.item.id if event.item else None) or ""
 
 
-_TAKE: Final[dict[str, Callable[[ResponsesDecoder, _Event], None]]] = {
+_HANDLERS: Final[dict[str, Callable[[ResponsesDecoder, _Event], None]]] = {
     "response.queued": ResponsesDecoder._response_started,
     "response.created": ResponsesDecoder._response_started,
     "response.in_progress": ResponsesDecoder._response_started,

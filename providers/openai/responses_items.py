@@ -17,7 +17,7 @@ from providers.delta_buffer import DeltaBuffer
 SIGNATURE_MARK: Final = ":"
 """The separator of a reasoning item's id and its encrypted content in a part's signature. Both are sent back."""
 
-Place = int | str
+ItemKey = int | str
 """The identity of an item: its index in the output, or its id if the provider gives no index."""
 Source = Literal["content", "summary"]
 """The field of an item that a piece belongs to."""
@@ -64,130 +64,128 @@ class Item(Struct, gc=False):
     encrypted_content: str | None = None
 
 
-class Output:
+class OutputItems:
     """The output items so far. Hosted tools, which the provider runs itself, produce no part."""
 
     def __init__(self, parts: DeltaBuffer) -> None:
         self._parts = parts
-        self._spoken: set[tuple[Place, PartKind]] = set()
+        self._kinds: set[tuple[ItemKey, PartKind]] = set()
         """The pairs (item, kind) for which there is a part."""
-        self._thoughts: dict[Place, tuple[Source, int]] = {}
+        self._sources: dict[ItemKey, tuple[Source, int]] = {}
         """Map from a reasoning item to (the field that its text comes from, the highest index of its pieces)."""
-        self._cited: dict[tuple[Place, int], int] = {}
+        self._citation_counts: dict[tuple[ItemKey, int], int] = {}
         """Map from (item, piece index) to the number of its citations so far."""
-        self._calls: dict[Place, str] = {}
+        self._call_ids: dict[ItemKey, str] = {}
         """Map from an item to the id of its newest call."""
-        self._empty: set[int] = set()
+        self._without_arguments: set[int] = set()
         """The numbers of the call parts without arguments so far."""
 
     @property
-    def calls(self) -> bool:
+    def has_calls(self) -> bool:
         """Whether the answer has a tool call."""
-        return bool(self._calls)
+        return bool(self._call_ids)
 
     def close(self) -> None:
         """Finish the answer. Give the arguments `{}` to each call that has none."""
-        for part in sorted(self._empty):
+        for part in sorted(self._without_arguments):
             self._parts.append(part, "{}")
-        self._empty.clear()
+        self._without_arguments.clear()
 
-    def add_text(self, kind: PartKind, place: Place, source: Source, index: int, text: str) -> None:
-        """Append `text` to piece number `index` of the item at `place`."""
+    def add_text(self, kind: PartKind, item_key: ItemKey, source: Source, index: int, text: str) -> None:
+        """Append `text` to piece number `index` of the item `item_key`."""
         if not text:
             return
         if kind == "reasoning":
-            self._think(place, source, index, text)
+            self._append_reasoning(item_key, source, index, text)
         else:
-            self._grow(kind, place, index, text)
+            self._append(kind, item_key, index, text)
 
-    def add_whole_text(self, kind: PartKind, place: Place, source: Source, index: int, text: str) -> None:
-        """Add the whole text of piece number `index` of the item at `place`, unless some of it was added before."""
+    def add_whole_text(self, kind: PartKind, item_key: ItemKey, source: Source, index: int, text: str) -> None:
+        """Add the whole text of piece number `index` of the item `item_key`, unless some of it was added before."""
         if kind == "reasoning":
-            if place in self._thoughts and self._thoughts[place][1] >= index:
+            if item_key in self._sources and self._sources[item_key][1] >= index:
                 return
-        elif self._parts.find_part((kind, place, index)) is not None:
+        elif self._parts.find_part((kind, item_key, index)) is not None:
             return
-        self.add_text(kind, place, source, index, text)
+        self.add_text(kind, item_key, source, index, text)
 
-    def add_citation(self, place: Place, index: int, annotation: Annotation) -> None:
-        """Add a citation of piece number `index` of the item at `place`."""
-        self._cited[place, index] = self._cited.get((place, index), 0) + 1
+    def add_citation(self, item_key: ItemKey, index: int, annotation: Annotation) -> None:
+        """Add a citation of piece number `index` of the item `item_key`."""
+        self._citation_counts[item_key, index] = self._citation_counts.get((item_key, index), 0) + 1
         self._parts.add_citation(url=annotation.url, title=annotation.title or annotation.filename, text=None)
 
-    def add_other_citations(self, place: Place, index: int, piece: Piece) -> None:
+    def add_other_citations(self, item_key: ItemKey, index: int, piece: Piece) -> None:
         """Add the citations of a whole piece that weren't added one by one."""
-        for annotation in (piece.annotations or [])[self._cited.get((place, index), 0) :]:
-            self.add_citation(place, index, annotation)
+        for annotation in (piece.annotations or [])[self._citation_counts.get((item_key, index), 0) :]:
+            self.add_citation(item_key, index, annotation)
 
-    def open_call(self, place: Place, item: Item) -> None:
+    def open_call(self, item_key: ItemKey, item: Item) -> None:
         """Start a tool call if it is new. Another id is a new call, because some hosts give all items one index."""
-        call = item.call_id or item.id or ""
-        if item.name and (place not in self._calls or (call and self._calls[place] != call)):
-            self._calls[place] = call
-            self._empty.add(
-                self._parts.open_tool_call(("call", place), call or f"call_{self._parts.opened}", item.name)
+        call_id = item.call_id or item.id or ""
+        if item.name and (item_key not in self._call_ids or (call_id and self._call_ids[item_key] != call_id)):
+            self._call_ids[item_key] = call_id
+            self._without_arguments.add(
+                self._parts.open_tool_call(("call", item_key), call_id or f"call_{self._parts.count}", item.name)
             )
 
-    def add_arguments(self, place: Place, piece: str) -> None:
-        """Append a piece to the arguments of the call at `place`."""
-        part = self._parts.find_part(("call", place))
+    def add_arguments(self, item_key: ItemKey, piece: str) -> None:
+        """Append a piece to the arguments of the call `item_key`."""
+        part = self._parts.find_part(("call", item_key))
         if part is not None and piece:
-            self._empty.discard(part)
+            self._without_arguments.discard(part)
             self._parts.append(part, piece)
 
-    def add_whole_arguments(self, place: Place, arguments: Arguments) -> None:
-        """Add all arguments of the call at `place`, unless some of them were added before."""
-        if arguments and self._parts.find_part(("call", place)) in self._empty:
-            self.add_arguments(place, arguments if isinstance(arguments, str) else json.dumps(arguments))
+    def add_whole_arguments(self, item_key: ItemKey, arguments: Arguments) -> None:
+        """Add all arguments of the call `item_key`, unless some of them were added before."""
+        if arguments and self._parts.find_part(("call", item_key)) in self._without_arguments:
+            self.add_arguments(item_key, arguments if isinstance(arguments, str) else json.dumps(arguments))
 
-    def complete_item(self, place: Place, item: Item) -> None:
+    def complete_item(self, item_key: ItemKey, item: Item) -> None:
         """Add the content of a complete item that wasn't added before."""
         if item.type == "message":
-            self._message(place, item)
+            self._complete_message(item_key, item)
         elif item.type == "reasoning":
-            self._reasoned(place, item)
-        elif item.type == "function_call":
-            self.open_call(place, item)
-            self.add_whole_arguments(place, item.arguments)
-        elif item.type == "custom_tool_call":
-            # The input is free text, but arguments are JSON, so wrap it in an object.
-            self.open_call(place, item)
-            self.add_whole_arguments(place, {"input": item.input or ""})
+            self._complete_reasoning(item_key, item)
+        elif item.type in ("function_call", "custom_tool_call"):
+            self.open_call(item_key, item)
+            # The input of a custom tool is free text, but arguments are JSON, so wrap it in an object.
+            is_custom = item.type == "custom_tool_call"
+            self.add_whole_arguments(item_key, {"input": item.input or ""} if is_custom else item.arguments)
 
-    def _message(self, place: Place, item: Item) -> None:
-        spoken = {kind for kind in KINDS.values() if (place, kind) in self._spoken}
+    def _complete_message(self, item_key: ItemKey, item: Item) -> None:
+        kinds = {kind for kind in KINDS.values() if (item_key, kind) in self._kinds}
         for index, piece in enumerate(item.content or ()):
             kind = KINDS.get(piece.type)
-            if kind is not None and kind not in spoken:
-                self.add_text(kind, place, "content", index, piece.text or piece.refusal or "")
-            self.add_other_citations(place, index, piece)
+            if kind is not None and kind not in kinds:
+                self.add_text(kind, item_key, "content", index, piece.text or piece.refusal or "")
+            self.add_other_citations(item_key, index, piece)
 
-    def _reasoned(self, place: Place, item: Item) -> None:
-        if place not in self._thoughts:
+    def _complete_reasoning(self, item_key: ItemKey, item: Item) -> None:
+        if item_key not in self._sources:
             source: Source = "summary" if item.summary else "content"
             for index, piece in enumerate(item.summary or item.content or ()):
-                self.add_text("reasoning", place, source, index, piece.text or "")
+                self.add_text("reasoning", item_key, source, index, piece.text or "")
         if item.encrypted_content:
-            key = ("reasoning", place, 0)
+            key = ("reasoning", item_key, 0)
             part = self._parts.find_part(key)
             if part is None:
                 part = self._parts.open_part("reasoning", key=key, redacted=True)
             self._parts.append_signature(part, (item.id + SIGNATURE_MARK if item.id else "") + item.encrypted_content)
 
-    def _think(self, place: Place, source: Source, index: int, text: str) -> None:
+    def _append_reasoning(self, item_key: ItemKey, source: Source, index: int, text: str) -> None:
         """Append reasoning to the item's only reasoning part.
 
         Some hosts send both the reasoning and its summary. Only the one that comes first is used.
         """
-        known, newest = self._thoughts.get(place, (source, index))
-        if known == source:
-            self._thoughts[place] = (source, max(index, newest))
-            self._grow("reasoning", place, 0, text if index <= newest else "\n\n" + text)
+        first_source, last_index = self._sources.get(item_key, (source, index))
+        if first_source == source:
+            self._sources[item_key] = (source, max(index, last_index))
+            self._append("reasoning", item_key, 0, text if index <= last_index else "\n\n" + text)
 
-    def _grow(self, kind: PartKind, place: Place, index: int, text: str) -> None:
-        key = (kind, place, index)
+    def _append(self, kind: PartKind, item_key: ItemKey, index: int, text: str) -> None:
+        key = (kind, item_key, index)
         part = self._parts.find_part(key)
         if part is None:
             part = self._parts.open_part(kind, key=key)
-            self._spoken.add((place, kind))
+            self._kinds.add((item_key, kind))
         self._parts.append(part, text)

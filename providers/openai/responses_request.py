@@ -25,13 +25,13 @@ from providers.base import (
     ToolName,
     ToolResultPart,
 )
+from providers.openai.request_parts import accepted, citation_text, data_url, merge_texts, sdk_arguments
 from providers.openai.responses_items import SIGNATURE_MARK
 from providers.route import Quirks, Route
 
 ENCRYPTED: Final = "reasoning.encrypted_content"
 
-# The SDK has parameters for these. Every other field goes into its `extra_body`.
-_NAMED: Final = frozenset(
+_SDK_PARAMETERS: Final = frozenset(
     {
         "model",
         "input",
@@ -54,15 +54,13 @@ _NAMED: Final = frozenset(
 
 def responses_arguments(request: ChatRequest, route: Route) -> dict[str, Any]:
     """Return the arguments for `responses.create`."""
-    body = responses_body(request, route)
-    extra = {name: body.pop(name) for name in list(body) if name not in _NAMED}
-    return body | {"extra_body": extra} if extra else body
+    return sdk_arguments(responses_body(request, route), _SDK_PARAMETERS)
 
 
-def again_arguments(route: Route) -> dict[str, Any]:
+def retrieve_arguments(route: Route) -> dict[str, Any]:
     """Return the arguments for `responses.retrieve` that replay an answer as it was requested."""
-    again: dict[str, Any] = {"stream": True} | route.quirks.stream_options
-    return again | {"include": [ENCRYPTED]} if route.thinks else again
+    arguments: dict[str, Any] = {"stream": True} | route.quirks.stream_options
+    return arguments | {"include": [ENCRYPTED]} if route.thinks else arguments
 
 
 def responses_body(request: ChatRequest, route: Route) -> dict[str, Any]:
@@ -83,7 +81,7 @@ def responses_body(request: ChatRequest, route: Route) -> dict[str, Any]:
         body["instructions"] = request.system
     if quirks.stream_options:
         body["stream_options"] = quirks.stream_options
-    body |= _tuning(request.params, quirks)
+    body |= _params(request.params, quirks)
     if reasoning := _reasoning(request.params, quirks):
         body["reasoning"] = reasoning
     if quirks.background:
@@ -99,21 +97,20 @@ def responses_body(request: ChatRequest, route: Route) -> dict[str, Any]:
     return body
 
 
-def _tuning(params: Params, quirks: Quirks) -> dict[str, Any]:
-    drops = quirks.drops if params.reasoning == "none" else quirks.drops | quirks.drops_thinking
-    given = {
+def _params(params: Params, quirks: Quirks) -> dict[str, Any]:
+    values = {
         "temperature": params.temperature,
         "top_p": params.top_p,
         "max_output_tokens": params.max_tokens,
         "text": None if params.response_format is None else {"format": _format(params.response_format)},
     }
-    return {name: value for name, value in given.items() if value is not None and name not in drops}
+    return accepted(values, params.reasoning, quirks)
 
 
-def _format(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Return the `response_format` of Chat Completions as Responses needs it: with the schema one level higher."""
-    inner = wanted.get("json_schema")
-    return {"type": "json_schema", "name": "answer"} | inner if isinstance(inner, dict) else wanted
+def _format(response_format: dict[str, Any]) -> dict[str, Any]:
+    """Return `response_format` of Chat Completions as Responses needs it: with the schema one level higher."""
+    inner = response_format.get("json_schema")
+    return {"type": "json_schema", "name": "answer"} | inner if isinstance(inner, dict) else response_format
 
 
 def _reasoning(params: Params, quirks: Quirks) -> dict[str, Any]:
@@ -122,8 +119,8 @@ def _reasoning(params: Params, quirks: Quirks) -> dict[str, Any]:
         return {}
     if effort is None:
         return {"summary": "auto"} if quirks.thinking_shown else {}
-    said = quirks.efforts.get(effort, effort)
-    return {"effort": said} if said == "none" else {"effort": said, "summary": "auto"}
+    name = quirks.efforts.get(effort, effort)
+    return {"effort": name} if name == "none" else {"effort": name, "summary": "auto"}
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
@@ -131,7 +128,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
         "type": "function",
         "name": tool.name,
         "description": tool.description,
-        "parameters": tool.parameters or {"type": "object", "properties": {}},
+        "parameters": tool.schema,
         # The default is true, and most schemas don't meet the requirements of strict mode.
         "strict": False,
     }
@@ -140,25 +137,25 @@ def _tool(tool: Tool) -> dict[str, Any]:
 def _items(message: ChatMessage, quirks: Quirks) -> list[dict[str, Any]]:
     """Return the items of one message: each tool call, tool result and reasoning is an item of its own."""
     if message.role == "assistant":
-        return _answered(message.parts, quirks)
+        return _answer_items(message.parts, quirks)
     items: list[dict[str, Any]] = [_result(part) for part in message.parts if isinstance(part, ToolResultPart)]
-    content = _content([part for part in message.parts if not isinstance(part, ToolResultPart)])
-    if content:
+    pieces = [piece for part in message.parts if (piece := _piece(part)) is not None]
+    if content := merge_texts(pieces, "input_text"):
         items.append({"role": "user" if message.role == "tool" else message.role, "content": content})
     return items
 
 
-def _answered(parts: Sequence[Part], quirks: Quirks) -> list[dict[str, Any]]:
+def _answer_items(parts: Sequence[Part], quirks: Quirks) -> list[dict[str, Any]]:
     """Return the items of an answer. Reasoning is sent only with an item after it.
 
     The API rejects reasoning alone, as at the end of an answer that was stopped.
     """
     items: list[dict[str, Any]] = []
-    thoughts: list[dict[str, Any]] = []
+    reasoning: list[dict[str, Any]] = []
     for part in parts:
         match part:
             case ReasoningPart():
-                thoughts += _thought(part, quirks)
+                reasoning += _reasoning_items(part, quirks)
                 continue
             # A refusal is sent back as the model's text.
             case TextPart(text=str(text)) | RefusalPart(text=str(text)) if text:
@@ -170,12 +167,12 @@ def _answered(parts: Sequence[Part], quirks: Quirks) -> list[dict[str, Any]]:
                 item = _result(part)
             case _:
                 continue
-        items += [*thoughts, item]
-        thoughts = []
+        items += [*reasoning, item]
+        reasoning = []
     return items
 
 
-def _thought(part: ReasoningPart, quirks: Quirks) -> list[dict[str, Any]]:
+def _reasoning_items(part: ReasoningPart, quirks: Quirks) -> list[dict[str, Any]]:
     if part.signature is not None:
         name, _, encrypted = part.signature.rpartition(SIGNATURE_MARK)
         summary = [{"type": "summary_text", "text": part.text}] if part.text else []
@@ -191,26 +188,17 @@ def _result(part: ToolResultPart) -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": part.call, "output": part.output}
 
 
-def _content(parts: Sequence[Part]) -> str | list[dict[str, Any]]:
-    pieces = [piece for part in parts if (piece := _piece(part)) is not None]
-    if all(piece["type"] == "input_text" for piece in pieces):
-        return "\n\n".join(piece["text"] for piece in pieces)
-    return pieces
-
-
 def _piece(part: Part) -> dict[str, Any] | None:
     match part:
         case TextPart(text=text) | RefusalPart(text=text):
             return {"type": "input_text", "text": text}
         case ImagePart():
-            url = f"data:{part.media_type};base64,{part.data}" if part.data is not None else part.url
-            return {"type": "input_image", "detail": "auto", "image_url": url}
-        case FilePart(data=str(data)):
-            name = part.name or "file"
-            return {"type": "input_file", "filename": name, "file_data": f"data:{part.media_type};base64,{data}"}
+            return {"type": "input_image", "detail": "auto", "image_url": data_url(part)}
+        case FilePart(data=str()):
+            return {"type": "input_file", "filename": part.name or "file", "file_data": data_url(part)}
         case FilePart():
             return {"type": "input_file", "file_url": part.url}
         case CitationPart() if part.text or part.url:
-            return {"type": "input_text", "text": " ".join(filter(None, (part.title, part.text, part.url)))}
+            return {"type": "input_text", "text": citation_text(part)}
         case ToolCallPart() | ReasoningPart() | ToolResultPart() | CitationPart():
             return None

@@ -63,9 +63,9 @@ class ThinkTags:
             self._state = "leaving"
             pieces: list[Piece] = [("reasoning", thought)] if thought else []
             return pieces + self._leaving(rest)
-        keep = next((size for size in range(len(CLOSE) - 1, 0, -1) if text.endswith(CLOSE[:size])), 0)
-        self._held = text[len(text) - keep :]
-        thought = text[: len(text) - keep]
+        held = next((size for size in range(len(CLOSE) - 1, 0, -1) if text.endswith(CLOSE[:size])), 0)
+        self._held = text[len(text) - held :]
+        thought = text[: len(text) - held]
         return [("reasoning", thought)] if thought else []
 
     def _leaving(self, text: str) -> list[Piece]:

@@ -19,25 +19,15 @@ def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
     """Return the token counts of a Chat Completions `usage` object, under the names of any provider."""
     prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
     reasoning = _count(completion, "reasoning_tokens")
-    cached = next(
-        (
-            count
-            for count in (
-                _count(prompt, "cached_tokens"),
-                _count(usage, "cached_tokens"),
-                _count(usage, "prompt_cache_hit_tokens"),
-            )
-            if count is not None
-        ),
-        None,
-    )
-    given, output = _count(usage, "prompt_tokens") or 0, _count(usage, "completion_tokens") or 0
+    names = ((prompt, "cached_tokens"), (usage, "cached_tokens"), (usage, "prompt_cache_hit_tokens"))
+    cached = next((count for counts, name in names if (count := _count(counts, name)) is not None), None)
+    input_tokens, output = _count(usage, "prompt_tokens") or 0, _count(usage, "completion_tokens") or 0
     if quirks.usage_excludes_reasoning:
         total = _count(usage, "total_tokens")
-        whole = output + (reasoning or 0) if total is None else max(output, total - given)
+        whole = output + (reasoning or 0) if total is None else max(output, total - input_tokens)
         reasoning, output = (whole - output or None) if reasoning is None else reasoning, whole
     return Usage(
-        input_tokens=given,
+        input_tokens=input_tokens,
         output_tokens=output,
         reasoning_tokens=reasoning,
         cache_read_tokens=cached,
@@ -53,14 +43,14 @@ def chat_cost(usage: dict[str, Any], quirks: Quirks) -> Decimal | None:
 
 def responses_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
     """Return the token counts of a Responses `usage` object."""
-    given, made = usage.get("input_tokens_details"), usage.get("output_tokens_details")
-    reasoning, output = _count(made, "reasoning_tokens"), _count(usage, "output_tokens") or 0
+    inputs, outputs = usage.get("input_tokens_details"), usage.get("output_tokens_details")
+    reasoning, output = _count(outputs, "reasoning_tokens"), _count(usage, "output_tokens") or 0
     return Usage(
         input_tokens=_count(usage, "input_tokens") or 0,
         output_tokens=output + (reasoning or 0) if quirks.usage_excludes_reasoning else output,
         reasoning_tokens=reasoning,
-        cache_read_tokens=_count(given, "cached_tokens"),
-        cache_write_tokens=_count(given, "cache_write_tokens"),
+        cache_read_tokens=_count(inputs, "cached_tokens"),
+        cache_write_tokens=_count(inputs, "cache_write_tokens"),
     )
 
 
@@ -69,6 +59,6 @@ def is_count(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and 0 <= value < COUNT_MAX
 
 
-def _count(where: object, name: str) -> int | None:
-    value = where.get(name) if isinstance(where, dict) else None
+def _count(counts: object, name: str) -> int | None:
+    value = counts.get(name) if isinstance(counts, dict) else None
     return int(value) if is_count(value) else None

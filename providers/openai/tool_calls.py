@@ -26,9 +26,9 @@ class _Call:
     __slots__ = (
         "_depth",
         "_escaped",
+        "_is_whole",
         "_quoted",
-        "_seen",
-        "_whole",
+        "_scanned",
         "id",
         "index",
         "name",
@@ -44,11 +44,11 @@ class _Call:
         self.part: int | None = None
         self.pieces: list[str] = []
         self.signatures: list[str] = []
-        self._seen = 0
+        self._scanned = 0
         """The number of pieces that `is_complete` has processed."""
         self._depth = 0
         self._quoted = self._escaped = False
-        self._whole: bool | None = None
+        self._is_whole: bool | None = None
         """Whether the pieces are a complete object. None if they may become one."""
 
     def is_complete(self) -> bool:
@@ -56,15 +56,15 @@ class _Call:
 
         Each piece is processed only once.
         """
-        for piece in self.pieces[self._seen :]:
-            if self._whole is None:
-                self._look_at(piece)
+        for piece in self.pieces[self._scanned :]:
+            if self._is_whole is None:
+                self._scan(piece)
             elif not piece.isspace():
-                self._whole = False
-        self._seen = len(self.pieces)
-        return self._whole or False
+                self._is_whole = False
+        self._scanned = len(self.pieces)
+        return self._is_whole or False
 
-    def _look_at(self, piece: str) -> None:
+    def _scan(self, piece: str) -> None:
         marks = _MARKS.findall(piece, 1 if self._escaped else 0)
         self._escaped = marks[-1:] == ["\\"]
         for mark in marks:
@@ -73,7 +73,7 @@ class _Call:
             elif not self._quoted and mark[0] != "\\":
                 self._depth += 1 if mark in "{[" else -1
         if self._depth <= 0 and not self._quoted and piece.rstrip().endswith("}"):
-            self._whole = _is_object("".join(self.pieces))
+            self._is_whole = _is_object("".join(self.pieces))
 
 
 class ToolCallAssembler:
@@ -83,23 +83,23 @@ class ToolCallAssembler:
         self._parts = parts
         self._by_index: dict[int, _Call] = {}
         self._by_id: dict[str, _Call] = {}
-        self._newest: _Call | None = None
+        self._last: _Call | None = None
         self._opened: list[_Call] = []
         self._ids: set[str] = set()
         """The ids of the calls that are parts."""
-        self.waiting: dict[_Call, None] = {}
+        self.pending: dict[_Call, None] = {}
         """The calls that aren't parts yet."""
-        self._named: dict[_Call, None] = {}
-        """The calls in `waiting` that have a name."""
+        self._named_pending: dict[_Call, None] = {}
+        """The calls in `pending` that have a name."""
 
     def __bool__(self) -> bool:
         return bool(self._opened)
 
     def add(self, index: int | None, call_id: str, name: str, arguments: str, signature: str) -> None:
         """Process a piece of a call. A field that the host leaves out is None or empty."""
-        call = self._known(index, call_id, name)
-        if call is None or _is_another(call, call_id, name, arguments):
-            call = self._begin(index, call_id)
+        call = self._find(index, call_id, name)
+        if call is None or _starts_another(call, call_id, name, arguments):
+            call = self._start_call(index, call_id)
         if arguments:
             call.pieces.append(arguments)
         if call.part is not None:
@@ -114,51 +114,51 @@ class ToolCallAssembler:
         if call.name and call.pieces:
             self._open(call)
         elif call.name:
-            self._named[call] = None
+            self._named_pending[call] = None
 
-    def settle(self) -> None:
+    def open_named(self) -> None:
         """Turn the named calls into parts, because something else follows, so their names are complete."""
-        for call in list(self._named):
+        for call in list(self._named_pending):
             self._open(call)
 
     def close(self) -> None:
         """Finish the answer. Give the arguments `{}` to each call that has none."""
-        self.settle()
+        self.open_named()
         for call in self._opened:
             if not call.pieces and call.part is not None:
                 self._parts.append(call.part, "{}")
 
-    def _known(self, index: int | None, call_id: str, name: str) -> _Call | None:
+    def _find(self, index: int | None, call_id: str, name: str) -> _Call | None:
         """Return the call that a piece with these fields may belong to, or None."""
-        found = None if index is None else self._by_index.get(index)
-        if found is not None and (name or not call_id or call_id == found.id):
-            return found
+        call = None if index is None else self._by_index.get(index)
+        if call is not None and (name or not call_id or call_id == call.id):
+            return call
         if call_id in self._by_id and (index is None or not name):
             return self._by_id[call_id]
-        newest = self._newest
-        if found is not None or newest is None or call_id:
-            return found
+        last = self._last
+        if call is not None or last is None or call_id:
+            return call
         if name:
-            return newest if index is None and newest.index is None and newest.part is None else None
-        return newest if index is None or newest.index is None else None
+            return last if index is None and last.index is None and last.part is None else None
+        return last if index is None or last.index is None else None
 
-    def _begin(self, index: int | None, call_id: str) -> _Call:
-        self.settle()
-        call = self._newest = _Call(index, call_id)
+    def _start_call(self, index: int | None, call_id: str) -> _Call:
+        self.open_named()
+        call = self._last = _Call(index, call_id)
         if index is not None:
             self._by_index[index] = call
         if call_id:
             self._by_id[call_id] = call
-        self.waiting[call] = None
+        self.pending[call] = None
         return call
 
     def _open(self, call: _Call) -> None:
-        del self.waiting[call]
-        self._named.pop(call, None)
-        made = f"call_{self._parts.opened}"
-        call.id = call.id or made
+        del self.pending[call]
+        self._named_pending.pop(call, None)
+        new_id = f"call_{self._parts.count}"
+        call.id = call.id or new_id
         if call.id in self._ids:
-            call.id = f"{call.id}_{made}"  # the results of two calls with one id couldn't be told apart
+            call.id = f"{call.id}_{new_id}"  # the results of two calls with one id couldn't be told apart
         self._opened.append(call)
         self._ids.add(call.id)
         call.part = self._parts.open_tool_call(None, call.id, call.name)
@@ -173,7 +173,7 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def _is_another(call: _Call, call_id: str, name: str, arguments: str) -> bool:
+def _starts_another(call: _Call, call_id: str, name: str, arguments: str) -> bool:
     """Return whether a piece begins a new call, although `call` was found for it.
 
     Some hosts give every call of an answer the same index. Others repeat the name with each piece of a call.

@@ -14,11 +14,11 @@ from msgspec import Struct
 
 from providers.base import ErrorCode
 
-PROBE_S: Final = 1.0
+PROBE_WAIT_S: Final = 1.0
 """The assumed wait for the outcome of another request's probe, whose real duration is unknown."""
 
 
-class Opened(Struct, frozen=True):
+class Opening(Struct, frozen=True):
     """The opening of a circuit, as instances share it. `id` is new for each opening; `code` is the error's code."""
 
     id: str
@@ -36,7 +36,7 @@ class Breaker:
         self,
         failures_max: int,
         open_s: float,
-        on_opened: Callable[[Opened], None] = lambda opened: None,
+        on_opened: Callable[[Opening], None] = lambda opening: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._failures_max = failures_max
@@ -44,65 +44,65 @@ class Breaker:
         self._on_opened = on_opened
         self._clock = clock
         self._failures = 0
-        self._until = 0.0
-        self._probing = False
-        self._learned = False
+        self._open_until = 0.0
+        self._is_probing = False
+        self._is_shared = False
         self._last_id = ""
-        self.opened: Opened | None = None
+        self.opening: Opening | None = None
         """The opening that made the circuit open or half open. None if it is closed."""
 
     @property
-    def left_s(self) -> float:
+    def wait_s(self) -> float:
         """The seconds until a request may be sent. 0 means send it now and report its outcome."""
-        if self.opened is None:
+        if self.opening is None:
             return 0.0
-        left = self._until - self._clock()
-        return left if left > 0 else PROBE_S if self._probing else 0.0
+        wait_s = self._open_until - self._clock()
+        return wait_s if wait_s > 0 else PROBE_WAIT_S if self._is_probing else 0.0
 
     def acquire(self) -> bool:
-        """Register the start of a request, which needs `left_s` to be 0. Return whether it is the probe."""
-        self._probing = self.opened is not None
-        return self._probing
+        """Register the start of a request, which needs `wait_s` to be 0. Return whether it is the probe."""
+        self._is_probing = self.opening is not None
+        return self._is_probing
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """Close the circuit after a successful request."""
         self._failures = 0
-        self._probing = False
-        self.opened = None
+        self._is_probing = False
+        self.opening = None
 
-    def failed(self, code: ErrorCode, *, probe: bool) -> None:
+    def record_failure(self, code: ErrorCode, *, probe: bool) -> None:
         """Register a failed request. If the circuit is open, ignore every request but the probe.
 
         `probe` is what `acquire` returned for the request.
         """
-        if self.opened is not None and not probe:
+        if self.opening is not None and not probe:
             return
         self._failures += 1
         if probe or self._failures >= self._failures_max:
-            self._open(Opened(secrets.token_hex(8), int(self._open_s * 1000), code), learned=False)
-            assert self.opened is not None
-            self._on_opened(self.opened)
+            opening = Opening(secrets.token_hex(8), int(self._open_s * 1000), code)
+            self._open(opening, is_shared=False)
+            self._on_opened(opening)
 
-    def abandoned(self, *, probe: bool) -> None:
-        """Register a request whose outcome doesn't show whether the provider works. `probe`: see `failed`."""
+    def release(self, *, probe: bool) -> None:
+        """Register a request whose outcome doesn't show whether the provider works. `probe`: see `record_failure`."""
         if probe:
-            self._probing = False
+            self._is_probing = False
 
-    def learn(self, opened: Opened | None) -> None:
+    def apply_shared(self, opening: Opening | None) -> None:
         """Apply the opening that another instance shared, once. None means that no shared opening is known any more."""
-        if opened is None:
-            if self._learned:
-                self._until = 0.0
-        elif opened.id != self._last_id:
-            self._open(opened, learned=True)
+        if opening is None:
+            if self._is_shared:
+                self._open_until = 0.0
+        elif opening.id != self._last_id:
+            self._open(opening, is_shared=True)
 
-    def _open(self, opened: Opened, *, learned: bool) -> None:
-        self.opened = opened
-        self._last_id = opened.id
-        self._learned = learned
+    def _open(self, opening: Opening, *, is_shared: bool) -> None:
+        self.opening = opening
+        self._last_id = opening.id
+        self._is_shared = is_shared
         self._failures = 0
-        self._probing = False
-        self._until = self._clock() + opened.open_ms / 1000
+        self._is_probing = False
+        self._open_until = self._clock() + opening.open_ms / 1000
 
 
 class Breakers:
@@ -112,7 +112,7 @@ class Breakers:
         self._failures_max = failures_max
         self._open_s = open_s
         self._breakers: dict[str, Breaker] = {}
-        self.untold: dict[str, Opened] = {}
+        self.unshared: dict[str, Opening] = {}
         """Map from a circuit's name to an opening of this process that isn't shared with other instances yet."""
         self.on_change: Callable[[], None] = lambda: None
 
@@ -120,24 +120,23 @@ class Breakers:
         """Return the names of all circuits that this process knows."""
         return list(self._breakers)
 
-    def of(self, name: str) -> Breaker:
+    def get(self, name: str) -> Breaker:
         """Return the breaker with this name. A new one is closed."""
-        breaker = self._breakers.get(name)
-        if breaker is None:
-            breaker = self._breakers[name] = Breaker(
-                self._failures_max, self._open_s, lambda opened: self._note(name, opened)
+        if name not in self._breakers:
+            self._breakers[name] = Breaker(
+                self._failures_max, self._open_s, lambda opening: self._on_opened(name, opening)
             )
-        return breaker
+        return self._breakers[name]
 
-    def learn(self, told: Iterable[tuple[str, Opened | None]]) -> None:
-        """Apply the shared state of the circuits in `told`, given as (name, opening or None).
+    def apply_shared(self, shared: Iterable[tuple[str, Opening | None]]) -> None:
+        """Apply the shared state of the circuits in `shared`, given as (name, opening or None).
 
         Skip the circuits whose opening in this process isn't shared yet.
         """
-        for name, opened in told:
-            if name not in self.untold:
-                self.of(name).learn(opened)
+        for name, opening in shared:
+            if name not in self.unshared:
+                self.get(name).apply_shared(opening)
 
-    def _note(self, name: str, opened: Opened) -> None:
-        self.untold[name] = opened
+    def _on_opened(self, name: str, opening: Opening) -> None:
+        self.unshared[name] = opening
         self.on_change()

@@ -13,7 +13,7 @@ from providers.base import (
     PartStarted,
     ToolCallPart,
     ToolResultPart,
-    pass_on,
+    deliver,
 )
 
 
@@ -22,18 +22,18 @@ class ReplayMismatch(Exception):
 
 
 class ReplayFilter:
-    """A filter that removes the parts `heard` from a replayed answer, by their kinds and text lengths."""
+    """A filter that removes the parts `received` from a replayed answer, by their kinds and text lengths."""
 
-    def __init__(self, heard: Iterable[Part]) -> None:
+    def __init__(self, received: Iterable[Part]) -> None:
         self._kinds: list[PartKind] = []
         self._texts: list[int] = []
         self._signatures: list[int] = []
-        for part in heard:
+        for part in received:
             self._kinds.append(part.__struct_config__.tag)  # type: ignore[arg-type]
             self._texts.append(len(_text(part)))
             self._signatures.append(len(part.signature or ""))
 
-    def rest(self, batch: list[Delta]) -> list[Delta]:
+    def filter(self, batch: list[Delta]) -> list[Delta]:
         """Return the deltas of `batch` that are new. Raise `ReplayMismatch` if a part's kind differs."""
         new: list[Delta] = []
         for delta in batch:
@@ -43,10 +43,10 @@ class ReplayFilter:
                         f"part {delta.part} has the kind {delta.kind} instead of {self._kinds[delta.part]}"
                     )
             elif type(delta) is PartDelta and delta.part < len(self._kinds):
-                if delta.text is not None and (text := _after(self._texts, delta.part, delta.text)):
+                if delta.text is not None and (text := _skip(self._texts, delta.part, delta.text)):
                     new.append(PartDelta(delta.part, text))
-                if delta.signature is not None and (rest := _after(self._signatures, delta.part, delta.signature)):
-                    new.append(PartDelta(delta.part, signature=rest))
+                if delta.signature is not None and (signature := _skip(self._signatures, delta.part, delta.signature)):
+                    new.append(PartDelta(delta.part, signature=signature))
             else:
                 new.append(delta)
         return new
@@ -62,18 +62,18 @@ def _text(part: Part) -> str:
             return getattr(part, "text", None) or ""
 
 
-def _after(heard: list[int], part: int, piece: str) -> str:
-    """Return `piece` without the characters that were already received, and reduce their count in `heard[part]`."""
-    known = min(heard[part], len(piece))
-    heard[part] -= known
-    return piece[known:]
+def _skip(received: list[int], part: int, piece: str) -> str:
+    """Return `piece` without the characters that were already received, and reduce their count in `received[part]`."""
+    skipped = min(received[part], len(piece))
+    received[part] -= skipped
+    return piece[skipped:]
 
 
 class ReplaySink:
-    """A sink that passes the batches of a replayed answer to `sink`, without the content received before."""
+    """A sink that passes the batches of a replayed answer to `sink`, without the parts `received` before."""
 
-    def __init__(self, heard: ReplayFilter, sink: DeltaSink) -> None:
-        self._heard = heard
+    def __init__(self, received: Iterable[Part], sink: DeltaSink) -> None:
+        self._replay = ReplayFilter(received)
         self._sink = sink
 
     def offer(self, batch: list[Delta]) -> bool:
@@ -82,4 +82,4 @@ class ReplaySink:
 
     async def put(self, batch: list[Delta]) -> None:
         """Pass the new deltas of `batch` to the sink. Raise `ReplayMismatch` if a part's kind differs."""
-        await pass_on(self._heard.rest(batch), self._sink)
+        await deliver(self._replay.filter(batch), self._sink)

@@ -34,7 +34,7 @@ BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_MAX_S: Final = 8.0
 FALLBACK_WAIT_S: Final = 5.0
 """The longest wait for the requested model if there is a fallback."""
-PATIENCE_S: Final = 30.0
+SLOW_FAILURE_S: Final = 30.0
 """A request that took longer than this to fail isn't repeated to the same model."""
 
 
@@ -54,19 +54,19 @@ class Requester(DeltaSink, Protocol):
     async def build_request(self, route: Route) -> ChatRequest:
         """Return the request for this route's model. Raise `ProviderError` if the model can't take it."""
 
-    def falling_back(self, route: Route) -> None:
+    def on_fallback(self, route: Route) -> None:
         """Notify that this route's model is used instead of the requested one."""
 
-    def requesting(self, route: Route, request: ChatRequest) -> None:
+    def on_request(self, route: Route, request: ChatRequest) -> None:
         """Notify that a request is about to be sent."""
 
-    def failed(self, route: Route, error: ProviderError) -> None:
+    def on_failure(self, route: Route, error: ProviderError) -> None:
         """Notify that the request failed."""
 
-    def retrying(self, attempt: int, delay_ms: int) -> None:
+    def on_retry(self, attempt: int, delay_ms: int) -> None:
         """Notify that attempt number `attempt` follows in `delay_ms`."""
 
-    def started(self) -> None:
+    def on_start(self) -> None:
         """Notify that the answer starts. Its first batch follows, and it isn't retried any more."""
 
 
@@ -103,12 +103,12 @@ class _FirstContent:
     def _start(self) -> list[Delta]:
         self.started = True
         self._on_start()
-        self._requester.started()
+        self._requester.on_start()
         held, self._held = self._held, []
         return held
 
 
-class _BrokenOff(Exception):
+class _Interrupted(Exception):
     """The failure of an answer that had started. It must not be retried."""
 
     def __init__(self, error: ProviderError) -> None:
@@ -136,16 +136,16 @@ class RetryingClient:
             if once or pool is None:
                 request = await requester.build_request(route)
                 await self.providers.load(route)
-                requester.requesting(route, request)
+                requester.on_request(route, request)
                 try:
-                    await _answer(self.providers.of(route), request, requester)
+                    await _answer(self.providers.client(route), request, requester)
                 except ProviderError as error:
-                    requester.failed(route, error)
+                    requester.on_failure(route, error)
                     raise
             else:
                 await _Attempts(self.providers, self._retries, self._pools, requester, deadline).answer(route)
-        except _BrokenOff as broken:
-            raise broken.error from broken
+        except _Interrupted as interrupted:
+            raise interrupted.error from interrupted
 
 
 class _Attempts:
@@ -161,26 +161,26 @@ class _Attempts:
         self._deadline = deadline
         self._fallbacks: list[Route] = []
         self._next_fallback: tuple[Route, ChatRequest] | None = None
-        self._asked: Route | None = None
+        self._announced: Route | None = None
         """The route that was announced to clients last."""
-        self._made = 0
+        self._request_count = 0
 
-    async def answer(self, wanted: Route) -> None:
-        """Request the answer from `wanted`, then from its fallbacks. Raise `ProviderError` with the first failure."""
-        request = await self._requester.build_request(wanted)
-        self._fallbacks = self._providers.fallbacks(wanted)
-        self._asked = wanted
+    async def answer(self, route: Route) -> None:
+        """Request the answer from `route`, then from its fallbacks. Raise `ProviderError` with the first failure."""
+        request = await self._requester.build_request(route)
+        self._fallbacks = self._providers.fallbacks(route)
+        self._announced = route
         try:
-            await self._ask(wanted, request)
+            await self._request_model(route, request)
             return
         except ProviderError as error:
-            if not _may_pass_on(error):
+            if not _may_fall_back(error):
                 raise
             first = error
-        while (fallback := await self._take_fallback()) is not None:
+        while (fallback := await self._pop_fallback()) is not None:
             route, request = fallback
             try:
-                await self._ask(route, request)
+                await self._request_model(route, request)
                 return
             except ProviderError as error:
                 log.warning("fallback failed", model=route.id, code=error.code, detail=error.detail)
@@ -196,12 +196,12 @@ class _Attempts:
                 log.info("fallback skipped: it can't take the request", model=route.id, code=error.code)
         return self._next_fallback is not None
 
-    async def _take_fallback(self) -> tuple[Route, ChatRequest] | None:
+    async def _pop_fallback(self) -> tuple[Route, ChatRequest] | None:
         fallback = self._next_fallback if await self._has_fallback() else None
         self._next_fallback = None
         return fallback
 
-    async def _ask(self, route: Route, request: ChatRequest) -> None:
+    async def _request_model(self, route: Route, request: ChatRequest) -> None:
         """Request the answer from one model, with retries. Raise `ProviderError` if they are used up or pointless."""
         await self._providers.load(route)
         pool = self._pools.get(route.provider)
@@ -210,105 +210,105 @@ class _Attempts:
             await self._send(route, request)
             return
         failure: ProviderError | None = None
-        waits_left = self._retries.attempts - 1
-        asks_left = waits_left + len(pool)
+        retries_left = self._retries.attempts - 1
+        requests_left = retries_left + len(pool)
         announced = True
         while True:
-            loan = pool.check_out(route)
-            if isinstance(loan, CoolingDown) and failure is None and not await self._has_fallback():
-                loan = pool.check_out(route, any_will_do=True)
-            if isinstance(loan, CoolingDown):
-                failure = failure or loan.error()
-                if not loan.limited or waits_left <= 0:
+            checkout = pool.check_out(route)
+            if isinstance(checkout, CoolingDown) and failure is None and not await self._has_fallback():
+                checkout = pool.check_out(route, allow_rejected=True)
+            if isinstance(checkout, CoolingDown):
+                failure = failure or checkout.error()
+                if not checkout.is_rate_limited or retries_left <= 0:
                     raise failure
-                waits_left -= 1
-                await self._wait(route, loan.left_s, failure)
+                retries_left -= 1
+                await self._wait(route, checkout.wait_s, failure)
                 announced = True
                 continue
             if not announced:
-                self._requester.retrying(self._made + 1, 0)
+                self._requester.on_retry(self._request_count + 1, 0)
             announced = False
-            asks_left -= 1
-            began = _now()
+            requests_left -= 1
+            began_s = _now()
             try:
-                await self._attempt(route, request, loan)
+                await self._attempt(route, request, checkout)
                 return
             except ProviderError as error:
                 failure = error
             log.warning("attempt failed", model=route.id, code=failure.code, detail=failure.detail)
-            if asks_left <= 0:
+            if requests_left <= 0:
                 raise failure
             if failure.code in KEY_CODES:
                 continue
-            if waits_left <= 0 or pool.open or not await self._again(failure, _now() - began):
+            if retries_left <= 0 or pool.is_open or not await self._should_retry(failure, _now() - began_s):
                 raise failure
-            backoff_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (self._retries.attempts - 1 - waits_left))
-            waits_left -= 1
+            backoff_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (self._retries.attempts - 1 - retries_left))
+            retries_left -= 1
             await self._wait(
                 route, max(backoff_s * random.uniform(0.5, 1), (failure.retry_after_ms or 0) / 1000), failure
             )
             announced = True
 
-    async def _attempt(self, route: Route, request: ChatRequest, loan: KeyCheckout) -> None:
+    async def _attempt(self, route: Route, request: ChatRequest, checkout: KeyCheckout) -> None:
         try:
-            await self._send(route, request, loan.value, loan.succeeded)
+            await self._send(route, request, checkout.value, checkout.record_success)
         except ProviderError as error:
-            loan.failed(error)
-            self._requester.failed(route, error)
+            checkout.record_failure(error)
+            self._requester.on_failure(route, error)
             raise
-        except _BrokenOff:
+        except _Interrupted:
             raise
         except BaseException:
-            loan.abandoned()
+            checkout.release()
             raise
 
     async def _send(
         self, route: Route, request: ChatRequest, key: str = "", on_start: Callable[[], None] = lambda: None
     ) -> None:
         self._announce(route)
-        self._made += 1
-        self._requester.requesting(route, request)
-        await _answer(self._providers.of(route, key), request, self._requester, on_start)
+        self._request_count += 1
+        self._requester.on_request(route, request)
+        await _answer(self._providers.client(route, key), request, self._requester, on_start)
 
-    async def _again(self, failure: ProviderError, took_s: float) -> bool:
-        """Return whether to retry the same model after `failure`, which came after `took_s`."""
-        if not failure.retryable or took_s > PATIENCE_S:
+    async def _should_retry(self, failure: ProviderError, duration_s: float) -> bool:
+        """Return whether to retry the same model after `failure`, which came after `duration_s`."""
+        if not failure.retryable or duration_s > SLOW_FAILURE_S:
             return False
         return failure.code != "upstream_timeout" or not await self._has_fallback()
 
     async def _wait(self, route: Route, wait_s: float, failure: ProviderError) -> None:
         """Wait for `wait_s` before the next attempt. Raise `failure` if that would take too long."""
-        bound_s = FALLBACK_WAIT_S if await self._has_fallback() else self._retries.wait_max_s
-        if wait_s > bound_s or _now() + wait_s >= self._deadline:
+        wait_max_s = FALLBACK_WAIT_S if await self._has_fallback() else self._retries.wait_max_s
+        if wait_s > wait_max_s or _now() + wait_s >= self._deadline:
             raise failure
         if failure.code == "upstream_rate_limited":
             # Jitter: the turns that wait for the same key shouldn't retry at the same moment.
             wait_s += min(1.0, wait_s) * random.uniform(0, 0.25)
         self._announce(route)
-        self._requester.retrying(self._made + 1, round(wait_s * 1000))
+        self._requester.on_retry(self._request_count + 1, round(wait_s * 1000))
         await asyncio.sleep(wait_s)
 
     def _announce(self, route: Route) -> None:
-        if route is not self._asked:
-            self._asked = route
-            self._requester.falling_back(route)
+        if route is not self._announced:
+            self._announced = route
+            self._requester.on_fallback(route)
 
 
 async def _answer(
     provider: Provider, request: ChatRequest, requester: Requester, on_start: Callable[[], None] = lambda: None
 ) -> None:
-    """Pass the whole answer to `requester`. Raise `ProviderError` before it starts and `_BrokenOff` after that."""
+    """Pass the whole answer to `requester`. Raise `ProviderError` before it starts and `_Interrupted` after that."""
     sink = _FirstContent(requester, on_start)
     try:
         await provider.answer(request, sink)
     except ProviderError as error:
         if sink.started:
-            raise _BrokenOff(error) from error
+            raise _Interrupted(error) from error
         raise
     await sink.end()
 
 
-def _may_pass_on(error: ProviderError) -> bool:
+def _may_fall_back(error: ProviderError) -> bool:
     """Return whether to try a fallback: if the provider is the cause of `error`, not the request."""
     return error.code.startswith("upstream_") or error.code == "model_not_found"
 

@@ -15,12 +15,12 @@ import pytest
 
 from providers.anthropic.events import MessagesDecoder
 from providers.base import ProviderError, Usage
-from providers.http.body import Body
+from providers.http.body import ResponseBody
 from providers.http.stream import Decoder, DeltaStream
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Quirks
-from tests.answers import STREAMS, Answer, Batches
+from tests.answers import STREAMS, Answer
 from tests.examples import examples
 from tests.recorded import failures
 from tests.upstream import recorded
@@ -47,32 +47,30 @@ class Fed:
     due: list[float] = field(default_factory=list)
 
     async def read(self) -> bytes:
-        """See `Body`."""
+        """See `ResponseBody`."""
         if self.pieces:
             return self.pieces.pop(0)
         if self.error is not None:
             raise self.error
         return b""
 
-    async def each(self, take: Callable[[bytes], bool]) -> bool:
-        """See `Body`."""
+    async def read_each(self, consume: Callable[[bytes], bool]) -> bool:
+        """See `ResponseBody`."""
         while piece := await self.read():
-            if not take(piece):
+            if not consume(piece):
                 return True
         return False
 
-    def due_in(self, seconds: float) -> None:
-        """See `Body`."""
+    def extend_deadline(self, seconds: float) -> None:
+        """See `ResponseBody`."""
         self.due.append(seconds)
 
 
 async def outcome(dialect: str, body: Fed) -> Answer:
     """What the whole way from bytes to deltas makes of it."""
-    stream = DeltaStream(cast(Body, body), DECODERS[dialect](), FAILURES, 60, Batches())
     answer = Answer()
     try:
-        while (batch := await stream.next()) is not None:
-            answer.add(batch)
+        await DeltaStream(cast(ResponseBody, body), DECODERS[dialect](), FAILURES, 60, answer).run()
     except ProviderError as error:
         answer.error = error
     return answer

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from providers.base import ResponseHandle
-from providers.http.body import REFUSAL_BYTES_MAX
+from providers.http.body import ERROR_BODY_BYTES_MAX
 from providers.http.transport import body_of
 from providers.route import Route, Timeouts
 from tests.answers import Answer, Desk, desk, question, route
@@ -86,7 +86,7 @@ def said(answer: Answer) -> tuple[Any, ...]:
     """What clients and logs are told."""
     error = answer.error
     assert error is not None
-    return error.code, error.message, error.retryable, error.detail, error.said
+    return error.code, error.message, error.retryable, error.detail, error.provider_text
 
 
 @pytest.mark.parametrize("how", [{}, {"chunked": False}], ids=["chunked", "until it closes"])
@@ -122,7 +122,7 @@ async def test_a_refusal_without_end(model: str | Route) -> None:
 
 async def test_a_refusal_that_stops_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has come says what is wrong; nobody waits for the rest for long."""
-    monkeypatch.setattr("providers.http.transport.REFUSAL_S", 0.3)
+    monkeypatch.setattr("providers.http.transport.ERROR_BODY_S", 0.3)
     half = json.dumps({"error": TOO_LONG})[:-4].encode()
     for script in (
         Script((half, b'"}}'), status=400, stall_after=1),
@@ -155,7 +155,7 @@ async def test_a_refusal_that_echoes() -> None:
             answer = await ask(at, route(), echo)
         assert answer.error is not None
         assert answer.code == "invalid_request"
-        assert answer.error.said == "I don't like ***"
+        assert answer.error.provider_text == "I don't like ***"
 
 
 def packed(size: int) -> bytes:
@@ -173,8 +173,8 @@ async def test_how_much_is_read(client: httpx2.AsyncClient, upstream: Upstream, 
     upstream.plays(script)
     async with not_held():
         response = await post(client, upstream)
-        assert len(await response.aread()) == REFUSAL_BYTES_MAX
-    assert body_of(response)._content.total_bytes <= REFUSAL_BYTES_MAX + READ_BYTES[kind]
+        assert len(await response.aread()) == ERROR_BODY_BYTES_MAX
+    assert body_of(response)._content.total_bytes <= ERROR_BODY_BYTES_MAX + READ_BYTES[kind]
     await response.aclose()
 
 

@@ -22,22 +22,22 @@ from starlette.datastructures import Headers
 
 from gateway.http.admin import AdminStop
 from gateway.http.credentials import Revocation
-from gateway.http.negotiation import choose, last_event, prefers_async
-from gateway.http.request_body import _check_type, from_body, read_query, start_from_body
+from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
+from gateway.http.request_body import _check_type, decode_body, parse_query, decode_start
 from gateway.http.resources import _media_type
 from gateway.http.responses import HttpError
 from gateway.identity.api_keys import ApiKeys
-from gateway.identity.authenticator import _refuse_long_lived
+from gateway.identity.authenticator import _parse_query
 from gateway.identity.origin import check_host, check_origin, is_loopback
 from gateway.identity.tokens import Tokens
 from gateway.protocol.codec import JSON, MSGPACK, FrameError, clip_text, split_text
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import from_rfc3339
-from gateway.protocol.plain_text import escaped, is_plain
+from gateway.protocol.plain_text import escape_invisible, is_plain
 from gateway.protocol.requests import ConversationUpdate, Ping, TurnGet, TurnStart
-from gateway.protocol.validation import check_content
+from gateway.protocol.validation import check_start
 from gateway.protocol.value_count import ValueCount
-from gateway.protocol.views import address_in, message_view, preview, title_of
+from gateway.protocol.views import parse_part_url, message_view, preview, title_of
 from gateway.settings import TokenSettings
 from gateway.turns.acceptance import content_of
 from providers.anthropic.events import MessagesDecoder
@@ -57,17 +57,17 @@ from providers.demo.model import Dialect, demo_text
 from providers.demo.tokens import Tokens as DemoTokens
 from providers.demo.tokens import split
 from providers.errors.failures import Failures, retry_after_ms
-from providers.errors.finish_reasons import finish_of
-from providers.errors.words import known_words, quiet
+from providers.errors.finish_reasons import map_finish_reason
+from providers.errors.words import loggable_words, redact
 from providers.http.aws_events import AwsEventParser
-from providers.http.body import Body, _Tap
-from providers.http.lenient_json import documents
-from providers.http.sse import EventTooLarge
-from providers.http.stream import DeltaStream, Unreadable
+from providers.http.body import ResponseBody, _ChunkFastPath
+from providers.http.lenient_json import parse_documents
+from providers.http.sse import InvalidEvent
+from providers.http.stream import DeltaStream
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.chat_request import chat_body
 from providers.openai.responses_events import ResponsesDecoder
-from providers.openai.responses_items import Item, Output, Piece
+from providers.openai.responses_items import Item, OutputItems, Piece
 from providers.openai.think_tags import ThinkTags
 from providers.openai.tool_calls import ToolCallAssembler
 from providers.retry.replay_dedupe import ReplayFilter
@@ -86,7 +86,7 @@ BOUND_S = 1.5
 
 SECRET = "sk-secret-0123456789"
 FAILURES = Failures(Endpoint("kimi", "Kimi", "https://api.example.com/v1", ("KEY",), (SECRET,)))
-REFUSALS = (ApiError, HttpError, FrameError, ProviderError, Unreadable, EventTooLarge, ValueError, msgspec.MsgspecError)
+REFUSALS = (ApiError, HttpError, FrameError, ProviderError, InvalidEvent, ValueError, msgspec.MsgspecError)
 """Whoever is refused was read too."""
 
 
@@ -110,18 +110,18 @@ def filled(piece: bytes) -> bytes:
 
 def failed(**said: object) -> object:
     """What a provider's failure comes to, if its body says this."""
-    return FAILURES.of_event({"error": said})
+    return FAILURES.from_event({"error": said})
 
 
 def answered(body: object) -> object:
     """What an answer with status 400 comes to."""
-    return FAILURES.of_answer(400, {}, body if isinstance(body, bytes) else json.dumps(body).encode())
+    return FAILURES.from_response(400, {}, body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
 def told(decoder: ChatDecoder | ResponsesDecoder | MessagesDecoder, *events: Any) -> None:
     """Let a decoder have events."""
     for event in events:
-        decoder.event(None, event if isinstance(event, bytes) else json.dumps(event).encode())
+        decoder.decode_event(None, event if isinstance(event, bytes) else json.dumps(event).encode())
         decoder.parts.drain()
 
 
@@ -135,11 +135,11 @@ def responses_decoder() -> ResponsesDecoder:
 
 def streamed(*chunks: bytes, of: ChatDecoder | ResponsesDecoder | MessagesDecoder | None = None) -> None:
     """Let a stream with status 200 bring these bytes."""
-    body = SimpleNamespace(due_in=lambda _: None)
-    stream = DeltaStream(cast("Body", body), of or chat_decoder(), FAILURES, 60, Batches())
+    body = SimpleNamespace(extend_deadline=lambda _: None)
+    stream = DeltaStream(cast("ResponseBody", body), of or chat_decoder(), FAILURES, 60, Batches())
     for chunk in chunks:
-        stream._piece(chunk)
-    stream._last(stream._parser.close())
+        stream._process_chunk(chunk)
+    stream._process_last(stream._parser.close())
 
 
 def named_calls() -> None:
@@ -164,7 +164,7 @@ def name_in_pieces() -> None:
 
 def many_messages() -> None:
     """The items of one response."""
-    output = Output(DeltaBuffer())
+    output = OutputItems(DeltaBuffer())
     for place in range(10_000):
         output.complete_item(place, Item(type="message", content=[Piece("output_text", "x")]))
 
@@ -200,7 +200,7 @@ def framed(size: int) -> None:
 
 def chunked(data: bytes) -> None:
     """An answer's chunks, past aiohttp's parser."""
-    _Tap(cast("Any", None))._hand_over(data, cast("Body", SimpleNamespace(took=lambda _: True)))
+    _ChunkFastPath(cast("Any", None))._pass_chunks(data, cast("ResponseBody", SimpleNamespace(offer=lambda _: True)))
 
 
 def demo(prompt: str, **options: Any) -> None:
@@ -230,8 +230,9 @@ def started(**fields: Any) -> bytes:
 
 def checked(**fields: Any) -> None:
     """A `turn.start`, checked before it is accepted, and its content digested."""
-    start = msgspec.convert({"type": "turn.start", **fields}, TurnStart)
-    check_content(start)
+    content = {} if "messages" in fields else {"input": "x"}
+    start = msgspec.convert({"type": "turn.start", **content, **fields}, TurnStart)
+    check_start(start, MEGABYTE)
     content_of(start)
 
 
@@ -274,13 +275,11 @@ def header(name: str, value: str) -> Headers:
     return Headers({name: value})
 
 
-WORDS = "failure_words._QUOTED failure_words._KEYLIKE failure_words._ADDRESS failure_words._LONG"
-OF_FAILURES = f"{WORDS} failure_words._AGAIN failures._NAME failures.Failures._of"
+WORDS = "words._QUOTED words._KEYLIKE words._ADDRESS words._LONG"
+OF_FAILURES = f"{WORDS} words._RETRY_TEXT failures._NAME failures.Failures._match"
 NAMES_IN_FRAMES = "gateway.protocol.requests.TurnId base.Tool.name"
-PLAIN_NAMES = (
-    "protocol.Key protocol.ModelId protocol.RequestId protocol.UserName credential_requests.Name admin_requests.Name"
-)
-REFUSED = "gateway.protocol.codec._FOREIGN gateway.protocol.codec._MISSING"
+PLAIN_NAMES = "requests.Key requests.ModelId requests.RequestId requests.UserName operation.Identifier"
+REFUSED = "gateway.protocol.codec._UNSUPPORTED_VALUE gateway.protocol.codec._MISSING_FIELD"
 BIG = b"1e308"
 """A number that msgspec alone takes 14 µs for."""
 
@@ -296,17 +295,17 @@ ROUTE = route("anthropic")
 
 ROWS = [
     # What providers say of failures.
-    Row("a log: one word", lambda: quiet(fill("a"), (SECRET,)), WORDS),
-    Row("a log: hyphens", lambda: quiet(fill("a-"), (SECRET,)), WORDS),
-    Row("a log: dots", lambda: quiet(fill("a."), (SECRET,)), WORDS),
-    Row("a log: dots in words", lambda: quiet(fill("a" * 63 + "."), (SECRET,)), WORDS),
-    Row("a log: opening quotes", lambda: quiet(fill("“"), (SECRET,)), WORDS),
-    Row("a log: apostrophes", lambda: quiet(fill(" 'a"), (SECRET,)), WORDS),
-    Row("a log: blanks", lambda: quiet("bearer" + fill(" "), (SECRET,)), WORDS),
-    Row("a log: secrets", lambda: quiet(fill(SECRET), (SECRET,)), WORDS),
-    Row("a log: halves of secrets", lambda: quiet(fill("sk-secret"), ("sk-secret" * 1000,)), WORDS),
-    Row("known words", lambda: known_words(fill("a'")), "failure_words._WORD failure_words._JOINT"),
-    Row("known words: joints", lambda: known_words(fill("[1].")), "failure_words._WORD failure_words._JOINT"),
+    Row("a log: one word", lambda: redact(fill("a"), (SECRET,)), WORDS),
+    Row("a log: hyphens", lambda: redact(fill("a-"), (SECRET,)), WORDS),
+    Row("a log: dots", lambda: redact(fill("a."), (SECRET,)), WORDS),
+    Row("a log: dots in words", lambda: redact(fill("a" * 63 + "."), (SECRET,)), WORDS),
+    Row("a log: opening quotes", lambda: redact(fill("“"), (SECRET,)), WORDS),
+    Row("a log: apostrophes", lambda: redact(fill(" 'a"), (SECRET,)), WORDS),
+    Row("a log: blanks", lambda: redact("bearer" + fill(" "), (SECRET,)), WORDS),
+    Row("a log: secrets", lambda: redact(fill(SECRET), (SECRET,)), WORDS),
+    Row("a log: halves of secrets", lambda: redact(fill("sk-secret"), ("sk-secret" * 1000,)), WORDS),
+    Row("known words", lambda: loggable_words(fill("a'")), "words._WORD words._PATH_SEPARATORS"),
+    Row("known words: joints", lambda: loggable_words(fill("[1].")), "words._WORD words._PATH_SEPARATORS"),
     Row("a failure's text: one word", lambda: failed(message=fill("a")), OF_FAILURES),
     Row("a failure's text: a model", lambda: failed(message=fill("model ")), OF_FAILURES),
     Row("a failure's text: a length", lambda: failed(message=fill("input length and ")), OF_FAILURES),
@@ -315,9 +314,9 @@ ROWS = [
     Row("a failure's text: a list", lambda: failed(message=[[{}]] * 100_000), OF_FAILURES),
     Row("a failure's names", lambda: failed(type=fill("a"), code=fill("9"), param=fill("a.")), OF_FAILURES),
     Row("a failure's names: objects", lambda: failed(type=[[]] * MEGABYTE, code={"a": [1] * MEGABYTE}), OF_FAILURES),
-    Row("a failure's details", lambda: failed(details=[{"retryDelay": "1"}] * 200_000), "failure_words._DELAY"),
-    Row("a failure's delay", lambda: failed(details=[{"retryDelay": fill("1")}]), "failure_words._DELAY"),
-    Row("a failure that is a list", lambda: FAILURES.of_event([[]] * MEGABYTE)),
+    Row("a failure's details", lambda: failed(details=[{"retryDelay": "1"}] * 200_000), "words._RETRY_DELAY"),
+    Row("a failure's delay", lambda: failed(details=[{"retryDelay": fill("1")}]), "words._RETRY_DELAY"),
+    Row("a failure that is a list", lambda: FAILURES.from_event([[]] * MEGABYTE)),
     Row("an answer: text", lambda: answered(filled(b"<p>")), OF_FAILURES),
     Row("an answer: one word", lambda: answered({"error": {"message": fill("a")}}), OF_FAILURES),
     Row("an answer: nested", lambda: answered(filled(b"[")), OF_FAILURES),
@@ -325,8 +324,12 @@ ROWS = [
     Row("an answer: numbers", lambda: answered(b"[" + filled(BIG + b",") + b"1]"), OF_FAILURES),
     Row("an answer: a number", lambda: answered(b'{"code":' + filled(b"9")), OF_FAILURES),
     Row("an answer: escapes", lambda: answered(b'{"error":"' + filled(rb"\u0061")), OF_FAILURES),
-    Row("a finish that is a failure", lambda: FAILURES.of_finish(fill("a")), "failures.Failures.of_finish"),
-    Row("a finish", lambda: finish_of(fill("time_")), "finish_reasons.finish_of"),
+    Row(
+        "a finish that is a failure",
+        lambda: FAILURES.from_finish_reason(fill("a")),
+        "failures.Failures.from_finish_reason",
+    ),
+    Row("a finish", lambda: map_finish_reason(fill("time_")), "finish_reasons.map_finish_reason"),
     Row("a date", lambda: retry_after_ms({"retry-after": fill("1 :"), "date": fill("(")})),
     # What providers stream.
     Row("lines: empty", lambda: streamed(filled(b"\n"))),
@@ -334,21 +337,21 @@ ROWS = [
     Row("lines: comments", lambda: streamed(filled(b":\n\n"))),
     Row("lines: no end", lambda: streamed(*[b"a" * 100] * 10_000)),
     Row("lines: empty events", lambda: streamed(filled(b"data:\n\n"))),
-    Row("documents: empty", lambda: documents(filled(b"{}")), "loose_json._SEPARATORS"),
-    Row("documents: separators", lambda: documents(filled(b"data: [DONE]") + b"{}"), "loose_json._SEPARATORS"),
-    Row("documents: blanks", lambda: documents(filled(b" ")), "loose_json._SEPARATORS"),
-    Row("documents: no UTF-8", lambda: documents(filled(b"\xff"))),
-    Row("documents: nested", lambda: documents(filled(b'{"a":'))),
+    Row("documents: empty", lambda: parse_documents(filled(b"{}")), "lenient_json._SEPARATORS"),
+    Row("documents: separators", lambda: parse_documents(filled(b"data: [DONE]") + b"{}"), "lenient_json._SEPARATORS"),
+    Row("documents: blanks", lambda: parse_documents(filled(b" ")), "lenient_json._SEPARATORS"),
+    Row("documents: no UTF-8", lambda: parse_documents(filled(b"\xff"))),
+    Row("documents: nested", lambda: parse_documents(filled(b'{"a":'))),
     Row("an answer that isn't streamed", lambda: streamed(b"[" + filled(b'{"choices":[]},') + b"{}]")),
     Row("an answer that isn't streamed: objects", lambda: streamed(b"[" + filled(b"{},") + b"{}]")),
-    Row("chat: empty chunks in one event", lambda: told(chat_decoder(), filled(b"{}")), "loose_json._SEPARATORS"),
+    Row("chat: empty chunks in one event", lambda: told(chat_decoder(), filled(b"{}")), "lenient_json._SEPARATORS"),
     Row(
         "chat: choices in one chunk", lambda: told(chat_decoder(), {"choices": [{"delta": {"content": "x"}}] * 25_000})
     ),
     Row("chat: choices that don't fit", lambda: told(chat_decoder(), {"choices": [{"index": "x"}] * 60_000})),
     Row("chat: numbers", lambda: told(chat_decoder(), b'{"usage":{"a":[' + filled(BIG + b",") + b"1]}}")),
     Row("chat: a failure's numbers", lambda: told(chat_decoder(), b'{"error":[' + filled(BIG + b",") + b"1]}")),
-    Row("chat: a call's pieces, named", named_calls, "chat_calls._MARKS"),
+    Row("chat: a call's pieces, named", named_calls, "tool_calls._MARKS"),
     Row("chat: calls", lambda: many_calls("f")),
     Row("chat: calls without a name", lambda: many_calls("")),
     Row("chat: a call's name in pieces", name_in_pieces),
@@ -362,18 +365,18 @@ ROWS = [
     ),
     Row("amazon: one frame in pieces", lambda: framed(8 * MEGABYTE)),
     Row("parts: pieces", lambda: many_pieces("x" * 10)),
-    Row("parts: characters", lambda: many_pieces("é" * 10), "parts._surrogate"),
+    Row("parts: characters", lambda: many_pieces("é" * 10), "delta_buffer._SURROGATE"),
     Row(
         "parts: halves",
         lambda: DeltaBuffer().append_text("text", "\ud800" * (MEGABYTE // 6)),
-        "parts._surrogate parts._high_at_end",
+        "delta_buffer._SURROGATE delta_buffer._HIGH_AT_END",
     ),
     Row(
         "parts: an address",
         lambda: DeltaBuffer().add_citation(url="https://" + fill("a") + " ", title=None, text=None),
-        "parts._web",
+        "delta_buffer._HTTP_URL",
     ),
-    Row("an answer heard again", lambda: ReplayFilter([TextPart(fill("a"))]).rest([])),
+    Row("an answer heard again", lambda: ReplayFilter([TextPart(fill("a"))]).filter([])),
     Row("chunks of one byte", lambda: chunked(filled(b"1\r\nx\r\n")), "body._CHUNK_SIZE"),
     # What clients send.
     Row("a frame: a name", lambda: JSON.decode(json.dumps({"type": "ping", fill(" - at `$") + "\n": 1})), REFUSED),
@@ -383,8 +386,12 @@ ROWS = [
     Row("a frame: names", lambda: names_read(fill("a")), PLAIN_NAMES),
     Row("a name: seen", lambda: is_plain(fill("a\u200b")), "plain_text._PLAIN"),
     Row("a name: plain", lambda: is_plain(fill("a")), "plain_text._PLAIN"),
-    Row("a line of the log", lambda: escaped(fill("\u200b")), "plain_text._ESCAPED"),
-    Row("a proxy's header", lambda: check_host([(filled(b"x-forwarded-"), b"")], make_settings()), "origin.PROXY_HEADERS"),
+    Row("a line of the log", lambda: escape_invisible(fill("\u200b")), "plain_text._ESCAPED"),
+    Row(
+        "a proxy's header",
+        lambda: check_host([(filled(b"x-forwarded-"), b"")], make_settings()),
+        "origin.PROXY_HEADERS",
+    ),
     Row("a body's values: a text", lambda: ValueCount(9).feed(b'"' + filled(b"a")), "value_count._INSIDE"),
     Row("a body's values: escapes", lambda: ValueCount(9).feed(b'"' + filled(b'\\"')), "value_count._INSIDE"),
     Row("a body's values: texts", lambda: ValueCount(MEGABYTE).feed(filled(b'"",')), "value_count._INSIDE"),
@@ -392,14 +399,14 @@ ROWS = [
     Row(
         "a frame: half of a pair",
         lambda: JSON.decode('{"a":"' + fill(r"\ud83d\ud83d")),
-        "gateway.protocol.codec._HALF_A_PAIR",
+        "gateway.protocol.codec._LONE_SURROGATE",
     ),
     Row("a frame: nested", lambda: JSON.decode('{"type":"ping","t":' + fill("["))),
     Row("a frame: numbers", lambda: JSON.decode(b'{"type":"ping","a":[' + filled(BIG + b",") + b"1]}"), REFUSED),
     Row("a frame: numbers in metadata", lambda: JSON.decode(b'{"type":"turn.start","metadata":{"a":[' + NUMBERS)),
-    Row("a body: numbers", lambda: from_body(ConversationUpdate, {}, b'{"metadata":{"a":[' + NUMBERS, ("metadata",))),
-    Row("a body: numbers in usage", lambda: start_from_body(b'{"type":"turn.start","messages":[' + USAGE, MEGABYTE)),
-    Row("a body: a name", lambda: start_from_body(started(**{fill(" - at `$") + "\n": 1}), MEGABYTE), REFUSED),
+    Row("a body: numbers", lambda: decode_body(ConversationUpdate, {}, b'{"metadata":{"a":[' + NUMBERS, ("metadata",))),
+    Row("a body: numbers in usage", lambda: decode_start(b'{"type":"turn.start","messages":[' + USAGE, MEGABYTE)),
+    Row("a body: a name", lambda: decode_start(started(**{fill(" - at `$") + "\n": 1}), MEGABYTE), REFUSED),
     Row("text for a frame", lambda: split_text(fill("a"), 15_000)),
     Row("text for a frame: escapes", lambda: split_text(fill("\x01"), 15_000)),
     Row("text for a frame: mixed", lambda: split_text(fill("\x01" * 9_000 + "a" * 9_000), 15_000)),
@@ -407,46 +414,50 @@ ROWS = [
     Row(
         "an input: a data URL",
         lambda: checked(input=[IMAGE | {"url": "data:image/" + fill("a")}]),
-        "content._IMAGE_DATA",
+        "validation._IMAGE_DATA",
     ),
     Row("an input: base64", lambda: checked(input=[IMAGE | {"data": fill("A") + "!"}])),
     Row("an input: a title", lambda: title_of([TextPart(fill("\n "))])),
     Row("an input: a title's line", lambda: title_of([TextPart("x" + fill(" a"))])),
     Row("an input: its preview", lambda: previewed(fill("\x01"), fill("a"))),
-    Row("an input: an address", lambda: address_in("/v1/messages/" + fill("a") + "/parts/1"), "shapes._PART_ADDRESS"),
+    Row("an input: an address", lambda: parse_part_url("/v1/messages/" + fill("a") + "/parts/1"), "views._PART_URL"),
     Row("a schema's path", lambda: checked(input="x", tools=[{"name": "f", "parameters": DEEP}])),
-    Row("a file's type", lambda: _media_type(fill("a/")), "plain_requests._MEDIA_TYPE"),
+    Row("a file's type", lambda: _media_type(fill("a/")), "resources._MEDIA_TYPE"),
     Row("a question: words", lambda: exceeds_window(question(fill("ab ")), 10**6)),
     Row("a question: ideographs", lambda: exceeds_window(question(fill("字 ")), 10**6)),
     Row(
         "a question to Anthropic",
         lambda: messages_body(asked(image("data:" + fill("a"))), ROUTE),
-        "anthropic_request._DATA_URL",
+        "anthropic.request._DATA_URL",
     ),
     Row("a question with a call", lambda: messages_body(asked(ToolCallPart("c", "f", fill("["))), ROUTE)),
     Row(
         "a question with a detail",
         lambda: chat_body(asked(ReasoningPart("", signature=fill("["))), route(reasoning_details=True)),
     ),
-    Row("a question to the demo: blanks", lambda: demo(fill(" ")), "demo._MARKUP demo_tokens._TOKEN"),
-    Row("a question to the demo: words", lambda: demo(fill("a ")), "demo._MARKUP demo_tokens._TOKEN"),
-    Row("a question to the demo: markup", lambda: demo_text(question(fill("*"))), "demo._MARKUP"),
-    Row("the demo's text: blanks", lambda: demo("x", text=fill(" ")), "demo_tokens._TOKEN"),
+    Row("a question to the demo: blanks", lambda: demo(fill(" ")), "demo.model._MARKUP demo.tokens._TOKEN"),
+    Row("a question to the demo: words", lambda: demo(fill("a ")), "demo.model._MARKUP demo.tokens._TOKEN"),
+    Row("a question to the demo: markup", lambda: demo_text(question(fill("*"))), "demo.model._MARKUP"),
+    Row("the demo's text: blanks", lambda: demo("x", text=fill(" ")), "demo.tokens._TOKEN"),
     Row("the demo's text: again", lambda: demo("x", text="a" * 60_000, tokens=10**6)),
     Row("the demo's tokens", lambda: len(list(DemoTokens("a" * 60_000, 10**6)))),
-    Row("the demo's tokens: blanks", lambda: split(fill(" ")), "demo_tokens._TOKEN"),
+    Row("the demo's tokens: blanks", lambda: split(fill(" ")), "demo.tokens._TOKEN"),
     # What stands in heads, which have 64 KiB.
     Row("Host", lambda: is_loopback(fill("a.")), "origin._HOST"),
     Row("Host: an address", lambda: is_loopback("[" + fill(":")), "origin._HOST"),
     Row("Origin", lambda: check_origin([(b"origin", filled(b"://"))], make_settings())),
-    Row("Accept", lambda: choose(header("accept", fill("a,")), ("application/json", "text/event-stream"))),
-    Row("Accept: parameters", lambda: choose(header("accept", "a" + fill(";q=1")), ("application/json",))),
+    Row(
+        "Accept", lambda: negotiate_media_type(header("accept", fill("a,")), ("application/json", "text/event-stream"))
+    ),
+    Row(
+        "Accept: parameters", lambda: negotiate_media_type(header("accept", "a" + fill(";q=1")), ("application/json",))
+    ),
     Row("Prefer", lambda: prefers_async(header("prefer", fill("a,")))),
-    Row("Last-Event-ID", lambda: last_event(header("last-event-id", fill("1"))), "negotiation.EVENT_ID"),
+    Row("Last-Event-ID", lambda: parse_last_event_id(header("last-event-id", fill("1"))), "negotiation.EVENT_ID"),
     Row("Content-Type", lambda: _check_type(header("content-type", "application/json" + fill(";")))),
-    Row("a query", lambda: read_query(filled(b"a=%41&"), ("a",))),
-    Row("a query: a credential", lambda: _refuse_long_lived(filled(b"a=%41&"))),
-    Row("a query: a value", lambda: _refuse_long_lived(b"a=" + filled(b"%41"))),
+    Row("a query", lambda: parse_query(filled(b"a=%41&"), ("a",))),
+    Row("a query: a credential", lambda: _parse_query(filled(b"a=%41&"))),
+    Row("a query: a value", lambda: _parse_query(b"a=" + filled(b"%41"))),
     Row("a key", lambda: ApiKeys("/dev/null").credential("tw_" + fill("a")), "api_keys._KEY"),
     Row("a token", lambda: token_read(fill("a."))),
     Row("a time", lambda: from_rfc3339(fill("2026-"))),
@@ -455,7 +466,7 @@ ROWS = [
 OURS = {
     "gateway.http.openapi._parameters": "the paths of our own operations",
     "gateway.http.openapi.ServerSentEvent.id": "for the document alone",
-    "gateway.settings.Settings._plain_path": "the operator's setting",
+    "gateway.settings.Settings._normalize_path": "the operator's setting",
     "providers.catalog.endpoints._VARIABLE": "the operator's file and our catalog",
     "store.redis.store.RedisStore._open": "what the operator's Redis says of itself, at the start",
     "store.connect.has_password": "the operator's setting",

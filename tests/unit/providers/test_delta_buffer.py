@@ -25,7 +25,7 @@ def test_another_kind_is_another_part() -> None:
     parts.append_text("text", "yes")
     parts.append_text("reasoning", "or")
     assert fold([parts.drain()]).parts == [("reasoning", "hm"), ("text", "yes"), ("reasoning", "or")]
-    assert (parts.kind, parts.newest, parts.opened) == ("reasoning", 2, 3)
+    assert (parts.last_kind, parts.last, parts.count) == ("reasoning", 2, 3)
 
 
 def test_calls_interleave() -> None:

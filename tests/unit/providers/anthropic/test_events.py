@@ -8,8 +8,7 @@ import pytest
 from providers.anthropic.events import MessagesDecoder
 from providers.base import PartStarted, ProviderError, Usage
 from providers.errors.failures import Failures
-from providers.http.sse import SseParser
-from providers.http.stream import Unreadable
+from providers.http.sse import InvalidEvent, SseParser
 from providers.route import Endpoint
 from tests.answers import STREAMS, Answer
 
@@ -26,7 +25,7 @@ def decode(*events: dict[str, Any] | bytes) -> Answer:
     answer = Answer()
     try:
         for event in events:
-            decoder.event(None, event if isinstance(event, bytes) else json.dumps(event).encode())
+            decoder.decode_event(None, event if isinstance(event, bytes) else json.dumps(event).encode())
         decoder.end()
     except ProviderError as error:
         answer.error = error
@@ -52,7 +51,7 @@ def stream(file: str) -> Answer:
     answer = Answer()
     try:
         for name, data in SseParser().feed((STREAMS / f"{file}.sse").read_bytes()):
-            decoder.event(name, data)
+            decoder.decode_event(name, data)
         decoder.end()
     except ProviderError as error:
         answer.error = error
@@ -140,17 +139,17 @@ def test_incomplete(events: list[dict[str, Any]]) -> None:
 def test_ping_is_no_progress() -> None:
     """A ping shows life, not progress; anything else does, known or not."""
     decoder = MessagesDecoder(FAILURES)
-    assert decoder.event("ping", b'{"type": "ping"}') is False
-    assert decoder.event(None, b'{"type": "ping"}') is False
-    assert decoder.event(None, b'{"type": "brand_new_event"}') is True
-    assert decoder.event("message_start", b'{"type": "message_start"}') is True
+    assert decoder.decode_event("ping", b'{"type": "ping"}') is False
+    assert decoder.decode_event(None, b'{"type": "ping"}') is False
+    assert decoder.decode_event(None, b'{"type": "brand_new_event"}') is True
+    assert decoder.decode_event("message_start", b'{"type": "message_start"}') is True
 
 
 def test_event_names_may_be_missing_or_lonely() -> None:
     """The type stands in the data; where it doesn't, the event's name will do."""
     decoder = MessagesDecoder(FAILURES)
-    decoder.event("content_block_delta", b'{"index": 0, "delta": {"type": "text_delta", "text": "a"}}')
-    decoder.event(None, b'{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "b"}}')
+    decoder.decode_event("content_block_delta", b'{"index": 0, "delta": {"type": "text_delta", "text": "a"}}')
+    decoder.decode_event(None, b'{"type": "content_block_delta", "delta": {"type": "text_delta", "text": "b"}}')
     answer = Answer()
     answer.add(decoder.parts.drain())
     assert answer.text() == "ab"
@@ -217,8 +216,8 @@ def test_half_characters() -> None:
 @pytest.mark.parametrize("data", [b'{"type": ', b"[{}]", b""])
 def test_unreadable(data: bytes) -> None:
     """An event that can't be read is said to be that."""
-    with pytest.raises(Unreadable):
-        MessagesDecoder(FAILURES).event(None, data)
+    with pytest.raises(InvalidEvent):
+        MessagesDecoder(FAILURES).decode_event(None, data)
 
 
 def test_a_whole_message() -> None:
@@ -234,8 +233,8 @@ def test_a_whole_message() -> None:
         "usage": {"input_tokens": 3, "output_tokens": 2},
     }
     decoder, answer = MessagesDecoder(FAILURES), Answer()
-    assert not decoder.whole({"type": "error", "error": {}})
-    assert decoder.whole(body)
+    assert not decoder.decode_document({"type": "error", "error": {}})
+    assert decoder.decode_document(body)
     decoder.end()
     answer.add(decoder.parts.drain())
     assert answer.parts == [("reasoning", "why"), ("text", "so"), ("tool_call", '{"x": 1}')]

@@ -214,7 +214,7 @@ async def test_keys_are_never_shown() -> None:
     providers = Providers(catalog)
     route = catalog.resolve("gpt-6-sol")
     things: list[Any] = [catalog, catalog.models(), catalog.endpoint("openai"), route]
-    things += [providers, providers.of(route), providers._dialects]
+    things += [providers, providers.client(route), providers._dialects]
     assert KEY not in "".join(f"{thing!r}{thing!s}" for thing in things)
     await providers.aclose()
 
@@ -225,9 +225,9 @@ async def test_one_client_for_each_provider_and_key() -> None:
     providers = Providers(catalog)
     assert not providers._dialects
     for model in ("gpt-6-sol", "gpt-6-luna", "openai/other", "claude-haiku-4-5", "kimi-k3", "demo"):
-        await providers.of(catalog.resolve(model)).aclose()
+        await providers.client(catalog.resolve(model)).aclose()
     for key in ("one", "two"):
-        await providers.of(catalog.resolve("kimi-k3"), key).aclose()
+        await providers.client(catalog.resolve("kimi-k3"), key).aclose()
     assert sorted(providers._dialects) == [
         ("anthropic", "anthropic", 0),
         ("demo", "demo", 0),
@@ -246,14 +246,14 @@ async def test_refused_before_anything_is_sent() -> None:
     providers = Providers(catalog)
     image = ChatRequest(model="m", messages=(ChatMessage("user", (ImagePart("image/png", data="A"),)),))
     with pytest.raises(ProviderError, match=r"glm-5\.3 can't see"):
-        await providers.of(catalog.resolve("glm-5.3")).answer(image, Batches())
+        await providers.client(catalog.resolve("glm-5.3")).answer(image, Batches())
     await providers.aclose()
 
 
 async def test_asks_the_demo() -> None:
     """From an id to the words, in three lines."""
     catalog = Catalog({})
-    provider = Providers(catalog).of(catalog.resolve(catalog.default_model))
+    provider = Providers(catalog).client(catalog.resolve(catalog.default_model))
     await provider.answer(question(demo={"rate": 0}, tools=(Tool("f"),)), sink := Batches())
     assert len(sink.put_later) > 100
 
@@ -262,7 +262,7 @@ def test_sdks_are_imported_when_they_are_needed() -> None:
     """Catalog and demo cost no SDK; `load` imports that of its route, and no other."""
     code = (
         "import asyncio, sys; from providers.catalog.catalog import Catalog, Providers; c = Catalog({'OPENAI_API_KEY': 'k'});"
-        "p = Providers(c); p.of(c.resolve('demo'));"
+        "p = Providers(c); p.client(c.resolve('demo'));"
         "assert not {'openai', 'anthropic', 'aiohttp', 'httpx2'} & set(sys.modules);"
         "asyncio.run(p.load(c.resolve('openai/m'))); assert 'openai' in sys.modules; assert 'anthropic' not in sys.modules"
     )
@@ -283,7 +283,7 @@ assert Catalog({"MOONSHOT_API_KEY": "k"}).dialects("ollama/x") == {"openai_chat"
 assert Catalog({}).dialects("no-such-model") == {}
 assert catalog.dialects("demo") == {"demo": "demo", "openai_chat": "openai", "openai_responses": "openai"}
 providers = Providers(catalog)
-providers.warm("demo")
+providers.preload("demo")
 assert "anthropic" not in sys.modules
 there = set(sys.modules)
 
@@ -291,7 +291,7 @@ async def main():
     for model in ("openai/m", "gpt-6-sol"):
         question = ChatRequest(model=model, messages=(ChatMessage("user", (TextPart("Hi"),)),))
         try:
-            await providers.of(catalog.resolve(model)).answer(question, Batches())
+            await providers.client(catalog.resolve(model)).answer(question, Batches())
         except ProviderError as error:
             assert error.code == "upstream_error", error
     await providers.aclose()

@@ -1,10 +1,10 @@
-"""How a provider is reached, and what is missing for it."""
+"""How a provider is reached, and what is find_missing for it."""
 
 from __future__ import annotations
 
 import pytest
 
-from providers.catalog.endpoints import endpoint_of, missing, whole
+from providers.catalog.endpoints import build_endpoint, find_missing, resolve_variant
 from providers.catalog.schema import ProviderRow
 
 ROW = ProviderRow(
@@ -24,17 +24,17 @@ ENOUGH = {"ACME_REGION": "eu", "ACME_KEY": "k", "ACME_TEAM": "chat", "ACME_PROJE
 
 def test_endpoint() -> None:
     """Address, keys, headers and options come from the variables that the row names."""
-    endpoint = endpoint_of("acme", ROW, ENOUGH)
+    endpoint = build_endpoint("acme", ROW, ENOUGH)
     assert endpoint.base_url == "https://eu.acme.example/v1"
     assert endpoint.api_keys == ("k",)
     assert endpoint.headers == {"X-Team": "team chat", "X-Plain": "plain"}
     assert endpoint.options == {"project": "p"}
-    assert endpoint_of("acme", ROW, ENOUGH | {"ACME_URL": "http://x"}).base_url == "http://x"
+    assert build_endpoint("acme", ROW, ENOUGH | {"ACME_URL": "http://x"}).base_url == "http://x"
 
 
 def test_blanks_are_nothing() -> None:
     """A blank variable is none: the next one counts, and a header without its value isn't sent."""
-    endpoint = endpoint_of("acme", ROW, {"ACME_KEY": " ", "OTHER_KEY": "b, ,c\n", "ACME_TEAM": ""})
+    endpoint = build_endpoint("acme", ROW, {"ACME_KEY": " ", "OTHER_KEY": "b, ,c\n", "ACME_TEAM": ""})
     assert (endpoint.base_url, endpoint.api_keys) == ("", ("b", "c"))
     assert endpoint.headers == {"X-Plain": "plain"}
 
@@ -51,19 +51,19 @@ def test_blanks_are_nothing() -> None:
     ],
 )
 def test_missing(without: tuple[str, ...], needs: str) -> None:
-    """Every variable that is missing is named, with what may stand in for it."""
+    """Every variable that is find_missing is named, with what may stand in for it."""
     environment = {name: value for name, value in ENOUGH.items() if name not in without}
-    assert missing(ROW, endpoint_of("acme", ROW, environment), environment) == needs
+    assert find_missing(ROW, build_endpoint("acme", ROW, environment), environment) == needs
     if "ACME_KEY" in without:
         environment |= {"ACME_PROFILE": "me"}
-        assert "ACME_KEY" not in missing(ROW, endpoint_of("acme", ROW, environment), environment)
+        assert "ACME_KEY" not in find_missing(ROW, build_endpoint("acme", ROW, environment), environment)
 
 
 @pytest.mark.parametrize("url", ["http://", "http://h:99999/v1", "http://[h/v1", "http://me:secret@h/v1"])
 def test_an_address_that_cannot_be_called(url: str) -> None:
     """It is said before anything is sent there, and not repeated."""
     environment = ENOUGH | {"ACME_URL": url}
-    said = missing(ROW, endpoint_of("acme", ROW, environment), environment)
+    said = find_missing(ROW, build_endpoint("acme", ROW, environment), environment)
     assert said == "a base URL like https://HOST:PORT/PATH, without a user in it"
 
 
@@ -71,7 +71,7 @@ def test_an_address_that_cannot_be_called(url: str) -> None:
 def test_a_key_that_no_header_can_carry(key: str) -> None:
     """What was copied with its quotes, or for a key, is said to be none before it is sent."""
     environment = ENOUGH | {"ACME_KEY": key}
-    said = missing(ROW, endpoint_of("acme", ROW, environment), environment)
+    said = find_missing(ROW, build_endpoint("acme", ROW, environment), environment)
     assert said == "ACME_KEY without characters that a header can't carry"
     assert key not in said
 
@@ -83,14 +83,14 @@ def test_a_key_that_no_header_can_carry(key: str) -> None:
 def test_missing_package(package: str, needs: str) -> None:
     """What has to be installed goes before everything else."""
     row = ROW.model_copy(update={"package": package, "extra": "cloud"})
-    assert missing(row, endpoint_of("acme", row, ENOUGH), ENOUGH) == needs
+    assert find_missing(row, build_endpoint("acme", row, ENOUGH), ENOUGH) == needs
 
 
 def test_a_variant_has_the_rest_from_its_family() -> None:
     """What a variant doesn't say is its family's; its family's names are not its own."""
     variant = ProviderRow(title="Acme (China)", variant_of="acme", base_url="https://acme.cn/v1", keys=("CN_KEY",))
-    made = whole(variant, {"acme": ROW})
+    made = resolve_variant(variant, {"acme": ROW})
     assert (made.title, made.keys, made.base_url) == ("Acme (China)", ("CN_KEY",), "https://acme.cn/v1")
     assert made.options == ROW.options
     assert (made.also, made.patterns) == ((), ())
-    assert whole(ROW, {}) is ROW
+    assert resolve_variant(ROW, {}) is ROW

@@ -108,7 +108,7 @@ def test_per_million(name: str, price: dict[str, str]) -> None:
     """What a client is shown is what an answer will cost, in decimals as a person writes them."""
     shown = per_million(model(name))
     assert shown is not None
-    assert shown.shown() == price | {"currency": "USD"}
+    assert shown.as_text() == price | {"currency": "USD"}
 
 
 def test_per_million_of_the_operator() -> None:

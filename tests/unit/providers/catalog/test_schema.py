@@ -73,7 +73,7 @@ def test_prices_are_decimal() -> None:
     price = next(row.price for row in ROWS.models if row.id == "qwen3.8-flash")
     assert price is not None
     assert price.input == Decimal("0.15")
-    assert price.shown() == {"input": "0.15", "cached": "0.016", "output": "0.47", "currency": "USD"}
+    assert price.as_text() == {"input": "0.15", "cached": "0.016", "output": "0.47", "currency": "USD"}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from providers.demo.tokens import COUNTED_CHARS_MAX, TOLD_CHARS_MAX, Tokens, count_tokens, split
+from providers.demo.tokens import COUNTED_CHARS_MAX, REPEATED_CHARS_MAX, Tokens, count_tokens, split
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_so_many_tokens(text: str, count: int, told: str) -> None:
 def test_a_long_text_is_not_told_for_ever() -> None:
     """A frame of 60 KB that asks for a million tokens would be an answer of 60 GB."""
     word = "a" * 60_000
-    assert sum(map(len, Tokens(word, 1_000_000))) <= TOLD_CHARS_MAX + 2 * len(word)
+    assert sum(map(len, Tokens(word, 1_000_000))) <= REPEATED_CHARS_MAX + 2 * len(word)
     assert len(Tokens("word " * 10, 1_000_000)) == 1_000_000
 
 

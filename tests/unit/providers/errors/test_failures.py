@@ -121,7 +121,7 @@ def safe(error: ProviderError) -> None:
 def test_answers(status: int, body: Any, code: str, retryable: bool) -> None:
     """A status and a body have one meaning."""
     raw = body if isinstance(body, str) else json.dumps(body)
-    error = FAILURES.of_answer(status, {}, f"{raw}".encode())
+    error = FAILURES.from_response(status, {}, f"{raw}".encode())
     assert (error.code, error.retryable) == (code, retryable)
     safe(error)
 
@@ -131,7 +131,7 @@ def test_recorded_answers() -> None:
     bodies = json.loads((recordings() / "http-error-bodies.json").read_text("utf-8"))
     got = []
     for body in bodies:
-        error = FAILURES.of_answer(body["status"], body["headers"], body["body"].encode())
+        error = FAILURES.from_response(body["status"], body["headers"], body["body"].encode())
         got.append((body["status"], error.code))
         assert error.retryable == (error.code == "upstream_rate_limited"), "of these only the limited one may pass"
         assert body["host"] not in error.message
@@ -166,18 +166,20 @@ def test_recorded_answers() -> None:
 )
 def test_events(body: Any, code: str, retryable: bool) -> None:
     """A failure inside a stream is read from what its body says of itself."""
-    error = FAILURES.of_event(body)
+    error = FAILURES.from_event(body)
     assert (error.code, error.retryable) == (code, retryable)
     safe(error)
 
 
 def test_key_is_named_not_shown() -> None:
     """A refused key names its variables; the key itself is in neither the message nor the log."""
-    error = FAILURES.of_answer(401, {}, f"bad key {KEY} Bearer abcdefgh sk-live-12345678".encode())
+    error = FAILURES.from_response(401, {}, f"bad key {KEY} Bearer abcdefgh sk-live-12345678".encode())
     assert "MOONSHOT_API_KEY or KIMI_API_KEY" in error.message
     assert error.detail == "401 with a body of 65 bytes that isn't JSON"
-    said = FAILURES.of_answer(401, {}, json.dumps({"error": {"message": f"bad key {KEY} Bearer abcdefgh"}}).encode())
-    assert (said.detail, said.said) == ("401", "bad key *** Bearer ***")
+    said = FAILURES.from_response(
+        401, {}, json.dumps({"error": {"message": f"bad key {KEY} Bearer abcdefgh"}}).encode()
+    )
+    assert (said.detail, said.provider_text) == ("401", "bad key *** Bearer ***")
     assert KEY not in repr(ENDPOINT)
     assert KEY not in f"{ENDPOINT}"
 
@@ -191,7 +193,7 @@ def test_refused_parameter_is_named() -> None:
         ("api.example.com", False),
     ):
         body = json.dumps({"error": {"message": "no", "param": param}}).encode()
-        assert (f"({param})" in FAILURES.of_answer(400, {}, body).message) is shown
+        assert (f"({param})" in FAILURES.from_response(400, {}, body).message) is shown
 
 
 @pytest.mark.parametrize(
@@ -219,7 +221,7 @@ def test_refused_parameter_is_named() -> None:
 def test_retry_after(headers: dict[str, str], milliseconds: int | None) -> None:
     """The time to wait is read in all three forms; what is no time is none, and none is over a day."""
     assert retry_after_ms(headers) == milliseconds
-    assert FAILURES.of_answer(429, headers, b"").retry_after_ms == milliseconds
+    assert FAILURES.from_response(429, headers, b"").retry_after_ms == milliseconds
 
 
 @pytest.mark.parametrize(
@@ -235,10 +237,10 @@ def test_retry_after(headers: dict[str, str], milliseconds: int | None) -> None:
 )
 def test_retry_after_in_the_body(body: Any, milliseconds: int | None, retryable: bool) -> None:
     """The body may say when to come back, and then it is worth it; a header says it better."""
-    error = FAILURES.of_answer(429, {}, json.dumps(body).encode())
+    error = FAILURES.from_response(429, {}, json.dumps(body).encode())
     assert (error.retry_after_ms, error.retryable) == (milliseconds, retryable)
     assert ("rate limit" in error.message) is retryable
-    assert FAILURES.of_answer(429, {"retry-after": "3"}, json.dumps(body).encode()).retry_after_ms == 3000
+    assert FAILURES.from_response(429, {"retry-after": "3"}, json.dumps(body).encode()).retry_after_ms == 3000
 
 
 LONG = json.dumps({"error": {"type": "t", "message": "prompt is too long", "param": "messages"}, "echo": "é" * 50})
@@ -248,8 +250,8 @@ LONG = json.dumps({"error": {"type": "t", "message": "prompt is too long", "para
 def test_an_answer_that_was_cut(kept: int) -> None:
     """What its beginning says is what it means."""
     body = LONG.encode()[:kept]
-    error = FAILURES.of_answer(400, {}, body)
-    assert (error.code, error.said) == ("context_length_exceeded", "prompt is too long")
+    error = FAILURES.from_response(400, {}, body)
+    assert (error.code, error.provider_text) == ("context_length_exceeded", "prompt is too long")
     assert error.detail.startswith("400 t")
 
 
@@ -265,25 +267,25 @@ def test_an_answer_that_was_cut(kept: int) -> None:
 )
 def test_an_answer_that_was_cut_and_says_nothing(body: bytes) -> None:
     """It is what its status says."""
-    assert FAILURES.of_answer(503, {}, body).code == "upstream_overloaded"
+    assert FAILURES.from_response(503, {}, body).code == "upstream_overloaded"
 
 
 @pytest.mark.parametrize("code", ["9" * 5000, 10**4000, [1] * 1000, {"a": 1}, "x" * 5000])
 def test_an_event_with_a_strange_code(code: Any) -> None:
     """It is a failure like another."""
-    assert FAILURES.of_event({"error": {"code": code, "message": "m"}}).code == "upstream_error"
+    assert FAILURES.from_event({"error": {"code": code, "message": "m"}}).code == "upstream_error"
 
 
 def test_an_answer_that_is_nested_too_deep() -> None:
     """It is what its status says."""
-    assert FAILURES.of_answer(503, {}, b"[" * 100_000).code == "upstream_overloaded"
+    assert FAILURES.from_response(503, {}, b"[" * 100_000).code == "upstream_overloaded"
 
 
 def test_a_key_of_another_region() -> None:
     """A refused key is met with where else it may belong."""
     endpoint = msgspec.structs.replace(ENDPOINT, hint="Keys are regional.")
-    assert Failures(endpoint).of_answer(401, {}, b"{}").message.endswith("restart the gateway. Keys are regional.")
-    assert "regional" not in Failures(endpoint).of_answer(500, {}, b"{}").message
+    assert Failures(endpoint).from_response(401, {}, b"{}").message.endswith("restart the gateway. Keys are regional.")
+    assert "regional" not in Failures(endpoint).from_response(500, {}, b"{}").message
 
 
 CANARIES = (
@@ -313,30 +315,30 @@ def test_law_13_nothing_of_a_body_gets_out(status: int, body: Any) -> None:
     """Law 13: no key, no host and nothing that was quoted reaches a client or a log, whatever a body says."""
     failures = Failures(msgspec.structs.replace(ENDPOINT, api_keys=(CANARIES[0],)))
     raw = body if isinstance(body, str) else json.dumps(body)
-    errors = [failures.of_answer(status, {}, raw.encode()), failures.unreadable(raw.encode())]
+    errors = [failures.from_response(status, {}, raw.encode()), failures.unreadable(raw.encode())]
     if not isinstance(body, str):
-        errors.append(failures.of_event(body))
+        errors.append(failures.from_event(body))
     for error in errors:
         for canary in CANARIES:
             assert canary not in error.message
             assert canary not in error.detail
-        assert CANARIES[0] not in error.said
+        assert CANARIES[0] not in error.provider_text
 
 
 def test_a_refused_request_is_told_in_the_log() -> None:
     """An operator reads what is wrong with it where the provider has no code for that; not what it says otherwise."""
     body = {"error": {"message": "Unsupported value: 'temperature' must be 1 for model my-canary"}}
-    assert FAILURES.of_answer(400, {}, json.dumps(body).encode()).detail == (
+    assert FAILURES.from_response(400, {}, json.dumps(body).encode()).detail == (
         "400 says: Unsupported value temperature must be 1 for model …"
     )
-    assert FAILURES.of_answer(401, {}, json.dumps(body).encode()).detail == "401"
+    assert FAILURES.from_response(401, {}, json.dumps(body).encode()).detail == "401"
 
 
 @pytest.mark.parametrize(("said", "retryable"), [("true", True), ("false", False), ("perhaps", True)])
 def test_should_retry(said: str, retryable: bool) -> None:
     """A provider that says whether to try again is believed."""
-    assert FAILURES.of_answer(500, {"x-should-retry": said}, b"").retryable is retryable
-    assert FAILURES.of_answer(400, {"x-should-retry": said}, b"").retryable is (said == "true")
+    assert FAILURES.from_response(500, {"x-should-retry": said}, b"").retryable is retryable
+    assert FAILURES.from_response(400, {"x-should-retry": said}, b"").retryable is (said == "true")
 
 
 @pytest.mark.parametrize(
@@ -357,7 +359,7 @@ def test_exceptions(error: Exception, code: str, word: str) -> None:
     wrapped = RuntimeError("Connection error.")
     wrapped.__cause__ = error
     for raised in (error, wrapped):
-        failure = FAILURES.of_exception(raised)
+        failure = FAILURES.from_exception(raised)
         assert (failure.code, failure.retryable) == (code, True)
         assert word in failure.message
         safe(failure)
@@ -365,7 +367,7 @@ def test_exceptions(error: Exception, code: str, word: str) -> None:
 
 def test_own_verdicts() -> None:
     """An answer that broke off, that can't be read, or that ran out of resources may be tried again."""
-    verdicts = [FAILURES.incomplete(), FAILURES.unreadable(b"<"), FAILURES.of_finish("overloaded")]
+    verdicts = [FAILURES.incomplete(), FAILURES.unreadable(b"<"), FAILURES.from_finish_reason("overloaded")]
     assert [verdict.code for verdict in verdicts] == [
         "upstream_incomplete",
         "upstream_error",
@@ -376,5 +378,5 @@ def test_own_verdicts() -> None:
 
 def test_endpoint_without_keys() -> None:
     """A provider that needs no key has still something to say when it refuses one."""
-    error = Failures(Endpoint("ollama", "Ollama", "", ())).of_answer(401, {}, b"")
+    error = Failures(Endpoint("ollama", "Ollama", "", ())).from_response(401, {}, b"")
     assert "Check the key where" in error.message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from providers.errors.finish_reasons import finish_of
+from providers.errors.finish_reasons import map_finish_reason
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ from providers.errors.finish_reasons import finish_of
 )
 def test_words(reasons: str, expected: str | None) -> None:
     """OpenAI's, Anthropic's, Google's, GLM's, DeepSeek's and the engines' own words; None is a failure."""
-    assert {reason: finish_of(reason) for reason in reasons.split()} == dict.fromkeys(reasons.split(), expected)
+    assert {reason: map_finish_reason(reason) for reason in reasons.split()} == dict.fromkeys(reasons.split(), expected)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from providers.errors.words import LOGGED_CHARS_MAX, NAME_CHARS_MAX, TEXT_CHARS_MAX, Reason, known_words, quiet
+from providers.errors.words import LOGGED_CHARS_MAX, NAME_CHARS_MAX, TEXT_CHARS_MAX, Reason, loggable_words, redact
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from providers.errors.words import LOGGED_CHARS_MAX, NAME_CHARS_MAX, TEXT_CHARS_
 )
 def test_read(body: Any, reason: Reason) -> None:
     """Out of any shape that providers have."""
-    assert Reason.read(body) == reason
+    assert Reason.parse(body) == reason
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_words() -> None:
 )
 def test_quiet(text: str, left: str) -> None:
     """A log gets the sentence without keys, addresses and quotations."""
-    assert quiet(text, ("my-secret-value",)) == left
+    assert redact(text, ("my-secret-value",)) == left
 
 
 def test_quiet_is_short() -> None:
     """However much a provider says."""
-    assert len(quiet("a b " * 1000, ())) == LOGGED_CHARS_MAX
+    assert len(redact("a b " * 1000, ())) == LOGGED_CHARS_MAX
 
 
 KEY = "kxq7-mine-own-secret"
@@ -90,7 +90,11 @@ KEY = "kxq7-mine-own-secret"
 def test_no_half_of_a_key_is_shown(filling: str, size: int) -> None:
     """Wherever in a key the text is cut, also where what stood before the key became so short that the log shows the cut."""
     whole = (filling * TEXT_CHARS_MAX)[: TEXT_CHARS_MAX - size] + KEY + " and more"
-    for said in (quiet(whole, (KEY,)), quiet(Reason.read({"message": whole}).text, (KEY,)), quiet(KEY[:size], (KEY,))):
+    for said in (
+        redact(whole, (KEY,)),
+        redact(Reason.parse({"message": whole}).text, (KEY,)),
+        redact(KEY[:size], (KEY,)),
+    ):
         assert KEY[:4] not in said
 
 
@@ -117,5 +121,5 @@ def test_no_half_of_a_key_is_shown(filling: str, size: int) -> None:
 )
 def test_known_words(text: str, left: str) -> None:
     """What is about the request's form stays, and nothing of what it holds."""
-    assert known_words(text) == left
-    assert len(known_words(text * 100)) <= LOGGED_CHARS_MAX
+    assert loggable_words(text) == left
+    assert len(loggable_words(text * 100)) <= LOGGED_CHARS_MAX

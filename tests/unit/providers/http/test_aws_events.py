@@ -8,9 +8,8 @@ from zlib import crc32
 import pytest
 
 from providers.http.aws_events import FRAME_BYTES_MAX, HEADERS_BYTES_MAX, AwsEventParser
-from providers.http.body import REFUSAL_BYTES_MAX
-from providers.http.sse import BARE
-from providers.http.stream import Unreadable
+from providers.http.body import ERROR_BODY_BYTES_MAX
+from providers.http.sse import UNFRAMED, InvalidEvent
 from tests.aws_frames import chunk, exception, frame
 
 EVENTS: list[dict[str, Any]] = [
@@ -42,7 +41,7 @@ def test_frames_however_they_are_cut(size: int) -> None:
 def test_an_exception_is_a_failure(failure: bytes) -> None:
     """A frame that isn't an event says what went wrong."""
     ((name, data),) = AwsEventParser().feed(failure)
-    assert (name, json.loads(data)) == (BARE, {"error": {"type": "throttlingException", "message": "slow down"}})
+    assert (name, json.loads(data)) == (UNFRAMED, {"error": {"type": "throttlingException", "message": "slow down"}})
 
 
 def test_what_else_comes_is_skipped() -> None:
@@ -53,14 +52,14 @@ def test_what_else_comes_is_skipped() -> None:
 @pytest.mark.parametrize("raw", [b"data: {}\n\n" * 4, chunk({"type": "ping"})[:-1] + b"x"], ids=["text", "checksum"])
 def test_what_is_no_frame(raw: bytes) -> None:
     """What isn't framed, or was changed on its way, can't be read."""
-    with pytest.raises(Unreadable):
+    with pytest.raises(InvalidEvent):
         AwsEventParser().feed(raw)
 
 
 @pytest.mark.parametrize("payload", [b"{", b"{}", b"[]", b'{"bytes":7}', b'{"bytes":"x"}', b"[" * 100_000, b"\xff"])
 def test_a_frame_without_its_event(payload: bytes) -> None:
     """A chunk whose payload isn't what it should be can't be read either."""
-    with pytest.raises(Unreadable):
+    with pytest.raises(InvalidEvent):
         AwsEventParser().feed(frame({":message-type": "event", ":event-type": "chunk"}, payload))
 
 
@@ -68,13 +67,13 @@ def test_a_frame_without_its_event(payload: bytes) -> None:
 def test_a_frame_that_is_too_large_is_not_waited_for(size: int, headers: int) -> None:
     """Its beginning is enough; one without an end would be kept for ever."""
     prelude = struct.pack("!II", size, headers)
-    with pytest.raises(Unreadable):
+    with pytest.raises(InvalidEvent):
         AwsEventParser().feed(prelude + struct.pack("!I", crc32(prelude)))
 
 
 def test_what_a_long_exception_says() -> None:
     """Its beginning; the rest is for nobody."""
     ((name, data),) = AwsEventParser().feed(exception("throttlingException", "slow " * 1_000_000))
-    assert name == BARE
-    assert len(data) < 2 * REFUSAL_BYTES_MAX
+    assert name == UNFRAMED
+    assert len(data) < 2 * ERROR_BODY_BYTES_MAX
     assert "slow slow" in json.loads(data)["error"]["message"]

@@ -15,7 +15,7 @@ from aiohttp.client_proto import ResponseHandler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from providers.http.body import Body, Stalled
+from providers.http.body import ResponseBody, Stalled
 from providers.http.transport import body_of, http_client
 from providers.route import Timeouts
 from tests.examples import examples
@@ -24,7 +24,7 @@ from tests.upstream import Script, Upstream, chat, post, sse
 QUICK = Timeouts(connect_s=0.5, first_event_s=0.2, between_events_s=0.2)
 
 
-async def rest(body: Body) -> bytes:
+async def rest(body: ResponseBody) -> bytes:
     return b"".join([piece async for piece in body])
 
 
@@ -75,7 +75,7 @@ async def test_a_provider_that_sends_faster_than_can_be_read_is_read_more_slowly
         moments.append((began, time.monotonic()))
         return True
 
-    assert await body.each(take) is False
+    assert await body.read_each(take) is False
     rests = [later[0] - earlier[1] for earlier, later in itertools.pairwise(moments)]
     assert len(rests) > 3
     assert size == 2_700_000
@@ -95,7 +95,7 @@ async def test_an_answer_that_is_over_is_held_by_nobody(client: httpx2.AsyncClie
             return bool(piece)
 
     reader = Reader()
-    assert await reader.body.each(reader.take) is False
+    assert await reader.body.read_each(reader.take) is False
     await response.aclose()
     held = weakref.ref(reader)
     del reader
@@ -112,7 +112,7 @@ async def test_pieces_are_handed_on_without_waking_the_reader(client: httpx2.Asy
         taken.append((piece, asyncio.current_task()))
         return len(taken) < 4
 
-    assert await body.each(take)
+    assert await body.read_each(take)
     assert len(taken) == 4
     assert None in {task for _, task in taken}
     await asyncio.sleep(0.1)
@@ -122,8 +122,8 @@ async def test_pieces_are_handed_on_without_waking_the_reader(client: httpx2.Asy
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        await body.each(refuse)
-    assert not await body.each(lambda piece: bool(piece))
+        await body.read_each(refuse)
+    assert not await body.read_each(lambda piece: bool(piece))
     await body.aclose()
 
 
@@ -193,7 +193,7 @@ async def test_progress_puts_the_watch_off(upstream: Upstream) -> None:
 
         async def follow() -> None:
             while await body.read():
-                body.due_in(between_s)
+                body.extend_deadline(between_s)
 
         with pytest.raises(Stalled) as caught:
             await follow()
@@ -258,7 +258,7 @@ class Wire(asyncio.Transport):
         """The network brings this in one piece."""
         self._protocol.data_received(data)
 
-    async def body(self) -> Body:
+    async def body(self) -> ResponseBody:
         """The body behind the head."""
         head, content = await self.parser.read()
         answer = SimpleNamespace(
@@ -268,7 +268,7 @@ class Wire(asyncio.Transport):
             close=self.close,
             headers=head.headers,
         )
-        return Body(cast("aiohttp.ClientResponse", answer), 60, asyncio.get_running_loop().time() + 60)
+        return ResponseBody(cast("aiohttp.ClientResponse", answer), 60, asyncio.get_running_loop().time() + 60)
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n"
@@ -300,7 +300,7 @@ async def test_chunks_are_the_same_however_the_network_cuts_them(
         return len(taken) % takes > 0
 
     async def read() -> None:
-        while await body.each(take):
+        while await body.read_each(take):
             await asyncio.sleep(0)
 
     reading = asyncio.get_running_loop().create_task(read())
@@ -331,7 +331,7 @@ async def test_whole_chunks_of_events_go_past_the_parser(way: str) -> None:
         taken.append(piece)
         return True
 
-    reading = asyncio.get_running_loop().create_task(body.each(take))
+    reading = asyncio.get_running_loop().create_task(body.read_each(take))
     await asyncio.sleep(0)
     parsed = []
     for content in contents:
@@ -355,6 +355,6 @@ async def test_a_beginning(client: httpx2.AsyncClient, upstream: Upstream) -> No
     )
     for size, got in ((6, b"abcdef"), (4, b"abcd"), (9, b"abcd"), (9, b"abc")):
         body = body_of(await post(client, upstream))
-        assert await body.beginning(size, 0.2) == got
+        assert await body.read_start(size, 0.2) == got
     connections = [asked.connection for asked in upstream.asked]
     assert connections == [1, 1, 2, 3]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from providers.http.lenient_json import DOCUMENTS_MAX, MENDED_MAX, documents, fitting
+from providers.http.lenient_json import DOCUMENTS_MAX, MISMATCHES_MAX, convert_leniently, parse_documents
 
 
 @pytest.mark.parametrize(
@@ -23,20 +23,20 @@ from providers.http.lenient_json import DOCUMENTS_MAX, MENDED_MAX, documents, fi
 )
 def test_reads(raw: bytes, found: list[Any]) -> None:
     """Halves of characters are kept, and several documents are told apart."""
-    assert documents(raw) == found
+    assert parse_documents(raw) == found
 
 
 def test_too_deep() -> None:
     """Nesting without end is no JSON to us."""
     with pytest.raises(ValueError, match="too deep"):
-        documents(b"[" * 100_000)
+        parse_documents(b"[" * 100_000)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"<html>", b'{"a": 1}\n{"b"', b"[DONE]\n{"])
 def test_refuses(raw: bytes) -> None:
     """What is no JSON is an error, also when a part of it is."""
     with pytest.raises(ValueError, match=r"^Expecting"):
-        documents(raw)
+        parse_documents(raw)
 
 
 class _Inner(Struct):
@@ -62,27 +62,29 @@ class _Outer(Struct):
 )
 def test_fits(document: Any, made: _Outer) -> None:
     """A field that is of another type than ours is another field; what fits is kept, however deep it stands."""
-    assert fitting(document, _Outer) == made
+    assert convert_leniently(document, _Outer) == made
 
 
 def test_no_object_fits_nothing() -> None:
     """What is no object at all isn't made one."""
     with pytest.raises(ValueError, match="Expected"):
-        fitting([1], _Outer)
+        convert_leniently([1], _Outer)
 
 
 def test_too_many_documents() -> None:
     """What holds so many are no merged frames."""
-    assert documents(b"{}" * DOCUMENTS_MAX) == [{}] * DOCUMENTS_MAX
+    assert parse_documents(b"{}" * DOCUMENTS_MAX) == [{}] * DOCUMENTS_MAX
     with pytest.raises(ValueError, match="more than"):
-        documents(b"{}" * (DOCUMENTS_MAX + 1))
+        parse_documents(b"{}" * (DOCUMENTS_MAX + 1))
 
 
 def test_too_much_that_does_not_fit() -> None:
     """What has to be mended so often is of another family."""
     bad: dict[str, Any] = {"count": []}
     good = {"text": "t"}
-    assert fitting({"many": [bad] * (MENDED_MAX - 1)}, _Outer) == _Outer(many=[_Inner()] * (MENDED_MAX - 1))
-    assert fitting({"many": [bad] + [good] * 5000}, _Outer).many == [_Inner(), *[_Inner("t")] * 5000]
+    assert convert_leniently({"many": [bad] * (MISMATCHES_MAX - 1)}, _Outer) == _Outer(
+        many=[_Inner()] * (MISMATCHES_MAX - 1)
+    )
+    assert convert_leniently({"many": [bad] + [good] * 5000}, _Outer).many == [_Inner(), *[_Inner("t")] * 5000]
     with pytest.raises(ValueError, match="don't match"):
-        fitting({"many": [bad] * (MENDED_MAX + 1)}, _Outer)
+        convert_leniently({"many": [bad] * (MISMATCHES_MAX + 1)}, _Outer)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.http.sse import BARE, Event, EventTooLarge, SseParser
+from providers.http.sse import UNFRAMED, Event, EventTooLarge, SseParser
 
 
 def parse(*chunks: bytes) -> list[Event]:
@@ -36,8 +36,8 @@ CASES: list[tuple[bytes, list[Event]]] = [
     (b"data: open at the end", [(None, b"open at the end")]),
     (b"data: a\n", [(None, b"a")]),
     ("data: a\u2028b\u0085c\x0bd\x1ce\n\n".encode(), [(None, "a\u2028b\u0085c\x0bd\x1ce".encode())]),
-    (b'{"error": 1}', [(BARE, b'{"error": 1}')]),
-    (b'data: a\n\n{"error":\n  {"code": 5}}\n', [(None, b"a"), (BARE, b'{"error":\n  {"code": 5}}')]),
+    (b'{"error": 1}', [(UNFRAMED, b'{"error": 1}')]),
+    (b'data: a\n\n{"error":\n  {"code": 5}}\n', [(None, b"a"), (UNFRAMED, b'{"error":\n  {"code": 5}}')]),
     (b"\n\n\n", []),
     (b"", []),
     (b"event:\ndata: a\n\n", [(None, b"a")]),

@@ -11,13 +11,13 @@ import pytest
 from providers.anthropic.events import MessagesDecoder
 from providers.base import Delta, Finished, ProviderError
 from providers.errors.failures import Failures
-from providers.http.body import Body
+from providers.http.body import ResponseBody
 from providers.http.stream import Decoder, DeltaStream
 from providers.http.transport import body_of, http_client
 from providers.openai.chat_chunks import ChatDecoder
 from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Endpoint, Quirks, Timeouts
-from tests.answers import Answer, Batches
+from tests.answers import Answer, Batches, fold
 from tests.upstream import Script, Upstream, chat, sse
 
 FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
@@ -26,22 +26,18 @@ FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
 async def read(upstream: Upstream, script: Script, between_s: float = 5) -> tuple[Answer, list[list[Delta]]]:
     """The answer to one script, and the batches that it came in."""
     upstream.plays(script)
-    answer, batches = Answer(), []
+    answer, sink = Answer(), Batches()
     async with http_client(Timeouts(first_event_s=between_s)) as client:
         request = client.build_request("POST", upstream.openai_url + "/chat/completions", json={})
         response = await client.send(request, stream=True)
-        stream = DeltaStream(body_of(response), ChatDecoder(Quirks(), FAILURES), FAILURES, between_s, Batches())
         try:
-            while (batch := await stream.next()) is not None:
-                batches.append(batch)
-                answer.add(batch)
-            assert await stream.next() is None
+            await DeltaStream(body_of(response), ChatDecoder(Quirks(), FAILURES), FAILURES, between_s, sink).run()
         except ProviderError as error:
             answer.error = error
-            with pytest.raises(ProviderError):
-                await stream.next()
         await response.aclose()
-    return answer, batches
+    for batch in sink.put_later:
+        answer.add(batch)
+    return answer, sink.put_later
 
 
 async def test_batches(upstream: Upstream) -> None:
@@ -58,14 +54,9 @@ async def test_what_is_taken_is_not_given_again(upstream: Upstream) -> None:
     async with http_client(Timeouts()) as client:
         request = client.build_request("POST", upstream.openai_url + "/chat/completions", json={})
         response = await client.send(request, stream=True)
-        stream = DeltaStream(body_of(response), ChatDecoder(Quirks(), FAILURES), FAILURES, 5, sink)
-        answer = Answer()
-        given = []
-        while (batch := await stream.next()) is not None:
-            given.append(batch)
+        await DeltaStream(body_of(response), ChatDecoder(Quirks(), FAILURES), FAILURES, 5, sink).run()
         await response.aclose()
-    for batch in [*sink.taken, *given]:
-        answer.add(batch)
+    answer = fold([*sink.taken, *sink.put_later])
     assert answer.text() == "abcdef"
     assert answer.finish == "stop"
     assert len(sink.taken) == 3
@@ -85,12 +76,12 @@ class Told:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    def due_in(self, seconds: float) -> None:
+    def extend_deadline(self, seconds: float) -> None:
         """Nothing waits here."""
 
-    async def each(self, take: Callable[[bytes], bool]) -> bool:
+    async def read_each(self, consume: Callable[[bytes], bool]) -> bool:
         data, self._data = self._data, b""
-        return bool(data) and (take(data) or True)
+        return bool(data) and (consume(data) or True)
 
     async def read(self) -> bytes:
         return b""
@@ -116,10 +107,8 @@ async def test_nested_almost_too_deep(decoder: Callable[[], Decoder], line: byte
     """What can just be read, and no longer be written, is a failure like another."""
     for depth in range(700, 1001):
         body = Told(line % (b"[" * depth + b"]" * depth))
-        stream = DeltaStream(cast("Body", body), decoder(), FAILURES, 5, Batches())
         with suppress(ProviderError):
-            while await stream.next() is not None:
-                pass
+            await DeltaStream(cast("ResponseBody", body), decoder(), FAILURES, 5, Batches()).run()
 
 
 @pytest.mark.parametrize("indent", [None, 2])
@@ -237,7 +226,7 @@ async def test_stall(upstream: Upstream) -> None:
 
 async def test_stall_after_the_finish(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that has told its reason need not wait long for a provider that forgets to hang up."""
-    monkeypatch.setattr("providers.http.stream.SETTLE_S", 0.1)
+    monkeypatch.setattr("providers.http.stream.AFTER_FINISH_S", 0.1)
     answer, _ = await read(upstream, chat("a").but(stall_after=2), between_s=60)
     assert (answer.text(), answer.finish) == ("a", "stop")
 

@@ -200,7 +200,7 @@ async def test_close() -> None:
     async with desk() as (upstream, providers):
         upstream.plays(chat("a", "b").but(stall_after=1))
         async with asyncio.TaskGroup() as tasks:
-            answering = tasks.create_task(providers.providers.of(ROUTE).answer(question(), sink := Batches()))
+            answering = tasks.create_task(providers.providers.client(ROUTE).answer(question(), sink := Batches()))
             while not sink.put_later:
                 await asyncio.sleep(0.005)
             answering.cancel()

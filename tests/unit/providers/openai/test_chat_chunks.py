@@ -8,8 +8,7 @@ import pytest
 
 from providers.base import PartDelta, ProviderError, Usage
 from providers.errors.failures import Failures
-from providers.http.sse import SseParser
-from providers.http.stream import Unreadable
+from providers.http.sse import InvalidEvent, SseParser
 from providers.openai.chat_chunks import ChatDecoder
 from providers.route import Endpoint, Quirks
 from tests.answers import STREAMS, Answer
@@ -27,7 +26,7 @@ def decode(*events: object, **quirks: Any) -> Answer:
                 event = event if "choices" in event or "error" in event else {"choices": [{"delta": event}]}
                 event = json.dumps(event).encode()
             assert isinstance(event, bytes)
-            decoder.event(None, event)
+            decoder.decode_event(None, event)
             answer.add(decoder.parts.drain())
         decoder.end()
     except ProviderError as error:
@@ -233,7 +232,7 @@ def test_error_comes_before_choices() -> None:
 def test_error_event(data: bytes) -> None:
     """An event named error is one, whatever its data look like."""
     with pytest.raises(ProviderError) as caught:
-        ChatDecoder(Quirks(), FAILURES).event("error", data)
+        ChatDecoder(Quirks(), FAILURES).decode_event("error", data)
     assert caught.value.retryable
 
 
@@ -299,8 +298,8 @@ def test_merged_chunks() -> None:
 @pytest.mark.parametrize("data", [b'{"choices": [{"del', b"5", b"[1]", b"nonsense"])
 def test_unreadable(data: bytes) -> None:
     """A chunk that can't be read is said to be that."""
-    with pytest.raises(Unreadable):
-        ChatDecoder(Quirks(), FAILURES).event(None, data)
+    with pytest.raises(InvalidEvent):
+        ChatDecoder(Quirks(), FAILURES).decode_event(None, data)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +322,7 @@ def test_streams(file: str, parts: list[tuple[str, str]], finish_reason: str | N
     answer = Answer()
     try:
         for name, data in SseParser().feed((STREAMS / f"{file}.sse").read_bytes()):
-            decoder.event(name, data)
+            decoder.decode_event(name, data)
         decoder.end()
     except ProviderError as error:
         answer.error = error
@@ -335,7 +334,7 @@ def test_one_delta_for_one_read() -> None:
     """What one read brings for one part is one delta."""
     decoder = ChatDecoder(Quirks(), FAILURES)
     for text in "abc":
-        decoder.event(None, json.dumps({"choices": [{"delta": {"content": text}}]}).encode())
+        decoder.decode_event(None, json.dumps({"choices": [{"delta": {"content": text}}]}).encode())
     assert decoder.parts.drain()[1:] == [PartDelta(0, "abc")]
 
 

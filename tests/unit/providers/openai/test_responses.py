@@ -143,13 +143,13 @@ async def test_background() -> None:
     """An answer in the background tells by what it can be heard again, and is then continued from what was heard."""
     async with desk() as (upstream, providers):
         upstream.plays(responses("Hel", "lo", "."))
-        await providers.providers.of(BACKGROUND).answer(question(), first := Batches())
+        await providers.providers.client(BACKGROUND).answer(question(), first := Batches())
         batches = first.deltas
         assert upstream.asked[0].body["background"] is True
         assert upstream.asked[0].body["store"] is True
         assert batches[0] == ResponseHandle("m", RESPONSE)
-        again = question().going_on_from([TextPart("Hell")], ResponseHandle("m", RESPONSE))
-        await providers.providers.of(BACKGROUND).answer(again, second := Batches())
+        again = question().continuing([TextPart("Hell")], ResponseHandle("m", RESPONSE))
+        await providers.providers.client(BACKGROUND).answer(again, second := Batches())
         rest = second.deltas
         assert "".join(delta.text or "" for delta in rest if isinstance(delta, PartDelta)) == "o."
         asked = upstream.asked[1]
@@ -162,11 +162,11 @@ async def test_background() -> None:
 async def test_background_that_is_gone() -> None:
     """An answer that the provider has forgotten, or tells otherwise, has broken off."""
     async with desk() as (upstream, providers):
-        gone = question().going_on_from([], ResponseHandle("m", "resp_0"))
+        gone = question().continuing([], ResponseHandle("m", "resp_0"))
         assert (await providers.ask(gone, BACKGROUND)).code == "upstream_incomplete"
         upstream.plays(responses("Hello"))
         await providers.ask(question(), BACKGROUND)
-        other = question().going_on_from([CitationPart("u")], ResponseHandle("m", RESPONSE))
+        other = question().continuing([CitationPart("u")], ResponseHandle("m", RESPONSE))
         assert (await providers.ask(other, BACKGROUND)).code == "upstream_incomplete"
 
 

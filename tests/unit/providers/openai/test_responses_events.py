@@ -7,7 +7,7 @@ import pytest
 
 from providers.base import ProviderError, Usage
 from providers.errors.failures import Failures
-from providers.http.stream import Unreadable
+from providers.http.sse import InvalidEvent
 from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Endpoint, Quirks
 from tests.answers import Answer
@@ -22,7 +22,7 @@ def decode(*events: dict[str, Any] | bytes, **quirks: Any) -> Answer:
     answer = Answer()
     try:
         for event in events:
-            decoder.event(None, event if isinstance(event, bytes) else json.dumps(event).encode())
+            decoder.decode_event(None, event if isinstance(event, bytes) else json.dumps(event).encode())
             answer.add(decoder.parts.drain())
         decoder.end()
     except ProviderError as error:
@@ -328,10 +328,12 @@ def test_usage() -> None:
 def test_progress() -> None:
     """That a response is queued or in progress is no progress: only what belongs to the answer is."""
     decoder = ResponsesDecoder(Quirks(), FAILURES)
-    quiet = [decoder.event(None, json.dumps(ev(kind, None)).encode()) for kind in ("queued", "created", "in_progress")]
-    assert quiet == [False, False, False]
-    assert decoder.event(None, json.dumps(DELTA).encode())
-    assert decoder.event("response.output_text.delta", b'{"delta": "!"}'), "the name may stand outside"
+    redact = [
+        decoder.decode_event(None, json.dumps(ev(kind, None)).encode()) for kind in ("queued", "created", "in_progress")
+    ]
+    assert redact == [False, False, False]
+    assert decoder.decode_event(None, json.dumps(DELTA).encode())
+    assert decoder.decode_event("response.output_text.delta", b'{"delta": "!"}'), "the name may stand outside"
 
 
 def test_merged_frames() -> None:
@@ -343,8 +345,8 @@ def test_merged_frames() -> None:
 @pytest.mark.parametrize("data", [b'{"type": ', b"[{}]", b""])
 def test_unreadable(data: bytes) -> None:
     """An event that can't be read is said to be that."""
-    with pytest.raises(Unreadable):
-        ResponsesDecoder(Quirks(), FAILURES).event(None, data)
+    with pytest.raises(InvalidEvent):
+        ResponsesDecoder(Quirks(), FAILURES).decode_event(None, data)
 
 
 @pytest.mark.parametrize("framed", [True, False])
@@ -352,8 +354,8 @@ def test_a_whole_response(framed: bool) -> None:
     """A host that doesn't stream has answered too, and one that leaves the frames out; another document is no answer."""
     body: dict[str, Any] = {"object": "response", "status": "completed", "output": [message("Hello")], "usage": USAGE}
     decoder, answer = ResponsesDecoder(Quirks(), FAILURES), Answer()
-    assert not decoder.whole({"type": "error", "message": "x"})
-    assert decoder.whole({"type": "response.completed", "response": body} if framed else body)
+    assert not decoder.decode_document({"type": "error", "message": "x"})
+    assert decoder.decode_document({"type": "response.completed", "response": body} if framed else body)
     decoder.end()
     answer.add(decoder.parts.drain())
     assert (answer.parts, answer.finish, answer.usage) == ([("text", "Hello")], "stop", Usage(3, 5))

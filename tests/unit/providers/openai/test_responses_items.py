@@ -2,13 +2,13 @@
 
 from providers.base import PartDelta, PartStarted
 from providers.delta_buffer import DeltaBuffer
-from providers.openai.responses_items import Annotation, Item, Output, Piece
+from providers.openai.responses_items import Annotation, Item, OutputItems, Piece
 
 
 def test_say_and_say_whole() -> None:
     """A whole is said only where no piece of it was; each piece of a message is a part."""
     parts = DeltaBuffer()
-    output = Output(parts)
+    output = OutputItems(parts)
     output.add_text("text", 0, "content", 0, "a")
     output.add_whole_text("text", 0, "content", 0, "ab")
     output.add_whole_text("text", 0, "content", 1, "c")
@@ -18,7 +18,7 @@ def test_say_and_say_whole() -> None:
 def test_citations_are_counted() -> None:
     """The whole piece brings only the citations that didn't come before, and never the same twice."""
     parts = DeltaBuffer()
-    output = Output(parts)
+    output = OutputItems(parts)
     piece = Piece("output_text", annotations=[Annotation("https://u1"), Annotation("https://u2"), Annotation()])
     output.add_citation(0, 0, Annotation("https://u1"))
     output.add_other_citations(0, 0, piece)
@@ -29,10 +29,10 @@ def test_citations_are_counted() -> None:
 def test_a_call_without_a_name_is_none() -> None:
     """A call is made when its name is known, and its arguments count then."""
     parts = DeltaBuffer()
-    output = Output(parts)
+    output = OutputItems(parts)
     output.complete_item("x", Item("function_call", call_id="c", arguments='{"a":1}'))
-    assert not output.calls
+    assert not output.has_calls
     output.complete_item("x", Item("function_call", call_id="c", name="n", arguments='{"a":1}'))
     output.close()
-    assert output.calls
+    assert output.has_calls
     assert parts.drain() == [PartStarted(0, "tool_call", call="c", name="n"), PartDelta(0, '{"a":1}')]

@@ -146,7 +146,7 @@ def test_many_calls_without_a_name() -> None:
         calls.add(number, f"c{number}", "", "{", "")
     calls.add(7, "", "f", "}", "")
     calls.close()
-    assert len(calls.waiting) == 99
+    assert len(calls.pending) == 99
     answer = Answer()
     answer.add(parts.drain())
     assert answer.parts == [("tool_call", "{}")]

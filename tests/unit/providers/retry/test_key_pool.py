@@ -9,7 +9,14 @@ from msgspec import structs
 
 from providers.base import ProviderError
 from providers.retry.breaker import Breakers
-from providers.retry.key_pool import LIMITED_REST_S, REFUSED_REST_S, CoolingDown, KeyCheckout, KeyPool, circuit
+from providers.retry.key_pool import (
+    RATE_LIMITED_COOLDOWN_S,
+    REJECTED_COOLDOWN_S,
+    CoolingDown,
+    KeyCheckout,
+    KeyPool,
+    circuit_name,
+)
 from providers.route import Endpoint, Route
 from tests.answers import route
 from tests.unit.providers.retry.test_breaker import Clock
@@ -62,7 +69,7 @@ def test_an_answer_in_the_background_has_the_first_key(clock: Clock) -> None:
     taken = keys.check_out(to("m", background=True))
     assert isinstance(taken, KeyCheckout)
     assert taken.value == "one"
-    taken.failed(REFUSED)
+    taken.record_failure(REFUSED)
     assert isinstance(keys.check_out(to("m", background=True)), CoolingDown)
     assert loan(keys).value == "two"
 
@@ -75,20 +82,20 @@ def test_a_provider_without_a_key_has_an_empty_one(clock: Clock) -> None:
 @pytest.mark.parametrize(
     ("error", "rest_s", "limited"),
     [
-        (LIMITED, LIMITED_REST_S, True),
+        (LIMITED, RATE_LIMITED_COOLDOWN_S, True),
         (ProviderError("upstream_rate_limited", "x", retryable=True, retry_after_ms=7000), 7, True),
-        (NO_CREDIT, REFUSED_REST_S, False),
-        (REFUSED, REFUSED_REST_S, False),
+        (NO_CREDIT, REJECTED_COOLDOWN_S, False),
+        (REFUSED, REJECTED_COOLDOWN_S, False),
     ],
 )
 def test_a_failing_key_rests(clock: Clock, error: ProviderError, rest_s: float, limited: bool) -> None:
     """For as long as the provider says, or a while; only for the model that it was asked for."""
     keys = ring(clock, "one", "two")
-    loan(keys).failed(error)
+    loan(keys).record_failure(error)
     assert [loan(keys).value for _ in range(3)] == ["two"] * 3
-    loan(keys).failed(error)
+    loan(keys).record_failure(error)
     rest = resting(keys)
-    assert (rest.left_s, rest.limited, rest.code) == (rest_s, limited, error.code)
+    assert (rest.wait_s, rest.is_rate_limited, rest.code) == (rest_s, limited, error.code)
     raised = rest.error()
     assert (raised.message, raised.retryable, raised.retry_after_ms) == (error.message, limited, rest_s * 1000)
     assert loan(keys, "other").value in {"one", "two"}
@@ -100,62 +107,64 @@ def test_the_key_that_will_do_first_tells_how_long(clock: Clock) -> None:
     """A limit passes; a refused key is worth no waiting while there is one with a limit."""
     keys = ring(clock, "one", "two", "three")
     for seconds in (9, 4):
-        loan(keys).failed(ProviderError("upstream_rate_limited", "x", retryable=True, retry_after_ms=seconds * 1000))
-    loan(keys).failed(REFUSED)
-    assert (resting(keys).left_s, resting(keys).limited) == (4, True)
+        loan(keys).record_failure(
+            ProviderError("upstream_rate_limited", "x", retryable=True, retry_after_ms=seconds * 1000)
+        )
+    loan(keys).record_failure(REFUSED)
+    assert (resting(keys).wait_s, resting(keys).is_rate_limited) == (4, True)
 
 
 def test_rather_a_refused_key_than_none(clock: Clock) -> None:
     """Where nothing else is left it is tried again, and has its place back if it works."""
     keys = ring(clock, "one")
-    loan(keys).failed(REFUSED)
-    assert not resting(keys).limited
-    again = keys.check_out(to("m"), any_will_do=True)
+    loan(keys).record_failure(REFUSED)
+    assert not resting(keys).is_rate_limited
+    again = keys.check_out(to("m"), allow_rejected=True)
     assert isinstance(again, KeyCheckout)
-    again.succeeded()
+    again.record_success()
     assert loan(keys).value == "one"
-    loan(keys).failed(LIMITED)
-    assert isinstance(keys.check_out(to("m"), any_will_do=True), CoolingDown), "a limit is obeyed"
+    loan(keys).record_failure(LIMITED)
+    assert isinstance(keys.check_out(to("m"), allow_rejected=True), CoolingDown), "a limit is obeyed"
 
 
 def test_a_late_success_ends_no_limit(clock: Clock) -> None:
     """An answer that began before the limit was reached says nothing of it."""
     keys = ring(clock, "one")
     early = loan(keys)
-    loan(keys).failed(LIMITED)
-    early.succeeded()
-    assert resting(keys).limited
+    loan(keys).record_failure(LIMITED)
+    early.record_success()
+    assert resting(keys).is_rate_limited
 
 
 def test_a_failing_provider_is_left_alone(clock: Clock) -> None:
     """Each key has its circuit; when all are open nobody is asked, whatever the model."""
     keys = ring(clock, "one", "two")
     for _ in range(3):
-        loan(keys).failed(BROKEN)
-    assert not keys.open
-    loan(keys).failed(BROKEN)
-    assert keys.open
+        loan(keys).record_failure(BROKEN)
+    assert not keys.is_open
+    loan(keys).record_failure(BROKEN)
+    assert keys.is_open
     for model in ("m", "other"):
         rest = resting(keys, model)
-        assert (rest.left_s > 29, rest.limited, rest.code) == (True, False, "upstream_error")
+        assert (rest.wait_s > 29, rest.is_rate_limited, rest.code) == (True, False, "upstream_error")
         assert rest.error().retryable
         assert "OpenAI has failed several times" in rest.message
-    assert isinstance(keys.check_out(to("m"), any_will_do=True), CoolingDown)
+    assert isinstance(keys.check_out(to("m"), allow_rejected=True), CoolingDown)
 
 
 @pytest.mark.parametrize("error", [LIMITED, NO_CREDIT, REFUSED, ODD])
 def test_what_opens_no_circuit(clock: Clock, error: ProviderError) -> None:
     """A provider that refuses isn't broken."""
     keys = ring(clock, "one", failures_max=1)
-    loan(keys).failed(error)
-    assert not keys.open
+    loan(keys).record_failure(error)
+    assert not keys.is_open
 
 
 def test_a_circuit_is_named_without_its_key() -> None:
     """The same on every instance, another for each key and address, and neither can be read in it."""
-    names = {circuit(ENDPOINT, key) for key in ENDPOINT.api_keys}
+    names = {circuit_name(ENDPOINT, key) for key in ENDPOINT.api_keys}
     assert len(names) == 3
-    assert names == {circuit(ENDPOINT, key) for key in ENDPOINT.api_keys}
+    assert names == {circuit_name(ENDPOINT, key) for key in ENDPOINT.api_keys}
     elsewhere = Endpoint("openai", "OpenAI", "http://y/v1", (), ("one",))
-    assert circuit(elsewhere, "one") not in names
+    assert circuit_name(elsewhere, "one") not in names
     assert not any(secret in name for name in names for secret in ("one", "two", "http"))

@@ -68,7 +68,7 @@ def test_nothing_is_doubled_or_lost_wherever_it_broke_off() -> None:
                 again += [PartDelta(delta.part, delta.text[:cut]), PartDelta(delta.part, delta.text[cut:])]
             else:
                 again.append(delta)
-        rest = ReplayFilter(parts_of(heard)).rest(again)
+        rest = ReplayFilter(parts_of(heard)).filter(again)
         answer = fold([heard, rest])
         assert (answer.parts, answer.signatures) == (whole.parts, whole.signatures), at
         assert (answer.usage, answer.finish) == (Usage(1, 2), "tool_calls")
@@ -77,4 +77,4 @@ def test_nothing_is_doubled_or_lost_wherever_it_broke_off() -> None:
 def test_another_answer_is_refused() -> None:
     """What is told again as a part of another kind is another answer."""
     with pytest.raises(ReplayMismatch):
-        ReplayFilter([TextPart("Hello")]).rest([PartStarted(0, "reasoning")])
+        ReplayFilter([TextPart("Hello")]).filter([PartStarted(0, "reasoning")])

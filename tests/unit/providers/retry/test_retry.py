@@ -47,21 +47,21 @@ class Listener:
             raise ProviderError("unsupported", "It can't.")
         return replace(self._question, model=route.model)
 
-    def falling_back(self, route: Route) -> None:
+    def on_fallback(self, route: Route) -> None:
         self.told.append(("fallback", route.id))
 
-    def requesting(self, route: Route, question: ChatRequest) -> None:
+    def on_request(self, route: Route, question: ChatRequest) -> None:
         assert question.model == route.model
         self.told.append(("asking", route.id))
 
-    def failed(self, route: Route, error: ProviderError) -> None:
+    def on_failure(self, route: Route, error: ProviderError) -> None:
         self.failures.append((route.id, error.code))
 
-    def retrying(self, attempt: int, delay_ms: int) -> None:
+    def on_retry(self, attempt: int, delay_ms: int) -> None:
         self.told.append(("retrying", attempt))
         self.waits.append(delay_ms)
 
-    def started(self) -> None:
+    def on_start(self) -> None:
         self.begun += 1
 
     def offer(self, batch: list[Delta]) -> bool:
@@ -238,7 +238,7 @@ async def test_a_stalled_first_event_without_a_fallback() -> None:
 
 async def test_patience_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """What took long to fail isn't asked the same again."""
-    monkeypatch.setattr("providers.retry.retry.PATIENCE_S", 0.05)
+    monkeypatch.setattr("providers.retry.retry.SLOW_FAILURE_S", 0.05)
     async with world(timeouts=Timeouts(first_event_s=0.1)) as w:
         w.a.plays(chat("x").but(delay_s=9), GOOD)
         assert (await w.failure()).code == "upstream_timeout"
@@ -307,7 +307,7 @@ async def test_a_key_that_others_keep_busy_is_not_waited_for_for_ever(monkeypatc
             w.listener.waits.append(delay_ms)
             limited(2 * delay_ms + 1000)
 
-        monkeypatch.setattr(w.listener, "retrying", told)
+        monkeypatch.setattr(w.listener, "on_retry", told)
         await w.providers.load(w.catalog.resolve("a"))  # the SDK: its import would outlast the rest
         limited(200)
         error = await w.failure()
@@ -451,7 +451,7 @@ async def test_the_demo_fails_as_it_is_told() -> None:
     resilience = RetryingClient(Providers(Catalog({})), Retries(attempts=3, breaker_failures=1))
     listener = Listener()
     listener._question = question(demo={"fail": "overloaded"})
-    listener.requesting = lambda route, question: listener.told.append(("asking", route.id))  # type: ignore[method-assign]
+    listener.on_request = lambda route, question: listener.told.append(("asking", route.id))  # type: ignore[method-assign]
     for _ in range(2):
         with pytest.raises(ProviderError, match="as requested"):
             await resilience.answer(Catalog({}).resolve("demo"), listener, 1e9)
@@ -463,7 +463,7 @@ async def test_the_demo_as_a_fallback() -> None:
     async with world(fallbacks=["demo"], attempts=1) as w:
         w.a.plays(BROKEN)
         w.listener._question = question(demo={"text": "I am here."})
-        w.listener.requesting = lambda route, question: None  # type: ignore[method-assign]
+        w.listener.on_request = lambda route, question: None  # type: ignore[method-assign]
         assert await w.ask() == "I am here."
         assert w.listener.told == [("fallback", "demo")]
 

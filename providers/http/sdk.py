@@ -1,0 +1,72 @@
+"""The base of the dialects whose requests an official SDK builds, signs and sends.
+
+The bytes of the stream are read without the SDK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any
+
+import httpx2
+
+from providers.base import DeltaSink
+from providers.errors.failures import Failures
+from providers.http.stream import Decoder, DeltaStream, Parser
+from providers.http.transport import body_of, http_client
+from providers.route import Endpoint, Route, Timeouts
+
+
+class SdkDialect:
+    """The client of one endpoint. A subclass sends the requests. See `route.Dialect`."""
+
+    SDK_ERROR: type[Exception]
+    """The base class of the SDK's exceptions."""
+    CREDENTIAL_ERRORS: tuple[type[Exception], ...] = ()
+    """The exceptions that a cloud's library raises if it finds no valid credentials."""
+
+    def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
+        self._failures = Failures(endpoint)
+        self._timeouts = timeouts
+        client = http_client(timeouts, endpoint.proxy)
+        self._client = self._create_client(
+            endpoint, default_headers=endpoint.headers, max_retries=0, http_client=client
+        )
+
+    def _create_client(self, endpoint: Endpoint, **options: Any) -> Any:
+        """Return the SDK's client with these options, which all SDKs have."""
+        raise NotImplementedError
+
+    def _timeout(self, route: Route) -> httpx2.Timeout:
+        return httpx2.Timeout(self._timeouts.first_s(route), connect=self._timeouts.connect_s)
+
+    async def _stream(
+        self,
+        opening: AbstractAsyncContextManager[Any],
+        decoder: Decoder,
+        sink: DeltaSink,
+        parser: Parser | None = None,
+    ) -> None:
+        """Send the request that `opening` opens, and pass the batches of the answer to `sink`. See `DeltaStream`.
+
+        Raise `ProviderError` on failure.
+        """
+        with self._errors():
+            async with opening as response:
+                body = body_of(response.http_response)
+                await DeltaStream(body, decoder, self._failures, self._timeouts.between_events_s, sink, parser).run()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise the exceptions of the SDK and of the transport as `ProviderError`."""
+        try:
+            yield
+        except (self.SDK_ERROR, httpx2.HTTPError) as error:
+            raise self._failures.from_exception(error) from error
+        except self.CREDENTIAL_ERRORS as error:
+            raise self._failures.no_credentials(error) from error
+
+    async def aclose(self) -> None:
+        """Close the client's connections."""
+        await self._client.close()

@@ -1,0 +1,23 @@
+"""The client of OpenAI's SDK, which both of its dialects share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openai import AsyncOpenAI, OpenAIError
+
+from providers.http.sdk import SdkDialect
+from providers.route import Endpoint
+
+
+class OpenAiDialect(SdkDialect):
+    """The base of both dialects. See `SdkDialect`."""
+
+    SDK_ERROR = OpenAIError
+
+    def _create_client(self, endpoint: Endpoint, **options: Any) -> Any:
+        client = AsyncOpenAI(api_key=endpoint.api_key or "none", base_url=endpoint.base_url, **options)
+        if endpoint.provider.partition(":")[0] != "openai":
+            # The SDK reads OPENAI_ORG_ID and OPENAI_PROJECT_ID, which must not be sent to another provider.
+            client.organization = client.project = None
+        return client
