@@ -156,7 +156,7 @@ class Connection:
                 expected = "binary" if self._codec.binary else "text"
                 self.close(
                     CloseCode.UNSUPPORTED_DATA,
-                    f"{self._codec.subprotocol} has no {other} frames. Send {expected} frames.",
+                    f"{self._codec.subprotocol} has only {expected} frames. Send {expected}, not {other}.",
                 )
                 continue
             began = perf_counter()

@@ -46,11 +46,11 @@ async def test_a_model_that_answers() -> None:
         (
             "kimi-k3",
             refusal(401, {"error": {"message": f"bad {KEY}"}}),
-            r"refused its key.*kimi-cn/MODEL.*upstream_auth",
+            r"rejected the key.*kimi-cn/MODEL.*upstream_auth",
         ),
-        ("kimi-k3", refusal(429, {"error": {"message": "slow"}}), "limits how often.*upstream_rate_limited"),
-        ("kimi-k3", chat("half", finish=None), "broke off.*upstream_incomplete"),
-        ("gpt-6-sol", chat("x"), "needs OPENAI_API_KEY: set it"),
+        ("kimi-k3", refusal(429, {"error": {"message": "slow"}}), "rate limit.*upstream_rate_limited"),
+        ("kimi-k3", chat("half", finish=None), "ended its answer too early.*upstream_incomplete"),
+        ("gpt-6-sol", chat("x"), "requires OPENAI_API_KEY. Set it"),
         ("kmi-k3", chat("x"), "Did you mean kimi-k3"),
     ],
 )
