@@ -19,7 +19,7 @@ from gateway.identity.tokens import INVALID_TOKEN, AuthSetupError, Tokens
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms
 from gateway.settings import Settings
-from store.api import Store
+from store.api import EphemeralStore
 from store.records import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.auth")
@@ -38,7 +38,7 @@ SWEEP_BATCH_SIZE = 500
 class Authenticator:
     """The authenticator of a process. Raises `AuthSetupError` if the settings can't be used."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: EphemeralStore) -> None:
         self._settings = settings
         self._leases: set[CredentialLease] = set()
         rules, identity_rules = settings.token_settings, settings.identity_settings

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from gateway.identity.principal import Principal
 from gateway.protocol.ids import now_ms
-from store.api import Store
+from store.api import EphemeralStore
 
 REVOCATION_TTL_MS = 400 * 86_400_000
 VERSION_KEY = "revoked"
@@ -20,7 +20,7 @@ VERSION_KEY = "revoked"
 class Revocations:
     """The revocations of all instances. Methods raise `StoreError`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: EphemeralStore) -> None:
         self._store = store
 
     async def revoke(self, credential: str) -> None:

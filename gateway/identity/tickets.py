@@ -14,7 +14,7 @@ from msgspec import structs
 from gateway.identity.principal import BROWSER_WITHHELD_SCOPES, Principal
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms
-from store.api import Store
+from store.api import EphemeralStore
 from store.records import StoreError
 
 TICKET_PREFIX = "tk_"
@@ -26,7 +26,7 @@ _encode = msgspec.msgpack.Encoder().encode
 class Tickets:
     """The tickets of all instances. Each can be redeemed once, at any instance, within `ttl_s`."""
 
-    def __init__(self, store: Store, ttl_s: float) -> None:
+    def __init__(self, store: EphemeralStore, ttl_s: float) -> None:
         self._store = store
         self._ttl_ms = int(ttl_s * 1000)
 

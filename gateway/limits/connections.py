@@ -20,7 +20,7 @@ from gateway.identity.principal import Principal
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import new_id
 from gateway.settings import Settings
-from store.api import Store
+from store.api import EphemeralStore
 from store.records import StoreError
 
 log = structlog.stdlib.get_logger("turnwire.limits")
@@ -37,7 +37,7 @@ class ConnectionLimiter:
     `reachable` returns whether the store is expected to answer now.
     """
 
-    def __init__(self, settings: Settings, store: Store, reachable: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, settings: Settings, store: EphemeralStore, reachable: Callable[[], bool] = lambda: True) -> None:
         is_enforced = settings.auth != "none"
         self.limits: dict[Kind, int] = {
             "user": settings.user_connections if is_enforced else 0,

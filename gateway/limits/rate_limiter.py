@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from math import ceil
 
-from store.api import Store
+from store.api import EphemeralStore
 from store.records import StoreError
 
 SWEEP_AT_USERS = 1024
@@ -70,7 +70,7 @@ class RateLimiter:
             self._due = {other: then for other, then in self._due.items() if then > now}
             self._sweep_at = max(SWEEP_AT_USERS, 2 * len(self._due))
 
-    async def run(self, store: Store, reachable: Callable[[], bool]) -> None:
+    async def run(self, store: EphemeralStore, reachable: Callable[[], bool]) -> None:
         """Settle with the store periodically, until cancelled.
 
         `reachable` returns whether the store is expected to answer. While it isn't, each instance counts only its own
@@ -81,7 +81,7 @@ class RateLimiter:
             with suppress(StoreError):
                 await self.settle(store if reachable() else None)
 
-    async def settle(self, store: Store | None) -> None:
+    async def settle(self, store: EphemeralStore | None) -> None:
         """Report the requests counted here to the store, and adopt what all instances have counted.
 
         If `store` is None or fails, these requests are never reported. Raise `StoreError` if it fails.

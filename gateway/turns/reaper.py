@@ -12,6 +12,7 @@ from gateway.turns.instance import Instance
 from gateway.turns.leases import RENEWALS_PER_LEASE
 from gateway.turns.log_writer import LogWriter
 from gateway.turns.takeover import Takeover
+from store.api import OwnershipStore
 from store.records import NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.lease")
@@ -24,7 +25,7 @@ class Reaper:
 
     def __init__(self, instance: Instance, writer: LogWriter, takeover: Takeover) -> None:
         self._registry = instance.registry
-        self._store = instance.store
+        self._store: OwnershipStore = instance.store
         self._lease_s = instance.settings.lease_s
         self._writer = writer
         self._takeover = takeover
