@@ -901,7 +901,7 @@ class StoreConformance:
         assert taken is not None
         assert (taken.owner, taken.request, taken.seq) == ("two", b"{}", 0)
         assert taken.epoch > turn.epoch
-        assert await store.turn("ann", "t1") == taken
+        assert await store.turn("ann", "t1", with_request=True) == taken
         assert await store.expired_leases() == []
         (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
         assert not lease.held

@@ -115,7 +115,7 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     """And left as it is."""
     path = tmp_path / "notes.txt"
     path.write_text("Dear diary, " * 500)
-    assert "is not a SQLite database" in await refusal(path)
+    assert "isn't a SQLite database" in await refusal(path)
     assert path.read_text().startswith("Dear diary")
     assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
 

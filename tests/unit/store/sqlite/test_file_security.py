@@ -101,7 +101,7 @@ async def test_a_folder_of_somebody_else_s_is_said(tmp_path: Path, caplog: pytes
     os.chown(folder, SOMEBODY, SOMEBODY)
     os.chown(path, SOMEBODY, SOMEBODY)
     await (await opened(path)).close()
-    assert "belongs to another user" in caplog.text
+    assert "another user owns the folder" in caplog.text
     assert str(SOMEBODY) in caplog.text
 
 
