@@ -128,18 +128,24 @@ class PartGet(p.Request, frozen=True, tag="part.get"):
     number: Annotated[int, Meta(ge=0, le=999_999)]
 
 
-class ResponseSpec(Struct, frozen=True, kw_only=True):
-    """One possible answer of an operation: JSON of the type `result_type`, a stream of events, bytes (`*/*`), or no body."""
+class ResponseSpec(Struct, frozen=True):
+    """One possible response of an operation.
 
-    status: int = 200
+    It is JSON of the type `result_type`, a stream of events, bytes (`*/*`), or has no body.
+    """
+
     description: str
     result_type: type[Struct] | None = None
+    status: int = 200
     is_stream: bool = False
     is_binary: bool = False
     headers: tuple[str, ...] = ()
 
 
-class Operation(Struct, frozen=True, kw_only=True):
+Handler = Callable[[RequestContext], Awaitable[Response | None]]
+
+
+class Operation(Struct, frozen=True):
     """One method of one path. A public operation needs no credential, and answers any origin. The others need `scope`.
 
     The `{names}` in the path are fields of `request`; `fields` are its fields in the query or the body.
@@ -148,7 +154,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     method: str
     path: str
     summary: str
-    handler: Callable[[RequestContext], Awaitable[Response | None]]
+    handler: Handler
     responses: tuple[ResponseSpec, ...]
     request: type[p.Request] | None = None
     scope: RequiredScope | None = None

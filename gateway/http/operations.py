@@ -4,89 +4,68 @@ from __future__ import annotations
 
 from typing import get_args
 
-from msgspec import Struct
-
-from gateway.http import admin, credentials, metrics, resources, turns
+from gateway.http import admin, credentials, resources, turns
 from gateway.http.negotiation import EVENT_ID
-from gateway.http.operation import HeaderSpec, Operation, PartGet, ResponseSpec
+from gateway.http.operation import Handler, HeaderSpec, Operation, PartGet, ResponseSpec
+from gateway.identity.principal import Scope
 from gateway.protocol import requests as p
 from gateway.protocol.results import RESULTS, About, Nothing, Readiness, Status, Ticket, TurnPlaced, TurnView
-
-EVENTS = ResponseSpec(
-    description="The turn's events, until its ending, `turn.detached`, or the shutdown of this instance.",
-    is_stream=True,
-)
-
-
-def _fields(request: type[Struct], path: str) -> tuple[str, ...]:
-    """Return the fields of `request` that are neither in `path` nor specific to a frame (`id`, `as`)."""
-    return tuple(
-        name for name in request.__struct_encode_fields__ if name not in {"id", "as"} and f"{{{name}}}" not in path
-    )
 
 
 def _operation(
     method: str,
     path: str,
-    request: type[p.Request],
     summary: str,
-    *,
-    status: int = 200,
-    description: str = "The result.",
+    request: type[p.Request] | None,
+    *responses: ResponseSpec,
+    handler: Handler = resources.handle_request,
+    scope: Scope | None = None,
+    fields: tuple[str, ...] | None = None,
+    headers: tuple[HeaderSpec, ...] = (),
+    is_public: bool = False,
 ) -> Operation:
-    headers = ("Location",) if status == 201 else ()
-    return Operation(
-        method=method,
-        path=path,
-        summary=summary,
-        handler=resources.handle_request,
-        responses=(
-            ResponseSpec(status=status, description=description, result_type=RESULTS[request], headers=headers),
-        ),
-        request=request,
-        fields=_fields(request, path),
-    )
+    """Return an operation.
 
+    Its default response is the result of the request. Its default fields are those of the request that are neither in
+    the path nor specific to a frame (`id`, `as`).
+    """
+    if request is not None:
+        responses = responses or (ResponseSpec("The result.", RESULTS[request]),)
+        known = {"id", "as", *(name for name in request.__struct_encode_fields__ if f"{{{name}}}" in path)}
+        fields = tuple(n for n in request.__struct_encode_fields__ if n not in known) if fields is None else fields
+    return Operation(method, path, summary, handler, responses, request, scope, fields or (), headers, is_public)
 
-START = Operation(
-    method="POST",
-    path="/v1/turns",
-    summary="Start a turn: stream its events, wait for its ending, or return at once",
-    handler=turns.start_turn,
-    responses=(
-        ResponseSpec(
-            description="The turn after its ending, or a stream of its events.",
-            result_type=TurnView,
-            is_stream=True,
-            headers=("Location",),
-        ),
-        ResponseSpec(
-            status=202,
-            description="The turn was accepted.",
-            result_type=TurnPlaced,
-            headers=("Location", "Preference-Applied"),
-        ),
-    ),
-    request=p.TurnStart,
-    fields=_fields(p.TurnStart, ""),
-    headers=(
-        HeaderSpec(
-            "Prefer",
-            "`respond-async`: respond with 202 once the turn is accepted. Its events are at `/v1/turns/{turn}/events`.",
-        ),
-    ),
-)
 
 OPERATIONS: tuple[Operation, ...] = (
-    START,
-    _operation("GET", "/v1/turns/{turn}", p.TurnGet, "Get a turn"),
-    Operation(
-        method="GET",
-        path="/v1/turns/{turn}/events",
-        summary="Stream a turn's events, from the start or after Last-Event-ID",
+    _operation(
+        "POST",
+        "/v1/turns",
+        "Start a turn: stream its events, wait for its ending, or return at once",
+        p.TurnStart,
+        ResponseSpec(
+            "The turn after its ending, or a stream of its events.", TurnView, is_stream=True, headers=("Location",)
+        ),
+        ResponseSpec("The turn was accepted.", TurnPlaced, status=202, headers=("Location", "Preference-Applied")),
+        handler=turns.start_turn,
+        headers=(
+            HeaderSpec(
+                "Prefer",
+                "`respond-async`: respond with 202 once the turn is accepted. Its events are at `/v1/turns/{turn}/events`.",
+            ),
+        ),
+    ),
+    _operation("GET", "/v1/turns/{turn}", "Get a turn", p.TurnGet),
+    _operation(
+        "GET",
+        "/v1/turns/{turn}/events",
+        "Stream a turn's events, from the start or after Last-Event-ID",
+        p.TurnAttach,
+        ResponseSpec(
+            "The turn's events, until its ending, `turn.detached`, or the shutdown of this instance.", is_stream=True
+        ),
+        ResponseSpec("There are no events after the ending.", status=204),
         handler=turns.stream_turn,
-        responses=(EVENTS, ResponseSpec(status=204, description="There are no events after the ending.")),
-        request=p.TurnAttach,
+        fields=(),
         headers=(
             HeaderSpec(
                 "Last-Event-ID",
@@ -95,164 +74,146 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
         ),
     ),
-    Operation(
-        method="POST",
-        path="/v1/turns/{turn}/cancel",
-        summary="Cancel a turn",
+    _operation(
+        "POST",
+        "/v1/turns/{turn}/cancel",
+        "Cancel a turn",
+        p.TurnCancel,
+        ResponseSpec("The result for the turn.", RESULTS[p.TurnCancel]),
         handler=resources.cancel_turn,
-        responses=(ResponseSpec(description="The result for the turn.", result_type=RESULTS[p.TurnCancel]),),
-        request=p.TurnCancel,
         fields=("reason",),
     ),
-    _operation("GET", "/v1/conversations", p.ConversationList, "List the conversations"),
+    _operation("GET", "/v1/conversations", "List the conversations", p.ConversationList),
     _operation(
         "POST",
         "/v1/conversations",
-        p.ConversationCreate,
         "Create a conversation",
-        status=201,
-        description="The conversation was created.",
+        p.ConversationCreate,
+        ResponseSpec("The conversation was created.", RESULTS[p.ConversationCreate], status=201, headers=("Location",)),
     ),
-    _operation("GET", "/v1/conversations/{conversation}", p.ConversationGet, "Get a conversation"),
-    _operation("PATCH", "/v1/conversations/{conversation}", p.ConversationUpdate, "Update a conversation"),
-    _operation("DELETE", "/v1/conversations/{conversation}", p.ConversationDelete, "Delete a conversation"),
+    _operation("GET", "/v1/conversations/{conversation}", "Get a conversation", p.ConversationGet),
+    _operation("PATCH", "/v1/conversations/{conversation}", "Update a conversation", p.ConversationUpdate),
+    _operation("DELETE", "/v1/conversations/{conversation}", "Delete a conversation", p.ConversationDelete),
     _operation(
         "GET",
         "/v1/conversations/{conversation}/messages",
-        p.ConversationMessages,
         "List the messages of a conversation",
+        p.ConversationMessages,
     ),
     _operation(
         "DELETE",
         "/v1/conversations/{conversation}/context",
-        p.ConversationClear,
         "Clear the context of a conversation",
+        p.ConversationClear,
     ),
-    Operation(
-        method="GET",
-        path="/v1/messages/{message}/parts/{number}",
-        summary="Download an image or a file of a message",
+    _operation(
+        "GET",
+        "/v1/messages/{message}/parts/{number}",
+        "Download an image or a file of a message",
+        PartGet,
+        ResponseSpec("The data, with the media type that its sender gave.", is_binary=True),
         handler=resources.get_part,
-        responses=(ResponseSpec(description="The data, with the media type that its sender gave.", is_binary=True),),
-        request=PartGet,
         scope="read",
     ),
-    _operation("POST", "/v1/messages/{message}/feedback", p.FeedbackPut, "Rate an answer"),
-    _operation("GET", "/v1/models", p.ModelsList, "List the models"),
-    _operation("GET", "/v1/usage", p.UsageGet, "Get the usage and cost"),
-    Operation(
-        method="POST",
-        path="/v1/tickets",
-        summary="Issue a ticket that opens one socket",
+    _operation("POST", "/v1/messages/{message}/feedback", "Rate an answer", p.FeedbackPut),
+    _operation("GET", "/v1/models", "List the models", p.ModelsList),
+    _operation("GET", "/v1/usage", "Get the usage and cost", p.UsageGet),
+    _operation(
+        "POST",
+        "/v1/tickets",
+        "Issue a ticket that opens one socket",
+        None,
+        ResponseSpec("The ticket.", Ticket),
         handler=credentials.issue_ticket,
-        responses=(ResponseSpec(description="The ticket.", result_type=Ticket),),
     ),
-    Operation(
-        method="POST",
-        path="/v1/revocations",
-        summary="Revoke a token, an API key, or the credentials of a user",
+    _operation(
+        "POST",
+        "/v1/revocations",
+        "Revoke a token, an API key, or the credentials of a user",
+        credentials.Revocation,
+        ResponseSpec("The credentials are revoked.", Nothing),
         handler=credentials.revoke,
-        responses=(ResponseSpec(description="The credentials are revoked.", result_type=Nothing),),
-        request=credentials.Revocation,
         scope="admin",
-        fields=("jti", "key", "user", "before"),
     ),
-    Operation(
-        method="GET",
-        path="/v1/admin/turns",
-        summary="List the turns of this instance",
+    _operation(
+        "GET",
+        "/v1/admin/turns",
+        "List the turns of this instance",
+        admin.AdminList,
+        ResponseSpec("The turns, oldest first.", admin.LiveTurns),
         handler=admin.list_turns,
-        responses=(ResponseSpec(description="The turns, oldest first.", result_type=admin.LiveTurns),),
-        request=admin.AdminList,
         scope="admin",
-        fields=("user",),
     ),
-    Operation(
-        method="GET",
-        path="/v1/admin/connections",
-        summary="List the connections of this instance",
+    _operation(
+        "GET",
+        "/v1/admin/connections",
+        "List the connections of this instance",
+        admin.AdminList,
+        ResponseSpec("The connections, oldest first.", admin.LiveConnections),
         handler=admin.list_connections,
-        responses=(ResponseSpec(description="The connections, oldest first.", result_type=admin.LiveConnections),),
-        request=admin.AdminList,
         scope="admin",
-        fields=("user",),
     ),
-    Operation(
-        method="POST",
-        path="/v1/admin/turns/{turn}/cancel",
-        summary="Cancel a turn of any user",
+    _operation(
+        "POST",
+        "/v1/admin/turns/{turn}/cancel",
+        "Cancel a turn of any user",
+        admin.AdminStop,
+        ResponseSpec("The result for the turn.", admin.Stopped),
         handler=admin.cancel_turn,
-        responses=(ResponseSpec(description="The result for the turn.", result_type=admin.Stopped),),
-        request=admin.AdminStop,
         scope="admin",
-        fields=("user", "reason"),
     ),
-    Operation(
-        method="POST",
-        path="/v1/admin/connections/{connection}/close",
-        summary="Close a connection of this instance",
+    _operation(
+        "POST",
+        "/v1/admin/connections/{connection}/close",
+        "Close a connection of this instance",
+        admin.AdminClose,
+        ResponseSpec("The connection is closed. Its turns continue unless their `on_disconnect` is `cancel`.", Nothing),
         handler=admin.close_connection,
-        responses=(
-            ResponseSpec(
-                description="The connection is closed. Its turns continue unless their `on_disconnect` is `cancel`.",
-                result_type=Nothing,
-            ),
-        ),
-        request=admin.AdminClose,
         scope="admin",
     ),
-    Operation(
-        method="POST",
-        path="/v1/admin/drain",
-        summary="Drain this instance",
+    _operation(
+        "POST",
+        "/v1/admin/drain",
+        "Drain this instance",
+        admin.AdminDrain,
+        ResponseSpec("The drain has started. `/ready` now returns 503.", Nothing, status=202),
         handler=admin.start_drain,
-        responses=(
-            ResponseSpec(
-                status=202, description="The drain has started. `/ready` now returns 503.", result_type=Nothing
-            ),
-        ),
-        request=admin.AdminDrain,
         scope="admin",
     ),
-    Operation(
-        method="GET",
-        path="/v1",
-        summary="Get the service information",
+    _operation(
+        "GET",
+        "/v1",
+        "Get the service information",
+        None,
+        ResponseSpec("The name, versions, instance and authentication of the service.", About),
         handler=resources.about,
-        responses=(
-            ResponseSpec(
-                description="The name, versions, instance and authentication of the service.", result_type=About
-            ),
-        ),
         is_public=True,
     ),
-    Operation(
-        method="GET",
-        path="/health",
-        summary="Check that the process is alive",
+    _operation(
+        "GET",
+        "/health",
+        "Check that the process is alive",
+        None,
+        ResponseSpec("The process is alive.", Status),
         handler=resources.health,
-        responses=(ResponseSpec(description="The process is alive.", result_type=Status),),
         is_public=True,
     ),
-    Operation(
-        method="GET",
-        path="/metrics",
-        summary="Get the metrics for Prometheus",
-        handler=metrics.metrics,
-        responses=(ResponseSpec(description="All metrics, as text.", is_binary=True),),
+    _operation(
+        "GET",
+        "/metrics",
+        "Get the metrics for Prometheus",
+        None,
+        ResponseSpec("All metrics, as text.", is_binary=True),
+        handler=resources.metrics,
         is_public=True,
     ),
-    Operation(
-        method="GET",
-        path="/ready",
-        summary="Check that this instance can serve clients",
+    _operation(
+        "GET",
+        "/ready",
+        "Check that this instance can serve clients",
+        None,
+        ResponseSpec("This instance is ready. If `store` is `degraded`, no turn can be started.", Readiness),
         handler=resources.ready,
-        responses=(
-            ResponseSpec(
-                description="This instance is ready. If `store` is `degraded`, no turn can be started.",
-                result_type=Readiness,
-            ),
-        ),
         is_public=True,
     ),
 )

@@ -115,3 +115,18 @@ async def about(context: RequestContext) -> Response:
             auth=context.services.settings.auth,
         )
     )
+
+
+async def metrics(context: RequestContext) -> Response:
+    """Return every metric of this process.
+
+    Raise `ApiError` if metrics are off, or if the caller needs the scope `admin` and doesn't have it.
+    """
+    services = context.services
+    if services.settings.metrics == "off":
+        raise ApiError("not_found", "Metrics are off. The operator can turn them on with TURNWIRE_METRICS.")
+    if services.settings.metrics == "admin":
+        principal = await services.authenticator.authenticate(context.scope["headers"], context.scope["query_string"])
+        principal.require("admin")
+    body, media_type = services.telemetry.render(context.headers.get("accept", ""))
+    return Response(body, 200, {**NO_STORE, "content-type": media_type})

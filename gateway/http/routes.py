@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -14,10 +17,13 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.http.documents import document_routes
+from gateway.http.asyncapi import asyncapi
 from gateway.http.endpoints import api_routes
-from gateway.http.responses import HttpError, error_response
+from gateway.http.openapi import openapi
+from gateway.http.request_body import JSON_TYPE
+from gateway.http.responses import BytesResponse, HttpError, error_response
 from gateway.identity import origin
+from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError
 from gateway.settings import Settings
 
@@ -93,6 +99,7 @@ async def handle_not_found(_: Request, error: Exception) -> Response:
 def routes(settings: Settings) -> list[BaseRoute]:
     """Return the HTTP routes of the gateway."""
     page_dir = static_dir()
+    host = settings.page_url.partition("://")[2]
 
     async def page(_: Request) -> Response:
         return FileResponse(page_dir / "index.html", media_type="text/html")
@@ -103,10 +110,20 @@ def routes(settings: Settings) -> list[BaseRoute]:
     return [
         Route("/", page),
         *api_routes(),
-        *document_routes(settings),
+        Route("/openapi.json", _serve_document(lambda: openapi(settings.auth))),
+        Route("/asyncapi.json", _serve_document(lambda: asyncapi(host))),
         Route("/docs", docs),
         Mount("/static", PageFiles(directory=page_dir, check_dir=False)),
     ]
+
+
+def _serve_document(build: Callable[[], dict[str, Any]]) -> Callable[[Request], Response]:
+    encoded = cache(lambda: JSON.encode(build()))
+
+    async def respond(_: Request) -> Response:
+        return BytesResponse(encoded(), media_type=JSON_TYPE)
+
+    return respond  # type: ignore[return-value]
 
 
 def with_cors(app: ASGIApp, settings: Settings) -> ASGIApp:

@@ -16,7 +16,7 @@ async def test_a_document_is_served(path: str, key: str, monkeypatch: pytest.Mon
         assert (first.status_code, first.headers["content-type"]) == (200, "application/json")
         assert first.json()[key].startswith("3.")
         for name in ("openapi", "asyncapi"):
-            monkeypatch.setattr(f"gateway.http.documents.{name}", lambda _: pytest.fail("made twice"))
+            monkeypatch.setattr(f"gateway.http.routes.{name}", lambda _: pytest.fail("made twice"))
         assert (await http.get(path)).content == first.content
 
 

@@ -22,7 +22,7 @@ async def handler(context: RequestContext) -> None:
 @pytest.mark.parametrize(("method", "has_body"), [("GET", False), ("DELETE", False), ("POST", True), ("PATCH", True)])
 def test_a_method_says_where_fields_stand(method: str, has_body: bool) -> None:
     """In the body of what makes or changes something, else in the query."""
-    row = Operation(method=method, path="/", summary="", handler=handler, responses=(ResponseSpec(description=""),))
+    row = Operation(method, "/", "", handler, (ResponseSpec(""),))
     assert row.has_body is has_body
 
 
