@@ -39,7 +39,7 @@ probes.tooFaint = () => {
     const node = text.parentElement;
     const style = getComputedStyle(node);
     const shown = text.data.trim() && node.checkVisibility({ opacityProperty: true, visibilityProperty: true });
-    if (!shown || node.closest(".unseen, script, style, option, :disabled")) continue;
+    if (!shown || node.closest(".visually-hidden, script, style, option, :disabled")) continue;
     const ground = behind(node);
     const [one, other] = [light(over(rgba(style.color), ground)), light(ground)].sort((a, b) => b - a);
     const size = parseFloat(style.fontSize);
@@ -63,9 +63,9 @@ probes.tooWide = () => [...document.querySelectorAll("main *, .sidebar *")].filt
 
 /** Controls too small to aim at, and controls without a name. */
 probes.poorControls = () => [...document.querySelectorAll("button, a[href], input, select, textarea, summary")].filter((node) => {
-  if (!node.checkVisibility({ visibilityProperty: true }) || node.closest(".unseen")) return false;
+  if (!node.checkVisibility({ visibilityProperty: true }) || node.closest(".visually-hidden")) return false;
   const box = node.getBoundingClientRect();
-  const inText = node.closest("p, li:not(.chat-item)") || ["checkbox", "radio", "range"].includes(node.type);
+  const inText = node.closest("p, li:not(.conversation-item)") || ["checkbox", "radio", "range"].includes(node.type);
   const small = !inText && Math.min(box.width, box.height) < 24;
   const name = node.getAttribute("aria-label") || node.textContent.trim() || node.labels?.[0]?.textContent.trim() || node.title;
   return small || !name;
@@ -73,13 +73,13 @@ probes.poorControls = () => [...document.querySelectorAll("button, a[href], inpu
 
 /** What the answers on the page are made of. */
 probes.answered = () => {
-  const thread = document.querySelector(".thread");
-  const every = [...thread.querySelectorAll("[data-testid=answer] *")];
+  const list = document.querySelector(".message-list");
+  const every = [...list.querySelectorAll("[data-testid=answer] *")];
   return {
     harmed: window.harmed ?? ({}).harmed ?? null,
     elements: [...new Set(every.map((node) => node.localName))].sort(),
     handlers: every.flatMap((node) => [...node.attributes]).filter(({ name }) => /^(on|style|src|srcdoc|id|name)/.test(name)).length,
-    links: [...thread.querySelectorAll("[data-testid=answer] a")].map((link) => `${link.getAttribute("href")} ${link.rel} ${link.target}`),
+    links: [...list.querySelectorAll("[data-testid=answer] a")].map((link) => `${link.getAttribute("href")} ${link.rel} ${link.target}`),
   };
 };
 
@@ -151,7 +151,7 @@ probes.fromEnd = () => {
 
 /** Waits until nothing more is drawn. */
 probes.idle = async () => {
-  const nodes = document.querySelector(".thread").getElementsByTagName("*");
+  const nodes = document.querySelector(".message-list").getElementsByTagName("*");
   for (let still = 0, before = -1; still < 20; still++) {
     if (nodes.length !== before) still = 0;
     before = nodes.length;

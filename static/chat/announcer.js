@@ -1,13 +1,13 @@
-/** Tells a screen reader when answers begin and end, in one sentence for all that happens at once; never the tokens. */
+/** Announces to screen readers when answers start and end. Announcements close in time are combined; text is never read out. */
 
 import { el } from "../shared/dom.js";
 
-const GATHER_MS = 400;
-const KEPT = 6;
+const BATCH_MS = 400;
+const MESSAGES_MAX = 6;
 
 export class Announcer {
   #region;
-  #waiting = [];
+  #pending = [];
   #timer = 0;
 
   /** @param {HTMLElement} region a polite live region */
@@ -15,18 +15,17 @@ export class Announcer {
     this.#region = region;
   }
 
-  say(text) {
-    this.#waiting.push(text.replace(/\.$/, ""));
-    this.#timer ||= setTimeout(() => this.#tell(), GATHER_MS);
+  announce(text) {
+    this.#pending.push(text.replace(/\.$/, ""));
+    this.#timer ||= setTimeout(() => this.#flush(), BATCH_MS);
   }
 
-  #tell() {
+  #flush() {
     this.#timer = 0;
-    const told = this.#waiting.splice(0);
     const counts = new Map();
-    for (const text of told) counts.set(text, (counts.get(text) ?? 0) + 1);
-    const words = [...counts].map(([text, count]) => (count > 1 ? `${text}, ${count} times` : text));
-    this.#region.append(el("p", { text: `${words.join(". ")}.` }));
-    while (this.#region.childElementCount > KEPT) this.#region.firstElementChild.remove();
+    for (const text of this.#pending.splice(0)) counts.set(text, (counts.get(text) ?? 0) + 1);
+    const sentences = [...counts].map(([text, count]) => (count > 1 ? `${text}, ${count} times` : text));
+    this.#region.append(el("p", { text: `${sentences.join(". ")}.` }));
+    while (this.#region.childElementCount > MESSAGES_MAX) this.#region.firstElementChild.remove();
   }
 }

@@ -1,204 +1,207 @@
-/** One answer: its model and state, its parts as they stream, its numbers, and what can be done with it. */
+/** The view of an answer: its model and state, its parts as they stream, its numbers, and its buttons. */
 
-import { endingWord, heldWord, nextStep, statusWord } from "./status_text.js";
 import { copyButton } from "../shared/copy_button.js";
 import { el, icon, setText } from "../shared/dom.js";
-import { paintLater, paintSoon } from "../shared/frame_scheduler.js";
-import { toolResultOf, viewOf } from "./part_view.js";
-import { duration, grouped, price, speed } from "../shared/format.js";
+import { formatCost, formatCount, formatDuration, formatRate } from "../shared/format.js";
+import { schedulePaint, schedulePaintWhenIdle } from "../shared/frame_scheduler.js";
+import { createPartView, createToolResult } from "./part_view.js";
+import { endingText, errorAdvice, stallText, statusText } from "./status_text.js";
 import { VersionArrows } from "./version_arrows.js";
 
-const CLOCK_EVERY_MS = 250;
+const TICK_MS = 250;
 
 export class AnswerView {
   node;
   #message;
-  #acts;
-  #views = [];
-  #clock = 0;
-  /** Its place among the page's headings, above those that it brings itself. */
-  #heading = el("h2", { class: "unseen", text: "Answer" });
+  #actions;
+  #partViews = [];
+  #tickTimer = 0;
+  /** A heading for screen readers, above the headings of the answer's own text. */
+  #heading = el("h2", { class: "visually-hidden", text: "Answer" });
   #model = el("span", { class: "model", "data-testid": "answer-model" });
   #status = el("span", { class: "status", "data-testid": "status" });
   #stop;
   #body = el("div", { class: "parts", "data-testid": "answer" });
-  #results = el("div", { class: "results" });
-  #error = el("div", { class: "error-place" });
-  #numbers = el("p", { class: "numbers", "data-testid": "numbers" });
-  #tools;
+  #toolResults = el("div", { class: "tool-results" });
+  #errorSlot = el("div", { class: "error-slot" });
+  #stats = el("p", { class: "answer-stats" });
+  #toolbar;
   #arrows;
 
   /**
    * @param {import("./message_tree.js").MessageNode} message
-   * @param {object} acts what can be done: `stop`, `regenerate`, `choose`, `rate`, `runTools`; and `link`, the connection's state
+   * @param {object} actions `stop`, `regenerate`, `select`, `setSideBySide`, `rate`, `runTools`, and `connectionState`;
+   *   see MessageList
    */
-  constructor(message, acts) {
+  constructor(message, actions) {
     this.#message = message;
-    this.#acts = acts;
-    this.#arrows = new VersionArrows("answer", acts);
-    this.#stop = el("button", { type: "button", class: "stop", "data-testid": "stop", onclick: () => this.#stopIt() }, icon("stop"), "Stop");
-    this.#tools = this.#makeTools();
+    this.#actions = actions;
+    this.#arrows = new VersionArrows("answer", actions);
+    this.#stop = el("button", { type: "button", class: "stop", "data-testid": "stop", onclick: () => this.#onStop() }, icon("stop"), "Stop");
+    this.#toolbar = this.#createToolbar();
     const head = el("header", { class: "answer-head" }, this.#heading, this.#model, this.#status, this.#stop);
-    const foot = el("footer", {}, this.#tools, this.#numbers);
-    this.node = el("article", { class: "turn", "data-testid": "turn" }, el("div", { class: "wire", "aria-hidden": "true" }), head,
-      el("div", { class: "answer" }, el("div", { class: "answer-inner" }, this.#body, this.#results, this.#error)), foot);
-    message.changed = (event) => this.#changed(event);
+    const foot = el("footer", {}, this.#toolbar, this.#stats);
+    this.node = el("article", { class: "turn", "data-testid": "turn" }, el("div", { class: "stripe", "aria-hidden": "true" }), head,
+      el("div", { class: "answer" }, el("div", { class: "answer-inner" }, this.#body, this.#toolResults, this.#errorSlot)), foot);
+    message.onChange = (event) => this.#onChange(event);
     this.#paintHead();
   }
 
-  /** More comes, or isn't drawn yet. */
-  get unfinished() {
-    return this.#message.live || this.#clock !== 0;
+  /** Whether it is streaming or not painted yet, so that it must not be discarded. */
+  get isBusy() {
+    return this.#message.isStreaming || this.#tickTimer !== 0;
   }
 
-  /** What the place in the tree says: the versions, the tool's answers, and whether this can be gone on from. */
-  settle(results) {
-    this.#arrows.show(this.#message);
-    this.#results.replaceChildren(...results.map(toolResultOf));
-    const calls = this.#message.said.some((part) => part?.kind === "tool_call");
-    if (this.#message.ended === "completed" && calls && results.length === 0 && !this.#message.run) this.#results.append(this.#runButton());
-    if (this.#message.live || this.#views.length > 0) paintSoon(this);
-    else paintLater(this);
+  /** Shows what depends on the tree: the versions, and the results of its tool calls. @param {object[]} toolResults */
+  update(toolResults) {
+    this.#arrows.update(this.#message);
+    this.#toolResults.replaceChildren(...toolResults.map(createToolResult));
+    const hasToolCalls = this.#message.currentParts.some((part) => part?.kind === "tool_call");
+    if (this.#message.ended === "completed" && hasToolCalls && toolResults.length === 0 && !this.#message.toolFollowUp) this.#toolResults.append(this.#createRunButton());
+    if (this.#message.isStreaming || this.#partViews.length > 0) schedulePaint(this);
+    else schedulePaintWhenIdle(this);
   }
 
-  #runButton() {
-    return el("button", { type: "button", class: "quiet", "data-testid": "run-tools", onclick: () => this.#acts.runTools(this.#message) },
-      icon("tool"), "Answer it here");
+  #createRunButton() {
+    return el("button", { type: "button", class: "button-secondary", "data-testid": "run-tools", onclick: () => this.#actions.runTools(this.#message) },
+      icon("tool"), "Run tools");
   }
 
-  #makeTools() {
-    const act = (name, label, onclick) => el("button", { type: "button", class: "act", "aria-label": label, title: label, "data-testid": name, onclick }, icon(name));
-    const rate = (rating, label) => {
-      const button = act(rating, label, () => {
+  #createToolbar() {
+    const button = (testid, symbol, label, onclick) =>
+      el("button", { type: "button", class: "icon-button", "aria-label": label, title: label, "data-testid": testid, onclick }, icon(symbol));
+    const ratingButton = (rating, label) => {
+      const node = button(rating, `thumb-${rating}`, label, () => {
         this.#showRating(rating);
-        this.#acts.rate(this.#message, rating).catch(() => this.#showRating());
+        this.#actions.rate(this.#message, rating).catch(() => this.#showRating());
       });
-      button.dataset.rating = rating;
-      return button;
+      node.dataset.rating = rating;
+      return node;
     };
-    return el("div", { class: "acts" }, this.#arrows.node, copyButton(() => this.#message.text, "Copy this answer", false),
-      act("again", "Answer again", () => this.#acts.regenerate(this.#message)), rate("up", "A good answer"), rate("down", "A bad answer"));
+    return el("div", { class: "actions" }, this.#arrows.node, copyButton(() => this.#message.text, "Copy answer", false),
+      button("regenerate", "retry", "Regenerate", () => this.#actions.regenerate(this.#message)), ratingButton("up", "Good answer"), ratingButton("down", "Bad answer"));
   }
 
-  /** What never reached the gateway can't be rated there. */
+  /** Shows a rating. An answer that never reached the gateway can't be rated. */
   #showRating(rating = this.#message.rating) {
-    for (const button of this.#tools.querySelectorAll("[data-rating]")) {
+    for (const button of this.#toolbar.querySelectorAll("[data-rating]")) {
       button.setAttribute("aria-pressed", String(button.dataset.rating === rating));
       button.hidden = !this.#message.id;
     }
   }
 
-  #stopIt() {
+  #onStop() {
     this.#stop.disabled = true;
-    this.#acts.stop(this.#message).catch(() => (this.#stop.disabled = false));
+    this.#actions.stop(this.#message).catch(() => (this.#stop.disabled = false));
   }
 
-  #changed(event) {
+  #onChange(event) {
     if (event.type === "turn.reset") {
       this.#body.replaceChildren();
-      this.#views = [];
+      this.#partViews = [];
     }
-    paintSoon(this);
+    schedulePaint(this);
   }
 
-  paint(until) {
+  paint(deadline) {
     this.#paintHead();
-    this.#paintParts(this.#message.said, this.#message.live, until);
+    this.#paintParts(this.#message.currentParts, this.#message.isStreaming, deadline);
   }
 
   #paintHead() {
     const message = this.#message;
     const { turn } = message;
     const state = stateOf(message);
-    if (message.live) this.#clock ||= setInterval(() => this.#tick(), CLOCK_EVERY_MS);
-    const entered = this.node.dataset.state !== state;
-    if (entered) this.#enter(state);
+    if (message.isStreaming) this.#tickTimer ||= setInterval(() => this.#tick(), TICK_MS);
+    const isNewState = this.node.dataset.state !== state;
+    if (isNewState) this.#setState(state);
     const model = message.model ?? turn?.model ?? "";
-    setText(this.#heading, model ? `Answer of ${model}` : "Answer");
+    setText(this.#heading, model ? `Answer from ${model}` : "Answer");
     setText(this.#model, model);
-    if (entered || !message.live) this.#tick(); // while it streams, the clock does
+    if (isNewState || !message.isStreaming) this.#tick(); // while it streams, the timer calls it
   }
 
   #tick() {
-    const { turn, ended, told } = this.#message;
-    const held = turn && !ended ? heldWord(turn, this.#acts.link()) : null;
-    setText(this.#status, ended ? "" : turn ? (held ?? statusWord(turn, told)) : "Sending");
-    this.node.toggleAttribute("data-held", held !== null);
-    this.#paintNumbers();
+    const { turn, ended, lastStatus } = this.#message;
+    const stall = turn && !ended ? stallText(turn, this.#actions.connectionState()) : null;
+    setText(this.#status, ended ? "" : turn ? (stall ?? statusText(turn, lastStatus)) : "Sending");
+    this.node.toggleAttribute("data-stalled", stall !== null);
+    this.#paintStats();
   }
 
-  #paintParts(parts, live, until) {
-    let whole = true;
+  #paintParts(parts, isStreaming, deadline) {
+    let allShown = true;
     for (const [index, part] of parts.entries()) {
       if (!part) continue;
-      let view = this.#views[index];
+      let view = this.#partViews[index];
       if (!view) {
-        view = this.#views[index] = viewOf(part);
+        view = this.#partViews[index] = createPartView(part);
         this.#body.append(view.node);
       }
-      const open = live && index === parts.length - 1;
+      const open = isStreaming && index === parts.length - 1;
       if (open || view.open !== false) {
-        const shown = view.update(part, open, until);
+        const shown = view.update(part, open, deadline);
         view.open = open || !shown;
-        if (!view.open) view.update = null; // it won't change: what drew it is let go of
-        whole = shown && whole;
+        if (!view.open) view.update = null; // frees the state of the renderer: the part is final
+        allShown = shown && allShown;
       }
     }
-    if (!whole) paintSoon(this);
+    if (!allShown) schedulePaint(this);
   }
 
-  #enter(state) {
+  #setState(state) {
     this.node.dataset.state = state;
-    const over = state === "completed" || state === "cancelled" || state === "failed";
-    this.#stop.hidden = over || state === "starting";
-    this.#tools.dataset.off = String(!over); // its room is kept, so that nothing jumps at the end
+    const hasEnded = state === "completed" || state === "cancelled" || state === "failed";
+    this.#stop.hidden = hasEnded || state === "starting";
+    this.#toolbar.dataset.hidden = String(!hasEnded); // it keeps its space, so that nothing moves at the end
     this.#showRating();
-    this.node.setAttribute("aria-busy", String(!over));
-    if (over) this.#finish();
+    this.node.setAttribute("aria-busy", String(!hasEnded));
+    if (hasEnded) this.#finish();
   }
 
   #finish() {
-    clearInterval(this.#clock);
-    const { ending, ended, said } = this.#message;
-    this.#clock = 0;
+    clearInterval(this.#tickTimer);
+    const { ending, ended, currentParts } = this.#message;
+    this.#tickTimer = 0;
     const error = ending?.error;
-    if (error) this.#error.replaceChildren(errorBox(error, () => this.#acts.regenerate(this.#message)));
-    else if (ended === "failed") this.#error.replaceChildren(el("p", { class: "nothing", text: "This answer failed; what was said until then is kept." }));
-    else if (said.length === 0) this.#error.replaceChildren(el("p", { class: "nothing", text: "Nothing was said." }));
+    if (error) this.#errorSlot.replaceChildren(createErrorBox(error, () => this.#actions.regenerate(this.#message)));
+    else if (ended === "failed") this.#errorSlot.replaceChildren(el("p", { class: "answer-note", text: "This answer failed. The partial text is kept." }));
+    else if (currentParts.length === 0) this.#errorSlot.replaceChildren(el("p", { class: "answer-note", text: "The answer is empty." }));
   }
 
-  #paintNumbers() {
-    const { ending, ended, usage, cost, timing, watch, trimmed } = this.#message;
-    const facts = [];
-    const fact = (testid, text, title) => text && facts.push({ testid, text, title });
-    if (ending || ended) fact("ending", ending ? endingWord(ending) : { completed: "", cancelled: "stopped", failed: "failed" }[ended]);
-    if (watch?.ttft_ms != null) fact("first-token", duration(watch.ttft_ms), firstTokenTitle(timing));
-    if (watch?.total_ms != null) fact("total", duration(watch.total_ms), "Time in all");
-    const rate = watch?.rate(usage);
-    if (rate) fact("speed", speed(rate), "Tokens a second since the first token");
-    if (usage) fact("tokens", `${grouped(usage.output_tokens)} tokens`, usageTitle(usage));
-    if (timing?.attempts > 1) fact("attempts", `${timing.attempts} attempts`, "How often a provider was asked");
-    if (trimmed) fact("trimmed", `${trimmed} messages left out`, "The oldest messages didn't fit into the model's window");
-    if (price(cost)) fact("cost", price(cost), "What this answer cost");
-    this.#showFacts(facts);
+  #paintStats() {
+    const { ending, ended, usage, cost, timing, timer, trimmedCount } = this.#message;
+    const stats = [];
+    const add = (testid, text, title) => text && stats.push({ testid, text, title });
+    if (ending || ended) add("ending", ending ? endingText(ending) : { completed: "", cancelled: "stopped", failed: "failed" }[ended]);
+    if (timer?.ttft_ms != null) add("first-token", formatDuration(timer.ttft_ms), firstTokenTitle(timing));
+    if (timer?.total_ms != null) add("total", formatDuration(timer.total_ms), "Total time");
+    const rate = timer?.rate(usage);
+    if (rate) add("speed", formatRate(rate), "Tokens per second after the first token");
+    if (usage) add("tokens", `${formatCount(usage.output_tokens)} tokens`, usageTitle(usage));
+    if (timing?.attempts > 1) add("attempts", `${timing.attempts} attempts`, "Requests to the provider");
+    if (trimmedCount) add("trimmed", `${trimmedCount} messages omitted`, "The oldest messages didn't fit into the model's context window");
+    if (formatCost(cost)) add("cost", formatCost(cost), "Cost of this answer");
+    this.#showStats(stats);
   }
 
-  #showFacts(facts) {
-    const nodes = this.#numbers.children;
-    for (const [index, { testid, text, title }] of facts.entries()) {
-      const node = nodes[index] ?? this.#numbers.appendChild(el("span"));
+  #showStats(stats) {
+    const nodes = this.#stats.children;
+    for (const [index, { testid, text, title }] of stats.entries()) {
+      const node = nodes[index] ?? this.#stats.appendChild(el("span"));
       if (node.dataset.testid !== testid) node.dataset.testid = testid;
       if (title && node.title !== title) node.title = title;
       setText(node, text);
     }
-    while (nodes.length > facts.length) nodes[nodes.length - 1].remove();
+    while (nodes.length > stats.length) nodes[nodes.length - 1].remove();
   }
 }
 
 function firstTokenTitle(timing) {
-  return timing?.ttft_ms == null ? "To the first token" : `To the first token; measured by the gateway: ${duration(timing.ttft_ms)}`;
+  return timing?.ttft_ms == null ? "Time to first token" : `Time to first token; measured by the gateway: ${formatDuration(timing.ttft_ms)}`;
 }
 
+/** Returns the value of `data-state`: the turn's status, with `streaming` for a running turn that has output. */
 function stateOf({ turn, ended }) {
   if (ended) return ended;
   if (!turn) return "starting";
@@ -206,18 +209,18 @@ function stateOf({ turn, ended }) {
 }
 
 function usageTitle(usage) {
-  const facts = [`${usage.input_tokens} in, ${usage.output_tokens} out`];
-  if (usage.reasoning_tokens) facts.push(`${usage.reasoning_tokens} of them thinking`);
+  const facts = [`${usage.input_tokens} input, ${usage.output_tokens} output`];
+  if (usage.reasoning_tokens) facts.push(`${usage.reasoning_tokens} of them for reasoning`);
   if (usage.cache_read_tokens) facts.push(`${usage.cache_read_tokens} from the cache`);
   if (usage.estimated) facts.push("estimated");
   return facts.join("; ");
 }
 
-function errorBox(error, again) {
+function createErrorBox(error, onRetry) {
   const message = el("p", { class: "error-message", text: error.message });
-  const next = el("p", { class: "error-next", text: nextStep(error) });
+  const advice = el("p", { class: "error-advice", text: errorAdvice(error) });
   const code = el("code", { "data-testid": "error-code", text: error.code });
-  const box = el("div", { class: "error", "data-testid": "error" }, icon("alert"), el("div", {}, message, next, code));
-  if (error.retryable) box.append(el("button", { type: "button", class: "quiet", text: "Try again", onclick: again }));
+  const box = el("div", { class: "error", "data-testid": "error" }, icon("alert"), el("div", {}, message, advice, code));
+  if (error.retryable) box.append(el("button", { type: "button", class: "button-secondary", text: "Try again", onclick: onRetry }));
   return box;
 }

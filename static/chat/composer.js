@@ -1,40 +1,41 @@
-/** Where prompts are written: Enter sends, Shift+Enter makes a new line; pictures come by paste, drop or choice. */
+/** The prompt box: Enter sends, Shift+Enter adds a line; images are added by paste, drop, or file dialog. */
 
-import { draftOf, keepDraft } from "./drafts.js";
-import { fittedPicture } from "./image_resize.js";
 import { el, icon, isComposing } from "../shared/dom.js";
+import { getDraft, setDraft } from "./drafts.js";
+import { toImagePart } from "./image_resize.js";
 
-const PICTURES_MAX = 4;
+const IMAGES_MAX = 4;
 
 export class Composer {
   #form;
   #box;
   #send;
-  #tray;
+  #attachments;
   #note;
-  /** The conversation that is written to; empty: a new one; null: none yet. */
-  #place = null;
-  /** What else belongs to the prompt, by conversation. @type {Map<string, {part: object, node: HTMLElement}[]>} */
-  #trays = new Map();
-  #pictures = [];
-  /** Resolves when every picture that was given has been read. */
-  #read = Promise.resolve();
+  /** The conversation that is written to. Empty: a new one; null: none yet. */
+  #conversationId = null;
+  /** The unsent images of the other conversations. @type {Map<string, {part: object, node: HTMLElement}[]>} */
+  #otherImages = new Map();
+  /** The unsent images of this conversation. */
+  #images = [];
+  /** Resolves when all added files are processed. */
+  #processed = Promise.resolve();
   #models;
 
   /**
    * @param {HTMLFormElement} form
    * @param {(parts: object[]) => void} onSend
-   * @param {import("./model_picker.js").ModelPicker} models says whether the chosen one takes pictures
+   * @param {import("./model_picker.js").ModelPicker} models knows whether the selected models accept images
    */
   constructor(form, onSend, models) {
     this.#form = form;
     this.#box = form.querySelector("textarea");
     this.#send = form.querySelector(".send");
-    this.#tray = form.querySelector(".tray");
+    this.#attachments = form.querySelector(".attachments");
     this.#note = form.querySelector(".composer-note");
     this.#models = models;
     this.#box.addEventListener("input", () => {
-      keepDraft(this.#place, this.#box.value);
+      setDraft(this.#conversationId, this.#box.value);
       this.update();
     });
     this.#box.addEventListener("keydown", (event) => {
@@ -44,9 +45,9 @@ export class Composer {
     });
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      void this.#read.then(() => this.#submit(onSend)); // who pastes and sends at once means the picture too
+      void this.#processed.then(() => this.#submit(onSend)); // an image pasted just before belongs to the prompt
     });
-    this.#takeFiles();
+    this.#listenForFiles();
     this.update();
   }
 
@@ -54,100 +55,100 @@ export class Composer {
     this.#box.focus();
   }
 
-  /** Goes on with what was being written in this conversation. @param {string | null} id null: a new one */
+  /** Shows the draft and the unsent images of a conversation. @param {string | null} id null: a new one */
   open(id) {
-    const place = id ?? "";
-    if (place === this.#place) return;
-    if (this.#pictures.length > 0) this.#trays.set(this.#place, this.#pictures);
-    else this.#trays.delete(this.#place);
-    this.#place = place;
-    this.#pictures = this.#trays.get(place) ?? [];
-    this.#box.value = draftOf(place);
-    this.#tray.replaceChildren(...this.#pictures.map(({ node }) => node));
-    this.#say("");
+    const conversationId = id ?? "";
+    if (conversationId === this.#conversationId) return;
+    if (this.#images.length > 0) this.#otherImages.set(this.#conversationId, this.#images);
+    else this.#otherImages.delete(this.#conversationId);
+    this.#conversationId = conversationId;
+    this.#images = this.#otherImages.get(conversationId) ?? [];
+    this.#box.value = getDraft(conversationId);
+    this.#attachments.replaceChildren(...this.#images.map(({ node }) => node));
+    this.#showNote("");
     this.update();
   }
 
-  /** The new conversation that is written to has got its id. */
-  named(id) {
-    keepDraft(this.#place, "");
-    this.#place = id;
-    keepDraft(id, this.#box.value);
+  /** Sets the id of the new conversation, once the gateway has created it. */
+  setConversationId(id) {
+    setDraft(this.#conversationId, "");
+    this.#conversationId = id;
+    setDraft(id, this.#box.value);
   }
 
-  /** Fits what can be done to the text and the model. */
+  /** Updates the buttons for the current text and model. */
   update() {
-    this.#send.disabled = this.#box.value.trim() === "" && this.#pictures.length === 0;
-    this.#form.querySelector(".add-picture").hidden = !this.#models.can("vision");
-    // Where CSS can't size a textarea by its content, its lines do.
+    this.#send.disabled = this.#box.value.trim() === "" && this.#images.length === 0;
+    this.#form.querySelector(".add-image").hidden = !this.#models.supports("vision");
+    // Browsers without `field-sizing` size the textarea by its lines.
     if (!CSS.supports("field-sizing", "content")) this.#box.rows = Math.min(8, this.#box.value.split("\n").length);
   }
 
   #submit(onSend) {
     const text = this.#box.value.trim();
-    if (!text && this.#pictures.length === 0) return;
-    const parts = [...this.#pictures.map(({ part }) => part), ...(text ? [{ kind: "text", text }] : [])];
+    if (!text && this.#images.length === 0) return;
+    const parts = [...this.#images.map(({ part }) => part), ...(text ? [{ kind: "text", text }] : [])];
     this.#box.value = "";
-    keepDraft(this.#place, "");
-    this.#pictures = [];
-    this.#tray.replaceChildren();
-    this.#say("");
+    setDraft(this.#conversationId, "");
+    this.#images = [];
+    this.#attachments.replaceChildren();
+    this.#showNote("");
     this.update();
     onSend(parts);
   }
 
-  #takeFiles() {
-    const chooser = this.#form.querySelector("input[type=file]");
-    this.#form.querySelector(".add-picture").addEventListener("click", () => chooser.click());
-    chooser.addEventListener("change", () => {
-      this.#add([...chooser.files]);
-      chooser.value = "";
+  #listenForFiles() {
+    const input = this.#form.querySelector("input[type=file]");
+    this.#form.querySelector(".add-image").addEventListener("click", () => input.click());
+    input.addEventListener("change", () => {
+      this.#addFiles([...input.files]);
+      input.value = "";
     });
-    this.#box.addEventListener("paste", (event) => this.#take(event, event.clipboardData));
+    this.#box.addEventListener("paste", (event) => this.#onTransfer(event, event.clipboardData));
     addEventListener("dragover", (event) => {
       if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
     });
-    addEventListener("drop", (event) => this.#take(event, event.dataTransfer));
+    addEventListener("drop", (event) => this.#onTransfer(event, event.dataTransfer));
   }
 
-  #take(event, transfer) {
+  #onTransfer(event, transfer) {
     const files = [...(transfer?.files ?? [])];
     if (files.length === 0) return;
     event.preventDefault();
-    this.#add(files);
+    this.#addFiles(files);
   }
 
-  /** Takes files one after the other, also those of two pastes. */
-  #add(files) {
-    this.#read = this.#read.then(() => this.#addAll(files));
+  /** Queues files, so that those of two pastes are processed in order. */
+  #addFiles(files) {
+    this.#processed = this.#processed.then(() => this.#processFiles(files));
   }
 
-  async #addAll(files) {
-    await this.#models.listed; // a picture may be pasted before that
-    if (!this.#models.can("vision")) {
-      this.#say("This model takes no pictures. Pick one that does.");
+  async #processFiles(files) {
+    await this.#models.loaded; // an image may be pasted before the models are known
+    if (!this.#models.supports("vision")) {
+      this.#showNote("This model doesn't accept images. Choose one that does.");
       return;
     }
-    const room = PICTURES_MAX - this.#pictures.length;
-    this.#say(files.length > room ? `A prompt takes ${PICTURES_MAX} pictures. The others were left out.` : "");
+    const room = IMAGES_MAX - this.#images.length;
+    this.#showNote(files.length > room ? `A prompt can have ${IMAGES_MAX} images. The others were not added.` : "");
     for (const file of files.slice(0, room)) {
       try {
-        const part = await fittedPicture(file, PICTURES_MAX);
-        const picture = { part };
-        picture.node = this.#thumbnail(picture, file.name);
-        this.#pictures.push(picture);
-        this.#tray.append(picture.node);
+        const part = await toImagePart(file, IMAGES_MAX);
+        const image = { part };
+        image.node = this.#createThumbnail(image, file.name);
+        this.#images.push(image);
+        this.#attachments.append(image.node);
       } catch {
-        this.#say(`${file.name || "That"} isn't a picture that can be read.`);
+        this.#showNote(`${file.name || "The file"} can't be read as an image.`);
       }
     }
     this.update();
   }
 
-  #thumbnail(picture, name) {
-    const { media_type, data } = picture.part;
-    const remove = el("button", { type: "button", class: "act", "aria-label": `Remove ${name}`, onclick: () => {
-      this.#pictures = this.#pictures.filter((other) => other !== picture);
+  #createThumbnail(image, name) {
+    const { media_type, data } = image.part;
+    const remove = el("button", { type: "button", class: "icon-button", "aria-label": `Remove ${name}`, onclick: () => {
+      this.#images = this.#images.filter((other) => other !== image);
       thumbnail.remove();
       this.update();
     } }, icon("close"));
@@ -155,7 +156,7 @@ export class Composer {
     return thumbnail;
   }
 
-  #say(text) {
+  #showNote(text) {
     this.#note.textContent = text;
     this.#note.hidden = text === "";
   }

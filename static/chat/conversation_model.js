@@ -1,299 +1,304 @@
 /**
- * One conversation as the page holds it: its tree, its turns, and what can be done with them. Knows no DOM.
- * Events: `structure` (messages came, went or moved), `live` (turns began or ended), `named` (it got its id), `info`,
- * `missed` (what others said while the socket was away isn't here; see `catchUp`).
+ * The model of one conversation: its message tree, its running turns, and the operations on them. Has no DOM.
+ *
+ * Dispatches `messages` (messages were added, removed or moved), `turns` (turns started or ended; `detail.ended` is the
+ * node of an ended answer), `created` (it got its id), `info` (its record or `notFound` changed), `stale` (messages may
+ * be missing after a lost socket; see `catchUp`).
  */
 
-import { resultsOf } from "./demo_tools.js";
-import { History, rememberSpread, rememberTiming } from "./message_history.js";
-import { Stopwatch } from "./turn_timer.js";
-import { isUnsettled, MessageNode, MessageTree, textOf } from "./message_tree.js";
+import { runTools } from "./demo_tools.js";
+import { MessageHistory, storeSideBySide, storeTiming } from "./message_history.js";
+import { isUnanswered, MessageNode, MessageTree, textOf } from "./message_tree.js";
+import { TurnTimer } from "./turn_timer.js";
 
-/** The newest messages are read at once; older ones when they are asked for. */
-const FIRST_PAGES = 5;
-/** A model may ask for tools without end: after so many answers in a row, a person is asked. */
+/** The number of pages that are loaded at once. Older pages are loaded on request. */
+const INITIAL_PAGES = 5;
+/** A model may call tools forever. After this many rounds the user must continue by hand. */
 const TOOL_ROUNDS_MAX = 10;
-const FORGOTTEN = new Set(["not_found", "gone"]);
+const EXPIRED = new Set(["not_found", "gone"]);
 
-export class Chat extends EventTarget {
+export class ConversationModel extends EventTarget {
   id = null;
+  /** The conversation's record: `title`, `head`, … */
   info = null;
   tree = new MessageTree();
-  /** @type {Map<string, MessageNode>} the answers that stream now, by turn */
-  live = new Map();
-  missing = false;
-  #history = new History(this.tree, (type, fields) => this.#ask(type, fields));
+  /** The nodes of the streaming answers, by turn id. @type {Map<string, MessageNode>} */
+  running = new Map();
+  notFound = false;
+  /** Whether its messages are being loaded. */
+  loading = false;
+  #history = new MessageHistory(this.tree, (type, fields) => this.#request(type, fields));
   #connection;
-  #named = null;
+  /** Resolves with the id; null until a first turn is started. */
+  #idPromise = null;
   #attached = null;
-  #left = new AbortController();
-  /** The socket was away: others may have said something that isn't here. */
-  #missed = false;
+  #closed = new AbortController();
+  /** Whether messages may be missing after a lost socket. */
+  #isStale = false;
 
   /**
    * @param {import("../turnwire.js").Connection} connection
-   * @param {string | null} id null: a new one, made by its first turn
+   * @param {string | null} id null: a new conversation, created by its first turn
    */
   constructor(connection, id = null) {
     super();
     this.#connection = connection;
     this.id = id;
-    if (id) this.#named = Promise.resolve(id);
+    if (id) this.#idPromise = Promise.resolve(id);
   }
 
-  /** Whether there are messages in front of those that are here. */
-  get earlier() {
-    return Boolean(this.#history.earlier);
+  /** Whether there are older messages to load. */
+  get hasEarlier() {
+    return Boolean(this.#history.earlierCursor);
   }
 
-  /** Reads what is stored and follows what runs. */
+  /** Loads the newest stored messages and follows the running turns. */
   async load() {
     await this.#attach();
-    this.info = await this.#ask("conversation.get");
-    await this.#history.read(this.id, FIRST_PAGES);
+    this.info = await this.#request("conversation.get");
+    await this.#history.load(this.id, INITIAL_PAGES);
     const head = this.tree.get(this.info.head);
-    if (head) this.tree.choose(head);
-    this.#say("info");
-    this.#say("structure");
+    if (head) this.tree.select(head);
+    this.#emit("info");
+    this.#emit("messages");
   }
 
-  /** Reads what was missed, if anything was. */
+  /** Loads the messages that were missed while the socket was away, if there may be any. */
   async catchUp() {
-    // What is on its way to the gateway would be read as somebody else's: it gets its id first.
-    if (!this.#missed || [...this.live.values()].some(({ id }) => !id)) return;
-    this.#missed = false;
-    const astray = [...this.live.values()].filter((answer) => this.tree.isAstray(answer));
+    // A prompt without an id would be loaded a second time, as a message of somebody else.
+    if (!this.#isStale || [...this.running.values()].some(({ id }) => !id)) return;
+    this.#isStale = false;
+    const orphans = [...this.running.values()].filter((answer) => this.tree.isOrphan(answer));
     try {
-      await this.#history.readNew(FIRST_PAGES);
-      this.info = { ...this.info, ...(await this.#ask("conversation.get")) };
-      for (const answer of astray) this.tree.show(answer);
-      this.#say("structure");
+      await this.#history.loadNew(INITIAL_PAGES);
+      this.info = { ...this.info, ...(await this.#request("conversation.get")) };
+      for (const answer of orphans) this.tree.reveal(answer);
+      this.#emit("messages");
     } catch {
-      this.#missed = true; // lost again: the next socket tells
+      this.#isStale = true; // the next socket tries again
     }
   }
 
-  /** The page holds it no longer: what happens in it doesn't arrive here any more. */
-  leave() {
-    this.#left.abort();
+  /** Stops following the conversation. */
+  close() {
+    this.#closed.abort();
     if (this.#attached?.attached) void this.#attached.detach().catch(() => {});
   }
 
-  async readEarlier() {
-    await this.#history.read(this.id, 1);
-    this.#say("structure");
+  async loadEarlier() {
+    await this.#history.load(this.id, 1);
+    this.#emit("messages");
   }
 
   /**
-   * Asks, once for each model, all of them side by side where there are several.
-   * @param {object[]} parts what is said: text and images
-   * @param {object[]} asked fields of the start for each answer: `model`, `params`, `system`, `tools`
-   * @param {MessageNode} [below] where it goes on from; default: behind the path's last whole answer
+   * Sends a prompt to one or several models. The answers of several are shown side by side.
+   * @param {object[]} parts text and images
+   * @param {object[]} requests the fields of `turn.start` for each answer: `model`, `params`, `system`, `tools`, and
+   *   `toolFollowUp`, which returns the fields for the turn after a tool result
+   * @param {MessageNode} [parent] default: see `anchor`
    */
-  send(parts, asked, below = this.anchor()) {
-    const beside = below.kids.some((kid) => kid.role === "user" && isUnsettled(kid));
-    if (beside) below.spread = true;
-    const question = new MessageNode("user", { parts });
-    this.tree.move(question, below);
-    this.tree.choose(question);
-    question.spread = asked.length > 1;
-    const [first, ...others] = asked;
-    question.begun = Promise.withResolvers();
-    void this.#start(this.#answer(question), { ...first, input: input(parts) }, below).then(question.begun.resolve);
-    for (const fields of others) void this.#startBelow(question.begun.promise, question, fields);
+  send(parts, requests, parent = this.anchor()) {
+    const hasUnansweredSibling = parent.children.some((child) => child.role === "user" && isUnanswered(child));
+    if (hasUnansweredSibling) parent.sideBySide = true;
+    const prompt = new MessageNode("user", { parts });
+    this.tree.move(prompt, parent);
+    this.tree.select(prompt);
+    prompt.sideBySide = requests.length > 1;
+    const [first, ...others] = requests;
+    prompt.accepted = Promise.withResolvers();
+    void this.#start(this.#addAnswer(prompt), { ...first, input: toInput(parts) }, parent).then(prompt.accepted.resolve);
+    for (const fields of others) void this.#startAfter(prompt.accepted.promise, prompt, fields);
   }
 
-  /** Asks the same once more: another answer to the same message. */
-  regenerate(node, fields) {
-    const question = node.parent;
-    if (!question.id) {
-      // It was refused, so there is nothing on the gateway to go on from.
-      const below = question.parent;
-      this.tree.remove(question);
-      this.send(question.parts, [fields], below);
+  /** Requests another answer to the same prompt. */
+  regenerate(answer, fields) {
+    const prompt = answer.parent;
+    if (!prompt.id) {
+      // The prompt was refused, so the gateway doesn't have it: it must be sent again.
+      const { parent } = prompt;
+      this.tree.remove(prompt);
+      this.send(prompt.parts, [fields], parent);
       return;
     }
-    this.tree.choose(question);
-    void this.#start(this.#answer(question), fields, question);
+    this.tree.select(prompt);
+    void this.#start(this.#addAnswer(prompt), fields, prompt);
   }
 
-  /** Says something else in a message's place: a branch of its own. */
-  edit(node, parts, fields) {
-    const below = node.parent;
-    const spread = below.spread;
-    this.send(parts, [fields], below);
-    below.spread = spread;
-    this.#say("structure");
+  /** Sends an edited prompt as a new branch next to the original. */
+  edit(prompt, parts, fields) {
+    const { parent } = prompt;
+    const { sideBySide } = parent;
+    this.send(parts, [fields], parent);
+    parent.sideBySide = sideBySide;
+    this.#emit("messages");
   }
 
-  /** Answers the tool calls of a message, and lets the model go on. */
-  async answerTools(node, fields) {
-    const results = await resultsOf(node.said.filter((part) => part?.kind === "tool_call"));
-    const told = new MessageNode("tool", { parts: results });
-    this.tree.move(told, node);
-    this.tree.choose(told);
-    void this.#start(this.#answer(told), { ...fields(results), input: results }, node);
+  /** Runs the tool calls of an answer and starts the next turn. @param {(results: object[]) => object} toolFollowUp */
+  runToolCalls(answer, toolFollowUp) {
+    const results = runTools(answer.currentParts.filter((part) => part?.kind === "tool_call"));
+    const message = new MessageNode("tool", { parts: results });
+    this.tree.move(message, answer);
+    this.tree.select(message);
+    void this.#start(this.#addAnswer(message), { ...toolFollowUp(results), input: results }, answer);
   }
 
-  /** Shows the versions below a message side by side, or behind each other. */
-  spread(node, spread) {
-    node.spread = spread;
-    rememberSpread(node, this.id);
-    this.#say("structure");
+  /** Shows the versions below a message side by side, or one at a time. */
+  setSideBySide(node, sideBySide) {
+    node.sideBySide = sideBySide;
+    storeSideBySide(node, this.id);
+    this.#emit("messages");
   }
 
-  /** Shows this branch, and lets other devices and a reload find it. */
-  choose(node) {
-    this.tree.choose(node);
-    this.#say("structure");
+  /** Shows a branch, and stores it as the head for other devices and a reload. */
+  select(node) {
+    this.tree.select(node);
+    this.#emit("messages");
     const leaf = this.tree.leaf(node);
-    const head = leaf.id && !leaf.live ? leaf : leaf.parent;
-    if (this.id && head?.id) this.#ask("conversation.update", { head: head.id }).catch(() => {});
+    const head = leaf.id && !leaf.isStreaming ? leaf : leaf.parent;
+    if (this.id && head?.id) this.#request("conversation.update", { head: head.id }).catch(() => {});
   }
 
-  stop(nodes = [...this.live.values()]) {
+  stop(nodes = [...this.running.values()]) {
     return this.#connection.cancel(nodes.map((node) => node.turn), "stopped on the page");
   }
 
-  /** Where the next message goes. */
+  /** Returns the parent of the next message. */
   anchor() {
     return this.tree.anchor;
   }
 
-  #answer(question) {
+  /** Follows a turn that another page started, or this one before a reload. */
+  follow(turn) {
+    if (!this.running.has(turn.id)) void this.#run(turn, new MessageNode("assistant"), true);
+  }
+
+  #addAnswer(prompt) {
     const answer = new MessageNode("assistant");
-    this.tree.move(answer, question);
-    this.tree.choose(answer);
+    this.tree.move(answer, prompt);
+    this.tree.select(answer);
     return answer;
   }
 
-  /**
-   * Starts a turn for `answer`, which goes on from `below`.
-   * @returns {Promise<object>} its ending
-   */
-  async #start(answer, { run, ...fields }, below) {
-    answer.run = run;
-    this.#say("structure");
+  /** Starts the turn of `answer`, whose context ends at `parent`. Resolves when the turn has ended. */
+  async #start(answer, { toolFollowUp, ...fields }, parent) {
+    answer.toolFollowUp = toolFollowUp;
+    this.#emit("messages");
     let id = null;
-    while (this.#named && !id) id = await this.#named.catch(() => null);
-    // What stands at the root needs a conversation without a head, or it would go on from there.
-    if (id && !below.id && below.kids.some((kid) => kid.kids.some((answered) => answered.ended))) {
-      await this.#ask("conversation.clear").catch(() => {});
+    while (this.#idPromise && !id) id = await this.#idPromise.catch(() => null);
+    // A message at the root needs a conversation without a head, or it would continue from the head.
+    if (id && !parent.id && parent.children.some((child) => child.children.some((sibling) => sibling.ended))) {
+      await this.#request("conversation.clear").catch(() => {});
     }
-    const place = id ? { conversation: id, ...(below.id && { parent: below.id }) } : {};
+    const place = id ? { conversation: id, ...(parent.id && { parent: parent.id }) } : {};
     const turn = this.#connection.start({ ...fields, ...place });
-    if (!id) this.#name(turn);
+    if (!id) this.#waitForId(turn);
     return this.#run(turn, answer);
   }
 
-  async #startBelow(asked, question, fields) {
-    const answer = this.#answer(question);
-    await asked;
-    if (question.id) await this.#start(answer, fields, question);
+  /** Starts another answer to a prompt once the prompt is accepted. */
+  async #startAfter(accepted, prompt, fields) {
+    const answer = this.#addAnswer(prompt);
+    await accepted;
+    if (prompt.id) await this.#start(answer, fields, prompt);
     else this.tree.remove(answer);
-    this.#say("structure");
+    this.#emit("messages");
   }
 
-  #name(turn) {
-    const named = turn.accepted.then(({ conversation }) => {
+  #waitForId(turn) {
+    const idPromise = turn.accepted.then(({ conversation }) => {
       this.id = conversation;
-      this.#say("named");
+      this.#emit("created");
       this.#attach().catch(() => {});
       return conversation;
     });
-    this.#named = named;
-    named.catch(() => {
-      if (this.#named === named) this.#named = null;
+    this.#idPromise = idPromise;
+    idPromise.catch(() => {
+      if (this.#idPromise === idPromise) this.#idPromise = null;
     });
   }
 
-  /** Follows a turn that another page started, or this one before it was loaded anew. */
-  follow(turn) {
-    if (!this.live.has(turn.id)) void this.#run(turn, new MessageNode("assistant"), true);
-  }
-
-  async #run(turn, answer, replayed = false) {
+  async #run(turn, answer, isReplay = false) {
     answer.turn = turn;
-    answer.watch = new Stopwatch(replayed);
-    this.live.set(turn.id, answer);
-    this.#say("live");
+    answer.timer = new TurnTimer(isReplay);
+    this.running.set(turn.id, answer);
+    this.#emit("turns");
     for await (const event of turn) {
-      if (event.type === "turn.started") this.#began(answer, event);
-      else if (event.type === "turn.delta" && event.text) answer.watch.heard(event);
-      else if (event.type === "turn.status") answer.heard(event);
-      answer.changed(event);
+      if (event.type === "turn.started") this.#onStarted(answer, event);
+      else if (event.type === "turn.delta" && event.text) answer.timer.addDelta(event);
+      else if (event.type === "turn.status") answer.applyStatus(event);
+      answer.onChange(event);
     }
-    this.live.delete(turn.id);
-    this.#ended(answer, turn.ending);
+    this.running.delete(turn.id);
+    this.#onEnded(answer, turn.ending);
   }
 
-  /** Now the gateway has named the messages and said where they stand. */
-  #began(answer, { input: asked, message, parent, model }) {
+  /** Applies `turn.started`: the ids of the messages, and their place in the tree. */
+  #onStarted(answer, { input, message, parent, model }) {
     answer.model = model;
-    const question = answer.parent;
-    if (asked && question && !question.id) {
-      this.tree.name(question, asked.id);
-      question.created_at = asked.created_at;
-      if (asked.parent !== (question.parent.id ?? null)) this.tree.attach(question, asked.parent);
-    } else if (asked) {
-      this.tree.add(asked);
+    const prompt = answer.parent;
+    if (input && prompt && !prompt.id) {
+      this.tree.setId(prompt, input.id);
+      prompt.created_at = input.created_at;
+      if (input.parent !== (prompt.parent.id ?? null)) this.tree.attach(prompt, input.parent);
+    } else if (input) {
+      this.tree.add(input);
     }
-    this.tree.name(answer, message);
+    this.tree.setId(answer, message);
     if (answer.parent?.id !== parent) {
       this.tree.attach(answer, parent);
-      this.tree.show(answer);
+      this.tree.reveal(answer);
     }
-    answer.parent.begun?.resolve();
-    for (const node of [answer.parent, answer.parent.parent]) if (node?.spread) this.spread(node, true);
-    this.#say("structure");
+    answer.parent.accepted?.resolve();
+    for (const node of [answer.parent, answer.parent.parent]) if (node?.sideBySide) this.setSideBySide(node, true);
+    this.#emit("messages");
     void this.catchUp();
   }
 
-  #ended(answer, ending) {
-    if (FORGOTTEN.has(ending.error?.code) && !answer.id && !answer.parent) return;
+  #onEnded(answer, ending) {
+    if (EXPIRED.has(ending.error?.code) && !answer.id && !answer.parent) return;
     Object.assign(answer, { ending, ended: ending.type.slice("turn.".length), usage: ending.usage, cost: ending.cost, timing: ending.timing });
-    if (answer.toolRounds >= TOOL_ROUNDS_MAX) answer.run = null;
-    answer.watch.end(ending.timing);
-    rememberTiming(answer);
-    answer.changed(ending);
-    this.#say("structure");
-    this.#say("live", { ended: answer });
-    if (ending.finish_reason === "tool_calls" && answer.run) void this.answerTools(answer, answer.run);
+    if (answer.toolRounds >= TOOL_ROUNDS_MAX) answer.toolFollowUp = null;
+    answer.timer.stop(ending.timing);
+    storeTiming(answer);
+    answer.onChange(ending);
+    this.#emit("messages");
+    this.#emit("turns", { ended: answer });
+    if (ending.finish_reason === "tool_calls" && answer.toolFollowUp) this.runToolCalls(answer, answer.toolFollowUp);
   }
 
-  /** Every turn of this conversation arrives here from now on, whoever starts it. */
+  /** Attaches to the conversation: every turn in it arrives here, whoever starts it. */
   async #attach() {
     if (this.#attached) return;
     const conversation = this.#connection.conversation(this.id);
     this.#attached = conversation;
-    const { signal } = this.#left;
+    const { signal } = this.#closed;
     conversation.addEventListener("turn", ({ detail }) => this.follow(detail), { signal });
     conversation.addEventListener("updated", ({ detail }) => {
       Object.assign((this.info ??= {}), detail);
-      this.#say("info");
+      this.#emit("info");
     }, { signal });
     conversation.addEventListener("reattached", () => {
-      this.#missed = true;
-      this.#say("missed");
+      this.#isStale = true;
+      this.#emit("stale");
     }, { signal });
     conversation.addEventListener("deleted", () => {
-      this.missing = true;
-      this.#say("info");
+      this.notFound = true;
+      this.#emit("info");
     }, { signal });
     for (const turn of conversation.turns) this.follow(turn);
     await conversation.attach();
   }
 
-  #ask(type, fields = {}) {
+  #request(type, fields = {}) {
     return this.#connection.request(type, { conversation: this.id, ...fields });
   }
 
-  #say(type, detail) {
+  #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 
-/** Parts as a start takes them: plain words as text. */
-function input(parts) {
+/** Converts parts to the `input` of a start: parts that are only text become one string. */
+function toInput(parts) {
   return parts.every((part) => part.kind === "text") ? textOf(parts) : parts;
 }

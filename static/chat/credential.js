@@ -1,38 +1,39 @@
-/** The key or token that a person signed in with: kept in this tab's sessionStorage, sent as a header, never in an address. */
+/** The API key or token of the signed-in user. It is kept in `sessionStorage` and sent as a header, never in a URL. */
 
 const KEY = "turnwire.credential";
-/** What a header can carry; keys and tokens have nothing else. */
-const SENDABLE = /^[\x21-\x7e]+$/;
+/** The characters that a header can carry. Keys and tokens have no others. */
+const HEADER_VALUE = /^[\x21-\x7e]+$/;
 
-let kept = null;
+/** The credential, if storage is disabled. */
+let inMemory = null;
 
 /** @returns {string | null} */
-export function credential() {
+export function getCredential() {
   try {
-    return sessionStorage.getItem(KEY) ?? kept;
+    return sessionStorage.getItem(KEY) ?? inMemory;
   } catch {
-    return kept;
+    return inMemory;
   }
 }
 
-/** Keeps it, as long as the page lasts where storage is off; null forgets it. */
-export function keepCredential(value) {
-  kept = value;
+/** Stores the credential; null deletes it. */
+export function setCredential(value) {
+  inMemory = value;
   try {
     if (value === null) sessionStorage.removeItem(KEY);
     else sessionStorage.setItem(KEY, value);
   } catch {
-    // Storage is off: a reload asks again.
+    // Storage is disabled: a reload asks for it again.
   }
 }
 
-/** What was pasted, without the spaces and the word in front that come along; null where it can't be one. */
-export function pasted(text) {
+/** Extracts the credential from pasted text: without whitespace around it and the word `Bearer`. Null if it can't be one. */
+export function parseCredential(text) {
   const value = text.trim().replace(/^bearer\s+/i, "");
-  return SENDABLE.test(value) ? value : null;
+  return HEADER_VALUE.test(value) ? value : null;
 }
 
-/** The header that says who asks, for a request to the gateway beside this page. */
-export function authorization(value = credential()) {
+/** Returns the `authorization` header for a request to the gateway of this page. */
+export function authorizationHeader(value = getCredential()) {
   return value ? { authorization: `Bearer ${value}` } : {};
 }

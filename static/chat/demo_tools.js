@@ -1,17 +1,17 @@
-/** Three harmless tools that this page answers itself, so that a tool call can be seen from its question to its answer. */
+/** Three harmless tools that run on this page, to demonstrate a tool call from request to result. */
 
 const DICE_MAX = 20;
-const SUM = /^[\d\s.+\-*/()]{1,100}$/;
+const EXPRESSION = /^[\d\s.+\-*/()]{1,100}$/;
 
 export const TOOLS = [
   {
     name: "clock",
-    description: "The present date and time where the user is.",
+    description: "Returns the user's current local date and time.",
     parameters: { type: "object", properties: {} },
   },
   {
     name: "roll_dice",
-    description: "Rolls dice and gives what they show.",
+    description: "Rolls dice and returns the results.",
     parameters: {
       type: "object",
       properties: { count: { type: "integer", minimum: 1, maximum: DICE_MAX }, sides: { type: "integer", minimum: 2, maximum: 1000 } },
@@ -19,28 +19,28 @@ export const TOOLS = [
   },
   {
     name: "calculator",
-    description: "Works out a sum of numbers with + - * / and brackets.",
-    parameters: { type: "object", properties: { sum: { type: "string" } }, required: ["sum"] },
+    description: "Evaluates an arithmetic expression of numbers, + - * / and parentheses.",
+    parameters: { type: "object", properties: { expression: { type: "string" } }, required: ["expression"] },
   },
 ];
 
-const ANSWERS = new Map([
+const HANDLERS = new Map([
   ["clock", () => new Date().toString()],
   ["roll_dice", rollDice],
-  ["calculator", ({ sum }) => String(calculate(sum))],
+  ["calculator", ({ expression }) => String(evaluate(expression))],
 ]);
 
 /**
- * Answers tool calls.
+ * Runs tool calls.
  * @param {{call: string, name: string, arguments: string}[]} calls
- * @returns {Promise<object[]>} a `tool_result` part for each
+ * @returns {object[]} a `tool_result` part for each
  */
-export async function resultsOf(calls) {
+export function runTools(calls) {
   return calls.map((call) => {
     try {
-      const answer = ANSWERS.get(call.name);
-      if (!answer) throw new Error(`This page has no tool named ${call.name}.`);
-      return { kind: "tool_result", call: call.call, output: answer(JSON.parse(call.arguments || "{}")) };
+      const handler = HANDLERS.get(call.name);
+      if (!handler) throw new Error(`This page has no tool named ${call.name}.`);
+      return { kind: "tool_result", call: call.call, output: handler(JSON.parse(call.arguments || "{}")) };
     } catch (error) {
       return { kind: "tool_result", call: call.call, output: error.message, error: true };
     }
@@ -52,32 +52,32 @@ function rollDice({ count = 1, sides = 6 }) {
   return rolls.join(", ");
 }
 
-/** A sum by recursive descent: nothing of a model's is ever evaluated as code. */
-function calculate(text) {
-  if (!SUM.test(text ?? "")) throw new Error("A sum has only numbers, + - * / and brackets.");
+/** Evaluates an expression by recursive descent: a model's output must never be evaluated as code. */
+function evaluate(text) {
+  if (!EXPRESSION.test(text ?? "")) throw new Error("The expression may only contain numbers, + - * / and parentheses.");
   const tokens = text.match(/\d+(?:\.\d+)?|[-+*/()]/g) ?? [];
-  const take = (...wanted) => wanted.includes(tokens[0]) && tokens.shift();
+  const accept = (...expected) => expected.includes(tokens[0]) && tokens.shift();
   const sum = () => chain(product, { "+": (a, b) => a + b, "-": (a, b) => a - b });
   const product = () => chain(value, { "*": (a, b) => a * b, "/": (a, b) => a / b });
   const chain = (operand, operations) => {
     let total = operand();
-    for (let sign = take(...Object.keys(operations)); sign; sign = take(...Object.keys(operations))) {
+    for (let sign = accept(...Object.keys(operations)); sign; sign = accept(...Object.keys(operations))) {
       total = operations[sign](total, operand());
     }
     return total;
   };
   const value = () => {
-    if (take("-")) return -value();
-    if (take("(")) {
+    if (accept("-")) return -value();
+    if (accept("(")) {
       const inner = sum();
-      if (!take(")")) throw new Error("A bracket isn't closed.");
+      if (!accept(")")) throw new Error("The expression is missing a closing parenthesis.");
       return inner;
     }
     const number = Number(tokens.shift());
-    if (Number.isNaN(number)) throw new Error("A number is missing.");
+    if (Number.isNaN(number)) throw new Error("The expression is missing a number.");
     return number;
   };
   const total = sum();
-  if (tokens.length > 0) throw new Error("This isn't a whole sum.");
+  if (tokens.length > 0) throw new Error("The expression is invalid.");
   return total;
 }

@@ -1,37 +1,37 @@
-/** What is being written, by conversation: kept over a reload in this tab's `sessionStorage`, and gone with the tab. */
+/** Unsent prompts, one per conversation. They are kept in `sessionStorage`, so they survive a reload but not the tab. */
 
 const PREFIX = "turnwire.draft ";
 
-/** Where storage is off or full, drafts last as long as the page. */
+/** If storage is disabled or full, drafts last until a reload. */
 const drafts = new Map();
 
-/** @param {string} place the conversation's id; empty: a new one */
-export function draftOf(place) {
-  if (drafts.has(place)) return drafts.get(place);
+/** Returns a draft. @param {string} conversationId empty: a new conversation */
+export function getDraft(conversationId) {
+  if (drafts.has(conversationId)) return drafts.get(conversationId);
   try {
-    return sessionStorage.getItem(PREFIX + place) ?? "";
+    return sessionStorage.getItem(PREFIX + conversationId) ?? "";
   } catch {
     return "";
   }
 }
 
-/** Keeps a draft; an empty one is forgotten. */
-export function keepDraft(place, text) {
-  drafts.set(place, text);
+/** Stores a draft; an empty one is deleted. @param {string} conversationId empty: a new conversation */
+export function setDraft(conversationId, text) {
+  drafts.set(conversationId, text);
   try {
-    sessionStorage.removeItem(PREFIX + place); // where the new one has no room, no old one comes back in its place
-    if (text) sessionStorage.setItem(PREFIX + place, text);
+    sessionStorage.removeItem(PREFIX + conversationId); // if the new draft doesn't fit, the old one must not come back
+    if (text) sessionStorage.setItem(PREFIX + conversationId, text);
   } catch {
-    // A reload starts without it.
+    // The draft is lost on a reload.
   }
 }
 
-/** Forgets them all: they are no business of whoever signs in next. */
-export function forgetDrafts() {
+/** Deletes all drafts, so that the next user doesn't see them. */
+export function clearDrafts() {
   drafts.clear();
   try {
     for (const key of Object.keys(sessionStorage)) if (key.startsWith(PREFIX)) sessionStorage.removeItem(key);
   } catch {
-    // Nothing was kept.
+    // Storage is disabled: nothing was stored.
   }
 }

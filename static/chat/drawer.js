@@ -1,9 +1,10 @@
-/** The drawer at the right: tabs, one panel each. It stands beside the chat, on a phone before it; Esc closes it. */
+/** The drawer on the right: tabs with one panel each. It is next to the chat, or covers it on a phone. Esc closes it. */
 
 import { el } from "../shared/dom.js";
 
 const KEY = "turnwire.drawer";
 
+/** Dispatches `tabchange` on its element; `detail` is the name of the shown tab, or null while the drawer is closed. */
 export class Drawer {
   #root;
   #tabs;
@@ -26,14 +27,14 @@ export class Drawer {
         this.close();
       }
     });
-    this.#tabs.addEventListener("keydown", (event) => this.#step(event));
+    this.#tabs.addEventListener("keydown", (event) => this.#moveFocus(event));
   }
 
   /**
    * Adds a tab.
-   * @param {string} name in the page's code
-   * @param {string} title for people
-   * @param {HTMLElement} panel what it shows
+   * @param {string} name internal
+   * @param {string} title visible
+   * @param {HTMLElement} panel
    */
   add(name, title, panel) {
     panel.id ||= `panel-${name}`;
@@ -44,26 +45,27 @@ export class Drawer {
     this.#tabs.append(tab);
     if (panel.parentElement !== this.#root) this.#root.append(panel);
     this.#panels.set(name, { tab, panel });
-    this.show(recalled(this.#panels) ?? [...this.#panels.keys()][0], false);
+    this.show(this.#initialTab(), false);
   }
 
-  show(name, keep = true) {
+  /** Shows a tab. @param {boolean} [store] whether to remember it for the next time */
+  show(name, store = true) {
     for (const [key, { tab, panel }] of this.#panels) {
       tab.setAttribute("aria-selected", String(key === name));
       tab.tabIndex = key === name ? 0 : -1;
       panel.hidden = key !== name;
     }
     this.#root.dataset.tab = name;
-    if (keep) remember(name);
-    this.#root.dispatchEvent(new CustomEvent("shown", { detail: this.#root.hidden ? null : name }));
+    if (store) storeTab(name);
+    this.#root.dispatchEvent(new CustomEvent("tabchange", { detail: this.#root.hidden ? null : name }));
   }
 
-  open(name) {
+  open() {
     this.#root.hidden = false;
     document.body.dataset.drawer = "open";
     this.#toggle.setAttribute("aria-expanded", "true");
-    this.show(name ?? recalled(this.#panels) ?? [...this.#panels.keys()][0]);
-    // Where it covers the button that opened it, the keyboard goes on in here.
+    this.show(this.#initialTab());
+    // If the drawer covers its toggle, the keyboard focus must move into it.
     if (getComputedStyle(this.#root).position === "fixed") this.#tabs.querySelector("[aria-selected=true]").focus();
   }
 
@@ -72,33 +74,38 @@ export class Drawer {
     document.body.dataset.drawer = "closed";
     this.#toggle.setAttribute("aria-expanded", "false");
     this.#toggle.focus();
-    this.#root.dispatchEvent(new CustomEvent("shown", { detail: null }));
+    this.#root.dispatchEvent(new CustomEvent("tabchange", { detail: null }));
   }
 
-  #step(event) {
+  /** Returns the stored tab if it exists, else the first. */
+  #initialTab() {
+    const stored = loadTab();
+    return this.#panels.has(stored) ? stored : [...this.#panels.keys()][0];
+  }
+
+  #moveFocus(event) {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
     const names = [...this.#panels.keys()];
-    const at = names.findIndex((name) => this.#panels.get(name).tab === document.activeElement);
-    const name = names[(at + step + names.length) % names.length];
+    const index = names.findIndex((name) => this.#panels.get(name).tab === document.activeElement);
+    const name = names[(index + step + names.length) % names.length];
     this.show(name);
     this.#panels.get(name).tab.focus();
   }
 }
 
-function recalled(panels) {
+function loadTab() {
   try {
-    const name = sessionStorage.getItem(KEY);
-    return panels.has(name) ? name : null;
+    return sessionStorage.getItem(KEY);
   } catch {
     return null;
   }
 }
 
-function remember(name) {
+function storeTab(name) {
   try {
     sessionStorage.setItem(KEY, name);
   } catch {
-    // Storage is off: the first tab is shown next time.
+    // Storage is disabled: the first tab is shown next time.
   }
 }

@@ -1,49 +1,51 @@
 /**
- * Who works with the keyboard is never left nowhere: where a key makes the thing with the focus go away, what has come
- * into its place gets it. A pointer needs no focus, and on a phone it would only open the keyboard.
+ * Restores a lost keyboard focus. If a key press removes the focused element, the element that replaced it gets the
+ * focus.
+ *
+ * A pointer doesn't need the focus, and on a phone it would open the keyboard.
  */
 
-/** What answers a key may come a moment later. */
-const LOOK_AFTER_MS = [50, 150, 400, 900];
+/** When to look after a key press, in ms. The replacement may appear with a delay. */
+const CHECK_AFTER_MS = [50, 150, 400, 900];
 const FOCUSABLE = "button, a[href], input, select, textarea, summary, [tabindex='0']";
-/** Things of their own: the focus stays with one as long as it is there. */
-const UNIT = ".turn, .question, .chat-item, .drawer, .composer";
+/** Elements that keep the focus within themselves as long as they exist. */
+const UNIT = ".turn, .prompt-view, .conversation-item, .drawer, .composer";
 
-/** @param {HTMLElement} last gets the focus where nothing nearer can */
-export function keepFocus(last) {
-  let had = null;
+/** Watches the page. @param {HTMLElement} fallback gets the focus if no closer element can */
+export function restoreFocus(fallback) {
+  let lastFocus = null;
   let timers = [];
-  document.addEventListener("focusin", ({ target }) => (had = target === document.body ? had : trace(target)));
+  document.addEventListener("focusin", ({ target }) => (lastFocus = target === document.body ? lastFocus : describe(target)));
   document.addEventListener("keydown", () => {
     timers.forEach(clearTimeout);
-    timers = LOOK_AFTER_MS.map((ms, index) => setTimeout(() => {
-      if (!had || isFocused()) return;
-      const place = placeOf(had) ?? (index === LOOK_AFTER_MS.length - 1 ? last : null);
-      place?.focus({ preventScroll: place !== last });
+    timers = CHECK_AFTER_MS.map((ms, index) => setTimeout(() => {
+      if (!lastFocus || hasFocus()) return;
+      const target = findReplacement(lastFocus) ?? (index === CHECK_AFTER_MS.length - 1 ? fallback : null);
+      target?.focus({ preventScroll: target !== fallback });
     }, ms));
   }, { capture: true });
 }
 
-function isFocused() {
-  const at = document.activeElement;
-  return at !== null && at !== document.body && usable(at);
+function hasFocus() {
+  const focused = document.activeElement;
+  return focused !== null && focused !== document.body && canFocus(focused);
 }
 
-/** Where something stands: what it is called, what holds it, and what it belongs to. */
-function trace(node) {
-  const above = [];
-  for (let at = node.parentElement; at && at !== document.body; at = at.parentElement) above.push(at);
-  return { node, name: nameOf(node), group: node.parentElement?.closest("[data-testid]")?.dataset.testid, above, unit: node.closest(UNIT) };
+/** Describes a focused element so that its replacement can be found: its name, its group, its ancestors, its unit. */
+function describe(node) {
+  const ancestors = [];
+  for (let at = node.parentElement; at && at !== document.body; at = at.parentElement) ancestors.push(at);
+  return { node, name: nameOf(node), group: node.parentElement?.closest("[data-testid]")?.dataset.testid, ancestors, unit: node.closest(UNIT) };
 }
 
-function placeOf({ node, name, group, above, unit }) {
-  if (node.isConnected && usable(node)) return node; // it was moved, and lost the focus by that
-  const within = unit?.isConnected ? [unit] : above.filter((at) => at.isConnected);
-  for (const at of within) {
-    const found = [...at.querySelectorAll(FOCUSABLE)].filter(usable);
-    const same = found.find((other) => nameOf(other) === name) ?? found.find((other) => group && other.closest(`[data-testid="${group}"]`) && at.dataset.testid !== group);
-    if (same) return same;
-    if (at === unit && found.length > 0) return found[0];
+function findReplacement({ node, name, group, ancestors, unit }) {
+  if (node.isConnected && canFocus(node)) return node; // it was moved, which removes the focus
+  const scopes = unit?.isConnected ? [unit] : ancestors.filter((ancestor) => ancestor.isConnected);
+  for (const scope of scopes) {
+    const candidates = [...scope.querySelectorAll(FOCUSABLE)].filter(canFocus);
+    const match = candidates.find((other) => nameOf(other) === name) ?? candidates.find((other) => group && other.closest(`[data-testid="${group}"]`) && scope.dataset.testid !== group);
+    if (match) return match;
+    if (scope === unit && candidates.length > 0) return candidates[0];
   }
   return null;
 }
@@ -52,6 +54,6 @@ function nameOf(node) {
   return node.dataset.testid ?? node.getAttribute("aria-label") ?? node.className;
 }
 
-function usable(node) {
+function canFocus(node) {
   return !node.disabled && node.tabIndex >= 0 && node.checkVisibility({ visibilityProperty: true });
 }

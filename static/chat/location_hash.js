@@ -1,10 +1,10 @@
-/** The page's address: behind the # stands the conversation that is shown. */
+/** The page's URL names the shown conversation in its hash. */
 
 /**
- * The conversation that an address names; empty where it names none.
- * @param {string} hash may be written by hand: what can't be decoded names nothing that is there
+ * Returns the conversation id in a URL hash; empty if there is none.
+ * @param {string} hash may be typed by hand; if it can't be decoded, it is used as is
  */
-export function namedIn(hash) {
+export function conversationIdFromHash(hash) {
   try {
     return decodeURIComponent(hash.slice(1));
   } catch {

@@ -1,75 +1,75 @@
-/** What is stored of a conversation, read page by page into its tree, with what this browser remembers of it. */
+/** Loads the stored messages of a conversation into its tree, page by page, with what this browser stored about them. */
 
-import { recall, remember } from "../shared/local_prefs.js";
-import { Stopwatch } from "./turn_timer.js";
+import { getPref, setPref } from "../shared/local_prefs.js";
+import { TurnTimer } from "./turn_timer.js";
 
-export class History {
-  /** `before` for the page of messages in front of those that are here; undefined: none was read, null: there is none. */
-  earlier = undefined;
+export class MessageHistory {
+  /** The cursor of the next older page. Undefined: nothing is loaded yet; null: there is no older page. */
+  earlierCursor = undefined;
   #tree;
-  #ask;
+  #request;
 
   /**
    * @param {import("./message_tree.js").MessageTree} tree
-   * @param {(type: string, fields: object) => Promise<object>} ask sends a request about the conversation
+   * @param {(type: string, fields: object) => Promise<object>} request sends a request about the conversation
    */
-  constructor(tree, ask) {
+  constructor(tree, request) {
     this.#tree = tree;
-    this.#ask = ask;
+    this.#request = request;
   }
 
-  /** Reads so many pages, the newest first. @param {string} conversation its id */
-  async read(conversation, pages) {
-    for (let page = 0; page < pages && this.earlier !== null; page++) this.earlier = (await this.#page(this.earlier)).next;
-    for (const node of [this.#tree.root, ...this.#tree.all]) node.spread ||= Boolean(recall(spreadKey(node, conversation)));
+  /** Loads up to `pages` pages, newest first. @param {string} conversationId */
+  async load(conversationId, pages) {
+    for (let page = 0; page < pages && this.earlierCursor !== null; page++) this.earlierCursor = (await this.#loadPage(this.earlierCursor)).next;
+    for (const node of [this.#tree.root, ...this.#tree.all]) node.sideBySide ||= Boolean(getPref(sideBySideKey(node, conversationId)));
   }
 
-  /** Reads what came since, the newest first; where that is more than so many pages, the rest counts as earlier. */
-  async readNew(pages) {
+  /** Loads the messages that are newer than the loaded ones, newest first. Beyond `pages` pages, the rest counts as earlier. */
+  async loadNew(pages) {
     let before = null;
     for (let page = 0; page < pages; page++) {
-      const { known, next } = await this.#page(before);
+      const { known, next } = await this.#loadPage(before);
       if (known || !next) return;
       before = next;
     }
-    this.earlier = before;
+    this.earlierCursor = before;
   }
 
-  async #page(before) {
-    const { messages, next } = await this.#ask("conversation.messages", before ? { before } : {});
+  async #loadPage(before) {
+    const { messages, next } = await this.#request("conversation.messages", before ? { before } : {});
     const known = messages.some(({ id }) => this.#tree.get(id));
     for (const message of messages) {
       const node = this.#tree.add(message);
-      if (!node.watch) recallTiming(node);
-      node.rating ??= recall(`rating ${node.id}`);
+      if (!node.timer) restoreTiming(node);
+      node.rating ??= getPref(`rating ${node.id}`);
     }
     return { known, next: next ?? null };
   }
 }
 
-/** Keeps over a reload whether the versions below a message stand side by side. */
-export function rememberSpread(node, conversation) {
-  if (conversation && (node.id || node.role === "root")) remember(spreadKey(node, conversation), node.spread || null);
+/** Stores whether the versions below a message are shown side by side. */
+export function storeSideBySide(node, conversationId) {
+  if (conversationId && (node.id || node.role === "root")) setPref(sideBySideKey(node, conversationId), node.sideBySide || null);
 }
 
-/** Keeps over a reload how long an answer took. */
-export function rememberTiming(node) {
-  if (node.id && node.timing) remember(`timing ${node.id}`, node.timing);
+/** Stores how long an answer took. */
+export function storeTiming(node) {
+  if (node.id && node.timing) setPref(`timing ${node.id}`, node.timing);
 }
 
-/** Keeps over a reload how an answer was rated: the gateway takes ratings, and doesn't give them back. */
-export function rememberRating(node, rating) {
+/** Stores the rating of an answer: the gateway accepts ratings but doesn't return them. */
+export function storeRating(node, rating) {
   node.rating = rating;
-  remember(`rating ${node.id}`, rating);
+  setPref(`rating ${node.id}`, rating);
 }
 
-function recallTiming(node) {
-  node.timing = recall(`timing ${node.id}`);
+function restoreTiming(node) {
+  node.timing = getPref(`timing ${node.id}`);
   if (!node.timing) return;
-  node.watch = new Stopwatch(true);
-  node.watch.end(node.timing);
+  node.timer = new TurnTimer(true);
+  node.timer.stop(node.timing);
 }
 
-function spreadKey(node, conversation) {
-  return `spread ${node.id ?? conversation}`;
+function sideBySideKey(node, conversationId) {
+  return `side-by-side ${node.id ?? conversationId}`;
 }

@@ -1,142 +1,166 @@
 /**
- * Lays a conversation's tree out: the path from top to bottom, and side by side what was asked side by side. Nodes are
- * moved only where their place has changed; what streams inside them is no business of this file. What isn't shown any
- * more is let go of, or a day of conversations would stay in the page: it is drawn again when it is shown again.
+ * Lays out the message tree of a conversation: the path from top to bottom, and sibling branches side by side.
+ *
+ * Nodes are moved only when their place changes. Views of messages that are no longer shown are discarded, so that a
+ * page that is open all day stays small; they are created again when needed.
  */
 
+import { el, icon, setChildren } from "../shared/dom.js";
 import { AnswerView } from "./answer_view.js";
-import { arrange, el, icon } from "../shared/dom.js";
-import { QuestionView } from "./prompt_view.js";
-import { next } from "./message_tree.js";
+import { nextOnPath } from "./message_tree.js";
+import { PromptView } from "./prompt_view.js";
 
-/** More than these side by side take several rows, and less height each. */
-const MANY = 6;
+/** More columns than this wrap into several rows of lower height. */
+const SINGLE_ROW_COLUMNS_MAX = 6;
 
-export class Thread {
+/**
+ * What the views call.
+ * @typedef {object} MessageActions
+ * @property {() => import("../turnwire.js").LinkState} connectionState
+ * @property {(answer: MessageNode) => Promise<unknown>} stop
+ * @property {(answer: MessageNode) => void} regenerate
+ * @property {(prompt: MessageNode, parts: object[]) => void} edit
+ * @property {(message: MessageNode) => void} select shows a branch
+ * @property {(parent: MessageNode, sideBySide: boolean) => void} setSideBySide
+ * @property {(answer: MessageNode, rating: "up" | "down") => Promise<void>} rate
+ * @property {(answer: MessageNode) => void} runTools
+ * @property {(conversation: ConversationModel) => void} loadEarlier
+ *
+ * @typedef {import("./message_tree.js").MessageNode} MessageNode
+ * @typedef {import("./conversation_model.js").ConversationModel} ConversationModel
+ */
+
+export class MessageList {
   #root;
-  #acts;
+  #actions;
   #views = new Map();
-  #frames = new Map();
-  /** The messages and what else has a frame that are shown now. */
+  /** The layout elements of each message, by name. */
+  #elements = new Map();
+  /** The messages, and the conversation, that have a view or a layout element now. */
   #shown = new Set();
 
   /**
    * @param {HTMLElement} root
-   * @param {object} acts what can be done with a message; see AnswerView and QuestionView
+   * @param {MessageActions} actions
    */
-  constructor(root, acts) {
+  constructor(root, actions) {
     this.#root = root;
-    this.#acts = acts;
+    this.#actions = actions;
   }
 
-  /** Shows a conversation as it now stands. */
-  show(chat) {
+  /** Shows the current state of a conversation. @param {ConversationModel} conversation */
+  update(conversation) {
     this.#shown.clear();
     const rows = [];
-    if (chat.earlier) {
-      rows.push(this.#frame(chat, "earlier", () => el("button", { type: "button", class: "quiet earlier", text: "Earlier messages", onclick: () => this.#acts.earlier(chat) })));
+    if (conversation.hasEarlier) {
+      rows.push(this.#element(conversation, "earlier", () =>
+        el("button", { type: "button", class: "button-secondary earlier", text: "Load earlier messages", onclick: () => this.#actions.loadEarlier(conversation) })));
     }
-    for (let at = chat.tree.root; next(at); ) {
-      const { node, end } = this.#row(at);
+    for (let at = conversation.tree.root; nextOnPath(at); ) {
+      const { node, end } = this.#layOutRow(at);
       rows.push(node);
       at = end;
     }
-    arrange(this.#root, rows);
-    this.#letGo();
+    setChildren(this.#root, rows);
+    this.#discardHidden();
   }
 
-  #letGo() {
-    for (const owner of this.#frames.keys()) if (!this.#shown.has(owner)) this.#frames.delete(owner);
+  #discardHidden() {
+    for (const owner of this.#elements.keys()) if (!this.#shown.has(owner)) this.#elements.delete(owner);
     for (const [message, view] of this.#views) {
-      if (this.#shown.has(message) || view.unfinished) continue;
+      if (this.#shown.has(message) || view.isBusy) continue;
       this.#views.delete(message);
-      message.changed = () => {};
+      message.onChange = () => {};
     }
   }
 
-  /** What follows a message on the path: one exchange, or several side by side. */
-  #row(parent) {
-    const onPath = next(parent);
-    if (!parent.spread || parent.kids.length < 2) return this.#exchange(onPath);
-    const { node, shownEnd } = this.#columns(parent, parent.kids, onPath);
-    return { node, end: shownEnd };
+  /**
+   * Lays out what follows a message: one exchange, or several side by side.
+   * @returns {{node: HTMLElement, end: MessageNode}} `end`: the last message of it on the path
+   */
+  #layOutRow(parent) {
+    const selected = nextOnPath(parent);
+    if (!parent.sideBySide || parent.children.length < 2) return this.#layOutExchange(selected);
+    return this.#layOutColumns(parent, selected);
   }
 
-  #columns(parent, kids, onPath) {
-    const node = this.#frame(parent, "columns", () => el("div", { class: "columns", "data-testid": "columns" }));
-    node.dataset.count = String(kids.length);
-    node.dataset.many = String(kids.length > MANY);
-    let shownEnd = onPath;
-    const columns = kids.map((kid) => {
-      const { node: inner, end } = this.#exchange(kid);
-      const column = this.#frame(kid, "column", () => el("div", { class: "column" }));
-      column.dataset.chosen = String(kid === onPath);
-      const go = this.#frame(kid, "go", () => el("button", { type: "button", class: "go-on", onclick: () => this.#goOn(kid) }));
-      this.#labelGo(go, kid === onPath);
-      arrange(column, [inner, go]);
-      if (kid === onPath) shownEnd = end;
+  #layOutColumns(parent, selected) {
+    const { children } = parent;
+    const node = this.#element(parent, "columns", () => el("div", { class: "columns", "data-testid": "columns" }));
+    node.dataset.count = String(children.length);
+    node.dataset.wrap = String(children.length > SINGLE_ROW_COLUMNS_MAX);
+    let end = selected;
+    const columns = children.map((child) => {
+      const { node: exchange, end: columnEnd } = this.#layOutExchange(child);
+      const column = this.#element(child, "column", () => el("div", { class: "column" }));
+      column.dataset.selected = String(child === selected);
+      const button = this.#element(child, "continue", () => el("button", { type: "button", class: "continue-here", onclick: () => this.#onContinue(child) }));
+      this.#labelContinueButton(button, child === selected);
+      setChildren(column, [exchange, button]);
+      if (child === selected) end = columnEnd;
       return column;
     });
-    arrange(node, columns);
-    return { node, shownEnd };
-  }
-
-  /** A column that isn't gone on from becomes so; of the one that is, the others are folded behind it. */
-  #goOn(kid) {
-    if (next(kid.parent) === kid) this.#acts.spread(kid.parent, false);
-    else this.#acts.choose(kid);
-  }
-
-  #labelGo(button, chosen) {
-    if (button.getAttribute("aria-pressed") === String(chosen)) return;
-    button.setAttribute("aria-pressed", String(chosen));
-    const label = chosen ? "Goes on from here" : "Go on from here";
-    button.replaceChildren(icon(chosen ? "down-right" : "on"), el("span", { text: label }), ...(chosen ? [el("span", { class: "fold", text: "Fold the others" })] : []));
-  }
-
-  /** A message and what follows it up to the next question. */
-  #exchange(first) {
-    const node = this.#frame(first, "exchange", () => el("section", { class: "exchange", "data-testid": "exchange" }));
-    const shown = [];
-    let at = first;
-    if (at.role === "user") {
-      const view = this.#view(at);
-      view.settle();
-      shown.push(view.node);
-      if (at.spread && at.kids.length > 1) {
-        const { node: columns, shownEnd } = this.#columns(at, at.kids, next(at));
-        arrange(node, [view.node, columns]);
-        return { node, end: shownEnd };
-      }
-      at = next(at);
-    }
-    let end = first;
-    for (; at && at.role !== "user"; at = next(at)) {
-      end = at;
-      if (at.role !== "assistant") continue;
-      const view = this.#view(at);
-      view.settle(at.kids.flatMap((kid) => (kid.role === "tool" ? kid.parts : [])));
-      shown.push(view.node);
-    }
-    arrange(node, shown);
+    setChildren(node, columns);
     return { node, end };
   }
 
-  #view(message) {
+  /** Continues the conversation from a column. For the selected column, hides the others. */
+  #onContinue(child) {
+    if (nextOnPath(child.parent) === child) this.#actions.setSideBySide(child.parent, false);
+    else this.#actions.select(child);
+  }
+
+  #labelContinueButton(button, isSelected) {
+    if (button.getAttribute("aria-pressed") === String(isSelected)) return;
+    button.setAttribute("aria-pressed", String(isSelected));
+    const label = isSelected ? "Continuing from here" : "Continue from here";
+    button.replaceChildren(icon(isSelected ? "down-right" : "chevron-right"), el("span", { text: label }), ...(isSelected ? [el("span", { class: "hide-others", text: "Hide the others" })] : []));
+  }
+
+  /** Lays out a message and what follows it up to the next prompt. */
+  #layOutExchange(first) {
+    const node = this.#element(first, "exchange", () => el("section", { class: "exchange", "data-testid": "exchange" }));
+    const children = [];
+    let at = first;
+    if (at.role === "user") {
+      const view = this.#viewOf(at);
+      view.update();
+      children.push(view.node);
+      if (at.sideBySide && at.children.length > 1) {
+        const { node: columns, end } = this.#layOutColumns(at, nextOnPath(at));
+        setChildren(node, [view.node, columns]);
+        return { node, end };
+      }
+      at = nextOnPath(at);
+    }
+    let end = first;
+    for (; at && at.role !== "user"; at = nextOnPath(at)) {
+      end = at;
+      if (at.role !== "assistant") continue;
+      const view = this.#viewOf(at);
+      view.update(at.children.flatMap((child) => (child.role === "tool" ? child.parts : [])));
+      children.push(view.node);
+    }
+    setChildren(node, children);
+    return { node, end };
+  }
+
+  #viewOf(message) {
     this.#shown.add(message);
     let view = this.#views.get(message);
     if (!view) {
-      view = message.role === "user" ? new QuestionView(message, this.#acts) : new AnswerView(message, this.#acts);
+      view = message.role === "user" ? new PromptView(message, this.#actions) : new AnswerView(message, this.#actions);
       this.#views.set(message, view);
     }
     return view;
   }
 
-  #frame(owner, name, make) {
+  /** Returns an owner's layout element; creates it on the first call. */
+  #element(owner, name, create) {
     this.#shown.add(owner);
-    const frames = this.#frames.get(owner) ?? new Map();
-    this.#frames.set(owner, frames);
-    if (!frames.has(name)) frames.set(name, make());
-    return frames.get(name);
+    const elements = this.#elements.get(owner) ?? new Map();
+    this.#elements.set(owner, elements);
+    if (!elements.has(name)) elements.set(name, create());
+    return elements.get(name);
   }
 }

@@ -1,67 +1,71 @@
-/** A conversation's messages as the tree that they are, and the path through it that is shown. Knows no DOM and no wire. */
+/** A conversation's messages as a tree, and the shown path through it. Has no DOM and no network. */
 
-/** One message: stored, streaming, or not yet accepted (then without an id). */
+/** One message: stored, streaming, or not accepted yet (then it has no id). */
 export class MessageNode {
   id = null;
   role;
   parts = [];
   parent = null;
-  /** @type {MessageNode[]} oldest first */
-  kids = [];
-  /** The kid on the path that is shown. @type {MessageNode | null} */
-  chosen = null;
-  /** Its kids stand side by side, not behind each other. */
-  spread = false;
+  /** Oldest first. @type {MessageNode[]} */
+  children = [];
+  /** The child on the shown path. @type {MessageNode | null} */
+  selected = null;
+  /** Whether its children are shown side by side rather than one at a time. */
+  sideBySide = false;
   model = null;
   usage = null;
   cost = null;
   timing = null;
   /** `completed`, `cancelled` or `failed`, as stored. */
   ended = null;
-  /** How its turn ended, where this page saw it. */
+  /** The ending of its turn, if this page received it. */
   ending = null;
-  /** The turn that makes it, while this page follows one. */
+  /** The turn that creates it, while this page follows one. */
   turn = null;
-  /** The last `turn.status` of its turn, and when it came, by `performance.now()`. */
-  told = null;
-  /** So many messages in front of it didn't fit into the model's window. */
-  trimmed = 0;
-  /** Its clock. @type {import("./turn_timer.js").Stopwatch | null} */
-  watch = null;
-  /** What a person here thought of it: `up` or `down`. */
+  /** The last `turn.status` of its turn, with its arrival `at` in ms by `performance.now()`. */
+  lastStatus = null;
+  /** The number of earlier messages that didn't fit into the model's context window. */
+  trimmedCount = 0;
+  /** @type {import("./turn_timer.js").TurnTimer | null} */
+  timer = null;
+  /** Settled when the gateway accepts this prompt or its turn ends. @type {PromiseWithResolvers<void> | null} */
+  accepted = null;
+  /** Returns the fields of the turn after a tool result; null: the user must continue. */
+  toolFollowUp = null;
+  /** The user's rating: `up` or `down`. */
   rating = null;
-  /** Called after a change to this message alone. */
-  changed = () => {};
+  /** Called after a change to this message alone. @type {(event: object) => void} */
+  onChange = () => {};
 
   constructor(role, fields = {}) {
     this.role = role;
     Object.assign(this, fields);
   }
 
-  get live() {
+  get isStreaming() {
     return this.turn !== null && !this.turn.ended;
   }
 
-  /** Takes a `turn.status`. */
-  heard(event) {
-    if (event.status === "trimmed") this.trimmed = event.messages;
-    else this.told = { ...event, at: performance.now() };
+  /** Applies a `turn.status` event. */
+  applyStatus(event) {
+    if (event.status === "trimmed") this.trimmedCount = event.messages;
+    else this.lastStatus = { ...event, at: performance.now() };
     if (event.status === "fallback") this.model = event.model;
   }
 
-  /** So many answers to tool calls, one after the other, led to it. */
+  /** The number of consecutive tool results that led to it. */
   get toolRounds() {
     return this.parent?.role === "tool" ? 1 + (this.parent.parent?.toolRounds ?? 0) : 0;
   }
 
-  /** The parts as they are now. */
-  get said() {
+  /** The parts so far: those of the running turn if it has any. */
+  get currentParts() {
     return this.turn?.parts.length ? this.turn.parts : this.parts;
   }
 
-  /** What a person would copy: the text parts. */
+  /** The text parts so far, joined. */
   get text() {
-    return textOf(this.said);
+    return textOf(this.currentParts);
   }
 }
 
@@ -72,121 +76,121 @@ export function textOf(parts) {
 export class MessageTree {
   root = new MessageNode("root");
   #byId = new Map();
-  /** Messages whose parent isn't known yet, by that parent's id. They stand at the root meanwhile. */
-  #waiting = new Map();
+  /** Messages whose parent isn't loaded, by the parent's id. They are children of the root until it is. */
+  #orphans = new Map();
 
   get(id) {
     return this.#byId.get(id) ?? null;
   }
 
-  get empty() {
-    return this.root.kids.length === 0;
+  get isEmpty() {
+    return this.root.children.length === 0;
   }
 
-  /** Every message, in no order. */
+  /** Every message, in no particular order. */
   get all() {
     const nodes = [];
     const visit = (node) => {
-      for (const kid of node.kids) {
-        nodes.push(kid);
-        visit(kid);
+      for (const child of node.children) {
+        nodes.push(child);
+        visit(child);
       }
     };
     visit(this.root);
     return nodes;
   }
 
-  /** Puts a stored message in its place; one that is known already only learns what is new. */
+  /** Adds a stored message, or updates the node that has its id. */
   add(message) {
     const { id, role, parts, parent, model = null, usage = null, cost = null, ended = null, created_at } = message;
-    const known = this.get(id);
-    const node = known ?? new MessageNode(role, { id });
+    const existing = this.get(id);
+    const node = existing ?? new MessageNode(role, { id });
     Object.assign(node, { model: model ?? node.model, usage: usage ?? node.usage, cost: cost ?? node.cost, ended: ended ?? node.ended });
     node.created_at = created_at;
-    // What the start of a turn says of its input is cut; what is stored is whole.
+    // `turn.started` may truncate its input; a stored message is complete.
     if (!message.truncated || node.parts.length === 0) node.parts = parts;
-    this.name(node, id);
-    if (!known || (node.parent === this.root && parent)) this.attach(node, parent);
+    this.setId(node, id);
+    if (!existing || (node.parent === this.root && parent)) this.attach(node, parent);
     return node;
   }
 
-  /** Gives a node its id, and its place as a parent. */
-  name(node, id) {
+  /** Sets the id of a node and moves its orphans below it. */
+  setId(node, id) {
     node.id = id;
     this.#byId.set(id, node);
-    for (const kid of this.#waiting.get(id) ?? []) this.move(kid, node);
-    this.#waiting.delete(id);
+    for (const child of this.#orphans.get(id) ?? []) this.move(child, node);
+    this.#orphans.delete(id);
   }
 
-  /** Puts a node below the message with that id; null is the root. */
+  /** Moves a node below the message with an id; null is the root. */
   attach(node, parentId) {
     const parent = parentId ? this.get(parentId) : this.root;
     this.move(node, parent ?? this.root);
-    if (!parent) this.#waiting.set(parentId, [...(this.#waiting.get(parentId) ?? []), node]);
+    if (!parent) this.#orphans.set(parentId, [...(this.#orphans.get(parentId) ?? []), node]);
   }
 
-  /** Whether it isn't known yet where an answer's question belongs. */
-  isAstray({ parent }) {
-    return [...this.#waiting.values()].some((kids) => kids.includes(parent));
+  /** Returns whether the place of an answer's prompt is not known yet. */
+  isOrphan({ parent }) {
+    return [...this.#orphans.values()].some((children) => children.includes(parent));
   }
 
-  /** Shows an answer that streams: beside others that do, else on the path; nowhere while it is astray. */
-  show(answer) {
-    if (this.isAstray(answer)) return;
-    const question = answer.parent;
-    const beside = (node) => node.kids.filter((kid) => kid.live || kid.kids.some((below) => below.live)).length > 1;
-    for (const node of [question, question.parent]) if (node && beside(node)) node.spread = true;
-    if (!question.parent?.spread) this.choose(answer);
+  /** Shows a streaming answer: next to others that stream, else on the path. An orphan isn't shown. */
+  reveal(answer) {
+    if (this.isOrphan(answer)) return;
+    const prompt = answer.parent;
+    const hasSeveralStreams = (node) => node.children.filter((child) => child.isStreaming || child.children.some((below) => below.isStreaming)).length > 1;
+    for (const node of [prompt, prompt.parent]) if (node && hasSeveralStreams(node)) node.sideBySide = true;
+    if (!prompt.parent?.sideBySide) this.select(answer);
   }
 
   move(node, parent) {
     if (node.parent === parent) return;
     this.remove(node);
     node.parent = parent;
-    parent.kids.push(node);
-    // Pages come newest first, messages in a page oldest first.
-    if (node.created_at) parent.kids.sort((one, other) => ((one.created_at ?? "~") < (other.created_at ?? "~") ? -1 : 1));
+    parent.children.push(node);
+    // Pages arrive newest first, and the messages of a page oldest first.
+    if (node.created_at) parent.children.sort((one, other) => ((one.created_at ?? "~") < (other.created_at ?? "~") ? -1 : 1));
   }
 
   remove(node) {
     const { parent } = node;
     if (!parent) return;
-    parent.kids.splice(parent.kids.indexOf(node), 1);
-    if (parent.chosen === node) parent.chosen = null;
+    parent.children.splice(parent.children.indexOf(node), 1);
+    if (parent.selected === node) parent.selected = null;
     node.parent = null;
   }
 
-  /** Makes the path run through this message. */
-  choose(node) {
-    for (let at = node; at?.parent; at = at.parent) at.parent.chosen = at;
+  /** Makes the shown path run through a message. */
+  select(node) {
+    for (let at = node; at?.parent; at = at.parent) at.parent.selected = at;
   }
 
-  /** Where the next message goes: behind the path's last whole answer, beside what still streams. */
+  /** The parent of the next message: the last complete answer on the path, so that it is a sibling of what still streams. */
   get anchor() {
     let node = this.leaf();
     for (let at = node; at; at = at.parent) {
-      if (at.role === "user" && isUnsettled(at)) node = at.parent;
+      if (at.role === "user" && isUnanswered(at)) node = at.parent;
     }
     return node;
   }
 
-  /** The last message of the path below `from`. */
+  /** Returns the last message of the path below `from`. */
   leaf(from = this.root) {
     let node = from;
-    while (next(node)) node = next(node);
+    while (nextOnPath(node)) node = nextOnPath(node);
     return node;
   }
 }
 
-/** Whether this question has no whole answer on the path. */
-export function isUnsettled(question) {
-  for (let at = next(question); at && at.role !== "user"; at = next(at)) {
-    if (at.role === "assistant" && (at.live || !at.id)) return true;
+/** Returns whether a prompt has no complete answer on the path. */
+export function isUnanswered(prompt) {
+  for (let at = nextOnPath(prompt); at && at.role !== "user"; at = nextOnPath(at)) {
+    if (at.role === "assistant" && (at.isStreaming || !at.id)) return true;
   }
-  return !question.id;
+  return !prompt.id;
 }
 
-/** The message that follows on the path: the chosen one, else the newest. */
-export function next(node) {
-  return node.chosen ?? node.kids.at(-1) ?? null;
+/** Returns the next message on the path: the selected child, else the newest. */
+export function nextOnPath(node) {
+  return node.selected ?? node.children.at(-1) ?? null;
 }

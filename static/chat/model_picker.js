@@ -1,23 +1,24 @@
-/** The model picker: what each model can do, what it lacks a key for, and several at once to compare. */
+/** The model picker: the features of each model, the missing API keys, and a choice of several models to compare. */
 
 import { el, icon, setText } from "../shared/dom.js";
 
 const FEATURES = new Map([
-  ["vision", "sees"],
-  ["thinking", "thinks"],
+  ["vision", "images"],
+  ["thinking", "reasoning"],
   ["tools", "tools"],
   ["files", "files"],
 ]);
 const KEY = "turnwire.models";
 
+/** Dispatches `change`. */
 export class ModelPicker extends EventTarget {
   #button;
   #menu;
   #models = new Map();
-  #chosen = [];
-  #listed = Promise.withResolvers();
+  #selected = [];
+  #loaded = Promise.withResolvers();
 
-  /** @param {HTMLElement} root holds a button and the menu that it opens */
+  /** @param {HTMLElement} root has a button and the menu that it opens */
   constructor(root) {
     super();
     this.#button = root.querySelector("button");
@@ -26,105 +27,97 @@ export class ModelPicker extends EventTarget {
       this.#button.setAttribute("aria-expanded", String(event.newState === "open"));
       if (event.newState === "open") this.#menu.querySelector("[aria-checked=true]")?.focus();
     });
-    this.#menu.addEventListener("keydown", (event) => this.#move(event));
+    this.#menu.addEventListener("keydown", (event) => this.#moveFocus(event));
   }
 
-  /** The chosen models' ids; one at least, once the list has come. */
+  /** The ids of the selected models. There is at least one once the list is loaded. */
   get value() {
-    return this.#chosen.map(({ id }) => id);
+    return this.#selected.map(({ id }) => id);
   }
 
-  /** Whether every chosen model can do that. */
-  can(feature) {
-    return this.#chosen.length > 0 && this.#chosen.every(({ features }) => has(features, feature));
+  /** Returns whether every selected model has a feature. */
+  supports(feature) {
+    return this.#selected.length > 0 && this.#selected.every(({ features }) => hasFeature(features, feature));
   }
 
-  /** Resolves when it is known which models there are. */
-  get listed() {
-    return this.#listed.promise;
+  /** Resolves when the list of models is loaded. */
+  get loaded() {
+    return this.#loaded.promise;
   }
 
-  /** Shows a new list and keeps the choice where it still can be used. */
-  show(models, preferred) {
+  /** Sets the list of models. Keeps the selection as far as it is available. @param {string} preferred id */
+  setModels(models, preferred) {
     this.#models = new Map(models.map((model) => [model.id, model]));
-    const wanted = this.#chosen.length > 0 ? this.value : remembered();
-    this.#chosen = wanted.map((id) => this.#models.get(id)).filter((model) => model && !whyNot(model));
-    if (this.#chosen.length === 0) this.#chosen = [this.#models.get(preferred) ?? models.find((model) => !whyNot(model))].filter(Boolean);
-    this.#draw();
-    this.#listed.resolve();
+    const wanted = this.#selected.length > 0 ? this.value : loadSelection();
+    this.#selected = wanted.map((id) => this.#models.get(id)).filter((model) => model && !unavailableReason(model));
+    if (this.#selected.length === 0) this.#selected = [this.#models.get(preferred) ?? models.find((model) => !unavailableReason(model))].filter(Boolean);
+    this.#render();
+    this.#loaded.resolve();
   }
 
-  /** Takes one model alone, as a conversation may ask for. */
-  take(id) {
-    const model = this.#models.get(id);
-    if (!model || whyNot(model)) return;
-    this.#chosen = [model];
-    this.#changed();
-  }
-
-  #draw() {
-    const usable = [...this.#models.values()].filter((model) => !whyNot(model));
-    const others = [...this.#models.values()].filter(whyNot);
-    const groups = [el("p", { class: "menu-note", text: "Pick one, or add more to ask side by side." }), ...usable.map((model) => this.#row(model))];
-    if (others.length > 0) groups.push(el("p", { class: "menu-title", text: "Needs a key on the gateway" }), ...others.map((model) => this.#row(model)));
-    this.#menu.replaceChildren(...groups);
-    const [first] = this.#chosen;
+  #render() {
+    const available = [...this.#models.values()].filter((model) => !unavailableReason(model));
+    const unavailable = [...this.#models.values()].filter(unavailableReason);
+    const items = [el("p", { class: "menu-note", text: "Choose a model, or add more to compare their answers." }), ...available.map((model) => this.#createRow(model))];
+    if (unavailable.length > 0) items.push(el("p", { class: "menu-title", text: "Not set up on this gateway" }), ...unavailable.map((model) => this.#createRow(model)));
+    this.#menu.replaceChildren(...items);
+    const [first] = this.#selected;
     const name = first ? (first.name ?? first.id) : "Default model";
-    setText(this.#button.querySelector(".model-name"), this.#chosen.length > 1 ? `${name} + ${this.#chosen.length - 1}` : name);
+    setText(this.#button.querySelector(".model-name"), this.#selected.length > 1 ? `${name} + ${this.#selected.length - 1}` : name);
     this.dispatchEvent(new Event("change"));
   }
 
-  #row(model) {
-    const reason = whyNot(model);
-    const chosen = this.#chosen.includes(model);
-    const facts = [...FEATURES].filter(([feature]) => has(model.features, feature)).map(([, word]) => word);
-    if (model.context_window) facts.push(`${tokens(model.context_window)} context`);
-    const pick = el("button", { type: "button", class: "model-pick", role: "menuitemradio", "aria-checked": String(chosen), disabled: Boolean(reason),
-      "data-testid": "model-option", onclick: () => this.#pick(model) },
+  #createRow(model) {
+    const reason = unavailableReason(model);
+    const selected = this.#selected.includes(model);
+    const facts = [...FEATURES].filter(([feature]) => hasFeature(model.features, feature)).map(([, label]) => label);
+    if (model.context_window) facts.push(`${formatTokens(model.context_window)} context`);
+    const option = el("button", { type: "button", class: "model-option", role: "menuitemradio", "aria-checked": String(selected), disabled: Boolean(reason),
+      "data-testid": "model-option", onclick: () => this.#select(model) },
       el("span", { class: "model-title", text: model.name ?? model.id }),
       el("span", { class: "model-facts", text: reason || facts.join(" · ") }));
-    const row = el("div", { class: "model-row", role: "none", "data-chosen": String(chosen) }, pick);
+    const row = el("div", { class: "model-row", role: "none", "data-selected": String(selected) }, option);
     if (!reason && this.#models.size > 1) {
-      const label = chosen ? `Leave ${model.name ?? model.id} out` : `Ask ${model.name ?? model.id} as well`;
-      row.append(el("button", { type: "button", class: "act", role: "menuitemcheckbox", "aria-checked": String(chosen), "aria-label": label, title: label,
-        onclick: () => this.#toggle(model) }, icon(chosen ? "check" : "plus")));
+      const label = `${selected ? "Remove" : "Add"} ${model.name ?? model.id}`;
+      row.append(el("button", { type: "button", class: "icon-button", role: "menuitemcheckbox", "aria-checked": String(selected), "aria-label": label, title: label,
+        onclick: () => this.#toggle(model) }, icon(selected ? "check" : "plus")));
     }
     return row;
   }
 
-  #pick(model) {
-    this.#chosen = [model];
+  #select(model) {
+    this.#selected = [model];
     this.#menu.hidePopover();
     this.#button.focus();
-    this.#changed();
+    this.#onChange();
   }
 
   #toggle(model) {
-    const left = this.#chosen.filter((other) => other !== model);
-    this.#chosen = left.length < this.#chosen.length ? (left.length > 0 ? left : [model]) : [...this.#chosen, model];
-    this.#changed();
+    const others = this.#selected.filter((other) => other !== model);
+    this.#selected = others.length < this.#selected.length ? (others.length > 0 ? others : [model]) : [...this.#selected, model];
+    this.#onChange();
   }
 
-  #changed() {
+  #onChange() {
     try {
       localStorage.setItem(KEY, JSON.stringify(this.value));
     } catch {
-      // Storage is off: the choice lasts as long as the page.
+      // Storage is disabled: the selection lasts until a reload.
     }
-    this.#draw();
+    this.#render();
   }
 
-  #move(event) {
+  #moveFocus(event) {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
-    const rows = [...this.#menu.querySelectorAll(".model-pick:not(:disabled)")];
-    const at = rows.findIndex((row) => row === document.activeElement || row.parentElement.contains(document.activeElement));
-    rows[(at + step + rows.length) % rows.length]?.focus();
+    const options = [...this.#menu.querySelectorAll(".model-option:not(:disabled)")];
+    const index = options.findIndex((option) => option === document.activeElement || option.parentElement.contains(document.activeElement));
+    options[(index + step + options.length) % options.length]?.focus();
   }
 }
 
-function remembered() {
+function loadSelection() {
   try {
     const ids = JSON.parse(localStorage.getItem(KEY));
     return Array.isArray(ids) ? ids : [];
@@ -133,17 +126,16 @@ function remembered() {
   }
 }
 
-/** Features come as a list of names, or as a map of name to yes or no. */
-function has(features, name) {
-  return Array.isArray(features) ? features.includes(name) : Boolean(features && new Map(Object.entries(features)).get(name));
+function hasFeature(features, name) {
+  return Boolean(features?.includes(name));
 }
 
-/** Why a model can't be used now; empty if it can. */
-function whyNot(model) {
+/** Returns why a model isn't available; empty if it is. */
+function unavailableReason(model) {
   if (model.available !== false) return "";
   return model.key ? `needs ${model.key}` : "not available";
 }
 
-function tokens(count) {
+function formatTokens(count) {
   return count >= 1_000_000 ? `${+(count / 1_000_000).toFixed(1)}M` : `${Math.round(count / 1000)}k`;
 }

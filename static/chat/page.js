@@ -1,86 +1,88 @@
-/** The page: brings the connection, the conversations and their views together. Each of those has a file of its own. */
+/** The entry point of the page. It connects the gateway connection, the conversations and their views. */
 
-import { connect, socketUrl } from "../turnwire.js";
-import { namedIn } from "./location_hash.js";
-import { endingWord } from "./status_text.js";
-import { Announcer } from "./announcer.js";
-import { Chat } from "./conversation_model.js";
-import { Composer } from "./composer.js";
-import { ConnectionPill } from "./connection_status.js";
-import { TOOLS } from "./demo_tools.js";
+import { Workbench } from "../devtools/workbench.js";
 import { isComposing, setText } from "../shared/dom.js";
-import { keepDraft } from "./drafts.js";
+import { connect, socketUrl } from "../turnwire.js";
+import { Announcer } from "./announcer.js";
+import { Composer } from "./composer.js";
+import { ConnectionStatus } from "./connection_status.js";
+import { ConversationModel } from "./conversation_model.js";
+import { TOOLS } from "./demo_tools.js";
+import { setDraft } from "./drafts.js";
 import { Drawer } from "./drawer.js";
-import { EndFollower } from "./stick_to_bottom.js";
-import { rememberRating } from "./message_history.js";
-import { keepFocus } from "./focus_restore.js";
-import { keepPlace } from "./scroll_anchor.js";
+import { restoreFocus } from "./focus_restore.js";
+import { conversationIdFromHash } from "./location_hash.js";
+import { storeRating } from "./message_history.js";
+import { MessageList } from "./message_list.js";
 import { ModelPicker } from "./model_picker.js";
+import { withScrollAnchor } from "./scroll_anchor.js";
 import { Settings } from "./settings.js";
 import { Sidebar } from "./sidebar.js";
 import { SignIn } from "./sign_in.js";
-import { followTheme } from "./theme.js";
-import { Thread } from "./message_list.js";
-import { showDemos } from "./welcome.js";
-import { Workbench } from "../devtools/workbench.js";
+import { endingText } from "./status_text.js";
+import { StickToBottom } from "./stick_to_bottom.js";
+import { initTheme } from "./theme.js";
+import { renderDemos } from "./welcome.js";
 
-const CHATS_MAX = 20;
+/** The number of conversations that are kept in memory. */
+const CONVERSATIONS_MAX = 20;
 const REFRESH_AFTER_MS = 250;
 
 const find = (selector) => document.querySelector(selector);
 
-const signIn = (await SignIn.wanted()) ? new SignIn(find(".sign-in"), () => connection.retryNow()) : null;
+const signIn = (await SignIn.isRequired()) ? new SignIn(find(".sign-in"), () => connection.retryNow()) : null;
 const connection = connect({ url: socketUrl(), ...(signIn && { ticket: signIn.ticket }) });
 const announcer = new Announcer(find("[data-testid=announcements]"));
 const settings = new Settings(find(".settings"));
-const picker = new ModelPicker(find(".model-picker"));
-const chats = new Map();
+const modelPicker = new ModelPicker(find(".model-picker"));
+/** @type {Map<string, ConversationModel>} by id, oldest first */
+const conversations = new Map();
+/** The conversation that is shown. @type {ConversationModel} */
 let current = null;
 
-const thread = new Thread(find(".thread"), {
-  link: () => connection.state,
-  stop: (message) => current.stop([message]),
-  regenerate: (message) => current.regenerate(message, fieldsFor(message.model ?? picker.value[0])),
-  edit: (message, parts) => current.edit(message, parts, fieldsFor(picker.value[0])),
-  choose: (message) => current.choose(message),
-  spread: (message, spread) => current.spread(message, spread),
-  rate: async (message, rating) => {
+const messageList = new MessageList(find(".message-list"), {
+  connectionState: () => connection.state,
+  stop: (answer) => current.stop([answer]),
+  regenerate: (answer) => current.regenerate(answer, startFields(answer.model ?? modelPicker.value[0])),
+  edit: (prompt, parts) => current.edit(prompt, parts, startFields(modelPicker.value[0])),
+  select: (message) => current.select(message),
+  setSideBySide: (parent, sideBySide) => current.setSideBySide(parent, sideBySide),
+  rate: async (answer, rating) => {
     try {
-      await connection.request("feedback.put", { message: message.id, rating });
+      await connection.request("feedback.put", { message: answer.id, rating });
     } catch (error) {
-      announcer.say(`Not rated: ${error.message}`);
+      announcer.announce(`Rating failed: ${error.message}`);
       throw error;
     }
-    rememberRating(message, rating);
+    storeRating(answer, rating);
   },
-  runTools: (message) => current.answerTools(message, (results) => fieldsAfterTools(message.model, results)),
-  earlier: (chat) => void readEarlier(chat),
+  runTools: (answer) => current.runToolCalls(answer, (results) => toolFollowUpFields(answer.model, results)),
+  loadEarlier: (conversation) => void loadEarlier(conversation),
 });
-const end = new EndFollower(find(".scroller"), find(".thread"), find(".to-end"));
-const composer = new Composer(find(".composer"), (parts) => send(parts, picker.value.map((model) => fieldsFor(model))), picker);
+const stickToBottom = new StickToBottom(find(".scroller"), find(".message-list"), find(".scroll-to-end"));
+const composer = new Composer(find(".composer"), (parts) => send(parts, modelPicker.value.map((model) => startFields(model))), modelPicker);
 const sidebar = new Sidebar(find(".sidebar"), connection, {
-  open: (id) => (location.hash = id),
-  deleted: (id) => {
-    letGo(id);
-    keepDraft(id, "");
-    if (current.id === id) startNew();
+  onDeleted: (id) => {
+    closeConversation(id);
+    setDraft(id, "");
+    if (current.id === id) openNew();
   },
-  isLive: (id) => (chats.get(id)?.live.size ?? 0) > 0,
+  isStreaming: (id) => (conversations.get(id)?.running.size ?? 0) > 0,
 });
 const drawer = new Drawer(find(".drawer"), find(".drawer-toggle"));
 drawer.add("settings", "Settings", find(".settings"));
 const workbench = new Workbench(drawer, find(".drawer"), connection, {
-  get chat() {
+  get conversation() {
     return current;
   },
   open(id) {
     history.pushState(null, "", `#${id}`);
-    openNamed();
+    openFromUrl();
   },
 });
 
-/** What a start says beside its input: model, parameters, system prompt, tools. */
-function fieldsFor(model, demo) {
+/** Returns the fields of `turn.start` except its input. @param {string} model @param {object} [demo] replaces `params.demo` */
+function startFields(model, demo) {
   const params = settings.paramsFor(model);
   if (demo) params.demo = demo;
   const tools = settings.tools || demo?.tool ? TOOLS : undefined;
@@ -88,212 +90,216 @@ function fieldsFor(model, demo) {
     model,
     ...(settings.system && { system: settings.system }),
     ...(Object.keys(params).length > 0 && { params }),
-    ...(tools && { tools, run: (results) => fieldsAfterTools(model, results) }),
+    ...(tools && { tools, toolFollowUp: (results) => toolFollowUpFields(model, results) }),
   };
 }
 
-/** The turn after a tool's answer. The demo model knows nothing, so it is told what to say. */
-function fieldsAfterTools(model, results) {
-  const said = `The answer came back: **${results.map(({ output }) => output).join("**, **")}**. It was worked out in your browser; the model only asked.`;
-  return fieldsFor(model, model === "demo" ? { rate: settings.demo.rate, text: said } : undefined);
+/** Returns the fields of the turn after a tool result. The demo model can't read the result, so its answer is preset. */
+function toolFollowUpFields(model, results) {
+  const text = `The result is **${results.map(({ output }) => output).join("**, **")}**. Your browser ran the tool; the model only requested it.`;
+  return startFields(model, model === "demo" ? { rate: settings.demo.rate, text } : undefined);
 }
 
-function send(parts, asked) {
-  if (current.missing) startNew();
-  current.send(parts, asked);
-  announcer.say(asked.length > 1 ? `${asked.length} answers started` : "Answer started");
-  end.toEnd();
+function send(parts, requests) {
+  if (current.notFound) openNew();
+  current.send(parts, requests);
+  announcer.announce(requests.length > 1 ? `${requests.length} answers started` : "Answer started");
+  stickToBottom.scrollToEnd();
 }
 
-function show(chat) {
-  current = chat;
-  sidebar.mark(chat.id);
-  composer.open(chat.id);
-  end.toEnd();
-  draw();
-  void chat.catchUp();
+function show(conversation) {
+  current = conversation;
+  sidebar.setCurrent(conversation.id);
+  composer.open(conversation.id);
+  stickToBottom.scrollToEnd();
+  render();
+  void conversation.catchUp();
 }
 
-function draw() {
-  document.body.dataset.empty = String(current.tree.empty && !current.loading);
+function render() {
+  document.body.dataset.empty = String(current.tree.isEmpty && !current.loading);
   document.body.dataset.new = String(!current.id);
-  thread.show(current);
-  drawTitle();
-  drawLive();
+  messageList.update(current);
+  renderTitle();
+  renderActivity();
 }
 
-async function readEarlier(chat) {
+async function loadEarlier(conversation) {
   const button = find(".earlier");
   button.disabled = true;
   try {
-    await keepPlace(find(".scroller"), find(".thread"), button.nextElementSibling, () => chat.readEarlier());
+    await withScrollAnchor(find(".scroller"), find(".message-list"), button.nextElementSibling, () => conversation.loadEarlier());
   } catch (error) {
-    announcer.say(error.message);
+    announcer.announce(error.message);
   }
   button.disabled = false;
 }
 
-function drawTitle() {
-  const title = current.missing ? "No such conversation" : (current.info?.title ?? (current.id ? "" : "New conversation"));
+function renderTitle() {
+  const title = current.notFound ? "Conversation not found" : (current.info?.title ?? (current.id ? "" : "New conversation"));
   setText(find(".title"), title || "Untitled");
   document.title = current.info?.title ? `${current.info.title} · Turnwire` : "Turnwire";
-  document.body.dataset.missing = String(current.missing);
-  find(".missing").hidden = !current.missing;
+  document.body.dataset.notFound = String(current.notFound);
+  find(".not-found").hidden = !current.notFound;
 }
 
-function drawLive() {
-  const all = [...chats.values(), ...(chats.has(current.id) ? [] : [current])];
-  const running = all.reduce((sum, chat) => sum + chat.live.size, 0);
+function renderActivity() {
+  const all = [...conversations.values(), ...(conversations.has(current.id) ? [] : [current])];
+  const running = all.reduce((sum, conversation) => sum + conversation.running.size, 0);
   const stopAll = find(".stop-all");
   stopAll.hidden = running === 0;
-  setText(stopAll.querySelector(".stop-words"), running > 1 ? "Stop all" : "Stop");
+  setText(stopAll.querySelector(".stop-label"), running > 1 ? "Stop all" : "Stop");
   setText(stopAll.querySelector(".running-count"), running > 1 ? String(running) : "");
-  sidebar.showLive();
+  sidebar.updateActivity();
 }
 
-let refreshing = 0;
+let refreshTimer = 0;
 function refreshSoon() {
-  clearTimeout(refreshing);
-  refreshing = setTimeout(() => void sidebar.refresh(), REFRESH_AFTER_MS);
+  clearTimeout(refreshTimer);
+  refreshTimer = setTimeout(() => void sidebar.refresh(), REFRESH_AFTER_MS);
 }
 
-function watch(chat) {
-  chat.addEventListener("structure", () => chat === current && draw());
-  chat.addEventListener("missed", () => chat === current && void chat.catchUp());
-  chat.addEventListener("info", () => {
-    refreshSoon(); // another device may have begun, renamed or deleted it
-    if (chat === current) draw();
+/** Creates a conversation's model and follows its events. @param {string | null} [id] null: a new conversation */
+function createConversation(id = null) {
+  const conversation = new ConversationModel(connection, id);
+  conversation.addEventListener("messages", () => conversation === current && render());
+  conversation.addEventListener("stale", () => conversation === current && void conversation.catchUp());
+  conversation.addEventListener("info", () => {
+    refreshSoon(); // another device may have started, renamed or deleted it
+    if (conversation === current) render();
   });
-  chat.addEventListener("live", ({ detail }) => {
-    workbench.saw(chat);
-    drawLive();
+  conversation.addEventListener("turns", ({ detail }) => {
+    workbench.track(conversation);
+    renderActivity();
     if (!detail?.ended) return;
     const { ending } = detail.ended;
-    announcer.say(ending.error ? `An answer failed: ${ending.error.message}` : `An answer ${endingWord(ending)}`);
+    announcer.announce(ending.error ? `An answer failed: ${ending.error.message}` : `An answer ${endingText(ending)}`);
     refreshSoon();
   });
-  chat.addEventListener("named", () => {
-    chats.set(chat.id, chat);
-    if (chat === current) {
-      history.replaceState(null, "", `#${chat.id}`);
-      composer.named(chat.id);
+  conversation.addEventListener("created", () => {
+    conversations.set(conversation.id, conversation);
+    if (conversation === current) {
+      history.replaceState(null, "", `#${conversation.id}`);
+      composer.setConversationId(conversation.id);
     }
-    sidebar.mark(current.id);
+    sidebar.setCurrent(current.id);
     refreshSoon();
-    void connection.request("conversation.get", { conversation: chat.id }).then((info) => {
-      chat.info = { ...info, ...chat.info };
-      if (chat === current) drawTitle();
+    void connection.request("conversation.get", { conversation: conversation.id }).then((info) => {
+      conversation.info = { ...info, ...conversation.info };
+      if (conversation === current) renderTitle();
     }, () => {});
   });
-  return chat;
+  return conversation;
 }
 
-function startNew() {
+function openNew() {
   if (location.hash) history.pushState(null, "", location.pathname + location.search);
-  show(watch(new Chat(connection)));
+  show(createConversation());
   composer.focus();
 }
 
-/** Shows what the address names. */
-function openNamed() {
-  const id = namedIn(location.hash);
-  showSidebar(false);
+/** Shows the conversation that the URL names. */
+function openFromUrl() {
+  const id = conversationIdFromHash(location.hash);
+  setSidebarOpen(false);
   if (!id) {
-    if (!current || current.id) show(watch(new Chat(connection)));
+    if (!current || current.id) show(createConversation());
     return;
   }
-  let chat = chats.get(id);
-  if (!chat) {
-    chat = watch(new Chat(connection, id));
-    chats.set(id, chat);
-    for (const [key, other] of chats) if (chats.size > CHATS_MAX && other.live.size === 0 && other !== chat) letGo(key);
-    chat.loading = true;
-    chat.load().catch((error) => {
-      chat.missing = error.code === "not_found" || error.code === "invalid_request";
-      chats.delete(id);
+  let conversation = conversations.get(id);
+  if (!conversation) {
+    conversation = createConversation(id);
+    conversations.set(id, conversation);
+    for (const [key, other] of conversations) {
+      if (conversations.size > CONVERSATIONS_MAX && other.running.size === 0 && other !== conversation) closeConversation(key);
+    }
+    conversation.loading = true;
+    conversation.load().catch((error) => {
+      conversation.notFound = error.code === "not_found" || error.code === "invalid_request";
+      conversations.delete(id);
     }).finally(() => {
-      chat.loading = false;
-      if (chat === current) draw();
+      conversation.loading = false;
+      if (conversation === current) render();
     });
   }
-  show(chat);
+  show(conversation);
 }
 
-function letGo(id) {
-  chats.get(id)?.leave();
-  chats.delete(id);
+function closeConversation(id) {
+  conversations.get(id)?.close();
+  conversations.delete(id);
 }
 
-function showSidebar(shown) {
-  document.body.dataset.sidebar = shown ? "open" : "closed";
-  find(".sidebar-toggle").setAttribute("aria-expanded", String(shown));
+function setSidebarOpen(open) {
+  document.body.dataset.sidebar = open ? "open" : "closed";
+  find(".sidebar-toggle").setAttribute("aria-expanded", String(open));
 }
 
-/** The newest answer that still streams, here first. */
+/** Stops the newest streaming answer of the shown conversation. */
 function stopNewest() {
-  const newest = [...current.live.values()].at(-1);
+  const newest = [...current.running.values()].at(-1);
   if (newest) void current.stop([newest]).catch(() => {});
 }
 
-async function listModels(ready) {
+async function loadModels(defaultModel) {
   try {
     const { models } = await connection.request("models.list");
-    picker.show(models, ready.default_model);
+    modelPicker.setModels(models, defaultModel);
   } catch (error) {
     console.warn("models.list:", error);
   }
 }
 
-/** Says who is signed in. What one user left on the page is no business of the next one. */
+/** Shows the signed-in user. A different user gets an empty page, so that nothing of the previous user is visible. */
 function showUser(user) {
-  const shown = find(".user-name");
-  if (shown.textContent && shown.textContent !== user) signIn.begin();
-  setText(shown, user);
-  shown.title = user;
+  const name = find(".user-name");
+  if (name.textContent && name.textContent !== user) signIn.resetPage();
+  setText(name, user);
+  name.title = user;
   find(".user").hidden = false;
 }
 
 connection.addEventListener("state", ({ detail }) => {
-  document.body.dataset.link = detail.state;
+  document.body.dataset.connection = detail.state;
   if (detail.state !== "live") return;
   if (signIn) showUser(detail.ready.user);
-  void listModels(detail.ready);
+  void loadModels(detail.ready.default_model);
   void sidebar.refresh();
 });
-new ConnectionPill(find(".connection"), connection);
-followTheme(find(".theme"));
-keepFocus(find("#prompt"));
-picker.addEventListener("change", () => {
+new ConnectionStatus(find(".connection"), connection);
+initTheme(find(".theme"));
+restoreFocus(find("#prompt"));
+modelPicker.addEventListener("change", () => {
   composer.update();
-  find(".demo-fields").hidden = !picker.value.includes("demo");
+  find(".demo-fields").hidden = !modelPicker.value.includes("demo");
 });
-showDemos(find(".demos"), (text, demo) => send([{ kind: "text", text }], [fieldsFor("demo", demo)]));
+renderDemos(find(".demos"), (text, demo) => send([{ kind: "text", text }], [startFields("demo", demo)]));
 find(".stop-all").addEventListener("click", () => {
-  const nodes = [...chats.values(), current].flatMap((chat) => [...chat.live.values()]);
-  void current.stop([...new Set(nodes)]).catch(() => {});
+  const answers = [...conversations.values(), current].flatMap((conversation) => [...conversation.running.values()]);
+  void current.stop([...new Set(answers)]).catch(() => {});
 });
 for (const button of document.querySelectorAll(".new-conversation")) {
   button.addEventListener("click", () => {
-    showSidebar(false);
-    startNew();
+    setSidebarOpen(false);
+    openNew();
   });
 }
 find(".sign-out").addEventListener("click", () => signIn.signOut());
-find(".sidebar-toggle").addEventListener("click", () => showSidebar(document.body.dataset.sidebar !== "open"));
-find(".drawer-toggle").addEventListener("click", () => showSidebar(false));
-find(".shade").addEventListener("click", () => (document.body.dataset.sidebar === "open" ? showSidebar(false) : drawer.close()));
+find(".sidebar-toggle").addEventListener("click", () => setSidebarOpen(document.body.dataset.sidebar !== "open"));
+find(".drawer-toggle").addEventListener("click", () => setSidebarOpen(false));
+find(".backdrop").addEventListener("click", () => (document.body.dataset.sidebar === "open" ? setSidebarOpen(false) : drawer.close()));
 document.addEventListener("keydown", (event) => {
   if (isComposing(event) || document.querySelector(":modal")) return;
   if (event.key === "Escape" && !event.defaultPrevented) {
-    if (document.querySelector(":popover-open")) return; // it closes the menu
-    if (document.body.dataset.sidebar === "open" && find(".shade").checkVisibility()) showSidebar(false);
+    if (document.querySelector(":popover-open")) return; // Esc closes the menu
+    if (document.body.dataset.sidebar === "open" && find(".backdrop").checkVisibility()) setSidebarOpen(false);
     else stopNewest();
   } else if (event.key?.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
     event.preventDefault();
-    showSidebar(true);
+    setSidebarOpen(true);
     sidebar.focusSearch();
   }
 });
-addEventListener("hashchange", openNamed);
-addEventListener("popstate", openNamed);
-openNamed();
+addEventListener("hashchange", openFromUrl);
+addEventListener("popstate", openFromUrl);
+openFromUrl();

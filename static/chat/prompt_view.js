@@ -1,76 +1,76 @@
-/** What a person said: words and pictures, with edit, copy, and arrows between versions. */
+/** The view of a prompt: text and images, with edit, copy, and a switch between versions. */
 
 import { copyButton } from "../shared/copy_button.js";
 import { el, icon, isComposing, setText } from "../shared/dom.js";
-import { imageOf } from "./part_view.js";
 import { textOf } from "./message_tree.js";
+import { createImage } from "./part_view.js";
 import { VersionArrows } from "./version_arrows.js";
 
-export class QuestionView {
+export class PromptView {
   node;
   #message;
-  #acts;
+  #actions;
   #text = el("p", { class: "prompt", "data-testid": "prompt", dir: "auto" });
-  #pictures = el("div", { class: "pictures" });
+  #images = el("div", { class: "images" });
   #bubble;
   #arrows;
-  #shown = null;
+  #shownParts = null;
 
   /**
    * @param {import("./message_tree.js").MessageNode} message
-   * @param {object} acts what can be done: `edit`, `choose`
+   * @param {object} actions `edit`, `select`, `setSideBySide`; see MessageList
    */
-  constructor(message, acts) {
+  constructor(message, actions) {
     this.#message = message;
-    this.#acts = acts;
-    this.#arrows = new VersionArrows("prompt", acts);
-    const edit = el("button", { type: "button", class: "act", "aria-label": "Edit this prompt", title: "Edit this prompt", "data-testid": "edit",
+    this.#actions = actions;
+    this.#arrows = new VersionArrows("prompt", actions);
+    const edit = el("button", { type: "button", class: "icon-button", "aria-label": "Edit prompt", title: "Edit prompt", "data-testid": "edit",
       onclick: () => this.#edit() }, icon("edit"));
-    this.#bubble = el("div", { class: "bubble" }, this.#pictures, this.#text);
-    const tools = el("div", { class: "acts" }, this.#arrows.node, edit, copyButton(() => textOf(message.parts), "Copy this prompt", false));
-    this.node = el("div", { class: "question" }, this.#bubble, tools);
+    this.#bubble = el("div", { class: "bubble" }, this.#images, this.#text);
+    const toolbar = el("div", { class: "actions" }, this.#arrows.node, edit, copyButton(() => textOf(message.parts), "Copy prompt", false));
+    this.node = el("div", { class: "prompt-view" }, this.#bubble, toolbar);
   }
 
-  /** It is being edited. */
-  get unfinished() {
+  /** Whether it is being edited, so that it must not be discarded. */
+  get isBusy() {
     return this.#bubble.parentNode !== this.node;
   }
 
-  /** Shows the message as it now is. */
-  settle() {
-    this.#arrows.show(this.#message);
+  /** Shows the current state of the message. */
+  update() {
+    this.#arrows.update(this.#message);
     const { parts } = this.#message;
-    if (parts === this.#shown) return;
-    this.#shown = parts;
+    if (parts === this.#shownParts) return;
+    this.#shownParts = parts;
     const text = textOf(parts);
     setText(this.#text, text);
     this.#text.hidden = text === "";
-    this.#pictures.replaceChildren(...parts.filter(({ kind }) => kind === "image").map(imageOf));
+    this.#images.replaceChildren(...parts.filter(({ kind }) => kind === "image").map(createImage));
   }
 
   #edit() {
-    const box = el("textarea", { class: "edit-box", "data-testid": "edit-box", "aria-label": "Edit this prompt", dir: "auto" });
+    const box = el("textarea", { class: "edit-box", "data-testid": "edit-box", "aria-label": "Edit prompt", dir: "auto" });
     box.value = textOf(this.#message.parts);
-    const leave = () => form.replaceWith(this.#bubble);
-    const save = () => {
+    const close = () => form.replaceWith(this.#bubble);
+    const submit = () => {
       const text = box.value.trim();
       if (text && text !== textOf(this.#message.parts)) {
         const others = this.#message.parts.filter(({ kind }) => kind !== "text");
-        this.#acts.edit(this.#message, [...others, { kind: "text", text }]);
+        this.#actions.edit(this.#message, [...others, { kind: "text", text }]);
       }
-      leave();
+      close();
     };
-    const form = el("form", { class: "edit", onsubmit: (event) => (event.preventDefault(), save()) }, box,
-      el("div", { class: "edit-acts" }, el("button", { type: "button", class: "quiet", text: "Cancel", onclick: leave }),
-        el("button", { type: "submit", class: "strong", text: "Ask this instead" })));
+    const form = el("form", { class: "edit", onsubmit: (event) => (event.preventDefault(), submit()) }, box,
+      el("div", { class: "edit-actions" }, el("button", { type: "button", class: "button-secondary", text: "Cancel", onclick: close }),
+        el("button", { type: "submit", class: "button-primary", text: "Send" })));
     box.addEventListener("keydown", (event) => {
       if (isComposing(event)) return;
       if (event.key === "Escape") {
         event.stopPropagation();
-        leave();
+        close();
       } else if (event.key === "Enter" && !event.shiftKey) {
         event.preventDefault();
-        save();
+        submit();
       }
     });
     this.#bubble.replaceWith(form);

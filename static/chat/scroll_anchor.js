@@ -1,20 +1,21 @@
-/** Keeps what is read where it is while something comes in above it; the browser doesn't see to that at the very top. */
+/** Keeps visible content in place while content is inserted above it. The browser doesn't do so at the very top. */
 
-const HEIGHTS_KNOWN_MS = 150;
+const SETTLE_MS = 150;
 
 /**
+ * Runs a change and keeps `anchor` at its position on the screen.
  * @param {HTMLElement} scroller
- * @param {HTMLElement} content what grows in it
- * @param {HTMLElement} first what was at the top, and stays where it is
- * @param {() => Promise<void>} grow lets it grow above that
+ * @param {HTMLElement} content the element in it that grows
+ * @param {HTMLElement} anchor the element that must not move
+ * @param {() => Promise<void>} change inserts content above the anchor
  */
-export async function keepPlace(scroller, content, first, grow) {
-  const before = first.getBoundingClientRect().top;
-  await grow();
-  const stay = () => (scroller.scrollTop += first.getBoundingClientRect().top - before);
-  stay();
-  // What stands above gets its real height when it is first in sight, before it is painted.
-  const observer = new ResizeObserver(stay);
+export async function withScrollAnchor(scroller, content, anchor, change) {
+  const before = anchor.getBoundingClientRect().top;
+  await change();
+  const restore = () => (scroller.scrollTop += anchor.getBoundingClientRect().top - before);
+  restore();
+  // Inserted messages get their real height only when they are first rendered.
+  const observer = new ResizeObserver(restore);
   observer.observe(content);
-  setTimeout(() => observer.disconnect(), HEIGHTS_KNOWN_MS);
+  setTimeout(() => observer.disconnect(), SETTLE_MS);
 }

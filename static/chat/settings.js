@@ -1,23 +1,22 @@
-/** The settings of what is asked: system prompt, tuning, demo tools, and the demo model's options. Kept by the browser. */
+/** The settings form: system prompt, parameters, demo tools, and the demo model's options. Stored in `localStorage`. */
 
 const KEY = "turnwire.settings";
 
-export class Settings extends EventTarget {
+export class Settings {
   #form;
 
-  /** @param {HTMLFormElement} form its fields are named as the parameters are */
+  /** @param {HTMLFormElement} form its fields have the names of the parameters */
   constructor(form) {
-    super();
     this.#form = form;
     this.#restore();
     form.addEventListener("submit", (event) => event.preventDefault());
-    form.addEventListener("input", () => this.#changed());
-    form.addEventListener("reset", () => setTimeout(() => this.#changed()));
+    form.addEventListener("input", () => this.#store());
+    form.addEventListener("reset", () => setTimeout(() => this.#store()));
     for (const slider of form.querySelectorAll("input[type=range]")) {
-      const show = () => (slider.parentElement.querySelector("output").value = words(slider));
-      slider.addEventListener("input", show);
-      form.addEventListener("reset", () => setTimeout(show));
-      show();
+      const showValue = () => (slider.parentElement.querySelector("output").value = sliderText(slider));
+      slider.addEventListener("input", showValue);
+      form.addEventListener("reset", () => setTimeout(showValue));
+      showValue();
     }
   }
 
@@ -25,28 +24,23 @@ export class Settings extends EventTarget {
     return this.#field("system").value.trim();
   }
 
-  set system(text) {
-    this.#field("system").value = text ?? "";
-  }
-
   get tools() {
     return this.#field("tools").checked;
   }
 
-  /** `params` for a turn of this model. */
+  /** Returns the `params` of a turn. @param {string} model */
   paramsFor(model) {
     const params = {};
-    const number = (name) => this.#field(name).value.trim() !== "" && Number(this.#field(name).value);
     for (const name of ["temperature", "max_tokens", "seed"]) {
-      const value = number(name);
-      if (value !== false && Number.isFinite(value)) params[name] = value;
+      const text = this.#field(name).value.trim();
+      if (text !== "" && Number.isFinite(Number(text))) params[name] = Number(text);
     }
     if (this.#field("reasoning").value) params.reasoning = this.#field("reasoning").value;
     if (model === "demo") params.demo = this.demo;
     return params;
   }
 
-  /** `params.demo`. */
+  /** The options of the demo model: `params.demo`. */
   get demo() {
     const demo = { rate: Number(this.#field("rate").value) };
     const tokens = Number(this.#field("tokens").value);
@@ -60,7 +54,7 @@ export class Settings extends EventTarget {
     return this.#form.elements.namedItem(name);
   }
 
-  #changed() {
+  #store() {
     const values = {};
     for (const field of this.#form.elements) {
       if (field.name && field.name !== "system") values[field.name] = field.type === "checkbox" ? field.checked : field.value;
@@ -68,19 +62,18 @@ export class Settings extends EventTarget {
     try {
       localStorage.setItem(KEY, JSON.stringify(values));
     } catch {
-      // Storage is off: the settings last as long as the page.
+      // Storage is disabled: the settings last until a reload.
     }
-    this.dispatchEvent(new Event("change"));
   }
 
   #restore() {
-    let kept = {};
+    let stored = {};
     try {
-      kept = JSON.parse(localStorage.getItem(KEY)) ?? {};
+      stored = JSON.parse(localStorage.getItem(KEY)) ?? {};
     } catch {
       return;
     }
-    for (const [name, value] of Object.entries(kept)) {
+    for (const [name, value] of Object.entries(stored)) {
       const field = this.#field(name);
       if (field?.type === "checkbox") field.checked = value === true;
       else if (field) field.value = String(value);
@@ -88,7 +81,7 @@ export class Settings extends EventTarget {
   }
 }
 
-function words({ name, value }) {
+function sliderText({ name, value }) {
   if (name === "rate") return `${value} tokens/s`;
-  return value === "0" ? "as it comes" : `${value} tokens`;
+  return value === "0" ? "auto" : `${value} tokens`;
 }

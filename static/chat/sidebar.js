@@ -1,33 +1,35 @@
-/** The conversations at the left: found by their titles, opened, renamed, deleted; a dot where something streams. */
+/** The list of conversations on the left: search, open, rename, delete. A dot marks those that are streaming. */
 
-import { arrange, el, icon, isComposing, setText } from "../shared/dom.js";
+import { el, icon, isComposing, setChildren, setText } from "../shared/dom.js";
 
 const SEARCH_AFTER_MS = 180;
-const PAGE = 60;
+const PAGE_SIZE = 60;
 
 export class Sidebar {
   #list;
-  #note = el("p", { class: "chats-note", role: "alert", "data-testid": "chats-note", hidden: true });
+  #error = el("p", { class: "conversations-error", role: "alert", "data-testid": "conversations-error", hidden: true });
   #search;
   #connection;
-  #acts;
-  #items = new Map();
-  #found = [];
-  #next = null;
-  #current = null;
-  #asked = 0;
+  #callbacks;
+  /** The row of each conversation, by id: `{item, link}`. */
+  #rows = new Map();
+  #conversations = [];
+  /** The cursor of the next page; null: there is none. */
+  #nextCursor = null;
+  #currentId = null;
+  #lastRequest = 0;
 
   /**
    * @param {HTMLElement} root
    * @param {import("../turnwire.js").Connection} connection
-   * @param {{open: (id: string) => void, deleted: (id: string) => void, isLive: (id: string) => boolean}} acts
+   * @param {{onDeleted: (id: string) => void, isStreaming: (id: string) => boolean}} callbacks
    */
-  constructor(root, connection, acts) {
-    this.#list = root.querySelector(".chats");
-    this.#list.before(this.#note);
+  constructor(root, connection, callbacks) {
+    this.#list = root.querySelector(".conversations");
+    this.#list.before(this.#error);
     this.#search = root.querySelector("input[type=search]");
     this.#connection = connection;
-    this.#acts = acts;
+    this.#callbacks = callbacks;
     let timer = 0;
     this.#search.addEventListener("input", () => {
       clearTimeout(timer);
@@ -36,7 +38,7 @@ export class Sidebar {
     this.#search.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && this.#search.value) {
         event.stopPropagation();
-        this.#searchNothing();
+        this.#clearSearch();
       } else if (event.key === "ArrowDown") {
         event.preventDefault();
         this.#list.querySelector("a")?.focus();
@@ -49,118 +51,118 @@ export class Sidebar {
     this.#search.select();
   }
 
-  /** Reads the list anew; of several readings the last one counts. */
+  /** Loads the list again. Of several concurrent calls the last one applies. */
   async refresh() {
-    const asked = ++this.#asked;
+    const request = ++this.#lastRequest;
     const query = this.#search.value.trim();
     try {
-      const answer = await this.#connection.request("conversation.list", { limit: PAGE, ...(query && { query }) });
-      if (asked !== this.#asked) return;
-      this.#found = answer.conversations;
-      this.#next = answer.next ?? null;
-      this.#show();
+      const { conversations, next } = await this.#connection.request("conversation.list", { limit: PAGE_SIZE, ...(query && { query }) });
+      if (request !== this.#lastRequest) return;
+      this.#conversations = conversations;
+      this.#nextCursor = next ?? null;
+      this.#render();
     } catch (error) {
-      if (asked === this.#asked && error.code !== "connection_lost") this.#list.replaceChildren(el("li", { class: "none", text: error.message }));
+      if (request === this.#lastRequest && error.code !== "connection_lost") this.#list.replaceChildren(el("li", { class: "conversations-empty", text: error.message }));
     }
   }
 
-  #searchNothing() {
+  #clearSearch() {
     this.#search.value = "";
     this.#search.focus();
     void this.refresh();
   }
 
-  /** Says why the list is empty, and what to do. */
-  #nothing() {
+  /** Creates the row of an empty list: it says why the list is empty and what to do. */
+  #createEmptyRow() {
     const query = this.#search.value.trim();
-    if (!query) return el("li", { class: "none", text: "What you ask will be kept here." });
-    const said = el("p", { dir: "auto", role: "status", text: `No title has “${query}” in it.` });
-    return el("li", { class: "none" }, said, el("button", { type: "button", class: "quiet", text: "Show all", onclick: () => this.#searchNothing() }));
+    if (!query) return el("li", { class: "conversations-empty", text: "Your conversations appear here." });
+    const text = el("p", { dir: "auto", role: "status", text: `No conversations match “${query}”.` });
+    return el("li", { class: "conversations-empty" }, text, el("button", { type: "button", class: "button-secondary", text: "Show all", onclick: () => this.#clearSearch() }));
   }
 
-  async #more() {
+  async #loadMore() {
     const query = this.#search.value.trim();
-    const answer = await this.#try("More can't be read", "conversation.list", { limit: PAGE, before: this.#next, ...(query && { query }) });
-    if (!answer) return;
-    this.#found.push(...answer.conversations);
-    this.#next = answer.next ?? null;
-    this.#show();
+    const page = await this.#request("Couldn't load more", "conversation.list", { limit: PAGE_SIZE, before: this.#nextCursor, ...(query && { query }) });
+    if (!page) return;
+    this.#conversations.push(...page.conversations);
+    this.#nextCursor = page.next ?? null;
+    this.#render();
   }
 
-  /** Asks, and says above the list what became of it where it failed; then there is no answer. */
-  async #try(failed, type, fields) {
-    this.#note.hidden = true;
+  /** Sends a request. If it fails, shows `failure` and the error above the list, and returns null. */
+  async #request(failure, type, fields) {
+    this.#error.hidden = true;
     try {
       return await this.#connection.request(type, fields);
     } catch (error) {
-      setText(this.#note, `${failed}: ${error.message}`);
-      this.#note.hidden = false;
+      setText(this.#error, `${failure}: ${error.message}`);
+      this.#error.hidden = false;
       return null;
     }
   }
 
-  /** Marks the conversation that is shown. */
-  mark(id) {
-    this.#current = id;
-    for (const [key, { link }] of this.#items) {
+  /** Marks the conversation that is shown. @param {string | null} id */
+  setCurrent(id) {
+    this.#currentId = id;
+    for (const [key, { link }] of this.#rows) {
       if (key === id) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
   }
 
-  /** Shows where something streams. */
-  showLive() {
-    for (const [id, { item }] of this.#items) item.dataset.live = String(this.#acts.isLive(id));
+  /** Updates the dots of the conversations that are streaming. */
+  updateActivity() {
+    for (const [id, { item }] of this.#rows) item.dataset.streaming = String(this.#callbacks.isStreaming(id));
   }
 
-  #show() {
-    const rows = this.#found.map((conversation) => {
-      const known = this.#items.get(conversation.id) ?? this.#make(conversation.id);
-      setText(known.link, conversation.title || "Untitled");
-      known.link.title = conversation.title ?? "";
-      this.#items.set(conversation.id, known);
-      return known.item;
+  #render() {
+    const items = this.#conversations.map(({ id, title }) => {
+      const row = this.#rows.get(id) ?? this.#createRow(id);
+      setText(row.link, title || "Untitled");
+      row.link.title = title ?? "";
+      this.#rows.set(id, row);
+      return row.item;
     });
-    if (rows.length === 0) rows.push(this.#nothing());
-    if (this.#next) rows.push(el("li", {}, el("button", { type: "button", class: "quiet", text: "More", onclick: () => void this.#more() })));
-    arrange(this.#list, rows);
-    this.mark(this.#current);
-    this.showLive();
+    if (items.length === 0) items.push(this.#createEmptyRow());
+    if (this.#nextCursor) items.push(el("li", {}, el("button", { type: "button", class: "button-secondary", text: "Show more", onclick: () => void this.#loadMore() })));
+    setChildren(this.#list, items);
+    this.setCurrent(this.#currentId);
+    this.updateActivity();
   }
 
-  #make(id) {
-    const link = el("a", { class: "chat-link", href: `#${id}`, dir: "auto" });
-    const act = (name, label, onclick) =>
-      el("button", { type: "button", class: "act", "aria-label": label, title: label, "data-testid": name, onclick }, icon(name));
-    const item = el("li", { class: "chat-item", "data-testid": "conversation" }, link,
-      act("edit", "Rename", () => this.#rename(id)), act("bin", "Delete", () => this.#confirmDelete(id)));
+  #createRow(id) {
+    const link = el("a", { class: "conversation-link", href: `#${id}`, dir: "auto" });
+    const button = (symbol, label, onclick) =>
+      el("button", { type: "button", class: "icon-button", "aria-label": label, title: label, "data-testid": symbol, onclick }, icon(symbol));
+    const item = el("li", { class: "conversation-item", "data-testid": "conversation" }, link,
+      button("edit", "Rename", () => this.#rename(id)), button("trash", "Delete", () => this.#confirmDelete(id)));
     return { item, link };
   }
 
   #rename(id) {
-    const { item, link } = this.#items.get(id);
+    const { item, link } = this.#rows.get(id);
     const box = el("input", { type: "text", class: "rename", maxlength: "300", "aria-label": "Title", dir: "auto" });
     box.value = link.textContent;
-    let left = false;
-    const leave = async (keep) => {
-      if (left) return;
-      left = true;
+    let isClosed = false;
+    const close = async (save) => {
+      if (isClosed) return;
+      isClosed = true;
       const title = box.value.trim();
       item.replaceChild(link, box);
-      if (keep && title && title !== link.textContent) {
+      if (save && title && title !== link.textContent) {
         const before = link.textContent;
         setText(link, title);
-        if (!(await this.#try("Not renamed", "conversation.update", { conversation: id, title }))) setText(link, before);
+        if (!(await this.#request("Couldn't rename", "conversation.update", { conversation: id, title }))) setText(link, before);
         void this.refresh();
       }
     };
-    box.addEventListener("blur", () => void leave(true));
+    box.addEventListener("blur", () => void close(true));
     box.addEventListener("keydown", (event) => {
       if (isComposing(event)) return;
-      if (event.key === "Enter") void leave(true);
+      if (event.key === "Enter") void close(true);
       if (event.key === "Escape") {
         event.stopPropagation();
-        void leave(false);
+        void close(false);
       }
     });
     item.replaceChild(box, link);
@@ -168,24 +170,24 @@ export class Sidebar {
     box.select();
   }
 
-  /** The question takes the row's place, so that a second click in the same spot can't delete. */
+  /** Replaces the row by a confirmation. The Delete button is in another place, so that a double click can't delete. */
   #confirmDelete(id) {
-    const { item } = this.#items.get(id);
+    const { item } = this.#rows.get(id);
     const before = [...item.childNodes];
-    const back = () => item.replaceChildren(...before);
-    const sure = async () => {
-      if (!(await this.#try("Not deleted", "conversation.delete", { conversation: id }))) {
-        back();
+    const restore = () => item.replaceChildren(...before);
+    const confirm = async () => {
+      if (!(await this.#request("Couldn't delete", "conversation.delete", { conversation: id }))) {
+        restore();
         return;
       }
-      this.#items.delete(id);
-      this.#found = this.#found.filter((conversation) => conversation.id !== id);
-      this.#show();
-      this.#acts.deleted(id);
+      this.#rows.delete(id);
+      this.#conversations = this.#conversations.filter((conversation) => conversation.id !== id);
+      this.#render();
+      this.#callbacks.onDeleted(id);
     };
-    const keep = el("button", { type: "button", class: "quiet", text: "Keep", onclick: back });
-    item.replaceChildren(el("span", { class: "sure", text: "Delete it?" }), keep,
-      el("button", { type: "button", class: "quiet bad", text: "Delete", "data-testid": "confirm-delete", onclick: () => void sure() }));
-    keep.focus();
+    const cancel = el("button", { type: "button", class: "button-secondary", text: "Cancel", onclick: restore });
+    item.replaceChildren(el("span", { class: "confirm-text", text: "Delete?" }), cancel,
+      el("button", { type: "button", class: "button-secondary danger", text: "Delete", "data-testid": "confirm-delete", onclick: () => void confirm() }));
+    cancel.focus();
   }
 }

@@ -1,45 +1,47 @@
-/** Signing in, where the gateway wants to know who asks: a key or token is traded for a ticket at each opening of the socket. */
+/** Signs the user in, if the gateway requires it. A key or token is exchanged for a ticket each time the socket opens. */
 
 import { TurnwireError } from "../turnwire.js";
-import { authorization, credential, keepCredential, pasted } from "./credential.js";
-import { forgetDrafts } from "./drafts.js";
+import { authorizationHeader, getCredential, parseCredential, setCredential } from "./credential.js";
+import { clearDrafts } from "./drafts.js";
 
-const REFUSED = "This key or token isn't accepted here. It may be mistyped, revoked or past its end: check it, or ask for a new one.";
-const NO_KEY = "This can't be a key or token: they have no spaces and no special letters. Copy it once more, whole.";
-const UNREACHED = "The gateway can't be reached. Check the network, then try again.";
-const ENDED = "Your sign-in has ended or was revoked. Sign in again to go on; nothing on this page is lost.";
+const REFUSED = "This key or token isn't accepted. It may be mistyped, expired, or revoked. Check it, or ask for a new one.";
+const INVALID = "Keys and tokens have no spaces or special characters. Copy the whole key or token and paste it again.";
+const EMPTY = "Paste a key or token first.";
+const UNREACHABLE = "Can't reach the gateway. Check the network, then try again.";
+const EXPIRED = "Your sign-in has expired or was revoked. Sign in again to continue. Nothing on this page is lost.";
 
 export class SignIn {
   #dialog;
   #box;
-  #why;
-  #wrong;
+  #intro;
+  #error;
   #button;
-  #asking = null;
-  #onSigned;
+  /** The pending request for a ticket. */
+  #pending = null;
+  #onSignedIn;
 
   /**
    * @param {HTMLDialogElement} dialog
-   * @param {() => void} onSigned called after somebody signed in
+   * @param {() => void} onSignedIn
    */
-  constructor(dialog, onSigned) {
-    this.#onSigned = onSigned;
+  constructor(dialog, onSignedIn) {
+    this.#onSignedIn = onSignedIn;
     this.#dialog = dialog;
     this.#box = dialog.querySelector("input");
-    this.#why = dialog.querySelector(".sign-in-why");
-    this.#wrong = dialog.querySelector(".sign-in-wrong");
+    this.#intro = dialog.querySelector(".sign-in-intro");
+    this.#error = dialog.querySelector(".sign-in-error");
     this.#button = dialog.querySelector("button");
-    dialog.addEventListener("cancel", (event) => event.preventDefault()); // behind it is nothing that would work
-    dialog.addEventListener("close", () => this.#asking && dialog.showModal());
+    dialog.addEventListener("cancel", (event) => event.preventDefault()); // the page doesn't work without a sign-in
+    dialog.addEventListener("close", () => this.#pending && dialog.showModal());
     dialog.querySelector("form").addEventListener("submit", (event) => {
       event.preventDefault();
       void this.#submit();
     });
-    this.#box.addEventListener("input", () => this.#say(""));
+    this.#box.addEventListener("input", () => this.#showError(""));
   }
 
-  /** Whether the gateway asks who comes; where it can't say now, the socket will. */
-  static async wanted() {
+  /** Returns whether the gateway requires a sign-in. If it can't be reached, returns false: the socket will report it. */
+  static async isRequired() {
     try {
       const { auth } = await (await fetch("v1")).json();
       return auth !== "none";
@@ -48,89 +50,89 @@ export class SignIn {
     }
   }
 
-  /** A ticket for one opening or renewal; a person is asked for a credential where none counts. Given to `connect`. */
+  /** Returns a ticket for one socket or renewal. Asks the user if there is no valid credential. Passed to `connect`. */
   ticket = async () => {
-    const value = credential();
-    if (this.#asking || !value) return this.#ask();
-    const { ticket, status } = await trade(value);
+    const credential = getCredential();
+    if (this.#pending || !credential) return this.#askUser();
+    const { ticket, status } = await fetchTicket(credential);
     if (status !== 401) return ticket;
-    keepCredential(null);
-    return this.#ask(ENDED);
+    setCredential(null);
+    return this.#askUser(EXPIRED);
   };
 
   signOut() {
-    keepCredential(null);
-    this.begin();
+    setCredential(null);
+    this.resetPage();
   }
 
-  /** An empty page, for whoever is signed in now. */
-  begin() {
-    forgetDrafts();
+  /** Reloads the page empty, for another user. */
+  resetPage() {
+    clearDrafts();
     location.replace(location.pathname + location.search);
   }
 
-  /** Resolves with a ticket once somebody signed in. An opening gives up after a while and another asks: that one counts. */
-  async #ask(why) {
-    if (why) this.#why.textContent = why;
-    this.#asking?.reject(new TurnwireError({ code: "superseded", message: "Another opening waits for the sign-in.", retryable: true }));
-    this.#asking = Promise.withResolvers();
+  /** Shows the dialog. Resolves with a ticket. A new call supersedes the previous one, whose socket has timed out. */
+  async #askUser(intro) {
+    if (intro) this.#intro.textContent = intro;
+    this.#pending?.reject(new TurnwireError({ code: "superseded", message: "Another connection attempt is waiting for the sign-in.", retryable: true }));
+    this.#pending = Promise.withResolvers();
     if (!this.#dialog.open) {
       this.#dialog.showModal();
       this.#box.focus();
     }
-    return this.#asking.promise;
+    return this.#pending.promise;
   }
 
   async #submit() {
-    const value = pasted(this.#box.value);
-    if (!value) {
-      this.#say(this.#box.value.trim() ? NO_KEY : "Paste a key or token first.");
+    const credential = parseCredential(this.#box.value);
+    if (!credential) {
+      this.#showError(this.#box.value.trim() ? INVALID : EMPTY);
       return;
     }
     this.#button.disabled = true;
     try {
-      const { status, ticket } = await trade(value);
-      if (status === 401) this.#say(REFUSED);
-      else this.#done(value, ticket);
+      const { status, ticket } = await fetchTicket(credential);
+      if (status === 401) this.#showError(REFUSED);
+      else this.#finish(credential, ticket);
     } catch (error) {
-      this.#say(error.message);
+      this.#showError(error.message);
     } finally {
       this.#button.disabled = false;
     }
   }
 
-  #done(value, ticket) {
-    keepCredential(value);
+  #finish(credential, ticket) {
+    setCredential(credential);
     this.#box.value = "";
-    const { resolve } = this.#asking;
-    this.#asking = null;
+    const { resolve } = this.#pending;
+    this.#pending = null;
     this.#dialog.close();
     resolve(ticket);
-    this.#onSigned();
+    this.#onSignedIn();
   }
 
-  #say(text) {
-    this.#wrong.textContent = text;
-    this.#wrong.hidden = text === "";
+  #showError(text) {
+    this.#error.textContent = text;
+    this.#error.hidden = text === "";
     this.#box.setAttribute("aria-invalid", String(text !== ""));
     if (text) this.#box.select();
   }
 }
 
 /**
- * @param {string} value a credential
- * @returns {Promise<{status: number, ticket?: string}>} status 401: it doesn't count
- * @throws {TurnwireError} it can't be known now; its message is for people
+ * Exchanges a credential for a ticket.
+ * @returns {Promise<{status: number, ticket?: string}>} status 401: the credential is invalid
+ * @throws {TurnwireError} the gateway can't tell now; its message is for people
  */
-async function trade(value) {
-  let answer;
+async function fetchTicket(credential) {
+  let response;
   try {
-    answer = await fetch("v1/tickets", { method: "POST", headers: authorization(value) });
+    response = await fetch("v1/tickets", { method: "POST", headers: authorizationHeader(credential) });
   } catch {
-    throw new TurnwireError({ code: "unreached", message: UNREACHED, retryable: true });
+    throw new TurnwireError({ code: "unreached", message: UNREACHABLE, retryable: true });
   }
-  if (answer.status === 401) return { status: 401 };
-  const said = await answer.json().catch(() => ({}));
-  if (answer.ok && said.ticket) return { status: answer.status, ticket: said.ticket };
-  throw new TurnwireError({ code: "unreached", message: UNREACHED, retryable: true, ...said.error });
+  if (response.status === 401) return { status: 401 };
+  const body = await response.json().catch(() => ({}));
+  if (response.ok && body.ticket) return { status: response.status, ticket: body.ticket };
+  throw new TurnwireError({ code: "unreached", message: UNREACHABLE, retryable: true, ...body.error });
 }

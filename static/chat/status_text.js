@@ -1,93 +1,96 @@
-/** Words for what happened to a turn: its status, its ending, and what a person can do about an error. */
+/** Texts for the state of a turn: its status, its ending, and advice on errors. */
 
 const STATUS = new Map([
   ["starting", "Sending"],
   ["queued", "Queued"],
   ["running", "Waiting for the first token"],
-  ["retrying", "Trying again"],
+  ["retrying", "Retrying"],
   ["fallback", "Using another model"],
-  ["waiting", "Slow to start"],
+  ["waiting", "Slow to respond"],
   ["completed", "Done"],
   ["cancelled", "Stopped"],
   ["failed", "Failed"],
 ]);
 
-const FINISH = new Map([
+const FINISH_REASON = new Map([
   ["stop", "finished"],
-  ["length", "hit the length limit"],
-  ["tool_calls", "asks for a tool"],
-  ["content_filter", "cut by the content filter"],
+  ["length", "reached the length limit"],
+  ["tool_calls", "called a tool"],
+  ["content_filter", "stopped by the content filter"],
   ["refusal", "refused"],
 ]);
 
-const STOPPED_BY = new Map([
+const CANCELLED_BY = new Map([
   ["client", "stopped by you"],
-  ["disconnect", "stopped: nobody was listening"],
+  ["disconnect", "stopped after a disconnect"],
   ["limit", "stopped by a limit"],
-  ["admin", "stopped by the operator"],
+  ["admin", "stopped by an operator"],
 ]);
 
-const NEXT_STEP = new Map([
-  ["upstream_auth", "Check the provider's key on the gateway."],
-  ["upstream_rate_limited", "Wait a little, or pick another model."],
-  ["upstream_overloaded", "Try again in a moment, or pick another model."],
+const ADVICE = new Map([
+  ["upstream_auth", "Check the provider's API key on the gateway."],
+  ["upstream_rate_limited", "Wait a moment, or choose another model."],
+  ["upstream_overloaded", "Try again in a moment, or choose another model."],
   ["upstream_timeout", "Try again. A shorter prompt may help."],
-  ["upstream_error", "Try again, or pick another model."],
-  ["upstream_incomplete", "What arrived is kept above. Try again for a whole answer."],
-  ["owner_lost", "What arrived is kept above. Try again for a whole answer."],
-  ["context_length_exceeded", "Start a new conversation, or pick a model with a larger window."],
+  ["upstream_error", "Try again, or choose another model."],
+  ["upstream_incomplete", "The partial answer is kept. Try again for a complete one."],
+  ["owner_lost", "The partial answer is kept. Try again for a complete one."],
+  ["context_length_exceeded", "Start a new conversation, or choose a model with a larger context window."],
   ["content_filtered", "Rephrase the prompt."],
-  ["model_not_found", "Pick another model."],
-  ["unsupported", "Pick another model."],
+  ["model_not_found", "Choose another model."],
+  ["unsupported", "Choose another model."],
   ["too_large", "Shorten the prompt."],
   ["rate_limited", "Wait a moment, then try again."],
-  ["budget_exceeded", "Wait for the budget to renew, or ask the operator."],
-  ["gone", "The events are no longer kept. Ask again."],
+  ["budget_exceeded", "Wait until the budget resets, or contact the operator."],
+  ["gone", "This answer's events have expired. Send the prompt again."],
   ["not_found", "Start a new conversation."],
   ["store_unavailable", "Try again in a moment."],
-  ["shutting_down", "Try again: another instance will answer."],
+  ["shutting_down", "Try again. Another instance will answer."],
   ["connection_lost", "Check the network, then try again."],
-  ["connection_closed", "What arrived is kept above. When that is put right, reload the page."],
-  ["law_violation", "This is a fault of the gateway. Please report it with the browser's console."],
+  ["connection_closed", "The partial answer is kept. Fix the problem, then reload the page."],
+  ["law_violation", "This is a bug in the gateway. Please report it with the output of the browser's console."],
 ]);
 
 const STALLED_AFTER_MS = 3_000;
 
 /**
- * What keeps a turn from going on, in words; null where nothing does.
+ * Returns why a turn makes no progress: no connection, or no output for 3 s. Null if it does.
  * @param {object} turn
- * @param {import("../turnwire.js").LinkState} link
+ * @param {import("../turnwire.js").LinkState} connection
+ * @param {number} [now] in ms by `performance.now()`
  */
-export function heldWord(turn, link, now = performance.now()) {
-  if (link.state !== "live") return link.delay_ms === null ? "Offline" : "Reconnecting";
+export function stallText(turn, connection, now = performance.now()) {
+  if (connection.state !== "live") return connection.delay_ms === null ? "Offline" : "Reconnecting";
   const silent_ms = turn.status === "running" && turn.lastAt !== null ? now - turn.lastAt : 0;
-  return silent_ms > STALLED_AFTER_MS ? `Nothing new for ${Math.floor(silent_ms / 1000)} s` : null;
+  return silent_ms > STALLED_AFTER_MS ? `No output for ${Math.floor(silent_ms / 1000)} s` : null;
 }
 
 /**
- * What a turn does now.
+ * Returns what a turn is doing.
  * @param {object} turn
- * @param {{status: string, at: number}} [told] the turn's last `turn.status`, and when it came, by `performance.now()`
+ * @param {{status: string, at: number}} [lastStatus] its last `turn.status`, with its arrival in ms by
+ *   `performance.now()`
  */
-export function statusWord(turn, told) {
+export function statusText(turn, lastStatus) {
   if (turn.status === "running" && turn.parts.length > 0) return "Streaming";
-  const known = told?.status === turn.status ? told : {};
-  if (turn.status === "queued" && known.position) return known.position === 1 ? "Queued: next" : `Queued: number ${known.position}`;
-  if (turn.status === "fallback" && known.model) return `Using ${known.model} instead`;
-  if (turn.status === "retrying" && known.attempt) {
-    const seconds = Math.ceil((known.at + known.delay_ms - performance.now()) / 1000);
-    return `Trying again${seconds > 0 ? ` in ${seconds} s` : ""} (attempt ${known.attempt})`;
+  const details = lastStatus?.status === turn.status ? lastStatus : {};
+  if (turn.status === "queued" && details.position) return details.position === 1 ? "Queued, next in line" : `Queued, position ${details.position}`;
+  if (turn.status === "fallback" && details.model) return `Using ${details.model} instead`;
+  if (turn.status === "retrying" && details.attempt) {
+    const seconds = Math.ceil((details.at + details.delay_ms - performance.now()) / 1000);
+    return `Retrying${seconds > 0 ? ` in ${seconds} s` : ""} (attempt ${details.attempt})`;
   }
   return STATUS.get(turn.status) ?? turn.status;
 }
 
-/** How an ended turn came to its end, in a few words; empty for a failure, which has a box of its own. */
-export function endingWord(ending) {
-  if (ending.type === "turn.completed") return FINISH.get(ending.finish_reason) ?? ending.finish_reason;
-  if (ending.type === "turn.cancelled") return STOPPED_BY.get(ending.by) ?? "stopped";
+/** Returns how a turn ended, in a few words. @param {import("../turnwire.js").Ending} ending */
+export function endingText(ending) {
+  if (ending.type === "turn.completed") return FINISH_REASON.get(ending.finish_reason) ?? ending.finish_reason;
+  if (ending.type === "turn.cancelled") return CANCELLED_BY.get(ending.by) ?? "stopped";
   return "failed";
 }
 
-export function nextStep(error) {
-  return NEXT_STEP.get(error.code) ?? (error.retryable ? "Try again." : "Change the request before trying again.");
+/** Returns what a person can do about an error. @param {import("../turnwire.js").TurnwireError} error */
+export function errorAdvice(error) {
+  return ADVICE.get(error.code) ?? (error.retryable ? "Try again." : "Change the request, then try again.");
 }

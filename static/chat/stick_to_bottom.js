@@ -1,57 +1,57 @@
-/** Keeps the end of the thread in view while a person reads there; never pulls back one who has scrolled up. */
+/** Keeps a scroller at its end while content grows, until the user scrolls up. */
 
 const NEAR_END_PX = 80;
-const ROOM_ABOVE_PX = 8;
+const MARGIN_TOP_PX = 8;
 
-export class EndFollower {
+export class StickToBottom {
   #scroller;
   #content;
   #button;
-  #following = true;
-  #last = 0;
+  #isStuck = true;
+  #lastTop = 0;
 
   /**
    * @param {HTMLElement} scroller
-   * @param {HTMLElement} content what grows in it
-   * @param {HTMLButtonElement} button leads back to the end
+   * @param {HTMLElement} content the element in it that grows
+   * @param {HTMLButtonElement} button scrolls to the end; hidden while the end is visible
    */
   constructor(scroller, content, button) {
     this.#scroller = scroller;
     this.#content = content;
     this.#button = button;
-    scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    const observer = new ResizeObserver(() => this.#keep());
+    scroller.addEventListener("scroll", () => this.#onScroll(), { passive: true });
+    const observer = new ResizeObserver(() => this.#update());
     observer.observe(content);
     observer.observe(scroller);
-    button.addEventListener("click", () => this.toEnd());
+    button.addEventListener("click", () => this.scrollToEnd());
   }
 
-  toEnd() {
-    this.#following = true;
-    this.#keep();
+  scrollToEnd() {
+    this.#isStuck = true;
+    this.#update();
   }
 
-  /** Only a person scrolls up; text that grows just moves the end away. */
-  #scrolled() {
+  /** Updates the state. Only the user scrolls up: growing content moves the end away but leaves the position. */
+  #onScroll() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    const near = scrollHeight - clientHeight - scrollTop < NEAR_END_PX;
-    if (near) this.#following = true;
-    else if (scrollTop < this.#last) this.#following = false;
-    this.#last = scrollTop;
-    this.#button.hidden = near || this.#following;
+    const nearEnd = scrollHeight - clientHeight - scrollTop < NEAR_END_PX;
+    if (nearEnd) this.#isStuck = true;
+    else if (scrollTop < this.#lastTop) this.#isStuck = false;
+    this.#lastTop = scrollTop;
+    this.#button.hidden = nearEnd || this.#isStuck;
   }
 
-  #keep() {
-    if (this.#following) this.#scroller.scrollTop = this.#target();
-    else this.#scrolled();
+  #update() {
+    if (this.#isStuck) this.#scroller.scrollTop = this.#targetTop();
+    else this.#onScroll();
   }
 
-  /** The end; but of answers side by side that are higher than the screen, their top. */
-  #target() {
+  /** Returns the end, or the top of side-by-side answers that are higher than the screen. */
+  #targetTop() {
     const last = this.#content.lastElementChild;
     const { scrollHeight, clientHeight } = this.#scroller;
     if (!last) return 0;
     const columns = last.matches(".columns") ? last : last.querySelector(":scope > .columns");
-    return columns && last.offsetHeight > clientHeight ? last.offsetTop - ROOM_ABOVE_PX : scrollHeight;
+    return columns && last.offsetHeight > clientHeight ? last.offsetTop - MARGIN_TOP_PX : scrollHeight;
   }
 }

@@ -1,34 +1,34 @@
-/** Light or dark: as the system says, until a person says otherwise. */
+/** The light or dark theme: the system's, until the user chooses the other one. */
 
 const KEY = "turnwire.theme";
-const system = matchMedia("(prefers-color-scheme: dark)");
+const systemDark = matchMedia("(prefers-color-scheme: dark)");
 
-/** @param {HTMLButtonElement} button changes to the other one */
-export function followTheme(button) {
+/** Applies the theme. @param {HTMLButtonElement} button switches to the other theme */
+export function initTheme(button) {
   let chosen = null;
   try {
     chosen = localStorage.getItem(KEY);
   } catch {
-    // Storage is off: the system decides.
+    // Storage is disabled: the system's theme is used.
   }
-  const show = () => {
-    const dark = chosen ? chosen === "dark" : system.matches;
+  const apply = () => {
+    const dark = chosen ? chosen === "dark" : systemDark.matches;
     document.documentElement.dataset.theme = dark ? "dark" : "light";
-    const label = dark ? "Light colours" : "Dark colours";
+    const label = dark ? "Use light theme" : "Use dark theme";
     button.setAttribute("aria-label", label);
     button.title = label;
   };
-  system.addEventListener("change", show);
+  systemDark.addEventListener("change", apply);
   button.addEventListener("click", () => {
     const dark = document.documentElement.dataset.theme !== "dark";
-    chosen = dark === system.matches ? null : dark ? "dark" : "light";
+    chosen = dark === systemDark.matches ? null : dark ? "dark" : "light";
     try {
       if (chosen) localStorage.setItem(KEY, chosen);
       else localStorage.removeItem(KEY);
     } catch {
-      // It holds until the next reload.
+      // Storage is disabled: the choice lasts until a reload.
     }
-    show();
+    apply();
   });
-  show();
+  apply();
 }

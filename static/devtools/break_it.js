@@ -1,156 +1,156 @@
-/** The break-it panel: a button for each way to break it, and the count that proves that nothing was lost or doubled. */
+/** The break-it panel: a button for each scenario, and the summary of the integrity check. */
 
 import { el, icon, setText } from "../shared/dom.js";
-import { paintSoon } from "../shared/frame_scheduler.js";
+import { formatCount, shortId } from "../shared/format.js";
+import { schedulePaint } from "../shared/frame_scheduler.js";
 import { SCENARIOS } from "./scenarios.js";
-import { grouped } from "../shared/format.js";
-import { shortId } from "./wire_list.js";
 
 const FAILURES_MAX = 8;
-const TITLE = "Breaking it";
+const CONVERSATION_TITLE = "Break-it tests";
 const HEADLINES = {
-  idle: "Nothing to prove yet",
-  running: "So far so good",
-  whole: "Nothing lost, nothing doubled",
-  unproven: "Not everything can be proven",
-  broken: "Broken",
+  idle: "Nothing checked yet",
+  running: "Checking",
+  passed: "No characters lost or duplicated",
+  unverified: "Some turns can't be verified",
+  failed: "Check failed",
 };
 
-export class BreakIt {
+export class BreakItPanel {
   #connection;
   #page;
-  #witness;
-  #own = new Set();
-  #proofBox;
-  #headline = el("p", { class: "proof-headline", role: "status" });
-  #count = el("p", { class: "proof-count", "data-testid": "proof-count" });
-  #more = el("p", { class: "proof-more" });
-  #failures = el("ul", { class: "proof-failures", "data-testid": "proof-failures" });
+  #peerCheck;
+  /** Ids of the conversations that this panel created. */
+  #ownConversations = new Set();
+  #summaryBox;
+  #headline = el("p", { class: "integrity-headline", role: "status" });
+  #count = el("p", { class: "integrity-count", "data-testid": "integrity-count" });
+  #details = el("p", { class: "integrity-details" });
+  #failures = el("ul", { class: "integrity-failures", "data-testid": "integrity-failures" });
 
   /**
    * @param {HTMLElement} panel
    * @param {import("../turnwire.js").Connection} connection
-   * @param {{chat: import("../chat/conversation_model.js").Chat, open: (conversation: string) => void}} page
-   * @param {import("./peer_check.js").Witness} witness
+   * @param {import("./workbench.js").PageContext} page
+   * @param {import("./peer_check.js").PeerCheck} peerCheck
    */
-  constructor(panel, connection, page, witness) {
+  constructor(panel, connection, page, peerCheck) {
     this.#connection = connection;
     this.#page = page;
-    this.#witness = witness;
-    const clear = el("button", { type: "button", class: "act", "aria-label": "Count anew", title: "Count anew", onclick: () => witness.proof.clear() }, icon("again"));
-    this.#proofBox = el("div", { class: "proof", "data-testid": "proof", "data-state": "idle" },
-      el("span", { class: "proof-mark" }, icon("check"), icon("alert")), this.#headline, clear, this.#count, this.#more, this.#failures);
-    panel.append(this.#proofBox, el("ul", { class: "scenarios" }, ...SCENARIOS.map((scenario) => this.#card(scenario))));
-    witness.proof.addEventListener("change", () => paintSoon(this));
+    this.#peerCheck = peerCheck;
+    const reset = el("button", { type: "button", class: "icon-button", "aria-label": "Reset", title: "Reset", onclick: () => peerCheck.integrity.clear() }, icon("retry"));
+    this.#summaryBox = el("div", { class: "integrity", "data-testid": "integrity", "data-state": "idle" },
+      el("span", { class: "integrity-mark" }, icon("check"), icon("alert")), this.#headline, reset, this.#count, this.#details, this.#failures);
+    panel.append(this.#summaryBox, el("ul", { class: "scenarios" }, ...SCENARIOS.map((scenario) => this.#createCard(scenario))));
+    peerCheck.integrity.addEventListener("change", () => schedulePaint(this));
     this.paint();
   }
 
   paint() {
-    const { violations, sum } = this.#witness.proof;
-    this.#proofBox.dataset.state = sum.state;
-    setText(this.#headline, HEADLINES[sum.state]);
-    setText(this.#count, `${grouped(sum.turns)} turn${sum.turns === 1 ? "" : "s"}, ${grouped(sum.characters)} characters, ${grouped(sum.lost)} lost, ${grouped(sum.doubled)} doubled`);
-    const more = [sum.running && `${sum.running} under way`, sum.refused && `${sum.refused} refused before the start`, sum.unproven.length && `${sum.unproven.length} without a proof`].filter(Boolean);
-    setText(this.#more, more.length > 0 ? more.join(", ") : "Each turn as it was received here, against the message as it was stored.");
-    const told = [...violations, ...[...sum.broken, ...sum.unproven].map(({ id, failure }) => `Turn ${shortId(id)}: ${failure}`)];
-    const shown = told.length > FAILURES_MAX ? [...told.slice(0, FAILURES_MAX), `And ${told.length - FAILURES_MAX} more.`] : told;
+    const { violations, summary } = this.#peerCheck.integrity;
+    this.#summaryBox.dataset.state = summary.state;
+    setText(this.#headline, HEADLINES[summary.state]);
+    setText(this.#count, `${formatCount(summary.turns)} turn${summary.turns === 1 ? "" : "s"}, ${formatCount(summary.characters)} characters, ${formatCount(summary.lost)} lost, ${formatCount(summary.duplicated)} duplicated`);
+    const details = [summary.running && `${summary.running} running`, summary.skipped && `${summary.skipped} not started`, summary.unverified.length && `${summary.unverified.length} unverified`].filter(Boolean);
+    setText(this.#details, details.length > 0 ? details.join(", ") : "Compares each turn received here with the message stored by the gateway.");
+    const failures = [...violations, ...[...summary.failed, ...summary.unverified].map(({ id, failure }) => `Turn ${shortId(id)}: ${failure}`)];
+    const shown = failures.length > FAILURES_MAX ? [...failures.slice(0, FAILURES_MAX), `And ${failures.length - FAILURES_MAX} more.`] : failures;
     if (this.#failures.textContent !== shown.join("")) this.#failures.replaceChildren(...shown.map((text) => el("li", { text })));
   }
 
-  #card(scenario) {
-    const { name, title, should, icon: symbol } = scenario;
-    const word = el("span", { text: title });
-    const button = el("button", { type: "button", class: "quiet scenario-run", "aria-describedby": `should-${name}`, "data-testid": `run-${name}` }, icon(symbol), word);
-    const outcome = el("p", { class: "scenario-outcome", role: "status", "data-testid": `outcome-${name}` });
+  #createCard(scenario) {
+    const { name, title, expected, icon: symbol } = scenario;
+    const label = el("span", { text: title });
+    const button = el("button", { type: "button", class: "button-secondary scenario-run", "aria-describedby": `expected-${name}`, "data-testid": `run-${name}` }, icon(symbol), label);
+    const status = el("p", { class: "scenario-status", role: "status", "data-testid": `status-${name}` });
     const card = el("li", { class: "scenario", "data-testid": `scenario-${name}`, "data-state": "idle" },
-      button, el("p", { class: "scenario-should", id: `should-${name}`, text: should }), outcome);
-    const parts = { card, button, word, outcome, again: null };
+      button, el("p", { class: "scenario-expected", id: `expected-${name}`, text: expected }), status);
+    const parts = { card, button, label, status, onPress: null };
     button.addEventListener("click", () => {
-      if (parts.again) parts.again();
-      else if (card.dataset.state !== "busy") void this.#run(scenario, parts);
+      if (parts.onPress) parts.onPress();
+      else if (card.dataset.state !== "running") void this.#run(scenario, parts);
     });
     return card;
   }
 
   async #run(scenario, parts) {
-    const { card, button, outcome } = parts;
-    card.dataset.state = "busy";
+    const { card, button, status } = parts;
+    card.dataset.state = "running";
     button.setAttribute("aria-disabled", "true");
-    setText(outcome, "");
+    setText(status, "");
     try {
-      setText(outcome, await scenario.run(this.#bench(scenario, parts)));
-      card.dataset.state = "whole";
+      setText(status, await scenario.run(this.#createContext(scenario, parts)));
+      card.dataset.state = "passed";
     } catch (error) {
-      setText(outcome, error.message);
-      card.dataset.state = "broken";
+      setText(status, error.message);
+      card.dataset.state = "failed";
     }
     button.removeAttribute("aria-disabled");
   }
 
-  /** See scenarios.js. */
-  #bench(scenario, parts) {
-    const { proof } = this.#witness;
+  /** @returns {import("./scenarios.js").ScenarioContext} */
+  #createContext(scenario, parts) {
+    const { integrity } = this.#peerCheck;
     return {
       connection: this.#connection,
-      proof,
-      start: async (asked) => {
-        const place = await this.#place();
-        return asked.map((one) => this.#follow(this.#connection.start({ ...fieldsFor(one), ...place }), one));
+      integrity,
+      start: async (requests) => {
+        const target = await this.#openTarget();
+        return requests.map((request) => this.#follow(this.#connection.start({ ...startFields(request), ...target }), request));
       },
-      startTwice: async (asked) => {
-        const fields = { ...fieldsFor(asked), ...(await this.#place()) };
-        const turn = this.#follow(this.#connection.start(fields), asked);
-        return { turn, again: this.#connection.request("turn.start", { ...fields, turn: turn.id }) };
+      startTwice: async (request) => {
+        const fields = { ...startFields(request), ...(await this.#openTarget()) };
+        const turn = this.#follow(this.#connection.start(fields), request);
+        return { turn, second: this.#connection.request("turn.start", { ...fields, turn: turn.id }) };
       },
-      pressed: (label) => this.#pressed(label, scenario.title, parts),
-      say: (words) => setText(parts.outcome, words),
-      openDevice: async () => {
-        const { conversation } = await this.#place();
+      waitForPress: (label) => this.#waitForPress(label, scenario.title, parts),
+      setStatus: (text) => setText(parts.status, text),
+      openPeer: async () => {
+        const { conversation } = await this.#openTarget();
         window.open(`${location.pathname}${location.search}#${conversation}`, "_blank", "noopener");
-        return this.#witness.called(conversation);
+        return this.#peerCheck.waitForPeer(conversation);
       },
-      witnessed: (ids, timeout_ms) => this.#witness.witnessed(ids, timeout_ms),
+      confirmedByPeer: (ids, timeout_ms) => this.#peerCheck.confirmed(ids, timeout_ms),
     };
   }
 
   #follow(turn, { text }) {
-    this.#witness.proof.expect(turn.id, text);
-    this.#witness.proof.follow(turn);
-    this.#page.chat.follow(turn);
+    this.#peerCheck.integrity.setExpectedText(turn.id, text);
+    this.#peerCheck.integrity.track(turn);
+    this.#page.conversation.follow(turn);
     return turn;
   }
 
-  /** Where turns go: a conversation of the panel's own, so that nobody's own is filled with counting. */
-  async #place() {
-    if (!this.#own.has(this.#page.chat.id)) {
-      const { id } = await this.#connection.request("conversation.create", { title: TITLE });
-      this.#own.add(id);
+  /** Opens a conversation of the panel's own, so that the user's are left alone. Returns the place of the next turn. */
+  async #openTarget() {
+    if (!this.#ownConversations.has(this.#page.conversation.id)) {
+      const { id } = await this.#connection.request("conversation.create", { title: CONVERSATION_TITLE });
+      this.#ownConversations.add(id);
       this.#page.open(id);
     }
-    const { chat } = this.#page;
-    const parent = chat.anchor().id;
-    return { conversation: chat.id, ...(parent && { parent }) };
+    const { conversation } = this.#page;
+    const parent = conversation.anchor().id;
+    return { conversation: conversation.id, ...(parent && { parent }) };
   }
 
-  /** The button, with another label, until it is pressed again, or the connection is back by other means. */
-  #pressed(label, title, parts) {
+  /** Relabels the button. Resolves when it is pressed or the connection is live again by other means. */
+  #waitForPress(label, title, parts) {
     return new Promise((resolve) => {
       const done = () => {
-        this.#connection.removeEventListener("state", back);
-        setText(parts.word, title);
-        parts.again = null;
+        this.#connection.removeEventListener("state", onState);
+        setText(parts.label, title);
+        parts.onPress = null;
         parts.button.setAttribute("aria-disabled", "true");
         resolve();
       };
-      const back = ({ detail }) => detail.state === "live" && done();
-      this.#connection.addEventListener("state", back);
-      setText(parts.word, label);
+      const onState = ({ detail }) => detail.state === "live" && done();
+      this.#connection.addEventListener("state", onState);
+      setText(parts.label, label);
       parts.button.removeAttribute("aria-disabled");
-      parts.again = done;
+      parts.onPress = done;
     });
   }
 }
 
-function fieldsFor({ text, rate, fail, input }) {
+function startFields({ text, rate, fail, input }) {
   return { model: "demo", input, params: { demo: { text, rate, ...(fail && { fail }) } } };
 }

@@ -1,21 +1,35 @@
 /**
- * The proof that no character was lost or doubled. Each turn that ends here is compared with the message as the gateway
- * stored it, read anew, and, where it is known what had to come, with that. What can't be compared is never called whole.
+ * Checks that no character was lost or duplicated. When a turn ends here, its message is compared with the message
+ * stored by the gateway and, if the text was known in advance, with that text. A turn that can't be compared never
+ * passes.
  */
 
-/** A message may be stored a moment after its ending was said. */
-const ASK_AGAIN_MS = [150, 400, 1_000, 2_500];
+/** Waits between reads of the stored message, in ms. It may be stored shortly after the ending arrives. */
+const RETRY_WAITS_MS = [150, 400, 1_000, 2_500];
 const RECORDS_MAX = 2_000;
+const FINAL_STATES = new Set(["passed", "failed", "skipped", "unverified"]);
 
-export const FINAL = new Set(["whole", "broken", "refused", "unproven"]);
+/**
+ * One turn's result.
+ * @typedef {object} CheckRecord
+ * @property {string} id of the turn
+ * @property {"running" | "checking" | "passed" | "failed" | "skipped" | "unverified"} state `skipped`: the turn never
+ *   started; `unverified`: it can't be compared
+ * @property {number} characters
+ * @property {number} lost characters
+ * @property {number} duplicated characters
+ * @property {string | null} failure the reason, for people
+ * @property {import("../turnwire.js").Ending | null} ending
+ */
 
-/** Events: `change` (a record changed, or the laws were broken). */
-export class Proof extends EventTarget {
-  /** @type {{turn: string, message: string}[]} what the client's own check of the laws told */
+/** Dispatches `change` when a record or `violations` changed, and `checked` with the record of a checked turn. */
+export class IntegrityCheck extends EventTarget {
+  /** @type {string[]} messages of the law violations that the client detected */
   violations = [];
   #connection;
+  /** @type {Map<string, CheckRecord>} */
   #records = new Map();
-  #expected = new Map();
+  #expectedTexts = new Map();
 
   /** @param {import("../turnwire.js").Connection} connection */
   constructor(connection) {
@@ -23,92 +37,92 @@ export class Proof extends EventTarget {
     this.#connection = connection;
     connection.addEventListener("violation", ({ detail }) => {
       this.violations.push(detail.message);
-      this.#changed();
+      this.#emitChange();
     });
-    for (const turn of connection.running) this.follow(turn);
+    for (const turn of connection.running) this.track(turn);
   }
 
-  /** Says beforehand what a turn's text must be: all of it when it completes, else its beginning. */
-  expect(id, text) {
-    this.#expected.set(id, text);
+  /** Sets the expected text of a turn. A turn that doesn't complete must have the beginning of it. */
+  setExpectedText(id, text) {
+    this.#expectedTexts.set(id, text);
   }
 
-  /** Proves this turn when it has ended. @param {import("../turnwire.js").Turn} turn */
-  follow(turn) {
+  /** Checks a turn when it ends. @param {import("../turnwire.js").Turn} turn */
+  track(turn) {
     if (this.#records.has(turn.id)) return;
-    const record = { id: turn.id, state: "running", characters: 0, lost: 0, doubled: 0, failure: null, ended: null };
-    record.settled = new Promise((resolve) => (record.settle = resolve));
+    const record = { id: turn.id, state: "running", characters: 0, lost: 0, duplicated: 0, failure: null, ending: null };
+    record.result = new Promise((resolve) => (record.resolve = resolve));
     this.#records.set(turn.id, record);
-    if (this.#records.size > RECORDS_MAX) this.#forgetOldest();
-    const prove = () => void this.#prove(turn, record);
-    turn.done.then(prove, prove);
-    this.#changed();
+    if (this.#records.size > RECORDS_MAX) this.#deleteOldest();
+    const check = () => void this.#check(turn, record);
+    turn.done.then(check, check);
+    this.#emitChange();
   }
 
-  /** The records of these turns once each of them is proven or refuted. */
-  settled(ids) {
-    return Promise.all(ids.map((id) => this.#records.get(id)?.settled));
+  /** Returns the records of turns once each of them is checked. @param {string[]} ids */
+  results(ids) {
+    return Promise.all(ids.map((id) => this.#records.get(id)?.result));
   }
 
-  /** Starts the count anew; what still runs stays. */
+  /** Deletes the records of checked turns. */
   clear() {
     this.violations = [];
-    for (const [id, { state }] of this.#records) if (FINAL.has(state)) this.#records.delete(id);
-    this.#changed();
+    for (const [id, { state }] of this.#records) if (FINAL_STATES.has(state)) this.#records.delete(id);
+    this.#emitChange();
   }
 
-  /** The sum of it all. `state` is whole only if every single turn is. */
-  get sum() {
-    const sum = { turns: 0, characters: 0, lost: 0, doubled: 0, running: 0, refused: 0, unproven: [], broken: [], state: "idle" };
+  /** Returns the totals. `state` is `passed` only if every turn passed. */
+  get summary() {
+    const summary = { turns: 0, characters: 0, lost: 0, duplicated: 0, running: 0, skipped: 0, unverified: [], failed: [], state: "idle" };
     for (const record of this.#records.values()) {
-      if (record.state === "running" || record.state === "checking") sum.running++;
-      else if (record.state === "refused") sum.refused++;
-      else if (record.state === "unproven") sum.unproven.push(record);
+      if (record.state === "running" || record.state === "checking") summary.running++;
+      else if (record.state === "skipped") summary.skipped++;
+      else if (record.state === "unverified") summary.unverified.push(record);
       else {
-        sum.turns++;
-        for (const name of ["characters", "lost", "doubled"]) sum[name] += record[name];
-        if (record.state === "broken") sum.broken.push(record);
+        summary.turns++;
+        for (const name of ["characters", "lost", "duplicated"]) summary[name] += record[name];
+        if (record.state === "failed") summary.failed.push(record);
       }
     }
-    if (sum.broken.length > 0 || this.violations.length > 0) sum.state = "broken";
-    else if (sum.unproven.length > 0) sum.state = "unproven";
-    else if (sum.running > 0) sum.state = "running";
-    else if (sum.turns > 0) sum.state = "whole";
-    return sum;
+    if (summary.failed.length > 0 || this.violations.length > 0) summary.state = "failed";
+    else if (summary.unverified.length > 0) summary.state = "unverified";
+    else if (summary.running > 0) summary.state = "running";
+    else if (summary.turns > 0) summary.state = "passed";
+    return summary;
   }
 
-  async #prove(turn, record) {
+  async #check(turn, record) {
     record.state = "checking";
-    record.ended = turn.ending;
-    this.#changed();
-    const expected = this.#expected.get(turn.id);
-    this.#expected.delete(turn.id);
+    record.ending = turn.ending;
+    this.#emitChange();
+    const expectedText = this.#expectedTexts.get(turn.id);
+    this.#expectedTexts.delete(turn.id);
     try {
-      Object.assign(record, await this.#judge(turn, expected));
+      Object.assign(record, await this.#compareWithStored(turn, expectedText));
     } catch (error) {
-      Object.assign(record, { state: "unproven", failure: `The stored message can't be read: ${error.message}` });
+      Object.assign(record, { state: "unverified", failure: `Failed to read the stored message: ${error.message}` });
     }
-    record.settle(record);
-    delete record.settle;
-    this.#changed();
-    this.dispatchEvent(new CustomEvent("judged", { detail: record }));
+    record.resolve(record);
+    delete record.resolve;
+    this.#emitChange();
+    this.dispatchEvent(new CustomEvent("checked", { detail: record }));
   }
 
-  async #judge(turn, expected) {
+  async #compareWithStored(turn, expectedText) {
     if (turn.ending.local && turn.position.seq === 0) {
-      return { state: "refused", failure: turn.ending.error?.message ?? "Taken back before it was sent." };
+      return { state: "skipped", failure: turn.ending.error?.message ?? "Withdrawn before it was sent." };
     }
-    const stored = await this.#stored(turn);
-    if (!stored.message) return { state: "unproven", failure: "The gateway has no stored message for it." };
-    const verdict = compare(turn.parts, stored.message.parts);
-    if (turn.ending.error?.code === "law_violation") verdict.failure ??= turn.ending.error.message;
-    if (!turn.ending.local && turn.ending.type !== `turn.${stored.status}`) verdict.failure ??= `It ended ${turn.status} here, and ${stored.status} at the gateway.`;
-    if (expected !== undefined && !verdict.failure) Object.assign(verdict, against(expected, turn));
-    return { ...verdict, state: verdict.failure ? "broken" : "whole" };
+    const stored = await this.#readStored(turn);
+    if (!stored.message) return { state: "unverified", failure: "The gateway has no stored message for this turn." };
+    const result = compareParts(turn.parts, stored.message.parts);
+    if (turn.ending.error?.code === "law_violation") result.failure ??= turn.ending.error.message;
+    if (!turn.ending.local && turn.ending.type !== `turn.${stored.status}`) result.failure ??= `The turn is ${turn.status} here, but ${stored.status} on the gateway.`;
+    if (expectedText !== undefined && !result.failure) Object.assign(result, compareWithExpected(turn, expectedText));
+    return { ...result, state: result.failure ? "failed" : "passed" };
   }
 
-  async #stored(turn) {
-    for (const wait_ms of ASK_AGAIN_MS) {
+  async #readStored(turn) {
+    for (const wait_ms of RETRY_WAITS_MS) {
       const stored = await this.#connection.getTurn(turn.id);
       if (stored.message && (stored.status !== "running" || turn.ending.local)) return stored;
       await new Promise((resolve) => setTimeout(resolve, wait_ms));
@@ -116,52 +130,52 @@ export class Proof extends EventTarget {
     return this.#connection.getTurn(turn.id);
   }
 
-  #forgetOldest() {
+  #deleteOldest() {
     const [oldest] = this.#records.keys();
     this.#records.delete(oldest);
   }
 
-  #changed() {
+  #emitChange() {
     this.dispatchEvent(new Event("change"));
   }
 }
 
 /**
- * Compares the parts of a message as they were held and as they were stored.
- * @returns {{characters: number, lost: number, doubled: number, failure: string | null}}
+ * Compares the parts of a message as received with the parts as stored.
+ * @returns {{characters: number, lost: number, duplicated: number, failure: string | null}}
  */
-export function compare(held, stored) {
-  const verdict = { characters: 0, lost: 0, doubled: 0, failure: null };
-  for (let index = 0; index < Math.max(held.length, stored.length); index++) {
-    const [here, there] = [held[index], stored[index]];
-    const { lost, doubled, at } = difference(wordsOf(here), wordsOf(there));
-    verdict.characters += wordsOf(here).length;
-    verdict.lost += lost;
-    verdict.doubled += doubled;
-    if (lost + doubled > 0) verdict.failure ??= `Part ${index} differs from the stored one at character ${at}: ${lost} lost, ${doubled} too many.`;
-    else if (here?.kind !== there?.kind) verdict.failure ??= `Part ${index} is ${here?.kind ?? "missing"} here, and ${there?.kind ?? "missing"} where it is stored.`;
+function compareParts(received, stored) {
+  const result = { characters: 0, lost: 0, duplicated: 0, failure: null };
+  for (let index = 0; index < Math.max(received.length, stored.length); index++) {
+    const [here, there] = [received[index], stored[index]];
+    const { lost, duplicated, at } = difference(textOfPart(here), textOfPart(there));
+    result.characters += textOfPart(here).length;
+    result.lost += lost;
+    result.duplicated += duplicated;
+    if (lost + duplicated > 0) result.failure ??= `Part ${index} differs from the stored part at character ${at}: ${lost} lost, ${duplicated} duplicated.`;
+    else if (here?.kind !== there?.kind) result.failure ??= `Part ${index} is ${here?.kind ?? "missing"} here, but ${there?.kind ?? "missing"} on the gateway.`;
   }
-  return verdict;
+  return result;
 }
 
-/** Whether the text is what had to come, which its sender knew before. */
-function against(expected, turn) {
-  const whole = turn.status === "completed" && turn.ending.finish_reason !== "length";
-  const { lost, doubled, at } = difference(turn.text, whole ? expected : expected.slice(0, turn.text.length));
-  return lost + doubled === 0 ? {} : { lost, doubled, failure: `Not what was asked for, from character ${at} on: ${lost} lost, ${doubled} too many.` };
+/** Compares a turn's text with the text that was requested from the demo model. Returns nothing to change if it is equal. */
+function compareWithExpected(turn, expectedText) {
+  const isComplete = turn.status === "completed" && turn.ending.finish_reason !== "length";
+  const { lost, duplicated, at } = difference(turn.text, isComplete ? expectedText : expectedText.slice(0, turn.text.length));
+  return lost + duplicated === 0 ? {} : { lost, duplicated, failure: `The text differs from the requested text at character ${at}: ${lost} lost, ${duplicated} duplicated.` };
 }
 
-/** How many characters of `there` are missing in `here`, and how many of `here` are too many; and where it begins. */
-export function difference(here, there) {
-  const shorter = Math.min(here.length, there.length);
+/** Returns how many characters `actual` lost and duplicated compared with `expected`, and where the difference starts. */
+function difference(actual, expected) {
+  const shorter = Math.min(actual.length, expected.length);
   let at = 0;
-  while (at < shorter && here[at] === there[at]) at++;
+  while (at < shorter && actual[at] === expected[at]) at++;
   let end = 0;
-  while (end < shorter - at && here[here.length - 1 - end] === there[there.length - 1 - end]) end++;
-  return { lost: there.length - at - end, doubled: here.length - at - end, at };
+  while (end < shorter - at && actual[actual.length - 1 - end] === expected[expected.length - 1 - end]) end++;
+  return { lost: expected.length - at - end, duplicated: actual.length - at - end, at };
 }
 
-/** What a part says, whichever kind it is. */
-function wordsOf(part) {
+/** Returns the text of a part of any kind. */
+function textOfPart(part) {
   return part?.text ?? part?.arguments ?? part?.output ?? "";
 }

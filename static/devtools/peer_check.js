@@ -1,17 +1,22 @@
-/** Devices that prove the same turns, each for itself: tabs of one browser, which tell each other what they found. */
+/** Lets several tabs of one browser check the same turns, each for itself, and share their results. */
 
-import { Proof } from "./integrity_check.js";
+import { IntegrityCheck } from "./integrity_check.js";
 
-const ASK_EVERY_MS = 400;
-const ANSWER_WITHIN_MS = 20_000;
+const POLL_MS = 400;
+const JOIN_TIMEOUT_MS = 20_000;
 
-export class Witness {
-  /** This tab's own. */
-  proof;
+/**
+ * Messages on the channel: `{join: conversation}` asks other tabs to follow a conversation, `{joined: conversation}`
+ * answers it, `{checked: {id, state, characters}}` shares a result.
+ */
+export class PeerCheck {
+  /** The check of this tab. */
+  integrity;
   #channel;
   #connection;
-  #states = new Map();
-  #here = new Set();
+  /** The results of other tabs, by turn. */
+  #peerResults = new Map();
+  #joined = new Set();
 
   /**
    * @param {BroadcastChannel} channel
@@ -20,44 +25,44 @@ export class Witness {
   constructor(channel, connection) {
     this.#channel = channel;
     this.#connection = connection;
-    this.proof = new Proof(connection);
-    this.proof.addEventListener("judged", ({ detail: { id, state, characters } }) => channel.postMessage({ judged: { id, state, characters } }));
+    this.integrity = new IntegrityCheck(connection);
+    this.integrity.addEventListener("checked", ({ detail: { id, state, characters } }) => channel.postMessage({ checked: { id, state, characters } }));
     channel.addEventListener("message", ({ data }) => {
-      if (data.here) this.#here.add(data.here);
-      else if (data.judged) this.#states.set(data.judged.id, data.judged);
+      if (data.joined) this.#joined.add(data.joined);
+      else if (data.checked) this.#peerResults.set(data.checked.id, data.checked);
     });
   }
 
-  /** Tells who asked that this tab follows the conversation, as soon as it does. */
-  async answer(conversation) {
+  /** Attaches this tab to a conversation that another tab asked for, and tells that tab. */
+  async join(conversation) {
     try {
       await this.#connection.conversation(conversation).attach();
-      this.#channel.postMessage({ here: conversation });
+      this.#channel.postMessage({ joined: conversation });
     } catch {
-      // It is deleted, or the connection is gone: silence says so.
+      // The conversation is deleted or the connection is closed. The other tab's request times out.
     }
   }
 
-  /** Asks until another tab follows this conversation. */
-  async called(conversation) {
-    this.#here.delete(conversation);
-    return this.#until(() => {
-      if (this.#here.has(conversation)) return true;
-      this.#channel.postMessage({ prove: conversation });
+  /** Asks other tabs to follow a conversation. Returns whether one does. */
+  async waitForPeer(conversation) {
+    this.#joined.delete(conversation);
+    return this.#poll(() => {
+      if (this.#joined.has(conversation)) return true;
+      this.#channel.postMessage({ join: conversation });
       return false;
-    }, ANSWER_WITHIN_MS);
+    }, JOIN_TIMEOUT_MS);
   }
 
-  /** Whether another tab found each of these turns whole. */
-  witnessed(ids, timeout_ms) {
-    return this.#until(() => ids.every((id) => this.#states.get(id)?.state === "whole"), timeout_ms);
+  /** Returns whether another tab verified each of these turns. @param {string[]} ids */
+  confirmed(ids, timeout_ms) {
+    return this.#poll(() => ids.every((id) => this.#peerResults.get(id)?.state === "passed"), timeout_ms);
   }
 
-  async #until(holds, timeout_ms) {
-    const late = performance.now() + timeout_ms;
-    while (!holds()) {
-      if (performance.now() > late) return false;
-      await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS));
+  async #poll(condition, timeout_ms) {
+    const deadline = performance.now() + timeout_ms;
+    while (!condition()) {
+      if (performance.now() > deadline) return false;
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
     return true;
   }

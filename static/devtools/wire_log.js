@@ -1,110 +1,113 @@
-/** The frames that were seen, bounded, and which of them a filter shows. Knows no DOM. */
+/** Stores recent frames, up to a limit, and filters them. Has no DOM. */
 
 const FRAMES_MAX = 5_000;
-const TRIM_AT_ONCE = 500;
+const TRIM_COUNT = 500;
 const TURNS_MAX = 100;
-const ASKED_MAX = 500;
+const PENDING_REQUESTS_MAX = 500;
 const SUMMARY_CHARS_MAX = 160;
 
-/** What a row says of a frame, by what it is mostly about. */
-const TOLD = ["text", "status", "finish_reason", "reason", "kind", "model", "error", "title", "state", "result", "input"];
+/** The fields that summarize a frame. The first one that is present is shown. */
+const SUMMARY_FIELDS = ["text", "status", "finish_reason", "reason", "kind", "model", "error", "title", "state", "result", "input"];
 
 export class WireLog {
   shown = [];
   types = new Set();
   turns = new Set();
-  /** Frames that came while the list stood still. */
-  waiting = 0;
+  /** The number of frames that arrived while the list is paused. */
+  newWhilePaused = 0;
   #records = [];
-  #number = 0;
-  /** What was asked under the ids that have no answer yet. */
-  #asked = new Map();
+  #lastNumber = 0;
+  /** The types of the requests that have no answer yet, by socket and request id. */
+  #pendingRequests = new Map();
   #filter = { direction: "", type: "", turn: "", text: "" };
-  /** The last number that is shown while the list stands still. */
-  #upTo = Infinity;
+  /** The number of the last record that is shown while the list is paused. */
+  #pausedAt = Infinity;
 
   get size() {
     return this.#records.length;
   }
 
   get paused() {
-    return this.#upTo < Infinity;
+    return this.#pausedAt < Infinity;
   }
 
-  /** Stands still, or goes on with what came meanwhile. */
+  /** Pauses the list, or resumes it and shows the frames that arrived in between. */
   set paused(paused) {
-    this.#upTo = paused ? this.#number : Infinity;
-    this.waiting = 0;
-    if (!paused) this.#choose();
+    this.#pausedAt = paused ? this.#lastNumber : Infinity;
+    this.newWhilePaused = 0;
+    if (!paused) this.#applyFilter();
   }
 
-  /** @param {import("../turnwire.js").WireEntry} entry */
-  take(entry) {
+  /** Adds a frame. @param {import("../turnwire.js").WireEntry} entry */
+  add(entry) {
     this.types.add(entry.frame.type);
     const { turn } = entry.frame;
     if (turn !== undefined && !this.turns.has(turn)) {
       this.turns.add(turn);
       if (this.turns.size > TURNS_MAX) this.turns.delete(this.turns.values().next().value);
     }
-    this.#add({ ...entry, number: ++this.#number, answers: this.#answered(entry) });
+    this.#addRecord({ ...entry, number: ++this.#lastNumber, requestType: this.#requestType(entry) });
   }
 
-  /** Notes that frames passed unseen. */
-  gap(frames) {
-    if (frames > 0) this.#add({ gap: frames, number: ++this.#number });
+  /** Records that a number of frames were not observed. @param {number} frames */
+  addGap(frames) {
+    if (frames > 0) this.#addRecord({ gap: frames, number: ++this.#lastNumber });
   }
 
-  /** @param {Partial<{direction: string, type: string, turn: string, text: string}>} wanted */
-  filter(wanted) {
-    Object.assign(this.#filter, wanted);
-    this.#choose();
+  /**
+   * Sets filters; an empty value removes one.
+   * @param {Partial<{direction: string, type: string, turn: string, text: string}>} changes
+   */
+  setFilter(changes) {
+    Object.assign(this.#filter, changes);
+    this.#applyFilter();
   }
 
   clear() {
     this.#records = [];
-    this.waiting = 0;
+    this.newWhilePaused = 0;
     this.types.clear();
     this.turns.clear();
-    this.#choose();
+    this.#applyFilter();
   }
 
-  /** What is shown, a JSON document a line. */
-  lines() {
-    return this.shown.filter((record) => !record.gap).map(lineOf).join("\n");
+  /** Returns the shown frames as JSON, one per line. */
+  toJsonLines() {
+    return this.shown.filter((record) => !record.gap).map(toJsonLine).join("\n");
   }
 
-  /** The type of the request that this frame answers. */
-  #answered({ direction, socket, frame: { type, id } }) {
+  /** Returns the type of the request that a frame answers, or undefined. */
+  #requestType({ direction, socket, frame: { type, id } }) {
     if (id === undefined) return undefined;
     const key = `${socket} ${id}`;
     if (direction === "out") {
-      this.#asked.set(key, type);
-      if (this.#asked.size > ASKED_MAX) this.#asked.delete(this.#asked.keys().next().value);
+      this.#pendingRequests.set(key, type);
+      if (this.#pendingRequests.size > PENDING_REQUESTS_MAX) this.#pendingRequests.delete(this.#pendingRequests.keys().next().value);
       return undefined;
     }
-    const asked = this.#asked.get(key);
-    if (type !== "result.piece") this.#asked.delete(key);
-    return asked;
+    const requestType = this.#pendingRequests.get(key);
+    if (type !== "result.piece") this.#pendingRequests.delete(key);
+    return requestType;
   }
 
-  #add(record) {
+  #addRecord(record) {
     this.#records.push(record);
-    if (this.#records.length > FRAMES_MAX + TRIM_AT_ONCE) this.#records.splice(0, TRIM_AT_ONCE);
+    if (this.#records.length > FRAMES_MAX + TRIM_COUNT) this.#records.splice(0, TRIM_COUNT);
     if (this.paused) {
-      this.waiting++;
+      this.newWhilePaused++;
       return;
     }
-    if (!this.#fits(record)) return;
+    if (!this.#matches(record)) return;
     this.shown.push(record);
     const oldest = this.#records[0].number;
-    if (this.shown[0].number < oldest - TRIM_AT_ONCE) this.shown.splice(0, this.shown.findIndex(({ number }) => number >= oldest));
+    if (this.shown[0].number < oldest - TRIM_COUNT) this.shown.splice(0, this.shown.findIndex(({ number }) => number >= oldest));
   }
 
-  #choose() {
-    this.shown = this.#records.filter((record) => record.number <= this.#upTo && this.#fits(record));
+  #applyFilter() {
+    this.shown = this.#records.filter((record) => record.number <= this.#pausedAt && this.#matches(record));
   }
 
-  #fits(record) {
+  #matches(record) {
     const { direction, type, turn, text } = this.#filter;
     if (record.gap) return !direction && !type && !turn && !text;
     if (direction && record.direction !== direction) return false;
@@ -114,22 +117,23 @@ export class WireLog {
   }
 }
 
-export function lineOf({ direction, at, bytes, codec, socket, frame }) {
+/** Returns a record as one line of JSON. */
+export function toJsonLine({ direction, at, bytes, codec, socket, frame }) {
   return JSON.stringify({ at: Math.round(at * 10) / 10, direction, bytes, codec, socket, frame });
 }
 
-/** A frame in a few words. */
-export function summaryOf({ frame, answers }) {
-  const told = toldBy(frame);
-  return answers ? `${answers} ${told}` : told;
+/** Summarizes a frame in a few words. */
+export function summarize({ frame, requestType }) {
+  const summary = summarizeFields(frame);
+  return requestType ? `${requestType} ${summary}` : summary;
 }
 
-function toldBy(frame) {
-  for (const name of TOLD) {
+function summarizeFields(frame) {
+  for (const name of SUMMARY_FIELDS) {
     const value = frame[name];
     if (value === undefined || value === null) continue;
-    const words = name === "error" ? `${value.code}: ${value.message}` : typeof value === "string" ? value : JSON.stringify(value);
-    return words.slice(0, SUMMARY_CHARS_MAX).replaceAll("\n", "↵");
+    const text = name === "error" ? `${value.code}: ${value.message}` : typeof value === "string" ? value : JSON.stringify(value);
+    return text.slice(0, SUMMARY_CHARS_MAX).replaceAll("\n", "↵");
   }
   return "";
 }

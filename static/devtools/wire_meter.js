@@ -1,35 +1,35 @@
-/** Speed of each turn, measured where its frames arrive: tokens per second, gaps, time to first token. Knows no DOM. */
+/** Measures the speed of each turn as its frames arrive: tokens per second, gaps, time to first token. Has no DOM. */
 
 export const BUCKET_MS = 250;
 export const WINDOW_MS = 30_000;
-/** A little more than the window, so that what leaves it is not overwritten while it is seen. */
+/** Slightly more than the window, so that a visible bucket is never overwritten. */
 const BUCKETS = WINDOW_MS / BUCKET_MS + 8;
 const TURNS_MAX = 40;
-const GAPS_KEPT = 512;
-const SMOOTH_BUCKETS = 4;
+const RECENT_GAPS_MAX = 512;
+const SMOOTHED_BUCKETS = 4;
 const CHARS_PER_TOKEN = 4;
-/** Providers that send longer pieces than this put several tokens into one event. */
+/** Longer deltas come from providers that put several tokens into one event. */
 const CHARS_PER_EVENT_MAX = 8;
 
 export class WireMeter {
-  /** @type {Map<string, TurnMeter>} the newest last */
+  /** The newest is last. @type {Map<string, TurnMeter>} */
   turns = new Map();
   lastAt = 0;
   #connection;
-  #number = 0;
+  #nextNumber = 0;
 
-  /** @param {import("../turnwire.js").Connection} connection knows when a turn was asked */
+  /** @param {import("../turnwire.js").Connection} connection its turns know when they were started */
   constructor(connection) {
     this.#connection = connection;
   }
 
-  /** @param {import("../turnwire.js").WireEntry} entry */
-  take({ direction, frame, at }) {
+  /** Adds a frame. @param {import("../turnwire.js").WireEntry} entry */
+  add({ direction, frame, at }) {
     if (direction !== "in" || frame.turn === undefined) return;
     if (frame.type === "turn.delta" && frame.text) {
-      this.#meterOf(frame.turn).heard(frame, at);
+      this.#meterOf(frame.turn).addDelta(frame, at);
       this.lastAt = at;
-    } else if (ENDED.has(frame.type)) {
+    } else if (ENDINGS.has(frame.type)) {
       const meter = this.turns.get(frame.turn);
       if (meter) meter.ended = frame.type.slice("turn.".length);
     }
@@ -38,15 +38,15 @@ export class WireMeter {
   #meterOf(id) {
     let meter = this.turns.get(id);
     if (meter) return meter;
-    const turn = this.#connection.running.find((one) => one.id === id);
-    meter = new TurnMeter(id, this.#number++, turn);
+    const turn = this.#connection.running.find((turn) => turn.id === id);
+    meter = new TurnMeter(id, this.#nextNumber++, turn);
     this.turns.set(id, meter);
     if (this.turns.size > TURNS_MAX) this.turns.delete(this.turns.keys().next().value);
     return meter;
   }
 }
 
-const ENDED = new Set(["turn.completed", "turn.cancelled", "turn.failed"]);
+const ENDINGS = new Set(["turn.completed", "turn.cancelled", "turn.failed"]);
 
 class TurnMeter {
   tokens = 0;
@@ -58,8 +58,8 @@ class TurnMeter {
   #rates = new Float32Array(BUCKETS);
   #gaps = new Float32Array(BUCKETS);
   #bucket = 0;
-  #recent = [];
-  #recentAt = 0;
+  #recentGaps = [];
+  #nextRecent = 0;
 
   constructor(id, number, turn) {
     this.id = id;
@@ -67,14 +67,14 @@ class TurnMeter {
     this.#turn = turn;
   }
 
-  heard({ seq, after, text }, at) {
+  addDelta({ seq, after, text }, at) {
     const events = seq - (after ?? seq - 1);
     const tokens = text.length > events * CHARS_PER_EVENT_MAX ? text.length / CHARS_PER_TOKEN : events;
     this.tokens += tokens;
-    this.#roll(at);
+    this.#advance(at);
     this.#rates[this.#bucket % BUCKETS] += tokens;
     if (this.lastAt === null) this.#firstAt = at;
-    else this.#gap(at - this.lastAt);
+    else this.#addGap(at - this.lastAt);
     this.lastAt = at;
   }
 
@@ -83,47 +83,50 @@ class TurnMeter {
     return first === null ? null : first - this.#turn.askedAt;
   }
 
-  /** Tokens per second: now while it streams, all in all after that. */
+  /**
+   * Returns tokens per second: the current rate while it streams, the average after it has ended.
+   * @param {number} now
+   */
   rate(now) {
     if (this.lastAt === null) return null;
     if (this.ended) return this.lastAt - this.#firstAt < BUCKET_MS ? null : (this.tokens / (this.lastAt - this.#firstAt)) * 1000;
     return this.rateAt(Math.floor(now / BUCKET_MS) - 1);
   }
 
-  /** The middle of the last gaps. */
-  get gap_ms() {
-    if (this.#recent.length === 0) return null;
-    return this.#recent.toSorted((a, b) => a - b)[Math.floor(this.#recent.length / 2)];
+  /** The median of the recent gaps. */
+  get medianGap_ms() {
+    if (this.#recentGaps.length === 0) return null;
+    return this.#recentGaps.toSorted((a, b) => a - b)[Math.floor(this.#recentGaps.length / 2)];
   }
 
-  /** Tokens per second around a bucket. */
+  /** Returns tokens per second around a bucket. */
   rateAt(bucket) {
     let sum = 0;
-    for (let one = bucket - SMOOTH_BUCKETS + 1; one <= bucket; one++) sum += this.#at(this.#rates, one);
-    return sum / ((SMOOTH_BUCKETS * BUCKET_MS) / 1000);
+    for (let index = bucket - SMOOTHED_BUCKETS + 1; index <= bucket; index++) sum += this.#valueAt(this.#rates, index);
+    return sum / ((SMOOTHED_BUCKETS * BUCKET_MS) / 1000);
   }
 
-  /** The longest gap that ended in a bucket; 0: none did. */
+  /** Returns the longest gap that ended in a bucket, in ms; 0: none did. */
   gapAt(bucket) {
-    return this.#at(this.#gaps, bucket);
+    return this.#valueAt(this.#gaps, bucket);
   }
 
-  #gap(ms) {
+  #addGap(ms) {
     this.gapMax_ms = Math.max(this.gapMax_ms, ms);
     const slot = this.#bucket % BUCKETS;
     this.#gaps[slot] = Math.max(this.#gaps[slot], ms);
-    if (this.#recent.length < GAPS_KEPT) this.#recent.push(ms);
-    else this.#recent[this.#recentAt++ % GAPS_KEPT] = ms;
+    if (this.#recentGaps.length < RECENT_GAPS_MAX) this.#recentGaps.push(ms);
+    else this.#recentGaps[this.#nextRecent++ % RECENT_GAPS_MAX] = ms;
   }
 
-  #at(ring, bucket) {
+  #valueAt(ring, bucket) {
     return bucket > this.#bucket || bucket <= this.#bucket - BUCKETS || bucket < 0 ? 0 : ring[bucket % BUCKETS];
   }
 
-  #roll(at) {
+  #advance(at) {
     const bucket = Math.floor(at / BUCKET_MS);
     const from = Math.max(this.#bucket + 1, bucket - BUCKETS + 1);
-    for (let one = from; one <= bucket; one++) this.#rates[one % BUCKETS] = this.#gaps[one % BUCKETS] = 0;
+    for (let index = from; index <= bucket; index++) this.#rates[index % BUCKETS] = this.#gaps[index % BUCKETS] = 0;
     this.#bucket = Math.max(this.#bucket, bucket);
   }
 }

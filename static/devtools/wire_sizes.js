@@ -1,36 +1,36 @@
-/** What the frames weigh in JSON and in MessagePack. What went over the wire is measured; the other is worked out. */
+/** Sums the size of the frames in JSON and in MessagePack. The codec in use is measured; frames are encoded in the other. */
 
 import { codecs } from "../turnwire.js";
 
-/** A page in the background paints nothing; it must not collect frames without end. */
-const UNWEIGHED_MAX = 2_000;
-const WEIGHED_AT_ONCE = 16;
+/** A page in the background paints nothing, so frames are measured early when this many are queued. */
+const QUEUED_MAX = 2_000;
+const BATCH = 16;
 const OTHER = { json: "msgpack", msgpack: "json" };
 
-export class WireWeights {
+export class WireSizes {
+  /** In bytes. */
   json = 0;
+  /** In bytes. */
   msgpack = 0;
-  frames = 0;
-  #unweighed = [];
+  #queue = [];
 
-  /** Notes a frame; it is weighed later, all of a frame's time together. */
-  take(entry) {
-    if (entry.frame.type === "auth") return; // its token is blanked, so its weight isn't known
-    this.#unweighed.push(entry);
-    if (this.#unweighed.length > UNWEIGHED_MAX) this.weigh();
+  /** Queues a frame, to be measured in a batch. @param {import("../turnwire.js").WireEntry} entry */
+  add(entry) {
+    if (entry.frame.type === "auth") return; // its token is masked, so its size is unknown
+    this.#queue.push(entry);
+    if (this.#queue.length > QUEUED_MAX) this.measure();
   }
 
-  /** Weighs what was noted, the oldest first, and leaves to the next time what doesn't fit in this. */
-  weigh(until = Infinity) {
-    let weighed = 0;
-    for (const { frame, bytes, codec } of this.#unweighed) {
-      if (weighed % WEIGHED_AT_ONCE === 0 && performance.now() > until) break;
+  /** Measures queued frames, oldest first, until `deadline` by `performance.now()`. */
+  measure(deadline = Infinity) {
+    let measured = 0;
+    for (const { frame, bytes, codec } of this.#queue) {
+      if (measured % BATCH === 0 && performance.now() > deadline) break;
       const other = codecs[OTHER[codec]];
       this[codec] += bytes;
       this[other.name] += other.bytes(other.encode(frame));
-      weighed++;
+      measured++;
     }
-    this.#unweighed.splice(0, weighed);
-    this.frames += weighed;
+    this.#queue.splice(0, measured);
   }
 }

@@ -1,33 +1,33 @@
-/** The wire view: looks at every frame while it is open, and costs nothing while it is closed. */
+/** The wire view. It observes every frame while it is open, and does nothing while it is closed. */
 
 import { el, setText } from "../shared/dom.js";
-import { paintSoon } from "../shared/frame_scheduler.js";
-import { bytesOf, grouped } from "../shared/format.js";
+import { formatBytes, formatCount } from "../shared/format.js";
+import { schedulePaint } from "../shared/frame_scheduler.js";
 import { WireFrames } from "./wire_frames.js";
 import { WireMeter } from "./wire_meter.js";
+import { WireSizes } from "./wire_sizes.js";
 import { WireSpeed } from "./wire_speed.js";
-import { WireWeights } from "./wire_sizes.js";
 
-/** Faster than that nobody reads. */
+/** Faster updates can't be read. */
 const LIST_EVERY_MS = 100;
 const PLOT_EVERY_MS = 100;
-const WORDS_EVERY_MS = 250;
+const TEXT_EVERY_MS = 250;
 const ROUNDTRIPS_MAX = 40;
-const NAMES = { json: "JSON", msgpack: "MessagePack" };
+const CODEC_NAMES = { json: "JSON", msgpack: "MessagePack" };
 
 export class WireView {
   #connection;
-  #weights = new WireWeights();
+  #sizes = new WireSizes();
   #meter;
   #speed;
   #frames = new WireFrames();
   #roundtrips = [];
   #jobs;
-  #seen = 0;
+  #framesAtClose = 0;
   #timer = 0;
   #tiles;
   #bars;
-  #paint = { paint: (until) => this.#show(until) };
+  #painter = { paint: (deadline) => this.#paintDue(deadline) };
 
   /**
    * @param {HTMLElement} panel
@@ -37,101 +37,101 @@ export class WireView {
     this.#connection = connection;
     this.#meter = new WireMeter(connection);
     this.#speed = new WireSpeed(this.#meter);
-    this.#tiles = Object.fromEntries([["roundtrip", "Round trip"], ["in", "Received"], ["out", "Sent"]].map(([name, title]) => [name, tile(name, title)]));
-    this.#bars = Object.fromEntries(Object.keys(NAMES).map((name) => [name, this.#bar(name)]));
+    this.#tiles = Object.fromEntries([["roundtrip", "Round trip"], ["in", "Received"], ["out", "Sent"]].map(([name, title]) => [name, createTile(name, title)]));
+    this.#bars = Object.fromEntries(Object.keys(CODEC_NAMES).map((name) => [name, this.#createCodecBar(name)]));
     this.#jobs = [
-      { every: LIST_EVERY_MS, act: () => this.#frames.paint() },
-      { every: PLOT_EVERY_MS, act: (now) => this.#speed.paint(now) },
-      { every: WORDS_EVERY_MS, act: (now) => this.#speed.paintWords(now) },
-      { every: WORDS_EVERY_MS, act: () => this.#frames.paintWords() },
-      { every: WORDS_EVERY_MS, act: () => this.#showTiles() },
-      { every: WORDS_EVERY_MS, act: (_, until) => this.#showWeights(until) },
+      { every: LIST_EVERY_MS, run: () => this.#frames.paint() },
+      { every: PLOT_EVERY_MS, run: (now) => this.#speed.paint(now) },
+      { every: TEXT_EVERY_MS, run: (now) => this.#speed.paintTable(now) },
+      { every: TEXT_EVERY_MS, run: () => this.#frames.paintControls() },
+      { every: TEXT_EVERY_MS, run: () => this.#paintTiles() },
+      { every: TEXT_EVERY_MS, run: (_, deadline) => this.#paintSizes(deadline) },
     ].map((job) => ({ ...job, dueAt: 0 }));
     panel.append(
       el("div", { class: "wire-tiles" }, ...Object.values(this.#tiles).map(({ node }) => node)),
-      el("fieldset", { class: "wire-weights", "data-testid": "wire-weights" },
-        el("legend", { text: "What the frames below weigh" }), ...Object.values(this.#bars).map(({ node }) => node)),
+      el("fieldset", { class: "wire-sizes", "data-testid": "wire-sizes" },
+        el("legend", { text: "Size of the frames below" }), ...Object.values(this.#bars).map(({ node }) => node)),
       this.#speed.node, this.#frames.node);
     connection.addEventListener("roundtrip", ({ detail }) => {
       this.#roundtrips.push(detail);
       if (this.#roundtrips.length > ROUNDTRIPS_MAX) this.#roundtrips.shift();
-      if (this.#connection.wire) paintSoon(this.#paint);
+      if (this.#connection.wire) schedulePaint(this.#painter);
     });
   }
 
   open() {
     if (this.#connection.wire) return;
-    this.#frames.log.gap(this.#seen > 0 ? framesOf(this.#connection.traffic) - this.#seen : framesOf(this.#connection.traffic));
+    this.#frames.log.addGap(this.#framesAtClose > 0 ? frameCount(this.#connection.traffic) - this.#framesAtClose : frameCount(this.#connection.traffic));
     this.#connection.wire = (entry) => {
-      this.#weights.take(entry);
-      this.#meter.take(entry);
-      this.#frames.log.take(entry);
-      paintSoon(this.#paint);
+      this.#sizes.add(entry);
+      this.#meter.add(entry);
+      this.#frames.log.add(entry);
+      schedulePaint(this.#painter);
     };
-    // The plot moves on its own, and a socket that comes back changes the codec's mark.
-    this.#timer = setInterval(() => paintSoon(this.#paint), WORDS_EVERY_MS);
+    // The plot moves without new frames, and a new socket may change the codec.
+    this.#timer = setInterval(() => schedulePaint(this.#painter), TEXT_EVERY_MS);
     if (this.#connection.state.state === "live") this.#connection.ping().catch(() => {});
-    paintSoon(this.#paint);
+    schedulePaint(this.#painter);
   }
 
   close() {
     if (!this.#connection.wire) return;
     this.#connection.wire = null;
-    this.#seen = framesOf(this.#connection.traffic);
+    this.#framesAtClose = frameCount(this.#connection.traffic);
     clearInterval(this.#timer);
   }
 
-  /** What is due, the longest due first, as far as the frame's time goes. */
-  #show(until) {
+  /** Runs the jobs that are due, the longest overdue first, until the frame budget is spent. */
+  #paintDue(deadline) {
     if (!this.#connection.wire) return;
     const now = performance.now();
-    for (const job of this.#jobs.filter(({ dueAt }) => dueAt <= now).sort((one, other) => one.dueAt - other.dueAt)) {
-      if (performance.now() > until) break;
+    for (const job of this.#jobs.filter(({ dueAt }) => dueAt <= now).sort((a, b) => a.dueAt - b.dueAt)) {
+      if (performance.now() > deadline) break;
       job.dueAt = now + job.every;
-      job.act(now, until);
+      job.run(now, deadline);
     }
-    if (this.#jobs.some(({ dueAt }) => dueAt <= now)) paintSoon(this.#paint);
+    if (this.#jobs.some(({ dueAt }) => dueAt <= now)) schedulePaint(this.#painter);
   }
 
-  #showTiles() {
-    const { in: taken, out, sockets } = this.#connection.traffic;
+  #paintTiles() {
+    const { in: received, out: sent, sockets } = this.#connection.traffic;
     const last = this.#roundtrips.at(-1);
     setText(this.#tiles.roundtrip.value, last === undefined ? "–" : `${last < 10 ? last.toFixed(1) : Math.round(last)} ms`);
-    setText(this.#tiles.roundtrip.note, this.#roundtrips.length < 2 ? "every 10 s" : `${Math.min(...this.#roundtrips).toFixed(1)} to ${Math.max(...this.#roundtrips).toFixed(1)} ms`);
-    setText(this.#tiles.in.value, bytesOf(taken.bytes));
-    setText(this.#tiles.in.note, `${grouped(taken.frames)} frames`);
-    setText(this.#tiles.out.value, bytesOf(out.bytes));
-    setText(this.#tiles.out.note, `${grouped(out.frames)} frames, ${sockets} socket${sockets === 1 ? "" : "s"}`);
+    setText(this.#tiles.roundtrip.note, this.#roundtrips.length < 2 ? "measured every 10 s" : `${Math.min(...this.#roundtrips).toFixed(1)} to ${Math.max(...this.#roundtrips).toFixed(1)} ms`);
+    setText(this.#tiles.in.value, formatBytes(received.bytes));
+    setText(this.#tiles.in.note, `${formatCount(received.frames)} frames`);
+    setText(this.#tiles.out.value, formatBytes(sent.bytes));
+    setText(this.#tiles.out.note, `${formatCount(sent.frames)} frames, ${sockets} socket${sockets === 1 ? "" : "s"}`);
   }
 
-  #showWeights(until) {
-    this.#weights.weigh(until);
-    const heaviest = Math.max(1, this.#weights.json, this.#weights.msgpack);
-    for (const [name, { input, fill, weight }] of Object.entries(this.#bars)) {
-      const bytes = this.#weights[name];
-      const less = this.#weights.json > 0 && name === "msgpack" ? ` (${Math.round((bytes / this.#weights.json - 1) * 100)} %)`.replace("-", "−") : "";
+  #paintSizes(deadline) {
+    this.#sizes.measure(deadline);
+    const largest = Math.max(1, this.#sizes.json, this.#sizes.msgpack);
+    for (const [name, { input, fill, size }] of Object.entries(this.#bars)) {
+      const bytes = this.#sizes[name];
+      const difference = this.#sizes.json > 0 && name === "msgpack" ? ` (${Math.round((bytes / this.#sizes.json - 1) * 100)} %)`.replace("-", "−") : "";
       input.checked = this.#connection.codec === name;
-      fill.style.width = `${(bytes / heaviest) * 100}%`;
-      setText(weight, `${bytesOf(bytes)}${less}`);
+      fill.style.width = `${(bytes / largest) * 100}%`;
+      setText(size, `${formatBytes(bytes)}${difference}`);
     }
   }
 
-  /** A codec with its weight; choosing it opens the next socket with it. */
-  #bar(name) {
+  /** Creates a codec's radio button and size bar. Selecting it reconnects with that codec. */
+  #createCodecBar(name) {
     const input = el("input", { type: "radio", name: "wire-codec", value: name, "data-testid": `codec-${name}`, onchange: () => this.#connection.switchCodec(name) });
     const fill = el("span", { class: "wire-fill" });
-    const weight = el("span", { class: "wire-weight", "data-testid": `weight-${name}` });
-    const node = el("label", { class: "wire-codec" }, input, el("span", { class: "wire-codec-name", text: NAMES[name] }), el("span", { class: "wire-track" }, fill), weight);
-    return { node, input, fill, weight };
+    const size = el("span", { class: "wire-size", "data-testid": `size-${name}` });
+    const node = el("label", { class: "wire-codec" }, input, el("span", { class: "wire-codec-name", text: CODEC_NAMES[name] }), el("span", { class: "wire-track" }, fill), size);
+    return { node, input, fill, size };
   }
 }
 
-function tile(name, title) {
+function createTile(name, title) {
   const value = el("span", { class: "wire-value", "data-testid": `wire-${name}` });
   const note = el("span", { class: "wire-note" });
   return { node: el("div", { class: "wire-tile" }, el("span", { class: "wire-title", text: title }), value, note), value, note };
 }
 
-function framesOf(traffic) {
+function frameCount(traffic) {
   return traffic.in.frames + traffic.out.frames;
 }

@@ -1,58 +1,65 @@
-/** The developer's tabs of the drawer. Their code is loaded when they are first opened, and rests while they are closed. */
+/** The developer tabs of the drawer. Their code is loaded when a tab is first opened, and is idle while it is closed. */
 
 import { el } from "../shared/dom.js";
 
-const CHANNEL = "turnwire.proof";
+const CHANNEL = "turnwire.peer-check";
+
+/**
+ * What the developer tabs need of the page.
+ * @typedef {object} PageContext
+ * @property {import("../chat/conversation_model.js").ConversationModel} conversation the one that is shown
+ * @property {(id: string) => void} open shows another conversation
+ */
 
 export class Workbench {
   #connection;
   #page;
   #panels = { wire: el("section", { class: "wire-panel", "data-testid": "wire" }), break: el("section", { class: "break-panel", "data-testid": "break" }) };
   #channel = new BroadcastChannel(CHANNEL);
-  #shown = null;
-  #wire = null;
-  #break = null;
-  #witness = null;
+  #shownTab = null;
+  #wireView = null;
+  #breakItPanel = null;
+  #peerCheck = null;
 
   /**
-   * @param {import("../chat/drawer.js").Drawer} drawer
-   * @param {HTMLElement} root the drawer's; it tells which tab is shown
+   * @param {{add: (name: string, title: string, panel: HTMLElement) => void}} drawer
+   * @param {HTMLElement} root the drawer's element; its `tabchange` event names the tab that is shown
    * @param {import("../turnwire.js").Connection} connection
-   * @param {{chat: import("../chat/conversation_model.js").Chat, open: (conversation: string) => void}} page what is shown, and showing another
+   * @param {PageContext} page
    */
   constructor(drawer, root, connection, page) {
     this.#connection = connection;
     this.#page = page;
-    root.addEventListener("shown", ({ detail }) => void this.#show(detail));
+    root.addEventListener("tabchange", ({ detail }) => void this.#show(detail));
     drawer.add("wire", "Wire", this.#panels.wire);
     drawer.add("break", "Break it", this.#panels.break);
     // Another tab may ask this one to be the second device.
     this.#channel.addEventListener("message", async ({ data }) => {
-      if (data.prove && data.prove === this.#page.chat.id) (await this.#proving()).answer(data.prove);
+      if (data.join && data.join === this.#page.conversation.id) (await this.#loadPeerCheck()).join(data.join);
     });
   }
 
-  /** A chat's turns changed: what is new is proven, if anything is. */
-  saw(chat) {
-    if (this.#witness) for (const { turn } of chat.live.values()) this.#witness.proof.follow(turn);
+  /** Checks the running turns of a conversation, if the checks are in use. */
+  track(conversation) {
+    if (this.#peerCheck) for (const { turn } of conversation.running.values()) this.#peerCheck.integrity.track(turn);
   }
 
   async #show(name) {
-    this.#shown = name;
-    if (name === "wire" && !this.#wire) {
+    this.#shownTab = name;
+    if (name === "wire" && !this.#wireView) {
       const { WireView } = await import("./wire_view.js");
-      this.#wire ??= new WireView(this.#panels.wire, this.#connection);
-    } else if (name === "break" && !this.#break) {
-      const [{ BreakIt }, witness] = await Promise.all([import("./break_it.js"), this.#proving()]);
-      this.#break ??= new BreakIt(this.#panels.break, this.#connection, this.#page, witness);
+      this.#wireView ??= new WireView(this.#panels.wire, this.#connection);
+    } else if (name === "break" && !this.#breakItPanel) {
+      const [{ BreakItPanel }, peerCheck] = await Promise.all([import("./break_it.js"), this.#loadPeerCheck()]);
+      this.#breakItPanel ??= new BreakItPanel(this.#panels.break, this.#connection, this.#page, peerCheck);
     }
-    if (this.#shown === "wire") this.#wire?.open();
-    else this.#wire?.close();
+    if (this.#shownTab === "wire") this.#wireView?.open();
+    else this.#wireView?.close();
   }
 
-  async #proving() {
-    const { Witness } = await import("./peer_check.js");
-    this.#witness ??= new Witness(this.#channel, this.#connection);
-    return this.#witness;
+  async #loadPeerCheck() {
+    const { PeerCheck } = await import("./peer_check.js");
+    this.#peerCheck ??= new PeerCheck(this.#channel, this.#connection);
+    return this.#peerCheck;
   }
 }

@@ -1,15 +1,15 @@
-// Shows openapi.json and asyncapi.json. Builds nodes and sets text: nothing of a document is ever read as HTML.
+/** Renders openapi.json and asyncapi.json. Text of the documents is set as text, never parsed as HTML. */
 
-/** An element with text or children. */
-function make(tag, className, ...children) {
+/** Creates an element with children; empty ones are skipped. */
+function el(tag, className, ...children) {
   const element = document.createElement(tag);
   if (className) element.className = className;
   element.append(...children.filter((child) => child !== undefined && child !== ""));
   return element;
 }
 
-/** What a `$ref` stands for. */
-function found(root, schema) {
+/** Resolves a schema's `$ref`, if it has one. */
+function resolveRef(root, schema) {
   if (!schema?.$ref) return schema;
   return schema.$ref.slice(2).split("/").reduce((at, key) => at?.[key.replaceAll("~1", "/")], root);
 }
@@ -18,111 +18,111 @@ function nameOf(reference) {
   return reference.slice(reference.lastIndexOf("/") + 1);
 }
 
-function linked(name) {
-  const link = make("a", "", name);
+function schemaLink(name) {
+  const link = el("a", "", name);
   link.href = `#schema-${name}`;
   return link;
 }
 
-/** A schema in a few words, names of schemas as links. */
-function typeOf(schema) {
+/** Describes a schema in a few words. Names of schemas are links. */
+function describeType(schema) {
   if (!schema) return ["nothing"];
-  if (schema.$ref) return [linked(nameOf(schema.$ref))];
+  if (schema.$ref) return [schemaLink(nameOf(schema.$ref))];
   if (schema.const !== undefined) return [JSON.stringify(schema.const)];
   if (schema.enum) return [schema.enum.map((value) => JSON.stringify(value)).join(" | ")];
   const choices = schema.anyOf ?? schema.oneOf;
-  if (choices) return choices.flatMap((choice, n) => (n ? [" | ", ...typeOf(choice)] : typeOf(choice)));
-  if (schema.type === "array") return ["list of ", ...typeOf(schema.items)];
-  if (schema.type === "object" && schema.additionalProperties) return ["map of ", ...typeOf(schema.additionalProperties)];
-  return [[schema.type ?? "anything", ...bounds(schema)].join(", ")];
+  if (choices) return choices.flatMap((choice, n) => (n ? [" | ", ...describeType(choice)] : describeType(choice)));
+  if (schema.type === "array") return ["array of ", ...describeType(schema.items)];
+  if (schema.type === "object" && schema.additionalProperties) return ["map of ", ...describeType(schema.additionalProperties)];
+  return [[schema.type ?? "anything", ...describeBounds(schema)].join(", ")];
 }
 
-function bounds(schema) {
-  const words = { minimum: "≥", maximum: "≤", minLength: "length ≥", maxLength: "length ≤", maxItems: "items ≤", pattern: "like" };
-  return Object.entries(words)
+function describeBounds(schema) {
+  const labels = { minimum: "≥", maximum: "≤", minLength: "length ≥", maxLength: "length ≤", maxItems: "items ≤", pattern: "like" };
+  return Object.entries(labels)
     .filter(([key]) => schema[key] !== undefined)
-    .map(([key, word]) => `${word} ${schema[key]}`);
+    .map(([key, label]) => `${label} ${schema[key]}`);
 }
 
-function table(heads, rows) {
-  if (!rows.length) return make("p", "", "No fields.");
-  const head = make("tr", "", ...heads.map((text) => make("th", "", text)));
-  const body = rows.map((cells) => make("tr", "", ...cells.map((cell) => make("td", "", ...[cell].flat()))));
-  return make("div", "scroll", make("table", "", make("thead", "", head), make("tbody", "", ...body)));
+function createTable(headings, rows) {
+  if (!rows.length) return el("p", "", "No fields.");
+  const head = el("tr", "", ...headings.map((text) => el("th", "", text)));
+  const body = rows.map((cells) => el("tr", "", ...cells.map((cell) => el("td", "", ...[cell].flat()))));
+  return el("div", "scroll", el("table", "", el("thead", "", head), el("tbody", "", ...body)));
 }
 
-function fields(root, reference) {
-  const schema = found(root, reference);
-  if (!schema?.properties) return make("p", "", ...typeOf(schema));
+function createFieldTable(root, reference) {
+  const schema = resolveRef(root, reference);
+  if (!schema?.properties) return el("p", "", ...describeType(schema));
   const required = new Set(schema.required);
-  return table(
+  return createTable(
     ["field", "type", ""],
     Object.entries(schema.properties).map(([name, inner]) => [
-      make("code", "", name),
-      make("code", "", ...typeOf(inner)),
+      el("code", "", name),
+      el("code", "", ...describeType(inner)),
       required.has(name) ? "required" : inner.default == null ? "" : `default ${JSON.stringify(inner.default)}`,
     ]),
   );
 }
 
-function entry(id, title, summary, ...content) {
-  const heading = make("summary", "", title, make("span", "summary", summary ?? ""));
-  const shown = make("details", "entry", heading, make("div", "", ...content));
-  shown.id = id;
-  return shown;
+function createEntry(id, title, summary, ...content) {
+  const heading = el("summary", "", title, el("span", "summary", summary ?? ""));
+  const item = el("details", "entry", heading, el("div", "", ...content));
+  item.id = id;
+  return item;
 }
 
-function operation(root, path, method, shown) {
-  const title = make("span", "path", make("span", "method", method.toUpperCase()), path);
-  const parts = [shown.description ? make("p", "", shown.description) : ""];
-  if (shown.parameters?.length) {
-    const rows = shown.parameters.map((parameter) => [
-      make("code", "", parameter.name),
+function createOperation(root, path, method, item) {
+  const title = el("span", "path", el("span", "method", method.toUpperCase()), path);
+  const parts = [item.description ? el("p", "", item.description) : ""];
+  if (item.parameters?.length) {
+    const rows = item.parameters.map((parameter) => [
+      el("code", "", parameter.name),
       parameter.in,
-      make("code", "", ...typeOf(parameter.schema)),
+      el("code", "", ...describeType(parameter.schema)),
       parameter.description ?? "",
     ]);
-    parts.push(make("h3", "", "Parameters"), table(["name", "in", "type", ""], rows));
+    parts.push(el("h3", "", "Parameters"), createTable(["name", "in", "type", ""], rows));
   }
-  for (const content of Object.values(shown.requestBody?.content ?? {})) {
-    parts.push(make("h3", "", "Body"), fields(root, content.schema));
+  for (const content of Object.values(item.requestBody?.content ?? {})) {
+    parts.push(el("h3", "", "Body"), createFieldTable(root, content.schema));
   }
-  const answers = Object.entries(shown.responses).map(([status, answer]) => [
-    make("code", "", status),
-    answer.description,
-    Object.entries(answer.content ?? {}).flatMap(([mediaType, content]) => [
-      make("div", "", make("code", "", mediaType, " ", ...typeOf(content.schema))),
+  const responses = Object.entries(item.responses).map(([status, response]) => [
+    el("code", "", status),
+    response.description,
+    Object.entries(response.content ?? {}).flatMap(([mediaType, content]) => [
+      el("div", "", el("code", "", mediaType, " ", ...describeType(content.schema))),
     ]),
   ]);
-  parts.push(make("h3", "", "Answers"), table(["status", "", "body"], answers));
-  return entry(shown.operationId, title, shown.summary, ...parts);
+  parts.push(el("h3", "", "Responses"), createTable(["status", "", "body"], responses));
+  return createEntry(item.operationId, title, item.summary, ...parts);
 }
 
-function schemas(root) {
+function createSchemas(root) {
   return Object.entries(root.components.schemas).map(([name, schema]) =>
-    entry(`schema-${name}`, make("span", "path", name), schema.description, fields(root, schema)),
+    createEntry(`schema-${name}`, el("span", "path", name), schema.description, createFieldTable(root, schema)),
   );
 }
 
-function message(root, name) {
-  const shown = root.components.messages[name];
-  return entry(`message-${name}`, make("span", "path", name), shown.summary, fields(root, shown.payload));
+function createMessage(root, name) {
+  const item = root.components.messages[name];
+  return createEntry(`message-${name}`, el("span", "path", name), item.summary, createFieldTable(root, item.payload));
 }
 
-function request(root, name, shown) {
+function createRequest(root, name, item) {
   const result = root.components.messages[`${name}.result`].payload.properties.result;
-  return entry(
+  return createEntry(
     `message-${name}`,
-    make("span", "path", name),
-    shown.summary,
-    fields(root, root.components.messages[name].payload),
-    make("h3", "", "Result"),
-    fields(root, result),
+    el("span", "path", name),
+    item.summary,
+    createFieldTable(root, root.components.messages[name].payload),
+    el("h3", "", "Result"),
+    createFieldTable(root, result),
   );
 }
 
-function section(id, title, ...content) {
-  const heading = make("h2", "", title);
+function createSection(id, title, ...content) {
+  const heading = el("h2", "", title);
   heading.id = id;
   return [heading, ...content];
 }
@@ -130,42 +130,42 @@ function section(id, title, ...content) {
 function render(openapi, asyncapi) {
   document.getElementById("version").textContent = openapi.info.version;
   const http = Object.entries(openapi.paths).flatMap(([path, methods]) =>
-    Object.entries(methods).map(([method, shown]) => operation(openapi, path, method, shown)),
+    Object.entries(methods).map(([method, item]) => createOperation(openapi, path, method, item)),
   );
   const { events, ...requests } = asyncapi.operations;
-  const told = events.messages.map((reference) => message(asyncapi, nameOf(reference.$ref)));
+  const eventEntries = events.messages.map((reference) => createMessage(asyncapi, nameOf(reference.$ref)));
   const merged = { ...asyncapi, components: { schemas: { ...asyncapi.components.schemas, ...openapi.components.schemas } } };
   const content = document.getElementById("content");
   content.replaceChildren(
-    ...section("http", "HTTP", ...http),
-    ...section("socket", `WebSocket ${asyncapi.channels.socket.address}`, make("p", "", asyncapi.servers.gateway.description)),
-    make("h3", "", "What a client sends"),
-    ...Object.entries(requests).map(([name, shown]) => request(asyncapi, name, shown)),
-    make("h3", "", "What arrives unasked"),
-    ...told,
-    ...section("schemas", "Schemas", ...schemas(merged)),
+    ...createSection("http", "HTTP", ...http),
+    ...createSection("socket", `WebSocket ${asyncapi.channels.socket.address}`, el("p", "", asyncapi.servers.gateway.description)),
+    el("h3", "", "Requests"),
+    ...Object.entries(requests).map(([name, item]) => createRequest(asyncapi, name, item)),
+    el("h3", "", "Events"),
+    ...eventEntries,
+    ...createSection("schemas", "Schemas", ...createSchemas(merged)),
   );
   content.removeAttribute("aria-busy");
   openTarget();
 }
 
-/** A link to a folded entry unfolds it. */
+/** Opens the collapsed entry that the URL links to. */
 function openTarget() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (target instanceof HTMLDetailsElement) target.open = true;
   target?.scrollIntoView();
 }
 
-async function fetched(address) {
-  const answer = await fetch(address);
-  if (!answer.ok) throw new Error(`${address} answered ${answer.status}`);
-  return answer.json();
+async function fetchJson(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url} returned status ${response.status}`);
+  return response.json();
 }
 
 addEventListener("hashchange", openTarget);
 try {
-  render(...(await Promise.all([fetched("openapi.json"), fetched("asyncapi.json")])));
+  render(...(await Promise.all([fetchJson("openapi.json"), fetchJson("asyncapi.json")])));
 } catch (error) {
-  const text = `The documents can't be shown: ${error.message}. Reload the page.`;
-  document.getElementById("content").replaceChildren(make("p", "error", text));
+  const text = `Failed to load the documents: ${error.message}. Reload the page.`;
+  document.getElementById("content").replaceChildren(el("p", "error", text));
 }

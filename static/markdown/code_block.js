@@ -1,11 +1,11 @@
-/** A block of code: it grows by one text node, and gets its colours when it is whole, in pieces that fit a frame. */
+/** A code block. It grows as one text node and is highlighted when it is complete, in steps that fit a frame. */
 
 import { copyButton } from "../shared/copy_button.js";
 import { el } from "../shared/dom.js";
-import { paintSoon } from "../shared/frame_scheduler.js";
+import { schedulePaint } from "../shared/frame_scheduler.js";
 
-/** Longer code stays plain: to find its colours would take longer than a frame. */
-const COLOURED_CHARS_MAX = 30_000;
+/** Longer code is not highlighted, because parsing it would take longer than a frame. */
+const HIGHLIGHTED_CHARS_MAX = 30_000;
 
 const LANGUAGES = new Map(
   Object.entries({
@@ -23,7 +23,7 @@ const LANGUAGES = new Map(
     typescript: ["typescript", "ts", "tsx"],
     xml: ["xml", "html", "svg"],
     yaml: ["yaml", "yml"],
-  }).flatMap(([file, names]) => names.map((name) => [name, file])),
+  }).flatMap(([grammarName, names]) => names.map((name) => [name, grammarName])),
 );
 
 export class CodeBlock {
@@ -32,7 +32,7 @@ export class CodeBlock {
   node;
   #code;
 
-  /** @param {string} language as the fence names it; may be empty */
+  /** @param {string} language as named by the fence; may be empty */
   constructor(language) {
     this.language = language;
     const name = language || "text";
@@ -43,59 +43,62 @@ export class CodeBlock {
     this.node = el("div", { class: "code" }, bar, pre);
   }
 
-  /** Colours the code, where its language is known. */
+  /** Highlights the code if its language is known. */
   finish() {
-    const file = LANGUAGES.get(this.language.toLowerCase());
-    if (file && this.content.length <= COLOURED_CHARS_MAX) void this.#colour(file);
+    const grammarName = LANGUAGES.get(this.language.toLowerCase());
+    if (grammarName && this.content.length <= HIGHLIGHTED_CHARS_MAX) void this.#highlight(grammarName);
   }
 
-  async #colour(file) {
+  async #highlight(grammarName) {
     const [{ default: highlight }, { default: grammar }] = await Promise.all([
       import("../vendor/highlight/core.js"),
-      import(`../vendor/highlight/${file}.js`),
+      import(`../vendor/highlight/${grammarName}.js`),
     ]);
-    if (!highlight.getLanguage(file)) highlight.registerLanguage(file, grammar);
-    const painting = new Painting(this.content.data, (code) => highlight.highlight(code, { language: file, ignoreIllegals: true }));
-    painting.done = (nodes) => this.#code.replaceChildren(nodes);
-    paintSoon(painting);
+    if (!highlight.getLanguage(grammarName)) highlight.registerLanguage(grammarName, grammar);
+    const task = new HighlightTask(this.content.data, (code) => highlight.highlight(code, { language: grammarName, ignoreIllegals: true }));
+    task.onDone = (nodes) => this.#code.replaceChildren(nodes);
+    schedulePaint(task);
   }
 }
 
-/** Makes coloured code of highlight.js's tree, away from the page until it is whole. Words stay words: nothing is markup. */
-class Painting {
-  done;
+/**
+ * Builds highlighted nodes from highlight.js's tree, detached until they are complete. Text stays text: no markup is
+ * parsed.
+ */
+class HighlightTask {
+  onDone;
   #code;
-  #find;
+  #parse;
   #nodes = document.createDocumentFragment();
-  #steps = null;
+  #generator = null;
 
-  constructor(code, find) {
+  constructor(code, parse) {
     this.#code = code;
-    this.#find = find;
+    this.#parse = parse;
   }
 
-  paint(until) {
-    if (!this.#steps) {
-      this.#steps = spans(this.#find(this.#code)._emitter.rootNode, this.#nodes);
+  paint(deadline) {
+    if (!this.#generator) {
+      this.#generator = buildSpans(this.#parse(this.#code)._emitter.rootNode, this.#nodes);
     } else {
       do {
-        if (!this.#steps.next().done) continue;
-        this.done(this.#nodes);
+        if (!this.#generator.next().done) continue;
+        this.onDone(this.#nodes);
         return;
-      } while (performance.now() < until);
+      } while (performance.now() < deadline);
     }
-    paintSoon(this);
+    schedulePaint(this);
   }
 }
 
-function* spans(tree, parent) {
+function* buildSpans(tree, parent) {
   for (const child of tree.children) {
     if (typeof child === "string") {
       parent.append(child);
     } else {
       const name = child.scope?.split(".")[0];
       const node = el("span", { class: name && !name.startsWith("language:") ? `hljs-${name.replaceAll("_", "-")}` : null });
-      yield* spans(child, node);
+      yield* buildSpans(child, node);
       parent.append(node);
     }
     yield;

@@ -1,111 +1,112 @@
-/**
- * A list or a table that grows: its items and rows are made once, and only the newest are made anew as more of them comes.
- */
+/** A list or a table that grows. Finished items and rows are rendered once; only the newest are rendered again. */
 
-import { amend } from "../shared/patch_dom.js";
 import { el } from "../shared/dom.js";
-import { elementOf } from "./markdown.js";
+import { patchDom } from "../shared/patch_dom.js";
+import { renderBlock } from "./markdown.js";
 
-/** The last part may still turn out to be none, and then belongs to the one before it. */
-const OPEN_PARTS = 2;
+/** The number of items at the end that stay open: the last one may turn out to be part of the one before it. */
+const OPEN_ITEMS = 2;
 const INLINE = new Set(["#text", "A", "BR", "CODE", "DEL", "EM", "STRONG"]);
 
-export class PartedBlock {
+export class IncrementalBlock {
   node;
-  /** What has to stand in front of the open parts, so that they are read as parts of this. */
+  /** The source that must precede the open items so that they are parsed as items of this block. */
   head = "";
-  settled = 0;
+  /** The number of items at the start that don't change any more. */
+  settledCount = 0;
   #block;
   #table = null;
-  #holder;
-  #loose = false;
+  #container;
+  #isLoose = false;
 
-  static takes({ type }) {
+  /** Returns whether this class renders a block. */
+  static supports({ type }) {
     return type === "list" || type === "table";
   }
 
-  /** @param {object} block a list or a table, as marked reads it */
+  /** @param {object} block a list or a table, as parsed by marked */
   constructor(block) {
     this.#block = block;
     if (block.type === "list") {
-      this.node = this.#holder = elementOf({ ...block, items: [] });
+      this.node = this.#container = renderBlock({ ...block, items: [] });
       this.node.replaceChildren();
     } else {
-      this.#table = elementOf({ ...block, rows: [] });
-      this.#holder = this.#table.createTBody();
-      this.node = framed(this.#table);
+      this.#table = renderBlock({ ...block, rows: [] });
+      this.#container = this.#table.createTBody();
+      this.node = scrollFrame(this.#table);
     }
   }
 
-  /** Whether a block is this one, grown. */
-  fits(block) {
+  /** Returns whether a block is this block with more items. */
+  isContinuation(block) {
     const { type, ordered, start } = this.#block;
-    return block?.type === type && block.ordered === ordered && (this.settled > 0 || block.start === start);
+    return block?.type === type && block.ordered === ordered && (this.settledCount > 0 || block.start === start);
   }
 
-  /** Shows a block's parts, behind those that are settled. */
-  show(block) {
+  /** Renders the items of a block after the settled ones. */
+  update(block) {
     this.#block = block;
-    const fresh = elementOf(block);
-    if (this.#table && this.settled === 0) amend(this.#table.tHead, fresh.tHead);
-    if (block.loose && !this.#loose) for (const part of [...this.#holder.children].slice(0, this.settled)) loosen(part);
-    this.#loose ||= block.loose === true;
-    const parts = this.#partsOf(block, fresh);
-    for (const [index, part] of parts.entries()) {
-      const old = this.#holder.children[this.settled + index];
-      if (old) amend(old, part);
-      else this.#holder.append(part);
+    const fresh = renderBlock(block);
+    if (this.#table && this.settledCount === 0) patchDom(this.#table.tHead, fresh.tHead);
+    if (block.loose && !this.#isLoose) for (const item of [...this.#container.children].slice(0, this.settledCount)) wrapInParagraph(item);
+    this.#isLoose ||= block.loose === true;
+    const items = this.#itemsOf(block, fresh);
+    for (const [index, item] of items.entries()) {
+      const old = this.#container.children[this.settledCount + index];
+      if (old) patchDom(old, item);
+      else this.#container.append(item);
     }
-    while (this.#holder.children.length > this.settled + parts.length) this.#holder.lastElementChild.remove();
+    while (this.#container.children.length > this.settledCount + items.length) this.#container.lastElementChild.remove();
   }
 
   /**
-   * Lets go of the parts that more text can't change.
-   * @param {boolean} [all] no more comes
-   * @returns {{raw: string, node: HTMLElement}[]} them; in the text they follow each other, behind the head
+   * Settles the items that more text can't change.
+   * @param {boolean} [all] no more text follows
+   * @returns {{raw: string, node: HTMLElement}[]} the settled items; in the text they follow each other, after the head
    */
   settle(all = false) {
-    const [head, raws] = this.#block.type === "list" ? ["", this.#block.items.map(({ raw }) => raw)] : rowsOf(this.#block.raw);
-    const over = raws.slice(0, Math.max(0, raws.length - (all ? 0 : OPEN_PARTS)));
-    const parts = over.map((raw, index) => ({ raw, node: this.#holder.children[this.settled + index] }));
-    if (parts.length > 0) this.head = head;
-    this.settled += parts.length;
-    return parts;
+    const [head, sources] = this.#block.type === "list" ? ["", this.#block.items.map(({ raw }) => raw)] : tableRows(this.#block.raw);
+    const settledSources = sources.slice(0, Math.max(0, sources.length - (all ? 0 : OPEN_ITEMS)));
+    const items = settledSources.map((raw, index) => ({ raw, node: this.#container.children[this.settledCount + index] }));
+    if (items.length > 0) this.head = head;
+    this.settledCount += items.length;
+    return items;
   }
 
-  /** Takes away the parts that are not settled. */
-  cut() {
-    while (this.#holder.children.length > this.settled) this.#holder.lastElementChild.remove();
+  /** Removes the items that are not settled. */
+  removeOpenItems() {
+    while (this.#container.children.length > this.settledCount) this.#container.lastElementChild.remove();
   }
 
-  /** How a settled part looks whose words have got another meaning. */
-  again(block) {
-    return this.#partsOf(block, elementOf(block)).at(-1);
+  /** Renders a settled item again, after its links have changed. */
+  renderItem(block) {
+    return this.#itemsOf(block, renderBlock(block)).at(-1);
   }
 
-  #partsOf(block, fresh) {
+  #itemsOf(block, fresh) {
     if (block.type === "table") return [...(fresh.tBodies[0]?.rows ?? [])];
     const items = [...fresh.children];
-    if (this.#loose && !block.loose) for (const item of items) loosen(item);
+    if (this.#isLoose && !block.loose) for (const item of items) wrapInParagraph(item);
     return items;
   }
 }
 
-/** A table in a frame that scrolls sideways where the table is wider. */
-export function framed(table) {
+/** Wraps a table in a frame that scrolls sideways if the table is wider. */
+export function scrollFrame(table) {
   const frame = el("div", { class: "table", tabindex: "0", role: "group", "aria-label": "Table" });
   table.replaceWith(frame);
   frame.append(table);
   return frame;
 }
 
-function rowsOf(raw) {
+/** Splits the source of a table into its head (two lines) and its rows. */
+function tableRows(raw) {
   const lines = raw.split(/(?<=\n)/);
   return [lines.slice(0, 2).join(""), lines.slice(2)];
 }
 
-/** Gives an item's words the paragraph that they have where items stand apart. */
-function loosen(item) {
+/** Wraps an item's inline content in a paragraph, as in a loose list. */
+function wrapInParagraph(item) {
   let paragraph = null;
   for (const node of [...item.childNodes]) {
     if (!INLINE.has(node.nodeName)) {

@@ -1,40 +1,40 @@
-/** Link references: `[name]: https://…` may come long after the words that it makes a link of. */
+/** Link references: a definition `[name]: https://…` may arrive long after the text that it turns into a link. */
 
-import { amend } from "../shared/patch_dom.js";
+import { patchDom } from "../shared/patch_dom.js";
 
 const BRACKETS = /\[[^\]]+\]/;
 
-export class References {
-  /** Those that were met, as marked keeps them. */
+export class LinkReferences {
+  /** The definitions so far, in marked's format. */
   links = Object.create(null);
-  #known = new Set();
-  #waiting = [];
+  #resolved = new Set();
+  #unresolved = [];
 
   /**
-   * Notes what is drawn and may get a link later.
-   * @param {string} raw its text
-   * @param {number} start where that stands in the whole text, of which no copy is kept
+   * Tracks a rendered node that may get a link later.
+   * @param {string} raw its source
+   * @param {number} start the offset of its source in the whole text; no copy of it is kept
    * @param {HTMLElement} node
-   * @param {(raw: string) => HTMLElement} make draws it anew
+   * @param {(raw: string) => HTMLElement} render renders it again
    */
-  note(raw, start, node, make) {
-    if (BRACKETS.test(raw) && !node.querySelector(".code, .table")) this.#waiting.push({ start, end: start + raw.length, node, make });
+  track(raw, start, node, render) {
+    if (BRACKETS.test(raw) && !node.querySelector(".code, .table")) this.#unresolved.push({ start, end: start + raw.length, node, render });
   }
 
-  /** This is drawn as something else now. */
-  forget(node) {
-    this.#waiting = this.#waiting.filter((noted) => noted.node !== node);
+  /** Stops tracking a node that was replaced. */
+  untrack(node) {
+    this.#unresolved = this.#unresolved.filter((entry) => entry.node !== node);
   }
 
-  /** Draws anew what names a reference that has just been met. */
+  /** Renders the nodes again that use newly added references. @param {string} text the whole text */
   resolve(text) {
-    const met = Object.keys(this.links).filter((name) => !this.#known.has(name));
-    if (met.length === 0) return;
-    for (const name of met) this.#known.add(name);
-    for (const { start, end, node, make } of this.#waiting) {
+    const added = Object.keys(this.links).filter((name) => !this.#resolved.has(name));
+    if (added.length === 0) return;
+    for (const name of added) this.#resolved.add(name);
+    for (const { start, end, node, render } of this.#unresolved) {
       const raw = text.slice(start, end);
-      const words = raw.toLowerCase().replace(/\s+/g, " ");
-      if (met.some((name) => words.includes(`[${name}]`))) amend(node, make(raw));
+      const lowered = raw.toLowerCase().replace(/\s+/g, " ");
+      if (added.some((name) => lowered.includes(`[${name}]`))) patchDom(node, render(raw));
     }
   }
 }

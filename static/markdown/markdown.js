@@ -1,22 +1,22 @@
 /**
- * Markdown to DOM, for words that nobody vouches for: no raw HTML, no images, https: and mailto: links only. What marked
- * makes of it goes through DOMPurify all the same, with a short list of allowed tags and attributes.
+ * Renders untrusted Markdown to DOM: no raw HTML, no images, and only https: and mailto: links. The output of marked
+ * also passes through DOMPurify with a short list of allowed tags and attributes.
  */
 
 import { Lexer, Marked, Tokenizer } from "../vendor/marked.js";
 import DOMPurify from "../vendor/purify.js";
 
 const LINK = /^(?:https:\/\/|mailto:)/i;
-/** A block nested so deep that no parser gets to its ground: its words are shown as they are. */
-const UNREADABLE = "unreadable";
-/** The page's own headings end at h2. */
-export const HEADING_ABOVE = 2;
-/** Characters that mean something inside of words. For more of them in one paragraph a parser would look again and again. */
-const KNOTS = /[[\]!*_~`<\\&@]/g;
-const KNOTS_MAX = 1_000;
-/** What holds blocks itself. */
-const NESTING = new Set(["list", "list_item", "blockquote"]);
-/** Lists and quotes in each other; what lies deeper is words. */
+/** The type of a block that can't be parsed because it is nested too deeply. Its source is shown as text. */
+const UNPARSED = "unparsed";
+/** Added to the level of each heading, because the page itself uses h1 and h2. */
+export const HEADING_OFFSET = 2;
+/** Characters with a possible inline meaning. With more of them in one paragraph, a parser takes quadratic time. */
+const MARKERS = /[[\]!*_~`<\\&@]/g;
+const MARKERS_MAX = 1_000;
+/** Types of blocks that contain blocks. */
+const CONTAINERS = new Set(["list", "list_item", "blockquote"]);
+/** The maximum nesting of lists and quotes. Anything deeper is shown as text. */
 const DEPTH_MAX = 16;
 
 const CONFIG = {
@@ -29,29 +29,34 @@ const CONFIG = {
   KEEP_CONTENT: true,
   RETURN_DOM_FRAGMENT: true,
 };
-const DIRECTED = new Set(["P", "LI", "BLOCKQUOTE", "H3", "H4", "H5", "H6", "TABLE"]);
-/** Their own direction follows their first words, and the browser doesn't look for those in what has one itself. */
-const DIRECTING = new Set(["LI", "BLOCKQUOTE"]);
+const WITH_DIRECTION = new Set(["P", "LI", "BLOCKQUOTE", "H3", "H4", "H5", "H6", "TABLE"]);
+/**
+ * Elements whose direction follows their first words. The browser ignores children that have a direction of their own.
+ */
+const DIRECTION_FROM_WORDS = new Set(["LI", "BLOCKQUOTE"]);
 
 const purify = DOMPurify(window);
 purify.addHook("afterSanitizeAttributes", (node) => {
-  if (DIRECTED.has(node.nodeName) && !(node.nodeName === "P" && DIRECTING.has(node.parentNode?.nodeName))) node.setAttribute("dir", "auto");
+  if (WITH_DIRECTION.has(node.nodeName) && !(node.nodeName === "P" && DIRECTION_FROM_WORDS.has(node.parentNode?.nodeName))) node.setAttribute("dir", "auto");
   if (node.nodeName !== "A" || !node.hasAttribute("href")) return;
   node.setAttribute("target", "_blank");
   node.setAttribute("rel", "noopener noreferrer nofollow");
 });
 
-/** Reads what is inside of a block in a time that is bounded. */
+/** A lexer whose time for the inline content of a block is bounded. */
 class BoundedLexer extends Lexer {
   /**
-   * As `lex`, but a reference counts only once it is whole: behind it there is something else, or nothing more comes. It
-   * may stand in a list or a quote.
+   * Works as `lex`, except that a link reference counts only when it is complete: something follows it, or the text has
+   * ended. References inside lists and quotes count too.
+   * @param {string} text
+   * @param {object} links gets the references of this text
+   * @param {boolean} open more text may follow
    */
-  read(text, links, open) {
+  lexBlocks(text, links, open) {
     this.blockTokens(text, this.tokens);
-    const inner = leavesOf(this.tokens);
-    const last = inner.findLastIndex(({ type }) => type !== "space" && type !== "def");
-    for (const [index, { type, tag, href, title }] of inner.entries()) {
+    const leaves = leafBlocks(this.tokens);
+    const last = leaves.findLastIndex(({ type }) => type !== "space" && type !== "def");
+    for (const [index, { type, tag, href, title }] of leaves.entries()) {
       if (type === "def" && (index < last || !open)) links[tag] ??= { href, title };
     }
     this.tokens.links = links;
@@ -60,32 +65,32 @@ class BoundedLexer extends Lexer {
   }
 
   inlineTokens(text, tokens = []) {
-    if (isKnotty(text)) for (const line of text.split(/(?<=\n)/)) this.#line(line, tokens);
+    if (isTooComplex(text)) for (const line of text.split(/(?<=\n)/)) this.#lexLine(line, tokens);
     else super.inlineTokens(text, tokens);
     return tokens;
   }
 
-  #line(line, tokens) {
-    if (isKnotty(line)) tokens.push({ type: "text", raw: line, text: line });
+  #lexLine(line, tokens) {
+    if (isTooComplex(line)) tokens.push({ type: "text", raw: line, text: line });
     else super.inlineTokens(line, tokens);
     if (/(?: {2}|\\)\n$/.test(line)) tokens.push({ type: "br", raw: "" });
   }
 }
 
-/** The blocks that hold no others, as they follow each other. */
-function leavesOf(blocks) {
-  return blocks.flatMap((block) => (NESTING.has(block.type) ? leavesOf(block.items ?? block.tokens) : [block]));
+/** Returns the blocks that contain no other blocks, in order. */
+function leafBlocks(blocks) {
+  return blocks.flatMap((block) => (CONTAINERS.has(block.type) ? leafBlocks(block.items ?? block.tokens) : [block]));
 }
 
 let depth = 0;
 
-/** What holds blocks itself is read only so deep. */
-function bounded(read) {
+/** Wraps a tokenizer so that it ignores blocks nested deeper than DEPTH_MAX. */
+function limitDepth(tokenize) {
   return function (text) {
     if (depth >= DEPTH_MAX) return undefined;
     depth++;
     try {
-      return read.call(this, text);
+      return tokenize.call(this, text);
     } finally {
       depth--;
     }
@@ -95,73 +100,73 @@ function bounded(read) {
 const marked = new Marked({
   gfm: true,
   tokenizer: {
-    list: bounded(Tokenizer.prototype.list),
-    blockquote: bounded(Tokenizer.prototype.blockquote),
-    html: () => undefined, // nothing is HTML here: a tag is text like any other
+    list: limitDepth(Tokenizer.prototype.list),
+    blockquote: limitDepth(Tokenizer.prototype.blockquote),
+    html: () => undefined, // a tag is text like any other
     tag: () => undefined,
   },
   renderer: {
-    html: ({ text }) => escaped(text),
-    heading({ tokens, depth, level = Math.min(6, depth + HEADING_ABOVE) }) {
+    html: ({ text }) => escapeHtml(text),
+    heading({ tokens, depth, level = Math.min(6, depth + HEADING_OFFSET) }) {
       const tag = `h${level}`;
       return `<${tag}>${this.parser.parseInline(tokens)}</${tag}>`;
     },
     paragraph({ tokens }) {
       return `<p>${this.parser.parseInline(tokens)}</p>`;
     },
-    code: ({ text, lang }) => `<pre data-language="${escaped(languageOf(lang))}"><code>${escaped(text)}</code></pre>`,
+    code: ({ text, lang }) => `<pre data-language="${escapeHtml(fenceLanguage(lang))}"><code>${escapeHtml(text)}</code></pre>`,
     link({ href, tokens }) {
       const words = this.parser.parseInline(tokens);
-      return LINK.test(href) ? `<a href="${escaped(href)}">${words}</a>` : words;
+      return LINK.test(href) ? `<a href="${escapeHtml(href)}">${words}</a>` : words;
     },
-    // A remote image would tell its host that this was read: it is a link to follow on purpose.
-    image: ({ href, text }) => (LINK.test(href) ? `<a href="${escaped(href)}">${escaped(text || href)}</a>` : escaped(text)),
+    // Loading a remote image would tell its host who reads the message. A link is followed on purpose.
+    image: ({ href, text }) => (LINK.test(href) ? `<a href="${escapeHtml(href)}">${escapeHtml(text || href)}</a>` : escapeHtml(text)),
     checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
   },
 });
 
-/** Whether a text has too much in it that may mean something. */
-export function isKnotty(text) {
-  return text.length > KNOTS_MAX && text.match(KNOTS)?.length > KNOTS_MAX;
+/** Returns whether a text has too many characters with a possible inline meaning. */
+export function isTooComplex(text) {
+  return text.length > MARKERS_MAX && text.match(MARKERS)?.length > MARKERS_MAX;
 }
 
 /**
- * The blocks of a text; the `raw` of all of them joined is the text.
+ * Parses a text into blocks. The `raw` of all blocks joined is the text.
  * @param {string} text without carriage returns
- * @param {object} links the references that were met before; gets those of this text
- * @param {boolean} [open] more may follow
+ * @param {object} links the link references so far; gets those of this text
+ * @param {boolean} [open] more text may follow
  * @returns {{type: string, raw: string, text?: string, lang?: string}[]}
  */
-export function blocksOf(text, links, open = false) {
+export function parseBlocks(text, links, open = false) {
   try {
-    return new BoundedLexer(marked.defaults).read(text, links, open);
+    return new BoundedLexer(marked.defaults).lexBlocks(text, links, open);
   } catch {
-    return [{ type: UNREADABLE, raw: text }];
+    return [{ type: UNPARSED, raw: text }];
   }
 }
 
-/** One block as an element; null where it shows nothing. */
-export function elementOf(block) {
-  if (block.type === UNREADABLE) return plain(block);
+/** Renders one block as an element; null if it shows nothing. */
+export function renderBlock(block) {
+  if (block.type === UNPARSED) return plainParagraph(block);
   try {
     return purify.sanitize(marked.parser([block]), CONFIG).firstElementChild;
   } catch {
-    return plain(block);
+    return plainParagraph(block);
   }
 }
 
-/** The language that a fence names: its first word. */
-export function languageOf(lang) {
+/** Returns the language that a fence names: its first word. */
+export function fenceLanguage(lang) {
   return (lang ?? "").trim().split(/\s+/)[0].slice(0, 30);
 }
 
-function plain({ raw }) {
+function plainParagraph({ raw }) {
   const node = document.createElement("p");
   node.dir = "auto";
   node.textContent = raw;
   return node;
 }
 
-function escaped(text) {
+function escapeHtml(text) {
   return text.replace(/[&<>"']/g, (character) => `&#${character.codePointAt(0)};`);
 }

@@ -1,54 +1,70 @@
 /**
- * Shows growing markdown, in pieces that fit a frame. Finished blocks are made once; plain words that come to the open
- * block are appended to its last text node; only what may change its shape makes it be parsed anew, and then it is amended.
+ * Renders growing Markdown in steps that fit a frame.
+ *
+ * Finished blocks are rendered once. Plain text that extends the open block is appended to its last text node. Only
+ * text that may change the block's structure causes another parse, whose result is patched into the page.
  */
 
-import { CodeBlock } from "./code_block.js";
-import { amend, grow, lastText } from "../shared/patch_dom.js";
 import { el } from "../shared/dom.js";
-import { blocksOf, elementOf, HEADING_ABOVE, isKnotty, languageOf } from "./markdown.js";
-import { framed, PartedBlock } from "./incremental_block.js";
-import { References } from "./link_references.js";
+import { lastTextNode, patchDom, setTextData } from "../shared/patch_dom.js";
+import { CodeBlock } from "./code_block.js";
+import { IncrementalBlock, scrollFrame } from "./incremental_block.js";
+import { LinkReferences } from "./link_references.js";
+import { fenceLanguage, HEADING_OFFSET, isTooComplex, parseBlocks, renderBlock } from "./markdown.js";
 
-/** A line of only these may still turn out to be any kind of block. */
-const UNDECIDED = /^[\s\dxX.)#>*+\-_`~|:=[\]]*$/;
-/** Characters that can't change the shape of the line that they continue. */
-const PLAIN = /^[^\\`*_{}[\]()<>#+!|~:/@&;=\r\n]*$/;
-const PLAIN_IN = new Set(["P", "LI", "H3", "H4", "H5", "H6"]);
-/** The first line of a table may be plain words with pipes until its second line is whole, and a pipe alone is no row. */
+/** A line with only these characters may still become any kind of block. */
+const AMBIGUOUS_LINE = /^[\s\dxX.)#>*+\-_`~|:=[\]]*$/;
+/** Text that can't change the structure of the line that it extends. */
+const PLAIN_TEXT = /^[^\\`*_{}[\]()<>#+!|~:/@&;=\r\n]*$/;
+const PLAIN_TEXT_PARENTS = new Set(["P", "LI", "H3", "H4", "H5", "H6"]);
+/**
+ * A first table row, until the second line is complete: without it, it is plain text with pipes. A single pipe is no
+ * row.
+ */
 const MAYBE_TABLE = /^\|[^\n]*\n[ :|-]*$/;
 const EMPTY_ROW = /^\|\s*$/;
-/** What a line begins with that may be a reference, also in a quote or a list; it shows nothing itself. */
-const REFERENCE_MAX = 300;
+/** The start of a line that may become a link reference, also in a quote or a list. References show nothing. */
+const REFERENCE_CHARS_MAX = 300;
 const MAYBE_REFERENCE = /^(?: *(?:>|[-*+] |\d{1,9}[.)] ))* *\[[^\]]{0,60}(?:\](?::.*)?)?$/;
-/** A fence that isn't closed yet: what comes is code, whatever it looks like. */
+/** An opening code fence. Until it is closed, everything after it is code. */
 const FENCE = /^(`{3,}|~{3,})[^\n]*\n/;
-/** A parse that took long is not repeated before that many times its duration has passed. */
-const REST = 6;
-/** What is drawn in one step, so that a frame's time is kept whatever the text. */
-const PIECE_CHARS = 2_000;
-const PIECE_LINES = 40;
-/** A block that is made anew as it grows is cut there: a paragraph at the next line's end, or a word's. */
-const LINES_MAX = 3_000;
-const PARAGRAPH_MAX = 6_000;
-const BLOCK_MAX = 12_000;
-/** The pieces of a paragraph become one when they are whole, up to this length. */
-const JOINED_MAX = 15_000;
+/** After a parse, the next one waits this many times its duration. */
+const PARSE_REST_FACTOR = 6;
+/** The maximum source per step, so that any text fits the frame budget. */
+const STEP_CHARS = 2_000;
+const STEP_LINES = 40;
+/**
+ * An open block that grows beyond this many characters is cut: a paragraph at a line's end (the first limit) or a
+ * word's end (the second), any other block at the third.
+ */
+const CUT_AT_LINE_CHARS = 3_000;
+const CUT_AT_WORD_CHARS = 6_000;
+const CUT_BLOCK_CHARS = 12_000;
+/** The pieces of a cut paragraph are joined when they are complete, up to this many characters. */
+const JOINED_CHARS_MAX = 15_000;
 
-/** Appends markdown to `root` as its text grows. */
+/** Renders Markdown into `root` as the text grows. */
 export class MarkdownView {
   #root;
-  #shown = 0;
+  #shownChars = 0;
   #open = true;
-  #settled = 0;
-  #tail = [];
-  #hook = null;
-  #pending = "";
-  #restUntil = 0;
-  #level = HEADING_ABOVE;
-  #references = new References();
-  /** The paragraph that was cut last, and where its text begins. @type {{node: HTMLElement, start: number} | null} */
-  #cut = null;
+  /** The length of the source whose blocks are finished. */
+  #settledChars = 0;
+  /** The views of the blocks that are not finished: `{node}`, and `code` or `incremental`. */
+  #openViews = [];
+  /** The text node that plain text is appended to; null: new text needs a parse. */
+  #appendTarget = null;
+  /** Whitespace at the end of the text, not shown until text follows it. */
+  #pendingSpace = "";
+  #nextParseAt = 0;
+  /** The level of the last heading. Levels may not be skipped. */
+  #headingLevel = HEADING_OFFSET;
+  #references = new LinkReferences();
+  /**
+   * The last paragraph that was cut, and the offset of its source.
+   * @type {{node: HTMLElement, start: number} | null}
+   */
+  #lastCut = null;
 
   /** @param {HTMLElement} root gets the blocks as children */
   constructor(root) {
@@ -56,178 +72,178 @@ export class MarkdownView {
   }
 
   /**
-   * Shows a text. It may only grow from call to call.
-   * @param {string} said the whole text so far
-   * @param {boolean} open more may follow
-   * @param {number} [until] by `performance.now()`: what can't be drawn by then waits for the next call
+   * Shows a text, which may only grow from call to call.
+   * @param {string} source the whole text so far
+   * @param {boolean} open more text may follow
+   * @param {number} [deadline] by `performance.now()`; what can't be rendered by then waits for the next call
    * @returns {boolean} false: not all of it is shown yet; call again
    */
-  update(said, open, until = Infinity) {
-    const lines = said.includes("\r") ? said.replace(/\r\n?/g, "\n") : said;
-    const text = open ? lines.slice(0, decided(lines)) : lines;
-    while (this.#shown < text.length || this.#open !== open) {
-      const end = pieceEnd(text, this.#shown);
+  update(source, open, deadline = Infinity) {
+    const lines = source.includes("\r") ? source.replace(/\r\n?/g, "\n") : source;
+    const text = open ? lines.slice(0, decidedLength(lines)) : lines;
+    while (this.#shownChars < text.length || this.#open !== open) {
+      const end = stepEnd(text, this.#shownChars);
       const more = open || end < text.length;
-      if (!more || !this.#append(text.slice(this.#shown, end))) {
+      if (!more || !this.#append(text.slice(this.#shownChars, end))) {
         const startedAt = performance.now();
-        const again = more && end === text.length;
-        if (again && startedAt < this.#restUntil) return false;
+        const isReparse = more && end === text.length;
+        if (isReparse && startedAt < this.#nextParseAt) return false;
         this.#parse(text, end, more);
-        if (again) this.#restUntil = performance.now() + (performance.now() - startedAt) * REST;
+        if (isReparse) this.#nextParseAt = performance.now() + (performance.now() - startedAt) * PARSE_REST_FACTOR;
       }
-      this.#shown = end;
+      this.#shownChars = end;
       this.#open = more;
-      if (performance.now() > until) return end === text.length && more === open;
+      if (performance.now() > deadline) return end === text.length && more === open;
     }
     return true;
   }
 
-  /** Puts plain words where the last ones went; false where that can't be known to be right. */
+  /** Appends plain text to the last text node. Returns false if the text may change the structure. */
   #append(added) {
-    const last = this.#tail.at(-1);
+    const last = this.#openViews.at(-1);
     if (last?.code) {
-      if (!last.fenced || /[`~]/.test(added)) return false;
-    } else if (!this.#hook || !PLAIN.test(added)) {
+      if (!last.fenceOpen || /[`~]/.test(added)) return false;
+    } else if (!this.#appendTarget || !PLAIN_TEXT.test(added)) {
       return false;
     }
-    const text = this.#pending + added;
-    const kept = last.code ? text.replace(/\n$/, "") : text.trimEnd();
-    this.#pending = text.slice(kept.length);
-    if (kept) (last.code ? last.code.content : this.#hook).appendData(kept);
+    const text = this.#pendingSpace + added;
+    const visible = last.code ? text.replace(/\n$/, "") : text.trimEnd();
+    this.#pendingSpace = text.slice(visible.length);
+    if (visible) (last.code ? last.code.content : this.#appendTarget).appendData(visible);
     return true;
   }
 
   #parse(whole, end, open) {
-    const text = whole.slice(this.#settled, end);
-    const head = this.#tail[0]?.parted?.head ?? "";
+    const text = whole.slice(this.#settledChars, end);
+    const head = this.#openViews[0]?.incremental?.head ?? "";
     const blocks = [];
-    let at = -head.length;
-    let level = this.#level;
-    for (const block of blocksOf(head + text, this.#references.links, open)) {
-      if (block.type === "heading") block.level = level = Math.min(6, block.depth + HEADING_ABOVE, level + 1);
-      if (block.type !== "space" && block.type !== "def") blocks.push({ block, start: Math.max(0, at), level });
-      at += block.raw.length;
+    let offset = -head.length;
+    let level = this.#headingLevel;
+    for (const block of parseBlocks(head + text, this.#references.links, open)) {
+      if (block.type === "heading") block.level = level = Math.min(6, block.depth + HEADING_OFFSET, level + 1);
+      if (block.type !== "space" && block.type !== "def") blocks.push({ block, start: Math.max(0, offset), level });
+      offset += block.raw.length;
     }
-    if (this.#tail[0]?.parted?.settled && !this.#tail[0].parted.fits(blocks[0]?.block)) this.#leave(this.#tail.shift());
-    for (const [index, { block }] of blocks.entries()) this.#place(index, block);
-    for (const { node } of this.#tail.splice(blocks.length)) node.remove();
+    if (this.#openViews[0]?.incremental?.settledCount && !this.#openViews[0].incremental.isContinuation(blocks[0]?.block)) this.#dropOpenItems(this.#openViews.shift());
+    for (const [index, { block }] of blocks.entries()) this.#renderAt(index, block);
+    for (const { node } of this.#openViews.splice(blocks.length)) node.remove();
     this.#settle(whole, text, blocks, open);
     this.#references.resolve(whole);
-    this.#findHook(text);
+    this.#findAppendTarget(text);
   }
 
-  /** Lets go of what more text can't change. */
+  /** Finishes the blocks that more text can't change. */
   #settle(whole, text, blocks, open) {
-    let growing = open ? firstGrowing(text, blocks) : blocks.length;
-    const full = growing === blocks.length - 1 && isFull(text, blocks[growing]);
-    if (full) growing++;
-    for (const [index, view] of this.#tail.splice(0, growing).entries()) {
+    let firstOpen = open ? firstOpenBlock(text, blocks) : blocks.length;
+    const isCut = firstOpen === blocks.length - 1 && shouldCut(text, blocks[firstOpen]);
+    if (isCut) firstOpen++;
+    for (const [index, view] of this.#openViews.splice(0, firstOpen).entries()) {
       const { block, start, level } = blocks[index];
-      this.#level = level;
-      if (view.parted) this.#settleParts(view.parted, start, true);
-      else if (!view.code) this.#settleWords(whole, block, this.#settled + start, view, full && index === growing - 1);
+      this.#headingLevel = level;
+      if (view.incremental) this.#settleItems(view.incremental, start, true);
+      else if (!view.code) this.#settleText(whole, block, this.#settledChars + start, view, isCut && index === firstOpen - 1);
       finish(view);
     }
-    const parted = this.#tail.length === 1 ? this.#tail[0].parted : null;
-    const from = blocks[growing]?.start ?? (open && blocks.length === 0 ? 0 : text.length);
-    this.#settled += from + (parted ? this.#settleParts(parted, from, false) : 0);
+    const incremental = this.#openViews.length === 1 ? this.#openViews[0].incremental : null;
+    const from = blocks[firstOpen]?.start ?? (open && blocks.length === 0 ? 0 : text.length);
+    this.#settledChars += from + (incremental ? this.#settleItems(incremental, from, false) : 0);
   }
 
-  /** Words are noted for their references, and join those that they were cut off from. */
-  #settleWords(whole, block, start, { node }, cut) {
-    const before = this.#cut;
-    const from = before && block.type === "paragraph" && this.#join(before, whole.slice(before.start, start), block.raw, node) ? before : { node, start };
-    this.#cut = cut && block.type === "paragraph" ? from : null;
-    this.#references.note(whole.slice(from.start, start + block.raw.length), from.start, from.node, (raw) => elementOf(this.#read(raw)));
+  /** Tracks a finished block for its link references, and joins it with the piece that it was cut off from. */
+  #settleText(whole, block, start, { node }, cut) {
+    const before = this.#lastCut;
+    const from = before && block.type === "paragraph" && this.#joinPieces(before, whole.slice(before.start, start), block.raw, node) ? before : { node, start };
+    this.#lastCut = cut && block.type === "paragraph" ? from : null;
+    this.#references.track(whole.slice(from.start, start + block.raw.length), from.start, from.node, (raw) => renderBlock(this.#parseOne(raw)));
   }
 
-  /** Makes one paragraph of two pieces; false where they aren't one. */
-  #join(before, said, more, node) {
-    const raw = said + more;
-    const block = raw.length > JOINED_MAX ? null : this.#read(raw);
+  /** Joins two pieces into one paragraph. Returns false if they don't form one. */
+  #joinPieces(before, source, more, node) {
+    const raw = source + more;
+    const block = raw.length > JOINED_CHARS_MAX ? null : this.#parseOne(raw);
     if (block?.type !== "paragraph" || block.raw.trimEnd().length < raw.trimEnd().length) return false;
     node.remove();
-    if (isKnotty(raw)) before.node.append(/ {2}\n$/.test(said) ? el("br") : "\n", ...node.childNodes); // read as one, it would be words alone
-    else amend(before.node, elementOf(block));
-    this.#references.forget(before.node);
+    if (isTooComplex(raw)) before.node.append(/ {2}\n$/.test(source) ? el("br") : "\n", ...node.childNodes); // a single parse would show it as plain text
+    else patchDom(before.node, renderBlock(block));
+    this.#references.untrack(before.node);
     return true;
   }
 
-  /** A list or a table ends before its open parts: they have turned out to be something else. */
-  #leave(view) {
-    view.parted.cut();
+  /** Ends a list or a table without its open items: the new text made them something else. */
+  #dropOpenItems(view) {
+    view.incremental.removeOpenItems();
     finish(view);
   }
 
-  /** Lets go of items or rows; gives the length of their text, with what belongs to the first of them. */
-  #settleParts(parted, start, all) {
-    const before = parted.head;
-    const parts = parted.settle(all);
-    let length = parted.head.length - before.length;
-    for (const { raw, node } of parts) {
-      const make = (again) => parted.again(this.#read(parted.head + again));
-      this.#references.note(raw, this.#settled + start + length, node, make);
+  /** Finishes items or rows. Returns the length of their source, with the head if it belongs to the first of them. */
+  #settleItems(incremental, start, all) {
+    const before = incremental.head;
+    const items = incremental.settle(all);
+    let length = incremental.head.length - before.length;
+    for (const { raw, node } of items) {
+      const render = (itemSource) => incremental.renderItem(this.#parseOne(incremental.head + itemSource));
+      this.#references.track(raw, this.#settledChars + start + length, node, render);
       finish({ node });
       length += raw.length;
     }
     return length;
   }
 
-  /** A single block, with the references that are known now. */
-  #read(raw) {
-    return blocksOf(raw, this.#references.links)[0];
+  /** Parses a single block with the link references so far. */
+  #parseOne(raw) {
+    return parseBlocks(raw, this.#references.links)[0];
   }
 
-  #place(index, block) {
-    const old = this.#tail[index];
+  #renderAt(index, block) {
+    const old = this.#openViews[index];
     if (block.type === "code") {
-      const language = languageOf(block.lang);
-      if (old?.code?.language !== language) this.#put(index, { code: new CodeBlock(language) });
-      const view = this.#tail[index];
-      grow(view.code.content, block.text);
-      view.fenced = isOpenFence(block.raw);
+      const language = fenceLanguage(block.lang);
+      if (old?.code?.language !== language) this.#setView(index, { code: new CodeBlock(language) });
+      const view = this.#openViews[index];
+      setTextData(view.code.content, block.text);
+      view.fenceOpen = isOpenFence(block.raw);
       return;
     }
-    if (PartedBlock.takes(block)) {
-      if (!old?.parted?.fits(block)) this.#put(index, { parted: new PartedBlock(block) });
-      this.#tail[index].parted.show(block);
+    if (IncrementalBlock.supports(block)) {
+      if (!old?.incremental?.isContinuation(block)) this.#setView(index, { incremental: new IncrementalBlock(block) });
+      this.#openViews[index].incremental.update(block);
       return;
     }
-    const node = elementOf(block) ?? el("p", { hidden: true });
-    if (old && !old.code && !old.parted && old.node.nodeName === node.nodeName) amend(old.node, node);
-    else this.#put(index, { node });
+    const node = renderBlock(block) ?? el("p", { hidden: true });
+    if (old && !old.code && !old.incremental && old.node.nodeName === node.nodeName) patchDom(old.node, node);
+    else this.#setView(index, { node });
   }
 
-  #put(index, view) {
-    view.node ??= (view.code ?? view.parted).node;
-    const old = this.#tail[index];
+  #setView(index, view) {
+    view.node ??= (view.code ?? view.incremental).node;
+    const old = this.#openViews[index];
     if (old) old.node.replaceWith(view.node);
     else this.#root.append(view.node);
-    this.#tail[index] = view;
+    this.#openViews[index] = view;
   }
 
-  #findHook(text) {
-    const last = this.#tail.at(-1);
-    this.#hook = null;
-    this.#pending = "";
+  #findAppendTarget(text) {
+    const last = this.#openViews.at(-1);
+    this.#appendTarget = null;
+    this.#pendingSpace = "";
     if (!last) return;
     if (last.code) {
-      this.#pending = text.endsWith("\n") && last.code.content.length > 0 ? "\n" : "";
+      this.#pendingSpace = text.endsWith("\n") && last.code.content.length > 0 ? "\n" : "";
       return;
     }
     const line = text.slice(text.lastIndexOf("\n") + 1);
-    const words = lastText(last.node);
-    if (!words?.data.trim() || !PLAIN_IN.has(words.parentNode.nodeName) || UNDECIDED.test(line)) return;
-    this.#hook = words;
-    this.#pending = text.slice(text.trimEnd().length);
+    const words = lastTextNode(last.node);
+    if (!words?.data.trim() || !PLAIN_TEXT_PARENTS.has(words.parentNode.nodeName) || AMBIGUOUS_LINE.test(line)) return;
+    this.#appendTarget = words;
+    this.#pendingSpace = text.slice(text.trimEnd().length);
   }
 }
 
-/** Where the next piece of a text ends: at a line's end, or a word's, where it can. */
-function pieceEnd(text, from) {
-  const limit = Math.min(text.length, from + PIECE_CHARS);
+/** Returns where the next step ends: at a line's end if possible, else at a word's end. */
+function stepEnd(text, from) {
+  const limit = Math.min(text.length, from + STEP_CHARS);
   let end = from;
-  for (let lines = 0; lines < PIECE_LINES; lines++) {
+  for (let lines = 0; lines < STEP_LINES; lines++) {
     const next = text.indexOf("\n", end) + 1;
     if (next === 0 || next > limit) {
       if (limit === text.length) return limit;
@@ -240,30 +256,35 @@ function pieceEnd(text, from) {
   return space > from ? space : limit;
 }
 
-/** Whether the block at the end of a text has grown so long that what follows begins another. */
-function isFull(text, { block, start }) {
+/** Returns whether the last block is so long that the text after it starts a new one. */
+function shouldCut(text, { block, start }) {
   if (block.type === "code" || !/\s$/.test(text)) return false;
-  const most = block.type !== "paragraph" ? BLOCK_MAX : text.endsWith("\n") ? LINES_MAX : PARAGRAPH_MAX;
-  return text.length - start > most;
+  const limit = block.type !== "paragraph" ? CUT_BLOCK_CHARS : text.endsWith("\n") ? CUT_AT_LINE_CHARS : CUT_AT_WORD_CHARS;
+  return text.length - start > limit;
 }
 
-/** How much of a growing text can be shown without signs that a moment later are a table's lines, or a reference. */
-function decided(text) {
+/**
+ * Returns how much of a growing text to show. It holds back lines that may become part of a table or a link reference.
+ */
+function decidedLength(text) {
   const last = text.lastIndexOf("\n") + 1;
-  if (MAYBE_REFERENCE.test(text.slice(last, last + REFERENCE_MAX))) return last;
+  if (MAYBE_REFERENCE.test(text.slice(last, last + REFERENCE_CHARS_MAX))) return last;
   const before = last < 2 ? 0 : text.lastIndexOf("\n", last - 2) + 1;
-  const above = before < 2 ? 0 : text.lastIndexOf("\n", before - 2) + 1;
+  const twoBefore = before < 2 ? 0 : text.lastIndexOf("\n", before - 2) + 1;
   if (text[last] === "|" && (last === 0 || text[before] !== "|")) return last;
-  if (last > 0 && text[before] === "|" && (before === 0 || text[above] !== "|") && MAYBE_TABLE.test(text.slice(before))) return before;
+  if (last > 0 && text[before] === "|" && (before === 0 || text[twoBefore] !== "|") && MAYBE_TABLE.test(text.slice(before))) return before;
   return EMPTY_ROW.test(text.slice(last)) ? last : text.length;
 }
 
-/** The first block that more text may change: the last, or the one before it while the last line is undecided. */
-function firstGrowing(text, blocks) {
+/**
+ * Returns the index of the first block that more text may change: the last, or the one before it while the last line is
+ * ambiguous.
+ */
+function firstOpenBlock(text, blocks) {
   const last = blocks.length - 1;
   const line = text.lastIndexOf("\n") + 1;
-  const undecided = last > 0 && blocks[last].start >= line && UNDECIDED.test(text.slice(line));
-  return Math.max(0, undecided ? last - 1 : last);
+  const ambiguous = last > 0 && blocks[last].start >= line && AMBIGUOUS_LINE.test(text.slice(line));
+  return Math.max(0, ambiguous ? last - 1 : last);
 }
 
 function isOpenFence(raw) {
@@ -274,15 +295,15 @@ function isOpenFence(raw) {
   return !(last.startsWith(fence) && last === fence[0].repeat(last.length));
 }
 
-/** What a block gets once it doesn't change any more: colours, a copy button, a frame to scroll in. */
-function finish({ node, code, parted }) {
+/** Completes a finished block: highlighting, copy buttons, scroll frames for tables. */
+function finish({ node, code, incremental }) {
   if (code) code.finish();
-  if (code || parted) return; // its parts have got theirs
+  if (code || incremental) return; // its items are already finished
   for (const pre of node.querySelectorAll("pre[data-language]")) {
     const block = new CodeBlock(pre.dataset.language);
     block.content.data = pre.textContent;
     pre.replaceWith(block.node);
     block.finish();
   }
-  for (const table of node.querySelectorAll("table")) framed(table);
+  for (const table of node.querySelectorAll("table")) scrollFrame(table);
 }

@@ -1,43 +1,44 @@
-/** Copying to the clipboard, with a word on whether it worked. */
+/** A button that copies text to the clipboard and shows whether it worked. */
 
 import { el, icon } from "./dom.js";
 
-const SAID_FOR_MS = 1_600;
+const FEEDBACK_MS = 1_600;
 
 /**
- * @param {() => string} text what to copy, asked when it is clicked
- * @param {string} label for who can't see the button
- * @param {boolean} [words] whether the button says "Copy" beside its icon
+ * Creates a copy button.
+ * @param {() => string} getText returns the text to copy, when the button is clicked
+ * @param {string} label the accessible name and tooltip
+ * @param {boolean} [showLabel] whether the button shows "Copy" next to its icon
  */
-export function copyButton(text, label, words = true) {
-  const said = el("span", { class: words ? "copy-word" : "unseen", text: words ? "Copy" : "" });
-  const button = el("button", { type: "button", class: words ? "copy" : "act", "aria-label": label, title: label }, icon("copy"), said);
+export function copyButton(getText, label, showLabel = true) {
+  const text = el("span", { class: showLabel ? "copy-label" : "visually-hidden", text: showLabel ? "Copy" : "" });
+  const button = el("button", { type: "button", class: showLabel ? "copy" : "icon-button", "aria-label": label, title: label }, icon("copy"), text);
   button.addEventListener("click", async () => {
-    const worked = await copy(text());
-    button.dataset.said = worked ? "yes" : "no";
-    said.textContent = worked ? "Copied" : "Not allowed";
+    const copied = await copyText(getText());
+    button.dataset.copied = String(copied);
+    text.textContent = copied ? "Copied" : "Copy failed";
     setTimeout(() => {
-      delete button.dataset.said;
-      said.textContent = words ? "Copy" : "";
-    }, SAID_FOR_MS);
+      delete button.dataset.copied;
+      text.textContent = showLabel ? "Copy" : "";
+    }, FEEDBACK_MS);
   });
   return button;
 }
 
-/** Over plain http from another machine there is no clipboard API; selecting and copying still works there. */
-async function copy(text) {
+/** Copies text and returns whether it worked. Over plain http there is no clipboard API, but `execCommand` works. */
+async function copyText(text) {
   try {
     if (navigator.clipboard) {
       await navigator.clipboard.writeText(text);
       return true;
     }
-    const area = el("textarea", { class: "unseen", readonly: true });
+    const area = el("textarea", { class: "visually-hidden", readonly: true });
     area.value = text;
     document.body.append(area);
     area.select();
-    const worked = document.execCommand("copy");
+    const copied = document.execCommand("copy");
     area.remove();
-    return worked;
+    return copied;
   } catch {
     return false;
   }

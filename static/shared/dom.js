@@ -1,10 +1,12 @@
-/** Builds DOM nodes from data. Text always goes in as text: nothing here reads markup. */
+/** Creates and updates DOM nodes. Text is always set as text: nothing here parses markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
+ * Creates an element.
  * @param {string} tag
- * @param {Record<string, unknown>} [props] attributes; `text` sets the text, `on…` adds a listener, false and null are left out
+ * @param {Record<string, unknown>} [props] attributes; `text` sets the text, `on…` adds a listener, false and null are
+ *   skipped
  * @param {...(Node | string)} children
  * @returns {HTMLElement}
  */
@@ -20,7 +22,7 @@ export function el(tag, props = {}, ...children) {
   return node;
 }
 
-/** One of the symbols at the top of index.html, copied: a reference to it costs the browser three times the memory. */
+/** Creates an icon from a symbol in index.html. It copies the symbol: a `<use>` reference takes three times the memory. */
 export function icon(name) {
   const symbol = document.getElementById(`icon-${name}`)?.cloneNode(true);
   const svg = document.createElementNS(SVG, "svg");
@@ -31,18 +33,21 @@ export function icon(name) {
   return svg;
 }
 
-/** Whether a key goes to an input method. Safari says of the Enter that ends a composition only that it is number 229. */
+/**
+ * Returns whether a key event belongs to an input method. Safari marks the Enter that ends a composition only by key
+ * code 229.
+ */
 export function isComposing(event) {
   return event.isComposing || event.keyCode === 229;
 }
 
-/** Sets the text only where it changed, so that nothing is laid out or announced again for nothing. */
+/** Sets the text of a node only if it changed, to avoid needless layout and screen reader announcements. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Makes these the children, in this order, and leaves alone what stands right: what is moved loses the focus. */
-export function arrange(parent, children) {
+/** Sets the children of a node in this order. Children already in place are not moved, because a move loses the focus. */
+export function setChildren(parent, children) {
   for (const [index, child] of children.entries()) {
     if (parent.children[index] !== child) parent.insertBefore(child, parent.children[index] ?? null);
   }

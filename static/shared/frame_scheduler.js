@@ -1,40 +1,43 @@
-/** One animation frame for all views: each paints at most once a frame, and together they keep to a budget. */
+/** One animation frame for all views: each view paints at most once per frame, and together they keep a time budget. */
 
 const BUDGET_MS = 6;
 
-const dirty = new Set();
-const later = new Set();
+const scheduled = new Set();
+const deferred = new Set();
 let frame = 0;
 
 /**
- * Asks for `view.paint()` in the next frame. What doesn't fit the budget goes first in the frame after.
- * @param {{paint: (until: number) => void}} view gets the time at which this frame's budget is spent
+ * Schedules `view.paint()` for the next frame. Views that don't fit the budget are painted first in the next frame.
+ * @param {{paint: (deadline: number) => void}} view `deadline`: the end of the budget, by `performance.now()`
  */
-export function paintSoon(view) {
-  dirty.add(view);
+export function schedulePaint(view) {
+  scheduled.add(view);
   frame ||= requestAnimationFrame(paintAll);
 }
 
-/** Asks for what can wait: when nothing else is to be painted, and the last that asked is the first, as a chat is read from its end. */
-export function paintLater(view) {
-  later.delete(view);
-  later.add(view);
+/**
+ * Schedules a paint that can wait until nothing else is scheduled. The view scheduled last is painted first, because a
+ * chat is read from its end.
+ */
+export function schedulePaintWhenIdle(view) {
+  deferred.delete(view);
+  deferred.add(view);
   frame ||= requestAnimationFrame(paintAll);
 }
 
 function paintAll() {
   frame = 0;
-  const until = performance.now() + BUDGET_MS;
-  for (const view of [...dirty]) {
-    dirty.delete(view);
-    view.paint(until);
-    if (performance.now() > until) break;
+  const deadline = performance.now() + BUDGET_MS;
+  for (const view of [...scheduled]) {
+    scheduled.delete(view);
+    view.paint(deadline);
+    if (performance.now() > deadline) break;
   }
-  // One of them in each frame, however busy it is.
-  for (let first = true; later.size > 0 && (first || (dirty.size === 0 && performance.now() < until)); first = false) {
-    const view = [...later].at(-1);
-    later.delete(view);
-    view.paint(until);
+  // Each frame paints at least one deferred view, so that they make progress while the page is busy.
+  for (let first = true; deferred.size > 0 && (first || (scheduled.size === 0 && performance.now() < deadline)); first = false) {
+    const view = [...deferred].at(-1);
+    deferred.delete(view);
+    view.paint(deadline);
   }
-  if (dirty.size + later.size > 0) frame ||= requestAnimationFrame(paintAll);
+  if (scheduled.size + deferred.size > 0) frame ||= requestAnimationFrame(paintAll);
 }

@@ -1,28 +1,28 @@
-/** What the gateway doesn't tell and a reload would lose: what stands side by side, how long answers took, how they were rated. */
+/** Small values kept in `localStorage` across reloads: layout choices, timings and ratings that the gateway doesn't return. */
 
-const KEY = "turnwire.remembered";
+const KEY = "turnwire.prefs";
 const ENTRIES_MAX = 300;
 
-let kept = null;
+let prefs = null;
 
-function all() {
-  if (kept) return kept;
+function loadPrefs() {
+  if (prefs) return prefs;
   try {
-    kept = new Map(JSON.parse(localStorage.getItem(KEY)) ?? []);
+    prefs = new Map(JSON.parse(localStorage.getItem(KEY)) ?? []);
   } catch {
-    kept = new Map();
+    prefs = new Map();
   }
-  return kept;
+  return prefs;
 }
 
-/** @param {string} key @returns {any} what was remembered under it */
-export function recall(key) {
-  return all().get(key) ?? null;
+/** Returns the value of a key, or null. @param {string} key @returns {any} */
+export function getPref(key) {
+  return loadPrefs().get(key) ?? null;
 }
 
-/** Remembers a value; null forgets it. Of very many only the newest are kept. */
-export function remember(key, value) {
-  const entries = all();
+/** Stores a value; null deletes the key. Only the newest 300 entries are kept. */
+export function setPref(key, value) {
+  const entries = loadPrefs();
   entries.delete(key);
   if (value !== null) entries.set(key, value);
   for (const oldest of entries.keys()) {
@@ -32,6 +32,6 @@ export function remember(key, value) {
   try {
     localStorage.setItem(KEY, JSON.stringify([...entries]));
   } catch {
-    // Storage is off or full: it is remembered as long as the page lasts.
+    // Storage is disabled or full: the value lasts until a reload.
   }
 }

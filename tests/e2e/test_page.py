@@ -133,17 +133,17 @@ async def test_a_failure_shows_its_code_and_what_to_do(watched: WatchedPage) -> 
 async def test_a_conversation_that_is_not_there_is_said_so(watched: WatchedPage) -> None:
     """An address of nothing shows a sentence, and writing goes on in a new conversation."""
     await watched.page.evaluate("location.hash = 'c_nothing'")
-    await expect(watched.page.get_by_test_id("missing")).to_be_visible()
+    await expect(watched.page.get_by_test_id("not-found")).to_be_visible()
     await watched.choose(rate=200, tokens=5)
     await ended(await watched.ask("is anybody there"), "completed")
-    await expect(watched.page.get_by_test_id("missing")).to_be_hidden()
+    await expect(watched.page.get_by_test_id("not-found")).to_be_hidden()
 
 
 async def test_an_address_that_cannot_be_decoded_names_no_conversation(watched: WatchedPage) -> None:
     """A page that is opened with it says so, and can be written on."""
     await watched.page.evaluate("location.hash = '%zz'")
     await watched.page.reload()
-    await expect(watched.page.get_by_test_id("missing")).to_be_visible()
+    await expect(watched.page.get_by_test_id("not-found")).to_be_visible()
     await watched.choose(rate=200, tokens=5)
     await ended(await watched.ask("is anybody there"), "completed")
 

@@ -19,7 +19,7 @@ MISSED = """async () => {
   const Open = window.WebSocket;
   window.WebSocket = class { constructor() { throw new Error("no network"); } };
   sockets[0].close();
-  while (document.body.dataset.link === "live") await new Promise((resolve) => setTimeout(resolve, 5));
+  while (document.body.dataset.connection === "live") await new Promise((resolve) => setTimeout(resolve, 5));
   const conversation = location.hash.slice(1);
   for (const number of [1, 2])
     await other.start({ conversation, model: "demo", input: "Say it", params: { demo: { rate: 0, text: `Missed ${number}.` } } });
@@ -63,14 +63,14 @@ async def test_an_edit_is_a_branch_and_arrows_lead_back(watched: WatchedPage) ->
 async def test_answering_again_keeps_both_and_can_show_them_side_by_side(watched: WatchedPage) -> None:
     """Another answer to the same prompt is another version of it, behind or beside the first."""
     await ended(await watched.ask("say it twice"), "completed")
-    await watched.turn("say it twice").get_by_test_id("again").click()
+    await watched.turn("say it twice").get_by_test_id("regenerate").click()
     await expect(watched.turn("say it twice").get_by_test_id("version")).to_have_text("2/2")
     await ended(watched.turn("say it twice"), "completed")
-    await watched.turn("say it twice").get_by_test_id("spread").click()
+    await watched.turn("say it twice").get_by_test_id("side-by-side").click()
     await expect(watched.page.get_by_test_id("columns").get_by_test_id("turn")).to_have_count(2)
     await watched.page.reload()
     await expect(watched.page.get_by_test_id("columns").get_by_test_id("turn")).to_have_count(2)
-    await watched.page.get_by_role("button", name="Goes on from here").click()
+    await watched.page.get_by_role("button", name="Continuing from here").click()
     await expect(watched.page.get_by_test_id("columns")).to_have_count(0)
 
 
@@ -146,9 +146,9 @@ async def test_a_name_that_is_not_taken_is_taken_back_and_says_why(watched: Watc
     await page.evaluate(
         "other.conversation(location.hash.slice(1)).delete().then(() => document.querySelector('.rename')?.blur())"
     )
-    await expect(page.get_by_test_id("chats-note")).to_contain_text("Not renamed: ")
+    await expect(page.get_by_test_id("conversations-error")).to_contain_text("Couldn't rename: ")
     await expect(item).to_have_count(0)
-    await expect(page.get_by_test_id("missing")).to_be_in_viewport()
+    await expect(page.get_by_test_id("not-found")).to_be_in_viewport()
 
 
 async def test_what_is_being_written_outlives_a_reload_by_conversation(watched: WatchedPage) -> None:
@@ -230,7 +230,7 @@ async def test_what_another_device_renames_or_deletes_changes_in_the_list(watche
 
 async def test_a_pasted_picture_is_made_to_fit_and_is_kept(watched: WatchedPage) -> None:
     """A picture of a megabyte goes as one small enough for a frame, and after a reload the gateway gives it back."""
-    await expect(watched.page.get_by_role("button", name="Add a picture")).to_be_visible()
+    await expect(watched.page.get_by_role("button", name="Add image")).to_be_visible()
     assert await watched.page.evaluate("probes.pasteNoise()") > 1_000_000
     await expect(watched.page.locator(".thumbnail img")).to_be_visible()
     await ended(await watched.ask("what is in it?"), "completed")
@@ -251,7 +251,7 @@ async def test_a_picture_goes_with_the_prompt_however_soon_it_is_sent(watched: W
     await expect(watched.exchange("and in this?").get_by_role("img", name="noise.png")).to_be_visible()
     await expect(page.get_by_test_id("prompt-box")).to_have_value("")
     await page.evaluate("probes.pasteNoise(5)")
-    await expect(page.locator(".composer-note")).to_have_text("A prompt takes 4 pictures. The others were left out.")
+    await expect(page.locator(".composer-note")).to_have_text("A prompt can have 4 images. The others were not added.")
     await expect(page.locator(".thumbnail")).to_have_count(4)
 
 
@@ -264,7 +264,7 @@ async def test_the_system_prompt_and_the_parameters_reach_the_turn(watched: Watc
     turn = await watched.ask("be brief")
     await ended(turn, "completed")
     await expect(turn.get_by_test_id("tokens")).to_have_text("7 tokens")
-    await expect(turn.get_by_test_id("ending")).to_have_text("hit the length limit")
+    await expect(turn.get_by_test_id("ending")).to_have_text("reached the length limit")
     await watched.page.reload()
     await watched.settings(shown=True)
     await expect(form.get_by_role("spinbutton", name="Max tokens")).to_have_value("7")
@@ -279,7 +279,7 @@ async def test_a_thumb_is_kept_by_the_gateway(watched: WatchedPage) -> None:
     await turn.get_by_test_id("down").click()
     await expect(turn.get_by_test_id("up")).to_have_attribute("aria-pressed", "false")
     await expect(turn.get_by_test_id("down")).to_have_attribute("aria-pressed", "true")
-    await watched.page.wait_for_function("localStorage.getItem('turnwire.remembered')?.includes('\"down\"')")
+    await watched.page.wait_for_function("localStorage.getItem('turnwire.prefs')?.includes('\"down\"')")
     await watched.page.reload()
     await expect(watched.turn("rate me").get_by_test_id("down")).to_have_attribute("aria-pressed", "true")
 
@@ -292,7 +292,7 @@ async def test_what_never_reached_the_gateway_is_not_rated(watched: WatchedPage)
     turn = watched.page.get_by_test_id("turn")
     await ended(turn, "failed")
     await turn.hover()
-    await expect(turn.get_by_test_id("again")).to_be_visible()
+    await expect(turn.get_by_test_id("regenerate")).to_be_visible()
     await expect(turn.get_by_test_id("up")).to_be_hidden()
     await expect(turn.get_by_test_id("down")).to_be_hidden()
 
@@ -318,7 +318,7 @@ async def test_a_key_never_leaves_the_focus_nowhere(watched: WatchedPage) -> Non
     await page.keyboard.press("Escape")
     await expect(exchange.get_by_test_id("edit")).to_be_focused()
     await watched.choose(rate=20, tokens=400)
-    await exchange.get_by_test_id("again").press("Enter")
+    await exchange.get_by_test_id("regenerate").press("Enter")
     await expect(exchange.get_by_test_id("stop")).to_be_visible()
     await exchange.get_by_test_id("stop").press("Enter")
     await ended(watched.turn("with the keyboard"), "cancelled")

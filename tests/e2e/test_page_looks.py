@@ -140,13 +140,13 @@ async def test_the_workbench_is_legible_and_fits(looked: Looked) -> None:
     await looked.at("wire-frame")
 
     await page.get_by_test_id("tab-break").click()
-    await expect(page.get_by_test_id("outcome-twenty")).to_contain_text("none mixed up", timeout=30_000)
+    await expect(page.get_by_test_id("status-twenty")).to_contain_text("none mixed up", timeout=30_000)
     await looked.at("break-whole")
     await page.get_by_test_id("run-offline").click()
     await expect(page.get_by_test_id("run-offline")).to_have_text("Go online")
     await looked.at("break-offline")
     await page.get_by_test_id("run-offline").click()
-    await expect(page.get_by_test_id("scenario-offline")).to_have_attribute("data-state", "whole", timeout=30_000)
+    await expect(page.get_by_test_id("scenario-offline")).to_have_attribute("data-state", "passed", timeout=30_000)
     await page.evaluate(
         """async () => {
           const { Turn } = await import("./static/turnwire.js");
@@ -157,5 +157,5 @@ async def test_the_workbench_is_legible_and_fits(looked: Looked) -> None:
         }"""
     )
     await page.get_by_test_id("run-cut").click()
-    await expect(page.get_by_test_id("scenario-cut")).to_have_attribute("data-state", "broken", timeout=30_000)
+    await expect(page.get_by_test_id("scenario-cut")).to_have_attribute("data-state", "failed", timeout=30_000)
     await looked.at("break-red")

@@ -111,7 +111,7 @@ async def test_a_revoked_key_asks_again_and_the_answer_goes_on(browser: Browser,
         keys.remove(key)
         dialog = watched.page.get_by_test_id("sign-in")
         await expect(dialog).to_be_visible(timeout=20_000)
-        await expect(dialog).to_contain_text("Your sign-in has ended")
+        await expect(dialog).to_contain_text("Your sign-in has expired")
         await sign_in(watched, other)
         await watched.is_live()
         await ended(turn, "completed")
@@ -162,7 +162,7 @@ async def test_a_token_that_ends_is_renewed_once_and_then_asked_for(browser: Bro
         watched.page.on("request", lambda request: tickets.append(request.url) if "tickets" in request.url else None)
         await sign_in(watched, token("ann", exp=int(time.time()) + 8))
         await watched.is_live()
-        await expect(watched.page.get_by_test_id("sign-in")).to_contain_text("has ended", timeout=30_000)
+        await expect(watched.page.get_by_test_id("sign-in")).to_contain_text("has expired", timeout=30_000)
         assert len(tickets) <= 4
         await sign_in(watched, token("ann"))
         await watched.is_live()

@@ -110,7 +110,7 @@ async def test_memory_follows_the_text_and_nothing_else(watched: WatchedPage) ->
     await session.send("Performance.enable")
     await watched.page.evaluate(START, [10, 200, 8000, PROSE])
     await expect(watched.page.get_by_test_id("turn")).to_have_count(10, timeout=ENDING_MS)
-    chars = "document.querySelector('.thread').textContent.length"
+    chars = "document.querySelector('.message-list').textContent.length"
     await asyncio.sleep(2)
     before, said_before = await measured(session), await watched.page.evaluate(chars)
     # What a page on a busy machine has heard and not drawn yet is in the heap for a moment; what leaks stays.
@@ -129,17 +129,17 @@ async def test_memory_follows_the_text_and_nothing_else(watched: WatchedPage) ->
 
 FRAMES = """async (count) => {
   const at = (name) => import(`./static/devtools/${name}.js`);
-  const [{ WireLog }, { WireMeter }, { WireWeights }] = await Promise.all(["wire_log", "wire_meter", "wire_sizes"].map(at));
-  window.wire ??= { number: 0, takers: [new WireLog(), new WireMeter({ running: [] }), new WireWeights()] };
+  const [{ WireLog }, { WireMeter }, { WireSizes }] = await Promise.all(["wire_log", "wire_meter", "wire_sizes"].map(at));
+  window.wire ??= { number: 0, parts: [new WireLog(), new WireMeter({ running: [] }), new WireSizes()] };
   for (let frame = 0; frame < count; frame++) {
     const seq = ++wire.number;
     const turn = `turn ${Math.floor(seq / 50)}`;
     const entry = { direction: "in", at: seq, bytes: 120, codec: "json", socket: 1,
       frame: { type: "turn.delta", turn, seq, id: `${seq}`, part: 0, text: `word ${seq} ` } };
-    for (const taker of wire.takers) taker.take(entry);
+    for (const part of wire.parts) part.add(entry);
   }
-  wire.takers[2].weigh();
-  return wire.takers[0].size;
+  wire.parts[2].measure();
+  return wire.parts[0].size;
 }"""
 
 

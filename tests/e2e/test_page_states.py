@@ -70,7 +70,7 @@ async def test_nothing_found_says_what_was_sought_and_leads_back(watched: Watche
     await expect(listed).to_have_count(1)
     await watched.page.get_by_test_id("search").fill("no such <b>title</b>")
     chats = watched.page.get_by_test_id("conversations")
-    await expect(chats).to_contain_text("No title has “no such <b>title</b>” in it.")
+    await expect(chats).to_contain_text("No conversations match “no such <b>title</b>”.")
     await chats.get_by_role("button", name="Show all").click()
     await expect(listed).to_have_count(1)
     await expect(watched.page.get_by_test_id("search")).to_be_focused()
@@ -105,13 +105,13 @@ async def test_earlier_messages_come_in_above_what_is_read(watched: WatchedPage)
     await page.evaluate("document.querySelector('.scroller').scrollTo(0, 0)")
     question = page.get_by_test_id("prompt").get_by_text(words, exact=True)
     box = await question.bounding_box()
-    await page.get_by_role("button", name="Earlier messages").click()
+    await page.get_by_role("button", name="Load earlier messages").click()
     await expect(page.get_by_text("Answer 0", exact=True)).to_be_attached(timeout=20_000)
     moved = await question.bounding_box()
     assert box is not None
     assert moved is not None
     assert abs(moved["y"] - box["y"]) < 100
-    await expect(page.get_by_role("button", name="Earlier messages")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Load earlier messages")).to_have_count(0)
 
 
 async def test_a_retry_is_said_in_words_with_its_wait(browser: Browser, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ async def test_a_retry_is_said_in_words_with_its_wait(browser: Browser, tmp_path
         await expect(turns.nth(0).get_by_test_id("attempts")).to_have_text("2 attempts")
         await page.evaluate(asked, "Again")
         status = turns.nth(1).get_by_test_id("status")
-        await expect(status).to_have_text(re.compile(r"^Trying again in \d+ s \(attempt 2\)$"))
+        await expect(status).to_have_text(re.compile(r"^Retrying in \d+ s \(attempt 2\)$"))
         await turns.nth(1).get_by_test_id("stop").click()
         await ended(turns.nth(1), "cancelled")
         assert watched.errors == []
@@ -160,7 +160,7 @@ async def test_a_model_that_asks_for_tools_without_end_is_answered_so_often(brow
         upstream.plays(chat({"tool_calls": [call]}, finish="tool_calls"))
         watched = await open_page(context, f"{gateway.url}/")
         await watched.settings(shown=True)
-        await watched.page.get_by_role("checkbox", name="Offer the demo tools").check()
+        await watched.page.get_by_role("checkbox", name="Offer demo tools").check()
         await watched.settings(shown=False)
         await watched.ask("What time is it?")
         turns = watched.page.get_by_test_id("turn")
@@ -176,21 +176,21 @@ async def test_a_model_that_asks_for_tools_without_end_is_answered_so_often(brow
 SCRIPTED_TURN = """async (url) => {
   const { connect } = await import("/static/turnwire.js");
   const { AnswerView } = await import("/static/chat/answer_view.js");
-  const { ConnectionPill } = await import("/static/chat/connection_status.js");
+  const { ConnectionStatus } = await import("/static/chat/connection_status.js");
   const { MessageNode } = await import("/static/chat/message_tree.js");
-  const pill = document.body.appendChild(document.createElement("div"));
-  for (const name of ["connection-text", "roundtrip"]) pill.appendChild(document.createElement("span")).className = name;
-  pill.appendChild(document.createElement("button")).className = "connection-act";
+  const status = document.body.appendChild(document.createElement("div"));
+  for (const name of ["connection-text", "roundtrip"]) status.appendChild(document.createElement("span")).className = name;
+  status.appendChild(document.createElement("button")).className = "connection-button";
   const connection = connect({ url, storage: null });
-  new ConnectionPill(pill, connection);
+  new ConnectionStatus(status, connection);
   const turn = connection.start({ turn: "t", input: "Hi" });
   const message = new MessageNode("assistant", { turn });
-  document.body.append(new AnswerView(message, { link: () => connection.state }).node);
+  document.body.append(new AnswerView(message, { connectionState: () => connection.state }).node);
   Object.assign(window, { connection, turn });
   (async () => {
     for await (const event of turn) {
-      if (event.type === "turn.status") message.heard(event);
-      message.changed(event);
+      if (event.type === "turn.status") message.applyStatus(event);
+      message.onChange(event);
     }
   })();
 }"""
@@ -202,10 +202,10 @@ async def test_what_a_turn_waits_for_is_said(browser: Browser, tmp_path: Path) -
     place = {"turn": "t", "conversation": "c", "message": "m", "parent": None}
     steps: list[tuple[dict[str, Any], str]] = [
         ({"type": "turn.started", "epoch": 1, "status": "queued", "model": "a", "input": None}, "Queued"),
-        ({"type": "turn.status", "status": "queued", "position": 3}, "Queued: number 3"),
-        ({"type": "turn.status", "status": "queued", "position": 1}, "Queued: next"),
+        ({"type": "turn.status", "status": "queued", "position": 3}, "Queued, position 3"),
+        ({"type": "turn.status", "status": "queued", "position": 1}, "Queued, next in line"),
         ({"type": "turn.status", "status": "running"}, "Waiting for the first token"),
-        ({"type": "turn.status", "status": "waiting"}, "Slow to start"),
+        ({"type": "turn.status", "status": "waiting"}, "Slow to respond"),
         ({"type": "turn.status", "status": "fallback", "model": "b"}, "Using b instead"),
         ({"type": "turn.part", "part": 0, "kind": "text"}, "Streaming"),
         ({"type": "turn.delta", "part": 0, "text": "So"}, "Streaming"),
@@ -226,10 +226,10 @@ async def test_what_a_turn_waits_for_is_said(browser: Browser, tmp_path: Path) -
                 "b" if said.startswith(("Using", "Str")) else "a"
             )
             await page.evaluate(NEXT)
-        await expect(page.locator(".connection-text")).to_have_text("Live, storing later")
+        await expect(page.locator(".connection-text")).to_have_text("Live, storage delayed")
         await page.evaluate("turn.lastAt -= 7000")
-        await expect(status).to_have_text(re.compile(r"^Nothing new for \d+ s$"))
-        await expect(turn).to_have_attribute("data-held", "")
+        await expect(status).to_have_text(re.compile(r"^No output for \d+ s$"))
+        await expect(turn).to_have_attribute("data-stalled", "")
         await page.evaluate("connection.offline()")
         await expect(status).to_have_text("Offline")
         await page.evaluate(

@@ -19,7 +19,7 @@ from tests.page_stage import WatchedPage, browser_context, ended, said_something
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
 SCENARIO_MS = 60_000
-WHOLE = re.compile(r"^(\d+) turns?, ([\d,]+) characters, 0 lost, 0 doubled$")
+WHOLE = re.compile(r"^(\d+) turns?, ([\d,]+) characters, 0 lost, 0 duplicated$")
 
 SAYS_MORE = """async (characters) => {
   while (other.running[0].text.length < characters + 20) await new Promise((resolve) => setTimeout(resolve, 20));
@@ -55,11 +55,11 @@ async def held(watched: WatchedPage, name: str, turns: int) -> str:
     """Waits until a scenario ended as it should, with the proof whole over at least so many turns; gives what it says."""
     page = watched.page
     scenario = page.get_by_test_id(f"scenario-{name}")
-    await expect(scenario).to_have_attribute("data-state", re.compile("whole|broken"), timeout=SCENARIO_MS)
-    said = await page.get_by_test_id(f"outcome-{name}").inner_text()
-    assert await scenario.get_attribute("data-state") == "whole", said
-    await expect(page.get_by_test_id("proof")).to_have_attribute("data-state", "whole")
-    counted = WHOLE.match(await page.get_by_test_id("proof-count").inner_text())
+    await expect(scenario).to_have_attribute("data-state", re.compile("passed|failed"), timeout=SCENARIO_MS)
+    said = await page.get_by_test_id(f"status-{name}").inner_text()
+    assert await scenario.get_attribute("data-state") == "passed", said
+    await expect(page.get_by_test_id("integrity")).to_have_attribute("data-state", "passed")
+    counted = WHOLE.match(await page.get_by_test_id("integrity-count").inner_text())
     assert counted is not None
     assert int(counted[1]) >= turns
     return said
@@ -71,7 +71,7 @@ async def test_a_dropped_socket_and_a_double_start_lose_and_double_nothing(watch
     assert "over socket 2" in await held(watched, "drop", 3)
     await run(watched, "twice")
     assert "attached" in await held(watched, "twice", 4)
-    await expect(watched.page.get_by_test_id("conversations").get_by_text("Breaking it")).to_have_count(1)
+    await expect(watched.page.get_by_test_id("conversations").get_by_text("Break-it tests")).to_have_count(1)
 
 
 async def test_offline_lasts_until_online_is_pressed(watched: WatchedPage) -> None:
@@ -101,7 +101,7 @@ async def test_what_is_stopped_while_offline_stops_when_online_again(watched: Wa
     await page.get_by_test_id("run-stop").click()
     await page.evaluate(SAYS_MORE, len(before))
     await page.get_by_test_id("run-offline").click()
-    assert await held(watched, "stop", 1) == "1 stopped; what was said until then was caught up with."
+    assert await held(watched, "stop", 1) == "1 stopped. The text from before the stop has arrived."
     assert len(await turn.get_by_test_id("answer").inner_text()) > len(before)
 
 
@@ -118,14 +118,14 @@ async def test_twenty_turns_and_stopping_them_all(watched: WatchedPage) -> None:
 async def test_failures_keep_what_was_said(watched: WatchedPage) -> None:
     """Four answers fail in four ways, and what came of them is what is stored."""
     await run(watched, "cut")
-    assert re.match(r"4 failed as they should; [1-9]\d* characters", await held(watched, "cut", 4))
+    assert re.match(r"4 failed as expected. [1-9]\d* characters", await held(watched, "cut", 4))
 
 
 async def test_not_reading_loses_nothing(watched: WatchedPage) -> None:
     """Ten seconds without taking anything off the socket (law 11)."""
     await run(watched, "pause")
-    await expect(watched.page.get_by_test_id("outcome-pause")).to_contain_text(
-        "Not reading for another", timeout=20_000
+    await expect(watched.page.get_by_test_id("status-pause")).to_contain_text(
+        "Reading paused", timeout=20_000
     )
     assert re.match(r"[\d,]{5,} characters", await held(watched, "pause", 4))
 
@@ -142,10 +142,10 @@ async def test_a_second_device_proves_the_same_turns(watched: WatchedPage) -> No
 @pytest.mark.parametrize(
     ("stored", "said"),
     [
-        ("Hello", "0 lost, 0 doubled"),
-        ("Hello, you", "5 lost, 0 doubled"),
-        ("Helo", "0 lost, 1 doubled"),
-        ("Hallo", "1 lost, 1 doubled"),
+        ("Hello", "0 lost, 0 duplicated"),
+        ("Hello, you", "5 lost, 0 duplicated"),
+        ("Helo", "0 lost, 1 duplicated"),
+        ("Hallo", "1 lost, 1 duplicated"),
     ],
 )
 async def test_the_proof_is_red_where_the_gateway_kept_something_else(
@@ -172,18 +172,18 @@ async def test_the_proof_is_red_where_the_gateway_kept_something_else(
         told = await page.evaluate(
             """async (url) => {
               const { connect } = await import("/static/turnwire.js");
-              const { Proof } = await import("/static/devtools/integrity_check.js");
+              const { IntegrityCheck } = await import("/static/devtools/integrity_check.js");
               const connection = connect({ url, storage: null });
-              const proof = new Proof(connection);
+              const integrity = new IntegrityCheck(connection);
               const turn = connection.start({ turn: "t", input: "Hi" });
-              proof.follow(turn);
-              await proof.settled(["t"]);
-              return proof.sum;
+              integrity.track(turn);
+              await integrity.results(["t"]);
+              return integrity.summary;
             }""",
             gateway["url"],
         )
-    assert f"{told['lost']} lost, {told['doubled']} doubled" == said
-    assert told["state"] == ("whole" if stored == "Hello" else "broken")
+    assert f"{told['lost']} lost, {told['duplicated']} duplicated" == said
+    assert told["state"] == ("passed" if stored == "Hello" else "failed")
 
 
 async def test_the_proof_is_red_in_the_panel_when_words_are_added(watched: WatchedPage) -> None:
@@ -202,10 +202,10 @@ async def test_the_proof_is_red_in_the_panel_when_words_are_added(watched: Watch
     )
     await run(watched, "cut")
     page = watched.page
-    await expect(page.get_by_test_id("scenario-cut")).to_have_attribute("data-state", "broken", timeout=SCENARIO_MS)
-    await expect(page.get_by_test_id("proof")).to_have_attribute("data-state", "broken")
-    await expect(page.get_by_test_id("proof-count")).to_contain_text("0 lost, 1 doubled")
-    await expect(page.get_by_test_id("proof-failures")).to_contain_text(re.compile(r"at character \d+"))
+    await expect(page.get_by_test_id("scenario-cut")).to_have_attribute("data-state", "failed", timeout=SCENARIO_MS)
+    await expect(page.get_by_test_id("integrity")).to_have_attribute("data-state", "failed")
+    await expect(page.get_by_test_id("integrity-count")).to_contain_text("0 lost, 1 duplicated")
+    await expect(page.get_by_test_id("integrity-failures")).to_contain_text(re.compile(r"at character \d+"))
 
 
 async def test_the_wire_view_filters_pauses_copies_and_opens_frames(watched: WatchedPage) -> None:
@@ -243,7 +243,7 @@ async def test_the_wire_view_filters_pauses_copies_and_opens_frames(watched: Wat
     await ended(await watched.ask("while it is paused"), "completed")
     assert await rows.all_inner_texts() == before
     await expect(panel.get_by_test_id("wire-count")).to_contain_text(
-        re.compile(r"Paused at \d+ of \d+ frames; [1-9]\d+ more")
+        re.compile(r"Paused at \d+ of \d+ frames; [1-9]\d+ new")
     )
     await panel.get_by_test_id("wire-pause").click()
     await expect(panel.get_by_test_id("wire-count")).not_to_contain_text("Paused")
@@ -260,7 +260,7 @@ async def test_the_wire_view_is_worked_by_keys_and_empty_says_so(watched: Watche
     await watched.page.keyboard.press("ArrowUp")
     await expect(panel.get_by_test_id("wire-list").get_by_role("option", selected=True)).not_to_have_text(last)
     await panel.get_by_test_id("wire-text").fill("no such thing on the wire")
-    await expect(panel).to_contain_text("No frame fits the filter")
+    await expect(panel).to_contain_text("No frames match the filter")
 
 
 async def test_a_codec_is_changed_by_a_click_and_weighs_less(watched: WatchedPage) -> None:
@@ -277,7 +277,7 @@ async def test_a_codec_is_changed_by_a_click_and_weighs_less(watched: WatchedPag
         "turnwire.v1.json",
         "turnwire.v1.msgpack",
     ]
-    await expect(panel.get_by_test_id("weight-msgpack")).to_have_text(re.compile(r"^\d.*B \(\u2212\d+ %\)$"))
+    await expect(panel.get_by_test_id("size-msgpack")).to_have_text(re.compile(r"^\d.*B \(\u2212\d+ %\)$"))
     await expect(panel.get_by_test_id("wire-turns").locator("tbody tr")).to_have_count(1)
     await expect(panel.get_by_test_id("wire-turns").locator("tbody")).to_contain_text(re.compile(r"\d m?s\s*\d"))
 
@@ -307,4 +307,4 @@ async def test_thousands_of_frames_grow_no_dom_and_a_closed_view_sees_none(watch
     await panel.get_by_test_id("wire-text").fill("Unseen words")
     await expect(count).to_contain_text(re.compile("^0 of "))
     await panel.get_by_test_id("wire-text").fill("")
-    await expect(panel.get_by_test_id("wire-list")).to_contain_text("frames passed while this view was closed")
+    await expect(panel.get_by_test_id("wire-list")).to_contain_text("frames not recorded while this view was closed")
