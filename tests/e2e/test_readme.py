@@ -1,4 +1,4 @@
-"""What the README says to paste, pasted in its order into one machine with one gateway."""
+"""Paste the README's snippets in their order, with one gateway on one machine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from playwright.async_api import Browser, expect
 
-from tests.gateway_process import GatewayProcess
+from tests.gateway_process import GatewayProcess, gateway_process
+from tests.page_stage import WatchedPage, browser_context
 from tests.programs import program
 
 pytestmark = pytest.mark.e2e
@@ -42,3 +46,27 @@ async def test_the_examples_work(gateway: GatewayProcess) -> None:
     resumed = await pasted(gateway, "sh", "-ec", re.sub(r"\d+(?=-3')", ids[0], more))
     assert re.findall(r"^event: (.*)$", resumed, re.MULTILINE) == shown[3:]
     assert resumed.endswith('{"turns":{"t1":"already_ended"}}')
+
+
+@pytest.mark.browser
+@pytest.mark.asyncio(loop_scope="session")
+async def test_the_page_of_another_origin_works(browser: Browser, tmp_path: Path) -> None:
+    """Serve the README's page from an origin that the gateway allows: it imports the client and streams an answer."""
+    (page,) = re.findall(r"```html\n(.*?)```", README, re.DOTALL)
+    shown = ""
+
+    async def hello(_: web.Request) -> web.Response:
+        return web.Response(text=shown, content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/hello.html", hello)
+    async with TestServer(app, host="127.0.0.1") as server, browser_context(browser) as context:
+        origin = str(server.make_url("/")).rstrip("/")
+        async with gateway_process(tmp_path, {"TURNWIRE_ALLOWED_ORIGINS": origin}) as gateway:
+            shown = page.replace("http://127.0.0.1:8000", gateway.url).replace("ws://127.0.0.1:8000/ws", gateway.ws_url)
+            watched = WatchedPage(await context.new_page())
+            await watched.page.goto(f"{origin}/hello.html")
+            await expect(watched.page.locator("body")).to_contain_text(
+                "that is the only notification you need", ignore_case=True
+            )
+            assert watched.errors == []
