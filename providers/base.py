@@ -31,14 +31,28 @@ ErrorCode = Literal[
 ]
 
 
-class TextPart(Struct, tag_field="kind", tag="text", forbid_unknown_fields=True, omit_defaults=True):
+class _Part(Struct, tag_field="kind", forbid_unknown_fields=True, omit_defaults=True):
+    """The base of all parts."""
+
+
+class _MediaPart(_Part):
+    """The base of the parts that have either `data` or a `url`."""
+
+    media_type: str
+    data: str | None = None
+    url: str | None = None
+    name: str | None = None
+    signature: str | None = None
+
+
+class TextPart(_Part, tag="text"):
     """A piece of plain text, Markdown by convention."""
 
     text: str
     signature: str | None = None
 
 
-class ReasoningPart(Struct, tag_field="kind", tag="reasoning", forbid_unknown_fields=True, omit_defaults=True):
+class ReasoningPart(_Part, tag="reasoning"):
     """The model's reasoning. If `redacted`, the text is withheld and `signature` carries the opaque block."""
 
     text: str
@@ -46,7 +60,7 @@ class ReasoningPart(Struct, tag_field="kind", tag="reasoning", forbid_unknown_fi
     signature: str | None = None
 
 
-class ToolCallPart(Struct, tag_field="kind", tag="tool_call", forbid_unknown_fields=True, omit_defaults=True):
+class ToolCallPart(_Part, tag="tool_call"):
     """A tool call by the model. `call` is its id; `arguments` is JSON text, exactly as the model wrote it."""
 
     call: str
@@ -55,7 +69,7 @@ class ToolCallPart(Struct, tag_field="kind", tag="tool_call", forbid_unknown_fie
     signature: str | None = None
 
 
-class ToolResultPart(Struct, tag_field="kind", tag="tool_result", forbid_unknown_fields=True, omit_defaults=True):
+class ToolResultPart(_Part, tag="tool_result"):
     """The result of the tool call with id `call`. If `error`, `output` describes what went wrong."""
 
     call: str
@@ -64,27 +78,15 @@ class ToolResultPart(Struct, tag_field="kind", tag="tool_result", forbid_unknown
     signature: str | None = None
 
 
-class ImagePart(Struct, tag_field="kind", tag="image", forbid_unknown_fields=True, omit_defaults=True):
+class ImagePart(_MediaPart, tag="image"):
     """An image: base64 `data`, or a `url` that the provider (never the gateway) fetches."""
 
-    media_type: str
-    data: str | None = None
-    url: str | None = None
-    name: str | None = None
-    signature: str | None = None
 
-
-class FilePart(Struct, tag_field="kind", tag="file", forbid_unknown_fields=True, omit_defaults=True):
+class FilePart(_MediaPart, tag="file"):
     """A document: base64 `data`, or a `url` that the provider (never the gateway) fetches."""
 
-    media_type: str
-    data: str | None = None
-    url: str | None = None
-    name: str | None = None
-    signature: str | None = None
 
-
-class CitationPart(Struct, tag_field="kind", tag="citation", forbid_unknown_fields=True, omit_defaults=True):
+class CitationPart(_Part, tag="citation"):
     """A source that the answer cites."""
 
     url: str | None = None
@@ -93,7 +95,7 @@ class CitationPart(Struct, tag_field="kind", tag="citation", forbid_unknown_fiel
     signature: str | None = None
 
 
-class RefusalPart(Struct, tag_field="kind", tag="refusal", forbid_unknown_fields=True, omit_defaults=True):
+class RefusalPart(_Part, tag="refusal"):
     """A refusal by the model, in its own words."""
 
     text: str
@@ -287,5 +289,3 @@ class Provider(Protocol):
     """
 
     async def answer(self, request: ChatRequest, sink: DeltaSink) -> None: ...
-
-    async def aclose(self) -> None: ...

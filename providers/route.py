@@ -288,7 +288,7 @@ class Timeouts(Struct, frozen=True):
     first_event_reasoning_s: float = 300.0
     between_events_s: float = 60.0
 
-    def first_s(self, route: Route) -> float:
+    def first_event_timeout_s(self, route: Route) -> float:
         """Return how many seconds the first event of this route's model may take."""
         return self.first_event_reasoning_s if route.thinks else self.first_event_s
 

@@ -25,9 +25,6 @@ class Scripted:
             async for batch in batches:
                 await deliver(batch, sink)
 
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
 
 class ScriptedProviders(Providers):
     """Every model is the scripted one."""

@@ -9,7 +9,6 @@ from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
 
 from providers.anthropic import messages as anthropic
 from providers.http.aws_events import AwsEventParser
-from providers.http.stream import Parser
 from providers.route import Endpoint
 
 
@@ -17,6 +16,7 @@ class Dialect(anthropic.Dialect):
     """The client for Bedrock. See `route.Dialect`."""
 
     CREDENTIAL_ERRORS = (BotoCoreError, RuntimeError)
+    PARSER = AwsEventParser
 
     def _create_client(self, endpoint: Endpoint, **options: Any) -> Any:
         credentials: dict[str, Any] = dict(endpoint.options)
@@ -27,6 +27,3 @@ class Dialect(anthropic.Dialect):
         elif "aws_access_key" in credentials:
             credentials.pop("aws_profile", None)
         return AsyncAnthropicBedrock(base_url=endpoint.base_url or None, **credentials, **options)
-
-    def _parser(self) -> Parser | None:
-        return AwsEventParser()

@@ -10,7 +10,6 @@ from providers.anthropic.events import MessagesDecoder
 from providers.anthropic.request import messages_body
 from providers.base import ChatRequest, DeltaSink
 from providers.http.sdk import SdkDialect
-from providers.http.stream import Parser
 from providers.route import Endpoint, Route
 
 
@@ -22,12 +21,8 @@ class Dialect(SdkDialect):
     def _create_client(self, endpoint: Endpoint, **options: Any) -> Any:
         return AsyncAnthropic(api_key=endpoint.api_key, base_url=endpoint.base_url, **options)
 
-    def _parser(self) -> Parser | None:
-        """Return a parser for one answer. None means server-sent events."""
-        return None
-
     async def answer(self, request: ChatRequest, route: Route, sink: DeltaSink) -> None:
         """Request an answer and pass its batches to `sink`. Raise `ProviderError` on failure. See `Provider`."""
         create = self._client.messages.with_streaming_response.create
         opening = create(**messages_body(request, route), timeout=self._timeout(route))
-        await self._stream(opening, MessagesDecoder(self._failures), sink, self._parser())
+        await self._stream(opening, MessagesDecoder(self._failures), sink)

@@ -219,9 +219,6 @@ class RoutedProvider:
         self._route.check(request)
         await self._dialect.answer(request, self._route, sink)
 
-    async def aclose(self) -> None:
-        """Do nothing, because all routes share the dialect's client, which `Providers` closes."""
-
 
 class Providers:
     """The provider clients of one process: one per provider, dialect and key, created at the first request."""

@@ -207,10 +207,10 @@ class _FileReader:
             return
         previous = self._models.get(entry.id)
         provider_name = entry.provider or (previous.provider if previous else entry.id.partition("/")[0])
-        is_misread = entry.provider is None and ("provider" in table or "type" in table)
+        is_invalid = entry.provider is None and ("provider" in table or "type" in table)
         provider = (
             None
-            if is_misread or provider_name in self._invalid_names
+            if is_invalid or provider_name in self._invalid_names
             else self._resolve_provider(entry, provider_name, where)
         )
         self._check_features(entry.features or (), where)

@@ -79,11 +79,7 @@ _FAILURES: dict[str, tuple[ErrorCode, str, bool]] = {
     "stall": ("upstream_timeout", "The demo model stopped sending, as requested. Try again.", True),
     "cut": ("upstream_incomplete", "The demo model's answer was cut off, as requested. Try again.", True),
 }
-_ENDINGS: dict[str, FinishReason] = {
-    "length": "length",
-    "content_filter": "content_filter",
-    "refusal": "refusal",
-}
+_ENDINGS: dict[str, FinishReason] = {"length": "length", "content_filter": "content_filter", "refusal": "refusal"}
 _FAIL_AT_START = frozenset({"before", "overloaded", "rate_limited", "auth", "context", "refusal"})
 
 
@@ -143,11 +139,6 @@ def demo_options(request: ChatRequest) -> DemoOptions:
 def demo_text(request: ChatRequest) -> str:
     """Return the whole text part of the answer to `request`, if nothing fails."""
     return "".join(_text(request, demo_options(request)))
-
-
-def demo_thinking(request: ChatRequest) -> str:
-    """Return the whole reasoning part of the answer to `request`. Empty without `thinking`."""
-    return "".join(_thinking(request, demo_options(request)))
 
 
 def _text(request: ChatRequest, options: DemoOptions) -> Tokens:
@@ -265,8 +256,4 @@ def _token_batches(reasoning: Tokens, text: Tokens) -> Iterator[list[Delta]]:
 def _usage(request: ChatRequest, output: int, reasoning: int) -> Usage:
     parts = (part for message in request.messages for part in message.parts)
     texts = chain([request.system or ""], (part.text for part in parts if isinstance(part, TextPart)))
-    return Usage(
-        input_tokens=sum(map(count_tokens, texts)),
-        output_tokens=output,
-        reasoning_tokens=reasoning or None,
-    )
+    return Usage(input_tokens=sum(map(count_tokens, texts)), output_tokens=output, reasoning_tokens=reasoning or None)

@@ -22,12 +22,7 @@ from providers.route import Endpoint
 
 WAIT_MAX_MS: Final = 86_400_000
 """The maximum wait that is reported, one day. No caller waits that long."""
-_UNREACHABLE: Final = (
-    httpx2.ConnectTimeout,
-    httpx2.ConnectError,
-    httpx2.ProxyError,
-    httpx2.UnsupportedProtocol,
-)
+_UNREACHABLE: Final = (httpx2.ConnectTimeout, httpx2.ConnectError, httpx2.ProxyError, httpx2.UnsupportedProtocol)
 _REQUEST_CODES: Final[frozenset[ErrorCode]] = frozenset({"invalid_request", "unsupported"})
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.\[\]-]{0,60}")
 

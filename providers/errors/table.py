@@ -45,13 +45,7 @@ RULES: Final[tuple[Rule, ...]] = (
         False,
         "{title}'s content filter refused the request. Rephrase it.",
     ),
-    Rule(
-        "content_filtered",
-        _statuses(451),
-        None,
-        False,
-        "{title}'s content filter refused the request. Rephrase it.",
-    ),
+    Rule("content_filtered", _statuses(451), None, False, "{title}'s content filter refused the request. Rephrase it."),
     Rule(
         "upstream_rate_limited",
         _statuses(0, 200, 400, 402, 403, 429),
@@ -62,11 +56,7 @@ RULES: Final[tuple[Rule, ...]] = (
         "The account at {title} is out of credit or over its spending limit. Check its billing.",
     ),
     Rule(
-        "upstream_rate_limited",
-        _statuses(402),
-        None,
-        False,
-        "{title} requires a payment. Check the account's billing.",
+        "upstream_rate_limited", _statuses(402), None, False, "{title} requires a payment. Check the account's billing."
     ),
     Rule("upstream_auth", _statuses(401), None, False, CHECK_KEY),
     Rule(
@@ -124,13 +114,7 @@ RULES: Final[tuple[Rule, ...]] = (
         True,
         "The rate limit of {title} is reached. " + TRY_AGAIN,
     ),
-    Rule(
-        "upstream_rate_limited",
-        _statuses(429),
-        None,
-        True,
-        "The rate limit of {title} is reached. " + TRY_AGAIN,
-    ),
+    Rule("upstream_rate_limited", _statuses(429), None, True, "The rate limit of {title} is reached. " + TRY_AGAIN),
     Rule(
         "invalid_request",
         _statuses(413),

@@ -77,10 +77,10 @@ class _ChunkFastPath(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`. If processing took too long, pause reading so that other connections are served."""
-        began_s = time.thread_time() if len(data) >= LARGE_READ_BYTES else None
+        start_s = time.thread_time() if len(data) >= LARGE_READ_BYTES else None
         self._receive(data)
-        if began_s is not None and (took_s := time.thread_time() - began_s) > SLICE_S:
-            self._pause_reading(took_s * PAUSE_FACTOR)
+        if start_s is not None and (duration_s := time.thread_time() - start_s) > SLICE_S:
+            self._pause_reading(duration_s * PAUSE_FACTOR)
 
     def _pause_reading(self, seconds: float) -> None:
         transport = self._parser.transport

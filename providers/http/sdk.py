@@ -13,6 +13,7 @@ import httpx2
 
 from providers.base import DeltaSink
 from providers.errors.failures import Failures
+from providers.http.sse import SseParser
 from providers.http.stream import Decoder, DeltaStream, Parser
 from providers.http.transport import body_of, http_client
 from providers.route import Endpoint, Route, Timeouts
@@ -25,6 +26,7 @@ class SdkDialect:
     """The base class of the SDK's exceptions."""
     CREDENTIAL_ERRORS: tuple[type[Exception], ...] = ()
     """The exceptions that a cloud's library raises if it finds no valid credentials."""
+    PARSER: type[Parser] = SseParser
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self._failures = Failures(endpoint)
@@ -39,15 +41,9 @@ class SdkDialect:
         raise NotImplementedError
 
     def _timeout(self, route: Route) -> httpx2.Timeout:
-        return httpx2.Timeout(self._timeouts.first_s(route), connect=self._timeouts.connect_s)
+        return httpx2.Timeout(self._timeouts.first_event_timeout_s(route), connect=self._timeouts.connect_s)
 
-    async def _stream(
-        self,
-        opening: AbstractAsyncContextManager[Any],
-        decoder: Decoder,
-        sink: DeltaSink,
-        parser: Parser | None = None,
-    ) -> None:
+    async def _stream(self, opening: AbstractAsyncContextManager[Any], decoder: Decoder, sink: DeltaSink) -> None:
         """Send the request that `opening` opens, and pass the batches of the answer to `sink`. See `DeltaStream`.
 
         Raise `ProviderError` on failure.
@@ -55,7 +51,8 @@ class SdkDialect:
         with self._errors():
             async with opening as response:
                 body = body_of(response.http_response)
-                await DeltaStream(body, decoder, self._failures, self._timeouts.between_events_s, sink, parser).run()
+                between_s = self._timeouts.between_events_s
+                await DeltaStream(body, decoder, self._failures, between_s, sink, self.PARSER()).run()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

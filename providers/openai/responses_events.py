@@ -134,7 +134,11 @@ class ResponsesDecoder:
         finish = self._finish or "stop"
         if finish == "stop":
             finish = (
-                "tool_calls" if self._output.has_calls else "refusal" if self.parts.last_kind == "refusal" else "stop"
+                "tool_calls"
+                if self._output.has_tool_calls
+                else "refusal"
+                if self.parts.last_kind == "refusal"
+                else "stop"
             )
         self.parts.append_delta(Finished(finish))
 

@@ -81,7 +81,7 @@ class OutputItems:
         """The numbers of the call parts without arguments so far."""
 
     @property
-    def has_calls(self) -> bool:
+    def has_tool_calls(self) -> bool:
         """Whether the answer has a tool call."""
         return bool(self._call_ids)
 

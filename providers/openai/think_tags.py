@@ -18,13 +18,13 @@ class ThinkTags:
 
     def __init__(self) -> None:
         self._state: Literal["before", "entering", "thinking", "leaving", "after"] = "before"
-        self._held = ""
+        self._pending = ""
 
     def feed(self, text: str) -> list[Piece]:
         """Return the pieces of reasoning and text that `text` adds."""
         if self._state == "after":
             return [("text", text)]
-        text, self._held = self._held + text, ""
+        text, self._pending = self._pending + text, ""
         if self._state == "before":
             return self._before(text)
         if self._state == "entering":
@@ -35,8 +35,8 @@ class ThinkTags:
 
     def close(self) -> list[Piece]:
         """Return the text that was held back for the rest of a tag."""
-        held, self._held = self._held, ""
-        return [("reasoning" if self._state == "thinking" else "text", held)] if held else []
+        pending, self._pending = self._pending, ""
+        return [("reasoning" if self._state == "thinking" else "text", pending)] if pending else []
 
     def _before(self, text: str) -> list[Piece]:
         start = text.lstrip()
@@ -44,7 +44,7 @@ class ThinkTags:
             self._state = "entering"
             return self._entering(start[len(OPEN) :])
         if OPEN.startswith(start) and len(text) <= BLANKS_MAX:
-            self._held = text
+            self._pending = text
             return []
         self._state = "after"
         return [("text", text)]
@@ -64,7 +64,7 @@ class ThinkTags:
             pieces: list[Piece] = [("reasoning", thought)] if thought else []
             return pieces + self._leaving(rest)
         held = next((size for size in range(len(CLOSE) - 1, 0, -1) if text.endswith(CLOSE[:size])), 0)
-        self._held = text[len(text) - held :]
+        self._pending = text[len(text) - held :]
         thought = text[: len(text) - held]
         return [("reasoning", thought)] if thought else []
 

@@ -24,8 +24,8 @@ def chat_usage(usage: dict[str, Any], quirks: Quirks) -> Usage:
     input_tokens, output = _count(usage, "prompt_tokens") or 0, _count(usage, "completion_tokens") or 0
     if quirks.usage_excludes_reasoning:
         total = _count(usage, "total_tokens")
-        whole = output + (reasoning or 0) if total is None else max(output, total - input_tokens)
-        reasoning, output = (whole - output or None) if reasoning is None else reasoning, whole
+        total_output = output + (reasoning or 0) if total is None else max(output, total - input_tokens)
+        reasoning, output = (total_output - output or None) if reasoning is None else reasoning, total_output
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output,

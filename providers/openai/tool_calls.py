@@ -26,7 +26,7 @@ class _Call:
     __slots__ = (
         "_depth",
         "_escaped",
-        "_is_whole",
+        "_is_complete",
         "_quoted",
         "_scanned",
         "id",
@@ -48,7 +48,7 @@ class _Call:
         """The number of pieces that `is_complete` has processed."""
         self._depth = 0
         self._quoted = self._escaped = False
-        self._is_whole: bool | None = None
+        self._is_complete: bool | None = None
         """Whether the pieces are a complete object. None if they may become one."""
 
     def is_complete(self) -> bool:
@@ -57,12 +57,12 @@ class _Call:
         Each piece is processed only once.
         """
         for piece in self.pieces[self._scanned :]:
-            if self._is_whole is None:
+            if self._is_complete is None:
                 self._scan(piece)
             elif not piece.isspace():
-                self._is_whole = False
+                self._is_complete = False
         self._scanned = len(self.pieces)
-        return self._is_whole or False
+        return self._is_complete or False
 
     def _scan(self, piece: str) -> None:
         marks = _MARKS.findall(piece, 1 if self._escaped else 0)
@@ -73,7 +73,7 @@ class _Call:
             elif not self._quoted and mark[0] != "\\":
                 self._depth += 1 if mark in "{[" else -1
         if self._depth <= 0 and not self._quoted and piece.rstrip().endswith("}"):
-            self._is_whole = _is_object("".join(self.pieces))
+            self._is_complete = _is_object("".join(self.pieces))
 
 
 class ToolCallAssembler:

@@ -229,7 +229,7 @@ class _Attempts:
                 self._requester.on_retry(self._request_count + 1, 0)
             announced = False
             requests_left -= 1
-            began_s = _now()
+            start_s = _now()
             try:
                 await self._attempt(route, request, checkout)
                 return
@@ -240,7 +240,7 @@ class _Attempts:
                 raise failure
             if failure.code in KEY_CODES:
                 continue
-            if retries_left <= 0 or pool.is_open or not await self._should_retry(failure, _now() - began_s):
+            if retries_left <= 0 or pool.is_open or not await self._should_retry(failure, _now() - start_s):
                 raise failure
             backoff_s = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** (self._retries.attempts - 1 - retries_left))
             retries_left -= 1

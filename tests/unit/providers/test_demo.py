@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from providers.base import ChatMessage, ChatRequest, Delta, PartDelta, ProviderError, TextPart, Tool, Usage
-from providers.demo.model import DemoOptions, Dialect, demo_options, demo_text, demo_thinking
+from providers.demo.model import DemoOptions, Dialect, _thinking, demo_options, demo_text
 from providers.route import Endpoint, Timeouts
 from tests.answers import Answer, Batches, question, route
 
@@ -130,7 +130,7 @@ async def test_thinking(thinking: bool | int, tokens: int | None) -> None:
     """A reasoning part comes first, of so many tokens, and is counted."""
     request = ask(thinking=thinking, tokens=3)
     answer = await answer_to(request)
-    expected = [("reasoning", demo_thinking(request)), ("text", demo_text(request))]
+    expected = [("reasoning", "".join(_thinking(request, demo_options(request)))), ("text", demo_text(request))]
     assert answer.parts == (expected if thinking else expected[1:])
     assert answer.usage is not None
     if tokens is not None:

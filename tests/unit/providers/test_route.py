@@ -76,8 +76,8 @@ def test_takes_the_rest() -> None:
 def test_thinking_models_may_be_silent_longer() -> None:
     """The first event of a model that thinks may take longer."""
     timeouts = Timeouts()
-    assert timeouts.first_s(route()) == 60
-    assert timeouts.first_s(route(features=("chat", "thinking"))) == 300
+    assert timeouts.first_event_timeout_s(route()) == 60
+    assert timeouts.first_event_timeout_s(route(features=("chat", "thinking"))) == 300
 
 
 def test_key_is_never_shown() -> None:

@@ -31,8 +31,8 @@ def test_a_call_without_a_name_is_none() -> None:
     parts = DeltaBuffer()
     output = OutputItems(parts)
     output.complete_item("x", Item("function_call", call_id="c", arguments='{"a":1}'))
-    assert not output.has_calls
+    assert not output.has_tool_calls
     output.complete_item("x", Item("function_call", call_id="c", name="n", arguments='{"a":1}'))
     output.close()
-    assert output.has_calls
+    assert output.has_tool_calls
     assert parts.drain() == [PartStarted(0, "tool_call", call="c", name="n"), PartDelta(0, '{"a":1}')]
