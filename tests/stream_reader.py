@@ -14,9 +14,11 @@ from tests.client import TurnView
 from tests.turn_events import EPOCH, delta, part, started
 
 
-def stream_of(turn: str = "t", *, user: str = "ann", grace_s: float | None = None) -> LiveTurn:
+def stream_of(
+    turn: str = "t", *, user: str = "ann", conversation: str | None = None, grace_s: float | None = None
+) -> LiveTurn:
     """A new turn; with `grace_s` it is aborted when nobody is attached for so long."""
-    stream = LiveTurn(user, turn, b"digest", EPOCH)
+    stream = LiveTurn(user, turn, b"digest", EPOCH, conversation)
     if grace_s is not None:
         stream.set_disconnect_callback(grace_s, lambda stream: stream.signal.abort(Abort("disconnect")))
     return stream

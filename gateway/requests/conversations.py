@@ -109,7 +109,7 @@ class Conversations:
             head=request.head,
         )
         changed = await self._services.store.update_conversation(
-            self._user, request.conversation, change, now_ms(), self._services.limits.turns
+            self._user, request.conversation, change, now_ms(), self._services.limits.turn_limits
         )
         await self._publish(changed)
         return conversation_view(changed)

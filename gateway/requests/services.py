@@ -22,7 +22,7 @@ from store.api import Store
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The services of one process. `wire` in `runtime.py` creates them."""
+    """The services of one process. `create_runtime` in `runtime.py` creates them."""
 
     instance: str
     settings: Settings

@@ -24,12 +24,12 @@ from gateway.protocol import results as r
 from gateway.protocol.codec import CODECS, JSON, FrameError, split_text
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms, rfc3339, time_of
-from gateway.protocol.views import cost_view, usage_view
+from gateway.protocol.views import cost_from_nano, usage_view
 from gateway.requests.conversations import Conversations
 from gateway.requests.services import Services
 from gateway.requests.turns import OrderedResult, Turns
 from gateway.streams.outbox import Attachment, Outbox
-from gateway.tasks import Metered
+from gateway.tasks import MeteredCoroutine
 from gateway.turns.error_mapping import as_api_error
 from providers.catalog.prices import per_million
 
@@ -132,7 +132,7 @@ class Session:
         if request.id is not None:
             self._in_flight_ids.add(request.id)
         self._in_flight += 1
-        self._spawn(Metered(self._serve(request), self._charge_loop_time))
+        self._spawn(MeteredCoroutine(self._serve(request), self._charge_loop_time))
 
     def _has_capacity(self, request: p.AnyRequest) -> bool:
         """Return whether `request` may be in flight too. A cancel by id of turns that run here is always allowed."""
@@ -239,7 +239,7 @@ class Session:
         if request.since is not None:
             since_ms = time_of("since", request.since)
         sums = await self._services.store.usage(self._user, request.conversation, since_ms)
-        return r.Sums(usage_view(sums), cost_view(sums))
+        return r.Sums(usage_view(sums), cost_from_nano(sums.cost_nano))
 
 
 def auth_result(principal: Principal) -> r.Identity:

@@ -12,7 +12,7 @@ from weakref import WeakSet
 import msgspec
 from msgspec import UNSET, Struct
 
-from gateway.offload import aside, size_of
+from gateway.offload import offload, request_chars
 from gateway.protocol import requests as p
 from gateway.protocol import results as r
 from gateway.protocol.errors import ApiError, ErrorBody, not_found
@@ -114,8 +114,8 @@ class Turns:
         settings = self._services.settings
         if self._input_bytes_max is None:
             return prepare(request, settings.input_bytes, settings.request_items)
-        return aside(
-            size_of(without_history(request, "")), prepare, request, self._input_bytes_max, settings.request_items
+        return offload(
+            request_chars(without_history(request, "")), prepare, request, self._input_bytes_max, settings.request_items
         )
 
     def _drop(self, live_turn: LiveTurn) -> None:

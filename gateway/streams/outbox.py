@@ -15,7 +15,7 @@ from gateway.protocol.codec import Codec
 from gateway.streams.log import TurnLog, event_size
 
 
-class Timed(Protocol):
+class FrameObserver(Protocol):
     """A measurement that ends when a frame is sent (`sampling.py`)."""
 
     def record_sent(self, outbox: Outbox) -> None: ...
@@ -46,6 +46,11 @@ class Attachment:
         self.reset_frame = reset_frame
         self.is_queued = False
         self.on_detached = on_detached
+
+    def discount(self) -> None:
+        """Stop counting the events that wait now."""
+        self.outbox.waiting_bytes -= self.backlog_bytes
+        self.backlog_bytes, self.counted_from = 0, self.log.end
 
     @property
     def has_frame(self) -> bool:
@@ -109,7 +114,7 @@ class Outbox:
         self.waiting_bytes = 0
         self.closed = False
         self.attachments: dict[str, Attachment] = {}
-        self.sample: Timed | None = None
+        self.sample: FrameObserver | None = None
         """The measurement to notify when a frame is handed to the socket. It is set on `connection_outbox` only."""
         self.connection_outbox: Outbox = self
         """The queue that the socket sends from."""
@@ -187,8 +192,7 @@ class Outbox:
         not counted, like replayed events.
         """
         if size > self._bytes_max // 2:
-            self.waiting_bytes -= attachment.backlog_bytes
-            attachment.backlog_bytes, attachment.counted_from = 0, attachment.log.end
+            attachment.discount()
             size = 0
         attachment.backlog_bytes += size
         if not attachment.is_queued:
@@ -249,8 +253,7 @@ class Outbox:
         self._queue.append(attachment)
 
     def _forget(self, attachment: Attachment) -> None:
-        self.waiting_bytes -= attachment.backlog_bytes
-        attachment.backlog_bytes = 0
+        attachment.discount()
         attachment.on_detached(attachment)
 
     def _add_waiting(self, size: int) -> None:

@@ -8,23 +8,20 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import structs
 
-from gateway.protocol.errors import ApiError, not_found, over_limit
+from gateway.protocol.errors import over_limit
 from gateway.protocol.events import TurnStarted
 from gateway.protocol.ids import new_id, now_ms
 from gateway.protocol.requests import InputMessage, TurnStart
-from gateway.protocol.validation import check_content, empty
-from gateway.protocol.value_count import too_many
+from gateway.protocol.validation import check_start
 from gateway.protocol.views import MessageBody, body_of, encode_body, message_view, preview, title_of
 from gateway.turns.live_turn import LiveTurn
-from providers.base import Part, Role, TextPart, ToolResultPart
-from store.api import Store
+from providers.base import Part, Role, ToolResultPart
+from store.api import TurnStore
 from store.records import (
     Accepted,
-    Conflict,
     ConversationRecord,
     MessageRecord,
     NewTurn,
-    NotFound,
     TurnLimits,
     TurnRecord,
 )
@@ -57,40 +54,8 @@ def prepare(request: TurnStart, input_bytes_max: int, items_max: int) -> Prepare
         size = len(_CONTENT.encode([request.input, request.messages, request.system]))
         if size > input_bytes_max:
             raise over_limit("The input", size, input_bytes_max)
-    parts = parts_of(request.input or [])
+    parts = request.input_parts
     return Prepared(content, digest, parts, encode_body(MessageBody(parts)) if parts else None)
-
-
-def check_start(request: TurnStart, items_max: int) -> None:
-    """Check the rules of `turn.start` that involve more than one field. Raises `ApiError`."""
-    messages = request.messages or []
-    items = len(messages) + sum(len(message.parts) for message in messages) + len(request.tools or ())
-    if items + (len(request.input) if isinstance(request.input, list) else 1) > items_max:
-        raise ApiError("too_large", too_many(items_max))
-    if request.messages is not None:
-        for name in ("conversation", "parent", "input"):
-            if getattr(request, name) is not None:
-                raise ApiError(
-                    "invalid_request", f"`messages` and `{name}` can't be combined. Leave one of them out.", path=name
-                )
-        if not request.messages:
-            raise ApiError("invalid_request", "`messages` is empty. Send at least one message.", path="messages")
-    elif request.input is None and request.parent is None:
-        raise ApiError("invalid_request", "The turn has nothing to answer. Send `input` or `messages`.", path="input")
-    elif request.input is not None and not parts_of(request.input):
-        raise empty("input")
-    elif request.parent is not None and request.conversation is None:
-        raise ApiError(
-            "invalid_request", "`parent` requires the `conversation` that it is in. Send both.", path="conversation"
-        )
-    check_content(request)
-
-
-def parts_of(given: str | list[Part]) -> list[Part]:
-    """Return the input as parts. An empty string has none."""
-    if isinstance(given, list):
-        return given
-    return [TextPart(given)] if given else []
 
 
 def content_of(request: TurnStart) -> tuple[bytes, bytes]:
@@ -147,7 +112,7 @@ def _stripped(value: Any) -> Any:
 
 
 async def accept(
-    store: Store,
+    store: TurnStore,
     live_turn: LiveTurn,
     request: TurnStart,
     prepared: Prepared,
@@ -156,7 +121,7 @@ async def accept(
     lease_ms: int,
     limits: TurnLimits | None = None,
 ) -> Accepted:
-    """Store the turn with `owner` as its owner. Raises `ApiError` and `StoreError`, including `Busy` and `Limited`.
+    """Store the turn with `owner` as its owner. Raises `StoreError`, such as `Busy`, `Conflict` or `NotFound`.
 
     A turn with `on_busy: interrupt` is accepted only if no turn runs in its conversation: the caller has to stop the
     running turns first.
@@ -194,14 +159,9 @@ async def accept(
         now_ms=now,
         limits=limits,
     )
-    try:
-        accepted = await store.accept(new)
-        live_turn.acceptance, live_turn.conversation_record = new, accepted.conversation
-        return accepted
-    except Conflict:
-        raise conflict(live_turn.turn) from None
-    except NotFound as missing:
-        raise not_found(missing.what) from None
+    accepted = await store.accept(new)
+    live_turn.set_acceptance(new, accepted.conversation)
+    return accepted
 
 
 def restored_acceptance(turn: TurnRecord, input_message: MessageRecord | None, lease_ms: int) -> NewTurn:
@@ -230,13 +190,6 @@ def restored_acceptance(turn: TurnRecord, input_message: MessageRecord | None, l
     )
 
 
-def conflict(turn: str) -> ApiError:
-    """Return the error for a turn id that was used for other content."""
-    return ApiError(
-        "conflict", f"The turn id {turn} was already used for a different request. Use a new id.", path="turn"
-    )
-
-
 def _new_conversation(user: str, request: TurnStart, now: int) -> ConversationRecord:
     return ConversationRecord(
         id=new_id("c"),
@@ -255,7 +208,10 @@ def _new_conversation(user: str, request: TurnStart, now: int) -> ConversationRe
 def started(
     turn: TurnRecord, input_message: MessageRecord | None, *, queued: bool, parts: list[Part] | None = None
 ) -> TurnStarted:
-    """Return the turn's first event. `queued`: the turn waits for others. `parts`: the input's parts, if the caller has them decoded."""
+    """Return the turn's first event.
+
+    `queued`: the turn waits for others. `parts`: the input's parts, if the caller has them decoded.
+    """
     return TurnStarted(
         turn=turn.turn,
         seq=1,

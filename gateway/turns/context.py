@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import structs
 
-from gateway.offload import aside
+from gateway.offload import offload
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import TurnStart
-from gateway.protocol.validation import late_result, linked_results, unlinked_result
-from gateway.protocol.views import address_in, body_of
-from gateway.turns.acceptance import parts_of
+from gateway.protocol.validation import linked_results, misplaced_result, unlinked_result
+from gateway.protocol.views import body_of, parse_part_url
 from providers.base import (
     ChatMessage,
     ChatRequest,
@@ -25,7 +24,7 @@ from providers.base import (
     ToolResultPart,
     Usage,
 )
-from store.api import Store
+from store.api import HistoryStore
 from store.records import ConversationRecord, MessageRecord, NotFound, TurnRecord
 
 IMAGE_TOKENS = 1600
@@ -37,7 +36,7 @@ def without_history(request: TurnStart, upstream_model: str) -> ChatRequest:
     if request.messages is not None:
         messages = tuple(ChatMessage(message.role, tuple(message.parts)) for message in request.messages)
     else:
-        messages = (ChatMessage("user", tuple(parts_of(request.input or []))),)
+        messages = (ChatMessage("user", tuple(request.input_parts)),)
     return ChatRequest(
         model=upstream_model,
         messages=messages,
@@ -54,7 +53,7 @@ class History:
     The limit is `bytes_max` bytes of messages, and `bytes_max` bytes of data that they refer to.
     """
 
-    def __init__(self, store: Store, user: str, bytes_max: int) -> None:
+    def __init__(self, store: HistoryStore, user: str, bytes_max: int) -> None:
         self._store = store
         self._user = user
         self._bytes_max = bytes_max
@@ -69,7 +68,7 @@ class History:
         try:
             return await self._store.branch(self._user, conversation, last, self._bytes_max)
         except NotFound as missing:
-            raise ApiError("not_found", f"The {missing.what} of this turn was deleted. Start a new turn.") from None
+            raise ApiError("not_found", f"The {missing.field} of this turn was deleted. Start a new turn.") from None
 
     async def filled(self, message: ChatMessage) -> ChatMessage:
         """Return `message` with each data address replaced by the stored data. Raises `ApiError`."""
@@ -89,7 +88,7 @@ class History:
                 self._read[message] = []
             else:
                 self._take(len(record.body))
-                self._read[message] = (await aside(len(record.body), body_of, record)).parts
+                self._read[message] = (await offload(len(record.body), body_of, record)).parts
         parts = self._read[message]
         data = getattr(parts[number], "data", None) if number < len(parts) else None
         if data is None:
@@ -129,8 +128,8 @@ async def build_chat_request(
     if system is None and conversation is not None:
         system = conversation.system
     size = sum(len(record.body) for record in branch)
-    messages = await aside(size, _context, branch, turn.model, is_cut=older > 0)
-    if (call := late_result(messages)) is not None:
+    messages = await offload(size, _context, branch, turn.model, is_cut=older > 0)
+    if (call := misplaced_result(messages)) is not None:
         raise unlinked_result(call, "Check the id, or set `parent` to the message that has the call.", "input")
     answered = _answered(messages)
     kept = await _newest(history, answered)
@@ -194,7 +193,7 @@ def _answered(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
 
 
 def _address(part: Part) -> tuple[str, int] | None:
-    return address_in(part.url) if isinstance(part, ImagePart | FilePart) and part.url is not None else None
+    return parse_part_url(part.url) if isinstance(part, ImagePart | FilePart) and part.url is not None else None
 
 
 def _from_a_user(messages: list[ChatMessage]) -> list[ChatMessage]:

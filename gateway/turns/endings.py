@@ -10,19 +10,19 @@ import structlog
 from msgspec import UNSET
 
 from gateway.limits.fair_queue import FairQueue
-from gateway.offload import LARGE_BYTES, aside
+from gateway.offload import LARGE_BYTES, offload
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Cost, Ending, TurnCancelled, TurnCompleted, TurnFailed
 from gateway.protocol.ids import now_ms
-from gateway.protocol.views import MessageBody, counters_of, encode_body, money
+from gateway.protocol.views import MessageBody, cost_from_nano, counters_of, encode_body
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import unstored
 from gateway.turns.log_writer import LogWriter
 from gateway.turns.outcome import Outcome
 from providers.base import Usage
-from store.api import Store
+from store.api import TurnStore
 from store.records import EndedTurn, Fenced, LogGap, MessageRecord, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.turn")
@@ -34,7 +34,7 @@ RETRY_MAX_S = 2.0
 class Endings:
     """Storage for the endings of this instance's turns."""
 
-    def __init__(self, store: Store, writer: LogWriter) -> None:
+    def __init__(self, store: TurnStore, writer: LogWriter) -> None:
         self._store = store
         self._writer = writer
         self._large = FairQueue(1, waiters_max=0)
@@ -49,10 +49,10 @@ class Endings:
             parts = event_writer.parts()
             usage = event_writer.usage(parts)
             cost_nano = event_writer.cost_nano(usage)
-            cost = money(cost_nano)
+            cost = cost_from_nano(cost_nano)
             ending = _ending(live_turn, event_writer, outcome, usage, cost)
             said = MessageBody(parts, live_turn.model, usage, cost, outcome.status)
-            body = await aside(live_turn.output_bytes, encode_body, said)
+            body = await offload(live_turn.output_bytes, encode_body, said)
             del parts, said
             answer = MessageRecord(
                 id=live_turn.message,
@@ -79,12 +79,10 @@ class Endings:
 
             if not await self._end(live_turn, record):
                 return False
-        live_turn.acceptance = live_turn.conversation_record = (
-            None  # an input may be 20 MiB, and the registry keeps an ended turn for a while
-        )
+        live_turn.set_acceptance(None, None)  # an input may be 20 MiB, and the registry keeps an ended turn for a while
         live_turn.publish([ending])
         event_writer.metrics.ended(outcome, live_turn.model, usage, cost_nano, ending.timing)
-        live_turn.stored_seq = live_turn.log.end
+        live_turn.mark_stored(live_turn.log.end)
         return True
 
     @asynccontextmanager
@@ -117,7 +115,7 @@ class Endings:
             except Fenced:
                 return False
             except LogGap as gap:
-                live_turn.stored_seq = min(gap.end, live_turn.log.end)
+                live_turn.mark_stored(gap.end)
             except NotFound:
                 if made_anew or live_turn.acceptance is None:
                     log.warning("ending not stored: the store has lost the turn", turn=live_turn.turn)

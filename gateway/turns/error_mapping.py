@@ -5,22 +5,26 @@ from __future__ import annotations
 import structlog
 
 from gateway.limits.fair_queue import QueueFull
-from gateway.limits.limits import queue_full_error, limit_error
+from gateway.limits.limits import limit_error, queue_full_error
 from gateway.protocol.errors import ApiError, not_found
 from providers.base import ProviderError
-from store.records import Limited, NotFound, StoreError
+from store.records import Busy, Conflict, Limited, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.session")
 
 
-def as_api_error(error: Exception) -> ApiError:
-    """Return the error of the error table for `error`. Log store failures and unexpected exceptions."""
+def as_api_error(error: Exception, event: str = "request failed") -> ApiError:
+    """Return the error of the error table for `error`. Log store failures, and unexpected exceptions as `event`."""
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ProviderError):
         return ApiError.from_provider(error)
     if isinstance(error, NotFound):
-        return not_found(error.what)
+        return not_found(error.field)
+    if isinstance(error, Conflict):
+        return ApiError("conflict", path="turn")
+    if isinstance(error, Busy):
+        return ApiError("busy", path="conversation")
     if isinstance(error, Limited):
         return limit_error(error)
     if isinstance(error, QueueFull):
@@ -28,5 +32,5 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, StoreError):
         log.warning("store failed", error=str(error))
         return ApiError("store_unavailable")
-    log.error("request failed", exc_info=error)
+    log.error(event, exc_info=error)
     return ApiError("internal")

@@ -11,9 +11,9 @@ from msgspec import structs
 from gateway.protocol.codec import clip_text, encoded_size, split_text
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import Timing, TurnDelta, TurnEvent, TurnPart, TurnStatus
-from gateway.protocol.plain_text import escaped
+from gateway.protocol.plain_text import escape_invisible
 from gateway.protocol.requests import PIECE_BYTES_MAX
-from gateway.protocol.views import NANO
+from gateway.protocol.views import NANOS_PER_USD
 from gateway.turns.abort import Abort
 from gateway.turns.context import estimated_usage
 from gateway.turns.live_turn import LiveTurn
@@ -58,7 +58,6 @@ class EventWriter:
         self,
         live_turn: LiveTurn,
         output_bytes_max: int,
-        began_ms: int,
         parent: str | None,
         watch: TurnMetrics,
         on_events: OnEvents = lambda live_turn, *, urgent=False: None,
@@ -69,7 +68,6 @@ class EventWriter:
         """Whether reading of a provider's answer has begun."""
         self._on_events = on_events
         self.parent = parent
-        self.began_ms = began_ms
         self._output_bytes_max = output_bytes_max
         self._accepted_at = time.monotonic()
         self._requested_at: float | None = None
@@ -124,8 +122,8 @@ class EventWriter:
         first = self._first_token_at is None
         if first:
             self._first_token_at = time.monotonic()
-        if live_turn.sample is not None:
-            live_turn.sample.record_batch(live_turn)
+        if live_turn.batch_observer is not None:
+            live_turn.batch_observer.record_batch(live_turn)
         live_turn.publish(events)
         self._on_events(live_turn, urgent=first)
         if live_turn.output_bytes > self._output_bytes_max:
@@ -141,13 +139,13 @@ class EventWriter:
             self._log_response_handle(delta, seq + 1)
         return self.live_turn.log.end
 
-    def _log_response_handle(self, cursor: ResponseHandle, seq: int) -> None:
+    def _log_response_handle(self, handle: ResponseHandle, seq: int) -> None:
         """Log the response handle at once, because a takeover may need it before the first token.
 
         The log stores it with an event, so publish the status "running" again if the turn is in that state.
         """
         live_turn = self.live_turn
-        live_turn.response_handle, live_turn.response_handle_seq = cursor, seq
+        live_turn.set_response_handle(handle, seq)
         if live_turn.state == "running" and live_turn.log.end == seq - 1:
             live_turn.publish([TurnStatus(turn=live_turn.turn, seq=seq, status="running")])
             self._on_events(live_turn, urgent=True)
@@ -224,7 +222,7 @@ class EventWriter:
         if usage is None or self._route is None:
             return None
         cost = cost_usd(self._route, usage, None if usage.estimated else self._cost)
-        return None if cost is None else int((cost * NANO).to_integral_value(ROUND_HALF_UP))
+        return None if cost is None else int((cost * NANOS_PER_USD).to_integral_value(ROUND_HALF_UP))
 
     def timing(self) -> Timing:
         """Return the number of attempts, and the durations in ms from acceptance on."""
@@ -258,7 +256,7 @@ def _part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
 
     def named(text: str | None) -> str | None:
         """An id or a name in visible characters: clients send it back, and logs show it."""
-        return None if text is None else clip_text(escaped(text), ID_BYTES_MAX)
+        return None if text is None else clip_text(escape_invisible(text), ID_BYTES_MAX)
 
     # A truncated URL is a wrong URL, so one that is too long for a frame is left out.
     url = part.url if part.url is None or encoded_size(part.url) <= URL_BYTES_MAX else None

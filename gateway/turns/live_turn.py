@@ -15,12 +15,12 @@ from gateway.protocol.events import EndStatus, TurnDelta, TurnDetached, TurnEven
 from gateway.streams.log import TurnLog, event_size
 from gateway.streams.outbox import Attachment, Outbox
 from gateway.turns.abort import AbortSignal
-from gateway.turns.state import ENDED, State, step
+from gateway.turns.state import ENDED, State, step, transition
 from providers.base import ResponseHandle
 from store.records import ConversationRecord, NewTurn, TurnRecord
 
 
-class Sampling(Protocol):
+class BatchObserver(Protocol):
     """A measurement that is called for each batch of events (`sampling.py`)."""
 
     def record_batch(self, live_turn: LiveTurn) -> None: ...
@@ -29,11 +29,13 @@ class Sampling(Protocol):
 class LiveTurn:
     """One turn in this process: its log, its state, its abort signal and its attachments.
 
-    `owned`: this process runs the turn; otherwise this is a mirror of the owner's log.
-    `stored`: the last seq that the store's log has.
+    `is_owned`: this process runs the turn; otherwise this is a mirror of the owner's log.
+    `stored_seq`: the last seq that the store's log has.
+
+    Other modules change it through its methods only. The table in `state.py` checks every change of `state`.
     """
 
-    def __init__(self, user: str, turn: str, digest: bytes, epoch: int) -> None:
+    def __init__(self, user: str, turn: str, digest: bytes, epoch: int, conversation: str | None = None) -> None:
         self.user = user
         self.turn = turn
         self.digest = digest
@@ -50,12 +52,12 @@ class LiveTurn:
         self.waiters = 0
         self.acceptance: NewTurn | None = None
         self.conversation_record: ConversationRecord | None = None
-        self.conversation: str | None = None
+        self.conversation = conversation
         self.model = self.message = ""
         self.output_bytes = 0
-        self.sample: Sampling | None = None
+        self.batch_observer: BatchObserver | None = None
         self.response_handle: ResponseHandle | None = None
-        """The handle for resuming the provider's response. The log stores it with event `cursor_seq`."""
+        """The handle for resuming the provider's response. The log stores it with event `response_handle_seq`."""
         self.response_handle_seq = 0
         self._attachments: set[Attachment] = set()
         self._disconnect_grace_s: float | None = None
@@ -122,8 +124,7 @@ class LiveTurn:
         If the turn ended at or before that position, send `turn.reset` and start again from the beginning.
         """
         if self.log.ended and attachment.cursor >= self.log.end:
-            attachment.reset_frame = attachment.outbox.codec.encode(self._reset("the turn ended before your position"))
-            attachment.cursor = 0
+            self._restart(attachment, "the turn ended before your position")
         if attachment.has_frame:
             attachment.counted_from = self.log.end  # the events before this were never counted as waiting
             attachment.outbox.offer(attachment, 0)
@@ -133,18 +134,16 @@ class LiveTurn:
 
         It is `after`, or 0 if the position can't be continued; a `turn.reset` is sent first then.
         """
-        opening = None
+        reset_frame = None
         if not self.log.can_resume(epoch, after) or (not self.is_live and after > self.log.end):
-            opening = outbox.codec.encode(self._reset("your position can't be continued"))
+            reset_frame = self._reset_frame(outbox, "your position can't be continued")
             after = 0
-        attachment = Attachment(self.log, outbox, after, opening, self._on_detached)
-        first_elsewhere = not self.is_owned and not self._attachments
+        attachment = Attachment(self.log, outbox, after, reset_frame, self._on_detached)
+        is_first = not self._attachments
         self._attachments.add(attachment)
-        if first_elsewhere:
+        if is_first and not self.is_owned:
             self._on_presence_changed(self)
-        if self.disconnect_timer is not None:
-            self.disconnect_timer.cancel()
-            self.disconnect_timer = None
+        self._cancel_disconnect_timer()
         if attachment.is_done:
             self._attachments.discard(attachment)
             outbox.detach(self.turn)
@@ -159,19 +158,19 @@ class LiveTurn:
         """
         before, self.log, self.state = self.log, log, state
         for attachment in tuple(self._attachments):
-            attachment.outbox.waiting_bytes -= attachment.backlog_bytes
-            attachment.backlog_bytes, attachment.counted_from = 0, log.end
-            if not log.can_resume(before.epoch_of(attachment.cursor), attachment.cursor):
-                attachment.reset_frame = attachment.outbox.codec.encode(
-                    self._reset("another instance has taken the turn over")
-                )
-                attachment.cursor = 0
             attachment.log = log
+            attachment.discount()
+            if not log.can_resume(before.epoch_of(attachment.cursor), attachment.cursor):
+                self._restart(attachment, "another instance has taken the turn over")
             if attachment.has_frame:
                 attachment.outbox.offer(attachment, 0)
 
-    def _reset(self, reason: str) -> TurnReset:
-        return TurnReset(self.turn, 0, self.epoch, reason)
+    def _restart(self, attachment: Attachment, reason: str) -> None:
+        attachment.reset_frame = self._reset_frame(attachment.outbox, reason)
+        attachment.cursor, attachment.counted_from = 0, self.log.end
+
+    def _reset_frame(self, outbox: Outbox, reason: str) -> bytes:
+        return outbox.codec.encode(TurnReset(self.turn, 0, self.epoch, reason))
 
     def _on_detached(self, attachment: Attachment) -> None:
         self._attachments.discard(attachment)
@@ -198,13 +197,54 @@ class LiveTurn:
         """
         if self._disconnect_grace_s is None or not self.is_owned:
             return
+        self._cancel_disconnect_timer()
+        self.disconnect_timer = asyncio.get_running_loop().call_later(
+            min(after_s, self._disconnect_grace_s), self._on_abandoned, self
+        )
+
+    def _cancel_disconnect_timer(self) -> None:
         if self.disconnect_timer is not None:
             self.disconnect_timer.cancel()
-        self.disconnect_timer = asyncio.get_running_loop().call_later(
-            min(after_s, self._disconnect_grace_s),
-            self._on_abandoned,
-            self,
-        )
+            self.disconnect_timer = None
+
+    def reject(self, result: TurnRecord | ApiError) -> None:
+        """End a start that began no turn here.
+
+        `accepted` resolves to the turn that has the id, or raises the error.
+        """
+        self.state = transition(self.state, "rejected")
+        if isinstance(result, ApiError):
+            self.accepted.set_exception(result)
+            self.accepted.exception()  # mark it as retrieved, even if its connection has gone
+        else:
+            self.accepted.set_result(result)
+        self.end()
+
+    def set_accepted(self, record: TurnRecord) -> None:
+        """Set the values of the turn that the store has accepted: its ids, its model and its epoch."""
+        self.model, self.message = record.model, record.message
+        self.conversation = self.conversation or record.conversation
+        self.log.begin_epoch(record.epoch)
+
+    def set_acceptance(self, acceptance: NewTurn | None, conversation: ConversationRecord | None) -> None:
+        """Set the records from which the turn is restored if the store loses it. None frees their memory."""
+        self.acceptance, self.conversation_record = acceptance, conversation
+
+    def set_model(self, model: str) -> None:
+        """Set the id of the model that answers now."""
+        self.model = model
+
+    def set_response_handle(self, handle: ResponseHandle | None, seq: int) -> None:
+        """Set the handle for resuming the provider's response, and the event that the log stores it with."""
+        self.response_handle, self.response_handle_seq = handle, seq
+
+    def set_batch_observer(self, observer: BatchObserver | None) -> None:
+        """Call `observer` for each batch from now on."""
+        self.batch_observer = observer
+
+    def mark_stored(self, seq: int) -> None:
+        """Record that the store's log ends at `seq`."""
+        self.stored_seq = min(seq, self.log.end)
 
     def begin_epoch(self, epoch: int) -> None:
         """Write the following events in `epoch`.
@@ -216,10 +256,7 @@ class LiveTurn:
         self.log.begin_epoch(epoch)
         for attachment in tuple(self._attachments):
             if attachment.cursor > self.log.end:
-                attachment.reset_frame = attachment.outbox.codec.encode(
-                    self._reset("another instance has taken the turn over")
-                )
-                attachment.cursor, attachment.counted_from = 0, self.log.end
+                self._restart(attachment, "another instance has taken the turn over")
                 attachment.outbox.offer(attachment, 0)
 
     def become_owner(self, epoch: int) -> None:
@@ -228,10 +265,19 @@ class LiveTurn:
         self.signal = AbortSignal()
         self.stopped.clear()
         self.end_status = None
-        self.stored_seq = self.log.end
+        self.mark_stored(self.log.end)
         self.begin_epoch(epoch)
         if not self._attachments:
             self.start_disconnect_timer()
+
+    def become_mirror(self) -> None:
+        """Stop owning the turn: its events come only from the store's log from now on."""
+        self.is_owned = False
+
+    def stop(self, status: EndStatus | None) -> None:
+        """Record that the turn runs no longer. `status`: how it ends, or None if it goes on at another instance."""
+        self.end_status = status
+        self.stopped.set()
 
     async def wait_ended(self) -> None:
         """Wait until the turn has ended or is closed. A mirror is kept while a caller waits."""
@@ -254,8 +300,7 @@ class LiveTurn:
     def end(self) -> None:
         """Wake the waiting callers and cancel the timers, because no event follows."""
         self.signal.cancel_timers()
-        if self.disconnect_timer is not None:
-            self.disconnect_timer.cancel()
+        self._cancel_disconnect_timer()
         self.stopped.set()
         self.ended.set()
 
@@ -263,9 +308,8 @@ class LiveTurn:
 def mirror_of(record: TurnRecord) -> LiveTurn:
     """Return an empty mirror of the turn in `record`."""
     live_turn = LiveTurn(record.user, record.turn, record.digest, record.epoch)
-    live_turn.is_owned = False
-    live_turn.model = record.model
-    live_turn.message = record.message
+    live_turn.set_accepted(record)
+    live_turn.become_mirror()
     return live_turn
 
 

@@ -29,23 +29,23 @@ def encode_events(events: list[TurnEvent]) -> bytes:
 
 def decode_events(payload: bytes) -> list[TurnEvent]:
     """Decode the events of a payload, without a response handle. Raises `msgspec.DecodeError`."""
-    logged = _decode(payload)
-    return cast(list[TurnEvent], logged[1:] if logged and type(logged[0]) is ResponseHandle else logged)
+    items = _decode(payload)
+    return cast(list[TurnEvent], items[1:] if items and type(items[0]) is ResponseHandle else items)
 
 
-def cursor_of(entries: Iterable[LogEntry]) -> ResponseHandle | None:
+def latest_handle(entries: Iterable[LogEntry]) -> ResponseHandle | None:
     """Return the handle for resuming the provider's response, or None. Raises `msgspec.DecodeError`.
 
     `entries`: the turn's whole log. A `turn.reset` discards the handles before it.
     """
-    cursor = None
+    handle = None
     for entry in entries:
-        for logged in _decode(entry.payload):
-            if isinstance(logged, ResponseHandle):
-                cursor = logged
-            elif isinstance(logged, TurnReset):
-                cursor = None
-    return cursor
+        for item in _decode(entry.payload):
+            if isinstance(item, ResponseHandle):
+                handle = item
+            elif isinstance(item, TurnReset):
+                handle = None
+    return handle
 
 
 def unstored(live_turn: LiveTurn, *more: TurnEvent) -> Append:

@@ -17,7 +17,7 @@ from gateway.tasks import spawn
 from gateway.turns.abort import Abort
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import next_append
-from store.api import Store
+from store.api import TurnStore
 from store.records import Appended, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.store")
@@ -37,7 +37,7 @@ class LogWriter:
     """
 
     def __init__(
-        self, store: Store, flush_s: float, on_state: Callable[[bool], None], tasks: asyncio.TaskGroup
+        self, store: TurnStore, flush_s: float, on_state: Callable[[bool], None], tasks: asyncio.TaskGroup
     ) -> None:
         self._reachable = True
         self.failed_at = float("-inf")
@@ -120,7 +120,7 @@ class LogWriter:
         elif reply.outcome == "missing":
             self.schedule_restore(live_turn)
         else:
-            live_turn.stored_seq = min(reply.end, live_turn.log.end)
+            live_turn.mark_stored(reply.end)
             if live_turn.stored_seq < live_turn.log.end:
                 self.mark_unwritten(live_turn)
 
@@ -157,7 +157,7 @@ class LogWriter:
             if lost is not None:
                 lost = structs.replace(lost, head=None, messages=0)
             await self._store.accept(structs.replace(new, conversation=None, new_conversation=lost))
-        live_turn.stored_seq = 0
+        live_turn.mark_stored(0)
         if not live_turn.is_attached:
             live_turn.start_disconnect_timer()  # gives the other instances time to report their attachments again
 

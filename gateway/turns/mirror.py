@@ -10,14 +10,14 @@ from gateway.streams.log import TurnLog
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import decode_events
 from gateway.turns.state import ENDED, IllegalTransition, State, step
-from store.api import Store
+from store.api import TurnStore
 from store.records import LogEntry
 
 UNREADABLE = (msgspec.DecodeError, IllegalTransition)
 """The exceptions that a damaged log raises. Nothing after the damage can be read."""
 
 
-def apply(live_turn: LiveTurn, entry: LogEntry) -> bool:
+def apply_entry(live_turn: LiveTurn, entry: LogEntry) -> bool:
     """Append an entry of the log to the mirror. Return False if it doesn't continue the mirror.
 
     It doesn't if it leaves a gap, or if the mirror has events of an older epoch at its seqs. If the mirror has events
@@ -34,24 +34,24 @@ def apply(live_turn: LiveTurn, entry: LogEntry) -> bool:
     return True
 
 
-async def read_whole(store: Store, live_turn: LiveTurn) -> tuple[TurnLog, State]:
+async def read_log(store: TurnStore, live_turn: LiveTurn) -> tuple[TurnLog, State]:
     """Return the turn's log as it is stored, up to its first gap or damage, and the state of the turn there.
 
     Raises `StoreError`.
     """
-    whole = TurnLog(live_turn.turn, live_turn.epoch)
+    turn_log = TurnLog(live_turn.turn, live_turn.epoch)
     state: State = "accepting"
     with suppress(*UNREADABLE):
-        while entries := await store.log(live_turn.user, live_turn.turn, whole.end):
-            before = whole.end
+        while entries := await store.log(live_turn.user, live_turn.turn, turn_log.end):
+            before = turn_log.end
             for entry in entries:
-                if entry.first != whole.end + 1:
+                if entry.first != turn_log.end + 1:
                     continue
-                whole.begin_epoch(entry.epoch)
+                turn_log.begin_epoch(entry.epoch)
                 for event in decode_events(entry.payload):
                     state = step(state, event)
-                    whole.events.append(event)
-            if whole.end == before:
+                    turn_log.events.append(event)
+            if turn_log.end == before:
                 break
-    whole.ended = state in ENDED
-    return whole, state
+    turn_log.ended = state in ENDED
+    return turn_log, state

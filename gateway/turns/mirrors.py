@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -16,18 +17,29 @@ from gateway.protocol.errors import ApiError
 from gateway.tasks import spawn
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn, gone, mirror_of, was_deleted
-from gateway.turns.mirror import UNREADABLE, apply, read_whole
+from gateway.turns.mirror import UNREADABLE, apply_entry, read_log
 from store.api import turn_channel
 from store.records import LogEntry, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.mirror")
 
 POLL_S = 1.0
-TOUCH_S = 3.0
+PRESENCE_RENEW_S = 3.0
 IDLE_S = 10.0
-QUIET_S = 3.0
+SILENT_S = 3.0
 
 _decode_entry = msgspec.msgpack.Decoder(LogEntry).decode
+
+
+@dataclass(slots=True)
+class _Mirror:
+    """A mirror, with the loop times in seconds at which an entry arrived and at which it was in use."""
+
+    live_turn: LiveTurn
+    last_entry_at: float
+    last_used_at: float
+    needs_reload: bool
+    missing_since: float | None = None
 
 
 class Mirrors:
@@ -40,24 +52,22 @@ class Mirrors:
         self._lease_s = instance.settings.lease_s
         self._grace_s = instance.settings.disconnect_grace_s
         self._tasks = instance.tasks
-        self._mirrors: dict[str, LiveTurn] = {}
-        self._heard: dict[str, float] = {}
-        self._wanted: dict[str, float] = {}
-        self._missing: dict[str, float] = {}
+        self._mirrors: dict[str, _Mirror] = {}
+        """The mirrors by channel."""
         self._loading: dict[str, asyncio.Future[LiveTurn]] = {}
         self._early: dict[str, list[bytes]] = {}
+        """The entries that arrive while their mirror is loaded."""
         self._reading: set[str] = set()
-        self._followed: set[str] = set()
-        self._to_reload: set[str] = set()
+        self._subscribed: set[str] = set()
 
     async def find(self, user: str, turn: str) -> LiveTurn:
         """Return the turn, on whichever instance it runs; load a mirror if this process doesn't know the turn.
 
         Raises `NotFound`, `ApiError` "gone" and `StoreError`.
         """
-        known = await self._known(user, turn)
+        known = await self._find_known(user, turn)
         if known is not None:
-            await self._check_kept(known)
+            await self._check_not_deleted(known)
             return known
         channel = turn_channel(user, turn)
         loading = self._loading.get(channel)
@@ -66,7 +76,7 @@ class Mirrors:
             spawn(self._tasks, self._load(user, turn, channel, loading))
         return await asyncio.shield(loading)
 
-    async def _known(self, user: str, turn: str) -> LiveTurn | None:
+    async def _find_known(self, user: str, turn: str) -> LiveTurn | None:
         """Return the turn if this process knows it, after waiting for a start that isn't accepted yet.
 
         A start that doesn't begin a turn here is ignored.
@@ -78,7 +88,7 @@ class Mirrors:
                 await asyncio.shield(known.accepted)
         return None
 
-    async def _check_kept(self, live_turn: LiveTurn) -> None:
+    async def _check_not_deleted(self, live_turn: LiveTurn) -> None:
         """Raise `ApiError` "gone" if another instance has deleted the conversation of an ended turn.
 
         If the store can't be reached, the turn is treated as kept.
@@ -93,7 +103,7 @@ class Mirrors:
 
     async def _load(self, user: str, turn: str, channel: str, loading: asyncio.Future[LiveTurn]) -> None:
         try:
-            loading.set_result(await self._mirror(user, turn, channel))
+            loading.set_result(await self._load_mirror(user, turn, channel))
         except Exception as error:
             loading.set_exception(error)
             loading.exception()  # mark it as retrieved, even if every caller has gone
@@ -101,7 +111,7 @@ class Mirrors:
             del self._loading[channel]
             self._early.pop(channel, None)
 
-    async def _mirror(self, user: str, turn: str, channel: str) -> LiveTurn:
+    async def _load_mirror(self, user: str, turn: str, channel: str) -> LiveTurn:
         record = await self._store.turn(user, turn)
         live_turn = mirror_of(record)
         early = self._early[channel] = []  # entries published while the log is read may be newer than what is read
@@ -110,7 +120,7 @@ class Mirrors:
             await self.catch_up(live_turn)
             if record.ending is not None and (live_turn.is_live or was_deleted(record)):
                 raise gone(record)
-            known = await self._known(user, turn)
+            known = await self._find_known(user, turn)
         except BaseException:
             await self._store.unsubscribe(channel)
             raise
@@ -118,9 +128,9 @@ class Mirrors:
             await self._store.unsubscribe(channel)
             return known
         live_turn.accepted.set_result(record)
-        self._registry.add(live_turn, record.conversation)
-        self._followed.add(channel)
-        self._keep(channel, live_turn)
+        self._registry.add(live_turn)
+        self._subscribed.add(channel)
+        self._register(channel, live_turn)
         if not live_turn.is_live:
             await self._finish(live_turn)
         else:
@@ -128,40 +138,36 @@ class Mirrors:
                 self.deliver(channel, payload)
         return live_turn
 
-    def _keep(self, channel: str, live_turn: LiveTurn) -> None:
+    def _register(self, channel: str, live_turn: LiveTurn, *, needs_reload: bool = False) -> None:
         now = asyncio.get_running_loop().time()
-        self._mirrors[channel] = live_turn
-        self._heard[channel] = self._wanted[channel] = now
-        live_turn.set_presence_callback(self._touch_soon)
+        self._mirrors[channel] = _Mirror(live_turn, now, now, needs_reload)
+        live_turn.set_presence_callback(self._schedule_presence)
 
     async def convert_to_mirror(self, live_turn: LiveTurn) -> None:
         """Make a mirror of a turn that this instance lost or handed over, and read its log from now on."""
         channel = turn_channel(live_turn.user, live_turn.turn)
-        live_turn.is_owned = False
-        self._to_reload.add(channel)
-        self._keep(channel, live_turn)
+        live_turn.become_mirror()
+        self._register(channel, live_turn, needs_reload=True)
         if live_turn.is_attached:
-            self._touch_soon(live_turn)
+            self._schedule_presence(live_turn)
         self._reading.add(channel)
         await self._read(channel)
 
     async def stop_mirroring(self, live_turn: LiveTurn) -> None:
         """Stop mirroring the turn."""
         channel = turn_channel(live_turn.user, live_turn.turn)
-        for kept in (self._heard, self._wanted, self._missing, self._mirrors):
-            kept.pop(channel, None)
-        self._to_reload.discard(channel)
-        if channel in self._followed:
-            self._followed.discard(channel)
+        self._mirrors.pop(channel, None)
+        if channel in self._subscribed:
+            self._subscribed.discard(channel)
             with suppress(StoreError):
                 await self._store.unsubscribe(channel)
 
-    async def _follow(self, channel: str) -> None:
+    async def _subscribe(self, channel: str) -> None:
         await self._store.subscribe(channel)
         if channel in self._mirrors:
-            self._followed.add(channel)
+            self._subscribed.add(channel)
         else:
-            await self._store.unsubscribe(channel)  # released in the meantime
+            await self._store.unsubscribe(channel)  # the mirror was dropped in the meantime
 
     async def catch_up(self, live_turn: LiveTurn) -> None:
         """Read the entries that the mirror lacks, up to the first damage in the log. Raises `StoreError`."""
@@ -176,7 +182,7 @@ class Mirrors:
                 return
             before = live_turn.log.end
             for entry in entries:
-                if not apply(live_turn, entry):
+                if not apply_entry(live_turn, entry):
                     await self._reload(live_turn)
                     return
             if not live_turn.is_live or live_turn.log.end == before:
@@ -184,10 +190,12 @@ class Mirrors:
 
     async def _reload(self, live_turn: LiveTurn) -> None:
         """Replace the mirror's log by the store's log."""
-        whole, state = await read_whole(self._store, live_turn)
-        if whole.end and not live_turn.is_owned:
-            live_turn.reload(whole, state)
-            self._to_reload.discard(turn_channel(live_turn.user, live_turn.turn))
+        turn_log, state = await read_log(self._store, live_turn)
+        if turn_log.end and not live_turn.is_owned:
+            live_turn.reload(turn_log, state)
+            mirror = self._mirrors.get(turn_channel(live_turn.user, live_turn.turn))
+            if mirror is not None:
+                mirror.needs_reload = False
 
     async def _finish(self, live_turn: LiveTurn) -> None:
         self._registry.mark_ended(live_turn)
@@ -196,18 +204,18 @@ class Mirrors:
 
     def deliver(self, channel: str, payload: bytes) -> None:
         """Apply an entry that was published on the channel of a turn's log. Never awaits."""
-        live_turn = self._mirrors.get(channel)
-        if live_turn is None and channel in self._early:
+        mirror = self._mirrors.get(channel)
+        if mirror is None and channel in self._early:
             self._early[channel].append(payload)
-        if live_turn is None or live_turn.is_owned:
+        if mirror is None or mirror.live_turn.is_owned:
             return
-        self._heard[channel] = asyncio.get_running_loop().time()
+        mirror.last_entry_at = asyncio.get_running_loop().time()
         try:
-            fits = channel not in self._to_reload and apply(live_turn, _decode_entry(payload))
+            is_applied = not mirror.needs_reload and apply_entry(mirror.live_turn, _decode_entry(payload))
         except UNREADABLE:
             log.exception("log entry can't be applied", channel=channel)
             return
-        if not fits or not live_turn.is_live:
+        if not is_applied or not mirror.live_turn.is_live:
             self.schedule_read(channel)
 
     def schedule_read(self, channel: str | None = None) -> None:
@@ -216,33 +224,17 @@ class Mirrors:
         None means all mirrors, after the connection for subscriptions was lost for a while.
         """
         if channel is None:
-            spawn(
-                self._tasks, self._touch([live_turn for live_turn in self._mirrors.values() if live_turn.is_attached])
-            )
+            spawn(self._tasks, self._renew_presence(self._attached()))
         for name in list(self._mirrors) if channel is None else [channel]:
             if name not in self._reading:
                 self._reading.add(name)
                 spawn(self._tasks, self._read(name))
 
     async def _read(self, channel: str) -> None:
-        live_turn = self._mirrors.get(channel)
+        mirror = self._mirrors.get(channel)
         try:
-            if live_turn is not None and not live_turn.is_owned:
-                if channel not in self._followed:
-                    await self._follow(channel)
-                if channel in self._to_reload:
-                    await self._reload(live_turn)
-                elif live_turn.is_live:
-                    await self.catch_up(live_turn)
-                if self._mirrors.get(channel) is not live_turn or live_turn.is_owned:
-                    return
-                if not live_turn.is_live:
-                    await self._finish(live_turn)
-                elif await self._is_gone(channel, live_turn):
-                    log.warning("mirror dropped: no more events can arrive", turn=live_turn.turn)
-                    self._registry.remove(live_turn)
-                    live_turn.close()
-                    await self.stop_mirroring(live_turn)
+            if mirror is not None and not mirror.live_turn.is_owned:
+                await self._update(channel, mirror)
         except StoreError as error:
             log.info("turn log can't be read, retrying at the next poll", channel=channel, error=str(error))
         except Exception:
@@ -250,20 +242,40 @@ class Mirrors:
         finally:
             self._reading.discard(channel)
 
-    async def _is_gone(self, channel: str, live_turn: LiveTurn) -> bool:
+    async def _update(self, channel: str, mirror: _Mirror) -> None:
+        """Bring the mirror up to date, and drop it if its turn has ended. Raises `StoreError`."""
+        live_turn = mirror.live_turn
+        if channel not in self._subscribed:
+            await self._subscribe(channel)
+        if mirror.needs_reload:
+            await self._reload(live_turn)
+        elif live_turn.is_live:
+            await self.catch_up(live_turn)
+        if self._mirrors.get(channel) is not mirror or live_turn.is_owned:
+            return
+        if not live_turn.is_live:
+            await self._finish(live_turn)
+        elif await self._is_gone(mirror):
+            log.warning("mirror dropped: no more events can arrive", turn=live_turn.turn)
+            self._registry.remove(live_turn)
+            live_turn.close()
+            await self.stop_mirroring(live_turn)
+
+    async def _is_gone(self, mirror: _Mirror) -> bool:
         """Whether no more events of a silent turn can arrive.
 
         This is so if the turn ended and its log isn't kept up to the ending, or if the store lost the turn and no owner
         restored it within the time of a lease.
         """
-        now = asyncio.get_running_loop().time()
-        if now - self._heard[channel] < QUIET_S:
+        live_turn, now = mirror.live_turn, asyncio.get_running_loop().time()
+        if now - mirror.last_entry_at < SILENT_S:
             return False
         try:
             record = await self._store.turn(live_turn.user, live_turn.turn)
         except NotFound:
-            return now - self._missing.setdefault(channel, now) > self._lease_s
-        self._missing.pop(channel, None)
+            mirror.missing_since = mirror.missing_since or now
+            return now - mirror.missing_since > self._lease_s
+        mirror.missing_since = None
         if record.ending is None:
             return False
         await self.catch_up(live_turn)  # it may have ended just now
@@ -271,38 +283,43 @@ class Mirrors:
 
     async def run(self) -> None:
         """Poll silent mirrors, renew the presence of attached ones, and drop unused ones, until cancelled."""
-        touched = 0.0
+        renewed_at = 0.0
         while True:
             await asyncio.sleep(POLL_S)
             now = asyncio.get_running_loop().time()
-            for channel, live_turn in list(self._mirrors.items()):
+            for channel, mirror in list(self._mirrors.items()):
                 if channel not in self._mirrors:
                     continue  # it ended or was taken over while another mirror was dropped
+                live_turn = mirror.live_turn
                 if live_turn.is_attached or live_turn.waiters:
-                    self._wanted[channel] = now
-                elif now - self._wanted[channel] > IDLE_S:
+                    mirror.last_used_at = now
+                elif now - mirror.last_used_at > IDLE_S:
                     self._registry.remove(live_turn)
                     await self.stop_mirroring(live_turn)
                     continue
-                if now - self._heard[channel] >= POLL_S:
+                if now - mirror.last_entry_at >= POLL_S:
                     self.schedule_read(channel)
-            if now - touched >= TOUCH_S:
-                touched = now
-                await self._touch([live_turn for live_turn in self._mirrors.values() if live_turn.is_attached])
+            if now - renewed_at >= PRESENCE_RENEW_S:
+                renewed_at = now
+                await self._renew_presence(self._attached())
 
-    def _touch_soon(self, live_turn: LiveTurn) -> None:
+    def _attached(self) -> list[LiveTurn]:
+        return [mirror.live_turn for mirror in self._mirrors.values() if mirror.live_turn.is_attached]
+
+    def _schedule_presence(self, live_turn: LiveTurn) -> None:
         """Report presence now, because the first connection was attached or the last one left.
 
         The owner may ask for it before the next regular report.
         """
-        spawn(self._tasks, self._touch([live_turn]))
+        spawn(self._tasks, self._renew_presence([live_turn]))
 
-    async def _touch(self, followed: list[LiveTurn]) -> None:
-        if followed:
+    async def _renew_presence(self, live_turns: list[LiveTurn]) -> None:
+        if live_turns:
             # Presence expires one grace period after the last connection left or this instance last reported (law 8).
-            ttl_s = self._grace_s + (2 * TOUCH_S if any(live_turn.is_attached for live_turn in followed) else 0)
+            is_attached = any(live_turn.is_attached for live_turn in live_turns)
+            ttl_s = self._grace_s + (2 * PRESENCE_RENEW_S if is_attached else 0)
             try:
-                turns = [(live_turn.user, live_turn.turn) for live_turn in followed]
+                turns = [(live_turn.user, live_turn.turn) for live_turn in live_turns]
                 await self._store.renew_presence(self._instance.id, turns, int(ttl_s * 1000))
             except StoreError as error:
                 log.info("presence can't be renewed", error=str(error))

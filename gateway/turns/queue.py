@@ -11,64 +11,58 @@ from gateway.protocol.errors import ApiError
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.mirrors import Mirrors
-from store.records import NotFound, Slots
+from store.records import NotFound, RunningGroups
 
 
 @dataclass(slots=True)
 class TurnQueue:
     """The turns that a turn waits for.
 
-    All turns in `ahead` have to end. Each of `slots` is a group of turns of which one runs at a time; fewer than
-    `places` groups may still have a live turn.
+    All turns in `ahead` have to end. Of each group in `groups` one turn runs at a time; fewer than `running_max`
+    groups may still have a live turn.
     """
 
     ahead: list[LiveTurn] = field(default_factory=list)
-    slots: list[list[LiveTurn]] = field(default_factory=list)
-    places: int = 0
+    groups: list[list[LiveTurn]] = field(default_factory=list)
+    running_max: int = 0
 
     @property
     def waits(self) -> bool:
         """Whether there were turns to wait for when the queue was made."""
-        return bool(self.ahead or self.slots)
+        return bool(self.ahead or self.groups)
 
     def position(self) -> int:
         """Return how many turns have to end first; 0 means the turn may run."""
         ahead = sum(not other.ended.is_set() for other in self.ahead)
-        taken = sum(any(not other.ended.is_set() for other in slot) for slot in self.slots)
-        return max(ahead, taken - self.places + 1 if taken else 0)
+        running = sum(any(not other.ended.is_set() for other in group) for group in self.groups)
+        return max(ahead, running - self.running_max + 1 if running else 0)
 
     async def wait(self, event_writer: EventWriter) -> None:
         """Wait until the turn may run. Publish each new position as a `turn.status`."""
-        live_turns = list(dict.fromkeys([*self.ahead, *(other for slot in self.slots for other in slot)]))
-        told = 0
-        for other in live_turns:
-            other.waiters += 1
-        try:
-            while position := self.position():
-                if position != told:
-                    event_writer.status(status="queued", position=position)
-                    told = position
-                await _first_ended(other for other in live_turns if not other.ended.is_set())
-        finally:
-            for other in live_turns:
-                other.waiters -= 1
+        others = list(dict.fromkeys([*self.ahead, *(other for group in self.groups for other in group)]))
+        published = 0
+        while position := self.position():
+            if position != published:
+                event_writer.status(status="queued", position=position)
+                published = position
+            await _first_ended(other for other in others if not other.ended.is_set())
         if event_writer.live_turn.state == "queued":
             event_writer.status(status="running")
 
 
 async def find_queue(
-    mirrors: Mirrors, user: str, ahead: Iterable[str], slots: Slots = (), places: int = 0
+    mirrors: Mirrors, user: str, ahead: Iterable[str], groups: RunningGroups = (), running_max: int = 0
 ) -> TurnQueue:
     """Return the queue of a turn, built from turn ids; the turns may run on any instance. Raises `StoreError`.
 
-    `ahead`, `slots` and `places` are those of `TurnQueue`.
+    `ahead`, `groups` and `running_max` are those of `TurnQueue`.
     """
     return TurnQueue(
-        await _find_each(mirrors, user, ahead), [await _find_each(mirrors, user, slot) for slot in slots], places
+        await _find_all(mirrors, user, ahead), [await _find_all(mirrors, user, group) for group in groups], running_max
     )
 
 
-async def _find_each(mirrors: Mirrors, user: str, turns: Iterable[str]) -> list[LiveTurn]:
+async def _find_all(mirrors: Mirrors, user: str, turns: Iterable[str]) -> list[LiveTurn]:
     """Return the turns that can still be found. Raises `StoreError`."""
     found = []
     for turn in turns:
@@ -80,7 +74,7 @@ async def _find_each(mirrors: Mirrors, user: str, turns: Iterable[str]) -> list[
 async def _first_ended(live_turns: Iterable[LiveTurn]) -> None:
     """Wait until one of the turns has ended."""
     loop = asyncio.get_running_loop()
-    waiting = [loop.create_task(live_turn.ended.wait()) for live_turn in live_turns]
+    waiting = [loop.create_task(live_turn.wait_ended()) for live_turn in live_turns]
     try:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     finally:

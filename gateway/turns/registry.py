@@ -32,19 +32,19 @@ class TurnRegistry:
         """Return the turn if it is live or if it has ended and is still kept."""
         return self._turns.get((user, turn))
 
-    def add(self, live_turn: LiveTurn, conversation: str | None) -> None:
-        """Add a new turn. `conversation` is None if it has no id yet."""
+    def add(self, live_turn: LiveTurn) -> None:
+        """Add a new turn."""
         key = (live_turn.user, live_turn.turn)
         self._turns[key] = self._live[key] = live_turn
         self._live_by_user.setdefault(live_turn.user, {})[live_turn.turn] = live_turn
-        if conversation is not None:
-            self.place(live_turn, conversation)
+        self.index_conversation(live_turn)
 
-    def place(self, live_turn: LiveTurn, conversation: str) -> None:
-        """Set the conversation of a live turn that has none yet."""
-        if live_turn.conversation is None:
-            live_turn.conversation = conversation
-            self._live_by_conversation.setdefault(conversation, []).append(live_turn)
+    def index_conversation(self, live_turn: LiveTurn) -> None:
+        """Let `live_in` find the live turn, if it has a conversation by now."""
+        if live_turn.conversation is not None:
+            siblings = self._live_by_conversation.setdefault(live_turn.conversation, [])
+            if live_turn not in siblings:
+                siblings.append(live_turn)
 
     def remove(self, live_turn: LiveTurn) -> None:
         """Forget a turn that was not accepted, or a mirror that is dropped."""
@@ -77,13 +77,13 @@ class TurnRegistry:
         key = (live_turn.user, live_turn.turn)
         self._remove_live(live_turn)
         self._ended[key] = now + self._ended_ttl_s
-        self._ended_bytes += _memory(live_turn)
+        self._ended_bytes += _memory_bytes(live_turn)
         while self._ended:
             oldest = next(iter(self._ended))
             if self._ended[oldest] > now and self._ended_bytes <= ENDED_BYTES_MAX:
                 return
             del self._ended[oldest]
-            self._ended_bytes -= _memory(self._turns.pop(oldest))
+            self._ended_bytes -= _memory_bytes(self._turns.pop(oldest))
 
     def drop_ended(self, user: str, conversation: str) -> None:
         """Forget the ended turns of a deleted conversation. They can't be resumed any more."""
@@ -91,7 +91,7 @@ class TurnRegistry:
             live_turn = self._turns[key]
             if live_turn.user == user and live_turn.conversation == conversation:
                 del self._ended[key]
-                self._ended_bytes -= _memory(self._turns.pop(key))
+                self._ended_bytes -= _memory_bytes(self._turns.pop(key))
 
     def subscribe(self, user: str, conversation: str, outbox: Outbox) -> None:
         """Attach `outbox` to every turn that `user` has in the conversation from now on."""
@@ -121,6 +121,6 @@ class TurnRegistry:
             outbox.put(frame)
 
 
-def _memory(live_turn: LiveTurn) -> int:
+def _memory_bytes(live_turn: LiveTurn) -> int:
     """Return about how many bytes of memory an ended turn takes."""
     return TURN_MEMORY_BYTES + live_turn.log.end * EVENT_MEMORY_BYTES + live_turn.output_bytes

@@ -6,7 +6,7 @@ import asyncio
 
 from msgspec import structs
 
-from gateway.offload import aside, size_of
+from gateway.offload import offload, request_chars
 from gateway.turns.context import fits, trimmed
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.leases import Leases
@@ -19,7 +19,7 @@ ANSWER_TOKENS = 4096
 async def check(route: Route, chat_request: ChatRequest) -> None:
     """Raise `ProviderError` if the model of `route` can't take the request."""
     route.check(chat_request)
-    await aside(size_of(chat_request), route.check_length, chat_request)
+    await offload(request_chars(chat_request), route.check_length, chat_request)
 
 
 class RequestBuilder:
@@ -38,14 +38,14 @@ class RequestBuilder:
         self._chat_request = chat_request
         self._stateless = stateless
         self._trimmed = 0
-        self._size = size_of(chat_request)
+        self._size = request_chars(chat_request)
 
     async def build_request(self, route: Route) -> ChatRequest:
         """Return the request for the model of `route`, trimmed to its context window.
 
         Raises `ProviderError` if the model can't take the request, or if the request is too long for a fallback.
         """
-        return await aside(self._size, self._cut, route)
+        return await offload(self._size, self._cut, route)
 
     def _cut(self, route: Route) -> ChatRequest:
         chat_request = structs.replace(self._chat_request, model=route.model)
@@ -69,13 +69,13 @@ class RequestBuilder:
             raise ProviderError("context_length_exceeded", too_long(f"the model {route.id}"))
         return chat_request
 
-    def falling_back(self, route: Route) -> None:
+    def on_fallback(self, route: Route) -> None:
         """See `Requester`."""
-        self._event_writer.live_turn.model = route.id
+        self._event_writer.live_turn.set_model(route.id)
         self._event_writer.metrics.falling_back(route)
         self._event_writer.status(status="fallback", model=route.id)
 
-    def requesting(self, route: Route, chat_request: ChatRequest) -> None:
+    def on_request(self, route: Route, chat_request: ChatRequest) -> None:
         """See `Requester`."""
         dropped = chat_request.omitted_messages + len(self._chat_request.messages) - len(chat_request.messages)
         if dropped != self._trimmed:
@@ -83,16 +83,16 @@ class RequestBuilder:
             self._event_writer.status(status="trimmed", messages=dropped)
         self._event_writer.record_request(route, chat_request)
 
-    def failed(self, route: Route, error: ProviderError) -> None:
+    def on_failure(self, route: Route, error: ProviderError) -> None:
         """See `Requester`."""
         self._event_writer.metrics.failed(route, error)
 
-    def retrying(self, attempt: int, delay_ms: int) -> None:
+    def on_retry(self, attempt: int, delay_ms: int) -> None:
         """See `Requester`."""
         self._event_writer.metrics.retrying()
         self._event_writer.status(status="retrying", attempt=attempt, delay_ms=delay_ms)
 
-    def started(self) -> None:
+    def on_start(self) -> None:
         """See `Requester`."""
         self._event_writer.response_started = True
 

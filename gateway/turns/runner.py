@@ -9,20 +9,22 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
-from gateway.offload import aside
+from gateway.offload import offload
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError
 from gateway.protocol.ids import now_ms
-from gateway.protocol.requests import TurnStart, decode_request
-from gateway.tasks import contained
+from gateway.protocol.requests import TurnStart, decode_turn_start
+from gateway.tasks import run_logged
 from gateway.turns.abort import Abort, Aborted
 from gateway.turns.acceptance import restored_acceptance
 from gateway.turns.context import History, build_chat_request, without_history
 from gateway.turns.endings import Endings
+from gateway.turns.error_mapping import as_api_error
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.instance import Instance
 from gateway.turns.leases import Leases
@@ -36,7 +38,7 @@ from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import ChatRequest, ErrorCode, Part, ProviderError, ResponseHandle
 from providers.retry.retry import RetryingClient
 from providers.route import Route
-from store.records import ConversationRecord, NewTurn, NotFound, StoreError, TurnRecord
+from store.records import ConversationRecord, NotFound, StoreError, TurnRecord
 
 log = structlog.stdlib.get_logger("turnwire.turn")
 
@@ -66,7 +68,7 @@ After any other code it may have processed the request, and bill it.
 class RunPlan:
     """The work that is left to do for a turn.
 
-    `request` is None while a turn with a large request waits; the store has the request. `answered` holds the parts
+    `request` is None while a turn with a large request waits; the store has the request. `answer_parts` holds the parts
     of the answer that an earlier owner published, to be continued. `resumed`: the provider still has that answer,
     under the live turn's response handle, and continues it.
     """
@@ -76,7 +78,7 @@ class RunPlan:
     route: Route
     conversation: ConversationRecord | None = None
     queue: TurnQueue = field(default_factory=TurnQueue)
-    answered: list[Part] = field(default_factory=list)
+    answer_parts: list[Part] = field(default_factory=list)
     resumed: bool = False
 
 
@@ -113,26 +115,20 @@ class TurnRunner:
     def spawn(self, work: Coroutine[Any, Any, None], live_turn: LiveTurn) -> None:
         """Run a turn's work in a task of the application; an exception in it is logged."""
         task = self._instance.tasks.create_task(
-            contained(work, live_turn.user, live_turn.turn), name=f"turn {live_turn.turn}"
+            run_logged(work, live_turn.user, live_turn.turn), name=f"turn {live_turn.turn}"
         )
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    def event_writer(self, live_turn: LiveTurn, began_ms: int, parent: str | None) -> EventWriter:
-        """Return the event writer of the turn.
-
-        `began_ms` is the time when the turn was accepted, in Unix ms. `parent` is the id of the message that the answer
-        follows.
-        """
+    def event_writer(self, live_turn: LiveTurn, parent: str | None) -> EventWriter:
+        """Return the event writer of the turn. `parent` is the id of the message that the answer follows."""
         trace = None
         if self._instance.tracing is not None:
             trace = self._instance.tracing.start_turn(
                 live_turn.user, live_turn.turn, live_turn.conversation, live_turn.model
             )
         metrics = TurnMetrics(self._instance.telemetry, trace)
-        return EventWriter(
-            live_turn, self._settings.turn_output_bytes, began_ms, parent, metrics, self._writer.mark_unwritten
-        )
+        return EventWriter(live_turn, self._settings.turn_output_bytes, parent, metrics, self._writer.mark_unwritten)
 
     async def resolve(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
         """Return the request's conversation and the route to its model.
@@ -146,10 +142,6 @@ class TurnRunner:
         route = self._catalog.resolve(model)
         await check(route, without_history(request, route.model))
         return conversation, route
-
-    def route(self, model: str) -> Route:
-        """Return the route to the model with this id. Raises `ProviderError`."""
-        return self._catalog.resolve(model)
 
     async def drain(self, timeout_s: float) -> None:
         """Start no more turns; wait `timeout_s` seconds for the running ones, then hand them over or fail them."""
@@ -174,25 +166,24 @@ class TurnRunner:
 
     async def run(self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan) -> None:
         """Run the turn to its ending, or until another instance has it."""
-        outcome = await self._drive(live_turn, event_writer, plan)
+        outcome = await self._ask_and_publish(live_turn, event_writer, plan)
         await self.finish(live_turn, event_writer, outcome)
         if outcome is not None and outcome.status != "completed" and live_turn.response_handle is not None:
-            await self._stop(live_turn, live_turn.response_handle)
+            await self._stop_response(live_turn, live_turn.response_handle)
 
-    async def _stop(self, live_turn: LiveTurn, cursor: ResponseHandle) -> None:
+    async def _stop_response(self, live_turn: LiveTurn, handle: ResponseHandle) -> None:
         """Stop an answer that the provider makes in the background; closing the connection doesn't end it.
 
         A failure is logged.
         """
         try:
-            await self._client.providers.stop(cursor)
+            await self._client.providers.stop(handle)
         except ProviderError as error:
             log.info("background answer can't be stopped at the provider", turn=live_turn.turn, code=error.code)
 
     async def finish(self, live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome | None) -> None:
         """Store and publish the ending of the turn. If `outcome` is None, the turn goes on at another instance."""
-        live_turn.end_status = None if outcome is None else outcome.status
-        live_turn.stopped.set()
+        live_turn.stop(None if outcome is None else outcome.status)
         if outcome is not None and await self._endings.store(live_turn, event_writer, outcome):
             self._registry.mark_ended(live_turn)
             live_turn.end()
@@ -206,7 +197,7 @@ class TurnRunner:
         if abort is not None and abort.by == "handover":
             await self._hand_over(live_turn)
         elif abort is not None and abort.by != "lost" and abort.by != "error":
-            await self._pass_on(live_turn, abort)
+            await self._forward_cancel(live_turn, abort)
         log.info("turn left to another instance", turn=live_turn.turn, seq=live_turn.log.end)
         await self._mirrors.convert_to_mirror(live_turn)
 
@@ -220,45 +211,39 @@ class TurnRunner:
         except StoreError as error:
             log.warning("turn can't be handed over before its lease expires", turn=live_turn.turn, error=str(error))
 
-    async def _pass_on(self, live_turn: LiveTurn, abort: Abort) -> None:
+    async def _forward_cancel(self, live_turn: LiveTurn, abort: Abort) -> None:
         """Store a cancel request for a turn that another instance owns, so that the owner applies it (law 5)."""
         try:
             await self._store.request_cancel(live_turn.user, live_turn.turn, JSON.encode(abort))
         except StoreError as error:
             log.warning("cancel request can't be forwarded", turn=live_turn.turn, error=str(error))
 
-    async def _chat_request(self, live_turn: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
-        """Return the request for the provider, with its history. Waits while the store can't be reached."""
-        return await self._read(live_turn, lambda: self._asked(live_turn, plan, request))
-
-    async def _recalled(self, live_turn: LiveTurn) -> TurnStart:
-        """Return the request of a turn that has waited, read from the store."""
-        record, request = await self._read(live_turn, lambda: self._stored(live_turn))
-        live_turn.acceptance = record
+    async def _load_request(self, live_turn: LiveTurn) -> TurnStart:
+        """Return the request of a turn that has waited, read from the store. Raises `StoreError`."""
+        record = await self._store.turn(live_turn.user, live_turn.turn, with_request=True)
+        input_message = None if record.input is None else await self._store.message(live_turn.user, record.input)
+        stored = record.request or b""
+        request = await offload(len(stored), decode_turn_start, stored)
+        acceptance = restored_acceptance(record, input_message, self._instance.lease_ms)
+        live_turn.set_acceptance(acceptance, live_turn.conversation_record)
         return request
 
-    async def _stored(self, live_turn: LiveTurn) -> tuple[NewTurn, TurnStart]:
-        record = await self._store.turn(live_turn.user, live_turn.turn, with_request=True)
-        chat_request = None if record.input is None else await self._store.message(live_turn.user, record.input)
-        asked = record.request or b""
-        request = await aside(len(asked), decode_request, asked)
-        return restored_acceptance(record, chat_request, self._instance.lease_ms), request
+    async def _retry(self, live_turn: LiveTurn, read: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of `read`, and call it again until the store answers.
 
-    async def _read(self, live_turn: LiveTurn, read: Callable[[], Awaitable[T]]) -> T:
-        """Return the result of `read`, and call it again until the store answers. Raises `NotFound`.
-
-        The turn is accepted, so it must not fail because the store can't be reached.
+        The turn is accepted, so it must not fail because the store can't be reached. Raise `StoreError` if the store
+        has lost what is read.
         """
         while True:
             try:
                 return await read()
-            except NotFound:
-                raise
+            except NotFound as error:
+                raise StoreError(f"The input of the turn is lost: {error}.") from error
             except StoreError as error:
                 log.warning("turn input can't be read, retrying", turn=live_turn.turn, error=str(error))
                 await asyncio.sleep(CONTEXT_RETRY_S)
 
-    async def _asked(self, live_turn: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
+    async def _build_chat_request(self, live_turn: LiveTurn, plan: RunPlan, request: TurnStart) -> ChatRequest:
         """Return the request with its history. Raises `ApiError` and `StoreError`.
 
         A store that was rolled back may have lost the turn itself. Then the turn is restored first.
@@ -271,19 +256,19 @@ class TurnRunner:
         try:
             return await read()
         except ApiError as missing:
-            if missing.code != "not_found" or live_turn.acceptance is None or await self._is_known(live_turn):
+            if missing.code != "not_found" or live_turn.acceptance is None or await self._is_stored(live_turn):
                 raise
         await self._writer.restore(live_turn)
         return await read()
 
-    async def _is_known(self, live_turn: LiveTurn) -> bool:
+    async def _is_stored(self, live_turn: LiveTurn) -> bool:
         try:
             await self._store.turn(live_turn.user, live_turn.turn)
         except NotFound:
             return False
         return True
 
-    async def _drive(self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan) -> Outcome | None:
+    async def _ask_and_publish(self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan) -> Outcome | None:
         """Ask the provider and publish its answer. Return the outcome, or None if the turn was lost or handed over."""
         limit = Abort("limit", f"The turn reached its time limit of {self._settings.turn_timeout_s:g} s.")
         live_turn.signal.abort_after(self._settings.turn_timeout_s, limit)
@@ -291,15 +276,18 @@ class TurnRunner:
         try:
             async with live_turn.signal.scope():
                 await plan.queue.wait(event_writer)
-                request = plan.request or await self._recalled(live_turn)
+                request = plan.request
+                if request is None:
+                    request = await self._retry(live_turn, partial(self._load_request, live_turn))
                 plan.request = None
-                chat_request = await self._chat_request(live_turn, plan, request)
-                if plan.answered or plan.resumed:
-                    chat_request = chat_request.continuing(plan.answered, live_turn.response_handle)
+                chat_request = await self._retry(live_turn, partial(self._build_chat_request, live_turn, plan, request))
+                is_continued = bool(plan.answer_parts or plan.resumed)
+                if is_continued:
+                    chat_request = chat_request.continuing(plan.answer_parts, live_turn.response_handle)
                 builder = RequestBuilder(
                     event_writer, self._leases, plan.route, chat_request, stateless=request.messages is not None
                 )
-                await self._ask(event_writer, plan.route, builder, deadline, once=bool(plan.answered or plan.resumed))
+                await self._stream_answer(event_writer, plan.route, builder, deadline, once=is_continued)
             return event_writer.outcome_of_answer()
         except Aborted as aborted:
             if aborted.abort.by in {"lost", "handover"}:
@@ -311,17 +299,11 @@ class TurnRunner:
             elif error.code in REFUSALS:
                 event_writer.record_refusal()
             log.warning("provider failed", turn=live_turn.turn, code=error.code, detail=error.detail)
-            return Outcome("failed", error=ApiError.from_provider(error))
-        except ApiError as error:
-            return Outcome("failed", error=error)
-        except StoreError as error:
-            log.warning("store failed", turn=live_turn.turn, error=str(error))
-            return Outcome("failed", error=ApiError("store_unavailable"))
-        except Exception:
-            log.exception("turn failed", turn=live_turn.turn)
-            return Outcome("failed", error=ApiError("internal"))
+            return Outcome("failed", error=as_api_error(error))
+        except Exception as error:
+            return Outcome("failed", error=as_api_error(error, "turn failed"))
 
-    async def _ask(
+    async def _stream_answer(
         self, event_writer: EventWriter, route: Route, builder: RequestBuilder, deadline: float, *, once: bool
     ) -> None:
         loop = asyncio.get_running_loop()

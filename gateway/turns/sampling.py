@@ -32,7 +32,7 @@ class Sample:
         now = perf_counter()
         if self._read_at is not None:
             self._telemetry.token_gap.observe(now - self._read_at)
-            live_turn.sample = None
+            live_turn.set_batch_observer(None)
             return
         self._read_at = now
         self._attachment = live_turn.reader_at_end()
@@ -61,4 +61,4 @@ async def run_sampling(registry: TurnRegistry, telemetry: Telemetry) -> None:
         if live:
             live_turn = random.choice(live)
             if live_turn.is_owned and live_turn.state == "streaming":
-                live_turn.sample = Sample(telemetry)
+                live_turn.set_batch_observer(Sample(telemetry))

@@ -9,6 +9,7 @@
 #                         └─────────┘
 #
 # Every event changes the state as `TRANSITIONS` says, or is refused. No event is allowed after an ending (law 2).
+# A start that begins no turn is rejected: its state becomes failed, though no event says so.
 # A retry or a fallback is legal only as long as no part was opened: `streaming` has no entry for them.
 
 from __future__ import annotations
@@ -35,14 +36,17 @@ STATES: tuple[State, ...] = ("accepting", "queued", "running", "streaming", "com
 ENDED: frozenset[State] = frozenset({"completed", "cancelled", "failed"})
 
 _ANY_ENDING: dict[str, State] = {"cancelled": "cancelled", "failed": "failed"}
+_REJECTED: dict[str, State] = {"rejected": "failed"}
+"""The end of a start that began no turn. It isn't an event; a client gets an error instead."""
 
 TRANSITIONS: dict[State, dict[str, State]] = {
-    "accepting": {"started.running": "running", "started.queued": "queued"},
+    "accepting": {"started.running": "running", "started.queued": "queued", **_REJECTED},
     "queued": {
         "status.queued": "queued",
         "status.running": "running",
         "reset": "queued",
         **_ANY_ENDING,
+        **_REJECTED,
     },
     "running": {
         "status.running": "running",
@@ -55,6 +59,7 @@ TRANSITIONS: dict[State, dict[str, State]] = {
         "part": "streaming",
         "completed": "completed",
         **_ANY_ENDING,
+        **_REJECTED,
     },
     "streaming": {
         "status.trimmed": "streaming",
@@ -92,7 +97,11 @@ def event_name(event: TurnEvent) -> str:
 
 def step(state: State, event: TurnEvent) -> State:
     """Return the state after `event`. Raise `IllegalTransition` if the event isn't allowed in `state`."""
-    name = event_name(event)
+    return transition(state, event_name(event))
+
+
+def transition(state: State, name: str) -> State:
+    """Return the state after the event with this name. Raise `IllegalTransition` if it isn't allowed in `state`."""
     after = TRANSITIONS[state].get(name)
     if after is None:
         raise IllegalTransition(f"event {name} isn't allowed in state {state}")

@@ -79,7 +79,7 @@ class ConversationSubscriptions:
         if known is None:
             return
         if payload[:1] == b"{":
-            told = JSON.read(payload)
+            told = JSON.decode_any(payload)
             if told["from"] != self._instance.id:
                 if told["frame"].get("type") == "conversation.deleted":
                     self._registry.drop_ended(*known)

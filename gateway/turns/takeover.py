@@ -13,14 +13,14 @@ import structlog
 from gateway.limits.limits import turn_limits
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import TurnDelta, TurnReset, TurnStatus
-from gateway.protocol.requests import TurnStart, decode_request
+from gateway.protocol.requests import TurnStart, decode_turn_start
 from gateway.turns import acceptance
 from gateway.turns.abandonment import Abandonment
 from gateway.turns.abort import Abort
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
-from gateway.turns.log_entries import cursor_of
+from gateway.turns.log_entries import latest_handle
 from gateway.turns.log_writer import apply_cancel
 from gateway.turns.mirrors import Mirrors
 from gateway.turns.outcome import Outcome
@@ -42,7 +42,7 @@ class Takeover:
         self._runner = runner
         self._mirrors = mirrors
         self._abandonment = abandonment
-        self._taking: set[tuple[str, str]] = set()
+        self._in_progress: set[tuple[str, str]] = set()
 
     async def take_over(self, user: str, turn: str, *, force: bool = False) -> None:
         """Become the owner of a turn that no instance runs, and run it to its end in a task (law 9).
@@ -51,15 +51,15 @@ class Takeover:
         if it already runs the turn. Raises `StoreError`.
         """
         known = self._registry.get(user, turn)
-        if self._runner.draining or (user, turn) in self._taking or (known is not None and known.is_owned):
+        if self._runner.draining or (user, turn) in self._in_progress or (known is not None and known.is_owned):
             return
-        self._taking.add((user, turn))
+        self._in_progress.add((user, turn))
         try:
-            await self._take(user, turn, force=force)
+            await self._claim_and_run(user, turn, force=force)
         finally:
-            self._taking.discard((user, turn))
+            self._in_progress.discard((user, turn))
 
-    async def _take(self, user: str, turn: str, *, force: bool) -> None:
+    async def _claim_and_run(self, user: str, turn: str, *, force: bool) -> None:
         record = await self._store.claim(
             user, turn, self._instance.id, self._runner.next_epoch(), self._instance.lease_ms, force=force
         )
@@ -69,10 +69,10 @@ class Takeover:
         log.warning("taking over a turn", turn=turn, epoch=record.epoch)
         live_turn = await self._mirrors.find(user, turn)
         await self._mirrors.catch_up(live_turn)
-        request = _request_of(record)
+        request = _decode_stored_request(record)
         if live_turn.log.end < record.seq:
             log.error("stored log of a turn can't be read, ending the turn", turn=turn, readable=live_turn.log.end)
-            _fill(live_turn, record)
+            _pad_log(live_turn, record)
             request = None
         live_turn.become_owner(record.epoch)
         if request is not None:
@@ -86,11 +86,11 @@ class Takeover:
 
         If the store can't be reached, the turn is handed over.
         """
-        event_writer = self._runner.event_writer(live_turn, turn.accepted_ms, turn.parent)
+        event_writer = self._runner.event_writer(live_turn, turn.parent)
         apply_cancel(live_turn, turn.cancel)
         plan = None
         try:
-            input_message = await self._remember(live_turn, turn)
+            input_message = await self._load_acceptance(live_turn, turn)
             if request is not None:
                 plan = await self._plan(live_turn, event_writer, turn, request, input_message)
         except (ApiError, ProviderError, NotFound) as error:
@@ -111,15 +111,17 @@ class Takeover:
         lost = Outcome("failed", error=ApiError("owner_lost"))
         await self._runner.finish(live_turn, event_writer, lost if abort is None else Outcome.from_abort(abort))
 
-    async def _remember(self, live_turn: LiveTurn, turn: TurnRecord) -> MessageRecord | None:
-        """Keep the records that restore the turn if the store loses it. Return its input message, if it has one.
+    async def _load_acceptance(self, live_turn: LiveTurn, turn: TurnRecord) -> MessageRecord | None:
+        """Load the records that restore the turn if the store loses it. Return its input message, if it has one.
 
         Raises `NotFound` and `StoreError`.
         """
         input_message = None if turn.input is None else await self._store.message(live_turn.user, turn.input)
-        live_turn.acceptance = acceptance.restored_acceptance(turn, input_message, self._instance.lease_ms)
+        conversation = None
         if turn.conversation is not None:
-            live_turn.conversation_record = await self._store.conversation(live_turn.user, turn.conversation)
+            conversation = await self._store.conversation(live_turn.user, turn.conversation)
+        restored = acceptance.restored_acceptance(turn, input_message, self._instance.lease_ms)
+        live_turn.set_acceptance(restored, conversation)
         return input_message
 
     async def _plan(
@@ -135,20 +137,17 @@ class Takeover:
         Publishes the event with which the turn continues. Raises `ProviderError` and `StoreError`.
         """
         conversation, route = await self._runner.resolve(live_turn.user, request)
-        live_turn.response_handle = cursor_of(await self._entries(live_turn))
-        if live_turn.response_handle is not None:
-            answered = event_writer.resume_parts()
-            live_turn.response_handle_seq = live_turn.log.end + 1
-            event_writer.status(status="resumed", epoch=turn.epoch)
-            route = self._runner.route(live_turn.response_handle.route)
-            live_turn.model = route.id
-            return RunPlan(request, turn, route, conversation, answered=answered, resumed=True)
-        if _has_said_something(live_turn):
-            if "prefill" not in route.features:
+        handle = latest_handle(await self._read_log(live_turn))
+        live_turn.set_response_handle(handle, live_turn.log.end + 1)
+        if handle is not None or _has_delta(live_turn):
+            if handle is None and "prefill" not in route.features:
                 return None
-            answered = event_writer.resume_parts()
+            parts = event_writer.resume_parts()
             event_writer.status(status="resumed", epoch=turn.epoch)
-            return RunPlan(request, turn, route, conversation, answered=answered)
+            if handle is not None:
+                route = self._instance.catalog.resolve(handle.route)
+                live_turn.set_model(route.id)
+            return RunPlan(request, turn, route, conversation, answer_parts=parts, resumed=handle is not None)
         queue = TurnQueue()
         if live_turn.state == "queued" or live_turn.log.end == 0:
             queue = await self._queue(turn, request)
@@ -171,11 +170,11 @@ class Takeover:
         if request.on_busy == "queue" and turn.conversation is not None:
             active = await self._store.active(turn.user, turn.conversation)
             ahead = active[: active.index(turn.turn)] if turn.turn in active else []
-        places = turn_limits(self._instance.settings).running
-        slots = await self._store.running_groups(turn.user, turn.turn, places)
-        return await find_queue(self._mirrors, turn.user, ahead, slots, places)
+        running_max = turn_limits(self._instance.settings).running
+        groups = await self._store.running_groups(turn.user, turn.turn, running_max)
+        return await find_queue(self._mirrors, turn.user, ahead, groups, running_max)
 
-    async def _entries(self, live_turn: LiveTurn) -> list[LogEntry]:
+    async def _read_log(self, live_turn: LiveTurn) -> list[LogEntry]:
         """Return all entries of the turn's stored log. Raises `StoreError`."""
         found: list[LogEntry] = []
         while entries := await self._store.log(live_turn.user, live_turn.turn, found[-1].last if found else 0):
@@ -183,7 +182,7 @@ class Takeover:
         return found
 
 
-def _has_said_something(live_turn: LiveTurn) -> bool:
+def _has_delta(live_turn: LiveTurn) -> bool:
     """Whether the log has a delta of the lost attempt, which is after the last reset."""
     for event in reversed(live_turn.log.events):
         if isinstance(event, TurnDelta | TurnReset):
@@ -191,7 +190,7 @@ def _has_said_something(live_turn: LiveTurn) -> bool:
     return False
 
 
-def _fill(live_turn: LiveTurn, turn: TurnRecord) -> None:
+def _pad_log(live_turn: LiveTurn, turn: TurnRecord) -> None:
     """Fill the log with status events up to the end of the stored log, so that an ending can follow there.
 
     The seqs of a log have no gaps (law 7).
@@ -203,10 +202,10 @@ def _fill(live_turn: LiveTurn, turn: TurnRecord) -> None:
     live_turn.publish([TurnStatus(turn=live_turn.turn, seq=seq, status=status, epoch=live_turn.epoch) for seq in seqs])
 
 
-def _request_of(turn: TurnRecord) -> TurnStart | None:
+def _decode_stored_request(turn: TurnRecord) -> TurnStart | None:
     """Return the stored request, or None if another version of the gateway stored it and this one can't read it."""
     try:
-        return decode_request(turn.request or b"")
+        return decode_turn_start(turn.request or b"")
     except msgspec.DecodeError as error:
         log.warning("stored request can't be decoded", turn=turn.turn, error=str(error))
         return None

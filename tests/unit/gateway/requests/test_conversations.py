@@ -158,7 +158,7 @@ async def test_an_attach_resumes_from_positions(ann: Seat, services: Services, s
     await ann.start("old", conversation=where)
     old = await ann.ending("old")
     services.registry.remove(services.registry.get("ann", "old"))  # type: ignore[arg-type]
-    steered.forget_logs()
+    steered.expire_logs()
     await ann.start("running", conversation=where, demo=SLOW)
     await ann.until(lambda: ann.turns["running"].seq > 3)
     async with seat(services) as other:

@@ -211,7 +211,7 @@ async def test_a_service_that_renews_with_less_speaks_for_nobody_any_more() -> N
 
 async def test_a_service_that_reads_nothing_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each frame names another user: sessions and lanes stay few until the service reads, and then nothing is missing."""
-    monkeypatch.setattr(lanes, "LANES_WAITING_MAX", 50)
+    monkeypatch.setattr(lanes, "USERS_WAITING_MAX", 50)
     file = KeyFile(tmp_path)
     key, count = file.add_service("backend"), 20_000
     async with serving(auth="keys", api_keys=str(file.path)) as server:

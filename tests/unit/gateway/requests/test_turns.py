@@ -199,7 +199,7 @@ async def test_attaching_to_what_is_gone_names_the_message(steered: SteeredStore
     async with open_services(steered) as before, seat(before) as client:
         await client.start("t")
         ending = await client.ending("t")
-    steered.forget_logs()
+    steered.expire_logs()
     async with open_services(steered) as after, seat(after) as client:
         error = (await client.request("turn.attach", turn="t"))["turns"]["t"]["error"]
         assert (error["code"], error["stored_message"]) == ("gone", ending["message"])

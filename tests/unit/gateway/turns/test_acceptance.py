@@ -8,12 +8,12 @@ import pytest
 from msgspec.structs import replace
 
 from gateway.protocol.errors import ApiError
-from gateway.protocol.requests import InputMessage, TurnStart, decode_request
+from gateway.protocol.requests import InputMessage, TurnStart, decode_turn_start
 from gateway.protocol.views import body_of
-from gateway.turns.acceptance import accept, content_of, parts_of, prepare, started
+from gateway.turns.acceptance import accept, content_of, prepare, started
 from gateway.turns.live_turn import LiveTurn
 from providers.base import ImagePart, Params, TextPart, Tool, ToolResultPart
-from store.records import Accepted, Busy
+from store.records import Accepted, Busy, Conflict, NotFound
 from tests.in_process import SteeredStore
 from tests.turn_events import EPOCH
 
@@ -102,14 +102,14 @@ def test_what_counts_as_content() -> None:
     ]
     assert len({content_of(one)[1] for one in others} | {digest}) == len(others) + 1
     asked = replace(base, id="7", metadata={"x": 1}, on_disconnect="cancel")
-    assert decode_request(content_of(asked)[0]) == replace(asked, id=None)
+    assert decode_turn_start(content_of(asked)[0]) == replace(asked, id=None)
 
 
 def test_input_is_text_or_parts() -> None:
     """Text is one text part; nothing is no part."""
-    assert parts_of("Hi") == [TextPart("Hi")]
-    assert parts_of("") == []
-    assert parts_of([ToolResultPart("c", "3")]) == [ToolResultPart("c", "3")]
+    assert TurnStart(input="Hi").input_parts == [TextPart("Hi")]
+    assert TurnStart(input="").input_parts == TurnStart().input_parts == []
+    assert TurnStart(input=[ToolResultPart("c", "3")]).input_parts == [ToolResultPart("c", "3")]
 
 
 async def accepted(steered: SteeredStore, request: TurnStart, turn: str = "t", digest: bytes = b"digest") -> Accepted:
@@ -172,17 +172,14 @@ async def test_a_queued_turn_follows_the_one_ahead(steered: SteeredStore) -> Non
     assert (third.input.parent, third.ahead) == (first.input.id, ("a", "b"))
 
 
-async def test_what_the_store_refuses_is_said_in_our_words(steered: SteeredStore) -> None:
-    """A conflict, what isn't there and a busy conversation carry the path."""
+async def test_what_the_store_refuses_is_raised_as_it_is(steered: SteeredStore) -> None:
+    """A conflict, what isn't there and a busy conversation: `error_mapping.py` maps all of them."""
     first = await accepted(steered, TurnStart(input="one"), "a")
     assert first.conversation is not None
     busy = TurnStart(input="two", conversation=first.conversation.id, on_busy="reject")
     with pytest.raises(Busy):
         await accepted(steered, busy, "c")
-    for request, turn, digest, said in (
-        (TurnStart(input="two"), "a", b"other digest", ("conflict", "turn")),
-        (TurnStart(input="two", conversation="nowhere"), "b", b"", ("not_found", "conversation")),
-    ):
-        with pytest.raises(ApiError) as refused:
-            await accepted(steered, request, turn, digest)
-        assert (refused.value.code, refused.value.body.path) == said
+    with pytest.raises(Conflict):
+        await accepted(steered, TurnStart(input="two"), "a", b"other digest")
+    with pytest.raises(NotFound, match="conversation"):
+        await accepted(steered, TurnStart(input="two", conversation="nowhere"), "b", b"")

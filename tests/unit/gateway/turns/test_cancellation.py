@@ -57,7 +57,7 @@ async def test_an_owner_that_stays_silent_loses_the_turn(quick: None, monkeypatc
         await here.start("t", demo=SLOW)
         await there.request("turn.attach", turn="t")
         await there.until(lambda: there.turns.get("t") and there.turns["t"].seq > 5)
-        with one.store.blocked("append"), one.shared.deaf():
+        with one.store.blocked("append"), one.shared.disconnected():
             asked = [there.send("turn.cancel", turn="t") for _ in range(2)]
             for request_id in asked:
                 assert await there.answer(request_id) == {"turns": {"t": "cancelled"}}
@@ -71,7 +71,7 @@ async def test_a_wish_whose_signal_was_lost_comes_with_the_next_append(quick: No
     """The store's answers carry the wish: an owner that hears no signal obeys all the same."""
     async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=SLOW)
-        with one.shared.deaf():
+        with one.shared.disconnected():
             assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
         await here.ending("t")
         assert "claim" not in two.store.calls
@@ -171,7 +171,7 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
 ) -> None:
     """Law 8: Redis was away, or lost all it had: whoever follows the turn elsewhere has the grace to say so again."""
     monkeypatch.setattr("gateway.turns.abandonment.ASK_AGAIN_S", 0.01)
-    monkeypatch.setattr("gateway.turns.mirrors.TOUCH_S", 0.5)
+    monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
     async with open_pair(disconnect_grace_s=30) as (one, two), seat(two.services) as there:
         stream, store = await followed_elsewhere(one, there)
         one.services.starter._abandonment._on_abandoned(stream)
@@ -180,11 +180,11 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
             with one.store.failing("has_other_presence"):
                 asked = one.store.calls.count("has_other_presence")
                 await eventually(lambda: one.store.calls.count("has_other_presence") > asked)
-                store._touched.clear()
+                store._presence.clear()
         else:
-            one.wired.writer.schedule_restore(stream)
+            one.runtime.writer.schedule_restore(stream)
             await eventually(lambda: _asks_in_s(stream) > 1)
-            store._touched.clear()
+            store._presence.clear()
         touches = two.store.calls.count("renew_presence")
         await eventually(lambda: two.store.calls.count("renew_presence") > touches + 1)
         asked = one.store.calls.count("has_other_presence")
@@ -201,7 +201,7 @@ async def test_a_look_that_was_due_before_the_loss_ends_no_turn(quick: None) -> 
         asked = one.store.calls.count("has_other_presence")
         one.services.starter._abandonment._on_abandoned(stream)
         stream.start_disconnect_timer()
-        store._touched.clear()
+        store._presence.clear()
         await eventually(lambda: one.store.calls.count("has_other_presence") > asked)
         await asyncio.sleep(0.1)
         assert stream.is_abortable
@@ -210,16 +210,16 @@ async def test_a_look_that_was_due_before_the_loss_ends_no_turn(quick: None) -> 
 async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: the turn is made anew while the store is asked who follows it; its followers have their grace all the same."""
     monkeypatch.setattr("gateway.turns.abandonment.ASK_AGAIN_S", 0.01)
-    monkeypatch.setattr("gateway.turns.mirrors.TOUCH_S", 0.5)
+    monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
     async with open_pair(disconnect_grace_s=10) as (one, two), seat(two.services) as there:
         stream, store = await followed_elsewhere(one, there)
         one.services.starter._abandonment._on_abandoned(stream)
         with one.store.blocked("has_other_presence") as asking:
             await asking.wait()
             timer = stream.disconnect_timer
-            one.wired.writer.schedule_restore(stream)
+            one.runtime.writer.schedule_restore(stream)
             await eventually(lambda: stream.disconnect_timer is not timer)
-            store._touched.clear()
+            store._presence.clear()
         touches = two.store.calls.count("renew_presence")
         await eventually(lambda: two.store.calls.count("renew_presence") > touches + 1)
         assert stream.is_abortable

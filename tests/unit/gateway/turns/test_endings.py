@@ -45,7 +45,7 @@ async def accepted(steered: SteeredStore, turn: str = "t") -> tuple[LiveTurn, Ev
     stream = LiveTurn("ann", turn, b"digest", EPOCH)
     stream.model, stream.message = "demo", f"{turn}.answer"
     stream.publish([started(turn)])
-    delivery = EventWriter(stream, 10**9, 0, found.turn.parent, TurnMetrics(Telemetry(())))
+    delivery = EventWriter(stream, 10**9, found.turn.parent, TurnMetrics(Telemetry(())))
     delivery.deliver([PartStarted(0, "text"), PartDelta(0, "Hi"), UsageReported(Usage(3, 4))])
     return stream, delivery, found
 

@@ -8,7 +8,7 @@ from gateway.limits.fair_queue import QueueFull
 from gateway.protocol.errors import ApiError, ErrorCode
 from gateway.turns.error_mapping import as_api_error
 from providers.base import ProviderError
-from store.records import Busy, Limited, NotFound, StoreError
+from store.records import Busy, Conflict, Limited, NotFound, StoreError
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,8 @@ from store.records import Busy, Limited, NotFound, StoreError
         (Limited("stored_bytes"), "budget_exceeded"),
         (QueueFull("too many"), "rate_limited"),
         (StoreError("secret words"), "store_unavailable"),
-        (Busy("a turn runs"), "store_unavailable"),
+        (Busy("secret words"), "busy"),
+        (Conflict("secret words"), "conflict"),
         (RuntimeError("secret words"), "internal"),
     ],
     ids=repr,

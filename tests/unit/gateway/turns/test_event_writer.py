@@ -46,7 +46,7 @@ TEXT = st.one_of(
 async def delivery(output_bytes_max: int = 10**9) -> EventWriter:
     stream = LiveTurn("ann", TURN, b"", EPOCH)
     stream.publish([started(TURN)])
-    return EventWriter(stream, output_bytes_max, 0, "m_parent", TurnMetrics(Telemetry(())))
+    return EventWriter(stream, output_bytes_max, "m_parent", TurnMetrics(Telemetry(())))
 
 
 def events(made: EventWriter) -> list[TurnEvent]:

@@ -35,7 +35,7 @@ async def test_a_lapsed_lease_that_nobody_took_is_renewed(quick: None) -> None:
                 await here.until(lambda: here.turns["t"].seq > 100)
             assert (await here.ending("t"))["type"] == "turn.completed"
             assert here.turns["t"].text() == expected("Hello", demo)
-            assert [frame.state for frame in one.told] == ["degraded", "ok"]
+            assert [frame.state for frame in one.durabilities] == ["degraded", "ok"]
             entries = await one.store.log("ann", "t", 0)
             assert entries[-1].last == here.turns["t"].seq
 
@@ -46,7 +46,7 @@ async def test_who_is_cut_off_loses_its_turns(quick: None) -> None:
     async with open_pair() as (one, two), seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=demo)
         await here.until(lambda: here.turns["t"].seq > 10)
-        with one.store.failing(), one.shared.deaf():
+        with one.store.failing(), one.shared.disconnected():
             await eventually(lambda: two.services.registry.get("ann", "t") is not None and two.stream("t").is_owned)
             await there.request("turn.attach", turn="t")
             await here.until(lambda: here.turns["t"].seq > 40)
@@ -60,7 +60,7 @@ async def test_who_stood_still_asks_before_it_speaks(quick: None) -> None:
     """Law 9: a process that was suspended for a lease renews first; a turn that was taken says nothing more."""
     async with open_pair(lease_s=30) as (one, two), seat(one.services) as here:
         await here.start("t", demo=SLOW)
-        leases = one.wired.leases
+        leases = one.runtime.leases
         assert not leases.is_stale
         with one.store.blocked("append") as flushing:
             await flushing.wait()
@@ -79,10 +79,10 @@ async def test_standing_still_with_the_turn_still_ours_changes_nothing(quick: No
     """Nobody took it: after one renewal the turn goes on; with the store away it goes on too."""
     async with open_pair(lease_s=30) as (one, _), seat(one.services) as here:
         await here.start("t", demo=SLOW)
-        one.wired.leases._checked_at -= 60
+        one.runtime.leases._checked_at -= 60
         await eventually(lambda: one.store.calls.count("renew") == 1)
         with one.store.failing():
-            one.wired.leases._checked_at -= 60
+            one.runtime.leases._checked_at -= 60
             seq = here.turns["t"].seq
             await here.until(lambda: here.turns["t"].seq > seq + 5)
         assert one.stream("t").is_abortable
@@ -94,10 +94,10 @@ async def test_a_store_that_hangs_holds_up_nobody_for_long(quick: None, monkeypa
     async with open_pair(lease_s=30) as (one, _), seat(one.services) as here:
         await here.start("t", demo=SLOW)
         with one.store.blocked("renew"), one.store.blocked("append"):
-            one.wired.leases._checked_at -= 60
+            one.runtime.leases._checked_at -= 60
             seq = here.turns["t"].seq
             await here.until(lambda: here.turns["t"].seq > seq + 5)
-            assert [frame.state for frame in one.told] == ["degraded"]
+            assert [frame.state for frame in one.durabilities] == ["degraded"]
         assert one.stream("t").is_abortable
 
 
@@ -107,8 +107,8 @@ async def test_nobody_reaps_whose_own_calls_fail(quick: None) -> None:
         async with seat(one.services) as here:
             await here.start("t", demo=SLOW)
             with two.store.failing("expired_leases", 1):
-                await eventually(lambda: two.told)
-            failed_at = two.wired.writer.failed_at
+                await eventually(lambda: two.durabilities)
+            failed_at = two.runtime.writer.failed_at
             await one.kill()
         await eventually(lambda: "claim" in two.store.calls)
         assert asyncio.get_running_loop().time() - failed_at > 0.5
@@ -119,8 +119,8 @@ async def test_an_outage_counts_until_it_is_over(quick: None) -> None:
     async with open_pair(lease_s=30) as (_, two):
         with two.store.failing("expired_leases"):
             for _ in range(3):
-                failed_at = two.wired.writer.failed_at
-                await eventually(lambda: two.wired.writer.failed_at > failed_at)  # noqa: B023
+                failed_at = two.runtime.writer.failed_at
+                await eventually(lambda: two.runtime.writer.failed_at > failed_at)  # noqa: B023
 
 
 @pytest.mark.parametrize("gone", ["nobody", "deleted"])
@@ -133,7 +133,7 @@ async def test_a_hint_may_be_wrong(quick: None, gone: str, monkeypatch: pytest.M
     async with open_pair() as (one, _):
         monkeypatch.setattr(one.store.real, "expired_leases", expired_leases)
         await eventually(lambda: one.store.calls.count("claim") > 2)
-        assert one.told == []
+        assert one.durabilities == []
 
 
 def _text(instance: Instance) -> str:
@@ -147,4 +147,4 @@ async def test_who_reaps_notices_every_outage_in_which_a_lease_may_lapse() -> No
     async with open_shared_store() as open_view, open_instance(open_view(), lease_s=0.3) as one:
         began = time()
         with within(0.75 * REAP_S), one.store.failing():
-            await eventually(lambda: one.wired.writer.failed_at > began)
+            await eventually(lambda: one.runtime.writer.failed_at > began)

@@ -8,7 +8,7 @@ from hypothesis import given
 
 from gateway.protocol.events import TurnReset
 from gateway.turns.live_turn import LiveTurn
-from gateway.turns.log_entries import cursor_of, decode_events, encode_events, next_append, unstored
+from gateway.turns.log_entries import decode_events, encode_events, latest_handle, next_append, unstored
 from providers.base import ResponseHandle
 from store.records import Append, LogEntry
 from tests.turn_events import EPOCH, PIECES, answer, completed, delta, one_of_each, part, started
@@ -67,10 +67,10 @@ async def test_the_cursor_is_logged_with_its_event() -> None:
     whole = unstored(stream)
     assert (whole.first, whole.last) == (1, 4)
     assert decode_events(whole.payload) == stream.log.events
-    assert cursor_of([logged(whole)]) == stream.response_handle
+    assert latest_handle([logged(whole)]) == stream.response_handle
     stream.stored_seq = 2
-    assert cursor_of([logged(unstored(stream))]) == stream.response_handle
+    assert latest_handle([logged(unstored(stream))]) == stream.response_handle
     stream.stored_seq = 3
-    assert cursor_of([logged(unstored(stream))]) is None
+    assert latest_handle([logged(unstored(stream))]) is None
     stream.publish([TurnReset("t", 5, EPOCH, "again")])
-    assert cursor_of([logged(whole), logged(unstored(stream))]) is None
+    assert latest_handle([logged(whole), logged(unstored(stream))]) is None

@@ -7,7 +7,7 @@ import pytest
 from gateway.protocol.events import TurnEvent
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.log_entries import encode_events
-from gateway.turns.mirror import apply, read_whole
+from gateway.turns.mirror import apply_entry, read_log
 from store.records import Append, LogEntry
 from tests.in_process import open_store
 from tests.store_conformance import running, stateless_turn
@@ -50,7 +50,7 @@ async def test_an_entry_continues_a_mirror_or_does_not_fit(given: LogEntry, fits
     """Law 7: each event once, in order; what doesn't fit changes nothing, and says so."""
     stream = LiveTurn("ann", "t1", b"", EPOCH)
     stream.publish(EVENTS[:3])
-    assert apply(stream, given) is fits
+    assert apply_entry(stream, given) is fits
     assert stream.log.end == end
     assert stream.log.events == EVENTS[:end]
 
@@ -62,7 +62,7 @@ async def test_a_whole_log_is_read_with_its_epochs() -> None:
         await store.append([_append(entry(1, 3))])
         taken = await store.claim("ann", "t1", "two", EPOCH + 7, 1000, force=True)
         await store.append([_append(entry(4, 4, taken.epoch))])
-        whole, state = await read_whole(store.as_store, LiveTurn("ann", "t1", b"", turn.epoch))
+        whole, state = await read_log(store.as_store, LiveTurn("ann", "t1", b"", turn.epoch))
         assert whole.events == EVENTS[:4]
         assert [whole.epoch_of(seq) for seq in (3, 4)] == [EPOCH, EPOCH + 7]
         assert (state, whole.ended) == ("streaming", False)

@@ -90,7 +90,7 @@ async def test_what_pubsub_lost_is_read_from_the_log(pair: Pair) -> None:
         await here.start("t", demo=DEMO)
         await there.request("turn.attach", turn="t")
         for _ in range(3):
-            with two.shared.deaf():
+            with two.shared.disconnected():
                 seq = there.turns["t"].seq if "t" in there.turns else 0
                 await there.until(lambda: "t" in there.turns and there.turns["t"].seq > seq + 10)  # noqa: B023
         await there.ending("t")
@@ -103,7 +103,7 @@ async def test_a_store_that_is_away_only_delays_a_follower(pair: Pair) -> None:
     async with seat(one.services) as here, seat(two.services) as there:
         await here.start("t", demo=DEMO)
         await there.request("turn.attach", turn="t")
-        with two.shared.deaf(), two.store.failing("log"), two.store.failing("renew_presence"):
+        with two.shared.disconnected(), two.store.failing("log"), two.store.failing("renew_presence"):
             reads = two.store.calls.count("log")
             await eventually(lambda: two.store.calls.count("log") > reads + 2)
         await there.ending("t")
@@ -123,7 +123,7 @@ async def test_one_mirror_for_all_who_follow(pair: Pair) -> None:
         for client in (there, other):
             await client.ending("t")
         own = {instance_channel(two.services.instance)}
-        await eventually(lambda: two.shared.followed == own)
+        await eventually(lambda: two.shared.subscribed == own)
         assert two.services.registry.live() == []
 
 
@@ -157,11 +157,11 @@ async def test_what_is_not_there_is_said(pair: Pair) -> None:
             await two.services.mirrors.find("bob", "t")
         with two.store.failing("turn", 1), pytest.raises(StoreError):
             await two.services.mirrors.find("ann", "t")
-        two.store.forget_logs()
+        two.store.expire_logs()
         error = (await there.request("turn.attach", turn="t", epoch=ended["epoch"], after=3))["turns"]["t"]["error"]
         assert error["code"] == "gone"
         assert not (await find_queue(two.services.mirrors, "ann", ["t", "never"])).waits
-        assert len(two.shared.followed) == 1
+        assert len(two.shared.subscribed) == 1
 
 
 @pytest.mark.parametrize("owner", [0, 1])
@@ -201,9 +201,9 @@ async def test_an_entry_that_makes_no_sense_harms_nobody(pair: Pair) -> None:
         await here.start("t", demo={"rate": 100, "tokens": 50})
         await there.request("turn.attach", turn="t")
         await there.until(lambda: "t" in there.turns)
-        two.wired._deliver("turn:ann:t", b"\xc1")
-        two.wired._deliver("turn:ann:unknown", b"\xc1")
-        two.wired._deliver("conversation:ann:unknown", b"t")
+        two.runtime._deliver("turn:ann:t", b"\xc1")
+        two.runtime._deliver("turn:ann:unknown", b"\xc1")
+        two.runtime._deliver("conversation:ann:unknown", b"t")
         await there.ending("t")
         assert there.turns["t"].text() == here.turns["t"].text() or here.turns["t"].ended is None
 
@@ -220,7 +220,7 @@ async def test_a_former_owner_whose_log_has_expired_says_so(quick: None) -> None
             end = record.seq + 1
             payload = encode_events([cancelled(end)])
             await one.store.real.end(ending(record, events=Append("ann", "t", record.epoch, end, end, payload)))
-            one.store.forget_logs()
+            one.store.expire_logs()
         await here.until(lambda: here.of("t", "turn.cancelled") or _detached(here, "t"))
         assert _detached(here, "t") == ["gone"]
         assert "t" not in here.outbox.attachments
@@ -258,9 +258,9 @@ async def test_a_turn_that_its_owner_makes_anew_is_not_gone(quick: None) -> None
             await there.request("turn.attach", turn="t")
             await there.until(lambda: "t" in there.turns)
             real = two.store.real
-            with two.shared.deaf():
+            with two.shared.disconnected():
                 two.store.real = empty
-                await eventually(lambda: two.services.mirrors._missing)
+                await eventually(lambda: any(one.missing_since for one in two.services.mirrors._mirrors.values()))
                 one.store.real = empty
                 await there.ending("t")
             assert there.turns["t"].text() == expected("Hello", {"rate": 50, "tokens": 100})

@@ -17,8 +17,8 @@ def lived(
     registry: TurnRegistry, turn: str, size: int = 0, user: str = "ann", conversation: str | None = "c"
 ) -> LiveTurn:
     """A turn that ended in the hub."""
-    stream = stream_of(turn, user=user)
-    registry.add(stream, conversation)
+    stream = stream_of(turn, user=user, conversation=conversation)
+    registry.add(stream)
     begin(stream)
     if size:
         say(stream, "x" * size)
@@ -30,10 +30,10 @@ def lived(
 async def test_turns_are_found_by_user_and_conversation() -> None:
     """Law 12: a turn is found by its user and id; live ones by user and conversation, oldest first."""
     registry = TurnRegistry(60)
-    mine, theirs, loose = stream_of("t"), stream_of("t", user="bob"), stream_of("loose")
-    registry.add(mine, "c")
-    registry.add(theirs, "c")
-    registry.add(loose, None)
+    mine, theirs = stream_of("t", conversation="c"), stream_of("t", user="bob", conversation="c")
+    loose = stream_of("loose")
+    for stream in (mine, theirs, loose):
+        registry.add(stream)
     assert registry.get("ann", "t") is mine
     assert registry.get("bob", "t") is theirs
     assert registry.get("eve", "t") is None
@@ -41,8 +41,10 @@ async def test_turns_are_found_by_user_and_conversation() -> None:
     assert registry.live("ann") == [mine, loose]
     assert registry.live_in("ann", "c") == [mine]
     assert registry.live_in("ann", "elsewhere") == []
-    registry.place(loose, "c")
-    registry.place(loose, "again")
+    registry.index_conversation(loose)
+    loose.conversation = "c"
+    registry.index_conversation(loose)
+    registry.index_conversation(loose)
     assert registry.live_in("ann", "c") == [mine, loose]
     registry.remove(mine)
     registry.remove(theirs)
@@ -81,8 +83,8 @@ async def test_watchers_get_every_turn_of_their_own_conversation() -> None:
     registry, reader, stranger = TurnRegistry(60), Reader(), Reader()
     registry.subscribe("ann", "c", reader.outbox)
     registry.subscribe("eve", "c", stranger.outbox)
-    stream = stream_of()
-    registry.add(stream, "c")
+    stream = stream_of(conversation="c")
+    registry.add(stream)
     registry.attach_subscribers(stream)
     registry.attach_subscribers(stream)
     begin(stream)
@@ -94,13 +96,13 @@ async def test_watchers_get_every_turn_of_their_own_conversation() -> None:
     for conversation in ("c", "c", "unknown"):
         registry.unsubscribe("ann", conversation, reader.outbox)
     registry.unsubscribe("eve", "c", stranger.outbox)
-    later = stream_of("later")
-    registry.add(later, "c")
+    later = stream_of("later", conversation="c")
+    registry.add(later)
     registry.attach_subscribers(later)
     registry.send_to_subscribers("ann", "c", Heartbeat(2))
     assert "later" not in reader.outbox.attachments
     loose = stream_of("loose")
-    registry.add(loose, None)
+    registry.add(loose)
     registry.attach_subscribers(loose)
 
 

@@ -31,7 +31,7 @@ def delivery() -> EventWriter:
     stream = LiveTurn("ann", "t", b"", EPOCH)
     stream.publish([started("t")])
     stream.model = "m"
-    return EventWriter(stream, 10**9, 0, None, TurnMetrics(Telemetry(())))
+    return EventWriter(stream, 10**9, None, TurnMetrics(Telemetry(())))
 
 
 def conversation(*texts: str, **params: Any) -> ChatRequest:
@@ -55,12 +55,12 @@ async def test_each_model_is_asked_by_its_own_name_and_with_what_it_has_room_for
     asking = RequestBuilder(made, LEASES, wanted, conversation(LONG, LONG, LONG, LONG, "now"), stateless=False)
     first = await asking.build_request(wanted)
     assert (first.model, len(first.messages)) == ("upstream-wanted", 5)
-    asking.requesting(wanted, first)
+    asking.on_request(wanted, first)
     second = await asking.build_request(small)
     assert (second.model, [part.text for part in second.messages[-1].parts]) == ("upstream-small", ["now"])  # type: ignore[union-attr]
-    asking.falling_back(small)
-    asking.requesting(small, second)
-    asking.requesting(small, second)
+    asking.on_fallback(small)
+    asking.on_request(small, second)
+    asking.on_request(small, second)
     assert [(one.status, one.model, one.messages) for one in statuses(made)] == [
         ("fallback", "small", None),
         ("trimmed", None, 5 - len(second.messages)),
@@ -75,14 +75,14 @@ async def test_what_had_no_room_counts_as_trimmed() -> None:
     wanted = model("wanted", context_window=9000)
     question = structs.replace(conversation("Hi", "now"), omitted_messages=7)
     asking = RequestBuilder(made, LEASES, wanted, question, stateless=False)
-    asking.requesting(wanted, await asking.build_request(wanted))
+    asking.on_request(wanted, await asking.build_request(wanted))
     assert [(one.status, one.messages) for one in statuses(made)] == [("trimmed", 7)]
 
 
 async def test_a_retry_is_told_with_its_wait() -> None:
     """Which attempt follows, and in how many milliseconds."""
     made = delivery()
-    RequestBuilder(made, LEASES, model("m"), conversation("Hi"), stateless=False).retrying(2, 700)
+    RequestBuilder(made, LEASES, model("m"), conversation("Hi"), stateless=False).on_retry(2, 700)
     assert [(one.status, one.attempt, one.delay_ms) for one in statuses(made)] == [("retrying", 2, 700)]
 
 

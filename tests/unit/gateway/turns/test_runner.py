@@ -32,7 +32,7 @@ async def test_a_large_backlog_is_handed_over_whole(quick: None) -> None:
     """All that was said is in the log before the lease is released, however many appends that takes."""
 
     async def floods(request: ChatRequest) -> AsyncIterator[list[Delta]]:
-        if not request.answered:
+        if not request.partial_answer:
             yield [PartStarted(0, "text"), *[PartDelta(0, "x" * 2000)] * 400]
         await asyncio.get_running_loop().create_future()
 
@@ -43,7 +43,7 @@ async def test_a_large_backlog_is_handed_over_whole(quick: None) -> None:
         with one.store.failing("append"):
             await here.start("t")
             await eventually(lambda: one.services.registry.get("ann", "t") and one.stream("t").log.end == 402)
-            await eventually(lambda: one.told)
+            await eventually(lambda: one.durabilities)
         one.stream("t").signal.abort(Abort("handover"))
         await eventually(lambda: two.services.registry.get("ann", "t") is not None and two.stream("t").is_owned)
         await eventually(lambda: two.stream("t").log.end >= 403)

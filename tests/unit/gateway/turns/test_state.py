@@ -19,6 +19,7 @@ from gateway.turns.state import (
     model_of,
     shown_status,
     step,
+    transition,
 )
 from providers.base import (
     CitationPart,
@@ -72,9 +73,19 @@ def test_the_table_has_a_row_for_every_state_and_no_other() -> None:
     assert {state for state in STATES if not TRANSITIONS[state]} == ENDED
     for rows in TRANSITIONS.values():
         for name, after in rows.items():
-            assert (after in ENDED) == (name in ENDED)
+            assert (after in ENDED) == (name in ENDED or name == "rejected")
             if name in ENDED:
                 assert after == name
+
+
+def test_a_start_is_rejected_only_before_its_answer_begins() -> None:
+    """A turn whose answer has begun can only end with an event, and an ended one not again."""
+    for state in STATES:
+        if state in {"accepting", "queued", "running"}:
+            assert transition(state, "rejected") == "failed"
+        else:
+            with pytest.raises(IllegalTransition, match="rejected"):
+                transition(state, "rejected")
 
 
 def test_a_retry_is_only_legal_before_the_first_part() -> None:

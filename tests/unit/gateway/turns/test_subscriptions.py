@@ -52,7 +52,7 @@ async def test_a_lost_subscription_is_looked_at_again(pair: Pair) -> None:
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         where = await watching(there)
-        with two.shared.deaf():
+        with two.shared.disconnected():
             await here.start("t", conversation=where, demo=SLOW)
             await there.request("ping")
             assert "t" not in there.turns
@@ -65,7 +65,7 @@ async def test_a_store_that_is_away_while_looking_again(pair: Pair) -> None:
     async with seat(one.services) as here, seat(two.services) as there:
         where = await watching(there)
         asked = two.store.calls.count("active")
-        with two.store.failing("active", 1), two.shared.deaf():
+        with two.store.failing("active", 1), two.shared.disconnected():
             pass
         await eventually(lambda: two.store.calls.count("active") > asked)
         await here.start("t", conversation=where)
@@ -77,16 +77,16 @@ async def test_a_refused_watch_leaves_nothing(pair: Pair) -> None:
     one, two = pair
     async with seat(one.services) as here, seat(two.services) as there:
         where = (await there.request("conversation.create"))["id"]
-        before = two.shared.followed
+        before = two.shared.subscribed
         for failing in ("subscribe", "active"):
             with two.store.failing(failing, 1):
                 assert (await there.refused("conversation.attach", conversation=where))["code"] == "store_unavailable"
-            await eventually(lambda: two.shared.followed == before)
+            await eventually(lambda: two.shared.subscribed == before)
         await there.request("conversation.attach", conversation=where)
         await here.start("t", conversation=where)
         await there.ending("t")
         await there.request("conversation.detach", conversation=where)
-        await eventually(lambda: two.shared.followed == before)
+        await eventually(lambda: two.shared.subscribed == before)
         assert two.services.subscriptions._watched == {}
 
 

@@ -27,8 +27,8 @@ DEMO = {"rate": 200, "tokens": 120}
 
 async def halves(request: ChatRequest) -> AsyncIterator[list[Delta]]:
     """Says "one " and waits; who goes on from there hears "two"."""
-    if request.answered:
-        assert request.answered == (TextPart("one "),)
+    if request.partial_answer:
+        assert request.partial_answer == (TextPart("one "),)
     else:
         yield [PartStarted(0, "text"), PartDelta(0, "one ")]
         await asyncio.get_running_loop().create_future()
@@ -266,7 +266,7 @@ async def test_the_former_owner_is_fenced_and_follows(quick: None) -> None:
 async def test_after_a_restart_a_turn_goes_on(quick: None) -> None:
     """Law 9 on one machine: a process that was killed finds its turn again."""
     async with open_store() as steered:
-        before = await Instance(steered, lease_s=0.3).begun()
+        before = await Instance(steered, lease_s=0.3).started()
         async with seat(before.services) as client:
             await client.start("t", demo=DEMO)
             await client.until(lambda: client.turns["t"].seq > 20)
@@ -349,4 +349,4 @@ async def test_a_taken_turn_still_ends_when_nobody_is_attached(quick: None) -> N
         await there.request("turn.detach", turn="t")
         await asyncio.wait_for(two.stream("t").ended.wait(), 5)
         assert (await two.store.turn("ann", "t")).status == "cancelled"
-        assert not two.shared.followed - {f"instance:{two.services.instance}"}
+        assert not two.shared.subscribed - {f"instance:{two.services.instance}"}

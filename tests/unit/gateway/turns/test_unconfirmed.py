@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.turns import unconfirmed as unanswered
 from tests.demo import expected
 from tests.in_process import Seat, eventually, open_instance, open_pair, open_store, seat
 
@@ -15,7 +14,7 @@ LONG_S = 3600.0
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look at once."""
-    monkeypatch.setattr(unanswered, "LOOK_FIRST_S", 0.01)
+    monkeypatch.setattr("gateway.turns.starter.FIRST_CHECK_S", 0.01)
 
 
 async def refused_start(client: Seat, turn: str, **fields: object) -> None:
