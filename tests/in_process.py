@@ -70,9 +70,9 @@ class SteeredStore:
     async def _steer(self, name: str) -> None:
         self.calls.append(name)
         fails = False
-        for wanted in (name, EVERY_CALL):
-            if self._failing.get(wanted, 0) > 0:
-                self._failing[wanted] -= 1
+        for key in (name, EVERY_CALL):
+            if self._failing.get(key, 0) > 0:
+                self._failing[key] -= 1
                 fails = True
         await self._pass(self._gates.get(name))
         if fails:
@@ -83,8 +83,8 @@ class SteeredStore:
             gate[0].set()
             await gate[1].wait()
 
-    def forget_logs(self) -> None:
-        """The logs of ended turns have had their time."""
+    def expire_logs(self) -> None:
+        """Expire the logs of ended turns."""
         self.real._log._ttl_ms = 0  # type: ignore[attr-defined]
 
     @contextmanager
@@ -125,21 +125,21 @@ def _gated(gates: dict[str, Gate], name: str) -> Iterator[asyncio.Event]:
 
 
 class SharedStore(SteeredStore):
-    """The same for one of several instances: it hears what the others say, unless it is deaf."""
+    """The same for one of several instances: it receives what the others publish, unless it is disconnected."""
 
     shared = True
 
     def __init__(self, store: Store, listeners: list[SharedStore]) -> None:
         super().__init__(store)
         self._listeners = listeners
-        self._followed: Counter[str] = Counter()
+        self._subscribers: Counter[str] = Counter()
         self._deliver: Deliver | None = None
         self._on_reconnect: Callable[[], None] = lambda: None
-        self._is_deaf = False
+        self._is_disconnected = False
 
-    def hear(self, channel: str, payload: bytes) -> None:
-        """What was published."""
-        if self._deliver is not None and self._followed[channel] > 0 and not self._is_deaf:
+    def deliver(self, channel: str, payload: bytes) -> None:
+        """Deliver what was published on a subscribed channel."""
+        if self._deliver is not None and self._subscribers[channel] > 0 and not self._is_disconnected:
             self._deliver(channel, payload)
 
     async def run_pubsub(self, deliver: Deliver, on_reconnect: Callable[[], None]) -> None:
@@ -154,29 +154,29 @@ class SharedStore(SteeredStore):
     async def subscribe(self, channel: str) -> None:
         """See `Store`."""
         await self._steer("subscribe")
-        self._followed[channel] += 1
+        self._subscribers[channel] += 1
         await self.real.subscribe(channel)
 
     async def unsubscribe(self, channel: str) -> None:
         """See `Store`."""
         await self._steer("unsubscribe")
-        self._followed[channel] -= 1
-        assert self._followed[channel] >= 0, f"{channel} was unfollowed more often than followed"
+        self._subscribers[channel] -= 1
+        assert self._subscribers[channel] >= 0, f"{channel} was unsubscribed more often than subscribed"
         await self.real.unsubscribe(channel)
 
     @property
-    def followed(self) -> set[str]:
-        """The channels that this instance hears."""
-        return {channel for channel, count in self._followed.items() if count}
+    def subscribed(self) -> set[str]:
+        """The channels that this instance is subscribed to."""
+        return {channel for channel, count in self._subscribers.items() if count}
 
     @contextmanager
-    def deaf(self) -> Iterator[None]:
-        """Nothing that is published arrives here; at the end the subscription is back, and says so."""
-        self._is_deaf = True
+    def disconnected(self) -> Iterator[None]:
+        """Lose what is published until the end of the block; then call `on_reconnect`."""
+        self._is_disconnected = True
         try:
             yield
         finally:
-            self._is_deaf = False
+            self._is_disconnected = False
             self._on_reconnect()
 
 
@@ -203,11 +203,11 @@ async def open_shared_store() -> AsyncIterator[Callable[[], SharedStore]]:
     await store.open()
     listeners: list[SharedStore] = []
 
-    def tell(channel: str, payload: bytes) -> None:
-        for one in tuple(listeners):
-            one.hear(channel, payload)
+    def deliver(channel: str, payload: bytes) -> None:
+        for listener in tuple(listeners):
+            listener.deliver(channel, payload)
 
-    listening = asyncio.get_running_loop().create_task(store.run_pubsub(tell, lambda: None))
+    listening = asyncio.get_running_loop().create_task(store.run_pubsub(deliver, lambda: None))
     await asyncio.sleep(0)
     try:
         yield lambda: SharedStore(store, listeners)
@@ -218,16 +218,16 @@ async def open_shared_store() -> AsyncIterator[Callable[[], SharedStore]]:
 
 
 class Instance:
-    """One instance of the gateway in this loop. `told`: what it said to all of its connections."""
+    """One instance of the gateway in this loop. `durabilities`: the events that it sent to all of its connections."""
 
     def __init__(self, store: SteeredStore, providers: Providers | None = None, **fields: Any) -> None:
         self.store = store
-        self.told: list[Any] = []
+        self.durabilities: list[Any] = []
         self._settings = make_settings(**fields)
         self._providers = providers
-        self._made: Runtime | None = None
-        self._begun = asyncio.Event()
-        self._leaving = asyncio.Event()
+        self._runtime: Runtime | None = None
+        self._started = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._life = asyncio.get_running_loop().create_task(self._live())
 
     async def _live(self) -> None:
@@ -244,29 +244,29 @@ class Instance:
                 authenticator,
                 Telemetry(()),
             )
-            self._made = runtime
+            self._runtime = runtime
             clients = runtime.services.clients
-            tell = clients.set_durability
+            set_durability = clients.set_durability
 
-            def told(durability: Durability) -> None:
-                self.told.append(durability)
-                tell(durability)
+            def recorded(durability: Durability) -> None:
+                self.durabilities.append(durability)
+                set_durability(durability)
 
-            clients.set_durability = told  # type: ignore[method-assign]
+            clients.set_durability = recorded  # type: ignore[method-assign]
             background_tasks = [tasks.create_task(chore) for chore in runtime.background_tasks()]
             await runtime.start()
-            self._begun.set()
-            await self._leaving.wait()
+            self._started.set()
+            await self._stopping.wait()
             await runtime.services.runner.drain(0)
             for chore in background_tasks:
                 chore.cancel()
 
-    async def begun(self) -> Instance:
+    async def started(self) -> Instance:
         """Wait until it serves."""
-        begun = asyncio.get_running_loop().create_task(self._begun.wait())
-        await asyncio.wait([self._life, begun], return_when=asyncio.FIRST_COMPLETED)
-        if not begun.done():
-            begun.cancel()
+        started = asyncio.get_running_loop().create_task(self._started.wait())
+        await asyncio.wait([self._life, started], return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            started.cancel()
             self._life.result()
         return self
 
@@ -279,8 +279,8 @@ class Instance:
     @property
     def runtime(self) -> Runtime:
         """Its parts."""
-        assert self._made is not None, "it has not begun"
-        return self._made
+        assert self._runtime is not None, "it has not started"
+        return self._runtime
 
     @property
     def services(self) -> Services:
@@ -301,9 +301,9 @@ class Instance:
             stream.is_owned = False  # a dead process has no timers
             stream.end()
 
-    async def leave(self) -> None:
+    async def stop(self) -> None:
         """Drain, at once, and end. Raises what went wrong in its tasks."""
-        self._leaving.set()
+        self._stopping.set()
         await asyncio.wait([self._life])
         if not self._life.cancelled():
             self._life.result()
@@ -314,11 +314,11 @@ async def open_instance(
     store: SteeredStore, providers: Providers | None = None, **fields: Any
 ) -> AsyncIterator[Instance]:
     """One instance, with the demo model unless `providers` are given; at the end it leaves."""
-    instance = await Instance(store, providers, **fields).begun()
+    instance = await Instance(store, providers, **fields).started()
     try:
         yield instance
     finally:
-        await instance.leave()
+        await instance.stop()
 
 
 @asynccontextmanager
@@ -327,12 +327,12 @@ async def open_pair(
 ) -> AsyncIterator[tuple[Instance, Instance]]:
     """Two instances on one store; those that are alive at the end leave."""
     async with open_shared_store() as open_view:
-        pair = [await Instance(open_view(), providers, lease_s=lease_s, **fields).begun() for _ in range(2)]
+        pair = [await Instance(open_view(), providers, lease_s=lease_s, **fields).started() for _ in range(2)]
         try:
             yield pair[0], pair[1]
         finally:
             for instance in pair:
-                await instance.leave()
+                await instance.stop()
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ async def test_an_instance_hears_its_own_channel(pair: Pair) -> None:
     one, two = pair
     assert one.services.instance != two.services.instance
     for instance in pair:
-        assert instance.shared.followed == {instance_channel(instance.services.instance)}
+        assert instance.shared.subscribed == {instance_channel(instance.services.instance)}
 
 
 async def test_each_signal_reaches_its_part(pair: Pair) -> None:
@@ -24,7 +24,7 @@ async def test_each_signal_reaches_its_part(pair: Pair) -> None:
         await there.request("conversation.attach", conversation=where)
         await here.start("t", conversation=where, demo=SLOW)
         await there.until(lambda: "t" in there.turns and there.turns["t"].seq > 3)
-        with two.shared.deaf():
+        with two.shared.disconnected():
             await here.start("u", conversation=where, demo=SLOW)
         await there.until(lambda: "u" in there.turns)
         await there.request("turn.cancel", turns=["t", "u"])
@@ -37,6 +37,6 @@ async def test_durability_is_told_to_every_connection(steered: SteeredStore, qui
     async with open_instance(steered, lease_s=0.3) as instance, seat(instance.services) as ann:
         await ann.request("ping")
         with steered.failing("expired_leases"):
-            await eventually(lambda: instance.told)
-        await eventually(lambda: len(instance.told) == 2)
-        assert [frame.state for frame in instance.told] == ["degraded", "ok"]
+            await eventually(lambda: instance.durabilities)
+        await eventually(lambda: len(instance.durabilities) == 2)
+        assert [frame.state for frame in instance.durabilities] == ["degraded", "ok"]
