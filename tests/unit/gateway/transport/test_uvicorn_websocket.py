@@ -178,7 +178,7 @@ async def test_nothing_comes_behind_the_close_frame() -> None:
     async with serving() as server, raw(server, more="") as connection:
         connection.writer.write(masked(b"early", PING) + masked(b'{"type":"ping"}', BINARY))
         async with asyncio.timeout(10):
-            said = await connection.reader.readuntil(b"not bytes")
+            said = await connection.reader.readuntil(b"not bytes.")
         assert b"\x8a\x05early" in said
         connection.writer.write(masked(b"late", PING) * 3)
         await asyncio.sleep(0.05)
