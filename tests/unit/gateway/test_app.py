@@ -44,7 +44,7 @@ async def test_the_store_is_opened_once_and_closed_at_the_end(tmp_path: Path) ->
 
 async def test_what_an_earlier_process_left_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 9: a gateway that starts goes on with what was left unfinished in its store."""
-    monkeypatch.setattr("gateway.turns.starter.CLEANUP_TIMEOUT_S", 0.02)
+    monkeypatch.setattr("gateway.turns.runner.CLEANUP_TIMEOUT_S", 0.02)
     store = f"sqlite:///{tmp_path / 'turnwire.db'}"
     async with serving(store=store) as running, client(running.ws_url) as c:
         placed = await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.answers import KEY
-from tests.upstream import Script, Upstream, chat, refusal
+from tests.upstream import Script, Upstream, chat, error_response
 
 
 async def check(url: str, model: str) -> tuple[int | None, str, str]:
@@ -27,7 +27,7 @@ async def check(url: str, model: str) -> tuple[int | None, str, str]:
 async def test_a_model_that_answers() -> None:
     """One small real turn, with the timings of its way."""
     async with Upstream() as upstream:
-        upstream.plays(chat("ready", usage={"prompt_tokens": 9, "completion_tokens": 1}).but(delay_s=0.05))
+        upstream.play(chat("ready", usage={"prompt_tokens": 9, "completion_tokens": 1}).replace(delay_s=0.05))
         code, out, err = await check(upstream.openai_url, "kimi/some-model")
         assert (code, err) == (0, "")
         assert re.fullmatch(
@@ -35,9 +35,9 @@ async def test_a_model_that_answers() -> None:
             r"  connect +\d+ ms\n  first token +\d+ ms\n  total +\d+ ms\n  tokens +9 in, 1 out\n  finish +stop\n",
             out,
         )
-        (asked,) = upstream.asked
-        assert (asked.body["model"], asked.body["max_tokens"]) == ("some-model", 64)
-        assert asked.headers["authorization"] == f"Bearer {KEY}"
+        (received,) = upstream.requests
+        assert (received.body["model"], received.body["max_tokens"]) == ("some-model", 64)
+        assert received.headers["authorization"] == f"Bearer {KEY}"
 
 
 @pytest.mark.parametrize(
@@ -45,10 +45,10 @@ async def test_a_model_that_answers() -> None:
     [
         (
             "kimi-k3",
-            refusal(401, {"error": {"message": f"bad {KEY}"}}),
+            error_response(401, {"error": {"message": f"bad {KEY}"}}),
             r"rejected the key.*kimi-cn/MODEL.*upstream_auth",
         ),
-        ("kimi-k3", refusal(429, {"error": {"message": "slow"}}), "rate limit.*upstream_rate_limited"),
+        ("kimi-k3", error_response(429, {"error": {"message": "slow"}}), "rate limit.*upstream_rate_limited"),
         ("kimi-k3", chat("half", finish=None), "ended its answer too early.*upstream_incomplete"),
         ("gpt-6-sol", chat("x"), "requires OPENAI_API_KEY. Set it"),
         ("kmi-k3", chat("x"), "Did you mean kimi-k3"),
@@ -57,7 +57,7 @@ async def test_a_model_that_answers() -> None:
 async def test_a_model_that_does_not(model: str, script: Script, words: str) -> None:
     """Exit code 1, and the reason in a person's words, without the key."""
     async with Upstream() as upstream:
-        upstream.plays(script)
+        upstream.play(script)
         code, out, err = await check(upstream.openai_url, model)
         assert (code, out) == (1, "")
         assert err.startswith(f"turnwire: {model} can't be used: ")

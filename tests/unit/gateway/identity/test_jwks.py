@@ -34,7 +34,7 @@ async def test_many_who_ask_are_one_fetch() -> None:
         keys = Jwks(server.url)
         found = await asyncio.gather(*[keys.key("old") for _ in range(20)])
         assert all(key is not None and key.key_id == "old" for key in found)
-        assert server.asked == 1
+        assert server.requests == 1
 
 
 async def test_a_new_key_is_fetched_when_it_is_first_seen() -> None:
@@ -56,9 +56,9 @@ async def test_unknown_keys_are_asked_for_now_and_then() -> None:
         server.keys = [OLD]
         keys = Jwks(server.url)
         await keys.key("old")
-        asked = server.asked
+        before = server.requests
         assert await asyncio.gather(*[keys.key(f"k{n}") for n in range(50)]) == [None] * 50
-        assert server.asked - asked <= 1
+        assert server.requests - before <= 1
         assert await keys.key(None) is None
 
 
@@ -70,7 +70,7 @@ async def test_a_flood_of_unknown_keys_hides_no_new_one(monkeypatch: pytest.Monk
         keys = Jwks(server.url)
         await keys.key("old")
         await keys.key("invented")
-        asked, began = server.asked, time.monotonic()
+        before, began = server.requests, time.monotonic()
         server.keys = [OLD, NEW]
         for number in itertools.count():
             assert await keys.key(f"k{number}") is None
@@ -80,7 +80,7 @@ async def test_a_flood_of_unknown_keys_hides_no_new_one(monkeypatch: pytest.Monk
             assert time.monotonic() - began < 5
             await asyncio.sleep(0)
         assert number > 3
-        assert server.asked - asked <= (time.monotonic() - began) / 0.2 + 1
+        assert server.requests - before <= (time.monotonic() - began) / 0.2 + 1
 
 
 async def test_while_the_address_is_away_known_keys_stay() -> None:
@@ -149,11 +149,11 @@ async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch)
         await keys.key("old")
         await asyncio.sleep(0.35)
         server.keys, server.byte_s = [OLD, NEW], 0.05
-        asked, threads, began = server.asked, threading.active_count(), time.monotonic()
+        before, threads, began = server.requests, threading.active_count(), time.monotonic()
         assert await asyncio.gather(*[keys.key(f"k{n}") for n in range(50)]) == [None] * 50
         assert await keys.key("new") is None
         assert time.monotonic() - began < 1
-        assert server.asked - asked == 1
+        assert server.requests - before == 1
         assert threading.active_count() <= threads + 1
         server.byte_s = 0
         await asyncio.sleep(0.3)

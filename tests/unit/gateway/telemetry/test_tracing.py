@@ -17,7 +17,7 @@ from gateway.telemetry.tracing import open_tracing
 from tests.client import RequestFailed, client
 from tests.gateway_process import gateway_process
 from tests.in_process import SLOW
-from tests.upstream import Upstream, chat, refusal
+from tests.upstream import Upstream, chat, error_response
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
@@ -75,7 +75,7 @@ async def test_a_turn_and_its_attempts_are_spans(collector: Collector, tmp_path:
     no word that was said."""
     async with Upstream() as upstream:
         usage = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
-        upstream.plays(refusal(500, {"error": {"message": CANARY}}), chat(*[CANARY] * 50, usage=usage))
+        upstream.play(error_response(500, {"error": {"message": CANARY}}), chat(*[CANARY] * 50, usage=usage))
         environment = {
             **{"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "KIMI_API_KEY": CANARY},
             "KIMI_BASE_URL": upstream.openai_url,
@@ -123,7 +123,7 @@ async def test_a_span_s_name_is_nobody_s_invention(collector: Collector, tmp_pat
         models = ["kimi-k2.6", *(f"kimi/made-up-{n}" for n in range(5)), f"kimi/{'x' * 195}"]
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
             for number, model in enumerate(models):
-                upstream.plays(chat("Hello"))
+                upstream.play(chat("Hello"))
                 await c.request("turn.start", turn=f"t{number}", input=CANARY, model=model)
                 assert (await c.ending(f"t{number}"))["type"] == "turn.completed"
             with pytest.raises(RequestFailed, match="invalid_request"):
