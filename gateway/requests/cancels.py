@@ -16,13 +16,13 @@ from gateway.turns.abort import Abort
 from store.records import StoreError
 
 
-class Cancels:
+class CancelRequests:
     """The cancel requests of `user`."""
 
     def __init__(self, services: Services, user: str) -> None:
         self._services = services
         self._user = user
-        self._finding = asyncio.Lock()
+        self._lookup_lock = asyncio.Lock()
 
     async def cancel(self, request: p.TurnCancel) -> dict[str, CancelResult]:
         """Cancel the selected turns and return the result for each turn id.
@@ -30,16 +30,16 @@ class Cancels:
         Turns that run here are cancelled before the first await. Raises `ApiError` or `StoreError`.
         """
         abort = Abort("client", request.reason)
-        turns = self._scope(request)
+        turns = self._select_turns(request)
         if request.turn is not None or request.turns is not None:
-            return await self._named(turns, abort)
-        return await self._found(turns, request.conversation, abort)
+            return await self._cancel_named(turns, abort)
+        return await self._cancel_in_scope(turns, request.conversation, abort)
 
     def all_run_here(self, turns: list[str]) -> bool:
         """Return whether all of `turns` run here, so that this process knows the result for each."""
         return all(self._services.cancellation.runs_here(self._user, turn) for turn in turns)
 
-    async def _named(self, turns: list[str], abort: Abort) -> dict[str, CancelResult]:
+    async def _cancel_named(self, turns: list[str], abort: Abort) -> dict[str, CancelResult]:
         """Cancel `turns`, which the request named by id, and return the result for each.
 
         If the user is over the rate limit, only the running turns are cancelled. Raises `ApiError` "rate_limited" if
@@ -56,31 +56,33 @@ class Cancels:
             turns = [turn for turn in turns if turn not in stopped]
             return stopped | await cancellation.cancel_all(self._user, turns, abort)
         result = await cancellation.cancel_all(self._user, turns, abort)
-        limits.charge_unknown_ids(self._user, sum(became == "not_found" for became in result.values()))
+        limits.charge_unknown_ids(self._user, sum(one == "not_found" for one in result.values()))
         return result
 
-    async def _found(self, here: list[str], conversation: str | None, abort: Abort) -> dict[str, CancelResult]:
+    async def _cancel_in_scope(
+        self, here: list[str], conversation: str | None, abort: Abort
+    ) -> dict[str, CancelResult]:
         """Cancel the turns in `here` at once, then the other turns that are active in the store. Return the results.
 
         `conversation` limits the look-up in the store; None means all conversations of the user. Only one request
         at a time does this second step.
         """
         cancellation = self._services.cancellation
-        asked = {turn: cancellation.cancel(self._user, turn, abort) for turn in here}
-        async with self._finding:
+        cancellations = {turn: cancellation.cancel(self._user, turn, abort) for turn in here}
+        async with self._lookup_lock:
             with suppress(StoreError):  # without the store, the turns that run here are cancelled anyway
                 for turn in await self._services.store.active(self._user, conversation):
-                    if turn not in asked:
-                        asked[turn] = cancellation.cancel(self._user, turn, abort)
-            return dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+                    if turn not in cancellations:
+                        cancellations[turn] = cancellation.cancel(self._user, turn, abort)
+            return dict(zip(cancellations, await asyncio.gather(*cancellations.values()), strict=True))
 
-    def _scope(self, request: p.TurnCancel) -> list[str]:
+    def _select_turns(self, request: p.TurnCancel) -> list[str]:
         """Return the ids of the named turns, or of the live turns in the request's scope that this process knows.
 
         Raises `ApiError` "invalid_request" unless exactly one of `turn`, `turns`, `conversation` and `mine` is sent.
         """
-        given = [request.turn is not None, request.turns is not None, request.conversation is not None, request.mine]
-        if sum(given) != 1:
+        sent = [request.turn is not None, request.turns is not None, request.conversation is not None, request.mine]
+        if sum(sent) != 1:
             raise ApiError(
                 "invalid_request",
                 "The request must select turns in one way. Send exactly one of `turn`, `turns`, `conversation` and `mine`.",

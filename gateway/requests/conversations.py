@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -34,7 +32,7 @@ class Conversations:
         self._user = user
         self._outbox = outbox
         self._turns = turns
-        self._watched: set[str] = set()
+        self._subscribed: set[str] = set()
 
     def handlers(self) -> dict[type[p.Request], Callable[[Any], Coroutine[Any, Any, Any]]]:
         """Return the handler of each request type."""
@@ -54,13 +52,13 @@ class Conversations:
     @property
     def is_idle(self) -> bool:
         """Whether there is no conversation subscription."""
-        return not self._watched
+        return not self._subscribed
 
     def close(self) -> None:
         """Unsubscribe from all conversations."""
-        for conversation in self._watched:
+        for conversation in self._subscribed:
             self._services.subscriptions.unsubscribe(self._user, conversation, self._outbox)
-        self._watched.clear()
+        self._subscribed.clear()
 
     async def _create(self, request: p.ConversationCreate) -> r.Conversation:
         if request.model is not None:
@@ -72,7 +70,7 @@ class Conversations:
             title=request.title or "",
             system=request.system,
             model=request.model,
-            metadata=self._metadata(request.metadata or {}),
+            metadata=self._encode_metadata(request.metadata or {}),
             head=None,
             revision=0,
             created_ms=now,
@@ -81,19 +79,21 @@ class Conversations:
         await self._services.store.create_conversation(conversation, self._services.limits.turn_limits)
         return conversation_view(conversation)
 
-    def _metadata(self, given: p.Metadata) -> bytes:
-        """Return `given` as the JSON that is stored. Raises `ApiError` "too_large"."""
-        encoded, bytes_max = JSON.encode(given), self._services.settings.metadata_bytes
+    def _encode_metadata(self, metadata: p.Metadata) -> bytes:
+        """Return `metadata` as the JSON that is stored. Raises `ApiError` "too_large"."""
+        encoded, bytes_max = JSON.encode(metadata), self._services.settings.metadata_bytes
         if len(encoded) > bytes_max:
             raise over_limit("`metadata`", len(encoded), bytes_max, "metadata")
         return encoded
 
     async def _list(self, request: p.ConversationList) -> r.ConversationPage:
-        found, more = await self._services.store.conversations(self._user, request.limit, request.before, request.query)
-        views = [conversation_view(conversation) for conversation in found]
-        kept = _page(views)
-        more = more or len(kept) < len(views)
-        return r.ConversationPage(kept, kept[-1].id if kept and more else UNSET)
+        records, more = await self._services.store.conversations(
+            self._user, request.limit, request.before, request.query
+        )
+        views = [conversation_view(conversation) for conversation in records]
+        page = _fit_page(views)
+        more = more or len(page) < len(views)
+        return r.ConversationPage(page, page[-1].id if page and more else UNSET)
 
     async def _get(self, request: p.ConversationGet) -> r.Conversation:
         return conversation_view(await self._services.store.conversation(self._user, request.conversation))
@@ -105,7 +105,7 @@ class Conversations:
             title=request.title,
             system=request.system,
             model=request.model,
-            metadata=None if request.metadata is None else self._metadata(request.metadata),
+            metadata=None if request.metadata is None else self._encode_metadata(request.metadata),
             head=request.head,
         )
         changed = await self._services.store.update_conversation(
@@ -130,58 +130,54 @@ class Conversations:
     async def _delete(self, request: p.ConversationDelete) -> r.Nothing:
         services, conversation = self._services, request.conversation
         await services.store.conversation(self._user, conversation)
-        await self._stop_all(conversation, await services.store.active(self._user, conversation))
+        await self._end_turns(conversation, await services.store.active(self._user, conversation))
         late = await services.store.delete_conversation(self._user, conversation)
-        await self._stop_all(conversation, late)  # turns that were accepted while the others ended
+        await self._end_turns(conversation, late)  # turns that were accepted while the others ended
         services.registry.drop_ended(self._user, conversation)
         await services.subscriptions.send(self._user, conversation, ConversationDeleted(conversation))
         return r.Nothing()
 
-    async def _stop_all(self, conversation: str, active: list[str]) -> None:
+    async def _end_turns(self, conversation: str, active: list[str]) -> None:
         """Cancel the conversation's live turns here and the `active` turns anywhere. Wait until they have ended."""
-        services = self._services
+        here = [live_turn.turn for live_turn in self._services.registry.live_in(self._user, conversation)]
+        turns = list(dict.fromkeys([*here, *active]))
         abort = Abort("client", "The conversation was deleted.")
-        here = [live_turn.turn for live_turn in services.registry.live_in(self._user, conversation)]
-        running = list(dict.fromkeys([*here, *active]))
-        await asyncio.gather(*(services.cancellation.cancel(self._user, turn, abort) for turn in running))
-        for turn in running:
-            with suppress(NotFound, ApiError):
-                await (await services.mirrors.find(self._user, turn)).wait_ended()
+        await self._services.cancellation.cancel_and_wait(self._user, turns, abort)
 
     async def _messages(self, request: p.ConversationMessages) -> r.MessagePage:
-        found, more = await self._services.store.messages(
+        records, more = await self._services.store.messages(
             self._user, request.conversation, request.limit, request.before
         )
-        views = [message_view(record) for record in found]
-        kept: list[Message] = _page(views[::-1])[::-1]
-        more = more or len(kept) < len(views)
-        return r.MessagePage(kept, kept[0].id if kept and more else UNSET)
+        views = [message_view(record) for record in records]
+        page: list[Message] = _fit_page(views[::-1])[::-1]
+        more = more or len(page) < len(views)
+        return r.MessagePage(page, page[0].id if page and more else UNSET)
 
     async def _attach(self, request: p.ConversationAttach) -> r.ConversationAttached:
         services, conversation = self._services, request.conversation
-        if conversation not in self._watched and not services.registry.live_in(self._user, conversation):
+        if conversation not in self._subscribed and not services.registry.live_in(self._user, conversation):
             services.limits.check_unknown_ids(self._user)
         try:
             record = await services.store.conversation(self._user, conversation)
         except NotFound:
             services.limits.charge_unknown_ids(self._user, 1)
             raise
-        if conversation in self._watched:
+        if conversation in self._subscribed:
             active = await services.store.active(self._user, conversation)
         else:
             # Subscribe before reading the active turns, so that a turn that starts in between isn't missed.
-            self._watched.add(conversation)
+            self._subscribed.add(conversation)
             try:
                 active = await services.subscriptions.subscribe(self._user, conversation, self._outbox)
             except BaseException:
-                self._watched.discard(conversation)
+                self._subscribed.discard(conversation)
                 raise
         positions = request.positions or {}
-        wanted = {turn: (0, 0) for turn in active if turn not in self._outbox.attachments}
-        wanted |= {turn: (position.epoch, position.seq) for turn, position in positions.items()}
+        to_attach = {turn: (0, 0) for turn in active if turn not in self._outbox.attachments}
+        to_attach |= {turn: (position.epoch, position.seq) for turn, position in positions.items()}
         turns: dict[str, r.Attachment] = {}
         gone: dict[str, str | None] = {}
-        for turn, answer in (await self._turns.attach_all(wanted, conversation)).items():
+        for turn, answer in (await self._turns.attach_all(to_attach, conversation)).items():
             if (error := answer.error) is UNSET:
                 turns[turn] = answer
                 continue
@@ -191,10 +187,10 @@ class Conversations:
         return r.ConversationAttached(record.id, record.revision, turns, gone)
 
     async def _detach(self, request: p.ConversationDetach) -> r.Nothing:
-        if request.conversation not in self._watched:
+        if request.conversation not in self._subscribed:
             await self._services.store.conversation(self._user, request.conversation)
             return r.Nothing()
-        self._watched.discard(request.conversation)
+        self._subscribed.discard(request.conversation)
         self._services.subscriptions.unsubscribe(self._user, request.conversation, self._outbox)
         return r.Nothing()
 
@@ -204,7 +200,7 @@ class Conversations:
         return r.Nothing()
 
 
-def _page(items: list[Any]) -> list[Any]:
+def _fit_page(items: list[Any]) -> list[Any]:
     """Return the first `items` that fit in `PAGE_BYTES_MAX` as JSON. The first item is always included."""
     size = 0
     for n, item in enumerate(items):

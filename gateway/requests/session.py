@@ -139,7 +139,7 @@ class Session:
         capacity = self._services.settings.requests_in_flight - self._in_flight
         if capacity > 0 or not isinstance(request, UNTHROTTLED):
             return capacity > 0
-        return capacity + UNTHROTTLED_IN_FLIGHT > 0 or self._turns.stops_here(request)
+        return capacity + UNTHROTTLED_IN_FLIGHT > 0 or self._turns.cancels_only_here(request)
 
     @property
     def is_idle(self) -> bool:

@@ -19,7 +19,7 @@ from gateway.protocol.errors import ApiError, ErrorBody, not_found
 from gateway.protocol.events import Ending, Message, TurnDetached, TurnFailed, TurnStarted
 from gateway.protocol.ids import rfc3339
 from gateway.protocol.views import MessageBody, message_view
-from gateway.requests.cancels import Cancels
+from gateway.requests.cancels import CancelRequests
 from gateway.requests.services import Services
 from gateway.streams.log import event_size
 from gateway.streams.outbox import Attachment, Outbox
@@ -53,7 +53,7 @@ class Turns:
         self._user = user
         self._outbox = outbox
         self._input_bytes_max = input_bytes_max
-        self._cancels = Cancels(services, user)
+        self._cancel_requests = CancelRequests(services, user)
         self._started: WeakSet[LiveTurn] = WeakSet()
         """Weak references: the registry holds running turns, and an idle client doesn't keep ended ones in memory."""
 
@@ -72,36 +72,38 @@ class Turns:
         """Whether none of the turns that were started here is running."""
         return not any(live_turn.is_live for live_turn in self._started)
 
-    def stops_here(self, request: p.Request) -> bool:
+    def cancels_only_here(self, request: p.Request) -> bool:
         """Return whether `request` cancels turns by id and all of them run in this process."""
-        return isinstance(request, p.TurnCancel) and self._cancels.all_run_here(request.turns or [request.turn or ""])
+        return isinstance(request, p.TurnCancel) and self._cancel_requests.all_run_here(
+            request.turns or [request.turn or ""]
+        )
 
     async def _start(self, request: p.TurnStart) -> r.TurnPlaced:
-        self._check_room(request.turn)
+        self._check_turn_limit(request.turn)
         prepared = self._prepare(request)
-        live_turn, fresh = self._services.starter.start(
+        live_turn, is_new = self._services.starter.start(
             self._user, request, await prepared if isinstance(prepared, Awaitable) else prepared
         )
-        if fresh:
+        if is_new:
             self._started.add(live_turn)
             live_turn.attach(self._outbox, None, 0)
         try:
             record = await asyncio.shield(live_turn.accepted)
         except ApiError:
-            self._drop(live_turn)
+            self._detach_rejected(live_turn)
             raise
         if not live_turn.log.events:
             # The store already has the id: another instance runs the turn, or the turn ended earlier.
-            self._drop(live_turn)
-            fresh = False
-        if not fresh and live_turn.turn not in self._outbox.attachments:
+            self._detach_rejected(live_turn)
+            is_new = False
+        if not is_new and live_turn.turn not in self._outbox.attachments:
             try:
                 known = await self._services.mirrors.find(self._user, live_turn.turn)
                 if live_turn.turn not in self._outbox.attachments:
                     known.attach(self._outbox, None, 0)
             except (ApiError, NotFound):
                 self._outbox.put(TurnDetached(live_turn.turn, "gone"))
-        first = live_turn.log.events[0] if fresh and live_turn.log.events else None
+        first = live_turn.log.events[0] if is_new and live_turn.log.events else None
         status = first.status if isinstance(first, TurnStarted) else "attached"
         return r.TurnPlaced(live_turn.turn, record.conversation, status, record.epoch)
 
@@ -118,13 +120,13 @@ class Turns:
             request_chars(without_history(request, "")), prepare, request, self._input_bytes_max, settings.request_items
         )
 
-    def _drop(self, live_turn: LiveTurn) -> None:
+    def _detach_rejected(self, live_turn: LiveTurn) -> None:
         """Detach from a turn that never started here, unless its id has been used again since."""
         attachment = self._outbox.attachments.get(live_turn.turn)
         if attachment is not None and attachment.log is live_turn.log:
             self._outbox.detach(live_turn.turn)
 
-    def _check_room(self, turn: str | None) -> None:
+    def _check_turn_limit(self, turn: str | None) -> None:
         """Raise `ApiError` "rate_limited" if `turns_per_connection` turns are live. A repeated start is exempt."""
         for live_turn in [live_turn for live_turn in self._started if not live_turn.is_live]:
             self._started.discard(live_turn)
@@ -136,7 +138,7 @@ class Turns:
             )
 
     async def _cancel(self, request: p.TurnCancel) -> OrderedResult:
-        result = await self._cancels.cancel(request)
+        result = await self._cancel_requests.cancel(request)
         attachments = self._outbox.attachments
         return OrderedResult(r.Cancelled(result), [attachments[turn] for turn in result if turn in attachments])
 
@@ -175,13 +177,13 @@ class Turns:
             except ApiError as error:
                 refused = error.body
         elif unknown:
-            stands = await store.running(self._user, unknown)
-            unknown = [turn for turn, runs in zip(unknown, stands, strict=True) if runs is None]
+            states = await store.running(self._user, unknown)
+            unknown = [turn for turn, runs in zip(unknown, states, strict=True) if runs is None]
             limits.charge_unknown_ids(self._user, len(unknown))
-        left_out = frozenset(unknown)
+        missing = frozenset(unknown)
         return {
-            turn: r.Attachment(error=refused or _not_found(turn))
-            if turn in left_out
+            turn: r.Attachment(error=refused or _turn_not_found(turn))
+            if turn in missing
             else await self.attach(turn, epoch, after, conversation)
             for turn, (epoch, after) in positions.items()
         }
@@ -195,11 +197,11 @@ class Turns:
             live_turn = await self._services.mirrors.find(self._user, turn)
             record = await asyncio.shield(live_turn.accepted)
         except NotFound:
-            return r.Attachment(error=_not_found(turn))
+            return r.Attachment(error=_turn_not_found(turn))
         except ApiError as failed:
-            return r.Attachment(error=failed.body if failed.code == "gone" else _not_found(turn))
+            return r.Attachment(error=failed.body if failed.code == "gone" else _turn_not_found(turn))
         if conversation is not None and record.conversation != conversation:
-            return r.Attachment(error=_not_found(turn))
+            return r.Attachment(error=_turn_not_found(turn))
         start = live_turn.attach(self._outbox, epoch, after)
         replayed = sum([event_size(event) for event in live_turn.log.events[start:]])
         self._services.telemetry.record_attachment(after, start, replayed)
@@ -272,5 +274,5 @@ class Turns:
         )
 
 
-def _not_found(turn: str) -> ErrorBody:
+def _turn_not_found(turn: str) -> ErrorBody:
     return not_found("turn", turn).body

@@ -11,7 +11,7 @@ from gateway.turns.instance import Instance
 from gateway.turns.live_turn import LiveTurn
 from store.records import StoreError
 
-ASK_AGAIN_S = 1.0
+PRESENCE_RECHECK_S = 1.0
 
 
 class Abandonment:
@@ -31,7 +31,9 @@ class Abandonment:
     async def _cancel_abandoned(self, live_turn: LiveTurn, timer: asyncio.TimerHandle | None) -> None:
         """Cancel a turn without attachments here, unless another instance has one. `timer`: the timer that fired."""
         try:
-            elsewhere = await self._instance.store.has_other_presence(live_turn.user, live_turn.turn, self._instance.id)
+            attached_elsewhere = await self._instance.store.has_other_presence(
+                live_turn.user, live_turn.turn, self._instance.id
+            )
         except StoreError:
             if live_turn.is_abortable and not live_turn.is_attached:
                 # The store may come back without the presence of other instances: give them time to report it again.
@@ -39,7 +41,7 @@ class Abandonment:
             return
         if not live_turn.is_abortable or live_turn.is_attached or live_turn.disconnect_timer is not timer:
             return  # the timer was restarted: the reply may come from another store than the one asked
-        if elsewhere:
-            live_turn.start_disconnect_timer(ASK_AGAIN_S)
+        if attached_elsewhere:
+            live_turn.start_disconnect_timer(PRESENCE_RECHECK_S)
         else:
             live_turn.signal.abort(Abort("disconnect", "No client was attached to the turn any longer."))

@@ -65,7 +65,7 @@ class AbortSignal:
         return True
 
     def abort_after(self, delay_s: float, abort: Abort) -> None:
-        """Fire the signal after `delay_s`, unless `release` is called first."""
+        """Fire the signal after `delay_s`, unless `cancel_timers` is called first."""
         self._timers.append(asyncio.get_running_loop().call_later(delay_s, self.abort, abort))
 
     def cancel_timers(self) -> None:
@@ -87,14 +87,6 @@ class AbortSignal:
 
         return remove
 
-    @classmethod
-    def any(cls, *signals: AbortSignal) -> AbortSignal:
-        """Return a signal that fires when the first of `signals` does."""
-        union = cls()
-        for signal in signals:
-            signal.add_listener(union.abort)
-        return union
-
     @asynccontextmanager
     async def scope(self) -> AsyncIterator[None]:
         """Run the body until the signal fires, then raise `Aborted` at the end of the scope.
@@ -107,7 +99,7 @@ class AbortSignal:
             raise Aborted(self.abort_reason)
         cancels_before = task.cancelling()
         fired = False
-        soon: asyncio.Handle | None = None
+        delayed: asyncio.Handle | None = None
 
         def cancel() -> None:
             nonlocal fired
@@ -115,11 +107,11 @@ class AbortSignal:
             task.cancel()
 
         def interrupt(_: Abort) -> None:
-            nonlocal soon
+            nonlocal delayed
             if asyncio.current_task() is task:
                 # A task that cancels itself is interrupted at its next await, which may be after the scope. Cancel it
                 # from the loop instead, so that leaving the scope can withdraw it.
-                soon = asyncio.get_running_loop().call_soon(cancel)
+                delayed = asyncio.get_running_loop().call_soon(cancel)
             else:
                 cancel()
 
@@ -139,5 +131,5 @@ class AbortSignal:
                 task.uncancel()
         finally:
             remove()
-            if soon is not None:
-                soon.cancel()
+            if delayed is not None:
+                delayed.cancel()

@@ -49,7 +49,7 @@ def prepare(request: TurnStart, input_bytes_max: int, items_max: int) -> Prepare
     This takes long for a large start, so it may run in a thread, outside the event loop.
     """
     check_start(request, items_max)
-    content, digest = content_of(request)
+    content, digest = encode_content(request)
     if len(content) + _LIST_BYTES > input_bytes_max:
         size = len(_CONTENT.encode([request.input, request.messages, request.system]))
         if size > input_bytes_max:
@@ -58,54 +58,58 @@ def prepare(request: TurnStart, input_bytes_max: int, items_max: int) -> Prepare
     return Prepared(content, digest, parts, encode_body(MessageBody(parts)) if parts else None)
 
 
-def content_of(request: TurnStart) -> tuple[bytes, bytes]:
+def encode_content(request: TurnStart) -> tuple[bytes, bytes]:
     """Return the request as JSON, and the digest of the content that is compared in a repeated start (law 6).
 
     Two requests with the same meaning have the same digest: an absent value, an empty value and an explicit default
     are equal.
     """
-    asked = structs.replace(request, id=None, as_=None)
+    stored = structs.replace(request, id=None, as_=None)
     params, messages = request.params, request.messages
     params = structs.replace(
-        params, stop=params.stop or None, response_format=_meant(params.response_format), demo=_meant(params.demo)
+        params,
+        stop=params.stop or None,
+        response_format=_normalize(params.response_format),
+        demo=_normalize(params.demo),
     )
-    compared = structs.replace(
-        asked,
+    normalized = structs.replace(
+        stored,
         metadata=None,
         on_disconnect="continue",
         params=_NO_PARAMS if params == _NO_PARAMS else params,
-        messages=messages and [_compared(message) for message in messages],
-        tools=[structs.replace(tool, parameters=_meant(tool.parameters) or {}) for tool in request.tools or ()] or None,
+        messages=messages and [_normalize_message(message) for message in messages],
+        tools=[structs.replace(tool, parameters=_normalize(tool.parameters) or {}) for tool in request.tools or ()]
+        or None,
         tool_choice=None if request.tool_choice == "auto" else request.tool_choice,
     )
-    content = _CONTENT.encode(asked)
+    content = _CONTENT.encode(stored)
     # `==` treats 1 and 1.0 as equal, but their JSON differs. Both can occur only in JSON values from the client;
     # without those, equal requests have the same JSON.
-    plain = params == _NO_PARAMS and not request.tools and compared == asked
-    plain = plain and all(message.usage is None and message.cost is None for message in messages or ())
-    return content, hashlib.sha256(content if plain else _CONTENT.encode(compared)).digest()
+    is_plain = params == _NO_PARAMS and not request.tools and normalized == stored
+    is_plain = is_plain and all(message.usage is None and message.cost is None for message in messages or ())
+    return content, hashlib.sha256(content if is_plain else _CONTENT.encode(normalized)).digest()
 
 
-def _compared(message: InputMessage) -> InputMessage:
+def _normalize_message(message: InputMessage) -> InputMessage:
     if message.usage is None and message.cost is None:
         return message
-    return structs.replace(message, usage=_meant(message.usage), cost=_meant(message.cost))
+    return structs.replace(message, usage=_normalize(message.usage), cost=_normalize(message.cost))
 
 
-def _meant(value: Any) -> Any:
+def _normalize(value: Any) -> Any:
     """Return a JSON value with 2.0 as 2, and its maps without nulls, empty maps and empty lists.
 
     Return None if the value itself is empty.
     """
-    return _stripped(value) or None
+    return _strip_empty(value) or None
 
 
-def _stripped(value: Any) -> Any:
+def _strip_empty(value: Any) -> Any:
     if isinstance(value, dict):
-        meant = {key: _stripped(inner) for key, inner in value.items()}
-        return {key: inner for key, inner in meant.items() if inner is not None and inner not in ({}, [])}
+        stripped = {key: _strip_empty(inner) for key, inner in value.items()}
+        return {key: inner for key, inner in stripped.items() if inner is not None and inner not in ({}, [])}
     if isinstance(value, list):
-        return [_stripped(inner) for inner in value]
+        return [_strip_empty(inner) for inner in value]
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value

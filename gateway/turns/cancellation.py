@@ -7,7 +7,7 @@ instance that takes the turn over, applies it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from time import perf_counter
 from typing import Any
@@ -46,58 +46,61 @@ class Cancellation:
         """
         known = self._registry.get(user, turn)
         if known is None or not self.runs_here(user, turn):
-            return self._timed("elsewhere", self._cancel_elsewhere(user, turn, abort))
+            return self._measure("elsewhere", self._cancel_elsewhere(user, turn, abort))
         running = known.is_abortable
         if running:
             known.signal.abort(abort)
-        return self._timed("here", self._cancelled_here(known, abort, running=running))
+        return self._measure("here", self._wait_stopped(known, abort, running=running))
 
     def cancel_all(self, user: str, turns: Iterable[str], abort: Abort) -> Coroutine[Any, Any, dict[str, CancelResult]]:
         """Begin to stop several turns, as `cancel` does. Return a coroutine for the result of each turn id.
 
         The turns that don't run here are looked up in one call to the store.
         """
-        here: dict[str, Coroutine[Any, Any, CancelResult]] = {}
+        cancellations: dict[str, Coroutine[Any, Any, CancelResult]] = {}
         elsewhere: list[str] = []
         for turn in turns:
             if self.runs_here(user, turn):
-                here[turn] = self.cancel(user, turn, abort)
+                cancellations[turn] = self.cancel(user, turn, abort)
             else:
                 elsewhere.append(turn)
-        return self._all_cancelled(user, here, elsewhere, abort)
+        return self._collect(user, cancellations, elsewhere, abort)
 
     def runs_here(self, user: str, turn: str) -> bool:
         """Return whether this process owns the turn and can report the result of a cancellation."""
         known = self._registry.get(user, turn)
-        return known is not None and known.is_owned and not _leaving(known)
+        return known is not None and known.is_owned and not _is_leaving(known)
 
-    async def _all_cancelled(
-        self, user: str, here: dict[str, Coroutine[Any, Any, CancelResult]], elsewhere: list[str], abort: Abort
+    async def _collect(
+        self,
+        user: str,
+        cancellations: dict[str, Coroutine[Any, Any, CancelResult]],
+        elsewhere: list[str],
+        abort: Abort,
     ) -> dict[str, CancelResult]:
-        asked = [*here.items()]
-        became: dict[str, CancelResult] = {}
+        results: dict[str, CancelResult] = {}
         if elsewhere:
             try:
-                stands = await self._store.running(user, elsewhere)
+                states = await self._store.running(user, elsewhere)
             except BaseException:
-                await asyncio.gather(*here.values(), return_exceptions=True)
+                await asyncio.gather(*cancellations.values(), return_exceptions=True)
                 raise
-            for turn, runs in zip(elsewhere, stands, strict=True):
+            for turn, runs in zip(elsewhere, states, strict=True):
                 if runs:
-                    asked.append((turn, self.cancel(user, turn, abort)))
+                    cancellations[turn] = self.cancel(user, turn, abort)
                 else:
-                    became[turn] = "not_found" if runs is None else "already_ended"
-        answers = await asyncio.gather(*(answer for _, answer in asked))
-        return became | dict(zip((turn for turn, _ in asked), answers, strict=True))
+                    results[turn] = "not_found" if runs is None else "already_ended"
+        answers = await asyncio.gather(*cancellations.values())
+        return results | dict(zip(cancellations, answers, strict=True))
 
-    async def _timed(self, where: str, cancellation: Coroutine[Any, Any, CancelResult]) -> CancelResult:
+    async def _measure(self, where: str, cancellation: Coroutine[Any, Any, CancelResult]) -> CancelResult:
         began = perf_counter()
         result = await cancellation
         if result == "cancelled":
             self._telemetry.cancel_duration.labels(where).observe(perf_counter() - began)
         return result
 
-    async def _cancelled_here(self, live_turn: LiveTurn, abort: Abort, *, running: bool) -> CancelResult:
+    async def _wait_stopped(self, live_turn: LiveTurn, abort: Abort, *, running: bool) -> CancelResult:
         if not running:
             return "already_ended"
         with suppress(TimeoutError):
@@ -126,10 +129,13 @@ class Cancellation:
 
     async def interrupt(self, user: str, conversation: str) -> None:
         """Stop the conversation's turns, wherever they run, and wait until they have ended. Raises `StoreError`."""
-        running = await self._store.active(user, conversation)
         abort = Abort("client", "A new turn interrupted this one.")
-        await asyncio.gather(*(self.cancel(user, turn, abort) for turn in running))
-        for turn in running:
+        await self.cancel_and_wait(user, await self._store.active(user, conversation), abort)
+
+    async def cancel_and_wait(self, user: str, turns: Sequence[str], abort: Abort) -> None:
+        """Stop the turns, wherever they run, and wait until they have ended. Raises `StoreError`."""
+        await asyncio.gather(*(self.cancel(user, turn, abort) for turn in turns))
+        for turn in turns:
             with suppress(NotFound, ApiError):
                 await (await self._mirrors.find(user, turn)).wait_ended()
 
@@ -144,7 +150,7 @@ class Cancellation:
                 apply_cancel(live_turn, (await self._store.turn(user, turn)).cancel)
 
 
-def _leaving(live_turn: LiveTurn) -> bool:
+def _is_leaving(live_turn: LiveTurn) -> bool:
     """Return whether another instance has taken the turn over, or is meant to."""
     abort = live_turn.signal.abort_reason
     return abort is not None and abort.by in {"lost", "handover"}

@@ -57,8 +57,8 @@ class History:
         self._store = store
         self._user = user
         self._bytes_max = bytes_max
-        self._left = bytes_max
-        self._read: dict[str, list[Part]] = {}
+        self._remaining_bytes = bytes_max
+        self._parts_of: dict[str, list[Part]] = {}
 
     async def branch(self, conversation: str, last: str | None) -> tuple[list[MessageRecord], int]:
         """Return the newest messages of the path from the root to `last`, and the number of older ones left out.
@@ -70,37 +70,37 @@ class History:
         except NotFound as missing:
             raise ApiError("not_found", f"The {missing.field} of this turn was deleted. Start a new turn.") from None
 
-    async def filled(self, message: ChatMessage) -> ChatMessage:
+    async def with_data(self, message: ChatMessage) -> ChatMessage:
         """Return `message` with each data address replaced by the stored data. Raises `ApiError`."""
         if not any(_address(part) for part in message.parts):
             return message
-        return structs.replace(message, parts=tuple([await self._data_of(part) for part in message.parts]))
+        return structs.replace(message, parts=tuple([await self._load_data(part) for part in message.parts]))
 
-    async def _data_of(self, part: Part) -> Part:
+    async def _load_data(self, part: Part) -> Part:
         address = _address(part)
         if address is None:
             return part
         message, number = address
-        if message not in self._read:
+        if message not in self._parts_of:
             try:
                 record = await self._store.message(self._user, message)
             except NotFound:
-                self._read[message] = []
+                self._parts_of[message] = []
             else:
-                self._take(len(record.body))
-                self._read[message] = (await offload(len(record.body), body_of, record)).parts
-        parts = self._read[message]
+                self._charge(len(record.body))
+                self._parts_of[message] = (await offload(len(record.body), body_of, record)).parts
+        parts = self._parts_of[message]
         data = getattr(parts[number], "data", None) if number < len(parts) else None
         if data is None:
             raise ApiError(
                 "not_found", "Data that the messages refer to by address is no longer stored. Send the data again."
             )
-        self._take(len(data))
+        self._charge(len(data))
         return structs.replace(part, data=data, url=None)
 
-    def _take(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
+    def _charge(self, size: int) -> None:
+        self._remaining_bytes -= size
+        if self._remaining_bytes < 0:
             raise ApiError(
                 "context_length_exceeded",
                 f"The data that the messages refer to by address exceeds {self._bytes_max} bytes. Refer to less data.",
@@ -118,43 +118,43 @@ async def build_chat_request(
 
     The history is the request's `messages`, or else the stored branch that ends at the turn's parent.
     """
-    asked = without_history(request, upstream_model)
+    chat_request = without_history(request, upstream_model)
     if request.messages is not None:
-        filled = [await history.filled(message) for message in _answered(asked.messages)]
-        return structs.replace(asked, messages=tuple(filled))
+        with_data = [await history.with_data(message) for message in _drop_unanswered_calls(chat_request.messages)]
+        return structs.replace(chat_request, messages=tuple(with_data))
     assert turn.conversation is not None, "a turn with a history has a conversation"
     branch, older = await history.branch(turn.conversation, turn.parent)
-    system = asked.system
+    system = chat_request.system
     if system is None and conversation is not None:
         system = conversation.system
     size = sum(len(record.body) for record in branch)
-    messages = await offload(size, _context, branch, turn.model, is_cut=older > 0)
+    messages = await offload(size, _chat_messages, branch, turn.model, is_cut=older > 0)
     if (call := misplaced_result(messages)) is not None:
         raise unlinked_result(call, "Check the id, or set `parent` to the message that has the call.", "input")
-    answered = _answered(messages)
-    kept = await _newest(history, answered)
+    answered = _drop_unanswered_calls(messages)
+    kept = await _newest_with_data(history, answered)
     omitted_messages = older + len(branch) - len(messages) + len(answered) - len(kept)
-    return structs.replace(asked, messages=kept, system=system, omitted_messages=omitted_messages)
+    return structs.replace(chat_request, messages=kept, system=system, omitted_messages=omitted_messages)
 
 
-async def _newest(history: History, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+async def _newest_with_data(history: History, messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
     """Return the messages with the data that they refer to.
 
     If the data is over its limit, leave out the oldest exchanges. Raise `ApiError` if the last message alone is.
     """
-    filled: list[ChatMessage] = []
+    newest: list[ChatMessage] = []
     for message in reversed(messages):
         try:
-            filled.append(await history.filled(message))
+            newest.append(await history.with_data(message))
         except ApiError as error:
-            if error.code != "context_length_exceeded" or not filled:
+            if error.code != "context_length_exceeded" or not newest:
                 raise
             break
-    filled.reverse()
-    return tuple(filled if len(filled) == len(messages) else _from_a_user(filled))
+    newest.reverse()
+    return tuple(newest if len(newest) == len(messages) else _from_first_exchange(newest))
 
 
-def _context(branch: list[MessageRecord], model: str, *, is_cut: bool) -> list[ChatMessage]:
+def _chat_messages(branch: list[MessageRecord], model: str, *, is_cut: bool) -> list[ChatMessage]:
     """Convert stored messages, and remove signatures made by other models than `model`.
 
     If `is_cut`, drop the messages before the first one that starts an exchange.
@@ -164,10 +164,10 @@ def _context(branch: list[MessageRecord], model: str, *, is_cut: bool) -> list[C
         body = body_of(record)
         message = ChatMessage(record.role, tuple(body.parts))  # type: ignore[arg-type]
         found.append(message if body.model in (None, model) else message.without_signatures())
-    return _from_a_user(found) if is_cut else found
+    return _from_first_exchange(found) if is_cut else found
 
 
-def _answered(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
+def _drop_unanswered_calls(messages: Sequence[ChatMessage]) -> tuple[ChatMessage, ...]:
     """Drop tool calls without a result, results without a call, and messages that are empty after that.
 
     Every provider refuses a conversation that continues without the results of a call. If a call has two results,
@@ -196,14 +196,14 @@ def _address(part: Part) -> tuple[str, int] | None:
     return parse_part_url(part.url) if isinstance(part, ImagePart | FilePart) and part.url is not None else None
 
 
-def _from_a_user(messages: list[ChatMessage]) -> list[ChatMessage]:
+def _from_first_exchange(messages: list[ChatMessage]) -> list[ChatMessage]:
     """Drop the messages before the first one that starts an exchange. Return all of them if none does."""
     starts = (number for number, message in enumerate(messages) if _starts_exchange(message))
     return messages[next(starts, 0) :]
 
 
 def _starts_exchange(message: ChatMessage) -> bool:
-    return message.role == "user" and not _is_result(message)
+    return message.role == "user" and not any(isinstance(part, ToolResultPart) for part in message.parts)
 
 
 def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
@@ -216,25 +216,25 @@ def estimate_tokens(parts: list[Part] | tuple[Part, ...]) -> int:
     return (size + 3) // 4
 
 
-def estimated_usage(chat_request: ChatRequest, said: list[Part]) -> Usage:
-    """Estimate the token usage of a request and its answer. `said`: the answer's parts."""
-    asked = [
+def estimate_usage(chat_request: ChatRequest, answer_parts: list[Part]) -> Usage:
+    """Estimate the token usage of a request and its answer, which has `answer_parts`."""
+    request_parts = [
         *(part for message in chat_request.messages for part in message.parts),
         TextPart(chat_request.system or ""),
     ]
     if chat_request.tools:
-        asked.append(TextPart(msgspec.json.encode(chat_request.tools).decode()))
-    images = sum(IMAGE_TOKENS for part in asked if isinstance(part, ImagePart))
-    thought: list[Part] = [part for part in said if isinstance(part, ReasoningPart)]
+        request_parts.append(TextPart(msgspec.json.encode(chat_request.tools).decode()))
+    images = sum(IMAGE_TOKENS for part in request_parts if isinstance(part, ImagePart))
+    reasoning: list[Part] = [part for part in answer_parts if isinstance(part, ReasoningPart)]
     return Usage(
-        estimate_tokens(asked) + images,
-        estimate_tokens(said),
-        reasoning_tokens=estimate_tokens(thought) if thought else None,
+        estimate_tokens(request_parts) + images,
+        estimate_tokens(answer_parts),
+        reasoning_tokens=estimate_tokens(reasoning) if reasoning else None,
         estimated=True,
     )
 
 
-def trimmed(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> tuple[ChatRequest, int]:
+def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> tuple[ChatRequest, int]:
     """Drop the oldest exchanges so that the request and its answer fit `context_window` (None: no limit). Sizes are in tokens.
 
     Return the request and the number of messages dropped. An exchange is a user message with all messages up to the
@@ -243,14 +243,14 @@ def trimmed(chat_request: ChatRequest, context_window: int | None, answer_tokens
     """
     if context_window is None:
         return chat_request, 0
-    left = context_window - answer_tokens - _tokens([TextPart(chat_request.system or "")])
+    remaining = context_window - answer_tokens - _tokens([TextPart(chat_request.system or "")])
     starts = [number for number, message in enumerate(chat_request.messages) if _starts_exchange(message)]
     kept = len(chat_request.messages)
     for start in reversed(starts):
         size = sum(_tokens(message.parts) for message in chat_request.messages[start:kept])
-        if size > left and kept < len(chat_request.messages):
+        if size > remaining and kept < len(chat_request.messages):
             break
-        left -= size
+        remaining -= size
         kept = start
     dropped = kept if starts and kept > starts[0] else 0
     return (
@@ -264,14 +264,10 @@ def fits(chat_request: ChatRequest, context_window: int | None, answer_tokens: i
     """Return whether the request and its answer are estimated to fit `context_window`, in tokens; None: no limit."""
     if context_window is None:
         return True
-    asked = _tokens([TextPart(chat_request.system or "")]) + sum(
+    request_tokens = _tokens([TextPart(chat_request.system or "")]) + sum(
         _tokens(message.parts) for message in chat_request.messages
     )
-    return asked + answer_tokens <= context_window
-
-
-def _is_result(message: ChatMessage) -> bool:
-    return any(isinstance(part, ToolResultPart) for part in message.parts)
+    return request_tokens + answer_tokens <= context_window
 
 
 def _tokens(parts: list[Part] | tuple[Part, ...]) -> int:

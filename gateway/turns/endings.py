@@ -37,7 +37,7 @@ class Endings:
     def __init__(self, store: TurnStore, writer: LogWriter) -> None:
         self._store = store
         self._writer = writer
-        self._large = FairQueue(1, waiters_max=0)
+        self._large_answers = FairQueue(1, waiters_max=0)
 
     async def store(self, live_turn: LiveTurn, event_writer: EventWriter, outcome: Outcome) -> bool:
         """Store the answer, its usage and the ending in one step, then publish the ending.
@@ -45,15 +45,15 @@ class Endings:
         Retry until the store can be reached; only the turn's task waits. Return False if another instance owns the
         turn; then nothing was stored or published.
         """
-        async with self._place(live_turn):
+        async with self._large_answer_slot(live_turn):
             parts = event_writer.parts()
             usage = event_writer.usage(parts)
             cost_nano = event_writer.cost_nano(usage)
             cost = cost_from_nano(cost_nano)
             ending = _ending(live_turn, event_writer, outcome, usage, cost)
-            said = MessageBody(parts, live_turn.model, usage, cost, outcome.status)
-            body = await offload(live_turn.output_bytes, encode_body, said)
-            del parts, said
+            message = MessageBody(parts, live_turn.model, usage, cost, outcome.status)
+            body = await offload(live_turn.output_bytes, encode_body, message)
+            del parts, message
             answer = MessageRecord(
                 id=live_turn.message,
                 parent=event_writer.parent,
@@ -77,7 +77,7 @@ class Endings:
                     now_ms=now_ms(),
                 )
 
-            if not await self._end(live_turn, record):
+            if not await self._store_ending(live_turn, record):
                 return False
         live_turn.set_acceptance(None, None)  # an input may be 20 MiB, and the registry keeps an ended turn for a while
         live_turn.publish([ending])
@@ -86,7 +86,7 @@ class Endings:
         return True
 
     @asynccontextmanager
-    async def _place(self, live_turn: LiveTurn) -> AsyncIterator[None]:
+    async def _large_answer_slot(self, live_turn: LiveTurn) -> AsyncIterator[None]:
         """Wait until no other large answer is being stored, because each takes several times its size in memory.
 
         The queue alternates between users. Answers of up to `LARGE_BYTES` don't wait.
@@ -94,20 +94,20 @@ class Endings:
         if live_turn.output_bytes <= LARGE_BYTES:
             yield
             return
-        await self._large.acquire(live_turn.user)
+        await self._large_answers.acquire(live_turn.user)
         try:
             yield
         finally:
-            self._large.release()
+            self._large_answers.release()
 
-    async def _end(self, live_turn: LiveTurn, record: Callable[[], EndedTurn]) -> bool:
+    async def _store_ending(self, live_turn: LiveTurn, record: Callable[[], EndedTurn]) -> bool:
         """Store the ending, and retry until the store has it. Return False if another instance owns the turn.
 
         `record` builds the ending for each attempt. Also return True, without storing, if the store doesn't know the
         turn and restoring it isn't possible or didn't help.
         """
         delay_s = RETRY_FIRST_S
-        made_anew = False
+        is_restored = False
         while True:
             try:
                 await self._store.end(record())
@@ -117,16 +117,16 @@ class Endings:
             except LogGap as gap:
                 live_turn.mark_stored(gap.end)
             except NotFound:
-                if made_anew or live_turn.acceptance is None:
+                if is_restored or live_turn.acceptance is None:
                     log.warning("ending not stored: the store has lost the turn", turn=live_turn.turn)
                     return True
-                made_anew = await self._make_anew(live_turn)
+                is_restored = await self._restore(live_turn)
             except StoreError as error:
                 log.warning("ending can't be stored, retrying", retry_s=delay_s, turn=live_turn.turn, error=str(error))
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, RETRY_MAX_S)
 
-    async def _make_anew(self, live_turn: LiveTurn) -> bool:
+    async def _restore(self, live_turn: LiveTurn) -> bool:
         """Restore a turn that the store has lost. Return whether the store has it again.
 
         The turn's log and its ending are still to be written then.

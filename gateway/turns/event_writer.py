@@ -15,7 +15,7 @@ from gateway.protocol.plain_text import escape_invisible
 from gateway.protocol.requests import PIECE_BYTES_MAX
 from gateway.protocol.views import NANOS_PER_USD
 from gateway.turns.abort import Abort
-from gateway.turns.context import estimated_usage
+from gateway.turns.context import estimate_usage
 from gateway.turns.live_turn import LiveTurn
 from gateway.turns.outcome import Outcome
 from gateway.turns.state import IllegalTransition, fold
@@ -167,9 +167,9 @@ class EventWriter:
 
     def resume_parts(self) -> list[Part]:
         """Continue the part numbers of an answer that another owner began. Return the parts it has so far."""
-        said = self.parts()
-        self._parts = len(said)
-        return said
+        parts = self.parts()
+        self._parts = len(parts)
+        return parts
 
     def publish_waiting(self) -> None:
         """Publish the status "waiting" if the turn is still running without a first token, to show that it is alive."""
@@ -195,20 +195,22 @@ class EventWriter:
         Counts that the provider didn't report, or didn't report to the end, are estimated.
         """
         chat_request = self._chat_request
-        counted: Usage | None = self._usage
-        if chat_request is None or (counted and counted.input_tokens and counted.output_tokens and self._finish_reason):
-            return counted
-        estimate = estimated_usage(chat_request, parts)
-        if counted is None:
+        reported: Usage | None = self._usage
+        if chat_request is None or (
+            reported and reported.input_tokens and reported.output_tokens and self._finish_reason
+        ):
+            return reported
+        estimate = estimate_usage(chat_request, parts)
+        if reported is None:
             return estimate
-        input_tokens = counted.input_tokens or estimate.input_tokens
-        output_tokens = counted.output_tokens
+        input_tokens = reported.input_tokens or estimate.input_tokens
+        output_tokens = reported.output_tokens
         if output_tokens == 0 or (self._finish_reason is None and estimate.output_tokens > 2 * output_tokens):
             # Anthropic also reports a count at the start. An answer that was cut off has no other count.
             output_tokens = estimate.output_tokens
-        estimated = (input_tokens, output_tokens) != (counted.input_tokens, counted.output_tokens)
+        estimated = (input_tokens, output_tokens) != (reported.input_tokens, reported.output_tokens)
         return structs.replace(
-            counted, input_tokens=input_tokens, output_tokens=output_tokens, estimated=counted.estimated or estimated
+            reported, input_tokens=input_tokens, output_tokens=output_tokens, estimated=reported.estimated or estimated
         )
 
     def record_refusal(self) -> None:
@@ -251,10 +253,10 @@ def _delta_events(turn: str, seq: int, delta: PartDelta) -> list[TurnDelta]:
 
 
 def _part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
-    def cut(text: str | None, bytes_max: int) -> str | None:
+    def clip(text: str | None, bytes_max: int) -> str | None:
         return None if text is None else clip_text(text, bytes_max)
 
-    def named(text: str | None) -> str | None:
+    def visible(text: str | None) -> str | None:
         """An id or a name in visible characters: clients send it back, and logs show it."""
         return None if text is None else clip_text(escape_invisible(text), ID_BYTES_MAX)
 
@@ -265,11 +267,11 @@ def _part_event(turn: str, seq: int, part: PartStarted) -> TurnPart:
         seq=seq,
         part=part.part,
         kind=part.kind,
-        call=named(part.call),
-        name=named(part.name),
+        call=visible(part.call),
+        name=visible(part.name),
         url=url,
-        title=cut(part.title, TITLE_BYTES_MAX),
-        text=cut(part.text, TEXT_BYTES_MAX),
-        media_type=cut(part.media_type, ID_BYTES_MAX),
+        title=clip(part.title, TITLE_BYTES_MAX),
+        text=clip(part.text, TEXT_BYTES_MAX),
+        media_type=clip(part.media_type, ID_BYTES_MAX),
         redacted=part.redacted,
     )

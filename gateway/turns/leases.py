@@ -28,8 +28,8 @@ class Leases:
         self._writer = writer
         self._lease_s = instance.settings.lease_s
         self._time = asyncio.get_running_loop().time
-        self._checked_at = self._time()
-        self._renewing = asyncio.Lock()
+        self._confirmed_at = self._time()
+        self._renew_lock = asyncio.Lock()
 
     @property
     def is_stale(self) -> bool:
@@ -37,14 +37,14 @@ class Leases:
 
         False while the store can't be reached: the owner can't be determined then, and the turns continue.
         """
-        return self._writer.is_reachable() and self._time() - self._checked_at > self._lease_s
+        return self._writer.is_reachable() and self._time() - self._confirmed_at > self._lease_s
 
     async def confirm(self) -> None:
         """Renew the leases if they are stale, before anything more is published.
 
         Return without an error if the store can't be reached; the turns continue then.
         """
-        async with self._renewing:
+        async with self._renew_lock:
             if self.is_stale:
                 await self._renew()
 
@@ -52,7 +52,7 @@ class Leases:
         """Renew the leases `RENEWALS_PER_LEASE` times per lease, until cancelled."""
         while True:
             await asyncio.sleep(self._lease_s / RENEWALS_PER_LEASE)
-            async with self._renewing:
+            async with self._renew_lock:
                 await self._renew()
 
     async def _renew(self) -> None:
@@ -77,10 +77,10 @@ class Leases:
         for live_turn, (_, _, epoch), lease in zip(live_turns, turns, leases, strict=False):
             # Otherwise the turn was lost, or taken over again, during the call.
             if live_turn.is_owned and live_turn.epoch == epoch:
-                self._settle(live_turn, lease)
-        self._checked_at = began  # the reply describes the state when the call began
+                self._apply_reply(live_turn, lease)
+        self._confirmed_at = began  # the reply describes the state when the call began
 
-    def _settle(self, live_turn: LiveTurn, lease: Lease) -> None:
+    def _apply_reply(self, live_turn: LiveTurn, lease: Lease) -> None:
         if lease.missing:
             self._writer.schedule_restore(live_turn)
         elif lease.held:

@@ -46,20 +46,20 @@ class LogWriter:
         self._on_state = on_state
         self._tasks = tasks
         self.degraded = False
-        self._away_since: float | None = None
-        self._behind: dict[LiveTurn, int] = {}
+        self._outage_since: float | None = None
+        self._outage_ends: dict[LiveTurn, int] = {}
         self._dirty: dict[LiveTurn, None] = {}
-        self._work = asyncio.Event()
-        self._urgent = asyncio.Event()
-        self._flushing = asyncio.Lock()
+        self._has_unwritten = asyncio.Event()
+        self._flush_now = asyncio.Event()
+        self._flush_lock = asyncio.Lock()
         self._restoring: set[LiveTurn] = set()
 
     def mark_unwritten(self, live_turn: LiveTurn, *, urgent: bool = False) -> None:
         """Have the next flush write the turn's new events. `urgent`: flush now instead of at the next interval."""
         self._dirty[live_turn] = None
-        self._work.set()
+        self._has_unwritten.set()
         if urgent:
-            self._urgent.set()
+            self._flush_now.set()
 
     async def run(self) -> None:
         """Flush at the set interval until cancelled. The time that a flush takes is part of the interval."""
@@ -67,10 +67,10 @@ class LogWriter:
         delay_s = RETRY_FIRST_S
         took_s = 0.0
         while True:
-            await self._work.wait()
+            await self._has_unwritten.wait()
             try:
                 async with asyncio.timeout(max(self._flush_s - took_s, self._flush_s / 4)):
-                    await self._urgent.wait()
+                    await self._flush_now.wait()
             except TimeoutError:
                 pass
             began = loop.time()
@@ -85,9 +85,9 @@ class LogWriter:
 
     async def flush(self) -> None:
         """Write the unwritten events now. Raise `StoreError` if that fails; the events are kept for the next flush."""
-        async with self._flushing:
-            self._work.clear()
-            self._urgent.clear()
+        async with self._flush_lock:
+            self._has_unwritten.clear()
+            self._flush_now.clear()
             live_turns = [
                 live_turn
                 for live_turn in self._dirty
@@ -102,18 +102,18 @@ class LogWriter:
                 replies = await self._store.append(appends)
             except StoreError:
                 self._dirty.update(dict.fromkeys(live_turns))
-                self._work.set()
-                self._behind.update((live_turn, live_turn.log.end) for live_turn in live_turns)
+                self._has_unwritten.set()
+                self._outage_ends.update((live_turn, live_turn.log.end) for live_turn in live_turns)
                 self.report_reachable(reachable=False, since=began)
                 raise
             for live_turn, append, reply in zip(live_turns, appends, replies, strict=True):
                 # Otherwise the turn was lost, or taken over again, during the call.
                 if live_turn.is_owned and live_turn.epoch == append.epoch:
-                    self._settle(live_turn, reply)
-            self._away_since = None
+                    self._apply_reply(live_turn, reply)
+            self._outage_since = None
             self.report_reachable(reachable=True)
 
-    def _settle(self, live_turn: LiveTurn, reply: Appended) -> None:
+    def _apply_reply(self, live_turn: LiveTurn, reply: Appended) -> None:
         apply_cancel(live_turn, reply.cancel)
         if reply.outcome == "fenced":
             live_turn.signal.abort(Abort("lost"))
@@ -153,10 +153,10 @@ class LogWriter:
         try:
             await self._store.accept(new)
         except NotFound:
-            lost = live_turn.conversation_record
-            if lost is not None:
-                lost = structs.replace(lost, head=None, messages=0)
-            await self._store.accept(structs.replace(new, conversation=None, new_conversation=lost))
+            conversation = live_turn.conversation_record
+            if conversation is not None:
+                conversation = structs.replace(conversation, head=None, messages=0)
+            await self._store.accept(structs.replace(new, conversation=None, new_conversation=conversation))
         live_turn.mark_stored(0)
         if not live_turn.is_attached:
             live_turn.start_disconnect_timer()  # gives the other instances time to report their attachments again
@@ -176,15 +176,17 @@ class LogWriter:
         now = asyncio.get_running_loop().time()
         self._reachable = reachable
         if reachable:
-            self._behind = {one: end for one, end in self._behind.items() if one.is_owned and one.stored_seq < end}
-            if not self._behind:
-                self._away_since = None
+            self._outage_ends = {
+                one: end for one, end in self._outage_ends.items() if one.is_owned and one.stored_seq < end
+            }
+            if not self._outage_ends:
+                self._outage_since = None
         else:
             self.failed_at = now
-            if self._away_since is None:
-                self._away_since = now if since is None else since
-        lasting = not reachable and self._away_since is not None and now - self._away_since >= DEGRADED_AFTER_S
-        degraded = lasting or (self.degraded and (not reachable or bool(self._behind)))
+            if self._outage_since is None:
+                self._outage_since = now if since is None else since
+        is_lasting = not reachable and self._outage_since is not None and now - self._outage_since >= DEGRADED_AFTER_S
+        degraded = is_lasting or (self.degraded and (not reachable or bool(self._outage_ends)))
         if degraded != self.degraded:
             self.degraded = degraded
             self._on_state(not degraded)

@@ -44,18 +44,18 @@ class Reaper:
             try:
                 # Ask even if no turn may be taken over now. A failure here extends the wait, so that owners can renew
                 # their leases first when the outage is over.
-                lapsed = await self._store.expired_leases()
+                expired = await self._store.expired_leases()
                 if loop.time() - self._writer.failed_at > sure_after_s:
-                    for user, turn in lapsed:
+                    for user, turn in expired:
                         known = self._registry.get(user, turn)
                         if known is None or not known.is_owned:
-                            await self._take(user, turn)
+                            await self._take_over(user, turn)
             except StoreError as error:
                 log.info("expired leases can't be read", error=str(error))
                 self._writer.report_reachable(reachable=False)
             await asyncio.sleep(interval_s * random.uniform(0.75, 1.25))
 
-    async def _take(self, user: str, turn: str) -> None:
+    async def _take_over(self, user: str, turn: str) -> None:
         """Take over one turn. Raises `StoreError` if the store fails.
 
         A failure that concerns only this turn is logged, so that the other turns are still taken over.

@@ -7,7 +7,7 @@ import asyncio
 from msgspec import structs
 
 from gateway.offload import offload, request_chars
-from gateway.turns.context import fits, trimmed
+from gateway.turns.context import fits, trim
 from gateway.turns.event_writer import EventWriter
 from gateway.turns.leases import Leases
 from providers.base import ChatRequest, Delta, ProviderError, too_long
@@ -16,7 +16,7 @@ from providers.route import Route
 ANSWER_TOKENS = 4096
 
 
-async def check(route: Route, chat_request: ChatRequest) -> None:
+async def check_request(route: Route, chat_request: ChatRequest) -> None:
     """Raise `ProviderError` if the model of `route` can't take the request."""
     route.check(chat_request)
     await offload(request_chars(chat_request), route.check_length, chat_request)
@@ -25,19 +25,19 @@ async def check(route: Route, chat_request: ChatRequest) -> None:
 class RequestBuilder:
     """The `Requester` of one turn.
 
-    `wanted` is the route to the model that the turn asks for, and `chat_request` the whole request, untrimmed.
+    `primary` is the route to the model that the turn asks for, and `chat_request` the whole request, untrimmed.
     A `stateless` request is never trimmed.
     """
 
     def __init__(
-        self, event_writer: EventWriter, leases: Leases, wanted: Route, chat_request: ChatRequest, *, stateless: bool
+        self, event_writer: EventWriter, leases: Leases, primary: Route, chat_request: ChatRequest, *, stateless: bool
     ) -> None:
         self._leases = leases
         self._event_writer = event_writer
-        self._wanted = wanted
+        self._primary = primary
         self._chat_request = chat_request
         self._stateless = stateless
-        self._trimmed = 0
+        self._dropped = 0
         self._size = request_chars(chat_request)
 
     async def build_request(self, route: Route) -> ChatRequest:
@@ -45,16 +45,16 @@ class RequestBuilder:
 
         Raises `ProviderError` if the model can't take the request, or if the request is too long for a fallback.
         """
-        return await offload(self._size, self._cut, route)
+        return await offload(self._size, self._fit, route)
 
-    def _cut(self, route: Route) -> ChatRequest:
+    def _fit(self, route: Route) -> ChatRequest:
         chat_request = structs.replace(self._chat_request, model=route.model)
         answer_tokens = chat_request.params.max_tokens
-        if route is not self._wanted:
+        if route is not self._primary:
             chat_request = structs.replace(
                 chat_request, messages=tuple(message.without_signatures() for message in chat_request.messages)
             )
-        if route is not self._wanted and answer_tokens is not None and route.max_output is not None:
+        if route is not self._primary and answer_tokens is not None and route.max_output is not None:
             answer_tokens = min(answer_tokens, route.max_output)
             chat_request = structs.replace(
                 chat_request, params=structs.replace(chat_request.params, max_tokens=answer_tokens)
@@ -62,10 +62,10 @@ class RequestBuilder:
         if answer_tokens is None:
             answer_tokens = min(route.max_output or ANSWER_TOKENS, (route.context_window or 0) // 4)
         if not self._stateless:
-            chat_request, _ = trimmed(chat_request, route.context_window, answer_tokens)
+            chat_request, _ = trim(chat_request, route.context_window, answer_tokens)
         route.check(chat_request)
         route.check_length(chat_request)
-        if route is not self._wanted and not fits(chat_request, route.context_window, answer_tokens):
+        if route is not self._primary and not fits(chat_request, route.context_window, answer_tokens):
             raise ProviderError("context_length_exceeded", too_long(f"the model {route.id}"))
         return chat_request
 
@@ -78,8 +78,8 @@ class RequestBuilder:
     def on_request(self, route: Route, chat_request: ChatRequest) -> None:
         """See `Requester`."""
         dropped = chat_request.omitted_messages + len(self._chat_request.messages) - len(chat_request.messages)
-        if dropped != self._trimmed:
-            self._trimmed = dropped
+        if dropped != self._dropped:
+            self._dropped = dropped
             self._event_writer.status(status="trimmed", messages=dropped)
         self._event_writer.record_request(route, chat_request)
 

@@ -33,7 +33,7 @@ from gateway.turns.log_writer import LogWriter
 from gateway.turns.mirrors import Mirrors
 from gateway.turns.outcome import Outcome
 from gateway.turns.queue import TurnQueue
-from gateway.turns.request_builder import RequestBuilder, check
+from gateway.turns.request_builder import RequestBuilder, check_request
 from gateway.turns.turn_metrics import TurnMetrics
 from providers.base import ChatRequest, ErrorCode, Part, ProviderError, ResponseHandle
 from providers.retry.retry import RetryingClient
@@ -140,7 +140,7 @@ class TurnRunner:
             conversation = await self._store.conversation(user, request.conversation)
         model = request.model or (conversation.model if conversation else None) or self.default_model
         route = self._catalog.resolve(model)
-        await check(route, without_history(request, route.model))
+        await check_request(route, without_history(request, route.model))
         return conversation, route
 
     async def drain(self, timeout_s: float) -> None:

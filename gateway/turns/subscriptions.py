@@ -30,7 +30,7 @@ class ConversationSubscriptions:
         self._store = instance.store
         self._tasks = instance.tasks
         self._mirrors = mirrors
-        self._watched: dict[str, tuple[str, str]] = {}
+        self._subscribed: dict[str, tuple[str, str]] = {}
 
     async def subscribe(self, user: str, conversation: str, outbox: Outbox) -> list[str]:
         """Attach `outbox` to the turns that the conversation begins from now on.
@@ -39,7 +39,7 @@ class ConversationSubscriptions:
         """
         channel = conversation_channel(user, conversation)
         self._registry.subscribe(user, conversation, outbox)
-        self._watched[channel] = (user, conversation)
+        self._subscribed[channel] = (user, conversation)
         try:
             await self._store.subscribe(channel)
         except BaseException:
@@ -54,14 +54,14 @@ class ConversationSubscriptions:
     def unsubscribe(self, user: str, conversation: str, outbox: Outbox) -> None:
         """End the subscription of `outbox`."""
         self._forget(user, conversation, outbox)
-        spawn(self._tasks, self._unfollow(conversation_channel(user, conversation)))
+        spawn(self._tasks, self._unsubscribe(conversation_channel(user, conversation)))
 
     def _forget(self, user: str, conversation: str, outbox: Outbox) -> None:
         self._registry.unsubscribe(user, conversation, outbox)
         if not self._registry.has_subscribers(user, conversation):
-            self._watched.pop(conversation_channel(user, conversation), None)
+            self._subscribed.pop(conversation_channel(user, conversation), None)
 
-    async def _unfollow(self, channel: str) -> None:
+    async def _unsubscribe(self, channel: str) -> None:
         with suppress(StoreError):
             await self._store.unsubscribe(channel)
 
@@ -75,15 +75,15 @@ class ConversationSubscriptions:
 
     def deliver(self, channel: str, payload: bytes) -> None:
         """Handle a payload that was published on a conversation's channel. Never awaits."""
-        known = self._watched.get(channel)
+        known = self._subscribed.get(channel)
         if known is None:
             return
         if payload[:1] == b"{":
-            told = JSON.decode_any(payload)
-            if told["from"] != self._instance.id:
-                if told["frame"].get("type") == "conversation.deleted":
+            message = JSON.decode_any(payload)
+            if message["from"] != self._instance.id:
+                if message["frame"].get("type") == "conversation.deleted":
                     self._registry.drop_ended(*known)
-                self._registry.send_to_subscribers(*known, told["frame"])
+                self._registry.send_to_subscribers(*known, message["frame"])
         else:
             spawn(self._tasks, self._join(known[0], payload.decode()))
 
@@ -100,10 +100,10 @@ class ConversationSubscriptions:
 
     def resync(self) -> None:
         """Look for turns that began while the connection to the store's channels was lost."""
-        for user, conversation in set(self._watched.values()):
-            spawn(self._tasks, self._look(user, conversation))
+        for user, conversation in set(self._subscribed.values()):
+            spawn(self._tasks, self._join_active(user, conversation))
 
-    async def _look(self, user: str, conversation: str) -> None:
+    async def _join_active(self, user: str, conversation: str) -> None:
         with suppress(StoreError):
             for turn in await self._store.active(user, conversation):
                 await self._join(user, turn)

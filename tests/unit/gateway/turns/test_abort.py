@@ -46,17 +46,6 @@ def test_a_removed_listener_is_not_called() -> None:
     assert heard == []
 
 
-def test_any_fires_with_the_first_of_its_signals() -> None:
-    """`any` has the reason of whichever came first, also of one that had fired before."""
-    one, two = AbortSignal(), AbortSignal()
-    union = AbortSignal.any(one, two)
-    two.abort(SECOND)
-    one.abort(FIRST)
-    assert union.abort_reason == SECOND
-    assert AbortSignal.any(AbortSignal(), one).abort_reason == FIRST
-    assert not AbortSignal.any().is_aborted
-
-
 async def test_a_timeout_fires_with_its_reason() -> None:
     """`abort_after` is an abort like any other."""
     signal, fired = AbortSignal(), asyncio.Event()
@@ -67,7 +56,7 @@ async def test_a_timeout_fires_with_its_reason() -> None:
 
 
 async def test_a_released_timeout_never_fires() -> None:
-    """What a timer guards has ended: `release`, or another abort, drops it."""
+    """What a timer guards has ended: `cancel_timers`, or another abort, drops it."""
     released, aborted = AbortSignal(), AbortSignal()
     released.abort_after(0, FIRST)
     aborted.abort_after(0, FIRST)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from gateway.protocol.errors import ApiError
 from gateway.protocol.requests import InputMessage, TurnStart, decode_turn_start
 from gateway.protocol.views import body_of
-from gateway.turns.acceptance import accept, content_of, prepare, started
+from gateway.turns.acceptance import accept, encode_content, prepare, started
 from gateway.turns.live_turn import LiveTurn
 from providers.base import ImagePart, Params, TextPart, Tool, ToolResultPart
 from store.records import Accepted, Busy, Conflict, NotFound
@@ -84,8 +84,8 @@ def test_what_counts_as_content() -> None:
         replace(base, params=Params(demo={"a": 1, "b": 2, "c": None}, response_format={})),
         replace(base, tools=[], tool_choice="auto"),
     ]
-    digest = content_of(base)[1]
-    assert {content_of(one)[1] for one in same} == {digest}
+    digest = encode_content(base)[1]
+    assert {encode_content(one)[1] for one in same} == {digest}
     others = [
         replace(base, turn="u"),
         replace(base, input="Ho"),
@@ -100,9 +100,9 @@ def test_what_counts_as_content() -> None:
         replace(base, on_busy="queue"),
         replace(base, messages=ONE),
     ]
-    assert len({content_of(one)[1] for one in others} | {digest}) == len(others) + 1
+    assert len({encode_content(one)[1] for one in others} | {digest}) == len(others) + 1
     asked = replace(base, id="7", metadata={"x": 1}, on_disconnect="cancel")
-    assert decode_turn_start(content_of(asked)[0]) == replace(asked, id=None)
+    assert decode_turn_start(encode_content(asked)[0]) == replace(asked, id=None)
 
 
 def test_input_is_text_or_parts() -> None:

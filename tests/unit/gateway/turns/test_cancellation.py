@@ -170,7 +170,7 @@ async def test_a_store_that_comes_back_without_attachments_ends_no_turn(
     quick: None, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
     """Law 8: Redis was away, or lost all it had: whoever follows the turn elsewhere has the grace to say so again."""
-    monkeypatch.setattr("gateway.turns.abandonment.ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.01)
     monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
     async with open_pair(disconnect_grace_s=30) as (one, two), seat(two.services) as there:
         stream, store = await followed_elsewhere(one, there)
@@ -209,7 +209,7 @@ async def test_a_look_that_was_due_before_the_loss_ends_no_turn(quick: None) -> 
 
 async def test_an_answer_from_before_the_loss_ends_no_turn(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: the turn is made anew while the store is asked who follows it; its followers have their grace all the same."""
-    monkeypatch.setattr("gateway.turns.abandonment.ASK_AGAIN_S", 0.01)
+    monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.01)
     monkeypatch.setattr("gateway.turns.mirrors.PRESENCE_RENEW_S", 0.5)
     async with open_pair(disconnect_grace_s=10) as (one, two), seat(two.services) as there:
         stream, store = await followed_elsewhere(one, there)

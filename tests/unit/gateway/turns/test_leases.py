@@ -65,7 +65,7 @@ async def test_who_stood_still_asks_before_it_speaks(quick: None) -> None:
         with one.store.blocked("append") as flushing:
             await flushing.wait()
             await two.services.cancellation._takeover.take_over("ann", "t", force=True)
-            leases._checked_at -= 60
+            leases._confirmed_at -= 60
             assert leases.is_stale
             await here.until(lambda: one.stream("t").signal.is_aborted)
             assert not leases.is_stale
@@ -79,10 +79,10 @@ async def test_standing_still_with_the_turn_still_ours_changes_nothing(quick: No
     """Nobody took it: after one renewal the turn goes on; with the store away it goes on too."""
     async with open_pair(lease_s=30) as (one, _), seat(one.services) as here:
         await here.start("t", demo=SLOW)
-        one.runtime.leases._checked_at -= 60
+        one.runtime.leases._confirmed_at -= 60
         await eventually(lambda: one.store.calls.count("renew") == 1)
         with one.store.failing():
-            one.runtime.leases._checked_at -= 60
+            one.runtime.leases._confirmed_at -= 60
             seq = here.turns["t"].seq
             await here.until(lambda: here.turns["t"].seq > seq + 5)
         assert one.stream("t").is_abortable
@@ -94,7 +94,7 @@ async def test_a_store_that_hangs_holds_up_nobody_for_long(quick: None, monkeypa
     async with open_pair(lease_s=30) as (one, _), seat(one.services) as here:
         await here.start("t", demo=SLOW)
         with one.store.blocked("renew"), one.store.blocked("append"):
-            one.runtime.leases._checked_at -= 60
+            one.runtime.leases._confirmed_at -= 60
             seq = here.turns["t"].seq
             await here.until(lambda: here.turns["t"].seq > seq + 5)
             assert [frame.state for frame in one.durabilities] == ["degraded"]

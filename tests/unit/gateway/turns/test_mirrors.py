@@ -285,7 +285,7 @@ async def test_a_first_connection_is_told_to_the_owner_at_once(monkeypatch: pyte
 @bounds_a_time
 async def test_the_grace_counts_from_the_last_connection_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Law 8: whoever leaves another instance has the whole grace to come back, and not much more than that."""
-    monkeypatch.setattr("gateway.turns.abandonment.ASK_AGAIN_S", 0.02)
+    monkeypatch.setattr("gateway.turns.abandonment.PRESENCE_RECHECK_S", 0.02)
     async with open_pair(lease_s=30, disconnect_grace_s=0.5) as (one, two), seat(two.services) as there:
         async with seat(one.services) as here:
             await here.start("t", demo=SLOW, on_disconnect="cancel")

@@ -87,7 +87,7 @@ async def test_a_refused_watch_leaves_nothing(pair: Pair) -> None:
         await there.ending("t")
         await there.request("conversation.detach", conversation=where)
         await eventually(lambda: two.shared.subscribed == before)
-        assert two.services.subscriptions._watched == {}
+        assert two.services.subscriptions._subscribed == {}
 
 
 async def test_a_start_that_lost_a_race_still_brings_the_turn(pair: Pair) -> None:

@@ -92,7 +92,7 @@ async def test_a_provider_that_cannot_go_on_fails_with_what_was_said(quick: None
             await there.until(lambda: there.turns["t"].seq == 3)
             await one.kill()
         assert (await there.ending("t"))["error"]["code"] == "owner_lost"
-        assert providers.scripted.asked == 1
+        assert providers.scripted.request_count == 1
         got = await there.request("turn.get", turn="t")
         assert got["message"]["parts"] == [{"kind": "text", "text": "one "}]
 
@@ -231,7 +231,7 @@ async def test_a_taker_obeys_a_stored_wish(quick: None) -> None:
             ended = await ann.ending("t")
             assert (ended["type"], ended["reason"]) == ("turn.cancelled", "enough")
             assert ann.turns["t"].text() == "kept"
-            assert providers.scripted.asked == 0
+            assert providers.scripted.request_count == 0
 
 
 async def test_a_turn_is_taken_once(quick: None) -> None:
