@@ -29,19 +29,19 @@ from store.records import (
 Deliver = Callable[[str, bytes], None]
 
 
-def _quoted(user: str) -> str:
+def _quote(user: str) -> str:
     """Return `user` with `%` and `:` percent-encoded, so that no two (user, id) pairs share a channel (law 12)."""
     return user.replace("%", "%25").replace(":", "%3A") if ":" in user or "%" in user else user
 
 
 def turn_channel(user: str, turn: str) -> str:
     """Return the channel on which a turn's log entries are published, each as an encoded `LogEntry`."""
-    return f"turn:{_quoted(user)}:{turn}"
+    return f"turn:{_quote(user)}:{turn}"
 
 
 def conversation_channel(user: str, conversation: str) -> str:
     """Return the channel on which instances notify each other of changes to a conversation."""
-    return f"conversation:{_quoted(user)}:{conversation}"
+    return f"conversation:{_quote(user)}:{conversation}"
 
 
 def instance_channel(instance: str) -> str:
@@ -89,7 +89,7 @@ class TurnStore(Protocol):
     async def log(self, user: str, turn: str, after: int) -> list[LogEntry]:
         """Return the log entries that hold events after seq `after`, in order, at most about 1 MiB.
 
-        The list is empty if there are no such events, or if the log isn't kept.
+        The list is empty if there are no such events, or if the log has expired.
         """
 
     async def active(self, user: str, conversation: str | None) -> list[str]:
@@ -112,7 +112,7 @@ class OwnershipStore(Protocol):
     async def renew(self, owner: str, turns: list[tuple[str, str, int]], lease_ms: int) -> list[Lease]:
         """Renew the leases of `turns`, each a (user, turn, epoch), in one call; return a `Lease` for each, in order.
 
-        A lease that has lapsed is renewed too, unless another owner has taken the turn.
+        A lease that has expired is renewed too, unless another owner has claimed the turn.
         """
 
     async def release(self, user: str, turn: str, epoch: int) -> None:
@@ -122,7 +122,7 @@ class OwnershipStore(Protocol):
         """
 
     async def expired_leases(self) -> list[tuple[str, str]]:
-        """Return the (user, turn) of some turns whose lease has lapsed. The list is a hint."""
+        """Return the (user, turn) of some turns whose lease has expired. The list is a hint."""
 
     async def claim(
         self, user: str, turn: str, owner: str, epoch: int, lease_ms: int, *, force: bool = False
@@ -274,7 +274,7 @@ class EphemeralStore(Protocol):
     async def renew_permits(self, permits: list[tuple[str, str]], ttl_ms: int) -> None:
         """Renew `permits`, each a (key, holder), for `ttl_ms`.
 
-        A permit that has lapsed or was lost is held again.
+        A permit that has expired or was lost is held again.
         """
 
     async def release_permits(self, permits: list[tuple[str, str]]) -> None:

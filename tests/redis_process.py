@@ -237,15 +237,15 @@ class CutWay:
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._cuts = 0
-        self._kept = 0
+        self._keep_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self.url = ""
 
-    def cut(self, replies: int = 1, *, kept: int = 0) -> None:
-        """The next `replies` are cut behind `kept` bytes, after Redis has done what they answer, and their
+    def cut(self, replies: int = 1, *, keep_bytes: int = 0) -> None:
+        """The next `replies` are cut after `keep_bytes` bytes, after Redis has done what they answer, and their
         connections with them."""
-        self._cuts, self._kept = replies, kept
+        self._cuts, self._keep_bytes = replies, keep_bytes
 
     def drop_all(self) -> None:
         """Cut every connection now."""
@@ -275,7 +275,7 @@ class CutWay:
             while data := await reader.read(65536):
                 if cuttable and self._cuts:
                     self._cuts -= 1
-                    writer.write(data[: self._kept])
+                    writer.write(data[: self._keep_bytes])
                     await writer.drain()
                     return
                 writer.write(data)

@@ -155,29 +155,29 @@ async def limited(answer: Awaitable[object]) -> tuple[str, int | None]:
 
 
 async def missing(answer: Awaitable[object]) -> str:
-    """What the store says isn't there."""
+    """Return the field that the store's `NotFound` names."""
     with pytest.raises(NotFound) as raised:
         await answer
     return raised.value.field
 
 
 async def eventually(ask: Callable[[], Awaitable[Any]]) -> Any:
-    """What `ask` answers once that is true, asked again and again until a deadline."""
+    """Call `ask` until its result is true, and return the result. Raises `TimeoutError`."""
     async with asyncio.timeout(DEADLINE_S):
         while not (answer := await ask()):
             await asyncio.sleep(0.01)
         return answer
 
 
-class Heard:
-    """What a listening store delivered: `(channel, payload)` in order. `reconnects` counts the losses."""
+class Received:
+    """What a listening store delivered: (channel, payload) in order. `reconnects` counts the calls of `on_reconnect`."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self.reconnects = 0
 
     def deliver(self, channel: str, payload: bytes) -> None:
-        """Take what is delivered."""
+        """Record a delivery."""
         self.queue.put_nowait((channel, payload))
 
     def reconnected(self) -> None:
@@ -191,12 +191,12 @@ class Heard:
 
 
 @asynccontextmanager
-async def listening(store: Store) -> AsyncIterator[Heard]:
+async def listening(store: Store) -> AsyncIterator[Received]:
     """Listen until the end of the block."""
-    heard = Heard()
-    task = asyncio.get_running_loop().create_task(store.run_pubsub(heard.deliver, heard.reconnected))
+    received = Received()
+    task = asyncio.get_running_loop().create_task(store.run_pubsub(received.deliver, received.reconnected))
     try:
-        yield heard
+        yield received
     finally:
         task.cancel()
         await asyncio.wait([task])
@@ -215,8 +215,8 @@ READS_AND_WRITES: dict[str, tuple[Callable[[Store, str], Awaitable[object]], str
     "feedback": (lambda store, user: store.put_feedback(user, "t1.answer", "up", None, NOW), "message"),
     "branch": (lambda store, user: store.branch(user, "c1", "t1.answer"), "parent"),
     "turn": (lambda store, user: store.turn(user, "t1"), "turn"),
-    "take": (lambda store, user: store.claim(user, "t1", "two", NOW, LONG_MS, force=True), "turn"),
-    "wish": (lambda store, user: store.request_cancel(user, "t1", b"stop"), "turn"),
+    "claim": (lambda store, user: store.claim(user, "t1", "two", NOW, LONG_MS, force=True), "turn"),
+    "request_cancel": (lambda store, user: store.request_cancel(user, "t1", b"stop"), "turn"),
     "list": (lambda store, user: store.conversations(user, 10, "c1", None), "before"),
 }
 
@@ -239,7 +239,7 @@ class StoreConformance:
     # --- accepting ---
 
     async def test_a_turn_is_accepted_with_its_question(self, store: Store) -> None:
-        """Law 6: accepting keeps the turn, its question and its place in one step."""
+        """Law 6: accepting stores the turn, its input and its place in the conversation in one step."""
         await store.create_conversation(conversation())
         accepted = await store.accept(new_turn())
         assert accepted.is_new
@@ -264,15 +264,15 @@ class StoreConformance:
         assert await store.turn("ann", "t1") == msgspec.structs.replace(turn, request=None)
         assert await store.message("ann", "t1.question") == accepted.input
 
-    async def test_without_a_conversation_one_is_made(self, store: Store) -> None:
+    async def test_without_a_conversation_one_is_created(self, store: Store) -> None:
         """A start that names none makes one, with the title of its first words."""
         new = new_turn(conversation=None, new_conversation=conversation("c9", model="demo", system="Be brief."))
         accepted = await store.accept(new)
         assert accepted.turn.conversation == "c9"
-        kept = await store.conversation("ann", "c9")
-        assert (kept.title, kept.model, kept.system, kept.head) == ("A title", "demo", "Be brief.", None)
+        stored = await store.conversation("ann", "c9")
+        assert (stored.title, stored.model, stored.system, stored.head) == ("A title", "demo", "Be brief.", None)
 
-    async def test_a_repeated_start_answers_the_turn_that_is_there(self, store: Store) -> None:
+    async def test_a_repeated_start_returns_the_existing_turn(self, store: Store) -> None:
         """Law 6: the same id with the same content is the same turn, and changes nothing."""
         await store.create_conversation(conversation())
         first = await store.accept(new_turn())
@@ -284,7 +284,7 @@ class StoreConformance:
         assert await missing(store.message("ann", "other.question")) == "message"
         assert (await store.conversation("ann", "c1")).messages == 1
 
-    async def test_a_repeated_start_answers_an_ended_turn(self, store: Store) -> None:
+    async def test_a_repeated_start_returns_an_ended_turn(self, store: Store) -> None:
         """Law 6: also after its ending an id is that turn."""
         await store.create_conversation(conversation())
         await run(store, new_turn())
@@ -295,7 +295,7 @@ class StoreConformance:
             await store.accept(new_turn(digest=b"other"))
 
     async def test_the_same_id_with_another_content_is_a_conflict(self, store: Store) -> None:
-        """Law 6: the id of another request is refused, and nothing of the new one is kept."""
+        """Law 6: the id of another request is refused, and nothing of the new one is stored."""
         await store.create_conversation(conversation())
         await store.accept(new_turn())
         with pytest.raises(Conflict):
@@ -397,7 +397,7 @@ class StoreConformance:
         assert two.input.parent == "old.question"
 
     async def test_a_busy_conversation_may_refuse(self, store: Store) -> None:
-        """`reject`: refused while a turn runs there, and nothing of the new one is kept."""
+        """`reject`: refused while a turn runs there, and nothing of the new one is stored."""
         await store.create_conversation(conversation())
         first = await store.accept(new_turn("one", on_busy="reject"))
         with pytest.raises(Busy):
@@ -426,8 +426,8 @@ class StoreConformance:
 
     # --- limits ---
 
-    async def test_a_turn_beyond_the_places_is_told_which_are_taken(self, store: Store) -> None:
-        """It is accepted, behind slots of which one has to end; another user has places of their own."""
+    async def test_a_turn_beyond_the_limit_has_the_running_groups(self, store: Store) -> None:
+        """It is accepted, and one of the groups has to end first; another user has a limit of their own."""
         limits = TurnLimits(running=2)
         first = await running(store, stateless_turn("a", limits=limits))
         assert (await store.accept(stateless_turn("b", limits=limits))).running_groups == ()
@@ -442,8 +442,8 @@ class StoreConformance:
         assert await store.running_groups("ann", "d", 2) == (("b",), ("c",))
         assert (await store.accept(stateless_turn("e"))).running_groups == ()
 
-    async def test_who_waits_in_a_conversation_takes_no_place_of_their_own(self, store: Store) -> None:
-        """A long queue in one conversation doesn't hold up the others; what runs beside counts by itself."""
+    async def test_turns_queued_in_a_conversation_are_one_group(self, store: Store) -> None:
+        """A long queue in one conversation doesn't delay the others; a parallel turn is a group by itself."""
         limits = TurnLimits(running=3)
         for name in ("c1", "c2"):
             await store.create_conversation(conversation(name))
@@ -459,7 +459,7 @@ class StoreConformance:
         assert await store.running_groups("ann", "last", 3) == (("b", "c", "d"), ("beside",), ("elsewhere",))
 
     async def test_the_queue_has_a_bound(self, store: Store) -> None:
-        """Refused beyond it, leaving nothing behind; who repeats a start is answered all the same."""
+        """A start beyond it is refused and stores nothing; a repeated start returns its turn all the same."""
         limits = TurnLimits(running=1, live=2)
         first = await running(store, stateless_turn("a", limits=limits))
         await store.accept(stateless_turn("b", limits=limits))
@@ -470,7 +470,7 @@ class StoreConformance:
         await store.end(ending(first))
         assert (await store.accept(stateless_turn("c", limits=limits))).is_new
 
-    async def test_starts_have_a_pace(self, store: Store) -> None:
+    async def test_starts_have_a_rate_limit(self, store: Store) -> None:
         """A burst, then one each interval; what the refusal says is exactly long enough, and refusals cost nothing."""
         limits = TurnLimits(start_interval_us=60_000_000, start_burst=3)
         for name in ("a", "b", "c"):
@@ -491,8 +491,8 @@ class StoreConformance:
                 await asyncio.sleep((refused.retry_after_ms or 0) / 1000)
                 assert (await store.accept(stateless_turn(f"c{number}", "cid", limits=limits))).is_new
 
-    async def test_a_start_that_is_refused_for_another_reason_costs_nothing(self, store: Store) -> None:
-        """The pace counts what was accepted."""
+    async def test_a_refused_start_is_not_counted(self, store: Store) -> None:
+        """The rate limit counts what was accepted."""
         limits = TurnLimits(start_interval_us=60_000_000, start_burst=1)
         assert await missing(store.accept(new_turn(conversation="unknown", limits=limits))) == "conversation"
         assert (await store.accept(stateless_turn(limits=limits))).is_new
@@ -543,7 +543,7 @@ class StoreConformance:
         assert (await store.accept(new_turn("b", conversation="c2", limits=limits))).is_new
         assert (await store.accept(stateless_turn("c", limits=limits))).is_new
 
-    async def test_what_runs_and_waits_holds_so_many_bytes(self, store: Store) -> None:
+    async def test_live_requests_have_a_limit_of_bytes(self, store: Store) -> None:
         """The requests of all the user's turns without an ending, this one's among them; another's don't count."""
         limits = TurnLimits(live_bytes=1000)
         for n in range(2):
@@ -557,7 +557,7 @@ class StoreConformance:
         await store.end(ending(turn))
         await store.accept(stateless_turn("t3", request=b"x" * 450, limits=limits))
 
-    async def test_so_many_conversations_are_kept(self, store: Store) -> None:
+    async def test_conversations_have_a_limit(self, store: Store) -> None:
         """Made by a turn or by themselves; a turn in one that is there goes on, and a deleted one makes room."""
         limits = TurnLimits(conversations=2)
         await store.create_conversation(conversation("c1"), limits)
@@ -574,7 +574,7 @@ class StoreConformance:
         await store.delete_conversation("ann", "c1")
         await store.accept(new_turn("t4", new_conversation=conversation("c3"), **fresh))
 
-    async def test_so_many_bytes_are_kept(self, store: Store) -> None:
+    async def test_stored_bytes_have_a_limit(self, store: Store) -> None:
         """Titles, system prompts, metadata and messages, answers too; what is deleted or made shorter makes room."""
         limits, full = TurnLimits(stored_bytes=10_000), ("stored_bytes", None)
 
@@ -612,7 +612,7 @@ class StoreConformance:
 
     # --- the log ---
 
-    async def test_events_are_kept_in_their_order(self, store: Store) -> None:
+    async def test_events_are_stored_in_order(self, store: Store) -> None:
         """Law 7: what was appended is read back from any seq on, entry by entry."""
         turn = await running(store)
         assert await store.log("ann", "t1", 0) == []
@@ -660,18 +660,18 @@ class StoreConformance:
         """Law 9: what a former owner still writes is refused, and its log goes on in the new epoch."""
         turn = await running(store)
         await store.append([piece(turn, 1, 4)])
-        taken = await store.claim("ann", "t1", "two", turn.epoch, LONG_MS, force=True)
-        assert taken is not None
+        claimed = await store.claim("ann", "t1", "two", turn.epoch, LONG_MS, force=True)
+        assert claimed is not None
         assert await append(store, piece(turn, 5, 5), piece(turn, 1, 4)) == ["fenced", "fenced"]
-        assert await append(store, piece(taken, 3, 4), piece(taken, 1, 4)) == ["gap", "gap"]
-        assert await append(store, piece(taken, 5, 6), piece(taken, 5, 6)) == ["stored", "stored"]
-        assert await append(store, piece(taken, 7, 7, epoch=taken.epoch + 1)) == ["fenced"]
-        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 4)), entry(piece(taken, 5, 6))]
-        assert await store.log("ann", "t1", 4) == [entry(piece(taken, 5, 6))]
+        assert await append(store, piece(claimed, 3, 4), piece(claimed, 1, 4)) == ["gap", "gap"]
+        assert await append(store, piece(claimed, 5, 6), piece(claimed, 5, 6)) == ["stored", "stored"]
+        assert await append(store, piece(claimed, 7, 7, epoch=claimed.epoch + 1)) == ["fenced"]
+        assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 4)), entry(piece(claimed, 5, 6))]
+        assert await store.log("ann", "t1", 4) == [entry(piece(claimed, 5, 6))]
         assert await store.log("ann", "t1", 2) == await store.log("ann", "t1", 0)
 
     async def test_nothing_follows_an_ending(self, store: Store) -> None:
-        """Law 2: an ended turn's log takes nothing more; what it has is still there."""
+        """Law 2: nothing is appended to an ended turn's log; what it has is still there."""
         turn = await running(store)
         await store.end(ending(turn))
         assert await append(store, piece(turn, 10, 10), piece(turn, 1, 9)) == ["fenced", "stored"]
@@ -703,7 +703,7 @@ class StoreConformance:
     @given(
         steps=st.lists(
             st.one_of(
-                st.just("take"),
+                st.just("claim"),
                 st.tuples(st.integers(0, 1), st.integers(1, 12), st.integers(0, 4)),
             ),
             max_size=25,
@@ -716,13 +716,13 @@ class StoreConformance:
         user = f"user{next(_numbers)}"
         turn = await running(store, stateless_turn(user=user))
         epochs, begins, end = [turn.epoch], 1, 0
-        kept: list[LogEntry] = []
+        stored: list[LogEntry] = []
         for step in steps:
             if isinstance(step, str):
-                taken = await store.claim(user, "t1", f"owner{len(epochs)}", 1, LONG_MS, force=True)
-                assert taken is not None
-                assert (taken.epoch > epochs[-1], taken.seq) == (True, end)
-                epochs.append(taken.epoch)
+                claimed = await store.claim(user, "t1", f"owner{len(epochs)}", 1, LONG_MS, force=True)
+                assert claimed is not None
+                assert (claimed.epoch > epochs[-1], claimed.seq) == (True, end)
+                epochs.append(claimed.epoch)
                 begins = end + 1
                 continue
             back, first, more = step
@@ -732,14 +732,14 @@ class StoreConformance:
                 wanted = "fenced"
             elif first == end + 1:
                 wanted, end = "stored", new.last
-                kept.append(entry(new))
+                stored.append(entry(new))
             else:
                 wanted = "stored" if first >= begins and new.last <= end else "gap"
             (appended,) = await store.append([new])
             assert (appended.outcome, appended.end) == (wanted, end)
-        assert await store.log(user, "t1", 0) == kept
+        assert await store.log(user, "t1", 0) == stored
         for after in range(end + 1):
-            assert await store.log(user, "t1", after) == [one for one in kept if one.last > after]
+            assert await store.log(user, "t1", after) == [one for one in stored if one.last > after]
 
     # --- ending ---
 
@@ -749,11 +749,11 @@ class StoreConformance:
         turn = await running(store, new_turn())
         await store.append([piece(turn, 1, 3)])
         last = piece(turn, 4, 9)
-        kept = await store.end(ending(turn, events=last))
-        assert kept == await store.conversation("ann", "c1")
-        assert kept is not None
-        assert (kept.head, kept.revision, kept.messages) == ("t1.answer", 2, 2)
-        assert kept.usage == Counters(1, 2, 3, 4, 5, 6)
+        stored = await store.end(ending(turn, events=last))
+        assert stored == await store.conversation("ann", "c1")
+        assert stored is not None
+        assert (stored.head, stored.revision, stored.messages) == ("t1.answer", 2, 2)
+        assert stored.usage == Counters(1, 2, 3, 4, 5, 6)
         ended = await store.turn("ann", "t1", with_request=True)
         assert (ended.status, ended.seq, ended.ending) == ("completed", 9, b"the ending")
         assert (ended.stateless_message, ended.request) == (None, None)
@@ -778,15 +778,15 @@ class StoreConformance:
         """Law 9: what a former owner still writes is refused."""
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
-        taken = await store.claim("ann", "t1", "two", NOW, LONG_MS, force=True)
-        assert taken is not None
+        claimed = await store.claim("ann", "t1", "two", NOW, LONG_MS, force=True)
+        assert claimed is not None
         with pytest.raises(Fenced):
             await store.end(ending(turn))
         assert await missing(store.end(ending(msgspec.structs.replace(turn, turn="unknown")))) == "turn"
         assert await missing(store.end(ending(msgspec.structs.replace(turn, user="bob")))) == "turn"
         unchanged = await store.turn("ann", "t1")
         assert (unchanged.ending, unchanged.status, unchanged.seq) == (None, "running", 0)
-        await store.end(ending(taken))
+        await store.end(ending(claimed))
         with pytest.raises(Fenced):
             await store.end(ending(turn, ending=b"another"))
         assert (await store.turn("ann", "t1")).ending == b"the ending"
@@ -835,7 +835,7 @@ class StoreConformance:
         assert (await store.conversation("ann", "c1")).head == "later.answer"
         assert len((await store.messages("ann", "c1", 50, None))[0]) == 5
 
-    async def test_an_ending_in_a_deleted_conversation_is_kept_with_the_turn(self, store: Store) -> None:
+    async def test_an_ending_in_a_deleted_conversation_is_stored_with_the_turn(self, store: Store) -> None:
         """A conversation that is gone gets no message back; the turn still ends, and counts, and its words are gone."""
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
@@ -860,7 +860,7 @@ class StoreConformance:
     # --- ownership ---
 
     async def test_an_owner_renews_its_leases(self, store: Store) -> None:
-        """Law 9: in one call, answered in order, each with a wish to stop; others' turns and epochs are refused."""
+        """Law 9: in one call, answered in order, each with its cancel request; others' turns and epochs are refused."""
         turn = await running(store)
         await store.accept(stateless_turn("t2", "bob"))
         await store.request_cancel("bob", "t2", b"stop")
@@ -878,11 +878,11 @@ class StoreConformance:
         assert not ended.held
 
     async def test_a_lost_turn_is_missing_and_nobody_elses(self, store: Store) -> None:
-        """A store that came back empty refuses no renewal: it says that the turn is to be made again."""
+        """A store that came back empty refuses no renewal: it says that the turn has to be restored."""
         (lost,) = await store.renew("one", [("ann", "lost", NOW)], LONG_MS)
         assert (lost.held, lost.missing) == (True, True)
 
-    async def test_a_held_turn_can_not_be_taken(self, store: Store) -> None:
+    async def test_a_held_turn_can_not_be_claimed(self, store: Store) -> None:
         """Law 9: while the lease runs, and once it has ended, no one else becomes the owner."""
         turn = await running(store)
         assert await store.claim("ann", "t1", "two", NOW + 1, LONG_MS) is None
@@ -893,22 +893,22 @@ class StoreConformance:
         assert await store.claim("ann", "t1", "two", NOW + 1, LONG_MS, force=True) is None
         assert await missing(store.claim("ann", "unknown", "two", NOW, LONG_MS)) == "turn"
 
-    async def test_a_lapsed_turn_is_found_and_taken(self, store: Store) -> None:
-        """Law 9: its taker gets the whole request and a higher epoch; the former owner is refused."""
+    async def test_an_expired_lease_is_found_and_claimed(self, store: Store) -> None:
+        """Law 9: the new owner gets the whole request and a higher epoch; the former owner is refused."""
         turn = await running(store, stateless_turn(lease_ms=SHORT_MS))
         assert await eventually(store.expired_leases) == [("ann", "t1")]
-        taken = await store.claim("ann", "t1", "two", 1, LONG_MS)
-        assert taken is not None
-        assert (taken.owner, taken.request, taken.seq) == ("two", b"{}", 0)
-        assert taken.epoch > turn.epoch
-        assert await store.turn("ann", "t1", with_request=True) == taken
+        claimed = await store.claim("ann", "t1", "two", 1, LONG_MS)
+        assert claimed is not None
+        assert (claimed.owner, claimed.request, claimed.seq) == ("two", b"{}", 0)
+        assert claimed.epoch > turn.epoch
+        assert await store.turn("ann", "t1", with_request=True) == claimed
         assert await store.expired_leases() == []
         (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
         assert not lease.held
         assert await store.claim("ann", "t1", "three", 1, LONG_MS) is None
 
     async def test_an_epoch_only_grows(self, store: Store) -> None:
-        """Law 9: at least what the taker proposes, and always above the last."""
+        """Law 9: at least what the claim proposes, and always above the last."""
         turn = await running(store)
         high = await store.claim("ann", "t1", "two", turn.epoch + 5_000, LONG_MS, force=True)
         low = await store.claim("ann", "t1", "three", turn.epoch, LONG_MS, force=True)
@@ -917,7 +917,7 @@ class StoreConformance:
         assert high.epoch >= turn.epoch + 5_000
         assert low.epoch > high.epoch
 
-    async def test_a_lapsed_lease_that_nobody_took_is_renewed(self, store: Store) -> None:
+    async def test_an_expired_lease_that_nobody_claimed_is_renewed(self, store: Store) -> None:
         """Law 9: an owner that is late keeps its turn, if nobody was quicker."""
         turn = await running(store, stateless_turn(lease_ms=1))
         await eventually(store.expired_leases)
@@ -926,8 +926,8 @@ class StoreConformance:
         assert await store.expired_leases() == []
         assert await store.claim("ann", "t1", "two", NOW, LONG_MS) is None
 
-    async def test_a_released_turn_can_be_taken_at_once(self, store: Store) -> None:
-        """An owner that leaves lets go of its turns; what isn't its own is not touched."""
+    async def test_a_released_turn_can_be_claimed_at_once(self, store: Store) -> None:
+        """An owner that stops releases its turns; a turn of another owner or epoch is unchanged."""
         turn = await running(store)
         await store.release("ann", "t1", turn.epoch - 1)
         await store.release("ann", "unknown", turn.epoch)
@@ -935,23 +935,23 @@ class StoreConformance:
         assert await store.expired_leases() == []
         await store.release("ann", "t1", turn.epoch)
         assert await store.expired_leases() == [("ann", "t1")]
-        taken = await store.claim("ann", "t1", "two", NOW, LONG_MS)
-        assert taken is not None
-        await store.end(ending(taken))
-        await store.release("ann", "t1", taken.epoch)
+        claimed = await store.claim("ann", "t1", "two", NOW, LONG_MS)
+        assert claimed is not None
+        await store.end(ending(claimed))
+        await store.release("ann", "t1", claimed.epoch)
         assert await store.expired_leases() == []
 
-    async def test_of_many_takers_one_wins(self, other: Store, store: Store) -> None:
-        """Law 9: taking is one atomic step."""
+    async def test_of_concurrent_claims_one_succeeds(self, other: Store, store: Store) -> None:
+        """Law 9: a claim is one atomic step."""
         turn = await running(store)
         await store.release("ann", "t1", turn.epoch)
-        takes = [(store, other)[n % 2].claim("ann", "t1", f"taker{n}", NOW + n, LONG_MS) for n in range(10)]
-        assert len([one for one in await asyncio.gather(*takes) if one is not None]) == 1
+        claims = [(store, other)[n % 2].claim("ann", "t1", f"owner{n}", NOW + n, LONG_MS) for n in range(10)]
+        assert len([one for one in await asyncio.gather(*claims) if one is not None]) == 1
 
-    # --- stopping ---
+    # --- cancel requests ---
 
-    async def test_a_wish_to_stop_is_kept_with_the_turn(self, store: Store) -> None:
-        """Law 5: the first wish stays; appends, renewals, reads and whoever takes the turn over carry it."""
+    async def test_a_cancel_request_is_stored_with_the_turn(self, store: Store) -> None:
+        """Law 5: the first request stays; appends, renewals, reads and claims return it."""
         turn = await running(store)
         assert (await store.append([piece(turn, 1, 1)]))[0].cancel is None
         assert await store.request_cancel("ann", "t1", b"stop")
@@ -960,19 +960,19 @@ class StoreConformance:
         (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
         assert lease.cancel == b"stop"
         assert (await store.turn("ann", "t1")).cancel == b"stop"
-        taken = await store.claim("ann", "t1", "two", NOW, LONG_MS, force=True)
-        assert taken is not None
-        assert taken.cancel == b"stop"
-        await store.end(ending(taken, status="cancelled"))
+        claimed = await store.claim("ann", "t1", "two", NOW, LONG_MS, force=True)
+        assert claimed is not None
+        assert claimed.cancel == b"stop"
+        await store.end(ending(claimed, status="cancelled"))
         assert not await store.request_cancel("ann", "t1", b"too late")
 
-    async def test_the_owner_is_told_of_a_wish(self, store: Store) -> None:
+    async def test_the_owner_is_notified_of_a_cancel_request(self, store: Store) -> None:
         """Law 5: on its instance's channel, with the user and the turn."""
         await running(store)
-        async with listening(store) as heard:
+        async with listening(store) as received:
             await store.subscribe(instance_channel("one"))
             await store.request_cancel("ann", "t1", b"stop")
-            channel, payload = await heard.next()
+            channel, payload = await received.next()
             assert channel == instance_channel("one")
             assert msgspec.msgpack.decode(payload, type=tuple[str, str]) == ("ann", "t1")
 
@@ -987,11 +987,11 @@ class StoreConformance:
         assert await store.running("ann", []) == []
         assert await store.running("ann", [f"no{n}" for n in range(1000)]) == [None] * 1000
 
-    # --- signals ---
+    # --- pub/sub ---
 
-    async def test_what_is_followed_is_heard(self, store: Store) -> None:
-        """From the return of `follow` to that of the last `unfollow`, in order, and nothing else."""
-        async with listening(store) as heard:
+    async def test_subscribed_channels_are_delivered(self, store: Store) -> None:
+        """From the return of `subscribe` to that of the last `unsubscribe`, in order, and nothing else."""
+        async with listening(store) as received:
             await store.subscribe("a")
             await store.subscribe("a")
             await store.subscribe("b")
@@ -999,69 +999,69 @@ class StoreConformance:
                 await store.publish("a", number)
             await store.publish("c", b"not followed")
             await store.publish("b", b"3")
-            assert [await heard.next() for _ in range(3)] == [("a", b"1"), ("a", b"2"), ("b", b"3")]
+            assert [await received.next() for _ in range(3)] == [("a", b"1"), ("a", b"2"), ("b", b"3")]
             await store.unsubscribe("a")
             await store.publish("a", b"still heard by one")
-            assert await heard.next() == ("a", b"still heard by one")
+            assert await received.next() == ("a", b"still heard by one")
             await store.unsubscribe("a")
             await store.unsubscribe("a")
             await store.publish("a", b"heard by none")
             await store.publish("b", b"4")
-            assert await heard.next() == ("b", b"4")
-            assert heard.reconnects == 0
+            assert await received.next() == ("b", b"4")
+            assert received.reconnects == 0
 
     async def test_a_channel_may_have_any_name(self, store: Store) -> None:
         """Users and ids are arbitrary text, and none is a pattern."""
         names = [turn_channel("a{b}:*?[x]%", "t"), turn_channel("ü\n\0 ", "t"), turn_channel("*", "*")]
-        async with listening(store) as heard:
+        async with listening(store) as received:
             for name in names:
                 await store.subscribe(name)
             for name in names:
                 await store.publish(name, name.encode())
-            assert [await heard.next() for _ in names] == [(name, name.encode()) for name in names]
+            assert [await received.next() for _ in names] == [(name, name.encode()) for name in names]
 
-    async def test_what_is_new_in_a_log_is_published(self, store: Store) -> None:
+    async def test_new_log_entries_are_published(self, store: Store) -> None:
         """Law 7: each entry once, after it is stored, also that of the ending; doubles and refusals are silent."""
         turn = await running(store)
-        async with listening(store) as heard:
+        async with listening(store) as received:
             await store.subscribe(turn_channel("ann", "t1"))
             await append(store, piece(turn, 1, 2), piece(turn, 1, 2), piece(turn, 9, 9), piece(turn, 3, 3))
             ended = ending(await store.turn("ann", "t1"))
             await store.end(ended)
             await store.end(ended)
             await store.publish(turn_channel("ann", "t1"), b"the end")
-            entries = [await heard.next() for _ in range(4)]
+            entries = [await received.next() for _ in range(4)]
             assert [one for one, _ in entries] == [turn_channel("ann", "t1")] * 4
             decoded = [msgspec.msgpack.decode(payload, type=LogEntry) for _, payload in entries[:3]]
             assert decoded == [entry(piece(turn, 1, 2)), entry(piece(turn, 3, 3)), entry(ended.events)]
             assert entries[3][1] == b"the end"
 
-    async def test_a_conversation_is_told_of_its_turns(self, store: Store) -> None:
-        """A fresh turn's id is told on its conversation's channel, a repeated one's isn't."""
+    async def test_new_turns_are_published_to_their_conversation(self, store: Store) -> None:
+        """A new turn's id is published on its conversation's channel, a repeated one's isn't."""
         await store.create_conversation(conversation())
-        async with listening(store) as heard:
+        async with listening(store) as received:
             await store.subscribe(conversation_channel("ann", "c1"))
             await store.accept(new_turn())
             await store.accept(new_turn(message="other"))
             await store.accept(new_turn("t2"))
-            said = [await heard.next(), await heard.next()]
+            said = [await received.next(), await received.next()]
             assert said == [(conversation_channel("ann", "c1"), name) for name in (b"t1", b"t2")]
 
-    async def test_instances_hear_each_other(self, store: Store, other: Store) -> None:
-        """Law 7: what one instance writes or says, the other hears and finds."""
+    async def test_instances_receive_each_others_messages(self, store: Store, other: Store) -> None:
+        """Law 7: what one instance writes or publishes, the other receives and reads."""
         turn = await running(store)
-        async with listening(other) as heard, listening(store) as own:
+        async with listening(other) as received, listening(store) as own:
             await other.subscribe(turn_channel("ann", "t1"))
             await store.subscribe(instance_channel("one"))
             await store.append([piece(turn, 1, 1)])
-            channel, payload = await heard.next()
+            channel, payload = await received.next()
             assert channel == turn_channel("ann", "t1")
             assert await other.log("ann", "t1", 0) == [msgspec.msgpack.decode(payload, type=LogEntry)]
             await other.request_cancel("ann", "t1", b"stop")
             assert (await own.next())[0] == instance_channel("one")
 
-    async def test_attachments_elsewhere_are_known_for_a_while(self, store: Store) -> None:
-        """Law 8: an instance's touch counts for others, for its time, and not for itself."""
+    async def test_a_presence_elsewhere_is_found_until_it_expires(self, store: Store) -> None:
+        """Law 8: an instance's presence counts for others until it expires, and not for itself."""
         await running(store)
         assert not await store.has_other_presence("ann", "t1", "one")
         await store.renew_presence("one", [("ann", "t1"), ("bob", "t1")], LONG_MS)
@@ -1091,7 +1091,7 @@ class StoreConformance:
         assert await store.branch("ann", "c1", None) == ([], 0)
         assert await missing(store.branch("ann", "c1", "unknown")) == "parent"
 
-    async def test_of_a_branch_so_many_bytes_are_read(self, store: Store) -> None:
+    async def test_a_branch_is_read_up_to_a_number_of_bytes(self, store: Store) -> None:
         """The newest messages whose bodies have room together; the last in any case."""
         await store.create_conversation(conversation())
         for turn in ("a", "b"):
@@ -1195,7 +1195,7 @@ class StoreConformance:
         assert (emptied.title, emptied.system, emptied.model) == ("", "", "mod")
 
     async def test_the_head_must_be_a_message_of_the_conversation(self, store: Store) -> None:
-        """Law 12: another conversation's message can't be a head, and nothing else of that change is kept."""
+        """Law 12: another conversation's message can't be a head, and nothing else of that change is stored."""
         await store.create_conversation(conversation())
         await store.create_conversation(conversation("c2"))
         await run(store, new_turn("other", conversation="c2"))
@@ -1224,7 +1224,7 @@ class StoreConformance:
         assert (await store.usage("ann", None, None)).input_tokens == 2
 
     async def test_a_second_rating_replaces_the_first(self, store: Store) -> None:
-        """Feedback is kept per message, for messages that are there; the message stays as it was."""
+        """Feedback is stored per message, for messages that exist; the message stays as it was."""
         await store.create_conversation(conversation())
         await run(store, new_turn())
         before = await store.message("ann", "t1.answer")
@@ -1251,7 +1251,7 @@ class StoreConformance:
         assert await store.usage("bob", None, None) == Counters()
         assert (await store.conversation("ann", "c1")).usage == Counters(11, 22, 3, 4, 5, 6)
 
-    async def test_what_is_kept_comes_back_as_it_was(self, store: Store) -> None:
+    async def test_every_value_is_read_as_it_was_stored(self, store: Store) -> None:
         """Bytes are bytes, text is text, and nothing is None but what was."""
         everything = bytes(range(256))
         text = 'Zoë\0 said "{user}" 😀\r\n'
@@ -1267,8 +1267,8 @@ class StoreConformance:
         last = piece(accepted.turn, 1, 2, payload=everything)
         answer = message("t1.answer", parent="q", body=b"", role="assistant", turn="t1")
         await store.end(ending(accepted.turn, events=last, ending=everything, answer=answer))
-        kept = await store.turn("ann", "t1")
-        assert (kept.ending, kept.cancel) == (everything, everything)
+        stored = await store.turn("ann", "t1")
+        assert (stored.ending, stored.cancel) == (everything, everything)
         assert await store.log("ann", "t1", 0) == [entry(last)]
         assert await store.message("ann", "t1.answer") == answer
 
@@ -1304,26 +1304,26 @@ class StoreConformance:
         assert (await store.conversation("ann", "c1"), await store.turn("ann", "t1")) == before
         await ask(store, "ann")
 
-    # --- notes ---
+    # --- ephemeral values ---
 
-    async def test_a_note_is_kept_until_it_expires_and_says_whether_it_is_new(self, store: Store) -> None:
-        """A later value takes the place of an earlier one; after its time there is none."""
+    async def test_an_ephemeral_value_expires(self, store: Store) -> None:
+        """A later value replaces an earlier one, and `put_ephemeral` returns whether there was none; then it expires."""
         assert await store.put_ephemeral("n1", b"\x00one", LONG_MS)
         assert not await store.put_ephemeral("n1", b"two", LONG_MS)
         assert await store.put_ephemeral("n2", b"", SHORT_MS)
         assert await store.get_ephemeral(["n2", "nobody", "n1"]) == [b"", None, b"two"]
         assert await store.get_ephemeral([]) == []
-        await eventually(lambda: _all_gone(store, "n2"))
+        await eventually(lambda: _are_expired(store, "n2"))
         assert await store.put_ephemeral("n2", b"again", LONG_MS)
 
-    async def test_one_of_many_takes_a_note(self, store: Store) -> None:
-        """Asked at once by many, a note is given once."""
+    async def test_of_concurrent_pops_one_gets_the_value(self, store: Store) -> None:
+        """Of many callers, only one gets the value."""
         await store.put_ephemeral("ticket", b"ann", LONG_MS)
-        taken = await asyncio.gather(*(store.pop_ephemeral("ticket") for _ in range(8)))
-        assert sorted(taken, key=bool) == [None] * 7 + [b"ann"]
+        claimed = await asyncio.gather(*(store.pop_ephemeral("ticket") for _ in range(8)))
+        assert sorted(claimed, key=bool) == [None] * 7 + [b"ann"]
         assert await store.get_ephemeral(["ticket"]) == [None]
 
-    # --- paces ---
+    # --- rate limits ---
 
     async def test_requests_are_counted_over_all_instances(self, store: Store, other: Store) -> None:
         """Each user's by itself, from when the first of them was; what is due already counts no longer."""
@@ -1336,10 +1336,10 @@ class StoreConformance:
         assert await store.count_requests([("dan", 1, minute_us)], 1000) < [0]
         assert 0 < (await other.count_requests([("dan", 1, 0)], minute_us))[0] <= minute_us
 
-    # --- places ---
+    # --- permits ---
 
-    async def test_a_key_has_so_many_places(self, store: Store) -> None:
-        """Each key by itself; whoever has one keeps it when it asks again, and may give it back."""
+    async def test_a_key_has_a_limit_of_permits(self, store: Store) -> None:
+        """Each key has its own; a holder that acquires again keeps its permit, and may release it."""
         assert await store.acquire_permits("a", [("u", 2), ("v", 1)], LONG_MS) == [True, True]
         assert await store.acquire_permits("b", [("u", 2), ("v", 1)], LONG_MS) == [True, False]
         assert await store.acquire_permits("c", [("u", 2)], LONG_MS) == [False]
@@ -1349,19 +1349,19 @@ class StoreConformance:
         await store.release_permits([])
         await store.renew_permits([], LONG_MS)
 
-    async def test_of_many_who_want_a_place_so_many_get_one(self, store: Store, other: Store) -> None:
-        """Asked at once, at two instances."""
+    async def test_concurrent_acquisitions_stay_within_the_limit(self, store: Store, other: Store) -> None:
+        """Acquired at once, at two instances."""
         asked = (
             one.acquire_permits(f"{n}{one is store}", [("u", 3)], LONG_MS) for n in range(10) for one in (store, other)
         )
-        assert sum(taken for (taken,) in await asyncio.gather(*asked)) == 3
+        assert sum(claimed for (claimed,) in await asyncio.gather(*asked)) == 3
 
-    async def test_a_place_is_free_after_its_time_unless_it_is_kept(self, store: Store) -> None:
-        """Kept ones are held again also where they had lapsed, even beyond what there is."""
+    async def test_a_permit_expires_unless_it_is_renewed(self, store: Store) -> None:
+        """A renewed permit is held again even if it had expired, and even beyond the limit."""
         assert await store.acquire_permits("a", [("u", 1), ("v", 1)], SHORT_MS) == [True, True]
         assert await store.acquire_permits("b", [("u", 1)], SHORT_MS) == [False]
         await store.renew_permits([("u", "a")], LONG_MS)
-        await eventually(lambda: _took(store, "b", "v"))
+        await eventually(lambda: _can_acquire(store, "b", "v"))
         assert await store.acquire_permits("b", [("u", 1)], LONG_MS) == [False]
         await store.renew_permits([("v", "a")], LONG_MS)
         await store.release_permits([("v", "b")])
@@ -1369,11 +1369,11 @@ class StoreConformance:
 
     # --- opening and closing ---
 
-    async def test_an_open_store_can_be_reached(self, store: Store) -> None:
+    async def test_an_open_store_answers_a_ping(self, store: Store) -> None:
         """`ping` returns while it is there."""
         await store.ping()
 
-    async def test_a_closed_store_says_so(self, store: Store) -> None:
+    async def test_a_closed_store_refuses_calls(self, store: Store) -> None:
         """After the close a call is a `StoreError`; closing again is harmless."""
         await store.create_conversation(conversation())
         await store.close()
@@ -1384,7 +1384,7 @@ class StoreConformance:
         await store.close()
 
 
-async def _took(store: Store, holder: str, key: str) -> bool:
+async def _can_acquire(store: Store, holder: str, key: str) -> bool:
     return (await store.acquire_permits(holder, [(key, 1)], LONG_MS))[0]
 
 
@@ -1392,5 +1392,5 @@ async def _not(answer: Awaitable[object]) -> bool:
     return not await answer
 
 
-async def _all_gone(store: Store, *keys: str) -> bool:
+async def _are_expired(store: Store, *keys: str) -> bool:
     return not any(value is not None for value in await store.get_ephemeral(list(keys)))

@@ -126,14 +126,13 @@ class RedisClient:
         resolved = [(self._scripts[name], (1, key, *arguments)) for name, key, arguments in calls]
         exchange = self._exchange_durably if durable else self._exchange
         replies = await exchange([("EVALSHA", script.sha, *rest) for script, rest in resolved], repeatable)
-        not_loaded = [index for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        not_loaded = {index: resolved[index] for index, reply in enumerate(replies) if isinstance(reply, NoScriptError)}
         if not_loaded:
             # The first call of each script sends its source; then Redis knows it for the calls after.
-            first = {resolved[index][0].sha: index for index in reversed(not_loaded)}
+            first = {script.sha: index for index, (script, _) in reversed(not_loaded.items())}
             retries = [
                 ("EVAL", script.source, *rest) if first[script.sha] == index else ("EVALSHA", script.sha, *rest)
-                for index, (script, rest) in enumerate(resolved)
-                if index in not_loaded
+                for index, (script, rest) in not_loaded.items()
             ]
             for index, reply in zip(not_loaded, await exchange(retries, repeatable), strict=True):
                 replies[index] = reply

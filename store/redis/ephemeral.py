@@ -1,17 +1,20 @@
 """Ephemeral values, rate limits and connection permits in Redis, which Redis expires by its own clock.
 
-A value is one key, a rate limit is the time when a user's next request is due, and the permits of a key are a sorted set
-of holders by their time of expiry. The keys of all but the rate limits are spread over the nodes of a cluster.
+A value is one key, a rate limit is the time when a user's next request is due, and the permits of a key are a sorted
+set of holders by their time of expiry. The keys of all but the rate limits are spread over the nodes of a cluster.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from collections.abc import Iterator
+from typing import TypeVar
 
 from store.redis.client import RedisPart, ScriptCall
 from store.redis.commands import Argument
 from store.redis.keys import encode_text, user_prefix
+
+T = TypeVar("T")
 
 CALLS_PER_ROUND_TRIP = 256
 
@@ -39,7 +42,9 @@ class RedisEphemeral(RedisPart):
             ("count_requests", user_prefix(user) + b"requests", (count, ago_us, interval_us))
             for user, count, ago_us in counts
         ]
-        return await self._in_batches(calls, repeatable=False)
+        return [
+            ahead_us for batch in _batches(calls) for ahead_us in await self._client.scripts(batch, repeatable=False)
+        ]
 
     async def acquire_permits(self, holder: str, limits: list[tuple[str, int]], ttl_ms: int) -> list[bool]:
         """See `EphemeralStore`."""
@@ -53,22 +58,21 @@ class RedisEphemeral(RedisPart):
         by_key: dict[str, list[Argument]] = defaultdict(list)
         for key, holder in permits:
             by_key[key].append(holder)
-        await self._in_batches(
-            [("renew_permits", _permits_key(key), (ttl_ms, *holders)) for key, holders in by_key.items()]
-        )
+        for batch in _batches(list(by_key.items())):
+            await self._client.scripts(
+                [("renew_permits", _permits_key(key), (ttl_ms, *holders)) for key, holders in batch]
+            )
 
     async def release_permits(self, permits: list[tuple[str, str]]) -> None:
         """See `EphemeralStore`."""
-        for start in range(0, len(permits), CALLS_PER_ROUND_TRIP):
-            batch = permits[start : start + CALLS_PER_ROUND_TRIP]
+        for batch in _batches(permits):
             await self._client.commands([("ZREM", _permits_key(key), holder) for key, holder in batch])
 
-    async def _in_batches(self, calls: list[ScriptCall], *, repeatable: bool = True) -> list[Any]:
-        results: list[Any] = []
-        for start in range(0, len(calls), CALLS_PER_ROUND_TRIP):
-            batch = calls[start : start + CALLS_PER_ROUND_TRIP]
-            results += await self._client.scripts(batch, repeatable=repeatable)
-        return results
+
+def _batches(items: list[T]) -> Iterator[list[T]]:
+    """Yield `items` in lists that one round trip may have."""
+    for start in range(0, len(items), CALLS_PER_ROUND_TRIP):
+        yield items[start : start + CALLS_PER_ROUND_TRIP]
 
 
 def _value_key(key: str) -> bytes:

@@ -111,7 +111,8 @@ class RedisLeases(RedisPart):
 def index_calls(turns: Iterable[tuple[str, str]], ttl_ms: int, mode: Literal["NX", "CH"]) -> list[ScriptCall]:
     """Return the script calls that write to the index when the leases of `turns`, each a (user, turn), expire.
 
-    There is one call for each bucket. `ttl_ms`: the time from now. `mode`: "NX" keeps an existing entry, "CH" replaces it.
+    There is one call for each bucket. `ttl_ms`: the time from now. `mode`: "NX" keeps an existing entry, "CH" replaces
+    it.
     """
     buckets: dict[bytes, list[bytes]] = defaultdict(list)
     for user, turn in turns:

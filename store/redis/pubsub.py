@@ -75,20 +75,6 @@ class RedisPubSub(RedisPart):
         if (subscription := self._subscriptions.get(name)) is not None:
             self._drop_subscription(name, subscription)
 
-    async def renew_presence(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:
-        """See `Store`."""
-        by_user: dict[str, list[Argument]] = defaultdict(list)
-        for user, turn in turns:
-            by_user[user].append(encode_text(turn))
-        if by_user:
-            await self._client.scripts(
-                [("renew_presence", user_prefix(user), (instance, ttl_ms, *ids)) for user, ids in by_user.items()]
-            )
-
-    async def has_other_presence(self, user: str, turn: str, instance: str) -> bool:
-        """See `Store`. Also return True if the turn isn't kept, because its presence is lost too."""
-        return bool(await self._client.script("has_other_presence", user_prefix(user), encode_text(turn), instance))
-
     def _drop_subscription(self, name: bytes, subscription: _Subscription) -> None:
         subscription.count -= 1
         if subscription.count <= 0 and self._subscriptions.get(name) is subscription:
@@ -119,6 +105,20 @@ class RedisPubSub(RedisPart):
                 on_complete, delay_s = on_reconnect, RECONNECT_DELAY_S_MIN
             await asyncio.sleep(random.uniform(0.5, 1) * delay_s)
             delay_s = min(2 * delay_s, RECONNECT_DELAY_S_MAX)
+
+    async def renew_presence(self, instance: str, turns: list[tuple[str, str]], ttl_ms: int) -> None:
+        """See `PubSub`."""
+        by_user: dict[str, list[Argument]] = defaultdict(list)
+        for user, turn in turns:
+            by_user[user].append(encode_text(turn))
+        if by_user:
+            await self._client.scripts(
+                [("renew_presence", user_prefix(user), (instance, ttl_ms, *ids)) for user, ids in by_user.items()]
+            )
+
+    async def has_other_presence(self, user: str, turn: str, instance: str) -> bool:
+        """See `PubSub`. Also return True if the turn doesn't exist, because its presence is lost too."""
+        return bool(await self._client.script("has_other_presence", user_prefix(user), encode_text(turn), instance))
 
 
 class _Listener:

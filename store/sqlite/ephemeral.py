@@ -1,7 +1,7 @@
 """Ephemeral values, rate limits and connection permits in the embedded store.
 
-The values expire by the wall clock, so that they outlive the process. Rate limits and permits are only in memory, because
-no other process counts requests or has connections.
+The values expire by the wall clock, so that they outlive the process. Rate limits and permits are only in memory,
+because no other process counts requests or has connections.
 """
 
 from __future__ import annotations

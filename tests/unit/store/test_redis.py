@@ -109,7 +109,7 @@ async def test_a_refused_password_is_not_shown(tmp_path: Path) -> None:
             await store.ping()
 
 
-async def test_a_user_that_may_not_load_scripts_is_told_where(redis_server: RedisProcess) -> None:
+async def test_a_user_that_may_not_load_scripts_gets_the_address(redis_server: RedisProcess) -> None:
     """Whatever fails at opening, also its last step, is said with the address."""
     redis_server.ask("ACL", "SETUSER", "ann", "on", ">s3cret", "~*", "&*", "+@all", "-script|load")
     assert f"127.0.0.1:{redis_server.port}" in await refusal(f"redis://ann:s3cret@127.0.0.1:{redis_server.port}/0")
@@ -144,12 +144,12 @@ async def test_over_tls(tmp_path: Path) -> None:
     if not speaks_tls():
         pytest.skip("this Redis was built without TLS")
     with redis_process(tmp_path / "redis", password="right", tls=True) as server:
-        async with redis_store(server.url) as store, listening(store) as heard:
+        async with redis_store(server.url) as store, listening(store) as received:
             turn = await running(store, stateless_turn())
             await store.subscribe("turn:ann:t1")
             for n in range(1, 7):
                 await store.append([Append("ann", "t1", turn.epoch, n, n, b"x" * 256 * 1024)])
-                assert (await heard.next())[0] == "turn:ann:t1"
+                assert (await received.next())[0] == "turn:ann:t1"
             entries, read = [], await store.log("ann", "t1", 0)
             while read:
                 entries += read
@@ -237,15 +237,15 @@ async def test_a_redis_that_came_back_empty_is_filled_again(redis_server: RedisP
         await store.end(ending(await store.turn("ann", "t1")))
 
 
-async def test_what_was_said_to_be_stored_survives_a_kill(tmp_path: Path) -> None:
+async def test_an_acknowledged_ending_survives_a_kill(tmp_path: Path) -> None:
     """Law 3: with an append-only file, an ending outlives its Redis."""
     with redis_process(tmp_path / "redis", appendonly=True) as server:
         async with redis_store(server.url) as store:
             await store.create_conversation(conversation())
             turn = await running(store, new_turn())
-            kept = await store.end(ending(turn))
+            stored = await store.end(ending(turn))
             server.restart()
-            assert await store.conversation("ann", "c1") == kept
+            assert await store.conversation("ann", "c1") == stored
             assert (await store.turn("ann", "t1")).ending == b"the ending"
 
 
@@ -278,16 +278,16 @@ async def test_an_ending_waits_for_the_replicas(
             replica.thaw()
 
 
-async def test_databases_of_one_redis_do_not_hear_each_other(redis_server: RedisProcess) -> None:
+async def test_databases_of_one_redis_share_no_channels(redis_server: RedisProcess) -> None:
     """Law 12: two gateways that share a Redis, each in a database of its own, are strangers."""
     other_url = redis_server.url.replace("/0", "/1")
-    async with redis_store(redis_server.url) as one, redis_store(other_url) as two, listening(two) as heard:
+    async with redis_store(redis_server.url) as one, redis_store(other_url) as two, listening(two) as received:
         await two.subscribe("turn:ann:t1")
         turn = await running(one, stateless_turn())
         assert await two.append([Append("ann", "t1", turn.epoch, 1, 1, b"x")]) == [Appended("missing", 0)]
         await one.append([piece(turn, 1, 1)])
         await two.publish("turn:ann:t1", b"own")
-        assert await heard.next() == ("turn:ann:t1", b"own")
+        assert await received.next() == ("turn:ann:t1", b"own")
 
 
 async def test_a_redis_that_evicts_is_warned_of(redis_server: RedisProcess, caplog: pytest.LogCaptureFixture) -> None:

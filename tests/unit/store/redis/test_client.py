@@ -85,7 +85,7 @@ async def test_scripts_that_redis_forgot_are_sent_again(redis_server: RedisProce
         assert len(await store.log("ann", "t1", 0)) == 50
 
 
-async def test_cancelled_calls_leave_no_answer_behind(redis_server: RedisProcess) -> None:
+async def test_a_cancelled_call_leaves_no_reply_for_another(redis_server: RedisProcess) -> None:
     """A cancelled call's answer never reaches another, and its connection isn't lost to the pool."""
     async with redis_store(redis_server.url) as store:
         for n in range(20):
@@ -105,21 +105,21 @@ async def test_cancelled_calls_leave_no_answer_behind(redis_server: RedisProcess
         assert connections(redis_server) <= CONNECTIONS_MAX
 
 
-@pytest.mark.parametrize("kept", [0, 3])
-async def test_an_answer_that_is_cut_is_asked_for_again(redis_server: RedisProcess, kept: int) -> None:
-    """Twice a call is made again when its connection breaks, after Redis did what it was asked."""
+@pytest.mark.parametrize("keep_bytes", [0, 3])
+async def test_a_call_whose_reply_is_cut_is_retried(redis_server: RedisProcess, keep_bytes: int) -> None:
+    """A call is retried twice when its connection breaks, after Redis has run it."""
     async with cut_way(redis_server) as way, redis_store(way.url) as store:
         await running(store)
-        way.cut(2, kept=kept)
+        way.cut(2, keep_bytes=keep_bytes)
         assert (await store.turn("ann", "t1")).turn == "t1"
-        way.cut(3, kept=kept)
+        way.cut(3, keep_bytes=keep_bytes)
         with pytest.raises(StoreError, match="can't be reached"):
             await store.turn("ann", "t1")
         assert (await store.turn("ann", "t1")).turn == "t1"
 
 
-async def test_what_may_not_be_repeated_is_not(redis_server: RedisProcess) -> None:
-    """A change whose answer was cut is an error, and was made once."""
+async def test_an_unrepeatable_call_is_not_retried(redis_server: RedisProcess) -> None:
+    """A change whose reply was cut is an error, and was made once."""
     async with cut_way(redis_server) as way, redis_store(way.url) as store:
         await store.create_conversation(conversation())
         way.cut()
@@ -149,9 +149,9 @@ async def test_a_full_redis_refuses_new_turns_and_lets_the_others_end(tmp_path: 
             await store.renew_presence("one", [("ann", "t1")], 1000)
             await store.release("ann", "t2", other.epoch)
             assert await store.claim("ann", "t2", "two", 1, 1000) is not None
-            kept = await store.end(ending(await store.turn("ann", "t1")))
-            assert kept is not None
-            assert kept.head == "t1.answer"
+            stored = await store.end(ending(await store.turn("ann", "t1")))
+            assert stored is not None
+            assert stored.head == "t1.answer"
 
 
 async def test_a_replica_says_that_it_can_not_write(redis_server: RedisProcess) -> None:
@@ -177,7 +177,7 @@ async def test_one_failing_call_of_many_harms_no_other(redis_server: RedisProces
 
 
 def test_an_error_says_nothing_of_redis() -> None:
-    """Law 13: what Redis said stays in the log; a person reads our sentence."""
+    """Law 13: the text of Redis stays in the log; a person reads ours."""
     assert (
         error_text(ResponseError("MOVED 12 secret-host:6379"))
         == "The store refuses the call now. Try again in a moment."

@@ -40,7 +40,7 @@ async def test_each_change_prolongs_all_of_a_conversation(redis_server: RedisPro
         assert shortest_ttl_ms(redis_server, "message") <= 180_000, "messages are visited now and then only"
 
 
-async def test_a_conversation_that_lapsed_is_gone_everywhere(redis_server: RedisProcess) -> None:
+async def test_an_expired_conversation_is_gone_everywhere(redis_server: RedisProcess) -> None:
     """It leaves lists and pages, its messages aren't found, its turn is in none, and its usage stays."""
     async with redis_store(redis_server.url, history_ttl_s=100) as store:
         await store.create_conversation(conversation("kept"))
@@ -126,7 +126,7 @@ async def test_a_search_reads_titles_alone(redis_server: RedisProcess) -> None:
         assert ([one.id for one in found], more) == (["c807", "c407"], True)
 
 
-async def test_a_search_goes_on_behind_what_lapsed(redis_server: RedisProcess) -> None:
+async def test_a_search_continues_after_expired_conversations(redis_server: RedisProcess) -> None:
     """Also where more conversations in a row were forgotten than one step of the search reads."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation("old", at=NOW, title="a needle"))
@@ -145,7 +145,7 @@ def sent_bytes(server: RedisProcess) -> int:
     return int(line.split(b":")[1])
 
 
-async def test_what_lapsed_is_not_counted(redis_server: RedisProcess) -> None:
+async def test_expired_conversations_are_not_counted(redis_server: RedisProcess) -> None:
     """A conversation that Redis forgot makes room for another, and its bytes do."""
     limits = TurnLimits(conversations=1, stored_bytes=10_000)
     async with redis_store(redis_server.url, history_ttl_s=1) as store:

@@ -19,14 +19,14 @@ from tests.store_conformance import (
 __all__ = ["redis_server"]
 
 
-def forget_index(server: RedisProcess) -> None:
-    """Lose every hint."""
+def delete_index(server: RedisProcess) -> None:
+    """Delete every entry of the index."""
     for number in range(BUCKETS):
         server.ask("DEL", bucket_key(number))
 
 
-def hints(server: RedisProcess) -> int:
-    """How many hints there are."""
+def index_size(server: RedisProcess) -> int:
+    """Return the number of entries in the index."""
     return sum(server.ask("ZCARD", bucket_key(number)) for number in range(BUCKETS))
 
 
@@ -45,44 +45,44 @@ async def test_a_claim_whose_reply_was_cut_succeeds_once(redis_server: RedisProc
         assert await store.claim("ann", "t1", "two", turn.epoch + 8, LONG_MS) is None
 
 
-async def test_a_lost_hint_is_found_again_by_its_owner(redis_server: RedisProcess) -> None:
-    """Law 9: the owner's next renewal notes the lease again."""
+async def test_a_renewal_restores_a_lost_index_entry(redis_server: RedisProcess) -> None:
+    """Law 9: the owner's next renewal writes the lease to the index again."""
     async with redis_store(redis_server.url) as store:
         turn = await running(store)
-        forget_index(redis_server)
+        delete_index(redis_server)
         await store.renew("one", [("ann", "t1", turn.epoch)], SHORT_MS)
         assert await eventually(store.expired_leases) == [("ann", "t1")]
 
 
-async def test_a_lost_hint_is_found_again_by_whoever_attaches(redis_server: RedisProcess) -> None:
-    """Law 9: a turn whose lease has lapsed is noted when it is read."""
+async def test_reading_a_turn_restores_a_lost_index_entry(redis_server: RedisProcess) -> None:
+    """Law 9: a turn whose lease has expired is written to the index when it is read."""
     async with redis_store(redis_server.url) as store:
         turn = await running(store)
         await store.release("ann", "t1", turn.epoch)
-        forget_index(redis_server)
+        delete_index(redis_server)
         assert await store.expired_leases() == []
         await store.turn("ann", "t1")
         assert await store.expired_leases() == [("ann", "t1")]
 
 
-async def test_a_wrong_hint_is_put_right(redis_server: RedisProcess) -> None:
-    """What is noted as lapsed and isn't, has ended, or isn't there, is claimed for what it is."""
+async def test_a_wrong_index_entry_is_corrected(redis_server: RedisProcess) -> None:
+    """An entry of a turn that is held, has ended or doesn't exist is corrected or removed."""
     async with redis_store(redis_server.url) as store:
         await running(store, stateless_turn("held"))
         ended = await running(store, stateless_turn("ended"))
         await store.end(ending(ended))
         for turn in ("held", "ended", "unknown"):
             redis_server.ask("ZADD", bucket_of("ann", turn), 1, encode_turn_ref("ann", turn))
-        assert hints(redis_server) == 3
+        assert index_size(redis_server) == 3
         assert await store.expired_leases() == []
-        assert hints(redis_server) == 1
+        assert index_size(redis_server) == 1
         score = float(redis_server.ask("ZSCORE", bucket_of("ann", "held"), encode_turn_ref("ann", "held")))
         seconds, _ = redis_server.ask("TIME")
         assert 0 < score / 1000 - int(seconds) <= LONG_MS / 1000 + 1
 
 
-async def test_a_repeated_start_does_not_hide_a_lapsed_turn(redis_server: RedisProcess) -> None:
-    """Law 9: who asks for an ownerless turn again and again doesn't make it look held."""
+async def test_a_repeated_start_does_not_hide_an_expired_lease(redis_server: RedisProcess) -> None:
+    """Law 9: repeated starts of a turn without an owner don't make it look held."""
     async with redis_store(redis_server.url) as store:
         turn = await running(store)
         await store.release("ann", "t1", turn.epoch)
@@ -91,7 +91,7 @@ async def test_a_repeated_start_does_not_hide_a_lapsed_turn(redis_server: RedisP
 
 
 async def test_at_a_replica_no_turn_can_be_claimed(redis_server: RedisProcess) -> None:
-    """Law 9: after a failover that isn't over, who looks for lapsed leases is told, and not first when it takes one."""
+    """Law 9: during a failover already the search for expired leases fails, not only the claim."""
     async with redis_store(redis_server.url) as store:
         await running(store, stateless_turn(lease_ms=1))
         redis_server.ask("REPLICAOF", "127.0.0.1", 1)

@@ -1,4 +1,4 @@
-"""One connection hears for the whole process, comes back by itself, and says so before it goes on."""
+"""One connection receives for the whole process; if it is lost, it is replaced, and that is reported first."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from tests.store_conformance import SHORT_MS, eventually, listening, running
 __all__ = ["redis_server"]
 
 
-async def test_a_lost_connection_comes_back_and_says_so_first(redis_server: RedisProcess) -> None:
-    """Law 7: after a loss `on_reconnect` comes once every channel is heard again, and before what is heard then."""
-    async with cut_way(redis_server) as way, redis_store(way.url) as store, listening(store) as heard:
+async def test_a_lost_connection_is_replaced_and_reported_first(redis_server: RedisProcess) -> None:
+    """Law 7: after a loss `on_reconnect` comes once every channel is subscribed again, and before the next delivery."""
+    async with cut_way(redis_server) as way, redis_store(way.url) as store, listening(store) as received:
         channels = [f"channel{n}" for n in range(1200)]
         await asyncio.gather(*map(store.subscribe, channels))
         for losses in (1, 2):
             way.drop_all()
 
             async def reconnected(losses: int = losses) -> bool:
-                return heard.reconnects == losses
+                return received.reconnects == losses
 
             await eventually(reconnected)
             for channel in (channels[0], channels[-1]):
                 await store.publish(channel, b"again")
-                assert await heard.next() == (channel, b"again")
+                assert await received.next() == (channel, b"again")
 
 
 @bounds_a_time
-async def test_a_restarted_redis_is_heard_again(redis_server: RedisProcess) -> None:
-    """While it is away a new channel can't be heard, and says so in time; afterwards everything is."""
-    async with redis_store(redis_server.url) as store, listening(store) as heard:
+async def test_subscriptions_outlive_a_restart_of_redis(redis_server: RedisProcess) -> None:
+    """While Redis is away, a new subscription fails in time; afterwards every channel is delivered."""
+    async with redis_store(redis_server.url) as store, listening(store) as received:
         await store.subscribe("a")
         redis_server.stop()
         with within(2.7), pytest.raises(StoreError, match="can't be reached"):
@@ -43,13 +43,13 @@ async def test_a_restarted_redis_is_heard_again(redis_server: RedisProcess) -> N
         redis_server.start()
 
         async def reconnected() -> bool:
-            return heard.reconnects == 1
+            return received.reconnects == 1
 
         await eventually(reconnected)
         await store.subscribe("b")
         await store.publish("a", b"1")
         await store.publish("b", b"2")
-        assert [await heard.next(), await heard.next()] == [("a", b"1"), ("b", b"2")]
+        assert [await received.next(), await received.next()] == [("a", b"1"), ("b", b"2")]
 
 
 async def test_an_idle_or_frozen_connection_is_kept(
@@ -57,40 +57,40 @@ async def test_an_idle_or_frozen_connection_is_kept(
 ) -> None:
     """Silence shorter than the limit is no loss: pings are answered, and a Redis that stood still goes on."""
     monkeypatch.setattr(pubsub_module, "PING_INTERVAL_S", 0.05)
-    async with redis_store(redis_server.url) as store, listening(store) as heard:
+    async with redis_store(redis_server.url) as store, listening(store) as received:
         await store.subscribe("a")
         redis_server.freeze()
         await asyncio.sleep(0.3)
         redis_server.thaw()
         await asyncio.sleep(0.3)
         await store.publish("a", b"1")
-        assert await heard.next() == ("a", b"1")
-        assert heard.reconnects == 0
+        assert await received.next() == ("a", b"1")
+        assert received.reconnects == 0
 
 
 async def test_a_dead_silent_connection_is_given_up(
     redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A connection on which not even pings are answered is made anew."""
+    """A connection on which not even pings are answered is replaced."""
     monkeypatch.setattr(pubsub_module, "PING_INTERVAL_S", 0.05)
     monkeypatch.setattr(pubsub_module, "READ_TIMEOUT_S", 0.2)
-    async with redis_store(redis_server.url) as store, listening(store) as heard:
+    async with redis_store(redis_server.url) as store, listening(store) as received:
         await store.subscribe("a")
         redis_server.freeze()
         await asyncio.sleep(0.5)
         redis_server.thaw()
 
         async def reconnected() -> bool:
-            return heard.reconnects >= 1
+            return received.reconnects >= 1
 
         await eventually(reconnected)
         await store.publish("a", b"1")
-        assert await heard.next() == ("a", b"1")
+        assert await received.next() == ("a", b"1")
 
 
-async def test_who_gives_up_following_disturbs_nobody(redis_server: RedisProcess) -> None:
-    """Cancelling one `follow` neither cuts the connection nor takes a channel away from another."""
-    async with redis_store(redis_server.url) as store, listening(store) as heard:
+async def test_a_cancelled_subscribe_disturbs_nobody(redis_server: RedisProcess) -> None:
+    """Cancelling one `subscribe` neither cuts the connection nor ends another subscription."""
+    async with redis_store(redis_server.url) as store, listening(store) as received:
         await store.subscribe("a")
         loop = asyncio.get_running_loop()
         for n in range(50):
@@ -101,13 +101,13 @@ async def test_who_gives_up_following_disturbs_nobody(redis_server: RedisProcess
         await store.subscribe("c")
         for name in ("a", "b", "c"):
             await store.publish(name, b"x")
-        assert [await heard.next(), await heard.next()] == [("a", b"x"), ("c", b"x")]
-        assert heard.reconnects == 0
+        assert [await received.next(), await received.next()] == [("a", b"x"), ("c", b"x")]
+        assert received.reconnects == 0
 
 
-async def test_following_again_at_once_is_heard(redis_server: RedisProcess) -> None:
-    """`follow`, `unfollow` and `follow` in a row end in a channel that is heard when the last returns."""
-    async with redis_store(redis_server.url) as store, listening(store) as heard:
+async def test_subscribing_again_at_once_delivers(redis_server: RedisProcess) -> None:
+    """After `subscribe`, `unsubscribe` and `subscribe` in a row, the channel is delivered when the last returns."""
+    async with redis_store(redis_server.url) as store, listening(store) as received:
         for n in range(100):
             first = asyncio.get_running_loop().create_task(store.subscribe("a"))
             await asyncio.sleep(0)
@@ -115,13 +115,13 @@ async def test_following_again_at_once_is_heard(redis_server: RedisProcess) -> N
             await store.subscribe("a")
             await first
             await store.publish("a", str(n).encode())
-            assert await heard.next() == ("a", str(n).encode())
+            assert await received.next() == ("a", str(n).encode())
             await store.unsubscribe("a")
             await store.unsubscribe("a")
 
 
-async def test_one_connection_hears_for_all(redis_server: RedisProcess) -> None:
-    """However many channels are followed, Redis has one subscriber."""
+async def test_all_channels_share_one_connection(redis_server: RedisProcess) -> None:
+    """However many channels are subscribed, Redis has one subscriber."""
     async with redis_store(redis_server.url) as store, listening(store):
         await asyncio.gather(*(store.subscribe(f"channel{n}") for n in range(100)))
         listed: bytes = redis_server.ask("CLIENT", "LIST", "TYPE", "pubsub")

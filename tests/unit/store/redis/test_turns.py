@@ -23,7 +23,7 @@ def ttl_ms(server: RedisProcess, suffix: str) -> int:
     return left
 
 
-async def test_an_accepted_turn_whose_answer_was_cut_is_fresh(redis_server: RedisProcess) -> None:
+async def test_an_accept_whose_reply_was_cut_is_new(redis_server: RedisProcess) -> None:
     """Law 6: the very same call again has the same answer, once; another's is a repeat."""
     async with cut_way(redis_server) as way, redis_store(way.url) as store:
         await store.create_conversation(conversation())
@@ -47,28 +47,28 @@ async def test_an_accepted_turn_whose_answer_was_cut_is_fresh(redis_server: Redi
             await store.accept(new_turn(digest=b"other"))
 
 
-async def test_an_append_whose_answer_was_cut_is_stored_once(redis_server: RedisProcess) -> None:
-    """Law 1: no event is doubled by a call that is made again."""
+async def test_an_append_whose_reply_was_cut_is_stored_once(redis_server: RedisProcess) -> None:
+    """Law 1: a retried call stores no event twice."""
     async with cut_way(redis_server) as way, redis_store(way.url) as store:
         turns = [await running(store, stateless_turn(f"t{n}")) for n in range(10)]
         for round_number in range(1, 6):
-            way.cut(round_number % 3, kept=round_number)
+            way.cut(round_number % 3, keep_bytes=round_number)
             pieces = [piece(turn, round_number, round_number) for turn in turns]
             assert [one.outcome for one in await store.append(pieces)] == ["stored"] * 10
         for turn in turns:
             assert await store.log("ann", turn.turn, 0) == [entry(piece(turn, n, n)) for n in range(1, 6)]
 
 
-async def test_an_ending_whose_answer_was_cut_counts_once(redis_server: RedisProcess) -> None:
+async def test_an_ending_whose_reply_was_cut_counts_once(redis_server: RedisProcess) -> None:
     """Law 3: usage, message and revision are those of one ending."""
     async with cut_way(redis_server) as way, redis_store(way.url) as store:
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
         way.cut(2)
-        kept = await store.end(ending(turn))
-        assert kept == await store.conversation("ann", "c1")
-        assert kept is not None
-        assert (kept.revision, kept.messages, kept.usage.input_tokens) == (2, 2, 1)
+        stored = await store.end(ending(turn))
+        assert stored == await store.conversation("ann", "c1")
+        assert stored is not None
+        assert (stored.revision, stored.messages, stored.usage.input_tokens) == (2, 2, 1)
         assert len(await store.log("ann", "t1", 0)) == 1
 
 
@@ -120,8 +120,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "CALL_TIMEOUT_S", 0.6)
 
 
-def freeze_behind_the_clock(store: RedisStore, server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Freeze Redis when it has said what time it is: the call itself then waits in its socket."""
+def freeze_after_the_clock(store: RedisStore, server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Freeze Redis when it has returned its time: the call itself then waits in its socket."""
     command = store._client.command
 
     async def and_freeze(*words: Argument, repeatable: bool = True) -> object:
@@ -136,13 +136,13 @@ def freeze_behind_the_clock(store: RedisStore, server: RedisProcess, monkeypatch
 async def test_a_start_that_failed_is_not_accepted_when_redis_thaws(
     redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch, impatient: None, when: str
 ) -> None:
-    """Law 6: who was told `store_unavailable` has started nothing; the same start again is accepted."""
+    """Law 6: a start that failed with `store_unavailable` has no effect; the same start again is accepted."""
     async with redis_store(redis_server.url) as store, redis_store(redis_server.url) as other:
         await other.create_conversation(conversation())
         if when == "before":
             redis_server.freeze()
         else:
-            freeze_behind_the_clock(store, redis_server, monkeypatch)
+            freeze_after_the_clock(store, redis_server, monkeypatch)
         with pytest.raises(StoreError, match="in time"):
             await store.accept(new_turn())
         monkeypatch.undo()
@@ -155,13 +155,13 @@ async def test_a_start_that_failed_is_not_accepted_when_redis_thaws(
         assert (await store.accept(new_turn())).is_new
 
 
-async def test_a_wish_that_failed_is_not_obeyed_when_redis_thaws(
+async def test_a_failed_cancel_request_is_not_stored_when_redis_thaws(
     redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
-    """Law 5: who was told `store_unavailable` has stopped nothing; the same wish again is stored."""
+    """Law 5: a cancel that failed with `store_unavailable` has no effect; the same request again is stored."""
     async with redis_store(redis_server.url) as store, redis_store(redis_server.url) as other:
         await running(other)
-        freeze_behind_the_clock(store, redis_server, monkeypatch)
+        freeze_after_the_clock(store, redis_server, monkeypatch)
         with pytest.raises(StoreError, match="in time"):
             await store.request_cancel("ann", "t1", b"stop")
         monkeypatch.undo()
@@ -184,7 +184,7 @@ def lose(server: RedisProcess, key: bytes, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["gone", "another type", "another end"])
 async def test_a_lost_log_is_written_anew_and_harms_no_other(redis_server: RedisProcess, how: str) -> None:
-    """Its owner is told of a gap from the beginning on, and fills it; the logs beside it go on at once."""
+    """Its owner gets a gap from the beginning on, and fills it; the other logs continue at once."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         turn, other = await running(store, new_turn()), await running(store, stateless_turn("t2"))
@@ -203,57 +203,59 @@ async def test_a_lost_log_is_written_anew_and_harms_no_other(redis_server: Redis
             await store.end(ended)
         assert gap.value.end == 0
         assert (await store.turn("ann", "t1", with_request=True)).request == b"{}"
-        kept = await store.end(ending(turn, events=piece(turn, 1, 9)))
-        assert kept is not None
-        assert kept.head == "t1.answer"
+        stored = await store.end(ending(turn, events=piece(turn, 1, 9)))
+        assert stored is not None
+        assert stored.head == "t1.answer"
 
 
 @pytest.mark.parametrize("how", ["gone", "another type", "another end"])
-async def test_who_takes_a_turn_whose_log_is_lost_begins_at_its_beginning(redis_server: RedisProcess, how: str) -> None:
-    """Law 9: where no event is left, none is claimed; one that is whole is taken as it is."""
+async def test_a_claim_of_a_turn_whose_log_is_lost_starts_at_its_beginning(
+    redis_server: RedisProcess, how: str
+) -> None:
+    """Law 9: a claimed turn without its log has seq 0; a complete log stays as it is."""
     async with redis_store(redis_server.url) as store:
         turn, whole = await running(store), await running(store, stateless_turn("t2"))
         await store.append([piece(turn, 1, 3), piece(whole, 1, 3)])
         lose(redis_server, key_of(redis_server, ":log:t1"), how)
-        taken = await store.claim("ann", "t1", "two", 0, 1000, force=True)
-        assert taken is not None
-        assert taken.seq == 0
-        assert [one.end for one in await store.append([piece(taken, 1, 2)])] == [2]
-        assert await store.log("ann", "t1", 0) == [entry(piece(taken, 1, 2))]
+        claimed = await store.claim("ann", "t1", "two", 0, 1000, force=True)
+        assert claimed is not None
+        assert claimed.seq == 0
+        assert [one.end for one in await store.append([piece(claimed, 1, 2)])] == [2]
+        assert await store.log("ann", "t1", 0) == [entry(piece(claimed, 1, 2))]
         as_it_was = await store.claim("ann", "t2", "two", 0, 1000, force=True)
         assert as_it_was is not None
         assert as_it_was.seq == 3
         assert len(await store.log("ann", "t2", 0)) == 1
 
 
-async def test_what_stands_in_a_turns_place_harms_that_turn_alone(redis_server: RedisProcess) -> None:
-    """A key that somebody wrote over counts as lost: its owner makes it anew, the others' logs and leases go on."""
+async def test_an_overwritten_key_harms_only_its_turn(redis_server: RedisProcess) -> None:
+    """A key that somebody overwrote counts as lost: its owner restores it, the others' logs and leases continue."""
     async with redis_store(redis_server.url) as store:
         turns = [await running(store, stateless_turn(f"t{n}", lease_ms=1)) for n in range(3)]
         held = [("ann", turn.turn, turn.epoch) for turn in turns]
         key = key_of(redis_server, ":turn:t1")
 
-        def spoil() -> None:
+        def overwrite() -> None:
             redis_server.ask("DEL", key)
             redis_server.ask("SET", key, "not a hash")
 
-        spoil()
+        overwrite()
         assert [one.outcome for one in await store.append([piece(turn, 1, 1) for turn in turns])] == [
             "stored",
             "missing",
             "stored",
         ]
-        spoil()
+        overwrite()
         assert sorted(await store.expired_leases()) == [("ann", "t0"), ("ann", "t2")]
-        spoil()
+        overwrite()
         assert [one.missing for one in await store.renew("one", held, 1000)] == [False, True, False]
-        spoil()
+        overwrite()
         assert await store.active("ann", None) == ["t0", "t2"]
-        spoil()
+        overwrite()
         assert (await store.accept(stateless_turn("t1"))).is_new
 
 
-async def test_a_look_at_a_turn_moves_few_bytes(redis_server: RedisProcess) -> None:
+async def test_reading_a_turn_transfers_few_bytes(redis_server: RedisProcess) -> None:
     """Attach, cancel and `turn.get` at another instance look at a turn whose request may take 20 MiB."""
     async with redis_store(redis_server.url) as store:
         await store.accept(stateless_turn("t1", request=b"x" * 2**20))

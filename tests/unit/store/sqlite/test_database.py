@@ -81,7 +81,7 @@ async def test_another_process_may_read_and_copy(tmp_path: Path) -> None:
     copied.close()
 
 
-async def test_a_long_journal_is_carried_into_the_file(tmp_path: Path) -> None:
+async def test_a_long_journal_is_checkpointed(tmp_path: Path) -> None:
     """While calls go on; it is short again afterwards, and after the close there is none."""
     path = tmp_path / "turnwire.db"
     journal = path.with_name("turnwire.db-wal")
@@ -237,11 +237,11 @@ async def test_a_damaged_file_is_said(tmp_path: Path) -> None:
     assert "is damaged. Restore a copy" in await refusal(path)
 
 
-async def test_what_is_committed_is_told_before_it_is_answered(tmp_path: Path) -> None:
-    """In the loop, in the order of the commits; what is rolled back isn't told."""
+async def test_what_is_committed_is_published_before_the_call_returns(tmp_path: Path) -> None:
+    """In the loop, in the order of the commits; what is rolled back isn't published."""
     database = Database(str(tmp_path / "turnwire.db"))
     await database.open()
-    told: list[str] = []
+    published: list[str] = []
 
     def work(_: sqlite3.Connection, name: str) -> tuple[str, str]:
         if name == "bad":
@@ -249,18 +249,18 @@ async def test_what_is_committed_is_told_before_it_is_answered(tmp_path: Path) -
         return name, f"{name} is kept"
 
     answers = await asyncio.gather(
-        *(database.run_then(told.append, work, name) for name in ("a", "bad", "b")), return_exceptions=True
+        *(database.run_then(published.append, work, name) for name in ("a", "bad", "b")), return_exceptions=True
     )
-    assert told == ["a is kept", "b is kept"]
+    assert published == ["a is kept", "b is kept"]
     assert [str(answer) for answer in answers] == ["a", "'bad'", "b"]
     await database.close()
 
 
-async def test_what_could_not_be_committed_is_not_told(tmp_path: Path) -> None:
+async def test_what_could_not_be_committed_is_not_published(tmp_path: Path) -> None:
     """Also where the work went well and the commit failed."""
     database = Database(str(tmp_path / "turnwire.db"))
     await database.open()
-    told: list[str] = []
+    published: list[str] = []
 
     def work(db: sqlite3.Connection) -> tuple[None, str]:
         db.execute("PRAGMA defer_foreign_keys = ON")
@@ -268,18 +268,18 @@ async def test_what_could_not_be_committed_is_not_told(tmp_path: Path) -> None:
         return None, "kept"
 
     with pytest.raises(StoreError, match="FOREIGN KEY"):
-        await database.run_then(told.append, work)
+        await database.run_then(published.append, work)
     assert await database.run(lambda db: db.execute("SELECT count(*) FROM log").fetchone()[0]) == 0
-    assert told == []
+    assert published == []
     await database.close()
 
 
-async def test_what_is_committed_is_told_though_the_caller_has_gone(tmp_path: Path) -> None:
-    """A cancelled call may be in the file already, and then the others hear of it."""
+async def test_what_is_committed_is_published_though_the_caller_was_cancelled(tmp_path: Path) -> None:
+    """A cancelled call may be in the file already, and then it is published."""
     database = Database(str(tmp_path / "turnwire.db"))
     await database.open()
     begun, may_commit = asyncio.Event(), threading.Event()
-    told: asyncio.Queue[str] = asyncio.Queue()
+    published: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 
     def work(_: sqlite3.Connection) -> tuple[None, str]:
@@ -288,12 +288,12 @@ async def test_what_is_committed_is_told_though_the_caller_has_gone(tmp_path: Pa
         return None, "kept"
 
     async with asyncio.TaskGroup() as tasks:
-        call = tasks.create_task(database.run_then(told.put_nowait, work))
+        call = tasks.create_task(database.run_then(published.put_nowait, work))
         await begun.wait()
         call.cancel()
     may_commit.set()
     async with asyncio.timeout(10):
-        assert await told.get() == "kept"
+        assert await published.get() == "kept"
     await database.close()
 
 

@@ -1,4 +1,4 @@
-"""The embedded store's logs: one transaction for a flush, told after it, and forgotten in small pieces."""
+"""The embedded store's logs: one transaction for a flush, published after it, and deleted in small pieces."""
 
 from __future__ import annotations
 
@@ -112,14 +112,14 @@ async def test_a_flush_judges_each_append_alone(store: SqliteStore) -> None:
     }
 
 
-async def test_a_failed_flush_tells_nobody_and_keeps_nothing(store: SqliteStore) -> None:
-    """What is told is stored: a full disk is an error for the writer and silence for the followers."""
-    heard: list[str] = []
+async def test_a_failed_flush_publishes_and_stores_nothing(store: SqliteStore) -> None:
+    """What is published is stored: a full disk is an error for the writer, and subscribers get nothing."""
+    received: list[str] = []
     epochs = {turn: await accept(store, turn) for turn in ("t1", "t2")}
     for turn in epochs:
         await store.subscribe(f"turn:ann:{turn}")
     async with asyncio.TaskGroup() as tasks:
-        listener = tasks.create_task(store.run_pubsub(lambda channel, _: heard.append(channel), lambda: None))
+        listener = tasks.create_task(store.run_pubsub(lambda channel, _: received.append(channel), lambda: None))
         await store.ping()
         await store._db.run(lambda db: db.execute("PRAGMA max_page_count = 1").fetchone())
         large = [
@@ -128,10 +128,10 @@ async def test_a_failed_flush_tells_nobody_and_keeps_nothing(store: SqliteStore)
         ]
         with pytest.raises(StoreError, match="disk is full"):
             await store.append(large)
-        assert heard == []
+        assert received == []
         await store._db.run(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchone())
         await store.append(large)
-        assert heard == ["turn:ann:t1", "turn:ann:t2"]
+        assert received == ["turn:ann:t1", "turn:ann:t2"]
         listener.cancel()
     assert await rows(store) == 2
 

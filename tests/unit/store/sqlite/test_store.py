@@ -90,7 +90,7 @@ async def writing_process(path: Path) -> AsyncIterator[asyncio.subprocess.Proces
         await process.wait()
 
 
-async def rounds_said(process: asyncio.subprocess.Process, at_least: int) -> int:
+async def rounds_acknowledged(process: asyncio.subprocess.Process, at_least: int) -> int:
     """Wait until the process has said so many rounds."""
     assert process.stdout is not None
     said = 0
@@ -126,10 +126,10 @@ async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
     async with embedded(path) as store:
         await store.create_conversation(conversation())
         ended = await run(store, new_turn())
-        kept = await store.conversation("ann", "c1")
+        stored = await store.conversation("ann", "c1")
         turn, log = await store.turn("ann", "t1"), await store.log("ann", "t1", 0)
     async with embedded(path) as again:
-        assert await again.conversation("ann", "c1") == kept
+        assert await again.conversation("ann", "c1") == stored
         assert [one.id for one in (await again.messages("ann", "c1", 9, None))[0]] == [
             "t1.question",
             "t1.answer",
@@ -141,10 +141,10 @@ async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
 
 
 async def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    """Laws 3 and 9: after a kill -9 each answered append is there, and what ran can be taken at once."""
+    """Laws 3 and 9: after a kill -9 each answered append is there, and what ran can be claimed at once."""
     path = tmp_path / "turnwire.db"
     async with writing_process(path) as process:
-        said = await rounds_said(process, 25)
+        said = await rounds_acknowledged(process, 25)
         process.kill()
         assert process.stdout is not None
         said = max([said, *(int(line) for line in (await process.stdout.read()).splitlines())])
@@ -158,25 +158,25 @@ async def test_a_kill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> Non
         assert set(expired_leases) >= {("ann", turn) for turn in streaming}
         for turn in streaming:
             before = await store.turn("ann", turn)
-            taken = await store.claim("ann", turn, "in_next", NOW, 60_000)
-            assert taken is not None
-            assert taken.epoch > before.epoch
-            assert taken.seq >= said
+            claimed = await store.claim("ann", turn, "in_next", NOW, 60_000)
+            assert claimed is not None
+            assert claimed.epoch > before.epoch
+            assert claimed.seq >= said
             log = await store.log("ann", turn, 0)
-            assert [one.last for one in log] == list(range(1, taken.seq + 1))
-            assert [one.payload for one in log] == [f"{turn} {n}".encode() for n in range(1, taken.seq + 1)]
-            late = Append("ann", turn, before.epoch, taken.seq + 1, taken.seq + 1, b"late")
-            goes_on = Append("ann", turn, taken.epoch, taken.seq + 1, taken.seq + 1, b"on")
+            assert [one.last for one in log] == list(range(1, claimed.seq + 1))
+            assert [one.payload for one in log] == [f"{turn} {n}".encode() for n in range(1, claimed.seq + 1)]
+            late = Append("ann", turn, before.epoch, claimed.seq + 1, claimed.seq + 1, b"late")
+            goes_on = Append("ann", turn, claimed.epoch, claimed.seq + 1, claimed.seq + 1, b"on")
             assert [one.outcome for one in await store.append([late, goes_on])] == ["fenced", "stored"]
-        kept = await store.conversation("ann", "c1")
-        assert len((await store.messages("ann", "c1", 10_000, None))[0]) == kept.messages
+        stored = await store.conversation("ann", "c1")
+        assert len((await store.messages("ann", "c1", 10_000, None))[0]) == stored.messages
 
 
 async def test_a_second_process_is_refused(tmp_path: Path) -> None:
     """While a process has the file no other one opens it; when that one is dead the file is free at once."""
     path = tmp_path / "turnwire.db"
     async with writing_process(path) as process:
-        await rounds_said(process, 1)
+        await rounds_acknowledged(process, 1)
         with pytest.raises(StoreError, match="in use by another process"):
             async with embedded(path):
                 pass
@@ -186,7 +186,7 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
         await store.ping()
 
 
-async def test_the_request_of_an_ended_turn_is_forgotten() -> None:
+async def test_the_request_of_an_ended_turn_is_deleted() -> None:
     """The whole request is kept while it may be needed, until the ending and no longer."""
     async with embedded(":memory:") as store:
         await store.create_conversation(conversation())
