@@ -75,8 +75,8 @@ class Answer:
                     kind, text = self.parts[delta.part]
                     self.parts[delta.part] = (kind, text + (delta.text or ""))
                     if delta.signature:
-                        before = self.signatures.get(delta.part, "")
-                        self.signatures[delta.part] = before + delta.signature
+                        previous = self.signatures.get(delta.part, "")
+                        self.signatures[delta.part] = previous + delta.signature
                 case UsageReported():
                     self.usage, self.cost = delta.usage, delta.cost
                 case Finished():
@@ -111,7 +111,7 @@ def fold(batches: Iterable[Iterable[Delta]]) -> Answer:
     return answer
 
 
-def question(
+def chat_request(
     text: str = "Hi",
     *,
     model: str = "m",
@@ -144,23 +144,23 @@ def route(dialect: Any = "openai_chat", *, features: tuple[Any, ...] | None = No
     )
 
 
-class Desk:
+class UpstreamProviders:
     """The providers of one test, pointed at its upstream."""
 
     def __init__(self, upstream: Upstream, timeouts: Timeouts, environment: Mapping[str, str]) -> None:
         self.catalog = Catalog({**addresses(upstream), **environment})
         self.providers = Providers(self.catalog, timeouts)
 
-    async def turn(self, model_id: str, **fields: Any) -> Answer:
-        """What the model of this id answers to `question`."""
-        to = self.catalog.resolve(model_id)
-        return await self.ask(question(model=to.model, **fields), to)
+    async def answer_model(self, model_id: str, **fields: Any) -> Answer:
+        """Return the answer of the model `model_id` to `chat_request`."""
+        route = self.catalog.resolve(model_id)
+        return await self.answer(chat_request(model=route.model, **fields), route)
 
-    async def ask(self, request: ChatRequest, to: Route) -> Answer:
+    async def answer(self, request: ChatRequest, route: Route) -> Answer:
         """The whole answer, with the error that ended it."""
         answer = Answer()
         try:
-            await self.providers.client(to).answer(request, answer)
+            await self.providers.client(route).answer(request, answer)
         except ProviderError as error:
             answer.error = error
         return answer
@@ -176,16 +176,18 @@ def addresses(upstream: Upstream) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def desk(
+async def open_providers(
     timeouts: Timeouts | None = None, environment: Mapping[str, str] | None = None
-) -> AsyncIterator[tuple[Upstream, Desk]]:
+) -> AsyncIterator[tuple[Upstream, UpstreamProviders]]:
     """An upstream, and the providers that talk to it: every one, or those whose keys `environment` holds."""
     async with Upstream() as upstream:
-        made = Desk(upstream, timeouts or Timeouts(), every_key() if environment is None else environment)
+        providers = UpstreamProviders(
+            upstream, timeouts or Timeouts(), every_key() if environment is None else environment
+        )
         try:
-            yield upstream, made
+            yield upstream, providers
         finally:
-            await made.providers.aclose()
+            await providers.providers.aclose()
 
 
 def recordings() -> Path:
@@ -197,25 +199,25 @@ def recordings() -> Path:
 
 
 class Batches:
-    """A `DeltaSink` that keeps the batches. `at_once`: it takes so many in the moment in which they are read."""
+    """A `DeltaSink` that records the batches. `offers_max`: how many it accepts at once, when they are read."""
 
-    def __init__(self, at_once: int = 0) -> None:
-        self.taken: list[list[Delta]] = []
-        self.put_later: list[list[Delta]] = []
-        self._at_once = at_once
+    def __init__(self, offers_max: int = 0) -> None:
+        self.offered: list[list[Delta]] = []
+        self.put_batches: list[list[Delta]] = []
+        self._offers_max = offers_max
 
     @property
     def deltas(self) -> list[Delta]:
         """All deltas."""
-        return [delta for batch in [*self.taken, *self.put_later] for delta in batch]
+        return [delta for batch in [*self.offered, *self.put_batches] for delta in batch]
 
     def offer(self, batch: list[Delta]) -> bool:
         """See `DeltaSink`."""
-        if self._at_once == len(self.taken):
+        if self._offers_max == len(self.offered):
             return False
-        self.taken.append(batch)
+        self.offered.append(batch)
         return True
 
     async def put(self, batch: list[Delta]) -> None:
         """See `DeltaSink`."""
-        self.put_later.append(batch)
+        self.put_batches.append(batch)

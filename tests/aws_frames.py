@@ -44,4 +44,4 @@ def framed(script: Script) -> Script:
         json.loads(line[6:]) for block in script.blocks for line in block.split(b"\n") if line.startswith(b"data: ")
     ]
     headers = (("content-type", "application/vnd.amazon.eventstream"),)
-    return script.but(blocks=tuple(chunk(event) for event in events), headers=headers)
+    return script.replace(blocks=tuple(chunk(event) for event in events), headers=headers)

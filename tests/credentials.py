@@ -116,14 +116,14 @@ class JwksServer:
 
     def __init__(self) -> None:
         self.keys: list[dict[str, Any]] = []
-        self.asked = 0
+        self.requests = 0
         self.status = 200
         self.byte_s = 0.0
         self.url = ""
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """The JWKS."""
-        self.asked += 1
+        self.requests += 1
         if self.byte_s:
             slow = web.StreamResponse()
             await slow.prepare(request)

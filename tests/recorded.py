@@ -10,7 +10,7 @@ from providers.errors.failures import Failures
 from providers.http.sse import SseParser
 from providers.http.stream import Decoder
 from providers.route import Endpoint, Route
-from tests.answers import Answer, Desk, question, recordings
+from tests.answers import Answer, UpstreamProviders, chat_request, recordings
 from tests.upstream import Script, Upstream, recorded
 
 MODES = ("event", "whole", "pieces", "crlf", "comments", "unframed")
@@ -53,22 +53,22 @@ def replayed(script: Script, mode: str) -> Script:
     size = sum(map(len, script.blocks))
     match mode:
         case "whole":
-            return script.but(write="whole")
+            return script.replace(write="whole")
         case "pieces":
-            return script.but(write="piece", piece=1 if size <= SMALL_BYTES else 41)
+            return script.replace(write="piece", piece=1 if size <= SMALL_BYTES else 41)
         case "crlf":
-            return script.but(crlf=True)
+            return script.replace(crlf=True)
         case "comments":
-            return script.but(comments=True)
+            return script.replace(comments=True)
         case "unframed":
-            return script.but(chunked=False)
+            return script.replace(chunked=False)
     return script
 
 
-async def replay(upstream: Upstream, desk: Desk, script: Script, to: Route) -> Answer:
+async def replay(upstream: Upstream, providers: UpstreamProviders, script: Script, to: Route) -> Answer:
     """The answer that the whole way makes of a script: SDK, HTTP, parser, decoder."""
-    upstream.plays(script)
-    return await desk.ask(question(), to)
+    upstream.play(script)
+    return await providers.answer(chat_request(), to)
 
 
 def bytewise(script: Script, decoder: Decoder) -> Answer:
@@ -92,19 +92,19 @@ def failures(title: str) -> Failures:
     return Failures(Endpoint(title.lower(), title, "", ()))
 
 
-async def cut_anywhere(upstream: Upstream, desk: Desk, script: Script, to: Route, seed: int) -> None:
+async def cut_anywhere(upstream: Upstream, providers: UpstreamProviders, script: Script, to: Route, seed: int) -> None:
     """Cut at random bytes, by FIN and by RST: a clear error, or the whole; and never a wrong word."""
     chance = random.Random(seed)
     size = sum(map(len, script.blocks))
-    whole = await replay(upstream, desk, script, to)
+    whole = await replay(upstream, providers, script, to)
     for number in range(CUTS):
-        cut = script.but(
+        cut = script.replace(
             cut=chance.randrange(size),
             cut_by=chance.choice(("fin", "rst")),
             chunked=chance.random() < 0.7,
             write=chance.choice(("event", "whole")),
         )
-        answer = await replay(upstream, desk, cut, to)
+        answer = await replay(upstream, providers, cut, to)
         where = f"cut {number}: {cut.cut} of {size} bytes by {cut.cut_by}"
         assert (answer.error is None) != (answer.finish is None), where
         if answer.finish is not None:

@@ -15,12 +15,12 @@ class Scripted:
     """A provider that says what a test tells it, and counts how often it was asked."""
 
     def __init__(self, script: Callable[[ChatRequest], AsyncIterator[list[Delta]]]) -> None:
-        self.asked = 0
+        self.request_count = 0
         self._script = script
 
     async def answer(self, request: ChatRequest, sink: DeltaSink) -> None:
         """See `Provider`."""
-        self.asked += 1
+        self.request_count += 1
         async with aclosing(cast("AsyncGenerator[list[Delta]]", self._script(request))) as batches:
             async for batch in batches:
                 await deliver(batch, sink)

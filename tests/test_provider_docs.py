@@ -74,7 +74,7 @@ async def turnwire(folder: Path, environment: dict[str, str], *arguments: str) -
 async def test_the_page_adds_a_provider(tmp_path: Path) -> None:
     """The file and the commands as they stand on the page, but for the address and the key: a turn is answered."""
     async with Upstream() as upstream:
-        upstream.plays(chat("Hello", usage={"prompt_tokens": 1000, "completion_tokens": 100}))
+        upstream.play(chat("Hello", usage={"prompt_tokens": 1000, "completion_tokens": 100}))
         written = block("toml").replace("http://127.0.0.1:9000/v1", upstream.openai_url)
         assert upstream.openai_url in written
         file = tmp_path / "models.toml"
@@ -100,8 +100,8 @@ async def test_the_page_adds_a_provider(tmp_path: Path) -> None:
                 ended = await c.ending(turn.replace(" ", "-"))
                 assert ended["type"] == "turn.completed", ended
                 assert c.turns[turn.replace(" ", "-")].text() == "Hello"
-            assert [asked.body["model"] for asked in upstream.asked] == ["large", "large", "any-other-model"]
-            assert {asked.headers["authorization"] for asked in upstream.asked} == {f"Bearer {KEY}"}
+            assert [received.body["model"] for received in upstream.requests] == ["large", "large", "any-other-model"]
+            assert {received.headers["authorization"] for received in upstream.requests} == {f"Bearer {KEY}"}
             # 1000 tokens at 0.40 and 100 at 1.20 a million.
             assert c.turns["by-default"].ended is not None
             assert float(c.turns["by-default"].ended["cost"]["amount"]) == 0.00052

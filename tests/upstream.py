@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import socket
 import ssl
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 from urllib.parse import parse_qsl
@@ -79,9 +80,9 @@ class Script:
             return [whole]
         return [whole[at : at + self.piece] for at in range(0, len(whole), self.piece)]
 
-    def but(self, **changes: Any) -> Script:
-        """The same with some things different."""
-        return replace(self, **changes)
+    def replace(self, **changes: Any) -> Script:
+        """Return a copy with these fields changed."""
+        return dataclasses.replace(self, **changes)
 
 
 def sse(data: object, event: str | None = None) -> bytes:
@@ -135,7 +136,7 @@ def responses(*texts: str, status: str = "completed") -> Script:
     return Script(tuple(sse(event | {"sequence_number": n}, event["type"]) for n, event in enumerate(events)))
 
 
-def refusal(status: int, body: object, **headers: str) -> Script:
+def error_response(status: int, body: object, **headers: str) -> Script:
     """An answer with an HTTP status and a JSON body (or a text, as it is)."""
     raw = body if isinstance(body, str) else json.dumps(body)
     named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
@@ -160,7 +161,7 @@ async def post(client: httpx2.AsyncClient, upstream: Upstream, **more: Any) -> h
 
 
 @dataclass(eq=False)
-class Asked:
+class ReceivedRequest:
     """One request that arrived."""
 
     path: str
@@ -176,14 +177,14 @@ class Asked:
 
 
 class Upstream:
-    """The server, from `async with`. `asked` holds every request, in order. `tls`: it speaks that."""
+    """The server, from `async with`. `requests` holds every request, in order. `tls`: it speaks that."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
-        self.asked: list[Asked] = []
+        self.requests: list[ReceivedRequest] = []
         self.connections = 0
         self._scripts: list[Script] = [chat("Hello", ".")]
-        self._kept: dict[str, Script] = {}
+        self._background: dict[str, Script] = {}
         """By id, the answers that go on in the background."""
         self.cancelled: list[str] = []
         """The ids of those that were stopped."""
@@ -220,43 +221,43 @@ class Upstream:
         """For ANTHROPIC_BASE_URL."""
         return self.url
 
-    def plays(self, *scripts: Script) -> None:
+    def play(self, *scripts: Script) -> None:
         """Answer the next requests with these, one each; the last goes on for good."""
         self._scripts = list(scripts)
 
-    async def next_asked(self, number: int = 1, deadline_s: float = 20) -> Asked:
+    async def wait_for_request(self, number: int = 1, deadline_s: float = 20) -> ReceivedRequest:
         """Request number `number` (from 1), as soon as it has arrived."""
         async with asyncio.timeout(deadline_s):
-            while len(self.asked) < number:
+            while len(self.requests) < number:
                 self._arrived.clear()
                 await self._arrived.wait()
-        return self.asked[number - 1]
+        return self.requests[number - 1]
 
-    def _script(self, asked: Asked) -> Script:
-        self.asked.append(asked)
+    def _script(self, received: ReceivedRequest) -> Script:
+        self.requests.append(received)
         self._arrived.set()
-        path, _, query = asked.path.partition("?")
-        if (kept := self._kept_answer(asked.method, path, query)) is not None:
-            return kept
-        if asked.method != "POST" or not path.endswith(_PATHS):
-            return refusal(404, "<html>Not Found</html>")
+        path, _, query = received.path.partition("?")
+        if (background := self._background_answer(received.method, path, query)) is not None:
+            return background
+        if received.method != "POST" or not path.endswith(_PATHS):
+            return error_response(404, "<html>Not Found</html>")
         script = self._scripts.pop(0) if len(self._scripts) > 1 else self._scripts[0]
-        if asked.body.get("background"):
-            script = script.but(began=asyncio.get_running_loop().time())
-            self._kept[RESPONSE] = script
+        if received.body.get("background"):
+            script = script.replace(began=asyncio.get_running_loop().time())
+            self._background[RESPONSE] = script
         return script
 
-    def _kept_answer(self, method: str, path: str, query: str) -> Script | None:
+    def _background_answer(self, method: str, path: str, query: str) -> Script | None:
         """What was asked of an answer in the background: all that was made of it until now, and then the rest."""
         name = path.split("/responses/")[-1]
-        if method == "GET" and name in self._kept:
+        if method == "GET" and name in self._background:
             after = dict(parse_qsl(query)).get("starting_after")
-            script = self._kept[name]
-            return script if after is None else script.but(skip=int(after) + 1)
-        if name.endswith("/cancel") and (name := name.removesuffix("/cancel")) in self._kept:
-            del self._kept[name]
+            script = self._background[name]
+            return script if after is None else script.replace(skip=int(after) + 1)
+        if name.endswith("/cancel") and (name := name.removesuffix("/cancel")) in self._background:
+            del self._background[name]
             self.cancelled.append(name)
-            return refusal(200, {"id": name, "object": "response", "status": "cancelled", "output": []})
+            return error_response(200, {"id": name, "object": "response", "status": "cancelled", "output": []})
         return None
 
 
@@ -266,7 +267,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self._received = bytearray()
-        self._asked: Asked | None = None
+        self._request: ReceivedRequest | None = None
         self._playing: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -289,13 +290,15 @@ class _Connection(asyncio.Protocol):
             return
         self._received = bytearray(rest[length:])
         method, path = line.split()[:2]
-        self._asked = Asked(path, headers, _body(headers, rest[:length]), method=method, connection=self._number)
-        self._playing = asyncio.get_running_loop().create_task(self._play(self._asked))
+        self._request = ReceivedRequest(
+            path, headers, _body(headers, rest[:length]), method=method, connection=self._number
+        )
+        self._playing = asyncio.get_running_loop().create_task(self._play(self._request))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._upstream._open.discard(self)
-        if self._asked is not None and not self._asked.answered.is_set():
-            self._asked.disconnected.set()
+        if self._request is not None and not self._request.answered.is_set():
+            self._request.disconnected.set()
         if self._playing is not None:
             self._playing.cancel()
 
@@ -304,8 +307,8 @@ class _Connection(asyncio.Protocol):
         self._transport.abort()
         return self._playing
 
-    async def _play(self, asked: Asked) -> None:
-        script = self._upstream._script(asked)
+    async def _play(self, received: ReceivedRequest) -> None:
+        script = self._upstream._script(received)
         await asyncio.sleep(script.delay_s)
         framing = "transfer-encoding: chunked" if script.chunked else "connection: close"
         lines = [
@@ -320,7 +323,7 @@ class _Connection(asyncio.Protocol):
                 self._transport.write(b"0\r\n\r\n")
             else:
                 self._transport.close()
-            asked.answered.set()
+            received.answered.set()
 
     async def _send(self, script: Script) -> None:
         loop = asyncio.get_running_loop()

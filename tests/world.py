@@ -149,7 +149,7 @@ class World:
 
     async def start_real(self, who: Resilient, turn: str) -> dict[str, Any]:
         """Start a turn of a provider that can't go on where it stopped."""
-        self.upstream.plays(chat(*REAL_WORDS).but(rate=REAL_RATE))
+        self.upstream.play(chat(*REAL_WORDS).replace(rate=REAL_RATE))
         prompt = self._prompt(who, turn)
         self._started[who.user, turn] = Started(prompt, "".join(REAL_WORDS), time.monotonic(), real=True)
         return await who.start(turn, input=prompt, model="openai/m")
@@ -194,7 +194,7 @@ class World:
         """One request for each epoch of the turn (laws 6 and 9), as far as Redis still knows them."""
         if key in self._may_be_lost:
             return
-        asked = sum(f'"{started.prompt}"'.encode() in json.dumps(one.body).encode() for one in self.upstream.asked)
+        asked = sum(f'"{started.prompt}"'.encode() in json.dumps(one.body).encode() for one in self.upstream.requests)
         kept = self.redis.ask("HGET", user_prefix(key[0] or "local") + f"turn:{key[1]}".encode(), "epochs")
         assert at_least <= asked <= kept.count(b";"), f"{key}: asked {asked} times in the epochs {kept}"
 

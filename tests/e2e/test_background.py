@@ -35,7 +35,7 @@ def statuses(c: Client) -> list[str]:
 async def test_law_9_the_sentence_goes_on_when_its_owner_is_killed(tmp_path: Path) -> None:
     """Law 9: the owner is killed in the middle; the other instance hears the same answer, and goes on with the rest."""
     async with instances(tmp_path) as w, client(w.urls()[1]) as there:
-        w.upstream.plays(responses(*WORDS).but(rate=60))
+        w.upstream.play(responses(*WORDS).replace(rate=60))
         async with client(w.urls()[0]) as here:
             await here.request("turn.start", turn="t", input="x", model="gpt-6-sol")
             await here.deltas("t", 30)
@@ -46,8 +46,8 @@ async def test_law_9_the_sentence_goes_on_when_its_owner_is_killed(tmp_path: Pat
         view = there.turns["t"]
         assert (view.text(), view.resets) == ("".join(WORDS), 0)
         assert statuses(there) == ["running", "resumed"]
-        assert [asked.method for asked in w.upstream.asked] == ["POST", "GET"]
-        assert w.upstream.asked[0].body["store"] is True
+        assert [received.method for received in w.upstream.requests] == ["POST", "GET"]
+        assert w.upstream.requests[0].body["store"] is True
         await w.check_stored("t", view.text())
         assert w.upstream.cancelled == []
 
@@ -55,7 +55,7 @@ async def test_law_9_the_sentence_goes_on_when_its_owner_is_killed(tmp_path: Pat
 async def test_law_9_before_the_first_token(tmp_path: Path) -> None:
     """Law 9: the owner is killed while the model still thinks; nobody asks it a second time."""
     async with instances(tmp_path) as w, client(w.urls()[1]) as there:
-        w.upstream.plays(responses("Hello", ".").but(rate=0.7))
+        w.upstream.play(responses("Hello", ".").replace(rate=0.7))
         async with client(w.urls()[0]) as here:
             await here.request("turn.start", turn="t", input="x", model="gpt-6-sol")
             await there.request("turn.attach", turn="t")
@@ -63,7 +63,7 @@ async def test_law_9_before_the_first_token(tmp_path: Path) -> None:
             w.kill(0)
         assert (await there.ending("t", timeout_s=30))["type"] == "turn.completed"
         assert (there.turns["t"].text(), there.turns["t"].resets) == ("Hello.", 0)
-        assert [asked.method for asked in w.upstream.asked] == ["POST", "GET"]
+        assert [received.method for received in w.upstream.requests] == ["POST", "GET"]
 
 
 @pytest.mark.parametrize("through", [0, 1])
@@ -71,7 +71,7 @@ async def test_law_5_a_stop_reaches_the_provider(tmp_path: Path, through: int) -
     """Law 5: closing the connection isn't enough for an answer in the background: it is cancelled where it is made."""
     async with instances(tmp_path) as w, client(w.urls()[0]) as here:
         async with client(w.urls()[through]) as asking:
-            w.upstream.plays(responses(*WORDS).but(rate=60))
+            w.upstream.play(responses(*WORDS).replace(rate=60))
             await here.request("turn.start", turn="t", input="x", model="gpt-6-sol")
             await here.deltas("t", 10)
             assert await asking.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
@@ -79,14 +79,14 @@ async def test_law_5_a_stop_reaches_the_provider(tmp_path: Path, through: int) -
                 while not w.upstream.cancelled:
                     await asyncio.sleep(0.02)
         assert w.upstream.cancelled == [RESPONSE]
-        assert w.upstream.asked[0].disconnected.is_set()
+        assert w.upstream.requests[0].disconnected.is_set()
         assert (await here.ending("t"))["type"] == "turn.cancelled"
 
 
 async def test_law_5_a_taker_obeys_the_wish(tmp_path: Path) -> None:
     """Law 5: the owner is dead and the turn is stopped: whoever takes it stops the answer at the provider, too."""
     async with instances(tmp_path) as w, client(w.urls()[1]) as there:
-        w.upstream.plays(responses(*WORDS).but(rate=60))
+        w.upstream.play(responses(*WORDS).replace(rate=60))
         async with client(w.urls()[0]) as here:
             await here.request("turn.start", turn="t", input="x", model="gpt-6-sol")
             await here.deltas("t", 10)

@@ -12,7 +12,7 @@ from tests.client import Client, client
 from tests.e2e.test_upstreams import in_front_of, turn
 from tests.gateway_process import gateway_process
 from tests.redis_process import redis_process
-from tests.upstream import Script, Upstream, chat, messages, recorded, refusal
+from tests.upstream import Script, Upstream, chat, error_response, messages, recorded
 
 pytestmark = pytest.mark.e2e
 
@@ -65,11 +65,11 @@ async def test_a_provider_that_counts_beyond_all_measure_costs_nothing_and_harms
             store = redis.url if backend == "redis" else None
             async with gateway_process(tmp_path, environment, store=store) as gateway, client(gateway.ws_url) as c:
                 for name, count in (("large", 10**14), ("largest", 2**53 - 1), ("huge", 10**30)):
-                    upstream.plays(chat("Hello", usage={"prompt_tokens": count, "completion_tokens": count}))
+                    upstream.play(chat("Hello", usage={"prompt_tokens": count, "completion_tokens": count}))
                     await ended(c, name)
                     assert (await c.request("turn.get", turn=name))["status"] == "completed"
                 before = nano_of((await c.request("usage.get"))["cost"])
-                upstream.plays(chat("Hello", usage=COUNTED))
+                upstream.play(chat("Hello", usage=COUNTED))
                 await ended(c, "counted")
                 sums = await c.request("usage.get")
                 assert nano_of(sums["cost"]) - before == nano_of(cost(KIMI))
@@ -79,14 +79,14 @@ async def test_a_provider_that_counts_beyond_all_measure_costs_nothing_and_harms
 
 async def _check_everywhere(c: Client, upstream: Upstream) -> None:
     where = (await c.request("conversation.create"))["id"]
-    upstream.plays(chat("Hello", usage=COUNTED))
+    upstream.play(chat("Hello", usage=COUNTED))
     done = await ended(c, "done", conversation=where)
     usage = {"input_tokens": 1000, "output_tokens": 300, "reasoning_tokens": 120, "cache_read_tokens": 256}
     assert (done["usage"], done["cost"]) == (usage, cost(KIMI))
     got = await c.request("turn.get", turn="done")
     assert (got["usage"], got["cost"], got["message"]["cost"]) == (usage, cost(KIMI), cost(KIMI))
 
-    upstream.plays(chat(*["word "] * 100).but(stall_after=100))
+    upstream.play(chat(*["word "] * 100).replace(stall_after=100))
     await c.request("turn.start", turn="cancelled", input="x" * 400, model="kimi-k2.6", conversation=where)
     await c.until(lambda: "cancelled" in c.turns and len(c.turns["cancelled"].text()) == 500)
     await c.request("turn.cancel", turn="cancelled")
@@ -98,11 +98,11 @@ async def _check_everywhere(c: Client, upstream: Upstream) -> None:
     nano = asked * 950 + said * 4000
     assert cancelled["cost"] == cost(f"0.{nano:09d}".rstrip("0"))
 
-    upstream.plays(chat("Hel", "lo world").but(cut=150))
+    upstream.play(chat("Hel", "lo world").replace(cut=150))
     failed = await ended(c, "failed", conversation=where)
     assert (failed["type"], failed["usage"]["estimated"], failed["cost"] is None) == ("turn.failed", True, False)
 
-    upstream.plays(refusal(401, {"error": {"message": "no"}}))
+    upstream.play(error_response(401, {"error": {"message": "no"}}))
     refused = await ended(c, "refused")
     assert refused["usage"] == {"input_tokens": 0, "output_tokens": 0}, "a provider bills no refusal"
 
@@ -138,7 +138,7 @@ async def test_the_operators_price_wins(tmp_path: Path) -> None:
         Upstream() as upstream,
         in_front_of(upstream, tmp_path, TURNWIRE_MODELS=str(file)) as (_, c),
     ):
-        upstream.plays(chat("Hello", usage=COUNTED))
+        upstream.play(chat("Hello", usage=COUNTED))
         # 744 at 10, 256 cached at 1, 300 at 20.
         assert (await ended(c, "own"))["cost"] == cost("0.013696")
         assert (await ended(c, "unknown", "kimi/no-such-model"))["cost"] is None
@@ -153,7 +153,7 @@ async def test_anthropic_counts_the_cached_apart(tmp_path: Path) -> None:
         b'"input_tokens": 3', b'"input_tokens": 10, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 5'
     )
     async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
-        upstream.plays(script.but(blocks=(start, *script.blocks[1:])))
+        upstream.play(script.replace(blocks=(start, *script.blocks[1:])))
         view = await ended(c, "t", "claude-haiku-4-5")
         assert view["usage"] == {
             "input_tokens": 115,
@@ -189,7 +189,7 @@ async def test_recorded_streams_have_their_price(tmp_path: Path, file: str, api:
             "XAI_BASE_URL": upstream.openai_url,
         }
         async with in_front_of(upstream, tmp_path, **more) as (_, c):
-            upstream.plays(script)
+            upstream.play(script)
             view = await ended(c, "t", model)
             assert (view["type"], view["cost"]) == ("turn.completed", cost(amount))
             assert "estimated" not in view["usage"]

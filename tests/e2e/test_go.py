@@ -39,7 +39,7 @@ async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_bi
     async with Upstream() as upstream, AsyncExitStack() as stack:
         settings |= {"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": upstream.openai_url}
         gateway = await stack.enter_async_context(gateway_process(tmp_path, settings))
-        upstream.plays(chat(*[f"w{n} " for n in range(2000)]).but(rate=200))
+        upstream.play(chat(*[f"w{n} " for n in range(2000)]).replace(rate=200))
         proxy = await stack.enter_async_context(go_proxy(go_proxy_binary, gateway.url, key))
         cookie = await proxy.cookie("ann")
         for codec in ("json", "msgpack"):
@@ -52,7 +52,7 @@ async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_bi
                 await c.deltas(f"{codec}-stop", 10)
                 assert await c.request("turn.cancel", turn=f"{codec}-stop") == {"turns": {f"{codec}-stop": "cancelled"}}
                 async with asyncio.timeout(5):
-                    await upstream.asked[-1].disconnected.wait()
+                    await upstream.requests[-1].disconnected.wait()
                 for n in range(5):
                     assert (await c.ending(f"{codec}{n}"))["type"] == "turn.completed"
 

@@ -64,16 +64,16 @@ async def test_law_4_an_event_is_seen_elsewhere_soon(tmp_path: Path) -> None:
 async def test_law_5_cancel_through_the_other_instance(tmp_path: Path) -> None:
     """Law 5: stopped through an instance that doesn't run it, the upstream is closed and everyone has the ending."""
     async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:
-        w.upstream.plays(chat(*[f"w{n} " for n in range(2000)]).but(rate=100))
+        w.upstream.play(chat(*[f"w{n} " for n in range(2000)]).replace(rate=100))
         await here.request("turn.start", turn="t", input="x", model="openai/m")
         await here.deltas("t", 10)
-        asked = await w.upstream.next_asked(1)
+        received = await w.upstream.wait_for_request(1)
         with within(1):  # 150 ms on a quiet machine; this one may be loaded
             assert await there.request("turn.cancel", turn="t", reason="enough") == {"turns": {"t": "cancelled"}}
             ended = await here.ending("t")
         assert (ended["type"], ended["by"], ended["reason"]) == ("turn.cancelled", "client", "enough")
         async with asyncio.timeout(5):
-            await asked.disconnected.wait()
+            await received.disconnected.wait()
         assert await there.request("turn.cancel", turn="t") == {"turns": {"t": "already_ended"}}
         await w.check_stored("t", here.turns["t"].text())
 
@@ -99,7 +99,7 @@ async def test_law_5_cancel_of_a_frozen_owner(tmp_path: Path) -> None:
 async def test_law_6_the_same_start_on_two_instances_at_once(tmp_path: Path) -> None:
     """Law 6: of simultaneous starts with one id on two instances exactly one asks the provider."""
     async with world(tmp_path) as w, client(w.urls()[0]) as a, client(w.urls()[1]) as b:
-        w.upstream.plays(chat("Hel", "lo").but(rate=20))
+        w.upstream.play(chat("Hel", "lo").replace(rate=20))
 
         async def start(c: Any) -> Any:
             return await c.request("turn.start", turn="t", input="x", model="openai/m")
@@ -109,7 +109,7 @@ async def test_law_6_the_same_start_on_two_instances_at_once(tmp_path: Path) -> 
         for c in (a, b):
             await c.ending("t")
             assert c.turns["t"].text() == "Hello"
-        assert len(w.upstream.asked) == 1
+        assert len(w.upstream.requests) == 1
 
 
 async def test_law_8_devices_on_several_instances(tmp_path: Path) -> None:
@@ -142,19 +142,19 @@ async def test_law_9_kill_9_of_the_owner(tmp_path: Path, seed: int) -> None:
 async def test_law_9_before_the_first_token_it_starts_again(tmp_path: Path) -> None:
     """Law 9: where no delta is in the log another instance asks the provider again, after a `turn.reset`."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
-        w.upstream.plays(chat("never").but(delay_s=60), chat("Hello ", "again"))
+        w.upstream.play(chat("never").replace(delay_s=60), chat("Hello ", "again"))
         await who.start("t", input="x", model="openai/m")
-        await w.upstream.next_asked(1)
+        await w.upstream.wait_for_request(1)
         w.kill(0)
         assert (await who.ending("t"))["type"] == "turn.completed"
         assert who.text("t") == "Hello again"
-        assert len(w.upstream.asked) == 2
+        assert len(w.upstream.requests) == 2
 
 
 async def test_law_9_a_provider_that_cant_go_on(tmp_path: Path) -> None:
     """Law 9: after a delta of a provider that can't continue, `owner_lost` with the partial message kept."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
-        w.upstream.plays(chat(*[f"w{n} " for n in range(2000)]).but(rate=50))
+        w.upstream.play(chat(*[f"w{n} " for n in range(2000)]).replace(rate=50))
         await who.start("t", input="x", model="openai/m")
         await who.until(lambda: who.now is not None and who.now.turns["t"].seq > 30)
         w.kill(0)
@@ -162,24 +162,24 @@ async def test_law_9_a_provider_that_cant_go_on(tmp_path: Path) -> None:
         assert ended["error"]["code"] == "owner_lost"
         assert len(who.text("t")) > 20
         await w.check_stored("t", who.text("t"))
-        assert len(w.upstream.asked) == 1
+        assert len(w.upstream.requests) == 1
 
 
 async def test_law_9_a_frozen_owner_wakes_up_and_is_refused(tmp_path: Path) -> None:
     """Law 9: frozen for three leases, it loses its turns; woken, it says nothing more and closes its upstream."""
     async with world(tmp_path) as w, client_of(w, 0) as near, client_of(w, 1) as far:
-        w.upstream.plays(chat(*[f"w{n} " for n in range(5000)]).but(rate=50))
+        w.upstream.play(chat(*[f"w{n} " for n in range(5000)]).replace(rate=50))
         await w.start(near, "demo", **LONG)
         await near.start("real", input="x", model="openai/m")
         await near.until(lambda: near.now is not None and near.now.turns["real"].seq > 10)
-        asked = await w.upstream.next_asked(1)
+        received = await w.upstream.wait_for_request(1)
         far.views["demo"], far.views["real"] = TurnView(), TurnView()
         await far.connected()
         w.freeze(0)
         await asyncio.sleep(3 * LEASE_S)
         w.thaw(0)
         async with asyncio.timeout(5):
-            await asked.disconnected.wait()
+            await received.disconnected.wait()
         assert (await far.ending("real"))["error"]["code"] == "owner_lost"
         for who in (near, far):
             assert (await who.ending("demo"))["type"] == "turn.completed"

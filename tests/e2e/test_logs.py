@@ -18,7 +18,7 @@ from tests.client import RequestFailed, client
 from tests.credentials import IDENTITY_SECRET, SECRET, KeyFile, bearer, token
 from tests.gateway_process import gateway_process
 from tests.redis_process import redis_process
-from tests.upstream import Upstream, chat, refusal
+from tests.upstream import Upstream, chat, error_response
 
 pytestmark = pytest.mark.e2e
 
@@ -34,7 +34,7 @@ async def test_every_line_has_its_ids_and_no_content(tmp_path: Path) -> None:
             **{"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET},
             **{"KIMI_API_KEY": f"{CANARY}-key", "KIMI_BASE_URL": upstream.openai_url},
         }
-        upstream.plays(chat(f"{CANARY}-answer"), refusal(400, {"error": {"message": f"{CANARY}-error"}}))
+        upstream.play(chat(f"{CANARY}-answer"), error_response(400, {"error": {"message": f"{CANARY}-error"}}))
         credential = token("ann")
         async with gateway_process(tmp_path, environment) as gateway:
             async with client(gateway.ws_url, additional_headers=bearer(credential)) as c:
@@ -70,7 +70,9 @@ async def test_no_line_of_the_log_moves_a_cursor(tmp_path: Path, form: str) -> N
     they are. Nothing in the log is a line that somebody else wrote."""
     escape = "\x1b]0;owned\x07\nforged\u202e"
     async with Upstream() as upstream:
-        upstream.plays(refusal(400, {"error": {"message": escape, "code": escape, "type": escape, "param": escape}}))
+        upstream.play(
+            error_response(400, {"error": {"message": escape, "code": escape, "type": escape, "param": escape}})
+        )
         environment = {
             **{"TURNWIRE_LOG_FORMAT": form, "TURNWIRE_LOG_LEVEL": "debug"},
             **{"KIMI_API_KEY": "sk-x", "KIMI_BASE_URL": upstream.openai_url},
@@ -117,7 +119,9 @@ async def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
     seen: list[str] = []
     async with Upstream() as upstream:
         quoted = {"error": {"message": f"Incorrect key {provider_key} for {content}", "code": provider_key}}
-        upstream.plays(refusal(401, quoted), refusal(500, quoted), chat(content), chat(f'"{content}', finish=content))
+        upstream.play(
+            error_response(401, quoted), error_response(500, quoted), chat(content), chat(f'"{content}', finish=content)
+        )
         environment = {
             **{"TURNWIRE_LOG_LEVEL": "debug", "TURNWIRE_ALLOWED_ORIGINS": PAGE, "TURNWIRE_PROVIDER_ATTEMPTS": "1"},
             **{"TURNWIRE_AUTH": "jwt,keys", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_API_KEYS": str(file.path)},

@@ -15,7 +15,7 @@ from tests.client_stage import client_stage
 from tests.e2e.test_upstreams import in_front_of
 from tests.gateway_process import GatewayProcess
 from tests.page_stage import WatchedPage, browser_context, ended, open_page, watched_page
-from tests.upstream import Upstream, chat, refusal
+from tests.upstream import Upstream, chat, error_response
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="session")]
 
@@ -121,10 +121,10 @@ async def test_a_retry_is_said_in_words_with_its_wait(browser: Browser, tmp_path
         in_front_of(upstream, tmp_path) as (gateway, _),
         browser_context(browser) as context,
     ):
-        upstream.plays(
-            refusal(429, {"error": {"message": "slow down"}}, retry_after="1"),
+        upstream.play(
+            error_response(429, {"error": {"message": "slow down"}}, retry_after="1"),
             chat("Hel", "lo"),
-            refusal(429, {"error": {"message": "slow down"}}, retry_after="40"),
+            error_response(429, {"error": {"message": "slow down"}}, retry_after="40"),
         )
         watched = await open_page(context, f"{gateway.url}/")
         page = watched.page
@@ -157,7 +157,7 @@ async def test_a_model_that_asks_for_tools_without_end_is_answered_so_often(brow
         in_front_of(upstream, tmp_path, TURNWIRE_DEFAULT_MODEL="kimi-k3") as (gateway, _),
         browser_context(browser) as context,
     ):
-        upstream.plays(chat({"tool_calls": [call]}, finish="tool_calls"))
+        upstream.play(chat({"tool_calls": [call]}, finish="tool_calls"))
         watched = await open_page(context, f"{gateway.url}/")
         await watched.settings(shown=True)
         await watched.page.get_by_role("checkbox", name="Offer demo tools").check()
@@ -168,7 +168,7 @@ async def test_a_model_that_asks_for_tools_without_end_is_answered_so_often(brow
         for answered in (11, 12):
             await expect(again).to_be_visible()
             await expect(turns).to_have_count(answered)
-            assert len(upstream.asked) == answered
+            assert len(upstream.requests) == answered
             await again.click()
         assert watched.errors == []
 

@@ -182,7 +182,7 @@ async def test_law_9_a_provider_that_cant_go_on_ends_owner_lost(tmp_path: Path) 
     """Law 9: after kill -9 a turn of another provider ends `owner_lost`, and what was said is kept."""
     async with Upstream() as upstream:
         environment = {"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": upstream.openai_url}
-        upstream.plays(chat(*[f"word{n} " for n in range(500)]).but(rate=50))
+        upstream.play(chat(*[f"word{n} " for n in range(500)]).replace(rate=50))
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
             started = await c.request("turn.start", turn="t", input="x", model="openai/m")
             await c.deltas("t", 20)
@@ -197,7 +197,7 @@ async def test_law_9_a_provider_that_cant_go_on_ends_owner_lost(tmp_path: Path) 
             assert kept.startswith(said[: len(kept)])
             messages = await c.request("conversation.messages", conversation=started["conversation"])
             assert messages["messages"][-1]["parts"] == [{"kind": "text", "text": kept}]
-            assert len(upstream.asked) == 1
+            assert len(upstream.requests) == 1
 
 
 async def test_the_last_line_of_an_ipv6_listener_can_be_opened(tmp_path: Path) -> None:

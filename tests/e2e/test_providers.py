@@ -11,28 +11,28 @@ import pytest
 
 from providers.base import Usage
 from providers.catalog.schema import shipped_rows
-from tests.answers import KEY, Answer, addresses, desk, every_key, recordings
+from tests.answers import KEY, Answer, addresses, every_key, open_providers, recordings
 from tests.client import RequestFailed, client
 from tests.gateway_process import gateway_process
 from tests.provider_shapes import RECORDED, SHAPES, Shape
 from tests.recorded import MODES, load, replayed
 from tests.unit.providers.openai.test_chat import RECORDED as EXPECTED
-from tests.upstream import Asked, Upstream, chat, refusal, sse
+from tests.upstream import ReceivedRequest, Upstream, chat, error_response, sse
 
 pytestmark = pytest.mark.e2e
 
 
-def check_asked(asked: Asked, shape: Shape) -> None:
+def check_request(received: ReceivedRequest, shape: Shape) -> None:
     """The request as it arrived: where, by whom, and with what in it."""
-    assert asked.path == shape.path
+    assert received.path == shape.path
     # Foundry's and Azure's SDKs have a header of their own for a key.
-    seen = [asked.headers.get(name, "") for name in ("authorization", "api-key", "x-api-key")]
+    seen = [received.headers.get(name, "") for name in ("authorization", "api-key", "x-api-key")]
     assert {f"Bearer {KEY}", KEY} & set(seen)
     for name, value in shape.headers.items():
-        assert asked.headers[name] == value
+        assert received.headers[name] == value
     for name, value in shape.sent.items():
-        assert asked.body.get(name) == value, name
-    assert not set(shape.unsent) & set(asked.body)
+        assert received.body.get(name) == value, name
+    assert not set(shape.unsent) & set(received.body)
 
 
 def test_every_row_is_here() -> None:
@@ -45,14 +45,14 @@ def test_every_row_is_here() -> None:
 async def test_a_row(name: str, mode: str) -> None:
     """One turn by the row's own dialect and quirks, however its bytes arrive."""
     shape = SHAPES[name]
-    async with desk() as (upstream, at):
-        upstream.plays(replayed(shape.script, mode))
-        answer: Answer = await at.turn(shape.model, **shape.params)
+    async with open_providers() as (upstream, providers):
+        upstream.play(replayed(shape.script, mode))
+        answer: Answer = await providers.answer_model(shape.model, **shape.params)
         assert (answer.error, answer.finish) == (None, shape.finish)
         assert (answer.text(), answer.text("reasoning")) == (shape.text, shape.reasoning)
         assert answer.usage == shape.usage
-        (asked,) = upstream.asked
-        check_asked(asked, shape)
+        (received,) = upstream.requests
+        check_request(received, shape)
 
 
 @pytest.mark.parametrize("file", RECORDED)
@@ -64,10 +64,10 @@ async def test_a_recorded_stream_by_its_own_row(file: str) -> None:
         # xAI doesn't count the reasoning as output; its row knows that.
         whole = expected.usage.output_tokens + expected.usage.reasoning_tokens
         expected = replace(expected, usage=msgspec.structs.replace(expected.usage, output_tokens=whole))
-    async with desk() as (upstream, at):
+    async with open_providers() as (upstream, providers):
         for mode in MODES:
-            upstream.plays(replayed(load(file, "openai-chat"), mode))
-            expected.check(await at.turn(RECORDED[file]))
+            upstream.play(replayed(load(file, "openai-chat"), mode))
+            expected.check(await providers.answer_model(RECORDED[file]))
 
 
 async def test_azure_by_its_endpoint() -> None:
@@ -78,9 +78,9 @@ async def test_azure_by_its_endpoint() -> None:
             "AZURE_OPENAI_API_KEY": KEY,
             "AZURE_OPENAI_ENDPOINT": upstream.url + "/",
         }
-        async with desk(environment=environment) as (_, at):
-            assert (await at.turn("azure/my-deployment")).text() == "Hello."
-        assert upstream.asked[0].path == "/openai/v1/chat/completions"
+        async with open_providers(environment=environment) as (_, providers):
+            assert (await providers.answer_model("azure/my-deployment")).text() == "Hello."
+        assert upstream.requests[0].path == "/openai/v1/chat/completions"
 
 
 async def test_no_provider_gets_what_is_another_s(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,11 +89,11 @@ async def test_no_provider_gets_what_is_another_s(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-canary")
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-secret: canary")
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-canary")
-    async with desk() as (upstream, at):
+    async with open_providers() as (upstream, providers):
         for name, shape in SHAPES.items():
-            upstream.plays(shape.script)
-            await at.turn(shape.model)
-            seen = repr(upstream.asked[-1].headers)
+            upstream.play(shape.script)
+            await providers.answer_model(shape.model)
+            seen = repr(upstream.requests[-1].headers)
             assert "token-canary" not in seen, name
             assert ("org-canary" in seen) == ("proj-canary" in seen) == name.startswith("openai"), name
             # The clouds' clients are Anthropic's own, and take its headers.
@@ -107,14 +107,14 @@ async def test_through_the_gateway(tmp_path: Path) -> None:
         environment = every_key() | addresses(upstream)
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
             for name, shape in SHAPES.items():
-                upstream.plays(shape.script)
+                upstream.play(shape.script)
                 await c.request("turn.start", turn=name, input="Hello", model=shape.model, params=shape.params)
                 ended = await c.ending(name)
                 assert ended["type"] == "turn.completed", ended
                 view = c.turns[name]
                 assert (view.text(), view.text("reasoning")) == (shape.text, shape.reasoning), name
                 assert usage_of(ended) == shape.usage, name
-                check_asked(upstream.asked[-1], shape)
+                check_request(upstream.requests[-1], shape)
             everything = "".join(gateway.log) + repr(c.frames)
             assert KEY not in everything
             assert upstream.url.split("//")[1] not in everything
@@ -140,25 +140,25 @@ async def test_an_address_of_the_operator_s_own(tmp_path: Path) -> None:
         )
         environment = {"TURNWIRE_MODELS": str(file), "ACME_KEY": KEY, "ACME_TEAM": "chat"}
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
-            upstream.plays(chat("Hello"))
+            upstream.play(chat("Hello"))
             await c.request("turn.start", turn="t", input="Hi", model="acme/any/model")
             assert (await c.ending("t"))["type"] == "turn.completed"
-            (asked,) = upstream.asked
-            assert (asked.path, asked.body["model"]) == ("/api/v7/chat/completions", "any/model")
-            assert (asked.headers["x-team"], asked.headers["authorization"]) == ("chat", f"Bearer {KEY}")
+            (received,) = upstream.requests
+            assert (received.path, received.body["model"]) == ("/api/v7/chat/completions", "any/model")
+            assert (received.headers["x-team"], received.headers["authorization"]) == ("chat", f"Bearer {KEY}")
 
 
 CANARY = "canary7f3a"
 CANARIES = [
-    refusal(400, {"error": {"message": f"{CANARY} is wrong", "param": f"{CANARY}.internal.example"}}),
-    refusal(401, {"error": {"message": f"Incorrect key {KEY} of {CANARY}", "type": f"{CANARY} type"}}),
-    refusal(500, f"<html>{CANARY} at host-{CANARY}.internal</html>"),
-    refusal(200, {"error": {"message": CANARY}}),
-    chat("Hello", finish=None).but(
+    error_response(400, {"error": {"message": f"{CANARY} is wrong", "param": f"{CANARY}.internal.example"}}),
+    error_response(401, {"error": {"message": f"Incorrect key {KEY} of {CANARY}", "type": f"{CANARY} type"}}),
+    error_response(500, f"<html>{CANARY} at host-{CANARY}.internal</html>"),
+    error_response(200, {"error": {"message": CANARY}}),
+    chat("Hello", finish=None).replace(
         blocks=(*chat("Hello").blocks[:1], sse({"error": {"code": 500, "message": CANARY}}))
     ),
-    chat("Hello").but(blocks=(*chat("Hello").blocks[:1], f"{CANARY} is no event\n\n".encode())),
-    chat("Hello").but(blocks=(*chat("Hello").blocks[:1], sse(f"{{{CANARY}"))),
+    chat("Hello").replace(blocks=(*chat("Hello").blocks[:1], f"{CANARY} is no event\n\n".encode())),
+    chat("Hello").replace(blocks=(*chat("Hello").blocks[:1], sse(f"{{{CANARY}"))),
 ]
 
 
@@ -168,7 +168,7 @@ async def test_law_13_nothing_of_a_provider_s_words_gets_out(tmp_path: Path) -> 
         environment = every_key() | addresses(upstream) | {"TURNWIRE_LOG_LEVEL": "debug"}
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
             for n, script in enumerate(CANARIES):
-                upstream.plays(script)
+                upstream.play(script)
                 await c.request("turn.start", turn=f"t{n}", input="Hi", model="openai/m")
                 ended = await c.ending(f"t{n}")
                 assert ended["type"] == "turn.failed", ended
@@ -200,7 +200,7 @@ async def test_what_is_wrong_is_said_before_anything_is_sent(
             error = caught.value.error
             assert error["code"] == code, error
             assert words in error["message"] + error.get("path", "")
-            assert not upstream.asked
+            assert not upstream.requests
 
 
 async def test_a_key_of_another_region(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ async def test_a_key_of_another_region(tmp_path: Path) -> None:
     async with Upstream() as upstream:
         environment = {"KIMI_API_KEY": KEY, "KIMI_BASE_URL": upstream.openai_url}
         async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as c:
-            upstream.plays(refusal(401, {"error": {"message": "Invalid Authentication"}}))
+            upstream.play(error_response(401, {"error": {"message": "Invalid Authentication"}}))
             await c.request("turn.start", turn="t", input="Hi", model="kimi-k3")
             error = (await c.ending("t"))["error"]
             assert (error["code"], error["retryable"]) == ("upstream_auth", False)

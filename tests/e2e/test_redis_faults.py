@@ -76,7 +76,7 @@ async def test_redis_can_only_be_read_for_two_leases(tmp_path: Path) -> None:
     also from an instance that has no turns; nobody is asked twice, and the logs are whole after."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
         words = [f"w{n} " for n in range(500)]
-        w.upstream.plays(chat(*words).but(rate=100))
+        w.upstream.play(chat(*words).replace(rate=100))
         await w.start(who, "demo", rate=100, tokens=500)
         await who.start("real", input="x", model="openai/m")
         w.redis.ask("REPLICAOF", "127.0.0.1", 1)
@@ -88,7 +88,7 @@ async def test_redis_can_only_be_read_for_two_leases(tmp_path: Path) -> None:
         w.redis.ask("REPLICAOF", "NO", "ONE")
         await w.check(who, "demo")
         assert (await who.ending("real"))["type"] == "turn.completed"
-        assert (who.text("real"), who.connects, len(w.upstream.asked)) == ("".join(words), 1, 1)
+        assert (who.text("real"), who.connects, len(w.upstream.requests)) == ("".join(words), 1, 1)
         async with client(w.urls()[1]) as c:
             for turn in ("demo", "real"):
                 await c.request("turn.attach", turn=turn)
@@ -138,12 +138,12 @@ async def test_replies_of_redis_are_cut(tmp_path: Path) -> None:
     """Redis does what it is asked, and its replies are lost: no event is logged twice or missing, nobody asked twice."""
     pick = random.Random(21)
     async with world(tmp_path) as w, client_of(w, seed=21) as who, asyncio.TaskGroup() as tasks:
-        w.upstream.plays(*[chat(*[f"w{n} " for n in range(100)]).but(rate=100) for _ in range(4)])
+        w.upstream.play(*[chat(*[f"w{n} " for n in range(100)]).replace(rate=100) for _ in range(4)])
         over = asyncio.Event()
 
         async def cut() -> None:
             while not over.is_set():
-                w.way.cut(kept=pick.choice([0, 0, 1, 20, 200]))
+                w.way.cut(keep_bytes=pick.choice([0, 0, 1, 20, 200]))
                 await moment(pick, 0, 0.15)
 
         tasks.create_task(cut())
@@ -155,7 +155,7 @@ async def test_replies_of_redis_are_cut(tmp_path: Path) -> None:
             assert (await who.ending(f"real{n}"))["type"] == "turn.completed"
             assert who.text(f"real{n}") == "".join(f"w{word} " for word in range(100))
         over.set()
-        assert len(w.upstream.asked) == 4
+        assert len(w.upstream.requests) == 4
         async with redis_store(w.redis.url) as store:
             for turn, view in who.views.items():
                 entries = await store.log("local", turn, 0)

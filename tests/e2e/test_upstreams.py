@@ -17,7 +17,7 @@ import pytest
 from tests.client import Client, RequestFailed, TurnView, client
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.in_time import bounds_a_time, within
-from tests.upstream import Script, Upstream, chat, messages, recorded, refusal, responses
+from tests.upstream import Script, Upstream, chat, error_response, messages, recorded, responses
 
 pytestmark = pytest.mark.e2e
 
@@ -77,19 +77,19 @@ async def test_a_provider_answers_however_its_bytes_are_cut(tmp_path: Path, writ
     """Event by event, whole or byte by byte, by catalog row, prefix or pattern: the text is the upstream's."""
     async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
         for n, (model, script) in enumerate(ANSWERS.items(), 1):
-            upstream.plays(script.but(write=write))
+            upstream.play(script.replace(write=write))
             view = await turn(c, f"t{n}", model)
             assert view.ended is not None
             assert view.ended["type"] == "turn.completed", (model, view.ended)
             assert view.text() == "Hello wörld 🙂", model
-            assert len(upstream.asked) == n, model
+            assert len(upstream.requests) == n, model
 
 
 async def test_an_id_that_a_terminal_obeys_is_made_plain(tmp_path: Path) -> None:
     """A tool call's result is sent back with the id that its client saw, and the provider sees one id for both."""
     called = {"index": 0, "id": "call\x1b[2J\n1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
     async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
-        upstream.plays(chat({"tool_calls": [called]}, finish="tool_calls"), chat("Noon."))
+        upstream.play(chat({"tool_calls": [called]}, finish="tool_calls"), chat("Noon."))
         tools = [{"name": "clock", "parameters": {"type": "object"}}]
         talk = (await c.request("conversation.create"))["id"]
         view = await turn(c, "t1", "openai/m", conversation=talk, tools=tools)
@@ -98,7 +98,7 @@ async def test_an_id_that_a_terminal_obeys_is_made_plain(tmp_path: Path) -> None
         answer = {"kind": "tool_result", "call": seen[0], "output": "12:00"}
         await c.request("turn.start", turn="t2", input=[answer], model="openai/m", conversation=talk, tools=tools)
         assert (await c.ending("t2"))["type"] == "turn.completed"
-        sent = upstream.asked[1].body["messages"]
+        sent = upstream.requests[1].body["messages"]
         assert [message["tool_calls"][0]["id"] for message in sent if message.get("tool_calls")] == seen
         assert [message["tool_call_id"] for message in sent if message["role"] == "tool"] == seen
         with pytest.raises(RequestFailed) as refused:
@@ -109,7 +109,7 @@ async def test_an_id_that_a_terminal_obeys_is_made_plain(tmp_path: Path) -> None
 async def test_law_11_a_huge_chunk_closes_nobody(tmp_path: Path) -> None:
     """A million characters in one event of the provider: whoever reads gets them all, in small frames (law 10)."""
     async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (gateway, c):
-        upstream.plays(chat("🙂x" * 500_000))
+        upstream.play(chat("🙂x" * 500_000))
         view = await turn(c, "t", "openai/m")
         assert view.text() == "🙂x" * 500_000
         asking = {"model": "openai/m", "input": "x"}
@@ -126,15 +126,15 @@ async def test_law_5_the_upstream_is_closed_when_the_cancel_is_answered(tmp_path
     words = [f"word{n} " for n in range(2000)]
     script = chat(*words) if provider == "openai" else PLAIN[provider](*words)
     async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
-        upstream.plays(script.but(rate=50))
+        upstream.play(script.replace(rate=50))
         await c.request("turn.start", turn="t", input="x", model=MODELS[provider])
-        asked = await upstream.next_asked(1)
+        received = await upstream.wait_for_request(1)
         await c.request("turn.start", turn="other", input="x", model=MODELS[provider])
         await c.deltas("t", 10)
-        assert not asked.disconnected.is_set()
+        assert not received.disconnected.is_set()
         assert await c.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
         async with asyncio.timeout(5):
-            await asked.disconnected.wait()
+            await received.disconnected.wait()
         assert (await c.ending("t"))["type"] == "turn.cancelled"
         held = c.turns["other"].seq
         await c.deltas("other", held + 5)
@@ -146,12 +146,12 @@ async def test_law_5_the_upstream_is_closed_when_the_cancel_is_answered(tmp_path
 async def test_law_5_cancel_before_the_first_token(tmp_path: Path, provider: str) -> None:
     """Law 5: while the provider hasn't answered at all, a cancel closes its connection."""
     async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
-        upstream.plays(chat("never").but(delay_s=60))
+        upstream.play(chat("never").replace(delay_s=60))
         await c.request("turn.start", turn="t", input="x", model=MODELS[provider])
-        asked = await upstream.next_asked(1)
+        received = await upstream.wait_for_request(1)
         assert await c.request("turn.cancel", turn="t") == {"turns": {"t": "cancelled"}}
         async with asyncio.timeout(5):
-            await asked.disconnected.wait()
+            await received.disconnected.wait()
         ended = await c.ending("t")
         assert (ended["type"], c.turns["t"].text()) == ("turn.cancelled", "")
 
@@ -162,41 +162,46 @@ async def test_law_8_the_upstream_is_closed_when_nobody_is_left(tmp_path: Path) 
         Upstream() as upstream,
         in_front_of(upstream, tmp_path, TURNWIRE_DISCONNECT_GRACE_S="0.2") as (gateway, _),
     ):
-        upstream.plays(chat(*["x "] * 2000).but(rate=50))
+        upstream.play(chat(*["x "] * 2000).replace(rate=50))
         async with client(gateway.ws_url) as leaving:
             await leaving.request("turn.start", turn="t", input="x", model="openai/m", on_disconnect="cancel")
             await leaving.deltas("t", 5)
-        asked = await upstream.next_asked(1)
+        received = await upstream.wait_for_request(1)
         async with asyncio.timeout(5):
-            await asked.disconnected.wait()
+            await received.disconnected.wait()
 
 
 FAULTS: list[tuple[str, Script, dict[str, str], str]] = [
     (
         "wrong key",
-        refusal(401, {"error": {"message": f"Incorrect API key {KEY}", "code": "invalid_api_key"}}),
+        error_response(401, {"error": {"message": f"Incorrect API key {KEY}", "code": "invalid_api_key"}}),
         {},
         "upstream_auth",
     ),
-    ("limited", refusal(429, {"error": {"message": "slow down"}}, retry_after="120"), {}, "upstream_rate_limited"),
-    ("overloaded", refusal(503, {"error": {"message": "overloaded"}}), {}, "upstream_overloaded"),
-    ("broken", refusal(500, "<html>nginx at secret-host</html>"), {}, "upstream_error"),
-    ("no model", refusal(404, {"error": {"message": "x", "code": "model_not_found"}}), {}, "model_not_found"),
+    (
+        "limited",
+        error_response(429, {"error": {"message": "slow down"}}, retry_after="120"),
+        {},
+        "upstream_rate_limited",
+    ),
+    ("overloaded", error_response(503, {"error": {"message": "overloaded"}}), {}, "upstream_overloaded"),
+    ("broken", error_response(500, "<html>nginx at secret-host</html>"), {}, "upstream_error"),
+    ("no model", error_response(404, {"error": {"message": "x", "code": "model_not_found"}}), {}, "model_not_found"),
     (
         "too long",
-        refusal(400, {"error": {"message": "x", "code": "context_length_exceeded"}}),
+        error_response(400, {"error": {"message": "x", "code": "context_length_exceeded"}}),
         {},
         "context_length_exceeded",
     ),
-    ("stalled", chat("Hel", "lo").but(stall_after=1), {"TURNWIRE_EVENT_TIMEOUT_S": "0.5"}, "upstream_timeout"),
+    ("stalled", chat("Hel", "lo").replace(stall_after=1), {"TURNWIRE_EVENT_TIMEOUT_S": "0.5"}, "upstream_timeout"),
     (
         "silent",
-        chat("x").but(delay_s=30),
+        chat("x").replace(delay_s=30),
         {"TURNWIRE_FIRST_EVENT_TIMEOUT_S": "0.5", "TURNWIRE_FIRST_EVENT_REASONING_TIMEOUT_S": "0.5"},
         "upstream_timeout",
     ),
-    ("cut", chat("Hel", "lo world").but(cut=150), {}, "upstream_incomplete"),
-    ("reset", chat("Hel", "lo world").but(cut=150, cut_by="rst"), {}, "upstream_incomplete"),
+    ("cut", chat("Hel", "lo world").replace(cut=150), {}, "upstream_incomplete"),
+    ("reset", chat("Hel", "lo world").replace(cut=150, cut_by="rst"), {}, "upstream_incomplete"),
     ("no end", chat("Hello", finish=None), {}, "upstream_incomplete"),
 ]
 
@@ -211,7 +216,7 @@ async def test_each_fault_has_its_code_and_the_others_go_on(
     async with Upstream() as upstream, in_front_of(upstream, tmp_path, **settings) as (_, c):
         demo = {"demo": {"rate": 50, "tokens": 60}}
         await c.request("turn.start", turn="neighbour", input="x", params=demo)
-        upstream.plays(script)
+        upstream.play(script)
         view = await turn(c, "t", "openai/m")
         assert view.ended is not None
         assert view.ended["type"] == "turn.failed"
@@ -240,11 +245,11 @@ async def test_a_provider_that_is_down_is_an_error(tmp_path: Path) -> None:
 async def test_the_conversation_is_sent_along(tmp_path: Path) -> None:
     """The second turn's request carries the system prompt, the first question and its answer."""
     async with Upstream() as upstream, in_front_of(upstream, tmp_path) as (_, c):
-        upstream.plays(chat("Answer one"))
+        upstream.play(chat("Answer one"))
         conversation = (await c.request("conversation.create", system="Be brief."))["id"]
         await turn(c, "t1", "openai/m", conversation=conversation)
         await turn(c, "t2", "openai/m", conversation=conversation)
-        sent = upstream.asked[1].body["messages"]
+        sent = upstream.requests[1].body["messages"]
         assert [message["role"] for message in sent] == ["system", "user", "assistant", "user"]
         assert "Answer one" in str(sent[2]["content"])
 
@@ -258,7 +263,7 @@ LARGE = (b'{"error":{"message":"prompt is too long"},"a":[', *(b"[],1,2,3," * 7_
 @pytest.mark.parametrize(
     ("script", "code"),
     [
-        (refusal(400, ECHO), "invalid_request"),
+        (error_response(400, ECHO), "invalid_request"),
         (Script(LARGE, status=400), "context_length_exceeded"),
         (Script((b"[" * 64 * 1024,) * 100_000, status=400), "invalid_request"),
     ],
@@ -273,7 +278,7 @@ async def test_law_11_what_a_provider_says_of_a_failure_holds_nobody(
         in_front_of(upstream, tmp_path) as (gateway, c),
         client(gateway.ws_url) as d,
     ):
-        upstream.plays(refusal(400, "no"), script)
+        upstream.play(error_response(400, "no"), script)
         await turn(c, "first", model)  # what is loaded once is loaded
         failing = asyncio.get_running_loop().create_task(turn(c, "t", model))
         try:
@@ -325,11 +330,11 @@ async def test_recorded_streams_come_out_the_same_however_they_are_cut(tmp_path:
                 size = sum(len(block) for block in script.blocks)
                 if way.get("piece") == 1 and size > 30_000:
                     way = {"write": "pieces", "piece": 13}
-                upstream.plays(script.but(**way))
+                upstream.play(script.replace(**way))
                 view = await told_turn(c, f"{name}-{n}".replace(".", "-")[:60], MODELS[dialect])
                 outcomes.append(comparable(view))
             assert all(outcome == outcomes[0] for outcome in outcomes), name
-            upstream.plays(script.but(cut=size // 2))
+            upstream.play(script.replace(cut=size // 2))
             cut = await told_turn(c, f"{name}-cut"[-60:], MODELS[dialect])
             assert cut.ended is not None
             assert outcomes[0]["text"].startswith(cut.text()), name

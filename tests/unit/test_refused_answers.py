@@ -17,8 +17,8 @@ from providers.base import ResponseHandle
 from providers.http.body import ERROR_BODY_BYTES_MAX
 from providers.http.transport import body_of
 from providers.route import Route, Timeouts
-from tests.answers import Answer, Desk, desk, question, route
-from tests.upstream import RESPONSE, Script, Upstream, chat, post, refusal
+from tests.answers import Answer, UpstreamProviders, chat_request, open_providers, route
+from tests.upstream import RESPONSE, Script, Upstream, chat, error_response, post
 
 pytestmark = pytest.mark.usefixtures("frozen")
 
@@ -65,9 +65,11 @@ async def not_held(cpu_s: float = CPU_S) -> AsyncIterator[None]:
     assert time.thread_time() - began < cpu_s
 
 
-async def ask(at: Desk, model: str | Route, text: str = "Hi") -> Answer:
+async def ask(providers: UpstreamProviders, model: str | Route, text: str = "Hi") -> Answer:
     """What the model answers."""
-    return await (at.turn(model) if isinstance(model, str) else at.ask(question(text), model))
+    return await (
+        providers.answer_model(model) if isinstance(model, str) else providers.answer(chat_request(text), model)
+    )
 
 
 def large(body: dict[str, Any], status: int = 400, **how: Any) -> Script:
@@ -93,31 +95,31 @@ def said(answer: Answer) -> tuple[Any, ...]:
 @pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
 async def test_a_large_refusal(model: str | Route, how: dict[str, Any]) -> None:
     """It says what it says when it is small; most of it is never read, and its connection serves nobody else."""
-    async with desk() as (upstream, at):
-        upstream.plays(refusal(400, {"error": TOO_LONG}), large({"error": TOO_LONG}, **how), chat("a"))
-        small = said(await ask(at, model))
+    async with open_providers() as (upstream, providers):
+        upstream.play(error_response(400, {"error": TOO_LONG}), large({"error": TOO_LONG}, **how), chat("a"))
+        small = said(await ask(providers, model))
         assert small[0] == "context_length_exceeded"
         async with not_held():
-            assert said(await ask(at, model)) == small
+            assert said(await ask(providers, model)) == small
         async with asyncio.timeout(5):
-            await upstream.asked[1].disconnected.wait()
-        await ask(at, model)
-        first, second, third = (asked.connection for asked in upstream.asked)
+            await upstream.requests[1].disconnected.wait()
+        await ask(providers, model)
+        first, second, third = (received.connection for received in upstream.requests)
         assert first == second != third
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
 async def test_a_refusal_without_end(model: str | Route) -> None:
     """It ends here, by its status, and the upstream sees that."""
-    async with desk() as (upstream, at):
-        upstream.plays(refusal(503, "no"), endless(503))
-        small = said(await ask(at, model))
+    async with open_providers() as (upstream, providers):
+        upstream.play(error_response(503, "no"), endless(503))
+        small = said(await ask(providers, model))
         async with not_held():
-            long = said(await ask(at, model))
+            long = said(await ask(providers, model))
         assert small[:3] == long[:3]
         assert small[0] == "upstream_overloaded"
         async with asyncio.timeout(5):
-            await upstream.asked[1].disconnected.wait()
+            await upstream.requests[1].disconnected.wait()
 
 
 async def test_a_refusal_that_stops_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,18 +130,18 @@ async def test_a_refusal_that_stops_in_the_middle(monkeypatch: pytest.MonkeyPatc
         Script((half, b'"}}'), status=400, stall_after=1),
         Script((half, *(b"a",) * 1_000_000), status=400, rate=100),
     ):
-        async with desk() as (upstream, at), asyncio.timeout(10):
-            upstream.plays(script)
-            assert (await ask(at, route())).code == "context_length_exceeded"
-            await upstream.asked[0].disconnected.wait()
+        async with open_providers() as (upstream, providers), asyncio.timeout(10):
+            upstream.play(script)
+            assert (await ask(providers, route())).code == "context_length_exceeded"
+            await upstream.requests[0].disconnected.wait()
 
 
 async def test_a_refusal_that_is_cut_off() -> None:
     """Its status, its headers and its beginning say what it means."""
     script = Script((b'{"error":{"message":"slow do', b""), status=429, cut=28, headers=(("retry-after", "7"),))
-    async with desk() as (upstream, at):
-        upstream.plays(script)
-        answer = await ask(at, route())
+    async with open_providers() as (upstream, providers):
+        upstream.play(script)
+        answer = await ask(providers, route())
         assert answer.error is not None
         assert (answer.code, answer.error.retry_after_ms) == ("upstream_rate_limited", 7000)
 
@@ -147,12 +149,12 @@ async def test_a_refusal_that_is_cut_off() -> None:
 async def test_a_refusal_that_echoes() -> None:
     """What a client sent comes back; the loop isn't held, and of the words as little is kept as of others."""
     echo = "a" * 40_000
-    async with desk() as (upstream, at):
+    async with open_providers() as (upstream, providers):
         body = {"error": {"type": "invalid_request_error", "message": f"I don't like {echo} at all"}}
-        upstream.plays(refusal(400, body))
-        await ask(at, route())
+        upstream.play(error_response(400, body))
+        await ask(providers, route())
         async with not_held():
-            answer = await ask(at, route(), echo)
+            answer = await ask(providers, route(), echo)
         assert answer.error is not None
         assert answer.code == "invalid_request"
         assert answer.error.provider_text == "I don't like ***"
@@ -170,7 +172,7 @@ async def test_how_much_is_read(client: httpx2.AsyncClient, upstream: Upstream, 
     script = endless(400)
     if kind == "packed":
         script = Script((packed(256 * 1024 * 1024),), status=400, headers=(("content-encoding", "gzip"),))
-    upstream.plays(script)
+    upstream.play(script)
     async with not_held():
         response = await post(client, upstream)
         assert len(await response.aread()) == ERROR_BODY_BYTES_MAX
@@ -181,7 +183,7 @@ async def test_how_much_is_read(client: httpx2.AsyncClient, upstream: Upstream, 
 async def test_a_charset_that_is_slow(client: httpx2.AsyncClient, upstream: Upstream) -> None:
     """The provider doesn't choose how its words are decoded: Punycode takes a second for 64 KiB."""
     body = "-" + "a" * 60_000
-    upstream.plays(Script((body.encode(),), status=400, headers=(("content-type", "text/plain; charset=punycode"),)))
+    upstream.play(Script((body.encode(),), status=400, headers=(("content-type", "text/plain; charset=punycode"),)))
     async with not_held():
         response = await post(client, upstream)
         await response.aread()
@@ -193,7 +195,7 @@ async def test_a_small_refusal_leaves_its_connection(
     client: httpx2.AsyncClient, upstream: Upstream, status: int
 ) -> None:
     """It was read to its end, so that the next request goes there too."""
-    upstream.plays(refusal(status, {"error": "x" * 1000}))
+    upstream.play(error_response(status, {"error": "x" * 1000}))
     for _ in range(3):
         response = await post(client, upstream)
         assert json.loads(await response.aread()) == {"error": "x" * 1000}
@@ -205,15 +207,15 @@ async def test_a_stop_that_is_answered_at_length() -> None:
     """The answer to a wish to stop says nothing that is needed, so no more of it is read."""
 
     class Talkative(Upstream):
-        def _kept_answer(self, method: str, path: str, query: str) -> Script | None:
+        def _background_answer(self, method: str, path: str, query: str) -> Script | None:
             return endless(200) if method == "POST" and path.endswith("/cancel") else None
 
     async with Talkative() as upstream:
-        at = Desk(upstream, Timeouts(), environment={"OPENAI_API_KEY": "sk-0123456789abcdef"})
+        providers = UpstreamProviders(upstream, Timeouts(), environment={"OPENAI_API_KEY": "sk-0123456789abcdef"})
         try:
-            await at.providers.stop(ResponseHandle("gpt-6-sol", RESPONSE))
+            await providers.providers.stop(ResponseHandle("gpt-6-sol", RESPONSE))
             async with not_held(), asyncio.timeout(10):
-                await at.providers.stop(ResponseHandle("gpt-6-sol", RESPONSE))
-                await upstream.asked[1].disconnected.wait()
+                await providers.providers.stop(ResponseHandle("gpt-6-sol", RESPONSE))
+                await upstream.requests[1].disconnected.wait()
         finally:
-            await at.providers.aclose()
+            await providers.providers.aclose()

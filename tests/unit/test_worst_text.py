@@ -23,7 +23,7 @@ from starlette.datastructures import Headers
 from gateway.http.admin import AdminStop
 from gateway.http.credentials import Revocation
 from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
-from gateway.http.request_body import _check_type, decode_body, parse_query, decode_start
+from gateway.http.request_body import _check_type, decode_body, decode_start, parse_query
 from gateway.http.resources import _media_type
 from gateway.http.responses import HttpError
 from gateway.identity.api_keys import ApiKeys
@@ -37,9 +37,9 @@ from gateway.protocol.plain_text import escape_invisible, is_plain
 from gateway.protocol.requests import ConversationUpdate, Ping, TurnGet, TurnStart
 from gateway.protocol.validation import check_start
 from gateway.protocol.value_count import ValueCount
-from gateway.protocol.views import parse_part_url, message_view, preview, title_of
+from gateway.protocol.views import message_view, parse_part_url, preview, title_of
 from gateway.settings import TokenSettings
-from gateway.turns.acceptance import content_of
+from gateway.turns.acceptance import encode_content
 from providers.anthropic.events import MessagesDecoder
 from providers.anthropic.request import messages_body
 from providers.base import (
@@ -74,7 +74,7 @@ from providers.retry.replay_dedupe import ReplayFilter
 from providers.route import Endpoint, Quirks, Timeouts
 from providers.token_lower_bound import exceeds_window
 from store.records import MessageRecord
-from tests.answers import Batches, question, route
+from tests.answers import Batches, chat_request, route
 from tests.aws_frames import frame
 from tests.in_process import make_settings
 
@@ -209,9 +209,9 @@ def demo(prompt: str, **options: Any) -> None:
     async def first() -> None:
         model = Dialect(Endpoint("demo", "Demo", "", ()), Timeouts())
         asking = asyncio.create_task(
-            model.answer(question(prompt, demo={"rate": 0} | options), route("demo"), sink := Batches())
+            model.answer(chat_request(prompt, demo={"rate": 0} | options), route("demo"), sink := Batches())
         )
-        while not sink.put_later or (not options.get("tokens") and not asking.done()):
+        while not sink.put_batches or (not options.get("tokens") and not asking.done()):
             await asyncio.sleep(0)
         asking.cancel()
         await asyncio.wait([asking])
@@ -233,7 +233,7 @@ def checked(**fields: Any) -> None:
     content = {} if "messages" in fields else {"input": "x"}
     start = msgspec.convert({"type": "turn.start", **content, **fields}, TurnStart)
     check_start(start, MEGABYTE)
-    content_of(start)
+    encode_content(start)
 
 
 def previewed(*texts: str) -> None:
@@ -423,8 +423,8 @@ ROWS = [
     Row("an input: an address", lambda: parse_part_url("/v1/messages/" + fill("a") + "/parts/1"), "views._PART_URL"),
     Row("a schema's path", lambda: checked(input="x", tools=[{"name": "f", "parameters": DEEP}])),
     Row("a file's type", lambda: _media_type(fill("a/")), "resources._MEDIA_TYPE"),
-    Row("a question: words", lambda: exceeds_window(question(fill("ab ")), 10**6)),
-    Row("a question: ideographs", lambda: exceeds_window(question(fill("字 ")), 10**6)),
+    Row("a question: words", lambda: exceeds_window(chat_request(fill("ab ")), 10**6)),
+    Row("a question: ideographs", lambda: exceeds_window(chat_request(fill("字 ")), 10**6)),
     Row(
         "a question to Anthropic",
         lambda: messages_body(asked(image("data:" + fill("a"))), ROUTE),
@@ -437,7 +437,7 @@ ROWS = [
     ),
     Row("a question to the demo: blanks", lambda: demo(fill(" ")), "demo.model._MARKUP demo.tokens._TOKEN"),
     Row("a question to the demo: words", lambda: demo(fill("a ")), "demo.model._MARKUP demo.tokens._TOKEN"),
-    Row("a question to the demo: markup", lambda: demo_text(question(fill("*"))), "demo.model._MARKUP"),
+    Row("a question to the demo: markup", lambda: demo_text(chat_request(fill("*"))), "demo.model._MARKUP"),
     Row("the demo's text: blanks", lambda: demo("x", text=fill(" ")), "demo.tokens._TOKEN"),
     Row("the demo's text: again", lambda: demo("x", text="a" * 60_000, tokens=10**6)),
     Row("the demo's tokens", lambda: len(list(DemoTokens("a" * 60_000, 10**6)))),

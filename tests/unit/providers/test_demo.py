@@ -9,14 +9,14 @@ import pytest
 from providers.base import ChatMessage, ChatRequest, Delta, PartDelta, ProviderError, TextPart, Tool, Usage
 from providers.demo.model import DemoOptions, Dialect, _thinking, demo_options, demo_text
 from providers.route import Endpoint, Timeouts
-from tests.answers import Answer, Batches, question, route
+from tests.answers import Answer, Batches, chat_request, route
 
 ROUTE = route("demo")
 MODEL = Dialect(Endpoint("demo", "Demo", "", ()), Timeouts(between_events_s=0.05))
 
 
 def ask(prompt: str = "Hello", /, *, tools: tuple[Tool, ...] = (), seed: int | None = None, **demo: Any) -> ChatRequest:
-    return question(prompt, tools=tools, seed=seed, demo={"rate": 0} | demo)
+    return chat_request(prompt, tools=tools, seed=seed, demo={"rate": 0} | demo)
 
 
 async def answer_to(request: ChatRequest) -> Answer:
@@ -100,7 +100,7 @@ async def test_a_word_is_a_batch() -> None:
         group.create_task(tick())
         await MODEL.answer(ask(text="a b c d"), ROUTE, sink := Batches())
         running = False
-    assert [batch[-1] for batch in sink.put_later[:-1]] == [PartDelta(0, text) for text in ("a ", "b ", "c ", "d")]
+    assert [batch[-1] for batch in sink.put_batches[:-1]] == [PartDelta(0, text) for text in ("a ", "b ", "c ", "d")]
     assert ticks >= 4
 
 
@@ -118,7 +118,7 @@ async def test_rate_is_kept_after_a_pause() -> None:
     class Pausing(Batches):
         async def put(self, batch: list[Delta]) -> None:
             await super().put(batch)
-            if len(self.put_later) == 3:
+            if len(self.put_batches) == 3:
                 await asyncio.sleep(0.2)
 
     await MODEL.answer(ask(rate=100, tokens=31), ROUTE, Pausing())
@@ -195,9 +195,9 @@ async def test_early_endings(fail: str, tokens: int) -> None:
 
 async def test_max_tokens() -> None:
     """It keeps to `max_tokens`, and says that it was too short."""
-    answer = await answer_to(question(max_tokens=3, demo={"rate": 0, "tokens": 10}))
+    answer = await answer_to(chat_request(max_tokens=3, demo={"rate": 0, "tokens": 10}))
     assert (answer.finish, answer.batches) == ("length", 4)
-    answer = await answer_to(question(max_tokens=10, demo={"rate": 0, "tokens": 10}))
+    answer = await answer_to(chat_request(max_tokens=10, demo={"rate": 0, "tokens": 10}))
     assert answer.finish == "stop"
 
 
@@ -218,7 +218,7 @@ async def test_max_tokens() -> None:
 )
 async def test_bad_options(demo: dict[str, Any], named: str) -> None:
     """An option that makes no sense is refused by its name."""
-    answer = await answer_to(question(demo=demo))
+    answer = await answer_to(chat_request(demo=demo))
     assert (answer.code, answer.batches) == ("invalid_request", 0)
     assert answer.error is not None
     assert named in answer.error.message
@@ -226,6 +226,6 @@ async def test_bad_options(demo: dict[str, Any], named: str) -> None:
 
 async def test_defaults() -> None:
     """Without options it speaks at a pleasant rate; there is nothing to close."""
-    assert demo_options(question()) == DemoOptions()
+    assert demo_options(chat_request()) == DemoOptions()
     assert DemoOptions().rate == 40
     await MODEL.aclose()

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from providers.base import ChatMessage, ChatRequest, FilePart, ImagePart, Part, ProviderError, TextPart, Tool, ToolName
 from providers.route import Endpoint, Quirks, Timeouts
-from tests.answers import KEY, question, route
+from tests.answers import KEY, chat_request, route
 
 
 def ask(part: Part) -> ChatRequest:
@@ -19,9 +19,9 @@ def ask(part: Part) -> ChatRequest:
     ("request_", "features", "quirks", "word"),
     [
         (ask(ImagePart("image/png", data="A")), ("chat", "tools"), {}, "images"),
-        (question(tools=(Tool("f"),)), ("chat", "vision"), {}, "tools"),
-        (question(tool_choice="required"), ("tools",), {"tools_forced": False}, "tool_choice"),
-        (question(tool_choice=ToolName("f")), ("tools",), {"tools_forced": False}, "tool_choice"),
+        (chat_request(tools=(Tool("f"),)), ("chat", "vision"), {}, "tools"),
+        (chat_request(tool_choice="required"), ("tools",), {"tools_forced": False}, "tool_choice"),
+        (chat_request(tool_choice=ToolName("f")), ("tools",), {"tools_forced": False}, "tool_choice"),
         (ask(FilePart("text/plain", data="A")), ("chat", "vision"), {}, "files"),
     ],
 )
@@ -46,7 +46,7 @@ def test_refuses(request_: ChatRequest, features: Any, quirks: dict[str, Any], w
 def test_refuses_a_format(dialect: Any, wanted: dict[str, Any], code: str) -> None:
     """A format that no dialect or not this one has is refused before anything is sent."""
     with pytest.raises(ProviderError, match="response_format") as caught:
-        route(dialect).check(question(response_format=wanted))
+        route(dialect).check(chat_request(response_format=wanted))
     assert caught.value.code == code
 
 
@@ -61,15 +61,15 @@ def test_refuses_a_format(dialect: Any, wanted: dict[str, Any], code: str) -> No
 )
 def test_takes_a_format(dialect: Any, wanted: dict[str, Any]) -> None:
     """What the dialect has a word for passes."""
-    route(dialect).check(question(response_format=wanted))
+    route(dialect).check(chat_request(response_format=wanted))
 
 
 def test_takes_the_rest() -> None:
     """What the model can take passes."""
     to = route()
     to.check(ask(ImagePart("image/png", data="A")))
-    to.check(question(tools=(Tool("f"),), tool_choice="required"))
-    route(tools_forced=False).check(question(tools=(Tool("f"),), tool_choice="auto"))
+    to.check(chat_request(tools=(Tool("f"),), tool_choice="required"))
+    route(tools_forced=False).check(chat_request(tools=(Tool("f"),), tool_choice="auto"))
     route("demo").check(ask(FilePart("text/plain", data="A")))
 
 
@@ -123,9 +123,9 @@ def test_files_that_pass() -> None:
 def test_more_than_the_model_can_say() -> None:
     """Asking for more tokens than the model has is out of range, and the sentence says how many it has."""
     bounded = structs.replace(route(), max_output=100)
-    bounded.check(question(max_tokens=100))
+    bounded.check(chat_request(max_tokens=100))
     with pytest.raises(ProviderError, match="100 tokens at most") as caught:
-        bounded.check(question(max_tokens=101))
+        bounded.check(chat_request(max_tokens=101))
     assert caught.value.code == "invalid_request"
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from providers.base import Tool, Usage
-from tests.answers import desk
+from tests.answers import open_providers
 from tests.aws_frames import chunk, exception, framed
-from tests.upstream import messages, refusal
+from tests.upstream import error_response, messages
 
 MODEL = "bedrock/global.anthropic.claude-opus-5-5"
 TOKEN = {"AWS_BEARER_TOKEN_BEDROCK": "bedrock-token-0123456789", "AWS_REGION": "eu-west-1"}
@@ -25,41 +25,44 @@ HELLO = framed(messages("Hel", "lo ", "wörld 🙂"))
 @pytest.mark.parametrize("way", [{}, {"write": "whole"}, {"write": "piece", "piece": 3}], ids=str)
 async def test_answers(way: dict[str, Any]) -> None:
     """Its binary frames come to the same parts, ending and usage as Anthropic's own stream."""
-    async with desk(environment=TOKEN) as (upstream, at):
-        upstream.plays(HELLO.but(**way))
-        answer = await at.turn(MODEL, tools=(Tool("f"),))
+    async with open_providers(environment=TOKEN) as (upstream, providers):
+        upstream.play(HELLO.replace(**way))
+        answer = await providers.answer_model(MODEL, tools=(Tool("f"),))
         assert (answer.text(), answer.finish, answer.error) == ("Hello wörld 🙂", "stop", None)
         assert answer.usage == Usage(input_tokens=3, output_tokens=3)
-        (asked,) = upstream.asked
-        assert asked.path == "/model/global.anthropic.claude-opus-5-5/invoke-with-response-stream"
-        assert asked.headers["authorization"] == "Bearer bedrock-token-0123456789"
-        assert not {"model", "stream"} & set(asked.body)
-        assert re.fullmatch(r"[\w-]+", asked.body["anthropic_version"])
-        assert asked.body["tools"][0]["name"] == "f"
+        (received,) = upstream.requests
+        assert received.path == "/model/global.anthropic.claude-opus-5-5/invoke-with-response-stream"
+        assert received.headers["authorization"] == "Bearer bedrock-token-0123456789"
+        assert not {"model", "stream"} & set(received.body)
+        assert re.fullmatch(r"[\w-]+", received.body["anthropic_version"])
+        assert received.body["tools"][0]["name"] == "f"
 
 
 async def test_signs_with_credentials() -> None:
     """Without a token the request is signed, for the region, with the session's token."""
-    async with desk(environment=SIGNED) as (upstream, at):
-        upstream.plays(HELLO)
-        assert (await at.turn(MODEL)).text() == "Hello wörld 🙂"
-        (asked,) = upstream.asked
+    async with open_providers(environment=SIGNED) as (upstream, providers):
+        upstream.play(HELLO)
+        assert (await providers.answer_model(MODEL)).text() == "Hello wörld 🙂"
+        (received,) = upstream.requests
         assert re.match(
             r"AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE0123456/\d+/eu-west-1/bedrock/aws4_request",
-            asked.headers["authorization"],
+            received.headers["authorization"],
         )
-        assert asked.headers["x-amz-security-token"] == "session-token-0123456789"
-        assert "secret-access-key" not in repr(at.catalog.endpoint("bedrock"))
+        assert received.headers["x-amz-security-token"] == "session-token-0123456789"
+        assert "secret-access-key" not in repr(providers.catalog.endpoint("bedrock"))
 
 
 async def test_credentials_that_are_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """A profile that doesn't exist is said as such, before anything is sent."""
-    async with desk(environment={"AWS_PROFILE": "no-such-profile", "AWS_REGION": "eu-west-1"}) as (upstream, at):
-        answer = await at.turn(MODEL)
+    async with open_providers(environment={"AWS_PROFILE": "no-such-profile", "AWS_REGION": "eu-west-1"}) as (
+        upstream,
+        providers,
+    ):
+        answer = await providers.answer_model(MODEL)
         assert answer.code == "upstream_auth"
         assert answer.error is not None
         assert "AWS_BEARER_TOKEN_BEDROCK" in answer.error.message
-        assert not upstream.asked
+        assert not upstream.requests
 
 
 START = {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}
@@ -78,9 +81,9 @@ START = {"type": "message_start", "message": {"usage": {"input_tokens": 3, "outp
 )
 async def test_an_exception_in_the_stream(name: str, code: str, retryable: bool) -> None:
     """A failure in the middle of a stream has its code."""
-    async with desk(environment=TOKEN) as (upstream, at):
-        upstream.plays(HELLO.but(blocks=(chunk(START), exception(name, "no"))))
-        answer = await at.turn(MODEL)
+    async with open_providers(environment=TOKEN) as (upstream, providers):
+        upstream.play(HELLO.replace(blocks=(chunk(START), exception(name, "no"))))
+        answer = await providers.answer_model(MODEL)
         assert answer.error is not None
         assert (answer.code, answer.error.retryable) == (code, retryable)
 
@@ -88,9 +91,9 @@ async def test_an_exception_in_the_stream(name: str, code: str, retryable: bool)
 @pytest.mark.parametrize("cut", [0, 20, 150, 400])
 async def test_a_stream_that_is_cut(cut: int) -> None:
     """Half a frame is no event, and the answer isn't whole."""
-    async with desk(environment=TOKEN) as (upstream, at):
-        upstream.plays(HELLO.but(cut=cut))
-        answer = await at.turn(MODEL)
+    async with open_providers(environment=TOKEN) as (upstream, providers):
+        upstream.play(HELLO.replace(cut=cut))
+        answer = await providers.answer_model(MODEL)
         assert answer.code == "upstream_incomplete"
         assert "Hello wörld 🙂".startswith(answer.text())
 
@@ -108,8 +111,8 @@ async def test_a_stream_that_is_cut(cut: int) -> None:
 )
 async def test_refusals(status: int, message: str, code: str, retryable: bool) -> None:
     """An answer with a status has its code; the body says only a message."""
-    async with desk(environment=TOKEN) as (upstream, at):
-        upstream.plays(refusal(status, {"message": message}))
-        answer = await at.turn(MODEL)
+    async with open_providers(environment=TOKEN) as (upstream, providers):
+        upstream.play(error_response(status, {"message": message}))
+        answer = await providers.answer_model(MODEL)
         assert answer.error is not None
         assert (answer.code, answer.error.retryable) == (code, retryable)

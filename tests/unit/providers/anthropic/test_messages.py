@@ -8,9 +8,9 @@ import pytest
 
 from providers.anthropic.events import MessagesDecoder
 from providers.base import Usage
-from tests.answers import KEY, desk, question, route
+from tests.answers import KEY, chat_request, open_providers, route
 from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
-from tests.upstream import messages, refusal
+from tests.upstream import error_response, messages
 
 ROUTE = route("anthropic", reasoning="adaptive")
 
@@ -67,7 +67,7 @@ RECORDED: dict[str, Expected] = {
 async def test_recorded(file: str) -> None:
     """A recorded stream comes to the same answer however the network brings it."""
     script = load(file, "anthropic")
-    async with desk() as (upstream, providers):
+    async with open_providers() as (upstream, providers):
         for mode in MODES:
             RECORDED[file].check(await replay(upstream, providers, replayed(script, mode), ROUTE))
     RECORDED[file].check(bytewise(script, MessagesDecoder(failures("Anthropic"))))
@@ -76,7 +76,7 @@ async def test_recorded(file: str) -> None:
 @pytest.mark.parametrize("file", RECORDED)
 async def test_recorded_and_cut(file: str) -> None:
     """A recorded stream that is cut anywhere ends in a clear error, or was whole before."""
-    async with desk() as (upstream, providers):
+    async with open_providers() as (upstream, providers):
         await cut_anywhere(upstream, providers, load(file, "anthropic"), ROUTE, seed=len(file))
 
 
@@ -89,16 +89,16 @@ def test_every_recording_is_expected() -> None:
 
 async def test_request() -> None:
     """The SDK signs the request and names the API's version; what the API refuses is not in it."""
-    async with desk() as (upstream, providers):
-        upstream.plays(messages("Hello", "."))
+    async with open_providers() as (upstream, providers):
+        upstream.play(messages("Hello", "."))
         to = providers.catalog.resolve("claude-sonnet-5-5")
-        answer = await providers.ask(question("Hi", temperature=1.0, reasoning="low", model=to.model), to)
+        answer = await providers.answer(chat_request("Hi", temperature=1.0, reasoning="low", model=to.model), to)
         assert (answer.text(), answer.finish, answer.usage) == ("Hello.", "stop", Usage(3, 2))
-        asked = upstream.asked[0]
-        assert asked.path == "/v1/messages"
-        assert asked.headers["authorization"] == f"Bearer {KEY}"
-        assert asked.headers["anthropic-version"] == "2026-10-21"
-        assert asked.body == {
+        received = upstream.requests[0]
+        assert received.path == "/v1/messages"
+        assert received.headers["authorization"] == f"Bearer {KEY}"
+        assert received.headers["anthropic-version"] == "2026-10-21"
+        assert received.body == {
             "model": "claude-sonnet-5-5",
             "max_tokens": 32_000,
             "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
@@ -110,17 +110,17 @@ async def test_request() -> None:
 
 async def test_event_names_are_not_needed() -> None:
     """A stream without event names is read all the same."""
-    async with desk() as (upstream, providers):
+    async with open_providers() as (upstream, providers):
         script = messages("Hello", ".")
-        upstream.plays(script.but(blocks=tuple(block.split(b"\n", 1)[1] for block in script.blocks)))
-        assert (await providers.ask(question(), ROUTE)).text() == "Hello."
+        upstream.play(script.replace(blocks=tuple(block.split(b"\n", 1)[1] for block in script.blocks)))
+        assert (await providers.answer(chat_request(), ROUTE)).text() == "Hello."
 
 
 @pytest.mark.parametrize(
     ("script", "code", "retryable"),
     [
         (
-            refusal(
+            error_response(
                 401,
                 {"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}},
             ),
@@ -128,38 +128,38 @@ async def test_event_names_are_not_needed() -> None:
             False,
         ),
         (
-            refusal(529, {"type": "error", "error": {"type": "overloaded_error"}}, x_should_retry="true"),
+            error_response(529, {"type": "error", "error": {"type": "overloaded_error"}}, x_should_retry="true"),
             "upstream_overloaded",
             True,
         ),
         (
-            refusal(404, {"type": "error", "error": {"type": "not_found_error", "message": "model: claude-9"}}),
+            error_response(404, {"type": "error", "error": {"type": "not_found_error", "message": "model: claude-9"}}),
             "model_not_found",
             False,
         ),
-        (messages("a").but(cut=300), "upstream_incomplete", True),
+        (messages("a").replace(cut=300), "upstream_incomplete", True),
     ],
 )
 async def test_failures(script: Any, code: str, retryable: bool) -> None:
     """A refusal is one of our errors, and is asked for once only."""
-    async with desk() as (upstream, providers):
-        upstream.plays(script)
-        answer = await providers.ask(question(), ROUTE)
+    async with open_providers() as (upstream, providers):
+        upstream.play(script)
+        answer = await providers.answer(chat_request(), ROUTE)
         assert answer.code == code
         assert answer.error is not None
         assert answer.error.retryable is retryable
-        assert len(upstream.asked) == 1
+        assert len(upstream.requests) == 1
 
 
 @pytest.mark.parametrize("delay_s", [0, 60])
 async def test_cancel(delay_s: float) -> None:
     """Cancelling hangs up on the provider at once, before its first byte as well as in the middle."""
-    async with desk() as (upstream, providers):
-        upstream.plays(messages("a", "b").but(stall_after=3, delay_s=delay_s))
+    async with open_providers() as (upstream, providers):
+        upstream.play(messages("a", "b").replace(stall_after=3, delay_s=delay_s))
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(providers.ask(question(), ROUTE))
-            asked = await upstream.next_asked()
+            task = group.create_task(providers.answer(chat_request(), ROUTE))
+            received = await upstream.wait_for_request()
             await asyncio.sleep(0.05)
             task.cancel()
             async with asyncio.timeout(5):
-                await asked.disconnected.wait()
+                await received.disconnected.wait()

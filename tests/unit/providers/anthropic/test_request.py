@@ -21,7 +21,7 @@ from providers.base import (
     ToolName,
     ToolResultPart,
 )
-from tests.answers import question, route
+from tests.answers import chat_request, route
 
 ADAPTIVE = {"type": "adaptive", "display": "summarized"}
 
@@ -38,14 +38,14 @@ def blocks(role: Role, *parts: Part) -> list[dict[str, Any]]:
 
 def test_plain_question() -> None:
     """A question has a limit of tokens, whether or not one was given."""
-    assert body(question("Hi", system="Be kind.")) == {
+    assert body(chat_request("Hi", system="Be kind.")) == {
         "model": "m",
         "max_tokens": 8192,
         "messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}],
         "stream": True,
         "system": "Be kind.",
     }
-    assert body(question(max_tokens=5))["max_tokens"] == 5
+    assert body(chat_request(max_tokens=5))["max_tokens"] == 5
 
 
 def test_system_messages_are_the_system() -> None:
@@ -58,10 +58,10 @@ def test_system_messages_are_the_system() -> None:
 
 def test_tuning() -> None:
     """Parameters that the API has are sent; what it refuses is dropped, as is a seed."""
-    sent = body(question(temperature=0.0, top_p=0.9, seed=1, stop=["x"]), drops=frozenset({"temperature", "top_p"}))
+    sent = body(chat_request(temperature=0.0, top_p=0.9, seed=1, stop=["x"]), drops=frozenset({"temperature", "top_p"}))
     assert sent["stop_sequences"] == ["x"]
     assert not {"temperature", "top_p", "seed", "extra_body"} & sent.keys()
-    assert body(question(temperature=0.0, top_p=0.9))["extra_body"] == {"temperature": 0.0, "top_p": 0.9}
+    assert body(chat_request(temperature=0.0, top_p=0.9))["extra_body"] == {"temperature": 0.0, "top_p": 0.9}
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_tuning() -> None:
 )
 def test_reasoning(effort: Any, quirks: dict[str, Any], expected: dict[str, Any]) -> None:
     """How hard to think is said as each model takes it, and its thoughts are asked to be shown."""
-    sent = body(question(reasoning=effort), **quirks)
+    sent = body(chat_request(reasoning=effort), **quirks)
     assert {name: sent[name] for name in ("thinking", "output_config") if name in sent} == expected
 
 
 def test_no_room_to_think() -> None:
     """A limit that leaves no room for thinking turns it off."""
-    sent = body(question(reasoning="high", max_tokens=1500), reasoning="budget")
+    sent = body(chat_request(reasoning="high", max_tokens=1500), reasoning="budget")
     assert sent["thinking"] == {"type": "disabled"}
 
 
@@ -96,9 +96,9 @@ def test_response_format() -> None:
     """A JSON schema goes along with the effort; plain text needs no word."""
     schema = {"type": "object"}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    sent = body(question(response_format=wanted, reasoning="low"))
+    sent = body(chat_request(response_format=wanted, reasoning="low"))
     assert sent["output_config"] == {"effort": "low", "format": {"type": "json_schema", "schema": schema}}
-    assert "output_config" not in body(question(response_format={"type": "text"}))
+    assert "output_config" not in body(chat_request(response_format={"type": "text"}))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_response_format() -> None:
 )
 def test_tools(choice: Any, sent: object) -> None:
     """Tools and the choice among them go in the API's shape."""
-    made = body(question(tools=(Tool("f", "Does it.", {"type": "object"}), Tool("g")), tool_choice=choice))
+    made = body(chat_request(tools=(Tool("f", "Does it.", {"type": "object"}), Tool("g")), tool_choice=choice))
     assert made["tools"][0] == {"name": "f", "description": "Does it.", "input_schema": {"type": "object"}}
     assert made["tools"][1]["input_schema"] == {"type": "object", "properties": {}}
     assert made.get("tool_choice") == sent

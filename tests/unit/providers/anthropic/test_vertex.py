@@ -7,8 +7,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.answers import desk
-from tests.upstream import Upstream, messages, refusal
+from tests.answers import open_providers
+from tests.upstream import Upstream, error_response, messages
 
 MODEL = "vertex/claude-opus-5-5@20261001"
 PROJECT = {"CLOUD_ML_REGION": "europe-west1", "ANTHROPIC_VERTEX_PROJECT_ID": "my-project"}
@@ -36,38 +36,38 @@ def service_account(folder: Path, upstream: Upstream) -> Path:
 async def test_answers_with_a_token() -> None:
     """A token that is given is used, and the model is in the path."""
     environment = PROJECT | {"ANTHROPIC_VERTEX_ACCESS_TOKEN": "vertex-token-0123456789"}
-    async with desk(environment=environment) as (upstream, at):
-        upstream.plays(messages("Hel", "lo"))
-        answer = await at.turn(MODEL)
+    async with open_providers(environment=environment) as (upstream, providers):
+        upstream.play(messages("Hel", "lo"))
+        answer = await providers.answer_model(MODEL)
         assert (answer.text(), answer.finish, answer.error) == ("Hello", "stop", None)
-        (asked,) = upstream.asked
-        assert asked.path == PATH
-        assert asked.headers["authorization"] == "Bearer vertex-token-0123456789"
-        assert asked.body["anthropic_version"]
-        assert "model" not in asked.body
+        (received,) = upstream.requests
+        assert received.path == PATH
+        assert received.headers["authorization"] == "Bearer vertex-token-0123456789"
+        assert received.body["anthropic_version"]
+        assert "model" not in received.body
 
 
 async def test_answers_with_a_service_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Google's library finds the account, gets a token for it, and the token is sent."""
-    async with desk(environment=PROJECT) as (upstream, at):
+    async with open_providers(environment=PROJECT) as (upstream, providers):
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account(tmp_path, upstream)))
-        upstream.plays(
-            refusal(200, {"access_token": "issued-0123456789", "expires_in": 3600, "token_type": "Bearer"}),
+        upstream.play(
+            error_response(200, {"access_token": "issued-0123456789", "expires_in": 3600, "token_type": "Bearer"}),
             messages("Hel", "lo"),
         )
-        answer = await at.turn(MODEL)
+        answer = await providers.answer_model(MODEL)
         assert (answer.text(), answer.finish, answer.error) == ("Hello", "stop", None)
-        token, asked = upstream.asked
+        token, received = upstream.requests
         assert "jwt-bearer" in token.body["text"]
-        assert (asked.path, asked.headers["authorization"]) == (PATH, "Bearer issued-0123456789")
+        assert (received.path, received.headers["authorization"]) == (PATH, "Bearer issued-0123456789")
 
 
 async def test_an_account_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A token that isn't issued is a refused key, with a hint where to look."""
-    async with desk(environment=PROJECT) as (upstream, at):
+    async with open_providers(environment=PROJECT) as (upstream, providers):
         monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account(tmp_path, upstream)))
-        upstream.plays(refusal(400, {"error": "invalid_grant", "error_description": "account not found"}))
-        answer = await at.turn(MODEL)
+        upstream.play(error_response(400, {"error": "invalid_grant", "error_description": "account not found"}))
+        answer = await providers.answer_model(MODEL)
         assert answer.code == "upstream_auth"
         assert answer.error is not None
         assert "GOOGLE_APPLICATION_CREDENTIALS" in answer.error.message

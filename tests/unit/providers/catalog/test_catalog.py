@@ -9,7 +9,7 @@ import pytest
 from providers.base import ChatMessage, ChatRequest, ImagePart, ProviderError, Tool
 from providers.catalog.catalog import Catalog, Providers
 from providers.catalog.schema import shipped_rows
-from tests.answers import KEY, Batches, every_key, question
+from tests.answers import KEY, Batches, chat_request, every_key
 
 EVERY_KEY = every_key()
 
@@ -254,8 +254,8 @@ async def test_asks_the_demo() -> None:
     """From an id to the words, in three lines."""
     catalog = Catalog({})
     provider = Providers(catalog).client(catalog.resolve(catalog.default_model))
-    await provider.answer(question(demo={"rate": 0}, tools=(Tool("f"),)), sink := Batches())
-    assert len(sink.put_later) > 100
+    await provider.answer(chat_request(demo={"rate": 0}, tools=(Tool("f"),)), sink := Batches())
+    assert len(sink.put_batches) > 100
 
 
 def test_sdks_are_imported_when_they_are_needed() -> None:

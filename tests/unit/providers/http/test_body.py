@@ -30,7 +30,7 @@ async def rest(body: ResponseBody) -> bytes:
 
 async def test_pieces_as_they_arrive(client: httpx2.AsyncClient, upstream: Upstream) -> None:
     """A body is read in the pieces in which the network brings it, without waiting for more, to its end."""
-    upstream.plays(chat("a", "b").but(stall_after=1), chat("a", "b"))
+    upstream.play(chat("a", "b").replace(stall_after=1), chat("a", "b"))
     response = await post(client, upstream)
     async with asyncio.timeout(5):
         assert await body_of(response).read() == chat("a", "b").blocks[0]
@@ -46,7 +46,7 @@ async def test_an_answer_that_is_closed_late_leaves_the_next_one_alone(
     """An answer that was read to its end, and is closed only while the next one on its connection is read."""
     first = await post(client, upstream)
     await rest(body_of(first))
-    upstream.plays(chat("a", "b").but(rate=20))
+    upstream.play(chat("a", "b").replace(rate=20))
     second = await post(client, upstream)
     await body_of(second).read()
     await first.aclose()
@@ -60,7 +60,7 @@ async def test_a_provider_that_sends_faster_than_can_be_read_is_read_more_slowly
     client: httpx2.AsyncClient, upstream: Upstream
 ) -> None:
     """Law 11: what took long is followed by a rest of nine times as long. Nothing is lost."""
-    upstream.plays(Script((b"data: x\n\n" * 300_000,), write="whole"))
+    upstream.play(Script((b"data: x\n\n" * 300_000,), write="whole"))
     body = body_of(await post(client, upstream))
     moments: list[tuple[float, float]] = []
     size = 0
@@ -84,7 +84,7 @@ async def test_a_provider_that_sends_faster_than_can_be_read_is_read_more_slowly
 
 async def test_an_answer_that_is_over_is_held_by_nobody(client: httpx2.AsyncClient, upstream: Upstream) -> None:
     """Who takes its pieces holds it: once it is over they don't hold each other, and no collector has to find them."""
-    upstream.plays(chat("a", "b"))
+    upstream.play(chat("a", "b"))
     response = await post(client, upstream)
 
     class Reader:
@@ -104,7 +104,7 @@ async def test_an_answer_that_is_over_is_held_by_nobody(client: httpx2.AsyncClie
 
 async def test_pieces_are_handed_on_without_waking_the_reader(client: httpx2.AsyncClient, upstream: Upstream) -> None:
     """Until the taker has enough; what follows waits for the next who asks, and what he raises is his reader's."""
-    upstream.plays(chat(*"abcdef").but(rate=10))
+    upstream.play(chat(*"abcdef").replace(rate=10))
     body = body_of(await post(client, upstream))
     taken: list[tuple[bytes, object]] = []
 
@@ -129,18 +129,18 @@ async def test_pieces_are_handed_on_without_waking_the_reader(client: httpx2.Asy
 
 async def test_close_hangs_up(client: httpx2.AsyncClient, upstream: Upstream) -> None:
     """Closing an unfinished answer closes the provider's connection at once."""
-    upstream.plays(chat("a", "b").but(stall_after=1))
+    upstream.play(chat("a", "b").replace(stall_after=1))
     response = await post(client, upstream)
     await body_of(response).read()
     await response.aclose()
     async with asyncio.timeout(5):
-        await (await upstream.next_asked()).disconnected.wait()
+        await (await upstream.wait_for_request()).disconnected.wait()
 
 
-@pytest.mark.parametrize("script", [chat("a").but(delay_s=60), chat("a").but(stall_after=0)])
+@pytest.mark.parametrize("script", [chat("a").replace(delay_s=60), chat("a").replace(stall_after=0)])
 async def test_cancel_hangs_up(client: httpx2.AsyncClient, upstream: Upstream, script: Script) -> None:
     """Cancelling the reader hangs up too, before the answer's headers as well as in its body."""
-    upstream.plays(script)
+    upstream.play(script)
 
     async def read() -> None:
         response = await post(client, upstream)
@@ -151,29 +151,29 @@ async def test_cancel_hangs_up(client: httpx2.AsyncClient, upstream: Upstream, s
 
     async with asyncio.TaskGroup() as group:
         task = group.create_task(read())
-        asked = await upstream.next_asked()
+        received = await upstream.wait_for_request()
         await asyncio.sleep(0.02)
         task.cancel()
         async with asyncio.timeout(5):
-            await asked.disconnected.wait()
+            await received.disconnected.wait()
 
 
 async def test_headers_are_no_event(upstream: Upstream) -> None:
     """The time for the first event goes on after the headers; then the connection is closed."""
-    upstream.plays(chat("a").but(stall_after=0))
+    upstream.play(chat("a").replace(stall_after=0))
     async with http_client(QUICK) as client:
         response = await post(client, upstream)
         with pytest.raises(Stalled) as caught:
             await body_of(response).read()
         assert not caught.value.started
         async with asyncio.timeout(5):
-            await upstream.asked[0].disconnected.wait()
+            await upstream.requests[0].disconnected.wait()
         await response.aclose()
 
 
 async def test_life_is_not_progress(upstream: Upstream) -> None:
     """Bytes alone don't put the watch off: only what the reader counts does."""
-    upstream.plays(Script((b": alive\n\n",) * 50).but(rate=50))
+    upstream.play(Script((b": alive\n\n",) * 50).replace(rate=50))
     async with http_client(QUICK) as client:
         response = await post(client, upstream)
         with pytest.raises(Stalled, match=r"0\.2 s"):
@@ -184,7 +184,7 @@ async def test_life_is_not_progress(upstream: Upstream) -> None:
 async def test_progress_puts_the_watch_off(upstream: Upstream) -> None:
     """A stream that gets on may take far longer than the time between two events, and stall later."""
     between_s, rate, events = 0.5, 20, 20
-    upstream.plays(Script((sse("x"),) * (events + 1)).but(rate=rate, stall_after=events))
+    upstream.play(Script((sse("x"),) * (events + 1)).replace(rate=rate, stall_after=events))
     time = asyncio.get_running_loop().time
     async with http_client(Timeouts(first_event_s=5, between_events_s=between_s)) as client:
         response = await post(client, upstream)
@@ -209,14 +209,14 @@ async def test_slow_reader_is_not_a_stalled_provider(upstream: Upstream) -> None
         body = body_of(response)
         await body.read()
         await asyncio.sleep(0.5)
-        assert (await rest(body)).endswith(b"[DONE]\n\n") or upstream.asked[0].answered.is_set()
+        assert (await rest(body)).endswith(b"[DONE]\n\n") or upstream.requests[0].answered.is_set()
         await response.aclose()
 
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
 async def test_cut_body(client: httpx2.AsyncClient, upstream: Upstream, how: str) -> None:
     """A body that is cut off is an error, not an end."""
-    upstream.plays(chat("a", "b").but(cut=40, cut_by=how))
+    upstream.play(chat("a", "b").replace(cut=40, cut_by=how))
     response = await post(client, upstream)
     with pytest.raises((httpx2.RemoteProtocolError, httpx2.ReadError)):
         await rest(body_of(response))
@@ -225,7 +225,7 @@ async def test_cut_body(client: httpx2.AsyncClient, upstream: Upstream, how: str
 
 async def test_body_without_length(client: httpx2.AsyncClient, upstream: Upstream) -> None:
     """Where neither length nor chunks say it, the connection's end is the body's."""
-    upstream.plays(chat("a").but(chunked=False))
+    upstream.play(chat("a").replace(chunked=False))
     response = await post(client, upstream)
     assert (await rest(body_of(response))).endswith(b"[DONE]\n\n")
     await response.aclose()
@@ -347,7 +347,7 @@ async def test_whole_chunks_of_events_go_past_the_parser(way: str) -> None:
 
 async def test_a_beginning(client: httpx2.AsyncClient, upstream: Upstream) -> None:
     """So many bytes, or what comes in time; whoever has got all leaves the connection to the next."""
-    upstream.plays(
+    upstream.play(
         Script((b"abc", b"def")),
         Script((b"abc", b"def", b""), stall_after=2),
         Script((b"abc", b"def"), cut=4),
@@ -356,5 +356,5 @@ async def test_a_beginning(client: httpx2.AsyncClient, upstream: Upstream) -> No
     for size, got in ((6, b"abcdef"), (4, b"abcd"), (9, b"abcd"), (9, b"abc")):
         body = body_of(await post(client, upstream))
         assert await body.read_start(size, 0.2) == got
-    connections = [asked.connection for asked in upstream.asked]
+    connections = [received.connection for received in upstream.requests]
     assert connections == [1, 1, 2, 3]

@@ -25,7 +25,7 @@ FAILURES = Failures(Endpoint("openai", "OpenAI", "", ("OPENAI_API_KEY",)))
 
 async def read(upstream: Upstream, script: Script, between_s: float = 5) -> tuple[Answer, list[list[Delta]]]:
     """The answer to one script, and the batches that it came in."""
-    upstream.plays(script)
+    upstream.play(script)
     answer, sink = Answer(), Batches()
     async with http_client(Timeouts(first_event_s=between_s)) as client:
         request = client.build_request("POST", upstream.openai_url + "/chat/completions", json={})
@@ -35,31 +35,31 @@ async def read(upstream: Upstream, script: Script, between_s: float = 5) -> tupl
         except ProviderError as error:
             answer.error = error
         await response.aclose()
-    for batch in sink.put_later:
+    for batch in sink.put_batches:
         answer.add(batch)
-    return answer, sink.put_later
+    return answer, sink.put_batches
 
 
 async def test_batches(upstream: Upstream) -> None:
     """Each read that brings something is a batch, none is empty, and the ending is the last."""
-    _, batches = await read(upstream, chat("a", {}, "b").but(rate=50))
+    _, batches = await read(upstream, chat("a", {}, "b").replace(rate=50))
     assert len(batches) == 3
     assert batches[-1] == [Finished("stop")]
 
 
 async def test_what_is_taken_is_not_given_again(upstream: Upstream) -> None:
     """A taker gets each batch as it is read; from the first that it doesn't take on, they are the reader's."""
-    upstream.plays(chat(*"abcdef").but(rate=50))
-    sink = Batches(at_once=3)
+    upstream.play(chat(*"abcdef").replace(rate=50))
+    sink = Batches(offers_max=3)
     async with http_client(Timeouts()) as client:
         request = client.build_request("POST", upstream.openai_url + "/chat/completions", json={})
         response = await client.send(request, stream=True)
         await DeltaStream(body_of(response), ChatDecoder(Quirks(), FAILURES), FAILURES, 5, sink).run()
         await response.aclose()
-    answer = fold([*sink.taken, *sink.put_later])
+    answer = fold([*sink.offered, *sink.put_batches])
     assert answer.text() == "abcdef"
     assert answer.finish == "stop"
-    assert len(sink.taken) == 3
+    assert len(sink.offered) == 3
 
 
 @pytest.mark.parametrize("deep", [b"[" * 100_000, b'{"error":' + b"[" * 100_000])
@@ -148,7 +148,7 @@ async def test_nonsense_behind_the_end(upstream: Upstream) -> None:
 
 async def test_deltas_before_a_failure_come_first(upstream: Upstream) -> None:
     """What stood before an error in the same read is not lost."""
-    script = Script((chat("a").blocks[0], sse({"error": {"code": 503}}))).but(write="whole")
+    script = Script((chat("a").blocks[0], sse({"error": {"code": 503}}))).replace(write="whole")
     answer, batches = await read(upstream, script)
     assert (answer.text(), answer.code, len(batches)) == ("a", "upstream_overloaded", 1)
 
@@ -193,11 +193,11 @@ async def test_no_stream_at_all(upstream: Upstream, body: bytes, code: str, retr
 async def test_finish_without_done(upstream: Upstream) -> None:
     """A stream that has told its reason and just ends is whole, however it ends."""
     blocks = chat("a").blocks[:-1]
-    for script in (Script(blocks), Script(blocks, chunked=False), Script(blocks).but(write="whole")):
+    for script in (Script(blocks), Script(blocks, chunked=False), Script(blocks).replace(write="whole")):
         answer, _ = await read(upstream, script)
         assert (answer.text(), answer.finish, answer.error) == ("a", "stop", None)
     length = sum(map(len, blocks))
-    answer, _ = await read(upstream, chat("a").but(cut=length, cut_by="rst"))
+    answer, _ = await read(upstream, chat("a").replace(cut=length, cut_by="rst"))
     assert (answer.text(), answer.finish, answer.error) == ("a", "stop", None)
 
 
@@ -210,15 +210,15 @@ async def test_last_event_without_an_empty_line(upstream: Upstream) -> None:
 
 async def test_nothing_after_done(upstream: Upstream) -> None:
     """What follows the end of a stream is not of it."""
-    answer, _ = await read(upstream, Script((*chat("a").blocks, *chat("b").blocks)).but(write="whole"))
+    answer, _ = await read(upstream, Script((*chat("a").blocks, *chat("b").blocks)).replace(write="whole"))
     assert answer.text() == "a"
 
 
 async def test_stall(upstream: Upstream) -> None:
     """A stream that stops in the middle is a timeout; comments don't help it."""
     for stalled in (
-        chat("a", "b").but(stall_after=1),
-        Script((chat("a").blocks[0], *[b": alive\n\n"] * 40)).but(rate=40),
+        chat("a", "b").replace(stall_after=1),
+        Script((chat("a").blocks[0], *[b": alive\n\n"] * 40)).replace(rate=40),
     ):
         answer, _ = await read(upstream, stalled, between_s=0.2)
         assert (answer.text(), answer.code) == ("a", "upstream_timeout")
@@ -227,29 +227,29 @@ async def test_stall(upstream: Upstream) -> None:
 async def test_stall_after_the_finish(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that has told its reason need not wait long for a provider that forgets to hang up."""
     monkeypatch.setattr("providers.http.stream.AFTER_FINISH_S", 0.1)
-    answer, _ = await read(upstream, chat("a").but(stall_after=2), between_s=60)
+    answer, _ = await read(upstream, chat("a").replace(stall_after=2), between_s=60)
     assert (answer.text(), answer.finish) == ("a", "stop")
 
 
 async def test_failed_finish_and_a_broken_connection(upstream: Upstream) -> None:
     """A reason that says that the provider failed is an error also when the connection breaks then."""
     script = chat("a", finish="network_error")
-    answer, _ = await read(upstream, script.but(cut=sum(map(len, script.blocks[:2]))))
+    answer, _ = await read(upstream, script.replace(cut=sum(map(len, script.blocks[:2]))))
     assert answer.code == "upstream_error"
 
 
 async def test_end_does_not_wait_for_the_connection(upstream: Upstream) -> None:
     """After [DONE] a provider that keeps the connection open delays nobody for long."""
     async with asyncio.timeout(2):
-        answer, _ = await read(upstream, Script((*chat("a").blocks, b"")).but(stall_after=3), between_s=60)
+        answer, _ = await read(upstream, Script((*chat("a").blocks, b"")).replace(stall_after=3), between_s=60)
     assert answer.finish == "stop"
 
 
 async def test_chatter_after_the_end(upstream: Upstream) -> None:
     """A provider that goes on after the end is hung up on."""
-    script = Script((*chat("a").blocks, *[b": more\n\n"] * 1000)).but(rate=500)
+    script = Script((*chat("a").blocks, *[b": more\n\n"] * 1000)).replace(rate=500)
     async with asyncio.timeout(3):
         answer, _ = await read(upstream, script, between_s=60)
     assert answer.finish == "stop"
     async with asyncio.timeout(1):
-        await upstream.asked[0].disconnected.wait()
+        await upstream.requests[0].disconnected.wait()

@@ -17,27 +17,27 @@ import uvloop
 
 from providers.http.transport import body_of, http_client, tls_context
 from providers.route import Timeouts
-from tests.upstream import Script, Upstream, chat, post, refusal
+from tests.upstream import Script, Upstream, chat, error_response, post
 
 QUICK = Timeouts(connect_s=0.5, first_event_s=0.2, between_events_s=0.2)
 
 
 async def test_passes_on(client: httpx2.AsyncClient, upstream: Upstream) -> None:
     """Request headers and body arrive, and the answer's status, headers and body come back."""
-    upstream.plays(refusal(418, {"tea": True}, x_pot="round"))
+    upstream.play(error_response(418, {"tea": True}, x_pot="round"))
     response = await post(client, upstream, headers={"authorization": "Bearer k"})
     assert await response.aread() == b'{"tea": true}'
     assert (response.status_code, response.headers["x-pot"]) == (418, "round")
-    asked = await upstream.next_asked()
-    assert asked.body == {"n": 1}
-    assert asked.headers["authorization"] == "Bearer k"
-    assert asked.headers["accept-encoding"] == "identity"
-    assert "python" not in asked.headers.get("accept", "")
+    received = await upstream.wait_for_request()
+    assert received.body == {"n": 1}
+    assert received.headers["authorization"] == "Bearer k"
+    assert received.headers["accept-encoding"] == "identity"
+    assert "python" not in received.headers.get("accept", "")
 
 
 async def test_decompresses_once(client: httpx2.AsyncClient, upstream: Upstream) -> None:
     """A compressed body comes out plain, and no header promises another compression."""
-    upstream.plays(Script((gzip.compress(b"plain"),), headers=(("content-encoding", "gzip"),)))
+    upstream.play(Script((gzip.compress(b"plain"),), headers=(("content-encoding", "gzip"),)))
     response = await post(client, upstream)
     assert await response.aread() == b"plain"
     assert "content-encoding" not in response.headers
@@ -45,7 +45,7 @@ async def test_decompresses_once(client: httpx2.AsyncClient, upstream: Upstream)
 
 async def test_bad_compression(client: httpx2.AsyncClient, upstream: Upstream) -> None:
     """A body that isn't what its encoding says is a protocol error."""
-    upstream.plays(Script((b"this is not gzip, not at all",), headers=(("content-encoding", "gzip"),)))
+    upstream.play(Script((b"this is not gzip, not at all",), headers=(("content-encoding", "gzip"),)))
     response = await post(client, upstream)
     with pytest.raises(httpx2.RemoteProtocolError):
         await response.aread()
@@ -57,7 +57,7 @@ async def test_large_request(client: httpx2.AsyncClient, upstream: Upstream) -> 
     text = "x" * 3_000_000
     response = await client.post(upstream.openai_url + "/chat/completions", json={"image": text})
     assert response.status_code == 200
-    assert upstream.asked[0].body["image"] == text
+    assert upstream.requests[0].body["image"] == text
 
 
 async def test_connection_serves_again(client: httpx2.AsyncClient, upstream: Upstream) -> None:
@@ -71,12 +71,12 @@ async def test_connection_serves_again(client: httpx2.AsyncClient, upstream: Ups
 
 async def test_no_first_event(upstream: Upstream) -> None:
     """An answer that doesn't begin is given up after the time for the first event."""
-    upstream.plays(chat("a").but(delay_s=60))
+    upstream.play(chat("a").replace(delay_s=60))
     async with http_client(QUICK) as client:
         with pytest.raises(httpx2.ReadTimeout):
             await post(client, upstream)
         async with asyncio.timeout(5):
-            await upstream.asked[0].disconnected.wait()
+            await upstream.requests[0].disconnected.wait()
 
 
 async def test_nobody_there(client: httpx2.AsyncClient) -> None:
@@ -135,7 +135,7 @@ async def test_a_proxy(upstream: Upstream) -> None:
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         proxy = f"http://ann:secret@127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with http_client(Timeouts(), proxy) as client:
-            upstream.plays(refusal(418, {"tea": True}))
+            upstream.play(error_response(418, {"tea": True}))
             response = await post(client, upstream)
             assert (response.status_code, await response.aread()) == (418, b'{"tea": true}')
             with pytest.raises(httpx2.ProxyError):
@@ -193,7 +193,7 @@ async def through_a_tunnel(certified: ssl.SSLContext) -> None:
         address = upstream.url.removeprefix("https://")
         async with http_client(Timeouts(), f"http://ann:secret@{tunnels.address}") as client:
             for words in (("Hello", "."), ("Again",)):
-                upstream.plays(chat(*words))
+                upstream.play(chat(*words))
                 response = await post(client, upstream, headers={"authorization": "Bearer sk-canary"})
                 assert await body_of(response).read()
                 await response.aread()
@@ -202,8 +202,8 @@ async def through_a_tunnel(certified: ssl.SSLContext) -> None:
     assert head.startswith(f"CONNECT {address} HTTP/1.1\r\n".encode())
     assert b"Proxy-Authorization: Basic YW5uOnNlY3JldA==" in head
     assert b"sk-canary" not in head + tunnels.carried
-    assert [asked.headers["authorization"] for asked in upstream.asked] == ["Bearer sk-canary"] * 2
-    assert all("proxy-authorization" not in asked.headers for asked in upstream.asked)
+    assert [received.headers["authorization"] for received in upstream.requests] == ["Bearer sk-canary"] * 2
+    assert all("proxy-authorization" not in received.headers for received in upstream.requests)
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ async def test_a_tunnel_leads_to_nobody_else(certified: ssl.SSLContext, monkeypa
             with pytest.raises(httpx2.ConnectError):
                 await post(client, upstream)
     assert len(tunnels.heads) == 1
-    assert upstream.asked == []
+    assert upstream.requests == []
 
 
 async def test_tls_is_needed(client: httpx2.AsyncClient) -> None:
@@ -253,11 +253,11 @@ async def test_tls_is_needed(client: httpx2.AsyncClient) -> None:
 
 async def test_redirect_is_not_followed(client: httpx2.AsyncClient, upstream: Upstream) -> None:
     """A key goes to the configured host only: a redirect is an answer like any other."""
-    upstream.plays(refusal(307, {}, location=upstream.url + "/elsewhere"))
+    upstream.play(error_response(307, {}, location=upstream.url + "/elsewhere"))
     response = await post(client, upstream)
     await response.aread()
     assert response.status_code == 307
-    assert len(upstream.asked) == 1
+    assert len(upstream.requests) == 1
 
 
 async def test_proxies_of_the_environment_are_ignored(
@@ -272,7 +272,7 @@ async def test_proxies_of_the_environment_are_ignored(
 
 async def test_sockets_stay_awake(client: httpx2.AsyncClient, upstream: Upstream) -> None:
     """Connections probe their peer, so that one that vanished is noticed."""
-    upstream.plays(chat("a").but(stall_after=0))
+    upstream.play(chat("a").replace(stall_after=0))
     response = await post(client, upstream)
     connection = body_of(response)._response.connection
     assert connection is not None

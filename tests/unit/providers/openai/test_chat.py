@@ -9,9 +9,9 @@ import pytest
 from providers.base import Usage
 from providers.openai.chat_chunks import ChatDecoder
 from providers.route import Quirks, Timeouts
-from tests.answers import KEY, Batches, desk, question, route
+from tests.answers import KEY, Batches, chat_request, open_providers, route
 from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
-from tests.upstream import chat, refusal
+from tests.upstream import chat, error_response
 
 ROUTE = route()
 
@@ -104,7 +104,7 @@ RECORDED: dict[str, Expected] = {
 async def test_recorded(file: str) -> None:
     """A recorded stream comes to the same answer however the network brings it, and on one connection."""
     script = load(file, "openai-chat")
-    async with desk() as (upstream, providers):
+    async with open_providers() as (upstream, providers):
         for mode in MODES:
             RECORDED[file].check(await replay(upstream, providers, replayed(script, mode), ROUTE))
     RECORDED[file].check(bytewise(script, ChatDecoder(Quirks(), failures("OpenAI"))))
@@ -113,7 +113,7 @@ async def test_recorded(file: str) -> None:
 @pytest.mark.parametrize("file", RECORDED)
 async def test_recorded_and_cut(file: str) -> None:
     """A recorded stream that is cut anywhere ends in a clear error, or was whole before."""
-    async with desk() as (upstream, providers):
+    async with open_providers() as (upstream, providers):
         await cut_anywhere(upstream, providers, load(file, "openai-chat"), ROUTE, seed=len(file))
 
 
@@ -126,55 +126,55 @@ def test_every_recording_is_expected() -> None:
 
 async def test_request() -> None:
     """The SDK signs the request and sends the body that we built, once."""
-    async with desk() as (upstream, providers):
-        answer = await providers.ask(question("Hi", reasoning="low"), route(reasoning="thinking"))
+    async with open_providers() as (upstream, providers):
+        answer = await providers.answer(chat_request("Hi", reasoning="low"), route(reasoning="thinking"))
         assert (answer.text(), answer.finish) == ("Hello.", "stop")
-        asked = upstream.asked[0]
-        assert asked.path == "/v1/chat/completions"
-        assert asked.headers["authorization"] == f"Bearer {KEY}"
-        assert asked.body["thinking"] == {"type": "enabled"}
-        assert asked.body["messages"] == [{"role": "user", "content": "Hi"}]
+        received = upstream.requests[0]
+        assert received.path == "/v1/chat/completions"
+        assert received.headers["authorization"] == f"Bearer {KEY}"
+        assert received.body["thinking"] == {"type": "enabled"}
+        assert received.body["messages"] == [{"role": "user", "content": "Hi"}]
 
 
 async def test_connection_serves_again() -> None:
     """Answers that ended well leave their connection for the next question, if its end comes soon."""
-    async with desk() as (upstream, providers):
+    async with open_providers() as (upstream, providers):
         ends_late = chat("a")
-        upstream.plays(ends_late.but(blocks=(*ends_late.blocks, b": bye\n\n"), rate=50))
+        upstream.play(ends_late.replace(blocks=(*ends_late.blocks, b": bye\n\n"), rate=50))
         for _ in range(3):
-            assert (await providers.ask(question(), ROUTE)).finish == "stop"
+            assert (await providers.answer(chat_request(), ROUTE)).finish == "stop"
         assert upstream.connections == 1
 
 
 @pytest.mark.parametrize(
     ("script", "code"),
     [
-        (refusal(401, {"error": {"message": "Incorrect API key provided: sk-a"}}), "upstream_auth"),
-        (refusal(429, {"error": {"message": "slow"}}, retry_after="3"), "upstream_rate_limited"),
-        (refusal(500, "<html>"), "upstream_error"),
-        (refusal(307, "", location="/elsewhere"), "upstream_error"),
-        (chat("a").but(status=503), "upstream_overloaded"),
-        (chat("a").but(cut=0), "upstream_incomplete"),
+        (error_response(401, {"error": {"message": "Incorrect API key provided: sk-a"}}), "upstream_auth"),
+        (error_response(429, {"error": {"message": "slow"}}, retry_after="3"), "upstream_rate_limited"),
+        (error_response(500, "<html>"), "upstream_error"),
+        (error_response(307, "", location="/elsewhere"), "upstream_error"),
+        (chat("a").replace(status=503), "upstream_overloaded"),
+        (chat("a").replace(cut=0), "upstream_incomplete"),
     ],
 )
 async def test_failures(script: Any, code: str) -> None:
     """A refusal is one of our errors, is asked for once only, and shows neither host nor key."""
-    async with desk() as (upstream, providers):
-        upstream.plays(script)
-        answer = await providers.ask(question(), ROUTE)
+    async with open_providers() as (upstream, providers):
+        upstream.play(script)
+        answer = await providers.answer(chat_request(), ROUTE)
         assert answer.code == code
         assert answer.error is not None
         assert "127.0.0.1" not in answer.error.message
         assert KEY not in answer.error.message + answer.error.detail
         assert answer.error.retry_after_ms == (3000 if code == "upstream_rate_limited" else None)
-        assert len(upstream.asked) == 1
+        assert len(upstream.requests) == 1
 
 
 async def test_nobody_there() -> None:
     """A provider that isn't there can't be reached, and that may pass."""
-    async with desk() as (upstream, providers):
+    async with open_providers() as (upstream, providers):
         await upstream.__aexit__()
-        answer = await providers.ask(question(), ROUTE)
+        answer = await providers.answer(chat_request(), ROUTE)
         assert answer.code == "upstream_error"
         assert answer.error is not None
         assert answer.error.retryable
@@ -184,39 +184,39 @@ async def test_nobody_there() -> None:
 @pytest.mark.parametrize("delay_s", [0, 60])
 async def test_cancel(delay_s: float) -> None:
     """Cancelling hangs up on the provider at once, before its first byte as well as in the middle."""
-    async with desk() as (upstream, providers):
-        upstream.plays(chat("a", "b").but(stall_after=1, delay_s=delay_s))
+    async with open_providers() as (upstream, providers):
+        upstream.play(chat("a", "b").replace(stall_after=1, delay_s=delay_s))
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(providers.ask(question(), ROUTE))
-            asked = await upstream.next_asked()
+            task = group.create_task(providers.answer(chat_request(), ROUTE))
+            received = await upstream.wait_for_request()
             await asyncio.sleep(0.05)
             task.cancel()
             async with asyncio.timeout(5):
-                await asked.disconnected.wait()
+                await received.disconnected.wait()
 
 
 async def test_close() -> None:
     """Cancelling an answer in the middle hangs up before it returns."""
-    async with desk() as (upstream, providers):
-        upstream.plays(chat("a", "b").but(stall_after=1))
+    async with open_providers() as (upstream, providers):
+        upstream.play(chat("a", "b").replace(stall_after=1))
         async with asyncio.TaskGroup() as tasks:
-            answering = tasks.create_task(providers.providers.client(ROUTE).answer(question(), sink := Batches()))
-            while not sink.put_later:
+            answering = tasks.create_task(providers.providers.client(ROUTE).answer(chat_request(), sink := Batches()))
+            while not sink.put_batches:
                 await asyncio.sleep(0.005)
             answering.cancel()
         async with asyncio.timeout(5):
-            await upstream.asked[0].disconnected.wait()
+            await upstream.requests[0].disconnected.wait()
 
 
 @pytest.mark.parametrize(
-    ("script", "word"), [(chat("a").but(delay_s=60), "begin"), (chat("a").but(stall_after=1), "middle")]
+    ("script", "word"), [(chat("a").replace(delay_s=60), "begin"), (chat("a").replace(stall_after=1), "middle")]
 )
 async def test_silence(script: Any, word: str) -> None:
     """A provider that doesn't begin, or doesn't go on, is given up in time."""
     quick = Timeouts(first_event_s=0.2, between_events_s=0.2)
-    async with desk(quick) as (upstream, providers):
-        upstream.plays(script)
-        answer = await providers.ask(question(), ROUTE)
+    async with open_providers(quick) as (upstream, providers):
+        upstream.play(script)
+        answer = await providers.answer(chat_request(), ROUTE)
         assert answer.code == "upstream_timeout"
         assert answer.error is not None
         assert word in answer.error.message
@@ -224,9 +224,9 @@ async def test_silence(script: Any, word: str) -> None:
 
 async def test_many_at_once() -> None:
     """Hundreds of streams at once are all answered, each whole."""
-    async with desk() as (upstream, providers):
+    async with open_providers() as (upstream, providers):
         words = [f"word{number} " for number in range(20)]
-        upstream.plays(chat(*words).but(rate=200))
+        upstream.play(chat(*words).replace(rate=200))
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(providers.ask(question(), ROUTE)) for _ in range(200)]
+            tasks = [group.create_task(providers.answer(chat_request(), ROUTE)) for _ in range(200)]
         assert {task.result().text() for task in tasks} == {"".join(words)}

@@ -21,7 +21,7 @@ from providers.base import (
     ToolResultPart,
 )
 from providers.openai.chat_request import chat_arguments, chat_body
-from tests.answers import question, route
+from tests.answers import chat_request, route
 
 TOOL = Tool("weather", "Tells it.", {"type": "object", "properties": {"city": {"type": "string"}}})
 
@@ -35,7 +35,7 @@ def said(role: Role, *parts: Part, **quirks: Any) -> list[dict[str, Any]]:
 
 def test_plain_question() -> None:
     """A question is a system message, a user message, and a wish for usage."""
-    assert chat_body(question("Hi", system="Be kind."), route()) == {
+    assert chat_body(chat_request("Hi", system="Be kind."), route()) == {
         "model": "m",
         "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}],
         "stream": True,
@@ -102,7 +102,7 @@ def test_what_cannot_be_said() -> None:
 
 def test_tuning() -> None:
     """Parameters go under the provider's names, and what is not given is not sent."""
-    request = question(
+    request = chat_request(
         temperature=0.5, top_p=0.9, max_tokens=7, stop=["x"], seed=3, response_format={"type": "json_object"}
     )
     body = chat_body(request, route(max_tokens_field="max_completion_tokens", stream_options={"a": 1}, body={"b": 2}))
@@ -121,10 +121,10 @@ def test_tuning() -> None:
 def test_refused_parameters_are_left_out() -> None:
     """What a model refuses is dropped: always, or unless it doesn't think."""
     quirks: dict[str, Any] = {"drops": frozenset({"seed"}), "drops_thinking": frozenset({"top_p"})}
-    body = chat_body(question(seed=1, top_p=0.5), route(**quirks))
+    body = chat_body(chat_request(seed=1, top_p=0.5), route(**quirks))
     assert "seed" not in body
     assert "top_p" not in body
-    assert chat_body(question(top_p=0.5, reasoning="none"), route(**quirks))["top_p"] == 0.5
+    assert chat_body(chat_request(top_p=0.5, reasoning="none"), route(**quirks))["top_p"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_refused_parameters_are_left_out() -> None:
 )
 def test_reasoning_styles(quirks: dict[str, Any], effort: Any, expected: dict[str, Any]) -> None:
     """How hard to think is said in each provider's way."""
-    body = chat_body(question(reasoning=effort), route(**quirks))
+    body = chat_body(chat_request(reasoning=effort), route(**quirks))
     assert {name: body[name] for name in ("reasoning_effort", "thinking") if name in body} == expected
 
 
@@ -156,7 +156,9 @@ def test_reasoning_styles(quirks: dict[str, Any], effort: Any, expected: dict[st
 )
 def test_tools(choice: Any, sent: object) -> None:
     """Tools and the choice among them go in the provider's shape, with what its quirks add."""
-    body = chat_body(question(tools=(TOOL, Tool("now")), tool_choice=choice), route(tools_body={"tool_stream": True}))
+    body = chat_body(
+        chat_request(tools=(TOOL, Tool("now")), tool_choice=choice), route(tools_body={"tool_stream": True})
+    )
     assert body["tools"][0] == {
         "type": "function",
         "function": {"name": "weather", "description": "Tells it.", "parameters": TOOL.parameters},
@@ -169,15 +171,15 @@ def test_tools(choice: Any, sent: object) -> None:
 def test_tools_may_forbid_reasoning() -> None:
     """A model that takes tools only without reasoning is told not to reason when it gets tools."""
     to = route(tools_without_reasoning=True)
-    assert chat_body(question(tools=(TOOL,), reasoning="high"), to)["reasoning_effort"] == "none"
-    assert chat_body(question(reasoning="high"), to)["reasoning_effort"] == "high"
+    assert chat_body(chat_request(tools=(TOOL,), reasoning="high"), to)["reasoning_effort"] == "none"
+    assert chat_body(chat_request(reasoning="high"), to)["reasoning_effort"] == "high"
 
 
 def test_unknown_fields_go_around_the_sdk() -> None:
     """What the SDK has no argument for goes into its extra body."""
-    arguments = chat_arguments(question(reasoning="low"), route(reasoning="thinking"))
+    arguments = chat_arguments(chat_request(reasoning="low"), route(reasoning="thinking"))
     assert arguments["extra_body"] == {"thinking": {"type": "enabled"}}
-    assert "extra_body" not in chat_arguments(question(), route())
+    assert "extra_body" not in chat_arguments(chat_request(), route())
 
 
 def test_files() -> None:

@@ -9,9 +9,9 @@ import pytest
 from providers.base import CitationPart, PartDelta, ProviderError, ResponseHandle, TextPart, Usage
 from providers.openai.responses_events import ResponsesDecoder
 from providers.route import Quirks
-from tests.answers import KEY, Batches, desk, question, route
+from tests.answers import KEY, Batches, chat_request, open_providers, route
 from tests.recorded import MODES, Expected, bytewise, cut_anywhere, failures, load, replay, replayed
-from tests.upstream import RESPONSE, refusal, responses
+from tests.upstream import RESPONSE, error_response, responses
 
 ROUTE = route("openai_responses")
 
@@ -62,7 +62,7 @@ RECORDED: dict[str, Expected] = {
 async def test_recorded(file: str) -> None:
     """A recorded stream comes to the same answer however the network brings it."""
     script = load(file, "openai-responses")
-    async with desk() as (upstream, providers):
+    async with open_providers() as (upstream, providers):
         for mode in MODES:
             RECORDED[file].check(await replay(upstream, providers, replayed(script, mode), ROUTE))
     RECORDED[file].check(bytewise(script, ResponsesDecoder(Quirks(), failures("OpenAI"))))
@@ -71,7 +71,7 @@ async def test_recorded(file: str) -> None:
 @pytest.mark.parametrize("file", RECORDED)
 async def test_recorded_and_cut(file: str) -> None:
     """A recorded stream that is cut anywhere ends in a clear error, or was whole before."""
-    async with desk() as (upstream, providers):
+    async with open_providers() as (upstream, providers):
         await cut_anywhere(upstream, providers, load(file, "openai-responses"), ROUTE, seed=len(file))
 
 
@@ -84,15 +84,15 @@ def test_every_recording_is_expected() -> None:
 
 async def test_request() -> None:
     """The SDK signs the request and sends the body that we built, once; the provider is to keep nothing."""
-    async with desk() as (upstream, providers):
-        upstream.plays(responses("Hello", "."))
+    async with open_providers() as (upstream, providers):
+        upstream.play(responses("Hello", "."))
         to = providers.catalog.resolve("gpt-6.1-sol")
-        answer = await providers.ask(question("Hi", reasoning="none", temperature=1, model=to.model), to)
+        answer = await providers.answer(chat_request("Hi", reasoning="none", temperature=1, model=to.model), to)
         assert (answer.text(), answer.finish, answer.usage) == ("Hello.", "stop", Usage(5, 2))
-        asked = upstream.asked[0]
-        assert asked.path == "/v1/responses"
-        assert asked.headers["authorization"] == f"Bearer {KEY}"
-        assert asked.body == {
+        received = upstream.requests[0]
+        assert received.path == "/v1/responses"
+        assert received.headers["authorization"] == f"Bearer {KEY}"
+        assert received.body == {
             "model": "gpt-6.1-sol",
             "input": [{"role": "user", "content": "Hi"}],
             "stream": True,
@@ -106,34 +106,34 @@ async def test_request() -> None:
 @pytest.mark.parametrize(
     ("script", "code", "retryable"),
     [
-        (refusal(401, {"error": {"message": "Incorrect API key provided: sk-a"}}), "upstream_auth", False),
-        (refusal(500, "<html>"), "upstream_error", True),
-        (responses("a").but(cut=300), "upstream_incomplete", True),
+        (error_response(401, {"error": {"message": "Incorrect API key provided: sk-a"}}), "upstream_auth", False),
+        (error_response(500, "<html>"), "upstream_error", True),
+        (responses("a").replace(cut=300), "upstream_incomplete", True),
     ],
 )
 async def test_failures(script: Any, code: str, retryable: bool) -> None:
     """A refusal is one of our errors, and is asked for once only."""
-    async with desk() as (upstream, providers):
-        upstream.plays(script)
-        answer = await providers.ask(question(), ROUTE)
+    async with open_providers() as (upstream, providers):
+        upstream.play(script)
+        answer = await providers.answer(chat_request(), ROUTE)
         assert answer.code == code
         assert answer.error is not None
         assert answer.error.retryable is retryable
-        assert len(upstream.asked) == 1
+        assert len(upstream.requests) == 1
 
 
 @pytest.mark.parametrize("delay_s", [0, 60])
 async def test_cancel(delay_s: float) -> None:
     """Cancelling hangs up on the provider at once, before its first byte as well as in the middle."""
-    async with desk() as (upstream, providers):
-        upstream.plays(responses("a", "b").but(stall_after=4, delay_s=delay_s))
+    async with open_providers() as (upstream, providers):
+        upstream.play(responses("a", "b").replace(stall_after=4, delay_s=delay_s))
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(providers.ask(question(), ROUTE))
-            asked = await upstream.next_asked()
+            task = group.create_task(providers.answer(chat_request(), ROUTE))
+            received = await upstream.wait_for_request()
             await asyncio.sleep(0.05)
             task.cancel()
             async with asyncio.timeout(5):
-                await asked.disconnected.wait()
+                await received.disconnected.wait()
 
 
 BACKGROUND = route("openai_responses", features=("chat", "thinking"), background=True)
@@ -141,43 +141,43 @@ BACKGROUND = route("openai_responses", features=("chat", "thinking"), background
 
 async def test_background() -> None:
     """An answer in the background tells by what it can be heard again, and is then continued from what was heard."""
-    async with desk() as (upstream, providers):
-        upstream.plays(responses("Hel", "lo", "."))
-        await providers.providers.client(BACKGROUND).answer(question(), first := Batches())
+    async with open_providers() as (upstream, providers):
+        upstream.play(responses("Hel", "lo", "."))
+        await providers.providers.client(BACKGROUND).answer(chat_request(), first := Batches())
         batches = first.deltas
-        assert upstream.asked[0].body["background"] is True
-        assert upstream.asked[0].body["store"] is True
+        assert upstream.requests[0].body["background"] is True
+        assert upstream.requests[0].body["store"] is True
         assert batches[0] == ResponseHandle("m", RESPONSE)
-        again = question().continuing([TextPart("Hell")], ResponseHandle("m", RESPONSE))
+        again = chat_request().continuing([TextPart("Hell")], ResponseHandle("m", RESPONSE))
         await providers.providers.client(BACKGROUND).answer(again, second := Batches())
         rest = second.deltas
         assert "".join(delta.text or "" for delta in rest if isinstance(delta, PartDelta)) == "o."
-        asked = upstream.asked[1]
-        assert asked.method == "GET"
-        assert asked.path.startswith(f"/v1/responses/{RESPONSE}?")
-        assert "stream=true" in asked.path
-        assert "reasoning.encrypted_content" in asked.path
+        received = upstream.requests[1]
+        assert received.method == "GET"
+        assert received.path.startswith(f"/v1/responses/{RESPONSE}?")
+        assert "stream=true" in received.path
+        assert "reasoning.encrypted_content" in received.path
 
 
 async def test_background_that_is_gone() -> None:
     """An answer that the provider has forgotten, or tells otherwise, has broken off."""
-    async with desk() as (upstream, providers):
-        gone = question().continuing([], ResponseHandle("m", "resp_0"))
-        assert (await providers.ask(gone, BACKGROUND)).code == "upstream_incomplete"
-        upstream.plays(responses("Hello"))
-        await providers.ask(question(), BACKGROUND)
-        other = question().continuing([CitationPart("u")], ResponseHandle("m", RESPONSE))
-        assert (await providers.ask(other, BACKGROUND)).code == "upstream_incomplete"
+    async with open_providers() as (upstream, providers):
+        gone = chat_request().continuing([], ResponseHandle("m", "resp_0"))
+        assert (await providers.answer(gone, BACKGROUND)).code == "upstream_incomplete"
+        upstream.play(responses("Hello"))
+        await providers.answer(chat_request(), BACKGROUND)
+        other = chat_request().continuing([CitationPart("u")], ResponseHandle("m", RESPONSE))
+        assert (await providers.answer(other, BACKGROUND)).code == "upstream_incomplete"
 
 
 async def test_stop() -> None:
     """An answer in the background is stopped by its id; a provider that doesn't know it says so."""
-    async with desk() as (upstream, providers):
-        upstream.plays(responses("Hello"))
-        await providers.ask(question(), BACKGROUND)
+    async with open_providers() as (upstream, providers):
+        upstream.play(responses("Hello"))
+        await providers.answer(chat_request(), BACKGROUND)
         await providers.providers.stop(ResponseHandle("gpt-6-sol", RESPONSE))
         assert upstream.cancelled == [RESPONSE]
-        assert upstream.asked[-1].path == f"/v1/responses/{RESPONSE}/cancel"
+        assert upstream.requests[-1].path == f"/v1/responses/{RESPONSE}/cancel"
         with pytest.raises(ProviderError):
             await providers.providers.stop(ResponseHandle("gpt-6-sol", RESPONSE))
         await providers.providers.stop(ResponseHandle("claude-haiku-4-5", RESPONSE))

@@ -20,15 +20,15 @@ from providers.base import (
     ToolResultPart,
 )
 from providers.openai.responses_request import responses_arguments, responses_body
-from tests.answers import question, route
+from tests.answers import chat_request, route
 
 ROUTE = route("openai_responses")
 
 
 def items(*messages: tuple[Any, list[Part]], **quirks: Any) -> Any:
     """The input of these messages."""
-    asked = ChatRequest(model="m", messages=tuple(ChatMessage(role, tuple(parts)) for role, parts in messages))
-    return responses_body(asked, route("openai_responses", **quirks))["input"]
+    received = ChatRequest(model="m", messages=tuple(ChatMessage(role, tuple(parts)) for role, parts in messages))
+    return responses_body(received, route("openai_responses", **quirks))["input"]
 
 
 def test_what_a_tool_turn_sends_back() -> None:
@@ -114,7 +114,7 @@ def test_refusal_goes_back() -> None:
 def test_tuning() -> None:
     """What the API knows is sent under its names; what it doesn't, or the model refuses, is left out."""
     schema = {"type": "object", "properties": {}}
-    asked = question(
+    received = chat_request(
         "Hi",
         system="Be brief.",
         temperature=0.5,
@@ -124,7 +124,7 @@ def test_tuning() -> None:
         seed=1,
         response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": True}},
     )
-    body = responses_body(asked, ROUTE)
+    body = responses_body(received, ROUTE)
     assert body == {
         "model": "m",
         "input": [{"role": "user", "content": "Hi"}],
@@ -137,14 +137,14 @@ def test_tuning() -> None:
         "text": {"format": {"type": "json_schema", "name": "n", "schema": schema, "strict": True}},
     }
     refusing = route("openai_responses", drops_thinking=frozenset({"temperature", "top_p"}))
-    assert "temperature" not in responses_body(asked, refusing)
-    assert "temperature" in responses_body(question(temperature=1, reasoning="none"), refusing)
+    assert "temperature" not in responses_body(received, refusing)
+    assert "temperature" in responses_body(chat_request(temperature=1, reasoning="none"), refusing)
 
 
 def test_json_object() -> None:
     """A format without a schema goes as it is."""
-    asked = question(response_format={"type": "json_object"})
-    assert responses_body(asked, ROUTE)["text"] == {"format": {"type": "json_object"}}
+    received = chat_request(response_format={"type": "json_object"})
+    assert responses_body(received, ROUTE)["text"] == {"format": {"type": "json_object"}}
 
 
 @pytest.mark.parametrize(
@@ -160,14 +160,14 @@ def test_json_object() -> None:
 )
 def test_reasoning(effort: Any, quirks: dict[str, Any], sent: Any) -> None:
     """An effort that is asked for is sent in the model's words, and the thoughts are to be summed up."""
-    body = responses_body(question(reasoning=effort), route("openai_responses", **quirks))
+    body = responses_body(chat_request(reasoning=effort), route("openai_responses", **quirks))
     assert body.get("reasoning") == sent
 
 
 def test_tools() -> None:
     """Tools and the choice among them; the schema is the client's own, strict only where it says so."""
-    asked = question(tools=(Tool("t", "Does it"),), tool_choice=ToolName("t"))
-    body = responses_body(asked, ROUTE)
+    received = chat_request(tools=(Tool("t", "Does it"),), tool_choice=ToolName("t"))
+    body = responses_body(received, ROUTE)
     assert body["tools"] == [
         {
             "type": "function",
@@ -178,24 +178,24 @@ def test_tools() -> None:
         }
     ]
     assert body["tool_choice"] == {"type": "function", "name": "t"}
-    assert responses_body(question(tools=(Tool("t"),), tool_choice="required"), ROUTE)["tool_choice"] == "required"
+    assert responses_body(chat_request(tools=(Tool("t"),), tool_choice="required"), ROUTE)["tool_choice"] == "required"
 
 
 def test_thinking_models_hand_out_their_thoughts() -> None:
     """Only a model that thinks has encrypted thoughts: another would refuse to be asked for them."""
-    assert "include" not in responses_body(question(), ROUTE)
+    assert "include" not in responses_body(chat_request(), ROUTE)
     thinking = route("openai_responses", features=("chat", "thinking"))
-    assert responses_body(question(), thinking)["include"] == ["reasoning.encrypted_content"]
+    assert responses_body(chat_request(), thinking)["include"] == ["reasoning.encrypted_content"]
 
 
 def test_more_fields() -> None:
     """What the SDK doesn't know by name goes along in its `extra_body`."""
-    arguments = responses_arguments(question(), route("openai_responses", body={"search": True, "store": True}))
+    arguments = responses_arguments(chat_request(), route("openai_responses", body={"search": True, "store": True}))
     assert arguments["extra_body"] == {"search": True}
     assert arguments["store"] is True
 
 
 def test_background() -> None:
     """An answer that is to be heard again is kept by the provider, against the habit."""
-    body = responses_body(question(), route("openai_responses", background=True))
+    body = responses_body(chat_request(), route("openai_responses", background=True))
     assert (body["background"], body["store"]) == (True, True)
