@@ -22,10 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     for name, command in COMMANDS.items():
         command.add_options(commands.add_parser(name, help=command.HELP))
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or (given[0].startswith("-") and given[0] not in {"-h", "--help", "--version"}):
-        given.insert(0, "serve")
-    options = parser.parse_args(given)
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    if not args or (args[0].startswith("-") and args[0] not in {"-h", "--help", "--version"}):
+        args.insert(0, "serve")
+    options = parser.parse_args(args)
     try:
         COMMANDS[options.command].run(options)
         sys.stdout.flush()

@@ -97,17 +97,17 @@ async def list_turns(context: RequestContext) -> Response:
     user = (await context.parse(AdminList)).user
     live = [
         RunningTurn(
-            turn=one.turn,
-            user=one.user,
-            conversation=one.conversation,
-            model=one.model,
-            status=shown_status(one.state),
-            epoch=one.epoch,
-            seq=one.log.end,
-            readers=one.readers,
+            turn=live_turn.turn,
+            user=live_turn.user,
+            conversation=live_turn.conversation,
+            model=live_turn.model,
+            status=shown_status(live_turn.state),
+            epoch=live_turn.epoch,
+            seq=live_turn.log.end,
+            readers=live_turn.readers,
         )
-        for one in context.services.registry.live(user)
-        if one.is_owned
+        for live_turn in context.services.registry.live(user)
+        if live_turn.is_owned
     ]
     return JsonResponse(LiveTurns(context.services.instance, live), 200, NO_STORE)
 
@@ -117,15 +117,15 @@ async def list_connections(context: RequestContext) -> Response:
     user = (await context.parse(AdminList)).user
     live = [
         LiveConnection(
-            connection=one.id,
-            user=one.user,
-            transport=one.transport,
-            opened_at=rfc3339(one.opened_ms),
-            turns=len(one.outbox.attachments),
-            waiting_bytes=one.outbox.waiting_bytes,
+            connection=client.id,
+            user=client.user,
+            transport=client.transport,
+            opened_at=rfc3339(client.opened_ms),
+            turns=len(client.outbox.attachments),
+            waiting_bytes=client.outbox.waiting_bytes,
         )
-        for one in context.services.clients.all()
-        if user in {None, one.user}
+        for client in context.services.clients.all()
+        if user in {None, client.user}
     ]
     return JsonResponse(LiveConnections(context.services.instance, live), 200, NO_STORE)
 
@@ -145,7 +145,7 @@ def _find_user(turn: str, live: list[LiveTurn]) -> str:
 
     Raise `ApiError` if no user has such a turn, or several have.
     """
-    users = {one.user for one in live if one.turn == turn}
+    users = {live_turn.user for live_turn in live if live_turn.turn == turn}
     if not users:
         raise ApiError(
             "not_found",
@@ -163,14 +163,14 @@ async def close_connection(context: RequestContext) -> Response:
     Its turns continue, or are cancelled if `on_disconnect` says so.
     """
     request = await context.parse(AdminClose)
-    found = next((one for one in context.services.clients.all() if one.id == request.connection), None)
-    if found is None:
+    client = next((client for client in context.services.clients.all() if client.id == request.connection), None)
+    if client is None:
         raise ApiError(
             "not_found",
             f"This instance has no connection {request.connection}. Check the id and the instance.",
             path="connection",
         )
-    found.close_permanently(CLOSED_REASON)
+    client.close_permanently(CLOSED_REASON)
     return JsonResponse(Nothing(), 200, NO_STORE)
 
 

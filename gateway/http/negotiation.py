@@ -50,9 +50,9 @@ def _quality(media_type: str, ranges: list[tuple[str, float]]) -> float:
     `ranges` are pairs of a media range and its quality.
     """
     for media_range in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
-        found = [quality for name, quality in ranges if name == media_range]
-        if found:
-            return max(found)
+        qualities = [quality for name, quality in ranges if name == media_range]
+        if qualities:
+            return max(qualities)
     return 0.0
 
 
@@ -67,14 +67,14 @@ def parse_last_event_id(headers: Headers) -> tuple[int, int]:
 
     Raise `ApiError` if the header is not the id of an event.
     """
-    given = headers.get("last-event-id", "").strip()
-    if not given:
+    event_id = headers.get("last-event-id", "").strip()
+    if not event_id:
         return 0, 0
-    found = EVENT_ID.fullmatch(given)
-    if found is None:
+    match = EVENT_ID.fullmatch(event_id)
+    if match is None:
         raise ApiError(
             "invalid_request",
             "Last-Event-ID isn't the id of an event. Send an id like 1795247464000-7.",
             path="Last-Event-ID",
         )
-    return int(found.group(1)), int(found.group(2))
+    return int(match.group(1)), int(match.group(2))

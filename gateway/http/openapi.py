@@ -86,51 +86,53 @@ def openapi(auth: str) -> dict[str, Any]:
 
 
 def _operation(operation: Operation, schemas: dict[str, Schema]) -> Schema:
-    shown: Schema = {
+    schema: Schema = {
         "operationId": _operation_id(operation),
         "summary": operation.summary,
         "parameters": _parameters(operation, schemas),
         "responses": _responses(operation),
     }
     if operation.request is not None and operation.request.__doc__:
-        shown["description"] = cleandoc(operation.request.__doc__)
+        schema["description"] = cleandoc(operation.request.__doc__)
     if operation.has_body and operation.request is not None:
         name = f"{operation.request.__name__}Body"
         body = select_fields(schemas[operation.request.__name__], operation.fields)
         schemas[name] = {**body, "title": name}
         content = {JSON_TYPE: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-        shown["requestBody"] = {"required": bool(body["required"]), "content": content}
+        schema["requestBody"] = {"required": bool(body["required"]), "content": content}
     if operation.is_public:
-        shown["security"] = []
-    return shown
+        schema["security"] = []
+    return schema
 
 
 def _operation_id(operation: Operation) -> str:
     words = [word for word in operation.path.split("/") if word and word != "v1" and not word.startswith("{")]
-    one = "One" if operation.path.endswith("}") else ""
-    return operation.method.lower() + "".join(word.title() for word in words or ["about"]) + one
+    suffix = "One" if operation.path.endswith("}") else ""
+    return operation.method.lower() + "".join(word.title() for word in words or ["about"]) + suffix
 
 
 def _parameters(operation: Operation, schemas: dict[str, Schema]) -> list[Schema]:
     fields = schemas[operation.request.__name__]["properties"] if operation.request is not None else {}
     in_path = re.findall(r"\{(\w+)\}", operation.path)
-    shown = [{"name": name, "in": "path", "required": True, "schema": without_null(fields[name])} for name in in_path]
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": without_null(fields[name])} for name in in_path
+    ]
     if not operation.has_body:
-        shown += [{"name": name, "in": "query", "schema": without_null(fields[name])} for name in operation.fields]
+        parameters += [{"name": name, "in": "query", "schema": without_null(fields[name])} for name in operation.fields]
     for header in operation.headers:
         schema = {"type": "string"} if header.pattern is None else {"type": "string", "pattern": header.pattern}
-        shown.append({"name": header.name, "in": "header", "description": header.description, "schema": schema})
-    return shown
+        parameters.append({"name": header.name, "in": "header", "description": header.description, "schema": schema})
+    return parameters
 
 
 def _responses(operation: Operation) -> Schema:
-    shown = {str(response.status): _response(response) for response in operation.responses}
+    responses = {str(response.status): _response(response) for response in operation.responses}
     refused = {
         "headers": _headers(("Retry-After",)),
         "content": {JSON_TYPE: {"schema": ref(Refused)}},
     }
     return {
-        **shown,
+        **responses,
         "4XX": {
             "description": "The request was refused. `error.path` names the invalid field, if there is one.",
             **refused,
@@ -148,12 +150,12 @@ def _response(response: ResponseSpec) -> Schema:
         content[NDJSON] = {"schema": {"$ref": "#/components/schemas/Line"}}
     if response.is_binary:
         content["*/*"] = {"schema": {"type": "string", "format": "binary"}}
-    shown: Schema = {"description": response.description}
+    schema: Schema = {"description": response.description}
     if content:
-        shown["content"] = content
+        schema["content"] = content
     if response.headers:
-        shown["headers"] = _headers(response.headers)
-    return shown
+        schema["headers"] = _headers(response.headers)
+    return schema
 
 
 def _headers(names: tuple[str, ...]) -> Schema:

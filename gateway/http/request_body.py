@@ -102,8 +102,8 @@ def parse_query(query: bytes, fields: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in pairs:
         if name not in fields:
-            known = f"Send only {', '.join(fields)}." if fields else "Leave it out: this address has no query fields."
-            raise ApiError("invalid_request", f"The query has an unknown field. {known}", path=name)
+            advice = f"Send only {', '.join(fields)}." if fields else "Leave it out: this address has no query fields."
+            raise ApiError("invalid_request", f"The query has an unknown field. {advice}", path=name)
         if name in found:
             raise ApiError("invalid_request", f"The query has the field `{name}` twice. Send it once.", path=name)
         found[name] = value
@@ -121,15 +121,15 @@ def decode_body(kind: type[R], path: Mapping[str, str], body: bytes, fields: tup
     `fields` are the names that the body may have; an empty body has none of them.
     """
     try:
-        given = JSON.decode_any(body) if body else {}
+        fields_by_name = JSON.decode_any(body) if body else {}
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise decode_error(error) from None
-    if not isinstance(given, dict):
+    if not isinstance(fields_by_name, dict):
         raise ApiError("invalid_frame", "The body isn't a JSON object. Send one JSON object.")
-    for name in given:
+    for name in fields_by_name:
         if name not in fields and name != "type":
             raise _unknown_field(name)
-    return convert_request(kind, {**{name: _integral(value) for name, value in given.items()}, **path})
+    return convert_request(kind, {**{name: _integral(value) for name, value in fields_by_name.items()}, **path})
 
 
 def decode_start(body: bytes, other_bytes_max: int) -> p.TurnStart:
@@ -160,13 +160,13 @@ def _integral(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def convert_request(kind: type[R], given: dict[str, Any], *, strict: bool = True) -> R:
-    """Return a request of the type `kind` with the fields `given`. Raises `ApiError`.
+def convert_request(kind: type[R], fields_by_name: dict[str, Any], *, strict: bool = True) -> R:
+    """Return a request of the type `kind` with the fields `fields_by_name`. Raises `ApiError`.
 
     With `strict` false, a number may be given as text, as in a query.
     """
     try:
-        request = msgspec.convert(given, kind, strict=strict)
+        request = msgspec.convert(fields_by_name, kind, strict=strict)
         check_untyped_values(request)  # type: ignore[arg-type]
     except (msgspec.ValidationError, RecursionError, ApiError) as error:
         raise decode_error(error) from None

@@ -71,9 +71,9 @@ async def get_part(context: RequestContext) -> Response:
     return BytesResponse(binascii.a2b_base64(found.data), 200, headers, _media_type(found.media_type))
 
 
-def _media_type(given: str) -> str:
+def _media_type(media_type: str) -> str:
     """Return the media type that the client gave, if it is valid in a header, else "application/octet-stream"."""
-    return given if _MEDIA_TYPE.fullmatch(given) else "application/octet-stream"
+    return media_type if _MEDIA_TYPE.fullmatch(media_type) else "application/octet-stream"
 
 
 async def health(context: RequestContext) -> Response:

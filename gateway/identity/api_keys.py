@@ -81,12 +81,12 @@ class ApiKeys:
         self._clock = clock
         self._version: tuple[int, int, int] | None = None
         self._missing: dict[str, float] = {}
-        self._found: Keys = {}
+        self._file_keys: Keys = {}
         try:
-            self._found = self._read()
+            self._file_keys = self._read()
         except OSError as error:
             raise self._unreadable(error) from None
-        self._keys = self._found
+        self._keys = self._file_keys
 
     @property
     def count(self) -> int:
@@ -122,17 +122,19 @@ class ApiKeys:
         Raise `AuthSetupError` if the file is wrong or can't be read; then nothing changes.
         """
         try:
-            self._found = self._read()
+            self._file_keys = self._read()
         except FileNotFoundError:
-            self._found, self._version = {}, None
+            self._file_keys, self._version = {}, None
         except OSError as error:
             raise self._unreadable(error) from None
         now = self._clock()
-        self._missing = {key_id: self._missing.get(key_id, now) for key_id in self._keys.keys() - self._found.keys()}
+        self._missing = {
+            key_id: self._missing.get(key_id, now) for key_id in self._keys.keys() - self._file_keys.keys()
+        }
         pending = {
             key_id: self._keys[key_id] for key_id, since in self._missing.items() if now - since < REMOVAL_DELAY_S
         }
-        before, self._keys = self._keys, {**self._found, **pending}
+        before, self._keys = self._keys, {**self._file_keys, **pending}
         return self._keys != before
 
     def _read(self) -> Keys:
@@ -143,7 +145,7 @@ class ApiKeys:
         stat = self._path.stat()
         version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if version == self._version:
-            return self._found
+            return self._file_keys
         text = self._path.read_bytes()
         self._version = version
         keys: Keys = {}

@@ -77,10 +77,10 @@ class Authenticator:
 
         Raises as `authenticate`.
         """
-        given = _parse_query(query)
+        parameters = _parse_query(query)
         found = await self._authenticate_headers(headers)
-        if found is None and "ticket" in given:
-            found = await self._redeem_ticket(given["ticket"][0])
+        if found is None and "ticket" in parameters:
+            found = await self._redeem_ticket(parameters["ticket"][0])
         return found
 
     async def authenticate_token(self, token: str) -> Principal:
@@ -109,23 +109,23 @@ class Authenticator:
                     "forbidden", f"{IDENTITY_HEADER} requires auth, which is off. The operator can set TURNWIRE_AUTH."
                 )
             return self._local
-        given = header_values(headers, b"authorization")
-        if not given:
+        authorizations = header_values(headers, b"authorization")
+        if not authorizations:
             if identities:
                 raise ApiError(
                     "forbidden",
                     f"{IDENTITY_HEADER} requires a service's own credential. Send it as Authorization: Bearer.",
                 )
             return None
-        scheme, _, token = given[0].partition(" ")
-        if len(given) > 1 or scheme.lower() != "bearer":
+        scheme, _, token = authorizations[0].partition(" ")
+        if len(authorizations) > 1 or scheme.lower() != "bearer":
             raise ApiError(
                 "unauthenticated",
                 "Invalid Authorization header. Send one header, with Bearer and a token or an API key.",
             )
-        own = await self._authenticate_bearer(token.strip())
+        credential = await self._authenticate_bearer(token.strip())
         return await self._validate(
-            await self._authenticate_identity(own, identities) if identities else principal_of(own)
+            await self._authenticate_identity(credential, identities) if identities else principal_of(credential)
         )
 
     async def _authenticate_bearer(self, token: str) -> Credential:
@@ -299,15 +299,15 @@ def _parse_query(query: bytes) -> dict[str, list[str]]:
     Raise `ApiError` if one of them is a long-lived credential, or if there are too many.
     """
     try:
-        given = parse_qs(query.decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX)
+        parameters = parse_qs(query.decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX)
     except ValueError:
         raise ApiError("invalid_request", f"The query has more than {QUERY_FIELDS_MAX} fields. Send fewer.") from None
     for name in LONG_LIVED_PARAMETERS:
-        if name in given:
+        if name in parameters:
             raise ApiError(
                 "unauthenticated",
                 "A credential isn't allowed in the address, because addresses are logged. Send it as Authorization: "
                 "Bearer, or exchange it for a ticket at POST /v1/tickets.",
                 path=name,
             )
-    return given
+    return parameters

@@ -90,8 +90,8 @@ def _signing_keys(answer: bytes) -> dict[str, PyJWK]:
 
     Raise `PyJWTError` or `ValueError` if the answer is no valid JWKS.
     """
-    given = json.loads(answer)
-    if not isinstance(given, dict):
+    decoded = json.loads(answer)
+    if not isinstance(decoded, dict):
         raise ValueError("no set of keys")
-    keys = PyJWKSet.from_dict(given).keys
+    keys = PyJWKSet.from_dict(decoded).keys
     return {key.key_id: key for key in keys if key.key_id is not None and key.public_key_use in {"sig", None}}

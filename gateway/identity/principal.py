@@ -105,8 +105,10 @@ def principal_of(*credentials: Credential, withheld: frozenset[Scope] = frozense
     """
     return Principal(
         user=credentials[0].user,
-        scopes=frozenset.intersection(*(one.scopes for one in credentials)) - withheld,
-        expires_ms=min((one.expires_ms for one in credentials if one.expires_ms is not None), default=None),
+        scopes=frozenset.intersection(*(credential.scopes for credential in credentials)) - withheld,
+        expires_ms=min(
+            (credential.expires_ms for credential in credentials if credential.expires_ms is not None), default=None
+        ),
         service=credentials[1].user if len(credentials) > 1 else None,
         credentials=credentials,
         withheld=withheld,

@@ -48,13 +48,20 @@ class Revocations:
 
 
 def _revocation_keys(principal: Principal) -> list[str]:
-    return [f"revoked:{name}" for one in principal.credentials for name in (one.name, f"user:{one.user}") if name]
+    return [
+        f"revoked:{name}"
+        for credential in principal.credentials
+        for name in (credential.name, f"user:{credential.user}")
+        if name
+    ]
 
 
 def _is_revoked(principal: Principal, found: dict[str, bytes | None]) -> bool:
     """Return whether the user's own credential, or that of the service that names the user, is revoked."""
-    for one in principal.credentials:
-        before = found[f"revoked:user:{one.user}"]
-        if (one.name and found[f"revoked:{one.name}"] is not None) or (before and one.issued_ms < int(before)):
+    for credential in principal.credentials:
+        before = found[f"revoked:user:{credential.user}"]
+        if (credential.name and found[f"revoked:{credential.name}"] is not None) or (
+            before and credential.issued_ms < int(before)
+        ):
             return True
     return False

@@ -36,13 +36,13 @@ class Tickets:
         The ticket lacks the scopes that browsers never get. Raise `StoreError` if the store fails.
         """
         ticket = f"{TICKET_PREFIX}{secrets.token_urlsafe(24)}"
-        held = structs.replace(
+        restricted = structs.replace(
             principal,
             scopes=principal.scopes - BROWSER_WITHHELD_SCOPES,
             withheld=principal.withheld | BROWSER_WITHHELD_SCOPES,
         )
         expires_ms = now_ms() + self._ttl_ms
-        await self._store.put_ephemeral(_key(ticket), _encode(held), self._ttl_ms)
+        await self._store.put_ephemeral(_key(ticket), _encode(restricted), self._ttl_ms)
         return ticket, expires_ms
 
     async def redeem(self, ticket: str) -> Principal:
@@ -52,14 +52,14 @@ class Tickets:
         is used, expired or unknown, or "store_unavailable".
         """
         try:
-            held = await self._store.pop_ephemeral(_key(ticket))
+            encoded = await self._store.pop_ephemeral(_key(ticket))
         except StoreError:
             raise ApiError("store_unavailable") from None
-        if held is None:
+        if encoded is None:
             raise ApiError(
                 "unauthenticated", "The ticket was already used or has expired. Get a new one from POST /v1/tickets."
             )
-        return _decode(held)
+        return _decode(encoded)
 
 
 def _key(ticket: str) -> str:

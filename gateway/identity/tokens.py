@@ -107,10 +107,10 @@ def _public_key(rules: TokenSettings) -> tuple[Key, tuple[str, ...]]:
 
     Raise `AuthSetupError` if there is no usable key.
     """
-    given = (rules.public_key or "").replace("\\n", "\n")
+    pem_or_path = (rules.public_key or "").replace("\\n", "\n")
     name = f"{rules.prefix}PUBLIC_KEY"
     try:
-        pem = given.encode() if given.startswith("-----BEGIN") else Path(given).read_bytes()
+        pem = pem_or_path.encode() if pem_or_path.startswith("-----BEGIN") else Path(pem_or_path).read_bytes()
         key = load_pem_public_key(pem)
     except OSError as error:
         raise AuthSetupError(
@@ -146,7 +146,7 @@ def _scopes_of(claims: dict[str, Any], prefix: str) -> frozenset[Scope]:
     A token without a scope claim has the default scopes.
     """
     for name in ("scope", "scp", "scopes"):
-        given = claims.get(name)
-        if given is not None:
-            return known_scopes(given.split() if isinstance(given, str) else given, prefix)
+        claim = claims.get(name)
+        if claim is not None:
+            return known_scopes(claim.split() if isinstance(claim, str) else claim, prefix)
     return DEFAULT_SCOPES

@@ -39,7 +39,6 @@ ANSWER_BURSTS = 2
 A client opens a conversation full of images at once.
 """
 RETRY_BODY_AFTER_MS = 1000
-RETRY_QUEUE_FULL_AFTER_MS = 100
 
 _BUDGET: ErrorCode = "budget_exceeded"
 _LIMIT_ERRORS: dict[LimitName, tuple[ErrorCode, str]] = {
@@ -218,9 +217,3 @@ def limit_error(limited: Limited) -> ApiError:
     """Return the error for a turn that the store didn't accept."""
     code, message = _LIMIT_ERRORS[limited.limit]
     return ApiError(code, message, retry_after_ms=limited.retry_after_ms)
-
-
-def queue_full_error() -> ApiError:
-    """Return the error for a user with too many calls waiting for the store."""
-    message = "Too many requests of this user are waiting for the store. Wait for some of the answers."
-    return ApiError("rate_limited", message, retry_after_ms=RETRY_QUEUE_FULL_AFTER_MS)

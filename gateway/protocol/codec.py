@@ -157,11 +157,11 @@ def _split_message(text: str) -> tuple[str, str]:
 
     The path is empty if there is none. A name that msgspec quotes may look like a path.
     """
-    reason, _, where = text.rpartition(" - at `")
-    where = where.removeprefix("key` in `")
-    if not reason or not where.startswith("$") or not where.endswith("`"):
+    reason, _, location = text.rpartition(" - at `")
+    location = location.removeprefix("key` in `")
+    if not reason or not location.startswith("$") or not location.endswith("`"):
         return _shorten(text), ""
-    return _shorten(reason), where[1:-1].removeprefix(".")
+    return _shorten(reason), location[1:-1].removeprefix(".")
 
 
 def _is_lone_surrogate(reason: str, data: str) -> bool:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from gateway.protocol.plain_text import escape_invisible
 from providers.base import ErrorCode as ProviderErrorCode
-from providers.base import ProviderError, too_long
+from providers.base import too_long
 
 ErrorCode = (
     ProviderErrorCode
@@ -134,19 +134,6 @@ class ApiError(Exception):
         """The error's code."""
         return self.body.code
 
-    @classmethod
-    def from_provider(cls, error: ProviderError) -> ApiError:
-        """Return the API error for a provider's failure.
-
-        The provider's raw error isn't included; it stays in the log.
-        """
-        return cls(
-            error.code,
-            error.message,
-            retryable=error.retryable,
-            retry_after_ms=error.retry_after_ms,
-        )
-
 
 _NOT_FOUND = {
     "before": "The item in `before` was not found. Send the `next` of the previous page.",
@@ -156,18 +143,18 @@ _NOT_FOUND = {
 }
 
 
-def not_found(what: str, name: str = "") -> ApiError:
+def not_found(field: str, name: str = "") -> ApiError:
     """Return the error for an id that doesn't exist for the user.
 
-    `what` is the name of the request's field. `name` is the id, if the message repeats it.
+    `field` is the name of the request's field. `name` is the id, if the message repeats it.
     """
-    message = _NOT_FOUND.get(what) or f"{' '.join(filter(None, (what.capitalize(), name)))} not found. Check the id."
-    return ApiError("not_found", message, path=what)
+    message = _NOT_FOUND.get(field) or f"{' '.join(filter(None, (field.capitalize(), name)))} not found. Check the id."
+    return ApiError("not_found", message, path=field)
 
 
-def over_limit(what: str, size: int, bytes_max: int, path: str | None = None) -> ApiError:
-    """Return the error for a part of a request, named by `what`, that has `size` bytes of at most `bytes_max`."""
-    return ApiError("too_large", f"{what} has {size} bytes; the limit is {bytes_max}. Shorten it.", path=path)
+def over_limit(subject: str, size: int, bytes_max: int, path: str | None = None) -> ApiError:
+    """Return the error for a part of a request, named by `subject`, that has `size` bytes of at most `bytes_max`."""
+    return ApiError("too_large", f"{subject} has {size} bytes; the limit is {bytes_max}. Shorten it.", path=path)
 
 
 MESSAGE_CHARS_MAX = 500

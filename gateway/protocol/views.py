@@ -150,8 +150,8 @@ def parse_part_url(url: str) -> tuple[str, int] | None:
 
     Return None if it isn't a URL of this gateway.
     """
-    found = _PART_URL.fullmatch(url)
-    return None if found is None else (found.group(1), int(found.group(2)))
+    match = _PART_URL.fullmatch(url)
+    return None if match is None else (match.group(1), int(match.group(2)))
 
 
 def _without_data(part: Part) -> Part:

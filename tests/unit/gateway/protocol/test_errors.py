@@ -8,7 +8,6 @@ import pytest
 
 from gateway.protocol.errors import CODES, MESSAGE_CHARS_MAX, PROVIDER_CODES, ApiError, CloseCode, ErrorBody
 from providers.base import ErrorCode as ProviderErrorCode
-from providers.base import ProviderError
 
 # The list of the protocol, chapter 6, typed again by hand.
 PROTOCOL_CODES = """
@@ -68,17 +67,3 @@ def test_an_error_says_nothing_that_a_terminal_obeys() -> None:
     error = ApiError("invalid_request", "There is no type \x1b[2J\u202e\n.")
     assert error.body.message == r"There is no type \x1b[2J\u202e\n."
     assert len(ApiError("invalid_request", "\x1b" * 10_000).body.message) == MESSAGE_CHARS_MAX
-
-
-def test_a_provider_error_keeps_its_code_and_loses_its_detail() -> None:
-    """Law 13: the provider's own words stay behind."""
-    failed = ProviderError(
-        "upstream_rate_limited",
-        "Slow down.",
-        retryable=True,
-        retry_after_ms=70,
-        detail="sk-secret at api.example",
-    )
-    assert ApiError.from_provider(failed).body == ErrorBody("upstream_rate_limited", "Slow down.", True, 70)
-    refused = ApiError.from_provider(ProviderError("upstream_error", "No.", retryable=False))
-    assert not refused.body.retryable
