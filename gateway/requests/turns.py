@@ -98,9 +98,9 @@ class Turns:
             is_new = False
         if not is_new and live_turn.turn not in self._outbox.attachments:
             try:
-                known = await self._services.mirrors.find(self._user, live_turn.turn)
+                existing = await self._services.mirrors.find(self._user, live_turn.turn)
                 if live_turn.turn not in self._outbox.attachments:
-                    known.attach(self._outbox, None, 0)
+                    existing.attach(self._outbox, None, 0)
             except (ApiError, NotFound):
                 self._outbox.put(TurnDetached(live_turn.turn, "gone"))
         first = live_turn.log.events[0] if is_new and live_turn.log.events else None

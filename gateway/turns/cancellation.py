@@ -44,13 +44,13 @@ class Cancellation:
 
         A turn that runs here is aborted before this method returns. The coroutine raises `StoreError`.
         """
-        known = self._registry.get(user, turn)
-        if known is None or not self.runs_here(user, turn):
+        live_turn = self._registry.get(user, turn)
+        if live_turn is None or not self.runs_here(user, turn):
             return self._measure("elsewhere", self._cancel_elsewhere(user, turn, abort))
-        running = known.is_abortable
+        running = live_turn.is_abortable
         if running:
-            known.signal.abort(abort)
-        return self._measure("here", self._wait_stopped(known, abort, running=running))
+            live_turn.signal.abort(abort)
+        return self._measure("here", self._wait_stopped(live_turn, abort, running=running))
 
     def cancel_all(self, user: str, turns: Iterable[str], abort: Abort) -> Coroutine[Any, Any, dict[str, CancelResult]]:
         """Begin to stop several turns, as `cancel` does. Return a coroutine for the result of each turn id.
@@ -68,8 +68,8 @@ class Cancellation:
 
     def runs_here(self, user: str, turn: str) -> bool:
         """Return whether this process owns the turn and can report the result of a cancellation."""
-        known = self._registry.get(user, turn)
-        return known is not None and known.is_owned and not _is_leaving(known)
+        live_turn = self._registry.get(user, turn)
+        return live_turn is not None and live_turn.is_owned and not _is_leaving(live_turn)
 
     async def _collect(
         self,

@@ -234,30 +234,26 @@ def estimate_usage(chat_request: ChatRequest, answer_parts: list[Part]) -> Usage
     )
 
 
-def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> tuple[ChatRequest, int]:
-    """Drop the oldest exchanges so that the request and its answer fit `context_window` (None: no limit). Sizes are in tokens.
+def trim(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> ChatRequest:
+    """Drop the oldest exchanges so that the request and its answer fit `context_window`, in tokens (None: no limit).
 
-    Return the request and the number of messages dropped. An exchange is a user message with all messages up to the
-    next one, so a tool call and its result stay together. The last exchange is kept even if it doesn't fit; the
-    provider reports that.
+    An exchange is a user message with all messages up to the next one, so a tool call and its result stay together.
+    The last exchange is kept even if it doesn't fit; the provider reports that.
     """
     if context_window is None:
-        return chat_request, 0
+        return chat_request
     remaining = context_window - answer_tokens - _tokens([TextPart(chat_request.system or "")])
     starts = [number for number, message in enumerate(chat_request.messages) if _starts_exchange(message)]
-    kept = len(chat_request.messages)
+    first = len(chat_request.messages)
     for start in reversed(starts):
-        size = sum(_tokens(message.parts) for message in chat_request.messages[start:kept])
-        if size > remaining and kept < len(chat_request.messages):
+        size = sum(_tokens(message.parts) for message in chat_request.messages[start:first])
+        if size > remaining and first < len(chat_request.messages):
             break
         remaining -= size
-        kept = start
-    dropped = kept if starts and kept > starts[0] else 0
-    return (
-        (structs.replace(chat_request, messages=chat_request.messages[dropped:]), dropped)
-        if dropped
-        else (chat_request, 0)
-    )
+        first = start
+    if not starts or first == starts[0]:
+        return chat_request
+    return structs.replace(chat_request, messages=chat_request.messages[first:])
 
 
 def fits(chat_request: ChatRequest, context_window: int | None, answer_tokens: int) -> bool:

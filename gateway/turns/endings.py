@@ -81,7 +81,7 @@ class Endings:
                 return False
         live_turn.set_acceptance(None, None)  # an input may be 20 MiB, and the registry keeps an ended turn for a while
         live_turn.publish([ending])
-        event_writer.metrics.ended(outcome, live_turn.model, usage, cost_nano, ending.timing)
+        event_writer.metrics.on_end(outcome, live_turn.model, usage, cost_nano, ending.timing)
         live_turn.mark_stored(live_turn.log.end)
         return True
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import structlog
 
 from gateway.limits.fair_queue import QueueFull
-from gateway.limits.limits import limit_error, queue_full_error
+from gateway.limits.limits import limit_error
 from gateway.protocol.errors import ApiError, not_found
 from providers.base import ProviderError
 from store.records import Busy, Conflict, Limited, NotFound, StoreError
 
 log = structlog.stdlib.get_logger("turnwire.session")
+
+RETRY_QUEUE_FULL_AFTER_MS = 100
 
 
 def as_api_error(error: Exception, event: str = "request failed") -> ApiError:
@@ -18,7 +20,8 @@ def as_api_error(error: Exception, event: str = "request failed") -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, ProviderError):
-        return ApiError.from_provider(error)
+        # The provider's raw error is for the log only.
+        return ApiError(error.code, error.message, retryable=error.retryable, retry_after_ms=error.retry_after_ms)
     if isinstance(error, NotFound):
         return not_found(error.field)
     if isinstance(error, Conflict):
@@ -28,7 +31,8 @@ def as_api_error(error: Exception, event: str = "request failed") -> ApiError:
     if isinstance(error, Limited):
         return limit_error(error)
     if isinstance(error, QueueFull):
-        return queue_full_error()
+        message = "Too many requests of this user are waiting for the store. Wait for some of the answers."
+        return ApiError("rate_limited", message, retry_after_ms=RETRY_QUEUE_FULL_AFTER_MS)
     if isinstance(error, StoreError):
         log.warning("store failed", error=str(error))
         return ApiError("store_unavailable")

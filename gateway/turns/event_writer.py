@@ -39,7 +39,8 @@ ID_BYTES_MAX = 512
 TITLE_BYTES_MAX = 1024
 TEXT_BYTES_MAX = 4096
 URL_BYTES_MAX = 8192
-SAFE_CHARS = PIECE_BYTES_MAX // 6
+UNSPLIT_CHARS_MAX = PIECE_BYTES_MAX // 6
+"""A text of so many characters always fits into a frame, however it is escaped."""
 
 
 class OnEvents(Protocol):
@@ -59,22 +60,23 @@ class EventWriter:
         live_turn: LiveTurn,
         output_bytes_max: int,
         parent: str | None,
-        watch: TurnMetrics,
+        metrics: TurnMetrics,
         on_events: OnEvents = lambda live_turn, *, urgent=False: None,
     ) -> None:
         self.live_turn = live_turn
-        self.metrics = watch
+        self.metrics = metrics
         self.response_started = False
         """Whether reading of a provider's answer has begun."""
+        self.route: Route | None = None
+        """The route of the latest request, or None before the first."""
         self._on_events = on_events
         self.parent = parent
         self._output_bytes_max = output_bytes_max
         self._accepted_at = time.monotonic()
         self._requested_at: float | None = None
         self._first_token_at: float | None = None
-        self._parts = 0
+        self._part_count = 0
         self._attempts = 0
-        self._route: Route | None = None
         self._chat_request: ChatRequest | None = None
         self._usage: Usage | None = None
         self._cost: Decimal | None = None
@@ -82,8 +84,8 @@ class EventWriter:
 
     def record_request(self, route: Route, chat_request: ChatRequest) -> None:
         """Record that a request is about to be sent to a provider, for the first time or again."""
-        self.metrics.requesting(route)
-        self._route = route
+        self.metrics.on_request(route)
+        self.route = route
         self._chat_request = chat_request
         self._attempts += 1
         if self._requested_at is None:
@@ -99,10 +101,10 @@ class EventWriter:
         seq = live_turn.log.end
         for delta in batch:
             if type(delta) is PartDelta:
-                if not 0 <= delta.part < self._parts:
+                if not 0 <= delta.part < self._part_count:
                     raise IllegalTransition(f"delta of part {delta.part}, which isn't open")
                 text = delta.text
-                if text and len(text) <= SAFE_CHARS:
+                if text and len(text) <= UNSPLIT_CHARS_MAX:
                     seq += 1
                     events.append(TurnDelta(live_turn.turn, seq, delta.part, text))
                     continue
@@ -110,13 +112,13 @@ class EventWriter:
                     seq += 1
                     events.append(event)
             elif type(delta) is PartStarted:
-                if delta.part != self._parts:
-                    raise IllegalTransition(f"part {delta.part} instead of part {self._parts}")
-                self._parts += 1
+                if delta.part != self._part_count:
+                    raise IllegalTransition(f"part {delta.part} instead of part {self._part_count}")
+                self._part_count += 1
                 seq += 1
                 events.append(_part_event(live_turn.turn, seq, delta))
             else:
-                seq = max(seq, self._record(delta, seq))
+                seq = max(seq, self._record_delta(delta, seq))
         if not events:
             return
         first = self._first_token_at is None
@@ -129,7 +131,7 @@ class EventWriter:
         if live_turn.output_bytes > self._output_bytes_max:
             live_turn.signal.abort(Abort("limit", f"The answer reached its limit of {self._output_bytes_max} bytes."))
 
-    def _record(self, delta: Delta, seq: int) -> int:
+    def _record_delta(self, delta: Delta, seq: int) -> int:
         """Record a delta that belongs to no part. Return the seq of the log's end afterward."""
         if isinstance(delta, UsageReported):
             self._usage, self._cost = delta.usage, delta.cost
@@ -155,26 +157,21 @@ class EventWriter:
         self.live_turn.publish([event])
         self._on_events(self.live_turn)
 
-    def status(self, **fields: Any) -> None:
+    def publish_status(self, **fields: Any) -> None:
         """Publish a `turn.status` with these fields."""
         live_turn = self.live_turn
         self.publish(TurnStatus(turn=live_turn.turn, seq=live_turn.log.end + 1, **fields))
 
-    @property
-    def route(self) -> Route | None:
-        """The route of the latest request, or None before the first."""
-        return self._route
-
     def resume_parts(self) -> list[Part]:
         """Continue the part numbers of an answer that another owner began. Return the parts it has so far."""
         parts = self.parts()
-        self._parts = len(parts)
+        self._part_count = len(parts)
         return parts
 
     def publish_waiting(self) -> None:
         """Publish the status "waiting" if the turn is still running without a first token, to show that it is alive."""
         if self.live_turn.state == "running":
-            self.status(status="waiting")
+            self.publish_status(status="waiting")
 
     def outcome_of_answer(self) -> Outcome:
         """Return the outcome after the provider's stream has ended.
@@ -221,9 +218,9 @@ class EventWriter:
 
     def cost_nano(self, usage: Usage | None) -> int | None:
         """Return the cost of `usage` in billionths of a dollar, or None if there is no usage, route or known price."""
-        if usage is None or self._route is None:
+        if usage is None or self.route is None:
             return None
-        cost = cost_usd(self._route, usage, None if usage.estimated else self._cost)
+        cost = cost_usd(self.route, usage, None if usage.estimated else self._cost)
         return None if cost is None else int((cost * NANOS_PER_USD).to_integral_value(ROUND_HALF_UP))
 
     def timing(self) -> Timing:

@@ -40,14 +40,15 @@ class LogWriter:
         self, store: TurnStore, flush_s: float, on_state: Callable[[bool], None], tasks: asyncio.TaskGroup
     ) -> None:
         self._reachable = True
-        self.failed_at = float("-inf")
+        self.last_failure_at = float("-inf")
         self._store = store
         self._flush_s = flush_s
         self._on_state = on_state
         self._tasks = tasks
-        self.degraded = False
+        self.is_degraded = False
         self._outage_since: float | None = None
-        self._outage_ends: dict[LiveTurn, int] = {}
+        self._recovery_seqs: dict[LiveTurn, int] = {}
+        """The seq to which the log of each turn must be stored before an outage is over."""
         self._dirty: dict[LiveTurn, None] = {}
         self._has_unwritten = asyncio.Event()
         self._flush_now = asyncio.Event()
@@ -103,7 +104,7 @@ class LogWriter:
             except StoreError:
                 self._dirty.update(dict.fromkeys(live_turns))
                 self._has_unwritten.set()
-                self._outage_ends.update((live_turn, live_turn.log.end) for live_turn in live_turns)
+                self._recovery_seqs.update((live_turn, live_turn.log.end) for live_turn in live_turns)
                 self.report_reachable(reachable=False, since=began)
                 raise
             for live_turn, append, reply in zip(live_turns, appends, replies, strict=True):
@@ -143,7 +144,7 @@ class LogWriter:
         """Accept again, with the same ids, a turn that the store has lost. Raises `StoreError`.
 
         If the store has lost the conversation too, create it again. The next flush writes the log again.
-        Do nothing if `accepted_as` is None.
+        Do nothing if `acceptance` is None.
         """
         new = live_turn.acceptance
         if new is None:
@@ -176,19 +177,21 @@ class LogWriter:
         now = asyncio.get_running_loop().time()
         self._reachable = reachable
         if reachable:
-            self._outage_ends = {
-                one: end for one, end in self._outage_ends.items() if one.is_owned and one.stored_seq < end
+            self._recovery_seqs = {
+                live_turn: end
+                for live_turn, end in self._recovery_seqs.items()
+                if live_turn.is_owned and live_turn.stored_seq < end
             }
-            if not self._outage_ends:
+            if not self._recovery_seqs:
                 self._outage_since = None
         else:
-            self.failed_at = now
+            self.last_failure_at = now
             if self._outage_since is None:
                 self._outage_since = now if since is None else since
         is_lasting = not reachable and self._outage_since is not None and now - self._outage_since >= DEGRADED_AFTER_S
-        degraded = is_lasting or (self.degraded and (not reachable or bool(self._outage_ends)))
-        if degraded != self.degraded:
-            self.degraded = degraded
+        degraded = is_lasting or (self.is_degraded and (not reachable or bool(self._recovery_seqs)))
+        if degraded != self.is_degraded:
+            self.is_degraded = degraded
             self._on_state(not degraded)
 
 

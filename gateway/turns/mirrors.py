@@ -65,10 +65,10 @@ class Mirrors:
 
         Raises `NotFound`, `ApiError` "gone" and `StoreError`.
         """
-        known = await self._find_known(user, turn)
-        if known is not None:
-            await self._check_not_deleted(known)
-            return known
+        local = await self._find_local(user, turn)
+        if local is not None:
+            await self._check_not_deleted(local)
+            return local
         channel = turn_channel(user, turn)
         loading = self._loading.get(channel)
         if loading is None:
@@ -76,16 +76,16 @@ class Mirrors:
             spawn(self._tasks, self._load(user, turn, channel, loading))
         return await asyncio.shield(loading)
 
-    async def _find_known(self, user: str, turn: str) -> LiveTurn | None:
+    async def _find_local(self, user: str, turn: str) -> LiveTurn | None:
         """Return the turn if this process knows it, after waiting for a start that isn't accepted yet.
 
         A start that doesn't begin a turn here is ignored.
         """
-        while (known := self._registry.get(user, turn)) is not None:
-            if known.accepted.done():
-                return known
+        while (local := self._registry.get(user, turn)) is not None:
+            if local.accepted.done():
+                return local
             with suppress(ApiError):
-                await asyncio.shield(known.accepted)
+                await asyncio.shield(local.accepted)
         return None
 
     async def _check_not_deleted(self, live_turn: LiveTurn) -> None:
@@ -120,13 +120,13 @@ class Mirrors:
             await self.catch_up(live_turn)
             if record.ending is not None and (live_turn.is_live or was_deleted(record)):
                 raise gone(record)
-            known = await self._find_known(user, turn)
+            local = await self._find_local(user, turn)
         except BaseException:
             await self._store.unsubscribe(channel)
             raise
-        if known is not None:
+        if local is not None:
             await self._store.unsubscribe(channel)
-            return known
+            return local
         live_turn.accepted.set_result(record)
         self._registry.add(live_turn)
         self._subscribed.add(channel)

@@ -27,7 +27,7 @@ class TurnQueue:
     running_max: int = 0
 
     @property
-    def waits(self) -> bool:
+    def must_wait(self) -> bool:
         """Whether there were turns to wait for when the queue was made."""
         return bool(self.ahead or self.groups)
 
@@ -43,11 +43,11 @@ class TurnQueue:
         published = 0
         while position := self.position():
             if position != published:
-                event_writer.status(status="queued", position=position)
+                event_writer.publish_status(status="queued", position=position)
                 published = position
             await _first_ended(other for other in others if not other.ended.is_set())
         if event_writer.live_turn.state == "queued":
-            event_writer.status(status="running")
+            event_writer.publish_status(status="running")
 
 
 async def find_queue(

@@ -24,7 +24,6 @@ class Reaper:
     """A background task that looks for expired leases while this instance can reach the store."""
 
     def __init__(self, instance: Instance, writer: LogWriter, takeover: Takeover) -> None:
-        self._registry = instance.registry
         self._store: OwnershipStore = instance.store
         self._lease_s = instance.settings.lease_s
         self._writer = writer
@@ -45,11 +44,9 @@ class Reaper:
                 # Ask even if no turn may be taken over now. A failure here extends the wait, so that owners can renew
                 # their leases first when the outage is over.
                 expired = await self._store.expired_leases()
-                if loop.time() - self._writer.failed_at > sure_after_s:
+                if loop.time() - self._writer.last_failure_at > sure_after_s:
                     for user, turn in expired:
-                        known = self._registry.get(user, turn)
-                        if known is None or not known.is_owned:
-                            await self._take_over(user, turn)
+                        await self._take_over(user, turn)
             except StoreError as error:
                 log.info("expired leases can't be read", error=str(error))
                 self._writer.report_reachable(reachable=False)

@@ -62,7 +62,7 @@ class RequestBuilder:
         if answer_tokens is None:
             answer_tokens = min(route.max_output or ANSWER_TOKENS, (route.context_window or 0) // 4)
         if not self._stateless:
-            chat_request, _ = trim(chat_request, route.context_window, answer_tokens)
+            chat_request = trim(chat_request, route.context_window, answer_tokens)
         route.check(chat_request)
         route.check_length(chat_request)
         if route is not self._primary and not fits(chat_request, route.context_window, answer_tokens):
@@ -72,25 +72,25 @@ class RequestBuilder:
     def on_fallback(self, route: Route) -> None:
         """See `Requester`."""
         self._event_writer.live_turn.set_model(route.id)
-        self._event_writer.metrics.falling_back(route)
-        self._event_writer.status(status="fallback", model=route.id)
+        self._event_writer.metrics.on_fallback(route)
+        self._event_writer.publish_status(status="fallback", model=route.id)
 
     def on_request(self, route: Route, chat_request: ChatRequest) -> None:
         """See `Requester`."""
         dropped = chat_request.omitted_messages + len(self._chat_request.messages) - len(chat_request.messages)
         if dropped != self._dropped:
             self._dropped = dropped
-            self._event_writer.status(status="trimmed", messages=dropped)
+            self._event_writer.publish_status(status="trimmed", messages=dropped)
         self._event_writer.record_request(route, chat_request)
 
     def on_failure(self, route: Route, error: ProviderError) -> None:
         """See `Requester`."""
-        self._event_writer.metrics.failed(route, error)
+        self._event_writer.metrics.on_failure(route, error)
 
     def on_retry(self, attempt: int, delay_ms: int) -> None:
         """See `Requester`."""
-        self._event_writer.metrics.retrying()
-        self._event_writer.status(status="retrying", attempt=attempt, delay_ms=delay_ms)
+        self._event_writer.metrics.on_retry()
+        self._event_writer.publish_status(status="retrying", attempt=attempt, delay_ms=delay_ms)
 
     def on_start(self) -> None:
         """See `Requester`."""

@@ -191,7 +191,7 @@ class TurnRunner:
                 "turn ended", turn=live_turn.turn, status=outcome.status, model=live_turn.model, seq=live_turn.log.end
             )
             return
-        event_writer.metrics.handed_over()
+        event_writer.metrics.on_hand_over()
         live_turn.signal.cancel_timers()
         abort = live_turn.signal.abort_reason
         if abort is not None and abort.by == "handover":
@@ -295,7 +295,7 @@ class TurnRunner:
             return Outcome.from_abort(aborted.abort)
         except ProviderError as error:
             if event_writer.response_started:
-                event_writer.metrics.failed(event_writer.route or plan.route, error)
+                event_writer.metrics.on_failure(event_writer.route or plan.route, error)
             elif error.code in REFUSALS:
                 event_writer.record_refusal()
             log.warning("provider failed", turn=live_turn.turn, code=error.code, detail=error.detail)

@@ -118,11 +118,11 @@ class TurnStarter:
         self._registry.attach_subscribers(live_turn)
         self._instance.telemetry.turns_started.labels(self._instance.telemetry.model_label(turn.model)).inc()
         event_writer = self._runner.event_writer(live_turn, turn.parent)
-        first = acceptance.started(turn, accepted.input, queued=queue.waits, parts=prepared.parts)
+        first = acceptance.started(turn, accepted.input, queued=queue.must_wait, parts=prepared.parts)
         event_writer.publish(first)
         live_turn.accepted.set_result(turn)
         plan = RunPlan(request, turn, route, conversation, queue)
-        if queue.waits and len(prepared.content) > QUEUED_REQUEST_BYTES_MAX:
+        if queue.must_wait and len(prepared.content) > QUEUED_REQUEST_BYTES_MAX:
             plan.request = None
             live_turn.set_acceptance(None, live_turn.conversation_record)
         return event_writer, plan

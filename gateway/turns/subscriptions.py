@@ -43,7 +43,7 @@ class ConversationSubscriptions:
         try:
             await self._store.subscribe(channel)
         except BaseException:
-            self._forget(user, conversation, outbox)
+            self._remove_subscriber(user, conversation, outbox)
             raise
         try:
             return await self._store.active(user, conversation)
@@ -53,10 +53,10 @@ class ConversationSubscriptions:
 
     def unsubscribe(self, user: str, conversation: str, outbox: Outbox) -> None:
         """End the subscription of `outbox`."""
-        self._forget(user, conversation, outbox)
+        self._remove_subscriber(user, conversation, outbox)
         spawn(self._tasks, self._unsubscribe(conversation_channel(user, conversation)))
 
-    def _forget(self, user: str, conversation: str, outbox: Outbox) -> None:
+    def _remove_subscriber(self, user: str, conversation: str, outbox: Outbox) -> None:
         self._registry.unsubscribe(user, conversation, outbox)
         if not self._registry.has_subscribers(user, conversation):
             self._subscribed.pop(conversation_channel(user, conversation), None)
@@ -75,17 +75,17 @@ class ConversationSubscriptions:
 
     def deliver(self, channel: str, payload: bytes) -> None:
         """Handle a payload that was published on a conversation's channel. Never awaits."""
-        known = self._subscribed.get(channel)
-        if known is None:
+        if channel not in self._subscribed:
             return
+        user, conversation = self._subscribed[channel]
         if payload[:1] == b"{":
             message = JSON.decode_any(payload)
             if message["from"] != self._instance.id:
                 if message["frame"].get("type") == "conversation.deleted":
-                    self._registry.drop_ended(*known)
-                self._registry.send_to_subscribers(*known, message["frame"])
+                    self._registry.drop_ended(user, conversation)
+                self._registry.send_to_subscribers(user, conversation, message["frame"])
         else:
-            spawn(self._tasks, self._join(known[0], payload.decode()))
+            spawn(self._tasks, self._join(user, payload.decode()))
 
     async def _join(self, user: str, turn: str) -> None:
         """Attach the subscribers here to a turn that another instance has accepted, if the turn can be found."""

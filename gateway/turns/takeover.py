@@ -50,8 +50,8 @@ class Takeover:
         `force` takes the turn from an owner that still holds the lease. Does nothing while this instance drains, or
         if it already runs the turn. Raises `StoreError`.
         """
-        known = self._registry.get(user, turn)
-        if self._runner.draining or (user, turn) in self._in_progress or (known is not None and known.is_owned):
+        live_turn = self._registry.get(user, turn)
+        if self._runner.draining or (user, turn) in self._in_progress or (live_turn is not None and live_turn.is_owned):
             return
         self._in_progress.add((user, turn))
         try:
@@ -143,7 +143,7 @@ class Takeover:
             if handle is None and "prefill" not in route.features:
                 return None
             parts = event_writer.resume_parts()
-            event_writer.status(status="resumed", epoch=turn.epoch)
+            event_writer.publish_status(status="resumed", epoch=turn.epoch)
             if handle is not None:
                 route = self._instance.catalog.resolve(handle.route)
                 live_turn.set_model(route.id)
@@ -152,7 +152,7 @@ class Takeover:
         if live_turn.state == "queued" or live_turn.log.end == 0:
             queue = await self._queue(turn, request)
         if live_turn.log.end == 0:
-            event_writer.publish(acceptance.started(turn, input_message, queued=queue.waits))
+            event_writer.publish(acceptance.started(turn, input_message, queued=queue.must_wait))
         else:
             event_writer.publish(
                 TurnReset(

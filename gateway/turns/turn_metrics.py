@@ -20,27 +20,27 @@ class TurnMetrics:
         self._telemetry = telemetry
         self._trace = trace
 
-    def requesting(self, route: Route) -> None:
+    def on_request(self, route: Route) -> None:
         """Record that a request is sent to the provider of `route`."""
         self._telemetry.attempts.labels(route.provider).inc()
         if self._trace is not None:
             self._trace.start_attempt(route)
 
-    def failed(self, route: Route, error: ProviderError) -> None:
+    def on_failure(self, route: Route, error: ProviderError) -> None:
         """Record that the request failed, before or after its first token."""
         self._telemetry.provider_errors.labels(route.provider, error.code).inc()
         if self._trace is not None:
             self._trace.fail_attempt(error)
 
-    def retrying(self) -> None:
+    def on_retry(self) -> None:
         """Record that another request will follow."""
         self._telemetry.retries.inc()
 
-    def falling_back(self, route: Route) -> None:
+    def on_fallback(self, route: Route) -> None:
         """Record that the model of `route` is asked as a fallback."""
         self._telemetry.fallbacks.labels(self._telemetry.model_label(route.id)).inc()
 
-    def ended(self, outcome: Outcome, model: str, usage: Usage | None, cost_nano: int | None, timing: Timing) -> None:
+    def on_end(self, outcome: Outcome, model: str, usage: Usage | None, cost_nano: int | None, timing: Timing) -> None:
         """Record that the ending is stored and published. `cost_nano` is in billionths of a dollar."""
         self._telemetry.record_turn(outcome.status, model, usage, cost_nano, timing)
         if self._trace is not None:
@@ -48,7 +48,7 @@ class TurnMetrics:
             reason = outcome.finish_reason if outcome.status == "completed" else None
             self._trace.end(outcome.status, model, usage, reason, error)
 
-    def handed_over(self) -> None:
+    def on_hand_over(self) -> None:
         """Record that another instance continues the turn."""
         if self._trace is not None:
             self._trace.hand_over()

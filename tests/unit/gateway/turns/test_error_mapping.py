@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.limits.fair_queue import QueueFull
-from gateway.protocol.errors import ApiError, ErrorCode
+from gateway.protocol.errors import ApiError, ErrorBody, ErrorCode
 from gateway.turns.error_mapping import as_api_error
 from providers.base import ProviderError
 from store.records import Busy, Conflict, Limited, NotFound, StoreError
@@ -38,3 +38,17 @@ def test_what_is_not_there_is_named() -> None:
     """By the request's field."""
     assert as_api_error(NotFound("parent")).body.path == "parent"
     assert as_api_error(Limited("live", 5)).body.retry_after_ms == 5
+
+
+def test_a_provider_error_keeps_its_code_and_loses_its_detail() -> None:
+    """Law 13: the provider's own words stay behind."""
+    failed = ProviderError(
+        "upstream_rate_limited",
+        "Slow down.",
+        retryable=True,
+        retry_after_ms=70,
+        detail="sk-secret at api.example",
+    )
+    assert as_api_error(failed).body == ErrorBody("upstream_rate_limited", "Slow down.", True, 70)
+    refused = as_api_error(ProviderError("upstream_error", "No.", retryable=False))
+    assert not refused.body.retryable

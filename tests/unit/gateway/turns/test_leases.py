@@ -108,7 +108,7 @@ async def test_nobody_reaps_whose_own_calls_fail(quick: None) -> None:
             await here.start("t", demo=SLOW)
             with two.store.failing("expired_leases", 1):
                 await eventually(lambda: two.durabilities)
-            failed_at = two.runtime.writer.failed_at
+            failed_at = two.runtime.writer.last_failure_at
             await one.kill()
         await eventually(lambda: "claim" in two.store.calls)
         assert asyncio.get_running_loop().time() - failed_at > 0.5
@@ -119,8 +119,8 @@ async def test_an_outage_counts_until_it_is_over(quick: None) -> None:
     async with open_pair(lease_s=30) as (_, two):
         with two.store.failing("expired_leases"):
             for _ in range(3):
-                failed_at = two.runtime.writer.failed_at
-                await eventually(lambda: two.runtime.writer.failed_at > failed_at)  # noqa: B023
+                failed_at = two.runtime.writer.last_failure_at
+                await eventually(lambda: two.runtime.writer.last_failure_at > failed_at)  # noqa: B023
 
 
 @pytest.mark.parametrize("gone", ["nobody", "deleted"])
@@ -147,4 +147,4 @@ async def test_who_reaps_notices_every_outage_in_which_a_lease_may_lapse() -> No
     async with open_shared_store() as open_view, open_instance(open_view(), lease_s=0.3) as one:
         began = time()
         with within(0.75 * REAP_S), one.store.failing():
-            await eventually(lambda: one.runtime.writer.failed_at > began)
+            await eventually(lambda: one.runtime.writer.last_failure_at > began)

@@ -103,7 +103,7 @@ async def test_a_store_that_is_away_is_said_and_caught_up_with(
             written.say(stream, "a", "b")
             with pytest.raises(StoreError):
                 await written.writer.flush()
-            assert written.writer.failed_at > 0
+            assert written.writer.last_failure_at > 0
         await eventually(lambda: stream.stored_seq == 4)
     assert written.states == [False, True]
     assert await written.logged() == [1, 2, 3, 4]

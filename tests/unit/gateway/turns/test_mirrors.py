@@ -160,7 +160,7 @@ async def test_what_is_not_there_is_said(pair: Pair) -> None:
         two.store.expire_logs()
         error = (await there.request("turn.attach", turn="t", epoch=ended["epoch"], after=3))["turns"]["t"]["error"]
         assert error["code"] == "gone"
-        assert not (await find_queue(two.services.mirrors, "ann", ["t", "never"])).waits
+        assert not (await find_queue(two.services.mirrors, "ann", ["t", "never"])).must_wait
         assert len(two.shared.subscribed) == 1
 
 

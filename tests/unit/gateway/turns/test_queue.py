@@ -33,8 +33,8 @@ async def test_the_position_is_how_many_have_to_go_first() -> None:
     d.end()
     assert queue.position() == 0
     assert TurnQueue([c], [[a], [b], [d]], 2).position() == 1
-    assert queue.waits
-    assert not TurnQueue().waits
+    assert queue.must_wait
+    assert not TurnQueue().must_wait
 
 
 async def test_turns_beyond_the_places_wait_and_are_told_their_position() -> None:

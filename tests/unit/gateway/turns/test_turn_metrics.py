@@ -16,12 +16,12 @@ def test_attempts_failures_and_the_ending_are_counted() -> None:
     telemetry = Telemetry(["demo"])
     watch = TurnMetrics(telemetry)
     route = Catalog({}).resolve("demo")
-    watch.requesting(route)
-    watch.failed(route, ProviderError("upstream_overloaded", "It is."))
-    watch.retrying()
-    watch.falling_back(route)
-    watch.requesting(route)
-    watch.ended(Outcome("completed"), "demo", None, None, Timing(0, 1, 2))
+    watch.on_request(route)
+    watch.on_failure(route, ProviderError("upstream_overloaded", "It is."))
+    watch.on_retry()
+    watch.on_fallback(route)
+    watch.on_request(route)
+    watch.on_end(Outcome("completed"), "demo", None, None, Timing(0, 1, 2))
     text = telemetry.render("")[0].decode()
     assert value(text, "turnwire_provider_attempts_total", provider="demo") == 2
     assert value(text, "turnwire_provider_errors_total", provider="demo", code="upstream_overloaded") == 1
