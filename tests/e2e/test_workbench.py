@@ -124,9 +124,7 @@ async def test_failures_keep_what_was_said(watched: WatchedPage) -> None:
 async def test_not_reading_loses_nothing(watched: WatchedPage) -> None:
     """Ten seconds without taking anything off the socket (law 11)."""
     await run(watched, "pause")
-    await expect(watched.page.get_by_test_id("status-pause")).to_contain_text(
-        "Reading paused", timeout=20_000
-    )
+    await expect(watched.page.get_by_test_id("status-pause")).to_contain_text("Reading paused", timeout=20_000)
     assert re.match(r"[\d,]{5,} characters", await held(watched, "pause", 4))
 
 

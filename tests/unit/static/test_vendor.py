@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SERVED = ROOT / "static" / "vendor"
 UPKEEP = ROOT / ".ci" / "vendor"
 """What brings them here, which is no page's business."""
