@@ -1,4 +1,4 @@
-"""Conversations, messages and feedback in the embedded store. Turns are in `turns.py` and `store.py`."""
+"""Conversations, messages, feedback and usage in the embedded store. Turns are in `turns.py` and `store.py`."""
 
 from __future__ import annotations
 
@@ -68,6 +68,10 @@ class SqliteHistory(SqlitePart):
         """See `HistoryStore`."""
         await self._db.run(_put_feedback, user, message, rating, comment, now_ms)
 
+    async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
+        """See `HistoryStore`."""
+        return await self._db.run(_usage, user, conversation, since_ms)
+
 
 def _create_conversation(db: sqlite3.Connection, new: ConversationRecord, limits: TurnLimits | None) -> None:
     if limits is not None:
@@ -103,14 +107,14 @@ def insert_message(db: sqlite3.Connection, user: str, conversation: str, new: Me
         db.execute("UPDATE conversations SET messages = messages + 1 WHERE id = ?", (conversation,))
 
 
-def counters(row: sqlite3.Row) -> Counters:
+def _counters(row: sqlite3.Row) -> Counters:
     """Return the sums in the counter columns of a row."""
     return Counters(*(row[name] if name == "cost_nano" else row[name] or 0 for name in COUNTERS))
 
 
 def _conversation(row: sqlite3.Row) -> ConversationRecord:
     names = (name for name in ConversationRecord.__struct_fields__ if name != "usage")
-    return ConversationRecord(usage=counters(row), **{name: row[name] for name in names})
+    return ConversationRecord(usage=_counters(row), **{name: row[name] for name in names})
 
 
 def _list_conversations(
@@ -146,18 +150,18 @@ def _update_conversation(
         value = getattr(change, name)
         if value is not None:
             db.execute(f"UPDATE conversations SET {name} = ? WHERE id = ?", (value, conversation))
-    touch(db, conversation, now_ms)
+    touch_conversation(db, conversation, now_ms)
     return get_conversation(db, user, conversation)
 
 
 def _clear_conversation(db: sqlite3.Connection, user: str, conversation: str, now_ms: int) -> ConversationRecord:
     get_conversation(db, user, conversation)
-    touch(db, conversation, now_ms)
+    touch_conversation(db, conversation, now_ms)
     db.execute("UPDATE conversations SET head = NULL, cleared_revision = revision WHERE id = ?", (conversation,))
     return get_conversation(db, user, conversation)
 
 
-def touch(db: sqlite3.Connection, conversation: str, now_ms: int) -> None:
+def touch_conversation(db: sqlite3.Connection, conversation: str, now_ms: int) -> None:
     """Raise the revision and move the conversation to the top."""
     db.execute(
         "UPDATE conversations SET revision = revision + 1, updated_ms = max(updated_ms, ?) WHERE id = ?",
@@ -231,3 +235,14 @@ def _put_feedback(
         "INSERT OR REPLACE INTO feedback (message, user, rating, comment, at_ms) VALUES (?, ?, ?, ?, ?)",
         (message, user, rating, comment, now_ms),
     )
+
+
+def _usage(db: sqlite3.Connection, user: str, conversation: str | None, since_ms: int | None) -> Counters:
+    if conversation is not None:
+        get_conversation(db, user, conversation)
+    row = db.execute(
+        f"SELECT {', '.join(f'sum({name}) AS {name}' for name in COUNTERS)} FROM turns"
+        " WHERE user = ? AND ended_ms >= ? AND (? IS NULL OR conversation = ?)",
+        (user, since_ms or 0, conversation, conversation),
+    ).fetchone()
+    return _counters(row)

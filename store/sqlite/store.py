@@ -18,7 +18,6 @@ from store.records import (
     Busy,
     Conflict,
     ConversationRecord,
-    Counters,
     EndedTurn,
     Fenced,
     LogEntry,
@@ -34,11 +33,10 @@ from store.sqlite.history import (
     COUNTERS,
     SqliteHistory,
     check_message,
-    counters,
     get_conversation,
     insert_conversation,
     insert_message,
-    touch,
+    touch_conversation,
 )
 from store.sqlite.leases import SqliteLeases, delete_lease, put_lease
 from store.sqlite.limits import check_limits, running_groups
@@ -109,10 +107,6 @@ class SqliteStore(SqliteLeases, SqliteHistory, SqliteEphemeral):
     async def running_groups(self, user: str, turn: str, running_max: int) -> RunningGroups:
         """See `TurnStore`."""
         return await self._db.run(running_groups, user, turn, running_max)
-
-    async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
-        """See `HistoryStore`."""
-        return await self._db.run(_usage, user, conversation, since_ms)
 
 
 def _accept(db: sqlite3.Connection, new: NewTurn) -> tuple[Accepted, list[Publication]]:
@@ -200,7 +194,7 @@ def _add_to_conversation(
         insert_message(db, new.user, conversation.id, input_message)
         parent = input_message.id
     db.execute("UPDATE conversations SET title = ? WHERE id = ? AND title = ''", (new.title, conversation.id))
-    touch(db, conversation.id, new.now_ms)
+    touch_conversation(db, conversation.id, new.now_ms)
     ahead = tuple(other["turn"] for other in others)
     return get_conversation(db, new.user, conversation.id), input_message, parent, ahead
 
@@ -218,6 +212,8 @@ def _end(
     publications = [entry_publication(ended.events)] if is_new else []
     if written.outcome != "stored" or written.end != ended.events.last:
         raise LogGap(written.end)
+    # A turn that was accepted in a conversation has a revision above 0, even if the conversation was deleted.
+    is_stateless = conversation is None and row["revision"] == 0
     db.execute(
         "UPDATE turns SET status = ?, seq = ?, ending = ?, ended_ms = ?, stored_ms = ?, request = NULL,"
         f" stateless_message = ?, {', '.join(f'{name} = ?' for name in COUNTERS)} WHERE n = ?",
@@ -227,7 +223,7 @@ def _end(
             ended.ending,
             ended.now_ms,
             clock_ms(),
-            ended.answer.body if _is_stateless(row) else None,
+            ended.answer.body if is_stateless else None,
             *(getattr(ended.usage, name) for name in COUNTERS),
             row["n"],
         ),
@@ -238,21 +234,13 @@ def _end(
     return None if conversation is None else _add_answer(db, conversation, row["revision"], ended), publications
 
 
-def _is_stateless(row: sqlite3.Row) -> bool:
-    """Return whether the turn never had a conversation, as opposed to one that was deleted.
-
-    Accepting a turn in a conversation raises the revision and stores it in the turn's row, so that it isn't 0.
-    """
-    return row["conversation"] is None and row["revision"] == 0
-
-
 def _add_answer(db: sqlite3.Connection, conversation: str, revision: int, ended: EndedTurn) -> ConversationRecord:
     """Store the answer in the history, add its usage, and return the conversation.
 
     The answer becomes the head, unless the conversation was cleared after the turn was accepted.
     """
     insert_message(db, ended.user, conversation, ended.answer)
-    touch(db, conversation, ended.now_ms)
+    touch_conversation(db, conversation, ended.now_ms)
     sums = [getattr(ended.usage, name) for name in COUNTERS[:-1]]
     cost = ended.usage.cost_nano
     db.execute(
@@ -268,14 +256,3 @@ def _active(db: sqlite3.Connection, user: str, conversation: str | None) -> list
     if conversation is None:
         return running_of_user(db, user)
     return [row["turn"] for row in running_in_conversation(db, get_conversation(db, user, conversation))]
-
-
-def _usage(db: sqlite3.Connection, user: str, conversation: str | None, since_ms: int | None) -> Counters:
-    if conversation is not None:
-        get_conversation(db, user, conversation)
-    row = db.execute(
-        f"SELECT {', '.join(f'sum({name}) AS {name}' for name in COUNTERS)} FROM turns"
-        " WHERE user = ? AND ended_ms >= ? AND (? IS NULL OR conversation = ?)",
-        (user, since_ms or 0, conversation, conversation),
-    ).fetchone()
-    return counters(row)
