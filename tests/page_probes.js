@@ -1,6 +1,6 @@
-/** What the browser tests ask of the page: put into it before its own scripts, as `probes`. */
+/** Probes of the browser tests. They are injected before the page's own scripts, as `probes`. */
 
-// Keeps the page's sockets, so that a test can cut one, and turns what the page may not load into an error.
+// Records the page's sockets, so that a test can close one, and logs blocked resources as errors.
 window.sockets = [];
 window.WebSocket = class extends WebSocket {
   constructor(...given) {
@@ -14,7 +14,7 @@ document.addEventListener("securitypolicyviolation", (event) => {
 
 window.probes = {};
 
-/** Text whose contrast with what lies behind it is below WCAG's AA: 4.5, or 3 where it is large. */
+/** Returns text whose contrast is below WCAG AA: 4.5, or 3 for large text. */
 probes.tooFaint = () => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (colour) => {
@@ -50,7 +50,7 @@ probes.tooFaint = () => {
   return faint;
 };
 
-/** What sticks out of the window sideways, outside of what scrolls on purpose. */
+/** Returns elements that overflow the window sideways, except inside scrollers. */
 probes.tooWide = () => [...document.querySelectorAll("main *, .sidebar *")].filter((node) => {
   const box = node.getBoundingClientRect();
   if (box.width === 0 || !node.checkVisibility({ visibilityProperty: true })) return false;
@@ -61,7 +61,7 @@ probes.tooWide = () => [...document.querySelectorAll("main *, .sidebar *")].filt
   return box.right > innerWidth + 1 || box.left < -1;
 }).slice(0, 5).map((node) => `${node.localName}.${node.getAttribute("class")} ${Math.round(node.getBoundingClientRect().right)}`);
 
-/** Controls too small to aim at, and controls without a name. */
+/** Returns controls that are too small to hit, and controls without a name. */
 probes.poorControls = () => [...document.querySelectorAll("button, a[href], input, select, textarea, summary")].filter((node) => {
   if (!node.checkVisibility({ visibilityProperty: true }) || node.closest(".visually-hidden")) return false;
   const box = node.getBoundingClientRect();
@@ -71,7 +71,7 @@ probes.poorControls = () => [...document.querySelectorAll("button, a[href], inpu
   return small || !name;
 }).map((node) => node.outerHTML.slice(0, 120));
 
-/** What the answers on the page are made of. */
+/** Returns the elements, links and handlers in the answers on the page. */
 probes.answered = () => {
   const list = document.querySelector(".message-list");
   const every = [...list.querySelectorAll("[data-testid=answer] *")];
@@ -83,7 +83,7 @@ probes.answered = () => {
   };
 };
 
-/** Markdown drawn whole, and drawn in pieces of these sizes. */
+/** Renders Markdown at once and in steps of these sizes, and compares the results. */
 probes.grow = async ([text, steps]) => {
   const { MarkdownView } = await import("./static/markdown/markdown_view.js");
   const [whole, grown] = [document.createElement("div"), document.createElement("div")];
@@ -107,7 +107,7 @@ probes.grow = async ([text, steps]) => {
   return { same: whole.isEqualNode(grown), whole: whole.innerHTML, grown: grown.innerHTML, astray, kept: title === grown.firstChild, blocks: whole.childElementCount };
 };
 
-/** Pastes a picture far too large for a frame: noise, which no codec makes small. */
+/** Pastes an image that is much too large for a frame: noise, which no codec compresses. */
 probes.pasteNoise = async (copies = 1) => {
   const canvas = Object.assign(document.createElement("canvas"), { width: 1400, height: 900 });
   const context = canvas.getContext("2d");
@@ -121,7 +121,7 @@ probes.pasteNoise = async (copies = 1) => {
   return blob.size;
 };
 
-/** A paragraph that grows by words: the nodes that were made for it. */
+/** Grows a paragraph word by word and counts the nodes that are created. */
 probes.growByWords = async () => {
   const { MarkdownView } = await import("./static/markdown/markdown_view.js");
   const root = document.createElement("div");
@@ -136,20 +136,20 @@ probes.growByWords = async () => {
   return { made, nodes: root.firstChild.childNodes.length, same: root.textContent === text };
 };
 
-/** Waits for an answer's ending without looking again and again, which would be seen in what the page's tasks take. */
+/** Waits for an answer's ending without polling, which would add to the measured tasks. */
 probes.ended = (turn) => new Promise((resolve) => {
   const over = () => turn.getAttribute("aria-busy") === "false" && resolve(turn.dataset.state);
   new MutationObserver(over).observe(turn, { attributes: true });
   over();
 });
 
-/** How far the chat is from its end, in px. */
+/** Returns the distance of the chat from its end, in px. */
 probes.fromEnd = () => {
   const { scrollHeight, clientHeight, scrollTop } = document.querySelector(".scroller");
   return scrollHeight - clientHeight - scrollTop;
 };
 
-/** Waits until nothing more is drawn. */
+/** Waits until nothing more is rendered. */
 probes.idle = async () => {
   const nodes = document.querySelector(".message-list").getElementsByTagName("*");
   for (let still = 0, before = -1; still < 20; still++) {
@@ -159,7 +159,7 @@ probes.idle = async () => {
   }
 };
 
-/** Waits for what moves once: what fades in would be faint by right. What is out of sight doesn't move, and never ends. */
+/** Waits for animations that run once, because fading text has low contrast. Off-screen animations never finish. */
 probes.settled = async () => {
   for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame); // what just changed begins to move
   const once = document.getAnimations().filter(({ effect }) => effect.getTiming().iterations === 1);
@@ -167,14 +167,14 @@ probes.settled = async () => {
   await Promise.race([Promise.allSettled(once.map(({ finished }) => finished)), out]);
 };
 
-/** Headings that leave out a level, as a screen reader meets them. */
+/** Returns headings that skip a level. */
 probes.skippedHeadings = () => {
   const headings = [...document.querySelectorAll("h1, h2, h3, h4, h5, h6")].filter((node) => node.checkVisibility());
   const level = (node) => Number(node?.localName[1] ?? 0);
   return headings.filter((node, index) => level(node) > level(headings[index - 1]) + 1).map((node) => node.outerHTML.slice(0, 80));
 };
 
-/** Whether something lies over the button that sends, where there is room beside it. */
+/** Returns whether something covers the Send button on a wide screen. */
 probes.coveredComposer = () => {
   if (innerWidth <= 736 || document.querySelector("dialog[open], :popover-open")) return false;
   const send = document.querySelector(".send");
@@ -182,7 +182,7 @@ probes.coveredComposer = () => {
   return !send.contains(document.elementFromPoint(x + width / 2, y + height / 2));
 };
 
-/** Everything that is poor about the looks of the page as it is now. */
+/** Returns all visual defects of the page. */
 probes.looks = () => ({
   "too faint": probes.tooFaint(),
   "too wide": probes.tooWide(),

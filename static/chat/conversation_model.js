@@ -65,7 +65,7 @@ export class ConversationModel extends EventTarget {
 
   /** Loads the messages that were missed while the socket was away, if there may be any. */
   async catchUp() {
-    // A prompt without an id would be loaded a second time, as a message of somebody else.
+    // A prompt without an id would be loaded a second time, as another message.
     if (!this.#isStale || [...this.running.values()].some(({ id }) => !id)) return;
     this.#isStale = false;
     const orphans = [...this.running.values()].filter((answer) => this.tree.isOrphan(answer));

@@ -72,7 +72,7 @@ export class Sidebar {
     void this.refresh();
   }
 
-  /** Creates the row of an empty list: it says why the list is empty and what to do. */
+  /** Creates the row of an empty list, with the reason and what to do. */
   #createEmptyRow() {
     const query = this.#search.value.trim();
     if (!query) return el("li", { class: "conversations-empty", text: "Your conversations appear here." });

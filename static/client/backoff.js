@@ -12,7 +12,7 @@ export class Backoff {
   /** The delay from `going_away`, in ms. It applies to one reconnect. */
   #requested_ms = null;
 
-  /** Starts an attempt. It clears the delay that the previous socket asked for. */
+  /** Starts an attempt. It clears the delay of the previous `going_away`. */
   onConnecting() {
     this.#requested_ms = null;
   }

@@ -33,7 +33,7 @@ export class PeerCheck {
     });
   }
 
-  /** Attaches this tab to a conversation that another tab asked for, and tells that tab. */
+  /** Attaches this tab to a conversation that another tab asked for, and sends that tab a confirmation. */
   async join(conversation) {
     try {
       await this.#connection.conversation(conversation).attach();

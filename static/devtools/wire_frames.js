@@ -45,7 +45,7 @@ export class WireFrames {
     this.#list.paint();
   }
 
-  /** Updates the filters and the count. They need not change with every frame. */
+  /** Updates the filters and the count. They are painted less often than the list. */
   paintControls() {
     updateOptions(this.#types, this.log.types, (type) => type);
     updateOptions(this.#turns, this.log.turns, shortId);

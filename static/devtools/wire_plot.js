@@ -84,9 +84,9 @@ export class WirePlot {
       for (const { turn, points } of curves) {
         context.strokeStyle = this.#colors[turn.number % SERIES];
         context.beginPath();
-        for (const [place, rate] of points.entries()) {
-          if (rate > 0 || points[place - 1] > 0 || points[place + 1] > 0) {
-            context[place === 0 || !(points[place - 1] > 0 || rate > 0) ? "moveTo" : "lineTo"](area.x(first + place), y(rate));
+        for (const [index, rate] of points.entries()) {
+          if (rate > 0 || points[index - 1] > 0 || points[index + 1] > 0) {
+            context[index === 0 || !(points[index - 1] > 0 || rate > 0) ? "moveTo" : "lineTo"](area.x(first + index), y(rate));
           }
         }
         context.stroke();

@@ -116,8 +116,8 @@ const marked = new Marked({
     },
     code: ({ text, lang }) => `<pre data-language="${escapeHtml(fenceLanguage(lang))}"><code>${escapeHtml(text)}</code></pre>`,
     link({ href, tokens }) {
-      const words = this.parser.parseInline(tokens);
-      return LINK.test(href) ? `<a href="${escapeHtml(href)}">${words}</a>` : words;
+      const content = this.parser.parseInline(tokens);
+      return LINK.test(href) ? `<a href="${escapeHtml(href)}">${content}</a>` : content;
     },
     // Loading a remote image would tell its host who reads the message. A link is followed on purpose.
     image: ({ href, text }) => (LINK.test(href) ? `<a href="${escapeHtml(href)}">${escapeHtml(text || href)}</a>` : escapeHtml(text)),

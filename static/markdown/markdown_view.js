@@ -232,9 +232,9 @@ export class MarkdownView {
       return;
     }
     const line = text.slice(text.lastIndexOf("\n") + 1);
-    const words = lastTextNode(last.node);
-    if (!words?.data.trim() || !PLAIN_TEXT_PARENTS.has(words.parentNode.nodeName) || AMBIGUOUS_LINE.test(line)) return;
-    this.#appendTarget = words;
+    const textNode = lastTextNode(last.node);
+    if (!textNode?.data.trim() || !PLAIN_TEXT_PARENTS.has(textNode.parentNode.nodeName) || AMBIGUOUS_LINE.test(line)) return;
+    this.#appendTarget = textNode;
     this.#pendingSpace = text.slice(text.trimEnd().length);
   }
 }

@@ -52,7 +52,7 @@ async def run(watched: WatchedPage, name: str) -> None:
 
 
 async def held(watched: WatchedPage, name: str, turns: int) -> str:
-    """Waits until a scenario ended as it should, with the proof whole over at least so many turns; gives what it says."""
+    """Waits until a scenario ended as it should, with the check passed over at least so many turns; returns its status."""
     page = watched.page
     scenario = page.get_by_test_id(f"scenario-{name}")
     await expect(scenario).to_have_attribute("data-state", re.compile("passed|failed"), timeout=SCENARIO_MS)
