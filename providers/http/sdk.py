@@ -27,6 +27,7 @@ class SdkDialect:
     CREDENTIAL_ERRORS: tuple[type[Exception], ...] = ()
     """The exceptions that a cloud's library raises if it finds no valid credentials."""
     PARSER: type[Parser] = SseParser
+    """The parser of the streams."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self._failures = Failures(endpoint)

@@ -1,4 +1,4 @@
-"""What the request bodies of OpenAI's two dialects have in common. It does no I/O."""
+"""The conversions that the request bodies of OpenAI's two dialects share. They do no I/O."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def accepted(values: Mapping[str, Any], effort: Effort | None, quirks: Quirks) -
 
 
 def merge_texts(pieces: list[dict[str, Any]], text_type: str) -> str | list[dict[str, Any]]:
-    """Return the pieces of a message, or one text if all of them are of the type `text_type`."""
+    """Return the `pieces` of a message, or one text if all of them are of the type `text_type`."""
     if all(piece["type"] == text_type for piece in pieces):
         return "\n\n".join(piece["text"] for piece in pieces)
     return pieces
