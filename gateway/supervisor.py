@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from types import FrameType
 
 log = logging.getLogger("turnwire.workers")
 
@@ -109,7 +108,8 @@ class Workers:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, _exit_at_once)
+                # A signal that arrives before the worker's server handles signals ends the worker at once.
+                signal.signal(number, lambda *_: os._exit(0))
             signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT))
             for other in (*self._sockets, self._wakeup_reader, self._wakeup_writer):
                 if other is not self._sockets[slot]:
@@ -165,8 +165,3 @@ class Workers:
             time.sleep(min(remaining_s, 0.1))
         if not self._is_stopping:
             self._start(slot)
-
-
-def _exit_at_once(number: int, _: FrameType | None) -> None:
-    """Exit on a signal that arrives before the worker's server handles signals."""
-    os._exit(0)

@@ -111,7 +111,8 @@ def test_a_duration_has_its_unit() -> None:
             name = node.arg if isinstance(node, ast.arg) else None
             if isinstance(node, ast.AnnAssign):
                 name = getattr(node.target, "id", None) or getattr(node.target, "attr", None)
-            annotation = ast.unparse(node.annotation) if name and getattr(node, "annotation", None) else ""
+            annotated = node if isinstance(node, ast.arg | ast.AnnAssign) and name else None
+            annotation = ast.unparse(annotated.annotation) if annotated and annotated.annotation else ""
             if name and re.match(r"(?:int|float)\b", annotation) and UNITLESS.fullmatch(name):
                 found.append(name)
         return found

@@ -45,15 +45,10 @@ async def revoke(context: RequestContext) -> Response:
         )
     revocations = context.services.authenticator.revocations
     if request.user is not None:
-        await revocations.revoke_user(request.user, _parse_before(request.before))
+        before_ms = now_ms() if request.before is None else time_of("before", request.before)
+        await revocations.revoke_user(request.user, before_ms)
     elif request.jti is not None:
         await revocations.revoke(f"jti:{request.jti}")
     else:
         await revocations.revoke(f"key:{request.key}")
     return JsonResponse({}, 200, NO_STORE)
-
-
-def _parse_before(before: str | None) -> int:
-    if before is None:
-        return now_ms()
-    return time_of("before", before)

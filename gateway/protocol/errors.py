@@ -6,7 +6,7 @@ Nothing here, and nothing raised as `ApiError`, ever holds a provider's raw body
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
@@ -72,8 +72,6 @@ CODES: dict[ErrorCode, ErrorSpec] = {
     "shutting_down": ErrorSpec("This instance is shutting down. Connect again.", True, 503),
     "internal": ErrorSpec("The gateway failed. Try again, and tell the operator if it keeps failing.", True, 500),
 }
-
-PROVIDER_CODES: frozenset[str] = frozenset(get_args(ProviderErrorCode))
 
 
 class CloseCode(IntEnum):

@@ -124,7 +124,7 @@ def preview(message: Message) -> Message:
     truncated = False
     text_left, bytes_left = INPUT_TEXT_BYTES_MAX, INPUT_BYTES_MAX
     for part in message.parts:
-        short = _without_data(part)
+        short = part if getattr(part, "data", None) is None else msgspec.structs.replace(part, data=None)
         if isinstance(short, TextPart):
             clipped = clip_text(short.text, text_left)
             text_left -= encoded_size(clipped)
@@ -152,12 +152,6 @@ def parse_part_url(url: str) -> tuple[str, int] | None:
     """
     match = _PART_URL.fullmatch(url)
     return None if match is None else (match.group(1), int(match.group(2)))
-
-
-def _without_data(part: Part) -> Part:
-    if getattr(part, "data", None) is None:
-        return part
-    return msgspec.structs.replace(part, data=None)
 
 
 def title_of(parts: list[Part]) -> str:

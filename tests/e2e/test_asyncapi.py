@@ -11,7 +11,7 @@ import pytest
 
 from gateway.http.asyncapi import asyncapi
 from gateway.protocol import requests as p
-from gateway.protocol.events import Unasked
+from gateway.protocol.events import ServerEvent
 from tests.programs import installed, program
 
 pytestmark = pytest.mark.e2e
@@ -28,4 +28,4 @@ def test_the_official_parser_finds_nothing_wrong() -> None:
     found = json.loads(done.stdout)
     assert found["problems"] == []
     assert set(found["receives"]) == {str(kind.__struct_config__.tag) for kind in get_args(p.AnyRequest)}
-    assert set(found["sends"]) == {str(kind.__struct_config__.tag) for kind in get_args(Unasked)}
+    assert set(found["sends"]) == {str(kind.__struct_config__.tag) for kind in get_args(ServerEvent)}

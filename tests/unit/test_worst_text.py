@@ -24,7 +24,7 @@ from gateway.http.admin import AdminStop
 from gateway.http.credentials import Revocation
 from gateway.http.negotiation import negotiate_media_type, parse_last_event_id, prefers_async
 from gateway.http.request_body import _check_type, decode_body, decode_start, parse_query
-from gateway.http.resources import _media_type
+from gateway.http.resources import _MEDIA_TYPE
 from gateway.http.responses import HttpError
 from gateway.identity.api_keys import ApiKeys
 from gateway.identity.authenticator import _parse_query
@@ -108,17 +108,17 @@ def filled(piece: bytes) -> bytes:
     return piece * (MEGABYTE // len(piece))
 
 
-def failed(**said: object) -> object:
+def error_from_event(**said: object) -> object:
     """What a provider's failure comes to, if its body says this."""
     return FAILURES.from_event({"error": said})
 
 
-def answered(body: object) -> object:
+def error_from_response(body: object) -> object:
     """What an answer with status 400 comes to."""
     return FAILURES.from_response(400, {}, body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
-def told(decoder: ChatDecoder | ResponsesDecoder | MessagesDecoder, *events: Any) -> None:
+def decode(decoder: ChatDecoder | ResponsesDecoder | MessagesDecoder, *events: Any) -> None:
     """Let a decoder have events."""
     for event in events:
         decoder.decode_event(None, event if isinstance(event, bytes) else json.dumps(event).encode())
@@ -133,7 +133,7 @@ def responses_decoder() -> ResponsesDecoder:
     return ResponsesDecoder(Quirks(), FAILURES)
 
 
-def streamed(*chunks: bytes, of: ChatDecoder | ResponsesDecoder | MessagesDecoder | None = None) -> None:
+def stream(*chunks: bytes, of: ChatDecoder | ResponsesDecoder | MessagesDecoder | None = None) -> None:
     """Let a stream with status 200 bring these bytes."""
     body = SimpleNamespace(extend_deadline=lambda _: None)
     stream = DeltaStream(cast("ResponseBody", body), of or chat_decoder(), FAILURES, 60, Batches())
@@ -219,7 +219,7 @@ def demo(prompt: str, **options: Any) -> None:
     asyncio.run(first())
 
 
-def asked(*parts: Any) -> ChatRequest:
+def request_of(*parts: Any) -> ChatRequest:
     return ChatRequest(model="m", messages=(ChatMessage("assistant", parts),))
 
 
@@ -306,24 +306,28 @@ ROWS = [
     Row("a log: halves of secrets", lambda: redact(fill("sk-secret"), ("sk-secret" * 1000,)), WORDS),
     Row("known words", lambda: loggable_words(fill("a'")), "words._WORD words._PATH_SEPARATORS"),
     Row("known words: joints", lambda: loggable_words(fill("[1].")), "words._WORD words._PATH_SEPARATORS"),
-    Row("a failure's text: one word", lambda: failed(message=fill("a")), OF_FAILURES),
-    Row("a failure's text: a model", lambda: failed(message=fill("model ")), OF_FAILURES),
-    Row("a failure's text: a length", lambda: failed(message=fill("input length and ")), OF_FAILURES),
-    Row("a failure's text: a wait", lambda: failed(message=fill("retry in 1.1")), OF_FAILURES),
-    Row("a failure's text: digits", lambda: failed(message="retry in 1." + fill("1")), OF_FAILURES),
-    Row("a failure's text: a list", lambda: failed(message=[[{}]] * 100_000), OF_FAILURES),
-    Row("a failure's names", lambda: failed(type=fill("a"), code=fill("9"), param=fill("a.")), OF_FAILURES),
-    Row("a failure's names: objects", lambda: failed(type=[[]] * MEGABYTE, code={"a": [1] * MEGABYTE}), OF_FAILURES),
-    Row("a failure's details", lambda: failed(details=[{"retryDelay": "1"}] * 200_000), "words._RETRY_DELAY"),
-    Row("a failure's delay", lambda: failed(details=[{"retryDelay": fill("1")}]), "words._RETRY_DELAY"),
+    Row("a failure's text: one word", lambda: error_from_event(message=fill("a")), OF_FAILURES),
+    Row("a failure's text: a model", lambda: error_from_event(message=fill("model ")), OF_FAILURES),
+    Row("a failure's text: a length", lambda: error_from_event(message=fill("input length and ")), OF_FAILURES),
+    Row("a failure's text: a wait", lambda: error_from_event(message=fill("retry in 1.1")), OF_FAILURES),
+    Row("a failure's text: digits", lambda: error_from_event(message="retry in 1." + fill("1")), OF_FAILURES),
+    Row("a failure's text: a list", lambda: error_from_event(message=[[{}]] * 100_000), OF_FAILURES),
+    Row("a failure's names", lambda: error_from_event(type=fill("a"), code=fill("9"), param=fill("a.")), OF_FAILURES),
+    Row(
+        "a failure's names: objects",
+        lambda: error_from_event(type=[[]] * MEGABYTE, code={"a": [1] * MEGABYTE}),
+        OF_FAILURES,
+    ),
+    Row("a failure's details", lambda: error_from_event(details=[{"retryDelay": "1"}] * 200_000), "words._RETRY_DELAY"),
+    Row("a failure's delay", lambda: error_from_event(details=[{"retryDelay": fill("1")}]), "words._RETRY_DELAY"),
     Row("a failure that is a list", lambda: FAILURES.from_event([[]] * MEGABYTE)),
-    Row("an answer: text", lambda: answered(filled(b"<p>")), OF_FAILURES),
-    Row("an answer: one word", lambda: answered({"error": {"message": fill("a")}}), OF_FAILURES),
-    Row("an answer: nested", lambda: answered(filled(b"[")), OF_FAILURES),
-    Row("an answer: lists", lambda: answered(b'{"error":[' + filled(b"[],") + b"[]]}"), OF_FAILURES),
-    Row("an answer: numbers", lambda: answered(b"[" + filled(BIG + b",") + b"1]"), OF_FAILURES),
-    Row("an answer: a number", lambda: answered(b'{"code":' + filled(b"9")), OF_FAILURES),
-    Row("an answer: escapes", lambda: answered(b'{"error":"' + filled(rb"\u0061")), OF_FAILURES),
+    Row("an answer: text", lambda: error_from_response(filled(b"<p>")), OF_FAILURES),
+    Row("an answer: one word", lambda: error_from_response({"error": {"message": fill("a")}}), OF_FAILURES),
+    Row("an answer: nested", lambda: error_from_response(filled(b"[")), OF_FAILURES),
+    Row("an answer: lists", lambda: error_from_response(b'{"error":[' + filled(b"[],") + b"[]]}"), OF_FAILURES),
+    Row("an answer: numbers", lambda: error_from_response(b"[" + filled(BIG + b",") + b"1]"), OF_FAILURES),
+    Row("an answer: a number", lambda: error_from_response(b'{"code":' + filled(b"9")), OF_FAILURES),
+    Row("an answer: escapes", lambda: error_from_response(b'{"error":"' + filled(rb"\u0061")), OF_FAILURES),
     Row(
         "a finish that is a failure",
         lambda: FAILURES.from_finish_reason(fill("a")),
@@ -332,36 +336,38 @@ ROWS = [
     Row("a finish", lambda: map_finish_reason(fill("time_")), "finish_reasons.map_finish_reason"),
     Row("a date", lambda: retry_after_ms({"retry-after": fill("1 :"), "date": fill("(")})),
     # What providers stream.
-    Row("lines: empty", lambda: streamed(filled(b"\n"))),
-    Row("lines: of another format", lambda: streamed(filled(b"a\n"))),
-    Row("lines: comments", lambda: streamed(filled(b":\n\n"))),
-    Row("lines: no end", lambda: streamed(*[b"a" * 100] * 10_000)),
-    Row("lines: empty events", lambda: streamed(filled(b"data:\n\n"))),
+    Row("lines: empty", lambda: stream(filled(b"\n"))),
+    Row("lines: of another format", lambda: stream(filled(b"a\n"))),
+    Row("lines: comments", lambda: stream(filled(b":\n\n"))),
+    Row("lines: no end", lambda: stream(*[b"a" * 100] * 10_000)),
+    Row("lines: empty events", lambda: stream(filled(b"data:\n\n"))),
     Row("documents: empty", lambda: parse_documents(filled(b"{}")), "lenient_json._SEPARATORS"),
     Row("documents: separators", lambda: parse_documents(filled(b"data: [DONE]") + b"{}"), "lenient_json._SEPARATORS"),
     Row("documents: blanks", lambda: parse_documents(filled(b" ")), "lenient_json._SEPARATORS"),
     Row("documents: no UTF-8", lambda: parse_documents(filled(b"\xff"))),
     Row("documents: nested", lambda: parse_documents(filled(b'{"a":'))),
-    Row("an answer that isn't streamed", lambda: streamed(b"[" + filled(b'{"choices":[]},') + b"{}]")),
-    Row("an answer that isn't streamed: objects", lambda: streamed(b"[" + filled(b"{},") + b"{}]")),
-    Row("chat: empty chunks in one event", lambda: told(chat_decoder(), filled(b"{}")), "lenient_json._SEPARATORS"),
+    Row("an answer that isn't streamed", lambda: stream(b"[" + filled(b'{"choices":[]},') + b"{}]")),
+    Row("an answer that isn't streamed: objects", lambda: stream(b"[" + filled(b"{},") + b"{}]")),
+    Row("chat: empty chunks in one event", lambda: decode(chat_decoder(), filled(b"{}")), "lenient_json._SEPARATORS"),
     Row(
-        "chat: choices in one chunk", lambda: told(chat_decoder(), {"choices": [{"delta": {"content": "x"}}] * 25_000})
+        "chat: choices in one chunk",
+        lambda: decode(chat_decoder(), {"choices": [{"delta": {"content": "x"}}] * 25_000}),
     ),
-    Row("chat: choices that don't fit", lambda: told(chat_decoder(), {"choices": [{"index": "x"}] * 60_000})),
-    Row("chat: numbers", lambda: told(chat_decoder(), b'{"usage":{"a":[' + filled(BIG + b",") + b"1]}}")),
-    Row("chat: a failure's numbers", lambda: told(chat_decoder(), b'{"error":[' + filled(BIG + b",") + b"1]}")),
+    Row("chat: choices that don't fit", lambda: decode(chat_decoder(), {"choices": [{"index": "x"}] * 60_000})),
+    Row("chat: numbers", lambda: decode(chat_decoder(), b'{"usage":{"a":[' + filled(BIG + b",") + b"1]}}")),
+    Row("chat: a failure's numbers", lambda: decode(chat_decoder(), b'{"error":[' + filled(BIG + b",") + b"1]}")),
     Row("chat: a call's pieces, named", named_calls, "tool_calls._MARKS"),
     Row("chat: calls", lambda: many_calls("f")),
     Row("chat: calls without a name", lambda: many_calls("")),
     Row("chat: a call's name in pieces", name_in_pieces),
     Row("chat: blanks before a thought", blanks_before_a_tag),
     Row("chat: beginnings of a tag", tagged),
-    Row("responses: numbers", lambda: told(responses_decoder(), b'{"error":[' + filled(BIG + b",") + b"1]}")),
+    Row("responses: numbers", lambda: decode(responses_decoder(), b'{"error":[' + filled(BIG + b",") + b"1]}")),
     Row("responses: messages", many_messages),
-    Row("anthropic: counts", lambda: told(MessagesDecoder(FAILURES), *COUNTS)),
+    Row("anthropic: counts", lambda: decode(MessagesDecoder(FAILURES), *COUNTS)),
     Row(
-        "anthropic: numbers", lambda: told(MessagesDecoder(FAILURES), b'{"usage":{"a":[' + filled(BIG + b",") + b"1]}}")
+        "anthropic: numbers",
+        lambda: decode(MessagesDecoder(FAILURES), b'{"usage":{"a":[' + filled(BIG + b",") + b"1]}}"),
     ),
     Row("amazon: one frame in pieces", lambda: framed(8 * MEGABYTE)),
     Row("parts: pieces", lambda: many_pieces("x" * 10)),
@@ -422,18 +428,18 @@ ROWS = [
     Row("an input: its preview", lambda: previewed(fill("\x01"), fill("a"))),
     Row("an input: an address", lambda: parse_part_url("/v1/messages/" + fill("a") + "/parts/1"), "views._PART_URL"),
     Row("a schema's path", lambda: checked(input="x", tools=[{"name": "f", "parameters": DEEP}])),
-    Row("a file's type", lambda: _media_type(fill("a/")), "resources._MEDIA_TYPE"),
+    Row("a file's type", lambda: _MEDIA_TYPE.fullmatch(fill("a/")), "resources._MEDIA_TYPE"),
     Row("a question: words", lambda: exceeds_window(chat_request(fill("ab ")), 10**6)),
     Row("a question: ideographs", lambda: exceeds_window(chat_request(fill("字 ")), 10**6)),
     Row(
         "a question to Anthropic",
-        lambda: messages_body(asked(image("data:" + fill("a"))), ROUTE),
+        lambda: messages_body(request_of(image("data:" + fill("a"))), ROUTE),
         "anthropic.request._DATA_URL",
     ),
-    Row("a question with a call", lambda: messages_body(asked(ToolCallPart("c", "f", fill("["))), ROUTE)),
+    Row("a question with a call", lambda: messages_body(request_of(ToolCallPart("c", "f", fill("["))), ROUTE)),
     Row(
         "a question with a detail",
-        lambda: chat_body(asked(ReasoningPart("", signature=fill("["))), route(reasoning_details=True)),
+        lambda: chat_body(request_of(ReasoningPart("", signature=fill("["))), route(reasoning_details=True)),
     ),
     Row("a question to the demo: blanks", lambda: demo(fill(" ")), "demo.model._MARKUP demo.tokens._TOKEN"),
     Row("a question to the demo: words", lambda: demo(fill("a ")), "demo.model._MARKUP demo.tokens._TOKEN"),
