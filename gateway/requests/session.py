@@ -99,33 +99,22 @@ class Session:
             return
         if request.as_ is not None:
             self._answer_error(request.id, missing_scope("as", "as"))
-            return
-        self.dispatch(request)
+        else:
+            self.dispatch(request)
 
     def reject_frame(self, refused: FrameError) -> None:
-        """Answer a frame that can't be used with its error. Count it if it is an invalid frame."""
+        """Answer a frame that can't be used with its error. Report a client that sends too many invalid frames."""
         self._answer_error(refused.id, refused.error)
         if refused.error.code == "invalid_frame":
-            self._count_invalid_frame()
+            now, times = time.monotonic(), self._invalid_frame_times
+            times.append(now)
+            if len(times) == INVALID_FRAMES_MAX and now - times[0] <= INVALID_FRAMES_WINDOW_S:
+                self._on_invalid_frames()
 
     def dispatch(self, request: p.AnyRequest) -> None:
         """Start a request, or answer it with an error. Never awaits, never raises."""
-        if request.id is not None and request.id in self._in_flight_ids:
-            self._answer_error(
-                request.id,
-                ApiError("invalid_request", f"The id {request.id} is already in flight. Use another id.", path="id"),
-            )
-            return
-        if not self._has_capacity(request):
-            self._answer_error(
-                request.id,
-                ApiError(
-                    "rate_limited", "Too many requests are in flight. Wait for some of the answers.", retry_after_ms=100
-                ),
-            )
-            return
         try:
-            self._services.limits.check_request(self._user, type(request))
+            self._admit(request)
         except ApiError as refused:
             self._answer_error(request.id, refused)
             return
@@ -133,6 +122,15 @@ class Session:
             self._in_flight_ids.add(request.id)
         self._in_flight += 1
         self._spawn(MeteredCoroutine(self._serve(request), self._charge_loop_time))
+
+    def _admit(self, request: p.AnyRequest) -> None:
+        """Check that `request` may start now. Raises `ApiError`."""
+        if request.id is not None and request.id in self._in_flight_ids:
+            raise ApiError("invalid_request", f"The id {request.id} is already in flight. Use another id.", path="id")
+        if not self._has_capacity(request):
+            message = "Too many requests are in flight. Wait for some of the answers."
+            raise ApiError("rate_limited", message, retry_after_ms=100)
+        self._services.limits.check_request(self._user, type(request))
 
     def _has_capacity(self, request: p.AnyRequest) -> bool:
         """Return whether `request` may be in flight too. A cancel by id of turns that run here is always allowed."""
@@ -214,15 +212,6 @@ class Session:
     def _answer_error(self, request_id: str | None, error: ApiError) -> None:
         self._services.telemetry.refusals.labels(error.code).inc()
         self._outbox.put(p.ErrorAnswer(error.body, request_id))
-
-    def _count_invalid_frame(self) -> None:
-        now = time.monotonic()
-        self._invalid_frame_times.append(now)
-        if (
-            len(self._invalid_frame_times) == INVALID_FRAMES_MAX
-            and now - self._invalid_frame_times[0] <= INVALID_FRAMES_WINDOW_S
-        ):
-            self._on_invalid_frames()
 
     async def _auth(self, request: p.Auth) -> r.Identity:
         return auth_result(await self._credential.renew(request.token))

@@ -146,7 +146,11 @@ class TurnRunner:
     async def drain(self, timeout_s: float) -> None:
         """Start no more turns; wait `timeout_s` seconds for the running ones, then hand them over or fail them."""
         self.draining = True
-        await self._all_ended(timeout_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for live_turn in self._registry.live():
+                    if live_turn.is_owned:
+                        await live_turn.ended.wait()
         last = Abort("handover") if self._store.shared else Abort("error", error=ApiError("shutting_down"))
         for live_turn in self._registry.live():
             if live_turn.is_owned:
@@ -157,16 +161,9 @@ class TurnRunner:
         for task in self._running:
             task.cancel()
 
-    async def _all_ended(self, timeout_s: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                for live_turn in self._registry.live():
-                    if live_turn.is_owned:
-                        await live_turn.ended.wait()
-
     async def run(self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan) -> None:
         """Run the turn to its ending, or until another instance has it."""
-        outcome = await self._ask_and_publish(live_turn, event_writer, plan)
+        outcome = await self._execute(live_turn, event_writer, plan)
         await self.finish(live_turn, event_writer, outcome)
         if outcome is not None and outcome.status != "completed" and live_turn.response_handle is not None:
             await self._stop_response(live_turn, live_turn.response_handle)
@@ -268,7 +265,7 @@ class TurnRunner:
             return False
         return True
 
-    async def _ask_and_publish(self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan) -> Outcome | None:
+    async def _execute(self, live_turn: LiveTurn, event_writer: EventWriter, plan: RunPlan) -> Outcome | None:
         """Ask the provider and publish its answer. Return the outcome, or None if the turn was lost or handed over."""
         limit = Abort("limit", f"The turn reached its time limit of {self._settings.turn_timeout_s:g} s.")
         live_turn.signal.abort_after(self._settings.turn_timeout_s, limit)

@@ -6,8 +6,7 @@ An accepted turn is run by `runner.py`, stopped by `cancellation.py`, and taken 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from weakref import WeakValueDictionary
 
 import structlog
@@ -104,7 +103,7 @@ class TurnStarter:
 
         Return None if the id was used before: then no new turn runs.
         """
-        async with self._lock_conversation(live_turn.user, request.conversation):
+        async with self._conversation_lock(live_turn.user, request.conversation):
             conversation, route = await self._runner.resolve(live_turn.user, request)
             accepted = await self._accept(live_turn, request, prepared, route.id)
         if accepted is None:
@@ -127,17 +126,11 @@ class TurnStarter:
             live_turn.set_acceptance(None, live_turn.conversation_record)
         return event_writer, plan
 
-    @asynccontextmanager
-    async def _lock_conversation(self, user: str, conversation: str | None) -> AsyncIterator[None]:
-        """Accept the starts of one conversation in the order in which they arrived."""
+    def _conversation_lock(self, user: str, conversation: str | None) -> AbstractAsyncContextManager[None]:
+        """Return the lock that keeps the starts of one conversation in the order in which they arrived."""
         if conversation is None:
-            yield
-            return
-        lock = self._locks.get((user, conversation))
-        if lock is None:
-            lock = self._locks[user, conversation] = asyncio.Lock()
-        async with lock:
-            yield
+            return nullcontext()
+        return self._locks.setdefault((user, conversation), asyncio.Lock())
 
     async def _accept(self, live_turn: LiveTurn, request: TurnStart, prepared: Prepared, model: str) -> Accepted | None:
         """Store the turn and return the store's answer, after interrupting the conversation if the request says so.

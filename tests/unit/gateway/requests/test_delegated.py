@@ -21,7 +21,7 @@ from tests.credentials import SECRET, KeyFile, bearer, token
 from tests.demo import expected
 from tests.in_loop_server import InLoopServer, serving
 from tests.in_process import eventually
-from tests.raw_socket import TEXT, RawFrame, opened
+from tests.raw_socket import TEXT, RawFrame, connect_websocket
 
 QUICK = {"demo": {"rate": 0}}
 
@@ -215,7 +215,7 @@ async def test_a_service_that_reads_nothing_is_not_read(tmp_path: Path, monkeypa
     file = KeyFile(tmp_path)
     key, count = file.add_service("backend"), 20_000
     async with serving(auth="keys", api_keys=str(file.path)) as server:
-        reader, writer = await opened(server.url, f"Authorization: Bearer {key}\r\n")
+        reader, writer = await connect_websocket(server.url, f"Authorization: Bearer {key}\r\n")
         asked = ({"type": "ping", "id": "1", "as": f"user {n}", "t": n} for n in range(count))
         writer.write(b"".join(RawFrame(TEXT, json.dumps(frame).encode()).encode() for frame in asked))
         waiting = lanes_of(server)
