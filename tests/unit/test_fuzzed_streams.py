@@ -39,7 +39,7 @@ APIS = {"openai-chat": "chat", "anthropic": "messages", "openai-responses": "res
 
 
 @dataclass
-class Fed:
+class ListBody:
     """A body that holds these pieces, and then ends, or breaks."""
 
     pieces: list[bytes]
@@ -66,7 +66,7 @@ class Fed:
         self.due.append(seconds)
 
 
-async def outcome(dialect: str, body: Fed) -> Answer:
+async def outcome(dialect: str, body: ListBody) -> Answer:
     """What the whole way from bytes to deltas makes of it."""
     answer = Answer()
     try:
@@ -76,7 +76,7 @@ async def outcome(dialect: str, body: Fed) -> Answer:
     return answer
 
 
-def told(answer: Answer) -> tuple[object, ...]:
+def comparable(answer: Answer) -> tuple[object, ...]:
     """All that there is to compare."""
     return (answer.parts, answer.started, answer.signatures, answer.usage, answer.finish, answer.code)
 
@@ -114,11 +114,11 @@ async def test_the_outcome_is_the_same_however_it_comes(name: str) -> None:
     """Split anywhere, with comments, a byte order mark and any line ends: parts, usage and ending stay the same."""
     dialect, blocks = streams()[name]
     chance = random.Random(name)
-    whole = await outcome(dialect, Fed(list(blocks)))
+    whole = await outcome(dialect, ListBody(list(blocks)))
     assert whole.finish is not None or whole.error is not None
     for _ in range(max(3, min(ROUNDS, BYTES_OF_ALL // len(b"".join(blocks))))):
         raw = framed(chance, blocks)
-        assert told(await outcome(dialect, Fed(split(chance, raw)))) == told(whole)
+        assert comparable(await outcome(dialect, ListBody(split(chance, raw)))) == comparable(whole)
 
 
 @pytest.mark.fuzzed
@@ -127,12 +127,12 @@ async def test_a_cut_is_a_clear_error_and_no_wrong_word(name: str) -> None:
     """Cut anywhere, by an end or a break: whole, or an error of ours; what was said is the beginning of the whole."""
     dialect, blocks = streams()[name]
     chance = random.Random(name)
-    whole = await outcome(dialect, Fed(list(blocks)))
+    whole = await outcome(dialect, ListBody(list(blocks)))
     for _ in range(max(5, min(2 * ROUNDS, BYTES_OF_ALL // len(b"".join(blocks))))):
         raw = framed(chance, blocks)
         at = chance.randrange(1, len(raw))
         error = chance.choice((None, httpx2.ReadError("reset"), httpx2.RemoteProtocolError("closed")))
-        answer = await outcome(dialect, Fed(split(chance, raw[:at]) if at > 1 else [raw[:1]], error))
+        answer = await outcome(dialect, ListBody(split(chance, raw[:at]) if at > 1 else [raw[:1]], error))
         where = f"cut at {at} of {len(raw)}"
         assert (answer.error is None) != (answer.finish is None), where
         if answer.finish is not None:
@@ -171,6 +171,6 @@ async def test_two_starts_by_hand() -> None:
     assert (answer.signatures, answer.finish, answer.usage) == ({1: "c2ln"}, "tool_calls", Usage(8, 11))
 
 
-def _by_hand(name: str) -> tuple[str, Fed]:
+def _by_hand(name: str) -> tuple[str, ListBody]:
     dialect, blocks = streams()[name]
-    return dialect, Fed(list(blocks))
+    return dialect, ListBody(list(blocks))

@@ -18,7 +18,7 @@ from providers.base import (
 from providers.token_lower_bound import _SLICE_CHARS, exceeds_window, token_lower_bound
 
 
-def asking(*parts: Part, system: str | None = None) -> ChatRequest:
+def request_with(*parts: Part, system: str | None = None) -> ChatRequest:
     return ChatRequest(model="m", messages=(ChatMessage("user", parts),), system=system)
 
 
@@ -51,11 +51,11 @@ def test_never_more_than_there_are(text: str, tokens: int) -> None:
 def test_what_cannot_fit(text: str) -> None:
     """Five thousand words are over a thousand tokens, wherever in the request they stand."""
     over = (
-        asking(TextPart(text)),
-        asking(TextPart("x"), system=text),
-        asking(ToolResultPart("c", text)),
-        asking(ToolCallPart("c", "f", text)),
-        asking(*[TextPart(text[: len(text) // 4])] * 4),
+        request_with(TextPart(text)),
+        request_with(TextPart("x"), system=text),
+        request_with(ToolResultPart("c", text)),
+        request_with(ToolCallPart("c", "f", text)),
+        request_with(*[TextPart(text[: len(text) // 4])] * 4),
     )
     assert all(exceeds_window(request, 1000) for request in over)
     assert not any(exceeds_window(request, 20_000) for request in over)
@@ -65,7 +65,7 @@ def test_what_is_no_text_takes_no_room_here() -> None:
     """Nobody can say how many tokens an image or a file is; what was thought may not be sent at all."""
     data = "word " * 5000
     image, file = ImagePart("image/png", data=data), FilePart("application/pdf", data=data)
-    assert not exceeds_window(asking(image, file, ReasoningPart(data), TextPart("Hi")), 1000)
+    assert not exceeds_window(request_with(image, file, ReasoningPart(data), TextPart("Hi")), 1000)
 
 
 def test_a_word_that_is_cut_is_one() -> None:
@@ -73,5 +73,5 @@ def test_a_word_that_is_cut_is_one() -> None:
     slices = 8
     word = "x" * (_SLICE_CHARS * slices)
     least = _SLICE_CHARS * slices // 128
-    assert exceeds_window(asking(TextPart(word)), least - slices)
-    assert not exceeds_window(asking(TextPart(word)), least)
+    assert exceeds_window(request_with(TextPart(word)), least - slices)
+    assert not exceeds_window(request_with(TextPart(word)), least)

@@ -63,17 +63,17 @@ def test_missing(without: tuple[str, ...], needs: str) -> None:
 def test_an_address_that_cannot_be_called(url: str) -> None:
     """It is said before anything is sent there, and not repeated."""
     environment = ENOUGH | {"ACME_URL": url}
-    said = find_missing(ROW, build_endpoint("acme", ROW, environment), environment)
-    assert said == "a base URL like https://HOST:PORT/PATH, without a user in it"
+    missing = find_missing(ROW, build_endpoint("acme", ROW, environment), environment)
+    assert missing == "a base URL like https://HOST:PORT/PATH, without a user in it"
 
 
 @pytest.mark.parametrize("key", ["…", "“k”", "good, b\nad"])
 def test_a_key_that_no_header_can_carry(key: str) -> None:
     """What was copied with its quotes, or for a key, is said to be none before it is sent."""
     environment = ENOUGH | {"ACME_KEY": key}
-    said = find_missing(ROW, build_endpoint("acme", ROW, environment), environment)
-    assert said == "ACME_KEY without characters that a header can't carry"
-    assert key not in said
+    missing = find_missing(ROW, build_endpoint("acme", ROW, environment), environment)
+    assert missing == "ACME_KEY without characters that a header can't carry"
+    assert key not in missing
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,12 @@ def test_missing_package(package: str, needs: str) -> None:
 def test_a_variant_has_the_rest_from_its_family() -> None:
     """What a variant doesn't say is its family's; its family's names are not its own."""
     variant = ProviderRow(title="Acme (China)", variant_of="acme", base_url="https://acme.cn/v1", keys=("CN_KEY",))
-    made = resolve_variant(variant, {"acme": ROW})
-    assert (made.title, made.keys, made.base_url) == ("Acme (China)", ("CN_KEY",), "https://acme.cn/v1")
-    assert made.options == ROW.options
-    assert (made.also, made.patterns) == ((), ())
+    variant_row = resolve_variant(variant, {"acme": ROW})
+    assert (variant_row.title, variant_row.keys, variant_row.base_url) == (
+        "Acme (China)",
+        ("CN_KEY",),
+        "https://acme.cn/v1",
+    )
+    assert variant_row.options == ROW.options
+    assert (variant_row.also, variant_row.patterns) == ((), ())
     assert resolve_variant(ROW, {}) is ROW

@@ -22,14 +22,14 @@ def catalog(folder: Path, text: str | dict[str, Any], environment: dict[str, str
     return Catalog(every_key() | (environment or {}), operator_rows(path))
 
 
-def wrong(folder: Path, text: str | dict[str, Any]) -> list[str]:
+def errors_of(folder: Path, text: str | dict[str, Any]) -> list[str]:
     """What is said of a file, line by line, without its name."""
     with pytest.raises(CatalogError) as caught:
         catalog(folder, text)
     lines = str(caught.value).splitlines()
     name = f"{folder / 'models.toml'}: "
-    assert all(line.startswith(name) for line in lines)
-    return [line.removeprefix(name) for line in lines]
+    assert all(error.startswith(name) for error in lines)
+    return [error.removeprefix(name) for error in lines]
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_provider_is_added(tmp_path: Path) -> None:
     """An address, the names of variables, headers, models: it answers by its rows and by its prefix."""
-    made = catalog(
+    operator_catalog = catalog(
         tmp_path,
         """
         [providers.acme]
@@ -57,19 +57,19 @@ def test_a_provider_is_added(tmp_path: Path) -> None:
         """,
         {"ACME_KEY": f"{KEY}, second", "ACME_TEAM": "chat"},
     )
-    route = made.resolve("acme/large")
+    route = operator_catalog.resolve("acme/large")
     assert (route.provider, route.model, route.dialect, route.title) == ("acme", "large", "openai_chat", "acme")
     assert (route.context_window, route.features) == (64_000, ("chat", "streaming", "tools"))
     assert route.own_price is not None
     assert (str(route.own_price.output), route.price) == ("1.20", None)
-    assert made.resolve("acme/other").model == "other"
-    assert made.resolve("acme-3").provider == "acme"
-    endpoint = made.endpoint("acme")
+    assert operator_catalog.resolve("acme/other").model == "other"
+    assert operator_catalog.resolve("acme-3").provider == "acme"
+    endpoint = operator_catalog.endpoint("acme")
     assert (endpoint.base_url, endpoint.headers) == ("https://llm.acme.example/v1", {"X-Team": "chat"})
     assert endpoint.api_keys == (KEY, "second")
-    listed = {model.id: model for model in made.models()}["acme/large"]
-    assert (listed.type, listed.key, listed.available) == ("acme", "ACME_KEY", True)
-    assert listed.price == {"input": "0.40", "output": "1.20", "currency": "USD"}
+    model = {model.id: model for model in operator_catalog.models()}["acme/large"]
+    assert (model.type, model.key, model.available) == ("acme", "ACME_KEY", True)
+    assert model.price == {"input": "0.40", "output": "1.20", "currency": "USD"}
 
 
 def test_what_a_new_provider_needs(tmp_path: Path) -> None:
@@ -82,14 +82,14 @@ def test_what_a_new_provider_needs(tmp_path: Path) -> None:
         [providers.open]
         base_url = "http://10.0.0.7:8000/v1"
         """
-    made = catalog(tmp_path, text)
-    assert made.missing("acme") == "ACME_KEY and ACME_TEAM"
-    assert made.resolve("open/anything").title == "open"
+    operator_catalog = catalog(tmp_path, text)
+    assert operator_catalog.missing("acme") == "ACME_KEY and ACME_TEAM"
+    assert operator_catalog.resolve("open/anything").title == "open"
 
 
 def test_rows_are_overridden(tmp_path: Path) -> None:
     """What the file says wins; what it doesn't say stays."""
-    made = catalog(
+    operator_catalog = catalog(
         tmp_path,
         """
         default_model = "fast"
@@ -114,27 +114,27 @@ def test_rows_are_overridden(tmp_path: Path) -> None:
         hidden = true
         """,
     )
-    route = made.resolve(made.default_model)
+    route = operator_catalog.resolve(operator_catalog.default_model)
     assert (route.id, route.context_window) == ("kimi-k3", 5000)
     assert route.fallbacks == ("gpt-6-luna", "fast")
     assert (route.quirks.reasoning, route.quirks.drops, route.quirks.reasoning_back) == ("effort", frozenset(), True)
-    assert made.resolve("moonshot-v1").quirks.drops == {"seed"}
-    assert made.endpoint("kimi").base_url == "https://proxy.example/v1"
-    qwen = made.resolve("qwen3.8-max")
+    assert operator_catalog.resolve("moonshot-v1").quirks.drops == {"seed"}
+    assert operator_catalog.endpoint("kimi").base_url == "https://proxy.example/v1"
+    qwen = operator_catalog.resolve("qwen3.8-max")
     assert qwen.price is not None
     assert qwen.own_price is not None
     assert (str(qwen.price.input), str(qwen.own_price.input)) == ("2", "9")
-    listed = {model.id: model for model in made.models()}
-    assert listed["kimi-k3"].name == "Kimi of ours"
-    assert listed["kimi-k3"].aliases == ("fast",)
-    assert listed["qwen3.8-max"].price == {"input": "9", "output": "9", "currency": "USD"}
-    assert not {"gpt-6-sol", "glm-5.3", "glm-cn/glm-5.3"} & set(listed)
-    assert made.resolve("gpt-6-sol").provider == "openai", "hidden, and still there"
+    models = {model.id: model for model in operator_catalog.models()}
+    assert models["kimi-k3"].name == "Kimi of ours"
+    assert models["kimi-k3"].aliases == ("fast",)
+    assert models["qwen3.8-max"].price == {"input": "9", "output": "9", "currency": "USD"}
+    assert not {"gpt-6-sol", "glm-5.3", "glm-cn/glm-5.3"} & set(models)
+    assert operator_catalog.resolve("gpt-6-sol").provider == "openai", "hidden, and still there"
 
 
 def test_json_of_another_make(tmp_path: Path) -> None:
     """The shape of other tools' files is taken as it is."""
-    made = catalog(
+    operator_catalog = catalog(
         tmp_path,
         {
             "models": [
@@ -159,24 +159,24 @@ def test_json_of_another_make(tmp_path: Path) -> None:
         },
         {"OTHER_KEY": "other-key-0123456789"},
     )
-    listed = {model.id: model for model in made.models()}
-    assert listed["gpt-4o"].features == ("chat", "streaming", "code")
-    assert (listed["gpt-4o"].type, listed["gpt-4o"].key, listed["gpt-4o"].name) == (
+    models = {model.id: model for model in operator_catalog.models()}
+    assert models["gpt-4o"].features == ("chat", "streaming", "code")
+    assert (models["gpt-4o"].type, models["gpt-4o"].key, models["gpt-4o"].name) == (
         "openai",
         "OPENAI_API_KEY",
         "GPT-4o",
     )
-    assert made.resolve("gpt-4o").quirks.reasoning == "fixed", "it doesn't think: no effort is asked of it"
-    assert listed["moonshot-v1-8k"].features == ("chat", "streaming", "thinking")
-    assert (listed["moonshot-v1-8k"].type, listed["moonshot-v1-8k"].key) == ("kimi", "OTHER_KEY")
-    route = made.resolve("moonshot-v1-8k")
-    assert made.endpoint(route.provider).api_keys == ("other-key-0123456789",)
-    assert made.endpoint("kimi").api_keys == (KEY,)
-    assert (listed["llama"].type, listed["llama"].available) == ("ollama", True)
+    assert operator_catalog.resolve("gpt-4o").quirks.reasoning == "fixed", "it doesn't think: no effort is asked of it"
+    assert models["moonshot-v1-8k"].features == ("chat", "streaming", "thinking")
+    assert (models["moonshot-v1-8k"].type, models["moonshot-v1-8k"].key) == ("kimi", "OTHER_KEY")
+    route = operator_catalog.resolve("moonshot-v1-8k")
+    assert operator_catalog.endpoint(route.provider).api_keys == ("other-key-0123456789",)
+    assert operator_catalog.endpoint("kimi").api_keys == (KEY,)
+    assert (models["llama"].type, models["llama"].available) == ("ollama", True)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ('models = "x"', "models: must be a list."),
         ('colour = "red"', "colour: unknown field. Remove it."),
@@ -231,16 +231,16 @@ def test_json_of_another_make(tmp_path: Path) -> None:
         ('{"models": [', "isn't valid JSON: "),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path: Path, text: str, said: str) -> None:
+def test_what_is_wrong_is_said(tmp_path: Path, text: str, expected: str) -> None:
     """The file, the key in it, and what is wrong; never what a variable seems to hold."""
-    (line, *_) = wrong(tmp_path, text)
-    assert line.startswith(said)
-    assert "canary" not in line
+    (error, *_) = errors_of(tmp_path, text)
+    assert error.startswith(expected)
+    assert "canary" not in error
 
 
 def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     """One start tells all of it, by the words of the file."""
-    lines = wrong(tmp_path, {"models": [{"id": "a", "type": "openai", "envKey": "a-b"}, {"id": "b", "type": 7}]})
+    lines = errors_of(tmp_path, {"models": [{"id": "a", "type": "openai", "envKey": "a-b"}, {"id": "b", "type": 7}]})
     assert lines == [
         "models[0].envKey: must be the name of an environment variable, not its value.",
         "models[1].type: Input should be a valid string.",
@@ -281,7 +281,7 @@ def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
         provider = "kimmi"
         fallbacks = ["x"]
         """
-    assert wrong(tmp_path, text) == [
+    assert errors_of(tmp_path, text) == [
         "default_model: Input should be a valid string.",
         "colour: unknown field. Remove it.",
         "providers.acme.base_url: must begin with http:// or https://.",
@@ -309,13 +309,13 @@ def test_a_mistake_hides_no_other(tmp_path: Path) -> None:
 )
 def test_what_is_no_table(tmp_path: Path, text: dict[str, Any], lines: list[str]) -> None:
     """It is told as that, and the rest is read on."""
-    found = wrong(tmp_path, text)
-    assert [line[: len(begin)] for line, begin in zip(found, lines, strict=True)] == lines
+    found = errors_of(tmp_path, text)
+    assert [error[: len(begin)] for error, begin in zip(found, lines, strict=True)] == lines
 
 
 def test_proxies(tmp_path: Path) -> None:
     """One for all but those on this machine, or a provider's own, with a variable in it, which nobody gets to read."""
-    made = catalog(
+    operator_catalog = catalog(
         tmp_path,
         """
         proxy = "http://proxy.example:3128"
@@ -326,13 +326,13 @@ def test_proxies(tmp_path: Path) -> None:
         """,
         {"PROXY_LOGIN": "ann:secret"},
     )
-    found = {name: made.endpoint(name).proxy for name in ("openai", "glm", "glm-cn", "qwen", "ollama")}
+    found = {name: operator_catalog.endpoint(name).proxy for name in ("openai", "glm", "glm-cn", "qwen", "ollama")}
     own = "http://ann:secret@other.example:8080"
     assert found == {"openai": "http://proxy.example:3128", "glm": own, "glm-cn": own, "qwen": "", "ollama": ""}
-    assert own in made.endpoint("glm").secrets
+    assert own in operator_catalog.endpoint("glm").secrets
     bare = '[providers.glm]\nproxy = "http://{PROXY_LOGIN}@other.example:8080"'
     assert catalog(tmp_path, bare).missing("glm") == "PROXY_LOGIN"
-    assert wrong(tmp_path, 'proxy = "socks5://x"') == ["proxy: must begin with http:// or https://."]
+    assert errors_of(tmp_path, 'proxy = "socks5://x"') == ["proxy: must begin with http:// or https://."]
 
 
 def test_a_variant_before_its_provider(tmp_path: Path) -> None:
@@ -352,10 +352,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_feature_that_is_taken_away_is_missed(tmp_path: Path) -> None:
     """An override of features counts: a model without vision takes no image."""
-    made = catalog(tmp_path, '[[models]]\nid = "kimi-k3"\nfeatures = ["chat", "streaming"]')
+    operator_catalog = catalog(tmp_path, '[[models]]\nid = "kimi-k3"\nfeatures = ["chat", "streaming"]')
     image = ChatRequest(model="m", messages=(ChatMessage("user", (ImagePart("image/png", data="A"),)),))
     with pytest.raises(ProviderError, match="can't see images"):
-        made.resolve("kimi-k3").check(image)
+        operator_catalog.resolve("kimi-k3").check(image)
 
 
 def test_without_a_file_there_are_the_shipped_rows() -> None:

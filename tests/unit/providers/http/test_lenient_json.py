@@ -9,7 +9,7 @@ from providers.http.lenient_json import DOCUMENTS_MAX, MISMATCHES_MAX, convert_l
 
 
 @pytest.mark.parametrize(
-    ("raw", "found"),
+    ("raw", "expected"),
     [
         (b'{"a": 1}', [{"a": 1}]),
         (b'{"a": 1}\n{"b": 2}', [{"a": 1}, {"b": 2}]),
@@ -21,9 +21,9 @@ from providers.http.lenient_json import DOCUMENTS_MAX, MISMATCHES_MAX, convert_l
         (b'{"a": "\xff"}', [{"a": "\ufffd"}]),
     ],
 )
-def test_reads(raw: bytes, found: list[Any]) -> None:
+def test_reads(raw: bytes, expected: list[Any]) -> None:
     """Halves of characters are kept, and several documents are told apart."""
-    assert parse_documents(raw) == found
+    assert parse_documents(raw) == expected
 
 
 def test_too_deep() -> None:
@@ -51,7 +51,7 @@ class _Outer(Struct):
 
 
 @pytest.mark.parametrize(
-    ("document", "made"),
+    ("document", "expected"),
     [
         ({"name": "n", "inner": {"text": "t", "count": "3"}}, _Outer("n", _Inner("t", 3))),
         ({"name": {"not": "a name"}, "inner": {"text": "t"}}, _Outer(inner=_Inner("t"))),
@@ -60,9 +60,9 @@ class _Outer(Struct):
         ({"many": [{"text": "t", "count": []}, 7]}, _Outer(many=[_Inner("t")])),
     ],
 )
-def test_fits(document: Any, made: _Outer) -> None:
+def test_fits(document: Any, expected: _Outer) -> None:
     """A field that is of another type than ours is another field; what fits is kept, however deep it stands."""
-    assert convert_leniently(document, _Outer) == made
+    assert convert_leniently(document, _Outer) == expected
 
 
 def test_no_object_fits_nothing() -> None:

@@ -70,7 +70,7 @@ async def test_nested_too_deep(upstream: Upstream, line: bytes, deep: bytes) -> 
     assert answer.code == "upstream_error"
 
 
-class Told:
+class BufferedBody:
     """A body that is there at once."""
 
     def __init__(self, data: bytes) -> None:
@@ -106,7 +106,7 @@ class Told:
 async def test_nested_almost_too_deep(decoder: Callable[[], Decoder], line: bytes) -> None:
     """What can just be read, and no longer be written, is a failure like another."""
     for depth in range(700, 1001):
-        body = Told(line % (b"[" * depth + b"]" * depth))
+        body = BufferedBody(line % (b"[" * depth + b"]" * depth))
         with suppress(ProviderError):
             await DeltaStream(cast("ResponseBody", body), decoder(), FAILURES, 5, Batches()).run()
 
@@ -141,8 +141,8 @@ async def test_more_chunks_without_frames_than_anybody_sends(upstream: Upstream)
 
 async def test_nonsense_behind_the_end(upstream: Upstream) -> None:
     """Once the reason of the ending is told the answer is whole; empty events are none."""
-    said, end, _ = chat("a").blocks
-    answer, _ = await read(upstream, Script((b"data: \n\n", said, b"data:\n\n", end, b"data: {broken}\n\n")))
+    text, end, _ = chat("a").blocks
+    answer, _ = await read(upstream, Script((b"data: \n\n", text, b"data:\n\n", end, b"data: {broken}\n\n")))
     assert (answer.text(), answer.finish, answer.code) == ("a", "stop", None)
 
 

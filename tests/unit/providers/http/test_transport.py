@@ -180,11 +180,11 @@ class Tunnels:
     @asynccontextmanager
     async def open(cls) -> AsyncIterator[Tunnels]:
         """One on a free port, until its clients have left."""
-        made = cls()
-        async with await asyncio.start_server(made._serve, "127.0.0.1", 0) as server:
-            made.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-            yield made
-            await asyncio.gather(*made._serving)
+        tunnels = cls()
+        async with await asyncio.start_server(tunnels._serve, "127.0.0.1", 0) as server:
+            tunnels.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            yield tunnels
+            await asyncio.gather(*tunnels._serving)
 
 
 async def through_a_tunnel(certified: ssl.SSLContext) -> None:

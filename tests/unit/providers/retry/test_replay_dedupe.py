@@ -40,19 +40,19 @@ ANSWER: list[Delta] = [
 def parts_of(deltas: list[Delta]) -> list[Part]:
     """The parts that these deltas make, as the log keeps them."""
     answer = fold([deltas])
-    made: list[Part] = []
+    parts: list[Part] = []
     for number, (kind, text) in enumerate(answer.parts):
         signature = answer.signatures.get(number)
         match kind:
             case "reasoning":
-                made.append(ReasoningPart(text, signature=signature))
+                parts.append(ReasoningPart(text, signature=signature))
             case "text":
-                made.append(TextPart(text, signature))
+                parts.append(TextPart(text, signature))
             case "tool_call":
-                made.append(ToolCallPart("c", "t", text))
+                parts.append(ToolCallPart("c", "t", text))
             case _:
-                made.append(CitationPart("u", text="quoted"))
-    return made
+                parts.append(CitationPart("u", text="quoted"))
+    return parts
 
 
 def test_nothing_is_doubled_or_lost_wherever_it_broke_off() -> None:
@@ -60,16 +60,16 @@ def test_nothing_is_doubled_or_lost_wherever_it_broke_off() -> None:
     whole = fold([ANSWER])
     chance = random.Random(5)
     for at in range(len(ANSWER) + 1):
-        heard: list[Delta] = [delta for delta in ANSWER[:at] if isinstance(delta, PartStarted | PartDelta)]
-        again: list[Delta] = []
+        received: list[Delta] = [delta for delta in ANSWER[:at] if isinstance(delta, PartStarted | PartDelta)]
+        replayed: list[Delta] = []
         for delta in ANSWER:
             if isinstance(delta, PartDelta) and delta.text:
                 cut = chance.randint(0, len(delta.text))
-                again += [PartDelta(delta.part, delta.text[:cut]), PartDelta(delta.part, delta.text[cut:])]
+                replayed += [PartDelta(delta.part, delta.text[:cut]), PartDelta(delta.part, delta.text[cut:])]
             else:
-                again.append(delta)
-        rest = ReplayFilter(parts_of(heard)).filter(again)
-        answer = fold([heard, rest])
+                replayed.append(delta)
+        rest = ReplayFilter(parts_of(received)).filter(replayed)
+        answer = fold([received, rest])
         assert (answer.parts, answer.signatures) == (whole.parts, whole.signatures), at
         assert (answer.usage, answer.finish) == (Usage(1, 2), "tool_calls")
 
