@@ -35,7 +35,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from store.records import CLOSED, StoreError
 from store.redis.commands import Argument, pack_commands
-from store.redis.keys import channel_prefix
+from store.redis.keys import channel_prefix, encode_text, user_prefix
 from store.redis.scripts import load_scripts
 
 log = structlog.stdlib.get_logger("turnwire.store")
@@ -108,12 +108,6 @@ class RedisClient:
         """Close every idle connection; later calls fail."""
         self._closed = True
         await self._drop_idle()
-
-    async def script(
-        self, name: str, key: bytes, *arguments: Argument, repeatable: bool = True, durable: bool = False
-    ) -> Any:
-        """Run one script and return its result. See `scripts`, also for `repeatable` and `durable`."""
-        return (await self.scripts([(name, key, arguments)], repeatable=repeatable, durable=durable))[0]
 
     async def scripts(
         self, calls: Iterable[ScriptCall], *, repeatable: bool = True, durable: bool = False
@@ -241,6 +235,17 @@ class RedisPart:
 
     def __init__(self, client: RedisClient) -> None:
         self._client = client
+
+    async def _script(
+        self, name: str, user: str, *arguments: Argument | None, repeatable: bool = True, durable: bool = False
+    ) -> Any:
+        """Run one script over the keys of `user` and return its result. An argument that is None is left out.
+
+        `repeatable`, `durable`: see `RedisClient.scripts`.
+        """
+        encoded = tuple(encode_text(one) if isinstance(one, str) else one for one in arguments if one is not None)
+        call = (name, user_prefix(user), encoded)
+        return (await self._client.scripts([call], repeatable=repeatable, durable=durable))[0]
 
 
 async def connect(connection: AbstractConnection) -> None:

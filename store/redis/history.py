@@ -16,8 +16,8 @@ class RedisHistory(RedisPart):
 
     async def create_conversation(self, conversation: ConversationRecord, limits: TurnLimits | None = None) -> None:
         """See `HistoryStore`."""
-        arguments = [pack(record) for record in (conversation, limits) if record is not None]
-        parse_reply(await self._client.script("create_conversation", user_prefix(conversation.user), *arguments))
+        arguments = (pack(conversation), None if limits is None else pack(limits))
+        parse_reply(await self._script("create_conversation", conversation.user, *arguments))
 
     async def conversation(self, user: str, conversation: str) -> ConversationRecord:
         """See `HistoryStore`."""
@@ -33,9 +33,7 @@ class RedisHistory(RedisPart):
         if query:
             found = await self._search(user, limit + 1, before, query.casefold())
         else:
-            (records,) = parse_reply(
-                await self._client.script("conversations", user_prefix(user), limit + 1, encode_text(before or ""))
-            )
+            (records,) = parse_reply(await self._script("conversations", user, limit + 1, before or ""))
             found = [conversation_record(user, record) for record in records]
         return found[:limit], len(found) > limit
 
@@ -46,64 +44,48 @@ class RedisHistory(RedisPart):
         """
         found: list[str] = []
         while True:
-            (titles,) = parse_reply(
-                await self._client.script("titles", user_prefix(user), TITLES_PER_CALL, encode_text(before or ""))
-            )
+            (titles,) = parse_reply(await self._script("titles", user, TITLES_PER_CALL, before or ""))
             page = [(conversation.decode(), title.decode()) for conversation, title in titles]
             found += [conversation for conversation, title in page if query in title.casefold()]
             if len(found) >= limit or not page:
                 break
             before = page[-1][0]
+        if not found:
+            return []
         key = user_prefix(user) + b"conversation:"
-        records = (
-            await self._client.commands(
-                [("HGETALL", key + encode_text(conversation)) for conversation in found[:limit]]
-            )
-            if found
-            else []
-        )
+        records = await self._client.commands([("HGETALL", key + encode_text(one)) for one in found[:limit]])
         return [conversation_record(user, record) for record in records if record]
 
     async def update_conversation(
         self, user: str, conversation: str, change: Change, now_ms: int, limits: TurnLimits | None = None
     ) -> ConversationRecord:
         """See `HistoryStore`."""
-        arguments = [pack(record) for record in (change, limits) if record is not None]
-        return await self._change("update_conversation", user, conversation, now_ms, *arguments)
+        arguments = (now_ms, pack(change), None if limits is None else pack(limits))
+        return await self._change("update_conversation", user, conversation, *arguments)
 
     async def clear_conversation(self, user: str, conversation: str, now_ms: int) -> ConversationRecord:
         """See `HistoryStore`."""
         return await self._change("clear_conversation", user, conversation, now_ms)
 
-    async def _change(self, script: str, user: str, conversation: str, *arguments: Argument) -> ConversationRecord:
-        reply = await self._client.script(
-            script, user_prefix(user), encode_text(conversation), *arguments, repeatable=False
-        )
-        (record,) = parse_reply(reply)
+    async def _change(self, script: str, user: str, *arguments: Argument | None) -> ConversationRecord:
+        (record,) = parse_reply(await self._script(script, user, *arguments, repeatable=False))
         return conversation_record(user, record)
 
     async def delete_conversation(self, user: str, conversation: str) -> list[str]:
         """See `HistoryStore`."""
-        call = self._client.script(
-            "delete_conversation", user_prefix(user), encode_text(conversation), repeatable=False
-        )
-        (running,) = parse_reply(await call)
+        (running,) = parse_reply(await self._script("delete_conversation", user, conversation, repeatable=False))
         return [turn.decode() for turn in running]
 
     async def message(self, user: str, message: str) -> MessageRecord:
         """See `HistoryStore`."""
-        (record,) = parse_reply(await self._client.script("message", user_prefix(user), encode_text(message)))
+        (record,) = parse_reply(await self._script("message", user, message))
         return message_record(record)
 
     async def messages(
         self, user: str, conversation: str, limit: int, before: str | None
     ) -> tuple[list[MessageRecord], bool]:
         """See `HistoryStore`."""
-        (page,) = parse_reply(
-            await self._client.script(
-                "messages", user_prefix(user), encode_text(conversation), limit + 1, encode_text(before or "")
-            )
-        )
+        (page,) = parse_reply(await self._script("messages", user, conversation, limit + 1, before or ""))
         return [message_record(record) for record in reversed(page[:limit])], len(page) > limit
 
     async def branch(
@@ -112,23 +94,15 @@ class RedisHistory(RedisPart):
         """See `HistoryStore`."""
         if last is None:
             return [], 0
-        limit = [] if bytes_max is None else [bytes_max]
-        reply = await self._client.script(
-            "branch", user_prefix(user), encode_text(conversation), encode_text(last), *limit
-        )
-        branch, older = parse_reply(reply)
+        branch, older = parse_reply(await self._script("branch", user, conversation, last, bytes_max))
         return [message_record(record) for record in reversed(branch)], older
 
     async def put_feedback(self, user: str, message: str, rating: str, comment: str | None, now_ms: int) -> None:
         """See `HistoryStore`."""
-        optional: list[Argument] = [] if comment is None else [encode_text(comment)]
-        arguments = (encode_text(message), encode_text(rating), now_ms, *optional)
-        parse_reply(await self._client.script("put_feedback", user_prefix(user), *arguments))
+        parse_reply(await self._script("put_feedback", user, message, rating, now_ms, comment))
 
     async def usage(self, user: str, conversation: str | None, since_ms: int | None) -> Counters:
         """See `HistoryStore`. The sums are exact for the last 31 days, and for as long as the history is kept."""
         since = "" if since_ms is None else since_ms
-        (sums,) = parse_reply(
-            await self._client.script("usage", user_prefix(user), encode_text(conversation or ""), since)
-        )
+        (sums,) = parse_reply(await self._script("usage", user, conversation or "", since))
         return counters(sums)

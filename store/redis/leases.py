@@ -20,7 +20,6 @@ from store.redis.keys import (
     bucket_key,
     bucket_of,
     decode_turn_ref,
-    encode_text,
     encode_turn_ref,
     user_prefix,
 )
@@ -54,7 +53,7 @@ class RedisLeases(RedisPart):
 
     async def release(self, user: str, turn: str, epoch: int) -> None:
         """See `OwnershipStore`."""
-        if await self._client.script("release", user_prefix(user), encode_text(turn), epoch):
+        if await self._script("release", user, turn, epoch):
             await self._update_index(user, turn, 0)
 
     async def expired_leases(self) -> list[tuple[str, str]]:
@@ -86,9 +85,7 @@ class RedisLeases(RedisPart):
         self, user: str, turn: str, owner: str, epoch: int, lease_ms: int, *, force: bool = False
     ) -> TurnRecord | None:
         """See `OwnershipStore`. If the owner that has just claimed the turn repeats the call, the result is the same."""
-        result = parse_reply(
-            await self._client.script("claim", user_prefix(user), encode_text(turn), owner, epoch, lease_ms, int(force))
-        )
+        result = parse_reply(await self._script("claim", user, turn, owner, epoch, lease_ms, int(force)))
         if not result:
             return None
         await self._update_index(user, turn, lease_ms)
@@ -97,8 +94,8 @@ class RedisLeases(RedisPart):
     async def request_cancel(self, user: str, turn: str, cancel: bytes) -> bool:
         """See `OwnershipStore`."""
         deadline_ms = await self._client.deadline_ms()
-        arguments = (encode_text(turn), cancel, instance_channel(""), encode_turn_ref(user, turn), deadline_ms)
-        reply = await self._client.script("request_cancel", user_prefix(user), *arguments)
+        arguments = (turn, cancel, instance_channel(""), encode_turn_ref(user, turn), deadline_ms)
+        reply = await self._script("request_cancel", user, *arguments)
         parse_reply(reply)
         return bool(reply[0] == b"running")
 

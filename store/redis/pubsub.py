@@ -118,7 +118,7 @@ class RedisPubSub(RedisPart):
 
     async def has_other_presence(self, user: str, turn: str, instance: str) -> bool:
         """See `PubSub`. Also return True if the turn doesn't exist, because its presence is lost too."""
-        return bool(await self._client.script("has_other_presence", user_prefix(user), encode_text(turn), instance))
+        return bool(await self._script("has_other_presence", user, turn, instance))
 
 
 class _Listener:

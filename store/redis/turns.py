@@ -19,7 +19,7 @@ from store.records import (
     TurnRecord,
 )
 from store.redis.client import RedisPart, ScriptCall
-from store.redis.keys import encode_text, user_prefix
+from store.redis.keys import user_prefix
 from store.redis.leases import index_calls
 from store.redis.records import conversation_record, pack, parse_reply, turn_record
 
@@ -87,14 +87,12 @@ class RedisTurns(RedisPart):
         events = ended.events
         entry = _encode(LogEntry(events.epoch, events.first, events.last, events.payload))
         arguments = (pack(ended), entry, turn_channel(ended.user, ended.turn))
-        (fields,) = parse_reply(await self._client.script("end", user_prefix(ended.user), *arguments, durable=True))
+        (fields,) = parse_reply(await self._script("end", ended.user, *arguments, durable=True))
         return conversation_record(ended.user, fields) if fields else None
 
     async def turn(self, user: str, turn: str, *, with_request: bool = False) -> TurnRecord:
         """See `TurnStore`. If the turn's lease has expired, also add it to the index, which may have lost it."""
-        fields, in_conversation, is_expired = await self._client.script(
-            "turn", user_prefix(user), encode_text(turn), int(with_request)
-        )
+        fields, in_conversation, is_expired = await self._script("turn", user, turn, int(with_request))
         if not fields:
             raise NotFound("turn")
         if is_expired:
@@ -103,26 +101,24 @@ class RedisTurns(RedisPart):
 
     async def running(self, user: str, turns: list[str]) -> list[bool | None]:
         """See `TurnStore`."""
-        statuses = await self._client.script("running", user_prefix(user), *map(encode_text, turns))
+        statuses = await self._script("running", user, *turns)
         return [None if not status else status == b"running" for status in statuses]
 
     async def log(self, user: str, turn: str, after: int) -> list[LogEntry]:
         """See `TurnStore`."""
-        entries = await self._client.script("log", user_prefix(user), encode_text(turn), after, LOG_READ_BYTES)
+        entries = await self._script("log", user, turn, after, LOG_READ_BYTES)
         return [_decode_entry(entry) for entry in entries]
 
     async def active(self, user: str, conversation: str | None) -> list[str]:
         """See `TurnStore`."""
-        (turns,) = parse_reply(await self._client.script("active", user_prefix(user), encode_text(conversation or "")))
+        (turns,) = parse_reply(await self._script("active", user, conversation or ""))
         return [turn.decode() for turn in turns]
 
     async def running_groups(self, user: str, turn: str, running_max: int) -> RunningGroups:
         """See `TurnStore`."""
         if not running_max:
             return ()
-        return _decode_groups(
-            await self._client.script("running_groups", user_prefix(user), encode_text(turn), running_max)
-        )
+        return _decode_groups(await self._script("running_groups", user, turn, running_max))
 
 
 def _decode_groups(groups: list[list[bytes]]) -> RunningGroups:
