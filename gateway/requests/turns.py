@@ -19,7 +19,7 @@ from gateway.protocol.errors import ApiError, ErrorBody, not_found
 from gateway.protocol.events import Ending, Message, TurnDetached, TurnFailed, TurnStarted
 from gateway.protocol.ids import rfc3339
 from gateway.protocol.views import MessageBody, message_view
-from gateway.requests.cancels import CancelRequests
+from gateway.requests.cancel_requests import CancelRequests
 from gateway.requests.services import Services
 from gateway.streams.log import event_size
 from gateway.streams.outbox import Attachment, Outbox
