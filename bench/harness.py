@@ -133,7 +133,7 @@ async def gateway(
     """Run a gateway with the default settings in front of `provider`, and yield it."""
     keys = {"OPENAI_BASE_URL": provider.url, "OPENAI_API_KEY": "bench", **(environment or {})}
     with tempfile.TemporaryDirectory() as folder:
-        async with gateway_process(Path(folder), keys, *arguments, store=store, forgiving=True, fresh=True) as running:
+        async with gateway_process(Path(folder), keys, *arguments, store=store, allow_kill=True, fresh=True) as running:
             yield running
 
 

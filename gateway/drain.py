@@ -25,7 +25,7 @@ async def drain(services: Services) -> None:
     """
     settings, runner, clients = services.settings, services.runner, services.clients
     log.info("draining", turns=len(services.registry.live()), drain_s=settings.drain_s)
-    runner.draining = True
+    runner.is_draining = True
     if services.store.shared:
         clients.announce_leaving(0, lambda: int(RECONNECT_AFTER_MS * random.random()))
         await clients.close_all(CLOSE_TIMEOUT_S)

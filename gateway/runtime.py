@@ -176,7 +176,7 @@ def _live_gauges(services: Services, writer: LogWriter) -> list[Metric]:
         ),
         gauge("turns", "Running and queued turns on this instance.", turns.items(), "state", "model"),
         gauge("store_degraded", "Store degradation: 1 while the log can't be written.", [((), writer.is_degraded)]),
-        gauge("draining", "Drain: 1 while this instance drains.", [((), services.runner.draining)]),
+        gauge("draining", "Drain: 1 while this instance drains.", [((), services.runner.is_draining)]),
     ]
 
 

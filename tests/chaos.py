@@ -80,9 +80,9 @@ class Chaos:
             if fault.__name__ in HARMLESS:
                 await fault(clients)
             else:
-                self._world.harm()
+                self._world.record_fault()
                 await fault(clients)
-                self._world.harm()
+                self._world.record_fault()
             await asyncio.sleep(self._pick.uniform(0.5, 2))
 
     def _victim(self) -> int:
@@ -139,7 +139,7 @@ class Chaos:
         """For a while replies of Redis are lost, and the connections on which they came, after it has done what they
         answer."""
         for _cut in range(self._pick.randint(1, 30)):
-            self._world.way.cut(keep_bytes=self._pick.choice([0, 0, 1, 20, 200]))
+            self._world.redis_proxy.cut(pass_bytes=self._pick.choice([0, 0, 1, 20, 200]))
             await asyncio.sleep(self._pick.uniform(0, 0.1))
 
     async def redis_is_full(self, _: list[Resilient]) -> None:

@@ -34,7 +34,7 @@ class RequestFailed(Exception):
         self.code: str = error["code"]
 
 
-class StoreTooLate(RequestFailed, TooLate):
+class StoreTimedOut(RequestFailed, TooLate):
     """The store did not answer within the gateway's 2.5 s; it may be well, on a machine that stands still."""
 
 
@@ -50,7 +50,7 @@ class TurnView:
         self._texts: dict[int, str] = {}
         self.kinds: dict[int, str] = {}
 
-    def take(self, frame: Frame) -> None:
+    def apply(self, frame: Frame) -> None:
         """Check the frame against laws 1 and 2 and fold it in."""
         kind = frame["type"]
         assert self.ended is None, f"law 2: {frame} after {self.ended}"
@@ -113,7 +113,7 @@ class Client:
                 assert max(len(msgspec.json.encode(frame)), len(msgspec.msgpack.encode(frame))) <= FRAME_BYTES_MAX, (
                     "law 10"
                 )
-                self._take(frame)
+                self._receive(frame)
                 await self._notify()
         except ConnectionClosed:
             pass
@@ -128,7 +128,7 @@ class Client:
         async with self._changed:
             self._changed.notify_all()
 
-    def _take(self, frame: Frame) -> None:
+    def _receive(self, frame: Frame) -> None:
         self.frames.append(frame)
         kind = frame["type"]
         if kind == "ready":
@@ -150,7 +150,7 @@ class Client:
             held = self.turns.get(turn)
             if kind == "turn.started" and held is not None and held.seq > 0:
                 self.turns[turn] = TurnView()  # a new attachment, which replays from the start
-            self.turns.setdefault(turn, TurnView()).take(frame)
+            self.turns.setdefault(turn, TurnView()).apply(frame)
 
     def resume(self, turn: str, view: TurnView) -> None:
         """Continue with what another connection has received."""
@@ -174,7 +174,7 @@ class Client:
         frame = self._answers.pop(request_id)
         if frame["type"] == "error":
             late = frame["error"]["code"] == "store_unavailable"
-            raise (StoreTooLate if late else RequestFailed)(frame["error"])
+            raise (StoreTimedOut if late else RequestFailed)(frame["error"])
         return frame["result"]
 
     async def request(self, kind: str, **fields: Any) -> Any:
@@ -220,7 +220,7 @@ class Client:
         await self.until(lambda: turn in self.turns and self.turns[turn].seq >= count)
 
 
-def narrow_socket(url: str) -> socket.socket:
+def small_buffer_socket(url: str) -> socket.socket:
     """A connected socket whose kernel buffers little, so that a pause in reading is soon felt."""
     parts = urlsplit(url)
     narrow = socket.socket()

@@ -24,7 +24,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 PAGE = "<!doctype html><meta charset=utf-8><title>client</title><link rel=icon href=data:,>"
 
 
-class Way:
+class CuttableProxy:
     """A TCP way to a gateway. Each connection is cut, as a network cuts, behind so many bytes of the gateway's."""
 
     def __init__(self, target: int) -> None:
@@ -44,9 +44,9 @@ class Way:
         self._writers |= ends
         cut = self.cuts.pop(0) if self.cuts else None
         async with asyncio.TaskGroup() as passing:
-            there = passing.create_task(_carry(reader, to_gateway, None))
-            back = passing.create_task(_carry(from_gateway, writer, cut))
-            await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
+            to_gateway_task = passing.create_task(_relay(reader, to_gateway, None))
+            from_gateway_task = passing.create_task(_relay(from_gateway, writer, cut))
+            await asyncio.wait([to_gateway_task, from_gateway_task], return_when=asyncio.FIRST_COMPLETED)
             for end in ends:
                 _reset(end)
         self._writers -= ends
@@ -57,16 +57,16 @@ class Way:
             _reset(writer)
 
 
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: int | None) -> None:
-    left = cut
+async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cut: int | None) -> None:
+    remaining_bytes = cut
     try:
         while data := await reader.read(1500):
-            if left is not None:
-                if len(data) >= left:
-                    writer.write(data[:left])
+            if remaining_bytes is not None:
+                if len(data) >= remaining_bytes:
+                    writer.write(data[:remaining_bytes])
                     await writer.drain()
                     return
-                left -= len(data)
+                remaining_bytes -= len(data)
             writer.write(data)
             await writer.drain()
     except OSError:
@@ -147,7 +147,7 @@ class Stage:
         self._stack = stack
         self._numbers = itertools.count(1)
         self._gateways: dict[str, GatewayProcess] = {}
-        self._ways: dict[str, Way] = {}
+        self._ways: dict[str, CuttableProxy] = {}
         self._scripted: dict[str, Scripted] = {}
         self._redis: str | None = None
 
@@ -181,7 +181,7 @@ class Stage:
         if redis and self._redis is None:
             self._redis = self._stack.enter_context(redis_process(self._folder / "redis")).url
         environment = {"TURNWIRE_ALLOWED_ORIGINS": self.url, **settings}
-        running = gateway_process(place, environment, store=self._redis if redis else None, forgiving=True)
+        running = gateway_process(place, environment, store=self._redis if redis else None, allow_kill=True)
         self._gateways[name] = await self._stack.enter_async_context(running)
         return {"name": name, "url": self._gateways[name].ws_url}
 
@@ -198,7 +198,7 @@ class Stage:
     async def do_way(self, gateway: str) -> dict[str, str]:
         """A way to a gateway."""
         name = f"w{next(self._numbers)}"
-        way = self._ways[name] = Way(_port(self._gateways[gateway]))
+        way = self._ways[name] = CuttableProxy(_port(self._gateways[gateway]))
         server = await asyncio.start_server(way.serve, "127.0.0.1", 0)
         self._stack.callback(way.cut_all)
         self._stack.callback(server.close)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.raw_socket import CONTINUATION, TEXT, RawFrame, bare, opened
+from tests.raw_socket import CONTINUATION, TEXT, RawFrame, connect_tcp, connect_websocket
 
 Attack = Callable[[str, str], Awaitable[None]]
 
@@ -199,14 +199,14 @@ def _credential(token: str) -> str:
 
 
 async def _half(url: str, data: bytes) -> None:
-    reader, writer = await bare(url)
+    reader, writer = await connect_tcp(url)
     writer.write(data)
     await reader.read(-1)
     writer.close()
 
 
 async def _drip(url: str, start: bytes) -> None:
-    _, writer = await bare(url)
+    _, writer = await connect_tcp(url)
     writer.write(start)
     for _ in range(100):
         await asyncio.sleep(0.2)
@@ -216,7 +216,7 @@ async def _drip(url: str, start: bytes) -> None:
 
 
 async def _endless(url: str) -> None:
-    _, writer = await bare(url)
+    _, writer = await connect_tcp(url)
     writer.write(f"GET /v1 HTTP/1.1\r\nHost: {urlsplit(url).netloc}\r\nX-A: ".encode())
     for _ in range(100):
         writer.write(b"x" * 100_000)
@@ -225,7 +225,7 @@ async def _endless(url: str) -> None:
 
 
 async def _slow_reader(url: str, token: str) -> None:
-    _, writer = await opened(url, _credential(token))
+    _, writer = await connect_websocket(url, _credential(token))
     for n in range(3):
         request = {"type": "turn.start", "input": f"x{n}", "params": {"demo": {"rate": 0, "tokens": 20_000}}}
         writer.write(RawFrame(TEXT, json.dumps(request).encode()).encode())
@@ -234,7 +234,7 @@ async def _slow_reader(url: str, token: str) -> None:
 
 
 async def _send(url: str, token: str, data: bytes) -> None:
-    reader, writer = await opened(url, _credential(token))
+    reader, writer = await connect_websocket(url, _credential(token))
     writer.write(data)
     await writer.drain()
     await asyncio.wait_for(reader.read(-1), 2)
@@ -243,7 +243,7 @@ async def _send(url: str, token: str, data: bytes) -> None:
 
 async def _flood(url: str, token: str, frames: bytes) -> None:
     """Send for ever, and read whatever is answered."""
-    reader, writer = await opened(url, _credential(token))
+    reader, writer = await connect_websocket(url, _credential(token))
 
     async def read() -> None:
         while await reader.read(2**16):
@@ -260,7 +260,7 @@ async def _flood(url: str, token: str, frames: bytes) -> None:
 
 
 async def _start_turns(url: str, token: str) -> None:
-    reader, writer = await opened(url, _credential(token))
+    reader, writer = await connect_websocket(url, _credential(token))
     for n in itertools.count():
         request = {"type": "turn.start", "id": str(n), "input": "x", "params": {"demo": {"rate": 200, "tokens": 50}}}
         writer.write(RawFrame(TEXT, json.dumps(request).encode()).encode())

@@ -138,21 +138,21 @@ class ForkServer:
 
     def _listen(self) -> None:
         try:
-            self._hear()
+            self._receive()
         finally:
             for waited_for in [*self._started.values(), *self._ended.values()]:
                 if not waited_for.done():
                     waited_for.set_exception(ConnectionResetError("the process that forks gateways has ended"))
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         with suppress(OSError):
-            while said := self._socket.recv(1 << 12):
-                told: dict[str, int] = json.loads(said)
-                if "number" in told:
-                    self._ended[told["pid"]] = Future()
-                    self._started.pop(told["number"]).set_result(told["pid"])
+            while data := self._socket.recv(1 << 12):
+                message: dict[str, int] = json.loads(data)
+                if "number" in message:
+                    self._ended[message["pid"]] = Future()
+                    self._started.pop(message["number"]).set_result(message["pid"])
                 else:
-                    self._ended[told["pid"]].set_result(told["code"])
+                    self._ended[message["pid"]].set_result(message["code"])
 
 
 def _serve(orders: socket.socket) -> dict[str, Any] | None:

@@ -60,12 +60,12 @@ async def gateway_process(
     environment: Mapping[str, str] | None = None,
     *arguments: str,
     store: str | None = None,
-    forgiving: bool = False,
+    allow_kill: bool = False,
     fresh: bool = False,
 ) -> AsyncIterator[GatewayProcess]:
     """Start a gateway on a free port with its store in `folder`; stop it at the end, however it stands.
 
-    `forgiving`: killing it at the end is fine, if it doesn't leave by itself. `fresh`: it is to import everything by itself.
+    `allow_kill`: killing it at the end is fine, if it doesn't leave by itself. `fresh`: it is to import everything by itself.
 
     Raises:
         RuntimeError: it ended, or didn't say in time that it is ready; with what it wrote.
@@ -84,12 +84,12 @@ async def gateway_process(
             stderr=asyncio.subprocess.STDOUT,
             limit=LINE_BYTES_MAX,
         )
-    async with until_ready(process, forgiving=forgiving) as gateway:
+    async with until_ready(process, allow_kill=allow_kill) as gateway:
         yield gateway
 
 
 @asynccontextmanager
-async def until_ready(process: Process, *, forgiving: bool = False) -> AsyncIterator[GatewayProcess]:
+async def until_ready(process: Process, *, allow_kill: bool = False) -> AsyncIterator[GatewayProcess]:
     """Wait until a gateway's process, whose output is a pipe, is ready; see `gateway_process`."""
     log: list[str] = []
     try:
@@ -103,7 +103,7 @@ async def until_ready(process: Process, *, forgiving: bool = False) -> AsyncIter
     try:
         yield GatewayProcess(found.group(), process, ready, log)
     finally:
-        await _stop(process, forgiving=forgiving)
+        await _stop(process, allow_kill=allow_kill)
         await reader
         if isinstance(process, Forked):
             process.close()
@@ -128,7 +128,7 @@ async def _follow(process: Process, log: list[str]) -> None:
         log.append(line.decode())
 
 
-async def _stop(process: Process, *, forgiving: bool = False) -> None:
+async def _stop(process: Process, *, allow_kill: bool = False) -> None:
     if process.returncode is None:
         process.terminate()
     try:
@@ -137,5 +137,5 @@ async def _stop(process: Process, *, forgiving: bool = False) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
-        if not forgiving:
+        if not allow_kill:
             raise

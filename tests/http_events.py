@@ -48,7 +48,7 @@ class EventReader:
         async for line in self._lines:
             frame = msgspec.json.decode(line)
             if "seq" in frame:
-                return self._take(frame)
+                return self._receive(frame)
             self.asides.append(frame)
         return None
 
@@ -64,7 +64,7 @@ class EventReader:
             elif "data" in fields:
                 frame: Frame = msgspec.json.decode(fields["data"])
                 assert fields["event"] == frame["type"]
-                self._take(frame)
+                self._receive(frame)
                 assert fields["id"] == f"{self.view.epoch}-{frame['seq']}"
                 self.ids.append(fields["id"])
                 return frame
@@ -74,9 +74,9 @@ class EventReader:
                 fields = {}
         return None
 
-    def _take(self, frame: Frame) -> Frame:
+    def _receive(self, frame: Frame) -> Frame:
         self.frames.append(frame)
-        self.view.take(frame)
+        self.view.apply(frame)
         return frame
 
     async def ending(self) -> Frame:

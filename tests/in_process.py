@@ -298,7 +298,7 @@ class Instance:
         self._life.cancel()
         await asyncio.wait([self._life])
         for stream in self.services.registry.live():
-            stream.is_owned = False  # a dead process has no timers
+            stream.become_mirror()  # a dead process has no timers
             stream.end()
 
     async def stop(self) -> None:
@@ -397,7 +397,7 @@ class Seat:
                 known = self.turns.get(frame["turn"])
                 if frame["type"] == "turn.started" and (known is None or known.seq or known.ended):
                     self.turns[frame["turn"]] = TurnView()
-                self.turns.setdefault(frame["turn"], TurnView()).take(frame)
+                self.turns.setdefault(frame["turn"], TurnView()).apply(frame)
 
     def send(self, kind: str, **fields: Any) -> str:
         """Send a request; its id."""

@@ -49,7 +49,7 @@ def newest(folder: Path) -> None:
         raise NoAnswer(ended.stderr)
 
 
-def behind() -> list[tuple[str, str, str, str]]:
+def outdated_pins() -> list[tuple[str, str, str, str]]:
     """Lock, package, pinned and newest version, of each package that isn't pinned to the newest. Raises `NoAnswer`."""
     with tempfile.TemporaryDirectory() as made:
         newest(Path(made))
@@ -88,7 +88,7 @@ def main() -> int:
     """Print both lists; the exit code stands in the module's docstring."""
     code = 0
     try:
-        for lock, name, before, after in behind():
+        for lock, name, before, after in outdated_pins():
             print(f"{lock}: {name} {before} is behind {after}")
     except NoAnswer as error:
         print(f"What is behind could not be found out: is there a package index?\n{error}", file=sys.stderr)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, web
 
 HOP_BY_HOP = {"transfer-encoding", "content-length", "content-encoding", "connection"}
-HANDED_ON = ("Host", "Origin", "Authorization")
+FORWARDED_HEADERS = ("Host", "Origin", "Authorization")
 SUBPROTOCOLS = ("turnwire.v1.json", "turnwire.v1.msgpack")
 
 
@@ -25,41 +25,41 @@ async def _relay(
 
 
 class _Proxy:
-    def __init__(self, session: ClientSession, target: str, taken: str, put: str) -> None:
+    def __init__(self, session: ClientSession, target: str, strip: str, prepend: str) -> None:
         self._session = session
         self._target = target
-        self._taken = taken
-        self._put = put
+        self._strip = strip
+        self._prepend = prepend
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        if not request.path.startswith(f"{self._taken}/"):
+        if not request.path.startswith(f"{self._strip}/"):
             raise web.HTTPNotFound
-        url = f"{self._target}{self._put}{request.path_qs.removeprefix(self._taken)}"
+        url = f"{self._target}{self._prepend}{request.path_qs.removeprefix(self._strip)}"
         # The gateway compares Origin and Host, so Host stays what the browser asked for.
-        headers = {name: request.headers[name] for name in HANDED_ON if name in request.headers}
+        headers = {name: request.headers[name] for name in FORWARDED_HEADERS if name in request.headers}
         if request.headers.get("Upgrade") == "websocket":
             return await self._socket(request, url, headers)
         async with self._session.request(request.method, url, headers=headers, allow_redirects=False) as answer:
-            kept = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
-            return web.Response(status=answer.status, headers=kept, body=await answer.read())
+            headers_out = {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
+            return web.Response(status=answer.status, headers=headers_out, body=await answer.read())
 
     async def _socket(self, request: web.Request, url: str, headers: dict[str, str]) -> web.WebSocketResponse:
         offered = request.headers.get("Sec-WebSocket-Protocol", "").replace(" ", "").split(",")
-        async with self._session.ws_connect(url, headers=headers, protocols=offered) as there:
-            here = web.WebSocketResponse(protocols=SUBPROTOCOLS)
-            await here.prepare(request)
+        async with self._session.ws_connect(url, headers=headers, protocols=offered) as gateway_socket:
+            client_socket = web.WebSocketResponse(protocols=SUBPROTOCOLS)
+            await client_socket.prepare(request)
             async with asyncio.TaskGroup() as both:
-                both.create_task(_relay(here, there))
-                both.create_task(_relay(there, here))
-            return here
+                both.create_task(_relay(client_socket, gateway_socket))
+                both.create_task(_relay(gateway_socket, client_socket))
+            return client_socket
 
 
 @asynccontextmanager
-async def prefix_proxy(target: str, *, taken: str = "", put: str = "") -> AsyncIterator[str]:
-    """A proxy before `target` that takes `taken` off each path and puts `put` before the rest; yields its address."""
+async def prefix_proxy(target: str, *, strip: str = "", prepend: str = "") -> AsyncIterator[str]:
+    """A proxy before `target` that takes `strip` off each path and puts `prepend` before the rest; yields its address."""
     async with ClientSession(auto_decompress=False) as session:
         app = web.Application()
-        app.router.add_route("*", "/{path:.*}", _Proxy(session, target, taken, put).serve)
+        app.router.add_route("*", "/{path:.*}", _Proxy(session, target, strip, prepend).serve)
         runner = web.AppRunner(app, shutdown_timeout=1)
         await runner.setup()
         try:

@@ -47,14 +47,14 @@ class RawFrame:
         return head + key + bytes(byte ^ key[n % 4] for n, byte in enumerate(self.payload))
 
 
-class Said(NamedTuple):
+class ReceivedFrame(NamedTuple):
     """A frame of the gateway's."""
 
     opcode: int
     payload: bytes
 
 
-def read_frames(data: bytes) -> Iterator[Said]:
+def read_frames(data: bytes) -> Iterator[ReceivedFrame]:
     """What the gateway sent, whole frames only. Raises AssertionError where it broke the protocol itself."""
     at = 0
     while at + 2 <= len(data):
@@ -66,19 +66,19 @@ def read_frames(data: bytes) -> Iterator[Said]:
         assert size <= 16_384, "law 10"
         if start + size > len(data):
             return
-        yield Said(data[at] & 0x0F, data[start : start + size])
+        yield ReceivedFrame(data[at] & 0x0F, data[start : start + size])
         at = start + size
 
 
-async def bare(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect_tcp(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A TCP connection to the gateway at http://host:port."""
     parts = urlsplit(url)
     return await asyncio.open_connection(parts.hostname, parts.port)
 
 
-async def opened(url: str, more: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def connect_websocket(url: str, more: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A bare connection behind the opening handshake, to which `more` adds header lines, and behind `ready`."""
-    reader, writer = await bare(url)
+    reader, writer = await connect_tcp(url)
     writer.write(OPENING.format(host=urlsplit(url).netloc, more=more).encode())
     head = await reader.readuntil(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 101"), head
@@ -87,13 +87,13 @@ async def opened(url: str, more: str = "") -> tuple[asyncio.StreamReader, asynci
     return reader, writer
 
 
-async def rest(reader: asyncio.StreamReader, timeout_s: float = 8) -> bytes:
+async def read_to_end(reader: asyncio.StreamReader, timeout_s: float = 8) -> bytes:
     """All that comes until the gateway closes; a reset counts as that. Raises TimeoutError: it didn't close."""
-    said = b""
+    received = b""
     async with asyncio.timeout(timeout_s):
         try:
             while piece := await reader.read(65_536):
-                said += piece
+                received += piece
         except OSError:  # a reset, or a write of ours that came too late
             pass
-    return said
+    return received

@@ -65,10 +65,10 @@ def replayed(script: Script, mode: str) -> Script:
     return script
 
 
-async def replay(upstream: Upstream, providers: UpstreamProviders, script: Script, to: Route) -> Answer:
+async def replay(upstream: Upstream, providers: UpstreamProviders, script: Script, route: Route) -> Answer:
     """The answer that the whole way makes of a script: SDK, HTTP, parser, decoder."""
     upstream.play(script)
-    return await providers.answer(chat_request(), to)
+    return await providers.answer(chat_request(), route)
 
 
 def bytewise(script: Script, decoder: Decoder) -> Answer:
@@ -92,11 +92,13 @@ def failures(title: str) -> Failures:
     return Failures(Endpoint(title.lower(), title, "", ()))
 
 
-async def cut_anywhere(upstream: Upstream, providers: UpstreamProviders, script: Script, to: Route, seed: int) -> None:
+async def cut_anywhere(
+    upstream: Upstream, providers: UpstreamProviders, script: Script, route: Route, seed: int
+) -> None:
     """Cut at random bytes, by FIN and by RST: a clear error, or the whole; and never a wrong word."""
     chance = random.Random(seed)
     size = sum(map(len, script.blocks))
-    whole = await replay(upstream, providers, script, to)
+    whole = await replay(upstream, providers, script, route)
     for number in range(CUTS):
         cut = script.replace(
             cut=chance.randrange(size),
@@ -104,7 +106,7 @@ async def cut_anywhere(upstream: Upstream, providers: UpstreamProviders, script:
             chunked=chance.random() < 0.7,
             write=chance.choice(("event", "whole")),
         )
-        answer = await replay(upstream, providers, cut, to)
+        answer = await replay(upstream, providers, cut, route)
         where = f"cut {number}: {cut.cut} of {size} bytes by {cut.cut_by}"
         assert (answer.error is None) != (answer.finish is None), where
         if answer.finish is not None:

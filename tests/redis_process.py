@@ -92,9 +92,9 @@ class RedisProcess:
     @property
     def version(self) -> tuple[int, ...]:
         """Of the Redis that it is, or says to be compatible with."""
-        said = re.search(rb"redis_version:([\d.]+)", self.ask("INFO", "SERVER"))
-        assert said is not None
-        return tuple(int(part) for part in said.group(1).split(b"."))
+        version = re.search(rb"redis_version:([\d.]+)", self.execute("INFO", "SERVER"))
+        assert version is not None
+        return tuple(int(part) for part in version.group(1).split(b"."))
 
     @property
     def pid(self) -> int:
@@ -115,25 +115,25 @@ class RedisProcess:
                 raise RuntimeError("Redis did not start:\n" + (self._folder / "redis.log").read_text())
             time.sleep(0.01)
 
-        if self._cluster and self.ask("CLUSTER", "INFO").count(b"cluster_state:ok") == 0:
-            self.ask("CLUSTER", "ADDSLOTS", *range(16384))
-            while self.ask("CLUSTER", "INFO").count(b"cluster_state:ok") == 0:
+        if self._cluster and self.execute("CLUSTER", "INFO").count(b"cluster_state:ok") == 0:
+            self.execute("CLUSTER", "ADDSLOTS", *range(16384))
+            while self.execute("CLUSTER", "INFO").count(b"cluster_state:ok") == 0:
                 time.sleep(0.01)
 
-    def ask(self, *command: str | bytes | int) -> Any:
-        """What it answers to a command, on a connection of its own."""
+    def execute(self, *command: str | bytes | int) -> Any:
+        """Return the reply to a command, on a connection of its own."""
         with redis.Redis.from_url(self.url, protocol=2) as client:
             client.response_callbacks.clear()
             return client.execute_command(*command)
 
     def keys(self) -> list[bytes]:
         """Every key that it has."""
-        found: list[bytes] = self.ask("KEYS", "*")
+        found: list[bytes] = self.execute("KEYS", "*")
         return found
 
     def _answers(self) -> bool:
         try:
-            return bool(self.ask("PING"))
+            return bool(self.execute("PING"))
         except redis.RedisError:
             return False
 
@@ -184,8 +184,8 @@ class RedisProcess:
 def speaks_tls() -> bool:
     """Whether this Redis was built with it: then all that it misses is a certificate."""
     refused = subprocess.run([PROGRAM, "--port", "0", "--tls-port", "1"], capture_output=True, check=False, timeout=10)
-    said = refused.stdout + refused.stderr
-    return b"Bad directive" not in said and b"Missing implement" not in said
+    output = refused.stdout + refused.stderr
+    return b"Bad directive" not in output and b"Missing implement" not in output
 
 
 @contextmanager
@@ -231,21 +231,21 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProc
         yield process
 
 
-class CutWay:
+class CuttableProxy:
     """A proxy in front of a Redis. `url` leads through it; `cut` says what becomes of the next replies."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._cuts = 0
-        self._keep_bytes = 0
+        self._pass_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self.url = ""
 
-    def cut(self, replies: int = 1, *, keep_bytes: int = 0) -> None:
-        """The next `replies` are cut after `keep_bytes` bytes, after Redis has done what they answer, and their
+    def cut(self, replies: int = 1, *, pass_bytes: int = 0) -> None:
+        """The next `replies` are cut after `pass_bytes` bytes, after Redis has done what they answer, and their
         connections with them."""
-        self._cuts, self._keep_bytes = replies, keep_bytes
+        self._cuts, self._pass_bytes = replies, pass_bytes
 
     def drop_all(self) -> None:
         """Cut every connection now."""
@@ -260,22 +260,22 @@ class CutWay:
             writer.close()
             return
         self._writers |= {writer, to_redis}
-        there = asyncio.get_running_loop().create_task(self._pass(reader, to_redis, cuttable=False))
-        back = asyncio.get_running_loop().create_task(self._pass(from_redis, writer, cuttable=True))
-        self._tasks |= {there, back}
-        await asyncio.wait([there, back], return_when=asyncio.FIRST_COMPLETED)
+        to_redis_task = asyncio.get_running_loop().create_task(self._relay(reader, to_redis, cuttable=False))
+        from_redis_task = asyncio.get_running_loop().create_task(self._relay(from_redis, writer, cuttable=True))
+        self._tasks |= {to_redis_task, from_redis_task}
+        await asyncio.wait([to_redis_task, from_redis_task], return_when=asyncio.FIRST_COMPLETED)
         writer.close()
         to_redis.close()
-        await asyncio.wait([there, back])
-        self._tasks -= {there, back}
+        await asyncio.wait([to_redis_task, from_redis_task])
+        self._tasks -= {to_redis_task, from_redis_task}
         self._writers -= {writer, to_redis}
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, cuttable: bool) -> None:
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, cuttable: bool) -> None:
         try:
             while data := await reader.read(65536):
                 if cuttable and self._cuts:
                     self._cuts -= 1
-                    writer.write(data[: self._keep_bytes])
+                    writer.write(data[: self._pass_bytes])
                     await writer.drain()
                     return
                 writer.write(data)
@@ -285,19 +285,19 @@ class CutWay:
 
 
 @asynccontextmanager
-async def cut_way(server: RedisProcess) -> AsyncIterator[CutWay]:
+async def cuttable_proxy(server: RedisProcess) -> AsyncIterator[CuttableProxy]:
     """A proxy to `server` until the end of the block."""
-    way = CutWay(server.port)
-    listener = await asyncio.start_server(way.serve, "127.0.0.1", 0)
+    proxy = CuttableProxy(server.port)
+    listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
-    way.url = server.url.replace(f":{server.port}/", f":{port}/")
+    proxy.url = server.url.replace(f":{server.port}/", f":{port}/")
     try:
-        yield way
+        yield proxy
     finally:
         listener.close()
-        way.drop_all()
+        proxy.drop_all()
         async with asyncio.timeout(5):
-            while way._tasks:
+            while proxy._tasks:
                 await asyncio.sleep(0.01)
 
 

@@ -27,7 +27,7 @@ class RunQueue:
             os.close(file)
         self._files.clear()
 
-    def note(self) -> float:
+    def sample(self) -> float:
         """Note what was waited until now, which is returned (monotonic, in seconds)."""
         now = time.monotonic()
         for folder in self._folders:
@@ -45,9 +45,9 @@ class RunQueue:
 
     def waited_s(self, begin: float, end: float) -> float:
         """How long they waited between the two moments; between two notes evenly."""
-        return self._at(end) - self._at(begin)
+        return self._waited_at(end) - self._waited_at(begin)
 
-    def _at(self, moment: float) -> float:
+    def _waited_at(self, moment: float) -> float:
         times, waited = self._times, self._waited
         after = bisect_left(times, moment)
         if after in {0, len(times)}:

@@ -19,45 +19,47 @@ HEAD = "| variable | default | type | description |\n|---|---|---|---|\n"
 WORDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
-def table(words: dict[str, str]) -> str:
-    """The table. `words`: what each setting is for, by its first variable."""
+def table(descriptions: dict[str, str]) -> str:
+    """The table. `descriptions`: what each setting is for, by its first variable."""
     rows = []
     for name, field in Settings.model_fields.items():
         variables = environment_variables(name)[1]
         shown = " or ".join(f"`{variable}`" for variable in variables)
-        rows.append(f"| {shown} | {_default(field)} | {_takes(field)} | {words.get(variables[0], '')} |\n")
+        rows.append(
+            f"| {shown} | {_default(field)} | {_accepted_values(field)} | {descriptions.get(variables[0], '')} |\n"
+        )
     return HEAD + "".join(rows)
 
 
 def parts(text: str) -> tuple[str, str, str]:
     """What is before the table, the table, and what is behind it."""
     before, _, rest = text.partition(BEGIN)
-    inside, _, behind = rest.partition(END)
-    return before + BEGIN, inside, END + behind
+    inside, _, after = rest.partition(END)
+    return before + BEGIN, inside, END + after
 
 
-def words_of(inside: str) -> dict[str, str]:
+def descriptions_of(inside: str) -> dict[str, str]:
     """The last column, by the first variable of each row."""
     rows = re.findall(r"^\| `(\w+)`.*\| ([^|]*) \|$", inside, re.MULTILINE)
-    return {variable: words for variable, words in rows if variable != "variable"}
+    return {variable: descriptions for variable, descriptions in rows if variable != "variable"}
 
 
-def written() -> str:
+def updated_document() -> str:
     """The whole document with its table made anew."""
-    before, inside, behind = parts(DOCUMENT.read_text(encoding="utf-8"))
-    return before + table(words_of(inside)) + behind
+    before, inside, after = parts(DOCUMENT.read_text(encoding="utf-8"))
+    return before + table(descriptions_of(inside)) + after
 
 
 def _default(field: FieldInfo) -> str:
-    given = field.default
-    if given is None or given in ("", ()):
+    default = field.default
+    if default is None or default in ("", ()):
         return ""
-    if isinstance(given, bool):
-        return f"`{int(given)}`"
-    return f"`{','.join(given)}`" if isinstance(given, tuple) else f"`{given}`"
+    if isinstance(default, bool):
+        return f"`{int(default)}`"
+    return f"`{','.join(default)}`" if isinstance(default, tuple) else f"`{default}`"
 
 
-def _takes(field: FieldInfo) -> str:
+def _accepted_values(field: FieldInfo) -> str:
     kinds = [kind for kind in (get_args(field.annotation) or (field.annotation,)) if kind is not type(None)]
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{value}`" for value in get_args(field.annotation))
@@ -80,4 +82,4 @@ def _takes(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(written(), encoding="utf-8")
+    DOCUMENT.write_text(updated_document(), encoding="utf-8")

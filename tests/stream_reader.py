@@ -42,7 +42,7 @@ class Reader:
             frame = msgspec.msgpack.decode(payload) if self.codec.binary else msgspec.json.decode(payload)
             self.frames.append(frame)
             if frame["type"] not in {"heartbeat"}:
-                self.view.take(frame)
+                self.view.apply(frame)
 
     def at(self, epoch: int, seq: int) -> Reader:
         """The same, holding this position."""

@@ -122,7 +122,7 @@ def slowest(names: Sequence[str]) -> list[tuple[float, str]]:
     return sorted(found, reverse=True)[:SLOWEST]
 
 
-def tell(outcomes: Sequence[Outcome], wall_s: float) -> None:
+def print_report(outcomes: Sequence[Outcome], wall_s: float) -> None:
     """Print the slowest tests, what each part and all of them cost, and what failed."""
     print(f"\n== The {SLOWEST} slowest tests, in seconds")
     for seconds, name in slowest([outcome.part.name for outcome in outcomes]):
@@ -139,14 +139,14 @@ def tell(outcomes: Sequence[Outcome], wall_s: float) -> None:
     sys.stdout.flush()
 
 
-def everything() -> int:
+def run_all() -> int:
     """All parts. Returns the exit code."""
     REPORTS.mkdir(exist_ok=True)
     for report in REPORTS.glob("*.xml"):
         report.unlink()
     began = time.monotonic()
     outcomes = [outcome for group in GROUPS for outcome in run_together(*group)]
-    tell(outcomes, time.monotonic() - began)
+    print_report(outcomes, time.monotonic() - began)
     return int(any(outcome.failed for outcome in outcomes))
 
 
@@ -179,7 +179,7 @@ def main() -> int:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     match sys.argv[1:]:
         case []:
-            return everything()
+            return run_all()
         case ["coverage", *packages] if set(packages) <= set(PACKAGES):
             return coverage(packages or PACKAGES)
         case ["fuzz", number] if number.isdecimal() and int(number) > 0:

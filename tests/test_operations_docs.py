@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.settings import Settings, environment_variables
 from tests.in_loop_server import serving
-from tests.settings_table import DOCUMENT, parts, words_of, written
+from tests.settings_table import DOCUMENT, descriptions_of, parts, updated_document
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -27,10 +27,10 @@ HANDOVER_S = 10
 
 def test_the_table_of_settings_is_the_code_s() -> None:
     """`make settings` has been run, and every setting says what it is for."""
-    assert written() == TEXT, "run make settings"
-    words = words_of(parts(TEXT)[1])
-    assert {environment_variables(name)[1][0] for name in Settings.model_fields} == set(words)
-    assert [variable for variable, said in words.items() if not said] == []
+    assert updated_document() == TEXT, "run make settings"
+    descriptions = descriptions_of(parts(TEXT)[1])
+    assert {environment_variables(name)[1][0] for name in Settings.model_fields} == set(descriptions)
+    assert [variable for variable, said in descriptions.items() if not said] == []
 
 
 async def metrics() -> dict[str, tuple[str, ...]]:

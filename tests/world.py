@@ -22,7 +22,7 @@ from tests.client import RequestFailed, client
 from tests.credentials import SECRET
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
-from tests.redis_process import CutWay, RedisProcess, cut_way, redis_process
+from tests.redis_process import CuttableProxy, RedisProcess, cuttable_proxy, redis_process
 from tests.resilient import Resilient, TurnLost, headers_of, resilient
 from tests.upstream import Upstream, chat
 
@@ -57,21 +57,21 @@ def canary(user: str) -> str:
 class World:
     """Instances of the gateway on one Redis. `urls` lists those that may be connected to.
 
-    `way`: their way to Redis, which can be cut. `lost_turns`: of how many turns the store lost what there was.
+    `redis_proxy`: their way to Redis, which can be cut. `lost_turns`: of how many turns the store lost what there was.
     """
 
     def __init__(
         self,
         folder: Path,
         redis: RedisProcess,
-        way: CutWay,
+        redis_proxy: CuttableProxy,
         upstream: Upstream,
         stack: AsyncExitStack,
         settings: dict[str, str],
     ) -> None:
         self.folder = folder
         self.redis = redis
-        self.way = way
+        self.redis_proxy = redis_proxy
         self.lost_turns = 0
         self.upstream = upstream
         self.instances: list[GatewayProcess] = []
@@ -80,7 +80,7 @@ class World:
         self._settings = settings
         self._started: dict[Key, Started] = {}
         self._may_be_lost: set[Key] = set()
-        self._harmed_at = -math.inf
+        self._fault_at = -math.inf
 
     async def add(self, count: int = 1) -> GatewayProcess:
         """Start one more instance, or several side by side."""
@@ -97,7 +97,7 @@ class World:
             **self._settings,
         }
         return await self._stack.enter_async_context(
-            gateway_process(self.folder, environment, store=self.way.url, forgiving=True)
+            gateway_process(self.folder, environment, store=self.redis_proxy.url, allow_kill=True)
         )
 
     def urls(self) -> list[str]:
@@ -108,13 +108,13 @@ class World:
             if one.process.returncode is None and n not in self.hidden
         ]
 
-    def harm(self) -> None:
+    def record_fault(self) -> None:
         """What was said and not yet logged may be lost from now on: a reset is owed, or the end of a turn that can't go on."""
-        self._harmed_at = time.monotonic()
+        self._fault_at = time.monotonic()
 
     def kill(self, number: int) -> None:
         """kill -9."""
-        self.harm()
+        self.record_fault()
         self.instances[number].process.kill()
         self.hidden.add(number)
 
@@ -125,19 +125,19 @@ class World:
 
     def thaw(self, number: int) -> None:
         """SIGCONT."""
-        self.harm()
+        self.record_fault()
         self.instances[number].process.send_signal(signal.SIGCONT)
         self.hidden.discard(number)
 
     def lose_data(self) -> None:
         """Redis is killed, and comes back empty."""
-        self.harm()
+        self.record_fault()
         self.redis.restart(with_data=False)
         self._may_be_lost |= self._started.keys()
 
     def roll_back(self, to: tuple[Path, int]) -> None:
         """Redis is killed, and has lost what it wrote since; it is for the caller to start it."""
-        self.harm()
+        self.record_fault()
         self.redis.roll_back(to)
         self._may_be_lost |= self._started.keys()
 
@@ -172,7 +172,7 @@ class World:
             assert key in self._may_be_lost, f"{turn}: {lost}, though nothing was lost"
             self.lost_turns += 1
             return
-        harmed = self._harmed_at >= started.at
+        harmed = self._fault_at >= started.at
         assert harmed or who.views[turn].resets == 0, f"{turn}: a reset that nobody owed"
         if key in self._may_be_lost and ended["type"] == "turn.failed" and ended["error"]["code"] == "not_found":
             self.lost_turns += 1  # Redis forgot what was asked before it was read
@@ -195,7 +195,7 @@ class World:
         if key in self._may_be_lost:
             return
         asked = sum(f'"{started.prompt}"'.encode() in json.dumps(one.body).encode() for one in self.upstream.requests)
-        kept = self.redis.ask("HGET", user_prefix(key[0] or "local") + f"turn:{key[1]}".encode(), "epochs")
+        kept = self.redis.execute("HGET", user_prefix(key[0] or "local") + f"turn:{key[1]}".encode(), "epochs")
         assert at_least <= asked <= kept.count(b";"), f"{key}: asked {asked} times in the epochs {kept}"
 
     async def check_stored(self, turn: str, said: str, user: str | None = None) -> None:
@@ -241,8 +241,8 @@ class World:
 async def world(folder: Path, instances: int = 2, *, appendonly: bool = False, **settings: str) -> AsyncIterator[World]:
     """A Redis and so many instances."""
     with redis_process(folder / "redis", appendonly=appendonly) as redis:
-        async with Upstream() as upstream, cut_way(redis) as way, AsyncExitStack() as stack:
-            made = World(folder, redis, way, upstream, stack, settings)
+        async with Upstream() as upstream, cuttable_proxy(redis) as redis_proxy, AsyncExitStack() as stack:
+            made = World(folder, redis, redis_proxy, upstream, stack, settings)
             await made.add(instances)
             try:
                 yield made
@@ -267,6 +267,6 @@ async def client_of(
         yield who
 
 
-def moment(pick: random.Random, low_s: float, high_s: float) -> Any:
+def random_delay(pick: random.Random, low_s: float, high_s: float) -> Any:
     """Wait for a random moment."""
     return asyncio.sleep(pick.uniform(low_s, high_s))

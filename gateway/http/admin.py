@@ -104,7 +104,7 @@ async def list_turns(context: RequestContext) -> Response:
             status=shown_status(live_turn.state),
             epoch=live_turn.epoch,
             seq=live_turn.log.end,
-            readers=live_turn.readers,
+            readers=live_turn.attachment_count,
         )
         for live_turn in context.services.registry.live(user)
         if live_turn.is_owned

@@ -104,7 +104,7 @@ class RequestContext:
 
         `is_streamed`: the outbox is sent to the client. `holds_permit`: the session lasts, and takes a connection permit.
         """
-        if holds_permit and self.services.runner.draining:
+        if holds_permit and self.services.runner.is_draining:
             raise ApiError("shutting_down", retry_after_ms=1000)
         host = origin.client_host(self.scope) if holds_permit else None
         return HttpSession(self.services, self.principal, is_streamed=is_streamed, host=host)

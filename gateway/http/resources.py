@@ -86,7 +86,7 @@ async def ready(context: RequestContext) -> Response:
     access to running turns.
     """
     services = context.services
-    if services.runner.draining:
+    if services.runner.is_draining:
         return error_response(ApiError("shutting_down"))
     services.memory.check()
     try:

@@ -54,7 +54,7 @@ class WebSocketEndpoint:
                 return
             connection = Connection(services, accepted, websocket_of(scope), send)
             services.clients.add(connection)
-            if services.runner.draining:  # draining began while the socket was being opened
+            if services.runner.is_draining:  # draining began while the socket was being opened
                 connection.close_when_drained(CloseCode.DRAINING, CODES["shutting_down"].message)
             try:
                 await connection.run(receive)

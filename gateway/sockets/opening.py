@@ -71,7 +71,7 @@ def _negotiate_codec(services: Services, scope: Scope) -> Codec:
     """Check the opening and return the codec to use. Raises `ApiError`."""
     origin.check_host(scope["headers"], services.settings)
     origin.check_socket_origin(scope["headers"], services.settings)
-    if services.runner.draining:
+    if services.runner.is_draining:
         raise ApiError("shutting_down")
     offered: list[str] = scope["subprotocols"]
     if not offered:

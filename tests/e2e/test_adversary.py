@@ -16,13 +16,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.client import Client, client, narrow_socket
+from tests.client import Client, client, small_buffer_socket
 from tests.credentials import SECRET, bearer, token
 from tests.demo import expected
 from tests.floods import AT_WORK, ATTACKS, BOMBS
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.in_time import bounds_a_time, within
-from tests.raw_socket import bare, rest
+from tests.raw_socket import connect_tcp, read_to_end
 from tests.run_queue import RunQueue
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
@@ -42,15 +42,15 @@ async def late_s(gateway: GatewayProcess, c: Client, name: str) -> float:
     """
     turns = [f"{name}-{n}" for n in range(TURNS)]
     came: dict[str, list[tuple[int, float]]] = {turn: [] for turn in turns}
-    take = c._take
+    take = c._receive
     queue = RunQueue(gateway.process.pid, os.getpid())
 
     def stamped(frame: dict[str, Any]) -> None:
         if frame["type"] == "turn.delta" and frame["turn"] in came:
-            came[frame["turn"]].append((frame["seq"], queue.note()))
+            came[frame["turn"]].append((frame["seq"], queue.sample()))
         take(frame)
 
-    c._take = stamped  # type: ignore[method-assign]
+    c._receive = stamped  # type: ignore[method-assign]
     demo = {"rate": RATE, "tokens": TOKENS}
     try:
         for turn in turns:
@@ -59,7 +59,7 @@ async def late_s(gateway: GatewayProcess, c: Client, name: str) -> float:
             assert (await c.ending(turn, 30))["type"] == "turn.completed"
             assert c.turns[turn].text() == expected("Hello", demo)
     finally:
-        c._take = take  # type: ignore[method-assign]
+        c._receive = take  # type: ignore[method-assign]
         queue.close()
     late: list[float] = []
     for stamps in came.values():
@@ -138,13 +138,13 @@ HEADS = {
 async def test_no_head_is_read_in_two_ways(gateway: GatewayProcess) -> None:
     """What a proxy before us could read otherwise is refused, and nothing behind it is served."""
     for name, head in HEADS.items():
-        reader, writer = await bare(gateway.url)
+        reader, writer = await connect_tcp(gateway.url)
         writer.write(head.format(host=gateway.url.split("//")[1]).encode())
         if "host" in name:
             said = await reader.readuntil(b"}}")
             assert said.startswith((b"HTTP/1.1 403 ", b"HTTP/1.1 400 ")), (name, said)
         else:
-            said = await rest(reader)
+            said = await read_to_end(reader)
             assert said.startswith(b"HTTP/1.1 400 ") or (said == b"" and "without an end" in name), (name, said)
         assert b"HTTP/1.1 200" not in said, name
         assert said.count(b"HTTP/1.1") <= 1, name
@@ -174,7 +174,7 @@ DEAF = {"rate": 5, "text": "y" * 4000 + " " + "z" * 4000, "tokens": 100}
 async def deaf(url: str, number: int) -> socket.socket:
     """A user's own answer as an event stream, of which nobody reads more than its status. Raises `AssertionError`."""
     loop = asyncio.get_running_loop()
-    stream = narrow_socket(url)
+    stream = small_buffer_socket(url)
     body = json.dumps({"input": "Hello", "params": {"demo": DEAF}})
     head = {**bearer(token(f"deaf{number}")), "Accept": "text/event-stream", "Content-Type": "application/json"}
     lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
@@ -193,7 +193,7 @@ async def test_hundreds_of_event_streams_that_nobody_reads_slow_nobody(tmp_path:
     settings |= {"TURNWIRE_METRICS": "public", "TURNWIRE_DRAIN_S": "0"}
     credential = bearer(token("ann"))
     async with (
-        gateway_process(tmp_path, settings, forgiving=True) as gateway,
+        gateway_process(tmp_path, settings, allow_kill=True) as gateway,
         gateway_process(tmp_path / "quiet", settings) as beside,
         client(gateway.ws_url, additional_headers=credential) as c,
         client(beside.ws_url, additional_headers=credential) as d,

@@ -73,9 +73,9 @@ class Quiet:
         await asyncio.sleep(which * EVERY_S / USERS)
         for number in range(REQUESTS_EACH):
             kind, fields = asked[number % len(asked)]
-            began = queue.note()
+            began = queue.sample()
             await c.request(kind, **fields)
-            ended = queue.note()
+            ended = queue.sample()
             took.append(ended - began - queue.waited_s(began, ended))
             await asyncio.sleep(EVERY_S)
         return took

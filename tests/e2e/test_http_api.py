@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.client import Client, Frame, TurnView, client, narrow_socket
+from tests.client import Client, Frame, TurnView, client, small_buffer_socket
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess
 from tests.http_events import NDJSON, SSE, followed, http_client, started
@@ -210,7 +210,7 @@ async def test_law_11_a_reader_that_stops_is_let_go_and_resumes(gateway: Gateway
     async with http_client(gateway.url) as http, client(gateway.ws_url) as fast:
         answer = await http.post("/v1/turns", json=body("t", rate=0, tokens=60_000, first_ms=500), headers=ASYNC)
         assert answer.status_code == 202
-        reader, writer = await asyncio.open_connection(sock=narrow_socket(gateway.url), limit=1024)
+        reader, writer = await asyncio.open_connection(sock=small_buffer_socket(gateway.url), limit=1024)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         head = f"GET /v1/turns/t/events HTTP/1.1\r\nHost: {urlsplit(gateway.url).netloc}\r\nAccept: {NDJSON}\r\n\r\n"
         writer.write(head.encode())

@@ -18,7 +18,7 @@ from websockets.typing import Origin
 
 from gateway.identity.api_keys import REMOVAL_DELAY_S
 from gateway.protocol.ids import from_rfc3339, rfc3339
-from tests.client import Client, RequestFailed, client, narrow_socket
+from tests.client import Client, RequestFailed, client, small_buffer_socket
 from tests.credentials import (
     IDENTITY_SECRET,
     SECRET,
@@ -534,7 +534,7 @@ async def test_one_slow_user_of_many_is_dropped_alone(tmp_path: Path) -> None:
         "TURNWIRE_OUTBOX_BYTES": "65536",
     }
     async with gateway_process(tmp_path, environment) as gateway:
-        raw = narrow_socket(gateway.ws_url)
+        raw = small_buffer_socket(gateway.ws_url)
         async with (
             client(gateway.ws_url, additional_headers=bearer(key), sock=raw, max_queue=1) as c,
             client(gateway.ws_url, additional_headers=bearer(key)) as other,

@@ -15,7 +15,7 @@ from tests.client import TurnView, client
 from tests.demo import expected
 from tests.in_time import bounds_a_time, within
 from tests.upstream import chat
-from tests.world import LEASE_S, client_of, moment, world
+from tests.world import LEASE_S, client_of, random_delay, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -133,7 +133,7 @@ async def test_law_9_kill_9_of_the_owner(tmp_path: Path, seed: int) -> None:
     async with world(tmp_path) as w, client_of(w, 0, codec=pick.choice(["json", "msgpack"])) as who:
         for n in range(5):
             await w.start(who, f"t{n}", **LONG)
-        await moment(pick, 0.2, 2)
+        await random_delay(pick, 0.2, 2)
         w.kill(0)
         for n in range(5):
             await w.check(who, f"t{n}")
@@ -196,7 +196,7 @@ async def test_a_hundred_disconnects_within_one_turn(tmp_path: Path) -> None:
         for _ in range(100):
             await who.drop()
             await who.connected()
-            await moment(pick, 0, 0.03)
+            await random_delay(pick, 0, 0.03)
         await w.check(who, "t")
         assert who.views["t"].resets == 0
 

@@ -81,9 +81,9 @@ async def longest_s(gateway: GatewayProcess, doing: asyncio.Future[Any], call: C
     longest = 0.0
     queue = RunQueue(gateway.process.pid, *children_of_this_process("redis-server"), os.getpid())
     while not doing.done():
-        began = queue.note()
+        began = queue.sample()
         await call()
-        ended = queue.note()
+        ended = queue.sample()
         longest = max(longest, ended - began - queue.waited_s(began, ended))
         await asyncio.sleep(0.06)
     queue.close()

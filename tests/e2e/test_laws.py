@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.client import Client, RequestFailed, TurnView, client, narrow_socket
+from tests.client import Client, RequestFailed, TurnView, client, small_buffer_socket
 from tests.demo import expected
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.in_time import bounds_a_time, within
@@ -42,7 +42,7 @@ async def test_law_1_merges_for_a_client_that_is_behind_without_losing_a_charact
 ) -> None:
     """Law 1: a flood arrives in fewer frames than events, `after` says what each covers, the text is whole."""
     async with (
-        client(gateway.ws_url, sock=narrow_socket(gateway.ws_url), max_queue=1) as c,
+        client(gateway.ws_url, sock=small_buffer_socket(gateway.ws_url), max_queue=1) as c,
         client(gateway.ws_url) as other,
     ):
         demo = {"rate": 0, "tokens": 20_000}

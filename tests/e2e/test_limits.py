@@ -38,7 +38,7 @@ async def gateways(folder: Path, store: str, **settings: str) -> AsyncIterator[l
             return
         redis = stack.enter_context(redis_process(folder / "redis"))
         yield [
-            await stack.enter_async_context(gateway_process(folder, environment, store=redis.url, forgiving=True))
+            await stack.enter_async_context(gateway_process(folder, environment, store=redis.url, allow_kill=True))
             for _ in range(2)
         ]
 

@@ -130,7 +130,7 @@ async def test_no_secret_is_ever_shown(tmp_path: Path) -> None:
         }
         with redis_process(tmp_path / "redis", password=password) as redis:
             async with (
-                gateway_process(tmp_path, environment, store=redis.url, forgiving=True) as gateway,
+                gateway_process(tmp_path, environment, store=redis.url, allow_kill=True) as gateway,
                 httpx2.AsyncClient(base_url=gateway.url) as http,
             ):
 

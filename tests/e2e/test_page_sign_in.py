@@ -36,7 +36,7 @@ async def asked(
     }
     async with (
         gateway_process(folder, settings) as gateway,
-        prefix_proxy(gateway.url, taken=prefix) as proxied,
+        prefix_proxy(gateway.url, strip=prefix) as proxied,
         browser_context(browser, width) as context,
     ):
         watched = WatchedPage(await context.new_page())

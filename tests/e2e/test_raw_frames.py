@@ -21,9 +21,9 @@ from tests.raw_socket import (
     PONG,
     TEXT,
     RawFrame,
-    opened,
+    connect_websocket,
     read_frames,
-    rest,
+    read_to_end,
 )
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
@@ -134,14 +134,14 @@ def _closing(payload: bytes) -> set[int]:
 
 async def said_to(gateway: GatewayProcess, frames: Sequence[RawFrame], chunk: int) -> tuple[int | None, int]:
     """The close code and the number of pongs that the frames got, written in chunks; the last frame whole."""
-    reader, writer = await opened(gateway.url)
+    reader, writer = await connect_websocket(gateway.url)
     data = b"".join(frame.encode() for frame in frames[:-1])
     try:
         for start in range(0, len(data), chunk):
             writer.write(data[start : start + chunk])
             await asyncio.sleep(0)
         writer.write(frames[-1].encode())
-        said = list(read_frames(await rest(reader)))
+        said = list(read_frames(await read_to_end(reader)))
     finally:
         writer.close()
     closes = [frame.payload for frame in said if frame.opcode == CLOSE]
@@ -219,9 +219,9 @@ OFFERS = [
 async def test_compression_is_declined(gateway: GatewayProcess) -> None:
     """Permessage-deflate is off however it is offered, and a compressed frame closes 1002: no bomb is unpacked."""
     for offer in OFFERS:
-        reader, writer = await opened(gateway.url, f"Sec-WebSocket-Extensions: {offer}\r\n")
+        reader, writer = await connect_websocket(gateway.url, f"Sec-WebSocket-Extensions: {offer}\r\n")
         writer.write(RawFrame(TEXT, b"\xaa\x56\x4a\x4b\xce\x4f\x49\x55\xb2\x02\x00", rsv=4).encode())
-        frames = list(read_frames(await rest(reader)))
+        frames = list(read_frames(await read_to_end(reader)))
         writer.close()
         assert frames[-1].opcode == CLOSE, offer
         assert frames[-1].payload[:2] == (1002).to_bytes(2, "big"), offer

@@ -63,10 +63,10 @@ async def test_the_page_works_behind_a_proxy_that_changes_its_path(browser: Brow
     settings = {} if way == "taken off" else {"TURNWIRE_PATH_PREFIX": "/inner/chat"}
     async with gateway_process(tmp_path, settings) as gateway, browser_context(browser) as context:
         if way == "taken off":
-            async with prefix_proxy(gateway.url, taken="/tools/chat") as url:
+            async with prefix_proxy(gateway.url, strip="/tools/chat") as url:
                 await chat(await open_page(context, f"{url}/tools/chat/"))
         else:
-            async with prefix_proxy(gateway.url, put="/inner/chat") as url:
+            async with prefix_proxy(gateway.url, prepend="/inner/chat") as url:
                 await chat(await open_page(context, f"{url}/"))
             await chat(await open_page(context, f"{gateway.url}/inner/chat"))
 

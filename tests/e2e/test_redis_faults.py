@@ -19,7 +19,7 @@ from tests.demo import expected
 from tests.in_time import bounds_a_time
 from tests.redis_process import redis_store
 from tests.upstream import chat
-from tests.world import LEASE_S, World, client_of, moment, world
+from tests.world import LEASE_S, World, client_of, random_delay, world
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -79,13 +79,13 @@ async def test_redis_can_only_be_read_for_two_leases(tmp_path: Path) -> None:
         w.upstream.play(chat(*words).replace(rate=100))
         await w.start(who, "demo", rate=100, tokens=500)
         await who.start("real", input="x", model="openai/m")
-        w.redis.ask("REPLICAOF", "127.0.0.1", 1)
+        w.redis.execute("REPLICAOF", "127.0.0.1", 1)
         async with client(w.urls()[1]) as c:
             with pytest.raises(RequestFailed) as refused:
                 await c.request("turn.start", turn="new", input="x")
             assert refused.value.code == "store_unavailable"
         await asyncio.sleep(2 * LEASE_S)
-        w.redis.ask("REPLICAOF", "NO", "ONE")
+        w.redis.execute("REPLICAOF", "NO", "ONE")
         await w.check(who, "demo")
         assert (await who.ending("real"))["type"] == "turn.completed"
         assert (who.text("real"), who.connects, len(w.upstream.requests)) == ("".join(words), 1, 1)
@@ -103,7 +103,7 @@ async def test_redis_comes_back_empty(tmp_path: Path) -> None:
         await w.check(who, "before")
         await w.start(who, "t", rate=100, tokens=500)
         await asyncio.sleep(0.5)
-        w.harm()
+        w.record_fault()
         w.redis.restart(with_data=False)
         ended = await who.ending("t")
         assert ended["type"] == "turn.completed"
@@ -143,8 +143,8 @@ async def test_replies_of_redis_are_cut(tmp_path: Path) -> None:
 
         async def cut() -> None:
             while not over.is_set():
-                w.way.cut(keep_bytes=pick.choice([0, 0, 1, 20, 200]))
-                await moment(pick, 0, 0.15)
+                w.redis_proxy.cut(pass_bytes=pick.choice([0, 0, 1, 20, 200]))
+                await random_delay(pick, 0, 0.15)
 
         tasks.create_task(cut())
         for n in range(4):
@@ -221,7 +221,7 @@ async def test_redis_restarted_with_its_data(tmp_path: Path) -> None:
         for n in range(5):
             await w.start(who, f"t{n}", rate=100, tokens=300)
         await asyncio.sleep(1.5)
-        w.harm()
+        w.record_fault()
         w.redis.restart(with_data=True)
         for n in range(5):
             await w.check(who, f"t{n}")
@@ -237,7 +237,7 @@ async def test_redis_rolled_back(tmp_path: Path) -> None:
         async with redis.asyncio.Redis.from_url(w.redis.url) as admin:
             await admin.save()
         await asyncio.sleep(1.5)
-        w.harm()
+        w.record_fault()
         w.redis.restart(with_data=True)
         for n in range(5):
             await w.check(who, f"t{n}")

@@ -52,7 +52,7 @@ async def attach_at_every_event(
             await first.until(lambda: len(view.frames) >= len(held))
             for frame in view.frames[len(held) - 1 :]:
                 held.append(copy.deepcopy(held[-1]))
-                held[-1].take(frame)
+                held[-1].apply(frame)
             for those in idle:
                 for position in held:
                     one = next(those)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.client import client, narrow_socket
+from tests.client import client, small_buffer_socket
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.in_time import bounds_a_time, within
 
@@ -42,7 +42,7 @@ async def test_law_11_a_client_that_does_not_read_is_closed_4501(gateway: Gatewa
     """Law 11: past the bound it is closed 4501 and can resume; the turn and a fast client never wait for it."""
     params = {"demo": {"rate": 0, "tokens": 60_000}}
     async with (
-        client(gateway.ws_url, sock=narrow_socket(gateway.ws_url), max_queue=1) as slow,
+        client(gateway.ws_url, sock=small_buffer_socket(gateway.ws_url), max_queue=1) as slow,
         client(gateway.ws_url) as fast,
     ):
         slow.reading.clear()
@@ -67,7 +67,7 @@ async def test_a_client_that_never_reads_again_is_gone(tmp_path: Path) -> None:
     """Closed 4501, it reads nothing, not even the close: its socket is aborted after the close timeout."""
     environment = {"TURNWIRE_CLOSE_TIMEOUT_S": "0.5"}
     async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as fast:
-        async with client(gateway.ws_url, sock=narrow_socket(gateway.ws_url), max_queue=1, read=False) as slow:
+        async with client(gateway.ws_url, sock=small_buffer_socket(gateway.ws_url), max_queue=1, read=False) as slow:
             await slow.send("turn.start", turn="flood", input="Hello", params={"demo": {"rate": 0, "tokens": 60_000}})
             await logged(gateway, "code=4501")
             opened = fast.ready["connection"]
@@ -84,7 +84,7 @@ async def test_a_client_that_answers_no_ping_is_gone(tmp_path: Path) -> None:
         "TURNWIRE_OUTBOX_BYTES": str(64 * 1024 * 1024),
     }
     async with gateway_process(tmp_path, environment) as gateway, client(gateway.ws_url) as fast:
-        async with client(gateway.ws_url, sock=narrow_socket(gateway.ws_url), max_queue=1, read=False) as slow:
+        async with client(gateway.ws_url, sock=small_buffer_socket(gateway.ws_url), max_queue=1, read=False) as slow:
             slow.socket.transport.pause_reading()
             await slow.send("turn.start", turn="flood", input="Hello", params={"demo": {"rate": 0, "tokens": 60_000}})
             await logged(gateway, "connection closed", 8)

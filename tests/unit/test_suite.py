@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.programs import program
-from tests.suite import Outcome, Part, run, run_together, slowest, tell
+from tests.suite import Outcome, Part, print_report, run, run_together, slowest
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,14 +36,14 @@ def test_what_runs_beside_is_shown_afterwards(capfd: pytest.CaptureFixture[str])
     assert (first.failed, second.failed is not None) == (None, True)
     said = capfd.readouterr().out
     assert said.index("one\n") < said.index("two\n")
-    tell([first, second], 1.0)
+    print_report([first, second], 1.0)
     assert "FAILED: second: " in capfd.readouterr().out
 
 
 def test_a_budget_that_is_exceeded_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     """By wall or by CPU."""
     some = part("some")
-    tell([Outcome(some, None, 61, 1), Outcome(some, None, 1, 61), Outcome(some, None, 1, 1)], 63)
+    print_report([Outcome(some, None, 61, 1), Outcome(some, None, 1, 61), Outcome(some, None, 1, 1)], 63)
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("some")]
     assert [line.endswith("over") for line in rows] == [True, True, False]
 

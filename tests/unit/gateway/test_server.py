@@ -53,7 +53,7 @@ async def test_a_signal_with_the_word_that_it_is_ready_is_a_clean_end(raised_aga
 
     with listen("127.0.0.1", 0, 1, BACKLOG)[0] as listening:
         await make_server(gateway, settings, stop).serve(sockets=[listening])
-    assert gateway.services.runner.draining
+    assert gateway.services.runner.is_draining
     assert raised_again == []
 
 

@@ -38,7 +38,7 @@ async def test_turns_are_listed_and_stopped(capsys: pytest.CaptureFixture[str]) 
         assert (await c.until_closed())[0] == 4403
         await admin(*at, "drain")
         assert "/ready" in capsys.readouterr().out
-        assert server.gateway.services.runner.draining
+        assert server.gateway.services.runner.is_draining
 
 
 async def test_a_credential_is_needed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ async def test_only_an_administrator_may(method: str, what: str) -> None:
     async with serving(**JWT) as server:
         for headers, status in (({}, 401), (bearer(token("ann")), 403)):
             assert (await ask(server.url, method, what, headers=headers)).status_code == status
-        assert not server.gateway.services.runner.draining
+        assert not server.gateway.services.runner.is_draining
     async with serving(insecure=True) as server:
         assert (await ask(server.url, method, what, headers={})).status_code == 403
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from tests.client import TurnView, narrow_socket
+from tests.client import TurnView, small_buffer_socket
 from tests.demo import expected
 from tests.http_events import NDJSON, SSE, followed, http_client, started
 from tests.in_loop_server import InLoopServer, serving
@@ -19,7 +19,7 @@ FLOOD = {"rate": 0, "tokens": 20_000}
 
 async def stalled(server: InLoopServer, turn: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A client that asks for a turn's events and reads nothing."""
-    reader, writer = await asyncio.open_connection(sock=narrow_socket(server.url), limit=1024)
+    reader, writer = await asyncio.open_connection(sock=small_buffer_socket(server.url), limit=1024)
     writer.transport.pause_reading()  # type: ignore[attr-defined]
     host = urlsplit(server.url).netloc
     writer.write(f"GET /v1/turns/{turn}/events HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())

@@ -119,7 +119,7 @@ async def test_each_public_address_has_its_answer(http: httpx2.AsyncClient, serv
 
 async def test_a_draining_instance_is_not_ready(http: httpx2.AsyncClient, server: InLoopServer) -> None:
     """`/ready` answers 503 with the error, `/health` goes on."""
-    server.gateway.services.runner.draining = True
+    server.gateway.services.runner.is_draining = True
     answer = await http.get("/ready")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
     assert (await http.get("/health")).status_code == 200
@@ -144,12 +144,12 @@ async def test_an_instance_whose_store_can_only_be_read_is_ready_and_says_so(tmp
                 (("CONFIG", "SET", "maxmemory", "100kb"), ("CONFIG", "SET", "maxmemory", 0)),
                 (("REPLICAOF", "127.0.0.1", 1), ("REPLICAOF", "NO", "ONE")),
             ):
-                redis.ask(*wrong)
+                redis.execute(*wrong)
                 answer = await http.get("/ready")
                 assert (answer.status_code, answer.json()) == (200, {"status": "ready", "store": "degraded"})
                 refused = await http.post("/v1/turns", json={"input": "x"})
                 assert refused.json()["error"]["code"] == "store_unavailable"
-                redis.ask(*right)
+                redis.execute(*right)
                 assert (await http.get("/ready")).json() == {"status": "ready", "store": "ok"}
 
 

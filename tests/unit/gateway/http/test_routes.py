@@ -117,7 +117,7 @@ async def test_a_foreign_host_is_refused(http: httpx2.AsyncClient) -> None:
 
 async def test_a_draining_instance_is_not_ready(http: httpx2.AsyncClient, server: InLoopServer) -> None:
     """`/ready` answers 503 with the error, `/health` goes on."""
-    server.gateway.services.runner.draining = True
+    server.gateway.services.runner.is_draining = True
     answer = await http.get("/ready")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "shutting_down")
     assert (await http.get("/health")).status_code == 200

@@ -240,7 +240,7 @@ async def test_a_refused_start_is_a_plain_error(http: httpx2.AsyncClient) -> Non
 async def test_a_gateway_that_leaves_takes_no_stream(http: httpx2.AsyncClient, server: InLoopServer) -> None:
     """503 and when to come back; stopping and reading goes on while the process does."""
     await http.post("/v1/turns", json={"turn": "t", "input": "Hi", "params": {"demo": SLOW}}, headers=ASYNC)
-    server.gateway.services.runner.draining = True
+    server.gateway.services.runner.is_draining = True
     answer = await http.get("/v1/turns/t/events")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert (await http.post("/v1/turns", json={"input": "x"})).status_code == 503

@@ -193,7 +193,7 @@ async def test_an_opening_that_may_not_be_is_refused_with_a_body(
 
 async def test_a_draining_instance_opens_nothing(services: Services) -> None:
     """New sockets are refused with `shutting_down`."""
-    services.runner.draining = True
+    services.runner.is_draining = True
     async with opened(services) as socket:
         await socket.until(lambda: len(socket.messages) == 2)
         assert socket.messages[0]["status"] == 503

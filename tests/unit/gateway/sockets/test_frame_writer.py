@@ -9,7 +9,7 @@ import pytest
 
 from gateway.sockets.frame_writer import FrameWriter
 from gateway.transport.uvicorn_websocket import BoundedWebSocket
-from tests.client import client, narrow_socket
+from tests.client import client, small_buffer_socket
 from tests.in_loop_server import serving
 from tests.in_process import eventually
 
@@ -52,7 +52,7 @@ async def test_a_client_that_stops_reading_misses_nothing(ways: Counter[str]) ->
     """What its socket doesn't take waits for the task, and all of it comes, in its order (law 1 is the client's)."""
     async with (
         serving(outbox_bytes=2**26) as server,
-        client(server.ws_url, sock=narrow_socket(server.url), max_queue=1) as c,
+        client(server.ws_url, sock=small_buffer_socket(server.url), max_queue=1) as c,
     ):
         sent = ways["sent"]
         c.reading.clear()

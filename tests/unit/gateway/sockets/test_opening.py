@@ -55,7 +55,7 @@ async def test_the_first_frame_may_say_who_it_is(codec: str) -> None:
 async def test_a_drain_that_begins_during_an_opening_closes_it() -> None:
     """Nobody is left at an instance that takes no turns: `ready`, and at once 4503."""
     async with serving(**JWT) as server, connect(server.ws_url, origin=PAGE) as ws:
-        server.gateway.services.runner.draining = True
+        server.gateway.services.runner.is_draining = True
         await ws.send('{"type":"auth","token":"' + token() + '"}')
         async with asyncio.timeout(10):
             assert msgspec.json.decode(await ws.recv())["type"] == "ready"

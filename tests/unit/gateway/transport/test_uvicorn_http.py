@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.client import narrow_socket
+from tests.client import small_buffer_socket
 from tests.in_loop_server import InLoopServer, serving
 
 HEAD = "{} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -115,7 +115,7 @@ async def test_a_slow_body_in_time_is_read() -> None:
 async def test_an_answer_that_is_not_read_is_cut() -> None:
     """The gateway keeps neither the socket nor the answer for a client that stopped reading."""
     async with serving(write_timeout_s=0.3, frame_bytes=20_000_000) as server:
-        _, writer = await asyncio.open_connection(sock=narrow_socket(server.url), limit=1024)
+        _, writer = await asyncio.open_connection(sock=small_buffer_socket(server.url), limit=1024)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         body = b'{"system":"%b"}' % (b"x" * 12_000_000)
         head = HEAD.format("POST /v1/conversations")

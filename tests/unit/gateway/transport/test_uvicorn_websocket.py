@@ -18,7 +18,7 @@ from websockets.frames import Frame, Opcode
 from gateway.transport.uvicorn_websocket import BINARY as WHOLE_BINARY
 from gateway.transport.uvicorn_websocket import PARSE_SLICE_BYTES, BoundedWebSocket, encode_frame
 from gateway.transport.uvicorn_websocket import TEXT as WHOLE_TEXT
-from tests.client import client, narrow_socket
+from tests.client import client, small_buffer_socket
 from tests.credentials import SECRET
 from tests.in_loop_server import InLoopServer, serving
 from tests.in_process import eventually
@@ -215,7 +215,7 @@ async def test_what_is_too_large_closes_1009() -> None:
 @asynccontextmanager
 async def flooded(server: InLoopServer) -> AsyncIterator[asyncio.StreamWriter]:
     """A client that asked for much and reads nothing of it, so that all buffers are full."""
-    reader, writer = await asyncio.open_connection(sock=narrow_socket(server.url), limit=1024)
+    reader, writer = await asyncio.open_connection(sock=small_buffer_socket(server.url), limit=1024)
     writer.write(OPENING.format(more="").encode())
     await reader.readuntil(b"\r\n\r\n")
     writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -325,7 +325,7 @@ async def test_pongs_do_not_wait_for_a_client_that_reads_none(monkeypatch: pytes
     monkeypatch.setattr(BoundedWebSocket, "handle_ping", counted)
     async with serving() as server:
         reader, writer = await asyncio.open_connection(
-            sock=narrow_socket(f"http://127.0.0.1:{server.port}"), limit=4096
+            sock=small_buffer_socket(f"http://127.0.0.1:{server.port}"), limit=4096
         )
         writer.write(OPENING.format(more="").encode())
         await reader.readuntil(b"\r\n\r\n")
