@@ -15,7 +15,9 @@ ROUTE = route("demo")
 MODEL = Dialect(Endpoint("demo", "Demo", "", ()), Timeouts(between_events_s=0.05))
 
 
-def ask(prompt: str = "Hello", /, *, tools: tuple[Tool, ...] = (), seed: int | None = None, **demo: Any) -> ChatRequest:
+def demo_request(
+    prompt: str = "Hello", /, *, tools: tuple[Tool, ...] = (), seed: int | None = None, **demo: Any
+) -> ChatRequest:
     return chat_request(prompt, tools=tools, seed=seed, demo={"rate": 0} | demo)
 
 
@@ -30,7 +32,7 @@ async def answer_to(request: ChatRequest) -> Answer:
 
 async def test_same_prompt_same_words() -> None:
     """A prompt always gets the same text, which the tests can know before it is streamed."""
-    request = ask("What is a turn?")
+    request = demo_request("What is a turn?")
     answers = [await answer_to(request) for _ in range(2)]
     assert answers[0].text() == answers[1].text() == demo_text(request)
     assert (answers[0].finish, answers[0].parts[0][0]) == ("stop", "text")
@@ -38,7 +40,7 @@ async def test_same_prompt_same_words() -> None:
 
 def test_themes_read_well() -> None:
     """There are several themes; each has a heading, a list or table, and code, and quotes the prompt."""
-    texts = {demo_text(ask("Tell me", seed=seed)) for seed in range(20)}
+    texts = {demo_text(demo_request("Tell me", seed=seed)) for seed in range(20)}
     assert len(texts) == 4
     for text in texts:
         assert text.startswith("## ")
@@ -51,17 +53,17 @@ def test_themes_read_well() -> None:
 
 def test_prompts_choose_the_theme() -> None:
     """Different prompts get different themes."""
-    assert len({demo_text(ask(str(number))).replace(str(number), "") for number in range(30)}) >= 3
+    assert len({demo_text(demo_request(str(number))).replace(str(number), "") for number in range(30)}) >= 3
 
 
 def test_echo_is_short_and_harmless() -> None:
     """The prompt is quoted in one short line, and none of it is markup."""
-    text = demo_text(ask("# Big\n\n<script>*x*</script> " + "word " * 100))
+    text = demo_text(demo_request("# Big\n\n<script>*x*</script> " + "word " * 100))
     assert "\\# Big \\<script\\>\\*x\\*" in text
     assert "…" in text
     assert text.count("word") < 30
     for prompt in ("", "{prompt}"):
-        assert demo_text(ask(prompt))
+        assert demo_text(demo_request(prompt))
     assert demo_text(ChatRequest(model="demo", messages=()))
     last = (ChatMessage("user", (TextPart("first"),)), ChatMessage("assistant", (TextPart("second"),)))
     assert "first" in demo_text(ChatRequest(model="demo", messages=last))
@@ -70,15 +72,15 @@ def test_echo_is_short_and_harmless() -> None:
 @pytest.mark.parametrize("text", ["", " ", "one", "a b  c\n\n d ", "  lead", "é ☃ 🍀", "\n"])
 async def test_exact_text(text: str) -> None:
     """`text` is streamed exactly, white space and all."""
-    answer = await answer_to(ask(text=text))
-    assert answer.text() == text == demo_text(ask(text=text))
+    answer = await answer_to(demo_request(text=text))
+    assert answer.text() == text == demo_text(demo_request(text=text))
     assert answer.finish == "stop"
 
 
 @pytest.mark.parametrize(("text", "tokens"), [("a b c", 2), ("a b c", 8), ("", 3), (None, 1000), (None, 0)])
 async def test_exact_tokens(text: str | None, tokens: int) -> None:
     """`tokens` is the exact number of them: the text is cut, or told again."""
-    request = ask(text=text, tokens=tokens)
+    request = demo_request(text=text, tokens=tokens)
     answer = await answer_to(request)
     assert answer.usage is not None
     assert answer.usage.output_tokens == tokens
@@ -98,7 +100,7 @@ async def test_a_word_is_a_batch() -> None:
 
     async with asyncio.TaskGroup() as group:
         group.create_task(tick())
-        await MODEL.answer(ask(text="a b c d"), ROUTE, sink := Batches())
+        await MODEL.answer(demo_request(text="a b c d"), ROUTE, sink := Batches())
         running = False
     assert [batch[-1] for batch in sink.put_batches[:-1]] == [PartDelta(0, text) for text in ("a ", "b ", "c ", "d")]
     assert ticks >= 4
@@ -107,7 +109,7 @@ async def test_a_word_is_a_batch() -> None:
 async def test_rate() -> None:
     """Tokens come at the rate that was asked for, the first one after its delay."""
     start = time.perf_counter()
-    await answer_to(ask(rate=100, tokens=21, first_ms=100))
+    await answer_to(demo_request(rate=100, tokens=21, first_ms=100))
     assert 0.28 <= time.perf_counter() - start < 0.6
 
 
@@ -121,14 +123,14 @@ async def test_rate_is_kept_after_a_pause() -> None:
             if len(self.put_batches) == 3:
                 await asyncio.sleep(0.2)
 
-    await MODEL.answer(ask(rate=100, tokens=31), ROUTE, Pausing())
+    await MODEL.answer(demo_request(rate=100, tokens=31), ROUTE, Pausing())
     assert time.perf_counter() - start < 0.45
 
 
 @pytest.mark.parametrize(("thinking", "tokens"), [(True, None), (7, 7), (False, 0), (0, 0)])
 async def test_thinking(thinking: bool | int, tokens: int | None) -> None:
     """A reasoning part comes first, of so many tokens, and is counted."""
-    request = ask(thinking=thinking, tokens=3)
+    request = demo_request(thinking=thinking, tokens=3)
     answer = await answer_to(request)
     expected = [("reasoning", "".join(_thinking(request, demo_options(request)))), ("text", demo_text(request))]
     assert answer.parts == (expected if thinking else expected[1:])
@@ -140,12 +142,12 @@ async def test_thinking(thinking: bool | int, tokens: int | None) -> None:
 
 async def test_tool() -> None:
     """A tool call comes last: the one that was named, or of the request's first tool."""
-    answer = await answer_to(ask(tool={"name": "f", "arguments": '{"x": 1}'}, tokens=2))
+    answer = await answer_to(demo_request(tool={"name": "f", "arguments": '{"x": 1}'}, tokens=2))
     assert (answer.parts[1], answer.finish) == (("tool_call", '{"x": 1}'), "tool_calls")
-    answer = await answer_to(ask(tool=True, tools=(Tool("g"),), text=""))
+    answer = await answer_to(demo_request(tool=True, tools=(Tool("g"),), text=""))
     assert (answer.parts, answer.started[0].name) == ([("tool_call", "{}")], "g")
     assert answer.started[0].call
-    assert (await answer_to(ask(tool=False, tokens=2))).finish == "stop"
+    assert (await answer_to(demo_request(tool=False, tokens=2))).finish == "stop"
 
 
 async def test_usage() -> None:
@@ -154,7 +156,7 @@ async def test_usage() -> None:
         model="demo",
         system="Be kind.",
         messages=(ChatMessage("user", (TextPart("one two three"),)),),
-        params=ask(tokens=4).params,
+        params=demo_request(tokens=4).params,
     )
     assert (await answer_to(request)).usage == Usage(5, 4)
 
@@ -175,18 +177,18 @@ async def test_usage() -> None:
 )
 async def test_failures(fail: str, code: str, retryable: bool, tokens: int) -> None:
     """It fails on cue: at once or in the middle by its nature, or after so many tokens."""
-    answer = await answer_to(ask(fail=fail, tokens=10))
+    answer = await answer_to(demo_request(fail=fail, tokens=10))
     assert (answer.code, answer.batches, answer.finish) == (code, tokens, None)
     assert answer.error is not None
     assert answer.error.retryable is retryable
     assert (answer.error.retry_after_ms is not None) == (fail == "rate_limited")
-    assert (await answer_to(ask(fail=fail, fail_after=3, tokens=10))).batches == 3
+    assert (await answer_to(demo_request(fail=fail, fail_after=3, tokens=10))).batches == 3
 
 
 @pytest.mark.parametrize(("fail", "tokens"), [("length", 5), ("content_filter", 5), ("refusal", 0)])
 async def test_early_endings(fail: str, tokens: int) -> None:
     """It ends early on cue, which is an ending, not an error."""
-    answer = await answer_to(ask(fail=fail, tokens=10))
+    answer = await answer_to(demo_request(fail=fail, tokens=10))
     assert (answer.finish, answer.error) == (fail, None)
     assert answer.usage is not None
     assert answer.usage.output_tokens == tokens

@@ -11,18 +11,18 @@ from providers.route import Endpoint, Quirks, Timeouts
 from tests.answers import KEY, chat_request, route
 
 
-def ask(part: Part) -> ChatRequest:
+def request_with(part: Part) -> ChatRequest:
     return ChatRequest(model="m", messages=(ChatMessage("user", (TextPart("Hi"), part)),))
 
 
 @pytest.mark.parametrize(
     ("request_", "features", "quirks", "word"),
     [
-        (ask(ImagePart("image/png", data="A")), ("chat", "tools"), {}, "images"),
+        (request_with(ImagePart("image/png", data="A")), ("chat", "tools"), {}, "images"),
         (chat_request(tools=(Tool("f"),)), ("chat", "vision"), {}, "tools"),
         (chat_request(tool_choice="required"), ("tools",), {"tools_forced": False}, "tool_choice"),
         (chat_request(tool_choice=ToolName("f")), ("tools",), {"tools_forced": False}, "tool_choice"),
-        (ask(FilePart("text/plain", data="A")), ("chat", "vision"), {}, "files"),
+        (request_with(FilePart("text/plain", data="A")), ("chat", "vision"), {}, "files"),
     ],
 )
 def test_refuses(request_: ChatRequest, features: Any, quirks: dict[str, Any], word: str) -> None:
@@ -34,7 +34,7 @@ def test_refuses(request_: ChatRequest, features: Any, quirks: dict[str, Any], w
 
 
 @pytest.mark.parametrize(
-    ("dialect", "wanted", "code"),
+    ("dialect", "response_format", "code"),
     [
         ("openai_chat", {}, "invalid_request"),
         ("openai_responses", {"type": 1}, "invalid_request"),
@@ -43,15 +43,15 @@ def test_refuses(request_: ChatRequest, features: Any, quirks: dict[str, Any], w
         ("anthropic", {"type": "json_schema", "json_schema": {"name": "x"}}, "invalid_request"),
     ],
 )
-def test_refuses_a_format(dialect: Any, wanted: dict[str, Any], code: str) -> None:
+def test_refuses_a_format(dialect: Any, response_format: dict[str, Any], code: str) -> None:
     """A format that no dialect or not this one has is refused before anything is sent."""
     with pytest.raises(ProviderError, match="response_format") as caught:
-        route(dialect).check(chat_request(response_format=wanted))
+        route(dialect).check(chat_request(response_format=response_format))
     assert caught.value.code == code
 
 
 @pytest.mark.parametrize(
-    ("dialect", "wanted"),
+    ("dialect", "response_format"),
     [
         ("openai_chat", {"type": "json_object"}),
         ("anthropic", {"type": "text"}),
@@ -59,18 +59,18 @@ def test_refuses_a_format(dialect: Any, wanted: dict[str, Any], code: str) -> No
         ("anthropic", {"type": "json_schema", "schema": {"type": "object"}}),
     ],
 )
-def test_takes_a_format(dialect: Any, wanted: dict[str, Any]) -> None:
+def test_takes_a_format(dialect: Any, response_format: dict[str, Any]) -> None:
     """What the dialect has a word for passes."""
-    route(dialect).check(chat_request(response_format=wanted))
+    route(dialect).check(chat_request(response_format=response_format))
 
 
 def test_takes_the_rest() -> None:
     """What the model can take passes."""
-    to = route()
-    to.check(ask(ImagePart("image/png", data="A")))
-    to.check(chat_request(tools=(Tool("f"),), tool_choice="required"))
+    permissive = route()
+    permissive.check(request_with(ImagePart("image/png", data="A")))
+    permissive.check(chat_request(tools=(Tool("f"),), tool_choice="required"))
     route(tools_forced=False).check(chat_request(tools=(Tool("f"),), tool_choice="auto"))
-    route("demo").check(ask(FilePart("text/plain", data="A")))
+    route("demo").check(request_with(FilePart("text/plain", data="A")))
 
 
 def test_thinking_models_may_be_silent_longer() -> None:
@@ -108,16 +108,16 @@ PDF = FilePart("application/pdf", data="A")
 def test_files_that_a_dialect_cannot_say(dialect: str, file: FilePart, word: str) -> None:
     """A file in a form that the provider's API doesn't have is unsupported, and the sentence says which form is."""
     with pytest.raises(ProviderError, match=word) as caught:
-        route(dialect, features=("chat", "files")).check(ask(file))
+        route(dialect, features=("chat", "files")).check(request_with(file))
     assert caught.value.code == "unsupported"
 
 
 def test_files_that_pass() -> None:
     """PDFs everywhere, text as data, and an address where the provider fetches it."""
     for dialect in ("openai_chat", "openai_responses", "anthropic"):
-        route(dialect, features=("chat", "files")).check(ask(PDF))
-    route("anthropic", features=("files",)).check(ask(FilePart("text/csv", data="A")))
-    route("openai_responses", features=("files",)).check(ask(FilePart("application/pdf", url="https://x")))
+        route(dialect, features=("chat", "files")).check(request_with(PDF))
+    route("anthropic", features=("files",)).check(request_with(FilePart("text/csv", data="A")))
+    route("openai_responses", features=("files",)).check(request_with(FilePart("application/pdf", url="https://x")))
 
 
 def test_more_than_the_model_can_say() -> None:

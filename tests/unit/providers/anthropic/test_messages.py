@@ -91,8 +91,10 @@ async def test_request() -> None:
     """The SDK signs the request and names the API's version; what the API refuses is not in it."""
     async with open_providers() as (upstream, providers):
         upstream.play(messages("Hello", "."))
-        to = providers.catalog.resolve("claude-sonnet-5-5")
-        answer = await providers.answer(chat_request("Hi", temperature=1.0, reasoning="low", model=to.model), to)
+        model_route = providers.catalog.resolve("claude-sonnet-5-5")
+        answer = await providers.answer(
+            chat_request("Hi", temperature=1.0, reasoning="low", model=model_route.model), model_route
+        )
         assert (answer.text(), answer.finish, answer.usage) == ("Hello.", "stop", Usage(3, 2))
         received = upstream.requests[0]
         assert received.path == "/v1/messages"

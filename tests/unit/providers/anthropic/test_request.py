@@ -95,8 +95,8 @@ def test_no_room_to_think() -> None:
 def test_response_format() -> None:
     """A JSON schema goes along with the effort; plain text needs no word."""
     schema = {"type": "object"}
-    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    sent = body(chat_request(response_format=wanted, reasoning="low"))
+    response_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    sent = body(chat_request(response_format=response_format, reasoning="low"))
     assert sent["output_config"] == {"effort": "low", "format": {"type": "json_schema", "schema": schema}}
     assert "output_config" not in body(chat_request(response_format={"type": "text"}))
 
@@ -113,10 +113,10 @@ def test_response_format() -> None:
 )
 def test_tools(choice: Any, sent: object) -> None:
     """Tools and the choice among them go in the API's shape."""
-    made = body(chat_request(tools=(Tool("f", "Does it.", {"type": "object"}), Tool("g")), tool_choice=choice))
-    assert made["tools"][0] == {"name": "f", "description": "Does it.", "input_schema": {"type": "object"}}
-    assert made["tools"][1]["input_schema"] == {"type": "object", "properties": {}}
-    assert made.get("tool_choice") == sent
+    request_body = body(chat_request(tools=(Tool("f", "Does it.", {"type": "object"}), Tool("g")), tool_choice=choice))
+    assert request_body["tools"][0] == {"name": "f", "description": "Does it.", "input_schema": {"type": "object"}}
+    assert request_body["tools"][1]["input_schema"] == {"type": "object", "properties": {}}
+    assert request_body.get("tool_choice") == sent
 
 
 def test_thinking_goes_back_unchanged() -> None:

@@ -23,7 +23,7 @@ def test_a_token_is_a_word_with_its_blanks(text: str, tokens: list[str]) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "count", "told"),
+    ("text", "count", "expected"),
     [
         ("a b c", 2, "a b "),
         ("a b c", 3, "a b c"),
@@ -32,11 +32,11 @@ def test_a_token_is_a_word_with_its_blanks(text: str, tokens: list[str]) -> None
         (" ", 2, "\n\n\n\n"),
     ],
 )
-def test_so_many_tokens(text: str, count: int, told: str) -> None:
+def test_so_many_tokens(text: str, count: int, expected: str) -> None:
     """The text is cut, or told again."""
     tokens = Tokens(text, count)
     assert len(tokens) == count
-    assert "".join(tokens) == told
+    assert "".join(tokens) == expected
 
 
 def test_a_long_text_is_not_told_for_ever() -> None:

@@ -176,10 +176,10 @@ def test_key_is_named_not_shown() -> None:
     error = FAILURES.from_response(401, {}, f"bad key {KEY} Bearer abcdefgh sk-live-12345678".encode())
     assert "MOONSHOT_API_KEY or KIMI_API_KEY" in error.message
     assert error.detail == "401 with a body of 65 bytes that isn't JSON"
-    said = FAILURES.from_response(
+    error = FAILURES.from_response(
         401, {}, json.dumps({"error": {"message": f"bad key {KEY} Bearer abcdefgh"}}).encode()
     )
-    assert (said.detail, said.provider_text) == ("401", "bad key *** Bearer ***")
+    assert (error.detail, error.provider_text) == ("401", "bad key *** Bearer ***")
     assert KEY not in repr(ENDPOINT)
     assert KEY not in f"{ENDPOINT}"
 
@@ -246,10 +246,10 @@ def test_retry_after_in_the_body(body: Any, milliseconds: int | None, retryable:
 LONG = json.dumps({"error": {"type": "t", "message": "prompt is too long", "param": "messages"}, "echo": "é" * 50})
 
 
-@pytest.mark.parametrize("kept", [70, 74, 75, 80, 90, 91, 92, 93])
-def test_an_answer_that_was_cut(kept: int) -> None:
+@pytest.mark.parametrize("size", [70, 74, 75, 80, 90, 91, 92, 93])
+def test_an_answer_that_was_cut(size: int) -> None:
     """What its beginning says is what it means."""
-    body = LONG.encode()[:kept]
+    body = LONG.encode()[:size]
     error = FAILURES.from_response(400, {}, body)
     assert (error.code, error.provider_text) == ("context_length_exceeded", "prompt is too long")
     assert error.detail.startswith("400 t")
@@ -334,11 +334,11 @@ def test_a_refused_request_is_told_in_the_log() -> None:
     assert FAILURES.from_response(401, {}, json.dumps(body).encode()).detail == "401"
 
 
-@pytest.mark.parametrize(("said", "retryable"), [("true", True), ("false", False), ("perhaps", True)])
-def test_should_retry(said: str, retryable: bool) -> None:
+@pytest.mark.parametrize(("header", "retryable"), [("true", True), ("false", False), ("perhaps", True)])
+def test_should_retry(header: str, retryable: bool) -> None:
     """A provider that says whether to try again is believed."""
-    assert FAILURES.from_response(500, {"x-should-retry": said}, b"").retryable is retryable
-    assert FAILURES.from_response(400, {"x-should-retry": said}, b"").retryable is (said == "true")
+    assert FAILURES.from_response(500, {"x-should-retry": header}, b"").retryable is retryable
+    assert FAILURES.from_response(400, {"x-should-retry": header}, b"").retryable is (header == "true")
 
 
 @pytest.mark.parametrize(

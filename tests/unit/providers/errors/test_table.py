@@ -16,12 +16,12 @@ def test_last_row_takes_everything() -> None:
 
 def test_no_row_is_in_another_one_s_shadow() -> None:
     """A row that asks for no words leaves no later row of the same statuses without a chance."""
-    taken: set[int] = set()
+    matched: set[int] = set()
     for rule in RULES[:-1]:
         if rule.statuses is not None:
-            assert rule.statuses - taken, rule
+            assert rule.statuses - matched, rule
             if rule.words is None:
-                taken |= rule.statuses
+                matched |= rule.statuses
 
 
 def test_messages_say_what_to_do() -> None:

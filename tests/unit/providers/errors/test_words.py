@@ -56,7 +56,7 @@ def test_words() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "left"),
+    ("text", "expected"),
     [
         ("The model `gpt` isn't there", "The model '…' isn't there"),
         ("see https://host.example/path?key=1 now", "see *** now"),
@@ -71,9 +71,9 @@ def test_words() -> None:
         ("response_format.type and messages[0].content stay", "response_format.type and messages[0].content stay"),
     ],
 )
-def test_quiet(text: str, left: str) -> None:
+def test_quiet(text: str, expected: str) -> None:
     """A log gets the sentence without keys, addresses and quotations."""
-    assert redact(text, ("my-secret-value",)) == left
+    assert redact(text, ("my-secret-value",)) == expected
 
 
 def test_quiet_is_short() -> None:
@@ -99,7 +99,7 @@ def test_no_half_of_a_key_is_shown(filling: str, size: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "left"),
+    ("text", "expected"),
     [
         (
             "Unsupported parameter: 'max_tokens' is not supported with this model.",
@@ -119,7 +119,7 @@ def test_no_half_of_a_key_is_shown(filling: str, size: int) -> None:
         ("提示 secret", ""),
     ],
 )
-def test_known_words(text: str, left: str) -> None:
+def test_known_words(text: str, expected: str) -> None:
     """What is about the request's form stays, and nothing of what it holds."""
-    assert loggable_words(text) == left
+    assert loggable_words(text) == expected
     assert len(loggable_words(text * 100)) <= LOGGED_CHARS_MAX

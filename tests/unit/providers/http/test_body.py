@@ -65,7 +65,7 @@ async def test_a_provider_that_sends_faster_than_can_be_read_is_read_more_slowly
     moments: list[tuple[float, float]] = []
     size = 0
 
-    def take(piece: bytes) -> bool:
+    def consume(piece: bytes) -> bool:
         nonlocal size
         size += len(piece)
         began = time.monotonic()
@@ -75,7 +75,7 @@ async def test_a_provider_that_sends_faster_than_can_be_read_is_read_more_slowly
         moments.append((began, time.monotonic()))
         return True
 
-    assert await body.read_each(take) is False
+    assert await body.read_each(consume) is False
     rests = [later[0] - earlier[1] for earlier, later in itertools.pairwise(moments)]
     assert len(rests) > 3
     assert size == 2_700_000
@@ -91,32 +91,32 @@ async def test_an_answer_that_is_over_is_held_by_nobody(client: httpx2.AsyncClie
         def __init__(self) -> None:
             self.body = body_of(response)
 
-        def take(self, piece: bytes) -> bool:
+        def consume(self, piece: bytes) -> bool:
             return bool(piece)
 
     reader = Reader()
-    assert await reader.body.read_each(reader.take) is False
+    assert await reader.body.read_each(reader.consume) is False
     await response.aclose()
-    held = weakref.ref(reader)
+    reference = weakref.ref(reader)
     del reader
-    assert held() is None
+    assert reference() is None
 
 
 async def test_pieces_are_handed_on_without_waking_the_reader(client: httpx2.AsyncClient, upstream: Upstream) -> None:
     """Until the taker has enough; what follows waits for the next who asks, and what he raises is his reader's."""
     upstream.play(chat(*"abcdef").replace(rate=10))
     body = body_of(await post(client, upstream))
-    taken: list[tuple[bytes, object]] = []
+    pieces: list[tuple[bytes, object]] = []
 
-    def take(piece: bytes) -> bool:
-        taken.append((piece, asyncio.current_task()))
-        return len(taken) < 4
+    def consume(piece: bytes) -> bool:
+        pieces.append((piece, asyncio.current_task()))
+        return len(pieces) < 4
 
-    assert await body.read_each(take)
-    assert len(taken) == 4
-    assert None in {task for _, task in taken}
+    assert await body.read_each(consume)
+    assert len(pieces) == 4
+    assert None in {task for _, task in pieces}
     await asyncio.sleep(0.1)
-    assert len(taken) == 4
+    assert len(pieces) == 4
 
     def refuse(piece: bytes) -> bool:
         raise ValueError("no")
@@ -293,14 +293,14 @@ async def test_chunks_are_the_same_however_the_network_cuts_them(
     """Whatever they hold, and whether their reader waits or not."""
     wire = Wire(CHUNKED + b"\r\n")
     body = await wire.body()
-    taken: list[bytes] = []
+    pieces: list[bytes] = []
 
-    def take(piece: bytes) -> bool:
-        taken.append(piece)
-        return len(taken) % takes > 0
+    def consume(piece: bytes) -> bool:
+        pieces.append(piece)
+        return len(pieces) % takes > 0
 
     async def read() -> None:
-        while await body.read_each(take):
+        while await body.read_each(consume):
             await asyncio.sleep(0)
 
     reading = asyncio.get_running_loop().create_task(read())
@@ -311,7 +311,7 @@ async def test_chunks_are_the_same_however_the_network_cuts_them(
             wire.arrives(raw[:size])
         raw = raw[size:]
     await asyncio.wait_for(reading, 5)
-    assert b"".join(taken) == b"".join(contents)
+    assert b"".join(pieces) == b"".join(contents)
     await body.aclose()
 
 
@@ -325,19 +325,19 @@ async def test_whole_chunks_of_events_go_past_the_parser(way: str) -> None:
     events = [b"data: %d\n\n" % n for n in range(6)]
     packed = [pack.compress(event) + pack.flush(zlib.Z_SYNC_FLUSH) for event in events]
     contents = packed if way == "gzip" else events
-    taken: list[bytes] = []
+    pieces: list[bytes] = []
 
-    def take(piece: bytes) -> bool:
-        taken.append(piece)
+    def consume(piece: bytes) -> bool:
+        pieces.append(piece)
         return True
 
-    reading = asyncio.get_running_loop().create_task(body.read_each(take))
+    reading = asyncio.get_running_loop().create_task(body.read_each(consume))
     await asyncio.sleep(0)
     parsed = []
     for content in contents:
         wire.arrives(b"%x\r\n%b\r\n" % (len(content), content))
         parsed.append(body._content.total_bytes)
-    assert b"".join(taken) == b"".join(events)
+    assert b"".join(pieces) == b"".join(events)
     assert (parsed[0] == parsed[-1]) is (way == "plain")
     wire.arrives(b"no chunk at all\r\n")
     with pytest.raises(httpx2.RemoteProtocolError):

@@ -26,7 +26,7 @@ from tests.answers import chat_request, route
 TOOL = Tool("weather", "Tells it.", {"type": "object", "properties": {"city": {"type": "string"}}})
 
 
-def said(role: Role, *parts: Part, **quirks: Any) -> list[dict[str, Any]]:
+def convert(role: Role, *parts: Part, **quirks: Any) -> list[dict[str, Any]]:
     """The messages that one of ours becomes."""
     request = ChatRequest(model="m", messages=(ChatMessage(role, parts),))
     messages: list[dict[str, Any]] = chat_body(request, route(**quirks))["messages"]
@@ -45,7 +45,7 @@ def test_plain_question() -> None:
 
 def test_images() -> None:
     """An image goes as a data URL, or as the address that the provider fetches."""
-    content = said(
+    content = convert(
         "user", TextPart("Look"), ImagePart("image/png", data="AAA"), ImagePart("image/png", url="https://x")
     )
     assert content == [
@@ -62,40 +62,40 @@ def test_images() -> None:
 
 def test_tool_turn() -> None:
     """A call goes back with the assistant's message, and its result is a message of its own."""
-    assert said("assistant", TextPart("Wait."), ToolCallPart("c", "f", "")) == [
+    assert convert("assistant", TextPart("Wait."), ToolCallPart("c", "f", "")) == [
         {
             "role": "assistant",
             "content": "Wait.",
             "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
         }
     ]
-    assert said("tool", ToolResultPart("c", "rain"), ToolResultPart("d", "sun")) == [
+    assert convert("tool", ToolResultPart("c", "rain"), ToolResultPart("d", "sun")) == [
         {"role": "tool", "tool_call_id": "c", "content": "rain"},
         {"role": "tool", "tool_call_id": "d", "content": "sun"},
     ]
-    assert said("user", ToolResultPart("c", "rain"), TextPart("And now?")) == [
+    assert convert("user", ToolResultPart("c", "rain"), TextPart("And now?")) == [
         {"role": "tool", "tool_call_id": "c", "content": "rain"},
         {"role": "user", "content": "And now?"},
     ]
-    assert said("assistant", ToolCallPart("c", "f", "{}"), ToolResultPart("c", "rain"))[1]["role"] == "tool"
+    assert convert("assistant", ToolCallPart("c", "f", "{}"), ToolResultPart("c", "rain"))[1]["role"] == "tool"
 
 
 def test_reasoning_goes_back_where_it_is_wanted() -> None:
     """Reasoning is left out, but for the models that want it back, and then even with a bare tool call."""
     thought = (ReasoningPart("why"), TextPart("so"))
-    assert said("assistant", *thought) == [{"role": "assistant", "content": "so"}]
-    assert said("assistant", *thought, reasoning_back=True)[0]["reasoning_content"] == "why"
-    assert said("assistant", ToolCallPart("c", "f", "{}"), reasoning_back=True)[0]["reasoning_content"] == ""
-    assert "reasoning_content" not in said("assistant", TextPart("so"), reasoning_back=True)[0]
+    assert convert("assistant", *thought) == [{"role": "assistant", "content": "so"}]
+    assert convert("assistant", *thought, reasoning_back=True)[0]["reasoning_content"] == "why"
+    assert convert("assistant", ToolCallPart("c", "f", "{}"), reasoning_back=True)[0]["reasoning_content"] == ""
+    assert "reasoning_content" not in convert("assistant", TextPart("so"), reasoning_back=True)[0]
 
 
 def test_what_cannot_be_said() -> None:
     """A refusal goes back as words, and an empty message of the assistant doesn't go at all."""
-    assert said("assistant", RefusalPart("No.")) == [{"role": "assistant", "content": "No."}]
-    assert said("assistant") == []
-    assert said("assistant", ReasoningPart("why")) == []
-    assert said("user", CitationPart(url="u", title="t"), CitationPart()) == [{"role": "user", "content": "t u"}]
-    assert said("user", ToolCallPart("c", "f", "{}")) == [
+    assert convert("assistant", RefusalPart("No.")) == [{"role": "assistant", "content": "No."}]
+    assert convert("assistant") == []
+    assert convert("assistant", ReasoningPart("why")) == []
+    assert convert("user", CitationPart(url="u", title="t"), CitationPart()) == [{"role": "user", "content": "t u"}]
+    assert convert("user", ToolCallPart("c", "f", "{}")) == [
         {"role": "user", "content": '{"tool": "f", "arguments": "{}"}'}
     ]
 
@@ -170,9 +170,9 @@ def test_tools(choice: Any, sent: object) -> None:
 
 def test_tools_may_forbid_reasoning() -> None:
     """A model that takes tools only without reasoning is told not to reason when it gets tools."""
-    to = route(tools_without_reasoning=True)
-    assert chat_body(chat_request(tools=(TOOL,), reasoning="high"), to)["reasoning_effort"] == "none"
-    assert chat_body(chat_request(reasoning="high"), to)["reasoning_effort"] == "high"
+    reasoning_route = route(tools_without_reasoning=True)
+    assert chat_body(chat_request(tools=(TOOL,), reasoning="high"), reasoning_route)["reasoning_effort"] == "none"
+    assert chat_body(chat_request(reasoning="high"), reasoning_route)["reasoning_effort"] == "high"
 
 
 def test_unknown_fields_go_around_the_sdk() -> None:
@@ -184,16 +184,16 @@ def test_unknown_fields_go_around_the_sdk() -> None:
 
 def test_files() -> None:
     """A file goes with its name, as a data URL."""
-    content = said("user", FilePart("application/pdf", data="AAA", name="a.pdf"))[0]["content"]
+    content = convert("user", FilePart("application/pdf", data="AAA", name="a.pdf"))[0]["content"]
     assert content == [{"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAA"}}]
 
 
 def test_signed_calls_go_back() -> None:
     """Google's thought signature goes back with its call, and to nobody else."""
     call = ToolCallPart("c", "f", "{}", signature="s")
-    sent = said("assistant", call, signed_calls=True)[0]["tool_calls"][0]
+    sent = convert("assistant", call, signed_calls=True)[0]["tool_calls"][0]
     assert sent["extra_content"] == {"google": {"thought_signature": "s"}}
-    assert "extra_content" not in said("assistant", call)[0]["tool_calls"][0]
+    assert "extra_content" not in convert("assistant", call)[0]["tool_calls"][0]
 
 
 def test_reasoning_details_go_back() -> None:
@@ -206,10 +206,10 @@ def test_reasoning_details_go_back() -> None:
         ReasoningPart("none"),
         TextPart("so"),
     )
-    assert said("assistant", *parts, reasoning_details=True)[0]["reasoning_details"] == [
+    assert convert("assistant", *parts, reasoning_details=True)[0]["reasoning_details"] == [
         {"type": "reasoning.text", "signature": "s", "format": "x", "index": 0, "text": "why"},
         {"type": "reasoning.summary", "summary": "sum"},
         {"type": "reasoning.encrypted", "data": "d"},
         {"type": "reasoning.encrypted", "data": "e"},
     ]
-    assert "reasoning_details" not in said("assistant", *parts)[0]
+    assert "reasoning_details" not in convert("assistant", *parts)[0]

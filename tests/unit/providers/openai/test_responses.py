@@ -86,8 +86,10 @@ async def test_request() -> None:
     """The SDK signs the request and sends the body that we built, once; the provider is to keep nothing."""
     async with open_providers() as (upstream, providers):
         upstream.play(responses("Hello", "."))
-        to = providers.catalog.resolve("gpt-6.1-sol")
-        answer = await providers.answer(chat_request("Hi", reasoning="none", temperature=1, model=to.model), to)
+        model_route = providers.catalog.resolve("gpt-6.1-sol")
+        answer = await providers.answer(
+            chat_request("Hi", reasoning="none", temperature=1, model=model_route.model), model_route
+        )
         assert (answer.text(), answer.finish, answer.usage) == ("Hello.", "stop", Usage(5, 2))
         received = upstream.requests[0]
         assert received.path == "/v1/responses"
@@ -148,8 +150,8 @@ async def test_background() -> None:
         assert upstream.requests[0].body["background"] is True
         assert upstream.requests[0].body["store"] is True
         assert batches[0] == ResponseHandle("m", RESPONSE)
-        again = chat_request().continuing([TextPart("Hell")], ResponseHandle("m", RESPONSE))
-        await providers.providers.client(BACKGROUND).answer(again, second := Batches())
+        continued = chat_request().continuing([TextPart("Hell")], ResponseHandle("m", RESPONSE))
+        await providers.providers.client(BACKGROUND).answer(continued, second := Batches())
         rest = second.deltas
         assert "".join(delta.text or "" for delta in rest if isinstance(delta, PartDelta)) == "o."
         received = upstream.requests[1]

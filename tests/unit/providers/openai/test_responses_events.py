@@ -32,8 +32,8 @@ def decode(*events: dict[str, Any] | bytes, **quirks: Any) -> Answer:
 
 
 def ev(kind: str, at: int | None = 0, **fields: Any) -> dict[str, Any]:
-    place = {} if at is None else {"output_index": at}
-    return {"type": f"response.{kind}", **place, **fields}
+    index = {} if at is None else {"output_index": at}
+    return {"type": f"response.{kind}", **index, **fields}
 
 
 def ended(kind: str = "completed", **fields: Any) -> dict[str, Any]:

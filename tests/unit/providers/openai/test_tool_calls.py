@@ -18,7 +18,7 @@ Piece = tuple[int | None, str, str, str]
 """Index, id, name, arguments."""
 
 
-def told(*pieces: Piece) -> list[tuple[str, str, str]]:
+def assemble(*pieces: Piece) -> list[tuple[str, str, str]]:
     """Id, name and arguments of the calls that these pieces are."""
     answer, parts = Answer(), DeltaBuffer()
     calls = ToolCallAssembler(parts)
@@ -47,7 +47,7 @@ def told(*pieces: Piece) -> list[tuple[str, str, str]]:
 )
 def test_one_call(pieces: list[Piece], expected: list[tuple[str, str, str]]) -> None:
     """One call is one part with all of its name, however it is cut; one that never gets a name is none."""
-    assert told(*pieces) == expected
+    assert assemble(*pieces) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,15 @@ def test_one_call(pieces: list[Piece], expected: list[tuple[str, str, str]]) -> 
 )
 def test_two_calls(pieces: list[Piece]) -> None:
     """Two calls stay two, and each piece finds its own."""
-    assert told(*pieces) == [("a", "f", "{}"), ("b", "g", "{}")]
+    assert assemble(*pieces) == [("a", "f", "{}"), ("b", "g", "{}")]
 
 
 def test_calls_without_ids() -> None:
     """Google's shape: every call whole, with one index or none, and no id; and an id that two calls share is made two."""
     for index in (0, None):
-        made = told((index, "", "f", '{"x":1}'), (index, "", "f", '{"x":2}'), (index, "", "g", "{}"))
-        assert made == [("call_0", "f", '{"x":1}'), ("call_1", "f", '{"x":2}'), ("call_2", "g", "{}")]
-    assert told((0, "x", "f", "{}"), (1, "x", "g", "{}")) == [("x", "f", "{}"), ("x_call_1", "g", "{}")]
+        calls = assemble((index, "", "f", '{"x":1}'), (index, "", "f", '{"x":2}'), (index, "", "g", "{}"))
+        assert calls == [("call_0", "f", '{"x":1}'), ("call_1", "f", '{"x":2}'), ("call_2", "g", "{}")]
+    assert assemble((0, "x", "f", "{}"), (1, "x", "g", "{}")) == [("x", "f", "{}"), ("x_call_1", "g", "{}")]
 
 
 def test_a_signature_waits_for_its_call() -> None:
@@ -132,9 +132,9 @@ def test_arguments_are_whole_when_they_are_an_object(texts: list[str], sizes: li
 def test_a_call_of_many_pieces_is_one() -> None:
     """Braces in a text close nothing, and a name is no longer than names are."""
     pieces = ['{"x":"', *["}"] * 50, '\\\\"', '"', "}", "\n"]
-    ((_, name, arguments),) = told(*[(0, "", "f", piece) for piece in pieces])
+    ((_, name, arguments),) = assemble(*[(0, "", "f", piece) for piece in pieces])
     assert (name, arguments) == ("f", "".join(pieces))
-    ((_, name, _),) = told(*[(0, "c", "names", "")] * 2, (0, "c", "x" * 10_000, "{}"))
+    ((_, name, _),) = assemble(*[(0, "c", "names", "")] * 2, (0, "c", "x" * 10_000, "{}"))
     assert len(name) == 1000
 
 

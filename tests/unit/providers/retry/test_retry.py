@@ -124,13 +124,15 @@ def row(name: str, **fields: Any) -> dict[str, Any]:
 @asynccontextmanager
 async def world(**fields: Any) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
-        made = World(await stack.enter_async_context(Upstream()), await stack.enter_async_context(Upstream()), **fields)
-        made.a.play(GOOD)
-        made.b.play(chat("Other"))
+        opened = World(
+            await stack.enter_async_context(Upstream()), await stack.enter_async_context(Upstream()), **fields
+        )
+        opened.a.play(GOOD)
+        opened.b.play(chat("Other"))
         try:
-            yield made
+            yield opened
         finally:
-            await made.providers.aclose()
+            await opened.providers.aclose()
 
 
 @pytest.fixture(autouse=True)
