@@ -14,7 +14,7 @@ from providers.delta_buffer import DeltaBuffer
 from providers.errors.failures import Failures
 from providers.errors.finish_reasons import map_finish_reason
 from providers.http.lenient_json import decode_events
-from providers.openai.token_counts import is_count
+from providers.token_counts import is_count
 
 
 class _Citation(Struct, gc=False):

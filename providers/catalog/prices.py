@@ -11,8 +11,8 @@ from typing import Final
 import structlog
 
 from providers.base import Usage
-from providers.openai.token_counts import COST_MAX
 from providers.route import Price, Route
+from providers.token_counts import COST_MAX
 
 log = structlog.stdlib.get_logger("turnwire.provider")
 

@@ -16,9 +16,9 @@ from providers.errors.finish_reasons import map_finish_reason
 from providers.http.lenient_json import decode_events, parse_documents
 from providers.http.sse import is_end_mark
 from providers.openai.think_tags import ThinkTags
-from providers.openai.token_counts import chat_cost, chat_usage
 from providers.openai.tool_calls import LEGACY, ToolCallAssembler
 from providers.route import Quirks
+from providers.token_counts import chat_cost, chat_usage
 
 
 class _Function(Struct, gc=False):

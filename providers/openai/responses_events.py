@@ -16,8 +16,8 @@ from providers.errors.finish_reasons import map_finish_reason
 from providers.http.lenient_json import decode_events
 from providers.http.sse import is_end_mark
 from providers.openai.responses_items import KINDS, Annotation, Arguments, Item, ItemKey, OutputItems, Piece, Source
-from providers.openai.token_counts import responses_usage
 from providers.route import Quirks
+from providers.token_counts import responses_usage
 
 _TEXTS: Final[dict[str, tuple[PartKind, Source]]] = {
     "response.output_text": ("text", "content"),

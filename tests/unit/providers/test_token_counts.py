@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from providers.base import Usage
-from providers.openai.token_counts import chat_cost, chat_usage, responses_usage
 from providers.route import Quirks
+from providers.token_counts import chat_cost, chat_usage, responses_usage
 
 
 @pytest.mark.parametrize(
