@@ -217,7 +217,7 @@ class Turns:
         with suppress(ApiError):
             live_turn = await self._services.mirrors.find(self._user, request.turn)
             record = await asyncio.shield(live_turn.accepted)
-            if live_turn.log.events and not live_turn.log.ended:
+            if live_turn.log.events and not live_turn.log.is_ended:
                 return self._live_view(live_turn, record)
         record = await self._services.store.turn(self._user, request.turn)
         return await self._stored_view(record)

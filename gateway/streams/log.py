@@ -28,13 +28,13 @@ def event_size(event: TurnEvent) -> int:
 class TurnLog:
     """The events of one turn. Their `seq` is 1, 2, 3 …, so `events[n]` has `seq` n + 1."""
 
-    __slots__ = ("_cached_frames", "_epochs", "ended", "events", "turn")
+    __slots__ = ("_cached_frames", "_epochs", "events", "is_ended", "turn")
 
     def __init__(self, turn: str, epoch: int) -> None:
         self.turn = turn
         self._epochs = [(1, epoch)]
         self.events: list[TurnEvent] = []
-        self.ended = False
+        self.is_ended = False
         self._cached_frames: list[tuple[int, int, bytes] | None] = [None] * len(CODECS)
 
     @property

@@ -41,7 +41,7 @@ class UserOutbox(Outbox):
         for turn in list(self.attachments):
             if self.detach(turn) is not None:
                 self.put(TurnDetached(turn, "too_slow"))
-        if self.waiting_bytes > self._bytes_max and not self.closed:
+        if self.waiting_bytes > self._bytes_max and not self.is_closed:
             super()._overflow()
 
     def with_user(self, frame: bytes) -> bytes:
@@ -78,7 +78,7 @@ class MultiplexedOutbox(Outbox):
 
         Each user's queue has a bound, but the number of users has none.
         """
-        return len(self._rotation) > USERS_WAITING_MAX and not self.closed
+        return len(self._rotation) > USERS_WAITING_MAX and not self.is_closed
 
     def open_user_outbox(self, user: str) -> UserOutbox:
         """Return a new queue for a user that has none."""
@@ -86,7 +86,7 @@ class MultiplexedOutbox(Outbox):
             user, self.codec, self._bytes_max, self._on_ready, self._on_overflow
         )
         outbox.connection_outbox = self
-        if self.closed:
+        if self.is_closed:
             outbox.close()
         return outbox
 

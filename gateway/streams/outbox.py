@@ -60,7 +60,7 @@ class Attachment:
     @property
     def is_done(self) -> bool:
         """Whether the turn has ended and its ending was taken."""
-        return self.log.ended and self.reset_frame is None and self.cursor >= self.log.end
+        return self.log.is_ended and self.reset_frame is None and self.cursor >= self.log.end
 
     def next_frame(self, codec: Codec) -> bytes | None:
         """Return the next frame and advance the position past it, or return None if there is none."""
@@ -112,9 +112,9 @@ class Outbox:
     ) -> None:
         self.codec = codec
         self.waiting_bytes = 0
-        self.closed = False
+        self.is_closed = False
         self.attachments: dict[str, Attachment] = {}
-        self.sample: FrameObserver | None = None
+        self.frame_observer: FrameObserver | None = None
         """The measurement to notify when a frame is handed to the socket. It is set on `connection_outbox` only."""
         self.connection_outbox: Outbox = self
         """The queue that the socket sends from."""
@@ -156,7 +156,7 @@ class Outbox:
         It is sent after the events that the logs of the attachments in `ordered_after` have now. `large`: the frame
         isn't counted, because its caller waited with `when_large_sent`.
         """
-        if self.closed:
+        if self.is_closed:
             return
         payload = self.codec.encode(frame)
         marks = [(attachment, attachment.log.end) for attachment in ordered_after]
@@ -169,8 +169,8 @@ class Outbox:
 
     def attach(self, attachment: Attachment) -> None:
         """Add an attachment. It replaces one to the same turn. A closed outbox drops it."""
-        if self.closed:
-            self._forget(attachment)
+        if self.is_closed:
+            self._release(attachment)
             return
         self.detach(attachment.log.turn)
         self.attachments[attachment.log.turn] = attachment
@@ -182,7 +182,7 @@ class Outbox:
         """Send no more frames of `turn`. Return its attachment, or None if there was none."""
         attachment = self.attachments.pop(turn, None)
         if attachment is not None:
-            self._forget(attachment)
+            self._release(attachment)
         return attachment
 
     def offer(self, attachment: Attachment, size: int) -> None:
@@ -202,7 +202,7 @@ class Outbox:
 
     def close(self) -> None:
         """Drop all attachments and frames, and accept no more."""
-        self.closed = True
+        self.is_closed = True
         for turn in list(self.attachments):
             self.detach(turn)
         self._answers.clear()
@@ -252,13 +252,13 @@ class Outbox:
         attachment.is_queued = True
         self._queue.append(attachment)
 
-    def _forget(self, attachment: Attachment) -> None:
+    def _release(self, attachment: Attachment) -> None:
         attachment.discount()
         attachment.on_detached(attachment)
 
     def _add_waiting(self, size: int) -> None:
         self.waiting_bytes += size
-        if self.waiting_bytes > self._bytes_max and not self.closed:
+        if self.waiting_bytes > self._bytes_max and not self.is_closed:
             self._overflow()
 
     def _overflow(self) -> None:

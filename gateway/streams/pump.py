@@ -35,5 +35,5 @@ async def pump(
 
 def notify_sent(outbox: Outbox) -> None:
     """Tell the outbox's latency sample, if there is one, that a frame was sent."""
-    if outbox.sample is not None:
-        outbox.sample.record_sent(outbox)
+    if outbox.frame_observer is not None:
+        outbox.frame_observer.record_sent(outbox)

@@ -120,11 +120,11 @@ class Cancellation:
             return "not_found"
         except ApiError:
             return "already_ended"
-        await _ended_within(live_turn, OWNER_SILENT_S)
+        await _wait_ended(live_turn, OWNER_SILENT_S)
         if live_turn.is_live:
             # The owner is frozen or dead: take the turn over and apply the cancel request here.
             await self._takeover.take_over(user, turn, force=True)
-            await _ended_within(live_turn, OWNER_SILENT_S)
+            await _wait_ended(live_turn, OWNER_SILENT_S)
         return "already_ended" if live_turn.state in {"completed", "failed"} else "cancelled"
 
     async def interrupt(self, user: str, conversation: str) -> None:
@@ -156,7 +156,7 @@ def _is_leaving(live_turn: LiveTurn) -> bool:
     return abort is not None and abort.by in {"lost", "handover"}
 
 
-async def _ended_within(live_turn: LiveTurn, timeout_s: float) -> None:
+async def _wait_ended(live_turn: LiveTurn, timeout_s: float) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
             await live_turn.wait_ended()

@@ -85,7 +85,7 @@ class LiveTurn:
         return bool(self._attachments)
 
     @property
-    def readers(self) -> int:
+    def attachment_count(self) -> int:
         """The number of attached connections of this process."""
         return len(self._attachments)
 
@@ -111,7 +111,7 @@ class LiveTurn:
         self.output_bytes += size
         end_before = log.end
         log.events.extend(events)
-        log.ended = state in ENDED
+        log.is_ended = state in ENDED
         for attachment in tuple(self._attachments):
             if attachment.cursor <= end_before:
                 attachment.outbox.offer(attachment, size)
@@ -123,7 +123,7 @@ class LiveTurn:
 
         If the turn ended at or before that position, send `turn.reset` and start again from the beginning.
         """
-        if self.log.ended and attachment.cursor >= self.log.end:
+        if self.log.is_ended and attachment.cursor >= self.log.end:
             self._restart(attachment, "the turn ended before your position")
         if attachment.has_frame:
             attachment.counted_from = self.log.end  # the events before this were never counted as waiting

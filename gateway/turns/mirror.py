@@ -53,5 +53,5 @@ async def read_log(store: TurnStore, live_turn: LiveTurn) -> tuple[TurnLog, Stat
                     turn_log.events.append(event)
             if turn_log.end == before:
                 break
-    turn_log.ended = state in ENDED
+    turn_log.is_ended = state in ENDED
     return turn_log, state

@@ -88,7 +88,7 @@ class TurnRunner:
     def __init__(
         self, instance: Instance, client: RetryingClient, writer: LogWriter, leases: Leases, mirrors: Mirrors
     ) -> None:
-        self.draining = False
+        self.is_draining = False
         self._instance = instance
         self._registry = instance.registry
         self._store = instance.store
@@ -145,7 +145,7 @@ class TurnRunner:
 
     async def drain(self, timeout_s: float) -> None:
         """Start no more turns; wait `timeout_s` seconds for the running ones, then hand them over or fail them."""
-        self.draining = True
+        self.is_draining = True
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 for live_turn in self._registry.live():

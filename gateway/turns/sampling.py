@@ -38,7 +38,7 @@ class Sample:
         self._attachment = live_turn.reader_at_end()
         if self._attachment is not None:
             self._seq = live_turn.log.end + 1
-            self._attachment.outbox.connection_outbox.sample = self
+            self._attachment.outbox.connection_outbox.frame_observer = self
 
     def record_sent(self, outbox: Outbox) -> None:
         """Record that a frame of `outbox` was handed to the socket."""
@@ -46,9 +46,9 @@ class Sample:
         assert self._read_at is not None
         if self._attachment.cursor >= self._seq:
             self._telemetry.added_latency.observe(perf_counter() - self._read_at)
-            outbox.sample = None
+            outbox.frame_observer = None
         elif self._attachment.outbox.attachments.get(self._attachment.log.turn) is not self._attachment:
-            outbox.sample = None
+            outbox.frame_observer = None
 
 
 async def run_sampling(registry: TurnRegistry, telemetry: Telemetry) -> None:

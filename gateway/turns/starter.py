@@ -77,7 +77,7 @@ class TurnStarter:
             if existing.digest != prepared.digest:
                 raise Conflict(turn)
             return existing, False
-        if self._runner.draining:
+        if self._runner.is_draining:
             raise ApiError("shutting_down")
         self._memory.check()
         live_turn = LiveTurn(user, turn, prepared.digest, self._runner.next_epoch(), request.conversation)

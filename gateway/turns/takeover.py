@@ -51,7 +51,11 @@ class Takeover:
         if it already runs the turn. Raises `StoreError`.
         """
         live_turn = self._registry.get(user, turn)
-        if self._runner.draining or (user, turn) in self._in_progress or (live_turn is not None and live_turn.is_owned):
+        if (
+            self._runner.is_draining
+            or (user, turn) in self._in_progress
+            or (live_turn is not None and live_turn.is_owned)
+        ):
             return
         self._in_progress.add((user, turn))
         try:

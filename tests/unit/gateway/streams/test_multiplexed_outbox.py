@@ -150,7 +150,7 @@ def test_answers_are_never_dropped() -> None:
     for n in range(BYTES_MAX // 10):
         lane.put(p.Result(str(n), "x" * 20))
     assert reader.overflows == 1
-    assert lane.closed
+    assert lane.is_closed
     assert source.attachments == []
 
 

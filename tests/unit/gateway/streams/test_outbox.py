@@ -73,7 +73,7 @@ class Source:
 
     def publish(self, *events: TurnEvent) -> None:
         self.log.events.extend(events)
-        self.log.ended = self.log.ended or type(events[-1]) is type(completed(1))
+        self.log.is_ended = self.log.is_ended or type(events[-1]) is type(completed(1))
         size = sum(event_size(event) for event in events)
         for attachment in tuple(self.attachments):
             attachment.outbox.offer(attachment, size)
@@ -188,7 +188,7 @@ def test_past_the_bound_it_overflows_once_and_takes_nothing_more() -> None:
         source.say("x" * 100)
         published += 100
     assert published <= BYTES_MAX + 200
-    assert reader.outbox.closed
+    assert reader.outbox.is_closed
     assert source.attachments == []
     assert len(source.done) == 1
     source.say("more")
@@ -334,7 +334,7 @@ class OutboxMachine(RuleBasedStateMachine):
     @rule(turn=st.sampled_from("ab"), cursor=st.integers(0, 6))
     def attach(self, turn: str, cursor: int) -> None:
         """Follow from a position that the log holds."""
-        if self.reader.outbox.closed:
+        if self.reader.outbox.is_closed:
             return
         source = self.sources[turn]
         self.positions[turn] = min(cursor, source.log.end)
@@ -400,8 +400,8 @@ class OutboxMachine(RuleBasedStateMachine):
         outbox = self.reader.outbox
         assert outbox.waiting_bytes >= 0
         assert all(attachment.backlog_bytes >= 0 for attachment in outbox.attachments.values())
-        assert self.reader.overflows == outbox.closed
-        if not outbox.closed:
+        assert self.reader.overflows == outbox.is_closed
+        if not outbox.is_closed:
             assert outbox.waiting_bytes <= 3000
             cursors = {turn: attachment.cursor for turn, attachment in outbox.attachments.items()}
             assert cursors == self.positions
@@ -411,7 +411,7 @@ class OutboxMachine(RuleBasedStateMachine):
         outbox = self.reader.outbox
         for frame in self.reader.drain():
             self._check(frame)
-        if outbox.closed:
+        if outbox.is_closed:
             assert all(not source.attachments for source in self.sources.values())
             return
         assert outbox.waiting_bytes == 0

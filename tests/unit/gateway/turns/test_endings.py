@@ -68,7 +68,7 @@ async def test_an_ending_is_stored_as_it_is_said(steered: SteeredStore, name: st
     said = stream.log.events[-1]
     turn = await steered.turn("ann", "t")
     assert msgspec.json.decode(turn.ending or b"", type=Ending) == said
-    assert (turn.status, turn.seq, stream.log.ended) == (outcome.status, said.seq, True)
+    assert (turn.status, turn.seq, stream.log.is_ended) == (outcome.status, said.seq, True)
     answer = await steered.message("ann", "t.answer")
     body = body_of(answer)
     assert (body.parts, body.model, body.usage, body.ended) == (
@@ -93,11 +93,11 @@ async def test_nobody_hears_of_an_ending_before_it_is_stored(
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
             tasks.create_task(end(steered, stream, delivery, OUTCOMES["completed"]))
             while steered.calls.count("end") < 6:
-                assert not stream.log.ended
+                assert not stream.log.is_ended
                 await asyncio.sleep(0)
-            assert not stream.log.ended
+            assert not stream.log.is_ended
     assert steered.calls.count("end") == 6
-    assert (stream.log.end, stream.log.ended) == (4, True)
+    assert (stream.log.end, stream.log.is_ended) == (4, True)
     assert (await steered.turn("ann", "t")).status == "completed"
 
 
@@ -143,7 +143,7 @@ async def test_a_turn_whose_record_is_gone_still_ends(steered: SteeredStore) -> 
     stream, delivery, _ = await accepted(steered)
     stream.turn = "deleted"
     assert await end(steered, stream, delivery, OUTCOMES["completed"])
-    assert stream.log.ended
+    assert stream.log.is_ended
 
 
 async def test_an_ending_of_a_former_owner_is_not_said(steered: SteeredStore) -> None:
@@ -151,7 +151,7 @@ async def test_an_ending_of_a_former_owner_is_not_said(steered: SteeredStore) ->
     stream, delivery, _ = await accepted(steered)
     assert await steered.claim("ann", "t", "two", EPOCH + 1, 1000, force=True)
     assert not await end(steered, stream, delivery, OUTCOMES["completed"])
-    assert not stream.log.ended
+    assert not stream.log.is_ended
     assert (await steered.turn("ann", "t")).status == "running"
 
 

@@ -190,7 +190,7 @@ async def test_an_illegal_event_changes_nothing() -> None:
     stream.attach(reader.outbox, None, 0)
     with pytest.raises(IllegalTransition):
         stream.publish([cancelled(3), completed(4)])
-    assert (stream.state, stream.log.end, stream.log.ended) == ("streaming", 2, False)
+    assert (stream.state, stream.log.end, stream.log.is_ended) == ("streaming", 2, False)
     stream.publish([cancelled(3)])
     with pytest.raises(IllegalTransition):
         say(stream, "late")
@@ -207,7 +207,7 @@ async def test_who_has_caught_up_and_then_stops_reading_is_counted() -> None:
     say(stream, "x" * 1000)
     assert reader.outbox.waiting_bytes >= 1000
     say(stream, "x" * 1000, "x" * 1000)
-    assert reader.outbox.closed
+    assert reader.outbox.is_closed
 
 
 async def test_one_that_overflows_slows_no_other() -> None:
@@ -219,7 +219,7 @@ async def test_one_that_overflows_slows_no_other() -> None:
     for _ in range(50):
         say(stream, "x" * 100)
         quick.take()
-    assert slow.outbox.closed
+    assert slow.outbox.is_closed
     stream.publish([completed(stream.log.end + 1)])
     quick.take()
     assert quick.view.text() == "x" * 5000

@@ -65,4 +65,4 @@ async def test_a_whole_log_is_read_with_its_epochs() -> None:
         whole, state = await read_log(store.as_store, LiveTurn("ann", "t1", b"", turn.epoch))
         assert whole.events == EVENTS[:4]
         assert [whole.epoch_of(seq) for seq in (3, 4)] == [EPOCH, EPOCH + 7]
-        assert (state, whole.ended) == ("streaming", False)
+        assert (state, whole.is_ended) == ("streaming", False)

@@ -77,7 +77,7 @@ async def test_a_position_ahead_of_the_log(quick: None, then: str) -> None:
             assert (await client.ending("t"))["type"] == kind
         assert there.turns["t"].resets == (then != "goes on")
         if then == "goes on":
-            await eventually(lambda: two.stream("t").log.ended)
+            await eventually(lambda: two.stream("t").log.is_ended)
         assert here.turns["t"].text() == "".join(
             getattr(event, "text", None) or "" for event in two.stream("t").log.events
         )

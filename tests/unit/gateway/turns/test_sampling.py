@@ -40,5 +40,5 @@ async def test_who_is_behind_is_not_timed(services: Services, ann: Seat, monkeyp
     behind = Outbox(JSON, 10**9, lambda: None, lambda: None)
     stream.attach(behind, None, 0)
     await eventually(lambda: count(services.telemetry, "token_gap") > 2)
-    assert behind.sample is None
+    assert behind.frame_observer is None
     assert count(services.telemetry, "added_latency") == 0
