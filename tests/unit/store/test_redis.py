@@ -43,7 +43,7 @@ def cluster_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProc
 
 
 async def _instances(server: RedisProcess) -> AsyncIterator[OpenStore]:
-    server.ask("FLUSHALL")
+    server.execute("FLUSHALL")
     async with AsyncExitStack() as stores:
 
         async def open_store() -> Store:
@@ -111,7 +111,7 @@ async def test_a_refused_password_is_not_shown(tmp_path: Path) -> None:
 
 async def test_a_user_that_may_not_load_scripts_gets_the_address(redis_server: RedisProcess) -> None:
     """Whatever fails at opening, also its last step, is said with the address."""
-    redis_server.ask("ACL", "SETUSER", "ann", "on", ">s3cret", "~*", "&*", "+@all", "-script|load")
+    redis_server.execute("ACL", "SETUSER", "ann", "on", ">s3cret", "~*", "&*", "+@all", "-script|load")
     assert f"127.0.0.1:{redis_server.port}" in await refusal(f"redis://ann:s3cret@127.0.0.1:{redis_server.port}/0")
 
 
@@ -255,12 +255,12 @@ async def test_an_ending_waits_for_the_replicas(
     """With `wait_replicas` an ending is answered when a replica has it; one that stands still is not waited for longer
     than `wait_ms`, and that is logged. Nothing else waits."""
     monkeypatch.setattr(client_module, "CALL_TIMEOUT_S", 30)
-    redis_server.ask("CONFIG", "SET", "repl-diskless-sync-delay", 0)
+    redis_server.execute("CONFIG", "SET", "repl-diskless-sync-delay", 0)
     with redis_process(tmp_path / "replica", replica_of=redis_server.port) as replica:
         async with AsyncExitStack() as stores, asyncio.timeout(25):
             patient = await stores.enter_async_context(redis_store(redis_server.url, wait_replicas=1, wait_ms=29_000))
             hasty = await stores.enter_async_context(redis_store(redis_server.url, wait_replicas=1, wait_ms=300))
-            while b"state=online" not in redis_server.ask("INFO", "REPLICATION"):
+            while b"state=online" not in redis_server.execute("INFO", "REPLICATION"):
                 await asyncio.sleep(0.01)
             turns = [await running(patient, stateless_turn(f"t{n}")) for n in range(3)]
             await patient.end(ending(turns[0]))
@@ -294,12 +294,12 @@ async def test_a_redis_that_evicts_is_warned_of(redis_server: RedisProcess, capl
     """Once, at the opening; whoever may not ask is not told."""
     async with redis_store(redis_server.url):
         assert caplog.messages == []
-    redis_server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    redis_server.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     async with redis_store(redis_server.url):
         assert len(caplog.messages) == 1
         assert "noeviction" in caplog.text
         assert "allkeys-lru" in caplog.text
-    redis_server.ask("ACL", "SETUSER", "strict", "on", ">s3cret", "~*", "&*", "+@all", "-info")
+    redis_server.execute("ACL", "SETUSER", "strict", "on", ">s3cret", "~*", "&*", "+@all", "-info")
     async with redis_store(redis_server.url.replace("//", "//strict:s3cret@")) as store:
         await store.ping()
     assert len(caplog.messages) == 1

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from store.records import StoreError
 from store.redis.client import CONNECTIONS_MAX, RedisClient, error_text
 from tests.in_time import bounds_a_time, within
-from tests.redis_process import RedisProcess, cut_way, redis_process, redis_server, redis_store
+from tests.redis_process import RedisProcess, cuttable_proxy, redis_process, redis_server, redis_store
 from tests.store_conformance import conversation, ending, eventually, new_turn, piece, running, stateless_turn
 
 __all__ = ["redis_server"]
@@ -19,7 +19,7 @@ __all__ = ["redis_server"]
 
 def connections(server: RedisProcess) -> int:
     """How many connections it has, without the one that asks."""
-    listed: bytes = server.ask("CLIENT", "LIST")
+    listed: bytes = server.execute("CLIENT", "LIST")
     return len(listed.splitlines()) - 1
 
 
@@ -70,7 +70,7 @@ async def test_idle_connections_that_died_are_no_failure(redis_server: RedisProc
         await store.create_conversation(conversation())
         redis_server.restart(with_data=False)
         await store.create_conversation(conversation())
-        redis_server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        redis_server.execute("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
         await asyncio.sleep(0.05)
         cleared = await store.clear_conversation("ann", "c1", 0)
         assert cleared.revision == 1
@@ -80,7 +80,7 @@ async def test_scripts_that_redis_forgot_are_sent_again(redis_server: RedisProce
     """After SCRIPT FLUSH a whole batch works, in its order."""
     async with redis_store(redis_server.url) as store:
         turn = await running(store)
-        redis_server.ask("SCRIPT", "FLUSH")
+        redis_server.execute("SCRIPT", "FLUSH")
         assert [one.end for one in await store.append([piece(turn, n, n) for n in range(1, 51)])] == list(range(1, 51))
         assert len(await store.log("ann", "t1", 0)) == 50
 
@@ -105,14 +105,14 @@ async def test_a_cancelled_call_leaves_no_reply_for_another(redis_server: RedisP
         assert connections(redis_server) <= CONNECTIONS_MAX
 
 
-@pytest.mark.parametrize("keep_bytes", [0, 3])
-async def test_a_call_whose_reply_is_cut_is_retried(redis_server: RedisProcess, keep_bytes: int) -> None:
+@pytest.mark.parametrize("pass_bytes", [0, 3])
+async def test_a_call_whose_reply_is_cut_is_retried(redis_server: RedisProcess, pass_bytes: int) -> None:
     """A call is retried twice when its connection breaks, after Redis has run it."""
-    async with cut_way(redis_server) as way, redis_store(way.url) as store:
+    async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         await running(store)
-        way.cut(2, keep_bytes=keep_bytes)
+        proxy.cut(2, pass_bytes=pass_bytes)
         assert (await store.turn("ann", "t1")).turn == "t1"
-        way.cut(3, keep_bytes=keep_bytes)
+        proxy.cut(3, pass_bytes=pass_bytes)
         with pytest.raises(StoreError, match="can't be reached"):
             await store.turn("ann", "t1")
         assert (await store.turn("ann", "t1")).turn == "t1"
@@ -120,9 +120,9 @@ async def test_a_call_whose_reply_is_cut_is_retried(redis_server: RedisProcess, 
 
 async def test_an_unrepeatable_call_is_not_retried(redis_server: RedisProcess) -> None:
     """A change whose reply was cut is an error, and was made once."""
-    async with cut_way(redis_server) as way, redis_store(way.url) as store:
+    async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         await store.create_conversation(conversation())
-        way.cut()
+        proxy.cut()
         with pytest.raises(StoreError, match="can't be reached"):
             await store.clear_conversation("ann", "c1", 0)
         assert (await store.conversation("ann", "c1")).revision == 1
@@ -135,7 +135,7 @@ async def test_a_full_redis_refuses_new_turns_and_lets_the_others_end(tmp_path: 
             await store.create_conversation(conversation())
             turn = await running(store, new_turn())
             other = await running(store, stateless_turn("t2"))
-            server.ask("CONFIG", "SET", "maxmemory", "100kb")  # less than it has
+            server.execute("CONFIG", "SET", "maxmemory", "100kb")  # less than it has
             with pytest.raises(StoreError, match="full"):
                 await running(store, new_turn("t3"))
             with pytest.raises(StoreError, match="full"):
@@ -157,10 +157,10 @@ async def test_a_full_redis_refuses_new_turns_and_lets_the_others_end(tmp_path: 
 async def test_a_replica_says_that_it_can_not_write(redis_server: RedisProcess) -> None:
     """Where a failover left us at a replica the call fails, and its connections are let go of."""
     async with redis_store(redis_server.url) as store:
-        redis_server.ask("REPLICAOF", "127.0.0.1", 1)
+        redis_server.execute("REPLICAOF", "127.0.0.1", 1)
         with pytest.raises(StoreError, match="read-only"):
             await running(store)
-        redis_server.ask("REPLICAOF", "NO", "ONE")
+        redis_server.execute("REPLICAOF", "NO", "ONE")
         await running(store)
 
 
@@ -168,7 +168,7 @@ async def test_one_failing_call_of_many_harms_no_other(redis_server: RedisProces
     """The others have run, and that one's error is raised."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
-        redis_server.ask("SET", "spoiled", "not a set")
+        redis_server.execute("SET", "spoiled", "not a set")
         with pytest.raises(StoreError, match="refuses the call"):
             await store._client.scripts(
                 [("acquire_permit", name, (1, 1000, "one")) for name in (b"a", b"spoiled", b"b")]

@@ -7,7 +7,7 @@ import pytest
 from store.records import StoreError
 from store.redis.ephemeral import CALLS_PER_ROUND_TRIP
 from store.redis.keys import user_prefix
-from tests.redis_process import RedisProcess, cut_way, redis_server, redis_store
+from tests.redis_process import RedisProcess, cuttable_proxy, redis_server, redis_store
 
 __all__ = ["redis_server"]
 
@@ -16,14 +16,14 @@ async def test_a_value_has_redis_own_expiry(redis_server: RedisProcess) -> None:
     """Nothing of ours has to sweep."""
     async with redis_store(redis_server.url) as store:
         await store.put_ephemeral("n1", b"x", 60_000)
-        assert 0 < redis_server.ask("PTTL", b"turnwire:note:n1") <= 60_000
+        assert 0 < redis_server.execute("PTTL", b"turnwire:note:n1") <= 60_000
 
 
 async def test_a_pop_whose_reply_was_cut_is_not_repeated(redis_server: RedisProcess) -> None:
     """The value may have been popped: the caller gets an error, and not the None of a second attempt."""
-    async with cut_way(redis_server) as way, redis_store(way.url) as store:
+    async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         await store.put_ephemeral("ticket", b"ann", 60_000)
-        way.cut(1)
+        proxy.cut(1)
         with pytest.raises(StoreError):
             await store.pop_ephemeral("ticket")
 
@@ -32,8 +32,8 @@ async def test_a_due_time_is_kept_while_it_is_in_the_future(redis_server: RedisP
     """A time that has passed leaves no key."""
     async with redis_store(redis_server.url) as store:
         await store.count_requests([("ann", 3, 0), ("bob", 3, 60_000_000)], 10_000_000)
-        assert 20_000 < redis_server.ask("PTTL", user_prefix("ann") + b"requests") <= 30_000
-        assert redis_server.ask("EXISTS", user_prefix("bob") + b"requests") == 0
+        assert 20_000 < redis_server.execute("PTTL", user_prefix("ann") + b"requests") <= 30_000
+        assert redis_server.execute("EXISTS", user_prefix("bob") + b"requests") == 0
 
 
 async def test_many_users_are_counted(redis_server: RedisProcess) -> None:
@@ -50,9 +50,9 @@ async def test_permits_have_redis_own_expiry(redis_server: RedisProcess) -> None
         assert await store.acquire_permits("one", [("user:ann", 5)], 60_000) == [True]
         assert await store.acquire_permits("two", [("user:ann", 5)], 1000) == [True]
         await store.renew_permits([("user:ann", "two")], 1000)
-        assert 50_000 < redis_server.ask("PTTL", b"turnwire:places:user:ann") <= 60_000
+        assert 50_000 < redis_server.execute("PTTL", b"turnwire:places:user:ann") <= 60_000
         await store.release_permits([("user:ann", "one"), ("user:ann", "two")])
-        assert redis_server.ask("EXISTS", b"turnwire:places:user:ann") == 0
+        assert redis_server.execute("EXISTS", b"turnwire:places:user:ann") == 0
 
 
 async def test_many_permits_are_renewed_and_released(redis_server: RedisProcess) -> None:

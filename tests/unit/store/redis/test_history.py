@@ -17,7 +17,7 @@ __all__ = ["redis_server"]
 def shortest_ttl_ms(server: RedisProcess, *kinds: str) -> int:
     """The least time that a key of these kinds has left."""
     wanted = [key for key in server.keys() if key.split(b":", 3)[2].decode() in kinds]
-    return min(int(server.ask("PTTL", key)) for key in wanted)
+    return min(int(server.execute("PTTL", key)) for key in wanted)
 
 
 async def test_each_change_prolongs_all_of_a_conversation(redis_server: RedisProcess) -> None:
@@ -28,14 +28,14 @@ async def test_each_change_prolongs_all_of_a_conversation(redis_server: RedisPro
         await running(store, new_turn("open"))
         for key in redis_server.keys():
             if not key.startswith(b"turnwire:leases:"):
-                redis_server.ask("PEXPIRE", key, 60_000)
+                redis_server.execute("PEXPIRE", key, 60_000)
         (key,) = [key for key in redis_server.keys() if key.endswith(b":conversation:c1")]
-        swept = int(redis_server.ask("HGET", key, "swept"))
-        redis_server.ask("HSET", key, "swept", swept - 60_000)
+        swept = int(redis_server.execute("HGET", key, "swept"))
+        redis_server.execute("HSET", key, "swept", swept - 60_000)
         await store.update_conversation("ann", "c1", Change(title="x"), NOW)
         assert shortest_ttl_ms(redis_server, "conversation", "conversations", "messages", "active") > 99_000
         assert shortest_ttl_ms(redis_server, "message") > 199_000
-        redis_server.ask("PEXPIRE", key.replace(b"conversation:c1", b"message:old.answer"), 180_000)
+        redis_server.execute("PEXPIRE", key.replace(b"conversation:c1", b"message:old.answer"), 180_000)
         await store.update_conversation("ann", "c1", Change(title="y"), NOW)
         assert shortest_ttl_ms(redis_server, "message") <= 180_000, "messages are visited now and then only"
 
@@ -47,10 +47,10 @@ async def test_an_expired_conversation_is_gone_everywhere(redis_server: RedisPro
         await store.create_conversation(conversation())
         await run(store, new_turn())
         (key,) = [key for key in redis_server.keys() if key.endswith(b":conversation:c1")]
-        redis_server.ask("PEXPIRE", key, 1)
+        redis_server.execute("PEXPIRE", key, 1)
 
         async def gone() -> bool:
-            return not redis_server.ask("EXISTS", key)
+            return not redis_server.execute("EXISTS", key)
 
         await eventually(gone)
         assert [one.id for one in (await store.conversations("ann", 1, None, None))[0]] == ["kept"]
@@ -59,7 +59,7 @@ async def test_an_expired_conversation_is_gone_everywhere(redis_server: RedisPro
         assert await missing(store.branch("ann", "c1", "t1.answer")) == "parent"
         assert (await store.turn("ann", "t1")).conversation is None
         assert (await store.usage("ann", None, None)).input_tokens == 1
-        assert redis_server.ask("ZCARD", key.replace(b"conversation:c1", b"conversations")) == 1
+        assert redis_server.execute("ZCARD", key.replace(b"conversation:c1", b"conversations")) == 1
 
 
 async def test_a_deleted_conversation_leaves_nothing(redis_server: RedisProcess) -> None:
@@ -80,9 +80,9 @@ async def test_feedback_is_kept_with_its_message(redis_server: RedisProcess) -> 
         await run(store, new_turn())
         (key,) = [key for key in redis_server.keys() if key.endswith(b":message:t1.answer")]
         await store.put_feedback("ann", "t1.answer", "2", "Too long.", NOW)
-        assert redis_server.ask("HMGET", key, "rating", "comment") == [b"2", b"Too long."]
+        assert redis_server.execute("HMGET", key, "rating", "comment") == [b"2", b"Too long."]
         await store.put_feedback("ann", "t1.answer", "up", None, NOW + 1)
-        assert redis_server.ask("HMGET", key, "rating", "comment") == [b"up", None]
+        assert redis_server.execute("HMGET", key, "rating", "comment") == [b"up", None]
 
 
 async def test_sums_are_exact(redis_server: RedisProcess) -> None:
@@ -134,14 +134,16 @@ async def test_a_search_continues_after_expired_conversations(redis_server: Redi
             await store.create_conversation(conversation(f"c{n}", at=NOW + 1 + n, title="hay"))
         for key in redis_server.keys():
             if b":conversation:c" in key:
-                redis_server.ask("DEL", key)
+                redis_server.execute("DEL", key)
         found, more = await store.conversations("ann", 1, None, "needle")
         assert ([one.id for one in found], more) == (["old"], False)
 
 
 def sent_bytes(server: RedisProcess) -> int:
     """What Redis has answered until now."""
-    (line,) = [line for line in server.ask("INFO", "stats").splitlines() if line.startswith(b"total_net_output_bytes:")]
+    (line,) = [
+        line for line in server.execute("INFO", "stats").splitlines() if line.startswith(b"total_net_output_bytes:")
+    ]
     return int(line.split(b":")[1])
 
 
@@ -155,4 +157,4 @@ async def test_expired_conversations_are_not_counted(redis_server: RedisProcess)
         await asyncio.sleep(1.1)
         await store.create_conversation(conversation("c2", metadata=b"x" * 9000), limits)
         (sizes,) = [key for key in redis_server.keys() if key.endswith(b":sizes")]
-        assert redis_server.ask("HLEN", sizes) == 1
+        assert redis_server.execute("HLEN", sizes) == 1

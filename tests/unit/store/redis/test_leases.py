@@ -6,7 +6,7 @@ import pytest
 
 from store.records import StoreError
 from store.redis.keys import BUCKETS, bucket_key, bucket_of, encode_turn_ref
-from tests.redis_process import RedisProcess, cut_way, redis_server, redis_store
+from tests.redis_process import RedisProcess, cuttable_proxy, redis_server, redis_store
 from tests.store_conformance import (
     LONG_MS,
     SHORT_MS,
@@ -22,20 +22,20 @@ __all__ = ["redis_server"]
 def delete_index(server: RedisProcess) -> None:
     """Delete every entry of the index."""
     for number in range(BUCKETS):
-        server.ask("DEL", bucket_key(number))
+        server.execute("DEL", bucket_key(number))
 
 
 def index_size(server: RedisProcess) -> int:
     """Return the number of entries in the index."""
-    return sum(server.ask("ZCARD", bucket_key(number)) for number in range(BUCKETS))
+    return sum(server.execute("ZCARD", bucket_key(number)) for number in range(BUCKETS))
 
 
 async def test_a_claim_whose_reply_was_cut_succeeds_once(redis_server: RedisProcess) -> None:
     """Law 9: the claimer that repeats its call has the turn, in the same epoch; another has not."""
-    async with cut_way(redis_server) as way, redis_store(way.url) as store:
+    async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         turn = await running(store)
         await store.release("ann", "t1", turn.epoch)
-        way.cut(2)
+        proxy.cut(2)
         claimed = await store.claim("ann", "t1", "two", turn.epoch + 7, LONG_MS)
         assert claimed is not None
         assert (claimed.owner, claimed.epoch) == ("two", turn.epoch + 7)
@@ -72,12 +72,12 @@ async def test_a_wrong_index_entry_is_corrected(redis_server: RedisProcess) -> N
         ended = await running(store, stateless_turn("ended"))
         await store.end(ending(ended))
         for turn in ("held", "ended", "unknown"):
-            redis_server.ask("ZADD", bucket_of("ann", turn), 1, encode_turn_ref("ann", turn))
+            redis_server.execute("ZADD", bucket_of("ann", turn), 1, encode_turn_ref("ann", turn))
         assert index_size(redis_server) == 3
         assert await store.expired_leases() == []
         assert index_size(redis_server) == 1
-        score = float(redis_server.ask("ZSCORE", bucket_of("ann", "held"), encode_turn_ref("ann", "held")))
-        seconds, _ = redis_server.ask("TIME")
+        score = float(redis_server.execute("ZSCORE", bucket_of("ann", "held"), encode_turn_ref("ann", "held")))
+        seconds, _ = redis_server.execute("TIME")
         assert 0 < score / 1000 - int(seconds) <= LONG_MS / 1000 + 1
 
 
@@ -94,8 +94,8 @@ async def test_at_a_replica_no_turn_can_be_claimed(redis_server: RedisProcess) -
     """Law 9: during a failover already the search for expired leases fails, not only the claim."""
     async with redis_store(redis_server.url) as store:
         await running(store, stateless_turn(lease_ms=1))
-        redis_server.ask("REPLICAOF", "127.0.0.1", 1)
+        redis_server.execute("REPLICAOF", "127.0.0.1", 1)
         with pytest.raises(StoreError, match="read-only"):
             await store.expired_leases()
-        redis_server.ask("REPLICAOF", "NO", "ONE")
+        redis_server.execute("REPLICAOF", "NO", "ONE")
         assert await store.expired_leases() == [("ann", "t1")]

@@ -9,7 +9,7 @@ import pytest
 from store.records import StoreError
 from store.redis import pubsub as pubsub_module
 from tests.in_time import bounds_a_time, within
-from tests.redis_process import RedisProcess, cut_way, redis_server, redis_store
+from tests.redis_process import RedisProcess, cuttable_proxy, redis_server, redis_store
 from tests.store_conformance import SHORT_MS, eventually, listening, running
 
 __all__ = ["redis_server"]
@@ -17,11 +17,11 @@ __all__ = ["redis_server"]
 
 async def test_a_lost_connection_is_replaced_and_reported_first(redis_server: RedisProcess) -> None:
     """Law 7: after a loss `on_reconnect` comes once every channel is subscribed again, and before the next delivery."""
-    async with cut_way(redis_server) as way, redis_store(way.url) as store, listening(store) as received:
+    async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store, listening(store) as received:
         channels = [f"channel{n}" for n in range(1200)]
         await asyncio.gather(*map(store.subscribe, channels))
         for losses in (1, 2):
-            way.drop_all()
+            proxy.drop_all()
 
             async def reconnected(losses: int = losses) -> bool:
                 return received.reconnects == losses
@@ -124,7 +124,7 @@ async def test_all_channels_share_one_connection(redis_server: RedisProcess) -> 
     """However many channels are subscribed, Redis has one subscriber."""
     async with redis_store(redis_server.url) as store, listening(store):
         await asyncio.gather(*(store.subscribe(f"channel{n}") for n in range(100)))
-        listed: bytes = redis_server.ask("CLIENT", "LIST", "TYPE", "pubsub")
+        listed: bytes = redis_server.execute("CLIENT", "LIST", "TYPE", "pubsub")
         assert len(listed.splitlines()) == 1
 
 
@@ -144,5 +144,5 @@ async def test_the_presence_of_a_lost_turn_is_unknown(redis_server: RedisProcess
     async with redis_store(redis_server.url) as store:
         await running(store)
         assert not await store.has_other_presence("ann", "t1", "one")
-        redis_server.ask("FLUSHALL")
+        redis_server.execute("FLUSHALL")
         assert await store.has_other_presence("ann", "t1", "one")

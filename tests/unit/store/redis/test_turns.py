@@ -8,7 +8,7 @@ from store.records import Append, Conflict, LogGap, NotFound, StoreError
 from store.redis import client as client_module
 from store.redis.commands import Argument
 from store.redis.store import RedisStore
-from tests.redis_process import RedisProcess, cut_way, redis_server, redis_store
+from tests.redis_process import RedisProcess, cuttable_proxy, redis_server, redis_store
 from tests.store_conformance import conversation, ending, entry, new_turn, piece, run, running, stateless_turn
 
 __all__ = ["redis_server"]
@@ -19,17 +19,17 @@ HOUR_MS = 3_600_000
 def ttl_ms(server: RedisProcess, suffix: str) -> int:
     """How long the key that ends so will be there."""
     (key,) = [key for key in server.keys() if key.endswith(suffix.encode())]
-    left: int = server.ask("PTTL", key)
+    left: int = server.execute("PTTL", key)
     return left
 
 
 async def test_an_accept_whose_reply_was_cut_is_new(redis_server: RedisProcess) -> None:
     """Law 6: the very same call again has the same answer, once; another's is a repeat."""
-    async with cut_way(redis_server) as way, redis_store(way.url) as store:
+    async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         await store.create_conversation(conversation())
         await store.accept(new_turn("ahead"))
         new = new_turn(on_busy="queue")
-        way.cut()
+        proxy.cut()
         accepted = await store.accept(new)
         assert (accepted.is_new, accepted.ahead) == (True, ("ahead",))
         assert accepted.input is not None
@@ -38,7 +38,7 @@ async def test_an_accept_whose_reply_was_cut_is_new(redis_server: RedisProcess) 
         assert accepted.conversation is not None
         assert (accepted.conversation.messages, accepted.conversation.revision) == (2, 2)
         assert await store.accept(new) == accepted
-        way.cut()
+        proxy.cut()
         stateless = stateless_turn("t2")
         assert (await store.accept(stateless)).is_new
         await store.append([piece(accepted.turn, 1, 1)])
@@ -49,10 +49,10 @@ async def test_an_accept_whose_reply_was_cut_is_new(redis_server: RedisProcess) 
 
 async def test_an_append_whose_reply_was_cut_is_stored_once(redis_server: RedisProcess) -> None:
     """Law 1: a retried call stores no event twice."""
-    async with cut_way(redis_server) as way, redis_store(way.url) as store:
+    async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         turns = [await running(store, stateless_turn(f"t{n}")) for n in range(10)]
         for round_number in range(1, 6):
-            way.cut(round_number % 3, keep_bytes=round_number)
+            proxy.cut(round_number % 3, pass_bytes=round_number)
             pieces = [piece(turn, round_number, round_number) for turn in turns]
             assert [one.outcome for one in await store.append(pieces)] == ["stored"] * 10
         for turn in turns:
@@ -61,10 +61,10 @@ async def test_an_append_whose_reply_was_cut_is_stored_once(redis_server: RedisP
 
 async def test_an_ending_whose_reply_was_cut_counts_once(redis_server: RedisProcess) -> None:
     """Law 3: usage, message and revision are those of one ending."""
-    async with cut_way(redis_server) as way, redis_store(way.url) as store:
+    async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
-        way.cut(2)
+        proxy.cut(2)
         stored = await store.end(ending(turn))
         assert stored == await store.conversation("ann", "c1")
         assert stored is not None
@@ -83,7 +83,7 @@ async def test_what_runs_is_kept_and_what_ended_leaves(redis_server: RedisProces
         await store.end(ending(await store.turn("ann", "t1")))
         assert 9_000 < ttl_ms(redis_server, ":log:t1") <= 10_000
         assert 23 * HOUR_MS < ttl_ms(redis_server, ":turn:t1") <= 24 * HOUR_MS
-        without_end = [key for key in redis_server.keys() if redis_server.ask("PTTL", key) == -1]
+        without_end = [key for key in redis_server.keys() if redis_server.execute("PTTL", key) == -1]
         assert without_end == [key for key in redis_server.keys() if key.startswith(b"turnwire:leases:")]
 
 
@@ -93,7 +93,7 @@ async def test_an_ended_turn_outlives_its_log(redis_server: RedisProcess) -> Non
         await store.create_conversation(conversation())
         await run(store, new_turn())
         (log,) = [key for key in redis_server.keys() if key.endswith(b":log:t1")]
-        redis_server.ask("DEL", log)
+        redis_server.execute("DEL", log)
         assert await store.log("ann", "t1", 0) == []
         assert (await store.turn("ann", "t1")).message == "t1.answer"
 
@@ -104,7 +104,7 @@ async def test_redis_itself_refuses_a_former_owners_entry(redis_server: RedisPro
         turn = await running(store)
         await store.append([Append("ann", "t1", turn.epoch, 1, 4, b"x")])
         (log,) = [key for key in redis_server.keys() if key.endswith(b":log:t1")]
-        ((entry_id, _),) = redis_server.ask("XRANGE", log, "-", "+")
+        ((entry_id, _),) = redis_server.execute("XRANGE", log, "-", "+")
         assert entry_id == f"{turn.epoch}-4".encode()
 
 
@@ -175,11 +175,11 @@ async def test_a_failed_cancel_request_is_not_stored_when_redis_thaws(
 
 def lose(server: RedisProcess, key: bytes, how: str) -> None:
     """A hand in Redis: a turn's log is no more, is something else, or goes on where it can't."""
-    server.ask("DEL", key)
+    server.execute("DEL", key)
     if how == "another type":
-        server.ask("SET", key, "not a stream")
+        server.execute("SET", key, "not a stream")
     elif how == "another end":
-        server.ask("XADD", key, "9999999999999-9", "first", 9, "entry", "x")
+        server.execute("XADD", key, "9999999999999-9", "first", 9, "entry", "x")
 
 
 @pytest.mark.parametrize("how", ["gone", "another type", "another end"])
@@ -236,8 +236,8 @@ async def test_an_overwritten_key_harms_only_its_turn(redis_server: RedisProcess
         key = key_of(redis_server, ":turn:t1")
 
         def overwrite() -> None:
-            redis_server.ask("DEL", key)
-            redis_server.ask("SET", key, "not a hash")
+            redis_server.execute("DEL", key)
+            redis_server.execute("SET", key, "not a hash")
 
         overwrite()
         assert [one.outcome for one in await store.append([piece(turn, 1, 1) for turn in turns])] == [
