@@ -13,12 +13,13 @@ from gateway.protocol import results as r
 from gateway.protocol.codec import JSON
 from gateway.protocol.errors import ApiError, over_limit
 from gateway.protocol.events import ConversationDeleted, ConversationUpdated, Message
-from gateway.protocol.ids import new_id, now_ms
+from gateway.protocol.ids import now_ms
 from gateway.protocol.views import conversation_view, message_view
 from gateway.requests.services import Services
 from gateway.requests.turns import Turns
 from gateway.streams.outbox import Outbox
 from gateway.turns.abort import Abort
+from gateway.turns.acceptance import new_conversation
 from store.records import Change, ConversationRecord, NotFound
 
 PAGE_BYTES_MAX = 128 * 1024
@@ -63,19 +64,8 @@ class Conversations:
     async def _create(self, request: p.ConversationCreate) -> r.Conversation:
         if request.model is not None:
             self._services.catalog.resolve(request.model)
-        now = now_ms()
-        conversation = ConversationRecord(
-            id=new_id("c"),
-            user=self._user,
-            title=request.title or "",
-            system=request.system,
-            model=request.model,
-            metadata=self._encode_metadata(request.metadata or {}),
-            head=None,
-            revision=0,
-            created_ms=now,
-            updated_ms=now,
-        )
+        metadata = self._encode_metadata(request.metadata or {})
+        conversation = new_conversation(self._user, request.system, request.model, request.title or "", metadata)
         await self._services.store.create_conversation(conversation, self._services.limits.turn_limits)
         return conversation_view(conversation)
 

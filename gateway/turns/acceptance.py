@@ -142,7 +142,7 @@ async def accept(
             body=prepared.body,
             turn=live_turn.turn,
         )
-    fresh = request.messages is None and request.conversation is None
+    is_new = request.messages is None and request.conversation is None
     new = NewTurn(
         user=live_turn.user,
         turn=live_turn.turn,
@@ -154,7 +154,7 @@ async def accept(
         message=new_id("m"),
         stateless=request.messages is not None,
         conversation=request.conversation,
-        new_conversation=_new_conversation(live_turn.user, request, now) if fresh else None,
+        new_conversation=new_conversation(live_turn.user, request.system, request.model) if is_new else None,
         title=title_of(prepared.parts),
         input=input_message,
         parent=request.parent,
@@ -194,14 +194,18 @@ def restored_acceptance(turn: TurnRecord, input_message: MessageRecord | None, l
     )
 
 
-def _new_conversation(user: str, request: TurnStart, now: int) -> ConversationRecord:
+def new_conversation(
+    user: str, system: str | None, model: str | None, title: str = "", metadata: bytes = b"{}"
+) -> ConversationRecord:
+    """Return the record of an empty conversation with a new id. `metadata` is JSON."""
+    now = now_ms()
     return ConversationRecord(
         id=new_id("c"),
         user=user,
-        title="",
-        system=request.system,
-        model=request.model,
-        metadata=b"{}",
+        title=title,
+        system=system,
+        model=model,
+        metadata=metadata,
         head=None,
         revision=0,
         created_ms=now,
