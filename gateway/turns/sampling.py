@@ -57,8 +57,7 @@ async def run_sampling(registry: TurnRegistry, telemetry: Telemetry) -> None:
         began = perf_counter()
         await asyncio.sleep(SAMPLE_INTERVAL_S)
         telemetry.loop_lag.observe(max(perf_counter() - began - SAMPLE_INTERVAL_S, 0))
-        live = registry.live()
-        if live:
-            live_turn = random.choice(live)
-            if live_turn.is_owned and live_turn.state == "streaming":
-                live_turn.set_batch_observer(Sample(telemetry))
+        # Assigned in each step, so that an ended turn isn't kept in memory.
+        live_turn = random.choice(registry.live() or [None])
+        if live_turn is not None and live_turn.is_owned and live_turn.state == "streaming":
+            live_turn.set_batch_observer(Sample(telemetry))
