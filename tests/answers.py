@@ -1,4 +1,4 @@
-"""What a provider's stream comes to: its batches folded into parts, usage and ending, to compare."""
+"""Helpers that fold a provider's stream into parts, usage and finish reason, for comparison."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ KEY = "sk-test-secret-123456789"
 
 
 def every_key(key: str = KEY) -> dict[str, str]:
-    """An environment in which every provider of the catalog has what it needs."""
+    """Return an environment that configures every provider of the catalog."""
     environment: dict[str, str] = {}
     for row in shipped_rows().providers.values():
         environment |= dict.fromkeys(row.keys[:1], key)
@@ -50,7 +50,7 @@ def every_key(key: str = KEY) -> dict[str, str]:
 
 @dataclass
 class Answer:
-    """One folded stream. A part is its kind and text; `started` and `signatures` hold the rest of it."""
+    """One folded stream. A part is its kind and text; `started` and `signatures` hold the rest."""
 
     parts: list[tuple[str, str]] = field(default_factory=list)
     started: list[PartStarted] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Answer:
     batches: int = 0
 
     def add(self, batch: Iterable[Delta]) -> None:
-        """Fold one batch in; parts must open in order, and nothing but usage may follow the ending."""
+        """Add one batch. Parts must open in order, and only usage may follow the finish reason."""
         self.batches += 1
         for delta in batch:
             assert self.finish is None or isinstance(delta, UsageReported)
@@ -83,7 +83,7 @@ class Answer:
                     self.finish = delta.reason
 
     def offer(self, batch: list[Delta]) -> bool:
-        """See `DeltaSink`. Every other batch has to be put."""
+        """See `DeltaSink`. Every second batch must go through `put`."""
         if self.batches % 2:
             return False
         self.add(batch)
@@ -94,7 +94,7 @@ class Answer:
         self.add(batch)
 
     def text(self, kind: str = "text") -> str:
-        """All the text of one kind."""
+        """Return all text of one kind."""
         return "".join(text for part, text in self.parts if part == kind)
 
     @property
@@ -104,7 +104,7 @@ class Answer:
 
 
 def fold(batches: Iterable[Iterable[Delta]]) -> Answer:
-    """The answer that these batches are."""
+    """Return the answer that these batches make up."""
     answer = Answer()
     for batch in batches:
         answer.add(batch)
@@ -120,7 +120,7 @@ def chat_request(
     system: str | None = None,
     **params: Any,
 ) -> ChatRequest:
-    """One user message as a request."""
+    """Return a request with one user message."""
     return ChatRequest(
         model=model,
         messages=(ChatMessage("user", (TextPart(text),)),),
@@ -132,7 +132,7 @@ def chat_request(
 
 
 def route(dialect: Any = "openai_chat", *, features: tuple[Any, ...] | None = None, **quirks: Any) -> Route:
-    """A route with these quirks, to a model that can do everything."""
+    """Return a route with these quirks, by default to a model that has every feature."""
     return Route(
         id="m",
         model="m",
@@ -145,7 +145,7 @@ def route(dialect: Any = "openai_chat", *, features: tuple[Any, ...] | None = No
 
 
 class UpstreamProviders:
-    """The providers of one test, pointed at its upstream."""
+    """The providers of one test, with the test's upstream as their address."""
 
     def __init__(self, upstream: Upstream, timeouts: Timeouts, environment: Mapping[str, str]) -> None:
         self.catalog = Catalog({**addresses(upstream), **environment})
@@ -157,7 +157,7 @@ class UpstreamProviders:
         return await self.answer(chat_request(model=route.model, **fields), route)
 
     async def answer(self, request: ChatRequest, route: Route) -> Answer:
-        """The whole answer, with the error that ended it."""
+        """Return the whole answer, with the error that ended it."""
         answer = Answer()
         try:
             await self.providers.client(route).answer(request, answer)
@@ -167,7 +167,7 @@ class UpstreamProviders:
 
 
 def addresses(upstream: Upstream) -> dict[str, str]:
-    """An environment in which every provider is at `upstream`."""
+    """Return an environment in which every provider has the address of `upstream`."""
     environment: dict[str, str] = {}
     for row in shipped_rows().providers.values():
         url = upstream.anthropic_url if row.dialect.startswith("anthropic") else upstream.openai_url
@@ -179,7 +179,7 @@ def addresses(upstream: Upstream) -> dict[str, str]:
 async def open_providers(
     timeouts: Timeouts | None = None, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[tuple[Upstream, UpstreamProviders]]:
-    """An upstream, and the providers that talk to it: every one, or those whose keys `environment` holds."""
+    """Open an upstream and providers that use it: all of them, or those whose keys are in `environment`."""
     async with Upstream() as upstream:
         providers = UpstreamProviders(
             upstream, timeouts or Timeouts(), every_key() if environment is None else environment
@@ -191,7 +191,7 @@ async def open_providers(
 
 
 def recordings() -> Path:
-    """The folder of recorded streams; the test is skipped where there is none."""
+    """Return the folder of recorded streams, or skip the test if there is none."""
     folder = os.environ.get("TURNWIRE_RECORDED_STREAMS")
     if not folder:
         pytest.skip("TURNWIRE_RECORDED_STREAMS names no folder of recorded streams")
@@ -199,7 +199,7 @@ def recordings() -> Path:
 
 
 class Batches:
-    """A `DeltaSink` that records the batches. `offers_max`: how many it accepts at once, when they are read."""
+    """A `DeltaSink` that records the batches. It accepts `offers_max` offered batches; later ones must be put."""
 
     def __init__(self, offers_max: int = 0) -> None:
         self.offered: list[list[Delta]] = []

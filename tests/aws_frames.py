@@ -1,4 +1,4 @@
-"""Amazon's binary event stream, written by hand after its specification: prelude, headers, payload, checksums."""
+"""Amazon's binary event stream, written by hand from its specification: prelude, headers, payload, checksums."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from zlib import crc32
 from tests.upstream import Script
 
 _TEXT = 7
-"""A header's type: a text with its length before it."""
+"""The header type of a string, whose length comes before it."""
 
 
 def frame(headers: dict[str, str], payload: bytes) -> bytes:
-    """One message."""
+    """Return one message."""
     head = b"".join(
         bytes((len(name),)) + name.encode() + struct.pack("!BH", _TEXT, len(value)) + value.encode()
         for name, value in headers.items()
@@ -26,20 +26,20 @@ def frame(headers: dict[str, str], payload: bytes) -> bytes:
 
 
 def chunk(event: dict[str, Any]) -> bytes:
-    """One event of Anthropic's Messages, as Bedrock wraps it: base64 in JSON in a frame."""
+    """Return one event of Anthropic's Messages API as Bedrock wraps it: base64 in JSON in a frame."""
     payload = json.dumps({"bytes": base64.b64encode(json.dumps(event).encode()).decode(), "p": "abcdef"}).encode()
     kinds = {":event-type": "chunk", ":content-type": "application/json", ":message-type": "event"}
     return frame(kinds, payload)
 
 
 def exception(name: str, message: str) -> bytes:
-    """A failure in the middle of a stream."""
+    """Return a frame that reports a failure in the middle of a stream."""
     kinds = {":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}
     return frame(kinds, json.dumps({"message": message}).encode())
 
 
 def framed(script: Script) -> Script:
-    """A stream of server-sent events as the same stream of Bedrock's."""
+    """Return a stream of server-sent events as the same stream in Bedrock's frames."""
     events = [
         json.loads(line[6:]) for block in script.blocks for line in block.split(b"\n") if line.startswith(b"data: ")
     ]

@@ -1,4 +1,4 @@
-"""Each provider's own way to be asked and to answer, by hand after its documentation: what arrives, and what comes out."""
+"""The request and response shapes of each provider, written by hand from its documentation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEMPERATE = {"temperature": 0.5, "top_p": 0.9, "max_tokens": 77, "seed": 3, "sto
 
 @dataclass(frozen=True)
 class Shape:
-    """One provider, asked with `params`; fields of `sent` are those of the body, and none of `unsent` is there."""
+    """One provider, called with `params`. The request body must hold the fields of `sent` and none of `unsent`."""
 
     model: str
     script: Script
@@ -35,7 +35,7 @@ class Shape:
 
 
 def delta(**fields: Any) -> bytes:
-    """One chunk; fields of the chunk itself begin with an underscore."""
+    """Return one chunk. A keyword with a leading underscore sets a field of the chunk itself."""
     own = {name.removeprefix("_"): value for name, value in fields.items() if name.startswith("_")}
     inner = {name: value for name, value in fields.items() if not name.startswith("_")}
     finish = own.pop("finish", None)
@@ -44,7 +44,7 @@ def delta(**fields: Any) -> bytes:
 
 
 def stream(*blocks: bytes, done: bool = True) -> Script:
-    """These chunks, and the end as most say it."""
+    """Return a script of these chunks, by default with the usual `[DONE]` at the end."""
     return Script((*blocks, sse("[DONE]")) if done else blocks)
 
 
@@ -268,7 +268,7 @@ SHAPES: dict[str, Shape] = {
     ),
 }
 
-# Recordings, and the row through which each is asked.
+# Recorded streams, and the model name that each is requested under.
 RECORDED: dict[str, str] = {
     "azure-openai-chat__prompt-filter-first-chunk.sse": "azure/my-deployment",
     "azure-chat__deepseek-r1-reasoning.chunks.txt": "azure/deepseek-r1",

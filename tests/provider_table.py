@@ -1,4 +1,4 @@
-"""The table of providers in docs/providers.md, as the catalog has it: `python -m tests.provider_table` prints it."""
+"""The provider table in docs/providers.md, built from the catalog. Print it with `python -m tests.provider_table`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ STYLES = {
     "budget": "`thinking` by budget",
     "fixed": "not configurable",
 }
-SAID_ELSEWHERE = {"reasoning", "efforts", "budgets", "thinking_off"}
+IN_OTHER_COLUMNS = {"reasoning", "efforts", "budgets", "thinking_off"}
 
 
 def table() -> list[str]:
-    """Its rows."""
+    """Return the rows of the table."""
     rows = shipped_rows().providers
     return [_row(name, row) for name, row in rows.items() if row.dialect != "demo"]
 
@@ -33,7 +33,7 @@ def _row(name: str, row: ProviderRow) -> str:
         + "".join(f"; {_variables(row.options[option])}" for option in row.required),
         _variables((*row.base_url_variables, *_within(row.base_url))),
         base or STYLES[quirks.reasoning],
-        base or ", ".join(f"`{quirk}`" for quirk in sorted(quirks.model_fields_set - SAID_ELSEWHERE)),
+        base or ", ".join(f"`{quirk}`" for quirk in sorted(quirks.model_fields_set - IN_OTHER_COLUMNS)),
     )
     return f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |")
 

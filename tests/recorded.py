@@ -1,4 +1,4 @@
-"""Recorded streams, replayed over real HTTP in every way in which a network may bring them."""
+"""Replays of recorded streams over real HTTP, with every way in which a network may split and frame them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tests.upstream import Script, Upstream, recorded
 MODES = ("event", "whole", "pieces", "crlf", "comments", "unframed")
 CUTS = 12
 SMALL_BYTES = 6_000
-"""A stream up to this size is replayed byte by byte; a longer one in pieces of a size that fits nothing."""
+"""A stream up to this size is replayed byte by byte. A longer one is sent in pieces that match no event boundary."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What one recording must come to. A part is its kind, its length and how it begins."""
+    """The expected result of one recording. A part is given by its kind, its length and its first characters."""
 
     parts: tuple[tuple[str, int, str], ...]
     finish: str | None
@@ -30,10 +30,10 @@ class Expected:
     signed: tuple[int, ...] = ()
     """The parts that have a signature."""
     names: tuple[str, ...] = ()
-    """The tools that are called."""
+    """The names of the tools that are called."""
 
     def check(self, answer: Answer) -> None:
-        """Compare the whole answer."""
+        """Check that the whole answer is as expected."""
         pairs = zip(answer.parts, self.parts, strict=False)
         got = tuple((kind, len(text), text[: len(want[2])]) for (kind, text), want in pairs)
         assert len(answer.parts) == len(self.parts)
@@ -44,12 +44,12 @@ class Expected:
 
 
 def load(file: str, api: str) -> Script:
-    """One recording, as a script."""
+    """Load one recording as a script."""
     return recorded(recordings() / file, api)
 
 
 def replayed(script: Script, mode: str) -> Script:
-    """The script in one of the `MODES`."""
+    """Return the script in one of the `MODES`."""
     size = sum(map(len, script.blocks))
     match mode:
         case "whole":
@@ -66,13 +66,13 @@ def replayed(script: Script, mode: str) -> Script:
 
 
 async def replay(upstream: Upstream, providers: UpstreamProviders, script: Script, route: Route) -> Answer:
-    """The answer that the whole way makes of a script: SDK, HTTP, parser, decoder."""
+    """Return the answer that the whole stack makes of a script: SDK, HTTP, parser and decoder."""
     upstream.play(script)
     return await providers.answer(chat_request(), route)
 
 
 def bytewise(script: Script, decoder: Decoder) -> Answer:
-    """The answer that parser and decoder make of a script's body, fed byte by byte."""
+    """Return the answer that the parser and decoder make of a script's body, fed byte by byte."""
     answer, parser, raw = Answer(), SseParser(), b"".join(script.blocks)
     try:
         for at in range(len(raw)):
@@ -88,14 +88,14 @@ def bytewise(script: Script, decoder: Decoder) -> Answer:
 
 
 def failures(title: str) -> Failures:
-    """The failures of a provider that nothing is known of."""
+    """Return the failures of a provider that has no special rules."""
     return Failures(Endpoint(title.lower(), title, "", ()))
 
 
 async def cut_anywhere(
     upstream: Upstream, providers: UpstreamProviders, script: Script, route: Route, seed: int
 ) -> None:
-    """Cut at random bytes, by FIN and by RST: a clear error, or the whole; and never a wrong word."""
+    """Cut the stream at random bytes, by FIN and by RST. The result is an error or the whole answer, no wrong text."""
     chance = random.Random(seed)
     size = sum(map(len, script.blocks))
     whole = await replay(upstream, providers, script, route)
@@ -110,7 +110,7 @@ async def cut_anywhere(
         where = f"cut {number}: {cut.cut} of {size} bytes by {cut.cut_by}"
         assert (answer.error is None) != (answer.finish is None), where
         if answer.finish is not None:
-            # A recording that fails after its reason for ending may be cut between the two.
+            # A recording that fails after its finish reason may be cut between the two.
             assert whole.error or (answer.finish, answer.parts) == (whole.finish, whole.parts), where
         else:
             assert answer.code in ("upstream_incomplete", "upstream_error", whole.code), where

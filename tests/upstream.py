@@ -1,8 +1,8 @@
-"""A real local provider: an HTTP server that plays scripted or recorded streams, and sees who hangs up.
+"""A real local provider: an HTTP server that plays scripted or recorded streams and notices disconnects.
 
-It answers POST at the `_PATHS`, and keeps what was asked for in the background: GET …/responses/ID plays that again,
-POST …/responses/ID/cancel ends it. It runs in the test's own loop; the gateway under test may be another process that
-was told `openai_url` or `anthropic_url`.
+It answers POST requests to the `_PATHS`. It keeps background responses: GET …/responses/ID plays such a response again,
+POST …/responses/ID/cancel ends it. It runs in the test's own event loop. The gateway under test may be another process
+that is configured with `openai_url` or `anthropic_url`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Write = Literal["event", "whole", "piece"]
 Cut = Literal["fin", "rst"]
 
 RESPONSE = "resp_1"
-"""The id of every Responses answer here."""
+"""The id of every Responses API response here."""
 _PATHS = (
     "/chat/completions",
     "/responses",
@@ -39,35 +39,35 @@ _PATHS = (
 
 @dataclass(frozen=True)
 class Script:
-    """One answer: the blocks of its body, and how they are sent."""
+    """One response: the blocks of its body, and how they are sent."""
 
     blocks: tuple[bytes, ...]
     write: Write = "event"
-    """An event per write; everything in one write; or pieces of `piece` bytes, whatever they cut."""
+    """One event per write, everything in one write, or pieces of `piece` bytes that may split events."""
     piece: int = 1
     rate: float = 0
-    """Blocks per second; 0: as fast as they are written."""
+    """Blocks per second. 0 sends them as fast as possible."""
     status: int = 200
     headers: tuple[tuple[str, str], ...] = (("content-type", "text/event-stream"),)
     delay_s: float = 0
-    """Before the status line."""
+    """The delay before the status line."""
     cut: int | None = None
-    """After so many bytes of body, hang up."""
+    """Disconnect after this number of body bytes."""
     cut_by: Cut = "fin"
     stall_after: int | None = None
-    """After so many blocks, send nothing more and stay."""
+    """Stop sending after this number of blocks, and keep the connection open."""
     comments: bool = False
-    """A keep-alive comment before every block."""
+    """Send a keep-alive comment before every block."""
     crlf: bool = False
     began: float | None = None
-    """When the first block was made, by the loop's clock: what was due since then comes at once."""
+    """When the first block was produced, by the loop's clock. Blocks that are already due are sent at once."""
     skip: int = 0
-    """So many blocks are left out."""
+    """The number of blocks to leave out at the start."""
     chunked: bool = True
-    """Chunked transfer encoding; otherwise the connection's end is the body's."""
+    """Use chunked transfer encoding. If false, the body ends when the connection is closed."""
 
     def body(self) -> list[bytes]:
-        """The body in the pieces in which it is written."""
+        """Return the body in the pieces in which it is written."""
         blocks: Iterable[bytes] = self.blocks[self.skip :]
         if self.comments:
             blocks = [b": keep-alive\n\n" + block for block in blocks]
@@ -86,13 +86,13 @@ class Script:
 
 
 def sse(data: object, event: str | None = None) -> bytes:
-    """One event as it is sent; text goes as it is, anything else as JSON."""
+    """Return one encoded event. A string is sent as is, any other value as JSON."""
     text = data if isinstance(data, str) else json.dumps(data)
     return (f"event: {event}\n" if event else "").encode() + f"data: {text}\n\n".encode()
 
 
 def chat(*deltas: dict[str, Any] | str, finish: str | None = "stop", usage: dict[str, Any] | None = None) -> Script:
-    """A Chat Completions stream of these deltas; a text stands for its content."""
+    """Return a Chat Completions stream of these deltas. A string is a delta with that content."""
     chunks: list[dict[str, Any]] = [
         {
             "id": "c1",
@@ -108,7 +108,7 @@ def chat(*deltas: dict[str, Any] | str, finish: str | None = "stop", usage: dict
 
 
 def messages(*texts: str, stop: str = "end_turn") -> Script:
-    """An Anthropic Messages stream of one text block."""
+    """Return an Anthropic Messages stream with one text block."""
     start = {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}
     events: list[dict[str, Any]] = [
         start,
@@ -122,7 +122,7 @@ def messages(*texts: str, stop: str = "end_turn") -> Script:
 
 
 def responses(*texts: str, status: str = "completed") -> Script:
-    """A Responses stream of one message, with its numbers."""
+    """Return a Responses stream of one message, with sequence numbers."""
     at = {"output_index": 0, "content_index": 0, "item_id": "msg_1"}
     usage = {"input_tokens": 5, "output_tokens": len(texts)}
     events: list[dict[str, Any]] = [
@@ -137,14 +137,14 @@ def responses(*texts: str, status: str = "completed") -> Script:
 
 
 def error_response(status: int, body: object, **headers: str) -> Script:
-    """An answer with an HTTP status and a JSON body (or a text, as it is)."""
+    """Return a response with this status and a JSON body. A string body is sent as is."""
     raw = body if isinstance(body, str) else json.dumps(body)
     named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
     return Script((raw.encode(),), status=status, headers=(("content-type", "application/json"), *named))
 
 
 def recorded(path: Path, api: str) -> Script:
-    """A stream from a file: raw SSE, or one JSON object a line (`*.chunks.txt`), framed as `api` does it."""
+    """Load a stream from a file: raw SSE, or one JSON object per line (`*.chunks.txt`) that is framed as in `api`."""
     raw = path.read_bytes()
     if not path.name.endswith(".chunks.txt"):
         return Script(tuple(block + b"\n\n" for block in raw.strip(b"\n").split(b"\n\n")))
@@ -155,29 +155,29 @@ def recorded(path: Path, api: str) -> Script:
 
 
 async def post(client: httpx2.AsyncClient, upstream: Upstream, **more: Any) -> httpx2.Response:
-    """Ask the upstream by this client; the answer, whose body is still to be read."""
+    """Send a request to the upstream with this client, and return the response with its body unread."""
     request = client.build_request("POST", upstream.openai_url + "/chat/completions", json={"n": 1}, **more)
     return await client.send(request, stream=True)
 
 
 @dataclass(eq=False)
 class ReceivedRequest:
-    """One request that arrived."""
+    """One received request."""
 
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
     disconnected: asyncio.Event = field(default_factory=asyncio.Event)
-    """The other side hung up before the answer was all sent."""
+    """Set when the client disconnects before the response is complete."""
     answered: asyncio.Event = field(default_factory=asyncio.Event)
-    """The answer was all sent."""
+    """Set when the response is complete."""
     method: str = "POST"
     connection: int = 0
-    """Which connection it came on: requests on one have the same number."""
+    """The number of its connection. Requests on the same connection share it."""
 
 
 class Upstream:
-    """The server, from `async with`. `requests` holds every request, in order. `tls`: it speaks that."""
+    """The server; enter it with `async with`. `requests` holds every request in order. With `tls`, it serves HTTPS."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
@@ -185,9 +185,9 @@ class Upstream:
         self.connections = 0
         self._scripts: list[Script] = [chat("Hello", ".")]
         self._background: dict[str, Script] = {}
-        """By id, the answers that go on in the background."""
+        """The background responses by id."""
         self.cancelled: list[str] = []
-        """The ids of those that were stopped."""
+        """The ids of the cancelled background responses."""
         self._arrived = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._open: set[_Connection] = set()
@@ -206,27 +206,27 @@ class Upstream:
 
     @property
     def url(self) -> str:
-        """Its address, without a path."""
+        """Its base URL, without a path."""
         assert self._server is not None
         scheme = "http" if self._tls is None else "https"
         return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     @property
     def openai_url(self) -> str:
-        """For OPENAI_BASE_URL and its kin."""
+        """The value for OPENAI_BASE_URL and similar variables."""
         return self.url + "/v1"
 
     @property
     def anthropic_url(self) -> str:
-        """For ANTHROPIC_BASE_URL."""
+        """The value for ANTHROPIC_BASE_URL."""
         return self.url
 
     def play(self, *scripts: Script) -> None:
-        """Answer the next requests with these, one each; the last goes on for good."""
+        """Answer the next requests with these scripts, one per request. The last one is repeated."""
         self._scripts = list(scripts)
 
     async def wait_for_request(self, number: int = 1, deadline_s: float = 20) -> ReceivedRequest:
-        """Request number `number` (from 1), as soon as it has arrived."""
+        """Wait for request number `number` (from 1), and return it."""
         async with asyncio.timeout(deadline_s):
             while len(self.requests) < number:
                 self._arrived.clear()
@@ -248,7 +248,7 @@ class Upstream:
         return script
 
     def _background_answer(self, method: str, path: str, query: str) -> Script | None:
-        """What was asked of an answer in the background: all that was made of it until now, and then the rest."""
+        """Return the script for a request about a background response, or None if there is no such response."""
         name = path.split("/responses/")[-1]
         if method == "GET" and name in self._background:
             after = dict(parse_qsl(query)).get("starting_after")
@@ -262,7 +262,7 @@ class Upstream:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: reads on while it answers, and so sees at once when the other side goes."""
+    """One connection. It reads while it responds, so that it notices a disconnect at once."""
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
@@ -271,7 +271,7 @@ class _Connection(asyncio.Protocol):
         self._playing: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A cast, as uvloop's transports aren't asyncio's by type.
+        # A cast, because uvloop's transports aren't subclasses of asyncio's.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._upstream._open.add(self)
@@ -303,7 +303,7 @@ class _Connection(asyncio.Protocol):
             self._playing.cancel()
 
     def hang_up(self) -> asyncio.Task[None] | None:
-        """Close from this side; the task that was playing, to be awaited."""
+        """Abort the connection, and return the task that plays the script, which the caller awaits."""
         self._transport.abort()
         return self._playing
 
@@ -344,7 +344,7 @@ class _Connection(asyncio.Protocol):
 
     async def _hang_up_by(self, cut: Cut) -> None:
         if cut == "rst":
-            # What was sent should arrive first: a reset throws away what the other side has not read yet.
+            # Let the sent data arrive first, because a reset discards what the client hasn't read yet.
             await asyncio.sleep(0.01)
             raw: socket.socket = self._transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -355,7 +355,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _body(headers: dict[str, str], raw: bytes) -> dict[str, Any]:
-    """The request's body; one that isn't JSON as its text."""
+    """Return the parsed body of the request. A body that isn't JSON is returned as text."""
     if "json" in headers.get("content-type", ""):
         body: dict[str, Any] = json.loads(raw or b"{}")
         return body
@@ -363,4 +363,4 @@ def _body(headers: dict[str, str], raw: bytes) -> dict[str, Any]:
 
 
 class _CutOffError(Exception):
-    """The script says to hang up here."""
+    """Raised where the script says to disconnect."""

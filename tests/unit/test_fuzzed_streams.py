@@ -1,4 +1,4 @@
-"""Streams as a bad network brings them: split, cut, commented and framed at random, all with one outcome."""
+"""Streams that are split, cut, commented and framed at random, as a bad network may do, all with the same outcome."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.upstream import recorded
 FAILURES = failures("It")
 ROUNDS = examples(40)
 BYTES_OF_ALL = ROUNDS * 50_000
-"""About how much is fed of one stream: the longest are fed less often."""
+"""About how many bytes of one stream are fed in all. The longest streams are fed fewer times."""
 
 DECODERS: dict[str, Callable[[], Decoder]] = {
     "chat": lambda: ChatDecoder(Quirks(), FAILURES),
@@ -40,7 +40,7 @@ APIS = {"openai-chat": "chat", "anthropic": "messages", "openai-responses": "res
 
 @dataclass
 class ListBody:
-    """A body that holds these pieces, and then ends, or breaks."""
+    """A body that returns these pieces, and then ends or raises `error`."""
 
     pieces: list[bytes]
     error: httpx2.TransportError | None = None
@@ -67,7 +67,7 @@ class ListBody:
 
 
 async def outcome(dialect: str, body: ListBody) -> Answer:
-    """What the whole way from bytes to deltas makes of it."""
+    """Return the answer that the whole path from bytes to deltas makes of a body."""
     answer = Answer()
     try:
         await DeltaStream(cast(ResponseBody, body), DECODERS[dialect](), FAILURES, 60, answer).run()
@@ -77,13 +77,13 @@ async def outcome(dialect: str, body: ListBody) -> Answer:
 
 
 def comparable(answer: Answer) -> tuple[object, ...]:
-    """All that there is to compare."""
+    """Return every field of the answer that is compared."""
     return (answer.parts, answer.started, answer.signatures, answer.usage, answer.finish, answer.code)
 
 
 @cache
 def streams() -> dict[str, tuple[str, tuple[bytes, ...]]]:
-    """Every stream of ours, and every recording where there are some: its dialect and its blocks."""
+    """Return every stream in the repository, and every recording if there are any: its dialect and its blocks."""
     found = {path.name: (path.name.split("_")[0], recorded(path, "").blocks) for path in sorted(STREAMS.iterdir())}
     folder = os.environ.get("TURNWIRE_RECORDED_STREAMS")
     for path in sorted(Path(folder).iterdir()) if folder else ():
@@ -95,13 +95,13 @@ def streams() -> dict[str, tuple[str, tuple[bytes, ...]]]:
 
 
 def split(chance: random.Random, raw: bytes) -> list[bytes]:
-    """Pieces of random sizes, none of them empty: that would be the end."""
+    """Split at random, with no empty pieces, because an empty piece means the end."""
     cuts = sorted(chance.sample(range(1, len(raw)), min(len(raw) - 1, chance.choice((0, 1, 5, 60, 400)))))
     return [raw[start:end] for start, end in zip([0, *cuts], [*cuts, len(raw)], strict=True) if start < end]
 
 
 def framed(chance: random.Random, blocks: tuple[bytes, ...]) -> bytes:
-    """The same events in another dress: comments between, a byte order mark, other line ends, fields nobody asked for."""
+    """Return the same events with other framing: comments, a byte order mark, other line ends, extra fields."""
     between = chance.choice((b"", b": keep-alive\n\n", b"\n", b"retry: 5\n\n"))
     raw = b"".join(between + block if chance.random() < 0.5 else block for block in blocks)
     line_end = chance.choice((b"\n", b"\r\n", b"\r"))
@@ -110,8 +110,8 @@ def framed(chance: random.Random, blocks: tuple[bytes, ...]) -> bytes:
 
 @pytest.mark.fuzzed
 @pytest.mark.parametrize("name", streams())
-async def test_the_outcome_is_the_same_however_it_comes(name: str) -> None:
-    """Split anywhere, with comments, a byte order mark and any line ends: parts, usage and ending stay the same."""
+async def test_framing_does_not_change_the_outcome(name: str) -> None:
+    """Splits, comments, a byte order mark and other line ends don't change the parts, usage and finish reason."""
     dialect, blocks = streams()[name]
     chance = random.Random(name)
     whole = await outcome(dialect, ListBody(list(blocks)))
@@ -123,8 +123,8 @@ async def test_the_outcome_is_the_same_however_it_comes(name: str) -> None:
 
 @pytest.mark.fuzzed
 @pytest.mark.parametrize("name", streams())
-async def test_a_cut_is_a_clear_error_and_no_wrong_word(name: str) -> None:
-    """Cut anywhere, by an end or a break: whole, or an error of ours; what was said is the beginning of the whole."""
+async def test_a_cut_stream_is_a_clear_error_without_wrong_text(name: str) -> None:
+    """A stream that is cut anywhere is either whole or an error, and its text is a prefix of the whole text."""
     dialect, blocks = streams()[name]
     chance = random.Random(name)
     whole = await outcome(dialect, ListBody(list(blocks)))
@@ -145,9 +145,9 @@ async def test_a_cut_is_a_clear_error_and_no_wrong_word(name: str) -> None:
             assert whole_text.startswith(text), where
 
 
-async def test_hosted_tools_by_hand() -> None:
-    """A Responses stream with all that a hosted tool brings comes to its parts."""
-    answer = await outcome(*_by_hand("responses_hosted_tools.sse"))
+async def test_handwritten_hosted_tools_stream() -> None:
+    """A Responses stream with every kind of hosted tool event is decoded to the expected parts."""
+    answer = await outcome(*_handwritten("responses_hosted_tools.sse"))
     assert answer.parts == [
         ("reasoning", "Look it up.\n\nThen answer."),
         ("text", "Bern — “Bärn” 🐻."),
@@ -158,9 +158,9 @@ async def test_hosted_tools_by_hand() -> None:
     assert answer.usage == Usage(9, 20, 6, 4)
 
 
-async def test_two_starts_by_hand() -> None:
-    """A Messages stream that begins again after a fallback, with tools of the server's, comes to its parts."""
-    answer = await outcome(*_by_hand("messages_two_starts.sse"))
+async def test_handwritten_stream_with_two_starts() -> None:
+    """A Messages stream that starts again after a fallback and uses server tools is decoded to the expected parts."""
+    answer = await outcome(*_handwritten("messages_two_starts.sse"))
     assert answer.parts == [
         ("reasoning", "First try."),
         ("reasoning", "Second try."),
@@ -171,6 +171,6 @@ async def test_two_starts_by_hand() -> None:
     assert (answer.signatures, answer.finish, answer.usage) == ({1: "c2ln"}, "tool_calls", Usage(8, 11))
 
 
-def _by_hand(name: str) -> tuple[str, ListBody]:
+def _handwritten(name: str) -> tuple[str, ListBody]:
     dialect, blocks = streams()[name]
     return dialect, ListBody(list(blocks))

@@ -1,4 +1,4 @@
-"""Answers that refuse, from a real upstream: however much they say and however slowly, they cost little (law 11)."""
+"""Error responses from a real upstream cost little, however long or slow they are (law 11)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from tests.upstream import RESPONSE, Script, Upstream, chat, error_response, pos
 pytestmark = pytest.mark.usefixtures("frozen")
 
 CPU_S = 0.5
-"""For all that is done in this thread, the upstream's part too."""
-HELD_S = 0.2
-"""So long the loop may do one thing."""
+"""The bound for all CPU time of this thread, including the upstream's."""
+BLOCKED_MAX_S = 0.2
+"""How long one callback may block the loop."""
 READ_BYTES = {"plain": 512 * 1024, "packed": 2 * 1024 * 1024}
-"""What aiohttp and one read of a socket may hold beside it; it unpacks 768 KiB at once."""
+"""What aiohttp and one socket read may hold in addition. aiohttp decompresses 768 KiB at a time."""
 
 MODELS: dict[str, str | Route] = {
     "chat": route(),
@@ -41,8 +41,8 @@ TOO_LONG = {"type": "invalid_request_error", "message": "prompt is too long: 250
 
 
 @asynccontextmanager
-async def not_held(cpu_s: float = CPU_S) -> AsyncIterator[None]:
-    """Nothing in the block holds the loop, or takes much of it; in CPU, as the machine may be busy."""
+async def loop_not_blocked(cpu_s: float = CPU_S) -> AsyncIterator[None]:
+    """Check by CPU time that the body doesn't block the loop or use much CPU. The machine may be busy."""
     longest, ticking = 0.0, True
 
     async def tick() -> None:
@@ -61,46 +61,46 @@ async def not_held(cpu_s: float = CPU_S) -> AsyncIterator[None]:
         finally:
             ticking = False
             await asyncio.wait([ticker])
-    assert longest < HELD_S
+    assert longest < BLOCKED_MAX_S
     assert time.thread_time() - began < cpu_s
 
 
 async def ask(providers: UpstreamProviders, model: str | Route, text: str = "Hi") -> Answer:
-    """What the model answers."""
+    """Return the model's answer."""
     return await (
         providers.answer_model(model) if isinstance(model, str) else providers.answer(chat_request(text), model)
     )
 
 
 def large(body: dict[str, Any], status: int = 400, **how: Any) -> Script:
-    """The body with 48 MB behind what it says."""
+    """Return the body with 48 MB of data after its own fields."""
     head = json.dumps(body).removesuffix("}").encode() + b', "echo": ['
     blocks = (head, *(b"[],1,2,3," * 7_000,) * 762, b"[]]}")
     return Script(blocks, status=status, headers=(("content-type", "application/json"),), **how)
 
 
 def endless(status: int, beginning: bytes = b"", **how: Any) -> Script:
-    """A body that goes on for 64 GB."""
+    """Return a body of 64 GB."""
     return Script((beginning, *(b"[" * 64 * 1024,) * 1_000_000), status=status, **how)
 
 
-def said(answer: Answer) -> tuple[Any, ...]:
-    """What clients and logs are told."""
+def reported_error(answer: Answer) -> tuple[Any, ...]:
+    """Return the fields of the error that clients and logs get."""
     error = answer.error
     assert error is not None
     return error.code, error.message, error.retryable, error.detail, error.provider_text
 
 
-@pytest.mark.parametrize("how", [{}, {"chunked": False}], ids=["chunked", "until it closes"])
+@pytest.mark.parametrize("how", [{}, {"chunked": False}], ids=["chunked", "until close"])
 @pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
-async def test_a_large_refusal(model: str | Route, how: dict[str, Any]) -> None:
-    """It says what it says when it is small; most of it is never read, and its connection serves nobody else."""
+async def test_a_large_error_response(model: str | Route, how: dict[str, Any]) -> None:
+    """A large error response gives the same error as a small one. Most of it is unread; its connection isn't reused."""
     async with open_providers() as (upstream, providers):
         upstream.play(error_response(400, {"error": TOO_LONG}), large({"error": TOO_LONG}, **how), chat("a"))
-        small = said(await ask(providers, model))
+        small = reported_error(await ask(providers, model))
         assert small[0] == "context_length_exceeded"
-        async with not_held():
-            assert said(await ask(providers, model)) == small
+        async with loop_not_blocked():
+            assert reported_error(await ask(providers, model)) == small
         async with asyncio.timeout(5):
             await upstream.requests[1].disconnected.wait()
         await ask(providers, model)
@@ -109,21 +109,21 @@ async def test_a_large_refusal(model: str | Route, how: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=list(MODELS))
-async def test_a_refusal_without_end(model: str | Route) -> None:
-    """It ends here, by its status, and the upstream sees that."""
+async def test_an_endless_error_response(model: str | Route) -> None:
+    """An endless error response is cut off here and mapped by its status, and the upstream is disconnected."""
     async with open_providers() as (upstream, providers):
         upstream.play(error_response(503, "no"), endless(503))
-        small = said(await ask(providers, model))
-        async with not_held():
-            long = said(await ask(providers, model))
+        small = reported_error(await ask(providers, model))
+        async with loop_not_blocked():
+            long = reported_error(await ask(providers, model))
         assert small[:3] == long[:3]
         assert small[0] == "upstream_overloaded"
         async with asyncio.timeout(5):
             await upstream.requests[1].disconnected.wait()
 
 
-async def test_a_refusal_that_stops_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has come says what is wrong; nobody waits for the rest for long."""
+async def test_an_error_response_that_stalls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is read from the part that has arrived, and the wait for the rest is short."""
     monkeypatch.setattr("providers.http.transport.ERROR_BODY_S", 0.3)
     half = json.dumps({"error": TOO_LONG})[:-4].encode()
     for script in (
@@ -136,8 +136,8 @@ async def test_a_refusal_that_stops_in_the_middle(monkeypatch: pytest.MonkeyPatc
             await upstream.requests[0].disconnected.wait()
 
 
-async def test_a_refusal_that_is_cut_off() -> None:
-    """Its status, its headers and its beginning say what it means."""
+async def test_an_error_response_that_is_cut_off() -> None:
+    """The status, the headers and the first bytes give the error's code and its retry delay."""
     script = Script((b'{"error":{"message":"slow do', b""), status=429, cut=28, headers=(("retry-after", "7"),))
     async with open_providers() as (upstream, providers):
         upstream.play(script)
@@ -146,14 +146,14 @@ async def test_a_refusal_that_is_cut_off() -> None:
         assert (answer.code, answer.error.retry_after_ms) == ("upstream_rate_limited", 7000)
 
 
-async def test_a_refusal_that_echoes() -> None:
-    """What a client sent comes back; the loop isn't held, and of the words as little is kept as of others."""
+async def test_an_error_response_that_echoes_the_request() -> None:
+    """An error that echoes the request doesn't block the loop, and the echoed text is redacted as usual."""
     echo = "a" * 40_000
     async with open_providers() as (upstream, providers):
         body = {"error": {"type": "invalid_request_error", "message": f"I don't like {echo} at all"}}
         upstream.play(error_response(400, body))
         await ask(providers, route())
-        async with not_held():
+        async with loop_not_blocked():
             answer = await ask(providers, route(), echo)
         assert answer.error is not None
         assert answer.code == "invalid_request"
@@ -161,40 +161,42 @@ async def test_a_refusal_that_echoes() -> None:
 
 
 def packed(size: int) -> bytes:
-    """So much of nothing, in gzip."""
+    """Return `size` zero bytes, compressed with gzip."""
     pack = zlib.compressobj(wbits=31)
     return b"".join(pack.compress(bytes(1024 * 1024)) for _ in range(size // 1024 // 1024)) + pack.flush()
 
 
 @pytest.mark.parametrize("kind", READ_BYTES)
-async def test_how_much_is_read(client: httpx2.AsyncClient, upstream: Upstream, kind: str) -> None:
-    """64 KiB are handed on; behind them the socket isn't read."""
+async def test_an_endless_error_body_is_read_up_to_a_limit(
+    client: httpx2.AsyncClient, upstream: Upstream, kind: str
+) -> None:
+    """At most 64 KiB of the body are returned, and the socket isn't read much further."""
     script = endless(400)
     if kind == "packed":
         script = Script((packed(256 * 1024 * 1024),), status=400, headers=(("content-encoding", "gzip"),))
     upstream.play(script)
-    async with not_held():
+    async with loop_not_blocked():
         response = await post(client, upstream)
         assert len(await response.aread()) == ERROR_BODY_BYTES_MAX
     assert body_of(response)._content.total_bytes <= ERROR_BODY_BYTES_MAX + READ_BYTES[kind]
     await response.aclose()
 
 
-async def test_a_charset_that_is_slow(client: httpx2.AsyncClient, upstream: Upstream) -> None:
-    """The provider doesn't choose how its words are decoded: Punycode takes a second for 64 KiB."""
+async def test_a_slow_charset_is_ignored(client: httpx2.AsyncClient, upstream: Upstream) -> None:
+    """The provider's charset isn't used for decoding: Punycode would take a second for 64 KiB."""
     body = "-" + "a" * 60_000
     upstream.play(Script((body.encode(),), status=400, headers=(("content-type", "text/plain; charset=punycode"),)))
-    async with not_held():
+    async with loop_not_blocked():
         response = await post(client, upstream)
         await response.aread()
         assert response.text == body
 
 
 @pytest.mark.parametrize("status", [301, 400, 500])
-async def test_a_small_refusal_leaves_its_connection(
+async def test_a_small_error_response_keeps_its_connection(
     client: httpx2.AsyncClient, upstream: Upstream, status: int
 ) -> None:
-    """It was read to its end, so that the next request goes there too."""
+    """A small error response is read to its end, so that the next request uses the same connection."""
     upstream.play(error_response(status, {"error": "x" * 1000}))
     for _ in range(3):
         response = await post(client, upstream)
@@ -203,18 +205,18 @@ async def test_a_small_refusal_leaves_its_connection(
     assert upstream.connections == 1
 
 
-async def test_a_stop_that_is_answered_at_length() -> None:
-    """The answer to a wish to stop says nothing that is needed, so no more of it is read."""
+async def test_an_endless_cancel_response() -> None:
+    """The response to a cancel request isn't needed, so no more of it is read."""
 
-    class Talkative(Upstream):
+    class EndlessCancelUpstream(Upstream):
         def _background_answer(self, method: str, path: str, query: str) -> Script | None:
             return endless(200) if method == "POST" and path.endswith("/cancel") else None
 
-    async with Talkative() as upstream:
+    async with EndlessCancelUpstream() as upstream:
         providers = UpstreamProviders(upstream, Timeouts(), environment={"OPENAI_API_KEY": "sk-0123456789abcdef"})
         try:
             await providers.providers.stop(ResponseHandle("gpt-6-sol", RESPONSE))
-            async with not_held(), asyncio.timeout(10):
+            async with loop_not_blocked(), asyncio.timeout(10):
                 await providers.providers.stop(ResponseHandle("gpt-6-sol", RESPONSE))
                 await upstream.requests[1].disconnected.wait()
         finally:
