@@ -94,8 +94,8 @@ class Gateway:
                 await self._runtime.start()
                 yield {"services": self.services}
                 await self.services.runner.drain(0)
-                for coroutine in background_tasks:
-                    coroutine.cancel()
+                for task in background_tasks:
+                    task.cancel()
         finally:
             await providers.aclose()
             if self._tracing is not None:

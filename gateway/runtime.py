@@ -168,7 +168,7 @@ def create_runtime(
 def _live_gauges(services: Services, writer: LogWriter) -> list[Metric]:
     """Return the gauges with their current values."""
     label = services.telemetry.model_label
-    turns = Counter((shown_status(one.state), label(one.model)) for one in services.registry.live() if one.is_owned)
+    turns = Counter((shown_status(turn.state), label(turn.model)) for turn in services.registry.live() if turn.is_owned)
     clients = services.clients.counts()
     return [
         gauge(

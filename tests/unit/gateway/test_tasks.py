@@ -26,16 +26,16 @@ async def test_work_is_done_in_the_group() -> None:
 
 async def test_work_for_a_group_that_has_ended_is_dropped() -> None:
     """A timer that fires while the application ends starts nothing, and leaves no coroutine behind."""
-    begun = []
+    started = []
 
     async def work() -> None:
-        begun.append(True)
+        started.append(True)
 
     async with asyncio.TaskGroup() as tasks:
         pass
     late = work()
     spawn(tasks, late)
-    assert begun == []
+    assert started == []
     assert inspect.getcoroutinestate(late) == inspect.CORO_CLOSED
 
 
@@ -53,7 +53,7 @@ async def test_what_fails_in_a_turn_stays_in_it(caplog: pytest.LogCaptureFixture
 
 async def test_metered_work_is_the_same_work() -> None:
     """What it answers, raises, catches and waits for; each of its steps is timed, and what it waits for isn't."""
-    spent: list[float] = []
+    steps_s: list[float] = []
     gate = asyncio.Event()
 
     async def work(what: str) -> str:
@@ -69,20 +69,20 @@ async def test_metered_work_is_the_same_work() -> None:
             return "late"
         return "done"
 
-    assert await asyncio.create_task(MeteredCoroutine(work("wait"), spent.append)) == "late"
-    assert 0.02 <= sum(spent) < 0.04
-    assert len(spent) > 1
+    assert await asyncio.create_task(MeteredCoroutine(work("wait"), steps_s.append)) == "late"
+    assert 0.02 <= sum(steps_s) < 0.04
+    assert len(steps_s) > 1
     gate.set()
-    assert await asyncio.create_task(MeteredCoroutine(work("wait"), spent.append)) == "done"
+    assert await asyncio.create_task(MeteredCoroutine(work("wait"), steps_s.append)) == "done"
     with pytest.raises(KeyError):
-        await asyncio.create_task(MeteredCoroutine(work("raise"), spent.append))
+        await asyncio.create_task(MeteredCoroutine(work("raise"), steps_s.append))
     gate.clear()
-    waiting = asyncio.create_task(MeteredCoroutine(work("wait"), spent.append))
+    waiting = asyncio.create_task(MeteredCoroutine(work("wait"), steps_s.append))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    unbegun = asyncio.create_task(MeteredCoroutine(work("wait"), spent.append))
+    unbegun = asyncio.create_task(MeteredCoroutine(work("wait"), steps_s.append))
     unbegun.cancel()
     with pytest.raises(asyncio.CancelledError):
         await unbegun

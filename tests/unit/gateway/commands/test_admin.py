@@ -44,9 +44,9 @@ async def test_turns_are_listed_and_stopped(capsys: pytest.CaptureFixture[str]) 
 async def test_a_credential_is_needed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The gateway's own sentence on standard error, and exit code 1; the token may stand in the environment."""
     async with serving(auth="jwt", jwt_secret=SECRET) as server:
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exited:
             await admin("--url", server.url, "turns")
-        assert left.value.code == 1
+        assert exited.value.code == 1
         assert "unauthenticated" in capsys.readouterr().err
         monkeypatch.setenv("TURNWIRE_ADMIN_TOKEN", token("ops", scope="admin"))
         await admin("--url", server.url, "turns")
@@ -56,7 +56,7 @@ async def test_a_credential_is_needed(capsys: pytest.CaptureFixture[str], monkey
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense"])
 def test_an_address_where_nobody_is_is_said(capsys: pytest.CaptureFixture[str], url: str) -> None:
     """With what to do about it."""
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         main(["admin", "--url", url, "turns"])
-    assert left.value.code == 1
+    assert exited.value.code == 1
     assert "--url" in capsys.readouterr().err

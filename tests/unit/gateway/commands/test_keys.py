@@ -13,8 +13,8 @@ from gateway.identity.api_keys import ApiKeys
 def test_a_new_key_is_shown_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """The line alone is on standard output, so that it can be appended to the file; the key counts then."""
     command.main(["keys", "new", "--user", "ann", "--scopes", "chat,read", "--days", "1"])
-    line, said = capsys.readouterr()
-    key = next(word for word in said.split() if word.startswith("tw_"))
+    line, output = capsys.readouterr()
+    key = next(word for word in output.split() if word.startswith("tw_"))
     assert key not in line
     (tmp_path / "keys").write_text(line)
     ann = ApiKeys(str(tmp_path / "keys")).credential(key)
@@ -44,6 +44,6 @@ def test_what_makes_no_key_is_said(capsys: pytest.CaptureFixture[str], arguments
     with pytest.raises(SystemExit) as left:
         command.main(arguments)
     assert left.value.code == 2
-    said = capsys.readouterr()
-    assert words in said.err
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert words in output.err
+    assert output.out == ""

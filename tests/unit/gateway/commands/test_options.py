@@ -12,9 +12,9 @@ from gateway.commands.options import fail, load_catalog, load_settings
 
 def test_fail(capsys: pytest.CaptureFixture[str]) -> None:
     """A sentence on standard error, and the exit code."""
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         fail("No.", 3)
-    assert left.value.code == 3
+    assert exited.value.code == 3
     assert capsys.readouterr() == ("", "turnwire: No.\n")
 
 
@@ -37,9 +37,9 @@ def test_a_wrong_file_ends_every_command(
 ) -> None:
     """Exit code 2, and the file's name."""
     monkeypatch.setenv("TURNWIRE_MODELS", str(tmp_path / "none.toml"))
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         load_catalog(load_settings(Namespace()))
-    assert left.value.code == 2
+    assert exited.value.code == 2
     assert "none.toml: can't be read" in capsys.readouterr().err
 
 
@@ -48,9 +48,9 @@ def test_settings_that_do_not_fit_together_are_said(
 ) -> None:
     """It is no single one's fault."""
     monkeypatch.setenv("TURNWIRE_AUTH", "jwt")
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         load_settings(Namespace())
-    assert left.value.code == 2
+    assert exited.value.code == 2
     assert "Conflicting settings: TURNWIRE_AUTH=jwt requires a key" in capsys.readouterr().err
 
 
@@ -59,9 +59,9 @@ def test_a_file_that_is_missing_is_said_of_its_option(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, option: str
 ) -> None:
     """Exit code 2, the option and the file."""
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         load_settings(Namespace(**{name: f"@{tmp_path / 'none'}"}))
-    assert left.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith(f"turnwire: {option} is invalid: the file ")
-    assert "none' can't be read" in said
+    assert exited.value.code == 2
+    output = capsys.readouterr().err
+    assert output.startswith(f"turnwire: {option} is invalid: the file ")
+    assert "none' can't be read" in output

@@ -12,24 +12,24 @@ from gateway.commands.options import load_settings
 STORE_URL = "redis://:pa55word@127.0.0.1:6379/1"
 
 
-@pytest.mark.parametrize("given", ["option", "variable"])
+@pytest.mark.parametrize("source", ["option", "variable"])
 def test_a_secret_may_stand_in_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], source: str
 ) -> None:
     """Of an option and of a variable; nothing is said of it, and no settings show it."""
     file = tmp_path / "store"
     file.write_text(f"{STORE_URL}\n")
     file.chmod(0o600)
-    if given == "variable":
+    if source == "variable":
         monkeypatch.setenv("TURNWIRE_STORE", f"@{file}")
-    settings = load_settings(Namespace(store=f"@{file}" if given == "option" else None))
+    settings = load_settings(Namespace(store=f"@{file}" if source == "option" else None))
     assert settings.store_url == STORE_URL
     assert "pa55word" not in repr(settings)
     assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "warning"),
     [
         ({"store": STORE_URL}, "--store @FILE, or set TURNWIRE_STORE"),
         ({"store": "unix:///run/redis.sock?password=pa55word"}, "--store @FILE, or set TURNWIRE_STORE"),
@@ -42,7 +42,7 @@ def test_a_secret_may_stand_in_a_file(
     ],
 )
 def test_a_secret_on_the_command_line_is_taken_and_said(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: dict[str, str], said: str | None
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, options: dict[str, str], warning: str | None
 ) -> None:
     """With what to do instead, and without the secret; one in the environment is nobody else's to read."""
     monkeypatch.setenv("TURNWIRE_ADMIN_TOKEN", "pa55word")
@@ -51,12 +51,12 @@ def test_a_secret_on_the_command_line_is_taken_and_said(
     for name, value in options.items():
         assert getattr(settings, name) == value
     err = capsys.readouterr().err
-    assert (err == "") if said is None else (said in err and err.count("\n") == 1)
+    assert (err == "") if warning is None else (warning in err and err.count("\n") == 1)
     assert "pa55word" not in err
 
 
 @pytest.mark.parametrize(
-    ("mode", "seen"), [(0o600, False), (0o640, False), (0o644, True), (0o660, True), (0o602, True)]
+    ("mode", "is_warned"), [(0o600, False), (0o640, False), (0o644, True), (0o660, True), (0o602, True)]
 )
 @pytest.mark.parametrize("kind", ["keys", "store", "store by a variable", "token"])
 def test_a_file_of_secrets_that_others_may_read_is_said(
@@ -65,7 +65,7 @@ def test_a_file_of_secrets_that_others_may_read_is_said(
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
     mode: int,
-    seen: bool,
+    is_warned: bool,
 ) -> None:
     """A group that an operator gave it to may read it; nobody else reads it, and nobody else writes there."""
     file = tmp_path / "secrets"
@@ -80,6 +80,6 @@ def test_a_file_of_secrets_that_others_may_read_is_said(
     else:
         options["store" if kind == "store" else "admin_token"] = f"@{file}"
     load_settings(Namespace(**options))
-    said = capsys.readouterr().err
-    assert (f"{file}, which contains secrets: run chmod 640" in said) is seen
-    assert said.count("\n") == seen
+    warning = capsys.readouterr().err
+    assert (f"{file}, which contains secrets: run chmod 640" in warning) is is_warned
+    assert warning.count("\n") == is_warned

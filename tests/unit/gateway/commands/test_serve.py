@@ -43,16 +43,16 @@ def test_a_start_that_fails_says_what_to_do(
     A line before it says that a password stands on the command line.
     """
     monkeypatch.setattr("gateway.telemetry.logs.configure_logging", lambda level, form: None)
-    with listen("127.0.0.1", 0, 1, 16)[0] as taken:
-        port = str(taken.getsockname()[1])
+    with listen("127.0.0.1", 0, 1, 16)[0] as occupied:
+        port = str(occupied.getsockname()[1])
         given = ["--store", "sqlite:///:memory:", "--port", "0", *(one.replace("{taken}", port) for one in arguments)]
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exited:
             command.main(given)
-    assert left.value.code == 1
-    said = capsys.readouterr().err
-    assert words in said
-    assert "s3cret" not in said
-    assert said.count("\n") == 1 + ("s3cret" in "".join(arguments))
+    assert exited.value.code == 1
+    output = capsys.readouterr().err
+    assert words in output
+    assert "s3cret" not in output
+    assert output.count("\n") == 1 + ("s3cret" in "".join(arguments))
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
@@ -72,7 +72,7 @@ def test_a_wrong_file_of_models_is_explained(
     file = tmp_path / "models.toml"
     file.write_text('[[models]]\nid = "kimi-k3"\ncolour = "red"\n', encoding="utf-8")
     monkeypatch.setenv("TURNWIRE_MODELS", str(file))
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exited:
         command.main(["--store", "sqlite:///:memory:", "--port", "0"])
-    assert left.value.code == 2
+    assert exited.value.code == 2
     assert capsys.readouterr().err == f"turnwire: {file}: models[0].colour: unknown field. Remove it.\n"

@@ -23,21 +23,23 @@ CALLS = [
 ]
 
 
-async def ask(url: str, method: str, what: str, body: Any = None, headers: dict[str, str] = ADMIN) -> httpx2.Response:
+async def admin_request(
+    url: str, method: str, path: str, body: Any = None, headers: dict[str, str] = ADMIN
+) -> httpx2.Response:
     """One request below `/v1/admin`."""
     async with httpx2.AsyncClient() as http:
-        return await http.request(method, f"{url}/v1/admin/{what}", json=body, headers=headers)
+        return await http.request(method, f"{url}/v1/admin/{path}", json=body, headers=headers)
 
 
-@pytest.mark.parametrize(("method", "what"), CALLS)
-async def test_only_an_administrator_may(method: str, what: str) -> None:
+@pytest.mark.parametrize(("method", "path"), CALLS)
+async def test_only_an_administrator_may(method: str, path: str) -> None:
     """Without a credential, with a user's, and where auth is off and the network may come in: nobody else."""
     async with serving(**JWT) as server:
         for headers, status in (({}, 401), (bearer(token("ann")), 403)):
-            assert (await ask(server.url, method, what, headers=headers)).status_code == status
+            assert (await admin_request(server.url, method, path, headers=headers)).status_code == status
         assert not server.gateway.services.runner.is_draining
     async with serving(insecure=True) as server:
-        assert (await ask(server.url, method, what, headers={})).status_code == 403
+        assert (await admin_request(server.url, method, path, headers={})).status_code == 403
 
 
 async def test_turns_and_connections_are_listed() -> None:
@@ -50,13 +52,13 @@ async def test_turns_and_connections_are_listed() -> None:
         for c in (ann, bob):
             await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
             await c.deltas("t", 1)
-        found = (await ask(server.url, "GET", "turns")).json()
+        found = (await admin_request(server.url, "GET", "turns")).json()
         assert [(turn["user"], turn["status"], turn["readers"]) for turn in found["turns"]] == [
             ("ann", "running", 1),
             ("bob", "running", 1),
         ]
-        assert (await ask(server.url, "GET", "turns?user=bob")).json()["turns"][0]["user"] == "bob"
-        listed = (await ask(server.url, "GET", "connections")).json()
+        assert (await admin_request(server.url, "GET", "turns?user=bob")).json()["turns"][0]["user"] == "bob"
+        listed = (await admin_request(server.url, "GET", "connections")).json()
         assert listed["instance"] == found["instance"] == ann.ready["instance"]
         assert [(one["user"], one["connection"], one["turns"]) for one in listed["connections"]] == [
             ("ann", ann.ready["connection"], 1),
@@ -73,16 +75,16 @@ async def test_a_turn_is_stopped_by_the_operator() -> None:
     ):
         for c in (ann, bob):
             await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
-        answer = await ask(server.url, "POST", "turns/t/cancel", {})
+        answer = await admin_request(server.url, "POST", "turns/t/cancel", {})
         assert (answer.status_code, answer.json()["error"]["path"]) == (400, "user")
-        answer = await ask(server.url, "POST", "turns/t/cancel", {"user": "ann", "reason": "Enough."})
+        answer = await admin_request(server.url, "POST", "turns/t/cancel", {"user": "ann", "reason": "Enough."})
         assert answer.json() == {"turns": {"t": "cancelled"}}
         ended = await ann.ending("t")
         assert (ended["type"], ended["by"], ended["reason"]) == ("turn.cancelled", "admin", "Enough.")
         assert bob.turns["t"].ended is None
-        assert (await ask(server.url, "POST", "turns/t/cancel", {})).json() == {"turns": {"t": "cancelled"}}
+        assert (await admin_request(server.url, "POST", "turns/t/cancel", {})).json() == {"turns": {"t": "cancelled"}}
         for body in ({}, {"user": "ann"}):
-            assert (await ask(server.url, "POST", "turns/none/cancel", body)).status_code == 404
+            assert (await admin_request(server.url, "POST", "turns/none/cancel", body)).status_code == 404
 
 
 async def test_a_connection_is_closed_and_its_turns_go_on() -> None:
@@ -90,10 +92,10 @@ async def test_a_connection_is_closed_and_its_turns_go_on() -> None:
     async with serving() as server, client(server.ws_url) as c:
         await c.request("turn.start", turn="t", input="Hi", params={"demo": SLOW})
         where = f"connections/{c.ready['connection']}/close"
-        assert (await ask(server.url, "POST", where, headers={})).status_code == 200
+        assert (await admin_request(server.url, "POST", where, headers={})).status_code == 200
         assert (await c.until_closed())[0] == 4403
         assert [turn.turn for turn in server.gateway.services.registry.live()] == ["t"]
-        assert (await ask(server.url, "POST", where, headers={})).status_code == 404
+        assert (await admin_request(server.url, "POST", where, headers={})).status_code == 404
 
 
 async def test_a_stream_over_http_is_closed_too() -> None:
@@ -103,9 +105,9 @@ async def test_a_stream_over_http_is_closed_too() -> None:
         async with http.stream("POST", "/v1/turns", json=body, headers={"accept": "text/event-stream"}) as answer:
             lines = answer.aiter_lines()
             await anext(lines)
-            (one,) = (await ask(server.url, "GET", "connections", headers={})).json()["connections"]
+            (one,) = (await admin_request(server.url, "GET", "connections", headers={})).json()["connections"]
             assert one["transport"] == "http"
-            await ask(server.url, "POST", f"connections/{one['connection']}/close", headers={})
+            await admin_request(server.url, "POST", f"connections/{one['connection']}/close", headers={})
             assert not [line async for line in lines if "turn.completed" in line]
         assert [turn.turn for turn in server.gateway.services.registry.live()] == ["t"]
 
@@ -113,7 +115,7 @@ async def test_a_stream_over_http_is_closed_too() -> None:
 async def test_a_drain_is_answered_at_once() -> None:
     """It goes on behind the answer; the instance is not ready any more."""
     async with serving() as server, client(server.ws_url) as c:
-        assert (await ask(server.url, "POST", "drain", headers={})).status_code == 202
+        assert (await admin_request(server.url, "POST", "drain", headers={})).status_code == 202
         assert (await c.until_closed())[0] == 4503
         async with httpx2.AsyncClient() as http:
             assert (await http.get(f"{server.url}/ready")).status_code == 503

@@ -23,8 +23,8 @@ async def server() -> AsyncIterator[InLoopServer]:
 
 @pytest.fixture
 async def http(server: InLoopServer) -> AsyncIterator[httpx2.AsyncClient]:
-    async with http_client(server.url) as made:
-        yield made
+    async with http_client(server.url) as http:
+        yield http
 
 
 def test_every_operation_has_its_route() -> None:

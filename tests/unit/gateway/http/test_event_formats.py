@@ -11,39 +11,39 @@ from gateway.protocol.events import GoingAway, Heartbeat, TurnDelta, TurnDetache
 
 def test_an_event_has_its_type_and_its_position() -> None:
     """The id of a merged frame is its last; the epoch is the one that was taken last."""
-    form = ServerSentEvents(5)
+    event_format = ServerSentEvents(5)
     delta = JSON.encode(TurnDelta("t", 7, 0, text="a\nb\u2028c", after=3))
-    assert form.encode(delta) == b"event: turn.delta\nid: 5-7\ndata: " + delta + b"\n\n"
+    assert event_format.encode(delta) == b"event: turn.delta\nid: 5-7\ndata: " + delta + b"\n\n"
     assert delta.count(b"\n") == 0
-    assert b"\nid: 9-8\n" in form.encode(JSON.encode(TurnStatus(turn="t", seq=8, status="resumed", epoch=9)))
-    assert b"\nid: 9-9\n" in form.encode(JSON.encode(TurnDelta("t", 9, 0, text="x")))
-    assert b"\nid: 11-0\n" in form.encode(JSON.encode(TurnReset("t", 0, 11, "why")))
+    assert b"\nid: 9-8\n" in event_format.encode(JSON.encode(TurnStatus(turn="t", seq=8, status="resumed", epoch=9)))
+    assert b"\nid: 9-9\n" in event_format.encode(JSON.encode(TurnDelta("t", 9, 0, text="x")))
+    assert b"\nid: 11-0\n" in event_format.encode(JSON.encode(TurnReset("t", 0, 11, "why")))
 
 
 def test_what_has_no_number_is_a_comment() -> None:
     """An EventSource never sees it; `going_away` also says when to come back."""
-    form = ServerSentEvents(5)
-    assert form.encode(JSON.encode(Heartbeat(1))) == b': {"type":"heartbeat","t":1}\n\n'
-    said = form.encode(JSON.encode(GoingAway("shutdown", 0, 750)))
-    assert said.startswith(b"retry: 750\n: {")
-    assert said.endswith(b"\n\n")
+    event_format = ServerSentEvents(5)
+    assert event_format.encode(JSON.encode(Heartbeat(1))) == b': {"type":"heartbeat","t":1}\n\n'
+    encoded = event_format.encode(JSON.encode(GoingAway("shutdown", 0, 750)))
+    assert encoded.startswith(b"retry: 750\n: {")
+    assert encoded.endswith(b"\n\n")
 
 
 def test_a_line_is_a_frame() -> None:
     """All frames are lines, numbered or not."""
-    form = JsonLines(5)
-    assert form.encode(b'{"type":"heartbeat","t":1}') == b'{"type":"heartbeat","t":1}\n'
+    event_format = JsonLines(5)
+    assert event_format.encode(b'{"type":"heartbeat","t":1}') == b'{"type":"heartbeat","t":1}\n'
 
 
 @pytest.mark.parametrize("media_type", [SSE, NDJSON])
 def test_an_ending_ends_the_stream(media_type: str) -> None:
     """And so does a detach, behind which nothing comes."""
-    form = FORMATS[media_type](5)
-    assert form.media_type == media_type
-    form.encode(b'{"type":"turn.delta","seq":2}')
-    assert not form.ended
-    form.encode(b'{"type":"turn.failed","seq":3}')
-    assert form.ended
-    form = FORMATS[media_type](5)
-    form.encode(JSON.encode(TurnDetached("t", "gone")))
-    assert form.ended
+    event_format = FORMATS[media_type](5)
+    assert event_format.media_type == media_type
+    event_format.encode(b'{"type":"turn.delta","seq":2}')
+    assert not event_format.ended
+    event_format.encode(b'{"type":"turn.failed","seq":3}')
+    assert event_format.ended
+    event_format = FORMATS[media_type](5)
+    event_format.encode(JSON.encode(TurnDetached("t", "gone")))
+    assert event_format.ended

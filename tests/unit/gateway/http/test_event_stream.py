@@ -78,14 +78,14 @@ async def test_a_stream_of_a_gateway_that_leaves(accept: str) -> None:
     async with serving(drain_s=0.05) as server, http_client(server.url) as http:
         async with started(http, accept=accept, turn="t", input="x", params={"demo": SLOW}) as events:
             await events.until_seq(3)
-            leaving = asyncio.get_running_loop().create_task(server.gateway.drain())
+            drain = asyncio.get_running_loop().create_task(server.gateway.drain())
             ended = await events.ending()
             assert ended["error"]["code"] == "shutting_down"
-            told = [aside for aside in events.asides if aside["type"] == "going_away"]
-            assert len(told) == 1
+            going_away = [frame for frame in events.asides if frame["type"] == "going_away"]
+            assert len(going_away) == 1
             if accept == SSE:
-                assert events.retry_ms == told[0]["reconnect_after_ms"]
-            await leaving
+                assert events.retry_ms == going_away[0]["reconnect_after_ms"]
+            await drain
     assert not server.gateway.services.clients.all()
 
 
@@ -94,8 +94,8 @@ async def test_a_credential_that_ends_ends_its_stream(monkeypatch: pytest.Monkey
     async with serving() as server, http_client(server.url) as http:
         async with started(http, turn="t", input="x", params={"demo": SLOW}) as events:
             await events.until_seq(3)
-            (access,) = server.gateway.services.authenticator._leases
-            access.revoke()
+            (lease,) = server.gateway.services.authenticator._leases
+            lease.revoke()
             while await events.next():
                 pass
             assert events.view.ended is None

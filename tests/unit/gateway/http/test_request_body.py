@@ -24,9 +24,11 @@ TYPED = Headers({"content-type": "application/json; charset=utf-8"})
 FIELDS = ("title", "metadata", "head")
 
 
-def receiving(*pieces: bytes, gone: bool = False) -> Any:
+def receiving(*pieces: bytes, disconnects: bool = False) -> Any:
     messages = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
-    messages.append({"type": "http.disconnect"} if gone else {"type": "http.request", "body": b"", "more_body": False})
+    messages.append(
+        {"type": "http.disconnect"} if disconnects else {"type": "http.request", "body": b"", "more_body": False}
+    )
 
     async def receive() -> Any:
         return messages.pop(0)
@@ -43,7 +45,7 @@ async def test_a_body_is_read_whole() -> None:
 async def test_a_body_that_is_too_large_is_refused() -> None:
     """Before it is read where its length is told, else as soon as it is seen."""
     for headers, receive in (
-        (Headers({"content-length": "3"}), receiving(gone=True)),
+        (Headers({"content-length": "3"}), receiving(disconnects=True)),
         (TYPED, receiving(b"12", b"3")),
     ):
         with pytest.raises(HttpError) as refused:
@@ -54,7 +56,7 @@ async def test_a_body_that_is_too_large_is_refused() -> None:
 async def test_a_client_that_goes_meanwhile_is_not_answered() -> None:
     """There is nobody."""
     with pytest.raises(ClientDisconnect):
-        await read_body(TYPED, receiving(b"{", gone=True), 10)
+        await read_body(TYPED, receiving(b"{", disconnects=True), 10)
 
 
 @pytest.mark.parametrize("given", ["", "text/plain", "application/x-www-form-urlencoded", "application/jsonp"])

@@ -26,8 +26,8 @@ async def server() -> AsyncIterator[InLoopServer]:
 
 @pytest.fixture
 async def http(server: InLoopServer) -> AsyncIterator[httpx2.AsyncClient]:
-    async with http_client(server.url) as made:
-        yield made
+    async with http_client(server.url) as response:
+        yield response
 
 
 async def turn(http: httpx2.AsyncClient, input: Any, **fields: Any) -> dict[str, Any]:
@@ -39,10 +39,10 @@ async def turn(http: httpx2.AsyncClient, input: Any, **fields: Any) -> dict[str,
 
 async def test_a_conversation_lives(http: httpx2.AsyncClient) -> None:
     """Made, read, listed, changed, spoken in, cleared and deleted; the shapes are those of the socket."""
-    made = await http.post("/v1/conversations", json={"title": "One", "metadata": {"a": 1}})
-    assert made.status_code == 201
-    conversation = made.json()
-    address = made.headers["location"]
+    response = await http.post("/v1/conversations", json={"title": "One", "metadata": {"a": 1}})
+    assert response.status_code == 201
+    conversation = response.json()
+    address = response.headers["location"]
     assert address == f"/v1/conversations/{conversation['id']}"
     assert (await http.get(address)).json() == conversation
     assert (await http.get("/v1/conversations", params={"query": "one"})).json() == {"conversations": [conversation]}

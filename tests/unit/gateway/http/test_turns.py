@@ -27,8 +27,8 @@ async def server() -> AsyncIterator[InLoopServer]:
 
 @pytest.fixture
 async def http(server: InLoopServer) -> AsyncIterator[httpx2.AsyncClient]:
-    async with http_client(server.url) as made:
-        yield made
+    async with http_client(server.url) as http:
+        yield http
 
 
 def attached(server: InLoopServer, turn: str) -> bool:
@@ -52,7 +52,7 @@ async def test_large_bodies_at_the_same_time_are_bounded() -> None:
     """Beyond the bound 429, while it lasts; a body that fits a frame is taken all the same, and so is a large one when
     another has been taken, refused, or given up."""
     async with serving(body_bytes=1_000_000, bodies_bytes=1_000_000) as server, http_client(server.url) as http:
-        room = server.gateway.services.limits.bodies
+        body_memory = server.gateway.services.limits.bodies
         large = b'{"input":"Hi","params":{"demo":{"text":"Yes."}}%b}' % (b" " * 900_000)
         released = asyncio.Event()
 
@@ -65,7 +65,7 @@ async def test_large_bodies_at_the_same_time_are_bounded() -> None:
             return await http.post("/v1/turns", content=content, headers={"content-type": "application/json"})
 
         first = asyncio.get_running_loop().create_task(post(slowly()))
-        await eventually(lambda: room.free_bytes < 200_000)
+        await eventually(lambda: body_memory.free_bytes < 200_000)
         refused = await post(large)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         assert refused.json()["error"]["code"] == "rate_limited"
@@ -76,9 +76,9 @@ async def test_large_bodies_at_the_same_time_are_bounded() -> None:
         assert (await post(b'{"x":"%b"}' % (b" " * 900_000))).status_code == 400
         released.clear()
         gone = asyncio.get_running_loop().create_task(post(slowly()))
-        await eventually(lambda: room.free_bytes < 200_000)
+        await eventually(lambda: body_memory.free_bytes < 200_000)
         gone.cancel()
-        await eventually(lambda: room.free_bytes == 1_000_000)
+        await eventually(lambda: body_memory.free_bytes == 1_000_000)
 
 
 async def test_json_waits_for_the_ending(http: httpx2.AsyncClient) -> None:
@@ -144,13 +144,13 @@ async def test_a_position_that_can_t_be_continued_starts_again(http: httpx2.Asyn
     """Law 7: never silence, never a gap: a reset, and then everything."""
     async with started(http, turn="t", input="Hi", params={"demo": QUICK}) as events:
         await events.ending()
-    held = TurnView()
-    held.epoch, held.seq = 5, 3
-    async with followed(http, "t", held) as events:
+    view = TurnView()
+    view.epoch, view.seq = 5, 3
+    async with followed(http, "t", view) as events:
         await events.ending()
         assert events.frames[0]["type"] == "turn.reset"
         assert events.ids[0].endswith("-0")
-    assert held.text() == QUICK["text"]
+    assert view.text() == QUICK["text"]
 
 
 async def test_what_can_t_be_followed_says_why(http: httpx2.AsyncClient, server: InLoopServer) -> None:
@@ -225,7 +225,7 @@ async def test_a_quiet_stream_has_heartbeats(accept: str) -> None:
         demo = {"first_ms": 600, "text": "Hi"}
         async with started(http, accept=accept, turn="t", input="Hi", params={"demo": demo}) as events:
             await events.ending()
-            assert [aside["type"] for aside in events.asides].count("heartbeat") >= 2
+            assert [frame["type"] for frame in events.asides].count("heartbeat") >= 2
 
 
 async def test_a_refused_start_is_a_plain_error(http: httpx2.AsyncClient) -> None:

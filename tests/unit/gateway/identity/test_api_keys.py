@@ -92,7 +92,7 @@ class Watched:
                 found.append(self.keys.credential(key).user)
         return found
 
-    def look(self, later_s: float = 1.0) -> bool:
+    def reload(self, later_s: float = 1.0) -> bool:
         """Look at the file so much later."""
         self.now += later_s
         return self.keys.reload()
@@ -101,9 +101,9 @@ class Watched:
 def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     """A new key counts at once."""
     watched = Watched(tmp_path)
-    assert not watched.look()
+    assert not watched.reload()
     later = watched.file.add("carl")
-    assert watched.look()
+    assert watched.reload()
     assert (watched.keys.credential(later).user, watched.keys.count) == ("carl", 3)
 
 
@@ -112,16 +112,16 @@ def test_a_key_that_stays_away_is_gone(tmp_path: Path) -> None:
     watched = Watched(tmp_path)
     lines, ann = watched.file.lines(), watched.keys.credential(watched.ann)
     watched.file.remove(watched.ann)
-    assert not watched.look()
-    assert not watched.look(REMOVAL_DELAY_S - 0.1)
+    assert not watched.reload()
+    assert not watched.reload(REMOVAL_DELAY_S - 0.1)
     watched.file.replace(lines)
-    assert not watched.look(REMOVAL_DELAY_S)
+    assert not watched.reload(REMOVAL_DELAY_S)
     watched.file.remove(watched.ann)
-    assert not watched.look(100)
+    assert not watched.reload(100)
     assert watched.counts() == ["ann", "bob"]
-    assert watched.look(REMOVAL_DELAY_S)
+    assert watched.reload(REMOVAL_DELAY_S)
     assert (watched.counts(), watched.keys.current(ann)) == (["bob"], None)
-    assert not watched.look()
+    assert not watched.reload()
 
 
 @pytest.mark.parametrize("moment", ["empty", "away", "cut", "half", "unreadable"])
@@ -139,12 +139,12 @@ def test_a_file_that_is_being_replaced_takes_nobody_s_key(tmp_path: Path, moment
         watched.file.path.write_text(seen)
     for _ in range(2):
         with suppress(AuthSetupError):
-            watched.look(REMOVAL_DELAY_S / 4)
+            watched.reload(REMOVAL_DELAY_S / 4)
         assert watched.counts() == ["ann", "bob"]
     if moment == "unreadable":
         watched.file.path.rmdir()
     watched.file.path.write_text(text)
-    assert not watched.look(REMOVAL_DELAY_S)
+    assert not watched.reload(REMOVAL_DELAY_S)
     assert watched.counts() == ["ann", "bob"]
 
 
@@ -156,8 +156,8 @@ def test_a_file_that_stays_away_has_no_keys(tmp_path: Path, moment: str) -> None
         watched.file.path.unlink()
     else:
         watched.file.path.write_text("")
-    assert not watched.look()
-    assert watched.look(REMOVAL_DELAY_S)
+    assert not watched.reload()
+    assert watched.reload(REMOVAL_DELAY_S)
     assert watched.counts() == []
 
 
@@ -177,7 +177,7 @@ def test_an_edited_line_counts_at_once(tmp_path: Path, change: dict[str, Any], s
     watched = Watched(tmp_path)
     ann = watched.keys.credential(watched.ann)
     watched.file.edit(watched.ann, **change)
-    assert watched.look()
+    assert watched.reload()
     now = watched.keys.current(ann)
     assert (now is not None) == still
     if now is not None:
@@ -190,13 +190,13 @@ def test_a_file_that_became_wrong_changes_nothing(tmp_path: Path) -> None:
     watched = Watched(tmp_path)
     watched.file.path.write_text("nonsense\n")
     with pytest.raises(AuthSetupError, match="Line 1"):
-        watched.look()
-    assert not watched.look(100)
+        watched.reload()
+    assert not watched.reload(100)
     assert watched.counts() == ["ann", "bob"]
     watched.file.path.unlink()
     watched.file.path.mkdir()
     with pytest.raises(AuthSetupError, match="can't be read"):
-        watched.look(100)
+        watched.reload(100)
     assert watched.counts() == ["ann", "bob"]
 
 

@@ -57,8 +57,8 @@ class Gate:
 
     async def sweeps(self) -> None:
         """So many that a change is old."""
-        asked = self.store.calls.count("get_ephemeral")
-        await eventually(lambda: self.store.calls.count("get_ephemeral") > asked + 20)
+        calls = self.store.calls.count("get_ephemeral")
+        await eventually(lambda: self.store.calls.count("get_ephemeral") > calls + 20)
 
     def present(self, principal: Principal) -> tuple[CredentialLease, list[int], list[str]]:
         """Somebody who is here, and what is heard of the end."""
@@ -71,14 +71,14 @@ class Gate:
 async def gate(folder: Path, **fields: Any) -> AsyncIterator[Gate]:
     """One that runs."""
     async with open_store() as store:
-        made = Gate(store, folder, **fields)
+        running_gate = Gate(store, folder, **fields)
         async with asyncio.TaskGroup() as tasks:
-            background_tasks = [tasks.create_task(chore) for chore in made.auth.background_tasks()]
+            background_tasks = [tasks.create_task(task) for task in running_gate.auth.background_tasks()]
             try:
-                yield made
+                yield running_gate
             finally:
-                for chore in background_tasks:
-                    chore.cancel()
+                for task in background_tasks:
+                    task.cancel()
 
 
 def headers(**given: str) -> Headers:
@@ -218,12 +218,12 @@ async def test_the_first_of_two_ends_counts(tmp_path: Path) -> None:
 async def test_renewing_keeps_the_user(tmp_path: Path) -> None:
     """By a token, a key or a ticket of the same one; another's is forbidden, a wrong one is no credential."""
     async with gate(tmp_path) as g:
-        with g.auth.admit(await g.auth.authenticate(bearer(token("ann")))) as access:
+        with g.auth.admit(await g.auth.authenticate(bearer(token("ann")))) as lease:
             late = token("ann", exp=4_000_000_000)
-            assert (await access.renew(late)).expires_ms == 4_000_000_000_000
-            assert await code(access.renew(token("bob"))) == "forbidden"
-            assert await code(access.renew("nonsense")) == "unauthenticated"
-            assert (await access.renew(await g.key(user="ann"))).expires_ms is None
+            assert (await lease.renew(late)).expires_ms == 4_000_000_000_000
+            assert await code(lease.renew(token("bob"))) == "forbidden"
+            assert await code(lease.renew("nonsense")) == "unauthenticated"
+            assert (await lease.renew(await g.key(user="ann"))).expires_ms is None
 
 
 async def test_a_named_user_is_renewed_by_its_service(tmp_path: Path) -> None:
@@ -231,13 +231,13 @@ async def test_a_named_user_is_renewed_by_its_service(tmp_path: Path) -> None:
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         service = await g.key(user=None, service="backend", scopes={"chat", "as"})
         ann = await g.auth.authenticate(bearer(service, x_turnwire_identity=token("ann", IDENTITY_SECRET)))
-        with g.auth.admit(ann) as access:
-            renewed = await access.renew(token("ann", IDENTITY_SECRET, jti="i2", exp=4_000_000_000, scope="chat read"))
+        with g.auth.admit(ann) as lease:
+            renewed = await lease.renew(token("ann", IDENTITY_SECRET, jti="i2", exp=4_000_000_000, scope="chat read"))
             assert (renewed.scopes, renewed.service) == (frozenset({"chat"}), ann.service)
             assert renewed.expires_ms == 4_000_000_000_000
             assert [one.name for one in renewed.credentials] == ["jti:i2", ann.credentials[1].name]
-            assert await code(access.renew(token("bob", IDENTITY_SECRET))) == "forbidden"
-            assert await code(access.renew(token("ann", SECRET))) == "unauthenticated"
+            assert await code(lease.renew(token("bob", IDENTITY_SECRET))) == "forbidden"
+            assert await code(lease.renew(token("ann", SECRET))) == "unauthenticated"
 
 
 async def test_revoking_ends_who_is_here_and_lets_nobody_in(tmp_path: Path) -> None:
@@ -249,14 +249,14 @@ async def test_revoking_ends_who_is_here_and_lets_nobody_in(tmp_path: Path) -> N
         for name, credential in given.items():
             principal = await g.auth.authenticate(bearer(credential))
             g.auth.admit(principal, on_ended=lambda why, name=name: ended.update({name: why}))  # type: ignore[misc]
-        stays = g.auth.admit(principal_of(Credential(user="zoe", name="jti:z")))
+        unaffected = g.auth.admit(principal_of(Credential(user="zoe", name="jti:z")))
         await g.auth.revocations.revoke("jti:j")
         await eventually(lambda: ended)
         assert list(ended) == ["jti"]
         await g.auth.revocations.revoke(f"key:{key.split('_')[1]}")
         await g.auth.revocations.revoke_user("bob", 4_000_000_000_000)
         await eventually(lambda: len(ended) == 3)
-        assert not stays.revoked
+        assert not unaffected.revoked
         for credential in given.values():
             assert await code(g.auth.authenticate(bearer(credential))) == "unauthenticated"
 
@@ -265,9 +265,9 @@ async def test_a_key_that_is_taken_out_of_the_file_ends_too(tmp_path: Path) -> N
     """Without a revocation."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
-        access = g.auth.admit(await g.auth.authenticate(bearer(key)))
+        lease = g.auth.admit(await g.auth.authenticate(bearer(key)))
         g.file.remove(key)
-        await eventually(lambda: access.revoked)
+        await eventually(lambda: lease.revoked)
         assert await code(g.auth.authenticate(bearer(key))) == "unauthenticated"
 
 
@@ -345,7 +345,7 @@ async def test_who_is_let_in_while_something_changes_is_looked_at_again(tmp_path
         await g.sweeps()
         entered = [g.auth.admit(by_key), g.auth.admit(by_token)]
         await renewing.renew(token("carl", jti="c2"))
-        await eventually(lambda: all(access.revoked for access in [*entered, renewing]))
+        await eventually(lambda: all(lease.revoked for lease in [*entered, renewing]))
 
 
 async def test_who_comes_in_between_two_looks_is_looked_at_by_both(tmp_path: Path) -> None:
@@ -361,15 +361,15 @@ async def test_who_comes_in_between_two_looks_is_looked_at_by_both(tmp_path: Pat
         await eventually(lambda: entered.revoked)
 
 
-WAYS = ["its user", "its key", "its token", "its line", "its scope as"]
+CREDENTIALS = ["its user", "its key", "its token", "its line", "its scope as"]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", CREDENTIALS)
 @pytest.mark.parametrize("came", ["by the header", "by a ticket", "by a renewal"])
-async def test_a_service_that_is_revoked_speaks_for_nobody(came: str, way: str, tmp_path: Path) -> None:
+async def test_a_service_that_is_revoked_speaks_for_nobody(came: str, kind: str, tmp_path: Path) -> None:
     """Whom it named is out, and nobody is named any more; by whatever it is revoked, however the user came in."""
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
-        if way == "its token":
+        if kind == "its token":
             service = token("backend", jti="s", scope="chat read as")
         else:
             service = await g.key(user=None, service="backend", scopes={"chat", "read", "as"})
@@ -379,21 +379,21 @@ async def test_a_service_that_is_revoked_speaks_for_nobody(came: str, way: str, 
         ticket, _ = await g.auth.tickets.issue(ann)
         if came == "by a ticket":
             ann = await g.auth.authenticate_token((await g.auth.tickets.issue(ann))[0])
-        access, _, ended = g.present(ann)
+        lease, _, ended = g.present(ann)
         if came == "by a renewal":
-            await access.renew(token("ann", IDENTITY_SECRET, jti="i2"))
-        if way == "its line":
+            await lease.renew(token("ann", IDENTITY_SECRET, jti="i2"))
+        if kind == "its line":
             await g.remove(service)
-        elif way == "its scope as":
+        elif kind == "its scope as":
             g.file.edit(service, scopes=["chat", "read"])
-        elif way == "its user":
+        elif kind == "its user":
             await g.auth.revocations.revoke_user("service:backend", 4_000_000_000_000)
         else:
-            name = "jti:s" if way == "its token" else f"key:{service.split('_')[1]}"
+            name = "jti:s" if kind == "its token" else f"key:{service.split('_')[1]}"
             await g.auth.revocations.revoke(name)
         await eventually(lambda: ended)
-        assert access.revoked
-        assert await code(g.auth.authenticate(named)) == ("forbidden" if way == "its scope as" else "unauthenticated")
+        assert lease.revoked
+        assert await code(g.auth.authenticate(named)) == ("forbidden" if kind == "its scope as" else "unauthenticated")
         assert await code(g.auth.authenticate_token(ticket)) == "unauthenticated"
 
 
@@ -404,8 +404,8 @@ async def test_a_renewal_keeps_the_service_s_end_and_name(tmp_path: Path) -> Non
         for held, gone in (("s1", "s1"), ("s2", "i2")):
             service = token("backend", jti=held, scope="chat as", exp=ends_s)
             identity = token("ann", IDENTITY_SECRET, jti="i1")
-            access, _, ended = g.present(await g.auth.authenticate(bearer(service, x_turnwire_identity=identity)))
-            renewed = await access.renew(token("ann", IDENTITY_SECRET, jti="i2", exp=4_000_000_000))
+            lease, _, ended = g.present(await g.auth.authenticate(bearer(service, x_turnwire_identity=identity)))
+            renewed = await lease.renew(token("ann", IDENTITY_SECRET, jti="i2", exp=4_000_000_000))
             assert renewed.expires_ms == ends_s * 1000
             assert [one.name for one in renewed.credentials] == ["jti:i2", f"jti:{held}"]
             await g.auth.revocations.revoke(f"jti:{gone}")
@@ -416,29 +416,29 @@ async def test_an_edited_line_reaches_who_is_here(tmp_path: Path) -> None:
     """Its end and its scopes, less and more; with another hash or user, or without what streams rest on, it ends."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
-        access, expiring, ended = g.present(await g.auth.authenticate(bearer(key)))
+        lease, expiring, ended = g.present(await g.auth.authenticate(bearer(key)))
         soon = now_ms() + 30_000
         g.file.edit(key, expires_at=rfc3339(soon))
         await eventually(lambda: expiring == [soon])
         g.file.edit(key, expires_at=None)
-        await eventually(lambda: access.principal.expires_ms is None)
+        await eventually(lambda: lease.principal.expires_ms is None)
         g.file.edit(key, scopes=["read"])
-        await eventually(lambda: access.principal.scopes == {"read"})
+        await eventually(lambda: lease.principal.scopes == {"read"})
         with pytest.raises(ApiError) as refused:
-            access.check(p.TurnStart(input="x"))
+            lease.check(p.TurnStart(input="x"))
         assert refused.value.code == "forbidden"
         g.file.edit(key, scopes=["chat", "read", "admin"])
-        await eventually(lambda: access.principal.scopes == {"chat", "read", "admin"})
-        access.check(p.TurnStart(input="x"))
+        await eventually(lambda: lease.principal.scopes == {"chat", "read", "admin"})
+        lease.check(p.TurnStart(input="x"))
         g.file.edit(key, scopes=["chat"])
         await eventually(lambda: ended)
         assert "lost a scope" in ended[0]
         for change in ({"sha256": "11" * 32}, {"user": "eve"}):
             key = await g.key(user="ann")
-            access, _, ended = g.present(await g.auth.authenticate(bearer(key)))
+            lease, _, ended = g.present(await g.auth.authenticate(bearer(key)))
             g.file.edit(key, **change)
             await eventually(lambda ended=ended: ended)  # type: ignore[misc]
-            assert access.revoked
+            assert lease.revoked
 
 
 async def test_what_a_line_allows_reaches_whom_the_service_named(tmp_path: Path) -> None:
@@ -446,24 +446,24 @@ async def test_what_a_line_allows_reaches_whom_the_service_named(tmp_path: Path)
     async with gate(tmp_path, identity_secret=IDENTITY_SECRET) as g:
         service = await g.key(user=None, service="backend", scopes={"read", "as"})
         identity = token("ann", IDENTITY_SECRET, scope="read chat admin as")
-        access = g.auth.admit(await g.auth.authenticate(bearer(service, x_turnwire_identity=identity)))
-        assert access.principal.scopes == {"read"}
+        lease = g.auth.admit(await g.auth.authenticate(bearer(service, x_turnwire_identity=identity)))
+        assert lease.principal.scopes == {"read"}
         g.file.edit(service, scopes=["admin", "as", "chat", "read"])
-        await eventually(lambda: access.principal.scopes == {"chat", "read"})
+        await eventually(lambda: lease.principal.scopes == {"chat", "read"})
 
 
 async def test_a_file_that_is_written_again_in_place_closes_nobody(tmp_path: Path) -> None:
     """Empty, half there, away: what is seen of it for a moment changes nothing."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
-        access = g.auth.admit(await g.auth.authenticate(bearer(key)))
+        lease = g.auth.admit(await g.auth.authenticate(bearer(key)))
         text = g.file.path.read_text()
         for seen in ("", text[:-40], text.splitlines(keepends=True)[0]):
             g.file.path.write_text(seen)
             await asyncio.sleep(0.025)  # two looks and more, and half of the time that counts
             g.file.path.write_text(text)
             await g.sweeps()
-        assert not access.revoked
+        assert not lease.revoked
         assert g.knows(key)
 
 
@@ -471,10 +471,10 @@ async def test_a_key_ends_while_the_store_is_away(tmp_path: Path) -> None:
     """The file is here."""
     async with gate(tmp_path) as g:
         key = await g.key(user="ann")
-        access = g.auth.admit(await g.auth.authenticate(bearer(key)))
+        lease = g.auth.admit(await g.auth.authenticate(bearer(key)))
         with g.store.failing("get_ephemeral"):
             g.file.remove(key)
-            await eventually(lambda: access.revoked)
+            await eventually(lambda: lease.revoked)
 
 
 async def test_scopes_of_another_issuer_are_told_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -504,20 +504,20 @@ async def test_a_file_that_becomes_wrong_locks_nobody_out(tmp_path: Path, caplog
         key = await g.key(user="ann")
         g.file.path.write_text("nonsense")
         await eventually(lambda: "Line 1" in caplog.text)
-        access = g.auth.admit(await g.auth.authenticate(bearer(key)))
+        lease = g.auth.admit(await g.auth.authenticate(bearer(key)))
         await g.auth.revocations.revoke_user("ann", 4_000_000_000_000)
-        await eventually(lambda: access.revoked)
+        await eventually(lambda: lease.revoked)
 
 
 async def test_without_the_store_nobody_new_comes_in(tmp_path: Path) -> None:
     """A revocation may be there; who is here stays, and is swept when the store is back."""
     async with gate(tmp_path) as g:
-        access = g.auth.admit(await g.auth.authenticate(bearer(token("ann", jti="j"))))
+        lease = g.auth.admit(await g.auth.authenticate(bearer(token("ann", jti="j"))))
         await g.auth.revocations.revoke("jti:j")
         with g.store.failing("get_ephemeral"):
             assert await code(g.auth.authenticate(bearer(token("bob")))) == "store_unavailable"
             assert await code(g.auth.authenticate_token(token("bob"))) == "store_unavailable"
-        await eventually(lambda: access.revoked)
+        await eventually(lambda: lease.revoked)
         assert (await g.auth.authenticate(bearer(token("bob")))).user == "bob"
 
 

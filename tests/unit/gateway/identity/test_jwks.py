@@ -105,12 +105,12 @@ async def test_what_is_fetched_by_itself_begins_no_pause() -> None:
     async with jwks_server() as server:
         server.keys = [OLD]
         keys = Jwks(server.url)
-        keeping = asyncio.create_task(keys.run())
+        task = asyncio.create_task(keys.run())
         await eventually(lambda: "old" in keys._keys)
         server.keys = [OLD, NEW]
         assert await keys.key("new") is not None
-        keeping.cancel()
-        await asyncio.wait([keeping])
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def test_a_key_that_was_withdrawn_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,12 +119,12 @@ async def test_a_key_that_was_withdrawn_is_forgotten(monkeypatch: pytest.MonkeyP
     async with jwks_server() as server:
         server.keys = [OLD]
         keys = Jwks(server.url)
-        keeping = asyncio.get_running_loop().create_task(keys.run())
+        task = asyncio.get_running_loop().create_task(keys.run())
         await eventually(lambda: "old" in keys._keys)
         server.keys = [NEW]
         await eventually(lambda: "old" not in keys._keys and "new" in keys._keys)
-        keeping.cancel()
-        await asyncio.wait([keeping])
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def test_an_answer_that_is_no_key_set_changes_nothing() -> None:

@@ -52,15 +52,15 @@ async def refused(given: str, **fields: Any) -> str:
 
 async def test_a_token_names_its_user() -> None:
     """Subject, times, identity and default scopes."""
-    made = claims("auth0|5f", jti="j1")
-    named = await Tokens(rules()).credential(jwt.encode(made, SECRET, "HS256"))
+    token_claims = claims("auth0|5f", jti="j1")
+    named = await Tokens(rules()).credential(jwt.encode(token_claims, SECRET, "HS256"))
     assert (named.user, named.scopes) == ("auth0|5f", DEFAULT_SCOPES)
     assert named.name == "jti:j1"
-    assert (named.issued_ms, named.expires_ms) == (made["iat"] * 1000, made["exp"] * 1000)
+    assert (named.issued_ms, named.expires_ms) == (token_claims["iat"] * 1000, token_claims["exp"] * 1000)
 
 
 @pytest.mark.parametrize(
-    ("said", "scopes"),
+    ("fields", "scopes"),
     [
         ({"scope": "openid chat read"}, {"chat", "read"}),
         ({"scp": ["cancel", "admin"]}, {"cancel", "admin"}),
@@ -70,9 +70,9 @@ async def test_a_token_names_its_user() -> None:
         ({"scope": "", "scp": ["admin"]}, set()),
     ],
 )
-async def test_scopes_come_from_the_claims_that_carry_them(said: dict[str, Any], scopes: set[str]) -> None:
+async def test_scopes_come_from_the_claims_that_carry_them(fields: dict[str, Any], scopes: set[str]) -> None:
     """A claim that is there counts, also when it holds none of ours."""
-    assert (await Tokens(rules()).credential(token(**said))).scopes == scopes
+    assert (await Tokens(rules()).credential(token(**fields))).scopes == scopes
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -95,7 +95,7 @@ async def test_longer_hashes_work_too(algorithm: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("fields", "words"),
     [
         ({"exp": 1}, "expired"),
         ({"exp": None}, "Invalid token"),
@@ -114,9 +114,9 @@ async def test_longer_hashes_work_too(algorithm: str) -> None:
         ({"key": "x" * 40}, "Invalid token"),
     ],
 )
-async def test_a_token_that_does_not_count(said: dict[str, Any], words: str) -> None:
+async def test_a_token_that_does_not_count(fields: dict[str, Any], words: str) -> None:
     """Expired, not yet valid, without an end, without a user, for another, signed by another."""
-    assert words in await refused(token(**said))
+    assert words in await refused(token(**fields))
 
 
 async def test_leeway_is_for_clocks() -> None:
@@ -128,11 +128,11 @@ async def test_leeway_is_for_clocks() -> None:
 
 async def test_issuer_and_audience_are_checked() -> None:
     """As soon as the operator names them, they have to be there and to be right."""
-    wanted: dict[str, Any] = {"issuer": "https://id.example", "audience": "turnwire"}
+    expected_rules: dict[str, Any] = {"issuer": "https://id.example", "audience": "turnwire"}
     good: dict[str, Any] = {"iss": "https://id.example", "aud": ["other", "turnwire"]}
-    assert (await Tokens(rules(**wanted)).credential(token(**good))).user == "ann"
+    assert (await Tokens(rules(**expected_rules)).credential(token(**good))).user == "ann"
     for wrong in ({"iss": "https://evil.example"}, {"aud": "other"}, {"iss": None}, {"aud": None}):
-        await refused(token(**{**good, **wrong}), **wanted)
+        await refused(token(**{**good, **wrong}), **expected_rules)
 
 
 def without_signatures(header: dict[str, Any], key: bytes | None = None) -> str:

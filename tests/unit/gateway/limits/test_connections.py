@@ -19,44 +19,44 @@ from tests.in_process import SteeredStore, eventually, make_settings
 ANN, BOB = Principal(user="ann"), Principal(user="bob")
 
 
-def places(store: Any = None, *, reachable: bool = True, **fields: Any) -> ConnectionLimiter:
+def make_limiter(store: Any = None, *, reachable: bool = True, **fields: Any) -> ConnectionLimiter:
     on = {} if fields.get("auth") == "none" else {"auth": "jwt", "jwt_secret": SECRET}
     settings = make_settings(**{**on, **fields})
     return ConnectionLimiter(settings, store or SqliteStore(":memory:"), lambda: reachable)
 
 
 @asynccontextmanager
-async def running(made: ConnectionLimiter) -> AsyncIterator[ConnectionLimiter]:
+async def running(limiter: ConnectionLimiter) -> AsyncIterator[ConnectionLimiter]:
     """With its chore."""
     async with asyncio.TaskGroup() as tasks:
-        chore = tasks.create_task(made.run())
-        yield made
-        chore.cancel()
+        task = tasks.create_task(limiter.run())
+        yield limiter
+        task.cancel()
 
 
 async def test_connections_are_counted_by_user_and_by_address() -> None:
     """Refused beyond, and a refused one takes nothing of the other."""
-    made = places(user_connections=2, address_connections=3)
-    stays = [ConnectionPermit(made) for _ in range(2)]
-    for permit in stays:
+    limiter = make_limiter(user_connections=2, address_connections=3)
+    permits = [ConnectionPermit(limiter) for _ in range(2)]
+    for permit in permits:
         await permit.acquire(ANN, "192.0.2.1")
     with pytest.raises(ApiError, match="2 connections of this user") as error:
-        await ConnectionPermit(made).acquire(ANN, "192.0.2.1")
+        await ConnectionPermit(limiter).acquire(ANN, "192.0.2.1")
     assert error.value.body.retry_after_ms
-    with ConnectionPermit(made) as third:
+    with ConnectionPermit(limiter) as third:
         await third.acquire(BOB, "192.0.2.1")
         with pytest.raises(ApiError, match="3 connections of this address"):
-            await ConnectionPermit(made).acquire(None, "192.0.2.1")
-        await ConnectionPermit(made).acquire(None, "192.0.2.2")
-    stays[0].release()
-    await ConnectionPermit(made).acquire(ANN, "192.0.2.1")
+            await ConnectionPermit(limiter).acquire(None, "192.0.2.1")
+        await ConnectionPermit(limiter).acquire(None, "192.0.2.2")
+    permits[0].release()
+    await ConnectionPermit(limiter).acquire(ANN, "192.0.2.1")
 
 
 async def test_instances_count_together() -> None:
     """What one has let in the other counts, also where a name comes later; whoever leaves one makes room at the other."""
     store = SqliteStore(":memory:")
     fields: dict[str, Any] = {"user_connections": 2, "address_connections": 3}
-    async with running(places(store, **fields)) as one, running(places(store, **fields)) as two:
+    async with running(make_limiter(store, **fields)) as one, running(make_limiter(store, **fields)) as two:
         first, second = ConnectionPermit(one), ConnectionPermit(two)
         await first.acquire(ANN, "192.0.2.1")
         await second.acquire(ANN, "192.0.2.1")
@@ -81,9 +81,9 @@ async def test_instances_count_together() -> None:
 
 async def test_who_has_just_left_makes_room_at_once() -> None:
     """Before the chore has told the store: a reload at the limit is let in."""
-    made = places(user_connections=1)
+    limiter = make_limiter(user_connections=1)
     for _ in range(5):
-        permit = ConnectionPermit(made)
+        permit = ConnectionPermit(limiter)
         await permit.acquire(ANN, "192.0.2.1")
         permit.release()
 
@@ -91,15 +91,15 @@ async def test_who_has_just_left_makes_room_at_once() -> None:
 async def test_one_round_trip_and_none_where_nothing_is_counted() -> None:
     """For the user and the address together; with auth off, or a limit of 0, for nobody."""
     store = SteeredStore(SqliteStore(":memory:"))
-    await ConnectionPermit(places(store)).acquire(ANN, "192.0.2.1")
+    await ConnectionPermit(make_limiter(store)).acquire(ANN, "192.0.2.1")
     assert store.calls == ["acquire_permits"]
     switched_off: tuple[dict[str, Any], ...] = ({"auth": "none"}, {"user_connections": 0, "address_connections": 0})
     for off in switched_off:
-        made = places(store, **off)
+        limiter = make_limiter(store, **off)
         for _ in range(100):
-            await ConnectionPermit(made).acquire(ANN, "192.0.2.1")
-        await made.run()
-        assert made.holders == {}
+            await ConnectionPermit(limiter).acquire(ANN, "192.0.2.1")
+        await limiter.run()
+        assert limiter.holders == {}
     assert store.calls == ["acquire_permits"]
 
 
@@ -107,25 +107,25 @@ async def test_one_round_trip_and_none_where_nothing_is_counted() -> None:
 async def test_while_the_store_is_away_each_counts_its_own(reachable: bool) -> None:
     """Nobody is refused for it, and where it is known to be away nobody waits for it."""
     store = SteeredStore(SqliteStore(":memory:"))
-    made = places(store, reachable=reachable, user_connections=1)
+    limiter = make_limiter(store, reachable=reachable, user_connections=1)
     with store.failing():
-        permit = ConnectionPermit(made)
+        permit = ConnectionPermit(limiter)
         await permit.acquire(ANN, "192.0.2.1")
         assert store.calls == ["acquire_permits"] * reachable
         with pytest.raises(ApiError, match="1 connections of this user"):
-            await ConnectionPermit(made).acquire(ANN, "192.0.2.1")
+            await ConnectionPermit(limiter).acquire(ANN, "192.0.2.1")
         permit.release()
-        assert made.holders == {}
+        assert limiter.holders == {}
 
 
 async def test_those_of_a_dead_instance_are_free_after_a_lease() -> None:
     """And those of a living one are kept, also when the store has lost them."""
     store = SqliteStore(":memory:")
     fields: dict[str, Any] = {"user_connections": 1, "lease_s": 1}
-    async with running(places(store, **fields)) as living:
+    async with running(make_limiter(store, **fields)) as living:
         await ConnectionPermit(living).acquire(ANN, "192.0.2.1")
-        await ConnectionPermit(places(store, **fields)).acquire(BOB, "192.0.2.1")
-        other = places(store, **fields)
+        await ConnectionPermit(make_limiter(store, **fields)).acquire(BOB, "192.0.2.1")
+        other = make_limiter(store, **fields)
         store._permits.clear()
         store._permits["user:bob"] = {"dead": asyncio.get_running_loop().time() + 1}
         await eventually(lambda: "user:ann" in store._permits)
@@ -139,12 +139,12 @@ async def test_those_of_a_dead_instance_are_free_after_a_lease() -> None:
 
 async def test_a_services_connections_are_not_its_users() -> None:
     """Its address says nothing of a user; the users that it names have their own places, and it has as many as it wants."""
-    made = places(user_connections=1, address_connections=1)
+    limiter = make_limiter(user_connections=1, address_connections=1)
     for number in range(10):
-        await ConnectionPermit(made).acquire(Principal(user="service:backend"), "192.0.2.1")
-        await ConnectionPermit(made).acquire(Principal(user=f"user{number}", service="service:backend"), "192.0.2.1")
+        await ConnectionPermit(limiter).acquire(Principal(user="service:backend"), "192.0.2.1")
+        await ConnectionPermit(limiter).acquire(Principal(user=f"user{number}", service="service:backend"), "192.0.2.1")
     with pytest.raises(ApiError):
-        await ConnectionPermit(made).acquire(Principal(user="user1", service="service:backend"), "192.0.2.1")
+        await ConnectionPermit(limiter).acquire(Principal(user="user1", service="service:backend"), "192.0.2.1")
 
 
 @pytest.mark.parametrize(

@@ -24,18 +24,18 @@ class Work:
 
     def __init__(self, queue: FairQueue) -> None:
         self.queue = queue
-        self.begun: list[str] = []
+        self.started: list[str] = []
         self.tasks: dict[str, asyncio.Task[None]] = {}
         self.gates: dict[str, asyncio.Event] = {}
 
-    def ask(self, name: str) -> None:
+    def call(self, name: str) -> None:
         """A call of the user before the dash."""
         self.gates[name] = asyncio.Event()
         self.tasks[name] = asyncio.create_task(self._call(name))
 
     async def _call(self, name: str) -> None:
         await self.queue.acquire(name.split("-")[0])
-        self.begun.append(name)
+        self.started.append(name)
         try:
             await self.gates[name].wait()
         finally:
@@ -50,11 +50,11 @@ async def test_a_free_slot_goes_to_the_next_user() -> None:
     """In rotation, whoever waits for how much and since when; each user's own calls in their order."""
     work = Work(FairQueue(1, 0))
     for name in ("eve-1", "eve-2", "eve-3", "eve-4", "ann-1", "ann-2", "bob-1"):
-        work.ask(name)
+        work.call(name)
         await settle()
     order = ["eve-1", "eve-2", "ann-1", "bob-1", "eve-3", "ann-2", "eve-4"]
     for n, name in enumerate(order):
-        assert work.begun == order[: n + 1]
+        assert work.started == order[: n + 1]
         await work.end(name)
 
 
@@ -62,31 +62,31 @@ async def test_slots_are_used_and_given_back() -> None:
     """So many calls at once, of one user too where nobody else asks; one that is cancelled leaves no slot behind."""
     work = Work(FairQueue(2, 0))
     for n in range(5):
-        work.ask(f"ann-{n}")
+        work.call(f"ann-{n}")
     await settle()
-    assert work.begun == ["ann-0", "ann-1"]
+    assert work.started == ["ann-0", "ann-1"]
     work.tasks["ann-2"].cancel()
     work.tasks["ann-0"].cancel()
     await settle()
-    assert work.begun == ["ann-0", "ann-1", "ann-3"]
+    assert work.started == ["ann-0", "ann-1", "ann-3"]
     work.gates["ann-1"].set()
     work.tasks["ann-4"].cancel()  # while its slot is on the way to it
     await settle()
-    work.ask("bob-1")
+    work.call("bob-1")
     await settle()
-    assert work.begun[-1] == "bob-1"
+    assert work.started[-1] == "bob-1"
 
 
 async def test_so_many_of_one_user_wait() -> None:
     """One more is refused at once; another user's isn't."""
     work = Work(FairQueue(1, 2))
     for name in ("eve-1", "eve-2", "eve-3", "ann-1"):
-        work.ask(name)
+        work.call(name)
     await settle()
     with pytest.raises(QueueFull):
         await work.queue.acquire("eve")
     await work.end("eve-1")
-    work.ask("eve-4")
+    work.call("eve-4")
     await settle()
     assert not work.tasks["eve-4"].done()
 
@@ -100,7 +100,7 @@ def test_no_slot_is_lost_and_none_is_given_twice(steps: list[tuple[str, str]]) -
         for n, (user, step) in enumerate(steps):
             mine = [name for name, task in work.tasks.items() if name[0] == user and not task.done()]
             if step == "ask":
-                work.ask(f"{user}-{n}")
+                work.call(f"{user}-{n}")
             elif step == "end" and mine:
                 work.gates[mine[0]].set()
             elif mine:
@@ -109,7 +109,7 @@ def test_no_slot_is_lost_and_none_is_given_twice(steps: list[tuple[str, str]]) -
                 await settle()
         await settle()
         alive = [name for name, task in work.tasks.items() if not task.done()]
-        assert len([name for name in work.begun if not work.tasks[name].done()]) == min(2, len(alive))
+        assert len([name for name in work.started if not work.tasks[name].done()]) == min(2, len(alive))
         for gate in work.gates.values():
             gate.set()
         await asyncio.wait_for(asyncio.gather(*work.tasks.values(), return_exceptions=True), 5)

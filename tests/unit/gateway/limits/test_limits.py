@@ -19,22 +19,22 @@ from tests.in_process import make_settings
 ON: dict[str, Any] = {"auth": "jwt", "jwt_secret": SECRET}
 
 
-def limits(**fields: Any) -> Limits:
+def make_limits(**fields: Any) -> Limits:
     settings = make_settings(**{**ON, **fields})
     return Limits(settings, ConnectionLimiter(settings, SqliteStore(":memory:")), lambda: 1000.0)
 
 
 def test_stopping_and_attaching_are_never_throttled() -> None:
     """And cost nothing; everything else counts, an HTTP request without a frame's type too."""
-    made = limits(user_requests_burst=1)
+    limits = make_limits(user_requests_burst=1)
     for _ in range(100):
         for kind in UNTHROTTLED:
-            made.check_request("ann", kind)
-    made.check_request("ann", p.Ping)
+            limits.check_request("ann", kind)
+    limits.check_request("ann", p.Ping)
     counted: tuple[type[p.Request] | None, ...] = (p.TurnStart, p.TurnGet, None)
-    for other in counted:
+    for counted_kind in counted:
         with pytest.raises(ApiError) as error:
-            made.check_request("ann", other)
+            limits.check_request("ann", counted_kind)
         assert (error.value.code, error.value.body.retryable) == ("rate_limited", True)
         assert error.value.body.retry_after_ms == 50
     assert set(UNTHROTTLED) == {p.TurnCancel, p.TurnAttach, p.ConversationAttach}
@@ -42,28 +42,28 @@ def test_stopping_and_attaching_are_never_throttled() -> None:
 
 def test_large_bodies_share_a_room() -> None:
     """Whoever finds none is told to come again; what fits a frame is taken always; what is given back is there again."""
-    room = BodyMemory(1000, 100)
-    room.grow(0, 100)
-    room.grow(100, 600)
-    room.grow(0, 600)
+    body_memory = BodyMemory(1000, 100)
+    body_memory.grow(0, 100)
+    body_memory.grow(100, 600)
+    body_memory.grow(0, 600)
     for _ in range(10):
-        room.grow(0, 100)
+        body_memory.grow(0, 100)
         with pytest.raises(ApiError) as refused:
-            room.grow(0, 101)
+            body_memory.grow(0, 101)
         assert (refused.value.code, refused.value.body.retry_after_ms) == ("rate_limited", 1000)
-    room.release(600)
-    room.release(100)
-    room.grow(0, 600)
-    assert room.free_bytes == 0
+    body_memory.release(600)
+    body_memory.release(100)
+    body_memory.grow(0, 600)
+    assert body_memory.free_bytes == 0
 
 
 def test_with_auth_off_nothing_is_counted_by_user_or_address() -> None:
     """Everyone is one user there; budgets that are set hold all the same."""
     settings = make_settings(user_tokens_per_day=5)
-    made = Limits(settings, ConnectionLimiter(settings, SqliteStore(":memory:")))
+    limits = Limits(settings, ConnectionLimiter(settings, SqliteStore(":memory:")))
     for _ in range(1000):
-        made.check_request("local", p.Ping)
-    assert made.turn_limits == TurnLimits(start_burst=41, tokens_per_day=5)
+        limits.check_request("local", p.Ping)
+    assert limits.turn_limits == TurnLimits(start_burst=41, tokens_per_day=5)
 
 
 def test_what_the_store_checks_is_what_is_set() -> None:

@@ -19,7 +19,7 @@ MIB = 2**20
 async def test_what_is_taken_is_looked_at() -> None:
     """A block of memory is taken and freed: new work is refused in between, with when to come again."""
     memory = Memory(resident_bytes() + 64 * MIB)
-    keeping = asyncio.create_task(memory.run())
+    task = asyncio.create_task(memory.run())
     await asyncio.sleep(0)
     memory.check()
     block = bytearray(b"x") * (128 * MIB)
@@ -31,9 +31,9 @@ async def test_what_is_taken_is_looked_at() -> None:
     del block
     await eventually(lambda: not memory.is_full)
     memory.check()
-    keeping.cancel()
+    task.cancel()
     with suppress(asyncio.CancelledError):
-        await keeping
+        await task
 
 
 @pytest.mark.parametrize(("written", "limit"), [("1000000\n", 1_000_000), ("max\n", 0), ("9223372036854771712\n", 0)])

@@ -134,9 +134,9 @@ async def test_what_comes_while_it_settles_counts(steered: SteeredStore) -> None
     await two.settle(steered.as_store)
     one.try_acquire("ann")
     async with asyncio.TaskGroup() as tasks:
-        with steered.blocked("count_requests") as held:
+        with steered.blocked("count_requests") as entered:
             settling = tasks.create_task(one.settle(steered.as_store))
-            await held.wait()
+            await entered.wait()
             for _ in range(3):
                 one.try_acquire("ann")
         await settling

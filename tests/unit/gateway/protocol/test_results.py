@@ -15,8 +15,8 @@ from tests.in_process import SLOW, Seat
 def check(kind: type[p.Request], result: Any) -> None:
     """The result is of the documented type, and has no field that isn't there."""
     shape = RESULTS[kind]
-    made = msgspec.convert(result, shape)
-    assert msgspec.json.decode(msgspec.json.encode(made)) == result, kind
+    converted = msgspec.convert(result, shape)
+    assert msgspec.json.decode(msgspec.json.encode(converted)) == result, kind
 
 
 @pytest.fixture

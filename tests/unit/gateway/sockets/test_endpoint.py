@@ -42,16 +42,16 @@ class Socket:
         self.messages.append(dict(message))
         self._changed.set()
 
-    def say(self, frame: Any) -> None:
+    def receive_text(self, frame: Any) -> None:
         """A text frame of the client."""
         text = frame if isinstance(frame, str) else JSON.encode(frame).decode()
         self.incoming.put_nowait({"type": "websocket.receive", "text": text})
 
-    def say_binary(self, data: bytes) -> None:
+    def receive_binary(self, data: bytes) -> None:
         """A binary frame of the client."""
         self.incoming.put_nowait({"type": "websocket.receive", "bytes": data})
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         """The client is gone."""
         self.incoming.put_nowait({"type": "websocket.disconnect", "code": 1005})
 
@@ -104,7 +104,7 @@ async def opened(
             yield socket
         finally:
             socket.reads.set()
-            socket.hang_up()
+            socket.disconnect()
             await asyncio.wait([running], timeout=10)
 
 
@@ -207,7 +207,7 @@ async def test_requests_are_answered(services: Services) -> None:
     """Also a hundred that come at once."""
     async with opened(services) as socket:
         for n in range(100):
-            socket.say({"type": "ping", "id": f"{n}", "t": n})
+            socket.receive_text({"type": "ping", "id": f"{n}", "t": n})
         await socket.until(lambda: len(socket.of("result")) == 100)
         assert [frame["result"]["t"] for frame in socket.of("result")] == list(range(100))
 
@@ -222,7 +222,7 @@ async def test_a_turn_is_streamed(services: Services) -> None:
             "input": "Hi",
             "params": {"demo": {"rate": 0, "tokens": 50}},
         }
-        socket.say_binary(msgspec.msgpack.encode(start))
+        socket.receive_binary(msgspec.msgpack.encode(start))
         await socket.until(lambda: socket.of("turn.completed"))
         assert socket.of("result")[0]["result"]["status"] == "running"
 
@@ -232,15 +232,15 @@ async def test_the_wrong_opcode_closes_1003(services: Services, binary: bool) ->
     """JSON takes text frames, MessagePack binary ones; what follows is ignored."""
     async with opened(services, subprotocols=("turnwire.v1.msgpack",) if binary else ()) as socket:
         if binary:
-            socket.say({"type": "ping", "id": "1"})
+            socket.receive_text({"type": "ping", "id": "1"})
         else:
-            socket.say_binary(b"\x80")
+            socket.receive_binary(b"\x80")
         await socket.until(lambda: socket.closed)
         assert (socket.closed or (0, ""))[0] == 1003
         assert ("binary" if binary else "text") in (socket.closed or (0, ""))[1]
         before = len(socket.frames)
-        socket.say({"type": "ping", "id": "1"})
-        socket.say({"type": "ping", "id": "2"})
+        socket.receive_text({"type": "ping", "id": "1"})
+        socket.receive_text({"type": "ping", "id": "2"})
         assert len(socket.frames) == before
 
 
@@ -248,7 +248,7 @@ async def test_nonsense_closes_4400(services: Services) -> None:
     """Twenty frames that can't be read."""
     async with opened(services) as socket:
         for _ in range(20):
-            socket.say("nonsense")
+            socket.receive_text("nonsense")
         await socket.until(lambda: socket.closed)
         assert (socket.closed or (0, ""))[0] == 4400
 
@@ -261,7 +261,7 @@ async def test_a_client_that_does_not_read_closes_4501(steered: SteeredStore) ->
             await socket.until(lambda: socket.frames)
             socket.reads.clear()
             demo = {"rate": 0, "tokens": 30_000}
-            socket.say({"type": "turn.start", "id": "1", "turn": "t", "input": "Hi", "params": {"demo": demo}})
+            socket.receive_text({"type": "turn.start", "id": "1", "turn": "t", "input": "Hi", "params": {"demo": demo}})
             await socket.until(lambda: socket.closed)
             assert (socket.closed or (0, ""))[0] == 4501
         stream = services.registry.get("local", "t")
@@ -278,9 +278,9 @@ async def test_a_socket_that_breaks_ends_quietly(services: Services, error: Exce
     async with opened(services) as socket:
         await socket.until(lambda: socket.frames)
         socket.fails = error
-        socket.say({"type": "ping", "id": "1"})
+        socket.receive_text({"type": "ping", "id": "1"})
         await socket.until(lambda: socket.failed)
-        socket.say({"type": "ping", "id": "2"})
+        socket.receive_text({"type": "ping", "id": "2"})
     assert socket.closed is None
 
 
@@ -288,8 +288,8 @@ async def test_when_the_client_goes_its_requests_are_dropped(services: Services,
     """Law 8: a turn goes on without its connection, also one that the store was still accepting."""
     with steered.blocked("accept") as accepting, steered.blocked("usage"):
         async with opened(services) as socket:
-            socket.say({"type": "turn.start", "turn": "t", "input": "Hi", "params": {"demo": SLOW}})
-            socket.say({"type": "usage.get", "id": "1"})
+            socket.receive_text({"type": "turn.start", "turn": "t", "input": "Hi", "params": {"demo": SLOW}})
+            socket.receive_text({"type": "usage.get", "id": "1"})
             await accepting.wait()
     stream = services.registry.get("local", "t")
     assert stream is not None
@@ -304,7 +304,7 @@ async def test_an_error_that_nobody_foresaw_does_not_hang(services: Services) ->
         async with opened(services) as socket:
             await socket.until(lambda: socket.frames)
             socket.fails = ValueError("a defect")
-            socket.say({"type": "ping", "id": "1"})
+            socket.receive_text({"type": "ping", "id": "1"})
             await socket.until(lambda: socket.failed)
 
     with pytest.raises(ExceptionGroup):
@@ -318,14 +318,16 @@ async def test_a_heartbeat_says_that_the_connection_lives(steered: SteeredStore)
     """Whenever nothing else was sent for the interval; not while a turn streams."""
     async with open_services(steered, heartbeat_s=0.05) as services:
         async with asyncio.TaskGroup() as tasks:
-            beat = tasks.create_task(services.clients.run_heartbeats())
+            heartbeats = tasks.create_task(services.clients.run_heartbeats())
             async with opened(services) as quiet, opened(services) as busy:
                 demo = {"rate": 100, "tokens": 10_000}
-                busy.say({"type": "turn.start", "id": "1", "turn": "t", "input": "Hi", "params": {"demo": demo}})
+                busy.receive_text(
+                    {"type": "turn.start", "id": "1", "turn": "t", "input": "Hi", "params": {"demo": demo}}
+                )
                 await quiet.until(lambda: len(quiet.of("heartbeat")) == 3)
                 assert quiet.of("heartbeat")[0]["t"] > 1_700_000_000_000
                 assert len(busy.of("heartbeat")) <= 1
-            beat.cancel()
+            heartbeats.cancel()
 
 
 async def test_leaving_is_announced_and_closes_4503(services: Services) -> None:
@@ -344,7 +346,7 @@ async def test_leaving_is_announced_and_closes_4503(services: Services) -> None:
                 "reconnect_after_ms": 1000,
             }
             assert socket.closed == (4503, "This instance is shutting down. Connect again.")
-            socket.hang_up()
+            socket.disconnect()
         await asyncio.wait_for(closing, 10)
 
 
@@ -359,8 +361,8 @@ async def test_a_connection_closes_once(services: Services) -> None:
     """The first reason stays."""
     async with opened(services) as socket:
         await socket.until(lambda: socket.frames)
-        socket.say_binary(b"\x80")
+        socket.receive_binary(b"\x80")
         await socket.until(lambda: socket.closed)
-        socket.say_binary(b"\x80")
+        socket.receive_binary(b"\x80")
         await services.clients.close_all(0.02)
         assert (socket.closed or (0, ""))[0] == 1003

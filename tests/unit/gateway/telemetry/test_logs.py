@@ -60,9 +60,9 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
             fail()
         except ExceptionGroup:
             log.exception("it failed")
-    said = capsys.readouterr()
-    ours, theirs, failed = (json.loads(line) for line in said.err.splitlines())
-    assert said.out == ""
+    output = capsys.readouterr()
+    ours, theirs, failed = (json.loads(line) for line in output.err.splitlines())
+    assert output.out == ""
     assert ours.pop("timestamp").endswith("Z")
     assert ours == {
         **{"event": "turn ended", "level": "info", "logger": "turnwire.test"},
@@ -82,8 +82,8 @@ def test_a_traceback_says_where_and_never_what(capsys: pytest.CaptureFixture[str
     except ExceptionGroup:
         log.exception("it failed")
         logging.getLogger("somebody.else").exception("it failed for them")
-    said = capsys.readouterr().err
-    assert "canary-local" not in said
+    output = capsys.readouterr().err
+    assert "canary-local" not in output
     for shown in (
         "StoreError: Redis is away.",
         "ExceptionGroup",
@@ -92,7 +92,7 @@ def test_a_traceback_says_where_and_never_what(capsys: pytest.CaptureFixture[str
         "test_logs.py",
         "int(",
     ):
-        assert said.count(shown) >= 2, shown
+        assert output.count(shown) >= 2, shown
 
 
 NASTY = "\x1b[2Ja\x07\n2026-01-31 [info] forged\u202e\u2028\x9b\ud800"
@@ -122,12 +122,12 @@ def test_what_a_terminal_obeys_is_in_no_line(
         except StoreError:
             log.exception("it failed")
             logging.getLogger("uvicorn.error").exception(NASTY)
-    said = capsys.readouterr().err
-    ours = re.sub(r"\x1b\[\d+m", "", said) if form == "terminal" else said
+    output = capsys.readouterr().err
+    ours = re.sub(r"\x1b\[\d+m", "", output) if form == "terminal" else output
     assert {one for one in ours if not is_plain(one)} == {"\n"}
-    assert not any(line.startswith("2026-01-31") for line in said.splitlines())
+    assert not any(line.startswith("2026-01-31") for line in output.splitlines())
     if form == "json":
-        read = [json.loads(line) for line in said.splitlines()]
+        read = [json.loads(line) for line in output.splitlines()]
         assert (read[0]["event"], read[0]["turn"], read[0]["request"]) == (SHOWN, SHOWN, SHOWN)
         assert read[0]["turns"] == [SHOWN, {SHOWN: [SHOWN]}]
         assert read[1]["event"] == f"{SHOWN}{SHOWN} <{SHOWN}>"
@@ -152,10 +152,10 @@ def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("info", "console")
     log.info("turn ended", turn="t")
     log.debug("not shown")
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "turn ended" in said
-    assert "turn=t" in said
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1
+    assert "turn ended" in output
+    assert "turn=t" in output
 
 
 def test_logs_hold_no_content_of_others() -> None:

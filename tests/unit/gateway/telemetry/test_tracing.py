@@ -33,7 +33,7 @@ class Collector:
         self.services: set[str] = set()
         self.spans: list[Any] = []
 
-    async def take(self, request: web.Request) -> web.Response:
+    async def receive(self, request: web.Request) -> web.Response:
         """`POST /v1/traces`."""
         body = await request.read()
         self.raw += body
@@ -50,21 +50,21 @@ class Collector:
 @pytest.fixture
 async def collector() -> AsyncIterator[Collector]:
     """A collector on a free port."""
-    made = Collector()
+    receiver = Collector()
     app = web.Application()
-    app.router.add_post("/v1/traces", made.take)
+    app.router.add_post("/v1/traces", receiver.receive)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     try:
-        yield made
+        yield receiver
     finally:
         await runner.cleanup()
 
 
-def facts(span: Any) -> dict[str, Any]:
+def attributes(span: Any) -> dict[str, Any]:
     """A span's attributes."""
     kinds = {one.key: (one.value.WhichOneof("value"), one.value) for one in span.attributes}
     return {key: getattr(value, kind) for key, (kind, value) in kinds.items()}
@@ -91,22 +91,22 @@ async def test_a_turn_and_its_attempts_are_spans(collector: Collector, tmp_path:
             async with httpx2.AsyncClient() as http:
                 body = {"turn": "v", "input": "Hi", "params": {"demo": {"fail": "mid"}}}
                 await http.post(f"{gateway.url}/v1/turns", json=body, headers=PARENT)
-    turns = {facts(span)["turnwire.turn"]: span for span in collector.named("turn")}
+    turns = {attributes(span)["turnwire.turn"]: span for span in collector.named("turn")}
     assert set(turns) == {"t", "u", "v"}
     assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
     assert {span.parent_span_id.hex() for span in turns.values()} == {"b7ad6b7169203331"}
     failed, answered = collector.named("chat")
     assert failed.parent_span_id == answered.parent_span_id == turns["t"].span_id
-    assert facts(answered) == {
+    assert attributes(answered) == {
         **{"gen_ai.operation.name": "chat", "gen_ai.provider.name": "kimi", "gen_ai.request.model": "any"}
     }
-    assert facts(failed)["error.type"] == "upstream_error"
+    assert attributes(failed)["error.type"] == "upstream_error"
     assert (failed.status.code, answered.status.code) == (2, 0)
-    said = facts(turns["t"])
-    assert (said["gen_ai.usage.input_tokens"], said["gen_ai.usage.output_tokens"]) == (7, 9)
-    assert (said["turnwire.status"], said["user.id"]) == ("completed", "local")
-    assert facts(turns["u"])["turnwire.status"] == "cancelled"
-    assert facts(turns["v"])["error.type"] == "upstream_error"
+    values = attributes(turns["t"])
+    assert (values["gen_ai.usage.input_tokens"], values["gen_ai.usage.output_tokens"]) == (7, 9)
+    assert (values["turnwire.status"], values["user.id"]) == ("completed", "local")
+    assert attributes(turns["u"])["turnwire.status"] == "cancelled"
+    assert attributes(turns["v"])["error.type"] == "upstream_error"
     assert turns["v"].status.code == 2
     assert collector.services == {"turnwire"}
     assert CANARY.encode() not in collector.raw
@@ -129,8 +129,8 @@ async def test_a_span_s_name_is_nobody_s_invention(collector: Collector, tmp_pat
             with pytest.raises(RequestFailed, match="invalid_request"):
                 await c.request("turn.start", input=CANARY, model=f"kimi/{'x' * 30_000}")
     assert {span.name for span in collector.spans} == {"turn", "chat", "chat kimi-k2.6"}
-    said = [value for span in collector.spans for value in facts(span).values() if isinstance(value, str)]
-    assert max(map(len, said)) == 200
+    values = [value for span in collector.spans for value in attributes(span).values() if isinstance(value, str)]
+    assert max(map(len, values)) == 200
     assert len(collector.spans) == 2 * len(models)
 
 
