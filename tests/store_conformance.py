@@ -1,8 +1,8 @@
-"""What every store must do: a suite that a backend's test module inherits and gives a factory to.
+"""The conformance tests of the `Store` protocol, which the test module of each backend inherits.
 
-It knows the `Store` protocol alone. A subclass provides the fixture `open_store`: each call answers an open store on
-the same data, which is empty at first, as one more instance of the gateway would have it; the subclass closes them.
-A store that isn't `shared` is opened once.
+They use only the `Store` protocol. A subclass defines the fixture `open_store`, a function that returns one more open
+store on the same data, as for one more instance of the gateway. The data is empty at first, and the subclass closes the
+stores. A store that isn't `shared` is opened once.
 """
 
 from __future__ import annotations
@@ -65,20 +65,20 @@ in_many_examples = settings(
 
 
 def conversation(name: str = "c1", user: str = "ann", at: int = NOW, **fields: Any) -> ConversationRecord:
-    """A new conversation's record."""
+    """Return the record of a new conversation."""
     blank: dict[str, Any] = {"title": "", "system": None, "model": None, "metadata": b"{}", "head": None}
     return ConversationRecord(id=name, user=user, revision=0, created_ms=at, updated_ms=at, **{**blank, **fields})
 
 
 def message(name: str, **fields: Any) -> MessageRecord:
-    """A user's message."""
+    """Return a user message."""
     return MessageRecord(
         **{"id": name, "parent": None, "role": "user", "created_ms": NOW, "body": name.encode(), **fields}
     )
 
 
 def new_turn(turn: str = "t1", user: str = "ann", **fields: Any) -> NewTurn:
-    """A turn in conversation `c1`, owned by instance `one`, whose messages are named after it."""
+    """Return a new turn in conversation `c1` that instance `one` owns; the ids of its messages begin with its id."""
     common: dict[str, Any] = {
         "owner": "one",
         "lease_ms": LONG_MS,
@@ -100,24 +100,24 @@ def new_turn(turn: str = "t1", user: str = "ann", **fields: Any) -> NewTurn:
 
 
 def stateless_turn(turn: str = "t1", user: str = "ann", **fields: Any) -> NewTurn:
-    """A turn in no conversation."""
+    """Return a new turn without a conversation."""
     return new_turn(turn, user, stateless=True, conversation=None, input=None, **fields)
 
 
 def piece(turn: TurnRecord, first: int, last: int, **fields: Any) -> Append:
-    """Events of a turn, written in its epoch."""
+    """Return an append of a turn's events, in the turn's epoch."""
     epoch = fields.pop("epoch", turn.epoch)
     payload = fields.pop("payload", f"{epoch}:{first}-{last}".encode())
     return Append(turn.user, turn.turn, epoch, first, last, payload)
 
 
 def entry(append: Append) -> LogEntry:
-    """What an append leaves in the log."""
+    """Return the log entry that an append creates."""
     return LogEntry(append.epoch, append.first, append.last, append.payload)
 
 
 def ending(turn: TurnRecord, **fields: Any) -> EndedTurn:
-    """The good ending of a turn, whose events go on from its log's end to seq 9."""
+    """Return the completed ending of a turn; its events continue the log up to seq 9."""
     common: dict[str, Any] = {
         "epoch": turn.epoch,
         "status": "completed",
@@ -138,17 +138,17 @@ async def run(store: Store, new: NewTurn, **fields: Any) -> EndedTurn:
 
 
 async def running(store: Store, new: NewTurn | None = None) -> TurnRecord:
-    """An accepted turn, by default a stateless one of ann's."""
+    """Accept a turn, by default a stateless turn of ann, and return its record."""
     return (await store.accept(new or stateless_turn())).turn
 
 
 async def append(store: Store, *appends: Append) -> list[str]:
-    """The outcomes of writing to logs."""
+    """Append to logs, and return the outcomes."""
     return [appended.outcome for appended in await store.append(list(appends))]
 
 
 async def limited(answer: Awaitable[object]) -> tuple[str, int | None]:
-    """Which limit refuses the call, and when that is over."""
+    """Return the limit that the call exceeds, and after how many ms a retry is possible."""
     with pytest.raises(Limited) as refused:
         await answer
     return refused.value.limit, refused.value.retry_after_ms
@@ -161,16 +161,16 @@ async def missing(answer: Awaitable[object]) -> str:
     return raised.value.field
 
 
-async def eventually(ask: Callable[[], Awaitable[Any]]) -> Any:
-    """Call `ask` until its result is true, and return the result. Raises `TimeoutError`."""
+async def eventually(condition: Callable[[], Awaitable[Any]]) -> Any:
+    """Call `condition` until its result is true, and return the result. Raises `TimeoutError`."""
     async with asyncio.timeout(DEADLINE_S):
-        while not (answer := await ask()):
+        while not (answer := await condition()):
             await asyncio.sleep(0.01)
         return answer
 
 
 class Received:
-    """What a listening store delivered: (channel, payload) in order. `reconnects` counts the calls of `on_reconnect`."""
+    """The deliveries of a store: (channel, payload) in order. `reconnects` counts the calls of `on_reconnect`."""
 
     def __init__(self) -> None:
         self.queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
@@ -181,18 +181,18 @@ class Received:
         self.queue.put_nowait((channel, payload))
 
     def reconnected(self) -> None:
-        """Count."""
+        """Count a call of `on_reconnect`."""
         self.reconnects += 1
 
     async def next(self) -> tuple[str, bytes]:
-        """The next delivery, in time."""
+        """Return the next delivery. Raises `TimeoutError`."""
         async with asyncio.timeout(DEADLINE_S):
             return await self.queue.get()
 
 
 @asynccontextmanager
 async def listening(store: Store) -> AsyncIterator[Received]:
-    """Listen until the end of the block."""
+    """Run the store's pub/sub until the end of the block."""
     received = Received()
     task = asyncio.get_running_loop().create_task(store.run_pubsub(received.deliver, received.reconnected))
     try:
@@ -200,7 +200,7 @@ async def listening(store: Store) -> AsyncIterator[Received]:
     finally:
         task.cancel()
         await asyncio.wait([task])
-        assert task.cancelled(), "listening ends when it is cancelled, and not before"
+        assert task.cancelled(), "run_pubsub ended before it was cancelled"
 
 
 READS_AND_WRITES: dict[str, tuple[Callable[[Store, str], Awaitable[object]], str]] = {
@@ -222,24 +222,24 @@ READS_AND_WRITES: dict[str, tuple[Callable[[Store, str], Awaitable[object]], str
 
 
 class StoreConformance:
-    """The laws of a store."""
+    """The tests that every store must pass."""
 
     @pytest.fixture
     async def store(self, open_store: OpenStore) -> Store:
-        """An open store with nothing in it."""
+        """An open store without data."""
         return await open_store()
 
     @pytest.fixture
     async def other(self, store: Store, open_store: OpenStore) -> Store:
         """Another instance's store on the same data."""
         if not store.shared:
-            pytest.skip("one instance alone can use this store")
+            pytest.skip("only one instance can use this store")
         return await open_store()
 
     # --- accepting ---
 
     async def test_a_turn_is_accepted_with_its_question(self, store: Store) -> None:
-        """Law 6: accepting stores the turn, its input and its place in the conversation in one step."""
+        """Law 6: accepting stores the turn, its input and its position in the conversation in one step."""
         await store.create_conversation(conversation())
         accepted = await store.accept(new_turn())
         assert accepted.is_new
@@ -264,8 +264,8 @@ class StoreConformance:
         assert await store.turn("ann", "t1") == msgspec.structs.replace(turn, request=None)
         assert await store.message("ann", "t1.question") == accepted.input
 
-    async def test_without_a_conversation_one_is_created(self, store: Store) -> None:
-        """A start that names none makes one, with the title of its first words."""
+    async def test_a_start_without_a_conversation_creates_one(self, store: Store) -> None:
+        """A start that names no conversation creates one, and the turn's title becomes its title."""
         new = new_turn(conversation=None, new_conversation=conversation("c9", model="demo", system="Be brief."))
         accepted = await store.accept(new)
         assert accepted.turn.conversation == "c9"
@@ -273,7 +273,7 @@ class StoreConformance:
         assert (stored.title, stored.model, stored.system, stored.head) == ("A title", "demo", "Be brief.", None)
 
     async def test_a_repeated_start_returns_the_existing_turn(self, store: Store) -> None:
-        """Law 6: the same id with the same content is the same turn, and changes nothing."""
+        """Law 6: a start with the same id and the same content returns the existing turn and changes nothing."""
         await store.create_conversation(conversation())
         first = await store.accept(new_turn())
         again = await store.accept(
@@ -285,7 +285,7 @@ class StoreConformance:
         assert (await store.conversation("ann", "c1")).messages == 1
 
     async def test_a_repeated_start_returns_an_ended_turn(self, store: Store) -> None:
-        """Law 6: also after its ending an id is that turn."""
+        """Law 6: the id of an ended turn still refers to that turn."""
         await store.create_conversation(conversation())
         await run(store, new_turn())
         again = await store.accept(new_turn(message="other.answer", input=message("other.question")))
@@ -294,16 +294,16 @@ class StoreConformance:
         with pytest.raises(Conflict):
             await store.accept(new_turn(digest=b"other"))
 
-    async def test_the_same_id_with_another_content_is_a_conflict(self, store: Store) -> None:
-        """Law 6: the id of another request is refused, and nothing of the new one is stored."""
+    async def test_the_same_id_with_other_content_is_a_conflict(self, store: Store) -> None:
+        """Law 6: a start with the id of a different request is refused, and nothing of it is stored."""
         await store.create_conversation(conversation())
         await store.accept(new_turn())
         with pytest.raises(Conflict):
             await store.accept(new_turn(digest=b"other", input=message("other.question")))
         assert await missing(store.message("ann", "other.question")) == "message"
 
-    async def test_ids_of_turns_are_each_users_own(self, store: Store) -> None:
-        """Law 12: the same turn id of another user is another turn."""
+    async def test_turn_ids_are_scoped_to_the_user(self, store: Store) -> None:
+        """Law 12: two users can use the same turn id for different turns."""
         await store.create_conversation(conversation())
         await store.create_conversation(conversation("c2", "bob"))
         await store.accept(new_turn())
@@ -312,8 +312,8 @@ class StoreConformance:
         )
         assert other.is_new
 
-    async def test_of_two_starts_at_once_one_is_fresh(self, store: Store) -> None:
-        """Law 6: acceptance is atomic; the loser of a race gets the winner's turn."""
+    async def test_of_concurrent_starts_one_is_new(self, store: Store) -> None:
+        """Law 6: accepting is atomic; concurrent starts with the same id return the one turn that was accepted."""
         await store.create_conversation(conversation())
         starts = [store.accept(new_turn(message=f"a{n}", input=message(f"q{n}"))) for n in range(8)]
         accepted = await asyncio.gather(*starts)
@@ -321,14 +321,14 @@ class StoreConformance:
         assert len({one.turn.message for one in accepted}) == 1
 
     @pytest.mark.parametrize("where", [{"conversation": "nowhere"}, {"user": "bob"}])
-    async def test_a_turn_in_no_conversation_of_the_user_is_refused(self, store: Store, where: dict[str, str]) -> None:
-        """Law 12: a conversation that isn't there, or is another user's, isn't found; the id stays free."""
+    async def test_a_turn_in_an_unknown_conversation_is_refused(self, store: Store, where: dict[str, str]) -> None:
+        """Law 12: a conversation that doesn't exist or is another user's isn't found; the turn's id stays unused."""
         await store.create_conversation(conversation())
         assert await missing(store.accept(new_turn(**where))) == "conversation"
         assert await missing(store.turn(where.get("user", "ann"), "t1")) == "turn"
 
     async def test_a_parent_must_be_in_the_conversation(self, store: Store) -> None:
-        """Law 12: neither an unknown message nor one of another conversation or user can be answered."""
+        """Law 12: the parent can't be an unknown message, or one of another conversation or user."""
         for name, user in (("c1", "ann"), ("c2", "ann"), ("c3", "bob")):
             await store.create_conversation(conversation(name, user))
             await run(store, new_turn(f"in-{name}", user, conversation=name))
@@ -340,15 +340,15 @@ class StoreConformance:
         assert accepted.input.parent == "in-c1.question"
 
     async def test_a_turn_without_input_answers_its_parent_again(self, store: Store) -> None:
-        """`parent` at a user message without input regenerates: the new answer is that message's child."""
+        """A turn without input whose `parent` is a user message regenerates: its answer is a child of that message."""
         await store.create_conversation(conversation())
         await run(store, new_turn("first"))
         again = await store.accept(new_turn("again", input=None, parent="first.question"))
         assert (again.input, again.turn.input) == (None, None)
         assert again.turn.parent == "first.question"
 
-    async def test_a_title_is_given_once(self, store: Store) -> None:
-        """The first words name a conversation that has no title; a title that is there stays."""
+    async def test_only_the_first_turn_sets_the_title(self, store: Store) -> None:
+        """The first turn's title becomes that of a conversation without a title; an existing title is unchanged."""
         await store.create_conversation(conversation())
         await store.create_conversation(conversation("c2", title="Mine"))
         await store.accept(new_turn("a", title="First"))
@@ -359,8 +359,8 @@ class StoreConformance:
 
     # --- a busy conversation ---
 
-    async def test_beside_a_running_turn_another_may_run(self, store: Store) -> None:
-        """`parallel`: both answer the head, and neither waits."""
+    async def test_a_parallel_turn_does_not_wait(self, store: Store) -> None:
+        """`parallel`: the new turn answers the head and doesn't wait for the running one."""
         await store.create_conversation(conversation())
         await run(store, new_turn("old"))
         await store.accept(new_turn("one"))
@@ -370,7 +370,7 @@ class StoreConformance:
         assert two.input.parent == "old.answer"
 
     async def test_a_queued_turn_answers_the_turn_ahead(self, store: Store) -> None:
-        """`queue`: the turns ahead are named, oldest first, and the parent is the answer of the newest of them."""
+        """`queue`: accepting returns the turns ahead, oldest first; the parent is the answer of the newest of them."""
         await store.create_conversation(conversation())
         one = await store.accept(new_turn("one", on_busy="queue"))
         assert one.ahead == ()
@@ -387,7 +387,7 @@ class StoreConformance:
         assert four.turn.status == "running"
 
     async def test_a_queued_turn_may_name_its_parent(self, store: Store) -> None:
-        """A parent that was given is the parent, whoever is ahead."""
+        """A given parent is used even if other turns are ahead."""
         await store.create_conversation(conversation())
         await run(store, new_turn("old"))
         await store.accept(new_turn("one"))
@@ -396,8 +396,8 @@ class StoreConformance:
         assert two.input is not None
         assert two.input.parent == "old.question"
 
-    async def test_a_busy_conversation_may_refuse(self, store: Store) -> None:
-        """`reject`: refused while a turn runs there, and nothing of the new one is stored."""
+    async def test_a_start_can_be_rejected_by_a_busy_conversation(self, store: Store) -> None:
+        """`reject`: while a turn runs in the conversation, a start is refused and nothing of it is stored."""
         await store.create_conversation(conversation())
         first = await store.accept(new_turn("one", on_busy="reject"))
         with pytest.raises(Busy):
@@ -409,7 +409,7 @@ class StoreConformance:
         assert (await store.accept(new_turn("two", on_busy="reject"))).is_new
 
     async def test_active_turns_are_those_without_an_ending(self, store: Store) -> None:
-        """In the order of their acceptance; not those of other conversations, nor of none."""
+        """They are listed in the order of acceptance, for one conversation or for all of a user's turns."""
         await store.create_conversation(conversation())
         await store.create_conversation(conversation("c2"))
         assert await store.active("ann", "c1") == []
@@ -427,7 +427,7 @@ class StoreConformance:
     # --- limits ---
 
     async def test_a_turn_beyond_the_limit_has_the_running_groups(self, store: Store) -> None:
-        """It is accepted, and one of the groups has to end first; another user has a limit of their own."""
+        """It is accepted with the groups of which one has to end first; each user has their own limit."""
         limits = TurnLimits(running=2)
         first = await running(store, stateless_turn("a", limits=limits))
         assert (await store.accept(stateless_turn("b", limits=limits))).running_groups == ()
@@ -443,23 +443,23 @@ class StoreConformance:
         assert (await store.accept(stateless_turn("e"))).running_groups == ()
 
     async def test_turns_queued_in_a_conversation_are_one_group(self, store: Store) -> None:
-        """A long queue in one conversation doesn't delay the others; a parallel turn is a group by itself."""
+        """A long queue in one conversation doesn't delay other conversations; a parallel turn is its own group."""
         limits = TurnLimits(running=3)
         for name in ("c1", "c2"):
             await store.create_conversation(conversation(name))
         first = await running(store, new_turn("a", on_busy="queue", limits=limits))
         for name in ("b", "c", "d"):
             assert (await store.accept(new_turn(name, on_busy="queue", limits=limits))).running_groups == ()
-        await store.accept(new_turn("beside", limits=limits))
+        await store.accept(new_turn("parallel", limits=limits))
         await store.accept(new_turn("elsewhere", conversation="c2", limits=limits))
         await store.accept(new_turn("last", limits=limits))
-        slots = (("a", "b", "c", "d"), ("beside",), ("elsewhere",))
-        assert await store.running_groups("ann", "last", 3) == slots
+        groups = (("a", "b", "c", "d"), ("parallel",), ("elsewhere",))
+        assert await store.running_groups("ann", "last", 3) == groups
         await store.end(ending(first))
-        assert await store.running_groups("ann", "last", 3) == (("b", "c", "d"), ("beside",), ("elsewhere",))
+        assert await store.running_groups("ann", "last", 3) == (("b", "c", "d"), ("parallel",), ("elsewhere",))
 
-    async def test_the_queue_has_a_bound(self, store: Store) -> None:
-        """A start beyond it is refused and stores nothing; a repeated start returns its turn all the same."""
+    async def test_live_turns_have_a_limit(self, store: Store) -> None:
+        """A start beyond the limit is refused and stores nothing; a repeated start still returns its turn."""
         limits = TurnLimits(running=1, live=2)
         first = await running(store, stateless_turn("a", limits=limits))
         await store.accept(stateless_turn("b", limits=limits))
@@ -471,7 +471,8 @@ class StoreConformance:
         assert (await store.accept(stateless_turn("c", limits=limits))).is_new
 
     async def test_starts_have_a_rate_limit(self, store: Store) -> None:
-        """A burst, then one each interval; what the refusal says is exactly long enough, and refusals cost nothing."""
+        """After a burst, one start is accepted per interval. After the `retry_after_ms` of a refusal the start is
+        accepted, and refused starts aren't counted."""
         limits = TurnLimits(start_interval_us=60_000_000, start_burst=3)
         for name in ("a", "b", "c"):
             await store.accept(stateless_turn(name, limits=limits))
@@ -492,7 +493,7 @@ class StoreConformance:
                 assert (await store.accept(stateless_turn(f"c{number}", "cid", limits=limits))).is_new
 
     async def test_a_refused_start_is_not_counted(self, store: Store) -> None:
-        """The rate limit counts what was accepted."""
+        """The rate limit counts only accepted starts."""
         limits = TurnLimits(start_interval_us=60_000_000, start_burst=1)
         assert await missing(store.accept(new_turn(conversation="unknown", limits=limits))) == "conversation"
         assert (await store.accept(stateless_turn(limits=limits))).is_new
@@ -504,8 +505,8 @@ class StoreConformance:
             (TurnLimits(cost_nano_per_day=12), "cost_per_day"),
         ],
     )
-    async def test_a_budget_is_of_one_day(self, store: Store, limits: TurnLimits, limit: str) -> None:
-        """What ended turns have used, until midnight UTC, to the ms; another user's budget is their own."""
+    async def test_a_budget_is_for_one_day(self, store: Store, limits: TurnLimits, limit: str) -> None:
+        """The usage of ended turns counts until midnight UTC, to the millisecond; each user has their own budget."""
         midnight = (NOW // DAY_MS + 1) * DAY_MS
         await run(store, stateless_turn("a", limits=limits), now_ms=midnight - 5000)
         await run(store, stateless_turn("b", limits=limits, now_ms=midnight - 4000), now_ms=midnight - 3000)
@@ -522,7 +523,7 @@ class StoreConformance:
         )
 
     async def test_a_turn_belongs_to_the_day_of_its_ending(self, store: Store) -> None:
-        """Begun before midnight and ended after it, it is paid from the new day; it isn't counted while it runs."""
+        """The usage of a turn that ends after midnight counts for the new day; a running turn isn't counted."""
         limits = TurnLimits(tokens_per_day=1)
         midnight = (NOW // DAY_MS + 1) * DAY_MS
         turn = await running(store, stateless_turn("a", limits=limits, now_ms=midnight - 10))
@@ -534,7 +535,7 @@ class StoreConformance:
         )
 
     async def test_a_conversation_has_a_budget(self, store: Store) -> None:
-        """Of tokens, which no time renews; other conversations go on."""
+        """A conversation's token budget is never renewed; it doesn't affect other conversations."""
         limits = TurnLimits(conversation_tokens=3)
         for name in ("c1", "c2"):
             await store.create_conversation(conversation(name))
@@ -543,8 +544,8 @@ class StoreConformance:
         assert (await store.accept(new_turn("b", conversation="c2", limits=limits))).is_new
         assert (await store.accept(stateless_turn("c", limits=limits))).is_new
 
-    async def test_live_requests_have_a_limit_of_bytes(self, store: Store) -> None:
-        """The requests of all the user's turns without an ending, this one's among them; another's don't count."""
+    async def test_live_requests_have_a_byte_limit(self, store: Store) -> None:
+        """The requests of all of a user's live turns count, including the new one; each user has their own limit."""
         limits = TurnLimits(live_bytes=1000)
         for n in range(2):
             turn = (await store.accept(stateless_turn(f"t{n}", request=b"x" * 450, limits=limits))).turn
@@ -558,7 +559,8 @@ class StoreConformance:
         await store.accept(stateless_turn("t3", request=b"x" * 450, limits=limits))
 
     async def test_conversations_have_a_limit(self, store: Store) -> None:
-        """Made by a turn or by themselves; a turn in one that is there goes on, and a deleted one makes room."""
+        """The limit is for new conversations, with or without a turn. Existing conversations accept turns, and deleted
+        ones no longer count."""
         limits = TurnLimits(conversations=2)
         await store.create_conversation(conversation("c1"), limits)
         fresh: dict[str, Any] = {"conversation": None, "limits": limits}
@@ -575,7 +577,7 @@ class StoreConformance:
         await store.accept(new_turn("t4", new_conversation=conversation("c3"), **fresh))
 
     async def test_stored_bytes_have_a_limit(self, store: Store) -> None:
-        """Titles, system prompts, metadata and messages, answers too; what is deleted or made shorter makes room."""
+        """Titles, system prompts, metadata, messages and answers count; deleted or shortened data no longer does."""
         limits, full = TurnLimits(stored_bytes=10_000), ("stored_bytes", None)
 
         async def one_more(size: int) -> tuple[str, int | None]:
@@ -600,7 +602,7 @@ class StoreConformance:
         await store.create_conversation(conversation("c3", metadata=b"m" * 9900), limits)
 
     async def test_limits_hold_for_all_instances(self, store: Store, other: Store) -> None:
-        """Of many starts at once at two instances as many are accepted as are allowed."""
+        """Of many concurrent starts at two instances, exactly as many are accepted as the limits allow."""
         limits = TurnLimits(running=3, live=5)
         new = [stateless_turn(f"t{n}", limits=limits) for n in range(20)]
         answers = await asyncio.gather(
@@ -613,7 +615,7 @@ class StoreConformance:
     # --- the log ---
 
     async def test_events_are_stored_in_order(self, store: Store) -> None:
-        """Law 7: what was appended is read back from any seq on, entry by entry."""
+        """Law 7: the log returns the appended entries after any given seq."""
         turn = await running(store)
         assert await store.log("ann", "t1", 0) == []
         pieces = [piece(turn, 1, 1), piece(turn, 2, 5), piece(turn, 6, 7)]
@@ -627,8 +629,8 @@ class StoreConformance:
         assert await store.log("ann", "t1", 99) == []
         assert (await store.turn("ann", "t1")).seq == 7
 
-    async def test_a_doubled_append_is_stored_once(self, store: Store) -> None:
-        """A call whose answer was lost may be made again, also in other pieces."""
+    async def test_a_repeated_append_is_stored_once(self, store: Store) -> None:
+        """A call whose reply was lost can be repeated, also with the events split differently."""
         turn = await running(store)
         both = [piece(turn, 1, 3), piece(turn, 4, 6)]
         await store.append(both)
@@ -637,7 +639,7 @@ class StoreConformance:
         assert await store.log("ann", "t1", 0) == [entry(one) for one in both]
 
     async def test_an_append_that_does_not_continue_the_log_is_a_gap(self, store: Store) -> None:
-        """With a hole, or over the end: nothing is changed, and the end is answered."""
+        """An append with a hole, or one that overlaps the end, changes nothing and returns the end."""
         turn = await running(store)
         assert await store.append([piece(turn, 2, 2)]) == [Appended("gap", 0)]
         await store.append([piece(turn, 1, 3)])
@@ -647,8 +649,8 @@ class StoreConformance:
         assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 3))]
         assert await append(store, piece(turn, 4, 4)) == ["stored"]
 
-    async def test_an_append_to_no_turn_is_missing(self, store: Store) -> None:
-        """Law 12: a turn that isn't there, and one of another user; the others of that call are written."""
+    async def test_an_append_to_an_unknown_turn_is_missing(self, store: Store) -> None:
+        """Law 12: an append to an unknown turn or to another user's is `missing`; the other appends are stored."""
         turn = await running(store)
         unknown = Append("ann", "unknown", turn.epoch, 1, 1, b"x")
         theirs = Append("bob", "t1", turn.epoch, 1, 1, b"x")
@@ -657,7 +659,7 @@ class StoreConformance:
         assert await store.log("ann", "unknown", 0) == []
 
     async def test_a_former_owner_can_not_write(self, store: Store) -> None:
-        """Law 9: what a former owner still writes is refused, and its log goes on in the new epoch."""
+        """Law 9: a former owner's writes are refused, and the log continues in the new epoch."""
         turn = await running(store)
         await store.append([piece(turn, 1, 4)])
         claimed = await store.claim("ann", "t1", "two", turn.epoch, LONG_MS, force=True)
@@ -671,14 +673,14 @@ class StoreConformance:
         assert await store.log("ann", "t1", 2) == await store.log("ann", "t1", 0)
 
     async def test_nothing_follows_an_ending(self, store: Store) -> None:
-        """Law 2: nothing is appended to an ended turn's log; what it has is still there."""
+        """Law 2: nothing is appended to an ended turn's log, and its entries stay."""
         turn = await running(store)
         await store.end(ending(turn))
         assert await append(store, piece(turn, 10, 10), piece(turn, 1, 9)) == ["fenced", "stored"]
         assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 9))]
 
-    async def test_many_logs_are_written_at_once(self, store: Store) -> None:
-        """The answers come in the order of the appends, of whatever turns and users."""
+    async def test_one_call_appends_to_many_logs(self, store: Store) -> None:
+        """The results are in the order of the appends, for any turns and users."""
         turns = [await running(store, stateless_turn(f"t{n}", f"user{n % 3}")) for n in range(30)]
         pieces = [piece(turn, first, first) for first in (1, 2) for turn in turns]
         assert [one.end for one in await store.append(pieces)] == [1] * 30 + [2] * 30
@@ -687,7 +689,7 @@ class StoreConformance:
             assert [one.last for one in await store.log(turn.user, turn.turn, 0)] == [1, 2]
 
     async def test_a_long_log_is_read_in_pieces(self, store: Store) -> None:
-        """One read is about 1 MiB at most, and the next goes on from there."""
+        """One read returns about 1 MiB at most, and the next read continues after it."""
         turn = await running(store)
         size = 64 * 1024
         for n in range(1, 41):
@@ -709,10 +711,8 @@ class StoreConformance:
             max_size=25,
         )
     )
-    async def test_a_log_is_always_one_contiguous_text(
-        self, store: Store, steps: list[str | tuple[int, int, int]]
-    ) -> None:
-        """Laws 1 and 9: whatever is sent, doubled, late or torn, the log has each seq once, in order."""
+    async def test_a_log_is_always_contiguous(self, store: Store, steps: list[str | tuple[int, int, int]]) -> None:
+        """Laws 1 and 9: after any repeated, late or overlapping appends, the log has each seq once, in order."""
         user = f"user{next(_numbers)}"
         turn = await running(store, stateless_turn(user=user))
         epochs, begins, end = [turn.epoch], 1, 0
@@ -729,22 +729,22 @@ class StoreConformance:
             epoch = epochs[max(0, len(epochs) - 1 - back)]
             new = piece(turn, first, first + more, epoch=epoch)
             if epoch != epochs[-1]:
-                wanted = "fenced"
+                expected = "fenced"
             elif first == end + 1:
-                wanted, end = "stored", new.last
+                expected, end = "stored", new.last
                 stored.append(entry(new))
             else:
-                wanted = "stored" if first >= begins and new.last <= end else "gap"
+                expected = "stored" if first >= begins and new.last <= end else "gap"
             (appended,) = await store.append([new])
-            assert (appended.outcome, appended.end) == (wanted, end)
+            assert (appended.outcome, appended.end) == (expected, end)
         assert await store.log(user, "t1", 0) == stored
         for after in range(end + 1):
             assert await store.log(user, "t1", after) == [one for one in stored if one.last > after]
 
     # --- ending ---
 
-    async def test_an_ending_is_stored_with_all_that_belongs_to_it(self, store: Store) -> None:
-        """Law 3: last events, ending, answer, usage and head in one step."""
+    async def test_an_ending_is_stored_with_answer_usage_and_head(self, store: Store) -> None:
+        """Law 3: the last events, the ending, the answer, the usage and the head are stored in one step."""
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
         await store.append([piece(turn, 1, 3)])
@@ -763,7 +763,7 @@ class StoreConformance:
         assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 3)), entry(last)]
 
     async def test_ending_again_changes_nothing(self, store: Store) -> None:
-        """Law 3: an ending whose answer was lost on the way may be stored again; it counts once, the first stays."""
+        """Law 3: a repeated ending, or another one, is counted once, and the first ending stays."""
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
         first = ending(turn)
@@ -775,7 +775,7 @@ class StoreConformance:
         assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 9))]
 
     async def test_only_the_turns_own_epoch_may_end_it(self, store: Store) -> None:
-        """Law 9: what a former owner still writes is refused."""
+        """Law 9: an ending by a former owner is refused."""
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
         claimed = await store.claim("ann", "t1", "two", NOW, LONG_MS, force=True)
@@ -792,7 +792,7 @@ class StoreConformance:
         assert (await store.turn("ann", "t1")).ending == b"the ending"
 
     async def test_an_ending_must_continue_the_log(self, store: Store) -> None:
-        """Law 1: with a hole, or over the log's end, nothing is changed and the end is answered."""
+        """Law 1: an ending with a hole, or one that overlaps the log's end, changes nothing and returns the end."""
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
         await store.append([piece(turn, 1, 3)])
@@ -807,7 +807,7 @@ class StoreConformance:
         assert [one.last for one in await store.log("ann", "t1", 0)] == [3, 6]
 
     async def test_the_head_follows_each_ending(self, store: Store) -> None:
-        """Each stored ending moves the head; the next turn's parent is the head by default."""
+        """Each stored ending moves the head; by default the next turn's parent is the head."""
         await store.create_conversation(conversation())
         await run(store, new_turn("first"))
         second = await store.accept(new_turn("second"))
@@ -817,7 +817,7 @@ class StoreConformance:
         assert (await store.conversation("ann", "c1")).head == "third.answer"
 
     async def test_after_a_clear_an_older_turn_does_not_move_the_head(self, store: Store) -> None:
-        """A turn that ran when the context was emptied keeps its answer, and later turns start from nothing."""
+        """The answer of a turn that was running during the clear is stored; later turns begin without a parent."""
         await store.create_conversation(conversation())
         old = await running(store, new_turn("old"))
         cleared = await store.clear_conversation("ann", "c1", NOW)
@@ -835,8 +835,8 @@ class StoreConformance:
         assert (await store.conversation("ann", "c1")).head == "later.answer"
         assert len((await store.messages("ann", "c1", 50, None))[0]) == 5
 
-    async def test_an_ending_in_a_deleted_conversation_is_stored_with_the_turn(self, store: Store) -> None:
-        """A conversation that is gone gets no message back; the turn still ends, and counts, and its words are gone."""
+    async def test_a_turn_in_a_deleted_conversation_ends(self, store: Store) -> None:
+        """The turn ends and its usage counts, but its answer isn't stored."""
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
         await store.delete_conversation("ann", "c1")
@@ -846,8 +846,8 @@ class StoreConformance:
         assert await missing(store.message("ann", "t1.answer")) == "message"
         assert (await store.usage("ann", None, None)).output_tokens == 2
 
-    async def test_a_stateless_turn_is_in_no_history(self, store: Store) -> None:
-        """Its answer is kept with the turn; there is no conversation and no message."""
+    async def test_a_stateless_turn_has_no_conversation(self, store: Store) -> None:
+        """Its answer is stored with the turn, and no conversation or message is created."""
         accepted = await store.accept(stateless_turn())
         assert (accepted.conversation, accepted.input, accepted.turn.conversation) == (None, None, None)
         assert accepted.turn.parent is None
@@ -860,7 +860,8 @@ class StoreConformance:
     # --- ownership ---
 
     async def test_an_owner_renews_its_leases(self, store: Store) -> None:
-        """Law 9: in one call, answered in order, each with its cancel request; others' turns and epochs are refused."""
+        """Law 9: one call renews many leases; the results are in order, each with its cancel request. A wrong owner or
+        epoch is refused."""
         turn = await running(store)
         await store.accept(stateless_turn("t2", "bob"))
         await store.request_cancel("bob", "t2", b"stop")
@@ -877,13 +878,13 @@ class StoreConformance:
         (ended,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
         assert not ended.held
 
-    async def test_a_lost_turn_is_missing_and_nobody_elses(self, store: Store) -> None:
-        """A store that came back empty refuses no renewal: it says that the turn has to be restored."""
+    async def test_renewing_a_lost_turn_reports_it_missing(self, store: Store) -> None:
+        """A store that lost its data refuses no renewal; the result says that the turn has to be restored."""
         (lost,) = await store.renew("one", [("ann", "lost", NOW)], LONG_MS)
         assert (lost.held, lost.missing) == (True, True)
 
     async def test_a_held_turn_can_not_be_claimed(self, store: Store) -> None:
-        """Law 9: while the lease runs, and once it has ended, no one else becomes the owner."""
+        """Law 9: while the lease is valid and after the turn has ended, no other instance becomes the owner."""
         turn = await running(store)
         assert await store.claim("ann", "t1", "two", NOW + 1, LONG_MS) is None
         assert await store.expired_leases() == []
@@ -894,7 +895,7 @@ class StoreConformance:
         assert await missing(store.claim("ann", "unknown", "two", NOW, LONG_MS)) == "turn"
 
     async def test_an_expired_lease_is_found_and_claimed(self, store: Store) -> None:
-        """Law 9: the new owner gets the whole request and a higher epoch; the former owner is refused."""
+        """Law 9: the new owner gets the whole request and a higher epoch; the former owner's renewals are refused."""
         turn = await running(store, stateless_turn(lease_ms=SHORT_MS))
         assert await eventually(store.expired_leases) == [("ann", "t1")]
         claimed = await store.claim("ann", "t1", "two", 1, LONG_MS)
@@ -908,7 +909,7 @@ class StoreConformance:
         assert await store.claim("ann", "t1", "three", 1, LONG_MS) is None
 
     async def test_an_epoch_only_grows(self, store: Store) -> None:
-        """Law 9: at least what the claim proposes, and always above the last."""
+        """Law 9: a claim's epoch is at least the proposed one, and always higher than the previous one."""
         turn = await running(store)
         high = await store.claim("ann", "t1", "two", turn.epoch + 5_000, LONG_MS, force=True)
         low = await store.claim("ann", "t1", "three", turn.epoch, LONG_MS, force=True)
@@ -917,8 +918,8 @@ class StoreConformance:
         assert high.epoch >= turn.epoch + 5_000
         assert low.epoch > high.epoch
 
-    async def test_an_expired_lease_that_nobody_claimed_is_renewed(self, store: Store) -> None:
-        """Law 9: an owner that is late keeps its turn, if nobody was quicker."""
+    async def test_an_expired_unclaimed_lease_can_be_renewed(self, store: Store) -> None:
+        """Law 9: an owner whose lease expired keeps its turn if no other instance claimed it."""
         turn = await running(store, stateless_turn(lease_ms=1))
         await eventually(store.expired_leases)
         (lease,) = await store.renew("one", [("ann", "t1", turn.epoch)], LONG_MS)
@@ -967,7 +968,7 @@ class StoreConformance:
         assert not await store.request_cancel("ann", "t1", b"too late")
 
     async def test_the_owner_is_notified_of_a_cancel_request(self, store: Store) -> None:
-        """Law 5: on its instance's channel, with the user and the turn."""
+        """Law 5: the user and the turn are published on the owner's instance channel."""
         await running(store)
         async with listening(store) as received:
             await store.subscribe(instance_channel("one"))
@@ -976,42 +977,42 @@ class StoreConformance:
             assert channel == instance_channel("one")
             assert msgspec.msgpack.decode(payload, type=tuple[str, str]) == ("ann", "t1")
 
-    async def test_many_turns_are_looked_up_at_once(self, store: Store) -> None:
-        """Whether each runs, in the order of the question; what is another's isn't there (law 12)."""
+    async def test_one_call_looks_up_many_turns(self, store: Store) -> None:
+        """`running` returns for each id whether the turn runs; another user's turn is unknown (law 12)."""
         await store.create_conversation(conversation())
         turns = [(await store.accept(new_turn(f"t{n}"))).turn for n in range(3)]
         await store.end(ending(turns[1]))
-        asked = ["t2", "nowhere", "t1", "t0", "x" * 64]
-        assert await store.running("ann", asked) == [True, None, False, True, None]
-        assert await store.running("bob", asked) == [None] * 5
+        ids = ["t2", "nowhere", "t1", "t0", "x" * 64]
+        assert await store.running("ann", ids) == [True, None, False, True, None]
+        assert await store.running("bob", ids) == [None] * 5
         assert await store.running("ann", []) == []
         assert await store.running("ann", [f"no{n}" for n in range(1000)]) == [None] * 1000
 
     # --- pub/sub ---
 
     async def test_subscribed_channels_are_delivered(self, store: Store) -> None:
-        """From the return of `subscribe` to that of the last `unsubscribe`, in order, and nothing else."""
+        """Messages are delivered in order from the return of `subscribe` to the return of the last `unsubscribe`."""
         async with listening(store) as received:
             await store.subscribe("a")
             await store.subscribe("a")
             await store.subscribe("b")
             for number in (b"1", b"2"):
                 await store.publish("a", number)
-            await store.publish("c", b"not followed")
+            await store.publish("c", b"not subscribed")
             await store.publish("b", b"3")
             assert [await received.next() for _ in range(3)] == [("a", b"1"), ("a", b"2"), ("b", b"3")]
             await store.unsubscribe("a")
-            await store.publish("a", b"still heard by one")
-            assert await received.next() == ("a", b"still heard by one")
+            await store.publish("a", b"one subscription left")
+            assert await received.next() == ("a", b"one subscription left")
             await store.unsubscribe("a")
             await store.unsubscribe("a")
-            await store.publish("a", b"heard by none")
+            await store.publish("a", b"no subscription left")
             await store.publish("b", b"4")
             assert await received.next() == ("b", b"4")
             assert received.reconnects == 0
 
     async def test_a_channel_may_have_any_name(self, store: Store) -> None:
-        """Users and ids are arbitrary text, and none is a pattern."""
+        """A channel's name is arbitrary text and never a pattern."""
         names = [turn_channel("a{b}:*?[x]%", "t"), turn_channel("ü\n\0 ", "t"), turn_channel("*", "*")]
         async with listening(store) as received:
             for name in names:
@@ -1021,7 +1022,8 @@ class StoreConformance:
             assert [await received.next() for _ in names] == [(name, name.encode()) for name in names]
 
     async def test_new_log_entries_are_published(self, store: Store) -> None:
-        """Law 7: each entry once, after it is stored, also that of the ending; doubles and refusals are silent."""
+        """Law 7: each entry, also that of the ending, is published once after it is stored. Repeated and refused
+        appends aren't published."""
         turn = await running(store)
         async with listening(store) as received:
             await store.subscribe(turn_channel("ann", "t1"))
@@ -1037,18 +1039,18 @@ class StoreConformance:
             assert entries[3][1] == b"the end"
 
     async def test_new_turns_are_published_to_their_conversation(self, store: Store) -> None:
-        """A new turn's id is published on its conversation's channel, a repeated one's isn't."""
+        """A new turn's id is published on its conversation's channel; a repeated start isn't published."""
         await store.create_conversation(conversation())
         async with listening(store) as received:
             await store.subscribe(conversation_channel("ann", "c1"))
             await store.accept(new_turn())
             await store.accept(new_turn(message="other"))
             await store.accept(new_turn("t2"))
-            said = [await received.next(), await received.next()]
-            assert said == [(conversation_channel("ann", "c1"), name) for name in (b"t1", b"t2")]
+            published = [await received.next(), await received.next()]
+            assert published == [(conversation_channel("ann", "c1"), name) for name in (b"t1", b"t2")]
 
     async def test_instances_receive_each_others_messages(self, store: Store, other: Store) -> None:
-        """Law 7: what one instance writes or publishes, the other receives and reads."""
+        """Law 7: one instance receives and reads what the other writes or publishes."""
         turn = await running(store)
         async with listening(other) as received, listening(store) as own:
             await other.subscribe(turn_channel("ann", "t1"))
@@ -1060,8 +1062,8 @@ class StoreConformance:
             await other.request_cancel("ann", "t1", b"stop")
             assert (await own.next())[0] == instance_channel("one")
 
-    async def test_a_presence_elsewhere_is_found_until_it_expires(self, store: Store) -> None:
-        """Law 8: an instance's presence counts for others until it expires, and not for itself."""
+    async def test_other_presence_is_found_until_it_expires(self, store: Store) -> None:
+        """Law 8: other instances find an instance's presence until it expires; the instance itself doesn't."""
         await running(store)
         assert not await store.has_other_presence("ann", "t1", "one")
         await store.renew_presence("one", [("ann", "t1"), ("bob", "t1")], LONG_MS)
@@ -1077,8 +1079,8 @@ class StoreConformance:
 
     # --- reading ---
 
-    async def test_a_branch_is_the_way_from_the_root(self, store: Store) -> None:
-        """The messages from the root to one of them, in order, without those of other branches."""
+    async def test_a_branch_begins_at_the_root(self, store: Store) -> None:
+        """`branch` returns the messages from the root to the given one, without those of other branches."""
         await store.create_conversation(conversation())
         await run(store, new_turn("a"))
         await run(store, new_turn("b"))
@@ -1091,8 +1093,8 @@ class StoreConformance:
         assert await store.branch("ann", "c1", None) == ([], 0)
         assert await missing(store.branch("ann", "c1", "unknown")) == "parent"
 
-    async def test_a_branch_is_read_up_to_a_number_of_bytes(self, store: Store) -> None:
-        """The newest messages whose bodies have room together; the last in any case."""
+    async def test_a_branch_has_a_byte_limit(self, store: Store) -> None:
+        """A branch has the newest messages that fit in the given bytes, and always the last one."""
         await store.create_conversation(conversation())
         for turn in ("a", "b"):
             await run(store, new_turn(turn))
@@ -1104,16 +1106,16 @@ class StoreConformance:
             fewer = max(1, count - 1)
             assert await store.branch("ann", "c1", "b.answer", room - 1) == (branch[-fewer:], 4 - fewer)
 
-    async def test_a_long_branch_is_whole(self, store: Store) -> None:
-        """Depth has no bound of its own."""
+    async def test_a_long_branch_is_complete(self, store: Store) -> None:
+        """The depth of a branch isn't limited."""
         await store.create_conversation(conversation())
         for n in range(120):
             await run(store, new_turn(f"t{n}"))
         branch, _ = await store.branch("ann", "c1", "t119.answer")
         assert [one.id for one in branch] == [f"t{n}.{kind}" for n in range(120) for kind in ("question", "answer")]
 
-    async def test_messages_come_in_pages_the_last_first(self, store: Store) -> None:
-        """Oldest first within a page; `before` is the first message of the page that was read last."""
+    async def test_messages_are_paged_newest_page_first(self, store: Store) -> None:
+        """The newest page is read first, and is sorted oldest first; `before` is the first message of the last page."""
         await store.create_conversation(conversation())
         for n in range(3):
             await run(store, new_turn(f"t{n}"))
@@ -1129,7 +1131,7 @@ class StoreConformance:
         assert await store.messages("ann", "c1", 10, before) == ([], False)
         assert [one.id for one in (await store.messages("ann", "c1", 6, None))[0]] == every
 
-    async def test_a_page_begins_at_a_message_of_the_conversation(self, store: Store) -> None:
+    async def test_before_must_be_a_message_of_the_conversation(self, store: Store) -> None:
         """Law 12: `before` must be a message of that conversation."""
         await store.create_conversation(conversation())
         await store.create_conversation(conversation("c2"))
@@ -1139,12 +1141,12 @@ class StoreConformance:
         assert await missing(store.branch("ann", "c1", "other.question")) == "parent"
 
     async def test_conversations_are_listed_last_changed_first(self, store: Store) -> None:
-        """In the order of their last change, the newer one first where that is the same; in pages."""
+        """Conversations are listed in pages by their last change, newest first; of a tie, the newer one comes first."""
         for n in range(5):
             await store.create_conversation(conversation(f"c{n}", at=NOW + n // 2))
         await store.create_conversation(conversation("theirs", "bob"))
         await store.update_conversation("ann", "c1", Change(title="x"), NOW + 10)
-        wanted = ["c1", "c4", "c3", "c2", "c0"]
+        expected = ["c1", "c4", "c3", "c2", "c0"]
         read: list[str] = []
         before = None
         for more in (True, True, False):
@@ -1152,13 +1154,13 @@ class StoreConformance:
             assert has_more is more
             read += [one.id for one in page]
             before = read[-1]
-        assert read == wanted
+        assert read == expected
         assert await store.conversations("ann", 2, before, None) == ([], False)
         assert await missing(store.conversations("ann", 2, "theirs", None)) == "before"
         assert await missing(store.conversations("ann", 2, "unknown", None)) == "before"
 
-    async def test_conversations_are_found_by_their_title(self, store: Store) -> None:
-        """A query is a part of the title, in any case, and no pattern."""
+    async def test_conversations_are_searched_by_title(self, store: Store) -> None:
+        """A query matches a part of the title, regardless of case, and isn't a pattern."""
         for name, title in (("a", "Trains in May"), ("b", "100% sure_thing"), ("c", "Rain"), ("d", "")):
             await store.create_conversation(conversation(name, title=title))
 
@@ -1177,8 +1179,8 @@ class StoreConformance:
 
     # --- changing ---
 
-    async def test_an_update_changes_what_is_given(self, store: Store) -> None:
-        """What is None stays; the revision grows and the conversation moves up."""
+    async def test_an_update_changes_only_the_given_fields(self, store: Store) -> None:
+        """Fields that are None are unchanged; the revision increases, and `updated_ms` never decreases."""
         await store.create_conversation(conversation(title="T", system="S", model="M"))
         await run(store, new_turn())
         before = await store.conversation("ann", "c1")
@@ -1195,7 +1197,7 @@ class StoreConformance:
         assert (emptied.title, emptied.system, emptied.model) == ("", "", "mod")
 
     async def test_the_head_must_be_a_message_of_the_conversation(self, store: Store) -> None:
-        """Law 12: another conversation's message can't be a head, and nothing else of that change is stored."""
+        """Law 12: a message of another conversation can't become the head, and nothing of that change is stored."""
         await store.create_conversation(conversation())
         await store.create_conversation(conversation("c2"))
         await run(store, new_turn("other", conversation="c2"))
@@ -1204,8 +1206,8 @@ class StoreConformance:
             assert await missing(store.update_conversation("ann", "c1", Change(title="x", head=head), NOW)) == "head"
         assert await store.conversation("ann", "c1") == before
 
-    async def test_a_deleted_conversation_takes_its_messages_along(self, store: Store) -> None:
-        """Nothing of it is found any more; the others stay, and so does what it cost."""
+    async def test_deleting_a_conversation_deletes_its_messages(self, store: Store) -> None:
+        """The conversation and its messages aren't found any more; other conversations and the usage stay."""
         await store.create_conversation(conversation())
         await store.create_conversation(conversation("c2"))
         await run(store, new_turn("gone"))
@@ -1224,7 +1226,7 @@ class StoreConformance:
         assert (await store.usage("ann", None, None)).input_tokens == 2
 
     async def test_a_second_rating_replaces_the_first(self, store: Store) -> None:
-        """Feedback is stored per message, for messages that exist; the message stays as it was."""
+        """Feedback is stored for each existing message, and doesn't change the message."""
         await store.create_conversation(conversation())
         await run(store, new_turn())
         before = await store.message("ann", "t1.answer")
@@ -1234,7 +1236,7 @@ class StoreConformance:
         assert await missing(store.put_feedback("ann", "unknown", "up", None, NOW)) == "message"
 
     async def test_usage_is_summed(self, store: Store) -> None:
-        """Over all of a user's ended turns, over one conversation's, and since a time."""
+        """`usage` sums all of a user's ended turns, or those of one conversation, or those since a time."""
         await store.create_conversation(conversation())
         await store.create_conversation(conversation("c2"))
         assert await store.usage("ann", None, None) == Counters()
@@ -1252,7 +1254,7 @@ class StoreConformance:
         assert (await store.conversation("ann", "c1")).usage == Counters(11, 22, 3, 4, 5, 6)
 
     async def test_every_value_is_read_as_it_was_stored(self, store: Store) -> None:
-        """Bytes are bytes, text is text, and nothing is None but what was."""
+        """Arbitrary bytes and texts, empty values and None are unchanged after a round trip."""
         everything = bytes(range(256))
         text = 'Zoë\0 said "{user}" 😀\r\n'
         made = conversation("c1", title=text, system=text, model="", metadata=everything, head=None)
@@ -1277,37 +1279,37 @@ class StoreConformance:
         users=st.lists(st.text(min_size=1, max_size=12), min_size=2, max_size=3, unique=True),
         name=st.text(min_size=1, max_size=8),
     )
-    async def test_any_text_is_a_user_and_an_id(self, store: Store, users: list[str], name: str) -> None:
-        """Law 12: whatever users and conversations are called, each user has what is theirs and nothing more."""
-        own = f"{next(_numbers)}"
+    async def test_users_and_ids_can_be_any_text(self, store: Store, users: list[str], name: str) -> None:
+        """Law 12: for any names of users and conversations, each user sees only their own conversations."""
+        prefix = f"{next(_numbers)}"
         for user in users:
-            made = conversation(f"{own}{name}{users.index(user)}", own + user, title=user)
+            made = conversation(f"{prefix}{name}{users.index(user)}", prefix + user, title=user)
             await store.create_conversation(made)
         for user in users:
-            listed, more = await store.conversations(own + user, 10, None, None)
+            listed, more = await store.conversations(prefix + user, 10, None, None)
             assert ([one.title for one in listed], more) == ([user], False)
-            theirs = f"{own}{name}{users.index(user)}"
-            for stranger in users:
-                if stranger != user:
-                    assert await missing(store.conversation(own + stranger, theirs)) == "conversation"
+            conversation_id = f"{prefix}{name}{users.index(user)}"
+            for other in users:
+                if other != user:
+                    assert await missing(store.conversation(prefix + other, conversation_id)) == "conversation"
 
-    # --- strangers ---
+    # --- other users ---
 
     @pytest.mark.parametrize("request_name", READS_AND_WRITES)
-    async def test_strangers_see_nothing(self, store: Store, request_name: str) -> None:
-        """Law 12: what belongs to another user answers exactly as what doesn't exist, and nothing is changed."""
+    async def test_other_users_see_nothing(self, store: Store, request_name: str) -> None:
+        """Law 12: an id of another user is answered exactly as an unknown id, and nothing is changed."""
         await store.create_conversation(conversation())
         await run(store, new_turn())
-        ask, what = READS_AND_WRITES[request_name]
+        call, field = READS_AND_WRITES[request_name]
         before = await store.conversation("ann", "c1"), await store.turn("ann", "t1")
-        assert await missing(ask(store, "bob")) == what
+        assert await missing(call(store, "bob")) == field
         assert (await store.conversation("ann", "c1"), await store.turn("ann", "t1")) == before
-        await ask(store, "ann")
+        await call(store, "ann")
 
     # --- ephemeral values ---
 
     async def test_an_ephemeral_value_expires(self, store: Store) -> None:
-        """A later value replaces an earlier one, and `put_ephemeral` returns whether there was none; then it expires."""
+        """`put_ephemeral` replaces an earlier value and returns whether there was none; the value expires."""
         assert await store.put_ephemeral("n1", b"\x00one", LONG_MS)
         assert not await store.put_ephemeral("n1", b"two", LONG_MS)
         assert await store.put_ephemeral("n2", b"", SHORT_MS)
@@ -1317,16 +1319,16 @@ class StoreConformance:
         assert await store.put_ephemeral("n2", b"again", LONG_MS)
 
     async def test_of_concurrent_pops_one_gets_the_value(self, store: Store) -> None:
-        """Of many callers, only one gets the value."""
+        """Of many concurrent callers, exactly one gets the value."""
         await store.put_ephemeral("ticket", b"ann", LONG_MS)
-        claimed = await asyncio.gather(*(store.pop_ephemeral("ticket") for _ in range(8)))
-        assert sorted(claimed, key=bool) == [None] * 7 + [b"ann"]
+        popped = await asyncio.gather(*(store.pop_ephemeral("ticket") for _ in range(8)))
+        assert sorted(popped, key=bool) == [None] * 7 + [b"ann"]
         assert await store.get_ephemeral(["ticket"]) == [None]
 
     # --- rate limits ---
 
-    async def test_requests_are_counted_over_all_instances(self, store: Store, other: Store) -> None:
-        """Each user's by itself, from when the first of them was; what is due already counts no longer."""
+    async def test_requests_are_counted_across_instances(self, store: Store, other: Store) -> None:
+        """Each user's requests at all instances are counted together; requests that are already due don't count."""
         assert await store.count_requests([], 1000) == []
         minute_us = 60_000_000
         first = await store.count_requests([("ann", 2, 0), ("bob", 1, 0)], minute_us)
@@ -1339,7 +1341,7 @@ class StoreConformance:
     # --- permits ---
 
     async def test_a_key_has_a_limit_of_permits(self, store: Store) -> None:
-        """Each key has its own; a holder that acquires again keeps its permit, and may release it."""
+        """Each key has its own limit; a holder that acquires again keeps its one permit, and can release it."""
         assert await store.acquire_permits("a", [("u", 2), ("v", 1)], LONG_MS) == [True, True]
         assert await store.acquire_permits("b", [("u", 2), ("v", 1)], LONG_MS) == [True, False]
         assert await store.acquire_permits("c", [("u", 2)], LONG_MS) == [False]
@@ -1350,11 +1352,11 @@ class StoreConformance:
         await store.renew_permits([], LONG_MS)
 
     async def test_concurrent_acquisitions_stay_within_the_limit(self, store: Store, other: Store) -> None:
-        """Acquired at once, at two instances."""
-        asked = (
+        """Concurrent acquisitions at two instances never exceed the limit."""
+        acquisitions = (
             one.acquire_permits(f"{n}{one is store}", [("u", 3)], LONG_MS) for n in range(10) for one in (store, other)
         )
-        assert sum(claimed for (claimed,) in await asyncio.gather(*asked)) == 3
+        assert sum(acquired for (acquired,) in await asyncio.gather(*acquisitions)) == 3
 
     async def test_a_permit_expires_unless_it_is_renewed(self, store: Store) -> None:
         """A renewed permit is held again even if it had expired, and even beyond the limit."""
@@ -1370,11 +1372,11 @@ class StoreConformance:
     # --- opening and closing ---
 
     async def test_an_open_store_answers_a_ping(self, store: Store) -> None:
-        """`ping` returns while it is there."""
+        """`ping` returns without an error."""
         await store.ping()
 
     async def test_a_closed_store_refuses_calls(self, store: Store) -> None:
-        """After the close a call is a `StoreError`; closing again is harmless."""
+        """After `close`, a call raises `StoreError`; closing again is harmless."""
         await store.create_conversation(conversation())
         await store.close()
         with pytest.raises(StoreError, match="closed"):
