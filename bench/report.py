@@ -14,6 +14,10 @@ README = FOLDER.parent / "README.md"
 BEGIN, END = "<!-- bench: written by make bench -->", "<!-- /bench -->"
 PEERS = {"fastapi": "FastAPI + openai SDK", "litellm": "LiteLLM proxy"}
 
+TYPICAL_LOAD = "200 turns x 50/s, 1 per socket, json"
+BUSY_LOAD = "under 1000 live turns x 5/s"
+"""The loads that the README shows. `results.json` has all of them."""
+
 Results = dict[str, Any]
 
 
@@ -65,8 +69,8 @@ def table(results: Results) -> str:
     most = max(runs.values())
     repeated = ", ".join(name.replace("_", " ") for name in runs if runs[name] == most)
     lines = [
-        f"One core of {machine['cpu']}, Python {machine['python']}, every feature on; medians of {most} runs of "
-        f"{repeated}, fewer of the rest. All figures are in `bench/results.json`.",
+        f"One core of {machine['cpu']}, Python {machine['python']}, with all features on. The figures are medians of "
+        f"{most} runs ({repeated}) or fewer (the others). `bench/results.json` has all figures.",
         "",
         "| at the same load | tokens per CPU second | added latency p50 / p99 | first token p50 / p99 |",
         "|---|---|---|---|",
@@ -80,7 +84,7 @@ def table(results: Results) -> str:
                 _peer_row(f"**Turnwire**, {ratio:.1f} times as many", ours),
             ]
     lines += ["", "| | |", "|---|---|"]
-    lines += [f"| {what} | {said} |" for what, said in _own_rows(scenarios)]
+    lines += [f"| {label} | {figure} |" for label, figure in _own_rows(scenarios)]
     return "\n".join(lines)
 
 
@@ -103,26 +107,20 @@ def _late(figures: Results) -> str:
 def _own_rows(s: Results) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for scenario, store in (("throughput", "SQLite"), ("throughput_redis", "Redis")):
-        for load, figures in s.get(scenario, {}).items():
-            rows.append((f"{load}, {store}", f"{shown(figures['tokens_per_cpu_s'])} tokens per CPU second"))
+        if (figures := s.get(scenario, {}).get(TYPICAL_LOAD)) is not None:
+            rows.append((f"{TYPICAL_LOAD}, {store}", f"{shown(figures['tokens_per_cpu_s'])} tokens per CPU second"))
     if "latency" in s:
         late = s["latency"]
         rows.append(("added latency at 5,000 tokens/s, p50 / p99", f"{late['late_p50_ms']} / {late['late_p99_ms']} ms"))
-    for load, figures in s.get("first_token", {}).items():
-        rows.append((f"first token, {load}, p50 / p99", _both(figures)))
+    if (figures := s.get("first_token", {}).get(BUSY_LOAD)) is not None:
+        rows.append((f"first token, {BUSY_LOAD}, p50 / p99", _both(figures)))
     for where, figures in s.get("cancel", {}).items():
         rows.append((f"cancel {where}, answer p50 / p99", _both(figures["answer"])))
     if "idle_sockets" in s:
         rows.append(("memory per idle socket", f"{s['idle_sockets']['kib_per_socket']} KiB"))
     if "memory" in s:
         memory = s["memory"]
-        levels = ", ".join(shown(level) for level in memory["mib_before_and_after_each"])
         rows.append(("memory per live turn", f"{memory['kib_per_turn']} KiB"))
-        rows.append((f"memory before and after each of three bursts of {memory['turns']:,} turns", f"{levels} MiB"))
-    if "flat" in s:
-        flat = s["flat"]
-        rows.append((f"a turn after {flat['ended_turns']:,} ended ones", f"{flat['ratio']:.2f} times its cost before"))
-        rows.append((f"and beside {flat['idle_sockets']:,} idle sockets", f"{flat['ratio_beside']:.2f} times"))
     if "overload" in s:
         over = s["overload"]
         rows.append(
@@ -131,8 +129,4 @@ def _own_rows(s: Results) -> list[tuple[str, str]]:
                 f"{_late(over['during'])}, {over['whole answers']} answers whole",
             )
         )
-    if "workers" in s:
-        rows.append(("two workers", f"{s['workers']['scaling_by_busiest']} times one"))
-    if "start" in s:
-        rows.append(("start to ready, p50", f"{shown(s['start']['p50_ms'])} ms"))
     return rows

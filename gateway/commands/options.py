@@ -46,7 +46,7 @@ def load_settings(options: Namespace) -> Settings:
         else:
             environment = configuration.environment()
             name = " or ".join([one for one in variables if one in environment] or variables)
-        fail(f"{name} is invalid: {message}. See the README for valid values.", EXIT_USAGE)
+        fail(f"{name} is invalid: {message}. docs/operations.md lists the valid values.", EXIT_USAGE)
     warn_of_exposed_secrets(overrides, settings)
     return settings
 

@@ -62,6 +62,7 @@ class EventWriter:
         parent: str | None,
         metrics: TurnMetrics,
         on_events: OnEvents = lambda live_turn, *, urgent=False: None,
+        age_ms: int = 0,
     ) -> None:
         self.live_turn = live_turn
         self.metrics = metrics
@@ -72,10 +73,11 @@ class EventWriter:
         self._on_events = on_events
         self.parent = parent
         self._output_bytes_max = output_bytes_max
-        self._accepted_at = time.monotonic()
+        self._accepted_at = time.monotonic() - age_ms / 1000
         self._requested_at: float | None = None
         self._first_token_at: float | None = None
         self._part_count = 0
+        self._is_resumed = False
         self._attempts = 0
         self._chat_request: ChatRequest | None = None
         self._usage: Usage | None = None
@@ -166,6 +168,7 @@ class EventWriter:
         """Continue the part numbers of an answer that another owner began. Return the parts it has so far."""
         parts = self.parts()
         self._part_count = len(parts)
+        self._is_resumed = bool(parts)
         return parts
 
     def publish_waiting(self) -> None:
@@ -227,11 +230,12 @@ class EventWriter:
         """Return the number of attempts, and the durations in ms from acceptance on."""
         now = time.monotonic()
         asked_at = self._requested_at or now
+        first_token_at = None if self._is_resumed else self._first_token_at  # the former owner had the first one
         return Timing(
             queued_ms=_ms(asked_at - self._accepted_at),
             total_ms=_ms(now - self._accepted_at),
             attempts=self._attempts,
-            ttft_ms=None if self._first_token_at is None else _ms(self._first_token_at - self._accepted_at),
+            ttft_ms=None if first_token_at is None else _ms(first_token_at - self._accepted_at),
         )
 
 

@@ -120,15 +120,20 @@ class TurnRunner:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    def event_writer(self, live_turn: LiveTurn, parent: str | None) -> EventWriter:
-        """Return the event writer of the turn. `parent` is the id of the message that the answer follows."""
+    def event_writer(self, live_turn: LiveTurn, parent: str | None, age_ms: int = 0) -> EventWriter:
+        """Return the event writer of the turn.
+
+        `parent` is the id of the message that the answer follows. `age_ms` is the time since the turn was accepted.
+        """
         trace = None
         if self._instance.tracing is not None:
             trace = self._instance.tracing.start_turn(
                 live_turn.user, live_turn.turn, live_turn.conversation, live_turn.model
             )
         metrics = TurnMetrics(self._instance.telemetry, trace)
-        return EventWriter(live_turn, self._settings.turn_output_bytes, parent, metrics, self._writer.mark_unwritten)
+        return EventWriter(
+            live_turn, self._settings.turn_output_bytes, parent, metrics, self._writer.mark_unwritten, age_ms
+        )
 
     async def resolve(self, user: str, request: TurnStart) -> tuple[ConversationRecord | None, Route]:
         """Return the request's conversation and the route to its model.

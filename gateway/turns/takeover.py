@@ -13,6 +13,7 @@ import structlog
 from gateway.limits.limits import turn_limits
 from gateway.protocol.errors import ApiError
 from gateway.protocol.events import TurnDelta, TurnReset, TurnStatus
+from gateway.protocol.ids import now_ms
 from gateway.protocol.requests import TurnStart, decode_turn_start
 from gateway.turns import acceptance
 from gateway.turns.abandonment import Abandonment
@@ -90,7 +91,9 @@ class Takeover:
 
         If the store can't be reached, the turn is handed over.
         """
-        event_writer = self._runner.event_writer(live_turn, turn.parent)
+        # Clocks of instances differ a little.
+        age_ms = max(0, now_ms() - turn.accepted_ms)
+        event_writer = self._runner.event_writer(live_turn, turn.parent, age_ms)
         apply_cancel(live_turn, turn.cancel)
         plan = None
         try:

@@ -45,7 +45,12 @@ async def test_a_demo_turn_goes_on_where_the_log_ends(pair: Pair) -> None:
             await there.request("turn.attach", turn="t")
             await there.until(lambda: there.turns["t"].seq > 20)
             await one.kill()
-        assert (await there.ending("t"))["type"] == "turn.completed"
+        ended = await there.ending("t")
+        assert ended["type"] == "turn.completed"
+        record = await two.store.real.turn("ann", "t")
+        age_ms = (await two.store.real.message("ann", record.message)).created_ms - record.accepted_ms
+        assert ended["timing"]["total_ms"] > age_ms - 100, "the time under the former owner is part of it"
+        assert "ttft_ms" not in ended["timing"]
         view = there.turns["t"]
         assert (view.text(), view.resets) == (expected("Hello", DEMO), 0)
         resumed = [frame for frame in there.of("t", "turn.status") if frame["status"] == "resumed"]
