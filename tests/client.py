@@ -1,4 +1,4 @@
-"""A client that logs every frame and checks laws 1, 2 and 10 on each of them while a test looks at something else."""
+"""A client that records every frame and checks laws 1, 2 and 10 on each of them."""
 
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ class RequestFailed(Exception):
 
 
 class StoreTimedOut(RequestFailed, TooLate):
-    """The store did not answer within the gateway's 2.5 s; it may be well, on a machine that stands still."""
+    """The store did not answer within the gateway's 2.5 s. The store may be healthy, on a machine that is
+    overloaded."""
 
 
 class TurnView:
-    """What one attachment has received of a turn."""
+    """The events that one attachment has received of a turn."""
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
@@ -51,7 +52,7 @@ class TurnView:
         self.kinds: dict[int, str] = {}
 
     def apply(self, frame: Frame) -> None:
-        """Check the frame against laws 1 and 2 and fold it in."""
+        """Check the event against laws 1 and 2 and add it to the view."""
         kind = frame["type"]
         assert self.ended is None, f"law 2: {frame} after {self.ended}"
         if kind == "turn.reset":
@@ -75,17 +76,17 @@ class TurnView:
             self.ended = frame
 
     def text(self, kind: str = "text") -> str:
-        """All text of parts of that kind."""
+        """Return the text of all parts of that kind."""
         return "".join(text for part, text in self._texts.items() if self.kinds.get(part, kind) == kind)
 
     @property
     def position(self) -> Frame:
-        """Where this attachment stands."""
+        """The position of this attachment."""
         return {"epoch": self.epoch, "seq": self.seq}
 
 
 class Client:
-    """One WebSocket, read all the time."""
+    """A WebSocket whose frames are read continuously."""
 
     def __init__(self, socket: ClientConnection, binary: bool) -> None:
         self.socket = socket
@@ -104,7 +105,7 @@ class Client:
         self.reading.set()
 
     async def read(self) -> None:
-        """Take frames until the socket closes."""
+        """Read frames until the socket closes."""
         try:
             async for data in self.socket:
                 await self.reading.wait()
@@ -153,15 +154,15 @@ class Client:
             self.turns.setdefault(turn, TurnView()).apply(frame)
 
     def resume(self, turn: str, view: TurnView) -> None:
-        """Continue with what another connection has received."""
+        """Continue with the events that another connection has received."""
         self.turns[turn] = view
 
     async def send_raw(self, data: str | bytes) -> None:
-        """Send a frame as it is."""
+        """Send a frame unchanged."""
         await self.socket.send(data)
 
     async def send(self, kind: str, **fields: Any) -> str:
-        """Send a request; its id."""
+        """Send a request and return its id."""
         request_id = fields.pop("id", None) or f"r{next(self._ids)}"
         frame = {"type": kind, "id": request_id, **fields}
         encoded = msgspec.msgpack.encode(frame) if self._binary else msgspec.json.encode(frame).decode()
@@ -169,7 +170,7 @@ class Client:
         return str(request_id)
 
     async def answer(self, request_id: str) -> Any:
-        """The result of a request. Raises `RequestFailed`."""
+        """Return the result of a request. Raises `RequestFailed`."""
         await self.until(lambda: request_id in self._answers)
         frame = self._answers.pop(request_id)
         if frame["type"] == "error":
@@ -191,21 +192,21 @@ class Client:
                 await self._changed.wait()
 
     async def until_closed(self, timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
-        """Wait for the close; code and reason."""
+        """Wait for the close and return its code and reason."""
         async with asyncio.timeout(timeout_s), self._changed:
             while self.closed is None:
                 await self._changed.wait()
         return self.closed
 
     async def ending(self, turn: str, timeout_s: float = TIMEOUT_S) -> Frame:
-        """Wait for a turn's ending."""
+        """Wait for a turn's end event and return it."""
         await self.until(lambda: turn in self.turns and self.turns[turn].ended is not None, timeout_s)
         ended = self.turns[turn].ended
         assert ended is not None
         return ended
 
     async def until_status(self, turn: str, status: str) -> None:
-        """Ask until a turn that this client isn't attached to stands so."""
+        """Poll a turn to which this client isn't attached until it has the status."""
         async with asyncio.timeout(TIMEOUT_S):
             while True:
                 try:
@@ -216,12 +217,13 @@ class Client:
                 await asyncio.sleep(0.02)
 
     async def deltas(self, turn: str, count: int) -> None:
-        """Wait until `count` events of a turn are here."""
+        """Wait until the event with seq `count` has been received."""
         await self.until(lambda: turn in self.turns and self.turns[turn].seq >= count)
 
 
 def small_buffer_socket(url: str) -> socket.socket:
-    """A connected socket whose kernel buffers little, so that a pause in reading is soon felt."""
+    """Return a connected socket with a small kernel buffer, so that the gateway notices soon if the client stops
+    reading."""
     parts = urlsplit(url)
     narrow = socket.socket()
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -234,7 +236,8 @@ def small_buffer_socket(url: str) -> socket.socket:
 async def client(
     url: str, *, codec: str | None = "json", read: bool = True, first: Frame | None = None, **options: Any
 ) -> AsyncIterator[Client]:
-    """Connect, send the `first` frame if there is one, wait for `ready`, read all frames; close at the end."""
+    """Connect, send the frame `first` if there is one, wait for `ready`, and read all frames. On exit, close the
+    connection."""
     subprotocols = None if codec is None else [Subprotocol(f"turnwire.v1.{codec}")]
     async with connect(url, subprotocols=subprotocols, compression=None, **options) as connection:
         made = Client(connection, codec == "msgpack")

@@ -1,7 +1,5 @@
-"""What the browser client's tests act against, steered by HTTP from Node or a browser.
-
-Gateway processes, TCP ways to them that can be cut or turned elsewhere, and gateways that follow a script.
-"""
+"""The gateways, proxies and scripted gateways of the browser client's tests, controlled by HTTP from Node or a
+browser."""
 
 from __future__ import annotations
 
@@ -25,7 +23,8 @@ PAGE = "<!doctype html><meta charset=utf-8><title>client</title><link rel=icon h
 
 
 class CuttableProxy:
-    """A TCP way to a gateway. Each connection is cut, as a network cuts, behind so many bytes of the gateway's."""
+    """A TCP proxy to a gateway. Connections are reset after a set number of the gateway's bytes, as if the network
+    failed."""
 
     def __init__(self, target: int) -> None:
         self.target = target
@@ -34,7 +33,7 @@ class CuttableProxy:
         self._passing: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
+        """Serve one connection."""
         try:
             from_gateway, to_gateway = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
@@ -52,7 +51,7 @@ class CuttableProxy:
         self._writers -= ends
 
     def cut_all(self) -> None:
-        """Cut every connection now."""
+        """Reset every connection now."""
         for writer in self._writers:
             _reset(writer)
 
@@ -81,14 +80,14 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 class Scripted:
-    """A gateway that does what its script says, one list of steps for each opening, and notes what it was told."""
+    """A gateway that follows a script, one list of steps for each opening, and records the frames that it receives."""
 
     def __init__(self, openings: list[list[dict[str, Any]]]) -> None:
         self._openings = openings
         self.seen: list[dict[str, Any]] = []
 
     async def serve(self, request: web.Request) -> web.WebSocketResponse:
-        """One opening."""
+        """Serve one opening."""
         opening: dict[str, Any] = {"query": dict(request.query), "frames": [], "closed": None}
         self.seen.append(opening)
         number = len(self.seen)
@@ -126,7 +125,7 @@ class Scripted:
             await ws.close(code=step["close"])
 
     async def _next(self, ws: web.WebSocketResponse, opening: dict[str, Any]) -> dict[str, Any] | None:
-        """The next frame; pings are answered by the way."""
+        """Return the next frame. Pings are answered and skipped."""
         while True:
             message = await ws.receive()
             if message.type is not WSMsgType.TEXT:
@@ -139,7 +138,7 @@ class Scripted:
 
 
 class Stage:
-    """Everything that a run of the tests has asked for, until its end."""
+    """Everything that a run of the tests has started, until its end."""
 
     def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
         self.url = ""
@@ -147,12 +146,12 @@ class Stage:
         self._stack = stack
         self._numbers = itertools.count(1)
         self._gateways: dict[str, GatewayProcess] = {}
-        self._ways: dict[str, CuttableProxy] = {}
+        self._proxies: dict[str, CuttableProxy] = {}
         self._scripted: dict[str, Scripted] = {}
         self._redis: str | None = None
 
     def application(self) -> web.Application:
-        """Its HTTP side."""
+        """Return the HTTP application that controls the stage."""
         app = web.Application()
         app.router.add_post("/stage/{what}", self._ask)
         app.router.add_get("/scripted/{name}/ws", self._serve_scripted)
@@ -168,25 +167,25 @@ class Stage:
         return await self._scripted[request.match_info["name"]].serve(request)
 
     async def _ask(self, request: web.Request) -> web.Response:
-        asked = await request.json()
-        return web.json_response(await getattr(self, f"do_{request.match_info['what']}")(**asked))
+        arguments = await request.json()
+        return web.json_response(await getattr(self, f"do_{request.match_info['what']}")(**arguments))
 
     async def do_gateway(
         self, settings: dict[str, str], redis: bool = False, folder: str | None = None
     ) -> dict[str, str]:
-        """Start a gateway; in a `folder` that was named before it finds the store of the one before."""
+        """Start a gateway. If another gateway had the same `folder`, the new one uses its store."""
         name = f"g{next(self._numbers)}"
-        place = self._folder / (folder or name)
-        place.mkdir(exist_ok=True)
+        data_folder = self._folder / (folder or name)
+        data_folder.mkdir(exist_ok=True)
         if redis and self._redis is None:
             self._redis = self._stack.enter_context(redis_process(self._folder / "redis")).url
         environment = {"TURNWIRE_ALLOWED_ORIGINS": self.url, **settings}
-        running = gateway_process(place, environment, store=self._redis if redis else None, allow_kill=True)
+        running = gateway_process(data_folder, environment, store=self._redis if redis else None, allow_kill=True)
         self._gateways[name] = await self._stack.enter_async_context(running)
         return {"name": name, "url": self._gateways[name].ws_url}
 
     async def do_stop(self, name: str, kill: bool) -> dict[str, str]:
-        """End a gateway: asked to (it says goodbye first), or killed."""
+        """Stop a gateway, by SIGTERM (it sends `going_away` first) or by SIGKILL."""
         gateway = self._gateways[name]
         if kill:
             gateway.process.kill()
@@ -195,35 +194,35 @@ class Stage:
             gateway.terminate()
         return {}
 
-    async def do_way(self, gateway: str) -> dict[str, str]:
-        """A way to a gateway."""
+    async def do_proxy(self, gateway: str) -> dict[str, str]:
+        """Start a proxy to a gateway."""
         name = f"w{next(self._numbers)}"
-        way = self._ways[name] = CuttableProxy(_port(self._gateways[gateway]))
-        server = await asyncio.start_server(way.serve, "127.0.0.1", 0)
-        self._stack.callback(way.cut_all)
+        proxy = self._proxies[name] = CuttableProxy(_port(self._gateways[gateway]))
+        server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+        self._stack.callback(proxy.cut_all)
         self._stack.callback(server.close)
         return {"name": name, "url": f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws"}
 
-    async def do_turn_way(self, name: str, gateway: str) -> dict[str, str]:
-        """From now on the way leads elsewhere, for new connections."""
-        self._ways[name].target = _port(self._gateways[gateway])
+    async def do_retarget(self, name: str, gateway: str) -> dict[str, str]:
+        """Let new connections of the proxy go to another gateway."""
+        self._proxies[name].target = _port(self._gateways[gateway])
         return {}
 
     async def do_cut(self, name: str, cuts: list[int]) -> dict[str, str]:
-        """The next connections are cut behind so many bytes each; with none, all are cut now."""
-        self._ways[name].cuts += cuts
+        """Cut each of the next connections after so many bytes; without `cuts`, cut all connections now."""
+        self._proxies[name].cuts += cuts
         if not cuts:
-            self._ways[name].cut_all()
+            self._proxies[name].cut_all()
         return {}
 
     async def do_scripted(self, openings: list[list[dict[str, Any]]]) -> dict[str, str]:
-        """A gateway that follows a script."""
+        """Start a gateway that follows a script."""
         name = f"s{next(self._numbers)}"
         self._scripted[name] = Scripted(openings)
         return {"name": name, "url": f"{self.url.replace('http', 'ws', 1)}/scripted/{name}/ws"}
 
     async def do_seen(self, name: str) -> list[dict[str, Any]]:
-        """What a scripted gateway was told, opening by opening."""
+        """Return the frames that a scripted gateway has received, per opening."""
         return self._scripted[name].seen
 
 
@@ -233,7 +232,7 @@ def _port(gateway: GatewayProcess) -> int:
 
 @asynccontextmanager
 async def client_stage(folder: Path) -> AsyncIterator[Stage]:
-    """A stage on a free port until the end of the block."""
+    """Serve a stage on a free port."""
     async with AsyncExitStack() as stack:
         stage = Stage(folder, stack)
         runner = web.AppRunner(stage.application(), shutdown_timeout=1)

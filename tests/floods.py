@@ -1,6 +1,7 @@
-"""Attackers, each a program of its own that goes on until it is killed: python -m tests.floods NAME URL TOKEN.
+"""Attackers, each a program that runs until it is killed: python -m tests.floods NAME URL TOKEN.
 
-`requests` floods one type of request after the other: it says which, and goes on to the next at a line of its input.
+`requests` floods the gateway with one type of request after another. It prints the type, and goes on to the next one
+after it has read a line of input.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ BOMBS = [
 
 
 async def half_open(url: str, _: str) -> None:
-    """Half a handshake on 500 connections, and again when it is cut."""
+    """Send half a handshake on 500 connections, and again after each is closed."""
     async with asyncio.TaskGroup() as group:
         for _n in range(HALF_OPEN):
             group.create_task(_again(lambda: _half(url, b"GET /ws HTTP/1.1\r\nHost: 127")))
 
 
 async def drip(url: str, _: str) -> None:
-    """A byte now and then of a head or a body, on 200 connections."""
+    """Send a head or a body byte by byte on 200 connections."""
     head = (
         b"POST /v1/turns HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n"
     )
@@ -57,39 +58,39 @@ async def drip(url: str, _: str) -> None:
 
 
 async def endless_heads(url: str, _: str) -> None:
-    """Headers of megabytes."""
+    """Send heads of several megabytes."""
     await _many(4, lambda: _endless(url))
 
 
 async def slow_readers(url: str, token: str) -> None:
-    """Turns as fast as they come, and nobody who reads them."""
+    """Start turns at the highest rate and don't read their events."""
     await _many(10, lambda: _slow_reader(url, token))
 
 
 async def fragments(url: str, token: str) -> None:
-    """20,000 empty fragments, again and again."""
+    """Send messages of 20,000 empty fragments."""
     piece = RawFrame(TEXT, b"{", fin=False).encode() + RawFrame(CONTINUATION, fin=False).encode() * 20_000
     await _many(2, lambda: _send(url, token, piece))
 
 
 async def json_bombs(url: str, token: str) -> None:
-    """All that is costly to parse or must not be."""
+    """Send JSON that is expensive to parse or that must be refused."""
     bombs = b"".join(RawFrame(TEXT, bomb).encode() for bomb in BOMBS)
     await _many(2, lambda: _send(url, token, bombs))
 
 
 async def broken_frames(url: str, token: str) -> None:
-    """What is no request, until the socket closes, and again."""
+    """Send frames that aren't requests until the socket closes, and again."""
     await _many(4, lambda: _send(url, token, RawFrame(TEXT, b"nonsense").encode() * 50))
 
 
 async def turns(url: str, token: str) -> None:
-    """Starts as fast as they are answered."""
+    """Start turns as fast as they are answered."""
     await _many(4, lambda: _start_turns(url, token))
 
 
 async def openings(url: str, _: str) -> None:
-    """Handshakes with a token that doesn't count."""
+    """Open connections with an invalid token."""
     await _many(4, lambda: _send(url, "x.y.z", b""))
 
 
@@ -131,10 +132,10 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "models.list": {},
     "usage.get": {},
 }
-"""By the request's type, and what is special about it behind a blank."""
+"""By the request's type, which a space and a description may follow."""
 FLOODERS = 5
 
-TINY_THINGS: dict[str, bytes] = {
+MANY_SMALL_VALUES: dict[str, bytes] = {
     "messages": b'{"messages":[' + b'{"role":"user","parts":[{"kind":"text","text":"a"}]},' * 280_000 + b"{}]}",
     "parts": b'{"input":[' + b'{"kind":"text","text":"a"},' * 600_000 + b"{}]}",
     "calls": b'{"messages":[{"role":"assistant","parts":['
@@ -145,11 +146,11 @@ TINY_THINGS: dict[str, bytes] = {
     "texts": b'{"input":"x","system":' + b'"",' * 6_000_000 + b'""}',
     "keys": b'{"input":"x","metadata":{' + b'"":1,' * 3_000_000 + b'"":1}}',
 }
-"""Bodies of 15 to 20 MB that are refused, and hold nobody up."""
+"""Bodies of 15 to 20 MB that are refused and must not delay other clients."""
 
 
 async def requests(url: str, token: str) -> None:
-    """Each type of request in turn, on a few sockets, as fast as they carry it."""
+    """Flood with each type of request in turn, on a few sockets, as fast as they are accepted."""
     commands = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     for name, fields in REQUESTS.items():
@@ -242,7 +243,7 @@ async def _send(url: str, token: str, data: bytes) -> None:
 
 
 async def _flood(url: str, token: str, frames: bytes) -> None:
-    """Send for ever, and read whatever is answered."""
+    """Send without end, and read the answers."""
     reader, writer = await connect_websocket(url, _credential(token))
 
     async def read() -> None:
@@ -277,6 +278,6 @@ async def _attack(name: str, url: str, token: str) -> None:
 
 
 if __name__ == "__main__":
-    # Attackers have machines of their own: what is measured is what they make the gateway do.
+    # A real attacker has a machine of its own. What is measured is the load that it causes in the gateway.
     os.nice(NICENESS)
     asyncio.run(_attack(*sys.argv[1:]))

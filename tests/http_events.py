@@ -1,4 +1,4 @@
-"""Reads a turn's events off an HTTP stream, SSE or NDJSON, and checks laws 1 and 2 on the way."""
+"""Read a turn's events from an HTTP stream, SSE or NDJSON, and check laws 1 and 2 on each of them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ NDJSON = "application/x-ndjson"
 
 @asynccontextmanager
 async def http_client(url: str, **options: Any) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of the gateway at `url`."""
+    """Open an HTTP client for the gateway at `url`."""
     async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=TIMEOUT_S, **options) as made:
         yield made
 
 
 class EventReader:
-    """One stream. `frames` are its numbered events, `asides` what has no number, `ids` the event ids."""
+    """The reader of one stream. `frames` holds the events with a seq, `asides` the other events, `ids` the event
+    ids."""
 
     def __init__(self, response: httpx2.Response, view: TurnView) -> None:
         self.response = response
@@ -38,7 +39,7 @@ class EventReader:
         self._lines = response.aiter_lines()
 
     async def next(self) -> Frame | None:
-        """The next numbered event; None at the end of the stream."""
+        """Return the next event with a seq, or None at the end of the stream."""
         async with asyncio.timeout(TIMEOUT_S):
             if self.response.headers["content-type"] == NDJSON:
                 return await self._next_line()
@@ -80,21 +81,21 @@ class EventReader:
         return frame
 
     async def ending(self) -> Frame:
-        """Read to the ending, behind which the stream ends."""
+        """Read to the end event, which is the last one of the stream, and return it."""
         while await self.next():
             pass
         assert self.view.ended is not None, self.frames[-3:]
         return self.view.ended
 
     async def until_seq(self, seq: int) -> None:
-        """Read until the event `seq` is here."""
+        """Read until the event with this seq has been received."""
         while self.view.seq < seq:
             assert await self.next() is not None
 
 
 @asynccontextmanager
 async def started(http: httpx2.AsyncClient, *, accept: str = SSE, **fields: Any) -> AsyncIterator[EventReader]:
-    """Start a turn and read its stream."""
+    """Start a turn and open its stream."""
     async with http.stream("POST", "/v1/turns", json=fields, headers={"accept": accept}) as response:
         if response.status_code != 200:
             raise AssertionError((await response.aread()).decode())
@@ -105,7 +106,7 @@ async def started(http: httpx2.AsyncClient, *, accept: str = SSE, **fields: Any)
 async def followed(
     http: httpx2.AsyncClient, turn: str, view: TurnView | None = None, *, accept: str = SSE
 ) -> AsyncIterator[EventReader]:
-    """Follow a turn, from where `view` stands."""
+    """Open the stream of a turn, from the position of `view`."""
     view = view or TurnView()
     headers = {"accept": accept}
     if view.epoch is not None:

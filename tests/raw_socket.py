@@ -1,4 +1,4 @@
-"""Bytes as a client can send them that keeps no rule: WebSocket frames with any bits, and heads of HTTP with any lines."""
+"""Raw bytes that a client may send: WebSocket frames with any bits, and HTTP heads with any lines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
 @dataclass(frozen=True, repr=False)
 class RawFrame:
-    """A client's frame. `rsv`: three bits. `length_bytes`: 0, 2 or 8 of extended length, by default as few as will do."""
+    """A client's frame. `rsv` holds three bits. `length_bytes` is 0, 2 or 8 bytes of extended length, by default the
+    fewest that suffice."""
 
     opcode: int
     payload: bytes = b""
@@ -33,7 +34,7 @@ class RawFrame:
         return f"RawFrame({self.opcode}, {payload}, fin={self.fin}, rsv={self.rsv}, masked={self.masked})"
 
     def encode(self) -> bytes:
-        """As it goes over the wire."""
+        """Return the frame's bytes on the wire."""
         size = len(self.payload)
         wide = self.length_bytes
         if wide is None:
@@ -48,14 +49,14 @@ class RawFrame:
 
 
 class ReceivedFrame(NamedTuple):
-    """A frame of the gateway's."""
+    """A frame from the gateway."""
 
     opcode: int
     payload: bytes
 
 
 def read_frames(data: bytes) -> Iterator[ReceivedFrame]:
-    """What the gateway sent, whole frames only. Raises AssertionError where it broke the protocol itself."""
+    """Yield the gateway's complete frames. Raises `AssertionError` if the gateway violates the WebSocket protocol."""
     at = 0
     while at + 2 <= len(data):
         assert data[at] & 0x70 == 0, "a reserved bit"
@@ -71,13 +72,13 @@ def read_frames(data: bytes) -> Iterator[ReceivedFrame]:
 
 
 async def connect_tcp(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A TCP connection to the gateway at http://host:port."""
+    """Open a TCP connection to the gateway at http://host:port."""
     parts = urlsplit(url)
     return await asyncio.open_connection(parts.hostname, parts.port)
 
 
 async def connect_websocket(url: str, more: str = "") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A bare connection behind the opening handshake, to which `more` adds header lines, and behind `ready`."""
+    """Open a connection, do the opening handshake with the header lines in `more`, and read `ready`."""
     reader, writer = await connect_tcp(url)
     writer.write(OPENING.format(host=urlsplit(url).netloc, more=more).encode())
     head = await reader.readuntil(b"\r\n\r\n")
@@ -88,12 +89,12 @@ async def connect_websocket(url: str, more: str = "") -> tuple[asyncio.StreamRea
 
 
 async def read_to_end(reader: asyncio.StreamReader, timeout_s: float = 8) -> bytes:
-    """All that comes until the gateway closes; a reset counts as that. Raises TimeoutError: it didn't close."""
+    """Return all bytes until the gateway closes or resets the connection. Raises `TimeoutError` if it doesn't."""
     received = b""
     async with asyncio.timeout(timeout_s):
         try:
             while piece := await reader.read(65_536):
                 received += piece
-        except OSError:  # a reset, or a write of ours that came too late
+        except OSError:  # a reset, or a write after the close
             pass
     return received

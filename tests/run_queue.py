@@ -1,4 +1,4 @@
-"""What a shared machine adds to a delay: how long processes were ready to run while it ran others (Linux)."""
+"""The delay that a shared machine adds: how long processes were ready to run while it ran others (Linux)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from contextlib import suppress
 
 
 class RunQueue:
-    """The waiting of all threads of these processes, noted now and then. Where the kernel doesn't tell, it is none.
+    """The time that all threads of the given processes waited for a core, sampled on request; 0 if the kernel doesn't
+    report it.
 
-    All threads, since the one that holds the interpreter's lock keeps the others waiting while it waits for a core.
+    All threads are included: a thread that holds the interpreter's lock and waits for a core blocks the others, too.
     """
 
     def __init__(self, *pids: int) -> None:
@@ -22,17 +23,17 @@ class RunQueue:
         self._waited: list[float] = []
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for file in self._files.values():
             os.close(file)
         self._files.clear()
 
     def sample(self) -> float:
-        """Note what was waited until now, which is returned (monotonic, in seconds)."""
+        """Record the time waited until now, and return the current monotonic time in seconds."""
         now = time.monotonic()
         for folder in self._folders:
             for thread in os.listdir(folder):
-                with suppress(OSError):  # it ended
+                with suppress(OSError):  # the thread has ended
                     self._read(f"{folder}/{thread}/schedstat")
         self._times.append(now)
         self._waited.append(sum(self._waits.values()) / 1e9)
@@ -44,7 +45,7 @@ class RunQueue:
         self._waits[path] = int(os.pread(self._files[path], 64, 0).split()[1])
 
     def waited_s(self, begin: float, end: float) -> float:
-        """How long they waited between the two moments; between two notes evenly."""
+        """Return how long the processes waited between two moments; between two samples the waiting is interpolated."""
         return self._waited_at(end) - self._waited_at(begin)
 
     def _waited_at(self, moment: float) -> float:

@@ -31,7 +31,7 @@ STANDARD_CLOSE_CODES = {1000, 1002, 1003, 1007, 1009, 1011}
 
 ANSWERS: tuple[type[Struct], ...] = (protocol.Result, protocol.ResultPiece, protocol.ErrorAnswer)
 REQUESTS: tuple[type[Struct], ...] = get_args(protocol.AnyRequest)
-EVENTS: tuple[type[Struct], ...] = get_args(events.Unasked)
+EVENTS: tuple[type[Struct], ...] = get_args(events.ServerEvent)
 PARTS: tuple[type[Struct], ...] = get_args(Part)
 SHAPES: dict[str, type[Struct]] = {
     "message": events.Message,
@@ -46,7 +46,7 @@ SHARED_FIELDS = {"id", "turn", "seq"}
 """What a whole table has in common is said once above it."""
 
 FENCE = re.compile(r"^```json[ ]?(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-ServerFrame = events.Unasked | protocol.Result | protocol.ResultPiece | protocol.ErrorAnswer
+ServerFrame = events.ServerEvent | protocol.Result | protocol.ResultPiece | protocol.ErrorAnswer
 
 
 def tag_of(frame: type[Struct]) -> str:

@@ -1,25 +1,25 @@
-/** Every case. */
+/** All cases. */
 
 import { cases, outcome } from "./harness.js";
 
-/** Those of a lane run one after the other, as some listen to the console; the lanes side by side, as most of it is waiting. */
-const LANES = [["reconnect"], ["codec", "conversation", "credential", "law", "stop", "stream"]];
+/** The cases of a group run one after another, as some replace functions of the console. The groups run concurrently, as they mostly wait. */
+const GROUPS = [["reconnect"], ["codec", "conversation", "credential", "law", "stop", "stream"]];
 
-const lanes = [];
-for (const files of [["restart"], ...LANES]) {
+const groups = [];
+for (const files of [["restart"], ...GROUPS]) {
   const first = cases.length;
   for (const file of files) await import(`./${file}_cases.js`);
-  lanes.push(cases.slice(first));
+  groups.push(cases.slice(first));
 }
-// Gateways that end and begin are waited for longest: each case has a lane of its own.
-lanes.push(...lanes.shift().map((one) => [one]));
+// The cases that restart gateways wait longest, so each of them is its own group.
+groups.push(...groups.shift().map((one) => [one]));
 
-/** Runs the cases whose names have these words; gives a map from their names to null or what went wrong. */
+/** Runs the cases whose names contain `words`. Returns a map from their names to null or the error. */
 export async function outcomes(url, words = "") {
   const found = {};
-  const run = async (lane) => {
-    for (const one of lane.filter(({ name }) => name.includes(words))) found[one.name] = await outcome(one, url);
+  const run = async (group) => {
+    for (const one of group.filter(({ name }) => name.includes(words))) found[one.name] = await outcome(one, url);
   };
-  await Promise.all(lanes.map(run));
+  await Promise.all(groups.map(run));
   return found;
 }

@@ -1,18 +1,18 @@
 import { codecs } from "../../static/turnwire.js";
-import { CODECS, equal, live, ok, refused, speech, test } from "./harness.js";
+import { CODECS, equal, live, ok, refused, sampleText, test } from "./harness.js";
 
 const { msgpack } = codecs;
 const INTEGERS = [0, 1, 127, 128, 255, 256, 65535, 65536, 2 ** 32 - 1, 2 ** 32, 2 ** 53 - 1];
 const VALUES = {
   integers: [...INTEGERS, ...INTEGERS.map((value) => -value), -32, -33, -129, -32769, -(2 ** 31), -(2 ** 31) - 1],
   floats: [0.5, -1.25, 1e300, 5e-324, 0.1],
-  texts: ["", "a", "x".repeat(31), "x".repeat(32), "x".repeat(255), "x".repeat(256), speech(20), "\ufeffmark", "\u0000"],
+  texts: ["", "a", "x".repeat(31), "x".repeat(32), "x".repeat(255), "x".repeat(256), sampleText(20), "\ufeffmark", "\u0000"],
   lists: [[], [[]], Array.from({ length: 15 }, (_, i) => i), Array.from({ length: 16 }, (_, i) => i), [null, true, false]],
   maps: [{}, Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`key ${i}`, i]))],
 };
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
 
-test("MessagePack writes what its specification says", async () => {
+test("MessagePack is encoded as its specification says", async () => {
   const known = [
     [null, "c0"], [false, "c2"], [true, "c3"], [7, "07"], [-1, "ff"], [-33, "d0 df"], [200, "cc c8"], [1000, "cd 03 e8"],
     [2 ** 40, "cf 00 00 01 00 00 00 00 00"], [0.5, "cb 3f e0 00 00 00 00 00 00"], ["hé", "a3 68 c3 a9"],
@@ -24,7 +24,7 @@ test("MessagePack writes what its specification says", async () => {
   for (const value of long) equal(msgpack.decode(msgpack.encode(value)).length, value.length);
 });
 
-test("MessagePack refuses what the protocol doesn't know, and sets no prototype", async () => {
+test("MessagePack types outside the protocol are refused, and no prototype is set", async () => {
   const refuses = (bytes) => {
     try {
       msgpack.decode(Uint8Array.from(bytes));
@@ -35,15 +35,15 @@ test("MessagePack refuses what the protocol doesn't know, and sets no prototype"
   };
   ok(refuses([0xc4, 0x01, 0x00]), "bin");
   ok(refuses([0xd4, 0x01, 0x00]), "ext");
-  ok(refuses([0xa5, 0x61]), "a text that is cut off");
+  ok(refuses([0xa5, 0x61]), "a truncated text");
   ok(refuses([0x01, 0x02]), "two values");
-  ok(refuses([0x81, 0x01, 0x02]), "a key that is no text");
-  ok(refuses([0xa2, 0xc3, 0x28]), "what isn't UTF-8");
+  ok(refuses([0x81, 0x01, 0x02]), "a key that isn't a text");
+  ok(refuses([0xa2, 0xc3, 0x28]), "invalid UTF-8");
   const map = msgpack.decode(msgpack.encode(JSON.parse('{"__proto__":{"polluted":true}}')));
   ok(Object.hasOwn(map, "__proto__") && map.polluted === undefined && {}.polluted === undefined, "an own property");
 });
 
-test("both codecs carry the same values through the gateway and back", async (stage) => {
+test("both codecs transport the same values to the gateway and back", async (stage) => {
   for (const codec of CODECS) {
     const connection = stage.connect(await stage.shared(), { codec });
     await live(connection);
@@ -56,14 +56,14 @@ test("both codecs carry the same values through the gateway and back", async (st
   }
 });
 
-test("the bytes of a JSON text are counted as UTF-8 has them", async () => {
-  for (const text of [...VALUES.texts, speech(300), "\ud800 alone"]) {
+test("the size of a JSON text is counted in UTF-8 bytes", async () => {
+  for (const text of [...VALUES.texts, sampleText(300), "\ud800 alone"]) {
     const encoded = codecs.json.encode(text);
     equal(codecs.json.bytes(encoded), new TextEncoder().encode(encoded).length, encoded.slice(0, 40));
   }
 });
 
-test("a codec that doesn't exist is refused at once", async (stage) => {
+test("an unknown codec is refused at once", async (stage) => {
   const gateway = await stage.shared();
   let error;
   try {
@@ -75,7 +75,7 @@ test("a codec that doesn't exist is refused at once", async (stage) => {
   await refused(stage.connect(gateway).request("no.such.type"), "invalid_frame");
 });
 
-test("half a character in a text becomes U+FFFD in both codecs, and the turn goes on", async (stage) => {
+test("an unpaired surrogate in a text becomes U+FFFD in both codecs, and the turn completes", async (stage) => {
   const text = "cut \ud83d in two, whole 😀, and spelled \\ud83d";
   for (const codec of CODECS) {
     const connection = stage.connect(await stage.shared(), { codec });

@@ -1,16 +1,17 @@
-import { equal, live, next, ok, refused, saying, speech, test, until } from "./harness.js";
+import { equal, live, next, ok, refused, demoStart, sampleText, test, until } from "./harness.js";
 
-const SECRET = "a secret of the tests, long enough to be taken";
+const SECRET = "a secret of the tests, long enough to be accepted";
 
 const ready = { ready: {} };
 
+/** Returns a function that gives `word 1`, `word 2` and so on, and counts its calls in `asked`. */
 function counted(word) {
   const give = async () => `${word} ${++give.asked}`;
   give.asked = 0;
   return give;
 }
 
-test("a token is the first frame, asked anew for every opening, and not shown on the wire", async (stage) => {
+test("a token is the first frame, requested for every opening, and not shown on the wire", async (stage) => {
   const wire = [];
   const opening = [{ expect: "auth" }, ready];
   const gateway = await stage.scripted([...opening, { close: 4501 }], opening);
@@ -22,7 +23,7 @@ test("a token is the first frame, asked anew for every opening, and not shown on
   ok(!JSON.stringify(wire).includes("token 1"), "the wire view has no token");
 });
 
-test("a ticket goes into the address, a new one for every opening", async (stage) => {
+test("a ticket is part of the URL, a new one for every opening", async (stage) => {
   const gateway = await stage.scripted([ready, { close: 4502 }], [ready]);
   const connection = stage.connect(gateway, { ticket: counted("ticket") });
   await next(connection, "state", ({ state }) => state === "waiting");
@@ -37,20 +38,28 @@ test("auth.expiring: the credential is renewed on the socket, and never shown on
     const gateway = await stage.scripted([...first, ready, expiring, { expect: "auth", answer: { user: "local" } }]);
     const wire = [];
     const connection = stage.connect(gateway, { [kind]: counted(kind), wire: ({ frame }) => wire.push(frame) });
-    const renewal = await until(async () => (await stage.seen(gateway))[0]?.frames[first.length], "it is renewed");
+    const renewal = await until(async () => (await stage.seen(gateway))[0]?.frames[first.length], "the credential is renewed");
     equal([renewal.type, renewal.token], ["auth", `${kind} 2`]);
     equal([connection.state.state, connection.traffic.sockets], ["live", 1]);
     ok(!JSON.stringify(wire).includes(`${kind} 2`), "the wire view has no credential");
   }
 });
 
-test("a gateway that asks who is there: tokens and tickets come in, are renewed, and turns go on", async (stage) => {
-  const settings = { TURNWIRE_AUTH: "jwt", TURNWIRE_JWT_SECRET: SECRET, TURNWIRE_AUTH_WARNING_S: "2", TURNWIRE_AUTH_GRACE_S: "1" };
-  const gateway = await stage.gateway({ settings });
-  const token = () => signed("ann", 4);
+// A credential lives for 12 s and is renewed after 2 s, so a renewal has 10 s on a busy machine. The turn lasts 15 s: without
+// a renewal the gateway closes the socket before its end, at the latest 13 s and the grace period after the first token.
+const LIFE_S = 12;
+const JWT = { TURNWIRE_AUTH: "jwt", TURNWIRE_JWT_SECRET: SECRET, TURNWIRE_AUTH_WARNING_S: "10", TURNWIRE_AUTH_GRACE_S: "1" };
+
+test("with JWT auth, tokens and tickets are accepted and renewed, and a turn outlives its first credential", async (stage) => {
+  const gateway = await stage.gateway({ settings: JWT });
+  let tokens = 0;
+  const token = () => {
+    tokens++;
+    return signed("ann", LIFE_S);
+  };
   const tickets = `${gateway.url.replace("ws", "http").replace(/\/ws$/, "")}/v1/tickets`;
   const ticket = async () => {
-    const answer = await fetch(tickets, { method: "POST", headers: { authorization: `Bearer ${await signed("ann", 4)}` } });
+    const answer = await fetch(tickets, { method: "POST", headers: { authorization: `Bearer ${await signed("ann", LIFE_S)}` } });
     return (await answer.json()).ticket;
   };
   const socket = withOrigin(gateway);
@@ -58,17 +67,18 @@ test("a gateway that asks who is there: tokens and tickets come in, are renewed,
   const other = stage.connect(gateway, { ticket, socket, codec: "msgpack" });
   await live(one);
   equal(one.state.ready.user, "ann");
-  const text = speech(700);
-  const turn = one.start(saying(text, 100));
+  const text = sampleText(750);
+  const turn = one.start(demoStart(text, 50));
   await turn.accepted;
   const followed = other.follow(turn.id);
   equal([(await turn).text, (await followed).text], [text, text]);
   equal([one.traffic.sockets, one.violations, other.violations], [1, [], []]);
+  ok(tokens > 1, `${tokens} tokens`);
   const stranger = stage.connect(gateway, { token: () => signed("bob", 60), socket });
   await refused(stranger.follow(turn.id), "not_found");
 });
 
-test("an expired credential is replaced once, and then it is over", async (stage) => {
+test("an expired credential is replaced once, then the connection is closed", async (stage) => {
   const gateway = await stage.scripted([{ expect: "auth" }, ready, { close: 4401 }], [{ expect: "auth" }, { close: 4401 }]);
   const connection = stage.connect(gateway, { token: counted("token") });
   const closed = await next(connection, "state", ({ state }) => state === "closed");
@@ -77,7 +87,7 @@ test("an expired credential is replaced once, and then it is over", async (stage
   equal((await next(bare, "state", ({ state }) => state === "closed")).code, 4401);
 });
 
-test("a ticket that can't be had now is asked for again; one that is refused ends it", async (stage) => {
+test("a ticket request is repeated after a network error; after a refusal the connection is closed", async (stage) => {
   const gateway = await stage.scripted([ready]);
   let asked = 0;
   const { warn } = console;
@@ -96,14 +106,14 @@ test("a ticket that can't be had now is asked for again; one that is refused end
   await refused(out.request("ping"), "connection_closed");
 });
 
-/** A browser says by itself where its page is from; Node has to be told. */
+/** A browser sends the page's origin by itself; Node has to set it. */
 function withOrigin({ url }) {
   if (globalThis.document) return undefined;
   const { host } = new URL(url);
   return (address, protocols) => new WebSocket(address, { protocols, headers: { origin: `http://${host}` } });
 }
 
-/** A JWT for a user, that ends in so many seconds. */
+/** A JWT for a user that expires in `seconds`, rounded up to a whole second. */
 async function signed(user, seconds) {
   const part = (value) => base64url(new TextEncoder().encode(JSON.stringify(value)));
   const text = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: user, exp: Math.ceil(Date.now() / 1000) + seconds })}`;

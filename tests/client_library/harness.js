@@ -1,4 +1,4 @@
-/** The cases of the client's tests, the same in Node and in a browser, and what they need: a stage, and few words to judge. */
+/** The registry of the client's test cases, which are the same in Node and in a browser, their stage, and the assertions. */
 
 import { connect } from "../../static/turnwire.js";
 
@@ -10,11 +10,11 @@ export function test(name, run) {
   cases.push({ name, run });
 }
 
-/** Runs a case on a stage of its own; gives null, or what went wrong. */
+/** Runs a case on its own stage. Returns null, or the error as a text. */
 export async function outcome({ run }, url, timeout_ms = 90_000) {
   const stage = new Stage(url);
   let timer;
-  const late = new Promise((_, reject) => (timer = setTimeout(() => reject(new Error(`no end in ${timeout_ms} ms`)), timeout_ms)));
+  const late = new Promise((_, reject) => (timer = setTimeout(() => reject(new Error(`not finished in ${timeout_ms} ms`)), timeout_ms)));
   try {
     await Promise.race([run(stage), late]);
     return null;
@@ -26,7 +26,7 @@ export async function outcome({ run }, url, timeout_ms = 90_000) {
   }
 }
 
-/** Gateways, ways and scripts of tests/client_stage.py, and the connections of a case. */
+/** The gateways, proxies and scripted gateways of tests/client_stage.py, and the connections of a case. */
 class Stage {
   static #shared;
   #url;
@@ -36,7 +36,7 @@ class Stage {
     this.#url = url;
   }
 
-  /** The gateway that cases share which do it no harm. */
+  /** The gateway shared by cases that don't stop or configure it. */
   shared() {
     Stage.#shared ??= this.gateway();
     return Stage.#shared;
@@ -50,12 +50,12 @@ class Stage {
     return this.#ask("stop", { name, kill });
   }
 
-  way({ name }) {
-    return this.#ask("way", { gateway: name });
+  proxy({ name }) {
+    return this.#ask("proxy", { gateway: name });
   }
 
-  turnWay({ name }, gateway) {
-    return this.#ask("turn_way", { name, gateway: gateway.name });
+  retarget({ name }, gateway) {
+    return this.#ask("retarget", { name, gateway: gateway.name });
   }
 
   cut({ name }, cuts = []) {
@@ -70,7 +70,7 @@ class Stage {
     return this.#ask("seen", { name });
   }
 
-  /** A connection that is closed at the end of the case. A law that is broken where none should be fails the case later. */
+  /** A connection that is closed at the end of the case. It collects its law violations, which a case compares with []. */
   connect({ url }, options = {}) {
     const connection = connect({ url, storage: null, ...options });
     connection.violations = [];
@@ -91,15 +91,15 @@ class Stage {
 }
 
 export function ok(truth, what) {
-  if (!truth) throw new Error(`Not so: ${what}`);
+  if (!truth) throw new Error(`false: ${what}`);
 }
 
-export function equal(actual, expected, what = "it") {
+export function equal(actual, expected, what = "the value") {
   const [a, e] = [shown(actual), shown(expected)];
-  if (a !== e) throw new Error(`${what} is ${a.slice(0, 2000)}, and not ${e.slice(0, 2000)}`);
+  if (a !== e) throw new Error(`${what} is ${a.slice(0, 2000)}, expected ${e.slice(0, 2000)}`);
 }
 
-/** The error of a promise that has to reject, by its code. */
+/** The error of a promise, which must reject with this code. */
 export async function refused(promise, code) {
   let result;
   try {
@@ -111,12 +111,12 @@ export async function refused(promise, code) {
   throw new Error(`resolved with ${shown(result)} instead of ${code}`);
 }
 
-/** Waits until something holds. */
+/** Waits until `holds` returns a truthy value, and returns it. */
 export async function until(holds, what, timeout_ms = 30_000) {
   const deadline = performance.now() + timeout_ms;
   let held;
   while (!(held = await holds())) {
-    if (performance.now() > deadline) throw new Error(`not in ${timeout_ms} ms: ${what}`);
+    if (performance.now() > deadline) throw new Error(`not within ${timeout_ms} ms: ${what}`);
     await pause(10);
   }
   return held;
@@ -142,18 +142,18 @@ export function live(connection) {
   return until(() => connection.state.state === "live", "the connection is live");
 }
 
-/** Words of every plane, that a lost or doubled character shows in. */
-export function speech(words) {
+/** Words from all planes of Unicode, numbered, so that a lost or duplicated character is detected. */
+export function sampleText(words) {
   const kinds = ["plain", "wörter", "слово", "文字列", "👩‍🚀🚀", "שלום", "e\u0301\u0302", "\u{10FFFF}", '"\\/\u2028'];
   return Array.from({ length: words }, (_, i) => `${kinds[i % kinds.length]}${i} `).join("");
 }
 
-/** What a demo turn says, and how fast. */
-export function saying(text, rate = 200) {
+/** The fields of a demo turn that produces `text` at `rate` words per second. */
+export function demoStart(text, rate = 200) {
   return { input: "Speak", params: { demo: { text, rate } } };
 }
 
-/** Checks that events continue each other without a gap, and gives their text. */
+/** Checks that the events have no gap, and returns their text. */
 export function textOf(events) {
   let seq = 0;
   let text = "";
@@ -162,7 +162,7 @@ export function textOf(events) {
       seq = event.seq;
       text = "";
     } else if (event.seq !== undefined) {
-      equal(event.after ?? event.seq - 1, seq, "what the event continues");
+      equal(event.after ?? event.seq - 1, seq, "the position before the event");
       seq = event.seq;
     }
     if (event.type === "turn.delta") text += event.text ?? "";

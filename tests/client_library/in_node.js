@@ -1,6 +1,6 @@
-/** Runs every case in Node: `node in_node.js STAGE_URL [WORDS OF A NAME]` writes a JSON map from the cases' names to null or what went wrong. */
+/** Runs the cases in Node. `node in_node.js STAGE_URL [WORDS OF A NAME]` writes a JSON map from their names to null or an error. */
 
-// A browser's window takes events; Node's global object doesn't.
+// A browser's window is an event target; Node's global object isn't.
 const events = new EventTarget();
 for (const name of ["addEventListener", "removeEventListener", "dispatchEvent"]) globalThis[name] = events[name].bind(events);
 

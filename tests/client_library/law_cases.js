@@ -8,7 +8,7 @@ const delta = (seq, text, after) => ({ send: { type: "turn.delta", turn: "t", se
 const completed = (seq) => ({ send: { type: "turn.completed", turn: "t", seq, finish_reason: "stop", usage: null, cost: null, message: "m" } });
 const begin = [ready, { expect: "turn.start", answer: { turn: "t", conversation: "c", status: "running", epoch: 7 } }, started(), part];
 
-/** A turn on a gateway with that script, and what the console was told meanwhile. */
+/** Starts a turn on a gateway that follows the script. */
 async function play(stage, ...openings) {
   const gateway = await stage.scripted(...openings);
   const connection = stage.connect(gateway);
@@ -16,64 +16,64 @@ async function play(stage, ...openings) {
   return { gateway, connection, turn };
 }
 
-/** What the console is told of broken laws while `run` runs; what the cases of the other lane say goes its way. */
-async function loud(run) {
+/** The law violations that are logged to the console while `run` runs. Other errors are logged as usual. */
+async function loggedViolations(run) {
   const { error } = console;
-  const said = [];
-  console.error = (...words) => (words[0] instanceof LawViolation ? said.push(words) : error(...words));
+  const logged = [];
+  console.error = (...values) => (values[0] instanceof LawViolation ? logged.push(values) : error(...values));
   try {
     await run();
   } finally {
     console.error = error;
   }
-  return said;
+  return logged;
 }
 
 const BROKEN = {
-  "a hole": [delta(3, "a"), delta(5, "c"), delta(6, "d")],
+  "a gap": [delta(3, "a"), delta(5, "c"), delta(6, "d")],
   "a repetition": [delta(3, "a"), delta(3, "a")],
-  "an overlap": [delta(3, "a"), delta(4, "b"), delta(5, "bc", 3)],
+  "an overlap of deltas": [delta(3, "a"), delta(4, "b"), delta(5, "bc", 3)],
   "a delta of a part that was never opened": [{ send: { type: "turn.delta", turn: "t", seq: 3, part: 4, text: "a" } }],
   "a second start": [started()],
 };
 
 for (const [what, steps] of Object.entries(BROKEN)) {
-  test(`law 1: ${what} fails the turn loudly, once, and nothing more of it is taken`, async (stage) => {
+  test(`law 1: ${what} fails the turn with one logged violation, and its later events are ignored`, async (stage) => {
     let played;
-    const said = await loud(async () => {
+    const logged = await loggedViolations(async () => {
       played = await play(stage, [...begin, ...steps, completed(9), { send: { type: "durability", state: "ok" } }]);
-      const told = next(played.connection, "violation");
+      const violation = next(played.connection, "violation");
       const passed = next(played.connection, "event", ({ type }) => type === "durability");
       const error = await refused(played.turn, "law_violation");
-      ok(error instanceof LawViolation && (await told) === error, "the event is the error");
+      ok(error instanceof LawViolation && (await violation) === error, "the event has the error");
       await passed;
     });
-    equal([played.connection.violations.length, said.length], [1, 1]);
-    ok(said[0][0] === played.connection.violations[0], "the console has it");
-    equal(played.turn.text, steps.length === 1 ? "" : steps.length === 2 || what === "a hole" ? "a" : "ab");
-    await until(async () => (await stage.seen(played.gateway))[0].frames.some(({ type }) => type === "turn.detach"), "it is detached");
+    equal([played.connection.violations.length, logged.length], [1, 1]);
+    ok(logged[0][0] === played.connection.violations[0], "the console has the violation");
+    equal(played.turn.text, steps.length === 1 ? "" : steps.length === 2 || what === "a gap" ? "a" : "ab");
+    await until(async () => (await stage.seen(played.gateway))[0].frames.some(({ type }) => type === "turn.detach"), "the turn is detached");
   });
 }
 
-test("law 2: an event after the ending is a violation, and the message stays", async (stage) => {
+test("law 2: an event after the end event is a violation, and the message is unchanged", async (stage) => {
   let played;
-  const said = await loud(async () => {
+  const logged = await loggedViolations(async () => {
     played = await play(stage, [...begin, delta(3, "a"), completed(4), delta(5, "b")]);
-    const told = next(played.connection, "violation");
+    const violation = next(played.connection, "violation");
     equal((await played.turn).text, "a");
-    ok(/law 2/.test((await told).message), "it names the law");
+    ok(/law 2/.test((await violation).message), "the error names the law");
   });
-  equal([said.length, played.turn.text], [1, "a"]);
+  equal([logged.length, played.turn.text], [1, "a"]);
 });
 
-test("merged frames, types and fields that nobody knows are taken as the protocol says", async (stage) => {
+test("merged frames and unknown types and fields are handled as the protocol says", async (stage) => {
   const news = { send: { type: "turn.weather", turn: "t", seq: 4, sun: true } };
   const { turn, connection } = await play(stage, [...begin, delta(3, "a"), news, { send: { type: "moon" } }, delta(9, "bcd", 4), completed(10)]);
   equal((await turn).text, "abcd");
   equal(connection.violations, []);
 });
 
-test("turn.reset drops what is held and takes its position", async (stage) => {
+test("turn.reset discards the received events and sets the position", async (stage) => {
   const reset = (epoch, seq) => ({ send: { type: "turn.reset", turn: "t", epoch, seq, reason: "again" } });
   const { turn } = await play(stage, [...begin, delta(3, "lost"), reset(9, 4), { send: { ...part.send, seq: 5 } }, delta(6, "kept"), reset(11, 0), started({ epoch: 11 }), part, delta(3, "told"), completed(4)]);
   const events = [];
@@ -81,7 +81,7 @@ test("turn.reset drops what is held and takes its position", async (stage) => {
   equal([turn.text, textOf(events), turn.position], ["told", "told", { epoch: 11, seq: 4 }]);
 });
 
-test("law 9: an epoch that goes on is taken, and is what the next socket continues from", async (stage) => {
+test("law 9: the epoch of a takeover is adopted, and the next socket continues from it", async (stage) => {
   const resumed = { send: { type: "turn.status", turn: "t", seq: 4, status: "resumed", epoch: 12 } };
   const attached = { expect: "turn.attach", answer: { turns: { t: { conversation: "c", status: "running", epoch: 12, from: 5 } } } };
   const { turn, gateway } = await play(stage, [...begin, delta(3, "a"), resumed, delta(5, "b"), { close: 4502 }], [ready, attached, delta(6, "c"), completed(7)]);
@@ -89,7 +89,7 @@ test("law 9: an epoch that goes on is taken, and is what the next socket continu
   equal((await stage.seen(gateway))[1].frames[0].positions, { t: { epoch: 12, seq: 5 } });
 });
 
-test("turn.detached too_slow: the turn is attached again from its position", async (stage) => {
+test("turn.detached too_slow: the turn is attached again at its position", async (stage) => {
   const detached = { send: { type: "turn.detached", turn: "t", reason: "too_slow" } };
   const again = { expect: "turn.attach", answer: { turns: { t: { conversation: "c", status: "running", epoch: 7, from: 3 } } } };
   const { turn, gateway } = await play(stage, [...begin, delta(3, "a"), detached, again, delta(5, "bc", 3), detached, again, completed(6)]);
@@ -110,7 +110,7 @@ test("turn.detached gone: the turn fails and names its stored message", async (s
   }
 });
 
-test("an attach that may be tried again is tried again", async (stage) => {
+test("an attach that fails with a retryable error is repeated", async (stage) => {
   const refuse = { code: "store_unavailable", message: "Away.", retryable: true, retry_after_ms: 20 };
   const some = { turns: { t: { error: refuse } } };
   const good = { turns: { t: { conversation: "c", status: "running", epoch: 7, from: 3 } } };
@@ -118,22 +118,22 @@ test("an attach that may be tried again is tried again", async (stage) => {
   equal((await turn).text, "ab");
 });
 
-test("a start that a leaving gateway refuses is for the next one", async (stage) => {
+test("a start refused by a gateway that shuts down is sent to the next one", async (stage) => {
   const refuse = { code: "shutting_down", message: "Leaving.", retryable: true };
   const { turn } = await play(stage, [ready, { expect: "turn.start", refuse }, { close: 4503 }], [...begin, delta(3, "a"), completed(4)]);
   equal((await turn).text, "a");
 });
 
-test("a turn whose connection is closed for good fails, and is left to a reload", async (stage) => {
+test("a turn fails if its connection is closed by the page", async (stage) => {
   const { turn, connection } = await play(stage, [...begin, delta(3, "a")]);
-  await until(() => turn.text === "a", "it speaks");
+  await until(() => turn.text === "a", "the turn has text");
   connection.close();
   equal((await refused(turn, "connection_closed")).final.text, "a");
   await pause(10);
   equal((await refused(connection.start({ input: "more" }), "connection_closed")).retryable, false);
 });
 
-test("a start whose events came before its answer is not sent again: the next socket goes on from the position", async (stage) => {
+test("a start whose events arrived before its result isn't sent again: the next socket attaches at the position", async (stage) => {
   const attach = { expect: "turn.attach", answer: { turns: { t: { conversation: "c", status: "running", epoch: 7, from: 3 } } } };
   const { turn, gateway } = await play(stage, [ready, { expect: "turn.start" }, started(), part, delta(3, "a"), { close: 4502 }], [ready, attach, delta(4, "b"), completed(5)]);
   equal((await turn).text, "ab");

@@ -1,12 +1,12 @@
 import { connect, TurnwireError } from "../../static/turnwire.js";
-import { CODECS, equal, live, next, ok, pause, saying, speech, test, textOf, until } from "./harness.js";
+import { CODECS, equal, live, next, ok, pause, demoStart, sampleText, test, textOf, until } from "./harness.js";
 
-const TEXT = speech(400);
-const FAST_AGAIN = 5;
+const TEXT = sampleText(400);
+const RETRY_MS = 5;
 
-/** Comes back at once after each loss: these cases are about what is kept, not about patience. */
+/** Lets the connection reconnect at once after each loss, as these cases don't test the delays. */
 function eager(connection) {
-  connection.addEventListener("state", ({ detail }) => detail.state === "waiting" && setTimeout(() => connection.retryNow(), FAST_AGAIN));
+  connection.addEventListener("state", ({ detail }) => detail.state === "waiting" && setTimeout(() => connection.retryNow(), RETRY_MS));
   return connection;
 }
 
@@ -16,10 +16,10 @@ async function collected(turn) {
   return events;
 }
 
-test("law 7: a socket dropped at random costs no character, in both codecs", async (stage) => {
+test("law 7: no character is lost if sockets are dropped at random, in both codecs", async (stage) => {
   for (const codec of CODECS) {
     const connection = eager(stage.connect(await stage.shared(), { codec }));
-    const turns = Array.from({ length: 4 }, () => connection.start(saying(TEXT, 250)));
+    const turns = Array.from({ length: 4 }, () => connection.start(demoStart(TEXT, 250)));
     const all = turns.map(collected);
     while (connection.running.length > 0) {
       await pause(Math.random() * 150);
@@ -34,7 +34,7 @@ test("law 7: a socket dropped at random costs no character, in both codecs", asy
   }
 });
 
-test("an address that no socket can have is refused at once, and says so", async () => {
+test("an invalid URL is refused at once with an error that quotes it", async () => {
   for (const url of ["", "ws", "/ws", "gateway.example:8000/ws", "https://gateway.example/ws", "ws://", "wss://gateway.example/ws#here"]) {
     let thrown = null;
     try {
@@ -47,26 +47,26 @@ test("an address that no socket can have is refused at once, and says so", async
   }
 });
 
-test("law 7: a network that cuts in the middle of frames costs no character", async (stage) => {
+test("law 7: no character is lost if the network fails in the middle of frames", async (stage) => {
   for (const codec of CODECS) {
-    const way = await stage.way(await stage.shared());
-    await stage.cut(way, Array.from({ length: 12 }, () => 150 + Math.floor(Math.random() * 6000)));
-    const connection = eager(stage.connect(way, { codec }));
-    const turns = Array.from({ length: 3 }, () => connection.start(saying(TEXT, 400)));
+    const proxy = await stage.proxy(await stage.shared());
+    await stage.cut(proxy, Array.from({ length: 12 }, () => 150 + Math.floor(Math.random() * 6000)));
+    const connection = eager(stage.connect(proxy, { codec }));
+    const turns = Array.from({ length: 3 }, () => connection.start(demoStart(TEXT, 400)));
     for (const turn of turns) equal((await turn).text, TEXT);
     ok(connection.traffic.sockets >= 5, `${connection.traffic.sockets} sockets`);
     equal(connection.violations, []);
   }
 });
 
-test("a start whose answer was lost is not said twice (law 6)", async (stage) => {
-  const way = await stage.way(await stage.shared());
-  const connection = eager(stage.connect(way));
+test("law 6: a start whose result was lost runs once", async (stage) => {
+  const proxy = await stage.proxy(await stage.shared());
+  const connection = eager(stage.connect(proxy));
   await live(connection);
   for (let i = 0; i < 5; i++) {
-    const turn = connection.start(saying(`once ${i}`, 0));
+    const turn = connection.start(demoStart(`once ${i}`, 0));
     if (i % 2) connection.drop();
-    else await stage.cut(way);
+    else await stage.cut(proxy);
     const message = await turn;
     equal(message.text, `once ${i}`);
     equal((await connection.conversation(message.conversation).messages().all()).length, 2);
@@ -74,12 +74,12 @@ test("a start whose answer was lost is not said twice (law 6)", async (stage) =>
   equal(connection.violations, []);
 });
 
-test("the codec can be switched in the middle of an answer", async (stage) => {
+test("the codec can be switched in the middle of a turn", async (stage) => {
   const connection = stage.connect(await stage.shared());
-  const turn = connection.start(saying(TEXT, 300));
+  const turn = connection.start(demoStart(TEXT, 300));
   for (const codec of ["msgpack", "json", "msgpack"]) {
     const length = turn.text.length;
-    await until(() => turn.text.length > length, "it goes on");
+    await until(() => turn.text.length > length, "the turn continues");
     connection.switchCodec(codec);
     equal(connection.codec, codec);
   }
@@ -87,10 +87,10 @@ test("the codec can be switched in the middle of an answer", async (stage) => {
   equal([connection.traffic.sockets, connection.violations], [4, []]);
 });
 
-test("offline means nothing comes, and online brings what was missed", async (stage) => {
+test("no event arrives while offline, and online delivers the missed ones", async (stage) => {
   const connection = stage.connect(await stage.shared());
-  const turn = connection.start(saying(TEXT, 400));
-  await until(() => turn.text.length > 50, "something was said");
+  const turn = connection.start(demoStart(TEXT, 400));
+  await until(() => turn.text.length > 50, "the turn has text");
   connection.offline();
   const { length } = turn.text;
   equal([connection.state.state, connection.state.delay_ms], ["waiting", null]);
@@ -102,7 +102,7 @@ test("offline means nothing comes, and online brings what was missed", async (st
   equal((await turn).text, TEXT);
 });
 
-test("delays grow with full jitter, and the network's return ends them", async (stage) => {
+test("delays grow with full jitter, and an online event ends them", async (stage) => {
   const gone = [{ close: 1011 }];
   const gateway = await stage.scripted(...Array.from({ length: 30 }, () => gone));
   const connection = stage.connect(gateway);
@@ -121,7 +121,7 @@ test("delays grow with full jitter, and the network's return ends them", async (
   ok(Math.max(...delays) > 1_000, `${delays} grow`);
 });
 
-test("close codes say whether and when to come back", async (stage) => {
+test("the close code decides whether and when to reconnect", async (stage) => {
   const gateway = await stage.scripted([{ ready: {} }, { close: 4502 }], [{ ready: {} }, { close: 4403 }]);
   const connection = stage.connect(gateway);
   const waiting = await next(connection, "state", ({ state }) => state === "waiting");
@@ -132,7 +132,7 @@ test("close codes say whether and when to come back", async (stage) => {
   equal(await connection.request("ping").catch(({ code }) => code), "connection_closed");
 });
 
-test("going_away says when to come back", async (stage) => {
+test("going_away sets the delay of the reconnect", async (stage) => {
   const leaving = { type: "going_away", reason: "shutdown", deadline_ms: 0, reconnect_after_ms: 123 };
   const gateway = await stage.scripted([{ ready: {} }, { send: leaving }, { close: 4503 }]);
   const connection = stage.connect(gateway);
@@ -141,7 +141,7 @@ test("going_away says when to come back", async (stage) => {
   await live(connection);
 });
 
-test("a gateway that falls silent is left for another socket", async (stage) => {
+test("a socket without a heartbeat response is replaced", async (stage) => {
   const gateway = await stage.scripted([{ ready: { heartbeat_s: 0.3 } }, { expect: "never" }]);
   const connection = stage.connect(gateway);
   const { reason } = await next(connection, "state", ({ state }) => state === "waiting");
@@ -149,13 +149,13 @@ test("a gateway that falls silent is left for another socket", async (stage) => 
   await live(connection);
 });
 
-test("a socket that died while the network was away is found out when it is back, long before a heartbeat is missed", async (stage) => {
+test("after an online event a dead socket is detected long before the next heartbeat", async (stage) => {
   const gateway = await stage.scripted([{ ready: { heartbeat_s: 600 } }, { deaf_s: 20 }]);
   const connection = stage.connect(gateway);
   await live(connection);
   const left = next(connection, "state", ({ state }) => state === "waiting");
   globalThis.dispatchEvent(new Event("online"));
-  ok(/No response/.test((await left).reason), "it says why");
+  ok(/No response/.test((await left).reason), "the reason");
   await live(connection);
   const sockets = connection.traffic.sockets;
   globalThis.dispatchEvent(new Event("online"));
@@ -164,12 +164,12 @@ test("a socket that died while the network was away is found out when it is back
   equal([connection.state.state, connection.traffic.sockets], ["live", sockets]);
 });
 
-test("a frame that can't be read ends the socket, not the page", async (stage) => {
+test("a frame that can't be decoded closes the socket and fails no turn", async (stage) => {
   const gateway = await stage.scripted([{ ready: {} }, { expect: "turn.start" }, { send: "no map" }, { send: null }]);
   const connection = stage.connect(gateway);
   const left = next(connection, "state", ({ state }) => state === "waiting");
   const turn = connection.start({ input: "Hi" });
-  ok(/decoded/.test((await left).reason), "it says why");
+  ok(/decoded/.test((await left).reason), "the reason");
   await live(connection);
   await connection.ping();
   equal([turn.ended, connection.violations], [false, []]);

@@ -1,63 +1,63 @@
-import { equal, live, next, ok, pause, saying, speech, test, until } from "./harness.js";
+import { equal, live, next, ok, pause, demoStart, sampleText, test, until } from "./harness.js";
 
-const TEXT = speech(250);
-/** An owner's death is noticed after so long. */
-const QUICK = { TURNWIRE_LEASE_S: "1", TURNWIRE_DRAIN_S: "10" };
+const TEXT = sampleText(250);
+/** Settings with which a dead owner is detected after 1 s. */
+const QUICK_TAKEOVER = { TURNWIRE_LEASE_S: "1", TURNWIRE_DRAIN_S: "10" };
 
-test("laws 1 and 9: kill -9 in the middle of an answer, and the next gateway goes on", async (stage) => {
+test("laws 1 and 9: after kill -9 in the middle of a turn the next gateway continues it", async (stage) => {
   const folder = `killed_${Date.now()}`;
-  const first = await stage.gateway({ settings: QUICK, folder });
-  const way = await stage.way(first);
+  const first = await stage.gateway({ settings: QUICK_TAKEOVER, folder });
+  const proxy = await stage.proxy(first);
   for (const codec of ["json", "msgpack"]) {
-    const connection = stage.connect(way, { codec });
-    const turn = connection.start(saying(TEXT, 100));
-    await until(() => turn.text.length > 200, "it speaks");
+    const connection = stage.connect(proxy, { codec });
+    const turn = connection.start(demoStart(TEXT, 100));
+    await until(() => turn.text.length > 200, "the turn has text");
     await stage.stop(codec === "json" ? first : stage.second, { kill: true });
-    await stage.cut(way);
-    stage.second = await stage.gateway({ settings: QUICK, folder });
-    await stage.turnWay(way, stage.second);
+    await stage.cut(proxy);
+    stage.second = await stage.gateway({ settings: QUICK_TAKEOVER, folder });
+    await stage.retarget(proxy, stage.second);
     equal((await turn).text, TEXT);
     equal(connection.violations, []);
   }
 });
 
-test("SIGTERM: what runs is said to its end, what is asked meanwhile waits for the next gateway", async (stage) => {
+test("SIGTERM: live turns complete, and a later start waits for the next gateway", async (stage) => {
   const folder = `drained_${Date.now()}`;
-  const first = await stage.gateway({ settings: QUICK, folder });
-  const way = await stage.way(first);
-  const connection = stage.connect(way);
-  const turn = connection.start(saying(TEXT, 250));
-  await until(() => turn.text.length > 100, "it speaks");
+  const first = await stage.gateway({ settings: QUICK_TAKEOVER, folder });
+  const proxy = await stage.proxy(first);
+  const connection = stage.connect(proxy);
+  const turn = connection.start(demoStart(TEXT, 250));
+  await until(() => turn.text.length > 100, "the turn has text");
   const leaving = next(connection, "event", ({ type }) => type === "going_away");
   await stage.stop(first);
-  ok((await leaving).reconnect_after_ms > 0, "it says when to come back");
-  const later = connection.start(saying("said by the next one"));
+  ok((await leaving).reconnect_after_ms > 0, "it has a reconnect delay");
+  const later = connection.start(demoStart("said by the next one"));
   equal((await turn).text, TEXT);
   equal(later.status, "starting");
-  await until(() => connection.state.state === "waiting", "the first one has left");
-  await stage.turnWay(way, await stage.gateway({ settings: QUICK, folder }));
+  await until(() => connection.state.state === "waiting", "the first gateway has closed the socket");
+  await stage.retarget(proxy, await stage.gateway({ settings: QUICK_TAKEOVER, folder }));
   equal((await later).text, "said by the next one");
   equal(connection.violations, []);
 });
 
-test("two instances on one Redis: an answer goes on at the other one, whether the first leaves or dies", async (stage) => {
+test("two instances on one Redis: a turn continues at the other one after the first is stopped or killed", async (stage) => {
   for (const kill of [false, true]) {
-    const [first, second] = await Promise.all([1, 2].map(() => stage.gateway({ settings: QUICK, redis: true })));
-    const way = await stage.way(first);
-    const connection = stage.connect(way, { codec: kill ? "msgpack" : "json" });
-    const turns = Array.from({ length: 3 }, () => connection.start(saying(TEXT, 100)));
-    await until(() => turns.every((turn) => turn.text.length > 200), "they speak");
-    await stage.turnWay(way, second);
+    const [first, second] = await Promise.all([1, 2].map(() => stage.gateway({ settings: QUICK_TAKEOVER, redis: true })));
+    const proxy = await stage.proxy(first);
+    const connection = stage.connect(proxy, { codec: kill ? "msgpack" : "json" });
+    const turns = Array.from({ length: 3 }, () => connection.start(demoStart(TEXT, 100)));
+    await until(() => turns.every((turn) => turn.text.length > 200), "all turns have text");
+    await stage.retarget(proxy, second);
     await stage.stop(first, { kill });
     for (const turn of turns) equal((await turn).text, TEXT);
     equal(connection.violations, []);
   }
 });
 
-test("one connection follows at one instance what another starts at the other", async (stage) => {
-  const [first, second] = await Promise.all([1, 2].map(() => stage.gateway({ settings: QUICK, redis: true })));
+test("a connection to one instance follows a turn that is started at the other", async (stage) => {
+  const [first, second] = await Promise.all([1, 2].map(() => stage.gateway({ settings: QUICK_TAKEOVER, redis: true })));
   const [one, other] = [stage.connect(first), stage.connect(second)];
-  const turn = one.start(saying(TEXT, 300));
+  const turn = one.start(demoStart(TEXT, 300));
   const { conversation } = await turn.accepted;
   const arrived = [];
   other.addEventListener("turn", ({ detail }) => arrived.push(detail));
@@ -65,9 +65,9 @@ test("one connection follows at one instance what another starts at the other", 
   await until(() => arrived.length === 1, "it arrived");
   equal(arrived[0].id, turn.id);
   equal((await arrived[0]).text, TEXT);
-  const follower = stage.connect(second, { codec: "msgpack" }).follow(turn.id);
-  equal((await follower).text, TEXT);
-  const late = one.start(saying(TEXT, 300));
+  const again = stage.connect(second, { codec: "msgpack" }).follow(turn.id);
+  equal((await again).text, TEXT);
+  const late = one.start(demoStart(TEXT, 300));
   await late.accepted;
   const followed = other.follow(late.id);
   await pause(100);

@@ -1,46 +1,46 @@
 import { codecs } from "../../static/turnwire.js";
-import { CODECS, equal, live, ok, pause, refused, saying, speech, test, until } from "./harness.js";
+import { CODECS, equal, live, ok, pause, refused, demoStart, sampleText, test, until } from "./harness.js";
 
-const LONG = speech(3000);
+const LONG = sampleText(3000);
 
-test("a signal that is aborted already starts nothing", async (stage) => {
+test("a start with an aborted signal sends no request", async (stage) => {
   const sent = [];
   const connection = stage.connect(await stage.shared(), { wire: ({ direction, frame }) => direction === "out" && sent.push(frame.type) });
   await live(connection);
-  const turn = connection.start({ ...saying(LONG), signal: AbortSignal.abort() });
+  const turn = connection.start({ ...demoStart(LONG), signal: AbortSignal.abort() });
   const message = await turn;
   equal([message.ended, message.text, message.id], ["cancelled", "", null]);
   await refused(turn.accepted, "withdrawn");
-  equal(sent.includes("turn.start"), false, "that it was sent");
+  equal(sent.includes("turn.start"), false, "that a start was sent");
 });
 
-test("a signal that aborts later stops the turn and keeps what was said", async (stage) => {
+test("a signal that aborts later cancels the turn and keeps its text", async (stage) => {
   for (const codec of CODECS) {
     const connection = stage.connect(await stage.shared(), { codec });
     const control = new AbortController();
-    const turn = connection.start({ ...saying(LONG), signal: control.signal });
-    await until(() => turn.text.length > 20, "something was said");
+    const turn = connection.start({ ...demoStart(LONG), signal: control.signal });
+    await until(() => turn.text.length > 20, "the turn has text");
     control.abort(new Error("enough"));
     const message = await turn;
     equal([message.ended, turn.ending.by, turn.ending.reason], ["cancelled", "client", "enough"]);
-    ok(LONG.startsWith(message.text) && message.text.length > 20, "what was said is a beginning");
-    equal((await connection.getTurn(turn.id)).message.parts[0].text, message.text, "what the gateway keeps");
+    ok(LONG.startsWith(message.text) && message.text.length > 20, "the text is a prefix");
+    equal((await connection.getTurn(turn.id)).message.parts[0].text, message.text, "the stored text");
   }
 });
 
-test("law 5: after the answer to a cancel comes no more text", async (stage) => {
+test("law 5: no text follows the result of a cancel request", async (stage) => {
   const connection = stage.connect(await stage.shared());
-  const turn = connection.start(saying(LONG, 2000));
-  await until(() => turn.text.length > 20, "something was said");
+  const turn = connection.start(demoStart(LONG, 2000));
+  await until(() => turn.text.length > 20, "the turn has text");
   equal(await turn.cancel("stop"), { [turn.id]: "cancelled" });
   const { length } = turn.text;
   await turn;
   await pause(50);
   equal(turn.text.length, length);
-  equal(await turn.cancel(), {}, "stopping what has ended");
+  equal(await turn.cancel(), {}, "the result for an ended turn");
 });
 
-test("many turns are stopped with one request, also before their first token", async (stage) => {
+test("many turns are cancelled with one request, also before their first token", async (stage) => {
   const connection = stage.connect(await stage.shared());
   await live(connection);
   const turns = Array.from({ length: 10 }, () => connection.start({ input: "Hi", params: { demo: { text: LONG, first_ms: 20_000 } } }));
@@ -50,11 +50,11 @@ test("many turns are stopped with one request, also before their first token", a
   equal(connection.running, []);
 });
 
-test("a start that was never sent is taken back", async (stage) => {
+test("cancelling a start that wasn't sent yet withdraws it", async (stage) => {
   const connection = stage.connect(await stage.shared());
   await live(connection);
   connection.offline();
-  const turn = connection.start(saying("never said"));
+  const turn = connection.start(demoStart("never said"));
   await turn.cancel();
   equal([(await turn).ended, turn.ending.local], ["cancelled", true]);
   connection.online();
@@ -64,17 +64,17 @@ test("a start that was never sent is taken back", async (stage) => {
 
 test("law 6: the same start twice is one turn", async (stage) => {
   const connection = stage.connect(await stage.shared());
-  const fields = { turn: `t_${Date.now()}_${Math.random()}`.replace(".", "_"), ...saying(speech(100), 300) };
+  const fields = { turn: `t_${Date.now()}_${Math.random()}`.replace(".", "_"), ...demoStart(sampleText(100), 300) };
   const turn = connection.start(fields);
   ok(connection.start(fields) === turn, "the same object");
   await turn.accepted;
   equal((await connection.request("turn.start", fields)).status, "attached");
   await refused(connection.request("turn.start", { ...fields, input: "something else" }), "conflict");
-  equal((await turn).text, speech(100));
+  equal((await turn).text, sampleText(100));
   equal(connection.violations, []);
-  // After its ending the same start gives the same message again, from the first event on.
+  // After the end event the same start replays the turn from its first event.
   const again = connection.start(fields);
   ok(again !== turn, "a new object");
-  equal((await again).text, speech(100));
+  equal((await again).text, sampleText(100));
   equal(codecs.json.decode(codecs.json.encode(again.parts)), turn.parts);
 });

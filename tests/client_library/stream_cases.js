@@ -1,11 +1,11 @@
 import { arrivedAt, codecs } from "../../static/turnwire.js";
-import { CODECS, equal, live, ok, pause, refused, saying, speech, test, textOf } from "./harness.js";
+import { CODECS, equal, live, ok, pause, refused, demoStart, sampleText, test, textOf } from "./harness.js";
 
 test("a turn is an iterator of its events and a promise of its message, in both codecs", async (stage) => {
   for (const codec of CODECS) {
     const connection = stage.connect(await stage.shared(), { codec });
-    const text = speech(60);
-    const turn = connection.start(saying(text, 400));
+    const text = sampleText(60);
+    const turn = connection.start(demoStart(text, 400));
     const events = [];
     for await (const event of turn) events.push(event);
     equal(events[0].type, "turn.started");
@@ -14,31 +14,31 @@ test("a turn is an iterator of its events and a promise of its message, in both 
     const message = await turn;
     equal(message.text, text, "the message");
     equal([message.ended, message.finish_reason, message.parts.length], ["completed", "stop", 1]);
-    ok(message.usage.output_tokens >= 60, "it cost tokens");
+    ok(message.usage.output_tokens >= 60, "the usage has tokens");
     equal(turn.position.seq, events.at(-1).seq);
-    equal((await connection.getTurn(turn.id)).message.parts, message.parts, "what the gateway keeps");
-    ok(turn.askedAt < turn.firstAt && turn.firstAt < turn.lastAt, "its times go on");
+    equal((await connection.getTurn(turn.id)).message.parts, message.parts, "the stored message");
+    ok(turn.askedAt < turn.firstAt && turn.firstAt < turn.lastAt, "the turn's times are in order");
     const times = events.map(arrivedAt);
-    ok(times.every((at, i) => i === 0 || at >= times[i - 1]), "events come in the order of their times");
+    ok(times.every((at, i) => i === 0 || at >= times[i - 1]), "the events' times are in order");
     equal(connection.violations, []);
   }
 });
 
-test("for a consumer that comes late, deltas are merged and none is lost", async (stage) => {
+test("for a late consumer, deltas are merged and none is lost", async (stage) => {
   const connection = stage.connect(await stage.shared());
-  const text = speech(200);
-  const turn = connection.start(saying(text, 2000));
+  const text = sampleText(200);
+  const turn = connection.start(demoStart(text, 2000));
   await turn;
   const events = [];
   for await (const event of turn) events.push(event);
   equal(textOf(events), text);
-  ok(events.length <= 4, `${events.length} events are few`);
+  ok(events.length <= 4, `${events.length} events`);
 });
 
-test("an iteration that is left goes on where it was left", async (stage) => {
+test("a second iteration continues where the first one stopped", async (stage) => {
   const connection = stage.connect(await stage.shared());
-  const text = speech(40);
-  const turn = connection.start(saying(text, 400));
+  const text = sampleText(40);
+  const turn = connection.start(demoStart(text, 400));
   const events = [];
   for await (const event of turn) {
     events.push(event);
@@ -49,17 +49,17 @@ test("an iteration that is left goes on where it was left", async (stage) => {
   equal(textOf(events), text);
 });
 
-test("twenty turns at once stay apart", async (stage) => {
+test("twenty concurrent turns don't mix", async (stage) => {
   for (const codec of CODECS) {
     const connection = stage.connect(await stage.shared(), { codec });
-    const texts = Array.from({ length: 20 }, (_, i) => `${i}: ${speech(30 + i)}`);
-    const messages = await Promise.all(texts.map((text) => connection.start(saying(text, 300))));
+    const texts = Array.from({ length: 20 }, (_, i) => `${i}: ${sampleText(30 + i)}`);
+    const messages = await Promise.all(texts.map((text) => connection.start(demoStart(text, 300))));
     equal(messages.map(({ text }) => text), texts);
     equal(connection.running, []);
   }
 });
 
-test("reasoning and tool calls are parts of their own, as the gateway keeps them", async (stage) => {
+test("reasoning and tool calls are separate parts, as in the stored message", async (stage) => {
   const connection = stage.connect(await stage.shared(), { codec: "msgpack" });
   const demo = { thinking: 5, text: "Let me look.", tool: { name: "weather", arguments: '{"place":"Oslo"}' }, rate: 500 };
   const message = await connection.start({ input: "Rain?", params: { demo } });
@@ -68,17 +68,17 @@ test("reasoning and tool calls are parts of their own, as the gateway keeps them
   equal((await connection.getTurn(message.turn)).message.parts, message.parts);
 });
 
-test("a failed turn rejects with its code and keeps what was said", async (stage) => {
+test("a failed turn rejects with its code and keeps its text", async (stage) => {
   const connection = stage.connect(await stage.shared());
-  const turn = connection.start({ input: "Hi", params: { demo: { text: speech(20), rate: 500, fail: "cut", fail_after: 5 } } });
+  const turn = connection.start({ input: "Hi", params: { demo: { text: sampleText(20), rate: 500, fail: "cut", fail_after: 5 } } });
   const error = await refused(turn, "upstream_incomplete");
-  ok(error.retryable, "it may be tried again");
+  ok(error.retryable, "the error is retryable");
   equal(error.final.text, turn.text);
-  ok(error.final.text.length > 0, "something was said");
+  ok(error.final.text.length > 0, "the turn has text");
   await refused(connection.start({ input: "Hi", model: "no-such-model" }), "model_not_found");
 });
 
-test("an answer that comes in pieces is one result", async (stage) => {
+test("a result that arrives in pieces is returned as one", async (stage) => {
   for (const codec of CODECS) {
     const pieces = [];
     const connection = stage.connect(await stage.shared(), { codec, wire: ({ frame }) => frame.type === "result.piece" && pieces.push(frame) });
@@ -90,25 +90,25 @@ test("an answer that comes in pieces is one result", async (stage) => {
   }
 });
 
-test("the wire shows every frame with its bytes, and the counters are their sum", async (stage) => {
+test("the wire observer gets every frame with its size, and the counters are the sums", async (stage) => {
   for (const codec of CODECS) {
     const entries = [];
     const connection = stage.connect(await stage.shared(), { codec, wire: (entry) => entries.push(entry) });
-    await connection.start(saying(speech(20), 500));
+    await connection.start(demoStart(sampleText(20), 500));
     connection.wire = null;
     const sum = (direction) => {
       const those = entries.filter((entry) => entry.direction === direction);
       return { frames: those.length, bytes: those.reduce((all, { bytes }) => all + bytes, 0) };
     };
     equal({ in: sum("in"), out: sum("out") }, { in: connection.traffic.in, out: connection.traffic.out });
-    ok(entries.some(({ direction, frame }) => direction === "out" && frame.type === "turn.start"), "the start is among them");
-    // The gateway's own encoder and this one agree on what a frame weighs.
+    ok(entries.some(({ direction, frame }) => direction === "out" && frame.type === "turn.start"), "the start is observed");
+    // The gateway's encoder and this one agree on the size of a frame.
     for (const { frame, bytes, direction } of entries) {
       if (direction === "in" && frame.type === "turn.delta") equal(codecs[codec].bytes(codecs[codec].encode(frame)), bytes, frame.text);
     }
     const quiet = entries.length;
     await connection.ping();
-    equal(entries.length, quiet, "entries when nobody looks");
+    equal(entries.length, quiet, "the number of entries without an observer");
   }
 });
 
@@ -116,21 +116,21 @@ test("models, usage, feedback and errors of requests", async (stage) => {
   const connection = stage.connect(await stage.shared());
   await live(connection);
   const { models } = await connection.models();
-  ok(models.some(({ id, available }) => id === "demo" && available), "demo is there");
-  const message = await connection.start(saying("one two three"));
+  ok(models.some(({ id, available }) => id === "demo" && available), "the demo model is listed");
+  const message = await connection.start(demoStart("one two three"));
   equal(await connection.feedback(message.id, "up", "good"), {});
-  ok((await connection.usage({ conversation: message.conversation })).usage.output_tokens > 0, "it cost tokens");
+  ok((await connection.usage({ conversation: message.conversation })).usage.output_tokens > 0, "the usage has tokens");
   const error = await refused(connection.request("turn.get", { turn: "nobody" }), "not_found");
   equal([error.path, error.retryable], ["turn", false]);
   await refused(connection.request("conversation.create", { title: "x".repeat(70_000) }), "too_large");
 });
 
-test("an observer of the wire that throws costs no frame", async (stage) => {
-  const text = speech(20);
+test("no frame is lost if the wire observer throws", async (stage) => {
+  const text = sampleText(20);
   const wire = () => {
     throw new Error("This observer throws on purpose.");
   };
   const connection = stage.connect(await stage.shared(), { wire });
-  equal((await connection.start(saying(text, 400))).text, text);
+  equal((await connection.start(demoStart(text, 400))).text, text);
   equal([connection.traffic.sockets, connection.violations.length], [1, 0]);
 });

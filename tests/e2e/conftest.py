@@ -1,6 +1,5 @@
-"""In which order the files run, and what the browser tests share: one Chromium for all, and one gateway for each file.
-Both live in the session's loop.
-"""
+"""The order in which the files run, and the fixtures of the browser tests: one Chromium for all files, and one gateway
+per file. Both live in the session's event loop."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from playwright.async_api import Browser
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.page_stage import running_browser
 
-# A worker takes a whole file: those that take longest start first, so that none is left alone with one at the end.
+# A worker takes a whole file. The longest files start first, so that no worker is left alone with a long file at the end.
 LONGEST = (
     *("test_page_smooth.py", "test_adversary.py", "test_floods.py", "test_redis_faults.py", "test_identity.py"),
     *("test_workbench.py", "test_instances.py", "test_upstreams.py", "test_page_sign_in.py", "test_install.py"),
@@ -23,21 +22,21 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the files in `LONGEST` first. Tests keep their order within a file."""
 
-    def place(item: pytest.Item) -> int:
+    def rank(item: pytest.Item) -> int:
         return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
 
-    items.sort(key=place)
+    items.sort(key=rank)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    """The Chromium of this worker; each test opens a profile of its own in it."""
+    """The Chromium of this worker; each test opens a browser context of its own in it."""
     async with running_browser() as browser:
         yield browser
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def page_gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
-    """A gateway with default settings for the tests of one file: starting one costs more than most of them."""
+    """A gateway with default settings, shared by the tests of one file, as its start takes longer than most of them."""
     async with gateway_process(tmp_path_factory.mktemp("gateway")) as process:
         yield process

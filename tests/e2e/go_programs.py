@@ -1,4 +1,4 @@
-"""Builds and runs the programs of `examples/`: the real Go reverse proxy before a gateway, and the Go client."""
+"""Build and run the programs of `examples/`: the Go reverse proxy in front of a gateway, and the Go client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SESSION_SECRET = "a secret of the tests by which the proxy knows its sessions"
 
 
 def build(name: str, folder: Path) -> Path:
-    """An example's binary, vetted."""
+    """Vet and build an example, and return the path of the binary."""
     go = program("go")
     binary = folder / name
     environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": ""}
@@ -56,8 +56,8 @@ def go_client_binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build("go-client", tmp_path_factory.mktemp("go-client"))
 
 
-def behind_a_proxy(folder: Path) -> tuple[str, dict[str, str]]:
-    """The proxy's key, and the settings of a gateway that knows it."""
+def proxy_settings(folder: Path) -> tuple[str, dict[str, str]]:
+    """Return the proxy's API key, and the settings of a gateway that accepts it."""
     file = KeyFile(folder)
     return file.add_service("proxy"), {
         "TURNWIRE_AUTH": "keys",
@@ -67,7 +67,7 @@ def behind_a_proxy(folder: Path) -> tuple[str, dict[str, str]]:
 
 
 class GoProxy:
-    """A running proxy; `log` is what it wrote to standard error so far."""
+    """A running proxy. `log` holds the lines that it has written to standard error."""
 
     def __init__(self, url: str, process: asyncio.subprocess.Process) -> None:
         self.url = url
@@ -76,26 +76,26 @@ class GoProxy:
         self.log: list[str] = []
 
     async def sign_in(self, name: str) -> str:
-        """The user's session. Raises AssertionError where the proxy refuses."""
+        """Sign the user in and return the session. Raises `AssertionError` if the proxy refuses."""
         async with httpx2.AsyncClient(base_url=self.url) as http:
             answer = await http.post("/login", data={"name": name, "password": PASSWORDS[name]})
         assert answer.status_code == 303, answer.text
         return str(answer.cookies["session"])
 
     async def cookie(self, name: str) -> dict[str, str]:
-        """The header that a browser of the user sends."""
+        """Sign the user in and return the header that the user's browser sends."""
         return {"Cookie": f"session={await self.sign_in(name)}"}
 
 
 @asynccontextmanager
 async def go_proxy(binary: Path, gateway_url: str, key: str, *, port: int = 0) -> AsyncIterator[GoProxy]:
-    """Start the proxy before `gateway_url`, by default on a free port.
+    """Start the proxy in front of `gateway_url`, by default on a free port.
 
-    Leaving the context terminates it and waits until it has gone.
+    On exit, terminate it and wait until it has ended.
 
     Raises:
-        TimeoutError: it did not say in time where it listens, or did not end in time.
-        RuntimeError: it ended instead of listening.
+        TimeoutError: The proxy did not report its address in time, or did not end in time.
+        RuntimeError: The proxy ended instead of listening.
     """
     process = await asyncio.create_subprocess_exec(
         binary,
@@ -125,14 +125,14 @@ async def go_proxy(binary: Path, gateway_url: str, key: str, *, port: int = 0) -
 
 
 async def follow(stream: asyncio.StreamReader | None, log: list[str]) -> None:
-    """Keep what it writes."""
+    """Append the lines of `stream` to `log`."""
     assert stream is not None
     async for line in stream:
         log.append(line.decode())
 
 
 async def _listening_url(process: asyncio.subprocess.Process) -> str:
-    """Read the proxy's one line: `listening on URL, forwarding to URL`."""
+    """Read the proxy's one line, `listening on URL, forwarding to URL`, and return the first URL."""
     assert process.stdout is not None
     async with asyncio.timeout(START_TIMEOUT_S):
         line = (await process.stdout.readline()).decode()
@@ -142,7 +142,7 @@ async def _listening_url(process: asyncio.subprocess.Process) -> str:
 
 
 async def stop(process: asyncio.subprocess.Process) -> None:
-    """Ask it to end; kill it when it doesn't, and say so."""
+    """Terminate the process. If it doesn't end in time, kill it and raise `TimeoutError`."""
     if process.returncode is None:
         process.terminate()
     try:
@@ -155,40 +155,41 @@ async def stop(process: asyncio.subprocess.Process) -> None:
 
 
 class GoClient:
-    """A running Go client: `said` is what it printed of the answer, `events` what it told beside it."""
+    """A running Go client. `output` is what it has written to standard output (the answer), `events` the lines of
+    standard error."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self.said = b""
+        self.output = b""
         self.events: list[str] = []
         self._changed = asyncio.Condition()
 
     async def read(self) -> None:
-        """Take all that it prints."""
+        """Collect the standard output until its end."""
         assert self.process.stdout is not None
         while piece := await self.process.stdout.read(4096):
-            self.said += piece
+            self.output += piece
             async with self._changed:
                 self._changed.notify_all()
 
-    async def has_said(self, size: int, timeout_s: float = 15) -> None:
-        """Wait for so many bytes of the answer."""
+    async def wait_for_output(self, size: int, timeout_s: float = 15) -> None:
+        """Wait until at least `size` bytes of the answer have been printed."""
         async with asyncio.timeout(timeout_s), self._changed:
-            await self._changed.wait_for(lambda: len(self.said) >= size)
+            await self._changed.wait_for(lambda: len(self.output) >= size)
 
     def interrupt(self) -> None:
-        """What Ctrl-C does."""
+        """Send SIGINT, as Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
 
     async def ended(self, timeout_s: float = 60) -> int:
-        """Its exit code."""
+        """Wait for the end and return the exit code."""
         async with asyncio.timeout(timeout_s):
             return await self.process.wait()
 
 
 @asynccontextmanager
 async def go_client(binary: Path, url: str, token: str, *arguments: Any) -> AsyncIterator[GoClient]:
-    """Run the client on `url` (ws://host:port/ws) with the token; it is killed at the end if it still runs."""
+    """Run the client with the token on `url` (ws://host:port/ws). On exit, kill it if it still runs."""
     process = await asyncio.create_subprocess_exec(
         binary,
         "-url",

@@ -1,4 +1,5 @@
-"""An operator's commands against real instances: a turn elsewhere, an instance drained, and what probes are told meanwhile."""
+"""Admin commands against real instances: a turn stopped on another instance, a drained instance, and the health probes
+during both."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 async def admin(gateway: GatewayProcess, *arguments: str) -> str:
-    """What `turnwire admin` prints."""
+    """Run `turnwire admin` and return its output."""
     command = (sys.executable, "-m", "gateway", "admin", "--url", gateway.url, *arguments)
     done = await asyncio.to_thread(
         subprocess.run, command, env=clean_environment({}), cwd=ROOT, capture_output=True, text=True, timeout=20
@@ -31,14 +32,14 @@ async def admin(gateway: GatewayProcess, *arguments: str) -> str:
 
 
 async def probes(gateway: GatewayProcess) -> tuple[int, int]:
-    """The status of `/health` and of `/ready`."""
+    """Return the status codes of `/health` and `/ready`."""
     async with httpx2.AsyncClient(base_url=gateway.url) as http:
         return (await http.get("/health")).status_code, (await http.get("/ready")).status_code
 
 
-async def test_an_operator_stops_a_turn_elsewhere_and_drains_an_instance(tmp_path: Path) -> None:
-    """A turn is stopped through the other instance; the drained one sends its sockets away, says so to its probes, stays,
-    and hands its turn over, which goes on to its last word."""
+async def test_admin_stops_a_turn_on_another_instance_and_drains(tmp_path: Path) -> None:
+    """A turn is stopped through the other instance. A drained instance closes its sockets, fails its readiness probe
+    and keeps running; its turn is taken over by the other instance and completes."""
     demo = {"rate": 50, "tokens": 200}
     settings = {"TURNWIRE_DRAIN_S": "0.5"}
     with redis_process(tmp_path / "redis") as redis:
@@ -71,8 +72,9 @@ async def test_an_operator_stops_a_turn_elsewhere_and_drains_an_instance(tmp_pat
             assert await one.wait() == 0
 
 
-async def test_probes_while_the_store_is_away(tmp_path: Path) -> None:
-    """The process lives and isn't ready; when Redis is back it is ready again by itself."""
+async def test_probes_while_the_store_is_unavailable(tmp_path: Path) -> None:
+    """While Redis is frozen the process is healthy and not ready; after Redis is back it is ready again without a
+    restart."""
     with redis_process(tmp_path / "redis") as redis:
         async with gateway_process(tmp_path, store=redis.url) as gateway:
             assert await probes(gateway) == (200, 200)

@@ -1,4 +1,4 @@
-"""The AsyncAPI document, read by the specification's own parser."""
+"""The AsyncAPI document, parsed by the specification's official parser."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.e2e
 FOLDER = Path(__file__).parents[1] / "asyncapi"
 
 
-def test_the_official_parser_finds_nothing_wrong() -> None:
-    """No error and no warning; it sees every request with its reply, and every event."""
+def test_the_official_parser_accepts_the_document() -> None:
+    """The parser reports no error and no warning, and finds every request and every event."""
     node = program("node")
     installed(FOLDER / "node_modules", "The AsyncAPI parser")
     document = json.dumps(asyncapi("127.0.0.1:8000"))

@@ -1,4 +1,4 @@
-"""Answers that the provider makes in the background: they outlive the instance that asked for them."""
+"""Responses that the provider produces in the background: they outlive the instance that requested them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORDS = [f"word{n} 🙂 " for n in range(300)]
 
 @asynccontextmanager
 async def instances(folder: Path) -> AsyncIterator[World]:
-    """Two of them, with OpenAI's answers made in the background."""
+    """Start two instances with OpenAI's background mode."""
     rows = folder / "models.toml"
     rows.write_text("[providers.openai.quirks]\nbackground = true\n")
     async with world(folder, TURNWIRE_MODELS=str(rows)) as made:
@@ -28,12 +28,13 @@ async def instances(folder: Path) -> AsyncIterator[World]:
 
 
 def statuses(c: Client) -> list[str]:
-    """What the turn's status events say, in order."""
+    """Return the statuses in the turn's status events, in order."""
     return [frame["status"] for frame in c.frames if frame.get("type") == "turn.status"]
 
 
-async def test_law_9_the_sentence_goes_on_when_its_owner_is_killed(tmp_path: Path) -> None:
-    """Law 9: the owner is killed in the middle; the other instance hears the same answer, and goes on with the rest."""
+async def test_law_9_a_killed_owners_response_is_continued(tmp_path: Path) -> None:
+    """Law 9: the owner is killed in the middle of the turn; the other instance fetches the same response and continues
+    with the rest."""
     async with instances(tmp_path) as w, client(w.urls()[1]) as there:
         w.upstream.play(responses(*WORDS).replace(rate=60))
         async with client(w.urls()[0]) as here:
@@ -52,8 +53,8 @@ async def test_law_9_the_sentence_goes_on_when_its_owner_is_killed(tmp_path: Pat
         assert w.upstream.cancelled == []
 
 
-async def test_law_9_before_the_first_token(tmp_path: Path) -> None:
-    """Law 9: the owner is killed while the model still thinks; nobody asks it a second time."""
+async def test_law_9_the_owner_is_killed_before_the_first_token(tmp_path: Path) -> None:
+    """Law 9: the owner is killed before the first token; the model isn't asked a second time."""
     async with instances(tmp_path) as w, client(w.urls()[1]) as there:
         w.upstream.play(responses("Hello", ".").replace(rate=0.7))
         async with client(w.urls()[0]) as here:
@@ -67,8 +68,9 @@ async def test_law_9_before_the_first_token(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("through", [0, 1])
-async def test_law_5_a_stop_reaches_the_provider(tmp_path: Path, through: int) -> None:
-    """Law 5: closing the connection isn't enough for an answer in the background: it is cancelled where it is made."""
+async def test_law_5_a_cancel_request_reaches_the_provider(tmp_path: Path, through: int) -> None:
+    """Law 5: closing the connection doesn't stop a background response, so the gateway also cancels it at the
+    provider."""
     async with instances(tmp_path) as w, client(w.urls()[0]) as here:
         async with client(w.urls()[through]) as asking:
             w.upstream.play(responses(*WORDS).replace(rate=60))
@@ -83,8 +85,9 @@ async def test_law_5_a_stop_reaches_the_provider(tmp_path: Path, through: int) -
         assert (await here.ending("t"))["type"] == "turn.cancelled"
 
 
-async def test_law_5_a_taker_obeys_the_wish(tmp_path: Path) -> None:
-    """Law 5: the owner is dead and the turn is stopped: whoever takes it stops the answer at the provider, too."""
+async def test_law_5_a_takeover_obeys_the_cancel_request(tmp_path: Path) -> None:
+    """Law 5: the turn of a dead owner is cancelled; the instance that takes it over cancels the response at the
+    provider, too."""
     async with instances(tmp_path) as w, client(w.urls()[1]) as there:
         w.upstream.play(responses(*WORDS).replace(rate=60))
         async with client(w.urls()[0]) as here:

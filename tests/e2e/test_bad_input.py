@@ -1,4 +1,4 @@
-"""Bad input over a real socket: each kind has its code, and leaves the other turns untouched."""
+"""Bad input over a real socket: each kind has its error code and doesn't affect the other turns."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from tests.gateway_process import GatewayProcess, gateway_process
 
 pytestmark = pytest.mark.e2e
 
-NEIGHBOUR = {"rate": 100, "tokens": 60}
+NEIGHBOR = {"rate": 100, "tokens": 60}
 
 
 @asynccontextmanager
-async def beside_a_turn(gateway: GatewayProcess, codec: str = "json") -> AsyncIterator[Client]:
-    """A connection on which a turn runs; at the end the turn must have completed as if nothing had happened."""
+async def client_with_turn(gateway: GatewayProcess, codec: str = "json") -> AsyncIterator[Client]:
+    """Connect a client with a running turn. On exit, the turn must have completed normally."""
     async with client(gateway.ws_url, codec=codec) as c:
-        await c.request("turn.start", turn="neighbour", input="Hello", params={"demo": NEIGHBOUR})
+        await c.request("turn.start", turn="neighbour", input="Hello", params={"demo": NEIGHBOR})
         yield c
         assert (await c.ending("neighbour"))["type"] == "turn.completed"
 
 
 async def error_without_id(c: Client) -> dict[str, Any]:
-    """The next error that answers no id."""
+    """Wait for an error without an id and return it."""
     found: list[dict[str, Any]] = []
 
     def seen() -> bool:
@@ -66,9 +66,9 @@ DEEP = '{"type":"ping","id":"x","t":' + "[" * 5000 + "]" * 5000 + "}"
     ],
     ids=["no-json", "array", "number", "no-type", "type", "field", "nan", "surrogate", "deep", "deep-metadata"],
 )
-async def test_what_cant_be_decoded_is_invalid_frame(gateway: GatewayProcess, frame: str) -> None:
-    """A frame that can't be read is answered `invalid_frame`, and the socket stays."""
-    async with beside_a_turn(gateway) as c:
+async def test_a_frame_that_cant_be_decoded_is_invalid_frame(gateway: GatewayProcess, frame: str) -> None:
+    """A frame that can't be decoded is answered with `invalid_frame`, and the socket stays open."""
+    async with client_with_turn(gateway) as c:
         await c.send_raw(frame)
         await c.until(lambda: any(f["type"] == "error" for f in c.frames))
         error = next(f for f in c.frames if f["type"] == "error")["error"]
@@ -96,11 +96,11 @@ async def test_what_cant_be_decoded_is_invalid_frame(gateway: GatewayProcess, fr
         ({"input": "x", "params": {"demo": {"nonsense": 1}}}, None, None),
     ],
 )
-async def test_a_start_that_cant_be_is_refused(
+async def test_an_invalid_start_is_refused(
     gateway: GatewayProcess, fields: dict[str, Any], code: str | None, path: str | None
 ) -> None:
-    """A wrong `turn.start` gets a typed error that names the field, and no turn."""
-    async with beside_a_turn(gateway) as c:
+    """An invalid `turn.start` gets a typed error that names the field, and no turn is started."""
+    async with client_with_turn(gateway) as c:
         if code is None:
             started = await c.request("turn.start", **fields)
             ended = await c.ending(started["turn"])
@@ -114,9 +114,9 @@ async def test_a_start_that_cant_be_is_refused(
             assert "_API_KEY" in refused.value.error["message"]
 
 
-async def test_unknown_things_are_not_found(gateway: GatewayProcess) -> None:
-    """Ids that don't exist answer `not_found` on every request that takes one."""
-    async with beside_a_turn(gateway) as c:
+async def test_unknown_ids_are_not_found(gateway: GatewayProcess) -> None:
+    """Every request that takes an id answers `not_found` for an id that doesn't exist."""
+    async with client_with_turn(gateway) as c:
         requests: list[tuple[str, dict[str, Any]]] = [
             ("turn.get", {"turn": "nobody"}),
             ("turn.detach", {"turn": "nobody"}),
@@ -139,13 +139,13 @@ async def test_unknown_things_are_not_found(gateway: GatewayProcess) -> None:
         assert attached["turns"]["nobody"]["error"]["code"] == "not_found"
 
 
-async def test_an_id_in_flight_cant_be_used_again(gateway: GatewayProcess) -> None:
-    """A second request with an id that waits for its answer is refused; the first is answered."""
+async def test_a_request_id_in_flight_cant_be_reused(gateway: GatewayProcess) -> None:
+    """A second request with the id of a request that isn't answered yet is refused; the first one is answered."""
     async with connect(gateway.ws_url, compression=None) as socket:
         assert json.loads(await socket.recv())["type"] == "ready"
         for frame in ({"type": "conversation.create", "id": "same"}, {"type": "ping", "id": "same"}):
             socket.protocol.send_text(json.dumps(frame).encode())
-        # In one segment, so that the second is there before the first can be answered.
+        # In one segment, so that the second request arrives before the first can be answered.
         socket.transport.write(b"".join(socket.protocol.data_to_send()))
         answers = [json.loads(await socket.recv()) for _ in range(2)]
         assert [answer["id"] for answer in answers] == ["same", "same"]
@@ -155,7 +155,8 @@ async def test_an_id_in_flight_cant_be_used_again(gateway: GatewayProcess) -> No
 
 
 async def test_the_65th_turn_is_refused(tmp_path: Path) -> None:
-    """More live turns than the connection may have: `rate_limited`; stopping one makes room."""
+    """A start beyond the connection's limit of live turns is `rate_limited`; after one of them is cancelled a new one
+    can start."""
     async with gateway_process(tmp_path) as gateway, client(gateway.ws_url) as c:
         assert c.ready["limits"]["turns"] == 64
         slow = {"demo": {"first_ms": 60_000}}
@@ -182,10 +183,13 @@ async def test_the_65th_turn_is_refused(tmp_path: Path) -> None:
     ],
     ids=["binary-on-json", "text-on-msgpack", "too-large-json", "too-large-msgpack"],
 )
-async def test_frames_that_close_the_socket(gateway: GatewayProcess, codec: str, data: bytes | str, code: int) -> None:
-    """The wrong opcode closes 1003 and a too large frame 1009; turns of the connection go on."""
+async def test_a_wrong_opcode_or_a_large_frame_closes_the_socket(
+    gateway: GatewayProcess, codec: str, data: bytes | str, code: int
+) -> None:
+    """The wrong opcode closes the socket with 1003 and a frame that is too large with 1009; the connection's turns
+    continue."""
     async with client(gateway.ws_url, codec=codec) as c:
-        await c.request("turn.start", turn="t", input="Hello", params={"demo": NEIGHBOUR})
+        await c.request("turn.start", turn="t", input="Hello", params={"demo": NEIGHBOR})
         await c.send_raw(data)
         assert (await c.until_closed())[0] == code
     async with client(gateway.ws_url) as c:
@@ -194,15 +198,15 @@ async def test_frames_that_close_the_socket(gateway: GatewayProcess, codec: str,
 
 
 async def test_text_that_is_not_utf8_closes_1007(gateway: GatewayProcess) -> None:
-    """A text frame that isn't UTF-8 closes 1007."""
+    """A text frame that isn't UTF-8 closes the socket with 1007."""
     async with client(gateway.ws_url) as c:
         c.socket.protocol.send_text(b'{"type":"ping\xff"}')
         c.socket.transport.write(b"".join(c.socket.protocol.data_to_send()))
         assert (await c.until_closed())[0] == 1007
 
 
-async def test_twenty_broken_frames_close_4400(gateway: GatewayProcess) -> None:
-    """A client that doesn't speak the protocol is closed 4400 after 20 frames that can't be read."""
+async def test_twenty_invalid_frames_close_4400(gateway: GatewayProcess) -> None:
+    """The socket is closed with 4400 after 20 frames that can't be decoded."""
     async with client(gateway.ws_url) as c:
         for _ in range(19):
             await c.send_raw("nonsense")
@@ -211,9 +215,9 @@ async def test_twenty_broken_frames_close_4400(gateway: GatewayProcess) -> None:
         assert (await c.until_closed())[0] == 4400
 
 
-async def test_messagepack_without_its_rules(gateway: GatewayProcess) -> None:
-    """Binary, extension types, other keys than strings and NaN are `invalid_frame` in MessagePack."""
-    async with beside_a_turn(gateway, "msgpack") as c:
+async def test_messagepack_types_outside_the_protocol_are_invalid_frame(gateway: GatewayProcess) -> None:
+    """In MessagePack, binary values, extension types, keys that aren't strings, and NaN are `invalid_frame`."""
+    async with client_with_turn(gateway, "msgpack") as c:
         for value in (b"bin", msgspec.msgpack.Ext(5, b"x"), {1: 2}, float("nan")):
             frame = {"type": "turn.start", "id": "x", "input": "x", "metadata": {"value": value}}
             with pytest.raises(RequestFailed) as refused:
@@ -223,7 +227,8 @@ async def test_messagepack_without_its_rules(gateway: GatewayProcess) -> None:
 
 
 async def test_the_subprotocol_is_chosen_or_refused(gateway: GatewayProcess) -> None:
-    """One offered subprotocol is echoed; only unknown ones are refused with HTTP 400 and the list of known ones."""
+    """A known subprotocol among those offered is selected. If all are unknown, the answer is HTTP 400 with the list of
+    known ones."""
     known = [Subprotocol("x"), Subprotocol("turnwire.v1.msgpack"), Subprotocol("turnwire.v1.json")]
     async with connect(gateway.ws_url, subprotocols=known) as socket:
         assert socket.subprotocol == "turnwire.v1.msgpack"
@@ -237,7 +242,8 @@ async def test_the_subprotocol_is_chosen_or_refused(gateway: GatewayProcess) -> 
 
 
 async def test_a_foreign_origin_or_host_is_refused(gateway: GatewayProcess) -> None:
-    """A page of another site can't connect, whether by its own origin or by a name that it made point here."""
+    """A page of another site can't connect, neither with its own origin nor with a host name that it rebinds to this
+    address."""
     own = Origin(gateway.url)
     async with connect(gateway.ws_url, origin=own) as socket:
         assert json.loads(await socket.recv())["type"] == "ready"
@@ -256,8 +262,8 @@ async def test_a_foreign_origin_or_host_is_refused(gateway: GatewayProcess) -> N
         assert refused.value.response.status_code == 403
 
 
-async def test_another_client_library_gets_along(gateway: GatewayProcess) -> None:
-    """httpx-ws, which speaks WebSocket by wsproto, starts a turn and reads it to its end."""
+async def test_httpx_ws_can_run_a_turn(gateway: GatewayProcess) -> None:
+    """httpx-ws, which implements WebSocket with wsproto, starts a turn and reads it to its end."""
     socket: httpx_ws.AsyncWebSocketSession
     async with httpx_ws.aconnect_ws(gateway.ws_url, subprotocols=["turnwire.v1.json"]) as socket:
         assert (await socket.receive_json())["type"] == "ready"

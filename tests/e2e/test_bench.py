@@ -1,4 +1,4 @@
-"""The bench in a tiny size: every kind of scenario runs, measures something, and is written into a table."""
+"""The bench in its smallest size: every kind of scenario runs, measures something, and is written into a table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ pytestmark = pytest.mark.e2e
 
 
 def test_the_bench_measures_and_reports() -> None:
-    """Tokens arrive and cost something, at ours and at a peer; under overload none is lost; all of it is in the table."""
+    """The scenarios measure tokens for the gateway and for a peer, no answer is lost under overload, and the table and
+    the plots show the results."""
     measured: dict[str, Any] = {
         "latency": measure(scenarios.latency, SMOKE, 1),
         "fastapi": measure(peer_scenarios.fastapi, SMOKE, 1),
@@ -35,21 +36,21 @@ def test_the_bench_measures_and_reports() -> None:
     assert set(plots(measured)) == {"tokens_per_cpu_second", "added_latency"}
 
 
-def test_medians_are_taken_figure_by_figure() -> None:
-    """However deep they lie; what is no number is the last run's."""
+def test_the_median_of_each_nested_number_is_taken() -> None:
+    """The median is taken of each number at any depth; a value that isn't a number is taken from the last run."""
     runs = [{"a": {"b": 3, "said": "x"}}, {"a": {"b": 1, "said": "y"}}, {"a": {"b": 2, "said": "z"}}]
     assert median_of(runs) == {"a": {"b": 2, "said": "z"}}
 
 
 def test_a_plot_scales_to_its_largest_value() -> None:
-    """Half the value, half the bar."""
+    """Half the value has half the bar."""
     svg = bars("Speed", [("ours", 100, True), ("theirs", 50, False)], "t/s")
     assert 'width="380.0"' in svg
     assert 'width="190.0"' in svg
 
 
 @pytest.mark.parametrize(("last", "code"), [(100.0, 0), (104.0, 1)])
-def test_a_soak_fails_where_something_grows(last: float, code: int) -> None:
-    """Against the middle third: the first one is the way up."""
+def test_a_soak_fails_if_a_resource_grows(last: float, code: int) -> None:
+    """The last third is compared with the middle third, as the first third is the warm-up."""
     levels = [50.0] * 3 + [100.0] * 3 + [last] * 3
     assert judge([Sample(level, 20, 4, 3) for level in levels], 9) == code

@@ -1,4 +1,4 @@
-"""The browser client against real gateways, the same cases in Node and in Chromium, and its types."""
+"""The browser client against real gateways: the same cases in Node and in Chromium, and its TypeScript types."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ Run = Outcomes | BaseException
 
 
 def node_flags(node: Path) -> list[str]:
-    """What Node 20 needs to have a WebSocket."""
+    """Return the flags that Node 20 needs to have a WebSocket."""
     asked = subprocess.run([node, "-p", "typeof WebSocket"], capture_output=True, text=True, check=True)
     return [] if asked.stdout.strip() == "function" else ["--experimental-websocket"]
 
 
 async def run_in_node(folder: Path) -> Outcomes:
-    """Every case in Node."""
+    """Run every case in Node."""
     node = program("node")
     async with client_stage(folder) as stage:
         process = await asyncio.create_subprocess_exec(
@@ -51,17 +51,17 @@ async def run_in_node(folder: Path) -> Outcomes:
         )
         try:
             async with asyncio.timeout(RUN_TIMEOUT_S):
-                said, _ = await process.communicate()
+                printed, _ = await process.communicate()
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-    outcomes: Outcomes = json.loads(said)
+    outcomes: Outcomes = json.loads(printed)
     return outcomes
 
 
 async def run_in_chromium(folder: Path) -> Outcomes:
-    """Every case in Chromium."""
+    """Run every case in Chromium."""
     async with client_stage(folder) as stage, running_browser() as browser, browser_context(browser) as context:
         page = await context.new_page()
         await page.goto(stage.url)
@@ -72,7 +72,8 @@ async def run_in_chromium(folder: Path) -> Outcomes:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
-    """What became of the cases in Node and in Chromium, or why they couldn't run: at once, as most of it is waiting."""
+    """The outcomes of the cases in Node and in Chromium, or the exception that prevented a run. Both run concurrently,
+    as they mostly wait."""
 
     async def both() -> tuple[Run, Run]:
         node, chromium = (tmp_path_factory.mktemp(name) for name in ("node", "chromium"))
@@ -83,18 +84,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
 
 @pytest.fixture(scope="module")
 def in_node(runs: tuple[Run, Run]) -> Outcomes:
-    """What became of the cases in Node."""
+    """The outcomes of the cases in Node."""
     return outcomes_of(runs[0])
 
 
 @pytest.fixture(scope="module")
 def in_chromium(runs: tuple[Run, Run]) -> Outcomes:
-    """What became of the cases in Chromium."""
+    """The outcomes of the cases in Chromium."""
     return outcomes_of(runs[1])
 
 
 def outcomes_of(run: Run) -> Outcomes:
-    """What it came to. Raises what kept it from running."""
+    """Return the outcomes of a run. Raise the exception that prevented it, if there is one."""
     if isinstance(run, BaseException):
         raise run
     return run
@@ -102,27 +103,27 @@ def outcomes_of(run: Run) -> Outcomes:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_in_node(in_node: Outcomes, name: str) -> None:
-    """The case holds in Node."""
+    """The case passes in Node."""
     assert in_node[name] is None, in_node[name]
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", NAMES)
 def test_in_chromium(in_chromium: Outcomes, name: str) -> None:
-    """The case holds in Chromium."""
+    """The case passes in Chromium."""
     assert in_chromium[name] is None, in_chromium[name]
 
 
 @pytest.mark.browser
-def test_every_case_holds_everywhere(in_node: Outcomes, in_chromium: Outcomes) -> None:
-    """What ran is what is listed here, and the cases that are made in a loop; the same in both."""
+def test_every_case_ran_and_passed_in_both(in_node: Outcomes, in_chromium: Outcomes) -> None:
+    """Node and Chromium run the same cases, which include every case in `NAMES`, and all of them pass."""
     assert set(NAMES) <= set(in_node) == set(in_chromium)
-    assert {name: said for name, said in in_node.items() if said is not None} == {}
-    assert {name: said for name, said in in_chromium.items() if said is not None} == {}
+    assert {name: outcome for name, outcome in in_node.items() if outcome is not None} == {}
+    assert {name: outcome for name, outcome in in_chromium.items() if outcome is not None} == {}
 
 
 def test_the_types_name_what_the_library_exports() -> None:
-    """Every name that turnwire.js exports has its type in turnwire.d.ts."""
+    """Every name that turnwire.js exports has its type in turnwire.d.ts, and no other name has one."""
     library, types = ((STATIC / f"turnwire.{suffix}").read_text() for suffix in ("js", "d.ts"))
     listed = re.search(r"^export \{ (.+) \};$", library, re.M)
     assert listed is not None
@@ -131,8 +132,8 @@ def test_the_types_name_what_the_library_exports() -> None:
     assert exported == typed
 
 
-def test_the_types_fit_a_program_that_uses_everything() -> None:
-    """TypeScript takes tests/client_library/usage.ts, and finds every mistake that it marks."""
+def test_typescript_accepts_the_program_that_uses_every_type() -> None:
+    """TypeScript accepts tests/client_library/usage.ts, and reports every error that the file marks as expected."""
     compiler = installed(CASES / "node_modules" / ".bin" / "tsc", "TypeScript")
     done = subprocess.run([compiler, "--project", CASES], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout

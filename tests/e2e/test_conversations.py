@@ -1,4 +1,4 @@
-"""Conversations over a real socket: history, branches, several devices, and what happens while one is busy."""
+"""Conversations over a real socket: history, branches, several devices, and starts in a busy conversation."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from tests.gateway_process import GatewayProcess
 pytestmark = pytest.mark.e2e
 
 
-async def said(c: Client, turn: str, text: str, **fields: Any) -> Any:
-    """Start a quick turn and wait for its end; the start's result."""
+async def run_turn(c: Client, turn: str, text: str, **fields: Any) -> Any:
+    """Start a short turn, wait for its end, and return the result of the start."""
     answer = await c.request("turn.start", turn=turn, input=text, params={"demo": {"rate": 0, "tokens": 5}}, **fields)
     await c.ending(turn)
     return answer
 
 
 async def test_a_conversation_grows_branches_and_is_read_in_pages(gateway: GatewayProcess) -> None:
-    """Turns follow the head; `parent` branches and regenerates; pages come oldest first, the last page first."""
+    """A turn is appended to the head, or with `parent` begins a branch or regenerates an answer. The last page is read
+    first, and messages within a page are in order."""
     async with client(gateway.ws_url) as c:
-        conversation = (await said(c, "t1", "First question, which gives the title"))["conversation"]
-        await said(c, "t2", "Second", conversation=conversation)
+        conversation = (await run_turn(c, "t1", "First question, which gives the title"))["conversation"]
+        await run_turn(c, "t2", "Second", conversation=conversation)
         page = await c.request("conversation.messages", conversation=conversation)
         ids = [message["id"] for message in page["messages"]]
         parents = [message["parent"] for message in page["messages"]]
         assert parents == [None, ids[0], ids[1], ids[2]]
         assert "next" not in page
 
-        await said(c, "edit", "Second, better", conversation=conversation, parent=ids[1])
+        await run_turn(c, "edit", "Second, better", conversation=conversation, parent=ids[1])
         regenerated = await c.request("turn.start", turn="again", conversation=conversation, parent=ids[2])
         await c.ending("again")
         assert regenerated["conversation"] == conversation
@@ -52,15 +53,16 @@ async def test_a_conversation_grows_branches_and_is_read_in_pages(gateway: Gatew
         assert usage["usage"] == got["usage"]
 
 
-async def test_the_model_is_asked_with_the_branch(gateway: GatewayProcess) -> None:
-    """`clear` empties the context of later turns and leaves the history; the input tokens show what was sent."""
+async def test_clear_empties_the_context_and_keeps_the_history(gateway: GatewayProcess) -> None:
+    """After `clear` later turns are sent without the earlier messages, as their input tokens show, and the history
+    keeps all messages."""
     async with client(gateway.ws_url) as c:
-        conversation = (await said(c, "t1", "x" * 4000))["conversation"]
-        await said(c, "t2", "y", conversation=conversation)
+        conversation = (await run_turn(c, "t1", "x" * 4000))["conversation"]
+        await run_turn(c, "t2", "y", conversation=conversation)
         long = c.turns["t2"].ended
         assert long is not None
         await c.request("conversation.clear", conversation=conversation)
-        await said(c, "t3", "y", conversation=conversation)
+        await run_turn(c, "t3", "y", conversation=conversation)
         short = c.turns["t3"].ended
         assert short is not None
         assert short["usage"]["input_tokens"] < long["usage"]["input_tokens"] / 4
@@ -68,7 +70,7 @@ async def test_the_model_is_asked_with_the_branch(gateway: GatewayProcess) -> No
 
 
 async def test_list_update_and_delete(gateway: GatewayProcess) -> None:
-    """Conversations are listed newest first, found by title, changed, and forgotten with their running turns."""
+    """Conversations are listed newest first, found by title, updated, and deleted together with their running turns."""
     async with client(gateway.ws_url) as c:
         made = [await c.request("conversation.create", title=f"Topic {n}") for n in range(5)]
         listed = await c.request("conversation.list", limit=2)
@@ -95,10 +97,10 @@ async def test_list_update_and_delete(gateway: GatewayProcess) -> None:
         assert refused.value.code == "not_found"
 
 
-async def test_feedback_is_kept(gateway: GatewayProcess) -> None:
-    """An answer can be rated, and rated again; what isn't a rating is refused."""
+async def test_feedback_can_be_given_and_changed(gateway: GatewayProcess) -> None:
+    """An answer can be rated, and rated again; an invalid rating is refused."""
     async with client(gateway.ws_url) as c:
-        await said(c, "t", "Hello")
+        await run_turn(c, "t", "Hello")
         ended = c.turns["t"].ended
         assert ended is not None
         assert await c.request("feedback.put", message=ended["message"], rating="up") == {}
@@ -108,8 +110,9 @@ async def test_feedback_is_kept(gateway: GatewayProcess) -> None:
         assert refused.value.code == "invalid_request"
 
 
-async def test_every_device_sees_every_turn(gateway: GatewayProcess) -> None:
-    """Law 7: who is attached to a conversation sees running turns from 0 and later ones, whoever starts them."""
+async def test_law_7_every_attached_device_sees_every_turn(gateway: GatewayProcess) -> None:
+    """Law 7: a client that is attached to a conversation gets the running turns from seq 0, and all later turns, from
+    whichever client they are started."""
     async with client(gateway.ws_url) as one, client(gateway.ws_url) as two:
         conversation = (await one.request("conversation.create"))["id"]
         demo = {"demo": {"rate": 100, "tokens": 60}}
@@ -133,14 +136,15 @@ async def test_every_device_sees_every_turn(gateway: GatewayProcess) -> None:
         assert again["turns"]["later"]["from"] == held["seq"]
         assert set(again["gone"]) == {"nobody"}
         await two.request("conversation.detach", conversation=conversation)
-        await said(one, "unseen", "z", conversation=conversation)
+        await run_turn(one, "unseen", "z", conversation=conversation)
         await two.request("ping")
         assert "unseen" not in two.turns
         await one.request("conversation.delete", conversation=conversation)
 
 
 async def test_on_busy(gateway: GatewayProcess) -> None:
-    """While a turn runs, another one of its conversation runs beside it, waits, is refused, or takes its place."""
+    """While a turn runs, another start in its conversation runs in parallel, is queued, is refused, or interrupts
+    it."""
     async with client(gateway.ws_url) as c:
         conversation = (await c.request("conversation.create"))["id"]
 
@@ -168,8 +172,8 @@ async def test_on_busy(gateway: GatewayProcess) -> None:
         assert (await c.ending("taking-over"))["type"] == "turn.completed"
 
 
-async def test_a_stateless_turn_is_in_no_history(gateway: GatewayProcess) -> None:
-    """A turn with `messages` has no conversation, and its answer is kept with the turn."""
+async def test_a_stateless_turn_has_no_conversation(gateway: GatewayProcess) -> None:
+    """A turn with `messages` belongs to no conversation, and its answer is stored with the turn."""
     async with client(gateway.ws_url) as c:
         message = {"role": "user", "parts": [{"kind": "text", "text": "Hello"}]}
         started = await c.request("turn.start", turn="t", messages=[message], params={"demo": {"tokens": 7}})
@@ -183,8 +187,9 @@ async def test_a_stateless_turn_is_in_no_history(gateway: GatewayProcess) -> Non
 
 
 @pytest.mark.parametrize("second", ["interrupt", "parallel", "queue"])
-async def test_starts_of_one_conversation_are_accepted_in_their_order(gateway: GatewayProcess, second: str) -> None:
-    """What is sent behind an interrupting start finds it running: it is neither lost nor interrupted by it."""
+async def test_starts_in_a_conversation_are_accepted_in_order(gateway: GatewayProcess, second: str) -> None:
+    """A start that is sent directly after an interrupting start finds that turn running: the start isn't lost, and
+    isn't interrupted by it."""
     async with client(gateway.ws_url) as c:
         conversation = (await c.request("conversation.create"))["id"]
 
@@ -206,8 +211,8 @@ async def test_starts_of_one_conversation_are_accepted_in_their_order(gateway: G
         assert parents["c"] == (answers["a"] if second == "parallel" else answers["b"])
 
 
-async def test_the_queue_moves_when_any_turn_in_it_ends(gateway: GatewayProcess) -> None:
-    """Every move forward is told, also when a turn further back in the queue is cancelled."""
+async def test_queue_positions_are_updated_when_any_queued_turn_ends(gateway: GatewayProcess) -> None:
+    """Each new queue position is sent to the client, also after a turn elsewhere in the queue is cancelled."""
     async with client(gateway.ws_url) as c:
         conversation = (await c.request("conversation.create"))["id"]
         for n in range(4):
@@ -218,22 +223,22 @@ async def test_the_queue_moves_when_any_turn_in_it_ends(gateway: GatewayProcess)
         await c.request("turn.cancel", turn="t1")
         await c.ending("t3")
 
-        def told(turn: str) -> list[Any]:
+        def queue_positions(turn: str) -> list[Any]:
             return [f.get("position") for f in c.turns[turn].frames if f["type"] == "turn.status"]
 
-        assert told("t2") == [2, 1, None]
-        assert told("t3") == [3, 2, 1, None]
+        assert queue_positions("t2") == [2, 1, None]
+        assert queue_positions("t3") == [3, 2, 1, None]
 
 
-async def test_a_deleted_conversation_is_gone_with_its_turns(gateway: GatewayProcess) -> None:
-    """After a delete nothing of what was said can be read or replayed; titles are found in any script's case."""
+async def test_deleting_a_conversation_deletes_its_turns(gateway: GatewayProcess) -> None:
+    """After a delete no message can be read or replayed. The search in titles ignores case in every script."""
     async with client(gateway.ws_url) as c:
-        conversation = (await said(c, "t", "ПРИВЕТ Straße"))["conversation"]
+        conversation = (await run_turn(c, "t", "ПРИВЕТ Straße"))["conversation"]
         found = await c.request("conversation.list", query="привет STRASSE")
         assert [one["id"] for one in found["conversations"]] == [conversation]
         await c.request("conversation.delete", conversation=conversation)
         answer = await c.request("turn.attach", turn="t")
         error = answer["turns"]["t"]["error"]
         assert error["code"] == "gone"
-        assert "stored_message" not in error, "it names a message that was deleted"
+        assert "stored_message" not in error, "the error names a deleted message"
         assert "message" not in await c.request("turn.get", turn="t")

@@ -1,4 +1,4 @@
-"""What turns cost, from the upstream's counts to the user's sums, over real processes and both stores."""
+"""What turns cost, from the provider's token counts to the user's sums, over real processes and both stores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COUNTED = {
     "completion_tokens_details": {"reasoning_tokens": 120},
 }
 KIMI = "0.00194776"
-"""744 at 0.95, 256 cached at 0.16, 300 at 4 dollars for a million."""
+"""744 tokens at 0.95, 256 cached ones at 0.16, 300 at 4 dollars per million."""
 OWN = """
 [[models]]
 id = "kimi-k2.6"
@@ -37,8 +37,9 @@ def cost(amount: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "redis"])
-async def test_a_turns_cost_is_everywhere_it_should_be(tmp_path: Path, backend: str) -> None:
-    """Law 3: in the ending, `turn.get`, the message, the conversation and the user's sums; cancelled and failed ones too."""
+async def test_law_3_a_turns_cost_is_in_every_result(tmp_path: Path, backend: str) -> None:
+    """Law 3: the cost is in the end event, `turn.get`, the message, the conversation and the user's sums, also of
+    cancelled and failed turns."""
     with redis_process(tmp_path / "redis") as redis:
         async with Upstream() as upstream:
             environment = {
@@ -51,14 +52,13 @@ async def test_a_turns_cost_is_everywhere_it_should_be(tmp_path: Path, backend: 
                 gateway_process(tmp_path, environment, store=store) as gateway,
                 client(gateway.ws_url) as c,
             ):
-                await _check_everywhere(c, upstream)
+                await _check_costs(c, upstream)
 
 
 @pytest.mark.parametrize("backend", ["sqlite", "redis"])
-async def test_a_provider_that_counts_beyond_all_measure_costs_nothing_and_harms_nothing(
-    tmp_path: Path, backend: str
-) -> None:
-    """Numbers that no store can add up: each turn ends, its counts are left out, and the next one is summed as ever."""
+async def test_token_counts_that_are_too_large_are_ignored(tmp_path: Path, backend: str) -> None:
+    """With token counts that no store can add up each turn ends, its counts are left out, and the next turn's counts
+    are added as usual."""
     with redis_process(tmp_path / "redis") as redis:
         async with Upstream() as upstream:
             environment = {"KIMI_API_KEY": "k", "KIMI_BASE_URL": upstream.openai_url}
@@ -77,7 +77,7 @@ async def test_a_provider_that_counts_beyond_all_measure_costs_nothing_and_harms
             assert "Traceback" not in "".join(gateway.log)
 
 
-async def _check_everywhere(c: Client, upstream: Upstream) -> None:
+async def _check_costs(c: Client, upstream: Upstream) -> None:
     where = (await c.request("conversation.create"))["id"]
     upstream.play(chat("Hello", usage=COUNTED))
     done = await ended(c, "done", conversation=where)
@@ -92,10 +92,10 @@ async def _check_everywhere(c: Client, upstream: Upstream) -> None:
     await c.request("turn.cancel", turn="cancelled")
     cancelled = await c.ending("cancelled")
     assert cancelled["usage"]["estimated"] is True
-    asked, said = cancelled["usage"]["input_tokens"], cancelled["usage"]["output_tokens"]
-    assert asked >= 100
-    assert said == 125
-    nano = asked * 950 + said * 4000
+    input_tokens, output_tokens = cancelled["usage"]["input_tokens"], cancelled["usage"]["output_tokens"]
+    assert input_tokens >= 100
+    assert output_tokens == 125
+    nano = input_tokens * 950 + output_tokens * 4000
     assert cancelled["cost"] == cost(f"0.{nano:09d}".rstrip("0"))
 
     upstream.play(chat("Hel", "lo world").replace(cut=150))
@@ -104,7 +104,7 @@ async def _check_everywhere(c: Client, upstream: Upstream) -> None:
 
     upstream.play(error_response(401, {"error": {"message": "no"}}))
     refused = await ended(c, "refused")
-    assert refused["usage"] == {"input_tokens": 0, "output_tokens": 0}, "a provider bills no refusal"
+    assert refused["usage"] == {"input_tokens": 0, "output_tokens": 0}, "a refused request isn't billed"
 
     turns = [done, cancelled, failed]
     kept = await c.request("conversation.get", conversation=where)
@@ -118,20 +118,21 @@ async def _check_everywhere(c: Client, upstream: Upstream) -> None:
 
 
 def nano_of(money: dict[str, str]) -> int:
-    """Billionths of a dollar."""
+    """Return the amount in billionths of a dollar."""
     whole, _, decimals = money["amount"].partition(".")
     return int(whole) * 10**9 + int(decimals.ljust(9, "0"))
 
 
 async def ended(c: Client, name: str, model: str = "kimi-k2.6", **fields: Any) -> dict[str, Any]:
-    """The ending of a turn."""
+    """Run a turn and return its end event."""
     view = await turn(c, name, model, **fields)
     assert view.ended is not None
     return view.ended
 
 
-async def test_the_operators_price_wins(tmp_path: Path) -> None:
-    """Over the list of prices; a model of which nobody knows a price has no cost, and neither has the demo."""
+async def test_the_operators_price_overrides_the_price_list(tmp_path: Path) -> None:
+    """A price in the operator's models file overrides the price list. A model without a known price has no cost, and
+    neither has the demo model."""
     file = tmp_path / "models.toml"
     file.write_text(OWN)
     async with (
@@ -146,8 +147,8 @@ async def test_the_operators_price_wins(tmp_path: Path) -> None:
         assert (await c.request("usage.get"))["cost"] == cost("0.013696")
 
 
-async def test_anthropic_counts_the_cached_apart(tmp_path: Path) -> None:
-    """What it read from its cache isn't in its `input_tokens`, but is in ours, at its own price."""
+async def test_anthropics_cached_tokens_are_added_to_the_input(tmp_path: Path) -> None:
+    """Anthropic's `input_tokens` don't include cached tokens; the gateway's do, each with its own price."""
     script = messages("Hel", "lo")
     start = script.blocks[0].replace(
         b'"input_tokens": 3', b'"input_tokens": 10, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 5'
@@ -166,7 +167,7 @@ async def test_anthropic_counts_the_cached_apart(tmp_path: Path) -> None:
 
 
 PRICED = [
-    # The provider's own word.
+    # The cost that the provider reports.
     ("openrouter-chat__anthropic-reasoning.sse", "openai-chat", "openrouter/anthropic/claude-sonnet-4.5", "0.000669"),
     # 43 at 3, 282 at 15.
     ("anthropic__thinking.sse", "anthropic", "anthropic/claude-sonnet-4-20250514", "0.004359"),
@@ -177,8 +178,10 @@ PRICED = [
 
 @pytest.mark.skipif(RECORDED is None, reason="TURNWIRE_RECORDED_STREAMS names no folder with recordings")
 @pytest.mark.parametrize(("file", "api", "model", "amount"), PRICED, ids=[one[0] for one in PRICED])
-async def test_recorded_streams_have_their_price(tmp_path: Path, file: str, api: str, model: str, amount: str) -> None:
-    """From what a provider really counted to what it cost, by hand."""
+async def test_recorded_streams_have_the_expected_cost(
+    tmp_path: Path, file: str, api: str, model: str, amount: str
+) -> None:
+    """The cost of a recorded stream is the one calculated by hand from the provider's token counts."""
     assert RECORDED is not None
     script: Script = recorded(Path(RECORDED) / file, api)
     async with Upstream() as upstream:

@@ -1,4 +1,5 @@
-"""`/docs` in a real Chromium: both documents are shown, and nothing that the policy forbids is tried."""
+"""`/docs` in a real Chromium: both documents are shown, and the page does nothing that its content security policy
+forbids."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from tests.page_stage import WatchedPage, browser_context
 pytestmark = [pytest.mark.e2e, pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
-async def test_every_request_is_shown(browser: Browser, page_gateway: GatewayProcess) -> None:
-    """HTTP's operations, the socket's frames, and their schemas behind links that unfold them."""
+async def test_every_operation_and_message_is_shown(browser: Browser, page_gateway: GatewayProcess) -> None:
+    """The page shows every HTTP operation, the socket's messages, and their schemas, which a link unfolds."""
     async with browser_context(browser) as context:
         watched = WatchedPage(await context.new_page())
         page = watched.page

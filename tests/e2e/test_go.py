@@ -1,4 +1,5 @@
-"""The Go programs of `examples/`, built and run: a reverse proxy with users of its own, and a client on coder/websocket."""
+"""The Go programs of `examples/`, built and run: a reverse proxy with its own users, and a client that uses
+coder/websocket."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import pytest
 from tests.client import client
 from tests.credentials import IDENTITY_SECRET, KeyFile, bearer, token
 from tests.demo import expected
-from tests.e2e.go_programs import behind_a_proxy, go_client, go_client_binary, go_proxy, go_proxy_binary
+from tests.e2e.go_programs import go_client, go_client_binary, go_proxy, go_proxy_binary, proxy_settings
 from tests.e2e.test_identity import status_of
 from tests.gateway_process import gateway_process
 from tests.ports import free_port
@@ -29,13 +30,14 @@ SLOW = {"rate": 60, "tokens": 300}
 
 
 def params(demo: dict[str, Any]) -> list[str]:
-    """The client's options for a demo turn."""
+    """Return the client's options for a demo turn."""
     return ["-model", "demo", "-params", json.dumps({"demo": demo})]
 
 
 async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_binary: Path) -> None:
-    """Law 1: frames arrive in both codecs as the user who signed in, and a stop reaches the upstream."""
-    key, settings = behind_a_proxy(tmp_path)
+    """Law 1: through the proxy, frames arrive in both codecs for the user who signed in, and a cancel request reaches
+    the provider."""
+    key, settings = proxy_settings(tmp_path)
     async with Upstream() as upstream, AsyncExitStack() as stack:
         settings |= {"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": upstream.openai_url}
         gateway = await stack.enter_async_context(gateway_process(tmp_path, settings))
@@ -57,9 +59,10 @@ async def test_law_1_through_a_real_go_reverse_proxy(tmp_path: Path, go_proxy_bi
                     assert (await c.ending(f"{codec}{n}"))["type"] == "turn.completed"
 
 
-async def test_the_proxy_says_who_is_who_and_nobody_else_does(tmp_path: Path, go_proxy_binary: Path) -> None:
-    """Without a session nobody comes in; what a client smuggles in of an identity, a credential or a cookie is dropped."""
-    key, settings = behind_a_proxy(tmp_path)
+async def test_only_the_proxy_sets_the_identity(tmp_path: Path, go_proxy_binary: Path) -> None:
+    """Without a session a request is refused. The proxy drops any identity, credential or cookie that a client adds for
+    the gateway."""
+    key, settings = proxy_settings(tmp_path)
     async with (
         gateway_process(tmp_path, settings) as gateway,
         go_proxy(go_proxy_binary, gateway.url, key) as proxy,
@@ -68,7 +71,7 @@ async def test_the_proxy_says_who_is_who_and_nobody_else_does(tmp_path: Path, go
         assert await status_of(proxy.ws_url) == 401
         forged = token("ann", "x" * 40)
         assert await status_of(proxy.ws_url, additional_headers={"Cookie": f"session={forged}"}) == 401
-        # The identity that the proxy makes for the gateway is no session of the proxy's.
+        # A token that the proxy signs for the gateway isn't a session of the proxy.
         assert await status_of(proxy.ws_url, additional_headers=bearer(token("ann", IDENTITY_SECRET))) == 401
         assert (await http.post("/login", data={"name": "ann", "password": "x"})).status_code == 403
         cross_site = {"Sec-Fetch-Site": "cross-site"}
@@ -101,11 +104,12 @@ async def test_the_proxy_says_who_is_who_and_nobody_else_does(tmp_path: Path, go
         assert [one for one in secrets if one in "".join([*gateway.log, *proxy.log])] == []
 
 
-async def test_a_gateway_restarts_behind_the_proxy_and_a_go_client(
+async def test_law_1_a_go_client_survives_a_gateway_restart_through_the_proxy(
     tmp_path: Path, go_proxy_binary: Path, go_client_binary: Path
 ) -> None:
-    """Law 1: 4503 through the proxy, then 503 until the gateway is back; the Go client goes on without losing a letter."""
-    key, settings = behind_a_proxy(tmp_path)
+    """Law 1: clients of the proxy get 4503, then 503 until the gateway is back; the Go client resumes without losing a
+    character."""
+    key, settings = proxy_settings(tmp_path)
     settings |= {"TURNWIRE_DRAIN_S": "0.3"}
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(redis_process(tmp_path / "redis"))
@@ -116,48 +120,49 @@ async def test_a_gateway_restarts_behind_the_proxy_and_a_go_client(
         session = await proxy.sign_in("ann")
         waiting = await stack.enter_async_context(client(proxy.ws_url, additional_headers=cookie))
         asking = go_client(go_client_binary, proxy.ws_url, session, *params(SLOW), "Hello")
-        asked = await stack.enter_async_context(asking)
-        await asked.has_said(200)
+        go = await stack.enter_async_context(asking)
+        await go.wait_for_output(200)
         first.terminate()
         assert (await waiting.until_closed())[0] == 4503
         assert await first.wait() == 0
         assert await status_of(proxy.ws_url, additional_headers=cookie) == 503
         again = await stack.enter_async_context(gateway_process(tmp_path, settings, "--port", port, store=redis.url))
         assert again.url == first.url
-        assert await asked.ended() == 0, asked.events
-        assert asked.said.decode() == expected("Hello", SLOW)
-        assert any("resuming" in event for event in asked.events), asked.events
+        assert await go.ended() == 0, go.events
+        assert go.output.decode() == expected("Hello", SLOW)
+        assert any("resuming" in event for event in go.events), go.events
         async with client(proxy.ws_url, additional_headers=cookie) as back:
             assert back.ready["user"] == "bob"
 
 
-async def test_a_go_client_resumes_when_the_proxy_restarts_and_cancels(
+async def test_law_1_a_go_client_resumes_after_a_proxy_restart(
     tmp_path: Path, go_proxy_binary: Path, go_client_binary: Path
 ) -> None:
-    """Law 1 through coder/websocket with its default settings: a cut in the middle, then a stop by the user."""
-    key, settings = behind_a_proxy(tmp_path)
+    """Law 1: with coder/websocket's default settings, the client resumes after a cut in the middle of a turn; then the
+    user cancels it."""
+    key, settings = proxy_settings(tmp_path)
     async with gateway_process(tmp_path, settings) as gateway:
         port = free_port()
         async with go_proxy(go_proxy_binary, gateway.url, key, port=port) as proxy:
             url = proxy.ws_url
             session = await proxy.sign_in("ann")
             running = go_client(go_client_binary, url, session, "-turn", "t", *params({**SLOW, "tokens": 5000}), "Hi")
-            asked = await running.__aenter__()
-            await asked.has_said(200)
+            go = await running.__aenter__()
+            await go.wait_for_output(200)
         try:
             async with go_proxy(go_proxy_binary, gateway.url, key, port=port):
-                await asked.has_said(len(asked.said) + 500)
-                assert any("resuming t" in event for event in asked.events), asked.events
-                asked.interrupt()
-                assert await asked.ended() == 0, asked.events
-                assert asked.events[-1] == "turn.cancelled\n"
-                assert expected("Hi", {**SLOW, "tokens": 5000}).startswith(asked.said.decode())
+                await go.wait_for_output(len(go.output) + 500)
+                assert any("resuming t" in event for event in go.events), go.events
+                go.interrupt()
+                assert await go.ended() == 0, go.events
+                assert go.events[-1] == "turn.cancelled\n"
+                assert expected("Hi", {**SLOW, "tokens": 5000}).startswith(go.output.decode())
         finally:
             await running.__aexit__(None, None, None)
 
 
-async def test_a_go_backend_carries_many_users_on_one_socket(tmp_path: Path, go_client_binary: Path) -> None:
-    """Laws 1 and 12: with `as`, fifty users' turns of one id are told apart on one upstream socket."""
+async def test_a_go_backend_serves_many_users_on_one_socket(tmp_path: Path, go_client_binary: Path) -> None:
+    """Laws 1 and 12: with `as`, fifty users' turns with the same id are kept apart on one socket."""
     file = KeyFile(tmp_path)
     key = file.add_service()
     settings = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(file.path)}
@@ -165,19 +170,18 @@ async def test_a_go_backend_carries_many_users_on_one_socket(tmp_path: Path, go_
     demo = {"rate": 100, "tokens": 60}
     async with (
         gateway_process(tmp_path, settings) as gateway,
-        go_client(go_client_binary, gateway.ws_url, key, "-as", ",".join(users), *params(demo), "Hi") as asked,
+        go_client(go_client_binary, gateway.ws_url, key, "-as", ",".join(users), *params(demo), "Hi") as go,
     ):
-        assert await asked.ended() == 0, asked.events
-        said = [json.loads(line) for line in asked.said.splitlines()]
-        assert sorted(line["as"] for line in said) == sorted(users)
-        assert {(line["ended"], line["text"]) for line in said} == {("turn.completed", expected("Hi", demo))}
+        assert await go.ended() == 0, go.events
+        results = [json.loads(line) for line in go.output.splitlines()]
+        assert sorted(line["as"] for line in results) == sorted(users)
+        assert {(line["ended"], line["text"]) for line in results} == {("turn.completed", expected("Hi", demo))}
 
 
-async def test_a_client_that_vanishes_behind_the_proxy_is_gone_at_the_gateway(
-    tmp_path: Path, go_proxy_binary: Path
-) -> None:
-    """TCP ends on both sides of the proxy: a turn that ends with its connection does."""
-    key, settings = behind_a_proxy(tmp_path)
+async def test_the_proxy_passes_on_a_lost_connection(tmp_path: Path, go_proxy_binary: Path) -> None:
+    """After the client's TCP connection is aborted the proxy closes its own, so a turn with `on_disconnect: cancel` is
+    cancelled."""
+    key, settings = proxy_settings(tmp_path)
     settings |= {"TURNWIRE_DISCONNECT_GRACE_S": "0.2"}
     async with (
         gateway_process(tmp_path, settings) as gateway,

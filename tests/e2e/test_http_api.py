@@ -1,4 +1,4 @@
-"""HTTP against gateway processes: the same events in every encoding, resumed anywhere, with bodies of any size."""
+"""HTTP against gateway processes: the same events in every encoding, resumed at any instance, and large bodies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def body(turn: str, **demo: Any) -> dict[str, Any]:
 
 
 async def replayed(gateway: GatewayProcess, turn: str) -> dict[str, list[Frame]]:
-    """The frames of an ended turn, from its start, in each encoding."""
+    """Return the frames of an ended turn from its start, per encoding."""
     found: dict[str, list[Frame]] = {}
     for codec in ("json", "msgpack"):
         async with client(gateway.ws_url, codec=codec) as c:
@@ -46,7 +46,7 @@ async def replayed(gateway: GatewayProcess, turn: str) -> dict[str, list[Frame]]
 
 
 async def test_one_turn_is_the_same_in_every_encoding(gateway: GatewayProcess) -> None:
-    """A scripted turn gives the same frames over JSON, MessagePack, SSE and NDJSON, live and replayed."""
+    """A scripted turn has the same events over JSON, MessagePack, SSE and NDJSON, live and replayed."""
     async with (
         client(gateway.ws_url) as json,
         client(gateway.ws_url, codec="msgpack") as msgpack,
@@ -76,8 +76,9 @@ async def test_one_turn_is_the_same_in_every_encoding(gateway: GatewayProcess) -
     assert [frame["type"] for frame in found["json"]].count("turn.delta") == 3, "law 7: a replay is merged"
 
 
-async def test_law_7_a_stream_is_resumed_at_every_event_at_every_instance(tmp_path: Path) -> None:
-    """Law 7: cut behind each event and resumed at the other instance, while the turn runs and after its end."""
+async def test_law_7_a_stream_is_resumed_after_every_event(tmp_path: Path) -> None:
+    """Law 7: a stream that is cut after each event can be resumed at the other instance, while the turn runs and after
+    its end."""
     async with world(tmp_path) as w, http_client(w.instances[0].url) as one, http_client(w.instances[1].url) as two:
         demo = {"rate": 20, "tokens": 60}
         view = TurnView()
@@ -106,7 +107,8 @@ async def test_law_7_a_stream_is_resumed_at_every_event_at_every_instance(tmp_pa
 
 
 async def test_law_5_cancel_over_http_at_another_instance(tmp_path: Path) -> None:
-    """Law 5: the stream has its ending, its text is what is stored, and nothing follows."""
+    """Law 5: after a cancel request at the other instance the stream gets its end event, and its text is the stored
+    text."""
     async with world(tmp_path) as w, http_client(w.instances[0].url) as one, http_client(w.instances[1].url) as two:
         async with started(one, **body("t", rate=50, tokens=5000)) as events:
             await events.until_seq(10)
@@ -117,15 +119,16 @@ async def test_law_5_cancel_over_http_at_another_instance(tmp_path: Path) -> Non
             await w.check_stored("t", events.view.text())
 
 
-async def test_law_8_over_http_with_devices_on_two_instances(tmp_path: Path) -> None:
-    """Law 8: a turn with `on_disconnect: cancel` lives while a stream anywhere follows it, and ends after the last."""
+async def test_law_8_a_stream_at_any_instance_keeps_the_turn_running(tmp_path: Path) -> None:
+    """Law 8: a turn with `on_disconnect: cancel` runs while any instance has a stream of it, and is cancelled after the
+    last one ends."""
     async with world(tmp_path) as w, http_client(w.instances[0].url) as one, http_client(w.instances[1].url) as two:
         async with AsyncExitStack() as elsewhere:
             async with started(one, **body("t", rate=20, tokens=5000), on_disconnect="cancel") as events:
                 await events.until_seq(3)
                 there = await elsewhere.enter_async_context(followed(two, "t"))
                 await there.until_seq(3)
-            await asyncio.sleep(2.5)  # longer than the grace of 1 s: the first client is gone
+            await asyncio.sleep(2.5)  # longer than the grace of 1 s after the first stream ended
             assert (await two.get("/v1/turns/t")).json()["status"] == "running"
             assert await there.next() is not None
         async with asyncio.timeout(20):
@@ -133,8 +136,9 @@ async def test_law_8_over_http_with_devices_on_two_instances(tmp_path: Path) -> 
                 await asyncio.sleep(0.1)
 
 
-async def test_an_instance_that_leaves_sends_its_streams_elsewhere(tmp_path: Path) -> None:
-    """Streams and waits are let go at once; the turn goes on and is followed at the other instance, without a loss."""
+async def test_a_stopping_instance_ends_its_streams_and_hands_over_the_turn(tmp_path: Path) -> None:
+    """A stopping instance ends its streams and waiting requests at once; the turn continues at the other instance
+    without loss."""
     async with world(tmp_path) as w, http_client(w.instances[0].url) as one, http_client(w.instances[1].url) as two:
         demo = {"rate": 60, "tokens": 240}
         view = TurnView()
@@ -159,8 +163,9 @@ async def test_an_instance_that_leaves_sends_its_streams_elsewhere(tmp_path: Pat
 
 @pytest.mark.timed
 @bounds_a_time
-async def test_a_large_image_is_taken_kept_and_given_back(gateway: GatewayProcess) -> None:
-    """10 MiB, far over the socket's bounds; nobody else waits long for it."""
+async def test_a_large_file_is_accepted_stored_and_returned(gateway: GatewayProcess) -> None:
+    """A file of 10 MiB, far above the socket's frame limit, is stored and returned. Meanwhile other clients' requests
+    aren't delayed much."""
     image = bytes(range(256)) * 40_960
     parts = [
         {"kind": "text", "text": "Look"},
@@ -186,8 +191,9 @@ async def test_a_large_image_is_taken_kept_and_given_back(gateway: GatewayProces
         assert over_socket["messages"][0]["parts"][1] == shown
 
 
-async def test_what_is_too_large_is_refused(gateway: GatewayProcess) -> None:
-    """413 by the announced length, before a byte of it is read, and by what comes without one."""
+async def test_a_body_that_is_too_large_is_refused(gateway: GatewayProcess) -> None:
+    """The answer is 413, by the announced length before the body is read, or by the received bytes if no length is
+    announced."""
     too_much = b'{"input":"%b"}' % (b"x" * 20_971_520)
     async with http_client(gateway.url, headers={"content-type": "application/json"}) as http:
 
@@ -205,8 +211,9 @@ async def test_what_is_too_large_is_refused(gateway: GatewayProcess) -> None:
 
 @pytest.mark.timed
 @bounds_a_time
-async def test_law_11_a_reader_that_stops_is_let_go_and_resumes(gateway: GatewayProcess) -> None:
-    """Law 11: the turn and others never wait for it; what it missed is there."""
+async def test_law_11_a_stalled_stream_is_closed_and_can_resume(gateway: GatewayProcess) -> None:
+    """Law 11: the turn and other clients don't wait for a stream that isn't read; it is closed, and the client can read
+    all events later."""
     async with http_client(gateway.url) as http, client(gateway.ws_url) as fast:
         answer = await http.post("/v1/turns", json=body("t", rate=0, tokens=60_000, first_ms=500), headers=ASYNC)
         assert answer.status_code == 202
@@ -227,8 +234,8 @@ async def test_law_11_a_reader_that_stops_is_let_go_and_resumes(gateway: Gateway
             assert events.view.text() == expected("Hello", {"tokens": 60_000})
 
 
-async def test_a_browser_s_stream_and_a_socket_see_one_turn(tmp_path: Path) -> None:
-    """Started over HTTP, followed by a resilient socket at any instance, and read back over HTTP."""
+async def test_http_and_sockets_share_turns(tmp_path: Path) -> None:
+    """A turn is received by a resilient client on sockets of any instance, and its message is read over HTTP."""
     async with world(tmp_path) as w, client_of(w) as who, http_client(w.instances[1].url) as two:
         await w.start(who, "t", rate=60, tokens=60)
         await w.check(who, "t")

@@ -1,4 +1,5 @@
-"""Who is who, against real gateway processes: each way to come in, each way to be refused, and how it ends."""
+"""Authentication against real gateway processes: each way to sign in, each reason for a refusal, and the end of a
+credential."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ JWT = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_SECRET": SECRET, "TURNWIRE_ALLOWED_
 
 @asynccontextmanager
 async def pair(folder: Path, environment: dict[str, str]) -> AsyncIterator[list[GatewayProcess]]:
-    """Two instances on one Redis."""
+    """Start two instances on one Redis."""
     with redis_process(folder) as redis:
         async with AsyncExitStack() as stack:
             yield [
@@ -54,7 +55,7 @@ async def pair(folder: Path, environment: dict[str, str]) -> AsyncIterator[list[
 
 @asynccontextmanager
 async def two(folder: Path, environment: dict[str, str], store: str) -> AsyncIterator[list[GatewayProcess]]:
-    """Two instances that share a Redis. On SQLite there can be only one instance, which stands in the list twice."""
+    """Start two instances that share a Redis. SQLite allows only one instance, which is then in the list twice."""
     async with AsyncExitStack() as stack:
         if store == "redis":
             yield await stack.enter_async_context(pair(folder, environment))
@@ -66,20 +67,20 @@ both_stores = pytest.mark.parametrize("store", ["sqlite", "redis"])
 
 
 async def post(url: str, path: str, credential: str, body: Any = None) -> httpx2.Response:
-    """One request with a credential."""
+    """Send one POST request with a credential."""
     async with httpx2.AsyncClient() as http:
         return await http.post(url + path, headers=bearer(credential), json=body)
 
 
 async def ticket(url: str, credential: str) -> str:
-    """A ticket for a credential."""
+    """Return a ticket for a credential."""
     answer = await post(url, "/v1/tickets", credential)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["ticket"])
 
 
 async def status_of(url: str, **options: Any) -> int:
-    """With which HTTP status an opening is refused; 101 where it isn't."""
+    """Return the HTTP status with which the opening is refused, or 101 if it is accepted."""
     try:
         async with connect(url, **options):
             return 101
@@ -90,21 +91,21 @@ async def status_of(url: str, **options: Any) -> int:
 
 
 async def code(waiting: Any) -> str:
-    """With which code a request is refused."""
+    """Return the code with which a request is refused."""
     with pytest.raises(RequestFailed) as refused:
         await waiting
     return refused.value.code
 
 
 async def run_turn(c: Client, turn: str = "t") -> None:
-    """One turn, from its start to its ending."""
+    """Run one turn from its start to its end event."""
     await c.request("turn.start", turn=turn, input="Hello")
     await c.ending(turn)
     assert c.turns[turn].text() == expected("Hello", {})
 
 
-async def test_who_brings_a_token_comes_in(tmp_path: Path) -> None:
-    """By header, by ticket and by the first frame; the same user each time."""
+async def test_a_token_is_accepted_by_header_ticket_and_first_frame(tmp_path: Path) -> None:
+    """The token is accepted in a header, as a ticket and in the first frame, for the same user each time."""
     async with gateway_process(tmp_path, JWT) as gateway:
         assert "auth by jwt" in gateway.ready_line
         async with client(gateway.ws_url, additional_headers=bearer(token("ann"))) as c:
@@ -119,8 +120,9 @@ async def test_who_brings_a_token_comes_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-async def test_a_public_key_is_no_secret(algorithm: str, tmp_path: Path) -> None:
-    """The operator's own key lets in; `alg: none`, another's key, and the public key as a secret don't."""
+async def test_a_public_key_isnt_accepted_as_a_secret(algorithm: str, tmp_path: Path) -> None:
+    """A token signed with the operator's key is accepted. `alg: none`, a token of another key, and a token signed with
+    a shared secret are refused."""
     key, other = private_key(algorithm), private_key(algorithm)
     environment = {"TURNWIRE_AUTH": "jwt", "TURNWIRE_JWT_PUBLIC_KEY": public_pem(key)}
     async with gateway_process(tmp_path, environment) as gateway:
@@ -130,8 +132,8 @@ async def test_a_public_key_is_no_secret(algorithm: str, tmp_path: Path) -> None
             assert await status_of(gateway.ws_url, additional_headers=bearer(wrong)) == 401
 
 
-async def test_tokens_that_do_not_count(tmp_path: Path) -> None:
-    """Expired, not yet valid, another issuer, another audience, no end."""
+async def test_invalid_tokens_are_refused(tmp_path: Path) -> None:
+    """A token is refused if it is expired, not yet valid, of another issuer or audience, or without an expiry."""
     environment = {**JWT, "TURNWIRE_JWT_ISSUER": "https://id.example", "TURNWIRE_JWT_AUDIENCE": "turnwire"}
     good: dict[str, Any] = {"iss": "https://id.example", "aud": "turnwire"}
     async with gateway_process(tmp_path, environment) as gateway:
@@ -149,8 +151,9 @@ async def test_tokens_that_do_not_count(tmp_path: Path) -> None:
             assert await status_of(gateway.ws_url, additional_headers=bearer(token(**given))) == 401, wrong
 
 
-async def test_keys_are_rotated_without_a_restart(tmp_path: Path) -> None:
-    """A token of a new key is accepted when it is first seen; unknown names don't become a flood of questions."""
+async def test_signing_keys_can_be_rotated_without_a_restart(tmp_path: Path) -> None:
+    """A token of a new key is accepted the first time it is used. Unknown key ids don't cause a flood of requests for
+    the key set."""
     old, new = private_key("ES256"), private_key("ES256")
     async with jwks_server() as server:
         server.keys = [public_jwk(old, "old")]
@@ -171,8 +174,8 @@ async def test_keys_are_rotated_without_a_restart(tmp_path: Path) -> None:
             assert await opens(new, "new") == 101
 
 
-async def test_a_ticket_is_taken_once_of_all_instances(tmp_path: Path) -> None:
-    """Both are asked at the same moment; one lets in."""
+async def test_a_ticket_can_be_used_once_at_all_instances(tmp_path: Path) -> None:
+    """Of concurrent openings with one ticket at both instances exactly one is accepted."""
     async with pair(tmp_path, JWT) as (here, there):
         for _ in range(5):
             once = await ticket(here.url, token("ann"))
@@ -180,16 +183,17 @@ async def test_a_ticket_is_taken_once_of_all_instances(tmp_path: Path) -> None:
             assert sorted(await asyncio.gather(*tries)) == [101, 401, 401, 401]
 
 
-async def test_a_ticket_gets_too_old(tmp_path: Path) -> None:
-    """After its time it lets nobody in."""
+async def test_a_ticket_expires(tmp_path: Path) -> None:
+    """A ticket is refused after its lifetime."""
     async with gateway_process(tmp_path, {**JWT, "TURNWIRE_TICKET_TTL_S": "0.3"}) as gateway:
         once = await ticket(gateway.url, token("ann"))
         await asyncio.sleep(0.4)
         assert await status_of(f"{gateway.ws_url}?ticket={once}", origin=PAGE) == 401
 
 
-async def test_pages_of_other_sites_do_not_come_in(tmp_path: Path) -> None:
-    """Nor does a browser that hides where it comes from; a long-lived token in the address never does."""
+async def test_foreign_origins_and_tokens_in_the_url_are_refused(tmp_path: Path) -> None:
+    """Pages of other sites are refused, as is a ticket without an origin; a long-lived token in the URL is never
+    accepted."""
     async with gateway_process(tmp_path, JWT) as gateway:
         good = bearer(token("ann"))
         for origin in ("https://evil.example", "https://app.example.evil", "http://app.example", "null"):
@@ -202,8 +206,8 @@ async def test_pages_of_other_sites_do_not_come_in(tmp_path: Path) -> None:
         assert await status_of(gateway.ws_url, origin=PAGE, additional_headers=good) == 101
 
 
-async def test_who_does_not_say_who_it_is_is_closed(tmp_path: Path) -> None:
-    """4408 after the time for it; nothing was said before."""
+async def test_a_socket_without_a_credential_is_closed_after_the_timeout(tmp_path: Path) -> None:
+    """A socket that sends no credential is closed with 4408 after the timeout."""
     async with gateway_process(tmp_path, {**JWT, "TURNWIRE_AUTH_TIMEOUT_S": "0.5"}) as gateway:
         began = time.monotonic()
         async with connect(gateway.ws_url, origin=PAGE) as ws:
@@ -212,8 +216,9 @@ async def test_who_does_not_say_who_it_is_is_closed(tmp_path: Path) -> None:
             assert 0.5 <= time.monotonic() - began < 15
 
 
-async def test_a_credential_ends_and_is_renewed(tmp_path: Path) -> None:
-    """Warned, renewed by the same user only; else nothing new starts, and 4401 after the grace."""
+async def test_a_credential_expires_and_can_be_renewed(tmp_path: Path) -> None:
+    """The client is warned, and only a token of the same user renews its credential. After the expiry no new turn can
+    be started, and after the grace period the socket is closed with 4401."""
     environment = {**JWT, "TURNWIRE_AUTH_GRACE_S": "1", "TURNWIRE_JWT_LEEWAY_S": "0"}
     async with gateway_process(tmp_path, environment) as gateway:
         soon = int(time.time()) + 3
@@ -233,7 +238,7 @@ async def test_a_credential_ends_and_is_renewed(tmp_path: Path) -> None:
 
 
 async def test_a_revocation_reaches_every_instance(tmp_path: Path) -> None:
-    """Live connections are closed with 4401 within 5 s wherever they are, and nobody comes back in."""
+    """Live connections at all instances are closed with 4401, and the revoked credentials are refused."""
     file = KeyFile(tmp_path)
     key = file.add("eve")
     environment = {**JWT, "TURNWIRE_AUTH": "jwt,keys", "TURNWIRE_API_KEYS": str(file.path)}
@@ -250,10 +255,10 @@ async def test_a_revocation_reaches_every_instance(tmp_path: Path) -> None:
         stays = await stack.enter_async_context(client(there.ws_url, additional_headers=bearer(token("ann", jti="j2"))))
         assert (await post(here.url, "/v1/revocations", token("ann"), {"user": "bob"})).status_code == 403
         ahead = "2100-01-01T00:00:00Z"
-        wishes = [{"jti": "j1"}, {"user": "bob", "before": ahead}, {"key": key.split("_")[1]}]
+        revocations = [{"jti": "j1"}, {"user": "bob", "before": ahead}, {"key": key.split("_")[1]}]
         began = time.monotonic()
-        for name, wish in zip(given, wishes, strict=True):
-            assert (await post(here.url, "/v1/revocations", admin, wish)).status_code == 200
+        for name, revocation in zip(given, revocations, strict=True):
+            assert (await post(here.url, "/v1/revocations", admin, revocation)).status_code == 200
             closed = await asyncio.gather(*[c.until_closed() for c in clients[name]])
             assert [code for code, _ in closed] == [4401, 4401], name
         assert time.monotonic() - began < 15
@@ -263,8 +268,8 @@ async def test_a_revocation_reaches_every_instance(tmp_path: Path) -> None:
         assert await stays.request("ping", t=1) == {"t": 1}
 
 
-async def test_a_key_that_is_taken_away_ends_its_connections(tmp_path: Path) -> None:
-    """The file is read again; the rest of the keys goes on."""
+async def test_removing_a_key_closes_its_connections(tmp_path: Path) -> None:
+    """The key file is read again; connections of other keys stay open."""
     file = KeyFile(tmp_path)
     gone, kept = file.add("ann"), file.add("bob")
     environment = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(file.path)}
@@ -279,14 +284,14 @@ async def test_a_key_that_is_taken_away_ends_its_connections(tmp_path: Path) -> 
 
 
 async def until_refused(gateway: GatewayProcess, key: str) -> None:
-    """A change of the file has arrived there, within the 5 s that are promised."""
+    """Wait until the change of the key file has taken effect at this gateway, within the guaranteed 5 s."""
     with within(PROMISED_S):
         while await status_of(gateway.ws_url, additional_headers=bearer(key)) != 401:
             await asyncio.sleep(0.1)
 
 
 PROMISED_S = 5
-TICKETED: dict[str, dict[str, Any] | None] = {
+TICKET_KEY_CHANGES: dict[str, dict[str, Any] | None] = {
     "gone": None,
     "another key's": {"sha256": "11" * 32},
     "another user's": {"user": "eve"},
@@ -296,24 +301,24 @@ TICKETED: dict[str, dict[str, Any] | None] = {
 
 @both_stores
 @bounds_a_time
-async def test_a_ticket_is_as_good_as_its_key(store: str, tmp_path: Path) -> None:
-    """Where the key's line is gone, or is another's, or has ended, nobody comes in by a ticket that it was traded for; where
-    the key allows less, so does the ticket."""
+async def test_a_ticket_is_only_as_valid_as_its_key(store: str, tmp_path: Path) -> None:
+    """After the key's line is removed, gets another hash or user, or expires, a ticket of the key is refused. If the
+    key loses scopes, the ticket loses them too."""
     file = KeyFile(tmp_path)
     environment = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(file.path), "TURNWIRE_ALLOWED_ORIGINS": PAGE}
-    keys = {name: file.add("ann") for name in TICKETED}
+    keys = {name: file.add("ann") for name in TICKET_KEY_CHANGES}
     narrow = file.add("bob")
     async with two(tmp_path, environment, store) as (here, there):
         tickets = {name: await ticket(here.url, key) for name, key in keys.items()}
         narrower = await ticket(here.url, narrow)
         assert await status_of(f"{there.ws_url}?ticket={await ticket(here.url, keys['gone'])}", origin=PAGE) == 101
-        for name, change in TICKETED.items():
+        for name, change in TICKET_KEY_CHANGES.items():
             if change is None:
                 file.remove(keys[name])
             else:
                 file.edit(keys[name], **change)
         file.edit(narrow, scopes=["read"])
-        await until_refused(there, keys["gone"])  # the last that arrives
+        await until_refused(there, keys["gone"])  # the last change to take effect
         for name, once in tickets.items():
             assert await status_of(f"{there.ws_url}?ticket={once}", origin=PAGE) == 401, name
         async with client(f"{there.ws_url}?ticket={narrower}", origin=PAGE) as c:
@@ -323,9 +328,9 @@ async def test_a_ticket_is_as_good_as_its_key(store: str, tmp_path: Path) -> Non
 
 @both_stores
 @bounds_a_time
-async def test_a_revoked_service_speaks_for_nobody(store: str, tmp_path: Path) -> None:
-    """Its user, its key, its token or its line: whom it named is out, by the header, by a ticket and after a renewal, and so
-    is its own socket with all that it says by `as`."""
+async def test_a_revoked_service_loses_all_its_connections(store: str, tmp_path: Path) -> None:
+    """The service's user, key, token or line is revoked: connections of the users that it named are closed, whether
+    opened by header, by ticket or renewed, and so is the service's own socket with its turns by `as`."""
     file = KeyFile(tmp_path)
     environment = {
         **JWT,
@@ -338,7 +343,7 @@ async def test_a_revoked_service_speaks_for_nobody(store: str, tmp_path: Path) -
         "jti": token("third", jti="s", scope="chat read cancel as"),
         "line": file.add_service("fourth"),
     }
-    wishes = {
+    revocations = {
         "user": {"user": "service:first", "before": "2100-01-01T00:00:00Z"},
         "key": {"key": services["key"].split("_")[1]},
         "jti": {"jti": "s"},
@@ -362,14 +367,15 @@ async def test_a_revoked_service_speaks_for_nobody(store: str, tmp_path: Path) -
                 if name == "line":
                     file.remove(service)
                 else:
-                    assert (await post(here.url, "/v1/revocations", admin, wishes[name])).status_code == 200
+                    assert (await post(here.url, "/v1/revocations", admin, revocations[name])).status_code == 200
                 assert [(await c.until_closed())[0] for c in clients] == [4401] * 4, name
             assert await status_of(there.ws_url, additional_headers=named) == 401
             assert await status_of(f"{here.ws_url}?ticket={given[1]}", origin=PAGE) == 401
 
 
-async def test_a_renewal_by_an_identity_keeps_the_service_s_end(tmp_path: Path) -> None:
-    """The earlier of both ends counts: the user is warned, and is out after the grace."""
+async def test_an_identity_renewal_keeps_the_services_expiry(tmp_path: Path) -> None:
+    """The earlier of both expiries applies: the renewed credential has the service's, and the socket is closed after
+    the grace."""
     environment = {
         **JWT,
         **{"TURNWIRE_AUTH_GRACE_S": "0.5", "TURNWIRE_JWT_LEEWAY_S": "0", "TURNWIRE_IDENTITY_SECRET": IDENTITY_SECRET},
@@ -387,9 +393,9 @@ async def test_a_renewal_by_an_identity_keeps_the_service_s_end(tmp_path: Path) 
 
 @both_stores
 @bounds_a_time
-async def test_an_edited_line_reaches_live_sockets(store: str, tmp_path: Path) -> None:
-    """Its end is announced, and what it no longer allows is refused, without a new opening; where it has become another's, or
-    what the socket follows is no longer allowed, the socket is closed."""
+async def test_an_edited_key_line_applies_to_open_sockets(store: str, tmp_path: Path) -> None:
+    """A new expiry is announced, and a request outside the new scopes is refused, without a reconnect. If the line has
+    another user or hash, or the scopes no longer allow the socket's attachments, the socket is closed."""
     file = KeyFile(tmp_path)
     names = ("stays", "user", "sha256", "scopes")
     keys = {name: file.add("ann") for name in names}
@@ -417,8 +423,9 @@ async def test_an_edited_line_reaches_live_sockets(store: str, tmp_path: Path) -
 
 
 @bounds_a_time
-async def test_a_key_file_that_is_written_in_place_closes_nobody(tmp_path: Path) -> None:
-    """It is empty for more than one look, and then as before: who is here stays, who comes comes in."""
+async def test_rewriting_the_key_file_closes_no_connection(tmp_path: Path) -> None:
+    """The file is empty for more than one check and then as before: open connections stay open, and new ones are
+    accepted."""
     file = KeyFile(tmp_path)
     key = file.add("ann")
     environment = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(file.path)}
@@ -438,8 +445,9 @@ async def test_a_key_file_that_is_written_in_place_closes_nobody(tmp_path: Path)
         assert await status_of(gateway.ws_url, additional_headers=bearer(key)) == 101
 
 
-async def test_scopes_of_the_issuer_are_not_ours(tmp_path: Path) -> None:
-    """With a prefix its own `admin` is nothing here; without one the log warns at the start."""
+async def test_unprefixed_scopes_of_the_issuer_are_ignored(tmp_path: Path) -> None:
+    """With a scope prefix, the issuer's own `admin` scope grants nothing. Without a prefix the log warns at the
+    start."""
     revoke = {"user": "nobody"}
     async with gateway_process(tmp_path, {**JWT, "TURNWIRE_SCOPE_PREFIX": "turnwire:"}) as gateway:
         ours, theirs = token("root", scope="turnwire:admin"), token("root", scope="admin openid")
@@ -454,15 +462,15 @@ async def test_scopes_of_the_issuer_are_not_ours(tmp_path: Path) -> None:
 
 
 async def outcome(c: Client, kind: str, fields: dict[str, Any]) -> Any:
-    """The answer to a request, whichever it is."""
+    """Return the result or the error of a request."""
     try:
         return await c.request(kind, **fields)
     except RequestFailed as refused:
         return refused.error
 
 
-async def test_nobody_smuggles_an_identity(tmp_path: Path) -> None:
-    """Only a service's connection may name a user, by a token that is signed for it, once."""
+async def test_only_a_service_with_a_signed_identity_can_name_a_user(tmp_path: Path) -> None:
+    """Only a service may name a user, with one token that is signed with the identity secret."""
     file = KeyFile(tmp_path)
     service, user = file.add_service(), file.add("ann")
     plain = file.add(None, {"chat"}, service="other")
@@ -495,14 +503,14 @@ async def test_nobody_smuggles_an_identity(tmp_path: Path) -> None:
             assert await code(c.request("ping", **{"as": "ann"})) == "forbidden"
 
 
-async def outcome_status(c: Client) -> str | None:
-    """How the flood stands."""
+async def flood_status(c: Client) -> str | None:
+    """Return the status of the user "flood"'s turn."""
     return (await outcome(c, "turn.get", {"as": "flood", "turn": "t"})).get("status")  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("codec", ["json", "msgpack"])
 async def test_fifty_users_on_one_socket(codec: str, tmp_path: Path) -> None:
-    """Laws 1 and 2 for each of them, under one turn id; each text is its own user's."""
+    """Laws 1 and 2 hold for each user though all turns have the same id, and each text belongs to its user."""
     file = KeyFile(tmp_path)
     key = file.add_service()
     environment = {"TURNWIRE_AUTH": "keys", "TURNWIRE_API_KEYS": str(file.path)}
@@ -524,8 +532,9 @@ async def test_fifty_users_on_one_socket(codec: str, tmp_path: Path) -> None:
             assert c.turns[f"{user}/t"].text() == expected(f"I am {user}", demo)
 
 
-async def test_one_slow_user_of_many_is_dropped_alone(tmp_path: Path) -> None:
-    """Law 11 within a socket: past the bound that user's turns are detached; the others' and the socket stay."""
+async def test_law_11_one_slow_user_doesnt_affect_others_on_the_socket(tmp_path: Path) -> None:
+    """Law 11 on one socket: beyond the limit that user's turns are detached; the other users' turns and the socket
+    stay."""
     file = KeyFile(tmp_path)
     key = file.add_service()
     environment = {
@@ -544,7 +553,7 @@ async def test_one_slow_user_of_many_is_dropped_alone(tmp_path: Path) -> None:
             await c.request("turn.start", **{"as": "calm"}, turn="t", input="x", params=calm)
             c.reading.clear()
             await c.send("turn.start", **{"as": "flood"}, turn="t", input="x", params=flood)
-            while await outcome_status(other) != "completed":
+            while await flood_status(other) != "completed":
                 await asyncio.sleep(0.05)
             c.reading.set()
             await c.until(lambda: c.detached.get("flood/t") == "too_slow", 30)
@@ -567,8 +576,10 @@ async def test_one_slow_user_of_many_is_dropped_alone(tmp_path: Path) -> None:
         ({"TURNWIRE_AUTH": "sometimes"}, "TURNWIRE_AUTH is invalid"),
     ],
 )
-async def test_what_can_not_protect_does_not_start(environment: dict[str, str], words: str, tmp_path: Path) -> None:
-    """A sentence says what to set; no secret is in it."""
+async def test_an_insecure_configuration_prevents_the_start(
+    environment: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    """The error says which setting is wrong and contains no secret."""
     with pytest.raises(RuntimeError, match=words) as refused:
         async with gateway_process(tmp_path, environment):
             pass

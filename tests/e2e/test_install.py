@@ -1,7 +1,7 @@
-"""What Makefile and Dockerfile install, and what they say on machines where they can't.
+"""What Makefile and Dockerfile install, and the errors on machines where they can't.
 
-The project's own Makefile works on a small project in a folder with a blank in its name, with the oldest pip that this
-Python ever brought, from an index on loopback that has a newer version of everything.
+The project's Makefile runs on a small project in a folder with a space in its name, with the oldest pip that came with
+this Python version, and with a package index on loopback that has a newer version of every package.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 UPKEEP = ".venv-upkeep/.done"
-"""The smallest of the environments."""
+"""The marker file of the smallest environment."""
 PYTHON = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -36,7 +36,8 @@ def _script(path: Path, *lines: str) -> Path:
 
 
 def _old_python(path: Path) -> Path:
-    """A Python whose environments have the oldest pip; unpacked, since ensurepip takes seconds."""
+    """Write a Python command whose environments have the oldest pip. The wheel is unpacked, as ensurepip takes
+    seconds."""
     folder = ROOT / ".venv" / "oldest-pip"
     wheel = installed(next(folder.glob("pip-*.whl"), folder), "the oldest pip")
     return _script(
@@ -50,7 +51,7 @@ def _old_python(path: Path) -> Path:
 
 
 def packages(environment: Path) -> dict[str, str]:
-    """What is installed there: names and versions, but of pip and setuptools, which come with an environment."""
+    """Return the names and versions of the installed packages, without pip and setuptools."""
     code = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
     listed = subprocess.run([environment / "bin" / "python", "-c", code], capture_output=True, text=True, check=True)
     found = dict(one.split("==") for one in listed.stdout.split())
@@ -59,45 +60,46 @@ def packages(environment: Path) -> dict[str, str]:
 
 @dataclass
 class Checkout:
-    """A folder in which nothing was installed yet, and the index that pip is to use."""
+    """A folder in which nothing is installed yet, and the index that pip uses."""
 
     folder: Path
     index: PackageIndex
     python: Path
 
     def environment(self, **more: str) -> dict[str, str]:
-        """This process's, without what else steers pip and make, or makes this a run in CI."""
+        """Return the environment variables of this process, without those that affect pip or make, or mark a run in
+        CI."""
         ours = re.compile(r"^(PIP_|MAKE|MFLAGS|CI$|PYTHON$)|_proxy$", re.IGNORECASE)
         kept = {name: value for name, value in os.environ.items() if not ours.search(name)}
         pip = {"PIP_NO_CACHE_DIR": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}
         return kept | pip | {"PIP_INDEX_URL": self.index.url} | more
 
     def run(self, *command: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the checkout, and wait for its end."""
+        """Run a command in the checkout and wait for its end."""
         return subprocess.run(
             command, cwd=self.folder, env=self.environment(**more), capture_output=True, text=True, check=False
         )
 
     def make(self, *arguments: str, python: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run make with this Python, else the one with the oldest pip."""
+        """Run make with this Python, by default the one with the oldest pip."""
         return self.run(program("make"), f"PYTHON={python or self.python}", *arguments, **more)
 
     def imports(self, module: str) -> None:
-        """Import it in the small environment. Raises where that fails."""
+        """Import the module in the small environment. Raises `CalledProcessError` if that fails."""
         self.run(self.folder / ".venv-upkeep" / "bin" / "python", "-c", f"import {module}").check_returncode()
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    """A small project with our Makefile, a blank in its path, and an index that is newer than every lock."""
+    """A small project with the project's Makefile, a space in its path, and an index that is newer than every lock."""
     with package_index() as index:
         folder = tmp_path / "a check out"
         project_on(index, folder, ROOT)
         yield Checkout(folder, index, _old_python(tmp_path / "old python"))
 
 
-def test_the_locks_say_what_is_installed(checkout: Checkout) -> None:
-    """Not a newer version, not for an extra, not to build a source; and nothing else is even fetched."""
+def test_only_the_locked_versions_are_installed(checkout: Checkout) -> None:
+    """No newer version is installed or fetched, neither for an extra nor for building a source distribution."""
     made = checkout.make(".venv/.dev", "bench-peers")
     assert made.returncode == 0, made.stderr
     pip = checkout.run(checkout.folder / ".venv" / "bin" / "python", "-m", "pip", "--version").stdout
@@ -109,11 +111,11 @@ def test_the_locks_say_what_is_installed(checkout: Checkout) -> None:
     assert [name for name in checkout.index.fetched if "-1.0" not in name] == []
     fetched = len(checkout.index.fetched)
     assert checkout.make(".venv/.dev").returncode == 0
-    assert len(checkout.index.fetched) == fetched, "a finished installation costs nothing"
+    assert len(checkout.index.fetched) == fetched, "a repeated installation fetches nothing"
 
 
-def test_the_image_holds_what_the_locks_say(checkout: Checkout, tmp_path: Path) -> None:
-    """What Dockerfile's first stage runs, run here."""
+def test_the_image_installs_the_locked_versions(checkout: Checkout, tmp_path: Path) -> None:
+    """The commands of the Dockerfile's first stage, run here, install the locked versions only."""
     dockerfile = (checkout.folder / "Dockerfile").read_text(encoding="utf-8")
     stage = dockerfile.rpartition("\nFROM ")[0].replace("\\\n", " ")
     steps = re.findall(r"^RUN (.*)$", stage, re.MULTILINE)
@@ -128,8 +130,8 @@ def test_the_image_holds_what_the_locks_say(checkout: Checkout, tmp_path: Path) 
     assert [name for name in checkout.index.fetched if "-1.0" not in name] == []
 
 
-def test_a_lock_that_lacks_something_is_said(checkout: Checkout) -> None:
-    """What is missing is neither looked up nor passed over."""
+def test_a_dependency_missing_from_a_lock_is_reported(checkout: Checkout) -> None:
+    """A dependency that the lock doesn't list is an error; it isn't fetched."""
     checkout.index.add("plugin", "1.0", "speedups>=1.0")
     (checkout.folder / "requirements-upkeep.lock").write_text(checkout.index.pin("plugin", "parser"), encoding="utf-8")
     made = checkout.make(UPKEEP)
@@ -138,8 +140,9 @@ def test_a_lock_that_lacks_something_is_said(checkout: Checkout) -> None:
     assert "run make lock" in made.stderr
 
 
-def test_what_was_interrupted_is_begun_anew(checkout: Checkout) -> None:
-    """A kill in the middle, when of a package only its description had been written: pip would call it installed."""
+def test_an_interrupted_installation_is_started_again(checkout: Checkout) -> None:
+    """After a kill when only a package's metadata had been written, which pip takes for installed, the environment is
+    made again."""
     checkout.index.held = "parser-1.0"
     process = subprocess.Popen(
         [program("make"), f"PYTHON={checkout.python}", UPKEEP],
@@ -158,16 +161,16 @@ def test_what_was_interrupted_is_begun_anew(checkout: Checkout) -> None:
     half = site / "parser-1.0.dist-info"
     half.mkdir()
     (half / "METADATA").write_text("Metadata-Version: 2.1\nName: parser\nVersion: 1.0\n", encoding="utf-8")
-    # Since then the number of the make that was killed has become another process's.
+    # The process id of the killed make has been reused by another process.
     (checkout.folder / ".venv-upkeep.installing").write_text(f"{os.getpid()}\n", encoding="utf-8")
     made = checkout.make(UPKEEP)
     assert made.returncode == 0, made.stderr
     checkout.imports("parser")
 
 
-def test_an_environment_holds_its_locks_and_nothing_else(checkout: Checkout, tmp_path: Path) -> None:
-    """What a changed lock no longer names is gone; another Python is another environment; one that somebody else made is
-    left alone, and said."""
+def test_an_environment_has_the_locked_packages_only(checkout: Checkout, tmp_path: Path) -> None:
+    """A package that was removed from the lock is uninstalled, and another Python gets a new environment. An
+    environment that make did not create is left unchanged, with an error."""
     assert checkout.make(UPKEEP).returncode == 0
     environment = checkout.folder / ".venv-upkeep"
     assert set(packages(environment)) == {"parser", "plugin", "speedups"}
@@ -185,9 +188,9 @@ def test_an_environment_holds_its_locks_and_nothing_else(checkout: Checkout, tmp
     assert set(packages(environment)) == {"parser"}
 
 
-def test_what_is_wrong_with_a_machine_is_said_or_gone_around(checkout: Checkout) -> None:
-    """A proxy that leads nowhere is named; a home that can't be written to (not even root writes to /proc) is replaced
-    by a folder here; an environment that was moved is made anew, since its commands name their old place."""
+def test_proxy_and_home_problems_are_reported_or_worked_around(checkout: Checkout) -> None:
+    """An unreachable proxy is named in the error. A home that isn't writable (/proc, even for root) is replaced by a
+    local folder. A moved environment is made again, as its commands contain their old path."""
     nowhere = "http://127.0.0.1:9"
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
         proxies = {name: nowhere, "http_proxy": nowhere}
@@ -203,8 +206,9 @@ def test_what_is_wrong_with_a_machine_is_said_or_gone_around(checkout: Checkout)
     checkout.imports("parser")
 
 
-def test_a_python_without_pip_or_too_old_is_said(checkout: Checkout, tmp_path: Path) -> None:
-    """Debian's without python3-venv, and one from before 3.11."""
+def test_an_unsuitable_python_is_reported(checkout: Checkout, tmp_path: Path) -> None:
+    """A Python without ensurepip, as Debian's without python3-venv, and one older than 3.11 get an error with
+    instructions."""
     bare = _script(tmp_path / "bare", f'case "$*" in *ensurepip*) exit 1;; esac; exec {PYTHON} "$@"')
     made = checkout.make(".venv/.run", python=bare)
     assert made.returncode != 0
@@ -217,8 +221,8 @@ def test_a_python_without_pip_or_too_old_is_said(checkout: Checkout, tmp_path: P
 
 @pytest.mark.parametrize("apt", ["none", "refused"])
 @pytest.mark.parametrize("ci", ["", "true"])
-def test_missing_programs_are_named_where_apt_may_not_install(tmp_path: Path, apt: str, ci: str) -> None:
-    """An error in CI; elsewhere the run goes on without what needs them."""
+def test_missing_programs_are_named_if_apt_cant_install_them(tmp_path: Path, apt: str, ci: str) -> None:
+    """Missing programs are an error in CI; elsewhere the run continues without them."""
     tools = tmp_path / "bin"
     tools.mkdir()
     for name in ("bash", "dirname", "id", "env", "sort", "head", "cat"):

@@ -1,4 +1,4 @@
-"""Several instances on one Redis, and what breaks: each fault is one scenario, judged by the oracle of `tests/world.py`."""
+"""Several instances on one Redis, and their failures: each test is one fault, and `tests/world.py` checks the laws."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 LONG = {"rate": 100, "tokens": 400}
 
 
-async def test_law_7_attach_through_the_other_instance_from_every_position(tmp_path: Path) -> None:
-    """Law 7: dropped at any event and attached anew at either instance, a client has each event once."""
+async def test_law_7_attach_at_any_instance_from_any_position(tmp_path: Path) -> None:
+    """Law 7: a client that is disconnected at any event and attaches again at either instance gets each event once."""
     pick = random.Random(11)
     demo = {"rate": 300, "tokens": 300}
     async with world(tmp_path) as w:
@@ -43,8 +43,8 @@ async def test_law_7_attach_through_the_other_instance_from_every_position(tmp_p
 
 
 @pytest.mark.timed
-async def test_law_4_an_event_is_seen_elsewhere_soon(tmp_path: Path) -> None:
-    """Law 4: what one instance says is in the log, and at a client of the other, shortly after."""
+async def test_law_4_an_event_reaches_other_instances_soon(tmp_path: Path) -> None:
+    """Law 4: an event of one instance reaches a client of the other instance within 0.1 s in the median."""
     async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:
         await here.request("turn.start", turn="t", input="x", params={"demo": {"rate": 50, "tokens": 100}})
         await here.deltas("t", 3)
@@ -61,8 +61,9 @@ async def test_law_4_an_event_is_seen_elsewhere_soon(tmp_path: Path) -> None:
 
 @pytest.mark.timed
 @bounds_a_time
-async def test_law_5_cancel_through_the_other_instance(tmp_path: Path) -> None:
-    """Law 5: stopped through an instance that doesn't run it, the upstream is closed and everyone has the ending."""
+async def test_law_5_cancel_at_another_instance(tmp_path: Path) -> None:
+    """Law 5: a cancel request at an instance that doesn't own the turn closes the provider's stream, and all clients
+    get the end event."""
     async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:
         w.upstream.play(chat(*[f"w{n} " for n in range(2000)]).replace(rate=100))
         await here.request("turn.start", turn="t", input="x", model="openai/m")
@@ -81,7 +82,8 @@ async def test_law_5_cancel_through_the_other_instance(tmp_path: Path) -> None:
 @pytest.mark.timed
 @bounds_a_time
 async def test_law_5_cancel_of_a_frozen_owner(tmp_path: Path) -> None:
-    """Law 5: the owner is frozen; the instance that was asked takes the turn and ends it within 2 s and a little."""
+    """Law 5: if the owner is frozen, the instance with the cancel request takes the turn over and ends it within about
+    2 s."""
     async with world(tmp_path) as w, client(w.urls()[0]) as here, client(w.urls()[1]) as there:
         await here.request("turn.start", turn="t", input="x", params={"demo": LONG})
         await here.deltas("t", 20)
@@ -97,7 +99,7 @@ async def test_law_5_cancel_of_a_frozen_owner(tmp_path: Path) -> None:
 
 
 async def test_law_6_the_same_start_on_two_instances_at_once(tmp_path: Path) -> None:
-    """Law 6: of simultaneous starts with one id on two instances exactly one asks the provider."""
+    """Law 6: of concurrent starts with one id at two instances exactly one asks the provider."""
     async with world(tmp_path) as w, client(w.urls()[0]) as a, client(w.urls()[1]) as b:
         w.upstream.play(chat("Hel", "lo").replace(rate=20))
 
@@ -112,9 +114,10 @@ async def test_law_6_the_same_start_on_two_instances_at_once(tmp_path: Path) -> 
         assert len(w.upstream.requests) == 1
 
 
-async def test_law_8_devices_on_several_instances(tmp_path: Path) -> None:
-    """Law 8: a turn with `on_disconnect: cancel` lives while any instance has a device attached, and ends after."""
-    async with world(tmp_path) as w, client(w.urls()[1]) as watcher:
+async def test_law_8_an_attachment_at_any_instance_keeps_the_turn_running(tmp_path: Path) -> None:
+    """Law 8: a turn with `on_disconnect: cancel` runs while a device is attached at any instance, and is cancelled
+    afterwards."""
+    async with world(tmp_path) as w, client(w.urls()[1]) as observer:
         async with client(w.urls()[1]) as there:
             async with client(w.urls()[0]) as here:
                 fields = {"input": "x", "params": {"demo": {"rate": 20, "tokens": 5000}}}
@@ -122,13 +125,13 @@ async def test_law_8_devices_on_several_instances(tmp_path: Path) -> None:
                 await there.request("turn.attach", turn="t")
                 await asyncio.sleep(4)
             await asyncio.sleep(3)
-            assert (await watcher.request("turn.get", turn="t"))["status"] == "running"
-        await watcher.until_status("t", "cancelled")
+            assert (await observer.request("turn.get", turn="t"))["status"] == "running"
+        await observer.until_status("t", "cancelled")
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_law_9_kill_9_of_the_owner(tmp_path: Path, seed: int) -> None:
-    """Law 9: killed at a random token, the same sentences are finished by the other instance."""
+    """Law 9: after a kill at a random token the other instance completes the same texts."""
     pick = random.Random(seed)
     async with world(tmp_path) as w, client_of(w, 0, codec=pick.choice(["json", "msgpack"])) as who:
         for n in range(5):
@@ -139,8 +142,8 @@ async def test_law_9_kill_9_of_the_owner(tmp_path: Path, seed: int) -> None:
             await w.check(who, f"t{n}")
 
 
-async def test_law_9_before_the_first_token_it_starts_again(tmp_path: Path) -> None:
-    """Law 9: where no delta is in the log another instance asks the provider again, after a `turn.reset`."""
+async def test_law_9_before_the_first_token_the_provider_is_asked_again(tmp_path: Path) -> None:
+    """Law 9: if no delta is in the log, another instance asks the provider again, after a `turn.reset`."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
         w.upstream.play(chat("never").replace(delay_s=60), chat("Hello ", "again"))
         await who.start("t", input="x", model="openai/m")
@@ -151,8 +154,9 @@ async def test_law_9_before_the_first_token_it_starts_again(tmp_path: Path) -> N
         assert len(w.upstream.requests) == 2
 
 
-async def test_law_9_a_provider_that_cant_go_on(tmp_path: Path) -> None:
-    """Law 9: after a delta of a provider that can't continue, `owner_lost` with the partial message kept."""
+async def test_law_9_a_provider_that_cant_continue(tmp_path: Path) -> None:
+    """Law 9: after a delta of a provider that can't continue, the turn fails with `owner_lost` and its partial message
+    is stored."""
     async with world(tmp_path) as w, client_of(w, 0) as who:
         w.upstream.play(chat(*[f"w{n} " for n in range(2000)]).replace(rate=50))
         await who.start("t", input="x", model="openai/m")
@@ -165,8 +169,9 @@ async def test_law_9_a_provider_that_cant_go_on(tmp_path: Path) -> None:
         assert len(w.upstream.requests) == 1
 
 
-async def test_law_9_a_frozen_owner_wakes_up_and_is_refused(tmp_path: Path) -> None:
-    """Law 9: frozen for three leases, it loses its turns; woken, it says nothing more and closes its upstream."""
+async def test_law_9_a_frozen_owner_loses_its_turns(tmp_path: Path) -> None:
+    """Law 9: an owner that is frozen for three leases loses its turns; after it continues it sends no more events and
+    closes its provider's stream."""
     async with world(tmp_path) as w, client_of(w, 0) as near, client_of(w, 1) as far:
         w.upstream.play(chat(*[f"w{n} " for n in range(5000)]).replace(rate=50))
         await w.start(near, "demo", **LONG)
@@ -188,8 +193,9 @@ async def test_law_9_a_frozen_owner_wakes_up_and_is_refused(tmp_path: Path) -> N
         assert near.text("real") == far.text("real")
 
 
-async def test_a_hundred_disconnects_within_one_turn(tmp_path: Path) -> None:
-    """Law 7: a client that loses its socket a hundred times, between two instances, has every character once."""
+async def test_law_7_a_hundred_disconnects_within_one_turn(tmp_path: Path) -> None:
+    """Law 7: a client that loses its socket a hundred times and reconnects to either of two instances gets each
+    character once."""
     pick = random.Random(3)
     async with world(tmp_path) as w, client_of(w, 0, 1, seed=3) as who:
         await w.start(who, "t", rate=60, tokens=400)
@@ -201,8 +207,9 @@ async def test_a_hundred_disconnects_within_one_turn(tmp_path: Path) -> None:
         assert who.views["t"].resets == 0
 
 
-async def test_500_clients_come_back_at_once(tmp_path: Path) -> None:
-    """Law 7: the instance of 500 sockets is killed while they follow its turns; all are back at the other one, and whole."""
+async def test_law_7_500_clients_reconnect_at_once(tmp_path: Path) -> None:
+    """Law 7: the instance of 500 attached clients is killed; all reconnect to the other instance and get the complete
+    texts."""
     turns, demo = [f"t{n}" for n in range(10)], {"rate": 4, "tokens": 5000}
     async with world(tmp_path) as w, client_of(w, 1) as starter, AsyncExitStack() as stack:
         async with client(w.urls()[0]) as owner:
@@ -219,17 +226,17 @@ async def test_500_clients_come_back_at_once(tmp_path: Path) -> None:
         assert {ended["type"] for ended in endings} == {"turn.cancelled"}
         assert {who.connects for who in crowd} == {2}
         for n, turn in enumerate(turns):
-            said = {who.text(turn) for who in crowd[n :: len(turns)]}
-            assert len(said) == 1
-            text = said.pop()
+            texts = {who.text(turn) for who in crowd[n :: len(turns)]}
+            assert len(texts) == 1
+            text = texts.pop()
             assert text
             assert expected("x", demo).startswith(text)
             await w.check_stored(turn, text)
 
 
-async def test_sigterm_moves_the_sockets_and_hands_over_what_is_left(tmp_path: Path) -> None:
-    """A deploy under 50 turns: sockets are told to go, turns end or are handed over, the process exits within its
-    grace and a little, no character is lost."""
+async def test_sigterm_closes_the_sockets_and_hands_over_the_turns(tmp_path: Path) -> None:
+    """A deploy with 50 live turns: clients are sent `going_away`, turns complete or are handed over, the process exits
+    within its drain time and a margin, and no character is lost."""
     async with world(tmp_path, TURNWIRE_LEASE_S="10") as w, client_of(w, 0) as who:
         for n in range(25):
             await w.start(who, f"short{n}", rate=40, tokens=60)
@@ -244,24 +251,24 @@ async def test_sigterm_moves_the_sockets_and_hands_over_what_is_left(tmp_path: P
 
 
 async def test_rolling_restarts(tmp_path: Path) -> None:
-    """Both instances are replaced under load: no character lost or doubled, no turn failed."""
-    # With the lease as it is outside of tests none lapses here: what is handed over is so on purpose.
+    """Both instances are replaced under load: no character is lost or duplicated, and no turn fails."""
+    # With the default lease none expires here: each handover is deliberate.
     async with world(tmp_path, TURNWIRE_LEASE_S="10") as w, client_of(w, seed=5) as who:
         names = []
-        for round_ in range(2):
+        for number in range(2):
             for n in range(5):
-                names.append(f"r{round_}-{n}")
+                names.append(f"r{number}-{n}")
                 await w.start(who, names[-1], rate=100, tokens=300)
-            w.hidden.add(round_)
-            w.instances[round_].terminate()
+            w.hidden.add(number)
+            w.instances[number].terminate()
             await w.add()
-            assert await w.instances[round_].wait(15) == 0
+            assert await w.instances[number].wait(15) == 0
         for name in names:
             await w.check(who, name)
 
 
-async def test_a_queued_turn_whose_owner_dies(tmp_path: Path) -> None:
-    """A turn that waits in its conversation's queue is taken over too, and runs when its time comes."""
+async def test_a_queued_turn_of_a_dead_owner_is_taken_over(tmp_path: Path) -> None:
+    """A turn in its conversation's queue is also taken over, and runs when it is next."""
     async with world(tmp_path) as w, client_of(w, 1) as safe, client_of(w, 0) as lost:
         conversation = (await (await safe.connected()).request("conversation.create"))["id"]
         await safe.start("first", input="x", conversation=conversation, params={"demo": {"rate": 50, "tokens": 250}})
@@ -277,8 +284,9 @@ async def test_a_queued_turn_whose_owner_dies(tmp_path: Path) -> None:
             assert [m["role"] for m in messages] == ["user", "user", "assistant", "assistant"]
 
 
-async def test_every_device_sees_every_turn_wherever_it_runs(tmp_path: Path) -> None:
-    """Multi-device: attached to a conversation at one instance, a client sees turns and changes of the other."""
+async def test_law_7_a_device_sees_turns_of_other_instances(tmp_path: Path) -> None:
+    """Law 7: a client that is attached to a conversation at one instance gets the turns and changes of the other
+    instance."""
     async with world(tmp_path) as w, client(w.urls()[0]) as one, client(w.urls()[1]) as two:
         conversation = (await one.request("conversation.create"))["id"]
         await two.request("conversation.attach", conversation=conversation)

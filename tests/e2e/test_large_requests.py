@@ -16,7 +16,7 @@ import pytest
 from tests.client import client
 from tests.credentials import SECRET, bearer, token
 from tests.demo import expected
-from tests.floods import TINY_THINGS
+from tests.floods import MANY_SMALL_VALUES
 from tests.gateway_process import GatewayProcess, gateway_process
 from tests.http_events import http_client
 from tests.redis_process import redis_process
@@ -103,7 +103,7 @@ async def longest_wait_s(gateway: GatewayProcess, work: Awaitable[Any]) -> tuple
 async def test_law_11_many_tiny_things_hold_nobody_up(store: str, tmp_path: Path) -> None:
     """Three at once of each kind: refused while they are read, and another user's ping doesn't wait."""
     async with gateway_of(tmp_path, store) as gateway, posting(gateway, "eve") as http:
-        for name, body in TINY_THINGS.items():
+        for name, body in MANY_SMALL_VALUES.items():
             work = asyncio.gather(*(http.post("/v1/turns", content=body) for _ in range(3)))
             longest_s, answers = await longest_wait_s(gateway, work)
             assert {answer.json()["error"]["code"] for answer in answers} <= {"too_large", "rate_limited"}, name
