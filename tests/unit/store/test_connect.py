@@ -1,4 +1,4 @@
-"""From a store's URL to the store."""
+"""`connect` creates the store of a URL."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ from store.redis.store import RedisStore
 from tests.store_conformance import conversation
 
 
-def opened(url: str) -> Store:
-    """The store of this URL, with the gateway's usual times."""
+def store_of(url: str) -> Store:
+    """Return the store of this URL."""
     return connect(url, history_ttl_s=3600, log_ttl_s=600)
 
 
-async def test_a_relative_url_is_a_file_beside_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three slashes and a name: in the folder where the process runs."""
+async def test_a_relative_url_is_a_file_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After three slashes, the path is relative to the working directory."""
     monkeypatch.chdir(tmp_path)
-    store = opened("sqlite:///here.db")
+    store = store_of("sqlite:///here.db")
     await store.open()
     await store.close()
     assert (tmp_path / "here.db").is_file()
 
 
-async def test_an_absolute_url_is_that_file(tmp_path: Path) -> None:
-    """A fourth slash begins the absolute path."""
-    store = opened(f"sqlite:///{tmp_path / 'there.db'}")
+async def test_an_absolute_url_is_an_absolute_path(tmp_path: Path) -> None:
+    """A fourth slash begins an absolute path."""
+    store = store_of(f"sqlite:///{tmp_path / 'there.db'}")
     await store.open()
     await store.close()
     assert (tmp_path / "there.db").is_file()
 
 
-async def test_a_store_in_memory_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`:memory:` ends with the process, and is no other instance's."""
+async def test_a_store_in_memory_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`:memory:` writes no file and isn't shared with other instances."""
     monkeypatch.chdir(tmp_path)
-    store = opened("sqlite:///:memory:")
+    store = store_of("sqlite:///:memory:")
     assert not store.shared
     await store.open()
     await store.create_conversation(conversation())
@@ -50,9 +52,9 @@ async def test_a_store_in_memory_leaves_no_file(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     "url", ["redis://localhost/1", "rediss://user:secret@cache:6380/0", "unix:///run/redis.sock?db=1"]
 )
-def test_a_redis_url_is_a_store_that_many_share(url: str) -> None:
-    """Over TCP, TLS or a socket file; nothing is connected before the opening."""
-    store = opened(url)
+def test_a_redis_url_creates_a_shared_store(url: str) -> None:
+    """URLs for TCP, TLS and Unix sockets are accepted; the store doesn't connect before `open`."""
+    store = store_of(url)
     assert isinstance(store, RedisStore)
     assert store.shared
 
@@ -61,14 +63,14 @@ def test_a_redis_url_is_a_store_that_many_share(url: str) -> None:
     "url",
     ["", "sqlite://", "sqlite:///", "turnwire.db", "postgres://user:secret@host/db", "user:secret@host"],
 )
-def test_another_url_is_explained(url: str) -> None:
-    """What isn't a store's URL is refused with both forms that may be; a password isn't repeated."""
+def test_an_invalid_url_is_refused(url: str) -> None:
+    """An invalid URL is refused; the error names both valid forms and contains no password."""
     with pytest.raises(StoreError, match=r"sqlite:///.*redis://") as refused:
-        opened(url)
+        store_of(url)
     assert "secret" not in str(refused.value)
 
 
-def test_the_unknown_scheme_is_named() -> None:
-    """The part of the URL that is surely no secret."""
+def test_an_unknown_scheme_is_named() -> None:
+    """The error names the scheme, which is never a secret."""
     with pytest.raises(StoreError, match="Unknown store 'postgres'"):
-        opened("postgres://host/db")
+        store_of("postgres://host/db")

@@ -14,7 +14,7 @@ from store.records import Append, LogEntry
 
 @asynccontextmanager
 async def listening(pubsub: LocalPubSub) -> AsyncIterator[list[tuple[str, bytes]]]:
-    """What the listener receives within the block."""
+    """Run the pub/sub until the end of the block, and yield the list of deliveries."""
     received: list[tuple[str, bytes]] = []
     reconnects: list[None] = []
     async with asyncio.TaskGroup() as tasks:
@@ -30,7 +30,7 @@ async def listening(pubsub: LocalPubSub) -> AsyncIterator[list[tuple[str, bytes]
 
 
 async def test_only_subscribed_channels_are_delivered() -> None:
-    """A signal on another channel, before the following or after its end is not delivered."""
+    """A message on another channel, before `subscribe` or after `unsubscribe` isn't delivered."""
     pubsub = LocalPubSub()
     async with listening(pubsub) as received:
         await pubsub.publish("a", b"too early")
@@ -43,7 +43,7 @@ async def test_only_subscribed_channels_are_delivered() -> None:
 
 
 async def test_a_channel_is_delivered_until_its_last_subscription_ends() -> None:
-    """Subscriptions are counted; a message is delivered once, however many there are."""
+    """Subscriptions are counted; a message is delivered once for any number of them."""
     pubsub = LocalPubSub()
     async with listening(pubsub) as received:
         await pubsub.subscribe("a")
@@ -57,7 +57,7 @@ async def test_a_channel_is_delivered_until_its_last_subscription_ends() -> None
 
 
 async def test_unsubscribing_without_a_subscription_is_harmless() -> None:
-    """It doesn't count against a follower to come."""
+    """`unsubscribe` without a subscription doesn't cancel a later one."""
     pubsub = LocalPubSub()
     async with listening(pubsub) as received:
         await pubsub.unsubscribe("a")
@@ -66,8 +66,8 @@ async def test_unsubscribing_without_a_subscription_is_harmless() -> None:
     assert received == [("a", b"1")]
 
 
-async def test_without_a_listener_nothing_is_stored() -> None:
-    """At most once: what is published without a listener is lost, and a later listener gets what comes then."""
+async def test_messages_without_a_listener_are_lost() -> None:
+    """Delivery is at most once: a message published without a listener is lost, and later ones are delivered."""
     pubsub = LocalPubSub()
     await pubsub.subscribe("a")
     await pubsub.publish("a", b"lost")
@@ -78,8 +78,8 @@ async def test_without_a_listener_nothing_is_stored() -> None:
     assert (received, again) == ([("a", b"1")], [("a", b"2")])
 
 
-async def test_a_turn_has_other_presence_until_it_expires() -> None:
-    """Law 8: an instance's own presence doesn't count, nor another turn's or user's, nor an expired one."""
+async def test_other_presence_is_found_until_it_expires() -> None:
+    """Law 8: only an unexpired presence of another instance on the same user's turn counts."""
     pubsub = LocalPubSub()
     await pubsub.renew_presence("in_1", [("ann", "t1"), ("ann", "t2")], 60_000)
     await pubsub.renew_presence("in_2", [("ann", "t3")], 0)
@@ -92,7 +92,7 @@ async def test_a_turn_has_other_presence_until_it_expires() -> None:
 
 
 async def test_expired_presences_are_deleted() -> None:
-    """Memory doesn't grow with the turns that once were; a presence that hasn't expired stays."""
+    """Expired presences use no memory; a presence that hasn't expired stays."""
     pubsub = LocalPubSub()
     await pubsub.renew_presence("in_1", [("ann", f"t{n}") for n in range(100)], 0)
     await pubsub.renew_presence("in_1", [("ann", "long")], 60_000)
@@ -101,8 +101,8 @@ async def test_expired_presences_are_deleted() -> None:
     assert await pubsub.has_other_presence("ann", "long", "in_2")
 
 
-def test_a_new_entry_is_published_completely() -> None:
-    """On the turn's channel, so that a follower need not read the log."""
+def test_a_new_entry_is_published_whole() -> None:
+    """The whole entry is published on the turn's channel, so that a mirror need not read the log."""
     channel, payload = entry_publication(Append("ann", "t1", 7, 3, 4, b"events"))
     assert channel == "turn:ann:t1"
     assert msgspec.msgpack.decode(payload, type=LogEntry) == LogEntry(7, 3, 4, b"events")

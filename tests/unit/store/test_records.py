@@ -1,28 +1,28 @@
-"""The store's errors: what they are to each other, and what they say."""
+"""The store's exceptions and their messages, and the defaults of counters."""
 
 from __future__ import annotations
 
 from store.records import Busy, Conflict, Counters, Fenced, LogGap, NotFound, StoreError
 
 
-def test_every_failure_of_a_store_is_a_store_error() -> None:
-    """Whoever catches `StoreError` catches all of them."""
+def test_every_exception_is_a_store_error() -> None:
+    """`except StoreError` catches every exception of a store."""
     for refusal in (NotFound, Conflict, Busy, LogGap, Fenced):
         assert issubclass(refusal, StoreError)
 
 
-def test_a_gap_says_where_the_log_ends() -> None:
-    """So that the writer goes on from there."""
+def test_a_gap_has_the_end_of_the_log() -> None:
+    """`LogGap` has the log's end, from which the writer continues."""
     error = LogGap(7)
     assert (error.end, str(error)) == (7, "the log ends at 7")
 
 
 def test_not_found_names_the_field() -> None:
-    """Law 12: it says which field of the request was wrong, and nothing of what is there."""
+    """Law 12: `NotFound` names the invalid field of the request, and reveals nothing about existing data."""
     error = NotFound("conversation")
     assert (error.field, str(error)) == ("conversation", "conversation not found")
 
 
-def test_what_was_not_counted_is_zero_and_what_was_not_priced_is_nothing() -> None:
-    """No price is None, which isn't a price of 0."""
+def test_counts_default_to_zero_and_cost_to_none() -> None:
+    """Counts are 0 by default, and an unknown cost is None, not 0."""
     assert Counters() == Counters(0, 0, 0, 0, 0, None)

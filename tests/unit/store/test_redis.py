@@ -1,4 +1,4 @@
-"""The Redis store passes the conformance suite, alone and in a cluster, and says clearly why it can't open."""
+"""The Redis store passes the conformance tests, with a server and a cluster, and explains why it can't be opened."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ __all__ = ["redis_server", "shared_redis"]
 
 @pytest.fixture(scope="session")
 def cluster_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
-    """The only node of a cluster: it refuses scripts that touch keys of two slots."""
+    """The only node of a cluster, which refuses scripts that use keys of two slots."""
     with redis_process(tmp_path_factory.mktemp("cluster"), cluster=True) as process:
         if process.version < (7,):
-            pytest.skip("this Redis doesn't look at the slots of the keys that a script touches")
+            pytest.skip("this version of Redis doesn't check the slots of a script's keys")
         yield process
 
 
@@ -52,35 +52,35 @@ async def _instances(server: RedisProcess) -> AsyncIterator[OpenStore]:
         yield open_store
 
 
-def strictly(**settings: Any) -> dict[str, Script]:
-    """The scripts, with the mark at which Redis looks at the slot of every key that they touch."""
+def scripts_with_shebang(**settings: Any) -> dict[str, Script]:
+    """Return the scripts with a shebang line, with which Redis checks the slot of every key that they use."""
     marked = {name: b"#!lua\n" + script.source for name, script in load_scripts(**settings).items()}
     return {name: Script(name, source, hashlib.sha1(source).hexdigest().encode()) for name, source in marked.items()}
 
 
 class TestRedis(StoreConformance):
-    """On a Redis."""
+    """With one Redis server."""
 
     @pytest.fixture
     async def open_store(self, shared_redis: RedisProcess) -> AsyncIterator[OpenStore]:
-        """Instances of one empty Redis."""
+        """Stores on one empty Redis."""
         async for open_store in _instances(shared_redis):
             yield open_store
 
 
 class TestRedisCluster(StoreConformance):
-    """In a Redis Cluster, where a script may touch the keys of one slot alone."""
+    """With a Redis Cluster, where a script can use only the keys of one slot."""
 
     @pytest.fixture
     async def open_store(self, cluster_node: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OpenStore]:
-        """Instances of one empty cluster."""
-        monkeypatch.setattr(client_module, "load_scripts", strictly)
+        """Stores on one empty cluster."""
+        monkeypatch.setattr(client_module, "load_scripts", scripts_with_shebang)
         async for open_store in _instances(cluster_node):
             yield open_store
 
 
 async def refusal(url: str) -> str:
-    """Why a store can't be opened, with all that a log would show of it."""
+    """Open the store, and return the error's message; assert that its traceback has no password."""
     with pytest.raises(StoreError) as raised:
         async with redis_store(url):
             pass
@@ -90,43 +90,43 @@ async def refusal(url: str) -> str:
 
 
 async def test_an_unreachable_redis_is_named(redis_server: RedisProcess) -> None:
-    """Opening says where nothing answers, and shows no password."""
+    """The error names the unreachable address and contains no password."""
     redis_server.stop()
-    said = await refusal(f"redis://ann:s3cret@127.0.0.1:{redis_server.port}/0")
-    assert f"127.0.0.1:{redis_server.port}" in said
-    assert "can't be reached" in said
+    message = await refusal(f"redis://ann:s3cret@127.0.0.1:{redis_server.port}/0")
+    assert f"127.0.0.1:{redis_server.port}" in message
+    assert "can't be reached" in message
 
 
 async def test_a_refused_password_is_not_shown(tmp_path: Path) -> None:
-    """Opening says that the credentials are refused; with the right ones it opens."""
+    """The error says that the credentials are refused; with the right ones the store opens."""
     with redis_process(tmp_path / "redis", password="right") as server:
         at = f"127.0.0.1:{server.port}"
         for secret in ("", ":s3cret@"):
-            said = await refusal(f"redis://{secret}{at}/0")
-            assert "credentials" in said
-            assert at in said
+            message = await refusal(f"redis://{secret}{at}/0")
+            assert "credentials" in message
+            assert at in message
         async with redis_store(server.url) as store:
             await store.ping()
 
 
-async def test_a_user_that_may_not_load_scripts_gets_the_address(redis_server: RedisProcess) -> None:
-    """Whatever fails at opening, also its last step, is said with the address."""
+async def test_a_failed_script_load_names_the_address(redis_server: RedisProcess) -> None:
+    """The error names the address even if only the last step of opening fails."""
     redis_server.execute("ACL", "SETUSER", "ann", "on", ">s3cret", "~*", "&*", "+@all", "-script|load")
     assert f"127.0.0.1:{redis_server.port}" in await refusal(f"redis://ann:s3cret@127.0.0.1:{redis_server.port}/0")
 
 
-async def test_a_redis_that_is_silent_for_a_moment_is_asked_again(
+async def test_opening_is_retried_while_redis_is_silent(
     redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A start doesn't fail because Redis forks just then; one that stays silent is named."""
+    """Opening is retried if Redis doesn't respond for a moment; if it never responds, the error names the address."""
     monkeypatch.setattr(client_module, "CALL_TIMEOUT_S", 0.7)
     redis_server.freeze()
     try:
-        said = await refusal(redis_server.url)
-        assert "didn't respond in time" in said
-        assert f"127.0.0.1:{redis_server.port}" in said
+        message = await refusal(redis_server.url)
+        assert "didn't respond in time" in message
+        assert f"127.0.0.1:{redis_server.port}" in message
         async with asyncio.TaskGroup() as tasks:
-            opened = tasks.create_task(_opened(redis_server.url))
+            opened = tasks.create_task(open_and_ping(redis_server.url))
             await asyncio.sleep(0.9)
             assert not opened.done()
             redis_server.thaw()
@@ -134,13 +134,13 @@ async def test_a_redis_that_is_silent_for_a_moment_is_asked_again(
         redis_server.thaw()
 
 
-async def _opened(url: str) -> None:
+async def open_and_ping(url: str) -> None:
     async with redis_store(url) as store:
         await store.ping()
 
 
 async def test_over_tls(tmp_path: Path) -> None:
-    """`rediss://`: calls, signals, and a log of several reads arrive; a certificate that nobody trusts is named."""
+    """Over `rediss://`, calls, pub/sub and a log of several reads work; an untrusted certificate is reported."""
     if not speaks_tls():
         pytest.skip("this Redis was built without TLS")
     with redis_process(tmp_path / "redis", password="right", tls=True) as server:
@@ -155,26 +155,26 @@ async def test_over_tls(tmp_path: Path) -> None:
                 entries += read
                 read = await store.log("ann", "t1", entries[-1].last)
             assert [(one.first, len(one.payload)) for one in entries] == [(n, 256 * 1024) for n in range(1, 7)]
-        said = await refusal(server.url.replace("right", "s3cret").partition("?")[0])
-        assert "certificate" in said
-        assert f"127.0.0.1:{server.port}" in said
-        said = await refusal(f"redis://:s3cret@127.0.0.1:{server.port}/0")
-        assert "can't be reached" in said
-        assert "use rediss://" in said
+        message = await refusal(server.url.replace("right", "s3cret").partition("?")[0])
+        assert "certificate" in message
+        assert f"127.0.0.1:{server.port}" in message
+        message = await refusal(f"redis://:s3cret@127.0.0.1:{server.port}/0")
+        assert "can't be reached" in message
+        assert "use rediss://" in message
 
 
-async def test_tls_where_redis_speaks_none(redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`rediss://` at a plain port says so; it may hear nothing at all, so it can only ask."""
+async def test_tls_with_a_plain_redis_is_explained(redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If `rediss://` is used with a plain port, the error suggests `redis://`, even if Redis doesn't respond at all."""
     monkeypatch.setattr(client_module, "CALL_TIMEOUT_S", 0.5)
-    said = await refusal(f"rediss://:s3cret@127.0.0.1:{redis_server.port}/0")
-    assert "use redis://" in said
+    message = await refusal(f"rediss://:s3cret@127.0.0.1:{redis_server.port}/0")
+    assert "use redis://" in message
 
 
-async def test_a_database_that_redis_does_not_have_is_named(redis_server: RedisProcess) -> None:
-    """`redis://host/99`: what is wrong, and what to do."""
-    said = await refusal(redis_server.url.replace("/0", "/99"))
-    assert said.startswith("The store doesn't have this database. Name another one at the end of its URL")
-    assert f"127.0.0.1:{redis_server.port}" in said
+async def test_an_unknown_database_is_explained(redis_server: RedisProcess) -> None:
+    """For `redis://host/99`, the error says what is wrong and what to do."""
+    message = await refusal(redis_server.url.replace("/0", "/99"))
+    assert message.startswith("The store doesn't have this database. Name another one at the end of its URL")
+    assert f"127.0.0.1:{redis_server.port}" in message
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ async def test_a_database_that_redis_does_not_have_is_named(redis_server: RedisP
         "http://s3cret",
     ],
 )
-def test_a_url_that_makes_no_sense_is_not_repeated(url: str) -> None:
-    """What may hold a password is never quoted."""
+def test_an_invalid_url_is_not_quoted(url: str) -> None:
+    """The error doesn't quote a part of the URL that can contain a password."""
     with pytest.raises(StoreError) as raised:
         RedisStore(url)
     assert "s3cret" not in "".join(traceback.format_exception(raised.value))
@@ -197,7 +197,7 @@ def test_a_url_that_makes_no_sense_is_not_repeated(url: str) -> None:
 
 @pytest.mark.parametrize("version", ["6.0.9", None])
 async def test_an_old_redis_is_refused(version: str | None) -> None:
-    """A version before 6.2 is named, with what is needed; one before 6 can't even say which it is."""
+    """The error has the version and the required one; a version before 6 can't report its own."""
     gone = asyncio.Event()
     hello = f"*4\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n{version}\r\n".encode()
 
@@ -212,17 +212,17 @@ async def test_an_old_redis_is_refused(version: str | None) -> None:
 
     server = await asyncio.start_server(old, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    said = await refusal(f"redis://127.0.0.1:{port}/0")
-    assert (version or "doesn't know") in said
-    assert "6.2" in said
+    message = await refusal(f"redis://127.0.0.1:{port}/0")
+    assert (version or "doesn't know") in message
+    assert "6.2" in message
     async with asyncio.timeout(5):
         await gone.wait()
     server.close()
     await server.wait_closed()
 
 
-async def test_a_redis_that_came_back_empty_is_filled_again(redis_server: RedisProcess) -> None:
-    """Law 9: appends and renewals say that the turn is missing, and accepting it again works."""
+async def test_turns_can_be_restored_after_redis_lost_its_data(redis_server: RedisProcess) -> None:
+    """Law 9: after Redis lost its data, appends and renewals report a missing turn, and it can be accepted again."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
@@ -238,7 +238,7 @@ async def test_a_redis_that_came_back_empty_is_filled_again(redis_server: RedisP
 
 
 async def test_an_acknowledged_ending_survives_a_kill(tmp_path: Path) -> None:
-    """Law 3: with an append-only file, an ending outlives its Redis."""
+    """Law 3: with an append-only file, a stored ending survives a kill of Redis."""
     with redis_process(tmp_path / "redis", appendonly=True) as server:
         async with redis_store(server.url) as store:
             await store.create_conversation(conversation())
@@ -252,8 +252,8 @@ async def test_an_acknowledged_ending_survives_a_kill(tmp_path: Path) -> None:
 async def test_an_ending_waits_for_the_replicas(
     redis_server: RedisProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With `wait_replicas` an ending is answered when a replica has it; one that stands still is not waited for longer
-    than `wait_ms`, and that is logged. Nothing else waits."""
+    """With `wait_replicas`, `end` returns after a replica has the ending. It waits for a frozen replica for at most
+    `wait_ms` and logs a warning. No other call waits."""
     monkeypatch.setattr(client_module, "CALL_TIMEOUT_S", 30)
     redis_server.execute("CONFIG", "SET", "repl-diskless-sync-delay", 0)
     with redis_process(tmp_path / "replica", replica_of=redis_server.port) as replica:
@@ -279,7 +279,7 @@ async def test_an_ending_waits_for_the_replicas(
 
 
 async def test_databases_of_one_redis_share_no_channels(redis_server: RedisProcess) -> None:
-    """Law 12: two gateways that share a Redis, each in a database of its own, are strangers."""
+    """Law 12: gateways that use different databases of one Redis receive nothing from each other."""
     other_url = redis_server.url.replace("/0", "/1")
     async with redis_store(redis_server.url) as one, redis_store(other_url) as two, listening(two) as received:
         await two.subscribe("turn:ann:t1")
@@ -290,8 +290,8 @@ async def test_databases_of_one_redis_share_no_channels(redis_server: RedisProce
         assert await received.next() == ("turn:ann:t1", b"own")
 
 
-async def test_a_redis_that_evicts_is_warned_of(redis_server: RedisProcess, caplog: pytest.LogCaptureFixture) -> None:
-    """Once, at the opening; whoever may not ask is not told."""
+async def test_an_eviction_policy_is_warned_of(redis_server: RedisProcess, caplog: pytest.LogCaptureFixture) -> None:
+    """The warning is logged once, when the store is opened; without the permission for INFO there is none."""
     async with redis_store(redis_server.url):
         assert caplog.messages == []
     redis_server.execute("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")

@@ -1,4 +1,4 @@
-"""A call to Redis has one deadline, few connections, and fails in our words; what is cut or cancelled harms no other."""
+"""Calls to Redis share few connections, have one deadline and fail with Turnwire's own messages."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["redis_server"]
 
 
 def connections(server: RedisProcess) -> int:
-    """How many connections it has, without the one that asks."""
+    """Return the number of connections, without the one of this call."""
     listed: bytes = server.execute("CLIENT", "LIST")
     return len(listed.splitlines()) - 1
 
 
 async def test_many_calls_share_few_connections(redis_server: RedisProcess) -> None:
-    """A burst waits for a connection instead of failing or opening more."""
+    """In a burst, calls wait for a connection; they neither fail nor open more connections than the maximum."""
     async with redis_store(redis_server.url) as store:
         turns = await asyncio.gather(*(running(store, stateless_turn(f"t{n}")) for n in range(200)))
         answers = await asyncio.gather(*(store.append([piece(turn, 1, 1)]) for turn in turns))
@@ -35,8 +35,8 @@ async def test_many_calls_share_few_connections(redis_server: RedisProcess) -> N
 
 
 @bounds_a_time
-async def test_a_frozen_redis_fails_in_time_and_works_again(redis_server: RedisProcess) -> None:
-    """Calls to a Redis that answers nothing fail within 2.5 s, also those that wait for a connection."""
+async def test_calls_to_a_frozen_redis_fail_in_time(redis_server: RedisProcess) -> None:
+    """If Redis doesn't respond, calls fail in 2.5 s, including those that wait for a connection."""
     async with redis_store(redis_server.url) as store:
         await running(store)
         redis_server.freeze()
@@ -52,8 +52,8 @@ async def test_a_frozen_redis_fails_in_time_and_works_again(redis_server: RedisP
 
 
 @bounds_a_time
-async def test_a_redis_that_is_away_fails_at_once_and_works_again(redis_server: RedisProcess) -> None:
-    """No call waits for one that refuses connections; after its restart the next call works."""
+async def test_calls_to_a_stopped_redis_fail_at_once(redis_server: RedisProcess) -> None:
+    """If connections are refused, calls fail at once; after a restart of Redis the next call works."""
     async with redis_store(redis_server.url) as store:
         redis_server.stop()
         with within(1):
@@ -64,8 +64,8 @@ async def test_a_redis_that_is_away_fails_at_once_and_works_again(redis_server: 
         await store.ping()
 
 
-async def test_idle_connections_that_died_are_no_failure(redis_server: RedisProcess) -> None:
-    """After a restart neither a call that may be repeated nor one that may not meets an old connection."""
+async def test_dead_idle_connections_are_not_used(redis_server: RedisProcess) -> None:
+    """After a restart of Redis, neither repeatable nor unrepeatable calls use a dead connection."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         redis_server.restart(with_data=False)
@@ -76,8 +76,8 @@ async def test_idle_connections_that_died_are_no_failure(redis_server: RedisProc
         assert cleared.revision == 1
 
 
-async def test_scripts_that_redis_forgot_are_sent_again(redis_server: RedisProcess) -> None:
-    """After SCRIPT FLUSH a whole batch works, in its order."""
+async def test_flushed_scripts_are_loaded_again(redis_server: RedisProcess) -> None:
+    """After SCRIPT FLUSH, a batch of calls works, and its results are in order."""
     async with redis_store(redis_server.url) as store:
         turn = await running(store)
         redis_server.execute("SCRIPT", "FLUSH")
@@ -85,8 +85,8 @@ async def test_scripts_that_redis_forgot_are_sent_again(redis_server: RedisProce
         assert len(await store.log("ann", "t1", 0)) == 50
 
 
-async def test_a_cancelled_call_leaves_no_reply_for_another(redis_server: RedisProcess) -> None:
-    """A cancelled call's answer never reaches another, and its connection isn't lost to the pool."""
+async def test_a_cancelled_calls_reply_is_discarded(redis_server: RedisProcess) -> None:
+    """The reply to a cancelled call never reaches another call, and its connection isn't leaked."""
     async with redis_store(redis_server.url) as store:
         for n in range(20):
             await running(store, stateless_turn(f"t{n}"))
@@ -107,7 +107,7 @@ async def test_a_cancelled_call_leaves_no_reply_for_another(redis_server: RedisP
 
 @pytest.mark.parametrize("pass_bytes", [0, 3])
 async def test_a_call_whose_reply_is_cut_is_retried(redis_server: RedisProcess, pass_bytes: int) -> None:
-    """A call is retried twice when its connection breaks, after Redis has run it."""
+    """A repeatable call whose reply is cut is retried twice."""
     async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         await running(store)
         proxy.cut(2, pass_bytes=pass_bytes)
@@ -119,7 +119,7 @@ async def test_a_call_whose_reply_is_cut_is_retried(redis_server: RedisProcess, 
 
 
 async def test_an_unrepeatable_call_is_not_retried(redis_server: RedisProcess) -> None:
-    """A change whose reply was cut is an error, and was made once."""
+    """An unrepeatable call whose reply is cut raises an error, and is carried out once."""
     async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         await store.create_conversation(conversation())
         proxy.cut()
@@ -128,8 +128,9 @@ async def test_an_unrepeatable_call_is_not_retried(redis_server: RedisProcess) -
         assert (await store.conversation("ann", "c1")).revision == 1
 
 
-async def test_a_full_redis_refuses_new_turns_and_lets_the_others_end(tmp_path: Path) -> None:
-    """A Redis without room takes no new turn; what runs is logged, stopped, renewed and ended all the same."""
+async def test_a_full_redis_refuses_only_new_turns(tmp_path: Path) -> None:
+    """If Redis is full, new turns and conversations are refused; running turns can still be appended to, cancelled,
+    renewed, claimed and ended."""
     with redis_process(tmp_path / "redis", maxmemory="64mb") as server:
         async with redis_store(server.url) as store:
             await store.create_conversation(conversation())
@@ -154,8 +155,8 @@ async def test_a_full_redis_refuses_new_turns_and_lets_the_others_end(tmp_path: 
             assert stored.head == "t1.answer"
 
 
-async def test_a_replica_says_that_it_can_not_write(redis_server: RedisProcess) -> None:
-    """Where a failover left us at a replica the call fails, and its connections are let go of."""
+async def test_a_write_to_a_replica_fails(redis_server: RedisProcess) -> None:
+    """After a failover to a replica, a call fails, and its connection isn't used again."""
     async with redis_store(redis_server.url) as store:
         redis_server.execute("REPLICAOF", "127.0.0.1", 1)
         with pytest.raises(StoreError, match="read-only"):
@@ -164,8 +165,8 @@ async def test_a_replica_says_that_it_can_not_write(redis_server: RedisProcess) 
         await running(store)
 
 
-async def test_one_failing_call_of_many_harms_no_other(redis_server: RedisProcess) -> None:
-    """The others have run, and that one's error is raised."""
+async def test_a_failed_call_does_not_affect_its_batch(redis_server: RedisProcess) -> None:
+    """The other calls of the batch are carried out, and the failed call's error is raised."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         redis_server.execute("SET", "spoiled", "not a set")
@@ -176,18 +177,18 @@ async def test_one_failing_call_of_many_harms_no_other(redis_server: RedisProces
         assert sorted(key for key in redis_server.keys() if len(key) == 1) == [b"a", b"b"]
 
 
-def test_an_error_says_nothing_of_redis() -> None:
-    """Law 13: the text of Redis stays in the log; a person reads ours."""
+def test_an_error_has_no_text_of_redis() -> None:
+    """Law 13: the error has Turnwire's own text and nothing of the text of Redis."""
     assert (
         error_text(ResponseError("MOVED 12 secret-host:6379"))
         == "The store refuses the call now. Try again in a moment."
     )
 
 
-async def test_many_appends_are_sent_in_bounded_calls(
+async def test_appends_are_sent_in_calls_of_bounded_size(
     redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A backlog after an outage is many calls, each with a deadline of its own, and all of it is stored in order."""
+    """The backlog after an outage is split into calls of bounded size, and all of it is stored in order."""
     sizes: list[int] = []
     scripts = RedisClient.scripts
 

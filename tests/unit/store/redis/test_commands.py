@@ -1,4 +1,4 @@
-"""Commands on their way to Redis: as the protocol has them, whatever their size."""
+"""Commands are encoded as the Redis protocol requires, for any size of argument."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from store.redis.commands import SLICE_BYTES, Argument, pack_commands
 
 
 @pytest.mark.parametrize("size", [0, 1, SLICE_BYTES, SLICE_BYTES + 1, 3 * SLICE_BYTES, 5 * SLICE_BYTES - 1])
-def test_a_command_is_written_as_any_client_writes_it(size: int) -> None:
-    """Texts, numbers, small and large bytes; and several commands one behind the other."""
+def test_commands_are_encoded_like_hiredis_does(size: int) -> None:
+    """Texts, numbers and bytes of any size, also of several commands, are encoded as by hiredis."""
     commands: list[tuple[Argument, ...]] = [("GET", "é", 7), ("SET", "k", b"x" * size, -1, b""), (b"PING",)]
     pieces = list(pack_commands(commands))
     assert b"".join(chain.from_iterable(pieces)) == b"".join(map(pack_command, commands))  # type: ignore[arg-type]
 
 
-def test_a_large_argument_goes_out_slice_by_slice() -> None:
-    """Each is a view of the argument, which is not copied; what is small goes out with it."""
+def test_a_large_argument_is_sent_in_slices() -> None:
+    """The slices are views, so a large argument isn't copied; small arguments are joined with them."""
     value = bytes(10 * SLICE_BYTES)
     pieces = list(pack_commands([("GET", "k"), ("SET", "k", value), ("GET", "k")]))
     assert len(pieces) == 11
@@ -29,5 +29,5 @@ def test_a_large_argument_goes_out_slice_by_slice() -> None:
 
 
 def test_small_commands_are_one_piece() -> None:
-    """One write, however many they are."""
+    """Any number of small commands is one write."""
     assert len(list(pack_commands([("GET", f"k{n}") for n in range(100)]))) == 1

@@ -12,15 +12,15 @@ from tests.redis_process import RedisProcess, cuttable_proxy, redis_server, redi
 __all__ = ["redis_server"]
 
 
-async def test_a_value_has_redis_own_expiry(redis_server: RedisProcess) -> None:
-    """Nothing of ours has to sweep."""
+async def test_redis_expires_values(redis_server: RedisProcess) -> None:
+    """Redis itself expires ephemeral values."""
     async with redis_store(redis_server.url) as store:
         await store.put_ephemeral("n1", b"x", 60_000)
         assert 0 < redis_server.execute("PTTL", b"turnwire:note:n1") <= 60_000
 
 
 async def test_a_pop_whose_reply_was_cut_is_not_repeated(redis_server: RedisProcess) -> None:
-    """The value may have been popped: the caller gets an error, and not the None of a second attempt."""
+    """The first attempt may have popped the value, so the caller gets an error, not the None of a second attempt."""
     async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         await store.put_ephemeral("ticket", b"ann", 60_000)
         proxy.cut(1)
@@ -28,8 +28,8 @@ async def test_a_pop_whose_reply_was_cut_is_not_repeated(redis_server: RedisProc
             await store.pop_ephemeral("ticket")
 
 
-async def test_a_due_time_is_kept_while_it_is_in_the_future(redis_server: RedisProcess) -> None:
-    """A time that has passed leaves no key."""
+async def test_only_future_due_times_are_stored(redis_server: RedisProcess) -> None:
+    """A due time in the future has a key that expires then; one in the past has no key."""
     async with redis_store(redis_server.url) as store:
         await store.count_requests([("ann", 3, 0), ("bob", 3, 60_000_000)], 10_000_000)
         assert 20_000 < redis_server.execute("PTTL", user_prefix("ann") + b"requests") <= 30_000
@@ -37,15 +37,15 @@ async def test_a_due_time_is_kept_while_it_is_in_the_future(redis_server: RedisP
 
 
 async def test_many_users_are_counted(redis_server: RedisProcess) -> None:
-    """More than one round trip's worth, each with its own result."""
+    """Counts that need several round trips return one result each, in order."""
     counts = [(f"user{number}", 1 + number % 3, 0) for number in range(2 * CALLS_PER_ROUND_TRIP + 1)]
     async with redis_store(redis_server.url) as store:
         ahead_us = await store.count_requests(counts, 60_000_000)
     assert [round(ahead / 60_000_000) for ahead in ahead_us] == [count for _, count, _ in counts]
 
 
-async def test_permits_have_redis_own_expiry(redis_server: RedisProcess) -> None:
-    """Of an instance that dies nothing stays; a shorter time of another doesn't shorten a longer one."""
+async def test_redis_expires_permits(redis_server: RedisProcess) -> None:
+    """Permits expire if their instance dies; another holder's shorter time doesn't shorten the key's expiry."""
     async with redis_store(redis_server.url) as store:
         assert await store.acquire_permits("one", [("user:ann", 5)], 60_000) == [True]
         assert await store.acquire_permits("two", [("user:ann", 5)], 1000) == [True]
@@ -56,7 +56,7 @@ async def test_permits_have_redis_own_expiry(redis_server: RedisProcess) -> None
 
 
 async def test_many_permits_are_renewed_and_released(redis_server: RedisProcess) -> None:
-    """More than one round trip's worth."""
+    """Permits that need several round trips are all renewed and all released."""
     permits = [(f"address:{number}", "one") for number in range(2 * CALLS_PER_ROUND_TRIP + 1)]
     async with redis_store(redis_server.url) as store:
         await store.renew_permits(permits, 60_000)

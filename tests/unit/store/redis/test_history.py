@@ -1,4 +1,4 @@
-"""The history in Redis lives for its time after each change, and then leaves whole."""
+"""The history in Redis expires as a whole, a fixed time after its last change."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ __all__ = ["redis_server"]
 
 
 def shortest_ttl_ms(server: RedisProcess, *kinds: str) -> int:
-    """The least time that a key of these kinds has left."""
+    """Return the shortest remaining time to live of the keys of these kinds."""
     wanted = [key for key in server.keys() if key.split(b":", 3)[2].decode() in kinds]
     return min(int(server.execute("PTTL", key)) for key in wanted)
 
 
-async def test_each_change_prolongs_all_of_a_conversation(redis_server: RedisProcess) -> None:
-    """Messages live at least as long as the conversation that they are in."""
+async def test_each_change_prolongs_the_whole_conversation(redis_server: RedisProcess) -> None:
+    """A change of a conversation prolongs all of its keys; its messages never expire before it."""
     async with redis_store(redis_server.url, history_ttl_s=100) as store:
         await store.create_conversation(conversation())
         await run(store, new_turn("old"))
@@ -37,11 +37,11 @@ async def test_each_change_prolongs_all_of_a_conversation(redis_server: RedisPro
         assert shortest_ttl_ms(redis_server, "message") > 199_000
         redis_server.execute("PEXPIRE", key.replace(b"conversation:c1", b"message:old.answer"), 180_000)
         await store.update_conversation("ann", "c1", Change(title="y"), NOW)
-        assert shortest_ttl_ms(redis_server, "message") <= 180_000, "messages are visited now and then only"
+        assert shortest_ttl_ms(redis_server, "message") <= 180_000, "messages are prolonged on every change"
 
 
-async def test_an_expired_conversation_is_gone_everywhere(redis_server: RedisProcess) -> None:
-    """It leaves lists and pages, its messages aren't found, its turn is in none, and its usage stays."""
+async def test_an_expired_conversation_is_not_found_anywhere(redis_server: RedisProcess) -> None:
+    """It isn't listed, its messages aren't found, its turn has no conversation, and its usage stays."""
     async with redis_store(redis_server.url, history_ttl_s=100) as store:
         await store.create_conversation(conversation("kept"))
         await store.create_conversation(conversation())
@@ -62,8 +62,8 @@ async def test_an_expired_conversation_is_gone_everywhere(redis_server: RedisPro
         assert redis_server.execute("ZCARD", key.replace(b"conversation:c1", b"conversations")) == 1
 
 
-async def test_a_deleted_conversation_leaves_nothing(redis_server: RedisProcess) -> None:
-    """Only turns and the usage are kept, which leave by themselves."""
+async def test_a_deleted_conversation_leaves_no_keys(redis_server: RedisProcess) -> None:
+    """Only its turns and the usage remain, which expire by themselves."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         await run(store, new_turn())
@@ -73,8 +73,8 @@ async def test_a_deleted_conversation_leaves_nothing(redis_server: RedisProcess)
         assert kinds == {b"turn", b"usage", b"totals", b"day"}
 
 
-async def test_feedback_is_kept_with_its_message(redis_server: RedisProcess) -> None:
-    """The newest rating, with its own comment and no other's."""
+async def test_feedback_is_stored_with_its_message(redis_server: RedisProcess) -> None:
+    """Only the newest rating is stored, with its own comment or none."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         await run(store, new_turn())
@@ -86,7 +86,7 @@ async def test_feedback_is_kept_with_its_message(redis_server: RedisProcess) -> 
 
 
 async def test_sums_are_exact(redis_server: RedisProcess) -> None:
-    """Money in units of 1e-9 is large, and not a unit is lost in sums over turns or in running totals."""
+    """Costs in units of 1e-9 are large; neither sums over turns nor running totals lose a unit."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         large = 2**52 - 1
@@ -98,7 +98,7 @@ async def test_sums_are_exact(redis_server: RedisProcess) -> None:
 
 
 async def test_many_conversations_are_paged_and_searched(redis_server: RedisProcess) -> None:
-    """Lists longer than what a script reads at once are whole, in their order."""
+    """Lists that a script needs several steps to read are complete and in order."""
     async with redis_store(redis_server.url) as store:
         for n in range(250):
             await store.create_conversation(conversation(f"c{n}", at=NOW + n, title="rare" if n % 50 == 0 else "often"))
@@ -113,7 +113,7 @@ async def test_many_conversations_are_paged_and_searched(redis_server: RedisProc
 
 
 async def test_a_search_reads_titles_alone(redis_server: RedisProcess) -> None:
-    """Of a thousand conversations with 16 KiB each, what is found is read, and of the others the title."""
+    """Of a thousand conversations of 16 KiB, a search reads the matching ones, and only the titles of the others."""
     async with redis_store(redis_server.url) as store:
         for n in range(1000):
             title = "a needle" if n % 400 == 7 else f"hay {n}"
@@ -127,7 +127,7 @@ async def test_a_search_reads_titles_alone(redis_server: RedisProcess) -> None:
 
 
 async def test_a_search_continues_after_expired_conversations(redis_server: RedisProcess) -> None:
-    """Also where more conversations in a row were forgotten than one step of the search reads."""
+    """A search continues even if more conversations in a row have expired than one step reads."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation("old", at=NOW, title="a needle"))
         for n in range(TITLES_PER_CALL + 5):
@@ -140,7 +140,7 @@ async def test_a_search_continues_after_expired_conversations(redis_server: Redi
 
 
 def sent_bytes(server: RedisProcess) -> int:
-    """What Redis has answered until now."""
+    """Return the number of bytes that Redis has sent."""
     (line,) = [
         line for line in server.execute("INFO", "stats").splitlines() if line.startswith(b"total_net_output_bytes:")
     ]
@@ -148,7 +148,7 @@ def sent_bytes(server: RedisProcess) -> int:
 
 
 async def test_expired_conversations_are_not_counted(redis_server: RedisProcess) -> None:
-    """A conversation that Redis forgot makes room for another, and its bytes do."""
+    """An expired conversation and its bytes no longer count towards the limits."""
     limits = TurnLimits(conversations=1, stored_bytes=10_000)
     async with redis_store(redis_server.url, history_ttl_s=1) as store:
         await store.create_conversation(conversation(metadata=b"x" * 9000), limits)

@@ -1,4 +1,4 @@
-"""Whatever a user is called, all their keys are in one slot, and nobody else's are theirs."""
+"""All keys of a user are in one slot and have a prefix of their own, for any name of the user."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANY_TEXT = st.text(st.characters(), max_size=20)
 
 @given(user=ANY_TEXT, name=ANY_TEXT)
 def test_a_users_keys_share_one_tag(user: str, name: str) -> None:
-    """What stands between the first brace and the next decides the slot, and no user or id can move those."""
+    """The text in the first pair of braces determines the slot, and no name of a user or id changes it."""
     key = user_prefix(user) + b"turn:" + encode_text(name)
     assert key.index(b"{") < key.index(b"}") == len(user_prefix(user)) - 2
     assert key[key.index(b"{") + 1 : key.index(b"}")] == user_prefix(user)[10:-2]
@@ -29,19 +29,19 @@ def test_a_users_keys_share_one_tag(user: str, name: str) -> None:
 
 
 @given(one=ANY_TEXT, two=ANY_TEXT)
-def test_users_have_keys_of_their_own(one: str, two: str) -> None:
-    """Law 12: two users' prefixes are the same only if the users are, and neither begins with the other's."""
+def test_users_have_separate_prefixes(one: str, two: str) -> None:
+    """Law 12: the prefixes of different users differ, and neither begins with the other."""
     assert (user_prefix(one) == user_prefix(two)) is (one == two)
     assert user_prefix(one).startswith(user_prefix(two)) is (one == two)
 
 
 @given(user=st.text(max_size=20), turn=st.text(max_size=20))
-def test_a_turn_is_found_again_in_the_index(user: str, turn: str) -> None:
-    """Its member says whose it is, and its bucket is one of the fixed ones."""
+def test_turn_refs_round_trip(user: str, turn: str) -> None:
+    """An index member encodes the user and the turn, and its bucket is one of the fixed buckets."""
     assert decode_turn_ref(encode_turn_ref(user, turn)) == (user, turn)
     assert bucket_of(user, turn) in {bucket_key(number) for number in range(BUCKETS)}
 
 
 def test_channels_name_their_database() -> None:
-    """Redis' channels are the same in all its databases; ours aren't."""
+    """The databases of one Redis share its channels, so the database is a part of a channel's name."""
     assert channel_prefix(0) != channel_prefix(1)

@@ -1,4 +1,4 @@
-"""The index of leases is a hint that corrects itself, and a repeated claim is one claim."""
+"""The index of leases repairs itself, and a retried claim counts once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def index_size(server: RedisProcess) -> int:
 
 
 async def test_a_claim_whose_reply_was_cut_succeeds_once(redis_server: RedisProcess) -> None:
-    """Law 9: the claimer that repeats its call has the turn, in the same epoch; another has not."""
+    """Law 9: a retried claim succeeds with the same epoch; another claim fails."""
     async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         turn = await running(store)
         await store.release("ann", "t1", turn.epoch)
@@ -90,8 +90,8 @@ async def test_a_repeated_start_does_not_hide_an_expired_lease(redis_server: Red
         assert await store.expired_leases() == [("ann", "t1")]
 
 
-async def test_at_a_replica_no_turn_can_be_claimed(redis_server: RedisProcess) -> None:
-    """Law 9: during a failover already the search for expired leases fails, not only the claim."""
+async def test_expired_leases_are_not_searched_at_a_replica(redis_server: RedisProcess) -> None:
+    """Law 9: at a replica, during a failover, the search for expired leases fails, not only the claim."""
     async with redis_store(redis_server.url) as store:
         await running(store, stateless_turn(lease_ms=1))
         redis_server.execute("REPLICAOF", "127.0.0.1", 1)

@@ -1,4 +1,6 @@
-"""One connection receives for the whole process; if it is lost, it is replaced, and that is reported first."""
+"""One connection receives all messages of a process. After a loss it is replaced, which is reported before the next
+delivery.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ __all__ = ["redis_server"]
 
 
 async def test_a_lost_connection_is_replaced_and_reported_first(redis_server: RedisProcess) -> None:
-    """Law 7: after a loss `on_reconnect` comes once every channel is subscribed again, and before the next delivery."""
+    """Law 7: after a loss, `on_reconnect` is called when all channels are subscribed, before the next delivery."""
     async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store, listening(store) as received:
         channels = [f"channel{n}" for n in range(1200)]
         await asyncio.gather(*map(store.subscribe, channels))
@@ -34,7 +36,7 @@ async def test_a_lost_connection_is_replaced_and_reported_first(redis_server: Re
 
 @bounds_a_time
 async def test_subscriptions_outlive_a_restart_of_redis(redis_server: RedisProcess) -> None:
-    """While Redis is away, a new subscription fails in time; afterwards every channel is delivered."""
+    """While Redis is stopped, `subscribe` fails in time; after the restart every channel is delivered."""
     async with redis_store(redis_server.url) as store, listening(store) as received:
         await store.subscribe("a")
         redis_server.stop()
@@ -55,7 +57,7 @@ async def test_subscriptions_outlive_a_restart_of_redis(redis_server: RedisProce
 async def test_an_idle_or_frozen_connection_is_kept(
     redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Silence shorter than the limit is no loss: pings are answered, and a Redis that stood still goes on."""
+    """A silence shorter than the limit isn't treated as a loss, whether the connection is idle or Redis is frozen."""
     monkeypatch.setattr(pubsub_module, "PING_INTERVAL_S", 0.05)
     async with redis_store(redis_server.url) as store, listening(store) as received:
         await store.subscribe("a")
@@ -68,10 +70,8 @@ async def test_an_idle_or_frozen_connection_is_kept(
         assert received.reconnects == 0
 
 
-async def test_a_dead_silent_connection_is_given_up(
-    redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A connection on which not even pings are answered is replaced."""
+async def test_a_silent_connection_is_replaced(redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection on which pings aren't answered is replaced."""
     monkeypatch.setattr(pubsub_module, "PING_INTERVAL_S", 0.05)
     monkeypatch.setattr(pubsub_module, "READ_TIMEOUT_S", 0.2)
     async with redis_store(redis_server.url) as store, listening(store) as received:
@@ -88,7 +88,7 @@ async def test_a_dead_silent_connection_is_given_up(
         assert await received.next() == ("a", b"1")
 
 
-async def test_a_cancelled_subscribe_disturbs_nobody(redis_server: RedisProcess) -> None:
+async def test_a_cancelled_subscribe_affects_no_other_channel(redis_server: RedisProcess) -> None:
     """Cancelling one `subscribe` neither cuts the connection nor ends another subscription."""
     async with redis_store(redis_server.url) as store, listening(store) as received:
         await store.subscribe("a")
@@ -129,7 +129,7 @@ async def test_all_channels_share_one_connection(redis_server: RedisProcess) -> 
 
 
 async def test_a_presence_expires(redis_server: RedisProcess) -> None:
-    """Law 8: nothing stays of it in Redis."""
+    """Law 8: an expired presence leaves no key in Redis."""
     async with redis_store(redis_server.url) as store:
         await store.renew_presence("two", [("ann", "t1")], SHORT_MS)
 
@@ -139,8 +139,8 @@ async def test_a_presence_expires(redis_server: RedisProcess) -> None:
         await eventually(gone)
 
 
-async def test_the_presence_of_a_lost_turn_is_unknown(redis_server: RedisProcess) -> None:
-    """Law 8: Redis came back empty, and its presence was lost with the turn: that is no reason to stop it."""
+async def test_a_lost_turn_is_assumed_to_have_presence(redis_server: RedisProcess) -> None:
+    """Law 8: if Redis lost the turn, the presence was lost too, so another presence is assumed."""
     async with redis_store(redis_server.url) as store:
         await running(store)
         assert not await store.has_other_presence("ann", "t1", "one")

@@ -1,4 +1,4 @@
-"""What goes into scripts comes out as it was, and refusing outcomes are raised."""
+"""Records are packed for scripts, replies are parsed, and refusals are raised."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from store.redis.records import counters, pack, parse_hash, parse_reply
 
 
 class Inner(msgspec.Struct):
-    """A record in a record."""
+    """A nested record."""
 
     body: bytes
 
 
 class Outer(msgspec.Struct):
-    """A record with everything in it."""
+    """A record with fields of every type."""
 
     name: str
     number: int
@@ -25,8 +25,8 @@ class Outer(msgspec.Struct):
     inner: Inner
 
 
-def test_records_are_packed_as_redis_reads_them() -> None:
-    """Bytes and texts are alike, what is None isn't there, and records in records are maps in maps."""
+def test_records_are_packed_for_scripts() -> None:
+    """Bytes are packed as text, fields that are None are omitted, and nested records become nested maps."""
     whole = pack(Outer("Zoë", 2**52, True, None, Inner(b"abc")))
     assert msgspec.msgpack.decode(whole) == {
         "name": "Zoë",
@@ -47,19 +47,19 @@ def test_records_are_packed_as_redis_reads_them() -> None:
     ],
 )
 def test_a_refusing_outcome_is_raised(reply: list[object], refusal: type[StoreError]) -> None:
-    """Each outcome of a script has its exception."""
+    """Each refusing outcome of a script has its own exception."""
     with pytest.raises(refusal) as raised:
         parse_reply(reply)
     assert getattr(raised.value, "field", "turn") == "turn"
     assert getattr(raised.value, "end", 7) == 7
 
 
-def test_any_other_outcome_is_what_stands_behind_it() -> None:
-    """The rest of the reply is the answer."""
+def test_any_other_outcome_returns_the_rest() -> None:
+    """The rest of the reply is returned."""
     assert parse_reply([b"ok", [b"a"]]) == [[b"a"]]
     assert parse_hash([b"a", b"1", b"b", b"2"]) == {b"a": b"1", b"b": b"2"}
 
 
-def test_what_was_never_counted_has_its_default() -> None:
-    """No token is 0, no price is None."""
+def test_missing_counters_have_defaults() -> None:
+    """Missing token counts are 0, and a missing cost is None."""
     assert counters([b"1", None, None, None, None, None]) == Counters(1, 0, 0, 0, 0, None)

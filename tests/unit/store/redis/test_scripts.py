@@ -1,4 +1,4 @@
-"""Scripts are put together with what they use, known by Redis' own hash, and say what they take."""
+"""Scripts include the shared functions that they use, have the hash that Redis computes, and are documented."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ SCRIPTS = load_scripts(channels="turnwire:0:", history_ttl_ms=1000, log_ttl_ms=5
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_script_says_what_it_is(name: str) -> None:
-    """Each opens with a comment that says what it does and names its keys."""
+def test_a_script_is_documented(name: str) -> None:
+    """Each script begins with a comment and documents its keys."""
     own = (FOLDER / f"{name}.lua").read_text()
     assert own.startswith("-- ")
     assert "-- KEYS[1]" in own
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_script_is_whole(name: str) -> None:
-    """It brings the shared functions that it calls, and no mark is left in it."""
+def test_a_script_is_complete(name: str) -> None:
+    """A script includes the shared functions that it calls, and no placeholder is left."""
     script = SCRIPTS[name]
     assert script.sha == hashlib.sha1(script.source).hexdigest().encode()
     assert b"{COUNTERS}" not in script.source
@@ -33,8 +33,8 @@ def test_a_script_is_whole(name: str) -> None:
                 assert f"{function}(" not in source or f"local function {function}(" in source, function
 
 
-def test_other_times_make_other_scripts() -> None:
-    """Two gateways with different settings on one Redis don't run each other's scripts."""
+def test_scripts_depend_on_the_settings() -> None:
+    """Gateways with different settings on one Redis don't run each other's scripts."""
     other = load_scripts(channels="turnwire:0:", history_ttl_ms=2000, log_ttl_ms=500)
     assert other["end"].sha != SCRIPTS["end"].sha
     assert b"local HISTORY_TTL_MS = 2000\n" in other["end"].source

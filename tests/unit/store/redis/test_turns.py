@@ -1,4 +1,4 @@
-"""Turns in Redis survive cut answers, and leave when their time is over."""
+"""Turns in Redis survive cut replies and lost keys, and expire in time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ HOUR_MS = 3_600_000
 
 
 def ttl_ms(server: RedisProcess, suffix: str) -> int:
-    """How long the key that ends so will be there."""
+    """Return the time to live of the key with this suffix."""
     (key,) = [key for key in server.keys() if key.endswith(suffix.encode())]
     left: int = server.execute("PTTL", key)
     return left
 
 
 async def test_an_accept_whose_reply_was_cut_is_new(redis_server: RedisProcess) -> None:
-    """Law 6: the very same call again has the same answer, once; another's is a repeat."""
+    """Law 6: a retry returns the same result as the first call while the turn has no event; then it is a repeat."""
     async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         await store.create_conversation(conversation())
         await store.accept(new_turn("ahead"))
@@ -60,7 +60,7 @@ async def test_an_append_whose_reply_was_cut_is_stored_once(redis_server: RedisP
 
 
 async def test_an_ending_whose_reply_was_cut_counts_once(redis_server: RedisProcess) -> None:
-    """Law 3: usage, message and revision are those of one ending."""
+    """Law 3: after a retry, usage, messages and revision are those of one ending."""
     async with cuttable_proxy(redis_server) as proxy, redis_store(proxy.url) as store:
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
@@ -72,8 +72,8 @@ async def test_an_ending_whose_reply_was_cut_counts_once(redis_server: RedisProc
         assert len(await store.log("ann", "t1", 0)) == 1
 
 
-async def test_what_runs_is_kept_and_what_ended_leaves(redis_server: RedisProcess) -> None:
-    """Nothing of a turn stays for ever: its log leaves soon after the ending, its id counts for a day."""
+async def test_an_ended_turn_and_its_log_expire(redis_server: RedisProcess) -> None:
+    """A running turn's keys live for more than a day; after the ending the log expires soon, the turn after a day."""
     async with redis_store(redis_server.url, history_ttl_s=100, log_ttl_s=10) as store:
         await store.create_conversation(conversation())
         turn = await running(store, new_turn())
@@ -88,7 +88,7 @@ async def test_what_runs_is_kept_and_what_ended_leaves(redis_server: RedisProces
 
 
 async def test_an_ended_turn_outlives_its_log(redis_server: RedisProcess) -> None:
-    """Law 7: where the log is gone there is nothing to read, and the turn still names its message."""
+    """Law 7: after the log has expired, reading returns no entries, and the turn still names its message."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         await run(store, new_turn())
@@ -98,8 +98,8 @@ async def test_an_ended_turn_outlives_its_log(redis_server: RedisProcess) -> Non
         assert (await store.turn("ann", "t1")).message == "t1.answer"
 
 
-async def test_redis_itself_refuses_a_former_owners_entry(redis_server: RedisProcess) -> None:
-    """Law 9: an entry's id is its epoch and its last seq, and ids only grow."""
+async def test_entry_ids_are_epoch_and_seq(redis_server: RedisProcess) -> None:
+    """Law 9: an entry's id in the stream is its epoch and last seq, and Redis accepts only increasing ids."""
     async with redis_store(redis_server.url) as store:
         turn = await running(store)
         await store.append([Append("ann", "t1", turn.epoch, 1, 4, b"x")])
@@ -109,32 +109,32 @@ async def test_redis_itself_refuses_a_former_owners_entry(redis_server: RedisPro
 
 
 def key_of(server: RedisProcess, suffix: str) -> bytes:
-    """The whole name of the key that ends so."""
+    """Return the full name of the key with this suffix."""
     (key,) = [key for key in server.keys() if key.endswith(suffix.encode())]
     return key
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls fail sooner, so that a test needs less time."""
+def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the deadline of calls, so that tests are faster."""
     monkeypatch.setattr(client_module, "CALL_TIMEOUT_S", 0.6)
 
 
 def freeze_after_the_clock(store: RedisStore, server: RedisProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Freeze Redis when it has returned its time: the call itself then waits in its socket."""
+    """Freeze Redis after it has returned its time: the next call then waits in its socket."""
     command = store._client.command
 
-    async def and_freeze(*words: Argument, repeatable: bool = True) -> object:
+    async def command_then_freeze(*words: Argument, repeatable: bool = True) -> object:
         answer = await command(*words, repeatable=repeatable)
         server.freeze()
         return answer
 
-    monkeypatch.setattr(store._client, "command", and_freeze)
+    monkeypatch.setattr(store._client, "command", command_then_freeze)
 
 
 @pytest.mark.parametrize("when", ["before", "in between"])
 async def test_a_start_that_failed_is_not_accepted_when_redis_thaws(
-    redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch, impatient: None, when: str
+    redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch, short_timeout: None, when: str
 ) -> None:
     """Law 6: a start that failed with `store_unavailable` has no effect; the same start again is accepted."""
     async with redis_store(redis_server.url) as store, redis_store(redis_server.url) as other:
@@ -156,7 +156,7 @@ async def test_a_start_that_failed_is_not_accepted_when_redis_thaws(
 
 
 async def test_a_failed_cancel_request_is_not_stored_when_redis_thaws(
-    redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch, impatient: None
+    redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch, short_timeout: None
 ) -> None:
     """Law 5: a cancel that failed with `store_unavailable` has no effect; the same request again is stored."""
     async with redis_store(redis_server.url) as store, redis_store(redis_server.url) as other:
@@ -173,8 +173,8 @@ async def test_a_failed_cancel_request_is_not_stored_when_redis_thaws(
         assert (await other.turn("ann", "t1")).cancel == b"stop"
 
 
-def lose(server: RedisProcess, key: bytes, how: str) -> None:
-    """A hand in Redis: a turn's log is no more, is something else, or goes on where it can't."""
+def lose_log(server: RedisProcess, key: bytes, how: str) -> None:
+    """Delete a log's key, or replace it by a key of another type or by a stream with another end."""
     server.execute("DEL", key)
     if how == "another type":
         server.execute("SET", key, "not a stream")
@@ -183,13 +183,13 @@ def lose(server: RedisProcess, key: bytes, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["gone", "another type", "another end"])
-async def test_a_lost_log_is_written_anew_and_harms_no_other(redis_server: RedisProcess, how: str) -> None:
-    """Its owner gets a gap from the beginning on, and fills it; the other logs continue at once."""
+async def test_a_lost_log_can_be_written_again(redis_server: RedisProcess, how: str) -> None:
+    """The owner gets a gap from seq 0 and writes the log again; other logs are unaffected."""
     async with redis_store(redis_server.url) as store:
         await store.create_conversation(conversation())
         turn, other = await running(store, new_turn()), await running(store, stateless_turn("t2"))
         await store.append([piece(turn, 1, 3), piece(other, 1, 1)])
-        lose(redis_server, key_of(redis_server, ":log:t1"), how)
+        lose_log(redis_server, key_of(redis_server, ":log:t1"), how)
         assert [(one.outcome, one.end) for one in await store.append([piece(turn, 4, 4), piece(other, 2, 2)])] == [
             ("gap", 0),
             ("stored", 2),
@@ -197,7 +197,7 @@ async def test_a_lost_log_is_written_anew_and_harms_no_other(redis_server: Redis
         assert await store.log("ann", "t1", 0) == []
         assert [one.end for one in await store.append([piece(turn, 1, 4)])] == [4]
         assert await store.log("ann", "t1", 0) == [entry(piece(turn, 1, 4))]
-        lose(redis_server, key_of(redis_server, ":log:t1"), how)
+        lose_log(redis_server, key_of(redis_server, ":log:t1"), how)
         ended = ending(await store.turn("ann", "t1"))
         with pytest.raises(LogGap) as gap:
             await store.end(ended)
@@ -209,14 +209,12 @@ async def test_a_lost_log_is_written_anew_and_harms_no_other(redis_server: Redis
 
 
 @pytest.mark.parametrize("how", ["gone", "another type", "another end"])
-async def test_a_claim_of_a_turn_whose_log_is_lost_starts_at_its_beginning(
-    redis_server: RedisProcess, how: str
-) -> None:
-    """Law 9: a claimed turn without its log has seq 0; a complete log stays as it is."""
+async def test_a_claimed_turn_with_a_lost_log_has_seq_0(redis_server: RedisProcess, how: str) -> None:
+    """Law 9: a claimed turn whose log is lost has seq 0; a complete log is unchanged."""
     async with redis_store(redis_server.url) as store:
         turn, whole = await running(store), await running(store, stateless_turn("t2"))
         await store.append([piece(turn, 1, 3), piece(whole, 1, 3)])
-        lose(redis_server, key_of(redis_server, ":log:t1"), how)
+        lose_log(redis_server, key_of(redis_server, ":log:t1"), how)
         claimed = await store.claim("ann", "t1", "two", 0, 1000, force=True)
         assert claimed is not None
         assert claimed.seq == 0
@@ -228,8 +226,8 @@ async def test_a_claim_of_a_turn_whose_log_is_lost_starts_at_its_beginning(
         assert len(await store.log("ann", "t2", 0)) == 1
 
 
-async def test_an_overwritten_key_harms_only_its_turn(redis_server: RedisProcess) -> None:
-    """A key that somebody overwrote counts as lost: its owner restores it, the others' logs and leases continue."""
+async def test_an_overwritten_key_affects_only_its_turn(redis_server: RedisProcess) -> None:
+    """An overwritten key is treated as lost: its owner can restore it, and other turns are unaffected."""
     async with redis_store(redis_server.url) as store:
         turns = [await running(store, stateless_turn(f"t{n}", lease_ms=1)) for n in range(3)]
         held = [("ann", turn.turn, turn.epoch) for turn in turns]
@@ -256,7 +254,7 @@ async def test_an_overwritten_key_harms_only_its_turn(redis_server: RedisProcess
 
 
 async def test_reading_a_turn_transfers_few_bytes(redis_server: RedisProcess) -> None:
-    """Attach, cancel and `turn.get` at another instance look at a turn whose request may take 20 MiB."""
+    """Reading a turn or requesting its cancel doesn't transfer the turn's request, which can have 20 MiB."""
     async with redis_store(redis_server.url) as store:
         await store.accept(stateless_turn("t1", request=b"x" * 2**20))
 
